@@ -1,0 +1,409 @@
+/* The factorization read backwards: coefficients of X and y on Z, then B = Lambda M^-1 Lambda' wherever
+   A is not zero, and from it the exact gradient.
+
+   With N_l = I - K_l A_l (so that Z_l'V^-1 = N_l' Z_l'V_R^-1, V_R: without level l):
+
+     H_l = K_l (A_l[X y] - A_lR H_R)                 coefficients of [X y] on Z_l
+     Y_l = A_l[X y] - A_lR H_R - A_l H_l             Z_l'V^-1 [X y]
+     Q_l = A_lR B_RR A_Rl,  B_ll = K_l + K_l Q_l K_l,  B_Rl = -B_RR A_Rl K_l
+     df/dT = 2 sum_l [ (A_l - N_l'Q_l) T M_l^-1 - (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T ]  */
+
+#include "model.h"
+#include "rows.h"
+#include "small.h"
+
+static char lower = 'L', left = 'L', none = 'N', trans = 'T';
+static double one = 1, minus = -1, zero = 0;
+
+/* x'y with sums that do not wait for each other */
+INLINE double dot(ptrdiff_t n, const double *x, const double *y)
+{
+    double s[8] = {0}, rest = 0;
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) s[j] += x[i + j] * y[i + j];
+    for (; i < n; i++) rest += x[i] * y[i];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
+}
+
+/* ------------------------------------------------------------------------ X and y on the rest -- */
+
+static void solve_border_trailing(lmm_model *m)
+{
+    const ptrdiff_t s = m->s, pb = m->pb;
+    double *H = m->H + (m->q - m->q2) * pb, *Y = m->Y + (m->q - m->q2) * pb;
+    int ipb = m->pb, q2 = m->q2, is = m->s;
+    if (!q2) return;
+    for (ptrdiff_t c = 0; c < q2; c++) {
+        memcpy(H + c * pb, m->L + c * s + q2, sizeof(double) * (size_t)pb);
+        memcpy(Y + c * pb, m->S + c * s + q2, sizeof(double) * (size_t)pb);
+    }
+    rows_solve(m, ipb, q2, m->L, is, 0, H);
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        const int p = m->f[k].p;
+        double *block = H + (ptrdiff_t)m->trailcol[m->f[k].node] * pb;
+        for (int32_t l = 0; l < m->f[k].nlev; l++, block += pb * p) {
+            mult(ipb, p, p, 0, block, ipb, m->f[k].T, p, m->tmp, ipb);
+            memcpy(block, m->tmp, sizeof(double) * (size_t)(pb * p));
+        }
+    }
+    rows_times_symmetric(m, ipb, q2, -1, H, m->S, is, Y);
+}
+
+/* Y_l := A_l[X y] - A_lR H_R for every level of an eliminated factor */
+CLONES static void border_residual(lmm_model *m, const factor *f)
+{
+    const ptrdiff_t pb = m->pb;
+    const int p = f->p;
+    int ipb = m->pb, q1 = m->q1, q2 = m->q2, s = m->s;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const ptrdiff_t ld = m->ld[e];
+        const double *A = f->pan + m->pan[e];
+        double *Y = m->Y + m->nodecol[e] * pb;
+        for (int c = 0; c < p; c++) {
+            memcpy(Y + c * pb, A + c * ld + ld - pb, sizeof(double) * (size_t)pb);
+            const double *from = A + c * ld;
+            for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
+                const double *H = m->H + m->nodecol[m->row[i]] * pb;
+                for (int r = 0; r < m->width[m->row[i]]; r++, H += pb, from++)
+                    for (int b = 0; b < pb; b++) Y[b + c * pb] -= *from * H[b];
+            }
+        }
+    }
+    if (m->full && q2)
+        m->blas.gemm(&none, &none, &ipb, &q1, &q2, &minus, m->H + m->q1 * pb, &ipb, f->pan, &s, &one, m->Y,
+                     &ipb);
+}
+
+INLINE void border_levels(const int p, lmm_model *m, const factor *f)
+{
+    const int pb = m->pb;
+    double *U = m->tmp, *K = U + p * p;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const ptrdiff_t c0 = (ptrdiff_t)m->nodecol[f->node + l] * pb, block = (ptrdiff_t)l * p * p;
+        double *H = m->H + c0, *Y = m->Y + c0;
+        scaled_factor(p, f->T, f->L + block, U);
+        mult(p, p, p, 0, U, p, U, p, K, p);
+        mul(pb, p, p, 0, Y, pb, K, p, H, pb);
+        for (int c = 0; c < p; c++)
+            for (int x = 0; x < p; x++) {
+                const double a = f->diag[block + x + c * p];
+                for (int b = 0; b < pb; b++) Y[b + c * pb] -= H[b + x * pb] * a;
+            }
+    }
+}
+
+/* beta = R^-T h, C = R R' */
+static void fixed_effects(lmm_model *m)
+{
+    const ptrdiff_t s = m->s, q2 = m->q2;
+    for (int a = m->p - 1; a >= 0; a--) {
+        const double *R = m->L + (q2 + a) * s + q2;
+        double v = R[m->p];
+        for (int b = a + 1; b < m->p; b++) v -= R[b] * m->beta[b];
+        m->beta[a] = v / R[a];
+    }
+}
+
+/* H, Y, beta; then the last row of Y becomes g' and the others R^-1 X'V^-1 Z */
+CLONES void solve_border(lmm_model *m)
+{
+    const ptrdiff_t pb = m->pb;
+    solve_border_trailing(m);
+    for (int k = m->nelim - 1; k >= 0; k--) {
+        border_residual(m, &m->f[k]);
+        BY_WIDTH(m->f[k].p, border_levels, m, &m->f[k])
+    }
+    fixed_effects(m);
+    for (ptrdiff_t c = 0; c < m->q; c++) {
+        double *Y = m->Y + c * pb;
+        for (int a = 0; a < m->p; a++) Y[m->p] -= Y[a] * m->beta[a];
+    }
+    int p = m->p, q = m->q, ipb = m->pb, s = m->s;
+    if (p)
+        m->blas.trsm(&left, &lower, &none, &none, &p, &q, &one, m->L + m->q2 * (ptrdiff_t)s + m->q2, &s, m->Y,
+                     &ipb);
+}
+
+/* ------------------------------------------------------------------------------ selected inverse -- */
+
+/* x (rows of all trailing nodes from node e of factor k on) = T_j x, block by block */
+INLINE void scale_rows(const lmm_model *m, int k, int32_t e, double *x, double *tmp)
+{
+    for (; k < m->nfactor; e = m->f[k].node + m->f[k].nlev, k++) {
+        const factor *f = &m->f[k];
+        const int p = f->p;
+        const int32_t levels = f->node + f->nlev - e;
+        if (p == 1) {
+            for (int32_t l = 0; l < levels; l++) x[l] *= f->T[0];
+            x += levels;
+        } else
+            for (int32_t l = 0; l < levels; l++, x += p) {
+                mul(p, 1, p, 0, f->T, p, x, p, tmp, p);
+                memcpy(x, tmp, sizeof(double) * (size_t)p);
+            }
+    }
+}
+
+/* D_j += (S_jl T_l) Sinv_jl' for every trailing block j below level l of factor k */
+INLINE void gradient_below(lmm_model *m, int k, int32_t e)
+{
+    const ptrdiff_t s = m->s, c0 = m->trailcol[e];
+    const factor *f = &m->f[k];
+    const int p = f->p;
+    const double *S = m->S + c0 * s, *B = m->L + c0 * s;
+    double *Y = m->tmp;
+    for (int j = k; j < m->nfactor; j++) {
+        factor *other = &m->f[j];
+        const int w = other->p;
+        const ptrdiff_t first = j == k ? c0 + p : m->trailcol[other->node];
+        const ptrdiff_t last = m->trailcol[other->node] + (ptrdiff_t)other->nlev * w;
+        if (w == 1 && p == 1) {
+            *other->D += f->T[0] * dot(last - first, S + first, B + first);
+            continue;
+        }
+        for (ptrdiff_t r = first; r < last; r += w) {
+            mul(w, p, p, 0, S + r, m->s, f->T, p, Y, w);
+            mult(w, w, p, 1, Y, w, B + r, m->s, other->D, w);
+        }
+    }
+}
+
+/* X (n x p) = X T'. x: p doubles */
+INLINE void times_transpose(int p, const double *T, ptrdiff_t n, double *X, ptrdiff_t ldx, double *x)
+{
+    if (p == 1) {
+        for (ptrdiff_t r = 0; r < n; r++) X[r] *= *T;
+        return;
+    }
+    for (ptrdiff_t r = 0; r < n; r++) {
+        for (int c = 0; c < p; c++) x[c] = X[r + c * ldx];
+        for (int c = 0; c < p; c++) {
+            double v = 0;
+            for (int k = 0; k < p; k++) v += x[k] * T[c + k * p];
+            X[r + c * ldx] = v;
+        }
+    }
+}
+
+/* Trailing part of B in place of S^-1, and D += blocks of S Lambda S^-1 */
+CLONES static void invert_trailing(lmm_model *m)
+{
+    const ptrdiff_t s = m->s;
+    int q2 = m->q2, is = m->s, info;
+    m->blas.potri(&lower, &q2, m->L, &is, &info);
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+            const ptrdiff_t c0 = m->trailcol[e], len = q2 - c0;
+            double *B = m->L + c0 * s + c0, *S = m->S + c0 * s + c0;
+            mirror(p, B, is);
+            gradient_below(m, k, e);
+            for (int c = 0; c < p; c++) {
+                scale_rows(m, k, e, B + c * s, m->tmp);
+                for (int r = 0; r < p; r++) f->D[r + c * p] += dot(len, S + r * s, B + c * s);
+            }
+            times_transpose(p, f->T, len, B, s, m->tmp);
+            for (int c = 0; c < p; c++)
+                memcpy(f->Q + ((ptrdiff_t)(e - f->node) * p + c) * p, B + c * s, sizeof(double) * (size_t)p);
+        }
+    }
+}
+
+/* Q_l = |L^-1 Lambda' A_Jl|^2 when every level meets every trailing column; needs L before inversion */
+CLONES static void gather_full(lmm_model *m, factor *f)
+{
+    int q1 = m->q1, q2 = m->q2, s = m->s, p = f->p;
+    const ptrdiff_t pp = (ptrdiff_t)p * p;
+    memset(f->Q, 0, sizeof(double) * (size_t)(f->nlev * pp));
+    if (!q2) return;
+    for (ptrdiff_t c = 0; c < q1; c++) {
+        double *to = f->P + c * s;
+        memcpy(to, f->pan + c * s, sizeof(double) * (size_t)q2);
+        for (int k = 1; k < m->nfactor; k++) {
+            const factor *t = &m->f[k];
+            for (int32_t l = 0; l < t->nlev; l++, to += t->p) {
+                tmul(t->p, 1, t->p, 0, t->T, t->p, to, t->p, m->tmp, t->p);
+                memcpy(to, m->tmp, sizeof(double) * (size_t)t->p);
+            }
+        }
+    }
+    m->blas.trsm(&left, &lower, &none, &none, &q2, &q1, &one, m->L, &s, f->P, &s);
+    for (int32_t l = 0; l < f->nlev; l++) {
+        double *Q = f->Q + l * pp;
+        if (p == 1)
+            *Q = dot(q2, f->P + (ptrdiff_t)l * s, f->P + (ptrdiff_t)l * s);
+        else
+            m->blas.syrk(&lower, &trans, &p, &q2, &one, f->P + (ptrdiff_t)l * p * s, &s, &zero, Q, &p);
+        mirror(p, Q, p);
+    }
+}
+
+/* V += B_JJ A_J for every level of a coarser eliminated factor, J: its trailing columns (V in f->P) */
+CLONES static void invert_against_trailing(lmm_model *m, int k)
+{
+    const factor *f = &m->f[k];
+    const ptrdiff_t s = m->s;
+    ptrdiff_t skip = 0;
+    for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const ptrdiff_t ld = m->ld[e], first = m->ptr[e] + (m->nelim - 1 - k);
+        const double *A = f->pan + m->pan[e] + skip;
+        double *V = f->P + m->pan[e] + skip;
+        for (ptrdiff_t i = first, rc = 0; i < m->ptr[e + 1]; i++)
+            for (int c = 0; c < m->width[m->row[i]]; c++, rc++) {
+                const int32_t col = m->trailcol[m->row[i]] + c;
+                for (ptrdiff_t j = first, rr = 0; j < m->ptr[e + 1]; j++)
+                    for (int r = 0; r < m->width[m->row[j]]; r++, rr++) {
+                        const int32_t row = m->trailcol[m->row[j]] + r;
+                        const double b = row >= col ? m->L[row + col * s] : m->L[col + row * s];
+                        for (int x = 0; x < f->p; x++) V[rr + x * ld] += b * A[rc + x * ld];
+                    }
+            }
+    }
+}
+
+/* V += the part of B_RR A_R in which one side is the level a of factor j that contains l */
+CLONES static void invert_against_ancestor(lmm_model *m, int k, int j)
+{
+    const factor *f = &m->f[k], *up = &m->f[j];
+    const int pu = up->p, p = f->p, ahead = j - k;
+    ptrdiff_t skip = 0;
+    int32_t current = -1;
+    for (int i = k + 1; i < j; i++) skip += m->f[i].p;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const int32_t a = m->row[m->ptr[e] + ahead - 1];
+        const ptrdiff_t ld = m->ld[e], lda = m->ld[a];
+        const double *A = f->pan + m->pan[e] + skip, *Baa = up->Q + (ptrdiff_t)(a - up->node) * pu * pu;
+        const double *Bra = up->P + m->pan[a];
+        double *V = f->P + m->pan[e] + skip;
+        if (a != current) {
+            current = a;
+            for (ptrdiff_t i = m->ptr[a], row = 0; i < m->ptr[a + 1]; row += m->width[m->row[i++]])
+                m->pos[m->row[i]] = (int32_t)row;
+        }
+        for (int x = 0; x < p; x++)
+            for (int c = 0; c < pu; c++)
+                for (int r = 0; r < pu; r++) V[r + x * ld] += Baa[r + c * pu] * A[c + x * ld];
+        ptrdiff_t at = pu;
+        for (ptrdiff_t i = m->ptr[e] + ahead; i < m->ptr[e + 1]; at += m->width[m->row[i++]]) {
+            const double *B = Bra + m->pos[m->row[i]];
+            for (int x = 0; x < p; x++)
+                for (int c = 0; c < pu; c++)
+                    for (int r = 0; r < m->width[m->row[i]]; r++) {
+                        V[at + r + x * ld] += B[r + c * lda] * A[c + x * ld];
+                        V[c + x * ld] += B[r + c * lda] * A[at + r + x * ld];
+                    }
+        }
+    }
+}
+
+/* Q_l += A_R'V_R, when levels meet others through lists */
+static void gather_lists(lmm_model *m, int k)
+{
+    factor *f = &m->f[k];
+    const int p = f->p;
+    const int32_t last = f->node + f->nlev - 1;
+    memset(f->P, 0, sizeof(double) * (size_t)(m->pan[last] + (ptrdiff_t)m->ld[last] * p));
+    if (k == 0)
+        gather_trailing(m, 0);
+    else {
+        memset(f->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
+        invert_against_trailing(m, k);
+    }
+    for (int j = k + 1; j < m->nelim; j++) invert_against_ancestor(m, k, j);
+    if (k == 0 && m->nelim == 1) return;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const int ld = m->ld[e], rows = ld - m->pb;
+        double *Q = f->Q + (ptrdiff_t)(e - f->node) * p * p;
+        tmul(p, p, rows, 1, f->pan + m->pan[e], ld, f->P + m->pan[e], ld, Q, p);
+        symmetrize(p, Q);
+    }
+}
+
+/* D += (A_l - N_l'Q_l) T M_l^-1, then Q_l := B_ll = K_l + K_l Q_l K_l and, for a coarser factor,
+   V_R := B_Rl = -V_R K_l */
+INLINE void invert_levels(const int p, lmm_model *m, int k)
+{
+    factor *f = &m->f[k];
+    double *U = m->tmp, *K = U + p * p, *KQ = K + p * p, *X = KQ + p * p, *D = X + p * p, *rows = D + p * p;
+    for (int i = 0; i < p * p; i++) D[i] = 0;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const ptrdiff_t block = (ptrdiff_t)l * p * p;
+        const double *A = f->diag + block, *L = f->L + block;
+        double *Q = f->Q + block;
+        scaled_factor(p, f->T, L, U);
+        mult(p, p, p, 0, U, p, U, p, K, p);
+        mul(p, p, p, 0, K, p, Q, p, KQ, p);
+        for (int i = 0; i < p * p; i++) X[i] = A[i] - Q[i];
+        mul(p, p, p, 1, A, p, KQ, p, X, p);
+        solve_right(p, L, p, U, p);
+        mul(p, p, p, 1, X, p, U, p, D, p);
+        memcpy(Q, K, sizeof(double) * (size_t)(p * p));
+        mul(p, p, p, 1, KQ, p, K, p, Q, p);
+        if (k == 0) continue;
+        const int32_t ld = m->ld[f->node + l];
+        double *V = f->P + m->pan[f->node + l];
+        for (int32_t r = 0; r < ld - m->pb; r++) {
+            for (int c = 0; c < p; c++) rows[c] = V[r + (ptrdiff_t)c * ld];
+            for (int c = 0; c < p; c++) {
+                double v = 0;
+                for (int x = 0; x < p; x++) v -= rows[x] * K[x + c * p];
+                V[r + (ptrdiff_t)c * ld] = v;
+            }
+        }
+    }
+    for (int i = 0; i < p * p; i++) f->D[i] += D[i];
+}
+
+/* ------------------------------------------------------------------------------------- gradient -- */
+
+/* D := 2 (D - sum_l (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T) */
+CLONES static void subtract_residual_part(lmm_model *m, factor *f, int reml, double nu)
+{
+    const int p = f->p, pb = m->pb;
+    double *N = m->tmp, *NT = N + p * p;
+    const double *Y = m->Y + (ptrdiff_t)f->col * pb;
+    memset(N, 0, sizeof(double) * (size_t)(p * p));
+    for (int32_t l = 0; l < f->nlev; l++, Y += (ptrdiff_t)p * pb)
+        for (int c = 0; c < p; c++)
+            for (int r = c; r < p; r++) {
+                double v = nu / m->r2 * Y[m->p + r * pb] * Y[m->p + c * pb];
+                for (int a = 0; reml && a < m->p; a++) v += Y[a + r * pb] * Y[a + c * pb];
+                N[r + c * p] += v;
+            }
+    mirror(p, N, p);
+    mul(p, p, p, 0, N, p, f->T, p, NT, p);
+    for (int i = 0; i < p * p; i++) f->D[i] = 2 * (f->D[i] - NT[i]);
+}
+
+/* D in the coordinates of theta, and S = D Tp^-1 / 2, symmetric */
+static void boundary_matrix(lmm_model *m, factor *f)
+{
+    const int p = f->p;
+    if (f->W) {
+        tmul(p, p, p, 0, f->W, p, f->D, p, m->tmp, p);
+        memcpy(f->D, m->tmp, sizeof(double) * (size_t)(p * p));
+    }
+    for (int i = 0; i < p * p; i++) f->S[i] = f->D[i] / 2;
+    solve_right(p, f->Tp, p, f->S, p);
+    symmetrize(p, f->S);
+}
+
+/* D and S of every factor, B where A is not zero. L is overwritten. */
+CLONES void differentiate(lmm_model *m, int reml, double nu)
+{
+    for (int k = 0; k < m->nfactor; k++)
+        memset(m->f[k].D, 0, sizeof(double) * (size_t)(m->f[k].p * m->f[k].p));
+    if (m->full) gather_full(m, &m->f[0]);
+    if (m->q2) invert_trailing(m);
+    for (int k = m->nelim - 1; k >= 0; k--) {
+        if (!m->full) gather_lists(m, k);
+        BY_WIDTH(m->f[k].p, invert_levels, m, k)
+    }
+    for (int k = 0; k < m->nfactor; k++) {
+        subtract_residual_part(m, &m->f[k], reml, nu);
+        boundary_matrix(m, &m->f[k]);
+    }
+}

@@ -1,0 +1,104 @@
+/* Private: the model's memory. Everything is in elimination order: factors, nodes, columns, theta.
+
+   A node is one level of one factor. Nodes of the first `nelim` factors are eliminated one by one, the
+   others are trailing. Each node keeps its diagonal block and a panel: the rows of A below it that are
+   not structurally zero, in the order [coarser eliminated factors | trailing nodes | X y]. */
+
+#ifndef LMM_MODEL_H
+#define LMM_MODEL_H
+
+#include "lmm.h"
+#include "newton.h"
+
+#define BATCH 64   /* nodes that information() handles in one product */
+#define FLOOR 1e-7 /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
+
+typedef struct {      /* a change of coordinates: whitened columns = (columns - mean) B    */
+    int32_t k;        /* columns                                                           */
+    int32_t constant; /* index of the constant column, -1 if there is none                 */
+    double *mean;     /* k      zero where not centred                                     */
+    double *B;        /* k x k  acts on centred columns (upper triangular)                 */
+    double *C;        /* k x k  acts on the user's own columns: user = C whitened          */
+} whitening;
+
+typedef struct {          /* a grouping factor, in elimination order                           */
+    int32_t p, nlev;      /* columns and levels                                                */
+    int32_t node, col;    /* its first node and first column                                   */
+    int32_t th, nth;      /* its first parameter and their number                              */
+    int32_t user, userth; /* its place in lmm_data, and its first parameter there              */
+    int32_t *thr, *thc;   /* nth    row and column in T of each parameter                      */
+    int32_t *term;        /* p      first column of the term each column belongs to            */
+    int32_t *perm;        /* nlev   node of each level                                         */
+    whitening w;          /* of its columns (block diagonal over its terms)                    */
+    double *Cinv;         /* p x p  inverse of w.C                                             */
+    double *W;            /* p x p  Cinv when theta is in the user's coordinates, NULL when whitened */
+    double *Tp, *T;       /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
+    double *D, *S;        /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
+    double *adiag, *apan; /* A: nlev diagonal blocks; panels                                   */
+    double *diag, *pan;   /* Schur complement where this factor's turn comes (A itself if first) */
+    double *L;            /* eliminated: chol(T'A_l T + I), nlev blocks                        */
+    double *P;            /* eliminated: panels times T L^-T; later the selected inverse       */
+    double *Q;            /* diagonal blocks of B = Lambda M^-1 Lambda', nlev of them          */
+} factor;
+
+struct lmm_model {
+    lmm_blas blas;
+    int64_t n;
+    int32_t nfactor, nelim; /* grouping factors; eliminated ones (each nested in the next)       */
+    int32_t p, pb;          /* kept columns of X; p + 1: with y, the border                      */
+    int32_t pfull;          /* columns of X as given                                             */
+    int32_t ntheta, nnode;
+    int32_t q, q1, q2, s; /* columns: all, first factor, trailing; s = q2 + pb                 */
+    int32_t full;         /* every eliminated node meets every trailing node: no lists         */
+    double sumlogw;
+    double logdetB;            /* log|det| of the whitening of X                                    */
+    int32_t *keep;             /* p      columns of X that are used                                 */
+    whitening x;               /* of X                                                              */
+    double xconstant;          /* value of X's constant column                                      */
+    double ymean, yscale, *b0; /* y = ymean + X_w b0 + yscale y_w                                */
+    factor *f;                 /* nfactor                                                           */
+    int32_t *width;            /* nnode  columns of each node                                       */
+    int32_t *nodecol;          /* nnode  first column of each node                                  */
+    int32_t *trailcol;         /* nnode  the same, counted from the first trailing column           */
+    ptrdiff_t *ptr;            /* nnode+1  list of the nodes each node meets ...                    */
+    int32_t *row;              /*          ... ascending node numbers; NULL when full               */
+    ptrdiff_t *pan;            /* nnode    start of its panel in its factor's pan                   */
+    int32_t *ld;               /* nnode    rows of its panel                                        */
+    int32_t nstrip;            /* trailing columns are cut into strips that fit in cache            */
+    int32_t *strip;            /* nstrip+1 first node of each strip                                 */
+    int32_t *cut;              /* (nelim nodes) x (nstrip+1)  where each strip begins in a list     */
+    double *border;            /* pb x pb  [X y]'W[X y], lower                                      */
+    double *S;                 /* s x s    Schur complement, lower; depends: theta                  */
+    double *L;                 /* s x s    chol of the scaled S; later (Lambda M^-1 Lambda')_trailing */
+    double *H;                 /* pb x q   coefficients of [X y] on Z: Lambda M^-1 Lambda'Z'W[X y]  */
+    double *Y;                 /* pb x q   Z'V^-1[X y]; then [R^-1 X'V^-1 Z; g'], C = R R', g = Z'Py */
+    double *beta;              /* p        whitened; depends: L                                     */
+    double r2, logdetM, logdetC;
+    double floor; /* FLOOR, or 0 to evaluate at exact zeros                            */
+    double *work; /* scratch of fixed size, see setup                                  */
+    ptrdiff_t nwork;
+    double *V;      /* scratch of the curvature: ntheta x (q - q1 + pb)                  */
+    double *tmp;    /* scratch of small blocks                                           */
+    double *newton; /* scratch of the minimizer                                          */
+    int32_t *pos;   /* nnode  scratch: place of a node in a list                         */
+    void *memory;   /* every block that lmm_free frees                                   */
+};
+
+/* moments.c */
+lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rowstride, ptrdiff_t colstride,
+                  const double *weight, uint8_t *keep);
+lmm_status center_response(lmm_model *m, const lmm_data *d, double *out);
+void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out);
+
+/* factor.c, gradient.c, curvature.c: in this order, for one T */
+lmm_status factorize(lmm_model *m);
+void solve_border(lmm_model *m);
+void information(lmm_model *m, double nu, double *H);
+void differentiate(lmm_model *m, int reml, double nu);
+void add_boundary_curvature(const lmm_model *m, double *H);
+
+/* sparse.c */
+void downdate_trailing(lmm_model *m, int k);
+void gather_trailing(lmm_model *m, int k);
+
+#endif

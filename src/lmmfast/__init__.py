@@ -1,0 +1,39 @@
+"""Linear mixed-effects models with lme4's formulas, exact derivatives and a certified optimum.
+
+``lmer(formula, data)`` fits a model; ``LMM.from_arrays`` does so without formulas and pandas.
+"""
+
+from . import datasets
+from .errors import (
+    ConvergenceWarning,
+    DataError,
+    DoubleBarWarning,
+    FitError,
+    FormulaError,
+    LmmError,
+    LmmWarning,
+    OneRowPerLevelWarning,
+    RankDeficientWarning,
+)
+from .model import LMM, Estimates, Evaluation, lmer
+from .results import LMMFit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LMM",
+    "ConvergenceWarning",
+    "DataError",
+    "DoubleBarWarning",
+    "Estimates",
+    "Evaluation",
+    "FitError",
+    "FormulaError",
+    "LMMFit",
+    "LmmError",
+    "LmmWarning",
+    "OneRowPerLevelWarning",
+    "RankDeficientWarning",
+    "datasets",
+    "lmer",
+]

@@ -1,0 +1,316 @@
+"""The command line: ``lmmfast fit FORMULA DATA`` and ``lmmfast datasets``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from .errors import LmmError, LmmWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .results import LMMFit
+
+__all__ = ["main", "read_table", "record", "write_json"]
+
+DESCRIPTION = "Fit linear mixed models with lme4's formulas."
+EPILOG = """\
+examples:
+  lmmfast fit "Reaction ~ Days + (Days | Subject)" --data sleepstudy
+  lmmfast fit "rt ~ cond + (1 + cond | subj) + (1 | item)" trials.csv --contrasts cond=sum
+"""
+MISSING = ["", "NA", "N/A", "#N/A", "NaN"]  # not "null", "None" or "nan": words of experiments
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+PARQUET = {".parquet", ".pq"}
+PACKED = {".gz", ".bz2", ".xz", ".zst"}
+
+
+class CommandError(Exception):
+    """A mistake in the command or its files, told in one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name. Default: those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 2 for errors in the command, formula or data, 130 for Ctrl-C.
+    """
+    args = parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], None] = args.run
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", LmmWarning)
+            warnings.showwarning = show_warning
+            run(args)
+            sys.stdout.flush()
+    except (CommandError, LmmError, MemoryError) as error:
+        print(f"lmmfast: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lmmfast: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of both commands."""
+    top = argparse.ArgumentParser(
+        prog="lmmfast",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    listing = commands.add_parser("datasets", help="list the bundled data sets")
+    listing.set_defaults(run=list_datasets)
+    fit = commands.add_parser(
+        "fit",
+        help="fit one model and print its summary",
+        description=f"Fit one model and print its summary. Missing values in text files: "
+        f"empty fields and {', '.join(MISSING[1:])}.",
+    )
+    fit.set_defaults(run=fit_command)
+    add_fit_arguments(fit)
+    return top
+
+
+def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
+    """The arguments of ``lmmfast fit``."""
+    add = fit.add_argument
+    add("formula", metavar="FORMULA", help='lme4\'s syntax: "y ~ x + (1 + x | g)"')
+    add("path", metavar="DATA", nargs="?", help="CSV, TSV (also .gz) or Parquet file")
+    add("--data", metavar="NAME", help="a bundled data set instead of a file")
+    add("--ml", action="store_true", help="maximum likelihood (default: REML)")
+    add("--weights", metavar="COL", help="column of prior weights")
+    add("--offset", metavar="COL", help="column added to the predictor")
+    add(
+        "--contrasts",
+        metavar="VAR=CODING",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="coding of factors: treatment, sum, helmert or poly, as in cond=sum",
+    )
+    add("--json", metavar="FILE", help="write all results to FILE as JSON")
+    add("--verbose", action="store_true", help="show every evaluation")
+
+
+class Version(argparse.Action):
+    """Print the version; imports the package only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from . import __version__
+
+        print(f"lmmfast {__version__}")
+        parser.exit()
+
+
+# ---- commands -----------------------------------------------------------------------------------
+
+
+def list_datasets(_: argparse.Namespace) -> None:
+    """Names and contents of the bundled data sets."""
+    from . import datasets
+
+    known = datasets.names()
+    width = max(map(len, known))
+    for name in known:
+        print(f"{name:<{width}}  {datasets.about(name)}")
+
+
+def fit_command(args: argparse.Namespace) -> None:
+    """Read, fit, print, write."""
+    from .model import lmer
+
+    contrasts = parse_contrasts(args.contrasts)
+    data = chosen_data(args)
+    fit = lmer(
+        args.formula,
+        data,
+        reml=not args.ml,
+        weights=args.weights,
+        offset=args.offset,
+        contrasts=contrasts or None,
+        verbose=args.verbose,
+    )
+    print(fit.summary())
+    if args.json is not None:
+        write_json(record(fit), args.json)
+
+
+def parse_contrasts(items: Sequence[str]) -> dict[str, str]:
+    """``["cond=sum"]`` as ``{"cond": "sum"}``."""
+    pairs: dict[str, str] = {}
+    for item in items:
+        variable, equals, coding = item.partition("=")
+        if not (variable and equals and coding):
+            hint = " (give DATA before --contrasts)" if Path(item).suffix else ""
+            raise CommandError(f"--contrasts takes VARIABLE=CODING, not {item!r}{hint}")
+        pairs[variable] = coding
+    return pairs
+
+
+# ---- files in -----------------------------------------------------------------------------------
+
+
+def chosen_data(args: argparse.Namespace) -> pd.DataFrame:
+    """The data that the arguments name."""
+    if (args.path is None) == (args.data is None):
+        raise CommandError("give one of DATA (a file) and --data NAME (see `lmmfast datasets`)")
+    if args.path is not None:
+        return read_table(args.path)
+    from . import datasets
+
+    return datasets.load(args.data)
+
+
+def read_table(path: str) -> pd.DataFrame:
+    """A CSV, TSV or Parquet file as a data frame; the name's ending says which.
+
+    Raises
+    ------
+    CommandError
+        If the file is missing, of another kind, empty or cannot be read.
+    """
+    import pandas as pd
+
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    if suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes else ""
+    if kind not in SEPARATORS and kind not in PARQUET:
+        raise CommandError(f"cannot tell what {path!r} is: name it .csv, .tsv (.gz) or .parquet")
+    try:
+        if kind in PARQUET:
+            return pd.read_parquet(path)
+        return pd.read_csv(
+            path, sep=SEPARATORS[kind], keep_default_na=False, na_values=MISSING, low_memory=False
+        )
+    except FileNotFoundError:
+        raise CommandError(f"no such file: {path!r}") from None
+    except Exception as error:  # each format and compression has exceptions of its own
+        raise CommandError(f"cannot read {path!r}: {one_line(error)}") from error
+
+
+# ---- results out --------------------------------------------------------------------------------
+
+
+def record(fit: LMMFit) -> dict[str, Any]:
+    """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
+    from . import __version__
+    from .show import singular_sentences
+
+    estimates, design = fit.estimates, fit.design
+    return {
+        "lmmfast": __version__,
+        "formula": fit.formula,
+        "response": design.response,
+        "reml": fit.reml,
+        "n": fit.nobs,
+        "n_rows": design.n_rows,
+        "n_missing": design.dropped,
+        "n_levels": fit.n_levels,
+        "criterion": "REML criterion" if fit.reml else "deviance",
+        "objective": fit.objective,
+        "llf": fit.llf,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "n_params": fit.n_params,
+        "df_resid": fit.df_resid,
+        "converged": fit.converged,
+        "status": estimates.status,
+        "certificate": fit.certificate,
+        "n_evals": fit.n_evals,
+        "seconds": estimates.seconds,
+        "singular": singular_sentences(fit),
+        "params": fit.params.to_dict(),
+        "bse": fit.bse.to_dict(),
+        "zvalues": fit.tvalues.to_dict(),
+        "pvalues": fit.pvalues.to_dict(),
+        "cov_params": fit.cov_params().to_numpy(),
+        "dropped_columns": fit.params.index[~np.asarray(estimates.fixed_kept)].tolist(),
+        "sigma": fit.sigma,
+        "theta": fit.theta,
+        "varcorr": fit.varcorr.astype(object).to_dict("records"),
+        "ranef": {group: frame.to_dict("split") for group, frame in fit.ranef().items()},
+    }
+
+
+def write_json(content: Any, path: str) -> None:
+    """Write a file whole or not at all: to a neighbour first, then renamed.
+
+    Raises
+    ------
+    CommandError
+        If the file cannot be written.
+    """
+    text = json.dumps(plain(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a device is not to be replaced
+            target.write_text(text, "utf-8")
+            return
+        neighbour = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            neighbour.write_text(text, "utf-8")
+            neighbour.replace(target)
+        finally:
+            neighbour.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"cannot write {path!r}: {error.strerror or error}") from error
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: arrays as lists, NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+# ---- messages -----------------------------------------------------------------------------------
+
+
+def one_line(message: object) -> str:
+    """A message without line breaks."""
+    return " ".join(str(message).split()) or type(message).__name__
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as one line on stderr."""
+    print(f"lmmfast: warning: {one_line(message)}", file=file or sys.stderr)

@@ -1,0 +1,376 @@
+"""Columns of the user's data as numbers or factors, whatever kind of table they come from."""
+
+from __future__ import annotations
+
+import decimal
+import difflib
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError, LmmError
+
+__all__ = ["Column", "Levels", "Table", "factorize", "first_rows", "is_not", "suggest"]
+
+Codes = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Column:
+    """One variable: numbers (`values`) or a factor (`codes`, `levels`)."""
+
+    name: str
+    values: NDArray[Any] | None = None  # n numbers in their own dtype, NaN where missing
+    codes: Codes | None = None  # n, -1 where missing
+    levels: NDArray[Any] | None = None  # L labels
+    ordered: bool = False
+    missing: Mask | None = None  # n, None when nothing is missing
+    contrasts: Any = None  # how C() and the like want it coded
+
+    def take(self, rows: NDArray[np.int64]) -> Column:
+        """The given rows; levels stay (see `used`)."""
+        values = None if self.values is None else self.values[rows]
+        codes = None if self.codes is None else self.codes[rows]
+        return Column(self.name, values, codes, self.levels, self.ordered, None, self.contrasts)
+
+    def used(self) -> Column:
+        """The same factor without levels that no row has."""
+        if self.codes is None or self.levels is None:
+            return self
+        present = np.bincount(self.codes, minlength=len(self.levels)) > 0
+        if present.all():
+            return self
+        codes = (np.cumsum(present, dtype=np.int32) - np.int32(1))[self.codes]
+        levels = self.levels[present]
+        return Column(self.name, None, codes, levels, self.ordered, None, self.contrasts)
+
+    def as_factor(self) -> Column:
+        """Numbers become levels in increasing order; missing values get code -1."""
+        if self.values is None:
+            return self
+        codes, levels = factorize(self.values, self.missing)
+        return Column(self.name, None, codes, levels, False, self.missing)
+
+
+class Table:
+    """Columns by name out of a pandas, polars or pyarrow table or a mapping of arrays.
+
+    Parameters
+    ----------
+    data : table, or mapping from names to arrays, lists or scalars
+    """
+
+    def __init__(self, data: Any) -> None:
+        self._native: Any = None
+        self.pandas = False
+        if any(base.__module__.startswith("pandas.") for base in type(data).__mro__[:-1]):
+            self._open_pandas(data)
+        elif isinstance(data, Mapping):
+            self._open_mapping(data)
+        elif isinstance(data, np.ndarray) and data.dtype.names:
+            self._open_mapping({name: data[name] for name in data.dtype.names})
+        else:
+            self._open_other(data)
+        self._read: dict[str, Column] = {}
+
+    def _open_pandas(self, data: Any) -> None:
+        if data.ndim != 2:
+            raise DataError("data is a Series; give a data frame: data.to_frame()")
+        self._native, self.pandas = data, True
+        self.n: int = len(data)
+        self.names: Iterable[Any] = data.columns
+
+    def _open_mapping(self, data: Mapping[str, Any]) -> None:
+        arrays: dict[str, Any] = {}
+        for name, value in data.items():
+            plain = hasattr(value, "dtype") and hasattr(value, "__len__") and np.ndim(value) > 0
+            arrays[name] = value if plain else np.atleast_1d(_array(value))
+        lengths = {name: len(value) for name, value in arrays.items()}
+        self.n = max(lengths.values(), default=0)
+        for name, length in lengths.items():
+            if length == 1 and self.n > 1 and np.ndim(data[name]) == 0:
+                arrays[name] = np.repeat(arrays[name], self.n)
+            elif length != self.n:
+                raise DataError(
+                    f"column {name!r} has {length} values, others have {self.n}", variable=name
+                )
+        self._native, self.names = arrays, arrays
+
+    def _open_other(self, data: Any) -> None:
+        import narwhals.stable.v2 as nw
+
+        try:
+            frame = nw.from_native(data, eager_only=True)
+        except TypeError as error:
+            raise DataError(
+                f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
+                "(a lazy one collected first) or a dict of arrays"
+            ) from error
+        self._native, self.n, self.names = frame, len(frame), frame.columns
+
+    @property
+    def index(self) -> Any:
+        """The pandas index, None for other tables."""
+        return self._native.index if self.pandas else None
+
+    def has(self, name: str) -> bool:
+        """Whether there is a column of this name."""
+        return name in self.names
+
+    def column(self, name: str) -> Column:
+        """The column of this name, read once.
+
+        Raises
+        ------
+        DataError
+            When the name stands for several columns, or its values are neither numbers nor labels.
+        """
+        column = self._read.get(name)
+        if column is None:
+            native = self._native[name]
+            if getattr(native, "ndim", 1) != 1:
+                raise DataError(
+                    f"there are several columns named {name!r}: rename or drop all but one",
+                    variable=name,
+                )
+            column = self._read[name] = read(name, native)
+        return column
+
+
+def read(name: str, values: Any) -> Column:
+    """A column from an array, a pandas, polars or narwhals series or a pandas categorical.
+
+    Raises
+    ------
+    DataError
+        When the values are neither numbers nor labels, or some are infinite.
+    """
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, np.dtype):
+        return _from_array(name, values if type(values) is np.ndarray else values.to_numpy())
+    if hasattr(values, "to_native") or not type(values).__module__.startswith("pandas"):
+        return _from_narwhals(name, values)
+    return _from_pandas(name, values, dtype)
+
+
+def _from_array(name: str, values: NDArray[Any]) -> Column:
+    kind = values.dtype.kind
+    if kind == "f":
+        return _numbers(name, values)
+    if kind in "iu":
+        return Column(name, values)
+    if kind == "b":
+        return _boolean(name, values, None)
+    if kind in "OUST":
+        return _from_objects(name, values)
+    if kind in "mM":
+        missing = np.isnat(values)
+        codes, levels = factorize(values, missing if missing.any() else None)
+        return Column(name, None, codes, levels, False, missing if missing.any() else None)
+    raise DataError(
+        f"column {name!r} has values of type {values.dtype}; numbers or labels are needed",
+        variable=name,
+    )
+
+
+def _numbers(name: str, values: NDArray[Any]) -> Column:
+    with np.errstate(all="ignore"):
+        total = values.sum()  # one fast pass: an infinite or missing value shows in the sum
+    if math.isfinite(total):
+        return Column(name, values)
+    infinite = np.isinf(values)
+    if infinite.any():
+        raise DataError(
+            f"{name!r} has infinite values in {first_rows(infinite)}: remove or replace them",
+            variable=name,
+            rows=np.flatnonzero(infinite)[:10].tolist(),
+        )
+    missing = np.isnan(values)
+    return Column(name, values, missing=missing if missing.any() else None)
+
+
+def _boolean(name: str, values: NDArray[np.bool_], missing: Mask | None) -> Column:
+    codes = values.astype(np.int32)
+    if missing is not None:
+        codes[missing] = -1
+    return Column(name, None, codes, np.array([False, True]), False, missing)
+
+
+def _from_objects(name: str, values: NDArray[Any]) -> Column:
+    """Strings, or Python objects that are all numbers, all booleans, or labels."""
+    import pandas as pd
+
+    raw, uniques = pd.factorize(values)  # missing: -1
+    missing = raw < 0 if (raw < 0).any() else None
+    kinds = {type(value) for value in uniques}
+    if kinds and kinds <= {bool, np.bool_}:
+        return _boolean(name, np.asarray(uniques, dtype=bool)[raw], missing)
+    if kinds and all(issubclass(kind, (numbers.Real, decimal.Decimal)) for kind in kinds):
+        return _numbers(name, np.append(np.asarray(uniques, dtype=np.float64), np.nan)[raw])
+    levels = np.empty(len(uniques), dtype=object)
+    levels[:] = list(uniques)
+    return _sorted_factor(name, raw.astype(np.int32), levels, missing)
+
+
+def _sorted_factor(name: str, raw: Codes, levels: NDArray[Any], missing: Mask | None) -> Column:
+    """A factor whose levels come in order of appearance, put in order of their labels."""
+    try:
+        order = sorted(range(len(levels)), key=levels.__getitem__)
+    except TypeError:  # labels of several types
+        order = sorted(range(len(levels)), key=lambda i: (str(type(levels[i])), str(levels[i])))
+    rank = np.full(len(levels) + 1, -1, dtype=np.int32)  # the last entry answers code -1
+    rank[order] = np.arange(len(levels), dtype=np.int32)
+    return Column(name, None, rank[raw], levels[order], False, missing)
+
+
+def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
+    """Categorical, string, nullable and arrow columns of pandas."""
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        codes = np.asarray(getattr(values, "cat", values).codes)
+        levels = np.asarray(dtype.categories)
+        return _categorical(name, codes, levels, bool(dtype.ordered))
+    if pd.api.types.is_bool_dtype(dtype):
+        missing = np.asarray(values.isna())
+        flags = values.to_numpy(dtype=bool, na_value=False)
+        return _boolean(name, flags, missing if missing.any() else None)
+    if pd.api.types.is_numeric_dtype(dtype):
+        missing = np.asarray(values.isna())
+        if missing.any() or not pd.api.types.is_integer_dtype(dtype):
+            return _numbers(name, values.to_numpy(dtype=np.float64, na_value=np.nan))
+        return Column(name, values.to_numpy(dtype=np.int64))
+    raw, uniques = pd.factorize(getattr(values, "array", values))
+    levels = np.asarray(uniques, dtype=object)
+    missing = raw < 0
+    return _sorted_factor(name, raw.astype(np.int32), levels, missing if missing.any() else None)
+
+
+def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: bool) -> Column:
+    codes = codes.astype(np.int32)
+    missing = codes < 0
+    column = Column(name, None, codes, levels, ordered, missing if missing.any() else None)
+    return column if column.missing is not None else column.used()
+
+
+def _from_narwhals(name: str, values: Any) -> Column:
+    """Columns of polars and pyarrow tables."""
+    import narwhals.stable.v2 as nw
+
+    series = nw.from_native(values, series_only=True)
+    dtype = series.dtype
+    if isinstance(dtype, (nw.Categorical, nw.Enum)):
+        return _dictionary(name, series)
+    if dtype == nw.Boolean:
+        missing = series.is_null().to_numpy()
+        flags = series.fill_null(False).to_numpy().astype(bool)
+        return _boolean(name, flags, missing if missing.any() else None)
+    if dtype.is_numeric():
+        if dtype.is_integer() and series.null_count() == 0:
+            return Column(name, series.to_numpy())
+        return _numbers(name, series.cast(nw.Float64).to_numpy().astype(np.float64))
+    return _from_array(name, np.asarray(series.to_numpy()))
+
+
+def _dictionary(name: str, series: Any) -> Column:
+    """A polars Categorical or Enum or a pyarrow dictionary, which may say that it is ordered."""
+    levels = np.array(series.cat.get_categories().to_list(), dtype=object)
+    position = {level: i for i, level in enumerate(levels)}
+    raw, uniques = factorize_objects(series.to_list())
+    lookup = np.array([position[level] for level in uniques] + [-1], dtype=np.int32)
+    ordered = bool(getattr(getattr(series.to_native(), "type", None), "ordered", False))
+    return _categorical(name, lookup[raw], levels, ordered)
+
+
+def factorize_objects(values: Sequence[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Codes by order of appearance (-1: missing) and the labels."""
+    import pandas as pd
+
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    codes, labels = pd.factorize(array)
+    return codes, labels
+
+
+def factorize(values: NDArray[Any], missing: Mask | None = None) -> tuple[Codes, NDArray[Any]]:
+    """Numbers (or dates) -> codes 0..m-1 in increasing order of the m distinct values.
+
+    Integers in a narrow range, the usual labels of subjects and items, cost a few passes.
+    """
+    if missing is not None:
+        codes = np.full(len(values), -1, dtype=np.int32)
+        present = ~missing
+        codes[present], levels = factorize(values[present])
+        return codes, levels
+    if values.dtype.kind == "f" and len(values):
+        whole = values.astype(np.int64, copy=False) if abs(values).max() < 2**53 else values
+        if (whole == values).all():
+            values = whole  # labels 1, 2 rather than 1.0, 2.0
+    if values.dtype.kind in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if high < 2**62 and high - low <= 4 * len(values) + 1000:
+            shifted = values.astype(np.intp) - low
+            seen = np.zeros(high - low + 1, dtype=bool)
+            seen[shifted] = True
+            rank = np.cumsum(seen, dtype=np.int32) - np.int32(1)
+            return rank[shifted], np.flatnonzero(seen) + low
+    levels, inverse = np.unique(values, return_inverse=True)
+    return inverse.astype(np.int32), levels
+
+
+class Levels:
+    """Where each label stands among the training levels; built at the first prediction.
+
+    New data may have read labels as numbers where the training data had text, or the other way
+    round: 308 finds "308".
+    """
+
+    def __init__(self, levels: NDArray[Any]) -> None:
+        labels = levels.tolist()
+        self._position: dict[Any, int] = {str(label): i for i, label in enumerate(labels)}
+        self._position.update((label, i) for i, label in enumerate(labels))
+
+    def codes(self, factor: Column, unseen: int) -> Codes:
+        """Training code of each row of a factor: -1 where missing, `unseen` for other labels."""
+        assert factor.codes is not None and factor.levels is not None
+        find = self._position.get
+        lookup = [find(label, find(str(label), unseen)) for label in factor.levels.tolist()]
+        return np.array([*lookup, -1], dtype=np.int32)[factor.codes]
+
+
+def first_rows(mask: Mask, limit: int = 5) -> str:
+    """Where a mask is true, in words: "rows 0, 7, 9 and 12 more" (positions, from 0)."""
+    where = np.flatnonzero(mask)
+    shown = ", ".join(str(row) for row in where[:limit])
+    more = f" and {len(where) - limit} more" if len(where) > limit else ""
+    return f"row{'s' if len(where) > 1 else ''} {shown}{more}"
+
+
+def suggest(name: str, names: Iterable[Any], what: str = "columns") -> str:
+    """ "; did you mean 'x'?" for a misspelt name, else "; the columns are ..."."""
+    known = [str(known) for known in names]
+    lower = {key.lower(): key for key in known}
+    close = difflib.get_close_matches(name.lower(), list(lower), n=3, cutoff=0.6)
+    if close:
+        return "; did you mean " + " or ".join(repr(lower[key]) for key in close) + "?"
+    listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"; the {what} are {listed}" if known else f"; there are no {what}"
+
+
+def is_not(name: str, names: Iterable[Any], error: type[LmmError], what: str) -> LmmError:
+    """The error for a column that is not there."""
+    return error(f"{what} {name!r} is not in the data{suggest(name, names)}", variable=name)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """A list or scalar as an array; strings and None stay Python objects."""
+    array = np.asarray(value)
+    if array.dtype.kind in "US" or array.dtype == object:
+        return np.asarray(value, dtype=object)
+    return array

@@ -1,0 +1,334 @@
+"""Formula + data -> Design: response, fixed-effects matrix, random terms, and what was dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checks import check_levels, check_size, note_double_bars
+from .columns import Codes, Column, Table, first_rows, is_not, read, suggest
+from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
+from .errors import DataError, FormulaError
+from .grouping import Grouping, grouping_of
+from .plan import Plan, plan_of
+from .recipe import Recipe, add_offsets, numbers_of
+from .rlang import functions
+
+__all__ = ["Design", "RandomTerm", "build"]
+
+Matrix = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTerm:
+    """One random-effects term: k columns for each of m levels."""
+
+    label: str  # "1 + Days | Subject"
+    group: str  # grouping factor: "Subject", "school:class"
+    columns: tuple[str, ...]  # k names: ("Intercept", "Days")
+    codes: Codes  # n, level of each row, 0-based, every level used
+    levels: NDArray[Any]  # m labels
+    z: Matrix  # n x k, C-contiguous
+    structure: str  # "full" | "diag"
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The numbers of a model, and how to make them for new data."""
+
+    formula: str  # as the user wrote it
+    response: str  # left-hand side: "log(rt)"
+    y: Matrix  # n, offset not subtracted
+    X: Matrix  # n x p, Fortran order, dependent columns included
+    x_names: tuple[str, ...]  # p names: "Intercept", "cond[T.b]"
+    terms: tuple[RandomTerm, ...]  # in the formula's order
+    weights: Matrix | None  # n, > 0
+    offset: Matrix | None  # n, sum of offset= and the offset() terms
+    rows: Rows  # positions in the data that were kept
+    index: Any  # pandas index of the kept rows, None for other data
+    n_rows: int  # rows in the data
+    dropped: dict[str, int]  # variable -> rows in which it is missing
+    recipe: Recipe | None  # encodes new data; None for models given as arrays
+
+
+def build(
+    formula: str,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+) -> Design:
+    """Design matrices of a mixed model.
+
+    Parameters
+    ----------
+    formula : str
+        In lme4's syntax: ``"rt ~ cond + (cond | subj) + (1 | item)"``.
+    data : pandas, polars or pyarrow table, or mapping from names to arrays
+        Categories keep their order, unused ones are dropped; strings are sorted; booleans are
+        factors with levels False, True. Rows with a missing value in a used variable are dropped
+        before transforms such as ``scale(x)`` see them.
+    weights : str or array of n_rows, optional
+        Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row.
+    offset : str or array of n_rows, optional
+        Column or values added to the linear predictor, besides ``offset()`` terms.
+    contrasts : mapping, optional
+        For factors by name: "treatment", "sum", "helmert", "poly" or a matrix; for fixed and
+        random terms. Default: treatment, poly for ordered categories.
+
+    Returns
+    -------
+    Design
+
+    Raises
+    ------
+    FormulaError
+        When the formula cannot be read or names a column that is not there.
+    DataError
+        When the data cannot be used as the formula asks.
+    """
+    if not isinstance(formula, str):
+        raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
+    plan = plan_of(formula)
+    table = Table(data)
+    used = _used_rows(plan, table, weights, offset)
+    y = _response(plan, used)
+    values = _values(plan, used)
+    codings = _codings(values, contrasts or {})
+    fixed = layout_of(plan.fixed, codings)
+    check_size(used.n, fixed.names, codings)
+    X = fixed.fill(np.empty((used.n, len(fixed.names)), order="F"), codings, values)
+    layouts = tuple(layout_of(part, codings) for part in plan.random)
+    groupings, codes = _groupings(plan, used)
+    terms = _random_terms(plan, layouts, groupings, codes, codings, values)
+    w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
+    check_levels(terms, w, used.n)
+    note_double_bars(plan, codings)
+    return Design(
+        formula=formula,
+        response=plan.formula.response,
+        y=y,
+        X=X,
+        x_names=fixed.names,
+        terms=terms,
+        weights=w,
+        offset=_offset(plan, used),
+        rows=used.rows,
+        index=_index(table, used.rows),
+        n_rows=table.n,
+        dropped=used.dropped,
+        recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Used:
+    """The rows that are used, and what stateful transforms learn from them."""
+
+    columns: dict[str, Column]
+    weights: Column | None
+    offset: Column | None  # its name is "" if it was given as an array
+    rows: Rows
+    dropped: dict[str, int]
+    state: dict[str, Any]
+
+    @property
+    def n(self) -> int:
+        return len(self.rows)
+
+
+def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any) -> _Used:
+    if table.n == 0:
+        raise DataError("the data have no rows")
+    columns = _read(plan, table)
+    w = _vector(weights, "weights", table)
+    off = _vector(offset, "offset", table)
+    rows, dropped = _complete_rows(columns, w, off, table.n)
+    if len(rows) < table.n:
+        columns = {name: column.take(rows).used() for name, column in columns.items()}
+        w = None if w is None else w.take(rows)
+        off = None if off is None else off.take(rows)
+    return _Used(columns, w, off, rows, dropped, {})
+
+
+def _read(plan: Plan, table: Table) -> dict[str, Column]:
+    """All columns that the formula uses."""
+    columns: dict[str, Column] = {}
+    for name in plan.names:
+        if table.has(name):
+            columns[name] = table.column(name)
+        elif name in plan.variables or name not in functions():
+            raise is_not(name, table.names, FormulaError, "column")
+    return columns
+
+
+def _vector(given: Any, role: str, table: Table) -> Column | None:
+    """weights= or offset= as a numeric column; one given as an array has the name ""."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if not table.has(given):
+            raise is_not(given, table.names, DataError, f"the column for {role}")
+        column = table.column(given)
+        numbers_of(column, role)
+        return column
+    array = given if hasattr(given, "dtype") else np.asarray(given)
+    if np.ndim(array) != 1 or len(array) != table.n:
+        raise DataError(
+            f"{role} has shape {np.shape(array)}, but the data have {table.n} rows: "
+            "give one value for each row, or the name of a column",
+            variable=role,
+        )
+    column = read(role, array)
+    numbers_of(column, role)
+    return Column("", column.values, missing=column.missing)
+
+
+def _complete_rows(
+    columns: dict[str, Column], weights: Column | None, offset: Column | None, n: int
+) -> tuple[Rows, dict[str, int]]:
+    """Rows without missing values and with a weight, and how many rows each variable costs."""
+    missing = {name: column.missing for name, column in columns.items()}
+    for role, given in (("weights", weights), ("offset", offset)):
+        if given is not None:
+            missing[given.name or role] = given.missing
+    if weights is not None and weights.values is not None:
+        missing["weights == 0"] = _zero_weights(weights.values, weights.name or "weights")
+    masks = {name: mask for name, mask in missing.items() if mask is not None}
+    if not masks:
+        return np.arange(n), {}
+    dropped = {name: int(mask.sum()) for name, mask in masks.items()}
+    rows = np.flatnonzero(~np.logical_or.reduce(list(masks.values())))
+    if len(rows) == 0:
+        worst = ", ".join(f"{name} in {count}" for name, count in dropped.items())
+        raise DataError(f"no rows are left: of {n} rows, missing are {worst}")
+    return rows, dropped
+
+
+def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
+    negative = weights < 0
+    if negative.any():
+        raise DataError(
+            f"weights {name!r} are negative in {first_rows(negative)}: weights are inverse "
+            "variances, greater than or equal to 0",
+            variable=name,
+            rows=np.flatnonzero(negative)[:10].tolist(),
+        )
+    zero = np.asarray(weights == 0, dtype=bool)
+    if not zero.any():
+        return None
+    if zero.all():
+        raise DataError(f"all weights {name!r} are 0: no rows are left", variable=name)
+    return zero
+
+
+def _response(plan: Plan, used: _Used) -> Matrix:
+    label = plan.formula.response
+    value = value_of(plan.response, used.columns, used.state, used.n)
+    if isinstance(value, Column):
+        raise DataError(
+            f"the response {label!r} is not numeric; a linear mixed model needs numbers",
+            variable=label,
+        )
+    if len(value) != 1:
+        raise DataError(f"the response {label!r} has several columns", variable=label)
+    check_finite(value, label, used.rows)
+    y = np.array(next(iter(value.values())), dtype=np.float64)  # our own copy
+    if y.min() == y.max():
+        raise DataError(f"the response {label!r} is constant ({y[0]:g})", variable=label)
+    return y
+
+
+def _values(plan: Plan, used: _Used) -> dict[str, Values]:
+    """All variables of the fixed and random parts, transforms checked."""
+    values: dict[str, Values] = {}
+    for atom in plan.atoms:
+        if atom.label not in values:
+            values[atom.label] = value_of(atom, used.columns, used.state, used.n)
+            if not atom.is_name:
+                check_finite(values[atom.label], atom.label, used.rows)
+    return values
+
+
+def _codings(values: dict[str, Values], contrasts: Mapping[str, Any]) -> dict[str, Coding]:
+    for name in contrasts:
+        if name not in values:
+            factors = [label for label, value in values.items() if isinstance(value, Column)]
+            raise DataError(
+                f"contrasts are given for {name!r}, which is not a predictor of the model"
+                f"{suggest(name, factors, 'factors')}",
+                variable=name,
+            )
+    return {label: coding_of(label, value, contrasts.get(label)) for label, value in values.items()}
+
+
+def _groupings(plan: Plan, used: _Used) -> tuple[dict[str, Grouping], dict[str, Codes]]:
+    """Each grouping factor once, so that its terms share one codes array."""
+    groupings: dict[str, Grouping] = {}
+    codes: dict[str, Codes] = {}
+    for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
+        if bar.factor not in groupings:
+            made = grouping_of(bar.factor, atoms, used.columns, used.state, used.n)
+            groupings[bar.factor], codes[bar.factor] = made
+    return groupings, codes
+
+
+def _random_terms(
+    plan: Plan,
+    layouts: tuple[Layout, ...],
+    groupings: dict[str, Grouping],
+    codes: dict[str, Codes],
+    codings: dict[str, Coding],
+    values: dict[str, Values],
+) -> tuple[RandomTerm, ...]:
+    terms: list[RandomTerm] = []
+    for bar, layout in zip(plan.formula.random, layouts, strict=True):
+        level = codes[bar.factor]
+        z = layout.fill(np.empty((len(level), len(layout.names))), codings, values)
+        levels = groupings[bar.factor].levels
+        terms.append(
+            RandomTerm(bar.label, bar.factor, layout.names, level, levels, z, bar.structure)
+        )
+    return tuple(terms)
+
+
+def _offset(plan: Plan, used: _Used) -> Matrix | None:
+    given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
+    total = add_offsets(given, plan.offsets, used.columns, used.state, used.n)
+    if total is not None:
+        check_finite({"": total}, "the offset", used.rows)
+    return total
+
+
+def _recipe(
+    plan: Plan,
+    used: _Used,
+    codings: dict[str, Coding],
+    fixed: Layout,
+    layouts: tuple[Layout, ...],
+    groupings: dict[str, Grouping],
+) -> Recipe:
+    return Recipe(
+        codings=codings,
+        fixed_layout=fixed,
+        random_layouts=layouts,
+        groupings=tuple(groupings[bar.factor] for bar in plan.formula.random),
+        offset_terms=plan.offsets,
+        offset=(used.offset.name or None) if used.offset else None,
+        offset_is_array=used.offset is not None and not used.offset.name,
+        names=frozenset(used.columns),
+        state=used.state,
+    )
+
+
+def _index(table: Table, rows: Rows) -> Any:
+    if not table.pandas:
+        return None
+    index = table.index
+    return index if len(rows) == table.n else index[rows]

@@ -1,0 +1,58 @@
+"""Numbers that follow from estimates alone: standard errors, z, covariances of random effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .design import Design
+    from .model import Estimates
+
+__all__ = ["normal_pvalues", "ratios", "standard_errors", "term_covariance", "varcorr_rows"]
+
+
+def standard_errors(estimates: Estimates) -> np.ndarray:
+    """Standard errors of the fixed effects (p); NaN for dropped columns."""
+    return np.sqrt(np.diag(estimates.vcov))
+
+
+def ratios(estimates: Estimates) -> np.ndarray:
+    """Estimates over standard errors (p)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(estimates.beta / standard_errors(estimates))
+
+
+def normal_pvalues(z: np.ndarray) -> np.ndarray:
+    """Two-sided p-values of z statistics."""
+    from scipy.special import ndtr
+
+    return np.asarray(2 * ndtr(-np.abs(z)))
+
+
+def term_covariance(estimates: Estimates, term: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Covariance (k x k), standard deviations (k), correlations (k x k; NaN at variance 0)."""
+    factor = estimates.sigma * estimates.T[term]
+    cov = factor @ factor.T
+    sd = np.sqrt(np.diag(cov))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        corr = np.clip(cov / sd[:, None] / sd, -1.0, 1.0)
+    return cov, sd, corr
+
+
+def varcorr_rows(estimates: Estimates, design: Design) -> list[tuple[Any, ...]]:
+    """Rows (group, var1, var2, vcov, sdcor) of ``LMMFit.varcorr``."""
+    rows: list[tuple[Any, ...]] = []
+    for i, term in enumerate(design.terms):
+        cov, sd, corr = term_covariance(estimates, i)
+        names = term.columns
+        rows += [(term.group, names[j], None, cov[j, j], sd[j]) for j in range(len(names))]
+        if term.structure == "full":
+            rows += [
+                (term.group, names[c], names[r], cov[r, c], corr[r, c])
+                for c in range(len(names))
+                for r in range(c + 1, len(names))
+            ]
+    sigma = estimates.sigma
+    return [*rows, ("Residual", None, None, sigma**2, sigma)]

@@ -1,0 +1,80 @@
+"""Every error and warning of lmmfast: classes that carry the variable, term and rows concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ConvergenceWarning",
+    "DataError",
+    "DoubleBarWarning",
+    "FitError",
+    "FormulaError",
+    "LmmError",
+    "LmmWarning",
+    "OneRowPerLevelWarning",
+    "RankDeficientWarning",
+]
+
+
+class _About(Exception):
+    """The facts of a message: what it is about, for programs that read messages.
+
+    Attributes
+    ----------
+    variable : str or None
+        Name of the offending column.
+    term : str or None
+        The formula term, as written.
+    rows : tuple of int
+        Positions (0-based) of the first offending rows; empty when it is not about rows.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        variable: str | None = None,
+        term: str | None = None,
+        rows: Sequence[int] = (),
+    ) -> None:
+        super().__init__(message)
+        self.variable = variable
+        self.term = term
+        self.rows = tuple(int(row) for row in rows)
+
+
+class LmmError(_About, ValueError):
+    """Base class of all errors that lmmfast raises about a model or its data."""
+
+
+class FormulaError(LmmError):
+    """The formula cannot be read, or names something that is not there."""
+
+
+class DataError(LmmError):
+    """The data cannot be used as the formula asks."""
+
+
+class FitError(LmmError):
+    """The model cannot be fitted to these data (for example: no residual variance is left)."""
+
+
+class LmmWarning(_About, UserWarning):
+    """Base class of all warnings that lmmfast gives."""
+
+
+class RankDeficientWarning(LmmWarning):
+    """Linearly dependent columns were dropped from the fixed effects or from a random term."""
+
+
+class DoubleBarWarning(LmmWarning):
+    """`||` with a factor: lmmfast sets all correlations to zero, lme4 keeps the factor's own."""
+
+
+class OneRowPerLevelWarning(LmmWarning):
+    """A grouping factor has one row per level: its variance is hard to tell from the residual's."""
+
+
+class ConvergenceWarning(LmmWarning):
+    """The optimizer was stopped before it could certify the optimum."""

@@ -1,0 +1,196 @@
+"""Predictions: the linear predictor from arrays, for the rows of a fit and for new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .columns import Column, Table
+from .errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .design import Design
+    from .model import Estimates
+    from .recipe import Recipe
+    from .results import LMMFit
+
+__all__ = ["fitted_array", "predict"]
+
+SHOWN = 5  # unseen levels named in an error message
+
+
+def predict(
+    fit: LMMFit,
+    newdata: Any,
+    re_form: str | Sequence[str],
+    new_levels: str,
+    offset: Any,
+) -> pd.Series:
+    """Predictions as ``LMMFit.predict`` documents them."""
+    import pandas as pd
+
+    groups = chosen_groups(fit.design, re_form)
+    if new_levels not in ("error", "population"):
+        raise DataError(f'new_levels must be "error" or "population", not {new_levels!r}')
+    if newdata is None:
+        if offset is not None:
+            raise DataError("offset= is for new data: the rows of the fit have theirs already")
+        return row_series(fit.design, fitted_array(fit.estimates, fit.design, groups), "predict")
+    values = new_fixed(fit, newdata, offset)
+    if groups:
+        values += new_random(fit, newdata, groups, new_levels)
+    index = newdata.index if isinstance(newdata, pd.DataFrame) else None
+    return pd.Series(values, index=index, name="predict")
+
+
+def chosen_groups(design: Design, re_form: str | Sequence[str]) -> list[str]:
+    """Grouping factors that ``re_form`` asks for, in the formula's order."""
+    known = list(dict.fromkeys(term.group for term in design.terms))
+    if isinstance(re_form, str) and re_form in ("all", "none"):
+        return known if re_form == "all" else []
+    if isinstance(re_form, str) or not isinstance(re_form, Iterable):
+        raise DataError(
+            f're_form must be "all", "none" or a list of grouping factors ({", ".join(known)}), '
+            f"not {re_form!r}"
+        )
+    wanted = list(re_form)
+    for group in wanted:
+        if group not in known:
+            raise DataError(
+                f"re_form names {group!r}, which is no grouping factor of this model; "
+                f"it has {', '.join(known)}",
+                variable=str(group),
+            )
+    return [group for group in known if group in wanted]
+
+
+# ---- the rows of the fit ------------------------------------------------------------------------
+
+
+def fitted_array(
+    estimates: Estimates, design: Design, groups: Collection[str] | None = None
+) -> np.ndarray:
+    """Fitted values of the rows used (n) with the random effects of ``groups`` (None: all)."""
+    values = fixed_part(estimates, design.X)
+    if design.offset is not None:
+        values += design.offset
+    for term, b in zip(design.terms, estimates.b, strict=True):
+        if groups is None or term.group in groups:
+            values += random_part(term.codes, term.z, b)
+    return values
+
+
+def row_series(design: Design, values: np.ndarray, name: str) -> pd.Series:
+    """One value per row used, labelled as the data are (by position where they have no index)."""
+    import pandas as pd
+
+    index = design.rows if design.index is None else design.index
+    return pd.Series(values, index=index, name=name, copy=True)
+
+
+def fixed_part(estimates: Estimates, X: np.ndarray) -> np.ndarray:
+    """Kept columns of ``X`` times their coefficients (n)."""
+    kept = estimates.fixed_kept
+    if np.all(kept):
+        return np.asarray(X @ estimates.beta)
+    return np.asarray(X[:, kept] @ estimates.beta[kept])
+
+
+def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``sum_j z[i, j] * b[codes[i], j]`` for every row i (n)."""
+    if b.shape[1] == 1:  # saves the n x k temporary of the general case
+        return np.asarray(z[:, 0] * b[codes, 0])
+    return np.asarray(np.einsum("ij,ij->i", z, b[codes]))
+
+
+# ---- new rows -----------------------------------------------------------------------------------
+
+
+def new_fixed(fit: LMMFit, newdata: Any, offset: Any) -> np.ndarray:
+    """Fixed part of the predictor of new rows, with their offset."""
+    recipe = recipe_of(fit)
+    if offset is not None:  # takes the place of the fit's argument offset=
+        recipe = replace(recipe, offset=None, offset_is_array=False)
+    elif recipe.offset_is_array:
+        raise DataError(
+            "the model was fitted with an array as offset=, which new data do not carry: "
+            "give predict(..., offset=...) for the new rows (offset=0 for none)",
+            variable="offset",
+        )
+    X, values_offset = recipe.fixed(newdata)
+    values = fixed_part(fit.estimates, X)
+    if values_offset is not None:
+        values += values_offset
+    if offset is not None:
+        values += checked_offset(offset, len(values))
+    return values
+
+
+def recipe_of(fit: LMMFit) -> Recipe:
+    """The recipe that encodes new data, or an error for models made from arrays."""
+    recipe = fit.design.recipe
+    if recipe is None:
+        raise DataError(
+            "a model made from arrays cannot encode new data: "
+            "multiply your new columns by fit.estimates.beta and .b, or fit with a formula"
+        )
+    return recipe
+
+
+def checked_offset(offset: Any, n: int) -> np.ndarray:
+    """``offset`` as one number per row."""
+    values = np.asarray(offset, dtype=float)
+    if values.shape not in ((), (n,)):
+        raise DataError(f"offset has shape {values.shape}: give one number, or one per row ({n})")
+    return values
+
+
+def new_random(fit: LMMFit, newdata: Any, groups: list[str], new_levels: str) -> np.ndarray:
+    """Random part of the predictor of new rows: unseen levels count zero, missing ones NaN."""
+    encoded = recipe_of(fit).random(newdata, groups)
+    pairs = zip(fit.design.terms, fit.estimates.b, strict=True)
+    chosen = [(term, b) for term, b in pairs if term.group in groups]
+    total = np.zeros(len(encoded[0][0]))
+    for (term, b), (codes, z) in zip(chosen, encoded, strict=True):
+        part = random_part(codes, z, b)
+        unknown = codes < 0
+        if unknown.any():
+            unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
+            if len(unseen) and new_levels == "error":
+                raise unseen_levels(newdata, term.group, unseen)
+            part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
+        total += part
+    return total
+
+
+def unseen_levels(newdata: Any, group: str, rows: np.ndarray) -> DataError:
+    """The error for levels of ``group`` that the fit has no random effects for."""
+    names = list(dict.fromkeys(level_labels(newdata, group, rows)))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return DataError(
+        f"levels of {group!r} that the fit has not seen: {', '.join(names[:SHOWN])}{more}; "
+        'new_levels="population" predicts them with random effects of zero',
+        variable=group,
+        rows=rows[:SHOWN].tolist(),
+    )
+
+
+def level_labels(newdata: Any, group: str, rows: np.ndarray) -> list[str]:
+    """Levels of ``group`` in some rows of the new data, quoted, for messages."""
+    table = Table(newdata)
+    names = [group] if table.has(group) else group.split(":")
+    if not all(table.has(name) for name in names):  # an expression, as in (1 | factor(g))
+        return [f"the one in row {row}" for row in rows]
+    columns = [labels(table.column(name).as_factor(), rows) for name in names]
+    return [repr(":".join(parts)) for parts in zip(*columns, strict=True)]
+
+
+def labels(factor: Column, rows: np.ndarray) -> list[str]:
+    """Levels of a factor in some rows."""
+    assert factor.codes is not None and factor.levels is not None  # what as_factor() makes
+    return [str(level) for level in factor.levels[factor.codes[rows]]]

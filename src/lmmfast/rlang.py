@@ -1,0 +1,318 @@
+"""R's names for formulas: `I(x^2)`, `poly`, `scale`, `log`, `factor`, `relevel`, `ifelse`, ...
+
+An R (or Python) expression is translated to Python text once (`translate`) and evaluated by
+formulaic's `stateful_eval`, so that `scale`, `poly`, splines, `mean` ... remember for new data
+what they learned from the training data.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import Column, read
+from .errors import FormulaError
+from .splines import ns
+
+__all__ = ["Expression", "evaluate", "functions", "translate"]
+
+_TOKEN = re.compile(
+    r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+      | `(?P<quoted>[^`]+)`
+      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)L?
+      | (?P<word>[^\W\d][\w.]*|\.[^\W\d][\w.]*)
+      | (?P<operator>%%|%/%|%in%|&&|\|\||==|!=|<=|>=|\*\*|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_OPERATORS = {"^": "**", "%%": "%", "%/%": "//", "&&": "&", "||": "|", "!": "~"}
+_CONSTANTS = {"TRUE": "True", "FALSE": "False", "NULL": "None", "NA": "nan", "Inf": "inf"}
+_MODULES = ("np", "numpy", "contr")  # dots after these are Python's
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression of the formula, ready to evaluate."""
+
+    label: str  # as shown to the user: "log(x + 1)", "I(x^2)"
+    code: str  # Python
+    names: tuple[tuple[str, str], ...]  # (name in the code, name in the formula), each once
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it is a column and nothing else."""
+        return self.code == "_v0_" and len(self.names) == 1
+
+
+@lru_cache(maxsize=2048)
+def translate(text: str) -> Expression:
+    """R or Python expression -> Python code with names _v0_, _v1_, ... for what may be columns.
+
+    Raises
+    ------
+    FormulaError
+        When the text is neither an R nor a Python expression that can be read.
+    """
+    names: dict[str, str] = {}
+    code = "".join(_word(match, text, names) for match in _TOKEN.finditer(text)).strip()
+    try:
+        clean = ast.unparse(ast.parse(code, mode="eval"))
+    except SyntaxError as error:
+        raise FormulaError(f"cannot read the expression {text!r}", term=text) from error
+    pairs = tuple((alias, name) for name, alias in names.items())
+    return Expression(_label(clean, pairs, text), clean, pairs)
+
+
+def _word(match: re.Match[str], text: str, names: dict[str, str]) -> str:
+    """One token in Python."""
+    kind, word = match.lastgroup, match[match.lastgroup or 0]
+    if kind == "quoted":
+        return names.setdefault(word, f"_v{len(names)}_")
+    if kind == "operator":
+        return _OPERATORS.get(word, word)
+    if kind != "word":
+        return word
+    before, after = text[: match.start()].rstrip(), text[match.end() :].lstrip()
+    keyword = after.startswith("=") and not after.startswith("==") and before[-1:] in ("(", ",")
+    if keyword or after.startswith("(") or before.endswith("."):
+        return _function_name(word)
+    if word.split(".")[0] in _MODULES and "." in word:
+        return word
+    if word in _CONSTANTS:
+        return _CONSTANTS[word]
+    if word in ("and", "or", "not", "in", "if", "else"):
+        return word
+    return names.setdefault(word, f"_v{len(names)}_")
+
+
+def _function_name(word: str) -> str:
+    """as.factor -> as_factor; np.log stays."""
+    return word if word.split(".")[0] in _MODULES else word.replace(".", "_")
+
+
+def _label(clean: str, pairs: tuple[tuple[str, str], ...], text: str) -> str:
+    """Evenly spaced text of the expression in the user's names: formulaic's, or R's with ^."""
+    originals = dict(pairs)
+    label = re.sub(r"\b_v\d+_\b", lambda match: originals.get(match[0], match[0]), clean)
+    for function in {word for word in re.findall(r"[^\W\d][\w.]*(?=\s*\()", text) if "." in word}:
+        label = label.replace(_function_name(function) + "(", function + "(")
+    for constant in ("TRUE", "FALSE"):
+        if re.search(rf"\b{constant}\b", text):
+            label = re.sub(rf"\b{_CONSTANTS[constant]}\b", constant, label)
+    return label.replace(" ** ", "^") if "^" in text else label
+
+
+def evaluate(
+    expression: Expression, columns: Mapping[str, Column], state: MutableMapping[str, Any]
+) -> Any:
+    """The value of an expression: array, `Column`, mapping of columns or a formulaic value.
+
+    Parameters
+    ----------
+    expression : Expression
+    columns : mapping
+        The columns it names; names that are not there are looked up among the functions.
+    state : mapping
+        What stateful functions remember: empty for training data (it is filled), kept for new.
+
+    Raises
+    ------
+    FormulaError
+        When the expression cannot be evaluated; the message carries the reason.
+    """
+    from formulaic.utils.stateful_transforms import stateful_eval
+
+    env: dict[str, Any] = dict(functions())
+    for alias, name in expression.names:
+        env[alias] = _exposed(columns[name]) if name in columns else env[name]
+    try:
+        with np.errstate(all="ignore"):
+            return stateful_eval(expression.code, env, None, state, None)
+    except NameError as error:
+        raise FormulaError(
+            f"{expression.label}: {error.name!r} is not a function that formulas know; "
+            "compute a column of the data with it and name that column",
+            term=expression.label,
+        ) from error
+    except Exception as error:  # whatever the user's expression raises
+        raise FormulaError(
+            f"cannot evaluate {expression.label}: {error}", term=expression.label
+        ) from error
+
+
+def _exposed(column: Column) -> Any:
+    """A column as the functions see it: float array, or pandas categorical series."""
+    if column.values is not None:
+        return np.asarray(column.values, dtype=np.float64)
+    import pandas as pd
+
+    assert column.codes is not None and column.levels is not None
+    values = pd.Categorical.from_codes(column.codes, column.levels.tolist(), column.ordered)
+    return pd.Series(values)
+
+
+def _as_column(x: Any) -> Column:
+    """A value inside an expression as a factor; numbers become levels in increasing order."""
+    column = x if isinstance(x, Column) else read("factor", _plain(x))
+    if column.values is not None:
+        return column.as_factor()
+    return column if column.missing is not None else column.used()
+
+
+def _factor(
+    x: Any, levels: Any = None, labels: Any = None, ordered: bool | None = None, _state: Any = None
+) -> Column:
+    """R's factor(): levels in increasing order or as given, with other labels if given."""
+    column = _as_column(x)
+    if levels is not None:
+        column = _reordered(column, list(np.atleast_1d(_plain(levels))))
+    assert column.levels is not None
+    if labels is not None:  # new data may not have all levels: the training data's count
+        if "labels" not in _state:
+            _state["labels"] = dict(zip(column.levels, labels, strict=True))
+        named = [_state["labels"].get(level, level) for level in column.levels]
+        column.levels = np.array(named, dtype=object)
+    if ordered is not None:
+        column.ordered = bool(ordered)
+    return column
+
+
+def _plain(x: Any) -> Any:
+    """Values without formulaic's wrapper."""
+    return getattr(x, "__wrapped__", x)
+
+
+def _reordered(column: Column, levels: list[Any]) -> Column:
+    """The same factor with these levels; values that are not among them become missing."""
+    position = {level: i for i, level in enumerate(levels)}
+    assert column.codes is not None and column.levels is not None
+    lookup = [position.get(level, position.get(str(level), -1)) for level in column.levels]
+    codes = np.array([*lookup, -1], dtype=np.int32)[column.codes]
+    labels = np.empty(len(levels), dtype=object)
+    labels[:] = levels
+    missing = codes < 0
+    return Column(
+        column.name, None, codes, labels, column.ordered, missing if missing.any() else None
+    )
+
+
+def _ordered(x: Any, levels: Any = None, labels: Any = None, _state: Any = None) -> Column:
+    return _factor(x, levels, labels, True, _state)
+
+
+def _categorical(x: Any, contrasts: Any = None, levels: Any = None) -> Column:
+    """C(x, contr.sum): a factor with its own contrasts (a name, formulaic's object, a matrix)."""
+    column = _factor(x, levels)
+    column.contrasts = contrasts
+    return column
+
+
+def _relevel(x: Any, ref: Any) -> Column:
+    """R's relevel(): the level `ref` first."""
+    column = _as_column(x)
+    assert column.levels is not None
+    levels = list(column.levels)
+    first = [level for level in levels if level == ref or str(level) == str(ref)]
+    return _reordered(column, first + [level for level in levels if level not in first])
+
+
+def _numeric(x: Any, _state: Any = None) -> NDArray[np.float64]:
+    """as.numeric(): numbers as they are; of a factor the number of its training level."""
+    values = _plain(x)
+    if not isinstance(values, Column) and not hasattr(values, "cat"):
+        return np.asarray(values, dtype=np.float64)
+    column = _as_column(values)
+    assert column.codes is not None and column.levels is not None
+    if "number" not in _state:
+        start = 0 if column.levels.dtype.kind == "b" else 1
+        _state["number"] = {level: start + i for i, level in enumerate(column.levels.tolist())}
+    known = [_state["number"][level] for level in column.levels.tolist()]
+    numbers: NDArray[np.float64] = np.array([*known, np.nan])[column.codes]
+    return numbers
+
+
+def _integer(x: Any, _state: Any = None) -> NDArray[np.float64]:
+    return np.asarray(np.trunc(_numeric(x, _state)))
+
+
+def _combine(*values: Any) -> list[Any]:
+    return list(values)
+
+
+def _log(x: Any, base: float | None = None) -> Any:
+    return np.log(x) if base is None else np.log(x) / np.log(base)
+
+
+def _ns(
+    x: Any, df: Any = None, knots: Any = None, intercept: bool = False, _state: Any = None
+) -> dict[int, NDArray[np.float64]]:
+    basis = ns(x, df, knots, intercept, _state)
+    return {j + 1: basis[:, j] for j in range(basis.shape[1])}
+
+
+def _ifelse(test: Any, yes: Any, no: Any) -> Any:
+    return np.where(np.asarray(test, dtype=bool), yes, no)
+
+
+def _remembered(summary: Callable[..., Any]) -> Any:
+    """A summary such as mean(x) that keeps its training value for new data."""
+    from formulaic.utils.stateful_transforms import stateful_transform
+
+    def remember(x: Any, na_rm: bool = True, _state: Any = None) -> Any:
+        if "value" not in _state:
+            _state["value"] = summary(np.asarray(x, dtype=np.float64))
+        return _state["value"]
+
+    return stateful_transform(remember)
+
+
+def _sd(x: NDArray[np.float64]) -> Any:
+    return np.std(x, ddof=1)
+
+
+@lru_cache(maxsize=1)
+def functions() -> dict[str, Any]:
+    """All names an expression may use: formulaic's, NumPy's `np` and R's (which win)."""
+    from formulaic.transforms import TRANSFORMS
+    from formulaic.utils.stateful_transforms import stateful_transform
+
+    factor, ordered = stateful_transform(_factor), stateful_transform(_ordered)
+    as_numeric = stateful_transform(_numeric)
+    same_name = (
+        "sqrt exp expm1 log1p log10 log2 abs floor trunc round sign sin cos tan sinh cosh tanh"
+    )
+    other_name = {"ceiling": "ceil", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+    other_name |= {"pmin": "minimum", "pmax": "maximum"}
+    summaries: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "sd": _sd}
+    summaries |= {"min": np.min, "max": np.max}
+    return {
+        **TRANSFORMS,
+        **{name: getattr(np, name) for name in same_name.split()},
+        **{name: getattr(np, numpys) for name, numpys in other_name.items()},
+        **{name: _remembered(summary) for name, summary in summaries.items()},
+        "numpy": np,
+        "T": True,
+        "F": False,
+        "pi": np.pi,
+        "nan": np.nan,
+        "inf": np.inf,
+        "log": _log,
+        "factor": factor,
+        "as_factor": factor,
+        "ordered": ordered,
+        "as_ordered": ordered,
+        "C": _categorical,
+        "relevel": _relevel,
+        "ifelse": _ifelse,
+        "c": _combine,
+        "ns": stateful_transform(_ns),
+        "as_numeric": as_numeric,
+        "as_double": as_numeric,
+        "as_integer": stateful_transform(_integer),
+    }

@@ -1,0 +1,65 @@
+"""Fixtures, and the one table of tolerances that the tests compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """How closely lmmfast must agree with lme4's results, and with itself.
+
+    Attributes
+    ----------
+    above : float
+        The criterion may lie above the reference's by no more than this (deviance units).
+    criterion : float
+        Relative difference of the criterion where lme4 reached the optimum.
+    better : float
+        A criterion lower than the reference's by more than this (deviance units) is a better
+        optimum: the parameters belong to another point then and are not compared.
+    beta : float
+        Fixed effects and their standard errors, in units of the standard error.
+    spread : float
+        sigma and the standard deviations of the random effects, relative.
+    spread_singular : float
+        The same on singular fits, in units of sigma.
+    fitted : float
+        Fitted values and conditional modes, in units of sigma.
+    design : float
+        Entries of the design matrix, relative to the largest entry of the column.
+    invariance : float
+        Criterion of the same model written or measured differently, relative.
+    """
+
+    above: float = 1e-6
+    criterion: float = 1e-7
+    better: float = 1e-6
+    beta: float = 1e-6
+    spread: float = 1e-5
+    spread_singular: float = 1e-4
+    fitted: float = 1e-5
+    design: float = 1e-12
+    invariance: float = 1e-8
+
+
+TOLERANCE = Tolerances()
+
+# References that are themselves less precise: lme4 has only values of the criterion, and in these
+# large samples their rounding hides decreases of 1e-9. Ten times the tolerances for parameters;
+# test_imprecise_references shows by derivatives that the reference is the one that is off.
+IMPRECISE = {"InstEval__inter_reml", "KKL__max_ml", "KWDYZ__m0_ml", "star__read_reml"}
+
+
+def close(found: object, wanted: object, scale: object, tolerance: float) -> None:
+    """Assert |found - wanted| <= tolerance * scale by element, and say where it is worst."""
+    found, wanted = np.asarray(found, float), np.asarray(wanted, float)
+    assert found.shape == wanted.shape
+    error = np.abs(found - wanted) / np.asarray(scale, float)
+    worst = int(np.argmax(np.where(np.isnan(error), np.inf, error))) if error.size else 0
+    assert not error.size or error.flat[worst] <= tolerance, (
+        f"entry {worst}: {found.flat[worst]!r} is not {wanted.flat[worst]!r}: "
+        f"off by {error.flat[worst]:.2e} of the scale, {tolerance:.0e} allowed"
+    )

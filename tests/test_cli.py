@@ -1,0 +1,239 @@
+"""The command line: summary on stdout, one line on stderr and exit code 2 for what is wrong."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import lmmfast
+from lmmfast import cli, datasets, lmer
+
+SLOPES = "Reaction ~ Days + (Days | Subject)"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line: exit code, stdout, stderr."""
+
+    def call(*arguments):
+        try:
+            code = cli.main(arguments)
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        found = capsys.readouterr()
+        return code, found.out, found.err
+
+    return call
+
+
+@pytest.fixture
+def trials(tmp_path):
+    path = tmp_path / "trials.csv"
+    datasets.load("sleepstudy").to_csv(path, index=False)
+    return path
+
+
+# ---- fits ---------------------------------------------------------------------------------------
+
+
+def test_bundled_data(run):
+    code, out, err = run("fit", SLOPES, "--data", "sleepstudy")
+    assert (code, err) == (0, "")
+    assert out.startswith("Linear mixed model fit by REML\n")
+    assert "REML criterion: 1743.6283" in out
+
+
+def test_file_by_maximum_likelihood(run, trials):
+    code, out, _ = run("fit", SLOPES, str(trials), "--ml")
+    assert code == 0
+    assert "1751.9393" in out
+
+
+def test_kinds_of_files(run, tmp_path):
+    data = datasets.load("Dyestuff")
+    data.to_csv(tmp_path / "d.tsv", sep="\t", index=False)
+    data.to_csv(tmp_path / "d.csv.gz", index=False)
+    data.to_parquet(tmp_path / "d.parquet")
+    for name in ("d.tsv", "d.csv.gz", "d.parquet"):
+        code, out, _ = run("fit", "Yield ~ 1 + (1 | Batch)", str(tmp_path / name))
+        assert code == 0
+        assert "REML criterion: 319.6543" in out
+
+
+def test_missing_values_of_text_files(tmp_path):
+    path = tmp_path / "words.csv"
+    path.write_text('word,rt\nnull,1.5\nNone,NA\nnan,\n"",2\nNA,NaN\n')
+    table = cli.read_table(str(path))
+    assert table["word"].isna().to_list() == [False, False, False, True, True]
+    assert table["rt"].isna().to_list() == [False, True, True, False, True]
+    assert table["rt"].dtype == "float64"
+
+
+def test_weights_offset_and_contrasts(run, tmp_path):
+    data = datasets.load("Machines").astype({"Worker": str})
+    data["w"] = 1.0 + (data["Machine"] == "A")
+    data["shift"] = 10.0
+    path = tmp_path / "machines.csv"
+    data.to_csv(path, index=False)
+    arguments = ["--weights", "w", "--offset", "shift", "--contrasts", "Machine=sum"]
+    out_file = tmp_path / "out.json"
+    formula = "score ~ Machine + (1 | Worker)"
+    code, out, _ = run("fit", formula, str(path), *arguments, "--json", str(out_file))
+    assert code == 0
+    assert "with prior weights and an offset" in out
+    fit = lmer(formula, data, weights="w", offset="shift", contrasts={"Machine": "sum"})
+    found = json.loads(out_file.read_text())
+    assert found["params"] == pytest.approx(fit.params.to_dict(), rel=1e-9)
+
+
+def test_json_holds_everything(run, tmp_path):
+    path = tmp_path / "out.json"
+    code, _, _ = run("fit", SLOPES, "--data", "sleepstudy", "--json", str(path))
+    found = json.loads(path.read_text())
+    assert code == 0
+    assert os.listdir(tmp_path) == ["out.json"]
+    assert found["lmmfast"] == lmmfast.__version__
+    assert found["formula"] == SLOPES
+    assert (found["reml"], found["n"], found["n_levels"]) == (True, 180, {"Subject": 18})
+    assert found["objective"] == pytest.approx(1743.6282719584906, abs=1e-6)
+    assert found["aic"] == pytest.approx(1755.6282719584906, abs=1e-6)
+    assert found["params"]["Days"] == pytest.approx(10.467285959596534)
+    assert found["bse"]["Days"] == pytest.approx(1.5457888963329485, rel=1e-5)
+    assert found["varcorr"][-1]["group"] == "Residual"
+    assert found["varcorr"][0]["var2"] is None
+    assert len(found["theta"]) == 3
+    assert found["certificate"] <= 1e-6
+    assert found["converged"] is True
+    assert found["ranef"]["Subject"]["index"][0] == "308"
+
+
+def test_json_of_missing_and_infinite_values(tmp_path):
+    path = tmp_path / "out.json"
+    cli.write_json({"a": [float("nan"), float("inf"), 1], "b": None}, str(path))
+    assert json.loads(path.read_text()) == {"a": [None, None, 1], "b": None}
+
+
+def test_json_replaces_files_but_not_devices(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    cli.write_json([1], str(path))
+    assert json.loads(path.read_text()) == [1]
+    link = tmp_path / "null.json"
+    link.symlink_to(os.devnull)
+    cli.write_json([1], str(link))
+    assert not os.path.isfile(os.devnull)
+
+
+def test_warnings_are_single_lines_on_stderr(run):
+    formula = "angle ~ temp + temperature + (1 | recipe:replicate)"
+    code, out, err = run("fit", formula, "--data", "cake")
+    assert code == 0
+    assert "NA" in out
+    assert err.startswith("lmmfast: warning: ")
+    assert err.count("\n") == 1
+
+
+# ---- other commands -----------------------------------------------------------------------------
+
+
+def test_version(run):
+    assert run("--version")[:2] == (0, f"lmmfast {lmmfast.__version__}\n")
+
+
+def test_list_of_datasets(run):
+    code, out, _ = run("datasets")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == datasets.names()
+
+
+def test_module_and_closed_pipe():
+    command = f"{sys.executable} -m lmmfast datasets | head -n 1"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("cake")
+    assert found.stderr == ""
+
+
+# ---- what goes wrong ----------------------------------------------------------------------------
+
+
+def failed(found):
+    """The message of a run that ended with exit code 2 and one line."""
+    code, out, err = found
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_no_such_file(run):
+    assert "no such file: 'nowhere.csv'" in failed(run("fit", SLOPES, "nowhere.csv"))
+
+
+def test_no_such_data_set(run):
+    assert "there are cake, " in failed(run("fit", SLOPES, "--data", "sleep"))
+
+
+def test_no_data_or_two(run, trials):
+    assert "give one of DATA" in failed(run("fit", SLOPES))
+    both = run("fit", SLOPES, str(trials), "--data", "sleepstudy")
+    assert "give one of DATA" in failed(both)
+
+
+def test_unknown_kind_of_file(run, tmp_path):
+    path = tmp_path / "data.xls"
+    path.write_text("?")
+    assert "cannot tell what" in failed(run("fit", SLOPES, str(path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.csv", b""),
+        ("broken.parquet", b"not parquet"),
+        ("broken.csv.gz", b"not gzip"),
+        ("cut.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000)[:40]),
+        ("damaged.csv.gz", gzip.compress(b"a,b\n1,2\n" * 1000)[:20] + b"damage" * 9),
+        ("latin.csv", b"a,b\n\xff\xfe,1\n"),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3\n"),
+    ],
+)
+def test_unreadable_files(run, tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert "cannot read" in failed(run("fit", SLOPES, str(path)))
+
+
+def test_a_folder_is_no_file(run, tmp_path):
+    folder = tmp_path / "data.csv"
+    folder.mkdir()
+    assert "cannot read" in failed(run("fit", SLOPES, str(folder)))
+
+
+def test_bad_formula_and_unknown_column(run):
+    assert failed(run("fit", "Reaction ~ Days + (Days | Subject", "--data", "sleepstudy"))
+    assert "Dys" in failed(run("fit", "Reaction ~ Dys + (1 | Subject)", "--data", "sleepstudy"))
+
+
+def test_bad_contrasts(run, trials):
+    found = run("fit", SLOPES, "--contrasts", "cond=sum", str(trials))
+    assert "give DATA before --contrasts" in failed(found)
+
+
+def test_json_that_cannot_be_written(run, tmp_path):
+    path = tmp_path / "nowhere" / "out.json"
+    code, out, err = run("fit", SLOPES, "--data", "sleepstudy", "--json", str(path))
+    assert code == 2
+    assert "REML criterion" in out
+    assert err.startswith("lmmfast: error: cannot write")
+    assert err.count("\n") == 1
+
+
+def test_interrupt(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lmmfast.model.lmer", interrupted)
+    assert run("fit", SLOPES, "--data", "sleepstudy") == (130, "", "lmmfast: interrupted\n")

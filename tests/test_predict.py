@@ -1,0 +1,159 @@
+"""Predictions for the rows of the fit and for new ones."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from lmmfast import LMM, datasets, lmer
+from lmmfast.errors import DataError, RankDeficientWarning
+
+SLOPES = "Reaction ~ Days + (Days | Subject)"
+# lme4 1.1-31, predict(allow.new.levels=TRUE), of which the three in the middle are new subjects
+NEW = {"Days": [0.0, 5, 9, 4, 9], "Subject": ["308", "new1", "new2", "new3", "372"]}
+CONDITIONAL = [253.66367038783906, 303.7415346, 345.6106785, 293.2742487, 369.48148513502395]
+POPULATION = [251.40510484848443, 303.7415346, 345.6106785, 293.2742487, 345.6106785]
+
+
+@pytest.fixture(scope="module")
+def sleepstudy():
+    return datasets.load("sleepstudy")
+
+
+@pytest.fixture(scope="module")
+def fit(sleepstudy):
+    return lmer(SLOPES, sleepstudy)
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    return lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", datasets.load("Penicillin"))
+
+
+def test_without_new_data_it_is_the_fitted_values(fit):
+    np.testing.assert_array_equal(fit.predict(), fit.fittedvalues)
+    fixed = fit.params["Intercept"] + fit.params["Days"] * datasets.load("sleepstudy")["Days"]
+    np.testing.assert_allclose(fit.predict(re_form="none"), fixed, rtol=1e-14)
+
+
+def test_lme4s_predictions(fit):
+    found = fit.predict(NEW, new_levels="population")
+    np.testing.assert_allclose(found, CONDITIONAL, rtol=1e-6)
+    np.testing.assert_allclose(fit.predict(NEW, re_form="none"), POPULATION, rtol=1e-8)
+
+
+def test_the_rows_of_the_fit_as_new_data(fit, sleepstudy):
+    shuffled = sleepstudy.sample(frac=1, random_state=1)
+    found = fit.predict(shuffled)
+    assert found.index.equals(shuffled.index)
+    np.testing.assert_allclose(found.sort_index(), fit.fittedvalues, rtol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame, dict])
+def test_kinds_of_tables(fit, kind):
+    assert fit.predict(kind({"Days": [3], "Subject": ["308"]}))[0] == pytest.approx(
+        fit.fittedvalues[3], rel=1e-13
+    )
+
+
+def test_one_of_two_factors(crossed):
+    modes = crossed.ranef()
+    new = pd.DataFrame({"plate": ["a", "b"], "sample": ["A", "F"]}, index=["one", "two"])
+    mean = crossed.params["Intercept"]
+    by_plate = mean + modes["plate"]["Intercept"][["a", "b"]].to_numpy()
+    found = crossed.predict(new, re_form=["plate"])
+    assert list(found.index) == ["one", "two"]
+    np.testing.assert_allclose(found, by_plate, rtol=1e-13)
+    both = by_plate + modes["sample"]["Intercept"][["A", "F"]].to_numpy()
+    np.testing.assert_allclose(crossed.predict(new, re_form=["sample", "plate"]), both, rtol=1e-13)
+    np.testing.assert_allclose(crossed.predict(new, re_form=[]), mean, rtol=1e-13)
+    inside = crossed.predict(re_form=["plate"])
+    assert inside[0] == pytest.approx(by_plate[0], rel=1e-13)
+
+
+def test_factors_left_out_need_not_be_in_the_new_data(crossed):
+    found = crossed.predict({"plate": ["c"]}, re_form=["plate"])
+    mode = crossed.ranef()["plate"].loc["c", "Intercept"]
+    assert found[0] == pytest.approx(crossed.params["Intercept"] + mode, rel=1e-13)
+
+
+def test_an_unseen_level_is_an_error_that_names_it(fit):
+    with pytest.raises(DataError, match=r"'Subject'.*'new1', 'new2', 'new3'.*population") as caught:
+        fit.predict(NEW)
+    assert caught.value.variable == "Subject"
+    assert caught.value.rows == (1, 2, 3)
+
+
+def test_an_unseen_combination_of_seen_levels():
+    data = datasets.load("Pastes")
+    fit = lmer("strength ~ 1 + (1 | batch/cask)", data[data["sample"] != "B:c"])
+    new = {"batch": ["B"], "cask": ["c"]}
+    with pytest.raises(DataError, match="'B:c'"):
+        fit.predict(new)
+    expected = fit.params["Intercept"] + fit.ranef()["batch"].loc["B", "Intercept"]
+    found = fit.predict(new, new_levels="population")
+    assert found[0] == pytest.approx(expected, rel=1e-13)
+
+
+def test_missing_values_give_missing_predictions(fit):
+    new = {"Days": [1.0, np.nan, 3.0, 3.0], "Subject": ["308", "308", None, "309"]}
+    assert fit.predict(new).isna().to_list() == [False, True, True, False]
+    assert fit.predict(new, re_form="none").isna().to_list() == [False, True, False, False]
+
+
+def test_dropped_columns_contribute_nothing():
+    data = datasets.load("cake")
+    with pytest.warns(RankDeficientWarning):
+        fit = lmer("angle ~ recipe + temp + temperature + (1 | recipe:replicate)", data)
+    np.testing.assert_allclose(fit.predict(data), fit.fittedvalues, rtol=1e-12)
+
+
+def test_offset_term_is_computed_from_new_data(sleepstudy):
+    fit = lmer("Reaction ~ Days + offset(2 * Days) + (1 | Subject)", sleepstudy)
+    np.testing.assert_allclose(fit.predict(sleepstudy), fit.fittedvalues, rtol=1e-13)
+
+
+def test_offset_argument_must_be_given_again(sleepstudy):
+    shift = np.linspace(0, 50, len(sleepstudy))
+    fit = lmer(SLOPES, sleepstudy, offset=shift)
+    with pytest.raises(DataError, match="offset="):
+        fit.predict(sleepstudy)
+    np.testing.assert_allclose(fit.predict(sleepstudy, offset=shift), fit.fittedvalues, rtol=1e-13)
+    np.testing.assert_allclose(
+        fit.predict(sleepstudy, offset=0), fit.fittedvalues - shift, rtol=1e-12
+    )
+    with pytest.raises(DataError, match="one per row"):
+        fit.predict(sleepstudy, offset=shift[:3])
+    with pytest.raises(DataError, match="new data"):
+        fit.predict(offset=shift)
+
+
+def test_many_levels():
+    rng = np.random.default_rng(1)
+    levels = np.repeat(np.arange(10_000), 2)
+    data = {"y": rng.normal(size=20_000) + levels % 7, "g": levels}
+    fit = lmer("y ~ 1 + (1 | g)", data)
+    assert fit.predict({"g": [9_999]})[0] == pytest.approx(fit.fittedvalues.iloc[-1], rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"re_form": ["Item"]}, "'Item'.*Subject"),
+        ({"re_form": "Subject"}, '"all", "none" or a list'),
+        ({"re_form": None}, '"all", "none" or a list'),
+        ({"new_levels": "nan"}, '"error" or "population"'),
+    ],
+)
+def test_bad_arguments(fit, arguments, message):
+    with pytest.raises(DataError, match=message):
+        fit.predict(NEW, **arguments)
+
+
+def test_a_model_from_arrays_cannot_encode_new_data(sleepstudy):
+    codes = sleepstudy["Subject"].cat.codes.to_numpy().astype(np.int32)
+    ones = np.ones((180, 1))
+    fit = LMM.from_arrays(sleepstudy["Reaction"].to_numpy(), ones, [(codes, ones)]).fit()
+    with pytest.raises(DataError, match="arrays"):
+        fit.predict({"x": [1]})
+    np.testing.assert_array_equal(fit.predict(), fit.fittedvalues)
