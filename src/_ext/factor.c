@@ -8,13 +8,14 @@
 #include "model.h"
 #include "small.h"
 
-/* log|M_l|, L_l and the scaled panel P_l = A_Rl T L_l^-T of every level of an eliminated factor */
+/* log|M_l|, L_l, K_l (in Q) and, where it is used, the scaled panel P_l = A_Rl T L_l^-T of every level of
+   an eliminated factor */
 INLINE int eliminate_levels(const int p, lmm_model *m, factor *f)
 {
     double *tmp = m->tmp, *U = tmp + p * p, logdet = 0, det = 1;
     for (int32_t l = 0; l < f->nlev; l++) {
         const int32_t e = f->node + l, ld = m->ld[e];
-        double *L = f->L + (ptrdiff_t)l * p * p, *P = f->P + m->pan[e];
+        double *L = f->L + (ptrdiff_t)l * p * p;
         const double *A = f->pan + m->pan[e];
         scaled_block(p, f->diag + (ptrdiff_t)l * p * p, f->T, L, tmp);
         if (chol(p, L)) return 1;
@@ -24,6 +25,9 @@ INLINE int eliminate_levels(const int p, lmm_model *m, factor *f)
             det = 1;
         }
         scaled_factor(p, f->T, L, U);
+        mult(p, p, p, 0, U, p, U, p, f->Q + (ptrdiff_t)l * p * p, p);
+        if (!f->P) continue;
+        double *P = f->P + m->pan[e];
         for (int j = 0; j < p; j++) {
             double *to = P + (ptrdiff_t)j * ld;
             for (int32_t r = 0; r < ld; r++) to[r] = A[r] * U[j * p];

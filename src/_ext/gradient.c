@@ -305,7 +305,7 @@ static void gather_lists(lmm_model *m, int k)
     factor *f = &m->f[k];
     const int p = f->p;
     const int32_t last = f->node + f->nlev - 1;
-    memset(f->P, 0, sizeof(double) * (size_t)(m->pan[last] + (ptrdiff_t)m->ld[last] * p));
+    if (f->P) memset(f->P, 0, sizeof(double) * (size_t)(m->pan[last] + (ptrdiff_t)m->ld[last] * p));
     if (k == 0)
         gather_trailing(m, 0);
     else {

@@ -37,6 +37,11 @@ typedef struct {          /* a grouping factor, in elimination order            
     double *adiag, *apan; /* A: nlev diagonal blocks; panels                                   */
     double *diag, *pan;   /* Schur complement where this factor's turn comes (A itself if first) */
     double *L;            /* eliminated: chol(T'A_l T + I), nlev blocks                        */
+    double *block;          /* sparse: trailing rows of the panels, strip by strip (sparse.c)    */
+    int32_t *blocknode;     /* sparse: trailing node of each block, counted inside its strip     */
+    ptrdiff_t *blockptr;    /* sparse: nstrip x (nlev+1)  first block of each level              */
+    ptrdiff_t *blockstart;  /* sparse: nstrip  where a strip's values begin in block             */
+    int32_t *listat, *rowat; /* sparse: nlev  scratch of pack                                    */
     double *P;            /* eliminated: panels times T L^-T; later the selected inverse       */
     double *Q;            /* diagonal blocks of B = Lambda M^-1 Lambda', nlev of them          */
 } factor;
@@ -66,7 +71,7 @@ struct lmm_model {
     int32_t *ld;               /* nnode    rows of its panel                                        */
     int32_t nstrip;            /* trailing columns are cut into strips that fit in cache            */
     int32_t *strip;            /* nstrip+1 first node of each strip                                 */
-    int32_t *cut;              /* (nelim nodes) x (nstrip+1)  where each strip begins in a list     */
+    double *tile;               /* scratch: a strip x strip tile, blocks padded */
     double *border;            /* pb x pb  [X y]'W[X y], lower                                      */
     double *S;                 /* s x s    Schur complement, lower; depends: theta                  */
     double *L;                 /* s x s    chol of the scaled S; later (Lambda M^-1 Lambda')_trailing */
@@ -98,6 +103,7 @@ void differentiate(lmm_model *m, int reml, double nu);
 void add_boundary_curvature(const lmm_model *m, double *H);
 
 /* sparse.c */
+void pack(lmm_model *m, int k);
 void downdate_trailing(lmm_model *m, int k);
 void gather_trailing(lmm_model *m, int k);
 

@@ -5,7 +5,8 @@
 #include "model.h"
 #include "small.h"
 
-#define STRIP 256      /* columns of a strip: a strip x strip tile of S stays in the second-level cache */
+#define STRIP 288      /* columns of a strip: a strip x strip tile of S stays in the second-level cache */
+#define PADDED(w) ((w) <= 2 ? (w) : ((w) + 3) / 4 * 4) /* rows of a block in sparse.c */
 #define SPARSE_COST 6. /* a flop in the sparse kernels costs so many flops of BLAS 3 (measured) */
 
 typedef struct chunk { /* header of every block of memory a model owns */
@@ -410,6 +411,31 @@ static lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size)
     return LMM_OK;
 }
 
+/* Room for the eliminated factors' panels in strips, and for one tile. */
+static lmm_status make_blocks(lmm_model *m)
+{
+    ptrdiff_t largest = 0;
+    for (int32_t s = 0; s < m->nstrip; s++) {
+        const ptrdiff_t w = m->width[m->strip[s]], n = m->strip[s + 1] - m->strip[s];
+        if (n * PADDED(w) > largest) largest = n * PADDED(w);
+    }
+    GRAB(m, m->tile, largest * largest + 4);
+    for (int k = 0; k < m->nelim && m->nstrip; k++) {
+        factor *f = &m->f[k];
+        ptrdiff_t blocks = 0, values = 0;
+        for (int32_t e = f->node; e < f->node + f->nlev; e++)
+            for (ptrdiff_t i = m->ptr[e] + (m->nelim - 1 - k); i < m->ptr[e + 1]; i++, blocks++)
+                values += (ptrdiff_t)PADDED(m->width[m->row[i]]) * f->p;
+        GRAB(m, f->block, values + 4);
+        GRAB(m, f->blocknode, blocks + 1);
+        GRAB(m, f->blockptr, m->nstrip * ((ptrdiff_t)f->nlev + 1));
+        GRAB(m, f->blockstart, m->nstrip);
+        GRAB(m, f->listat, f->nlev);
+        GRAB(m, f->rowat, f->nlev);
+    }
+    return LMM_OK;
+}
+
 /* Trailing columns in strips of about STRIP columns of one factor, and where they cut each list. */
 static lmm_status make_strips(lmm_model *m)
 {
@@ -428,17 +454,7 @@ static lmm_status make_strips(lmm_model *m)
     GRAB(m, m->trailcol, m->nnode);
     for (int32_t e = 0; e < m->nnode; e++) m->trailcol[e] = m->nodecol[e] - (m->q - m->q2);
     if (m->full) return LMM_OK;
-    const int32_t nodes = m->nelim < m->nfactor ? m->f[m->nelim].node : m->nnode;
-    const ptrdiff_t cuts = m->nstrip + 1;
-    GRAB(m, m->cut, nodes * cuts + 1);
-    for (int32_t e = 0; e < nodes; e++) {
-        ptrdiff_t i = m->ptr[e];
-        for (int32_t s = 0; s < cuts; s++) {
-            while (i < m->ptr[e + 1] && m->row[i] < m->strip[s]) i++;
-            m->cut[e * cuts + s] = (int32_t)(i - m->ptr[e]);
-        }
-    }
-    return LMM_OK;
+    return make_blocks(m);
 }
 
 /* --------------------------------------------------------------------------- cross-products -- */
@@ -517,7 +533,7 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
             if (m->ld[e] > ldmax) ldmax = m->ld[e];
         GRAB(m, f->L, blocks);
-        GRAB(m, f->P, size[k] + 1);
+        if (m->full || m->nelim > 1) GRAB(m, f->P, size[k] + 1);
         if (k == 0) continue;
         GRAB(m, f->diag, blocks);
         GRAB(m, f->pan, size[k] + 1);
@@ -595,6 +611,7 @@ static lmm_status make_cross_products(lmm_model *m, builder *b, double limit, lm
     if (!(b->rows = malloc(sizeof(double) * (size_t)b->d->n * (size_t)b->ncol))) return LMM_NOMEM;
     TRY(make_rows(m, b));
     accumulate(m, b);
+    if (!m->full && m->nstrip) pack(m, 0);
     return LMM_OK;
 }
 
