@@ -67,7 +67,7 @@ def table(results: Results) -> str:
         best = min(record["objective"] for record in valid.values())
         times = {k: r["seconds"] for k, r in valid.items() if r["objective"] - best <= SAME_OPTIMUM}
         ours = times.pop("lmmfast", None)
-        ratio = f"{min(times.values()) / ours:.2g}" if ours and times else ""
+        ratio = f"{min(times.values()) / ours:.3g}" if ours and times else ""
         cells = " | ".join(cell(row.get(engine), best) for engine in ORDER)
         lines.append(f"| {name} | {cells} | {ratio} |")
     return "\n".join(lines)

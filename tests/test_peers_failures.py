@@ -280,7 +280,9 @@ def test_no_intercept() -> None:
 
 
 def test_three_way_interaction_and_grouping() -> None:
-    with pytest.warns(lmmfast.RankDeficientWarning, match="1 of 13 columns"):  # as in R: + intercept
+    with pytest.warns(
+        lmmfast.RankDeficientWarning, match="1 of 13 columns"
+    ):  # as in R: + intercept
         fit = lmmfast.lmer("log.rt ~ grp:a:b + (1 | subj.id) + (1 | grp:a:b)", names_frame())
     kept = fit.params.notna().sum()
     assert kept == 12

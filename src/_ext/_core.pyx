@@ -117,6 +117,24 @@ cdef int poll(void *arg, const lmm_trace *t) noexcept with gil:
         return 1
 
 
+class _Lock:
+    """A lock that tells a callback which uses its own model, instead of waiting for ever."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.owner = None
+
+    def __enter__(self):
+        if self.owner == threading.get_ident():
+            raise RuntimeError("the model is being fitted: its callback cannot use it")
+        self.lock.acquire()
+        self.owner = threading.get_ident()
+
+    def __exit__(self, *error):
+        self.owner = None
+        self.lock.release()
+
+
 cdef class Model:
     """Cross-products of one model and its workspace. One thread at a time; any number of models.
 
@@ -151,10 +169,10 @@ cdef class Model:
             status = lmm_setup(&self.m, &rows.d, &TABLE, limit, &keep[0], &report)
         if status == LMM_DEPENDENT:
             raise Dependent(report.factor, report.column)
-        if status == LMM_NOMEM and report.bytes > limit:
+        if status == LMM_NOMEM and report.bytes:
             raise TooLarge(report.bytes)
         check(status)
-        self.lock = threading.Lock()
+        self.lock = _Lock()
         self.ntheta = lmm_ntheta(self.m)
         self.keep = np.asarray(keep)[:X.shape[1]].astype(bool)
         self.report = dict(eliminated=report.eliminated, order=report.order, full=bool(report.full),

@@ -193,6 +193,7 @@ lmm_status factorize(lmm_model *m)
     char lower = 'L';
     int s = m->s, info = 0;
     m->logdetM = m->logdetC = 0;
+    m->solved = m->settled = 0;
     load(m);
     for (int k = 0; k < m->nelim; k++)
         if (eliminate(m, k)) return LMM_NOTPOSDEF;

@@ -21,29 +21,29 @@ typedef struct {      /* a change of coordinates: whitened columns = (columns - 
     double *C;        /* k x k  acts on the user's own columns: user = C whitened          */
 } whitening;
 
-typedef struct {          /* a grouping factor, in elimination order                           */
-    int32_t p, nlev;      /* columns and levels                                                */
-    int32_t node, col;    /* its first node and first column                                   */
-    int32_t th, nth;      /* its first parameter and their number                              */
-    int32_t user, userth; /* its place in lmm_data, and its first parameter there              */
-    int32_t *thr, *thc;   /* nth    row and column in T of each parameter                      */
-    int32_t *term;        /* p      first column of the term each column belongs to            */
-    int32_t *perm;        /* nlev   node of each level                                         */
-    whitening w;          /* of its columns (block diagonal over its terms)                    */
-    double *Cinv;         /* p x p  inverse of w.C                                             */
-    double *W;            /* p x p  Cinv when theta is in the user's coordinates, NULL when whitened */
-    double *Tp, *T;       /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
-    double *D, *S;        /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
-    double *adiag, *apan; /* A: nlev diagonal blocks; panels                                   */
-    double *diag, *pan;   /* Schur complement where this factor's turn comes (A itself if first) */
-    double *L;            /* eliminated: chol(T'A_l T + I), nlev blocks                        */
-    double *block;          /* sparse: trailing rows of the panels, strip by strip (sparse.c)    */
-    int32_t *blocknode;     /* sparse: trailing node of each block, counted inside its strip     */
-    ptrdiff_t *blockptr;    /* sparse: nstrip x (nlev+1)  first block of each level              */
-    ptrdiff_t *blockstart;  /* sparse: nstrip  where a strip's values begin in block             */
+typedef struct {             /* a grouping factor, in elimination order                           */
+    int32_t p, nlev;         /* columns and levels                                                */
+    int32_t node, col;       /* its first node and first column                                   */
+    int32_t th, nth;         /* its first parameter and their number                              */
+    int32_t user, userth;    /* its place in lmm_data, and its first parameter there              */
+    int32_t *thr, *thc;      /* nth    row and column in T of each parameter                      */
+    int32_t *term;           /* p      first column of the term each column belongs to            */
+    int32_t *perm;           /* nlev   node of each level                                         */
+    whitening w;             /* of its columns (block diagonal over its terms)                    */
+    double *Cinv;            /* p x p  inverse of w.C                                             */
+    double *W;               /* p x p  Cinv when theta is in the user's coordinates, NULL when whitened */
+    double *Tp, *T;          /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
+    double *D, *S;           /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
+    double *adiag, *apan;    /* A: nlev diagonal blocks; panels                                   */
+    double *diag, *pan;      /* Schur complement where this factor's turn comes (A itself if first) */
+    double *L;               /* eliminated: chol(T'A_l T + I), nlev blocks                        */
+    double *block;           /* sparse: trailing rows of the panels, strip by strip (sparse.c)    */
+    int32_t *blocknode;      /* sparse: trailing node of each block, counted inside its strip     */
+    ptrdiff_t *blockptr;     /* sparse: nstrip x (nlev+1)  first block of each level              */
+    ptrdiff_t *blockstart;   /* sparse: nstrip  where a strip's values begin in block             */
     int32_t *listat, *rowat; /* sparse: nlev  scratch of pack                                    */
-    double *P;            /* eliminated: panels times T L^-T; later the selected inverse       */
-    double *Q;            /* diagonal blocks of B = Lambda M^-1 Lambda', nlev of them          */
+    double *P;               /* eliminated: panels times T L^-T; later the selected inverse       */
+    double *Q;               /* diagonal blocks of B = Lambda M^-1 Lambda', nlev of them          */
 } factor;
 
 struct lmm_model {
@@ -71,7 +71,7 @@ struct lmm_model {
     int32_t *ld;               /* nnode    rows of its panel                                        */
     int32_t nstrip;            /* trailing columns are cut into strips that fit in cache            */
     int32_t *strip;            /* nstrip+1 first node of each strip                                 */
-    double *tile;               /* scratch: a strip x strip tile, blocks padded */
+    double *tile;              /* scratch: a strip x strip tile, blocks padded */
     double *border;            /* pb x pb  [X y]'W[X y], lower                                      */
     double *S;                 /* s x s    Schur complement, lower; depends: theta                  */
     double *L;                 /* s x s    chol of the scaled S; later (Lambda M^-1 Lambda')_trailing */
@@ -80,7 +80,11 @@ struct lmm_model {
     double *beta;              /* p        whitened; depends: L                                     */
     double r2, logdetM, logdetC;
     double floor; /* FLOOR, or 0 to evaluate at exact zeros                            */
-    double *work; /* scratch of fixed size, see setup                                  */
+    int solved;   /* border solved for the last factorization (solve_border)           */
+    int settled;  /* ... which was at the theta in `at`, for `atreml`: a fit's result   */
+    int atreml;
+    double *at, atf; /* ntheta, the user's order; the criterion there                     */
+    double *work;    /* scratch of fixed size, see setup                                  */
     ptrdiff_t nwork;
     double *V;      /* scratch of the curvature: ntheta x (q - q1 + pb)                  */
     double *tmp;    /* scratch of small blocks                                           */
@@ -95,7 +99,19 @@ lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rowstride,
 lmm_status center_response(lmm_model *m, const lmm_data *d, double *out);
 void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out);
 
-/* factor.c, gradient.c, curvature.c: in this order, for one T */
+/* theta.c */
+int32_t user_place(const factor *f, int t);
+void from_user(const lmm_model *m, const double *user, double *theta);
+void set_theta(lmm_model *m, const double *theta, int users);
+void triangularize(int k, double *A, int ld);
+void change_coordinates(lmm_model *m, double *theta, int to_user);
+
+/* objective.c: evaluate, then derivatives of the same T */
+double degrees(const lmm_model *m, int reml);
+double evaluate(lmm_model *m, int reml);
+void derivatives(lmm_model *m, int reml, double *g, double *H);
+
+/* factor.c, border.c, curvature.c, gradient.c: in this order, for one T */
 lmm_status factorize(lmm_model *m);
 void solve_border(lmm_model *m);
 void information(lmm_model *m, double nu, double *H);

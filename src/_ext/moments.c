@@ -58,10 +58,10 @@ static void gram(const whitening *wh, const double *scale, int64_t n, const doub
 {
     const int k = wh->k;
     double *part = work, *lost = part + k * k, *row = lost + k * k;
-    memset(G, 0, sizeof(double) * (size_t)(k * k));
-    memset(lost, 0, sizeof(double) * (size_t)(k * k));
+    memset(G, 0, sizeof(double) * (size_t)k * (size_t)k);
+    memset(lost, 0, sizeof(double) * (size_t)k * (size_t)k);
     for (int64_t i = 0; i < n;) {
-        memset(part, 0, sizeof(double) * (size_t)(k * k));
+        memset(part, 0, sizeof(double) * (size_t)k * (size_t)k);
         for (const int64_t end = i + PIECE < n ? i + PIECE : n; i < end; i++) {
             const double u = weight_of(w, i);
             for (int j = 0; j < k; j++)
@@ -101,7 +101,7 @@ static void chol_dropping(int k, double *G, uint8_t *keep)
 /* B = diag(1/scale) R^-1 for the kept columns, R' = lower triangle of G */
 static void invert_factor(int k, const double *G, const double *scale, const uint8_t *keep, double *B)
 {
-    memset(B, 0, sizeof(double) * (size_t)(k * k));
+    memset(B, 0, sizeof(double) * (size_t)k * (size_t)k);
     for (int j = 0; j < k; j++) {
         if (!keep[j]) continue;
         B[j + j * k] = 1 / G[j + j * k];
@@ -121,7 +121,7 @@ static void invert_factor(int k, const double *G, const double *scale, const uin
 static void uncentred(const whitening *w, double constant)
 {
     const int k = w->k;
-    memcpy(w->C, w->B, sizeof(double) * (size_t)(k * k));
+    memcpy(w->C, w->B, sizeof(double) * (size_t)k * (size_t)k);
     if (w->constant < 0) return;
     for (int j = 0; j < k; j++)
         for (int i = 0; i < k; i++)
@@ -133,7 +133,7 @@ lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rs, ptrdif
                   uint8_t *keep)
 {
     const int k = w->k;
-    double *buffer = malloc(sizeof(double) * (size_t)(3 * k * k + 2 * k + 1));
+    double *buffer = malloc(sizeof(double) * (3 * (size_t)k * (size_t)k + 2 * (size_t)k + 1));
     if (!buffer) return LMM_NOMEM;
     double *G = buffer, *scale = G + k * k, *work = scale + k;
     w->constant = -1;

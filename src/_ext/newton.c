@@ -6,8 +6,9 @@
 #include <math.h>
 #include <string.h>
 
-#define ACCEPT 1e-4 /* least share of the predicted decrease that a step must keep */
-#define RESETS 3    /* how often a collapsed radius is opened again before giving up */
+#define ACCEPT 1e-4     /* least share of the predicted decrease that a step must keep */
+#define NEGLIGIBLE 0.25 /* share of the tolerance below which the last step is not taken */
+#define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 
 ptrdiff_t newton_workspace(int n)
 {
@@ -81,6 +82,20 @@ static double take_step(int n, local_model *m, const double *x)
     return sqrt(length);
 }
 
+/* The certificate: what an unbounded step from here promises. Takes that step when it is a Newton step:
+   too small to be worth a look at f, it still makes x more accurate. */
+static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, double *x)
+{
+    int bounded;
+    s->predicted = solve_subproblem(p->n, m, fmax(s->radius, 1), &bounded);
+    if (!bounded && s->predicted > p->tolerance * NEGLIGIBLE) {
+        take_step(p->n, m, x);
+        memcpy(x, m->trial, sizeof(double) * (size_t)p->n);
+        s->moved = 1;
+    }
+    return NEWTON_CONVERGED;
+}
+
 newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, double *work)
 {
     const int n = p->n;
@@ -94,23 +109,18 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
     s->neval++;
     if (!isfinite(s->f)) return NEWTON_UNDEFINED;
     s->predicted = INFINITY;
+    s->moved = 0;
     if (p->poll && p->poll(p->arg, x, s->f, s->f, s->radius, NAN)) return NEWTON_STOPPED;
     p->derivatives(p->arg, m.g, m.H);
     decompose(p, &m);
     for (;;) {
         s->predicted = solve_subproblem(n, &m, s->radius, &bounded);
         if (s->predicted < p->tolerance) {
-            if (!bounded || s->radius >= 1 || resets++ == RESETS) {
-                if (!bounded) { /* the last step is free: too small to be worth a look at f */
-                    take_step(n, &m, x);
-                    memcpy(x, m.trial, sizeof(double) * (size_t)n);
-                }
-                return NEWTON_CONVERGED;
-            }
+            if (!bounded || s->radius >= 1 || resets++ == RESETS) return finish(p, &m, s, x);
             s->radius = 1;
             continue;
         }
-        if (s->predicted < 10 * p->noise && s->predicted > 0.5 * blind) return NEWTON_CONVERGED;
+        if (s->predicted < 10 * p->noise && s->predicted > 0.5 * blind) return finish(p, &m, s, x);
         if (s->neval >= p->maxeval) return NEWTON_MAXEVAL;
         const double length = take_step(n, &m, x), f = p->value(p->arg, m.trial), gain = s->f - f;
         s->neval++;
@@ -127,6 +137,7 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
             s->f = f;
         }
         if (p->poll && p->poll(p->arg, m.trial, f, s->f, s->radius, predicted)) return NEWTON_STOPPED;
+        s->moved = !(rho > ACCEPT);
         if (rho > ACCEPT) {
             p->derivatives(p->arg, m.g, m.H);
             decompose(p, &m);

@@ -22,6 +22,7 @@ typedef struct {      /* in: f is +infinity at the first call; out: where it sta
     double radius;    /* trust radius                                                      */
     double predicted; /* decrease that the model still promises: the certificate           */
     int neval;        /* evaluations so far                                                */
+    int moved;        /* 1: value() was last called elsewhere than at x                    */
 } newton_state;
 
 typedef enum { NEWTON_CONVERGED, NEWTON_STOPPED, NEWTON_MAXEVAL, NEWTON_UNDEFINED } newton_end;

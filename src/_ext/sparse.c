@@ -19,26 +19,28 @@ INLINE int lanes(const int w)
     return w <= 2 ? w : (w + 3) / 4 * 4;
 }
 
-typedef struct {            /* one strip times another, for the levels of one eliminated factor  */
+typedef struct { /* one strip times another, for the levels of one eliminated factor  */
     lmm_model *m;
     factor *f;
-    int32_t r, c, wr, wc;   /* strips of rows and columns, and the widths of their blocks        */
-    ptrdiff_t ld;           /* rows of the buffer                                                */
+    int32_t r, c, wr, wc; /* strips of rows and columns, and the widths of their blocks        */
+    ptrdiff_t ld;         /* rows of the buffer                                                */
 } tile;
 
 /* y += a x for one padded block */
 INLINE void add_block(const int n, double *y, const double *x, double a)
 {
-    if (n == 1) *y += a * *x;
-    else if (n == 2) *(vec2 *)y += a * *(const vec2 *)x;
+    if (n == 1)
+        *y += a * *x;
+    else if (n == 2)
+        *(vec2 *)y += a * *(const vec2 *)x;
     else
         for (int i = 0; i < n; i += 4) *(vec4 *)(y + i) += a * *(const vec4 *)(x + i);
 }
 
 /* buffer_rc += A_r K A_c' for the blocks of one level in one tile */
 INLINE void downdate_level(const int p, const int wr, const int wc, const double *R, const int32_t *rows,
-                           ptrdiff_t nr, const double *C, const int32_t *cols, ptrdiff_t nc,
-                           const double *K, int same, double *buffer, ptrdiff_t ld, double *coef)
+                           ptrdiff_t nr, const double *C, const int32_t *cols, ptrdiff_t nc, const double *K,
+                           int same, double *buffer, ptrdiff_t ld, double *coef)
 {
     const int lr = lanes(wr), lc = lanes(wc);
     for (ptrdiff_t b = 0; b < nc; b++, C += p * lc) {
@@ -124,8 +126,8 @@ INLINE void each_level(const int p, const int wr, const int wc, const tile *t, i
         const double *r = R + (pr[l] - *pr) * p * lr, *c = C + (pc[l] - *pc) * p * lc;
         double *Q = f->Q + (ptrdiff_t)l * p * p;
         if (gather)
-            gather_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, m->tile, t->ld,
-                         t->r == t->c, Q, small);
+            gather_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, m->tile, t->ld, t->r == t->c, Q,
+                         small);
         else
             downdate_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, Q, t->r == t->c, m->tile,
                            t->ld, small);
@@ -133,11 +135,13 @@ INLINE void each_level(const int p, const int wr, const int wc, const tile *t, i
 }
 
 /* Instances with constant widths: a few columns on either side, else the general loop. */
-#define INSTANCE(p, w)                                                                                        \
-    CLONES static void levels_##p##w(const tile *t, int gather)                                              \
-    {                                                                                                         \
-        if (gather) each_level(p, w, w, t, 1);                                                                \
-        else each_level(p, w, w, t, 0);                                                                       \
+#define INSTANCE(p, w)                                          \
+    CLONES static void levels_##p##w(const tile *t, int gather) \
+    {                                                           \
+        if (gather)                                             \
+            each_level(p, w, w, t, 1);                          \
+        else                                                    \
+            each_level(p, w, w, t, 0);                          \
     }
 INSTANCE(1, 1)
 INSTANCE(1, 2)
@@ -159,13 +163,14 @@ CLONES static void levels_any(const tile *t, int gather)
 
 static void all_levels(const tile *t, int gather)
 {
-    static void (*const known[3][4])(const tile *, int) = {
-        {levels_11, levels_12, levels_13, levels_14},
-        {levels_21, levels_22, levels_23, levels_24},
-        {levels_31, levels_32, levels_33, levels_34}};
+    static void (*const known[3][4])(const tile *, int) = {{levels_11, levels_12, levels_13, levels_14},
+                                                           {levels_21, levels_22, levels_23, levels_24},
+                                                           {levels_31, levels_32, levels_33, levels_34}};
     const int p = t->f->p, w = t->wr;
-    if (w == t->wc && p <= 3 && w <= 4) known[p - 1][w - 1](t, gather);
-    else levels_any(t, gather);
+    if (w == t->wc && p <= 3 && w <= 4)
+        known[p - 1][w - 1](t, gather);
+    else
+        levels_any(t, gather);
 }
 
 /* buffer := tile of X (load), or X -= buffer */
@@ -180,8 +185,10 @@ CLONES static void move_tile(const tile *t, double *X, int load)
         double *x = X + (c0 + c) * s + r0, *b = m->tile + c * t->ld;
         for (int32_t a = 0; a < blocks; a++, x += t->wr, b += lr)
             for (int r = 0; r < lr; r++) {
-                if (load) b[r] = r < t->wr ? x[r] : 0;
-                else if (r < t->wr) x[r] -= b[r];
+                if (load)
+                    b[r] = r < t->wr ? x[r] : 0;
+                else if (r < t->wr)
+                    x[r] -= b[r];
             }
     }
 }
@@ -260,8 +267,7 @@ void downdate_trailing(lmm_model *m, int k)
     for (int32_t c = 0; c < m->nstrip; c++)
         for (int32_t r = c; r < m->nstrip; r++) {
             const tile t = make_tile(m, k, r, c);
-            memset(m->tile, 0,
-                   sizeof(double) * (size_t)(t.ld * t.wc * (m->strip[c + 1] - m->strip[c])));
+            memset(m->tile, 0, sizeof(double) * (size_t)(t.ld * t.wc * (m->strip[c + 1] - m->strip[c])));
             all_levels(&t, 0);
             move_tile(&t, m->S, 0);
         }

@@ -15,7 +15,8 @@ from .errors import (
     OneRowPerLevelWarning,
     RankDeficientWarning,
 )
-from .model import LMM, Estimates, Evaluation, lmer
+from .estimates import Estimates, Evaluation
+from .model import LMM, lmer
 from .results import LMMFit
 
 __version__ = "0.1.0"

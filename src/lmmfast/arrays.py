@@ -19,7 +19,7 @@ def design_of(
     """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.. ."""
     y = _vector(y, "y")
     n = len(y)
-    X = np.asfortranarray(X, np.float64)
+    X = np.asfortranarray(_real(X, "X"), np.float64)
     if X.ndim != 2 or len(X) != n:
         raise DataError(f"X has shape {X.shape}; it needs ({n}, p)", variable="X")
     _check_finite(X, "X")
@@ -43,13 +43,22 @@ def design_of(
 
 
 def _vector(values: Any, name: str, n: int | None = None) -> np.ndarray:
-    out = np.array(values, np.float64)
+    out = np.array(_real(values, name), np.float64)
     if out.ndim != 1 or not len(out) or (n is not None and len(out) != n):
         raise DataError(
             f"{name} has shape {out.shape}; it needs one value for each row", variable=name
         )
     _check_finite(out, name)
     return out
+
+
+def _real(values: Any, name: str) -> Any:
+    """The values, refused if they are complex: their imaginary part would be lost."""
+    if np.iscomplexobj(values):
+        raise DataError(
+            f"{name} is complex; a linear mixed model needs real numbers", variable=name
+        )
+    return values
 
 
 def _check_finite(values: np.ndarray, name: str) -> None:
@@ -103,7 +112,8 @@ def _factor(
     for old, group, levels in known:
         if old is given or np.array_equal(old, given):
             return old, group, levels
-    counts = np.bincount(given) if given.min() >= 0 else np.zeros(1, int)
+    possible = given.min() >= 0 and given.max() < n
+    counts = np.bincount(given) if possible else np.zeros(1, int)
     if (counts == 0).any():
         raise DataError(
             f"{name}: codes must be 0 .. m-1 without gaps (numpy.unique(..., return_inverse=True) "
@@ -120,7 +130,7 @@ def _factor(
 def _columns(columns: Any, i: int, n: int) -> np.ndarray:
     if columns is None:
         return np.ones((n, 1))
-    z = np.ascontiguousarray(columns, np.float64)
+    z = np.ascontiguousarray(_real(columns, f"terms[{i}]"), np.float64)
     z = z[:, None] if z.ndim == 1 else z
     if z.ndim != 2 or len(z) != n or z.shape[1] == 0:
         raise DataError(f"terms[{i}]: columns have shape {z.shape}; they need ({n}, k)")

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .design import Design
-    from .model import Estimates
+    from .estimates import Estimates
 
 __all__ = ["normal_pvalues", "ratios", "standard_errors", "term_covariance", "varcorr_rows"]
 

@@ -2,136 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core
+from .engine import Engine
 from .errors import ConvergenceWarning, DataError, FitError, RankDeficientWarning
+from .estimates import Estimates, Evaluation, singular_directions
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .design import Design
     from .results import LMMFit
 
-__all__ = ["LMM", "Estimates", "Evaluation", "Singular", "lmer"]
+__all__ = ["LMM", "lmer"]
 
 MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
-MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation of the objective during a fit, as callbacks receive it.
-
-    Attributes
-    ----------
-    n : int
-        Number of this evaluation, from 1.
-    objective, best : float
-        REML criterion or deviance here, and the lowest so far.
-    radius : float
-        Trust radius, in units of whitened theta.
-    predicted : float
-        Decrease that the local model promised for this step (nan for the first).
-    seconds : float
-        Time since the fit began.
-    """
-
-    n: int
-    objective: float
-    best: float
-    radius: float
-    predicted: float
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Singular:
-    """What has no variance in one random term.
-
-    Attributes
-    ----------
-    term : int
-        Index of the term in ``design.terms``.
-    zero : tuple of int
-        Columns whose variance is exactly zero.
-    direction : (k,) array
-        A combination of the columns, in the user's coordinates, that has no variance.
-    """
-
-    term: int
-    zero: tuple[int, ...]
-    direction: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Estimates:
-    """The numbers of a fit as arrays, in the user's units and coding.
-
-    Attributes
-    ----------
-    reml : bool
-    n : int
-        Rows used.
-    objective : float
-        REML criterion or deviance (-2 log likelihood).
-    theta : (ntheta,) array
-        Relative Cholesky parameters: by term in the formula's order, column-major lower triangle
-        (uncorrelated terms: the diagonal).
-    beta, vcov : (p,) and (p, p) arrays
-        Fixed effects and their covariance; NaN for dropped columns.
-    sigma : float
-        Residual standard deviation of a row with weight 1.
-    T : tuple of (k, k) arrays
-        Per term: Cov(b of a level) = sigma^2 T T'.
-    b : tuple of (m, k) arrays
-        Per term: conditional modes, levels x columns.
-    fixed_kept : (p,) bool array
-    singular : tuple of Singular
-        One for each term that has a direction without variance.
-    converged : bool
-    certificate : float
-        Decrease of the objective that its slope and curvature still predict, deviance units.
-    n_evals : int
-    seconds : float
-    status : str
-        "converged", "stopped by callback", "out of time" or "evaluation limit".
-    """
-
-    reml: bool
-    n: int
-    objective: float
-    theta: np.ndarray
-    beta: np.ndarray
-    vcov: np.ndarray
-    sigma: float
-    T: tuple[np.ndarray, ...]
-    b: tuple[np.ndarray, ...]
-    fixed_kept: np.ndarray
-    singular: tuple[Singular, ...]
-    converged: bool
-    certificate: float
-    n_evals: int
-    seconds: float
-    status: str
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a term's columns and parameters are in the compiled model."""
-
-    factor: int
-    kept: tuple[int, ...]  # independent columns of the term
-    first: int  # first of them among the factor's columns
-    theta: slice  # its parameters in the core's theta
+MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
+MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
 
 
 class LMM:
@@ -159,11 +53,9 @@ class LMM:
         self._lock = threading.RLock()
         self._y = _response(design.y, design.offset)
         self._theirs = False  # does the compiled model hold another response than the design's?
-        _check_rows(design)
-        self._kept = [tuple(range(term.z.shape[1])) for term in design.terms]
-        self._factors = self._gather()
-        self._core = self._compile()
-        self._places = self._locate()
+        _check_width(design)
+        self._engine = Engine(design, self._y)
+        self._core = self._engine.core
         rank = int(self._core.keep.sum())
         if len(design.y) <= rank:
             raise FitError(
@@ -221,101 +113,9 @@ class LMM:
 
         return cls(design_of(y, X, terms, weights, offset))
 
-    # ---- compiled model --------------------------------------------------------------------------
-
-    def _gather(self) -> list[list[int]]:
-        """Terms of each grouping factor: terms that share a codes array share a factor."""
-        factors: dict[int, list[int]] = {}
-        for i, term in enumerate(self.design.terms):
-            factors.setdefault(id(term.codes), []).append(i)
-        return list(factors.values())
-
-    def _factor_arrays(self, terms: list[int]) -> _core.Factor:
-        """codes, number of levels, columns side by side, and which term each column is of."""
-        parts: list[np.ndarray] = []
-        owner: list[int] = []
-        for i in terms:
-            term, kept = self.design.terms[i], self._kept[i]
-            parts.append(term.z if len(kept) == term.z.shape[1] else term.z[:, kept])
-            diagonal = term.structure == "diag"
-            owner += [len(owner) + j if diagonal else -i - 1 for j in range(len(kept))]
-        z = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        first = self.design.terms[terms[0]]
-        return first.codes, len(first.levels), np.ascontiguousarray(z), np.array(owner, np.int32)
-
-    def _rows(
-        self, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, list[_core.Factor], np.ndarray | None]:
-        factors = [self._factor_arrays(terms) for terms in self._factors]
-        return y, self.design.X, factors, self.design.weights
-
-    def _compile(self) -> Any:
-        """The compiled model; dependent random columns are dropped one by one, with a warning."""
-        while True:
-            try:
-                return _core.Model(*self._rows(self._y), _memory_limit())
-            except _core.Dependent as error:
-                self._drop(*error.args)
-            except _core.NoVariance:
-                raise FitError(
-                    f"the response {self.design.response!r} is a linear combination of the fixed "
-                    "effects: no residual variance is left to model",
-                    variable=self.design.response,
-                ) from None
-            except _core.TooLarge as error:
-                raise MemoryError(
-                    f"the model needs {error.args[0] / 1e9:.1f} GB, more than the "
-                    f"{_memory_limit() / 1e9:.1f} GB that may be used; grouping factors: "
-                    + ", ".join(f"{t.group} ({len(t.levels)} levels)" for t in self.design.terms)
-                ) from None
-
-    def _drop(self, factor: int, column: int) -> None:
-        columns = [(i, c) for i in self._factors[factor] for c in self._kept[i]]
-        i, c = columns[column]
-        term = self.design.terms[i]
-        if len(self._kept[i]) == 1:
-            raise DataError(
-                f"the only column of ({term.label}), {term.columns[c]!r}, is zero",
-                variable=term.columns[c],
-                term=term.label,
-            )
-        self._kept[i] = tuple(k for k in self._kept[i] if k != c)
-        warnings.warn(
-            RankDeficientWarning(
-                f"column {term.columns[c]!r} of ({term.label}) is a linear combination of the "
-                "others: it is dropped, its variance is reported as zero",
-                variable=term.columns[c],
-                term=term.label,
-            ),
-            stacklevel=4,
-        )
-
-    def _locate(self) -> list[_Place]:
-        places: dict[int, _Place] = {}
-        at = 0
-        for number, terms in enumerate(self._factors):
-            first = 0
-            for i in terms:
-                k = len(self._kept[i])
-                count = k if self.design.terms[i].structure == "diag" else k * (k + 1) // 2
-                places[i] = _Place(number, self._kept[i], first, slice(at, at + count))
-                at, first = at + count, first + k
-        return [places[i] for i in range(len(places))]
-
-    def _to_core(self, theta: Any) -> np.ndarray:
-        """theta in the formula's order to the order of the compiled model."""
-        theta = np.ascontiguousarray(theta, np.float64)
-        if theta.shape != (self.ntheta,):
-            raise ValueError(f"theta needs shape ({self.ntheta},), not {theta.shape}")
-        own: np.ndarray = np.empty_like(theta)
-        own[self._order] = theta
-        return own
-
-    @property
-    def _order(self) -> np.ndarray:
-        """Place in the compiled model of each parameter in the formula's order."""
-        places = [np.arange(p.theta.start, p.theta.stop) for p in self._places]
-        return np.concatenate(places) if places else np.empty(0, int)
+    def __reduce__(self) -> tuple[type[LMM], tuple[Design]]:
+        """A pickle holds the design; cross-products are made anew."""
+        return LMM, (self.design,)
 
     @property
     def ntheta(self) -> int:
@@ -334,7 +134,7 @@ class LMM:
         if y is None and not self._theirs:
             return
         self._theirs = True
-        self._core.response(*self._rows(self._y if y is None else y))
+        self._core.response(*self._engine.rows(self._y if y is None else y))
         self._theirs = y is not None
 
     def objective(
@@ -363,14 +163,14 @@ class LMM:
         FitError
             When the criterion is not finite at theta.
         """
-        own = self._to_core(theta)
+        own = self._engine.to_core(theta)
         with self._lock:
             self._use(None)
             try:
                 f, g, H = self._core.objective(own, reml=reml, gradient=gradient, hessian=hessian)
             except _core.NotPositiveDefinite:
                 raise FitError("the objective is not finite at this theta") from None
-        order = self._order
+        order = self._engine.order
         asked: list[Any] = [f]
         if gradient:
             asked.append(g[order])
@@ -390,18 +190,13 @@ class LMM:
         tuple of (m, k, k) arrays
             Per term: the diagonal blocks of Lambda M^-1 Lambda' (Bates et al. 2015, eq. 58).
         """
+        own = self._engine.to_core(theta)
         with self._lock:
-            blocks = self._core.estimates(self._to_core(theta), condvar=True)[5]
-        out = []
-        for term, place in zip(self.design.terms, self._places, strict=True):
-            k = term.z.shape[1]
-            own = np.arange(place.first, place.first + len(place.kept))
-            full = np.zeros((len(term.levels), k, k))
-            full[:, np.array(place.kept)[:, None], place.kept] = blocks[place.factor][
-                :, own[:, None], own
-            ]
-            out.append(full)
-        return tuple(out)
+            try:
+                blocks = self._core.estimates(own, condvar=True)[5]
+            except _core.NotPositiveDefinite:
+                raise FitError("the objective is not finite at this theta") from None
+        return self._engine.conditional_variances(blocks)
 
     # ---- fit -------------------------------------------------------------------------------------
 
@@ -444,9 +239,11 @@ class LMM:
         """
         from .results import LMMFit
 
+        if max_evals < 1:
+            raise ValueError(f"max_evals must be at least 1, not {max_evals}")
         with self._lock:
             self._use(None)
-            watch = _Watch(verbose, callback, max_seconds)
+            watch = Watch(verbose, callback, max_seconds)
             estimates = self._minimize(reml, start, watch, max_evals)
         return LMMFit(estimates, self.design, self)
 
@@ -477,15 +274,15 @@ class LMM:
         with self._lock:
             try:
                 self._use(_response(y, self.design.offset))
-                estimates = self._minimize(fit.reml, fit.theta, _Watch(), MAX_EVALS)
+                estimates = self._minimize(fit.reml, fit.theta, Watch(), MAX_EVALS)
             except _core.NoVariance:
                 raise FitError(
                     "the new response is a linear combination of the fixed effects"
                 ) from None
         return LMMFit(estimates, replace(self.design, y=y), self)
 
-    def _minimize(self, reml: bool, start: Any, watch: _Watch, max_evals: int) -> Estimates:
-        first = None if start is None else self._to_core(start)
+    def _minimize(self, reml: bool, start: Any, watch: Watch, max_evals: int) -> Estimates:
+        first = None if start is None else self._engine.to_core(start)
         began = time.perf_counter()
         try:
             theta, _, certificate, evals, _, status = self._core.fit(
@@ -503,7 +300,7 @@ class LMM:
             beta[~keep] = np.nan
             vcov[~keep] = np.nan
             vcov[:, ~keep] = np.nan
-        T = tuple(self._factor_of(i, theta) for i in range(len(self._places)))
+        T = self._engine.factors(theta)
         status = watch.reason or status
         if status in ("evaluation limit", "out of time"):
             warnings.warn(
@@ -517,45 +314,20 @@ class LMM:
             bool(reml),
             len(self.design.y),
             objective,
-            theta[self._order],
+            theta[self._engine.order],
             beta,
             vcov,
             sigma,
             T,
-            tuple(self._modes_of(i, b) for i in range(len(self._places))),
+            self._engine.modes(b),
             keep,
-            tuple(_singular(i, t) for i, t in enumerate(T) if (t.diagonal() == 0).any()),
+            singular_directions(T),
             status == "converged",
             certificate,
             evals,
             seconds,
             status,
         )
-
-    def _factor_of(self, i: int, theta: np.ndarray) -> np.ndarray:
-        """T of term i (k x k lower triangular; zero rows for dropped columns)."""
-        term, place = self.design.terms[i], self._places[i]
-        k, kept = term.z.shape[1], len(place.kept)
-        own = np.zeros((kept, kept))
-        if term.structure == "diag":
-            np.fill_diagonal(own, theta[place.theta])
-        else:
-            own.T[np.triu_indices(kept)] = theta[place.theta]
-        if kept == k:
-            return own
-        T = np.zeros((k, k))
-        T[np.ix_(place.kept, place.kept)] = own
-        return T
-
-    def _modes_of(self, i: int, b: list[np.ndarray]) -> np.ndarray:
-        term, place = self.design.terms[i], self._places[i]
-        k, kept = term.z.shape[1], len(place.kept)
-        own = b[place.factor][:, place.first : place.first + kept]
-        if kept == k:
-            return own
-        full = np.zeros((len(term.levels), k))
-        full[:, place.kept] = own
-        return full
 
 
 def lmer(
@@ -630,56 +402,6 @@ def lmer(
     )
 
 
-class _Watch:
-    """Progress line, user callback and time limit of one fit."""
-
-    def __init__(
-        self,
-        verbose: bool = False,
-        callback: Callable[[Evaluation], object] | None = None,
-        max_seconds: float | None = None,
-    ) -> None:
-        self.verbose, self.callback, self.max_seconds = verbose, callback, max_seconds
-        self.reason = ""
-
-    def active(self, began: float) -> Callable[..., bool] | None:
-        """The callback for the compiled fit, None when there is nothing to watch."""
-        if not self.verbose and self.callback is None and self.max_seconds is None:
-            return None
-        return partial(self._see, began)
-
-    def _see(
-        self, began: float, n: int, objective: float, best: float, radius: float, predicted: float
-    ) -> bool:
-        now = Evaluation(n, objective, best, radius, predicted, time.perf_counter() - began)
-        if self.verbose:
-            print(
-                f"{n:4d}  objective {objective:.8f}  best {best:.8f}  radius {radius:.2g}  "
-                f"predicted {predicted:.2g}  {now.seconds:.3f} s",
-                file=sys.stderr,
-            )
-        if self.callback is not None and self.callback(now):
-            self.reason = "stopped by callback"
-        elif self.max_seconds is not None and now.seconds > self.max_seconds:
-            self.reason = "out of time"
-        return bool(self.reason)
-
-
-def _singular(i: int, T: np.ndarray) -> Singular:
-    """What has no variance in term i, whose T has a zero on its diagonal."""
-    sd = np.sqrt((T * T).sum(axis=1))
-    zero = np.flatnonzero(sd == 0)
-    if len(zero) == np.sum(T.diagonal() == 0):
-        direction = np.zeros(len(T))
-        direction[zero[0]] = 1
-    else:  # null vector of the correlation matrix of the columns that vary
-        vary = np.flatnonzero(sd)
-        rows = T[vary] / sd[vary, None]
-        direction = np.zeros(len(T))
-        direction[vary] = np.linalg.svd(rows)[0][:, -1] / sd[vary]
-    return Singular(i, tuple(int(j) for j in zero), direction / np.abs(direction).max())
-
-
 def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
     own: np.ndarray = np.ascontiguousarray(y if offset is None else y - offset, np.float64)
     return own
@@ -702,9 +424,17 @@ def _new_response(given: Any, design: Design) -> np.ndarray:
     return y
 
 
-def _check_rows(design: Design) -> None:
+def _check_width(design: Design) -> None:
+    """Dense columns have a limit; more of them are levels of a grouping factor."""
     if not design.terms:
         raise FitError("the model has no random term")
+    widths = [("the fixed effects", design.X.shape[1], MOST_FIXED)]
+    widths += [(f"({term.label})", term.z.shape[1], MOST_RANDOM) for term in design.terms]
+    for what, columns, most in widths:
+        if columns > most:
+            raise FitError(
+                f"{what} have {columns} columns, more than the {most} that can be fitted"
+            )
 
 
 def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
@@ -719,18 +449,3 @@ def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
         ),
         stacklevel=4,
     )
-
-
-def _memory_limit() -> float:
-    """Bytes that a model may take: a share of what is available now."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as info:
-            for line in info:
-                if line.startswith("MemAvailable:"):
-                    return MEMORY_SHARE * 1024 * float(line.split()[1])
-    except (OSError, ValueError):
-        pass
-    try:
-        return MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # no way to know: let malloc decide
-        return float("inf")

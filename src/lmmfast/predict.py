@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .design import Design
-    from .model import Estimates
+    from .estimates import Estimates
     from .recipe import Recipe
     from .results import LMMFit
 

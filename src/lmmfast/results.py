@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .design import Design
-    from .model import LMM, Estimates
+    from .estimates import Estimates
+    from .model import LMM
 
 __all__ = ["LMMFit"]
 

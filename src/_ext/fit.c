@@ -1,0 +1,240 @@
+/* The fit: minimize, leave saddle points, settle exact zeros. */
+
+#include "model.h"
+#include "small.h"
+
+#define SNAP 1e-3     /* whitened diagonals below this are tried at exactly zero */
+#define NEGATIVE 1e-5 /* a curvature of the boundary matrix below -NEGATIVE is worth a try */
+
+lmm_settings lmm_defaults(void)
+{
+    const lmm_settings s = {.reml = 1, .maxeval = 500, .tolerance = 1e-10, .radius = 1};
+    return s;
+}
+
+typedef struct { /* a fit under way                                                   */
+    lmm_model *m;
+    const lmm_settings *s;
+    newton_state *state;
+} fit;
+
+static double fit_value(void *arg, const double *theta)
+{
+    fit *t = arg;
+    set_theta(t->m, theta, 0);
+    return evaluate(t->m, t->s->reml);
+}
+
+/* A diagonal pinned at the floor promises nothing: what its slope there predicts is not to be had. */
+static void fit_derivatives(void *arg, double *g, double *H)
+{
+    fit *t = arg;
+    derivatives(t->m, t->s->reml, g, H);
+    for (int k = 0; k < t->m->nfactor; k++) {
+        const factor *f = &t->m->f[k];
+        for (int i = 0; i < f->nth; i++)
+            if (f->thr[i] == f->thc[i] && f->T[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
+                g[f->th + i] = 0;
+    }
+}
+
+static int fit_poll(void *arg, const double *x, double f, double best, double radius, double predicted)
+{
+    const fit *t = arg;
+    const lmm_trace trace = {.neval = t->state->neval,
+                             .ntheta = t->m->ntheta,
+                             .objective = f,
+                             .best = best,
+                             .radius = radius,
+                             .predicted = predicted,
+                             .theta = x};
+    return t->s->poll(t->s->arg, &trace);
+}
+
+/* Diagonals that the optimizer left near zero are set to zero where the criterion does not rise.
+   Those below FLOOR were evaluated at the floor: they are zero. */
+static void settle_zeros(fit *t, double *theta, double *trial)
+{
+    lmm_model *m = t->m;
+    int near = 0;
+    memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
+    for (int k = 0; k < m->nfactor; k++)
+        for (int i = 0; i < m->f[k].nth; i++) {
+            const factor *f = &m->f[k];
+            double *d = &trial[f->th + i];
+            if (f->thr[i] != f->thc[i] || fabs(*d) >= SNAP) continue;
+            near |= fabs(*d) >= FLOOR;
+            *d = 0;
+            if (fabs(theta[f->th + i]) < FLOOR) theta[f->th + i] = 0;
+        }
+    if (!near) return;
+    const double f = fit_value(t, trial);
+    t->state->neval++;
+    if (f <= t->state->f + t->s->tolerance) {
+        memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
+        t->state->f = fmin(f, t->state->f);
+    }
+}
+
+/* The unit vector u in the null space of T T' (one term, k x k) with the least u'S u; returns that. */
+static double null_curvature(lmm_model *m, int k, const double *T, const double *S, int ld, double *u,
+                             double *work)
+{
+    char vectors = 'V', lower = 'L';
+    int n = k, lwork = 34 * k, info, nulls = 0;
+    double *G = work, *w = G + k * k, *R = w + k, *scratch = R + k * k;
+    mult(k, k, k, 0, T, ld, T, ld, G, k);
+    m->blas.syev(&vectors, &lower, &n, G, &n, w, scratch, &lwork, &info);
+    const double none = fmax(FLOOR * FLOOR, 1e-14 * w[k - 1]);
+    while (nulls < k && w[nulls] < none) nulls++;
+    if (!nulls) return 0;
+    for (int j = 0; j < nulls; j++)
+        for (int i = 0; i < nulls; i++) {
+            double v = 0;
+            for (int a = 0; a < k; a++)
+                for (int b = 0; b < k; b++) v += G[a + i * k] * S[a + b * ld] * G[b + j * k];
+            R[i + j * nulls] = v;
+        }
+    m->blas.syev(&vectors, &lower, &nulls, R, &nulls, w, scratch, &lwork, &info);
+    for (int a = 0; a < k; a++) {
+        u[a] = 0;
+        for (int i = 0; i < nulls; i++) u[a] += G[a + i * k] * R[i];
+    }
+    return w[0];
+}
+
+/* T T' + e^2 u u', lower triangular again: T has a zero direction, so one of its columns is free. */
+static void add_direction(int k, double *T, int ld, const double *u, double e)
+{
+    triangularize(k, T, ld);
+    for (int j = 0; j < k; j++) {
+        double size = 0;
+        for (int i = 0; i < k; i++) size += fabs(T[i + j * ld]);
+        if (size > FLOOR && j < k - 1) continue;
+        for (int i = 0; i < k; i++) T[i + j * ld] = e * u[i];
+        break;
+    }
+    triangularize(k, T, ld);
+}
+
+static void theta_of(const factor *f, const double *T, double *theta)
+{
+    for (int t = 0; t < f->nth; t++) theta[f->th + t] = T[f->thr[t] + f->thc[t] * f->p];
+}
+
+/* A direction of zero variance in which the criterion falls: goes there. Returns whether it did. */
+static int leave_saddle(fit *t, double *theta, double *trial)
+{
+    lmm_model *m = t->m;
+    double *u = m->work;
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        double *T = f->D; /* scratch until the next evaluation */
+        for (int a = 0, b; a < p; a = b) {
+            for (b = a + 1; b < p && f->term[b] == a;) b++;
+            memset(T, 0, sizeof(double) * (size_t)(p * p));
+            for (int i = 0; i < f->nth; i++) T[f->thr[i] + f->thc[i] * p] = theta[f->th + i];
+            const double curvature = null_curvature(m, b - a, T + a + a * p, f->S + a + a * p, p, u, u + p);
+            for (double e = 0.3; curvature < -NEGATIVE && e > 1e-3; e /= 3) {
+                for (int i = 0; i < f->nth; i++) T[f->thr[i] + f->thc[i] * p] = theta[f->th + i];
+                memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
+                add_direction(b - a, T + a + a * p, p, u, e);
+                theta_of(f, T, trial);
+                t->state->neval++;
+                if (fit_value(t, trial) < t->state->f - t->s->tolerance) {
+                    memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
+                    return 1;
+                }
+                memset(T, 0, sizeof(double) * (size_t)(p * p));
+            }
+        }
+    }
+    return 0;
+}
+
+/* Variance of one whitened column over that of y, by moments: sum_l (z_l'y)^2 / z_l'z_l has expectation
+   m sigma^2 + n sigma_b^2 when nothing else varies between levels. */
+static double moment_variance(const lmm_model *m, const factor *f, int c)
+{
+    double s = 0, n = 0;
+    int32_t levels = 0;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const ptrdiff_t ld = m->ld[f->node + l];
+        const double a = f->adiag[((ptrdiff_t)l * f->p + c) * f->p + c];
+        const double zy = f->apan[m->pan[f->node + l] + (c + 1) * ld - 1];
+        if (!(a > 0)) continue;
+        s += zy * zy / a;
+        n += a;
+        levels++;
+    }
+    return n > levels ? (s - levels) / (n - levels) : 0;
+}
+
+/* Start: moment estimates in whitened coordinates, or the user's theta kept off the boundary. */
+static void first_theta(lmm_model *m, const double *start, double *theta)
+{
+    if (start) {
+        from_user(m, start, theta);
+        change_coordinates(m, theta, 0);
+    }
+    for (int k = 0; k < m->nfactor; k++)
+        for (int t = 0; t < m->f[k].nth; t++) {
+            const int diagonal = m->f[k].thr[t] == m->f[k].thc[t];
+            double *x = &theta[m->f[k].th + t];
+            if (!start)
+                *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &m->f[k], m->f[k].thr[t]), LOW), HIGH)) : 0;
+            else if (diagonal && fabs(*x) < 0.01)
+                *x = 0.01;
+        }
+}
+
+/* The last evaluation was at the result: lmm_estimates need not repeat it. (Not with zeros in theta: they
+   were evaluated at the floor.) */
+static void keep_state(lmm_model *m, int reml, const double *theta, double f)
+{
+    m->settled = 1;
+    m->atreml = reml;
+    m->atf = f;
+    for (int32_t i = 0; i < m->ntheta; i++) {
+        m->at[i] = theta[i];
+        if (theta[i] == 0) m->settled = 0;
+    }
+}
+
+lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info)
+{
+    const ptrdiff_t N = m->ntheta;
+    double *own = m->newton + newton_workspace(m->ntheta), *trial = own + N;
+    newton_state state = {.f = INFINITY, .radius = s->radius};
+    fit t = {m, s, &state};
+    newton_problem p = {.n = m->ntheta,
+                        .value = fit_value,
+                        .derivatives = fit_derivatives,
+                        .poll = s->poll ? fit_poll : NULL,
+                        .syev = m->blas.syev,
+                        .arg = &t,
+                        .tolerance = s->tolerance,
+                        .maxeval = s->maxeval};
+    newton_end end;
+    m->floor = FLOOR;
+    p.noise = 1e-14 * (double)m->n;
+    info->escapes = 0;
+    first_theta(m, start, own);
+    for (;;) {
+        end = newton_minimize(&p, own, &state, m->newton);
+        if (end != NEWTON_CONVERGED || info->escapes > m->ntheta || !leave_saddle(&t, own, trial)) break;
+        info->escapes++;
+        state.radius = s->radius;
+    }
+    if (end == NEWTON_UNDEFINED) return LMM_NOTPOSDEF;
+    if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
+    change_coordinates(m, own, 1);
+    for (int k = 0; k < m->nfactor; k++)
+        for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
+    if (m->solved && !state.moved) keep_state(m, s->reml, theta, state.f);
+    info->objective = state.f;
+    info->certificate = state.predicted;
+    info->neval = state.neval;
+    return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
+}

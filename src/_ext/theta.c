@@ -1,0 +1,90 @@
+/* theta and T: floors, the user's coordinates and the whitened ones, unique triangular form. */
+
+#include "model.h"
+#include "small.h"
+
+/* T of every factor from theta in elimination order; diagonals are kept floor away from zero. */
+void set_theta(lmm_model *m, const double *theta, int users)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        f->W = users ? f->Cinv : NULL;
+        memset(f->Tp, 0, sizeof(double) * (size_t)(p * p));
+        for (int t = 0; t < f->nth; t++) f->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
+        for (int i = 0; i < p; i++) {
+            const double least = m->floor * (users ? fabs(f->w.C[i + i * p]) : 1);
+            double *d = &f->Tp[i + i * p];
+            if (fabs(*d) < least) *d = least;
+        }
+        if (users)
+            mul(p, p, p, 0, f->W, p, f->Tp, p, f->T, p);
+        else
+            memcpy(f->T, f->Tp, sizeof(double) * (size_t)(p * p));
+    }
+}
+
+/* place of each parameter (elimination order) in the user's theta */
+int32_t user_place(const factor *f, int t)
+{
+    return f->userth + t;
+}
+
+void from_user(const lmm_model *m, const double *user, double *theta)
+{
+    for (int k = 0; k < m->nfactor; k++)
+        for (int t = 0; t < m->f[k].nth; t++) theta[m->f[k].th + t] = user[user_place(&m->f[k], t)];
+}
+
+/* A (k x k) = lower triangle with nonnegative diagonal times an orthogonal matrix, in place. A zero
+   diagonal gets a zero column: the echelon form of a singular factor is unique. */
+void triangularize(int k, double *A, int ld)
+{
+    for (int i = 0; i < k; i++) {
+        for (int j = i + 1; j < k; j++) {
+            const double a = A[i + i * ld], b = A[i + j * ld];
+            if (b == 0) continue;
+            const double h = hypot(a, b), c = a / h, s = b / h;
+            for (int r = i; r < k; r++) {
+                const double x = A[r + i * ld], y = A[r + j * ld];
+                A[r + i * ld] = c * x + s * y;
+                A[r + j * ld] = c * y - s * x;
+            }
+            A[i + j * ld] = 0;
+        }
+        if (A[i + i * ld] < 0)
+            for (int r = i; r < k; r++) A[r + i * ld] = -A[r + i * ld];
+        for (int j = k - 1; A[i + i * ld] == 0 && j > i; j--) { /* move a zero column here */
+            int empty = 1;
+            for (int r = 0; r < k; r++) empty &= A[r + j * ld] == 0;
+            if (!empty) continue;
+            for (int r = 0; r < k; r++) A[r + j * ld] = A[r + i * ld], A[r + i * ld] = 0;
+            break;
+        }
+    }
+}
+
+/* Applies triangularize to the block of each term of T. */
+static void triangularize_terms(const factor *f, double *T)
+{
+    for (int a = 0, b; a < f->p; a = b) {
+        for (b = a + 1; b < f->p && f->term[b] == a;) b++;
+        triangularize(b - a, T + a + a * f->p, f->p);
+    }
+}
+
+/* theta in one set of coordinates to theta in the other: T = M T, again lower triangular */
+void change_coordinates(lmm_model *m, double *theta, int to_user)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        double *T = f->Tp;
+        memset(T, 0, sizeof(double) * (size_t)(p * p));
+        for (int t = 0; t < f->nth; t++) T[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
+        triangularize_terms(f, T);
+        mul(p, p, p, 0, to_user ? f->w.C : f->Cinv, p, T, p, f->T, p);
+        triangularize_terms(f, f->T);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->T[f->thr[t] + f->thc[t] * p];
+    }
+}

@@ -1,0 +1,190 @@
+"""The compiled model of a design: which arrays it is made of, how its numbers map to terms."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from .design import Design
+from .errors import DataError, FitError, RankDeficientWarning
+
+__all__ = ["Engine"]
+
+MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
+_CALLER = 6  # stack level of whoever called lmer: Engine, LMM, lmer in between
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a term's columns and parameters are in the compiled model."""
+
+    factor: int
+    kept: tuple[int, ...]  # independent columns of the term
+    columns: slice  # their place among the factor's columns
+    theta: slice  # its parameters in the core's theta
+
+
+class Engine:
+    """The compiled cross-products of a design, and the order of its columns and parameters.
+
+    The compiled model goes by grouping factors; users go by terms in the formula's order.
+    """
+
+    def __init__(self, design: Design, y: np.ndarray) -> None:
+        self.design = design
+        self._kept = [tuple(range(term.z.shape[1])) for term in design.terms]
+        self._factors = self._gather()
+        self.core = self._compile(y)
+        self._places = self._locate()
+        places = [np.arange(place.theta.start, place.theta.stop) for place in self._places]
+        self.order = np.concatenate(places)  # place in the core of each parameter of the formula
+
+    def _gather(self) -> list[list[int]]:
+        """Terms of each grouping factor: terms that share a codes array share a factor."""
+        factors: dict[int, list[int]] = {}
+        for i, term in enumerate(self.design.terms):
+            factors.setdefault(id(term.codes), []).append(i)
+        return list(factors.values())
+
+    def _factor_arrays(self, terms: list[int]) -> _core.Factor:
+        """codes, number of levels, columns side by side, and which term each column is of."""
+        parts: list[np.ndarray] = []
+        owner: list[int] = []
+        for i in terms:
+            term, kept = self.design.terms[i], self._kept[i]
+            parts.append(term.z if len(kept) == term.z.shape[1] else term.z[:, kept])
+            diagonal = term.structure == "diag"
+            owner += [len(owner) + j if diagonal else -i - 1 for j in range(len(kept))]
+        z = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        first = self.design.terms[terms[0]]
+        return first.codes, len(first.levels), np.ascontiguousarray(z), np.array(owner, np.int32)
+
+    def rows(
+        self, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[_core.Factor], np.ndarray | None]:
+        factors = [self._factor_arrays(terms) for terms in self._factors]
+        return y, self.design.X, factors, self.design.weights
+
+    def _compile(self, y: np.ndarray) -> Any:
+        """The compiled model; dependent random columns are dropped one by one, with a warning."""
+        while True:
+            try:
+                return _core.Model(*self.rows(y), _memory_limit())
+            except _core.Dependent as error:
+                self._drop(*error.args)
+            except _core.NoVariance:
+                raise FitError(
+                    f"the response {self.design.response!r} is a linear combination of the fixed "
+                    "effects: no residual variance is left to model",
+                    variable=self.design.response,
+                ) from None
+            except _core.TooLarge as error:
+                raise MemoryError(
+                    f"the model needs {error.args[0] / 1e9:.1f} GB, more than the "
+                    f"{_memory_limit() / 1e9:.1f} GB that may be used; grouping factors: "
+                    + ", ".join(f"{t.group} ({len(t.levels)} levels)" for t in self.design.terms)
+                ) from None
+
+    def _drop(self, factor: int, column: int) -> None:
+        columns = [(i, c) for i in self._factors[factor] for c in self._kept[i]]
+        i, c = columns[column]
+        term = self.design.terms[i]
+        if len(self._kept[i]) == 1:
+            raise DataError(
+                f"the only column of ({term.label}), {term.columns[c]!r}, is zero",
+                variable=term.columns[c],
+                term=term.label,
+            )
+        self._kept[i] = tuple(k for k in self._kept[i] if k != c)
+        warnings.warn(
+            RankDeficientWarning(
+                f"column {term.columns[c]!r} of ({term.label}) is a linear combination of the "
+                "others: it is dropped, its variance is reported as zero",
+                variable=term.columns[c],
+                term=term.label,
+            ),
+            stacklevel=_CALLER,
+        )
+
+    def _locate(self) -> list[Place]:
+        places: dict[int, Place] = {}
+        at = 0
+        for number, terms in enumerate(self._factors):
+            first = 0
+            for i in terms:
+                k = len(self._kept[i])
+                count = k if self.design.terms[i].structure == "diag" else k * (k + 1) // 2
+                places[i] = Place(
+                    number, self._kept[i], slice(first, first + k), slice(at, at + count)
+                )
+                at, first = at + count, first + k
+        return [places[i] for i in range(len(places))]
+
+    def to_core(self, theta: Any) -> np.ndarray:
+        """theta in the formula's order to the order of the compiled model."""
+        theta = np.ascontiguousarray(theta, np.float64)
+        if theta.shape != (self.core.ntheta,):
+            raise ValueError(f"theta needs shape ({self.core.ntheta},), not {theta.shape}")
+        own: np.ndarray = np.empty_like(theta)
+        own[self.order] = theta
+        return own
+
+    # ---- numbers of the core by term -------------------------------------------------------------
+
+    def factors(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+        """T of each term, k x k lower triangular, from the core's theta."""
+        return tuple(self._factor(i, theta) for i in range(len(self._places)))
+
+    def _factor(self, i: int, theta: np.ndarray) -> np.ndarray:
+        term, place = self.design.terms[i], self._places[i]
+        k = len(place.kept)
+        own = np.zeros((k, k))
+        if term.structure == "diag":
+            np.fill_diagonal(own, theta[place.theta])
+        else:
+            own.T[np.triu_indices(k)] = theta[place.theta]
+        return self._widen(i, self._widen(i, own).T).T
+
+    def modes(self, b: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Conditional modes of each term, m x k, from those of the factors."""
+        return tuple(
+            self._widen(i, b[place.factor][:, place.columns])
+            for i, place in enumerate(self._places)
+        )
+
+    def conditional_variances(self, blocks: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Conditional covariances of each term, m x k x k, from those of the factors."""
+        out = []
+        for i, place in enumerate(self._places):
+            own = blocks[place.factor][:, place.columns, place.columns]
+            out.append(self._widen(i, self._widen(i, own).swapaxes(-1, -2)).swapaxes(-1, -2))
+        return tuple(out)
+
+    def _widen(self, i: int, own: np.ndarray) -> np.ndarray:
+        """The last axis over all columns of term i: zero where a dependent column was dropped."""
+        place, k = self._places[i], self.design.terms[i].z.shape[1]
+        if len(place.kept) == k:
+            return own
+        full = np.zeros((*own.shape[:-1], k))
+        full[..., place.kept] = own
+        return full
+
+
+def _memory_limit() -> float:
+    """Bytes that a model may take: a share of what is available now."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as info:
+            for line in info:
+                if line.startswith("MemAvailable:"):
+                    return MEMORY_SHARE * 1024 * float(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    try:
+        return MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # no way to know: let malloc decide
+        return float("inf")

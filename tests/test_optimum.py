@@ -1,0 +1,277 @@
+"""The minimizer: its certificate, its independence of the start, exact zeros, and how it stops."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from dense import Problem, Term
+from structures import STRUCTURES, dense_pair, problem
+
+import lmmfast
+from lmmfast import LMM
+
+CERTIFIED = 1e-9  # deviance units
+SAME = 1e-6  # two runs to one optimum, deviance units
+
+
+def crossed(seed: int = 1) -> Problem:
+    """Two crossed factors with three and two columns; both have all their variances."""
+    rng = np.random.default_rng(seed)
+    return problem(rng, dense_pair(rng, 24, 16), [3, 2])
+
+
+def flat(columns: int = 1) -> Problem:
+    """Group means differ less than chance allows: no variance at all."""
+    rng = np.random.default_rng(2)
+    codes = np.repeat(np.arange(12), 8)
+    x = np.tile(np.linspace(-1, 1, 8), 12)
+    z = np.column_stack([x**j for j in range(columns)])
+    y = rng.normal(size=96)
+    for level in range(12):
+        own = codes == level
+        y[own] -= z[own] @ np.linalg.lstsq(z[own], y[own], rcond=None)[0]
+    return Problem(y + 1, np.ones((96, 1)), [Term(codes, z)])
+
+
+def line() -> Problem:
+    """Intercepts and slopes that are one and the same effect: correlation 1."""
+    rng = np.random.default_rng(5)
+    codes = np.repeat(np.arange(15), 10)
+    z = np.column_stack([np.ones(150), np.tile(np.linspace(-1, 1, 10), 15)])
+    y = (1 + 0.5 * z[:, 1]) * rng.normal(size=15)[codes]
+    for level in range(15):  # noise without a level's own line
+        own = codes == level
+        noise = rng.normal(size=10)
+        y[own] += noise - z[own] @ np.linalg.lstsq(z[own], noise, rcond=None)[0]
+    return Problem(y, z, [Term(codes, z)])
+
+
+# Certificate and starts ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize("name", ["single-3-full", "designed-3-4", "sparse-2-3", "nested-three"])
+def test_certificate_is_the_newton_decrement(name: str, reml: bool) -> None:
+    model = LMM.from_arrays(*STRUCTURES[name][0].arrays)
+    fit = model.fit(reml=reml)
+    assert fit.converged and fit.estimates.status == "converged"
+    assert 0 <= fit.certificate < CERTIFIED
+    _, g, H = model.objective(fit.theta, reml=reml, gradient=True, hessian=True)
+    free = fit.theta != 0
+    left = g[free] @ np.linalg.pinv(H[np.ix_(free, free)], rcond=1e-10, hermitian=True) @ g[free]
+    assert abs(left) / 2 < CERTIFIED
+
+
+@pytest.mark.parametrize("name", ["single-3-full", "designed-3-4", "sparse-2-3", "nested-three"])
+def test_no_better_point_nearby(name: str) -> None:
+    model = LMM.from_arrays(*STRUCTURES[name][0].arrays)
+    fit = model.fit()
+    rng = np.random.default_rng(0)
+    for size in (1e-4, 1e-2, 0.3):
+        for _ in range(10):
+            near = fit.theta + size * rng.normal(size=len(fit.theta))
+            assert model.objective(near) >= fit.objective - CERTIFIED
+
+
+STARTS = {
+    "crossed": crossed(),
+    "singular": STRUCTURES["designed-3-4"][0],
+    "flat": flat(2),
+    "line": line(),
+    "nested": STRUCTURES["nested-three-crossed"][0],
+}
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize("name", STARTS)
+def test_every_start_leads_to_one_optimum(name: str, reml: bool) -> None:
+    model = LMM.from_arrays(*STARTS[name].arrays)
+    wanted = model.fit(reml=reml).objective
+    rng = np.random.default_rng(9)
+    starts = [np.zeros(model.ntheta), np.full(model.ntheta, 3.0), np.full(model.ntheta, 1e-6)]
+    starts += [rng.normal(size=model.ntheta) * 10.0**size for size in (-3, -2, -1, 0, 0, 1, 2)]
+    for start in starts:
+        fit = model.fit(start=start, reml=reml)
+        assert fit.converged
+        assert fit.objective == pytest.approx(wanted, abs=SAME)
+
+
+def test_saddle_at_zero_is_left() -> None:
+    """At zero variance the slope is zero whatever the score: only its sign says where to go."""
+    model = LMM.from_arrays(*crossed().arrays)
+    zero = np.zeros(model.ntheta)
+    at_zero, H = model.objective(zero, hessian=True)
+    assert np.linalg.eigvalsh(H)[0] < -1
+    fit = model.fit(start=zero)
+    assert fit.objective < at_zero - 10
+    assert fit.objective == pytest.approx(model.fit().objective, abs=SAME)
+    assert not fit.is_singular
+
+
+def test_signs_of_the_start_do_not_matter() -> None:
+    model = LMM.from_arrays(*crossed().arrays)
+    start = np.array([1.0, 0.2, -0.3, 0.8, 0.1, 1.2, 0.7, 0.4, 0.9])
+    one, other = model.fit(start=start), model.fit(start=-start)
+    assert one.theta == pytest.approx(other.theta, abs=1e-6)
+    for T in one.estimates.T:
+        assert (np.diag(T) >= 0).all()
+
+
+# Exact zeros --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+def test_no_variance_is_exactly_zero(columns: int, reml: bool) -> None:
+    fit = LMM.from_arrays(*flat(columns).arrays).fit(reml=reml)
+    assert fit.converged and fit.is_singular
+    assert (fit.theta == 0).all()
+    assert (fit.estimates.b[0] == 0).all()
+    assert fit.estimates.singular[0].zero == tuple(range(columns))
+
+
+def test_correlation_one_is_an_exact_zero() -> None:
+    fit = LMM.from_arrays(*line().arrays).fit()
+    (T,) = fit.estimates.T
+    assert fit.converged and fit.is_singular
+    assert T[1, 1] == 0 and T[0, 0] > 0 and T[1, 0] > 0
+    (singular,) = fit.estimates.singular
+    assert singular.zero == ()
+    assert T.T @ singular.direction == pytest.approx(np.zeros(2), abs=1e-12)
+
+
+def test_rank_deficit_of_several_has_as_many_zeros() -> None:
+    """A term of eight columns of which five vary: three zeros on the diagonal, none of 1e-9."""
+    fit = LMM.from_arrays(*STRUCTURES["single-8-full"][0].arrays).fit()
+    (T,) = fit.estimates.T
+    diagonal = np.diag(T)
+    assert np.sum(diagonal == 0) == np.sum(np.linalg.svd(T)[1] < 1e-6)
+    assert ((diagonal == 0) | (diagonal > 1e-6)).all()
+
+
+def test_regular_fit_has_no_zeros() -> None:
+    fit = LMM.from_arrays(*crossed().arrays).fit()
+    assert not fit.is_singular
+    assert all((np.diag(T) > 0.1).all() for T in fit.estimates.T)
+
+
+# Stopping -----------------------------------------------------------------------------------------
+
+
+def seen(model: LMM, stop: int, **options: object) -> tuple[list, lmmfast.LMMFit]:
+    """Evaluations of a fit that the callback stops after so many."""
+    found: list = []
+    fit = model.fit(callback=lambda e: found.append(e) or len(found) >= stop, **options)
+    return found, fit
+
+
+def check_best_so_far(model: LMM, fit: lmmfast.LMMFit, evaluations: list) -> None:
+    assert not fit.converged
+    best = min(e.objective for e in evaluations)
+    assert evaluations[-1].best == best
+    assert fit.objective == pytest.approx(best, rel=1e-12)
+    assert model.objective(fit.theta) == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+def test_callback_stops_with_the_best_so_far(stop: int) -> None:
+    model = LMM.from_arrays(*crossed().arrays)
+    evaluations, fit = seen(model, stop)
+    assert [e.n for e in evaluations] == list(range(1, stop + 1))
+    assert fit.estimates.status == "stopped by callback" and fit.n_evals == stop
+    check_best_so_far(model, fit, evaluations)
+
+
+def test_best_so_far_is_not_the_last() -> None:
+    """From far away some steps are rejected: stopping right after one returns the point before."""
+    model = LMM.from_arrays(*crossed().arrays)
+    start = np.full(model.ntheta, 30.0)
+    evaluations, _ = seen(model, 500, start=start)
+    worse = [e.n for e in evaluations if e.objective > e.best]
+    assert worse
+    evaluations, fit = seen(model, worse[0], start=start)
+    assert evaluations[-1].objective > fit.objective
+    check_best_so_far(model, fit, evaluations)
+
+
+def test_callback_sees_every_evaluation() -> None:
+    evaluations, fit = seen(LMM.from_arrays(*crossed().arrays), 500)
+    assert fit.converged
+    assert fit.n_evals - 1 <= len(evaluations) <= fit.n_evals  # settling zeros takes one unseen
+    assert np.isnan(evaluations[0].predicted)
+    assert all(e.predicted > 0 for e in evaluations[1:])
+    assert all(a.best >= b.best for a, b in pairwise(evaluations))
+    assert all(a.seconds <= b.seconds for a, b in pairwise(evaluations))
+
+
+def test_error_in_the_callback_comes_through() -> None:
+    model = LMM.from_arrays(*crossed().arrays)
+    wanted = model.fit().objective
+
+    def fail(evaluation: lmmfast.model.Evaluation) -> None:
+        if evaluation.n == 3:
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        model.fit(callback=fail)
+    assert model.fit().objective == wanted
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_limit_of_evaluations(limit: int) -> None:
+    model = LMM.from_arrays(*crossed().arrays)
+    evaluations: list = []
+    with pytest.warns(lmmfast.ConvergenceWarning, match="evaluation limit"):
+        fit = model.fit(max_evals=limit, callback=evaluations.append)
+    assert fit.n_evals == len(evaluations) == limit
+    assert fit.estimates.status == "evaluation limit"
+    check_best_so_far(model, fit, evaluations)
+
+
+def test_limit_of_time() -> None:
+    model = LMM.from_arrays(*crossed().arrays)
+    with pytest.warns(lmmfast.ConvergenceWarning, match="out of time"):
+        fit = model.fit(max_seconds=0.0)
+    assert fit.estimates.status == "out of time" and not fit.converged
+    assert fit.n_evals == 1 and np.isfinite(fit.objective)
+    assert model.fit(max_seconds=1e6).converged
+
+
+def test_verbose_writes_to_stderr_only(capsys: pytest.CaptureFixture[str]) -> None:
+    fit = LMM.from_arrays(*flat().arrays).fit(verbose=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert fit.n_evals - 1 <= len(err.splitlines()) <= fit.n_evals
+
+
+@pytest.mark.parametrize("theta", [[np.nan], [np.inf], [1e200]])
+def test_start_without_a_finite_objective(theta: list[float]) -> None:
+    model = LMM.from_arrays(*flat().arrays)
+    with pytest.raises(lmmfast.FitError, match="not finite"):
+        model.fit(start=theta)
+    with pytest.raises(lmmfast.FitError, match="not finite"):
+        model.objective(theta)
+    with pytest.raises(lmmfast.FitError, match="not finite"):
+        model.condvar(theta)
+    assert model.fit().converged
+
+
+def test_theta_of_the_wrong_length() -> None:
+    model = LMM.from_arrays(*flat().arrays)
+    for call in (model.objective, model.condvar, lambda theta: model.fit(start=theta)):
+        with pytest.raises(ValueError, match=r"shape \(1,\)"):
+            call([0.1, 0.2])
+
+
+def test_start_far_away() -> None:
+    """Rounding hides the slope there, but no point is certified that is not an optimum."""
+    model = LMM.from_arrays(*STRUCTURES["single-1-full"][0].arrays)
+    wanted = model.fit().objective
+    for start in ([1e3], [1e5], [1e6], [1e8]):
+        try:
+            fit = model.fit(start=start)
+        except (lmmfast.FitError, lmmfast.ConvergenceWarning):
+            continue
+        assert fit.objective == pytest.approx(wanted, abs=SAME)
