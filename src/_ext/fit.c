@@ -4,6 +4,9 @@
 #include "small.h"
 
 #define SNAP 1e-3     /* whitened diagonals below this are tried at exactly zero */
+#define LOW 0.015     /* the start keeps variances in [LOW, HIGH]: off the boundary, ... */
+#define HIGH 0.6      /* ... and not where the moments of crossed designs mislead (measured) */
+#define FAR 1e3       /* a start beyond this is brought back: rounding is all it would see */
 #define NEGATIVE 1e-5 /* a curvature of the boundary matrix below -NEGATIVE is worth a try */
 
 lmm_settings lmm_defaults(void)
@@ -51,23 +54,34 @@ static int fit_poll(void *arg, const double *x, double f, double best, double ra
     return t->s->poll(t->s->arg, &trace);
 }
 
-/* Diagonals that the optimizer left near zero are set to zero where the criterion does not rise.
-   Those below FLOOR were evaluated at the floor: they are zero. */
+/* What the optimizer left near zero becomes exactly zero: without asking below FLOOR, where it was
+   evaluated at the floor, and below SNAP where the criterion does not rise. In a column whose diagonal
+   is zero, the entries below it are variances of their own and go too when they are as small. */
+static int round_to_zero(const lmm_model *m, double *theta, double limit)
+{
+    int changed = 0;
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = &m->f[k];
+        double *x = theta + f->th;
+        for (int i = 0; i < f->nth; i++) {
+            if (f->thr[i] != f->thc[i] || fabs(x[i]) >= limit) continue;
+            for (int j = i; j < f->nth && f->thc[j] == f->thc[i]; j++)
+                if (x[j] != 0 && fabs(x[j]) < limit) {
+                    x[j] = 0;
+                    changed = 1;
+                }
+        }
+    }
+    return changed;
+}
+
 static void settle_zeros(fit *t, double *theta, double *trial)
 {
     lmm_model *m = t->m;
-    int near = 0;
+    triangularize_theta(m, theta);
+    round_to_zero(m, theta, 3 * FLOOR);
     memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
-    for (int k = 0; k < m->nfactor; k++)
-        for (int i = 0; i < m->f[k].nth; i++) {
-            const factor *f = &m->f[k];
-            double *d = &trial[f->th + i];
-            if (f->thr[i] != f->thc[i] || fabs(*d) >= SNAP) continue;
-            near |= fabs(*d) >= FLOOR;
-            *d = 0;
-            if (fabs(theta[f->th + i]) < FLOOR) theta[f->th + i] = 0;
-        }
-    if (!near) return;
+    if (!round_to_zero(m, trial, SNAP)) return;
     const double f = fit_value(t, trial);
     t->state->neval++;
     if (f <= t->state->f + t->s->tolerance) {
@@ -186,6 +200,8 @@ static void first_theta(lmm_model *m, const double *start, double *theta)
                 *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &m->f[k], m->f[k].thr[t]), LOW), HIGH)) : 0;
             else if (diagonal && fabs(*x) < 0.01)
                 *x = 0.01;
+            else
+                *x = fmin(fmax(*x, -FAR), FAR);
         }
 }
 

@@ -104,6 +104,7 @@ int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users);
 void triangularize(int k, double *A, int ld);
+void triangularize_theta(lmm_model *m, double *theta);
 void change_coordinates(lmm_model *m, double *theta, int to_user);
 
 /* objective.c: evaluate, then derivatives of the same T */

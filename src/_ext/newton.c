@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define ACCEPT 1e-4     /* least share of the predicted decrease that a step must keep */
-#define NEGLIGIBLE 0.25 /* share of the tolerance below which the last step is not taken */
+#define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 
 ptrdiff_t newton_workspace(int n)

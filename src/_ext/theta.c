@@ -73,18 +73,40 @@ static void triangularize_terms(const factor *f, double *T)
     }
 }
 
+/* f->D := lower triangle made of theta, in unique form: what rounding left of a zero is zero. (D and S are
+   scratch between evaluations; T stays what it was for the last one.) */
+static void unique_factor(factor *f, const double *theta)
+{
+    const int p = f->p;
+    memset(f->D, 0, sizeof(double) * (size_t)(p * p));
+    for (int t = 0; t < f->nth; t++) f->D[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
+    triangularize_terms(f, f->D);
+    for (int c = 0; c < p; c++) {
+        double size = 0;
+        for (int r = c; r < p; r++) size = fmax(size, fabs(f->D[r + c * p]));
+        for (int r = c; r < p && size < FLOOR; r++) f->D[r + c * p] = 0;
+    }
+}
+
+/* theta in unique form: diagonals nonnegative, a zero column where the diagonal is zero */
+void triangularize_theta(lmm_model *m, double *theta)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        unique_factor(f, theta);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->D[f->thr[t] + f->thc[t] * f->p];
+    }
+}
+
 /* theta in one set of coordinates to theta in the other: T = M T, again lower triangular */
 void change_coordinates(lmm_model *m, double *theta, int to_user)
 {
     for (int k = 0; k < m->nfactor; k++) {
         factor *f = &m->f[k];
         const int p = f->p;
-        double *T = f->Tp;
-        memset(T, 0, sizeof(double) * (size_t)(p * p));
-        for (int t = 0; t < f->nth; t++) T[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
-        triangularize_terms(f, T);
-        mul(p, p, p, 0, to_user ? f->w.C : f->Cinv, p, T, p, f->T, p);
-        triangularize_terms(f, f->T);
-        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->T[f->thr[t] + f->thc[t] * p];
+        unique_factor(f, theta);
+        mul(p, p, p, 0, to_user ? f->w.C : f->Cinv, p, f->D, p, f->S, p);
+        triangularize_terms(f, f->S);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->S[f->thr[t] + f->thc[t] * p];
     }
 }

@@ -130,6 +130,8 @@ class Engine:
         theta = np.ascontiguousarray(theta, np.float64)
         if theta.shape != (self.core.ntheta,):
             raise ValueError(f"theta needs shape ({self.core.ntheta},), not {theta.shape}")
+        if not np.isfinite(theta).all():
+            raise ValueError(f"theta has values that are not finite: {theta}")
         own: np.ndarray = np.empty_like(theta)
         own[self.order] = theta
         return own
