@@ -8,24 +8,34 @@
 
 #define ACCEPT 1e-4     /* least share of the predicted decrease that a step must keep */
 #define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
+#define SLOW 4          /* so many slow steps in a row call for secants */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 
 ptrdiff_t newton_workspace(int n)
 {
     const ptrdiff_t N = n;
-    return 2 * N * N + 6 * N + 34 * N + 8;
+    return 3 * N * N + 9 * N + 34 * N + 8;
 }
 
-typedef struct { /* the model at x: H = Q diag(w) Q'                                  */
-    double *g, *H, *Q, *w, *gq, *sq, *trial, *scratch;
+typedef struct {     /* the model at x: H [+ E] = Q diag(w) Q'                                  */
+    double *g, *H;   /* gradient and the given curvature                                   */
+    double *E;       /* what secants say that H lacks of the Hessian                       */
+    int augmented;   /* is E part of the model?                                            */
+    int slow;        /* steps in a row that hardly lowered the promised decrease           */
+    double *Q, *w;   /* eigenvectors and eigenvalues                                       */
+    double *gq, *sq; /* gradient and step in their axes                                    */
+    double *trial;   /* x + step                                                           */
+    double *old, *r; /* gradient before the step; residual of the secant equation          */
+    double *step, *scratch;
 } local_model;
 
-/* Eigendecomposition of H, gradient in its axes. */
+/* Eigendecomposition of the curvature, gradient in its axes. */
 static void decompose(const newton_problem *p, local_model *m)
 {
     char vectors = 'V', lower = 'L';
     int n = p->n, lwork = 34 * n, info;
     memcpy(m->Q, m->H, sizeof(double) * (size_t)n * (size_t)n);
+    for (ptrdiff_t i = 0; m->augmented && i < (ptrdiff_t)n * n; i++) m->Q[i] += m->E[i];
     p->syev(&vectors, &lower, &n, m->Q, &n, m->w, m->scratch, &lwork, &info);
     for (int i = 0; i < n; i++) {
         m->gq[i] = 0;
@@ -74,12 +84,56 @@ static double solve_subproblem(int n, local_model *m, double radius, int *bounde
 static double take_step(int n, local_model *m, const double *x)
 {
     double length = 0;
-    memcpy(m->trial, x, sizeof(double) * (size_t)n);
+    memset(m->step, 0, sizeof(double) * (size_t)n);
     for (int i = 0; i < n; i++) {
         length += m->sq[i] * m->sq[i];
-        for (int j = 0; j < n; j++) m->trial[j] += m->Q[j + (ptrdiff_t)i * n] * m->sq[i];
+        for (int j = 0; j < n; j++) m->step[j] += m->Q[j + (ptrdiff_t)i * n] * m->sq[i];
     }
+    for (int j = 0; j < n; j++) m->trial[j] = x[j] + m->step[j];
     return sqrt(length);
+}
+
+/* s'A s */
+static double quadratic(int n, const double *A, const double *s)
+{
+    double q = 0;
+    for (int j = 0; j < n; j++)
+        for (int i = 0; i < n; i++) q += s[i] * A[i + (ptrdiff_t)j * n] * s[j];
+    return q;
+}
+
+/* Which of the two models foretold the gain of the last step better? (Called before H changes.) */
+static void choose_model(int n, local_model *m, double gain)
+{
+    double slope = 0;
+    for (int i = 0; i < n; i++) slope += m->g[i] * m->step[i];
+    const double plain = -slope - 0.5 * quadratic(n, m->H, m->step);
+    const double with = plain - 0.5 * quadratic(n, m->E, m->step);
+    m->augmented = m->slow >= SLOW && fabs(gain - with) < fabs(gain - plain);
+}
+
+/* E := SR1 update so that (H + E) s = change of the gradient, after sizing (Dennis, Gay & Welsch 1981) */
+static void learn_secant(int n, local_model *m)
+{
+    double has = 0, wants = 0, rs = 0, rr = 0, ss = 0;
+    for (int i = 0; i < n; i++) {
+        double Hs = 0;
+        for (int j = 0; j < n; j++) Hs += m->H[i + (ptrdiff_t)j * n] * m->step[j];
+        m->r[i] = m->g[i] - m->old[i] - Hs;
+        wants += m->r[i] * m->step[i];
+    }
+    has = quadratic(n, m->E, m->step);
+    const double size = fabs(has) > fabs(wants) ? fabs(wants / has) : 1;
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)n * n; i++) m->E[i] *= size;
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++) m->r[i] -= m->E[i + (ptrdiff_t)j * n] * m->step[j];
+        rs += m->r[i] * m->step[i];
+        rr += m->r[i] * m->r[i];
+        ss += m->step[i] * m->step[i];
+    }
+    if (!(fabs(rs) > 1e-8 * sqrt(rr * ss))) return;
+    for (int j = 0; j < n; j++)
+        for (int i = 0; i < n; i++) m->E[i + (ptrdiff_t)j * n] += m->r[i] * m->r[j] / rs;
 }
 
 /* The certificate: what an unbounded step from here promises. Takes that step when it is a Newton step:
@@ -100,9 +154,12 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
 {
     const int n = p->n;
     const ptrdiff_t nn = (ptrdiff_t)n * n;
-    local_model m = {.H = work, .Q = work + nn, .g = work + 2 * nn};
-    m.w = m.g + n, m.gq = m.w + n, m.sq = m.gq + n, m.trial = m.sq + n, m.scratch = m.trial + n;
+    local_model m = {.H = work, .Q = work + nn, .E = work + 2 * nn, .g = work + 3 * nn};
+    m.w = m.g + n, m.gq = m.w + n, m.sq = m.gq + n, m.trial = m.sq + n, m.old = m.trial + n;
+    m.r = m.old + n, m.step = m.r + n, m.scratch = m.step + n;
+    memset(m.E, 0, sizeof(double) * (size_t)nn);
     int resets = 0, bounded;
+    double last = INFINITY;  /* decrease promised by the last step */
     double blind = INFINITY; /* decrease promised by the last step whose gain rounding hides */
 
     s->f = p->value(p->arg, x);
@@ -122,6 +179,8 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         }
         if (s->predicted < 10 * p->noise && s->predicted > 0.5 * blind) return finish(p, &m, s, x);
         if (s->neval >= p->maxeval) return NEWTON_MAXEVAL;
+        m.slow = !bounded && s->predicted > 0.4 * last ? m.slow + 1 : 0;
+        last = s->predicted;
         const double length = take_step(n, &m, x), f = p->value(p->arg, m.trial), gain = s->f - f;
         s->neval++;
         const double predicted = s->predicted;
@@ -139,7 +198,12 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         if (p->poll && p->poll(p->arg, m.trial, f, s->f, s->radius, predicted)) return NEWTON_STOPPED;
         s->moved = !(rho > ACCEPT);
         if (rho > ACCEPT) {
+            const int before = m.augmented;
+            if (!hidden) choose_model(n, &m, gain);
+            if (m.augmented && !before) s->radius = fmin(s->radius, 2 * length); /* trusted step by step */
+            memcpy(m.old, m.g, sizeof(double) * (size_t)n);
             p->derivatives(p->arg, m.g, m.H);
+            learn_secant(n, &m);
             decompose(p, &m);
         }
     }
