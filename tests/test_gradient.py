@@ -11,6 +11,8 @@ from test_kernels import both, every, largest, thetas
 
 from lmmfast import LMM
 
+pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
+
 GRADIENT = 1e-8  # of the largest entry
 CURVATURE = 1e-9
 FLOOR = 1e-6  # in units of the columns: derivatives on the boundary are taken this near to it

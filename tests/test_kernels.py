@@ -13,6 +13,8 @@ from structures import STRUCTURES
 import lmmfast
 from lmmfast import LMM
 
+pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
+
 OBJECTIVE = 1e-10  # relative
 ESTIMATE = 1e-8  # of the largest entry
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 import lmmfast
 from lmmfast import LMM
 
+pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
+
 CERTIFIED = 1e-6  # deviance units
 EXAMPLES = 60
 quick = settings(

@@ -22,6 +22,8 @@ from structures import STRUCTURES, problem, sparse_pair
 import lmmfast
 from lmmfast import LMM
 
+pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
+
 THREADS = 4
 NAMES = ["two-terms", "designed-four", "sparse-three", "nested-three-crossed"] * 2
 

@@ -210,7 +210,7 @@ cdef class Model:
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
             double tolerance=1e-10, double radius=1.0, callback=None):
-        """Minimizes. Returns theta, objective, certificate, evaluations, escapes, status."""
+        """Minimizes. Returns theta, certificate, resolution, evaluations, status."""
         cdef lmm_settings s = lmm_defaults()
         cdef lmm_info info
         cdef lmm_status status
@@ -233,7 +233,7 @@ cdef class Model:
         check(status)
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         out = np.asarray(theta)[:self.ntheta]
-        return out, info.objective, info.certificate, info.neval, info.escapes, name
+        return out, info.certificate, info.resolution, info.neval, name
 
     def estimates(self, const double[::1] theta, bint reml=True, bint condvar=False):
         """Criterion, beta, vcov, sigma, modes (a list of m x k), conditional variances (m x k x k)."""

@@ -55,7 +55,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_info:
-        double objective, certificate
+        double objective, certificate, resolution
         int32_t neval, escapes
 
     ctypedef struct lmm_model:

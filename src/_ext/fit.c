@@ -1,5 +1,7 @@
 /* The fit: minimize, leave saddle points, settle exact zeros. */
 
+#include <float.h>
+
 #include "model.h"
 #include "small.h"
 
@@ -205,6 +207,12 @@ static void first_theta(lmm_model *m, const double *start, double *theta)
         }
 }
 
+/* r^2 is what cancellation leaves of y'Wy = n (whitened): its relative error, times nu. */
+static double resolution(const lmm_model *m, int reml)
+{
+    return DBL_EPSILON * degrees(m, reml) * (1 + (double)m->n / m->r2);
+}
+
 /* The last evaluation was at the result: lmm_estimates need not repeat it. (Not with zeros in theta: they
    were evaluated at the floor.) */
 static void keep_state(lmm_model *m, int reml, const double *theta, double f)
@@ -251,6 +259,7 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     if (m->solved && !state.moved) keep_state(m, s->reml, theta, state.f);
     info->objective = state.f;
     info->certificate = state.predicted;
+    info->resolution = resolution(m, s->reml);
     info->neval = state.neval;
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
 }

@@ -10,6 +10,7 @@ __all__ = [
     "DoubleBarWarning",
     "FitError",
     "FormulaError",
+    "IdentifiabilityWarning",
     "LmmError",
     "LmmWarning",
     "OneRowPerLevelWarning",
@@ -72,7 +73,11 @@ class DoubleBarWarning(LmmWarning):
     """`||` with a factor: lmmfast sets all correlations to zero, lme4 keeps the factor's own."""
 
 
-class OneRowPerLevelWarning(LmmWarning):
+class IdentifiabilityWarning(LmmWarning):
+    """A term has as many random effects as there are rows: its variances are hardly identified."""
+
+
+class OneRowPerLevelWarning(IdentifiabilityWarning):
     """A grouping factor has one row per level: its variance is hard to tell from the residual's."""
 
 

@@ -81,11 +81,13 @@ class Estimates:
         One for each term that has a direction without variance.
     converged : bool
     certificate : float
-        Decrease of the objective that its slope and curvature still predict, deviance units.
+        Decrease of the objective that its slope and curvature still predict, deviance units; at
+        least the rounding error of the objective.
     n_evals : int
     seconds : float
     status : str
-        "converged", "stopped by callback", "out of time" or "evaluation limit".
+        "converged", "stopped by callback", "out of time", "evaluation limit" or "limited by
+        rounding".
     """
 
     reml: bool

@@ -13,7 +13,13 @@ import numpy as np
 
 from . import _core
 from .engine import Engine
-from .errors import ConvergenceWarning, DataError, FitError, RankDeficientWarning
+from .errors import (
+    ConvergenceWarning,
+    DataError,
+    FitError,
+    IdentifiabilityWarning,
+    RankDeficientWarning,
+)
 from .estimates import Estimates, Evaluation, singular_directions
 from .watch import Watch
 
@@ -24,8 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["LMM", "lmer"]
 
 MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
+RESOLUTION = 1e-3  # rounding error of the objective above which a fit is not called converged
 MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
+
+_NOT_CERTIFIED = {
+    "evaluation limit": "the objective can still fall by about {left:.2g}",
+    "out of time": "the objective can still fall by about {left:.2g}",
+    "limited by rounding": "the residual variance is so small beside the random effects' that the "
+    "objective is only known to {left:.2g}; do the random effects fit the response exactly?",
+}
 
 
 class LMM:
@@ -63,6 +77,7 @@ class LMM:
                 "variance: use more rows or a smaller formula"
             )
         _note_dropped_columns(design, self._core.keep)
+        _note_many_effects(design)
 
     @classmethod
     def from_arrays(
@@ -285,14 +300,20 @@ class LMM:
         first = None if start is None else self._engine.to_core(start)
         began = time.perf_counter()
         try:
-            theta, _, certificate, evals, _, status = self._core.fit(
+            theta, certificate, resolution, evals, status = self._core.fit(
                 first, reml=reml, maxeval=max_evals, callback=watch.active(began)
             )
-            objective, beta, vcov, sigma, b, _ = self._core.estimates(theta, reml=reml)
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the objective is not finite at the starting value: check the response and the "
                 "predictors for extreme values"
+            ) from None
+        try:
+            objective, beta, vcov, sigma, b, _ = self._core.estimates(theta, reml=reml)
+        except _core.NotPositiveDefinite:
+            raise FitError(
+                "the residual variance goes to zero: the random effects fit the response exactly; "
+                "take columns or terms out"
             ) from None
         seconds = time.perf_counter() - began
         keep = self._core.keep
@@ -302,14 +323,12 @@ class LMM:
             vcov[:, ~keep] = np.nan
         T = self._engine.factors(theta)
         status = watch.reason or status
-        if status in ("evaluation limit", "out of time"):
-            warnings.warn(
-                ConvergenceWarning(
-                    f"stopped before the optimum was certified ({status}): the objective can "
-                    f"still fall by about {certificate:.2g}"
-                ),
-                stacklevel=4,
-            )
+        if status == "converged" and resolution > RESOLUTION:
+            status = "limited by rounding"
+        if status in _NOT_CERTIFIED:
+            left = max(certificate, resolution)
+            why = _NOT_CERTIFIED[status].format(left=left)
+            warnings.warn(ConvergenceWarning(f"{status}: {why}"), stacklevel=4)
         return Estimates(
             bool(reml),
             len(self.design.y),
@@ -323,7 +342,7 @@ class LMM:
             keep,
             singular_directions(T),
             status == "converged",
-            certificate,
+            max(certificate, resolution),
             evals,
             seconds,
             status,
@@ -434,6 +453,23 @@ def _check_width(design: Design) -> None:
         if columns > most:
             raise FitError(
                 f"{what} have {columns} columns, more than the {most} that can be fitted"
+            )
+
+
+def _note_many_effects(design: Design) -> None:
+    """As many random effects as rows: what they vary and what is left can hardly be told apart."""
+    n = len(design.y)
+    for term in design.terms:
+        effects = len(term.levels) * term.z.shape[1]
+        if effects >= n > len(term.levels):
+            warnings.warn(
+                IdentifiabilityWarning(
+                    f"({term.label}) has {effects} random effects for {n} rows: its variances are "
+                    "hard to tell from the residual variance",
+                    variable=term.group,
+                    term=term.label,
+                ),
+                stacklevel=4,
             )
 
 
