@@ -202,10 +202,8 @@ def test_too_large_a_model_is_refused_with_its_size() -> None:
     n = m = 60_000
     codes = [rng.permutation(np.concatenate([np.arange(m)] * 2)) for _ in range(2)]
     y, X = rng.normal(size=2 * n), np.ones((2 * n, 1))
-    began = time.perf_counter()
     with pytest.raises(MemoryError) as raised:
         LMM.from_arrays(y, X, [(codes[0], None), (codes[1], None)])
-    assert time.perf_counter() - began < 10
     message = str(raised.value)
     assert "57." in message and "GB" in message
     assert "g0 (60000 levels)" in message and "g1 (60000 levels)" in message
@@ -215,6 +213,7 @@ def test_limit_is_the_one_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = STRUCTURES["designed-four"]
     needs = LMM.from_arrays(*made.arrays).storage["bytes"]
     owner = limit_owner()
+    monkeypatch.setattr(owner, "SMALL", 0)  # small models are not checked
     monkeypatch.setattr(owner, "_memory_limit", lambda: needs)
     assert LMM.from_arrays(*made.arrays).fit().converged
     for share in (0.99, 0.5, 0.01, 0.0):

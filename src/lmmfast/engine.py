@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .errors import DataError, FitError, RankDeficientWarning
 __all__ = ["Engine"]
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
+SMALL = 2000  # rows x random columns that cannot need 100 MB: no need to ask for a limit
 _CALLER = 6  # stack level of whoever called lmer: Engine, LMM, lmer in between
 
 
@@ -72,9 +74,11 @@ class Engine:
 
     def _compile(self, y: np.ndarray) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
+        effects = len(y) * sum(term.z.shape[1] for term in self.design.terms)
+        limit = _memory_limit() if effects > SMALL else float("inf")
         while True:
             try:
-                return _core.Model(*self.rows(y), _memory_limit())
+                return _core.Model(*self.rows(y), limit)
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:
@@ -86,7 +90,7 @@ class Engine:
             except _core.TooLarge as error:
                 raise MemoryError(
                     f"the model needs {error.args[0] / 1e9:.1f} GB, more than the "
-                    f"{_memory_limit() / 1e9:.1f} GB that may be used; grouping factors: "
+                    f"{limit / 1e9:.1f} GB that may be used; grouping factors: "
                     + ", ".join(f"{t.group} ({len(t.levels)} levels)" for t in self.design.terms)
                 ) from None
 
@@ -149,7 +153,7 @@ class Engine:
         if term.structure == "diag":
             np.fill_diagonal(own, theta[place.theta])
         else:
-            own.T[np.triu_indices(k)] = theta[place.theta]
+            own.T[_upper(k)] = theta[place.theta]
         return self._widen(i, self._widen(i, own).T).T
 
     def modes(self, b: list[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -175,6 +179,12 @@ class Engine:
         full = np.zeros((*own.shape[:-1], k))
         full[..., place.kept] = own
         return full
+
+
+@cache
+def _upper(k: int) -> tuple[np.ndarray, ...]:
+    """Indices of the upper triangle, row by row."""
+    return np.triu_indices(k)
 
 
 def _memory_limit() -> float:
