@@ -169,8 +169,10 @@ cdef class Model:
             status = lmm_setup(&self.m, &rows.d, &TABLE, limit, &keep[0], &report)
         if status == LMM_DEPENDENT:
             raise Dependent(report.factor, report.column)
-        if status == LMM_NOMEM and report.bytes:
+        if status == LMM_NOMEM and report.bytes > limit:
             raise TooLarge(report.bytes)
+        if status == LMM_NOMEM:
+            raise MemoryError(f"no memory for the model ({report.bytes / 1e9:.2g} GB)")
         check(status)
         self.lock = _Lock()
         self.ntheta = lmm_ntheta(self.m)

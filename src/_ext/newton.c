@@ -8,19 +8,21 @@
 
 #define ACCEPT 1e-4     /* least share of the predicted decrease that a step must keep */
 #define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
-#define SLOW 4          /* so many slow steps in a row call for secants */
+#define SLOW 4          /* so many slow steps in a row (and n/4 more) call for the measured Hessian */
+#define DIFFERENCE 1e-5 /* its step, in units of x */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 
 ptrdiff_t newton_workspace(int n)
 {
     const ptrdiff_t N = n;
-    return 3 * N * N + 9 * N + 34 * N + 8;
+    return 3 * N * N + 7 * N + 34 * N + 8;
 }
 
 typedef struct {     /* the model at x: H [+ E] = Q diag(w) Q'                                  */
     double *g, *H;   /* gradient and the given curvature                                   */
     double *E;       /* what secants say that H lacks of the Hessian                       */
     int augmented;   /* is E part of the model?                                            */
+    int fresh;       /* was E measured at this x?                                          */
     int slow;        /* steps in a row that hardly lowered the promised decrease           */
     double *Q, *w;   /* eigenvectors and eigenvalues                                       */
     double *gq, *sq; /* gradient and step in their axes                                    */
@@ -93,47 +95,41 @@ static double take_step(int n, local_model *m, const double *x)
     return sqrt(length);
 }
 
-/* s'A s */
-static double quadratic(int n, const double *A, const double *s)
+/* E := Hessian - H by differences of the exact gradient at x: n evaluations, for where H is no good.
+   Returns 1 when the poll callback stops. */
+static int measure_hessian(const newton_problem *p, local_model *m, newton_state *s, const double *x)
 {
-    double q = 0;
+    const int n = p->n;
+    int stop = 0;
+    for (int j = 0; j < n && !stop; j++) {
+        double *column = m->E + (ptrdiff_t)j * n;
+        const double h = DIFFERENCE * fmax(1, fabs(x[j]));
+        memcpy(m->trial, x, sizeof(double) * (size_t)n);
+        m->trial[j] += h;
+        const double f = p->value(p->arg, m->trial);
+        s->neval++;
+        if (!isfinite(f)) { /* H stands alone */
+            memset(m->E, 0, sizeof(double) * (size_t)n * (size_t)n);
+            break;
+        }
+        p->derivatives(p->arg, column, NULL);
+        for (int i = 0; i < n; i++) column[i] = (column[i] - m->g[i]) / h - m->H[i + (ptrdiff_t)j * n];
+        stop = p->poll && p->poll(p->arg, m->trial, f, s->f, s->radius, NAN);
+    }
     for (int j = 0; j < n; j++)
-        for (int i = 0; i < n; i++) q += s[i] * A[i + (ptrdiff_t)j * n] * s[j];
-    return q;
+        for (int i = 0; i < j; i++) {
+            double *upper = &m->E[i + (ptrdiff_t)j * n], *under = &m->E[j + (ptrdiff_t)i * n];
+            *upper = *under = (*upper + *under) / 2;
+        }
+    m->augmented = m->fresh = 1;
+    s->moved = 1;
+    return stop;
 }
 
-/* Which of the two models foretold the gain of the last step better? (Called before H changes.) */
-static void choose_model(int n, local_model *m, double gain)
+static void drop_correction(const newton_problem *p, local_model *m)
 {
-    double slope = 0;
-    for (int i = 0; i < n; i++) slope += m->g[i] * m->step[i];
-    const double plain = -slope - 0.5 * quadratic(n, m->H, m->step);
-    const double with = plain - 0.5 * quadratic(n, m->E, m->step);
-    m->augmented = m->slow >= SLOW && fabs(gain - with) < fabs(gain - plain);
-}
-
-/* E := SR1 update so that (H + E) s = change of the gradient, after sizing (Dennis, Gay & Welsch 1981) */
-static void learn_secant(int n, local_model *m)
-{
-    double has = 0, wants = 0, rs = 0, rr = 0, ss = 0;
-    for (int i = 0; i < n; i++) {
-        double Hs = 0;
-        for (int j = 0; j < n; j++) Hs += m->H[i + (ptrdiff_t)j * n] * m->step[j];
-        m->r[i] = m->g[i] - m->old[i] - Hs;
-        wants += m->r[i] * m->step[i];
-    }
-    has = quadratic(n, m->E, m->step);
-    const double size = fabs(has) > fabs(wants) ? fabs(wants / has) : 1;
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)n * n; i++) m->E[i] *= size;
-    for (int i = 0; i < n; i++) {
-        for (int j = 0; j < n; j++) m->r[i] -= m->E[i + (ptrdiff_t)j * n] * m->step[j];
-        rs += m->r[i] * m->step[i];
-        rr += m->r[i] * m->r[i];
-        ss += m->step[i] * m->step[i];
-    }
-    if (!(fabs(rs) > 1e-8 * sqrt(rr * ss))) return;
-    for (int j = 0; j < n; j++)
-        for (int i = 0; i < n; i++) m->E[i + (ptrdiff_t)j * n] += m->r[i] * m->r[j] / rs;
+    m->augmented = m->slow = 0;
+    decompose(p, m);
 }
 
 /* The certificate: what an unbounded step from here promises. Takes that step when it is a Newton step:
@@ -141,6 +137,7 @@ static void learn_secant(int n, local_model *m)
 static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, double *x)
 {
     int bounded;
+    if (m->augmented && !m->fresh && !(m->w[0] > 0)) drop_correction(p, m);
     s->predicted = solve_subproblem(p->n, m, fmax(s->radius, 1), &bounded);
     if (!bounded && s->predicted > p->tolerance * NEGLIGIBLE) {
         take_step(p->n, m, x);
@@ -155,8 +152,8 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
     const int n = p->n;
     const ptrdiff_t nn = (ptrdiff_t)n * n;
     local_model m = {.H = work, .Q = work + nn, .E = work + 2 * nn, .g = work + 3 * nn};
-    m.w = m.g + n, m.gq = m.w + n, m.sq = m.gq + n, m.trial = m.sq + n, m.old = m.trial + n;
-    m.r = m.old + n, m.step = m.r + n, m.scratch = m.step + n;
+    m.w = m.g + n, m.gq = m.w + n, m.sq = m.gq + n, m.trial = m.sq + n, m.step = m.trial + n;
+    m.scratch = m.step + n;
     memset(m.E, 0, sizeof(double) * (size_t)nn);
     int resets = 0, bounded;
     double last = INFINITY;  /* decrease promised by the last step */
@@ -174,6 +171,10 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         s->predicted = solve_subproblem(n, &m, s->radius, &bounded);
         if (s->predicted < p->tolerance) {
             if (!bounded || s->radius >= 1 || resets++ == RESETS) return finish(p, &m, s, x);
+            if (resets > 1 && !m.fresh) { /* H promises what is not there */
+                if (measure_hessian(p, &m, s, x)) return NEWTON_STOPPED;
+                decompose(p, &m);
+            }
             s->radius = 1;
             continue;
         }
@@ -181,6 +182,13 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         if (s->neval >= p->maxeval) return NEWTON_MAXEVAL;
         m.slow = !bounded && s->predicted > 0.4 * last ? m.slow + 1 : 0;
         last = s->predicted;
+        if (m.slow >= SLOW + n / 4) { /* differences cost n evaluations: as many slow steps in proportion */
+            m.slow = 0;
+            last = INFINITY;
+            if (measure_hessian(p, &m, s, x)) return NEWTON_STOPPED;
+            decompose(p, &m);
+            continue;
+        }
         const double length = take_step(n, &m, x), f = p->value(p->arg, m.trial), gain = s->f - f;
         s->neval++;
         const double predicted = s->predicted;
@@ -198,13 +206,10 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         if (p->poll && p->poll(p->arg, m.trial, f, s->f, s->radius, predicted)) return NEWTON_STOPPED;
         s->moved = !(rho > ACCEPT);
         if (rho > ACCEPT) {
-            const int before = m.augmented;
-            if (!hidden) choose_model(n, &m, gain);
-            if (m.augmented && !before) s->radius = fmin(s->radius, 2 * length); /* trusted step by step */
-            memcpy(m.old, m.g, sizeof(double) * (size_t)n);
             p->derivatives(p->arg, m.g, m.H);
-            learn_secant(n, &m);
+            m.fresh = 0;
             decompose(p, &m);
-        }
+        } else if (m.augmented && !m.fresh)
+            drop_correction(p, &m);
     }
 }

@@ -1,10 +1,11 @@
 /* Makes and frees a model: the steps of set-up in their order, and all memory. */
 
+#include <math.h>
 #include <string.h>
 
 #include "build.h"
 
-#define WIDEST 2e10 /* keeps p * p of every block below 2^31: 28,000 columns of X, 11,000 of a factor */
+#define WIDEST 1.7e10 /* keeps p * p of every block below 2^31: 20,000 columns of X, 10,000 of a factor */
 
 typedef struct chunk { /* header of every block of memory a model owns */
     struct chunk *next;
@@ -69,12 +70,16 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
 /* What make_workspace and the panels will take, in bytes. */
 static double predicted_bytes(const lmm_model *m, const ptrdiff_t *size)
 {
-    double doubles = 2. * m->s * m->s + 2. * m->pb * m->q + (double)m->ntheta * (m->q + m->q2 + m->pb);
-    for (int k = 0; k < m->nfactor; k++)
-        doubles += (double)size[k] * (k == 0         ? 2
-                                      : k < m->nelim ? 3
-                                                     : 1) +
-                   3. * m->f[k].nlev * m->f[k].p * m->f[k].p;
+    const double N = m->ntheta;
+    double pmax = 1, doubles = 2. * m->s * m->s + 2. * m->pb * m->q + N * (m->q + m->q2 + m->pb);
+    for (int k = 0; k < m->nfactor; k++) {
+        const double p = m->f[k].p, copies = k >= m->nelim ? 1 : m->full ? 2 : k ? 4.4 : 2.4;
+        doubles += copies * (double)size[k] + 3. * m->f[k].nlev * p * p;
+        pmax = fmax(pmax, p);
+    }
+    const double wide = fmax(m->pb, N);
+    doubles += (double)newton_workspace(m->ntheta) + 6 * N + N * N;          /* minimizer, information */
+    doubles += 4 * BATCH * pmax * wide + 12 * pmax * pmax + 6 * pmax * wide; /* batches, small blocks */
     return 8 * doubles + 4. * (double)m->ptr[m->nnode] + 24. * m->nnode;
 }
 
@@ -150,15 +155,17 @@ static lmm_status build(lmm_model *m, const lmm_data *d, double limit, uint8_t *
     return status;
 }
 
-/* Bytes of the square matrices over the columns of X and of the widest factor. */
+/* Bytes of the square matrices over the columns of X and of the widest factor; of the random effects when
+   they cannot be numbered. */
 static double widest(const lmm_data *d)
 {
-    double p = d->p, bytes = 24 * p * p;
+    double p = d->p, bytes = 40 * p * p, effects = 0;
     for (int a = 0; a < d->nfactor; a++) {
         p = d->factor[a].ncol;
         if (160 * p * p > bytes) bytes = 160 * p * p;
+        effects += p * d->factor[a].nlev;
     }
-    return bytes;
+    return effects < INT32_MAX ? bytes : fmax(bytes, 64 * effects);
 }
 
 lmm_status lmm_setup(lmm_model **out, const lmm_data *d, const lmm_blas *blas, double limit, uint8_t *keep,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_levels
 from .design import Design, RandomTerm
 from .errors import DataError
 
@@ -25,14 +26,16 @@ def design_of(
     _check_finite(X, "X")
     if y.min() == y.max():
         raise DataError(f"y is constant ({y[0]:g})", variable="y")
+    made, own = _terms(terms, n), _weights(weights, n)
+    check_levels(made, own, n)
     return Design(
         formula="",
         response="y",
         y=y,
         X=X,
         x_names=tuple(f"x{j}" for j in range(X.shape[1])),
-        terms=_terms(terms, n),
-        weights=_weights(weights, n),
+        terms=made,
+        weights=own,
         offset=None if offset is None else _vector(offset, "offset", n),
         rows=np.arange(n),
         index=None,
@@ -96,7 +99,8 @@ def _terms(terms: Sequence[tuple[Any, ...]], n: int) -> tuple[RandomTerm, ...]:
             raise DataError(f"terms[{i}]: structure must be 'full' or 'diag', not {structure!r}")
         codes, group, levels = _factor(term[0], i, n, known)
         z = _columns(term[1], i, n)
-        names = tuple(f"z{j}" for j in range(z.shape[1]))
+        constant = z.shape[1] == 1 and (z == z[0]).all()
+        names = ("Intercept",) if constant else tuple(f"z{j}" for j in range(z.shape[1]))
         label = f"{' + '.join(names)} {'||' if structure == 'diag' else '|'} {group}"
         out.append(RandomTerm(label, group, names, codes, levels, z, structure))
     return tuple(out)

@@ -82,7 +82,7 @@ class Estimates:
     converged : bool
     certificate : float
         Decrease of the objective that its slope and curvature still predict, deviance units; at
-        least the rounding error of the objective.
+        most 1e-6 in a converged fit.
     n_evals : int
     seconds : float
     status : str

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["LMM", "lmer"]
 
 MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
-RESOLUTION = 1e-3  # rounding error of the objective above which a fit is not called converged
+CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
+RESOLUTION = 1e-3  # the same for the rounding error of the objective
 MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
 
@@ -323,7 +324,7 @@ class LMM:
             vcov[:, ~keep] = np.nan
         T = self._engine.factors(theta)
         status = watch.reason or status
-        if status == "converged" and resolution > RESOLUTION:
+        if status == "converged" and (certificate > CERTIFIED or resolution > RESOLUTION):
             status = "limited by rounding"
         if status in _NOT_CERTIFIED:
             left = max(certificate, resolution)
@@ -342,7 +343,7 @@ class LMM:
             keep,
             singular_directions(T),
             status == "converged",
-            max(certificate, resolution),
+            certificate,
             evals,
             seconds,
             status,
