@@ -204,29 +204,36 @@ static tile make_tile(lmm_model *m, int k, int32_t r, int32_t c)
 }
 
 /* S_bJ -= A_b K A_J', S_bb -= A_b K A_b' for the rows of X and y */
-CLONES static void downdate_border(lmm_model *m, int k)
+INLINE void border_levels(const int p, lmm_model *m, int k)
 {
     const factor *f = &m->f[k];
     const ptrdiff_t s = m->s, pb = m->pb;
-    const int p = f->p;
-    double *corner = m->S + m->q2 * s + m->q2, *BK = m->tmp;
+    double *corner = m->S + m->q2 * s + m->q2, *BK = m->tmp; /* p x pb: column r is row r of A_b K */
     ptrdiff_t skip = 0;
     for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t ld = m->ld[e];
         const double *A = f->pan + m->pan[e], *Ab = A + ld - pb;
-        mul((int)pb, p, p, 0, Ab, (int)ld, f->Q + (ptrdiff_t)(e - f->node) * p * p, p, BK, (int)pb);
-        ptrdiff_t row = skip;
+        mult(p, (int)pb, p, 0, f->Q + (ptrdiff_t)(e - f->node) * p * p, p, Ab, (int)ld, BK, p);
+        const double *Ar = A + skip;
         for (ptrdiff_t i = m->ptr[e] + (m->nelim - 1 - k); i < m->ptr[e + 1]; i++)
-            for (int c = 0; c < m->width[m->row[i]]; c++, row++) {
+            for (int c = 0; c < m->width[m->row[i]]; c++, Ar++) {
                 double *to = m->S + (ptrdiff_t)(m->trailcol[m->row[i]] + c) * s + m->q2;
-                for (int x = 0; x < p; x++)
-                    for (ptrdiff_t r = 0; r < pb; r++) to[r] -= BK[r + x * pb] * A[row + x * ld];
+                for (ptrdiff_t r = 0; r < pb; r++) {
+                    double v = 0;
+                    for (int x = 0; x < p; x++) v += BK[x + r * p] * Ar[x * ld];
+                    to[r] -= v;
+                }
             }
-        for (int x = 0; x < p; x++)
-            for (ptrdiff_t c = 0; c < pb; c++)
-                for (ptrdiff_t r = c; r < pb; r++) corner[r + c * s] -= BK[r + x * pb] * Ab[c + x * ld];
+        for (ptrdiff_t c = 0; c < pb; c++)
+            for (ptrdiff_t r = c; r < pb; r++)
+                for (int x = 0; x < p; x++) corner[r + c * s] -= BK[x + r * p] * Ab[c + x * ld];
     }
+}
+
+CLONES static void downdate_border(lmm_model *m, int k)
+{
+    BY_WIDTH(m->f[k].p, border_levels, m, k)
 }
 
 /* Copies the trailing rows of factor k's panels into its strips of blocks. */
