@@ -132,13 +132,14 @@ static void drop_correction(const newton_problem *p, local_model *m)
     decompose(p, m);
 }
 
-/* The certificate: what an unbounded step from here promises. Takes that step when it is a Newton step:
-   too small to be worth a look at f, it still makes x more accurate. */
-static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, double *x)
+/* The certificate: what the best step from here promises, within the radius (one, or where longer steps
+   were tried and f rose, the radius that is trusted). Takes that step when it is a Newton step: too small
+   to be worth a look at f, it still makes x more accurate. */
+static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, double *x, double radius)
 {
     int bounded;
     if (m->augmented && !m->fresh && !(m->w[0] > 0)) drop_correction(p, m);
-    s->predicted = solve_subproblem(p->n, m, fmax(s->radius, 1), &bounded);
+    s->predicted = solve_subproblem(p->n, m, radius, &bounded);
     if (!bounded && s->predicted > p->tolerance * NEGLIGIBLE) {
         take_step(p->n, m, x);
         memcpy(x, m->trial, sizeof(double) * (size_t)p->n);
@@ -169,16 +170,18 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
     decompose(p, &m);
     for (;;) {
         s->predicted = solve_subproblem(n, &m, s->radius, &bounded);
-        if (s->predicted < p->tolerance) {
-            if (!bounded || s->radius >= 1 || resets++ == RESETS) return finish(p, &m, s, x);
-            if (resets > 1 && !m.fresh) { /* H promises what is not there */
+        const int blinded = s->predicted < 10 * p->noise && s->predicted > 0.5 * blind;
+        if (s->predicted < p->tolerance || blinded) {
+            if (!bounded || s->radius >= 1) return finish(p, &m, s, x, fmax(s->radius, 1));
+            if (resets++ == RESETS) return finish(p, &m, s, x, s->radius);
+            if (resets > 1 && !m.fresh) { /* not the radius was wrong: H promises what is not there */
                 if (measure_hessian(p, &m, s, x)) return NEWTON_STOPPED;
                 decompose(p, &m);
             }
             s->radius = 1;
+            blind = INFINITY;
             continue;
         }
-        if (s->predicted < 10 * p->noise && s->predicted > 0.5 * blind) return finish(p, &m, s, x);
         if (s->neval >= p->maxeval) return NEWTON_MAXEVAL;
         m.slow = !bounded && s->predicted > 0.4 * last ? m.slow + 1 : 0;
         last = s->predicted;
