@@ -75,7 +75,7 @@ typedef struct {            /* what set-up found                                
 
 typedef struct {         /* one accepted or rejected evaluation, for the poll callback        */
     int32_t neval;       /* evaluations so far                                                */
-    int32_t ntheta;      /*                                                                   */
+    int32_t ntheta;      /* length of theta                                                   */
     double objective;    /* criterion at this evaluation                                      */
     double best;         /* lowest so far                                                     */
     double radius;       /* trust radius, in units of whitened theta                          */
@@ -104,7 +104,7 @@ typedef struct lmm_model lmm_model;
 
 lmm_settings lmm_defaults(void);
 
-/* Cross-products of d; the only function that allocates (lmm_fit and lmm_objective use what it made).
+/* Cross-products of d. Evaluations and fits use the memory made here and allocate nothing.
    keep: p bytes, receives which columns of X are independent. limit: bytes that may be used. */
 lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_blas *blas, double limit, uint8_t *keep,
                      lmm_report *report);
@@ -116,7 +116,8 @@ int32_t lmm_ntheta(const lmm_model *m);
    g: ntheta gradient; H: ntheta x ntheta average-information curvature; either may be NULL. */
 lmm_status lmm_objective(lmm_model *m, int reml, const double *theta, double *f, double *g, double *H);
 
-/* Minimizes the criterion. theta: start in (NULL contents allowed: start NULL), optimum out. */
+/* Minimizes the criterion from start (NULL: moment estimates). theta: receives the optimum. Both in the
+   user's coordinates. */
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info);
 
 /* Estimates at theta, in the user's units: the criterion f, beta (p; zero for dropped columns),

@@ -42,8 +42,8 @@ typedef struct {             /* a grouping factor, in elimination order         
     ptrdiff_t *blockptr;     /* sparse: nstrip x (nlev+1)  first block of each level              */
     ptrdiff_t *blockstart;   /* sparse: nstrip  where a strip's values begin in block             */
     int32_t *listat, *rowat; /* sparse: nlev  scratch of pack                                    */
-    double *P;               /* eliminated: panels times T L^-T; later the selected inverse       */
-    double *Q;               /* diagonal blocks of B = Lambda M^-1 Lambda', nlev of them          */
+    double *P;               /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
+    double *Q;               /* nlev blocks: K_l, then A_lR B_RR A_Rl, then B_ll (B = Lambda M^-1 Lambda') */
 } factor;
 
 struct lmm_model {
@@ -66,7 +66,7 @@ struct lmm_model {
     int32_t *nodecol;          /* nnode  first column of each node                                  */
     int32_t *trailcol;         /* nnode  the same, counted from the first trailing column           */
     ptrdiff_t *ptr;            /* nnode+1  list of the nodes each node meets ...                    */
-    int32_t *row;              /*          ... ascending node numbers; NULL when full               */
+    int32_t *row;              /*          ... ascending node numbers; empty where full             */
     ptrdiff_t *pan;            /* nnode    start of its panel in its factor's pan                   */
     int32_t *ld;               /* nnode    rows of its panel                                        */
     int32_t nstrip;            /* trailing columns are cut into strips that fit in cache            */
