@@ -6,7 +6,7 @@
    complement at any stage is Z'V_k^-1 Z, V_k = W^-1 + the eliminated factors' part of V. */
 
 #include "model.h"
-#include "small.h"
+#include "rows.h"
 
 /* log|M_l|, L_l, K_l (in Q) and, where it is used, the scaled panel P_l = A_Rl T L_l^-T of every level of
    an eliminated factor */
@@ -141,24 +141,6 @@ static void load(lmm_model *m)
     }
 }
 
-/* x (p_k rows a level, all trailing rows from node e on) = T_k' x */
-INLINE void scale_rows(const lmm_model *m, int k, int32_t e, double *x, double *tmp)
-{
-    for (; k < m->nfactor; e = m->f[k].node + m->f[k].nlev, k++) {
-        const factor *f = &m->f[k];
-        const int p = f->p;
-        const int32_t levels = f->node + f->nlev - e;
-        if (p == 1) {
-            for (int32_t l = 0; l < levels; l++) x[l] *= f->T[0];
-            x += levels;
-        } else
-            for (int32_t l = 0; l < levels; l++, x += p) {
-                tmul(p, 1, p, 0, f->T, p, x, p, tmp, p);
-                memcpy(x, tmp, sizeof(double) * (size_t)p);
-            }
-    }
-}
-
 /* L := [Lambda'S Lambda + I, .; S_b Lambda, S_bb], lower; S's diagonal blocks are made symmetric */
 CLONES static void scale_trailing(lmm_model *m)
 {
@@ -177,7 +159,7 @@ CLONES static void scale_trailing(lmm_model *m)
                     const double t = f->T[x + c * p], *from = S + x * s;
                     for (ptrdiff_t r = 0; r < len; r++) L[r] += from[r] * t;
                 }
-                scale_rows(m, k, e, L, m->tmp);
+                scale_rows(m, k, e, L, 1);
                 L[c] += 1;
             }
         }

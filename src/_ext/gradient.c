@@ -5,7 +5,7 @@
      df/dT = 2 sum_l [ (A_l - N_l'Q_l) T M_l^-1 - (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T ]  */
 
 #include "model.h"
-#include "small.h"
+#include "rows.h"
 
 static char lower = 'L', left = 'L', none = 'N', trans = 'T';
 static double one = 1, zero = 0;
@@ -22,24 +22,6 @@ INLINE double dot(ptrdiff_t n, const double *x, const double *y)
 }
 
 /* ------------------------------------------------------------------------------ selected inverse -- */
-
-/* x (rows of all trailing nodes from node e of factor k on) = T_j x, block by block */
-INLINE void scale_rows(const lmm_model *m, int k, int32_t e, double *x, double *tmp)
-{
-    for (; k < m->nfactor; e = m->f[k].node + m->f[k].nlev, k++) {
-        const factor *f = &m->f[k];
-        const int p = f->p;
-        const int32_t levels = f->node + f->nlev - e;
-        if (p == 1) {
-            for (int32_t l = 0; l < levels; l++) x[l] *= f->T[0];
-            x += levels;
-        } else
-            for (int32_t l = 0; l < levels; l++, x += p) {
-                mul(p, 1, p, 0, f->T, p, x, p, tmp, p);
-                memcpy(x, tmp, sizeof(double) * (size_t)p);
-            }
-    }
-}
 
 /* D_j += (S_jl T_l) Sinv_jl' for every trailing block j below level l of factor k */
 INLINE void gradient_below(lmm_model *m, int k, int32_t e)
@@ -97,7 +79,7 @@ CLONES static void invert_trailing(lmm_model *m)
             mirror(p, B, is);
             gradient_below(m, k, e);
             for (int c = 0; c < p; c++) {
-                scale_rows(m, k, e, B + c * s, m->tmp);
+                scale_rows(m, k, e, B + c * s, 0);
                 for (int r = 0; r < p; r++) f->D[r + c * p] += dot(len, S + r * s, B + c * s);
             }
             times_transpose(p, f->T, len, B, s, m->tmp);

@@ -1,7 +1,5 @@
 #include "rows.h"
 
-#include "small.h"
-
 INLINE void times_symmetric(const int r, ptrdiff_t n, double alpha, const double *V, const double *S,
                             ptrdiff_t s, double *W)
 {
