@@ -284,3 +284,17 @@ def test_start_far_away() -> None:
         except (lmmfast.FitError, lmmfast.ConvergenceWarning):
             continue
         assert fit.objective == pytest.approx(wanted, abs=SAME)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"reml": "no"}, TypeError, "reml must be True or False"),
+        ({"max_evals": 0}, ValueError, "max_evals must be at least 1"),
+    ],
+)
+def test_options_that_mean_nothing(
+    options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        LMM.from_arrays(*flat().arrays).fit(**options)

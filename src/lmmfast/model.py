@@ -255,6 +255,8 @@ class LMM:
         """
         from .results import LMMFit
 
+        if reml not in (True, False):
+            raise TypeError(f"reml must be True or False, not {reml!r}")
         if max_evals < 1:
             raise ValueError(f"max_evals must be at least 1, not {max_evals}")
         with self._lock:
