@@ -334,3 +334,22 @@ def test_errors_name_the_rows(frame: pd.DataFrame) -> None:
     with pytest.raises(DataError, match="rows 4, 9 of the data") as caught:
         build("y ~ log(x) + (1 | g)", data)
     assert caught.value.rows == (4, 9)
+
+
+def test_comments_of_a_copied_formula() -> None:
+    data = {"y": np.arange(6.0), "x": np.array([1.0, 3, 2, 5, 4, 6]), "g": list("aabbcc")}
+    design = build("y ~ x +  # the slope\n (1 | g)", data)
+    assert design.x_names == ("Intercept", "x")
+
+
+def test_contrasts_must_name_their_factor(frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=r"as in \{\"cond\": \"sum\"\}"):
+        build("y ~ x + (1 | g)", frame, contrasts="sum")  # type: ignore[arg-type]
+
+
+def test_a_predictor_with_very_many_levels_is_refused() -> None:
+    n = 24_000
+    words = np.array([f"w{i}" for i in range(n // 2)] * 2)
+    data = {"y": np.arange(float(n)), "word": words, "g": np.arange(n) % 7}
+    with pytest.raises(DataError, match=r"'word' has 12000 levels.*\(1 \| word\)"):
+        build("y ~ word + (1 | g)", data)

@@ -298,3 +298,10 @@ def test_options_that_mean_nothing(
 ) -> None:
     with pytest.raises(error, match=message):
         LMM.from_arrays(*flat().arrays).fit(**options)
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_units_beyond_the_range_of_numbers(unit: float) -> None:
+    y, X, terms, *_ = flat().arrays
+    with pytest.raises(lmmfast.FitError, match="in other units"):
+        LMM.from_arrays(y * unit, X, terms).fit()

@@ -30,6 +30,7 @@ examples:
   lmmfast fit "rt ~ cond + (1 + cond | subj) + (1 | item)" trials.csv --contrasts cond=sum
 """
 MISSING = ["", "NA", "N/A", "#N/A", "NaN"]  # not "null", "None" or "nan": words of experiments
+GAPS = ["nan", "null", "None", "none", "NULL"]  # missing where all the rest are numbers
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 PARQUET = {".parquet", ".pq"}
 PACKED = {".gz", ".bz2", ".xz", ".zst"}
@@ -69,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, say
+        print(f"lmmfast: error: cannot write: {one_line(error)}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return 0
 
 
@@ -144,6 +149,8 @@ def fit_command(args: argparse.Namespace) -> None:
     from .model import lmer
 
     contrasts = parse_contrasts(args.contrasts)
+    if args.json is not None:
+        check_writable(args.json)
     data = chosen_data(args)
     fit = lmer(
         args.formula,
@@ -157,6 +164,13 @@ def fit_command(args: argparse.Namespace) -> None:
     print(fit.summary())
     if args.json is not None:
         write_json(record(fit), args.json)
+
+
+def check_writable(path: str) -> None:
+    """Refuses a --json file that cannot be made, before the work is done."""
+    folder = Path(path).parent
+    if path in ("", "-") or not folder.is_dir() or Path(path).is_dir():
+        raise CommandError(f"cannot write {path!r}: give --json the name of a file in a folder")
 
 
 def parse_contrasts(items: Sequence[str]) -> dict[str, str]:
@@ -185,6 +199,18 @@ def chosen_data(args: argparse.Namespace) -> pd.DataFrame:
     return datasets.load(args.data)
 
 
+def numbers_with_gaps(column: pd.Series) -> pd.Series:
+    """A text column as numbers when it would be one but for "nan", "null" or "None" in it."""
+    import pandas as pd
+
+    if not pd.api.types.is_string_dtype(column.dtype):
+        return column
+    rest = column.mask(column.isin(GAPS))
+    numbers = pd.to_numeric(rest, errors="coerce")
+    gaps_only = numbers.notna().any() and (numbers.isna() == rest.isna()).all()
+    return numbers if gaps_only else column
+
+
 def read_table(path: str) -> pd.DataFrame:
     """A CSV, TSV or Parquet file as a data frame; the name's ending says which.
 
@@ -204,9 +230,10 @@ def read_table(path: str) -> pd.DataFrame:
     try:
         if kind in PARQUET:
             return pd.read_parquet(path)
-        return pd.read_csv(
+        frame = pd.read_csv(
             path, sep=SEPARATORS[kind], keep_default_na=False, na_values=MISSING, low_memory=False
         )
+        return frame.apply(numbers_with_gaps)
     except FileNotFoundError:
         raise CommandError(f"no such file: {path!r}") from None
     except Exception as error:  # each format and compression has exceptions of its own

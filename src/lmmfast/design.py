@@ -257,6 +257,11 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
 
 
 def _codings(values: dict[str, Values], contrasts: Mapping[str, Any]) -> dict[str, Coding]:
+    if not isinstance(contrasts, Mapping):
+        raise DataError(
+            f'contrasts must name the factors they are for, as in {{"cond": "sum"}}; '
+            f"got {contrasts!r}"
+        )
     for name in contrasts:
         if name not in values:
             factors = [label for label, value in values.items() if isinstance(value, Column)]

@@ -194,6 +194,9 @@ def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
         )
 
 
+_MOST_LEVELS = 10_000  # of a predictor: its contrast matrix takes 0.8 GB
+
+
 def coding_of(label: str, values: Values, spec: Spec | None) -> Coding:
     """Levels, contrasts and column names of a variable, from the training data.
 
@@ -222,6 +225,12 @@ def coding_of(label: str, values: Values, spec: Spec | None) -> Coding:
         raise DataError(
             f"{label!r} has only one level ({_some_levels(values)}) in the rows used: "
             "it cannot be a predictor, take it out of the formula",
+            variable=label,
+        )
+    if len(levels) > _MOST_LEVELS:
+        raise DataError(
+            f"{label!r} has {len(levels)} levels ({_some_levels(values)}, ...), too many for a "
+            f"predictor: is it meant to be numeric, or a grouping factor as in (1 | {label})?",
             variable=label,
         )
     if spec is None:

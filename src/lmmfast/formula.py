@@ -124,6 +124,7 @@ def tokenize(text: str) -> list[_Piece]:
     from formulaic.errors import FormulaParsingError
     from formulaic.parser.algos.tokenize import tokenize as formulaic_tokens
 
+    text = re.sub(r"#[^\n]*", " ", text)  # comments of a formula copied from R
     try:
         tokens = list(formulaic_tokens(text))
     except FormulaParsingError as error:

@@ -36,10 +36,10 @@ MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
 
 _NOT_CERTIFIED = {
-    "evaluation limit": "the objective can still fall by about {left:.2g}",
-    "out of time": "the objective can still fall by about {left:.2g}",
+    "evaluation limit": "the objective can still fall by about {left}",
+    "out of time": "the objective can still fall by about {left}",
     "limited by rounding": "the residual variance is so small beside the random effects' that the "
-    "objective is only known to {left:.2g}; do the random effects fit the response exactly?",
+    "objective is only known to {left}; do the random effects fit the response exactly?",
 }
 
 
@@ -232,7 +232,7 @@ class LMM:
         ----------
         reml : bool, default True
         start : (ntheta,) array, optional
-            First theta. Default: 0.3 I in whitened coordinates.
+            First theta. Default: moment estimates.
         verbose : bool, default False
             One line an evaluation on stderr.
         callback : callable, optional
@@ -320,6 +320,7 @@ class LMM:
             ) from None
         seconds = time.perf_counter() - began
         keep = self._core.keep
+        _check_range(sigma, beta, vcov)
         if not keep.all():
             beta[~keep] = np.nan
             vcov[~keep] = np.nan
@@ -330,7 +331,9 @@ class LMM:
             status = "limited by rounding"
         if status in _NOT_CERTIFIED:
             left = max(certificate, resolution)
-            why = _NOT_CERTIFIED[status].format(left=left)
+            why = _NOT_CERTIFIED[status].format(
+                left=f"{left:.2g}" if left < np.inf else "any amount"
+            )
             warnings.warn(ConvergenceWarning(f"{status}: {why}"), stacklevel=4)
         return Estimates(
             bool(reml),
@@ -384,7 +387,7 @@ def lmer(
     contrasts : dict, optional
         Coding of factors: ``{"cond": "sum" | "treatment" | "helmert" | "poly" | matrix}``.
     start : (ntheta,) array, optional
-        First theta. Default: 0.3 I in whitened coordinates.
+        First theta. Default: moment estimates.
     verbose : bool, default False
         One line an evaluation on stderr.
     callback : callable, optional
@@ -474,6 +477,18 @@ def _note_many_effects(design: Design) -> None:
                 ),
                 stacklevel=4,
             )
+
+
+def _check_range(sigma: float, beta: np.ndarray, vcov: np.ndarray) -> None:
+    """Units so large or small that variances leave the range of numbers are refused."""
+    with np.errstate(over="ignore", under="ignore"):
+        fits = np.isfinite(beta).all() and np.isfinite(vcov).all()
+        fits = fits and 0 < sigma**2 < np.inf and (vcov.diagonal()[beta != 0] > 0).all()
+    if not fits:
+        raise FitError(
+            "variances are too large or too small for floating-point numbers: measure the response "
+            "and the predictors in other units"
+        )
 
 
 def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
