@@ -20,14 +20,13 @@ ptrdiff_t newton_workspace(int n)
 
 typedef struct {     /* the model at x: H [+ E] = Q diag(w) Q'                                  */
     double *g, *H;   /* gradient and the given curvature                                   */
-    double *E;       /* what secants say that H lacks of the Hessian                       */
+    double *E;       /* what H lacks of the Hessian, measured where it was too slow        */
     int augmented;   /* is E part of the model?                                            */
     int fresh;       /* was E measured at this x?                                          */
     int slow;        /* steps in a row that hardly lowered the promised decrease           */
     double *Q, *w;   /* eigenvectors and eigenvalues                                       */
     double *gq, *sq; /* gradient and step in their axes                                    */
     double *trial;   /* x + step                                                           */
-    double *old, *r; /* gradient before the step; residual of the secant equation          */
     double *step, *scratch;
 } local_model;
 
