@@ -193,7 +193,8 @@ cdef class Model:
                 status = lmm_response(self.m, &rows.d)
         check(status)
 
-    def objective(self, const double[::1] theta, bint reml=True, bint gradient=False, bint hessian=False):
+    def objective(self, const double[::1] theta, bint reml=True, bint gradient=False, bint hessian=False,
+                  bint whitened=False):
         """Criterion, gradient (or None) and average-information curvature (or None) at theta."""
         cdef double f
         cdef lmm_status status
@@ -206,7 +207,7 @@ cdef class Model:
             raise ValueError(f"theta needs {n} values, not {theta.shape[0]}")
         with self.lock:
             with nogil:
-                status = lmm_objective(self.m, reml, &theta[0], &f, gp, hp)
+                status = lmm_objective(self.m, reml, whitened, &theta[0], &f, gp, hp)
         check(status)
         return f, np.asarray(g) if gradient else None, np.asarray(H) if hessian else None
 
@@ -255,6 +256,25 @@ cdef class Model:
             variances = _cut(np.asarray(cv), [(m, k, k) for m, k in self.sizes])
         full = np.asarray(vcov).reshape(-1)[:p * p].reshape(p, p)
         return f, np.asarray(beta)[:p], full, sigma, _cut(np.asarray(b), self.sizes), variances
+
+    def whitening(self):
+        """C by factor (k x k): T = C times the whitened T, up to rotation."""
+        cdef double[::1] C = np.empty(max(sum(k * k for _, k in self.sizes), 1))
+        lmm_whitening(self.m, &C[0])
+        return _cut(np.asarray(C), [(k, k) for _, k in self.sizes])
+
+    def projection(self, const double[::1] theta, bint reml=True):
+        """Z'V^-1 X (X'V^-1 X)^-1 (a list of m x k x p) and Z'P y (m x k), by factor."""
+        cdef Py_ssize_t p = len(self.keep), blocks = sum(m * k for m, k in self.sizes)
+        cdef double[::1] G = np.empty(max(blocks * p, 1)), g = np.empty(max(blocks, 1))
+        cdef lmm_status status
+        if theta.shape[0] != self.ntheta:
+            raise ValueError(f"theta needs {self.ntheta} values, not {theta.shape[0]}")
+        with self.lock:
+            with nogil:
+                status = lmm_projection(self.m, reml, &theta[0], &G[0], &g[0])
+        check(status)
+        return _cut(np.asarray(G), [(m, k, p) for m, k in self.sizes]), _cut(np.asarray(g), self.sizes)
 
 
 def _cut(flat, shapes):

@@ -67,7 +67,9 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_response(lmm_model *, const lmm_data *)
     void lmm_free(lmm_model *)
     int32_t lmm_ntheta(const lmm_model *)
-    lmm_status lmm_objective(lmm_model *, int, const double *, double *, double *, double *)
+    lmm_status lmm_objective(lmm_model *, int, int, const double *, double *, double *, double *)
+    void lmm_whitening(const lmm_model *, double *)
     lmm_status lmm_fit(lmm_model *, const lmm_settings *, const double *, double *, lmm_info *)
     lmm_status lmm_estimates(lmm_model *, int, const double *, double *, double *, double *, double *,
                              double *, double *)
+    lmm_status lmm_projection(lmm_model *, int, const double *, double *, double *)

@@ -3,29 +3,41 @@
 #include "model.h"
 #include "small.h"
 
+/* w (p) := R^-T w,  C = R R' */
+static void solve_fixed(const lmm_model *m, double *w)
+{
+    const ptrdiff_t s = m->s, q2 = m->q2;
+    const double *R = m->L + q2 * s + q2;
+    for (int a = m->p - 1; a >= 0; a--) {
+        for (int b = a + 1; b < m->p; b++) w[a] -= R[b + a * s] * w[b];
+        w[a] /= R[a + a * s];
+    }
+}
+
+/* Coefficients of the whitened columns of X to those of the user's; zero for dropped ones */
+static void fixed_to_user(const lmm_model *m, const double *w, double *out)
+{
+    const ptrdiff_t k = m->pfull;
+    for (int i = 0; i < k; i++) out[i] = 0;
+    for (int a = 0; a < m->p; a++)
+        for (int i = 0; i < k; i++) out[i] += m->x.C[i + m->keep[a] * k] * w[a];
+}
+
 /* beta and its covariance in the user's coordinates: beta = C (b0 + yscale beta_w) (+ mean of y) */
 static void fixed_estimates(lmm_model *m, double variance, double *beta, double *vcov)
 {
     const int k = m->pfull;
-    const ptrdiff_t s = m->s;
-    const double *R = m->L + m->q2 * s + m->q2;
     double *V = m->tmp, *w = V + k;
-    for (int i = 0; beta && i < k; i++) beta[i] = 0;
-    for (int a = 0; beta && a < m->p; a++)
-        for (int i = 0; i < k; i++)
-            beta[i] += m->x.C[i + m->keep[a] * k] * (m->b0[m->keep[a]] + m->yscale * m->beta[a]);
-    if (beta && m->x.constant >= 0) beta[m->x.constant] += m->ymean / m->xconstant;
+    if (beta) {
+        for (int a = 0; a < m->p; a++) w[a] = m->b0[m->keep[a]] + m->yscale * m->beta[a];
+        fixed_to_user(m, w, beta);
+        if (m->x.constant >= 0) beta[m->x.constant] += m->ymean / m->xconstant;
+    }
     for (int i = 0; vcov && i < k * k; i++) vcov[i] = 0;
     for (int c = 0; vcov && c < m->p; c++) { /* columns of C R^-T: vcov = sum of their squares */
         for (int a = 0; a < m->p; a++) w[a] = a == c;
-        for (int a = m->p - 1; a >= 0; a--) {
-            for (int b = a + 1; b < m->p; b++) w[a] -= R[b + a * s] * w[b];
-            w[a] /= R[a + a * s];
-        }
-        for (int i = 0; i < k; i++) {
-            V[i] = 0;
-            for (int a = 0; a < m->p; a++) V[i] += m->x.C[i + m->keep[a] * k] * w[a];
-        }
+        solve_fixed(m, w);
+        fixed_to_user(m, w, V);
         for (int j = 0; j < k; j++)
             for (int i = 0; i < k; i++) vcov[i + j * k] += variance * V[i] * V[j];
     }
@@ -58,11 +70,35 @@ static double *conditional_variances(const lmm_model *m, const factor *f, double
     return out;
 }
 
+/* One level of f, columns Y of m->Y: column j of Y Cinv belongs to the user's column j. G (k x p, row-major):
+   C_X R^-T (Y Cinv), g (k): its last row times yscale */
+static void project_level(const lmm_model *m, const factor *f, const double *Y, double *G, double *g)
+{
+    const int k = f->p, pb = m->pb;
+    double *w = m->tmp;
+    for (int j = 0; j < k; j++) {
+        mul(pb, 1, k, 0, Y, pb, f->Cinv + j * k, k, w, pb);
+        if (g) g[j] = m->yscale * w[m->p];
+        if (!G) continue;
+        solve_fixed(m, w);
+        fixed_to_user(m, w, G + (ptrdiff_t)j * m->pfull);
+    }
+}
+
 static const factor *factor_of_user(const lmm_model *m, int user)
 {
     const factor *f = m->f;
     while (f->user != user) f++;
     return f;
+}
+
+void lmm_whitening(const lmm_model *m, double *C)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = factor_of_user(m, k);
+        for (int i = 0; i < f->p; i++)
+            for (int j = 0; j < f->p; j++) *C++ = f->w.C[i + j * f->p];
+    }
 }
 
 /* Does the model still stand where a fit left it, at this theta? */
@@ -72,19 +108,26 @@ static int is_settled(const lmm_model *m, int reml, const double *theta)
     return memcmp(theta, m->at, sizeof(double) * (size_t)m->ntheta) == 0;
 }
 
+/* The factorization and border at theta, as a fit leaves them. Exact zeros of T are kept. */
+static lmm_status solve_at(lmm_model *m, int reml, const double *theta, double *f)
+{
+    m->floor = 0;
+    from_user(m, theta, m->newton);
+    set_theta(m, m->newton, 1);
+    *f = evaluate(m, reml);
+    if (!isfinite(*f)) return LMM_NOTPOSDEF;
+    solve_border(m);
+    return LMM_OK;
+}
+
 lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f, double *beta, double *vcov,
                          double *sigma, double *b, double *condvar)
 {
-    double value;
+    double value = m->atf;
     if (condvar || !is_settled(m, reml, theta)) {
-        m->floor = 0;
-        from_user(m, theta, m->newton);
-        set_theta(m, m->newton, 1);
-        value = evaluate(m, reml);
-        if (!isfinite(value)) return LMM_NOTPOSDEF;
-        solve_border(m);
-    } else
-        value = m->atf;
+        const lmm_status status = solve_at(m, reml, theta, &value);
+        if (status != LMM_OK) return status;
+    }
     if (f) *f = value;
     const double variance = m->yscale * m->yscale * m->r2 / degrees(m, reml);
     fixed_estimates(m, variance, beta, vcov);
@@ -93,5 +136,23 @@ lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f,
     if (!condvar) return LMM_OK;
     differentiate(m, reml, degrees(m, reml));
     for (int k = 0; k < m->nfactor; k++) condvar = conditional_variances(m, factor_of_user(m, k), condvar);
+    return LMM_OK;
+}
+
+lmm_status lmm_projection(lmm_model *m, int reml, const double *theta, double *G, double *g)
+{
+    if (!is_settled(m, reml, theta)) {
+        double value;
+        const lmm_status status = solve_at(m, reml, theta, &value);
+        if (status != LMM_OK) return status;
+    }
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = factor_of_user(m, k);
+        for (int32_t l = 0; l < f->nlev; l++) {
+            project_level(m, f, m->Y + (ptrdiff_t)m->nodecol[f->perm[l]] * m->pb, G, g);
+            if (G) G += (ptrdiff_t)f->p * m->pfull;
+            if (g) g += f->p;
+        }
+    }
     return LMM_OK;
 }

@@ -112,9 +112,13 @@ lmm_status lmm_response(lmm_model *m, const lmm_data *d); /* new y, same X, Z, w
 void lmm_free(lmm_model *m);                              /* NULL and half-built are fine        */
 int32_t lmm_ntheta(const lmm_model *m);
 
-/* Criterion at theta (the user's coordinates, factor by factor, column-major lower triangles).
-   g: ntheta gradient; H: ntheta x ntheta average-information curvature; either may be NULL. */
-lmm_status lmm_objective(lmm_model *m, int reml, const double *theta, double *f, double *g, double *H);
+/* Criterion at theta (the user's coordinates, factor by factor, column-major lower triangles; or, if asked
+   for, whitened ones in the same order). g: ntheta gradient; H: ntheta x ntheta average-information
+   curvature; both in the coordinates of theta, either may be NULL. */
+lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *theta, double *f, double *g,
+                         double *H);
+void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
+                                                      T = C times the whitened T, up to rotation */
 
 /* Minimizes the criterion from start (NULL: moment estimates). theta: receives the optimum. Both in the
    user's coordinates. */
@@ -125,5 +129,13 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
    condvar (one m x p x p block per factor, over sigma^2). Any may be NULL. */
 lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f, double *beta, double *vcov,
                          double *sigma, double *b, double *condvar);
+
+/* How the random-effect columns meet the others in V = Z Lambda Lambda'Z' + W^-1, in the user's units and
+   coordinates, for derivatives of vcov and of r^2:
+     G   Z'V^-1 X (X'V^-1 X)^-1, one m x k x p block per factor, row-major, one after the other; p: all
+         columns of X, zero for dropped ones
+     g   Z'P y = Z'V^-1 (y - X beta), laid out as b
+   Either may be NULL. */
+lmm_status lmm_projection(lmm_model *m, int reml, const double *theta, double *G, double *g);
 
 #endif

@@ -32,13 +32,14 @@ void derivatives(lmm_model *m, int reml, double *g, double *H)
             g[m->f[k].th + t] = m->f[k].D[m->f[k].thr[t] + m->f[k].thc[t] * m->f[k].p];
 }
 
-lmm_status lmm_objective(lmm_model *m, int reml, const double *theta, double *f, double *g, double *H)
+lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *theta, double *f, double *g,
+                         double *H)
 {
     const ptrdiff_t N = m->ntheta;
     double *own = m->newton, *gradient = own + N, *hessian = gradient + N;
     m->floor = FLOOR;
     from_user(m, theta, own);
-    set_theta(m, own, 1);
+    set_theta(m, own, !whitened);
     *f = evaluate(m, reml);
     if (!isfinite(*f)) return LMM_NOTPOSDEF;
     if (!g && !H) return LMM_OK;

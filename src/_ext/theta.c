@@ -1,5 +1,7 @@
 /* theta and T: floors, the user's coordinates and the whitened ones, unique triangular form. */
 
+#include <float.h>
+
 #include "model.h"
 #include "small.h"
 
@@ -98,6 +100,28 @@ void triangularize_theta(lmm_model *m, double *theta)
     }
 }
 
+/* AB (p x p) in X, where terms that cancel to their rounding error leave an exact zero */
+static void product_with_zeros(int p, const double *A, const double *B, double *X)
+{
+    mul(p, p, p, 0, A, p, B, p, X, p);
+    for (int c = 0; c < p; c++)
+        for (int r = 0; r < p; r++) {
+            double size = 0;
+            for (int k = 0; k < p; k++) size += fabs(A[r + k * p] * B[k + c * p]);
+            if (fabs(X[r + c * p]) < 4 * p * DBL_EPSILON * size) X[r + c * p] = 0;
+        }
+}
+
+/* rows of the whitened factor that are below the floor: columns without variance */
+static void clear_small_rows(int p, double *T)
+{
+    for (int r = 0; r < p; r++) {
+        double size = 0;
+        for (int c = 0; c <= r; c++) size = fmax(size, fabs(T[r + c * p]));
+        for (int c = 0; c <= r && size < FLOOR; c++) T[r + c * p] = 0;
+    }
+}
+
 /* theta in one set of coordinates to theta in the other: T = M T, again lower triangular */
 void change_coordinates(lmm_model *m, double *theta, int to_user)
 {
@@ -105,7 +129,8 @@ void change_coordinates(lmm_model *m, double *theta, int to_user)
         factor *f = &m->f[k];
         const int p = f->p;
         unique_factor(f, theta);
-        mul(p, p, p, 0, to_user ? f->w.C : f->Cinv, p, f->D, p, f->S, p);
+        if (to_user) clear_small_rows(p, f->D);
+        product_with_zeros(p, to_user ? f->w.C : f->Cinv, f->D, f->S);
         triangularize_terms(f, f->S);
         for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->S[f->thr[t] + f->thc[t] * p];
     }

@@ -1,6 +1,7 @@
 """Linear mixed-effects models with lme4's formulas, exact derivatives and a certified optimum.
 
-``lmer(formula, data)`` fits a model; ``LMM.from_arrays`` does so without formulas and pandas.
+``lmer(formula, data)`` fits a model; ``LMM.from_arrays`` does so without formulas and pandas;
+``mixedlm`` and ``MixedLM`` take and give what statsmodels' do.
 """
 
 from . import datasets
@@ -15,10 +16,15 @@ from .errors import (
     LmmWarning,
     OneRowPerLevelWarning,
     RankDeficientWarning,
+    RestrictedLikelihoodWarning,
+    UnusedArgumentWarning,
 )
 from .estimates import Estimates, Evaluation
 from .model import LMM, lmer
 from .results import LMMFit
+from .sm_model import MixedLM, mixedlm
+from .sm_params import MixedLMParams
+from .sm_results import MixedLMResults
 
 __version__ = "0.1.0"
 
@@ -35,8 +41,14 @@ __all__ = [
     "LMMFit",
     "LmmError",
     "LmmWarning",
+    "MixedLM",
+    "MixedLMParams",
+    "MixedLMResults",
     "OneRowPerLevelWarning",
     "RankDeficientWarning",
+    "RestrictedLikelihoodWarning",
+    "UnusedArgumentWarning",
     "datasets",
     "lmer",
+    "mixedlm",
 ]

@@ -31,7 +31,12 @@ class Model:
         weights: np.ndarray | None = None,
     ) -> None: ...
     def objective(
-        self, theta: np.ndarray, reml: bool = True, gradient: bool = False, hessian: bool = False
+        self,
+        theta: np.ndarray,
+        reml: bool = True,
+        gradient: bool = False,
+        hessian: bool = False,
+        whitened: bool = False,
     ) -> tuple[float, np.ndarray, np.ndarray]: ...
     def fit(
         self,
@@ -46,3 +51,7 @@ class Model:
     def estimates(
         self, theta: np.ndarray, reml: bool = True, condvar: bool = False
     ) -> tuple[float, np.ndarray, np.ndarray, float, list[np.ndarray], list[np.ndarray]]: ...
+    def whitening(self) -> list[np.ndarray]: ...
+    def projection(
+        self, theta: np.ndarray, reml: bool = True
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]: ...

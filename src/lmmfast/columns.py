@@ -121,7 +121,24 @@ class Table:
 
     def has(self, name: str) -> bool:
         """Whether there is a column of this name."""
-        return name in self.names
+        return name in self._read or name in self.names
+
+    def add(self, name: str, values: Any) -> None:
+        """A column beside those of the data, in front of one of the same name.
+
+        Raises
+        ------
+        DataError
+            When it has another length, or its values are neither numbers nor labels.
+        """
+        if np.ndim(values) != 1 or len(values) != self.n:
+            raise DataError(
+                f"{name} has shape {np.shape(values)}, but the data have {self.n} rows: "
+                "give one value for each row, or the name of a column",
+                variable=name,
+            )
+        plain = values if hasattr(values, "dtype") else _array(values)
+        self._read[name] = read(name, plain)
 
     def column(self, name: str) -> Column:
         """The column of this name, read once.

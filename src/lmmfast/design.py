@@ -16,7 +16,7 @@ from .errors import DataError, FormulaError
 from .grouping import Grouping, grouping_of
 from .plan import Plan, plan_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .rlang import functions
+from .rlang import Memory, functions
 
 __all__ = ["Design", "RandomTerm", "build"]
 
@@ -63,6 +63,7 @@ def build(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    scope: Mapping[str, Any] | None = None,
 ) -> Design:
     """Design matrices of a mixed model.
 
@@ -70,7 +71,7 @@ def build(
     ----------
     formula : str
         In lme4's syntax: ``"rt ~ cond + (cond | subj) + (1 | item)"``.
-    data : pandas, polars or pyarrow table, or mapping from names to arrays
+    data : pandas, polars or pyarrow table, mapping from names to arrays, or Table
         Categories keep their order, unused ones are dropped; strings are sorted; booleans are
         factors with levels False, True. Rows with a missing value in a used variable are dropped
         before transforms such as ``scale(x)`` see them.
@@ -81,6 +82,8 @@ def build(
     contrasts : mapping, optional
         For factors by name: "treatment", "sum", "helmert", "poly" or a matrix; for fixed and
         random terms. Default: treatment, poly for ordered categories.
+    scope : mapping, optional
+        Functions and constants that expressions of the formula may use besides the known ones.
 
     Returns
     -------
@@ -96,8 +99,8 @@ def build(
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
     plan = plan_of(formula)
-    table = Table(data)
-    used = _used_rows(plan, table, weights, offset)
+    table = data if isinstance(data, Table) else Table(data)
+    used = _used_rows(plan, table, weights, offset, scope or {})
     y = _response(plan, used)
     values = _values(plan, used)
     codings = _codings(values, contrasts or {})
@@ -110,6 +113,8 @@ def build(
     w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
     check_levels(terms, w, used.n)
     note_double_bars(plan, codings)
+    offsets = _offset(plan, used)
+    used.memory.close()
     return Design(
         formula=formula,
         response=plan.formula.response,
@@ -118,7 +123,7 @@ def build(
         x_names=fixed.names,
         terms=terms,
         weights=w,
-        offset=_offset(plan, used),
+        offset=offsets,
         rows=used.rows,
         index=_index(table, used.rows),
         n_rows=table.n,
@@ -136,17 +141,19 @@ class _Used:
     offset: Column | None  # its name is "" if it was given as an array
     rows: Rows
     dropped: dict[str, int]
-    state: dict[str, Any]
+    memory: Memory
 
     @property
     def n(self) -> int:
         return len(self.rows)
 
 
-def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any) -> _Used:
+def _used_rows(
+    plan: Plan, table: Table, weights: Any, offset: Any, scope: Mapping[str, Any]
+) -> _Used:
     if table.n == 0:
         raise DataError("the data have no rows")
-    columns = _read(plan, table)
+    columns = _read(plan, table, scope)
     w = _vector(weights, "weights", table)
     off = _vector(offset, "offset", table)
     rows, dropped = _complete_rows(columns, w, off, table.n)
@@ -154,16 +161,16 @@ def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any) -> _Used:
         columns = {name: column.take(rows).used() for name, column in columns.items()}
         w = None if w is None else w.take(rows)
         off = None if off is None else off.take(rows)
-    return _Used(columns, w, off, rows, dropped, {})
+    return _Used(columns, w, off, rows, dropped, Memory(scope))
 
 
-def _read(plan: Plan, table: Table) -> dict[str, Column]:
+def _read(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str, Column]:
     """All columns that the formula uses."""
     columns: dict[str, Column] = {}
     for name in plan.names:
         if table.has(name):
             columns[name] = table.column(name)
-        elif name in plan.variables or name not in functions():
+        elif name in plan.variables or (name not in functions() and name not in scope):
             raise is_not(name, table.names, FormulaError, "column")
     return columns
 
@@ -230,7 +237,7 @@ def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
 
 def _response(plan: Plan, used: _Used) -> Matrix:
     label = plan.formula.response
-    value = value_of(plan.response, used.columns, used.state, used.n)
+    value = value_of(plan.response, used.columns, used.memory, used.n)
     if isinstance(value, Column):
         raise DataError(
             f"the response {label!r} is not numeric; a linear mixed model needs numbers",
@@ -250,7 +257,7 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     values: dict[str, Values] = {}
     for atom in plan.atoms:
         if atom.label not in values:
-            values[atom.label] = value_of(atom, used.columns, used.state, used.n)
+            values[atom.label] = value_of(atom, used.columns, used.memory, used.n)
             if not atom.is_name:
                 check_finite(values[atom.label], atom.label, used.rows)
     return values
@@ -279,7 +286,7 @@ def _groupings(plan: Plan, used: _Used) -> tuple[dict[str, Grouping], dict[str, 
     codes: dict[str, Codes] = {}
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
         if bar.factor not in groupings:
-            made = grouping_of(bar.factor, atoms, used.columns, used.state, used.n)
+            made = grouping_of(bar.factor, atoms, used.columns, used.memory, used.n)
             groupings[bar.factor], codes[bar.factor] = made
     return groupings, codes
 
@@ -305,7 +312,7 @@ def _random_terms(
 
 def _offset(plan: Plan, used: _Used) -> Matrix | None:
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
-    total = add_offsets(given, plan.offsets, used.columns, used.state, used.n)
+    total = add_offsets(given, plan.offsets, used.columns, used.memory, used.n)
     if total is not None:
         check_finite({"": total}, "the offset", used.rows)
     return total
@@ -328,7 +335,7 @@ def _recipe(
         offset=(used.offset.name or None) if used.offset else None,
         offset_is_array=used.offset is not None and not used.offset.name,
         names=frozenset(used.columns),
-        state=used.state,
+        memory=used.memory,
     )
 
 

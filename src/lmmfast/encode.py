@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .columns import Column, Levels, first_rows, read
 from .contrasts import Spec, contrast_matrix
 from .errors import DataError, FormulaError
-from .rlang import Expression, evaluate
+from .rlang import Expression, Memory, evaluate
 from .terms import Sum
 
 __all__ = ["Coding", "Layout", "Values", "coding_of", "layout_of", "value_of"]
@@ -107,14 +107,12 @@ class Layout:
         return out
 
 
-def value_of(
-    atom: Expression, columns: Mapping[str, Column], state: dict[str, Any], n: int
-) -> Values:
+def value_of(atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int) -> Values:
     """A variable of the formula in some data: a column, or an expression evaluated."""
     if atom.is_name:
         column = columns[atom.names[0][1]]
         return column if column.values is None else {"": column.values}
-    result = evaluate(atom, columns, state.setdefault(atom.label, {}))
+    result = evaluate(atom, columns, memory)
     value = _normalized(result, atom.label, n)
     sizes = [len(c) for c in value.values()] if isinstance(value, dict) else [_length(value)]
     if any(size != n for size in sizes):

@@ -140,6 +140,17 @@ class Engine:
         own[self.order] = theta
         return own
 
+    def theta_entries(self) -> list[tuple[int, int, int]]:
+        """Term, row and column in the term's T of each parameter, in the formula's order."""
+        out: list[tuple[int, int, int]] = []
+        for i, place in enumerate(self._places):
+            kept = place.kept
+            diagonal = self.design.terms[i].structure == "diag"
+            for c, column in enumerate(kept):
+                rows = (column,) if diagonal else kept[c:]
+                out += [(i, row, column) for row in rows]
+        return out
+
     # ---- numbers of the core by term -------------------------------------------------------------
 
     def factors(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -170,6 +181,40 @@ class Engine:
             own = blocks[place.factor][:, place.columns, place.columns]
             out.append(self._widen(i, self._widen(i, own).swapaxes(-1, -2)).swapaxes(-1, -2))
         return tuple(out)
+
+    def projection(
+        self, G: list[np.ndarray], g: list[np.ndarray]
+    ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """Projections of each term, m x k x p and m x k, from those of the factors.
+
+        Zero for dropped columns: they have no variance, and nothing is differentiated in them.
+        """
+        own = tuple(
+            self._widen(i, G[place.factor][:, place.columns].swapaxes(1, 2)).swapaxes(1, 2)
+            for i, place in enumerate(self._places)
+        )
+        return own, self.modes(g)
+
+    def grouped(self) -> list[list[int]]:
+        """Terms of each grouping factor."""
+        return [list(terms) for terms in self._factors]
+
+    def kept(self, i: int) -> tuple[int, ...]:
+        """Columns of term i that do not depend on others of its factor."""
+        return self._kept[i]
+
+    def entries(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column in T, among the kept columns, of each parameter of term i."""
+        k = len(self._kept[i])
+        if self.design.terms[i].structure == "diag":
+            return np.arange(k), np.arange(k)
+        column, row = _upper(k)
+        return row, column
+
+    def whitening(self) -> list[np.ndarray]:
+        """C of each term, over its kept columns: T = C times the whitened T, up to rotation."""
+        blocks = self.core.whitening()
+        return [blocks[place.factor][place.columns, place.columns] for place in self._places]
 
     def _widen(self, i: int, own: np.ndarray) -> np.ndarray:
         """The last axis over all columns of term i: zero where a dependent column was dropped."""

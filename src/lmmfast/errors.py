@@ -15,6 +15,8 @@ __all__ = [
     "LmmWarning",
     "OneRowPerLevelWarning",
     "RankDeficientWarning",
+    "RestrictedLikelihoodWarning",
+    "UnusedArgumentWarning",
 ]
 
 
@@ -83,3 +85,11 @@ class OneRowPerLevelWarning(IdentifiabilityWarning):
 
 class ConvergenceWarning(LmmWarning):
     """The optimizer was stopped before it could certify the optimum."""
+
+
+class RestrictedLikelihoodWarning(LmmWarning):
+    """Restricted likelihoods of models with different fixed effects were compared."""
+
+
+class UnusedArgumentWarning(LmmWarning, FutureWarning):
+    """An argument of statsmodels' `fit` changes nothing here (its own warning: FutureWarning)."""

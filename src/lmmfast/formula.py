@@ -23,7 +23,7 @@ from .errors import FormulaError
 if TYPE_CHECKING:
     from formulaic.parser.types import Token
 
-__all__ = ["Bar", "Formula", "parse"]
+__all__ = ["Bar", "Formula", "find_bar", "outer", "parse", "quoted", "tokenize"]
 
 # The tokenizer joins neighbouring operators ("~-"); these are the ones that have meaning.
 _OPERATOR = re.compile(r"\|\||\*\*|.")
@@ -103,7 +103,7 @@ def parse(text: str) -> Formula:
     random: list[Bar] = []
     offsets: list[str] = []
     for sign, part in _flat_sum(right, text):
-        if _find_bar(part) is not None:
+        if find_bar(part) is not None:
             random += _bars(sign, part, text)
         elif len(part) == 1 and (argument := _offset(part[0])) is not None:
             if sign == "-":
@@ -171,7 +171,7 @@ def _is(piece: _Piece, *symbols: str) -> bool:
     return piece.kind == "operator" and piece.text in symbols
 
 
-def _outer(pieces: Sequence[_Piece], *symbols: str) -> list[int]:
+def outer(pieces: Sequence[_Piece], *symbols: str) -> list[int]:
     """Positions of operators outside of all parentheses."""
     found, depth = [], 0
     for i, piece in enumerate(pieces):
@@ -182,7 +182,8 @@ def _outer(pieces: Sequence[_Piece], *symbols: str) -> list[int]:
     return found
 
 
-def _find_bar(pieces: Sequence[_Piece]) -> int | None:
+def find_bar(pieces: Sequence[_Piece]) -> int | None:
+    """Position of the first bar, inside of parentheses or not."""
     return next((i for i, piece in enumerate(pieces) if _is(piece, "|", "||")), None)
 
 
@@ -201,7 +202,7 @@ def _inside(pieces: Sequence[_Piece]) -> Sequence[_Piece] | None:
 
 def _signed_parts(pieces: Sequence[_Piece], text: str) -> list[tuple[str, Sequence[_Piece]]]:
     """Split a sum at its outer + and -: [("+", part), ("-", part), ...]."""
-    cuts = [*_outer(pieces, "+", "-"), len(pieces)]
+    cuts = [*outer(pieces, "+", "-"), len(pieces)]
     parts: list[tuple[str, Sequence[_Piece]]] = []
     sign, begin = "+", 0
     for cut in cuts:
@@ -220,14 +221,14 @@ def _signed_parts(pieces: Sequence[_Piece], text: str) -> list[tuple[str, Sequen
 
 def _flat_sum(pieces: Sequence[_Piece], text: str) -> list[tuple[str, Sequence[_Piece]]]:
     """The parts of a sum; parentheses around sums that contain bars are opened."""
-    if _outer(pieces, "|", "||"):
+    if outer(pieces, "|", "||"):
         raise FormulaError(
             f"a bar needs parentheses around its term in {text!r}: write (1 | group)",
         )
     flat: list[tuple[str, Sequence[_Piece]]] = []
     for sign, part in _signed_parts(pieces, text):
         inner = _inside(part)
-        if inner is None or _find_bar(part) is None or _outer(inner, "|", "||"):
+        if inner is None or find_bar(part) is None or outer(inner, "|", "||"):
             flat.append((sign, part))
         elif sign == "-":
             raise FormulaError(f"a random term cannot be removed with '-' in {text!r}")
@@ -244,8 +245,8 @@ def _bars(sign: str, part: Sequence[_Piece], text: str) -> list[Bar]:
         raise FormulaError(f"{term!r}: a random term can only be added with '+'", term=term)
     if sign == "-":
         raise FormulaError(f"a random term cannot be removed with '-': {term}", term=term)
-    where = _outer(inner, "|", "||")
-    if len(where) != 1 or _find_bar(inner[where[0] + 1 :]) is not None:
+    where = outer(inner, "|", "||")
+    if len(where) != 1 or find_bar(inner[where[0] + 1 :]) is not None:
         raise FormulaError(f"{term}: a random term has exactly one bar", term=term)
     left, right = inner[: where[0]], inner[where[0] + 1 :]
     if not left or not right:
@@ -272,7 +273,7 @@ def _nested_groups(pieces: Sequence[_Piece], term: str) -> list[tuple[str, ...]]
     inner = _inside(pieces)
     if inner is not None:
         return _nested_groups(inner, term)
-    wrong = _outer(pieces, "+", "-", "*", "^", "**", "in")
+    wrong = outer(pieces, "+", "-", "*", "^", "**", "in")
     if wrong:
         raise FormulaError(
             f"{term}: a grouping factor is one factor, a:b or a/b, not a formula with "
@@ -280,16 +281,16 @@ def _nested_groups(pieces: Sequence[_Piece], term: str) -> list[tuple[str, ...]]
             term=term,
         )
     nested: list[tuple[str, ...]] = []
-    outer: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
     for part in _split(pieces, "/"):
         atoms = tuple(_group_atom(atom, term) for atom in _split(part, ":"))
-        outer = tuple(dict.fromkeys(outer + atoms))
-        nested.append(outer)
+        path = tuple(dict.fromkeys(path + atoms))
+        nested.append(path)
     return nested
 
 
 def _split(pieces: Sequence[_Piece], symbol: str) -> list[Sequence[_Piece]]:
-    cuts = [-1, *_outer(pieces, symbol), len(pieces)]
+    cuts = [-1, *outer(pieces, symbol), len(pieces)]
     return [pieces[a + 1 : b] for a, b in pairwise(cuts)]
 
 
@@ -332,9 +333,14 @@ def _join(pieces: Sequence[_Piece]) -> str:
     return text.strip()
 
 
+def quoted(name: str) -> str:
+    """A column's name as formulas write it."""
+    return name if _PLAIN_NAME.fullmatch(name) else f"`{name}`"
+
+
 def _text(piece: _Piece) -> str:
-    if piece.kind == "name" and not _PLAIN_NAME.fullmatch(piece.text):
-        return f"`{piece.text}`"
+    if piece.kind == "name":
+        return quoted(piece.text)
     if piece.kind == "operator" and piece.text == "in":
         return "%in%"
     return piece.text

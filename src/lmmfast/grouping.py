@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .columns import Codes, Column, Levels, factorize
 from .encode import Values, value_of
 from .errors import DataError, FormulaError
-from .rlang import Expression
+from .rlang import Expression, Memory
 
 __all__ = ["Grouping", "grouping_of"]
 
@@ -33,13 +33,13 @@ class Grouping:
         return tuple(Levels(levels) for levels in self.atom_levels)
 
     def codes(
-        self, columns: Mapping[str, Column], state: dict[str, Any], n: int
+        self, columns: Mapping[str, Column], memory: Memory, n: int
     ) -> tuple[Codes, NDArray[np.bool_]]:
         """Level of each row of new data (-1: unseen) and whether it is missing."""
         codes = np.zeros(n, dtype=np.int64)
         missing = np.zeros(n, dtype=bool)
         for i, atom in enumerate(self.atoms):
-            factor = _factor(self.label, value_of(atom, columns, state, n))
+            factor = _factor(self.label, value_of(atom, columns, memory, n))
             if factor.missing is not None:
                 missing |= factor.missing
             found = self._training[i].codes(factor, unseen=-1).astype(np.int64)
@@ -56,7 +56,7 @@ def grouping_of(
     label: str,
     atoms: tuple[Expression, ...],
     columns: Mapping[str, Column],
-    state: dict[str, Any],
+    memory: Memory,
     n: int,
 ) -> tuple[Grouping, Codes]:
     """The grouping factor in the training data, and the level of each row.
@@ -71,7 +71,7 @@ def grouping_of(
     atom_levels: list[NDArray[Any]] = []
     pairs: list[NDArray[np.int64]] = []
     for i, atom in enumerate(atoms):
-        factor = _factor(label, value_of(atom, columns, state, n))
+        factor = _factor(label, value_of(atom, columns, memory, n))
         assert factor.codes is not None and factor.levels is not None
         if factor.missing is not None:
             raise DataError(

@@ -139,6 +139,11 @@ class LMM:
         return int(self._core.ntheta)
 
     @property
+    def theta_entries(self) -> list[tuple[int, int, int]]:
+        """For each parameter of theta: its term, and its row and column in the term's factor T."""
+        return self._engine.theta_entries()
+
+    @property
     def storage(self) -> dict[str, Any]:
         """How the cross-products are stored: eliminated factors, order of the dense rest, bytes."""
         return dict(self._core.report)
@@ -213,6 +218,36 @@ class LMM:
             except _core.NotPositiveDefinite:
                 raise FitError("the objective is not finite at this theta") from None
         return self._engine.conditional_variances(blocks)
+
+    def projection(
+        self, theta: Any, *, reml: bool = True
+    ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """What derivatives of ``vcov`` and of the residual sum of squares are made of.
+
+        With V = I + sum Z T T'Z' over all terms (relative to sigma^2, rows scaled by the square
+        roots of the weights).
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+        reml : bool, default True
+            Of the fit; the result does not depend on it, but is at hand at a fit's own theta.
+
+        Returns
+        -------
+        G : tuple of (m, k, p) arrays
+            Per term: Z'V^-1 X (X'V^-1 X)^-1, zero for dropped columns of X.
+        g : tuple of (m, k) arrays
+            Per term: Z'V^-1 (y - X beta).
+        """
+        own = self._engine.to_core(theta)
+        with self._lock:
+            self._use(None)
+            try:
+                G, g = self._core.projection(own, reml=reml)
+            except _core.NotPositiveDefinite:
+                raise FitError("the objective is not finite at this theta") from None
+        return self._engine.projection(G, g)
 
     # ---- fit -------------------------------------------------------------------------------------
 
@@ -299,6 +334,82 @@ class LMM:
                 ) from None
         return LMMFit(estimates, replace(self.design, y=y), self)
 
+    def at(self, theta: Any, *, reml: bool = True) -> LMMFit:
+        """The model at a given theta: estimates, modes and criterion without minimizing.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+        reml : bool, default True
+
+        Returns
+        -------
+        LMMFit
+            Its ``certificate`` is what a step from here is predicted to gain; it is called
+            converged when that is below 1e-6.
+
+        Raises
+        ------
+        FitError
+            When the criterion is not finite at theta.
+        """
+        from .results import LMMFit
+
+        began = time.perf_counter()
+        own = self._engine.to_core(theta)
+        with self._lock:
+            _, slope, information = self.objective(theta, reml=reml, gradient=True, hessian=True)
+            gain = 0.5 * float(slope @ np.linalg.lstsq(information, slope, rcond=1e-12)[0])
+            status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
+            estimates = self._estimates(reml, own, gain, 1, began, status)
+        return LMMFit(estimates, self.design, self)
+
+    def fit_within(self, fixed: Any, basis: Any, *, reml: bool = True, start: Any = None) -> LMMFit:
+        """Minimizes over theta = fixed + basis @ z: values held, or parameters that are equal.
+
+        Parameters
+        ----------
+        fixed : (ntheta,) array
+            What is held: the theta of z = 0.
+        basis : (ntheta, nz) array
+            A column of the identity leaves a parameter free; a column with several ones makes
+            parameters equal.
+        reml : bool, default True
+        start : (nz,) array, optional
+            Default: the z nearest to the unconstrained optimum.
+
+        Returns
+        -------
+        LMMFit
+            Its certificate is within the constraint.
+
+        Raises
+        ------
+        FitError
+            When the criterion is not finite at the start.
+        """
+        from .results import LMMFit
+        from .within import minimize_within
+
+        began = time.perf_counter()
+        fixed, basis = np.asarray(fixed, np.float64), np.asarray(basis, np.float64)
+        if basis.shape[1] == 0:
+            return self.at(fixed, reml=reml)
+        with self._lock:
+            self._use(None)
+            if start is None:
+                free = self._core.fit(None, reml=reml)[0][self._engine.order]
+                start = np.linalg.lstsq(basis, free - fixed, rcond=None)[0]
+            found = minimize_within(self, fixed, basis, np.asarray(start, np.float64), reml)
+            theta, certificate, evals = found
+            status = "converged" if certificate <= CERTIFIED else "evaluation limit"
+            if status in _NOT_CERTIFIED:
+                why = _NOT_CERTIFIED[status].format(left=f"{certificate:.2g}")
+                warnings.warn(ConvergenceWarning(f"{status}: {why}"), stacklevel=3)
+            own = self._engine.to_core(theta)
+            estimates = self._estimates(reml, own, certificate, evals, began, status)
+        return LMMFit(estimates, self.design, self)
+
     def _minimize(self, reml: bool, start: Any, watch: Watch, max_evals: int) -> Estimates:
         first = None if start is None else self._engine.to_core(start)
         began = time.perf_counter()
@@ -311,6 +422,27 @@ class LMM:
                 "the objective is not finite at the starting value: check the response and the "
                 "predictors for extreme values"
             ) from None
+        status = watch.reason or status
+        if status == "converged" and (certificate > CERTIFIED or resolution > RESOLUTION):
+            status = "limited by rounding"
+        if status in _NOT_CERTIFIED:
+            left = max(certificate, resolution)
+            why = _NOT_CERTIFIED[status].format(
+                left=f"{left:.2g}" if left < np.inf else "any amount"
+            )
+            warnings.warn(ConvergenceWarning(f"{status}: {why}"), stacklevel=4)
+        return self._estimates(reml, theta, certificate, evals, began, status)
+
+    def _estimates(
+        self,
+        reml: bool,
+        theta: np.ndarray,
+        certificate: float,
+        evals: int,
+        began: float,
+        status: str,
+    ) -> Estimates:
+        """Everything that follows from theta (in the core's order)."""
         try:
             objective, beta, vcov, sigma, b, _ = self._core.estimates(theta, reml=reml)
         except _core.NotPositiveDefinite:
@@ -326,15 +458,6 @@ class LMM:
             vcov[~keep] = np.nan
             vcov[:, ~keep] = np.nan
         T = self._engine.factors(theta)
-        status = watch.reason or status
-        if status == "converged" and (certificate > CERTIFIED or resolution > RESOLUTION):
-            status = "limited by rounding"
-        if status in _NOT_CERTIFIED:
-            left = max(certificate, resolution)
-            why = _NOT_CERTIFIED[status].format(
-                left=f"{left:.2g}" if left < np.inf else "any amount"
-            )
-            warnings.warn(ConvergenceWarning(f"{status}: {why}"), stacklevel=4)
         return Estimates(
             bool(reml),
             len(self.design.y),

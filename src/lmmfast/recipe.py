@@ -13,7 +13,7 @@ from .columns import Codes, Column, Table, is_not
 from .encode import Coding, Layout, Values, value_of
 from .errors import DataError
 from .grouping import Grouping
-from .rlang import Expression
+from .rlang import Expression, Memory
 
 __all__ = ["Recipe", "add_offsets", "numbers_of"]
 
@@ -32,7 +32,7 @@ class Recipe:
     offset: str | None  # column given as offset=
     offset_is_array: bool  # offset= was an array: unknown for new rows
     names: frozenset[str]  # columns of the data that the formula uses
-    state: dict[str, Any]  # what scale(), poly(), splines ... remember
+    memory: Memory  # what scale(), poly(), splines ... remember
 
     def fixed(self, newdata: Any) -> tuple[Matrix, Matrix | None]:
         """Fixed-effects matrix and offset of new data.
@@ -62,7 +62,7 @@ class Recipe:
             if not table.has(self.offset):
                 raise is_not(self.offset, table.names, DataError, "the offset's column")
             extra = numbers_of(table.column(self.offset), "offset")
-        return X, add_offsets(extra, self.offset_terms, columns, self.state, table.n)
+        return X, add_offsets(extra, self.offset_terms, columns, self.memory, table.n)
 
     def random(
         self, newdata: Any, groups: Collection[str] | None = None
@@ -90,7 +90,7 @@ class Recipe:
             columns = self._read(table, layout.atoms + grouping.atoms)
             z = self._matrix(layout, columns, table.n, order="C")
             if grouping.label not in levels:
-                levels[grouping.label] = grouping.codes(columns, self.state, table.n)
+                levels[grouping.label] = grouping.codes(columns, self.memory, table.n)
             codes, missing = levels[grouping.label]
             if missing.any():
                 z[missing] = np.nan
@@ -112,7 +112,7 @@ class Recipe:
         values: dict[str, Values] = {}
         for atom in layout.atoms:
             if atom.label in self.codings:
-                value = value_of(atom, columns, self.state, n)
+                value = value_of(atom, columns, self.memory, n)
                 values[atom.label] = self.codings[atom.label].recode(value)
         out: Matrix = np.empty((n, len(layout.names)), dtype=np.float64, order=order)
         return layout.fill(out, self.codings, values)
@@ -132,13 +132,13 @@ def add_offsets(
     offset: Matrix | None,
     terms: tuple[Expression, ...],
     columns: dict[str, Column],
-    state: dict[str, Any],
+    memory: Memory,
     n: int,
 ) -> Matrix | None:
     """The sum of offset= and the offset() terms, None when there is neither."""
     total = offset
     for term in terms:
-        value = value_of(term, columns, state, n)
+        value = value_of(term, columns, memory, n)
         if isinstance(value, Column) or len(value) != 1:
             raise DataError(f"offset({term.label}) is not one number per row", variable=term.label)
         column = np.array(next(iter(value.values())), dtype=np.float64)

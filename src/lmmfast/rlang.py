@@ -21,7 +21,7 @@ from .columns import Column, read
 from .errors import FormulaError
 from .splines import ns
 
-__all__ = ["Expression", "evaluate", "functions", "translate"]
+__all__ = ["Expression", "Memory", "evaluate", "functions", "translate"]
 
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
@@ -48,6 +48,33 @@ class Expression:
     def is_name(self) -> bool:
         """Whether it is a column and nothing else."""
         return self.code == "_v0_" and len(self.names) == 1
+
+
+class Memory(dict[str, Any]):
+    """What expressions remember from the training data, by label, and the caller's own names.
+
+    Attributes
+    ----------
+    scope : mapping
+        Names that expressions may use besides columns and `functions()`: the caller's variables
+        while a design is built, afterwards only those that were used.
+    used : dict
+        The names of `scope` that were used.
+    """
+
+    def __init__(self, scope: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.scope: Mapping[str, Any] = scope or {}
+        self.used: dict[str, Any] = {}
+
+    def find(self, name: str) -> Any:
+        """The caller's value of a name."""
+        self.used[name] = self.scope[name]
+        return self.used[name]
+
+    def close(self) -> None:
+        """Forget the names of the caller that were not used."""
+        self.scope = self.used
 
 
 @lru_cache(maxsize=2048)
@@ -108,9 +135,7 @@ def _label(clean: str, pairs: tuple[tuple[str, str], ...], text: str) -> str:
     return label.replace(" ** ", "^") if "^" in text else label
 
 
-def evaluate(
-    expression: Expression, columns: Mapping[str, Column], state: MutableMapping[str, Any]
-) -> Any:
+def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memory) -> Any:
     """The value of an expression: array, `Column`, mapping of columns or a formulaic value.
 
     Parameters
@@ -118,7 +143,7 @@ def evaluate(
     expression : Expression
     columns : mapping
         The columns it names; names that are not there are looked up among the functions.
-    state : mapping
+    memory : Memory
         What stateful functions remember: empty for training data (it is filled), kept for new.
 
     Raises
@@ -130,7 +155,14 @@ def evaluate(
 
     env: dict[str, Any] = dict(functions())
     for alias, name in expression.names:
-        env[alias] = _exposed(columns[name]) if name in columns else env[name]
+        if name in columns:
+            env[alias] = _exposed(columns[name])
+        else:
+            env[alias] = env[name] if name in env else memory.find(name)
+    for name in _called(expression.code):
+        if name not in env and name in memory.scope:
+            env[name] = memory.find(name)
+    state: MutableMapping[str, Any] = memory.setdefault(expression.label, {})
     try:
         with np.errstate(all="ignore"):
             return stateful_eval(expression.code, env, None, state, None)
@@ -144,6 +176,13 @@ def evaluate(
         raise FormulaError(
             f"cannot evaluate {expression.label}: {error}", term=expression.label
         ) from error
+
+
+@lru_cache(maxsize=2048)
+def _called(code: str) -> tuple[str, ...]:
+    """Names in an expression that do not stand for columns."""
+    names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    return tuple(sorted(name for name in names if not re.fullmatch(r"_v\d+_", name)))
 
 
 def _exposed(column: Column) -> Any:

@@ -1,0 +1,256 @@
+"""The arrays that `MixedLM` is given -> a design, with statsmodels' names of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .checks import check_levels
+from .columns import Column, read
+from .design import Design, RandomTerm
+from .errors import DataError
+from .formula import quoted
+from .sm_terms import Component, component_of_matrices
+
+__all__ = ["Arrays"]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """The arguments of MixedLM as columns, missing rows left out."""
+
+    y: np.ndarray
+    y_name: str
+    X: np.ndarray
+    x_names: tuple[str, ...]
+    x_sources: tuple[str, ...]  # the same by the columns of the frame, labels not yet coded
+    groups: np.ndarray
+    codes: np.ndarray
+    labels: np.ndarray
+    group_name: str
+    z: np.ndarray | None
+    z_names: tuple[str, ...]
+    vc: tuple[tuple[str, Sequence[Any]], ...]
+    index: Any
+    labelled: bool
+    rows: np.ndarray
+    n_rows: int
+    dropped: dict[str, int]
+
+    @classmethod
+    def of(
+        cls, endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: Any, missing: str
+    ) -> Arrays:
+        y, n = _vector(endog, "endog"), np.shape(endog)[0]
+        _check_alignment(endog, exog, exog_re)
+        X, x_names = _matrix(exog, "exog", n, "x")
+        z, z_names = (None, ()) if exog_re is None else _matrix(exog_re, "exog_re", n, "x_re")
+        group = _group_factor(groups, n)
+        holes = {
+            "endog": np.isnan(y),
+            "exog": np.isnan(X).any(axis=1),
+            "groups": np.asarray(group.codes) < 0,
+        }
+        if z is not None:
+            holes["exog_re"] = np.isnan(z).any(axis=1)
+        dropped = {name: int(mask.sum()) for name, mask in holes.items() if mask.any()}
+        rows = np.flatnonzero(~np.logical_or.reduce(list(holes.values())))
+        if dropped and missing != "drop":
+            name = next(iter(dropped))
+            raise DataError(
+                f'{name} has missing values in {dropped[name]} rows; missing="drop" leaves them '
+                "out",
+                variable=name,
+                rows=np.flatnonzero(holes[name])[:10].tolist(),
+            )
+        if dropped and exog_vc:
+            raise DataError("missing values beside exog_vc: drop such rows beforehand")
+        if not len(rows):
+            raise DataError("no rows are left without missing values")
+        used = group.take(rows).used() if dropped else group
+        labels = used.levels
+        assert labels is not None and used.codes is not None
+        index = getattr(endog, "index", None) if hasattr(endog, "iloc") else None
+        return cls(
+            y=y[rows],
+            y_name=str(getattr(endog, "name", None) or "y"),
+            X=np.asfortranarray(X[rows]),
+            x_names=x_names if hasattr(exog, "columns") else _named_constant(X[rows], x_names),
+            x_sources=tuple(map(str, exog.columns)) if hasattr(exog, "columns") else (),
+            groups=labels[used.codes],
+            codes=used.codes,
+            labels=labels,
+            group_name=str(getattr(groups, "name", None) or "Group"),
+            z=None if z is None else np.ascontiguousarray(z[rows]),
+            z_names=z_names,
+            vc=_matrices(exog_vc, labels),
+            index=None if index is None else index[rows],
+            labelled=hasattr(endog, "iloc") or hasattr(exog, "iloc"),
+            rows=rows,
+            n_rows=n,
+            dropped=dropped,
+        )
+
+    def design(self) -> tuple[Design, tuple[Component, ...]]:
+        """The model's arrays, and what its terms are for statsmodels."""
+        group = self.group_name
+        terms: list[RandomTerm] = []
+        parts: list[Component] = []
+        z, names = self.z, self.z_names
+        if z is None and not self.vc:
+            z, names = np.ones((len(self.y), 1)), ("Group",)
+        if z is not None:
+            constant = len(names) == 1 and bool((z == 1.0).all())
+            columns = ("Intercept",) if constant else names
+            label = f"{'1' if constant else ' + '.join(('0', *names))} | {group}"
+            terms.append(RandomTerm(label, group, columns, self.codes, self.labels, z, "full"))
+            parts.append(Component("re", "Group", ((0, tuple(range(z.shape[1]))),), names))
+        for name, matrices in self.vc:
+            term, tied = component_of_matrices(
+                name, matrices, group, self.codes, self.labels.tolist()
+            )
+            where = ((len(terms), tuple(range(term.z.shape[1]))),)
+            parts.append(Component("vc", name, where, term.columns, tied))
+            terms.append(term)
+        for term in terms:
+            if len(term.levels) < 2:
+                raise DataError(
+                    f"({term.label}) has one level: a variance between groups needs at least two",
+                    variable=term.group,
+                )
+        check_levels(terms, None, len(self.y))
+        if self.y.min() == self.y.max():
+            raise DataError(f"endog is constant ({self.y[0]:g})", variable="endog")
+        design = Design(
+            formula="", response=self.y_name, y=self.y, X=self.X, x_names=self.x_names,
+            terms=tuple(terms), weights=None, offset=None, rows=self.rows, index=self.index,
+            n_rows=self.n_rows, dropped=self.dropped, recipe=None,
+        )  # fmt: skip
+        return design, tuple(parts)
+
+    def formula_lme4(self, design: Design, components: tuple[Component, ...]) -> str | None:
+        """The model in lme4's syntax, by the names of the columns."""
+        if any(part.tied for part in components):
+            return None
+        constant = {
+            name
+            for name, column in zip(self.x_names, self.X.T, strict=True)
+            if column[0] != 0 and (column == column[0]).all()
+        }
+        slopes = [quoted(n) for n in self.x_sources or self.x_names if n not in constant]
+        fixed = [*([] if constant else ["0"]), *slopes] or ["1"]
+        bars = [f"({term.label})" for term in design.terms]
+        return f"{quoted(self.y_name)} ~ {' + '.join([*fixed, *bars])}"
+
+
+def _vector(values: Any, name: str) -> np.ndarray:
+    try:
+        out = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} is not numeric", variable=name) from None
+    out = out[:, 0] if out.ndim == 2 and out.shape[1] == 1 else out
+    if out.ndim != 1 or not len(out):
+        raise DataError(f"{name} has shape {out.shape}; it needs one value a row", variable=name)
+    _check_infinite(out, name)
+    return out
+
+
+def _check_alignment(endog: Any, *others: Any) -> None:
+    """pandas objects must have the same index: rows are taken by position."""
+    for other in others:
+        if hasattr(endog, "iloc") and hasattr(other, "iloc"):
+            if not endog.index.equals(other.index):
+                raise DataError("endog, exog and exog_re have different indices: align them first")
+
+
+def _check_infinite(values: np.ndarray, name: str) -> None:
+    bad = np.isinf(values)
+    if bad.any():
+        rows = np.unique(np.nonzero(bad)[0])[:10]
+        raise DataError(
+            f"{name} has infinite values, first in row {rows[0]}", variable=name, rows=rows.tolist()
+        )
+
+
+def _matrix(values: Any, name: str, n: int, prefix: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numeric columns and their names; labels and booleans of a frame become contrasts."""
+    if hasattr(values, "columns"):
+        series = (
+            values.iloc[:, j] if hasattr(values, "iloc") else values[key]
+            for j, key in enumerate(values.columns)
+        )
+        parts = [_coded(str(key), own) for key, own in zip(values.columns, series, strict=True)]
+        columns = [column for own, _ in parts for column in own]
+        names = tuple(field for _, own in parts for field in own)
+        out = np.column_stack(columns) if columns else np.empty((n, 0))
+    else:
+        try:
+            out = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"{name} has values that are not numbers: give a pandas frame, whose columns of "
+                "labels are coded",
+                variable=name,
+            ) from None
+        out = out[:, None] if out.ndim == 1 else out
+        own = getattr(values, "name", None)
+        names = tuple(f"{prefix}{j + 1}" for j in range(out.shape[1] if out.ndim == 2 else 0))
+        names = (str(own),) if own is not None and len(names) == 1 else names
+    if out.ndim != 2 or len(out) != n:
+        raise DataError(f"{name} has shape {np.shape(values)}; it needs {n} rows", variable=name)
+    _check_infinite(out, name)
+    return out, names
+
+
+def _coded(name: str, values: Any) -> tuple[list[np.ndarray], list[str]]:
+    """One column of a frame: numbers, indicators of booleans (random), or contrasts of labels."""
+    column = read(name, values)
+    if column.values is not None:
+        return [np.asarray(column.values, np.float64)], [name]
+    assert column.levels is not None and column.codes is not None
+    if column.levels.dtype.kind == "b":
+        flags = np.where(column.codes < 0, np.nan, column.codes)
+        return [flags], [name]
+    fields = [f"{name}[T.{level}]" for level in column.levels[1:]]
+    holes = column.codes < 0
+    own = [np.where(holes, np.nan, column.codes == j + 1) for j in range(len(fields))]
+    return own, fields
+
+
+def _named_constant(X: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
+    """statsmodels' names: the constant column is "const", the others are counted."""
+    constant = [j for j in range(X.shape[1]) if X[0, j] != 0 and (X[:, j] == X[0, j]).all()]
+    if not constant:
+        return names
+    rest = iter(names)
+    return tuple("const" if j == constant[0] else next(rest) for j in range(X.shape[1]))
+
+
+def _group_factor(groups: Any, n: int) -> Column:
+    plain = groups if hasattr(groups, "dtype") else np.asarray(groups, dtype=object)
+    if np.ndim(plain) != 1 or len(plain) != n:
+        raise DataError(
+            f"groups has shape {np.shape(groups)}; it needs one value for each of {n} rows",
+            variable="groups",
+        )
+    return read("groups", plain).as_factor()
+
+
+def _matrices(exog_vc: Any, labels: np.ndarray) -> tuple[tuple[str, Sequence[Any]], ...]:
+    """Variance components by name, with the matrix of each group in the order of the labels."""
+    if not exog_vc:
+        return ()
+    if hasattr(exog_vc, "mats"):
+        return tuple(zip(exog_vc.names, exog_vc.mats, strict=True))
+    if not isinstance(exog_vc, Mapping):
+        raise DataError("exog_vc must be a dict of dicts: exog_vc[name][group] is a matrix")
+    out = []
+    for name in sorted(exog_vc):
+        missing = [label for label in labels.tolist() if label not in exog_vc[name]]
+        if missing:
+            raise DataError(f"exog_vc[{name!r}] has no matrix for group {missing[0]!r}")
+        out.append((name, [exog_vc[name][label] for label in labels.tolist()]))
+    return tuple(out)

@@ -1,0 +1,103 @@
+"""Parameters of a mixed model as statsmodels packs them, and masks that hold some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import FitError
+
+if TYPE_CHECKING:
+    from .design import RandomTerm
+
+__all__ = ["MixedLMParams", "block_of", "blocks_of", "cholesky_factor", "mask_of"]
+
+
+@dataclass
+class MixedLMParams:
+    """Parameters of a mixed model over the residual variance, or which of them are free.
+
+    Attributes
+    ----------
+    fe_params : (k_fe,) array
+    cov_re : (k_re, k_re) array
+        Covariance of the random effects over `scale`; as a mask: 1 free, 0 held at its start.
+    vcomp : (k_vc,) array
+        Variances of the components over `scale`.
+    """
+
+    fe_params: np.ndarray
+    cov_re: np.ndarray
+    vcomp: np.ndarray
+
+    @classmethod
+    def from_components(
+        cls, fe_params: Any = None, cov_re: Any = None, cov_re_sqrt: Any = None, vcomp: Any = None
+    ) -> MixedLMParams:
+        """Parameters from their parts; what is left out is empty.
+
+        Parameters
+        ----------
+        fe_params : (k_fe,) array, optional
+        cov_re : (k_re, k_re) array, optional
+        cov_re_sqrt : (k_re, k_re) array, optional
+            Cholesky factor, instead of `cov_re`.
+        vcomp : (k_vc,) array, optional
+        """
+        if cov_re is None and cov_re_sqrt is not None:
+            cov_re = np.asarray(cov_re_sqrt) @ np.asarray(cov_re_sqrt).T
+        own = np.zeros((0, 0)) if cov_re is None else np.atleast_2d(np.asarray(cov_re, float))
+        fixed = np.zeros(0) if fe_params is None else np.asarray(fe_params, float)
+        return cls(fixed, own, np.zeros(0) if vcomp is None else np.asarray(vcomp, float))
+
+    def copy(self) -> MixedLMParams:
+        """Parameters with arrays of their own."""
+        return MixedLMParams(self.fe_params.copy(), self.cov_re.copy(), self.vcomp.copy())
+
+
+def mask_of(free: Any, k_fe: int, k_re: int, k_vc: int) -> MixedLMParams:
+    """The `free` of a fit as a mask, checked."""
+    fixed = np.asarray(free.fe_params, float)
+    own = np.asarray(free.cov_re, float).reshape(k_re, k_re) if k_re else np.zeros((0, 0))
+    vcomp = np.asarray(free.vcomp, float) if np.size(free.vcomp) else np.ones(k_vc)
+    if len(fixed) and not fixed.all():
+        raise FitError("free holds fixed effects: subtract that part from the response instead")
+    if len(vcomp) != k_vc:
+        raise ValueError(f"free.vcomp has {len(vcomp)} values; the model has {k_vc} components")
+    return MixedLMParams(np.ones(k_fe), own, vcomp)
+
+
+def blocks_of(mask: np.ndarray) -> list[list[int]]:
+    """Columns that the mask lets correlate, in order of their first."""
+    linked = (mask != 0) | (mask != 0).T
+    left, blocks = set(range(len(mask))), []
+    while left:
+        block, grow = set(), {min(left)}
+        while grow:
+            block |= grow
+            grow = {j for i in grow for j in np.flatnonzero(linked[i]).tolist()} & left - block
+        blocks.append(sorted(block))
+        left -= block
+    return blocks
+
+
+def block_of(term: RandomTerm, columns: Sequence[int]) -> RandomTerm:
+    """Some columns of a term as a term of their own."""
+    names = tuple(term.columns[j] for j in columns)
+    label = f"{' + '.join(names)} | {term.group}"
+    z = np.ascontiguousarray(term.z[:, columns])
+    return replace(term, label=label, columns=names, z=z)
+
+
+def cholesky_factor(cov: np.ndarray) -> np.ndarray:
+    """Lower factor of a covariance that may be singular."""
+    try:
+        return np.linalg.cholesky(cov)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(cov)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        factor = np.asarray(np.linalg.qr(root.T, mode="r")).T
+        return np.asarray(factor * np.where(np.diag(factor) < 0, -1.0, 1.0))

@@ -1,0 +1,274 @@
+"""statsmodels' way of stating random effects -> lme4's: groups, re_formula, vc_formula, exog_vc."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .columns import Table
+from .design import RandomTerm
+from .errors import DataError, FormulaError
+from .formula import Bar, find_bar, outer, parse, quoted, tokenize
+from .terms import Sum, read_sum
+
+__all__ = [
+    "Component",
+    "Statement",
+    "component_of_matrices",
+    "is_component",
+    "pair_name",
+    "state",
+]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A random part of the model as statsmodels names it.
+
+    Attributes
+    ----------
+    kind : {"re", "vc", "crossed"}
+        Random effects of the groups, a variance component, or a further random term.
+    name : str
+        Of the variance component or the further grouping factor.
+    terms : tuple of (int, tuple of int)
+        Its terms in the design, and which of its columns each has.
+    columns : tuple of str
+        What its columns are called, as statsmodels does.
+    tied : bool
+        Whether its columns share one variance.
+    """
+
+    kind: str
+    name: str
+    terms: tuple[tuple[int, tuple[int, ...]], ...]
+    columns: tuple[str, ...] = ()
+    tied: bool = False
+
+
+def is_component(part: Component) -> bool:
+    """Whether it has one variance, listed among the variance components."""
+    return part.kind == "vc" or (part.kind == "crossed" and len(part.columns) == 1)
+
+
+def pair_name(columns: Sequence[str], i: int, j: int) -> str:
+    """statsmodels' name of a variance or covariance."""
+    return f"{columns[i]} Var" if i == j else f"{columns[j]} x {columns[i]} Cov"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A model in lme4's syntax, and what its random terms are for statsmodels."""
+
+    formula: str
+    components: tuple[tuple[str, str, bool], ...]  # kind, name, tied; in the formula's order
+
+    @property
+    def formula_lme4(self) -> str | None:
+        """The formula, unless a component has several columns of one variance: lme4 has no such."""
+        return None if any(tied for _, _, tied in self.components) else self.formula
+
+
+def state(
+    formula: str,
+    table: Table,
+    group: str,
+    re_formula: str | None,
+    vc_formula: Mapping[str, str] | None,
+) -> Statement:
+    """The model in lme4's syntax.
+
+    Parameters
+    ----------
+    formula : str
+        Response and fixed effects.
+    table : Table
+        Tells numbers from factors, and whether all rows are one group.
+    group : str
+        Column of the groups.
+    re_formula : str or None
+        One-sided, for the groups: ``"~x"`` is ``(x | group)``. ``"~1|item"`` is ``(1 | group)``
+        and a crossed ``(1 | item)``. None: an intercept, none at all if there is a `vc_formula`.
+    vc_formula : mapping or None
+        Variance components within the groups: ``"0 + C(v)"`` is ``(1 | group:v)``, ``"0 + x"`` is
+        ``(0 + x | group)``, several numeric columns share one variance.
+
+    Raises
+    ------
+    FormulaError
+        When a part cannot be read or has no such meaning.
+    """
+    if not isinstance(formula, str) or "~" not in formula:
+        raise FormulaError(f"the formula must be text such as 'y ~ x', not {formula!r}")
+    bars: list[str] = []
+    components = [("crossed", bar.factor, False) for bar in _own_bars(formula)]
+    if re_formula is not None or vc_formula is None:
+        for place, (text, factor) in enumerate(_random_effects(re_formula, group)):
+            bars.append(text)
+            components.append(("crossed" if place else "re", factor, False))
+    if vc_formula:
+        single = _is_single(table, group)
+        for name in sorted(vc_formula):
+            text, tied = _variance_component(name, vc_formula[name], table, group, single)
+            bars.append(text)
+            components.append(("vc", name, tied))
+    return Statement(" + ".join([formula.strip(), *bars]), tuple(components))
+
+
+def _own_bars(formula: str) -> tuple[Bar, ...]:
+    """Random terms that the main formula has already, as lme4's would."""
+    return parse(formula).random if "|" in formula else ()
+
+
+def _one_sided(text: Any, role: str) -> str:
+    """Right-hand side of a one-sided formula."""
+    if not isinstance(text, str):
+        raise FormulaError(f"{role} must be text such as '~x', not {text!r}")
+    left, _, right = text.rpartition("~")
+    if left.strip() or not right.strip():
+        raise FormulaError(f"{role} must be one-sided, such as '~x', not {text!r}")
+    return right.strip()
+
+
+def _random_effects(re_formula: str | None, group: str) -> list[tuple[str, str]]:
+    """Terms of re_formula, as text, with the grouping factor of each; the groups' own first."""
+    right = "1" if re_formula is None else _one_sided(re_formula, "re_formula")
+    own = quoted(group)
+    pieces = tokenize(right)
+    if find_bar(pieces) is None:
+        return [(f"({right} | {own})", group)]
+    if outer(pieces, "|", "||"):  # ~x | item, without parentheses
+        bars = parse(f"y ~ ({right})").random
+        if [bar.factor for bar in bars] == [group]:
+            return [(_text(bars[0]), group)]
+        return [(f"(1 | {own})", group), *((_text(bar), bar.factor) for bar in bars)]
+    whole = parse(f"y ~ {right}")
+    own_columns = (f"({whole.fixed} | {own})", group)
+    return [own_columns, *((_text(bar), bar.factor) for bar in whole.random)]
+
+
+def _text(bar: Bar) -> str:
+    """A random term as it is written; an intercept beside other columns is understood."""
+    columns = bar.columns.removeprefix("1 + ")
+    return f"({columns} {'|' if bar.structure == 'full' else '||'} {':'.join(bar.group)})"
+
+
+def _is_single(table: Table, group: str) -> bool:
+    """Do all rows belong to one group, statsmodels' idiom for crossed factors?"""
+    column = table.column(group)
+    values = np.asarray(column.values if column.codes is None else column.codes)
+    present = values if column.missing is None else values[~column.missing]
+    return len(present) > 0 and bool((present == present[0]).all())
+
+
+def _variance_component(
+    name: str, text: str, table: Table, group: str, single: bool
+) -> tuple[str, bool]:
+    """One entry of vc_formula as a random term, and whether its columns share a variance."""
+    parts = read_sum(_one_sided(text, f"vc_formula[{name!r}]"))
+    own = quoted(group)
+    factors, numbers = _sorted_atoms(parts, table)
+    if not factors:
+        slopes = [parts.label(term) for term in parts.terms]
+        columns = " + ".join(slopes if parts.intercept else ["0", *slopes])
+        return f"({columns} {'||' if len(slopes) > 1 else '|'} {own})", len(slopes) > 1
+    if len(parts.terms) > 1 or parts.terms[0].scale != 1.0:
+        raise FormulaError(
+            f"vc_formula[{name!r}] = {text!r} mixes the levels of {factors[0]!r} with other "
+            f"columns: write '0 + C({factors[0]})', and a component of its own for the rest",
+            term=text,
+        )
+    levels = ":".join(quoted(factor) for factor in factors)
+    columns = f"0 + {':'.join(numbers)}" if numbers else "1"
+    return f"({columns} | {levels if single else f'{own}:{levels}'})", False
+
+
+def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
+    """Labels of the factors and of the numeric variables of a sum."""
+    factors, numbers = [], []
+    for atom in parts.atoms:
+        inner = atom.names[0][1] if len(atom.names) == 1 else ""
+        labels = atom.is_name and table.has(inner) and table.column(inner).values is None
+        if labels or atom.label in (f"C({inner})", f"factor({inner})"):
+            factors.append(inner)
+        elif atom.label.startswith(("C(", "factor(", "as.factor(")):
+            factors.append(atom.label)
+        else:
+            numbers.append(atom.label)
+    return factors, numbers
+
+
+# ---- arrays -------------------------------------------------------------------------------------
+
+
+def component_of_matrices(
+    name: str, matrices: Sequence[Any], group: str, codes: np.ndarray, labels: Sequence[Any]
+) -> tuple[RandomTerm, bool]:
+    """A variance component given as one matrix a group: a random term, and if it is tied.
+
+    Rows with at most one entry (levels, or a single slope) become a term with a level for each
+    column of each group; other matrices a term with uncorrelated columns of one variance.
+
+    Raises
+    ------
+    DataError
+        When a matrix has another number of rows than its group, or values that are not finite.
+    """
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(len(labels) + 1))
+    dense = [_matrix(name, m, label) for m, label in zip(matrices, labels, strict=True)]
+    for matrix, label, size in zip(dense, labels, np.diff(starts), strict=True):
+        if len(matrix) != size:
+            raise DataError(
+                f"exog_vc[{name!r}] has {len(matrix)} rows for group {label!r}, which has {size}",
+                variable=name,
+            )
+    width = max(matrix.shape[1] for matrix in dense)
+    levelled = all(np.count_nonzero(matrix, axis=1).max(initial=0) <= 1 for matrix in dense)
+    if width == 1 or not levelled:
+        z = np.zeros((len(codes), width))
+        for matrix, start in zip(dense, starts[:-1], strict=True):
+            z[order[start : start + len(matrix)], : matrix.shape[1]] = matrix
+        names = tuple(f"{name}[{j}]" for j in range(width))
+        structure = "diag" if width > 1 else "full"
+        label = f"0 + {name} {'||' if width > 1 else '|'} {group}"
+        term = RandomTerm(label, group, names, codes, np.asarray(labels), z, structure)
+        return term, width > 1
+    return _levelled(name, dense, group, order, labels), False
+
+
+def _levelled(
+    name: str, dense: Sequence[np.ndarray], group: str, order: np.ndarray, labels: Sequence[Any]
+) -> RandomTerm:
+    """A term with a level for each column of each group."""
+    codes = np.empty(len(order), np.int32)
+    z = np.empty((len(order), 1))
+    levels: list[str] = []
+    at = 0
+    for matrix, label in zip(dense, labels, strict=True):
+        rows = order[at : at + len(matrix)]
+        column = np.abs(matrix).argmax(axis=1) if matrix.shape[1] else np.zeros(len(rows), int)
+        used, own = np.unique(column, return_inverse=True)
+        codes[rows] = len(levels) + own
+        z[rows, 0] = matrix[np.arange(len(rows)), column] if matrix.shape[1] else 0.0
+        levels += [f"{label}:{j}" for j in used]
+        at += len(matrix)
+    names = np.array(levels, dtype=object)
+    constant = bool((z == 1.0).all())
+    columns = ("Intercept",) if constant else (name,)
+    label = f"{'1' if constant else f'0 + {name}'} | {group}:{name}"
+    return RandomTerm(label, f"{group}:{name}", columns, codes, names, z, "full")
+
+
+def _matrix(name: str, given: Any, label: Any) -> np.ndarray:
+    dense = given.toarray() if hasattr(given, "toarray") else given
+    matrix = np.asarray(dense, dtype=np.float64)
+    matrix = matrix[:, None] if matrix.ndim == 1 else matrix
+    if not np.isfinite(matrix).all():
+        raise DataError(
+            f"exog_vc[{name!r}] has values that are not finite in group {label!r}", variable=name
+        )
+    return matrix

@@ -1,0 +1,208 @@
+"""Standard errors and profiles of variance parameters, for results under statsmodels' names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .derivatives import hessian
+from .model import LMM
+from .sm_terms import is_component
+
+if TYPE_CHECKING:
+    from .results import LMMFit
+    from .sm_results import MixedLMResults
+
+__all__ = ["covariance_uncertainty", "profile_variance"]
+
+FLAT = 1e-7  # curvature, relative to that of single parameters, below which nothing is known
+
+
+def covariance_uncertainty(
+    fit: LMMFit, places: Sequence[tuple[int, int, int] | None], basis: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of entries of the T T', and standard errors of the same times sigma^2.
+
+    The profiled criterion f has the Hessian H in theta, so that Cov(theta) = 2 H^-1; sigma^2 is
+    r^2(theta) / nu at its best, with the further variance 2 sigma^4 / nu of its own (from the
+    Hessian in theta and sigma^2 together, by blocks). The rest is the delta method.
+
+    Parameters
+    ----------
+    fit : LMMFit
+    places : sequence of (term, row, column) or None
+        Entries; None for one that is held at zero.
+    basis : (ntheta, k) array or None
+        Directions in which theta was free.
+
+    Returns
+    -------
+    cov : (len(places), len(places)) array
+        Rows and columns of parameters that are at zero, or that the data do not determine, are NaN.
+    se : (len(places),) array
+    """
+    J, entries = _jacobian(fit, places)
+    free = np.eye(J.shape[1]) if basis is None else basis
+    free = free * _moving(fit)[:, None]
+    free = free[:, np.any(free != 0, axis=0)]
+    curvature = free.T @ hessian(fit.model, fit.theta, fit.reml) @ free
+    inverse, unknown = _inverse(curvature)
+    moved = J @ free
+    cov = 2 * moved @ inverse @ moved.T
+    variance = fit.sigma**2
+    freedom = fit.nobs - (int(np.sum(fit.estimates.fixed_kept)) if fit.reml else 0)
+    both = variance * moved + np.outer(entries, _slope_of_residual(fit) @ free / freedom)
+    scaled = 2 * np.einsum("ij,jk,ik->i", both, inverse, both)
+    se = np.sqrt(scaled + 2 * (variance * entries) ** 2 / freedom)
+    lost = np.linalg.norm(moved @ unknown, axis=1) > 1e-6 * np.linalg.norm(moved, axis=1)
+    lost |= _at_boundary(fit, places)
+    cov[lost], cov[:, lost], se[lost] = np.nan, np.nan, np.nan
+    held = np.array([place is None for place in places], dtype=bool)
+    cov[held], cov[:, held], se[held] = 0.0, 0.0, 0.0
+    return cov, se
+
+
+def _jacobian(
+    fit: LMMFit, places: Sequence[tuple[int, int, int] | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of entries of T T' in theta, and the entries."""
+    theta = fit.model.theta_entries
+    J = np.zeros((len(places), len(theta)))
+    entries = np.zeros(len(places))
+    for at, place in enumerate(places):
+        if place is None:
+            continue
+        term, i, j = place
+        T = fit.estimates.T[term]
+        entries[at] = T[i] @ T[j]
+        for k, (own, r, c) in enumerate(theta):
+            if own == term:
+                J[at, k] = (r == i) * T[j, c] + (r == j) * T[i, c]
+    return J, entries
+
+
+def _moving(fit: LMMFit) -> np.ndarray:
+    """Which parameters belong to a column of T that is not zero."""
+    return np.array([bool(fit.estimates.T[t][:, c].any()) for t, _, c in fit.model.theta_entries])
+
+
+def _at_boundary(fit: LMMFit, places: Sequence[tuple[int, int, int] | None]) -> np.ndarray:
+    """Which entries involve a variance of zero."""
+    out = np.zeros(len(places), dtype=bool)
+    for at, place in enumerate(places):
+        if place is not None:
+            T = fit.estimates.T[place[0]]
+            out[at] = not (T[place[1]].any() and T[place[2]].any())
+    return out
+
+
+def _inverse(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse where the criterion is curved, and the directions in which it is not."""
+    unit = 1 / np.sqrt(np.maximum(np.diag(curvature), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(unit[:, None] * curvature * unit)
+    flat = values <= FLAT
+    known = unit[:, None] * vectors[:, ~flat]
+    return known / values[~flat] @ known.T, unit[:, None] * vectors[:, flat]
+
+
+def _slope_of_residual(fit: LMMFit) -> np.ndarray:
+    """Gradient of r^2 in theta: -2 g_a[r] (T'g_a)[c] summed over levels, g = Z'V^-1(y - X beta)."""
+    _, g = fit.model.projection(fit.theta, reml=fit.reml)
+    slopes = []
+    for t, r, c in fit.model.theta_entries:
+        slopes.append(-2 * float(g[t][:, r] @ (g[t] @ fit.estimates.T[t][:, c])))
+    return np.array(slopes)
+
+
+# ---- profile ------------------------------------------------------------------------------------
+
+
+def profile_variance(
+    result: MixedLMResults,
+    which: Any,
+    vtype: str,
+    below: tuple[int, float],
+    above: tuple[int, float],
+) -> np.ndarray:
+    """Variances and log likelihoods, as `MixedLMResults.profile_re` documents them."""
+    if vtype not in ("re", "vc"):
+        raise ValueError(f'vtype must be "re" or "vc", not {vtype!r}')
+    term, column = _held_term(result, which, vtype)
+    fit = result.lmm
+    model, theta = _with_column_first(fit, term, column)
+    T = fit.estimates.T[term]
+    ratio = float(T[column] @ T[column])
+    low, high = ratio - below[1] / result.scale, ratio + above[1] / result.scale
+    if low <= 0:
+        raise ValueError(
+            f"dist_low = {below[1]:g} would make the variance negative: it is "
+            f"{result.scale * ratio:g}"
+        )
+    up, down = np.linspace(ratio, high, above[0] + 1), np.linspace(low, ratio, below[0] + 1)
+    ratios = np.concatenate([down, up[1:]])
+    entries = model.theta_entries
+    held = [k for k, (t, r, c) in enumerate(entries) if (t, r, c) == (term, 0, 0)]
+    equal = next((p for p in result._components if p.tied and p.terms[0][0] == term), None)
+    if equal is not None:
+        held = [k for k, (t, _, _) in enumerate(entries) if t == term]
+    basis = _free_directions(result, entries, held)
+    out = []
+    for value in ratios:
+        fixed = np.zeros(len(theta))
+        fixed[held] = np.sqrt(value)
+        start = np.linalg.lstsq(basis, theta - fixed, rcond=None)[0]
+        here = model.fit_within(fixed, basis, reml=result.reml, start=start)
+        out.append((value * here.scale, here.llf))
+    return np.array(out)
+
+
+def _held_term(result: MixedLMResults, which: Any, vtype: str) -> tuple[int, int]:
+    """Term and column of the variance that is profiled."""
+    if result.freepat is not None and (result.freepat.vcomp == 0).any():
+        raise ValueError("a fit in which variances were held has no profile")
+    if vtype == "re":
+        if not 0 <= int(which) < result.k_re:
+            raise ValueError(f"re_ix must be 0 to {result.k_re - 1}, not {which!r}")
+        own = next(part for part in result._components if part.kind == "re")
+        return next((t, cols.index(int(which))) for t, cols in own.terms if int(which) in cols)
+    for part in result._components:
+        if is_component(part) and part.name == which:
+            return part.terms[0][0], 0
+    names = ", ".join(result.model.vcomp_names) or "none"
+    raise ValueError(f"there is no variance component {which!r}; there are {names}")
+
+
+def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[LMM, np.ndarray]:
+    """The model with one random column moved to the front of its term, and theta there."""
+    if column == 0:
+        return fit.model, fit.theta
+    own = fit.design.terms[term]
+    order = [column, *(j for j in range(own.z.shape[1]) if j != column)]
+    moved = replace(
+        own,
+        columns=tuple(own.columns[j] for j in order),
+        z=np.ascontiguousarray(own.z[:, order]),
+    )
+    terms = (*fit.design.terms[:term], moved, *fit.design.terms[term + 1 :])
+    T = list(fit.estimates.T)
+    factor = np.asarray(np.linalg.qr(T[term][order].T, mode="r")).T
+    T[term] = factor * np.where(np.diag(factor) < 0, -1.0, 1.0)
+    model = LMM(replace(fit.design, terms=terms))
+    return model, np.array([T[t][r, c] for t, r, c in model.theta_entries])
+
+
+def _free_directions(
+    result: MixedLMResults, entries: list[tuple[int, int, int]], held: list[int]
+) -> np.ndarray:
+    """Basis of the parameters that are not held; tied ones move together."""
+    owner = list(range(len(entries)))
+    for part in result._components:
+        if part.tied:
+            own = [k for k, (t, _, _) in enumerate(entries) if t == part.terms[0][0]]
+            for k in own:
+                owner[k] = own[0]
+    free = sorted({owner[k] for k in range(len(entries)) if k not in held})
+    return np.array([[float(o == k) for k in free] for o in owner]).reshape(len(entries), len(free))
