@@ -161,9 +161,9 @@ def _vector(values: Any, name: str) -> np.ndarray:
 def _check_alignment(endog: Any, *others: Any) -> None:
     """pandas objects must have the same index: rows are taken by position."""
     for other in others:
-        if hasattr(endog, "iloc") and hasattr(other, "iloc"):
-            if not endog.index.equals(other.index):
-                raise DataError("endog, exog and exog_re have different indices: align them first")
+        both = hasattr(endog, "iloc") and hasattr(other, "iloc")
+        if both and not endog.index.equals(other.index):
+            raise DataError("endog, exog and exog_re have different indices: align them first")
 
 
 def _check_infinite(values: np.ndarray, name: str) -> None:

@@ -22,6 +22,7 @@ from .model import LMM
 from .sm_arrays import Arrays
 from .sm_params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
 from .sm_results import MixedLMResults
+from .sm_score import loglike, observed_hessian, score, theta_of
 from .sm_terms import Component, is_component, pair_name, state
 
 __all__ = ["MixedLM", "mixedlm"]
@@ -328,7 +329,7 @@ class MixedLM:
         model, components = self._restricted(mask)
         plane = self._plane(model, components, mask, start_params)
         if not do_cg:
-            start = self._theta(model, components, self._start(start_params))
+            start = theta_of(model, components, self._start(start_params))
             fit = model.at(start, reml=reml)
         elif plane is not None:
             fit = model.fit_within(*plane, reml=reml)
@@ -336,7 +337,7 @@ class MixedLM:
             keep = None if history is None else history.append
             first = None
             if start_params is not None:
-                first = self._theta(model, components, self._start(start_params))
+                first = theta_of(model, components, self._start(start_params))
             fit = model.fit(reml=reml, callback=keep, start=first)
         basis = None if plane is None else plane[1]
         return MixedLMResults(self, fit, components, basis, history, mask)
@@ -399,7 +400,7 @@ class MixedLM:
         basis = np.array([(owner == k) & free for k in np.unique(owner[free])], float)
         held = np.zeros(model.ntheta)
         if not free.all():
-            held = self._theta(model, components, self._start(start_params))
+            held = theta_of(model, components, self._start(start_params))
         held[free] = 0.0
         return held, basis.reshape(-1, model.ntheta).T
 
@@ -418,24 +419,7 @@ class MixedLM:
                 f"start_params has shape {packed.shape}; it needs {self.k_re2 + self.k_vc} "
                 f"values, or {self.k_fe} fixed effects more"
             )
-        factor = np.zeros((self.k_re, self.k_re))
-        factor[np.tril_indices(self.k_re)] = packed[extra : extra + self.k_re2]
-        spread = packed[extra + self.k_re2 :] ** 2
-        return MixedLMParams(packed[:extra], factor @ factor.T, spread)
-
-    def _theta(
-        self, model: LMM, components: tuple[Component, ...], params: MixedLMParams
-    ) -> np.ndarray:
-        """theta of the covariances of `params`; further terms start at one."""
-        T = [np.eye(term.z.shape[1]) for term in model.design.terms]
-        spreads = iter(np.sqrt(np.maximum(params.vcomp, 0.0)))
-        for part in components:
-            if part.kind == "re":
-                for t, columns in part.terms:
-                    T[t] = cholesky_factor(params.cov_re[np.ix_(columns, columns)])
-            elif is_component(part):
-                T[part.terms[0][0]] *= next(spreads)
-        return np.array([T[t][r, c] for t, r, c in model.theta_entries])
+        return MixedLMParams.from_packed(packed, self.k_fe, self.k_re, True, extra == self.k_fe)
 
     # ---- at given parameters --------------------------------------------------------------------
 
@@ -450,15 +434,37 @@ class MixedLM:
             Whether the fixed effects too are at their best; else those in `params` count.
         """
         given = self._start(params)
-        theta = self._theta(self._lmm, self.components, given)
-        here = self._lmm.at(theta, reml=self.reml)
-        if profile_fe:
-            return here.llf
-        kept = here.estimates.fixed_kept
-        off = (given.fe_params - here.estimates.beta)[kept]
-        distance = float(off @ np.linalg.solve(here.estimates.vcov[np.ix_(kept, kept)], off))
-        freedom = self.nobs - (int(kept.sum()) if self.reml else 0)
-        return here.llf - 0.5 * freedom * float(np.log1p(distance / freedom))
+        return loglike(self._lmm, self.components, given, self.reml, profile_fe)
+
+    def score(self, params: Any, profile_fe: bool = True) -> np.ndarray:
+        """Gradient of `loglike`, exact.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array
+            As for `loglike`.
+        profile_fe : bool, default True
+            Whether the fixed effects are profiled out; else their slopes come first.
+
+        Returns
+        -------
+        (k,) array
+            In fixed effects, the lower triangle of the Cholesky factor of ``cov_re`` by rows and
+            the square roots of ``vcomp``; with ``use_sqrt=False`` in ``cov_re`` and ``vcomp``.
+        """
+        given = self._start(params)
+        return score(self._lmm, self.components, given, self.reml, profile_fe, self.use_sqrt)
+
+    def hessian(self, params: Any) -> tuple[np.ndarray, bool]:
+        """Hessian of `loglike` in fixed effects, ``cov_re`` and ``vcomp``; whether it is singular.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array
+            As for `loglike`.
+        """
+        H = observed_hessian(self._lmm, self.components, self._start(params), self.reml)
+        return H, bool(np.linalg.matrix_rank(H) < len(H))
 
     def predict(self, params: Any, exog: Any = None) -> np.ndarray:
         """Mean of the response by the fixed effects: ``exog @ fe_params``.
@@ -485,11 +491,8 @@ class Simulator:
     def __init__(self, model: MixedLM, params: np.ndarray, scale: float, exog: Any) -> None:
         self._model, self._scale = model, scale
         self._mean = model.predict(params, exog)
-        packed = params[model.k_fe :] * scale
-        own = np.zeros((model.k_re, model.k_re))
-        own[np.tril_indices(model.k_re)] = packed[: model.k_re2]
-        self._own = own + np.tril(own, -1).T
-        self._vcomp = packed[model.k_re2 : model.k_re2 + model.k_vc]
+        over = MixedLMParams.from_packed(params, model.k_fe, model.k_re, False, True)
+        self._own, self._vcomp = scale * over.cov_re, scale * over.vcomp
 
     def rvs(self, n: Any = None, rng: Any = None) -> np.ndarray:
         """One response (n), whatever `n` says.

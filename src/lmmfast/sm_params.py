@@ -53,6 +53,36 @@ class MixedLMParams:
         fixed = np.zeros(0) if fe_params is None else np.asarray(fe_params, float)
         return cls(fixed, own, np.zeros(0) if vcomp is None else np.asarray(vcomp, float))
 
+    @classmethod
+    def from_packed(
+        cls, params: Any, k_fe: int, k_re: int, use_sqrt: bool, has_fe: bool
+    ) -> MixedLMParams:
+        """Parameters from one array.
+
+        Parameters
+        ----------
+        params : (k,) array
+            Fixed effects (if `has_fe`), the lower triangle of ``cov_re`` row by row, ``vcomp``;
+            with `use_sqrt` the Cholesky factor and the square roots instead.
+        k_fe, k_re : int
+        use_sqrt, has_fe : bool
+        """
+        packed = np.asarray(params, float)
+        first, k2 = k_fe * has_fe, k_re * (k_re + 1) // 2
+        lower = np.zeros((k_re, k_re))
+        lower[np.tril_indices(k_re)] = packed[first : first + k2]
+        own = lower @ lower.T if use_sqrt else lower + np.tril(lower, -1).T
+        vcomp = packed[first + k2 :]
+        fixed = packed[:k_fe] if has_fe else np.zeros(k_fe)
+        return cls(fixed.copy(), own, vcomp**2 if use_sqrt else vcomp.copy())
+
+    def get_packed(self, use_sqrt: bool, has_fe: bool = False) -> np.ndarray:
+        """The parameters in one array, as `from_packed` reads them."""
+        lower = cholesky_factor(self.cov_re) if use_sqrt else self.cov_re
+        vcomp = np.sqrt(self.vcomp) if use_sqrt else self.vcomp
+        variances = np.concatenate([lower[np.tril_indices(len(lower))], vcomp])
+        return np.concatenate([self.fe_params, variances]) if has_fe else variances
+
     def copy(self) -> MixedLMParams:
         """Parameters with arrays of their own."""
         return MixedLMParams(self.fe_params.copy(), self.cov_re.copy(), self.vcomp.copy())

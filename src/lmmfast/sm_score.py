@@ -1,0 +1,173 @@
+"""Log likelihood and its derivatives at given parameters, in statsmodels' order of parameters.
+
+The parameters are the fixed effects (unless they are profiled out), the lower triangle of the
+covariance of the groups' random effects row by row, and the variances of the components, all over
+the residual variance, which is profiled out. With `use_sqrt` the Cholesky factor and the standard
+deviations take the place of covariance and variances.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .sm_params import MixedLMParams, cholesky_factor
+from .sm_terms import Component, is_component
+
+if TYPE_CHECKING:
+    from .model import LMM
+    from .results import LMMFit
+
+__all__ = ["loglike", "observed_hessian", "score", "theta_of"]
+
+STEP = 1e-3  # relative, of the four-point differences of the exact score
+
+
+def theta_of(model: LMM, components: tuple[Component, ...], params: MixedLMParams) -> np.ndarray:
+    """theta of the covariances of `params`; random terms that these do not have start at one."""
+    T = [np.eye(term.z.shape[1]) for term in model.design.terms]
+    spreads = iter(np.sqrt(np.maximum(params.vcomp, 0.0)))
+    for part in components:
+        if part.kind == "re":
+            for t, columns in part.terms:
+                T[t] = cholesky_factor(params.cov_re[np.ix_(columns, columns)])
+        elif is_component(part):
+            T[part.terms[0][0]] *= next(spreads)
+    return np.array([T[t][r, c] for t, r, c in model.theta_entries])
+
+
+class _Point:
+    """The model at given variance parameters, seen from other fixed effects than its best."""
+
+    def __init__(self, fit: LMMFit, fe_params: np.ndarray) -> None:
+        self.fit = fit
+        kept = fit.estimates.fixed_kept
+        self.freedom = fit.nobs - (int(kept.sum()) if fit.reml else 0)
+        self.r2 = self.freedom * fit.sigma**2
+        self.off = np.where(kept, fe_params - np.nan_to_num(fit.estimates.beta), 0.0)
+        self.C = np.zeros((len(kept), len(kept)))  # X'V^-1 X
+        inverse = np.linalg.inv(fit.estimates.vcov[np.ix_(kept, kept)] / fit.sigma**2)
+        self.C[np.ix_(kept, kept)] = inverse
+        self.excess = float(self.off @ self.C @ self.off)  # of the residual sum of squares
+
+    @property
+    def loglike(self) -> float:
+        """Log likelihood at the other fixed effects."""
+        return self.fit.llf - 0.5 * self.freedom * float(np.log1p(self.excess / self.r2))
+
+    @property
+    def score_fixed(self) -> np.ndarray:
+        """Its gradient in the fixed effects."""
+        return np.asarray(-self.freedom * (self.C @ self.off) / (self.r2 + self.excess))
+
+    @property
+    def score_theta(self) -> np.ndarray:
+        """Its gradient in theta: of the profiled one, with the residuals exchanged."""
+        model, theta, reml = self.fit.model, self.fit.theta, self.fit.reml
+        _, profiled = model.objective(theta, reml=reml, gradient=True)
+        G, g = model.projection(theta, reml=reml)
+        h = [own - block @ (self.C @ self.off) for own, block in zip(g, G, strict=True)]
+        best, here = self._slope(g), self._slope(h)
+        other = self.freedom * (here / (self.r2 + self.excess) - best / self.r2)
+        return np.asarray(-(profiled + other) / 2)
+
+    def _slope(self, g: list[np.ndarray] | tuple[np.ndarray, ...]) -> np.ndarray:
+        """Gradient of the residual sum of squares in theta, from Z'V^-1 (y - X beta)."""
+        T = self.fit.estimates.T
+        places = self.fit.model.theta_entries
+        return np.array([-2 * float(g[t][:, r] @ (g[t] @ T[t][:, c])) for t, r, c in places])
+
+
+def _point(
+    model: LMM, components: tuple[Component, ...], params: MixedLMParams, reml: bool
+) -> _Point:
+    return _Point(model.at(theta_of(model, components, params), reml=reml), params.fe_params)
+
+
+def loglike(
+    model: LMM,
+    components: tuple[Component, ...],
+    params: MixedLMParams,
+    reml: bool,
+    profile_fe: bool,
+) -> float:
+    """Log likelihood, at the fixed effects of `params` or at the best ones."""
+    if profile_fe:
+        return model.at(theta_of(model, components, params), reml=reml).llf
+    return _point(model, components, params, reml).loglike
+
+
+def score(
+    model: LMM,
+    components: tuple[Component, ...],
+    params: MixedLMParams,
+    reml: bool,
+    profile_fe: bool,
+    use_sqrt: bool,
+) -> np.ndarray:
+    """Gradient of the log likelihood, exact."""
+    if profile_fe:
+        best = model.at(theta_of(model, components, params), reml=reml)
+        params = MixedLMParams(np.nan_to_num(best.estimates.beta), params.cov_re, params.vcomp)
+    here = _point(model, components, params, reml)
+    own, packed = _packing(model, components, len(params.cov_re))
+    variances = packed @ here.score_theta
+    if not use_sqrt:
+        k2 = len(own)
+        factor = cholesky_factor(params.cov_re)
+        variances[:k2] = np.linalg.solve(_covariance_of_factor(factor, own).T, variances[:k2])
+        variances[k2:] /= 2 * np.sqrt(params.vcomp)
+    return variances if profile_fe else np.concatenate([here.score_fixed, variances])
+
+
+def observed_hessian(
+    model: LMM, components: tuple[Component, ...], params: MixedLMParams, reml: bool
+) -> np.ndarray:
+    """Hessian of the log likelihood in fixed effects, covariances and variances."""
+    rows, columns = np.tril_indices(len(params.cov_re))
+    k, k2 = len(params.fe_params), len(rows)
+    packed = np.concatenate([params.fe_params, params.cov_re[rows, columns], params.vcomp])
+    sd = np.sqrt(np.diag(params.cov_re))
+    scale = np.concatenate([np.maximum(1.0, np.abs(params.fe_params)), sd[rows] * sd[columns],
+                            params.vcomp])  # fmt: skip
+
+    def at(point: np.ndarray) -> np.ndarray:
+        cov = np.zeros_like(params.cov_re)
+        cov[rows, columns] = cov[columns, rows] = point[k : k + k2]
+        other = MixedLMParams(point[:k], cov, point[k + k2 :])
+        return score(model, components, other, reml, False, False)
+
+    H = np.empty((len(packed), len(packed)))
+    for j, step in enumerate(STEP * scale):
+        move = step * (np.arange(len(packed)) == j)
+        H[j] = 8 * (at(packed + move) - at(packed - move))
+        H[j] -= at(packed + 2 * move) - at(packed - 2 * move)
+        H[j] /= 12 * step
+    return (H + H.T) / 2
+
+
+def _packing(
+    model: LMM, components: tuple[Component, ...], k_re: int
+) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Places of the lower triangle, and which entries of theta each parameter is made of."""
+    entries = model.theta_entries
+    own = [(i, j) for i in range(k_re) for j in range(i + 1)]
+    rows: list[np.ndarray] = []
+    for part in components:
+        if part.kind == "re":
+            t = part.terms[0][0]
+            rows = [np.array([e == (t, i, j) for e in entries], float) for i, j in own] + rows
+        elif is_component(part):
+            t = part.terms[0][0]
+            rows.append(np.array([e[0] == t for e in entries], float))
+    return own, np.array(rows).reshape(len(rows), len(entries))
+
+
+def _covariance_of_factor(L: np.ndarray, own: list[tuple[int, int]]) -> np.ndarray:
+    """Derivatives of the lower triangle of L L' in that of L."""
+    J = np.zeros((len(own), len(own)))
+    for a, (i, j) in enumerate(own):
+        for b, (r, c) in enumerate(own):
+            J[a, b] = (r == i) * L[j, c] + (r == j) * L[i, c]
+    return J
