@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["hessian", "whitened_hessian"]
 
 # The step, in units of the parameter's standard deviation given the others: the error of the
-# four-point formula is of order STEP**4, that of rounding 1e-12 / STEP. Both stay below 1e-8.
-STEP = 1e-2
+# four-point formula is of order STEP**4 (with a large factor where a group has few levels), that of
+# rounding 1e-12 / STEP. Both stay below 1e-8 where the parameters are known at all.
+STEP = 2e-3
 _POINTS = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .derivatives import hessian
 from .model import LMM
+from .satterthwaite import Satterthwaite
 from .sm_terms import is_component
 
 if TYPE_CHECKING:
@@ -26,9 +27,8 @@ def covariance_uncertainty(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Covariance of entries of the T T', and standard errors of the same times sigma^2.
 
-    The profiled criterion f has the Hessian H in theta, so that Cov(theta) = 2 H^-1; sigma^2 is
-    r^2(theta) / nu at its best, with the further variance 2 sigma^4 / nu of its own (from the
-    Hessian in theta and sigma^2 together, by blocks). The rest is the delta method.
+    Cov(theta) = 2 / f'' of the profiled criterion f; sigma^2 is r^2(theta) / nu at its best, with
+    the further variance 2 sigma^4 / nu of its own (see `satterthwaite`); then the delta method.
 
     Parameters
     ----------
@@ -44,25 +44,62 @@ def covariance_uncertainty(
         Rows and columns of parameters that are at zero, or that the data do not determine, are NaN.
     se : (len(places),) array
     """
-    J, entries = _jacobian(fit, places)
-    free = np.eye(J.shape[1]) if basis is None else basis
-    free = free * _moving(fit)[:, None]
-    free = free[:, np.any(free != 0, axis=0)]
-    curvature = free.T @ hessian(fit.model, fit.theta, fit.reml) @ free
-    inverse, unknown = _inverse(curvature)
-    moved = J @ free
-    cov = 2 * moved @ inverse @ moved.T
+    moved, entries, known = _movement(fit, places) if basis is None else _within(fit, places, basis)
     variance = fit.sigma**2
-    freedom = fit.nobs - (int(np.sum(fit.estimates.fixed_kept)) if fit.reml else 0)
-    both = variance * moved + np.outer(entries, _slope_of_residual(fit) @ free / freedom)
-    scaled = 2 * np.einsum("ij,jk,ik->i", both, inverse, both)
-    se = np.sqrt(scaled + 2 * (variance * entries) ** 2 / freedom)
-    lost = np.linalg.norm(moved @ unknown, axis=1) > 1e-6 * np.linalg.norm(moved, axis=1)
+    step = moved @ known.root
+    cov = step @ step.T
+    both = variance * (moved + np.outer(entries, known.slope)) @ known.root
+    se = np.sqrt((both**2).sum(axis=1) + 2 * (variance * entries) ** 2 / known.nu)
+    lost = np.linalg.norm(moved @ known.unknown, axis=1) > 1e-6 * np.linalg.norm(moved, axis=1)
     lost |= _at_boundary(fit, places)
     cov[lost], cov[:, lost], se[lost] = np.nan, np.nan, np.nan
     held = np.array([place is None for place in places], dtype=bool)
     cov[held], cov[:, held], se[held] = 0.0, 0.0, 0.0
     return cov, se
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What the data say about the free parameters, as `Satterthwaite` has it."""
+
+    root: np.ndarray  # Cov = root root'
+    unknown: np.ndarray  # directions without curvature
+    slope: np.ndarray  # gradient of log r^2
+    nu: int
+
+
+def _movement(
+    fit: LMMFit, places: Sequence[tuple[int, int, int] | None]
+) -> tuple[np.ndarray, np.ndarray, Satterthwaite]:
+    """Derivatives of the entries in the whitened parameters, the entries, what is known."""
+    known = Satterthwaite(fit)
+    first = np.cumsum([0, *(len(term.row) for term in known.terms)])
+    J, entries = np.zeros((len(places), first[-1])), np.zeros(len(places))
+    for at, place in enumerate(places):
+        if place is None:
+            continue
+        t, i, j = place
+        T, term = fit.estimates.T[t], known.terms[t]
+        entries[at] = T[i] @ T[j]
+        own = np.zeros((len(T), len(term.kept)))
+        own[term.kept] = term.C
+        moved = own @ term.T
+        r, c = term.row, term.column
+        J[at, first[t] : first[t + 1]] = own[i, r] * moved[j, c] + own[j, r] * moved[i, c]
+    return J[:, known.free], entries, known
+
+
+def _within(
+    fit: LMMFit, places: Sequence[tuple[int, int, int] | None], basis: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, _Known]:
+    """The same when theta could only move along a basis."""
+    J, entries = _jacobian(fit, places)
+    free = basis * _moving(fit)[:, None]
+    free = free[:, np.any(free != 0, axis=0)]
+    root, unknown = _roots(free.T @ hessian(fit.model, fit.theta, fit.reml) @ free)
+    nu = fit.nobs - (int(np.sum(fit.estimates.fixed_kept)) if fit.reml else 0)
+    slope = _slope_of_residual(fit) @ free / (nu * fit.sigma**2)
+    return J @ free, entries, _Known(root, unknown, slope, nu)
 
 
 def _jacobian(
@@ -99,13 +136,13 @@ def _at_boundary(fit: LMMFit, places: Sequence[tuple[int, int, int] | None]) -> 
     return out
 
 
-def _inverse(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse where the criterion is curved, and the directions in which it is not."""
+def _roots(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A root of twice the inverse where the criterion is curved, and the other directions."""
     unit = 1 / np.sqrt(np.maximum(np.diag(curvature), np.finfo(float).tiny))
     values, vectors = np.linalg.eigh(unit[:, None] * curvature * unit)
     flat = values <= FLAT
     known = unit[:, None] * vectors[:, ~flat]
-    return known / values[~flat] @ known.T, unit[:, None] * vectors[:, flat]
+    return known * np.sqrt(2 / values[~flat]), unit[:, None] * vectors[:, flat]
 
 
 def _slope_of_residual(fit: LMMFit) -> np.ndarray:

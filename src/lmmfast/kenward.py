@@ -1,0 +1,227 @@
+"""Kenward and Roger's adjusted covariance of the fixed effects and its F tests.
+
+The variance parameters gamma are the entries of every term's relative covariance matrix T T'
+(variances only, for ``||``) and the residual variance: V = sum gamma_r G_r + I for rows scaled by
+the square roots of their weights, G_r = Z E_r Z'. In gamma the model is linear, so that singular
+fits are nothing special. With Phi = (X'V^-1 X)^-1 and
+
+    P_r = -X'V^-1 G_r V^-1 X,    Q_rs = X'V^-1 G_r V^-1 G_s V^-1 X,
+    W^-1 = [tr(V^-1 G_r V^-1 G_s) - 2 tr(Phi Q_rs) + tr(Phi P_r Phi P_s)] / 2,
+
+the adjusted covariance is Phi + 2 Phi [sum W_rs (Q_rs - P_r Phi P_s)] Phi (times sigma^2).
+
+What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is computed from
+cross-products (``qspace``).
+
+References
+----------
+Kenward & Roger (1997), *Biometrics* 53; Halekoh & Højsgaard (2014), *J. Stat. Softw.* 59(9),
+whose package pbkrtest gives the same numbers for models without weights (it takes all as one).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import FitError
+from .qspace import Moments, Rows, moments, restricted, rows_of
+from .satterthwaite import contrasts, estimable
+
+if TYPE_CHECKING:
+    from .results import LMMFit
+
+__all__ = ["KenwardRoger"]
+
+KNOWN = 1e-10  # information relative to the largest, both scaled, that is not zero
+RANK = 1e-10  # the same for singular values of a hypothesis
+
+
+class KenwardRoger:
+    """Kenward-Roger covariance and tests of the fixed effects of one REML fit.
+
+    Computed at the first use, and once. Where covariance matrices are not identified one by one
+    the information matrix is singular: its generalized inverse is used, and every choice of it
+    gives the same result, for P_r and Q_rs are linear in G_r.
+
+    Parameters
+    ----------
+    fit : LMMFit
+        A REML fit; may be singular.
+
+    Raises
+    ------
+    FitError
+        For a fit by maximum likelihood.
+    MemoryError
+        On first use, when the columns of all grouping factors but the largest are too many for
+        dense matrices of that order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import datasets, lmer
+    >>> from lmmfast.kenward import KenwardRoger
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> KenwardRoger(fit).df(np.eye(2)).round(3)
+    array([17., 17.])
+    """
+
+    def __init__(self, fit: LMMFit) -> None:
+        if not fit.reml:
+            raise FitError(
+                "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "
+                "Satterthwaite degrees of freedom"
+            )
+        self._fit = fit
+
+    @cached_property
+    def _moments(self) -> Moments:
+        rows = rows_of(self._fit)
+        return _with_residual(moments(rows), rows)
+
+    @cached_property
+    def _W(self) -> np.ndarray:
+        """Covariance of gamma (in units that cancel)."""
+        m = self._moments
+        return _generalized_inverse(restricted(m.traces, m.P, m.Q) / 2)
+
+    @cached_property
+    def _adjusted(self) -> np.ndarray:
+        """The adjusted covariance in the basis in which the unadjusted one is I."""
+        m, W = self._moments, self._W
+        middle = np.tensordot(W, m.Q, axes=([0, 1], [0, 2]))
+        middle -= np.einsum("rik,rkj->ij", np.tensordot(W, m.P, axes=1), m.P)
+        return np.asarray(np.eye(len(middle)) + middle + middle.T)
+
+    @cached_property
+    def _basis(self) -> np.ndarray:
+        """H, p x rank: H H' is the unadjusted covariance over sigma^2, zero for dropped columns."""
+        kept = self._fit.estimates.fixed_kept
+        H = np.zeros((len(kept), kept.sum()))
+        H[kept] = self._moments.basis
+        return H
+
+    @cached_property
+    def vcov(self) -> np.ndarray:
+        """(p, p) adjusted covariance of the fixed effects; NaN for dropped columns."""
+        dropped = ~self._fit.estimates.fixed_kept
+        found = self._fit.estimates.sigma**2 * self._basis @ self._adjusted @ self._basis.T
+        found[dropped] = np.nan
+        found[:, dropped] = np.nan
+        return np.asarray((found + found.T) / 2)
+
+    def df(self, L: Any) -> np.ndarray:
+        """Degrees of freedom of single contrasts.
+
+        For a hypothesis of one dimension Kenward and Roger's formulas come down to 2 / A2, and
+        the scaling of the statistic to one.
+
+        Parameters
+        ----------
+        L : (k, p) or (p,) array
+            One contrast a row, over all columns of X.
+
+        Returns
+        -------
+        (k,) array
+            NaN for contrasts that are zero or involve a dropped column.
+        """
+        L = contrasts(L, len(self._basis))
+        own = L @ self._basis
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own /= np.linalg.norm(own, axis=1)[:, None]
+            u = np.einsum("ki,rij,kj->kr", own, self._moments.P, own, optimize=True)
+            df = np.asarray(2 / np.einsum("kr,rs,ks->k", u, self._W, u))
+        df[~estimable(L, self._fit.estimates.fixed_kept)] = np.nan
+        return df
+
+    def f(self, L: Any) -> tuple[float, int, float]:
+        """The F test of L beta = 0.
+
+        Parameters
+        ----------
+        L : (k, p) or (p,) array
+            Rows may be dependent: the rank counts.
+
+        Returns
+        -------
+        statistic : float
+            Kenward and Roger's scaled F.
+        df_num : int
+            Rank of L.
+        df_denom : float
+            All three as for a missing value (nan, 0, nan) when a dropped column is involved.
+        """
+        estimates = self._fit.estimates
+        L = contrasts(L, len(self._basis))
+        if L[:, ~estimates.fixed_kept].any() or not L.any():
+            return np.nan, 0, np.nan
+        own = L @ self._basis
+        length = np.linalg.norm(own, axis=1)
+        length[length == 0] = 1
+        left, size, axes = np.linalg.svd(own / length[:, None], full_matrices=False)
+        q = int((size > RANK * size[0]).sum())
+        axes = axes[:q]
+        values = L @ np.nan_to_num(estimates.beta) / length
+        effect = (left[:, :q].T @ values) / size[:q]
+        spread = estimates.sigma**2 * axes @ self._adjusted @ axes.T
+        wald = float(effect @ np.linalg.solve(spread, effect)) / q
+        P = axes @ self._moments.P @ axes.T
+        A1 = _form(self._W, np.einsum("rii->r", P)[:, None])
+        A2 = _form(self._W, P.reshape(len(P), -1))
+        df, scaling = _denominator(q, A1, A2)
+        return scaling * wald, q, df
+
+
+def _form(W: np.ndarray, u: np.ndarray) -> float:
+    """sum of W_rs u_r'u_s"""
+    return float(np.sum(u * (W @ u)))
+
+
+def _denominator(q: int, A1: float, A2: float) -> tuple[float, float]:
+    """Degrees of freedom and scaling of F, from Halekoh & Højsgaard (2014), appendix A.2."""
+    if q == 1:
+        return 2 / A2 if A2 else np.inf, 1.0
+    if A2 == 0:
+        return np.inf, 1.0
+    B = (A1 + 6 * A2) / (2 * q)
+    g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
+    c1, c2, c3 = np.array([g, q - g, q + 2 - g]) / (3 * q + 2 * (1 - g))
+    V0, V1, V2 = 1 + c1 * B, 1 - c2 * B, 1 - c3 * B
+    V0 = 0.0 if abs(V0) < 1e-10 else V0
+    E = 1 - A2 / q
+    rho = (1.0 if max(abs(E), abs(V1)) < 1e-14 else E / V1) ** 2 * V0 / V2 / q
+    df = 4 + (q + 2) / (q * rho - 1)
+    return float(df), 1.0 if abs(df - 2) < 0.01 else float(df * E / (df - 2))
+
+
+def _generalized_inverse(A: np.ndarray) -> np.ndarray:
+    """Of a positive semidefinite matrix, scaled to a unit diagonal."""
+    size = np.abs(np.diag(A))
+    scale = np.sqrt(np.where(size > 0, size, 1.0))
+    values, axes = np.linalg.eigh(A / np.outer(scale, scale))
+    known = values > KNOWN * values.max()
+    root = axes[:, known] / np.sqrt(values[known]) / scale[:, None]
+    return np.asarray(root @ root.T)
+
+
+def _with_residual(m: Moments, rows: Rows) -> Moments:
+    """Adds the residual variance as last parameter: G = I = V - sum gamma_r G_r."""
+    gamma = np.concatenate([factor.gamma for factor in rows.factors])
+    n, p = rows.X.shape
+    r = len(gamma)
+    traces = np.empty((r + 1, r + 1))
+    traces[:r, :r] = m.traces
+    traces[:r, r] = traces[r, :r] = m.trace - m.traces @ gamma
+    traces[r, r] = n - gamma @ m.trace - gamma @ traces[:r, r]
+    P = np.concatenate([m.P, [-np.eye(p) - np.tensordot(gamma, m.P, axes=1)]])
+    Q = np.empty((r + 1, p, r + 1, p))
+    Q[:r, :, :r] = m.Q
+    Q[:r, :, r] = -m.P - np.tensordot(m.Q, gamma, axes=([2], [0]))
+    Q[r, :, :r] = Q[:r, :, r].transpose(2, 0, 1)
+    Q[r, :, r] = -P[r] - np.tensordot(gamma, Q[:r, :, r], axes=1)
+    trace = np.append(m.trace, n - gamma @ m.trace)
+    return Moments(trace, traces, P, Q, m.basis)

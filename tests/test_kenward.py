@@ -1,0 +1,238 @@
+"""Kenward-Roger against pbkrtest's results and against its definition in n x n matrices."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import close
+from dense import Problem
+from reference_data import reference, reference_names
+from structures import STRUCTURES
+from test_kernels import estimates_at, thetas
+from test_reference import fit_reference
+
+import lmmfast
+from lmmfast import LMM, qspace
+from lmmfast.kenward import KenwardRoger
+
+REFERENCE = 1e-6  # relative; pbkrtest at lme4's optimum, which is known to about 1e-7
+DENSE = 1e-8  # relative
+
+with_reference = [name for name in reference_names() if "kenward_roger" in reference(name)]
+
+
+@pytest.fixture(scope="module", params=with_reference)
+def tested(request: pytest.FixtureRequest) -> tuple[Any, KenwardRoger]:
+    case = fit_reference(request.param)
+    return case, KenwardRoger(case.fit)
+
+
+def test_coefficients(tested: tuple[Any, KenwardRoger]) -> None:
+    """Adjusted covariance and degrees of freedom of every coefficient."""
+    case, own = tested
+    kept = case.fit.estimates.fixed_kept
+    wanted = np.atleast_2d(np.array(case.wanted["vcov_kenward_roger"], float))
+    se = np.sqrt(wanted.diagonal())
+    close(own.vcov[np.ix_(kept, kept)], wanted, np.outer(se, se), REFERENCE)
+    assert np.isnan(own.vcov[~kept]).all()
+    df = np.atleast_1d(case.wanted["kenward_roger"]["df"])
+    close(own.df(np.eye(len(kept)))[kept], df, df, REFERENCE)
+
+
+def test_joint_tests(tested: tuple[Any, KenwardRoger]) -> None:
+    """Type III tests of models without interactions: all columns of a variable."""
+    case, own = tested
+    names = case.fit.design.x_names
+    if any(":" in name for name in names) or not case.fit.estimates.fixed_kept.all():
+        pytest.skip("needs R's estimable functions")
+    wanted = case.wanted["anova_typeIII_kenward_roger"]
+    rows = zip(
+        *(np.atleast_1d(wanted[key]) for key in ("rows", "F value", "NumDF", "DenDF")), strict=True
+    )
+    for row, *numbers in rows:
+        label = str(row).replace(" ", "")
+        mine = [j for j, name in enumerate(names) if name.split("[")[0].replace(" ", "") == label]
+        assert len(mine) == numbers[1]
+        close(own.f(np.eye(len(names))[mine]), numbers, np.abs(numbers), 10 * REFERENCE)
+
+
+def test_crossed_factors() -> None:
+    """pbkrtest 0.5.2 for a model with 1,790 rows that the references leave out (13 s there)."""
+    case = fit_reference("kb07__m6_reml")
+    own = KenwardRoger(case.fit)
+    df = [51.9505527446, 1666.0447110893, 30.4606141657, 1666.0454573268]
+    close(own.df(np.eye(8)[:4]), df, df, REFERENCE)
+    se = [78.1475191119, 16.0337666844, 48.2458029011, 16.0337652217]
+    close(np.sqrt(own.vcov.diagonal()[:4]), se, se, REFERENCE)
+    joint = [14.4033691552, 3, 1666.04492834]
+    close(own.f(np.eye(8)[[1, 3, 5]]), joint, joint, REFERENCE)
+
+
+# ---- the definition ------------------------------------------------------------------------------
+
+
+def derivatives(problem: Problem, fit: lmmfast.LMMFit) -> list[np.ndarray]:
+    """The derivative of the covariance of y in every variance parameter, n x n."""
+    out = []
+    for term in problem.terms:
+        same = term.codes[:, None] == term.codes
+        for r, c in term.free:
+            change = np.outer(term.z[:, r], term.z[:, c]) * same
+            out.append(change if r == c else change + change.T)
+    w = np.ones(fit.nobs) if problem.weights is None else problem.weights
+    return [*out, np.diag(1 / w)]
+
+
+def definition(
+    problem: Problem, fit: lmmfast.LMMFit
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Adjusted covariance, derivatives of the unadjusted one, W: Halekoh & Højsgaard (2014)."""
+    X = problem.X
+    G = np.array(derivatives(problem, fit))
+    inverse = np.linalg.inv(fit.estimates.sigma**2 * problem.covariance(fit.theta))
+    Phi = np.linalg.inv(X.T @ inverse @ X)
+    VG = inverse @ G
+    VX = inverse @ X
+    GVX = G @ VX
+    P = -np.einsum("ia,rib->rab", VX, GVX)
+    Q = np.einsum("ria,ij,sjb->rsab", GVX, inverse, GVX, optimize=True)
+    flat, other = VG.reshape(len(G), -1), VG.swapaxes(1, 2).reshape(len(G), -1)
+    information = flat @ other.T - 2 * np.einsum("ab,rsba->rs", Phi, Q)
+    PhiP = Phi @ P
+    information += np.einsum("rab,sba->rs", PhiP, PhiP)
+    scale = np.sqrt(information.diagonal())
+    W = 2 * np.linalg.pinv(information / np.outer(scale, scale), rcond=1e-10, hermitian=True)
+    W /= np.outer(scale, scale)
+    middle = np.einsum("rs,rsab->ab", W, Q) - np.einsum("rs,rab,sbc->ac", W, P, PhiP)
+    middle = (middle + middle.T) / 2
+    return Phi + 2 * Phi @ middle @ Phi, [Phi @ p @ Phi for p in P], W
+
+
+def definition_f(
+    L: np.ndarray, fit: lmmfast.LMMFit, adjusted: np.ndarray, slopes: list[np.ndarray], W: Any
+) -> tuple[float, int, float]:
+    q, Phi, beta = len(L), fit.estimates.vcov, fit.estimates.beta
+    Theta = L.T @ np.linalg.solve(L @ Phi @ L.T, L)
+    u = np.array([Theta @ slope for slope in slopes])
+    traces = np.trace(u, axis1=1, axis2=2)
+    A1, A2 = traces @ W @ traces, np.einsum("rs,rab,sba->", W, u, u, optimize=True)
+    B = (A1 + 6 * A2) / (2 * q)
+    g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
+    c = np.array([g, q - g, q + 2 - g]) / (3 * q + 2 * (1 - g))
+    E, V = 1 / (1 - A2 / q), 2 / q * (1 + c[0] * B) / ((1 - c[1] * B) ** 2 * (1 - c[2] * B))
+    rho = V / (2 * E**2)
+    df = 4 + (q + 2) / (q * rho - 1)
+    wald = (L @ beta) @ np.linalg.solve(L @ adjusted @ L.T, L @ beta) / q
+    return df / (E * (df - 2)) * wald, q, df
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
+def test_definition(name: str) -> None:
+    """At points that are no optimum, singular ones too."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays)
+    for theta in thetas(problem)[::2]:
+        fit = estimates_at(model, theta, True)
+        own, p = KenwardRoger(fit), problem.X.shape[1]
+        if p == 0:
+            assert own.vcov.shape == (0, 0)
+            continue
+        adjusted, slopes, W = definition(problem, fit)
+        se = np.sqrt(adjusted.diagonal())
+        close(own.vcov, adjusted, np.outer(se, se), DENSE)
+        L = np.random.default_rng(p).normal(size=(min(p, 3), p))
+        for rows in (L, *L[:, None]):
+            wanted = definition_f(rows, fit, adjusted, slopes, W)
+            close(own.f(rows), wanted, np.abs(wanted), 1e3 * DENSE)
+        close(own.df(L), [own.f(row)[2] for row in L], own.df(L), 1e-10)
+
+
+def tiny() -> lmmfast.LMMFit:
+    problem, _ = STRUCTURES["nested-2-1"]
+    return LMM.from_arrays(*problem.arrays).fit()
+
+
+def test_unidentified_covariances() -> None:
+    """Two terms with the same columns: the same model as one of them, and the same tests."""
+    problem, _ = STRUCTURES["single-1-full"]
+    codes = problem.terms[0].codes
+    one = LMM.from_arrays(problem.y, problem.X, [(codes, None)]).fit()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lmmfast.LmmWarning)
+        twins = [(codes, np.ones(len(codes))), (codes.max() - codes, np.ones(len(codes)))]
+        two = LMM.from_arrays(problem.y, problem.X, twins).fit()
+    assert two.objective == pytest.approx(one.objective, abs=1e-7)
+    first, second = KenwardRoger(one), KenwardRoger(two)
+    close(second.vcov, first.vcov, np.abs(first.vcov).max(), 1e-6)
+    close(second.df(np.eye(2)), first.df(np.eye(2)), first.df(np.eye(2)), 1e-5)
+
+
+def test_units_and_coding() -> None:
+    """Other units, origins and codings of the columns: the same tests."""
+    problem, _ = STRUCTURES["designed-3-4"]
+    X, terms = problem.X, [(t.codes, t.z) for t in problem.terms]
+    change = np.array([[1.0, 2000.0], [0.0, 1e-4]])
+    moved = [
+        (c, z @ (np.eye(z.shape[1]) + np.triu(np.full(z.shape[1], 100.0), 1))) for c, z in terms
+    ]
+    one = KenwardRoger(LMM.from_arrays(problem.y, X, terms).fit())
+    two = KenwardRoger(LMM.from_arrays(problem.y, X @ change, moved).fit())
+    L = np.array([[0.3, 1.0]])
+    assert two.df(L @ change) == pytest.approx(one.df(L), rel=1e-5)
+    assert two.f(L @ change) == pytest.approx(one.f(L), rel=1e-5)
+    assert two.f(np.eye(2)) == pytest.approx(one.f(np.eye(2)), rel=1e-5)
+
+
+def test_dependent_rows_of_a_hypothesis() -> None:
+    own = KenwardRoger(tiny())
+    L = np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 0.0]])
+    assert own.f(L) == pytest.approx(own.f(np.eye(2)), rel=1e-9)
+
+
+def test_missing_results() -> None:
+    """Dropped columns and zero contrasts give NaN, other contrasts ignore dropped columns."""
+    problem, _ = STRUCTURES["nested-2-1"]
+    X = np.column_stack([problem.X, problem.X.sum(axis=1)])
+    with pytest.warns(lmmfast.RankDeficientWarning):
+        model = LMM.from_arrays(problem.y, X, [(t.codes, t.z) for t in problem.terms])
+    own, full = KenwardRoger(model.fit()), KenwardRoger(tiny())
+    df = own.df(np.vstack([np.eye(3), np.zeros(3)]))
+    assert np.isnan(df[2:]).all()
+    close(df[:2], full.df(np.eye(2)), 1, 1e-6)
+    assert np.isnan(own.f(np.eye(3))[::2]).all()
+    assert own.f(np.eye(3)[:2]) == pytest.approx(full.f(np.eye(2)), rel=1e-6)
+    with pytest.raises(ValueError, match="3 columns"):
+        own.df(np.eye(2))
+
+
+def test_dropped_random_column() -> None:
+    """A dependent random column has no parameter: the model without it, and its tests."""
+    problem, _ = STRUCTURES["nested-2-1"]
+    first, second = problem.terms
+    doubled = np.column_stack([first.z, first.z[:, 1] * 2])
+    with pytest.warns(lmmfast.RankDeficientWarning):
+        model = LMM.from_arrays(
+            problem.y, problem.X, [(first.codes, doubled), (second.codes, second.z)]
+        )
+    own, full = KenwardRoger(model.fit()), KenwardRoger(tiny())
+    close(own.df(np.eye(2)), full.df(np.eye(2)), 1, 1e-6)
+
+
+def test_only_for_reml() -> None:
+    problem, _ = STRUCTURES["nested-2-1"]
+    fit = LMM.from_arrays(*problem.arrays).fit(reml=False)
+    with pytest.raises(lmmfast.FitError, match="reml=True"):
+        KenwardRoger(fit)
+
+
+def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size is known before anything large is made."""
+    problem, _ = STRUCTURES["sparse-2-3"]
+    fit = LMM.from_arrays(*problem.arrays).fit()
+    monkeypatch.setattr(qspace, "_memory_limit", lambda: 1e4)
+    with pytest.raises(MemoryError, match=r"45 columns of the others .* Satterthwaite"):
+        KenwardRoger(fit).df(np.eye(2))
