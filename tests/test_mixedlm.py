@@ -415,6 +415,60 @@ def test_functions_of_the_caller(frame: pd.DataFrame) -> None:
         mixedlm("y ~ doubled(x)", frame, groups="g", eval_env=-1)
 
 
+def test_patsys_dialect(frame: pd.DataFrame) -> None:
+    """Order of columns, ordered categories and scale() as statsmodels' formulas have them."""
+    data = frame.assign(
+        o=pd.Categorical(np.where(frame.x > 0.5, "hi", "lo"), ["lo", "hi"], ordered=True),
+        flag=frame.z > 0,
+        **{"a b": frame.z},
+    )
+    names = {
+        "y ~ x * cond + C(c)": ["cond[T.b]", "C(c)[T.1]", "C(c)[T.2]", "x", "x:cond[T.b]"],
+        "y ~ o": ["o[T.hi]"],
+        'y ~ Q("a b")': ['Q("a b")'],
+        'y ~ C(cond, Treatment("b")) + I(.5 * x)': ['C(cond, Treatment("b"))[T.a]', "I(.5 * x)"],
+        "y ~ I(flag * 1)": ["I(flag * 1)"],
+    }
+    for formula, expected in names.items():
+        result = mixedlm(formula, data, groups="g").fit()
+        assert list(result.fe_params.index) == ["Intercept", *expected]
+    scaled = mixedlm("y ~ scale(x)", data, groups="g").fit()
+    z = (data.x - data.x.mean()) / data.x.std(ddof=0)
+    close(scaled.model.exog[:, 1], z, 1, 1e-12)
+    close(scaled.predict(data.head(2)), scaled.predict()[:2], 1, 1e-12)
+
+
+def test_names_of_the_caller_come_first(frame: pd.DataFrame) -> None:
+    def scale(x: Any) -> Any:
+        return 3 * x
+
+    result = mixedlm("y ~ scale(x)", frame, groups="g").fit()
+    close(result.model.exog[:, 1], 3 * frame.x, 1, 1e-12)
+    again = pickle.loads(pickle.dumps(result))  # without the local function
+    assert again.llf == result.llf
+    fit = lmer("y ~ scale(x) + (1 | g)", frame)  # lme4's formulas are R's
+    close(fit.design.X[:, 1].std(ddof=1), 1, 1, 1e-12)
+
+
+def test_order_of_rows_of_groups(frame: pd.DataFrame) -> None:
+    for call in (
+        lambda g: mixedlm("y ~ x", frame, groups=g),
+        lambda g: MixedLM(frame.y, frame[["x"]], g),
+    ):
+        with pytest.raises(DataError, match="another order"):
+            call(frame.g.sample(frac=1, random_state=2))
+
+
+def test_empty_random_effects_formulas(frame: pd.DataFrame) -> None:
+    vc = {"slope": "0 + x"}
+    bare = mixedlm("y ~ x", frame, groups="g", vc_formula=vc).fit()
+    assert mixedlm("y ~ x", frame, groups="g", re_formula="0", vc_formula=vc).fit().llf == bare.llf
+    plain = mixedlm("y ~ x", frame, groups="g").fit()
+    assert mixedlm("y ~ x", frame, groups="g", re_formula="").fit().llf == plain.llf
+    nested = mixedlm("y ~ x", frame, groups="g", re_formula="~1|g/c").fit()
+    assert nested.llf == lmer("y ~ x + (1 | g/c)", frame).llf
+
+
 def test_subset(frame: pd.DataFrame) -> None:
     chosen = frame.x > 0
     expected = mixedlm("y ~ x", frame[chosen], groups="g").fit().llf
@@ -433,7 +487,7 @@ def result(frame: pd.DataFrame) -> MixedLMResults:
 
 
 def test_names(result: MixedLMResults) -> None:
-    fixed = ["Intercept", "x", "cond[T.b]"]
+    fixed = ["Intercept", "cond[T.b]", "x"]  # patsy's order
     own = ["g Var", "g x x Cov", "x Var"]
     names = [*fixed, *own, "class Var"]
     for values in (result.params, result.bse, result.tvalues, result.pvalues):
@@ -515,13 +569,14 @@ def test_hypotheses(result: MixedLMResults) -> None:
     close(test.tvalue, result.tvalues[:3], 1, 1e-12)
     named = result.wald_test("x = 0, cond[T.b] = 0")
     padded = np.zeros((2, 7))
-    padded[0, 1] = padded[1, 2] = 1
+    padded[0, 2] = padded[1, 1] = 1
     close(result.wald_test(padded).statistic, named.statistic, 1, 1e-12)
     close(result.f_test("x = 0").pvalue, result.t_test("x = 0", use_t=True).pvalue[0], 1, 1e-10)
     with pytest.raises(ValueError, match="should have 3 columns"):
         result.t_test(np.eye(4))
-    with pytest.raises(ValueError, match="profile_re"):
-        result.wald_test(np.eye(7))
+    for variances in (np.eye(7), "g Var = 0"):
+        with pytest.raises(ValueError, match="profile_re"):
+            result.wald_test(variances)
 
 
 def test_summary(result: MixedLMResults) -> None:
@@ -545,7 +600,8 @@ def test_summary(result: MixedLMResults) -> None:
 
 def test_save_and_remove_data(frame: pd.DataFrame, tmp_path: Path) -> None:
     for arguments in ({"re_formula": "~x"}, {"vc_formula": {"c": "0 + C(c)"}, "re_formula": "1"}):
-        result = mixedlm("y ~ x + cond", frame, groups="g", **arguments).fit()
+        model = mixedlm("y ~ x + cond", frame, groups="g", **arguments)
+        result, sibling = model.fit(), model.fit()
         text, interval = str(result.summary()), result.conf_int()
         whole, small = tmp_path / "whole.pickle", tmp_path / "small.pickle"
         result.save(whole)
@@ -563,6 +619,7 @@ def test_save_and_remove_data(frame: pd.DataFrame, tmp_path: Path) -> None:
             with pytest.raises(lmmfast.LmmError, match="removed"):
                 _ = bare.fittedvalues
         assert small.stat().st_size < whole.stat().st_size
+        assert "Group Var" in str(sibling.summary()) or sibling.model.fit().llf == sibling.llf
 
 
 def test_simulated_responses(frame: pd.DataFrame) -> None:
@@ -603,6 +660,7 @@ def test_unused_arguments_are_noted_once(frame: pd.DataFrame) -> None:
         ({"groups": "g", "re_formula": "y ~ x"}, FormulaError, "one-sided"),
         ({"groups": "g", "re_formula": 3}, FormulaError, "text"),
         ({"groups": "g", "re_formula": "~nothing"}, FormulaError, "nothing"),
+        ({"groups": "g", "vc_formula": "0 + C(c)"}, FormulaError, "name its components"),
         ({"groups": "g", "vc_formula": {"a": "C(c)"}}, FormulaError, "0 \\+ C"),
         (
             {"groups": "g", "vc_formula": {"a": "0 + C(c) + x"}},
@@ -642,6 +700,12 @@ def test_errors_of_arrays(frame: pd.DataFrame) -> None:
         model.fit_regularized()
     with pytest.raises(ValueError, match="start_params"):
         model.fit(start_params=np.ones(7))
+    with pytest.raises(DataError, match="must be a dict"):
+        MixedLM(y, X, g, exog_vc=np.ones((3, 3)))
+    result = model.fit()
+    close(result.predict([1.0]), result.fe_params, 1, 1e-12)
+    with pytest.raises(DataError, match="needs 1 columns"):
+        result.predict(np.ones((2, 2)))
 
 
 def test_restricted_likelihoods_are_not_compared(frame: pd.DataFrame) -> None:
@@ -651,6 +715,9 @@ def test_restricted_likelihoods_are_not_compared(frame: pd.DataFrame) -> None:
             compare()
     slopes = mixedlm("y ~ x", frame, groups="g", re_formula="~x").fit()
     assert slopes.llf - more.llf > 0 and slopes.aic != more.aic
+    with pytest.warns(lmmfast.RestrictedLikelihoodWarning):
+        assert -2 * less.llf - -2 * more.llf == -2 * (float(less.llf) - float(more.llf))
+    assert less.llf.round(2) == round(float(less.llf), 2)
     kept = pickle.loads(pickle.dumps(less.llf))
     assert kept == less.llf and kept + 1 == float(less.llf) + 1
 

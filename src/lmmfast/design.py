@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .grouping import Grouping, grouping_of
 from .plan import Plan, plan_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .rlang import Memory, functions
+from .terms import Sum
 
 __all__ = ["Design", "RandomTerm", "build"]
 
@@ -54,6 +55,8 @@ class Design:
     n_rows: int  # rows in the data
     dropped: dict[str, int]  # variable -> rows in which it is missing
     recipe: Recipe | None  # encodes new data; None for models given as arrays
+    # columns that the fixed part and offsets are made of, in the rows used; copies
+    variables: dict[str, Column] = field(default_factory=dict)
 
 
 def build(
@@ -64,6 +67,7 @@ def build(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     scope: Mapping[str, Any] | None = None,
+    patsy: bool = False,
 ) -> Design:
     """Design matrices of a mixed model.
 
@@ -84,6 +88,8 @@ def build(
         random terms. Default: treatment, poly for ordered categories.
     scope : mapping, optional
         Functions and constants that expressions of the formula may use besides the known ones.
+    patsy : bool, default False
+        Order of columns and default contrasts of patsy (statsmodels) instead of R's.
 
     Returns
     -------
@@ -103,11 +109,17 @@ def build(
     used = _used_rows(plan, table, weights, offset, scope or {})
     y = _response(plan, used)
     values = _values(plan, used)
-    codings = _codings(values, contrasts or {})
-    fixed = layout_of(plan.fixed, codings)
+    codings = _codings(values, contrasts or {}, "treatment" if patsy else "poly")
+
+    def ordered(part: Sum) -> Sum:
+        return (
+            part.in_patsys_order(lambda a: codings[a.label].levels is not None) if patsy else part
+        )
+
+    fixed = layout_of(ordered(plan.fixed), codings)
     check_size(used.n, fixed.names, codings)
     X = fixed.fill(np.empty((used.n, len(fixed.names)), order="F"), codings, values)
-    layouts = tuple(layout_of(part, codings) for part in plan.random)
+    layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
     groupings, codes = _groupings(plan, used)
     terms = _random_terms(plan, layouts, groupings, codes, codings, values)
     w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
@@ -129,6 +141,7 @@ def build(
         n_rows=table.n,
         dropped=used.dropped,
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
+        variables=_variables(plan, used),
     )
 
 
@@ -263,7 +276,9 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     return values
 
 
-def _codings(values: dict[str, Values], contrasts: Mapping[str, Any]) -> dict[str, Coding]:
+def _codings(
+    values: dict[str, Values], contrasts: Mapping[str, Any], ordered: str
+) -> dict[str, Coding]:
     if not isinstance(contrasts, Mapping):
         raise DataError(
             f'contrasts must name the factors they are for, as in {{"cond": "sum"}}; '
@@ -277,7 +292,10 @@ def _codings(values: dict[str, Values], contrasts: Mapping[str, Any]) -> dict[st
                 f"{suggest(name, factors, 'factors')}",
                 variable=name,
             )
-    return {label: coding_of(label, value, contrasts.get(label)) for label, value in values.items()}
+    return {
+        label: coding_of(label, value, contrasts.get(label), ordered)
+        for label, value in values.items()
+    }
 
 
 def _groupings(plan: Plan, used: _Used) -> tuple[dict[str, Grouping], dict[str, Codes]]:
@@ -337,6 +355,16 @@ def _recipe(
         names=frozenset(used.columns),
         memory=used.memory,
     )
+
+
+def _variables(plan: Plan, used: _Used) -> dict[str, Column]:
+    """Columns of the fixed part and of offsets; the user may change the data after the fit."""
+    atoms = (*plan.fixed.atoms, *plan.offsets)
+    names = (name for atom in atoms for _, name in atom.names if name in used.columns)
+    found = {name: used.columns[name].copy() for name in names}
+    if used.offset is not None and used.offset.name:
+        found[used.offset.name] = used.offset.copy()
+    return found
 
 
 def _index(table: Table, rows: Rows) -> Any:

@@ -195,8 +195,10 @@ def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
 _MOST_LEVELS = 10_000  # of a predictor: its contrast matrix takes 0.8 GB
 
 
-def coding_of(label: str, values: Values, spec: Spec | None) -> Coding:
+def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "poly") -> Coding:
     """Levels, contrasts and column names of a variable, from the training data.
+
+    `ordered` are the contrasts of ordered categories that have no others.
 
     Raises
     ------
@@ -234,7 +236,7 @@ def coding_of(label: str, values: Values, spec: Spec | None) -> Coding:
     if spec is None:
         spec = values.contrasts
     if spec is None:
-        spec = "poly" if values.ordered else "treatment"
+        spec = ordered if values.ordered else "treatment"
     matrix, names = contrast_matrix(spec, levels, label)
     table = np.vstack([matrix, np.full((1, matrix.shape[1]), np.nan)])
     dummies = tuple(f"{label}[{level}]" for level in levels)

@@ -97,6 +97,14 @@ class Recipe:
             encoded.append((codes, z))
         return encoded
 
+    def random_columns(self, newdata: Any) -> list[Matrix]:
+        """Columns of every random term (n', k) of new data, which need no grouping factors."""
+        table = Table(newdata)
+        return [
+            self._matrix(layout, self._read(table, layout.atoms), table.n, order="C")
+            for layout in self.random_layouts
+        ]
+
     def _read(self, table: Table, atoms: Iterable[Expression]) -> dict[str, Column]:
         """The columns that these variables use."""
         columns: dict[str, Column] = {}

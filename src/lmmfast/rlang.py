@@ -26,6 +26,7 @@ __all__ = ["Expression", "Memory", "evaluate", "functions", "translate"]
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
       | `(?P<quoted>[^`]+)`
+      | \bQ\(\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)')\s*\)
       | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)L?
       | (?P<word>[^\W\d][\w.]*|\.[^\W\d][\w.]*)
       | (?P<operator>%%|%/%|%in%|&&|\|\||==|!=|<=|>=|\*\*|.)""",
@@ -56,8 +57,8 @@ class Memory(dict[str, Any]):
     Attributes
     ----------
     scope : mapping
-        Names that expressions may use besides columns and `functions()`: the caller's variables
-        while a design is built, afterwards only those that were used.
+        Names that expressions may use besides columns, in front of `functions()`: the caller's
+        variables while a design is built, afterwards only those that were used.
     used : dict
         The names of `scope` that were used.
     """
@@ -76,6 +77,27 @@ class Memory(dict[str, Any]):
         """Forget the names of the caller that were not used."""
         self.scope = self.used
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What cannot be pickled (functions made inside of others) is left out."""
+        return _remembering, (dict(self), {k: v for k, v in self.used.items() if _lasts(v)})
+
+
+def _remembering(learned: dict[str, Any], used: dict[str, Any]) -> Memory:
+    memory = Memory(used)
+    memory.used = used
+    memory.update(learned)
+    return memory
+
+
+def _lasts(value: Any) -> bool:
+    import pickle
+
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever the value's own pickling raises
+        return False
+    return True
+
 
 @lru_cache(maxsize=2048)
 def translate(text: str) -> Expression:
@@ -93,13 +115,15 @@ def translate(text: str) -> Expression:
     except SyntaxError as error:
         raise FormulaError(f"cannot read the expression {text!r}", term=text) from error
     pairs = tuple((alias, name) for name, alias in names.items())
+    if clean == "_v0_" and text.lstrip().startswith("Q("):
+        return Expression(text.strip(), clean, pairs)  # patsy's label
     return Expression(_label(clean, pairs, text), clean, pairs)
 
 
 def _word(match: re.Match[str], text: str, names: dict[str, str]) -> str:
     """One token in Python."""
     kind, word = match.lastgroup, match[match.lastgroup or 0]
-    if kind == "quoted":
+    if kind in ("quoted", "double", "single"):
         return names.setdefault(word, f"_v{len(names)}_")
     if kind == "operator":
         return _OPERATORS.get(word, word)
@@ -113,7 +137,7 @@ def _word(match: re.Match[str], text: str, names: dict[str, str]) -> str:
         return word
     if word in _CONSTANTS:
         return _CONSTANTS[word]
-    if word in ("and", "or", "not", "in", "if", "else"):
+    if word in ("and", "or", "not", "in", "if", "else", "True", "False", "None"):
         return word
     return names.setdefault(word, f"_v{len(names)}_")
 
@@ -132,7 +156,18 @@ def _label(clean: str, pairs: tuple[tuple[str, str], ...], text: str) -> str:
     for constant in ("TRUE", "FALSE"):
         if re.search(rf"\b{constant}\b", text):
             label = re.sub(rf"\b{_CONSTANTS[constant]}\b", constant, label)
-    return label.replace(" ** ", "^") if "^" in text else label
+    return _with_literals(label.replace(" ** ", "^") if "^" in text else label, text)
+
+
+def _with_literals(label: str, text: str) -> str:
+    """The label with strings and numbers as they were written: "b" not 'b', .5 not 0.5."""
+    written = [m[0] for m in _TOKEN.finditer(text) if m.lastgroup in ("string", "number")]
+    found = [m for m in _TOKEN.finditer(label) if m.lastgroup in ("string", "number")]
+    if len(written) != len(found):
+        return label
+    for match, literal in zip(reversed(found), reversed(written), strict=True):
+        label = label[: match.start()] + literal + label[match.end() :]
+    return label
 
 
 def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memory) -> Any:
@@ -158,9 +193,9 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
         if name in columns:
             env[alias] = _exposed(columns[name])
         else:
-            env[alias] = env[name] if name in env else memory.find(name)
+            env[alias] = memory.find(name) if name in memory.scope else env[name]
     for name in _called(expression.code):
-        if name not in env and name in memory.scope:
+        if name in memory.scope:
             env[name] = memory.find(name)
     state: MutableMapping[str, Any] = memory.setdefault(expression.label, {})
     try:
@@ -192,6 +227,8 @@ def _exposed(column: Column) -> Any:
     import pandas as pd
 
     assert column.codes is not None and column.levels is not None
+    if column.levels.dtype.kind == "b" and column.missing is None:
+        return column.levels[column.codes]
     values = pd.Categorical.from_codes(column.codes, column.levels.tolist(), column.ordered)
     return pd.Series(values)
 
@@ -336,6 +373,7 @@ def functions() -> dict[str, Any]:
         **{name: getattr(np, numpys) for name, numpys in other_name.items()},
         **{name: _remembered(summary) for name, summary in summaries.items()},
         "numpy": np,
+        **{builtin.__name__: builtin for builtin in (bool, float, int, len, str)},
         "T": True,
         "F": False,
         "pi": np.pi,

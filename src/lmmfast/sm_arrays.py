@@ -15,7 +15,7 @@ from .errors import DataError
 from .formula import quoted
 from .sm_terms import Component, component_of_matrices
 
-__all__ = ["Arrays"]
+__all__ = ["Arrays", "check_order"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Arrays:
     group_name: str
     z: np.ndarray | None
     z_names: tuple[str, ...]
-    vc: tuple[tuple[str, Sequence[Any]], ...]
+    vc: tuple[tuple[str, Sequence[Any], Sequence[Any] | None], ...]
     index: Any
     labelled: bool
     rows: np.ndarray
@@ -46,6 +46,7 @@ class Arrays:
     ) -> Arrays:
         y, n = _vector(endog, "endog"), np.shape(endog)[0]
         _check_alignment(endog, exog, exog_re)
+        check_order(groups, getattr(endog, "index", None) if hasattr(endog, "iloc") else None)
         X, x_names = _matrix(exog, "exog", n, "x")
         z, z_names = (None, ()) if exog_re is None else _matrix(exog_re, "exog_re", n, "x_re")
         group = _group_factor(groups, n)
@@ -66,7 +67,7 @@ class Arrays:
                 variable=name,
                 rows=np.flatnonzero(holes[name])[:10].tolist(),
             )
-        if dropped and exog_vc:
+        if dropped and exog_vc is not None:
             raise DataError("missing values beside exog_vc: drop such rows beforehand")
         if not len(rows):
             raise DataError("no rows are left without missing values")
@@ -108,9 +109,9 @@ class Arrays:
             label = f"{'1' if constant else ' + '.join(('0', *names))} | {group}"
             terms.append(RandomTerm(label, group, columns, self.codes, self.labels, z, "full"))
             parts.append(Component("re", "Group", ((0, tuple(range(z.shape[1]))),), names))
-        for name, matrices in self.vc:
+        for name, matrices, fields in self.vc:
             term, tied = component_of_matrices(
-                name, matrices, group, self.codes, self.labels.tolist()
+                name, matrices, fields, group, self.codes, self.labels.tolist()
             )
             where = ((len(terms), tuple(range(term.z.shape[1]))),)
             parts.append(Component("vc", name, where, term.columns, tied))
@@ -164,6 +165,18 @@ def _check_alignment(endog: Any, *others: Any) -> None:
         both = hasattr(endog, "iloc") and hasattr(other, "iloc")
         if both and not endog.index.equals(other.index):
             raise DataError("endog, exog and exog_re have different indices: align them first")
+
+
+def check_order(groups: Any, index: Any) -> None:
+    """Groups are taken by position: the same rows in another order would be somebody else's."""
+    own = groups.index if hasattr(groups, "iloc") else None
+    if own is None or index is None or own.equals(index) or len(own) != len(index):
+        return
+    if own.sort_values().equals(index.sort_values()):
+        raise DataError(
+            "groups have the rows of the data in another order: use groups.loc[data.index]",
+            variable="groups",
+        )
 
 
 def _check_infinite(values: np.ndarray, name: str) -> None:
@@ -239,12 +252,16 @@ def _group_factor(groups: Any, n: int) -> Column:
     return read("groups", plain).as_factor()
 
 
-def _matrices(exog_vc: Any, labels: np.ndarray) -> tuple[tuple[str, Sequence[Any]], ...]:
+def _matrices(
+    exog_vc: Any, labels: np.ndarray
+) -> tuple[tuple[str, Sequence[Any], Sequence[Any] | None], ...]:
     """Variance components by name, with the matrix of each group in the order of the labels."""
-    if not exog_vc:
+    if exog_vc is None:
         return ()
     if hasattr(exog_vc, "mats"):
-        return tuple(zip(exog_vc.names, exog_vc.mats, strict=True))
+        named = getattr(exog_vc, "colnames", None) or [None] * len(exog_vc.mats)
+        fields = [own if own and all(map(len, own)) else None for own in named]
+        return tuple(zip(exog_vc.names, exog_vc.mats, fields, strict=True))
     if not isinstance(exog_vc, Mapping):
         raise DataError("exog_vc must be a dict of dicts: exog_vc[name][group] is a matrix")
     out = []
@@ -252,5 +269,7 @@ def _matrices(exog_vc: Any, labels: np.ndarray) -> tuple[tuple[str, Sequence[Any
         missing = [label for label in labels.tolist() if label not in exog_vc[name]]
         if missing:
             raise DataError(f"exog_vc[{name!r}] has no matrix for group {missing[0]!r}")
-        out.append((name, [exog_vc[name][label] for label in labels.tolist()]))
+        matrices = [exog_vc[name][label] for label in labels.tolist()]
+        framed = all(hasattr(matrix, "columns") for matrix in matrices)
+        out.append((name, matrices, [list(m.columns) for m in matrices] if framed else None))
     return tuple(out)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,11 +21,11 @@ from .columns import Table
 from .design import Design, RandomTerm, build
 from .errors import DataError, FitError, FormulaError, UnusedArgumentWarning
 from .model import LMM
-from .sm_arrays import Arrays
+from .sm_arrays import Arrays, check_order
 from .sm_params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
 from .sm_results import MixedLMResults
 from .sm_score import loglike, observed_hessian, score, theta_of
-from .sm_terms import Component, is_component, pair_name, state
+from .sm_terms import Component, is_component, pair_name, patsys_functions, state
 
 __all__ = ["MixedLM", "mixedlm"]
 
@@ -31,7 +33,7 @@ __all__ = ["MixedLM", "mixedlm"]
 _UNUSED = ("method", "maxiter", "gtol", "ftol", "tol", "eps", "maxcor", "maxls", "disp")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ModelData:
     """Names and original data of a model, as statsmodels' ``model.data``."""
 
@@ -43,6 +45,16 @@ class ModelData:
     vcomp_names: list[str]
     param_names: list[str]
     row_labels: Any
+    _indices: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
+
+    def index(self, names: Sequence[str]) -> Any:
+        """A pandas index of names, made once."""
+        import pandas as pd
+
+        key = tuple(names)
+        if key not in self._indices:
+            self._indices[key] = pd.Index(list(names), dtype="object")
+        return self._indices[key]
 
 
 class MixedLM:
@@ -102,6 +114,7 @@ class MixedLM:
         self._open(design, components, arrays.labelled, arrays.codes, arrays.labels, "Group")
         self.groups = arrays.groups
         self.formula_lme4: str | None = arrays.formula_lme4(design, components)
+        self.formula: str | None = None
         self.use_sqrt = use_sqrt
 
     def _open(
@@ -123,14 +136,14 @@ class MixedLM:
         self._frame = frame
         self.reml = True
 
-    def _forget(self, design: Design) -> None:
-        """Keep names only: `design` has no rows."""
-        self._design = design
-        self._frame = None
-        self.group_codes = np.zeros(0, np.int32)
-        self.groups = np.zeros(0)
+    def without_data(self, design: Design) -> MixedLM:
+        """A model of the same names with no rows: `design` has none."""
+        bare = copy(self)
+        bare._design, bare._frame = design, None
+        bare.group_codes, bare.groups = np.zeros(0, np.int32), np.zeros(0)
         for cached in ("_lmm", "row_indices", "data"):
-            self.__dict__.pop(cached, None)
+            bare.__dict__.pop(cached, None)
+        return bare
 
     @classmethod
     def from_formula(
@@ -268,6 +281,21 @@ class MixedLM:
         if array is None:
             return None
         return [np.asarray(array)[rows] for rows in self.row_indices.values()]
+
+    @property
+    def endog_li(self) -> list[np.ndarray] | None:
+        """The response by group."""
+        return self.group_list(self.endog)
+
+    @property
+    def exog_li(self) -> list[np.ndarray] | None:
+        """The fixed-effects columns by group."""
+        return self.group_list(self.exog)
+
+    @property
+    def exog_re_li(self) -> list[np.ndarray] | None:
+        """The groups' random columns by group."""
+        return self.group_list(self.exog_re)
 
     # ---- fit ------------------------------------------------------------------------------------
 
@@ -408,10 +436,12 @@ class MixedLM:
         """start_params as an object; unit variances by default."""
         if given is None:
             fixed, vcomp = np.zeros(self.k_fe), np.ones(self.k_vc)
-            return MixedLMParams(fixed, np.eye(self.k_re), vcomp)
+            return MixedLMParams.of(fixed, np.eye(self.k_re), vcomp)
         if hasattr(given, "cov_re"):
             own = np.asarray(given.cov_re, float).reshape(self.k_re, self.k_re)
-            return MixedLMParams(np.asarray(given.fe_params), own, np.asarray(given.vcomp, float))
+            return MixedLMParams.of(
+                np.asarray(given.fe_params), own, np.asarray(given.vcomp, float)
+            )
         packed = np.asarray(given, float)
         extra = len(packed) - self.k_re2 - self.k_vc
         if packed.ndim != 1 or extra not in (0, self.k_fe):
@@ -638,7 +668,8 @@ def _from_formula(
     table = Table(data)
     group, shown = _group_column(table, data, groups)
     stated = state(formula, table, group, re_formula, vc_formula)
-    design = build(stated.formula, table, scope=scope)
+    names = ChainMap({}, scope or {}, patsys_functions())  # type: ignore[arg-type]
+    design = build(stated.formula, table, scope=names, patsy=True)
     if missing != "drop" and design.dropped:
         counts = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
         raise DataError(
@@ -659,6 +690,7 @@ def _from_formula(
     model._open(design, components, True, codes, labels, shown, data)
     model.groups = labels[codes]
     model.formula_lme4 = stated.formula_lme4
+    model.formula = formula
     model.use_sqrt = use_sqrt
     return model
 
@@ -667,11 +699,10 @@ def _subset(data: Any, groups: Any, subset: Any) -> tuple[Any, Any]:
     """The chosen rows of a pandas frame, and of groups given as an array."""
     if not hasattr(data, "loc"):
         raise DataError("subset= needs a pandas frame: select the rows beforehand")
-    chosen = data.loc[subset]
-    if isinstance(groups, str):
-        return chosen, groups
-    where = data.index.get_indexer_for(chosen.index)
-    return chosen, np.asarray(groups)[where]
+    import pandas as pd
+
+    where = pd.Series(np.arange(len(data)), data.index).loc[subset].to_numpy()
+    return data.iloc[where], groups if isinstance(groups, str) else np.asarray(groups)[where]
 
 
 def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
@@ -682,6 +713,7 @@ def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
 
             raise is_not(groups, table.names, DataError, "groups:")
         return groups, groups
+    check_order(groups, table.index)
     name = getattr(groups, "name", None)
     if isinstance(name, str) and table.has(name) and _same(groups, data[name]):
         return name, "Group"

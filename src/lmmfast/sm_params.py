@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["MixedLMParams", "block_of", "blocks_of", "cholesky_factor", "mask_of"]
 
 
-@dataclass
 class MixedLMParams:
     """Parameters of a mixed model over the residual variance, or which of them are free.
+
+    Made empty (zeros) by the sizes; see also `from_components`.
+
+    Parameters
+    ----------
+    k_fe, k_re, k_vc : int
+        Numbers of fixed effects, random columns of the groups, and variance components.
 
     Attributes
     ----------
@@ -29,9 +35,17 @@ class MixedLMParams:
         Variances of the components over `scale`.
     """
 
-    fe_params: np.ndarray
-    cov_re: np.ndarray
-    vcomp: np.ndarray
+    def __init__(self, k_fe: int, k_re: int, k_vc: int) -> None:
+        self.fe_params = np.zeros(k_fe)
+        self.cov_re = np.zeros((k_re, k_re))
+        self.vcomp = np.zeros(k_vc)
+
+    @classmethod
+    def of(cls, fe_params: np.ndarray, cov_re: np.ndarray, vcomp: np.ndarray) -> MixedLMParams:
+        """Parameters made of these arrays."""
+        own = cls(0, 0, 0)
+        own.fe_params, own.cov_re, own.vcomp = fe_params, cov_re, vcomp
+        return own
 
     @classmethod
     def from_components(
@@ -51,7 +65,7 @@ class MixedLMParams:
             cov_re = np.asarray(cov_re_sqrt) @ np.asarray(cov_re_sqrt).T
         own = np.zeros((0, 0)) if cov_re is None else np.atleast_2d(np.asarray(cov_re, float))
         fixed = np.zeros(0) if fe_params is None else np.asarray(fe_params, float)
-        return cls(fixed, own, np.zeros(0) if vcomp is None else np.asarray(vcomp, float))
+        return cls.of(fixed, own, np.zeros(0) if vcomp is None else np.asarray(vcomp, float))
 
     @classmethod
     def from_packed(
@@ -74,7 +88,7 @@ class MixedLMParams:
         own = lower @ lower.T if use_sqrt else lower + np.tril(lower, -1).T
         vcomp = packed[first + k2 :]
         fixed = packed[:k_fe] if has_fe else np.zeros(k_fe)
-        return cls(fixed.copy(), own, vcomp**2 if use_sqrt else vcomp.copy())
+        return cls.of(fixed.copy(), own, vcomp**2 if use_sqrt else vcomp.copy())
 
     def get_packed(self, use_sqrt: bool, has_fe: bool = False) -> np.ndarray:
         """The parameters in one array, as `from_packed` reads them."""
@@ -85,7 +99,7 @@ class MixedLMParams:
 
     def copy(self) -> MixedLMParams:
         """Parameters with arrays of their own."""
-        return MixedLMParams(self.fe_params.copy(), self.cov_re.copy(), self.vcomp.copy())
+        return MixedLMParams.of(self.fe_params.copy(), self.cov_re.copy(), self.vcomp.copy())
 
 
 def mask_of(free: Any, k_fe: int, k_re: int, k_vc: int) -> MixedLMParams:
@@ -97,7 +111,7 @@ def mask_of(free: Any, k_fe: int, k_re: int, k_vc: int) -> MixedLMParams:
         raise FitError("free holds fixed effects: subtract that part from the response instead")
     if len(vcomp) != k_vc:
         raise ValueError(f"free.vcomp has {len(vcomp)} values; the model has {k_vc} components")
-    return MixedLMParams(np.ones(k_fe), own, vcomp)
+    return MixedLMParams.of(np.ones(k_fe), own, vcomp)
 
 
 def blocks_of(mask: np.ndarray) -> list[list[int]]:

@@ -67,6 +67,14 @@ def effects_of_group(result: MixedLMResults) -> Callable[[int], pd.Series]:
     levels = _levels(result)
     own_names = list(result.model.data.exog_re_names)
     b = result.lmm.estimates.b
+    if not levels:
+        whole = np.zeros((result.model.n_groups, len(own_names)))
+        for part in result._components:
+            if part.kind == "re":
+                for term, columns in part.terms:
+                    whole[:, columns] = b[term]
+        index = pd.Index(own_names)
+        return lambda group: pd.Series(whole[group], index=index)
 
     def make(group: int) -> pd.Series:
         names, values = list(own_names), [np.zeros(len(own_names))]
@@ -162,6 +170,7 @@ def without_data(result: MixedLMResults) -> None:
     if result.lmm.model is None:
         return
     _ = _levels(result), result._uncertainty, result.model.data, result._cov
+    result.__dict__.pop("random_effects_cov", None)
     group_sizes(result)
     design = result.lmm.design
     bare = tuple(
@@ -179,4 +188,4 @@ def without_data(result: MixedLMResults) -> None:
         index=None,
     )
     result.lmm = replace(result.lmm, design=small, model=None)  # type: ignore[arg-type]
-    result.model._forget(small)
+    result.model = result.model.without_data(small)

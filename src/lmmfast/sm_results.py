@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["MixedLMResults", "RandomEffects", "Restricted"]
 
 
-class Restricted(float):
+class Restricted(np.float64):
     """A criterion of a REML fit, which warns when it meets that of other fixed effects.
 
     Restricted likelihoods of models with different fixed effects are densities of different data
@@ -44,7 +44,8 @@ class Restricted(float):
     def __reduce__(self) -> Any:
         return Restricted, (float(self), self.fixed)
 
-    def _check(self, other: object) -> None:
+    def _check(self, other: object) -> np.float64:
+        """The plain number; a warning if the other is of another model."""
         if isinstance(other, Restricted) and other.fixed != self.fixed:
             warnings.warn(
                 RestrictedLikelihoodWarning(
@@ -53,92 +54,44 @@ class Restricted(float):
                 ),
                 stacklevel=3,
             )
+        return np.float64(self)
 
-    def __sub__(self, other: float) -> float:
-        self._check(other)
-        return float(self) - float(other)
+    def __neg__(self) -> Restricted:
+        return Restricted(-float(self), self.fixed)
 
-    def __lt__(self, other: float) -> bool:
-        self._check(other)
-        return float(self) < float(other)
+    def __mul__(self, other: Any) -> Any:
+        scaled = np.float64(self) * other
+        return Restricted(scaled, self.fixed) if isinstance(scaled, float) else scaled
 
-    def __gt__(self, other: float) -> bool:
-        self._check(other)
-        return float(self) > float(other)
+    __rmul__ = __mul__
 
-    def __le__(self, other: float) -> bool:
-        self._check(other)
-        return float(self) <= float(other)
+    def __sub__(self, other: Any) -> Any:
+        return self._check(other) - _plain(other)
 
-    def __ge__(self, other: float) -> bool:
-        self._check(other)
-        return float(self) >= float(other)
+    def __lt__(self, other: Any) -> Any:
+        return self._check(other) < _plain(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._check(other) > _plain(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._check(other) <= _plain(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._check(other) >= _plain(other)
 
 
-class RandomEffects(dict):
-    """Values by group, made when they are asked for; a slice gives the first groups.
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Restricted) else value
 
-    Parameters
-    ----------
-    labels : sequence
-        Groups, in order.
-    make : callable
-        The value of the group at a place.
-    """
 
-    def __init__(self, labels: Sequence[Any], make: Callable[[int], Any]) -> None:
-        super().__init__()
-        self._place = {label: i for i, label in enumerate(labels)}
-        self._make = make
+class RandomEffects(dict):  # type: ignore[type-arg]
+    """Values by group; a slice gives those of the first groups."""
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            chosen = islice(self, *key.indices(len(self)))
-            return {label: self[label] for label in chosen}
-        return self._make(self._place[key])
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._place)
-
-    def __reversed__(self) -> Iterator[Any]:
-        return iter(list(self._place)[::-1])
-
-    def __len__(self) -> int:
-        return len(self._place)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._place
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def keys(self) -> Any:
-        """Labels of the groups."""
-        return self._place.keys()
-
-    def values(self) -> Any:
-        """The value of each group."""
-        return [self[label] for label in self]
-
-    def items(self) -> Any:
-        """Label and value of each group."""
-        return [(label, self[label]) for label in self]
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """The value of a group, or the default."""
-        return self[key] if key in self._place else default
-
-    def copy(self) -> dict[Any, Any]:
-        """A plain dict with every value made."""
-        return dict(self.items())
-
-    def __reduce__(self) -> Any:
-        return dict, (self.copy(),)
-
-    def __repr__(self) -> str:
-        return repr(self.copy())
+        if not isinstance(key, slice):
+            return super().__getitem__(key)
+        return {label: self[label] for label in islice(self, *key.indices(len(self)))}
 
 
 class MixedLMResults:
@@ -273,14 +226,14 @@ class MixedLMResults:
         return self._comparable(self.lmm.objective + float(np.log(self.nobs)) * self._n_free)
 
     def _comparable(self, value: float) -> float:
-        return Restricted(value, self.lmm.design.x_names) if self.reml else value
+        return Restricted(value, self.lmm.design.x_names) if self.reml else np.float64(value)
 
     # ---- variance parameters --------------------------------------------------------------------
 
     @property
     def scale(self) -> float:
         """Residual variance."""
-        return self.lmm.scale
+        return np.float64(self.lmm.scale)
 
     @cached_property
     def _unscaled(self) -> list[np.ndarray]:
@@ -369,8 +322,11 @@ class MixedLMResults:
     @property
     def params(self) -> Any:
         """Fixed effects, then variance parameters over `scale`, as statsmodels packs them."""
-        values = np.concatenate([self.lmm.estimates.beta, self._variance_parameters])
-        return self._series(values, self._names)
+        return self._series(self._packed.copy(), self._names)
+
+    @cached_property
+    def _packed(self) -> np.ndarray:
+        return np.concatenate([self.lmm.estimates.beta, self._variance_parameters])
 
     @property
     def params_object(self) -> MixedLMParams:
@@ -379,7 +335,7 @@ class MixedLMResults:
 
         beta = self.lmm.estimates.beta.copy()
         own, vcomp = self._of_groups(self._unscaled), self._of_components(self._unscaled)
-        return MixedLMParams(beta, own, vcomp)
+        return MixedLMParams.of(beta, own, vcomp)
 
     @property
     def fe_params(self) -> Any:
@@ -435,7 +391,7 @@ class MixedLMResults:
     @cached_property
     def _z(self) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.asarray(self.params) / np.sqrt(np.diag(self._cov)))
+            return np.asarray(self._packed / np.sqrt(np.diag(self._cov)))
 
     @property
     def pvalues(self) -> Any:
@@ -455,7 +411,7 @@ class MixedLMResults:
 
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must be between 0 and 1, for example 0.05; got {alpha!r}")
-        estimate, half = np.asarray(self.params), ndtri(1 - alpha / 2) * np.sqrt(np.diag(self._cov))
+        estimate, half = self._packed, ndtri(1 - alpha / 2) * np.sqrt(np.diag(self._cov))
         chosen = np.arange(len(estimate)) if cols is None else np.asarray(cols)
         both = np.column_stack([estimate - half, estimate + half])[chosen]
         if not self.model.labelled:
@@ -503,6 +459,8 @@ class MixedLMResults:
         """
         from .wald import hypothesis, wald_test
 
+        if isinstance(r_matrix, str) and any(n in r_matrix for n in self._names[self.k_fe :]):
+            raise ValueError("hypotheses are about fixed effects: profile_re is for variances")
         L, q, _ = hypothesis(self._fixed_only(r_matrix), self._data.xnames, "r_matrix")
         cov = self.lmm.estimates.vcov if cov_p is None else np.asarray(cov_p)
         return wald_test(L, q, self.lmm.estimates.beta, cov, self.df_resid if use_f else None)
@@ -524,7 +482,7 @@ class MixedLMResults:
 
     # ---- random effects -------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def random_effects(self) -> RandomEffects:
         """Conditional means of the random effects by group: a mapping that can be sliced.
 
@@ -533,15 +491,17 @@ class MixedLMResults:
         """
         from .sm_random import effects_of_group
 
-        return RandomEffects(self.model.group_labels, effects_of_group(self))
+        make = effects_of_group(self)
+        return RandomEffects((label, make(i)) for i, label in enumerate(self.model.group_labels))
 
-    @property
+    @cached_property
     def random_effects_cov(self) -> RandomEffects:
         """Conditional covariances of `random_effects`, given all parameters."""
         from .sm_random import covariance_of_group
 
         self._need_data("conditional covariances")
-        return RandomEffects(self.model.group_labels, covariance_of_group(self))
+        make = covariance_of_group(self)
+        return RandomEffects((label, make(i)) for i, label in enumerate(self.model.group_labels))
 
     def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
         """Conditional modes by grouping factor, as `lmer`'s `ranef`."""
@@ -589,12 +549,26 @@ class MixedLMResults:
             return self._rows(self.lmm.predict(exog, **kwargs))
         if kwargs["re_form"] != "none":
             raise DataError("a model from arrays predicts by its fixed effects only")
-        values = self.model.predict(self.lmm.estimates.beta, exog)
-        if not hasattr(exog, "index"):
+        columns = self._columns_of(exog)
+        values = self.model.predict(self.lmm.estimates.beta, columns)
+        if not hasattr(exog, "iloc"):
             return values
         import pandas as pd
 
         return pd.Series(values, index=exog.index)
+
+    def _columns_of(self, exog: Any) -> np.ndarray:
+        """New rows of the fixed-effects columns; those of a frame go by name."""
+        names = self._data.xnames
+        if hasattr(exog, "columns") and set(names) <= set(map(str, exog.columns)):
+            exog = exog[names]
+        columns = np.atleast_2d(np.asarray(exog, dtype=float))
+        if columns.ndim != 2 or columns.shape[1] != len(names):
+            raise DataError(
+                f"exog has shape {np.shape(exog)}; it needs {len(names)} columns: "
+                f"{', '.join(names)}"
+            )
+        return columns
 
     # ---- profile --------------------------------------------------------------------------------
 
@@ -699,11 +673,12 @@ class MixedLMResults:
             return values
         import pandas as pd
 
-        return pd.Series(values, index=list(names))
+        return pd.Series(values, index=self._data.index(names))
 
     def _frame(self, values: np.ndarray, names: Sequence[str]) -> Any:
         if not self.model.labelled:
             return values
         import pandas as pd
 
-        return pd.DataFrame(values, index=list(names), columns=list(names))
+        index = self._data.index(names)
+        return pd.DataFrame(values, index=index, columns=index)

@@ -109,7 +109,7 @@ def score(
     """Gradient of the log likelihood, exact."""
     if profile_fe:
         best = model.at(theta_of(model, components, params), reml=reml)
-        params = MixedLMParams(np.nan_to_num(best.estimates.beta), params.cov_re, params.vcomp)
+        params = MixedLMParams.of(np.nan_to_num(best.estimates.beta), params.cov_re, params.vcomp)
     here = _point(model, components, params, reml)
     own, packed = _packing(model, components, len(params.cov_re))
     variances = packed @ here.score_theta
@@ -135,7 +135,7 @@ def observed_hessian(
     def at(point: np.ndarray) -> np.ndarray:
         cov = np.zeros_like(params.cov_re)
         cov[rows, columns] = cov[columns, rows] = point[k : k + k2]
-        other = MixedLMParams(point[:k], cov, point[k + k2 :])
+        other = MixedLMParams.of(point[:k], cov, point[k + k2 :])
         return score(model, components, other, reml, False, False)
 
     H = np.empty((len(packed), len(packed)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "component_of_matrices",
     "is_component",
     "pair_name",
+    "patsys_functions",
     "state",
 ]
 
@@ -105,7 +107,13 @@ def state(
         raise FormulaError(f"the formula must be text such as 'y ~ x', not {formula!r}")
     bars: list[str] = []
     components = [("crossed", bar.factor, False) for bar in _own_bars(formula)]
-    if re_formula is not None or vc_formula is None:
+    if vc_formula is not None and not isinstance(vc_formula, Mapping):
+        raise FormulaError(
+            f'vc_formula must name its components, as in {{"class": "0 + C(class)"}}, not '
+            f"{vc_formula!r}"
+        )
+    nothing = isinstance(re_formula, str) and re_formula.strip(" ~") in ("0", "-1")
+    if (re_formula is not None and not (nothing and vc_formula)) or not vc_formula:
         for place, (text, factor) in enumerate(_random_effects(re_formula, group)):
             bars.append(text)
             components.append(("crossed" if place else "re", factor, False))
@@ -135,16 +143,20 @@ def _one_sided(text: Any, role: str) -> str:
 
 def _random_effects(re_formula: str | None, group: str) -> list[tuple[str, str]]:
     """Terms of re_formula, as text, with the grouping factor of each; the groups' own first."""
-    right = "1" if re_formula is None else _one_sided(re_formula, "re_formula")
+    right = "1"
+    if isinstance(re_formula, str) and re_formula.strip(" ~"):
+        right = _one_sided(re_formula, "re_formula")
+    elif re_formula is not None and not isinstance(re_formula, str):
+        raise FormulaError(f"re_formula must be text such as '~x', not {re_formula!r}")
     own = quoted(group)
     pieces = tokenize(right)
     if find_bar(pieces) is None:
         return [(f"({right} | {own})", group)]
     if outer(pieces, "|", "||"):  # ~x | item, without parentheses
         bars = parse(f"y ~ ({right})").random
-        if [bar.factor for bar in bars] == [group]:
-            return [(_text(bars[0]), group)]
-        return [(f"(1 | {own})", group), *((_text(bar), bar.factor) for bar in bars)]
+        others = [(_text(bar), bar.factor) for bar in bars if bar.factor != group]
+        of_groups = [(_text(bar), group) for bar in bars if bar.factor == group]
+        return [*(of_groups or [(f"(1 | {own})", group)]), *others]
     whole = parse(f"y ~ {right}")
     own_columns = (f"({whole.fixed} | {own})", group)
     return [own_columns, *((_text(bar), bar.factor) for bar in whole.random)]
@@ -192,25 +204,52 @@ def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
     for atom in parts.atoms:
         inner = atom.names[0][1] if len(atom.names) == 1 else ""
         labels = atom.is_name and table.has(inner) and table.column(inner).values is None
-        if labels or atom.label in (f"C({inner})", f"factor({inner})"):
-            factors.append(inner)
-        elif atom.label.startswith(("C(", "factor(", "as.factor(")):
-            factors.append(atom.label)
+        if labels or (inner and atom.label.startswith(("C(", "factor(", "as.factor("))):
+            factors.append(inner)  # its coding does not matter: a level each
         else:
             numbers.append(atom.label)
     return factors, numbers
+
+
+# ---- patsy's functions ------
+
+
+@lru_cache(maxsize=1)
+def patsys_functions() -> dict[str, Any]:
+    """Functions of patsy's formulas that mean something else in R's."""
+    from formulaic.utils.stateful_transforms import stateful_transform
+
+    standardize = stateful_transform(_standardize)
+    return {"standardize": standardize, "scale": standardize}
+
+
+def _standardize(
+    x: Any, center: bool = True, rescale: bool = True, ddof: int = 0, _state: Any = None
+) -> Any:
+    """patsy's standardize(): the standard deviation divides by n."""
+    values = np.asarray(x, dtype=np.float64)
+    if "mean" not in _state:
+        _state["mean"], _state["sd"] = values.mean(), values.std(ddof=ddof)
+    centered = values - _state["mean"] if center else values
+    return centered / _state["sd"] if rescale else centered
 
 
 # ---- arrays -------------------------------------------------------------------------------------
 
 
 def component_of_matrices(
-    name: str, matrices: Sequence[Any], group: str, codes: np.ndarray, labels: Sequence[Any]
+    name: str,
+    matrices: Sequence[Any],
+    columns: Sequence[Any] | None,
+    group: str,
+    codes: np.ndarray,
+    labels: Sequence[Any],
 ) -> tuple[RandomTerm, bool]:
     """A variance component given as one matrix a group: a random term, and if it is tied.
 
-    Rows with at most one entry (levels, or a single slope) become a term with a level for each
-    column of each group; other matrices a term with uncorrelated columns of one variance.
+    `columns` are the names of each matrix's columns. Rows with at most one entry (levels, or a
+    single slope) become a term with a level for each column of each group; other matrices a term
+    with uncorrelated columns of one variance.
 
     Raises
     ------
@@ -237,30 +276,36 @@ def component_of_matrices(
         label = f"0 + {name} {'||' if width > 1 else '|'} {group}"
         term = RandomTerm(label, group, names, codes, np.asarray(labels), z, structure)
         return term, width > 1
-    return _levelled(name, dense, group, order, labels), False
+    return _levelled(name, dense, columns, group, order, labels), False
 
 
 def _levelled(
-    name: str, dense: Sequence[np.ndarray], group: str, order: np.ndarray, labels: Sequence[Any]
+    name: str,
+    dense: Sequence[np.ndarray],
+    columns: Sequence[Any] | None,
+    group: str,
+    order: np.ndarray,
+    labels: Sequence[Any],
 ) -> RandomTerm:
     """A term with a level for each column of each group."""
     codes = np.empty(len(order), np.int32)
     z = np.empty((len(order), 1))
     levels: list[str] = []
     at = 0
-    for matrix, label in zip(dense, labels, strict=True):
+    for place, (matrix, label) in enumerate(zip(dense, labels, strict=True)):
+        fields = columns[place] if columns else range(matrix.shape[1])
         rows = order[at : at + len(matrix)]
         column = np.abs(matrix).argmax(axis=1) if matrix.shape[1] else np.zeros(len(rows), int)
         used, own = np.unique(column, return_inverse=True)
         codes[rows] = len(levels) + own
         z[rows, 0] = matrix[np.arange(len(rows)), column] if matrix.shape[1] else 0.0
-        levels += [f"{label}:{j}" for j in used]
+        levels += [f"{label}:{list(fields)[j]}" for j in used]
         at += len(matrix)
     names = np.array(levels, dtype=object)
     constant = bool((z == 1.0).all())
-    columns = ("Intercept",) if constant else (name,)
+    effects = ("Intercept",) if constant else (name,)
     label = f"{'1' if constant else f'0 + {name}'} | {group}:{name}"
-    return RandomTerm(label, f"{group}:{name}", columns, codes, names, z, "full")
+    return RandomTerm(label, f"{group}:{name}", effects, codes, names, z, "full")
 
 
 def _matrix(name: str, given: Any, label: Any) -> np.ndarray:

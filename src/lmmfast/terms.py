@@ -45,6 +45,23 @@ class Sum:
         """Whether there is a constant column."""
         return any(not term.atoms for term in self.terms)
 
+    def in_patsys_order(self, is_factor: Callable[[Expression], bool]) -> Sum:
+        """The same terms as patsy orders and codes them (statsmodels' formulas).
+
+        Terms without numeric variables come first, then those with each set of these in order of
+        appearance; inside these by degree.
+        """
+        numeric = {i for i, atom in enumerate(self.atoms) if not is_factor(atom)}
+        sets: dict[frozenset[int], int] = {frozenset(): -1}
+        raw = []
+        for term in self.terms:
+            own = frozenset(term.atoms) & numeric
+            place = sets.setdefault(own, len(sets))
+            raw.append((place, len(term.atoms), term.atoms, term.scale))
+        raw.sort(key=lambda item: item[:2])
+        terms = _coded_terms([(atoms, scale) for _, _, atoms, scale in raw])
+        return Sum(self.text, self.atoms, tuple(terms))
+
     def coded(self, is_factor: Callable[[Expression], bool]) -> tuple[Term, ...]:
         """The terms, with R's correction when there is no intercept."""
         if self.intercept:
@@ -86,6 +103,7 @@ def read_sum(text: str) -> Sum:
             else:
                 used.add(position[factor.expr])
         raw.append((tuple(sorted(used)), scale))
+    raw.sort(key=lambda item: len(item[0]))
     return Sum(text, atoms, _coded_terms(raw))
 
 
@@ -122,8 +140,7 @@ def _number(literal: str, text: str) -> float:
 
 
 def _coded_terms(raw: list[tuple[tuple[int, ...], float]]) -> tuple[Term, ...]:
-    """R's coding for each variable of each term, and the order intercept, degree 1, 2, ..."""
-    raw = sorted(raw, key=lambda item: len(item[0]))
+    """R's coding for each variable of each term, given the terms before it."""
     terms: list[Term] = []
     for atoms, scale in raw:
         earlier = [set(term.atoms) for term in terms]
