@@ -15,8 +15,9 @@ from test_kernels import estimates_at, thetas
 from test_reference import fit_reference
 
 import lmmfast
-from lmmfast import LMM, qspace
-from lmmfast.kenward import KenwardRoger
+from lmmfast import LMM
+from lmmfast.inference import qspace
+from lmmfast.inference.kenward import KenwardRoger
 
 REFERENCE = 1e-6  # relative; pbkrtest at lme4's optimum, which is known to about 1e-7
 DENSE = 1e-8  # relative

@@ -62,17 +62,21 @@ def test_fixed_effects(fit):
         {"Intercept": 6.824556533329713, "Days": 1.5457888963329485}, rel=1e-5
     )
     assert fit.tvalues["Days"] == pytest.approx(6.771484763817309, rel=1e-5)
-    assert fit.pvalues["Days"] == pytest.approx(2 * stats.norm.sf(fit.tvalues["Days"]), rel=1e-9)
+    assert fit.df.to_list() == pytest.approx([17, 17], rel=1e-6)
+    assert fit.pvalues["Days"] == pytest.approx(2 * stats.t.sf(fit.tvalues["Days"], 17), rel=1e-5)
     covariance = fit.cov_params()
     assert covariance.loc["Days", "Intercept"] == pytest.approx(-1.4510957141784004, rel=1e-5)
 
 
 def test_wald_intervals(fit):
-    ci = fit.conf_int()
+    ci = fit.conf_int(ddf="z")
     assert ci.loc["Intercept"].to_list() == pytest.approx(
         [238.02921983270068, 264.7809898642682], rel=1e-5
     )
-    assert (fit.conf_int(0.5)["lower"] > ci["lower"]).all()
+    half = stats.t.ppf(0.975, 17) * fit.bse
+    wide = fit.conf_int()
+    assert (wide["upper"] - fit.params).to_list() == pytest.approx(half.to_list(), rel=1e-6)
+    assert (fit.conf_int(0.5)["lower"] > wide["lower"]).all()
     with pytest.raises(ValueError, match="between 0 and 1"):
         fit.conf_int(95)
 

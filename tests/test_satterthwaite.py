@@ -14,8 +14,9 @@ from test_kernels import both, every, largest, thetas
 from test_reference import NOT_IDENTIFIED, Case, fit_reference
 
 import lmmfast
-from lmmfast import LMM, qspace
-from lmmfast.satterthwaite import Satterthwaite, covariance_parameters
+from lmmfast import LMM
+from lmmfast.inference import qspace
+from lmmfast.inference.satterthwaite import Satterthwaite, covariance_parameters
 
 # relative; lmerTest differentiates numerically, at an optimum known to 1e-7 (test_definition shows
 # that ours are good to 1e-8)
@@ -329,7 +330,7 @@ def test_units_and_coding() -> None:
 
 def test_small_degrees_of_freedom() -> None:
     """A contrast with df <= 2 makes the joint denominator 2, as in lmerTest."""
-    from lmmfast.satterthwaite import joint_df
+    from lmmfast.inference.satterthwaite import joint_df
 
     assert joint_df(np.array([7.0])) == 7
     assert joint_df(np.array([7.0, 7.0 + 1e-10])) == pytest.approx(7)

@@ -28,7 +28,7 @@ CHANGED = [
     ("from statsmodels.formula.api import mixedlm", "from lmmfast import mixedlm"),
     (
         "from statsmodels.iolib.summary2 import Summary\n",
-        "from lmmfast.sm_summary import Summary\n",
+        "from lmmfast.sm.summary import Summary\n",
     ),
     # where the files are
     ("from .results import", "from statsmodels.regression.tests.results import"),

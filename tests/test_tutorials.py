@@ -133,7 +133,7 @@ def test_warnings_are_those_with_a_reason(slides: Tutorial) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 4, 6, 9, 10, 12, 13])
 def test_the_same_as_lmer(slides: Tutorial, number: int) -> None:
-    """Every result that a slide leaves behind has lmer's numbers (columns stand in patsy's order)."""
+    """Every result that a slide leaves behind has lmer's numbers (columns are in patsy's order)."""
     data = slides.seen[number]["data"]
     found = {
         name: value

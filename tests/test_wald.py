@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmmfast.wald import hypothesis, t_test, wald_test
+from lmmfast.inference.wald import hypothesis, t_test, wald_test
 
 NAMES = ["Intercept", "time", "treatment[T.b]", "time:treatment[T.b]"]
 BETA = np.array([2.0, -1.0, 0.5, 3.0])
@@ -508,5 +508,5 @@ def test_joint_tests_as_tables():
 
 
 def test_import_stays_light():
-    code = "import sys, lmmfast.wald; sys.exit('scipy.stats' in sys.modules)"
+    code = "import sys, lmmfast.inference.wald; sys.exit('scipy.stats' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,19 +20,24 @@ from .errors import (
     UnusedArgumentWarning,
 )
 from .estimates import Estimates, Evaluation
+from .inference.anova import Anova, anova, drop1, ranova
+from .inference.means import EMMeans, emmeans
+from .inference.singular import simplify
 from .model import LMM, lmer
 from .results import LMMFit
-from .sm_model import MixedLM, mixedlm
-from .sm_params import MixedLMParams
-from .sm_results import MixedLMResults
+from .sm.model import MixedLM, mixedlm
+from .sm.params import MixedLMParams
+from .sm.results import MixedLMResults
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LMM",
+    "Anova",
     "ConvergenceWarning",
     "DataError",
     "DoubleBarWarning",
+    "EMMeans",
     "Estimates",
     "Evaluation",
     "FitError",
@@ -48,7 +53,12 @@ __all__ = [
     "RankDeficientWarning",
     "RestrictedLikelihoodWarning",
     "UnusedArgumentWarning",
+    "anova",
     "datasets",
+    "drop1",
+    "emmeans",
     "lmer",
     "mixedlm",
+    "ranova",
+    "simplify",
 ]

@@ -39,6 +39,12 @@ class Column:
         codes = None if self.codes is None else self.codes[rows]
         return Column(self.name, values, codes, self.levels, self.ordered, None, self.contrasts)
 
+    def copy(self) -> Column:
+        """The column with numbers of its own; codes are never the user's."""
+        if self.values is None:
+            return self
+        return Column(self.name, self.values.copy(), missing=self.missing)
+
     def used(self) -> Column:
         """The same factor without levels that no row has."""
         if self.codes is None or self.levels is None:

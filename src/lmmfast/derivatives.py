@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["hessian", "whitened_hessian"]
 
 # The step, in units of the parameter's standard deviation given the others: the error of the
-# four-point formula is of order STEP**4 (with a large factor where a group has few levels), that of
-# rounding 1e-12 / STEP. Both stay below 1e-8 where the parameters are known at all.
-STEP = 2e-3
-_POINTS = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
+# four-point formula is of order step**4 (with a large factor where a group has few levels), that of
+# rounding 1e-12 / step. Both stay below 1e-8 where the parameters are known at all.
+FINE = (2e-3, ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12)))
+# Two points do where an evaluation is expensive: many levels make the criterion smooth in these
+# units (1e-8 on the megastudies), and rounding is still 1e-9.
+COARSE = (5e-4, ((-1, -1 / 2), (1, 1 / 2)))
+LARGE = 500  # order of the trailing matrix from which evaluations are expensive
 
 
 def hessian(model: LMM, theta: np.ndarray, reml: bool) -> np.ndarray:
@@ -34,7 +37,8 @@ def hessian(model: LMM, theta: np.ndarray, reml: bool) -> np.ndarray:
     Returns
     -------
     (ntheta, ntheta) array
-        Four-point differences of the exact gradient, made symmetric; relative error about 1e-8.
+        Differences of the exact gradient (four points; two in large models), made symmetric;
+        relative error about 1e-8.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def hessian(model: LMM, theta: np.ndarray, reml: bool) -> np.ndarray:
     def gradient(point: np.ndarray) -> np.ndarray:
         return np.asarray(model.objective(point, reml=reml, gradient=True)[1])
 
-    return _differences(gradient, theta, np.diag(information), np.arange(len(theta)))
+    return _differences(model, gradient, theta, np.diag(information), np.arange(len(theta)))
 
 
 def whitened_hessian(model: LMM, theta: np.ndarray, reml: bool, free: np.ndarray) -> np.ndarray:
@@ -85,12 +89,13 @@ def whitened_hessian(model: LMM, theta: np.ndarray, reml: bool, free: np.ndarray
 
     try:
         curvature = derivatives(theta, True)[1].diagonal()[order]
-        return _differences(gradient, theta, curvature, free)
+        return _differences(model, gradient, theta, curvature, free)
     except NotPositiveDefinite:
         raise FitError("the criterion is not finite near this theta") from None
 
 
 def _differences(
+    model: LMM,
     gradient: Callable[[np.ndarray], np.ndarray],
     theta: np.ndarray,
     curvature: np.ndarray,
@@ -101,11 +106,12 @@ def _differences(
     if not np.isfinite(largest):
         raise FitError("the curvature of the criterion is not finite at this theta")
     # a parameter that the data say nothing about moves as far as the least known of the others
-    steps = STEP / np.sqrt(np.maximum(curvature, 1e-12 * largest if largest > 0 else 1.0))
+    size, points = COARSE if model.storage["order"] >= LARGE else FINE
+    steps = size / np.sqrt(np.maximum(curvature, 1e-12 * largest if largest > 0 else 1.0))
     H = np.empty((len(free), len(free)))
     for i, j in enumerate(free):
         slope = np.zeros(len(free))
-        for place, weight in _POINTS:
+        for place, weight in points:
             point = theta.copy()
             point[j] += place * steps[j]
             slope += weight * gradient(point)[free]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .effects import normal_pvalues, ratios, standard_errors, term_covariance
+from .effects import term_covariance
+from .inference.ddf import METHODS
 
 if TYPE_CHECKING:
     from .design import Design
@@ -93,7 +94,7 @@ def paragraphs(section: tuple[str | Table, ...]) -> list[str | Table]:
     return parts
 
 
-def summarize(fit: LMMFit, correlation: bool | None) -> Summary:
+def summarize(fit: LMMFit, correlation: bool | None, ddf: str) -> Summary:
     """Summary of a fit, as ``LMMFit.summary`` documents it."""
     kept = int(np.sum(fit.estimates.fixed_kept))
     if correlation is None:
@@ -103,7 +104,9 @@ def summarize(fit: LMMFit, correlation: bool | None) -> Summary:
         criteria(fit),
         ("Scaled residuals:", residual_table(fit)),
         ("Random effects:", random_table(fit), counts(fit), *dropped_rows(fit.design)),
-        ("Fixed effects:", fixed_table(fit), *fixed_notes(fit)) if fit.design.x_names else (),
+        ("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf))
+        if fit.design.x_names
+        else (),
     ]
     if correlation and kept > 1:
         sections.append(("Correlation of fixed effects:", correlation_table(fit)))
@@ -198,20 +201,31 @@ def dropped_rows(design: Design) -> list[str]:
     return wrapped(f"{count} of {design.n_rows} rows dropped, missing or unusable: {missing}")
 
 
-def fixed_table(fit: LMMFit) -> Table:
-    """Estimates, standard errors, z values and p-values."""
-    se, z = standard_errors(fit.estimates), ratios(fit.estimates)
-    estimates = column(fit.estimates.beta, by=se)
-    p = [p_value(value) for value in normal_pvalues(z)]
-    z_cells = [fixed(value, 3) if abs(value) < 1e6 else general(value) for value in z]
-    columns = (fit.design.x_names, estimates, column(se), z_cells, p)
-    header = ("", "Estimate", "Std. Error", "z value", "Pr(>|z|)")
-    return Table(header, tuple(zip(*columns, strict=True)), 1)
+def fixed_table(fit: LMMFit, ddf: str) -> Table:
+    """Estimates, standard errors, degrees of freedom, t (or z) values and p-values."""
+    test = fit.coef_test(ddf=ddf)
+    letter = "z" if ddf == "z" else "t"
+    columns: dict[str, Sequence[str]] = {
+        "": fit.design.x_names,
+        "Estimate": column(test.effect, by=test.sd),
+        "Std. Error": column(test.sd),
+    }
+    if letter == "t":
+        columns["df"] = [general(df, 4) if df < 1000 else fixed(df, 0) for df in test.df_denom]
+    columns[f"{letter} value"] = [
+        fixed(value, 3) if abs(value) < 1e6 else general(value) for value in test.tvalue
+    ]
+    columns[f"Pr(>|{letter}|)"] = [p_value(p) for p in test.pvalue]
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
 
 
-def fixed_notes(fit: LMMFit) -> list[str]:
+def fixed_notes(fit: LMMFit, ddf: str) -> list[str]:
     """How p was computed, and which columns were dropped."""
-    notes = ["p-values: z (normal approximation)"]
+    method = METHODS[ddf]
+    kind = "z (normal approximation)" if ddf == "z" else f"t, {method} degrees of freedom"
+    notes = [f"p-values: {kind}"]
+    if ddf == "kenward-roger":
+        notes[0] += "; standard errors are adjusted"
     dropped = [
         name
         for name, kept in zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)

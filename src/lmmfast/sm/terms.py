@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .columns import Table
-from .design import RandomTerm
-from .errors import DataError, FormulaError
-from .formula import Bar, find_bar, outer, parse, quoted, tokenize
-from .terms import Sum, read_sum
+from ..columns import Table
+from ..design import RandomTerm
+from ..errors import DataError, FormulaError
+from ..formula import Bar, find_bar, outer, parse, quoted, tokenize
+from ..terms import Sum, read_sum
 
 __all__ = [
     "Component",

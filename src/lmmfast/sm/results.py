@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .effects import normal_pvalues, term_covariance
-from .errors import DataError, RestrictedLikelihoodWarning
-from .sm_summary import Summary, summarize
-from .sm_terms import Component, is_component
+from ..effects import normal_pvalues, term_covariance
+from ..errors import DataError, RestrictedLikelihoodWarning
+from .summary import Summary, summarize
+from .terms import Component, is_component
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .results import LMMFit
-    from .sm_model import MixedLM
-    from .sm_params import MixedLMParams
-    from .wald import TTest, WaldTest
+    from ..inference.wald import TTest, WaldTest
+    from ..results import LMMFit
+    from .model import MixedLM
+    from .params import MixedLMParams
 
 __all__ = ["MixedLMResults", "RandomEffects", "Restricted"]
 
@@ -305,7 +305,7 @@ class MixedLMResults:
     @cached_property
     def _uncertainty(self) -> tuple[np.ndarray, np.ndarray]:
         """Covariance of the variance parameters over `scale`, and standard errors of the others."""
-        from .sm_uncertainty import covariance_uncertainty
+        from .uncertainty import covariance_uncertainty
 
         return covariance_uncertainty(self.lmm, self._places, self._basis)
 
@@ -331,7 +331,7 @@ class MixedLMResults:
     @property
     def params_object(self) -> MixedLMParams:
         """The same by parts."""
-        from .sm_params import MixedLMParams
+        from .params import MixedLMParams
 
         beta = self.lmm.estimates.beta.copy()
         own, vcomp = self._of_groups(self._unscaled), self._of_components(self._unscaled)
@@ -434,7 +434,7 @@ class MixedLMResults:
         use_t : bool, optional
             True: t with `df_resid` degrees of freedom.
         """
-        from .wald import hypothesis, t_test
+        from ..inference.wald import hypothesis, t_test
 
         L, q, labels = hypothesis(r_matrix, self._data.xnames, "r_matrix")
         cov = self.lmm.estimates.vcov if cov_p is None else np.asarray(cov_p)
@@ -457,7 +457,7 @@ class MixedLMResults:
         scalar : bool
             Without effect: the statistic is a number.
         """
-        from .wald import hypothesis, wald_test
+        from ..inference.wald import hypothesis, wald_test
 
         if isinstance(r_matrix, str) and any(n in r_matrix for n in self._names[self.k_fe :]):
             raise ValueError("hypotheses are about fixed effects: profile_re is for variances")
@@ -489,7 +489,7 @@ class MixedLMResults:
         Variance components come after the groups' own effects, a value for each level within the
         group. Effects of crossed factors are in `ranef`.
         """
-        from .sm_random import effects_of_group
+        from .random import effects_of_group
 
         make = effects_of_group(self)
         return RandomEffects((label, make(i)) for i, label in enumerate(self.model.group_labels))
@@ -497,7 +497,7 @@ class MixedLMResults:
     @cached_property
     def random_effects_cov(self) -> RandomEffects:
         """Conditional covariances of `random_effects`, given all parameters."""
-        from .sm_random import covariance_of_group
+        from .random import covariance_of_group
 
         self._need_data("conditional covariances")
         make = covariance_of_group(self)
@@ -604,7 +604,7 @@ class MixedLMResults:
         ValueError
             When `vtype` is none of the two or a variance would be negative.
         """
-        from .sm_uncertainty import profile_variance
+        from .uncertainty import profile_variance
 
         self._need_data("profiles")
         return profile_variance(self, re_ix, vtype, (num_low, dist_low), (num_high, dist_high))
@@ -633,7 +633,7 @@ class MixedLMResults:
 
     def remove_data(self) -> None:
         """Forget the data: what is left is small and still shows and predicts."""
-        from .sm_random import without_data
+        from .random import without_data
 
         without_data(self)
 

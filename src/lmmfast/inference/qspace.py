@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine import _memory_limit
+from ..engine import _memory_limit
 
 if TYPE_CHECKING:
-    from .results import LMMFit
+    from ..results import LMMFit
 
 __all__ = ["Factor", "Moments", "Rows", "curvature", "moments", "order", "restricted", "rows_of"]
 

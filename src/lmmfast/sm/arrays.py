@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_levels
-from .columns import Column, read
-from .design import Design, RandomTerm
-from .errors import DataError
-from .formula import quoted
-from .sm_terms import Component, component_of_matrices
+from ..checks import check_levels
+from ..columns import Column, read
+from ..design import Design, RandomTerm
+from ..errors import DataError
+from ..formula import quoted
+from .terms import Component, component_of_matrices
 
 __all__ = ["Arrays", "check_order"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .sm_terms import Component
+from .terms import Component
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .sm_results import MixedLMResults
+    from .results import MixedLMResults
 
 __all__ = ["covariance_of_group", "effects_of_group", "without_data"]
 
@@ -165,7 +165,7 @@ def _blocks(result: MixedLMResults) -> Callable[[int], pd.DataFrame]:
 
 def without_data(result: MixedLMResults) -> None:
     """Drops rows from the results and their model; estimates, names and counts stay."""
-    from .sm_summary import group_sizes
+    from .summary import group_sizes
 
     if result.lmm.model is None:
         return

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import FitError
+from ..errors import FitError
 from .qspace import Moments, Rows, moments, restricted, rows_of
 from .satterthwaite import contrasts, estimable
 
 if TYPE_CHECKING:
-    from .results import LMMFit
+    from ..results import LMMFit
 
 __all__ = ["KenwardRoger"]
 
@@ -63,7 +63,7 @@ class KenwardRoger:
     --------
     >>> import numpy as np
     >>> from lmmfast import datasets, lmer
-    >>> from lmmfast.kenward import KenwardRoger
+    >>> from lmmfast.inference.kenward import KenwardRoger
     >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
     >>> KenwardRoger(fit).df(np.eye(2)).round(3)
     array([17., 17.])

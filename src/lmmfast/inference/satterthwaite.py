@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..derivatives import LARGE, whitened_hessian
+from ..errors import LmmWarning
 from . import qspace
-from .derivatives import whitened_hessian
-from .errors import LmmWarning
 
 if TYPE_CHECKING:
-    from .model import LMM
-    from .results import LMMFit
+    from ..model import LMM
+    from ..results import LMMFit
 
 __all__ = ["CovarianceParameters", "Satterthwaite", "covariance_parameters"]
 
@@ -40,6 +40,7 @@ FLAT = 1e-8  # curvature relative to the largest, both scaled, below which a dir
 RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further dimension
 EQUAL = 1e-8  # degrees of freedom closer than this are one number
 FEW = 6  # free parameters up to which differences of the gradient are faster
+FEW_LARGE = 15  # the same for large models, where they take two gradients a parameter
 DENSE = 500  # columns that may be dense in any case, for analytic second derivatives
 AT_ONCE = 64  # contrasts handled together: bounds the memory
 
@@ -125,7 +126,7 @@ class Satterthwaite:
     --------
     >>> import numpy as np
     >>> from lmmfast import datasets, lmer
-    >>> from lmmfast.satterthwaite import Satterthwaite
+    >>> from lmmfast.inference.satterthwaite import Satterthwaite
     >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
     >>> Satterthwaite(fit).df(np.eye(2)).round(3)
     array([17., 17.])
@@ -158,8 +159,10 @@ class Satterthwaite:
 
     @cached_property
     def _information(self) -> tuple[np.ndarray, np.ndarray]:
-        dense = max(DENSE, 2 * self._model.storage["order"])
-        if len(self.free) > FEW and qspace.order(self._fit) <= dense:
+        order = self._model.storage["order"]
+        dense = max(DENSE, 2 * order)
+        few = FEW if order < LARGE else FEW_LARGE
+        if len(self.free) > few and qspace.order(self._fit) <= dense:
             with suppress(MemoryError):
                 return _roots(self._analytic_hessian())
         return _roots(self._numerical_hessian())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import show as _show
-from .columns import suggest
+from .. import show as _show
+from ..columns import suggest
 
 if TYPE_CHECKING:
     import pandas as pd

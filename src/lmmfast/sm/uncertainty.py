@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .derivatives import hessian
-from .model import LMM
-from .satterthwaite import Satterthwaite
-from .sm_terms import is_component
+from ..derivatives import hessian
+from ..inference.satterthwaite import Satterthwaite
+from ..model import LMM
+from .terms import is_component
 
 if TYPE_CHECKING:
-    from .results import LMMFit
-    from .sm_results import MixedLMResults
+    from ..results import LMMFit
+    from .results import MixedLMResults
 
 __all__ = ["covariance_uncertainty", "profile_variance"]
 

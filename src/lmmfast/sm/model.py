@@ -1,7 +1,7 @@
 """statsmodels' interface: `mixedlm(formula, data, groups=...)` and `MixedLM(endog, exog, groups)`.
 
-A facade without an engine of its own: it states the model in lme4's terms (`sm_terms.py`), fits
-it as `lmer` does, and gives results under statsmodels' names (`sm_results.py`).
+A facade without an engine of its own: it states the model in lme4's terms (`terms.py`), fits it as
+`lmer` does, and gives results under statsmodels' names (`results.py`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from .columns import Table
-from .design import Design, RandomTerm, build
-from .errors import DataError, FitError, FormulaError, UnusedArgumentWarning
-from .model import LMM
-from .sm_arrays import Arrays, check_order
-from .sm_params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
-from .sm_results import MixedLMResults
-from .sm_score import loglike, observed_hessian, score, theta_of
-from .sm_terms import Component, is_component, pair_name, patsys_functions, state
+from ..columns import Table
+from ..design import Design, RandomTerm, build
+from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning
+from ..model import LMM
+from .arrays import Arrays, check_order
+from .params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
+from .results import MixedLMResults
+from .score import loglike, observed_hessian, score, theta_of
+from .terms import Component, is_component, pair_name, patsys_functions, state
 
 __all__ = ["MixedLM", "mixedlm"]
 
@@ -709,7 +709,7 @@ def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
     """Name of the groups' column (added to the table if need be), and as statsmodels shows it."""
     if isinstance(groups, str):
         if not table.has(groups):
-            from .columns import is_not
+            from ..columns import is_not
 
             raise is_not(groups, table.names, DataError, "groups:")
         return groups, groups

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import show
-from .effects import normal_pvalues
+from .. import show
+from ..effects import normal_pvalues
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .sm_results import MixedLMResults
+    from .results import MixedLMResults
 
 __all__ = ["Summary", "group_sizes", "summarize"]
 
@@ -196,7 +196,7 @@ def _facts(result: MixedLMResults, yname: str | None) -> pd.DataFrame:
         "": "",
     }
     rows = [(*a, *b) for a, b in zip(left.items(), right.items(), strict=True)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _parameters(result: MixedLMResults, names: list[str], alpha: float) -> pd.DataFrame:
@@ -222,7 +222,7 @@ def _parameters(result: MixedLMResults, names: list[str], alpha: float) -> pd.Da
         ]
         for row in np.vstack([fixed, variances])
     ]
-    return pd.DataFrame(cells, index=names, columns=columns)
+    return pd.DataFrame(cells, pd.Index(names, dtype=object), columns, dtype=object)
 
 
 def _cell(value: float) -> str:

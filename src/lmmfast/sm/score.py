@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .sm_params import MixedLMParams, cholesky_factor
-from .sm_terms import Component, is_component
+from .params import MixedLMParams, cholesky_factor
+from .terms import Component, is_component
 
 if TYPE_CHECKING:
-    from .model import LMM
-    from .results import LMMFit
+    from ..model import LMM
+    from ..results import LMMFit
 
 __all__ = ["loglike", "observed_hessian", "score", "theta_of"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import FitError
+from ..errors import FitError
 
 if TYPE_CHECKING:
-    from .design import RandomTerm
+    from ..design import RandomTerm
 
 __all__ = ["MixedLMParams", "block_of", "blocks_of", "cholesky_factor", "mask_of"]
 

@@ -1,0 +1,1 @@
+"""What follows from a fit: tests, degrees of freedom, intervals, means, influence."""

@@ -1,0 +1,575 @@
+"""Tables of tests: terms of the fixed effects, nested models, single deletions of either kind.
+
+References
+----------
+Kuznetsova, Brockhoff & Christensen (2017), *J. Stat. Softw.* 82(13) (the tables); Self & Liang
+(1987), *JASA* 82, and Stram & Lee (1994), *Biometrics* 50 (variances on the boundary).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import show as _show
+from ..errors import DataError, FitError
+from .ddf import METHODS, method_of
+from .deletions import Deletion, Reduced, deletions, model_of_part, without
+from .estimable import Effects, effects_of
+from .nesting import nesting
+from .satterthwaite import model_of
+from .wald import wald_test
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..results import LMMFit
+    from .ddf import Method
+
+__all__ = ["Anova", "anova", "drop1", "ranova"]
+
+TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
+ROMAN = {1: "I", 2: "II", 3: "III"}
+EQUAL = 1e-5  # difference of deviances that is none: ten times what certified fits leave open
+
+
+# ---- the result ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Anova:
+    """A table of tests; ``print`` shows it as R does, notebooks as HTML.
+
+    Attributes
+    ----------
+    title : str
+    models : tuple of str
+        The formulas concerned.
+    table : pandas.DataFrame
+        One row per term or model, R's column names; NaN where there is no test.
+    notes : tuple of str
+        What to know about the tests.
+    """
+
+    title: str
+    models: tuple[str, ...]
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def summary(self) -> _show.Summary:
+        """The table on paper."""
+        columns = {str(name): _cells(str(name), self.table[name].to_list()) for name in self.table}
+        names = [str(name) for name in self.table.index]
+        rows = tuple(zip(names, *columns.values(), strict=True))
+        models = [line for model in self.models for line in _show.wrapped(model)]
+        notes = [line for note in self.notes for line in _show.wrapped(f"Note: {note}")]
+        head = (self.title, *models)
+        table = _show.Table(("", *columns), rows, 1)
+        return _show.Summary(((*head,), (table, *notes)))
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+WHOLE = ("npar", "Df", "NumDF")
+DECIMALS = {"AIC": 3, "BIC": 3, "logLik": 3, "deviance": 3, "Chisq": 4, "LRT": 4, "F value": 4}
+
+
+def _cells(name: str, values: list[Any]) -> list[str]:
+    """A column as text; what is missing is left out, as in R."""
+    if all(isinstance(value, str) for value in values):
+        return values
+    numbers = [float(value) for value in values]
+    if name.startswith("Pr("):
+        cells = [_show.p_value(p) for p in numbers]
+    elif name in WHOLE:
+        cells = [_show.fixed(value, 0) for value in numbers]
+    elif name in DECIMALS:
+        cells = [_show.fixed(value, DECIMALS[name]) for value in numbers]
+    elif name == "DenDF":
+        cells = [_show.general(df, 5) if df < 1e4 else _show.fixed(df, 0) for df in numbers]
+    else:
+        cells = _show.column(numbers)
+    return ["" if np.isnan(value) else cell for value, cell in zip(numbers, cells, strict=True)]
+
+
+# ---- terms of the fixed effects -----------------------------------------------------------------
+
+
+def anova(
+    *fits: LMMFit,
+    type: int | str = 3,
+    ddf: str = "satterthwaite",
+    refit: bool = True,
+    names: Sequence[str] | None = None,
+) -> Anova:
+    """Test the terms of the fixed effects of one fit, or compare several fits.
+
+    One fit: F tests of its terms, as lmerTest's. Type III does not depend on the contrasts that the
+    fit used. Several fits: likelihood-ratio tests of each against the next smaller one, as lme4's.
+
+    Parameters
+    ----------
+    *fits : LMMFit
+        Several fits must have the same response in the same rows.
+    type : {3, 2, 1}
+        Of one fit; SAS's types. 3: each term given all others; 2: given those that do not contain
+        it; 1: given those before it.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Of one fit: denominator degrees of freedom; "z" gives chi-squared tests.
+    refit : bool, default True
+        Of several: fit by maximum likelihood what was fitted by REML. Without it REML criteria are
+        compared, which is possible for models with the same fixed effects.
+    names : sequence of str, optional
+        Of several: their names in the table, default m1, m2, ...
+
+    Returns
+    -------
+    Anova
+        Columns ``Sum Sq``, ``Mean Sq`` (F times the residual variance), ``NumDF``, ``DenDF``,
+        ``F value`` and ``Pr(>F)``, or ``Chisq``, ``Df`` and ``Pr(>Chisq)``; several fits:
+        ``npar``, ``AIC``, ``BIC``, ``logLik``, ``deviance``, ``Chisq``, ``Df``, ``Pr(>Chisq)``.
+
+    Raises
+    ------
+    DataError
+        When fits differ in the response or the rows; for terms of a model made from arrays.
+    FitError
+        With ``refit=False`` when REML criteria cannot be compared; Kenward-Roger for a fit by
+        maximum likelihood.
+
+    Examples
+    --------
+    >>> from lmmfast import anova, datasets, lmer
+    >>> data = datasets.load("sleepstudy")
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", data)
+    >>> table = anova(fit).table
+    >>> float(table.loc["Days", "F value"].round(3)), float(table.loc["Days", "DenDF"].round(2))
+    (45.853, 17.0)
+    >>> small = lmer("Reaction ~ Days + (1 | Subject)", data)
+    >>> float(anova(small, fit).table.loc["m2", "Chisq"].round(3))
+    42.139
+    """
+    _check(fits)
+    if len(fits) > 1:
+        return _compare(fits, refit, names)
+    if type not in TYPES:
+        raise ValueError(f"type must be 1, 2 or 3, not {type!r}")
+    fit, kind = fits[0], TYPES[type]
+    effects = _effects(fit)
+    terms = [t for t, label in enumerate(effects.labels) if label]
+    tests = {effects.labels[t]: effects.hypothesis(t, kind) for t in terms}
+    nominal = [len(effects.columns[t]) for t in terms]
+    notes = _untested(tests, nominal)
+    if not terms:
+        notes.append("the model has no terms beside the intercept")
+    if kind == 3 and not fit.estimates.fixed_kept.all() and any(map(effects.contained, terms)):
+        notes.append(
+            f"{_dropped(fit)} dropped: what type III tests of terms that others contain say "
+            "depends on which cells are there"
+        )
+    method = "Wald chi-squared tests" if ddf == "z" else _method_name(ddf)
+    title = f"Type {ROMAN[kind]} analysis of variance table, {method}"
+    return Anova(title, (_model(fit),), *_test_table(fit, tests, ddf, notes))
+
+
+def _check(fits: Sequence[Any]) -> None:
+    from ..results import LMMFit
+
+    if not fits:
+        raise TypeError("anova needs at least one fit")
+    for fit in fits:
+        if not isinstance(fit, LMMFit):
+            hint = ", for results of mixedlm their .lmm" if hasattr(fit, "lmm") else ""
+            raise TypeError(f"expected fits as lmer gives them{hint}; got {type(fit).__name__}")
+
+
+def _model(fit: LMMFit) -> str:
+    return f"Model: {_show.formula_text(fit)}"
+
+
+def _method_name(ddf: str) -> str:
+    return f"{METHODS.get(ddf, ddf)} degrees of freedom"
+
+
+def _effects(fit: LMMFit) -> Effects:
+    """The terms of the fixed effects."""
+    recipe = fit.design.recipe
+    if recipe is None:
+        raise DataError(
+            "a model made from arrays has columns, but no terms: test the columns that belong "
+            "together with fit.f_test(L)"
+        )
+    kept = fit.estimates.fixed_kept
+    return effects_of(fit.design.X, kept, recipe.fixed_layout, recipe.codings)
+
+
+def _untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
+    """Which terms cannot be tested, or not in all their columns."""
+    notes = []
+    for (label, L), columns in zip(tests.items(), nominal, strict=True):
+        if not len(L):
+            notes.append(f"{label} cannot be told from the other terms: there is nothing to test")
+        elif len(L) < columns:
+            notes.append(f"{label}: only {len(L)} of its {columns} columns can be tested")
+    return notes
+
+
+def _dropped(fit: LMMFit) -> str:
+    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
+    names = [name for name, kept in pairs if not kept]
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{shown} {_show.be(len(names))}"
+
+
+def _test_table(
+    fit: LMMFit, tests: dict[str, np.ndarray], ddf: str, notes: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    import pandas as pd
+
+    own = method_of(fit, ddf)
+    rows = [_chisq(own, L) if ddf == "z" else _f(fit, own, L) for L in tests.values()]
+    columns = ["Chisq", "Df", "Pr(>Chisq)"]
+    if ddf != "z":
+        columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
+    table = pd.DataFrame(rows, index=list(tests), columns=columns, dtype=float)
+    if ddf == "kenward-roger" and any(len(L) > 1 for L in tests.values()):
+        notes.append("sums and mean squares go with F before Kenward and Roger's scaling")
+    counts = {name: int for name in columns if name in WHOLE}
+    return table.astype(counts), tuple(notes)
+
+
+def _f(fit: LMMFit, own: Method, L: np.ndarray) -> tuple[float, ...]:
+    from scipy.special import fdtrc
+
+    if not len(L):
+        return np.nan, np.nan, 0, np.nan, np.nan, np.nan
+    statistic, df, denominator = _joint(own, L)
+    plain = wald_test(L, np.zeros(len(L)), fit.estimates.beta, own.vcov).fvalue
+    mean = plain * fit.scale
+    p = float(fdtrc(df, denominator, statistic))
+    return mean * df, mean, df, denominator, statistic, p
+
+
+def _joint(own: Method, L: np.ndarray) -> tuple[float, int, float]:
+    """F, its degrees of freedom and the denominator's; all rows of L are independent."""
+    found = own.f(L)
+    if found[1] == len(L):
+        return found
+    # columns in such different units that some variances are lost beside others
+    sd = np.sqrt(np.einsum("ij,jk,ik->i", L, np.nan_to_num(own.vcov), L))
+    return own.f(L / sd[:, None])
+
+
+def _chisq(own: Method, L: np.ndarray) -> tuple[float, ...]:
+    if not len(L):
+        return np.nan, 0, np.nan
+    statistic, df, _ = _joint(own, L)
+    return statistic * df, df, _upper(statistic * df, df)
+
+
+def _upper(chisq: float, df: int) -> float:
+    """Upper tail of chi-squared; all of it is at zero without degrees of freedom."""
+    from scipy.special import chdtrc
+
+    if df == 0:
+        return float(chisq <= 0)
+    return float(chdtrc(df, max(chisq, 0.0)))
+
+
+# ---- nested models ------------------------------------------------------------------------------
+
+
+def _compare(fits: Sequence[LMMFit], refit: bool, names: Sequence[str] | None) -> Anova:
+    """Likelihood-ratio tests of each model against the next smaller one."""
+    import pandas as pd
+
+    own = [f"m{i + 1}" for i in range(len(fits))] if names is None else [str(n) for n in names]
+    if len(own) != len(fits) or len(set(own)) != len(own):
+        raise ValueError(f"names must be {len(fits)} different names, one for each fit: {own}")
+    _check_same_data(fits, own)
+    fits, notes = _comparable(fits, own, refit)
+    order = sorted(range(len(fits)), key=lambda i: fits[i].n_params)
+    rows: list[tuple[float, ...]] = []
+    for place, i in enumerate(order):
+        fit = fits[i]
+        test: tuple[float, ...] = (np.nan, np.nan, np.nan)
+        if place:
+            before = order[place - 1]
+            test, found = _ratio_test(fits[before], fit, f"{own[i]} against {own[before]}")
+            notes += found
+        rows.append((fit.n_params, fit.aic, fit.bic, fit.llf, fit.objective, *test))
+    columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"]
+    table = pd.DataFrame(rows, index=[own[i] for i in order], columns=columns)
+    models = tuple(f"{own[i]}: {_show.formula_text(fits[i])}" for i in order)
+    criterion = "REML" if fits[0].reml else "maximum likelihood"
+    title = f"Likelihood-ratio tests, {criterion}"
+    return Anova(title, models, table.astype({"npar": int}), tuple(notes))
+
+
+def _check_same_data(fits: Sequence[LMMFit], names: Sequence[str]) -> None:
+    """
+    Raises
+    ------
+    DataError
+        When the first fit and another differ in the response or the rows.
+    """
+    first = fits[0].design
+    for fit, name in zip(fits[1:], names[1:], strict=True):
+        pair, own = f"{names[0]} and {name}", fit.design
+        if len(own.y) != len(first.y):
+            missing = sorted({**own.dropped, **first.dropped})
+            hint = f" (rows were dropped for {', '.join(missing)})" if missing else ""
+            raise DataError(
+                f"{pair} were fitted to {len(first.y)} and {len(own.y)} rows{hint}: fit both to "
+                "the rows that both can use"
+            )
+        other = own.y != first.y
+        if other.any():
+            what = f"{first.response!r} and {own.response!r}"
+            raise DataError(
+                f"{pair} have different responses, {what}: they differ in {int(other.sum())} of "
+                f"{len(other)} rows",
+                variable=own.response,
+                rows=np.flatnonzero(other)[:10].tolist(),
+            )
+        if own.n_rows == first.n_rows and not np.array_equal(own.rows, first.rows):
+            raise DataError(f"{pair} were fitted to different rows of the data")
+
+
+def _comparable(
+    fits: Sequence[LMMFit], names: Sequence[str], refit: bool
+) -> tuple[list[LMMFit], list[str]]:
+    """Fits by one criterion that can be compared."""
+    reml = [fit.reml for fit in fits]
+    if refit and any(reml):
+        which = ", ".join(name for name, one in zip(names, reml, strict=True) if one)
+        note = f"{which}: refitted by maximum likelihood (instead of REML)"
+        return [_by_likelihood(fit) for fit in fits], [note]
+    if not any(reml):
+        return list(fits), []
+    if not all(reml):
+        raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
+    first = _kept(fits[0])
+    for fit, name in zip(fits[1:], names[1:], strict=True):
+        own = _kept(fit)
+        if own.shape != first.shape or not np.allclose(own, first, rtol=1e-10, atol=0):
+            raise FitError(
+                f"REML criteria of {names[0]} and {name} cannot be compared: their fixed effects "
+                "differ, or are coded differently; use refit=True"
+            )
+    return list(fits), ["REML criteria are compared: the models have the same fixed effects"]
+
+
+def _kept(fit: LMMFit) -> np.ndarray:
+    return np.asarray(fit.design.X[:, fit.estimates.fixed_kept])
+
+
+def _by_likelihood(fit: LMMFit) -> LMMFit:
+    """The fit, by maximum likelihood."""
+    return model_of(fit).fit(reml=False, start=fit.theta) if fit.reml else fit
+
+
+def _ratio_test(
+    small: LMMFit, large: LMMFit, pair: str
+) -> tuple[tuple[float, float, float], list[str]]:
+    """Chisq, Df and p of two fits, and what to say about them."""
+    df = large.n_params - small.n_params
+    chisq = small.objective - large.objective
+    if df == 0:
+        return (np.nan, 0, np.nan), [f"{pair}: equally many parameters, so there is no test"]
+    found = nesting(small, large)
+    if found.reason:
+        return (chisq, df, np.nan), [
+            f"{pair}: no p-value, the models are not nested: {found.reason}"
+        ]
+    notes = []
+    if chisq < -EQUAL:
+        notes.append(
+            f"{pair}: the smaller model has the higher likelihood, so the larger one is at another "
+            "optimum or was not fitted to the end"
+        )
+    if found.boundary:
+        notes.append(
+            f"{pair}: variances are zero in the smaller model, on the boundary: the p-value is "
+            "conservative (too large)"
+        )
+    return (max(chisq, 0.0), df, _upper(chisq, df)), notes
+
+
+# ---- single deletions: fixed effects ------------------------------------------------------------
+
+
+def drop1(fit: LMMFit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
+    """Test what taking out one term of the fixed effects does, for each that may be taken out.
+
+    These are the terms whose variables are not all in another term: main effects stay while there
+    is an interaction.
+
+    Parameters
+    ----------
+    fit : LMMFit
+    test : {"F", "Chisq"}
+        F tests in the fitted model, as lmerTest's, or likelihood ratios of models fitted by maximum
+        likelihood with and without the term, as lme4's.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Of F tests: denominator degrees of freedom; "z" gives Wald's chi-squared tests.
+
+    Returns
+    -------
+    Anova
+        Columns as of `anova`, or ``npar`` (of the term), ``AIC`` (without it), ``LRT`` and
+        ``Pr(Chi)``.
+
+    Raises
+    ------
+    DataError
+        For a model made from arrays.
+    FitError
+        Kenward-Roger for a fit by maximum likelihood.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, drop1, lmer
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> float(drop1(fit, test="Chisq").table.loc["Days", "LRT"].round(3))
+    23.537
+    """
+    _check([fit])
+    if test not in ("F", "Chisq"):
+        raise ValueError(f'test must be "F" or "Chisq", not {test!r}')
+    effects = _effects(fit)
+    terms = effects.droppable()
+    if test == "Chisq":
+        return _drop_by_likelihood(fit, effects, terms)
+    tests = {effects.labels[t]: effects.removal(t) for t in terms}
+    notes = _untested(tests, [len(L) or 1 for L in tests.values()])
+    method = "Wald chi-squared tests" if ddf == "z" else _method_name(ddf)
+    title = f"Single term deletions, {method}"
+    return Anova(title, (_model(fit),), *_test_table(fit, tests, ddf, notes))
+
+
+def _drop_by_likelihood(fit: LMMFit, effects: Effects, terms: list[int]) -> Anova:
+    import pandas as pd
+
+    full = _by_likelihood(fit)
+    rows: list[tuple[float, ...]] = [(np.nan, full.aic, np.nan, np.nan)]
+    notes = ["fitted by maximum likelihood (instead of REML)"] if fit.reml else []
+    higher = []
+    for t in terms:
+        basis = effects.without(t)
+        df = int(effects.kept.sum()) - basis.shape[1]
+        if df == 0:
+            notes.append(f"{effects.labels[t]}: the other terms make the same model")
+            rows.append((0, full.aic, 0.0, np.nan))
+            continue
+        X = np.asfortranarray(fit.design.X @ basis)
+        names = tuple(f"x{j}" for j in range(X.shape[1]))
+        model = model_of_part(replace(fit.design, X=X, x_names=names, recipe=None))
+        small = model.fit(reml=False, start=full.theta)
+        ratio = small.objective - full.objective
+        if ratio < -EQUAL:
+            higher.append(effects.labels[t])
+        ratio = max(ratio, 0.0)
+        rows.append((df, small.objective + 2 * (full.n_params - df), ratio, _upper(ratio, df)))
+    notes += _other_optimum(higher)
+    index = ["<none>", *(effects.labels[t] for t in terms)]
+    table = pd.DataFrame(rows, index=index, columns=["npar", "AIC", "LRT", "Pr(Chi)"])
+    title = "Single term deletions, likelihood-ratio tests"
+    return Anova(title, (_model(fit),), table, tuple(notes))
+
+
+def _other_optimum(higher: list[str]) -> list[str]:
+    """What it means that models without these have higher likelihoods."""
+    if not higher:
+        return []
+    return [
+        f"the likelihood is higher without {', '.join(higher)}: the fit is at another optimum or "
+        "was not fitted to the end"
+    ]
+
+
+# ---- single deletions: random effects -----------------------------------------------------------
+
+
+def ranova(fit: LMMFit, reduce: bool = True) -> Anova:
+    """Test what taking out one random effect does, as lmerTest's ``ranova``.
+
+    Likelihood-ratio tests by the fit's criterion, REML or maximum likelihood. A variance of zero is
+    on the boundary, where the ratio is not chi-squared with ``Df`` degrees of freedom:
+    ``Pr(>Chisq)``, which assumes it, is too large. For one variance with its k covariances the
+    ratio is chi-squared with k or k + 1 degrees of freedom with equal probability (Stram & Lee
+    1994), provided that no other variance is zero: ``Pr(mixture)``.
+
+    Parameters
+    ----------
+    fit : LMMFit
+    reduce : bool, default True
+        Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
+        stands alone; columns of ``||`` one by one. False: whole random terms.
+
+    Returns
+    -------
+    Anova
+        Columns ``npar``, ``logLik``, ``AIC``, ``LRT``, ``Df``, ``Pr(>Chisq)``, ``mixture`` and
+        ``Pr(mixture)``, NaN where no mixture is known.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, lmer, ranova
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> table = ranova(fit).table
+    >>> table.index[1], table["mixture"].iloc[1], float(table["LRT"].iloc[1].round(3))
+    ('Days in (1 + Days | Subject)', '0.5 chi2(1) + 0.5 chi2(2)', 42.837)
+    """
+    import pandas as pd
+
+    _check([fit])
+    columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
+    nothing = (np.nan, np.nan, np.nan)
+    index = ["<none>"]
+    rows: list[tuple[Any, ...]] = [(fit.n_params, fit.llf, fit.aic, *nothing, "", np.nan)]
+    higher, unknown = [], []
+    for deletion in deletions(fit.design, reduce):
+        reduced = without(fit, deletion)
+        index.append(deletion.label)
+        rows.append(_deletion_row(fit, deletion, reduced))
+        if reduced.objective < fit.objective - EQUAL:
+            higher.append(deletion.label)
+        if reduced.singular and deletion.beside is not None:
+            unknown.append(deletion.label)
+    notes = _other_optimum(higher)
+    if unknown:
+        notes.append(
+            f"other variances are zero without {', '.join(unknown)}: no mixture is known there"
+        )
+    notes.append(
+        "Pr(>Chisq) is conservative (too large): variances of zero are on the boundary; "
+        "use Pr(mixture) where it is given"
+    )
+    table = pd.DataFrame(rows, index=index, columns=columns).astype({"npar": int})
+    criterion = "REML" if fit.reml else "maximum likelihood"
+    title = f"Single deletions of random effects, likelihood-ratio tests, {criterion}"
+    return Anova(title, (_model(fit),), table, tuple(notes))
+
+
+def _deletion_row(fit: LMMFit, deletion: Deletion, reduced: Reduced) -> tuple[Any, ...]:
+    """npar, logLik, AIC, LRT, Df, p, mixture, its p."""
+    npar, df, k = fit.n_params - reduced.lost, reduced.lost, deletion.beside
+    ratio = reduced.objective - fit.objective if df else 0.0
+    ratio = ratio if ratio > EQUAL else 0.0
+    naive = _upper(ratio, df) if df else np.nan
+    mixture, p = "", np.nan
+    if k is not None and df == k + 1 and not reduced.singular:
+        mixture = f"0.5 chi2({k}) + 0.5 chi2({k + 1})"
+        p = (_upper(ratio, k) + _upper(ratio, k + 1)) / 2
+    aic = reduced.objective + 2 * npar
+    return npar, -reduced.objective / 2, aic, ratio, df, naive, mixture, p

@@ -1,0 +1,1 @@
+"""statsmodels' interface to mixed models, over the same engine and results."""

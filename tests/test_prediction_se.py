@@ -1,0 +1,261 @@
+"""Standard errors and intervals of predictions, against dense algebra and against simulation."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import close
+from reference_data import data
+from scipy import stats
+
+from lmmfast import LMM, datasets, emmeans, lmer
+from lmmfast.errors import DataError, LmmWarning
+from lmmfast.inference import uncertainty
+
+SLOPES = "Reaction ~ Days + (Days | Subject)"
+MODELS = {
+    "slopes": (SLOPES, "sleepstudy", {}),
+    "no correlation": ("Reaction ~ Days + (Days || Subject)", "sleepstudy", {}),
+    "two terms": ("Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", "sleepstudy", {}),
+    "crossed": ("diameter ~ 1 + (1 | plate) + (1 | sample)", "Penicillin", {}),
+    "nested": ("strength ~ 1 + (1 | batch/cask)", "Pastes", {"reml": False}),
+    "singular": ("Yield ~ 1 + (1 | Batch)", "Dyestuff2", {}),
+    "dropped": ("angle ~ recipe + temp + temperature + (temp | recipe:replicate)", "cake", {}),
+    "weights": ("lang ~ IQ + SES + (IQ | class)", "nlschools", {"weights": "GS"}),
+    "no fixed part": ("strength ~ 0 + (1 | batch) + (1 | cask)", "Pastes", {}),
+    "crossed slopes": ("RTtrunc ~ S * P + (S + P | subj) + (P | item)", "kb07", {"reml": False}),
+}
+MOST = 400  # rows, for dense algebra
+
+
+def frame_of(name):
+    frame = datasets.load(name) if name == "Penicillin" else data(name)
+    return frame.iloc[:: max(1, len(frame) // MOST)]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def fit(request):
+    formula, name, options = MODELS[request.param]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LmmWarning)
+        return lmer(formula, frame_of(name), **options)
+
+
+def dense_se(fit, groups):
+    """By V, n x n: x'(beta-hat - beta) + z'(b-hat - b) of the rows of the fit."""
+    terms, kept = fit.design.terms, fit.estimates.fixed_kept
+    n = fit.nobs
+    X = fit.design.X[:, kept]
+    blocks, asked, covariances = [], [], []
+    for term, T in zip(terms, fit.estimates.T, strict=True):
+        k = term.z.shape[1]
+        Z = np.zeros((n, len(term.levels), k))
+        Z[np.arange(n), term.codes] = term.z
+        blocks.append(Z.reshape(n, -1))
+        asked.append(blocks[-1] * (term.group in groups))
+        covariances.append(np.kron(np.eye(len(term.levels)), fit.scale * T @ T.T))
+    Z, z = np.concatenate(blocks, axis=1), np.concatenate(asked, axis=1)
+    G = np.zeros((Z.shape[1], Z.shape[1]))
+    at = 0
+    for own in covariances:
+        G[at : at + len(own), at : at + len(own)] = own
+        at += len(own)
+    w = np.ones(n) if fit.weights is None else fit.weights
+    V = Z @ G @ Z.T + np.diag(fit.scale / w)
+    VZ = np.linalg.solve(V, Z)
+    rest = X - z @ G @ VZ.T @ X
+    variance = np.einsum("ij,jk,ik->i", z, G - G @ Z.T @ VZ @ G, z)
+    variance += np.einsum("ij,ji->i", rest, np.linalg.solve(X.T @ np.linalg.solve(V, X), rest.T))
+    return np.sqrt(variance)
+
+
+def test_conditional_standard_errors(fit):
+    groups = list(fit.n_levels)
+    found = fit.predict(se=True)
+    np.testing.assert_array_equal(found["fit"], fit.predict())
+    close(found["se"], dense_se(fit, groups), found["se"], 1e-8)
+    half = stats.norm.ppf(0.975) * found["se"]
+    np.testing.assert_allclose(found["upper"] - found["fit"], half, rtol=1e-9)
+    np.testing.assert_allclose(found["fit"] - found["lower"], half, rtol=1e-9)
+
+
+def test_some_of_the_factors(fit):
+    for group in fit.n_levels if len(fit.n_levels) > 1 else []:
+        found = fit.predict(re_form=[group], se=True)["se"]
+        close(found, dense_se(fit, [group]), found, 1e-8)
+
+
+def test_equations_that_are_kept_sparse(fit, monkeypatch):
+    dense = fit.predict(se=True)["se"]
+    monkeypatch.setattr(uncertainty, "SMALL", 0)
+    monkeypatch.setattr(uncertainty, "SPARSE", 2.0)
+    monkeypatch.setattr(uncertainty, "AT_ONCE", 1000)  # in many pieces
+    np.testing.assert_allclose(fit.predict(se=True)["se"], dense, rtol=1e-8)
+
+
+def test_the_rows_of_the_fit_as_new_data():
+    for name in ("slopes", "crossed slopes"):
+        formula, dataset, options = MODELS[name]
+        frame = frame_of(dataset)
+        fit = lmer(formula, frame, **options)
+        shuffled = frame.sample(frac=1, random_state=1)
+        found = fit.predict(shuffled, interval="prediction")
+        assert found.index.equals(shuffled.index)
+        own = fit.predict(interval="prediction")
+        pd.testing.assert_frame_equal(found.sort_index(), own.sort_index(), rtol=1e-9)
+
+
+def test_population_standard_errors_and_degrees_of_freedom(fit):
+    if fit.design.X.shape[1] == 0:
+        return
+    own = fit.estimates.fixed_kept
+    X = np.where(own, fit.design.X, 0.0)
+    for ddf in ("satterthwaite", "kenward-roger", "residual", "z"):
+        if ddf == "kenward-roger" and not fit.reml:
+            continue
+        found = fit.predict(re_form="none", se=True, ddf=ddf, level=0.9)
+        test = fit.t_test(X[:5], ddf=ddf)
+        np.testing.assert_allclose(found["se"][:5], test.sd, rtol=1e-10)
+        np.testing.assert_allclose(
+            found[["lower", "upper"]][:5] - found[["fit"]][:5].to_numpy(),
+            test.conf_int(0.1) - test.effect[:, None],
+            rtol=1e-8,
+        )
+
+
+def test_population_limits_are_those_of_marginal_means():
+    fit = lmer("score ~ Machine + (1 | Worker)", datasets.load("Machines"))
+    found = fit.predict({"Machine": ["A", "B", "C"]}, re_form="none", se=True)
+    table = emmeans(fit, "Machine").table
+    np.testing.assert_allclose(found, table[["emmean", "SE", "lower", "upper"]], rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def sleepstudy():
+    return lmer(SLOPES, datasets.load("sleepstudy"))
+
+
+def test_unseen_levels_have_the_variance_of_random_effects(sleepstudy):
+    new = {"Days": [0.0, 7.0, 7.0], "Subject": ["new", "new", "308"]}
+    found = sleepstudy.predict(new, new_levels="population", se=True)
+    fixed = sleepstudy.predict(new, re_form="none", se=True)
+    T = sleepstudy.estimates.T[0]
+    random = sleepstudy.scale * ((np.array([[1.0, 0], [1, 7]]) @ T) ** 2).sum(axis=1)
+    np.testing.assert_allclose(found["se"][:2] ** 2, fixed["se"][:2] ** 2 + random, rtol=1e-10)
+    known = sleepstudy.predict({"Days": [7.0], "Subject": ["308"]}, se=True)
+    np.testing.assert_allclose(found.iloc[2], known.iloc[0], rtol=1e-10)
+    with pytest.raises(DataError, match="'new'"):
+        sleepstudy.predict(new, se=True)
+
+
+def half(frame, df=np.inf, level=0.95):
+    """Variance that an interval was made of."""
+    return (((frame["upper"] - frame["lower"]) / 2 / stats.t.ppf((1 + level) / 2, df)) ** 2).array
+
+
+def test_what_a_prediction_interval_holds(sleepstudy):
+    s2, T = sleepstudy.scale, sleepstudy.estimates.T[0]
+    new = {"Days": [0.0, 7.0], "Subject": ["308", "309"]}
+    found = sleepstudy.predict(new, interval="prediction")
+    np.testing.assert_allclose(half(found), found["se"] ** 2 + s2, rtol=1e-10)
+    found = sleepstudy.predict(new, interval="prediction", weights=[1.0, 4.0])
+    np.testing.assert_allclose(half(found), found["se"] ** 2 + [s2, s2 / 4], rtol=1e-10)
+    days = {"Days": [0.0, 7.0]}  # grouping factors are not needed
+    random = s2 * ((np.array([[1.0, 0], [1, 7]]) @ T) ** 2).sum(axis=1)
+    found = sleepstudy.predict(days, re_form="none", interval="prediction", ddf="z")
+    np.testing.assert_allclose(half(found), found["se"] ** 2 + s2 + random, rtol=1e-10)
+    found = sleepstudy.predict(
+        days, re_form="none", interval="prediction", ddf="z", vary_left_out=False
+    )
+    np.testing.assert_allclose(half(found), found["se"] ** 2 + s2, rtol=1e-10)
+    found = sleepstudy.predict(days, re_form="none", interval="prediction")
+    np.testing.assert_allclose(half(found, 17.0)[0], found["se"][0] ** 2 + s2 + random[0], 1e-4)
+    found = sleepstudy.predict(new, interval="prediction", ddf="residual", level=0.5)
+    np.testing.assert_allclose(half(found, 178.0, 0.5), found["se"] ** 2 + s2, rtol=1e-10)
+
+
+def test_factors_left_out_vary_in_a_prediction_interval():
+    fit = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", datasets.load("Penicillin"))
+    found = fit.predict({"sample": ["A"]}, re_form=["sample"], interval="prediction")
+    plate = fit.scale * fit.estimates.T[0][0, 0] ** 2
+    np.testing.assert_allclose(half(found), found["se"] ** 2 + fit.scale + plate, rtol=1e-10)
+
+
+def test_weights_of_the_fit_are_those_of_its_rows():
+    formula, name, options = MODELS["weights"]
+    fit = lmer(formula, frame_of(name), **options)
+    found = fit.predict(interval="prediction")
+    np.testing.assert_allclose(half(found), found["se"] ** 2 + fit.scale / fit.weights, rtol=1e-9)
+
+
+def test_missing_values(sleepstudy):
+    new = {"Days": [1.0, np.nan, 3.0], "Subject": ["308", "308", None]}
+    found = sleepstudy.predict(new, interval="prediction")
+    assert found.isna().all(axis=1).to_list() == [False, True, True]
+    assert not found.iloc[0].isna().any()
+    found = sleepstudy.predict(new, re_form="none", se=True)
+    assert found.isna().all(axis=1).to_list() == [False, True, False]
+
+
+def test_offsets_do_not_change_standard_errors():
+    frame = datasets.load("sleepstudy")
+    plain = lmer(SLOPES, frame)
+    shifted = lmer(SLOPES, frame.assign(Reaction=frame["Reaction"] + 5), offset=np.full(180, 5.0))
+    new = frame.iloc[[3, 50]]
+    found = shifted.predict(new, offset=5.0, se=True)
+    np.testing.assert_allclose(found["se"], plain.predict(new, se=True)["se"], rtol=1e-7)
+    term = lmer("Reaction ~ Days + offset(2 * Days) + (Days | Subject)", frame)
+    np.testing.assert_allclose(
+        term.predict(new, se=True)["se"], plain.predict(new, se=True)["se"], rtol=1e-6
+    )
+
+
+def test_models_from_arrays():
+    rng = np.random.default_rng(1)
+    codes = np.repeat(np.arange(8), 5)
+    X = np.column_stack([np.ones(40), rng.normal(size=40)])
+    fit = LMM.from_arrays(rng.normal(size=40) + codes, X, [(codes, None)]).fit()
+    close(fit.predict(se=True)["se"], dense_se(fit, ["g0"]), 1.0, 1e-9)
+
+
+def test_far_origins_keep_their_digits():
+    frame = datasets.load("sleepstudy")
+    near = lmer(SLOPES, frame).predict(se=True)["se"]
+    far = frame.assign(Days=frame["Days"] + 20_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LmmWarning)
+        found = lmer(SLOPES, far).predict(se=True)["se"]
+    np.testing.assert_allclose(found, near, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"interval": "both"}, DataError, "confidence"),
+        ({"se": True, "level": 95}, ValueError, "level"),
+        ({"se": True, "ddf": "t"}, ValueError, "ddf"),
+        ({"interval": "prediction", "weights": [1.0, 2.0]}, DataError, "shape"),
+        ({"interval": "prediction", "weights": 0.0}, DataError, "positive"),
+    ],
+)
+def test_bad_arguments(sleepstudy, arguments, error, message):
+    with pytest.raises(error, match=message):
+        sleepstudy.predict({"Days": [1.0], "Subject": ["308"]}, **arguments)
+
+
+def test_coverage_of_simulated_data():
+    """At the true variance parameters; estimated ones would make the intervals a bit short."""
+    rng = np.random.default_rng(4)
+    g, h = np.repeat(np.arange(12), 8), np.tile(np.arange(8), 12)
+    X = np.column_stack([np.ones(96), rng.normal(size=96)])
+    T = np.array([[1.0, 0.0], [0.3, 0.8]])
+    inside = 0
+    for _ in range(60):
+        b = rng.normal(size=(12, 2)) @ T.T
+        truth = X @ [1.0, 2.0] + np.einsum("ij,ij->i", X, b[g]) + rng.normal(size=8)[h]
+        y = truth + rng.normal(size=96)
+        fit = LMM.from_arrays(y, X, [(g, X), (h, None)]).at([1.0, 0.3, 0.8, 1.0])
+        found = fit.predict(se=True)
+        inside += int(((found["lower"] < truth) & (truth < found["upper"])).sum())
+    assert 0.935 < inside / (60 * 96) < 0.965
