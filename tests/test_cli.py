@@ -256,3 +256,18 @@ def test_full_disk():
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert found.returncode == 2
     assert found.stderr.startswith("lmmfast: error: cannot write")
+
+
+def test_degrees_of_freedom(tmp_path, capsys):
+    """--ddf and --anova change the tests, on paper and in the file."""
+    path = tmp_path / "fit.json"
+    words = ["fit", "Reaction ~ Days + (Days | Subject)", "--data", "sleepstudy"]
+    assert cli.main([*words, "--ddf", "kenward-roger", "--anova", "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "Kenward-Roger degrees of freedom" in out and "Type III" in out
+    record = json.loads(path.read_text("utf-8"))
+    assert record["ddf"] == "kenward-roger"
+    assert record["df"]["Days"] == pytest.approx(17, rel=1e-6)
+    assert record["tvalues"]["Days"] == pytest.approx(6.7714847, rel=1e-6)
+    assert cli.main([*words, "--ddf", "z", "--json", str(path)]) == 0
+    assert json.loads(path.read_text("utf-8"))["df"]["Days"] is None

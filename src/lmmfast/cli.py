@@ -117,6 +117,13 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
         default=[],
         help="coding of factors: treatment, sum, helmert or poly, as in cond=sum",
     )
+    add(
+        "--ddf",
+        choices=["satterthwaite", "kenward-roger", "residual", "z"],
+        default="satterthwaite",
+        help="degrees of freedom of the tests (default: satterthwaite)",
+    )
+    add("--anova", action="store_true", help="also print the type III table of the terms")
     add("--json", metavar="FILE", help="write all results to FILE as JSON")
     add("--verbose", action="store_true", help="show every evaluation")
 
@@ -161,9 +168,13 @@ def fit_command(args: argparse.Namespace) -> None:
         contrasts=contrasts or None,
         verbose=args.verbose,
     )
-    print(fit.summary())
+    print(fit.summary(ddf=args.ddf))
+    if args.anova:
+        from .inference.anova import anova
+
+        print(f"\n{anova(fit, ddf=args.ddf)}")
     if args.json is not None:
-        write_json(record(fit), args.json)
+        write_json(record(fit, args.ddf), args.json)
 
 
 def check_writable(path: str) -> None:
@@ -243,12 +254,14 @@ def read_table(path: str) -> pd.DataFrame:
 # ---- results out --------------------------------------------------------------------------------
 
 
-def record(fit: LMMFit) -> dict[str, Any]:
+def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
     from . import __version__
+    from .inference.ddf import method_of
     from .show import singular_sentences
 
     estimates, design = fit.estimates, fit.design
+    names, test = design.x_names, fit.coef_test(ddf=ddf)
     return {
         "lmmfast": __version__,
         "formula": fit.formula,
@@ -272,10 +285,12 @@ def record(fit: LMMFit) -> dict[str, Any]:
         "seconds": estimates.seconds,
         "singular": singular_sentences(fit),
         "params": fit.params.to_dict(),
-        "bse": fit.bse.to_dict(),
-        "zvalues": fit.tvalues.to_dict(),
-        "pvalues": fit.pvalues.to_dict(),
-        "cov_params": fit.cov_params().to_numpy(),
+        "ddf": ddf,
+        "bse": dict(zip(names, test.sd, strict=True)),
+        "df": dict(zip(names, test.df_denom, strict=True)),
+        "tvalues": dict(zip(names, test.tvalue, strict=True)),
+        "pvalues": dict(zip(names, test.pvalue, strict=True)),
+        "cov_params": method_of(fit, ddf).vcov,
         "dropped_columns": fit.params.index[~np.asarray(estimates.fixed_kept)].tolist(),
         "sigma": fit.sigma,
         "theta": fit.theta,
