@@ -304,3 +304,53 @@ def test_models_that_have_none():
     ml = lmer("score ~ Machine + (1 | Worker)", datasets.load("Machines"), reml=False)
     with pytest.raises(FitError):
         emmeans(ml, "Machine", ddf="kenward-roger")
+
+
+@pytest.mark.parametrize("coding", ["treatment", "sum", "helmert"])
+def test_an_empty_cell_is_open_in_every_coding(coding):
+    """The cell's own column is all zeros with treatment contrasts, a combination with others."""
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        {
+            "a": np.repeat(list("pqr"), 40),
+            "b": np.tile(list("uv"), 60),
+            "g": np.tile(np.arange(10), 12),
+            "y": rng.normal(size=120),
+        }
+    )
+    frame = frame[(frame.a != "r") | (frame.b != "v")]
+    with pytest.warns(RankDeficientWarning):
+        fit = lmer("y ~ a * b + (1 | g)", frame, contrasts={"a": coding, "b": coding})
+    cells = emmeans(fit, "a * b").table.set_index(["a", "b"])["emmean"]
+    assert cells.index[cells.isna()].to_list() == [("r", "v")]
+    assert emmeans(fit, "a").table["emmean"].isna().to_list() == [False, False, True]
+    assert emmeans(fit, "b").table["emmean"].isna().to_list() == [False, True]
+    tests = emmeans(fit, "a", contrasts="pairwise").contrasts
+    assert tests["p"].isna().to_list() == [False, True, True]
+    new = {"a": ["p", "r"], "b": ["v", "v"], "g": [1, 1]}
+    with pytest.warns(RankDeficientWarning, match="row 1 of the new data"):
+        predicted = fit.predict(new, se=True)
+    assert predicted["se"].isna().to_list() == [False, True]
+
+
+def test_contrasts_that_are_zero_are_not_tested():
+    """A linear covariate has no quadratic contrast, whatever rounding makes of it."""
+    rng = np.random.default_rng(6)
+    x = rng.uniform(size=90)
+    frame = pd.DataFrame({"x": x, "g": np.tile(np.arange(9), 10), "y": x + rng.normal(size=90)})
+    fit = lmer("y ~ x + (1 | g)", frame)
+    for values in ([0.1, 0.2, 0.3], [1, 2, 3], [2001.1, 2001.2, 2001.3]):
+        found = emmeans(fit, "x", at={"x": values}, contrasts="poly").contrasts.loc[1]
+        assert found["estimate"] == 0 and found["SE"] == 0 and np.isnan(found["p"])
+
+
+def test_what_cannot_be_compared_is_refused_at_once(cake):
+    with pytest.raises(ValueError):
+        emmeans(cake, "recipe", contrasts="everything")
+    for at in ({"temp": np.nan}, {"temp": "hot"}, {"temp": [1, 1]}, {"recipe": ["A", "A"]}):
+        with pytest.raises(ValueError, match="at: "):
+            emmeans(cake, "recipe", at=at)
+    found = emmeans(cake, "recipe")
+    table = found.table
+    table["emmean"] = 0.0
+    assert (found.table["emmean"] > 0).all()

@@ -497,7 +497,7 @@ def test_errors(sleep: Any) -> None:
     with pytest.raises(ValueError, match=r"did you mean 'sd\(Days \| Subject\)'"):
         sleep.conf_int(parameters=["sd(Day | Subject)"])
     for call in (sleep.conf_int, lambda level: sleep.profile(level=level)):
-        with pytest.raises(ValueError, match="between 0 and 1"):
+        with pytest.raises(ValueError, match="is the coverage"):
             call(95)
     with pytest.raises(ValueError, match="there is no parameter"):
         sleep.profile("beta")

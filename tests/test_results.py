@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmmfast import datasets, lmer
-from lmmfast.errors import RankDeficientWarning
+from lmmfast import anova, datasets, emmeans, lmer, mixedlm
+from lmmfast.errors import DataError, RankDeficientWarning
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 
@@ -77,8 +77,10 @@ def test_wald_intervals(fit):
     wide = fit.conf_int()
     assert (wide["upper"] - fit.params).to_list() == pytest.approx(half.to_list(), rel=1e-6)
     assert (fit.conf_int(0.5)["lower"] > wide["lower"]).all()
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="is the coverage"):
         fit.conf_int(95)
+    with pytest.raises(ValueError, match=r"got 0\.05"):  # statsmodels' alpha
+        fit.conf_int(0.05)
 
 
 def test_varcorr_is_that_of_lme4(fit):
@@ -228,3 +230,34 @@ def test_what_was_proved(fit):
     assert fit.certificate <= 1e-6
     assert fit.n_evals > 0
     assert fit.formula == SLOPES
+
+
+def test_other_spellings(fit):
+    """Names that users of R and of other packages bring along."""
+    for name in ("Kenward-Roger", "kenward_roger", "KR", "Satterthwaite"):
+        assert "degrees of freedom" in str(fit.summary(ddf=name))
+    with pytest.raises(ValueError, match="'kenward-roger'"):
+        fit.summary(ddf="between-within")
+    with pytest.raises(TypeError, match="reml=False"):
+        lmer(SLOPES, datasets.load("sleepstudy"), REML=False)
+    with pytest.raises(TypeError, match="no argument 'maxiter'"):
+        lmer(SLOPES, datasets.load("sleepstudy"), maxiter=3)
+    with pytest.raises(DataError, match="R's NULL"):
+        fit.predict(re_form=None)
+
+
+def test_contrasts_of_another_models_columns_are_left_alone():
+    cake = datasets.load("cake")
+    codings = {"recipe": "sum", "temperature": "sum"}
+    small = lmer("angle ~ recipe + (1 | replicate)", cake, contrasts=codings)
+    assert list(small.params.index) == ["Intercept", "recipe[S.A]", "recipe[S.B]"]
+    with pytest.raises(DataError, match="recipe"):
+        lmer("angle ~ recipe + (1 | replicate)", cake, contrasts={"recpie": "sum"})
+
+
+def test_results_of_mixedlm_are_fits():
+    """anova, emmeans and simplify take what mixedlm gives."""
+    result = mixedlm("score ~ Machine", datasets.load("Machines"), groups="Worker").fit()
+    fit = lmer("score ~ Machine + (1 | Worker)", datasets.load("Machines"))
+    assert anova(result).table.equals(anova(fit).table)
+    assert emmeans(result, "Machine").table.equals(emmeans(fit, "Machine").table)

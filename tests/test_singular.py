@@ -301,7 +301,9 @@ def test_the_same_path_again() -> None:
 def test_steps_on_paper(maximal) -> None:
     found = simplify(maximal, "AIC")
     text = str(found)
-    assert "0: nothing" in text and "1: correlations of (1 + S * P * C | item)" in text
+    assert (
+        "0: the fit given" in text and "1: without correlations of (1 + S * P * C | item)" in text
+    )
     assert text.rstrip().endswith("not singular")
     assert found._repr_html_().startswith("<table>")
 

@@ -62,3 +62,8 @@ __all__ = [
     "ranova",
     "simplify",
 ]
+
+
+def __dir__() -> list[str]:
+    """What users call; the modules are not."""
+    return [*__all__, "__version__"]

@@ -109,7 +109,7 @@ def build(
     used = _used_rows(plan, table, weights, offset, scope or {})
     y = _response(plan, used)
     values = _values(plan, used)
-    codings = _codings(values, contrasts or {}, "treatment" if patsy else "poly")
+    codings = _codings(values, contrasts or {}, "treatment" if patsy else "poly", table)
 
     def ordered(part: Sum) -> Sum:
         return (
@@ -277,7 +277,7 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
 
 
 def _codings(
-    values: dict[str, Values], contrasts: Mapping[str, Any], ordered: str
+    values: dict[str, Values], contrasts: Mapping[str, Any], ordered: str, table: Table
 ) -> dict[str, Coding]:
     if not isinstance(contrasts, Mapping):
         raise DataError(
@@ -285,7 +285,7 @@ def _codings(
             f"got {contrasts!r}"
         )
     for name in contrasts:
-        if name not in values:
+        if name not in values and not table.has(name):  # other columns: for other models
             factors = [label for label, value in values.items() if isinstance(value, Column)]
             raise DataError(
                 f"contrasts are given for {name!r}, which is not a predictor of the model"

@@ -478,6 +478,21 @@ class LMM:
         )
 
 
+_ELSEWHERE = {
+    "REML": "write reml=False for maximum likelihood",
+    "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
+    "family": "only linear mixed models are fitted",
+    "control": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
+    "subset": "select the rows of the data beforehand",
+    "na_action": "rows with missing values are dropped and counted",
+}
+
+
+def _unknown_argument(name: str) -> TypeError:
+    hint = _ELSEWHERE.get(name, "see help(lmmfast.lmer)")
+    return TypeError(f"lmer() has no argument {name!r}: {hint}")
+
+
 def lmer(
     formula: str,
     data: Any,
@@ -491,6 +506,7 @@ def lmer(
     callback: Callable[[Evaluation], object] | None = None,
     max_seconds: float | None = None,
     max_evals: int = MAX_EVALS,
+    **unknown: Any,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -539,6 +555,8 @@ def lmer(
     """
     from .design import build
 
+    if unknown:
+        raise _unknown_argument(next(iter(unknown)))
     design = build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     return LMM(design).fit(
         reml=reml,

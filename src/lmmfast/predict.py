@@ -56,7 +56,7 @@ def chosen_groups(design: Design, re_form: str | Sequence[str]) -> list[str]:
     if isinstance(re_form, str) or not isinstance(re_form, Iterable):
         raise DataError(
             f're_form must be "all", "none" or a list of grouping factors ({", ".join(known)}), '
-            f"not {re_form!r}"
+            f'not {re_form!r} (R\'s NULL is "all"; NA and ~0 are "none")'
         )
     wanted = list(re_form)
     for group in wanted:

@@ -17,7 +17,7 @@ from .inference import intervals as _intervals
 from .inference import quality as _quality
 from .inference import singular as _singular
 from .inference import wald as _wald
-from .inference.ddf import METHODS, method_of
+from .inference.ddf import METHODS, ddf_of, method_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,12 @@ class LMMFit:
     Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``.
     A singular fit is a normal result: every method works on it. Fixed-effect columns that depend
     linearly on others were dropped: they are missing (NaN) in ``params``, ``bse`` and the like.
+
+    See Also
+    --------
+    lmmfast.anova : tables of terms, comparison of models; also ``drop1`` and ``ranova``.
+    lmmfast.emmeans : marginal means and contrasts.
+    lmmfast.simplify : the way from a singular fit to one that is not.
 
     Parameters
     ----------
@@ -187,8 +193,8 @@ class LMMFit:
         Parameters
         ----------
         level : float, default 0.95
-            Coverage, between 0 and 1.
-        method : {"wald", "profile", "boot"}, default "wald"
+            Coverage (not statsmodels' alpha), at least 0.5.
+        method : {"wald", "profile"}, default "wald"
             Wald: fixed effects with t quantiles, standard deviations symmetric on the logarithmic
             scale, correlations on Fisher's; NaN for what lies on its boundary. Profile: from the
             profile likelihood, see `profile`; that of the deviance, also for REML fits, as lme4's.
@@ -257,7 +263,7 @@ class LMMFit:
 
     def coef_test(self, *, ddf: str = "satterthwaite") -> TTest:
         """Tests of every coefficient against zero; see `t_test`."""
-        names = self.design.x_names
+        names, ddf = self.design.x_names, ddf_of(ddf)
         L = np.eye(len(names))
         own = method_of(self, ddf)
         df = None if ddf == "z" else own.df(L)
@@ -296,6 +302,7 @@ class LMMFit:
         >>> float(test.tvalue[0].round(3)), float(test.df_denom[0].round(2))
         (0.302, 17.0)
         """
+        ddf = ddf_of(ddf)
         rows, q, labels = _wald.hypothesis(L, list(self.design.x_names))
         own = method_of(self, ddf)
         df = None if ddf == "z" else own.df(rows)
@@ -316,6 +323,7 @@ class LMMFit:
         WaldTest
             ``fvalue``, ``df_num``, ``df_denom``, ``pvalue``, ``summary_frame()``.
         """
+        ddf = ddf_of(ddf)
         rows, q, _ = _wald.hypothesis(L, list(self.design.x_names))
         beta, own = self.estimates.beta, method_of(self, ddf)
         if ddf == "z":

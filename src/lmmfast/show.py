@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .effects import term_covariance
-from .inference.ddf import METHODS
+from .inference.ddf import METHODS, ddf_of
 
 if TYPE_CHECKING:
     from .design import Design
@@ -203,6 +203,7 @@ def dropped_rows(design: Design) -> list[str]:
 
 def fixed_table(fit: LMMFit, ddf: str) -> Table:
     """Estimates, standard errors, degrees of freedom, t (or z) values and p-values."""
+    ddf = ddf_of(ddf)
     test = fit.coef_test(ddf=ddf)
     letter = "z" if ddf == "z" else "t"
     columns: dict[str, Sequence[str]] = {
@@ -211,7 +212,7 @@ def fixed_table(fit: LMMFit, ddf: str) -> Table:
         "Std. Error": column(test.sd),
     }
     if letter == "t":
-        columns["df"] = [general(df, 4) if df < 1000 else fixed(df, 0) for df in test.df_denom]
+        columns["df"] = df_cells(test.df_denom)
     columns[f"{letter} value"] = [
         fixed(value, 3) if abs(value) < 1e6 else general(value) for value in test.tvalue
     ]
@@ -221,6 +222,7 @@ def fixed_table(fit: LMMFit, ddf: str) -> Table:
 
 def fixed_notes(fit: LMMFit, ddf: str) -> list[str]:
     """How p was computed, and which columns were dropped."""
+    ddf = ddf_of(ddf)
     method = METHODS[ddf]
     kind = "z (normal approximation)" if ddf == "z" else f"t, {method} degrees of freedom"
     notes = [f"p-values: {kind}"]
@@ -376,6 +378,14 @@ def general(value: float, digits: int = DIGITS + 1) -> str:
 def not_finite(value: float) -> str:
     """Missing or infinite."""
     return MISSING if math.isnan(value) else ("Inf" if value > 0 else "-Inf")
+
+
+def df_cells(values: Iterable[float]) -> list[str]:
+    """Degrees of freedom: whole numbers if all are (nearly), else with two decimals."""
+    df = np.asarray(list(values), dtype=float)
+    finite = df[np.isfinite(df)]
+    decimals = 2 if np.any(np.abs(finite - np.round(finite)) > 5e-3) else 0
+    return [fixed(value, decimals) for value in df]
 
 
 def p_value(p: float) -> str:

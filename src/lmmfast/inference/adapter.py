@@ -22,6 +22,12 @@ except ImportError as error:
 from ..predict import recipe_of
 from .ddf import method_of
 
+if int(pl.__version__.split(".")[0]) > 1:
+    raise ImportError(
+        f"marginaleffects does not work with polars {pl.__version__}: "
+        "pip install 'lmmfast[effects]' brings versions that do"
+    )
+
 if TYPE_CHECKING:
     from ..columns import Column
     from ..results import LMMFit

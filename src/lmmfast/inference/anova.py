@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import show as _show
 from ..errors import DataError, FitError
-from .ddf import METHODS, method_of
+from .ddf import METHODS, ddf_of, fit_of, method_of
 from .deletions import Deletion, Reduced, deletions, model_of_part, without
 from .estimable import Effects, effects_of
 from .nesting import nesting
@@ -120,7 +120,7 @@ def anova(
     ----------
     *fits : LMMFit
         Several fits must have the same response in the same rows.
-    type : {3, 2, 1}
+    type : {3, 2, 1, "III", "II", "I"}
         Of one fit; SAS's types. 3: each term given all others; 2: given those that do not contain
         it; 1: given those before it.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
@@ -158,10 +158,14 @@ def anova(
     >>> float(anova(small, fit).table.loc["m2", "Chisq"].round(3))
     42.139
     """
-    _check(fits)
+    if not fits:
+        raise TypeError("anova needs at least one fit")
+    fits, ddf = tuple(map(fit_of, fits)), ddf_of(ddf)
     if len(fits) > 1:
+        if type != 3 or ddf != "satterthwaite":
+            raise ValueError("type= and ddf= are for the terms of one fit, not for several fits")
         return _compare(fits, refit, names)
-    if type not in TYPES:
+    if type not in TYPES or isinstance(type, bool):
         raise ValueError(f"type must be 1, 2 or 3, not {type!r}")
     fit, kind = fits[0], TYPES[type]
     effects = _effects(fit)
@@ -179,17 +183,6 @@ def anova(
     method = "Wald chi-squared tests" if ddf == "z" else _method_name(ddf)
     title = f"Type {ROMAN[kind]} analysis of variance table, {method}"
     return Anova(title, (_model(fit),), *_test_table(fit, tests, ddf, notes))
-
-
-def _check(fits: Sequence[Any]) -> None:
-    from ..results import LMMFit
-
-    if not fits:
-        raise TypeError("anova needs at least one fit")
-    for fit in fits:
-        if not isinstance(fit, LMMFit):
-            hint = ", for results of mixedlm their .lmm" if hasattr(fit, "lmm") else ""
-            raise TypeError(f"expected fits as lmer gives them{hint}; got {type(fit).__name__}")
 
 
 def _model(fit: LMMFit) -> str:
@@ -443,7 +436,7 @@ def drop1(fit: LMMFit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     >>> float(drop1(fit, test="Chisq").table.loc["Days", "LRT"].round(3))
     23.537
     """
-    _check([fit])
+    fit, ddf = fit_of(fit), ddf_of(ddf)
     if test not in ("F", "Chisq"):
         raise ValueError(f'test must be "F" or "Chisq", not {test!r}')
     effects = _effects(fit)
@@ -532,7 +525,7 @@ def ranova(fit: LMMFit, reduce: bool = True) -> Anova:
     """
     import pandas as pd
 
-    _check([fit])
+    fit = fit_of(fit)
     columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
     nothing = (np.nan, np.nan, np.nan)
     index = ["<none>"]

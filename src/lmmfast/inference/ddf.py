@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +14,7 @@ from .satterthwaite import Satterthwaite, contrasts, estimable
 if TYPE_CHECKING:
     from ..results import LMMFit
 
-__all__ = ["METHODS", "Method", "method_of"]
+__all__ = ["METHODS", "Method", "check_level", "ddf_of", "fit_of", "method_of"]
 
 # What users write, and what tables say.
 METHODS = {
@@ -65,6 +66,22 @@ class Constant:
         return test.fvalue, test.df_num, self.denominator
 
 
+def ddf_of(name: Any) -> str:
+    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr".
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    """
+    plain = str(name).lower().replace("_", "-").replace(" ", "-")
+    found = {"kr": "kenward-roger", "satt": "satterthwaite"}.get(plain, plain)
+    if found not in METHODS:
+        names = ", ".join(repr(known) for known in METHODS)
+        raise ValueError(f"ddf must be one of {names}, not {name!r}")
+    return found
+
+
 def method_of(fit: LMMFit, ddf: str) -> Method:
     """The method of this name for a fit; what it computes is kept with the fit.
 
@@ -81,9 +98,7 @@ def method_of(fit: LMMFit, ddf: str) -> Method:
     FitError
         Kenward-Roger for a fit by maximum likelihood.
     """
-    if ddf not in METHODS:
-        names = ", ".join(repr(name) for name in METHODS)
-        raise ValueError(f"ddf must be one of {names}, not {ddf!r}")
+    ddf = ddf_of(ddf)
     known = fit._methods
     if ddf not in known:
         known[ddf] = _make(fit, ddf)
@@ -98,3 +113,34 @@ def _make(fit: LMMFit, ddf: str) -> Method:
     if ddf == "z":
         return Constant(fit, np.inf)
     return Constant(fit, float(fit.nobs - np.sum(fit.estimates.fixed_kept)))
+
+
+def fit_of(fit: Any) -> LMMFit:
+    """A fit as `lmer` gives it, also out of the results of `mixedlm`.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
+    from ..results import LMMFit
+
+    own = getattr(fit, "lmm", fit)
+    if not isinstance(own, LMMFit):
+        raise TypeError(f"a fit as lmer gives it is needed, not {type(fit).__name__}")
+    return own
+
+
+def check_level(level: Any) -> float:
+    """The level, if it is a coverage; 0.05 is taken for statsmodels' alpha and refused.
+
+    Raises
+    ------
+    ValueError
+        If it is not at least 0.5 and below 1.
+    """
+    if not isinstance(level, numbers.Real) or not 0.5 <= float(level) < 1:
+        raise ValueError(
+            f"level is the coverage, at least 0.5 and below 1, for example 0.95; got {level!r}"
+        )
+    return float(level)

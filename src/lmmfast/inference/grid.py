@@ -188,11 +188,19 @@ def _usual(column: Column, factor: bool) -> np.ndarray:
 
 def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:
     """Values that ``at`` gives a variable; those of a factor must be levels that it has."""
-    asked = np.atleast_1d(np.asarray(values, dtype=object if column.values is None else float))
+    asked = np.atleast_1d(np.asarray(values, dtype=object))
     if asked.ndim != 1 or not len(asked):
         raise ValueError(f"at: {name!r} needs one value or a list of values, not {values!r}")
+    if len({str(value) for value in asked}) < len(asked):
+        raise ValueError(f"at: {name!r} has a value twice: {values!r}")
     if column.values is not None:
-        return np.asarray(asked, dtype=float)
+        try:
+            asked = np.asarray(asked, dtype=float)
+        except (TypeError, ValueError):
+            asked = np.array([np.nan])
+        if not np.isfinite(asked).all():
+            raise ValueError(f"at: {name!r} is numeric and needs finite numbers, not {values!r}")
+        return asked
     known = {str(level): level for level in _usual(column, factor)}
     for value in asked:
         if str(value) not in known:

@@ -1,4 +1,4 @@
-"""All parameters of a fit by name, and their confidence intervals: Wald, profile, bootstrap."""
+"""All parameters of a fit by name, and their confidence intervals: Wald and profile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .ddf import check_level
 from .satterthwaite import covariance_parameters
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..design import Design
     from ..results import LMMFit
 
-__all__ = ["Parameter", "check_level", "chosen", "conf_int", "parameters_of", "values_of"]
+__all__ = ["Parameter", "chosen", "conf_int", "parameters_of", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -184,19 +185,6 @@ def boot(fit: LMMFit, level: float, parameters: Sequence[Parameter], ddf: str) -
 
 METHODS: dict[str, Callable[[LMMFit, float, Sequence[Parameter], str], np.ndarray]]
 METHODS = {"wald": wald, "profile": profile, "boot": boot}
-
-
-def check_level(level: float) -> float:
-    """The level, if it is a coverage.
-
-    Raises
-    ------
-    ValueError
-        If it is not strictly between 0 and 1.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, for example 0.95; got {level!r}")
-    return level
 
 
 def normal_quantile(level: float) -> float:

@@ -17,8 +17,9 @@ import numpy as np
 
 from .. import show as _show
 from .comparisons import ADJUSTMENTS, adjusted, contrast_weights, critical, default_adjustment
-from .ddf import METHODS, method_of
+from .ddf import METHODS, check_level, ddf_of, fit_of, method_of
 from .grid import Grid, text
+from .openness import Openness, openness_of
 from .wald import _t_quantile
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EMMeans", "emmeans"]
 
-ESTIMABLE = 1e-8  # weight, relative, on a direction that the data leave open
+ROUNDING = 1e-13  # of a sum of products, relative to that of their sizes
 
 
 def emmeans(
@@ -99,8 +100,8 @@ def emmeans(
     1       B  60.322  2.229  5.833
     2       C  66.272  2.229  5.833
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, for example 0.95; got {level!r}")
+    fit, ddf = fit_of(fit), ddf_of(ddf)
+    check_level(level)
     if weights not in ("equal", "proportional"):
         raise ValueError(f'weights must be "equal" or "proportional", not {weights!r}')
     if adjust not in (None, *ADJUSTMENTS):
@@ -110,7 +111,7 @@ def emmeans(
     wanted, within = grid.targets(specs, by)
     L = grid.averages(wanted + within, weights)
     groups = int(np.prod([len(grid.values[name]) for name in within], dtype=int))
-    return EMMeans(
+    means = EMMeans(
         fit=fit,
         method=method_of(fit, ddf),
         ddf=ddf,
@@ -125,6 +126,9 @@ def emmeans(
         adjust=_adjustment(contrasts, adjust),
         grid_notes=tuple(grid.notes(wanted, within, weights)),
     )
+    if contrasts is not None:
+        _ = means._weights  # refuses what cannot be compared now rather than when it is printed
+    return means
 
 
 def _adjustment(kind: Any, asked: str | None) -> str:
@@ -163,18 +167,26 @@ class EMMeans:
     adjust: str
     grid_notes: tuple[str, ...]
 
-    @cached_property
+    @property
     def table(self) -> pd.DataFrame:
         """The means: variables, ``emmean``, ``SE``, ``df``, ``lower``, ``upper``."""
+        return self._table.copy()
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
         mean, se, df = self._estimates(self.L, self.offset)
         half = _t_quantile((1 + self.level) / 2, df) * se
         numbers = {"emmean": mean, "SE": se, "df": df, "lower": mean - half, "upper": mean + half}
         return _frame({**self.cells, **numbers})
 
-    @cached_property
+    @property
     def contrasts(self) -> pd.DataFrame | None:
         """The contrasts: ``contrast``, variables of ``by``, ``estimate``, ``SE``, ``df``, ``t`` (or
         ``z``) and ``p``, adjusted; None if none were asked for."""
+        return None if self._contrasts is None else self._contrasts.copy()
+
+    @cached_property
+    def _contrasts(self) -> pd.DataFrame | None:
         if self.kind is None:
             return None
         estimate, se, df = self._contrast_estimates
@@ -208,8 +220,7 @@ class EMMeans:
         level = self.level if level is None else level
         if self.kind is None:
             raise ValueError("no contrasts were asked for: emmeans(..., contrasts='pairwise')")
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, for example 0.95; got {level!r}")
+        check_level(level)
         estimate, se, df = self._contrast_estimates
         values = [
             critical(level, own, len(own), self._means, self.adjust)
@@ -276,32 +287,18 @@ class EMMeans:
     @cached_property
     def _contrast_estimates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         C = np.kron(np.eye(self.groups), self._weights[1])
-        return self._estimates(C @ self.L, C @ self.offset)
+        return self._estimates(_product(C, self.L), _product(C, self.offset))
 
     @cached_property
-    def _open(self) -> np.ndarray:
-        """Directions of the fixed effects about which the data say nothing (p x j)."""
-        kept, X = self.fit.estimates.fixed_kept, self.fit.design.X
-        length = np.linalg.norm(X, axis=0)
-        directions = np.diag(length)[:, ~kept]
-        if directions.size:
-            own, others = X[:, kept] / length[kept], X[:, ~kept]
-            share = -np.linalg.lstsq(own, others, rcond=None)[0]
-            share[np.abs(share) < ESTIMABLE * length[~kept]] = 0.0  # nothing but rounding
-            directions[kept] = share
-        return np.asarray(directions / np.where(length > 0, length, 1.0)[:, None])
-
-    def _estimable(self, L: np.ndarray) -> np.ndarray:
-        """Which rows of L do not depend on how dependent columns were dropped."""
-        size = np.abs(L) @ np.abs(self._open)
-        return np.asarray((np.abs(L @ self._open) <= ESTIMABLE * size).all(axis=1))
+    def _open(self) -> Openness:
+        return openness_of(self.fit)
 
     def _estimates(
         self, L: np.ndarray, offset: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Estimates, standard errors and degrees of freedom of L beta + offset."""
         kept = self.fit.estimates.fixed_kept
-        usable, own = self._estimable(L), np.where(kept, L, 0.0)
+        usable, own = self._open.estimable(L), np.where(kept, L, 0.0)
         vcov = self.method.vcov[np.ix_(kept, kept)]
         estimate = own[:, kept] @ self.fit.estimates.beta[kept] + offset
         se = np.sqrt(np.einsum("ij,jk,ik->i", own[:, kept], vcov, own[:, kept]))
@@ -330,6 +327,13 @@ class EMMeans:
         return [f"p-values: adjusted, {self.adjust} method for {family}{each}"]
 
 
+def _product(C: np.ndarray, L: np.ndarray) -> np.ndarray:
+    """C L, exactly zero where the sum is nothing but rounding."""
+    product = C @ L
+    product[np.abs(product) <= ROUNDING * (np.abs(C) @ np.abs(L))] = 0.0
+    return np.asarray(product)
+
+
 def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
     import pandas as pd
 
@@ -349,7 +353,7 @@ def _cells(name: str, values: np.ndarray, se: np.ndarray, label: bool) -> list[s
     if label:
         return [text(value) for value in values]
     if name == "df":
-        return [_show.general(df, 4) if df < 1000 else _show.fixed(df, 0) for df in values]
+        return _show.df_cells(values)
     if name in ("t", "z"):
         return [_show.fixed(v, 3) if abs(v) < 1e6 else _show.general(v) for v in values]
     if name == "p":

@@ -50,8 +50,8 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
     -------
     Nesting
     """
-    for name in ("offset", "weights"):
-        if not _same(getattr(small.design, name), getattr(large.design, name)):
+    for name, usual in (("offset", 0.0), ("weights", 1.0)):
+        if not _same(getattr(small.design, name), getattr(large.design, name), usual):
             return Nesting(f"they have different {name}", False)
     if not _inside(_kept(small), _kept(large)):
         return Nesting("fixed effects of one are no combinations of the other's", False)
@@ -69,10 +69,12 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
     return Nesting("", any(rank < width for rank, width in zip(ranks, widths, strict=True)))
 
 
-def _same(one: np.ndarray | None, two: np.ndarray | None) -> bool:
-    if one is None or two is None:
-        return one is two
-    return np.array_equal(one, two)
+def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:
+    """Equal arrays; one that was not given is `usual` everywhere."""
+    if one is None and two is None:
+        return True
+    a, b = (np.asarray(usual) if given is None else given for given in (one, two))
+    return bool((a == b).all()) if a.ndim == 0 or b.ndim == 0 else np.array_equal(a, b)
 
 
 def _kept(fit: LMMFit) -> np.ndarray:

@@ -23,10 +23,10 @@ import numpy as np
 
 from ..errors import ConvergenceWarning, FitError, LmmWarning
 from ..within import trust_step
+from .ddf import check_level
 from .held import Correlation, Criterion, Deviation, Effect, Held, Local, Sigma, lower_root
 from .intervals import (
     Parameter,
-    check_level,
     chosen,
     normal_quantile,
     parameters_of,

@@ -24,6 +24,7 @@ import numpy as np
 
 from .. import show
 from ..errors import IdentifiabilityWarning, RankDeficientWarning
+from .ddf import fit_of
 from .quality import columns_of_terms
 from .satterthwaite import model_of
 
@@ -644,7 +645,8 @@ def _steps_text(steps: pd.DataFrame) -> list[str | show.Table]:
         values = (show.fixed(row["criterion"], 4), show.fixed(row["change"], 4))
         rest = (str(row["df"]), p, show.fixed(row["aic"], 2), "yes" if row["singular"] else "no")
         rows.append((str(number), str(row["npar"]), *values, *rest))
-        lines += show.wrapped(f"{number}: {row['removed']}")
+        without = f"without {row['removed']}" if row["removed"] else "the fit given"
+        lines += show.wrapped(f"{number}: {without}")
         lines += show.wrapped(f"   {row['formula']}")
     return [show.Table(header, tuple(rows), 1), *show.wrapped(BOUNDARY), *lines]
 
@@ -734,11 +736,12 @@ def simplify(fit: LMMFit, criterion: str = "LRT", alpha: float = 0.2) -> Simplif
     >>> lmmfast.simplify(fit).fit.is_singular
     False
     """
+    fit = fit_of(fit)
     if criterion not in ("LRT", "AIC"):
         raise ValueError(f'criterion must be "LRT" or "AIC", not {criterion!r}')
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
-    steps = [_step(fit, None, "nothing")]
+    steps = [_step(fit, None, "")]
     while fit.is_singular:
         free = costless(fit)
         found = [(way, refit_reduced(fit, way)) for way in ([free] if free else costly(fit))]

@@ -17,6 +17,7 @@ Henderson (1975), *Biometrics* 31, 423-447; Robinson (1991), *Statist. Sci.* 6, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -24,11 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..columns import first_rows
 from ..engine import _memory_limit
-from ..errors import DataError
+from ..errors import DataError, RankDeficientWarning
 from ..predict import chosen_groups, recipe_of
 from . import qspace
-from .ddf import method_of
+from .ddf import check_level, method_of
+from .openness import openness_of
 from .wald import _t_quantile
 
 if TYPE_CHECKING:
@@ -61,8 +64,7 @@ def prediction_frame(
 
     if interval not in INTERVALS:
         raise DataError(f'interval must be "confidence" or "prediction", not {interval!r}')
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, for example 0.95; got {level!r}")
+    check_level(level)
     groups = chosen_groups(fit.design, re_form)
     everything = interval == "prediction" and vary_left_out
     rows = _rows(fit, newdata, groups, everything)
@@ -77,6 +79,7 @@ def prediction_frame(
         total = variance + fit.scale / _weights(fit, newdata, weights, len(variance))
         if everything:
             total = total + rows.left_out_variance(fit)
+    variance, total = (np.where(rows.open, np.nan, values) for values in (variance, total))
     half = _t_quantile((1 + level) / 2, df) * np.sqrt(total)
     fitted = predicted.to_numpy()
     columns = {
@@ -96,6 +99,7 @@ class _Rows:
     """Rows to predict; X without dropped columns. Missing values are NaN."""
 
     X: np.ndarray
+    open: np.ndarray  # rows that depend on which columns were dropped (n)
     chosen: dict[int, tuple[np.ndarray, np.ndarray]]  # per term: codes (-1: unseen) and columns
     left_out: dict[int, np.ndarray]  # per term, where their variance is asked for: columns
 
@@ -131,7 +135,28 @@ def _rows(fit: LMMFit, newdata: Any, groups: list[str], everything: bool) -> _Ro
         chosen = dict(zip(inside, recipe.random(newdata, groups), strict=True)) if inside else {}
         columns = recipe.random_columns(newdata) if outside else []
         left_out = {i: columns[i] for i in outside}
-    return _Rows(X[:, fit.estimates.fixed_kept], chosen, left_out)
+    kept = fit.estimates.fixed_kept
+    unknown = np.zeros(len(X), bool) if newdata is None or kept.all() else _open_rows(fit, X)
+    return _Rows(X[:, kept], unknown, chosen, left_out)
+
+
+def _open_rows(fit: LMMFit, X: np.ndarray) -> np.ndarray:
+    """Rows of new data that are not estimable, with a warning."""
+    unknown = ~openness_of(fit).estimable(np.nan_to_num(X))
+    if unknown.any():
+        dropped = [
+            n for n, k in zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True) if not k
+        ]
+        warnings.warn(
+            RankDeficientWarning(
+                f"{first_rows(unknown)} of the new data cannot be predicted: the result depends on "
+                f"which columns were dropped ({', '.join(dropped)}); their standard errors are NaN",
+                variable=dropped[0],
+                rows=np.flatnonzero(unknown)[:10].tolist(),
+            ),
+            stacklevel=5,
+        )
+    return unknown
 
 
 def _weights(fit: LMMFit, newdata: Any, given: Any, n: int) -> np.ndarray:

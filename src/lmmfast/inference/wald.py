@@ -130,7 +130,7 @@ class TTest:
             f"{1 - alpha / 2:g}]": _show.column(high, by=self.sd),
         }
         if self.distribution == "t":
-            columns["df"] = _df_cells(self.df_denom)
+            columns["df"] = _show.df_cells(self.df_denom)
         if np.any(self.null != 0):
             columns["Null"] = [_show.general(value) for value in self.null]
         rows = tuple(zip(*columns.values(), strict=True))
@@ -211,7 +211,7 @@ class WaldTest:
         name = {"F": "F value", "chi2": "Chisq"}[self.distribution]
         columns = {name: _statistic_cells([self.statistic])[0]}
         if self.distribution == "F":
-            columns |= {"NumDF": str(self.df_num), "DenDF": _df_cells([self.df_denom])[0]}
+            columns |= {"NumDF": str(self.df_num), "DenDF": _show.df_cells([self.df_denom])[0]}
         else:
             columns |= {"Df": str(self.df_num)}
         columns[f"Pr(>{name.split()[0]})"] = _show.p_value(self.pvalue)
@@ -241,14 +241,6 @@ def _reference(distribution: str, method: str) -> str:
 
 def _statistic_cells(values: Iterable[float]) -> list[str]:
     return [_show.fixed(v, 3) if abs(v) < 1e6 else _show.general(v) for v in values]
-
-
-def _df_cells(values: Iterable[float]) -> list[str]:
-    """Degrees of freedom: whole numbers as such, else two decimals."""
-    df = np.asarray(list(values), dtype=float)
-    finite = df[np.isfinite(df)]
-    decimals = 2 if np.any(finite != np.round(finite)) else 0
-    return [_show.fixed(value, decimals) for value in df]
 
 
 # ---- tests --------------------------------------------------------------------------------------

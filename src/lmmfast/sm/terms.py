@@ -21,7 +21,7 @@ __all__ = [
     "component_of_matrices",
     "is_component",
     "pair_name",
-    "patsys_functions",
+    "patsy_functions",
     "state",
 ]
 
@@ -215,7 +215,7 @@ def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
 
 
 @lru_cache(maxsize=1)
-def patsys_functions() -> dict[str, Any]:
+def patsy_functions() -> dict[str, Any]:
     """Functions of patsy's formulas that mean something else in R's."""
     from formulaic.utils.stateful_transforms import stateful_transform
 

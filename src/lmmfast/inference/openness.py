@@ -1,0 +1,47 @@
+"""Which linear functions of the fixed effects the data determine, when columns were dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..results import LMMFit
+
+__all__ = ["Openness", "openness_of"]
+
+ESTIMABLE = 1e-8  # share of a function along an open direction below which it is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Openness:
+    """Directions of the fixed effects about which the data say nothing.
+
+    Attributes
+    ----------
+    directions : (p, j) array
+        X directions = 0: one for each dropped column.
+    """
+
+    directions: np.ndarray
+
+    def estimable(self, L: np.ndarray) -> np.ndarray:
+        """Which rows of L (k, p) do not depend on how dependent columns were dropped (k)."""
+        size = np.abs(L) @ np.abs(self.directions)
+        return np.asarray((np.abs(L @ self.directions) <= ESTIMABLE * size).all(axis=1))
+
+
+def openness_of(fit: LMMFit) -> Openness:
+    """The open directions of a fit; a dropped column of zeros is open by itself."""
+    kept, X = fit.estimates.fixed_kept, fit.design.X
+    length = np.linalg.norm(X, axis=0)
+    length = np.where(length > 0, length, 1.0)
+    directions = np.diag(length)[:, ~kept]
+    if directions.size:
+        own, others = X[:, kept] / length[kept], X[:, ~kept]
+        share = -np.linalg.lstsq(own, others, rcond=None)[0]
+        share[np.abs(share) < ESTIMABLE * length[~kept]] = 0.0  # nothing but rounding
+        directions[kept] = share
+    return Openness(np.asarray(directions / length[:, None]))
