@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,15 @@ class Plan:
         return (atom for part in (self.fixed, *self.random) for atom in part.atoms)
 
 
+_importing = threading.Lock()
+
+
+def _import_formulaic() -> None:
+    """Its modules import each other in circles: two threads at once would meet half of one."""
+    with _importing:
+        import formulaic  # noqa: F401
+
+
 @lru_cache(maxsize=256)
 def plan_of(text: str) -> Plan:
     """The plan of a formula.
@@ -42,6 +52,7 @@ def plan_of(text: str) -> Plan:
     FormulaError
         When the formula or one of its expressions cannot be read.
     """
+    _import_formulaic()
     formula = parse(text)
     response = translate(formula.response)
     fixed = read_sum(formula.fixed)
