@@ -28,6 +28,8 @@ class Tolerances:
         The same on singular fits, in units of sigma.
     fitted : float
         Fitted values and conditional modes, in units of sigma.
+    deviations : float
+        Conditional standard deviations of the random effects, in units of sigma.
     design : float
         Entries of the design matrix, relative to the largest entry of the column.
     invariance : float
@@ -41,6 +43,7 @@ class Tolerances:
     spread: float = 1e-5
     spread_singular: float = 1e-4
     fitted: float = 1e-5
+    deviations: float = 1e-6
     design: float = 1e-12
     invariance: float = 1e-8
 

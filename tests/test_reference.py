@@ -280,6 +280,20 @@ def test_fitted_values(case: Case) -> None:
     case.close(resid @ resid, wanted["resid_sumsq"], wanted["resid_sumsq"], 4 * TOLERANCE.fitted)
 
 
+def at_reference(
+    case: Case, frames: dict[str, pd.DataFrame], factor: dict[str, Any]
+) -> list[float]:
+    """The numbers of ranef() at the levels and columns of one factor of the reference."""
+    group = next(name for name in frames if case.r_group(name) == factor["factor"])
+    frame = frames[group]
+    columns = {case.r_name(str(name)): name for name in frame.columns}
+    rows = {case.r_level(group, str(level)): k for k, level in enumerate(frame.index)}
+    return [
+        frame[columns[term]].to_numpy()[rows[level]]
+        for level, term in zip(factor["level"], factor["term"], strict=True)
+    ]
+
+
 def test_conditional_modes(case: Case) -> None:
     """ranef() by level and column, in units of sigma."""
     case.need_same_optimum()
@@ -287,16 +301,23 @@ def test_conditional_modes(case: Case) -> None:
         pytest.skip("the split of the modes among the columns is not identified")
     modes = case.fit.ranef()
     for factor in case.wanted["ranef"]:
-        group = next(name for name in modes if case.r_group(name) == factor["factor"])
-        frame = modes[group]
-        columns = {case.r_name(str(name)): name for name in frame.columns}
-        rows = {case.r_level(group, str(level)): k for k, level in enumerate(frame.index)}
-        found = [
-            frame[columns[term]].to_numpy()[rows[level]]
-            for level, term in zip(factor["level"], factor["term"], strict=True)
-        ]
+        found = at_reference(case, modes, factor)
         size = np.abs(factor["condval"]).max()
         case.close(found, factor["condval"], max(case.wanted["sigma"], size), 10 * TOLERANCE.fitted)
+
+
+def test_conditional_deviations(case: Case) -> None:
+    """ranef(cond_var=True): conditional standard deviations, in units of sigma."""
+    case.need_same_optimum()
+    if case.name in NOT_IDENTIFIED:
+        pytest.skip("the split of the modes among the columns is not identified")
+    both = case.fit.ranef(cond_var=True)
+    deviations = {group: frame["condsd"] for group, frame in both.items()}
+    for factor in case.wanted["ranef"]:
+        if "condsd" in factor:
+            found = at_reference(case, deviations, factor)
+            size = max(case.wanted["sigma"], *factor["condsd"])
+            case.close(found, factor["condsd"], size, TOLERANCE.deviations)
 
 
 def new_rows(wanted: dict[str, Any]) -> pd.DataFrame:
