@@ -14,7 +14,7 @@ from test_kernels import both, every
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
-from lmmfast.inference.influence import Deletion, without
+from lmmfast.inference.influence import RowDeletion, without
 
 DENSE = 1e-9  # of deletions at given theta, relative to the largest
 # What theta = the fit's costs in dfbetas (units of a standard error), and what one step leaves,
@@ -66,7 +66,7 @@ def test_leverage(name: str) -> None:
     V, X, _ = scaled(problem, fit.theta)
     inverse = np.linalg.inv(V)
     P = inverse - inverse @ X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
-    own = Deletion.of(fit)
+    own = RowDeletion.of(fit)
     close(own.leverage, 1 - np.diag(P), 1, DENSE)
     close(fit.influence()["hat_diag"], own.leverage, 1, 0)
     some = np.random.default_rng(1).choice(fit.nobs, 17, replace=False)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from lmmfast import LMM, datasets, emmeans, lmer
 from lmmfast.errors import DataError, LmmWarning
-from lmmfast.inference import uncertainty
+from lmmfast.inference import prediction_errors
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 MODELS = {
@@ -88,9 +88,9 @@ def test_some_of_the_factors(fit):
 
 def test_equations_that_are_kept_sparse(fit, monkeypatch):
     dense = fit.predict(se=True)["se"]
-    monkeypatch.setattr(uncertainty, "SMALL", 0)
-    monkeypatch.setattr(uncertainty, "SPARSE", 2.0)
-    monkeypatch.setattr(uncertainty, "AT_ONCE", 1000)  # in many pieces
+    monkeypatch.setattr(prediction_errors, "SMALL", 0)
+    monkeypatch.setattr(prediction_errors, "SPARSE", 2.0)
+    monkeypatch.setattr(prediction_errors, "AT_ONCE", 1000)  # in many pieces
     np.testing.assert_allclose(fit.predict(se=True)["se"], dense, rtol=1e-8)
 
 

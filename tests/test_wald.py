@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmmfast.inference.wald import hypothesis, t_test, wald_test
+from lmmfast.inference.hypotheses import hypothesis
+from lmmfast.inference.wald import t_test, wald_test
 
 NAMES = ["Intercept", "time", "treatment[T.b]", "time:treatment[T.b]"]
 BETA = np.array([2.0, -1.0, 0.5, 3.0])

@@ -20,7 +20,8 @@ from .errors import (
     UnusedArgumentWarning,
 )
 from .estimates import Estimates, Evaluation
-from .inference.anova import Anova, anova, drop1, ranova
+from .inference.anova import Anova, anova
+from .inference.deletion_tables import drop1, ranova
 from .inference.means import EMMeans, emmeans
 from .inference.singular import simplify
 from .model import LMM, lmer

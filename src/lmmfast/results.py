@@ -15,17 +15,20 @@ from .effects import ratios, standard_errors, varcorr_rows
 from .inference import influence as _influence
 from .inference import intervals as _intervals
 from .inference import quality as _quality
+from .inference import residuals as _residuals
 from .inference import singular as _singular
+from .inference import variance_errors as _variance_errors
 from .inference import wald as _wald
 from .inference.ddf import METHODS, ddf_of, method_of
+from .inference.hypotheses import hypothesis
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .design import Design
     from .estimates import Estimates
-    from .inference.adapter import Marginal
     from .inference.ddf import Method
+    from .inference.marginal import Marginal
     from .inference.means import EMMeans
     from .inference.profile import Profile
     from .inference.wald import TTest, WaldTest
@@ -303,7 +306,7 @@ class LMMFit:
         (0.302, 17.0)
         """
         ddf = ddf_of(ddf)
-        rows, q, labels = _wald.hypothesis(L, list(self.design.x_names))
+        rows, q, labels = hypothesis(L, list(self.design.x_names))
         own = method_of(self, ddf)
         df = None if ddf == "z" else own.df(rows)
         return _wald.t_test(rows, q, labels, self.estimates.beta, own.vcov, df, METHODS[ddf])
@@ -324,7 +327,7 @@ class LMMFit:
             ``fvalue``, ``df_num``, ``df_denom``, ``pvalue``, ``summary_frame()``.
         """
         ddf = ddf_of(ddf)
-        rows, q, _ = _wald.hypothesis(L, list(self.design.x_names))
+        rows, q, _ = hypothesis(L, list(self.design.x_names))
         beta, own = self.estimates.beta, method_of(self, ddf)
         if ddf == "z":
             return _wald.wald_test(rows, q, beta, own.vcov)
@@ -365,7 +368,7 @@ class LMMFit:
         ImportError
             Without marginaleffects: ``pip install 'lmmfast[effects]'``.
         """
-        from .inference.adapter import Marginal
+        from .inference.marginal import Marginal
 
         return Marginal(self, ddf)
 
@@ -425,7 +428,7 @@ class LMMFit:
         >>> fit.varcorr_se()[["sdcor", "se"]].round(2).to_numpy().tolist()
         [[24.74, 5.84], [5.92, 1.25], [0.07, 0.33], [25.59, 1.51]]
         """
-        return _quality.varcorr_se(self)
+        return _variance_errors.varcorr_se(self)
 
     def vcov_theta(self) -> pd.DataFrame:
         """Covariance matrix of theta and sigma, from the exact curvature of the criterion.
@@ -437,7 +440,7 @@ class LMMFit:
             factor T of the relative covariance T T', "Subject.Days.Intercept" below it; last,
             "sigma". NaN for parameters at the boundary, which are held where they are.
         """
-        return _quality.vcov_theta(self)
+        return _variance_errors.vcov_theta(self)
 
     def rePCA(self) -> _singular.RandomEffectsPCA:
         """Principal components of the random effects of each grouping factor, relative to sigma.
@@ -566,7 +569,7 @@ class LMMFit:
         MemoryError
             "scaled" when too many rows share random effects.
         """
-        return _quality.residuals(self, type)
+        return _residuals.residuals(self, type)
 
     def influence(self, by: str | None = None, *, refine: bool | str = False) -> pd.DataFrame:
         """What the fixed effects would be without each row, or without each level of a factor.
@@ -760,7 +763,7 @@ class LMMFit:
         predicted = _predict.predict(self, newdata, re_form, new_levels, offset)
         if not se and interval is None:
             return predicted
-        from .inference.uncertainty import prediction_frame
+        from .inference.prediction_errors import prediction_frame
 
         return prediction_frame(
             self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out

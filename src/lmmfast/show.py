@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .design import Design
     from .results import LMMFit
 
-__all__ = ["Summary", "Table", "one_line", "proof", "singular_sentences", "summarize"]
+__all__ = ["Printed", "Summary", "Table", "one_line", "proof", "singular_sentences", "summarize"]
 
 MISSING = "NA"
 DIGITS = 4  # significant digits of the smallest number in a column
@@ -76,6 +76,22 @@ class Summary:
             for section in self.sections
             for part in paragraphs(section)
         )
+
+
+class Printed:
+    """A result that shows as its summary: text, HTML in notebooks. Dataclasses need repr=False."""
+
+    def summary(self) -> Summary:
+        """What there is to say, on paper."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
 
 def text_html(text: str) -> str:

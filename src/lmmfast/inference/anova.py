@@ -1,15 +1,15 @@
-"""Tables of tests: terms of the fixed effects, nested models, single deletions of either kind.
+"""Tables of tests: terms of the fixed effects, nested models.
 
 References
 ----------
 Kuznetsova, Brockhoff & Christensen (2017), *J. Stat. Softw.* 82(13) (the tables); Self & Liang
-(1987), *JASA* 82, and Stram & Lee (1994), *Biometrics* 50 (variances on the boundary).
+(1987), *JASA* 82 (variances on the boundary).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +17,9 @@ import numpy as np
 from .. import show as _show
 from ..errors import DataError, FitError
 from .ddf import METHODS, ddf_of, fit_of, method_of
-from .deletions import Deletion, Reduced, deletions, model_of_part, without
 from .estimable import Effects, effects_of
-from .nesting import nesting
-from .satterthwaite import model_of
+from .nesting import kept_columns, nesting
+from .refits import by_likelihood
 from .wald import wald_test
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from ..results import LMMFit
     from .ddf import Method
 
-__all__ = ["Anova", "anova", "drop1", "ranova"]
+__all__ = ["Anova", "anova"]
 
 TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
 ROMAN = {1: "I", 2: "II", 3: "III"}
@@ -40,7 +39,7 @@ EQUAL = 1e-5  # difference of deviances that is none: ten times what certified f
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Anova:
+class Anova(_show.Printed):
     """A table of tests; ``print`` shows it as R does, notebooks as HTML.
 
     Attributes
@@ -69,14 +68,6 @@ class Anova:
         head = (self.title, *models)
         table = _show.Table(("", *columns), rows, 1)
         return _show.Summary(((*head,), (table, *notes)))
-
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
 
 WHOLE = ("npar", "Df", "NumDF")
@@ -168,11 +159,11 @@ def anova(
     if type not in TYPES or isinstance(type, bool):
         raise ValueError(f"type must be 1, 2 or 3, not {type!r}")
     fit, kind = fits[0], TYPES[type]
-    effects = _effects(fit)
+    effects = terms_of(fit)
     terms = [t for t, label in enumerate(effects.labels) if label]
     tests = {effects.labels[t]: effects.hypothesis(t, kind) for t in terms}
     nominal = [len(effects.columns[t]) for t in terms]
-    notes = _untested(tests, nominal)
+    notes = untested(tests, nominal)
     if not terms:
         notes.append("the model has no terms beside the intercept")
     if kind == 3 and not fit.estimates.fixed_kept.all() and any(map(effects.contained, terms)):
@@ -180,20 +171,23 @@ def anova(
             f"{_dropped(fit)} dropped: what type III tests of terms that others contain say "
             "depends on which cells are there"
         )
-    method = "Wald chi-squared tests" if ddf == "z" else _method_name(ddf)
-    title = f"Type {ROMAN[kind]} analysis of variance table, {method}"
-    return Anova(title, (_model(fit),), *_test_table(fit, tests, ddf, notes))
+    title = f"Type {ROMAN[kind]} analysis of variance table, {method_name(ddf)}"
+    return Anova(title, (model_line(fit),), *table_of_tests(fit, tests, ddf, notes))
 
 
-def _model(fit: LMMFit) -> str:
+def model_line(fit: LMMFit) -> str:
+    """The model, for the head of a table."""
     return f"Model: {_show.formula_text(fit)}"
 
 
-def _method_name(ddf: str) -> str:
+def method_name(ddf: str) -> str:
+    """What the tests are, for titles."""
+    if ddf == "z":
+        return "Wald chi-squared tests"
     return f"{METHODS.get(ddf, ddf)} degrees of freedom"
 
 
-def _effects(fit: LMMFit) -> Effects:
+def terms_of(fit: LMMFit) -> Effects:
     """The terms of the fixed effects."""
     recipe = fit.design.recipe
     if recipe is None:
@@ -205,7 +199,7 @@ def _effects(fit: LMMFit) -> Effects:
     return effects_of(fit.design.X, kept, recipe.fixed_layout, recipe.codings)
 
 
-def _untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
+def untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
     """Which terms cannot be tested, or not in all their columns."""
     notes = []
     for (label, L), columns in zip(tests.items(), nominal, strict=True):
@@ -223,9 +217,10 @@ def _dropped(fit: LMMFit) -> str:
     return f"{shown} {_show.be(len(names))}"
 
 
-def _test_table(
+def table_of_tests(
     fit: LMMFit, tests: dict[str, np.ndarray], ddf: str, notes: list[str]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The test of each term, and the notes with what there is to add."""
     import pandas as pd
 
     own = method_of(fit, ddf)
@@ -266,10 +261,10 @@ def _chisq(own: Method, L: np.ndarray) -> tuple[float, ...]:
     if not len(L):
         return np.nan, 0, np.nan
     statistic, df, _ = _joint(own, L)
-    return statistic * df, df, _upper(statistic * df, df)
+    return statistic * df, df, chi2_tail(statistic * df, df)
 
 
-def _upper(chisq: float, df: int) -> float:
+def chi2_tail(chisq: float, df: int) -> float:
     """Upper tail of chi-squared; all of it is at zero without degrees of freedom."""
     from scipy.special import chdtrc
 
@@ -346,29 +341,20 @@ def _comparable(
     if refit and any(reml):
         which = ", ".join(name for name, one in zip(names, reml, strict=True) if one)
         note = f"{which}: refitted by maximum likelihood (instead of REML)"
-        return [_by_likelihood(fit) for fit in fits], [note]
+        return [by_likelihood(fit) for fit in fits], [note]
     if not any(reml):
         return list(fits), []
     if not all(reml):
         raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
-    first = _kept(fits[0])
+    first = kept_columns(fits[0])
     for fit, name in zip(fits[1:], names[1:], strict=True):
-        own = _kept(fit)
+        own = kept_columns(fit)
         if own.shape != first.shape or not np.allclose(own, first, rtol=1e-10, atol=0):
             raise FitError(
                 f"REML criteria of {names[0]} and {name} cannot be compared: their fixed effects "
                 "differ, or are coded differently; use refit=True"
             )
     return list(fits), ["REML criteria are compared: the models have the same fixed effects"]
-
-
-def _kept(fit: LMMFit) -> np.ndarray:
-    return np.asarray(fit.design.X[:, fit.estimates.fixed_kept])
-
-
-def _by_likelihood(fit: LMMFit) -> LMMFit:
-    """The fit, by maximum likelihood."""
-    return model_of(fit).fit(reml=False, start=fit.theta) if fit.reml else fit
 
 
 def _ratio_test(
@@ -395,174 +381,4 @@ def _ratio_test(
             f"{pair}: variances are zero in the smaller model, on the boundary: the p-value is "
             "conservative (too large)"
         )
-    return (max(chisq, 0.0), df, _upper(chisq, df)), notes
-
-
-# ---- single deletions: fixed effects ------------------------------------------------------------
-
-
-def drop1(fit: LMMFit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
-    """Test what taking out one term of the fixed effects does, for each that may be taken out.
-
-    These are the terms whose variables are not all in another term: main effects stay while there
-    is an interaction.
-
-    Parameters
-    ----------
-    fit : LMMFit
-    test : {"F", "Chisq"}
-        F tests in the fitted model, as lmerTest's, or likelihood ratios of models fitted by maximum
-        likelihood with and without the term, as lme4's.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-        Of F tests: denominator degrees of freedom; "z" gives Wald's chi-squared tests.
-
-    Returns
-    -------
-    Anova
-        Columns as of `anova`, or ``npar`` (of the term), ``AIC`` (without it), ``LRT`` and
-        ``Pr(Chi)``.
-
-    Raises
-    ------
-    DataError
-        For a model made from arrays.
-    FitError
-        Kenward-Roger for a fit by maximum likelihood.
-
-    Examples
-    --------
-    >>> from lmmfast import datasets, drop1, lmer
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-    >>> float(drop1(fit, test="Chisq").table.loc["Days", "LRT"].round(3))
-    23.537
-    """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
-    if test not in ("F", "Chisq"):
-        raise ValueError(f'test must be "F" or "Chisq", not {test!r}')
-    effects = _effects(fit)
-    terms = effects.droppable()
-    if test == "Chisq":
-        return _drop_by_likelihood(fit, effects, terms)
-    tests = {effects.labels[t]: effects.removal(t) for t in terms}
-    notes = _untested(tests, [len(L) or 1 for L in tests.values()])
-    method = "Wald chi-squared tests" if ddf == "z" else _method_name(ddf)
-    title = f"Single term deletions, {method}"
-    return Anova(title, (_model(fit),), *_test_table(fit, tests, ddf, notes))
-
-
-def _drop_by_likelihood(fit: LMMFit, effects: Effects, terms: list[int]) -> Anova:
-    import pandas as pd
-
-    full = _by_likelihood(fit)
-    rows: list[tuple[float, ...]] = [(np.nan, full.aic, np.nan, np.nan)]
-    notes = ["fitted by maximum likelihood (instead of REML)"] if fit.reml else []
-    higher = []
-    for t in terms:
-        basis = effects.without(t)
-        df = int(effects.kept.sum()) - basis.shape[1]
-        if df == 0:
-            notes.append(f"{effects.labels[t]}: the other terms make the same model")
-            rows.append((0, full.aic, 0.0, np.nan))
-            continue
-        X = np.asfortranarray(fit.design.X @ basis)
-        names = tuple(f"x{j}" for j in range(X.shape[1]))
-        model = model_of_part(replace(fit.design, X=X, x_names=names, recipe=None))
-        small = model.fit(reml=False, start=full.theta)
-        ratio = small.objective - full.objective
-        if ratio < -EQUAL:
-            higher.append(effects.labels[t])
-        ratio = max(ratio, 0.0)
-        rows.append((df, small.objective + 2 * (full.n_params - df), ratio, _upper(ratio, df)))
-    notes += _other_optimum(higher)
-    index = ["<none>", *(effects.labels[t] for t in terms)]
-    table = pd.DataFrame(rows, index=index, columns=["npar", "AIC", "LRT", "Pr(Chi)"])
-    title = "Single term deletions, likelihood-ratio tests"
-    return Anova(title, (_model(fit),), table, tuple(notes))
-
-
-def _other_optimum(higher: list[str]) -> list[str]:
-    """What it means that models without these have higher likelihoods."""
-    if not higher:
-        return []
-    return [
-        f"the likelihood is higher without {', '.join(higher)}: the fit is at another optimum or "
-        "was not fitted to the end"
-    ]
-
-
-# ---- single deletions: random effects -----------------------------------------------------------
-
-
-def ranova(fit: LMMFit, reduce: bool = True) -> Anova:
-    """Test what taking out one random effect does, as lmerTest's ``ranova``.
-
-    Likelihood-ratio tests by the fit's criterion, REML or maximum likelihood. A variance of zero is
-    on the boundary, where the ratio is not chi-squared with ``Df`` degrees of freedom:
-    ``Pr(>Chisq)``, which assumes it, is too large. For one variance with its k covariances the
-    ratio is chi-squared with k or k + 1 degrees of freedom with equal probability (Stram & Lee
-    1994), provided that no other variance is zero: ``Pr(mixture)``.
-
-    Parameters
-    ----------
-    fit : LMMFit
-    reduce : bool, default True
-        Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
-        stands alone; columns of ``||`` one by one. False: whole random terms.
-
-    Returns
-    -------
-    Anova
-        Columns ``npar``, ``logLik``, ``AIC``, ``LRT``, ``Df``, ``Pr(>Chisq)``, ``mixture`` and
-        ``Pr(mixture)``, NaN where no mixture is known.
-
-    Examples
-    --------
-    >>> from lmmfast import datasets, lmer, ranova
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-    >>> table = ranova(fit).table
-    >>> table.index[1], table["mixture"].iloc[1], float(table["LRT"].iloc[1].round(3))
-    ('Days in (1 + Days | Subject)', '0.5 chi2(1) + 0.5 chi2(2)', 42.837)
-    """
-    import pandas as pd
-
-    fit = fit_of(fit)
-    columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
-    nothing = (np.nan, np.nan, np.nan)
-    index = ["<none>"]
-    rows: list[tuple[Any, ...]] = [(fit.n_params, fit.llf, fit.aic, *nothing, "", np.nan)]
-    higher, unknown = [], []
-    for deletion in deletions(fit.design, reduce):
-        reduced = without(fit, deletion)
-        index.append(deletion.label)
-        rows.append(_deletion_row(fit, deletion, reduced))
-        if reduced.objective < fit.objective - EQUAL:
-            higher.append(deletion.label)
-        if reduced.singular and deletion.beside is not None:
-            unknown.append(deletion.label)
-    notes = _other_optimum(higher)
-    if unknown:
-        notes.append(
-            f"other variances are zero without {', '.join(unknown)}: no mixture is known there"
-        )
-    notes.append(
-        "Pr(>Chisq) is conservative (too large): variances of zero are on the boundary; "
-        "use Pr(mixture) where it is given"
-    )
-    table = pd.DataFrame(rows, index=index, columns=columns).astype({"npar": int})
-    criterion = "REML" if fit.reml else "maximum likelihood"
-    title = f"Single deletions of random effects, likelihood-ratio tests, {criterion}"
-    return Anova(title, (_model(fit),), table, tuple(notes))
-
-
-def _deletion_row(fit: LMMFit, deletion: Deletion, reduced: Reduced) -> tuple[Any, ...]:
-    """npar, logLik, AIC, LRT, Df, p, mixture, its p."""
-    npar, df, k = fit.n_params - reduced.lost, reduced.lost, deletion.beside
-    ratio = reduced.objective - fit.objective if df else 0.0
-    ratio = ratio if ratio > EQUAL else 0.0
-    naive = _upper(ratio, df) if df else np.nan
-    mixture, p = "", np.nan
-    if k is not None and df == k + 1 and not reduced.singular:
-        mixture = f"0.5 chi2({k}) + 0.5 chi2({k + 1})"
-        p = (_upper(ratio, k) + _upper(ratio, k + 1)) / 2
-    aic = reduced.objective + 2 * npar
-    return npar, -reduced.objective / 2, aic, ratio, df, naive, mixture, p
+    return (max(chisq, 0.0), df, chi2_tail(chisq, df)), notes

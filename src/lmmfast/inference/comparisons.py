@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .wald import _t_pvalues, _t_quantile
+from .wald import t_pvalues, t_quantile
 
 __all__ = ["ADJUSTMENTS", "KINDS", "adjusted", "contrast_weights", "critical", "default_adjustment"]
 
@@ -142,7 +142,7 @@ def adjusted(statistic: np.ndarray, df: np.ndarray, means: int, adjust: str) -> 
     adjust : str
         One of `ADJUSTMENTS`.
     """
-    p = _t_pvalues(statistic, df)
+    p = t_pvalues(statistic, df)
     if adjust == "none" or len(p) < 2:
         return p
     if adjust == "tukey":
@@ -182,7 +182,7 @@ def critical(level: float, df: np.ndarray, tests: int, means: int, adjust: str) 
     """Critical values (k) of simultaneous intervals; Holm's have none: Bonferroni's."""
     outside = 1 - level
     if tests < 2 or adjust == "none":
-        return _t_quantile(1 - outside / 2, df)
+        return t_quantile(1 - outside / 2, df)
     if adjust == "tukey":
         from scipy.stats import studentized_range
 
@@ -193,4 +193,4 @@ def critical(level: float, df: np.ndarray, tests: int, means: int, adjust: str) 
         ]
         return np.asarray(np.array(found, dtype=float)[back.ravel()] / np.sqrt(2))
     each = -np.expm1(np.log1p(-outside) / tests) if adjust == "sidak" else outside / tests
-    return _t_quantile(1 - each / 2, df)
+    return t_quantile(1 - each / 2, df)

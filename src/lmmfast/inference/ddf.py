@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .kenward import KenwardRoger
-from .satterthwaite import Satterthwaite, contrasts, estimable
+from .openness import contrasts, usable_rows
+from .satterthwaite import Satterthwaite
 
 if TYPE_CHECKING:
     from ..results import LMMFit
@@ -54,7 +55,7 @@ class Constant:
     def df(self, L: Any) -> np.ndarray:
         """(k,) degrees of freedom; NaN for contrasts that are zero or involve a dropped column."""
         own = contrasts(L, len(self.fit.estimates.beta))
-        usable = estimable(own, self.fit.estimates.fixed_kept)
+        usable = usable_rows(own, self.fit.estimates.fixed_kept)
         return np.where(usable, self.denominator, np.nan)
 
     def f(self, L: Any) -> tuple[float, int, float]:

@@ -32,7 +32,7 @@ from ..effects import standard_errors
 from ..engine import _memory_limit
 from ..errors import DataError, FitError, LmmWarning
 from ..within import trust_step
-from .qspace import Rows, rows_of
+from .qspace import Rows, rows_of, trailing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ class Inverse:
             Z, A = self._dense(some, level)
             S[np.ix_(level.columns, level.columns)] += Z.T @ A
             self._levels.append(level)
-        self._B = _trailing(S, [(factor.T, factor.nlev) for factor in rest])
+        self._B = trailing((S + S.T) / 2, rest)
 
     def _level(self, rows: np.ndarray) -> _Level:
         columns = np.unique(self._at[rows])
@@ -171,19 +171,6 @@ def _check_memory(q: int, eliminated: str) -> None:
         )
 
 
-def _trailing(S: np.ndarray, factors: list[tuple[np.ndarray, int]]) -> np.ndarray:
-    """B = L (I + L'S L)^-1 L' with L the square root of the other factors' covariance."""
-    from scipy.linalg import solve_triangular
-    from scipy.sparse import block_diag, eye, kron
-
-    if not factors:
-        return S
-    L = block_diag([kron(eye(nlev), T) for T, nlev in factors], format="csr")
-    inner = np.eye(len(S)) + L.T @ (L.T @ S).T
-    root = solve_triangular(np.linalg.cholesky((inner + inner.T) / 2), L.T.toarray(), lower=True)
-    return np.asarray(root.T @ root)
-
-
 def _groups(codes: np.ndarray) -> list[np.ndarray]:
     """Rows of each level."""
     order = np.argsort(codes, kind="stable")
@@ -194,8 +181,8 @@ def _groups(codes: np.ndarray) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Deletion:
-    """Deletions from one fit at its variance parameters.
+class RowDeletion:
+    """Deletions of rows from one fit, at its variance parameters.
 
     Attributes
     ----------
@@ -214,7 +201,7 @@ class Deletion:
     residuals: np.ndarray
 
     @classmethod
-    def of(cls, fit: LMMFit) -> Deletion:
+    def of(cls, fit: LMMFit) -> RowDeletion:
         rows = rows_of(fit)
         inverse = Inverse(rows)
         VX = inverse.times(rows.X)
@@ -262,7 +249,7 @@ def influence(fit: LMMFit, by: str | None, refine: bool | str) -> pd.DataFrame:
             f"{by!r} is not a grouping factor of the model; it has {', '.join(fit.n_levels)}",
             variable=by,
         )
-    own = Deletion.of(fit)
+    own = RowDeletion.of(fit)
     columns: dict[str, np.ndarray] = {}
     if by is None:
         index = pd.Index(design.rows if design.index is None else design.index)

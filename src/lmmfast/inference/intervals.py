@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .ddf import check_level
-from .satterthwaite import covariance_parameters
+from .variance_errors import covariance_parameters
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
+from .openness import contrasts, usable_rows
 from .qspace import Moments, Rows, moments, restricted, rows_of
-from .satterthwaite import contrasts, estimable
 
 if TYPE_CHECKING:
     from ..results import LMMFit
@@ -135,7 +135,7 @@ class KenwardRoger:
             own /= np.linalg.norm(own, axis=1)[:, None]
             u = np.einsum("ki,rij,kj->kr", own, self._moments.P, own, optimize=True)
             df = np.asarray(2 / np.einsum("kr,rs,ks->k", u, self._W, u))
-        df[~estimable(L, self._fit.estimates.fixed_kept)] = np.nan
+        df[~usable_rows(L, self._fit.estimates.fixed_kept)] = np.nan
         return df
 
     def f(self, L: Any) -> tuple[float, int, float]:

@@ -20,7 +20,7 @@ from .comparisons import ADJUSTMENTS, adjusted, contrast_weights, critical, defa
 from .ddf import METHODS, check_level, ddf_of, fit_of, method_of
 from .grid import Grid, text
 from .openness import Openness, openness_of
-from .wald import _t_quantile
+from .wald import t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +141,7 @@ def _adjustment(kind: Any, asked: str | None) -> str:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EMMeans:
+class EMMeans(_show.Printed):
     """Estimated marginal means; `emmeans` makes them.
 
     Attributes
@@ -175,7 +175,7 @@ class EMMeans:
     @cached_property
     def _table(self) -> pd.DataFrame:
         mean, se, df = self._estimates(self.L, self.offset)
-        half = _t_quantile((1 + self.level) / 2, df) * se
+        half = t_quantile((1 + self.level) / 2, df) * se
         numbers = {"emmean": mean, "SE": se, "df": df, "lower": mean - half, "upper": mean + half}
         return _frame({**self.cells, **numbers})
 
@@ -251,14 +251,6 @@ class EMMeans:
             table = _paper(self.contrasts, len(self._contrast_cells))
             sections.append(("Contrasts:", table, *self._adjust_notes()))
         return _show.Summary(tuple(sections))
-
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
     # ---- what these are made of
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..design import Design, RandomTerm
     from ..results import LMMFit
 
-__all__ = ["Nesting", "nesting"]
+__all__ = ["Nesting", "kept_columns", "nesting"]
 
 INSIDE = 1e-7  # share of a column that may lie outside of the space that contains it
 MOST_CELLS = 1000  # different rows of random columns that are compared one by one
@@ -53,7 +53,7 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
         if not _same(getattr(small.design, name), getattr(large.design, name), usual):
             return Nesting(f"they have different {name}", False)
-    if not _inside(_kept(small), _kept(large)):
+    if not _inside(kept_columns(small), kept_columns(large)):
         return Nesting("fixed effects of one are no combinations of the other's", False)
     shares: list[list[np.ndarray]] = [[] for _ in large.design.terms]
     for label, term in _parts(small.design):
@@ -77,7 +77,8 @@ def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:
     return bool((a == b).all()) if a.ndim == 0 or b.ndim == 0 else np.array_equal(a, b)
 
 
-def _kept(fit: LMMFit) -> np.ndarray:
+def kept_columns(fit: LMMFit) -> np.ndarray:
+    """Columns of the fixed effects that were not dropped."""
     return np.asarray(fit.design.X[:, fit.estimates.fixed_kept])
 
 

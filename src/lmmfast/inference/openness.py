@@ -1,16 +1,16 @@
-"""Which linear functions of the fixed effects the data determine, when columns were dropped."""
+"""Linear functions of the fixed effects: which the data determine, when columns were dropped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from ..results import LMMFit
 
-__all__ = ["Openness", "openness_of"]
+__all__ = ["Openness", "contrasts", "openness_of", "usable_rows"]
 
 ESTIMABLE = 1e-8  # share of a function along an open direction below which it is rounding
 
@@ -45,3 +45,16 @@ def openness_of(fit: LMMFit) -> Openness:
         share[np.abs(share) < ESTIMABLE * length[~kept]] = 0.0  # nothing but rounding
         directions[kept] = share
     return Openness(np.asarray(directions / length[:, None]))
+
+
+def contrasts(L: Any, p: int) -> np.ndarray:
+    """L as a (k, p) array of floats."""
+    own = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    if own.ndim != 2 or own.shape[1] != p:
+        raise ValueError(f"contrasts need {p} columns, one for each fixed effect: {own.shape}")
+    return own
+
+
+def usable_rows(L: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Which rows of L are not zero and have no weight on dropped columns."""
+    return np.asarray(L.any(axis=1) & ~L[:, ~kept].any(axis=1))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ConvergenceWarning, FitError, LmmWarning
+from ..show import Printed, Summary, Table, column, formula_text, wrapped
 from ..within import trust_step
 from .ddf import check_level
 from .held import Correlation, Criterion, Deviation, Effect, Held, Local, Sigma, lower_root
@@ -32,14 +33,13 @@ from .intervals import (
     parameters_of,
     values_of,
 )
-from .satterthwaite import model_of
+from .refits import model_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..model import LMM
     from ..results import LMMFit
-    from ..show import Summary
 
 __all__ = ["Profile", "base_of", "profile"]
 
@@ -369,7 +369,7 @@ class _Machine:
         return np.array([own[t][r, c] for t, r, c in criterion.model.theta_entries])
 
 
-class Profile:
+class Profile(Printed):
     """Profile likelihood of the parameters of a fit; made by ``LMMFit.profile``.
 
     Attributes
@@ -587,9 +587,8 @@ class Profile:
         value = np.array([curve.trace.held.value(at) for at in fine])
         return value, np.asarray(PchipInterpolator(w, zeta)(fine))
 
-    def _summary(self) -> Summary:
-        from ..show import Summary, Table, column, formula_text, wrapped
-
+    def summary(self) -> Summary:
+        """Intervals and notes on paper."""
         limits, is_open = self.conf_int(), self.open_ends()
         estimates = self._estimates()
         notes = []
@@ -613,14 +612,8 @@ class Profile:
         own = self.fit.estimates
         return values_of(self.parameters, own.T, own.sigma, own.beta)
 
-    def __str__(self) -> str:
-        return str(self._summary())
-
     def __repr__(self) -> str:
         return f"<Profile of {len(self.parameters)} parameters, {len(self.frame)} points>"
-
-    def _repr_html_(self) -> str:
-        return self._summary()._repr_html_()
 
 
 def profile(fit: LMMFit, which: Any, level: float, reml: bool) -> Profile:

@@ -271,7 +271,7 @@ class Solved:
 
 def solve(rows: Rows) -> Solved:
     e, rest = _eliminate(rows), rows.factors[1:]
-    B = _trailing(e.S, rest)
+    B = trailing(e.S, rest)
     U = np.eye(len(B)) - B @ e.S
     M = e.S @ U
     C = e.XX - e.XR.T @ B @ e.XR
@@ -314,7 +314,7 @@ def _slices(sizes: list[int]) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(accumulate(sizes, initial=0))]
 
 
-def _trailing(S: np.ndarray, rest: list[Factor]) -> np.ndarray:
+def trailing(S: np.ndarray, rest: list[Factor]) -> np.ndarray:
     """B = Lambda (I + Lambda'S Lambda)^-1 Lambda' over the columns of the other factors."""
     from scipy.linalg import solve_triangular
     from scipy.sparse import block_diag, eye, kron

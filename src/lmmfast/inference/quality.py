@@ -1,4 +1,4 @@
-"""How good a model is: explained variance, intraclass correlations, errors of variances, residuals.
+"""How good a model is: explained variance, intraclass correlations, inflation of variances.
 
 References
 ----------
@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..engine import _memory_limit
 from ..errors import FitError
-from ..predict import fixed_part, row_series
-from .ddf import method_of
-from .satterthwaite import CovarianceParameters, Satterthwaite, covariance_parameters
+from ..predict import fixed_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +25,7 @@ if TYPE_CHECKING:
     from ..results import LMMFit
     from ..terms import Sum
 
-__all__ = ["icc", "r2", "residuals", "varcorr_se", "vcov_theta", "vif"]
-
-RESIDUALS = ("response", "pearson", "marginal", "scaled")
+__all__ = ["icc", "r2", "vif"]
 
 
 # ---- variance explained --------------------------------------------------------------------------
@@ -93,44 +88,6 @@ def icc(fit: LMMFit) -> pd.DataFrame:
     )
 
 
-# ---- errors of the variance parameters -----------------------------------------------------------
-
-
-def vcov_theta(fit: LMMFit) -> pd.DataFrame:
-    """Covariance of theta and sigma, as ``LMMFit.vcov_theta`` documents it."""
-    import pandas as pd
-
-    names = [*theta_names(fit), "sigma"]
-    return pd.DataFrame(_covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
-
-
-def theta_names(fit: LMMFit) -> list[str]:
-    """Names of the entries of theta: "Subject.Intercept", "Subject.Days.Intercept" (row.column)."""
-    names = []
-    for i, row, column in fit.model.theta_entries:
-        term = fit.design.terms[i]
-        entry = [row] if row == column else [row, column]
-        names.append(".".join([term.group, *(term.columns[j] for j in entry)]))
-    return names
-
-
-def varcorr_se(fit: LMMFit) -> pd.DataFrame:
-    """Standard deviations, correlations and their errors, as ``LMMFit.varcorr_se`` documents."""
-    own = _covariance_parameters(fit)
-    errors: list[float] = []
-    for i, term in enumerate(fit.design.terms):
-        errors += list(own.sd_se[i])
-        if term.structure == "full":
-            k = len(term.columns)
-            errors += [own.corr_se[i][r, c] for c in range(k) for r in range(c + 1, k)]
-    return fit.varcorr.drop(columns="vcov").assign(se=[*errors, own.sigma_se])
-
-
-def _covariance_parameters(fit: LMMFit) -> CovarianceParameters:
-    known = method_of(fit, "satterthwaite")
-    return covariance_parameters(fit, known if isinstance(known, Satterthwaite) else None)
-
-
 # ---- collinearity --------------------------------------------------------------------------------
 
 
@@ -191,73 +148,3 @@ def columns_of_terms(terms: Sum, layout: Layout) -> dict[str, list[int]]:
     for j, (_, factors) in enumerate(layout.columns):
         out[labels[tuple(variable for variable, _, _ in factors)]].append(j)
     return out
-
-
-# ---- residuals -----------------------------------------------------------------------------------
-
-
-def residuals(fit: LMMFit, kind: str) -> pd.Series:
-    """Residuals of the rows used, as ``LMMFit.residuals`` documents them."""
-    if kind not in RESIDUALS:
-        known = ", ".join(repr(name) for name in RESIDUALS)
-        raise ValueError(f"type must be one of {known}, not {kind!r}")
-    design = fit.design
-    if kind in ("response", "pearson"):
-        values = design.y - fit._fitted
-        if kind == "pearson":
-            values = values * _root_weights(design) / fit.sigma
-    else:
-        values = design.y - fixed_part(fit.estimates, design.X)
-        if design.offset is not None:
-            values = values - design.offset
-        if kind == "scaled":
-            values = _whitened(fit, values)
-    return row_series(design, values, "resid")
-
-
-def _root_weights(design: Design) -> np.ndarray:
-    return np.ones(len(design.y)) if design.weights is None else np.sqrt(design.weights)
-
-
-def _whitened(fit: LMMFit, marginal: np.ndarray) -> np.ndarray:
-    """L^-1 r with L L' = Cov(y), in each set of rows that share random effects."""
-    from scipy.linalg import solve_triangular
-
-    root = _root_weights(fit.design)
-    labels = _connected_rows(fit)
-    _check_sizes(fit, np.bincount(labels))
-    out = np.empty(fit.nobs)
-    order = np.argsort(labels, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        V = np.eye(len(rows))
-        for i, term in enumerate(fit.design.terms):
-            effects = (term.z[rows] * root[rows, None]) @ fit.estimates.T[i]
-            codes = term.codes[rows]
-            V += (effects @ effects.T) * (codes[:, None] == codes)
-        L = np.linalg.cholesky(V)
-        out[rows] = solve_triangular(L, (root * marginal)[rows], lower=True) / fit.sigma
-    return out
-
-
-def _connected_rows(fit: LMMFit) -> np.ndarray:
-    """A number for each row (n); rows with different numbers are independent."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    n, at = fit.nobs, fit.nobs
-    levels = []
-    for term in fit.design.terms:
-        levels.append(at + term.codes.astype(np.int64))
-        at += len(term.levels)
-    rows, columns = np.tile(np.arange(n), len(levels)), np.concatenate(levels)
-    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(at, at))
-    return np.asarray(connected_components(graph, directed=False)[1][:n])
-
-
-def _check_sizes(fit: LMMFit, sizes: np.ndarray) -> None:
-    need = 4 * 8.0 * float(sizes.max()) ** 2
-    if need > _memory_limit():
-        raise MemoryError(
-            f"scaled residuals need the covariance of {sizes.max()} rows that share random effects "
-            f'({need / 1e9:.1f} GB): use type="pearson" or "marginal"'
-        )

@@ -1,4 +1,4 @@
-"""Satterthwaite degrees of freedom and standard errors of the variance parameters.
+"""Satterthwaite degrees of freedom of tests of fixed effects.
 
 Everything follows from the profiled criterion f(theta). With s = sigma^2, nu = n - p (REML) or n
 (ML) and r^2(theta) the residual sum of squares, the criterion in (theta, log s) has at the optimum
@@ -18,7 +18,6 @@ Giesbrecht & Burns (1985), *Biometrics* 41; Fai & Cornelius (1996), *J. Stat. Co
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,16 +26,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..derivatives import LARGE, whitened_hessian
-from ..errors import LmmWarning
+from ..linalg import inverse_root, triangular_root
 from . import qspace
+from .openness import contrasts, usable_rows
+from .refits import model_of
 
 if TYPE_CHECKING:
     from ..model import LMM
     from ..results import LMMFit
 
-__all__ = ["CovarianceParameters", "Satterthwaite", "covariance_parameters"]
+__all__ = ["Satterthwaite", "Whitened", "joint_df"]
 
-FLAT = 1e-8  # curvature relative to the largest, both scaled, below which a direction is unknown
 RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further dimension
 EQUAL = 1e-8  # degrees of freedom closer than this are one number
 FEW = 6  # free parameters up to which differences of the gradient are faster
@@ -76,8 +76,7 @@ def _whitened(
     diagonal = bool((row == column).all())
     if not diagonal:
         varied = own[:, own.any(axis=0)]
-        own = np.zeros_like(own)
-        own[:, : varied.shape[1]] = np.asarray(np.linalg.qr(varied.T, mode="r")).T
+        own = triangular_root(varied)
     return Whitened(kept, C, own, row, column)
 
 
@@ -164,8 +163,8 @@ class Satterthwaite:
         few = FEW if order < LARGE else FEW_LARGE
         if len(self.free) > few and qspace.order(self._fit) <= dense:
             with suppress(MemoryError):
-                return _roots(self._analytic_hessian())
-        return _roots(self._numerical_hessian())
+                return inverse_root(self._analytic_hessian())
+        return inverse_root(self._numerical_hessian())
 
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""
@@ -233,7 +232,7 @@ class Satterthwaite:
         L = contrasts(L, len(self._fit.estimates.beta))
         found = [self._df(L[a : a + AT_ONCE]) for a in range(0, len(L), AT_ONCE)]
         df = np.concatenate([np.empty(0), *found])
-        df[~estimable(L, self._fit.estimates.fixed_kept)] = np.nan
+        df[~usable_rows(L, self._fit.estimates.fixed_kept)] = np.nan
         return df
 
     def _df(self, L: np.ndarray) -> np.ndarray:
@@ -291,191 +290,3 @@ def joint_df(df: np.ndarray) -> float:
         return 2.0
     E = float((df / (df - 2)).sum())
     return 2 * E / (E - len(df))
-
-
-def contrasts(L: Any, p: int) -> np.ndarray:
-    """L as a (k, p) array of floats."""
-    own = np.atleast_2d(np.asarray(L, dtype=np.float64))
-    if own.ndim != 2 or own.shape[1] != p:
-        raise ValueError(f"contrasts need {p} columns, one for each fixed effect: {own.shape}")
-    return own
-
-
-def estimable(L: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Which rows of L are not zero and have no weight on dropped columns."""
-    return np.asarray(L.any(axis=1) & ~L[:, ~kept].any(axis=1))
-
-
-def model_of(fit: LMMFit) -> LMM:
-    """The model that holds the response of this fit: refits share that of another response."""
-    if fit.design is fit.model.design:
-        return fit.model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LmmWarning)
-        return type(fit.model)(fit.design)
-
-
-def _roots(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R with R R' = 2 H^-1 where H is positive, and the other directions.
-
-    Eigenvalues are those of H with a unit diagonal: what counts as flat does not depend on units.
-    """
-    size = np.abs(np.diag(H))
-    scale = np.sqrt(np.where(size > 0, size, 1.0))
-    values, axes = np.linalg.eigh(H / np.outer(scale, scale))
-    known = values > FLAT * values.max(initial=0.0)
-    own = axes / scale[:, None]
-    return np.sqrt(2 / values[known]) * own[:, known], axes[:, ~known] / scale[:, None]
-
-
-@dataclass(frozen=True, eq=False)
-class CovarianceParameters:
-    """Variance parameters with their standard errors, from the curvature of the criterion.
-
-    Standard errors are missing (NaN) for what lies on the boundary (standard deviations of zero,
-    correlations of one) or is not identified; the others hold the zeros of T as they are.
-
-    Attributes
-    ----------
-    sigma, sigma_se : float
-    sd, sd_se : tuple of (k,) arrays
-        Standard deviations of the random effects, per term.
-    corr, corr_se : tuple of (k, k) arrays
-        Correlations, per term; NaN where a standard deviation is zero.
-    vcov : (ntheta + 1, ntheta + 1) array
-        Covariance of (theta, sigma); NaN for parameters at the boundary.
-    """
-
-    sigma: float
-    sigma_se: float
-    sd: tuple[np.ndarray, ...]
-    sd_se: tuple[np.ndarray, ...]
-    corr: tuple[np.ndarray, ...]
-    corr_se: tuple[np.ndarray, ...]
-    vcov: np.ndarray
-
-
-def covariance_parameters(fit: LMMFit, known: Satterthwaite | None = None) -> CovarianceParameters:
-    """Standard deviations and correlations of a fit with standard errors by the delta method.
-
-    Parameters
-    ----------
-    fit : LMMFit
-    known : Satterthwaite, optional
-        Of the same fit, to use its curvature again.
-
-    Returns
-    -------
-    CovarianceParameters
-    """
-    own = known or Satterthwaite(fit)
-    sigma, errors = fit.estimates.sigma, _Errors.of(own)
-    theta: list[np.ndarray] = []
-    sd, sd_se, corr, corr_se = [], [], [], []
-    for term, user in zip(own.terms, fit.estimates.T, strict=True):
-        T, dT = _root_of(term, user, own.free, len(theta))
-        kept = np.ix_(term.kept, term.kept)
-        slopes = _cholesky_slopes(user[kept], T[term.kept], dT[term.kept])
-        theta.extend(slopes[term.row, term.column])
-        length, dlog, R, dR = _spread(T, dT)
-        sd.append(sigma * length)
-        sd_se.append(np.where(length > 0, sigma * length * errors(dlog), np.nan))
-        corr.append(R)
-        corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
-    log_sigma = np.zeros(len(own.free) + 1)
-    log_sigma[-1] = 1
-    return CovarianceParameters(
-        sigma,
-        float(sigma * errors(log_sigma)),
-        tuple(sd),
-        tuple(sd_se),
-        tuple(corr),
-        tuple(corr_se),
-        errors.covariance(np.vstack([*theta, sigma * log_sigma])),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Errors:
-    """Standard errors by the delta method, from derivatives in (free theta, log sigma)."""
-
-    root: np.ndarray  # root root' is their covariance
-    lost: np.ndarray  # directions about which the data say nothing
-
-    @classmethod
-    def of(cls, own: Satterthwaite) -> _Errors:
-        root = np.vstack([own.root, own.slope @ own.root / 2])
-        alone = np.zeros((len(root), 1))
-        alone[-1] = np.sqrt(1 / (2 * own.nu))
-        lost = np.vstack([own.unknown, own.slope @ own.unknown / 2])
-        return cls(np.hstack([root, alone]), lost / np.linalg.norm(lost, axis=0))
-
-    def __call__(self, jacobian: np.ndarray) -> np.ndarray:
-        """NaN for what moves along a direction that is not identified."""
-        blind = np.linalg.norm(jacobian @ self.lost, axis=-1)
-        known = blind <= 1e-6 * np.linalg.norm(jacobian, axis=-1)
-        return np.where(known, np.linalg.norm(jacobian @ self.root, axis=-1), np.nan)
-
-    def covariance(self, jacobian: np.ndarray) -> np.ndarray:
-        """NaN also for what does not move at all."""
-        moved = jacobian @ self.root
-        out = moved @ moved.T
-        missing = np.isnan(self(jacobian)) | ~jacobian.any(axis=1)
-        out[missing] = np.nan
-        out[:, missing] = np.nan
-        return np.asarray(out)
-
-
-def _spread(T: np.ndarray, dT: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Relative standard deviations, slopes of log(sigma times them); correlations, their slopes.
-
-    T T' is the relative covariance; dT (k, k, N + 1) the derivatives, the last in log sigma. Where
-    a standard deviation is zero, slopes are zero and correlations NaN.
-    """
-    length = np.linalg.norm(T, axis=1)
-    size = np.where(length > 0, length, 1.0)
-    unit = T / size[:, None]
-    dlog = np.einsum("ij,ijt->it", unit, dT) / size[:, None]
-    dunit = dT / size[:, None, None] - unit[:, :, None] * dlog[:, None, :]
-    half = np.einsum("ijt,kj->ikt", dunit, unit)
-    R = unit @ unit.T
-    R[length == 0] = np.nan
-    R[:, length == 0] = np.nan
-    dlog[length > 0, -1] += 1
-    return length, dlog, R, half + half.swapaxes(0, 1)
-
-
-def _root_of(
-    term: Whitened, user: np.ndarray, free: np.ndarray, at: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A square root C T of the term's relative covariance, and its derivatives (k, k, N + 1) in
-    the free parameters; at: the term's first parameter."""
-    k, N = len(term.kept), len(free)
-    dT = np.zeros((k, k, N + 1))
-    mine = np.flatnonzero((free >= at) & (free < at + len(term.row)))
-    dT[term.row[free[mine] - at], term.column[free[mine] - at], mine] = 1
-    root, slopes = np.zeros((len(user), k)), np.zeros((len(user), k, N + 1))
-    root[term.kept] = term.C @ term.T
-    slopes[term.kept] = np.tensordot(term.C, dT, axes=1)
-    return root, slopes
-
-
-def _cholesky_slopes(T: np.ndarray, root: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Derivatives of the lower triangular T with T T' = root root', from those of the root.
-
-    dL = L low(L^-1 dS L^-T), low: lower triangle with half the diagonal, in the rows with a pivot;
-    the other rows are a solve with that. Zero for zero columns of T.
-    """
-    pivots = np.flatnonzero(T.diagonal())
-    dS = np.einsum("ict,jc->tij", slopes, root)
-    dS = dS + dS.swapaxes(1, 2)
-    L = T[np.ix_(pivots, pivots)]
-    inner = np.linalg.solve(L, np.linalg.solve(L, dS[:, pivots[:, None], pivots]).swapaxes(1, 2))
-    low = np.tril(inner)
-    low[:, range(len(pivots)), range(len(pivots))] /= 2
-    dL = L @ low
-    rest = dS[:, :, pivots] - T[:, pivots] @ dL.swapaxes(1, 2)
-    out = np.zeros((len(dS), *T.shape))
-    out[:, :, pivots] = np.linalg.solve(L, rest.swapaxes(1, 2)).swapaxes(1, 2)
-    out[:, pivots[:, None], pivots] = dL
-    return np.moveaxis(out, 0, 2)

@@ -15,29 +15,23 @@ variances at the boundary).
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import show
-from ..errors import IdentifiabilityWarning, RankDeficientWarning
 from .ddf import fit_of
-from .quality import columns_of_terms
-from .satterthwaite import model_of
+from .reductions import costless, costly, refit_reduced, without_factors
+from .refits import model_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..design import Design, RandomTerm
-    from ..encode import Layout
+    from ..design import Design
     from ..estimates import Singular
-    from ..formula import Bar
-    from ..recipe import Recipe
     from ..results import LMMFit
-    from ..terms import Sum, Term
 
 __all__ = [
     "RandomEffectsPCA",
@@ -48,7 +42,6 @@ __all__ = [
     "simplify",
 ]
 
-LIFT = 0.1  # standard deviation over sigma at which a refit starts what was zero
 BOUNDARY = (
     "p-values are from chi-squared distributions; variances are tested at the boundary, where "
     "these are conservative (Stram & Lee 1994)"
@@ -58,8 +51,8 @@ BOUNDARY = (
 # ---- principal components ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class RandomEffectsPCA:
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomEffectsPCA(show.Printed):
     """Principal components of the random effects of each grouping factor, relative to sigma.
 
     Attributes
@@ -74,7 +67,8 @@ class RandomEffectsPCA:
     components: dict[str, pd.DataFrame]
     loadings: dict[str, pd.DataFrame]
 
-    def _summary(self) -> show.Summary:
+    def summary(self) -> show.Summary:
+        """All of it on paper."""
         sections: list[tuple[str | show.Table, ...]] = []
         for group, frame in self.components.items():
             cells = [tuple(show.fixed(value, 4) for value in frame[name]) for name in frame.columns]
@@ -90,14 +84,6 @@ class RandomEffectsPCA:
             own = show.Table(("", *frame.index), loadings, 1)
             sections.append((f"Principal components of {group}:", table, "Loadings:", own))
         return show.Summary(tuple(sections))
-
-    def __str__(self) -> str:
-        return str(self._summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self._summary()._repr_html_()
 
 
 def random_pca(fit: LMMFit) -> RandomEffectsPCA:
@@ -219,314 +205,11 @@ def _combinations(fit: LMMFit, item: Singular, S: np.ndarray) -> Iterator[Direct
         yield Direction(item.term, weights, float(value * lead**2))
 
 
-# ---- smaller random parts ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is kept of a random term: some of its columns, with or without correlations."""
-
-    term: int
-    columns: tuple[int, ...]
-    structure: str  # "full" | "diag"
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """A smaller random part of a model."""
-
-    parts: tuple[Part, ...]
-    removed: str  # in words
-    kind: str  # "no variance" | "correlations" | "column"
-
-
-def whole(design: Design) -> tuple[Part, ...]:
-    """All there is."""
-    return tuple(
-        Part(i, tuple(range(len(term.columns))), term.structure)
-        for i, term in enumerate(design.terms)
-    )
-
-
-def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
-    """What formulas can take out of term i: its terms, with their columns."""
-    term = design.terms[i]
-    if design.recipe is None:
-        return {"1" if name == "Intercept" else name: (j,) for j, name in enumerate(term.columns)}
-    own = columns_of_terms(_sums(design)[i], design.recipe.random_layouts[i])
-    return {label: tuple(columns) for label, columns in own.items()}
-
-
-def _sums(design: Design) -> tuple[Sum, ...]:
-    from ..plan import plan_of
-
-    return plan_of(design.formula).random
-
-
-def columns_text(design: Design, part: Part) -> str:
-    """The columns of a part as a formula writes them."""
-    term = design.terms[part.term]
-    if design.recipe is None:
-        return " + ".join(term.columns[j] for j in part.columns)
-    if len(part.columns) == len(term.columns):
-        return _bars(design)[part.term].columns
-    terms = _sums(design)[part.term]
-    kept = [
-        _term_text(terms, one)
-        for one, columns in zip(terms.terms, units(design, part.term).values(), strict=True)
-        if set(columns) <= set(part.columns)
-    ]
-    return " + ".join(kept if kept[0] == "1" else ["0", *kept])
-
-
-def _term_text(terms: Sum, term: Term) -> str:
-    from ..formula import quoted
-
-    atoms = [terms.atoms[atom] for atom in term.atoms]
-    names = [quoted(atom.label) if atom.is_name else atom.label for atom in atoms]
-    scale = [] if term.scale == 1 else [f"{term.scale:g}"]
-    return ":".join([*scale, *names]) or "1"
-
-
-def _bars(design: Design) -> tuple[Bar, ...]:
-    from ..plan import plan_of
-
-    return plan_of(design.formula).formula.random
-
-
-def expressible(design: Design, part: Part) -> bool:
-    """Whether a formula with these columns would code them as they are (factors may change)."""
-    return design.recipe is None or _arranged(design, design.recipe, part) is not None
-
-
-def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[int]] | None:
-    """The layout of a formula with the part's columns, and the place of each in the whole term.
-
-    A product may be written in another order where a variable appears later than it did.
-    """
-    from ..encode import layout_of
-    from ..terms import read_sum
-
-    def identities(layout: Layout) -> list[Any]:
-        labels = [atom.label for atom in layout.atoms]
-        coded = {label for label in labels if recipe.codings[label].levels is not None}
-        return [
-            (scale, frozenset((name, dummy and name in coded, j) for name, dummy, j in factors))
-            for scale, factors in layout.columns
-        ]
-
-    layout = layout_of(read_sum(columns_text(design, part)), recipe.codings)
-    known = {key: j for j, key in enumerate(identities(recipe.random_layouts[part.term]))}
-    found = [known.get(key, -1) for key in identities(layout)]
-    return (layout, found) if set(found) == set(part.columns) else None
-
-
-def reduced(design: Design, parts: tuple[Part, ...]) -> Design:
-    """The design with a smaller random part; it encodes new data as the whole one does."""
-    recipe = design.recipe
-    if recipe is None:
-        made = [
-            _reduced_term(design, part, part.columns, design.terms[part.term].columns)
-            for part in parts
-        ]
-        return replace(design, terms=tuple(made))
-    terms, layouts = [], []
-    for part in parts:
-        arranged = _arranged(design, recipe, part)
-        assert arranged is not None, f"{part} cannot be written as a formula"
-        layout, columns = arranged
-        names = dict(zip(columns, layout.names, strict=True))
-        terms.append(_reduced_term(design, part, columns, names))
-        layouts.append(layout)
-    groupings = tuple(recipe.groupings[part.term] for part in parts)
-    smaller = replace(recipe, random_layouts=tuple(layouts), groupings=groupings)
-    return replace(design, formula=_formula(design, parts), terms=tuple(terms), recipe=smaller)
-
-
-def _reduced_term(
-    design: Design, part: Part, columns: Sequence[int], names: Mapping[int, str] | Sequence[str]
-) -> RandomTerm:
-    term = design.terms[part.term]
-    structure = part.structure if len(columns) > 1 else "full"
-    bar = "|" if structure == "full" else "||"
-    return replace(
-        term,
-        label=f"{columns_text(design, part)} {bar} {term.group}",
-        columns=tuple(names[j] for j in columns),
-        z=np.ascontiguousarray(term.z[:, list(columns)]),
-        structure=structure,
-    )
-
-
-def _formula(design: Design, parts: tuple[Part, ...]) -> str:
-    from ..plan import plan_of
-
-    formula = plan_of(design.formula).formula
-    pieces = [formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
-    for part in parts:
-        bar = "||" if part.structure == "diag" and len(part.columns) > 1 else "|"
-        group = ":".join(formula.random[part.term].group)
-        pieces.append(f"({columns_text(design, part)} {bar} {group})")
-    return f"{formula.response} ~ {' + '.join(pieces)}"
-
-
-def refit_reduced(fit: LMMFit, reduction: Reduction) -> LMMFit:
-    """The smaller model fitted, from where the larger one ended."""
-    design = reduced(fit.design, reduction.parts)
-    with warnings.catch_warnings():  # the larger model gave these already
-        warnings.simplefilter("ignore", RankDeficientWarning)
-        warnings.simplefilter("ignore", IdentifiabilityWarning)
-        model = type(fit.model)(design)
-        factors = [
-            _start(fit.estimates.T[part.term][_places(fit.design, part)], term)
-            for part, term in zip(reduction.parts, design.terms, strict=True)
-        ]
-        start = np.array([factors[i][r, c] for i, r, c in model.theta_entries])
-        return model.fit(reml=fit.reml, start=start)
-
-
-def _places(design: Design, part: Part) -> list[int]:
-    """Place of each column of the reduced term in the whole one."""
-    arranged = design.recipe and _arranged(design, design.recipe, part)
-    return arranged[1] if arranged else list(part.columns)
-
-
-def _start(root: np.ndarray, term: RandomTerm) -> np.ndarray:
-    """Lower triangular T with T T' = root root', or its diagonal; zeros on its diagonal lifted."""
-    L = np.zeros((len(root), len(root)))
-    if term.structure == "diag":
-        np.fill_diagonal(L, np.linalg.norm(root, axis=1))
-    else:
-        R = np.asarray(np.linalg.qr(root.T, mode="r"))
-        L[:, : len(R)] = R.T
-        L *= np.where(L.diagonal() < 0, -1.0, 1.0)
-    size = np.sqrt(np.mean(term.z**2, axis=0))
-    lifted = LIFT / np.where(size > 0, size, 1.0)
-    np.fill_diagonal(L, np.where(L.diagonal() < 1e-3 * lifted, lifted, L.diagonal()))
-    return L
-
-
-# ---- which reductions there are ------------------------------------------------------------------
-
-
-def costless(fit: LMMFit) -> Reduction | None:
-    """Columns with no variance taken out; None when there are none that a formula can take out."""
-    design = fit.design
-    varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
-    parts: list[Part] = []
-    removed: list[str] = []
-    for part in whole(design):
-        term, T = design.terms[part.term], fit.estimates.T[part.term]
-        others = term.group in varying or any(_group(design, p) == term.group for p in parts)
-        if not T.any() and others:
-            removed.append(f"({term.label})")
-            continue
-        kept, names = _without_zero_units(design, part, T)
-        if names:
-            removed.append(f"{show.joined(names)} of ({term.label})")
-        parts.append(kept)
-    if not removed:
-        return None
-    return Reduction(_distinct(design, parts), f"{', '.join(removed)}: no variance", "no variance")
-
-
-def _group(design: Design, part: Part) -> str:
-    return design.terms[part.term].group
-
-
-def _without_zero_units(design: Design, part: Part, T: np.ndarray) -> tuple[Part, list[str]]:
-    """The part without columns of variance zero, as far as a formula can say so; never empty."""
-    removed: list[str] = []
-    for label, columns in reversed(units(design, part.term).items()):
-        rest = tuple(j for j in part.columns if j not in columns)
-        smaller = replace(part, columns=rest)
-        if rest and not T[list(columns)].any() and expressible(design, smaller):
-            part = smaller
-            removed.insert(0, "Intercept" if label == "1" else label)
-    return part, removed
-
-
-def _distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
-    """Without parts that have become the same as an earlier one: one would be left unidentified."""
-    seen: set[tuple[str, tuple[str, ...]]] = set()
-    out = []
-    for part in parts:
-        names = tuple(design.terms[part.term].columns[j] for j in part.columns)
-        key = (_group(design, part), names)
-        if key not in seen:
-            out.append(part)
-        seen.add(key)
-    return tuple(out)
-
-
-def without_factors(fit: LMMFit) -> Reduction | None:
-    """The model without the grouping factors that have no variance at all, if one has some."""
-    design = fit.design
-    varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
-    parts = tuple(part for part in whole(design) if _group(design, part) in varying)
-    if len(parts) in (0, len(design.terms)):
-        return None
-    gone = [group for group in fit.n_levels if group not in varying]
-    return Reduction(parts, f"all terms of {show.joined(gone)}: no variance", "no variance")
-
-
-def costly(fit: LMMFit) -> list[Reduction]:
-    """Ways to reduce each singular term where nothing can be taken out for free."""
-    out: list[Reduction] = []
-    for item in fit.estimates.singular:
-        T = fit.estimates.T[item.term]
-        dependent = int(np.sum(T.diagonal() == 0)) > len(item.zero)
-        if dependent:
-            out.append(_uncorrelated(fit.design, item.term))
-        out += _without_least(fit, item.term)
-    return out
-
-
-def _uncorrelated(design: Design, i: int) -> Reduction:
-    parts = list(whole(design))
-    parts[i] = replace(parts[i], structure="diag")
-    removed = f"correlations of ({design.terms[i].label})"
-    return Reduction(tuple(parts), removed, "correlations")
-
-
-def _without_least(fit: LMMFit, i: int) -> Iterator[Reduction]:
-    least = _least_important(fit, i)
-    if least is not None:
-        label, part = least
-        parts = list(whole(fit.design))
-        parts[i] = part
-        removed = f"{label} of ({fit.design.terms[i].label})"
-        yield Reduction(_distinct(fit.design, parts), removed, "column")
-
-
-def _least_important(fit: LMMFit, i: int) -> tuple[str, Part] | None:
-    """The term's highest-order effect with the smallest variance over the rows."""
-    design, T = fit.design, fit.estimates.T[i]
-    term, part = design.terms[i], whole(design)[i]
-    variance = (T * T).sum(axis=1) * np.mean(term.z**2, axis=0)
-    own = units(design, i)
-    best: tuple[float, str, Part] | None = None
-    for label, columns in own.items():
-        smaller = replace(part, columns=tuple(j for j in part.columns if j not in columns))
-        if label == "1" or _is_marginal(label, own) or not smaller.columns:
-            continue
-        size = float(variance[list(columns)].sum())
-        if (best is None or size < best[0]) and expressible(design, smaller):
-            best = (size, label, smaller)
-    return None if best is None else best[1:]
-
-
-def _is_marginal(label: str, others: Mapping[str, Any]) -> bool:
-    """Whether an interaction among the others contains the term."""
-    own = set(label.split(":"))
-    return any(own < set(other.split(":")) for other in others)
-
-
 # ---- explanation ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Singularity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Singularity(show.Printed):
     """Why a fit is singular, and what can be done.
 
     Attributes
@@ -549,7 +232,8 @@ class Singularity:
     directions: pd.DataFrame
     reductions: pd.DataFrame
 
-    def _summary(self) -> show.Summary:
+    def summary(self) -> show.Summary:
+        """All of it on paper."""
         if not self.singular:
             return show.Summary((("The fit is not singular: every direction has variance.",),))
         sections: list[tuple[str | show.Table, ...]] = [
@@ -566,14 +250,6 @@ class Singularity:
         if len(self.reductions):
             sections.append(("Smaller models:", *_steps_text(self.reductions)))
         return show.Summary(tuple(sections))
-
-    def __str__(self) -> str:
-        return str(self._summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self._summary()._repr_html_()
 
 
 def explain_singularity(fit: LMMFit) -> Singularity:
@@ -654,8 +330,8 @@ def _steps_text(steps: pd.DataFrame) -> list[str | show.Table]:
 # ---- the path to a smaller model -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Simplification:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simplification(show.Printed):
     """The path from a singular fit to one that is not.
 
     Attributes
@@ -672,7 +348,8 @@ class Simplification:
     fit: LMMFit
     steps: pd.DataFrame
 
-    def _summary(self) -> show.Summary:
+    def summary(self) -> show.Summary:
+        """All of it on paper."""
         last = self.steps.iloc[-1]
         if len(self.steps) == 1 and not self.fit.is_singular:
             return show.Summary((("The fit is not singular: nothing was removed.",),))
@@ -686,14 +363,6 @@ class Simplification:
                 tuple(show.wrapped(f"Last model: {last['formula']}; {state}")),
             )
         )
-
-    def __str__(self) -> str:
-        return str(self._summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self._summary()._repr_html_()
 
 
 def simplify(fit: LMMFit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:

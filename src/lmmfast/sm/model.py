@@ -606,7 +606,7 @@ def mixedlm(
     >>> result = mixedlm("Reaction ~ Days", data, groups="Subject", re_formula="~Days").fit()
     >>> result.formula_lme4
     'Reaction ~ Days + (Days | Subject)'
-    >>> round(result.fe_params["Days"], 3)
+    >>> float(result.fe_params["Days"].round(3))
     10.467
     """
     return _from_formula(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
+from ..linalg import triangular_root
 
 if TYPE_CHECKING:
     from ..design import RandomTerm
@@ -142,6 +143,4 @@ def cholesky_factor(cov: np.ndarray) -> np.ndarray:
         return np.linalg.cholesky(cov)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(cov)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        factor = np.asarray(np.linalg.qr(root.T, mode="r")).T
-        return np.asarray(factor * np.where(np.diag(factor) < 0, -1.0, 1.0))
+        return triangular_root(vectors * np.sqrt(np.maximum(values, 0.0)))

@@ -434,7 +434,8 @@ class MixedLMResults:
         use_t : bool, optional
             True: t with `df_resid` degrees of freedom.
         """
-        from ..inference.wald import hypothesis, t_test
+        from ..inference.hypotheses import hypothesis
+        from ..inference.wald import t_test
 
         L, q, labels = hypothesis(r_matrix, self._data.xnames, "r_matrix")
         cov = self.lmm.estimates.vcov if cov_p is None else np.asarray(cov_p)
@@ -457,7 +458,8 @@ class MixedLMResults:
         scalar : bool
             Without effect: the statistic is a number.
         """
-        from ..inference.wald import hypothesis, wald_test
+        from ..inference.hypotheses import hypothesis
+        from ..inference.wald import wald_test
 
         if isinstance(r_matrix, str) and any(n in r_matrix for n in self._names[self.k_fe :]):
             raise ValueError("hypotheses are about fixed effects: profile_re is for variances")

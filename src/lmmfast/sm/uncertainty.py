@@ -10,6 +10,7 @@ import numpy as np
 
 from ..derivatives import hessian
 from ..inference.satterthwaite import Satterthwaite
+from ..linalg import inverse_root, triangular_root
 from ..model import LMM
 from .terms import is_component
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from .results import MixedLMResults
 
 __all__ = ["covariance_uncertainty", "profile_variance"]
-
-FLAT = 1e-7  # curvature, relative to that of single parameters, below which nothing is known
 
 
 def covariance_uncertainty(
@@ -96,7 +95,7 @@ def _within(
     J, entries = _jacobian(fit, places)
     free = basis * _moving(fit)[:, None]
     free = free[:, np.any(free != 0, axis=0)]
-    root, unknown = _roots(free.T @ hessian(fit.model, fit.theta, fit.reml) @ free)
+    root, unknown = inverse_root(free.T @ hessian(fit.model, fit.theta, fit.reml) @ free)
     nu = fit.nobs - (int(np.sum(fit.estimates.fixed_kept)) if fit.reml else 0)
     slope = _slope_of_residual(fit) @ free / (nu * fit.sigma**2)
     return J @ free, entries, _Known(root, unknown, slope, nu)
@@ -134,15 +133,6 @@ def _at_boundary(fit: LMMFit, places: Sequence[tuple[int, int, int] | None]) -> 
             T = fit.estimates.T[place[0]]
             out[at] = not (T[place[1]].any() and T[place[2]].any())
     return out
-
-
-def _roots(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A root of twice the inverse where the criterion is curved, and the other directions."""
-    unit = 1 / np.sqrt(np.maximum(np.diag(curvature), np.finfo(float).tiny))
-    values, vectors = np.linalg.eigh(unit[:, None] * curvature * unit)
-    flat = values <= FLAT
-    known = unit[:, None] * vectors[:, ~flat]
-    return known * np.sqrt(2 / values[~flat]), unit[:, None] * vectors[:, flat]
 
 
 def _slope_of_residual(fit: LMMFit) -> np.ndarray:
@@ -225,8 +215,7 @@ def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[LMM, np.nda
     )
     terms = (*fit.design.terms[:term], moved, *fit.design.terms[term + 1 :])
     T = list(fit.estimates.T)
-    factor = np.asarray(np.linalg.qr(T[term][order].T, mode="r")).T
-    T[term] = factor * np.where(np.diag(factor) < 0, -1.0, 1.0)
+    T[term] = triangular_root(T[term][order])
     model = LMM(replace(fit.design, terms=terms))
     return model, np.array([T[t][r, c] for t, r, c in model.theta_entries])
 

@@ -32,7 +32,7 @@ from ..predict import chosen_groups, recipe_of
 from . import qspace
 from .ddf import check_level, method_of
 from .openness import openness_of
-from .wald import _t_quantile
+from .wald import t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def prediction_frame(
         if everything:
             total = total + rows.left_out_variance(fit)
     variance, total = (np.where(rows.open, np.nan, values) for values in (variance, total))
-    half = _t_quantile((1 + level) / 2, df) * np.sqrt(total)
+    half = t_quantile((1 + level) / 2, df) * np.sqrt(total)
     fitted = predicted.to_numpy()
     columns = {
         "fit": fitted,
