@@ -354,3 +354,17 @@ def test_what_cannot_be_compared_is_refused_at_once(cake):
     table = found.table
     table["emmean"] = 0.0
     assert (found.table["emmean"] > 0).all()
+
+
+def test_reversed_pairs_and_hints(cake):
+    forward = emmeans(cake, "recipe", contrasts="pairwise").contrasts
+    backward = emmeans(cake, "recipe", contrasts="revpairwise").contrasts
+    assert backward["contrast"].to_list() == ["B - A", "C - A", "C - B"]
+    assert np.allclose(forward["estimate"], -backward["estimate"])
+    assert np.allclose(forward["p"], backward["p"])
+    with pytest.raises(DataError, match="contrasts='pairwise'"):
+        emmeans(cake, "pairwise ~ recipe")
+    averaged = emmeans(
+        lmer("angle ~ recipe * temp + (1 | replicate)", datasets.load("cake")), "recipe"
+    )
+    assert "interacts with recipe" in str(averaged) or "Averaged" not in str(averaged)

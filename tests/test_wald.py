@@ -101,14 +101,14 @@ def test_dicts_are_weights():
     L, q, labels = hypothesis({"time": 2, "Intercept": -1}, NAMES)
     np.testing.assert_array_equal(L, [[-1, 2, 0, 0]])
     assert q == [0]
-    assert labels == ("c0",)
+    assert labels == ("2*time - Intercept",)
 
 
 def test_lists_may_mix():
     L, q, labels = hypothesis([{"time": 1}, "time = 3, Intercept", [0, 0, 0, 1]], NAMES)
     np.testing.assert_array_equal(L, unit(1, 1, 0, 3))
     np.testing.assert_array_equal(q, [0, 3, 0, 0])
-    assert labels == ("c0", "time = 3", "Intercept", "c3")
+    assert labels == ("time", "time = 3", "Intercept", "c3")
 
 
 @pytest.mark.parametrize(

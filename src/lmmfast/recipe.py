@@ -87,7 +87,8 @@ class Recipe:
         for layout, grouping in zip(self.random_layouts, self.groupings, strict=True):
             if groups is not None and grouping.label not in groups:
                 continue
-            columns = self._read(table, layout.atoms + grouping.atoms)
+            hint = '; predictions without random effects need none of it: re_form="none"'
+            columns = self._read(table, layout.atoms + grouping.atoms, hint)
             z = self._matrix(layout, columns, table.n, order="C")
             if grouping.label not in levels:
                 levels[grouping.label] = grouping.codes(columns, self.memory, table.n)
@@ -105,12 +106,13 @@ class Recipe:
             for layout in self.random_layouts
         ]
 
-    def _read(self, table: Table, atoms: Iterable[Expression]) -> dict[str, Column]:
-        """The columns that these variables use."""
+    def _read(self, table: Table, atoms: Iterable[Expression], hint: str = "") -> dict[str, Column]:
+        """The columns that these variables use; `hint` is added where one is not there."""
         columns: dict[str, Column] = {}
         for name in (name for atom in atoms for _, name in atom.names if name in self.names):
             if not table.has(name):
-                raise is_not(name, table.names, DataError, "column")
+                error = is_not(name, table.names, DataError, "column")
+                raise type(error)(f"{error}{hint}", variable=name)
             columns[name] = table.column(name)
         return columns
 

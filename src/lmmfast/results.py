@@ -785,7 +785,8 @@ class LMMFit:
         correlation : bool, optional
             Show the correlations of the fixed effects. Default: when there are 2 to 8 of them.
         ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-            Degrees of freedom of the tests, as for `t_test`.
+            Degrees of freedom of the tests, as for `t_test`. On singular fits the two may differ
+            much: Satterthwaite's holds what is zero at zero, Kenward and Roger's does not.
         """
         return _show.summarize(self, correlation, ddf)
 

@@ -81,6 +81,10 @@ def _pairwise(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return _differences(list(combinations(range(len(labels)), 2)), labels)
 
 
+def _reversed_pairs(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    return _differences([(j, i) for i, j in combinations(range(len(labels)), 2)], labels)
+
+
 def _against_first(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return _differences([(i, 0) for i in range(1, len(labels))], labels)
 
@@ -115,6 +119,7 @@ def _smallest_integers(row: list[Fraction]) -> list[int]:
 
 KINDS: dict[str, Callable[[Sequence[str]], tuple[list[str], np.ndarray]]] = {
     "pairwise": _pairwise,
+    "revpairwise": _reversed_pairs,
     "trt.vs.ctrl": _against_first,
     "consec": _consecutive,
     "poly": _polynomial,
@@ -126,7 +131,12 @@ KINDS: dict[str, Callable[[Sequence[str]], tuple[list[str], np.ndarray]]] = {
 
 def default_adjustment(kind: Any) -> str:
     """Tukey's for all pairs, Holm's for other differences, none for polynomials and own weights."""
-    defaults = {"pairwise": "tukey", "trt.vs.ctrl": "holm", "consec": "holm"}
+    defaults = {
+        "pairwise": "tukey",
+        "revpairwise": "tukey",
+        "trt.vs.ctrl": "holm",
+        "consec": "holm",
+    }
     return defaults.get(kind, "none") if isinstance(kind, str) else "none"
 
 

@@ -12,6 +12,7 @@ from .. import show as _show
 from ..columns import suggest
 from ..errors import DataError
 from ..predict import recipe_of
+from .comparisons import KINDS
 
 if TYPE_CHECKING:
     from ..columns import Column
@@ -148,8 +149,17 @@ class Grid:
         ]
         if held:
             yield f"At: {', '.join(held)}"
-        if any(term & set(averaged) and term & set(wanted) for term in _terms(self.fit)):
-            yield "Means may mislead: what is averaged over interacts with what is compared"
+        found = [name for name in averaged if self._interacts(name, wanted)]
+        if found:
+            verb = "interacts" if len(found) == 1 else "interact"
+            yield (
+                f"Means may mislead: {', '.join(found)}, averaged over, {verb} with "
+                f"{', '.join(wanted)}"
+            )
+
+    def _interacts(self, name: str, wanted: Sequence[str]) -> bool:
+        """Whether a variable stands in a term with one of those that are compared."""
+        return any(name in term and term & set(wanted) for term in _terms(self.fit))
 
 
 def _variables(fit: LMMFit) -> list[str]:
@@ -215,6 +225,12 @@ def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:
 
 
 def _unknown(name: Any, known: Iterable[str], role: str) -> DataError:
+    if str(name) in KINDS:
+        return DataError(
+            f"{role}: {name!r} is a kind of contrasts: write contrasts={name!r} and only the "
+            "variables in front",
+            variable=str(name),
+        )
     hint = suggest(str(name), known, "variables of the fixed effects")
     return DataError(f"{role}: {name!r} is not in the fixed effects{hint}", variable=str(name))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,8 @@ def hypothesis(
     q : numpy.ndarray
         Right-hand sides (k).
     labels : tuple of str
-        The text or label given for each row, else ``"c0"``, ``"c1"``, ... by position.
+        The text or label given for each row, a dict in words, else ``"c0"``, ``"c1"``, ... by
+        position.
 
     Raises
     ------
@@ -85,7 +87,8 @@ def _rows(given: Any, names: list[str], role: str) -> list[_Row]:
     if isinstance(given, str):
         return _Text(given, names, role).hypotheses()
     if isinstance(given, Mapping):
-        return _labelled_rows(list(given), [list(given.values())], [None], names, role)
+        plain = _in_words(given)
+        return _labelled_rows(list(given), [list(given.values())], [plain], names, role)
     if isinstance(given, tuple) and not (given and all(isinstance(item, str) for item in given)):
         return _with_values(given, names, role)
     if isinstance(given, (list, tuple)) and any(_has_names(item) for item in given):
@@ -93,6 +96,14 @@ def _rows(given: Any, names: list[str], role: str) -> list[_Row]:
     if _has_names(given):
         return _pandas_rows(given, names, role)
     return _array_rows(given, names, role)
+
+
+def _in_words(weights: Mapping[Any, Any]) -> str | None:
+    """Weights by name as text: ``2*x - z``; None where they are no numbers."""
+    if not weights or not all(isinstance(weight, Real) for weight in weights.values()):
+        return None
+    text = " + ".join(f"{float(weight):g}*{name}" for name, weight in weights.items())
+    return text.replace("+ -", "- ").replace(" 1*", " ").removeprefix("1*")
 
 
 def _has_names(item: Any) -> bool:

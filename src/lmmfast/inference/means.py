@@ -62,9 +62,10 @@ def emmeans(
         Variables within whose levels means are compared.
     at : dict, optional
         Values of variables instead of their levels or mean: ``{"age": [8, 14]}``.
-    contrasts : {"pairwise", "trt.vs.ctrl", "consec", "poly"}, dict or array, optional
-        Comparisons: all pairs, each with the first, each with the one before, polynomials
-        (smallest integers), or weights for the means of ``specs``, rows or ``{name: weights}``.
+    contrasts : str, dict or array, optional
+        Comparisons: "pairwise" and "revpairwise" (all pairs, in either direction), "trt.vs.ctrl"
+        (each with the first), "consec" (each with the one before), "poly" (polynomials, smallest
+        integers), or weights for the means of ``specs``, rows or ``{name: weights}``.
     adjust : {"tukey", "holm", "bonferroni", "sidak", "none"}, optional
         For several tests, within each level of ``by``. Default: "tukey" for "pairwise", "holm" for
         "trt.vs.ctrl" and "consec", else "none". Tukey's for anything but "pairwise" becomes
@@ -133,7 +134,7 @@ def emmeans(
 
 def _adjustment(kind: Any, asked: str | None) -> str:
     adjust = asked or default_adjustment(kind)
-    pairwise = isinstance(kind, str) and kind == "pairwise"
+    pairwise = isinstance(kind, str) and kind in ("pairwise", "revpairwise")
     return "sidak" if adjust == "tukey" and not pairwise else adjust
 
 

@@ -239,7 +239,8 @@ class Singularity(show.Printed):
         sections: list[tuple[str | show.Table, ...]] = [
             tuple(line for sentence in self.sentences for line in show.wrapped(sentence)),
             (
-                "Slope of the criterion in the variance (over sigma^2) of each direction:",
+                "Slope of the criterion in the variance (over sigma^2) of each direction; the",
+                "steeper it is, the clearer that this variance is zero:",
                 *(
                     line
                     for term, text, score in self.directions.itertuples(index=False)
