@@ -101,7 +101,8 @@ def covariance_of_group(result: MixedLMResults) -> Callable[[int], pd.DataFrame]
     import pandas as pd
 
     names_of = effects_of_group(result)
-    if any(part.kind == "crossed" for part in result._components):
+    whole = len(result._components) == 1 and len(result._components[0].terms) == 1
+    if whole or any(part.kind == "crossed" for part in result._components):
         return _blocks(result)
 
     def make(group: int) -> pd.DataFrame:
@@ -149,7 +150,7 @@ def _group_design(result: MixedLMResults, group: int) -> tuple[np.ndarray, np.nd
 def _blocks(result: MixedLMResults) -> Callable[[int], pd.DataFrame]:
     import pandas as pd
 
-    names = list(result.model.data.exog_re_names)
+    names = pd.Index(result.model.data.exog_re_names)
     variances = result.lmm.model.condvar(result.lmm.theta)
     own = [part for part in result._components if part.kind == "re"]
 
