@@ -191,6 +191,14 @@ def test_columns_that_share_a_variance(frame: pd.DataFrame, reml: bool) -> None:
     close(arrays.fit(reml=reml).params, result.params, 1, 1e-6)
 
 
+def test_tied_columns_beside_the_same_columns(frame: pd.DataFrame) -> None:
+    """x has a variance of its own and a share of the tied one: negative curvature on the way."""
+    arguments = {"groups": "g", "re_formula": "~x + cond", "vc_formula": {"t": "0 + x + z"}}
+    result = mixedlm("y ~ cond", frame, **arguments).fit()
+    bare = mixedlm("y ~ cond", frame, groups="g", re_formula="~x + cond").fit()
+    assert result.converged and result.llf >= bare.llf - 1e-8
+
+
 # ---- uncertainty of variances -------------------------------------------------------------------
 
 
@@ -425,6 +433,7 @@ def test_patsys_dialect(frame: pd.DataFrame) -> None:
     names = {
         "y ~ x * cond + C(c)": ["cond[T.b]", "C(c)[T.1]", "C(c)[T.2]", "x", "x:cond[T.b]"],
         "y ~ o": ["o[T.hi]"],
+        "y ~ x:cond + np.log(z + 9)": ["x:cond[a]", "x:cond[b]", "np.log(z + 9)"],
         'y ~ Q("a b")': ['Q("a b")'],
         'y ~ C(cond, Treatment("b")) + I(.5 * x)': ['C(cond, Treatment("b"))[T.a]', "I(.5 * x)"],
         "y ~ I(flag * 1)": ["I(flag * 1)"],
@@ -668,6 +677,11 @@ def test_unused_arguments_are_noted_once(frame: pd.DataFrame) -> None:
             "component of its own",
         ),
         ({"groups": np.ones(216)}, DataError, "one level"),
+        (
+            {"groups": "g", "re_formula": "0 + x", "vc_formula": {"s": "0 + x"}},
+            FormulaError,
+            "once more",
+        ),
     ],
 )
 def test_errors(

@@ -52,11 +52,10 @@ class Sum:
         appearance; inside these by degree.
         """
         numeric = {i for i, atom in enumerate(self.atoms) if not is_factor(atom)}
-        sets: dict[frozenset[int], int] = {frozenset(): -1}
         raw = []
         for term in self.terms:
-            own = frozenset(term.atoms) & numeric
-            place = sets.setdefault(own, len(sets))
+            own = set(term.atoms) & numeric
+            place = (max(own), len(own)) if own else (-1, 0)  # atoms are in order of appearance
             raw.append((place, len(term.atoms), term.atoms, term.scale))
         raw.sort(key=lambda item: item[:2])
         terms = _coded_terms([(atoms, scale) for _, _, atoms, scale in raw])

@@ -36,7 +36,8 @@ def minimize_within(
     radius, evals = 1.0, 1
     while True:
         f, slope, curvature = here
-        unit = 1 / np.sqrt(np.maximum(np.diag(curvature), 1e-300))
+        size = np.abs(np.diag(curvature))  # negative beside a saddle
+        unit = 1 / np.sqrt(np.where(size > 0, size, 1.0))
         step, gain = trust_step(unit * slope, unit[:, None] * curvature * unit, radius)
         if gain <= TOLERANCE or evals >= MAX_EVALS:
             return fixed + basis @ z, gain, evals

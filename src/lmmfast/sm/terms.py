@@ -121,6 +121,12 @@ def state(
         single = _is_single(table, group)
         for name in sorted(vc_formula):
             text, tied = _variance_component(name, vc_formula[name], table, group, single)
+            if text in bars:
+                raise FormulaError(
+                    f"vc_formula[{name!r}] states {text} once more: only the sum of both variances "
+                    "is determined, leave one out",
+                    term=text,
+                )
             bars.append(text)
             components.append(("vc", name, tied))
     return Statement(" + ".join([formula.strip(), *bars]), tuple(components))
