@@ -308,6 +308,17 @@ def test_variance_held_at_its_start(frame: pd.DataFrame) -> None:
     assert model.fit(do_cg=False, start_params=start).llf == held.llf
 
 
+def test_no_certificate_away_from_the_optimum(frame: pd.DataFrame) -> None:
+    """Where the curvature is indefinite too: a saddle's predicted gain is not negative."""
+    fit = lmer("y ~ x + (x + z | g)", frame)
+    assert fit.model.at(fit.theta).converged
+    rng = np.random.default_rng(2)
+    for size in (1e-3, 0.1, 1.0, 5.0):
+        for _ in range(5):
+            there = fit.model.at(size * rng.normal(size=6))
+            assert not there.converged and there.certificate > 1e-6
+
+
 def test_likelihood_at_given_parameters(frame: pd.DataFrame) -> None:
     model = mixedlm("y ~ x", frame, groups="g", re_formula="~x")
     for reml in (True, False):
@@ -400,7 +411,7 @@ def test_labels_in_exog(frame: pd.DataFrame) -> None:
     fit = lmer("y ~ x + cond + (1 | g)", frame)
     close(result.llf, fit.llf, abs(fit.llf), 1e-12)
     assert list(result.fe_params.index) == ["x", "cond[T.b]", "const"]
-    assert result.formula_lme4 == "y ~ 1 + x + cond + (1 | g)" or "x + cond" in result.formula_lme4
+    assert result.formula_lme4 == "y ~ x + cond + (1 | g)"
 
 
 def test_other_tables(frame: pd.DataFrame) -> None:
@@ -447,6 +458,8 @@ def test_patsys_dialect(frame: pd.DataFrame) -> None:
     z = (data.x - data.x.mean()) / data.x.std(ddof=0)
     close(scaled.model.exog[:, 1], z, 1, 1e-12)
     close(scaled.predict(data.head(2)), scaled.predict()[:2], 1, 1e-12)
+    kept = pickle.loads(pickle.dumps(scaled))
+    close(kept.predict(data.head(2)), scaled.predict()[:2], 1, 1e-12)
 
 
 def test_names_of_the_caller_come_first(frame: pd.DataFrame) -> None:
@@ -457,6 +470,10 @@ def test_names_of_the_caller_come_first(frame: pd.DataFrame) -> None:
     close(result.model.exog[:, 1], 3 * frame.x, 1, 1e-12)
     again = pickle.loads(pickle.dumps(result))  # without the local function
     assert again.llf == result.llf
+    for _ in range(2):  # never R's function of the same name in its place
+        again = pickle.loads(pickle.dumps(again))
+        with pytest.raises(FormulaError, match=r"'scale' .* could not be pickled"):
+            again.predict(frame.head(2))
     fit = lmer("y ~ scale(x) + (1 | g)", frame)  # lme4's formulas are R's
     close(fit.design.X[:, 1].std(ddof=1), 1, 1, 1e-12)
 
@@ -630,7 +647,7 @@ def test_save_and_remove_data(frame: pd.DataFrame, tmp_path: Path) -> None:
             with pytest.raises(lmmfast.LmmError, match="removed"):
                 _ = bare.fittedvalues
         assert small.stat().st_size < whole.stat().st_size
-        assert "Group Var" in str(sibling.summary()) or sibling.model.fit().llf == sibling.llf
+        assert sibling.model.fit().llf == sibling.llf and len(sibling.resid) == len(frame)
 
 
 def test_simulated_responses(frame: pd.DataFrame) -> None:

@@ -496,6 +496,8 @@ def test_errors(sleep: Any) -> None:
         sleep.conf_int(method="likelihood")
     with pytest.raises(ValueError, match=r"did you mean 'sd\(Days \| Subject\)'"):
         sleep.conf_int(parameters=["sd(Day | Subject)"])
+    with pytest.raises(ValueError, match="there is no parameter 3"):
+        sleep.conf_int(parameters=3)
     for call in (sleep.conf_int, lambda level: sleep.profile(level=level)):
         with pytest.raises(ValueError, match="is the coverage"):
             call(95)

@@ -106,7 +106,7 @@ def build(
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
     plan = plan_of(formula)
     table = data if isinstance(data, Table) else Table(data)
-    used = _used_rows(plan, table, weights, offset, scope or {})
+    used = _used_rows(plan, table, weights, offset, Memory(scope, patsy))
     y = _response(plan, used)
     values = _values(plan, used)
     codings = _codings(values, contrasts or {}, "treatment" if patsy else "poly", table)
@@ -161,12 +161,10 @@ class _Used:
         return len(self.rows)
 
 
-def _used_rows(
-    plan: Plan, table: Table, weights: Any, offset: Any, scope: Mapping[str, Any]
-) -> _Used:
+def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memory) -> _Used:
     if table.n == 0:
         raise DataError("the data have no rows")
-    columns = _read(plan, table, scope)
+    columns = _read(plan, table, memory.scope)
     w = _vector(weights, "weights", table)
     off = _vector(offset, "offset", table)
     rows, dropped = _complete_rows(columns, w, off, table.n)
@@ -174,7 +172,7 @@ def _used_rows(
         columns = {name: column.take(rows).used() for name, column in columns.items()}
         w = None if w is None else w.take(rows)
         off = None if off is None else off.take(rows)
-    return _Used(columns, w, off, rows, dropped, Memory(scope))
+    return _Used(columns, w, off, rows, dropped, memory)
 
 
 def _read(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str, Column]:

@@ -345,7 +345,8 @@ class LMM:
         Returns
         -------
         LMMFit
-            Its ``certificate`` is what a step from here is predicted to gain; it is called
+            Its ``certificate`` is what a step of length one (in units of the curvature) is
+            predicted to gain; it is called
             converged when that is below 1e-6.
 
         Raises
@@ -354,12 +355,13 @@ class LMM:
             When the criterion is not finite at theta.
         """
         from .results import LMMFit
+        from .within import scaled_step
 
         began = time.perf_counter()
         own = self._engine.to_core(theta)
         with self._lock:
             _, slope, information = self.objective(theta, reml=reml, gradient=True, hessian=True)
-            gain = 0.5 * float(slope @ np.linalg.lstsq(information, slope, rcond=1e-12)[0])
+            gain = scaled_step(slope, information, 1.0)[2]
             status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
             estimates = self._estimates(reml, own, gain, 1, began, status)
         return LMMFit(estimates, self.design, self)

@@ -21,7 +21,7 @@ from .columns import Column, read
 from .errors import FormulaError
 from .splines import ns
 
-__all__ = ["Expression", "Memory", "evaluate", "functions", "translate"]
+__all__ = ["Expression", "Memory", "evaluate", "functions", "patsy_functions", "translate"]
 
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
@@ -59,17 +59,35 @@ class Memory(dict[str, Any]):
     scope : mapping
         Names that expressions may use besides columns, in front of `functions()`: the caller's
         variables while a design is built, afterwards only those that were used.
+    patsy : bool
+        Whether `patsy_functions()` stand in front of `functions()`.
     used : dict
         The names of `scope` that were used.
+    lost : frozenset
+        Those of them that a pickle could not keep.
     """
 
-    def __init__(self, scope: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, scope: Mapping[str, Any] | None = None, patsy: bool = False) -> None:
         super().__init__()
         self.scope: Mapping[str, Any] = scope or {}
+        self.patsy = patsy
         self.used: dict[str, Any] = {}
+        self.lost: frozenset[str] = frozenset()
 
     def find(self, name: str) -> Any:
-        """The caller's value of a name."""
+        """The caller's value of a name.
+
+        Raises
+        ------
+        FormulaError
+            When a pickle could not keep it.
+        """
+        if name in self.lost:
+            raise FormulaError(
+                f"{name!r} is a name of the script that made the fit and could not be pickled: "
+                "define it at the top of a module that can be imported, and fit again",
+                term=name,
+            )
         self.used[name] = self.scope[name]
         return self.used[name]
 
@@ -78,13 +96,17 @@ class Memory(dict[str, Any]):
         self.scope = self.used
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What cannot be pickled (functions made inside of others) is left out."""
-        return _remembering, (dict(self), {k: v for k, v in self.used.items() if _lasts(v)})
+        """What cannot be pickled (functions made inside of others) is known to be lost."""
+        kept = {name: value for name, value in self.used.items() if _lasts(value)}
+        lost = self.lost | (self.used.keys() - kept.keys())
+        return _remembering, (dict(self), self.patsy, kept, lost)
 
 
-def _remembering(learned: dict[str, Any], used: dict[str, Any]) -> Memory:
-    memory = Memory(used)
-    memory.used = used
+def _remembering(
+    learned: dict[str, Any], patsy: bool, used: dict[str, Any], lost: frozenset[str]
+) -> Memory:
+    memory = Memory({**used, **dict.fromkeys(lost)}, patsy)
+    memory.used, memory.lost = used, frozenset(lost)
     memory.update(learned)
     return memory
 
@@ -188,7 +210,7 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
     """
     from formulaic.utils.stateful_transforms import stateful_eval
 
-    env: dict[str, Any] = dict(functions())
+    env: dict[str, Any] = functions() | (patsy_functions() if memory.patsy else {})
     for alias, name in expression.names:
         if name in columns:
             env[alias] = _exposed(columns[name])
@@ -393,3 +415,23 @@ def functions() -> dict[str, Any]:
         "as_double": as_numeric,
         "as_integer": stateful_transform(_integer),
     }
+
+
+@lru_cache(maxsize=1)
+def patsy_functions() -> dict[str, Any]:
+    """Functions of patsy's formulas that mean something else in R's."""
+    from formulaic.utils.stateful_transforms import stateful_transform
+
+    standardize = stateful_transform(_standardize)
+    return {"standardize": standardize, "scale": standardize}
+
+
+def _standardize(
+    x: Any, center: bool = True, rescale: bool = True, ddof: int = 0, _state: Any = None
+) -> Any:
+    """patsy's standardize(): the standard deviation divides by n."""
+    values = np.asarray(x, dtype=np.float64)
+    if "mean" not in _state:
+        _state["mean"], _state["sd"] = values.mean(), values.std(ddof=ddof)
+    centered = values - _state["mean"] if center else values
+    return centered / _state["sd"] if rescale else centered

@@ -11,7 +11,7 @@ from .errors import FitError
 if TYPE_CHECKING:
     from .model import LMM
 
-__all__ = ["minimize_within"]
+__all__ = ["minimize_within", "scaled_step", "trust_step"]
 
 TOLERANCE = 1e-10  # predicted decrease at which it stops, deviance units
 MAX_EVALS = 200
@@ -36,9 +36,7 @@ def minimize_within(
     radius, evals = 1.0, 1
     while True:
         f, slope, curvature = here
-        size = np.abs(np.diag(curvature))  # negative beside a saddle
-        unit = 1 / np.sqrt(np.where(size > 0, size, 1.0))
-        step, gain = trust_step(unit * slope, unit[:, None] * curvature * unit, radius)
+        unit, step, gain = scaled_step(slope, curvature, radius)
         if gain <= TOLERANCE or evals >= MAX_EVALS:
             return fixed + basis @ z, gain, evals
         trial = _evaluate(model, fixed + basis @ (z + unit * step), basis, reml)
@@ -63,6 +61,15 @@ def _evaluate(
     except FitError:
         return None
     return f, basis.T @ g, basis.T @ H @ basis
+
+
+def scaled_step(
+    slope: np.ndarray, curvature: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Units in which the diagonal of the curvature is one, the step in these, and its gain."""
+    size = np.abs(np.diag(curvature))  # negative beside a saddle
+    unit = 1 / np.sqrt(np.where(size > 0, size, 1.0))
+    return unit, *trust_step(unit * slope, unit[:, None] * curvature * unit, radius)
 
 
 def trust_step(slope: np.ndarray, curvature: np.ndarray, radius: float) -> tuple[np.ndarray, float]:

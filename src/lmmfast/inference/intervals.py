@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:
         return list(parameters)
     if isinstance(which, str) and which in ("fixed", "random"):
         return [one for one in parameters if one.is_fixed == (which == "fixed")]
-    names = [which] if isinstance(which, str) else list(which)
+    names = list(which) if isinstance(which, Iterable) and not isinstance(which, str) else [which]
     out: list[Parameter] = []
     for name in names:
         found = [one for one in parameters if one.name == name]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from .arrays import Arrays, check_order
 from .params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
 from .results import MixedLMResults
 from .score import loglike, observed_hessian, score, theta_of
-from .terms import Component, is_component, pair_name, patsy_functions, state
+from .terms import Component, is_component, pair_name, state
 
 __all__ = ["MixedLM", "mixedlm"]
 
@@ -668,8 +667,7 @@ def _from_formula(
     table = Table(data)
     group, shown = _group_column(table, data, groups)
     stated = state(formula, table, group, re_formula, vc_formula)
-    names = ChainMap({}, scope or {}, patsy_functions())  # type: ignore[arg-type]
-    design = build(stated.formula, table, scope=names, patsy=True)
+    design = build(stated.formula, table, scope=scope, patsy=True)
     if missing != "drop" and design.dropped:
         counts = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
         raise DataError(

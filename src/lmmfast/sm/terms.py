@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ __all__ = [
     "component_of_matrices",
     "is_component",
     "pair_name",
-    "patsy_functions",
     "state",
 ]
 
@@ -215,29 +213,6 @@ def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
         else:
             numbers.append(atom.label)
     return factors, numbers
-
-
-# ---- patsy's functions ------
-
-
-@lru_cache(maxsize=1)
-def patsy_functions() -> dict[str, Any]:
-    """Functions of patsy's formulas that mean something else in R's."""
-    from formulaic.utils.stateful_transforms import stateful_transform
-
-    standardize = stateful_transform(_standardize)
-    return {"standardize": standardize, "scale": standardize}
-
-
-def _standardize(
-    x: Any, center: bool = True, rescale: bool = True, ddof: int = 0, _state: Any = None
-) -> Any:
-    """patsy's standardize(): the standard deviation divides by n."""
-    values = np.asarray(x, dtype=np.float64)
-    if "mean" not in _state:
-        _state["mean"], _state["sd"] = values.mean(), values.std(ddof=ddof)
-    centered = values - _state["mean"] if center else values
-    return centered / _state["sd"] if rescale else centered
 
 
 # ---- arrays -------------------------------------------------------------------------------------
