@@ -63,6 +63,26 @@ def test_kinds_of_files(run, tmp_path):
         assert "REML criterion: 319.6543" in out
 
 
+def test_files_are_read_in_chunks(run, tmp_path, monkeypatch):
+    data = datasets.load("sleepstudy")
+    data.to_csv(tmp_path / "d.csv.gz", index=False)
+    (tmp_path / "parts").mkdir()
+    data[:100].to_parquet(tmp_path / "parts" / "a.parquet")
+    data[100:].to_parquet(tmp_path / "parts" / "b.parquet")
+    monkeypatch.setattr(cli, "CHUNK", 50)
+    for name in ("d.csv.gz", "parts", "parts/a.parquet"):
+        code, out, err = run("fit", SLOPES, str(tmp_path / name), "--stream", "--anova")
+        assert (code, err) == (0, "")
+        assert ("1743.6283" in out) == (name != "parts/a.parquet")
+        assert "Scaled residuals" not in out
+    assert run("fit", SLOPES, str(tmp_path / "parts"))[0] == 0  # a directory can only be streamed
+    for wrong in ("nothing.csv", "nothing.parquet"):
+        code, _, err = run("fit", SLOPES, str(tmp_path / wrong), "--stream")
+        assert (code, "no such file" in err) == (2, True)
+    code, _, err = run("fit", SLOPES, "--data", "sleepstudy", "--stream")
+    assert (code, "for files" in err) == (2, True)
+
+
 def test_missing_values_of_text_files(tmp_path):
     path = tmp_path / "words.csv"
     path.write_text('word,rt\nnull,1.5\nNone,NA\nnan,\n"",2\nNA,NaN\n')
@@ -209,7 +229,7 @@ def test_unreadable_files(run, tmp_path, name, content):
 def test_a_folder_is_no_file(run, tmp_path):
     folder = tmp_path / "data.csv"
     folder.mkdir()
-    assert "cannot read" in failed(run("fit", SLOPES, str(folder)))
+    assert "no Parquet files" in failed(run("fit", SLOPES, str(folder)))
 
 
 def test_bad_formula_and_unknown_column(run):

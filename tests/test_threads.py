@@ -21,6 +21,7 @@ from structures import STRUCTURES, problem, sparse_pair
 
 import lmmfast
 from lmmfast import LMM
+from lmmfast.arrays import design_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
@@ -203,7 +204,7 @@ def test_too_large_a_model_is_refused_with_its_size() -> None:
     codes = [rng.permutation(np.concatenate([np.arange(m)] * 2)) for _ in range(2)]
     y, X = rng.normal(size=2 * n), np.ones((2 * n, 1))
     with pytest.raises(MemoryError) as raised:
-        LMM.from_arrays(y, X, [(codes[0], None), (codes[1], None)])
+        LMM(design_of(y, X, [(codes[0], None), (codes[1], None)], None, None), storage="dense")
     message = str(raised.value)
     assert "57." in message and "GB" in message
     assert "g0 (60000 levels)" in message and "g1 (60000 levels)" in message

@@ -13,6 +13,8 @@ import threading
 
 import numpy as np
 
+from lmmfast.threads import own_setter, single_threaded_blas
+
 cdef lmm_blas TABLE
 TABLE.potrf = lapack.dpotrf
 TABLE.potri = lapack.dpotri
@@ -21,6 +23,7 @@ TABLE.syrk = blas.dsyrk
 TABLE.trsm = blas.dtrsm
 TABLE.gemm = blas.dgemm
 TABLE.symm = blas.dsymm
+TABLE.own = <int (*)(int) noexcept nogil><size_t>own_setter()
 
 
 class NotPositiveDefinite(ArithmeticError):
@@ -36,7 +39,15 @@ class Dependent(ArithmeticError):
 
 
 class TooLarge(MemoryError):
-    """The model needs more memory than allowed; args: (bytes,)."""
+    """The model needs more memory than allowed; args: (report,)."""
+
+
+class Unsolved(NotPositiveDefinite):
+    """The iterations of an iterative model did not converge."""
+
+
+class Unavailable(NotImplementedError):
+    """Not to be had with the storage that was asked for."""
 
 
 cdef int check(lmm_status status) except -1:
@@ -45,8 +56,12 @@ cdef int check(lmm_status status) except -1:
         raise MemoryError()
     if status == LMM_NOTPOSDEF:
         raise NotPositiveDefinite()
+    if status == LMM_UNSOLVED:
+        raise Unsolved()
     if status == LMM_NOVARIANCE:
         raise NoVariance()
+    if status == LMM_UNAVAILABLE:
+        raise Unavailable()
     return 0
 
 
@@ -99,6 +114,216 @@ cdef bint _codes_are_valid(const int32_t[::1] level, int32_t nlev) noexcept nogi
     return valid
 
 
+cdef class Blocks:
+    """Additive cross-products of rows [z_1 | ... | z_K | X y], by levels of the K factors.
+
+    Parameters
+    ----------
+    widths : list of int, columns of each factor
+    border : int, columns of X and y
+    """
+
+    cdef lmm_blocks *b
+    cdef readonly list widths
+    cdef readonly int border
+
+    def __cinit__(self, list widths, int border):
+        cdef int32_t[::1] width = np.array([*widths, 0], np.int32)
+        check(lmm_blocks_new(&self.b, <int>len(widths), &width[0], border))
+        self.widths, self.border = list(widths), border
+
+    def __dealloc__(self):
+        lmm_blocks_free(self.b)
+
+    @property
+    def nlev(self):
+        """Levels of each factor."""
+        return [(<blocks_struct *>self.b).nlev[k] for k in range(len(self.widths))]
+
+    @property
+    def nbytes(self):
+        """Memory of the values and of the tables of pairs."""
+        return int(lmm_blocks_bytes(self.b))
+
+    def add(self, list codes, list nlev, const double[:, ::1] rows, double sign=1.0):
+        """Adds sign times the cross-products of rows (n, sum(widths) + border), already weighted."""
+        cdef Py_ssize_t n = rows.shape[0], K = len(self.widths)
+        cdef _Codes levels = _Codes(codes, nlev, [n] * K)
+        cdef lmm_status status
+        if rows.shape[1] != sum(self.widths) + self.border or len(codes) != K or len(nlev) != K:
+            raise ValueError("rows or codes do not fit the blocks")
+        if n == 0:
+            return
+        with nogil:
+            status = lmm_blocks_add(self.b, n, levels.at, levels.nlev, &rows[0, 0], sign)
+        check(status)
+
+    def merge(self, Blocks other, list maps, list nlev, double sign=1.0):
+        """Adds sign times other, whose level l of factor k is level maps[k][l] here."""
+        cdef _Codes levels = _Codes(maps, nlev, other.nlev)
+        cdef lmm_status status
+        if other.widths != self.widths or other.border != self.border or other is self:
+            raise ValueError("blocks of different models")
+        with nogil:
+            status = lmm_blocks_merge(self.b, other.b, levels.at, levels.nlev, sign)
+        check(status)
+
+    def diagonal(self, Py_ssize_t k):
+        """Z'WZ by level, (m, p, p)."""
+        cdef blocks_struct *b = <blocks_struct *>self.b
+        self._is_factor(k)
+        return _copy(b.diag[k], (b.nlev[k], b.width[k], b.width[k]))
+
+    def edge(self, Py_ssize_t k):
+        """Z'W[X y] by level, (m, p, border)."""
+        cdef blocks_struct *b = <blocks_struct *>self.b
+        self._is_factor(k)
+        return _copy(b.edge[k], (b.nlev[k], b.width[k], b.border))
+
+    @property
+    def corner(self):
+        """[X y]'W[X y], (border, border)."""
+        return _copy((<blocks_struct *>self.b).corner, (self.border, self.border))
+
+    def pairs(self, Py_ssize_t a, Py_ssize_t c):
+        """Levels of factors a < c that occur together, and their blocks (P, p_a, p_c), sorted."""
+        if not 0 <= a < c < len(self.widths):
+            raise IndexError("factors a < c are needed")
+        cdef const lmm_pairs *p = lmm_pairs_of(self.b, <int>a, <int>c)
+        cdef Py_ssize_t n = p.count, wa = self.widths[a], wc = self.widths[c]
+        cdef int64_t[::1] order = np.empty(n + 1, np.int64)
+        check(lmm_blocks_order(self.b, <int>a, <int>c, &order[0]))
+        cdef object sorted = np.asarray(order)[:n]
+        if n == 0:
+            return np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, wa, wc))
+        cdef object la = np.asarray(<int32_t[:n]>p.a)[sorted], lc = np.asarray(<int32_t[:n]>p.b)[sorted]
+        cdef object values = np.asarray(<double[:n * wa * wc]>p.value).reshape(n, wa, wc)[sorted]
+        return la, lc, values
+
+    @staticmethod
+    def of_arrays(list widths, int border, list nlev, list diagonals, list edges, corner, dict pairs):
+        """Blocks from what `diagonal`, `edge`, `corner` and `pairs` gave, by (a, c)."""
+        cdef Blocks out = Blocks(widths, border)
+        cdef Py_ssize_t k
+        cdef double[::1] diag, edge, value
+        cdef int32_t[::1] la, lc
+        cdef object own = np.asarray(<double[:border, :border]>(<blocks_struct *>out.b).corner)
+        for k in range(len(widths)):
+            diag = _flat(diagonals[k], (nlev[k], widths[k], widths[k]))
+            edge = _flat(edges[k], (nlev[k], widths[k], border))
+            if nlev[k]:
+                check(lmm_blocks_set(out.b, <int>k, nlev[k], &diag[0], &edge[0]))
+        for (a, c), (first, second, values) in pairs.items():
+            if not 0 <= a < c < len(widths):
+                raise ValueError("factors a < c are needed")
+            la, lc = np.array(first, np.int32), np.array(second, np.int32)
+            value = _flat(values, (len(first), widths[a], widths[c]))
+            if len(la) != len(lc) or not _codes_are_valid(la, nlev[a]) or not _codes_are_valid(lc, nlev[c]):
+                raise ValueError(f"levels of factors {a} and {c} do not fit")
+            if len(la):
+                check(lmm_blocks_set_pairs(out.b, a, c, len(la), &la[0], &lc[0], &value[0]))
+        own[:] = corner
+        return out
+
+    def _is_factor(self, k):
+        if not 0 <= k < len(self.widths):
+            raise IndexError(f"there is no factor {k}")
+
+
+cdef class _Codes:
+    """Arrays of codes as C wants them, checked; holds the buffers."""
+
+    cdef const int32_t **at
+    cdef int32_t *nlev
+    cdef list held
+
+    def __cinit__(self, list codes, list nlev, list length):
+        cdef Py_ssize_t k, K = len(codes)
+        cdef const int32_t[::1] level
+        self.at = <const int32_t **>calloc(K + 1, sizeof(int32_t *))
+        self.nlev = <int32_t *>calloc(K + 1, sizeof(int32_t))
+        if not self.at or not self.nlev:
+            raise MemoryError()
+        self.held = []
+        for k in range(K):
+            level = codes[k]
+            self.held.append(level)
+            if level.shape[0] != length[k] or not _codes_are_valid(level, nlev[k]):
+                raise ValueError(f"factor {k}: codes must be {length[k]} values in 0 .. {nlev[k] - 1}")
+            self.nlev[k] = nlev[k]
+            if level.shape[0]:
+                self.at[k] = &level[0]
+
+    def __dealloc__(self):
+        free(self.at)
+        free(self.nlev)
+
+
+cdef object _copy(double *values, tuple shape):
+    cdef Py_ssize_t n = np.prod(shape, dtype=np.intp)
+    return np.array(<double[:n]>values).reshape(shape) if n else np.empty(shape)
+
+
+def _flat(values, tuple shape):
+    out = np.array(values, np.float64, order="C")
+    if out.shape != shape:
+        raise ValueError(f"blocks have shape {out.shape}, not {shape}")
+    return out.reshape(-1)
+
+
+cdef class Cross:
+    """Blocks as a model: what their columns mean in the user's coordinates.
+
+    Parameters
+    ----------
+    blocks : Blocks of columns = the user's columns times C (CX: of X)
+    n : int, rows in them; sumlogw : float, sum of the logarithms of their weights
+    terms : list of (k,) int32, as a factor's term
+    C : list of (k, k) float64; CX : (p, p) float64
+    beta0 : (p,) float64, yscale : float
+        y = X beta0 + yscale times the y of the blocks, X the user's.
+    """
+
+    cdef lmm_cross x
+    cdef const int32_t **term
+    cdef const double **C
+    cdef list held
+    cdef readonly list sizes
+    cdef readonly int p
+
+    def __cinit__(self, Blocks blocks, int64_t n, double sumlogw, list terms, list C, CX, beta0,
+                  double yscale):
+        cdef Py_ssize_t k, K = len(blocks.widths)
+        cdef const int32_t[::1] term
+        cdef const double[::1, :] matrix
+        cdef const double[::1] vector
+        self.term = <const int32_t **>calloc(K + 1, sizeof(int32_t *))
+        self.C = <const double **>calloc(K + 1, sizeof(double *))
+        if not self.term or not self.C:
+            raise MemoryError()
+        self.p = blocks.border - 1
+        self.held = [blocks]
+        for k in range(K):
+            term, matrix = terms[k], np.asfortranarray(C[k], np.float64)
+            if not term.shape[0] == matrix.shape[0] == matrix.shape[1] == blocks.widths[k]:
+                raise ValueError(f"factor {k}: terms and coordinates do not fit its columns")
+            self.held.append((term, matrix))
+            self.term[k], self.C[k] = &term[0], &matrix[0, 0]
+        matrix, vector = np.asfortranarray(CX, np.float64), np.ascontiguousarray(beta0, np.float64)
+        if not vector.shape[0] == matrix.shape[0] == matrix.shape[1] == self.p:
+            raise ValueError("the coordinates of X do not fit the blocks")
+        self.held.append((matrix, vector))
+        self.x.blocks, self.x.n, self.x.sumlogw, self.x.yscale = blocks.b, n, sumlogw, yscale
+        self.x.term, self.x.C = self.term, self.C
+        self.x.CX = &matrix[0, 0] if self.p else NULL
+        self.x.beta0 = &vector[0] if self.p else NULL
+        self.sizes = list(zip(blocks.nlev, blocks.widths))
+
+    def __dealloc__(self):
+        free(self.term)
+        free(self.C)
+
+
 cdef class _Watch:
     """What the poll callback of a fit needs: the user's callback and the error it raised."""
 
@@ -135,16 +360,102 @@ class _Lock:
         self.lock.release()
 
 
+STORAGES = {"auto": LMM_AUTO, "dense": LMM_DENSE, "sparse": LMM_SPARSE, "iterative": LMM_ITERATIVE}
+_NAMES = {value: name for name, value in STORAGES.items()}
+
+
+cdef class _Order:
+    """What the order callback of set-up needs: the user's function and the error it raised."""
+
+    cdef object function, error
+
+
+cdef int find_order(void *arg, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
+                    int32_t *perm) noexcept with gil:
+    cdef _Order order = <_Order>arg
+    try:
+        found = order.function(np.array(<ptrdiff_t[:n + 1]>ptr), np.array(<int32_t[:ptr[n]]>row))
+        if found is None:
+            return 1
+        np.asarray(<int32_t[:n]>perm)[:] = found
+        return not (np.sort(found) == np.arange(n)).all()
+    except BaseException as error:
+        order.error = error
+        return 1
+
+
+cdef class _Setup:
+    """The arguments of lmm_setup and what it reported."""
+
+    cdef lmm_options options
+    cdef lmm_report report
+    cdef _Order order
+    cdef uint8_t[::1] keep
+    cdef lmm_model *m
+
+    cdef run(self, _Rows rows, Cross cross, double limit, storage, order, bint plan):
+        cdef const lmm_data *d = NULL
+        cdef const lmm_cross *x = NULL
+        cdef lmm_status status
+        if storage not in STORAGES:
+            raise ValueError(f"storage must be one of {', '.join(map(repr, STORAGES))}, not {storage!r}")
+        if rows is not None:
+            d = &rows.d
+        else:
+            x = &cross.x
+        self.order = _Order()
+        self.order.function = order
+        self.options.limit = limit
+        self.options.storage = STORAGES[storage]
+        self.options.plan = plan
+        if order is not None:
+            self.options.order = find_order
+        self.options.arg = <void *>self.order
+        self.keep = np.zeros((rows.d.p if rows is not None else cross.p) + 1, np.uint8)
+        with single_threaded_blas(), nogil:
+            status = lmm_setup(&self.m, d, x, &TABLE, &self.options, &self.keep[0], &self.report)
+        if self.order.error is not None:
+            raise self.order.error
+        if status == LMM_DEPENDENT:
+            raise Dependent(self.report.factor, self.report.column)
+        if status == LMM_TOOLARGE:
+            raise TooLarge(self.summary())
+        if status == LMM_NOMEM:
+            raise MemoryError(f"no memory for the model ({self.report.bytes / 1e9:.2g} GB)")
+        check(status)
+
+    cdef dict summary(self):
+        cdef lmm_report r = self.report
+        considered = {name: (r.bytes_of[i], r.flops_of[i]) for i, name in _NAMES.items()
+                      if i and r.bytes_of[i] > 0}
+        which = [k for k in range(64) if r.which >> k & 1]
+        return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
+                    storage=_NAMES[r.storage], meetings=r.meetings, density=r.density, bytes=r.bytes,
+                    flops=r.flops, considered=considered)
+
+
+def plan(y, X=None, list factors=None, weights=None, double limit=float("inf"), *, storage="auto",
+         order=None):
+    """The report of a model that is not made: storage, bytes, multiplications of an evaluation."""
+    cdef _Setup setup = _Setup()
+    cdef Cross cross = y if isinstance(y, Cross) else None
+    setup.run(_Rows(y, X, factors, weights) if cross is None else None, cross, limit, storage, order, True)
+    return setup.summary()
+
+
 cdef class Model:
     """Cross-products of one model and its workspace. One thread at a time; any number of models.
 
     Parameters
     ----------
-    y : (n,) float64
+    y : (n,) float64, or a Cross alone
     X : (n, p) float64, Fortran order
     factors : list of (codes int32 (n,), number of levels, columns float64 (n, k), term int32 (k,))
     weights : (n,) float64, positive, or None
     limit : float, bytes that may be used
+    storage : "auto", "dense", "sparse" or "iterative", of the trailing matrix
+    order : function of the columns (ptr, row) of a symmetric pattern that gives a fill-reducing
+        permutation, or None
 
     Attributes
     ----------
@@ -159,36 +470,41 @@ cdef class Model:
     cdef readonly object keep
     cdef readonly dict report
     cdef list sizes
+    cdef readonly dict info
+    cdef readonly double objective_se
 
-    def __cinit__(self, y, X, list factors, weights=None, double limit=float("inf")):
-        cdef _Rows rows = _Rows(y, X, factors, weights)
-        cdef lmm_report report
-        cdef lmm_status status
-        cdef uint8_t[::1] keep = np.zeros(X.shape[1] + 1, np.uint8)
-        with nogil:
-            status = lmm_setup(&self.m, &rows.d, &TABLE, limit, &keep[0], &report)
-        if status == LMM_DEPENDENT:
-            raise Dependent(report.factor, report.column)
-        if status == LMM_NOMEM and report.bytes > limit:
-            raise TooLarge(report.bytes)
-        if status == LMM_NOMEM:
-            raise MemoryError(f"no memory for the model ({report.bytes / 1e9:.2g} GB)")
-        check(status)
+    def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
+                  storage="auto", order=None):
+        cdef _Setup setup = _Setup()
+        cdef Cross cross = y if isinstance(y, Cross) else None
+        cdef _Rows rows = _Rows(y, X, factors, weights) if cross is None else None
+        setup.run(rows, cross, limit, storage, order, False)
+        self.m = setup.m
         self.lock = _Lock()
         self.ntheta = lmm_ntheta(self.m)
-        self.keep = np.asarray(keep)[:X.shape[1]].astype(bool)
-        self.report = dict(eliminated=report.eliminated, order=report.order, full=bool(report.full),
-                           bytes=report.bytes)
-        self.sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
+        self.keep = np.asarray(setup.keep)[:len(setup.keep) - 1].astype(bool)
+        self.report = setup.summary()
+        if cross is not None:
+            self.sizes = cross.sizes
+        else:
+            self.sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
 
     def __dealloc__(self):
         lmm_free(self.m)
+
+    def use_threads(self, int threads):
+        """Threads that evaluations use from now on."""
+        cdef lmm_status status
+        with self.lock:
+            status = lmm_set_threads(self.m, threads)
+        if status == LMM_NOMEM:
+            raise MemoryError(f"{threads} threads cannot be started")
 
     def response(self, y, X, list factors, weights=None):
         """Replaces y; everything else must be what the model was made of."""
         cdef _Rows rows = _Rows(y, X, factors, weights)
         cdef lmm_status status
-        with self.lock:
+        with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_response(self.m, &rows.d)
         check(status)
@@ -205,7 +521,7 @@ cdef class Model:
         cdef double *hp = &H[0, 0] if hessian else NULL
         if theta.shape[0] != n:
             raise ValueError(f"theta needs {n} values, not {theta.shape[0]}")
-        with self.lock:
+        with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_objective(self.m, reml, whitened, &theta[0], &f, gp, hp)
         check(status)
@@ -228,15 +544,27 @@ cdef class Model:
         s.reml, s.maxeval, s.tolerance, s.radius = reml, maxeval, tolerance, radius
         s.poll = poll
         s.arg = <void *>watch
-        with self.lock:
+        with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_fit(self.m, &s, first, &theta[0], &info)
+        self.info = dict(objective_se=info.objective_se, iterations=info.iterations)
         if watch.error is not None:
             raise watch.error
         check(status)
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         out = np.asarray(theta)[:self.ntheta]
         return out, info.certificate, info.resolution, info.neval, name
+
+    def montecarlo(self, const double[::1] theta, bint reml=True):
+        """Standard error of the criterion and covariance of theta-hat from an iterative model's probes."""
+        cdef double se
+        cdef double[:, ::1] cov = np.empty((max(self.ntheta, 1), max(self.ntheta, 1)))
+        cdef lmm_status status
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_montecarlo(self.m, reml, &theta[0], &se, &cov[0, 0])
+        check(status)
+        return se, np.asarray(cov)
 
     def estimates(self, const double[::1] theta, bint reml=True, bint condvar=False):
         """Criterion, beta, vcov, sigma, modes (a list of m x k), conditional variances (m x k x k)."""
@@ -247,13 +575,14 @@ cdef class Model:
         cdef double f, sigma
         cdef double *cvp = &cv[0] if condvar else NULL
         cdef lmm_status status
-        with self.lock:
+        with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_estimates(self.m, reml, &theta[0], &f, &beta[0], &vcov[0, 0], &sigma, &b[0], cvp)
         check(status)
         variances = None
         if condvar:
             variances = _cut(np.asarray(cv), [(m, k, k) for m, k in self.sizes])
+        self.objective_se = lmm_deviation(self.m)
         full = np.asarray(vcov).reshape(-1)[:p * p].reshape(p, p)
         return f, np.asarray(beta)[:p], full, sigma, _cut(np.asarray(b), self.sizes), variances
 
@@ -270,7 +599,7 @@ cdef class Model:
         cdef lmm_status status
         if theta.shape[0] != self.ntheta:
             raise ValueError(f"theta needs {self.ntheta} values, not {theta.shape[0]}")
-        with self.lock:
+        with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_projection(self.m, reml, &theta[0], &G[0], &g[0])
         check(status)

@@ -5,7 +5,6 @@
      Y_l = A_l[X y] - A_lR H_R - A_l H_l             Z_l'V^-1 [X y]  */
 
 #include "model.h"
-#include "rows.h"
 #include "small.h"
 
 static char lower = 'L', left = 'L', none = 'N';
@@ -13,24 +12,12 @@ static double one = 1, minus = -1;
 
 static void solve_border_trailing(lmm_model *m)
 {
-    const ptrdiff_t s = m->s, pb = m->pb;
+    const ptrdiff_t pb = m->pb;
     double *H = m->H + (m->q - m->q2) * pb, *Y = m->Y + (m->q - m->q2) * pb;
-    int ipb = m->pb, q2 = m->q2, is = m->s;
-    if (!q2) return;
-    for (ptrdiff_t c = 0; c < q2; c++) {
-        memcpy(H + c * pb, m->L + c * s + q2, sizeof(double) * (size_t)pb);
-        memcpy(Y + c * pb, m->S + c * s + q2, sizeof(double) * (size_t)pb);
-    }
-    rows_solve(m, ipb, q2, m->L, is, 0, H);
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const int p = m->f[k].p;
-        double *block = H + (ptrdiff_t)m->trailcol[m->f[k].node] * pb;
-        for (int32_t l = 0; l < m->f[k].nlev; l++, block += pb * p) {
-            mult(ipb, p, p, 0, block, ipb, m->f[k].T, p, m->tmp, ipb);
-            memcpy(block, m->tmp, sizeof(double) * (size_t)(pb * p));
-        }
-    }
-    rows_times_symmetric(m, ipb, q2, -1, H, m->S, is, Y);
+    if (!m->q2) return;
+    for (ptrdiff_t c = 0; c < m->q2; c++) memcpy(Y + c * pb, m->Se + c * m->lde, sizeof(double) * (size_t)pb);
+    m->t->border(m, H);
+    m->t->times(m, m->pb, -1, H, Y);
 }
 
 /* Y_l := A_l[X y] - A_lR H_R for every level of an eliminated factor */
@@ -79,9 +66,8 @@ INLINE void border_levels(const int p, lmm_model *m, const factor *f)
 /* beta = R^-T h, C = R R' */
 static void fixed_effects(lmm_model *m)
 {
-    const ptrdiff_t s = m->s, q2 = m->q2;
     for (int a = m->p - 1; a >= 0; a--) {
-        const double *R = m->L + (q2 + a) * s + q2;
+        const double *R = m->Le + (m->q2 + a) * m->lde;
         double v = R[m->p];
         for (int b = a + 1; b < m->p; b++) v -= R[b] * m->beta[b];
         m->beta[a] = v / R[a];
@@ -103,8 +89,6 @@ CLONES void solve_border(lmm_model *m)
         double *Y = m->Y + c * pb;
         for (int a = 0; a < m->p; a++) Y[m->p] -= Y[a] * m->beta[a];
     }
-    int p = m->p, q = m->q, ipb = m->pb, s = m->s;
-    if (p)
-        m->blas.trsm(&left, &lower, &none, &none, &p, &q, &one, m->L + m->q2 * (ptrdiff_t)s + m->q2, &s, m->Y,
-                     &ipb);
+    int p = m->p, q = m->q, ipb = m->pb, ld = (int)m->lde;
+    if (p) m->blas.trsm(&left, &lower, &none, &none, &p, &q, &one, m->Le + m->q2 * m->lde, &ld, m->Y, &ipb);
 }

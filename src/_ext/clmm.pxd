@@ -1,5 +1,5 @@
 # lmm.h, said in Cython; nothing else.
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 
 cdef extern from "lmm.h" nogil:
@@ -11,6 +11,9 @@ cdef extern from "lmm.h" nogil:
         LMM_NOTPOSDEF
         LMM_NOVARIANCE
         LMM_DEPENDENT
+        LMM_UNAVAILABLE
+        LMM_TOOLARGE
+        LMM_UNSOLVED
 
     ctypedef struct lmm_blas:
         void (*potrf)(char *, int *, double *, int *, int *) noexcept nogil
@@ -22,6 +25,7 @@ cdef extern from "lmm.h" nogil:
                      int *) noexcept nogil
         void (*gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *,
                      double *, double *, int *) noexcept nogil
+        int (*own)(int) noexcept nogil
         void (*symm)(char *, char *, int *, int *, double *, double *, int *, double *, int *, double *,
                      double *, int *) noexcept nogil
 
@@ -39,9 +43,36 @@ cdef extern from "lmm.h" nogil:
         const double *w
         const lmm_factor *factor
 
+    ctypedef struct lmm_blocks:
+        pass
+
+    ctypedef struct lmm_cross:
+        const lmm_blocks *blocks
+        int64_t n
+        double sumlogw
+        const int32_t **term
+        const double **C
+        const double *CX
+        const double *beta0
+        double yscale
+
+    ctypedef enum lmm_storage:
+        LMM_AUTO, LMM_DENSE, LMM_SPARSE, LMM_ITERATIVE
+
+    ctypedef struct lmm_options:
+        double limit
+        lmm_storage storage
+        int plan
+        int (*order)(void *, int32_t, const ptrdiff_t *, const int32_t *, int32_t *) noexcept nogil
+        void *arg
+
     ctypedef struct lmm_report:
         int32_t rank, factor, column, eliminated, order, full
-        double bytes
+        uint64_t which
+        lmm_storage storage
+        double meetings, density, bytes, flops
+        double bytes_of[4]
+        double flops_of[4]
 
     ctypedef struct lmm_trace:
         int32_t neval, ntheta
@@ -55,21 +86,53 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_info:
-        double objective, certificate, resolution
-        int32_t neval, escapes
+        double objective, certificate, objective_se, resolution
+        int32_t neval, iterations, escapes
 
     ctypedef struct lmm_model:
         pass
 
     lmm_settings lmm_defaults()
-    lmm_status lmm_setup(lmm_model **, const lmm_data *, const lmm_blas *, double, uint8_t *,
-                         lmm_report *)
+    lmm_status lmm_setup(lmm_model **, const lmm_data *, const lmm_cross *, const lmm_blas *,
+                         const lmm_options *, uint8_t *, lmm_report *)
     lmm_status lmm_response(lmm_model *, const lmm_data *)
     void lmm_free(lmm_model *)
     int32_t lmm_ntheta(const lmm_model *)
+    lmm_status lmm_set_threads(lmm_model *, int)
     lmm_status lmm_objective(lmm_model *, int, int, const double *, double *, double *, double *)
     void lmm_whitening(const lmm_model *, double *)
     lmm_status lmm_fit(lmm_model *, const lmm_settings *, const double *, double *, lmm_info *)
     lmm_status lmm_estimates(lmm_model *, int, const double *, double *, double *, double *, double *,
                              double *, double *)
     lmm_status lmm_projection(lmm_model *, int, const double *, double *, double *)
+    double lmm_deviation(const lmm_model *)
+    lmm_status lmm_montecarlo(lmm_model *, int, const double *, double *, double *)
+
+
+cdef extern from "blocks.h" nogil:
+    ctypedef struct lmm_pairs:
+        int64_t count
+        int32_t *a
+        int32_t *b
+        double *value
+
+    ctypedef struct blocks_struct "struct lmm_blocks":
+        int32_t nfactor, border
+        int32_t *width
+        int32_t *nlev
+        double **diag
+        double **edge
+        double *corner
+
+    lmm_status lmm_blocks_new(lmm_blocks **, int, const int32_t *, int32_t)
+    void lmm_blocks_free(lmm_blocks *)
+    double lmm_blocks_bytes(const lmm_blocks *)
+    lmm_status lmm_blocks_add(lmm_blocks *, int64_t, const int32_t *const *, const int32_t *, const double *,
+                              double)
+    lmm_status lmm_blocks_merge(lmm_blocks *, const lmm_blocks *, const int32_t *const *, const int32_t *,
+                                double)
+    lmm_status lmm_blocks_set(lmm_blocks *, int, int32_t, const double *, const double *)
+    lmm_status lmm_blocks_set_pairs(lmm_blocks *, int, int, int64_t, const int32_t *, const int32_t *,
+                                    const double *)
+    const lmm_pairs *lmm_pairs_of(const lmm_blocks *, int, int)
+    lmm_status lmm_blocks_order(const lmm_blocks *, int, int, int64_t *)

@@ -41,7 +41,7 @@ static lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint
 }
 
 /* A^-1 by Gauss-Jordan with partial pivoting; A is p x p, well conditioned by construction. */
-static void invert(int p, const double *A, double *X, double *work)
+void invert(int p, const double *A, double *X, double *work)
 {
     memcpy(work, A, sizeof(double) * (size_t)(p * p));
     memset(X, 0, sizeof(double) * (size_t)(p * p));
@@ -68,10 +68,9 @@ static void invert(int p, const double *A, double *X, double *work)
 }
 
 /* Columns, parameters and whitening of one factor. */
-lmm_status new_factor(lmm_model *m, factor *f, const lmm_data *d, int32_t user, uint8_t *keep,
-                      lmm_report *report)
+lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep)
 {
-    const lmm_factor *u = &d->factor[user];
+    const lmm_factor *u = &b->d->factor[user];
     const int p = u->ncol;
     f->user = user;
     f->p = p;
@@ -92,26 +91,35 @@ lmm_status new_factor(lmm_model *m, factor *f, const lmm_data *d, int32_t user, 
     GRAB(m, f->S, p * p);
     GRAB(m, f->Cinv, p * p);
     TRY(new_whitening(m, &f->w, p));
-    TRY(whiten_factor(m, f, d, keep, report));
+    if (b->x)
+        TRY(whiten_products(m, f, b, keep));
+    else
+        TRY(whiten_factor(m, f, b->d, keep, b->report));
     invert(p, f->w.C, f->Cinv, f->T);
     return LMM_OK;
 }
 
-lmm_status new_fixed(lmm_model *m, const lmm_data *d, uint8_t *keep)
+lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
 {
+    const lmm_data *d = b->d;
     m->pfull = d->p;
     TRY(new_whitening(m, &m->x, d->p));
     GRAB(m, m->keep, d->p + 1);
     GRAB(m, m->b0, d->p + 1);
-    if (d->p) TRY(whiten(&m->x, d->n, d->X, 1, d->n, d->w, keep));
-    if (m->x.constant >= 0) m->xconstant = d->X[m->x.constant * d->n];
-    for (int j = 0; j < d->p; j++)
-        if (keep[j]) {
-            m->logdetB += log(m->x.B[j + j * d->p]);
-            m->keep[m->p++] = j;
-        }
+    GRAB(m, m->beta0, d->p + 1);
+    if (b->x) {
+        TRY(whiten_fixed_products(m, b, keep));
+    } else {
+        if (d->p) TRY(whiten(&m->x, d->n, d->X, 1, d->n, d->w, keep));
+        if (m->x.constant >= 0) m->xconstant = d->X[m->x.constant * d->n];
+        for (int j = 0; j < d->p; j++)
+            if (keep[j]) {
+                m->logdetB += log(m->x.B[j + j * d->p]);
+                m->keep[m->p++] = j;
+            }
+        for (int64_t i = 0; d->w && i < d->n; i++) m->sumlogw += log(d->w[i]);
+    }
     m->pb = m->p + 1;
     GRAB(m, m->beta, m->pb);
-    for (int64_t i = 0; d->w && i < d->n; i++) m->sumlogw += log(d->w[i]);
     return LMM_OK;
 }

@@ -20,7 +20,7 @@ CLONES static void accumulate_node(lmm_model *m, const builder *b, int k, int32_
         for (int c = 0; c < p; c++)
             for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
         for (int j = k + 1; j < m->nfactor; other += m->f[j++].p) {
-            const int32_t o = b->node[j][i];
+            const int32_t o = m->f[j].perm[b->d->factor[m->f[j].user].level[i]];
             double *to = pan + (m->full && k == 0 ? m->nodecol[o] - m->q1 : m->pos[o]);
             for (int c = 0; c < p; c++)
                 for (int a = 0; a < m->f[j].p; a++) to[a + c * ld] += other[a] * z[c];
@@ -36,7 +36,9 @@ void accumulate(lmm_model *m, builder *b)
     int pb = m->pb, n, ncol = b->ncol;
     double one = 1;
     for (int k = 0; k < m->nfactor; k++) {
-        sort_rows(m, b, k);
+        const int32_t *level = b->d->factor[m->f[k].user].level;
+        const meetings rows = {b->d->n, level, level};
+        sort_meetings(m, b, k, &rows);
         for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) accumulate_node(m, b, k, e);
     }
     for (int64_t i = 0; i < b->d->n; i += n) { /* in pieces: int row counts, better rounding */

@@ -11,7 +11,7 @@
 #include "small.h"
 
 static char none = 'N', trans = 'T';
-static double one = 1, minus = -1;
+static double one = 1;
 
 /* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv) for one level */
 INLINE void directions(const lmm_model *m, const factor *f, const double *Y, double *v, ptrdiff_t ldv)
@@ -95,10 +95,10 @@ CLONES static void eliminated_information(lmm_model *m, int k, double *Q, double
     }
 }
 
-/* The trailing levels and X, with the factor L */
+/* The trailing levels and X */
 CLONES static void trailing_information(lmm_model *m, double *Q, double *v)
 {
-    int N = m->ntheta, q2 = m->q2, s = m->s, p = m->p, all = q2 + p;
+    int N = m->ntheta, q2 = m->q2, p = m->p, ld = (int)m->lde;
     double *w = m->V + (ptrdiff_t)(m->q - m->q2 - m->q1) * N;
     memset(v, 0, sizeof(double) * (size_t)N * (size_t)q2);
     for (int k = m->nelim; k < m->nfactor; k++)
@@ -107,29 +107,14 @@ CLONES static void trailing_information(lmm_model *m, double *Q, double *v)
                        v + (ptrdiff_t)m->trailcol[e] * N, N);
     if (q2) {
         m->blas.gemm(&none, &trans, &N, &N, &q2, &one, v, &N, w, &N, &one, Q, &N);
-        rows_times_symmetric(m, N, q2, 1, v, m->S, s, w);
+        m->t->times(m, N, 1, v, w);
         m->blas.gemm(&none, &trans, &N, &N, &q2, &one, w, &N, v, &N, &one, Q, &N);
         if (p)
-            m->blas.gemm(&none, &trans, &N, &p, &q2, &one, v, &N, m->S + q2, &s, &one, w + (ptrdiff_t)q2 * N,
+            m->blas.gemm(&none, &trans, &N, &p, &q2, &one, v, &N, m->Se, &ld, &one, w + (ptrdiff_t)q2 * N,
                          &N);
     }
-    for (int k = m->nelim; k < m->nfactor; k++) { /* u Lambda */
-        const int pk = m->f[k].p;
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) {
-            double *u = w + (ptrdiff_t)m->trailcol[e] * N;
-            for (int t = 0; t < N; t++) {
-                for (int c = 0; c < pk; c++) m->tmp[c] = u[t + c * N];
-                for (int c = 0; c < pk; c++) {
-                    double x = 0;
-                    for (int r = 0; r < pk; r++) x += m->tmp[r] * m->f[k].T[r + c * pk];
-                    u[t + c * N] = x;
-                }
-            }
-        }
-    }
-    if (!all) return;
-    rows_solve(m, N, all, m->L, s, 1, w);
-    m->blas.gemm(&none, &trans, &N, &N, &all, &minus, w, &N, w, &N, &one, Q, &N);
+    columns_times_lambda(m, N, w, 0);
+    if (q2 + p) m->t->quadratic(m, w, Q);
 }
 
 /* a_e = v_e'g = 2 sum_l (W'g_l)_r (T'g_l)_c */
@@ -152,7 +137,7 @@ static void projections(const lmm_model *m, double *a)
     }
 }
 
-/* H := nu/r^2 Q - nu/r^4 a a'  (ntheta x ntheta, elimination order); needs L */
+/* H := nu/r^2 Q - nu/r^4 a a'  (ntheta x ntheta, elimination order); needs the factorization */
 void information(lmm_model *m, double nu, double *H)
 {
     const ptrdiff_t N = m->ntheta;

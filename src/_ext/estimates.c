@@ -1,13 +1,13 @@
 /* Estimates at theta, in the user's units. */
 
-#include "model.h"
+#include "iterative.h"
 #include "small.h"
 
 /* w (p) := R^-T w,  C = R R' */
 static void solve_fixed(const lmm_model *m, double *w)
 {
-    const ptrdiff_t s = m->s, q2 = m->q2;
-    const double *R = m->L + q2 * s + q2;
+    const ptrdiff_t s = m->lde;
+    const double *R = m->Le + m->q2 * s;
     for (int a = m->p - 1; a >= 0; a--) {
         for (int b = a + 1; b < m->p; b++) w[a] -= R[b + a * s] * w[b];
         w[a] /= R[a + a * s];
@@ -32,6 +32,7 @@ static void fixed_estimates(lmm_model *m, double variance, double *beta, double 
         for (int a = 0; a < m->p; a++) w[a] = m->b0[m->keep[a]] + m->yscale * m->beta[a];
         fixed_to_user(m, w, beta);
         if (m->x.constant >= 0) beta[m->x.constant] += m->ymean / m->xconstant;
+        for (int i = 0; i < k; i++) beta[i] += m->beta0[i];
     }
     for (int i = 0; vcov && i < k * k; i++) vcov[i] = 0;
     for (int c = 0; vcov && c < m->p; c++) { /* columns of C R^-T: vcov = sum of their squares */
@@ -115,7 +116,7 @@ static lmm_status solve_at(lmm_model *m, int reml, const double *theta, double *
     from_user(m, theta, m->newton);
     set_theta(m, m->newton, 1);
     *f = evaluate(m, reml);
-    if (!isfinite(*f)) return LMM_NOTPOSDEF;
+    if (!isfinite(*f)) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     solve_border(m);
     return LMM_OK;
 }
@@ -124,6 +125,7 @@ lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f,
                          double *sigma, double *b, double *condvar)
 {
     double value = m->atf;
+    if (condvar && m->it) return LMM_UNAVAILABLE;
     if (condvar || !is_settled(m, reml, theta)) {
         const lmm_status status = solve_at(m, reml, theta, &value);
         if (status != LMM_OK) return status;

@@ -1,4 +1,4 @@
-/* The factorization: eliminate nested factors level by level, then one dense Cholesky factor.
+/* The factorization: eliminate nested factors level by level, then factor what is left (trailing.h).
 
      K_l = T M_l^-1 T',   M_l = T'A_l T + I,   A_RR -= A_Rl K_l A_lR
 
@@ -39,15 +39,6 @@ INLINE int eliminate_levels(const int p, lmm_model *m, factor *f)
     }
     m->logdetM += 2 * (logdet + log(det));
     return 0;
-}
-
-/* S -= P P' when every level meets every trailing column: one product */
-static void downdate_full(lmm_model *m, const factor *f)
-{
-    char lower = 'L', none = 'N';
-    int s = m->s, q1 = f->nlev * f->p;
-    double minus = -1, one = 1;
-    m->blas.syrk(&lower, &none, &s, &q1, &minus, f->P, &s, &one, m->S, &s);
 }
 
 /* The coarser eliminated factors' blocks: A_aa -= P_a P_a', A_Ra -= P_R P_a' for the level a that
@@ -100,39 +91,14 @@ CLONES static int eliminate(lmm_model *m, int k)
     int failed = 0;
     BY_WIDTH(f->p, ELIMINATE, m, f, failed)
     if (failed) return 1;
-    if (m->full)
-        downdate_full(m, f);
-    else
-        downdate_trailing(m, k);
+    m->t->downdate(m, k);
     downdate_ancestors(m, k);
     return 0;
 }
 
-/* S := A over the trailing levels, X and y; working copies of the coarser eliminated factors */
-static void load(lmm_model *m)
+/* Working copies of the coarser eliminated factors */
+static void load_eliminated(lmm_model *m)
 {
-    const ptrdiff_t s = m->s;
-    memset(m->S, 0, sizeof(double) * (size_t)(s * s));
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
-        const int p = f->p;
-        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            const ptrdiff_t c0 = m->trailcol[e];
-            const double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p;
-            for (int c = 0; c < p; c++) {
-                double *S = m->S + (c0 + c) * s;
-                const double *from = f->apan + m->pan[e] + (ptrdiff_t)c * m->ld[e];
-                for (int r = 0; r < p; r++) S[c0 + r] = diag[r + c * p];
-                for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
-                    double *to = S + m->trailcol[m->row[i]];
-                    for (int r = 0; r < m->width[m->row[i]]; r++) to[r] = *from++;
-                }
-                memcpy(S + m->q2, from, sizeof(double) * (size_t)m->pb);
-            }
-        }
-    }
-    for (int c = 0; c < m->pb; c++)
-        memcpy(m->S + (m->q2 + c) * s + m->q2, m->border + c * m->pb, sizeof(double) * (size_t)m->pb);
     for (int k = 1; k < m->nelim; k++) {
         factor *f = &m->f[k];
         const int32_t last = f->node + f->nlev - 1;
@@ -141,50 +107,14 @@ static void load(lmm_model *m)
     }
 }
 
-/* L := [Lambda'S Lambda + I, .; S_b Lambda, S_bb], lower; S's diagonal blocks are made symmetric */
-CLONES static void scale_trailing(lmm_model *m)
-{
-    const ptrdiff_t s = m->s;
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
-        const int p = f->p;
-        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            const ptrdiff_t c0 = m->trailcol[e], len = s - c0;
-            const double *S = m->S + c0 * s + c0;
-            mirror(p, m->S + c0 * s + c0, m->s);
-            for (int c = 0; c < p; c++) {
-                double *L = m->L + (c0 + c) * s + c0;
-                for (ptrdiff_t r = 0; r < len; r++) L[r] = S[r] * f->T[c * p];
-                for (int x = 1; x < p; x++) {
-                    const double t = f->T[x + c * p], *from = S + x * s;
-                    for (ptrdiff_t r = 0; r < len; r++) L[r] += from[r] * t;
-                }
-                scale_rows(m, k, e, L, 1);
-                L[c] += 1;
-            }
-        }
-    }
-    for (int c = 0; c < m->pb; c++)
-        memcpy(m->L + (m->q2 + c) * s + m->q2, m->S + (m->q2 + c) * s + m->q2,
-               sizeof(double) * (size_t)m->pb);
-}
-
-/* The factorization at T: S, L, log|M|, log|C|, r^2. LMM_NOTPOSDEF where it does not exist. */
+/* The factorization at T: S, its factor, log|M|, log|C|, r^2. LMM_NOTPOSDEF where it does not exist. */
 lmm_status factorize(lmm_model *m)
 {
-    char lower = 'L';
-    int s = m->s, info = 0;
     m->logdetM = m->logdetC = 0;
     m->solved = m->settled = 0;
-    load(m);
+    load_eliminated(m);
+    m->t->load(m);
     for (int k = 0; k < m->nelim; k++)
         if (eliminate(m, k)) return LMM_NOTPOSDEF;
-    scale_trailing(m);
-    m->blas.potrf(&lower, &s, m->L, &s, &info);
-    if (info) return LMM_NOTPOSDEF;
-    for (ptrdiff_t i = 0; i < s - 1; i++)
-        *(i < m->q2 ? &m->logdetM : &m->logdetC) += 2 * log(m->L[i + i * s]);
-    const double r = m->L[(ptrdiff_t)s * s - 1];
-    m->r2 = r * r;
-    return LMM_OK;
+    return m->t->factorize(m);
 }

@@ -2,13 +2,15 @@
 
 #include <float.h>
 
-#include "model.h"
+#include "iterative.h"
 #include "small.h"
 
 #define SNAP 1e-3     /* whitened diagonals below this are tried at exactly zero */
 #define LOW 0.015     /* the start keeps variances in [LOW, HIGH]: off the boundary, ... */
 #define HIGH 0.6      /* ... and not where the moments of crossed designs mislead (measured) */
 #define FAR 1e3       /* a start beyond this is brought back: rounding is all it would see */
+#define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
+#define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
 #define NEGATIVE 1e-5 /* a curvature of the boundary matrix below -NEGATIVE is worth a try */
 
 lmm_settings lmm_defaults(void)
@@ -21,20 +23,57 @@ typedef struct { /* a fit under way                                             
     lmm_model *m;
     const lmm_settings *s;
     newton_state *state;
+    /* iterative models: */
+    double *x, *g, *H; /* the last evaluation: theta, gradient, curvature,                   */
+    double value, f;   /* the criterion by integration, and as estimated                     */
+    double *rx, *rg;   /* the last accepted one                                              */
+    double rvalue, rf;
+    int begun;
 } fit;
+
+/* The criterion of an iterative model: the estimate of the first evaluation, from there the integral of the
+   estimated gradient, one trapezoid a step. The estimates of both are not derivatives of each other; the
+   gradient is the more accurate and decides. */
+static double integrate(fit *t, const double *theta)
+{
+    const int n = t->m->ntheta;
+    derivatives(t->m, t->s->reml, t->g, t->H);
+    if (iterative_failed(t->m)) return INFINITY;
+    memcpy(t->x, theta, sizeof(double) * (size_t)n);
+    t->value = t->begun ? t->rvalue : t->f;
+    for (int i = 0; t->begun && i < n; i++) t->value += (t->g[i] + t->rg[i]) / 2 * (theta[i] - t->rx[i]);
+    return t->value;
+}
+
+/* The last evaluation is where the next trapezoids begin. */
+static void settle_reference(fit *t)
+{
+    const size_t size = sizeof(double) * (size_t)t->m->ntheta;
+    memcpy(t->rx, t->x, size);
+    memcpy(t->rg, t->g, size);
+    t->rvalue = t->value;
+    t->rf = t->f;
+    t->begun = 1;
+}
 
 static double fit_value(void *arg, const double *theta)
 {
     fit *t = arg;
     set_theta(t->m, theta, 0);
-    return evaluate(t->m, t->s->reml);
+    t->f = evaluate(t->m, t->s->reml);
+    return t->m->it && isfinite(t->f) ? integrate(t, theta) : t->f;
 }
 
 /* A diagonal pinned at the floor promises nothing: what its slope there predicts is not to be had. */
 static void fit_derivatives(void *arg, double *g, double *H)
 {
     fit *t = arg;
-    derivatives(t->m, t->s->reml, g, H);
+    if (t->m->it) {
+        settle_reference(t);
+        memcpy(g, t->g, sizeof(double) * (size_t)t->m->ntheta);
+        memcpy(H, t->H, sizeof(double) * (size_t)t->m->ntheta * (size_t)t->m->ntheta);
+    } else
+        derivatives(t->m, t->s->reml, g, H);
     for (int k = 0; k < t->m->nfactor; k++) {
         const factor *f = &t->m->f[k];
         for (int i = 0; i < f->nth; i++)
@@ -89,6 +128,7 @@ static void settle_zeros(fit *t, double *theta, double *trial)
     if (f <= t->state->f + t->s->tolerance) {
         memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
         t->state->f = fmin(f, t->state->f);
+        if (m->it) settle_reference(t);
     }
 }
 
@@ -143,6 +183,10 @@ static int leave_saddle(fit *t, double *theta, double *trial)
 {
     lmm_model *m = t->m;
     double *u = m->work;
+    if (m->it && memcmp(t->x, t->rx, sizeof(double) * (size_t)m->ntheta) != 0) {
+        fit_value(t, theta); /* S belongs to a step that was not accepted */
+        t->state->neval++;
+    }
     for (int k = 0; k < m->nfactor; k++) {
         factor *f = &m->f[k];
         const int p = f->p;
@@ -231,7 +275,8 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     const ptrdiff_t N = m->ntheta;
     double *own = m->newton + newton_workspace(m->ntheta), *trial = own + N;
     newton_state state = {.f = INFINITY, .radius = s->radius};
-    fit t = {m, s, &state};
+    fit t = {.m = m, .s = s, .state = &state, .x = trial + N, .rx = trial + 2 * N};
+    t.g = trial + 3 * N, t.rg = trial + 4 * N, t.H = trial + 5 * N;
     newton_problem p = {.n = m->ntheta,
                         .value = fit_value,
                         .derivatives = fit_derivatives,
@@ -243,6 +288,11 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     newton_end end;
     m->floor = FLOOR;
     p.noise = 1e-14 * (double)m->n;
+    if (m->it) {
+        p.noisy = 1;
+        p.noise = fmax(p.noise, UNSEEN);
+        p.tolerance = fmax(p.tolerance, ENOUGH);
+    }
     info->escapes = 0;
     first_theta(m, start, own);
     for (;;) {
@@ -251,15 +301,17 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
         info->escapes++;
         state.radius = s->radius;
     }
-    if (end == NEWTON_UNDEFINED) return LMM_NOTPOSDEF;
+    if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
     change_coordinates(m, own, 1);
     for (int k = 0; k < m->nfactor; k++)
         for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
-    if (m->solved && !state.moved) keep_state(m, s->reml, theta, state.f);
-    info->objective = state.f;
+    info->objective = m->it ? t.rf : state.f;
+    info->objective_se = iterative_deviation(m);
+    if (m->solved && !state.moved) keep_state(m, s->reml, theta, info->objective);
     info->certificate = state.predicted;
     info->resolution = resolution(m, s->reml);
     info->neval = state.neval;
+    info->iterations = iterative_steps(m);
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
 }

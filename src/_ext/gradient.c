@@ -7,140 +7,7 @@
 #include "model.h"
 #include "rows.h"
 
-static char lower = 'L', left = 'L', none = 'N', trans = 'T';
-static double one = 1, zero = 0;
-
-/* x'y with sums that do not wait for each other */
-INLINE double dot(ptrdiff_t n, const double *x, const double *y)
-{
-    double s[8] = {0}, rest = 0;
-    ptrdiff_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) s[j] += x[i + j] * y[i + j];
-    for (; i < n; i++) rest += x[i] * y[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
-}
-
 /* ------------------------------------------------------------------------------ selected inverse -- */
-
-/* D_j += (S_jl T_l) Sinv_jl' for every trailing block j below level l of factor k */
-INLINE void gradient_below(lmm_model *m, int k, int32_t e)
-{
-    const ptrdiff_t s = m->s, c0 = m->trailcol[e];
-    const factor *f = &m->f[k];
-    const int p = f->p;
-    const double *S = m->S + c0 * s, *B = m->L + c0 * s;
-    double *Y = m->tmp;
-    for (int j = k; j < m->nfactor; j++) {
-        factor *other = &m->f[j];
-        const int w = other->p;
-        const ptrdiff_t first = j == k ? c0 + p : m->trailcol[other->node];
-        const ptrdiff_t last = m->trailcol[other->node] + (ptrdiff_t)other->nlev * w;
-        if (w == 1 && p == 1) {
-            *other->D += f->T[0] * dot(last - first, S + first, B + first);
-            continue;
-        }
-        for (ptrdiff_t r = first; r < last; r += w) {
-            mul(w, p, p, 0, S + r, m->s, f->T, p, Y, w);
-            mult(w, w, p, 1, Y, w, B + r, m->s, other->D, w);
-        }
-    }
-}
-
-/* X (n x p) = X T'. x: p doubles */
-INLINE void times_transpose(int p, const double *T, ptrdiff_t n, double *X, ptrdiff_t ldx, double *x)
-{
-    if (p == 1) {
-        for (ptrdiff_t r = 0; r < n; r++) X[r] *= *T;
-        return;
-    }
-    for (ptrdiff_t r = 0; r < n; r++) {
-        for (int c = 0; c < p; c++) x[c] = X[r + c * ldx];
-        for (int c = 0; c < p; c++) {
-            double v = 0;
-            for (int k = 0; k < p; k++) v += x[k] * T[c + k * p];
-            X[r + c * ldx] = v;
-        }
-    }
-}
-
-/* Trailing part of B in place of S^-1, and D += blocks of S Lambda S^-1 */
-CLONES static void invert_trailing(lmm_model *m)
-{
-    const ptrdiff_t s = m->s;
-    int q2 = m->q2, is = m->s, info;
-    m->blas.potri(&lower, &q2, m->L, &is, &info);
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
-        const int p = f->p;
-        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            const ptrdiff_t c0 = m->trailcol[e], len = q2 - c0;
-            double *B = m->L + c0 * s + c0, *S = m->S + c0 * s + c0;
-            mirror(p, B, is);
-            gradient_below(m, k, e);
-            for (int c = 0; c < p; c++) {
-                scale_rows(m, k, e, B + c * s, 0);
-                for (int r = 0; r < p; r++) f->D[r + c * p] += dot(len, S + r * s, B + c * s);
-            }
-            times_transpose(p, f->T, len, B, s, m->tmp);
-            for (int c = 0; c < p; c++)
-                memcpy(f->Q + ((ptrdiff_t)(e - f->node) * p + c) * p, B + c * s, sizeof(double) * (size_t)p);
-        }
-    }
-}
-
-/* Q_l = |L^-1 Lambda' A_Jl|^2 when every level meets every trailing column; needs L before inversion */
-CLONES static void gather_full(lmm_model *m, factor *f)
-{
-    int q1 = m->q1, q2 = m->q2, s = m->s, p = f->p;
-    const ptrdiff_t pp = (ptrdiff_t)p * p;
-    memset(f->Q, 0, sizeof(double) * (size_t)(f->nlev * pp));
-    if (!q2) return;
-    for (ptrdiff_t c = 0; c < q1; c++) {
-        double *to = f->P + c * s;
-        memcpy(to, f->pan + c * s, sizeof(double) * (size_t)q2);
-        for (int k = 1; k < m->nfactor; k++) {
-            const factor *t = &m->f[k];
-            for (int32_t l = 0; l < t->nlev; l++, to += t->p) {
-                tmul(t->p, 1, t->p, 0, t->T, t->p, to, t->p, m->tmp, t->p);
-                memcpy(to, m->tmp, sizeof(double) * (size_t)t->p);
-            }
-        }
-    }
-    m->blas.trsm(&left, &lower, &none, &none, &q2, &q1, &one, m->L, &s, f->P, &s);
-    for (int32_t l = 0; l < f->nlev; l++) {
-        double *Q = f->Q + l * pp;
-        if (p == 1)
-            *Q = dot(q2, f->P + (ptrdiff_t)l * s, f->P + (ptrdiff_t)l * s);
-        else
-            m->blas.syrk(&lower, &trans, &p, &q2, &one, f->P + (ptrdiff_t)l * p * s, &s, &zero, Q, &p);
-        mirror(p, Q, p);
-    }
-}
-
-/* V += B_JJ A_J for every level of a coarser eliminated factor, J: its trailing columns (V in f->P) */
-CLONES static void invert_against_trailing(lmm_model *m, int k)
-{
-    const factor *f = &m->f[k];
-    const ptrdiff_t s = m->s;
-    ptrdiff_t skip = 0;
-    for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
-    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const ptrdiff_t ld = m->ld[e], first = m->ptr[e] + (m->nelim - 1 - k);
-        const double *A = f->pan + m->pan[e] + skip;
-        double *V = f->P + m->pan[e] + skip;
-        for (ptrdiff_t i = first, rc = 0; i < m->ptr[e + 1]; i++)
-            for (int c = 0; c < m->width[m->row[i]]; c++, rc++) {
-                const int32_t col = m->trailcol[m->row[i]] + c;
-                for (ptrdiff_t j = first, rr = 0; j < m->ptr[e + 1]; j++)
-                    for (int r = 0; r < m->width[m->row[j]]; r++, rr++) {
-                        const int32_t row = m->trailcol[m->row[j]] + r;
-                        const double b = row >= col ? m->L[row + col * s] : m->L[col + row * s];
-                        for (int x = 0; x < f->p; x++) V[rr + x * ld] += b * A[rc + x * ld];
-                    }
-            }
-    }
-}
 
 /* V += the part of B_RR A_R in which one side is the level a of factor j that contains l */
 CLONES static void invert_against_ancestor(lmm_model *m, int k, int j)
@@ -185,10 +52,10 @@ static void gather_lists(lmm_model *m, int k)
     const int32_t last = f->node + f->nlev - 1;
     if (f->P) memset(f->P, 0, sizeof(double) * (size_t)(m->pan[last] + (ptrdiff_t)m->ld[last] * p));
     if (k == 0)
-        gather_trailing(m, 0);
+        m->t->gather(m);
     else {
         memset(f->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
-        invert_against_trailing(m, k);
+        m->t->product(m, k);
     }
     for (int j = k + 1; j < m->nelim; j++) invert_against_ancestor(m, k, j);
     if (k == 0 && m->nelim == 1) return;
@@ -269,13 +136,12 @@ static void boundary_matrix(lmm_model *m, factor *f)
     symmetrize(p, f->S);
 }
 
-/* D and S of every factor, B where A is not zero. L is overwritten. */
+/* D and S of every factor, B where A is not zero. The trailing factor is overwritten. */
 CLONES void differentiate(lmm_model *m, int reml, double nu)
 {
     for (int k = 0; k < m->nfactor; k++)
         memset(m->f[k].D, 0, sizeof(double) * (size_t)(m->f[k].p * m->f[k].p));
-    if (m->full) gather_full(m, &m->f[0]);
-    if (m->q2) invert_trailing(m);
+    m->t->invert(m);
     for (int k = m->nelim - 1; k >= 0; k--) {
         if (!m->full) gather_lists(m, k);
         BY_WIDTH(m->f[k].p, invert_levels, m, k)

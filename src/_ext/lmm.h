@@ -30,12 +30,15 @@
 
 typedef enum {
     LMM_OK,
-    LMM_STOPPED,    /* the poll callback asked to stop: best so far is returned      */
-    LMM_MAXEVAL,    /* evaluation limit reached: best so far is returned             */
-    LMM_NOMEM,      /* an allocation failed, or would exceed the caller's limit      */
-    LMM_NOTPOSDEF,  /* the criterion is not finite at the starting value             */
-    LMM_NOVARIANCE, /* y is a linear combination of X: no residual variance is left  */
-    LMM_DEPENDENT   /* columns of a random term are linearly dependent (lmm_report)  */
+    LMM_STOPPED,     /* the poll callback asked to stop: best so far is returned      */
+    LMM_MAXEVAL,     /* evaluation limit reached: best so far is returned             */
+    LMM_NOMEM,       /* an allocation failed, or would exceed the caller's limit      */
+    LMM_NOTPOSDEF,   /* the criterion is not finite at the starting value             */
+    LMM_NOVARIANCE,  /* y is a linear combination of X: no residual variance is left  */
+    LMM_DEPENDENT,   /* columns of a random term are linearly dependent (lmm_report)  */
+    LMM_UNAVAILABLE, /* not to be had with this storage, or no order for a sparse one */
+    LMM_TOOLARGE,    /* the memory would exceed the caller's limit (lmm_report.bytes) */
+    LMM_UNSOLVED     /* the iterations of an iterative model did not converge        */
 } lmm_status;
 
 typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-up     */
@@ -48,6 +51,7 @@ typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-u
                  double *, int *);
     void (*symm)(char *, char *, int *, int *, double *, double *, int *, double *, int *, double *, double *,
                  int *);
+    int (*own)(int); /* NULL, or sets the calling thread's number of BLAS threads (MKL, Accelerate)       */
 } lmm_blas;
 
 typedef struct {          /* a grouping factor with the columns of all its terms               */
@@ -64,13 +68,50 @@ typedef struct {              /* borrowed during the call, never kept           
     const lmm_factor *factor; /* nfactor                                                         */
 } lmm_data;
 
+typedef struct lmm_blocks lmm_blocks; /* blocks.h */
+
+typedef struct {                /* a model whose rows are gone; borrowed during the call            */
+    const lmm_blocks *blocks;   /* cross-products of columns = the user's columns times C ...      */
+    int64_t n;                  /* rows in them                                                    */
+    double sumlogw;             /* sum of the logarithms of their weights                          */
+    const int32_t *const *term; /* one array for each factor, as in lmm_factor                     */
+    const double *const *C;     /* p x p column-major, one for each factor                         */
+    const double *CX;           /* p x p column-major, of X                                        */
+    const double *beta0;        /* p  y = X beta0 + yscale times the y of the blocks (X: the user's) */
+    double yscale;
+} lmm_cross;
+
+typedef enum {               /* how the trailing matrix is held                                            */
+               LMM_AUTO,     /* whichever is predicted to be fastest among those that fit                  */
+               LMM_DENSE,    /* LAPACK                                                                     */
+               LMM_SPARSE,   /* sparse Cholesky factor                                                     */
+               LMM_ITERATIVE /* conjugate gradients, stochastic log-determinant and gradient               */
+} lmm_storage;
+
+typedef struct {         /* what set-up may use and must do                                              */
+    double limit;        /* bytes that may be used; INFINITY: any                                        */
+    lmm_storage storage; /* what the caller insists on                                                   */
+    int plan;            /* report only, make nothing                                                    */
+    /* Fill-reducing order of a symmetric matrix (n columns; lower triangle by columns) into perm; nonzero if
+       there is none to be had. NULL: no sparse factorization. */
+    int (*order)(void *arg, int32_t n, const ptrdiff_t *ptr, const int32_t *row, int32_t *perm);
+    void *arg;
+} lmm_options;
+
 typedef struct {            /* what set-up found                                                 */
     int32_t rank;           /* columns of X that were kept                                       */
     int32_t factor, column; /* LMM_DEPENDENT: where                                              */
     int32_t eliminated;     /* factors eliminated level by level                                 */
-    int32_t order;          /* order of the dense trailing matrix, without X and y               */
+    uint64_t which;         /* one bit for each of them, the first 64 factors                    */
+    int32_t order;          /* order of the trailing matrix, without X and y                     */
     int32_t full;           /* 1: every level meets every trailing level (dense off-diagonal)    */
-    double bytes;           /* memory that the model needs                                       */
+    lmm_storage storage;    /* how the trailing matrix is held                                   */
+    double meetings;        /* pairs of a level and a level of another factor that occur together */
+    double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
+    double bytes;           /* memory that the model needs with this storage, ...                */
+    double flops;           /* ... multiplications of one evaluation with derivatives            */
+    double bytes_of[4];     /* the same for each storage, nan where it was not considered        */
+    double flops_of[4];
 } lmm_report;
 
 typedef struct {         /* one accepted or rejected evaluation, for the poll callback        */
@@ -92,31 +133,43 @@ typedef struct {      /* defaults by lmm_defaults()                             
     void *arg;
 } lmm_settings;
 
-typedef struct {        /* how a fit ended                                                   */
-    double objective;   /* criterion at the result                                           */
-    double certificate; /* predicted decrease still possible, deviance units                 */
-    double resolution;  /* rounding error of the criterion there: smaller differences mean nothing   */
-    int32_t neval;      /* evaluations of the criterion                                      */
-    int32_t escapes;    /* saddle points left along negative curvature                       */
+typedef struct {         /* how a fit ended                                                   */
+    double objective;    /* criterion at the result                                           */
+    double certificate;  /* predicted decrease still possible, deviance units                 */
+    double objective_se; /* Monte-Carlo standard error of the criterion; 0 where it is exact */
+    double resolution;   /* rounding error of the criterion there: smaller differences mean nothing   */
+    int32_t neval;       /* evaluations of the criterion                                      */
+    int32_t iterations;  /* iterative: most iterations of one solution at the last evaluation */
+    int32_t escapes;     /* saddle points left along negative curvature                       */
 } lmm_info;
 
 typedef struct lmm_model lmm_model;
 
 lmm_settings lmm_defaults(void);
 
-/* Cross-products of d. Evaluations and fits use the memory made here and allocate nothing.
-   keep: p bytes, receives which columns of X are independent. limit: bytes that may be used. */
-lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_blas *blas, double limit, uint8_t *keep,
-                     lmm_report *report);
+/* A model of the rows d, or of the cross-products x (the other is NULL). Evaluations and fits use the memory
+   made here and allocate nothing. keep: p bytes, receives which columns of X are independent. With
+   options.plan *m stays NULL. */
+lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const lmm_blas *blas,
+                     const lmm_options *options, uint8_t *keep, lmm_report *report);
 lmm_status lmm_response(lmm_model *m, const lmm_data *d); /* new y, same X, Z, w                 */
 void lmm_free(lmm_model *m);                              /* NULL and half-built are fine        */
 int32_t lmm_ntheta(const lmm_model *m);
+
+/* Threads that evaluations use from now on; no result depends on it. LMM_NOMEM: there are not so many. */
+lmm_status lmm_set_threads(lmm_model *m, int threads);
 
 /* Criterion at theta (the user's coordinates, factor by factor, column-major lower triangles; or, if asked
    for, whitened ones in the same order). g: ntheta gradient; H: ntheta x ntheta average-information
    curvature; both in the coordinates of theta, either may be NULL. */
 lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *theta, double *f, double *g,
                          double *H);
+/* Standard error of the criterion at the last evaluation; 0 for exact models. */
+double lmm_deviation(const lmm_model *m);
+
+/* Monte-Carlo error of an iterative model at theta (the user's coordinates): standard error of the criterion
+   and covariance (ntheta x ntheta) of the theta that a fit finds, H^-1 cov(g) H^-1. Zero for exact models. */
+lmm_status lmm_montecarlo(lmm_model *m, int reml, const double *theta, double *se, double *cov);
 void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
                                                       T = C times the whitened T, up to rotation */
 

@@ -9,6 +9,8 @@
 
 #include "lmm.h"
 #include "newton.h"
+#include "team.h"
+#include "trailing.h"
 
 #define BATCH 64   /* nodes that information() handles in one product */
 #define FLOOR 1e-7 /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
@@ -53,31 +55,40 @@ struct lmm_model {
     int32_t p, pb;          /* kept columns of X; p + 1: with y, the border                      */
     int32_t pfull;          /* columns of X as given                                             */
     int32_t ntheta, nnode;
-    int32_t q, q1, q2, s; /* columns: all, first factor, trailing; s = q2 + pb                 */
-    int32_t full;         /* every eliminated node meets every trailing node: no lists         */
+    int32_t q, q1, q2, s;           /* columns: all, first factor, trailing; s = q2 + pb                 */
+    int32_t full;                   /* every eliminated node meets every trailing node: no lists         */
+    const trailing *t;              /* how the trailing matrix is held (trailing.h)                      */
+    struct sparse_trailing *sparse; /* sparse.c; NULL for other ways                           */
+    struct iterative *it;           /* iterative.c; NULL for other ways                                  */
+    team *team;                     /* threads that evaluations may use, NULL for one                    */
     double sumlogw;
-    double logdetB;            /* log|det| of the whitening of X                                    */
-    int32_t *keep;             /* p      columns of X that are used                                 */
-    whitening x;               /* of X                                                              */
-    double xconstant;          /* value of X's constant column                                      */
-    double ymean, yscale, *b0; /* y = ymean + X_w b0 + yscale y_w                                */
-    factor *f;                 /* nfactor                                                           */
-    int32_t *width;            /* nnode  columns of each node                                       */
-    int32_t *nodecol;          /* nnode  first column of each node                                  */
-    int32_t *trailcol;         /* nnode  the same, counted from the first trailing column           */
-    ptrdiff_t *ptr;            /* nnode+1  list of the nodes each node meets ...                    */
-    int32_t *row;              /*          ... ascending node numbers; empty where full             */
-    ptrdiff_t *pan;            /* nnode    start of its panel in its factor's pan                   */
-    int32_t *ld;               /* nnode    rows of its panel                                        */
-    int32_t nstrip;            /* trailing columns are cut into strips that fit in cache            */
-    int32_t *strip;            /* nstrip+1 first node of each strip                                 */
-    double *tile;              /* scratch: a strip x strip tile, blocks padded */
-    double *border;            /* pb x pb  [X y]'W[X y], lower                                      */
-    double *S;                 /* s x s    Schur complement, lower; depends: theta                  */
-    double *L;                 /* s x s    chol of the scaled S; later (Lambda M^-1 Lambda')_trailing */
-    double *H;                 /* pb x q   coefficients of [X y] on Z: Lambda M^-1 Lambda'Z'W[X y]  */
-    double *Y;                 /* pb x q   Z'V^-1[X y]; then [R^-1 X'V^-1 Z; g'], C = R R', g = Z'Py */
-    double *beta;              /* p        whitened; depends: L                                     */
+    double logdetB;                /* log|det| of the whitening of X                                    */
+    int32_t *keep;                 /* p      columns of X that are used                                 */
+    whitening x;                   /* of X                                                              */
+    double xconstant;              /* value of X's constant column                                      */
+    double ymean, yscale, *b0;     /* y = ymean + X_w b0 + X beta0 + yscale y_w                      */
+    double *beta0;                 /* pfull  the user's coordinates; zero when made of rows           */
+    factor *f;                     /* nfactor                                                           */
+    int32_t *width;                /* nnode  columns of each node                                       */
+    int32_t *nodecol;              /* nnode  first column of each node                                  */
+    int32_t *trailcol;             /* nnode  the same, counted from the first trailing column           */
+    ptrdiff_t *ptr;                /* nnode+1  list of the nodes each node meets ...                    */
+    int32_t *row;                  /*          ... ascending node numbers; empty where full             */
+    ptrdiff_t *pan;                /* nnode    start of its panel in its factor's pan                   */
+    int32_t *ld;                   /* nnode    rows of its panel                                        */
+    int32_t nstrip;                /* trailing columns are cut into strips that fit in cache            */
+    int32_t *strip;                /* nstrip+1 first node of each strip                                 */
+    double *tile;                  /* scratch: a strip x strip tile, blocks padded, for every worker  */
+    ptrdiff_t ntile, largest_tile; /* size of one worker's, of its tile alone                     */
+    double *border;                /* pb x pb  [X y]'W[X y], lower                                      */
+    double *S;                     /* dense: s x s  Schur complement, lower; depends: theta             */
+    double *L;        /* dense: s x s  chol of the scaled S; later (Lambda M^-1 Lambda')_trailing */
+    double *cholesky; /* dense: scratch of the inverse (cholesky.c)                        */
+    ptrdiff_t lde;    /* leading dimension of the edges: the rows of X and y, pb x (q2 + pb) */
+    double *Se, *Le;  /* edges of S and of its factor; their last pb columns are the corner */
+    double *H;        /* pb x q   coefficients of [X y] on Z: Lambda M^-1 Lambda'Z'W[X y]  */
+    double *Y;        /* pb x q   Z'V^-1[X y]; then [R^-1 X'V^-1 Z; g'], C = R R', g = Z'Py */
+    double *beta;     /* p        whitened; depends: L                                     */
     double r2, logdetM, logdetC;
     double floor; /* FLOOR, or 0 to evaluate at exact zeros                            */
     int solved;   /* border solved for the last factorization (solve_border)           */
@@ -120,8 +131,13 @@ void differentiate(lmm_model *m, int reml, double nu);
 void add_boundary_curvature(const lmm_model *m, double *H);
 
 /* sparse.c */
+void sparse_free(lmm_model *m);
+
+/* tiles.c */
 void pack(lmm_model *m, int k);
-void downdate_trailing(lmm_model *m, int k);
-void gather_trailing(lmm_model *m, int k);
+void downdate_tiles(lmm_model *m, int k);
+void downdate_edge(lmm_model *m, int k);
+void gather_tiles(lmm_model *m, int k);
+lmm_status allocate_tiles(lmm_model *m, int workers);
 
 #endif

@@ -4,7 +4,7 @@
    of them is constant (then the others stay in the same space). Taken on centred and scaled columns, the
    Cholesky factor of their cross-products keeps its digits whatever the units and origins are. */
 
-#include "model.h"
+#include "build.h"
 #include "small.h"
 
 #include <stdlib.h>
@@ -78,7 +78,7 @@ static void gram(const whitening *wh, const double *scale, int64_t n, const doub
 
 /* G = R'R in place (R upper, by rows below the diagonal of G); keep[j] = 0 where column j depends on
    earlier ones. */
-static void chol_dropping(int k, double *G, uint8_t *keep)
+void chol_dropping(int k, double *G, uint8_t *keep)
 {
     for (int j = 0; j < k; j++) {
         double d = G[j + j * k];
@@ -99,7 +99,7 @@ static void chol_dropping(int k, double *G, uint8_t *keep)
 }
 
 /* B = diag(1/scale) R^-1 for the kept columns, R' = lower triangle of G */
-static void invert_factor(int k, const double *G, const double *scale, const uint8_t *keep, double *B)
+void invert_factor(int k, const double *G, const double *scale, const uint8_t *keep, double *B)
 {
     memset(B, 0, sizeof(double) * (size_t)k * (size_t)k);
     for (int j = 0; j < k; j++) {

@@ -173,7 +173,8 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         if (s->predicted < p->tolerance || blinded) {
             if (!bounded || s->radius >= 1) return finish(p, &m, s, x, fmax(s->radius, 1));
             if (resets++ == RESETS) return finish(p, &m, s, x, s->radius);
-            if (resets > 1 && !m.fresh) { /* not the radius was wrong: H promises what is not there */
+            if (resets > 1 && !m.fresh &&
+                !p->noisy) { /* not the radius was wrong: H promises what is not there */
                 if (measure_hessian(p, &m, s, x)) return NEWTON_STOPPED;
                 decompose(p, &m);
             }
@@ -182,7 +183,7 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
             continue;
         }
         if (s->neval >= p->maxeval) return NEWTON_MAXEVAL;
-        m.slow = !bounded && s->predicted > 0.4 * last ? m.slow + 1 : 0;
+        m.slow = !p->noisy && !bounded && s->predicted > 0.4 * last ? m.slow + 1 : 0;
         last = s->predicted;
         if (m.slow >= SLOW + n / 4) { /* differences cost n evaluations: as many slow steps in proportion */
             m.slow = 0;

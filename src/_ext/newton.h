@@ -15,6 +15,7 @@ typedef struct { /* what to minimize, and how                                   
     double tolerance; /* stop when the predicted decrease is below                         */
     double noise;     /* rounding error of value(): smaller decreases cannot be seen       */
     int maxeval;      /* evaluations of value()                                            */
+    int noisy;        /* differences of gradients are not worth their evaluations          */
 } newton_problem;
 
 typedef struct {      /* in: f is +infinity at the first call; out: where it stands        */

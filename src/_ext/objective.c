@@ -1,6 +1,6 @@
 /* The criterion and its derivatives at theta. */
 
-#include "model.h"
+#include "iterative.h"
 #include "small.h"
 
 static const double PI2 = 6.283185307179586476925;
@@ -41,9 +41,10 @@ lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *the
     from_user(m, theta, own);
     set_theta(m, own, !whitened);
     *f = evaluate(m, reml);
-    if (!isfinite(*f)) return LMM_NOTPOSDEF;
+    if (!isfinite(*f)) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (!g && !H) return LMM_OK;
     derivatives(m, reml, gradient, H ? hessian : NULL);
+    if (iterative_failed(m)) return LMM_UNSOLVED;
     for (int k = 0; k < m->nfactor; k++)
         for (int t = 0; t < m->f[k].nth; t++) {
             const ptrdiff_t i = user_place(&m->f[k], t);
@@ -52,5 +53,43 @@ lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *the
                 for (int u = 0; u < m->f[j].nth; u++)
                     H[i + N * user_place(&m->f[j], u)] = hessian[m->f[k].th + t + N * (m->f[j].th + u)];
         }
+    return LMM_OK;
+}
+
+double lmm_deviation(const lmm_model *m)
+{
+    return iterative_deviation(m);
+}
+
+lmm_status lmm_montecarlo(lmm_model *m, int reml, const double *theta, double *se, double *cov)
+{
+    const ptrdiff_t N = m->ntheta;
+    double *own = m->newton, *g = own + N, *H = g + N, *C = H + N * N, *X = C + N * N;
+    char lower = 'L', none = 'N';
+    int n = m->ntheta, info = 0;
+    double one = 1, zero = 0;
+    *se = 0;
+    memset(cov, 0, sizeof(double) * (size_t)(N * N));
+    if (!m->it || !N) return LMM_OK;
+    m->floor = FLOOR;
+    from_user(m, theta, own);
+    set_theta(m, own, 1);
+    if (!isfinite(evaluate(m, reml))) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
+    derivatives(m, reml, g, H);
+    if (iterative_failed(m)) return LMM_UNSOLVED;
+    *se = iterative_deviation(m);
+    iterative_score_covariance(m, C);
+    m->blas.potrf(&lower, &n, H, &n, &info);
+    if (!info) m->blas.potri(&lower, &n, H, &n, &info);
+    if (info) H[0] = NAN; /* far from an optimum: no covariance */
+    mirror(n, H, n);
+    m->blas.gemm(&none, &none, &n, &n, &n, &one, H, &n, C, &n, &zero, X, &n);
+    m->blas.gemm(&none, &none, &n, &n, &n, &one, X, &n, H, &n, &zero, C, &n);
+    for (int k = 0; k < m->nfactor; k++)
+        for (int t = 0; t < m->f[k].nth; t++)
+            for (int j = 0; j < m->nfactor; j++)
+                for (int u = 0; u < m->f[j].nth; u++)
+                    cov[user_place(&m->f[k], t) + N * user_place(&m->f[j], u)] =
+                        C[m->f[k].th + t + N * (m->f[j].th + u)];
     return LMM_OK;
 }

@@ -2,17 +2,29 @@
 
 #include "build.h"
 
-/* Is every level of a inside one level of b?  parent: scratch, receives that level. */
-static int is_nested(const lmm_data *d, int a, int b, int32_t *parent)
+meetings meetings_of(const builder *b, int a, int c)
 {
-    const lmm_factor *fa = &d->factor[a], *fb = &d->factor[b];
-    if (fa->nlev < fb->nlev || (fa->nlev == fb->nlev && a > b)) return 0;
+    if (!b->x) {
+        const meetings rows = {b->d->n, b->d->factor[a].level, b->d->factor[c].level};
+        return rows;
+    }
+    const lmm_pairs *p = a < c ? lmm_pairs_of(b->x->blocks, a, c) : lmm_pairs_of(b->x->blocks, c, a);
+    const meetings pairs = {p->count, a < c ? p->a : p->b, a < c ? p->b : p->a};
+    return pairs;
+}
+
+/* Is every level of a inside one level of c?  parent: scratch, receives that level. */
+static int is_nested(const builder *b, int a, int c, int32_t *parent)
+{
+    const lmm_factor *fa = &b->d->factor[a], *fc = &b->d->factor[c];
+    if (fa->nlev < fc->nlev || (fa->nlev == fc->nlev && a > c)) return 0;
+    const meetings met = meetings_of(b, a, c);
     for (int32_t l = 0; l < fa->nlev; l++) parent[l] = -1;
-    for (int64_t i = 0; i < d->n; i++) {
-        int32_t *up = &parent[fa->level[i]];
+    for (int64_t i = 0; i < met.n; i++) {
+        int32_t *up = &parent[met.a[i]];
         if (*up < 0)
-            *up = fb->level[i];
-        else if (*up != fb->level[i])
+            *up = met.b[i];
+        else if (*up != met.b[i])
             return 0;
     }
     return 1;
@@ -35,8 +47,9 @@ static double chain_weight(const lmm_data *d, const uint8_t *nested, int a, int 
 }
 
 /* Eliminated factors first (each nested in the next), then the others. order: user's numbers. */
-lmm_status choose_order(lmm_model *m, const lmm_data *d, int32_t *order)
+lmm_status choose_order(lmm_model *m, const builder *bld, int32_t *order)
 {
+    const lmm_data *d = bld->d;
     const int K = d->nfactor;
     int32_t most = 1;
     for (int a = 0; a < K; a++)
@@ -49,7 +62,7 @@ lmm_status choose_order(lmm_model *m, const lmm_data *d, int32_t *order)
         double best = -1;
         int first = 0;
         for (int a = 0; a < K; a++)
-            for (int b = 0; b < K; b++) nested[a * K + b] = (uint8_t)(a != b && is_nested(d, a, b, parent));
+            for (int b = 0; b < K; b++) nested[a * K + b] = (uint8_t)(a != b && is_nested(bld, a, b, parent));
         for (int a = 0; a < K; a++) {
             const double w = chain_weight(d, nested, a, next);
             if (w > best) {

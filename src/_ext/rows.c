@@ -66,3 +66,18 @@ CLONES void rows_solve(const lmm_model *m, int r, int n, const double *L, int s,
     else
         BY_WIDTH(r, solve_backward, n, L, s, X)
 }
+
+void columns_times_lambda(const lmm_model *m, int r, double *X, int transposed)
+{
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        const int p = m->f[k].p;
+        double *block = X + (ptrdiff_t)m->trailcol[m->f[k].node] * r;
+        for (int32_t l = 0; l < m->f[k].nlev; l++, block += (ptrdiff_t)r * p) {
+            if (transposed)
+                mult(r, p, p, 0, block, r, m->f[k].T, p, m->tmp, r);
+            else
+                mul(r, p, p, 0, block, r, m->f[k].T, p, m->tmp, r);
+            memcpy(block, m->tmp, sizeof(double) * (size_t)(r * p));
+        }
+    }
+}

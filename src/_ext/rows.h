@@ -16,6 +16,9 @@ void rows_times_symmetric(const lmm_model *m, int r, int n, double alpha, const 
 /* X := X L^-1 (transposed 0) or X L^-T (transposed 1),  L lower triangular n x n */
 void rows_solve(const lmm_model *m, int r, int n, const double *L, int s, int transposed, double *X);
 
+/* X := X Lambda or, transposed, X Lambda'; X: r x q2 */
+void columns_times_lambda(const lmm_model *m, int r, double *X, int transposed);
+
 /* x = T_j x or, transposed, T_j' x for every trailing level j from node e of factor k on; x holds their
    rows. */
 INLINE void scale_rows(const lmm_model *m, int k, int32_t e, double *x, int transposed)

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "build.h"
+#include "iterative.h"
+#include "sparse.h"
 
 #define WIDEST 1.7e10 /* keeps p * p of every block below 2^31: 20,000 columns of X, 10,000 of a factor */
 
@@ -26,6 +28,9 @@ void *grab(lmm_model *m, size_t count, size_t size)
 void lmm_free(lmm_model *m)
 {
     if (!m) return;
+    sparse_free(m);
+    team_free(m->team);
+    free(m->tile);
     for (chunk *c = m->memory, *next; c; c = next) {
         next = c->next;
         free(c);
@@ -54,8 +59,12 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         GRAB(m, f->pan, size[k] + 1);
     }
     const ptrdiff_t wide = m->pb > m->ntheta ? m->pb : m->ntheta;
-    GRAB(m, m->S, (ptrdiff_t)m->s * m->s);
-    GRAB(m, m->L, (ptrdiff_t)m->s * m->s);
+    if (m->t == &TRAILING_SPARSE)
+        TRY(sparse_allocate(m));
+    else if (m->t == &TRAILING_ITERATIVE)
+        TRY(iterative_allocate(m));
+    else
+        TRY(dense_allocate(m));
     GRAB(m, m->H, (ptrdiff_t)m->pb * m->q + 1);
     GRAB(m, m->Y, (ptrdiff_t)m->pb * m->q + 1);
     GRAB(m, m->V, (ptrdiff_t)m->ntheta * (m->q - m->q1 + m->pb));
@@ -63,64 +72,60 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
     GRAB(m, m->work, m->nwork);
     GRAB(m, m->tmp, 12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + 3 * m->pfull + 8);
     GRAB(m, m->at, m->ntheta + 1);
-    GRAB(m, m->newton, newton_workspace(m->ntheta) + 6 * (ptrdiff_t)m->ntheta);
+    GRAB(m, m->newton, newton_workspace(m->ntheta) + (8 + (ptrdiff_t)m->ntheta) * m->ntheta);
     return LMM_OK;
 }
 
-/* What make_workspace and the panels will take, in bytes. */
-static double predicted_bytes(const lmm_model *m, const ptrdiff_t *size)
+/* The longest list of meetings that will be sorted. */
+static int64_t most_meetings(const builder *b)
 {
-    const double N = m->ntheta;
-    double pmax = 1, doubles = 2. * m->s * m->s + 2. * m->pb * m->q + N * (m->q + m->q2 + m->pb);
-    for (int k = 0; k < m->nfactor; k++) {
-        const double p = m->f[k].p, copies = k >= m->nelim ? 1 : m->full ? 2 : k ? 4.4 : 2.4;
-        doubles += copies * (double)size[k] + 3. * m->f[k].nlev * p * p;
-        pmax = fmax(pmax, p);
-    }
-    const double wide = fmax(m->pb, N);
-    doubles += (double)newton_workspace(m->ntheta) + 6 * N + N * N;          /* minimizer, information */
-    doubles += 4 * BATCH * pmax * wide + 12 * pmax * pmax + 6 * pmax * wide; /* batches, small blocks */
-    return 8 * doubles + 4. * (double)m->ptr[m->nnode] + 24. * m->nnode;
+    int64_t most = b->x ? 1 : b->d->n;
+    for (int a = 0; b->x && a < b->d->nfactor; a++)
+        for (int c = a + 1; c < b->d->nfactor; c++) {
+            const int64_t count = lmm_pairs_of(b->x->blocks, a, c)->count;
+            if (count > most) most = count;
+        }
+    return most;
 }
 
 static lmm_status new_builder(const lmm_model *m, builder *b)
 {
-    const size_t n = (size_t)b->d->n;
-    b->node = calloc((size_t)m->nfactor, sizeof(*b->node));
-    b->order = malloc(sizeof(int64_t) * n);
+    b->order = malloc(sizeof(int64_t) * (size_t)most_meetings(b));
     b->start = malloc(sizeof(int64_t) * ((size_t)m->nnode + 1));
-    b->stamp = malloc(sizeof(int32_t) * (size_t)m->nnode);
-    if (!b->node || !b->order || !b->start || !b->stamp) return LMM_NOMEM;
+    b->stamp = malloc(sizeof(int32_t) * ((size_t)m->nnode + 1));
     b->ncol = m->pb;
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
-        b->ncol += f->p;
-        if (!(b->node[k] = malloc(sizeof(int32_t) * n))) return LMM_NOMEM;
-        for (size_t i = 0; i < n; i++) b->node[k][i] = f->perm[b->d->factor[f->user].level[i]];
-    }
+    for (int k = 0; k < m->nfactor; k++) b->ncol += m->f[k].p;
+    return b->order && b->start && b->stamp ? LMM_OK : LMM_NOMEM;
+}
+
+static void free_builder(builder *b)
+{
+    free(b->order), free(b->start), free(b->stamp), free(b->rows);
+}
+
+/* Values of A. */
+static lmm_status fill(lmm_model *m, builder *b)
+{
+    if (b->x) return copy_products(m, b);
+    if (!(b->rows = malloc(sizeof(double) * (size_t)b->d->n * (size_t)b->ncol))) return LMM_NOMEM;
+    TRY(make_rows(m, b));
+    accumulate(m, b);
     return LMM_OK;
 }
 
-static void free_builder(const lmm_model *m, builder *b)
-{
-    for (int k = 0; b->node && k < m->nfactor; k++) free(b->node[k]);
-    free(b->node), free(b->order), free(b->start), free(b->stamp), free(b->rows);
-}
-
 /* Pattern, storage and values of A. */
-static lmm_status make_cross_products(lmm_model *m, builder *b, double limit, lmm_report *report)
+static lmm_status make_cross_products(lmm_model *m, builder *b)
 {
+    const lmm_options *o = b->options;
     ptrdiff_t *size;
     TRY(new_builder(m, b));
     GRAB(m, size, m->nfactor);
-    choose_storage(m, count_lists(m, b));
+    count_lists(m, b);
+    choose_lists(m, b);
     TRY(make_lists(m, b, size));
-    report->bytes = predicted_bytes(m, size) + 8. * (double)b->d->n * b->ncol;
-    report->rank = m->p;
-    report->eliminated = m->nelim;
-    report->order = m->q2;
-    report->full = m->full;
-    if (report->bytes > limit) return LMM_NOMEM;
+    TRY(choose_storage(m, b, size));
+    if (o->plan) return LMM_OK;
+    if (b->report->bytes > o->limit) return LMM_TOOLARGE;
     TRY(make_strips(m));
     for (int k = 0; k < m->nfactor; k++) {
         GRAB(m, m->f[k].adiag, (ptrdiff_t)m->f[k].nlev * m->f[k].p * m->f[k].p);
@@ -128,15 +133,15 @@ static lmm_status make_cross_products(lmm_model *m, builder *b, double limit, lm
     }
     GRAB(m, m->border, m->pb * m->pb);
     TRY(make_workspace(m, size));
-    if (!(b->rows = malloc(sizeof(double) * (size_t)b->d->n * (size_t)b->ncol))) return LMM_NOMEM;
-    TRY(make_rows(m, b));
-    accumulate(m, b);
-    if (!m->full && m->nstrip) pack(m, 0);
+    TRY(fill(m, b));
+    if (m->nstrip) pack(m, 0);
+    if (m->it) TRY(iterative_prepare(m));
     return LMM_OK;
 }
 
-static lmm_status build(lmm_model *m, const lmm_data *d, double limit, uint8_t *keep, lmm_report *report)
+static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
 {
+    const lmm_data *d = b->d;
     int32_t *order;
     uint8_t *flags;
     int32_t widest = 1;
@@ -145,13 +150,12 @@ static lmm_status build(lmm_model *m, const lmm_data *d, double limit, uint8_t *
     GRAB(m, order, d->nfactor);
     GRAB(m, flags, widest);
     GRAB(m, m->f, d->nfactor);
-    TRY(choose_order(m, d, order));
-    for (int k = 0; k < m->nfactor; k++) TRY(new_factor(m, &m->f[k], d, order[k], flags, report));
-    TRY(new_fixed(m, d, keep));
-    TRY(number_nodes(m, d));
-    builder b = {.d = d};
-    const lmm_status status = make_cross_products(m, &b, limit, report);
-    free_builder(m, &b);
+    TRY(choose_order(m, b, order));
+    for (int k = 0; k < m->nfactor; k++) TRY(new_factor(m, &m->f[k], b, order[k], flags));
+    TRY(new_fixed(m, b, keep));
+    TRY(number_nodes(m, b));
+    const lmm_status status = make_cross_products(m, b);
+    free_builder(b);
     return status;
 }
 
@@ -168,30 +172,74 @@ static double widest(const lmm_data *d)
     return effects < INT32_MAX ? bytes : fmax(bytes, 64 * effects);
 }
 
-lmm_status lmm_setup(lmm_model **out, const lmm_data *d, const lmm_blas *blas, double limit, uint8_t *keep,
-                     lmm_report *report)
+/* Levels and columns of cross-products, where set-up looks for those of rows. */
+static lmm_status describe(const lmm_cross *x, lmm_data *d)
 {
-    lmm_model *m = calloc(1, sizeof(lmm_model));
-    *out = NULL;
-    memset(report, 0, sizeof(*report));
-    if (!m) return LMM_NOMEM;
-    report->bytes = widest(d);
-    if (report->bytes > limit || report->bytes > WIDEST) {
-        free(m);
-        return LMM_NOMEM;
+    const lmm_blocks *b = x->blocks;
+    lmm_factor *factor = calloc((size_t)b->nfactor + 1, sizeof(*factor));
+    if (!factor) return LMM_NOMEM;
+    for (int k = 0; k < b->nfactor; k++) {
+        factor[k].nlev = b->nlev[k];
+        factor[k].ncol = b->width[k];
+        factor[k].term = x->term[k];
     }
+    d->n = x->n;
+    d->p = b->border - 1;
+    d->nfactor = b->nfactor;
+    d->factor = factor;
+    return LMM_OK;
+}
+
+static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint8_t *keep)
+{
+    lmm_report *r = b->report;
+    r->bytes = widest(b->d);
+    if (r->bytes > WIDEST || r->bytes > b->options->limit) return LMM_TOOLARGE;
+    lmm_model *m = calloc(1, sizeof(*m));
+    if (!m) return LMM_NOMEM;
     m->blas = *blas;
-    m->n = d->n;
-    m->nfactor = d->nfactor;
-    const lmm_status status = build(m, d, limit, keep, report);
-    if (status == LMM_OK)
+    m->n = b->d->n;
+    m->nfactor = b->d->nfactor;
+    const lmm_status status = build(m, b, keep);
+    if (status == LMM_OK && !b->options->plan)
         *out = m;
     else
         lmm_free(m);
     return status;
 }
 
+lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const lmm_blas *blas,
+                     const lmm_options *options, uint8_t *keep, lmm_report *report)
+{
+    const lmm_report nothing = {.factor = -1, .column = -1, .density = -1};
+    lmm_data described = {0};
+    builder b = {.d = x ? &described : d, .x = x, .options = options, .report = report};
+    *m = NULL;
+    *report = nothing;
+    if (x && describe(x, &described) != LMM_OK) return LMM_NOMEM;
+    const lmm_status status = set_up(m, &b, blas, keep);
+    free((void *)described.factor);
+    return status;
+}
+
 int32_t lmm_ntheta(const lmm_model *m)
 {
     return m->ntheta;
+}
+
+lmm_status lmm_set_threads(lmm_model *m, int threads)
+{
+    if (threads < 1) threads = 1;
+    if (threads == team_size(m->team)) return LMM_OK;
+    team *t = threads > 1 ? team_new(threads) : NULL;
+    if (threads > 1 && !t) return LMM_NOMEM;
+    lmm_status status = allocate_tiles(m, threads);
+    if (status == LMM_OK && m->it) status = iterative_set_threads(m, threads);
+    if (status != LMM_OK) {
+        team_free(t);
+        return status;
+    }
+    team_free(m->team);
+    m->team = t;
+    return LMM_OK;
 }

@@ -1,301 +1,566 @@
-/* The two hot loops of sparse crossing, over tiles of the trailing matrix that stay in cache:
+/* The trailing matrix by its nonzero blocks. Node j's panel holds the rows of S in its columns: its own, then
+   those of every later trailing node that shares a level of an eliminated factor (or rows) with it. All
+   columns of a node have one list of rows, so the panels are also a matrix by columns, which the
+   supernodal factor reads. */
 
-     downdate:  S_JJ -= A_Jl K_l A_lJ       for every eliminated level l, J the columns it meets
-     gather:    Q_l   = A_lJ B_JJ A_Jl      B = (Lambda M^-1 Lambda') over the trailing columns
+#include "sparse.h"
 
-   Trailing columns are cut into strips, the panels are stored strip by strip (pack), and a tile is one
-   strip of rows times one of columns: two sequential streams of small blocks and a buffer in the
-   second-level cache. Blocks of three or more rows are padded to whole vectors of four. */
+#include <stdlib.h>
 
-#include "model.h"
-#include "small.h"
+#include "build.h"
+#include "rows.h"
+#include "supernodal.h"
 
-typedef double vec4 __attribute__((vector_size(32), aligned(8), may_alias));
-typedef double vec2 __attribute__((vector_size(16), aligned(8), may_alias));
+static double one = 1, minus = -1;
+static char lower = 'L', none = 'N', right = 'R', trans = 'T';
 
-/* rows that a block of w rows takes when it is padded */
-INLINE int lanes(const int w)
+struct sparse_trailing {
+    int32_t first, nnode; /* trailing nodes                                                       */
+    ptrdiff_t *nptr;      /* nnode+1  list of each node: itself, then later ones that it meets    */
+    int32_t *node;        /*          nodes, counted from first                                   */
+    int32_t *place;       /*          where the node's rows begin in the panel                    */
+    ptrdiff_t *ptr;       /* q2+1     columns of S ...                                            */
+    int32_t *row;         /*          ... and their rows, ascending                               */
+    ptrdiff_t *spotptr;   /* nnode of all eliminated + 1  where the spots of a level begin        */
+    ptrdiff_t *spot;      /* place in S of the block of each pair of trailing nodes of a level    */
+    double *S, *B;        /* values; B: the scaled S, then B on the pattern                       */
+    double *Se, *Le;      /* pb x (q2 + pb)                                                       */
+    supernodal *factor;
+};
+typedef struct sparse_trailing sparse;
+
+/* First trailing node in the list of an eliminated node of factor k (a level without rows has none). */
+INLINE ptrdiff_t first_trailing(const lmm_model *m, int k, int32_t e)
 {
-    return w <= 2 ? w : (w + 3) / 4 * 4;
+    const ptrdiff_t first = m->ptr[e] + (m->nelim - 1 - k);
+    return first < m->ptr[e + 1] ? first : m->ptr[e + 1];
 }
 
-typedef struct { /* one strip times another, for the levels of one eliminated factor  */
-    lmm_model *m;
-    factor *f;
-    int32_t r, c, wr, wc; /* strips of rows and columns, and the widths of their blocks        */
-    ptrdiff_t ld;         /* rows of the buffer                                                */
-} tile;
+/* ------------------------------------------------------------------------------ symbolic part -- */
 
-/* y += a x for one padded block */
-INLINE void add_block(const int n, double *y, const double *x, double a)
+/* Lists of the levels in which each trailing node occurs (eliminated factors' nodes, ascending). */
+typedef struct {
+    ptrdiff_t *ptr;
+    int32_t *level;
+} occurrences;
+
+static lmm_status find_occurrences(const lmm_model *m, const sparse *s, occurrences *o)
 {
-    if (n == 1)
-        *y += a * *x;
-    else if (n == 2)
-        *(vec2 *)y += a * *(const vec2 *)x;
-    else
-        for (int i = 0; i < n; i += 4) *(vec4 *)(y + i) += a * *(const vec4 *)(x + i);
+    o->ptr = calloc((size_t)s->nnode + 2, sizeof(*o->ptr));
+    if (!o->ptr) return LMM_NOMEM;
+    for (int k = 0; k < m->nelim; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
+            for (ptrdiff_t i = first_trailing(m, k, e); i < m->ptr[e + 1]; i++)
+                o->ptr[m->row[i] - s->first + 2]++;
+    for (int32_t j = 1; j <= s->nnode; j++) o->ptr[j + 1] += o->ptr[j];
+    if (!(o->level = malloc(sizeof(*o->level) * (size_t)(o->ptr[s->nnode + 1] + 1)))) return LMM_NOMEM;
+    for (int k = 0; k < m->nelim; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
+            for (ptrdiff_t i = first_trailing(m, k, e); i < m->ptr[e + 1]; i++)
+                o->level[o->ptr[m->row[i] - s->first + 1]++] = e;
+    return LMM_OK;
 }
 
-/* buffer_rc += A_r K A_c' for the blocks of one level in one tile */
-INLINE void downdate_level(const int p, const int wr, const int wc, const double *R, const int32_t *rows,
-                           ptrdiff_t nr, const double *C, const int32_t *cols, ptrdiff_t nc, const double *K,
-                           int same, double *buffer, ptrdiff_t ld, double *coef)
+static int ascending(const void *a, const void *b)
 {
-    const int lr = lanes(wr), lc = lanes(wc);
-    for (ptrdiff_t b = 0; b < nc; b++, C += p * lc) {
-        double *to = buffer + cols[b] * wc * ld;
-        for (int c = 0; c < wc; c++)
-            for (int x = 0; x < p; x++) {
-                coef[x + c * p] = 0;
-                for (int y = 0; y < p; y++) coef[x + c * p] += C[c + y * lc] * K[y + x * p];
+    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Nodes from j on that node j meets in S; stamp: nnode of the model. */
+static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrences *o, int32_t j, int32_t *stamp,
+                            int32_t *list)
+{
+    ptrdiff_t count = 0;
+    list[count++] = j;
+    stamp[j] = j;
+    for (ptrdiff_t i = m->ptr[s->first + j]; i < m->ptr[s->first + j + 1]; i++) {
+        const int32_t other = m->row[i] - s->first;
+        stamp[other] = j;
+        list[count++] = other;
+    }
+    for (ptrdiff_t r = o->ptr[j]; r < o->ptr[j + 1]; r++) {
+        const int32_t e = o->level[r];
+        for (ptrdiff_t i = m->ptr[e + 1] - 1; i >= m->ptr[e]; i--) { /* from the last: later nodes only */
+            const int32_t other = m->row[i] - s->first;
+            if (other <= j) break;
+            if (stamp[other] == j) continue;
+            stamp[other] = j;
+            list[count++] = other;
+        }
+    }
+    qsort(list, (size_t)count, sizeof(*list), ascending);
+    return count;
+}
+
+/* Lists of all trailing nodes. */
+static lmm_status make_graph(lmm_model *m, sparse *s, const occurrences *o)
+{
+    lmm_status status = LMM_NOMEM;
+    ptrdiff_t room = s->nnode + o->ptr[s->nnode];
+    int32_t *stamp = malloc(sizeof(*stamp) * (size_t)s->nnode), *list = malloc(sizeof(*list) * (size_t)s->nnode);
+    int32_t *all = malloc(sizeof(*all) * (size_t)room);
+    if (!stamp || !list || !all) goto done;
+    for (int32_t j = 0; j < s->nnode; j++) stamp[j] = -1;
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const ptrdiff_t count = neighbours(m, s, o, j, stamp, list);
+        if (s->nptr[j] + count > room) {
+            room = 2 * room + count;
+            int32_t *more = realloc(all, sizeof(*all) * (size_t)room);
+            if (!more) goto done;
+            all = more;
+        }
+        memcpy(all + s->nptr[j], list, sizeof(*list) * (size_t)count);
+        s->nptr[j + 1] = s->nptr[j] + count;
+    }
+    if (!(s->node = grab(m, (size_t)s->nptr[s->nnode], sizeof(*s->node)))) goto done;
+    if (!(s->place = grab(m, (size_t)s->nptr[s->nnode], sizeof(*s->place)))) goto done;
+    memcpy(s->node, all, sizeof(*all) * (size_t)s->nptr[s->nnode]);
+    status = LMM_OK;
+done:
+    free(stamp), free(list), free(all);
+    return status;
+}
+
+INLINE int32_t width_of(const lmm_model *m, const sparse *s, int32_t j)
+{
+    return m->width[s->first + j];
+}
+
+INLINE int32_t column_of(const lmm_model *m, const sparse *s, int32_t j)
+{
+    return m->nodecol[s->first + j] - (m->q - m->q2);
+}
+
+/* Columns and rows of S from the lists. */
+static lmm_status make_columns(lmm_model *m, sparse *s)
+{
+    GRAB(m, s->ptr, m->q2 + 1);
+    for (int32_t j = 0; j < s->nnode; j++) {
+        int32_t height = 0;
+        for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) {
+            s->place[i] = height;
+            height += width_of(m, s, s->node[i]);
+        }
+        for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++)
+            s->ptr[c + 1] = s->ptr[c] + height;
+    }
+    GRAB(m, s->row, s->ptr[m->q2] + 1);
+    for (int32_t j = 0; j < s->nnode; j++)
+        for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++) {
+            int32_t *to = s->row + s->ptr[c];
+            for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++)
+                for (int32_t r = 0; r < width_of(m, s, s->node[i]); r++) *to++ = column_of(m, s, s->node[i]) + r;
+        }
+    return LMM_OK;
+}
+
+/* Where the blocks of every level's pairs stand in S. pos: nnode of the model, scratch. */
+static lmm_status make_spots(lmm_model *m, sparse *s, const occurrences *o)
+{
+    const int32_t levels = s->first;
+    ptrdiff_t *at;
+    GRAB(m, s->spotptr, levels + 1);
+    GRAB(m, at, levels + 1);
+    for (int k = 0; k < m->nelim; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) {
+            const ptrdiff_t len = m->ptr[e + 1] - first_trailing(m, k, e);
+            s->spotptr[e + 1] = s->spotptr[e] + len * (len + 1) / 2;
+            at[e] = s->spotptr[e];
+        }
+    GRAB(m, s->spot, s->spotptr[levels] + 1);
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const ptrdiff_t start = s->ptr[column_of(m, s, j)];
+        for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) m->pos[s->first + s->node[i]] = s->place[i];
+        for (ptrdiff_t r = o->ptr[j]; r < o->ptr[j + 1]; r++) {
+            const int32_t e = o->level[r];
+            ptrdiff_t i = m->ptr[e + 1];
+            while (m->row[i - 1] > s->first + j) i--;
+            for (i--; i < m->ptr[e + 1]; i++) s->spot[at[e]++] = start + m->pos[m->row[i]];
+        }
+    }
+    return LMM_OK;
+}
+
+static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *options)
+{
+    if (!options->order) return LMM_UNAVAILABLE;
+    int32_t *perm = malloc(sizeof(*perm) * (size_t)m->q2);
+    if (!perm) return LMM_NOMEM;
+    lmm_status status = LMM_UNAVAILABLE;
+    if (options->order(options->arg, m->q2, s->ptr, s->row, perm) == 0)
+        status = supernodal_analyse(&s->factor, m->q2, s->ptr, s->row, perm, &m->blas);
+    free(perm);
+    return status;
+}
+
+lmm_status sparse_analyse(lmm_model *m, const lmm_options *options)
+{
+    sparse *s;
+    occurrences o = {NULL, NULL};
+    GRAB(m, s, 1);
+    s->first = m->f[m->nelim].node;
+    s->nnode = m->nnode - s->first;
+    GRAB(m, s->nptr, s->nnode + 1);
+    lmm_status status = find_occurrences(m, s, &o);
+    if (status == LMM_OK) status = make_graph(m, s, &o);
+    if (status == LMM_OK) status = make_columns(m, s);
+    if (status == LMM_OK) m->sparse = s;
+    if (status == LMM_OK) status = order_and_analyse(m, s, options);
+    if (status == LMM_OK) status = make_spots(m, s, &o);
+    free(o.ptr), free(o.level);
+    return status;
+}
+
+int sparse_ready(const lmm_model *m)
+{
+    return m->sparse && m->sparse->factor;
+}
+
+double sparse_density(const lmm_model *m)
+{
+    const double q2 = m->q2; /* whole diagonal blocks stand there: a little too much */
+    return fmin(1, (2 * (double)m->sparse->ptr[m->q2] - q2) / (q2 * q2));
+}
+
+double sparse_bytes(const lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    return 20. * (double)s->ptr[m->q2] + 8. * (double)s->spotptr[s->first] + 16. * m->pb * (m->q2 + m->pb) +
+           supernodal_bytes(s->factor);
+}
+
+double sparse_flops(const lmm_model *m)
+{
+    return 3 * supernodal_flops(m->sparse->factor);
+}
+
+lmm_status sparse_allocate(lmm_model *m)
+{
+    sparse *s = m->sparse;
+    GRAB(m, s->S, s->ptr[m->q2] + 1);
+    GRAB(m, s->B, s->ptr[m->q2] + 1);
+    GRAB(m, s->Se, (ptrdiff_t)m->pb * (m->q2 + m->pb));
+    GRAB(m, s->Le, (ptrdiff_t)m->pb * (m->q2 + m->pb));
+    m->Se = s->Se;
+    m->Le = s->Le;
+    m->lde = m->pb;
+    return supernodal_allocate(s->factor, 1);
+}
+
+void sparse_free(lmm_model *m)
+{
+    if (m->sparse) supernodal_free(m->sparse->factor);
+}
+
+/* ----------------------------------------------------------------------------------- numbers -- */
+
+static void sparse_load(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    const ptrdiff_t pb = m->pb;
+    memset(s->S, 0, sizeof(double) * (size_t)s->ptr[m->q2]);
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        const factor *f = &m->f[k];
+        const int p = f->p;
+        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+            const int32_t j = e - s->first, c0 = column_of(m, s, j);
+            const double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p;
+            for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) m->pos[s->first + s->node[i]] = s->place[i];
+            for (int c = 0; c < p; c++) {
+                double *S = s->S + s->ptr[c0 + c];
+                const double *from = f->apan + m->pan[e] + (ptrdiff_t)c * m->ld[e];
+                for (int r = 0; r < p; r++) S[r] = diag[r + c * p];
+                for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++)
+                    for (int r = 0; r < m->width[m->row[i]]; r++) S[m->pos[m->row[i]] + r] = *from++;
+                memcpy(s->Se + (c0 + c) * pb, from, sizeof(double) * (size_t)pb);
             }
-        for (ptrdiff_t a = same ? b : 0; a < nr; a++)
-            for (int c = 0; c < wc; c++)
-                for (int x = 0; x < p; x++)
-                    add_block(lr, to + rows[a] * lr + c * ld, R + (a * p + x) * lr, coef[x + c * p]);
+        }
     }
+    memcpy(s->Se + m->q2 * pb, m->border, sizeof(double) * (size_t)(pb * pb));
 }
 
-/* t (p x wc) += A_R'B_Rc: partial sums, one vector each, do not wait for each other */
-INLINE void gather_column(const int p, const int wr, const int wc, const double *R, const int32_t *rows,
-                          ptrdiff_t nr, const double *B, ptrdiff_t ld, double *t)
+/* S_JJ -= A_J K A_J' for the levels of factor k */
+INLINE void downdate_levels(const int p, lmm_model *m, int k)
 {
-    const int lr = lanes(wr);
-    if (lr == 4 && p <= 3 && wc <= 4) {
-        vec4 sums[12] = {0};
-        for (ptrdiff_t a = 0; a < nr; a++)
-            for (int c = 0; c < wc; c++) {
-                const vec4 b = *(const vec4 *)(B + rows[a] * lr + c * ld);
-                for (int x = 0; x < p; x++) sums[x + c * p] += b * *(const vec4 *)(R + (a * p + x) * lr);
-            }
-        for (int i = 0; i < p * wc; i++) t[i] += (sums[i][0] + sums[i][1]) + (sums[i][2] + sums[i][3]);
-    } else if (lr == 1 && p == 1 && wc == 1) {
-        double sums[4] = {0};
-        ptrdiff_t a = 0;
-        for (; a + 4 <= nr; a += 4)
-            for (int u = 0; u < 4; u++) sums[u] += R[a + u] * B[rows[a + u]];
-        for (; a < nr; a++) sums[0] += R[a] * B[rows[a]];
-        *t += (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    } else
-        for (ptrdiff_t a = 0; a < nr; a++)
-            for (int c = 0; c < wc; c++)
-                for (int x = 0; x < p; x++) {
-                    const double *b = B + rows[a] * lr + c * ld, *r = R + (a * p + x) * lr;
-                    double sum = 0;
-                    for (int i = 0; i < wr; i++) sum += b[i] * r[i];
-                    t[x + c * p] += sum;
-                }
-}
-
-/* Q += half of A_r' B_rc A_c (its symmetric part counts the other half) for one level in one tile */
-INLINE void gather_level(const int p, const int wr, const int wc, const double *R, const int32_t *rows,
-                         ptrdiff_t nr, const double *C, const int32_t *cols, ptrdiff_t nc,
-                         const double *buffer, ptrdiff_t ld, int same, double *Q, double *t)
-{
-    const int lr = lanes(wr), lc = lanes(wc);
-    for (ptrdiff_t b = 0; b < nc; b++, C += p * lc) {
-        const double *B = buffer + cols[b] * wc * ld;
-        for (int i = 0; i < p * wc; i++) t[i] = 0;
-        const ptrdiff_t from = same ? b + 1 : 0;
-        gather_column(p, wr, wc, R + from * p * lr, rows + from, nr - from, B, ld, t);
-        if (same) /* the diagonal block is whole: its halves are each other's transposes */
-            for (int c = 0; c < wc; c++)
-                for (int x = 0; x < p; x++)
-                    for (int r = 0; r < wc; r++)
-                        t[x + c * p] += 0.5 * B[cols[b] * lr + r + c * ld] * C[r + x * lc];
-        for (int c = 0; c < wc; c++)
-            for (int x = 0; x < p; x++)
-                for (int y = 0; y < p; y++) Q[y + x * p] += t[y + c * p] * C[c + x * lc];
-    }
-}
-
-/* Calls one of the two for every level that has blocks in both strips. */
-INLINE void each_level(const int p, const int wr, const int wc, const tile *t, int gather)
-{
-    const lmm_model *m = t->m;
-    const factor *f = t->f;
-    const ptrdiff_t per = (ptrdiff_t)f->nlev + 1, *pr = f->blockptr + t->r * per,
-                    *pc = f->blockptr + t->c * per;
-    const double *R = f->block + f->blockstart[t->r], *C = f->block + f->blockstart[t->c];
-    const int32_t *rows = f->blocknode, lr = lanes(wr), lc = lanes(wc);
-    double local[12], *small = p <= 3 && wc <= 4 ? local : m->tmp;
-    for (int32_t l = 0; l < f->nlev; l++) {
-        const ptrdiff_t nr = pr[l + 1] - pr[l], nc = pc[l + 1] - pc[l];
-        if (!nr || !nc) continue;
-        const double *r = R + (pr[l] - *pr) * p * lr, *c = C + (pc[l] - *pc) * p * lc;
-        double *Q = f->Q + (ptrdiff_t)l * p * p;
-        if (gather)
-            gather_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, m->tile, t->ld, t->r == t->c, Q,
-                         small);
-        else
-            downdate_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, Q, t->r == t->c, m->tile,
-                           t->ld, small);
-    }
-}
-
-/* Instances with constant widths: a few columns on either side, else the general loop. */
-#define INSTANCE(p, w)                                          \
-    CLONES static void levels_##p##w(const tile *t, int gather) \
-    {                                                           \
-        if (gather)                                             \
-            each_level(p, w, w, t, 1);                          \
-        else                                                    \
-            each_level(p, w, w, t, 0);                          \
-    }
-INSTANCE(1, 1)
-INSTANCE(1, 2)
-INSTANCE(1, 3)
-INSTANCE(1, 4)
-INSTANCE(2, 1)
-INSTANCE(2, 2)
-INSTANCE(2, 3)
-INSTANCE(2, 4)
-INSTANCE(3, 1)
-INSTANCE(3, 2)
-INSTANCE(3, 3)
-INSTANCE(3, 4)
-
-CLONES static void levels_any(const tile *t, int gather)
-{
-    each_level(t->f->p, t->wr, t->wc, t, gather);
-}
-
-static void all_levels(const tile *t, int gather)
-{
-    static void (*const known[3][4])(const tile *, int) = {{levels_11, levels_12, levels_13, levels_14},
-                                                           {levels_21, levels_22, levels_23, levels_24},
-                                                           {levels_31, levels_32, levels_33, levels_34}};
-    const int p = t->f->p, w = t->wr;
-    if (w == t->wc && p <= 3 && w <= 4)
-        known[p - 1][w - 1](t, gather);
-    else
-        levels_any(t, gather);
-}
-
-/* buffer := tile of X (load), or X -= buffer */
-CLONES static void move_tile(const tile *t, double *X, int load)
-{
-    const lmm_model *m = t->m;
-    const ptrdiff_t s = m->s, r0 = m->trailcol[m->strip[t->r]], c0 = m->trailcol[m->strip[t->c]];
-    const int lr = lanes(t->wr);
-    const int32_t blocks = m->strip[t->r + 1] - m->strip[t->r],
-                  columns = (m->strip[t->c + 1] - m->strip[t->c]) * t->wc;
-    for (int32_t c = 0; c < columns; c++) {
-        double *x = X + (c0 + c) * s + r0, *b = m->tile + c * t->ld;
-        for (int32_t a = 0; a < blocks; a++, x += t->wr, b += lr)
-            for (int r = 0; r < lr; r++) {
-                if (load)
-                    b[r] = r < t->wr ? x[r] : 0;
-                else if (r < t->wr)
-                    x[r] -= b[r];
-            }
-    }
-}
-
-/* The tile of strips r and c for factor k. */
-static tile make_tile(lmm_model *m, int k, int32_t r, int32_t c)
-{
-    tile t = {.m = m, .f = &m->f[k], .r = r, .c = c};
-    t.wr = m->width[m->strip[r]];
-    t.wc = m->width[m->strip[c]];
-    t.ld = (ptrdiff_t)(m->strip[r + 1] - m->strip[r]) * lanes(t.wr);
-    return t;
-}
-
-/* S_bJ -= A_b K A_J', S_bb -= A_b K A_b' for the rows of X and y */
-INLINE void border_levels(const int p, lmm_model *m, int k)
-{
+    const sparse *s = m->sparse;
     const factor *f = &m->f[k];
-    const ptrdiff_t s = m->s, pb = m->pb;
-    double *corner = m->S + m->q2 * s + m->q2, *BK = m->tmp; /* p x pb: column r is row r of A_b K */
     ptrdiff_t skip = 0;
     for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const ptrdiff_t ld = m->ld[e];
-        const double *A = f->pan + m->pan[e], *Ab = A + ld - pb;
-        mult(p, (int)pb, p, 0, f->Q + (ptrdiff_t)(e - f->node) * p * p, p, Ab, (int)ld, BK, p);
-        const double *Ar = A + skip;
-        for (ptrdiff_t i = m->ptr[e] + (m->nelim - 1 - k); i < m->ptr[e + 1]; i++)
-            for (int c = 0; c < m->width[m->row[i]]; c++, Ar++) {
-                double *to = m->S + (ptrdiff_t)(m->trailcol[m->row[i]] + c) * s + m->q2;
-                for (ptrdiff_t r = 0; r < pb; r++) {
-                    double v = 0;
-                    for (int x = 0; x < p; x++) v += BK[x + r * p] * Ar[x * ld];
-                    to[r] -= v;
+        const double *K = f->Q + (ptrdiff_t)(e - f->node) * p * p, *Ai = f->pan + m->pan[e] + skip;
+        const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
+        for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
+            const int32_t own = m->row[i] - s->first, wi = m->width[m->row[i]], c0 = column_of(m, s, own);
+            const ptrdiff_t height = s->ptr[c0 + 1] - s->ptr[c0];
+            for (int c = 0; c < wi; c++) {
+                const double *Aj = Ai;
+                double *coef = m->tmp;
+                for (int x = 0; x < p; x++) {
+                    coef[x] = 0;
+                    for (int y = 0; y < p; y++) coef[x] += Ai[c + y * ld] * K[y + x * p];
+                }
+                for (ptrdiff_t j = i; j < end; j++) {
+                    double *to = s->S + spot[j - i] + c * height;
+                    const int wj = m->width[m->row[j]];
+                    for (int r = 0; r < wj; r++, Aj++)
+                        for (int x = 0; x < p; x++) to[r] -= Aj[x * ld] * coef[x];
                 }
             }
-        for (ptrdiff_t c = 0; c < pb; c++)
-            for (ptrdiff_t r = c; r < pb; r++)
-                for (int x = 0; x < p; x++) corner[r + c * s] -= BK[x + r * p] * Ab[c + x * ld];
+            spot += end - i;
+            Ai += wi;
+        }
     }
 }
 
-CLONES static void downdate_border(lmm_model *m, int k)
+CLONES static void sparse_downdate(lmm_model *m, int k)
 {
-    BY_WIDTH(m->f[k].p, border_levels, m, k)
+    BY_WIDTH(m->f[k].p, downdate_levels, m, k)
+    downdate_edge(m, k);
 }
 
-/* Copies the trailing rows of factor k's panels into its strips of blocks. */
-void pack(lmm_model *m, int k)
+INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
 {
-    factor *f = &m->f[k];
-    const int p = f->p;
-    ptrdiff_t skip = 0, *at = f->blockptr, next = 0;
-    double *to = f->block;
+    const int32_t c = column_of(m, s, j);
+    return s->ptr[c + 1] - s->ptr[c];
+}
+
+/* to := T_i' from T_j (how 0) or T_i from T_j' (how 1) for every block; from and to may be one */
+CLONES static void scale_blocks(lmm_model *m, const double *from, double *to, int how)
+{
+    const sparse *s = m->sparse;
+    double *half = m->tmp;
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        const factor *fj = &m->f[k];
+        for (int32_t j = fj->node - s->first; j < fj->node - s->first + fj->nlev; j++) {
+            const ptrdiff_t h = height_of(m, s, j), start = s->ptr[column_of(m, s, j)];
+            int g = k;
+            for (ptrdiff_t l = s->nptr[j]; l < s->nptr[j + 1]; l++) {
+                while (s->node[l] + s->first >= m->f[g].node + m->f[g].nlev) g++;
+                const factor *fi = &m->f[g];
+                const double *A = from + start + s->place[l];
+                double *X = to + start + s->place[l];
+                const int p = fj->p, w = fi->p;
+                if (p == 1 && w == 1) {
+                    *X = *A * fi->T[0] * fj->T[0];
+                } else if (how == 0) {
+                    mul(w, p, p, 0, A, (int)h, fj->T, p, half, w);
+                    tmul(w, p, w, 0, fi->T, w, half, w, X, (int)h);
+                } else {
+                    mult(w, p, p, 0, A, (int)h, fj->T, p, half, w);
+                    mul(w, p, w, 0, fi->T, w, half, w, X, (int)h);
+                }
+            }
+        }
+    }
+}
+
+/* The whole diagonal blocks of S from their lower triangles. */
+static void mirror_diagonal(const lmm_model *m, const sparse *s)
+{
+    for (int32_t j = 0; j < s->nnode; j++)
+        mirror(width_of(m, s, j), s->S + s->ptr[column_of(m, s, j)], (int)height_of(m, s, j));
+}
+
+/* Factor of M; edge of the factor by a forward solve, its columns in the order of elimination */
+static lmm_status sparse_factorize(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    const ptrdiff_t pb = m->pb;
+    int ipb = m->pb, q2 = m->q2;
+    double logdet;
+    mirror_diagonal(m, s);
+    scale_blocks(m, s->S, s->B, 0);
+    for (int32_t c = 0, j = 0; j < s->nnode; c += width_of(m, s, j++))
+        for (int x = 0; x < width_of(m, s, j); x++) s->B[s->ptr[c + x] + x] += 1;
+    if (supernodal_factor(s->factor, NULL, s->B, &logdet)) return LMM_NOTPOSDEF;
+    m->logdetM += logdet;
+    memcpy(s->Le, s->Se, sizeof(double) * (size_t)(pb * (m->q2 + pb)));
+    columns_times_lambda(m, ipb, s->Le, 0);
+    supernodal_solve(s->factor, NULL, ipb, s->Le, 1);
+    m->blas.syrk(&lower, &none, &ipb, &q2, &minus, s->Le, &ipb, &one, s->Le + m->q2 * pb, &ipb);
+    return factorize_corner(m);
+}
+
+static void sparse_border(lmm_model *m, double *H)
+{
+    memcpy(H, m->Se, sizeof(double) * (size_t)m->pb * (size_t)m->q2);
+    columns_times_lambda(m, m->pb, H, 0);
+    supernodal_solve(m->sparse->factor, NULL, m->pb, H, 3);
+    columns_times_lambda(m, m->pb, H, 1);
+}
+
+INLINE void times_columns(const int r, const lmm_model *m, double alpha, const double *V, double *W)
+{
+    const sparse *s = m->sparse;
+    double own[8], sum[8];
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
+        for (int32_t c = c0; c < c0 + p; c++) {
+            const double *S = s->S + s->ptr[c];
+            const int32_t *row = s->row + s->ptr[c];
+            const ptrdiff_t n = s->ptr[c + 1] - s->ptr[c];
+            for (int t = 0; t < r; t++) {
+                own[t] = alpha * V[t + (ptrdiff_t)c * r];
+                sum[t] = 0;
+            }
+            for (ptrdiff_t i = 0; i < p; i++) /* the diagonal block is whole */
+                for (int t = 0; t < r; t++) sum[t] += S[i] * V[t + (ptrdiff_t)row[i] * r];
+            for (ptrdiff_t i = p; i < n; i++)
+                for (int t = 0; t < r; t++) {
+                    sum[t] += S[i] * V[t + (ptrdiff_t)row[i] * r];
+                    W[t + (ptrdiff_t)row[i] * r] += S[i] * own[t];
+                }
+            for (int t = 0; t < r; t++) W[t + (ptrdiff_t)c * r] += alpha * sum[t];
+        }
+    }
+}
+
+/* As above for any number of rows. */
+static void times_many(const lmm_model *m, int r, double alpha, const double *V, double *W)
+{
+    const sparse *s = m->sparse;
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
+        for (int32_t c = c0; c < c0 + p; c++)
+            for (ptrdiff_t i = s->ptr[c]; i < s->ptr[c + 1]; i++) {
+                const double v = alpha * s->S[i];
+                const double *own = V + (ptrdiff_t)c * r, *other = V + (ptrdiff_t)s->row[i] * r;
+                double *to = W + (ptrdiff_t)c * r, *below = W + (ptrdiff_t)s->row[i] * r;
+                for (int t = 0; t < r; t++) to[t] += v * other[t];
+                for (int t = 0; t < r && i >= s->ptr[c] + p; t++) below[t] += v * own[t];
+            }
+    }
+}
+
+CLONES static void sparse_times(lmm_model *m, int r, double alpha, const double *V, double *W)
+{
+    if (r > FEW) {
+        times_many(m, r, alpha, V, W);
+        return;
+    }
+    BY_WIDTH(r, times_columns, m, alpha, V, W)
+}
+
+static void sparse_quadratic(lmm_model *m, double *w, double *Q)
+{
+    const ptrdiff_t N = m->ntheta;
+    int n = m->ntheta, q2 = m->q2, p = m->p, pb = m->pb, all = q2 + p;
+    double *wX = w + N * q2;
+    supernodal_solve(m->sparse->factor, NULL, n, w, 1);
+    if (p) {
+        m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, m->Le, &pb, &one, wX, &n);
+        m->blas.trsm(&right, &lower, &trans, &none, &n, &p, &one, m->Le + (ptrdiff_t)q2 * pb, &pb, wX, &n);
+    }
+    m->blas.gemm(&none, &trans, &n, &n, &all, &minus, w, &n, w, &n, &one, Q, &n);
+}
+
+/* D_j += S_jR Lambda Minv_Rj over the pattern */
+CLONES static void add_gradient(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    double *Y = m->tmp;
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        factor *fj = &m->f[k];
+        const int p = fj->p;
+        for (int32_t j = fj->node - s->first; j < fj->node - s->first + fj->nlev; j++) {
+            const int h = (int)height_of(m, s, j);
+            const ptrdiff_t start = s->ptr[column_of(m, s, j)];
+            int g = k;
+            for (ptrdiff_t l = s->nptr[j]; l < s->nptr[j + 1]; l++) {
+                while (s->node[l] + s->first >= m->f[g].node + m->f[g].nlev) g++;
+                factor *fi = &m->f[g];
+                const int w = fi->p;
+                const double *S = s->S + start + s->place[l], *B = s->B + start + s->place[l];
+                tmul(p, w, w, 0, S, h, fi->T, w, Y, p); /* S_ij' T_i */
+                mul(p, p, w, 1, Y, p, B, h, fj->D, p);
+                if (l == s->nptr[j]) continue;
+                mul(w, p, p, 0, S, h, fj->T, p, Y, w); /* S_ij T_j */
+                mult(w, w, p, 1, Y, w, B, h, fi->D, w);
+            }
+        }
+    }
+}
+
+static void sparse_invert(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    supernodal_invert(s->factor, NULL, s->B);
+    add_gradient(m);
+    scale_blocks(m, s->B, s->B, 1);
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        for (int32_t l = 0; l < f->nlev; l++) {
+            const int32_t j = f->node + l - s->first;
+            const double *B = s->B + s->ptr[column_of(m, s, j)];
+            for (int c = 0; c < p; c++)
+                for (int r = 0; r < p; r++)
+                    f->Q[((ptrdiff_t)l * p + c) * p + r] = B[r + c * height_of(m, s, j)];
+        }
+    }
+}
+
+/* V (rows of J, columns x; leading dimension ld) += B_JJ A_J for one level */
+INLINE void product_level(const int p, const lmm_model *m, int k, int32_t e, const double *A, double *V,
+                          ptrdiff_t ldv)
+{
+    const sparse *s = m->sparse;
+    const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
+    const double *Ai = A;
+    double *Vi = V;
+    for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
+        const int32_t own = m->row[i] - s->first, wi = m->width[m->row[i]];
+        const ptrdiff_t h = height_of(m, s, own);
+        const double *Aj = Ai;
+        double *Vj = Vi;
+        for (ptrdiff_t j = i; j < end; j++) {
+            const double *B = s->B + spot[j - i];
+            const int wj = m->width[m->row[j]];
+            for (int x = 0; x < p; x++)
+                for (int c = 0; c < wi; c++)
+                    for (int r = 0; r < wj; r++) {
+                        Vj[r + x * ldv] += B[r + c * h] * Ai[c + x * ld];
+                        if (j > i) Vi[c + x * ldv] += B[r + c * h] * Aj[r + x * ld];
+                    }
+            Aj += wj;
+            Vj += wj;
+        }
+        spot += end - i;
+        Ai += wi;
+        Vi += wi;
+    }
+}
+
+INLINE void gather_levels(const int p, lmm_model *m)
+{
+    factor *f = &m->f[0];
+    ptrdiff_t skip = 0;
+    for (int j = 1; j < m->nelim; j++) skip += m->f[j].p;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const int rows = m->ptr[e] < m->ptr[e + 1] ? (int)(m->ld[e] - m->pb - skip) : 0;
+        const double *A = f->pan + m->pan[e] + skip;
+        double *Q = f->Q + (ptrdiff_t)(e - f->node) * p * p, *V = m->tmp;
+        memset(V, 0, sizeof(double) * (size_t)rows * (size_t)p);
+        product_level(p, m, 0, e, A, V, rows);
+        tmul(p, p, rows, 0, A, m->ld[e], V, rows, Q, p);
+        symmetrize(p, Q);
+    }
+}
+
+CLONES static void sparse_gather(lmm_model *m)
+{
+    BY_WIDTH(m->f[0].p, gather_levels, m)
+}
+
+CLONES static void sparse_product(lmm_model *m, int k)
+{
+    const factor *f = &m->f[k];
+    ptrdiff_t skip = 0;
     for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
-    for (int32_t s = 0; s < m->nstrip; s++) {
-        const int w = m->width[m->strip[s]], l = lanes(w);
-        f->blockstart[s] = to - f->block;
-        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            ptrdiff_t i = m->ptr[e] + f->listat[e - f->node], row = f->rowat[e - f->node];
-            if (s == 0) {
-                i = m->ptr[e] + (m->nelim - 1 - k);
-                row = skip;
-            }
-            *at++ = next;
-            for (; i < m->ptr[e + 1] && m->row[i] < m->strip[s + 1]; i++, row += w, next++) {
-                f->blocknode[next] = m->row[i] - m->strip[s];
-                for (int x = 0; x < p; x++, to += l)
-                    for (int r = 0; r < l; r++)
-                        to[r] = r < w ? f->pan[m->pan[e] + row + r + (ptrdiff_t)x * m->ld[e]] : 0;
-            }
-            f->listat[e - f->node] = (int32_t)(i - m->ptr[e]);
-            f->rowat[e - f->node] = (int32_t)row;
-        }
-        *at++ = next;
-    }
+    for (int32_t e = f->node; e < f->node + f->nlev; e++)
+        product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, f->P + m->pan[e] + skip, m->ld[e]);
 }
 
-/* S -= A_Jl K_l A_lJ over factor k, K_l in f->Q */
-void downdate_trailing(lmm_model *m, int k)
-{
-    if (k) pack(m, k);
-    for (int32_t c = 0; c < m->nstrip; c++)
-        for (int32_t r = c; r < m->nstrip; r++) {
-            const tile t = make_tile(m, k, r, c);
-            memset(m->tile, 0, sizeof(double) * (size_t)(t.ld * t.wc * (m->strip[c + 1] - m->strip[c])));
-            all_levels(&t, 0);
-            move_tile(&t, m->S, 0);
-        }
-    downdate_border(m, k);
-}
-
-/* Q_l of factor k from the trailing part of the selected inverse (m->L), whole diagonal blocks */
-void gather_trailing(lmm_model *m, int k)
-{
-    factor *f = &m->f[k];
-    const int p = f->p;
-    memset(f->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
-    for (int32_t c = 0; c < m->nstrip; c++)
-        for (int32_t r = c; r < m->nstrip; r++) {
-            const tile t = make_tile(m, k, r, c);
-            move_tile(&t, m->L, 1);
-            all_levels(&t, 1);
-        }
-    for (int32_t l = 0; l < f->nlev; l++) {
-        double *Q = f->Q + (ptrdiff_t)l * p * p;
-        for (int j = 0; j < p; j++)
-            for (int i = j; i < p; i++) Q[i + j * p] = Q[j + i * p] = Q[i + j * p] + Q[j + i * p];
-    }
-}
+const trailing TRAILING_SPARSE = {sparse_load,      sparse_downdate, sparse_factorize, sparse_border, sparse_times,
+                                  sparse_quadratic, sparse_invert,   sparse_gather,    sparse_product};

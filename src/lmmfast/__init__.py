@@ -5,6 +5,7 @@
 """
 
 from . import datasets
+from .costs import ModelPlan, plan
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -29,6 +30,7 @@ from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
 from .sm.results import MixedLMResults
+from .streaming import CrossProducts, Spec
 
 __version__ = "0.1.0"
 
@@ -36,6 +38,7 @@ __all__ = [
     "LMM",
     "Anova",
     "ConvergenceWarning",
+    "CrossProducts",
     "DataError",
     "DoubleBarWarning",
     "EMMeans",
@@ -50,9 +53,11 @@ __all__ = [
     "MixedLM",
     "MixedLMParams",
     "MixedLMResults",
+    "ModelPlan",
     "OneRowPerLevelWarning",
     "RankDeficientWarning",
     "RestrictedLikelihoodWarning",
+    "Spec",
     "UnusedArgumentWarning",
     "anova",
     "datasets",
@@ -60,6 +65,7 @@ __all__ = [
     "emmeans",
     "lmer",
     "mixedlm",
+    "plan",
     "ranova",
     "simplify",
 ]

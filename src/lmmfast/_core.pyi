@@ -1,6 +1,7 @@
 """Types of the compiled engine (src/_ext/_core.pyx)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -8,21 +9,87 @@ class NotPositiveDefinite(ArithmeticError): ...
 class NoVariance(ArithmeticError): ...
 class Dependent(ArithmeticError): ...
 class TooLarge(MemoryError): ...
+class Unsolved(NotPositiveDefinite): ...
+class Unavailable(NotImplementedError): ...
 
 Factor = tuple[np.ndarray, int, np.ndarray, np.ndarray]
+Order = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+
+class Blocks:
+    widths: list[int]
+    border: int
+    def __init__(self, widths: list[int], border: int) -> None: ...
+    @property
+    def nlev(self) -> list[int]: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def corner(self) -> np.ndarray: ...
+    def add(
+        self, codes: list[np.ndarray], nlev: list[int], rows: np.ndarray, sign: float = 1.0
+    ) -> None: ...
+    def merge(
+        self, other: Blocks, maps: list[np.ndarray], nlev: list[int], sign: float = 1.0
+    ) -> None: ...
+    def diagonal(self, k: int) -> np.ndarray: ...
+    def edge(self, k: int) -> np.ndarray: ...
+    def pairs(self, a: int, c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    @staticmethod
+    def of_arrays(
+        widths: list[int],
+        border: int,
+        nlev: list[int],
+        diagonals: list[np.ndarray],
+        edges: list[np.ndarray],
+        corner: np.ndarray,
+        pairs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    ) -> Blocks: ...
+
+class Cross:
+    p: int
+    sizes: list[tuple[int, int]]
+    def __init__(
+        self,
+        blocks: Blocks,
+        n: int,
+        sumlogw: float,
+        terms: list[np.ndarray],
+        C: list[np.ndarray],
+        CX: np.ndarray,
+        beta0: np.ndarray,
+        yscale: float,
+    ) -> None: ...
+
+def plan(
+    y: np.ndarray | Cross,
+    X: np.ndarray | None = None,
+    factors: list[Factor] | None = None,
+    weights: np.ndarray | None = None,
+    limit: float = ...,
+    *,
+    storage: str = "auto",
+    order: Order | None = None,
+) -> dict[str, Any]: ...
 
 class Model:
     ntheta: int
     keep: np.ndarray
-    report: dict[str, float]
+    report: dict[str, Any]
+    info: dict[str, float]
+    objective_se: float
     def __init__(
         self,
-        y: np.ndarray,
-        X: np.ndarray,
-        factors: list[Factor],
+        y: np.ndarray | Cross,
+        X: np.ndarray | None = None,
+        factors: list[Factor] | None = None,
         weights: np.ndarray | None = None,
         limit: float = ...,
+        *,
+        storage: str = "auto",
+        order: Order | None = None,
     ) -> None: ...
+    def use_threads(self, threads: int) -> None: ...
+    def montecarlo(self, theta: np.ndarray, reml: bool = True) -> tuple[float, np.ndarray]: ...
     def response(
         self,
         y: np.ndarray,

@@ -8,7 +8,8 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -28,12 +29,14 @@ EPILOG = """\
 examples:
   lmmfast fit "Reaction ~ Days + (Days | Subject)" --data sleepstudy
   lmmfast fit "rt ~ cond + (1 + cond | subj) + (1 | item)" trials.csv --contrasts cond=sum
+  lmmfast fit "rt ~ cond + (1 | subj) + (1 | item)" trials.parquet --stream
 """
 MISSING = ["", "NA", "N/A", "#N/A", "NaN"]  # not "null", "None" or "nan": words of experiments
 GAPS = ["nan", "null", "None", "none", "NULL"]  # missing where all the rest are numbers
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 PARQUET = {".parquet", ".pq"}
 PACKED = {".gz", ".bz2", ".xz", ".zst"}
+CHUNK = 200_000  # rows of a text file that are read at a time with --stream
 
 
 class CommandError(Exception):
@@ -104,8 +107,10 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     """The arguments of ``lmmfast fit``."""
     add = fit.add_argument
     add("formula", metavar="FORMULA", help='lme4\'s syntax: "y ~ x + (1 + x | g)"')
-    add("path", metavar="DATA", nargs="?", help="CSV, TSV (also .gz) or Parquet file")
+    files = "CSV, TSV (also .gz) or Parquet file, or a directory of Parquet files"
+    add("path", metavar="DATA", nargs="?", help=files)
     add("--data", metavar="NAME", help="a bundled data set instead of a file")
+    add("--stream", action="store_true", help="read in chunks, twice: data need not fit in memory")
     add("--ml", action="store_true", help="maximum likelihood (default: REML)")
     add("--weights", metavar="COL", help="column of prior weights")
     add("--offset", metavar="COL", help="column added to the predictor")
@@ -199,10 +204,14 @@ def parse_contrasts(items: Sequence[str]) -> dict[str, str]:
 # ---- files in -----------------------------------------------------------------------------------
 
 
-def chosen_data(args: argparse.Namespace) -> pd.DataFrame:
+def chosen_data(args: argparse.Namespace) -> Any:
     """The data that the arguments name."""
+    if args.stream and args.path is None:
+        raise CommandError("--stream is for files: give DATA")
     if (args.path is None) == (args.data is None):
         raise CommandError("give one of DATA (a file) and --data NAME (see `lmmfast datasets`)")
+    if args.path is not None and (args.stream or Path(args.path).is_dir()):
+        return chunks_of(args.path)
     if args.path is not None:
         return read_table(args.path)
     from . import datasets
@@ -232,21 +241,71 @@ def read_table(path: str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    kind = kind_of(path)
+    with reading(path):
+        if kind in PARQUET:
+            return pd.read_parquet(path)
+        frame: pd.DataFrame = pd.read_csv(path, **text_options(kind))
+        return frame.apply(numbers_with_gaps)
+
+
+def chunks_of(path: str) -> Any:
+    """What `lmer` streams: Parquet files by their path, text by a function that yields frames.
+
+    Raises
+    ------
+    CommandError
+        If there is no such file, or it is of another kind.
+    """
+    if Path(path).is_dir():
+        return path
+    kind = kind_of(path)
+    if not Path(path).exists():
+        raise CommandError(f"no such file: {path!r}")
+    return path if kind in PARQUET else lambda: text_chunks(path, kind)
+
+
+def text_chunks(path: str, kind: str) -> Iterator[pd.DataFrame]:
+    """A CSV or TSV file in chunks."""
+    import pandas as pd
+
+    with reading(path), pd.read_csv(path, chunksize=CHUNK, **text_options(kind)) as reader:
+        for frame in reader:
+            yield frame.apply(numbers_with_gaps)
+
+
+def kind_of(path: str) -> str:
+    """The ending of a file's name, without that of compression.
+
+    Raises
+    ------
+    CommandError
+        If it is none that can be read.
+    """
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""
     if kind not in SEPARATORS and kind not in PARQUET:
         raise CommandError(f"cannot tell what {path!r} is: name it .csv, .tsv (.gz) or .parquet")
+    return kind
+
+
+def text_options(kind: str) -> dict[str, Any]:
+    """How text files are read."""
+    own = {"sep": SEPARATORS[kind], "na_values": MISSING}
+    return own | {"keep_default_na": False, "low_memory": False}
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Errors of reading a file, told in one line."""
     try:
-        if kind in PARQUET:
-            return pd.read_parquet(path)
-        frame = pd.read_csv(
-            path, sep=SEPARATORS[kind], keep_default_na=False, na_values=MISSING, low_memory=False
-        )
-        return frame.apply(numbers_with_gaps)
+        yield
     except FileNotFoundError:
         raise CommandError(f"no such file: {path!r}") from None
+    except LmmError:
+        raise
     except Exception as error:  # each format and compression has exceptions of its own
         raise CommandError(f"cannot read {path!r}: {one_line(error)}") from error
 
@@ -281,6 +340,7 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
         "converged": fit.converged,
         "status": estimates.status,
         "certificate": fit.certificate,
+        "objective_se": estimates.objective_se,
         "n_evals": fit.n_evals,
         "seconds": estimates.seconds,
         "singular": singular_sentences(fit),

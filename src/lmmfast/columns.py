@@ -32,12 +32,14 @@ class Column:
     ordered: bool = False
     missing: Mask | None = None  # n, None when nothing is missing
     contrasts: Any = None  # how C() and the like want it coded
+    declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
 
     def take(self, rows: NDArray[np.int64]) -> Column:
         """The given rows; levels stay (see `used`)."""
         values = None if self.values is None else self.values[rows]
         codes = None if self.codes is None else self.codes[rows]
-        return Column(self.name, values, codes, self.levels, self.ordered, None, self.contrasts)
+        own = (self.name, values, codes, self.levels, self.ordered, None, self.contrasts)
+        return Column(*own, self.declared)
 
     def copy(self) -> Column:
         """The column with numbers of its own; codes are never the user's."""
@@ -54,7 +56,8 @@ class Column:
             return self
         codes = (np.cumsum(present, dtype=np.int32) - np.int32(1))[self.codes]
         levels = self.levels[present]
-        return Column(self.name, None, codes, levels, self.ordered, None, self.contrasts)
+        own = (self.name, None, codes, levels, self.ordered, None, self.contrasts)
+        return Column(*own, self.declared)
 
     def as_factor(self) -> Column:
         """Numbers become levels in increasing order; missing values get code -1."""
@@ -62,6 +65,15 @@ class Column:
             return self
         codes, levels = factorize(self.values, self.missing)
         return Column(self.name, None, codes, levels, False, self.missing)
+
+    def distinct(self) -> NDArray[Any]:
+        """The distinct values of a column without missing ones, in increasing order."""
+        return np.asarray(self.levels) if self.values is None else np.unique(self.values)
+
+    def mean(self) -> float:
+        """The mean of a numeric column without missing values."""
+        assert self.values is not None
+        return float(self.values.mean())
 
 
 class Table:
@@ -84,6 +96,18 @@ class Table:
         else:
             self._open_other(data)
         self._read: dict[str, Column] = {}
+
+    @classmethod
+    def of(cls, data: Any) -> Table:
+        """The data as a table; a table is one already."""
+        return data if isinstance(data, Table) else cls(data)
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Column], n: int) -> Table:
+        """A table of columns that were read already, n rows."""
+        table = cls({})
+        table._read, table.names, table.n = dict(columns), list(columns), n
+        return table
 
     def _open_pandas(self, data: Any) -> None:
         if data.ndim != 2:
@@ -278,7 +302,8 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
 def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: bool) -> Column:
     codes = codes.astype(np.int32)
     missing = codes < 0
-    column = Column(name, None, codes, levels, ordered, missing if missing.any() else None)
+    gaps = missing if missing.any() else None
+    column = Column(name, None, codes, levels, ordered, gaps, declared=levels)
     return column if column.missing is not None else column.used()
 
 

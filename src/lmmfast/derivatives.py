@@ -38,7 +38,8 @@ def hessian(model: LMM, theta: np.ndarray, reml: bool) -> np.ndarray:
     -------
     (ntheta, ntheta) array
         Differences of the exact gradient (four points; two in large models), made symmetric;
-        relative error about 1e-8.
+        relative error about 1e-8. Of models whose gradient is estimated: the average information,
+        which they have exactly.
 
     Raises
     ------
@@ -47,6 +48,8 @@ def hessian(model: LMM, theta: np.ndarray, reml: bool) -> np.ndarray:
     """
     theta = np.asarray(theta, dtype=np.float64)
     _, information = model.objective(theta, reml=reml, hessian=True)
+    if model.storage["storage"] == "iterative":
+        return np.asarray(information)
 
     def gradient(point: np.ndarray) -> np.ndarray:
         return np.asarray(model.objective(point, reml=reml, gradient=True)[1])
@@ -88,7 +91,10 @@ def whitened_hessian(model: LMM, theta: np.ndarray, reml: bool, free: np.ndarray
         return np.asarray(derivatives(point, False)[0][order])
 
     try:
-        curvature = derivatives(theta, True)[1].diagonal()[order]
+        information = derivatives(theta, True)[1][np.ix_(order, order)]
+        if model.storage["storage"] == "iterative":
+            return np.asarray(information[np.ix_(free, free)])
+        curvature = information.diagonal()
         return _differences(model, gradient, theta, curvature, free)
     except NotPositiveDefinite:
         raise FitError("the criterion is not finite near this theta") from None

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .blueprint import Plan, plan_of
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Codes, Column, Table, first_rows, is_not, read, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .errors import DataError, FormulaError
 from .grouping import Grouping, grouping_of
-from .plan import Plan, plan_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .rlang import Memory, functions
 from .terms import Sum
 
-__all__ = ["Design", "RandomTerm", "build"]
+if TYPE_CHECKING:
+    from .streaming.cross import CrossProducts
+
+__all__ = [
+    "Design",
+    "RandomTerm",
+    "build",
+    "check_contrasts",
+    "complete_rows",
+    "nothing_left",
+    "numeric_vector",
+    "read_columns",
+]
 
 Matrix = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -57,6 +69,12 @@ class Design:
     recipe: Recipe | None  # encodes new data; None for models given as arrays
     # columns that the fixed part and offsets are made of, in the rows used; copies
     variables: dict[str, Column] = field(default_factory=dict)
+    cross: CrossProducts | None = None  # what stands for the rows where they are not in memory
+
+    @property
+    def n(self) -> int:
+        """Number of rows used."""
+        return len(self.y)
 
 
 def build(
@@ -164,10 +182,12 @@ class _Used:
 def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memory) -> _Used:
     if table.n == 0:
         raise DataError("the data have no rows")
-    columns = _read(plan, table, memory.scope)
-    w = _vector(weights, "weights", table)
-    off = _vector(offset, "offset", table)
-    rows, dropped = _complete_rows(columns, w, off, table.n)
+    columns = read_columns(plan, table, memory.scope)
+    w = numeric_vector(weights, "weights", table)
+    off = numeric_vector(offset, "offset", table)
+    rows, dropped = complete_rows(columns, w, off, table.n)
+    if len(rows) == 0:
+        raise nothing_left(table.n, dropped, weights if isinstance(weights, str) else "weights")
     if len(rows) < table.n:
         columns = {name: column.take(rows).used() for name, column in columns.items()}
         w = None if w is None else w.take(rows)
@@ -175,7 +195,7 @@ def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memo
     return _Used(columns, w, off, rows, dropped, memory)
 
 
-def _read(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str, Column]:
+def read_columns(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str, Column]:
     """All columns that the formula uses."""
     columns: dict[str, Column] = {}
     for name in plan.names:
@@ -186,7 +206,7 @@ def _read(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str, Colum
     return columns
 
 
-def _vector(given: Any, role: str, table: Table) -> Column | None:
+def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
     """weights= or offset= as a numeric column; one given as an array has the name ""."""
     if given is None:
         return None
@@ -208,7 +228,7 @@ def _vector(given: Any, role: str, table: Table) -> Column | None:
     return Column("", column.values, missing=column.missing)
 
 
-def _complete_rows(
+def complete_rows(
     columns: dict[str, Column], weights: Column | None, offset: Column | None, n: int
 ) -> tuple[Rows, dict[str, int]]:
     """Rows without missing values and with a weight, and how many rows each variable costs."""
@@ -222,11 +242,15 @@ def _complete_rows(
     if not masks:
         return np.arange(n), {}
     dropped = {name: int(mask.sum()) for name, mask in masks.items()}
-    rows = np.flatnonzero(~np.logical_or.reduce(list(masks.values())))
-    if len(rows) == 0:
-        worst = ", ".join(f"{name} in {count}" for name, count in dropped.items())
-        raise DataError(f"no rows are left: of {n} rows, missing are {worst}")
-    return rows, dropped
+    return np.flatnonzero(~np.logical_or.reduce(list(masks.values()))), dropped
+
+
+def nothing_left(n: int, dropped: Mapping[str, int], weights: str | None) -> DataError:
+    """The error for data of n rows in which something is missing everywhere."""
+    if dropped.get("weights == 0") == n:
+        return DataError(f"all weights {weights!r} are 0: no rows are left", variable=weights)
+    worst = ", ".join(f"{name} in {count}" for name, count in dropped.items())
+    return DataError(f"no rows are left: of {n} rows, missing are {worst}")
 
 
 def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
@@ -239,11 +263,7 @@ def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
             rows=np.flatnonzero(negative)[:10].tolist(),
         )
     zero = np.asarray(weights == 0, dtype=bool)
-    if not zero.any():
-        return None
-    if zero.all():
-        raise DataError(f"all weights {name!r} are 0: no rows are left", variable=name)
-    return zero
+    return zero if zero.any() else None
 
 
 def _response(plan: Plan, used: _Used) -> Matrix:
@@ -274,22 +294,35 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     return values
 
 
-def _codings(
-    values: dict[str, Values], contrasts: Mapping[str, Any], ordered: str, table: Table
-) -> dict[str, Coding]:
+def check_contrasts(
+    contrasts: Mapping[str, Any], values: Mapping[str, Values], has: Callable[[str], bool]
+) -> None:
+    """Contrasts must be for predictors of the model; `has` tells what other columns there are.
+
+    Raises
+    ------
+    DataError
+        Naming what is neither.
+    """
     if not isinstance(contrasts, Mapping):
         raise DataError(
             f'contrasts must name the factors they are for, as in {{"cond": "sum"}}; '
             f"got {contrasts!r}"
         )
     for name in contrasts:
-        if name not in values and not table.has(name):  # other columns: for other models
+        if name not in values and not has(name):  # other columns: for other models
             factors = [label for label, value in values.items() if isinstance(value, Column)]
             raise DataError(
                 f"contrasts are given for {name!r}, which is not a predictor of the model"
                 f"{suggest(name, factors, 'factors')}",
                 variable=name,
             )
+
+
+def _codings(
+    values: dict[str, Values], contrasts: Mapping[str, Any], ordered: str, table: Table
+) -> dict[str, Coding]:
+    check_contrasts(contrasts, values, table.has)
     return {
         label: coding_of(label, value, contrasts.get(label), ordered)
         for label, value in values.items()

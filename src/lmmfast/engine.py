@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from .costs import refusal
 from .design import Design
 from .errors import DataError, FitError, RankDeficientWarning
+from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "engine_of"]
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
 SMALL = 2000  # rows x random columns that cannot need 100 MB: no need to ask for a limit
@@ -37,11 +39,14 @@ class Engine:
     The compiled model goes by grouping factors; users go by terms in the formula's order.
     """
 
-    def __init__(self, design: Design, y: np.ndarray) -> None:
+    def __init__(
+        self, design: Design, y: np.ndarray, storage: str = "auto", make: Any = _core.Model
+    ) -> None:
         self.design = design
         self._kept = [tuple(range(term.z.shape[1])) for term in design.terms]
         self._factors = self._gather()
-        self.core = self._compile(y)
+        self._limit = _memory_limit() if self._effects() > SMALL else float("inf")
+        self.core = self._compile(make, y, storage)
         self._places = self._locate()
         places = [np.arange(place.theta.start, place.theta.stop) for place in self._places]
         self.order = np.concatenate(places)  # place in the core of each parameter of the formula
@@ -56,15 +61,20 @@ class Engine:
     def _factor_arrays(self, terms: list[int]) -> _core.Factor:
         """codes, number of levels, columns side by side, and which term each column is of."""
         parts: list[np.ndarray] = []
-        owner: list[int] = []
         for i in terms:
             term, kept = self.design.terms[i], self._kept[i]
             parts.append(term.z if len(kept) == term.z.shape[1] else term.z[:, kept])
-            diagonal = term.structure == "diag"
-            owner += [len(owner) + j if diagonal else -i - 1 for j in range(len(kept))]
         z = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         first = self.design.terms[terms[0]]
-        return first.codes, len(first.levels), np.ascontiguousarray(z), np.array(owner, np.int32)
+        return first.codes, len(first.levels), np.ascontiguousarray(z), self._owners(terms)
+
+    def _owners(self, terms: list[int]) -> np.ndarray:
+        """Which term each column of a factor is of; columns of `||` are terms of their own."""
+        owner: list[int] = []
+        for i in terms:
+            diagonal = self.design.terms[i].structure == "diag"
+            owner += [len(owner) + j if diagonal else -i - 1 for j in range(len(self._kept[i]))]
+        return np.array(owner, np.int32)
 
     def rows(
         self, y: np.ndarray
@@ -72,13 +82,23 @@ class Engine:
         factors = [self._factor_arrays(terms) for terms in self._factors]
         return y, self.design.X, factors, self.design.weights
 
-    def _compile(self, y: np.ndarray) -> Any:
+    @classmethod
+    def report(cls, design: Design, storage: str = "auto") -> tuple[dict[str, Any], float]:
+        """How the model would be stored, and the bytes that may be used; nothing large is made."""
+        made = engine_of(
+            design, np.ones(0) if design.cross is not None else design.y, storage, _core.plan
+        )
+        return made.core, _memory_limit()
+
+    def _effects(self) -> int:
+        return self.design.n * int(sum(term.z.shape[1] for term in self.design.terms))
+
+    def _compile(self, make: Any, y: np.ndarray, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
-        effects = len(y) * sum(term.z.shape[1] for term in self.design.terms)
-        limit = _memory_limit() if effects > SMALL else float("inf")
+        options = {"limit": self._limit, "storage": storage, "order": fill_reducing_order}
         while True:
             try:
-                return _core.Model(*self.rows(y), limit)
+                return make(*self._source(y), **options)
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:
@@ -87,12 +107,16 @@ class Engine:
                     "effects: no residual variance is left to model",
                     variable=self.design.response,
                 ) from None
-            except _core.TooLarge as error:
-                raise MemoryError(
-                    f"the model needs {error.args[0] / 1e9:.1f} GB, more than the "
-                    f"{limit / 1e9:.1f} GB that may be used; grouping factors: "
-                    + ", ".join(f"{t.group} ({len(t.levels)} levels)" for t in self.design.terms)
+            except _core.Unavailable:
+                raise FitError(
+                    f"storage='sparse' needs an order of the trailing matrix, and {HOW_TO_GET_IT}"
                 ) from None
+            except _core.TooLarge as error:
+                raise MemoryError(refusal(self.design, error.args[0], self._limit)) from None
+
+    def _source(self, y: np.ndarray) -> tuple[Any, ...]:
+        """What the compiled model is made of."""
+        return self.rows(y)
 
     def _drop(self, factor: int, column: int) -> None:
         columns = [(i, c) for i in self._factors[factor] for c in self._kept[i]]
@@ -224,6 +248,17 @@ class Engine:
         full = np.zeros((*own.shape[:-1], k))
         full[..., place.kept] = own
         return full
+
+
+def engine_of(
+    design: Design, y: np.ndarray, storage: str = "auto", make: Any = _core.Model
+) -> Engine:
+    """The compiled model: of rows, or of cross-products where the rows are not in memory."""
+    if design.cross is None:
+        return Engine(design, y, storage, make)
+    from .streaming.engine import CrossEngine
+
+    return CrossEngine(design, y, storage, make)
 
 
 @cache

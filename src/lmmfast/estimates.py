@@ -88,6 +88,8 @@ class Estimates:
     status : str
         "converged", "stopped by callback", "out of time", "evaluation limit" or "limited by
         rounding".
+    objective_se : float
+        Monte-Carlo standard error of the objective; zero where it is computed exactly.
     """
 
     reml: bool
@@ -106,6 +108,7 @@ class Estimates:
     n_evals: int
     seconds: float
     status: str
+    objective_se: float = 0.0
 
 
 def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:

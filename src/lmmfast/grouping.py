@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from .encode import Values, value_of
 from .errors import DataError, FormulaError
 from .rlang import Expression, Memory
 
-__all__ = ["Grouping", "grouping_of"]
+__all__ = ["Grouping", "combine", "factor_of", "grouping_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Grouping:
         codes = np.zeros(n, dtype=np.int64)
         missing = np.zeros(n, dtype=bool)
         for i, atom in enumerate(self.atoms):
-            factor = _factor(self.label, value_of(atom, columns, memory, n))
+            factor = factor_of(self.label, value_of(atom, columns, memory, n))
             if factor.missing is not None:
                 missing |= factor.missing
             found = self._training[i].codes(factor, unseen=-1).astype(np.int64)
@@ -66,12 +66,25 @@ def grouping_of(
     DataError
         When it has fewer than two levels, or is missing after a transform.
     """
+    factors = [factor_of(label, value_of(atom, columns, memory, n)) for atom in atoms]
+    return combine(label, atoms, factors)
+
+
+def combine(
+    label: str, atoms: tuple[Expression, ...], factors: Sequence[Column]
+) -> tuple[Grouping, Codes]:
+    """Combinations of the levels of factors, one factor for each atom, as a grouping factor.
+
+    Raises
+    ------
+    DataError
+        When there are fewer than two, or values are missing.
+    """
     codes: Codes = np.zeros(0, dtype=np.int32)
     levels: NDArray[Any] = np.zeros(0)
     atom_levels: list[NDArray[Any]] = []
     pairs: list[NDArray[np.int64]] = []
-    for i, atom in enumerate(atoms):
-        factor = _factor(label, value_of(atom, columns, memory, n))
+    for i, (atom, factor) in enumerate(zip(atoms, factors, strict=True)):
         assert factor.codes is not None and factor.levels is not None
         if factor.missing is not None:
             raise DataError(
@@ -103,7 +116,8 @@ def _joined(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     return labels
 
 
-def _factor(label: str, values: Values) -> Column:
+def factor_of(label: str, values: Values) -> Column:
+    """A value as a factor: numbers become levels in increasing order."""
     if isinstance(values, Column):
         return values
     if len(values) != 1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from .engine import Engine
+from .engine import engine_of
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -26,6 +26,7 @@ from .watch import Watch
 if TYPE_CHECKING:
     from .design import Design
     from .results import LMMFit
+    from .streaming.cross import CrossProducts
 
 __all__ = ["LMM", "lmer"]
 
@@ -54,6 +55,12 @@ class LMM:
     ----------
     design : Design
         Made by ``lmmfast.design.build``; see also ``LMM.from_arrays``.
+    storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated; see
+        ``lmmfast.plan``. "auto": whichever is predicted to be fastest among those that fit.
+    threads : int, default 1
+        Threads of evaluations and fits. Results are identical for any number; BLAS itself always
+        uses one.
 
     Raises
     ------
@@ -63,18 +70,21 @@ class LMM:
         When the factorization would not fit in the memory that is available, with its size.
     """
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
         self.design = design
+        self._storage, self._threads = storage, 1
         self._lock = threading.RLock()
-        self._y = _response(design.y, design.offset)
+        self._y = design.y if design.cross is not None else _response(design.y, design.offset)
         self._theirs = False  # does the compiled model hold another response than the design's?
         _check_width(design)
-        self._engine = Engine(design, self._y)
+        self._engine = engine_of(design, self._y, storage)
         self._core = self._engine.core
+        if threads != 1 or isinstance(threads, bool):
+            self.threads = threads
         rank = int(self._core.keep.sum())
-        if len(design.y) <= rank:
+        if design.n <= rank:
             raise FitError(
-                f"{len(design.y)} rows cannot estimate {rank} fixed effects and a residual "
+                f"{design.n} rows cannot estimate {rank} fixed effects and a residual "
                 "variance: use more rows or a smaller formula"
             )
         _note_dropped_columns(design, self._core.keep)
@@ -129,9 +139,39 @@ class LMM:
 
         return cls(design_of(y, X, terms, weights, offset))
 
-    def __reduce__(self) -> tuple[type[LMM], tuple[Design]]:
+    @classmethod
+    def from_cross_products(cls, cross: CrossProducts) -> LMM:
+        """The model of cross-products; its rows are not needed.
+
+        Parameters
+        ----------
+        cross : CrossProducts
+
+        Returns
+        -------
+        LMM
+
+        Raises
+        ------
+        DataError
+            When there are no rows, or a grouping factor has fewer than two levels.
+
+        Examples
+        --------
+        >>> from lmmfast import LMM, CrossProducts, Spec, datasets
+        >>> data = datasets.load("sleepstudy")
+        >>> spec = Spec.from_data("Reaction ~ Days + (Days | Subject)", data)
+        >>> fit = LMM.from_cross_products(CrossProducts.from_frame(data, spec)).fit()
+        >>> round(fit.objective, 4)
+        1743.6283
+        """
+        from .streaming.design import design_of
+
+        return cls(design_of(cross))
+
+    def __reduce__(self) -> tuple[Any, ...]:
         """A pickle holds the design; cross-products are made anew."""
-        return LMM, (self.design,)
+        return _again, (self.design, self._storage, self._threads)
 
     @property
     def ntheta(self) -> int:
@@ -145,8 +185,20 @@ class LMM:
 
     @property
     def storage(self) -> dict[str, Any]:
-        """How the cross-products are stored: eliminated factors, order of the dense rest, bytes."""
+        """How the cross-products are stored: eliminated factors, the trailing matrix, bytes."""
         return dict(self._core.report)
+
+    @property
+    def threads(self) -> int:
+        """Threads of evaluations and fits; may be set at any time."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+            raise ValueError(f"threads must be a number of at least 1, not {count!r}")
+        self._core.use_threads(int(count))
+        self._threads = int(count)
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -217,7 +269,45 @@ class LMM:
                 blocks = self._core.estimates(own, condvar=True)[5]
             except _core.NotPositiveDefinite:
                 raise FitError("the objective is not finite at this theta") from None
+            except _core.Unavailable:
+                raise FitError(
+                    "conditional variances need an exact factorization of the trailing matrix: "
+                    'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
+                ) from None
         return self._engine.conditional_variances(blocks)
+
+    def monte_carlo(self, theta: Any, *, reml: bool = True) -> tuple[float, np.ndarray]:
+        """What chance adds to an iterative model: its log-determinant and gradient are estimated.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+            The optimum of a fit.
+        reml : bool, default True
+
+        Returns
+        -------
+        se : float
+            Standard error of the objective.
+        cov : (ntheta, ntheta) array
+            Covariance of the theta that a fit finds, over the random vectors: H^-1 Cov(g) H^-1.
+            (The data's own uncertainty comes on top; it is usually a thousand times larger.) Zero
+            for exact models, NaN where the curvature H is not positive definite.
+
+        Raises
+        ------
+        FitError
+            When the objective is not finite at theta.
+        """
+        own = self._engine.to_core(theta)
+        with self._lock:
+            self._use(None)
+            try:
+                se, cov = self._core.montecarlo(own, reml=reml)
+            except _core.NotPositiveDefinite:
+                raise FitError("the objective is not finite at this theta") from None
+        order = self._engine.order
+        return float(se), cov[np.ix_(order, order)]
 
     def projection(
         self, theta: Any, *, reml: bool = True
@@ -419,6 +509,12 @@ class LMM:
             theta, certificate, resolution, evals, status = self._core.fit(
                 first, reml=reml, maxeval=max_evals, callback=watch.active(began)
             )
+        except _core.Unsolved:
+            raise FitError(
+                "conjugate gradients did not converge in 1,000 iterations: the grouping factors "
+                'hardly cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they '
+                "take)"
+            ) from None
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the objective is not finite at the starting value: check the response and the "
@@ -462,7 +558,7 @@ class LMM:
         T = self._engine.factors(theta)
         return Estimates(
             bool(reml),
-            len(self.design.y),
+            self.design.n,
             objective,
             theta[self._engine.order],
             beta,
@@ -477,6 +573,7 @@ class LMM:
             evals,
             seconds,
             status,
+            self._core.objective_se,
         )
 
 
@@ -496,8 +593,8 @@ def _unknown_argument(name: str) -> TypeError:
 
 
 def lmer(
-    formula: str,
-    data: Any,
+    formula: str | CrossProducts,
+    data: Any = None,
     *,
     reml: bool = True,
     weights: Any = None,
@@ -508,17 +605,23 @@ def lmer(
     callback: Callable[[Evaluation], object] | None = None,
     max_seconds: float | None = None,
     max_evals: int = MAX_EVALS,
+    storage: str = "auto",
+    threads: int = 1,
     **unknown: Any,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
     Parameters
     ----------
-    formula : str
+    formula : str or CrossProducts
         lme4's syntax: ``"rt ~ cond + (1 + cond | subj) + (1 | item)"``. ``||`` sets every
         correlation of its term to zero, those among the columns of a factor too (lme4 keeps them).
-    data : pandas, polars or pyarrow table, or dict of arrays
-        Rows with a missing value in a variable of the formula are dropped and counted.
+        Of cross-products the formula and the rows are known: ``lmer(cross)``.
+    data : pandas, polars or pyarrow table, dict of arrays, or a source that is streamed
+        Rows with a missing value in a variable of the formula are dropped and counted. Sources are
+        read twice, in chunks, and never held in memory: Parquet files (a path, a directory or a
+        list of paths), pyarrow datasets, DuckDB relations, Dask data frames, lists of frames, and
+        functions that return an iterator of frames.
     reml : bool, default True
         Restricted maximum likelihood; False for maximum likelihood.
     weights : str or (n,) array, optional
@@ -536,6 +639,11 @@ def lmer(
     max_seconds : float, optional
         Stop after this time with the best so far, marked not converged.
     max_evals : int, default 500
+    storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated;
+        ``lmmfast.plan`` shows what each way takes. "auto": the fastest that fits.
+    threads : int, default 1
+        Threads of the fit. The result is identical for any number.
 
     Returns
     -------
@@ -555,12 +663,10 @@ def lmer(
     >>> round(fit.objective, 4)
     1743.6283
     """
-    from .design import build
-
     if unknown:
         raise _unknown_argument(next(iter(unknown)))
-    design = build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
-    return LMM(design).fit(
+    design = design_from(formula, data, weights, offset, contrasts)
+    return LMM(design, storage=storage, threads=threads).fit(
         reml=reml,
         start=start,
         verbose=verbose,
@@ -570,16 +676,42 @@ def lmer(
     )
 
 
+def _again(design: Design, storage: str, threads: int) -> LMM:
+    return LMM(design, storage=storage, threads=threads)
+
+
+def design_from(
+    formula: Any,
+    data: Any,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+) -> Design:
+    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
+    from .design import build
+
+    usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
+    if usual and isinstance(formula, str):
+        return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+    from .streaming.fit import any_design
+
+    return any_design(formula, data, weights, offset, contrasts)
+
+
 def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
     own: np.ndarray = np.ascontiguousarray(y if offset is None else y - offset, np.float64)
     return own
 
 
 def _new_response(given: Any, design: Design) -> np.ndarray:
+    if design.cross is not None:
+        from .streaming.absent import no_rows
+
+        raise no_rows("a fit to another response")
     y: np.ndarray = np.array(given, np.float64)
     if y.shape != design.y.shape:
         raise DataError(
-            f"the new response has shape {y.shape}; the fit used {len(design.y)} rows "
+            f"the new response has shape {y.shape}; the fit used {design.n} rows "
             "(rows with missing values were dropped: see design.rows)",
             variable=design.response,
         )
@@ -607,7 +739,7 @@ def _check_width(design: Design) -> None:
 
 def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
-    n = len(design.y)
+    n = design.n
     for term in design.terms:
         effects = len(term.levels) * term.z.shape[1]
         if effects >= n > len(term.levels):

@@ -54,7 +54,7 @@ class Recipe:
         DataError
             For a column that is not there, or a level that the training data do not have.
         """
-        table = Table(newdata)
+        table = Table.of(newdata)
         columns = self._read(table, self.fixed_layout.atoms + self.offset_terms)
         X = self._matrix(self.fixed_layout, columns, table.n, order="F")
         extra: Matrix | None = None
@@ -81,7 +81,7 @@ class Recipe:
             codes : (n',) int32, -1 for levels that the training data do not have and for missing
             ones; z : (n', k) float64, NaN in rows where a variable or the level is missing.
         """
-        table = Table(newdata)
+        table = Table.of(newdata)
         encoded: list[tuple[Codes, Matrix]] = []
         levels: dict[str, tuple[Codes, NDArray[np.bool_]]] = {}
         for layout, grouping in zip(self.random_layouts, self.groupings, strict=True):
@@ -100,7 +100,7 @@ class Recipe:
 
     def random_columns(self, newdata: Any) -> list[Matrix]:
         """Columns of every random term (n', k) of new data, which need no grouping factors."""
-        table = Table(newdata)
+        table = Table.of(newdata)
         return [
             self._matrix(layout, self._read(table, layout.atoms), table.n, order="C")
             for layout in self.random_layouts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -130,6 +130,11 @@ class LMMFit:
     def certificate(self) -> float:
         """Decrease of ``objective`` that its slope and curvature still predict (deviance units)."""
         return float(self.estimates.certificate)
+
+    @property
+    def objective_se(self) -> float:
+        """Monte-Carlo standard error of ``objective``; zero unless ``storage="iterative"``."""
+        return float(self.estimates.objective_se)
 
     @property
     def n_evals(self) -> int:
@@ -570,6 +575,44 @@ class LMMFit:
             "scaled" when too many rows share random effects.
         """
         return _residuals.residuals(self, type)
+
+    def stream_residuals(self, source: Any, type: str = "response") -> Iterator[pd.DataFrame]:
+        """Fitted values and residuals chunk by chunk, for fits whose rows are not in memory.
+
+        Parameters
+        ----------
+        source : table, or source
+            The rows of the fit, or some of them: what `lmmfast.lmer` takes, also an iterator of
+            frames. Read once, with the columns that the formula uses.
+        type : {"response", "pearson"}
+            As for `residuals`.
+
+        Yields
+        ------
+        pandas.DataFrame
+            Columns ``fitted`` and ``resid``; the index ``row`` is the position in the source. Rows
+            with a missing value are left out.
+
+        Raises
+        ------
+        ValueError
+            For another type.
+        DataError
+            For rows that cannot be those of the fit: a column that is not there, unseen levels.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> data = datasets.load("sleepstudy")
+        >>> chunks = [data[:100], data[100:]]
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", chunks)
+        >>> squares = [(part["resid"] ** 2).sum() for part in fit.stream_residuals(chunks)]
+        >>> float(round(sum(squares), 1))
+        98881.6
+        """
+        from .streaming.rows import stream_residuals
+
+        return stream_residuals(self, source, type)
 
     def influence(self, by: str | None = None, *, refine: bool | str = False) -> pd.DataFrame:
         """What the fixed effects would be without each row, or without each level of a factor.

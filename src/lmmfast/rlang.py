@@ -21,7 +21,15 @@ from .columns import Column, read
 from .errors import FormulaError
 from .splines import ns
 
-__all__ = ["Expression", "Memory", "evaluate", "functions", "patsy_functions", "translate"]
+__all__ = [
+    "Expression",
+    "Memory",
+    "called",
+    "evaluate",
+    "functions",
+    "patsy_functions",
+    "translate",
+]
 
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
@@ -216,7 +224,7 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
             env[alias] = _exposed(columns[name])
         else:
             env[alias] = memory.find(name) if name in memory.scope else env[name]
-    for name in _called(expression.code):
+    for name in called(expression.code):
         if name in memory.scope:
             env[name] = memory.find(name)
     state: MutableMapping[str, Any] = memory.setdefault(expression.label, {})
@@ -236,7 +244,7 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
 
 
 @lru_cache(maxsize=2048)
-def _called(code: str) -> tuple[str, ...]:
+def called(code: str) -> tuple[str, ...]:
     """Names in an expression that do not stand for columns."""
     names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     return tuple(sorted(name for name in names if not re.fullmatch(r"_v\d+_", name)))

@@ -118,7 +118,7 @@ def summarize(fit: LMMFit, correlation: bool | None, ddf: str) -> Summary:
     sections: list[tuple[str | Table, ...]] = [
         (title(fit), *wrapped(f"Formula: {formula_text(fit)}")),
         criteria(fit),
-        ("Scaled residuals:", residual_table(fit)),
+        ("Scaled residuals:", residual_table(fit)) if fit.design.cross is None else (),
         ("Random effects:", random_table(fit), counts(fit), *dropped_rows(fit.design)),
         ("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf))
         if fit.design.x_names
@@ -210,7 +210,7 @@ def counts(fit: LMMFit) -> str:
 
 def dropped_rows(design: Design) -> list[str]:
     """How many rows were dropped, and which variables were missing there."""
-    count = design.n_rows - len(design.rows)
+    count = design.n_rows - design.n
     if count == 0:
         return []
     missing = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
@@ -278,6 +278,12 @@ def proof(fit: LMMFit) -> str:
     evaluations = f"{fit.n_evals} evaluation{'s' * (fit.n_evals != 1)}"
     cost = f"{evaluations}, {duration(fit.estimates.seconds)}"
     bound = general(max(fit.certificate, float(np.spacing(abs(fit.objective)))), 1)
+    if fit.converged and fit.estimates.objective_se > 0:
+        error = general(fit.estimates.objective_se, 2)
+        return (
+            f"Optimum found by a stochastic gradient: the slope that was estimated promises less "
+            f"than {bound}; the criterion itself is known to {error} (one standard error). ({cost})"
+        )
     if fit.converged:
         return (
             f"Optimum certified: no local step lowers the criterion by more than {bound} ({cost})."

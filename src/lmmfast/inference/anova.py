@@ -25,6 +25,7 @@ from .wald import wald_test
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..design import Design
     from ..results import LMMFit
     from .ddf import Method
 
@@ -195,8 +196,12 @@ def terms_of(fit: LMMFit) -> Effects:
             "a model made from arrays has columns, but no terms: test the columns that belong "
             "together with fit.f_test(L)"
         )
-    kept = fit.estimates.fixed_kept
-    return effects_of(fit.design.X, kept, recipe.fixed_layout, recipe.codings)
+    kept, root = fit.estimates.fixed_kept, None
+    if fit.design.cross is not None:
+        from ..streaming.products import root_of
+
+        root = root_of(fit.design, kept)
+    return effects_of(fit.design.X, kept, recipe.fixed_layout, recipe.codings, root)
 
 
 def untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
@@ -313,13 +318,16 @@ def _check_same_data(fits: Sequence[LMMFit], names: Sequence[str]) -> None:
     first = fits[0].design
     for fit, name in zip(fits[1:], names[1:], strict=True):
         pair, own = f"{names[0]} and {name}", fit.design
-        if len(own.y) != len(first.y):
+        if own.n != first.n:
             missing = sorted({**own.dropped, **first.dropped})
             hint = f" (rows were dropped for {', '.join(missing)})" if missing else ""
             raise DataError(
-                f"{pair} were fitted to {len(first.y)} and {len(own.y)} rows{hint}: fit both to "
+                f"{pair} were fitted to {first.n} and {own.n} rows{hint}: fit both to "
                 "the rows that both can use"
             )
+        if own.cross is not None or first.cross is not None:
+            _check_same_sums(own, first, pair)
+            continue
         other = own.y != first.y
         if other.any():
             what = f"{first.response!r} and {own.response!r}"
@@ -331,6 +339,18 @@ def _check_same_data(fits: Sequence[LMMFit], names: Sequence[str]) -> None:
             )
         if own.n_rows == first.n_rows and not np.array_equal(own.rows, first.rows):
             raise DataError(f"{pair} were fitted to different rows of the data")
+
+
+def _check_same_sums(own: Design, first: Design, pair: str) -> None:
+    """The same where rows are not in memory: sums of the response and of its squares."""
+    from ..streaming.moments import response_moments
+
+    if not np.allclose(response_moments(own), response_moments(first), rtol=1e-9, atol=0):
+        raise DataError(
+            f"{pair} have different responses, {first.response!r} and {own.response!r}: their "
+            "means or variances differ",
+            variable=own.response,
+        )
 
 
 def _comparable(
@@ -346,6 +366,11 @@ def _comparable(
         return list(fits), []
     if not all(reml):
         raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
+    if any(fit.design.cross is not None for fit in fits):
+        raise FitError(
+            "REML criteria can only be compared when the fixed effects are the same, and rows of a "
+            "stream are not in memory to tell: use refit=True"
+        )
     first = kept_columns(fits[0])
     for fit, name in zip(fits[1:], names[1:], strict=True):
         own = kept_columns(fit)
@@ -366,11 +391,11 @@ def _ratio_test(
     if df == 0:
         return (np.nan, 0, np.nan), [f"{pair}: equally many parameters, so there is no test"]
     found = nesting(small, large)
+    notes = [f"{pair}: {found.note}"] if found.note else []
     if found.reason:
         return (chisq, df, np.nan), [
             f"{pair}: no p-value, the models are not nested: {found.reason}"
         ]
-    notes = []
     if chisq < -EQUAL:
         notes.append(
             f"{pair}: the smaller model has the higher likelihood, so the larger one is at another "

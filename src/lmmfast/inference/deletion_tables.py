@@ -99,7 +99,8 @@ def _drop_by_likelihood(fit: LMMFit, effects: Effects, terms: list[int]) -> Anov
             notes.append(f"{effects.labels[t]}: the other terms make the same model")
             rows.append((0, full.aic, 0.0, np.nan))
             continue
-        X = np.asfortranarray(fit.design.X @ basis)
+        X = fit.design.X @ basis
+        X = X if fit.design.cross is not None else np.asfortranarray(X)
         names = tuple(f"x{j}" for j in range(X.shape[1]))
         model = model_of_part(replace(fit.design, X=X, x_names=names, recipe=None))
         small = model.fit(reml=False, start=full.theta)

@@ -395,7 +395,11 @@ def _complement(A: np.ndarray, scaled: bool = True) -> np.ndarray:
 
 
 def effects_of(
-    X: np.ndarray, kept: np.ndarray, layout: Layout, codings: Mapping[str, Coding]
+    X: np.ndarray,
+    kept: np.ndarray,
+    layout: Layout,
+    codings: Mapping[str, Coding],
+    root: np.ndarray | None = None,
 ) -> Effects:
     """The terms of a model matrix.
 
@@ -406,20 +410,27 @@ def effects_of(
         Columns that do not depend on those before.
     layout, codings
         How X was made: `Recipe.fixed_layout` and `Recipe.codings`.
+    root : (rank, p) array, optional
+        R of X = Q R, where X itself is not there.
 
     Returns
     -------
     Effects
     """
-    order = np.argsort(~kept, kind="stable")
-    rank = int(kept.sum())
-    R = np.empty((rank, X.shape[1]))
-    R[:, order] = np.linalg.qr(X[:, order], mode="r")[:rank]
     terms = tuple(_terms(layout, codings))
     return Effects(
         labels=tuple(term.label for term in terms),
         columns=tuple(term.places.ravel(order="F") for term in terms),
         kept=kept,
         _terms=terms,
-        _R=R,
+        _R=_root(X, kept) if root is None else root,
     )
+
+
+def _root(X: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """R of X = Q R (rank, p), by the columns that are kept."""
+    order = np.argsort(~kept, kind="stable")
+    rank = int(kept.sum())
+    R = np.empty((rank, X.shape[1]))
+    R[:, order] = np.linalg.qr(X[:, order], mode="r")[:rank]
+    return R

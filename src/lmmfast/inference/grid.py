@@ -17,6 +17,7 @@ from .comparisons import KINDS
 if TYPE_CHECKING:
     from ..columns import Column
     from ..results import LMMFit
+    from ..streaming.cross import CrossProducts
 
 __all__ = ["Grid", "text"]
 
@@ -117,10 +118,12 @@ class Grid:
     def _frequencies(self) -> np.ndarray:
         """Rows of the data in each cell, as far as factors tell them apart."""
         names = [name for name in self.values if name in self.factors]
+        if self.fit.design.cross is not None:
+            return self._counted(self.fit.design.cross)
         variables = self.fit.design.variables
         codes = [_positions(variables[name], self.values[name]) for name in names]
         sizes = [len(self.values[name]) for name in names]
-        n = len(self.fit.design.y)
+        n = self.fit.design.n
         inside = np.logical_and.reduce([np.ones(n, dtype=bool), *(code >= 0 for code in codes)])
         flat = np.zeros(int(inside.sum()), dtype=np.intp)
         for code, size in zip(codes, sizes, strict=True):
@@ -128,6 +131,28 @@ class Grid:
         counts = np.bincount(flat, minlength=int(np.prod(sizes, dtype=int))).astype(float)
         shape = [len(v) if name in self.factors else 1 for name, v in self.values.items()]
         return np.broadcast_to(counts.reshape(shape), self.offset.shape)
+
+    def _counted(self, cross: CrossProducts) -> np.ndarray:
+        """The same of a fit from a stream, from the counts of its cross-products."""
+        found = cross.frequencies()
+        if found is None:
+            raise DataError("weights='proportional': too many combinations of levels to count")
+        names, counts = found
+        order = list(self.values)
+        for axis, name in enumerate(names):
+            places = cross.spec.variables[name].places
+            at = [places.get(value, -1) for value in self.values[name].tolist()]
+            own = np.take(counts, at, axis=axis)
+            shape = [1] * own.ndim
+            shape[axis] = -1
+            counts = own * (np.array(at) >= 0).reshape(shape)
+        # numbers that are few but not in the grid by all their values are summed over
+        rest = tuple(i for i, name in enumerate(names) if name not in self.factors)
+        counts = counts.sum(axis=rest)
+        inside = [name for name in names if name in self.factors]
+        moved = counts.transpose([inside.index(name) for name in order if name in self.factors])
+        shape = [len(v) if name in self.factors else 1 for name, v in self.values.items()]
+        return np.broadcast_to(moved.reshape(shape).astype(float), self.offset.shape)
 
     def notes(self, wanted: list[str], within: list[str], weights: str) -> Iterable[str]:
         """What was averaged, what is held, and what may mislead."""
@@ -182,7 +207,7 @@ def _is_factor(fit: LMMFit, name: str, column: Column) -> bool:
     inside = [atom for atom in recipe.fixed_layout.atoms if name in {n for _, n in atom.names}]
     if not inside:  # an offset
         return False
-    distinct = len(np.unique(column.values))
+    distinct = len(column.distinct())
     if distinct <= LEVELS:
         return True
     levels = [recipe.codings[atom.label].levels for atom in inside if len(atom.names) == 1]
@@ -192,8 +217,8 @@ def _is_factor(fit: LMMFit, name: str, column: Column) -> bool:
 def _usual(column: Column, factor: bool) -> np.ndarray:
     """Values of a variable that ``at`` does not name: its levels, or its mean."""
     if column.values is None:
-        return np.asarray(column.levels)
-    return np.unique(column.values) if factor else np.array([column.values.mean()])
+        return column.distinct()
+    return column.distinct() if factor else np.array([column.mean()])
 
 
 def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:

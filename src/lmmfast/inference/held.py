@@ -68,7 +68,7 @@ class Criterion:
         self.model, self.reml = model, reml
         self.term, self.row, self.column = np.array(model.theta_entries).T
         rank = int(model._core.keep.sum())
-        self.nu = len(model.design.y) - (rank if reml else 0)
+        self.nu = model.design.n - (rank if reml else 0)
         same = (self.term[:, None] == self.term) & (self.column[:, None] == self.column)
         self._first, self._second = np.nonzero(same)
         units = []

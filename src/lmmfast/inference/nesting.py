@@ -28,10 +28,13 @@ class Nesting:
         Why it is not a special case of the larger one; empty when it is.
     boundary : bool
         Whether it has variances of zero where the larger one has parameters.
+    note : str
+        What is taken for granted.
     """
 
     reason: str
     boundary: bool
+    note: str = ""
 
 
 def nesting(small: LMMFit, large: LMMFit) -> Nesting:
@@ -50,6 +53,9 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
     -------
     Nesting
     """
+    if small.design.cross is not None or large.design.cross is not None:
+        wider = len(large.theta) > len(small.theta)
+        return Nesting("", wider, "that they are nested is taken for granted (rows are needed)")
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
         if not _same(getattr(small.design, name), getattr(large.design, name), usual):
             return Nesting(f"they have different {name}", False)

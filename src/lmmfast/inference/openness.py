@@ -36,6 +36,10 @@ class Openness:
 def openness_of(fit: LMMFit) -> Openness:
     """The open directions of a fit; a dropped column of zeros is open by itself."""
     kept, X = fit.estimates.fixed_kept, fit.design.X
+    if fit.design.cross is not None:
+        from ..streaming.moments import open_directions
+
+        return Openness(open_directions(fit.design, kept, ESTIMABLE))
     length = np.linalg.norm(X, axis=0)
     length = np.where(length > 0, length, 1.0)
     directions = np.diag(length)[:, ~kept]

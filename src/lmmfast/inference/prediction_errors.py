@@ -228,22 +228,22 @@ class _Equations:
     """
 
     def __init__(self, fit: LMMFit) -> None:
-        from scipy.sparse import block_diag, bsr_matrix, csr_matrix, eye, hstack
+        from scipy.sparse import block_diag, bsr_matrix, csr_matrix, eye, kron
 
         rows = qspace.rows_of(fit)
         self.first, *self.others = rows.factors
         self.R = rows.R
         self.kept = {i: list(fit.model._engine.kept(i)) for i in range(len(fit.design.terms))}
-        own = [replace(factor, z=factor.z @ factor.T) for factor in rows.factors]
-        Z = own[0].matrix()
-        rest = hstack([*(factor.matrix() for factor in own[1:]), csr_matrix(rows.X)], format="csr")
-        self.inverse = np.linalg.inv(own[0].diagonal_blocks() + np.eye(self.first.k))
-        m = self.first.nlev
+        first, T = self.first, self.first.T
+        self.inverse = np.linalg.inv(T.T @ rows.blocks_of_first() @ T + np.eye(first.k))
+        m = first.nlev
         N = bsr_matrix((self.inverse, np.arange(m), np.arange(m + 1))).tocsr()
-        self.C = (Z.T @ rest).tocsr()
         q, p = sum(factor.q for factor in self.others), rows.X.shape[1]
+        parts = [kron(eye(factor.nlev), factor.T) for factor in self.others]
+        Lambda = block_diag([*parts, eye(p)], format="csr")
+        self.C = (kron(eye(m), T.T, format="csr") @ _first_by_all(rows) @ Lambda).tocsr()
         ones = block_diag([eye(q), csr_matrix((p, p))]) if q else csr_matrix((p, p))
-        self.solve = _solver(rest.T @ rest + ones - self.C.T @ (N @ self.C))
+        self.solve = _solver(Lambda.T @ _all_by_all(rows) @ Lambda + ones - self.C.T @ (N @ self.C))
 
     def quadratic(
         self, X: np.ndarray, levels: dict[int, tuple[np.ndarray, np.ndarray]]
@@ -292,6 +292,25 @@ class _Equations:
                 codes, z = np.maximum(levels[i][0], 0), levels[i][1]
                 w += np.linalg.solve(R.T, z[:, self.kept[i]].T).T @ factor.T[part]
         return codes, w
+
+
+def _first_by_all(rows: qspace.Rows) -> Any:
+    """Z_1'[Z_R X], sparse."""
+    from scipy.sparse import csr_matrix, hstack
+
+    fixed = csr_matrix(rows.first_by_fixed())
+    return hstack([rows.first_by_rest(), fixed], format="csr") if rows.factors[1:] else fixed
+
+
+def _all_by_all(rows: qspace.Rows) -> Any:
+    """[Z_R X]'[Z_R X], sparse."""
+    from scipy.sparse import bmat, csr_matrix
+
+    fixed = csr_matrix(rows.fixed_by_fixed())
+    if not rows.factors[1:]:
+        return fixed
+    across = csr_matrix(rows.rest_by_fixed())
+    return bmat([[rows.rest_by_rest(), across], [across.T, fixed]], format="csr")
 
 
 def _placed(factor: qspace.Factor, codes: np.ndarray, values: np.ndarray) -> Any:

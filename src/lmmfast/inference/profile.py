@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import ConvergenceWarning, FitError, LmmWarning
 from ..show import Printed, Summary, Table, column, formula_text, wrapped
+from ..streaming.absent import columns_of
 from ..within import trust_step
 from .ddf import check_level
 from .held import Correlation, Criterion, Deviation, Effect, Held, Local, Sigma, lower_root
@@ -350,7 +351,7 @@ class _Machine:
         for term, own in zip(base.design.terms, columns, strict=True):
             if own != tuple(range(len(term.columns))):
                 names = tuple(term.columns[c] for c in own)
-                term = replace(term, columns=names, z=np.ascontiguousarray(term.z[:, own]))
+                term = replace(term, columns=names, z=columns_of(term.z, own))
             terms.append(term)
         if all(a is b for a, b in zip(terms, base.design.terms, strict=True)):
             return base.model

@@ -17,6 +17,7 @@ order of the dense columns.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, combinations_with_replacement, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,47 @@ class Rows:
     R: np.ndarray  # rank x rank, the user's kept columns are X R
     factors: list[Factor]  # the largest first
 
+    @cached_property
+    def _first(self) -> Any:
+        return self.factors[0].matrix()
+
+    @cached_property
+    def _rest(self) -> Any:
+        from scipy.sparse import hstack
+
+        return hstack([factor.matrix() for factor in self.factors[1:]], format="csr")
+
+    def blocks_of_first(self) -> np.ndarray:
+        """Z_1'Z_1, levels x k x k."""
+        return self.factors[0].diagonal_blocks()
+
+    def first_by_fixed(self) -> np.ndarray:
+        """Z_1'X, q1 x p."""
+        return np.asarray(self._first.T @ self.X)
+
+    def fixed_by_fixed(self) -> np.ndarray:
+        """X'X, p x p."""
+        return np.asarray(self.X.T @ self.X)
+
+    def first_by_rest(self) -> Any:
+        """Z_1'Z_R, q1 x q2, sparse."""
+        return (self._first.T @ self._rest).tocsr()
+
+    def rest_by_rest(self) -> Any:
+        """Z_R'Z_R, q2 x q2, sparse."""
+        return self._rest.T @ self._rest
+
+    def rest_by_fixed(self) -> np.ndarray:
+        """Z_R'X, q2 x p."""
+        return np.asarray(self._rest.T @ self.X)
+
 
 def rows_of(fit: LMMFit) -> Rows:
+    """The rows of a fit, or its cross-products where the rows are not in memory."""
+    if fit.design.cross is not None:
+        from ..streaming import products
+
+        return products.rows_of(fit)
     design, engine = fit.design, fit.model._engine
     root = np.ones(len(design.y)) if design.weights is None else np.sqrt(design.weights)
     factors = []
@@ -189,31 +229,29 @@ class _Eliminated:
 
 
 def _eliminate(rows: Rows) -> _Eliminated:
-    from scipy.sparse import hstack, issparse
+    from scipy.sparse import issparse
 
     first, rest = rows.factors[0], rows.factors[1:]
-    Z1 = first.matrix()
-    A = first.diagonal_blocks()
+    A = rows.blocks_of_first()
     M = np.eye(first.k) + first.T.T @ A @ first.T
     K = first.T @ np.linalg.solve(M, np.broadcast_to(first.T.T, A.shape))
     left = np.eye(first.k) - A @ K
-    AX = Z1.T @ rows.X
+    AX = rows.first_by_fixed()
     KAX = _by_level(K, AX)
-    XX = rows.X.T @ rows.X - AX.T @ KAX
+    XX = rows.fixed_by_fixed() - AX.T @ KAX
     D, X1 = left @ A, _by_level(left, AX)
     _check_memory(rows, 0)
     if not rest:
         empty = np.zeros((0, rows.X.shape[1]))
         return _Eliminated(D, np.zeros((first.q, 0)), np.zeros((0, 0)), X1, empty, XX)
-    ZR = hstack([factor.matrix() for factor in rest], format="csr")
-    C = (Z1.T @ ZR).tocsr()
+    C = rows.first_by_rest()
     _check_memory(rows, C.nnz)
     C = C.toarray() if _is_dense(C) else C
     F = _block_matrix(left) @ C
     F = F.tocsr() if issparse(F) else F
     S = C.T @ (_block_matrix(K) @ C)
-    S = (ZR.T @ ZR).toarray() - (S.toarray() if issparse(S) else S)
-    XR = ZR.T @ rows.X - C.T @ KAX
+    S = rows.rest_by_rest().toarray() - (S.toarray() if issparse(S) else S)
+    XR = rows.rest_by_fixed() - C.T @ KAX
     return _Eliminated(D, F, (S + S.T) / 2, X1, XR, XX)
 
 

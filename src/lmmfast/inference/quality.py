@@ -57,6 +57,11 @@ class Variances:
 
 def variances(fit: LMMFit) -> Variances:
     """The parts of the variance of the response."""
+    if fit.design.cross is not None:
+        from ..streaming.moments import variances_of
+
+        fixed, shares = variances_of(fit)
+        return Variances(fixed, shares, fit.scale)
     linear = fixed_part(fit.estimates, fit.design.X)
     random: dict[str, float] = {}
     for i, term in enumerate(fit.design.terms):
@@ -133,7 +138,7 @@ def fixed_terms(design: Design) -> dict[str, list[int]]:
         constant = [np.ptp(column) == 0 for column in design.X.T]
         labels = ["1" if c else name for c, name in zip(constant, design.x_names, strict=True)]
         return {label: [j] for j, label in enumerate(labels)}
-    from ..plan import plan_of
+    from ..blueprint import plan_of
 
     return columns_of_terms(plan_of(design.formula).fixed, design.recipe.fixed_layout)
 

@@ -16,6 +16,8 @@ import numpy as np
 from .. import show
 from ..errors import DataError, IdentifiabilityWarning, RankDeficientWarning
 from ..linalg import triangular_root
+from ..streaming.absent import columns_of
+from ..streaming.moments import mean_squares
 from .quality import columns_of_terms
 from .refits import model_of, model_of_part
 
@@ -189,7 +191,7 @@ def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
 
 
 def _sums(design: Design) -> tuple[Sum, ...]:
-    from ..plan import plan_of
+    from ..blueprint import plan_of
 
     return plan_of(design.formula).random
 
@@ -220,7 +222,7 @@ def _term_text(terms: Sum, term: Term) -> str:
 
 
 def _bars(design: Design) -> tuple[Bar, ...]:
-    from ..plan import plan_of
+    from ..blueprint import plan_of
 
     return plan_of(design.formula).formula.random
 
@@ -284,13 +286,13 @@ def _reduced_term(
         term,
         label=f"{columns_text(design, part)} {bar} {term.group}",
         columns=tuple(names[j] for j in columns),
-        z=np.ascontiguousarray(term.z[:, list(columns)]),
+        z=columns_of(term.z, columns),
         structure=structure,
     )
 
 
 def _formula(design: Design, parts: tuple[Part, ...]) -> str:
-    from ..plan import plan_of
+    from ..blueprint import plan_of
 
     formula = plan_of(design.formula).formula
     pieces = [formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
@@ -397,8 +399,8 @@ def _without_least(fit: LMMFit, i: int) -> Iterator[Reduction]:
 def _least_important(fit: LMMFit, i: int) -> tuple[str, Part] | None:
     """The term's highest-order effect with the smallest variance over the rows."""
     design, T = fit.design, fit.estimates.T[i]
-    term, part = design.terms[i], whole(design)[i]
-    variance = (T * T).sum(axis=1) * np.mean(term.z**2, axis=0)
+    part = whole(design)[i]
+    variance = (T * T).sum(axis=1) * mean_squares(design, i)
     own = units(design, i)
     best: tuple[float, str, Part] | None = None
     for label, columns in own.items():
@@ -433,7 +435,7 @@ def refit_without(fit: LMMFit, deletion: Deletion) -> Refit:
     """The model with less random effects, fitted by the same criterion."""
     terms, T = list(fit.design.terms), list(fit.estimates.T)
     if deletion.stay or deletion.constant:
-        terms[deletion.term] = _narrowed(terms[deletion.term], deletion)
+        terms[deletion.term] = _narrowed(fit.design, deletion)
         T[deletion.term] = T[deletion.term][list(deletion.stay)]
         try:
             return _refit(fit, terms, None if deletion.constant else T)
@@ -443,13 +445,32 @@ def refit_without(fit: LMMFit, deletion: Deletion) -> Refit:
     return _refit(fit, terms, T)
 
 
-def _narrowed(term: RandomTerm, deletion: Deletion) -> RandomTerm:
+def _narrowed(design: Design, deletion: Deletion) -> RandomTerm:
     """A term with the columns that stay."""
-    z = term.z[:, list(deletion.stay)]
+    term = design.terms[deletion.term]
     columns = tuple(term.columns[j] for j in deletion.stay)
-    if deletion.constant:
-        z, columns = np.column_stack([np.ones(len(z)), z]), ("Intercept", *columns)
-    return replace(term, columns=columns, z=np.ascontiguousarray(z))
+    if not deletion.constant:
+        return replace(term, columns=columns, z=columns_of(term.z, deletion.stay))
+    if design.cross is not None:
+        stay = np.eye(len(term.columns))[:, list(deletion.stay)]
+        z = term.z @ np.column_stack([_constant_of(design, deletion.term), stay])
+    else:
+        z = np.column_stack([np.ones(len(term.z)), term.z[:, list(deletion.stay)]])
+    return replace(term, columns=("Intercept", *columns), z=z)
+
+
+def _constant_of(design: Design, i: int) -> np.ndarray:
+    """Weights of the columns of term i whose sum is one in every row: all levels of a factor."""
+    assert design.recipe is not None
+    columns = design.recipe.random_layouts[i].columns
+    for atom in (factors[0][0] for _, factors in columns if len(factors) == 1):
+        own = [
+            scale == 1 and len(factors) == 1 and factors[0][:2] == (atom, True)
+            for scale, factors in columns
+        ]
+        if sum(own) == len(design.recipe.codings[atom].dummy_names):
+            return np.array(own, dtype=np.float64)
+    raise DataError(f"no columns of ({design.terms[i].label}) make a constant")
 
 
 def _refit(fit: LMMFit, terms: Sequence[RandomTerm], T: Sequence[np.ndarray] | None) -> Refit:
@@ -473,8 +494,8 @@ def refit_reduced(fit: LMMFit, reduction: Reduction) -> LMMFit:
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         model = type(fit.model)(design)
         factors = [
-            _lifted(_factor(fit.estimates.T[part.term][_places(fit.design, part)], term), term)
-            for part, term in zip(reduction.parts, design.terms, strict=True)
+            _lifted(_factor(fit.estimates.T[part.term][_places(fit.design, part)], term), design, i)
+            for i, (part, term) in enumerate(zip(reduction.parts, design.terms, strict=True))
         ]
         return model.fit(reml=fit.reml, start=_theta(model, factors))
 
@@ -492,9 +513,9 @@ def _factor(root: np.ndarray, term: RandomTerm) -> np.ndarray:
     return triangular_root(root)
 
 
-def _lifted(T: np.ndarray, term: RandomTerm) -> np.ndarray:
+def _lifted(T: np.ndarray, design: Design, i: int) -> np.ndarray:
     """T with zeros on its diagonal lifted."""
-    size = np.sqrt(np.mean(term.z**2, axis=0))
+    size = np.sqrt(mean_squares(design, i))
     lifted = LIFT / np.where(size > 0, size, 1.0)
     L = T.copy()
     np.fill_diagonal(L, np.where(T.diagonal() < 1e-3 * lifted, lifted, T.diagonal()))

@@ -12,6 +12,7 @@ from ..derivatives import hessian
 from ..inference.satterthwaite import Satterthwaite
 from ..linalg import inverse_root, triangular_root
 from ..model import LMM
+from ..streaming.absent import columns_of
 from .terms import is_component
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[LMM, np.nda
     moved = replace(
         own,
         columns=tuple(own.columns[j] for j in order),
-        z=np.ascontiguousarray(own.z[:, order]),
+        z=columns_of(own.z, order),
     )
     terms = (*fit.design.terms[:term], moved, *fit.design.terms[term + 1 :])
     T = list(fit.estimates.T)

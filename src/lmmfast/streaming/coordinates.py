@@ -1,0 +1,187 @@
+"""Coordinates in which cross-products lose no digits: columns centred, scaled and whitened.
+
+They are learned from a sample and fixed for all rows, so that cross-products can be added. They
+need only be good: the compiled model whitens again, from the cross-products themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Basis", "Coordinates", "basis_of", "coordinates_of"]
+
+Matrix = NDArray[np.float64]
+DEPENDENT = 1e-9  # share of a column that others leave, below which it is only scaled
+DOUBTFUL = 1e-5  # share below which it may be one that is dropped
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """New columns of one model matrix: (x - mean) B.
+
+    Attributes
+    ----------
+    mean : (k,) array
+        Zero where there is no constant column.
+    B : (k, k) array
+        Upper triangular.
+    constant : float
+        Value of the first column where that is the constant one, else 0.
+    own : (k,) bool array
+        Columns that are no combinations of earlier ones, as far as the sample tells.
+    doubtful : bool
+        Whether one of these nearly is: whether it counts as one is judged by all rows.
+    """
+
+    mean: Matrix
+    B: Matrix
+    constant: float
+    own: NDArray[np.bool_]
+    doubtful: bool
+
+    def apply(self, x: Matrix) -> Matrix:
+        """The new columns of rows (n, k)."""
+        return np.asarray((x - self.mean) @ self.B)
+
+    @property
+    def C(self) -> Matrix:
+        """(k, k): the same as x @ C; what is subtracted is a multiple of the constant column."""
+        if not self.constant:
+            return np.ascontiguousarray(self.B)
+        C = self.B.copy()
+        C[0] -= self.mean @ self.B / self.constant
+        return C
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Of the fixed effects, of every random term, and of the response.
+
+    Attributes
+    ----------
+    fixed : Basis
+    random : tuple of Basis
+        One for each random term.
+    slope : (p,) array
+        What is subtracted from the response, in the new columns of the fixed effects.
+    yscale : float
+    center : float
+        Near the mean of the response: sums of it and of its squares are taken from here.
+    """
+
+    fixed: Basis
+    random: tuple[Basis, ...]
+    slope: Matrix
+    yscale: float
+    center: float
+
+    @property
+    def beta0(self) -> Matrix:
+        """What is subtracted from the response, in the user's columns (p,)."""
+        return np.asarray(self.fixed.C @ self.slope)
+
+
+def basis_of(x: Matrix, constant: float, full: bool) -> Basis:
+    """Coordinates of a matrix from a sample of its rows.
+
+    Parameters
+    ----------
+    x : (n, k) array
+    constant : float
+        Value of the first column if it is constant in all rows, else 0.
+    full : bool
+        Whether columns may be combined; else they are only scaled.
+    """
+    k = x.shape[1]
+    mean = np.zeros(k)
+    if constant and full:
+        mean[1:] = x[:, 1:].mean(axis=0)
+    moved = x - mean
+    scale = np.sqrt(np.mean(np.square(moved), axis=0))
+    scale = np.where(scale > 1e-12 * np.maximum(abs(mean), 1e-300), scale, np.maximum(abs(mean), 0))
+    scale = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
+    B = np.diag(1.0 / scale)
+    own, doubtful = _independent(moved / scale) if full else (np.arange(k), False)
+    if full and len(own):
+        root = _root((moved / scale)[:, own]) / np.sqrt(len(x))
+        B[np.ix_(own, own)] = _inverse(root) / scale[own, None]
+    chosen = np.zeros(k, dtype=bool)
+    chosen[own] = True
+    return Basis(mean, np.ascontiguousarray(B), constant, chosen, doubtful)
+
+
+def _independent(x: Matrix) -> tuple[NDArray[np.intp], bool]:
+    """Columns that are no combinations of earlier ones in these rows; whether one nearly is."""
+    n, k = x.shape
+    if n <= k:
+        return np.zeros(0, dtype=np.intp), True
+    length = np.linalg.norm(x, axis=0)
+    chosen, doubtful = np.flatnonzero(length > 0), False
+    while len(chosen):
+        left = abs(_root(x[:, chosen]).diagonal())
+        bad = left <= DEPENDENT * length[chosen]
+        doubtful = bool((left <= DOUBTFUL * length[chosen]).any())
+        if not bad.any():
+            break
+        chosen = chosen[~bad]
+    return chosen, doubtful
+
+
+def _root(x: Matrix) -> Matrix:
+    return np.asarray(np.linalg.qr(x, mode="r"))
+
+
+def _inverse(root: Matrix) -> Matrix:
+    from scipy.linalg import solve_triangular
+
+    signs = np.sign(root.diagonal())
+    return np.asarray(solve_triangular(root * signs[:, None], np.eye(len(root)), lower=False))
+
+
+def coordinates_of(
+    X: Matrix,
+    z: Sequence[Matrix],
+    y: Matrix,
+    constants: Sequence[float],
+    full: Sequence[bool],
+) -> Coordinates:
+    """Coordinates from a sample of n rows.
+
+    Parameters
+    ----------
+    X : (n, p) array
+    z : sequence of (n, k) arrays
+        Columns of each random term.
+    y : (n,) array
+        Without its offset.
+    constants : sequence of float
+        As for `basis_of`, of the fixed effects and of each random term.
+    full : sequence of bool
+        Whether the columns of each random term are correlated.
+    """
+    fixed = basis_of(X, constants[0], True)
+    random = tuple(
+        basis_of(own, constant, whole)
+        for own, constant, whole in zip(z, constants[1:], full, strict=True)
+    )
+    slope = _slope(fixed.apply(X), y, constants[0], fixed.own)
+    rest = y - fixed.apply(X) @ slope
+    scale = float(np.sqrt(np.mean(np.square(rest))))
+    if not scale > 1e-12 * float(abs(y).max(initial=0.0)):
+        scale = float(abs(y).max(initial=0.0)) or 1.0
+    return Coordinates(fixed, random, slope, scale, float(y.mean()))
+
+
+def _slope(x: Matrix, y: Matrix, constant: float, own: NDArray[np.bool_]) -> Matrix:
+    """Least squares where there are rows enough, else the mean; zero for dependent columns."""
+    p = x.shape[1]
+    slope: Matrix = np.zeros(p)
+    if len(y) > 2 * p + 10:
+        slope[own] = np.linalg.lstsq(x[:, own], y, rcond=None)[0]
+    elif p and constant:
+        slope[0] = y.mean() / x[0, 0]
+    return slope

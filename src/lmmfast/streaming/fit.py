@@ -1,0 +1,68 @@
+"""lmer() of what is not a table in memory: two passes over a source, or cross-products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..design import Design, build
+from ..errors import DataError
+from .cross import CrossProducts, cross_products
+from .design import design_of
+from .part import Roles
+from .sources import Source, is_dask, stream_of
+from .spec import check_formula, located_coordinates, surveyed
+
+__all__ = ["any_design", "streamed_design"]
+
+
+def any_design(
+    formula: Any, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None
+) -> Design:
+    """The design of whatever `lmer` was given besides pandas, polars and dicts.
+
+    Raises
+    ------
+    FormulaError, DataError
+        What is wrong, in which variable or chunk, and what to do.
+    """
+    if isinstance(formula, CrossProducts):
+        if not (data is weights is offset is contrasts is None):
+            raise TypeError(
+                "lmer(cross) takes no data, weights, offset or contrasts: they are in the "
+                "cross-products"
+            )
+        return design_of(formula)
+    if isinstance(data, CrossProducts):
+        raise TypeError("cross-products have their formula: write lmer(cross)")
+    if data is None:
+        raise TypeError("lmer() needs data: lmer(formula, data)")
+    if is_dask(data):
+        check_formula(formula)
+        from .workers import cross_of
+
+        return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
+    source = stream_of(data)
+    if source is None:
+        return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+    check_formula(formula)
+    return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
+
+
+def streamed_design(
+    formula: str, source: Source, roles: Roles, contrasts: Mapping[str, Any] | None
+) -> Design:
+    """Two passes over a source."""
+    spec, survey = surveyed(formula, source, roles, contrasts)
+    spec = located_coordinates(spec, source)
+    groups = (survey.groups[label] for label, _ in spec.factors)
+    made = None
+    for after in cross_products(spec, source, groups):
+        made = after
+    if made is None or made.n != survey.n:
+        found = 0 if made is None else made.n
+        raise DataError(
+            f"the data changed between the two passes: {survey.n} rows could be used in the "
+            f"first, {found} in the second; give a source that yields the same rows each time"
+        )
+    return design_of(made)

@@ -1,0 +1,384 @@
+"""Where chunks come from: files, datasets, relations, lists and makers of frames.
+
+Each kind is recognized by the name of the module of its class; pyarrow, duckdb and dask are
+imported only when an object of theirs, or a Parquet file, is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..columns import Table
+from ..errors import DataError, LmmError
+
+__all__ = ["Chunk", "Source", "is_dask", "located", "source_of", "stream_of"]
+
+ROWS = 200_000  # of a chunk at most
+NUMBERS = 1 << 25  # of a chunk's design at most: wide designs have shorter chunks
+PARQUET = (".parquet", ".pq")
+_ONE_SHOT = (
+    "a stream is read twice, but {} can be read only once: give a function that makes it anew, "
+    "as in lmer(formula, lambda: read_chunks(path)), or a list of frames"
+)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a source."""
+
+    table: Table
+    number: int  # of the chunk, from 0
+    start: int  # position of its first row in the source
+
+    @property
+    def where(self) -> str:
+        """For messages: which rows these are."""
+        return f"chunk {self.number} (rows {self.start} to {self.start + self.table.n - 1})"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Frames that can be made again and again.
+
+    Attributes
+    ----------
+    name : str
+        For messages: "the Parquet files in 'trials'".
+    names : tuple of str or None
+        Columns, where they are known before anything is read.
+    frames : callable
+        (columns wanted or None, rows at most) -> iterator of frames of any size.
+    """
+
+    name: str
+    names: tuple[str, ...] | None
+    frames: Callable[[Sequence[str] | None, int], Iterator[Any]]
+
+    def chunks(self, columns: Iterable[str] | None = None, rows: int = ROWS) -> Iterator[Chunk]:
+        """All rows in chunks that are not empty.
+
+        Parameters
+        ----------
+        columns : iterable of str, optional
+            Those that are needed: where the source knows its columns, only these are read.
+        rows : int
+            Most rows of a chunk.
+        """
+        wanted = None
+        if columns is not None and self.names is not None:
+            needed = set(columns)
+            wanted = [name for name in self.names if name in needed]
+        number = start = 0
+        for frame in self.frames(wanted, rows):
+            for piece in _pieces(frame, rows):
+                table = _table(piece, number)
+                if table.n:
+                    yield Chunk(table, number, start)
+                    number, start = number + 1, start + table.n
+
+
+def rows_for(width: int) -> int:
+    """Rows of a chunk whose design has this many columns."""
+    return max(1000, min(ROWS, NUMBERS // max(width, 1)))
+
+
+@contextmanager
+def located(where: str, start: int = 0) -> Iterator[None]:
+    """Errors about a model or its data say in which chunk they are found.
+
+    Parameters
+    ----------
+    where : str
+    start : int
+        Position in the source of the chunk's first row.
+    """
+    try:
+        yield
+    except LmmError as error:
+        counted = f" (rows are counted from the chunk's first, {start})"
+        own = type(error)(
+            f"{where}: {error}{counted if error.rows and start else ''}",
+            variable=error.variable,
+            term=error.term,
+            rows=[start + row for row in error.rows],
+        )
+        raise own from error
+
+
+def _table(piece: Any, number: int) -> Table:
+    if isinstance(piece, Table):
+        return piece
+    with located(f"chunk {number}"):
+        return Table(piece)
+
+
+def _pieces(frame: Any, rows: int) -> Iterator[Any]:
+    """A frame cut into pieces of so many rows; small ones are left as they are."""
+    if _top(frame) == "pyarrow" and type(frame).__name__ == "RecordBatch":
+        import pyarrow
+
+        frame = pyarrow.Table.from_batches([frame])
+    n = _length(frame)
+    if n is None or n <= rows:
+        yield frame
+        return
+    for start in range(0, n, rows):
+        yield _cut(frame, start, min(start + rows, n))
+
+
+def _length(frame: Any) -> int | None:
+    """Rows of a frame; None for what `Table` shall judge."""
+    if isinstance(frame, Mapping):
+        return max((len(v) for v in frame.values() if np.ndim(v) > 0), default=1)
+    shape = getattr(frame, "shape", None)
+    return int(shape[0]) if isinstance(shape, tuple) and len(shape) in (1, 2) else None
+
+
+def _cut(frame: Any, start: int, stop: int) -> Any:
+    if isinstance(frame, Mapping):
+        return {k: v[start:stop] if np.ndim(v) > 0 else v for k, v in frame.items()}
+    if hasattr(frame, "iloc"):
+        return frame.iloc[start:stop]
+    if _top(frame) == "pyarrow":
+        return frame.slice(start, stop - start)
+    return frame[start:stop]
+
+
+# ---- what is given ------------------------------------------------------------------------------
+
+
+def _top(data: Any) -> str:
+    """The package of the class of an object."""
+    return type(data).__module__.partition(".")[0].lstrip("_")
+
+
+def is_dask(data: Any) -> bool:
+    """Whether this is a Dask data frame."""
+    return _top(data) == "dask" and hasattr(data, "to_delayed") and hasattr(data, "columns")
+
+
+def stream_of(data: Any) -> Source | None:
+    """The source that `data` is; None for tables in memory, and for what nobody can read.
+
+    Raises
+    ------
+    DataError
+        For what can be read only once, and for files that cannot be opened.
+    """
+    top = _top(data)
+    if top in ("pandas", "polars", "numpy", "narwhals") or isinstance(data, Mapping):
+        return None
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, (str, os.PathLike)):
+        return _files(data)
+    if top == "pyarrow":
+        return _arrow(data)
+    if top == "duckdb":
+        return _relation(data)
+    if is_dask(data):
+        return _partitions(data)
+    if isinstance(data, Table) or hasattr(data, "__narwhals_dataframe__"):
+        return None
+    if isinstance(data, (list, tuple)):
+        return _listed(data)
+    if hasattr(data, "__next__"):
+        raise DataError(_ONE_SHOT.format(f"a {type(data).__name__}"))
+    if hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__"):
+        return None
+    if callable(data):
+        return Source("the function", None, lambda *_: _made(data))
+    if hasattr(data, "__iter__"):
+        return Source(f"the {type(data).__name__}", None, lambda *_: iter(data))
+    return None
+
+
+def source_of(data: Any) -> Source:
+    """Anything with rows as a source: a table in memory is a single frame.
+
+    Raises
+    ------
+    DataError
+        For what cannot be read.
+    """
+    source = stream_of(data)
+    if source is not None:
+        return source
+    table = data if isinstance(data, Table) else Table(data)  # refuses what is not a table
+    names = tuple(map(str, table.names))
+    return Source("the data", names, lambda *_: iter([data]))
+
+
+def _made(maker: Callable[[], Any]) -> Iterator[Any]:
+    made = maker()
+    if isinstance(made, Mapping) or not hasattr(made, "__iter__") or hasattr(made, "columns"):
+        raise DataError(
+            f"the function given as data returns a {type(made).__name__}; it must return an "
+            "iterator of frames (pandas, polars, pyarrow or dicts of arrays), anew at each call"
+        )
+    return iter(made)
+
+
+def _listed(data: Sequence[Any]) -> Source:
+    if not len(data):
+        raise DataError("the data are an empty list: give frames, or files")
+    if all(isinstance(one, (str, os.PathLike)) for one in data):
+        return _files(data)
+    if all(isinstance(one, Mapping) for one in data) and not any(
+        np.ndim(value) for value in data[0].values()
+    ):
+        raise DataError(
+            "the data are a list of records; a list must hold frames (chunks of rows): make a "
+            "table of it, pandas.DataFrame(data)"
+        )
+    return Source("the list of frames", None, lambda *_: iter(data))
+
+
+# ---- pyarrow and Parquet ------------------------------------------------------------------------
+
+
+def _files(given: Any) -> Source:
+    """Parquet files: one, a directory of them, or a list."""
+    paths = [Path(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"there is no file or directory {str(path)!r}")
+        if path.is_file() and path.suffix.lower() not in PARQUET:
+            raise DataError(
+                f"cannot stream {str(path)!r}: only Parquet files (.parquet, .pq) and directories "
+                "of them are read by path; of other files give a function that yields frames, as "
+                "lambda: pandas.read_csv(path, chunksize=200_000)"
+            )
+    dataset = _import("pyarrow.dataset", "parquet", f"Parquet file {str(paths[0])!r}")
+    name = ", ".join(repr(str(path)) for path in paths[:3]) + ", ..." * (len(paths) > 3)
+    with _reading(name):
+        if len(paths) == 1 and paths[0].is_dir():
+            opened = dataset.dataset(str(paths[0]), format="parquet", partitioning="hive")
+            if not opened.files:
+                raise DataError(f"the directory {name} has no Parquet files")
+        else:
+            opened = dataset.dataset([str(path) for path in paths], format="parquet")
+    return _dataset(opened, name)
+
+
+def _arrow(data: Any) -> Source | None:
+    """Datasets and Parquet files of pyarrow; its tables are in memory."""
+    kinds = {base.__name__ for base in type(data).__mro__}
+    if "Dataset" in kinds:
+        return _dataset(data, "the dataset")
+    if "ParquetFile" in kinds:
+        return Source(
+            "the Parquet file",
+            tuple(data.schema_arrow.names),
+            lambda columns, rows: data.iter_batches(batch_size=rows, columns=columns),
+        )
+    if "RecordBatchReader" in kinds or "Scanner" in kinds:
+        raise DataError(_ONE_SHOT.format(f"a {type(data).__name__}"))
+    return None
+
+
+def _dataset(data: Any, name: str) -> Source:
+    def frames(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+        waiting: list[Any] = []
+        fragments = [data] if type(data).__name__ != "FileSystemDataset" else data.get_fragments()
+        for fragment in fragments:
+            options: dict[str, Any] = {"columns": columns, "batch_size": rows}
+            options |= {"batch_readahead": 1, "fragment_readahead": 1}
+            if fragment is not data:
+                options["schema"] = data.schema
+            with _reading(repr(fragment.path) if hasattr(fragment, "path") else name):
+                batches = iter(fragment.to_batches(**options))
+            while True:
+                with _reading(repr(fragment.path) if hasattr(fragment, "path") else name):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                if waiting and sum(map(len, waiting)) + len(batch) > rows:
+                    yield _joined(waiting)
+                    waiting = []
+                waiting.append(batch)
+        if waiting:
+            yield _joined(waiting)
+
+    return Source(name, tuple(data.schema.names), frames)
+
+
+def _joined(batches: list[Any]) -> Any:
+    """Batches as one table: many small files or row groups are not many small chunks."""
+    import pyarrow
+
+    return pyarrow.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Errors of reading name the file."""
+    try:
+        yield
+    except LmmError:
+        raise
+    except Exception as error:  # pyarrow's and duckdb's own, and OSError
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read {name}: {reason}") from error
+
+
+def _import(module: str, extra: str, what: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise DataError(
+            f"reading a {what} needs {package}, which is not installed: "
+            f"pip install 'lmmfast[{extra}]'"
+        ) from error
+
+
+# ---- DuckDB and Dask ----------------------------------------------------------------------------
+
+
+def _relation(data: Any) -> Source | None:
+    """A DuckDB relation: its query runs anew for each pass."""
+    if not (hasattr(data, "project") and hasattr(data, "columns")):
+        raise DataError(
+            f"data is a {type(data).__name__} of DuckDB; give a relation, as "
+            "duckdb.sql('select ...') or connection.table('name')"
+        )
+
+    def frames(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+        with _reading("the DuckDB relation"):
+            own = data.project(", ".join(map(_quoted, columns))) if columns else data
+            fetch = getattr(own, "to_arrow_reader", None) or own.fetch_arrow_reader
+            batches = fetch(rows)
+        while True:
+            with _reading("the DuckDB relation"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    _import("pyarrow", "duckdb", "DuckDB relation")
+    return Source("the DuckDB relation", tuple(data.columns), frames)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _partitions(data: Any) -> Source:
+    """The partitions of a Dask data frame, one after the other."""
+
+    def frames(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+        own = data if columns is None else data[list(columns)]
+        for part in own.to_delayed():
+            yield part.compute()
+
+    return Source("the Dask data frame", tuple(map(str, data.columns)), frames)

@@ -1,0 +1,330 @@
+"""Cross-products are additive, can be saved, and give the fit of the rows that they are of."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import os
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from streams import CASES, assert_same, in_memory, mixed, pieces, sleep, worst
+
+from lmmfast import LMM, CrossProducts, DataError, Spec, emmeans, lmer
+from lmmfast.columns import Table
+
+FORMULA = "Reaction ~ Days + (Days | Subject)"
+pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
+
+
+def parts_of(name: str, seed: int = 0) -> list[CrossProducts]:
+    case = CASES[name]
+    data = case.data()
+    spec = Spec.from_data(case.formula, data, **case.options)
+    return [CrossProducts.from_frame(part, spec) for part in pieces(data, seed)]
+
+
+# ---- addition -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_any_split_in_any_order_gives_the_fit(name: str) -> None:
+    parts = parts_of(name, seed=11)
+    random.Random(3).shuffle(parts)
+    assert_same(lmer(sum(parts)), in_memory(name), flat=CASES[name].flat)
+
+
+def test_addition_in_trees_and_in_place() -> None:
+    parts = parts_of("factors")
+    tree = (parts[0] + parts[1]) + ((parts[2] + parts[3]) + sum(parts[4:]))
+    total = CrossProducts(parts[0].spec)
+    for part in parts:
+        total += part
+    assert tree.n == total.n == 600
+    assert_same(lmer(tree), in_memory("factors"))
+    assert_same(lmer(total), in_memory("factors"))
+    assert sum(part.n for part in parts) == 600  # they are as they were
+
+
+@pytest.mark.parametrize("name", ["factors", "nested", "gaps", "shifted", "three factors"])
+def test_rows_taken_away_are_gone(name: str) -> None:
+    case = CASES[name]
+    data = case.data()
+    gone = np.zeros(len(data), bool)
+    gone[np.random.default_rng(5).choice(len(data), len(data) // 4, replace=False)] = True
+    group = case.formula.split("|")[1].split("/")[0].split(")")[0].strip().split(":")[0]
+    gone |= (data[group] == data[group].dropna().iloc[0]).to_numpy(dtype=bool, na_value=False)
+    spec = Spec.from_data(case.formula, data, **case.options)
+    whole = CrossProducts.from_frame(data, spec)
+    less = whole - CrossProducts.from_frame(data[gone], spec)
+    wanted = lmer(case.formula, data[~gone], **case.options)
+    assert_same(lmer(less), wanted, 1e-9, CASES[name].flat)
+    assert less.n_levels == wanted.n_levels
+    assert worst(lmer(less).r2(), wanted.r2()) < 1e-7
+    if name == "factors":
+        for options in ({"weights": "proportional"}, {"by": "c"}):
+            found = emmeans(lmer(less), "f", **options)
+            assert str(found) == str(emmeans(wanted, "f", **options))
+    back = less + CrossProducts.from_frame(data[gone], spec)
+    assert_same(lmer(back), in_memory(name), 1e-9, CASES[name].flat)
+
+
+def test_new_levels_join_by_label() -> None:
+    data = mixed()
+    formula = "y ~ x + (x | g) + (1 | h:g)"
+    spec = Spec.from_data(formula, data[:100])
+    later = data[100:].assign(g=lambda d: d["g"] + 1)
+    total = CrossProducts.from_frame(data[:100], spec) + CrossProducts.from_frame(later, spec)
+    assert_same(lmer(total), lmer(formula, pd.concat([data[:100], later])))
+
+
+def test_a_day_of_new_rows() -> None:
+    """Incremental refits: the same answer as from all rows."""
+    data = mixed()
+    spec = Spec.from_data("y ~ x + f + (1 | g)", data[:300])
+    total = CrossProducts.from_frame(data[:300], spec)
+    for a in range(300, 600, 100):
+        total += CrossProducts.from_frame(data[a : a + 100], spec)
+        assert_same(lmer(total), lmer("y ~ x + f + (1 | g)", data[: a + 100]))
+
+
+def test_fits_do_not_change_with_their_cross_products() -> None:
+    data = mixed().sort_values("g", kind="stable")
+    spec = Spec.from_data("y ~ x + f + (x | g)", data)
+    total = CrossProducts.from_frame(data[:300], spec)
+    fit = lmer(total)
+    before = str(fit.coef_test(ddf="kenward-roger")), fit.r2().tolist(), fit.nobs
+    total += CrossProducts.from_frame(data[300:], spec)
+    total.add(Table(data[:10]))
+    assert (str(fit.coef_test(ddf="kenward-roger")), fit.r2().tolist(), fit.nobs) == before
+    assert fit.design.cross.n == 300
+    assert total.n == 610
+
+
+def test_removing_what_was_never_there_is_refused() -> None:
+    data = mixed()
+    spec = Spec.from_data("y ~ x + (1 | g)", data)
+    some = CrossProducts.from_frame(data[:50], spec)
+    other = CrossProducts.from_frame(data[50:], spec)
+    for less in (other, CrossProducts.from_frame(data[:100], spec)):
+        with pytest.raises(DataError, match="never added"):
+            some - less
+    assert_same(lmer(some + other), lmer("y ~ x + (1 | g)", data))
+
+
+def test_only_one_spec_can_be_added() -> None:
+    data = mixed()
+    one, two = (Spec.from_data(f"y ~ {x} + (1 | g)", data) for x in ("x", "k"))
+    with pytest.raises(DataError, match="different specs"):
+        CrossProducts.from_frame(data, one) + CrossProducts.from_frame(data, two)
+    with pytest.raises(TypeError):
+        CrossProducts.from_frame(data, one) + 1
+    same = Spec.from_data("y ~ x + (1 | g)", data)
+    total = CrossProducts.from_frame(data[:300], one) + CrossProducts.from_frame(data[300:], same)
+    assert_same(lmer(total), lmer("y ~ x + (1 | g)", data))
+
+
+def test_predictors_must_have_the_levels_of_the_spec() -> None:
+    data = mixed()
+    spec = Spec.from_data("y ~ f + (1 | g)", data)
+    bad = data[:20].assign(f=["a"] * 19 + ["d"])
+    with pytest.raises(DataError, match="level 'd'") as caught:
+        CrossProducts.from_frame(bad, spec)
+    assert caught.value.rows == (19,)
+    with pytest.raises(DataError, match="labels such as"):
+        spec = Spec.from_data("y ~ x + (1 | g)", data)
+        CrossProducts.from_frame(data.assign(x="a"), spec)
+
+
+def test_cross_products_without_rows() -> None:
+    spec = Spec.from_data(FORMULA, sleep())
+    empty = CrossProducts(spec)
+    with pytest.raises(DataError, match="no rows"):
+        lmer(empty)
+    whole = CrossProducts.from_frame(sleep(), spec)
+    assert_same(lmer(whole + empty), in_memory("slope"))
+    assert_same(lmer(empty + whole), in_memory("slope"))
+    with pytest.raises(DataError, match="no rows"):
+        lmer(whole - whole)
+    with pytest.raises(TypeError, match="Spec"):
+        CrossProducts("y ~ x + (1 | g)")
+
+
+def test_what_cross_products_say_of_themselves() -> None:
+    whole = sum(parts_of("gaps"))
+    fit = in_memory("gaps")
+    assert (whole.n, whole.n_rows, whole.dropped) == (fit.nobs, 180, fit.design.dropped)
+    assert whole.n_levels == fit.n_levels
+    assert whole.nbytes > 0
+    assert f"{fit.nobs} rows, Subject (18)" in repr(whole)
+    assert LMM.from_cross_products(whole).fit().objective == lmer(whole).objective
+    with pytest.raises(TypeError, match="takes no data"):
+        lmer(whole, sleep())
+    with pytest.raises(TypeError, match=r"lmer\(cross\)"):
+        lmer(FORMULA, whole)
+
+
+def test_tiny_chunks() -> None:
+    spec = Spec.from_data(FORMULA, sleep())
+    rows = [CrossProducts.from_frame(sleep()[i : i + 1], spec) for i in range(180)]
+    assert_same(lmer(sum(rows)), in_memory("slope"))
+
+
+def test_a_spec_of_few_rows_is_good_enough() -> None:
+    data = mixed()
+    formula = "y ~ x * f + (x + f | g)"
+    spec = Spec.from_data(formula, data[:12])  # fewer rows than columns
+    assert_same(lmer(CrossProducts.from_frame(data, spec)), lmer(formula, data))
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_bytes_are_the_whole(name: str) -> None:
+    whole = sum(parts_of(name))
+    again = CrossProducts.from_bytes(whole.to_bytes())
+    fit = lmer(again)
+    assert fit.objective == lmer(whole).objective
+    assert_same(fit, in_memory(name), flat=CASES[name].flat)
+    assert again.to_bytes() == whole.to_bytes()
+    assert (again + whole).n == 2 * whole.n
+    new = CASES[name].data().dropna()[:5]
+    tolerance = 1e-7 if "shifted" in name else 1e-9
+    assert worst(fit.predict(new), in_memory(name).predict(new)) < tolerance
+    again = lmer(pickle.loads(pickle.dumps(whole)))
+    assert_same(again, in_memory(name), flat=CASES[name].flat)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        pd.date_range("2024-01-01", periods=6).to_numpy(),
+        [datetime.date(2024, 1, day) for day in range(1, 7)],
+        [1, 2.5, 3, 4, 5, 6],
+        [1, "one", 2, "two", 3, "three"],
+        [f"é\x00 {i}" for i in range(6)],
+        [True, False],
+    ],
+    ids=["datetimes", "dates", "numbers", "mixture", "text", "flags"],
+)
+def test_levels_of_any_type_are_saved(levels, tmp_path: Path) -> None:
+    values = np.empty(len(levels), object)
+    values[:] = list(levels)
+    codes = np.tile(np.arange(len(levels)), 120 // len(levels))
+    y = np.random.default_rng(1).normal(size=120) + codes
+    data = pd.DataFrame({"g": values[codes], "y": y})
+    spec = Spec.from_data("y ~ 1 + (1 | g)", data)
+    whole = CrossProducts.from_frame(data, spec)
+    whole.save(tmp_path / "whole.lmm")
+    again = CrossProducts.load(tmp_path / "whole.lmm")
+    found, wanted = lmer(again), lmer("y ~ 1 + (1 | g)", data)
+    assert_same(found, wanted)
+    assert (again - whole).n == 0
+
+
+def test_levels_that_cannot_be_saved_are_named() -> None:
+    values = np.empty(6, object)
+    values[:] = [(i,) for i in range(6)]
+    data = pd.DataFrame({"g": np.repeat(values, 10), "y": np.random.default_rng(0).normal(size=60)})
+    whole = CrossProducts.from_frame(data, Spec.from_data("y ~ 1 + (1 | g)", data))
+    with pytest.raises(DataError, match="type tuple"):
+        whole.to_bytes()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "cross.lmm"
+    sum(parts_of("factors")).save(path)
+    return path
+
+
+def test_foreign_and_damaged_files(saved: Path) -> None:
+    data = saved.read_bytes()
+    for foreign in (b"", b"hello", pickle.dumps([1]), b"PK\x03\x04"):
+        saved.write_bytes(foreign)
+        with pytest.raises(DataError, match=r"not cross-products|damaged"):
+            CrossProducts.load(saved)
+    for size in (10, 100, len(data) // 2, len(data) - 10):
+        saved.write_bytes(data[:size])
+        with pytest.raises(DataError, match="damaged or cut short"):
+            CrossProducts.load(saved)
+    rng = np.random.default_rng(0)
+    for place in rng.integers(100, len(data) - 100, 60):
+        broken = bytearray(data)
+        broken[place] ^= 0xFF
+        try:  # a name or a time stamp of the archive may change; numbers may not
+            again = CrossProducts.from_bytes(bytes(broken))
+        except DataError:
+            continue
+        assert again.to_bytes() == data
+    other = saved.with_suffix(".npz")
+    np.savez(other, x=np.zeros(3))
+    with pytest.raises(DataError, match="not cross-products"):
+        CrossProducts.load(other)
+    with pytest.raises(FileNotFoundError):
+        CrossProducts.load(saved.with_name("nothing"))
+
+
+def test_later_versions_are_refused(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+    from lmmfast.streaming import storage
+
+    monkeypatch.setattr(storage, "VERSION", 2)
+    with pytest.raises(DataError, match=r"version 1.*reads version 2"):
+        CrossProducts.load(saved)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_what_was_there(
+    call: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = saved.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    whole = sum(parts_of("slope"))
+    for path in (saved, saved.with_name("new.lmm")):
+        with pytest.raises(OSError, match="No space"):
+            whole.save(path)
+    assert list(saved.parent.iterdir()) == [saved]
+    assert saved.read_bytes() == before
+
+
+def test_an_interrupt_leaves_nothing(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sum(parts_of("slope")).save(saved.with_name("new.lmm"))
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of file sizes")
+def test_a_limit_of_file_sizes_leaves_nothing(saved: Path) -> None:
+    import resource
+    import signal
+
+    whole = sum(parts_of("slope"))
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            whole.save(saved.with_name("new.lmm"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_saved_files_have_the_usual_permissions(saved: Path) -> None:
+    plain = saved.with_name("plain")
+    plain.touch()
+    assert saved.stat().st_mode == plain.stat().st_mode

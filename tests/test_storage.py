@@ -1,0 +1,295 @@
+"""Dense, sparse and block-diagonal storage give the same numbers; plans say what they will take."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lmmfast
+from lmmfast import LMM, lmer, ordering
+from lmmfast.arrays import design_of
+
+needs_order = pytest.mark.skipif(not ordering.available(), reason="scikit-sparse is not installed")
+
+
+def workers(n_workers: int, n_firms: int, markets: int, years: int = 4) -> pd.DataFrame:
+    """Spells of workers at firms: few move, most of them in their market."""
+    rng = np.random.default_rng(11)
+    size = n_firms // markets
+    home = rng.integers(0, markets, n_workers)
+    firm = np.empty((n_workers, years), int)
+    firm[:, 0] = home * size + rng.integers(0, size, n_workers)
+    for t in range(1, years):
+        moves = rng.random(n_workers) < 0.2
+        where = np.where(rng.random(n_workers) < 0.05, rng.integers(0, markets, n_workers), home)
+        firm[:, t] = np.where(
+            moves, where * size + rng.integers(0, size, n_workers), firm[:, t - 1]
+        )
+    worker, firm = np.repeat(np.arange(n_workers), years), firm.ravel()
+    x = rng.normal(size=len(firm))
+    effects = 0.6 * rng.normal(size=n_workers)[worker] + 0.4 * rng.normal(size=n_firms)[firm]
+    y = 1 + 0.3 * x + effects + 0.5 * rng.normal(size=len(x))
+    return pd.DataFrame({"y": y, "x": x, "worker": worker, "firm": firm})
+
+
+def pupils(n: int = 3000, schools: int = 120, quarters: int = 150) -> pd.DataFrame:
+    """Pupils measured three times; schools and neighbourhoods cross where they are near."""
+    rng = np.random.default_rng(5)
+    place = rng.random(n)
+    school = np.clip((place * schools + rng.normal(size=n)).astype(int), 0, schools - 1)
+    quarter = np.clip((place * quarters + rng.normal(size=n)).astype(int), 0, quarters - 1)
+    pupil = np.repeat(np.arange(n), 3)
+    x = rng.normal(size=3 * n)
+    y = x + rng.normal(size=3 * n)
+    y += (rng.normal(size=n) + rng.normal(size=schools)[school])[pupil]
+    y += 0.5 * rng.normal(size=quarters)[quarter][pupil] * x
+    data = {"y": y, "x": x, "pupil": pupil, "school": school[pupil], "quarter": quarter[pupil]}
+    return pd.DataFrame(data)
+
+
+def same(a: LMM, b: LMM) -> None:
+    """Objective, derivatives, estimates and modes at a theta, and the fits."""
+    rng = np.random.default_rng(3)
+    theta = rng.normal(size=a.ntheta)
+    for reml in (True, False):
+        f, g, H = a.objective(theta, reml=reml, gradient=True, hessian=True)
+        f2, g2, H2 = b.objective(theta, reml=reml, gradient=True, hessian=True)
+        assert f2 == pytest.approx(f, rel=1e-9)
+        assert np.abs(g2 - g).max() <= 1e-9 * np.abs(g).max()
+        assert np.abs(H2 - H).max() <= 1e-9 * np.abs(H).max()
+        one, two = a.at(theta, reml=reml), b.at(theta, reml=reml)
+        for name in ("params", "bse"):
+            mine, theirs = np.asarray(getattr(one, name)), np.asarray(getattr(two, name))
+            assert np.abs(mine - theirs).max(initial=0) <= 1e-9 * np.abs(mine).max(initial=1e-300)
+    for own, other in zip(a.condvar(theta), b.condvar(theta), strict=True):
+        assert np.abs(own - other).max() <= 1e-9 * np.abs(own).max()
+    one, two = a.fit(), b.fit()
+    assert two.objective == pytest.approx(one.objective, rel=1e-12)
+    assert np.abs(two.theta - one.theta).max() <= 1e-7
+    for group, modes in one.ranef().items():
+        assert np.abs(modes - two.ranef()[group]).to_numpy().max() < 1e-6
+
+
+def arrays(rng: np.random.Generator, n: int, spec: list[tuple[int, int, str]], p: int) -> tuple:
+    X = np.column_stack([np.ones(n)] + [rng.normal(size=n) for _ in range(p - 1)])[:, :p]
+    y, terms = rng.normal(size=n) + X.sum(axis=1), []
+    for m, k, structure in spec:
+        codes = rng.permutation(np.arange(n) % m)
+        z = np.column_stack([np.ones(n)] + [rng.normal(size=n) for _ in range(k - 1)])
+        y += (rng.normal(size=(m, k))[codes] * z).sum(axis=1)
+        terms.append((codes, z, structure))
+    return y, X, terms, rng.uniform(0.5, 2, n), None
+
+
+CROSSED = {
+    "intercepts": ([(60, 1, "full"), (40, 1, "full")], 2),
+    "slopes": ([(60, 2, "full"), (40, 3, "full")], 3),
+    "three factors": ([(60, 3, "full"), (40, 1, "full"), (20, 2, "full")], 1),
+    "diagonal, no fixed effects": ([(60, 2, "diag"), (40, 3, "diag"), (31, 1, "full")], 0),
+}
+
+
+@needs_order
+@pytest.mark.parametrize("name", CROSSED)
+def test_sparse_equals_dense(name: str) -> None:
+    spec, p = CROSSED[name]
+    design = design_of(*arrays(np.random.default_rng(1), 700, spec, p))
+    dense, sparse = LMM(design, storage="dense"), LMM(design, storage="sparse")
+    assert (dense.storage["storage"], sparse.storage["storage"]) == ("dense", "sparse")
+    same(dense, sparse)
+
+
+@needs_order
+def test_sparse_equals_dense_below_nested_factors() -> None:
+    """Two eliminated factors, the finer one inside the coarser, and two crossed ones."""
+    rng = np.random.default_rng(2)
+    y, X, terms, weights, _ = arrays(
+        rng, 900, [(30, 3, "full"), (20, 1, "full"), (11, 2, "full")], 2
+    )
+    fine = np.unique(terms[0][0] * 7 + rng.integers(0, 7, 900), return_inverse=True)[1]
+    design = design_of(y, X, [(fine, None), *terms], weights, None)
+    dense, sparse = LMM(design, storage="dense"), LMM(design, storage="sparse")
+    assert dense.storage["eliminated"] == sparse.storage["eliminated"] == 2
+    same(dense, sparse)
+
+
+@needs_order
+def test_partly_crossed_designs_are_sparse() -> None:
+    """Chosen by itself, and equal to the dense way."""
+    data = workers(4000, 800, 80)
+    formula = "y ~ x + (1 | worker) + (1 | firm)"
+    chosen = lmmfast.plan(formula, data)
+    assert chosen.storage == "sparse"
+    assert chosen.density < 0.05
+    sparse, dense = lmer(formula, data), lmer(formula, data, storage="dense")
+    assert sparse.objective == pytest.approx(dense.objective, rel=1e-12)
+    assert np.allclose(sparse.theta, dense.theta, rtol=0, atol=1e-8)
+    assert np.allclose(sparse.bse, dense.bse, rtol=1e-9)
+
+
+@needs_order
+def test_pupils_in_schools_and_neighbourhoods() -> None:
+    data = pupils()
+    formula = "y ~ x + (1 | pupil) + (1 | school) + (x | quarter)"
+    sparse, dense = lmer(formula, data, storage="sparse"), lmer(formula, data, storage="dense")
+    assert sparse.objective == pytest.approx(dense.objective, rel=1e-12)
+    assert np.allclose(sparse.theta, dense.theta, rtol=0, atol=1e-7)
+    assert sparse.converged
+
+
+def test_nested_designs_leave_nothing_behind() -> None:
+    data = pupils(300).assign(place=lambda d: d["pupil"] % 30)
+    assert lmmfast.plan("y ~ x + (1 | place / pupil)", data).storage == "block diagonal"
+
+
+def test_plan_prints_its_table() -> None:
+    shown = str(lmmfast.plan("y ~ x + (1 | quarter) + (1 | school)", pupils(900, 20)))
+    for part in ("quarter", "150", "level by level", "school", "trailing matrix", "dense", "kB"):
+        assert part in shown
+
+
+def test_plan_predicts_what_the_model_takes() -> None:
+    data = pupils(600, 40, 30)
+    formula = "y ~ x + (1 | pupil) + (1 | school) + (x | quarter)"
+    design = lmmfast.model.design_from(formula, data)
+    for storage in ("dense", "sparse") if ordering.available() else ("dense",):
+        planned = lmmfast.plan(formula, data, storage=storage)
+        assert planned.storage == storage
+        assert planned.bytes == LMM(design, storage=storage).storage["bytes"]
+        assert 0 < planned.seconds < math.inf
+
+
+def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmmfast import engine
+
+    monkeypatch.setattr(engine, "SMALL", 0)
+    monkeypatch.setattr(engine, "_memory_limit", lambda: 5e4)
+    with pytest.raises(MemoryError, match=r"used; grouping factors: quarter \(150 lev") as raised:
+        lmer("y ~ x + (1 | quarter) + (1 | school)", pupils(900, 20), storage="dense")
+    assert "trailing matrix: order 20" in str(raised.value)
+    assert "it does not fit" in str(raised.value)
+
+
+def test_without_scikit_sparse_the_dense_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or refused with the memory it would take and what would help."""
+    monkeypatch.setattr(ordering, "_cholmod", lambda: None)
+    data, formula = workers(4000, 800, 80), "y ~ x + (1 | worker) + (1 | firm)"
+    assert lmmfast.plan(formula, data).storage == "dense"
+    with pytest.raises(lmmfast.FitError, match=r"pip install 'lmmfast\[sparse\]'"):
+        lmer(formula, data, storage="sparse")
+    monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 5e6)
+    with pytest.raises(MemoryError, match="trailing matrix is not zero") as raised:
+        lmer(formula, data)
+    assert "GB" in str(raised.value) or "MB" in str(raised.value)
+    assert "lmmfast[sparse]" in str(raised.value)
+
+
+def test_unknown_storage_is_an_error() -> None:
+    with pytest.raises(ValueError, match="storage must be one of"):
+        lmer("y ~ x + (1 | school)", pupils(100, 10), storage="spares")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+def test_threads_must_be_a_count(threads: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="threads"):
+        lmer("y ~ x + (1 | school)", pupils(100, 10), threads=threads)
+
+
+# ---- the iterative way ---------------------------------------------------------------------------
+
+ITERATIVE = {
+    "intercepts": ([(900, 1, "full"), (400, 1, "full")], 2, False),
+    "slopes, weights": ([(700, 2, "full"), (300, 3, "full")], 3, True),
+    "three factors": ([(900, 1, "full"), (300, 2, "full"), (90, 1, "full")], 1, False),
+    "diagonal, no fixed effects": ([(600, 2, "diag"), (300, 2, "diag")], 0, True),
+}
+
+
+@pytest.fixture(params=ITERATIVE, scope="module")
+def pair(request: pytest.FixtureRequest) -> tuple[LMM, LMM]:
+    """The same crossed model, dense and iterative."""
+    spec, p, weighted = ITERATIVE[request.param]
+    y, X, terms, weights, _ = arrays(np.random.default_rng(8), 9000, spec, p)
+    design = design_of(y, X, terms, weights if weighted else None, None)
+    return LMM(design, storage="dense"), LMM(design, storage="iterative")
+
+
+def test_iterative_is_within_its_stated_error(pair: tuple[LMM, LMM]) -> None:
+    """Criterion and gradient at a theta, and where the fit ends, in units of their own errors."""
+    dense, iterative = pair
+    assert iterative.storage["storage"] == "iterative"
+    one, two = dense.fit(), iterative.fit()
+    assert two.converged
+    se, cov = iterative.monte_carlo(two.theta)
+    assert 0 < se < 1
+    assert abs(iterative.objective(two.theta) - dense.objective(two.theta)) < 4.5 * se
+    assert two.objective_se == pytest.approx(se, rel=0.05)
+    error = np.sqrt(np.diag(cov)) + 1e-6
+    assert (np.abs(two.theta - one.theta) < 5 * error).all()
+    curvature = dense.objective(one.theta, hessian=True)[1]
+    statistical = np.sqrt(2 * np.diag(np.linalg.inv(curvature)))
+    assert (error < statistical / 20).all()  # chance hides nothing that the data say
+
+
+def test_iterative_is_exact_where_nothing_is_drawn(pair: tuple[LMM, LMM]) -> None:
+    """Coefficients, standard errors, modes, average information: only solutions, no traces."""
+    dense, iterative = pair
+    theta = dense.fit().theta
+    one, two = dense.at(theta), iterative.at(theta)
+    assert two.sigma == pytest.approx(one.sigma, rel=1e-8)
+    assert np.allclose(two.params, one.params, rtol=1e-8, atol=1e-10)
+    assert np.allclose(two.bse, one.bse, rtol=1e-8)
+    for group, modes in one.ranef().items():
+        assert np.allclose(two.ranef()[group], modes, rtol=0, atol=1e-7)
+
+
+def test_iterative_fits_repeat(pair: tuple[LMM, LMM]) -> None:
+    """Fixed seeds: the same bits again, and with another number of threads."""
+    iterative = pair[1]
+    first = iterative.fit()
+    for threads in (2, 3, 1):
+        iterative.threads = threads
+        again = iterative.fit()
+        assert np.array_equal(again.theta, first.theta)
+        assert again.objective == first.objective
+
+
+def test_iterative_fits_say_what_they_are(pair: tuple[LMM, LMM]) -> None:
+    fit = pair[1].fit()
+    assert "stochastic gradient" in str(fit.summary())
+    with pytest.raises(lmmfast.FitError, match=r"conditional variances need.*lmmfast\.plan"):
+        fit.ranef(cond_var=True)
+    assert (fit.conf_int().to_numpy()[:, 0] < fit.params.to_numpy()).all()
+
+
+def test_iterative_needs_something_trailing() -> None:
+    """Of nested factors nothing is left: they stay exact."""
+    data = pupils(300).assign(place=lambda d: d["pupil"] % 30)
+    fit = lmer("y ~ x + (1 | place)", data, storage="iterative")
+    assert fit.objective_se == 0
+
+
+def test_iterative_singular_fits_find_zero() -> None:
+    rng = np.random.default_rng(4)
+    n = 6000
+    data = pd.DataFrame({"u": rng.integers(0, 500, n), "m": rng.integers(0, 300, n)})
+    data["y"] = rng.normal(size=500)[data["u"]] + rng.normal(size=n)
+    fit = lmer("y ~ 1 + (1 | u) + (1 | m)", data, storage="iterative", reml=False)
+    exact = lmer("y ~ 1 + (1 | u) + (1 | m)", data, reml=False)
+    assert fit.is_singular == exact.is_singular
+    assert np.allclose(fit.theta, exact.theta, rtol=0, atol=1e-4)
+
+
+def test_too_large_for_exact_ways_becomes_iterative(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 2e7)
+    rng = np.random.default_rng(9)
+    n = 20_000
+    data = pd.DataFrame({"u": rng.integers(0, 4000, n), "m": rng.integers(0, 2500, n)})
+    data["y"] = rng.normal(size=4000)[data["u"]] + rng.normal(size=n)
+    chosen = lmmfast.plan("y ~ 1 + (1 | u) + (1 | m)", data)
+    assert chosen.storage == "iterative"
+    assert chosen.considered["dense"][0] > 2e7 > chosen.bytes
+    assert lmer("y ~ 1 + (1 | u) + (1 | m)", data).objective_se > 0

@@ -1,0 +1,570 @@
+"""Fits of sources that are read in chunks are those of the same data in memory."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from streams import CASES, SAME, assert_same, gappy, in_memory, mixed, pieces, sleep, worst
+
+import lmmfast
+from lmmfast import DataError, FormulaError, LmmWarning, Spec, anova, drop1, emmeans, lmer, ranova
+from lmmfast.streaming import sources
+
+pa = pytest.importorskip("pyarrow")
+pl = pytest.importorskip("polars")
+dataset = pytest.importorskip("pyarrow.dataset")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+FORMULA = "Reaction ~ Days + (Days | Subject)"
+quiet = pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
+pytestmark = quiet
+
+
+def streamed(name: str, seed: int = 0, reml: bool = True) -> lmmfast.LMMFit:
+    case = CASES[name]
+    return lmer(case.formula, pieces(case.data(), seed), reml=reml, **case.options)
+
+
+# ---- the same answer ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("reml", [True, False])
+def test_chunks_give_the_fit_in_memory(name: str, reml: bool) -> None:
+    assert_same(streamed(name, reml=reml), in_memory(name, reml), flat=CASES[name].flat)
+
+
+@pytest.mark.parametrize("name", ["maximal", "factors", "gaps"])
+def test_sorted_data_where_the_first_chunk_is_not_like_the_others(name: str) -> None:
+    case = CASES[name]
+    data = case.data()
+    response = case.formula.split(" ~")[0]
+    data = data.sort_values([c for c in ("x", "S", "Days", response) if c in data])
+    data.index = range(len(data))
+    wanted = lmer(case.formula, data, **case.options)
+    cuts = [data[:40], data[40:200], data[200:]] if len(data) > 200 else [data[:12], data[12:]]
+    assert_same(lmer(case.formula, cuts, **case.options), wanted)
+
+
+def test_objective_and_derivatives_away_from_the_optimum() -> None:
+    found, wanted = streamed("maximal").model, in_memory("maximal").model
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        theta = rng.normal(size=wanted.ntheta)
+        for one, other in zip(
+            found.objective(theta, gradient=True, hessian=True),
+            wanted.objective(theta, gradient=True, hessian=True),
+            strict=True,
+        ):
+            assert worst(one, other) < SAME
+
+
+KINDS = {
+    "polars": lambda part: pl.from_pandas(part.reset_index(drop=True)),
+    "pyarrow": lambda part: pa.Table.from_pandas(part, preserve_index=False),
+    "batch": lambda part: pa.RecordBatch.from_pandas(part, preserve_index=False),
+    "dict": lambda part: {name: part[name].to_numpy() for name in part.columns},
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("name", ["slope", "nested", "gaps"])
+def test_chunks_of_any_kind(kind: str, name: str) -> None:
+    case = CASES[name]
+    data = case.data()
+    for column in data.select_dtypes("category"):
+        data[column] = data[column].astype(str).astype(object)  # the same levels, sorted
+    chunks = [KINDS[kind](part) for part in pieces(data)]
+    assert_same(
+        lmer(case.formula, chunks, **case.options), lmer(case.formula, data, **case.options)
+    )
+
+
+def test_long_frames_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "ROWS", 50)
+    monkeypatch.setattr(sources, "rows_for", lambda width: 50)
+    sizes: list[int] = []
+    original = sources._cut
+    monkeypatch.setattr(sources, "_cut", lambda f, a, b: sizes.append(b - a) or original(f, a, b))
+    data = sleep()
+    source = sources.source_of([data])
+    assert [chunk.table.n for chunk in source.chunks(rows=50)] == [50, 50, 50, 30]
+    for one in (data, pl.from_pandas(data), pa.Table.from_pandas(data), data.to_dict("list")):
+        parts = [p.table.n for p in sources.source_of([one]).chunks(rows=70)]
+        assert parts == [70, 70, 40]
+    assert max(sizes) <= 70
+
+
+def test_functions_and_iterables_are_sources() -> None:
+    parts = pieces(sleep())
+
+    class Reader:
+        def __iter__(self):
+            return iter(parts)
+
+    wanted = in_memory("slope")
+    assert_same(lmer(FORMULA, lambda: iter(parts)), wanted)
+    assert_same(lmer(FORMULA, lambda: (part for part in parts)), wanted)
+    assert_same(lmer(FORMULA, Reader()), wanted)
+    assert_same(lmer(FORMULA, tuple(parts)), wanted)
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, part in enumerate(pieces(sleep())):
+        parquet.write_table(pa.Table.from_pandas(part), tmp_path / f"part{number}.parquet")
+    return tmp_path
+
+
+def test_parquet_files(folder: Path) -> None:
+    wanted = in_memory("slope")
+    for source in (folder, str(folder), sorted(folder.iterdir()), dataset.dataset(folder)):
+        assert_same(lmer(FORMULA, source), wanted)
+    whole = folder / "whole.pq"
+    parquet.write_table(pa.Table.from_pandas(sleep()), whole, row_group_size=17)
+    assert_same(lmer(FORMULA, whole), wanted)
+    assert_same(lmer(FORMULA, str(whole)), wanted)
+    assert_same(lmer(FORMULA, parquet.ParquetFile(whole)), wanted)
+
+
+def test_many_small_files_are_few_chunks(tmp_path: Path) -> None:
+    data = sleep().astype({"Subject": str})
+    data["Subject"] = data["Subject"].astype("category")
+    for number in range(30):
+        part = data[6 * number : 6 * number + 6]
+        part = part.assign(Subject=part["Subject"].cat.remove_unused_categories())
+        part.to_parquet(tmp_path / f"{number:02}.parquet")
+    source = sources.source_of(tmp_path)
+    assert [chunk.table.n for chunk in source.chunks(rows=100)] == [96, 84]
+    assert_same(lmer(FORMULA, tmp_path), lmer(FORMULA, data))
+
+
+def test_hive_partitions_are_columns(tmp_path: Path) -> None:
+    data = sleep()
+    data["site"] = np.where(data["Days"] < 5, "early", "late")
+    table = pa.Table.from_pandas(data.astype({"Subject": str}))
+    parquet.write_to_dataset(table, tmp_path, partition_cols=["site"])
+    formula = "Reaction ~ site + (1 | Subject)"
+    assert_same(lmer(formula, tmp_path), lmer(formula, data.astype({"Subject": str})))
+
+
+def test_only_the_columns_of_the_formula_are_read(folder: Path) -> None:
+    data = dataset.dataset(folder)
+    read: list = []
+    source = sources.source_of(data)
+    spied = sources.Source(
+        source.name, source.names, lambda c, r: read.append(c) or source.frames(c, r)
+    )
+    lmer("Reaction ~ 1 + (1 | Subject)", spied)
+    assert read == [["Reaction", "Subject"]] * 3  # levels, coordinates, cross-products
+
+
+def test_duckdb_relations() -> None:
+    duckdb = pytest.importorskip("duckdb")
+    data = sleep().astype({"Subject": str}).rename(columns={"Days": 'the "days"'})
+    connection = duckdb.connect()
+    connection.register("trials", data)
+    relation = connection.sql("select * from trials where 1 = 1")
+    formula = 'Reaction ~ `the "days"` + (1 | Subject)'
+    assert_same(lmer(formula, relation), lmer(formula, data))
+    fit = lmer(formula, connection.table("trials"))
+    assert sum(len(part) for part in fit.stream_residuals(relation)) == 180
+
+
+# ---- levels -------------------------------------------------------------------------------------
+
+
+def test_categories_keep_their_order_whatever_chunk_they_are_in_first() -> None:
+    data = mixed().sort_values("c", ascending=False)
+    formula = "y ~ c + o + (1 | g)"
+    chunks = [data[:150], data[150:300], data[300:]]
+    assert "never" in chunks[0]["c"].cat.categories
+    assert_same(lmer(formula, chunks), lmer(formula, data))
+
+
+def test_chunks_with_their_own_categories() -> None:
+    data = mixed()
+    parts = [part.assign(c=part["c"].cat.remove_unused_categories()) for part in pieces(data, 4)]
+    found = lmer("y ~ c + (1 | g)", parts)
+    wanted = lmer("y ~ c + (1 | g)", pd.concat(parts).assign(c=data["c"].to_numpy()))
+    assert abs(found.objective - wanted.objective) < 1e-9 * wanted.objective
+
+
+def test_categories_in_some_chunks_and_text_in_others_are_sorted() -> None:
+    data = mixed()
+    text = data.assign(c=data["c"].astype(object))
+    formula = "y ~ c + (1 | g) + (1 | c:h)"
+    wanted = lmer(formula, text)
+    assert_same(lmer(formula, [data[:300], text[300:]]), wanted)
+    assert_same(lmer(formula, [text[:300], data[300:]]), wanted)
+
+
+def test_a_column_may_be_read_as_integers_floats_and_text() -> None:
+    data = mixed()[["y", "x", "g"]]
+    data["g"] = np.where(data["g"] == 290, "last", data["g"].astype(str))
+    last = data["g"] == "last"
+    chunks = [
+        data[~last][:200].assign(g=lambda d: d["g"].astype(int)),
+        data[~last][200:400].assign(g=lambda d: d["g"].astype(float)),
+        data[~last][400:],
+        data[last],
+    ]
+    assert_same(lmer("y ~ x + (1 | g)", chunks), lmer("y ~ x + (1 | g)", data))
+    assert_same(lmer("y ~ x + (1 | g)", chunks[::-1]), lmer("y ~ x + (1 | g)", data))
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.arange("2024-01-01", "2024-01-13", dtype="datetime64[D]").astype("datetime64[ns]"),
+        np.array([True, False]),
+        np.arange(12) + 0.5,
+        np.arange(12, dtype=np.uint8),
+        np.array([*range(6), *"abcdef"], dtype=object),
+    ],
+    ids=["dates", "flags", "floats", "bytes", "objects"],
+)
+def test_levels_of_any_type(levels: np.ndarray) -> None:
+    rng = np.random.default_rng(7)
+    codes = np.tile(np.arange(len(levels)), 120 // len(levels))
+    data = pd.DataFrame(
+        {"g": levels[codes], "y": rng.normal(size=120) + codes, "h": rng.integers(0, 5, 120)}
+    )
+    formula = "y ~ 1 + (1 | g) + (1 | g:h)"
+    found, wanted = lmer(formula, pieces(data)), lmer(formula, data)
+    assert_same(found, wanted)
+    assert found.design.terms[0].levels.dtype == wanted.design.terms[0].levels.dtype
+
+
+def test_an_all_missing_chunk_says_nothing_of_the_type() -> None:
+    data = gappy()
+    bad = data[:20].assign(Days=None, w=None, Subject=None, o=None)
+    chunks = [bad, data[20:100], bad, data[100:]]
+    found = lmer(FORMULA, chunks, weights="w", offset="o")
+    wanted = lmer(FORMULA, data[20:], weights="w", offset="o")
+    assert worst(found.objective, wanted.objective) < SAME
+    assert found.design.n_rows == 200 and found.nobs == wanted.nobs
+    counts = found.design.dropped
+    assert counts["Days"] == 40 + wanted.design.dropped["Days"]
+
+
+# ---- what follows from a fit --------------------------------------------------------------------
+
+QUESTIONS = {
+    "tests": lambda fit: fit.coef_test().pvalue,
+    "Kenward-Roger": lambda fit: fit.coef_test(ddf="kenward-roger").df_denom,
+    "intervals": lambda fit: fit.conf_int(),
+    "intervals of all": lambda fit: fit.conf_int(parameters="all"),
+    "profile": lambda fit: fit.conf_int(method="profile", parameters=["sigma"]),
+    "varcorr": lambda fit: fit.varcorr["sdcor"],
+    "standard errors of variances": lambda fit: fit.varcorr_se()["se"],
+    "modes": lambda fit: pd.concat(fit.ranef(cond_var=True).values()),
+    "anova": lambda fit: anova(fit).table,
+    "anova, type 1": lambda fit: anova(fit, type=1).table,
+    "anova, type 2": lambda fit: anova(fit, type=2).table,
+    "drop1": lambda fit: drop1(fit).table,
+    "drop1 by likelihood": lambda fit: drop1(fit, test="Chisq").table,
+    "ranova": lambda fit: ranova(fit).table.drop(columns="mixture"),
+    "R2": lambda fit: fit.r2(),
+    "ICC": lambda fit: fit.icc(),
+    "VIF": lambda fit: fit.vif(),
+}
+
+
+def answer(question, fit: lmmfast.LMMFit) -> pd.DataFrame:
+    found = question(fit)
+    found = pd.DataFrame(np.asarray(found)) if isinstance(found, np.ndarray) else found
+    return found.to_frame() if isinstance(found, pd.Series) else found
+
+
+@pytest.mark.parametrize("question", list(QUESTIONS))
+@pytest.mark.parametrize(
+    "name", ["slope", "factors", "gaps", "dependent fixed", "full factor", "small factor first"]
+)
+def test_answers_are_those_in_memory(question: str, name: str) -> None:
+    if question == "VIF" and name == "full factor":
+        pytest.skip("no intercept: inflation means little")
+    ask = QUESTIONS[question]
+    found, wanted = answer(ask, streamed(name)), answer(ask, in_memory(name))
+    assert list(found.index) == list(wanted.index)
+    for column in wanted:
+        one, other = (t[column].to_numpy(float) for t in (found, wanted))
+        shown = np.isfinite(other)
+        assert (shown == np.isfinite(one)).all()
+        size = np.abs(other[shown]) + 1e-3 * np.abs(other[shown]).max(initial=1e-12)
+        assert (np.abs(one - other)[shown] <= 1e-5 * size).all(), column
+
+
+@pytest.mark.parametrize("name", ["factors", "expressions", "gaps", "learned levels"])
+def test_predictions_of_new_rows(name: str) -> None:
+    new = CASES[name].data().dropna()[:20]
+    found, wanted = streamed(name), in_memory(name)
+    assert worst(found.predict(new), wanted.predict(new)) < 1e-9
+    for options in ({"se": True}, {"re_form": "none", "interval": "prediction"}):
+        assert worst(found.predict(new, **options), wanted.predict(new, **options)) < 1e-6
+
+
+def test_marginal_means() -> None:
+    found, wanted = streamed("factors"), in_memory("factors")
+    for options in (
+        {"specs": "f", "by": "c"},
+        {"specs": "flag", "weights": "proportional"},
+        {"specs": "o", "weights": "proportional", "at": {"c": ["low", "mid"]}},
+        {"specs": "f", "contrasts": "pairwise", "at": {"x": 1.5}},
+    ):
+        assert str(emmeans(found, **options)) == str(emmeans(wanted, **options))
+    found, wanted = streamed("expressions"), in_memory("expressions")
+    assert str(emmeans(found, "k")) == str(emmeans(wanted, "k"))
+    found, wanted = streamed("gaps"), in_memory("gaps")
+    assert str(emmeans(found, "Days")) == str(emmeans(wanted, "Days"))
+
+
+def test_nested_models_are_compared() -> None:
+    data = mixed()
+    small, large = "y ~ x + (1 | g)", "y ~ x + f + (x | g)"
+    found = anova(lmer(small, pieces(data)), lmer(large, pieces(data, 1)))
+    wanted = anova(lmer(small, data), lmer(large, data))
+    assert worst(found.table, wanted.table) < 1e-9
+    assert "taken for granted" in str(found)
+    with pytest.raises(DataError, match="different responses"):
+        anova(
+            lmer(small, pieces(data)), lmer("y ~ x + (x | g)", pieces(data.assign(y=data["y"] * 2)))
+        )
+
+
+def test_the_summary_has_all_but_the_residuals() -> None:
+    lines, wanted = (
+        re.sub(r"[\d.]+ m?s\)", "", str(fit.summary())).splitlines()
+        for fit in (streamed("factors"), in_memory("factors"))
+    )
+    at = wanted.index("Scaled residuals:")
+    assert lines == wanted[:at] + wanted[at + 4 :]
+    assert "with prior weights and an offset" in str(streamed("gaps").summary())
+    assert "rows dropped" in str(streamed("gaps").summary())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda fit: fit.resid,
+        lambda fit: fit.fittedvalues,
+        lambda fit: fit.residuals("scaled"),
+        lambda fit: fit.influence(),
+        lambda fit: fit.influence("Subject"),
+        lambda fit: fit.predict(),
+        lambda fit: fit.refit(np.arange(180.0)),
+        lambda fit: np.asarray(fit.design.y),
+        lambda fit: fit.design.X[3],
+        lambda fit: fit.design.X @ fit.estimates.beta,
+        lambda fit: fit.design.terms[0].codes + 1,
+        lambda fit: np.sqrt(fit.design.terms[0].z),
+        lambda fit: list(fit.design.rows),
+    ],
+)
+def test_what_needs_rows_says_so(ask) -> None:
+    with pytest.raises(DataError, match=r"not in memory.*stream_residuals"):
+        ask(streamed("slope"))
+
+
+@pytest.mark.parametrize("name", ["slope", "gaps", "expressions", "nested", "dependent fixed"])
+@pytest.mark.parametrize("kind", ["response", "pearson"])
+def test_residuals_as_a_stream(name: str, kind: str) -> None:
+    data = CASES[name].data().reset_index(drop=True)
+    fit, wanted = streamed(name), in_memory(name)
+    parts = list(fit.stream_residuals(iter(pieces(data, 5)), kind))
+    assert all(len(part) <= len(data) for part in parts)
+    found = pd.concat(parts)
+    assert list(found.index) == list(wanted.design.rows)
+    assert worst(found["fitted"], wanted.fittedvalues) < 1e-8
+    assert worst(found["resid"], wanted.residuals(kind)) < 1e-8
+
+
+def test_residuals_of_other_rows_are_refused() -> None:
+    fit = streamed("slope")
+    with pytest.raises(DataError, match=r"chunk 0.*not seen"):
+        list(fit.stream_residuals([sleep().assign(Subject="someone")]))
+    with pytest.raises(ValueError, match="response"):
+        fit.stream_residuals([sleep()], "marginal")
+
+
+def test_fits_can_be_pickled() -> None:
+    fit = streamed("factors")
+    again = pickle.loads(pickle.dumps(fit))
+    assert_same(again, fit)
+    assert again.model.objective(fit.theta) == fit.model.objective(fit.theta)
+    assert str(emmeans(again, "f")) == str(emmeans(fit, "f"))
+    with pytest.raises(DataError, match="not in memory"):
+        again.resid  # noqa: B018
+
+
+def test_warnings_are_those_in_memory() -> None:
+    for name in ("dependent fixed", "dependent random", "double bar", "too far"):
+        case = CASES[name]
+        messages = []
+        for data in (case.data(), pieces(case.data())):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", LmmWarning)
+                lmer(case.formula, data)
+            messages.append([str(w.message) for w in caught])
+        assert messages[0] == messages[1]
+        assert bool(messages[0]) == case.warns
+
+
+# ---- what goes wrong ----------------------------------------------------------------------------
+
+
+def test_errors_count_rows_from_the_start_of_the_source() -> None:
+    bad = sleep()
+    bad.loc[170, "Reaction"] = -np.inf
+    with pytest.raises(DataError, match=r"chunk 1 \(rows 100 to 179\).*row 70.*first, 100") as e:
+        lmer(FORMULA, [bad[:100], bad[100:]])
+    assert e.value.rows == (170,)
+    assert e.value.variable == "Reaction"
+
+
+def chunks_with(change, number: int = 1) -> list[pd.DataFrame]:
+    parts = [sleep()[:60], sleep()[60:120].reset_index(drop=True), sleep()[120:]]
+    parts[number] = change(parts[number])
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((part for part in [sleep()]), "read only once.*lambda"),
+        (iter([sleep()]), "read only once"),
+        ([], "empty list"),
+        ([{"Reaction": 1.0, "Days": 2}], "list of records"),
+        (lambda: sleep(), "returns a DataFrame"),
+        (lambda: iter([]), "no rows"),
+        ([sleep()[:0], sleep()[:0]], "no rows"),
+        ([sleep().assign(Days=None)], "no rows are left.*Days in 180"),
+        ([sleep(), 3], "chunk 1: data is a int"),
+        ("nothing.parquet", "no file or directory"),
+        (__file__, "only Parquet"),
+        (chunks_with(lambda d: d.drop(columns="Days")), r"chunk 1 \(rows 60 to 119\).*'Days'"),
+        (chunks_with(lambda d: d.assign(Reaction=1.0), 1)[1:2], "constant"),
+        (chunks_with(lambda d: d.assign(Days=d["Days"].astype(str))), "numeric in chunk 0.*labels"),
+        (chunks_with(lambda d: d.assign(Days=np.inf)), "chunk 1.*infinite"),
+        (chunks_with(lambda d: d.assign(Reaction="slow")), "chunk 1.*not numeric"),
+        ([sleep().assign(Subject="a")], "only one level"),
+    ],
+)
+def test_faults_of_sources(data, message: str) -> None:
+    with pytest.raises((DataError, FormulaError), match=message):
+        lmer(FORMULA, data)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        "scale(Days)",
+        "poly(Days, 2)",
+        "bs(Days, df=4)",
+        "I(Days - mean(Days))",
+        "ns(Days, 3)",
+        "I(Days - np.mean(Days))",
+        "np.cumsum(Days)",
+        "factor(scale(Days))",
+    ],
+)
+def test_transforms_of_all_rows_are_refused(term: str) -> None:
+    with pytest.raises(FormulaError, match=r"all rows at once.*beforehand"):
+        lmer(f"Reaction ~ {term} + (1 | Subject)", pieces(sleep()))
+    with pytest.raises(FormulaError, match="all rows at once"):
+        lmer("scale(Reaction) ~ Days + (1 | Subject)", pieces(sleep()))
+
+
+def test_arguments_that_streams_cannot_have() -> None:
+    with pytest.raises(DataError, match=r"weights.*name of a column"):
+        lmer(FORMULA, pieces(sleep()), weights=np.ones(180))
+    with pytest.raises(DataError, match=r"offset.*name of a column"):
+        lmer(FORMULA, pieces(sleep()), offset=np.ones(180))
+    with pytest.raises(DataError, match="'w' is not in the data"):
+        lmer(FORMULA, pieces(sleep()), weights="w")
+    with pytest.raises(DataError, match=r"chunk 1.*negative"):
+        parts = [sleep().assign(w=1.0), sleep().assign(w=-1.0)]
+        lmer(FORMULA, parts, weights="w")
+    with pytest.raises(DataError, match="not a predictor"):
+        lmer(FORMULA, pieces(sleep()), contrasts={"Dais": "sum"})
+    with pytest.raises(TypeError, match="needs data"):
+        lmer(FORMULA)
+    with pytest.raises(FormulaError, match="must be text"):
+        lmer(3, pieces(sleep()))
+
+
+def changing(*passes):
+    """A source that yields other frames at each pass."""
+    left = list(passes)
+    return lambda: iter(left.pop(0) if len(left) > 1 else left[0])
+
+
+def test_data_that_change_between_the_passes() -> None:
+    first = [mixed()[:300], mixed()[300:]]
+    new = mixed()[:300].assign(f="new")
+    with pytest.raises(DataError, match=r"chunk 0 .*'new'.*changed between"):
+        lmer("y ~ f + (1 | g)", changing(first, [new]))
+    group = mixed()[:300].assign(g=-7)
+    with pytest.raises(DataError, match=r"chunk 1 .*'g' has levels.*'-7'.*changed between"):
+        lmer("y ~ x + (1 | g)", changing(first, first, [first[0], group]))
+    with pytest.raises(DataError, match=r"600 rows.*first, 300 in the second"):
+        lmer("y ~ x + (1 | g)", changing(first, first, first[:1]))
+
+
+def test_a_damaged_parquet_file_is_named(folder: Path) -> None:
+    target = sorted(folder.iterdir())[-1]
+    whole = target.read_bytes()
+    target.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"cannot read.*{target.name}"):
+        lmer(FORMULA, folder)
+    with pytest.raises(DataError, match=rf"cannot read.*{target.name}"):
+        lmer(FORMULA, target)
+    middle = bytearray(whole)
+    middle[20:400] = bytes(380)
+    target.write_bytes(bytes(middle))
+    with pytest.raises(DataError, match=rf"cannot read.*{target.name}"):
+        lmer(FORMULA, folder)
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match="no Parquet files"):
+        lmer(FORMULA, folder / "empty")
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    passes = [lambda: iter([sleep()]), lambda: iter([sleep()]), interrupted]
+    with pytest.raises(KeyboardInterrupt):
+        lmer(FORMULA, lambda: passes.pop(0)())
+    assert not list(tmp_path.iterdir())
+    assert_same(lmer(FORMULA, [sleep()]), in_memory("slope"))
+
+
+def test_other_libraries_are_imported_only_for_objects_of_theirs() -> None:
+    code = (
+        "import sys, lmmfast; d = lmmfast.datasets.load('sleepstudy'); "
+        f"lmmfast.lmer({FORMULA!r}, d); lmmfast.lmer({FORMULA!r}, [d[:90], d[90:]]); "
+        "print([m for m in ('dask', 'distributed', 'duckdb', 'polars') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_specs_say_what_they_need() -> None:
+    spec = Spec.from_data(FORMULA, sleep(), weights="Days")
+    assert set(spec.names) == {"Reaction", "Days", "Subject"}
+    assert (spec.formula, spec.weights, spec.offset) == (FORMULA, "Days", None)
