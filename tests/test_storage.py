@@ -131,6 +131,21 @@ def test_partly_crossed_designs_are_sparse() -> None:
 
 
 @needs_order
+def test_sparse_results_do_not_depend_on_threads() -> None:
+    """The same bits: objective, gradient and fit."""
+    data = workers(3000, 600, 30)
+    model = LMM(lmmfast.model.design_from("y ~ x + (1 | worker) + (1 | firm)", data), storage="sparse")
+    theta, found = np.array([0.7, 1.3]), []
+    for threads in (1, 2, 3, 1):
+        model.threads = threads
+        objective, gradient = model.objective(theta, gradient=True)
+        fit = model.fit()
+        found.append(np.concatenate([[objective], gradient, [fit.objective], fit.theta, fit.params, fit.bse]))
+    for other in found[1:]:
+        assert np.array_equal(other, found[0])
+
+
+@needs_order
 def test_pupils_in_schools_and_neighbourhoods() -> None:
     data = pupils()
     formula = "y ~ x + (1 | pupil) + (1 | school) + (x | quarter)"

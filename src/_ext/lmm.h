@@ -109,7 +109,7 @@ typedef struct {            /* what set-up found                                
     double meetings;        /* pairs of a level and a level of another factor that occur together */
     double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
     double bytes;           /* memory that the model needs with this storage, ...                */
-    double flops;           /* ... multiplications of one evaluation with derivatives            */
+    double flops;           /* ... operations of an evaluation with derivatives, as BLAS 3 does them */
     double bytes_of[4];     /* the same for each storage, nan where it was not considered        */
     double flops_of[4];
 } lmm_report;

@@ -235,6 +235,7 @@ lmm_status lmm_set_threads(lmm_model *m, int threads)
     if (threads > 1 && !t) return LMM_NOMEM;
     lmm_status status = allocate_tiles(m, threads);
     if (status == LMM_OK && m->it) status = iterative_set_threads(m, threads);
+    if (status == LMM_OK && m->t == &TRAILING_SPARSE) status = sparse_set_threads(m, threads);
     if (status != LMM_OK) {
         team_free(t);
         return status;

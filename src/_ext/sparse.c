@@ -11,6 +11,8 @@
 #include "rows.h"
 #include "supernodal.h"
 
+#define PRICE 6 /* flops of BLAS 3 that a multiplication of the factor costs, the inverse included */
+
 static double one = 1, minus = -1;
 static char lower = 'L', none = 'N', right = 'R', trans = 'T';
 
@@ -232,7 +234,7 @@ double sparse_bytes(const lmm_model *m)
 
 double sparse_flops(const lmm_model *m)
 {
-    return 3 * supernodal_flops(m->sparse->factor);
+    return PRICE * supernodal_flops(m->sparse->factor);
 }
 
 lmm_status sparse_allocate(lmm_model *m)
@@ -245,7 +247,12 @@ lmm_status sparse_allocate(lmm_model *m)
     m->Se = s->Se;
     m->Le = s->Le;
     m->lde = m->pb;
-    return supernodal_allocate(s->factor, 1);
+    return supernodal_allocate(s->factor);
+}
+
+lmm_status sparse_set_threads(lmm_model *m, int threads)
+{
+    return supernodal_set_threads(m->sparse->factor, threads);
 }
 
 void sparse_free(lmm_model *m)
@@ -373,11 +380,11 @@ static lmm_status sparse_factorize(lmm_model *m)
     scale_blocks(m, s->S, s->B, 0);
     for (int32_t c = 0, j = 0; j < s->nnode; c += width_of(m, s, j++))
         for (int x = 0; x < width_of(m, s, j); x++) s->B[s->ptr[c + x] + x] += 1;
-    if (supernodal_factor(s->factor, NULL, s->B, &logdet)) return LMM_NOTPOSDEF;
+    if (supernodal_factor(s->factor, m->team, s->B, &logdet)) return LMM_NOTPOSDEF;
     m->logdetM += logdet;
     memcpy(s->Le, s->Se, sizeof(double) * (size_t)(pb * (m->q2 + pb)));
     columns_times_lambda(m, ipb, s->Le, 0);
-    supernodal_solve(s->factor, NULL, ipb, s->Le, 1);
+    supernodal_solve(s->factor, m->team, ipb, s->Le, 1);
     m->blas.syrk(&lower, &none, &ipb, &q2, &minus, s->Le, &ipb, &one, s->Le + m->q2 * pb, &ipb);
     return factorize_corner(m);
 }
@@ -386,7 +393,7 @@ static void sparse_border(lmm_model *m, double *H)
 {
     memcpy(H, m->Se, sizeof(double) * (size_t)m->pb * (size_t)m->q2);
     columns_times_lambda(m, m->pb, H, 0);
-    supernodal_solve(m->sparse->factor, NULL, m->pb, H, 3);
+    supernodal_solve(m->sparse->factor, m->team, m->pb, H, 3);
     columns_times_lambda(m, m->pb, H, 1);
 }
 
@@ -447,7 +454,7 @@ static void sparse_quadratic(lmm_model *m, double *w, double *Q)
     const ptrdiff_t N = m->ntheta;
     int n = m->ntheta, q2 = m->q2, p = m->p, pb = m->pb, all = q2 + p;
     double *wX = w + N * q2;
-    supernodal_solve(m->sparse->factor, NULL, n, w, 1);
+    supernodal_solve(m->sparse->factor, m->team, n, w, 1);
     if (p) {
         m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, m->Le, &pb, &one, wX, &n);
         m->blas.trsm(&right, &lower, &trans, &none, &n, &p, &one, m->Le + (ptrdiff_t)q2 * pb, &pb, wX, &n);
@@ -485,7 +492,7 @@ CLONES static void add_gradient(lmm_model *m)
 static void sparse_invert(lmm_model *m)
 {
     const sparse *s = m->sparse;
-    supernodal_invert(s->factor, NULL, s->B);
+    supernodal_invert(s->factor, m->team, s->B);
     add_gradient(m);
     scale_blocks(m, s->B, s->B, 1);
     for (int k = m->nelim; k < m->nfactor; k++) {

@@ -14,5 +14,6 @@ double sparse_density(const lmm_model *m);   /* share of S that is not zero     
 double sparse_bytes(const lmm_model *m);     /* memory that sparse_allocate will take           */
 double sparse_flops(const lmm_model *m);     /* factor and selected inverse                     */
 lmm_status sparse_allocate(lmm_model *m);
+lmm_status sparse_set_threads(lmm_model *m, int threads);   /* after sparse_allocate */
 
 #endif

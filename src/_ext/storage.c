@@ -9,18 +9,14 @@
 #include "iterative.h"
 #include "sparse.h"
 
-#define SPARSE_COST 6. /* a flop in the kernels over lists costs so many flops of BLAS 3 (measured) */
-#define PER_COLUMN                                                                                           \
-    3000.                 /* what a random-effect column and a meeting cost besides, in flops of BLAS 3, ... \
-                           */
-#define PER_MEETING 1500. /* ... and an evaluation by itself (measured) */
-#define PER_CALL 3e5
+#define SPARSE_COST 6.    /* a flop in the kernels over lists costs so many flops of BLAS 3 (measured) */
+#define PER_COLUMN 3000.  /* what a random-effect column costs besides, in flops of BLAS 3, */
+#define PER_MEETING 1500. /* a meeting, */
+#define PER_CALL 3e5      /* and an evaluation by itself (measured) */
 #define SMALLEST 400      /* order below which a sparse factorization is not worth the analysis */
 #define SPARSE_ENOUGH 0.1 /* density below which a sparse factor will do */
 #define FULLEST 0.4       /* expected density above which it is hopeless */
-#define PATIENCE                                                                              \
-    1e13 /* flops of an evaluation (ten minutes) above which exact ways are not taken unasked \
-          */
+#define PATIENCE 2e13     /* flops of an evaluation (ten minutes) that are not taken unasked */
 
 /* Rows of the average list squared, summed over the first factor's levels: flops of the way with lists.
    (Widths differ between factors; the mean width is close enough for a cost.) */

@@ -206,7 +206,7 @@ def refusal(design: Design, report: Mapping[str, Any], limit: float) -> str:
 
 @cache
 def _rate() -> float:
-    """Multiplications a second of LAPACK on one thread, measured once."""
+    """Operations a second of LAPACK on one thread, measured once."""
     from scipy.linalg.lapack import dpotrf
 
     from .threads import single_threaded_blas
@@ -219,7 +219,7 @@ def _rate() -> float:
             began = time.perf_counter()
             dpotrf(matrix)
             best = min(best, time.perf_counter() - began)
-    return n**3 / 3 / best / 2
+    return n**3 / 3 / best
 
 
 def _memory(size: float) -> str:

@@ -291,8 +291,10 @@ class LMM:
             Standard error of the objective.
         cov : (ntheta, ntheta) array
             Covariance of the theta that a fit finds, over the random vectors: H^-1 Cov(g) H^-1.
-            (The data's own uncertainty comes on top; it is usually a thousand times larger.) Zero
-            for exact models, NaN where the curvature H is not positive definite.
+            The data's own uncertainty comes on top; it is usually a thousand times larger. So does
+            where the minimizer stopped, up to sqrt(certificate) of the data's standard errors,
+            which can be the larger of the two where the levels of the factors meet at random.
+            Zero for exact models, NaN where the curvature H is not positive definite.
 
         Raises
         ------
