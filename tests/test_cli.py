@@ -291,3 +291,32 @@ def test_degrees_of_freedom(tmp_path, capsys):
     assert record["tvalues"]["Days"] == pytest.approx(6.7714847, rel=1e-6)
     assert cli.main([*words, "--ddf", "z", "--json", str(path)]) == 0
     assert json.loads(path.read_text("utf-8"))["df"]["Days"] is None
+
+
+# ---- storage ------------------------------------------------------------------------------------
+
+
+def test_plan_prints_what_a_fit_would_take(run, trials):
+    code, out, err = run("plan", SLOPES, str(trials))
+    assert (code, err) == (0, "")
+    assert "Subject" in out and "block diagonal" in out and "kB" in out
+
+
+def test_storage_and_threads(run):
+    formula = "RTtrunc ~ S + (1 | subj) + (1 | item)"
+    code, out, _ = run("fit", formula, "--data", "kb07", "--storage", "dense", "--threads", "2")
+    assert code == 0 and "Optimum certified" in out
+    code, out, _ = run("fit", formula, "--data", "kb07", "--storage", "iterative")
+    assert code == 0 and "stochastic gradient" in out
+    code, _, err = run("fit", formula, "--data", "kb07", "--threads", "0")
+    assert code == 2 and "--threads must be at least 1" in err
+
+
+def test_too_large_a_model_prints_the_table(run, monkeypatch):
+    from lmmfast import engine
+
+    monkeypatch.setattr(engine, "_memory_limit", lambda: 1e4)
+    formula = "RTtrunc ~ S + (1 | subj) + (1 | item)"
+    code, out, err = run("fit", formula, "--data", "kb07", "--storage", "dense")
+    assert (code, out) == (2, "")
+    assert "it does not fit" in err and "trailing matrix: order 32" in err

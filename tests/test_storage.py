@@ -134,13 +134,17 @@ def test_partly_crossed_designs_are_sparse() -> None:
 def test_sparse_results_do_not_depend_on_threads() -> None:
     """The same bits: objective, gradient and fit."""
     data = workers(3000, 600, 30)
-    model = LMM(lmmfast.model.design_from("y ~ x + (1 | worker) + (1 | firm)", data), storage="sparse")
+    model = LMM(
+        lmmfast.model.design_from("y ~ x + (1 | worker) + (1 | firm)", data), storage="sparse"
+    )
     theta, found = np.array([0.7, 1.3]), []
     for threads in (1, 2, 3, 1):
         model.threads = threads
         objective, gradient = model.objective(theta, gradient=True)
         fit = model.fit()
-        found.append(np.concatenate([[objective], gradient, [fit.objective], fit.theta, fit.params, fit.bse]))
+        found.append(
+            np.concatenate([[objective], gradient, [fit.objective], fit.theta, fit.params, fit.bse])
+        )
     for other in found[1:]:
         assert np.array_equal(other, found[0])
 
@@ -308,3 +312,38 @@ def test_too_large_for_exact_ways_becomes_iterative(monkeypatch: pytest.MonkeyPa
     assert chosen.storage == "iterative"
     assert chosen.considered["dense"][0] > 2e7 > chosen.bytes
     assert lmer("y ~ 1 + (1 | u) + (1 | m)", data).objective_se > 0
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+def bits(model: LMM, theta: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(x) for x in model.objective(theta, gradient=True, hessian=True)]
+
+
+@pytest.mark.parametrize(
+    ("n", "spec"),
+    [
+        (4000, [(1100, 1, "full"), (900, 1, "full")]),  # tiles of the dense factor
+        (5000, [(700, 2, "full"), (330, 3, "full")]),  # several strips of a tile each
+        (3000, [(400, 5, "full"), (200, 6, "full")]),  # blocks without kernels of their own
+    ],
+)
+def test_dense_results_do_not_depend_on_threads(n: int, spec: list[tuple[int, int, str]]) -> None:
+    model = LMM(design_of(*arrays(np.random.default_rng(6), n, spec, 2)), storage="dense")
+    assert not model.storage["full"]
+    theta = np.random.default_rng(1).normal(size=model.ntheta)
+    first = bits(model, theta)
+    for threads in (2, 3, 1):
+        model.threads = threads
+        assert model.threads == threads
+        for a, b in zip(first, bits(model, theta), strict=True):
+            assert np.array_equal(a, b)
+
+
+@needs_order
+def test_tiles_of_the_dense_factor_equal_the_sparse_one() -> None:
+    """Order 900: above LAPACK's own share."""
+    spec = [(1100, 1, "full"), (450, 2, "full")]
+    design = design_of(*arrays(np.random.default_rng(6), 4000, spec, 2))
+    same(LMM(design, storage="dense"), LMM(design, storage="sparse"))

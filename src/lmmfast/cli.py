@@ -1,4 +1,4 @@
-"""The command line: ``lmmfast fit FORMULA DATA`` and ``lmmfast datasets``."""
+"""The command line: ``lmmfast fit FORMULA DATA``, ``lmmfast plan`` and ``lmmfast datasets``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ examples:
   lmmfast fit "Reaction ~ Days + (Days | Subject)" --data sleepstudy
   lmmfast fit "rt ~ cond + (1 + cond | subj) + (1 | item)" trials.csv --contrasts cond=sum
   lmmfast fit "rt ~ cond + (1 | subj) + (1 | item)" trials.parquet --stream
+  lmmfast plan "rt ~ cond + (cond | subj) + (cond | item)" trials.csv
 """
 MISSING = ["", "NA", "N/A", "#N/A", "NaN"]  # not "null", "None" or "nan": words of experiments
 GAPS = ["nan", "null", "None", "none", "NULL"]  # missing where all the rest are numbers
@@ -64,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = show_warning
             run(args)
             sys.stdout.flush()
-    except (CommandError, LmmError, MemoryError) as error:
+    except MemoryError as error:  # with the table of what each way would take
+        print(f"lmmfast: error: {error or 'out of memory'}", file=sys.stderr)
+        return 2
+    except (CommandError, LmmError) as error:
         print(f"lmmfast: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -81,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of both commands."""
+    """The arguments of all commands."""
     top = argparse.ArgumentParser(
         prog="lmmfast",
         description=DESCRIPTION,
@@ -99,19 +103,27 @@ def parser() -> argparse.ArgumentParser:
         f"empty fields and {', '.join(MISSING[1:])}.",
     )
     fit.set_defaults(run=fit_command)
+    add_model_arguments(fit)
     add_fit_arguments(fit)
+    planning = commands.add_parser(
+        "plan",
+        help="print how a model would be stored and what that takes",
+        description="Print how a model would be stored, and the memory and seconds an evaluation "
+        "would take. Nothing is fitted.",
+    )
+    planning.set_defaults(run=plan_command)
+    add_model_arguments(planning)
     return top
 
 
-def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
-    """The arguments of ``lmmfast fit``."""
-    add = fit.add_argument
+def add_model_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments that say which model, of which data."""
+    add = command.add_argument
     add("formula", metavar="FORMULA", help='lme4\'s syntax: "y ~ x + (1 + x | g)"')
     files = "CSV, TSV (also .gz) or Parquet file, or a directory of Parquet files"
     add("path", metavar="DATA", nargs="?", help=files)
     add("--data", metavar="NAME", help="a bundled data set instead of a file")
     add("--stream", action="store_true", help="read in chunks, twice: data need not fit in memory")
-    add("--ml", action="store_true", help="maximum likelihood (default: REML)")
     add("--weights", metavar="COL", help="column of prior weights")
     add("--offset", metavar="COL", help="column added to the predictor")
     add(
@@ -122,6 +134,19 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
         default=[],
         help="coding of factors: treatment, sum, helmert or poly, as in cond=sum",
     )
+    add(
+        "--storage",
+        choices=["auto", "dense", "sparse", "iterative"],
+        default="auto",
+        help="how the trailing matrix is held (default: the fastest way that fits; see plan)",
+    )
+
+
+def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
+    """The arguments of ``lmmfast fit`` beside those of the model."""
+    add = fit.add_argument
+    add("--ml", action="store_true", help="maximum likelihood (default: REML)")
+    add("--threads", metavar="N", type=int, default=1, help="threads of the fit (default: 1)")
     add(
         "--ddf",
         choices=["satterthwaite", "kenward-roger", "residual", "z"],
@@ -161,6 +186,8 @@ def fit_command(args: argparse.Namespace) -> None:
     from .model import lmer
 
     contrasts = parse_contrasts(args.contrasts)
+    if args.threads < 1:
+        raise CommandError(f"--threads must be at least 1, not {args.threads}")
     if args.json is not None:
         check_writable(args.json)
     data = chosen_data(args)
@@ -172,6 +199,8 @@ def fit_command(args: argparse.Namespace) -> None:
         offset=args.offset,
         contrasts=contrasts or None,
         verbose=args.verbose,
+        storage=args.storage,
+        threads=args.threads,
     )
     print(fit.summary(ddf=args.ddf))
     if args.anova:
@@ -180,6 +209,22 @@ def fit_command(args: argparse.Namespace) -> None:
         print(f"\n{anova(fit, ddf=args.ddf)}")
     if args.json is not None:
         write_json(record(fit, args.ddf), args.json)
+
+
+def plan_command(args: argparse.Namespace) -> None:
+    """Read, count, print."""
+    from .costs import plan
+
+    print(
+        plan(
+            args.formula,
+            chosen_data(args),
+            weights=args.weights,
+            offset=args.offset,
+            contrasts=parse_contrasts(args.contrasts) or None,
+            storage=args.storage,
+        )
+    )
 
 
 def check_writable(path: str) -> None:
