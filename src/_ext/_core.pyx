@@ -168,6 +168,10 @@ cdef class Blocks:
             status = lmm_blocks_merge(self.b, other.b, levels.at, levels.nlev, sign)
         check(status)
 
+    def compact(self):
+        """Gives back the memory that only later additions need; they make it anew."""
+        lmm_blocks_compact(self.b)
+
     def diagonal(self, Py_ssize_t k):
         """Z'WZ by level, (m, p, p)."""
         cdef blocks_struct *b = <blocks_struct *>self.b

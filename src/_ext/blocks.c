@@ -102,6 +102,25 @@ static lmm_status rehash(lmm_pairs *p, int64_t nslot)
     return LMM_OK;
 }
 
+void lmm_blocks_compact(lmm_blocks *b)
+{
+    for (int a = 0; a < b->nfactor; a++)
+        for (int c = a + 1; c < b->nfactor; c++) {
+            lmm_pairs *p = pairs_between(b, a, c);
+            const size_t size = (size_t)b->width[a] * (size_t)b->width[c], n = (size_t)p->count;
+            free(p->slot);
+            p->slot = NULL;
+            p->nslot = 0;
+            if (!n) continue;
+            void *first = realloc(p->a, sizeof(int32_t) * n), *second = realloc(p->b, sizeof(int32_t) * n);
+            void *value = realloc(p->value, sizeof(double) * size * n);
+            if (first) p->a = first;
+            if (second) p->b = second;
+            if (value) p->value = value;
+            p->room = p->count;
+        }
+}
+
 /* Room for `more` pairs: a third more than there are, so that what is not used stays small. */
 static lmm_status reserve(lmm_pairs *p, int64_t more, size_t size)
 {

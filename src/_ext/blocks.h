@@ -28,6 +28,9 @@ lmm_status lmm_blocks_new(lmm_blocks **b, int nfactor, const int32_t *width, int
 void lmm_blocks_free(lmm_blocks *b); /* NULL is fine */
 double lmm_blocks_bytes(const lmm_blocks *b);
 
+/* Gives back what only later additions need; they make it anew. */
+void lmm_blocks_compact(lmm_blocks *b);
+
 /* Adds sign times the cross-products of n rows (row-major, already times the square roots of their
    weights); level: one array of n for each factor, below nlev (tables of levels grow to that). */
 lmm_status lmm_blocks_add(lmm_blocks *b, int64_t n, const int32_t *const *level, const int32_t *nlev,

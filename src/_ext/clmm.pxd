@@ -127,6 +127,7 @@ cdef extern from "blocks.h" nogil:
     lmm_status lmm_blocks_new(lmm_blocks **, int, const int32_t *, int32_t)
     void lmm_blocks_free(lmm_blocks *)
     double lmm_blocks_bytes(const lmm_blocks *)
+    void lmm_blocks_compact(lmm_blocks *)
     lmm_status lmm_blocks_add(lmm_blocks *, int64_t, const int32_t *const *, const int32_t *, const double *,
                               double)
     lmm_status lmm_blocks_merge(lmm_blocks *, const lmm_blocks *, const int32_t *const *, const int32_t *,

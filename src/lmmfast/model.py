@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -239,10 +240,8 @@ class LMM:
         own = self._engine.to_core(theta)
         with self._lock:
             self._use(None)
-            try:
+            with _finite():
                 f, g, H = self._core.objective(own, reml=reml, gradient=gradient, hessian=hessian)
-            except _core.NotPositiveDefinite:
-                raise FitError("the objective is not finite at this theta") from None
         order = self._engine.order
         asked: list[Any] = [f]
         if gradient:
@@ -264,16 +263,8 @@ class LMM:
             Per term: the diagonal blocks of Lambda M^-1 Lambda' (Bates et al. 2015, eq. 58).
         """
         own = self._engine.to_core(theta)
-        with self._lock:
-            try:
-                blocks = self._core.estimates(own, condvar=True)[5]
-            except _core.NotPositiveDefinite:
-                raise FitError("the objective is not finite at this theta") from None
-            except _core.Unavailable:
-                raise FitError(
-                    "conditional variances need an exact factorization of the trailing matrix: "
-                    'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
-                ) from None
+        with self._lock, _finite():
+            blocks = self._core.estimates(own, condvar=True)[5]
         return self._engine.conditional_variances(blocks)
 
     def monte_carlo(self, theta: Any, *, reml: bool = True) -> tuple[float, np.ndarray]:
@@ -304,10 +295,8 @@ class LMM:
         own = self._engine.to_core(theta)
         with self._lock:
             self._use(None)
-            try:
+            with _finite():
                 se, cov = self._core.montecarlo(own, reml=reml)
-            except _core.NotPositiveDefinite:
-                raise FitError("the objective is not finite at this theta") from None
         order = self._engine.order
         return float(se), cov[np.ix_(order, order)]
 
@@ -335,10 +324,8 @@ class LMM:
         own = self._engine.to_core(theta)
         with self._lock:
             self._use(None)
-            try:
+            with _finite():
                 G, g = self._core.projection(own, reml=reml)
-            except _core.NotPositiveDefinite:
-                raise FitError("the objective is not finite at this theta") from None
         return self._engine.projection(G, g)
 
     # ---- fit -------------------------------------------------------------------------------------
@@ -512,11 +499,7 @@ class LMM:
                 first, reml=reml, maxeval=max_evals, callback=watch.active(began)
             )
         except _core.Unsolved:
-            raise FitError(
-                "conjugate gradients did not converge in 1,000 iterations: the grouping factors "
-                'hardly cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they '
-                "take)"
-            ) from None
+            raise _unsolved() from None
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the objective is not finite at the starting value: check the response and the "
@@ -698,6 +681,29 @@ def design_from(
     from .streaming.fit import any_design
 
     return any_design(formula, data, weights, offset, contrasts)
+
+
+@contextmanager
+def _finite() -> Iterator[None]:
+    """What the compiled model refuses at a theta, in words."""
+    try:
+        yield
+    except _core.Unsolved:
+        raise _unsolved() from None
+    except _core.NotPositiveDefinite:
+        raise FitError("the objective is not finite at this theta") from None
+    except _core.Unavailable:
+        raise FitError(
+            "conditional variances need an exact factorization of the trailing matrix: "
+            'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
+        ) from None
+
+
+def _unsolved() -> FitError:
+    return FitError(
+        "conjugate gradients did not converge in 1,000 iterations: the grouping factors hardly "
+        'cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they take)'
+    )
 
 
 def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:

@@ -65,4 +65,5 @@ def streamed_design(
             f"the data changed between the two passes: {survey.n} rows could be used in the "
             f"first, {found} in the second; give a source that yields the same rows each time"
         )
+    made._blocks.compact()  # the model comes beside it
     return design_of(made)
