@@ -70,8 +70,8 @@ static int ascending(const void *a, const void *b)
 }
 
 /* Nodes from j on that node j meets in S; stamp: nnode of the model. */
-static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrences *o, int32_t j, int32_t *stamp,
-                            int32_t *list)
+static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrences *o, int32_t j,
+                            int32_t *stamp, int32_t *list)
 {
     ptrdiff_t count = 0;
     list[count++] = j;
@@ -100,7 +100,8 @@ static lmm_status make_graph(lmm_model *m, sparse *s, const occurrences *o)
 {
     lmm_status status = LMM_NOMEM;
     ptrdiff_t room = s->nnode + o->ptr[s->nnode];
-    int32_t *stamp = malloc(sizeof(*stamp) * (size_t)s->nnode), *list = malloc(sizeof(*list) * (size_t)s->nnode);
+    int32_t *stamp = malloc(sizeof(*stamp) * (size_t)s->nnode),
+            *list = malloc(sizeof(*list) * (size_t)s->nnode);
     int32_t *all = malloc(sizeof(*all) * (size_t)room);
     if (!stamp || !list || !all) goto done;
     for (int32_t j = 0; j < s->nnode; j++) stamp[j] = -1;
@@ -152,7 +153,8 @@ static lmm_status make_columns(lmm_model *m, sparse *s)
         for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++) {
             int32_t *to = s->row + s->ptr[c];
             for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++)
-                for (int32_t r = 0; r < width_of(m, s, s->node[i]); r++) *to++ = column_of(m, s, s->node[i]) + r;
+                for (int32_t r = 0; r < width_of(m, s, s->node[i]); r++)
+                    *to++ = column_of(m, s, s->node[i]) + r;
         }
     return LMM_OK;
 }
@@ -273,7 +275,8 @@ static void sparse_load(lmm_model *m)
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
             const int32_t j = e - s->first, c0 = column_of(m, s, j);
             const double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p;
-            for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) m->pos[s->first + s->node[i]] = s->place[i];
+            for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++)
+                m->pos[s->first + s->node[i]] = s->place[i];
             for (int c = 0; c < p; c++) {
                 double *S = s->S + s->ptr[c0 + c];
                 const double *from = f->apan + m->pan[e] + (ptrdiff_t)c * m->ld[e];
@@ -555,10 +558,7 @@ INLINE void gather_levels(const int p, lmm_model *m)
     }
 }
 
-CLONES static void sparse_gather(lmm_model *m)
-{
-    BY_WIDTH(m->f[0].p, gather_levels, m)
-}
+CLONES static void sparse_gather(lmm_model *m){BY_WIDTH(m -> f[0].p, gather_levels, m)}
 
 CLONES static void sparse_product(lmm_model *m, int k)
 {
@@ -569,5 +569,6 @@ CLONES static void sparse_product(lmm_model *m, int k)
         product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, f->P + m->pan[e] + skip, m->ld[e]);
 }
 
-const trailing TRAILING_SPARSE = {sparse_load,      sparse_downdate, sparse_factorize, sparse_border, sparse_times,
-                                  sparse_quadratic, sparse_invert,   sparse_gather,    sparse_product};
+const trailing TRAILING_SPARSE = {sparse_load,   sparse_downdate, sparse_factorize,
+                                  sparse_border, sparse_times,    sparse_quadratic,
+                                  sparse_invert, sparse_gather,   sparse_product};
