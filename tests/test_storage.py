@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -347,3 +349,61 @@ def test_tiles_of_the_dense_factor_equal_the_sparse_one() -> None:
     spec = [(1100, 1, "full"), (450, 2, "full")]
     design = design_of(*arrays(np.random.default_rng(6), 4000, spec, 2))
     same(LMM(design, storage="dense"), LMM(design, storage="sparse"))
+
+
+# ---- what is said of estimates, and of limits ---------------------------------------------------
+
+
+def test_nothing_trailing_is_never_sparse() -> None:
+    """Nested factors, and factors that are relabellings of each other."""
+    data = pupils(300).assign(
+        place=lambda d: d["pupil"] % 30, other=lambda d: (7 * d["pupil"]) % 300
+    )
+    for formula in ("y ~ x + (1 | place / pupil)", "y ~ x + (1 | pupil) + (1 | other)"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lmmfast.LmmWarning)
+            exact, asked = lmer(formula, data), lmer(formula, data, storage="sparse")
+        assert asked.objective == exact.objective
+        planned = lmmfast.plan(formula, data, storage="sparse")
+        assert planned.storage == "block diagonal"
+        assert planned.fits
+
+
+def test_comparisons_of_estimated_criteria_say_so() -> None:
+    rng = np.random.default_rng(2)
+    n = 3000
+    data = pd.DataFrame({"u": rng.integers(0, 300, n), "m": rng.integers(0, 200, n)})
+    data["x"] = rng.normal(size=n)
+    data["y"] = rng.normal(size=300)[data["u"]] + rng.normal(size=200)[data["m"]]
+    data["y"] += rng.normal(size=n)
+    small = lmer("y ~ 1 + (1 | u) + (1 | m)", data, storage="iterative", reml=False)
+    large = lmer("y ~ x + (1 | u) + (1 | m)", data, storage="iterative", reml=False)
+    for table in (lmmfast.anova(small, large), lmmfast.ranova(large), lmmfast.drop1(large)):
+        if "Df" in str(table) and "F value" not in str(table):
+            assert "estimated (storage='iterative')" in str(table)
+    exact = lmmfast.anova(
+        lmer("y ~ 1 + (1 | u) + (1 | m)", data), lmer("y ~ x + (1|u)+(1|m)", data)
+    )
+    assert "estimated" not in str(exact)
+    assert "storage='iterative'" in str(lmmfast.anova(small, large))
+    assert small.model.of(small.design).storage["storage"] == "iterative"
+
+
+def test_the_least_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the machine, the container and the process."""
+    from lmmfast import memory
+
+    def group(most: str) -> float:
+        (tmp_path / "memory.max").write_text(most)
+        (tmp_path / "memory.current").write_text("6000000")
+        (tmp_path / "memory.stat").write_text("anon 4000000\ninactive_file 1000000\n")
+        return memory.available()
+
+    monkeypatch.setattr(memory, "V1", tmp_path / "none")
+    monkeypatch.setattr(memory, "V2", tmp_path / "none")
+    free = memory.available()
+    assert free > 1e7
+    monkeypatch.setattr(memory, "V2", tmp_path)
+    assert group("8000000") == 3e6
+    assert group("5000000") == 0
+    assert group("max") > 1e7

@@ -11,8 +11,8 @@
 
      log|M| += log|M_l|,      A_RR -= A_Rl K_l A_lR       (R: everything that level l meets)
 
-   What remains in the end is one dense matrix S over the trailing levels, X and y. With its Cholesky
-   factor the criterion is
+   What remains in the end is one matrix S over the trailing levels, X and y: dense, sparse, or only
+   multiplied (trailing.h). With its Cholesky factor the criterion is
 
      f(theta) = log|M| + [REML] log|X'V^-1 X| + nu (1 + log(2 pi r^2 / nu)) - sum log w
 

@@ -107,7 +107,7 @@ lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep)
     if (!(rest > 1e-13 * yy)) return LMM_NOVARIANCE;
     m->yscale = b->x->yscale * sqrt(rest / n);
     for (int j = 0; j < p; j++) m->b0[j] *= b->x->yscale;
-    memcpy(m->beta0, b->x->beta0, sizeof(double) * (size_t)p);
+    for (int j = 0; j < p; j++) m->beta0[j] = b->x->beta0[j];
     m->sumlogw = b->x->sumlogw;
     return LMM_OK;
 }

@@ -95,6 +95,7 @@ static void consider_sparse(lmm_model *m, const builder *b, double common, doubl
     lmm_report *r = b->report;
     const int forced = b->options->storage == LMM_SPARSE;
     *status = LMM_OK;
+    if (!forced && b->options->storage != LMM_AUTO) return;
     if (m->full || !m->q2 || (!forced && (m->q2 < SMALLEST || expected_density(m) > FULLEST))) return;
     *status = sparse_analyse(m, b->options);
     if (m->sparse) r->density = sparse_density(m);
@@ -143,7 +144,7 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     if (status != LMM_OK) return status;
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options);
-    if (m->full) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
+    if (m->full || !m->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
     r->bytes = r->bytes_of[r->storage];
     r->flops = r->flops_of[r->storage];
     r->rank = m->p;

@@ -27,7 +27,7 @@ NAMES = {  # of the trailing matrix: what is left when the first factor is elimi
 SPARSE_ENOUGH = 0.1  # share of the trailing matrix below which a sparse factor is worth a hint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelPlan:
     """How a model would be stored and what that takes; printed, it is a table.
 
@@ -74,13 +74,16 @@ class ModelPlan:
     def __str__(self) -> str:
         return "\n".join([*self._levels(), *self._ways()])
 
+    __repr__ = __str__
+
     def _levels(self) -> list[str]:
         yield_rows = [("grouping factor", "levels", "columns", "solved")]
         yield_rows += [(name, f"{m:,}", str(k), how) for name, m, k, how in self.factors]
         wide = [max(len(row[i]) for row in yield_rows) for i in range(3)]
         title = f"{self.formula}: " if self.formula else ""
         fixed = f"{self.fixed} fixed effect{'' if self.fixed == 1 else 's'}"
-        lines = [f"{title}{self.n:,} rows, {fixed}, {self.parameters} variance parameters", ""]
+        variances = f"{self.parameters} variance parameter{'' if self.parameters == 1 else 's'}"
+        lines = [f"{title}{self.n:,} rows, {fixed}, {variances}", ""]
         for name, levels, columns, how in yield_rows:
             lines.append(
                 f"{name:<{wide[0]}}  {levels:>{wide[1]}}  {columns:>{wide[2]}}  {how}".rstrip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
+from . import _core, memory
 from .costs import refusal
 from .design import Design
 from .errors import DataError, FitError, RankDeficientWarning
@@ -269,14 +268,4 @@ def _upper(k: int) -> tuple[np.ndarray, ...]:
 
 def _memory_limit() -> float:
     """Bytes that a model may take: a share of what is available now."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as info:
-            for line in info:
-                if line.startswith("MemAvailable:"):
-                    return MEMORY_SHARE * 1024 * float(line.split()[1])
-    except (OSError, ValueError):
-        pass
-    try:
-        return MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # no way to know: let malloc decide
-        return float("inf")
+    return MEMORY_SHARE * memory.available()

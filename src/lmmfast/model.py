@@ -99,6 +99,9 @@ class LMM:
         terms: Sequence[tuple[Any, ...]],
         weights: Any = None,
         offset: Any = None,
+        *,
+        storage: str = "auto",
+        threads: int = 1,
     ) -> LMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -115,6 +118,8 @@ class LMM:
             Positive; the residual variance of a row is sigma^2 / weight.
         offset : (n,) array, optional
             Added to the linear predictor.
+        storage, threads
+            As for ``LMM``.
 
         Returns
         -------
@@ -138,15 +143,19 @@ class LMM:
         """
         from .arrays import design_of
 
-        return cls(design_of(y, X, terms, weights, offset))
+        return cls(design_of(y, X, terms, weights, offset), storage=storage, threads=threads)
 
     @classmethod
-    def from_cross_products(cls, cross: CrossProducts) -> LMM:
+    def from_cross_products(
+        cls, cross: CrossProducts, *, storage: str = "auto", threads: int = 1
+    ) -> LMM:
         """The model of cross-products; its rows are not needed.
 
         Parameters
         ----------
         cross : CrossProducts
+        storage, threads
+            As for ``LMM``.
 
         Returns
         -------
@@ -168,7 +177,11 @@ class LMM:
         """
         from .streaming.design import design_of
 
-        return cls(design_of(cross))
+        return cls(design_of(cross), storage=storage, threads=threads)
+
+    def of(self, design: Design) -> LMM:
+        """A model of another design that is stored and run as this one."""
+        return type(self)(design, storage=self._storage, threads=self._threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle holds the design; cross-products are made anew."""

@@ -8,6 +8,7 @@ Kuznetsova, Brockhoff & Christensen (2017), *J. Stat. Softw.* 82(13) (the tables
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -396,7 +397,13 @@ def _ratio_test(
         return (chisq, df, np.nan), [
             f"{pair}: no p-value, the models are not nested: {found.reason}"
         ]
-    if chisq < -EQUAL:
+    error = math.hypot(small.objective_se, large.objective_se)
+    if error > 0:
+        notes.append(
+            f"{pair}: criteria are estimated (storage='iterative'): Chisq is known to {error:.2g} "
+            "or better (one standard error)"
+        )
+    if chisq < -EQUAL - 4 * error:
         notes.append(
             f"{pair}: the smaller model has the higher likelihood, so the larger one is at another "
             "optimum or was not fitted to the end"

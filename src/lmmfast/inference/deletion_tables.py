@@ -25,7 +25,7 @@ from .anova import (
 )
 from .ddf import ddf_of, fit_of
 from .reductions import Deletion, Refit, deletions, refit_without
-from .refits import by_likelihood, model_of_part
+from .refits import by_likelihood, estimated, model_of_part
 
 if TYPE_CHECKING:
     from ..results import LMMFit
@@ -102,14 +102,14 @@ def _drop_by_likelihood(fit: LMMFit, effects: Effects, terms: list[int]) -> Anov
         X = fit.design.X @ basis
         X = X if fit.design.cross is not None else np.asfortranarray(X)
         names = tuple(f"x{j}" for j in range(X.shape[1]))
-        model = model_of_part(replace(fit.design, X=X, x_names=names, recipe=None))
+        model = model_of_part(fit, replace(fit.design, X=X, x_names=names, recipe=None))
         small = model.fit(reml=False, start=full.theta)
         ratio = small.objective - full.objective
         if ratio < -EQUAL:
             higher.append(effects.labels[t])
         ratio = max(ratio, 0.0)
         rows.append((df, small.objective + 2 * (full.n_params - df), ratio, chi2_tail(ratio, df)))
-    notes += _other_optimum(higher)
+    notes += _other_optimum(higher) + estimated(full)
     index = ["<none>", *(effects.labels[t] for t in terms)]
     table = pd.DataFrame(rows, index=index, columns=["npar", "AIC", "LRT", "Pr(Chi)"])
     title = "Single term deletions, likelihood-ratio tests"
@@ -175,7 +175,7 @@ def ranova(fit: LMMFit, reduce: bool = True) -> Anova:
             higher.append(deletion.label)
         if reduced.singular and deletion.beside is not None:
             unknown.append(deletion.label)
-    notes = _other_optimum(higher)
+    notes = _other_optimum(higher) + estimated(fit)
     if unknown:
         notes.append(
             f"other variances are zero without {', '.join(unknown)}: no mixture is known there"

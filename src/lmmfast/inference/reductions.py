@@ -478,7 +478,7 @@ def _refit(fit: LMMFit, terms: Sequence[RandomTerm], T: Sequence[np.ndarray] | N
     if not terms:  # ordinary regression
         theta = np.zeros_like(fit.theta)
         return Refit(model_of(fit).objective(theta, reml=fit.reml), len(theta), False)
-    model = model_of_part(replace(fit.design, terms=tuple(terms), recipe=None))
+    model = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None))
     start = None
     if T is not None and not _has_dependent_columns(model):
         start = _theta(model, list(map(_factor, T, terms)))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..model import LMM
     from ..results import LMMFit
 
-__all__ = ["by_likelihood", "model_of", "model_of_part"]
+__all__ = ["by_likelihood", "estimated", "model_of", "model_of_part"]
 
 
 def model_of(fit: LMMFit) -> LMM:
@@ -21,16 +21,24 @@ def model_of(fit: LMMFit) -> LMM:
         return fit.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LmmWarning)
-        return type(fit.model)(fit.design)
+        return fit.model.of(fit.design)
 
 
-def model_of_part(design: Design) -> LMM:
-    """A model; what its warnings say was said about the one that it is part of."""
-    from ..model import LMM
-
+def model_of_part(fit: LMMFit, design: Design) -> LMM:
+    """A part of a fit's model; what its warnings say was said about the whole."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LmmWarning)
-        return LMM(design)
+        return fit.model.of(design)
+
+
+def estimated(fit: LMMFit) -> list[str]:
+    """A note where the criteria that are compared are estimates themselves."""
+    if not fit.objective_se:
+        return []
+    return [
+        "criteria are estimated (storage='iterative'): each is known to "
+        f"{fit.objective_se:.2g} (one standard error)"
+    ]
 
 
 def by_likelihood(fit: LMMFit) -> LMMFit:
