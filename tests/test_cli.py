@@ -315,6 +315,7 @@ def test_storage_and_threads(run):
 def test_too_large_a_model_prints_the_table(run, monkeypatch):
     from lmmfast import engine
 
+    monkeypatch.setattr(engine, "SMALL", 0)  # small models are not checked
     monkeypatch.setattr(engine, "_memory_limit", lambda: 1e4)
     formula = "RTtrunc ~ S + (1 | subj) + (1 | item)"
     code, out, err = run("fit", formula, "--data", "kb07", "--storage", "dense")

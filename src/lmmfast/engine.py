@@ -18,7 +18,7 @@ from .ordering import HOW_TO_GET_IT, fill_reducing_order
 __all__ = ["Engine", "engine_of"]
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
-SMALL = 2000  # rows x random columns that cannot need 100 MB: no need to ask for a limit
+SMALL = 1e8  # bytes that are there: no need to ask
 _CALLER = 6  # stack level of whoever called lmer: Engine, LMM, lmer in between
 
 
@@ -44,7 +44,7 @@ class Engine:
         self.design = design
         self._kept = [tuple(range(term.z.shape[1])) for term in design.terms]
         self._factors = self._gather()
-        self._limit = _memory_limit() if self._effects() > SMALL else float("inf")
+        self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
         self.core = self._compile(make, y, storage)
         self._places = self._locate()
         places = [np.arange(place.theta.start, place.theta.stop) for place in self._places]
@@ -89,8 +89,11 @@ class Engine:
         )
         return made.core, _memory_limit()
 
-    def _effects(self) -> int:
-        return self.design.n * int(sum(term.z.shape[1] for term in self.design.terms))
+    def _at_most(self) -> float:
+        """Bytes that no model with so many rows and random effects can need more than."""
+        effects = sum(len(term.levels) * term.z.shape[1] for term in self.design.terms)
+        columns = sum(term.z.shape[1] for term in self.design.terms) + len(self.design.x_names) + 1
+        return 32.0 * effects**2 + 40.0 * self.design.n * columns**2
 
     def _compile(self, make: Any, y: np.ndarray, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
