@@ -407,3 +407,34 @@ def test_the_least_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert group("8000000") == 3e6
     assert group("5000000") == 0
     assert group("max") > 1e7
+
+
+# ---- at size ------------------------------------------------------------------------------------
+
+WORKERS = "y ~ x + (1 | worker) + (1 | firm)"
+
+
+@needs_order
+def test_a_hundred_thousand_workers_in_ten_thousand_firms() -> None:
+    data = workers(100_000, 10_000, 400)
+    fit = lmer(WORKERS, data)
+    assert fit.model.storage["storage"] == "sparse"
+    assert fit.model.storage["order"] == data["firm"].nunique()
+    assert fit.converged
+    assert np.allclose(fit.theta * fit.sigma, [0.6, 0.4], rtol=0, atol=0.02)
+    estimated = lmer(WORKERS, data, storage="iterative")
+    assert estimated.objective == pytest.approx(fit.objective, abs=5 * estimated.objective_se)
+    assert np.allclose(estimated.theta, fit.theta, rtol=0, atol=1e-3)
+    assert np.allclose(estimated.bse, fit.bse, rtol=1e-3)
+
+
+@needs_order
+@pytest.mark.slow
+def test_their_sparse_factor_equals_the_dense_one() -> None:
+    """Order 10,000: a dense factor and inverse of 800 MB each."""
+    design = lmmfast.model.design_from(WORKERS, workers(100_000, 10_000, 400))
+    theta = np.array([1.1, 0.7])
+    sparse = LMM(design).objective(theta, gradient=True, hessian=True)
+    dense = LMM(design, storage="dense", threads=2).objective(theta, gradient=True, hessian=True)
+    for own, other in zip(sparse, dense, strict=True):
+        assert np.allclose(own, other, rtol=1e-9, atol=0)
