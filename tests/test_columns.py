@@ -70,7 +70,7 @@ def test_other_tables(frame: pd.DataFrame, library: str) -> None:
             o=module.Series(unordered.o.tolist(), dtype=module.Enum(["mid", "hi", "lo"]))
         )
         lazy = table.lazy()
-        with pytest.raises(DataError, match="lazy"):
+        with pytest.raises(DataError, match="LazyFrame: collect it"):
             build(MIXED, lazy)
     else:
         same(build(MIXED, frame), build(MIXED, module.Table.from_pandas(frame)))  # ordered

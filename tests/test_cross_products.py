@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import errno
+import io
+import json
 import os
 import pickle
 import random
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +19,7 @@ import pandas as pd
 import pytest
 from streams import CASES, assert_same, in_memory, mixed, pieces, sleep, worst
 
-from lmmfast import LMM, CrossProducts, DataError, Spec, emmeans, lmer
+from lmmfast import LMM, CrossProducts, DataError, LmmWarning, Spec, emmeans, lmer
 from lmmfast.columns import Table
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -227,6 +232,51 @@ def test_levels_of_any_type_are_saved(levels, tmp_path: Path) -> None:
     assert (again - whole).n == 0
 
 
+@pytest.mark.parametrize("first", [2**63 + 1, 10**30], ids=["uint64", "objects"])
+def test_large_integers_are_added_and_saved(first: int) -> None:
+    labels = np.array([first + k for k in range(6)], dtype=object)
+    codes = np.tile(np.arange(6), 30)
+    y = np.random.default_rng(1).normal(size=180) + codes
+    data = pd.DataFrame({"g": labels[codes], "y": y}).infer_objects()
+    formula = "y ~ 1 + (1 | g)"
+    spec = Spec.from_data(formula, data)
+    whole = sum(CrossProducts.from_frame(data[a : a + 45], spec) for a in range(0, 180, 45))
+    wanted = lmer(formula, data.assign(g=codes))
+    for cross in (
+        whole,
+        CrossProducts.from_bytes(whole.to_bytes()),
+        pickle.loads(pickle.dumps(whole)),
+    ):
+        found = lmer(cross)
+        assert worst(found.objective, wanted.objective) < 1e-9
+        assert [int(level) for level in found.design.terms[0].levels] == labels.tolist()
+        assert (cross - whole).n == 0
+
+
+def test_numbers_and_text_are_not_added() -> None:
+    data = mixed()[["y", "x", "g"]]
+    text = data.assign(g=[f"{g:03}" for g in data["g"]])
+    spec = Spec.from_data("y ~ x + (1 | g)", data)
+    numbers, words = (CrossProducts.from_frame(own[:300], spec) for own in (data, text))
+    with pytest.raises(DataError, match=r"'g' has numbers such as \d+ .*text such as '\d+'.*str"):
+        numbers + words
+    with pytest.raises(DataError, match=r"'g' has numbers .*text such as '\d+'.*str"):
+        CrossProducts.from_frame([data[:300], text[300:]], spec)
+    assert numbers.n == 300 and lmer(numbers + CrossProducts.from_frame(data[300:], spec)).converged
+
+
+def test_a_refused_addition_in_place_changes_nothing() -> None:
+    data = mixed()[["y", "x", "g", "h"]]
+    formula = "y ~ x + (1 | h) + (1 | g)"
+    spec = Spec.from_data(formula, data)
+    first = CrossProducts.from_frame(data[:300], spec)
+    words = CrossProducts.from_frame(data[300:].assign(g="a", h="new"), spec)
+    before = first.to_bytes()
+    with pytest.raises(DataError, match="'g' has numbers"):
+        first += words
+    assert first.to_bytes() == before
+
+
 def test_levels_that_cannot_be_saved_are_named() -> None:
     values = np.empty(6, object)
     values[:] = [(i,) for i in range(6)]
@@ -270,11 +320,82 @@ def test_foreign_and_damaged_files(saved: Path) -> None:
         CrossProducts.load(saved.with_name("nothing"))
 
 
+def changed(data: bytes, change) -> bytes:
+    """A file whose arrays and header were changed, all checksums right."""
+    with np.load(io.BytesIO(data)) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(arrays.pop("header").tobytes())
+    text = change(header, arrays) or json.dumps(header)
+    file = io.BytesIO()
+    np.savez(file, header=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+    return file.getvalue()
+
+
+def infinite(_, arrays) -> None:
+    arrays["b_corner"][0, 0] = np.inf
+
+
+CHANGES = {
+    "negative rows": lambda header, _: header.update(n=-3),
+    "more rows than levels have": lambda header, _: header.update(n=header["n"] + 1),
+    "rows that are text": lambda header, _: header.update(n="many"),
+    "infinite sums": infinite,
+    "blocks of another shape": lambda _, arrays: arrays.update(b_corner=np.zeros((2, 2))),
+    "no blocks": lambda _, arrays: arrays.__delitem__("b_corner"),
+    "nested": lambda header, _: "[" * 200_000,
+    "version of text": lambda header, _: header.update(version="1"),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_what_rows_cannot_have_is_refused(saved: Path, change: str) -> None:
+    with pytest.raises(DataError, match=r"damaged|not cross-products|version"):
+        CrossProducts.from_bytes(changed(saved.read_bytes(), CHANGES[change]))
+
+
+def test_archives_of_another_kind_are_damaged(saved: Path) -> None:
+    data = saved.read_bytes()
+    at = data.rindex(b"PK\x01\x02")  # the archive's directory: version, flags, compression
+    for place, value in ((6, 0xFF), (8, 0x01), (8, 0x20), (10, 0x0C), (10, 0x63)):
+        broken = bytearray(data)
+        broken[at + place] = value
+        with pytest.raises(DataError, match="damaged"):
+            CrossProducts.from_bytes(bytes(broken))
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive, archive.open("header.npy", "w") as item:
+        shape = {"descr": "<f8", "fortran_order": False, "shape": (10**13,)}
+        np.lib.format.write_array_header_1_0(item, shape)
+    with pytest.raises(DataError, match="damaged"):
+        CrossProducts.from_bytes(file.getvalue())
+    file = io.BytesIO()
+    np.savez_compressed(file, header=np.zeros(10**6))
+    with pytest.raises(DataError, match="damaged"):
+        CrossProducts.from_bytes(file.getvalue())
+
+
+def test_files_of_the_first_version_are_read() -> None:
+    """There the centre was part of the slope, and nothing known of rows taken away."""
+    data = sleep()
+    spec = Spec.from_data(FORMULA, data)
+    own = spec.coordinates
+    slope = own.slope + np.array([own.shift, 0.0])
+    spec = dataclasses.replace(spec, coordinates=dataclasses.replace(own, slope=slope, shift=0.0))
+
+    def change(header, _) -> None:
+        header["version"] = 1
+        del header["spec"]["coordinates"]["shift"], header["numbers"]["_largest"]
+
+    whole = CrossProducts.from_frame(data, spec)
+    again = CrossProducts.from_bytes(changed(whole.to_bytes(), change))
+    assert_same(lmer(again), in_memory("slope"))
+    assert_same(lmer(again - whole + whole), in_memory("slope"))
+
+
 def test_later_versions_are_refused(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
     from lmmfast.streaming import storage
 
-    monkeypatch.setattr(storage, "VERSION", 2)
-    with pytest.raises(DataError, match=r"version 1.*reads version 2"):
+    monkeypatch.setattr(storage, "VERSION", 1)
+    with pytest.raises(DataError, match=r"version 2.*reads up to version 1"):
         CrossProducts.load(saved)
 
 
@@ -328,3 +449,65 @@ def test_saved_files_have_the_usual_permissions(saved: Path) -> None:
     plain = saved.with_name("plain")
     plain.touch()
     assert saved.stat().st_mode == plain.stat().st_mode
+
+
+# ---- digits -------------------------------------------------------------------------------------
+
+
+def wild(times: float) -> tuple[pd.DataFrame, Spec]:
+    """Data whose first response is far from the others, the spec of the others."""
+    data = mixed()
+    spec = Spec.from_data("y ~ x + f + (x | g)", data[1:])
+    data.loc[0, "y"] *= times
+    return data, spec
+
+
+def test_digits_that_are_lost_by_taking_rows_away_are_told() -> None:
+    wanted = lmer("y ~ x + f + (x | g)", mixed()[1:])
+    for times in (1.0, 10.0, 1e5, 1e7):
+        data, spec = wild(times)
+        first = CrossProducts.from_frame(data[:1], spec)
+        left = CrossProducts.from_frame(data, spec) - first
+        more = CrossProducts(spec) + left  # what is known of digits goes wherever the sums go
+        for cross in (
+            left,
+            more,
+            left.copy(),
+            pickle.loads(pickle.dumps(left)),
+            CrossProducts.from_bytes(left.to_bytes()),
+            left
+            + CrossProducts.from_frame(data[10:12], spec)
+            - CrossProducts.from_frame(data[10:12], spec),
+        ):
+            if times == 1e7:
+                with pytest.raises(DataError, match=r"digits are lost.*the response y .*anew"):
+                    lmer(cross)
+                continue
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", LmmWarning)
+                found = lmer(cross)
+            told = [w for w in caught if "digits are lost" in str(w.message)]
+            assert bool(told) == (times == 1e5)
+            tolerance = 1e-10 if times < 1e5 else 1e-6
+            assert worst(found.objective, wanted.objective) < tolerance
+            assert worst(found.sigma, wanted.sigma) < tolerance
+
+
+def test_rows_that_are_taken_away_and_leave_no_rows_lose_no_digits() -> None:
+    data, spec = wild(1e7)
+    none = CrossProducts.from_frame(data, spec) - CrossProducts.from_frame(data, spec)
+    with pytest.raises(DataError, match="no rows"):
+        lmer(none)
+
+
+def test_columns_that_differ_only_after_the_sample_are_told() -> None:
+    data = mixed()
+    data["x2"] = data["x"]
+    formula = "y ~ x + x2 + (1 | g)"
+    for late, told in ((1e-4, True), (1.0, False)):
+        data.loc[599, "x2"] = data.loc[599, "x"] + late
+        whole = CrossProducts.from_frame(data, Spec.from_data(formula, data[:300]))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", LmmWarning)
+            lmer(whole)
+        assert any("fixed effect x2 is nearly" in str(w.message) for w in caught) == told

@@ -107,3 +107,37 @@ def test_a_cluster_of_processes() -> None:
             with pytest.raises(DataError, match=r"partition .*infinite"):
                 lmer("y ~ x + (1 | g)", divided(bad, 4))
     assert_same(fit, in_memory("factors"))
+
+
+def test_other_objects_of_dask_are_refused() -> None:
+    frame = divided(sleep(), 2)
+    for one in (frame.to_dask_array(), frame["Days"], frame.to_delayed()[0]):
+        with pytest.raises(DataError, match="of Dask: give a Dask data frame"):
+            lmer(FORMULA, one)
+
+
+def test_rows_that_move_to_other_levels_between_the_passes() -> None:
+    data = mixed()[["y", "x", "g"]]
+    calls: list[int] = []
+
+    def moving(part: pd.DataFrame) -> pd.DataFrame:
+        calls.append(1)  # surveyed, sampled, then the cross-products
+        return (
+            part if len(calls) < 3 else part.assign(g=np.roll(part["g"].to_numpy() // 20 * 20, 1))
+        )
+
+    frame = divided(data, 1).map_partitions(moving, meta=data)
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(DataError, match="changed between"),
+    ):
+        lmer("y ~ x + (1 | g)", frame)
+
+
+def test_numbers_in_one_partition_and_text_in_another_are_refused() -> None:
+    data = mixed()[["y", "x", "g"]].astype({"g": object})
+    data.loc[300:, "g"] = [f"{g:03}" for g in data["g"][300:]]
+    with dask.config.set({"dataframe.convert-string": False}):
+        frame = divided(data, 2)
+        with pytest.raises(DataError, match=r"'g' has numbers .*partition 0.*text .*partition 1"):
+            lmer("y ~ x + (1 | g)", frame)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import pickle
 import re
 import subprocess
@@ -15,7 +17,19 @@ import pytest
 from streams import CASES, SAME, assert_same, gappy, in_memory, mixed, pieces, sleep, worst
 
 import lmmfast
-from lmmfast import DataError, FormulaError, LmmWarning, Spec, anova, drop1, emmeans, lmer, ranova
+from lmmfast import (
+    CrossProducts,
+    DataError,
+    FormulaError,
+    LmmWarning,
+    Spec,
+    anova,
+    drop1,
+    emmeans,
+    lmer,
+    ranova,
+)
+from lmmfast.columns import Table
 from lmmfast.streaming import sources
 
 pa = pytest.importorskip("pyarrow")
@@ -150,6 +164,53 @@ def test_many_small_files_are_few_chunks(tmp_path: Path) -> None:
     assert_same(lmer(FORMULA, tmp_path), lmer(FORMULA, data))
 
 
+def test_other_files_beside_parquet_files_are_left_out(folder: Path) -> None:
+    (folder / "README.md").write_text("what this is")
+    (folder / "_temporary").mkdir()
+    (folder / "_temporary" / "half.parquet").write_text("PAR1")
+    (folder / ".part0.parquet").write_text("PAR1")
+    assert_same(lmer(FORMULA, folder), in_memory("slope"))
+
+
+@pytest.mark.parametrize("name", ["part00.parquet", "zz.parquet"])
+def test_a_file_without_a_column_is_named(folder: Path, name: str) -> None:
+    parquet.write_table(pa.Table.from_pandas(sleep().drop(columns="Days")), folder / name)
+    for source in (folder, sorted(folder.iterdir()), dataset.dataset(folder)):
+        with pytest.raises(DataError, match=rf"file '[^']*{name}' has no column 'Days'") as error:
+            lmer(FORMULA, source)
+        assert error.value.variable == "Days"
+    assert lmer("Reaction ~ 1 + (1 | Subject)", folder).nobs == 360
+
+
+def test_filtered_datasets(folder: Path) -> None:
+    data = sleep()
+    few = dataset.dataset(folder).filter(dataset.field("Days") < 5)
+    wanted = lmer(FORMULA, data[data["Days"] < 5])
+    fit = lmer(FORMULA, few)
+    assert worst(fit.objective, wanted.objective) < SAME
+    assert (fit.nobs, sum(len(part) for part in fit.stream_residuals(few))) == (90, 90)
+
+
+def test_columns_that_sources_lack_are_told_with_all_others(folder: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect()
+    connection.register("trials", sleep())
+    spec = Spec.from_data(FORMULA, folder)
+    for source in (folder, dataset.dataset(folder), connection.table("trials")):
+        with pytest.raises(FormulaError, match=r"'Dais' is not .*; did you mean 'Days'"):
+            lmer("Reaction ~ Dais + (1 | Subject)", source)
+        with pytest.raises(FormulaError, match=r"columns are .*Reaction, Days, Subject"):
+            lmer("Reaction ~ zzz + (1 | Subject)", source)
+        with pytest.raises(DataError, match="weights 'w' is not in the data; the columns"):
+            lmer(FORMULA, source, weights="w")
+    parquet.write_table(pa.table({"Dayz": [1]}), folder / "other.pq")
+    other = folder / "other.pq"
+    with pytest.raises(FormulaError, match="'Reaction' is not in the data; the columns are Dayz"):
+        CrossProducts.from_frame(other, spec)
+    with pytest.raises(FormulaError, match="'Reaction' is not in the data; the columns are Dayz"):
+        next(lmer(FORMULA, sleep()).stream_residuals(other))
+
+
 def test_hive_partitions_are_columns(tmp_path: Path) -> None:
     data = sleep()
     data["site"] = np.where(data["Days"] < 5, "early", "late")
@@ -167,7 +228,7 @@ def test_only_the_columns_of_the_formula_are_read(folder: Path) -> None:
         source.name, source.names, lambda c, r: read.append(c) or source.frames(c, r)
     )
     lmer("Reaction ~ 1 + (1 | Subject)", spied)
-    assert read == [["Reaction", "Subject"]] * 3  # levels, coordinates, cross-products
+    assert read == [["Reaction", "Subject"]] * 2  # levels; coordinates and cross-products
 
 
 def test_duckdb_relations() -> None:
@@ -180,6 +241,55 @@ def test_duckdb_relations() -> None:
     assert_same(lmer(formula, relation), lmer(formula, data))
     fit = lmer(formula, connection.table("trials"))
     assert sum(len(part) for part in fit.stream_residuals(relation)) == 180
+
+
+def test_connections_are_free_after_an_abandoned_pass() -> None:
+    duckdb = pytest.importorskip("duckdb")
+    data = pd.concat([sleep()] * 5000, ignore_index=True)  # more than is read ahead
+    data.loc[3, "Reaction"] = np.inf
+    connection = duckdb.connect()
+    connection.execute("create table trials as select * from data")
+    relation = connection.table("trials")
+    made: list = []
+    source = sources.source_of(relation)
+    gc.disable()
+    try:
+        with pytest.raises(DataError, match="infinite") as error:
+            lmer(FORMULA, relation)
+        assert connection.sql("select 42").fetchall() == [(42,)] and error.value
+        chunks = source.chunks(["Days"], 1000)
+        made.append(next(chunks))
+        chunks.close()
+        assert connection.sql("select 42").fetchall() == [(42,)]
+        parts = lmer(FORMULA, sleep()).stream_residuals(relation)
+        with pytest.raises(DataError, match="infinite"):
+            list(parts)
+        assert connection.sql("select 42").fetchall() == [(42,)]
+    finally:
+        gc.enable()
+
+
+def test_generators_are_closed_when_a_pass_fails() -> None:
+    closed: list[str] = []
+
+    def frames(bad: int):
+        try:
+            for i in range(3):
+                yield sleep().assign(Reaction=np.inf) if i == bad else sleep()
+        finally:
+            closed.append("closed")
+
+    with pytest.raises(DataError, match="chunk 1") as error:
+        lmer(FORMULA, lambda: frames(1))
+    assert closed == ["closed"] and error.value.rows
+    residuals = lmer(FORMULA, sleep()).stream_residuals(lambda: frames(5))
+    next(residuals)
+    residuals.close()
+    assert closed == ["closed"] * 2
+    with pytest.raises(DataError):
+        spec = Spec.from_data(FORMULA, sleep())
+        CrossProducts.from_frame(lambda: frames(2), spec)
+    assert closed == ["closed"] * 3
 
 
 # ---- levels -------------------------------------------------------------------------------------
@@ -196,9 +306,23 @@ def test_categories_keep_their_order_whatever_chunk_they_are_in_first() -> None:
 def test_chunks_with_their_own_categories() -> None:
     data = mixed()
     parts = [part.assign(c=part["c"].cat.remove_unused_categories()) for part in pieces(data, 4)]
-    found = lmer("y ~ c + (1 | g)", parts)
-    wanted = lmer("y ~ c + (1 | g)", pd.concat(parts).assign(c=data["c"].to_numpy()))
-    assert abs(found.objective - wanted.objective) < 1e-9 * wanted.objective
+    wanted = lmer("y ~ c + (1 | g)", pd.concat(parts))
+    assert_same(lmer("y ~ c + (1 | g)", parts), wanted)
+    assert_same(lmer("y ~ c + (1 | g)", parts[::-1]), wanted)
+    groups = [part.assign(h=part["h"].astype("category")) for part in pieces(data, 4)]
+    assert_same(lmer("y ~ x + (1 | h)", groups), lmer("y ~ x + (1 | h)", pd.concat(groups)))
+
+
+def test_an_order_that_chunks_do_not_agree_on_is_none() -> None:
+    data = mixed()[["y", "x", "g"]]
+    data["o"] = pd.Categorical(
+        np.where(data["x"] < 0, "small", "big"), ["small", "big"], ordered=True
+    )
+    parts = [data[:300], data[300:].assign(o=lambda d: d["o"].cat.set_categories(["big", "small"]))]
+    parts[1]["o"] = parts[1]["o"].cat.add_categories("huge")
+    formula = "y ~ o + (1 | g)"
+    assert_same(lmer(formula, parts), lmer(formula, pd.concat(parts)))
+    assert_same(lmer(formula, [data[:300], data[300:]]), lmer(formula, data))
 
 
 def test_categories_in_some_chunks_and_text_in_others_are_sorted() -> None:
@@ -210,18 +334,78 @@ def test_categories_in_some_chunks_and_text_in_others_are_sorted() -> None:
     assert_same(lmer(formula, [text[:300], data[300:]]), wanted)
 
 
-def test_a_column_may_be_read_as_integers_floats_and_text() -> None:
+def test_a_column_may_be_read_as_integers_and_as_floats() -> None:
     data = mixed()[["y", "x", "g"]]
-    data["g"] = np.where(data["g"] == 290, "last", data["g"].astype(str))
-    last = data["g"] == "last"
-    chunks = [
-        data[~last][:200].assign(g=lambda d: d["g"].astype(int)),
-        data[~last][200:400].assign(g=lambda d: d["g"].astype(float)),
-        data[~last][400:],
-        data[last],
-    ]
+    chunks = [data[:200], data[200:400].astype({"g": float}), data[400:].astype({"g": object})]
     assert_same(lmer("y ~ x + (1 | g)", chunks), lmer("y ~ x + (1 | g)", data))
     assert_same(lmer("y ~ x + (1 | g)", chunks[::-1]), lmer("y ~ x + (1 | g)", data))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (1 | h:g)"])
+def test_numbers_in_one_chunk_and_text_in_another_are_refused(
+    formula: str, backwards: bool
+) -> None:
+    data = mixed()[["y", "x", "g", "h"]]
+    text = data.assign(g=[f"{g:03}" for g in data["g"]])
+    for numbers in (data, data.astype({"g": float})):
+        chunks = [text[:300], numbers[300:]] if backwards else [numbers[:300], text[300:]]
+        with pytest.raises(DataError, match=r"'g' has (text|numbers) such as .* in chunk 0") as e:
+            lmer(formula, chunks)
+        assert re.search(r"but (text such as '\d+'|numbers such as \d+) in chunk 1", str(e.value))
+        assert "dtype={'g': str}" in str(e.value) and e.value.variable == "g"
+
+
+HASHES = [2**63 + 1025 * i + k for i in range(3) for k in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(HASHES, dtype=np.uint64),
+        np.array([h - 2**63 - 2**62 for h in HASHES]),
+        np.array([10**30 + k for k in range(9)], dtype=object),
+        np.array(HASHES, dtype=object),
+        np.array([-5, *HASHES[1:]], dtype=object),
+        np.array([0, 1, *HASHES[2:]], dtype=np.uint64),
+        np.array([10**400 + k for k in range(9)], dtype=object),
+    ],
+    ids=["uint64", "int64", "objects", "object hashes", "both signs", "small too", "huge"],
+)
+def test_integers_of_any_size_stay_different(labels: np.ndarray) -> None:
+    rng = np.random.default_rng(3)
+    codes = np.repeat(np.arange(9), 20)
+    y = rng.normal(size=180) + 3 * rng.normal(size=9)[codes]
+    data = pd.DataFrame({"y": y, "g": labels[codes], "h": rng.integers(0, 4, 180)})
+    for formula in ("y ~ 1 + (1 | g)", "y ~ 1 + (1 | h:g)"):
+        named = lmer(formula, data.assign(g=codes))
+        whole = lmer(formula, data)
+        for found in (whole, lmer(formula, pieces(data)), lmer(formula, [data[:61], data[61:]])):
+            assert worst(found.objective, named.objective) < SAME
+            assert found.n_levels == named.n_levels
+            assert list(found.design.terms[0].levels) == list(whole.design.terms[0].levels)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ids: pd.DataFrame({"g": pd.array(ids, dtype="UInt64")}),
+        lambda ids: pd.DataFrame({"g": pd.Series(ids, dtype=object)}),
+        lambda ids: pl.DataFrame({"g": pl.Series(ids, dtype=pl.UInt64)}),
+        lambda ids: pa.table({"g": pa.array(ids, pa.uint64())}),
+    ],
+    ids=["nullable", "objects", "polars", "pyarrow"],
+)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_large_integers_of_which_some_are_missing(make, gaps: bool) -> None:
+    ids = [None if gaps and i % 7 == 0 else HASHES[i % 9] for i in range(90)]
+    column = Table(make(ids)).column("g")
+    levels = column.as_factor().levels
+    assert levels is not None
+    assert levels.tolist() == HASHES
+    assert (column.missing is not None) == gaps
+    few = Table(make([None if gaps and i == 3 else i for i in range(9)])).column("g")
+    assert few.values is not None  # numbers that floats tell apart stay numbers
 
 
 @pytest.mark.parametrize(
@@ -439,6 +623,10 @@ def chunks_with(change, number: int = 1) -> list[pd.DataFrame]:
     return parts
 
 
+def _same(made):
+    return lambda: made
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -448,6 +636,16 @@ def chunks_with(change, number: int = 1) -> list[pd.DataFrame]:
         ([{"Reaction": 1.0, "Days": 2}], "list of records"),
         (lambda: sleep(), "returns a DataFrame"),
         (lambda: iter([]), "no rows"),
+        (_same(iter([sleep()])), "same iterator again, which is exhausted.*new one"),
+        (
+            pd.read_csv(io.StringIO("a,b\n1,2"), chunksize=1),
+            r"lambda: pandas.read_csv\(path, chunks",
+        ),
+        (pd.DataFrame, "class DataFrame"),
+        (dict, "class dict"),
+        (b"trials.parquet", "data are bytes.*path"),
+        ({1, 2}, "a set, which has no order"),
+        (pl.DataFrame({"a": [1]}).lazy(), r"LazyFrame: collect it"),
         ([sleep()[:0], sleep()[:0]], "no rows"),
         ([sleep().assign(Days=None)], "no rows are left.*Days in 180"),
         ([sleep(), 3], "chunk 1: data is a int"),
@@ -517,9 +715,12 @@ def test_data_that_change_between_the_passes() -> None:
         lmer("y ~ f + (1 | g)", changing(first, [new]))
     group = mixed()[:300].assign(g=-7)
     with pytest.raises(DataError, match=r"chunk 1 .*'g' has levels.*'-7'.*changed between"):
-        lmer("y ~ x + (1 | g)", changing(first, first, [first[0], group]))
+        lmer("y ~ x + (1 | g)", changing(first, [first[0], group]))
+    moved = [first[0].assign(g=first[0]["g"].iloc[0]), first[1]]
+    with pytest.raises(DataError, match=r"changed.*'g' '\d+' has \d+ rows in the first, \d+ in"):
+        lmer("y ~ x + (1 | g)", changing(first, moved))
     with pytest.raises(DataError, match=r"600 rows.*first, 300 in the second"):
-        lmer("y ~ x + (1 | g)", changing(first, first, first[:1]))
+        lmer("y ~ x + (1 | g)", changing(first, first[:1]))
 
 
 def test_a_damaged_parquet_file_is_named(folder: Path) -> None:
@@ -547,7 +748,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
         yield
 
-    passes = [lambda: iter([sleep()]), lambda: iter([sleep()]), interrupted]
+    passes = [lambda: iter([sleep()]), interrupted]
     with pytest.raises(KeyboardInterrupt):
         lmer(FORMULA, lambda: passes.pop(0)())
     assert not list(tmp_path.iterdir())
@@ -568,3 +769,22 @@ def test_specs_say_what_they_need() -> None:
     spec = Spec.from_data(FORMULA, sleep(), weights="Days")
     assert set(spec.names) == {"Reaction", "Days", "Subject"}
     assert (spec.formula, spec.weights, spec.offset) == (FORMULA, "Days", None)
+
+
+# ---- digits -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + f + (x | g)", "y ~ x + x2 + f + (1 | g)"])
+@pytest.mark.parametrize("reml", [True, False])
+def test_a_response_far_from_zero_loses_no_digits(formula: str, reml: bool) -> None:
+    data = mixed()
+    data["x2"] = 2 * data["x"] + 1
+    data["y"] = data["y"] * 1e-3 + 1e9
+    data["x"] += 1e8
+    found, wanted = lmer(formula, pieces(data), reml=reml), lmer(formula, data, reml=reml)
+    assert worst(found.objective, wanted.objective) < 1e-9
+    assert worst(found.params[1:], wanted.params[1:], wanted.bse[1:]) < 1e-4
+    assert worst(found.sigma, wanted.sigma) < 1e-8
+    near = lmer(formula, data.assign(y=data["y"] - 1e9), reml=reml)
+    tables = [drop1(fit, test="Chisq").table for fit in (found, near)]
+    assert worst(tables[0]["AIC"], tables[1]["AIC"]) < 1e-11

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError, LmmError
 
-__all__ = ["Column", "Levels", "Table", "factorize", "first_rows", "is_not", "suggest"]
+__all__ = ["Column", "Levels", "Table", "factorize", "first_rows", "is_exact", "is_not", "suggest"]
 
 Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -110,6 +110,12 @@ class Table:
         return table
 
     def _open_pandas(self, data: Any) -> None:
+        if not hasattr(data, "ndim"):
+            raise DataError(
+                f"data is a {type(data).__name__}, which is no table; a reader of chunks can be "
+                "read only once: give a function that makes it anew, as in "
+                "lmer(formula, lambda: pandas.read_csv(path, chunksize=200_000))"
+            )
         if data.ndim != 2:
             raise DataError("data is a Series; give a data frame: data.to_frame()")
         self._native, self.pandas = data, True
@@ -138,6 +144,11 @@ class Table:
         try:
             frame = nw.from_native(data, eager_only=True)
         except TypeError as error:
+            if type(data).__name__ == "LazyFrame":
+                raise DataError(
+                    "data is a LazyFrame: collect it, data.collect(), or write a file that can be "
+                    "streamed, data.sink_parquet(path), and give its path"
+                ) from error
             raise DataError(
                 f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
                 "(a lazy one collected first) or a dict of arrays"
@@ -259,10 +270,46 @@ def _from_objects(name: str, values: NDArray[Any]) -> Column:
     if kinds and kinds <= {bool, np.bool_}:
         return _boolean(name, np.asarray(uniques, dtype=bool)[raw], missing)
     if kinds and all(issubclass(kind, (numbers.Real, decimal.Decimal)) for kind in kinds):
+        if all(issubclass(kind, numbers.Integral) for kind in kinds):
+            return _integers(name, [int(value) for value in uniques], raw, missing)
         return _numbers(name, np.append(np.asarray(uniques, dtype=np.float64), np.nan)[raw])
     levels = np.empty(len(uniques), dtype=object)
     levels[:] = list(uniques)
     return _sorted_factor(name, raw.astype(np.int32), levels, missing)
+
+
+def _integers(name: str, distinct: list[int], raw: NDArray[Any], missing: Mask | None) -> Column:
+    """Integers as numbers; as a factor where these would take several for the same."""
+    low, high = min(distinct), max(distinct)
+    for dtype in (np.int64, np.uint64) if missing is None else ():
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return Column(name, np.array(distinct, dtype=dtype)[raw])
+    if all(is_exact(value) for value in distinct):
+        return _numbers(name, np.array([*map(float, distinct), np.nan])[raw])
+    levels = np.empty(len(distinct), dtype=object)
+    levels[:] = distinct
+    return _sorted_factor(name, raw.astype(np.int32), levels, missing)
+
+
+def is_exact(value: int) -> bool:
+    """Whether a float can be this integer."""
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False
+
+
+def _with_gaps(name: str, values: NDArray[Any], missing: Mask) -> Column:
+    """Integers of which some are missing: floats, unless these would not tell them apart."""
+    floats = values.astype(np.float64)
+    floats[missing] = np.nan
+    present = values[~missing]
+    if not len(present) or max(abs(int(present.min())), abs(int(present.max()))) <= 2**53:
+        return _numbers(name, floats)
+    distinct, back = np.unique(present, return_inverse=True)
+    raw = np.full(len(values), -1, dtype=np.intp)
+    raw[~missing] = back
+    return _integers(name, distinct.tolist(), raw, missing)
 
 
 def _sorted_factor(name: str, raw: Codes, levels: NDArray[Any], missing: Mask | None) -> Column:
@@ -290,9 +337,12 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
         return _boolean(name, flags, missing if missing.any() else None)
     if pd.api.types.is_numeric_dtype(dtype):
         missing = np.asarray(values.isna())
-        if missing.any() or not pd.api.types.is_integer_dtype(dtype):
+        if not pd.api.types.is_integer_dtype(dtype):
             return _numbers(name, values.to_numpy(dtype=np.float64, na_value=np.nan))
-        return Column(name, values.to_numpy(dtype=np.int64))
+        whole = np.uint64 if pd.api.types.is_unsigned_integer_dtype(dtype) else np.int64
+        if missing.any():
+            return _with_gaps(name, values.to_numpy(dtype=whole, na_value=0), missing)
+        return Column(name, values.to_numpy(dtype=whole))
     raw, uniques = pd.factorize(getattr(values, "array", values))
     levels = np.asarray(uniques, dtype=object)
     missing = raw < 0
@@ -322,6 +372,8 @@ def _from_narwhals(name: str, values: Any) -> Column:
     if dtype.is_numeric():
         if dtype.is_integer() and series.null_count() == 0:
             return Column(name, series.to_numpy())
+        if dtype.is_integer():
+            return _with_gaps(name, series.fill_null(0).to_numpy(), series.is_null().to_numpy())
         return _numbers(name, series.cast(nw.Float64).to_numpy().astype(np.float64))
     return _from_array(name, np.asarray(series.to_numpy()))
 

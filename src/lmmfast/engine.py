@@ -93,7 +93,7 @@ class Engine:
         """Bytes that no model with so many rows and random effects can need more than."""
         effects = sum(len(term.levels) * term.z.shape[1] for term in self.design.terms)
         columns = sum(term.z.shape[1] for term in self.design.terms) + len(self.design.x_names) + 1
-        return 32.0 * effects**2 + 40.0 * self.design.n * columns**2
+        return float(32 * effects**2 + 40 * self.design.n * columns**2)
 
     def _compile(self, make: Any, y: np.ndarray, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""

@@ -1,8 +1,8 @@
 """R's names for formulas: `I(x^2)`, `poly`, `scale`, `log`, `factor`, `relevel`, `ifelse`, ...
 
-An R (or Python) expression is translated to Python text once (`translate`) and evaluated by
-formulaic's `stateful_eval`, so that `scale`, `poly`, splines, `mean` ... remember for new data
-what they learned from the training data.
+An R (or Python) expression is translated to Python text once (`translate`), checked and evaluated
+by `expressions`, so that `scale`, `poly`, splines, `mean` ... remember for new data what they
+learned from the training data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .columns import Column, read
 from .errors import FormulaError
+from .expressions import ALIAS, NUMPY, check, numpy_functions, run
 from .splines import ns
 
 __all__ = [
@@ -216,8 +217,7 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
     FormulaError
         When the expression cannot be evaluated; the message carries the reason.
     """
-    from formulaic.utils.stateful_transforms import stateful_eval
-
+    check(expression.code, expression.label)
     env: dict[str, Any] = functions() | (patsy_functions() if memory.patsy else {})
     for alias, name in expression.names:
         if name in columns:
@@ -225,12 +225,12 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
         else:
             env[alias] = memory.find(name) if name in memory.scope else env[name]
     for name in called(expression.code):
-        if name in memory.scope:
+        if name in memory.scope and name not in NUMPY:
             env[name] = memory.find(name)
     state: MutableMapping[str, Any] = memory.setdefault(expression.label, {})
     try:
         with np.errstate(all="ignore"):
-            return stateful_eval(expression.code, env, None, state, None)
+            return run(expression.code, env, state)
     except NameError as error:
         raise FormulaError(
             f"{expression.label}: {error.name!r} is not a function that formulas know; "
@@ -247,7 +247,7 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
 def called(code: str) -> tuple[str, ...]:
     """Names in an expression that do not stand for columns."""
     names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-    return tuple(sorted(name for name in names if not re.fullmatch(r"_v\d+_", name)))
+    return tuple(sorted(name for name in names if not ALIAS.fullmatch(name)))
 
 
 def _exposed(column: Column) -> Any:
@@ -402,7 +402,8 @@ def functions() -> dict[str, Any]:
         **{name: getattr(np, name) for name in same_name.split()},
         **{name: getattr(np, numpys) for name, numpys in other_name.items()},
         **{name: _remembered(summary) for name, summary in summaries.items()},
-        "numpy": np,
+        "np": numpy_functions,
+        "numpy": numpy_functions,
         **{builtin.__name__: builtin for builtin in (bool, float, int, len, str)},
         "T": True,
         "F": False,

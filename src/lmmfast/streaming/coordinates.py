@@ -67,7 +67,10 @@ class Coordinates:
     random : tuple of Basis
         One for each random term.
     slope : (p,) array
-        What is subtracted from the response, in the new columns of the fixed effects.
+        What is subtracted from the centred response, in the new columns of the fixed effects.
+    shift : float
+        The centre along the first of these, where that is constant: what is subtracted first. Else
+        0, and the response is not centred.
     yscale : float
     center : float
         Near the mean of the response: sums of it and of its squares are taken from here.
@@ -78,11 +81,15 @@ class Coordinates:
     slope: Matrix
     yscale: float
     center: float
+    shift: float
 
-    @property
-    def beta0(self) -> Matrix:
-        """What is subtracted from the response, in the user's columns (p,)."""
-        return np.asarray(self.fixed.C @ self.slope)
+    def rest(self, response: Matrix, x: Matrix) -> Matrix:
+        """What is left of the response (n), scaled, beside new columns of fixed effects (n, p).
+
+        The centre goes first: a mean that is large beside the residuals takes no digits of these.
+        """
+        centred = response - self.center if self.shift else response
+        return np.asarray((centred - x @ self.slope) / self.yscale)
 
 
 def basis_of(x: Matrix, constant: float, full: bool) -> Basis:
@@ -168,12 +175,15 @@ def coordinates_of(
         basis_of(own, constant, whole)
         for own, constant, whole in zip(z, constants[1:], full, strict=True)
     )
-    slope = _slope(fixed.apply(X), y, constants[0], fixed.own)
-    rest = y - fixed.apply(X) @ slope
-    scale = float(np.sqrt(np.mean(np.square(rest))))
-    if not scale > 1e-12 * float(abs(y).max(initial=0.0)):
-        scale = float(abs(y).max(initial=0.0)) or 1.0
-    return Coordinates(fixed, random, slope, scale, float(y.mean()))
+    center, x = float(y.mean()), fixed.apply(X)
+    shift = center / (constants[0] * float(fixed.B[0, 0])) if constants[0] else 0.0
+    centred = y - center if shift else y
+    slope = _slope(x, centred, constants[0], fixed.own)
+    rest = centred - x @ slope
+    scale, size = float(np.sqrt(np.mean(np.square(rest)))), float(abs(y).max(initial=0.0))
+    if not scale > max(1e-12 * float(abs(centred).max(initial=0.0)), 1e-15 * size):
+        scale = size or 1.0
+    return Coordinates(fixed, random, slope, scale, center, shift)
 
 
 def _slope(x: Matrix, y: Matrix, constant: float, own: NDArray[np.bool_]) -> Matrix:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..columns import Column, Table
-from ..errors import DataError
+from ..errors import DataError, LmmWarning
 from ..grouping import Grouping
 from .labels import Grouper
 from .part import Part
-from .sources import Source, located, source_of
+from .sources import Chunk, check_columns, located, source_of
 from .spec import CHANGED, Encoded, Spec
 
 __all__ = ["CrossProducts"]
+
+NO_DIGITS, SOME_DIGITS = 1e-9, 1e-6  # see `CrossProducts.check_digits`
+ROUNDED, LATE = 1e-13, 1e-8  # see `CrossProducts.note_late_columns`
 
 
 class CrossProducts:
@@ -82,6 +86,8 @@ class CrossProducts:
         # without weights, in the coordinates: sums of X's columns, and X'X and Z'Z if there are any
         p, square = spec.border - 1, [len(layout.names) ** 2 for layout in spec.random]
         self._shared = False  # whether a fit refers to the same blocks
+        # of squares of [z of each factor | X | y], before rows were taken away; 0: none were
+        self._largest = np.zeros(sum(spec.widths) + spec.border)
         self._columns = np.zeros(p)
         self._plain = np.zeros(p * p + sum(square) if spec.weights else 0)
 
@@ -109,10 +115,13 @@ class CrossProducts:
         """
         made = cls(spec)
         source = source_of(frame)
+        check_columns(source, spec.plan, spec.roles)
         single = source.name == "the data"
-        for chunk in source.chunks(spec.names, spec.chunk_rows):
-            with nullcontext() if single and not chunk.start else located(chunk.where, chunk.start):
-                made.add(chunk.table)
+        with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
+            for chunk in chunks:
+                whole = single and not chunk.start
+                with nullcontext() if whole else located(chunk.where, chunk.start):
+                    made.add(chunk.table, where="" if single else chunk.where)
         return made
 
     @classmethod
@@ -126,7 +135,7 @@ class CrossProducts:
             made._groups.append(own)
         return made
 
-    def add(self, table: Table, grow: bool = True) -> None:
+    def add(self, table: Table, grow: bool = True, where: str = "") -> None:
         """Adds the rows of a table in place; without `grow`, to the levels that there are."""
         encoded = self.spec.encode(table, "" if grow else CHANGED)
         if encoded is None:
@@ -136,7 +145,7 @@ class CrossProducts:
             self._count_rows(part)
             return
         self._own_blocks()
-        codes = self._codes(encoded.part, grow)
+        codes = self._codes(encoded.part, grow, where)
         rows = self._rows(encoded)
         assert self.spec.coordinates is not None
         response = encoded.response - self.spec.coordinates.center
@@ -158,11 +167,11 @@ class CrossProducts:
             self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
         self._add_variables(encoded.part)
 
-    def _codes(self, part: Part, grow: bool) -> list[NDArray[np.int32]]:
+    def _codes(self, part: Part, grow: bool, where: str) -> list[NDArray[np.int32]]:
         out = []
         for group in self._groups:
             factors = part.factors(group.label, group.atoms, self.spec.memory)
-            codes = group.codes(factors, grow)
+            codes = group.codes(factors, grow, where)
             if not grow and (codes < 0).any():
                 bad = np.flatnonzero(codes < 0)
                 labels = dict.fromkeys(
@@ -191,7 +200,7 @@ class CrossProducts:
                 at += k
         x = own.fixed.apply(encoded.X)
         rows[:, at:-1] = x
-        rows[:, -1] = (encoded.response - x @ own.slope) / own.yscale
+        rows[:, -1] = own.rest(encoded.response, x)
         return rows
 
     def _squares(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -292,10 +301,16 @@ class CrossProducts:
             )
         self._own_blocks()
         groups = self._groups if sign > 0 else [group.copy() for group in self._groups]
+        for own, theirs in zip(groups, other._groups, strict=True):
+            own.compare(theirs)  # before anything changes
         maps = [own.unite(theirs, sign) for own, theirs in zip(groups, other._groups, strict=True)]
         if sign < 0:
             self._check_removal(other, groups)
+        held = np.maximum(self._largest, other._largest)
+        if sign < 0:
+            held = np.maximum(held, np.maximum(self._squared(), other._squared()))
         self._blocks.merge(other._blocks, maps, [len(group) for group in groups], float(sign))
+        self._largest = held
         self._groups = groups
         self.n, self.n_rows = self.n + sign * other.n, self.n_rows + sign * other.n_rows
         counts = {
@@ -312,6 +327,86 @@ class CrossProducts:
         self._plain = self._plain + sign * other._plain
         self._cells = self._cells + sign * other._cells
         return self
+
+    def _squared(self) -> NDArray[np.float64]:
+        """Sums of squares of [z of each factor | X | y], in the coordinates, as they are now."""
+        if not self.n:
+            return np.zeros_like(self._largest)
+        blocks, K = self._blocks, range(len(self._groups))
+        totals = [np.einsum("mii->i", blocks.diagonal(f)) for f in K]
+        return np.concatenate([*totals, np.diagonal(blocks.corner)])
+
+    def check_digits(self) -> None:
+        """Taking rows away must have left digits enough.
+
+        A sum of squares that was A and is B has a relative error of about 1e-15 A / B (measured:
+        sums of doubles keep the rounding of their largest values). Below B / A = 1e-9 that is more
+        than 1e-6, which shows in what is fitted; below 1e-6 in the ninth digit.
+
+        Raises
+        ------
+        DataError
+            When what is left of a column has lost its digits.
+
+        Warns
+        -----
+        LmmWarning
+            When it has lost some.
+        """
+        if not self._largest.any() or self.n <= 0:
+            return
+        left, held = self._squared(), self._largest
+        share = np.where((held > 0) & (left != 0), left / np.where(held > 0, held, 1.0), 1.0)
+        worst = int(np.argmin(share))
+        if share[worst] >= SOME_DIGITS:
+            return
+        message = (
+            f"digits are lost by taking away rows: of {self._column(worst)} the rows that stay are "
+            f"{share[worst]:.1e} of the sum of squares that there was; build the cross-products "
+            "anew from the rows that stay"
+        )
+        if share[worst] < NO_DIGITS:
+            raise DataError(message)
+        warnings.warn(LmmWarning(message), stacklevel=4)
+
+    def note_late_columns(self) -> None:
+        """Fixed effects that are nearly combinations of others, which the sample did not tell.
+
+        In good coordinates the columns are nearly orthogonal. What is left of one, beside the
+        others, has a relative error of 1e-16 over its share; shares of rounding are dropped later.
+
+        Warns
+        -----
+        LmmWarning
+        """
+        from .recast import cholesky
+
+        G = self._blocks.corner[:-1, :-1]
+        size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
+        share = np.square(cholesky(G / np.outer(size, size)).diagonal())
+        for j in np.flatnonzero((share > ROUNDED) & (share < LATE)):
+            warnings.warn(
+                LmmWarning(
+                    f"the fixed effect {self.spec.fixed.names[j]} is nearly a combination of the "
+                    "columns before it, and the first rows, which coordinates are learned from, "
+                    f"do not tell it from one: its digits are lost (about {1e-16 / share[j]:.0e} "
+                    "is left as error). Give the rows in another order, or make the spec of rows "
+                    "that tell them apart"
+                ),
+                stacklevel=4,
+            )
+
+    def _column(self, j: int) -> str:
+        """What column j of [z of each factor | X | y] is, for messages."""
+        spec = self.spec
+        names = [
+            f"the column {name} of ({spec.plan.formula.random[i].label})"
+            for _, terms in spec.factors
+            for i in terms
+            for name in spec.random[i].names
+        ]
+        names += [f"the fixed effect {name}" for name in spec.fixed.names]
+        return [*names, f"the response {spec.plan.formula.response}"][j]
 
     def _own_blocks(self) -> None:
         """Before they change: blocks that a fit refers to stay as they are."""
@@ -476,11 +571,11 @@ def _places(column: Column, places: dict[Any, int]) -> NDArray[np.int64]:
 
 
 def cross_products(
-    spec: Spec, source: Source, groups: Iterable[Grouper]
+    spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]
 ) -> Iterator[CrossProducts]:
     """The second pass: the cross-products after every chunk (one object)."""
     made = CrossProducts.known(spec, groups)
-    for chunk in source.chunks(spec.names, spec.chunk_rows):
+    for chunk in chunks:
         with located(chunk.where, chunk.start):
             made.add(chunk.table, grow=False)
         yield made

@@ -67,8 +67,11 @@ def design_of(cross: CrossProducts) -> Design:
     Raises
     ------
     DataError
-        When there are no rows, or a grouping factor has one level.
+        When there are no rows, or digits were lost by taking rows away, or a grouping factor has
+        one level.
     """
+    cross.check_digits()
+    cross.note_late_columns()
     cross, groupings = cross.settled()
     spec, n = cross.spec, cross.n
     by_label = {grouping.label: grouping for grouping in groupings}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
+
+import numpy as np
 
 from ..design import Design, build
 from ..errors import DataError
 from .cross import CrossProducts, cross_products
 from .design import design_of
+from .labels import Grouper
 from .part import Roles
-from .sources import Source, is_dask, stream_of
-from .spec import check_formula, located_coordinates, surveyed
+from .sources import Chunk, Source, is_dask, stream_of
+from .spec import check_formula, sample_of, surveyed, with_coordinates
 
 __all__ = ["any_design", "streamed_design"]
 
@@ -54,16 +59,65 @@ def streamed_design(
 ) -> Design:
     """Two passes over a source."""
     spec, survey = surveyed(formula, source, roles, contrasts)
-    spec = located_coordinates(spec, source)
-    groups = (survey.groups[label] for label, _ in spec.factors)
-    made = None
-    for after in cross_products(spec, source, groups):
-        made = after
+    with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
+        kept = _Kept(chunks)
+        spec = with_coordinates(spec, sample_of(spec, kept))
+        groups = (survey.groups[label] for label, _ in spec.factors)
+        made = None
+        for after in cross_products(spec, kept.again(), groups):
+            made = after
     if made is None or made.n != survey.n:
         found = 0 if made is None else made.n
         raise DataError(
             f"the data changed between the two passes: {survey.n} rows could be used in the "
             f"first, {found} in the second; give a source that yields the same rows each time"
         )
+    for group in made._groups:
+        known = survey.groups[group.label]
+        same_counts(known.arranged(known.grouping()[1]), group)
     made._blocks.compact()  # the model comes beside it
     return design_of(made)
+
+
+class _Kept:
+    """Chunks of which the first are used twice: for coordinates, and with all others."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self._seen: deque[Chunk] = deque()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for chunk in self._chunks:
+            self._seen.append(chunk)
+            yield chunk
+
+    def again(self) -> Iterator[Chunk]:
+        """From the start."""
+        while self._seen:
+            yield self._seen.popleft()
+        yield from self._chunks
+
+
+def same_counts(known: Grouper, found: Grouper) -> None:
+    """Levels have as many rows in the second pass as in the first.
+
+    Parameters
+    ----------
+    known, found : Grouper
+        The same levels in the same order.
+
+    Raises
+    ------
+    DataError
+        Which level has not.
+    """
+    other = np.flatnonzero(known.counts != found.counts)
+    if not len(other):
+        return
+    first = other[0]
+    raise DataError(
+        f"the data changed between the two passes: {found.label!r} {known.names(other[:1])[0]} has "
+        f"{known.counts[first]} rows in the first, {found.counts[first]} in the second; give a "
+        "source that yields the same rows each time",
+        variable=found.label,
+    )

@@ -1,8 +1,8 @@
 """Tables of labels that grow chunk by chunk and can be united; grouping factors made of them.
 
 A label keeps its number for ever, so codes made of an earlier chunk stay valid. A column may be
-read as integers in one chunk, as floats or as text in another: numbers are compared as numbers
-until text appears, from then on as text.
+read as integers in one chunk and as floats in another: numbers are compared as numbers, integers
+of any size exactly. Numbers in one chunk and text in another are refused: 7 may have been "007".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Codes, Column, factorize
+from ..columns import Codes, Column, factorize, is_exact
 from ..errors import DataError
 from ..grouping import Grouping, combine
 from ..rlang import Expression
@@ -33,7 +33,7 @@ class Labels:
     dtype : numpy.dtype or None
         Of times: their unit.
     declared : list or None
-        Categories in their order, as far as all chunks declared some.
+        Categories in their order, where all chunks declared the same ones.
     """
 
     __slots__ = ("_place", "declared", "dtype", "kind")
@@ -80,8 +80,7 @@ class Labels:
         """The labels in order of appearance, as arrays in memory have them."""
         keys = list(self._place)
         if self.kind == "number":
-            whole = all(type(key) is int for key in keys)
-            return np.array(keys, dtype=np.int64 if whole and _fit(keys) else np.float64)
+            return _numbers(keys)
         if self.kind == "flag":
             return np.array(keys, dtype=bool)
         if self.kind == "time":
@@ -128,19 +127,13 @@ class Labels:
         self.kind, self.dtype = wanted, unit if wanted == "time" else None
 
     def _declare(self, declared: NDArray[Any] | None) -> None:
-        """Unites declared categories: as they stand in the longer list, new ones at the end."""
+        """Declared categories count while all chunks have the same; else levels are sorted."""
         kind = "" if declared is None else _kind_of(declared)
         given = None if declared is None else _keys(declared, kind, kind, None)
         if not len(self):
             self.declared = given
-        elif given is None:
+        elif given is None or self.declared is None or set(given) != set(self.declared):
             self.declared = None
-        elif self.declared is not None and given != self.declared:
-            if _is_inside(self.declared, given):
-                self.declared = given
-            else:
-                known = set(self.declared)
-                self.declared = self.declared + [key for key in given if key not in known]
 
 
 def labels_of(kind: str, labels: NDArray[Any], declared: list[Any] | None) -> Labels:
@@ -168,7 +161,12 @@ def _kind_of(levels: NDArray[Any]) -> str:
         return "flag" if kind == "b" else "time"
     if kind in "US" or all(isinstance(label, str) for label in levels):
         return "text"
-    return "other"
+    return "number" if all(_is_number(label) for label in levels) else "other"
+
+
+def _is_number(label: Any) -> bool:
+    whole = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
+    return whole or isinstance(label, (float, np.floating))
 
 
 def _common(one: str, two: str) -> str:
@@ -188,20 +186,58 @@ def _keys(levels: NDArray[Any], kind: str, wanted: str, dtype: np.dtype | None) 
         return [str(label) for label in levels]
     keys = levels.tolist()
     if kind == "number":
-        keys = [int(key) if type(key) is float and key.is_integer() else key for key in keys]
+        keys = [_number(key) for key in keys]
     if wanted == "text" and kind != "text":
         return [str(key) for key in keys]
     return keys
 
 
-def _is_inside(short: list[Any], long: list[Any]) -> bool:
-    """Whether all of one list stand in another, in the same order."""
-    rest = iter(long)
-    return all(any(key == other for other in rest) for key in short)
+def _number(key: Any) -> int | float:
+    """A number as Python has it, whole ones as integers."""
+    if isinstance(key, (int, np.integer)):
+        return int(key)
+    return int(key) if float(key).is_integer() else float(key)
 
 
-def _fit(keys: list[int]) -> bool:
-    return all(-(2**63) <= key < 2**63 for key in keys)
+def _numbers(keys: list[int | float]) -> NDArray[Any]:
+    """Different numbers as an array in which they are still different."""
+    if all(type(key) is int for key in keys):
+        low, high = min(keys, default=0), max(keys, default=0)
+        for dtype in (np.int64, np.uint64):
+            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+                return np.array(keys, dtype=dtype)
+    if not all(type(key) is float or is_exact(int(key)) for key in keys):
+        return _objects(keys)
+    return np.array(keys, dtype=np.float64)
+
+
+def clash(one: Labels, where: str, two: Labels, there: str, label: str) -> DataError | None:
+    """The error for labels of two kinds that cannot be told to be the same; None: they can.
+
+    Parameters
+    ----------
+    one, two : Labels
+    where, there : str
+        The chunks that they are in, "" where these have no name.
+    label : str
+        Of the variable.
+    """
+    kinds = (one.kind, two.kind)
+    if "" in kinds or "other" in kinds or kinds[0] == kinds[1]:
+        return None
+    sides = [
+        f"{_KINDS[own.kind]} such as {own.array().tolist()[0]!r} in {place}"
+        for own, place in ((one, where or "some rows"), (two, there or "others"))
+    ]
+    return DataError(
+        f"{label!r} has {sides[0]}, but {sides[1]}: levels that are the same would be taken for "
+        "different ones (7 for '007'); read the column as one type everywhere, for instance as "
+        f"text: pandas.read_csv(path, dtype={{{label!r}: str}}, chunksize=...)",
+        variable=label,
+    )
+
+
+_KINDS = {"number": "numbers", "text": "text", "flag": "booleans", "time": "times"}
 
 
 def _objects(keys: Sequence[Any]) -> NDArray[Any]:
@@ -231,21 +267,46 @@ class Grouper:
         self.label, self.atoms = label, atoms
         self.tables = [Labels() for _ in atoms]
         self.counts = np.zeros(0, dtype=np.int64)
+        self.where = [""] * len(atoms)  # the chunk that each atom's labels were first seen in
         self._pairs: list[dict[int, int]] = [{} for _ in atoms[1:]]
 
     def __len__(self) -> int:
         return len(self._pairs[-1]) if self._pairs else len(self.tables[0])
 
-    def codes(self, factors: Sequence[Column], grow: bool = True) -> Codes:
-        """Level of each row, -1 for unknown ones unless the table grows; counts nothing."""
+    def codes(self, factors: Sequence[Column], grow: bool = True, where: str = "") -> Codes:
+        """Level of each row, -1 for unknown ones unless the table grows; counts nothing.
+
+        Raises
+        ------
+        DataError
+            When labels are numbers here and were text before, or the like; `where` is this chunk.
+        """
         codes: Codes = np.zeros(0, dtype=np.int32)
         for i, factor in enumerate(factors):
             assert factor.codes is not None and factor.levels is not None
             present = factor.used()
             assert present.codes is not None and present.levels is not None
+            self._compare(i, labels_of(_kind_of(present.levels), present.levels[:1], None), where)
             own = self.tables[i].find(present.levels, present.declared, grow)[present.codes]
             codes = own if i == 0 else self._paired(i - 1, codes, own, grow)
         return codes
+
+    def compare(self, other: Grouper) -> None:
+        """
+        Raises
+        ------
+        DataError
+            When labels are numbers in one and text in the other, or the like.
+        """
+        for i, theirs in enumerate(other.tables):
+            self._compare(i, theirs, other.where[i])
+
+    def _compare(self, i: int, labels: Labels, where: str) -> None:
+        error = clash(self.tables[i], self.where[i], labels, where, self.atoms[i].label)
+        if error is not None:
+            raise error
+        if not len(self.tables[i]):
+            self.where[i] = where
 
     def count(self, codes: Codes, sign: int = 1) -> None:
         """Adds (or takes away) the rows of these levels."""
@@ -253,7 +314,14 @@ class Grouper:
         self.counts += sign * np.bincount(codes, minlength=len(self.counts))
 
     def unite(self, other: Grouper, sign: int = 1) -> Codes:
-        """Takes in the levels of another and their counts; their numbers here."""
+        """Takes in the levels of another and their counts; their numbers here.
+
+        Raises
+        ------
+        DataError
+            When labels are numbers in one and text in the other, or the like.
+        """
+        self.compare(other)
         maps = [own.unite(theirs) for own, theirs in zip(self.tables, other.tables, strict=True)]
         codes = maps[0]
         for i, pairs in enumerate(other._pairs):
@@ -267,7 +335,7 @@ class Grouper:
         """A table of its own."""
         made = Grouper(self.label, self.atoms)
         made.tables = [table.copy() for table in self.tables]
-        made.counts = self.counts.copy()
+        made.counts, made.where = self.counts.copy(), list(self.where)
         made._pairs = [dict(pairs) for pairs in self._pairs]
         return made
 
@@ -322,7 +390,7 @@ class Grouper:
             table.kind, table.dtype = own.kind, own.dtype
             table.declared = None if own.declared is None else list(own.declared)
         made._fill(factors)
-        made.counts = self.counts[order]
+        made.counts, made.where = self.counts[order], list(self.where)
         return made
 
     def _fill(self, factors: Sequence[Column]) -> None:

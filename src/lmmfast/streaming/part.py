@@ -14,6 +14,7 @@ from ..columns import Column, Table
 from ..design import complete_rows, numeric_vector, read_columns
 from ..encode import Values, check_finite, value_of
 from ..errors import DataError, FormulaError, LmmError
+from ..expressions import check, of_all_rows
 from ..grouping import factor_of
 from ..recipe import add_offsets, numbers_of
 from ..rlang import Expression, Memory, called, functions
@@ -234,6 +235,9 @@ def refuse_functions(plan: Plan) -> None:
     """
     known = functions()
     for atom in every_atom(plan):
+        check(atom.code, atom.label)
+        if of_all_rows(atom.code):
+            raise _needs_all_rows(atom)
         for name in called(atom.code):
             own = known.get(name)
             learns = getattr(own, "__is_stateful_transform__", False) or name == "lag"

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from ..design import Design
     from .absent import AbsentColumns
 
-__all__ = ["Recast", "dependent", "gram", "recast", "reordered", "without"]
+__all__ = ["Recast", "cholesky", "dependent", "gram", "recast", "reordered", "without"]
 
 Matrix = NDArray[np.float64]
 SINGULAR = 1e-10
+ROUNDING = 1e-13
 SQUARED = 1e-13  # share of a column's square that is left of it, as for rows (moments.c)
 
 
@@ -61,7 +62,9 @@ class Recast:
         One for each factor: the columns of the blocks are the design's times this.
     CX : (p, p) array
     slope : (p,) array
-        What was subtracted from the response, in the columns of the blocks.
+        What was subtracted from the response, in the columns of the blocks, but for the shift.
+    shift : (p,) array
+        What was subtracted before that, the centre.
     yscale : float
     """
 
@@ -69,12 +72,13 @@ class Recast:
     C: list[Matrix]
     CX: Matrix
     slope: Matrix
+    shift: Matrix
     yscale: float
 
     @property
     def beta0(self) -> Matrix:
         """What was subtracted from the response, in the design's columns (p,)."""
-        return np.asarray(self.CX @ self.slope)
+        return np.asarray(self.CX @ self.slope + self.CX @ self.shift)
 
 
 def recast(
@@ -100,13 +104,34 @@ def recast(
     ]
     Q, CX, plain = _orthogonal(design.X, own.fixed.C, True)  # type: ignore[arg-type]
     if plain and old == list(range(len(cross.spec.widths))) and all(c.plain for c in changes):
-        return Recast(cross._blocks, [c.C for c in changes], CX, own.slope, own.yscale)
-    along = Q.T @ own.slope if not plain else own.slope
+        slopes = own.slope, _shift(own.shift, len(Q))
+        return Recast(cross._blocks, [c.C for c in changes], CX, *slopes, own.yscale)
     E = np.zeros((len(Q) + 1, Q.shape[1] + 1))
     E[:-1, :-1], E[-1, -1] = Q, 1.0
-    E[:-1, -1] = (own.slope - Q @ along) / own.yscale
+    slope, left = _along(Q, own.slope)
+    shift, left_shift = _along(Q, _shift(own.shift, len(Q)))
+    E[:-1, -1] = (left + left_shift) / own.yscale
     blocks = _changed(cross._blocks, old, [change.P for change in changes], E)
-    return Recast(blocks, [change.C for change in changes], CX, along, own.yscale)
+    return Recast(blocks, [change.C for change in changes], CX, slope, shift, own.yscale)
+
+
+def _shift(shift: float, p: int) -> Matrix:
+    """A multiple of the first column."""
+    out = np.zeros(p)
+    out[:1] = shift
+    return out
+
+
+def _along(Q: Matrix, slope: Matrix) -> tuple[Matrix, Matrix]:
+    """What of a slope is along orthonormal columns, in these, and what is left of it.
+
+    Nothing is, where that is rounding: of a centre that is far from zero it would not be little.
+    """
+    along = Q.T @ slope
+    left = slope - Q @ along
+    if np.linalg.norm(left) <= ROUNDING * np.linalg.norm(slope):
+        left = np.zeros_like(left)
+    return along, left
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +222,7 @@ def dependent(G: Matrix, C: Matrix, constant: bool) -> NDArray[np.intp]:
         Whether the first column is constant: lengths are those of the centred columns then.
     """
     size = np.sqrt(np.maximum(G.diagonal(), 1e-300))
-    L = _cholesky(G / np.outer(size, size))
+    L = cholesky(G / np.outer(size, size))
     M = (L.T * size) @ np.linalg.inv(C)  # of each of the user's columns, along orthogonal axes
     found: list[int] = []
     axes = np.zeros((len(G), 0))  # of the columns that are kept
@@ -213,7 +238,7 @@ def dependent(G: Matrix, C: Matrix, constant: bool) -> NDArray[np.intp]:
     return np.array(found, dtype=np.intp)
 
 
-def _cholesky(G: Matrix) -> Matrix:
+def cholesky(G: Matrix) -> Matrix:
     """Lower triangle; what is left of columns that depend on others counts as zero."""
     k = len(G)
     L = np.zeros((k, k))
@@ -239,16 +264,16 @@ def without(own: Recast, columns: NDArray[np.intp]) -> Recast:
     inverse = np.linalg.inv(own.CX)
     size = np.linalg.norm(inverse[:, kept], axis=0)
     Q, R = np.linalg.qr(inverse[:, kept] / size)
-    along = Q.T @ own.slope
     E = np.zeros((p + 1, p + 1))
     E[:-1, kept], E[-1, -1] = Q, 1.0
-    E[:-1, -1] = (own.slope - Q @ along) / own.yscale
+    (along, left), (along_shift, left_shift) = _along(Q, own.slope), _along(Q, own.shift)
+    E[:-1, -1] = (left + left_shift) / own.yscale
     CX = np.eye(p)
     CX[np.ix_(kept, kept)] = np.linalg.inv(R) / size[:, None]
-    slope = np.zeros(p)
-    slope[kept] = along
+    slope, shift = np.zeros(p), np.zeros(p)
+    slope[kept], shift[kept] = along, along_shift
     blocks = _changed(own.blocks, range(len(own.C)), [np.eye(len(C)) for C in own.C], E)
-    return Recast(blocks, own.C, CX, slope, own.yscale)
+    return Recast(blocks, own.C, CX, slope, shift, own.yscale)
 
 
 def gram(design: Design) -> tuple[Matrix, Matrix]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..columns import Table
 from ..errors import DataError
 from ..predict import fixed_part, random_part, recipe_of
 from .part import Part, Roles, part_of
-from .sources import Source, located, rows_for, source_of
+from .sources import Source, check_columns, located, rows_for, source_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ def stream_residuals(fit: LMMFit, source: Any, kind: str) -> Iterator[pd.DataFra
 def _opened(source: Any) -> Source:
     """A source; here, where one pass is enough, iterators are welcome."""
     if hasattr(source, "__next__") and not hasattr(source, "columns"):
-        return Source("the iterator", None, lambda *_: source)
+        return Source("the iterator", None, lambda *_: (frame for frame in source))
     return source_of(source)
 
 
@@ -59,15 +60,17 @@ def _frames(
 ) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
-    for chunk in source.chunks(roles.names(plan), rows):
-        with located(chunk.where, chunk.start):
-            part = part_of(plan, chunk.table, roles)
-            fitted, resid = _values(fit, part)
-        if kind == "pearson":
-            root = 1.0 if part.weights is None else np.sqrt(part.weights)
-            resid = resid * root / fit.sigma
-        index = pd.Index(chunk.start + part.rows, name="row")
-        yield pd.DataFrame({"fitted": fitted, "resid": resid}, index=index)
+    check_columns(source, plan, roles)
+    with closing(source.chunks(roles.names(plan), rows)) as chunks:
+        for chunk in chunks:
+            with located(chunk.where, chunk.start):
+                part = part_of(plan, chunk.table, roles)
+                fitted, resid = _values(fit, part)
+            if kind == "pearson":
+                root = 1.0 if part.weights is None else np.sqrt(part.weights)
+                resid = resid * root / fit.sigma
+            index = pd.Index(chunk.start + part.rows, name="row")
+            yield pd.DataFrame({"fitted": fitted, "resid": resid}, index=index)
 
 
 def _values(fit: LMMFit, part: Part) -> tuple[np.ndarray, np.ndarray]:

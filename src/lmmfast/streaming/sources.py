@@ -7,18 +7,19 @@ imported only when an object of theirs, or a Parquet file, is given.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
 
-from ..columns import Table
-from ..errors import DataError, LmmError
+from ..columns import Table, is_not
+from ..errors import DataError, FormulaError, LmmError
 
-__all__ = ["Chunk", "Source", "is_dask", "located", "source_of", "stream_of"]
+__all__ = ["Chunk", "Source", "check_columns", "is_dask", "located", "source_of", "stream_of"]
 
 ROWS = 200_000  # of a chunk at most
 NUMBERS = 1 << 25  # of a chunk's design at most: wide designs have shorter chunks
@@ -43,6 +44,10 @@ class Chunk:
         return f"chunk {self.number} (rows {self.start} to {self.start + self.table.n - 1})"
 
 
+def _nobody(column: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Source:
     """Frames that can be made again and again.
@@ -54,14 +59,18 @@ class Source:
     names : tuple of str or None
         Columns, where they are known before anything is read.
     frames : callable
-        (columns wanted or None, rows at most) -> iterator of frames of any size.
+        (columns wanted or None, rows at most) -> iterator of frames of any size; a generator is
+        closed when a pass ends, be it by an error.
     """
 
     name: str
     names: tuple[str, ...] | None
     frames: Callable[[Sequence[str] | None, int], Iterator[Any]]
+    elsewhere: Callable[[str], str] = _nobody  # of a column that is not there: who has it, or ""
 
-    def chunks(self, columns: Iterable[str] | None = None, rows: int = ROWS) -> Iterator[Chunk]:
+    def chunks(
+        self, columns: Iterable[str] | None = None, rows: int = ROWS
+    ) -> Generator[Chunk, None, None]:
         """All rows in chunks that are not empty.
 
         Parameters
@@ -76,12 +85,67 @@ class Source:
             needed = set(columns)
             wanted = [name for name in self.names if name in needed]
         number = start = 0
-        for frame in self.frames(wanted, rows):
-            for piece in _pieces(frame, rows):
-                table = _table(piece, number)
-                if table.n:
-                    yield Chunk(table, number, start)
-                    number, start = number + 1, start + table.n
+        with _closing(self.frames(wanted, rows)) as frames:
+            for frame in frames:
+                for piece in _pieces(frame, rows):
+                    table = _table(piece, number)
+                    if table.n:
+                        yield Chunk(table, number, start)
+                        number, start = number + 1, start + table.n
+
+    def check(self, names: Iterable[str], roles: Mapping[str, str | None]) -> None:
+        """Columns are there, where the source knows its columns before it is read.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Variables of a formula.
+        roles : mapping
+            The columns of weights and of the offset.
+
+        Raises
+        ------
+        FormulaError, DataError
+            For one that is not there; all columns are listed, or a similar name.
+        """
+        if self.names is None:
+            return
+        wanted: list[tuple[str, str, type[LmmError]]]
+        wanted = [(name, "column", FormulaError) for name in names]
+        wanted += [
+            (name, f"the column for {role}", DataError)
+            for role, name in roles.items()
+            if name is not None
+        ]
+        for name, what, error in wanted:
+            if name not in self.names:
+                hint = self.elsewhere(name)
+                if hint:
+                    raise DataError(hint, variable=name)
+                raise is_not(name, self.names, error, what)
+
+
+@contextmanager
+def _closing(frames: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """Generators are closed at the end: files and connections are free at once."""
+    try:
+        yield frames
+    finally:
+        if isinstance(frames, GeneratorType):
+            frames.close()
+
+
+def check_columns(source: Source, plan: Any, roles: Any) -> None:
+    """A model's columns are there, as far as the source knows before it is read.
+
+    Raises
+    ------
+    FormulaError, DataError
+    """
+    from ..rlang import functions
+
+    names = [n for n in plan.names if n in plan.variables or n not in functions()]
+    source.check(names, {"weights": roles.weights, "offset": roles.offset})
 
 
 def rows_for(width: int) -> int:
@@ -161,7 +225,10 @@ def _top(data: Any) -> str:
 
 def is_dask(data: Any) -> bool:
     """Whether this is a Dask data frame."""
-    return _top(data) == "dask" and hasattr(data, "to_delayed") and hasattr(data, "columns")
+    frame = hasattr(data, "to_delayed") and hasattr(data, "columns")
+    if _top(data) != "dask" or not frame:
+        return False
+    return isinstance(data.ndim, int) and data.ndim == 2  # a Delayed object has anything
 
 
 def stream_of(data: Any) -> Source | None:
@@ -173,6 +240,7 @@ def stream_of(data: Any) -> Source | None:
         For what can be read only once, and for files that cannot be opened.
     """
     top = _top(data)
+    _refuse_odd(data, top)
     if top in ("pandas", "polars", "numpy", "narwhals") or isinstance(data, Mapping):
         return None
     if isinstance(data, Source):
@@ -194,7 +262,7 @@ def stream_of(data: Any) -> Source | None:
     if hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__"):
         return None
     if callable(data):
-        return Source("the function", None, lambda *_: _made(data))
+        return Source("the function", None, _maker(data))
     if hasattr(data, "__iter__"):
         return Source(f"the {type(data).__name__}", None, lambda *_: iter(data))
     return None
@@ -214,6 +282,43 @@ def source_of(data: Any) -> Source:
     table = data if isinstance(data, Table) else Table(data)  # refuses what is not a table
     names = tuple(map(str, table.names))
     return Source("the data", names, lambda *_: iter([data]))
+
+
+def _refuse_odd(data: Any, top: str) -> None:
+    """What looks like data, but is not."""
+    kind = type(data).__name__
+    odd = ""
+    if isinstance(data, type) and data.__module__.partition(".")[0] in _LIBRARIES:
+        odd = f"data is the class {data.__name__}: give a table, not its class"
+    elif isinstance(data, (bytes, bytearray, memoryview)):
+        odd = f"data are {kind}: give the path of a Parquet file as text, or a table"
+    elif isinstance(data, (set, frozenset)):
+        odd = f"data are a {kind}, which has no order: give a list of frames or of files"
+    elif top == "dask" and not is_dask(data):
+        odd = f"data is a {kind} of Dask: give a Dask data frame, as dask.dataframe.read_parquet()"
+    if odd:
+        raise DataError(odd)
+
+
+_LIBRARIES = ("builtins", "pandas", "polars", "pyarrow", "numpy", "dask", "duckdb")
+
+
+def _maker(maker: Callable[[], Any]) -> Callable[..., Iterator[Any]]:
+    """Frames of a function, which must make them anew at each call."""
+    last: list[Any] = []
+
+    def frames(*_: Any) -> Iterator[Any]:
+        made = _made(maker)
+        if last and made is last[0]:
+            raise DataError(
+                "the function given as data returned the same iterator again, which is exhausted: "
+                "a stream is read twice, so the function must make a new one at each call, as in "
+                "lambda: read_chunks(path)"
+            )
+        last[:] = [made]
+        return made
+
+    return frames
 
 
 def _made(maker: Callable[[], Any]) -> Iterator[Any]:
@@ -260,12 +365,24 @@ def _files(given: Any) -> Source:
     name = ", ".join(repr(str(path)) for path in paths[:3]) + ", ..." * (len(paths) > 3)
     with _reading(name):
         if len(paths) == 1 and paths[0].is_dir():
-            opened = dataset.dataset(str(paths[0]), format="parquet", partitioning="hive")
-            if not opened.files:
-                raise DataError(f"the directory {name} has no Parquet files")
+            files = _files_in(paths[0])
+            if not files:
+                raise DataError(f"the directory {name} has no Parquet files (.parquet, .pq)")
+            options = {"partitioning": "hive", "partition_base_dir": str(paths[0])}
+            opened = dataset.dataset(files, format="parquet", **options)
         else:
             opened = dataset.dataset([str(path) for path in paths], format="parquet")
     return _dataset(opened, name)
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Its Parquet files and those of its directories, but hidden ones."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in PARQUET)
+    return sorted(
+        str(path)
+        for path in found
+        if path.is_file() and not any(p[0] in "._" for p in path.relative_to(folder).parts)
+    )
 
 
 def _arrow(data: Any) -> Source | None:
@@ -287,27 +404,67 @@ def _arrow(data: Any) -> Source | None:
 def _dataset(data: Any, name: str) -> Source:
     def frames(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
         waiting: list[Any] = []
-        fragments = [data] if type(data).__name__ != "FileSystemDataset" else data.get_fragments()
-        for fragment in fragments:
-            options: dict[str, Any] = {"columns": columns, "batch_size": rows}
-            options |= {"batch_readahead": 1, "fragment_readahead": 1}
-            if fragment is not data:
-                options["schema"] = data.schema
-            with _reading(repr(fragment.path) if hasattr(fragment, "path") else name):
-                batches = iter(fragment.to_batches(**options))
-            while True:
-                with _reading(repr(fragment.path) if hasattr(fragment, "path") else name):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
-                if waiting and sum(map(len, waiting)) + len(batch) > rows:
-                    yield _joined(waiting)
-                    waiting = []
-                waiting.append(batch)
+        for batch in _batches(data, name, columns, rows):
+            if waiting and sum(map(len, waiting)) + len(batch) > rows:
+                yield _joined(waiting)
+                waiting = []
+            waiting.append(batch)
         if waiting:
             yield _joined(waiting)
 
-    return Source(name, tuple(data.schema.names), frames)
+    return Source(name, tuple(data.schema.names), frames, lambda column: _who_has(data, column))
+
+
+def _batches(data: Any, name: str, columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+    for fragment in _fragments(data):
+        options: dict[str, Any] = {"columns": columns, "batch_size": rows}
+        options |= {"batch_readahead": 1, "fragment_readahead": 1}
+        own = repr(fragment.path) if hasattr(fragment, "path") else name
+        with _reading(own):
+            if fragment is not data:
+                options["schema"] = data.schema
+                for column in data.schema.names if columns is None else columns:
+                    if not _has(fragment, column):
+                        raise DataError(_who_has(data, column), variable=column)
+            batches = iter(fragment.to_batches(**options))
+        while True:
+            with _reading(own):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            yield batch
+
+
+def _fragments(data: Any) -> list[Any]:
+    """The files of a dataset; itself where it is filtered, or is no dataset of files."""
+    if type(data).__name__ != "FileSystemDataset":
+        return [data]
+    try:
+        return list(data.get_fragments())
+    except ValueError:  # of one that is filtered
+        return [data]
+
+
+def _has(fragment: Any, column: str) -> bool:
+    """Whether a file has a column, or its directory's name says its value."""
+    import pyarrow.dataset
+
+    if column in fragment.physical_schema.names:
+        return True
+    return column in pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+
+
+def _who_has(data: Any, column: str) -> str:
+    """The message for a column that only some files of a dataset have; "" where none has it."""
+    fragments = [fragment for fragment in _fragments(data) if hasattr(fragment, "path")]
+    lacking = next((f.path for f in fragments if not _has(f, column)), None)
+    having = next((f.path for f in fragments if _has(f, column)), None)
+    if lacking is None or having is None:
+        return ""
+    return (
+        f"the Parquet file {lacking!r} has no column {column!r}, which {having!r} has: its rows "
+        "would all be missing; write the column, or leave the file out"
+    )
 
 
 def _joined(batches: list[Any]) -> Any:
@@ -358,12 +515,15 @@ def _relation(data: Any) -> Source | None:
             own = data.project(", ".join(map(_quoted, columns))) if columns else data
             fetch = getattr(own, "to_arrow_reader", None) or own.fetch_arrow_reader
             batches = fetch(rows)
-        while True:
-            with _reading("the DuckDB relation"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+        try:
+            while True:
+                with _reading("the DuckDB relation"):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            batches.close()  # the connection is the user's
 
     _import("pyarrow", "duckdb", "DuckDB relation")
     return Source("the DuckDB relation", tuple(data.columns), frames)

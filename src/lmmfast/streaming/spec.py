@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,10 +21,10 @@ from ..errors import DataError, FormulaError
 from ..rlang import Expression, Memory
 from .coordinates import Coordinates, coordinates_of
 from .part import Part, Roles, every_atom, part_of, refuse_functions
-from .sources import Chunk, Source, is_dask, located, rows_for, source_of
+from .sources import Chunk, Source, check_columns, is_dask, located, rows_for, source_of
 from .survey import Survey, survey_of
 
-__all__ = ["Encoded", "Known", "Spec", "learned", "located_coordinates"]
+__all__ = ["Encoded", "Known", "Spec", "learned", "located_coordinates", "sample_of"]
 
 Matrix = NDArray[np.float64]
 CHANGED = ": the data changed between the two passes"
@@ -298,8 +299,10 @@ def surveyed(
     formula: str, source: Source, roles: Roles, contrasts: Mapping[str, Any] | None
 ) -> tuple[Spec, Survey]:
     """The spec without coordinates, by one pass over all rows."""
-    wanted = roles.names(plan_of(formula))
-    survey = survey_of(formula, roles, source.chunks(wanted))
+    plan = plan_of(formula)
+    check_columns(source, plan, roles)
+    with closing(source.chunks(roles.names(plan))) as chunks:
+        survey = survey_of(formula, roles, chunks)
     return learned(survey, contrasts, source.names), survey
 
 
@@ -348,7 +351,8 @@ def _taught(survey: Survey) -> dict[str, Column]:
         column = kind.labels.column(ordered=kind.ordered)
         assert column.levels is not None
         if kind.numeric:
-            out[name] = Column(name, np.asarray(column.levels))
+            values = np.asarray(column.levels)
+            out[name] = Column(name, values.astype(float) if values.dtype == object else values)
         else:
             codes = np.arange(len(column.levels), dtype=np.int32)
             out[name] = Column(name, None, codes, column.levels, kind.ordered)
@@ -473,7 +477,8 @@ def located_coordinates(spec: Spec, source: Source) -> Spec:
     DataError
         When there are none.
     """
-    return with_coordinates(spec, _sample(spec, source.chunks(spec.names, spec.chunk_rows)))
+    with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
+        return with_coordinates(spec, sample_of(spec, chunks))
 
 
 def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
@@ -491,7 +496,8 @@ def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
     return replace(spec, coordinates=own)
 
 
-def _sample(spec: Spec, chunks: Iterator[Chunk]) -> list[Encoded]:
+def sample_of(spec: Spec, chunks: Iterable[Chunk]) -> list[Encoded]:
+    """The first rows that can be used, no more chunks than coordinates need."""
     sample: list[Encoded] = []
     for chunk in chunks:
         with located(chunk.where, chunk.start):

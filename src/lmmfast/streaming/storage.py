@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from ..rlang import Memory
 from .coordinates import Basis, Coordinates
 from .labels import Grouper, Labels, labels_of
 from .part import Roles
-from .spec import Known, Spec, teach
+from .spec import Known, Spec, check_formula, teach
 
 if TYPE_CHECKING:
     from .cross import CrossProducts
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["blocks_from", "blocks_to", "pack", "spec_to", "unpack", "write"]
 
 FORMAT = "lmmfast cross-products"
-VERSION = 1
+VERSION, OLDEST = 2, 1
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -137,11 +137,13 @@ def _spec(spec: Spec, writer: _Writer) -> dict[str, Any]:
             "slope": writer.array(own.slope),
             "yscale": own.yscale.hex(),
             "center": own.center.hex(),
+            "shift": own.shift.hex(),
         },
     }
 
 
 def _spec_of(header: dict[str, Any], reader: _Reader) -> Spec:
+    check_formula(header["formula"])
     arrays, own = reader.arrays, header["coordinates"]
     made = Spec(
         formula=header["formula"],
@@ -161,6 +163,7 @@ def _spec_of(header: dict[str, Any], reader: _Reader) -> Spec:
             arrays[own["slope"]],
             float.fromhex(own["yscale"]),
             float.fromhex(own["center"]),
+            float.fromhex(own.get("shift", "0x0p+0")),  # not in version 1
         ),
     )
     factors = {label for label, coding in made.codings.items() if coding.levels is not None}
@@ -297,7 +300,8 @@ def _group_of(item: dict[str, Any], group: Grouper, reader: _Reader) -> None:
 
 # ---- whole cross-products -----------------------------------------------------------------------
 
-_NUMBERS = ("_response", "_sums", "_cells", "_plain", "_columns")
+_NUMBERS = ("_response", "_sums", "_cells", "_plain", "_columns", "_largest")
+_NEW = ("_largest",)  # not in version 1
 
 
 def pack(cross: CrossProducts) -> bytes:
@@ -337,9 +341,9 @@ def unpack(data: bytes, name: str) -> CrossProducts:
     header = _header(arrays, name)
     try:
         return _cross_of(header, arrays)
-    except (KeyError, IndexError, TypeError, ValueError, AssertionError) as error:
-        if isinstance(error, LmmError):
-            raise
+    except LmmError:
+        raise
+    except Exception as error:  # whatever bytes that are not what was written lead to
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
 
 
@@ -347,10 +351,27 @@ def _arrays(data: bytes, name: str) -> Arrays:
     if data[:4] != b"PK\x03\x04":
         raise DataError(f"{name} are not cross-products of lmmfast: use what save() wrote")
     try:
+        _check_sizes(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError) as error:
-        raise _damaged(name, str(error)) from error
+    except Exception as error:  # zipfile and numpy have many, NotImplementedError among them
+        raise _damaged(name, f"{type(error).__name__}: {error}") from error
+
+
+def _check_sizes(data: bytes) -> None:
+    """Arrays must be as long as they say, before memory is taken for them."""
+    from numpy.lib import format as npy
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for item in archive.infolist():
+            if item.compress_type != zipfile.ZIP_STORED or item.file_size > len(data):
+                raise ValueError(f"{item.filename} is compressed or too long")
+            with archive.open(item) as file:
+                one = npy.read_magic(file) == (1, 0)
+                read = npy.read_array_header_1_0 if one else npy.read_array_header_2_0
+                shape, _, dtype = read(file)
+                if math.prod(shape) * dtype.itemsize != item.file_size - file.tell():
+                    raise ValueError(f"{item.filename} has another size than its shape {shape}")
 
 
 def _header(arrays: Arrays, name: str) -> dict[str, Any]:
@@ -359,14 +380,14 @@ def _header(arrays: Arrays, name: str) -> dict[str, Any]:
         version = header["version"]
         if header["format"] != FORMAT:
             raise KeyError("format")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(
             f"{name} are not cross-products of lmmfast: use what save() wrote"
         ) from error
-    if version != VERSION:
+    if not isinstance(version, int) or not OLDEST <= version <= VERSION:
         raise DataError(
             f"{name}: cross-products of version {version} of the format; this lmmfast reads "
-            f"version {VERSION}: use the lmmfast that wrote them, or a newer one"
+            f"up to version {VERSION}: use the lmmfast that wrote them, or a newer one"
         )
     return header
 
@@ -389,6 +410,8 @@ def _cross_of(header: dict[str, Any], arrays: Arrays) -> CrossProducts:
     low, high = map(float.fromhex, header["weights"])
     cross._weights = low, high
     for name in _NUMBERS:
+        if name in _NEW and name not in header["numbers"]:
+            continue
         value = arrays[header["numbers"][name]]
         if value.shape != getattr(cross, name).shape:
             raise ValueError(f"{name} has shape {value.shape}")
@@ -397,7 +420,28 @@ def _cross_of(header: dict[str, Any], arrays: Arrays) -> CrossProducts:
     cross._blocks = blocks_from(own, spec.widths, spec.border)
     if cross._blocks.nlev != [len(group) for group in cross._groups]:
         raise ValueError("levels and blocks differ")
+    _check_numbers(cross, own)
     return cross
+
+
+def _check_numbers(cross: CrossProducts, blocks: Arrays) -> None:
+    """Counts and sums that rows can have.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not 0 <= cross.n <= cross.n_rows or any(count < 0 for count in cross.dropped.values()):
+        raise ValueError(f"{cross.n} rows are used of {cross.n_rows}")
+    for group in cross._groups:
+        if (group.counts < 0).any() or int(group.counts.sum()) != cross.n:
+            raise ValueError(f"the levels of {group.label!r} do not have {cross.n} rows")
+    numbers = {name: getattr(cross, name) for name in _NUMBERS} | blocks
+    for name, values in numbers.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} is not finite")
+    if not np.isfinite(cross._sumlogw):
+        raise ValueError("the weights are not finite")
 
 
 def write(data: bytes, path: Path) -> None:

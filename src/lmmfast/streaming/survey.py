@@ -14,7 +14,7 @@ from ..design import nothing_left
 from ..encode import Values
 from ..errors import DataError, LmmError
 from ..rlang import Expression, Memory
-from .labels import Grouper, Labels
+from .labels import Grouper, Labels, clash
 from .part import Part, Roles, part_of, refuse_state, refuse_unlike_rows
 
 __all__ = ["Kind", "Survey", "survey_of"]
@@ -72,7 +72,13 @@ class Kind:
         if self.labels is None or other.labels is None:
             self.labels = None
             return
+        error = clash(self.labels, self.where, other.labels, other.where, label)
+        if error is not None:
+            raise error
+        declared = self.labels.declared is not None
         self.labels.unite(other.labels)
+        if declared and self.labels.declared is None:  # as in memory: no order is left
+            self.ordered = False
         if self.numeric and len(self.labels) > self.most:
             self.labels = None
 
@@ -136,7 +142,7 @@ class Survey:
         self._add_variables(part, where)
         self._add_expressions(part, memory, where)
         self._add_response(part, memory)
-        self._add_groups(part, memory)
+        self._add_groups(part, memory, where)
         numeric = {name for name, kind in self.variables.items() if kind.numeric}
         refuse_state(memory, part.plan, part.columns.keys() - numeric)
 
@@ -244,7 +250,7 @@ class Survey:
         part.offset(memory)
         self.low, self.high = min(self.low, float(y.min())), max(self.high, float(y.max()))
 
-    def _add_groups(self, part: Part, memory: Memory) -> None:
+    def _add_groups(self, part: Part, memory: Memory, where: str) -> None:
         plan = part.plan
         done: set[str] = set()
         for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
@@ -252,7 +258,7 @@ class Survey:
                 continue
             done.add(bar.factor)
             group = self.groups.setdefault(bar.factor, Grouper(bar.factor, atoms))
-            group.count(group.codes(part.factors(bar.factor, atoms, memory)))
+            group.count(group.codes(part.factors(bar.factor, atoms, memory), where=where))
 
 
 def _kind(value: Values, most: int, where: str) -> Kind:

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..blueprint import plan_of
 from ..columns import is_not
 from ..errors import DataError, FormulaError
@@ -57,24 +59,32 @@ def cross_of(
     spec, survey = spec_of(formula, data, roles, contrasts)
     parts = _parts(formula, data, roles)
     cross: CrossProducts = _reduced(parts, _cross, spec, _added)
-    for own in cross._groups:
-        _check_levels(own, survey.groups[own.label])
     if cross.n != survey.n:
         raise DataError(
             f"{survey.n} rows could be used in the first pass, {cross.n} in the second{CHANGED}"
         )
+    for own in cross._groups:
+        _check_levels(own, survey.groups[own.label])
     return cross
 
 
 def _check_levels(found: Grouper, known: Grouper) -> None:
     united = known.copy()
     before = len(united)
-    codes = united.unite(found)
+    codes = united.unite(found, -1)
     if len(united) > before:
         names = ", ".join(united.names(codes[codes >= before][:3]))
         raise DataError(
             f"{found.label!r} has levels that were not there in the first pass, such as "
             f"{names}{CHANGED}",
+            variable=found.label,
+        )
+    other = np.flatnonzero(united.counts)
+    if len(other):
+        rows = known.counts[other[0]]
+        raise DataError(
+            f"{found.label!r} {united.names(other[:1])[0]} has {rows} rows in the first pass, "
+            f"{rows - united.counts[other[0]]} in the second{CHANGED}",
             variable=found.label,
         )
 
