@@ -304,6 +304,7 @@ def test_iterative_singular_fits_find_zero() -> None:
     assert np.allclose(fit.theta, exact.theta, rtol=0, atol=1e-4)
 
 
+@needs_order
 def test_too_large_for_exact_ways_becomes_iterative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 2e7)
     rng = np.random.default_rng(9)

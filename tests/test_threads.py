@@ -292,3 +292,47 @@ def test_memory_is_given_back_and_does_not_depend_on_rows() -> None:
         assert found[what] < 10 * found["bytes"], what  # of 60
     # y, its copy and two codes are kept (24 bytes a row); the whitened rows, 64 bytes, are not
     assert found["many rows"] < 40 * found["rows"] + 2 * found["bytes"]
+
+
+FORK = """
+import os, sys, threading, time, warnings
+sys.path[:0] = {path!r}
+warnings.simplefilter("ignore")
+import numpy as np
+from test_threads import long_model
+
+model = long_model()
+theta = np.full(model.ntheta, 0.5)
+wanted = model.objective(theta)
+stop = threading.Event()
+
+def work():
+    while not stop.is_set():
+        model.objective(theta, gradient=True)
+
+thread = threading.Thread(target=work)
+thread.start()
+time.sleep(0.05)
+child = os.fork()
+if child == 0:
+    os._exit(0 if model.objective(theta) == wanted else 1)
+until = time.monotonic() + 20
+found = (0, 0)
+while found[0] == 0 and time.monotonic() < until:
+    found = os.waitpid(child, os.WNOHANG)
+    time.sleep(0.01)
+if found[0] == 0:
+    os.kill(child, 9)
+stop.set()
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(found[1]) if found[0] else 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_can_use_a_model_that_was_busy() -> None:
+    """The thread that held its lock is not in the child."""
+    folder = str(Path(__file__).resolve().parent)
+    code = FORK.format(path=[folder, *sys.path])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -496,6 +496,10 @@ cdef class Model:
     def __dealloc__(self):
         lmm_free(self.m)
 
+    def renew_lock(self):
+        """In a forked child: the thread that held the lock is not there."""
+        self.lock = _Lock()
+
     def use_threads(self, int threads):
         """Threads that evaluations use from now on."""
         cdef lmm_status status

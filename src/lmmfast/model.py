@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -82,6 +84,7 @@ class LMM:
         self._core = self._engine.core
         if threads != 1 or isinstance(threads, bool):
             self.threads = threads
+        _MODELS.add(self)
         rank = int(self._core.keep.sum())
         if design.n <= rank:
             raise FitError(
@@ -672,6 +675,18 @@ def lmer(
         max_seconds=max_seconds,
         max_evals=max_evals,
     )
+
+
+def _renew_locks() -> None:
+    """In a forked child, where threads that held a lock are not there to give it back."""
+    for model in list(_MODELS):
+        model._lock = threading.RLock()
+        model._core.renew_lock()
+
+
+_MODELS: weakref.WeakSet[LMM] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _again(design: Design, storage: str, threads: int) -> LMM:
