@@ -189,7 +189,7 @@ def _options() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True)
     for name, run, sizes in (
-        ("workers", workers, [10_000, 100_000, 1_000_000]),
+        ("workers", workers, [10_000, 100_000]),
         ("pupils", pupils, [10_000, 50_000]),
     ):
         own = _command(name, run, commands)

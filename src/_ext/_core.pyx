@@ -474,8 +474,6 @@ cdef class Model:
     cdef readonly object keep
     cdef readonly dict report
     cdef list sizes
-    cdef readonly dict info
-    cdef readonly double objective_se
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None):
@@ -555,7 +553,6 @@ cdef class Model:
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_fit(self.m, &s, first, &theta[0], &info)
-        self.info = dict(objective_se=info.objective_se, iterations=info.iterations)
         if watch.error is not None:
             raise watch.error
         check(status)
@@ -590,9 +587,12 @@ cdef class Model:
         variances = None
         if condvar:
             variances = _cut(np.asarray(cv), [(m, k, k) for m, k in self.sizes])
-        self.objective_se = lmm_deviation(self.m)
         full = np.asarray(vcov).reshape(-1)[:p * p].reshape(p, p)
         return f, np.asarray(beta)[:p], full, sigma, _cut(np.asarray(b), self.sizes), variances
+
+    def deviation(self):
+        """Standard error of the criterion at the last evaluation; 0 for exact models."""
+        return lmm_deviation(self.m)
 
     def whitening(self):
         """C by factor (k x k): T = C times the whitened T, up to rotation."""

@@ -86,8 +86,8 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_info:
-        double objective, certificate, objective_se, resolution
-        int32_t neval, iterations, escapes
+        double objective, certificate, resolution
+        int32_t neval, escapes
 
     ctypedef struct lmm_model:
         pass

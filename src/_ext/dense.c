@@ -121,17 +121,6 @@ static void dense_quadratic(lmm_model *m, double *w, double *Q)
     m->blas.gemm(&none, &trans, &N, &N, &all, &minus, w, &N, w, &N, &one, Q, &N);
 }
 
-/* x'y with sums that do not wait for each other */
-INLINE double dot(ptrdiff_t n, const double *x, const double *y)
-{
-    double s[8] = {0}, rest = 0;
-    ptrdiff_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) s[j] += x[i + j] * y[i + j];
-    for (; i < n; i++) rest += x[i] * y[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
-}
-
 /* D_j += (S_jl T_l) Sinv_jl' for every trailing block j below level l of factor k */
 INLINE void gradient_below(lmm_model *m, int k, int32_t e)
 {

@@ -307,11 +307,9 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     for (int k = 0; k < m->nfactor; k++)
         for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
     info->objective = m->it ? t.rf : state.f;
-    info->objective_se = iterative_deviation(m);
     if (m->solved && !state.moved) keep_state(m, s->reml, theta, info->objective);
     info->certificate = state.predicted;
     info->resolution = resolution(m, s->reml);
     info->neval = state.neval;
-    info->iterations = iterative_steps(m);
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
 }

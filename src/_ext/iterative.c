@@ -542,16 +542,6 @@ int iterative_failed(const lmm_model *m)
     return m->it && m->it->failed;
 }
 
-int iterative_steps(const lmm_model *m)
-{
-    const iterative *it = m->it;
-    int most = 0;
-    for (int b = 0; it && b < it->nblock + it->nedge; b++)
-        for (int i = 0; i < 4 * it->block[b].nv; i++)
-            if (it->block[b].steps[i] > most) most = it->block[b].steps[i];
-    return most;
-}
-
 double iterative_deviation(const lmm_model *m)
 {
     return m->it ? m->it->deviation : 0;

@@ -19,7 +19,6 @@ lmm_status iterative_prepare(lmm_model *m);
 lmm_status iterative_set_threads(lmm_model *m, int threads); /* scratch for so many */
 
 int iterative_failed(const lmm_model *m);       /* did the last evaluation stop for lack of convergence? */
-int iterative_steps(const lmm_model *m);        /* most iterations of one vector in the last evaluation */
 double iterative_deviation(const lmm_model *m); /* standard error of the last log|M|; 0: exact model */
 void iterative_score_covariance(const lmm_model *m, double *C); /* of the last gradient: ntheta x ntheta */
 

@@ -133,14 +133,12 @@ typedef struct {      /* defaults by lmm_defaults()                             
     void *arg;
 } lmm_settings;
 
-typedef struct {         /* how a fit ended                                                   */
-    double objective;    /* criterion at the result                                           */
-    double certificate;  /* predicted decrease still possible, deviance units                 */
-    double objective_se; /* Monte-Carlo standard error of the criterion; 0 where it is exact */
-    double resolution;   /* rounding error of the criterion there: smaller differences mean nothing   */
-    int32_t neval;       /* evaluations of the criterion                                      */
-    int32_t iterations;  /* iterative: most iterations of one solution at the last evaluation */
-    int32_t escapes;     /* saddle points left along negative curvature                       */
+typedef struct {        /* how a fit ended                                                   */
+    double objective;   /* criterion at the result                                           */
+    double certificate; /* predicted decrease still possible, deviance units                 */
+    double resolution;  /* rounding error of the criterion there: smaller differences mean nothing   */
+    int32_t neval;      /* evaluations of the criterion                                      */
+    int32_t escapes;    /* saddle points left along negative curvature                       */
 } lmm_info;
 
 typedef struct lmm_model lmm_model;

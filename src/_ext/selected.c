@@ -210,16 +210,6 @@ static void invert_large(strip *a, team *t, int worker)
 
 /* ---------------------------------------------------------------------------- panels, by loops -- */
 
-INLINE double dot(ptrdiff_t n, const double *x, const double *y)
-{
-    double s[4] = {0}, rest = 0;
-    ptrdiff_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int j = 0; j < 4; j++) s[j] += x[i + j] * y[i + j];
-    for (; i < n; i++) rest += x[i] * y[i];
-    return (s[0] + s[2]) + (s[1] + s[3]) + rest;
-}
-
 /* X (n x w) := X L^-1 (L: w x w lower) */
 INLINE void divide(ptrdiff_t n, int w, const double *L, ptrdiff_t ld, double *X)
 {

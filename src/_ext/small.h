@@ -27,6 +27,17 @@
     default: F(p, __VA_ARGS__);       \
     }
 
+/* x'y with sums that do not wait for each other */
+INLINE double dot(ptrdiff_t n, const double *x, const double *y)
+{
+    double s[8] = {0}, rest = 0;
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) s[j] += x[i + j] * y[i + j];
+    for (; i < n; i++) rest += x[i] * y[i];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
+}
+
 /* C (m x n) = alpha C + A (m x k) B (k x n) */
 INLINE void mul(int m, int n, int k, double alpha, const double *A, int lda, const double *B, int ldb,
                 double *C, int ldc)

@@ -76,8 +76,6 @@ class Model:
     ntheta: int
     keep: np.ndarray
     report: dict[str, Any]
-    info: dict[str, float]
-    objective_se: float
     def __init__(
         self,
         y: np.ndarray | Cross,
@@ -120,6 +118,7 @@ class Model:
     def estimates(
         self, theta: np.ndarray, reml: bool = True, condvar: bool = False
     ) -> tuple[float, np.ndarray, np.ndarray, float, list[np.ndarray], list[np.ndarray]]: ...
+    def deviation(self) -> float: ...
     def whitening(self) -> list[np.ndarray]: ...
     def projection(
         self, theta: np.ndarray, reml: bool = True

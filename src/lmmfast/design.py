@@ -266,9 +266,16 @@ def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
     return zero if zero.any() else None
 
 
-def _response(plan: Plan, used: _Used) -> Matrix:
+def response_of(plan: Plan, columns: Mapping[str, Column], memory: Memory, rows: Rows) -> Matrix:
+    """The left-hand side as numbers (n); the user's own array where it is a column of floats.
+
+    Raises
+    ------
+    DataError
+        When it is a factor, several columns, or not finite.
+    """
     label = plan.formula.response
-    value = value_of(plan.response, used.columns, used.memory, used.n)
+    value = value_of(plan.response, columns, memory, len(rows))
     if isinstance(value, Column):
         raise DataError(
             f"the response {label!r} is not numeric; a linear mixed model needs numbers",
@@ -276,8 +283,13 @@ def _response(plan: Plan, used: _Used) -> Matrix:
         )
     if len(value) != 1:
         raise DataError(f"the response {label!r} has several columns", variable=label)
-    check_finite(value, label, used.rows)
-    y = np.array(next(iter(value.values())), dtype=np.float64)  # our own copy
+    check_finite(value, label, rows)
+    return np.asarray(next(iter(value.values())), dtype=np.float64)
+
+
+def _response(plan: Plan, used: _Used) -> Matrix:
+    label = plan.formula.response
+    y = np.array(response_of(plan, used.columns, used.memory, used.rows))  # our own copy
     if y.min() == y.max():
         raise DataError(f"the response {label!r} is constant ({y[0]:g})", variable=label)
     return y

@@ -75,15 +75,14 @@ class LMM:
 
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
         self.design = design
-        self._storage, self._threads = storage, 1
+        self._storage = storage
         self._lock = threading.RLock()
         self._y = design.y if design.cross is not None else _response(design.y, design.offset)
         self._theirs = False  # does the compiled model hold another response than the design's?
         _check_width(design)
         self._engine = engine_of(design, self._y, storage)
         self._core = self._engine.core
-        if threads != 1 or isinstance(threads, bool):
-            self.threads = threads
+        self.threads = threads
         _MODELS.add(self)
         rank = int(self._core.keep.sum())
         if design.n <= rank:
@@ -182,7 +181,7 @@ class LMM:
 
         return cls(design_of(cross), storage=storage, threads=threads)
 
-    def of(self, design: Design) -> LMM:
+    def with_design(self, design: Design) -> LMM:
         """A model of another design that is stored and run as this one."""
         return type(self)(design, storage=self._storage, threads=self._threads)
 
@@ -574,7 +573,7 @@ class LMM:
             evals,
             seconds,
             status,
-            self._core.objective_se,
+            self._core.deviation(),
         )
 
 

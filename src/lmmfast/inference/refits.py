@@ -21,14 +21,14 @@ def model_of(fit: LMMFit) -> LMM:
         return fit.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LmmWarning)
-        return fit.model.of(fit.design)
+        return fit.model.with_design(fit.design)
 
 
 def model_of_part(fit: LMMFit, design: Design) -> LMM:
     """A part of a fit's model; what its warnings say was said about the whole."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LmmWarning)
-        return fit.model.of(design)
+        return fit.model.with_design(design)
 
 
 def estimated(fit: LMMFit) -> list[str]:

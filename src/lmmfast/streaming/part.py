@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..blueprint import Plan
 from ..columns import Column, Table
-from ..design import complete_rows, numeric_vector, read_columns
+from ..design import complete_rows, numeric_vector, read_columns, response_of
 from ..encode import Values, check_finite, value_of
 from ..errors import DataError, FormulaError, LmmError
 from ..expressions import check, of_all_rows
@@ -121,17 +121,7 @@ class Part:
 
     def response(self, memory: Memory) -> Matrix:
         """The response (n)."""
-        label = self.plan.formula.response
-        value = value_of(self.plan.response, self.columns, memory, self.n)
-        if isinstance(value, Column):
-            raise DataError(
-                f"the response {label!r} is not numeric; a linear mixed model needs numbers",
-                variable=label,
-            )
-        if len(value) != 1:
-            raise DataError(f"the response {label!r} has several columns", variable=label)
-        check_finite(value, label, self.rows)
-        return np.asarray(next(iter(value.values())), dtype=np.float64)
+        return response_of(self.plan, self.columns, memory, self.rows)
 
     def offset(self, memory: Memory) -> Matrix | None:
         """Sum of the column and the terms (n), None when there is neither."""
