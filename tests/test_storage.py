@@ -213,7 +213,7 @@ def test_unknown_storage_is_an_error() -> None:
         lmer("y ~ x + (1 | school)", pupils(100, 10), storage="spares")
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", 10**12])
 def test_threads_must_be_a_count(threads: object) -> None:
     with pytest.raises((ValueError, TypeError), match="threads"):
         lmer("y ~ x + (1 | school)", pupils(100, 10), threads=threads)

@@ -36,6 +36,7 @@ __all__ = ["LMM", "lmer"]
 MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the rounding error of the objective
+MOST_THREADS = 1024  # no machine gains from more, and each takes a stack
 MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
 
@@ -211,8 +212,9 @@ class LMM:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-            raise ValueError(f"threads must be a number of at least 1, not {count!r}")
+        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+        if not whole or not 1 <= count <= MOST_THREADS:
+            raise ValueError(f"threads must be a whole number, 1 to {MOST_THREADS}, not {count!r}")
         self._core.use_threads(int(count))
         self._threads = int(count)
 

@@ -41,7 +41,7 @@ def any_design(
     if isinstance(data, CrossProducts):
         raise TypeError("cross-products have their formula: write lmer(cross)")
     if data is None:
-        raise TypeError("lmer() needs data: lmer(formula, data)")
+        raise TypeError("a formula needs data: lmer(formula, data), plan(formula, data)")
     if is_dask(data):
         check_formula(formula)
         from .workers import cross_of
