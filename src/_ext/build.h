@@ -29,6 +29,7 @@ typedef struct { /* levels of two factors that occur together, one pair a row or
 meetings meetings_of(const builder *b, int a, int c);
 
 void *grab(lmm_model *m, size_t count, size_t size); /* zeroed; freed by lmm_free */
+void release(lmm_model *m, void *since);             /* what was grabbed since m->memory was that */
 
 #define GRAB(m, field, count) \
     if (!((field) = grab(m, (size_t)(count), sizeof(*(field))))) return LMM_NOMEM

@@ -232,8 +232,7 @@ CLONES static void dense_product(lmm_model *m, int k)
 {
     const factor *f = &m->f[k];
     const ptrdiff_t s = m->s;
-    ptrdiff_t skip = 0;
-    for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
+    const ptrdiff_t skip = ancestor_rows(m, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t ld = m->ld[e], first = m->ptr[e] + (m->nelim - 1 - k);
         const double *A = f->pan + m->pan[e] + skip;

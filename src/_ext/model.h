@@ -104,6 +104,14 @@ struct lmm_model {
     void *memory;   /* every block that lmm_free frees                                   */
 };
 
+/* Rows of the coarser eliminated factors, which stand first in the panels of factor k. */
+static inline ptrdiff_t ancestor_rows(const lmm_model *m, int k)
+{
+    ptrdiff_t rows = 0;
+    while (++k < m->nelim) rows += m->f[k].p;
+    return rows;
+}
+
 /* moments.c */
 lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rowstride, ptrdiff_t colstride,
                   const double *weight, uint8_t *keep);

@@ -25,16 +25,22 @@ void *grab(lmm_model *m, size_t count, size_t size)
     return c + 1;
 }
 
+void release(lmm_model *m, void *since)
+{
+    for (chunk *c = m->memory, *next; c != since; c = next) {
+        next = c->next;
+        free(c);
+    }
+    m->memory = since;
+}
+
 void lmm_free(lmm_model *m)
 {
     if (!m) return;
     sparse_free(m);
     team_free(m->team);
     free(m->tile);
-    for (chunk *c = m->memory, *next; c; c = next) {
-        next = c->next;
-        free(c);
-    }
+    release(m, NULL);
     free(m);
 }
 

@@ -260,6 +260,7 @@ lmm_status sparse_set_threads(lmm_model *m, int threads)
 void sparse_free(lmm_model *m)
 {
     if (m->sparse) supernodal_free(m->sparse->factor);
+    m->sparse = NULL;
 }
 
 /* ----------------------------------------------------------------------------------- numbers -- */
@@ -295,8 +296,7 @@ INLINE void downdate_levels(const int p, lmm_model *m, int k)
 {
     const sparse *s = m->sparse;
     const factor *f = &m->f[k];
-    ptrdiff_t skip = 0;
-    for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
+    const ptrdiff_t skip = ancestor_rows(m, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const double *K = f->Q + (ptrdiff_t)(e - f->node) * p * p, *Ai = f->pan + m->pan[e] + skip;
         const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
@@ -545,8 +545,7 @@ INLINE void product_level(const int p, const lmm_model *m, int k, int32_t e, con
 INLINE void gather_levels(const int p, lmm_model *m)
 {
     factor *f = &m->f[0];
-    ptrdiff_t skip = 0;
-    for (int j = 1; j < m->nelim; j++) skip += m->f[j].p;
+    const ptrdiff_t skip = ancestor_rows(m, 0);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const int rows = m->ptr[e] < m->ptr[e + 1] ? (int)(m->ld[e] - m->pb - skip) : 0;
         const double *A = f->pan + m->pan[e] + skip;
@@ -563,8 +562,7 @@ CLONES static void sparse_gather(lmm_model *m){BY_WIDTH(m -> f[0].p, gather_leve
 CLONES static void sparse_product(lmm_model *m, int k)
 {
     const factor *f = &m->f[k];
-    ptrdiff_t skip = 0;
-    for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
+    const ptrdiff_t skip = ancestor_rows(m, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++)
         product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, f->P + m->pan[e] + skip, m->ld[e]);
 }

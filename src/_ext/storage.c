@@ -89,20 +89,20 @@ static double expected_density(const lmm_model *m)
     return 1 - exp(-pairs / (nodes * nodes));
 }
 
-static void consider_sparse(lmm_model *m, const builder *b, double common, double elimination,
-                            lmm_status *status)
+/* LMM_UNAVAILABLE where it was asked for and no order is to be had. */
+static lmm_status consider_sparse(lmm_model *m, const builder *b, double common, double elimination)
 {
     lmm_report *r = b->report;
     const int forced = b->options->storage == LMM_SPARSE;
-    *status = LMM_OK;
-    if (!forced && b->options->storage != LMM_AUTO) return;
-    if (m->full || !m->q2 || (!forced && (m->q2 < SMALLEST || expected_density(m) > FULLEST))) return;
-    *status = sparse_analyse(m, b->options);
+    if (m->full || !m->q2 || (!forced && b->options->storage != LMM_AUTO)) return LMM_OK;
+    if (!forced && (m->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
+    const lmm_status status = sparse_analyse(m, b->options);
     if (m->sparse) r->density = sparse_density(m);
-    if (*status == LMM_UNAVAILABLE && !forced) *status = LMM_OK; /* no order is to be had: the dense way */
-    if (*status != LMM_OK || !sparse_ready(m)) return;
-    r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m);
-    r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m);
+    if (sparse_ready(m)) {
+        r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m);
+        r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m);
+    }
+    return status == LMM_UNAVAILABLE && !forced ? LMM_OK : status;
 }
 
 /* Without packed copies of the panels. One factor is eliminated: of a chain the others would be trailing. */
@@ -135,13 +135,12 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
 {
     lmm_report *r = b->report;
     const double common = common_bytes(m, b, size), q2 = m->q2, elimination = r->flops;
-    lmm_status status;
+    void *before = m->memory;
     for (int i = 0; i < 4; i++) r->bytes_of[i] = r->flops_of[i] = NAN;
     r->density = -1;
     r->bytes_of[LMM_DENSE] = common + 16. * m->s * m->s + 8. * (double)cholesky_work(m->q2);
     r->flops_of[LMM_DENSE] = elimination + q2 * q2 * q2;
-    consider_sparse(m, b, common, elimination, &status);
-    if (status != LMM_OK) return status;
+    TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options);
     if (m->full || !m->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
@@ -156,5 +155,9 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     m->t = r->storage == LMM_SPARSE      ? &TRAILING_SPARSE
            : r->storage == LMM_ITERATIVE ? &TRAILING_ITERATIVE
                                          : &TRAILING_DENSE;
+    if (m->t != &TRAILING_SPARSE) { /* its analysis has served */
+        sparse_free(m);
+        release(m, before);
+    }
     return LMM_OK;
 }

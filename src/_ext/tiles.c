@@ -214,8 +214,7 @@ INLINE void border_levels(const int p, lmm_model *m, int k)
     const factor *f = &m->f[k];
     const ptrdiff_t s = m->lde, pb = m->pb;
     double *corner = m->Se + m->q2 * s, *BK = m->tmp; /* p x pb: column r is row r of A_b K */
-    ptrdiff_t skip = 0;
-    for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
+    const ptrdiff_t skip = ancestor_rows(m, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t ld = m->ld[e];
         const double *A = f->pan + m->pan[e], *Ab = A + ld - pb;
@@ -247,9 +246,9 @@ void pack(lmm_model *m, int k)
 {
     factor *f = &m->f[k];
     const int p = f->p;
-    ptrdiff_t skip = 0, *at = f->blockptr, next = 0;
+    const ptrdiff_t skip = ancestor_rows(m, k);
+    ptrdiff_t *at = f->blockptr, next = 0;
     double *to = f->block;
-    for (int j = k + 1; j < m->nelim; j++) skip += m->f[j].p;
     for (int32_t s = 0; s < m->nstrip; s++) {
         const int w = m->width[m->strip[s]], l = lanes(w);
         f->blockstart[s] = to - f->block;
