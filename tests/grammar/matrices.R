@@ -4,7 +4,7 @@ leaves <- c(
   "x", "z", "num", "f", "k", "o", "flag", "factor(num)", "log(z)", "I(x^2)", "poly(x, 2)", "ns(x, 3)"
 )
 operators <- c("+", "*", ":", "-", "/", "%in%")
-widest <- 120 # columns; wider ones are drawn again
+widest <- 120 # columns
 
 one_of <- function(items, weights = NULL) items[sample.int(length(items), 1, prob = weights)]
 
@@ -59,12 +59,13 @@ matrix_record <- function(text, data, whole) {
   ))
 }
 
+# Very wide ones are drawn again, and most of those that leave one or two columns.
 draw_texts <- function(count, data) {
   texts <- character(0)
   while (length(texts) < count) {
     text <- random_formula()
-    width <- tryCatch(ncol(model.matrix(as.formula(paste("~", text)), data)), error = function(e) 0)
-    if (width <= widest) texts <- unique(c(texts, text))
+    width <- tryCatch(ncol(model.matrix(as.formula(paste("~", text)), data)), error = function(e) 5)
+    if (width <= widest && (width > 2 || runif(1) < 0.2)) texts <- unique(c(texts, text))
   }
   texts
 }

@@ -40,7 +40,8 @@ full <- function(v) {
   else if (head == "[") paste0(full(v[[2]]), "[", arguments(v[-(1:2)]), "]")
   else if (head == "[[") paste0(full(v[[2]]), "[[", arguments(v[-(1:2)]), "]]")
   else if (head == "if") paste0("if(", paste(vapply(as.list(v)[-1], full, ""), collapse = ", "), ")")
-  else if (head == "function") paste0("function(", arguments(v[[2]]), ") ", full(v[[3]]))
+  else if (head == "function")
+    paste0("(function(", gsub(" = (?=,|$)", "", arguments(v[[2]]), perl = TRUE), ") ", full(v[[3]]), ")")
   else if (head %in% c("!", binary_operators) || grepl("^%.*%$", head)) operation(v, head)
   else paste0(full(v[[1]]), "(", arguments(v[-1]), ")")
 }
