@@ -320,7 +320,8 @@ bars_of <- function(fit) {
   })
 }
 
-digits10 <- function(v) signif(as.vector(v), 12)
+# Known to about 1e-9 of the criterion and 1e-8 of coefficients; more digits are noise of the descent.
+rounded <- function(v, digits) signif(as.vector(v), digits)
 
 # What a formula says whose grouping lme4 1.1-31 cannot read: a calculated grouping factor is made
 # a column of its own; a sum or product of factors becomes one bar for each of its terms, as later
@@ -380,10 +381,10 @@ model_record <- function(text, set, data, final = FALSE) {
   beta <- fixef(fit)
   groups <- getME(fit, "flist")
   compact(c(record, list(
-    criterion = one(digits10(min(best$values))), spread = one(signif(diff(range(best$values[1:2])), 2)),
-    rows = one(nobs(fit)), names = names(beta), beta = digits10(beta),
+    criterion = one(rounded(min(best$values), 11)), spread = one(round(diff(range(best$values[1:2])), 5)),
+    rows = one(nobs(fit)), names = names(beta), beta = rounded(beta, 8),
     bars = bars_of(fit), levels = lapply(groups, function(v) one(nlevels(v)))[names(groups)],
-    parameters = one(length(best$theta)), sigma = one(digits10(sigma(fit))),
+    parameters = one(length(best$theta)), sigma = one(rounded(sigma(fit), 8)),
     dropped = attr(getME(fit, "X"), "col.dropped") |> names(),
     warning = if (!is.null(got$warning)) one(sub("\n.*", "", got$warning))
   )))
