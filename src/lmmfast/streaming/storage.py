@@ -20,7 +20,7 @@ from .. import _core
 from ..columns import Column
 from ..encode import Coding, Layout
 from ..errors import DataError, LmmError
-from ..rlang import Memory
+from ..formula.expressions import Memory, read_expression
 from .coordinates import Basis, Coordinates
 from .labels import Grouper, Labels, labels_of
 from .part import Roles
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["blocks_from", "blocks_to", "pack", "spec_to", "unpack", "write"]
 
 FORMAT = "lmmfast cross-products"
-VERSION, OLDEST = 2, 1
+VERSION, OLDEST = 3, 1
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -195,23 +195,30 @@ def _coding_of(item: dict[str, Any], reader: _Reader) -> Coding:
 def _layout(layout: Layout) -> dict[str, Any]:
     return {
         "names": list(layout.names),
-        "columns": [[scale, [list(own) for own in factors]] for scale, factors in layout.columns],
-        "atoms": [[atom.label, atom.code, list(map(list, atom.names))] for atom in layout.atoms],
+        "columns": [[list(own) for own in factors] for factors in layout.columns],
+        "atoms": [atom.text for atom in layout.atoms],
     }
 
 
 def _layout_of(item: dict[str, Any]) -> Layout:
-    from ..rlang import Expression
-
     columns = tuple(
-        (float(scale), tuple((label, bool(dummy), int(j)) for label, dummy, j in factors))
-        for scale, factors in item["columns"]
+        tuple((label, bool(dummy), int(j)) for label, dummy, j in factors)
+        for factors in map(_factors, item["columns"])
     )
-    atoms = tuple(
-        Expression(label, code, tuple((a, b) for a, b in names))
-        for label, code, names in item["atoms"]
-    )
+    texts = (atom if isinstance(atom, str) else atom[0] for atom in item["atoms"])
+    atoms = tuple(map(read_expression, texts))
     return Layout(tuple(item["names"]), columns, atoms)
+
+
+def _factors(column: list[Any]) -> list[Any]:
+    """The factors of a column; up to version 2 a number stood before them."""
+    if column and not isinstance(column[0], list):
+        scale, column = column
+        if scale != 1:
+            raise DataError(
+                "these cross-products have numbers as factors, as in 2:x: make them anew"
+            )
+    return column
 
 
 def _column(column: Column, writer: _Writer) -> dict[str, Any]:
