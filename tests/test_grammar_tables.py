@@ -237,7 +237,6 @@ def test_most_of_the_table_is_compared_by_value() -> None:
 
 # R's language for programs: lists, assignments, functions.
 NO_FORMULAS = (
-    "[[",
     "$",
     ")(",
     "->",
@@ -275,8 +274,8 @@ def full(node: Node | None) -> str:
     inside = ", ".join(f"{quoted(name)} = {full(v)}" if name else full(v) for name, v in node.args)
     if node.function == "[":
         return f"{full(operands[0])}[{', '.join(full(v) for _, v in node.args[1:])}]"
-    if node.function == "{":
-        return f"{{{inside}}}"
+    if node.function in ("{", "list"):
+        return f"{{{inside}}}" if node.function == "{" else f"[{inside}]"
     function = f"({node.namespace}::{node.function})" if node.namespace else node.function
     return f"{function}({inside})"
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Codes, Column, Table, first_rows, is_not, read, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
-from .errors import DataError, FormulaError
+from .errors import DataError, FormulaError, LmmError, UnusedContrastsWarning, warn
 from .formula.expressions import Expression, Memory
 from .formula.plan import Plan, plan_of, without_dot
 from .formula.terms import Sum
@@ -29,9 +29,11 @@ __all__ = [
     "build",
     "check_contrasts",
     "complete_rows",
+    "needed",
     "nothing_left",
     "numeric_vector",
     "read_columns",
+    "taken",
 ]
 
 Matrix = NDArray[np.float64]
@@ -193,22 +195,20 @@ def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memo
     columns = read_columns(plan, table, memory.scope)
     w = numeric_vector(weights, "weights", table)
     off = numeric_vector(offset, "offset", table)
-    needed = columns
-    if not memory.patsy and any(column.missing is not None for column in columns.values()):
-        needed = _needed(plan, columns, table.n, memory)
-    rows, dropped = complete_rows(needed, w, off, table.n)
+    own = columns if memory.patsy else needed(plan, columns, table.n, memory)
+    rows, dropped = complete_rows(own, w, off, table.n)
     if len(rows) == 0:
         raise nothing_left(table.n, dropped, weights if isinstance(weights, str) else "weights")
     if len(rows) < table.n:
         if not memory.patsy:
             _learn(plan, columns, table.n, memory)
-        columns = {name: _taken(column, rows) for name, column in columns.items()}
+        columns = {name: taken(column, rows) for name, column in columns.items()}
         w = None if w is None else w.take(rows)
         off = None if off is None else off.take(rows)
     return _Used(columns, w, off, rows, dropped, memory)
 
 
-def _taken(column: Column, rows: Rows) -> Column:
+def taken(column: Column, rows: Rows) -> Column:
     """The rows of a column; some may be missing where an expression has a value all the same."""
     taken = column.take(rows)
     if column.missing is not None and column.missing[rows].any():
@@ -217,12 +217,14 @@ def _taken(column: Column, rows: Rows) -> Column:
     return taken.used()
 
 
-def _needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> dict[str, Column]:
+def needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> dict[str, Column]:
     """What must not be missing: variables, or what an expression makes of them.
 
     As in R, ``ifelse(is.na(x), 0, x)`` has a value where x has none, and such a row is kept.
     """
-    needed = {name: columns[name] for name in columns if name in plan.variables}
+    if all(column.missing is None for column in columns.values()):
+        return columns
+    found = {name: columns[name] for name in columns if name in plan.variables}
     for atom in dict.fromkeys(plan.everything):
         if atom.is_name:
             continue
@@ -230,10 +232,11 @@ def _needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> d
         gaps = [column.missing for column in own.values() if column.missing is not None]
         missing = _still_missing(plan, atom, own, n, memory) if gaps else None
         if missing is None or np.array_equal(missing, np.logical_or.reduce(gaps)):
-            needed |= own
+            found |= own
         else:
-            needed[atom.label] = Column(atom.label, np.zeros(n), missing=missing)
-    return needed
+            gaps_left = missing if missing.any() else None
+            found[atom.label] = Column(atom.label, np.zeros(n), missing=gaps_left)
+    return found
 
 
 def _still_missing(
@@ -242,9 +245,12 @@ def _still_missing(
     """Rows in which an expression of columns with gaps is missing; None when it cannot be told."""
     if not any(call.function in FILLING for call in atom.calls):
         return None
-    if atom in plan.learners:
-        _learn_one(atom, own, n, memory)
-    value = value_of(atom, own, memory, n)
+    try:
+        if atom in plan.learners:
+            _learn_one(atom, own, n, memory)
+        value = value_of(atom, own, memory, n)
+    except LmmError:  # told where the rows are used
+        return None
     gaps = np.logical_or.reduce([c.missing for c in own.values() if c.missing is not None])
     if isinstance(value, Column):
         return np.asarray(gaps & (value.codes < 0)) if value.codes is not None else None
@@ -388,7 +394,7 @@ def check_contrasts(
     Raises
     ------
     DataError
-        Naming what is neither.
+        Naming what is neither. Other columns get a warning: their contrasts are not used.
     """
     if not isinstance(contrasts, Mapping):
         raise DataError(
@@ -396,7 +402,19 @@ def check_contrasts(
             f"got {contrasts!r}"
         )
     for name in contrasts:
-        if name not in values and not has(name):  # other columns: for other models
+        if name in values:
+            continue
+        inside = [label for label, value in values.items() if f"({name}" in label]
+        hint = f"; the formula has {inside[0]}: give contrasts for that name" if inside else ""
+        if has(name):
+            warn(
+                UnusedContrastsWarning(
+                    f"contrasts are given for {name!r}, which is no predictor by itself: they are "
+                    f"not used{hint}",
+                    variable=name,
+                )
+            )
+        else:
             factors = [label for label, value in values.items() if isinstance(value, Column)]
             raise DataError(
                 f"contrasts are given for {name!r}, which is not a predictor of the model"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = [
     "ConvergenceWarning",
@@ -17,6 +20,8 @@ __all__ = [
     "RankDeficientWarning",
     "RestrictedLikelihoodWarning",
     "UnusedArgumentWarning",
+    "UnusedContrastsWarning",
+    "warn",
 ]
 
 
@@ -91,5 +96,20 @@ class RestrictedLikelihoodWarning(LmmWarning):
     """Restricted likelihoods of models with different fixed effects were compared."""
 
 
+class UnusedContrastsWarning(LmmWarning):
+    """Contrasts are given for a variable that the formula uses in another way, or not at all."""
+
+
 class UnusedArgumentWarning(LmmWarning, FutureWarning):
     """An argument of statsmodels' `fit` changes nothing here (its own warning: FutureWarning)."""
+
+
+_HERE = str(Path(__file__).parent)
+
+
+def warn(warning: LmmWarning) -> None:
+    """Gives a warning that points to the line which called lmmfast."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)

@@ -14,7 +14,15 @@ from ..errors import DataError, FormulaError
 from .function import Function, each
 from .values import Matrix, Wrong, is_textual, label_of, length, number, numbers, texts
 
-__all__ = ["CONTRASTS", "Contrast", "Spec", "completed", "contrast_matrix", "contrast_of"]
+__all__ = [
+    "CONTRASTS",
+    "Contrast",
+    "Spec",
+    "completed",
+    "contrast_matrix",
+    "contrast_of",
+    "kind_of",
+]
 
 Spec = (
     Any  # a name, a `Contrast`, a matrix (levels x columns), a mapping, a data frame, formulaic's
@@ -121,7 +129,7 @@ _ALIASES = {
 _KINDS = ("treatment", "sum", "helmert", "poly", "SAS", "sdif", "deviation")
 
 
-def _kind_of(name: str) -> str | None:
+def kind_of(name: str) -> str | None:
     """The kind that a name means: "contr.sum", "Sum", "sum"."""
     own = name.split("::")[-1].removeprefix("contr.")
     if own in _KINDS:
@@ -138,7 +146,7 @@ def contrast_of(text: str, name: str) -> Contrast:
     DataError
         When no contrasts have this name.
     """
-    kind = _kind_of(text.strip())
+    kind = kind_of(text.strip())
     if kind is not None:
         return Contrast(kind)
     if "(" in text:
@@ -159,7 +167,7 @@ def contrast_of(text: str, name: str) -> Contrast:
 
 def _with_prefix(text: str) -> str:
     name, _, rest = text.partition("(")
-    kind = _kind_of(name)
+    kind = kind_of(name)
     return text if kind is None else f"contr.{kind}({rest}"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..columns import Column
 from ..errors import FormulaError, LmmError
 from . import vocabulary
-from .contrasts import Contrast, completed, contrast_of
+from .contrasts import Contrast, completed, contrast_of, kind_of
 from .function import State
 from .numeric import bound
 from .numpys import joined_columns
@@ -364,6 +364,9 @@ class _Evaluator:
         """Contrasts: a name, a call of contr.*, a matrix, a text."""
         if isinstance(node, Name) and node.name not in self.memory.scope:
             return contrast_of(node.name, node.name)
+        kind = kind_of(node.function) if isinstance(node, Call) else None
+        if isinstance(node, Call) and kind and not vocabulary.function_of(node.function):
+            node = replace(node, function=f"contr.{kind}")
         value = self.value(node)
         if isinstance(value, np.ndarray) and not is_textual(value):
             return Matrix(value[:, None])

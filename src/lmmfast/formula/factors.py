@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..columns import Column
-from ..errors import LmmWarning
+from ..errors import LmmWarning, warn
 from .function import Function, State, each, learns, levels
 from .values import (
     Matrix,
@@ -328,13 +327,12 @@ def _note_codes(factor: Column) -> None:
     if meant != list(range(1, len(meant) + 1)):
         name = factor.name or "a factor"
         shown = ", ".join(f"{label_of(v)!r} is {i + 1}" for i, v in enumerate(factor.levels[:3]))
-        warnings.warn(
+        warn(
             LmmWarning(
                 f"as.numeric() of a factor gives the numbers of its levels ({shown}), as in R; "
                 "as.numeric(as.character(x)) gives the numbers that its labels are",
                 variable=name,
-            ),
-            stacklevel=2,
+            )
         )
 
 

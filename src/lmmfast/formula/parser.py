@@ -47,7 +47,6 @@ _REFUSED = {
     ";": "';' has no meaning in formulas",
     "\\": "functions cannot be defined in formulas",
     ":::": "':::' has no meaning in formulas",
-    "[[": "'[[' has no meaning in formulas: write [ ]",
 }
 _LOOP = "loops have no meaning in formulas"
 _FUNCTION = "functions cannot be defined in formulas"

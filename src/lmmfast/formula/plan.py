@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from ..errors import FormulaError, LmmWarning
+from ..errors import FormulaError, LmmWarning, warn
 from . import vocabulary
 from .bars import Formula, parse
 from .expressions import Expression, expression_of
@@ -120,31 +119,26 @@ def without_dot(text: str, names: Callable[[], Iterable[Any]]) -> str:
     others = [str(name) for name in names() if str(name) not in own]
     if not others:
         raise FormulaError("'.' stands for the other columns of the data, but there are none")
-    _note_groups(formula, others)
     written = f"({' + '.join(map(quoted, others))})"
     for dot in sorted(dots, key=lambda node: -node.start):
         text = text[: dot.start] + written + text[dot.end :]
+    _note_groups(text)
     return text
 
 
-def _note_groups(formula: Formula, others: Iterable[str]) -> None:
+def _note_groups(text: str) -> None:
     """R's ``.`` takes grouping factors in, whose random intercepts are then left no variance."""
+    formula = parse(text)
     groups = {atom.name for bar in formula.random for atom in bar.atoms if isinstance(atom, Name)}
-    removed = {
-        node.name
-        for sign, part in formula.parts
-        for node in walk(part)
-        if sign == "-" and isinstance(node, Name)
-    }
-    for name in others:
-        if name in groups - removed:
-            warnings.warn(
+    fixed = sum_of(formula.parts, text)
+    for name in map(fixed.label, fixed.terms):
+        if name in groups:
+            warn(
                 LmmWarning(
                     "'.' stands for all columns besides the response, as in R: for the grouping "
                     f"factor {name!r} too, whose fixed effects leave no variance to its random "
                     f"intercepts; write '. - {name}'",
                     variable=name,
-                ),
-                stacklevel=6,
+                )
             )
             return

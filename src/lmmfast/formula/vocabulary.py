@@ -32,12 +32,9 @@ _CONSTANTS: dict[str, Any] = {
 }
 # The evaluator's own: they look at how their arguments are written.
 SPECIAL = ("C", "cbind", "np.c_", "numpy.c_")
-FILLING = frozenset(  # they can have a value where an argument is missing
-    (
-        "is.na is.nan is.finite is.element ifelse if_else if match paste paste0 pmin pmax rowSums "
-        "rowMeans %in% in & && | ||"
-    ).split()
-) | {"not in"}
+# They can have a value where an argument is missing.
+_FILLING = "is.na is.nan is.finite is.element ifelse if_else if match paste paste0 pmin pmax"
+FILLING = {*_FILLING.split(), "rowSums", "rowMeans", "%in%", "in", "not in", "&", "&&", "|", "||"}
 _FORMULAICS = ("cr", "cc", "cs", "hashed", "lag", "exp2", "exp10")
 
 

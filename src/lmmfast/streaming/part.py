@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..columns import Column, Table
-from ..design import complete_rows, numeric_vector, read_columns, response_of
+from ..design import complete_rows, needed, numeric_vector, read_columns, response_of, taken
 from ..encode import Values, check_finite, value_of
 from ..errors import DataError, FormulaError, LmmError
 from ..formula.expressions import Expression, Memory
@@ -144,9 +144,9 @@ def part_of(plan: Plan, table: Table, roles: Roles) -> Part:
         _numeric(name, role, table)
         for name, role in ((roles.weights, "weights"), (roles.offset, "offset"))
     )
-    rows, dropped = complete_rows(columns, w, off, table.n)
+    rows, dropped = complete_rows(needed(plan, columns, table.n, Memory()), w, off, table.n)
     if len(rows) < table.n:
-        columns = {name: column.take(rows).used() for name, column in columns.items()}
+        columns = {name: taken(column, rows) for name, column in columns.items()}
         w = None if w is None else w.take(rows)
         off = None if off is None else off.take(rows)
     return Part(
