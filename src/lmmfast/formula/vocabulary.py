@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from ..columns import Column
 from .bases import BASES, PATSYS
 from .contrasts import CONTRASTS
 from .factors import FACTORS
@@ -15,6 +16,7 @@ from .numeric import CONSTANTS, NUMERIC
 from .numpys import NUMPY_CONSTANTS, NUMPYS
 from .textual import TEXTUAL
 from .tree import Call, Constant, Name, Node, strip, walk
+from .values import Matrix, texts
 
 __all__ = ["FILLING", "SPECIAL", "function_of", "is_known", "looks_at_other_rows", "nearest"]
 
@@ -86,7 +88,11 @@ class _Formulaics(Function):
 
 
 def _native(value: Any) -> Any:
-    """A value as other libraries' functions take it: whole numbers as int."""
+    """A value as other libraries' functions take it: whole numbers as int, labels as texts."""
+    if isinstance(value, Column):
+        return texts(value).astype(str)
+    if isinstance(value, Matrix):
+        return value.values
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
