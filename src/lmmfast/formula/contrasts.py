@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError
 from .function import Function, each
+from .parser import parse_text
+from .tree import Call, Constant, Node, shown
 from .values import Matrix, Wrong, is_textual, label_of, length, number, numbers, texts
 
 __all__ = [
@@ -150,14 +152,10 @@ def contrast_of(text: str, name: str) -> Contrast:
     if kind is not None:
         return Contrast(kind)
     if "(" in text:
-        from .expressions import constant_value
-
         try:
-            found = constant_value(_with_prefix(text.strip()))
-        except FormulaError as error:
+            return _called(parse_text(text))
+        except (FormulaError, Wrong) as error:
             raise DataError(f"contrasts for {name!r}: {error}", variable=name) from None
-        if isinstance(found, Contrast):
-            return found
     raise DataError(
         f"contrasts for {name!r}: {text!r} is not known; use {_KNOWN} or a matrix with one row per "
         "level; a reference level is chosen by \"treatment(base='level')\"",
@@ -165,10 +163,18 @@ def contrast_of(text: str, name: str) -> Contrast:
     )
 
 
-def _with_prefix(text: str) -> str:
-    name, _, rest = text.partition("(")
-    kind = kind_of(name)
-    return text if kind is None else f"contr.{kind}({rest}"
+def _called(node: Node) -> Contrast:
+    """Contrasts with constants as arguments: treatment(base = 'b')."""
+    kind = kind_of(node.function) if isinstance(node, Call) else None
+    constants = [value for _, value in node.args] if isinstance(node, Call) else []
+    if kind is None or not all(isinstance(value, Constant) for value in constants):
+        raise Wrong(f"{shown(node)} are no contrasts; use {_KNOWN}")
+    assert isinstance(node, Call)
+    pairs = [(own, value.value) for own, value in node.args if isinstance(value, Constant)]
+    values = [value for own, value in pairs if not own]
+    made = CONTRASTS[f"contr.{kind}"](values, {own: value for own, value in pairs if own})
+    assert isinstance(made, Contrast)
+    return made
 
 
 def _named(spec: Contrast, levels: Sequence[Any], name: str) -> tuple[Numbers, tuple[str, ...]]:

@@ -35,7 +35,7 @@ from .parser import parse_text
 from .tree import Call, Constant, Name, Node, shown, strip, walk
 from .values import Matrix, Wrong, as_factor, exposed, is_textual, number, plain
 
-__all__ = ["Expression", "Memory", "constant_value", "evaluate", "expression_of", "read_expression"]
+__all__ = ["Expression", "Memory", "evaluate", "expression_of", "read_expression"]
 
 _INFIX: dict[str, Callable[[Any, Any], Any]] = {
     **ARITHMETIC,
@@ -204,17 +204,6 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
         raise FormulaError(
             f"cannot evaluate {expression.label}: {error}", term=expression.label
         ) from error
-
-
-def constant_value(text: str) -> Any:
-    """The value of an expression without variables.
-
-    Raises
-    ------
-    FormulaError
-        When it cannot be read or evaluated.
-    """
-    return evaluate(read_expression(text), {}, Memory())
 
 
 class _Evaluator:
