@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import decimal
 import difflib
+import enum
+import json
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +18,17 @@ from numpy.typing import NDArray
 
 from .errors import DataError, LmmError
 
-__all__ = ["Column", "Levels", "Table", "factorize", "first_rows", "is_exact", "is_not", "suggest"]
+__all__ = [
+    "Column",
+    "Levels",
+    "Table",
+    "factorize",
+    "first_rows",
+    "is_exact",
+    "is_not",
+    "is_time",
+    "suggest",
+]
 
 Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -33,6 +46,10 @@ class Column:
     missing: Mask | None = None  # n, None when nothing is missing
     contrasts: Any = None  # how C() and the like want it coded
     declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
+
+    def arrays(self) -> tuple[Any, ...]:
+        """What it is made of; not all are its own."""
+        return self.values, self.codes, self.levels, self.missing
 
     def take(self, rows: NDArray[np.int64]) -> Column:
         """The given rows; levels stay (see `used`)."""
@@ -87,6 +104,7 @@ class Table:
     def __init__(self, data: Any) -> None:
         self._native: Any = None
         self.pandas = False
+        self.index: Any = None  # of pandas tables, and of mappings of pandas series
         if any(base.__module__.startswith("pandas.") for base in type(data).__mro__[:-1]):
             self._open_pandas(data)
         elif isinstance(data, Mapping):
@@ -121,6 +139,12 @@ class Table:
         self._native, self.pandas = data, True
         self.n: int = len(data)
         self.names: Iterable[Any] = data.columns
+        self.index = data.index
+        if data.columns.nlevels > 1:
+            raise DataError(
+                f"the columns of data have {data.columns.nlevels} levels of names; join them: "
+                'data.columns = ["_".join(map(str, name)) for name in data.columns]'
+            )
 
     def _open_mapping(self, data: Mapping[str, Any]) -> None:
         arrays: dict[str, Any] = {}
@@ -136,13 +160,15 @@ class Table:
                 raise DataError(
                     f"column {name!r} has {length} values, others have {self.n}", variable=name
                 )
-        self._native, self.names = arrays, arrays
+        self._native, self.names, self.index = arrays, arrays, _common_index(data)
 
     def _open_other(self, data: Any) -> None:
         import narwhals.stable.v2 as nw
 
         try:
             frame = nw.from_native(data, eager_only=True)
+        except nw.exceptions.DuplicateError as error:
+            raise DataError(f"several columns have the same name: {error}") from error
         except TypeError as error:
             if type(data).__name__ == "LazyFrame":
                 raise DataError(
@@ -153,12 +179,10 @@ class Table:
                 f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
                 "(a lazy one collected first) or a dict of arrays"
             ) from error
+        if frame.implementation.is_pandas():
+            self._open_pandas(frame.to_native())
+            return
         self._native, self.n, self.names = frame, len(frame), frame.columns
-
-    @property
-    def index(self) -> Any:
-        """The pandas index, None for other tables."""
-        return self._native.index if self.pandas else None
 
     def has(self, name: str) -> bool:
         """Whether there is a column of this name."""
@@ -181,6 +205,16 @@ class Table:
         plain = values if hasattr(values, "dtype") else _array(values)
         self._read[name] = read(name, plain)
 
+    def lacks(self, name: str, error: type[LmmError], what: str) -> LmmError:
+        """The error for a column that is not there."""
+        if self.pandas and name in self.index.names:
+            return error(
+                f"{what} {name!r} is the index of the data, not a column: make it one, "
+                "data.reset_index()",
+                variable=name,
+            )
+        return is_not(name, self.names, error, what)
+
     def column(self, name: str) -> Column:
         """The column of this name, read once.
 
@@ -197,27 +231,88 @@ class Table:
                     f"there are several columns named {name!r}: rename or drop all but one",
                     variable=name,
                 )
-            column = self._read[name] = read(name, native)
+            column = self._read[name] = read(name, native, self._maker)
         return column
 
+    def _maker(self, name: str) -> str:
+        """Who made an arrow dictionary of categories: "pandas", "polars", "" for nobody known."""
+        native = self._native.to_native()
+        if type(native).__module__.partition(".")[0] != "pyarrow":
+            return ""
+        field = native.schema.field(name)
+        if any(key.startswith(_POLARS_ENUM) for key in field.metadata or ()):
+            return "polars"
+        known = json.loads((native.schema.metadata or {}).get(b"pandas", b"{}"))
+        categorical = any(
+            own.get("field_name") == name and own.get("pandas_type") == "categorical"
+            for own in known.get("columns", ())
+        )
+        return "pandas" if categorical else ""
 
-def read(name: str, values: Any) -> Column:
+
+_POLARS_ENUM = b"_PL_ENUM_VALUES"
+
+
+def _common_index(data: Mapping[str, Any]) -> Any:
+    """The index of the pandas series of a mapping, which must be the same: rows go by position.
+
+    Raises
+    ------
+    DataError
+        Naming two that have different ones.
+    """
+    found = {name: own for name, own in data.items() if hasattr(own, "iloc")}
+    if not found:
+        return None
+    first, index = next((name, own.index) for name, own in found.items())
+    for name, own in found.items():
+        if own.index is not index and not own.index.equals(index):
+            raise DataError(
+                f"columns {first!r} and {name!r} have different indices: which values belong to a "
+                "row? pandas.DataFrame(data) puts them together by label, .to_numpy() takes them "
+                "in their order",
+                variable=name,
+            )
+    return index
+
+
+def _nobody(name: str) -> str:
+    return ""
+
+
+def read(name: str, values: Any, maker: Callable[[str], str] = _nobody) -> Column:
     """A column from an array, a pandas, polars or narwhals series or a pandas categorical.
+
+    Levels are sorted, but pandas categories, polars' Enum and ordered arrow dictionaries have
+    their own order. Other dictionaries (and polars' Categorical) are numbered as labels appear in
+    the rows: that is no order. `maker` tells which library made an arrow dictionary of
+    categories, whose order it is then.
 
     Raises
     ------
     DataError
         When the values are neither numbers nor labels, or some are infinite.
     """
+    if type(values) is np.ndarray:
+        return _from_array(name, values)
+    if isinstance(values, np.ma.MaskedArray):
+        return _from_masked(name, values)
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, np.dtype):
-        return _from_array(name, values if type(values) is np.ndarray else values.to_numpy())
+        plain = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
+        return _from_array(name, plain)
     if hasattr(values, "to_native") or not type(values).__module__.startswith("pandas"):
-        return _from_narwhals(name, values)
+        return _from_narwhals(name, values, maker)
     return _from_pandas(name, values, dtype)
 
 
 def _from_array(name: str, values: NDArray[Any]) -> Column:
+    if values.ndim != 1:
+        raise DataError(
+            f"column {name!r} has shape {values.shape}: a column has one value in each row, give "
+            "several columns several names",
+            variable=name,
+        )
     kind = values.dtype.kind
     if kind == "f":
         return _numbers(name, values)
@@ -231,10 +326,33 @@ def _from_array(name: str, values: NDArray[Any]) -> Column:
         missing = np.isnat(values)
         codes, levels = factorize(values, missing if missing.any() else None)
         return Column(name, None, codes, levels, False, missing if missing.any() else None)
-    raise DataError(
-        f"column {name!r} has values of type {values.dtype}; numbers or labels are needed",
-        variable=name,
+    raise _unusable(name, f"values of type {values.dtype}")
+
+
+def _unusable(name: str, has: str, rows: Sequence[int] = (), hint: str = "") -> DataError:
+    return DataError(
+        f"column {name!r} has {has}; numbers or labels are needed{hint}", variable=name, rows=rows
     )
+
+
+def _from_masked(name: str, values: np.ma.MaskedArray[Any, Any]) -> Column:
+    """Masked entries are missing values."""
+    data, mask = np.asarray(values.data), np.ma.getmaskarray(values)
+    if not mask.any() or data.ndim != 1:
+        return _from_array(name, data)
+    kind = data.dtype.kind
+    if kind == "f":
+        return _numbers(name, np.where(mask, np.nan, data))
+    if kind in "iu":
+        return _with_gaps(name, np.where(mask, data.dtype.type(0), data), mask)
+    if kind == "b":
+        return _boolean(name, data, mask)
+    if kind in "mM":
+        return _from_array(name, np.where(mask, np.array("NaT", data.dtype), data))
+    labels = data.astype(object) if kind in "OUST" else data
+    if labels.dtype == object:
+        labels = np.where(mask, None, labels)
+    return _from_array(name, labels)
 
 
 def _numbers(name: str, values: NDArray[Any]) -> Column:
@@ -262,9 +380,7 @@ def _boolean(name: str, values: NDArray[np.bool_], missing: Mask | None) -> Colu
 
 def _from_objects(name: str, values: NDArray[Any]) -> Column:
     """Strings, or Python objects that are all numbers, all booleans, or labels."""
-    import pandas as pd
-
-    raw, uniques = pd.factorize(values)  # missing: -1
+    raw, uniques = _distinct_objects(name, values)
     missing = raw < 0 if (raw < 0).any() else None
     kinds = {type(value) for value in uniques}
     if kinds and kinds <= {bool, np.bool_}:
@@ -273,9 +389,67 @@ def _from_objects(name: str, values: NDArray[Any]) -> Column:
         if all(issubclass(kind, numbers.Integral) for kind in kinds):
             return _integers(name, [int(value) for value in uniques], raw, missing)
         return _numbers(name, np.append(np.asarray(uniques, dtype=np.float64), np.nan)[raw])
+    if any(kind is not str for kind in kinds):
+        _check_labels(name, values, uniques)
+        if any(issubclass(kind, bytes) for kind in kinds):
+            raw, uniques = _decoded(name, raw, uniques)
     levels = np.empty(len(uniques), dtype=object)
     levels[:] = list(uniques)
     return _sorted_factor(name, raw.astype(np.int32), levels, missing)
+
+
+def _distinct_objects(name: str, values: Any) -> tuple[NDArray[Any], Any]:
+    """Codes by order of appearance (-1: missing) and the distinct objects.
+
+    Raises
+    ------
+    DataError
+        When cells are lists, records, arrays or the like.
+    """
+    import pandas as pd
+
+    try:
+        return pd.factorize(values)
+    except (TypeError, NotImplementedError, ValueError) as error:  # pyarrow's are of two kinds
+        for row, cell in enumerate(values):
+            if not isinstance(cell, Hashable) or not _is_hashable(cell):
+                has = f"a {type(cell).__name__} in row {row}"
+                hint = ": take numbers or labels out of it into columns of their own"
+                raise _unusable(name, has, [row], hint) from error
+        raise _unusable(name, f"values of type {getattr(values, 'dtype', 'object')}") from error
+
+
+def _is_hashable(cell: Any) -> bool:
+    try:
+        hash(cell)
+    except TypeError:  # a tuple of lists
+        return False
+    return True
+
+
+def _check_labels(name: str, values: NDArray[Any], distinct: Any) -> None:
+    """Objects must be labels: complex numbers are not, nor what is equal to nothing but itself."""
+    for cell in distinct:
+        kind = type(cell)
+        if isinstance(cell, numbers.Complex) and not isinstance(cell, numbers.Real):
+            what = f"complex numbers such as {cell}"
+        elif kind.__eq__ is object.__eq__ and not isinstance(cell, enum.Enum):
+            what = f"objects of type {kind.__name__}"
+        else:
+            continue
+        row = next(i for i, other in enumerate(values) if other is cell)
+        raise _unusable(name, what, [row])
+
+
+def _decoded(name: str, raw: NDArray[Any], distinct: Any) -> tuple[NDArray[Any], Any]:
+    """Labels of bytes as text."""
+    try:
+        text = [cell.decode() if isinstance(cell, bytes) else cell for cell in distinct]
+    except UnicodeDecodeError as error:
+        hint = f": decode them, data[{name!r}].str.decode(encoding)"
+        raise _unusable(name, "bytes that are not UTF-8", (), hint) from error
+    codes, labels = factorize_objects(text)
+    return np.append(codes, -1)[raw], labels
 
 
 def _integers(name: str, distinct: list[int], raw: NDArray[Any], missing: Mask | None) -> Column:
@@ -329,8 +503,12 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
 
     if isinstance(dtype, pd.CategoricalDtype):
         codes = np.asarray(getattr(values, "cat", values).codes)
-        levels = np.asarray(dtype.categories)
+        levels = _without_intervals(np.asarray(dtype.categories).view())
         return _categorical(name, codes, levels, bool(dtype.ordered))
+    if isinstance(dtype, pd.SparseDtype):
+        return _from_array(name, np.asarray(values))
+    if isinstance(dtype, pd.ArrowDtype) and dtype.kind == "O" and _is_dictionary(dtype):
+        return _from_narwhals(name, values.array.__arrow_array__(), _nobody)
     if pd.api.types.is_bool_dtype(dtype):
         missing = np.asarray(values.isna())
         flags = values.to_numpy(dtype=bool, na_value=False)
@@ -343,10 +521,28 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
         if missing.any():
             return _with_gaps(name, values.to_numpy(dtype=whole, na_value=0), missing)
         return Column(name, values.to_numpy(dtype=whole))
-    raw, uniques = pd.factorize(getattr(values, "array", values))
+    raw, uniques = _distinct_objects(name, getattr(values, "array", values))
     levels = np.asarray(uniques, dtype=object)
     missing = raw < 0
-    return _sorted_factor(name, raw.astype(np.int32), levels, missing if missing.any() else None)
+    gaps = missing if missing.any() else None
+    column = _sorted_factor(name, raw.astype(np.int32), levels, gaps)
+    if isinstance(dtype, pd.IntervalDtype):
+        assert column.levels is not None
+        column.levels = _without_intervals(column.levels)
+    return column
+
+
+def _is_dictionary(dtype: Any) -> bool:
+    return hasattr(dtype.pyarrow_dtype, "index_type")
+
+
+def _without_intervals(levels: NDArray[Any]) -> NDArray[Any]:
+    """Labels "(0, 1]" for the intervals of pandas.cut."""
+    if not len(levels) or type(levels[0]).__name__ != "Interval":
+        return levels
+    labels = np.empty(len(levels), dtype=object)
+    labels[:] = [str(level) for level in levels]
+    return labels
 
 
 def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: bool) -> Column:
@@ -357,34 +553,51 @@ def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: 
     return column if column.missing is not None else column.used()
 
 
-def _from_narwhals(name: str, values: Any) -> Column:
+def _from_narwhals(name: str, values: Any, maker: Callable[[str], str]) -> Column:
     """Columns of polars and pyarrow tables."""
     import narwhals.stable.v2 as nw
 
-    series = nw.from_native(values, series_only=True)
+    try:
+        series = nw.from_native(values, series_only=True)
+    except TypeError as error:
+        raise _unusable(name, f"values of type {type(values).__name__}") from error
     dtype = series.dtype
     if isinstance(dtype, (nw.Categorical, nw.Enum)):
-        return _dictionary(name, series)
+        return _dictionary(name, series, maker)
+    if isinstance(dtype, (nw.List, nw.Array, nw.Struct)):
+        kind = type(dtype).__name__.lower()
+        hint = ": take numbers or labels out of them into columns of their own"
+        raise _unusable(name, f"{'an' if kind == 'array' else 'a'} {kind} in each row", (), hint)
     if dtype == nw.Boolean:
         missing = series.is_null().to_numpy()
         flags = series.fill_null(False).to_numpy().astype(bool)
         return _boolean(name, flags, missing if missing.any() else None)
     if dtype.is_numeric():
         if dtype.is_integer() and series.null_count() == 0:
-            return Column(name, series.to_numpy())
+            return _from_array(name, series.to_numpy())
         if dtype.is_integer():
             return _with_gaps(name, series.fill_null(0).to_numpy(), series.is_null().to_numpy())
         return _numbers(name, series.cast(nw.Float64).to_numpy().astype(np.float64))
     return _from_array(name, np.asarray(series.to_numpy()))
 
 
-def _dictionary(name: str, series: Any) -> Column:
-    """A polars Categorical or Enum or a pyarrow dictionary, which may say that it is ordered."""
+def _dictionary(name: str, series: Any, maker: Callable[[str], str]) -> Column:
+    """A polars Categorical or Enum, or a pyarrow dictionary."""
+    import narwhals.stable.v2 as nw
+
+    raw, distinct = factorize_objects(series.to_list())
+    arrow = getattr(series.to_native(), "type", None)
+    made = "" if arrow is None else maker(name)
+    declared = arrow is None and isinstance(series.dtype, nw.Enum)
+    if not (declared or made or getattr(arrow, "ordered", False)):
+        missing = raw < 0
+        gaps = missing if missing.any() else None
+        return _sorted_factor(name, raw.astype(np.int32), distinct, gaps)
     levels = np.array(series.cat.get_categories().to_list(), dtype=object)
     position = {level: i for i, level in enumerate(levels)}
-    raw, uniques = factorize_objects(series.to_list())
-    lookup = np.array([position[level] for level in uniques] + [-1], dtype=np.int32)
-    ordered = bool(getattr(getattr(series.to_native(), "type", None), "ordered", False))
+    lookup = np.array([position[level] for level in distinct] + [-1], dtype=np.int32)
+    # polars' Enum says "ordered" in arrow, but is a plain factor here, as from polars itself
+    ordered = made != "polars" and bool(getattr(arrow, "ordered", False))
     return _categorical(name, lookup[raw], levels, ordered)
 
 
@@ -463,14 +676,46 @@ def suggest(name: str, names: Iterable[Any], what: str = "columns") -> str:
     return f"; the {what} are {listed}" if known else f"; there are no {what}"
 
 
+def is_time(levels: NDArray[Any]) -> bool:
+    """Whether these are dates, times, periods or durations."""
+    if levels.dtype.kind in "mM":
+        return True
+    first = levels[0] if len(levels) and levels.dtype == object else None
+    return any(hasattr(first, name) for name in ("isoformat", "total_seconds", "to_timestamp"))
+
+
 def is_not(name: str, names: Iterable[Any], error: type[LmmError], what: str) -> LmmError:
     """The error for a column that is not there."""
+    names = list(names)
+    hint = _name_hint(name, names)
+    if hint:
+        return error(f"{what} {name!r} is not in the data: {hint}", variable=name)
     return error(f"{what} {name!r} is not in the data{suggest(name, names)}", variable=name)
+
+
+def _name_hint(name: str, names: Sequence[Any]) -> str:
+    """What to do about names that a formula cannot say, or says in backticks."""
+    for known in names:
+        if not isinstance(known, str) and str(known) == name:
+            return (
+                f"the names of its columns are not text ({known!r} is of type "
+                f"{type(known).__name__}): data.columns = data.columns.astype(str)"
+            )
+    for known in names:
+        if isinstance(known, str) and not known.replace(".", "_").isidentifier():
+            words = re.split(r"\W+", known)
+            if name in words or name == "".join(words) or name == ".".join(words):
+                return f"a name like that of the column {known!r} is written in backticks, `{known}`"
+    return ""
 
 
 def _array(value: Any) -> NDArray[Any]:
     """A list or scalar as an array; strings and None stay Python objects."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = np.empty(len(value), dtype=object)
+        array[:] = value
     if array.dtype.kind in "US" or array.dtype == object:
         return np.asarray(value, dtype=object)
     return array

@@ -106,11 +106,31 @@ def _formulaic(spec: Any, levels: Sequence[Any], name: str) -> tuple[Matrix, tup
     return np.asarray(frame, dtype=np.float64), names
 
 
+def _columns_of(spec: Mapping[Any, Any], levels: Sequence[Any], name: str) -> Matrix:
+    """The matrix of {column: weights of the levels}."""
+    weights = list(spec.values())
+    try:
+        matrix = np.array(weights, dtype=np.float64).T
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.ndim == 2 and len(matrix) == len(levels):
+        return matrix
+    example = ", ".join(["-1", "1", *["0"] * (len(levels) - 2)][: len(levels)])
+    other = f'; for another reference level write relevel({name}, "{levels[-1]}") in the formula'
+    raise DataError(
+        f"contrasts for {name!r}: a dict gives columns by name, each with a weight for every "
+        f"level ({', '.join(map(str, levels[:10]))}), as in "
+        f'{{"{name}": {{"{levels[1]}-{levels[0]}": [{example}]}}}}, not {dict(spec)!r}'
+        f"{other if any(isinstance(own, str) for own in weights) else ''}",
+        variable=name,
+    )
+
+
 def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Matrix, list[Any]]:
     """A matrix, {name: weights} or data frame; the rows of a data frame are found by level."""
     fields: list[Any] | None = None
     if isinstance(spec, Mapping):
-        fields, spec = list(spec), np.array(list(spec.values()), dtype=np.float64).T
+        fields, spec = list(spec), _columns_of(spec, levels, name)
     elif hasattr(spec, "columns") and hasattr(spec, "index"):
         fields = list(spec.columns)
         spec = spec.loc[list(levels)] if set(spec.index) >= set(levels) else spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .alignment import aligned
 from .blueprint import Plan, plan_of
 from .checks import check_levels, check_size, note_double_bars
-from .columns import Codes, Column, Table, first_rows, is_not, read, suggest
+from .columns import Codes, Column, Table, first_rows, read, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
-from .errors import DataError, FormulaError
+from .errors import DataError, FormulaError, NumbersAsTextWarning
+from .freeze import Frozen
 from .grouping import Grouping, grouping_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .rlang import Memory, functions
+from .strays import not_numbers, strays_of
 from .terms import Sum
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ __all__ = [
     "RandomTerm",
     "build",
     "check_contrasts",
+    "check_text",
     "complete_rows",
     "nothing_left",
     "numeric_vector",
@@ -38,8 +43,8 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class RandomTerm:
-    """One random-effects term: k columns for each of m levels."""
+class RandomTerm(Frozen):
+    """One random-effects term: k columns for each of m levels; its arrays are read-only."""
 
     label: str  # "1 + Days | Subject"
     group: str  # grouping factor: "Subject", "school:class"
@@ -51,8 +56,8 @@ class RandomTerm:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
-    """The numbers of a model, and how to make them for new data."""
+class Design(Frozen):
+    """The numbers of a model, and how to make them for new data; its arrays are read-only."""
 
     formula: str  # as the user wrote it
     response: str  # left-hand side: "log(rt)"
@@ -98,7 +103,8 @@ def build(
         factors with levels False, True. Rows with a missing value in a used variable are dropped
         before transforms such as ``scale(x)`` see them.
     weights : str or array of n_rows, optional
-        Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row.
+        Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row. A
+        Series goes by its labels (see `alignment.py`), also as offset.
     offset : str or array of n_rows, optional
         Column or values added to the linear predictor, besides ``offset()`` terms.
     contrasts : mapping, optional
@@ -202,7 +208,7 @@ def read_columns(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str
         if table.has(name):
             columns[name] = table.column(name)
         elif name in plan.variables or (name not in functions() and name not in scope):
-            raise is_not(name, table.names, FormulaError, "column")
+            raise table.lacks(name, FormulaError, "column")
     return columns
 
 
@@ -212,10 +218,11 @@ def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
         return None
     if isinstance(given, str):
         if not table.has(given):
-            raise is_not(given, table.names, DataError, f"the column for {role}")
+            raise table.lacks(given, DataError, f"the column for {role}")
         column = table.column(given)
         numbers_of(column, role)
         return column
+    given = aligned(given, table.index, role)
     array = given if hasattr(given, "dtype") else np.asarray(given)
     if np.ndim(array) != 1 or len(array) != table.n:
         raise DataError(
@@ -278,7 +285,8 @@ def response_of(plan: Plan, columns: Mapping[str, Column], memory: Memory, rows:
     value = value_of(plan.response, columns, memory, len(rows))
     if isinstance(value, Column):
         raise DataError(
-            f"the response {label!r} is not numeric; a linear mixed model needs numbers",
+            f"the response {label!r} is not numeric; a linear mixed model needs numbers"
+            f"{not_numbers(value, rows)}",
             variable=label,
         )
     if len(value) != 1:
@@ -303,7 +311,35 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
             values[atom.label] = value_of(atom, used.columns, used.memory, used.n)
             if not atom.is_name:
                 check_finite(values[atom.label], atom.label, used.rows)
+            elif isinstance(values[atom.label], Column):
+                check_text(values[atom.label], used.rows)
     return values
+
+
+def check_text(factor: Column, rows: Rows | None, stacklevel: int = 6) -> None:
+    """A predictor that is text must not be numbers with a few words among them.
+
+    Parameters
+    ----------
+    factor : Column
+        As `strays_of` takes it.
+    rows : (n,) array or None
+        Positions of its rows in the data.
+
+    Raises
+    ------
+    DataError
+        When there are many distinct numbers; when there are few, it may be a factor: a warning.
+    """
+    strays = strays_of(factor, rows)
+    if strays is None:
+        return
+    if strays.surely:
+        raise DataError(strays.message(), variable=factor.name, rows=strays.rows())
+    warning = NumbersAsTextWarning(
+        strays.message(), variable=factor.name, rows=strays.rows()
+    )
+    warnings.warn(warning, stacklevel=stacklevel)
 
 
 def check_contrasts(
@@ -397,6 +433,7 @@ def _recipe(
         offset_is_array=used.offset is not None and not used.offset.name,
         names=frozenset(used.columns),
         memory=used.memory,
+        weights=(used.weights.name or None) if used.weights else None,
     )
 
 
@@ -411,7 +448,7 @@ def _variables(plan: Plan, used: _Used) -> dict[str, Column]:
 
 
 def _index(table: Table, rows: Rows) -> Any:
-    if not table.pandas:
-        return None
     index = table.index
+    if index is None:
+        return None
     return index if len(rows) == table.n else index[rows]

@@ -11,7 +11,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Column, Levels, first_rows, read
+from .columns import Column, Levels, first_rows, is_time, read
 from .contrasts import Spec, contrast_matrix
 from .errors import DataError, FormulaError
 from .rlang import Expression, Memory, evaluate
@@ -216,7 +216,7 @@ def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "pol
         return Coding(label, None, None, names, names)
     assert values.levels is not None
     levels = list(values.levels)
-    if (levels and hasattr(levels[0], "isoformat")) or values.levels.dtype.kind in "mM":
+    if is_time(values.levels):
         raise DataError(
             f"{label!r} holds dates or times: turn them into numbers (days since the first, say)",
             variable=label,

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from .columns import Codes, Column, Levels, factorize
 from .encode import Values, value_of
 from .errors import DataError, FormulaError
+from .freeze import Frozen
 from .rlang import Expression, Memory
 
 __all__ = ["Grouping", "combine", "factor_of", "grouping_of"]
 
 
 @dataclass(frozen=True, eq=False)
-class Grouping:
+class Grouping(Frozen):
     """A grouping factor of the model and how to find its levels in new data."""
 
     label: str  # "Subject", "school:class"
