@@ -27,9 +27,7 @@ def index_of(values: Any) -> Any:
     return values.index if hasattr(values, "iloc") else None
 
 
-def aligned(
-    values: Any, index: Any, role: str, whose: str = DATA, *, reorder: bool = True
-) -> Any:
+def aligned(values: Any, index: Any, role: str, whose: str = DATA, *, reorder: bool = True) -> Any:
     """Values in the order of the rows of the data.
 
     Parameters
@@ -109,7 +107,7 @@ def _check_labels(own: Any, index: Any, role: str, whose: str) -> None:
     """Every row of the data has one label, and the values have it once."""
     for name, labels in ((role, own), (whose, index)):
         if not labels.is_unique:
-            again = labels[labels.duplicated()][0]
+            again = labels[labels.duplicated()].tolist()[0]
             _refuse(
                 role,
                 f"its index is not that of {whose}, and in {name} the label {again!r} stands "
@@ -120,7 +118,7 @@ def _check_labels(own: Any, index: Any, role: str, whose: str) -> None:
         _refuse(
             role,
             f"its index is that of other rows: {len(lacking)} of the {len(index)} labels of "
-            f"{whose} are not in it, {index[lacking[0]]!r} first",
+            f"{whose} are not in it, {index[lacking[:1]].tolist()[0]!r} first",
             lacking,
         )
     if len(own) > len(index) and _is_default(index):

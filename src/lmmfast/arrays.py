@@ -76,7 +76,7 @@ def floats_of(values: Any, name: str) -> np.ndarray:
         )
     try:
         if isinstance(values, np.ma.MaskedArray):
-            return np.asarray(values.astype(np.float64).filled(np.nan))
+            return np.ma.filled(values.astype(np.float64), np.nan)
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from .errors import DataError, LmmError
 
 __all__ = [
+    "DECLARED",
     "Column",
     "Levels",
     "Table",
+    "array_of",
     "factorize",
     "first_rows",
     "is_exact",
@@ -150,7 +152,7 @@ class Table:
         arrays: dict[str, Any] = {}
         for name, value in data.items():
             plain = hasattr(value, "dtype") and hasattr(value, "__len__") and np.ndim(value) > 0
-            arrays[name] = value if plain else np.atleast_1d(_array(value))
+            arrays[name] = value if plain else np.atleast_1d(array_of(value))
         lengths = {name: len(value) for name, value in arrays.items()}
         self.n = max(lengths.values(), default=0)
         for name, length in lengths.items():
@@ -168,7 +170,10 @@ class Table:
         try:
             frame = nw.from_native(data, eager_only=True)
         except nw.exceptions.DuplicateError as error:
-            raise DataError(f"several columns have the same name: {error}") from error
+            which = " ".join(str(error).split())
+            raise DataError(
+                f"there are several columns of one name: rename or drop all but one ({which})"
+            ) from error
         except TypeError as error:
             if type(data).__name__ == "LazyFrame":
                 raise DataError(
@@ -196,13 +201,13 @@ class Table:
         DataError
             When it has another length, or its values are neither numbers nor labels.
         """
-        if np.ndim(values) != 1 or len(values) != self.n:
+        if len(np.shape(values)) != 1 or len(values) != self.n:
             raise DataError(
                 f"{name} has shape {np.shape(values)}, but the data have {self.n} rows: "
                 "give one value for each row, or the name of a column",
                 variable=name,
             )
-        plain = values if hasattr(values, "dtype") else _array(values)
+        plain = values if hasattr(values, "dtype") else array_of(values)
         self._read[name] = read(name, plain)
 
     def lacks(self, name: str, error: type[LmmError], what: str) -> LmmError:
@@ -226,7 +231,7 @@ class Table:
         column = self._read.get(name)
         if column is None:
             native = self._native[name]
-            if getattr(native, "ndim", 1) != 1:
+            if self.pandas and native.ndim != 1:
                 raise DataError(
                     f"there are several columns named {name!r}: rename or drop all but one",
                     variable=name,
@@ -235,13 +240,13 @@ class Table:
         return column
 
     def _maker(self, name: str) -> str:
-        """Who made an arrow dictionary of categories: "pandas", "polars", "" for nobody known."""
+        """What an arrow dictionary was: a "pandas" categorical, an "enum", or "" (unknown)."""
         native = self._native.to_native()
         if type(native).__module__.partition(".")[0] != "pyarrow":
             return ""
         field = native.schema.field(name)
-        if any(key.startswith(_POLARS_ENUM) for key in field.metadata or ()):
-            return "polars"
+        if any(key.startswith((_POLARS_ENUM, DECLARED)) for key in field.metadata or ()):
+            return "enum"
         known = json.loads((native.schema.metadata or {}).get(b"pandas", b"{}"))
         categorical = any(
             own.get("field_name") == name and own.get("pandas_type") == "categorical"
@@ -250,7 +255,8 @@ class Table:
         return "pandas" if categorical else ""
 
 
-_POLARS_ENUM = b"_PL_ENUM_VALUES"
+DECLARED = b"lmmfast.declared"  # marks arrow dictionaries whose order was declared
+_POLARS_ENUM = b"_PL_ENUM_VALUES"  # polars' mark of the same
 
 
 def _common_index(data: Mapping[str, Any]) -> Any:
@@ -283,10 +289,10 @@ def _nobody(name: str) -> str:
 def read(name: str, values: Any, maker: Callable[[str], str] = _nobody) -> Column:
     """A column from an array, a pandas, polars or narwhals series or a pandas categorical.
 
-    Levels are sorted, but pandas categories, polars' Enum and ordered arrow dictionaries have
-    their own order. Other dictionaries (and polars' Categorical) are numbered as labels appear in
-    the rows: that is no order. `maker` tells which library made an arrow dictionary of
-    categories, whose order it is then.
+    Levels are sorted, but pandas categories, enums and ordered arrow dictionaries have their own
+    order. Other dictionaries (and polars' Categorical) are numbered as labels appear in
+    the rows: that is no order. `maker` tells whether an arrow dictionary was a "pandas"
+    categorical or an "enum" (polars, DuckDB), whose order it has then.
 
     Raises
     ------
@@ -314,8 +320,8 @@ def _from_array(name: str, values: NDArray[Any]) -> Column:
             variable=name,
         )
     kind = values.dtype.kind
-    if kind == "f":
-        return _numbers(name, values)
+    if kind == "f":  # half precision overflows in sums and comparisons
+        return _numbers(name, values if values.itemsize > 2 else values.astype(np.float64))
     if kind in "iu":
         return Column(name, values)
     if kind == "b":
@@ -349,9 +355,9 @@ def _from_masked(name: str, values: np.ma.MaskedArray[Any, Any]) -> Column:
         return _boolean(name, data, mask)
     if kind in "mM":
         return _from_array(name, np.where(mask, np.array("NaT", data.dtype), data))
-    labels = data.astype(object) if kind in "OUST" else data
+    labels = np.array(data, dtype=object if kind in "OUST" else None)
     if labels.dtype == object:
-        labels = np.where(mask, None, labels)
+        labels[mask] = None
     return _from_array(name, labels)
 
 
@@ -413,8 +419,8 @@ def _distinct_objects(name: str, values: Any) -> tuple[NDArray[Any], Any]:
     except (TypeError, NotImplementedError, ValueError) as error:  # pyarrow's are of two kinds
         for row, cell in enumerate(values):
             if not isinstance(cell, Hashable) or not _is_hashable(cell):
-                has = f"a {type(cell).__name__} in row {row}"
-                hint = ": take numbers or labels out of it into columns of their own"
+                has = f"cells of type {type(cell).__name__} (row {row} is the first)"
+                hint = ": take these out of the cells into columns of their own"
                 raise _unusable(name, has, [row], hint) from error
         raise _unusable(name, f"values of type {getattr(values, 'dtype', 'object')}") from error
 
@@ -433,12 +439,17 @@ def _check_labels(name: str, values: NDArray[Any], distinct: Any) -> None:
         kind = type(cell)
         if isinstance(cell, numbers.Complex) and not isinstance(cell, numbers.Real):
             what = f"complex numbers such as {cell}"
-        elif kind.__eq__ is object.__eq__ and not isinstance(cell, enum.Enum):
+        elif "__eq__" not in _methods(kind) and not isinstance(cell, enum.Enum):
             what = f"objects of type {kind.__name__}"
         else:
             continue
         row = next(i for i, other in enumerate(values) if other is cell)
         raise _unusable(name, what, [row])
+
+
+def _methods(kind: type) -> set[str]:
+    """Names that a class defines, or inherits from others than object."""
+    return {name for base in kind.__mro__[:-1] for name in vars(base)}
 
 
 def _decoded(name: str, raw: NDArray[Any], distinct: Any) -> tuple[NDArray[Any], Any]:
@@ -566,15 +577,17 @@ def _from_narwhals(name: str, values: Any, maker: Callable[[str], str]) -> Colum
         return _dictionary(name, series, maker)
     if isinstance(dtype, (nw.List, nw.Array, nw.Struct)):
         kind = type(dtype).__name__.lower()
-        hint = ": take numbers or labels out of them into columns of their own"
+        hint = ": take these out into columns of their own"
         raise _unusable(name, f"{'an' if kind == 'array' else 'a'} {kind} in each row", (), hint)
     if dtype == nw.Boolean:
         missing = series.is_null().to_numpy()
         flags = series.fill_null(False).to_numpy().astype(bool)
         return _boolean(name, flags, missing if missing.any() else None)
     if dtype.is_numeric():
+        if dtype in (nw.Int128, nw.UInt128):  # NumPy has none
+            return _from_array(name, array_of(series.to_list()))
         if dtype.is_integer() and series.null_count() == 0:
-            return _from_array(name, series.to_numpy())
+            return Column(name, series.to_numpy())
         if dtype.is_integer():
             return _with_gaps(name, series.fill_null(0).to_numpy(), series.is_null().to_numpy())
         return _numbers(name, series.cast(nw.Float64).to_numpy().astype(np.float64))
@@ -597,7 +610,7 @@ def _dictionary(name: str, series: Any, maker: Callable[[str], str]) -> Column:
     position = {level: i for i, level in enumerate(levels)}
     lookup = np.array([position[level] for level in distinct] + [-1], dtype=np.int32)
     # polars' Enum says "ordered" in arrow, but is a plain factor here, as from polars itself
-    ordered = made != "polars" and bool(getattr(arrow, "ordered", False))
+    ordered = made != "enum" and bool(getattr(arrow, "ordered", False))
     return _categorical(name, lookup[raw], levels, ordered)
 
 
@@ -705,11 +718,11 @@ def _name_hint(name: str, names: Sequence[Any]) -> str:
         if isinstance(known, str) and not known.replace(".", "_").isidentifier():
             words = re.split(r"\W+", known)
             if name in words or name == "".join(words) or name == ".".join(words):
-                return f"a name like that of the column {known!r} is written in backticks, `{known}`"
+                return f"names such as {known!r} are written in backticks: `{known}`"
     return ""
 
 
-def _array(value: Any) -> NDArray[Any]:
+def array_of(value: Any) -> NDArray[Any]:
     """A list or scalar as an array; strings and None stay Python objects."""
     try:
         array = np.asarray(value)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .alignment import aligned
 from .blueprint import Plan, plan_of
 from .checks import check_levels, check_size, note_double_bars
-from .columns import Codes, Column, Table, first_rows, read, suggest
+from .columns import Codes, Column, Table, array_of, first_rows, read, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .errors import DataError, FormulaError, NumbersAsTextWarning
 from .freeze import Frozen
@@ -223,8 +223,8 @@ def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
         numbers_of(column, role)
         return column
     given = aligned(given, table.index, role)
-    array = given if hasattr(given, "dtype") else np.asarray(given)
-    if np.ndim(array) != 1 or len(array) != table.n:
+    array = given if hasattr(given, "dtype") else array_of(given)
+    if len(np.shape(array)) != 1 or len(array) != table.n:
         raise DataError(
             f"{role} has shape {np.shape(array)}, but the data have {table.n} rows: "
             "give one value for each row, or the name of a column",
@@ -308,11 +308,12 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     values: dict[str, Values] = {}
     for atom in plan.atoms:
         if atom.label not in values:
-            values[atom.label] = value_of(atom, used.columns, used.memory, used.n)
+            value = value_of(atom, used.columns, used.memory, used.n)
             if not atom.is_name:
-                check_finite(values[atom.label], atom.label, used.rows)
-            elif isinstance(values[atom.label], Column):
-                check_text(values[atom.label], used.rows)
+                check_finite(value, atom.label, used.rows)
+            elif isinstance(value, Column):
+                check_text(value, used.rows)
+            values[atom.label] = value
     return values
 
 
@@ -336,9 +337,7 @@ def check_text(factor: Column, rows: Rows | None, stacklevel: int = 6) -> None:
         return
     if strays.surely:
         raise DataError(strays.message(), variable=factor.name, rows=strays.rows())
-    warning = NumbersAsTextWarning(
-        strays.message(), variable=factor.name, rows=strays.rows()
-    )
+    warning = NumbersAsTextWarning(strays.message(), variable=factor.name, rows=strays.rows())
     warnings.warn(warning, stacklevel=stacklevel)
 
 

@@ -22,9 +22,8 @@ SHOWN = 5  # entries that a message names
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?\d+,\d+")
 # how missing values are spelt in files
-_MISSING = frozenset(
-    "|NA|N/A|n/a|na|<NA>|#N/A|NaN|nan|NULL|null|None|-|--|?|.|..|*|missing|Missing".split("|")
-)
+_MISSING = frozenset({"", "-", "--", "?", ".", "..", "*", "#N/A", "<NA>", "N/A", "n/a", "NA", "na"})
+_MISSING |= {"NaN", "nan", "NULL", "null", "None", "missing", "Missing"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ class Strays:
         if self.codes is None:
             return []
         stray = np.append(self.kinds != "number", False)  # code -1: missing
-        return np.flatnonzero(stray[self.codes])[:10].tolist()
+        return [int(row) for row in np.flatnonzero(stray[self.codes])[:10]]
 
 
 def strays_of(column: Column, rows: NDArray[np.int64] | None = None) -> Strays | None:

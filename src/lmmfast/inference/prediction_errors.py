@@ -76,8 +76,7 @@ def prediction_frame(
     variance = variance + rows.unseen_variance(fit)
     total = variance
     if interval == "prediction":
-        with np.errstate(divide="ignore"):  # a weight of 0: no limits
-            total = variance + fit.scale / _weights(fit, newdata, weights, len(variance))
+        total = variance + fit.scale / _weights(fit, newdata, weights, len(variance))
         if everything:
             total = total + rows.left_out_variance(fit)
     variance, total = (np.where(rows.open, np.nan, values) for values in (variance, total))
@@ -145,7 +144,7 @@ def _weights(fit: LMMFit, newdata: Table | None, given: Any, n: int) -> np.ndarr
     """Prior weights of the rows.
 
     Those that are given; else the fit's own for its rows, and for new ones those of the fit's
-    column of weights where they have it (0: nothing is known of such a row), 1 where not.
+    column of weights where they have it (0: missing, no limits), 1 where not.
     """
     column = None if fit.design.recipe is None else fit.design.recipe.weights
     if newdata is None and (given is None or (isinstance(given, str) and given == column)):
@@ -162,7 +161,7 @@ def _weights(fit: LMMFit, newdata: Table | None, given: Any, n: int) -> np.ndarr
             variable="weights",
             rows=np.flatnonzero(bad)[:10].tolist(),
         )
-    return np.broadcast_to(values, (n,))
+    return np.broadcast_to(np.where(values == 0, np.nan, values), (n,))
 
 
 # ---- variances ----------------------------------------------------------------------------------
