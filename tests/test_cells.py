@@ -350,3 +350,22 @@ def test_dicts_as_contrasts(spec):
         assert "relevel(f" in str(caught.value)
     fit = lmer("y ~ f + (1 | g)", data, contrasts={"f": {"up": [-1, 0, 1], "bend": [1, -2, 1]}})
     assert list(fit.params.index[1:]) == ["f[up]", "f[bend]"]
+
+
+def test_contrasts_go_by_the_labels_of_levels():
+    data = trial(f=np.array(list("abc"))[PLACE % 3])
+    rows = {"c": [1.0, 1.0], "a": [-1.0, 1.0], "b": [0.0, -2.0]}
+    frame = pd.DataFrame(rows, index=["up", "bend"]).T
+    wanted = lmer("y ~ f + (1 | g)", data, contrasts={"f": frame.loc[list("abc")].to_numpy()})
+    for spec in (
+        frame,
+        {"up": frame["up"], "bend": frame["bend"]},
+        {name: frame[name].loc[list("abc")].reset_index(drop=True) for name in frame},
+    ):
+        fit = lmer("y ~ f + (1 | g)", data, contrasts={"f": spec})
+        np.testing.assert_array_equal(fit.params, wanted.params)
+        assert list(fit.params.index[1:]) == ["f[up]", "f[bend]"]
+    other = frame.rename({"c": "d"})
+    for spec in (other, {"up": other["up"]}, other["up"]):
+        with pytest.raises(DataError, match="contrasts for 'f': its index has no level 'c'"):
+            lmer("y ~ f + (1 | g)", data, contrasts={"f": spec})

@@ -9,8 +9,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from lmmfast import lmer
-from lmmfast.errors import DataError, LmmWarning, NumbersAsTextWarning
+from lmmfast import MixedLM, lmer, mixedlm
+from lmmfast.errors import DataError, FormulaError, LmmWarning, NumbersAsTextWarning
 
 N = 180
 RNG = np.random.default_rng(12)
@@ -171,5 +171,30 @@ def test_text_where_numbers_are_needed(formula, options, what):
         lmer(formula, frame, **options)
     assert "'?' (row 4)" in str(caught.value)
     assert "decimal=','" in str(caught.value)
-    with pytest.raises(DataError, match="its entries are text such as 'hi'"):
+    with pytest.raises(DataError, match="; 'h' is text such as 'hi'"):
         lmer(formula, trial(h=["lo", "hi"] * (N // 2)), **options)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ log(h) + (1 | g)",
+        "y ~ I(h^2) + (1 | g)",
+        "log(h) ~ 1 + (1 | g)",
+        "y ~ poly(h, 2) + (1 | g)",
+    ],
+)
+def test_functions_of_text(formula):
+    with pytest.raises(FormulaError, match=r"'h' is text. Not numbers: '\?' \(row 4\). Make it"):
+        lmer(formula, trial(h=text(MEASURED, **{"?": [4]})))
+
+
+def test_columns_of_statsmodels_interface():
+    frame = trial(h=text(MEASURED, **{"?": [4]}), z=text(FEW))
+    for call in (
+        lambda name: MixedLM(frame["y"], frame[[name]], frame["g"]),
+        lambda name: mixedlm(f"y ~ {name}", frame, groups="g"),
+    ):
+        with pytest.raises(DataError, match=r"'h' is text.*'\?' \(row 4\)"):
+            call("h")
+        assert call("z").fit().converged

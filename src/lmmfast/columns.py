@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, LmmError
+from .freeze import freeze
 
 __all__ = [
     "DECLARED",
@@ -49,9 +50,9 @@ class Column:
     contrasts: Any = None  # how C() and the like want it coded
     declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
 
-    def arrays(self) -> tuple[Any, ...]:
-        """What it is made of; not all are its own."""
-        return self.values, self.codes, self.levels, self.missing
+    def freeze(self) -> None:
+        """Makes its arrays read-only; they must be its own."""
+        freeze((self.values, self.codes, self.levels, self.missing))
 
     def take(self, rows: NDArray[np.int64]) -> Column:
         """The given rows; levels stay (see `used`)."""
@@ -212,7 +213,7 @@ class Table:
 
     def lacks(self, name: str, error: type[LmmError], what: str) -> LmmError:
         """The error for a column that is not there."""
-        if self.pandas and name in self.index.names:
+        if self.pandas and (name in self.index.names or name == "index"):
             return error(
                 f"{what} {name!r} is the index of the data, not a column: make it one, "
                 "data.reset_index()",
@@ -301,10 +302,10 @@ def read(name: str, values: Any, maker: Callable[[str], str] = _nobody) -> Colum
     """
     if type(values) is np.ndarray:
         return _from_array(name, values)
-    if isinstance(values, np.ma.MaskedArray):
-        return _from_masked(name, values)
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, np.dtype):
+        if isinstance(values, np.ma.MaskedArray):
+            return _from_masked(name, values)
         plain = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
         return _from_array(name, plain)
     if hasattr(values, "to_native") or not type(values).__module__.startswith("pandas"):

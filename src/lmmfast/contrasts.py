@@ -108,7 +108,7 @@ def _formulaic(spec: Any, levels: Sequence[Any], name: str) -> tuple[Matrix, tup
 
 def _columns_of(spec: Mapping[Any, Any], levels: Sequence[Any], name: str) -> Matrix:
     """The matrix of {column: weights of the levels}."""
-    weights = list(spec.values())
+    weights = [_by_level(own, levels, name) for own in spec.values()]
     try:
         matrix = np.array(weights, dtype=np.float64).T
     except (TypeError, ValueError):
@@ -126,6 +126,22 @@ def _columns_of(spec: Mapping[Any, Any], levels: Sequence[Any], name: str) -> Ma
     )
 
 
+def _by_level(spec: Any, levels: Sequence[Any], name: str) -> Any:
+    """Rows of a pandas object in the order of the levels; merely counted ones have it already."""
+    if not hasattr(spec, "iloc"):
+        return spec
+    if set(spec.index) >= set(levels):
+        return spec.loc[list(levels)]
+    if list(spec.index) == list(range(len(levels))):
+        return spec
+    lacking = [level for level in levels if level not in spec.index]
+    raise DataError(
+        f"contrasts for {name!r}: its index has no level {str(lacking[0])!r}; it needs one row "
+        f"for each of the levels {', '.join(map(str, levels[:10]))}",
+        variable=name,
+    )
+
+
 def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Matrix, list[Any]]:
     """A matrix, {name: weights} or data frame; the rows of a data frame are found by level."""
     fields: list[Any] | None = None
@@ -133,7 +149,7 @@ def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Matrix, li
         fields, spec = list(spec), _columns_of(spec, levels, name)
     elif hasattr(spec, "columns") and hasattr(spec, "index"):
         fields = list(spec.columns)
-        spec = spec.loc[list(levels)] if set(spec.index) >= set(levels) else spec
+    spec = _by_level(spec, levels, name)
     try:
         matrix = np.array(spec, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -144,7 +160,7 @@ def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Matrix, li
     if matrix.ndim == 1:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or matrix.shape[0] != len(levels) or not np.isfinite(matrix).all():
-        shape = " x ".join(map(str, matrix.shape))
+        shape = " x ".join(map(str, matrix.shape)) or "a single number"
         raise DataError(
             f"contrasts for {name!r}: the matrix is {shape}, but it needs one row of finite "
             f"numbers for each of the {len(levels)} levels {list(map(str, levels))[:10]}",

@@ -19,7 +19,7 @@ from .errors import DataError, FormulaError, NumbersAsTextWarning
 from .freeze import Frozen
 from .grouping import Grouping, grouping_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .rlang import Memory, functions
+from .rlang import Expression, Memory, functions
 from .strays import not_numbers, strays_of
 from .terms import Sum
 
@@ -43,7 +43,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class RandomTerm(Frozen):
+class RandomTerm(Frozen, arrays=("codes", "levels", "z")):
     """One random-effects term: k columns for each of m levels; its arrays are read-only."""
 
     label: str  # "1 + Days | Subject"
@@ -56,7 +56,7 @@ class RandomTerm(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class Design(Frozen):
+class Design(Frozen, arrays=("y", "X", "weights", "offset", "rows")):
     """The numbers of a model, and how to make them for new data; its arrays are read-only."""
 
     formula: str  # as the user wrote it
@@ -75,6 +75,11 @@ class Design(Frozen):
     # columns that the fixed part and offsets are made of, in the rows used; copies
     variables: dict[str, Column] = field(default_factory=dict)
     cross: CrossProducts | None = None  # what stands for the rows where they are not in memory
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for column in self.variables.values():
+            column.freeze()
 
     @property
     def n(self) -> int:
@@ -282,7 +287,7 @@ def response_of(plan: Plan, columns: Mapping[str, Column], memory: Memory, rows:
         When it is a factor, several columns, or not finite.
     """
     label = plan.formula.response
-    value = value_of(plan.response, columns, memory, len(rows))
+    value = evaluated(plan.response, columns, memory, rows)
     if isinstance(value, Column):
         raise DataError(
             f"the response {label!r} is not numeric; a linear mixed model needs numbers"
@@ -293,6 +298,20 @@ def response_of(plan: Plan, columns: Mapping[str, Column], memory: Memory, rows:
         raise DataError(f"the response {label!r} has several columns", variable=label)
     check_finite(value, label, rows)
     return np.asarray(next(iter(value.values())), dtype=np.float64)
+
+
+def evaluated(
+    atom: Expression, columns: Mapping[str, Column], memory: Memory, rows: Rows
+) -> Values:
+    """A variable of the formula; what cannot be computed because a column is text says so."""
+    try:
+        return value_of(atom, columns, memory, len(rows))
+    except FormulaError as error:
+        used = (columns[name] for _, name in atom.names if name in columns)
+        hint = next((found for own in used if (found := not_numbers(own, rows))), "")
+        if not hint:
+            raise
+        raise FormulaError(f"{error}{hint}", variable=error.variable, term=error.term) from error
 
 
 def _response(plan: Plan, used: _Used) -> Matrix:
@@ -308,7 +327,7 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     values: dict[str, Values] = {}
     for atom in plan.atoms:
         if atom.label not in values:
-            value = value_of(atom, used.columns, used.memory, used.n)
+            value = evaluated(atom, used.columns, used.memory, used.rows)
             if not atom.is_name:
                 check_finite(value, atom.label, used.rows)
             elif isinstance(value, Column):

@@ -38,7 +38,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class Singular(Frozen):
+class Singular(Frozen, arrays=("direction",)):
     """What has no variance in one random term.
 
     Attributes
@@ -57,7 +57,7 @@ class Singular(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates(Frozen):
+class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")):
     """The numbers of a fit as arrays, in the user's units and coding.
 
     The arrays are read-only: ``fit.theta.copy()`` can be changed.

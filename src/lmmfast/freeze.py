@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,29 +11,35 @@ __all__ = ["Frozen", "freeze"]
 
 
 def freeze(values: Iterable[Any]) -> None:
-    """Makes arrays read-only, also those in tuples, lists and dicts, and columns of a table."""
+    """Makes arrays read-only, also those in tuples; what is neither is left alone."""
     for value in values:
-        kind = type(value)
-        if kind is np.ndarray:
-            if value.flags.writeable:
-                value.flags.writeable = False
-        elif kind is tuple or kind is list:
+        if type(value) is np.ndarray:
+            value.setflags(write=False)
+        elif type(value) is tuple:
             freeze(value)
-        elif kind is dict:
-            freeze(value.values())
-        elif hasattr(kind, "arrays"):
-            freeze(value.arrays())
 
 
 class Frozen:
     """A dataclass whose arrays are read-only, in copies and after pickling too.
 
-    They must be its own: an array of the user's is put in as a view or as a copy.
+    The arrays must be its own: one of the user's is put in as a view or as a copy.
+
+    Parameters
+    ----------
+    arrays : tuple of str
+        Names of the fields that are arrays or tuples of arrays.
     """
 
+    _arrays: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, arrays: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._arrays = arrays
+
     def __post_init__(self) -> None:
-        freeze(vars(self).values())
+        fields = self.__dict__
+        freeze([fields[name] for name in self._arrays])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        freeze(state.values())
+        self.__dict__.update(state)
+        self.__post_init__()

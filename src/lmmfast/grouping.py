@@ -20,7 +20,7 @@ __all__ = ["Grouping", "combine", "factor_of", "grouping_of"]
 
 
 @dataclass(frozen=True, eq=False)
-class Grouping(Frozen):
+class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
     """A grouping factor of the model and how to find its levels in new data."""
 
     label: str  # "Subject", "school:class"

@@ -38,11 +38,8 @@ class Recipe(Frozen):
     weights: str | None = None  # column given as weights=
 
     def __post_init__(self) -> None:
-        freeze((coding.levels, coding.contrast) for coding in self.codings.values())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.__post_init__()
+        for coding in self.codings.values():
+            freeze((coding.levels, coding.contrast))
 
     def fixed(self, newdata: Any) -> tuple[Matrix, Matrix | None]:
         """Fixed-effects matrix and offset of new data.

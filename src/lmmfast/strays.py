@@ -134,10 +134,13 @@ def strays_of(column: Column, rows: NDArray[np.int64] | None = None) -> Strays |
     levels = column.levels
     if levels is None or column.declared is not None or levels.dtype != object:
         return None
-    kinds = np.array([_kind(level) for level in levels.tolist()], dtype="U7")
-    numeric = (kinds == "number") | (kinds == "comma")
-    if not numeric.any() or not any(isinstance(level, str) for level in levels.tolist()):
+    found = [_kind(level) for level in levels.tolist()]
+    if "number" not in found and "comma" not in found:
         return None
+    if not any(isinstance(level, str) for level in levels.tolist()):
+        return None
+    kinds = np.array(found, dtype="U7")
+    numeric = (kinds == "number") | (kinds == "comma")
     counts = _counts(column, len(levels))
     words = kinds == "word"
     distinct = int(numeric.sum())
@@ -163,8 +166,8 @@ def not_numbers(column: Column, rows: NDArray[np.int64] | None = None) -> str:
     counts = _counts(column, len(levels))
     own = Strays(column.name, kinds, levels, counts, _in_data(column, rows), True)
     if not (kinds == "number").any() and not (kinds == "comma").any():
-        return f"; its entries are text such as {str(levels[0])!r}"
-    return f"; it is text{own.listed()}. {own.cure()}"
+        return f"; {column.name!r} is text such as {str(levels[0])!r}"
+    return f"; {column.name!r} is text{own.listed()}. {own.cure()}"
 
 
 def _kind(level: Any) -> str:

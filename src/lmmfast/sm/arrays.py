@@ -11,7 +11,7 @@ import numpy as np
 from ..alignment import aligned, index_of
 from ..checks import check_levels
 from ..columns import Column, read
-from ..design import Design, RandomTerm
+from ..design import Design, RandomTerm, check_text
 from ..errors import DataError
 from ..formula import quoted
 from .terms import Component, component_of_matrices
@@ -215,6 +215,7 @@ def _coded(name: str, values: Any) -> tuple[list[np.ndarray], list[str]]:
     if column.levels.dtype.kind == "b":
         flags = np.where(column.codes < 0, np.nan, column.codes)
         return [flags], [name]
+    check_text(column, None)
     fields = [f"{name}[T.{level}]" for level in column.levels[1:]]
     holes = column.codes < 0
     own = [np.where(holes, np.nan, column.codes == j + 1) for j in range(len(fields))]
