@@ -235,3 +235,21 @@ def test_streams_know_what_they_have_not_seen():
     new = {"f": ["c", "a"], "h": ["q", "q"], "x": [1.0, 1.0], "s": [0, 0]}
     with pytest.warns(RankDeficientWarning, match="row 0 of"):
         assert fit.predict(new).isna().to_list() == [True, False]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("error", [1e-7, 1e-8, 1e-9, 1e-10, 0.0])
+def test_rows_like_those_of_the_fit_are_predicted(error, streamed):
+    """A column that is the sum of two others but for an error that is still dropped."""
+    data = unbalanced()
+    rng = np.random.default_rng(9)
+    data["z"] = rng.normal(size=120)
+    data["both"] = data.x + data.z + error * rng.normal(size=120)
+    with pytest.warns(RankDeficientWarning):
+        fit = lmer("y ~ x + z + both + (1 | s)", [data[:50], data[50:]] if streamed else data)
+    assert not fit.estimates.fixed_kept.all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit.predict(data).notna().all()
+    with pytest.warns(RankDeficientWarning, match="rows 0, 1, 2, 3, 4 and 115 more"):
+        fit.predict(data.assign(both=data.both + 0.01))
