@@ -111,7 +111,6 @@ LABELS = {
     "decimals": objects([decimal.Decimal(int(i)) for i in PLACE]),
     "enum members": objects([list(Size)[i] for i in PLACE]),
     "tuples": objects([(int(i), "a") for i in PLACE]),
-    "variable text": np.array(list("abcd"))[PLACE].astype(np.dtypes.StringDType()),
     "dates": objects([DAY + datetime.timedelta(int(i)) for i in PLACE]),
     "durations": np.timedelta64(1, "D") * PLACE,
     "periods": pd.period_range("2020-01", periods=4, freq="M")[PLACE],

@@ -74,6 +74,9 @@ def test_decimal_commas():
     commas = pd.Series(MEASURED).astype(str).str.replace(".", ",")
     with pytest.raises(DataError, match="decimal=','"):
         lmer("y ~ h + (1 | g)", trial(h=commas))
+    thousands = pd.Series(1000 * MEASURED).map("{:,.1f}".format)
+    with pytest.raises(DataError, match="thousands=','"):
+        lmer("y ~ h + (1 | g)", trial(h=thousands))
     read = commas.str.replace(",", ".").astype(float)
     assert "h" in lmer("y ~ h + (1 | g)", trial(h=read)).params
 

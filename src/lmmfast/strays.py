@@ -20,7 +20,7 @@ SHARE = 20  # ... one for so many distinct numbers
 SHOWN = 5  # entries that a message names
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_COMMA = re.compile(r"[-+]?\d+,\d+")
+_COMMA = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?)")
 # how missing values are spelt in files
 _MISSING = frozenset({"", "-", "--", "?", ".", "..", "*", "#N/A", "<NA>", "N/A", "n/a", "NA", "na"})
 _MISSING |= {"NaN", "nan", "NULL", "null", "None", "missing", "Missing"}
@@ -34,8 +34,8 @@ class Strays:
     ----------
     name : str
     kinds : (L,) array of str
-        Of each level: "number", "comma" (a decimal comma), "missing" (a spelling of missing
-        values) or "word".
+        Of each level: "number", "comma" (a decimal comma, or commas between thousands), "missing"
+        (a spelling of missing values) or "word".
     levels : (L,) array
     counts : (L,) array
         Rows of each level.
@@ -86,8 +86,9 @@ class Strays:
         name = self.name
         if (self.kinds == "comma").any():
             return (
-                "Numbers with a decimal comma are read by pandas.read_csv(path, decimal=','), or "
-                f"converted by data[{name!r}].str.replace(',', '.').astype(float)"
+                "pandas.read_csv reads numbers with a decimal comma by decimal=',' and those with "
+                f"commas between thousands by thousands=','; data[{name!r}].str.replace(',', '.')"
+                ".astype(float) converts the first"
             )
         if (self.kinds == "number").all():
             return f"Convert it: data[{name!r}] = pandas.to_numeric(data[{name!r}])"
