@@ -167,6 +167,8 @@ def test_a_response_of_other_rows_is_refused(frame, holes):
         fit.refit("y")
     with pytest.raises(DataError, match="must be numbers"):
         fit.refit(["a"] * 94)
+    with pytest.raises(DataError, match="must be numbers, one for each row: these are text"):
+        fit.refit(frame.y[fit.resid.index].astype(str))
     with pytest.raises(DataError, match="complex"):
         fit.refit(np.ones(94) * 1j)
     with pytest.raises(DataError, match="not finite"):

@@ -77,7 +77,10 @@ def floats_of(values: Any, name: str) -> np.ndarray:
     try:
         if isinstance(values, np.ma.MaskedArray):
             return np.ma.filled(values.astype(np.float64), np.nan)
-        return np.asarray(values, np.float64)
+        array = np.asarray(values)
+        if array.dtype.kind in "OUS" and any(isinstance(cell, str) for cell in array.flat):
+            raise ValueError("these are text")
+        return np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{name} must be numbers, one for each row: {error}", variable=name
