@@ -1,5 +1,7 @@
 """Predictions for the rows of the fit and for new ones."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -157,3 +159,97 @@ def test_a_model_from_arrays_cannot_encode_new_data(sleepstudy):
     with pytest.raises(DataError, match="arrays"):
         fit.predict({"x": [1]})
     np.testing.assert_array_equal(fit.predict(), fit.fittedvalues)
+
+
+# ---- rows about which the data say nothing -------------------------------------------------------
+
+
+def unbalanced(n: int = 120) -> pd.DataFrame:
+    """Two factors without the cell (c, q), and a column that is twice another."""
+    rng = np.random.default_rng(21)
+    frame = pd.DataFrame(
+        {"f": np.array(list("abc"))[rng.integers(0, 3, n)], "s": np.arange(n) % 12}
+    )
+    frame["h"] = np.where((frame.f != "c") & (rng.random(n) > 0.5), "q", "p")
+    frame["x"] = rng.normal(size=n)
+    frame["twice"] = 2 * frame.x
+    frame["y"] = rng.normal(size=n) + frame.x + rng.normal(size=12)[frame.s]
+    return frame
+
+
+@pytest.fixture(scope="module")
+def cells():
+    with pytest.warns(RankDeficientWarning):
+        return lmer("y ~ f * h + x + (1 | s)", unbalanced())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"re_form": "none"}, {"se": True}, {"interval": "prediction"}]
+)
+def test_a_cell_without_data_is_missing_with_a_warning(cells, options):
+    new = pd.DataFrame({"f": list("cac"), "h": list("qqp"), "x": [1.0, 2, 3], "s": [0, 1, 2]})
+    with pytest.warns(RankDeficientWarning, match="row 0 of the new data cannot be pre") as caught:
+        found = pd.DataFrame(cells.predict(new, **options))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert caught[0].message.rows == (0,)
+    assert found.isna().all(axis=1).to_list() == [True, False, False]
+    assert not found[1:].isna().any(axis=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rest = pd.DataFrame(cells.predict(new[1:], **options))
+    pd.testing.assert_frame_equal(rest, found[1:])
+
+
+def test_predictions_that_are_estimable_do_not_depend_on_the_coding(cells):
+    data = unbalanced()
+    with pytest.warns(RankDeficientWarning):
+        other = lmer("y ~ f * h + x + (1 | s)", data, contrasts={"f": "sum", "h": "helmert"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(cells.predict(data), other.predict(data), rtol=1e-7)
+
+
+def test_a_column_that_was_twice_another():
+    data = unbalanced()
+    with pytest.warns(RankDeficientWarning):
+        fit = lmer("y ~ x + twice + (1 | s)", data)
+    new = {"x": [1.0, 1.0, np.nan], "twice": [2.0, 3.0, 2.0], "s": [1, 1, 1]}
+    with pytest.warns(RankDeficientWarning, match="row 1 of the new data.*twice"):
+        found = fit.predict(new)
+    assert found.isna().to_list() == [False, True, True]
+
+
+def test_full_rank_costs_no_check(fit, monkeypatch):
+    def never(fit):
+        raise AssertionError
+
+    monkeypatch.setattr("lmmfast.results.openness_of", never)
+    assert fit.predict(NEW, new_levels="population").notna().all()
+
+
+def test_streams_know_what_they_have_not_seen():
+    data = unbalanced()
+    with pytest.warns(RankDeficientWarning):
+        fit = lmer("y ~ f * h + x + (1 | s)", [data[:60], data[60:]])
+    new = {"f": ["c", "a"], "h": ["q", "q"], "x": [1.0, 1.0], "s": [0, 0]}
+    with pytest.warns(RankDeficientWarning, match="row 0 of"):
+        assert fit.predict(new).isna().to_list() == [True, False]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("error", [1e-7, 1e-8, 1e-9, 1e-10, 0.0])
+def test_rows_like_those_of_the_fit_are_predicted(error, streamed):
+    """A column that is the sum of two others but for an error that is still dropped."""
+    data = unbalanced()
+    rng = np.random.default_rng(9)
+    data["z"] = rng.normal(size=120)
+    data["both"] = data.x + data.z + error * rng.normal(size=120)
+    with pytest.warns(RankDeficientWarning):
+        fit = lmer("y ~ x + z + both + (1 | s)", [data[:50], data[50:]] if streamed else data)
+    assert not fit.estimates.fixed_kept.all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit.predict(data).notna().all()
+    with pytest.warns(RankDeficientWarning, match="rows 0, 1, 2, 3, 4 and 115 more"):
+        fit.predict(data.assign(both=data.both + 0.01))

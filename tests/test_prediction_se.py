@@ -259,3 +259,37 @@ def test_coverage_of_simulated_data():
         found = fit.predict(se=True)
         inside += int(((found["lower"] < truth) & (truth < found["upper"])).sum())
     assert 0.935 < inside / (60 * 96) < 0.965
+
+
+def test_new_rows_have_the_weights_of_the_column_of_the_fit():
+    frame = datasets.load("sleepstudy")
+    frame["w"] = np.linspace(0.5, 4, 180)
+    fit = lmer(SLOPES, frame, weights="w")
+    new = frame.iloc[[3, 90, 170]]
+    s2 = fit.scale
+    for options in ({}, {"weights": "w"}, {"weights": new["w"]}):
+        found = fit.predict(new, interval="prediction", **options)
+        np.testing.assert_allclose(half(found), found["se"] ** 2 + s2 / new["w"], rtol=1e-10)
+    found = fit.predict(new, interval="prediction", weights=2.0)  # what is given wins
+    np.testing.assert_allclose(half(found), found["se"] ** 2 + s2 / 2, rtol=1e-10)
+    for other in (
+        fit.predict(new.drop(columns="w"), interval="prediction"),
+        lmer(SLOPES, frame, weights=frame["w"]).predict(new, interval="prediction"),
+    ):
+        np.testing.assert_allclose(half(other), other["se"] ** 2 + s2, rtol=1e-10)  # weight 1
+    stream = lmer(SLOPES, [frame[:100], frame[100:]], weights="w")
+    again = stream.predict(new, interval="prediction")
+    np.testing.assert_allclose(again, fit.predict(new, interval="prediction"), rtol=1e-7)
+
+
+def test_weights_of_new_rows_that_are_zero_missing_or_negative():
+    frame = datasets.load("sleepstudy")
+    frame["w"] = np.linspace(0.5, 4, 180)
+    fit = lmer(SLOPES, frame, weights="w")
+    new = frame.iloc[:3].assign(w=[0.0, np.nan, 2.0])
+    found = fit.predict(new, interval="prediction")
+    assert found["lower"].isna().to_list() == [True, True, False]
+    assert found[["fit", "se"]].notna().all(axis=None)
+    with pytest.raises(DataError, match="positive") as caught:
+        fit.predict(new.assign(w=[1.0, -1.0, 1.0]), interval="prediction")
+    assert caught.value.rows == (1,)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from lmmfast import anova, datasets, emmeans, lmer, mixedlm
-from lmmfast.errors import DataError, RankDeficientWarning
+from lmmfast.errors import DataError, RankDeficientWarning, UnusedContrastsWarning
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 
@@ -249,7 +249,8 @@ def test_other_spellings(fit):
 def test_contrasts_of_another_models_columns_are_left_alone():
     cake = datasets.load("cake")
     codings = {"recipe": "sum", "temperature": "sum"}
-    small = lmer("angle ~ recipe + (1 | replicate)", cake, contrasts=codings)
+    with pytest.warns(UnusedContrastsWarning, match="'temperature'"):
+        small = lmer("angle ~ recipe + (1 | replicate)", cake, contrasts=codings)
     assert list(small.params.index) == ["Intercept", "recipe[S.A]", "recipe[S.B]"]
     with pytest.raises(DataError, match="recipe"):
         lmer("angle ~ recipe + (1 | replicate)", cake, contrasts={"recpie": "sum"})

@@ -7,26 +7,33 @@ from typing import Any
 
 import numpy as np
 
+from .alignment import aligned, index_of
 from .checks import check_levels
 from .design import Design, RandomTerm
 from .errors import DataError
 
-__all__ = ["design_of"]
+__all__ = ["design_of", "floats_of"]
 
 
 def design_of(
     y: Any, X: Any, terms: Sequence[tuple[Any, ...]], weights: Any, offset: Any
 ) -> Design:
-    """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.. ."""
+    """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.. .
+
+    Rows are those of y: pandas objects with another index are put in its order, or refused.
+    """
+    index = index_of(y)
     y = _vector(y, "y")
     n = len(y)
-    X = np.asfortranarray(_real(X, "X"), np.float64)
+    X = np.asfortranarray(floats_of(aligned(X, index, "X", "y"), "X")).view()
     if X.ndim != 2 or len(X) != n:
         raise DataError(f"X has shape {X.shape}; it needs ({n}, p)", variable="X")
     _check_finite(X, "X")
     if y.min() == y.max():
         raise DataError(f"y is constant ({y[0]:g})", variable="y")
-    made, own = _terms(terms, n), _weights(weights, n)
+    made = _terms(terms, n, index)
+    own = _weights(aligned(weights, index, "weights", "y"), n)
+    offset = aligned(offset, index, "offset", "y")
     check_levels(made, own, n)
     return Design(
         formula="",
@@ -38,7 +45,7 @@ def design_of(
         weights=own,
         offset=None if offset is None else _vector(offset, "offset", n),
         rows=np.arange(n),
-        index=None,
+        index=index,
         n_rows=n,
         dropped={},
         recipe=None,
@@ -46,7 +53,7 @@ def design_of(
 
 
 def _vector(values: Any, name: str, n: int | None = None) -> np.ndarray:
-    out = np.array(_real(values, name), np.float64)
+    out = np.array(floats_of(values, name))
     if out.ndim != 1 or not len(out) or (n is not None and len(out) != n):
         raise DataError(
             f"{name} has shape {out.shape}; it needs one value for each row", variable=name
@@ -55,13 +62,29 @@ def _vector(values: Any, name: str, n: int | None = None) -> np.ndarray:
     return out
 
 
-def _real(values: Any, name: str) -> Any:
-    """The values, refused if they are complex: their imaginary part would be lost."""
+def floats_of(values: Any, name: str) -> np.ndarray:
+    """The values as floats, maybe the user's own array; masked ones are missing (NaN).
+
+    Raises
+    ------
+    DataError
+        When they are not numbers, or complex: their imaginary part would be lost.
+    """
     if np.iscomplexobj(values):
         raise DataError(
             f"{name} is complex; a linear mixed model needs real numbers", variable=name
         )
-    return values
+    try:
+        if isinstance(values, np.ma.MaskedArray):
+            return np.ma.filled(values.astype(np.float64), np.nan)
+        array = np.asarray(values)
+        if array.dtype.kind in "OUS" and any(isinstance(cell, str) for cell in array.flat):
+            raise ValueError("these are text")
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} must be numbers, one for each row: {error}", variable=name
+        ) from error
 
 
 def _check_finite(values: np.ndarray, name: str) -> None:
@@ -88,7 +111,7 @@ def _weights(weights: Any, n: int) -> np.ndarray | None:
     return out
 
 
-def _terms(terms: Sequence[tuple[Any, ...]], n: int) -> tuple[RandomTerm, ...]:
+def _terms(terms: Sequence[tuple[Any, ...]], n: int, index: Any) -> tuple[RandomTerm, ...]:
     out: list[RandomTerm] = []
     known: list[tuple[np.ndarray, str, np.ndarray]] = []  # terms with equal codes share a factor
     for i, term in enumerate(terms):
@@ -97,8 +120,9 @@ def _terms(terms: Sequence[tuple[Any, ...]], n: int) -> tuple[RandomTerm, ...]:
         structure = term[2] if len(term) == 3 else "full"
         if structure not in ("full", "diag"):
             raise DataError(f"terms[{i}]: structure must be 'full' or 'diag', not {structure!r}")
-        codes, group, levels = _factor(term[0], i, n, known)
-        z = _columns(term[1], i, n)
+        given, columns = (aligned(part, index, f"terms[{i}]", "y") for part in term[:2])
+        codes, group, levels = _factor(given, i, n, known)
+        z = _columns(columns, i, n)
         constant = z.shape[1] == 1 and (z == z[0]).all()
         names = ("Intercept",) if constant else tuple(f"z{j}" for j in range(z.shape[1]))
         label = f"{' + '.join(names)} {'||' if structure == 'diag' else '|'} {group}"
@@ -109,8 +133,10 @@ def _terms(terms: Sequence[tuple[Any, ...]], n: int) -> tuple[RandomTerm, ...]:
 def _factor(
     codes: Any, i: int, n: int, known: list[tuple[np.ndarray, str, np.ndarray]]
 ) -> tuple[np.ndarray, str, np.ndarray]:
-    given = np.asarray(codes)
     name = f"terms[{i}]"
+    if np.ma.is_masked(codes):
+        raise DataError(f"{name}: codes are missing (masked): drop such rows", variable=name)
+    given = np.asarray(codes)
     if given.shape != (n,) or given.dtype.kind not in "iu":
         raise DataError(f"{name}: codes must be {n} integers", variable=name)
     for old, group, levels in known:
@@ -126,7 +152,8 @@ def _factor(
         )
     if len(counts) == 1:
         raise DataError(f"{name}: a grouping factor needs at least two levels", variable=name)
-    found = (np.ascontiguousarray(given, np.int32), f"g{len(known)}", np.arange(len(counts)))
+    own = np.ascontiguousarray(given, np.int32).view()
+    found = (own, f"g{len(known)}", np.arange(len(counts)))
     known.append(found)
     return found
 
@@ -134,7 +161,7 @@ def _factor(
 def _columns(columns: Any, i: int, n: int) -> np.ndarray:
     if columns is None:
         return np.ones((n, 1))
-    z = np.ascontiguousarray(_real(columns, f"terms[{i}]"), np.float64)
+    z = np.ascontiguousarray(floats_of(columns, f"terms[{i}]")).view()
     z = z[:, None] if z.ndim == 1 else z
     if z.ndim != 2 or len(z) != n or z.shape[1] == 0:
         raise DataError(f"terms[{i}]: columns have shape {z.shape}; they need ({n}, k)")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import decimal
 import difflib
+import enum
+import json
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, LmmError
+from .freeze import freeze
 
-__all__ = ["Column", "Levels", "Table", "factorize", "first_rows", "is_exact", "is_not", "suggest"]
+__all__ = [
+    "DECLARED",
+    "Column",
+    "Levels",
+    "Table",
+    "array_of",
+    "factorize",
+    "first_rows",
+    "is_exact",
+    "is_not",
+    "is_time",
+    "suggest",
+]
 
 Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -34,6 +50,10 @@ class Column:
     contrasts: Any = None  # how C() and the like want it coded
     declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
 
+    def freeze(self) -> None:
+        """Makes its arrays read-only; they must be its own."""
+        freeze((self.values, self.codes, self.levels, self.missing))
+
     def take(self, rows: NDArray[np.int64]) -> Column:
         """The given rows; levels stay (see `used`)."""
         values = None if self.values is None else self.values[rows]
@@ -51,12 +71,14 @@ class Column:
         """The same factor without levels that no row has."""
         if self.codes is None or self.levels is None:
             return self
-        present = np.bincount(self.codes, minlength=len(self.levels)) > 0
+        seen = self.codes if self.missing is None else self.codes[~self.missing]
+        present = np.bincount(seen, minlength=len(self.levels)) > 0
         if present.all():
             return self
-        codes = (np.cumsum(present, dtype=np.int32) - np.int32(1))[self.codes]
+        rank = np.cumsum(present, dtype=np.int32) - np.int32(1)
+        codes = np.append(rank, np.int32(-1))[self.codes]  # the last entry answers code -1
         levels = self.levels[present]
-        own = (self.name, None, codes, levels, self.ordered, None, self.contrasts)
+        own = (self.name, None, codes, levels, self.ordered, self.missing, self.contrasts)
         return Column(*own, self.declared)
 
     def as_factor(self) -> Column:
@@ -87,6 +109,7 @@ class Table:
     def __init__(self, data: Any) -> None:
         self._native: Any = None
         self.pandas = False
+        self.index: Any = None  # of pandas tables, and of mappings of pandas series
         if any(base.__module__.startswith("pandas.") for base in type(data).__mro__[:-1]):
             self._open_pandas(data)
         elif isinstance(data, Mapping):
@@ -121,12 +144,18 @@ class Table:
         self._native, self.pandas = data, True
         self.n: int = len(data)
         self.names: Iterable[Any] = data.columns
+        self.index = data.index
+        if data.columns.nlevels > 1:
+            raise DataError(
+                f"the columns of data have {data.columns.nlevels} levels of names; join them: "
+                'data.columns = ["_".join(map(str, name)) for name in data.columns]'
+            )
 
     def _open_mapping(self, data: Mapping[str, Any]) -> None:
         arrays: dict[str, Any] = {}
         for name, value in data.items():
             plain = hasattr(value, "dtype") and hasattr(value, "__len__") and np.ndim(value) > 0
-            arrays[name] = value if plain else np.atleast_1d(_array(value))
+            arrays[name] = value if plain else np.atleast_1d(array_of(value))
         lengths = {name: len(value) for name, value in arrays.items()}
         self.n = max(lengths.values(), default=0)
         for name, length in lengths.items():
@@ -136,13 +165,18 @@ class Table:
                 raise DataError(
                     f"column {name!r} has {length} values, others have {self.n}", variable=name
                 )
-        self._native, self.names = arrays, arrays
+        self._native, self.names, self.index = arrays, arrays, _common_index(data)
 
     def _open_other(self, data: Any) -> None:
         import narwhals.stable.v2 as nw
 
         try:
             frame = nw.from_native(data, eager_only=True)
+        except nw.exceptions.DuplicateError as error:
+            which = " ".join(str(error).split())
+            raise DataError(
+                f"there are several columns of one name: rename or drop all but one ({which})"
+            ) from error
         except TypeError as error:
             if type(data).__name__ == "LazyFrame":
                 raise DataError(
@@ -153,12 +187,10 @@ class Table:
                 f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
                 "(a lazy one collected first) or a dict of arrays"
             ) from error
+        if frame.implementation.is_pandas():
+            self._open_pandas(frame.to_native())
+            return
         self._native, self.n, self.names = frame, len(frame), frame.columns
-
-    @property
-    def index(self) -> Any:
-        """The pandas index, None for other tables."""
-        return self._native.index if self.pandas else None
 
     def has(self, name: str) -> bool:
         """Whether there is a column of this name."""
@@ -172,14 +204,24 @@ class Table:
         DataError
             When it has another length, or its values are neither numbers nor labels.
         """
-        if np.ndim(values) != 1 or len(values) != self.n:
+        if len(np.shape(values)) != 1 or len(values) != self.n:
             raise DataError(
                 f"{name} has shape {np.shape(values)}, but the data have {self.n} rows: "
                 "give one value for each row, or the name of a column",
                 variable=name,
             )
-        plain = values if hasattr(values, "dtype") else _array(values)
+        plain = values if hasattr(values, "dtype") else array_of(values)
         self._read[name] = read(name, plain)
+
+    def lacks(self, name: str, error: type[LmmError], what: str) -> LmmError:
+        """The error for a column that is not there."""
+        if self.pandas and (name in self.index.names or name == "index"):
+            return error(
+                f"{what} {name!r} is the index of the data, not a column: make it one, "
+                "data.reset_index()",
+                variable=name,
+            )
+        return is_not(name, self.names, error, what)
 
     def column(self, name: str) -> Column:
         """The column of this name, read once.
@@ -192,35 +234,97 @@ class Table:
         column = self._read.get(name)
         if column is None:
             native = self._native[name]
-            if getattr(native, "ndim", 1) != 1:
+            if self.pandas and native.ndim != 1:
                 raise DataError(
                     f"there are several columns named {name!r}: rename or drop all but one",
                     variable=name,
                 )
-            column = self._read[name] = read(name, native)
+            column = self._read[name] = read(name, native, self._maker)
         return column
 
+    def _maker(self, name: str) -> str:
+        """What an arrow dictionary was: a "pandas" categorical, an "enum", or "" (unknown)."""
+        native = self._native.to_native()
+        if type(native).__module__.partition(".")[0] != "pyarrow":
+            return ""
+        field = native.schema.field(name)
+        if any(key.startswith((_POLARS_ENUM, DECLARED)) for key in field.metadata or ()):
+            return "enum"
+        known = json.loads((native.schema.metadata or {}).get(b"pandas", b"{}"))
+        categorical = any(
+            own.get("field_name") == name and own.get("pandas_type") == "categorical"
+            for own in known.get("columns", ())
+        )
+        return "pandas" if categorical else ""
 
-def read(name: str, values: Any) -> Column:
+
+DECLARED = b"lmmfast.declared"  # marks arrow dictionaries whose order was declared
+_POLARS_ENUM = b"_PL_ENUM_VALUES"  # polars' mark of the same
+
+
+def _common_index(data: Mapping[str, Any]) -> Any:
+    """The index of the pandas series of a mapping, which must be the same: rows go by position.
+
+    Raises
+    ------
+    DataError
+        Naming two that have different ones.
+    """
+    found = {name: own for name, own in data.items() if hasattr(own, "iloc")}
+    if not found:
+        return None
+    first, index = next((name, own.index) for name, own in found.items())
+    for name, own in found.items():
+        if own.index is not index and not own.index.equals(index):
+            raise DataError(
+                f"columns {first!r} and {name!r} have different indices: which values belong to a "
+                "row? pandas.DataFrame(data) puts them together by label, .to_numpy() takes them "
+                "in their order",
+                variable=name,
+            )
+    return index
+
+
+def _nobody(name: str) -> str:
+    return ""
+
+
+def read(name: str, values: Any, maker: Callable[[str], str] = _nobody) -> Column:
     """A column from an array, a pandas, polars or narwhals series or a pandas categorical.
+
+    Levels are sorted, but pandas categories, enums and ordered arrow dictionaries have their own
+    order. Other dictionaries (and polars' Categorical) are numbered as labels appear in
+    the rows: that is no order. `maker` tells whether an arrow dictionary was a "pandas"
+    categorical or an "enum" (polars, DuckDB), whose order it has then.
 
     Raises
     ------
     DataError
         When the values are neither numbers nor labels, or some are infinite.
     """
+    if type(values) is np.ndarray:
+        return _from_array(name, values)
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, np.dtype):
-        return _from_array(name, values if type(values) is np.ndarray else values.to_numpy())
+        if isinstance(values, np.ma.MaskedArray):
+            return _from_masked(name, values)
+        plain = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
+        return _from_array(name, plain)
     if hasattr(values, "to_native") or not type(values).__module__.startswith("pandas"):
-        return _from_narwhals(name, values)
+        return _from_narwhals(name, values, maker)
     return _from_pandas(name, values, dtype)
 
 
 def _from_array(name: str, values: NDArray[Any]) -> Column:
+    if values.ndim != 1:
+        raise DataError(
+            f"column {name!r} has shape {values.shape}: a column has one value in each row, give "
+            "several columns several names",
+            variable=name,
+        )
     kind = values.dtype.kind
-    if kind == "f":
-        return _numbers(name, values)
+    if kind == "f":  # half precision overflows in sums and comparisons
+        return _numbers(name, values if values.itemsize > 2 else values.astype(np.float64))
     if kind in "iu":
         return Column(name, values)
     if kind == "b":
@@ -231,10 +335,33 @@ def _from_array(name: str, values: NDArray[Any]) -> Column:
         missing = np.isnat(values)
         codes, levels = factorize(values, missing if missing.any() else None)
         return Column(name, None, codes, levels, False, missing if missing.any() else None)
-    raise DataError(
-        f"column {name!r} has values of type {values.dtype}; numbers or labels are needed",
-        variable=name,
+    raise _unusable(name, f"values of type {values.dtype}")
+
+
+def _unusable(name: str, has: str, rows: Sequence[int] = (), hint: str = "") -> DataError:
+    return DataError(
+        f"column {name!r} has {has}; numbers or labels are needed{hint}", variable=name, rows=rows
     )
+
+
+def _from_masked(name: str, values: np.ma.MaskedArray[Any, Any]) -> Column:
+    """Masked entries are missing values."""
+    data, mask = np.asarray(values.data), np.ma.getmaskarray(values)
+    if not mask.any() or data.ndim != 1:
+        return _from_array(name, data)
+    kind = data.dtype.kind
+    if kind == "f":
+        return _numbers(name, np.where(mask, np.nan, data))
+    if kind in "iu":
+        return _with_gaps(name, np.where(mask, data.dtype.type(0), data), mask)
+    if kind == "b":
+        return _boolean(name, data, mask)
+    if kind in "mM":
+        return _from_array(name, np.where(mask, np.array("NaT", data.dtype), data))
+    labels = np.array(data, dtype=object if kind in "OUST" else None)
+    if labels.dtype == object:
+        labels[mask] = None
+    return _from_array(name, labels)
 
 
 def _numbers(name: str, values: NDArray[Any]) -> Column:
@@ -262,9 +389,7 @@ def _boolean(name: str, values: NDArray[np.bool_], missing: Mask | None) -> Colu
 
 def _from_objects(name: str, values: NDArray[Any]) -> Column:
     """Strings, or Python objects that are all numbers, all booleans, or labels."""
-    import pandas as pd
-
-    raw, uniques = pd.factorize(values)  # missing: -1
+    raw, uniques = _distinct_objects(name, values)
     missing = raw < 0 if (raw < 0).any() else None
     kinds = {type(value) for value in uniques}
     if kinds and kinds <= {bool, np.bool_}:
@@ -273,9 +398,72 @@ def _from_objects(name: str, values: NDArray[Any]) -> Column:
         if all(issubclass(kind, numbers.Integral) for kind in kinds):
             return _integers(name, [int(value) for value in uniques], raw, missing)
         return _numbers(name, np.append(np.asarray(uniques, dtype=np.float64), np.nan)[raw])
+    if any(kind is not str for kind in kinds):
+        _check_labels(name, values, uniques)
+        if any(issubclass(kind, bytes) for kind in kinds):
+            raw, uniques = _decoded(name, raw, uniques)
     levels = np.empty(len(uniques), dtype=object)
     levels[:] = list(uniques)
     return _sorted_factor(name, raw.astype(np.int32), levels, missing)
+
+
+def _distinct_objects(name: str, values: Any) -> tuple[NDArray[Any], Any]:
+    """Codes by order of appearance (-1: missing) and the distinct objects.
+
+    Raises
+    ------
+    DataError
+        When cells are lists, records, arrays or the like.
+    """
+    import pandas as pd
+
+    try:
+        return pd.factorize(values)
+    except (TypeError, NotImplementedError, ValueError) as error:  # pyarrow's are of two kinds
+        for row, cell in enumerate(values):
+            if not isinstance(cell, Hashable) or not _is_hashable(cell):
+                has = f"cells of type {type(cell).__name__} (row {row} is the first)"
+                hint = ": take these out of the cells into columns of their own"
+                raise _unusable(name, has, [row], hint) from error
+        raise _unusable(name, f"values of type {getattr(values, 'dtype', 'object')}") from error
+
+
+def _is_hashable(cell: Any) -> bool:
+    try:
+        hash(cell)
+    except TypeError:  # a tuple of lists
+        return False
+    return True
+
+
+def _check_labels(name: str, values: NDArray[Any], distinct: Any) -> None:
+    """Objects must be labels: complex numbers are not, nor what is equal to nothing but itself."""
+    for cell in distinct:
+        kind = type(cell)
+        if isinstance(cell, numbers.Complex) and not isinstance(cell, numbers.Real):
+            what = f"complex numbers such as {cell}"
+        elif "__eq__" not in _methods(kind) and not isinstance(cell, enum.Enum):
+            what = f"objects of type {kind.__name__}"
+        else:
+            continue
+        row = next(i for i, other in enumerate(values) if other is cell)
+        raise _unusable(name, what, [row])
+
+
+def _methods(kind: type) -> set[str]:
+    """Names that a class defines, or inherits from others than object."""
+    return {name for base in kind.__mro__[:-1] for name in vars(base)}
+
+
+def _decoded(name: str, raw: NDArray[Any], distinct: Any) -> tuple[NDArray[Any], Any]:
+    """Labels of bytes as text."""
+    try:
+        text = [cell.decode() if isinstance(cell, bytes) else cell for cell in distinct]
+    except UnicodeDecodeError as error:
+        hint = f": decode them, data[{name!r}].str.decode(encoding)"
+        raise _unusable(name, "bytes that are not UTF-8", (), hint) from error
+    codes, labels = factorize_objects(text)
+    return np.append(codes, -1)[raw], labels
 
 
 def _integers(name: str, distinct: list[int], raw: NDArray[Any], missing: Mask | None) -> Column:
@@ -329,8 +517,12 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
 
     if isinstance(dtype, pd.CategoricalDtype):
         codes = np.asarray(getattr(values, "cat", values).codes)
-        levels = np.asarray(dtype.categories)
+        levels = _without_intervals(np.asarray(dtype.categories).view())
         return _categorical(name, codes, levels, bool(dtype.ordered))
+    if isinstance(dtype, pd.SparseDtype):
+        return _from_array(name, np.asarray(values))
+    if isinstance(dtype, pd.ArrowDtype) and dtype.kind == "O" and _is_dictionary(dtype):
+        return _from_narwhals(name, values.array.__arrow_array__(), _nobody)
     if pd.api.types.is_bool_dtype(dtype):
         missing = np.asarray(values.isna())
         flags = values.to_numpy(dtype=bool, na_value=False)
@@ -343,10 +535,28 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
         if missing.any():
             return _with_gaps(name, values.to_numpy(dtype=whole, na_value=0), missing)
         return Column(name, values.to_numpy(dtype=whole))
-    raw, uniques = pd.factorize(getattr(values, "array", values))
+    raw, uniques = _distinct_objects(name, getattr(values, "array", values))
     levels = np.asarray(uniques, dtype=object)
     missing = raw < 0
-    return _sorted_factor(name, raw.astype(np.int32), levels, missing if missing.any() else None)
+    gaps = missing if missing.any() else None
+    column = _sorted_factor(name, raw.astype(np.int32), levels, gaps)
+    if isinstance(dtype, pd.IntervalDtype):
+        assert column.levels is not None
+        column.levels = _without_intervals(column.levels)
+    return column
+
+
+def _is_dictionary(dtype: Any) -> bool:
+    return hasattr(dtype.pyarrow_dtype, "index_type")
+
+
+def _without_intervals(levels: NDArray[Any]) -> NDArray[Any]:
+    """Labels "(0, 1]" for the intervals of pandas.cut."""
+    if not len(levels) or type(levels[0]).__name__ != "Interval":
+        return levels
+    labels = np.empty(len(levels), dtype=object)
+    labels[:] = [str(level) for level in levels]
+    return labels
 
 
 def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: bool) -> Column:
@@ -357,19 +567,28 @@ def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: 
     return column if column.missing is not None else column.used()
 
 
-def _from_narwhals(name: str, values: Any) -> Column:
+def _from_narwhals(name: str, values: Any, maker: Callable[[str], str]) -> Column:
     """Columns of polars and pyarrow tables."""
     import narwhals.stable.v2 as nw
 
-    series = nw.from_native(values, series_only=True)
+    try:
+        series = nw.from_native(values, series_only=True)
+    except TypeError as error:
+        raise _unusable(name, f"values of type {type(values).__name__}") from error
     dtype = series.dtype
     if isinstance(dtype, (nw.Categorical, nw.Enum)):
-        return _dictionary(name, series)
+        return _dictionary(name, series, maker)
+    if isinstance(dtype, (nw.List, nw.Array, nw.Struct)):
+        kind = type(dtype).__name__.lower()
+        hint = ": take these out into columns of their own"
+        raise _unusable(name, f"{'an' if kind == 'array' else 'a'} {kind} in each row", (), hint)
     if dtype == nw.Boolean:
         missing = series.is_null().to_numpy()
         flags = series.fill_null(False).to_numpy().astype(bool)
         return _boolean(name, flags, missing if missing.any() else None)
     if dtype.is_numeric():
+        if dtype in (nw.Int128, nw.UInt128):  # NumPy has none
+            return _from_array(name, array_of(series.to_list()))
         if dtype.is_integer() and series.null_count() == 0:
             return Column(name, series.to_numpy())
         if dtype.is_integer():
@@ -378,13 +597,23 @@ def _from_narwhals(name: str, values: Any) -> Column:
     return _from_array(name, np.asarray(series.to_numpy()))
 
 
-def _dictionary(name: str, series: Any) -> Column:
-    """A polars Categorical or Enum or a pyarrow dictionary, which may say that it is ordered."""
+def _dictionary(name: str, series: Any, maker: Callable[[str], str]) -> Column:
+    """A polars Categorical or Enum, or a pyarrow dictionary."""
+    import narwhals.stable.v2 as nw
+
+    raw, distinct = factorize_objects(series.to_list())
+    arrow = getattr(series.to_native(), "type", None)
+    made = "" if arrow is None else maker(name)
+    declared = arrow is None and isinstance(series.dtype, nw.Enum)
+    if not (declared or made or getattr(arrow, "ordered", False)):
+        missing = raw < 0
+        gaps = missing if missing.any() else None
+        return _sorted_factor(name, raw.astype(np.int32), distinct, gaps)
     levels = np.array(series.cat.get_categories().to_list(), dtype=object)
     position = {level: i for i, level in enumerate(levels)}
-    raw, uniques = factorize_objects(series.to_list())
-    lookup = np.array([position[level] for level in uniques] + [-1], dtype=np.int32)
-    ordered = bool(getattr(getattr(series.to_native(), "type", None), "ordered", False))
+    lookup = np.array([position[level] for level in distinct] + [-1], dtype=np.int32)
+    # polars' Enum says "ordered" in arrow, but is a plain factor here, as from polars itself
+    ordered = made != "enum" and bool(getattr(arrow, "ordered", False))
     return _categorical(name, lookup[raw], levels, ordered)
 
 
@@ -463,14 +692,46 @@ def suggest(name: str, names: Iterable[Any], what: str = "columns") -> str:
     return f"; the {what} are {listed}" if known else f"; there are no {what}"
 
 
+def is_time(levels: NDArray[Any]) -> bool:
+    """Whether these are dates, times, periods or durations."""
+    if levels.dtype.kind in "mM":
+        return True
+    first = levels[0] if len(levels) and levels.dtype == object else None
+    return any(hasattr(first, name) for name in ("isoformat", "total_seconds", "to_timestamp"))
+
+
 def is_not(name: str, names: Iterable[Any], error: type[LmmError], what: str) -> LmmError:
     """The error for a column that is not there."""
+    names = list(names)
+    hint = _name_hint(name, names)
+    if hint:
+        return error(f"{what} {name!r} is not in the data: {hint}", variable=name)
     return error(f"{what} {name!r} is not in the data{suggest(name, names)}", variable=name)
 
 
-def _array(value: Any) -> NDArray[Any]:
+def _name_hint(name: str, names: Sequence[Any]) -> str:
+    """What to do about names that a formula cannot say, or says in backticks."""
+    for known in names:
+        if not isinstance(known, str) and str(known) == name:
+            return (
+                f"the names of its columns are not text ({known!r} is of type "
+                f"{type(known).__name__}): data.columns = data.columns.astype(str)"
+            )
+    for known in names:
+        if isinstance(known, str) and not known.replace(".", "_").isidentifier():
+            words = re.split(r"\W+", known)
+            if name in words or name == "".join(words) or name == ".".join(words):
+                return f"names such as {known!r} are written in backticks: `{known}`"
+    return ""
+
+
+def array_of(value: Any) -> NDArray[Any]:
     """A list or scalar as an array; strings and None stay Python objects."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = np.empty(len(value), dtype=object)
+        array[:] = value
     if array.dtype.kind in "US" or array.dtype == object:
         return np.asarray(value, dtype=object)
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,16 +10,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .alignment import aligned
 from .checks import check_levels, check_size, note_double_bars
-from .columns import Codes, Column, Table, first_rows, is_not, read, suggest
+from .columns import Codes, Column, Table, array_of, first_rows, read, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
-from .errors import DataError, FormulaError, LmmError, UnusedContrastsWarning, warn
+from .errors import (
+    DataError,
+    FormulaError,
+    LmmError,
+    NumbersAsTextWarning,
+    UnusedContrastsWarning,
+    warn,
+)
 from .formula.expressions import Expression, Memory
 from .formula.plan import Plan, plan_of, without_dot
 from .formula.terms import Sum
 from .formula.vocabulary import FILLING, is_known
+from .freeze import Frozen
 from .grouping import Grouping, grouping_of
 from .recipe import Recipe, add_offsets, numbers_of
+from .strays import not_numbers, strays_of
 
 if TYPE_CHECKING:
     from .streaming.cross import CrossProducts
@@ -28,6 +39,7 @@ __all__ = [
     "RandomTerm",
     "build",
     "check_contrasts",
+    "check_text",
     "complete_rows",
     "needed",
     "nothing_left",
@@ -41,8 +53,8 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class RandomTerm:
-    """One random-effects term: k columns for each of m levels."""
+class RandomTerm(Frozen, arrays=("codes", "levels", "z")):
+    """One random-effects term: k columns for each of m levels; its arrays are read-only."""
 
     label: str  # "1 + Days | Subject"
     group: str  # grouping factor: "Subject", "school:class"
@@ -54,8 +66,8 @@ class RandomTerm:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
-    """The numbers of a model, and how to make them for new data."""
+class Design(Frozen, arrays=("y", "X", "weights", "offset", "rows")):
+    """The numbers of a model, and how to make them for new data; its arrays are read-only."""
 
     formula: str  # as the user wrote it
     response: str  # left-hand side: "log(rt)"
@@ -73,6 +85,11 @@ class Design:
     # columns that the fixed part and offsets are made of, in the rows used; copies
     variables: dict[str, Column] = field(default_factory=dict)
     cross: CrossProducts | None = None  # what stands for the rows where they are not in memory
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for column in self.variables.values():
+            column.freeze()
 
     @property
     def n(self) -> int:
@@ -106,7 +123,8 @@ def build(
         factors with levels False, True. Rows with a missing value in a used variable are dropped
         before transforms such as ``scale(x)`` see them.
     weights : str or array of n_rows, optional
-        Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row.
+        Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row. A
+        Series goes by its labels (see `alignment.py`), also as offset.
     offset : str or array of n_rows, optional
         Column or values added to the linear predictor, besides ``offset()`` terms.
     contrasts : mapping, optional
@@ -213,7 +231,6 @@ def taken(column: Column, rows: Rows) -> Column:
     taken = column.take(rows)
     if column.missing is not None and column.missing[rows].any():
         taken.missing = column.missing[rows]
-        return taken
     return taken.used()
 
 
@@ -282,7 +299,7 @@ def read_columns(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str
         if table.has(name):
             columns[name] = table.column(name)
         elif name in plan.variables or (not is_known(name) and name not in scope):
-            raise is_not(name, table.names, FormulaError, "column")
+            raise table.lacks(name, FormulaError, "column")
     return columns
 
 
@@ -292,12 +309,13 @@ def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
         return None
     if isinstance(given, str):
         if not table.has(given):
-            raise is_not(given, table.names, DataError, f"the column for {role}")
+            raise table.lacks(given, DataError, f"the column for {role}")
         column = table.column(given)
         numbers_of(column, role)
         return column
-    array = given if hasattr(given, "dtype") else np.asarray(given)
-    if np.ndim(array) != 1 or len(array) != table.n:
+    given = aligned(given, table.index, role)
+    array = given if hasattr(given, "dtype") else array_of(given)
+    if len(np.shape(array)) != 1 or len(array) != table.n:
         raise DataError(
             f"{role} has shape {np.shape(array)}, but the data have {table.n} rows: "
             "give one value for each row, or the name of a column",
@@ -355,16 +373,31 @@ def response_of(plan: Plan, columns: Mapping[str, Column], memory: Memory, rows:
         When it is a factor, several columns, or not finite.
     """
     label = plan.formula.response
-    value = value_of(plan.response, columns, memory, len(rows))
+    value = evaluated(plan.response, columns, memory, rows)
     if isinstance(value, Column):
         raise DataError(
-            f"the response {label!r} is not numeric; a linear mixed model needs numbers",
+            f"the response {label!r} is not numeric; a linear mixed model needs numbers"
+            f"{not_numbers(value, rows)}",
             variable=label,
         )
     if len(value) != 1:
         raise DataError(f"the response {label!r} has several columns", variable=label)
     check_finite(value, label, rows)
     return np.asarray(next(iter(value.values())), dtype=np.float64)
+
+
+def evaluated(
+    atom: Expression, columns: Mapping[str, Column], memory: Memory, rows: Rows
+) -> Values:
+    """A variable of the formula; what cannot be computed because a column is text says so."""
+    try:
+        return value_of(atom, columns, memory, len(rows))
+    except FormulaError as error:
+        used = (columns[name] for name in atom.names if name in columns)
+        hint = next((found for own in used if (found := not_numbers(own, rows))), "")
+        if not hint:
+            raise
+        raise FormulaError(f"{error}{hint}", variable=error.variable, term=error.term) from error
 
 
 def _response(plan: Plan, used: _Used) -> Matrix:
@@ -380,10 +413,37 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     values: dict[str, Values] = {}
     for atom in plan.atoms:
         if atom.label not in values:
-            values[atom.label] = value_of(atom, used.columns, used.memory, used.n)
+            value = evaluated(atom, used.columns, used.memory, used.rows)
             if not atom.is_name:
-                check_finite(values[atom.label], atom.label, used.rows)
+                check_finite(value, atom.label, used.rows)
+            elif isinstance(value, Column):
+                check_text(value, used.rows)
+            values[atom.label] = value
     return values
+
+
+def check_text(factor: Column, rows: Rows | None, stacklevel: int = 6) -> None:
+    """A predictor that is text must not be numbers with a few words among them.
+
+    Parameters
+    ----------
+    factor : Column
+        As `strays_of` takes it.
+    rows : (n,) array or None
+        Positions of its rows in the data.
+
+    Raises
+    ------
+    DataError
+        When there are many distinct numbers; when there are few, it may be a factor: a warning.
+    """
+    strays = strays_of(factor, rows)
+    if strays is None:
+        return
+    if strays.surely:
+        raise DataError(strays.message(), variable=factor.name, rows=strays.rows())
+    warning = NumbersAsTextWarning(strays.message(), variable=factor.name, rows=strays.rows())
+    warnings.warn(warning, stacklevel=stacklevel)
 
 
 def check_contrasts(
@@ -489,6 +549,7 @@ def _recipe(
         offset_is_array=used.offset is not None and not used.offset.name,
         names=frozenset(used.columns),
         memory=used.memory,
+        weights=(used.weights.name or None) if used.weights else None,
     )
 
 
@@ -503,7 +564,7 @@ def _variables(plan: Plan, used: _Used) -> dict[str, Column]:
 
 
 def _index(table: Table, rows: Rows) -> Any:
-    if not table.pandas:
-        return None
     index = table.index
+    if index is None:
+        return None
     return index if len(rows) == table.n else index[rows]

@@ -11,7 +11,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Column, Levels, first_rows, read
+from .columns import Column, Levels, first_rows, is_time, read
 from .errors import DataError, FormulaError
 from .formula.contrasts import Contrast, Spec, contrast_matrix
 from .formula.expressions import Expression, Memory, evaluate
@@ -132,7 +132,7 @@ def _normalized(result: Any, label: str, n: int) -> Values:
             f"{label} are contrasts: write C(f, {label}) to code f by them", term=label
         )
     if isinstance(result, Column):
-        return result if result.missing is not None else result.used()
+        return result.used()
     if isinstance(result, Matrix):
         names, result = result.names or None, result.values
     if isinstance(result, Mapping) or hasattr(result, "columns"):
@@ -227,7 +227,7 @@ def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "pol
         return Coding(label, None, None, names, names)
     assert values.levels is not None
     levels = list(values.levels)
-    if (levels and hasattr(levels[0], "isoformat")) or values.levels.dtype.kind in "mM":
+    if is_time(values.levels):
         raise DataError(
             f"{label!r} holds dates or times: turn them into numbers (days since the first, say)",
             variable=label,

@@ -16,6 +16,7 @@ __all__ = [
     "IdentifiabilityWarning",
     "LmmError",
     "LmmWarning",
+    "NumbersAsTextWarning",
     "OneRowPerLevelWarning",
     "RankDeficientWarning",
     "RestrictedLikelihoodWarning",
@@ -74,6 +75,10 @@ class LmmWarning(_About, UserWarning):
 
 class RankDeficientWarning(LmmWarning):
     """Linearly dependent columns were dropped from the fixed effects or from a random term."""
+
+
+class NumbersAsTextWarning(LmmWarning):
+    """A predictor is text, but all its entries are numbers or spellings of missing values."""
 
 
 class DoubleBarWarning(LmmWarning):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .freeze import Frozen
+
 __all__ = ["Estimates", "Evaluation", "Singular", "singular_directions"]
 
 
@@ -36,7 +38,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class Singular:
+class Singular(Frozen, arrays=("direction",)):
     """What has no variance in one random term.
 
     Attributes
@@ -55,8 +57,10 @@ class Singular:
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates:
+class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")):
     """The numbers of a fit as arrays, in the user's units and coding.
+
+    The arrays are read-only: ``fit.theta.copy()`` can be changed.
 
     Attributes
     ----------

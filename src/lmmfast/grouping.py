@@ -14,12 +14,13 @@ from .columns import Codes, Column, Levels, factorize
 from .encode import Values, value_of
 from .errors import DataError, FormulaError
 from .formula.expressions import Expression, Memory
+from .freeze import Frozen
 
 __all__ = ["Grouping", "combine", "factor_of", "grouping_of"]
 
 
 @dataclass(frozen=True, eq=False)
-class Grouping:
+class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
     """A grouping factor of the model and how to find its levels in new data."""
 
     label: str  # "Subject", "school:class"

@@ -403,8 +403,9 @@ class LMM:
         ----------
         fit : LMMFit
             A fit of this model.
-        y : (n,) array
-            One value for each row that the fit used.
+        y : (n,) array, or Series
+            One value for each row that the fit used, in their order. A Series goes by its labels:
+            those of the rows used, or of all rows of the data.
 
         Returns
         -------
@@ -413,7 +414,7 @@ class LMM:
         Raises
         ------
         DataError
-            When y has another length or values that are not finite.
+            When y has another length, labels of other rows, or values that are not finite.
         FitError
             When y leaves no residual variance.
         """
@@ -627,9 +628,11 @@ def lmer(
     reml : bool, default True
         Restricted maximum likelihood; False for maximum likelihood.
     weights : str or (n,) array, optional
-        Precision weights: the residual variance of a row is sigma^2 / weight.
+        Precision weights: the residual variance of a row is sigma^2 / weight. A column's name, or
+        one value for each row of the data: arrays in the order of the rows, a Series by its labels
+        where its index is not that of the data (refused where these do not say whose is whose).
     offset : str or (n,) array, optional
-        Known part of the linear predictor, besides ``offset()`` terms.
+        Known part of the linear predictor, besides ``offset()`` terms; given as `weights`.
     contrasts : dict, optional
         Coding of factors: ``{"cond": "sum" | "treatment" | "helmert" | "poly" | matrix}``.
     start : (ntheta,) array, optional
@@ -745,7 +748,17 @@ def _new_response(given: Any, design: Design) -> np.ndarray:
         from .streaming.absent import no_rows
 
         raise no_rows("a fit to another response")
-    y: np.ndarray = np.array(given, np.float64)
+    from .alignment import aligned_to_fit
+    from .arrays import floats_of
+
+    role = "the new response"
+    if isinstance(given, str):
+        raise DataError(
+            f"{role} must be values, not a name: the fit keeps no other columns of the data; "
+            f"write fit.refit(data[{given!r}])",
+            variable=given,
+        )
+    y: np.ndarray = np.array(floats_of(aligned_to_fit(given, design, role), role))
     if y.shape != design.y.shape:
         raise DataError(
             f"the new response has shape {y.shape}; the fit used {design.n} rows "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .columns import Column, Table
-from .errors import DataError
+from .alignment import aligned
+from .arrays import floats_of
+from .columns import Column, Table, first_rows
+from .errors import DataError, RankDeficientWarning
+from .strays import not_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,9 +23,9 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .results import LMMFit
 
-__all__ = ["fitted_array", "predict"]
+__all__ = ["fitted_array", "open_rows", "predict", "values_for"]
 
-SHOWN = 5  # unseen levels named in an error message
+SHOWN = 5  # unseen levels and dropped columns named in a message
 
 
 def predict(
@@ -41,11 +45,11 @@ def predict(
         if offset is not None:
             raise DataError("offset= is for new data: the rows of the fit have theirs already")
         return row_series(fit.design, fitted_array(fit.estimates, fit.design, groups), "predict")
-    values = new_fixed(fit, newdata, offset)
+    table = Table.of(newdata)
+    values = new_fixed(fit, table, offset)
     if groups:
-        values += new_random(fit, newdata, groups, new_levels)
-    index = newdata.index if isinstance(newdata, pd.DataFrame) else None
-    return pd.Series(values, index=index, name="predict")
+        values += new_random(fit, table, groups, new_levels)
+    return pd.Series(values, index=table.index, name="predict")
 
 
 def chosen_groups(design: Design, re_form: str | Sequence[str]) -> list[str]:
@@ -111,8 +115,8 @@ def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:
 # ---- new rows -----------------------------------------------------------------------------------
 
 
-def new_fixed(fit: LMMFit, newdata: Any, offset: Any) -> np.ndarray:
-    """Fixed part of the predictor of new rows, with their offset."""
+def new_fixed(fit: LMMFit, newdata: Table, offset: Any) -> np.ndarray:
+    """Fixed part of the predictor of new rows, with their offset; NaN where not estimable."""
     recipe = recipe_of(fit)
     if offset is not None:  # takes the place of the fit's argument offset=
         recipe = replace(recipe, offset=None, offset_is_array=False)
@@ -124,11 +128,45 @@ def new_fixed(fit: LMMFit, newdata: Any, offset: Any) -> np.ndarray:
         )
     X, values_offset = recipe.fixed(newdata)
     values = fixed_part(fit.estimates, X)
+    if not fit.estimates.fixed_kept.all():
+        unknown = open_rows(fit, X)
+        values[unknown] = np.nan
+        note_open(fit, unknown)
     if values_offset is not None:
         values += values_offset
     if offset is not None:
-        values += checked_offset(offset, len(values))
+        values += values_for(offset, newdata, "offset", newdata.n)
     return values
+
+
+def open_rows(fit: LMMFit, X: np.ndarray) -> np.ndarray:
+    """Rows of X whose prediction depends on which dependent columns were dropped (n).
+
+    Those with a missing value are none: their prediction is missing anyway.
+    """
+    present = ~np.isnan(X).any(axis=1)
+    unknown = np.zeros(len(X), dtype=bool)
+    unknown[present] = ~fit._openness.estimable(X[present])
+    return unknown
+
+
+def note_open(fit: LMMFit, unknown: np.ndarray) -> None:
+    """A warning for rows of new data that are not estimable."""
+    if not unknown.any():
+        return
+    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
+    dropped = [name for name, kept in pairs if not kept]
+    more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""
+    warnings.warn(
+        RankDeficientWarning(
+            f"{first_rows(unknown)} of the new data cannot be predicted and are missing (NaN): the "
+            "data say nothing about such rows, the result would depend on which linearly dependent "
+            f"columns were dropped ({', '.join(dropped[:SHOWN])}{more})",
+            variable=dropped[0],
+            rows=np.flatnonzero(unknown)[:10].tolist(),
+        ),
+        stacklevel=5,
+    )
 
 
 def recipe_of(fit: LMMFit) -> Recipe:
@@ -142,15 +180,38 @@ def recipe_of(fit: LMMFit) -> Recipe:
     return recipe
 
 
-def checked_offset(offset: Any, n: int) -> np.ndarray:
-    """``offset`` as one number per row."""
-    values = np.asarray(offset, dtype=float)
+def values_for(given: Any, table: Table | None, role: str, n: int) -> np.ndarray:
+    """An offset or weights of new rows: a number, a column's name, or one value for each row.
+
+    Raises
+    ------
+    DataError
+        For a column that is not there or not numeric, and for values of other rows.
+    """
+    if isinstance(given, str):
+        if table is None:
+            raise DataError(
+                f"{role}={given!r} names a column, but without new data there are no columns: give "
+                "the values",
+                variable=role,
+            )
+        if not table.has(given):
+            raise table.lacks(given, DataError, f"the column for {role}")
+        column = table.column(given)
+        if column.values is None:
+            raise DataError(
+                f"{given!r}, used as {role}, is not numeric{not_numbers(column)}", variable=given
+            )
+        return np.asarray(column.values, dtype=float)
+    if table is not None:
+        given = aligned(given, table.index, role, "the new data")
+    values = floats_of(given, role)
     if values.shape not in ((), (n,)):
-        raise DataError(f"offset has shape {values.shape}: give one number, or one per row ({n})")
+        raise DataError(f"{role} has shape {values.shape}: give one number, or one per row ({n})")
     return values
 
 
-def new_random(fit: LMMFit, newdata: Any, groups: list[str], new_levels: str) -> np.ndarray:
+def new_random(fit: LMMFit, newdata: Table, groups: list[str], new_levels: str) -> np.ndarray:
     """Random part of the predictor of new rows: unseen levels count zero, missing ones NaN."""
     encoded = recipe_of(fit).random(newdata, groups)
     pairs = zip(fit.design.terms, fit.estimates.b, strict=True)
@@ -168,7 +229,7 @@ def new_random(fit: LMMFit, newdata: Any, groups: list[str], new_levels: str) ->
     return total
 
 
-def unseen_levels(newdata: Any, group: str, rows: np.ndarray) -> DataError:
+def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
     """The error for levels of ``group`` that the fit has no random effects for."""
     names = list(dict.fromkeys(level_labels(newdata, group, rows)))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -180,9 +241,8 @@ def unseen_levels(newdata: Any, group: str, rows: np.ndarray) -> DataError:
     )
 
 
-def level_labels(newdata: Any, group: str, rows: np.ndarray) -> list[str]:
+def level_labels(table: Table, group: str, rows: np.ndarray) -> list[str]:
     """Levels of ``group`` in some rows of the new data, quoted, for messages."""
-    table = Table(newdata)
     names = [group] if table.has(group) else group.split(":")
     if not all(table.has(name) for name in names):  # an expression, as in (1 | factor(g))
         return [f"the one in row {row}" for row in rows]

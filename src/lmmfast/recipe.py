@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Codes, Column, Table, is_not
+from .columns import Codes, Column, Table
 from .encode import Coding, Layout, Values, value_of
 from .errors import DataError
 from .formula.expressions import Expression, Memory
+from .freeze import Frozen, freeze
 from .grouping import Grouping
+from .strays import not_numbers
 
 __all__ = ["Recipe", "add_offsets", "numbers_of"]
 
@@ -21,7 +23,7 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class Recipe(Frozen):
     """Everything needed to build the design matrices of new data; holds no training rows."""
 
     codings: dict[str, Coding]  # by label of the variable
@@ -33,6 +35,11 @@ class Recipe:
     offset_is_array: bool  # offset= was an array: unknown for new rows
     names: frozenset[str]  # columns of the data that the formula uses
     memory: Memory  # what scale(), poly(), splines ... remember
+    weights: str | None = None  # column given as weights=
+
+    def __post_init__(self) -> None:
+        for coding in self.codings.values():
+            freeze((coding.levels, coding.contrast))
 
     def fixed(self, newdata: Any) -> tuple[Matrix, Matrix | None]:
         """Fixed-effects matrix and offset of new data.
@@ -60,7 +67,7 @@ class Recipe:
         extra: Matrix | None = None
         if self.offset is not None:
             if not table.has(self.offset):
-                raise is_not(self.offset, table.names, DataError, "the offset's column")
+                raise table.lacks(self.offset, DataError, "the offset's column")
             extra = numbers_of(table.column(self.offset), "offset")
         return X, add_offsets(extra, self.offset_terms, columns, self.memory, table.n)
 
@@ -111,7 +118,7 @@ class Recipe:
         columns: dict[str, Column] = {}
         for name in (name for atom in atoms for name in atom.names if name in self.names):
             if not table.has(name):
-                error = is_not(name, table.names, DataError, "column")
+                error = table.lacks(name, DataError, "column")
                 raise type(error)(f"{error}{hint}", variable=name)
             columns[name] = table.column(name)
         return columns
@@ -132,7 +139,8 @@ def numbers_of(column: Column, role: str) -> Matrix:
     """The values of a column as floats; a factor is an error."""
     if column.values is None:
         raise DataError(
-            f"{column.name!r}, used as {role}, is not numeric: convert it to numbers",
+            f"{column.name!r}, used as {role}, is not numeric: convert it to numbers"
+            f"{not_numbers(column)}",
             variable=column.name,
         )
     return np.asarray(column.values, dtype=np.float64)

@@ -21,6 +21,7 @@ from .inference import variance_errors as _variance_errors
 from .inference import wald as _wald
 from .inference.ddf import METHODS, ddf_of, method_of
 from .inference.hypotheses import hypothesis
+from .inference.openness import Openness, openness_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,8 @@ __all__ = ["LMMFit"]
 class LMMFit:
     """A fitted linear mixed model.
 
-    Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``.
+    Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``,
+    and cannot be changed.
     A singular fit is a normal result: every method works on it. Fixed-effect columns that depend
     linearly on others were dropped: they are missing (NaN) in ``params``, ``bse`` and the like.
 
@@ -263,6 +265,11 @@ class LMMFit:
         from .inference.profile import profile
 
         return profile(self, which, level, reml)
+
+    @cached_property
+    def _openness(self) -> Openness:
+        """What dropped columns leave open."""
+        return openness_of(self)
 
     @cached_property
     def _methods(self) -> dict[str, Method]:
@@ -748,9 +755,10 @@ class LMMFit:
             Random effects to include: all, none (population), or those of the named factors.
         new_levels : {"error", "population"}, default "error"
             What an unseen level of a grouping factor means: an error, or random effects of zero.
-        offset : float or array, optional
-            Offset of the new rows, for fits with the argument ``offset=``. An ``offset()`` term of
-            the formula is computed from ``newdata``.
+        offset : float, array, Series or str, optional
+            Offset of the new rows, for fits with the argument ``offset=``: a number, one for each
+            row (a Series by its labels), or the name of a column of ``newdata``. An ``offset()``
+            term of the formula is computed from ``newdata``.
         se : bool, default False
             Also give standard errors, and the limits of ``interval``.
         interval : {"confidence", "prediction"}, optional
@@ -761,9 +769,10 @@ class LMMFit:
         ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
             Of ``re_form="none"``, as for `t_test`. Conditional predictions have no degrees of
             freedom (normal distribution), or the residual ones with "residual".
-        weights : float or array, optional
-            Prior weights of the rows for prediction intervals. Default: the fit's own for its
-            rows, 1 for new ones.
+        weights : float, array, Series or str, optional
+            Prior weights of the rows for prediction intervals, given as `offset`. Default: the
+            fit's own for its rows; for new ones its column of weights, where the fit's weights
+            were a column and ``newdata`` has it, else 1: intervals for an observation of weight 1.
         vary_left_out : bool, default True
             Whether a prediction interval covers the random effects that ``re_form`` leaves out, as
             those of levels drawn anew.
@@ -771,7 +780,9 @@ class LMMFit:
         Returns
         -------
         pandas.Series
-            One value per row; NaN where a predictor is missing.
+            One value per row; NaN where a predictor is missing, and (with a
+            ``RankDeficientWarning``) where linearly dependent columns were dropped and the data
+            say nothing about such a row: a cell without data.
         pandas.DataFrame
             With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``.
 
@@ -815,7 +826,13 @@ class LMMFit:
     # ---- again, and on paper --------------------------------------------------------------------
 
     def refit(self, y: Any) -> LMMFit:
-        """Fit the same model to another response (n values, for the rows used)."""
+        """The same model fitted to another response; see `LMM.refit`.
+
+        Parameters
+        ----------
+        y : (n,) array, or Series
+            One value for each row used, in their order; a Series by its labels.
+        """
         return self.model.refit(self, y)
 
     def summary(

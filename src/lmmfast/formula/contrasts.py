@@ -284,27 +284,60 @@ def _formulaics(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, t
     return np.asarray(frame, dtype=np.float64), names
 
 
+def _columns_of(spec: Mapping[Any, Any], levels: Sequence[Any], name: str) -> Numbers:
+    """The matrix of {column: weights of the levels}."""
+    weights = [_by_level(own, levels, name) for own in spec.values()]
+    try:
+        matrix = np.array(weights, dtype=np.float64).T
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.ndim == 2 and len(matrix) == len(levels):
+        return matrix
+    example = ", ".join(["-1", "1", *["0"] * (len(levels) - 2)][: len(levels)])
+    raise DataError(
+        f"contrasts for {name!r}: a dict gives columns by name, each with a weight for every "
+        f"level ({', '.join(map(str, levels[:10]))}), as in "
+        f'{{"{name}": {{"{levels[1]}-{levels[0]}": [{example}]}}}}, not {dict(spec)!r}; '
+        f'another reference level is {{"{name}": "treatment(base=\'{levels[-1]}\')"}}',
+        variable=name,
+    )
+
+
+def _by_level(spec: Any, levels: Sequence[Any], name: str) -> Any:
+    """Rows of a pandas object in the order of the levels; merely counted ones have it already."""
+    if not hasattr(spec, "iloc"):
+        return spec
+    if set(spec.index) >= set(levels):
+        return spec.loc[list(levels)]
+    if list(spec.index) == list(range(len(levels))):
+        return spec
+    lacking = [level for level in levels if level not in spec.index]
+    raise DataError(
+        f"contrasts for {name!r}: its index has no level {str(lacking[0])!r}; it needs one row "
+        f"for each of the levels {', '.join(map(str, levels[:10]))}",
+        variable=name,
+    )
+
+
 def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, list[Any]]:
     """A matrix, {name: weights} or data frame; the rows of a data frame are found by level."""
     fields: list[Any] | None = None
+    if isinstance(spec, Mapping):
+        fields, spec = list(spec), _columns_of(spec, levels, name)
+    elif hasattr(spec, "columns") and hasattr(spec, "index"):
+        fields = list(spec.columns)
+    spec = _by_level(spec, levels, name)
     try:
-        if isinstance(spec, Mapping):
-            fields, spec = list(spec), np.array(list(spec.values()), dtype=np.float64).T
-        elif hasattr(spec, "columns") and hasattr(spec, "index"):
-            fields = list(spec.columns)
-            spec = spec.loc[list(levels)] if set(spec.index) >= set(levels) else spec
         matrix = np.array(spec, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"contrasts for {name!r} must be a name ({_KNOWN}) or a numeric matrix, or a mapping "
-            f"from names of columns to one weight for each level, not {spec!r}; a reference level "
-            "is chosen by \"treatment(base='level')\"",
+            f"contrasts for {name!r} must be a name ({_KNOWN}) or a numeric matrix, not {spec!r}",
             variable=name,
         ) from error
     if matrix.ndim == 1:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or matrix.shape[0] != len(levels) or not np.isfinite(matrix).all():
-        shape = " x ".join(map(str, matrix.shape))
+        shape = " x ".join(map(str, matrix.shape)) or "a single number"
         raise DataError(
             f"contrasts for {name!r}: the matrix is {shape}, but it needs one row of finite "
             f"numbers for each of the {len(levels)} levels {list(map(str, levels))[:10]}",

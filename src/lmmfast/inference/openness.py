@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Openness", "contrasts", "openness_of", "usable_rows"]
 
 ESTIMABLE = 1e-8  # share of a function along an open direction below which it is rounding
+AS_DATA = 3.0  # times what the rows of the data have along a direction that is almost none
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,23 +24,29 @@ class Openness:
     ----------
     directions : (p, j) array
         X directions = 0: one for each dropped column.
+    noise : (j,) array
+        What the rows of the data have along each direction at most: rounding, and more where a
+        column was dropped that depends on others to seven digits only.
     """
 
     directions: np.ndarray
+    noise: np.ndarray
 
     def estimable(self, L: np.ndarray) -> np.ndarray:
         """Which rows of L (k, p) do not depend on how dependent columns were dropped (k)."""
         size = np.abs(L) @ np.abs(self.directions)
-        return np.asarray((np.abs(L @ self.directions) <= ESTIMABLE * size).all(axis=1))
+        small = np.maximum(ESTIMABLE * size, AS_DATA * self.noise)
+        return np.asarray((np.abs(L @ self.directions) <= small).all(axis=1))
 
 
 def openness_of(fit: LMMFit) -> Openness:
     """The open directions of a fit; a dropped column of zeros is open by itself."""
     kept, X = fit.estimates.fixed_kept, fit.design.X
     if fit.design.cross is not None:
-        from ..streaming.moments import open_directions
+        from ..streaming.moments import noise_along, open_directions
 
-        return Openness(open_directions(fit.design, kept, ESTIMABLE))
+        directions = open_directions(fit.design, kept, ESTIMABLE)
+        return Openness(directions, noise_along(fit.design, directions))
     length = np.linalg.norm(X, axis=0)
     length = np.where(length > 0, length, 1.0)
     directions = np.diag(length)[:, ~kept]
@@ -48,7 +55,8 @@ def openness_of(fit: LMMFit) -> Openness:
         share = -np.linalg.lstsq(own, others, rcond=None)[0]
         share[np.abs(share) < ESTIMABLE * length[~kept]] = 0.0  # nothing but rounding
         directions[kept] = share
-    return Openness(np.asarray(directions / length[:, None]))
+    directions = np.asarray(directions / length[:, None])
+    return Openness(directions, np.abs(X @ directions).max(axis=0, initial=0.0))
 
 
 def contrasts(L: Any, p: int) -> np.ndarray:

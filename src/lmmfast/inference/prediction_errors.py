@@ -17,7 +17,6 @@ Henderson (1975), *Biometrics* 31, 423-447; Robinson (1991), *Statist. Sci.* 6, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -25,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..columns import first_rows
+from ..alignment import aligned_to_fit
+from ..columns import Table
 from ..engine import _memory_limit
-from ..errors import DataError, RankDeficientWarning
-from ..predict import chosen_groups, recipe_of
+from ..errors import DataError
+from ..predict import chosen_groups, open_rows, recipe_of, values_for
 from . import qspace
 from .ddf import check_level, method_of
-from .openness import openness_of
 from .wald import t_quantile
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ def prediction_frame(
         raise DataError(f'interval must be "confidence" or "prediction", not {interval!r}')
     check_level(level)
     groups = chosen_groups(fit.design, re_form)
+    newdata = None if newdata is None else Table.of(newdata)
     everything = interval == "prediction" and vary_left_out
     rows = _rows(fit, newdata, groups, everything)
     method = method_of(fit, ddf)
@@ -121,7 +121,7 @@ def _variance(fit: LMMFit, term: int, z: np.ndarray) -> np.ndarray:
     return np.asarray(fit.scale * np.square(z @ fit.estimates.T[term]).sum(axis=1))
 
 
-def _rows(fit: LMMFit, newdata: Any, groups: list[str], everything: bool) -> _Rows:
+def _rows(fit: LMMFit, newdata: Table | None, groups: list[str], everything: bool) -> _Rows:
     terms = fit.design.terms
     inside = [i for i, term in enumerate(terms) if term.group in groups]
     outside = [i for i in range(len(terms)) if everything and i not in inside]
@@ -136,40 +136,32 @@ def _rows(fit: LMMFit, newdata: Any, groups: list[str], everything: bool) -> _Ro
         columns = recipe.random_columns(newdata) if outside else []
         left_out = {i: columns[i] for i in outside}
     kept = fit.estimates.fixed_kept
-    unknown = np.zeros(len(X), bool) if newdata is None or kept.all() else _open_rows(fit, X)
+    unknown = np.zeros(len(X), bool) if newdata is None or kept.all() else open_rows(fit, X)
     return _Rows(X[:, kept], unknown, chosen, left_out)
 
 
-def _open_rows(fit: LMMFit, X: np.ndarray) -> np.ndarray:
-    """Rows of new data that are not estimable, with a warning."""
-    unknown = ~openness_of(fit).estimable(np.nan_to_num(X))
-    if unknown.any():
-        dropped = [
-            n for n, k in zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True) if not k
-        ]
-        warnings.warn(
-            RankDeficientWarning(
-                f"{first_rows(unknown)} of the new data cannot be predicted: the result depends on "
-                f"which columns were dropped ({', '.join(dropped)}); their standard errors are NaN",
-                variable=dropped[0],
-                rows=np.flatnonzero(unknown)[:10].tolist(),
-            ),
-            stacklevel=5,
+def _weights(fit: LMMFit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
+    """Prior weights of the rows.
+
+    Those that are given; else the fit's own for its rows, and for new ones those of the fit's
+    column of weights where they have it (0: missing, no limits), 1 where not.
+    """
+    column = None if fit.design.recipe is None else fit.design.recipe.weights
+    if newdata is None and (given is None or (isinstance(given, str) and given == column)):
+        return np.ones(n) if fit.weights is None else fit.weights
+    if newdata is None:
+        given = aligned_to_fit(given, fit.design, "weights")
+    elif given is None and (column is None or not newdata.has(column)):
+        return np.ones(n)
+    values = values_for(column if given is None else given, newdata, "weights", n)
+    bad = (values < 0) | np.isinf(values) | ((values == 0) & (given is not None))
+    if bad.any():
+        raise DataError(
+            "weights must be positive: the residual variance is sigma^2 / weight",
+            variable="weights",
+            rows=np.flatnonzero(bad)[:10].tolist(),
         )
-    return unknown
-
-
-def _weights(fit: LMMFit, newdata: Any, given: Any, n: int) -> np.ndarray:
-    """Prior weights of the rows: those of the fit for its rows, 1 for others."""
-    if given is None:
-        own = fit.weights if newdata is None else None
-        return np.ones(n) if own is None else own
-    values = np.asarray(given, dtype=float)
-    if values.shape not in ((), (n,)):
-        raise DataError(f"weights has shape {values.shape}: give one number, or one per row ({n})")
-    if not (values > 0).all():
-        raise DataError("weights must be positive: the residual variance is sigma^2 / weight")
-    return np.broadcast_to(values, (n,))
+    return np.broadcast_to(np.where(values == 0, np.nan, values), (n,))
 
 
 # ---- variances ----------------------------------------------------------------------------------

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ..alignment import aligned, index_of
 from ..checks import check_levels
 from ..columns import Column, read
-from ..design import Design, RandomTerm
+from ..design import Design, RandomTerm, check_text
 from ..errors import DataError
 from ..formula.tree import quoted
 from .terms import Component, component_of_matrices
 
-__all__ = ["Arrays", "check_order"]
+__all__ = ["Arrays"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +46,7 @@ class Arrays:
         cls, endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: Any, missing: str
     ) -> Arrays:
         y, n = _vector(endog, "endog"), np.shape(endog)[0]
-        _check_alignment(endog, exog, exog_re)
-        check_order(groups, getattr(endog, "index", None) if hasattr(endog, "iloc") else None)
+        aligned(groups, _common_index(endog, exog, exog_re), "groups", reorder=False)
         X, x_names = _matrix(exog, "exog", n, "x")
         z, z_names = (None, ()) if exog_re is None else _matrix(exog_re, "exog_re", n, "x_re")
         group = _group_factor(groups, n)
@@ -74,7 +74,7 @@ class Arrays:
         used = group.take(rows).used() if dropped else group
         labels = used.levels
         assert labels is not None and used.codes is not None
-        index = getattr(endog, "index", None) if hasattr(endog, "iloc") else None
+        index = index_of(endog)
         return cls(
             y=y[rows],
             y_name=str(getattr(endog, "name", None) or "y"),
@@ -159,24 +159,12 @@ def _vector(values: Any, name: str) -> np.ndarray:
     return out
 
 
-def _check_alignment(endog: Any, *others: Any) -> None:
-    """pandas objects must have the same index: rows are taken by position."""
-    for other in others:
-        both = hasattr(endog, "iloc") and hasattr(other, "iloc")
-        if both and not endog.index.equals(other.index):
-            raise DataError("endog, exog and exog_re have different indices: align them first")
-
-
-def check_order(groups: Any, index: Any) -> None:
-    """Groups are taken by position: the same rows in another order would be somebody else's."""
-    own = groups.index if hasattr(groups, "iloc") else None
-    if own is None or index is None or own.equals(index) or len(own) != len(index):
-        return
-    if own.sort_values().equals(index.sort_values()):
-        raise DataError(
-            "groups have the rows of the data in another order: use groups.loc[data.index]",
-            variable="groups",
-        )
+def _common_index(endog: Any, *others: Any) -> Any:
+    """The index of the arrays that have one, which must be the same: rows go by position."""
+    found = [own for own in map(index_of, (endog, *others)) if own is not None]
+    if any(not own.equals(found[0]) for own in found[1:]):
+        raise DataError("endog, exog and exog_re have different indices: align them first")
+    return found[0] if found else None
 
 
 def _check_infinite(values: np.ndarray, name: str) -> None:
@@ -227,6 +215,7 @@ def _coded(name: str, values: Any) -> tuple[list[np.ndarray], list[str]]:
     if column.levels.dtype.kind == "b":
         flags = np.where(column.codes < 0, np.nan, column.codes)
         return [flags], [name]
+    check_text(column, None)
     fields = [f"{name}[T.{level}]" for level in column.levels[1:]]
     holes = column.codes < 0
     own = [np.where(holes, np.nan, column.codes == j + 1) for j in range(len(fields))]

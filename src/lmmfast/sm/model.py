@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from ..alignment import aligned
 from ..columns import Table
 from ..design import Design, RandomTerm, build
 from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning
 from ..model import LMM
-from .arrays import Arrays, check_order
+from .arrays import Arrays
 from .params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
 from .results import MixedLMResults
 from .score import loglike, observed_hessian, score, theta_of
@@ -272,6 +273,7 @@ class MixedLM:
     def row_indices(self) -> Mapping[Any, np.ndarray]:
         """Rows of each group."""
         order = np.argsort(self.group_codes, kind="stable")
+        order.flags.writeable = False
         cuts = np.searchsorted(self.group_codes[order], np.arange(1, self.n_groups))
         return dict(zip(self.group_labels, np.split(order, cuts), strict=True))
 
@@ -699,19 +701,29 @@ def _subset(data: Any, groups: Any, subset: Any) -> tuple[Any, Any]:
         raise DataError("subset= needs a pandas frame: select the rows beforehand")
     import pandas as pd
 
-    where = pd.Series(np.arange(len(data)), data.index).loc[subset].to_numpy()
-    return data.iloc[where], groups if isinstance(groups, str) else np.asarray(groups)[where]
+    try:
+        where = pd.Series(np.arange(len(data)), data.index).loc[subset].to_numpy()
+    except (IndexError, KeyError, TypeError, ValueError, pd.errors.IndexingError) as error:
+        raise DataError(
+            f"subset= does not choose rows of the data: {error}; give booleans, one for each row, "
+            "or labels of data.index",
+            variable="subset",
+        ) from error
+    if isinstance(groups, str) or len(groups) != len(data):
+        return data.iloc[where], groups
+    groups = aligned(groups, data.index, "groups", reorder=False)
+    return data.iloc[where], groups.iloc[where] if hasattr(groups, "iloc") else (
+        np.asarray(groups)[where]
+    )
 
 
 def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
     """Name of the groups' column (added to the table if need be), and as statsmodels shows it."""
     if isinstance(groups, str):
         if not table.has(groups):
-            from ..columns import is_not
-
-            raise is_not(groups, table.names, DataError, "groups:")
+            raise table.lacks(groups, DataError, "groups:")
         return groups, groups
-    check_order(groups, table.index)
+    aligned(groups, table.index, "groups", reorder=False)
     name = getattr(groups, "name", None)
     if isinstance(name, str) and table.has(name) and _same(groups, data[name]):
         return name, "Group"

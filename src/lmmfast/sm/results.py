@@ -386,7 +386,7 @@ class MixedLMResults:
     @property
     def tvalues(self) -> Any:
         """`params` over `bse` (z values)."""
-        return self._series(self._z, self._names)
+        return self._series(self._z.copy(), self._names)
 
     @cached_property
     def _z(self) -> np.ndarray:

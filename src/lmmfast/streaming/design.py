@@ -131,6 +131,7 @@ def _recipe(spec: Spec, groupings: dict[str, Grouping]) -> Recipe:
         offset_is_array=False,
         names=_data_names(spec),
         memory=spec.memory,
+        weights=spec.roles.weights,
     )
 
 

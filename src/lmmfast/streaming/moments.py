@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..design import Design
     from ..results import LMMFit
 
-__all__ = ["mean_squares", "open_directions", "response_moments", "variances_of"]
+__all__ = ["mean_squares", "noise_along", "open_directions", "response_moments", "variances_of"]
 
 Matrix = NDArray[np.float64]
 
@@ -79,6 +79,21 @@ def open_directions(design: Design, kept: NDArray[np.bool_], small: float) -> Ma
         share[np.abs(share) < small * length[~kept]] = 0.0
         directions[kept] = share
     return np.asarray(directions / length[:, None])
+
+
+def noise_along(design: Design, directions: Matrix) -> NDArray[np.float64]:
+    """What rows have along directions that should be none (j): four root mean squares.
+
+    Of squares no more is known than their rounding.
+    """
+    cross, X = design.cross, design.X
+    assert cross is not None and cross.spec.coordinates is not None
+    map: Matrix = X.map  # type: ignore[attr-defined]
+    own = np.linalg.solve(cross.spec.coordinates.fixed.C, map @ directions)
+    second = cross.second_moments()[0]
+    squares = np.einsum("ij,ik,kj->j", own, second, own)
+    rounding = np.finfo(float).eps * (own**2).T @ second.diagonal()
+    return np.asarray(4 * np.sqrt(np.maximum(squares, rounding) / design.n))
 
 
 def response_moments(design: Design) -> Matrix:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Table, is_not
+from ..columns import DECLARED, Table, is_not
 from ..errors import DataError, FormulaError, LmmError
 
 __all__ = ["Chunk", "Source", "check_columns", "is_dask", "located", "source_of", "stream_of"]
@@ -521,12 +521,25 @@ def _relation(data: Any) -> Source | None:
                     batch = next(batches, None)
                 if batch is None:
                     return
-                yield batch
+                yield _with_enums(batch)
         finally:
             batches.close()  # the connection is the user's
 
     _import("pyarrow", "duckdb", "DuckDB relation")
     return Source("the DuckDB relation", tuple(data.columns), frames)
+
+
+def _with_enums(batch: Any) -> Any:
+    """Dictionaries of DuckDB are its ENUMs, whose order is declared."""
+    import pyarrow
+
+    fields = [
+        field.with_metadata({DECLARED: b"enum"})
+        if pyarrow.types.is_dictionary(field.type)
+        else field
+        for field in batch.schema
+    ]
+    return pyarrow.RecordBatch.from_arrays(batch.columns, schema=pyarrow.schema(fields))
 
 
 def _quoted(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..columns import Column, Table
-from ..design import nothing_left
+from ..design import check_text, nothing_left
 from ..encode import Values
 from ..errors import DataError, LmmError
 from ..formula.expressions import Expression, Memory
@@ -190,6 +190,14 @@ class Survey:
             )
         for group in self.groups.values():
             group.grouping()
+        self._check_text()
+
+    def _check_text(self) -> None:
+        """Predictors that are text must not be numbers with a few words among them."""
+        for name in dict.fromkeys(atom.label for atom in self.plan.atoms if atom.is_name):
+            kind = self.variables[name]
+            if not kind.numeric and kind.labels is not None and kind.labels.declared is None:
+                check_text(Column(name, None, None, kind.labels.array()), None, stacklevel=10)
 
     # ---- parts of a chunk ------------------------------------------------------------------------
 
