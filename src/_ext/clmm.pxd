@@ -86,7 +86,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_info:
-        double objective, certificate, resolution
+        double objective, certificate, resolution, noise
         int32_t neval, escapes
 
     ctypedef struct lmm_model:

@@ -120,6 +120,6 @@ lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
         for (int64_t i = 0; d->w && i < d->n; i++) m->sumlogw += log(d->w[i]);
     }
     m->pb = m->p + 1;
-    GRAB(m, m->beta, m->pb);
+    GRAB(m, m->beta, 2 * m->pb); /* and scratch of residual.c */
     return LMM_OK;
 }

@@ -136,7 +136,8 @@ typedef struct {      /* defaults by lmm_defaults()                             
 typedef struct {        /* how a fit ended                                                   */
     double objective;   /* criterion at the result                                           */
     double certificate; /* predicted decrease still possible, deviance units                 */
-    double resolution;  /* rounding error of the criterion there: smaller differences mean nothing   */
+    double resolution;  /* bound of its rounding error there: smaller differences mean nothing       */
+    double noise;       /* by how much it was seen to change with the last digits of theta           */
     int32_t neval;      /* evaluations of the criterion                                      */
     int32_t escapes;    /* saddle points left along negative curvature                       */
 } lmm_info;

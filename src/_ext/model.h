@@ -13,6 +13,7 @@
 #include "trailing.h"
 
 #define BATCH 64   /* nodes that information() handles in one product */
+#define LITTLE 1e-4 /* share of y'Wy = n below which r^2 is found without cancellation */
 #define FLOOR 1e-7 /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
 
 typedef struct {      /* a change of coordinates: whitened columns = (columns - mean) B    */
@@ -90,6 +91,7 @@ struct lmm_model {
     double *Y;        /* pb x q   Z'V^-1[X y]; then [R^-1 X'V^-1 Z; g'], C = R R', g = Z'Py */
     double *beta;     /* p        whitened; depends: L                                     */
     double r2, logdetM, logdetC;
+    double size;  /* what r^2 is the difference of: y'Wy, or more where coefficients cancel */
     double floor; /* FLOOR, or 0 to evaluate at exact zeros                            */
     int solved;   /* border solved for the last factorization (solve_border)           */
     int settled;  /* ... which was at the theta in `at`, for `atreml`: a fit's result   */
@@ -134,6 +136,7 @@ void derivatives(lmm_model *m, int reml, double *g, double *H);
 /* factor.c, border.c, curvature.c, gradient.c: in this order, for one T */
 lmm_status factorize(lmm_model *m);
 void solve_border(lmm_model *m);
+void refine_residual(lmm_model *m); /* residual.c: solve_border, and r^2 where it is little */
 void information(lmm_model *m, double nu, double *H);
 void differentiate(lmm_model *m, int reml, double nu);
 void add_boundary_curvature(const lmm_model *m, double *H);

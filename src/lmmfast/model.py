@@ -35,7 +35,7 @@ __all__ = ["LMM", "lmer"]
 
 MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
-RESOLUTION = 1e-3  # the same for the rounding error of the objective
+RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
 MOST_THREADS = 1024  # no machine gains from more, and each takes a stack
 MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
@@ -512,7 +512,7 @@ class LMM:
         first = None if start is None else self._engine.to_core(start)
         began = time.perf_counter()
         try:
-            theta, certificate, resolution, evals, status = self._core.fit(
+            theta, certificate, rounding, evals, status = self._core.fit(
                 first, reml=reml, maxeval=max_evals, callback=watch.active(began)
             )
         except _core.Unsolved:
@@ -523,10 +523,10 @@ class LMM:
                 "predictors for extreme values"
             ) from None
         status = watch.reason or status
-        if status == "converged" and (certificate > CERTIFIED or resolution > RESOLUTION):
+        if status == "converged" and not _is_certified(certificate, *rounding):
             status = "limited by rounding"
         if status in _NOT_CERTIFIED:
-            left = max(certificate, resolution)
+            left = max(certificate, *rounding)
             why = _NOT_CERTIFIED[status].format(
                 left=f"{left:.2g}" if left < np.inf else "any amount"
             )
@@ -577,6 +577,11 @@ class LMM:
             status,
             self._core.deviation(),
         )
+
+
+def _is_certified(certificate: float, bound: float, noise: float) -> bool:
+    """Is the criterion at its minimum, and known? bound: of its rounding error; noise: as seen."""
+    return certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
 
 
 _ELSEWHERE = {
