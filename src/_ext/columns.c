@@ -90,6 +90,7 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     GRAB(m, f->D, p * p);
     GRAB(m, f->S, p * p);
     GRAB(m, f->Cinv, p * p);
+    GRAB(m, f->axes, p * p);
     TRY(new_whitening(m, &f->w, p));
     if (b->x)
         TRY(whiten_products(m, f, b, keep));

@@ -12,6 +12,7 @@
 #define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
 #define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
 #define STEEP 100   /* whitened theta from which rounding is looked at: its square multiplies errors */
+#define TURNS 3     /* how often a collapsed trust region is opened in other coordinates */
 #define SAMPLES 4   /* ... by so many evaluations */
 #define NEGATIVE 1e-5 /* a curvature of the boundary matrix below -NEGATIVE is worth a try */
 
@@ -79,7 +80,7 @@ static void fit_derivatives(void *arg, double *g, double *H)
     for (int k = 0; k < t->m->nfactor; k++) {
         const factor *f = &t->m->f[k];
         for (int i = 0; i < f->nth; i++)
-            if (f->thr[i] == f->thc[i] && f->T[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
+            if (f->thr[i] == f->thc[i] && f->Tp[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
                 g[f->th + i] = 0;
     }
 }
@@ -290,6 +291,14 @@ static void keep_state(lmm_model *m, int reml, const double *theta, double f)
     }
 }
 
+/* Is there a term of several correlated columns, whose coordinates can be turned? */
+static int has_axes(const lmm_model *m)
+{
+    for (int k = 0; k < m->nfactor && !m->it; k++)
+        if (m->f[k].nth > m->f[k].p) return 1;
+    return 0;
+}
+
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info)
 {
     const ptrdiff_t N = m->ntheta;
@@ -315,14 +324,23 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     }
     info->escapes = 0;
     first_theta(m, start, own);
+    state.turns = has_axes(m) ? TURNS : 0;
     for (;;) {
         end = newton_minimize(&p, own, &state, m->newton);
+        if (end == NEWTON_COLLAPSED) {
+            turn(m, own, m->work);
+            state.turns--;
+            state.radius = s->radius;
+            continue;
+        }
         if (end != NEWTON_CONVERGED || info->escapes > m->ntheta || !leave_saddle(&t, own, trial)) break;
         info->escapes++;
         state.radius = s->radius;
     }
+    if (end == NEWTON_UNDEFINED) m->turned = 0;
     if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
+    turn_back(m, own);
     info->resolution = resolution(m, s->reml);
     info->noise = end == NEWTON_CONVERGED ? seen_noise(&t, own, trial) : 0;
     change_coordinates(m, own, 1);

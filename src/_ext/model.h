@@ -34,7 +34,9 @@ typedef struct {             /* a grouping factor, in elimination order         
     int32_t *perm;           /* nlev   node of each level                                         */
     whitening w;             /* of its columns (block diagonal over its terms)                    */
     double *Cinv;            /* p x p  inverse of w.C                                             */
-    double *W;               /* p x p  Cinv when theta is in the user's coordinates, NULL when whitened */
+    double *axes;            /* p x p  orthogonal: whitened columns = axes times turned ones      */
+    double *W;               /* p x p  Cinv when theta is in the user's coordinates, axes when turned, NULL when
+                                       whitened                                                   */
     double *Tp, *T;          /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
     double *D, *S;           /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
     double *adiag, *apan;    /* A: nlev diagonal blocks; panels                                   */
@@ -92,6 +94,7 @@ struct lmm_model {
     double *beta;     /* p        whitened; depends: L                                     */
     double r2, logdetM, logdetC;
     double size;  /* what r^2 is the difference of: y'Wy, or more where coefficients cancel */
+    int turned;   /* is theta, when it is not the user's, in turned coordinates? (during a fit) */
     double floor; /* FLOOR, or 0 to evaluate at exact zeros                            */
     int solved;   /* border solved for the last factorization (solve_border)           */
     int settled;  /* ... which was at the theta in `at`, for `atreml`: a fit's result   */
@@ -126,6 +129,8 @@ void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users);
 void triangularize(int k, double *A, int ld);
 void triangularize_theta(lmm_model *m, double *theta);
+void turn(lmm_model *m, double *theta, double *work);
+void turn_back(lmm_model *m, double *theta);
 void change_coordinates(lmm_model *m, double *theta, int to_user);
 
 /* objective.c: evaluate, then derivatives of the same T */

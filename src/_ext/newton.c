@@ -131,8 +131,15 @@ static void drop_correction(const newton_problem *p, local_model *m)
     decompose(p, m);
 }
 
-/* The certificate: what the best step from here promises, within the radius (one, or where longer steps
-   were tried and f rose, the radius that is trusted). Takes that step when it is a Newton step: too small
+/* Steps that are worth a promise: of the size of x, at least one. */
+static double horizon(int n, const double *x)
+{
+    double size = 1;
+    for (int i = 0; i < n; i++) size = fmax(size, fabs(x[i]));
+    return size;
+}
+
+/* The certificate: what the best step from here promises, within the radius. Takes that step when it is a Newton step: too small
    to be worth a look at f, it still makes x more accurate. */
 static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, double *x, double radius)
 {
@@ -145,6 +152,18 @@ static newton_end finish(const newton_problem *p, local_model *m, newton_state *
         s->moved = 1;
     }
     return NEWTON_CONVERGED;
+}
+
+/* The trust region knows f only where it collapsed. The certificate is what a step of any size promises by the
+   Hessian measured there (iterative models: by what was seen). */
+static newton_end finish_collapsed(const newton_problem *p, local_model *m, newton_state *s, double *x)
+{
+    if (p->noisy) return finish(p, m, s, x, s->radius);
+    if (!m->fresh) {
+        if (measure_hessian(p, m, s, x)) return NEWTON_STOPPED;
+        decompose(p, m);
+    }
+    return finish(p, m, s, x, horizon(p->n, x));
 }
 
 newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, double *work)
@@ -171,8 +190,9 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         s->predicted = solve_subproblem(n, &m, s->radius, &bounded);
         const int blinded = s->predicted < 10 * p->noise && s->predicted > 0.5 * blind;
         if (s->predicted < p->tolerance || blinded) {
-            if (!bounded || s->radius >= 1) return finish(p, &m, s, x, fmax(s->radius, 1));
-            if (resets++ == RESETS) return finish(p, &m, s, x, s->radius);
+            if (!bounded || s->radius >= 1) return finish(p, &m, s, x, fmax(s->radius, horizon(n, x)));
+            if (s->turns) return NEWTON_COLLAPSED;
+            if (resets++ == RESETS) return finish_collapsed(p, &m, s, x);
             if (resets > 1 && !m.fresh &&
                 !p->noisy) { /* not the radius was wrong: H promises what is not there */
                 if (measure_hessian(p, &m, s, x)) return NEWTON_STOPPED;

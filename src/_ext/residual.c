@@ -56,8 +56,11 @@ static int spherical(const lmm_model *m, const factor *f, double *v, double *u, 
 {
     const int p = f->p, pb = m->pb;
     for (int i = 0; i < p; i++) u[i] = -v[i * pb];
-    if (f->W) { /* T = W Tp, W = C^-1 */
-        mul(p, 1, p, 0, f->w.C, p, u, p, b, p);
+    if (f->W) { /* T = W Tp */
+        if (f->W == f->axes)
+            tmul(p, 1, p, 0, f->axes, p, u, p, b, p);
+        else
+            mul(p, 1, p, 0, f->w.C, p, u, p, b, p);
         memcpy(u, b, sizeof(double) * (size_t)p);
     }
     for (int i = 0; i < p; i++) {
