@@ -30,6 +30,10 @@ class NotPositiveDefinite(ArithmeticError):
     """The criterion is not finite at this theta."""
 
 
+class NotFinite(NotPositiveDefinite):
+    """The derivatives of the criterion are not finite."""
+
+
 class NoVariance(ArithmeticError):
     """The response is a linear combination of the fixed-effect columns."""
 
@@ -58,6 +62,8 @@ cdef int check(lmm_status status) except -1:
         raise NotPositiveDefinite()
     if status == LMM_UNSOLVED:
         raise Unsolved()
+    if status == LMM_NOTFINITE:
+        raise NotFinite()
     if status == LMM_NOVARIANCE:
         raise NoVariance()
     if status == LMM_UNAVAILABLE:

@@ -14,6 +14,7 @@ cdef extern from "lmm.h" nogil:
         LMM_UNAVAILABLE
         LMM_TOOLARGE
         LMM_UNSOLVED
+        LMM_NOTFINITE
 
     ctypedef struct lmm_blas:
         void (*potrf)(char *, int *, double *, int *, int *) noexcept nogil

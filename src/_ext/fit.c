@@ -337,7 +337,8 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
         info->escapes++;
         state.radius = s->radius;
     }
-    if (end == NEWTON_UNDEFINED) m->turned = 0;
+    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) m->turned = 0;
+    if (end == NEWTON_NOTFINITE) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTFINITE;
     if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
     turn_back(m, own);

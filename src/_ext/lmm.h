@@ -38,7 +38,8 @@ typedef enum {
     LMM_DEPENDENT,   /* columns of a random term are linearly dependent (lmm_report)  */
     LMM_UNAVAILABLE, /* not to be had with this storage, or no order for a sparse one */
     LMM_TOOLARGE,    /* the memory would exceed the caller's limit (lmm_report.bytes) */
-    LMM_UNSOLVED     /* the iterations of an iterative model did not converge        */
+    LMM_UNSOLVED,    /* the iterations of an iterative model did not converge        */
+    LMM_NOTFINITE    /* the derivatives of the criterion are not finite              */
 } lmm_status;
 
 typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-up     */

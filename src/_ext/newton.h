@@ -27,13 +27,15 @@ typedef struct {      /* in: f is +infinity at the first call; out: where it sta
     int turns;        /* in: how often the caller can offer other coordinates, see below   */
 } newton_state;
 
-/* COLLAPSED: the trust region shrank until nothing was promised inside; other coordinates may help (only with
+/* UNDEFINED: f is not finite at the first x; NOTFINITE: its derivatives are not where f is.
+   COLLAPSED: the trust region shrank until nothing was promised inside; other coordinates may help (only with
    turns left). */
 typedef enum {
     NEWTON_CONVERGED,
     NEWTON_STOPPED,
     NEWTON_MAXEVAL,
     NEWTON_UNDEFINED,
+    NEWTON_NOTFINITE,
     NEWTON_COLLAPSED
 } newton_end;
 

@@ -48,6 +48,8 @@ lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *the
     if (!g && !H) return LMM_OK;
     derivatives(m, reml, gradient, H ? hessian : NULL);
     if (iterative_failed(m)) return LMM_UNSOLVED;
+    for (ptrdiff_t i = 0; i < (H ? N * (N + 1) : N); i++) /* H follows the gradient */
+        if (!isfinite(gradient[i])) return LMM_NOTFINITE;
     for (int k = 0; k < m->nfactor; k++)
         for (int t = 0; t < m->f[k].nth; t++) {
             const ptrdiff_t i = user_place(&m->f[k], t);
