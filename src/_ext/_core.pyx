@@ -541,7 +541,7 @@ cdef class Model:
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
             double tolerance=1e-10, double radius=1.0, callback=None):
-        """Minimizes. Returns theta, certificate, rounding (bound, seen), evaluations, status."""
+        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status."""
         cdef lmm_settings s = lmm_defaults()
         cdef lmm_info info
         cdef lmm_status status
@@ -564,7 +564,7 @@ cdef class Model:
         check(status)
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         out = np.asarray(theta)[:self.ntheta]
-        return out, info.certificate, (info.resolution, info.noise), info.neval, name
+        return out, info.objective, info.certificate, (info.resolution, info.noise), info.neval, name
 
     def montecarlo(self, const double[::1] theta, bint reml=True):
         """Standard error of the criterion and covariance of theta-hat from an iterative model's probes."""

@@ -229,6 +229,10 @@ class Engine:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
 
+    def parameters(self, i: int) -> slice:
+        """Place in the core's theta of the parameters of term i."""
+        return self._places[i].theta
+
     def entries(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Row and column in T, among the kept columns, of each parameter of term i."""
         k = len(self._kept[i])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .starts import Starts
 
 __all__ = ["Estimates", "Evaluation", "Singular", "singular_directions"]
 
@@ -90,6 +94,8 @@ class Estimates:
         rounding".
     objective_se : float
         Monte-Carlo standard error of the objective; zero where it is computed exactly.
+    starts : Starts or None
+        Where several starts ended, if they were asked for.
     """
 
     reml: bool
@@ -109,6 +115,7 @@ class Estimates:
     seconds: float
     status: str
     objective_se: float = 0.0
+    starts: Starts | None = None
 
 
 def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:

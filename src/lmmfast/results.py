@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .inference.profile import Profile
     from .inference.wald import TTest, WaldTest
     from .model import LMM
+    from .starts import Starts
 
 __all__ = ["LMMFit"]
 
@@ -140,6 +141,15 @@ class LMMFit:
     def n_evals(self) -> int:
         """Number of evaluations of the objective and its derivatives."""
         return int(self.estimates.n_evals)
+
+    @property
+    def starts(self) -> Starts | None:
+        """Where several starts ended (``lmer(..., starts=k)``), else None.
+
+        ``objectives``, ``thetas`` and ``converged`` of each, the usual start first; ``optima``:
+        the objectives of the distinct optima; ``spread``: how far the worst is above the best.
+        """
+        return self.estimates.starts
 
     @property
     def is_singular(self) -> bool:

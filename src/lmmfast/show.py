@@ -126,7 +126,8 @@ def summarize(fit: LMMFit, correlation: bool | None, ddf: str) -> Summary:
     ]
     if correlation and kept > 1:
         sections.append(("Correlation of fixed effects:", correlation_table(fit)))
-    sections.append((*wrapped(proof(fit)), *singular_lines(fit)))
+    starts = wrapped(f"{fit.starts}.") if fit.starts is not None else ()
+    sections.append((*wrapped(proof(fit)), *starts, *singular_lines(fit)))
     return Summary(tuple(section for section in sections if section))
 
 
