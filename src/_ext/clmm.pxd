@@ -68,7 +68,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_report:
-        int32_t rank, factor, column, eliminated, order, full
+        int32_t rank, factor, column, eliminated, order, full, identified
         uint64_t which
         lmm_storage storage
         double meetings, density, bytes, flops

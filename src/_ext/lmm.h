@@ -105,6 +105,7 @@ typedef struct {            /* what set-up found                                
     int32_t eliminated;     /* factors eliminated level by level                                 */
     uint64_t which;         /* one bit for each of them, the first 64 factors                    */
     int32_t order;          /* order of the trailing matrix, without X and y                     */
+    int32_t identified;     /* 1: no part of the covariance can be written with the others; 0: not known */
     int32_t full;           /* 1: every level meets every trailing level (dense off-diagonal)    */
     lmm_storage storage;    /* how the trailing matrix is held                                   */
     double meetings;        /* pairs of a level and a level of another factor that occur together */

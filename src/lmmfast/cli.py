@@ -400,6 +400,7 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
         "starts": None if fit.starts is None else fit.starts.objectives.tolist(),
         "seconds": estimates.seconds,
         "singular": singular_sentences(fit),
+        "unidentified": list(fit.unidentified),
         "params": fit.params.to_dict(),
         "ddf": ddf,
         "bse": dict(zip(names, test.sd, strict=True)),

@@ -229,6 +229,14 @@ class Engine:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
 
+    def place(self, i: int) -> Place:
+        """Where term i is in the compiled model."""
+        return self._places[i]
+
+    def cross_products(self) -> Any:
+        """Blocks of cross-products, of models without rows."""
+        raise TypeError("this model is made of rows")
+
     def parameters(self, i: int) -> slice:
         """Place in the core's theta of the parameters of term i."""
         return self._places[i].theta

@@ -96,6 +96,9 @@ class Estimates:
         Monte-Carlo standard error of the objective; zero where it is computed exactly.
     starts : Starts or None
         Where several starts ended, if they were asked for.
+    unidentified : tuple of str
+        Covariance parameters that cannot be told apart, whatever the response: one sentence for
+        each group of terms. The objective, fixed effects and predictions are not affected.
     """
 
     reml: bool
@@ -116,6 +119,7 @@ class Estimates:
     status: str
     objective_se: float = 0.0
     starts: Starts | None = None
+    unidentified: tuple[str, ...] = ()
 
 
 def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:

@@ -24,6 +24,7 @@ from .errors import (
     RankDeficientWarning,
 )
 from .estimates import Estimates, Evaluation, singular_directions
+from .identify import Overlap, overlaps
 from .options import check_callback, check_reml, seconds, whole
 from .starts import Starts, random_theta
 from .watch import Watch
@@ -87,6 +88,7 @@ class LMM:
         _check_width(design)
         self._engine = engine_of(design, self._y, storage)
         self._core = self._engine.core
+        self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
         self.threads = threads
         _MODELS.add(self)
         rank = int(self._core.keep.sum())
@@ -403,6 +405,8 @@ class LMM:
     def _fit(self, options: _Options) -> LMMFit:
         from .results import LMMFit
 
+        if not self._core.report["identified"]:
+            self._check_identified(bool(options.reml))
         with self._lock:
             self._use(None)
             estimates = self._minimize(options.reml, options.start, options.watch, options)
@@ -540,6 +544,20 @@ class LMM:
         found = self._estimates(reml, best.theta, best.certificate, evals, began, best.status)
         return found if starts is None else replace(found, starts=starts)
 
+    def _check_identified(self, reml: bool) -> None:
+        """Parameters that cannot be told apart are refused, or named in a warning."""
+        if reml not in self._overlaps:
+            self._overlaps[reml] = overlaps(self.design, self._engine, reml)
+        for found in self._overlaps[reml]:
+            term = self.design.terms[found.terms[0]]
+            if found.kind == "refused":
+                raise DataError(found.message, variable=term.group, term=term.label)
+            if found.kind == "warned":
+                warning = IdentifiabilityWarning(
+                    found.message, variable=term.group, term=term.label
+                )
+                warnings.warn(warning, stacklevel=4)
+
     def _run(
         self, first: np.ndarray | None, reml: bool, watch: Watch, began: float, max_evals: int
     ) -> _Run:
@@ -629,6 +647,7 @@ class LMM:
             seconds,
             status,
             self._core.deviation(),
+            unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
         )
 
 

@@ -152,6 +152,14 @@ class LMMFit:
         return self.estimates.starts
 
     @property
+    def unidentified(self) -> tuple[str, ...]:
+        """Covariance parameters that cannot be told apart, whatever the response: one sentence for
+        each group of terms, with what to write instead. Empty for most models. The objective, fixed
+        effects and predictions are not affected; the variances in question are one choice of many.
+        """
+        return self.estimates.unidentified
+
+    @property
     def is_singular(self) -> bool:
         """Whether some combination of random effects has no variance at the optimum."""
         return len(self.estimates.singular) > 0
