@@ -233,8 +233,9 @@ class Engine:
         """Where term i is in the compiled model."""
         return self._places[i]
 
-    def cross_products(self) -> Any:
-        """Blocks of cross-products, of models without rows."""
+    def cross_products(self) -> tuple[Any, list[np.ndarray]]:
+        """Of models without rows: blocks of cross-products, and C of each factor (their columns
+        are the design's times C)."""
         raise TypeError("this model is made of rows")
 
     def parameters(self, i: int) -> slice:

@@ -108,23 +108,45 @@ def _combinations(design: Design, engine: Engine, parts: list[Part], free: bool)
     rng = np.random.default_rng(1)
     if design.cross is not None:
         stream = _Stream.of(design, engine, parts)
-        return None if stream is None else _vanishing(_draws(stream, rng, free))
+        return None if stream is None else _combinations_of(stream, rng, free)
     count = FIRST + 2 * (len(parts) + int(engine.core.keep.sum()))
-    while count < design.n:
+    most = int(min(design.n, max(MOST_NUMBERS / len(parts), count)))
+    while count < most:
         own = _Rows.of(design, engine, parts, count)
         if _are_independent(own.images(rng, True)):
             return np.zeros((len(parts), 0))
         count *= GROWTH
-    own = _Rows.of(design, engine, parts, design.n)
+    found = _combinations_of(_Rows.of(design, engine, parts, most), rng, free)
+    if most == design.n or not found.shape[1]:
+        return found
+    return _confirmed(_Rows.of(design, engine, parts, design.n), found, rng, free)
+
+
+def _confirmed(own: _Rows, found: Matrix, rng: np.random.Generator, free: bool) -> Matrix:
+    """Of the combinations that vanish on some rows, those that vanish on all."""
+    v, met = own.meet(rng, free)
+    left = np.zeros((len(v), found.shape[1]))
+    size = np.zeros(found.shape[1])
+    for part, share in zip(own.parts, found, strict=True):
+        if share.any():
+            image = own.image(part, v, met)
+            left += image[:, None] * share
+            size += np.abs(share) * np.linalg.norm(image)
+    left = own.without_fixed(left) if free else left
+    values, vectors = np.linalg.svd(np.linalg.qr(left / size, mode="r"))[1:]
+    return np.asarray((found / size) @ vectors[values < NONE].T)
+
+
+def _combinations_of(own: _Images, rng: np.random.Generator, free: bool) -> Matrix:
     if _are_independent(own.images(rng, True)):
-        return np.zeros((len(parts), 0))
+        return np.zeros((len(own.parts), 0))
     return _vanishing(_draws(own, rng, free))
 
 
 def _unwhitened(engine: Engine, parts: list[Part], null: Matrix) -> Matrix:
     """Combinations of parts in the user's columns: C S C' for S of whitened ones."""
     out = null.copy()
-    for i, C in enumerate(engine.whitening()):
+    for i, C in enumerate(_coordinates(engine)):
         own = [e for e, part in enumerate(parts) if part.term == i]
         row = np.array([parts[e].row for e in own])
         column = np.array([parts[e].column for e in own])
@@ -196,26 +218,34 @@ class _Rows:
         X = design.X[rows][:, engine.core.keep]
         return cls(parts, codes, levels, z, np.linalg.qr(X if root is None else X * root)[0])
 
-    def _free(self, values: Matrix) -> Matrix:
+    def without_fixed(self, values: Matrix) -> Matrix:
+        """What fixed effects leave of columns."""
         return np.asarray(values - self.Q @ (self.Q.T @ values))
 
-    def images(self, rng: np.random.Generator, free: bool) -> Matrix:
+    def meet(self, rng: np.random.Generator, free: bool) -> tuple[Matrix, list[Matrix]]:
+        """A random vector v, and Z'v of each term at every row."""
         v = rng.normal(size=len(self.codes[0]))
-        v = self._free(v) if free else v
+        v = self.without_fixed(v) if free else v
         met = []
         for codes, m, z in zip(self.codes, self.levels, self.z, strict=True):
             sums = [np.bincount(codes, z[:, j] * v, m) for j in range(z.shape[1])]
             met.append(np.column_stack(sums)[codes])
+        return v, met
+
+    def image(self, part: Part, v: Matrix, met: list[Matrix]) -> Matrix:
+        """One part times v."""
+        i, r, c = part
+        if i < 0:
+            return v
+        out = self.z[i][:, r] * met[i][:, c]
+        return np.asarray(out if r == c else out + self.z[i][:, c] * met[i][:, r])
+
+    def images(self, rng: np.random.Generator, free: bool) -> Matrix:
+        v, met = self.meet(rng, free)
         out = np.empty((len(v), len(self.parts)))
-        for e, (i, r, c) in enumerate(self.parts):
-            if i < 0:
-                out[:, e] = v
-                continue
-            z, t = self.z[i], met[i]
-            out[:, e] = z[:, r] * t[:, c]
-            if r != c:
-                out[:, e] += z[:, c] * t[:, r]
-        return self._free(out) if free else out
+        for e, part in enumerate(self.parts):
+            out[:, e] = self.image(part, v, met)
+        return self.without_fixed(out) if free else out
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +262,8 @@ class _Stream:
 
     @classmethod
     def of(cls, design: Design, engine: Engine, parts: list[Part]) -> _Stream | None:
-        blocks, place = _blocks(engine)
+        blocks = engine.cross_products()[0]
+        place = [_place(engine, i) for i in range(len(design.terms))]
         K = len(blocks.widths)
         pairs = []
         for a in range(K):
@@ -285,12 +316,19 @@ class _Stream:
         return np.column_stack([x for x in columns if x is not None])
 
 
-def _blocks(engine: Engine) -> tuple[Any, list[tuple[int, tuple[int, ...]]]]:
-    """Cross-products of streamed data; factor and columns in it of each term."""
-    places = [engine.place(i) for i in range(len(engine.design.terms))]
-    return engine.cross_products(), [
-        (place.factor, tuple(range(place.columns.start, place.columns.stop))) for place in places
-    ]
+def _place(engine: Engine, i: int) -> tuple[int, tuple[int, ...]]:
+    """The factor of a term, and the term's columns in it."""
+    place = engine.place(i)
+    return place.factor, tuple(range(place.columns.start, place.columns.stop))
+
+
+def _coordinates(engine: Engine) -> list[Matrix]:
+    """C of each term: the parts are those of the user's columns times C."""
+    if engine.design.cross is None:
+        return engine.whitening()
+    C = engine.cross_products()[1]
+    places = [_place(engine, i) for i in range(len(engine.design.terms))]
+    return [C[factor][np.ix_(own, own)] for factor, own in places]
 
 
 def _same_partition(design: Design, engine: Engine, a: int, c: int) -> bool:
@@ -299,8 +337,8 @@ def _same_partition(design: Design, engine: Engine, a: int, c: int) -> bool:
     if len(one.levels) != len(other.levels):
         return False
     if design.cross is not None:
-        blocks, place = _blocks(engine)
-        first, second = sorted((place[a][0], place[c][0]))
+        first, second = sorted((_place(engine, a)[0], _place(engine, c)[0]))
+        blocks = engine.cross_products()[0]
         return first == second or len(blocks.pairs(first, second)[0]) == len(one.levels)
     image = np.empty(len(one.levels), other.codes.dtype)
     image[one.codes] = other.codes
@@ -311,8 +349,8 @@ def _level_products(design: Design, engine: Engine, i: int) -> Matrix:
     """Z'WZ of the kept columns of one term, level by level (m x k x k)."""
     term = design.terms[i]
     if design.cross is not None:
-        blocks, place = _blocks(engine)
-        factor, own = place[i]
+        factor, own = _place(engine, i)
+        blocks = engine.cross_products()[0]
         return np.asarray(blocks.diagonal(factor)[:, own][:, :, own])
     z = term.z[:, engine.kept(i)] @ engine.whitening()[i]
     m, k = len(term.levels), z.shape[1]
