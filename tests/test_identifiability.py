@@ -1,4 +1,4 @@
-"""Covariance parameters that no response can tell apart: found by structure, named, never by accident."""
+"""Covariance parameters that no response can tell apart are found by structure and named."""
 
 from __future__ import annotations
 

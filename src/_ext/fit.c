@@ -11,9 +11,9 @@
 #define FAR 1e3       /* a start beyond this is brought back: rounding is all it would see */
 #define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
 #define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
-#define STEEP 100   /* whitened theta from which rounding is looked at: its square multiplies errors */
-#define TURNS 3     /* how often a collapsed trust region is opened in other coordinates */
-#define SAMPLES 4   /* ... by so many evaluations */
+#define STEEP 100     /* whitened theta from which rounding is looked at: its square multiplies errors */
+#define TURNS 3       /* how often a collapsed trust region is opened in other coordinates */
+#define SAMPLES 4     /* ... by so many evaluations */
 #define NEGATIVE 1e-5 /* a curvature of the boundary matrix below -NEGATIVE is worth a try */
 
 lmm_settings lmm_defaults(void)

@@ -12,9 +12,9 @@
 #include "team.h"
 #include "trailing.h"
 
-#define BATCH 64   /* nodes that information() handles in one product */
+#define BATCH 64    /* nodes that information() handles in one product */
 #define LITTLE 1e-4 /* share of y'Wy = n below which r^2 is found without cancellation */
-#define FLOOR 1e-7 /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
+#define FLOOR 1e-7  /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
 
 typedef struct {      /* a change of coordinates: whitened columns = (columns - mean) B    */
     int32_t k;        /* columns                                                           */
@@ -24,28 +24,28 @@ typedef struct {      /* a change of coordinates: whitened columns = (columns - 
     double *C;        /* k x k  acts on the user's own columns: user = C whitened          */
 } whitening;
 
-typedef struct {             /* a grouping factor, in elimination order                           */
-    int32_t p, nlev;         /* columns and levels                                                */
-    int32_t node, col;       /* its first node and first column                                   */
-    int32_t th, nth;         /* its first parameter and their number                              */
-    int32_t user, userth;    /* its place in lmm_data, and its first parameter there              */
-    int32_t *thr, *thc;      /* nth    row and column in T of each parameter                      */
-    int32_t *term;           /* p      first column of the term each column belongs to            */
-    int32_t *perm;           /* nlev   node of each level                                         */
-    whitening w;             /* of its columns (block diagonal over its terms)                    */
-    double *Cinv;            /* p x p  inverse of w.C                                             */
-    double *axes;            /* p x p  orthogonal: whitened columns = axes times turned ones      */
-    double *W;               /* p x p  Cinv when theta is in the user's coordinates, axes when turned, NULL when
-                                       whitened                                                   */
-    double *Tp, *T;          /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
-    double *D, *S;           /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
-    double *adiag, *apan;    /* A: nlev diagonal blocks; panels                                   */
-    double *diag, *pan;      /* Schur complement where this factor's turn comes (A itself if first) */
-    double *L;               /* eliminated: chol(T'A_l T + I), nlev blocks                        */
-    double *block;           /* sparse: trailing rows of the panels, strip by strip (sparse.c)    */
-    int32_t *blocknode;      /* sparse: trailing node of each block, counted inside its strip     */
-    ptrdiff_t *blockptr;     /* sparse: nstrip x (nlev+1)  first block of each level              */
-    ptrdiff_t *blockstart;   /* sparse: nstrip  where a strip's values begin in block             */
+typedef struct {           /* a grouping factor, in elimination order                           */
+    int32_t p, nlev;       /* columns and levels                                                */
+    int32_t node, col;     /* its first node and first column                                   */
+    int32_t th, nth;       /* its first parameter and their number                              */
+    int32_t user, userth;  /* its place in lmm_data, and its first parameter there              */
+    int32_t *thr, *thc;    /* nth    row and column in T of each parameter                      */
+    int32_t *term;         /* p      first column of the term each column belongs to            */
+    int32_t *perm;         /* nlev   node of each level                                         */
+    whitening w;           /* of its columns (block diagonal over its terms)                    */
+    double *Cinv;          /* p x p  inverse of w.C                                             */
+    double *axes;          /* p x p  orthogonal: whitened columns = axes times turned ones      */
+    double *W;             /* p x p  Cinv when theta is in the user's coordinates, axes when turned, NULL when
+                                     whitened                                                   */
+    double *Tp, *T;        /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
+    double *D, *S;         /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
+    double *adiag, *apan;  /* A: nlev diagonal blocks; panels                                   */
+    double *diag, *pan;    /* Schur complement where this factor's turn comes (A itself if first) */
+    double *L;             /* eliminated: chol(T'A_l T + I), nlev blocks                        */
+    double *block;         /* sparse: trailing rows of the panels, strip by strip (sparse.c)    */
+    int32_t *blocknode;    /* sparse: trailing node of each block, counted inside its strip     */
+    ptrdiff_t *blockptr;   /* sparse: nstrip x (nlev+1)  first block of each level              */
+    ptrdiff_t *blockstart; /* sparse: nstrip  where a strip's values begin in block             */
     int32_t *listat, *rowat; /* sparse: nlev  scratch of pack                                    */
     double *P;               /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
     double *Q;               /* nlev blocks: K_l, then A_lR B_RR A_Rl, then B_ll (B = Lambda M^-1 Lambda') */

@@ -10,7 +10,7 @@
 #define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
 #define SLOW 4          /* so many slow steps in a row (and n/4 more) call for the measured Hessian */
 #define DIFFERENCE 1e-5 /* its step, in units of x */
-#define DOUBTED 0.1 /* a trust radius that shows that quadratic models failed on the way here */
+#define DOUBTED 0.1     /* a trust radius that shows that quadratic models failed on the way here */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 
 ptrdiff_t newton_workspace(int n)
@@ -160,8 +160,8 @@ static double horizon(int n, const double *x)
     return size;
 }
 
-/* The certificate: what the best step from here promises, within the radius. Takes that step when it is a Newton step: too small
-   to be worth a look at f, it still makes x more accurate. */
+/* The certificate: what the best step from here promises, within the radius. Takes that step when it is a
+   Newton step: too small to be worth a look at f, it still makes x more accurate. */
 static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, double *x, double radius)
 {
     int bounded;
@@ -175,8 +175,8 @@ static newton_end finish(const newton_problem *p, local_model *m, newton_state *
     return NEWTON_CONVERGED;
 }
 
-/* The trust region knows f only where it collapsed. The certificate is what a step of any size promises by the
-   Hessian measured there (iterative models: by what was seen). */
+/* The trust region knows f only where it collapsed. The certificate is what a step of any size promises by
+   the Hessian measured there (iterative models: by what was seen). */
 static newton_end finish_collapsed(const newton_problem *p, local_model *m, newton_state *s, double *x)
 {
     if (p->noisy) return finish(p, m, s, x, s->radius);

@@ -142,8 +142,7 @@ static double magnitude(const lmm_model *m, const double *corner)
                 size += f->adiag[((ptrdiff_t)l * f->p + c) * f->p + c] * b * b;
             }
     }
-    for (int c = 0; c < m->pb; c++)
-        size += m->border[c + (ptrdiff_t)c * m->pb] * corner[c] * corner[c];
+    for (int c = 0; c < m->pb; c++) size += m->border[c + (ptrdiff_t)c * m->pb] * corner[c] * corner[c];
     return size;
 }
 

@@ -128,7 +128,8 @@ static void principal_axes(lmm_model *m, int k, const double *T, double *U, int 
 }
 
 /* theta to coordinates in which every T is diagonal, the least variances last. Near a singular T the triangle
-   in the columns' own order may stand almost still while its entries turn into each other; this one does not. */
+   in the columns' own order may stand almost still while its entries turn into each other; this one does not.
+ */
 void turn(lmm_model *m, double *theta, double *work)
 {
     turn_back(m, theta);

@@ -1,21 +1,22 @@
 """Which covariance parameters the data cannot tell apart, whatever the response.
 
-The covariance of the rows is a sum of parts, one for each entry of each term's Sigma and one for the
-residual variance:
+The covariance of the rows is a sum of parts, one for each entry of each term's Sigma and one for
+the residual variance:
 
   V = sum_e s_e Z (I x E_e) Z' + sigma^2 W^-1
 
-Where a combination of parts vanishes, the criterion does not change along it: it has no single optimum
-in these parameters. With REML only M V M counts, M taking out the fixed effects. Combinations are found
-by applying the parts to random vectors (one product with Z' and one with Z each): parts whose images
-are independent are independent. Some rows usually suffice to see that; all rows decide that they are not.
+Where a combination of parts vanishes, the criterion does not change along it: it has no single
+optimum in these parameters. With REML only M V M counts, M taking out the fixed effects.
+Combinations are found by applying the parts to random vectors (one product with Z' and one with Z
+each): parts whose images are independent are independent. Some rows usually suffice to see that;
+all rows decide that they are not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ FIRST = 200  # rows that are looked at first, and more for each part and fixed e
 GROWTH = 8  # by how much more rows are taken each time
 DOUBTFUL = 1e-6  # share of a part that the others leave, above which it is independent
 NONE = 1e-9  # singular value, relative, below which a combination of parts vanishes
+TOGETHER = 1e-6  # share of a combination that counts
 MOST_PARTS = 1_500  # beyond that the algebra would take longer than the fit
 MOST_NUMBERS = 4e7  # rows times parts that are held at a time
 MOST_PAIRS = 4e6  # levels of streamed data that meet
@@ -69,7 +71,9 @@ class Overlap:
 class _Images(Protocol):
     """The parts of the covariance as operators."""
 
-    parts: list[Part]
+    @property
+    def parts(self) -> list[Part]:
+        """What the columns of the images are of."""
 
     def images(self, rng: np.random.Generator, free: bool) -> Matrix:
         """One column for each part: its product with a random vector. free: of fixed effects."""
@@ -87,8 +91,7 @@ def overlaps(design: Design, engine: Engine, reml: bool) -> tuple[Overlap, ...]:
     assert always is not None
     null = _unwhitened(engine, parts, null)
     return tuple(
-        _describe(design, engine, parts, terms, null, always)
-        for terms in _components(parts, null)
+        _describe(design, engine, parts, terms, null, always) for terms in _components(parts, null)
     )
 
 
@@ -133,7 +136,7 @@ def _confirmed(own: _Rows, found: Matrix, rng: np.random.Generator, free: bool) 
             left += image[:, None] * share
             size += np.abs(share) * np.linalg.norm(image)
     left = own.without_fixed(left) if free else left
-    values, vectors = np.linalg.svd(np.linalg.qr(left / size, mode="r"))[1:]
+    values, vectors = np.linalg.svd(_triangle(left / size))[1:]
     return np.asarray((found / size) @ vectors[values < NONE].T)
 
 
@@ -144,17 +147,19 @@ def _combinations_of(own: _Images, rng: np.random.Generator, free: bool) -> Matr
 
 
 def _unwhitened(engine: Engine, parts: list[Part], null: Matrix) -> Matrix:
-    """Combinations of parts in the user's columns: C S C' for S of whitened ones."""
+    """Combinations of parts in the user's columns, C S C' for S of whitened ones; an orthonormal
+    basis, columns counting by their size."""
     out = null.copy()
     for i, C in enumerate(_coordinates(engine)):
         own = [e for e, part in enumerate(parts) if part.term == i]
         row = np.array([parts[e].row for e in own])
         column = np.array([parts[e].column for e in own])
+        size = np.linalg.norm(np.linalg.inv(C), axis=0)
         for j in range(null.shape[1]):
             S = np.zeros_like(C)
             S[row, column] = S[column, row] = null[own, j]
-            out[own, j] = (C @ S @ C.T)[row, column]
-    return out
+            out[own, j] = (C @ S @ C.T)[row, column] * size[row] * size[column]
+    return np.asarray(np.linalg.qr(out)[0])
 
 
 def _draws(own: _Images, rng: np.random.Generator, free: bool) -> Matrix:
@@ -164,13 +169,18 @@ def _draws(own: _Images, rng: np.random.Generator, free: bool) -> Matrix:
     return np.vstack([first, *(own.images(rng, free) for _ in range(more))])
 
 
+def _triangle(A: Matrix) -> Matrix:
+    """R of A = Q R."""
+    return np.asarray(np.linalg.qr(A, mode="r"))
+
+
 def _are_independent(images: Matrix) -> bool:
     """Is every column away from the span of those before it?"""
     rows, columns = images.shape
     if rows < columns:
         return False
     size = np.sqrt(np.einsum("ij,ij->j", images, images))
-    left = np.abs(np.linalg.qr(images, mode="r").diagonal())
+    left = np.abs(np.diag(_triangle(images)))
     seen = size > NONE * size.max()  # the fixed effects leave something of it
     return bool((left > DOUBTFUL * size).all() and seen.all())
 
@@ -180,8 +190,7 @@ def _vanishing(images: Matrix) -> Matrix:
     size = np.linalg.norm(images, axis=0)
     size[size <= NONE * size.max(initial=0.0)] = np.inf  # nothing is left of these
     if len(images) > 3 * images.shape[1]:
-        images = np.linalg.qr(images / size, mode="r")
-        values, vectors = np.linalg.svd(images)[1:]
+        values, vectors = np.linalg.svd(_triangle(images / size))[1:]
     else:
         values, vectors = np.linalg.svd(images / size)[1:]
     values = np.concatenate([values, np.zeros(len(vectors) - len(values))])
@@ -299,21 +308,23 @@ class _Stream:
 
     def images(self, rng: np.random.Generator, free: bool) -> Matrix:
         t = self._times([rng.normal(size=size) for size in self.sizes], free)
-        columns = []
-        for i, r, c in self.parts:
-            if i < 0:
-                columns.append(np.concatenate([x.ravel() for x in t]) if not self.loose else None)
-                continue
-            w = [np.zeros(size) for size in self.sizes]
-            k, own = self.place[i]
-            w[k][:, own[r]] += t[k][:, own[c]]
-            if r != c:
-                w[k][:, own[c]] += t[k][:, own[r]]
-            columns.append(np.concatenate([x.ravel() for x in self._times(w, free)]))
-        if columns[-1] is None:  # independent of all others: it reaches beyond the columns of Z
-            columns = [np.append(x, 0.0) for x in columns[:-1] if x is not None]
-            columns.append(np.eye(1, len(columns[0]), len(columns[0]) - 1)[0])
-        return np.column_stack([x for x in columns if x is not None])
+        columns = [self._image(part, t, free) for part in self.parts]
+        if self.loose:  # the residual variance reaches beyond the columns of Z
+            columns = [np.append(column, 0.0) for column in columns]
+            columns[-1] = np.eye(1, len(columns[0]), len(columns[0]) - 1)[0]
+        return np.column_stack(columns)
+
+    def _image(self, part: Part, t: list[Matrix], free: bool) -> Matrix:
+        """One part times the vector of which t is the image."""
+        if part.term < 0:
+            return np.concatenate([x.ravel() for x in t])
+        w = [np.zeros(size) for size in self.sizes]
+        k, own = self.place[part.term]
+        r, c = own[part.row], own[part.column]
+        w[k][:, r] += t[k][:, c]
+        if r != c:
+            w[k][:, c] += t[k][:, r]
+        return np.concatenate([x.ravel() for x in self._times(w, free)])
 
 
 def _place(engine: Engine, i: int) -> tuple[int, tuple[int, ...]]:
@@ -355,7 +366,7 @@ def _level_products(design: Design, engine: Engine, i: int) -> Matrix:
     z = term.z[:, engine.kept(i)] @ engine.whitening()[i]
     m, k = len(term.levels), z.shape[1]
     entries = [np.bincount(term.codes, z[:, r] * z[:, c], m) for r in range(k) for c in range(k)]
-    return np.column_stack(entries).reshape(m, k, k)
+    return np.asarray(np.column_stack(entries).reshape(m, k, k), np.float64)
 
 
 # ---- in words ------------------------------------------------------------------------------------
@@ -363,11 +374,10 @@ def _level_products(design: Design, engine: Engine, i: int) -> Matrix:
 
 def _components(parts: Sequence[Part], null: Matrix) -> list[tuple[int, ...]]:
     """Terms (-1: the residual) that occur together in combinations."""
-    basis = np.linalg.qr(null)[0]
-    together = np.abs(basis @ basis.T) > 1e-6
+    together = np.abs(null @ null.T) > TOGETHER
     found: list[set[int]] = []
     for e in np.flatnonzero(together.diagonal()):
-        own = {parts[f].term for f in np.flatnonzero(together[e])}
+        own = {parts[int(f)].term for f in np.flatnonzero(together[e])}
         for other in [terms for terms in found if terms & own]:
             own |= other
             found.remove(other)
@@ -428,15 +438,15 @@ def _rank(null: Matrix, chosen: list[int]) -> int:
     """Dimension of the combinations among the chosen parts alone."""
     others = np.delete(null, chosen, axis=0)
     if not len(others):
-        return null.shape[1]
+        return int(null.shape[1])
     values = np.linalg.svd(others, compute_uv=False)
-    return int(null.shape[1] - (values > 1e-6 * max(np.abs(null).max(), 1e-300)).sum())
+    return int(null.shape[1] - (values > TOGETHER).sum())
 
 
 def _is_spare(parts: list[Part], i: int, null: Matrix) -> bool:
     """Can every part of term i be written with those of other terms?"""
     own = [e for e, part in enumerate(parts) if part.term == i]
-    return bool(np.linalg.matrix_rank(null[own], tol=1e-6 * np.abs(null).max()) == len(own))
+    return bool(np.linalg.matrix_rank(null[own], tol=TOGETHER) == len(own))
 
 
 def _needs_zeros(parts: list[Part], i: int, null: Matrix) -> bool:

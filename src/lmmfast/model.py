@@ -578,9 +578,7 @@ class LMM:
         status = watch.reason or status
         if status == "converged" and not _is_certified(certificate, *rounding):
             status = "limited by rounding"
-        return _Run(
-            theta, objective, certificate, max(certificate, *rounding), evals, status
-        )
+        return _Run(theta, objective, certificate, max(certificate, *rounding), evals, status)
 
     def _more_runs(
         self, count: int, reml: bool, watch: Watch, began: float, max_evals: int
@@ -590,9 +588,7 @@ class LMM:
             if watch.reason:
                 return
             try:
-                yield self._run(
-                    random_theta(self._engine, number), reml, watch, began, max_evals
-                )
+                yield self._run(random_theta(self._engine, number), reml, watch, began, max_evals)
             except FitError:
                 yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
 

@@ -22,7 +22,7 @@ class Watch:
         max_seconds: float | None = None,
         asked: float | None = None,
     ) -> None:
-        """max_seconds count from asked (of time.perf_counter): the caller's clock, set-up included."""
+        """max_seconds count from asked, a time of time.perf_counter: set-up included."""
         self.verbose, self.callback, self.max_seconds = verbose, callback, max_seconds
         self.asked = time.perf_counter() if asked is None else asked
         self.reason = ""
