@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import warnings
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -159,6 +162,157 @@ def test_regular_fit_has_no_zeros() -> None:
     assert all((np.diag(T) > 0.1).all() for T in fit.estimates.T)
 
 
+# Certificates hold --------------------------------------------------------------------------------
+
+
+def small_design(seed: int) -> Problem:
+    """At most 40 rows, one to three terms of random size, of which some may fit y exactly."""
+    rng = np.random.default_rng(seed)
+    n, p = int(rng.integers(8, 40)), int(rng.integers(0, 4))
+    terms = []
+    for _ in range(int(rng.integers(1, 4))):
+        m, k = int(rng.integers(2, max(3, n // int(rng.integers(1, 6))))), int(rng.integers(1, 4))
+        codes = np.unique(rng.integers(0, m, n), return_inverse=True)[1]
+        z = rng.normal(size=(n, k))
+        z[:, 0] = 1 if rng.random() < 0.6 else z[:, 0]
+        terms.append(Term(codes, z, "diag" if rng.random() < 0.3 else "full"))
+    y = rng.normal(size=n)
+    for term in terms:
+        scale = 10.0 ** rng.uniform(-1, 1, term.z.shape[1])
+        y += (term.z * (rng.normal(size=(term.levels, len(scale))) * scale)[term.codes]).sum(axis=1)
+    weights = rng.uniform(0.1, 10, n) if rng.random() < 0.3 else None
+    return Problem(y, rng.normal(size=(n, p)), terms, weights)
+
+
+def fits(seeds: Iterable[int]) -> Iterator[tuple[Problem, lmmfast.LMMFit]]:
+    for seed in seeds:
+        made = small_design(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lmmfast.LmmWarning)
+            try:
+                yield made, LMM.from_arrays(*made.arrays).fit(reml=bool(seed % 2))
+            except lmmfast.LmmError:
+                continue
+
+
+def test_what_is_certified_is_the_criterion() -> None:
+    """Random effects that can fit y exactly: right, or not called converged."""
+    count = saturated = 0
+    for made, fit in fits(range(400)):
+        if not fit.converged:
+            assert fit.estimates.status in ("limited by rounding", "evaluation limit")
+            continue
+        exact = made.solve(fit.theta, reml=fit.reml).objective
+        assert fit.objective == pytest.approx(exact, abs=1e-4)
+        count += 1
+        saturated += fit.sigma < 1e-2 * made.y.std()
+    assert count > 300 and saturated > 1
+
+
+def test_certificates_cover_what_is_left() -> None:
+    """Parameters near zero held there, the others minimized: no more is gained than was stated."""
+    tried = 0
+    for made, fit in fits([*range(400, 700), 4646]):
+        if not fit.converged or fit.sigma < 0.01 * made.y.std():
+            continue
+        near = np.flatnonzero((np.abs(fit.theta) < 3e-3) & (fit.theta != 0))
+        for i in near:
+            others = np.delete(np.arange(len(fit.theta)), i)
+            if not len(others):
+                continue
+            held = fit.model.fit_within(
+                np.zeros(len(fit.theta)),
+                np.eye(len(fit.theta))[:, others],
+                reml=fit.reml,
+                start=fit.theta[others],
+            )
+            assert fit.objective - held.objective < fit.certificate + 1e-8
+            tried += 1
+    assert tried > 0
+
+
+def test_near_null_rows_do_not_hide_a_zero() -> None:
+    """The middle column hardly varies: the last diagonal of T turns into it, and is zero."""
+    found = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        codes = np.repeat(np.arange(3), 9)
+        z = rng.normal(size=(27, 3))
+        b = rng.normal(size=(3, 3)) @ np.diag([0.3, 0.01, 0.7])
+        made = Problem(
+            rng.normal(size=27) + (z * b[codes]).sum(axis=1), np.ones((27, 1)), [Term(codes, z)]
+        )
+        fit = LMM.from_arrays(*made.arrays).fit()
+        start = fit.theta * (1 + 1e-3 * rng.normal(size=6))
+        again = fit.model.fit(start=start)
+        if again.objective < fit.objective - 1e-4:
+            continue  # another optimum
+        assert fit.objective - again.objective < fit.certificate + 1e-9
+        found += fit.is_singular and (np.abs(fit.theta[fit.theta != 0]) > 1e-5).all()
+    assert found > 30
+
+
+def test_derivatives_that_are_not_finite() -> None:
+    """Their squares overflow: an error in words, no certificate."""
+    model = LMM.from_arrays(*flat(2).arrays)
+    for theta in ([1e100, 0, 1e100], [1e153, 0, 1e153], [1e-160, 1e160, 0]):
+        with pytest.raises(lmmfast.FitError, match="not finite"):
+            model.objective(theta, gradient=True, hessian=True)
+
+
+# Several starts -----------------------------------------------------------------------------------
+
+
+def two_optima() -> Problem:
+    """A likelihood with two optima; the usual start leads to the worse one."""
+    return small_design(56)
+
+
+def test_starts_find_the_same_optimum() -> None:
+    model = LMM.from_arrays(*crossed().arrays)
+    fit = model.fit(starts=4)
+    assert fit.starts is not None and fit.starts.converged.all()
+    assert fit.starts.objectives.shape == (5,) and fit.starts.thetas.shape == (5, model.ntheta)
+    assert len(fit.starts.optima) == 1 and fit.starts.spread == 0
+    assert str(fit.starts) == "5 starts: all reached the same optimum"
+    assert "5 starts: all reached the same optimum." in str(fit.summary())
+    assert fit.objective == pytest.approx(model.fit().objective, abs=SAME)
+    assert fit.n_evals > model.fit().n_evals
+    assert model.fit().starts is None
+
+
+def test_starts_find_a_better_optimum() -> None:
+    model = LMM.from_arrays(*two_optima().arrays)
+    fit = model.fit(starts=20)
+    assert fit.starts is not None and len(fit.starts.optima) > 1
+    best, *others = fit.starts.optima
+    assert fit.objective == pytest.approx(best, abs=SAME)
+    assert fit.starts.spread == others[-1] - best > 0.01
+    assert fit.objective < model.fit().objective - 0.5
+    assert f"{len(others) + 1} optima; the others are" in str(fit.starts)
+    for theta, value in zip(fit.starts.thetas, fit.starts.objectives, strict=True):
+        assert model.objective(theta, reml=True) == pytest.approx(value, abs=1e-5)
+    with pytest.raises(ValueError, match="read-only"):
+        fit.starts.thetas[0] = 0
+
+
+def test_starts_are_always_the_same() -> None:
+    one, other = (LMM.from_arrays(*two_optima().arrays).fit(starts=6) for _ in range(2))
+    assert one.starts is not None and other.starts is not None
+    assert (one.starts.objectives == other.starts.objectives).all()
+    assert (one.theta == other.theta).all()
+
+
+def test_starts_stop_when_the_fit_is_stopped() -> None:
+    model = LMM.from_arrays(*crossed().arrays)
+    seen: list[object] = []
+    fit = model.fit(starts=50, callback=lambda e: seen.append(e) or len(seen) >= 30)
+    assert len(seen) == 30
+    assert fit.starts is not None and len(fit.starts.objectives) < 50
+    assert not fit.starts.converged[-1] and fit.starts.converged[0]
+    assert fit.converged  # the best of them is
+
+
 # Stopping -----------------------------------------------------------------------------------------
 
 
@@ -241,6 +395,25 @@ def test_limit_of_time() -> None:
     assert model.fit(max_seconds=1e6).converged
 
 
+def test_time_of_set_up_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of set-up leaves one evaluation to a fit of at most a minute."""
+    data = lmmfast.datasets.load("sleepstudy")
+    clock = time.perf_counter
+    late = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+    build = lmmfast.model.design_from
+
+    def slow(*args: object) -> object:
+        late[0] = 3600.0
+        return build(*args)
+
+    monkeypatch.setattr(lmmfast.model, "design_from", slow)
+    with pytest.warns(lmmfast.ConvergenceWarning, match="out of time"):
+        fit = lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data, max_seconds=60)
+    assert fit.n_evals == 1
+    assert lmmfast.lmer("Reaction ~ 1 + (1 | Subject)", data, max_seconds=np.inf).converged
+
+
 def test_verbose_writes_to_stderr_only(capsys: pytest.CaptureFixture[str]) -> None:
     fit = LMM.from_arrays(*flat().arrays).fit(verbose=True)
     out, err = capsys.readouterr()
@@ -291,6 +464,15 @@ def test_start_far_away() -> None:
     [
         ({"reml": "no"}, TypeError, "reml must be True or False"),
         ({"max_evals": 0}, ValueError, "max_evals must be at least 1"),
+        ({"max_evals": 10**12}, ValueError, "max_evals must be at most 1,000,000,000"),
+        ({"max_evals": 2.5}, TypeError, "max_evals must be a whole number, not 2.5"),
+        ({"max_evals": True}, TypeError, "max_evals must be a whole number, not True"),
+        ({"max_seconds": np.nan}, ValueError, "max_seconds must be zero or more seconds, not nan"),
+        ({"max_seconds": -1}, ValueError, "max_seconds must be zero or more seconds, not -1"),
+        ({"max_seconds": "a"}, TypeError, "max_seconds must be a number of seconds, not 'a'"),
+        ({"starts": -1}, ValueError, "starts must be at least 0, not -1"),
+        ({"starts": 1.5}, TypeError, "starts must be a whole number, not 1.5"),
+        ({"callback": 3}, TypeError, "callback must be a function of an Evaluation, not 3"),
     ],
 )
 def test_options_that_mean_nothing(

@@ -30,6 +30,10 @@ class NotPositiveDefinite(ArithmeticError):
     """The criterion is not finite at this theta."""
 
 
+class NotFinite(NotPositiveDefinite):
+    """The derivatives of the criterion are not finite."""
+
+
 class NoVariance(ArithmeticError):
     """The response is a linear combination of the fixed-effect columns."""
 
@@ -58,6 +62,8 @@ cdef int check(lmm_status status) except -1:
         raise NotPositiveDefinite()
     if status == LMM_UNSOLVED:
         raise Unsolved()
+    if status == LMM_NOTFINITE:
+        raise NotFinite()
     if status == LMM_NOVARIANCE:
         raise NoVariance()
     if status == LMM_UNAVAILABLE:
@@ -433,7 +439,7 @@ cdef class _Setup:
         considered = {name: (r.bytes_of[i], r.flops_of[i]) for i, name in _NAMES.items()
                       if i and r.bytes_of[i] > 0}
         which = [k for k in range(64) if r.which >> k & 1]
-        return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
+        return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full), identified=bool(r.identified),
                     storage=_NAMES[r.storage], meetings=r.meetings, density=r.density, bytes=r.bytes,
                     flops=r.flops, considered=considered)
 
@@ -535,7 +541,7 @@ cdef class Model:
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
             double tolerance=1e-10, double radius=1.0, callback=None):
-        """Minimizes. Returns theta, certificate, resolution, evaluations, status."""
+        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status."""
         cdef lmm_settings s = lmm_defaults()
         cdef lmm_info info
         cdef lmm_status status
@@ -558,7 +564,7 @@ cdef class Model:
         check(status)
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         out = np.asarray(theta)[:self.ntheta]
-        return out, info.certificate, info.resolution, info.neval, name
+        return out, info.objective, info.certificate, (info.resolution, info.noise), info.neval, name
 
     def montecarlo(self, const double[::1] theta, bint reml=True):
         """Standard error of the criterion and covariance of theta-hat from an iterative model's probes."""

@@ -100,7 +100,7 @@ int cholesky(const lmm_blas *blas, team *t, int n, double *A, int ld)
     for (int first = 0; first < n && !info; first += COLUMNS) {
         step s = {.blas = blas, .first = first, .w = at_most(COLUMNS, n - first), .n = n, .ld = ld, .A = A};
         blas->potrf(&lower, &s.w, entry(&s, first, first), &ld, &info);
-        if (info) break;
+        if (info) return first + info;
         team_run(t, tiles(&s), divide_tile, &s);
         team_run(t, (n - first - s.w + COLUMNS - 1) / COLUMNS, update_columns, &s);
     }

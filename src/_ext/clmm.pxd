@@ -14,6 +14,7 @@ cdef extern from "lmm.h" nogil:
         LMM_UNAVAILABLE
         LMM_TOOLARGE
         LMM_UNSOLVED
+        LMM_NOTFINITE
 
     ctypedef struct lmm_blas:
         void (*potrf)(char *, int *, double *, int *, int *) noexcept nogil
@@ -67,7 +68,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_report:
-        int32_t rank, factor, column, eliminated, order, full
+        int32_t rank, factor, column, eliminated, order, full, identified
         uint64_t which
         lmm_storage storage
         double meetings, density, bytes, flops
@@ -86,7 +87,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_info:
-        double objective, certificate, resolution
+        double objective, certificate, resolution, noise
         int32_t neval, escapes
 
     ctypedef struct lmm_model:

@@ -90,6 +90,7 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     GRAB(m, f->D, p * p);
     GRAB(m, f->S, p * p);
     GRAB(m, f->Cinv, p * p);
+    GRAB(m, f->axes, p * p);
     TRY(new_whitening(m, &f->w, p));
     if (b->x)
         TRY(whiten_products(m, f, b, keep));
@@ -120,6 +121,6 @@ lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
         for (int64_t i = 0; d->w && i < d->n; i++) m->sumlogw += log(d->w[i]);
     }
     m->pb = m->p + 1;
-    GRAB(m, m->beta, m->pb);
+    GRAB(m, m->beta, 2 * m->pb); /* and scratch of residual.c */
     return LMM_OK;
 }

@@ -92,11 +92,12 @@ static lmm_status dense_factorize(lmm_model *m)
 {
     const int s = m->s;
     scale_trailing(m);
-    if (cholesky(&m->blas, m->team, s, m->L, s)) return LMM_NOTPOSDEF;
+    const int failed = cholesky(&m->blas, m->team, s, m->L, s);
+    if (failed && failed < s) return LMM_NOTPOSDEF;
     for (ptrdiff_t i = 0; i < s - 1; i++)
         *(i < m->q2 ? &m->logdetM : &m->logdetC) += 2 * log(m->L[i + i * s]);
     const double r = m->L[(ptrdiff_t)s * s - 1];
-    m->r2 = r * r;
+    m->r2 = failed ? 0 : r * r;
     return LMM_OK;
 }
 

@@ -117,7 +117,7 @@ static lmm_status solve_at(lmm_model *m, int reml, const double *theta, double *
     set_theta(m, m->newton, 1);
     *f = evaluate(m, reml);
     if (!isfinite(*f)) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
-    solve_border(m);
+    if (!m->solved) solve_border(m);
     return LMM_OK;
 }
 

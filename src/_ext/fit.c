@@ -11,6 +11,9 @@
 #define FAR 1e3       /* a start beyond this is brought back: rounding is all it would see */
 #define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
 #define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
+#define STEEP 100     /* whitened theta from which rounding is looked at: its square multiplies errors */
+#define TURNS 3       /* how often a collapsed trust region is opened in other coordinates */
+#define SAMPLES 4     /* ... by so many evaluations */
 #define NEGATIVE 1e-5 /* a curvature of the boundary matrix below -NEGATIVE is worth a try */
 
 lmm_settings lmm_defaults(void)
@@ -77,7 +80,7 @@ static void fit_derivatives(void *arg, double *g, double *H)
     for (int k = 0; k < t->m->nfactor; k++) {
         const factor *f = &t->m->f[k];
         for (int i = 0; i < f->nth; i++)
-            if (f->thr[i] == f->thc[i] && f->T[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
+            if (f->thr[i] == f->thc[i] && f->Tp[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
                 g[f->th + i] = 0;
     }
 }
@@ -254,7 +257,25 @@ static void first_theta(lmm_model *m, const double *start, double *theta)
 /* r^2 is what cancellation leaves of y'Wy = n (whitened): its relative error, times nu. */
 static double resolution(const lmm_model *m, int reml)
 {
-    return DBL_EPSILON * degrees(m, reml) * (1 + (double)m->n / m->r2);
+    return DBL_EPSILON * degrees(m, reml) * (1 + m->size / m->r2);
+}
+
+/* How much rounding moves the criterion at theta, a minimum: its changes with the last digits of theta, which
+   exact numbers would hide. Taken where cancellation is known to be strong; 0 elsewhere. */
+static double seen_noise(fit *t, const double *theta, double *trial)
+{
+    lmm_model *m = t->m;
+    double most = 0, largest = 0;
+    for (int i = 0; i < m->ntheta; i++) largest = fmax(largest, fabs(theta[i]));
+    if (m->it || (m->r2 > LITTLE * m->size && largest < STEEP)) return 0;
+    for (int s = 0; s < SAMPLES; s++) {
+        for (int i = 0; i < m->ntheta; i++)
+            trial[i] = theta[i] * (1 + DBL_EPSILON * ((3 * i + 5 * s + i * s) % 7 - 3));
+        most = fmax(most, fabs(fit_value(t, trial) - t->state->f));
+        t->state->neval++;
+    }
+    t->state->moved = 1;
+    return 2 * most;
 }
 
 /* The last evaluation was at the result: lmm_estimates need not repeat it. (Not with zeros in theta: they
@@ -268,6 +289,14 @@ static void keep_state(lmm_model *m, int reml, const double *theta, double f)
         m->at[i] = theta[i];
         if (theta[i] == 0) m->settled = 0;
     }
+}
+
+/* Is there a term of several correlated columns, whose coordinates can be turned? */
+static int has_axes(const lmm_model *m)
+{
+    for (int k = 0; k < m->nfactor && !m->it; k++)
+        if (m->f[k].nth > m->f[k].p) return 1;
+    return 0;
 }
 
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info)
@@ -295,21 +324,32 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     }
     info->escapes = 0;
     first_theta(m, start, own);
+    state.turns = has_axes(m) ? TURNS : 0;
     for (;;) {
         end = newton_minimize(&p, own, &state, m->newton);
+        if (end == NEWTON_COLLAPSED) {
+            turn(m, own, m->work);
+            state.turns--;
+            state.radius = s->radius;
+            continue;
+        }
         if (end != NEWTON_CONVERGED || info->escapes > m->ntheta || !leave_saddle(&t, own, trial)) break;
         info->escapes++;
         state.radius = s->radius;
     }
+    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) m->turned = 0;
+    if (end == NEWTON_NOTFINITE) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTFINITE;
     if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
+    turn_back(m, own);
+    info->resolution = resolution(m, s->reml);
+    info->noise = end == NEWTON_CONVERGED ? seen_noise(&t, own, trial) : 0;
     change_coordinates(m, own, 1);
     for (int k = 0; k < m->nfactor; k++)
         for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
     info->objective = m->it ? t.rf : state.f;
     if (m->solved && !state.moved) keep_state(m, s->reml, theta, info->objective);
     info->certificate = state.predicted;
-    info->resolution = resolution(m, s->reml);
     info->neval = state.neval;
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
 }

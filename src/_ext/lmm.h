@@ -38,7 +38,8 @@ typedef enum {
     LMM_DEPENDENT,   /* columns of a random term are linearly dependent (lmm_report)  */
     LMM_UNAVAILABLE, /* not to be had with this storage, or no order for a sparse one */
     LMM_TOOLARGE,    /* the memory would exceed the caller's limit (lmm_report.bytes) */
-    LMM_UNSOLVED     /* the iterations of an iterative model did not converge        */
+    LMM_UNSOLVED,    /* the iterations of an iterative model did not converge        */
+    LMM_NOTFINITE    /* the derivatives of the criterion are not finite              */
 } lmm_status;
 
 typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-up     */
@@ -104,6 +105,7 @@ typedef struct {            /* what set-up found                                
     int32_t eliminated;     /* factors eliminated level by level                                 */
     uint64_t which;         /* one bit for each of them, the first 64 factors                    */
     int32_t order;          /* order of the trailing matrix, without X and y                     */
+    int32_t identified;     /* 1: no part of the covariance can be written with the others; 0: not known */
     int32_t full;           /* 1: every level meets every trailing level (dense off-diagonal)    */
     lmm_storage storage;    /* how the trailing matrix is held                                   */
     double meetings;        /* pairs of a level and a level of another factor that occur together */
@@ -136,7 +138,8 @@ typedef struct {      /* defaults by lmm_defaults()                             
 typedef struct {        /* how a fit ended                                                   */
     double objective;   /* criterion at the result                                           */
     double certificate; /* predicted decrease still possible, deviance units                 */
-    double resolution;  /* rounding error of the criterion there: smaller differences mean nothing   */
+    double resolution;  /* bound of its rounding error there: smaller differences mean nothing       */
+    double noise;       /* by how much it was seen to change with the last digits of theta           */
     int32_t neval;      /* evaluations of the criterion                                      */
     int32_t escapes;    /* saddle points left along negative curvature                       */
 } lmm_info;

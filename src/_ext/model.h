@@ -12,8 +12,9 @@
 #include "team.h"
 #include "trailing.h"
 
-#define BATCH 64   /* nodes that information() handles in one product */
-#define FLOOR 1e-7 /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
+#define BATCH 64    /* nodes that information() handles in one product */
+#define LITTLE 1e-4 /* share of y'Wy = n below which r^2 is found without cancellation */
+#define FLOOR 1e-7  /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
 
 typedef struct {      /* a change of coordinates: whitened columns = (columns - mean) B    */
     int32_t k;        /* columns                                                           */
@@ -23,26 +24,28 @@ typedef struct {      /* a change of coordinates: whitened columns = (columns - 
     double *C;        /* k x k  acts on the user's own columns: user = C whitened          */
 } whitening;
 
-typedef struct {             /* a grouping factor, in elimination order                           */
-    int32_t p, nlev;         /* columns and levels                                                */
-    int32_t node, col;       /* its first node and first column                                   */
-    int32_t th, nth;         /* its first parameter and their number                              */
-    int32_t user, userth;    /* its place in lmm_data, and its first parameter there              */
-    int32_t *thr, *thc;      /* nth    row and column in T of each parameter                      */
-    int32_t *term;           /* p      first column of the term each column belongs to            */
-    int32_t *perm;           /* nlev   node of each level                                         */
-    whitening w;             /* of its columns (block diagonal over its terms)                    */
-    double *Cinv;            /* p x p  inverse of w.C                                             */
-    double *W;               /* p x p  Cinv when theta is in the user's coordinates, NULL when whitened */
-    double *Tp, *T;          /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
-    double *D, *S;           /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
-    double *adiag, *apan;    /* A: nlev diagonal blocks; panels                                   */
-    double *diag, *pan;      /* Schur complement where this factor's turn comes (A itself if first) */
-    double *L;               /* eliminated: chol(T'A_l T + I), nlev blocks                        */
-    double *block;           /* sparse: trailing rows of the panels, strip by strip (sparse.c)    */
-    int32_t *blocknode;      /* sparse: trailing node of each block, counted inside its strip     */
-    ptrdiff_t *blockptr;     /* sparse: nstrip x (nlev+1)  first block of each level              */
-    ptrdiff_t *blockstart;   /* sparse: nstrip  where a strip's values begin in block             */
+typedef struct {           /* a grouping factor, in elimination order                           */
+    int32_t p, nlev;       /* columns and levels                                                */
+    int32_t node, col;     /* its first node and first column                                   */
+    int32_t th, nth;       /* its first parameter and their number                              */
+    int32_t user, userth;  /* its place in lmm_data, and its first parameter there              */
+    int32_t *thr, *thc;    /* nth    row and column in T of each parameter                      */
+    int32_t *term;         /* p      first column of the term each column belongs to            */
+    int32_t *perm;         /* nlev   node of each level                                         */
+    whitening w;           /* of its columns (block diagonal over its terms)                    */
+    double *Cinv;          /* p x p  inverse of w.C                                             */
+    double *axes;          /* p x p  orthogonal: whitened columns = axes times turned ones      */
+    double *W;             /* p x p  Cinv when theta is in the user's coordinates, axes when turned, NULL when
+                                     whitened                                                   */
+    double *Tp, *T;        /* p x p  depends: theta. Lower triangle made of theta; T = W Tp     */
+    double *D, *S;         /* p x p  depends: T. D = df/dTp (unmasked), S = D Tp^-1 / 2         */
+    double *adiag, *apan;  /* A: nlev diagonal blocks; panels                                   */
+    double *diag, *pan;    /* Schur complement where this factor's turn comes (A itself if first) */
+    double *L;             /* eliminated: chol(T'A_l T + I), nlev blocks                        */
+    double *block;         /* sparse: trailing rows of the panels, strip by strip (sparse.c)    */
+    int32_t *blocknode;    /* sparse: trailing node of each block, counted inside its strip     */
+    ptrdiff_t *blockptr;   /* sparse: nstrip x (nlev+1)  first block of each level              */
+    ptrdiff_t *blockstart; /* sparse: nstrip  where a strip's values begin in block             */
     int32_t *listat, *rowat; /* sparse: nlev  scratch of pack                                    */
     double *P;               /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
     double *Q;               /* nlev blocks: K_l, then A_lR B_RR A_Rl, then B_ll (B = Lambda M^-1 Lambda') */
@@ -90,6 +93,8 @@ struct lmm_model {
     double *Y;        /* pb x q   Z'V^-1[X y]; then [R^-1 X'V^-1 Z; g'], C = R R', g = Z'Py */
     double *beta;     /* p        whitened; depends: L                                     */
     double r2, logdetM, logdetC;
+    double size;  /* what r^2 is the difference of: y'Wy, or more where coefficients cancel */
+    int turned;   /* is theta, when it is not the user's, in turned coordinates? (during a fit) */
     double floor; /* FLOOR, or 0 to evaluate at exact zeros                            */
     int solved;   /* border solved for the last factorization (solve_border)           */
     int settled;  /* ... which was at the theta in `at`, for `atreml`: a fit's result   */
@@ -124,6 +129,8 @@ void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users);
 void triangularize(int k, double *A, int ld);
 void triangularize_theta(lmm_model *m, double *theta);
+void turn(lmm_model *m, double *theta, double *work);
+void turn_back(lmm_model *m, double *theta);
 void change_coordinates(lmm_model *m, double *theta, int to_user);
 
 /* objective.c: evaluate, then derivatives of the same T */
@@ -134,6 +141,7 @@ void derivatives(lmm_model *m, int reml, double *g, double *H);
 /* factor.c, border.c, curvature.c, gradient.c: in this order, for one T */
 lmm_status factorize(lmm_model *m);
 void solve_border(lmm_model *m);
+void refine_residual(lmm_model *m); /* residual.c: solve_border, and r^2 where it is little */
 void information(lmm_model *m, double nu, double *H);
 void differentiate(lmm_model *m, int reml, double nu);
 void add_boundary_curvature(const lmm_model *m, double *H);

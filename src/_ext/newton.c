@@ -10,6 +10,7 @@
 #define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
 #define SLOW 4          /* so many slow steps in a row (and n/4 more) call for the measured Hessian */
 #define DIFFERENCE 1e-5 /* its step, in units of x */
+#define DOUBTED 0.1     /* a trust radius that shows that quadratic models failed on the way here */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 
 ptrdiff_t newton_workspace(int n)
@@ -30,6 +31,13 @@ typedef struct {     /* the model at x: H [+ E] = Q diag(w) Q'                  
     double *step, *scratch;
 } local_model;
 
+static int is_finite(ptrdiff_t n, const double *x)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return 0;
+    return 1;
+}
+
 /* Eigendecomposition of the curvature, gradient in its axes. */
 static void decompose(const newton_problem *p, local_model *m)
 {
@@ -42,6 +50,15 @@ static void decompose(const newton_problem *p, local_model *m)
         m->gq[i] = 0;
         for (int j = 0; j < n; j++) m->gq[i] += m->Q[j + (ptrdiff_t)i * n] * m->g[j];
     }
+}
+
+/* The model at the last x. Nonzero: the derivatives are not finite. */
+static int differentiate(const newton_problem *p, local_model *m)
+{
+    p->derivatives(p->arg, m->g, m->H);
+    if (!is_finite(p->n, m->g) || !is_finite((ptrdiff_t)p->n * p->n, m->H)) return 1;
+    decompose(p, m);
+    return 0;
 }
 
 static double step_length(int n, const local_model *m, double shift)
@@ -112,6 +129,10 @@ static int measure_hessian(const newton_problem *p, local_model *m, newton_state
             break;
         }
         p->derivatives(p->arg, column, NULL);
+        if (!is_finite(n, column)) {
+            memset(m->E, 0, sizeof(double) * (size_t)n * (size_t)n);
+            break;
+        }
         for (int i = 0; i < n; i++) column[i] = (column[i] - m->g[i]) / h - m->H[i + (ptrdiff_t)j * n];
         stop = p->poll && p->poll(p->arg, m->trial, f, s->f, s->radius, NAN);
     }
@@ -131,9 +152,16 @@ static void drop_correction(const newton_problem *p, local_model *m)
     decompose(p, m);
 }
 
-/* The certificate: what the best step from here promises, within the radius (one, or where longer steps
-   were tried and f rose, the radius that is trusted). Takes that step when it is a Newton step: too small
-   to be worth a look at f, it still makes x more accurate. */
+/* Steps that are worth a promise: of the size of x, at least one. */
+static double horizon(int n, const double *x)
+{
+    double size = 1;
+    for (int i = 0; i < n; i++) size = fmax(size, fabs(x[i]));
+    return size;
+}
+
+/* The certificate: what the best step from here promises, within the radius. Takes that step when it is a
+   Newton step: too small to be worth a look at f, it still makes x more accurate. */
 static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, double *x, double radius)
 {
     int bounded;
@@ -145,6 +173,18 @@ static newton_end finish(const newton_problem *p, local_model *m, newton_state *
         s->moved = 1;
     }
     return NEWTON_CONVERGED;
+}
+
+/* The trust region knows f only where it collapsed. The certificate is what a step of any size promises by
+   the Hessian measured there (iterative models: by what was seen). */
+static newton_end finish_collapsed(const newton_problem *p, local_model *m, newton_state *s, double *x)
+{
+    if (p->noisy) return finish(p, m, s, x, s->radius);
+    if (!m->fresh) {
+        if (measure_hessian(p, m, s, x)) return NEWTON_STOPPED;
+        decompose(p, m);
+    }
+    return finish(p, m, s, x, horizon(p->n, x));
 }
 
 newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, double *work)
@@ -165,14 +205,15 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
     s->predicted = INFINITY;
     s->moved = 0;
     if (p->poll && p->poll(p->arg, x, s->f, s->f, s->radius, NAN)) return NEWTON_STOPPED;
-    p->derivatives(p->arg, m.g, m.H);
-    decompose(p, &m);
+    if (differentiate(p, &m)) return NEWTON_NOTFINITE;
     for (;;) {
         s->predicted = solve_subproblem(n, &m, s->radius, &bounded);
         const int blinded = s->predicted < 10 * p->noise && s->predicted > 0.5 * blind;
         if (s->predicted < p->tolerance || blinded) {
-            if (!bounded || s->radius >= 1) return finish(p, &m, s, x, fmax(s->radius, 1));
-            if (resets++ == RESETS) return finish(p, &m, s, x, s->radius);
+            if (s->turns && s->radius < DOUBTED) return NEWTON_COLLAPSED;
+            if (!bounded || s->radius >= 1) return finish(p, &m, s, x, fmax(s->radius, horizon(n, x)));
+            if (s->turns) return NEWTON_COLLAPSED;
+            if (resets++ == RESETS) return finish_collapsed(p, &m, s, x);
             if (resets > 1 && !m.fresh &&
                 !p->noisy) { /* not the radius was wrong: H promises what is not there */
                 if (measure_hessian(p, &m, s, x)) return NEWTON_STOPPED;
@@ -209,9 +250,8 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         if (p->poll && p->poll(p->arg, m.trial, f, s->f, s->radius, predicted)) return NEWTON_STOPPED;
         s->moved = !(rho > ACCEPT);
         if (rho > ACCEPT) {
-            p->derivatives(p->arg, m.g, m.H);
             m.fresh = 0;
-            decompose(p, &m);
+            if (differentiate(p, &m)) return NEWTON_NOTFINITE;
         } else if (m.augmented && !m.fresh)
             drop_correction(p, &m);
     }

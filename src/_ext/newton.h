@@ -24,9 +24,20 @@ typedef struct {      /* in: f is +infinity at the first call; out: where it sta
     double predicted; /* decrease that the model still promises: the certificate           */
     int neval;        /* evaluations so far                                                */
     int moved;        /* 1: value() was last called elsewhere than at x                    */
+    int turns;        /* in: how often the caller can offer other coordinates, see below   */
 } newton_state;
 
-typedef enum { NEWTON_CONVERGED, NEWTON_STOPPED, NEWTON_MAXEVAL, NEWTON_UNDEFINED } newton_end;
+/* UNDEFINED: f is not finite at the first x; NOTFINITE: its derivatives are not where f is.
+   COLLAPSED: the trust region shrank until nothing was promised inside; other coordinates may help (only with
+   turns left). */
+typedef enum {
+    NEWTON_CONVERGED,
+    NEWTON_STOPPED,
+    NEWTON_MAXEVAL,
+    NEWTON_UNDEFINED,
+    NEWTON_NOTFINITE,
+    NEWTON_COLLAPSED
+} newton_end;
 
 ptrdiff_t newton_workspace(int n); /* doubles that newton_minimize needs */
 newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, double *work);

@@ -15,6 +15,9 @@ double evaluate(lmm_model *m, int reml)
 {
     const double nu = degrees(m, reml);
     if (factorize(m) != LMM_OK) return INFINITY;
+    m->size = (double)m->n;
+    if (m->r2 < LITTLE * m->size && !m->it) refine_residual(m);
+    if (!(m->r2 > 0)) return INFINITY;
     return m->logdetM + (reml ? m->logdetC - 2 * m->logdetB : 0) +
            nu * (1 + log(PI2 / nu) + log(m->r2) + 2 * log(m->yscale)) - m->sumlogw;
 }
@@ -23,7 +26,7 @@ double evaluate(lmm_model *m, int reml)
 void derivatives(lmm_model *m, int reml, double *g, double *H)
 {
     const double nu = degrees(m, reml);
-    solve_border(m);
+    if (!m->solved) solve_border(m);
     if (H) information(m, nu, H);
     differentiate(m, reml, nu);
     if (H) add_boundary_curvature(m, H);
@@ -45,6 +48,8 @@ lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *the
     if (!g && !H) return LMM_OK;
     derivatives(m, reml, gradient, H ? hessian : NULL);
     if (iterative_failed(m)) return LMM_UNSOLVED;
+    for (ptrdiff_t i = 0; i < (H ? N * (N + 1) : N); i++) /* H follows the gradient */
+        if (!isfinite(gradient[i])) return LMM_NOTFINITE;
     for (int k = 0; k < m->nfactor; k++)
         for (int t = 0; t < m->f[k].nth; t++) {
             const ptrdiff_t i = user_place(&m->f[k], t);

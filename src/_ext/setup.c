@@ -5,9 +5,12 @@
 
 #include "build.h"
 #include "iterative.h"
+#include "small.h"
 #include "sparse.h"
 
 #define WIDEST 1.7e10 /* keeps p * p of every block below 2^31: 20,000 columns of X, 10,000 of a factor */
+
+#define WHOLE 1e-8 /* squared length of a column beside the others, relative, that counts as independent */
 
 typedef struct chunk { /* header of every block of memory a model owns */
     struct chunk *next;
@@ -119,6 +122,26 @@ static lmm_status fill(lmm_model *m, builder *b)
     return LMM_OK;
 }
 
+/* Does every level's block of the only factor stand alone, so that no combination of its covariance's entries
+   and of the residual variance vanishes? Levels of full rank rule a combination out unless the fixed effects
+   take up their effects, which p columns cannot do in more than 2 p levels. */
+static int is_identified(lmm_model *m)
+{
+    const factor *f = m->f;
+    const int p = f->p;
+    int32_t whole = 0;
+    if (m->nfactor != 1 || m->n - m->p <= m->q) return 0;
+    for (int32_t l = 0; l < f->nlev && whole <= 2 * m->p; l++) {
+        const double *A = f->adiag + (ptrdiff_t)l * p * p;
+        double *L = m->tmp, least = 1;
+        memcpy(L, A, sizeof(double) * (size_t)(p * p));
+        if (chol(p, L)) continue;
+        for (int i = 0; i < p; i++) least = fmin(least, L[i + i * p] * L[i + i * p] / A[i + i * p]);
+        whole += least > WHOLE;
+    }
+    return whole > 2 * m->p;
+}
+
 /* Pattern, storage and values of A. */
 static lmm_status make_cross_products(lmm_model *m, builder *b)
 {
@@ -141,6 +164,7 @@ static lmm_status make_cross_products(lmm_model *m, builder *b)
     TRY(make_workspace(m, size));
     TRY(fill(m, b));
     if (m->nstrip) pack(m, 0);
+    b->report->identified = is_identified(m);
     if (m->it) TRY(iterative_prepare(m));
     return LMM_OK;
 }

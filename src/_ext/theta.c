@@ -11,7 +11,7 @@ void set_theta(lmm_model *m, const double *theta, int users)
     for (int k = 0; k < m->nfactor; k++) {
         factor *f = &m->f[k];
         const int p = f->p;
-        f->W = users ? f->Cinv : NULL;
+        f->W = users ? f->Cinv : m->turned ? f->axes : NULL;
         memset(f->Tp, 0, sizeof(double) * (size_t)(p * p));
         for (int t = 0; t < f->nth; t++) f->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
         for (int i = 0; i < p; i++) {
@@ -19,7 +19,7 @@ void set_theta(lmm_model *m, const double *theta, int users)
             double *d = &f->Tp[i + i * p];
             if (fabs(*d) < least) *d = least;
         }
-        if (users)
+        if (f->W)
             mul(p, p, p, 0, f->W, p, f->Tp, p, f->T, p);
         else
             memcpy(f->T, f->Tp, sizeof(double) * (size_t)(p * p));
@@ -98,6 +98,54 @@ void triangularize_theta(lmm_model *m, double *theta)
         unique_factor(f, theta);
         for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->D[f->thr[t] + f->thc[t] * f->p];
     }
+}
+
+/* theta in turned coordinates to whitened ones: T = axes T, again lower triangular */
+void turn_back(lmm_model *m, double *theta)
+{
+    for (int k = 0; k < m->nfactor && m->turned; k++) {
+        factor *f = &m->f[k];
+        unique_factor(f, theta);
+        mul(f->p, f->p, f->p, 0, f->axes, f->p, f->D, f->p, f->S, f->p);
+        triangularize_terms(f, f->S);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->S[f->thr[t] + f->thc[t] * f->p];
+    }
+    m->turned = 0;
+}
+
+/* The principal axes of T T' (k x k) in U, largest first, their standard deviations in s */
+static void principal_axes(lmm_model *m, int k, const double *T, double *U, int ld, double *s, double *work)
+{
+    char vectors = 'V', lower = 'L';
+    int n = k, lwork = 34 * k, info;
+    double *G = work, *w = G + k * k, *scratch = w + k;
+    mult(k, k, k, 0, T, ld, T, ld, G, k);
+    m->blas.syev(&vectors, &lower, &n, G, &n, w, scratch, &lwork, &info);
+    for (int j = 0; j < k; j++) {
+        s[j] = sqrt(fmax(w[k - 1 - j], 0));
+        for (int i = 0; i < k; i++) U[i + j * ld] = G[i + (k - 1 - j) * k];
+    }
+}
+
+/* theta to coordinates in which every T is diagonal, the least variances last. Near a singular T the triangle
+   in the columns' own order may stand almost still while its entries turn into each other; this one does not.
+ */
+void turn(lmm_model *m, double *theta, double *work)
+{
+    turn_back(m, theta);
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        double *s = work;
+        unique_factor(f, theta);
+        memset(f->axes, 0, sizeof(double) * (size_t)(p * p));
+        for (int a = 0, b; a < p; a = b) {
+            for (b = a + 1; b < p && f->term[b] == a;) b++;
+            principal_axes(m, b - a, f->D + a + a * p, f->axes + a + a * p, p, s + a, work + p);
+        }
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->thr[t] == f->thc[t] ? s[f->thr[t]] : 0;
+    }
+    m->turned = 1;
 }
 
 /* AB (p x p) in X, where terms that cancel to their rounding error leave an exact zero */

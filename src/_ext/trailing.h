@@ -31,7 +31,8 @@ typedef struct {
 
 extern const trailing TRAILING_DENSE, TRAILING_SPARSE, TRAILING_ITERATIVE;
 
-/* Cholesky factor of the corner of Le and what follows from it: log|C|, r^2 (trailing.c). */
+/* Cholesky factor of the corner of Le and what follows from it: log|C|, r^2 (trailing.c);
+   r^2 = 0 where cancellation leaves nothing of it. */
 lmm_status factorize_corner(lmm_model *m);
 
 #endif

@@ -148,6 +148,13 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     add("--ml", action="store_true", help="maximum likelihood (default: REML)")
     add("--threads", metavar="N", type=int, default=1, help="threads of the fit (default: 1)")
     add(
+        "--starts",
+        metavar="K",
+        type=int,
+        default=0,
+        help="more starts at random, to look for other optima (default: 0)",
+    )
+    add(
         "--ddf",
         choices=["satterthwaite", "kenward-roger", "residual", "z"],
         default="satterthwaite",
@@ -188,6 +195,8 @@ def fit_command(args: argparse.Namespace) -> None:
     contrasts = parse_contrasts(args.contrasts)
     if args.threads < 1:
         raise CommandError(f"--threads must be at least 1, not {args.threads}")
+    if args.starts < 0:
+        raise CommandError(f"--starts must be at least 0, not {args.starts}")
     if args.json is not None:
         check_writable(args.json)
     data = chosen_data(args)
@@ -201,6 +210,7 @@ def fit_command(args: argparse.Namespace) -> None:
         verbose=args.verbose,
         storage=args.storage,
         threads=args.threads,
+        starts=args.starts,
     )
     print(fit.summary(ddf=args.ddf))
     if args.anova:
@@ -387,8 +397,10 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
         "certificate": fit.certificate,
         "objective_se": estimates.objective_se,
         "n_evals": fit.n_evals,
+        "starts": None if fit.starts is None else fit.starts.objectives.tolist(),
         "seconds": estimates.seconds,
         "singular": singular_sentences(fit),
+        "unidentified": list(fit.unidentified),
         "params": fit.params.to_dict(),
         "ddf": ddf,
         "bse": dict(zip(names, test.sd, strict=True)),

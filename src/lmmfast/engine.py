@@ -229,6 +229,19 @@ class Engine:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
 
+    def place(self, i: int) -> Place:
+        """Where term i is in the compiled model."""
+        return self._places[i]
+
+    def cross_products(self) -> tuple[Any, list[np.ndarray]]:
+        """Of models without rows: blocks of cross-products, and C of each factor (their columns
+        are the design's times C)."""
+        raise TypeError("this model is made of rows")
+
+    def parameters(self, i: int) -> slice:
+        """Place in the core's theta of the parameters of term i."""
+        return self._places[i].theta
+
     def entries(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Row and column in T, among the kept columns, of each parameter of term i."""
         k = len(self._kept[i])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .freeze import Frozen
+
+if TYPE_CHECKING:
+    from .starts import Starts
 
 __all__ = ["Estimates", "Evaluation", "Singular", "singular_directions"]
 
@@ -94,6 +98,11 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
         rounding".
     objective_se : float
         Monte-Carlo standard error of the objective; zero where it is computed exactly.
+    starts : Starts or None
+        Where several starts ended, if they were asked for.
+    unidentified : tuple of str
+        Covariance parameters that cannot be told apart, whatever the response: one sentence for
+        each group of terms. The objective, fixed effects and predictions are not affected.
     """
 
     reml: bool
@@ -113,6 +122,8 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     seconds: float
     status: str
     objective_se: float = 0.0
+    starts: Starts | None = None
+    unidentified: tuple[str, ...] = ()
 
 
 def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:

@@ -9,8 +9,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from .errors import (
     RankDeficientWarning,
 )
 from .estimates import Estimates, Evaluation, singular_directions
+from .identify import Overlap, overlaps
+from .options import check_callback, check_reml, seconds, whole
+from .starts import Starts, random_theta
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -33,9 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LMM", "lmer"]
 
+MOST_EVALS = 10**9  # no fit lasts so long
+MOST_STARTS = 100_000
 MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
-RESOLUTION = 1e-3  # the same for the rounding error of the objective
+RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
 MOST_THREADS = 1024  # no machine gains from more, and each takes a stack
 MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
@@ -83,6 +88,7 @@ class LMM:
         _check_width(design)
         self._engine = engine_of(design, self._y, storage)
         self._core = self._engine.core
+        self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
         self.threads = threads
         _MODELS.add(self)
         rank = int(self._core.keep.sum())
@@ -356,6 +362,7 @@ class LMM:
         callback: Callable[[Evaluation], object] | None = None,
         max_seconds: float | None = None,
         max_evals: int = MAX_EVALS,
+        starts: int = 0,
     ) -> LMMFit:
         """Minimizes the REML criterion or the deviance.
 
@@ -371,6 +378,10 @@ class LMM:
         max_seconds : float, optional
             Stop after this time with the best so far.
         max_evals : int, default 500
+            Of each start.
+        starts : int, default 0
+            So many more starts at random theta, always the same ones. The best end is the fit;
+            ``fit.starts`` says where the others ended.
 
         Returns
         -------
@@ -380,20 +391,25 @@ class LMM:
         Raises
         ------
         FitError
-            When the objective is not finite at the start.
+            When the objective is not finite at the start, or its derivatives are not.
+        TypeError, ValueError
+            When an option means nothing, in words.
         KeyboardInterrupt
             On Ctrl-C, between two evaluations.
         """
+        options = _Options(
+            reml, start, verbose, callback, max_seconds, max_evals, starts, time.perf_counter()
+        )
+        return self._fit(options)
+
+    def _fit(self, options: _Options) -> LMMFit:
         from .results import LMMFit
 
-        if reml not in (True, False):
-            raise TypeError(f"reml must be True or False, not {reml!r}")
-        if max_evals < 1:
-            raise ValueError(f"max_evals must be at least 1, not {max_evals}")
+        if not self._core.report["identified"]:
+            self._check_identified(bool(options.reml))
         with self._lock:
             self._use(None)
-            watch = Watch(verbose, callback, max_seconds)
-            estimates = self._minimize(reml, start, watch, max_evals)
+            estimates = self._minimize(options.reml, options.start, options.watch, options)
         return LMMFit(estimates, self.design, self)
 
     def refit(self, fit: LMMFit, y: Any) -> LMMFit:
@@ -424,7 +440,7 @@ class LMM:
         with self._lock:
             try:
                 self._use(_response(y, self.design.offset))
-                estimates = self._minimize(fit.reml, fit.theta, Watch(), MAX_EVALS)
+                estimates = self._minimize(fit.reml, fit.theta, Watch())
             except _core.NoVariance:
                 raise FitError(
                     "the new response is a linear combination of the fixed effects"
@@ -509,30 +525,81 @@ class LMM:
             estimates = self._estimates(reml, own, certificate, evals, began, status)
         return LMMFit(estimates, self.design, self)
 
-    def _minimize(self, reml: bool, start: Any, watch: Watch, max_evals: int) -> Estimates:
+    def _minimize(
+        self, reml: bool, start: Any, watch: Watch, options: _Options | None = None
+    ) -> Estimates:
+        """The estimates at the minimum, from one start or several."""
         first = None if start is None else self._engine.to_core(start)
+        most, more = (options.max_evals, options.starts) if options else (MAX_EVALS, 0)
         began = time.perf_counter()
+        best = self._run(first, reml, watch, began, most)
+        starts, evals = None, best.evals
+        if more:
+            runs = [best, *self._more_runs(more, reml, watch, began, most)]
+            best = min(runs, key=_Run.rank)
+            starts, evals = self._starts(runs), sum(run.evals for run in runs)
+        if best.status in _NOT_CERTIFIED:
+            left = f"{best.left:.2g}" if best.left < np.inf else "any amount"
+            why = _NOT_CERTIFIED[best.status].format(left=left)
+            warnings.warn(ConvergenceWarning(f"{best.status}: {why}"), stacklevel=4)
+        found = self._estimates(reml, best.theta, best.certificate, evals, began, best.status)
+        return found if starts is None else replace(found, starts=starts)
+
+    def _check_identified(self, reml: bool) -> None:
+        """Parameters that cannot be told apart are refused, or named in a warning."""
+        if reml not in self._overlaps:
+            self._overlaps[reml] = overlaps(self.design, self._engine, reml)
+        for found in self._overlaps[reml]:
+            term = self.design.terms[found.terms[0]]
+            if found.kind == "refused":
+                raise DataError(found.message, variable=term.group, term=term.label)
+            if found.kind == "warned":
+                warning = IdentifiabilityWarning(
+                    found.message, variable=term.group, term=term.label
+                )
+                warnings.warn(warning, stacklevel=4)
+
+    def _run(
+        self, first: np.ndarray | None, reml: bool, watch: Watch, began: float, max_evals: int
+    ) -> _Run:
+        """One start followed to its end."""
         try:
-            theta, certificate, resolution, evals, status = self._core.fit(
+            theta, objective, certificate, rounding, evals, status = self._core.fit(
                 first, reml=reml, maxeval=max_evals, callback=watch.active(began)
             )
         except _core.Unsolved:
             raise _unsolved() from None
+        except _core.NotFinite:
+            raise _not_finite() from None
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the objective is not finite at the starting value: check the response and the "
                 "predictors for extreme values"
             ) from None
         status = watch.reason or status
-        if status == "converged" and (certificate > CERTIFIED or resolution > RESOLUTION):
+        if status == "converged" and not _is_certified(certificate, *rounding):
             status = "limited by rounding"
-        if status in _NOT_CERTIFIED:
-            left = max(certificate, resolution)
-            why = _NOT_CERTIFIED[status].format(
-                left=f"{left:.2g}" if left < np.inf else "any amount"
-            )
-            warnings.warn(ConvergenceWarning(f"{status}: {why}"), stacklevel=4)
-        return self._estimates(reml, theta, certificate, evals, began, status)
+        return _Run(theta, objective, certificate, max(certificate, *rounding), evals, status)
+
+    def _more_runs(
+        self, count: int, reml: bool, watch: Watch, began: float, max_evals: int
+    ) -> Iterator[_Run]:
+        """Random starts, until one is stopped. One that fails ends nowhere."""
+        for number in range(count):
+            if watch.reason:
+                return
+            try:
+                yield self._run(random_theta(self._engine, number), reml, watch, began, max_evals)
+            except FitError:
+                yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
+
+    def _starts(self, runs: Sequence[_Run]) -> Starts:
+        """Where they ended, in the formula's order."""
+        return Starts(
+            np.array([run.objective for run in runs]),
+            np.array([run.theta[self._engine.order] for run in runs]),
+            np.array([run.status == "converged" for run in runs]),
+        )
 
     def _estimates(
         self,
@@ -577,7 +644,50 @@ class LMM:
             seconds,
             status,
             self._core.deviation(),
+            unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
         )
+
+
+def _is_certified(certificate: float, bound: float, noise: float) -> bool:
+    """Is the criterion at its minimum, and known? bound: of its rounding error; noise: as seen."""
+    return certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
+
+
+class _Run(NamedTuple):
+    """The end of one start."""
+
+    theta: np.ndarray  # the core's order
+    objective: float
+    certificate: float
+    left: float  # what the criterion may still fall, or is not known
+    evals: int
+    status: str
+
+    def rank(self) -> tuple[bool, float]:
+        """Lowest objective first; what is not a number last."""
+        return np.isnan(self.objective), self.objective
+
+
+@dataclass
+class _Options:
+    """The options of a fit, checked, and when it was asked for."""
+
+    reml: Any
+    start: Any
+    verbose: Any
+    callback: Any
+    max_seconds: Any
+    max_evals: Any
+    starts: Any
+    began: float
+
+    def __post_init__(self) -> None:
+        check_reml(self.reml)
+        check_callback(self.callback)
+        self.max_evals = whole("max_evals", self.max_evals, 1, MOST_EVALS)
+        self.starts = whole("starts", self.starts, 0, MOST_STARTS)
+        limit = seconds("max_seconds", self.max_seconds)
+        self.watch = Watch(self.verbose, self.callback, limit, self.began)
 
 
 _ELSEWHERE = {
@@ -608,6 +718,7 @@ def lmer(
     callback: Callable[[Evaluation], object] | None = None,
     max_seconds: float | None = None,
     max_evals: int = MAX_EVALS,
+    starts: int = 0,
     storage: str = "auto",
     threads: int = 1,
     **unknown: Any,
@@ -642,8 +753,13 @@ def lmer(
     callback : callable, optional
         Called with an ``Evaluation`` after each; a true result stops the fit.
     max_seconds : float, optional
-        Stop after this time with the best so far, marked not converged.
+        Stop this long after the call with the best so far, marked not converged. Reading and
+        setting up count, but are not interrupted: at least one evaluation is made.
     max_evals : int, default 500
+        Of each start.
+    starts : int, default 0
+        So many more starts at random theta, always the same ones: a likelihood may have several
+        optima. The best is returned; ``fit.starts`` says where the others ended.
     storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
         How the matrix is held that is left when the first grouping factor is eliminated;
         ``lmmfast.plan`` shows what each way takes. "auto": the fastest that fits.
@@ -670,15 +786,11 @@ def lmer(
     """
     if unknown:
         raise _unknown_argument(next(iter(unknown)))
-    design = design_from(formula, data, weights, offset, contrasts)
-    return LMM(design, storage=storage, threads=threads).fit(
-        reml=reml,
-        start=start,
-        verbose=verbose,
-        callback=callback,
-        max_seconds=max_seconds,
-        max_evals=max_evals,
+    options = _Options(
+        reml, start, verbose, callback, max_seconds, max_evals, starts, time.perf_counter()
     )
+    design = design_from(formula, data, weights, offset, contrasts)
+    return LMM(design, storage=storage, threads=threads)._fit(options)
 
 
 def _renew_locks() -> None:
@@ -722,6 +834,8 @@ def _finite() -> Iterator[None]:
         yield
     except _core.Unsolved:
         raise _unsolved() from None
+    except _core.NotFinite:
+        raise _not_finite() from None
     except _core.NotPositiveDefinite:
         raise FitError("the objective is not finite at this theta") from None
     except _core.Unavailable:
@@ -729,6 +843,13 @@ def _finite() -> Iterator[None]:
             "conditional variances need an exact factorization of the trailing matrix: "
             'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
         ) from None
+
+
+def _not_finite() -> FitError:
+    return FitError(
+        "the derivatives of the criterion are not finite: check the response and the predictors "
+        "for extreme values"
+    )
 
 
 def _unsolved() -> FitError:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .inference.profile import Profile
     from .inference.wald import TTest, WaldTest
     from .model import LMM
+    from .starts import Starts
 
 __all__ = ["LMMFit"]
 
@@ -142,6 +143,23 @@ class LMMFit:
     def n_evals(self) -> int:
         """Number of evaluations of the objective and its derivatives."""
         return int(self.estimates.n_evals)
+
+    @property
+    def starts(self) -> Starts | None:
+        """Where several starts ended (``lmer(..., starts=k)``), else None.
+
+        ``objectives``, ``thetas`` and ``converged`` of each, the usual start first; ``optima``:
+        the objectives of the distinct optima; ``spread``: how far the worst is above the best.
+        """
+        return self.estimates.starts
+
+    @property
+    def unidentified(self) -> tuple[str, ...]:
+        """Covariance parameters that cannot be told apart, whatever the response: one sentence for
+        each group of terms, with what to write instead. Empty for most models. The objective, fixed
+        effects and predictions are not affected; the variances in question are one choice of many.
+        """
+        return self.estimates.unidentified
 
     @property
     def is_singular(self) -> bool:

@@ -119,14 +119,21 @@ def summarize(fit: LMMFit, correlation: bool | None, ddf: str) -> Summary:
         (title(fit), *wrapped(f"Formula: {formula_text(fit)}")),
         criteria(fit),
         ("Scaled residuals:", residual_table(fit)) if fit.design.cross is None else (),
-        ("Random effects:", random_table(fit), counts(fit), *dropped_rows(fit.design)),
+        (
+            "Random effects:",
+            random_table(fit),
+            *unidentified_lines(fit),
+            counts(fit),
+            *dropped_rows(fit.design),
+        ),
         ("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf))
         if fit.design.x_names
         else (),
     ]
     if correlation and kept > 1:
         sections.append(("Correlation of fixed effects:", correlation_table(fit)))
-    sections.append((*wrapped(proof(fit)), *singular_lines(fit)))
+    starts = wrapped(f"{fit.starts}.") if fit.starts is not None else ()
+    sections.append((*wrapped(proof(fit)), *starts, *singular_lines(fit)))
     return Summary(tuple(section for section in sections if section))
 
 
@@ -285,13 +292,21 @@ def proof(fit: LMMFit) -> str:
             f"than {bound}; the criterion itself is known to {error} (one standard error). ({cost})"
         )
     if fit.converged:
+        many = ", along which the variances not identified are one choice of many"
         return (
-            f"Optimum certified: no local step lowers the criterion by more than {bound} ({cost})."
+            f"Optimum certified{many * bool(fit.estimates.unidentified)}: no local step lowers the "
+            f"criterion by more than {bound} ({cost})."
         )
     left = "how far the optimum is, is not known"
     if math.isfinite(fit.certificate):
         left = f"the next step would lower the criterion by about {bound}"
     return f"Not converged: {fit.estimates.status} ({cost}); {left}."
+
+
+def unidentified_lines(fit: LMMFit) -> list[str]:
+    """Which variances are one choice of many, as lines of a summary."""
+    said = [f"Not identified: {message}." for message in fit.estimates.unidentified]
+    return [line for sentence in said for line in wrapped(sentence)]
 
 
 def singular_lines(fit: LMMFit) -> list[str]:

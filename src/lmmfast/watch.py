@@ -20,8 +20,11 @@ class Watch:
         verbose: bool = False,
         callback: Callable[[Evaluation], object] | None = None,
         max_seconds: float | None = None,
+        asked: float | None = None,
     ) -> None:
+        """max_seconds count from asked, a time of time.perf_counter: set-up included."""
         self.verbose, self.callback, self.max_seconds = verbose, callback, max_seconds
+        self.asked = time.perf_counter() if asked is None else asked
         self.reason = ""
 
     def active(self, began: float) -> Callable[..., bool] | None:
@@ -42,6 +45,9 @@ class Watch:
             )
         if self.callback is not None and self.callback(now):
             self.reason = "stopped by callback"
-        elif self.max_seconds is not None and now.seconds > self.max_seconds:
+        elif self._late():
             self.reason = "out of time"
         return bool(self.reason)
+
+    def _late(self) -> bool:
+        return self.max_seconds is not None and time.perf_counter() - self.asked > self.max_seconds

@@ -24,6 +24,10 @@ class CrossEngine(Engine):
         numbers = (own.C, np.asfortranarray(own.CX), own.beta0, own.yscale)
         return (_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers),)
 
+    def cross_products(self) -> tuple[Any, list[np.ndarray]]:
+        own = recast(self.design, self._factors, self._kept)
+        return own.blocks, own.C
+
     def _judged(self, own: Recast) -> Recast:
         """Columns that nearly depend on others are judged as those of rows would be."""
         assert self.design.cross is not None and self.design.cross.spec.coordinates is not None

@@ -1,0 +1,61 @@
+"""The options of a fit, checked: one line in words for each value that means nothing."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_callback", "check_reml", "seconds", "whole"]
+
+
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number from least to most.
+
+    Raises
+    ------
+    TypeError
+        When it is not a whole number.
+    ValueError
+        When it is too small or too large.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most:,}, not {value}")
+    return int(value)
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """A time in seconds, zero or more; None and infinity: no limit.
+
+    Raises
+    ------
+    TypeError
+        When it is not a number.
+    ValueError
+        When it is negative or NaN.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if math.isnan(value) or value < 0:
+        raise ValueError(f"{name} must be zero or more seconds, not {value}")
+    return float(value) if math.isfinite(value) else None
+
+
+def check_reml(value: Any) -> None:
+    """True or False; else TypeError."""
+    if value not in (True, False):
+        raise TypeError(f"reml must be True or False, not {value!r}")
+
+
+def check_callback(value: Any) -> None:
+    """A function or None; else TypeError."""
+    if value is not None and not callable(value):
+        raise TypeError(f"callback must be a function of an Evaluation, not {value!r}")
