@@ -1,6 +1,7 @@
 """Types of the compiled engine (src/_ext/_core.pyx)."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ class Unavailable(NotImplementedError): ...
 
 Factor = tuple[np.ndarray, int, np.ndarray, np.ndarray]
 Order = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+
+class OneThread(AbstractContextManager[None]):
+    def __init__(self, control: Any) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 class Blocks:
     widths: list[int]
