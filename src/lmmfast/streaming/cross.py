@@ -144,6 +144,7 @@ class CrossProducts:
             part = part_of(self.spec.plan, table, self.spec.roles)
             self._count_rows(part)
             return
+        columns_read = self._variables_read(encoded.part)
         self._own_blocks()
         codes = self._codes(encoded.part, grow, where)
         rows = self._rows(encoded)
@@ -165,7 +166,7 @@ class CrossProducts:
             self._sumlogw += float(np.log(weights).sum())
             low, high = self._weights
             self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
-        self._add_variables(encoded.part)
+        self._add_variables(columns_read, encoded.part.n)
 
     def _codes(self, part: Part, grow: bool, where: str) -> list[NDArray[np.int32]]:
         out = []
@@ -239,11 +240,18 @@ class CrossProducts:
         for name, count in part.dropped.items():
             self.dropped[name] = self.dropped.get(name, 0) + count
 
-    def _add_variables(self, part: Part) -> None:
-        """Sums of numbers and counts of combinations of levels, for grids."""
+    def _variables_read(self, part: Part) -> dict[str, Column]:
+        """The columns of the variables that are counted."""
         columns = dict(part.columns)
         if part.offset_column is not None:
             columns[part.offset_column.name] = part.offset_column
+        for name in self.spec.variables:
+            if name not in columns:
+                raise DataError(f"the rows have no column {name!r}, which the spec has")
+        return columns
+
+    def _add_variables(self, columns: dict[str, Column], n: int) -> None:
+        """Sums of numbers and counts of combinations of levels, for grids."""
         numeric = [name for name, known in self.spec.variables.items() if known.numeric]
         values = (columns[name].values for name in numeric)
         sums = [0.0 if own is None else float(own.sum(dtype=float)) for own in values]
@@ -251,8 +259,8 @@ class CrossProducts:
         cells = self.spec.cells
         if cells is None:
             return
-        flat = np.zeros(part.n, dtype=np.int64)
-        inside = np.ones(part.n, dtype=bool)
+        flat = np.zeros(n, dtype=np.int64)
+        inside = np.ones(n, dtype=bool)
         for name, size in zip(*cells, strict=True):
             own = _places(columns[name], self.spec.variables[name].places)
             inside &= own >= 0
