@@ -12,6 +12,7 @@ import json
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -148,9 +149,10 @@ def change_array(rng: np.random.Generator, _: dict, arrays: Arrays) -> None:
     elif what == 3:
         arrays[name] = np.concatenate([own, own[:1]])
     elif what == 4:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
+        kind = np.dtype(TYPES[rng.integers(len(TYPES))])
+        with np.errstate(all="ignore"), warnings.catch_warnings(), suppress(RuntimeError):
             warnings.simplefilter("ignore")
-            arrays[name] = own.astype(np.dtype(TYPES[rng.integers(len(TYPES))]))
+            arrays[name] = own.astype(kind)  # RuntimeError: times as short text
     elif what == 5:
         arrays[name] = own.reshape(-1)
     elif what == 6:

@@ -205,7 +205,7 @@ cdef class Blocks:
     cdef lmm_blocks *b
     cdef readonly list widths
     cdef readonly int border
-    cdef bint spoiled
+    cdef public bint spoiled  # an addition was begun and not ended: nothing is read any more
 
     def __cinit__(self, list widths, border):
         cdef int32_t[::1] width
@@ -237,10 +237,9 @@ cdef class Blocks:
             raise ValueError("rows do not fit the blocks")
         if n == 0:
             return
-        self._is_whole()
         with nogil:
             status = lmm_blocks_add(self.b, n, levels.at, levels.nlev, &rows[0, 0], sign)
-        self.spoiled = status != LMM_OK
+        self.spoiled |= status != LMM_OK
         check(status)
 
     def merge(self, Blocks other, list maps, list nlev, double sign=1.0):
@@ -249,11 +248,10 @@ cdef class Blocks:
         cdef lmm_status status
         if other.widths != self.widths or other.border != self.border or other is self:
             raise ValueError("blocks of different models")
-        self._is_whole()
-        other._is_whole()
+        other.check()
         with nogil:
             status = lmm_blocks_merge(self.b, other.b, levels.at, levels.nlev, sign)
-        self.spoiled = status != LMM_OK
+        self.spoiled |= status != LMM_OK
         check(status)
 
     def compact(self):
@@ -275,14 +273,14 @@ cdef class Blocks:
     @property
     def corner(self):
         """[X y]'W[X y], (border, border)."""
-        self._is_whole()
+        self.check()
         return _copy((<blocks_struct *>self.b).corner, (self.border, self.border))
 
     def pairs(self, Py_ssize_t a, Py_ssize_t c):
         """Levels of factors a < c that occur together, and their blocks (P, p_a, p_c), sorted."""
         if not 0 <= a < c < len(self.widths):
             raise IndexError("factors a < c are needed")
-        self._is_whole()
+        self.check()
         cdef const lmm_pairs *p = lmm_pairs_of(self.b, <int>a, <int>c)
         cdef Py_ssize_t n = p.count, wa = self.widths[a], wc = self.widths[c]
         cdef int64_t[::1] order = np.empty(n + 1, np.int64)
@@ -328,13 +326,13 @@ cdef class Blocks:
     def _is_factor(self, k):
         if not 0 <= k < len(self.widths):
             raise IndexError(f"there is no factor {k}")
-        self._is_whole()
+        self.check()
 
-    def _is_whole(self):
-        """Memory has never run out halfway through an addition."""
+    def check(self):
+        """Every addition that was begun has ended: memory may run out, or Ctrl-C come, halfway."""
         if self.spoiled:
-            raise ValueError("memory ran out while rows were added: the sums are not whole, build "
-                             "them anew")
+            raise ValueError("an addition to these cross-products was broken off (by lack of memory or "
+                             "Ctrl-C), so their sums are not whole: build them anew")
 
 
 cdef class _Codes:
@@ -428,7 +426,7 @@ cdef class Cross:
             raise ValueError("every factor needs levels")
         if n < 1 or not np.isfinite([sumlogw, yscale]).all() or yscale <= 0:
             raise ValueError("rows, finite weights and a positive scale are needed")
-        blocks._is_whole()
+        blocks.check()
         self.p = blocks.border - 1
         self.held = [blocks]
         for k in range(K):

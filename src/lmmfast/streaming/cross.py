@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +154,28 @@ class CrossProducts:
         columns, plain = rows[:, -self.spec.border : -1].sum(axis=0), self._squares(rows)
         if weights is not None:
             rows *= np.sqrt(weights)[:, None]
-        self._blocks.add(codes, [len(group) for group in self._groups], rows)
-        # from here on nothing fails: what is added is added whole
-        for group, own in zip(self._groups, codes, strict=True):
-            group.count(own)
-        self._count_rows(encoded.part)
-        self._columns, self._plain = self._columns + columns, self._plain + plain
-        sums = np.array([response.sum(), np.square(response).sum()])
-        self._response = self._response + sums
-        if weights is not None:
-            self._sumlogw += float(np.log(weights).sum())
-            low, high = self._weights
-            self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
-        self._add_variables(columns_read, encoded.part.n)
+        with self._changing():
+            self._blocks.add(codes, [len(group) for group in self._groups], rows)
+            for group, own in zip(self._groups, codes, strict=True):
+                group.count(own)
+            self._count_rows(encoded.part)
+            self._columns, self._plain = self._columns + columns, self._plain + plain
+            sums = np.array([response.sum(), np.square(response).sum()])
+            self._response = self._response + sums
+            if weights is not None:
+                self._sumlogw += float(np.log(weights).sum())
+                low, high = self._weights
+                self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
+            self._add_variables(columns_read, encoded.part.n)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What is begun inside and does not end (memory, Ctrl-C) is not used any more."""
+        blocks = self._blocks
+        blocks.check()
+        blocks.spoiled = True
+        yield
+        blocks.spoiled = False
 
     def _codes(self, part: Part, grow: bool, where: str) -> list[NDArray[np.int32]]:
         out = []
@@ -311,15 +320,23 @@ class CrossProducts:
         groups = self._groups if sign > 0 else [group.copy() for group in self._groups]
         for own, theirs in zip(groups, other._groups, strict=True):
             own.compare(theirs)  # before anything changes
-        maps = [own.unite(theirs, sign) for own, theirs in zip(groups, other._groups, strict=True)]
         if sign < 0:
+            maps = _united(groups, other._groups, sign)
             self._check_removal(other, groups)
         held = np.maximum(self._largest, other._largest)
         if sign < 0:
             held = np.maximum(held, np.maximum(self._squared(), other._squared()))
-        self._blocks.merge(other._blocks, maps, [len(group) for group in groups], float(sign))
-        self._largest = held
-        self._groups = groups
+        with self._changing():
+            if sign > 0:
+                maps = _united(groups, other._groups, sign)
+            sizes = [len(group) for group in groups]
+            self._blocks.merge(other._blocks, maps, sizes, float(sign))
+            self._largest, self._groups = held, groups
+            self._count(other, sign)
+        return self
+
+    def _count(self, other: CrossProducts, sign: int) -> None:
+        """Adds (or takes away) all but the blocks and the levels."""
         self.n, self.n_rows = self.n + sign * other.n, self.n_rows + sign * other.n_rows
         counts = {
             name: self.dropped.get(name, 0) + sign * other.dropped.get(name, 0)
@@ -334,7 +351,6 @@ class CrossProducts:
         self._columns = self._columns + sign * other._columns
         self._plain = self._plain + sign * other._plain
         self._cells = self._cells + sign * other._cells
-        return self
 
     def _squared(self) -> NDArray[np.float64]:
         """Sums of squares of [z of each factor | X | y], in the coordinates, as they are now."""
@@ -557,6 +573,11 @@ class CrossProducts:
         made._groups = [group.arranged(order) for group, order in pairs]
         made._blocks = reordered(self._blocks, self.spec.widths, self.spec.border, orders)
         return made, [grouping for grouping, _ in found]
+
+
+def _united(groups: list[Grouper], others: list[Grouper], sign: int) -> list[NDArray[np.int32]]:
+    """Takes in the levels of others; their numbers here, by factor."""
+    return [own.unite(theirs, sign) for own, theirs in zip(groups, others, strict=True)]
 
 
 def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:

@@ -546,6 +546,8 @@ def unpack(data: bytes, name: str) -> CrossProducts:
         return _cross_of(header, arrays)
     except (Damage, LmmError) as error:
         raise _damaged(name, str(error)) from error
+    except MemoryError:
+        raise
     except Exception as error:  # whatever bytes that are not what was written lead to
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
 
@@ -559,6 +561,8 @@ def _arrays(data: bytes, name: str) -> Arrays:
         _check_sizes(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
+    except MemoryError:
+        raise
     except Exception as error:  # zipfile and numpy have many, NotImplementedError among them
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
 
