@@ -142,7 +142,7 @@ class Spec:
             In lme4's syntax. Functions that need all rows at once (``scale``, ``poly``, splines)
             are refused.
         data : table, or source
-            What `lmer` takes: a table in memory, Parquet files, a pyarrow dataset, a DuckDB
+            What `lmer` takes: a table in memory, files, a pyarrow dataset, a DuckDB
             relation, a Dask data frame, a list of frames, a function that returns an iterator of
             frames. Read once for the levels, and from its start again for the coordinates.
         weights, offset : str, optional
