@@ -75,25 +75,42 @@ cdef class OneThread:
     """
 
     cdef object control, mark, __weakref__
+    cdef bint begun  # and not ended
 
     def __cinit__(self, control):
         self.control, self.mark = control, weakref.ref(self)
 
     def __enter__(self):
-        if self.control is not None:
+        if self.control is None:
+            return
+        self.begun = True
+        lock = self.control.lock
+        lock.acquire()
+        try:
             self.control.begin(self.mark)
+        finally:
+            lock.release()
 
     def __exit__(self, *error):
-        if self.control is None:
+        if not self.begun:
             return
         try:
             PyErr_CheckSignals()  # those that came during a long call
         finally:
-            self.control.end(self.mark)
+            self.end()
 
     def __del__(self):
-        if self.control is not None:
+        if self.begun:
+            self.end()
+
+    cdef end(self):
+        lock = self.control.lock
+        lock.acquire()
+        try:
             self.control.end(self.mark)
+            self.begun = False
+        finally:
+            lock.release()
 
 
 cdef OneThread single_threaded_blas():

@@ -73,32 +73,30 @@ class _Process:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget_other_threads)
 
-    def begin(self, mark: Mark = _held) -> None:
-        """One more use."""
-        with self.lock:
-            users = [user for user in self.users if user[1]() is not None]
-            if not users:
-                found = self.get_count()
-                if self.saved is None or found != 1:  # else it is what an interrupt has left
-                    self.saved = found
-                if self.saved != 1:
-                    self.set_count(1)
-            self.users = [*users, (threading.get_ident(), mark)]
+    def begin(self, mark: Mark) -> None:
+        """One more use; the caller holds the lock."""
+        users = [user for user in self.users if user[1]() is not None]
+        if not users:
+            found = self.get_count()
+            if self.saved is None or found != 1:  # else it is what an interrupt has left
+                self.saved = found
+            if self.saved != 1:
+                self.set_count(1)
+        self.users = [*users, (threading.get_ident(), mark)]
 
-    def end(self, mark: Mark = _held) -> None:
-        """One use less; nothing happens when it has ended already."""
-        if not self.users and self.saved is None:
-            return
-        with self.lock:
-            self.users = _others(self.users, mark)
-            if not self.users:
-                self._restore()
+    def end(self, mark: Mark) -> None:
+        """One use less, unless it has ended already; the caller holds the lock."""
+        self.users = _others(self.users, mark)
+        if not self.users:
+            self._restore()
 
     def __enter__(self) -> None:
-        self.begin()
+        with self.lock:
+            self.begin(_held)
 
     def __exit__(self, *error: object) -> None:
-        self.end()
+        with self.lock:
+            self.end(_held)
 
     def _restore(self) -> None:
         saved = self.saved
@@ -120,10 +118,11 @@ class _Thread(threading.local):
 
     def __init__(self, swap: Callable[[int], int], address: int) -> None:
         self.swap, self.address = swap, address  # of the function that sets it
+        self.lock = threading.RLock()  # as in `_Process`
         self.users: list[tuple[int, Mark]] = []
         self.saved: int | None = None
 
-    def begin(self, mark: Mark = _held) -> None:
+    def begin(self, mark: Mark) -> None:
         """One more use."""
         users = [user for user in self.users if user[1]() is not None]
         if not users and self.saved is None:
@@ -133,20 +132,18 @@ class _Thread(threading.local):
             self.swap(1)
         self.users = [*users, (threading.get_ident(), mark)]
 
-    def end(self, mark: Mark = _held) -> None:
-        """One use less; nothing happens when it has ended already."""
-        if not self.users and self.saved is None:
-            return
+    def end(self, mark: Mark) -> None:
+        """One use less, unless it has ended already."""
         self.users = _others(self.users, mark)
         if not self.users and self.saved is not None:
             self.swap(self.saved)
             self.saved = None
 
     def __enter__(self) -> None:
-        self.begin()
+        self.begin(_held)
 
     def __exit__(self, *error: object) -> None:
-        self.end()
+        self.end(_held)
 
 
 def _libraries() -> Iterator[ctypes.PyDLL]:
