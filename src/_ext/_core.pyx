@@ -224,7 +224,7 @@ cdef class Blocks:
     cdef readonly int border
     cdef public bint spoiled  # an addition was begun and not ended: nothing is read any more
 
-    def __cinit__(self, list widths, border):
+    def __cinit__(self, list widths not None, border):
         cdef int32_t[::1] width
         if not all(1 <= w <= MOST_COLUMNS for w in [*widths, border]):
             raise ValueError(f"blocks need 1 to {MOST_COLUMNS} columns, not {widths} and {border}")
@@ -245,7 +245,8 @@ cdef class Blocks:
         """Memory of the values and of the tables of pairs."""
         return int(lmm_blocks_bytes(self.b))
 
-    def add(self, list codes, list nlev, const double[:, ::1] rows, double sign=1.0):
+    def add(self, list codes not None, list nlev not None, const double[:, ::1] rows not None,
+            double sign=1.0):
         """Adds sign times the cross-products of rows (n, sum(widths) + border), already weighted."""
         cdef Py_ssize_t n = rows.shape[0], K = len(self.widths)
         cdef _Codes levels = _Codes(codes, nlev, [n] * K)
@@ -259,7 +260,7 @@ cdef class Blocks:
         self.spoiled |= status != LMM_OK
         check(status)
 
-    def merge(self, Blocks other, list maps, list nlev, double sign=1.0):
+    def merge(self, Blocks other not None, list maps not None, list nlev not None, double sign=1.0):
         """Adds sign times other, whose level l of factor k is level maps[k][l] here."""
         cdef _Codes levels = _Codes(maps, nlev, other.nlev)
         cdef lmm_status status
@@ -310,7 +311,8 @@ cdef class Blocks:
         return la, lc, values
 
     @staticmethod
-    def of_arrays(list widths, int border, list nlev, list diagonals, list edges, corner, dict pairs):
+    def of_arrays(list widths not None, int border, list nlev not None, list diagonals not None,
+                  list edges not None, corner, dict pairs not None):
         """Blocks from what `diagonal`, `edge`, `corner` and `pairs` gave, by (a, c)."""
         cdef Blocks out = Blocks(widths, border)
         cdef Py_ssize_t k, K = len(widths)
@@ -359,7 +361,7 @@ cdef class _Codes:
     cdef int32_t *nlev
     cdef list held
 
-    def __cinit__(self, list codes, list nlev, list length):
+    def __cinit__(self, list codes not None, list nlev not None, list length not None):
         cdef Py_ssize_t k, K = len(codes)
         cdef const int32_t[::1] level
         if not K == len(nlev) == len(length):
@@ -427,8 +429,8 @@ cdef class Cross:
     cdef readonly list sizes
     cdef readonly int p
 
-    def __cinit__(self, Blocks blocks, int64_t n, double sumlogw, list terms, list C, CX, beta0,
-                  double yscale):
+    def __cinit__(self, Blocks blocks not None, int64_t n, double sumlogw, list terms not None,
+                  list C not None, CX, beta0, double yscale):
         cdef Py_ssize_t k, K = len(blocks.widths)
         cdef const int32_t[::1] term
         cdef const double[::1, :] matrix
@@ -437,7 +439,7 @@ cdef class Cross:
         self.C = <const double **>calloc(K + 1, sizeof(double *))
         if not self.term or not self.C:
             raise MemoryError()
-        if blocks is None or not K or not K == len(terms) == len(C):
+        if not K or not K == len(terms) == len(C):
             raise ValueError(f"terms and coordinates of {K} factors are needed, at least one")
         if not all(blocks.nlev):
             raise ValueError("every factor needs levels")
