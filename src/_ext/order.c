@@ -29,7 +29,7 @@ static int is_nested(const builder *b, int a, int c, int32_t *parent)
     return 1;
 }
 
-typedef struct { /* what choose_order needs; K factors */
+typedef struct {     /* what choose_order needs; K factors */
     int32_t *parent; /* most levels of a factor                                              */
     int *sorted;     /* K      factors, the coarsest first; of two as coarse the later first */
     int *next;       /* K      the next factor of the heaviest chain that begins with each   */

@@ -23,7 +23,8 @@ class CrossEngine(Engine):
         own = self._judged(recast(self.design, self._factors, self._kept))
         owners = [self._owners(terms) for terms in self._factors]
         numbers = (own.C, np.asfortranarray(own.CX), own.beta0, own.yscale)
-        if not all(np.isfinite(one).all() for one in (*own.C, *numbers[1:])):
+        finite = [np.isfinite(one).all() for one in (*own.C, numbers[1], own.beta0)]
+        if not all(finite) or not np.isfinite(own.yscale):
             raise FitError(
                 "the columns of the cross-products are too large or too small for floating-point "
                 "numbers: measure the response and the predictors in other units"

@@ -97,7 +97,8 @@ def array(
         raise Damage(f"{what} is not finite")
     if value.dtype.kind in "mM" and np.isnat(value).any():
         raise Damage(f"{what} has times that are missing")
-    return value.astype(value.dtype.newbyteorder("="), copy=False)
+    native: NDArray[Any] = np.asarray(value, value.dtype.newbyteorder("="))
+    return native
 
 
 # ---- sums of rows -------------------------------------------------------------------------------
