@@ -145,7 +145,8 @@ CASES = {
         mixed,
     ),
     "learned levels": Case(
-        "y ~ as.numeric(f) + factor(c, labels=c('m', 'l', 'h')) + ifelse(f == 'a', x, 0) + (1 | g)",
+        "y ~ as.numeric(factor(f)) + factor(c, labels=c('m', 'l', 'h')) + ifelse(f == 'a', x, 0) "
+        "+ (1 | g)",
         mixed,
     ),
     "raw polynomial": Case("y ~ poly(x, 2, raw=True) + x:f + (1 | g) + (1 | h)", mixed),

@@ -735,11 +735,11 @@ def test_ranova_reductions() -> None:
     fit = sleep("Reaction ~ Days + (0 + Days | Subject)")
     made = ranova(fit).table
     assert made["Df"].iloc[1] == 1 and made["LRT"].iloc[1] == pytest.approx(127.13863597, rel=1e-7)
-    fit = sleep("Reaction ~ Days + (1 | Subject) + (Days + I(Days**2) | Days)")
+    fit = sleep("Reaction ~ Days + (1 | Subject) + (Days + I(Days ** 2) | Days)")
     labels = ranova(fit).table.index.to_list()
     assert labels[2:] == [
-        "Days in (1 + Days + I(Days**2) | Days)",
-        "I(Days ** 2) in (1 + Days + I(Days**2) | Days)",
+        "Days in (1 + Days + I(Days ** 2) | Days)",
+        "I(Days ** 2) in (1 + Days + I(Days ** 2) | Days)",
     ]
     frame = data("Machines")
     frame["half"] = pd.Categorical(np.where(np.arange(len(frame)) % 2, "a", "b"))

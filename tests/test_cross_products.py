@@ -395,7 +395,7 @@ def test_later_versions_are_refused(monkeypatch: pytest.MonkeyPatch, saved: Path
     from lmmfast.streaming import storage
 
     monkeypatch.setattr(storage, "VERSION", 1)
-    with pytest.raises(DataError, match=r"version 2.*reads up to version 1"):
+    with pytest.raises(DataError, match=r"version 3.*reads up to version 1"):
         CrossProducts.load(saved)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lmmfast.errors import FormulaError
-from lmmfast.formula import Bar, parse
-from lmmfast.rlang import translate
-from lmmfast.terms import read_sum
+from lmmfast.formula.bars import Bar, parse
+from lmmfast.formula.expressions import read_expression
+from lmmfast.formula.terms import read_sum
 
 
 def full(columns: str, *group: str) -> Bar:
@@ -59,6 +59,19 @@ PARSED = {
     "total.fruits ~ wl.c + (1|g)": ("total.fruits", "wl.c", [full("1", "g")], []),
     "`my y` ~ `my x` + (1|`my g`)": ("`my y`", "`my x`", [full("1", "`my g`")], []),
     "y ~ x + + (1|g)": ("y", "x", [full("1", "g")], []),
+    "y ~ 1|g": ("y", "1", [full("1", "g")], []),
+    "y ~ x|g": ("y", "1", [full("1 + x", "g")], []),
+    "y ~ (1|g+h)": ("y", "1", [full("1", "g"), full("1", "h")], []),
+    "y ~ (1|g*h)": ("y", "1", [full("1", "g"), full("1", "h"), full("1", "g", "h")], []),
+    "y ~ (1|g/(h+i))": (
+        "y",
+        "1",
+        [full("1", "g"), full("1", "g", "h"), full("1", "g", "i")],
+        [],
+    ),
+    "y ~ us(x|g) + diag(0 + f|h)": ("y", "1", [full("1 + x", "g"), diag("0 + f", "h")], []),
+    "y ~ {x + z} + (1|g)": ("y", "{x + z}", [full("1", "g")], []),
+    "y ~ (x > 5) + (1|g)": ("y", "(x > 5)", [full("1", "g")], []),
 }
 
 
@@ -83,16 +96,16 @@ REFUSED = {
     "y ~ (1|g": "unbalanced parentheses",
     "y ~ 1|g)": "unbalanced parentheses",
     "y ~ log(x + (1|g)": "unbalanced parentheses",
-    "y ~ x + [z] + (1|g)": "square brackets",
+    "y ~ x $ z + (1|g)": "name the column alone",
     "y ~ x + 1|g": "write (1 | group)",
-    "y ~ (1|x+y)": "(1 | a) + (1 | b)",
-    "y ~ (1|a*b)": "not a formula with '*'",
+    "y ~ (1|x-y)": "(1 | a) + (1 | b)",
+    "y ~ (1|a^b)": "not an expression with '^'",
+    "y ~ (1|a %in% b)": "not an expression with '%in%'",
     "y ~ (1|3)": "3 is a number",
     "y ~ (1|1)": "1 is a number",
     "y ~ (|g)": "left of the bar",
     "y ~ (1|)": "right of the bar",
     "y ~ (1|g|h)": "exactly one bar",
-    "y ~ (1|a/(b+c))": "as a grouping factor",
     "y ~ x:(1|g)": "only be added with '+'",
     "y ~ x - (1|g)": "cannot be removed",
     "y ~ x - offset(z) + (1|g)": "cannot be removed",
@@ -155,17 +168,17 @@ EXPRESSIONS = {
     "as.factor(wl.c)": "as.factor(wl.c)",
     "log( `my x`+1 )": "log(my x + 1)",
     "np.log(class)": "np.log(class)",
-    "I(x %% 2 == 0)": "I(x % 2 == 0)",
+    "I(x %% 2 == 0)": "I(x %% 2 == 0)",
     "C(f, contr.sum)": "C(f, contr.sum)",
 }
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_expression_label(text: str) -> None:
-    assert translate(text).label == EXPRESSIONS[text]
+    assert read_expression(text).label == EXPRESSIONS[text]
 
 
 @pytest.mark.parametrize("text", ["x y", "log(x", "x$y", "function(x) x"])
 def test_unreadable_expression(text: str) -> None:
     with pytest.raises(FormulaError, match="cannot read"):
-        translate(text)
+        read_expression(text)

@@ -77,8 +77,8 @@ cdef class OneThread:
     cdef object control, mark, __weakref__
     cdef bint begun  # and not ended
 
-    def __cinit__(self, control):
-        self.control, self.mark = control, weakref.ref(self)
+    def __cinit__(self, counter):
+        self.control, self.mark = counter, weakref.ref(self)
 
     def __enter__(self):
         if self.control is None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .blueprint import Plan
 from .encode import Coding
 from .errors import DataError, DoubleBarWarning, OneRowPerLevelWarning
+from .formula.plan import Plan
 
 if TYPE_CHECKING:
     from .design import RandomTerm

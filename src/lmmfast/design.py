@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .blueprint import Plan, plan_of
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Codes, Column, Table, first_rows, is_not, read, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .errors import DataError, FormulaError
+from .formula.expressions import Expression, Memory
+from .formula.plan import Plan, plan_of, without_dot
+from .formula.terms import Sum
+from .formula.vocabulary import FILLING, is_known
 from .grouping import Grouping, grouping_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .rlang import Memory, functions
-from .terms import Sum
 
 if TYPE_CHECKING:
     from .streaming.cross import CrossProducts
@@ -76,6 +77,11 @@ class Design:
         """Number of rows used."""
         return len(self.y)
 
+    @property
+    def plan(self) -> Plan:
+        """What the formula needs; designs from arrays have no formula."""
+        return plan_of(self.formula, self.recipe is not None and self.recipe.memory.patsy)
+
 
 def build(
     formula: str,
@@ -122,8 +128,10 @@ def build(
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
-    plan = plan_of(formula)
     table = data if isinstance(data, Table) else Table(data)
+    if not patsy:
+        formula = without_dot(formula, lambda: table.names)
+    plan = plan_of(formula, patsy)
     used = _used_rows(plan, table, weights, offset, Memory(scope, patsy))
     y = _response(plan, used)
     values = _values(plan, used)
@@ -185,14 +193,80 @@ def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memo
     columns = read_columns(plan, table, memory.scope)
     w = numeric_vector(weights, "weights", table)
     off = numeric_vector(offset, "offset", table)
-    rows, dropped = complete_rows(columns, w, off, table.n)
+    needed = columns
+    if not memory.patsy and any(column.missing is not None for column in columns.values()):
+        needed = _needed(plan, columns, table.n, memory)
+    rows, dropped = complete_rows(needed, w, off, table.n)
     if len(rows) == 0:
         raise nothing_left(table.n, dropped, weights if isinstance(weights, str) else "weights")
     if len(rows) < table.n:
-        columns = {name: column.take(rows).used() for name, column in columns.items()}
+        if not memory.patsy:
+            _learn(plan, columns, table.n, memory)
+        columns = {name: _taken(column, rows) for name, column in columns.items()}
         w = None if w is None else w.take(rows)
         off = None if off is None else off.take(rows)
     return _Used(columns, w, off, rows, dropped, memory)
+
+
+def _taken(column: Column, rows: Rows) -> Column:
+    """The rows of a column; some may be missing where an expression has a value all the same."""
+    taken = column.take(rows)
+    if column.missing is not None and column.missing[rows].any():
+        taken.missing = column.missing[rows]
+        return taken
+    return taken.used()
+
+
+def _needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> dict[str, Column]:
+    """What must not be missing: variables, or what an expression makes of them.
+
+    As in R, ``ifelse(is.na(x), 0, x)`` has a value where x has none, and such a row is kept.
+    """
+    needed = {name: columns[name] for name in columns if name in plan.variables}
+    for atom in dict.fromkeys(plan.everything):
+        if atom.is_name:
+            continue
+        own = {name: columns[name] for name in atom.names if name in columns}
+        gaps = [column.missing for column in own.values() if column.missing is not None]
+        missing = _still_missing(plan, atom, own, n, memory) if gaps else None
+        if missing is None or np.array_equal(missing, np.logical_or.reduce(gaps)):
+            needed |= own
+        else:
+            needed[atom.label] = Column(atom.label, np.zeros(n), missing=missing)
+    return needed
+
+
+def _still_missing(
+    plan: Plan, atom: Expression, own: dict[str, Column], n: int, memory: Memory
+) -> NDArray[np.bool_] | None:
+    """Rows in which an expression of columns with gaps is missing; None when it cannot be told."""
+    if not any(call.function in FILLING for call in atom.calls):
+        return None
+    if atom in plan.learners:
+        _learn_one(atom, own, n, memory)
+    value = value_of(atom, own, memory, n)
+    gaps = np.logical_or.reduce([c.missing for c in own.values() if c.missing is not None])
+    if isinstance(value, Column):
+        return np.asarray(gaps & (value.codes < 0)) if value.codes is not None else None
+    bad = [np.isnan(column) for column in value.values() if column.dtype.kind == "f"]
+    return np.asarray(gaps & np.logical_or.reduce(bad)) if bad else np.zeros(n, dtype=bool)
+
+
+def _learn(plan: Plan, columns: Mapping[str, Column], n: int, memory: Memory) -> None:
+    """Lets scale(x), poly(x, 2), ... learn as in R: from all rows in which their own variables are.
+
+    Rows are dropped afterwards where another variable is missing.
+    """
+    for atom in dict.fromkeys(plan.learners):
+        own = {name: columns[name] for name in atom.names if name in columns}
+        _learn_one(atom, own, n, memory)
+
+
+def _learn_one(atom: Expression, own: Mapping[str, Column], n: int, memory: Memory) -> None:
+    if memory.get(atom.label):
+        return
+    rows, _ = complete_rows(own, None, None, n)
+    value_of(atom, {name: c.take(rows).used() for name, c in own.items()}, memory, len(rows))
 
 
 def read_columns(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str, Column]:
@@ -201,7 +275,7 @@ def read_columns(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str
     for name in plan.names:
         if table.has(name):
             columns[name] = table.column(name)
-        elif name in plan.variables or (name not in functions() and name not in scope):
+        elif name in plan.variables or (not is_known(name) and name not in scope):
             raise is_not(name, table.names, FormulaError, "column")
     return columns
 
@@ -229,7 +303,7 @@ def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
 
 
 def complete_rows(
-    columns: dict[str, Column], weights: Column | None, offset: Column | None, n: int
+    columns: Mapping[str, Column], weights: Column | None, offset: Column | None, n: int
 ) -> tuple[Rows, dict[str, int]]:
     """Rows without missing values and with a weight, and how many rows each variable costs."""
     missing = {name: column.missing for name, column in columns.items()}
@@ -403,7 +477,7 @@ def _recipe(
 def _variables(plan: Plan, used: _Used) -> dict[str, Column]:
     """Columns of the fixed part and of offsets; the user may change the data after the fit."""
     atoms = (*plan.fixed.atoms, *plan.offsets)
-    names = (name for atom in atoms for _, name in atom.names if name in used.columns)
+    names = (name for atom in atoms for name in atom.names if name in used.columns)
     found = {name: used.columns[name].copy() for name in names}
     if used.offset is not None and used.offset.name:
         found[used.offset.name] = used.offset.copy()

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Column, Levels, first_rows, read
-from .contrasts import Spec, contrast_matrix
 from .errors import DataError, FormulaError
-from .rlang import Expression, Memory, evaluate
-from .terms import Sum
+from .formula.contrasts import Contrast, Spec, contrast_matrix
+from .formula.expressions import Expression, Memory, evaluate
+from .formula.terms import Sum
+from .formula.values import Logical, Matrix, as_factor, length
 
 __all__ = ["Coding", "Layout", "Values", "coding_of", "layout_of", "value_of"]
 
-Matrix = NDArray[np.float64]
+Numbers = NDArray[np.float64]
 # What a variable is in some data: a factor, or named numeric columns {"": x} or {"[1]": ...}.
 Values = Union[Column, "dict[str, NDArray[Any]]"]
 
@@ -30,7 +31,7 @@ class Coding:
 
     label: str
     levels: NDArray[Any] | None  # None: numeric
-    contrast: Matrix | None  # (L + 1) x k, the last row, NaN, answers missing values
+    contrast: Numbers | None  # (L + 1) x k, the last row, NaN, answers missing values
     names: tuple[str, ...]  # k columns beside an intercept, or the numeric columns
     dummy_names: tuple[str, ...]  # one column for each level; numeric: the same as names
 
@@ -82,7 +83,7 @@ class Coding:
         assert values.codes is not None and self.contrast is not None
         if not dummy:
             return np.asarray(self.contrast[:, j][values.codes])
-        column: Matrix = (values.codes == j).astype(np.float64)
+        column: Numbers = (values.codes == j).astype(np.float64)
         if (values.codes < 0).any():
             column[values.codes < 0] = np.nan
         return column
@@ -93,66 +94,76 @@ class Layout:
     """The columns of one model matrix: each a product of columns of variables."""
 
     names: tuple[str, ...]
-    columns: tuple[tuple[float, tuple[tuple[str, bool, int], ...]], ...]
+    columns: tuple[tuple[tuple[str, bool, int], ...], ...]  # factors of each; none: constant
     atoms: tuple[Expression, ...]
 
     def fill(
-        self, out: Matrix, codings: Mapping[str, Coding], values: Mapping[str, Values]
-    ) -> Matrix:
+        self, out: Numbers, codings: Mapping[str, Coding], values: Mapping[str, Values]
+    ) -> Numbers:
         """Write the columns into `out` (n x p)."""
-        for target, (scale, factors) in enumerate(self.columns):
+        for target, factors in enumerate(self.columns):
             if not factors:
-                out[:, target] = scale
+                out[:, target] = 1.0
                 continue
             parts = [codings[a].column(values[a], dummy, j) for a, dummy, j in factors]
             out[:, target] = parts[0]
             for part in parts[1:]:
                 out[:, target] *= part
-            if scale != 1.0:
-                out[:, target] *= scale
         return out
 
 
 def value_of(atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int) -> Values:
     """A variable of the formula in some data: a column, or an expression evaluated."""
     if atom.is_name:
-        column = columns[atom.names[0][1]]
+        column = columns[atom.names[0]]
         return column if column.values is None else {"": column.values}
-    result = evaluate(atom, columns, memory)
-    value = _normalized(result, atom.label, n)
-    sizes = [len(c) for c in value.values()] if isinstance(value, dict) else [_length(value)]
+    value = _normalized(evaluate(atom, columns, memory), atom.label, n)
+    sizes = [len(c) for c in value.values()] if isinstance(value, dict) else [length(value)]
     if any(size != n for size in sizes):
         raise FormulaError(f"{atom.label} gives {sizes[0]} values for {n} rows", term=atom.label)
     return value
 
 
-def _length(column: Column) -> int:
-    return 0 if column.codes is None else len(column.codes)
-
-
 def _normalized(result: Any, label: str, n: int) -> Values:
-    """Arrays, series, frames and formulaic's values as a factor or named numeric columns."""
+    """What an expression gives as a factor or named numeric columns.
+
+    Series, frames and formulaic's values come from functions of the caller.
+    """
     metadata = getattr(result, "__formulaic_metadata__", None)
+    kind = getattr(getattr(metadata, "kind", None), "value", "unknown")
+    names = getattr(metadata, "column_names", None)
     result = getattr(result, "__wrapped__", result)
+    if isinstance(result, Contrast):
+        raise FormulaError(
+            f"{label} are contrasts: write C(f, {label}) to code f by them", term=label
+        )
     if isinstance(result, Column):
-        return result
+        return result if result.missing is not None else result.used()
+    if isinstance(result, Matrix):
+        names, result = result.names or None, result.values
     if isinstance(result, Mapping) or hasattr(result, "columns"):
         fields = [key for key in result if not str(key).startswith("__")]
         return {f"[{key}]": _real(result[key], label) for key in fields}
     if np.ndim(result) == 2:
-        array = np.asarray(result)
-        named = getattr(metadata, "column_names", None)
-        fields = list(named or range(array.shape[1]))
-        if array.shape[1] == 1 and not named:
-            return {"": _real(array[:, 0], label)}
-        return {f"[{field}]": _real(array[:, j], label) for j, field in enumerate(fields)}
+        return _columns_of(np.asarray(result), names, label)
+    if isinstance(result, Logical):
+        return as_factor(result)
+    if isinstance(result, np.ndarray):
+        result = np.asarray(result)
     if np.ndim(result) == 0:
-        result = np.full(n, result)
+        result = np.full(n, result, dtype=object if isinstance(result, str) else None)
     column = read(label, _nan_for_infinite(result))
-    kind = getattr(getattr(metadata, "kind", None), "value", "unknown")
     if kind == "categorical":
         return column.as_factor()
     return column if column.values is None else {"": column.values}
+
+
+def _columns_of(array: NDArray[Any], names: Sequence[Any] | None, label: str) -> Values:
+    """The columns of a matrix; a single one without a name is the expression's own."""
+    fields = list(names or range(array.shape[1]))
+    if array.shape[1] == 1 and not names:
+        return {"": _real(array[:, 0], label)}
+    return {f"[{field}]": _real(array[:, j], label) for j, field in enumerate(fields)}
 
 
 def _nan_for_infinite(values: Any) -> Any:
@@ -252,22 +263,21 @@ def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "pol
 def layout_of(terms: Sum, codings: Mapping[str, Coding]) -> Layout:
     """Columns and names of a model matrix; in products the first variable varies fastest."""
     names: list[str] = []
-    columns: list[tuple[float, tuple[tuple[str, bool, int], ...]]] = []
+    columns: list[tuple[tuple[str, bool, int], ...]] = []
     for term in terms.coded(lambda atom: codings[atom.label].levels is not None):
         if not term.atoms:
             names.append("Intercept")
-            columns.append((term.scale, ()))
+            columns.append(())
             continue
         choices: list[Sequence[tuple[str, tuple[str, bool, int]]]] = []
         for atom, dummy in zip(term.atoms, term.dummy, strict=True):
             coding = codings[terms.atoms[atom].label]
             fields = coding.dummy_names if dummy else coding.names
             choices.append([(f, (coding.label, dummy, j)) for j, f in enumerate(fields)])
-        prefix = "" if term.scale == 1.0 else f"{term.scale:g}:"
         for product in itertools.product(*reversed(choices)):
             chosen = product[::-1]
-            names.append(prefix + ":".join(name for name, _ in chosen))
-            columns.append((term.scale, tuple(column for _, column in chosen)))
+            names.append(":".join(name for name, _ in chosen))
+            columns.append(tuple(column for _, column in chosen))
     return Layout(tuple(names), tuple(columns), terms.atoms)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .columns import Codes, Column, Levels, factorize
 from .encode import Values, value_of
 from .errors import DataError, FormulaError
-from .rlang import Expression, Memory
+from .formula.expressions import Expression, Memory
 
 __all__ = ["Grouping", "combine", "factor_of", "grouping_of"]
 

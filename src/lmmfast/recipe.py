@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from .columns import Codes, Column, Table, is_not
 from .encode import Coding, Layout, Values, value_of
 from .errors import DataError
+from .formula.expressions import Expression, Memory
 from .grouping import Grouping
-from .rlang import Expression, Memory
 
 __all__ = ["Recipe", "add_offsets", "numbers_of"]
 
@@ -109,7 +109,7 @@ class Recipe:
     def _read(self, table: Table, atoms: Iterable[Expression], hint: str = "") -> dict[str, Column]:
         """The columns that these variables use; `hint` is added where one is not there."""
         columns: dict[str, Column] = {}
-        for name in (name for atom in atoms for _, name in atom.names if name in self.names):
+        for name in (name for atom in atoms for name in atom.names if name in self.names):
             if not table.has(name):
                 error = is_not(name, table.names, DataError, "column")
                 raise type(error)(f"{error}{hint}", variable=name)

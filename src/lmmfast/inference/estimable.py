@@ -126,11 +126,11 @@ class _Term:
 def _terms(layout: Layout, codings: Mapping[str, Coding]) -> list[_Term]:
     """The terms of a model matrix, from its columns."""
     found: dict[tuple[str, ...], list[int]] = {}
-    for j, (_, factors) in enumerate(layout.columns):
+    for j, factors in enumerate(layout.columns):
         found.setdefault(tuple(atom for atom, _, _ in factors), []).append(j)
     terms = []
     for atoms, columns in found.items():
-        dummy = [dummy for _, dummy, _ in layout.columns[columns[0]][1]]
+        dummy = [dummy for _, dummy, _ in layout.columns[columns[0]]]
         variables = tuple(
             _variable(codings[atom], dummy=d) for atom, d in zip(atoms, dummy, strict=True)
         )

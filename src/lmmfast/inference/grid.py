@@ -195,8 +195,8 @@ def _variables(fit: LMMFit) -> list[str]:
 def _terms(fit: LMMFit) -> list[set[str]]:
     """Variables of each column of the fixed part."""
     layout = recipe_of(fit).fixed_layout
-    names = {atom.label: {name for _, name in atom.names} for atom in layout.atoms}
-    return [set().union(*(names[label] for label, _, _ in parts)) for _, parts in layout.columns]
+    names = {atom.label: set(atom.names) for atom in layout.atoms}
+    return [set().union(*(names[label] for label, _, _ in parts)) for parts in layout.columns]
 
 
 def _is_factor(fit: LMMFit, name: str, column: Column) -> bool:
@@ -204,7 +204,7 @@ def _is_factor(fit: LMMFit, name: str, column: Column) -> bool:
     if column.values is None:
         return True
     recipe = recipe_of(fit)
-    inside = [atom for atom in recipe.fixed_layout.atoms if name in {n for _, n in atom.names}]
+    inside = [atom for atom in recipe.fixed_layout.atoms if name in atom.names]
     if not inside:  # an offset
         return False
     distinct = len(column.distinct())

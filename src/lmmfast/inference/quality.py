@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ..design import Design
     from ..encode import Layout
+    from ..formula.terms import Sum
     from ..results import LMMFit
-    from ..terms import Sum
 
 __all__ = ["icc", "r2", "vif"]
 
@@ -138,9 +138,7 @@ def fixed_terms(design: Design) -> dict[str, list[int]]:
         constant = [np.ptp(column) == 0 for column in design.X.T]
         labels = ["1" if c else name for c, name in zip(constant, design.x_names, strict=True)]
         return {label: [j] for j, label in enumerate(labels)}
-    from ..blueprint import plan_of
-
-    return columns_of_terms(plan_of(design.formula).fixed, design.recipe.fixed_layout)
+    return columns_of_terms(design.plan.fixed, design.recipe.fixed_layout)
 
 
 def columns_of_terms(terms: Sum, layout: Layout) -> dict[str, list[int]]:
@@ -150,6 +148,6 @@ def columns_of_terms(terms: Sum, layout: Layout) -> dict[str, list[int]]:
         tuple(terms.atoms[atom].label for atom in term.atoms): terms.label(term)
         for term in terms.terms
     }
-    for j, (_, factors) in enumerate(layout.columns):
+    for j, factors in enumerate(layout.columns):
         out[labels[tuple(variable for variable, _, _ in factors)]].append(j)
     return out

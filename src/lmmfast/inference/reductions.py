@@ -24,11 +24,11 @@ from .refits import model_of, model_of_part
 if TYPE_CHECKING:
     from ..design import Design, RandomTerm
     from ..encode import Layout
-    from ..formula import Bar
+    from ..formula.bars import Bar
+    from ..formula.terms import Sum, Term
     from ..model import LMM
     from ..recipe import Recipe
     from ..results import LMMFit
-    from ..terms import Sum, Term
 
 __all__ = [
     "Deletion",
@@ -109,7 +109,7 @@ def _column_groups(design: Design, i: int) -> dict[tuple[str, ...], list[int]]:
             constant = bool((term.z[:, j] == term.z[0, j]).all())
             groups.setdefault(() if constant else (name,), []).append(j)
         return groups
-    for j, (_, factors) in enumerate(design.recipe.random_layouts[i].columns):
+    for j, factors in enumerate(design.recipe.random_layouts[i].columns):
         groups.setdefault(tuple(atom for atom, _, _ in factors), []).append(j)
     return groups
 
@@ -191,9 +191,7 @@ def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
 
 
 def _sums(design: Design) -> tuple[Sum, ...]:
-    from ..blueprint import plan_of
-
-    return plan_of(design.formula).random
+    return design.plan.random
 
 
 def columns_text(design: Design, part: Part) -> str:
@@ -213,18 +211,11 @@ def columns_text(design: Design, part: Part) -> str:
 
 
 def _term_text(terms: Sum, term: Term) -> str:
-    from ..formula import quoted
-
-    atoms = [terms.atoms[atom] for atom in term.atoms]
-    names = [quoted(atom.label) if atom.is_name else atom.label for atom in atoms]
-    scale = [] if term.scale == 1 else [f"{term.scale:g}"]
-    return ":".join([*scale, *names]) or "1"
+    return ":".join(terms.atoms[atom].text for atom in term.atoms) or "1"
 
 
 def _bars(design: Design) -> tuple[Bar, ...]:
-    from ..blueprint import plan_of
-
-    return plan_of(design.formula).formula.random
+    return design.plan.formula.random
 
 
 def expressible(design: Design, part: Part) -> bool:
@@ -238,17 +229,17 @@ def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[
     A product may be written in another order where a variable appears later than it did.
     """
     from ..encode import layout_of
-    from ..terms import read_sum
+    from ..formula.terms import read_sum
 
     def identities(layout: Layout) -> list[Any]:
         labels = [atom.label for atom in layout.atoms]
         coded = {label for label in labels if recipe.codings[label].levels is not None}
         return [
-            (scale, frozenset((name, dummy and name in coded, j) for name, dummy, j in factors))
-            for scale, factors in layout.columns
+            frozenset((name, dummy and name in coded, j) for name, dummy, j in factors)
+            for factors in layout.columns
         ]
 
-    layout = layout_of(read_sum(columns_text(design, part)), recipe.codings)
+    layout = layout_of(read_sum(columns_text(design, part), recipe.memory.patsy), recipe.codings)
     known = {key: j for j, key in enumerate(identities(recipe.random_layouts[part.term]))}
     found = [known.get(key, -1) for key in identities(layout)]
     return (layout, found) if set(found) == set(part.columns) else None
@@ -292,9 +283,7 @@ def _reduced_term(
 
 
 def _formula(design: Design, parts: tuple[Part, ...]) -> str:
-    from ..blueprint import plan_of
-
-    formula = plan_of(design.formula).formula
+    formula = design.plan.formula
     pieces = [formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
     for part in parts:
         bar = "||" if part.structure == "diag" and len(part.columns) > 1 else "|"
@@ -463,11 +452,8 @@ def _constant_of(design: Design, i: int) -> np.ndarray:
     """Weights of the columns of term i whose sum is one in every row: all levels of a factor."""
     assert design.recipe is not None
     columns = design.recipe.random_layouts[i].columns
-    for atom in (factors[0][0] for _, factors in columns if len(factors) == 1):
-        own = [
-            scale == 1 and len(factors) == 1 and factors[0][:2] == (atom, True)
-            for scale, factors in columns
-        ]
+    for atom in (factors[0][0] for factors in columns if len(factors) == 1):
+        own = [len(factors) == 1 and factors[0][:2] == (atom, True) for factors in columns]
         if sum(own) == len(design.recipe.codings[atom].dummy_names):
             return np.array(own, dtype=np.float64)
     raise DataError(f"no columns of ({design.terms[i].label}) make a constant")

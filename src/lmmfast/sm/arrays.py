@@ -12,7 +12,7 @@ from ..checks import check_levels
 from ..columns import Column, read
 from ..design import Design, RandomTerm
 from ..errors import DataError
-from ..formula import quoted
+from ..formula.tree import quoted
 from .terms import Component, component_of_matrices
 
 __all__ = ["Arrays", "check_order"]

@@ -11,8 +11,10 @@ import numpy as np
 from ..columns import Table
 from ..design import RandomTerm
 from ..errors import DataError, FormulaError
-from ..formula import Bar, find_bar, outer, parse, quoted, tokenize
-from ..terms import Sum, read_sum
+from ..formula.bars import Bar, has_bar, parse
+from ..formula.parser import parse_text
+from ..formula.terms import Sum, read_sum
+from ..formula.tree import Call, quoted
 
 __all__ = [
     "Component",
@@ -132,7 +134,7 @@ def state(
 
 def _own_bars(formula: str) -> tuple[Bar, ...]:
     """Random terms that the main formula has already, as lme4's would."""
-    return parse(formula).random if "|" in formula else ()
+    return parse(formula, python=True).random if "|" in formula else ()
 
 
 def _one_sided(text: Any, role: str) -> str:
@@ -153,15 +155,15 @@ def _random_effects(re_formula: str | None, group: str) -> list[tuple[str, str]]
     elif re_formula is not None and not isinstance(re_formula, str):
         raise FormulaError(f"re_formula must be text such as '~x', not {re_formula!r}")
     own = quoted(group)
-    pieces = tokenize(right)
-    if find_bar(pieces) is None:
+    tree = parse_text(right, python=True)
+    if not has_bar(tree):
         return [(f"({right} | {own})", group)]
-    if outer(pieces, "|", "||"):  # ~x | item, without parentheses
-        bars = parse(f"y ~ ({right})").random
+    if isinstance(tree, Call) and tree.function in ("|", "||"):  # ~x | item, without parentheses
+        bars = parse(f"y ~ ({right})", python=True).random
         others = [(_text(bar), bar.factor) for bar in bars if bar.factor != group]
         of_groups = [(_text(bar), group) for bar in bars if bar.factor == group]
         return [*(of_groups or [(f"(1 | {own})", group)]), *others]
-    whole = parse(f"y ~ {right}")
+    whole = parse(f"y ~ {right}", python=True)
     own_columns = (f"({whole.fixed} | {own})", group)
     return [own_columns, *((_text(bar), bar.factor) for bar in whole.random)]
 
@@ -184,14 +186,14 @@ def _variance_component(
     name: str, text: str, table: Table, group: str, single: bool
 ) -> tuple[str, bool]:
     """One entry of vc_formula as a random term, and whether its columns share a variance."""
-    parts = read_sum(_one_sided(text, f"vc_formula[{name!r}]"))
+    parts = read_sum(_one_sided(text, f"vc_formula[{name!r}]"), python=True)
     own = quoted(group)
     factors, numbers = _sorted_atoms(parts, table)
     if not factors:
         slopes = [parts.label(term) for term in parts.terms]
         columns = " + ".join(slopes if parts.intercept else ["0", *slopes])
         return f"({columns} {'||' if len(slopes) > 1 else '|'} {own})", len(slopes) > 1
-    if len(parts.terms) > 1 or parts.terms[0].scale != 1.0:
+    if len(parts.terms) > 1:
         raise FormulaError(
             f"vc_formula[{name!r}] = {text!r} mixes the levels of {factors[0]!r} with other "
             f"columns: write '0 + C({factors[0]})', and a component of its own for the rest",
@@ -206,7 +208,7 @@ def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
     """Labels of the factors and of the numeric variables of a sum."""
     factors, numbers = [], []
     for atom in parts.atoms:
-        inner = atom.names[0][1] if len(atom.names) == 1 else ""
+        inner = atom.names[0] if len(atom.names) == 1 else ""
         labels = atom.is_name and table.has(inner) and table.column(inner).values is None
         if labels or (inner and atom.label.startswith(("C(", "factor(", "as.factor("))):
             factors.append(inner)  # its coding does not matter: a level each

@@ -136,11 +136,11 @@ def _recipe(spec: Spec, groupings: dict[str, Grouping]) -> Recipe:
 
 def _data_names(spec: Spec) -> frozenset[str]:
     """Names in the formula that are columns: all but constants and functions."""
-    from ..rlang import functions
+    from ..formula.vocabulary import is_known
 
     plan = spec.plan
     known = spec.variables.keys() | spec.taught.keys() | plan.variables
-    return frozenset(name for name in plan.names if name in known or name not in functions())
+    return frozenset(name for name in plan.names if name in known or not is_known(name))
 
 
 def _variables(cross: CrossProducts) -> dict[str, Column]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..blueprint import plan_of
 from ..design import Design, build
 from ..errors import DataError
 from ..files import Text, expand, fits_in_memory, kind_of, read_text
+from ..formula.plan import plan_of
 from .cross import CrossProducts, cross_products
 from .design import design_of
 from .labels import Grouper
@@ -86,7 +86,7 @@ def numeric_names(formula: Any) -> tuple[str, ...]:
         return ()
     plan = plan_of(formula)
     atoms = (plan.response, *plan.fixed.atoms, *plan.offsets)
-    return tuple(dict.fromkeys(name for atom in atoms for _, name in atom.names))
+    return tuple(dict.fromkeys(name for atom in atoms for name in atom.names))
 
 
 def streamed_design(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..columns import Codes, Column, factorize, is_exact
 from ..errors import DataError
+from ..formula.expressions import Expression
 from ..grouping import Grouping, combine
-from ..rlang import Expression
 
 __all__ = ["Grouper", "Labels", "kind_of", "labels_of"]
 

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blueprint import Plan
 from ..columns import Column, Table
 from ..design import complete_rows, numeric_vector, read_columns, response_of
 from ..encode import Values, check_finite, value_of
 from ..errors import DataError, FormulaError, LmmError
-from ..expressions import check, of_all_rows
+from ..formula.expressions import Expression, Memory
+from ..formula.plan import Plan
+from ..formula.vocabulary import is_known, looks_at_other_rows
 from ..grouping import factor_of
 from ..recipe import add_offsets, numbers_of
-from ..rlang import Expression, Memory, called, functions
 
 __all__ = [
     "Part",
     "Roles",
-    "every_atom",
     "part_of",
     "refuse_functions",
     "refuse_state",
@@ -171,12 +170,6 @@ def _numeric(name: str | None, role: str, table: Table) -> Column | None:
     return numeric_vector(name, role, table)
 
 
-def every_atom(plan: Plan) -> list[Expression]:
-    """Variables and expressions of all parts of a formula, with repetitions."""
-    groups = (atom for group in plan.groups for atom in group)
-    return [plan.response, *plan.atoms, *plan.offsets, *groups]
-
-
 def refuse_state(memory: Memory, plan: Plan, factors: Iterable[str]) -> None:
     """Expressions must not learn from the rows of a chunk.
 
@@ -193,12 +186,10 @@ def refuse_state(memory: Memory, plan: Plan, factors: Iterable[str]) -> None:
         For ``scale(x)``, ``poly(x, 2)``, splines, ``mean(x)`` ...
     """
     known = set(factors)
-    for atom in every_atom(plan):
+    for atom in plan.everything:
         learned = {key for state in memory.get(atom.label, {}).values() for key in state}
-        own = {name for _, name in atom.names}
-        if learned <= ({"labels", "number"} if own <= known else {"labels"}):
-            continue
-        raise _needs_all_rows(atom)
+        if learned & {"levels", "kept"} and not set(atom.names) <= known:
+            raise _needs_all_rows(atom)
 
 
 def _needs_all_rows(atom: Expression) -> FormulaError:
@@ -210,12 +201,6 @@ def _needs_all_rows(atom: Expression) -> FormulaError:
     )
 
 
-_OF_LEVELS = frozenset(
-    ["factor", "as_factor", "ordered", "as_ordered", "as_numeric", "as_double", "as_integer"]
-)
-_WITHOUT_MEMORY = frozenset({"poly"})  # with raw=True: `refuse_state` tells
-
-
 def refuse_functions(plan: Plan) -> None:
     """Functions that learn from all rows are refused before any row is read.
 
@@ -223,17 +208,9 @@ def refuse_functions(plan: Plan) -> None:
     ------
     FormulaError
     """
-    known = functions()
-    for atom in every_atom(plan):
-        check(atom.code, atom.label)
-        if of_all_rows(atom.code):
+    for atom in plan.everything:
+        if looks_at_other_rows(atom.tree, lambda name: not is_known(name)):
             raise _needs_all_rows(atom)
-        for name in called(atom.code):
-            own = known.get(name)
-            learns = getattr(own, "__is_stateful_transform__", False) or name == "lag"
-            raw = name in _WITHOUT_MEMORY and "raw" in atom.code
-            if learns and name not in _OF_LEVELS and not raw:
-                raise _needs_all_rows(atom)
 
 
 def refuse_unlike_rows(part: Part) -> None:
@@ -246,7 +223,7 @@ def refuse_unlike_rows(part: Part) -> None:
     """
     half = part.n // 2
     pieces = [slice(0, half), slice(half, part.n)]
-    for atom in every_atom(part.plan):
+    for atom in part.plan.everything:
         if atom.is_name:
             continue
         memory = Memory()

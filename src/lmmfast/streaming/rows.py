@@ -35,9 +35,7 @@ def stream_residuals(fit: LMMFit, source: Any, kind: str) -> Iterator[pd.DataFra
             "this fit has weights or an offset that are no column of the data, or whose column is "
             "not known: use fit.residuals()"
         )
-    from ..blueprint import plan_of
-
-    plan = plan_of(fit.formula)
+    plan = fit.design.plan
     width = len(fit.design.x_names) + sum(len(term.columns) for term in fit.design.terms)
     given = _opened(source)
     return _frames(fit, given, plan, roles, kind, rows_for(width))

@@ -162,9 +162,9 @@ def check_columns(source: Source, plan: Any, roles: Any) -> None:
     ------
     FormulaError, DataError
     """
-    from ..rlang import functions
+    from ..formula.vocabulary import is_known
 
-    names = [n for n in plan.names if n in plan.variables or n not in functions()]
+    names = [n for n in plan.names if n in plan.variables or not is_known(n)]
     source.check(names, {"weights": roles.weights, "offset": roles.offset})
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blueprint import Plan, plan_of
 from ..checks import note_double_bars
 from ..columns import Column, Table
 from ..design import check_contrasts
 from ..encode import Coding, Layout, Values, coding_of, layout_of, value_of
 from ..errors import DataError, FormulaError
-from ..rlang import Expression, Memory
+from ..formula.expressions import Expression, Memory
+from ..formula.plan import Plan, plan_of
 from .coordinates import Coordinates, coordinates_of
-from .part import Part, Roles, every_atom, part_of, refuse_functions
+from .part import Part, Roles, part_of, refuse_functions
 from .sources import Chunk, Source, check_columns, is_dask, located, rows_for, source_of
 from .survey import Survey, survey_of
 
@@ -226,7 +226,7 @@ class Spec:
     def _is_few(self, name: str, known: Known) -> bool:
         if not known.numeric or (known.levels is not None and len(known.levels) <= 2):
             return True
-        inside = [atom for atom in self.fixed.atoms if {n for _, n in atom.names} == {name}]
+        inside = [atom for atom in self.fixed.atoms if set(atom.names) == {name}]
         return any(self.codings[atom.label].levels is not None for atom in inside)
 
     @cached_property
@@ -378,7 +378,7 @@ def _values(
         if atom.label in out:
             continue
         if atom.is_name:
-            name = atom.names[0][1]
+            name = atom.names[0]
             is_number = survey.variables[name].numeric
             out[atom.label] = {"": np.zeros(1)} if is_number else taught[name]
         else:
@@ -419,10 +419,10 @@ def teach(
     factors : collection of str
         Labels of the expressions that are factors.
     """
-    for atom in every_atom(plan):
-        own = [name for _, name in atom.names if name in taught]
+    for atom in plan.everything:
+        own = [name for name in atom.names if name in taught]
         of_factors = all(taught[name].values is None for name in own)
-        columns = {name for _, name in atom.names if name in taught or name in plan.variables}
+        columns = {name for name in atom.names if name in taught or name in plan.variables}
         if atom.is_name or not own or set(own) != columns:
             continue
         if not (of_factors or atom.label in factors):
@@ -432,7 +432,7 @@ def teach(
 
 
 def _columns_of(atom: Expression, variables: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(name for _, name in atom.names if name in variables))
+    return list(dict.fromkeys(name for name in atom.names if name in variables))
 
 
 def _size(column: Column) -> int:
@@ -449,7 +449,7 @@ def _recycled(column: Column, n: int) -> Column:
 def _variables(survey: Survey, plan: Plan) -> dict[str, Known]:
     """Variables of the fixed part and of offsets, in the formula's order."""
     atoms = (*plan.fixed.atoms, *plan.offsets)
-    names = [name for atom in atoms for _, name in atom.names if name in survey.variables]
+    names = [name for atom in atoms for name in atom.names if name in survey.variables]
     if survey.roles.offset is not None:
         names.append(survey.roles.offset)
     out: dict[str, Known] = {}
@@ -518,6 +518,5 @@ def sample_of(spec: Spec, chunks: Iterable[Chunk]) -> list[Encoded]:
 
 
 def constant_of(layout: Layout) -> float:
-    """Value of the first column where that is the intercept, else 0."""
-    first = layout.columns[:1]
-    return first[0][0] if first and not first[0][1] else 0.0
+    """1 where the first column is the intercept, else 0."""
+    return 1.0 if layout.columns[:1] == ((),) else 0.0

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..blueprint import Plan, plan_of
 from ..columns import Column
 from ..encode import Coding, Layout, layout_of
 from ..errors import DataError, LmmError
-from ..rlang import Expression, Memory, functions
-from ..terms import Sum
+from ..formula.expressions import Expression, Memory
+from ..formula.plan import Plan, plan_of
+from ..formula.terms import Sum
+from ..formula.vocabulary import is_known
 from .coordinates import Basis, Coordinates
 from .labels import Grouper, Labels, kind_of, labels_of
 from .part import Roles
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["blocks_from", "blocks_to", "pack", "spec_to", "unpack", "write"]
 
 FORMAT = "lmmfast cross-products"
-VERSION, OLDEST = 2, 1
+VERSION, OLDEST = 3, 1
 LARGEST = 1e150  # of coordinates: their squares are numbers
 
 Arrays = dict[str, NDArray[Any]]
@@ -235,9 +236,9 @@ def _variables_of(
 ) -> dict[str, Known]:
     """The variables of the fixed part and of offsets, all of them."""
     atoms = (*plan.fixed.atoms, *plan.offsets)
-    possible = [name for atom in atoms for _, name in atom.names]
+    possible = [name for atom in atoms for name in atom.names]
     possible += [] if roles.offset is None else [roles.offset]
-    columns = {name for name in possible if name in plan.variables or name not in functions()}
+    columns = {name for name in possible if name in plan.variables or not is_known(name)}
     found = fields(given, tuple(dict.fromkeys(possible)), set(possible) - columns)
     out: dict[str, Known] = {}
     for name, item in found.items():
@@ -249,7 +250,7 @@ def _variables_of(
         out[name] = known
     for atom in plan.fixed.atoms:
         if atom.is_name:
-            _check_alike(out[atom.names[0][1]], codings[atom.label])
+            _check_alike(out[atom.names[0]], codings[atom.label])
     return out
 
 
@@ -338,8 +339,8 @@ def _coding_of(item: Any, atom: Expression, reader: _Reader) -> Coding:
 def _layout(layout: Layout) -> dict[str, Any]:
     return {
         "names": list(layout.names),
-        "columns": [[scale, [list(own) for own in factors]] for scale, factors in layout.columns],
-        "atoms": [[atom.label, atom.code, list(map(list, atom.names))] for atom in layout.atoms],
+        "columns": [[list(own) for own in factors] for factors in layout.columns],
+        "atoms": [atom.text for atom in layout.atoms],
     }
 
 
@@ -348,9 +349,10 @@ def _layout_of(item: Any, terms: Sum, codings: dict[str, Coding]) -> Layout:
     own = fields(item, ("names", "columns", "atoms"))
     names = items(own["names"], "the columns of a term")
     items(own["columns"], "the columns of a term", len(names))
-    labels = [items(atom, "an expression", 3)[0] for atom in items(own["atoms"], "expressions")]
-    if labels != [atom.label for atom in terms.atoms]:
-        raise Damage("the expressions of a term are not those of the formula")
+    found = items(own["atoms"], "expressions", len(terms.atoms))
+    for atom, wanted in zip(found, terms.atoms, strict=True):  # up to version 2 label and code
+        if atom != wanted.text and (not isinstance(atom, list) or atom[:1] != [wanted.label]):
+            raise Damage("the expressions of a term are not those of the formula")
     width = sum(
         math.prod(
             len(
@@ -366,9 +368,19 @@ def _layout_of(item: Any, terms: Sum, codings: dict[str, Coding]) -> Layout:
         raise Damage(f"a term has {len(names)} columns, its formula gives {width}")
     made = layout_of(terms, codings)
     mine = _layout(made)
-    if own["names"] != mine["names"] or own["columns"] != mine["columns"]:
+    columns = [_factors(column) for column in own["columns"]]
+    if own["names"] != mine["names"] or columns != mine["columns"]:
         raise Damage("the columns of a term are not those of the formula")
     return made
+
+
+def _factors(column: Any) -> Any:
+    """The factors of a column; up to version 2 a number stood before them."""
+    if isinstance(column, list) and len(column) == 2 and not isinstance(column[0], list):
+        scale, column = column
+        if scale != 1:
+            raise Damage("numbers as factors, as in 2:x, are not read any more: make them anew")
+    return column
 
 
 def _column(column: Column, writer: _Writer) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..blueprint import Plan, plan_of
 from ..columns import Column, Table
 from ..design import nothing_left
 from ..encode import Values
 from ..errors import DataError, LmmError
-from ..rlang import Expression, Memory
+from ..formula.expressions import Expression, Memory
+from ..formula.plan import Plan, plan_of
 from .labels import Grouper, Labels, clash
 from .part import Part, Roles, part_of, refuse_state, refuse_unlike_rows
 
@@ -197,8 +197,8 @@ class Survey:
         plan = part.plan
         atoms = (*plan.atoms, *plan.offsets)
         # of these, all distinct values are needed: expressions may make factors of them
-        inside = {name for atom in atoms if not atom.is_name for _, name in atom.names}
-        names = {name for atom in atoms for _, name in atom.names if name in part.columns}
+        inside = {name for atom in atoms if not atom.is_name for name in atom.names}
+        names = {name for atom in atoms for name in atom.names if name in part.columns}
         for name in sorted(names):
             most = MOST if name in inside else FEW
             self._meet(self.variables, name, _kind(part.columns[name], most, where))
@@ -224,7 +224,7 @@ class Survey:
         Those of a number with few values may make a factor of it: they are if they do in a chunk,
         or cannot be evaluated in one that has not all of the values.
         """
-        own = {name for _, name in atom.names if name in part.columns}
+        own = {name for name in atom.names if name in part.columns}
         if len(own) != 1:
             return False
         kind = self.variables[own.pop()]

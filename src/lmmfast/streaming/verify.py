@@ -97,7 +97,7 @@ def array(
         raise Damage(f"{what} is not finite")
     if value.dtype.kind in "mM" and np.isnat(value).any():
         raise Damage(f"{what} has times that are missing")
-    native: NDArray[Any] = np.asarray(value, value.dtype.newbyteorder("="))
+    native: NDArray[Any] = value.astype(value.dtype.newbyteorder("="), copy=False)
     return native
 
 
@@ -119,9 +119,8 @@ def check_sums(cross: CrossProducts, blocks: Mapping[str, NDArray[Any]]) -> None
     total = np.concatenate([own.sum(axis=0) for own in squares] + [corner.diagonal()])
     if (cross._largest < 0).any():
         raise Damage("a sum of squares is negative")
-    held = np.sqrt(
-        np.maximum(abs(total), cross._largest)
-    )  # lengths of columns, rows taken away too
+    # lengths of the columns, with the rows that were taken away
+    held = np.sqrt(np.maximum(abs(total), cross._largest))
     ends = np.cumsum([0, *cross.spec.widths])
     border = slice(int(ends[-1]), None)
     _check_products(
@@ -141,7 +140,8 @@ def check_sums(cross: CrossProducts, blocks: Mapping[str, NDArray[Any]]) -> None
 
 
 def _diagonal(blocks: NDArray[Any]) -> NDArray[Any]:
-    return np.einsum("lii->li", blocks)
+    squares: NDArray[Any] = np.einsum("lii->li", blocks)
+    return squares
 
 
 def _check_products(

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..blueprint import plan_of
 from ..columns import is_not
 from ..errors import DataError, FormulaError
+from ..formula.plan import plan_of
 from .cross import CrossProducts
 from .labels import Grouper
 from .part import Roles

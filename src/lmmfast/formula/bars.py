@@ -1,0 +1,313 @@
+"""A mixed-model formula -> its parts: response, fixed part, random terms, offsets. No data here.
+
+formula  := response ~ sum                  sum    := [+-] part ([+-] part)*
+part     := ( columns | groups )            groups := factors combined by : / * +
+          | ( columns || groups )
+          | us( columns | groups ) | diag( columns | groups )
+          | ( sum ) | offset( expression ) | a term of fixed effects
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ..errors import FormulaError
+from .parser import parse_text
+from .tokens import refusal
+from .tree import INFIX, Call, Constant, Name, Node, shown, strip
+
+__all__ = ["Bar", "Formula", "Signed", "has_bar", "joined", "parse", "signed_parts"]
+
+_BARS = ("|", "||")
+_ALGEBRA = ("(", "+", "-", "*", "/", ":", "^", "**", "%in%", "~", *_BARS)
+_TO_COME = ("cs", "ar1", "hetar1", "homcs", "homdiag", "toep", "ou", "gau", "mat", "rr")
+MOST_GROUPS = 1000  # that one bar stands for
+
+Signed = tuple[str, Node]  # "+" or "-", and what stands behind it
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One random term: `(columns | group)` or `(columns || group)`."""
+
+    columns: str  # right-hand side: "1 + Days"
+    group: tuple[str, ...]  # factors whose combinations are the levels: ("school", "class")
+    structure: str  # "full" | "diag"
+    explicit: bool = field(default=False, compare=False)  # by diag(): nothing needs to be said
+    parts: tuple[Signed, ...] = field(default=(), compare=False, repr=False)  # of the columns
+    atoms: tuple[Node, ...] = field(default=(), compare=False, repr=False)  # of the group
+
+    @property
+    def factor(self) -> str:
+        """Name of the grouping factor, as in R: "school:class"."""
+        return ":".join(self.group).replace("`", "")
+
+    @property
+    def label(self) -> str:
+        """The term as a reader would write it: "1 + Days | Subject"."""
+        return f"{self.columns} {'|' if self.structure == 'full' else '||'} {self.factor}"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A mixed-model formula cut into its parts: as text, and as trees."""
+
+    text: str  # as the user wrote it
+    response: str  # "log(rt)"
+    fixed: str  # right-hand side without bars and offsets: "Days + cond"
+    random: tuple[Bar, ...]  # in the formula's order
+    offsets: tuple[str, ...]  # arguments of offset(...)
+    left: Node = field(compare=False, repr=False)
+    parts: tuple[Signed, ...] = field(compare=False, repr=False)  # of the fixed part
+    shifts: tuple[Node, ...] = field(compare=False, repr=False)  # arguments of offset(...)
+
+
+@lru_cache(maxsize=512)
+def parse(text: str, python: bool = False) -> Formula:
+    """Cut a formula into its parts.
+
+    Parameters
+    ----------
+    text : str
+        A formula in lme4's syntax, for example ``"rt ~ cond + (cond | subj) + (1 | item)"``.
+    python : bool, default False
+        Whether operators bind as in Python.
+
+    Returns
+    -------
+    Formula
+
+    Raises
+    ------
+    FormulaError
+        When the text is not a mixed-model formula; the message says where and what to write.
+    """
+    if not isinstance(text, str):
+        raise FormulaError(f"the formula must be text, not {type(text).__name__}")
+    if "~" not in text:
+        raise FormulaError(f"there is no '~' in {text[:200]!r}: write 'response ~ predictors'")
+    return _Cut(text).formula(parse_text(text, python))
+
+
+class _Cut:
+    """The parts of one formula, as they are found."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.fixed: list[Signed] = []
+        self.random: list[Bar] = []
+        self.shifts: list[Node] = []
+
+    def formula(self, node: Node) -> Formula:
+        if not (isinstance(node, Call) and node.function == "~"):
+            raise self.error("'~' must stand between the response and the predictors", node)
+        if len(node.args) == 1:
+            raise self.error("nothing stands left of '~': write the response there", node)
+        left, right = node.operands
+        if any(isinstance(side, Call) and side.function == "~" for side in (left, right)):
+            raise self.error("there is more than one '~'", node)
+        self.sum(self.unbarred(right))
+        if not self.random:
+            raise FormulaError(
+                f"{self.text[:200]!r} has no random term such as (1 | subject); "
+                "a model without random effects is ordinary regression (statsmodels fits it)"
+            )
+        shifts = tuple(self.shifts)
+        return Formula(
+            self.text, shown(left), joined(self.fixed), tuple(self.random),
+            tuple(shown(shift) for shift in shifts), left, tuple(self.fixed), shifts,
+        )  # fmt: skip
+
+    def unbarred(self, right: Node) -> Node:
+        """The right-hand side, a bar without parentheses put into them where it is clear."""
+        if not _is_bar(right):
+            return right
+        columns = right.operands[0]  # type: ignore[union-attr]
+        if has_bar(columns) or (isinstance(columns, Call) and columns.function in ("+", "-")):
+            raise self.error(
+                "a bar needs parentheses around its term: without them all that stands left of it "
+                "belongs to it; write (1 | group)",
+                right,
+            )
+        return Call("(", (("", right),), right.start, right.end)
+
+    def sum(self, node: Node) -> None:
+        """Sorts the parts of a sum; parentheses around sums that contain bars are opened."""
+        for sign, part in signed_parts(node):
+            inner = strip(part)
+            if isinstance(inner, Call) and inner.function == "offset":
+                self.offset(sign, inner)
+            elif not has_bar(part):
+                self.fixed.append((sign, part))
+            elif sign == "-":
+                raise self.error("a random term cannot be removed with '-'", part)
+            elif _is_bar(inner) and inner is not part:
+                self.bar(inner, part)
+            elif isinstance(inner, Call) and _is_structure(inner):
+                self.structured(inner)
+            elif isinstance(inner, Call) and inner.function in ("+", "-"):
+                self.sum(inner)
+            else:
+                term = shown(part)
+                raise self.error(f"{term!r}: a random term can only be added with '+'", part)
+
+    def offset(self, sign: str, call: Call) -> None:
+        if sign == "-":
+            raise self.error("an offset cannot be removed with '-'", call)
+        if len(call.operands) != 1:
+            raise self.error("offset() takes one argument", call)
+        self.shifts.append(call.operands[0])
+
+    def structured(self, call: Call) -> None:
+        """A bar in a call that names its covariance structure."""
+        name = call.function
+        bars = [strip(value) for value in call.operands if _is_bar(strip(value))]
+        if name not in ("us", "diag"):
+            known = name in _TO_COME
+            raise self.error(
+                f"the covariance structure {name}() "
+                + ("is not there yet" if known else "is not known")
+                + ": write ( | ) or us() for any covariance, diag() for none",
+                call,
+            )
+        if len(bars) != 1 or len(call.args) != 1:
+            raise self.error(f"{name}() holds one random term, as in {name}(x | group)", call)
+        self.bar(bars[0], call, "diag" if name == "diag" else "")
+
+    def bar(self, bar: Node, whole: Node, structure: str = "") -> None:
+        """A random term, or several where its groups are combined."""
+        assert isinstance(bar, Call)
+        term = f"({shown(bar)})"
+        left, right = bar.operands
+        if has_bar(left) or has_bar(right):
+            raise self.error(f"{term}: a random term has exactly one bar", whole, term)
+        kind = structure or ("diag" if bar.function == "||" else "full")
+        parts = tuple(signed_parts(left))
+        for atoms in _Groups(self.text, term).of(right):
+            group = tuple(shown(atom) for atom in atoms)
+            self.random.append(Bar(_columns(parts), group, kind, bool(structure), parts, atoms))
+
+    def error(self, reason: str, node: Node, term: str | None = None) -> FormulaError:
+        return at_node(reason, self.text, node, term)
+
+
+def at_node(reason: str, text: str, node: Node, term: str | None = None) -> FormulaError:
+    """The error for a part of a formula."""
+    error = refusal(reason, text, node.start, node.end)
+    error.term = term
+    return error
+
+
+def has_bar(node: Node) -> bool:
+    """Whether there is a random term in a sum or product, not inside of a function's call."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, Call):
+            continue
+        if _is_bar(node) or _is_structure(node):
+            return True
+        if node.function in _ALGEBRA:
+            stack += node.operands
+    return False
+
+
+def _is_bar(node: Node) -> bool:
+    return isinstance(node, Call) and node.function in _BARS
+
+
+def _is_structure(call: Call) -> bool:
+    """Whether a call names the covariance structure of a random term: us(x | g)."""
+    if call.function in INFIX or call.function in ("(", "{", "[", "I", "list", "if"):
+        return False
+    names = ("us", "diag", *_TO_COME)
+    bars = [value for value in call.operands if _is_bar(strip(value))]
+    return bool(bars) and (call.function in names or len(call.args) == 1)
+
+
+def signed_parts(node: Node) -> list[Signed]:
+    """Split a sum at its outer + and -: [("+", part), ("-", part), ...]."""
+    parts: list[Signed] = []
+    while isinstance(node, Call) and node.function in ("+", "-"):
+        parts.append((node.function, node.operands[-1]))
+        if len(node.args) == 1:
+            return parts[::-1]
+        node = node.operands[0]
+    parts.append(("+", node))
+    return parts[::-1]
+
+
+def joined(parts: Iterable[Signed]) -> str:
+    """[("+", a), ("-", 1)] -> "a - 1"; nothing at all is the intercept."""
+    text = ""
+    for sign, part in parts:
+        text += f" {sign} {shown(part)}" if text else ("-" if sign == "-" else "") + shown(part)
+    return text or "1"
+
+
+def _columns(parts: Sequence[Signed]) -> str:
+    """Columns of a random term, with the implied intercept written out."""
+    explicit = [part for _, part in parts if isinstance(part, Constant)]
+    if not explicit:
+        return f"1 + {joined(parts)}" if parts[0][0] == "+" else f"1 {joined(parts)}"
+    if parts[0][0] == "-" and shown(parts[0][1]) == "1":
+        return joined([("+", Constant(0.0, "0")), *parts[1:]])
+    return joined(parts)
+
+
+class _Groups:
+    """The grouping factors that stand right of one bar."""
+
+    def __init__(self, text: str, term: str) -> None:
+        self.text, self.term = text, term
+
+    def of(self, node: Node) -> list[tuple[Node, ...]]:
+        """`a / b` -> (a), (a, b);  `a : b` -> (a, b);  `a * b` -> (a), (b), (a, b);  `a + b`."""
+        node = strip(node)
+        if isinstance(node, Name):
+            return [(node,)]
+        if isinstance(node, Constant):
+            raise self.error(
+                f"{node.text} is a number or text, but right of the bar stands the name of a "
+                "column that says which group each row belongs to",
+                node,
+            )
+        rule = _COMBINED.get(node.function) if len(node.args) == 2 else None
+        if rule is None and node.function in _ALGEBRA:
+            raise self.error(
+                f"a grouping factor is one factor, a:b or a/b, not an expression with "
+                f"{node.function!r}; write one term for each factor: (1 | a) + (1 | b)",
+                node,
+            )
+        if rule is None:
+            return [(node,)]
+        left, right = node.operands
+        found = list(dict.fromkeys(rule(self.of(left), self.of(right))))
+        if len(found) > MOST_GROUPS:
+            raise self.error(f"stands for more than {MOST_GROUPS} grouping factors", node)
+        return found
+
+    def error(self, reason: str, node: Node) -> FormulaError:
+        return at_node(f"{self.term}: {reason}", self.text, node, self.term)
+
+
+_Paths = list[tuple[Node, ...]]
+
+
+def _crossed(left: _Paths, right: _Paths) -> _Paths:
+    return [tuple(dict.fromkeys(a + b)) for a in left for b in right]
+
+
+def _nested(left: _Paths, right: _Paths) -> _Paths:
+    outer = tuple(dict.fromkeys(atom for path in left for atom in path))
+    return [*left, *_crossed([outer], right)]
+
+
+_COMBINED: dict[str, Callable[[_Paths, _Paths], _Paths]] = {
+    ":": _crossed,
+    "/": _nested,
+    "+": lambda left, right: [*left, *right],
+    "*": lambda left, right: [*left, *right, *_crossed(left, right)],
+}

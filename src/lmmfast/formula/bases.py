@@ -1,0 +1,163 @@
+"""Functions that learn a basis from the training data: `scale`, `poly`, `bs`, `ns`, patsy's too."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .function import Function, State, learns
+from .splines import bs, ns
+from .values import Matrix, Wrong, number, numbers, reals
+
+__all__ = ["BASES", "PATSYS"]
+
+MOST_DEGREE = 100
+
+
+def _scale(x: Any, center: Any = True, scale: Any = True, *, state: State) -> Matrix:
+    """R's scale(): minus the mean, divided by the standard deviation (n - 1)."""
+    found = reals(x, "scale()")
+    matrix = found if isinstance(found, Matrix) else Matrix(np.atleast_1d(found)[:, None])
+    values = matrix.values
+    if "center" not in state:
+        state["center"] = _centers(values, center)
+        state["scale"] = _scales(values - state["center"], scale)
+    return Matrix((values - state["center"]) / state["scale"], matrix.names)
+
+
+def _centers(values: NDArray[np.float64], center: Any) -> Any:
+    if isinstance(center, (bool, np.bool_)):
+        return np.nanmean(values, axis=0) if center else 0.0
+    return _for_columns(center, values.shape[1], "center")
+
+
+def _scales(values: NDArray[np.float64], scale: Any) -> Any:
+    """Root mean squares with n - 1: standard deviations where the columns are centred."""
+    if isinstance(scale, (bool, np.bool_)):
+        count = np.maximum(1, np.sum(~np.isnan(values), axis=0) - 1)
+        return np.sqrt(np.nansum(values**2, axis=0) / count) if scale else 1.0
+    return _for_columns(scale, values.shape[1], "scale")
+
+
+def _for_columns(given: Any, columns: int, what: str) -> NDArray[np.float64]:
+    found = numbers(given, what)
+    if len(found) not in (1, columns):
+        raise Wrong(f"{what} must be one number for each column")
+    return found
+
+
+def _poly(
+    x: Any,
+    *more: Any,
+    degree: Any = None,
+    raw: Any = False,
+    simple: Any = False,
+    coefs: Any = None,
+    state: State,
+) -> Matrix:
+    """R's poly(): orthogonal polynomials, or powers (raw = TRUE); of several variables products."""
+    if degree is None and more and isinstance(more[-1], (int, float)):
+        *more, degree = more  # type: ignore[assignment]
+    given = [numbers(value, "poly()") for value in (x, *more)]
+    power = 1 if degree is None else int(number(degree, "degree"))
+    if not 1 <= power <= MOST_DEGREE:
+        raise Wrong(f"the degree of poly() is 1 to {MOST_DEGREE}")
+    if len(given) > 1:
+        return _products(given, power, bool(raw), state)
+    if raw:
+        return _powers(given[0], power)
+    if "alpha" not in state:
+        state["alpha"], state["norm2"] = _recurrence(given[0], power)
+    return Matrix(_orthogonal(given[0], state["alpha"], state["norm2"]), _names(power))
+
+
+def _names(power: int) -> tuple[str, ...]:
+    return tuple(str(j + 1) for j in range(power))
+
+
+def _powers(x: NDArray[np.float64], power: int) -> Matrix:
+    return Matrix(x[:, None] ** np.arange(1, power + 1), _names(power))
+
+
+def _products(variables: list[NDArray[np.float64]], power: int, raw: bool, state: State) -> Matrix:
+    """Products of polynomials of several variables, of total degree up to `power`."""
+    bases = []
+    for i, x in enumerate(variables):
+        own = state.setdefault(str(i), {})
+        bases.append(_poly(x, degree=power, raw=raw, state=own).values)
+    if (power + 1) ** len(variables) > 100_000:
+        raise Wrong("poly() of so many variables has too many columns")
+    wanted = [
+        degrees
+        for degrees in itertools.product(range(power + 1), repeat=len(variables))
+        if 0 < sum(degrees) <= power
+    ]
+    wanted.sort(key=lambda degrees: degrees[::-1])
+    columns = []
+    for degrees in wanted:
+        column = np.ones(len(variables[0]))
+        for basis, d in zip(bases, degrees, strict=True):
+            column = column * basis[:, d - 1] if d else column
+        columns.append(column)
+    return Matrix(np.column_stack(columns), tuple(".".join(map(str, d)) for d in wanted))
+
+
+def _recurrence(
+    x: NDArray[np.float64], power: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients of the three-term recurrence (Kennedy and Gentle 1980, pp. 343-344)."""
+    if np.isnan(x).any():
+        raise Wrong("poly() cannot have missing values")
+    if power >= len(np.unique(x)):
+        raise Wrong(f"the degree {power} must be less than the number of distinct values")
+    centred = x - x.mean()
+    q, r = np.linalg.qr(np.vander(centred, power + 1, increasing=True))
+    z = q * np.diag(r)
+    norm2 = np.sum(z**2, axis=0)
+    alpha = (np.sum(centred[:, None] * z**2, axis=0) / norm2 + x.mean())[:power]
+    return alpha, np.concatenate([[1.0], norm2])
+
+
+def _orthogonal(
+    x: NDArray[np.float64], alpha: NDArray[np.float64], norm2: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    power = len(alpha)
+    z = np.ones((len(x), power + 1))
+    z[:, 1] = x - alpha[0]
+    for i in range(1, power):
+        z[:, i + 1] = (x - alpha[i]) * z[:, i] - norm2[i + 1] / norm2[i] * z[:, i - 1]
+    return np.asarray(z[:, 1:] / np.sqrt(norm2[2:]))
+
+
+def _center(x: Any, *, state: State) -> Any:
+    values = numbers(x, "center()")
+    if "mean" not in state:
+        state["mean"] = np.nanmean(values)
+    return values - state["mean"]
+
+
+def _standardize(
+    x: Any, center: Any = True, rescale: Any = True, ddof: Any = 0, *, state: State
+) -> Any:
+    """patsy's standardize(): the standard deviation divides by n."""
+    values = numbers(x, "standardize()")
+    if "mean" not in state:
+        state["mean"] = values.mean()
+        state["sd"] = values.std(ddof=int(number(ddof, "ddof")))
+    centred = values - state["mean"] if center else values
+    return centred / state["sd"] if rescale else centred
+
+
+BASES: dict[str, Function] = {
+    "scale": learns(_scale),
+    "poly": learns(_poly),
+    "polym": learns(_poly),
+    "ns": learns(ns),
+    "bs": learns(bs),
+    "center": learns(_center),
+    "standardize": learns(_standardize),
+}
+PATSYS: dict[str, Function] = {"scale": learns(_standardize), "standardize": learns(_standardize)}

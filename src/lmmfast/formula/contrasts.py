@@ -1,0 +1,357 @@
+"""Contrast matrices of factors: R's by name, or the user's own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, FormulaError
+from .function import Function, each
+from .values import Matrix, Wrong, is_textual, label_of, length, number, numbers, texts
+
+__all__ = ["CONTRASTS", "Contrast", "Spec", "completed", "contrast_matrix", "contrast_of"]
+
+Spec = (
+    Any  # a name, a `Contrast`, a matrix (levels x columns), a mapping, a data frame, formulaic's
+)
+
+Numbers = NDArray[np.float64]
+_POLY_NAMES = {1: ".L", 2: ".Q", 3: ".C"}
+_KNOWN = "'treatment', 'sum', 'helmert', 'poly', 'SAS', 'sdif', 'deviation'"
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """Contrasts by name, with their options.
+
+    Attributes
+    ----------
+    kind : str
+        A key of the table of kinds.
+    base : str or float, optional
+        The reference of "treatment": a level, or its number from 1.
+    size : int, optional
+        Number of levels they are for, where it was said.
+    count : int, optional
+        Columns, the first ones; default all.
+    scores : array, optional
+        Of "poly": positions of the levels.
+    """
+
+    kind: str
+    base: Any = None
+    size: int | None = None
+    count: int | None = None
+    scores: Numbers | None = None
+    levels: tuple[str, ...] = ()  # where they were said
+
+    def matrix(self) -> Matrix:
+        """The matrix for `size` levels."""
+        if self.size is None:
+            raise Wrong(f"contr.{self.kind}() needs the number of levels")
+        try:
+            own = self.levels or tuple(str(i + 1) for i in range(self.size))
+            values, labels = contrast_matrix(self, own, "")
+        except DataError as error:
+            raise Wrong(str(error)) from None
+        if self.kind in ("sum", "helmert"):
+            return Matrix(values)
+        return Matrix(values, tuple(label[1:-1].removeprefix("T.") for label in labels))
+
+
+# ---- by name ------------------------------------------------------------------------------------
+
+
+def _treatment(size: int, base: int) -> Numbers:
+    return np.delete(np.eye(size), base, axis=1)
+
+
+def _sum(size: int) -> Numbers:
+    matrix = np.eye(size, size - 1)
+    matrix[-1] = -1.0
+    return matrix
+
+
+def _helmert(size: int) -> Numbers:
+    matrix = np.zeros((size, size - 1))
+    for j in range(size - 1):
+        matrix[: j + 1, j] = -1.0
+        matrix[j + 1, j] = j + 1.0
+    return matrix
+
+
+def _poly(scores: Numbers) -> Numbers:
+    """Orthonormal polynomials by QR, as contr.poly; leading coefficients are positive."""
+    centred = scores - scores.mean()
+    q, r = np.linalg.qr(np.vander(centred, len(scores), increasing=True))
+    return np.ascontiguousarray((q * np.sign(np.diag(r)))[:, 1:])
+
+
+def _successive(size: int) -> Numbers:
+    """Coefficients are differences of neighbours (Venables and Ripley, MASS, section 6.2)."""
+    row, column = np.indices((size, size - 1)) + 1
+    return np.where(row <= column, -(size - column), column) / size
+
+
+def _deviation(size: int, base: int) -> Numbers:
+    """Treatment contrasts around the mean of the levels: two levels are -1/2 and 1/2."""
+    matrix = _treatment(size, base)
+    return np.asarray(matrix - matrix.mean(axis=0))
+
+
+_ALIASES = {
+    "sas": "SAS",
+    "sdif": "sdif",
+    "repeated": "sdif",
+    "diff": "sdif",
+    "successive": "sdif",
+    "backward": "sdif",
+    "simple": "deviation",
+    "deviation": "deviation",
+    "scaled_sum": "deviation",
+    "dummy": "treatment",
+    "polynomial": "poly",
+    "effects": "sum",
+}
+_KINDS = ("treatment", "sum", "helmert", "poly", "SAS", "sdif", "deviation")
+
+
+def _kind_of(name: str) -> str | None:
+    """The kind that a name means: "contr.sum", "Sum", "sum"."""
+    own = name.split("::")[-1].removeprefix("contr.")
+    if own in _KINDS:
+        return own
+    lower = own.lower()
+    return lower if lower in _KINDS else _ALIASES.get(lower)
+
+
+def contrast_of(text: str, name: str) -> Contrast:
+    """Contrasts as text: "sum", "contr.treatment", "treatment(base = 'b')".
+
+    Raises
+    ------
+    DataError
+        When no contrasts have this name.
+    """
+    kind = _kind_of(text.strip())
+    if kind is not None:
+        return Contrast(kind)
+    if "(" in text:
+        from .expressions import constant_value
+
+        try:
+            found = constant_value(_with_prefix(text.strip()))
+        except FormulaError as error:
+            raise DataError(f"contrasts for {name!r}: {error}", variable=name) from None
+        if isinstance(found, Contrast):
+            return found
+    raise DataError(
+        f"contrasts for {name!r}: {text!r} is not known; use {_KNOWN} or a matrix with one row per "
+        "level; a reference level is chosen by \"treatment(base='level')\"",
+        variable=name,
+    )
+
+
+def _with_prefix(text: str) -> str:
+    name, _, rest = text.partition("(")
+    kind = _kind_of(name)
+    return text if kind is None else f"contr.{kind}({rest}"
+
+
+def _named(spec: Contrast, levels: Sequence[Any], name: str) -> tuple[Numbers, tuple[str, ...]]:
+    size = len(levels)
+    if spec.size is not None and spec.size != size:
+        raise DataError(
+            f"contrasts for {name!r} are for {spec.size} levels, but it has {size}", variable=name
+        )
+    base = _base_of(spec, levels, name)
+    others = [level for i, level in enumerate(levels) if i != base]
+    if spec.kind == "poly":
+        scores = np.arange(1.0, size + 1) if spec.scores is None else spec.scores
+        if len(scores) != size or len(np.unique(scores)) != size:
+            raise DataError(f"contrasts for {name!r} need {size} different scores", variable=name)
+        fields = [_POLY_NAMES.get(degree, f"^{degree}") for degree in range(1, size)]
+        return _poly(scores), tuple(f"{name}[{field}]" for field in fields)
+    if spec.kind in ("treatment", "SAS"):
+        return _treatment(size, base), tuple(f"{name}[T.{level}]" for level in others)
+    if spec.kind == "deviation":
+        return _deviation(size, base), tuple(f"{name}[D.{level}]" for level in others)
+    if spec.kind == "sum":
+        return _sum(size), tuple(f"{name}[S.{level}]" for level in levels[:-1])
+    if spec.kind == "sdif":
+        pairs = itertools.pairwise(levels)
+        return _successive(size), tuple(f"{name}[{b}-{a}]" for a, b in pairs)
+    return _helmert(size), tuple(f"{name}[H.{level}]" for level in levels[1:])
+
+
+def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
+    """Position of the reference level."""
+    if spec.base is None:
+        return len(levels) - 1 if spec.kind == "SAS" else 0
+    labels = [label_of(level) for level in levels]
+    if isinstance(spec.base, str):
+        if spec.base in labels:
+            return labels.index(spec.base)
+    elif 1 <= spec.base <= len(levels) and float(spec.base).is_integer():
+        return int(spec.base) - 1
+    raise DataError(
+        f"contrasts for {name!r}: the reference {spec.base!r} is not among its levels "
+        f"{', '.join(labels[:10])}",
+        variable=name,
+    )
+
+
+def contrast_matrix(
+    spec: Spec, levels: Sequence[Any], name: str
+) -> tuple[Numbers, tuple[str, ...]]:
+    """Columns that code a factor beside an intercept.
+
+    Parameters
+    ----------
+    spec : str, Contrast, matrix, mapping, data frame or formulaic contrast
+        ``"treatment"`` (first level is the reference; ``"treatment(base='b')"``), ``"sum"`` (last
+        level -1), ``"helmert"`` (R's: each level against the mean of those before), ``"poly"``
+        (orthonormal polynomials of the level's position), ``"SAS"`` (last level is the reference),
+        ``"sdif"``, ``"repeated"`` or ``"diff"`` (each level against the one before),
+        ``"deviation"`` or ``"simple"`` (each level against the first, the intercept is the mean of
+        the levels: two levels are -1/2 and 1/2); R's names (``"contr.sum"``) are understood. A
+        matrix has one row per level.
+    levels : sequence
+        The levels in order, L of them.
+    name : str
+        Name of the factor, for column names and messages.
+
+    Returns
+    -------
+    (L, k) array and k column names such as ``"cond[T.b]"``.
+
+    Raises
+    ------
+    DataError
+        For an unknown name or a matrix whose rows are not the levels.
+    """
+    if isinstance(spec, str):
+        spec = contrast_of(spec, name)
+    if isinstance(spec, Contrast):
+        matrix, names = _named(spec, levels, name)
+        count = len(names) if spec.count is None else spec.count
+        return matrix[:, :count], names[:count]
+    if isinstance(spec, type):  # formulaic's contr.sum is a class
+        spec = spec()
+    if hasattr(spec, "get_coding_matrix"):
+        return _formulaics(spec, levels, name)
+    if isinstance(spec, Matrix):
+        spec = spec.values
+    matrix, fields = _own_matrix(spec, levels, name)
+    return matrix, tuple(f"{name}[{field}]" for field in fields)
+
+
+def completed(columns: Numbers, count: int) -> Numbers:
+    """Contrasts with further columns orthogonal to these and to the mean, as R's C() adds them."""
+    size, given = columns.shape
+    if not given <= count < size:
+        return columns[:, :count]
+    full = np.linalg.qr(np.column_stack([np.ones(size), columns]), mode="complete")[0]
+    return np.column_stack([columns, full[:, given + 1 : count + 1]])
+
+
+def _formulaics(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, tuple[str, ...]]:
+    try:
+        frame = spec.get_coding_matrix(list(levels), reduced_rank=True)
+    except ValueError as error:
+        raise DataError(f"contrasts for {name!r}: {error}", variable=name) from error
+    form = spec.get_factor_format(list(levels), reduced_rank=True)
+    names = tuple(form.format(name=name, field=field) for field in frame.columns)
+    return np.asarray(frame, dtype=np.float64), names
+
+
+def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, list[Any]]:
+    """A matrix, {name: weights} or data frame; the rows of a data frame are found by level."""
+    fields: list[Any] | None = None
+    try:
+        if isinstance(spec, Mapping):
+            fields, spec = list(spec), np.array(list(spec.values()), dtype=np.float64).T
+        elif hasattr(spec, "columns") and hasattr(spec, "index"):
+            fields = list(spec.columns)
+            spec = spec.loc[list(levels)] if set(spec.index) >= set(levels) else spec
+        matrix = np.array(spec, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"contrasts for {name!r} must be a name ({_KNOWN}) or a numeric matrix, or a mapping "
+            f"from names of columns to one weight for each level, not {spec!r}; a reference level "
+            "is chosen by \"treatment(base='level')\"",
+            variable=name,
+        ) from error
+    if matrix.ndim == 1:
+        matrix = matrix[:, None]
+    if matrix.ndim != 2 or matrix.shape[0] != len(levels) or not np.isfinite(matrix).all():
+        shape = " x ".join(map(str, matrix.shape))
+        raise DataError(
+            f"contrasts for {name!r}: the matrix is {shape}, but it needs one row of finite "
+            f"numbers for each of the {len(levels)} levels {list(map(str, levels))[:10]}",
+            variable=name,
+        )
+    return matrix, fields if fields is not None else list(range(1, matrix.shape[1] + 1))
+
+
+# ---- in formulas --------------------------------------------------------------------------------
+
+
+def _maker(kind: str) -> Callable[..., Contrast]:
+    """contr.sum(3), contr.treatment(base = 'b'): R's arguments, the number of levels first."""
+
+    def make(
+        n: Any = None, base: Any = None, scores: Any = None, contrasts: Any = True
+    ) -> Contrast:
+        if not contrasts:
+            raise Wrong("contrasts = FALSE is a column for each level: write 0 + f")
+        size = None if n is None else _size(n)
+        given = None if scores is None else numbers(scores, "scores")
+        levels = tuple(texts(n).tolist()) if n is not None and length(n) > 1 else ()
+        made = Contrast(kind, _reference(base), size, scores=given, levels=levels)
+        if size is not None:
+            made.matrix()  # says what does not fit
+        return made
+
+    return make
+
+
+def _size(n: Any) -> int:
+    """Number of levels, from the number or the levels themselves."""
+    entries = texts(n) if is_textual(n) else numbers(n, "the number of levels")
+    size = len(entries) if len(entries) > 1 else number(n, "the number of levels")
+    if not 2 <= size <= 1000:
+        raise Wrong("contrasts are for 2 to 1000 levels")
+    return int(size)
+
+
+def _reference(base: Any) -> Any:
+    if base is None or isinstance(base, str):
+        return base
+    return str(texts(base)[0]) if is_textual(base) else number(base, "base")
+
+
+def _patsys(kind: str) -> Callable[..., Contrast]:
+    """Treatment('b'), Sum, Poly, ...: patsy's names."""
+
+    def make(reference: Any = None, scores: Any = None) -> Contrast:
+        found = Contrast(kind, _reference(reference))
+        return replace(found, scores=None if scores is None else numbers(scores, "scores"))
+
+    return make
+
+
+CONTRASTS: dict[str, Function] = {
+    **{f"contr.{kind}": each(_maker(kind)) for kind in _KINDS},
+    **{f"contr.{alias}": each(_maker(_ALIASES[alias])) for alias in ("diff", "repeated", "simple")},
+    "Treatment": each(_patsys("treatment")),
+    "Sum": each(_patsys("sum")),
+    "Poly": each(_patsys("poly")),
+    "Helmert": each(_patsys("helmert")),
+    "Diff": each(_patsys("sdif")),
+}

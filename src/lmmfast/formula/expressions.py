@@ -1,0 +1,458 @@
+"""Expressions of a formula: their names, their value for some data, what they remember.
+
+An expression is evaluated on its syntax tree: operators and the functions of `vocabulary`, nothing
+else can be reached. A formula may come from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..columns import Column
+from ..errors import FormulaError, LmmError
+from . import vocabulary
+from .contrasts import Contrast, completed, contrast_of
+from .function import State
+from .numeric import bound
+from .numpys import joined_columns
+from .operators import (
+    ARITHMETIC,
+    COMPARISONS,
+    LOGIC,
+    PYTHON_LOGIC,
+    among,
+    index,
+    negated,
+    opposite,
+    sequence,
+)
+from .parser import parse_text
+from .tree import Call, Constant, Name, Node, shown, strip, walk
+from .values import Matrix, Wrong, as_factor, exposed, is_textual, number, plain
+
+__all__ = ["Expression", "Memory", "constant_value", "evaluate", "expression_of", "read_expression"]
+
+_INFIX: dict[str, Callable[[Any, Any], Any]] = {
+    **ARITHMETIC,
+    **COMPARISONS,
+    **LOGIC,
+    "%in%": among,
+    "in": among,
+    "not in": lambda x, table: ~among(x, table),
+    ":": sequence,
+}
+_ALLOWED = (
+    "formulas may use arithmetic, comparisons, R's functions (log, factor, scale, poly, ifelse, "
+    "...) and array functions such as np.log, np.where, np.clip, np.mean. Compute a column of the "
+    "data with it and name that column"
+)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A variable or expression of the formula, ready to evaluate."""
+
+    label: str  # as shown to the user: "log(x + 1)", "I(x^2)"
+    text: str  # as it can be read again: with backticks
+    tree: Node = field(compare=False, repr=False)
+    python: bool = False  # whether it was read with Python's binding of operators
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Variables, and constants such as pi, each once."""
+        own = (node.name for node in walk(self.tree) if isinstance(node, Name))
+        return tuple(dict.fromkeys(n for n in own if not n.startswith(("np.", "numpy."))))
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it is a column and nothing else."""
+        return isinstance(self.tree, Name)
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """Its calls of functions and operators."""
+        return tuple(node for node in walk(self.tree) if isinstance(node, Call))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Trees can be too deep to pickle; the text is read again."""
+        return read_expression, (self.text, self.python)
+
+
+def expression_of(node: Node, python: bool = False) -> Expression:
+    """The expression that a tree is, parentheses around it left out."""
+    inner = strip(node)
+    return Expression(shown(inner, plain=True), shown(inner), inner, python)
+
+
+@lru_cache(maxsize=2048)
+def read_expression(text: str, python: bool = False) -> Expression:
+    """The expression that a text is.
+
+    Raises
+    ------
+    FormulaError
+        When it cannot be read.
+    """
+    return expression_of(parse_text(text, python), python)
+
+
+class Memory(dict[str, Any]):
+    """What expressions remember from the training data, by label, and the caller's own names.
+
+    Attributes
+    ----------
+    scope : mapping
+        Names that expressions may use besides columns, in front of the vocabulary: the caller's
+        variables while a design is built, afterwards only those that were used.
+    patsy : bool
+        Whether patsy's functions stand in front of R's.
+    used : dict
+        The names of `scope` that were used.
+    lost : frozenset
+        Those of them that a pickle could not keep.
+    """
+
+    def __init__(self, scope: Mapping[str, Any] | None = None, patsy: bool = False) -> None:
+        super().__init__()
+        self.scope: Mapping[str, Any] = scope or {}
+        self.patsy = patsy
+        self.used: dict[str, Any] = {}
+        self.lost: frozenset[str] = frozenset()
+
+    def find(self, name: str) -> Any:
+        """The caller's value of a name.
+
+        Raises
+        ------
+        FormulaError
+            When a pickle could not keep it.
+        """
+        if name in self.lost:
+            raise FormulaError(
+                f"{name!r} is a name of the script that made the fit and could not be pickled: "
+                "define it at the top of a module that can be imported, and fit again",
+                term=name,
+            )
+        self.used[name] = self.scope[name]
+        return self.used[name]
+
+    def close(self) -> None:
+        """Forget the names of the caller that were not used."""
+        self.scope = self.used
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What cannot be pickled (functions made inside of others) is known to be lost."""
+        kept = {name: value for name, value in self.used.items() if _lasts(value)}
+        lost = self.lost | (self.used.keys() - kept.keys())
+        return _remembering, (dict(self), self.patsy, kept, lost)
+
+
+def _remembering(
+    learned: dict[str, Any], patsy: bool, used: dict[str, Any], lost: frozenset[str]
+) -> Memory:
+    memory = Memory({**used, **dict.fromkeys(lost)}, patsy)
+    memory.used, memory.lost = used, frozenset(lost)
+    memory.update(learned)
+    return memory
+
+
+def _lasts(value: Any) -> bool:
+    import pickle
+
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever the value's own pickling raises
+        return False
+    return True
+
+
+def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memory) -> Any:
+    """The value of an expression; see `values` for what it can be.
+
+    Parameters
+    ----------
+    expression : Expression
+    columns : mapping
+        The columns it names; other names are looked up in the memory's scope and the vocabulary.
+    memory : Memory
+        What stateful functions remember: empty for training data (it is filled), kept for new.
+
+    Raises
+    ------
+    FormulaError
+        When the expression cannot be evaluated; the message carries the reason.
+    """
+    state: State = memory.setdefault(expression.label, {})
+    try:
+        with np.errstate(all="ignore"):
+            return _Evaluator(columns, memory, state).value(expression.tree)
+    except Wrong as error:
+        raise FormulaError(
+            f"cannot evaluate {expression.label}: {error}", term=expression.label
+        ) from error
+    except LmmError as error:
+        error.term = error.term or expression.label
+        raise
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever the caller's own functions raise
+        raise FormulaError(
+            f"cannot evaluate {expression.label}: {error}", term=expression.label
+        ) from error
+
+
+def constant_value(text: str) -> Any:
+    """The value of an expression without variables.
+
+    Raises
+    ------
+    FormulaError
+        When it cannot be read or evaluated.
+    """
+    return evaluate(read_expression(text), {}, Memory())
+
+
+class _Evaluator:
+    """Columns, names and memory of one evaluation."""
+
+    def __init__(self, columns: Mapping[str, Column], memory: Memory, state: State) -> None:
+        self.columns, self.memory, self.state = columns, memory, state
+
+    def value(self, node: Node) -> Any:
+        """The value of a tree; chains of operators lean to the left and are folded in a loop."""
+        chain: list[tuple[Callable[[Any, Any], Any], Node]] = []
+        while isinstance(node, Call) and len(node.args) == 2 and node.function in _INFIX:
+            left, right = node.operands
+            chain.append((self.operator(node.function), right))
+            node = left
+        result = self.leaf(node)
+        for function, right in reversed(chain):
+            result = function(result, self.value(right))
+        return result
+
+    def operator(self, name: str) -> Callable[[Any, Any], Any]:
+        if self.memory.patsy and name in PYTHON_LOGIC:
+            return PYTHON_LOGIC[name]
+        return _INFIX[name]
+
+    def leaf(self, node: Node) -> Any:
+        if isinstance(node, Constant):
+            return node.value
+        if isinstance(node, Name):
+            return self.name(node)
+        rule = _FORMS.get(node.function)
+        return rule(self, node) if rule else self.call(node)
+
+    def name(self, node: Name) -> Any:
+        name = node.name
+        if name in self.columns:
+            return exposed(self.columns[name])
+        if name in self.memory.scope:
+            return self.memory.find(name)
+        try:
+            return vocabulary.constant_of(name)
+        except KeyError:
+            raise _unknown(name, name) from None
+
+    # ---- calls -----------------------------------------------------------------------------------
+
+    def call(self, node: Call) -> Any:
+        name = node.function
+        if node.namespace and node.namespace not in vocabulary.PACKAGES:
+            raise Wrong(f"the package {node.namespace!r} is not known: write {name}() alone")
+        if name in self.memory.scope and not name.startswith(("np.", "numpy.")):
+            return self.callers(node)
+        function = vocabulary.function_of(name, self.memory.patsy)
+        if function is None:
+            raise _unknown(name, shown(node, plain=True), called=True)
+        values = [self.value(value) for own, value in node.args if not own and value is not None]
+        named = {own: self.value(value) for own, value in node.args if own and value is not None}
+        if any(own.startswith("_") for own in named) or "state" in named:
+            raise Wrong(f"{name}() has no argument {next(iter(named))!r}")
+        state = self.state.setdefault(shown(node), {}) if function.remembers else None
+        try:
+            return function(values, named, state)
+        except Wrong as error:
+            if f"{name}()" in str(error):
+                raise
+            raise Wrong(f"{name}(): {error}") from None
+
+    def callers(self, node: Call) -> Any:
+        """A function of the caller: it sees arrays, and pandas categories for factors."""
+        function = self.memory.find(node.function)
+        values = [_native(self.value(v)) for own, v in node.args if not own and v is not None]
+        named = {own: _native(self.value(v)) for own, v in node.args if own and v is not None}
+        if getattr(function, "__is_stateful_transform__", False):
+            own = self.state.setdefault(shown(node), {})
+            return function(*values, **named, _state=own, _metadata=None, _spec=None, _context={})
+        if not callable(function):
+            raise Wrong(f"{node.function!r} is no function")
+        return function(*values, **named)
+
+    def parenthesis(self, node: Call) -> Any:
+        if len(node.args) == 1:
+            return self.value(node.operands[0])
+        return [self.value(value) for value in node.operands]
+
+    def braces(self, node: Call) -> Any:
+        if len(node.args) == 1 and not _is_entry(node.operands[0]):
+            return self.value(node.operands[0])
+        if not all(map(_is_entry, node.operands)):
+            raise Wrong("braces hold one expression")
+        pairs = (entry.operands for entry in node.operands if isinstance(entry, Call))
+        return {self.value(key): self.value(value) for key, value in pairs}
+
+    def list(self, node: Call) -> Any:
+        entries = [self.value(value) for value in node.operands]
+        if any(not _is_scalar(entry) for entry in entries):
+            return entries
+        textual = any(isinstance(entry, str) for entry in entries)
+        return np.array(entries, dtype=object if textual else None)
+
+    def conditional(self, node: Call) -> Any:
+        function = vocabulary.function_of("ifelse")
+        assert function is not None
+        return function([self.value(value) for value in node.operands], {})
+
+    def unary(self, node: Call) -> Any:
+        value = self.value(node.operands[0])
+        if node.function == "!":
+            return opposite(value)
+        return negated(value) if node.function == "-" else ARITHMETIC["+"](value, 0.0)
+
+    def indexed(self, node: Call) -> Any:
+        whole = node.args[0][1]
+        places = [None if value is None else self.value(value) for _, value in node.args[1:]]
+        if isinstance(whole, Name) and whole.name in vocabulary.SPECIAL:
+            return joined_columns(places)
+        assert whole is not None
+        value = plain(self.value(whole))
+        return index(value.matrix() if isinstance(value, Contrast) else value, places)
+
+    def bound(self, node: Call) -> Any:
+        """cbind(x, b = z): columns are named by their arguments, or by the variables they are."""
+        pairs = [(own, value) for own, value in node.args if value is not None]
+        names = [own or (value.name if isinstance(value, Name) else "") for own, value in pairs]
+        return bound([plain(self.value(value)) for _, value in pairs], names)
+
+    def coded(self, node: Call) -> Any:
+        """C(x, contr.sum): a factor with contrasts, which are named by name."""
+        given = _arguments(node, ("object", "contr", "how.many"))
+        if "object" not in given:
+            raise Wrong("C() needs a factor")
+        column = as_factor(plain(self.value(given["object"])))
+        if "levels" in given:
+            function = vocabulary.function_of("factor")
+            assert function is not None
+            column = function([column], {"levels": self.value(given["levels"])}, {})
+        spec = self.contrasts(given["contr"]) if "contr" in given else None
+        if "base" in given or "reference" in given:
+            base = self.value(given.get("base", given.get("reference")))  # type: ignore[arg-type]
+            kind = spec.kind if isinstance(spec, Contrast) else "treatment"
+            spec = Contrast(kind, base if isinstance(base, str) else number(base, "base"))
+        count = number(self.value(given["how.many"]), "how.many") if "how.many" in given else None
+        assert column.levels is not None
+        column.contrasts = _counted(spec, count, len(column.levels))
+        return column
+
+    def contrasts(self, node: Node) -> Any:
+        """Contrasts: a name, a call of contr.*, a matrix, a text."""
+        if isinstance(node, Name) and node.name not in self.memory.scope:
+            return contrast_of(node.name, node.name)
+        value = self.value(node)
+        if isinstance(value, np.ndarray) and not is_textual(value):
+            return Matrix(value[:, None])
+        return value
+
+
+def _counted(spec: Any, count: float | None, size: int) -> Any:
+    """Contrasts with as many columns as C() is asked for; without a number all there can be."""
+    if isinstance(spec, Matrix):
+        return completed(spec.values, size - 1 if count is None else int(count))
+    if count is None:
+        return spec
+    return replace(spec if isinstance(spec, Contrast) else Contrast("treatment"), count=int(count))
+
+
+def _arguments(node: Call, positions: tuple[str, ...]) -> dict[str, Node]:
+    """Arguments by name; patsy and formulaic say contrasts= for R's contr=."""
+    same = {"contrasts": "contr", "how_many": "how.many", "x": "object", "data": "object"}
+    found: dict[str, Node] = {}
+    free = list(positions)
+    for name, value in node.args:
+        if value is None:
+            continue
+        if name:
+            found[same.get(name, name)] = value
+        elif free:
+            found[free.pop(0)] = value
+        else:
+            raise Wrong("C() takes a factor, contrasts and how many of them")
+    for name in found:
+        if name not in (*positions, "base", "reference", "levels"):
+            raise Wrong(f"C() has no argument {name!r}")
+    return found
+
+
+def _native(value: Any) -> Any:
+    """A value as functions of the caller take it."""
+    if isinstance(value, Column):
+        import pandas as pd
+
+        assert value.codes is not None and value.levels is not None
+        made = pd.Categorical.from_codes(value.codes, value.levels.tolist(), value.ordered)
+        return pd.Series(made)
+    if isinstance(value, Matrix):
+        return value.values
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        return value.astype(np.float64)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _is_entry(node: Node) -> bool:
+    """Whether it is "key": value of a Python dict."""
+    return (
+        isinstance(node, Call)
+        and node.function == ":"
+        and isinstance(node.operands[0], Constant)
+        and isinstance(node.operands[0].value, str)
+    )
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (str, bool, int, float, np.number, np.bool_)) or value is None
+
+
+def _unknown(name: str, label: str, called: bool = False) -> FormulaError:
+    """The error for a name that formulas do not know."""
+    if name.startswith(("np.", "numpy.", "contr.")) or (called and "." in name):
+        near = vocabulary.nearest(name)
+        hint = f" (did you mean {near}?)" if near else ""
+        return FormulaError(f"{name} is not allowed{hint}; {_ALLOWED}", term=label)
+    near = vocabulary.nearest(name)
+    hint = f" (did you mean {near}?)" if near else ""
+    what = "a function" if called else "a column or constant"
+    return FormulaError(
+        f"{label}: {name!r} is not {what} that formulas know{hint}; {_ALLOWED}", term=label
+    )
+
+
+_FORMS: dict[str, Callable[[_Evaluator, Call], Any]] = {
+    "(": _Evaluator.parenthesis,
+    "{": _Evaluator.braces,
+    "list": _Evaluator.list,
+    "if": _Evaluator.conditional,
+    "[": _Evaluator.indexed,
+    "C": _Evaluator.coded,
+    "cbind": _Evaluator.bound,
+    "-": _Evaluator.unary,
+    "+": _Evaluator.unary,
+    "!": _Evaluator.unary,
+}

@@ -1,0 +1,143 @@
+"""NumPy's functions that formulas may call as `np.log(x)`: of arrays, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import Column
+from .function import Function
+from .numeric import NUMERIC
+from .operators import MOST_ENTRIES, among
+from .values import Matrix, Wrong, number, numbers, plain, texts
+
+__all__ = ["NUMPYS", "NUMPY_CONSTANTS", "joined_columns"]
+
+_ELEMENTWISE = (
+    "abs absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh around asarray "
+    "array cbrt ceil clip column_stack cos cosh deg2rad degrees divide equal exp exp2 "
+    "expm1 fabs fix float_power floor floor_divide fmax fmin fmod full_like "
+    "greater greater_equal heaviside hypot isclose isfinite isinf isnan less "
+    "less_equal log log10 log1p log2 logaddexp logaddexp2 logical_and logical_not logical_or "
+    "logical_xor maximum minimum mod multiply nan_to_num negative not_equal ones_like "
+    "positive power rad2deg radians reciprocal remainder rint round select sign sin sinc sinh "
+    "sqrt square subtract tan tanh true_divide trunc where zeros_like float64 bool_ int64"
+)
+_BY_CONSTANTS = ("digitize", "interp", "isin")  # elementwise where all but the first are constants
+_OF_ALL_ROWS = (
+    "all amax amin any argsort average concatenate count_nonzero cumprod cumsum "
+    "diff dot flip gradient max mean median min nancumprod nancumsum nanmax nanmean nanmedian "
+    "nanmin nanpercentile nanprod nanquantile nanstd nansum nanvar percentile prod ptp quantile "
+    "roll searchsorted sort std sum unique var hstack"
+)
+NUMPY_CONSTANTS = {"e": np.e, "inf": np.inf, "nan": np.nan, "pi": np.pi, "newaxis": None}
+
+
+def _plain_argument(value: Any) -> Any:
+    """An argument as NumPy takes it."""
+    if isinstance(value, Column):
+        return texts(value)
+    if isinstance(value, Matrix):
+        return value.values
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        return value.astype(np.float64)
+    if isinstance(value, (list, tuple)):
+        return [_plain_argument(entry) for entry in value]
+    return plain(value)
+
+
+def _whole(value: Any) -> Any:
+    """2 rather than 2.0: decimals, axes and the like."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _called(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*values: Any, **options: Any) -> Any:
+        own = [_plain_argument(value) for value in values]
+        named = {name: _plain_argument(value) for name, value in options.items()}
+        try:
+            return _found(function(*own, **named))
+        except TypeError:
+            own = [_whole(value) for value in own]
+            return _found(function(*own, **{key: _whole(v) for key, v in named.items()}))
+
+    return call
+
+
+def _found(value: Any) -> Any:
+    """What NumPy gives, as a value of formulas."""
+    if isinstance(value, tuple):
+        raise Wrong("it gives several arrays")
+    return Matrix(value) if isinstance(value, np.ndarray) and value.ndim == 2 else value
+
+
+def joined_columns(values: list[Any]) -> Matrix:
+    """np.c_[a, b]: columns side by side."""
+    parts = [value.values if isinstance(value, Matrix) else numbers(value) for value in values]
+    return Matrix(np.column_stack(parts), tuple(str(j) for j in range(len(parts))))
+
+
+def _bounded(count: float) -> int:
+    if not 0 <= count <= MOST_ENTRIES:
+        raise Wrong(f"it would have more than {MOST_ENTRIES} entries")
+    return int(count)
+
+
+def _arange(start: Any, stop: Any = None, step: Any = 1) -> NDArray[np.float64]:
+    first, last = (0.0, number(start, "stop")) if stop is None else (
+        number(start, "start"), number(stop, "stop")
+    )  # fmt: skip
+    by = number(step, "step")
+    count = np.ceil((last - first) / by) if by else np.inf
+    return np.asarray(first + by * np.arange(_bounded(max(count, 0))), dtype=np.float64)
+
+
+def _linspace(start: Any, stop: Any, num: Any = 50) -> NDArray[np.float64]:
+    count = _bounded(number(num, "num"))
+    return np.linspace(number(start, "start"), number(stop, "stop"), count)
+
+
+def _filled(value: float) -> Callable[..., NDArray[np.float64]]:
+    return lambda shape: np.full(_bounded(number(shape, "the number of entries")), value)
+
+
+def _isin(x: Any, table: Any) -> Any:
+    return among(x, table)
+
+
+_OWN: dict[str, Callable[..., Any]] = {
+    "arange": _arange,
+    "linspace": _linspace,
+    "ones": _filled(1.0),
+    "zeros": _filled(0.0),
+}
+
+
+class _Numpys(Function):
+    """A NumPy function: its arguments are its own, by their exact names."""
+
+    def __call__(self, values: Any, named: dict[str, Any], state: Any = None) -> Any:
+        try:
+            return self.run(*values, **named)
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            raise error if isinstance(error, Wrong) else Wrong(str(error)) from None
+
+
+def _table() -> dict[str, Function]:
+    made: dict[str, Function] = {}
+    for names, rows in ((_ELEMENTWISE, "each"), (_OF_ALL_ROWS, "all")):
+        for name in names.split():
+            if hasattr(np, name):  # the oldest and newest versions have other sets
+                made[name] = _Numpys(_called(getattr(np, name)), rows)  # type: ignore[arg-type]
+    for name in _BY_CONSTANTS:
+        made[name] = _Numpys(_called(getattr(np, name)))
+    made["isin"] = _Numpys(_isin)
+    made["repeat"] = made["tile"] = _Numpys(NUMERIC["rep"].run, "all")
+    made |= {name: _Numpys(run) for name, run in _OWN.items()}
+    return {f"{module}.{name}": own for name, own in made.items() for module in ("np", "numpy")}
+
+
+NUMPYS = _table()

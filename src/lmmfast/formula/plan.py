@@ -1,0 +1,150 @@
+"""Formula text -> what it needs: variables and terms of each part, kept for the next call."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from ..errors import FormulaError, LmmWarning
+from . import vocabulary
+from .bars import Formula, parse
+from .expressions import Expression, expression_of
+from .terms import Sum, sum_of
+from .tree import Name, quoted, walk
+
+__all__ = ["Plan", "plan_of", "without_dot"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a formula needs, before any data are seen."""
+
+    formula: Formula
+    response: Expression
+    fixed: Sum
+    random: tuple[Sum, ...]
+    groups: tuple[tuple[Expression, ...], ...]
+    offsets: tuple[Expression, ...]
+    names: tuple[str, ...]  # of all columns and constants, each once
+    variables: frozenset[str]  # those that stand alone and must be columns
+
+    @property
+    def atoms(self) -> Iterable[Expression]:
+        """Variables of the fixed and random parts, with repetitions."""
+        return (atom for part in (self.fixed, *self.random) for atom in part.atoms)
+
+    @property
+    def everything(self) -> tuple[Expression, ...]:
+        """Variables and expressions of all parts, with repetitions."""
+        groups = (atom for group in self.groups for atom in group)
+        return (self.response, *self.atoms, *self.offsets, *groups)
+
+    @cached_property
+    def learners(self) -> tuple[Expression, ...]:
+        """Expressions that learn from the training data."""
+        return tuple(atom for atom in self.everything if _learns(atom))
+
+
+def _learns(atom: Expression) -> bool:
+    functions = (vocabulary.function_of(call.function) for call in atom.calls)
+    return any(function is not None and function.remembers for function in functions)
+
+
+@lru_cache(maxsize=256)
+def plan_of(text: str, python: bool = False) -> Plan:
+    """The plan of a formula.
+
+    Parameters
+    ----------
+    text : str
+    python : bool, default False
+        Whether operators bind as in Python.
+
+    Raises
+    ------
+    FormulaError
+        When the formula or one of its expressions cannot be read.
+    """
+    formula = parse(text, python)
+    response = expression_of(formula.left, python)
+    fixed = sum_of(formula.parts, text, python)
+    random = tuple(sum_of(bar.parts, text, python) for bar in formula.random)
+    groups = tuple(tuple(expression_of(a, python) for a in bar.atoms) for bar in formula.random)
+    offsets = tuple(expression_of(shift, python) for shift in formula.shifts)
+    for i, (bar, columns) in enumerate(zip(formula.random, random, strict=True)):
+        if not columns.terms:
+            raise FormulaError(f"({bar.label}) has no columns", term=bar.label)
+        if bar in formula.random[:i]:
+            raise FormulaError(f"({bar.label}) stands twice in the formula", term=bar.label)
+    everything = [response, *fixed.atoms, *offsets]
+    for columns, group in zip(random, groups, strict=True):
+        everything += [*columns.atoms, *group]
+    if any(atom == response for atom in everything[1:]):
+        raise FormulaError(
+            f"the response {response.label!r} stands among its own predictors", term=response.label
+        )
+    variables = frozenset(atom.names[0] for atom in everything if atom.is_name)
+    names = dict.fromkeys(name for atom in everything for name in atom.names)
+    return Plan(formula, response, fixed, random, groups, offsets, tuple(names), variables)
+
+
+_DOT = re.compile(r"(?<![\w.`\"'])\.(?![\w.])")
+
+
+def without_dot(text: str, names: Callable[[], Iterable[Any]]) -> str:
+    """The formula with ``.`` written out, as R reads it: all columns but those of the response.
+
+    Parameters
+    ----------
+    text : str
+    names : callable
+        Gives the names of the columns; called only where there is a ``.``.
+
+    Raises
+    ------
+    FormulaError
+        When there are no other columns.
+    """
+    if not _DOT.search(text):
+        return text
+    formula = parse(text)
+    nodes = [node for _, part in formula.parts for node in walk(part)]
+    dots = [node for node in nodes if isinstance(node, Name) and node.name == "."]
+    if not dots:
+        return text
+    own = {node.name for node in walk(formula.left) if isinstance(node, Name)}
+    others = [str(name) for name in names() if str(name) not in own]
+    if not others:
+        raise FormulaError("'.' stands for the other columns of the data, but there are none")
+    _note_groups(formula, others)
+    written = f"({' + '.join(map(quoted, others))})"
+    for dot in sorted(dots, key=lambda node: -node.start):
+        text = text[: dot.start] + written + text[dot.end :]
+    return text
+
+
+def _note_groups(formula: Formula, others: Iterable[str]) -> None:
+    """R's ``.`` takes grouping factors in, whose random intercepts are then left no variance."""
+    groups = {atom.name for bar in formula.random for atom in bar.atoms if isinstance(atom, Name)}
+    removed = {
+        node.name
+        for sign, part in formula.parts
+        for node in walk(part)
+        if sign == "-" and isinstance(node, Name)
+    }
+    for name in others:
+        if name in groups - removed:
+            warnings.warn(
+                LmmWarning(
+                    "'.' stands for all columns besides the response, as in R: for the grouping "
+                    f"factor {name!r} too, whose fixed effects leave no variance to its random "
+                    f"intercepts; write '. - {name}'",
+                    variable=name,
+                ),
+                stacklevel=6,
+            )
+            return

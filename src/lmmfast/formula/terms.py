@@ -1,0 +1,293 @@
+"""A right-hand side -> terms, by R's algebra and R's coding of factors.
+
+The algebra is that of Wilkinson and Rogers (1973), *Appl. Stat.* 22, as R's ``terms.formula`` has
+it: terms are sets of variables; ``+`` unites, ``:`` combines each with each, ``a*b`` is
+``a + b + a:b``, ``a/b`` is ``a + b:(all of a)``, ``a %in% b`` is ``a:b``, ``^`` repeats, ``-``
+takes out, 0 and 1 set the intercept.
+
+R's rule of coding (Chambers & Hastie, "Statistical Models in S", p. 38): inside a term a factor is
+coded by contrasts when an earlier term contains all the other variables of this term, else by one
+column for each level; a main effect always by contrasts. Without an intercept the first factor
+of the first term that has one gets a column for each level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..errors import FormulaError
+from .bars import Signed, at_node, signed_parts
+from .expressions import Expression, expression_of
+from .parser import parse_text
+from .tree import Call, Constant, Name, Node, shown, strip
+
+__all__ = ["Sum", "Term", "read_sum", "sum_of"]
+
+MOST_TERMS = 4096  # that products and powers may make
+
+Mask = int  # a set of variables, one bit each
+
+
+@dataclass(frozen=True)
+class Term:
+    """A product of variables; the intercept is the empty product."""
+
+    atoms: tuple[int, ...]  # indices into Sum.atoms, in order of first appearance
+    dummy: tuple[bool, ...]  # per atom: a column for each level (if it is a factor)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A right-hand side: variables and terms, in R's order (intercept, main effects, ...)."""
+
+    atoms: tuple[Expression, ...]
+    terms: tuple[Term, ...]
+
+    def label(self, term: Term) -> str:
+        """A term as R writes it: "1", "a:b"."""
+        return ":".join(self.atoms[atom].label for atom in term.atoms) or "1"
+
+    @property
+    def intercept(self) -> bool:
+        """Whether there is a constant column."""
+        return any(not term.atoms for term in self.terms)
+
+    def in_patsys_order(self, is_factor: Callable[[Expression], bool]) -> Sum:
+        """The same terms as patsy orders and codes them (statsmodels' formulas).
+
+        Terms without numeric variables come first, then those with each set of these in order of
+        appearance; inside these by degree.
+        """
+        numeric = {i for i, atom in enumerate(self.atoms) if not is_factor(atom)}
+
+        def place(term: Term) -> tuple[tuple[int, int], int]:
+            own = set(term.atoms) & numeric  # atoms are in order of appearance
+            return (max(own), len(own)) if own else (-1, 0), len(term.atoms)
+
+        ordered = sorted(self.terms, key=place)
+        return Sum(self.atoms, _coded_terms([term.atoms for term in ordered]))
+
+    def coded(self, is_factor: Callable[[Expression], bool]) -> tuple[Term, ...]:
+        """The terms, with R's correction when there is no intercept."""
+        if self.intercept:
+            return self.terms
+        for i, term in enumerate(self.terms):
+            for j, atom in enumerate(term.atoms):
+                if is_factor(self.atoms[atom]):
+                    dummy = (*term.dummy[:j], True, *term.dummy[j + 1 :])
+                    return (*self.terms[:i], Term(term.atoms, dummy), *self.terms[i + 1 :])
+        return self.terms
+
+
+@lru_cache(maxsize=1024)
+def read_sum(text: str, python: bool = False) -> Sum:
+    """Terms of a right-hand side such as ``"Days * cond + I(x^2)"``.
+
+    Raises
+    ------
+    FormulaError
+        When it cannot be read, or holds something that is not a term.
+    """
+    return sum_of(signed_parts(parse_text(text, python)), text, python)
+
+
+def sum_of(parts: Iterable[Signed], text: str, python: bool = False) -> Sum:
+    """Terms of the parts of a sum.
+
+    Parameters
+    ----------
+    parts : iterable of (sign, Node)
+    text : str
+        The formula, for messages.
+    python : bool, default False
+        Whether operators bind as in Python.
+
+    Raises
+    ------
+    FormulaError
+        For what is not a term.
+    """
+    algebra = _Algebra(text, python)
+    found = algebra.sum(parts, True)
+    degrees = sorted(found, key=int.bit_count)  # Python's sort is stable
+    atoms = [_members(mask) for mask in degrees]
+    if algebra.intercept:
+        atoms.insert(0, ())
+    return Sum(tuple(algebra.atoms), _coded_terms(atoms))
+
+
+class _Algebra:
+    """Variables met so far, and what was said of the intercept."""
+
+    def __init__(self, text: str, python: bool) -> None:
+        self.text, self.python = text, python
+        self.places: dict[str, int] = {}
+        self.atoms: list[Expression] = []
+        self.intercept = True
+
+    def terms(self, node: Node, added: bool = True) -> list[Mask]:
+        """The terms of a part; `added` is false behind a minus, where 0 and 1 change meaning."""
+        node = strip(node)
+        if isinstance(node, Constant):
+            self.constant(node, added)
+            return []
+        if isinstance(node, Name):
+            return [self.atom(node)]
+        rule = _RULES.get(node.function)
+        if node.function in ("+", "-"):
+            return self.sum(signed_parts(node), added)
+        if node.function in ("^", "**"):
+            return self.power(node, added)
+        if rule is None:
+            return [self.atom(node)]
+        return self.product(node, rule, added)
+
+    def sum(self, parts: Iterable[Signed], added: bool) -> list[Mask]:
+        found: dict[Mask, None] = {}
+        for sign, part in parts:
+            terms = self.terms(part, added if sign == "+" else not added)
+            for mask in terms:
+                if sign == "+":
+                    found[mask] = None
+                else:
+                    found.pop(mask, None)
+        return list(found)
+
+    def product(
+        self, node: Call, rule: Callable[[list[Mask], list[Mask]], list[Mask]], added: bool
+    ) -> list[Mask]:
+        """A chain of one operator, which leans to the left."""
+        spine = [node]
+        while isinstance(left := spine[-1].operands[0], Call) and left.function == node.function:
+            spine.append(left)
+        found = self.operand(spine[-1].operands[0], node, added)
+        for call in reversed(spine):
+            right = self.operand(call.operands[1], call, added)
+            self.bounded(len(found) * len(right), call)
+            found = list(dict.fromkeys(rule(found, right)))
+        return found
+
+    def operand(self, node: Node, product: Call, added: bool) -> list[Mask]:
+        inner = strip(node)
+        if isinstance(inner, Constant):
+            what = shown(product)
+            raise self.error(
+                f"{inner.text} is no variable, so that {what!r} is no product of variables: "
+                f"write I({what}) for arithmetic",
+                product,
+            )
+        return self.terms(inner, added)
+
+    def power(self, node: Call, added: bool) -> list[Mask]:
+        base, exponent = node.operands
+        value = strip(exponent)
+        number = value.value if isinstance(value, Constant) else None
+        whole = isinstance(number, (int, float)) and number >= 2 and number == int(min(number, 1e9))
+        if not whole:
+            raise self.error(
+                f"the power of a sum must be a whole number, 2 or more: write I({shown(node)}) for "
+                "arithmetic",
+                node,
+            )
+        assert isinstance(number, (int, float))
+        first = self.operand(base, node, added)
+        found = first
+        for _ in range(int(min(number, 1e9)) - 1):
+            self.bounded(len(found) * len(first), node)
+            more = list(dict.fromkeys(a | b for a in first for b in found))
+            done = set(more) == set(found)
+            found = more
+            if done:
+                break
+        return found
+
+    def bounded(self, size: int, node: Node) -> None:
+        if size > 16 * MOST_TERMS:
+            raise self.error(f"{shown(node)[:60]!r} stands for more than {MOST_TERMS} terms", node)
+
+    def constant(self, node: Constant, added: bool) -> None:
+        if isinstance(node.value, bool) or node.value not in (0, 1):
+            raise self.error(
+                f"{node.text} is not a term: 1 and 0 stand for an intercept and none, other "
+                "constants for nothing",
+                node,
+            )
+        self.intercept = (node.value == 1) == added
+
+    def atom(self, node: Node) -> Mask:
+        """The variable or expression as a set of one."""
+        self.check(node)
+        expression = expression_of(node, self.python)
+        place = self.places.setdefault(expression.label, len(self.atoms))
+        if place == len(self.atoms):
+            self.atoms.append(expression)
+        return 1 << place
+
+    def check(self, node: Node) -> None:
+        if isinstance(node, Name) and node.name == "." and not node.written:
+            raise self.error(
+                "'.' stands for the other columns of the data in the fixed part of a formula only: "
+                "name the columns",
+                node,
+            )
+        if not isinstance(node, Call):
+            return
+        if node.function == "list":
+            raise self.error("square brackets have no meaning among terms", node)
+        if node.function == "offset":
+            raise self.error("an offset can only be added with '+'", node)
+        if node.function == "~":
+            raise self.error("there is more than one '~'", node)
+
+    def error(self, reason: str, node: Node) -> FormulaError:
+        return at_node(reason, self.text, node, shown(node))
+
+
+def _union(masks: Iterable[Mask]) -> Mask:
+    total = 0
+    for mask in masks:
+        total |= mask
+    return total
+
+
+_RULES: dict[str, Callable[[list[Mask], list[Mask]], list[Mask]]] = {
+    ":": lambda left, right: [a | b for a in left for b in right],
+    "*": lambda left, right: [*left, *right, *(a | b for a in left for b in right)],
+    "/": lambda left, right: [*left, *(_union(left) | b for b in right)],
+    "%in%": lambda left, right: [a | _union(right) for a in left],
+}
+
+
+def _members(mask: Mask) -> tuple[int, ...]:
+    """Numbers of the bits that are set."""
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return tuple(found)
+
+
+def _coded_terms(raw: Sequence[tuple[int, ...]]) -> tuple[Term, ...]:
+    """R's coding for each variable of each term, given the terms before it."""
+    known: set[Mask] = set()
+    holding: dict[int, list[Mask]] = {}  # earlier terms by variable
+    terms: list[Term] = []
+    for atoms in raw:
+        mask = _union(1 << atom for atom in atoms)
+        dummy = tuple(_needs_dummies(mask & ~(1 << atom), known, holding) for atom in atoms)
+        terms.append(Term(atoms, dummy))
+        known.add(mask)
+        for atom in atoms:
+            holding.setdefault(atom, []).append(mask)
+    return tuple(terms)
+
+
+def _needs_dummies(others: Mask, known: set[Mask], holding: dict[int, list[Mask]]) -> bool:
+    """Whether no earlier term contains these variables; a main effect never needs them."""
+    if not others or others in known:
+        return False
+    candidates = min((holding.get(atom, []) for atom in _members(others)), key=len)
+    return not any(others & ~mask == 0 for mask in candidates)

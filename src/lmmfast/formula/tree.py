@@ -1,0 +1,187 @@
+"""Syntax trees of R's expressions: names, constants and calls, and their text.
+
+As in R, everything else is a call: ``x + 1`` is ``+`` of ``x`` and ``1``, ``(x)`` is ``(`` of
+``x``, ``x[, 1]`` is ``[`` of ``x``, nothing and ``1``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+__all__ = [
+    "INFIX",
+    "PREFIX",
+    "Call",
+    "Constant",
+    "Name",
+    "Node",
+    "quoted",
+    "shown",
+    "strip",
+    "walk",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A variable, or a constant of that name if there is no such variable."""
+
+    name: str
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
+    written: str = field(default="", compare=False)  # where it is not the quoted name: Q("a b")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number, a text, TRUE, FALSE, NULL, NA, Inf or NaN."""
+
+    value: float | int | str | bool | None
+    text: str = field(compare=False)  # as written
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function or operator and its arguments.
+
+    Attributes
+    ----------
+    function : str
+        ``"log"``, ``"+"``, ``"("``, ``"["``, ``"list"`` for Python's ``[a, b]``.
+    args : tuple of (str, Node or None)
+        Name ("" without one) and value of each argument; None where ``x[, 1]`` has none.
+    """
+
+    function: str
+    args: tuple[tuple[str, Name | Constant | Call | None], ...]
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
+    namespace: str = field(default="", compare=False)  # splines of splines::ns
+
+    @property
+    def operands(self) -> tuple[Node, ...]:
+        """The values of the arguments that have one."""
+        return tuple(value for _, value in self.args if value is not None)
+
+
+Node: TypeAlias = "Name | Constant | Call"
+
+# How tightly operators bind, R's ?Syntax; Python's where R has none ("//", "@", "%" alone).
+INFIX = {
+    "~": 10,
+    "if": 15,
+    "|": 20,
+    "||": 20,
+    "&": 30,
+    "&&": 30,
+    "==": 50,
+    "!=": 50,
+    "<": 50,
+    ">": 50,
+    "<=": 50,
+    ">=": 50,
+    "in": 50,
+    "not in": 50,
+    "+": 60,
+    "-": 60,
+    "*": 70,
+    "/": 70,
+    "//": 70,
+    "@": 70,
+    "%": 70,
+    "%%": 80,
+    "%/%": 80,
+    "%in%": 80,
+    "%*%": 80,
+    "%o%": 80,
+    "%x%": 80,
+    ":": 90,
+    "^": 110,
+    "**": 110,
+}
+PREFIX = {"~": 10, "!": 40, "-": 100, "+": 100}
+_TIGHT = (":", "^")  # written without spaces
+_PLAIN = re.compile(r"[^\W\d][\w.]*|\.(?![0-9])[\w.]*")
+_RESERVED = frozenset(
+    """if else repeat while function for TRUE FALSE NULL Inf NaN NA NA_integer_ NA_real_
+    NA_character_ in and or not True False None""".split()  # noqa: SIM905
+)
+
+
+def quoted(name: str) -> str:
+    """A column's name as formulas write it."""
+    return name if _PLAIN.fullmatch(name) and name not in _RESERVED else f"`{name}`"
+
+
+def strip(node: Node) -> Node:
+    """What stands inside of parentheses around everything."""
+    while isinstance(node, Call) and node.function == "(" and len(node.args) == 1:
+        node = node.operands[0]
+    return node
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and all below it, in the order in which they are written."""
+    stack: list[Node] = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        if isinstance(node, Call):
+            stack.extend(reversed(node.operands))
+
+
+def shown(node: Node, plain: bool = False) -> str:
+    """The text of a tree, evenly spaced, strings and numbers as they were written.
+
+    Parameters
+    ----------
+    node : Node
+    plain : bool, default False
+        Names without backticks, as in the names of coefficients.
+    """
+    spine: list[tuple[Call, str]] = []  # long sums lean to the left: no recursion along them
+    while isinstance(node, Call) and len(node.args) == 2 and node.function in INFIX:
+        left, right = node.operands
+        spine.append((node, shown(right, plain)))
+        node = left
+    text = _leaf(node, plain)
+    for call, written in reversed(spine):
+        text = _infix(call.function, text, written)
+    return text
+
+
+def _infix(operator: str, left: str, right: str) -> str:
+    if operator == "^":
+        return f"{left}^{right}"
+    return f"{left}{operator}{right}" if operator in _TIGHT else f"{left} {operator} {right}"
+
+
+def _leaf(node: Node, plain: bool) -> str:
+    if isinstance(node, Name):
+        return node.written or (node.name if plain else quoted(node.name))
+    if isinstance(node, Constant):
+        return node.text
+    function = node.function
+    if function in PREFIX and len(node.args) == 1:
+        return function + shown(node.operands[0], plain)
+    parts = [_argument(name, value, plain) for name, value in node.args]
+    if function == "[":
+        return f"{parts[0]}[{', '.join(parts[1:])}]"
+    if function == "if":
+        return f"{parts[1]} if {parts[0]} else {parts[2]}"
+    inside = ", ".join(parts)
+    if function in ("(", "{", "list"):
+        brackets = {"(": "()", "{": "{}", "list": "[]"}[function]
+        return f"{brackets[0]}{inside}{brackets[1]}"
+    prefix = f"{node.namespace}::" if node.namespace else ""
+    return f"{prefix}{function}({inside})"
+
+
+def _argument(name: str, value: Node | None, plain: bool) -> str:
+    text = "" if value is None else shown(value, plain)
+    return f"{name}={text}" if name else text
