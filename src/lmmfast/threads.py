@@ -49,6 +49,8 @@ def _held() -> bool:
 
 def _others(users: list[tuple[int, Mark]], mark: Mark) -> list[tuple[int, Mark]]:
     """The uses that go on when one ends; those that nobody holds have ended too."""
+    if len(users) == 1 and users[0][1] is mark:  # nearly always
+        return []
     left = [user for user in users if user[1]() is not None]
     own = [i for i, user in enumerate(left) if user[1] is mark]
     return left[: own[-1]] + left[own[-1] + 1 :] if own else left
@@ -75,7 +77,7 @@ class _Process:
 
     def begin(self, mark: Mark) -> None:
         """One more use; the caller holds the lock."""
-        users = [user for user in self.users if user[1]() is not None]
+        users = [user for user in self.users if user[1]() is not None] if self.users else []
         if not users:
             found = self.get_count()
             if self.saved is None or found != 1:  # else it is what an interrupt has left
@@ -124,7 +126,7 @@ class _Thread(threading.local):
 
     def begin(self, mark: Mark) -> None:
         """One more use."""
-        users = [user for user in self.users if user[1]() is not None]
+        users = [user for user in self.users if user[1]() is not None] if self.users else []
         if not users and self.saved is None:
             self.saved = 0  # that of the process, should an interrupt take what comes next
             self.saved = self.swap(1)
