@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,8 @@ import pytest
 import scipy.linalg
 from scipy.linalg import cython_blas
 
-from lmmfast import threads
+from lmmfast import LMM, threads
+from lmmfast._core import OneThread
 from lmmfast.threads import single_threaded_blas
 
 THREADS = 4
@@ -257,6 +260,125 @@ def test_interrupted_use_is_made_good_by_the_next() -> None:
     with control:
         assert library.number == 1
     assert library.number == 8
+
+
+class Interrupt:
+    """Ctrl-C at the k-th event (call, line or return) in the module under test."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.met = number, False
+
+    def __call__(self, frame, event: str, arg: object):
+        if not frame.f_code.co_filename.endswith(os.path.join("lmmfast", "threads.py")):
+            return None
+        if event != "exception":
+            self.number -= 1
+            if self.number < 0:
+                sys.settrace(None)
+                self.met = True
+                raise KeyboardInterrupt
+        return self
+
+
+def interrupted(work: Callable[[], object], number: int) -> KeyboardInterrupt | None:
+    """work() with Ctrl-C at one moment; the exception, None where there are no more moments."""
+    tracer, before = Interrupt(number), sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        work()
+    except KeyboardInterrupt as error:
+        return error
+    finally:
+        sys.settrace(before)
+    assert not tracer.met
+    return None
+
+
+def each_moment(work: Callable[[], object], check: Callable[[], None]) -> int:
+    """Ctrl-C at every moment; how many there are."""
+    for number in itertools.count():
+        error = interrupted(work, number)
+        if error is None:
+            return number
+        check()  # while the traceback is kept, as interactive sessions keep it
+    raise AssertionError
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_an_interrupt_at_any_moment_gives_the_number_back(kind: str, depth: int) -> None:
+    library = Library(8)
+    if kind == "process":
+        control = threads._Process(library.set, library.get)
+    else:
+        library.number = 0
+        control = threads._Thread(library.swap, 7)
+    before = library.number
+
+    def use() -> None:
+        with OneThread(control):
+            assert library.number == 1
+            if depth > 1:
+                with OneThread(control):
+                    assert library.number == 1
+            assert library.number == 1
+
+    def check() -> None:
+        assert library.number == before
+        use()
+        assert library.number == before and not control.users
+
+    assert each_moment(use, check) > 10
+    other = threading.Thread(target=use, daemon=True)  # waits for ever where a lock was left behind
+    other.start()
+    other.join(30)
+    assert not other.is_alive()
+
+
+def test_an_interrupt_in_a_model_gives_the_number_back(count) -> None:
+    codes = np.repeat(np.arange(6), 5)
+    y = np.random.default_rng(1).normal(size=30) + codes
+    model = LMM.from_arrays(y, np.ones((30, 1)), [(codes, None)])
+    wanted = model.objective([0.7])
+
+    def check() -> None:
+        assert count() == count.before
+        assert model.objective([0.7]) == wanted
+        assert count() == count.before
+
+    assert each_moment(lambda: model.objective([0.7]), check) > 10
+
+
+def test_uses_that_nobody_holds_have_ended() -> None:
+    library = Library(8)
+    control = threads._Process(library.set, library.get)
+    use = OneThread(control)
+    use.__enter__()
+    assert library.number == 1
+    del use
+    assert library.number == 8 and not control.users
+
+
+def test_an_interrupt_while_the_core_computes_ends_the_use(count) -> None:
+    """The signal comes during the call and is seen when it returns."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("needs setitimer")
+    rng = np.random.default_rng(1)
+    codes = [rng.integers(0, 900, 9000) for _ in range(2)]
+    terms = [(np.unique(own, return_inverse=True)[1], None) for own in codes]
+    model = LMM.from_arrays(rng.normal(size=9000), np.ones((9000, 1)), terms)
+    old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(3):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            end = time.monotonic() + 20
+            with pytest.raises(KeyboardInterrupt):
+                while time.monotonic() < end:
+                    model.objective([0.5, 0.5], gradient=True)
+            assert count() == count.before
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
 
 
 def test_reentry_while_leaving() -> None:

@@ -1,19 +1,21 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, wraparound=False, freethreading_compatible=True
 """The compiled engine: one class over lmm.h. Checks shapes, takes the lock, drops the GIL, calls, raises."""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free
 
+cimport cython
 cimport scipy.linalg.cython_blas as blas
 cimport scipy.linalg.cython_lapack as lapack
 from clmm cimport *
 
 import threading
+import weakref
 
 import numpy as np
 
-from lmmfast.threads import own_setter, single_threaded_blas
+from lmmfast.threads import control, own_setter
 
 cdef lmm_blas TABLE
 TABLE.potrf = lapack.dpotrf
@@ -71,6 +73,62 @@ cdef int check(lmm_status status) except -1:
     return 0
 
 
+cdef class OneThread:
+    """A use of BLAS on one thread, `with OneThread(control()):`.
+
+    Compiled, so that no interrupt falls between its own lines and no traceback keeps it alive: where
+    one falls into what it calls, the use ends with this object.
+    """
+
+    cdef object control, mark, __weakref__
+    cdef bint begun  # and not ended
+
+    def __cinit__(self, counter):
+        self.control, self.mark = counter, weakref.ref(self)
+
+    def __enter__(self):
+        if self.control is None:
+            return
+        self.begun = True
+        lock = self.control.lock
+        lock.acquire()
+        try:
+            self.control.begin(self.mark)
+        finally:
+            lock.release()
+
+    def __exit__(self, *error):
+        if not self.begun:
+            return
+        try:
+            PyErr_CheckSignals()  # those that came during a long call
+        finally:
+            self.end()
+
+    def __del__(self):
+        if self.begun:
+            self.end()
+
+    cdef end(self):
+        lock = self.control.lock
+        lock.acquire()
+        try:
+            self.control.end(self.mark)
+            self.begun = False
+        finally:
+            lock.release()
+
+
+cdef OneThread single_threaded_blas():
+    return OneThread(CONTROL)
+
+
+CONTROL = control()
+MOST_COLUMNS = 40_000  # p * p stays below 2^31
+MOST_LEVELS = 2**31 - 1
+MOST_THREADS = 1024
+
+
 cdef class _Rows:
     """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them."""
 
@@ -83,17 +141,31 @@ cdef class _Rows:
         cdef const int32_t[::1] level, term
         cdef const double[:, ::1] z
         self.held = [y, X, w]
-        self.factor = <lmm_factor *>calloc(max(len(factors), 1), sizeof(lmm_factor))
+        if y is None or X is None or not factors:
+            raise ValueError("y, X and at least one factor are needed")
+        self.factor = <lmm_factor *>calloc(len(factors), sizeof(lmm_factor))
         if not self.factor:
             raise MemoryError()
-        if X.shape[0] != n or (w is not None and w.shape[0] != n):
-            raise ValueError("y, X and weights need the same number of rows")
+        if n == 0 or X.shape[0] != n or (w is not None and w.shape[0] != n):
+            raise ValueError("y, X and weights need the same number of rows, at least one")
+        if X.shape[1] > MOST_COLUMNS:
+            raise ValueError(f"X has more than {MOST_COLUMNS} columns")
+        if not _is_finite(&y[0], n, False) or (w is not None and not _is_finite(&w[0], n, True)):
+            raise ValueError("y must be finite, weights positive and finite")
+        if X.shape[1] and not _is_finite(&X[0, 0], n * X.shape[1], False):
+            raise ValueError("X must be finite")
         for k in range(len(factors)):
             level, nlev, z, term = factors[k]
+            if level is None or z is None or term is None:
+                raise ValueError(f"factor {k}: codes, levels, columns and terms are needed")
             if level.shape[0] != n or z.shape[0] != n or term.shape[0] != z.shape[1]:
                 raise ValueError(f"factor {k}: codes and columns need as many rows as y")
+            if not 1 <= z.shape[1] <= MOST_COLUMNS or not 1 <= nlev <= MOST_LEVELS:
+                raise ValueError(f"factor {k}: levels and columns are needed, and not too many")
             if not _codes_are_valid(level, nlev):
                 raise ValueError(f"factor {k}: codes must be 0 .. {nlev - 1}")
+            if not _is_finite(&z[0, 0], n * z.shape[1], False):
+                raise ValueError(f"factor {k}: columns must be finite")
             self.held.append((level, z, term))
             self.factor[k].nlev = nlev
             self.factor[k].ncol = <int32_t>z.shape[1]
@@ -112,12 +184,36 @@ cdef class _Rows:
         free(self.factor)
 
 
+@cython.boundscheck(False)
 cdef bint _codes_are_valid(const int32_t[::1] level, int32_t nlev) noexcept nogil:
     cdef Py_ssize_t i
     cdef bint valid = True
     for i in range(level.shape[0]):
         valid &= 0 <= level[i] < nlev
     return valid
+
+
+cdef bint _is_finite(const double *x, Py_ssize_t n, bint positive) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double a = 0, b = 0
+    cdef bint valid = True
+    for i in range(0, n - 1, 2):  # 0 * x: NaN where x is not finite
+        a += 0 * x[i]
+        b += 0 * x[i + 1]
+    if n % 2:
+        a += 0 * x[n - 1]
+    if positive:
+        for i in range(n):
+            valid &= x[i] > 0
+    return valid and a + b == 0
+
+
+cdef int _check_theta(const double[::1] theta, Py_ssize_t n, str name) except -1:
+    if theta is None or theta.shape[0] != n:
+        raise ValueError(f"{name} needs {n} values, not {0 if theta is None else theta.shape[0]}")
+    if not _is_finite(&theta[0], n, False):
+        raise ValueError(f"{name} has values that are not finite")
+    return 0
 
 
 cdef class Blocks:
@@ -132,9 +228,13 @@ cdef class Blocks:
     cdef lmm_blocks *b
     cdef readonly list widths
     cdef readonly int border
+    cdef public bint spoiled  # an addition was begun and not ended: nothing is read any more
 
-    def __cinit__(self, list widths, int border):
-        cdef int32_t[::1] width = np.array([*widths, 0], np.int32)
+    def __cinit__(self, list widths not None, border):
+        cdef int32_t[::1] width
+        if not all(1 <= w <= MOST_COLUMNS for w in [*widths, border]):
+            raise ValueError(f"blocks need 1 to {MOST_COLUMNS} columns, not {widths} and {border}")
+        width = np.array([*widths, 0], np.int32)
         check(lmm_blocks_new(&self.b, <int>len(widths), &width[0], border))
         self.widths, self.border = list(widths), border
 
@@ -151,27 +251,31 @@ cdef class Blocks:
         """Memory of the values and of the tables of pairs."""
         return int(lmm_blocks_bytes(self.b))
 
-    def add(self, list codes, list nlev, const double[:, ::1] rows, double sign=1.0):
+    def add(self, list codes not None, list nlev not None, const double[:, ::1] rows not None,
+            double sign=1.0):
         """Adds sign times the cross-products of rows (n, sum(widths) + border), already weighted."""
         cdef Py_ssize_t n = rows.shape[0], K = len(self.widths)
         cdef _Codes levels = _Codes(codes, nlev, [n] * K)
         cdef lmm_status status
-        if rows.shape[1] != sum(self.widths) + self.border or len(codes) != K or len(nlev) != K:
-            raise ValueError("rows or codes do not fit the blocks")
+        if rows.shape[1] != sum(self.widths) + self.border:
+            raise ValueError("rows do not fit the blocks")
         if n == 0:
             return
         with nogil:
             status = lmm_blocks_add(self.b, n, levels.at, levels.nlev, &rows[0, 0], sign)
+        self.spoiled |= status != LMM_OK
         check(status)
 
-    def merge(self, Blocks other, list maps, list nlev, double sign=1.0):
+    def merge(self, Blocks other not None, list maps not None, list nlev not None, double sign=1.0):
         """Adds sign times other, whose level l of factor k is level maps[k][l] here."""
         cdef _Codes levels = _Codes(maps, nlev, other.nlev)
         cdef lmm_status status
         if other.widths != self.widths or other.border != self.border or other is self:
             raise ValueError("blocks of different models")
+        other.check()
         with nogil:
             status = lmm_blocks_merge(self.b, other.b, levels.at, levels.nlev, sign)
+        self.spoiled |= status != LMM_OK
         check(status)
 
     def compact(self):
@@ -193,12 +297,14 @@ cdef class Blocks:
     @property
     def corner(self):
         """[X y]'W[X y], (border, border)."""
+        self.check()
         return _copy((<blocks_struct *>self.b).corner, (self.border, self.border))
 
     def pairs(self, Py_ssize_t a, Py_ssize_t c):
         """Levels of factors a < c that occur together, and their blocks (P, p_a, p_c), sorted."""
         if not 0 <= a < c < len(self.widths):
             raise IndexError("factors a < c are needed")
+        self.check()
         cdef const lmm_pairs *p = lmm_pairs_of(self.b, <int>a, <int>c)
         cdef Py_ssize_t n = p.count, wa = self.widths[a], wc = self.widths[c]
         cdef int64_t[::1] order = np.empty(n + 1, np.int64)
@@ -211,33 +317,47 @@ cdef class Blocks:
         return la, lc, values
 
     @staticmethod
-    def of_arrays(list widths, int border, list nlev, list diagonals, list edges, corner, dict pairs):
+    def of_arrays(list widths not None, int border, list nlev not None, list diagonals not None,
+                  list edges not None, corner, dict pairs not None):
         """Blocks from what `diagonal`, `edge`, `corner` and `pairs` gave, by (a, c)."""
         cdef Blocks out = Blocks(widths, border)
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, K = len(widths)
         cdef double[::1] diag, edge, value
         cdef int32_t[::1] la, lc
         cdef object own = np.asarray(<double[:border, :border]>(<blocks_struct *>out.b).corner)
-        for k in range(len(widths)):
+        if not len(nlev) == len(diagonals) == len(edges) == K:
+            raise ValueError(f"levels and blocks of {K} factors are needed")
+        if not all(0 <= m <= MOST_LEVELS for m in nlev):
+            raise ValueError(f"numbers of levels must be 0 to {MOST_LEVELS}, not {nlev}")
+        for k in range(K):
             diag = _flat(diagonals[k], (nlev[k], widths[k], widths[k]))
             edge = _flat(edges[k], (nlev[k], widths[k], border))
             if nlev[k]:
                 check(lmm_blocks_set(out.b, <int>k, nlev[k], &diag[0], &edge[0]))
         for (a, c), (first, second, values) in pairs.items():
-            if not 0 <= a < c < len(widths):
+            if not 0 <= a < c < K:
                 raise ValueError("factors a < c are needed")
-            la, lc = np.array(first, np.int32), np.array(second, np.int32)
-            value = _flat(values, (len(first), widths[a], widths[c]))
-            if len(la) != len(lc) or not _codes_are_valid(la, nlev[a]) or not _codes_are_valid(lc, nlev[c]):
+            la, lc = _level_numbers(first, nlev[a]), _level_numbers(second, nlev[c])
+            value = _flat(values, (len(la), widths[a], widths[c]))
+            if len(la) != len(lc):
                 raise ValueError(f"levels of factors {a} and {c} do not fit")
             if len(la):
                 check(lmm_blocks_set_pairs(out.b, a, c, len(la), &la[0], &lc[0], &value[0]))
-        own[:] = corner
+                if lmm_pairs_of(out.b, a, c).count != len(la):
+                    raise ValueError(f"a pair of levels of factors {a} and {c} stands there twice")
+        own[:] = _flat(corner, (border, border)).reshape(border, border)
         return out
 
     def _is_factor(self, k):
         if not 0 <= k < len(self.widths):
             raise IndexError(f"there is no factor {k}")
+        self.check()
+
+    def check(self):
+        """Every addition that was begun has ended: memory may run out, or Ctrl-C come, halfway."""
+        if self.spoiled:
+            raise ValueError("an addition to these cross-products was broken off (by lack of memory or "
+                             "Ctrl-C), so their sums are not whole: build them anew")
 
 
 cdef class _Codes:
@@ -247,9 +367,11 @@ cdef class _Codes:
     cdef int32_t *nlev
     cdef list held
 
-    def __cinit__(self, list codes, list nlev, list length):
+    def __cinit__(self, list codes not None, list nlev not None, list length not None):
         cdef Py_ssize_t k, K = len(codes)
         cdef const int32_t[::1] level
+        if not K == len(nlev) == len(length):
+            raise ValueError(f"codes and numbers of levels of {len(length)} factors are needed")
         self.at = <const int32_t **>calloc(K + 1, sizeof(int32_t *))
         self.nlev = <int32_t *>calloc(K + 1, sizeof(int32_t))
         if not self.at or not self.nlev:
@@ -258,6 +380,8 @@ cdef class _Codes:
         for k in range(K):
             level = codes[k]
             self.held.append(level)
+            if level is None or not 0 <= nlev[k] <= MOST_LEVELS:
+                raise ValueError(f"factor {k}: codes and a number of levels are needed")
             if level.shape[0] != length[k] or not _codes_are_valid(level, nlev[k]):
                 raise ValueError(f"factor {k}: codes must be {length[k]} values in 0 .. {nlev[k] - 1}")
             self.nlev[k] = nlev[k]
@@ -272,6 +396,16 @@ cdef class _Codes:
 cdef object _copy(double *values, tuple shape):
     cdef Py_ssize_t n = np.prod(shape, dtype=np.intp)
     return np.array(<double[:n]>values).reshape(shape) if n else np.empty(shape)
+
+
+def _level_numbers(values, most):
+    """Integers 0 .. most - 1 as int32."""
+    found = np.asarray(values)
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        raise ValueError("levels must be a vector of integers")
+    if len(found) and not 0 <= found.min() <= found.max() < most:
+        raise ValueError(f"levels must be 0 .. {most - 1}")
+    return found.astype(np.int32)
 
 
 def _flat(values, tuple shape):
@@ -301,8 +435,8 @@ cdef class Cross:
     cdef readonly list sizes
     cdef readonly int p
 
-    def __cinit__(self, Blocks blocks, int64_t n, double sumlogw, list terms, list C, CX, beta0,
-                  double yscale):
+    def __cinit__(self, Blocks blocks not None, int64_t n, double sumlogw, list terms not None,
+                  list C not None, CX, beta0, double yscale):
         cdef Py_ssize_t k, K = len(blocks.widths)
         cdef const int32_t[::1] term
         cdef const double[::1, :] matrix
@@ -311,17 +445,28 @@ cdef class Cross:
         self.C = <const double **>calloc(K + 1, sizeof(double *))
         if not self.term or not self.C:
             raise MemoryError()
+        if not K or not K == len(terms) == len(C):
+            raise ValueError(f"terms and coordinates of {K} factors are needed, at least one")
+        if not all(blocks.nlev):
+            raise ValueError("every factor needs levels")
+        if n < 1 or not np.isfinite([sumlogw, yscale]).all() or yscale <= 0:
+            raise ValueError("rows, finite weights and a positive scale are needed")
+        blocks.check()
         self.p = blocks.border - 1
         self.held = [blocks]
         for k in range(K):
             term, matrix = terms[k], np.asfortranarray(C[k], np.float64)
             if not term.shape[0] == matrix.shape[0] == matrix.shape[1] == blocks.widths[k]:
                 raise ValueError(f"factor {k}: terms and coordinates do not fit its columns")
+            if not np.isfinite(matrix).all():
+                raise ValueError(f"factor {k}: coordinates must be finite")
             self.held.append((term, matrix))
             self.term[k], self.C[k] = &term[0], &matrix[0, 0]
         matrix, vector = np.asfortranarray(CX, np.float64), np.ascontiguousarray(beta0, np.float64)
         if not vector.shape[0] == matrix.shape[0] == matrix.shape[1] == self.p:
             raise ValueError("the coordinates of X do not fit the blocks")
+        if not (np.isfinite(matrix).all() and np.isfinite(vector).all()):
+            raise ValueError("the coordinates of X must be finite")
         self.held.append((matrix, vector))
         self.x.blocks, self.x.n, self.x.sumlogw, self.x.yscale = blocks.b, n, sumlogw, yscale
         self.x.term, self.x.C = self.term, self.C
@@ -401,7 +546,15 @@ cdef class _Setup:
     cdef lmm_report report
     cdef _Order order
     cdef uint8_t[::1] keep
-    cdef lmm_model *m
+    cdef lmm_model *m  # until somebody takes it
+
+    def __dealloc__(self):
+        lmm_free(self.m)
+
+    cdef lmm_model *taken(self):
+        cdef lmm_model *m = self.m
+        self.m = NULL
+        return m
 
     cdef run(self, _Rows rows, Cross cross, double limit, storage, order, bint plan):
         cdef const lmm_data *d = NULL
@@ -480,6 +633,7 @@ cdef class Model:
     cdef readonly object keep
     cdef readonly dict report
     cdef list sizes
+    cdef Py_ssize_t n  # rows, 0 where they are gone
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None):
@@ -487,7 +641,7 @@ cdef class Model:
         cdef Cross cross = y if isinstance(y, Cross) else None
         cdef _Rows rows = _Rows(y, X, factors, weights) if cross is None else None
         setup.run(rows, cross, limit, storage, order, False)
-        self.m = setup.m
+        self.m = setup.taken()
         self.lock = _Lock()
         self.ntheta = lmm_ntheta(self.m)
         self.keep = np.asarray(setup.keep)[:len(setup.keep) - 1].astype(bool)
@@ -495,6 +649,7 @@ cdef class Model:
         if cross is not None:
             self.sizes = cross.sizes
         else:
+            self.n = rows.d.n
             self.sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
 
     def __dealloc__(self):
@@ -504,9 +659,11 @@ cdef class Model:
         """In a forked child: the thread that held the lock is not there."""
         self.lock = _Lock()
 
-    def use_threads(self, int threads):
-        """Threads that evaluations use from now on."""
+    def use_threads(self, threads):
+        """Threads that evaluations use from now on; as before where there is no memory for them."""
         cdef lmm_status status
+        if not 1 <= threads <= MOST_THREADS:
+            raise ValueError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
         with self.lock:
             status = lmm_set_threads(self.m, threads)
         if status == LMM_NOMEM:
@@ -516,6 +673,9 @@ cdef class Model:
         """Replaces y; everything else must be what the model was made of."""
         cdef _Rows rows = _Rows(y, X, factors, weights)
         cdef lmm_status status
+        sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
+        if rows.d.n != self.n or rows.d.p != len(self.keep) or sizes != self.sizes:
+            raise ValueError("these are not the rows that the model was made of")
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_response(self.m, &rows.d)
@@ -531,8 +691,7 @@ cdef class Model:
         cdef double[:, ::1] H = np.empty((max(n, 1), max(n, 1)) if hessian else (1, 1))
         cdef double *gp = &g[0] if gradient else NULL
         cdef double *hp = &H[0, 0] if hessian else NULL
-        if theta.shape[0] != n:
-            raise ValueError(f"theta needs {n} values, not {theta.shape[0]}")
+        _check_theta(theta, n, "theta")
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_objective(self.m, reml, whitened, &theta[0], &f, gp, hp)
@@ -549,8 +708,7 @@ cdef class Model:
         cdef const double *first = NULL
         cdef _Watch watch = _Watch()
         if start is not None:
-            if start.shape[0] != self.ntheta:
-                raise ValueError(f"start needs {self.ntheta} values, not {start.shape[0]}")
+            _check_theta(start, self.ntheta, "start")
             first = &start[0]
         watch.callback = callback
         s.reml, s.maxeval, s.tolerance, s.radius = reml, maxeval, tolerance, radius
@@ -571,6 +729,7 @@ cdef class Model:
         cdef double se
         cdef double[:, ::1] cov = np.empty((max(self.ntheta, 1), max(self.ntheta, 1)))
         cdef lmm_status status
+        _check_theta(theta, self.ntheta, "theta")
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_montecarlo(self.m, reml, &theta[0], &se, &cov[0, 0])
@@ -586,6 +745,7 @@ cdef class Model:
         cdef double f, sigma
         cdef double *cvp = &cv[0] if condvar else NULL
         cdef lmm_status status
+        _check_theta(theta, self.ntheta, "theta")
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_estimates(self.m, reml, &theta[0], &f, &beta[0], &vcov[0, 0], &sigma, &b[0], cvp)
@@ -611,8 +771,7 @@ cdef class Model:
         cdef Py_ssize_t p = len(self.keep), blocks = sum(m * k for m, k in self.sizes)
         cdef double[::1] G = np.empty(max(blocks * p, 1)), g = np.empty(max(blocks, 1))
         cdef lmm_status status
-        if theta.shape[0] != self.ntheta:
-            raise ValueError(f"theta needs {self.ntheta} values, not {theta.shape[0]}")
+        _check_theta(theta, self.ntheta, "theta")
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_projection(self.m, reml, &theta[0], &G[0], &g[0])

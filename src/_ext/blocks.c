@@ -10,12 +10,12 @@
 
 static lmm_pairs *pairs_between(lmm_blocks *b, int a, int c)
 {
-    return &b->pair[a * b->nfactor + c];
+    return &b->pair[(size_t)a * (size_t)b->nfactor + (size_t)c];
 }
 
 const lmm_pairs *lmm_pairs_of(const lmm_blocks *b, int a, int c)
 {
-    return &b->pair[a * b->nfactor + c];
+    return &b->pair[(size_t)a * (size_t)b->nfactor + (size_t)c];
 }
 
 lmm_status lmm_blocks_new(lmm_blocks **out, int nfactor, const int32_t *width, int32_t border)
@@ -45,7 +45,7 @@ void lmm_blocks_free(lmm_blocks *b)
     if (!b) return;
     for (int k = 0; b->diag && k < b->nfactor; k++) free(b->diag[k]);
     for (int k = 0; b->edge && k < b->nfactor; k++) free(b->edge[k]);
-    for (int k = 0; b->pair && k < b->nfactor * b->nfactor; k++)
+    for (size_t k = 0; b->pair && k < (size_t)b->nfactor * (size_t)b->nfactor; k++)
         free(b->pair[k].a), free(b->pair[k].b), free(b->pair[k].value), free(b->pair[k].slot);
     free(b->width), free(b->nlev), free(b->diag), free(b->edge), free(b->pair), free(b->corner);
     free(b);

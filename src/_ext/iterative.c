@@ -611,17 +611,38 @@ static lmm_status allocate_blocks(lmm_model *m)
     return LMM_OK;
 }
 
+/* Each worker's vectors begin with a cache line, in one block of memory. */
 lmm_status iterative_set_threads(lmm_model *m, int threads)
 {
     iterative *it = m->it;
     if (threads <= it->threads) return LMM_OK;
-    GRAB(m, it->part, threads);
-    for (int i = 0; i < threads; i++) GRAB_VECTORS(m, it->part[i], WORK);
-    const ptrdiff_t p = widest(m);
-    it->smallsize = 4 * p * LANES + p * p + 8;
-    GRAB(m, it->small, threads * it->smallsize);
+    const ptrdiff_t p = widest(m), size = WORK * vector_size(m) + 8, line = 64 / sizeof(double);
+    const ptrdiff_t own = (size + line - 1) / line * line, smallsize = 4 * p * LANES + p * p + 8;
+    double **part = calloc((size_t)threads, sizeof(*part));
+    double *vectors = calloc((size_t)(threads * own + line), sizeof(*vectors));
+    double *small = calloc((size_t)(threads * smallsize), sizeof(*small));
+    if (!part || !vectors || !small) {
+        free(part), free(vectors), free(small);
+        return LMM_NOMEM;
+    }
+    iterative_free(m);
+    for (int i = 0; i < threads; i++)
+        part[i] = vectors + (64 - (uintptr_t)vectors % 64) % 64 / sizeof(double) + i * own;
+    it->part = part;
+    it->vectors = vectors;
+    it->small = small;
+    it->smallsize = smallsize;
     it->threads = threads;
     return LMM_OK;
+}
+
+void iterative_free(lmm_model *m)
+{
+    if (!m->it) return;
+    free(m->it->part), free(m->it->vectors), free(m->it->small);
+    m->it->part = NULL;
+    m->it->vectors = m->it->small = NULL;
+    m->it->threads = 0;
 }
 
 lmm_status iterative_allocate(lmm_model *m)

@@ -16,7 +16,8 @@ double iterative_flops(const lmm_model *m, double entries);
 /* In set-up: memory and probes; then, when A is known, the directions that are treated exactly. */
 lmm_status iterative_allocate(lmm_model *m);
 lmm_status iterative_prepare(lmm_model *m);
-lmm_status iterative_set_threads(lmm_model *m, int threads); /* scratch for so many */
+lmm_status iterative_set_threads(lmm_model *m, int threads); /* scratch for so many. LMM_NOMEM: as before */
+void iterative_free(lmm_model *m);                           /* the scratch; other ways have none */
 
 int iterative_failed(const lmm_model *m);       /* did the last evaluation stop for lack of convergence? */
 double iterative_deviation(const lmm_model *m); /* standard error of the last log|M|; 0: exact model */

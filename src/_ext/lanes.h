@@ -37,7 +37,8 @@ struct iterative {
     uint8_t *sign;                 /* nblock-1 x q2  a probe's signs are one bit                       */
     block *block;                  /* nblock + nedge                                                       */
     int threads;                   /* that there is scratch for                                            */
-    double **part;                 /* threads  scratch of each: WORK vectors                               */
+    double **part;                 /* threads  scratch of each: WORK vectors ...                           */
+    double *vectors;               /*          ... in this block of memory                                 */
     double *small;                 /* threads x smallsize  scratch of small blocks                         */
     ptrdiff_t smallsize;
     ptrdiff_t nR;             /* sum of p^2                                                           */

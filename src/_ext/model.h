@@ -83,6 +83,7 @@ struct lmm_model {
     int32_t *strip;                /* nstrip+1 first node of each strip                                 */
     double *tile;                  /* scratch: a strip x strip tile, blocks padded, for every worker  */
     ptrdiff_t ntile, largest_tile; /* size of one worker's, of its tile alone                     */
+    int tiles;                     /* workers that tile has room for                              */
     double *border;                /* pb x pb  [X y]'W[X y], lower                                      */
     double *S;                     /* dense: s x s  Schur complement, lower; depends: theta             */
     double *L;        /* dense: s x s  chol of the scaled S; later (Lambda M^-1 Lambda')_trailing */

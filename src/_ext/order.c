@@ -13,11 +13,10 @@ meetings meetings_of(const builder *b, int a, int c)
     return pairs;
 }
 
-/* Is every level of a inside one level of c?  parent: scratch, receives that level. */
+/* Is every level of a inside one level of c, which is no finer?  parent: scratch, receives that level. */
 static int is_nested(const builder *b, int a, int c, int32_t *parent)
 {
-    const lmm_factor *fa = &b->d->factor[a], *fc = &b->d->factor[c];
-    if (fa->nlev < fc->nlev || (fa->nlev == fc->nlev && a > c)) return 0;
+    const lmm_factor *fa = &b->d->factor[a];
     const meetings met = meetings_of(b, a, c);
     for (int32_t l = 0; l < fa->nlev; l++) parent[l] = -1;
     for (int64_t i = 0; i < met.n; i++) {
@@ -30,56 +29,98 @@ static int is_nested(const builder *b, int a, int c, int32_t *parent)
     return 1;
 }
 
-/* Heaviest chain of nested factors that begins with factor a, in columns. */
-static double chain_weight(const lmm_data *d, const uint8_t *nested, int a, int *next)
+typedef struct {     /* what choose_order needs; K factors */
+    int32_t *parent; /* most levels of a factor                                              */
+    int *sorted;     /* K      factors, the coarsest first; of two as coarse the later first */
+    int *next;       /* K      the next factor of the heaviest chain that begins with each   */
+    double *weight;  /* K      columns of that chain                                         */
+    uint8_t *nested; /* K x K  is factor a nested in factor c?                               */
+    uint8_t *used;   /* K                                                                    */
+} ranking;
+
+static lmm_status new_ranking(const lmm_data *d, ranking *r)
 {
-    double best = 0;
-    next[a] = -1;
-    for (int b = 0; b < d->nfactor; b++) {
-        if (b == a || !nested[a * d->nfactor + b]) continue;
-        const double w = chain_weight(d, nested, b, next);
-        if (w > best) {
-            best = w;
-            next[a] = b;
+    const size_t K = (size_t)d->nfactor;
+    int32_t most = 1;
+    for (size_t a = 0; a < K; a++)
+        if (d->factor[a].nlev > most) most = d->factor[a].nlev;
+    r->parent = malloc(sizeof(*r->parent) * (size_t)most);
+    r->sorted = calloc(K, sizeof(*r->sorted));
+    r->next = calloc(K, sizeof(*r->next));
+    r->weight = calloc(K, sizeof(*r->weight));
+    r->nested = calloc(K * K, 1);
+    r->used = calloc(K, 1);
+    return r->parent && r->sorted && r->next && r->weight && r->nested && r->used ? LMM_OK : LMM_NOMEM;
+}
+
+static void free_ranking(ranking *r)
+{
+    free(r->parent), free(r->sorted), free(r->next), free(r->weight), free(r->nested), free(r->used);
+}
+
+static void sort_by_levels(const lmm_data *d, int *sorted)
+{
+    for (int a = d->nfactor - 1, n = 0; a >= 0; a--, n++) {
+        int i = n;
+        for (; i > 0 && d->factor[sorted[i - 1]].nlev > d->factor[a].nlev; i--) sorted[i] = sorted[i - 1];
+        sorted[i] = a;
+    }
+}
+
+/* Who is nested in whom. A factor inside c is inside all that c is inside, so a chain of factors takes one
+   look at the data each. */
+static void find_nested(const builder *b, const ranking *r)
+{
+    const size_t K = (size_t)b->d->nfactor;
+    for (int i = 0; i < b->d->nfactor; i++) {
+        uint8_t *own = r->nested + (size_t)r->sorted[i] * K;
+        for (int j = i - 1; j >= 0; j--) {
+            const int c = r->sorted[j];
+            if (own[c] || !is_nested(b, r->sorted[i], c, r->parent)) continue;
+            own[c] = 1;
+            for (size_t e = 0; e < K; e++) own[e] |= r->nested[(size_t)c * K + e];
         }
     }
-    return best + (double)d->factor[a].nlev * d->factor[a].ncol;
+}
+
+/* The heaviest chain of nested factors that begins with each factor, in columns: coarser ones are known. */
+static void weigh_chains(const lmm_data *d, const ranking *r)
+{
+    const size_t K = (size_t)d->nfactor;
+    for (size_t i = 0; i < K; i++) {
+        const int a = r->sorted[i];
+        double best = 0;
+        r->next[a] = -1;
+        for (int c = 0; c < d->nfactor; c++)
+            if (r->nested[(size_t)a * K + (size_t)c] && r->weight[c] > best) {
+                best = r->weight[c];
+                r->next[a] = c;
+            }
+        r->weight[a] = best + (double)d->factor[a].nlev * d->factor[a].ncol;
+    }
 }
 
 /* Eliminated factors first (each nested in the next), then the others. order: user's numbers. */
-lmm_status choose_order(lmm_model *m, const builder *bld, int32_t *order)
+lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order)
 {
-    const lmm_data *d = bld->d;
-    const int K = d->nfactor;
-    int32_t most = 1;
-    for (int a = 0; a < K; a++)
-        if (d->factor[a].nlev > most) most = d->factor[a].nlev;
-    uint8_t *nested = calloc((size_t)(K * K), 1), *used = calloc((size_t)K, 1);
-    int *next = calloc((size_t)K, sizeof(int));
-    int32_t *parent = malloc(sizeof(int32_t) * (size_t)most);
-    lmm_status status = LMM_NOMEM;
-    if (nested && used && next && parent) {
-        double best = -1;
-        int first = 0;
-        for (int a = 0; a < K; a++)
-            for (int b = 0; b < K; b++) nested[a * K + b] = (uint8_t)(a != b && is_nested(bld, a, b, parent));
-        for (int a = 0; a < K; a++) {
-            const double w = chain_weight(d, nested, a, next);
-            if (w > best) {
-                best = w;
-                first = a;
-            }
+    const lmm_data *d = b->d;
+    ranking r;
+    const lmm_status status = new_ranking(d, &r);
+    if (status == LMM_OK) {
+        int first = 0, at = 0;
+        sort_by_levels(d, r.sorted);
+        find_nested(b, &r);
+        weigh_chains(d, &r);
+        for (int a = 1; a < d->nfactor; a++)
+            if (r.weight[a] > r.weight[first]) first = a;
+        for (int a = first; a >= 0; a = r.next[a]) {
+            order[at++] = a;
+            r.used[a] = 1;
         }
-        chain_weight(d, nested, first, next);
-        m->nelim = 0;
-        for (int a = first; a >= 0; a = next[a]) {
-            order[m->nelim++] = a;
-            used[a] = 1;
-        }
-        for (int a = 0, at = m->nelim; a < K; a++)
-            if (!used[a]) order[at++] = a;
-        status = LMM_OK;
+        m->nelim = at;
+        for (int a = 0; a < d->nfactor; a++)
+            if (!r.used[a]) order[at++] = a;
     }
-    free(nested), free(used), free(next), free(parent);
+    free_ranking(&r);
     return status;
 }

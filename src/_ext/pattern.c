@@ -94,13 +94,13 @@ static void sort_list(int32_t *a, ptrdiff_t n)
 }
 
 /* Nodes of factor j that each node of factor k meets: adds their number to length[node], or writes them to
-   list from at[node] on, in ascending order. */
+   list from length[node] on, in ascending order. Rows have one order for all j: j = k + 1 comes first. */
 static void meet(const lmm_model *m, const builder *b, int k, int j, ptrdiff_t *length, int32_t *list)
 {
     const factor *f = &m->f[k];
     const int32_t *perm = m->f[j].perm;
     const meetings met = meetings_of(b, f->user, m->f[j].user);
-    sort_meetings(m, b, k, &met);
+    if (b->x || j == k + 1) sort_meetings(m, b, k, &met);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         ptrdiff_t count = 0;
         for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {

@@ -41,6 +41,7 @@ void lmm_free(lmm_model *m)
 {
     if (!m) return;
     sparse_free(m);
+    iterative_free(m);
     team_free(m->team);
     free(m->tile);
     release(m, NULL);
@@ -189,11 +190,11 @@ static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
     return status;
 }
 
-/* Bytes of the square matrices over the columns of X and of the widest factor; of the random effects when
-   they cannot be numbered. */
+/* Bytes of the square matrices over the columns of X and of the widest factor; of all columns when they
+   cannot be numbered. */
 static double widest(const lmm_data *d)
 {
-    double p = d->p, bytes = 40 * p * p, effects = 0;
+    double p = d->p, bytes = 40 * p * p, effects = p + 1;
     for (int a = 0; a < d->nfactor; a++) {
         p = d->factor[a].ncol;
         if (160 * p * p > bytes) bytes = 160 * p * p;
@@ -266,7 +267,7 @@ lmm_status lmm_set_threads(lmm_model *m, int threads)
     lmm_status status = allocate_tiles(m, threads);
     if (status == LMM_OK && m->it) status = iterative_set_threads(m, threads);
     if (status == LMM_OK && m->t == &TRAILING_SPARSE) status = sparse_set_threads(m, threads);
-    if (status != LMM_OK) {
+    if (status != LMM_OK) { /* what has grown serves the team that there is as well */
         team_free(t);
         return status;
     }

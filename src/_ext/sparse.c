@@ -216,11 +216,6 @@ lmm_status sparse_analyse(lmm_model *m, const lmm_options *options)
     return status;
 }
 
-int sparse_ready(const lmm_model *m)
-{
-    return m->sparse && m->sparse->factor;
-}
-
 double sparse_density(const lmm_model *m)
 {
     const double q2 = m->q2; /* whole diagonal blocks stand there: a little too much */

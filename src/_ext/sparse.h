@@ -9,7 +9,6 @@
 /* Pattern, order and symbolic factor of S. LMM_UNAVAILABLE where the caller has no order for it: the pattern
    is known then. */
 lmm_status sparse_analyse(lmm_model *m, const lmm_options *options);
-int sparse_ready(const lmm_model *m);      /* is there a symbolic factor?                     */
 double sparse_density(const lmm_model *m); /* share of S that is not zero                     */
 double sparse_bytes(const lmm_model *m);   /* memory that sparse_allocate will take           */
 double sparse_flops(const lmm_model *m);   /* factor and selected inverse                     */

@@ -60,6 +60,18 @@ void choose_lists(lmm_model *m, const builder *b)
     for (int32_t e = 0; m->full && e < m->f[0].nlev; e++) m->ptr[e + 1] = 0;
 }
 
+/* What the columns of X add to the flops of an evaluation, however the trailing matrix is held: their rows
+   below every panel and below the trailing matrix, and their own corner. (All of it is BLAS 3, or nearly.) */
+static double edge_flops(const lmm_model *m)
+{
+    const double pb = m->pb, q2 = m->q2, width = m->q / fmax(1, m->nnode);
+    double entries = m->full ? (double)m->q1 * q2 : 0;
+    for (int k = 0; k < m->nfactor; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
+            entries += (double)(m->ptr[e + 1] - m->ptr[e]) * m->f[k].p * width;
+    return pb * pb * (2. * m->q + pb / 3) + 4 * pb * (entries + q2 * q2);
+}
+
 /* Bytes of everything but the trailing matrix. */
 static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t *size)
 {
@@ -98,7 +110,7 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
     if (!forced && (m->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
     const lmm_status status = sparse_analyse(m, b->options);
     if (m->sparse) r->density = sparse_density(m);
-    if (sparse_ready(m)) {
+    if (status == LMM_OK) {
         r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m);
         r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m);
     }
@@ -143,6 +155,8 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options);
+    const double edge = edge_flops(m);
+    for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (m->full || !m->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
     r->bytes = r->bytes_of[r->storage];
     r->flops = r->flops_of[r->storage];

@@ -332,12 +332,14 @@ void gather_tiles(lmm_model *m, int k)
     }
 }
 
-/* Buffers for so many workers. */
+/* Buffers for so many workers; they do not shrink. LMM_NOMEM: as before. */
 lmm_status allocate_tiles(lmm_model *m, int workers)
 {
-    if (!m->nstrip) return LMM_OK;
-    double *more = realloc(m->tile, sizeof(double) * (size_t)(m->ntile * workers));
+    if (!m->nstrip || workers <= m->tiles) return LMM_OK;
+    double *more = malloc(sizeof(double) * (size_t)(m->ntile * workers));
     if (!more) return LMM_NOMEM;
+    free(m->tile);
     m->tile = more;
+    m->tiles = workers;
     return LMM_OK;
 }

@@ -6,16 +6,17 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
 
-from .errors import LmmError, LmmWarning
+from .errors import LmmWarning
+from .files import MISSING, Looks, Text, expand, kind_of, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,14 +31,11 @@ examples:
   lmmfast fit "Reaction ~ Days + (Days | Subject)" --data sleepstudy
   lmmfast fit "rt ~ cond + (1 + cond | subj) + (1 | item)" trials.csv --contrasts cond=sum
   lmmfast fit "rt ~ cond + (1 | subj) + (1 | item)" trials.parquet --stream
+  lmmfast fit "rt ~ cond + (1 | subj)" versuche.csv --sep ";" --decimal , --encoding latin-1
   lmmfast plan "rt ~ cond + (cond | subj) + (cond | item)" trials.csv
 """
-MISSING = ["", "NA", "N/A", "#N/A", "NaN"]  # not "null", "None" or "nan": words of experiments
-GAPS = ["nan", "null", "None", "none", "NULL"]  # missing where all the rest are numbers
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-PARQUET = {".parquet", ".pq"}
-PACKED = {".gz", ".bz2", ".xz", ".zst"}
 CHUNK = 200_000  # rows of a text file that are read at a time with --stream
+TABS = ("\\t", "tab", "TAB")  # what a shell makes it easy to write
 
 
 class CommandError(Exception):
@@ -68,7 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:  # with the table of what each way would take
         print(f"lmmfast: error: {error or 'out of memory'}", file=sys.stderr)
         return 2
-    except (CommandError, LmmError) as error:
+    except Looks as error:
+        print(f"lmmfast: error: {error.found}: give {said(error.options)}", file=sys.stderr)
+        return 2
+    except (CommandError, ValueError) as error:  # LmmError is one
         print(f"lmmfast: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -84,9 +85,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """Mistakes in the command are told in one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with exit code 2."""
+        self.exit(2, f"lmmfast: error: {one_line(message)} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of all commands."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="lmmfast",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -120,10 +129,14 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments that say which model, of which data."""
     add = command.add_argument
     add("formula", metavar="FORMULA", help='lme4\'s syntax: "y ~ x + (1 + x | g)"')
-    files = "CSV, TSV (also .gz) or Parquet file, or a directory of Parquet files"
+    files = "CSV, TSV, TXT (also .gz), Parquet or Feather file, a pattern ('data/*.csv'), or a "
+    files += "directory of Parquet files"
     add("path", metavar="DATA", nargs="?", help=files)
     add("--data", metavar="NAME", help="a bundled data set instead of a file")
     add("--stream", action="store_true", help="read in chunks, twice: data need not fit in memory")
+    add("--sep", metavar="CHAR", help="separator of the fields of a text file: ';', '\\t', ' '")
+    add("--decimal", metavar="CHAR", help="decimal mark in a text file (default: '.')")
+    add("--encoding", metavar="NAME", help="encoding of a text file (default: utf-8)")
     add("--weights", metavar="COL", help="column of prior weights")
     add("--offset", metavar="COL", help="column added to the predictor")
     add(
@@ -146,12 +159,11 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     """The arguments of ``lmmfast fit`` beside those of the model."""
     add = fit.add_argument
     add("--ml", action="store_true", help="maximum likelihood (default: REML)")
-    add("--threads", metavar="N", type=int, default=1, help="threads of the fit (default: 1)")
+    add("--threads", metavar="N", default="1", help="threads of the fit (default: 1)")
     add(
         "--starts",
         metavar="K",
-        type=int,
-        default=0,
+        default="0",
         help="more starts at random, to look for other optima (default: 0)",
     )
     add(
@@ -190,13 +202,11 @@ def list_datasets(_: argparse.Namespace) -> None:
 
 def fit_command(args: argparse.Namespace) -> None:
     """Read, fit, print, write."""
-    from .model import lmer
+    from .model import MOST_STARTS, MOST_THREADS, lmer
 
     contrasts = parse_contrasts(args.contrasts)
-    if args.threads < 1:
-        raise CommandError(f"--threads must be at least 1, not {args.threads}")
-    if args.starts < 0:
-        raise CommandError(f"--starts must be at least 0, not {args.starts}")
+    threads = whole_number(args.threads, "--threads", 1, MOST_THREADS)
+    starts = whole_number(args.starts, "--starts", 0, MOST_STARTS)
     if args.json is not None:
         check_writable(args.json)
     data = chosen_data(args)
@@ -209,8 +219,8 @@ def fit_command(args: argparse.Namespace) -> None:
         contrasts=contrasts or None,
         verbose=args.verbose,
         storage=args.storage,
-        threads=args.threads,
-        starts=args.starts,
+        threads=threads,
+        starts=starts,
     )
     print(fit.summary(ddf=args.ddf))
     if args.anova:
@@ -244,6 +254,16 @@ def check_writable(path: str) -> None:
         raise CommandError(f"cannot write {path!r}: give --json the name of a file in a folder")
 
 
+def whole_number(given: str, option: str, least: int, most: int) -> int:
+    """The number that an option was given."""
+    digits = given.strip().lstrip("+")
+    if digits.isascii() and digits.isdigit() and len(digits) < 10:
+        count = int(digits)
+        if least <= count <= most:
+            return count
+    raise CommandError(f"{option} must be at least {least} and at most {most}, not {given!r}")
+
+
 def parse_contrasts(items: Sequence[str]) -> dict[str, str]:
     """``["cond=sum"]`` as ``{"cond": "sum"}``."""
     pairs: dict[str, str] = {}
@@ -265,103 +285,69 @@ def chosen_data(args: argparse.Namespace) -> Any:
         raise CommandError("--stream is for files: give DATA")
     if (args.path is None) == (args.data is None):
         raise CommandError("give one of DATA (a file) and --data NAME (see `lmmfast datasets`)")
-    if args.path is not None and (args.stream or Path(args.path).is_dir()):
-        return chunks_of(args.path)
     if args.path is not None:
-        return read_table(args.path)
+        return file_data(args)
+    if options_of(args):
+        raise CommandError(f"{said(options_of(args))} is for text files: give DATA")
     from . import datasets
 
     return datasets.load(args.data)
 
 
-def numbers_with_gaps(column: pd.Series) -> pd.Series:
-    """A text column as numbers when it would be one but for "nan", "null" or "None" in it."""
-    import pandas as pd
+def options_of(args: argparse.Namespace) -> dict[str, str]:
+    """What the arguments say about how a text file is written."""
+    given = {name: getattr(args, name) for name in ("sep", "decimal", "encoding")}
+    if given["sep"] in TABS:
+        given["sep"] = "\t"
+    return {name: value for name, value in given.items() if value is not None}
 
-    if not pd.api.types.is_string_dtype(column.dtype):
-        return column
-    rest = column.mask(column.isin(GAPS))
-    numbers = pd.to_numeric(rest, errors="coerce")
-    gaps_only = numbers.notna().any() and (numbers.isna() == rest.isna()).all()
-    return numbers if gaps_only else column
+
+def file_data(args: argparse.Namespace) -> Any:
+    """The data of the files that the arguments name: a frame, or what `lmer` streams."""
+    from .streaming.fit import numeric_names
+    from .streaming.sources import files_source
+
+    path, options = args.path, options_of(args)
+    text = Text(**options)
+    if not Path(path).exists() and not any(mark in path for mark in "*?["):
+        raise CommandError(f"no such file: {path!r}")
+    if Path(path).is_dir():
+        return path
+    paths = expand(path)
+    kind = kind_of(paths)
+    if options and kind != "text":
+        raise CommandError(f"{said(options)} is for text files, which {path!r} is not")
+    if kind == "text":
+        numeric = numeric_names(args.formula)
+        if not args.stream:
+            return read_text(paths, text, numeric)
+        return files_source(path, text, numeric, CHUNK)
+    return path if args.stream or len(paths) > 1 else read_table(path)
+
+
+def said(options: dict[str, str]) -> str:
+    """Options as they are written on the command line."""
+    shown = {name: "\\t" if value == "\t" else value for name, value in options.items()}
+    return " ".join(f"--{name} {shlex.quote(value)}" for name, value in shown.items())
 
 
 def read_table(path: str) -> pd.DataFrame:
-    """A CSV, TSV or Parquet file as a data frame; the name's ending says which.
+    """A file as a data frame; the name's ending says which kind it is.
 
     Raises
     ------
-    CommandError
+    DataError
         If the file is missing, of another kind, empty or cannot be read.
     """
     import pandas as pd
 
-    kind = kind_of(path)
-    with reading(path):
-        if kind in PARQUET:
-            return pd.read_parquet(path)
-        frame: pd.DataFrame = pd.read_csv(path, **text_options(kind))
-        return frame.apply(numbers_with_gaps)
-
-
-def chunks_of(path: str) -> Any:
-    """What `lmer` streams: Parquet files by their path, text by a function that yields frames.
-
-    Raises
-    ------
-    CommandError
-        If there is no such file, or it is of another kind.
-    """
-    if Path(path).is_dir():
-        return path
-    kind = kind_of(path)
-    if not Path(path).exists():
-        raise CommandError(f"no such file: {path!r}")
-    return path if kind in PARQUET else lambda: text_chunks(path, kind)
-
-
-def text_chunks(path: str, kind: str) -> Iterator[pd.DataFrame]:
-    """A CSV or TSV file in chunks."""
-    import pandas as pd
-
-    with reading(path), pd.read_csv(path, chunksize=CHUNK, **text_options(kind)) as reader:
-        for frame in reader:
-            yield frame.apply(numbers_with_gaps)
-
-
-def kind_of(path: str) -> str:
-    """The ending of a file's name, without that of compression.
-
-    Raises
-    ------
-    CommandError
-        If it is none that can be read.
-    """
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    if suffixes and suffixes[-1] in PACKED:
-        suffixes.pop()
-    kind = suffixes[-1] if suffixes else ""
-    if kind not in SEPARATORS and kind not in PARQUET:
-        raise CommandError(f"cannot tell what {path!r} is: name it .csv, .tsv (.gz) or .parquet")
-    return kind
-
-
-def text_options(kind: str) -> dict[str, Any]:
-    """How text files are read."""
-    own = {"sep": SEPARATORS[kind], "na_values": MISSING}
-    return own | {"keep_default_na": False, "low_memory": False}
-
-
-@contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Errors of reading a file, told in one line."""
+    paths = expand(path)
+    kind = kind_of(paths)
+    if kind == "text":
+        return read_text(paths, Text())
     try:
-        yield
-    except FileNotFoundError:
-        raise CommandError(f"no such file: {path!r}") from None
-    except LmmError:
-        raise
-    except Exception as error:  # each format and compression has exceptions of its own
+        return pd.read_parquet(path) if kind == "parquet" else pd.read_feather(path)
+    except Exception as error:  # each format has exceptions of its own
         raise CommandError(f"cannot read {path!r}: {one_line(error)}") from error
 
 

@@ -54,6 +54,12 @@ class Coding:
                     f"labels such as {_some_levels(values)}",
                     variable=self.label,
                 )
+            if len(values) != len(self.names):
+                raise DataError(
+                    f"{self.label!r} gives {len(values)} columns; it had {len(self.names)} when "
+                    "the model was fitted",
+                    variable=self.label,
+                )
             return values
         factor = _as_factor(self.label, values)
         codes = self._training.codes(factor, unseen=-2)

@@ -731,11 +731,14 @@ def lmer(
         lme4's syntax: ``"rt ~ cond + (1 + cond | subj) + (1 | item)"``. ``||`` sets every
         correlation of its term to zero, those among the columns of a factor too (lme4 keeps them).
         Of cross-products the formula and the rows are known: ``lmer(cross)``.
-    data : pandas, polars or pyarrow table, dict of arrays, or a source that is streamed
-        Rows with a missing value in a variable of the formula are dropped and counted. Sources are
-        read twice, in chunks, and never held in memory: Parquet files (a path, a directory or a
-        list of paths), pyarrow datasets, DuckDB relations, Dask data frames, lists of frames, and
-        functions that return an iterator of frames.
+    data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
+        Rows with a missing value in a variable of the formula are dropped and counted. Text files
+        (.csv, .tsv, .txt, packed or not; one, a pattern such as ``"data/*.csv"`` or a list) are
+        read whole where that fits in memory; empty fields and NA, N/A, #N/A, NaN are missing
+        values. Sources are read twice, in chunks, and never held in memory: larger text files,
+        Parquet and Arrow files (a path, a pattern, a list, a directory of Parquet files), pyarrow
+        datasets, DuckDB relations, Dask data frames, lists of frames, and functions that return an
+        iterator of frames.
     reml : bool, default True
         Restricted maximum likelihood; False for maximum likelihood.
     weights : str or (n,) array, optional
@@ -820,7 +823,7 @@ def design_from(
     from .design import build
 
     usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
-    if usual and isinstance(formula, str):
+    if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
         return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     from .streaming.fit import any_design
 

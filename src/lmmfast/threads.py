@@ -16,13 +16,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from scipy.linalg import cython_blas
 
-__all__ = ["own_setter", "single_threaded_blas"]
+__all__ = ["control", "own_setter", "single_threaded_blas"]
 
 # functions that set and get the number of threads of the process, both by value
 _PROCESS = [
@@ -39,37 +39,66 @@ _ACCELERATE = "BLASSetThreading", "BLASGetThreading"  # macOS 15; 1: a single th
 
 Set = Callable[[int], object]
 Get = Callable[[], int]
+Mark = Callable[[], Any]  # of a use: gives None when nobody holds it any more
+
+
+def _held() -> bool:
+    """The mark of a use that only its own end can end."""
+    return True
+
+
+def _others(users: list[tuple[int, Mark]], mark: Mark) -> list[tuple[int, Mark]]:
+    """The uses that go on when one ends; those that nobody holds have ended too."""
+    if len(users) == 1 and users[0][1] is mark:  # nearly always
+        return []
+    left = [user for user in users if user[1]() is not None]
+    own = [i for i, user in enumerate(left) if user[1] is mark]
+    return left[: own[-1]] + left[own[-1] + 1 :] if own else left
 
 
 class _Process:
     """A number of threads for the process: the first user sets 1, the last one restores.
 
-    The same thread may come in again at any point (signal handlers, finalizers), and the next user
-    makes good what an interrupt has left: `saved` is forgotten only when it has been restored.
+    The same thread may come in again at any point (signal handlers, finalizers). An interrupt may
+    fall between any two lines: what is counted is a mark that dies with its use, every line leaves
+    a state from which the next `begin` or `end` goes on, and `saved` is forgotten only when it has
+    been restored.
     """
 
     def __init__(self, set_count: Set, get_count: Get) -> None:
         self.set_count, self.get_count = set_count, get_count
         self.lock = threading.RLock()
-        self.users: list[int] = []  # thread of each use: a forked child keeps only its own
+        self.users: list[
+            tuple[int, Mark]
+        ] = []  # with its thread: a forked child keeps only its own
         self.saved: int | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget_other_threads)
 
+    def begin(self, mark: Mark) -> None:
+        """One more use; the caller holds the lock."""
+        users = [user for user in self.users if user[1]() is not None] if self.users else []
+        if not users:
+            found = self.get_count()
+            if self.saved is None or found != 1:  # else it is what an interrupt has left
+                self.saved = found
+            if self.saved != 1:
+                self.set_count(1)
+        self.users = [*users, (threading.get_ident(), mark)]
+
+    def end(self, mark: Mark) -> None:
+        """One use less, unless it has ended already; the caller holds the lock."""
+        self.users = _others(self.users, mark)
+        if not self.users:
+            self._restore()
+
     def __enter__(self) -> None:
         with self.lock:
-            if not self.users:
-                if self.saved is None:
-                    self.saved = self.get_count()
-                if self.saved != 1:
-                    self.set_count(1)
-            self.users.append(threading.get_ident())
+            self.begin(_held)
 
     def __exit__(self, *error: object) -> None:
         with self.lock:
-            self.users.remove(threading.get_ident())
-            if not self.users:
-                self._restore()
+            self.end(_held)
 
     def _restore(self) -> None:
         saved = self.saved
@@ -81,23 +110,42 @@ class _Process:
     def _forget_other_threads(self) -> None:
         self.lock = threading.RLock()
         if self.users:
-            self.users = [user for user in self.users if user == threading.get_ident()]
+            self.users = [user for user in self.users if user[0] == threading.get_ident()]
             if not self.users:
                 self._restore()
 
 
 class _Thread(threading.local):
-    """A number of threads for each thread: nothing is shared, every use restores what it found."""
+    """A number of threads for each thread: nothing is shared, the last use restores."""
 
     def __init__(self, swap: Callable[[int], int], address: int) -> None:
         self.swap, self.address = swap, address  # of the function that sets it
-        self.saved: list[int] = []
+        self.lock = threading.RLock()  # as in `_Process`
+        self.users: list[tuple[int, Mark]] = []
+        self.saved: int | None = None
+
+    def begin(self, mark: Mark) -> None:
+        """One more use."""
+        users = [user for user in self.users if user[1]() is not None] if self.users else []
+        if not users and self.saved is None:
+            self.saved = 0  # that of the process, should an interrupt take what comes next
+            self.saved = self.swap(1)
+        elif not users:
+            self.swap(1)
+        self.users = [*users, (threading.get_ident(), mark)]
+
+    def end(self, mark: Mark) -> None:
+        """One use less, unless it has ended already."""
+        self.users = _others(self.users, mark)
+        if not self.users and self.saved is not None:
+            self.swap(self.saved)
+            self.saved = None
 
     def __enter__(self) -> None:
-        self.saved.append(self.swap(1))
+        self.begin(_held)
 
     def __exit__(self, *error: object) -> None:
-        self.swap(self.saved.pop())
+        self.end(_held)
 
 
 def _libraries() -> Iterator[ctypes.PyDLL]:
@@ -182,7 +230,11 @@ def _control() -> _Process | _Thread | None:
 
 
 _CONTROL = _control()
-_CONTEXT: AbstractContextManager[None] = nullcontext() if _CONTROL is None else _CONTROL
+
+
+def control() -> _Process | _Thread | None:
+    """Counts the uses of SciPy's BLAS; None where its number of threads cannot be set."""
+    return _CONTROL
 
 
 def single_threaded_blas() -> AbstractContextManager[None]:
@@ -192,7 +244,9 @@ def single_threaded_blas() -> AbstractContextManager[None]:
     back when the last of them leaves; until then, OpenBLAS gives one thread to everybody who calls
     SciPy's copy of it.
     """
-    return _CONTEXT
+    from ._core import OneThread  # it needs this module first
+
+    return OneThread(_CONTROL)
 
 
 def own_setter() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,7 @@ class CrossProducts:
             part = part_of(self.spec.plan, table, self.spec.roles)
             self._count_rows(part)
             return
+        columns_read = self._variables_read(encoded.part)
         self._own_blocks()
         codes = self._codes(encoded.part, grow, where)
         rows = self._rows(encoded)
@@ -153,19 +154,28 @@ class CrossProducts:
         columns, plain = rows[:, -self.spec.border : -1].sum(axis=0), self._squares(rows)
         if weights is not None:
             rows *= np.sqrt(weights)[:, None]
-        self._blocks.add(codes, [len(group) for group in self._groups], rows)
-        # from here on nothing fails: what is added is added whole
-        for group, own in zip(self._groups, codes, strict=True):
-            group.count(own)
-        self._count_rows(encoded.part)
-        self._columns, self._plain = self._columns + columns, self._plain + plain
-        sums = np.array([response.sum(), np.square(response).sum()])
-        self._response = self._response + sums
-        if weights is not None:
-            self._sumlogw += float(np.log(weights).sum())
-            low, high = self._weights
-            self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
-        self._add_variables(encoded.part)
+        with self._changing():
+            self._blocks.add(codes, [len(group) for group in self._groups], rows)
+            for group, own in zip(self._groups, codes, strict=True):
+                group.count(own)
+            self._count_rows(encoded.part)
+            self._columns, self._plain = self._columns + columns, self._plain + plain
+            sums = np.array([response.sum(), np.square(response).sum()])
+            self._response = self._response + sums
+            if weights is not None:
+                self._sumlogw += float(np.log(weights).sum())
+                low, high = self._weights
+                self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
+            self._add_variables(columns_read, encoded.part.n)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What is begun inside and does not end (memory, Ctrl-C) is not used any more."""
+        blocks = self._blocks
+        blocks.check()
+        blocks.spoiled = True
+        yield
+        blocks.spoiled = False
 
     def _codes(self, part: Part, grow: bool, where: str) -> list[NDArray[np.int32]]:
         out = []
@@ -239,11 +249,18 @@ class CrossProducts:
         for name, count in part.dropped.items():
             self.dropped[name] = self.dropped.get(name, 0) + count
 
-    def _add_variables(self, part: Part) -> None:
-        """Sums of numbers and counts of combinations of levels, for grids."""
+    def _variables_read(self, part: Part) -> dict[str, Column]:
+        """The columns of the variables that are counted."""
         columns = dict(part.columns)
         if part.offset_column is not None:
             columns[part.offset_column.name] = part.offset_column
+        for name in self.spec.variables:
+            if name not in columns:
+                raise DataError(f"the rows have no column {name!r}, which the spec has")
+        return columns
+
+    def _add_variables(self, columns: dict[str, Column], n: int) -> None:
+        """Sums of numbers and counts of combinations of levels, for grids."""
         numeric = [name for name, known in self.spec.variables.items() if known.numeric]
         values = (columns[name].values for name in numeric)
         sums = [0.0 if own is None else float(own.sum(dtype=float)) for own in values]
@@ -251,8 +268,8 @@ class CrossProducts:
         cells = self.spec.cells
         if cells is None:
             return
-        flat = np.zeros(part.n, dtype=np.int64)
-        inside = np.ones(part.n, dtype=bool)
+        flat = np.zeros(n, dtype=np.int64)
+        inside = np.ones(n, dtype=bool)
         for name, size in zip(*cells, strict=True):
             own = _places(columns[name], self.spec.variables[name].places)
             inside &= own >= 0
@@ -303,15 +320,23 @@ class CrossProducts:
         groups = self._groups if sign > 0 else [group.copy() for group in self._groups]
         for own, theirs in zip(groups, other._groups, strict=True):
             own.compare(theirs)  # before anything changes
-        maps = [own.unite(theirs, sign) for own, theirs in zip(groups, other._groups, strict=True)]
         if sign < 0:
+            maps = _united(groups, other._groups, sign)
             self._check_removal(other, groups)
         held = np.maximum(self._largest, other._largest)
         if sign < 0:
             held = np.maximum(held, np.maximum(self._squared(), other._squared()))
-        self._blocks.merge(other._blocks, maps, [len(group) for group in groups], float(sign))
-        self._largest = held
-        self._groups = groups
+        with self._changing():
+            if sign > 0:
+                maps = _united(groups, other._groups, sign)
+            sizes = [len(group) for group in groups]
+            self._blocks.merge(other._blocks, maps, sizes, float(sign))
+            self._largest, self._groups = held, groups
+            self._count(other, sign)
+        return self
+
+    def _count(self, other: CrossProducts, sign: int) -> None:
+        """Adds (or takes away) all but the blocks and the levels."""
         self.n, self.n_rows = self.n + sign * other.n, self.n_rows + sign * other.n_rows
         counts = {
             name: self.dropped.get(name, 0) + sign * other.dropped.get(name, 0)
@@ -326,7 +351,6 @@ class CrossProducts:
         self._columns = self._columns + sign * other._columns
         self._plain = self._plain + sign * other._plain
         self._cells = self._cells + sign * other._cells
-        return self
 
     def _squared(self) -> NDArray[np.float64]:
         """Sums of squares of [z of each factor | X | y], in the coordinates, as they are now."""
@@ -549,6 +573,11 @@ class CrossProducts:
         made._groups = [group.arranged(order) for group, order in pairs]
         made._blocks = reordered(self._blocks, self.spec.widths, self.spec.border, orders)
         return made, [grouping for grouping, _ in found]
+
+
+def _united(groups: list[Grouper], others: list[Grouper], sign: int) -> list[NDArray[np.int32]]:
+    """Takes in the levels of others; their numbers here, by factor."""
+    return [own.unite(theirs, sign) for own, theirs in zip(groups, others, strict=True)]
 
 
 def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _core
 from ..engine import Engine
+from ..errors import FitError
 from .recast import Recast, dependent, recast, without
 
 __all__ = ["CrossEngine"]
@@ -22,6 +23,12 @@ class CrossEngine(Engine):
         own = self._judged(recast(self.design, self._factors, self._kept))
         owners = [self._owners(terms) for terms in self._factors]
         numbers = (own.C, np.asfortranarray(own.CX), own.beta0, own.yscale)
+        finite = [np.isfinite(one).all() for one in (*own.C, numbers[1], own.beta0)]
+        if not all(finite) or not np.isfinite(own.yscale):
+            raise FitError(
+                "the columns of the cross-products are too large or too small for floating-point "
+                "numbers: measure the response and the predictors in other units"
+            )
         return (_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers),)
 
     def cross_products(self) -> tuple[Any, list[np.ndarray]]:

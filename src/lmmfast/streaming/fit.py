@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -11,14 +12,16 @@ import numpy as np
 
 from ..design import Design, build
 from ..errors import DataError
+from ..files import Text, expand, fits_in_memory, kind_of, read_text
+from ..formula.plan import plan_of
 from .cross import CrossProducts, cross_products
 from .design import design_of
 from .labels import Grouper
 from .part import Roles
-from .sources import Chunk, Source, is_dask, stream_of
+from .sources import Chunk, Source, collected, files_source, is_dask, stream_of
 from .spec import check_formula, sample_of, surveyed, with_coordinates
 
-__all__ = ["any_design", "streamed_design"]
+__all__ = ["any_design", "held", "numeric_names", "streamed_design"]
 
 
 def any_design(
@@ -47,11 +50,43 @@ def any_design(
         from .workers import cross_of
 
         return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
+    data = held(formula, collected(data))
     source = stream_of(data)
     if source is None:
         return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     check_formula(formula)
     return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
+
+
+def held(formula: Any, data: Any) -> Any:
+    """Text files that fit in memory as a frame, anything else as it is.
+
+    Raises
+    ------
+    DataError
+        When a file is not there or cannot be read.
+    """
+    listed = isinstance(data, (list, tuple)) and len(data) > 0
+    names = data if listed else [data]
+    if not all(isinstance(one, (str, os.PathLike)) for one in names):
+        return data
+    paths = expand(data)
+    if any(path.is_dir() for path in paths):
+        return data
+    text = kind_of(paths) == "text"
+    numeric = numeric_names(formula) if text else ()
+    if text and fits_in_memory(paths):
+        return read_text(paths, Text(), numeric)
+    return files_source(data, Text(), numeric)
+
+
+def numeric_names(formula: Any) -> tuple[str, ...]:
+    """Variables of the response, the fixed part and the offsets of a formula."""
+    if not isinstance(formula, str):
+        return ()
+    plan = plan_of(formula)
+    atoms = (plan.response, *plan.fixed.atoms, *plan.offsets)
+    return tuple(dict.fromkeys(name for atom in atoms for name in atom.names))
 
 
 def streamed_design(

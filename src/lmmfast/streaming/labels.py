@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..formula.expressions import Expression
 from ..grouping import Grouping, combine
 
-__all__ = ["Grouper", "Labels", "labels_of"]
+__all__ = ["Grouper", "Labels", "kind_of", "labels_of"]
 
 NONE = np.zeros(0, dtype=object)
 
@@ -54,7 +54,7 @@ class Labels:
         self, levels: NDArray[Any], declared: NDArray[Any] | None = None, grow: bool = True
     ) -> Codes:
         """Numbers of some labels (m), each once; unknown ones are added, or -1."""
-        kind = _kind_of(levels)
+        kind = kind_of(levels)
         if not kind:
             return np.zeros(0, dtype=np.int32)
         if grow:
@@ -128,7 +128,7 @@ class Labels:
 
     def _declare(self, declared: NDArray[Any] | None) -> None:
         """Declared categories count while all chunks have the same; else levels are sorted."""
-        kind = "" if declared is None else _kind_of(declared)
+        kind = "" if declared is None else kind_of(declared)
         given = None if declared is None else _keys(declared, kind, kind, None)
         if not len(self):
             self.declared = given
@@ -151,7 +151,8 @@ def _labels(kind: str, dtype: Any, declared: Any, keys: list[Any]) -> Labels:
     return made
 
 
-def _kind_of(levels: NDArray[Any]) -> str:
+def kind_of(levels: NDArray[Any]) -> str:
+    """The kind of labels, as `Labels.kind`."""
     if not len(levels):
         return ""
     kind = levels.dtype.kind
@@ -286,7 +287,7 @@ class Grouper:
             assert factor.codes is not None and factor.levels is not None
             present = factor.used()
             assert present.codes is not None and present.levels is not None
-            self._compare(i, labels_of(_kind_of(present.levels), present.levels[:1], None), where)
+            self._compare(i, labels_of(kind_of(present.levels), present.levels[:1], None), where)
             own = self.tables[i].find(present.levels, present.declared, grow)[present.codes]
             codes = own if i == 0 else self._paired(i - 1, codes, own, grow)
         return codes

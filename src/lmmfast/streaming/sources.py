@@ -7,7 +7,15 @@ imported only when an object of theirs, or a Parquet file, is given.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +26,24 @@ import numpy as np
 
 from ..columns import DECLARED, Table, is_not
 from ..errors import DataError, FormulaError, LmmError
+from ..files import KINDS, Text, columns_of, ending, expand, kind_of, text_frames
 
-__all__ = ["Chunk", "Source", "check_columns", "is_dask", "located", "source_of", "stream_of"]
+__all__ = [
+    "Chunk",
+    "Source",
+    "check_columns",
+    "collected",
+    "files_source",
+    "is_dask",
+    "located",
+    "source_of",
+    "stream_of",
+]
 
 ROWS = 200_000  # of a chunk at most
 NUMBERS = 1 << 25  # of a chunk's design at most: wide designs have shorter chunks
 PARQUET = (".parquet", ".pq")
+TEXT = Text()
 _ONE_SHOT = (
     "a stream is read twice, but {} can be read only once: give a function that makes it anew, "
     "as in lmer(formula, lambda: read_chunks(path)), or a list of frames"
@@ -246,7 +266,7 @@ def stream_of(data: Any) -> Source | None:
     if isinstance(data, Source):
         return data
     if isinstance(data, (str, os.PathLike)):
-        return _files(data)
+        return files_source(data)
     if top == "pyarrow":
         return _arrow(data)
     if top == "duckdb":
@@ -276,12 +296,27 @@ def source_of(data: Any) -> Source:
     DataError
         For what cannot be read.
     """
+    data = collected(data)
     source = stream_of(data)
     if source is not None:
         return source
     table = data if isinstance(data, Table) else Table(data)  # refuses what is not a table
     names = tuple(map(str, table.names))
     return Source("the data", names, lambda *_: iter([data]))
+
+
+def collected(data: Any) -> Any:
+    """A lazy frame of polars as the frame that it stands for; anything else as it is.
+
+    Raises
+    ------
+    DataError
+        When its query fails.
+    """
+    if type(data).__name__ != "LazyFrame" or _top(data) != "polars":
+        return data
+    with _reading("the polars LazyFrame"):
+        return data.collect()
 
 
 def _refuse_odd(data: Any, top: str) -> None:
@@ -291,7 +326,7 @@ def _refuse_odd(data: Any, top: str) -> None:
     if isinstance(data, type) and data.__module__.partition(".")[0] in _LIBRARIES:
         odd = f"data is the class {data.__name__}: give a table, not its class"
     elif isinstance(data, (bytes, bytearray, memoryview)):
-        odd = f"data are {kind}: give the path of a Parquet file as text, or a table"
+        odd = f"data are {kind}: give the path of a file as text, or a table"
     elif isinstance(data, (set, frozenset)):
         odd = f"data are a {kind}, which has no order: give a list of frames or of files"
     elif top == "dask" and not is_dask(data):
@@ -335,7 +370,7 @@ def _listed(data: Sequence[Any]) -> Source:
     if not len(data):
         raise DataError("the data are an empty list: give frames, or files")
     if all(isinstance(one, (str, os.PathLike)) for one in data):
-        return _files(data)
+        return files_source(data)
     if all(isinstance(one, Mapping) for one in data) and not any(
         np.ndim(value) for value in data[0].values()
     ):
@@ -349,30 +384,59 @@ def _listed(data: Sequence[Any]) -> Source:
 # ---- pyarrow and Parquet ------------------------------------------------------------------------
 
 
-def _files(given: Any) -> Source:
-    """Parquet files: one, a directory of them, or a list."""
-    paths = [Path(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"there is no file or directory {str(path)!r}")
-        if path.is_file() and path.suffix.lower() not in PARQUET:
-            raise DataError(
-                f"cannot stream {str(path)!r}: only Parquet files (.parquet, .pq) and directories "
-                "of them are read by path; of other files give a function that yields frames, as "
-                "lambda: pandas.read_csv(path, chunksize=200_000)"
-            )
-    dataset = _import("pyarrow.dataset", "parquet", f"Parquet file {str(paths[0])!r}")
+def files_source(
+    given: Any, text: Text = TEXT, numeric: Collection[str] = (), most: int = ROWS
+) -> Source:
+    """Files by path, pattern or list: Parquet, Arrow or text; or a directory of Parquet files.
+
+    Parameters
+    ----------
+    given : path, or list of paths
+    text : Text
+        How text files are written.
+    numeric : collection of str
+        Columns in which numbers are expected.
+    most : int
+        Rows of a text file that are read at a time.
+    """
+    paths = expand(given)
     name = ", ".join(repr(str(path)) for path in paths[:3]) + ", ..." * (len(paths) > 3)
+    folders = [path for path in paths if path.is_dir()]
+    if folders and len(paths) > 1:
+        raise DataError(f"give one directory, or a list of files, not {name}")
+    if folders:
+        return _folder(folders[0], name)
+    kind = kind_of(paths)
+    if kind == "text":
+        return _texts(paths, name, text, numeric, most)
+    dataset = _import("pyarrow.dataset", "parquet", f"Parquet file {str(paths[0])!r}")
     with _reading(name):
-        if len(paths) == 1 and paths[0].is_dir():
-            files = _files_in(paths[0])
-            if not files:
-                raise DataError(f"the directory {name} has no Parquet files (.parquet, .pq)")
-            options = {"partitioning": "hive", "partition_base_dir": str(paths[0])}
-            opened = dataset.dataset(files, format="parquet", **options)
-        else:
-            opened = dataset.dataset([str(path) for path in paths], format="parquet")
+        opened = dataset.dataset([str(path) for path in paths], format=kind)
     return _dataset(opened, name)
+
+
+def _folder(folder: Path, name: str) -> Source:
+    dataset = _import("pyarrow.dataset", "parquet", f"directory of Parquet files {name}")
+    files = _files_in(folder)
+    if not files:
+        others = [path for path in sorted(folder.iterdir()) if ending(path) in KINDS]
+        hint = "".join(
+            f"; its others are read by a pattern, {str(folder / ('*' + ''.join(one.suffixes)))!r}"
+            for one in others[:1]
+        )
+        raise DataError(f"the directory {name} has no Parquet files (.parquet, .pq){hint}")
+    with _reading(name):
+        options = {"partitioning": "hive", "partition_base_dir": str(folder)}
+        return _dataset(dataset.dataset(files, format="parquet", **options), name)
+
+
+def _texts(paths: list[Path], name: str, text: Text, numeric: Collection[str], most: int) -> Source:
+    """Text files, read anew for each pass."""
+
+    def frames(_: Sequence[str] | None, rows: int) -> Iterator[Any]:
+        return text_frames(paths, text, numeric, min(rows, most))
+
+    return Source(name, columns_of(paths[0], text), frames)
 
 
 def _files_in(folder: Path) -> list[str]:

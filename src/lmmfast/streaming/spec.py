@@ -24,7 +24,15 @@ from .part import Part, Roles, part_of, refuse_functions
 from .sources import Chunk, Source, check_columns, is_dask, located, rows_for, source_of
 from .survey import Survey, survey_of
 
-__all__ = ["Encoded", "Known", "Spec", "learned", "located_coordinates", "sample_of"]
+__all__ = [
+    "Encoded",
+    "Known",
+    "Spec",
+    "constant_of",
+    "learned",
+    "located_coordinates",
+    "sample_of",
+]
 
 Matrix = NDArray[np.float64]
 CHANGED = ": the data changed between the two passes"
@@ -134,7 +142,7 @@ class Spec:
             In lme4's syntax. Functions that need all rows at once (``scale``, ``poly``, splines)
             are refused.
         data : table, or source
-            What `lmer` takes: a table in memory, Parquet files, a pyarrow dataset, a DuckDB
+            What `lmer` takes: a table in memory, files, a pyarrow dataset, a DuckDB
             relation, a Dask data frame, a list of frames, a function that returns an iterator of
             frames. Read once for the levels, and from its start again for the coordinates.
         weights, offset : str, optional
@@ -490,7 +498,7 @@ def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
         np.concatenate([one.X for one in sample]),
         [np.concatenate([one.z[i] for one in sample]) for i in range(len(spec.random))],
         np.concatenate([one.response for one in sample]),
-        [_constant(layout) for layout in layouts],
+        [constant_of(layout) for layout in layouts],
         [bar.structure == "full" for bar in spec.plan.formula.random],
     )
     return replace(spec, coordinates=own)
@@ -509,6 +517,6 @@ def sample_of(spec: Spec, chunks: Iterable[Chunk]) -> list[Encoded]:
     return sample
 
 
-def _constant(layout: Layout) -> float:
+def constant_of(layout: Layout) -> float:
     """1 where the first column is the intercept, else 0."""
     return 1.0 if layout.columns[:1] == ((),) else 0.0

@@ -9,6 +9,7 @@ import math
 import os
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..columns import Column
-from ..encode import Coding, Layout
+from ..encode import Coding, Layout, layout_of
 from ..errors import DataError, LmmError
-from ..formula.expressions import Memory, read_expression
+from ..formula.expressions import Expression, Memory
+from ..formula.plan import Plan, plan_of
+from ..formula.terms import Sum
+from ..formula.vocabulary import is_known
 from .coordinates import Basis, Coordinates
-from .labels import Grouper, Labels, labels_of
+from .labels import Grouper, Labels, kind_of, labels_of
 from .part import Roles
-from .spec import Known, Spec, check_formula, teach
+from .spec import Known, Spec, check_formula, constant_of, teach
+from .verify import Damage, array, check_sums, fields, flag, items, real, text, whole
 
 if TYPE_CHECKING:
     from .cross import CrossProducts
@@ -33,6 +38,7 @@ __all__ = ["blocks_from", "blocks_to", "pack", "spec_to", "unpack", "write"]
 
 FORMAT = "lmmfast cross-products"
 VERSION, OLDEST = 3, 1
+LARGEST = 1e150  # of coordinates: their squares are numbers
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -59,18 +65,56 @@ class _Writer:
 
 
 class _Reader:
+    """Finds what `_Writer` wrote, each checked when it is taken."""
+
     def __init__(self, arrays: Arrays) -> None:
         self.arrays = arrays
+        self.used = {"header"}
 
-    def labels(self, value: Any) -> NDArray[Any] | None:
-        """What `_Writer.labels` wrote."""
+    def named(self, name: Any, what: str) -> NDArray[Any]:
+        """An array as it is."""
+        if not isinstance(name, str) or name not in self.arrays:
+            raise Damage(f"{what} is missing")
+        self.used.add(name)
+        return self.arrays[name]
+
+    def array(
+        self, name: Any, what: str, kinds: str = "f", shape: tuple[int | None, ...] | None = None
+    ) -> NDArray[Any]:
+        """An array of these kinds of numbers and of this shape."""
+        found = array(self.named(name, what), what, kinds, shape)
+        if kinds == "f" and found.dtype != np.float64:
+            raise Damage(f"{what} has type {found.dtype}, not float64")
+        return found
+
+    def finite(self, name: Any, what: str, *shape: int | None) -> NDArray[np.float64]:
+        """An array of finite numbers of this shape."""
+        found = self.array(name, what, "f", shape)
+        if not np.isfinite(found).all():
+            raise Damage(f"{what} is not finite")
+        return found
+
+    def labels(self, value: Any, what: str) -> NDArray[Any] | None:
+        """What `_Writer.labels` wrote: labels that differ from each other."""
         if value is None:
             return None
-        if "array" in value:
-            return self.arrays[value["array"]]
-        out = np.empty(len(value["list"]), dtype=object)
-        out[:] = [_label(item) for item in value["list"]]
+        if isinstance(value, dict) and "array" in value:
+            fields(value, ("array",))
+            out = self.array(value["array"], what, "biufmM", (None,))
+        else:
+            listed = items(fields(value, ("list",))["list"], what)
+            out = np.empty(len(listed), dtype=object)
+            out[:] = [_label(item) for item in listed]
+        if len(set(out.tolist())) != len(out):
+            raise Damage(f"{what} has a level twice")
         return out
+
+    def levels(self, value: Any, what: str) -> NDArray[Any]:
+        """The same where there must be some."""
+        found = self.labels(value, what)
+        if found is None:
+            raise Damage(f"{what} is missing")
+        return found
 
 
 def _plain(label: Any) -> Any:
@@ -96,15 +140,25 @@ def _plain(label: Any) -> Any:
 def _label(item: Any) -> Any:
     if isinstance(item, str):
         return item
+    if not isinstance(item, dict) or len(item) != 1:
+        raise Damage("a level is neither text nor tagged")
     ((kind, value),) = item.items()
-    made: dict[str, Any] = {
-        "flag": bool,
-        "int": int,
-        "float": float.fromhex,
-        "datetime": datetime.datetime.fromisoformat,
-        "date": datetime.date.fromisoformat,
-    }
-    return made[kind](value)
+    if kind == "flag":
+        return flag(value, "a level")
+    if kind not in _MADE:
+        raise Damage(f"a level is of an unknown kind, {kind[:40]!r}")
+    made = _MADE[kind](text(value, "a level"))
+    if made != made:  # NaN
+        raise Damage("a level is missing")
+    return made
+
+
+_MADE: dict[str, Any] = {
+    "int": int,
+    "float": float.fromhex,
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+}
 
 
 # ---- the spec -----------------------------------------------------------------------------------
@@ -142,33 +196,92 @@ def _spec(spec: Spec, writer: _Writer) -> dict[str, Any]:
     }
 
 
-def _spec_of(header: dict[str, Any], reader: _Reader) -> Spec:
-    check_formula(header["formula"])
-    arrays, own = reader.arrays, header["coordinates"]
-    made = Spec(
-        formula=header["formula"],
-        roles=Roles(header["weights"], header["offset"]),
-        codings={item["label"]: _coding_of(item, reader) for item in header["codings"]},
-        fixed=_layout_of(header["fixed"]),
-        random=tuple(_layout_of(item) for item in header["random"]),
-        variables={
-            name: Known(reader.labels(levels), numeric, ordered)
-            for name, (levels, numeric, ordered) in header["variables"].items()
-        },
-        memory=Memory(),
-        taught={name: _column_of(name, item, reader) for name, item in header["taught"].items()},
-        coordinates=Coordinates(
-            _basis_of(own["fixed"], arrays),
-            tuple(_basis_of(item, arrays) for item in own["random"]),
-            arrays[own["slope"]],
-            float.fromhex(own["yscale"]),
-            float.fromhex(own["center"]),
-            float.fromhex(own.get("shift", "0x0p+0")),  # not in version 1
-        ),
+_SPEC = (
+    *("formula", "weights", "offset", "codings", "fixed"),
+    *("random", "variables", "taught", "coordinates"),
+)
+_COORDINATES = ("fixed", "random", "slope", "yscale", "center", "shift")
+
+
+def _spec_of(header: Any, reader: _Reader) -> Spec:
+    own = fields(header, _SPEC)
+    formula = text(own["formula"], "the formula")
+    check_formula(formula)
+    plan = plan_of(formula)
+    roles = Roles(*(None if own[k] is None else text(own[k], k) for k in ("weights", "offset")))
+    codings = _codings_of(own["codings"], plan, reader)
+    terms = items(own["random"], "the random terms", len(plan.random))
+    fixed = _layout_of(own["fixed"], plan.fixed, codings)
+    random = tuple(
+        _layout_of(item, part, codings) for item, part in zip(terms, plan.random, strict=True)
     )
-    factors = {label for label, coding in made.codings.items() if coding.levels is not None}
-    teach(made.plan, made.taught, made.memory, factors)
+    made = Spec(
+        formula=formula,
+        roles=roles,
+        codings=codings,
+        fixed=fixed,
+        random=random,
+        variables=_variables_of(own["variables"], plan, roles, codings, reader),
+        memory=Memory(),
+        taught=_taught_of(own["taught"], plan, roles, reader),
+        coordinates=_coordinates_of(own["coordinates"], [fixed, *random], reader),
+    )
+    factors = {label for label, coding in codings.items() if coding.levels is not None}
+    teach(plan, made.taught, made.memory, factors)
     return made
+
+
+def _variables_of(
+    given: Any, plan: Plan, roles: Roles, codings: dict[str, Coding], reader: _Reader
+) -> dict[str, Known]:
+    """The variables of the fixed part and of offsets, all of them."""
+    atoms = (*plan.fixed.atoms, *plan.offsets)
+    possible = [name for atom in atoms for name in atom.names]
+    possible += [] if roles.offset is None else [roles.offset]
+    columns = {name for name in possible if name in plan.variables or not is_known(name)}
+    found = fields(given, tuple(dict.fromkeys(possible)), set(possible) - columns)
+    out: dict[str, Known] = {}
+    for name, item in found.items():
+        levels, numeric, ordered = items(item, repr(name), 3)
+        own = reader.labels(levels, f"the levels of {name!r}")
+        known = Known(own, flag(numeric, repr(name)), flag(ordered, repr(name)))
+        if not known.numeric and own is None:
+            raise Damage(f"the levels of {name!r} are missing")
+        out[name] = known
+    for atom in plan.fixed.atoms:
+        if atom.is_name:
+            _check_alike(out[atom.names[0]], codings[atom.label])
+    return out
+
+
+def _check_alike(known: Known, coding: Coding) -> None:
+    """A variable that stands alone is coded as what it is."""
+    mine = None if known.numeric or known.levels is None else known.levels.tolist()
+    theirs = None if coding.levels is None else coding.levels.tolist()
+    if mine != theirs:
+        raise Damage(f"{coding.label!r} has other levels than its columns")
+
+
+def _taught_of(given: Any, plan: Plan, roles: Roles, reader: _Reader) -> dict[str, Column]:
+    names = tuple(dict.fromkeys(roles.names(plan)))
+    found = fields(given, names, names)
+    return {name: _column_of(name, item, reader) for name, item in found.items()}
+
+
+def _coordinates_of(given: Any, layouts: Sequence[Layout], reader: _Reader) -> Coordinates:
+    own = fields(given, _COORDINATES, ("shift",))  # not in version 1
+    random = items(own["random"], "the coordinates of the random terms", len(layouts) - 1)
+    bases = [
+        _basis_of(item, layout, reader)
+        for item, layout in zip([own["fixed"], *random], layouts, strict=True)
+    ]
+    slope = reader.finite(own["slope"], "the slope of the response", len(layouts[0].names))
+    yscale = real(own["yscale"], "the scale of the response")
+    if not yscale > 0:
+        raise Damage("the scale of the response is not positive")
+    center = real(own["center"], "the centre of the response")
+    shift = real(own.get("shift", "0x0p+0"), "the centre of the response")
+    return Coordinates(bases[0], tuple(bases[1:]), slope, yscale, center, shift)
 
 
 def _coding(coding: Coding, writer: _Writer) -> dict[str, Any]:
@@ -181,15 +294,46 @@ def _coding(coding: Coding, writer: _Writer) -> dict[str, Any]:
     }
 
 
-def _coding_of(item: dict[str, Any], reader: _Reader) -> Coding:
-    contrast = item["contrast"]
-    return Coding(
-        item["label"],
-        reader.labels(item["levels"]),
-        None if contrast is None else np.asfortranarray(reader.arrays[contrast]),
-        tuple(item["names"]),
-        tuple(item["dummy_names"]),
+_CODING = ("label", "levels", "contrast", "names", "dummy_names")
+
+
+def _codings_of(given: Any, plan: Plan, reader: _Reader) -> dict[str, Coding]:
+    """One for each variable of the fixed and random parts, in their order."""
+    atoms = {atom.label: atom for atom in plan.atoms}
+    found = items(given, "the variables", len(atoms))
+    return {
+        label: _coding_of(item, atom, reader)
+        for item, (label, atom) in zip(found, atoms.items(), strict=True)
+    }
+
+
+def _coding_of(item: Any, atom: Expression, reader: _Reader) -> Coding:
+    own, label = fields(item, _CODING), atom.label
+    if own["label"] != label:
+        raise Damage(f"the columns of {label!r} are missing")
+    names, dummies = (
+        tuple(
+            text(name, "a column's name") for name in items(own[key], f"the columns of {label!r}")
+        )
+        for key in ("names", "dummy_names")
     )
+    if own["levels"] is None:
+        if own["contrast"] is not None or names != dummies or not names:
+            raise Damage(f"{label!r} is numeric and has contrasts")
+        if atom.is_name and len(names) != 1:
+            raise Damage(f"{label!r} is a variable and has {len(names)} columns")
+        return Coding(label, None, None, names, names)
+    levels = reader.levels(own["levels"], f"the levels of {label!r}")
+    if len(dummies) != len(levels) or len(levels) < 2:
+        raise Damage(f"{label!r} has {len(levels)} levels and {len(dummies)} columns for them")
+    table = reader.named(own["contrast"], f"the contrasts of {label!r}")
+    shape = (len(levels) + 1, len(names))  # the last row, NaN, answers missing values
+    contrast = array(
+        table[:-1] if table.ndim else table, "contrasts", "f", (len(levels), len(names))
+    )
+    if table.shape != shape or not np.isfinite(contrast).all() or not np.isnan(table[-1]).all():
+        raise Damage(f"the contrasts of {label!r} do not fit its levels")
+    return Coding(label, levels, np.asfortranarray(table, np.float64), names, dummies)
 
 
 def _layout(layout: Layout) -> dict[str, Any]:
@@ -200,24 +344,42 @@ def _layout(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _layout_of(item: dict[str, Any]) -> Layout:
-    columns = tuple(
-        tuple((label, bool(dummy), int(j)) for label, dummy, j in factors)
-        for factors in map(_factors, item["columns"])
+def _layout_of(item: Any, terms: Sum, codings: dict[str, Coding]) -> Layout:
+    """The columns that formula and codings give; those of the file must be the same."""
+    own = fields(item, ("names", "columns", "atoms"))
+    names = items(own["names"], "the columns of a term")
+    items(own["columns"], "the columns of a term", len(names))
+    found = items(own["atoms"], "expressions", len(terms.atoms))
+    for atom, wanted in zip(found, terms.atoms, strict=True):  # up to version 2 label and code
+        if atom != wanted.text and (not isinstance(atom, list) or atom[:1] != [wanted.label]):
+            raise Damage("the expressions of a term are not those of the formula")
+    width = sum(
+        math.prod(
+            len(
+                codings[terms.atoms[a].label].dummy_names
+                if dummy
+                else codings[terms.atoms[a].label].names
+            )
+            for a, dummy in zip(term.atoms, term.dummy, strict=True)
+        )
+        for term in terms.coded(lambda atom: codings[atom.label].levels is not None)
     )
-    texts = (atom if isinstance(atom, str) else atom[0] for atom in item["atoms"])
-    atoms = tuple(map(read_expression, texts))
-    return Layout(tuple(item["names"]), columns, atoms)
+    if width != len(names):
+        raise Damage(f"a term has {len(names)} columns, its formula gives {width}")
+    made = layout_of(terms, codings)
+    mine = _layout(made)
+    columns = [_factors(column) for column in own["columns"]]
+    if own["names"] != mine["names"] or columns != mine["columns"]:
+        raise Damage("the columns of a term are not those of the formula")
+    return made
 
 
-def _factors(column: list[Any]) -> list[Any]:
+def _factors(column: Any) -> Any:
     """The factors of a column; up to version 2 a number stood before them."""
-    if column and not isinstance(column[0], list):
+    if isinstance(column, list) and len(column) == 2 and not isinstance(column[0], list):
         scale, column = column
         if scale != 1:
-            raise DataError(
-                "these cross-products have numbers as factors, as in 2:x: make them anew"
-            )
+            raise Damage("numbers as factors, as in 2:x, are not read any more: make them anew")
     return column
 
 
@@ -227,13 +389,16 @@ def _column(column: Column, writer: _Writer) -> dict[str, Any]:
     return {"levels": writer.labels(levels), "numeric": numeric, "ordered": column.ordered}
 
 
-def _column_of(name: str, item: dict[str, Any], reader: _Reader) -> Column:
-    levels = reader.labels(item["levels"])
-    assert levels is not None
-    if item["numeric"]:
-        return Column(name, levels)
+def _column_of(name: str, item: Any, reader: _Reader) -> Column:
+    own = fields(item, ("levels", "numeric", "ordered"))
+    levels = reader.levels(own["levels"], f"the levels of {name!r}")
+    ordered = flag(own["ordered"], repr(name))
+    if not len(levels):
+        raise Damage(f"{name!r} has no levels")
+    if flag(own["numeric"], repr(name)):
+        return Column(name, array(levels, repr(name), "biuf"))
     codes = np.arange(len(levels), dtype=np.int32)
-    return Column(name, None, codes, levels, item["ordered"])
+    return Column(name, None, codes, levels, ordered)
 
 
 def _basis(basis: Basis, writer: _Writer) -> list[Any]:
@@ -242,9 +407,24 @@ def _basis(basis: Basis, writer: _Writer) -> list[Any]:
     return [writer.array(basis.mean), writer.array(basis.B), constant, own, basis.doubtful]
 
 
-def _basis_of(item: list[Any], arrays: Arrays) -> Basis:
-    mean, B, constant, own, doubtful = item
-    return Basis(arrays[mean], arrays[B], float.fromhex(constant), arrays[own], bool(doubtful))
+def _basis_of(item: Any, layout: Layout, reader: _Reader) -> Basis:
+    mean, B, constant, own, doubtful = items(item, "coordinates", 5)
+    k, what = len(layout.names), "the coordinates of a term"
+    matrix = reader.finite(B, what, k, k)
+    if np.tril(matrix, -1).any() or not matrix.diagonal().all():
+        raise Damage("coordinates are not triangular")
+    if (
+        not 1 / LARGEST
+        < abs(matrix.diagonal()).min(initial=1.0)
+        <= abs(matrix).max(initial=1.0)
+        < LARGEST
+    ):
+        raise Damage("coordinates are too large or too small")
+    value = real(constant, what)
+    if value != constant_of(layout):
+        raise Damage("the constant column of a term is not that of the formula")
+    chosen = reader.array(own, what, "b", (k,))
+    return Basis(reader.finite(mean, what, k), matrix, value, chosen, flag(doubtful, what))
 
 
 # ---- blocks and grouping factors ----------------------------------------------------------------
@@ -294,15 +474,43 @@ def _table(table: Labels, writer: _Writer) -> dict[str, Any]:
     }
 
 
-def _group_of(item: dict[str, Any], group: Grouper, reader: _Reader) -> None:
+_KINDS = {"": "", "number": "iufO", "text": "O", "flag": "b", "time": "mM", "other": "O"}
+
+
+def _group_of(item: Any, group: Grouper, reader: _Reader) -> None:
     """Fills an empty grouping factor."""
-    group.tables = []
-    for own in item["tables"]:
-        declared = None if own["declared"] is None else [_label(key) for key in own["declared"]]
-        labels = reader.labels(own["labels"])
-        assert labels is not None
-        group.tables.append(labels_of(own["kind"], labels, declared))
-    group.fill([reader.arrays[name] for name in item["pairs"]], reader.arrays[item["counts"]])
+    own = fields(item, ("label", "atoms", "tables", "pairs", "counts"))
+    what = f"the levels of {group.label!r}"
+    if own["label"] != group.label or own["atoms"] != [atom.label for atom in group.atoms]:
+        raise Damage(f"the grouping factor {group.label!r} is missing")
+    tables = items(own["tables"], what, len(group.atoms))
+    group.tables = [_table_of(table, what, reader) for table in tables]
+    pairs = items(own["pairs"], what, len(group.atoms) - 1)
+    keys = [reader.array(name, what, "i", (None,)) for name in pairs]
+    left = len(group.tables[0])
+    for own_keys, table in zip(keys, group.tables[1:], strict=True):
+        first, second = own_keys >> 32, own_keys & 0xFFFFFFFF
+        if (first < 0).any() or (first >= left).any() or (second >= len(table)).any():
+            raise Damage(f"{what}: a combination is of unknown levels")
+        if len(np.unique(own_keys)) != len(own_keys):
+            raise Damage(f"{what}: a combination stands there twice")
+        left = len(own_keys)
+    group.fill(keys, reader.array(own["counts"], what, "i", (left,)))
+
+
+def _table_of(item: Any, what: str, reader: _Reader) -> Labels:
+    own = fields(item, ("kind", "labels", "declared"))
+    kind, labels = text(own["kind"], what), reader.levels(own["labels"], what)
+    listed = None if own["declared"] is None else items(own["declared"], what)
+    declared = None if listed is None else [_label(key) for key in listed]
+    if kind not in _KINDS or (len(labels) and labels.dtype.kind not in _KINDS[kind]):
+        raise Damage(f"{what} are not of the kind {kind[:40]!r}")
+    if labels.dtype == object and kind in ("text", "number") and kind_of(labels) not in ("", kind):
+        raise Damage(f"{what} are not all {kind}s")
+    made = labels_of(kind, labels, declared)
+    if len(made) != len(labels):
+        raise Damage(f"{what}: a level stands there twice")
+    return made
 
 
 # ---- whole cross-products -----------------------------------------------------------------------
@@ -348,19 +556,25 @@ def unpack(data: bytes, name: str) -> CrossProducts:
     header = _header(arrays, name)
     try:
         return _cross_of(header, arrays)
-    except LmmError:
+    except (Damage, LmmError) as error:
+        raise _damaged(name, str(error)) from error
+    except MemoryError:
         raise
     except Exception as error:  # whatever bytes that are not what was written lead to
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
 
 
 def _arrays(data: bytes, name: str) -> Arrays:
-    if data[:4] != b"PK\x03\x04":
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"cross-products are made of bytes, not of a {type(data).__name__}")
+    if bytes(data[:4]) != b"PK\x03\x04":
         raise DataError(f"{name} are not cross-products of lmmfast: use what save() wrote")
     try:
         _check_sizes(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
+    except MemoryError:
+        raise
     except Exception as error:  # zipfile and numpy have many, NotImplementedError among them
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
 
@@ -370,13 +584,20 @@ def _check_sizes(data: bytes) -> None:
     from numpy.lib import format as npy
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for item in archive.infolist():
+        listed = archive.infolist()
+        if len({item.filename for item in listed}) != len(listed):
+            raise ValueError("an array stands there twice")
+        if sum(item.file_size for item in listed) > len(data):
+            raise ValueError("the arrays are longer than the file")
+        for item in listed:
             if item.compress_type != zipfile.ZIP_STORED or item.file_size > len(data):
                 raise ValueError(f"{item.filename} is compressed or too long")
             with archive.open(item) as file:
                 one = npy.read_magic(file) == (1, 0)
                 read = npy.read_array_header_1_0 if one else npy.read_array_header_2_0
                 shape, _, dtype = read(file)
+                if dtype.kind not in "biufmM":
+                    raise ValueError(f"{item.filename} has type {dtype}")
                 if math.prod(shape) * dtype.itemsize != item.file_size - file.tell():
                     raise ValueError(f"{item.filename} has another size than its shape {shape}")
 
@@ -391,7 +612,11 @@ def _header(arrays: Arrays, name: str) -> dict[str, Any]:
         raise DataError(
             f"{name} are not cross-products of lmmfast: use what save() wrote"
         ) from error
-    if not isinstance(version, int) or not OLDEST <= version <= VERSION:
+    if (
+        not isinstance(version, int)
+        or isinstance(version, bool)
+        or not OLDEST <= version <= VERSION
+    ):
         raise DataError(
             f"{name}: cross-products of version {version} of the format; this lmmfast reads "
             f"up to version {VERSION}: use the lmmfast that wrote them, or a newer one"
@@ -403,52 +628,71 @@ def _damaged(name: str, reason: str) -> DataError:
     return DataError(f"{name}: the cross-products are damaged or cut short ({reason})")
 
 
+_HEADER = (
+    *("format", "version", "spec", "groups", "n", "n_rows"),
+    *("dropped", "sumlogw", "weights", "numbers"),
+)
+
+
 def _cross_of(header: dict[str, Any], arrays: Arrays) -> CrossProducts:
     from .cross import CrossProducts
 
     reader = _Reader(arrays)
-    spec = _spec_of(header["spec"], reader)
+    own = fields(header, _HEADER)
+    spec = _spec_of(own["spec"], reader)
     cross = CrossProducts(spec)
-    for group, item in zip(cross._groups, header["groups"], strict=True):
+    groups = items(own["groups"], "the grouping factors", len(cross._groups))
+    for group, item in zip(cross._groups, groups, strict=True):
         _group_of(item, group, reader)
-    cross.n, cross.n_rows = int(header["n"]), int(header["n_rows"])
-    cross.dropped = {str(key): int(value) for key, value in header["dropped"].items()}
-    cross._sumlogw = float.fromhex(header["sumlogw"])
-    low, high = map(float.fromhex, header["weights"])
-    cross._weights = low, high
-    for name in _NUMBERS:
-        if name in _NEW and name not in header["numbers"]:
-            continue
-        value = arrays[header["numbers"][name]]
-        if value.shape != getattr(cross, name).shape:
-            raise ValueError(f"{name} has shape {value.shape}")
-        setattr(cross, name, value)
-    own = {key[2:]: array for key, array in arrays.items() if key.startswith("b_")}
-    cross._blocks = blocks_from(own, spec.widths, spec.border)
-    if cross._blocks.nlev != [len(group) for group in cross._groups]:
-        raise ValueError("levels and blocks differ")
-    _check_numbers(cross, own)
+    cross.n, cross.n_rows = whole(own["n"], "n"), whole(own["n_rows"], "n_rows")
+    if not isinstance(own["dropped"], dict):
+        raise Damage("the rows with missing values are no record")
+    cross.dropped = {key: whole(count, "dropped") for key, count in own["dropped"].items()}
+    cross._sumlogw = real(own["sumlogw"], "the sum of the weights")
+    low, high = items(own["weights"], "the weights", 2)
+    cross._weights = real(low, "weights", True), real(high, "weights", True)
+    _numbers_of(own["numbers"], cross, reader)
+    cross._blocks = _blocks_of(reader, cross)
+    unused = arrays.keys() - reader.used
+    if unused and own["version"] > 1:
+        raise Damage(f"the array {min(unused)[:40]!r} is of no use")
+    check_sums(cross, {key[2:]: array for key, array in arrays.items() if key.startswith("b_")})
     return cross
 
 
-def _check_numbers(cross: CrossProducts, blocks: Arrays) -> None:
-    """Counts and sums that rows can have.
+def _numbers_of(given: Any, cross: CrossProducts, reader: _Reader) -> None:
+    numbers = fields(given, _NUMBERS, _NEW)
+    for name in _NUMBERS:
+        if name not in numbers:
+            continue
+        shape, what = getattr(cross, name).shape, f"the sums {name[1:]}"
+        if getattr(cross, name).dtype.kind == "i":
+            setattr(cross, name, reader.array(numbers[name], what, "i", shape).astype(np.int64))
+        else:
+            setattr(cross, name, reader.finite(numbers[name], what, *shape))
 
-    Raises
-    ------
-    ValueError
-    """
-    if not 0 <= cross.n <= cross.n_rows or any(count < 0 for count in cross.dropped.values()):
-        raise ValueError(f"{cross.n} rows are used of {cross.n_rows}")
-    for group in cross._groups:
-        if (group.counts < 0).any() or int(group.counts.sum()) != cross.n:
-            raise ValueError(f"the levels of {group.label!r} do not have {cross.n} rows")
-    numbers = {name: getattr(cross, name) for name in _NUMBERS} | blocks
-    for name, values in numbers.items():
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} is not finite")
-    if not np.isfinite(cross._sumlogw):
-        raise ValueError("the weights are not finite")
+
+def _blocks_of(reader: _Reader, cross: CrossProducts) -> Any:
+    """The compiled cross-products, of arrays that fit the levels and columns."""
+    widths, border = cross.spec.widths, cross.spec.border
+    sizes = [len(group) for group in cross._groups]
+    K = len(sizes)
+    if reader.array("b_nlev", "the numbers of levels", "i", (K,)).tolist() != sizes:
+        raise Damage("levels and blocks differ")
+    reader.finite("b_corner", "corner", border, border)
+    for a, (m, w) in enumerate(zip(sizes, widths, strict=True)):
+        reader.finite(f"b_diagonal{a}", "diagonal", m, w, w)
+        reader.finite(f"b_edge{a}", "edge", m, w, border)
+        for c in range(a + 1, K):
+            la, lc = (reader.array(f"b_l{x}{a}_{c}", "pairs", "i", (None,)) for x in "ac")
+            for levels, most in ((la, m), (lc, sizes[c])):
+                if (levels < 0).any() or (levels >= most).any():
+                    raise Damage("a pair is of unknown levels")
+            if len(la) != len(lc):
+                raise Damage("a pair has one level")
+            reader.finite(f"b_values{a}_{c}", "values", len(la), w, widths[c])
+    own = {key[2:]: value for key, value in reader.arrays.items() if key.startswith("b_")}
+    return blocks_from(own, widths, border)
 
 
 def write(data: bytes, path: Path) -> None:

@@ -1,0 +1,372 @@
+"""The compiled core checks what it is given: ValueError in words, whatever the arrays are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmmfast import LMM, _core
+from lmmfast.arrays import design_of
+from lmmfast.engine import Engine
+
+N = 40
+NAN = float("nan")
+
+
+def rows(**changes: Any) -> list[Any]:
+    """Arguments of a model of two crossed factors, with some of them changed."""
+    rng = np.random.default_rng(0)
+    own = {
+        "y": rng.normal(size=N),
+        "X": np.asfortranarray(np.column_stack([np.ones(N), rng.normal(size=N)])),
+        "codes": np.repeat(np.arange(8, dtype=np.int32), 5),
+        "levels": 8,
+        "z": np.ascontiguousarray(rng.normal(size=(N, 2))),
+        "terms": np.zeros(2, np.int32),
+        "weights": rng.uniform(1, 2, N),
+    } | changes
+    second = np.tile(np.arange(5, dtype=np.int32), 8), 5, np.ones((N, 1)), np.zeros(1, np.int32)
+    first = own["codes"], own["levels"], own["z"], own["terms"]
+    return [own["y"], own["X"], own.get("factors", [first, second]), own["weights"]]
+
+
+def model() -> _core.Model:
+    return _core.Model(*rows())
+
+
+def cut(array: np.ndarray) -> np.ndarray:
+    return np.require(array[:-1], requirements="C" if array.flags.c_contiguous else "F")
+
+
+def spoiled(array: np.ndarray, value: float) -> np.ndarray:
+    out = array.copy(order="K")
+    out[-1] = value
+    return out
+
+
+GOOD = dict(zip(("y", "X", "factors", "weights"), rows(), strict=True))
+CODES, LEVELS, Z, TERMS = GOOD["factors"][0]
+BAD = {
+    "no rows": {"y": np.empty(0)},
+    "a row less": {"y": cut(GOOD["y"])},
+    "single precision": {"y": GOOD["y"].astype("f4")},
+    "missing response": {"y": spoiled(GOOD["y"], NAN)},
+    "infinite response": {"y": spoiled(GOOD["y"], np.inf)},
+    "every second row": {"y": np.repeat(GOOD["y"], 2)[::2]},
+    "X of other rows": {"X": np.ones((N - 1, 2), order="F")},
+    "X in C order": {"X": np.ones((N, 2))},
+    "missing X": {"X": spoiled(GOOD["X"], NAN)},
+    "no X": {"X": None},
+    "codes of other rows": {"codes": cut(CODES)},
+    "codes below": {"codes": spoiled(CODES, -1)},
+    "codes above": {"codes": spoiled(CODES, 8)},
+    "wide codes": {"codes": CODES.astype(np.int64)},
+    "no codes": {"codes": None},
+    "no levels": {"levels": 0},
+    "negative levels": {"levels": -(2**31)},
+    "too few levels": {"levels": 7},
+    "too many levels": {"levels": 2**40},
+    "no columns": {"z": np.empty((N, 0)), "terms": np.empty(0, np.int32)},
+    "columns of other rows": {"z": cut(Z)},
+    "missing columns": {"z": spoiled(Z, NAN)},
+    "columns in Fortran order": {"z": np.asfortranarray(Z)},
+    "one term for two columns": {"terms": cut(TERMS)},
+    "weights of other rows": {"weights": cut(GOOD["weights"])},
+    "zero weights": {"weights": spoiled(GOOD["weights"], 0.0)},
+    "negative weights": {"weights": spoiled(GOOD["weights"], -1.0)},
+    "missing weights": {"weights": spoiled(GOOD["weights"], NAN)},
+    "infinite weights": {"weights": spoiled(GOOD["weights"], np.inf)},
+    "no factors": {"factors": []},
+    "half a factor": {"factors": [(CODES, 8)]},
+    "no factor at all": {"factors": None},
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+@pytest.mark.parametrize("call", [_core.Model, _core.plan, model().response])
+def test_rows(call: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        call(*rows(**BAD[name]))
+
+
+def test_a_response_of_other_rows() -> None:
+    made = model()
+    value = made.objective(np.ones(made.ntheta))[0]
+    shorter = [np.ascontiguousarray(one[:30]) for one in (GOOD["y"], GOOD["weights"])]
+    factors = [(c[:30], m, np.ascontiguousarray(z[:30]), t) for c, m, z, t in GOOD["factors"]]
+    X = np.asfortranarray(GOOD["X"][:30])
+    for changed in (
+        (shorter[0], X, factors, shorter[1]),
+        (GOOD["y"], GOOD["X"][:, :1], GOOD["factors"], GOOD["weights"]),
+        (GOOD["y"], GOOD["X"], GOOD["factors"][:1], GOOD["weights"]),
+        (GOOD["y"], GOOD["X"], GOOD["factors"][::-1], GOOD["weights"]),
+        rows(levels=9),
+    ):
+        with pytest.raises(ValueError, match="not the rows"):
+            made.response(*changed)
+    assert made.objective(np.ones(made.ntheta))[0] == value
+
+
+@pytest.mark.parametrize("method", ["objective", "fit", "montecarlo", "estimates", "projection"])
+@pytest.mark.parametrize(
+    "theta",
+    [
+        np.zeros(0),
+        np.ones(3),
+        np.ones(5),
+        np.full(4, NAN),
+        np.full(4, np.inf),
+        np.ones(4, "f4"),
+        np.ones((4, 1)),
+        np.ones(8)[::2],
+    ],
+    ids=["none", "short", "long", "missing", "infinite", "single", "matrix", "strided"],
+)
+def test_theta(method: str, theta: np.ndarray) -> None:
+    made = model()
+    assert made.ntheta == 4
+    with pytest.raises(ValueError, match=r"\w"):
+        getattr(made, method)(theta)
+    if method != "fit":
+        with pytest.raises((ValueError, TypeError)):
+            getattr(made, method)(None)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1025, 2**40])
+def test_threads(count: int) -> None:
+    made = model()
+    with pytest.raises(ValueError, match="threads"):
+        made.use_threads(count)
+    assert np.isfinite(made.objective(np.ones(4))[0])
+
+
+def test_storage_and_orders_that_are_none() -> None:
+    with pytest.raises(ValueError, match="storage"):
+        _core.Model(*rows(), storage="tape")
+    for order in (lambda ptr, row: np.zeros(3), lambda ptr, row: np.zeros(len(ptr) - 1, int)):
+        with pytest.raises((ValueError, _core.Unavailable)):
+            _core.Model(*rows(), storage="sparse", order=order)
+
+
+def blocks() -> _core.Blocks:
+    made = _core.Blocks([2, 1], 3)
+    rng = np.random.default_rng(1)
+    codes = [CODES, np.tile(np.arange(5, dtype=np.int32), 8)]
+    made.add(codes, [8, 5], rng.normal(size=(N, 6)))
+    return made
+
+
+def arrays(**changes: Any) -> list[Any]:
+    own = blocks()
+    pairs = {(0, 1): own.pairs(0, 1)}
+    parts = {
+        "widths": [2, 1],
+        "border": 3,
+        "nlev": [8, 5],
+        "diagonals": [own.diagonal(0), own.diagonal(1)],
+        "edges": [own.edge(0), own.edge(1)],
+        "corner": own.corner,
+        "pairs": pairs,
+    }
+    return list((parts | changes).values())
+
+
+PAIRS = blocks().pairs(0, 1)
+WRONG = {
+    "no levels": {"nlev": []},
+    "levels of one": {"nlev": [8]},
+    "negative levels": {"nlev": [-8, 5]},
+    "levels beyond numbers": {"nlev": [2**40, 5]},
+    "no diagonals": {"diagonals": []},
+    "diagonals of one": {"diagonals": [blocks().diagonal(0)]},
+    "edges of one": {"edges": [blocks().edge(0)]},
+    "a number for the corner": {"corner": 1.0},
+    "a small corner": {"corner": np.eye(2)},
+    "no columns": {"widths": [0, 1]},
+    "negative columns": {"widths": [-2, 1]},
+    "columns beyond numbers": {"widths": [2**31, 1]},
+    "no border": {"border": 0},
+    "factors in another order": {"pairs": {(1, 0): PAIRS}},
+    "an unknown factor": {"pairs": {(0, 2): PAIRS}},
+    "levels out of range": {"pairs": {(0, 1): (PAIRS[0] + 1, PAIRS[1], PAIRS[2])}},
+    "levels that wrap": {"pairs": {(0, 1): (PAIRS[0].astype("i8") + 2**32, *PAIRS[1:])}},
+    "levels as floats": {"pairs": {(0, 1): (PAIRS[0] * 1.0, *PAIRS[1:])}},
+    "levels of one factor": {"pairs": {(0, 1): (PAIRS[0][:-1], *PAIRS[1:])}},
+    "a pair twice": {"pairs": {(0, 1): (PAIRS[0] * 0, PAIRS[1] * 0, PAIRS[2])}},
+    "values of fewer": {"pairs": {(0, 1): (*PAIRS[:2], PAIRS[2][:-1])}},
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_blocks_of_arrays(name: str) -> None:
+    assert _core.Blocks.of_arrays(*arrays()).nlev == [8, 5]
+    with pytest.raises(ValueError, match=r"\w"):
+        _core.Blocks.of_arrays(*arrays(**WRONG[name]))
+
+
+def test_additions_to_blocks() -> None:
+    made, codes = blocks(), [CODES, np.tile(np.arange(5, dtype=np.int32), 8)]
+    before, values = made.corner, np.ones((N, 6))
+    for wrong in (
+        ([], [8, 5], values),
+        (codes, [], values),
+        (codes[:1], [8], values),
+        ([*codes, codes[0]], [8, 5, 8], values),
+        (codes, [7, 5], values),
+        (codes, [-8, 5], values),
+        (codes, [2**40, 5], values),
+        ([codes[0][:-1], codes[1]], [8, 5], values),
+        ([None, codes[1]], [8, 5], values),
+        (codes, [8, 5], values[:, :5].copy()),
+        (codes, [8, 5], values[:-1].copy()),
+    ):
+        with pytest.raises(ValueError, match=r"\w"):
+            made.add(*wrong)
+    identity = [np.arange(8, dtype=np.int32), np.arange(5, dtype=np.int32)]
+    for wrong in (
+        (made, identity, [8, 5]),
+        (_core.Blocks([2, 2], 3), identity, [8, 5]),
+        (blocks(), identity[:1], [8, 5]),
+        (blocks(), identity, [8]),
+        (blocks(), [identity[0][:-1], identity[1]], [8, 5]),
+        (blocks(), [identity[0] + 1, identity[1]], [8, 5]),
+    ):
+        with pytest.raises(ValueError, match=r"\w"):
+            made.merge(*wrong)
+    for wrong in (-1, 2, 2**40):
+        with pytest.raises(IndexError):
+            made.diagonal(wrong)
+        with pytest.raises(IndexError):
+            made.pairs(0, wrong)
+    assert (made.corner == before).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": 0},
+        {"sumlogw": NAN},
+        {"yscale": 0.0},
+        {"yscale": NAN},
+        {"terms": []},
+        {"terms": [TERMS]},
+        {"C": [np.eye(2)]},
+        {"C": [np.eye(3), np.eye(1)]},
+        {"C": [np.eye(2) * NAN, np.eye(1)]},
+        {"CX": np.eye(3)},
+        {"CX": np.full((2, 2), np.inf)},
+        {"beta0": np.zeros(3)},
+        {"beta0": np.full(2, NAN)},
+        {"blocks": None},
+        {"blocks": _core.Blocks([2, 1], 3)},
+    ],
+)
+def test_models_of_blocks(change: dict[str, Any]) -> None:
+    own = {
+        "blocks": blocks(),
+        "n": N,
+        "sumlogw": 0.0,
+        "terms": [TERMS, np.zeros(1, np.int32)],
+        "C": [np.eye(2), np.eye(1)],
+        "CX": np.eye(2),
+        "beta0": np.zeros(2),
+        "yscale": 1.0,
+    }
+    made = _core.Model(_core.Cross(*own.values()))
+    assert np.isfinite(made.objective(np.ones(4))[0])
+    with pytest.raises(ValueError, match="not the rows"):
+        made.response(*rows())
+    with pytest.raises((ValueError, TypeError)):
+        _core.Cross(*(own | change).values())
+
+
+# ---- designs of many factors and columns --------------------------------------------------------
+
+
+def report(codes: list[np.ndarray], X: np.ndarray | None = None) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    n = len(codes[0])
+    design = design_of(
+        rng.normal(size=n),
+        np.ones((n, 1)) if X is None else X,
+        [(c, None) for c in codes],
+        None,
+        None,
+    )
+    return Engine.report(design)[0]
+
+
+def merged(n: int, factors: int) -> list[np.ndarray]:
+    """Each factor nested in the next: the last levels are put together, one after the other."""
+    return [np.minimum(np.arange(n) // 2, n // 2 - 1 - k) for k in range(factors)]
+
+
+def test_long_chains_of_nested_factors_are_ordered() -> None:
+    """Of 60 factors there are more chains than can be counted; the heaviest has them all."""
+    codes = merged(400, 60)
+    rng = np.random.default_rng(0)
+    shuffled = [codes[k] for k in rng.permutation(60)]
+    assert report(shuffled)["eliminated"] == 60
+
+
+def test_the_heaviest_chain_is_eliminated() -> None:
+    """By the definition, over all chains of small partial orders."""
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        n, K = 60, 6
+        codes = [np.arange(n) // 2]
+        for _ in range(K - 1):
+            parent = codes[rng.integers(len(codes))]
+            m = int(rng.integers(2, parent.max() + 2))
+            coarser = rng.integers(0, m, parent.max() + 1)
+            codes.append(np.unique(coarser, return_inverse=True)[1][parent])
+        codes = [own for own in codes if own.max() > 0]
+        found = report(codes)
+        sizes = [int(own.max()) + 1 for own in codes]
+        chosen = sum(sizes[k] for k in found["which"]) if not found["full"] else 0
+        assert found["full"] or chosen == max(weights(codes, sizes))
+
+
+def weights(codes: list[np.ndarray], sizes: list[int]) -> list[int]:
+    """Columns of every maximal chain that begins with each factor."""
+
+    def nested(a: int, c: int) -> bool:
+        if a == c or (sizes[a], -a) < (sizes[c], -c):
+            return False
+        return len(np.unique(codes[a] * 1000 + codes[c])) == sizes[a]
+
+    def heaviest(a: int) -> int:
+        above = [heaviest(c) for c in range(len(codes)) if nested(a, c)]
+        return sizes[a] + max(above, default=0)
+
+    return [heaviest(a) for a in range(len(codes))]
+
+
+def test_plans_count_the_columns_of_X() -> None:
+    """The factor of X'V^-1 X alone is a third of the cube of its order."""
+    rng = np.random.default_rng(0)
+    codes = [np.arange(1500) % 20]
+    few, many = (
+        report(codes, np.column_stack([np.ones(1500), rng.normal(size=(1500, p - 1))]))
+        for p in (2, 600)
+    )
+    assert many["flops"] - few["flops"] > 600**3 / 3
+    assert many["bytes"] - few["bytes"] > 8 * 600**2
+
+
+@pytest.mark.parametrize("storage", ["dense", "sparse", "iterative"])
+def test_threads_come_and_go(storage: str) -> None:
+    rng = np.random.default_rng(0)
+    codes = [np.arange(600) % 150, np.arange(600) % 140]
+    if storage == "sparse":
+        pytest.importorskip("sksparse")
+    model = LMM.from_arrays(
+        rng.normal(size=600), np.ones((600, 1)), [(c, None) for c in codes], storage=storage
+    )
+    wanted = model.objective([0.5, 0.7], gradient=True)
+    for count in (3, 1, 2, 5, 2):
+        model.threads = count
+        found = model.objective([0.5, 0.7], gradient=True)
+        assert found[0] == wanted[0] and (found[1] == wanted[1]).all()

@@ -1,0 +1,202 @@
+"""Memory that runs out at any allocation of the core: MemoryError, and everything else goes on.
+
+A small library in front of malloc lets the n-th allocation of the core fail, for every n.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHIM = r"""
+#include <stddef.h>
+#include <stdint.h>
+
+void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+static _Thread_local long left; /* allocations until one fails; 0: none does */
+static uintptr_t first, last;   /* where the code is whose allocations count */
+static _Thread_local long failures;
+
+void arm(long n, uintptr_t from, uintptr_t to) { left = n; first = from; last = to; failures = 0; }
+long failed(void) { left = 0; return failures; }
+
+static int fails(void *caller)
+{
+    const uintptr_t at = (uintptr_t)caller;
+    if (!left || at < first || at >= last || --left) return 0;
+    failures++;
+    return 1;
+}
+
+void *malloc(size_t n) { return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(n); }
+void *calloc(size_t n, size_t m)
+{
+    return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(n, m);
+}
+void *realloc(void *p, size_t n)
+{
+    return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(p, n);
+}
+"""
+
+COMMON = r"""
+import ctypes, sys, warnings
+sys.path[:0] = {path!r}
+import numpy as np
+from structures import chain, problem, sparse_pair
+from lmmfast import LMM, CrossProducts, Spec, _core
+warnings.simplefilter("ignore")
+shim = ctypes.CDLL(None)
+shim.arm.argtypes = [ctypes.c_long, ctypes.c_size_t, ctypes.c_size_t]
+shim.failed.restype = ctypes.c_long
+own = [line.split()[0].split("-") for line in open("/proc/self/maps") if _core.__file__ in line]
+first, last = min(int(a, 16) for a, _ in own), max(int(b, 16) for _, b in own)
+
+def every_failure(work):
+    "work() with each of its allocations failing in turn; what it gives when none does"
+    for n in range(1, 100_000):
+        shim.arm(n, first, last)
+        try:
+            result = work()
+        except MemoryError:
+            result = None
+        if not shim.failed():
+            assert result is not None
+            return n - 1, result
+        yield_up = result  # a failure may be made good, but never change what comes out
+
+rng = np.random.default_rng(0)
+"""
+
+SET_UP = r"""
+def reversed_order(ptr, row):
+    return np.arange(len(ptr) - 1)[::-1].copy()
+
+MODELS = dict(
+    dense=([rng.integers(0, 6, 90), rng.integers(0, 5, 90)], [2, 1], "dense"),
+    single=([rng.integers(0, 6, 60)], [3], "auto"),
+    nested=(chain(rng, 90, 30, 6), [2, 1], "auto"),
+    crossed=([*chain(rng, 120, 30, 6), rng.integers(0, 7, 120)], [1, 2, 1], "dense"),
+    sparse=(sparse_pair(rng, 300, 60, 50), [2, 1], "sparse"),
+    iterative=(sparse_pair(rng, 200, 40, 30), [1, 2], "iterative"),
+)
+factors, widths, storage = MODELS[{name!r}]
+factors = [np.unique(codes, return_inverse=True)[1] for codes in factors]
+made = problem(rng, factors, widths)
+X = np.asfortranarray(made.X)
+terms = [(codes.astype(np.int32), int(codes.max()) + 1, np.ascontiguousarray(term.z),
+          np.zeros(term.z.shape[1], np.int32)) for codes, term in zip(factors, made.terms)]
+options = dict(storage=storage, order=reversed_order)
+
+def model():
+    return _core.Model(made.y, X, terms, **options)
+
+def value(m):
+    return m.objective(np.full(m.ntheta, 0.5), True, True, True)[0]
+
+count, m = every_failure(model)
+f, theta = value(m), m.fit()[0].tolist()
+
+def evaluated():
+    return value(m), m.fit()[0].tolist(), float(m.estimates(np.array(theta))[3])
+
+wanted = evaluated()
+every_failure(evaluated)
+assert evaluated() == wanted
+for threads in (2, 3, 2, 5):
+    for n in range(1, 1000):
+        shim.arm(n, first, last)
+        try:
+            m.use_threads(threads)
+        except MemoryError:
+            pass
+        failed = shim.failed()
+        assert value(m) == f
+        if not failed:
+            break
+again = m.response
+every_failure(lambda: again(made.y, X, terms) or True)
+again(made.y, X, terms)
+assert abs(value(m) - f) < 1e-9 * abs(f)
+every_failure(lambda: _core.plan(made.y, X, terms, **options)["bytes"])
+print("done", count)
+"""
+
+SUMS = r"""
+import pandas as pd
+n = 400
+data = pd.DataFrame(dict(y=rng.normal(size=n), x=rng.normal(size=n), g=rng.integers(0, 9, n),
+                         h=rng.integers(0, 300, n)))
+spec = Spec.from_data("y ~ x + (x | g) + (1 | h)", data)
+one, two = (CrossProducts.from_frame(part, spec) for part in (data[:200], data[200:]))
+both = (one + two).to_bytes()
+every_failure(lambda: CrossProducts.from_frame(data[:200], spec).to_bytes())
+every_failure(lambda: (one + two).to_bytes())
+every_failure(lambda: CrossProducts.from_bytes(both).to_bytes())
+every_failure(lambda: LMM.from_cross_products(one + two).objective([1.0, 0.2, 0.5, 0.7]))
+assert (one + two).to_bytes() == both
+spoiled = 0
+for k in range(1, 40):  # an addition in place that fails halfway is not used any more
+    total = one.copy()
+    shim.arm(k, first, last)
+    try:
+        total += two
+    except MemoryError:
+        shim.failed()
+        try:
+            assert total.to_bytes() == one.to_bytes()
+        except ValueError as error:
+            assert "broken off" in str(error)
+            spoiled += 1
+    shim.failed()
+assert spoiled
+print("done")
+"""
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc and /proc"),
+    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shim")
+    (folder / "shim.c").write_text(SHIM)
+    command = ["cc", "-shared", "-fPIC", "-O1", "-fno-builtin", "shim.c", "-o", "shim.so"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"the compiler does not make it: {done.stderr[:200]}")
+    return folder / "shim.so"
+
+
+def run(shim: Path, code: str, **names: str) -> str:
+    path = [*sys.path, str(Path(__file__).parent)]
+    text = (COMMON + code).replace("{path!r}", repr(path))
+    text = text.replace("{name!r}", repr(names.get("name")))
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LD_PRELOAD": str(shim), "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0 and done.stdout.startswith("done"), (
+        done.stdout + done.stderr[-2000:]
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["dense", "single", "nested", "crossed", "sparse", "iterative"])
+def test_memory_that_runs_out_in_set_up_and_threads(shim: Path, name: str) -> None:
+    count = int(run(shim, SET_UP, name=name).split()[1])
+    assert count > 30  # allocations that failed one by one
+
+
+def test_memory_that_runs_out_in_sums_of_rows(shim: Path) -> None:
+    run(shim, SUMS)
