@@ -450,6 +450,10 @@ def test_patsys_dialect(frame: pd.DataFrame) -> None:
         'y ~ Q("a b")': ['Q("a b")'],
         'y ~ C(cond, Treatment("b")) + I(.5 * x)': ['C(cond, Treatment("b"))[T.a]', "I(.5 * x)"],
         "y ~ I(flag * 1)": ["I(flag * 1)"],
+        "y ~ C(cond, Treatment(1))": ["C(cond, Treatment(1))[T.a]"],  # a position from 0
+        "y ~ C(c, Diff)": ["C(c, Diff)[D.0]", "C(c, Diff)[D.1]"],
+        "y ~ C(c, Poly)": ["C(c, Poly).Linear", "C(c, Poly).Quadratic"],
+        "y ~ bs(x, df=4)": [f"bs(x, df=4)[{j}]" for j in range(4)],
     }
     for formula, expected in names.items():
         result = mixedlm(formula, data, groups="g").fit()

@@ -592,9 +592,9 @@ cdef class _Setup:
         considered = {name: (r.bytes_of[i], r.flops_of[i]) for i, name in _NAMES.items()
                       if i and r.bytes_of[i] > 0}
         which = [k for k in range(64) if r.which >> k & 1]
-        return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full), identified=bool(r.identified),
-                    storage=_NAMES[r.storage], meetings=r.meetings, density=r.density, bytes=r.bytes,
-                    flops=r.flops, considered=considered)
+        return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
+                    identified=bool(r.identified), storage=_NAMES[r.storage], meetings=r.meetings,
+                    density=r.density, bytes=r.bytes, flops=r.flops, considered=considered)
 
 
 def plan(y, X=None, list factors=None, weights=None, double limit=float("inf"), *, storage="auto",

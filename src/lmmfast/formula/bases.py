@@ -151,6 +151,12 @@ def _standardize(
     return centred / state["sd"] if rescale else centred
 
 
+def _counted_from_zero(x: Any, *values: Any, state: State, **options: Any) -> Matrix:
+    """patsy's bs(): its columns are numbered from 0."""
+    basis = BASES["bs"]([x, *values], options, state)
+    return Matrix(basis.values, tuple(str(j) for j in range(basis.values.shape[1])))
+
+
 BASES: dict[str, Function] = {
     "scale": learns(_scale),
     "poly": learns(_poly),
@@ -160,4 +166,8 @@ BASES: dict[str, Function] = {
     "center": learns(_center),
     "standardize": learns(_standardize),
 }
-PATSYS: dict[str, Function] = {"scale": learns(_standardize), "standardize": learns(_standardize)}
+PATSYS: dict[str, Function] = {
+    "scale": learns(_standardize),
+    "standardize": learns(_standardize),
+    "bs": learns(_counted_from_zero),
+}

@@ -31,7 +31,6 @@ Spec = (
 )
 
 Numbers = NDArray[np.float64]
-_POLY_NAMES = {1: ".L", 2: ".Q", 3: ".C"}
 _KNOWN = "'treatment', 'sum', 'helmert', 'poly', 'SAS', 'sdif', 'deviation'"
 
 
@@ -51,6 +50,8 @@ class Contrast:
         Columns, the first ones; default all.
     scores : array, optional
         Of "poly": positions of the levels.
+    patsy : bool, default False
+        patsy's names of columns; a number as base is a level, or a position from 0.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Contrast:
     count: int | None = None
     scores: Numbers | None = None
     levels: tuple[str, ...] = ()  # where they were said
+    patsy: bool = False
 
     def matrix(self) -> Matrix:
         """The matrix for `size` levels."""
@@ -128,6 +130,7 @@ _ALIASES = {
     "polynomial": "poly",
     "effects": "sum",
 }
+_PATSYS = ("Treatment", "Sum", "Poly", "Helmert", "Diff")
 _KINDS = ("treatment", "sum", "helmert", "poly", "SAS", "sdif", "deviation")
 
 
@@ -150,7 +153,7 @@ def contrast_of(text: str, name: str) -> Contrast:
     """
     kind = kind_of(text.strip())
     if kind is not None:
-        return Contrast(kind)
+        return Contrast(kind, patsy=text.strip() in _PATSYS)
     if "(" in text:
         try:
             return _called(parse_text(text))
@@ -189,8 +192,7 @@ def _named(spec: Contrast, levels: Sequence[Any], name: str) -> tuple[Numbers, t
         scores = np.arange(1.0, size + 1) if spec.scores is None else spec.scores
         if len(scores) != size or len(np.unique(scores)) != size:
             raise DataError(f"contrasts for {name!r} need {size} different scores", variable=name)
-        fields = [_POLY_NAMES.get(degree, f"^{degree}") for degree in range(1, size)]
-        return _poly(scores), tuple(f"{name}[{field}]" for field in fields)
+        return _poly(scores), _poly_names(name, size, spec.patsy)
     if spec.kind in ("treatment", "SAS"):
         return _treatment(size, base), tuple(f"{name}[T.{level}]" for level in others)
     if spec.kind == "deviation":
@@ -198,9 +200,20 @@ def _named(spec: Contrast, levels: Sequence[Any], name: str) -> tuple[Numbers, t
     if spec.kind == "sum":
         return _sum(size), tuple(f"{name}[S.{level}]" for level in levels[:-1])
     if spec.kind == "sdif":
+        if spec.patsy:
+            return _successive(size), tuple(f"{name}[D.{level}]" for level in levels[:-1])
         pairs = itertools.pairwise(levels)
         return _successive(size), tuple(f"{name}[{b}-{a}]" for a, b in pairs)
     return _helmert(size), tuple(f"{name}[H.{level}]" for level in levels[1:])
+
+
+def _poly_names(name: str, size: int, patsy: bool) -> tuple[str, ...]:
+    """cond[.L] as in R's cond.L, or patsy's cond.Linear."""
+    if patsy:
+        known = {1: ".Linear", 2: ".Quadratic", 3: ".Cubic"}
+        return tuple(name + known.get(degree, f"^{degree}") for degree in range(1, size))
+    known = {1: ".L", 2: ".Q", 3: ".C"}
+    return tuple(f"{name}[{known.get(degree, f'^{degree}')}]" for degree in range(1, size))
 
 
 def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
@@ -208,9 +221,12 @@ def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
     if spec.base is None:
         return len(levels) - 1 if spec.kind == "SAS" else 0
     labels = [label_of(level) for level in levels]
-    if isinstance(spec.base, str):
-        if spec.base in labels:
-            return labels.index(spec.base)
+    if isinstance(spec.base, str) or (spec.patsy and label_of(spec.base) in labels):
+        if label_of(spec.base) in labels:
+            return labels.index(label_of(spec.base))
+    elif spec.patsy:
+        if -len(levels) <= spec.base < len(levels) and float(spec.base).is_integer():
+            return int(spec.base) % len(levels)
     elif 1 <= spec.base <= len(levels) and float(spec.base).is_integer():
         return int(spec.base) - 1
     raise DataError(
@@ -387,7 +403,7 @@ def _patsys(kind: str) -> Callable[..., Contrast]:
     """Treatment('b'), Sum, Poly, ...: patsy's names."""
 
     def make(reference: Any = None, scores: Any = None) -> Contrast:
-        found = Contrast(kind, _reference(reference))
+        found = Contrast(kind, _reference(reference), patsy=True)
         return replace(found, scores=None if scores is None else numbers(scores, "scores"))
 
     return make
