@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ..errors import FormulaError
 from .parser import parse_text
@@ -39,12 +39,12 @@ class Bar:
     parts: tuple[Signed, ...] = field(default=(), compare=False, repr=False)  # of the columns
     atoms: tuple[Node, ...] = field(default=(), compare=False, repr=False)  # of the group
 
-    @property
+    @cached_property
     def factor(self) -> str:
         """Name of the grouping factor, as in R: "school:class"."""
         return ":".join(self.group).replace("`", "")
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The term as a reader would write it: "1 + Days | Subject"."""
         return f"{self.columns} {'|' if self.structure == 'full' else '||'} {self.factor}"

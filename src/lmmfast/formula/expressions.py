@@ -68,7 +68,7 @@ class Expression:
         own = (node.name for node in walk(self.tree) if isinstance(node, Name))
         return tuple(dict.fromkeys(n for n in own if not n.startswith(("np.", "numpy."))))
 
-    @property
+    @cached_property
     def is_name(self) -> bool:
         """Whether it is a column and nothing else."""
         return isinstance(self.tree, Name)

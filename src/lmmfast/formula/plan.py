@@ -108,7 +108,7 @@ def without_dot(text: str, names: Callable[[], Iterable[Any]]) -> str:
     FormulaError
         When there are no other columns.
     """
-    if not _DOT.search(text):
+    if "." not in text or not _DOT.search(text):
         return text
     formula = parse(text)
     nodes = [node for _, part in formula.parts for node in walk(part)]

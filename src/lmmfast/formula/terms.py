@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ..errors import FormulaError
 from .bars import Signed, at_node, signed_parts
@@ -49,7 +49,7 @@ class Sum:
         """A term as R writes it: "1", "a:b"."""
         return ":".join(self.atoms[atom].label for atom in term.atoms) or "1"
 
-    @property
+    @cached_property
     def intercept(self) -> bool:
         """Whether there is a constant column."""
         return any(not term.atoms for term in self.terms)
