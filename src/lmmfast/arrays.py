@@ -70,6 +70,8 @@ def floats_of(values: Any, name: str) -> np.ndarray:
     DataError
         When they are not numbers, or complex: their imaginary part would be lost.
     """
+    if type(values) is np.ndarray and values.dtype == np.float64:
+        return values
     if np.iscomplexobj(values):
         raise DataError(
             f"{name} is complex; a linear mixed model needs real numbers", variable=name
