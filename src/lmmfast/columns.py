@@ -516,7 +516,7 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
     import pandas as pd
 
     if isinstance(dtype, pd.CategoricalDtype):
-        codes = np.asarray(getattr(values, "cat", values).codes)
+        codes = np.asarray(getattr(values, "array", values).codes)  # .cat.codes makes a Series
         levels = _without_intervals(np.asarray(dtype.categories).view())
         return _categorical(name, codes, levels, bool(dtype.ordered))
     if isinstance(dtype, pd.SparseDtype):
