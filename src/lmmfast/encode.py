@@ -137,6 +137,8 @@ def _normalized(result: Any, label: str, n: int) -> Values:
         raise FormulaError(
             f"{label} are contrasts: write C(f, {label}) to code f by them", term=label
         )
+    if isinstance(result, (list, tuple, str)) or result is None:
+        raise FormulaError(f"{label} does not give a value for each row", term=label)
     if isinstance(result, Column):
         return result.used()
     if isinstance(result, Matrix):
@@ -151,7 +153,7 @@ def _normalized(result: Any, label: str, n: int) -> Values:
     if isinstance(result, np.ndarray):
         result = np.asarray(result)
     if np.ndim(result) == 0:
-        result = np.full(n, result, dtype=object if isinstance(result, str) else None)
+        result = np.full(n, result)
     column = read(label, _nan_for_infinite(result))
     if kind == "categorical":
         return column.as_factor()

@@ -91,7 +91,9 @@ def overlaps(design: Design, engine: Engine, reml: bool) -> tuple[Overlap, ...]:
     assert always is not None
     null = _unwhitened(engine, parts, null)
     return tuple(
-        _describe(design, engine, parts, terms, null, always) for terms in _components(parts, null)
+        _describe(design, engine, parts, terms, null, always)
+        for terms in _components(parts, null)
+        if max(terms) >= 0  # the residual variance by itself is no random term
     )
 
 
