@@ -145,7 +145,10 @@ def _confirmed(own: _Rows, found: Matrix, rng: np.random.Generator, free: bool) 
 def _combinations_of(own: _Images, rng: np.random.Generator, free: bool) -> Matrix:
     if _are_independent(own.images(rng, True)):
         return np.zeros((len(own.parts), 0))
-    return _vanishing(_draws(own, rng, free))
+    draws = _draws(own, rng, free)
+    if not np.isfinite(draws).all():  # the fit says so
+        return np.zeros((len(own.parts), 0))
+    return _vanishing(draws)
 
 
 def _unwhitened(engine: Engine, parts: list[Part], null: Matrix) -> Matrix:
