@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmmfast import FormulaError, LmmError, lmer, mixedlm
+from lmmfast import (
+    CrossProducts,
+    DataError,
+    FormulaError,
+    LmmError,
+    Spec,
+    emmeans,
+    lmer,
+    mixedlm,
+)
 from lmmfast.columns import Table
 from lmmfast.design import build
 from lmmfast.encode import value_of
@@ -627,3 +636,59 @@ def test_names_of_months_and_weekdays(frame):
 def test_replaced_values(frame):
     X = fixed("replace(x, x < 5, 5)", frame)
     np.testing.assert_array_equal(X[:, 0], frame.x.clip(lower=5))
+
+
+# ---- rows in chunks -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:as.numeric\\(\\) of a factor")
+@pytest.mark.parametrize(
+    "term",
+    [
+        "as.numeric(t)",
+        "as.integer(f)",
+        "interaction(f, t)",
+        "relevel(f, 'a'):x",
+        "f:t",
+        "ordered(t)",
+    ],
+)
+@pytest.mark.parametrize("category", [False, True])
+def test_factors_in_chunks_are_those_in_memory(frame, term, category, tmp_path):
+    data = frame.assign(t=np.array(NUMERALS)[np.arange(N) % 3])
+    if category or "(f)" in term:
+        data["f"] = pd.Categorical(data.f, ["c", "a", "b"])
+        data["t"] = pd.Categorical(data.t, ["7", "10", "2"])
+    formula = f"y ~ {term} + (1 | g)"
+    chunks = [data.iloc[:50], data.iloc[50:]]
+    spec = Spec.from_data(formula, chunks)
+    total = sum(CrossProducts.from_frame(chunk, spec) for chunk in chunks)
+    total.save(tmp_path / "sums.lmm")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the fixed effects are linearly dependent")
+        whole = lmer(formula, data)
+        fits = [lmer(formula, chunks), lmer(CrossProducts.load(tmp_path / "sums.lmm"))]
+    for fit in fits:
+        assert list(fit.params.index) == list(whole.params.index)
+        np.testing.assert_allclose(fit.llf, whole.llf, rtol=1e-9)
+        near = fit.predict(data.iloc[:9])
+        np.testing.assert_allclose(near, whole.fittedvalues[:9], rtol=1e-4)
+
+
+def test_variables_missing_in_rows_that_are_used(frame, tmp_path):
+    data = frame.assign(x=frame.x.where(np.arange(N) % 9 > 0))
+    formula = "y ~ ifelse(is.na(x), 0, x) * f + (1 | g)"
+    total = CrossProducts.from_frame(data, Spec.from_data(formula, [data]))
+    total.save(tmp_path / "sums.lmm")
+    fit = lmer(CrossProducts.load(tmp_path / "sums.lmm"))
+    with pytest.raises(DataError, match=r"the mean of 'x' is not known.*at=\{'x': 0\}"):
+        emmeans(fit, "f")
+    want = emmeans(lmer(formula, data), "f", at={"x": 5}).table
+    np.testing.assert_allclose(
+        emmeans(fit, "f", at={"x": 5}).table["emmean"], want["emmean"], rtol=1e-5
+    )
+
+
+def test_the_dot_needs_columns(frame):
+    with pytest.raises(FormulaError, match="data come in chunks: name the columns"):
+        lmer("y ~ . + (1 | g)", [frame])

@@ -235,7 +235,16 @@ def _usual(column: Column, factor: bool) -> np.ndarray:
     """Values of a variable that ``at`` does not name: its levels, or its mean."""
     if column.values is None:
         return column.distinct()
-    return column.distinct() if factor else np.array([column.mean()])
+    if factor:
+        return column.distinct()
+    mean = column.mean()
+    if not np.isfinite(mean):
+        raise DataError(
+            f"the mean of {column.name!r} is not known, for it is missing in rows that are used: "
+            f"give its value, as in at={{{column.name!r}: 0}}",
+            variable=column.name,
+        )
+    return np.array([mean])
 
 
 def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:

@@ -224,7 +224,12 @@ def _factors(column: list[Any]) -> list[Any]:
 def _column(column: Column, writer: _Writer) -> dict[str, Any]:
     numeric = column.values is not None
     levels = column.values if numeric else column.levels
-    return {"levels": writer.labels(levels), "numeric": numeric, "ordered": column.ordered}
+    return {
+        "levels": writer.labels(levels),
+        "numeric": numeric,
+        "ordered": column.ordered,
+        "category": column.declared is not None,
+    }
 
 
 def _column_of(name: str, item: dict[str, Any], reader: _Reader) -> Column:
@@ -233,7 +238,8 @@ def _column_of(name: str, item: dict[str, Any], reader: _Reader) -> Column:
     if item["numeric"]:
         return Column(name, levels)
     codes = np.arange(len(levels), dtype=np.int32)
-    return Column(name, None, codes, levels, item["ordered"])
+    category = bool(item.get("category", False))  # not in files of earlier versions
+    return Column(name, None, codes, levels, item["ordered"], declared=levels if category else None)
 
 
 def _basis(basis: Basis, writer: _Writer) -> list[Any]:
@@ -444,6 +450,7 @@ def _check_numbers(cross: CrossProducts, blocks: Arrays) -> None:
         if (group.counts < 0).any() or int(group.counts.sum()) != cross.n:
             raise ValueError(f"the levels of {group.label!r} do not have {cross.n} rows")
     numbers = {name: getattr(cross, name) for name in _NUMBERS} | blocks
+    del numbers["_sums"]  # NaN where a variable is missing in rows that are used
     for name, values in numbers.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} is not finite")
