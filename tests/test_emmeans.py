@@ -366,3 +366,15 @@ def test_reversed_pairs_and_hints(cake):
         emmeans(cake, "pairwise ~ recipe")
     fit = lmer("angle ~ recipe * temperature + (1 | replicate)", datasets.load("cake"))
     assert "temperature, averaged over, interacts with recipe" in str(emmeans(fit, "recipe"))
+
+
+@pytest.mark.parametrize(
+    ("specs", "cure"),
+    [("cut(Days, 3)", r"'Days' .*at=\{'Days': \[1, 2\]\}"), (["factor(treat)"], "'treat'$")],
+)
+def test_expressions_are_no_variables_of_a_grid(specs, cure):
+    table = datasets.load("sleepstudy")
+    table["treat"] = np.arange(len(table)) % 2
+    fit = lmer("Reaction ~ cut(Days, 3) + factor(treat) + (1 | Subject)", table)
+    with pytest.raises(DataError, match=f"no variable but an expression: name {cure}"):
+        emmeans(fit, specs)

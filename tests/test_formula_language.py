@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmmfast import FormulaError, LmmError, lmer, mixedlm
+from lmmfast import (
+    CrossProducts,
+    DataError,
+    FormulaError,
+    LmmError,
+    Spec,
+    emmeans,
+    lmer,
+    mixedlm,
+)
 from lmmfast.columns import Table
 from lmmfast.design import build
 from lmmfast.encode import value_of
@@ -503,3 +512,183 @@ def _message(formula: str) -> str:
     with pytest.raises(FormulaError) as caught:
         plan_of(formula)
     return str(caught.value)
+
+
+# ---- terms that swallow others, functions of other rows, kinds of columns ------------------------
+
+
+@pytest.mark.parametrize(
+    ("formula", "operator"),
+    [
+        ("y ~ x > 5 + (1 | g)", ">"),
+        ("y ~ f == 'a' + (1 | g)", "=="),
+        ("y ~ z + !flag + (1 | g)", "!"),
+        ("y ~ (1 | g) + !flag + (1 | num)", "!"),
+        ("y ~ x if flag else z + (1 | g)", "if"),
+    ],
+)
+def test_a_random_term_behind_a_comparison_is_told(frame, formula, operator):
+    with pytest.raises(FormulaError, match=r"binds less tightly than '\+'") as caught:
+        lmer(formula, frame)
+    assert repr(operator) in str(caught.value)
+
+
+def test_logic_in_parentheses_stays_logic(frame):
+    X = fixed("((x > 5 | flag) & z > 3)", frame)
+    want = ((frame.x > 5) | frame.flag) & (frame.z > 3)
+    np.testing.assert_array_equal(X[:, 1], want)
+
+
+def test_mixedlm_takes_a_comparison_as_the_right_hand_side(frame):
+    fit = mixedlm("y ~ x > 5", frame, groups="g").fit()
+    same = lmer("y ~ I(x > 5) + (1 | g)", frame)
+    np.testing.assert_allclose(fit.fe_params, same.params, rtol=1e-6)
+    assert list(fit.fe_params.index) == ["Intercept", "x > 5[T.True]"]
+
+
+def test_a_set_of_values_among_terms_is_told(frame):
+    with pytest.raises(FormulaError, match=r"write I\(f %in% c\('a', 'b'\)\)"):
+        lmer("y ~ f %in% c('a', 'b') + x + (1 | g)", frame)
+
+
+@pytest.mark.parametrize("term", ["factor(f, levels = c('b', 'a'))", "cut(x, c(0, 4, 5))"])
+def test_rows_outside_of_the_levels_are_told(frame, term):
+    with pytest.raises(LmmError, match="has no level in row"):
+        lmer(f"y ~ {term} + (1 | g)", frame)
+
+
+SUMMARIES = [
+    ("I(x - np.mean(x))", lambda x: x - x.mean()),
+    ("I((x - np.min(x)) / np.ptp(x))", lambda x: (x - x.min()) / (x.max() - x.min())),
+    ("I(x / np.std(x))", lambda x: x / x.std(ddof=0)),
+    ("I(x > np.median(x))", lambda x: x > x.median()),
+    (
+        "np.digitize(x, np.quantile(x, [0.25, 0.5]))",
+        lambda x: (x >= x.quantile(0.25)).astype(int) + (x >= x.quantile(0.5)),
+    ),
+    ("np.mean(np.c_[x, z], axis=1)", None),
+]
+
+
+@pytest.mark.parametrize(("term", "value"), SUMMARIES)
+def test_numpys_summaries_are_those_of_the_training_data(frame, term, value):
+    fit = lmer(f"y ~ {term} + (1 | g)", frame)
+    column = (frame.x + frame.z) / 2 if value is None else value(frame.x).astype(float)
+    want = fit.params.iloc[0] + fit.params.iloc[1] * column
+    for i in (0, 5):
+        one = fit.predict(frame.iloc[[i]], re_form="none")
+        np.testing.assert_allclose(one, want[[i]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("term", ["rank(x)", "cumsum(x)", "rev(x)", "np.cumsum(x)"])
+def test_values_that_depend_on_other_new_rows_are_told(frame, term):
+    fit = lmer(f"y ~ {term} + (1 | g)", frame)
+    with pytest.warns(LmmWarning, match="depends on the other rows"):
+        pickle.loads(pickle.dumps(fit)).predict(frame.iloc[:4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit.refit(frame.y + frame.x)
+
+
+NUMERALS = ["10", "2", "7"]  # numbers as text: their order as text is another
+
+
+@pytest.mark.filterwarnings("ignore:as.numeric\\(\\) of a factor")
+@pytest.mark.parametrize(
+    "term", ["as.numeric(t)", "as.integer(t)", "as.numeric(as.character(t))", "I(t == '7')"]
+)
+def test_new_data_are_of_the_kind_that_they_had_in_training(frame, term):
+    text = frame.assign(t=np.array(NUMERALS)[np.arange(N) % 3])
+    as_category = text.assign(t=pd.Categorical(text.t, ["7", "10", "2"]))
+    for training, new in ((text, as_category), (as_category, text)):
+        fit = lmer(f"y ~ {term} + (1 | g)", training)
+        for own in (fit, pickle.loads(pickle.dumps(fit))):
+            np.testing.assert_allclose(own.predict(new.iloc[:9]), fit.fittedvalues[:9], rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:as.numeric\\(\\) of a factor")
+def test_whole_numbers_and_categories_of_them_are_one(frame):
+    category = frame.assign(
+        num=frame.num.astype("category").cat.reorder_categories([5, 1, 4, 2, 3])
+    )
+    for training, new in ((frame, category), (category, frame)):
+        fit = lmer("y ~ as.numeric(num) + (1 | g)", training)
+        np.testing.assert_allclose(fit.predict(new.iloc[:9]), fit.fittedvalues[:9], rtol=1e-12)
+
+
+def test_terms_that_were_taken_out_need_no_values(frame):
+    dated = frame.assign(day=pd.Timestamp("2024-01-01"), w=np.where(np.arange(N) < 7, np.nan, 1.0))
+    fit = lmer("y ~ . - day - w - g + (1 | g)", dated)
+    assert "day" not in "".join(fit.params.index)
+    assert fit.nobs == N - 7  # as in R: rows without w are left out
+    new = dated.drop(columns=["day", "w"]).iloc[10:12]
+    np.testing.assert_allclose(fit.predict(new), fit.fittedvalues[3:5], rtol=1e-12)
+
+
+def test_names_of_months_and_weekdays(frame):
+    days = pd.date_range("2023-12-30", periods=N, freq="D")
+    columns = Table.of({"day": days.to_numpy()})
+    for name, want in (("months", days.month_name()), ("weekdays", days.day_name())):
+        value = evaluate(read_expression(f"{name}(day)"), {"day": columns.column("day")}, Memory())
+        assert list(value) == list(want)
+
+
+def test_replaced_values(frame):
+    X = fixed("replace(x, x < 5, 5)", frame)
+    np.testing.assert_array_equal(X[:, 0], frame.x.clip(lower=5))
+
+
+# ---- rows in chunks -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:as.numeric\\(\\) of a factor")
+@pytest.mark.parametrize(
+    "term",
+    [
+        "as.numeric(t)",
+        "as.integer(f)",
+        "interaction(f, t)",
+        "relevel(f, 'a'):x",
+        "f:t",
+        "ordered(t)",
+    ],
+)
+@pytest.mark.parametrize("category", [False, True])
+def test_factors_in_chunks_are_those_in_memory(frame, term, category, tmp_path):
+    data = frame.assign(t=np.array(NUMERALS)[np.arange(N) % 3])
+    if category or "(f)" in term:
+        data["f"] = pd.Categorical(data.f, ["c", "a", "b"])
+        data["t"] = pd.Categorical(data.t, ["7", "10", "2"])
+    formula = f"y ~ {term} + (1 | g)"
+    chunks = [data.iloc[:50], data.iloc[50:]]
+    spec = Spec.from_data(formula, chunks)
+    total = sum(CrossProducts.from_frame(chunk, spec) for chunk in chunks)
+    total.save(tmp_path / "sums.lmm")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the fixed effects are linearly dependent")
+        whole = lmer(formula, data)
+        fits = [lmer(formula, chunks), lmer(CrossProducts.load(tmp_path / "sums.lmm"))]
+    for fit in fits:
+        assert list(fit.params.index) == list(whole.params.index)
+        np.testing.assert_allclose(fit.llf, whole.llf, rtol=1e-9)
+        near = fit.predict(data.iloc[:9])
+        np.testing.assert_allclose(near, whole.fittedvalues[:9], rtol=1e-4)
+
+
+def test_variables_missing_in_rows_that_are_used(frame, tmp_path):
+    data = frame.assign(x=frame.x.where(np.arange(N) % 9 > 0))
+    formula = "y ~ ifelse(is.na(x), 0, x) * f + (1 | g)"
+    total = CrossProducts.from_frame(data, Spec.from_data(formula, [data]))
+    total.save(tmp_path / "sums.lmm")
+    fit = lmer(CrossProducts.load(tmp_path / "sums.lmm"))
+    with pytest.raises(DataError, match=r"the mean of 'x' is not known.*at=\{'x': 0\}"):
+        emmeans(fit, "f")
+    want = emmeans(lmer(formula, data), "f", at={"x": 5}).table
+    np.testing.assert_allclose(
+        emmeans(fit, "f", at={"x": 5}).table["emmean"], want["emmean"], rtol=1e-5
+    )
+
+
+def test_the_dot_needs_columns(frame):
+    with pytest.raises(FormulaError, match="data come in chunks: name the columns"):
+        lmer("y ~ . + (1 | g)", [frame])

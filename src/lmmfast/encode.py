@@ -203,9 +203,11 @@ def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
         where = rows[bad]
         mask = np.zeros(int(where.max()) + 1, dtype=bool)
         mask[where] = True
+        lack = "has no level" if isinstance(values, Column) else "is not a finite number"
+        cure = "levels or intervals" if isinstance(values, Column) else "transform"
         raise DataError(
-            f"{label} is not a finite number in {first_rows(mask)} of the data; "
-            "remove these rows or change the transform",
+            f"{label} {lack} in {first_rows(mask)} of the data; "
+            f"remove these rows or change the {cure}",
             variable=label,
             rows=where[:10].tolist(),
         )

@@ -23,6 +23,7 @@ __all__ = ["Bar", "Formula", "Signed", "has_bar", "joined", "parse", "signed_par
 _BARS = ("|", "||")
 _ALGEBRA = ("(", "+", "-", "*", "/", ":", "^", "**", "%in%", "~", *_BARS)
 _TO_COME = ("cs", "ar1", "hetar1", "homcs", "homdiag", "toep", "ou", "gau", "mat", "rr")
+_LOOSE = ("!", "if")  # bind less tightly than +, besides infix operators
 MOST_GROUPS = 1000  # that one bar stands for
 
 Signed = tuple[str, Node]  # "+" or "-", and what stands behind it
@@ -109,6 +110,8 @@ class _Cut:
         if any(isinstance(side, Call) and side.function == "~" for side in (left, right)):
             raise self.error("there is more than one '~'", node)
         self.sum(self.unbarred(right))
+        for _, part in self.fixed:
+            self.check_binding(part)
         if not self.random:
             raise FormulaError(
                 f"{self.text[:200]!r} has no random term such as (1 | subject); "
@@ -152,6 +155,18 @@ class _Cut:
             else:
                 term = shown(part)
                 raise self.error(f"{term!r}: a random term can only be added with '+'", part)
+
+    def check_binding(self, part: Node) -> None:
+        """A random term must not be an operand of what stands before it: x > 0 + (1 | g)."""
+        bar = _swallowed(part)
+        if bar is not None:
+            assert isinstance(part, Call)
+            term, operator = shown(bar), part.function
+            raise self.error(
+                f"{term} is added to what {operator!r} takes, for {operator!r} binds less tightly "
+                f"than '+': put the term before it into I(), as in I(x > 0) + {term}",
+                bar,
+            )
 
     def offset(self, sign: str, call: Call) -> None:
         if sign == "-":
@@ -212,6 +227,20 @@ def has_bar(node: Node) -> bool:
         if node.function in _ALGEBRA:
             stack += node.operands
     return False
+
+
+def _swallowed(part: Node) -> Node | None:
+    """A bar in parentheses that is added to something inside of another operator."""
+    stack = [part]
+    while stack:
+        node = stack.pop()
+        if not (isinstance(node, Call) and (node.function in INFIX or node.function in _LOOSE)):
+            continue
+        for operand in node.operands:
+            if node.function == "+" and strip(operand) is not operand and _is_bar(strip(operand)):
+                return operand
+        stack += node.operands
+    return None
 
 
 def _is_bar(node: Node) -> bool:

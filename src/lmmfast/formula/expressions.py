@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..columns import Column
-from ..errors import FormulaError, LmmError
+from ..errors import FormulaError, LmmError, LmmWarning, warn
 from . import vocabulary
 from .contrasts import Contrast, completed, contrast_of, kind_of
 from .function import State
+from .kinds import Kind, kind_of_column, of_kind
 from .numeric import bound
 from .numpys import joined_columns
 from .operators import (
@@ -115,6 +116,10 @@ class Memory(dict[str, Any]):
         The names of `scope` that were used.
     lost : frozenset
         Those of them that a pickle could not keep.
+    closed : bool
+        Whether the training data have been read: what is evaluated now are new data.
+    kinds : dict
+        What each column was in the training data; for new data to be read alike.
     """
 
     def __init__(self, scope: Mapping[str, Any] | None = None, patsy: bool = False) -> None:
@@ -123,6 +128,15 @@ class Memory(dict[str, Any]):
         self.patsy = patsy
         self.used: dict[str, Any] = {}
         self.lost: frozenset[str] = frozenset()
+        self.closed = False
+        self.kinds: dict[str, Kind] = {}
+
+    def column(self, column: Column, name: str) -> Any:
+        """A column as expressions see it: of the kind that it had in the training data."""
+        value = exposed(column)
+        own = kind_of_column(value)
+        kind = self.kinds.setdefault(name, own)
+        return value if own.name == kind.name else of_kind(value, kind)
 
     def find(self, name: str) -> Any:
         """The caller's value of a name.
@@ -142,21 +156,25 @@ class Memory(dict[str, Any]):
         return self.used[name]
 
     def close(self) -> None:
-        """Forget the names of the caller that were not used."""
-        self.scope = self.used
+        """Forget the names of the caller that were not used: what comes now are new data."""
+        self.scope, self.closed = self.used, True
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What cannot be pickled (functions made inside of others) is known to be lost."""
         kept = {name: value for name, value in self.used.items() if _lasts(value)}
         lost = self.lost | (self.used.keys() - kept.keys())
-        return _remembering, (dict(self), self.patsy, kept, lost)
+        return _remembering, (dict(self), self.patsy, kept, lost, self.kinds)
 
 
 def _remembering(
-    learned: dict[str, Any], patsy: bool, used: dict[str, Any], lost: frozenset[str]
+    learned: dict[str, Any],
+    patsy: bool,
+    used: dict[str, Any],
+    lost: frozenset[str],
+    kinds: dict[str, Kind],
 ) -> Memory:
     memory = Memory({**used, **dict.fromkeys(lost)}, patsy)
-    memory.used, memory.lost = used, frozenset(lost)
+    memory.used, memory.lost, memory.kinds, memory.closed = used, frozenset(lost), kinds, True
     memory.update(learned)
     return memory
 
@@ -198,7 +216,7 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memo
     except LmmError as error:
         error.term = error.term or expression.label
         raise
-    except (MemoryError, KeyboardInterrupt):
+    except (MemoryError, KeyboardInterrupt, Warning):  # a warning may be turned into an error
         raise
     except Exception as error:  # whatever the caller's own functions raise
         raise FormulaError(
@@ -240,7 +258,7 @@ class _Evaluator:
     def name(self, node: Name) -> Any:
         name = node.name
         if name in self.columns:
-            return exposed(self.columns[name])
+            return self.memory.column(self.columns[name], name)
         if name in self.memory.scope:
             return self.memory.find(name)
         try:
@@ -263,6 +281,8 @@ class _Evaluator:
         named = {own: self.value(value) for own, value in node.args if own and value is not None}
         if any(own.startswith("_") for own in named) or "state" in named:
             raise Wrong(f"{name}() has no argument {next(iter(named))!r}")
+        if function.rows == "all" and self.memory.closed:
+            self.check_new(node)
         state = self.state.setdefault(shown(node), {}) if function.remembers else None
         try:
             return function(values, named, state)
@@ -270,6 +290,18 @@ class _Evaluator:
             if f"{name}()" in str(error):
                 raise
             raise Wrong(f"{name}(): {error}") from None
+
+    def check_new(self, node: Call) -> None:
+        """Warns that a value of new data is not what it would be among the training data."""
+        if any(isinstance(own, Name) and own.name in self.columns for own in walk(node)):
+            label = shown(node, plain=True)
+            warn(
+                LmmWarning(
+                    f"{label} depends on the other rows: for new data it is computed among these "
+                    "alone; compute a column of all data beforehand and name it in the formula",
+                    variable=label,
+                )
+            )
 
     def callers(self, node: Call) -> Any:
         """A function of the caller: it sees arrays, and pandas categories for factors."""

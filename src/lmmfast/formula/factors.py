@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from .values import (
     truths,
 )
 
-__all__ = ["FACTORS"]
+__all__ = ["FACTORS", "as_text", "relevelled"]
 
 MOST_LEVELS = 1_000_000  # that interaction() and cut() may make
 
@@ -368,18 +368,15 @@ def _as_integer(x: Any, *, state: State) -> Any:
 def _as_character(x: Any) -> Any:
     if isinstance(x, Text):
         return x
-    if isinstance(x, Column):
-        factor = as_factor(x)
-        assert factor.levels is not None
-        labels = np.empty(len(factor.levels), dtype=object)
-        labels[:] = [label_of(level) for level in factor.levels.tolist()]
-        order = np.argsort(labels, kind="stable") if len(labels) else np.zeros(0, int)
-        return _sorted_text(factor, labels, order)
-    return texts(x)
+    return as_text(as_factor(x)) if isinstance(x, Column) else texts(x)
 
 
-def _sorted_text(factor: Column, labels: NDArray[Any], order: NDArray[Any]) -> Text:
-    """A text column with its levels in order of text."""
+def as_text(factor: Column) -> Text:
+    """The labels of a factor as texts, whose levels are in order of text."""
+    assert factor.levels is not None and factor.codes is not None
+    labels = np.empty(len(factor.levels), dtype=object)
+    labels[:] = [label_of(level) for level in factor.levels.tolist()]
+    order = np.argsort(labels, kind="stable") if len(labels) else np.zeros(0, int)
     rank = np.full(len(labels) + 1, -1, dtype=np.int32)
     rank[order] = np.arange(len(labels), dtype=np.int32)
     return Text(factor.name, None, rank[factor.codes], labels[order], False, factor.missing)
@@ -412,6 +409,37 @@ def _as_date(x: Any, format: Any = None) -> Any:
     except ValueError as error:
         raise Wrong(f"as.Date(): {error}; dates are written 2024-12-31, or give format=") from None
     return np.array(made, dtype="datetime64[us]")
+
+
+def _named_by(names: Sequence[str], place: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
+    """The English name of each date's month or weekday, as text."""
+
+    def name(x: Any) -> Any:
+        dates = _as_date(x).astype("datetime64[D]")
+        missing = np.isnat(dates)
+        found = np.array([*names, None], dtype=object)
+        return found[np.where(missing, len(names), place(dates).astype(np.int64))]
+
+    return name
+
+
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_months = _named_by(_MONTHS, lambda dates: dates.astype("datetime64[M]").astype(np.int64) % 12)
+_weekdays = _named_by(_WEEKDAYS, lambda dates: (dates.astype(np.int64) + 3) % 7)  # 1970: Thursday
 
 
 def _difftime(time1: Any, time2: Any, units: Any = "days") -> Any:
@@ -464,6 +492,8 @@ FACTORS: dict[str, Function] = {
     "as.Date": each(_as_date),
     "unclass": levels(_as_integer),
     "difftime": each(_difftime),
+    "months": each(_months),
+    "weekdays": each(_weekdays),
     "levels": levels(_levels),
     "nlevels": levels(_nlevels),
     "findInterval": each(_find_interval),

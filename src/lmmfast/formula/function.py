@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from .values import Wrong
 
-__all__ = ["Function", "State", "each", "learns", "levels", "of_all"]
+__all__ = ["Function", "Rows", "State", "each", "learns", "levels", "of_all"]
 
 State = dict[str, Any]  # what a call learned from the training data
 Rows = Literal["each", "levels", "learns", "all"]

@@ -120,6 +120,14 @@ def _ifelse(test: Any, yes: Any, no: Any) -> Any:
     return flags(picked == 1, np.isnan(picked)) if logical else picked
 
 
+def _replace(x: Any, list: Any, values: Any) -> Any:
+    """replace(x, x < 0, 0): other values where a condition holds."""
+    condition = np.asarray(truths(list, "the second argument of replace()"))
+    if length(list) != length(x):
+        raise Wrong("the second argument is a condition, one for each row, as in x < 0")
+    return _ifelse(np.where(np.isnan(condition), False, condition) == 1, values, x)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, Text) or (is_textual(value) and not isinstance(value, Column))
 
@@ -461,6 +469,7 @@ NUMERIC: dict[str, Function] = {
     "pow": each(lambda x, y: np.power(*aligned(reals(x), reals(y)))),
     "ifelse": each(_ifelse),
     "if_else": each(_ifelse),
+    "replace": each(_replace),
     "between": each(_between),
     "xor": each(lambda x, y: truths(x, "xor()") != truths(y, "xor()")),
     "isTRUE": each(lambda x: bool(np.all(truths(x, "isTRUE()") == 1))),

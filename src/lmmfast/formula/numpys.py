@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..columns import Column
-from .function import Function
+from .function import Function, Rows
 from .numeric import NUMERIC
 from .operators import MOST_ENTRIES, among
-from .values import Matrix, Wrong, number, numbers, plain, texts
+from .values import Matrix, Wrong, length, number, numbers, plain, texts
 
 __all__ = ["NUMPYS", "NUMPY_CONSTANTS", "joined_columns"]
 
@@ -27,11 +27,14 @@ _ELEMENTWISE = (
     "sqrt square subtract tan tanh true_divide trunc where zeros_like float64 bool_ int64"
 )
 _BY_CONSTANTS = ("digitize", "interp", "isin")  # elementwise where all but the first are constants
+_SUMMARIES = (
+    "all amax amin any average count_nonzero max mean median min nanmax nanmean nanmedian nanmin "
+    "nanpercentile nanprod nanquantile nanstd nansum nanvar percentile prod ptp quantile std sum "
+    "unique var"
+)
 _OF_ALL_ROWS = (
-    "all amax amin any argsort average concatenate count_nonzero cumprod cumsum "
-    "diff dot flip gradient max mean median min nancumprod nancumsum nanmax nanmean nanmedian "
-    "nanmin nanpercentile nanprod nanquantile nanstd nansum nanvar percentile prod ptp quantile "
-    "roll searchsorted sort std sum unique var hstack"
+    "argsort concatenate cumprod cumsum diff dot flip gradient nancumprod nancumsum roll "
+    "searchsorted sort hstack"
 )
 NUMPY_CONSTANTS = {"e": np.e, "inf": np.inf, "nan": np.nan, "pi": np.pi, "newaxis": None}
 
@@ -126,12 +129,35 @@ class _Numpys(Function):
             raise error if isinstance(error, Wrong) else Wrong(str(error)) from None
 
 
+class _Summary(_Numpys):
+    """A NumPy function of all training rows, remembered for new data: np.mean(x), np.quantile().
+
+    What has a value for each row, as ``np.mean(M, axis=1)``, is computed anew.
+    """
+
+    def __call__(self, values: Any, named: dict[str, Any], state: Any = None) -> Any:
+        state = {} if state is None else state
+        if "value" in state:
+            return state["value"]
+        found = super().__call__(values, named)
+        first = next(iter([*values, *named.values()]), 0)
+        rows = len(first.values) if isinstance(first, Matrix) else length(first)
+        if np.ndim(found) == 0 or length(found) != rows:
+            state["value"] = found
+        return found
+
+
 def _table() -> dict[str, Function]:
     made: dict[str, Function] = {}
-    for names, rows in ((_ELEMENTWISE, "each"), (_OF_ALL_ROWS, "all")):
+    kinds: tuple[tuple[str, Rows, type[_Numpys]], ...] = (
+        (_ELEMENTWISE, "each", _Numpys),
+        (_SUMMARIES, "learns", _Summary),
+        (_OF_ALL_ROWS, "all", _Numpys),
+    )
+    for names, rows, function in kinds:
         for name in names.split():
             if hasattr(np, name):  # the oldest and newest versions have other sets
-                made[name] = _Numpys(_called(getattr(np, name)), rows)  # type: ignore[arg-type]
+                made[name] = function(_called(getattr(np, name)), rows)
     for name in _BY_CONSTANTS:
         made[name] = _Numpys(_called(getattr(np, name)))
     made["isin"] = _Numpys(_isin)

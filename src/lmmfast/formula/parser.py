@@ -207,7 +207,8 @@ class _Parser:
         if word in _STATEMENTS and called:
             raise self.error(_STATEMENTS[word], start, end)
         if word in ("else", "and", "or", "in") or _DOTS.fullmatch(word):
-            raise self.error(f"{word!r} stands where a variable should", start, end)
+            reason = f"{word!r} stands where a variable should; a column's name would be `{word}`"
+            raise self.error(reason, start, end)
         return self.named(word, start, end)
 
     def named(self, name: str, start: int, end: int) -> Node:

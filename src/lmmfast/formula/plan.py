@@ -86,6 +86,8 @@ def plan_of(text: str, python: bool = False) -> Plan:
         raise FormulaError(
             f"the response {response.label!r} stands among its own predictors", term=response.label
         )
+    # As in R, rows are left out where a variable is missing whose terms were taken out again.
+    everything += [atom for part in (fixed, *random) for atom in part.removed]
     variables = frozenset(atom.names[0] for atom in everything if atom.is_name)
     names = dict.fromkeys(name for atom in everything for name in atom.names)
     return Plan(formula, response, fixed, random, groups, offsets, tuple(names), variables)

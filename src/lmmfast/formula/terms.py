@@ -44,6 +44,7 @@ class Sum:
 
     atoms: tuple[Expression, ...]
     terms: tuple[Term, ...]
+    removed: tuple[Expression, ...] = ()  # variables all of whose terms were taken out again
 
     def label(self, term: Term) -> str:
         """A term as R writes it: "1", "a:b"."""
@@ -112,10 +113,14 @@ def sum_of(parts: Iterable[Signed], text: str, python: bool = False) -> Sum:
     algebra = _Algebra(text, python)
     found = algebra.sum(parts, True)
     degrees = sorted(found, key=int.bit_count)  # Python's sort is stable
-    atoms = [_members(mask) for mask in degrees]
+    used = _members(_union(degrees))
+    place = {atom: i for i, atom in enumerate(used)}
+    atoms = [tuple(place[atom] for atom in _members(mask)) for mask in degrees]
     if algebra.intercept:
         atoms.insert(0, ())
-    return Sum(tuple(algebra.atoms), _coded_terms(atoms))
+    kept = tuple(algebra.atoms[i] for i in used)
+    removed = tuple(atom for i, atom in enumerate(algebra.atoms) if i not in place)
+    return Sum(kept, _coded_terms(atoms), removed)
 
 
 class _Algebra:
@@ -165,9 +170,17 @@ class _Algebra:
         found = self.operand(spine[-1].operands[0], node, added)
         for call in reversed(spine):
             right = self.operand(call.operands[1], call, added)
+            self.check_nesting(call)
             self.bounded(len(found) * len(right), call)
             found = list(dict.fromkeys(rule(found, right)))
         return found
+
+    def check_nesting(self, call: Call) -> None:
+        """Among terms a %in% b is nesting; a set of values stands in I()."""
+        table = strip(call.operands[1])
+        if call.function == "%in%" and isinstance(table, Call) and table.function == "c":
+            what = shown(call)
+            raise self.error(f"among terms %in% nests variables: write I({what})", call)
 
     def operand(self, node: Node, product: Call, added: bool) -> list[Mask]:
         inner = strip(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ class Grid:
         return wanted, within
 
     def _names(self, given: str | Sequence[str], role: str) -> list[str]:
+        self._check_variables(given, role)
         if isinstance(given, str) and given not in self.values:
             given = given.strip().removeprefix("~")
             for operator in "*+:":
@@ -87,6 +89,21 @@ class Grid:
             if name not in self.values:
                 raise _unknown(name, self.values, role)
         return names
+
+    def _check_variables(self, given: str | Sequence[str], role: str) -> None:
+        """Expressions of the formula are no variables: their own have values in the grid."""
+        for text in [given] if isinstance(given, str) else given:
+            if not isinstance(text, str) or "(" not in text or text in self.values:
+                continue
+            inside = [name for name in self.values if re.search(rf"\b{re.escape(name)}\b", text)]
+            if inside:
+                example = f"{inside[0]!r}" if inside[0] in self.factors else (
+                    f"{inside[0]!r} and give its values, as in at={{{inside[0]!r}: [1, 2]}}"
+                )  # fmt: skip
+                raise DataError(
+                    f"{role}: {text.strip()!r} is no variable but an expression: name {example}",
+                    variable=text.strip(),
+                )
 
     def cells(self, names: list[str]) -> dict[str, np.ndarray]:
         """Values of some variables in all their combinations, the first varying fastest."""
@@ -218,7 +235,16 @@ def _usual(column: Column, factor: bool) -> np.ndarray:
     """Values of a variable that ``at`` does not name: its levels, or its mean."""
     if column.values is None:
         return column.distinct()
-    return column.distinct() if factor else np.array([column.mean()])
+    if factor:
+        return column.distinct()
+    mean = column.mean()
+    if not np.isfinite(mean):
+        raise DataError(
+            f"the mean of {column.name!r} is not known, for it is missing in rows that are used: "
+            f"give its value, as in at={{{column.name!r}: 0}}",
+            variable=column.name,
+        )
+    return np.array([mean])
 
 
 def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:

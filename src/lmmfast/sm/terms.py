@@ -14,7 +14,7 @@ from ..errors import DataError, FormulaError
 from ..formula.bars import Bar, has_bar, parse
 from ..formula.parser import parse_text
 from ..formula.terms import Sum, read_sum
-from ..formula.tree import Call, quoted
+from ..formula.tree import INFIX, Call, quoted
 
 __all__ = [
     "Component",
@@ -129,7 +129,20 @@ def state(
                 )
             bars.append(text)
             components.append(("vc", name, tied))
-    return Statement(" + ".join([formula.strip(), *bars]), tuple(components))
+    return Statement(" + ".join([_open_to_terms(formula.strip()), *bars]), tuple(components))
+
+
+def _open_to_terms(formula: str) -> str:
+    """The formula with parentheses where an added term would go into a comparison: y ~ x > 0."""
+    left, _, right = formula.partition("~")
+    if "~" not in formula or not right.strip():
+        return formula
+    node = parse_text(formula, True)
+    top = node.operands[-1] if isinstance(node, Call) and node.function == "~" else None
+    loose = isinstance(top, Call) and (
+        INFIX.get(top.function) == INFIX["=="] or top.function == "!"
+    )
+    return f"{left.rstrip()} ~ ({right.strip()})" if loose else formula
 
 
 def _own_bars(formula: str) -> tuple[Bar, ...]:

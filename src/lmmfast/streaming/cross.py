@@ -469,7 +469,7 @@ class CrossProducts:
         return f"<CrossProducts {formula}: {self.n} rows, {levels}, {self.nbytes / 1e6:.3g} MB>"
 
     def mean(self, name: str) -> float:
-        """Mean of a numeric variable of the fixed part over the rows used."""
+        """Mean of a numeric variable of the fixed part of the rows used; NaN where some lack it."""
         numeric = [own for own, known in self.spec.variables.items() if known.numeric]
         return float(self._sums[numeric.index(name)] / self.n)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from ..design import check_contrasts
 from ..encode import Coding, Layout, Values, coding_of, layout_of, value_of
 from ..errors import DataError, FormulaError
 from ..formula.expressions import Expression, Memory
-from ..formula.plan import Plan, plan_of
+from ..formula.factors import relevelled
+from ..formula.plan import Plan, plan_of, without_dot
 from .coordinates import Coordinates, coordinates_of
 from .part import Part, Roles, part_of, refuse_functions
 from .sources import Chunk, Source, check_columns, is_dask, located, rows_for, source_of
@@ -297,7 +299,14 @@ def check_formula(formula: Any) -> None:
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
+    without_dot(formula, _no_names)
     refuse_functions(plan_of(formula))
+
+
+def _no_names() -> NoReturn:
+    raise FormulaError(
+        "'.' stands for the other columns, but the data come in chunks: name the columns"
+    )
 
 
 # ---- the first pass -----------------------------------------------------------------------------
@@ -364,6 +373,8 @@ def _taught(survey: Survey) -> dict[str, Column]:
         else:
             codes = np.arange(len(column.levels), dtype=np.int32)
             out[name] = Column(name, None, codes, column.levels, kind.ordered)
+            if kind.labels.declared is not None:  # a category, not text
+                out[name].declared = column.levels
     return out
 
 
@@ -404,7 +415,28 @@ def _expression(
         )
     column = kind.labels.column(ordered=kind.ordered)
     column.contrasts = kind.contrasts
-    return column
+    order = _order_in_memory(atom, taught, own, memory)
+    return column if order is None else relevelled(column, order).used()
+
+
+_MOST_CELLS = 100_000
+
+
+def _order_in_memory(
+    atom: Expression, taught: dict[str, Column], own: list[str], memory: Memory
+) -> list[Any] | None:
+    """Levels of an expression of several factors, from all combinations of theirs.
+
+    None when that is not known, or too much: numbers inside, too many combinations.
+    """
+    factors = [taught[name] for name in own if name in taught and taught[name].values is None]
+    sizes = [_size(factor) for factor in factors]
+    if len(factors) < len(own) or math.prod(sizes) > _MOST_CELLS:
+        return None
+    places = np.indices(sizes).reshape(len(sizes), -1)
+    columns = {name: f.take(rows) for name, f, rows in zip(own, factors, places, strict=True)}
+    value = value_of(atom, columns, memory, places.shape[1])
+    return value.levels.tolist() if isinstance(value, Column) else None  # type: ignore[union-attr]
 
 
 def teach(

@@ -386,11 +386,16 @@ def _factors(column: Any) -> Any:
 def _column(column: Column, writer: _Writer) -> dict[str, Any]:
     numeric = column.values is not None
     levels = column.values if numeric else column.levels
-    return {"levels": writer.labels(levels), "numeric": numeric, "ordered": column.ordered}
+    return {
+        "levels": writer.labels(levels),
+        "numeric": numeric,
+        "ordered": column.ordered,
+        "category": column.declared is not None,
+    }
 
 
 def _column_of(name: str, item: Any, reader: _Reader) -> Column:
-    own = fields(item, ("levels", "numeric", "ordered"))
+    own = fields(item, ("levels", "numeric", "ordered", "category"), ("category",))
     levels = reader.levels(own["levels"], f"the levels of {name!r}")
     ordered = flag(own["ordered"], repr(name))
     if not len(levels):
@@ -398,7 +403,8 @@ def _column_of(name: str, item: Any, reader: _Reader) -> Column:
     if flag(own["numeric"], repr(name)):
         return Column(name, array(levels, repr(name), "biuf"))
     codes = np.arange(len(levels), dtype=np.int32)
-    return Column(name, None, codes, levels, ordered)
+    category = flag(own.get("category", False), repr(name))  # not in files of version 1 and 2
+    return Column(name, None, codes, levels, ordered, declared=levels if category else None)
 
 
 def _basis(basis: Basis, writer: _Writer) -> list[Any]:
@@ -668,6 +674,11 @@ def _numbers_of(given: Any, cross: CrossProducts, reader: _Reader) -> None:
         shape, what = getattr(cross, name).shape, f"the sums {name[1:]}"
         if getattr(cross, name).dtype.kind == "i":
             setattr(cross, name, reader.array(numbers[name], what, "i", shape).astype(np.int64))
+        elif name == "_sums":  # NaN where a variable is missing in rows that are used
+            sums = reader.array(numbers[name], what, "f", shape)
+            if np.isinf(sums).any():
+                raise Damage(f"{what} is not finite")
+            setattr(cross, name, sums)
         else:
             setattr(cross, name, reader.finite(numbers[name], what, *shape))
 

@@ -290,10 +290,11 @@ def _distinct(column: Column, most: int) -> Labels | None:
     import pandas as pd
 
     assert column.values is not None
-    head = pd.unique(column.values[: 4 * most])
+    present = column.values if column.missing is None else column.values[~column.missing]
+    head = pd.unique(present[: 4 * most])
     if len(head) > most:
         return None
-    values = head if len(column.values) <= 4 * most else pd.unique(column.values)
+    values = head if len(present) <= 4 * most else pd.unique(present)
     if len(values) > most:
         return None
     labels = Labels()
