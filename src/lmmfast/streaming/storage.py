@@ -79,10 +79,15 @@ class _Reader:
         return self.arrays[name]
 
     def array(
-        self, name: Any, what: str, kinds: str = "f", shape: tuple[int | None, ...] | None = None
+        self,
+        name: Any,
+        what: str,
+        kinds: str = "f",
+        shape: tuple[int | None, ...] | None = None,
+        gaps: bool = False,
     ) -> NDArray[Any]:
-        """An array of these kinds of numbers and of this shape."""
-        found = array(self.named(name, what), what, kinds, shape)
+        """An array of these kinds of numbers and of this shape; NaN only where there may be gaps."""
+        found = array(self.named(name, what), what, kinds, shape, gaps)
         if kinds == "f" and found.dtype != np.float64:
             raise Damage(f"{what} has type {found.dtype}, not float64")
         return found
@@ -675,7 +680,7 @@ def _numbers_of(given: Any, cross: CrossProducts, reader: _Reader) -> None:
         if getattr(cross, name).dtype.kind == "i":
             setattr(cross, name, reader.array(numbers[name], what, "i", shape).astype(np.int64))
         elif name == "_sums":  # NaN where a variable is missing in rows that are used
-            sums = reader.array(numbers[name], what, "f", shape)
+            sums = reader.array(numbers[name], what, "f", shape, gaps=True)
             if np.isinf(sums).any():
                 raise Damage(f"{what} is not finite")
             setattr(cross, name, sums)

@@ -82,9 +82,16 @@ def real(value: Any, what: str, infinite: bool = False) -> float:
 
 
 def array(
-    value: NDArray[Any], what: str, kinds: str, shape: tuple[int | None, ...] | None = None
+    value: NDArray[Any],
+    what: str,
+    kinds: str,
+    shape: tuple[int | None, ...] | None = None,
+    gaps: bool = False,
 ) -> NDArray[Any]:
-    """An array of these kinds of numbers and of this shape (None: any length), in native order."""
+    """An array of these kinds of numbers and of this shape (None: any length), in native order.
+
+    NaN stands for what is missing where there may be gaps, and is refused elsewhere.
+    """
     if value.dtype.kind not in kinds or value.dtype.fields is not None:
         raise Damage(f"{what} has type {value.dtype}")
     if shape is not None and (
@@ -93,7 +100,7 @@ def array(
     ):
         wanted = " x ".join("any" if m is None else str(m) for m in shape)
         raise Damage(f"{what} has shape {value.shape}, not {wanted}")
-    if value.dtype.kind == "f" and np.isnan(value).any():
+    if value.dtype.kind == "f" and not gaps and np.isnan(value).any():
         raise Damage(f"{what} is not finite")
     if value.dtype.kind in "mM" and np.isnat(value).any():
         raise Damage(f"{what} has times that are missing")
