@@ -86,7 +86,7 @@ class _Reader:
         shape: tuple[int | None, ...] | None = None,
         gaps: bool = False,
     ) -> NDArray[Any]:
-        """An array of these kinds of numbers and of this shape; NaN only where there may be gaps."""
+        """An array of these kinds of numbers and of this shape; NaN only where gaps may be."""
         found = array(self.named(name, what), what, kinds, shape, gaps)
         if kinds == "f" and found.dtype != np.float64:
             raise Damage(f"{what} has type {found.dtype}, not float64")
