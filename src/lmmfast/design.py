@@ -120,16 +120,18 @@ def build(
         In lme4's syntax: ``"rt ~ cond + (cond | subj) + (1 | item)"``.
     data : pandas, polars or pyarrow table, mapping from names to arrays, or Table
         Categories keep their order, unused ones are dropped; strings are sorted; booleans are
-        factors with levels False, True. Rows with a missing value in a used variable are dropped
-        before transforms such as ``scale(x)`` see them.
+        factors with levels False, True. Rows are dropped where a used variable is missing, or where
+        an expression is because of one; ``scale(x)`` and the like learn from all rows that have
+        x, as in R.
     weights : str or array of n_rows, optional
         Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row. A
         Series goes by its labels (see `alignment.py`), also as offset.
     offset : str or array of n_rows, optional
         Column or values added to the linear predictor, besides ``offset()`` terms.
     contrasts : mapping, optional
-        For factors by name: "treatment", "sum", "helmert", "poly" or a matrix; for fixed and
-        random terms. Default: treatment, poly for ordered categories.
+        For factors by name: "treatment" ("treatment(base='b')"), "sum", "helmert", "poly", "SAS",
+        "sdif", "deviation" or a matrix; for fixed and random terms. Default: treatment, poly for
+        ordered categories.
     scope : mapping, optional
         Functions and constants that expressions of the formula may use besides the known ones.
     patsy : bool, default False

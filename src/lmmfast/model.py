@@ -748,7 +748,9 @@ def lmer(
     offset : str or (n,) array, optional
         Known part of the linear predictor, besides ``offset()`` terms; given as `weights`.
     contrasts : dict, optional
-        Coding of factors: ``{"cond": "sum" | "treatment" | "helmert" | "poly" | matrix}``.
+        Coding of factors by name, as in ``{"cond": "sum"}``: "treatment" (another reference by
+        "treatment(base='b')"), "sum", "helmert", "poly", "SAS", "sdif" (neighbours), "deviation"
+        (levels against the first, around the mean of all), or a matrix with one row per level.
     start : (ntheta,) array, optional
         First theta. Default: moment estimates.
     verbose : bool, default False
