@@ -692,3 +692,29 @@ def test_variables_missing_in_rows_that_are_used(frame, tmp_path):
 def test_the_dot_needs_columns(frame):
     with pytest.raises(FormulaError, match="data come in chunks: name the columns"):
         lmer("y ~ . + (1 | g)", [frame])
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ f + (f || g)",
+        "y ~ x + I(2 * x) + (1 | g)",
+        "y ~ x + (x + I(2 * x) | g)",
+        "y ~ x + (x | row)",
+        "y ~ . + (1 | g)",
+        "y ~ x + (1 | g) + (1 | again)",
+        "y ~ as.numeric(dose) + (1 | g)",
+    ],
+)
+def test_warnings_point_to_the_line_that_called(frame, formula):
+    data = frame[["y", "x", "f", "g"]].assign(again=frame.g.str.upper())
+    data["row"] = np.arange(N)
+    data["dose"] = pd.Categorical(np.tile(["10", "5", "20"], N // 3))
+    if "." in formula.split():
+        data = data[["y", "x", "g"]]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lmer(formula, data)
+        mixedlm("y ~ x + I(2 * x)", data, groups="g").fit()
+    assert len(caught) >= 2
+    assert {warning.filename for warning in caught} == {__file__}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encode import Coding
-from .errors import DataError, DoubleBarWarning, OneRowPerLevelWarning
+from .errors import DataError, DoubleBarWarning, OneRowPerLevelWarning, warn
 from .formula.plan import Plan
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["check_levels", "check_size", "note_double_bars"]
 
 _MOST_NUMBERS = 2**31  # in the fixed-effects matrix: 16 GB
-_LMER_CALLER = 4  # stack level of who called lmer(), which called build()
 
 
 def check_size(n: int, names: Sequence[str], codings: Mapping[str, Coding]) -> None:
@@ -47,14 +45,13 @@ def check_levels(terms: Sequence[RandomTerm], weights: NDArray[np.float64] | Non
                 variable=group,
                 term=own[0].label,
             )
-        warnings.warn(
+        warn(
             OneRowPerLevelWarning(
                 f"grouping factor {group!r} has one row per level: its variances are hard to tell "
                 "from the residual variance",
                 variable=group,
                 term=own[0].label,
-            ),
-            stacklevel=_LMER_CALLER,
+            )
         )
 
 
@@ -73,6 +70,4 @@ def note_double_bars(plan: Plan, codings: Mapping[str, Coding]) -> None:
             f"{', '.join(terms)}: all correlations are zero, as '||' says; lme4 keeps those "
             f"among the columns of a factor: its model is written {' + '.join(lme4s)}"
         )
-        warnings.warn(
-            DoubleBarWarning(message, variable=factors[0], term=terms[0]), stacklevel=_LMER_CALLER
-        )
+        warn(DoubleBarWarning(message, variable=factors[0], term=terms[0]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -424,7 +423,7 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     return values
 
 
-def check_text(factor: Column, rows: Rows | None, stacklevel: int = 6) -> None:
+def check_text(factor: Column, rows: Rows | None) -> None:
     """A predictor that is text must not be numbers with a few words among them.
 
     Parameters
@@ -445,7 +444,7 @@ def check_text(factor: Column, rows: Rows | None, stacklevel: int = 6) -> None:
     if strays.surely:
         raise DataError(strays.message(), variable=factor.name, rows=strays.rows())
     warning = NumbersAsTextWarning(strays.message(), variable=factor.name, rows=strays.rows())
-    warnings.warn(warning, stacklevel=stacklevel)
+    warn(warning)
 
 
 def check_contrasts(

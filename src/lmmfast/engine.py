@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,14 +11,13 @@ import numpy as np
 from . import _core, memory
 from .costs import refusal
 from .design import Design
-from .errors import DataError, FitError, RankDeficientWarning
+from .errors import DataError, FitError, RankDeficientWarning, warn
 from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
 __all__ = ["Engine", "engine_of"]
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
 SMALL = 1e8  # bytes that are there: no need to ask
-_CALLER = 6  # stack level of whoever called lmer: Engine, LMM, lmer in between
 
 
 @dataclass(frozen=True)
@@ -131,14 +129,13 @@ class Engine:
                 term=term.label,
             )
         self._kept[i] = tuple(k for k in self._kept[i] if k != c)
-        warnings.warn(
+        warn(
             RankDeficientWarning(
                 f"column {term.columns[c]!r} of ({term.label}) is a linear combination of the "
                 "others: it is dropped, its variance is reported as zero",
                 variable=term.columns[c],
                 term=term.label,
-            ),
-            stacklevel=_CALLER,
+            )
         )
 
     def _locate(self) -> list[Place]:

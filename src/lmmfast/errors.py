@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 import warnings
 from collections.abc import Sequence
@@ -109,12 +111,13 @@ class UnusedArgumentWarning(LmmWarning, FutureWarning):
     """An argument of statsmodels' `fit` changes nothing here (its own warning: FutureWarning)."""
 
 
-_HERE = str(Path(__file__).parent)
+# Frames of lmmfast, and of what lies between two of them: cached properties, context managers.
+_OWN = (str(Path(__file__).parent), functools.__file__, contextlib.__file__)
 
 
 def warn(warning: LmmWarning) -> None:
     """Gives a warning that points to the line which called lmmfast."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)

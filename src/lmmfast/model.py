@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from .errors import (
     FitError,
     IdentifiabilityWarning,
     RankDeficientWarning,
+    warn,
 )
 from .estimates import Estimates, Evaluation, singular_directions
 from .identify import Overlap, overlaps
@@ -520,7 +520,7 @@ class LMM:
             status = "converged" if certificate <= CERTIFIED else "evaluation limit"
             if status in _NOT_CERTIFIED:
                 why = _NOT_CERTIFIED[status].format(left=f"{certificate:.2g}")
-                warnings.warn(ConvergenceWarning(f"{status}: {why}"), stacklevel=3)
+                warn(ConvergenceWarning(f"{status}: {why}"))
             own = self._engine.to_core(theta)
             estimates = self._estimates(reml, own, certificate, evals, began, status)
         return LMMFit(estimates, self.design, self)
@@ -541,7 +541,7 @@ class LMM:
         if best.status in _NOT_CERTIFIED:
             left = f"{best.left:.2g}" if best.left < np.inf else "any amount"
             why = _NOT_CERTIFIED[best.status].format(left=left)
-            warnings.warn(ConvergenceWarning(f"{best.status}: {why}"), stacklevel=4)
+            warn(ConvergenceWarning(f"{best.status}: {why}"))
         found = self._estimates(reml, best.theta, best.certificate, evals, began, best.status)
         return found if starts is None else replace(found, starts=starts)
 
@@ -557,7 +557,7 @@ class LMM:
                 warning = IdentifiabilityWarning(
                     found.message, variable=term.group, term=term.label
                 )
-                warnings.warn(warning, stacklevel=4)
+                warn(warning)
 
     def _run(
         self, first: np.ndarray | None, reml: bool, watch: Watch, began: float, max_evals: int
@@ -919,14 +919,13 @@ def _note_many_effects(design: Design) -> None:
     for term in design.terms:
         effects = len(term.levels) * term.z.shape[1]
         if effects >= n > len(term.levels):
-            warnings.warn(
+            warn(
                 IdentifiabilityWarning(
                     f"({term.label}) has {effects} random effects for {n} rows: its variances are "
                     "hard to tell from the residual variance",
                     variable=term.group,
                     term=term.label,
-                ),
-                stacklevel=4,
+                )
             )
 
 
@@ -946,11 +945,10 @@ def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
     if keep.all():
         return
     dropped = [name for name, kept in zip(design.x_names, keep, strict=True) if not kept]
-    warnings.warn(
+    warn(
         RankDeficientWarning(
             f"the fixed effects are linearly dependent: {len(dropped)} of {len(keep)} columns are "
             f"dropped and reported as missing: {', '.join(dropped)}",
             variable=dropped[0],
-        ),
-        stacklevel=4,
+        )
     )

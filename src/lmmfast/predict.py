@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from .alignment import aligned
 from .arrays import floats_of
 from .columns import Column, Table, first_rows
-from .errors import DataError, RankDeficientWarning
+from .errors import DataError, RankDeficientWarning, warn
 from .strays import not_numbers
 
 if TYPE_CHECKING:
@@ -157,15 +156,14 @@ def note_open(fit: LMMFit, unknown: np.ndarray) -> None:
     pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
     dropped = [name for name, kept in pairs if not kept]
     more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""
-    warnings.warn(
+    warn(
         RankDeficientWarning(
             f"{first_rows(unknown)} of the new data cannot be predicted and are missing (NaN): the "
             "data say nothing about such rows, the result would depend on which linearly dependent "
             f"columns were dropped ({', '.join(dropped[:SHOWN])}{more})",
             variable=dropped[0],
             rows=np.flatnonzero(unknown)[:10].tolist(),
-        ),
-        stacklevel=5,
+        )
     )
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ConvergenceWarning, FitError, LmmWarning
+from ..errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ..show import Printed, Summary, Table, column, formula_text, wrapped
 from ..streaming.absent import columns_of
 from ..within import trust_step
@@ -531,12 +531,11 @@ class Profile(Printed):
         ]
         most, name = max(below, default=(0.0, ""))
         if most > LOWER * max(1.0, 1e-6 * abs(self.fit.objective)):
-            warnings.warn(
+            warn(
                 ConvergenceWarning(
                     f"the profile of {name} found a criterion lower than the fit's by {most:.2g}: "
                     "the fit is not at the global optimum; fit again with other starts (start=)"
-                ),
-                stacklevel=5,
+                )
             )
 
     def plot(self, which: Any = None, *, axes: Any = None) -> Any:

@@ -7,7 +7,6 @@ A facade without an engine of its own: it states the model in lme4's terms (`ter
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ import numpy as np
 from ..alignment import aligned
 from ..columns import Table
 from ..design import Design, RandomTerm, build
-from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning
+from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning, warn
 from ..model import LMM
 from .arrays import Arrays
 from .params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
@@ -782,6 +781,4 @@ def _note_unused(niter_sa: int, method: Any, fit_kwargs: Mapping[str, Any]) -> N
     why = "there is one optimizer, which needs no settings and certifies its optimum"
     if unknown:
         why = f"{', '.join(unknown)} changes nothing; {why}" if known else "it changes nothing"
-    warnings.warn(
-        UnusedArgumentWarning(f"Argument{ending} {names} not used by lmmfast: {why}"), stacklevel=3
-    )
+    warn(UnusedArgumentWarning(f"Argument{ending} {names} not used by lmmfast: {why}"))

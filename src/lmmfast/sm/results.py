@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..effects import normal_pvalues, term_covariance
-from ..errors import DataError, RestrictedLikelihoodWarning
+from ..errors import DataError, RestrictedLikelihoodWarning, warn
 from .summary import Summary, summarize
 from .terms import Component, is_component
 
@@ -47,12 +46,11 @@ class Restricted(np.float64):
     def _check(self, other: object) -> np.float64:
         """The plain number; a warning if the other is of another model."""
         if isinstance(other, Restricted) and other.fixed != self.fixed:
-            warnings.warn(
+            warn(
                 RestrictedLikelihoodWarning(
                     "REML likelihoods of models with different fixed effects cannot be compared "
                     "(nor their AIC or BIC): fit both with reml=False for this test"
-                ),
-                stacklevel=3,
+                )
             )
         return np.float64(self)
 

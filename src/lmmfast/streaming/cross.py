@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..columns import Column, Table
-from ..errors import DataError, LmmWarning
+from ..errors import DataError, LmmWarning, warn
 from ..grouping import Grouping
 from .labels import Grouper
 from .part import Part
@@ -391,7 +390,7 @@ class CrossProducts:
         )
         if share[worst] < NO_DIGITS:
             raise DataError(message)
-        warnings.warn(LmmWarning(message), stacklevel=4)
+        warn(LmmWarning(message))
 
     def note_late_columns(self) -> None:
         """Fixed effects that are nearly combinations of others, which the sample did not tell.
@@ -409,15 +408,14 @@ class CrossProducts:
         size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
         share = np.square(cholesky(G / np.outer(size, size)).diagonal())
         for j in np.flatnonzero((share > ROUNDED) & (share < LATE)):
-            warnings.warn(
+            warn(
                 LmmWarning(
                     f"the fixed effect {self.spec.fixed.names[j]} is nearly a combination of the "
                     "columns before it, and the first rows, which coordinates are learned from, "
                     f"do not tell it from one: its digits are lost (about {1e-16 / share[j]:.0e} "
                     "is left as error). Give the rows in another order, or make the spec of rows "
                     "that tell them apart"
-                ),
-                stacklevel=4,
+                )
             )
 
     def _column(self, j: int) -> str:
