@@ -321,3 +321,10 @@ def test_too_large_a_model_prints_the_table(run, monkeypatch):
     code, out, err = run("fit", formula, "--data", "kb07", "--storage", "dense")
     assert (code, out) == (2, "")
     assert "it does not fit" in err and "trailing matrix: order 32" in err
+
+
+def test_mistakes_in_formulas_name_the_place(run):
+    short = failed(run("fit", "Reaction ~ Days + (1 | Subject", "--data", "sleepstudy"))
+    assert short.endswith("a ')' is missing (at its end)\n")
+    wrong = failed(run("fit", "Reaction ~ Days $ 2 + (1 | Subject)", "--data", "sleepstudy"))
+    assert wrong.endswith("name the column alone (at '$')\n")

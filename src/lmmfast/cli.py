@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lmmfast: error: {error.found}: give {said(error.options)}", file=sys.stderr)
         return 2
     except (CommandError, ValueError) as error:  # LmmError is one
-        print(f"lmmfast: error: {one_line(error)}", file=sys.stderr)
+        print(f"lmmfast: error: {one_line(without_carets(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lmmfast: interrupted", file=sys.stderr)
@@ -442,6 +442,15 @@ def plain(value: Any) -> Any:
 
 
 # ---- messages -----------------------------------------------------------------------------------
+
+
+def without_carets(message: str) -> str:
+    """A message that shows a place in a formula by carets, with the place in words."""
+    lines = message.split("\n")
+    if len(lines) != 3 or set(lines[2].strip()) != {"^"}:
+        return message
+    under = lines[1][lines[2].index("^") : len(lines[2])]
+    return f"{lines[0]} (at {under!r})" if under else f"{lines[0]} (at its end)"
 
 
 def one_line(message: object) -> str:
