@@ -110,7 +110,7 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_montecarlo(lmm_model *, int, const double *, double *, double *)
 
 
-cdef extern from "blocks.h" nogil:
+cdef extern from "sums/blocks.h" nogil:
     ctypedef struct lmm_pairs:
         int64_t count
         int32_t *a

@@ -1,0 +1,160 @@
+/* Estimates at theta, in the user's units. */
+
+#include "trailing/iterative.h"
+#include "base/small.h"
+
+/* w (p) := R^-T w,  C = R R' */
+static void solve_fixed(const lmm_model *m, double *w)
+{
+    const ptrdiff_t s = m->lde;
+    const double *R = m->Le + m->q2 * s;
+    for (int a = m->p - 1; a >= 0; a--) {
+        for (int b = a + 1; b < m->p; b++) w[a] -= R[b + a * s] * w[b];
+        w[a] /= R[a + a * s];
+    }
+}
+
+/* Coefficients of the whitened columns of X to those of the user's; zero for dropped ones */
+static void fixed_to_user(const lmm_model *m, const double *w, double *out)
+{
+    const ptrdiff_t k = m->pfull;
+    for (int i = 0; i < k; i++) out[i] = 0;
+    for (int a = 0; a < m->p; a++)
+        for (int i = 0; i < k; i++) out[i] += m->x.C[i + m->keep[a] * k] * w[a];
+}
+
+/* beta and its covariance in the user's coordinates: beta = C (b0 + yscale beta_w) (+ mean of y) */
+static void fixed_estimates(lmm_model *m, double variance, double *beta, double *vcov)
+{
+    const int k = m->pfull;
+    double *V = m->tmp, *w = V + k;
+    if (beta) {
+        for (int a = 0; a < m->p; a++) w[a] = m->b0[m->keep[a]] + m->yscale * m->beta[a];
+        fixed_to_user(m, w, beta);
+        if (m->x.constant >= 0) beta[m->x.constant] += m->ymean / m->xconstant;
+        for (int i = 0; i < k; i++) beta[i] += m->beta0[i];
+    }
+    for (int i = 0; vcov && i < k * k; i++) vcov[i] = 0;
+    for (int c = 0; vcov && c < m->p; c++) { /* columns of C R^-T: vcov = sum of their squares */
+        for (int a = 0; a < m->p; a++) w[a] = a == c;
+        solve_fixed(m, w);
+        fixed_to_user(m, w, V);
+        for (int j = 0; j < k; j++)
+            for (int i = 0; i < k; i++) vcov[i + j * k] += variance * V[i] * V[j];
+    }
+}
+
+/* b = C T T' g yscale, levels in the user's order */
+static double *modes(const lmm_model *m, const factor *f, double *out)
+{
+    const int p = f->p, pb = m->pb;
+    double *g = m->tmp, *u = g + p;
+    for (int32_t l = 0; l < f->nlev; l++, out += p) {
+        const double *Y = m->Y + (ptrdiff_t)m->nodecol[f->perm[l]] * pb + m->p;
+        for (int i = 0; i < p; i++) g[i] = Y[i * pb] * m->yscale;
+        tmul(p, 1, p, 0, f->T, p, g, p, u, p);
+        mul(p, 1, p, 0, f->T, p, u, p, g, p);
+        mul(p, 1, p, 0, f->w.C, p, g, p, out, p);
+    }
+    return out;
+}
+
+/* C B_ll C' */
+static double *conditional_variances(const lmm_model *m, const factor *f, double *out)
+{
+    const int p = f->p;
+    for (int32_t l = 0; l < f->nlev; l++, out += p * p) {
+        const double *B = f->Q + (ptrdiff_t)(f->perm[l] - f->node) * p * p;
+        mul(p, p, p, 0, f->w.C, p, B, p, m->tmp, p);
+        mult(p, p, p, 0, m->tmp, p, f->w.C, p, out, p);
+    }
+    return out;
+}
+
+/* One level of f, columns Y of m->Y: column j of Y Cinv belongs to the user's column j. G (k x p, row-major):
+   C_X R^-T (Y Cinv), g (k): its last row times yscale */
+static void project_level(const lmm_model *m, const factor *f, const double *Y, double *G, double *g)
+{
+    const int k = f->p, pb = m->pb;
+    double *w = m->tmp;
+    for (int j = 0; j < k; j++) {
+        mul(pb, 1, k, 0, Y, pb, f->Cinv + j * k, k, w, pb);
+        if (g) g[j] = m->yscale * w[m->p];
+        if (!G) continue;
+        solve_fixed(m, w);
+        fixed_to_user(m, w, G + (ptrdiff_t)j * m->pfull);
+    }
+}
+
+static const factor *factor_of_user(const lmm_model *m, int user)
+{
+    const factor *f = m->f;
+    while (f->user != user) f++;
+    return f;
+}
+
+void lmm_whitening(const lmm_model *m, double *C)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = factor_of_user(m, k);
+        for (int i = 0; i < f->p; i++)
+            for (int j = 0; j < f->p; j++) *C++ = f->w.C[i + j * f->p];
+    }
+}
+
+/* Does the model still stand where a fit left it, at this theta? */
+static int is_settled(const lmm_model *m, int reml, const double *theta)
+{
+    if (!m->settled || m->atreml != reml) return 0;
+    return memcmp(theta, m->at, sizeof(double) * (size_t)m->ntheta) == 0;
+}
+
+/* The factorization and border at theta, as a fit leaves them. Exact zeros of T are kept. */
+static lmm_status solve_at(lmm_model *m, int reml, const double *theta, double *f)
+{
+    m->floor = 0;
+    from_user(m, theta, m->newton);
+    set_theta(m, m->newton, 1);
+    *f = evaluate(m, reml);
+    if (!isfinite(*f)) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
+    if (!m->solved) solve_border(m);
+    return LMM_OK;
+}
+
+lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f, double *beta, double *vcov,
+                         double *sigma, double *b, double *condvar)
+{
+    double value = m->atf;
+    if (condvar && m->it) return LMM_UNAVAILABLE;
+    if (condvar || !is_settled(m, reml, theta)) {
+        const lmm_status status = solve_at(m, reml, theta, &value);
+        if (status != LMM_OK) return status;
+    }
+    if (f) *f = value;
+    const double variance = m->yscale * m->yscale * m->r2 / degrees(m, reml);
+    fixed_estimates(m, variance, beta, vcov);
+    if (sigma) *sigma = sqrt(variance);
+    for (int k = 0; b && k < m->nfactor; k++) b = modes(m, factor_of_user(m, k), b);
+    if (!condvar) return LMM_OK;
+    differentiate(m, reml, degrees(m, reml));
+    for (int k = 0; k < m->nfactor; k++) condvar = conditional_variances(m, factor_of_user(m, k), condvar);
+    return LMM_OK;
+}
+
+lmm_status lmm_projection(lmm_model *m, int reml, const double *theta, double *G, double *g)
+{
+    if (!is_settled(m, reml, theta)) {
+        double value;
+        const lmm_status status = solve_at(m, reml, theta, &value);
+        if (status != LMM_OK) return status;
+    }
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = factor_of_user(m, k);
+        for (int32_t l = 0; l < f->nlev; l++) {
+            project_level(m, f, m->Y + (ptrdiff_t)m->nodecol[f->perm[l]] * m->pb, G, g);
+            if (G) G += (ptrdiff_t)f->p * m->pfull;
+            if (g) g += f->p;
+        }
+    }
+    return LMM_OK;
+}
