@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from lmmfast import lmer
-from lmmfast.columns import Table, read
+from lmmfast.data.columns import Table, read
 from lmmfast.errors import DataError, FormulaError, LmmError
 
 N = 120

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lmmfast import LMM, _core
-from lmmfast.arrays import design_of
-from lmmfast.engine import Engine
+from lmmfast.data.arrays import design_of
+from lmmfast.engine.compiled import Engine
 
 N = 40
 NAN = float("nan")

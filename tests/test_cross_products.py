@@ -20,7 +20,7 @@ import pytest
 from streams import CASES, assert_same, in_memory, mixed, pieces, sleep, worst
 
 from lmmfast import LMM, CrossProducts, DataError, LmmWarning, Spec, emmeans, lmer
-from lmmfast.columns import Table
+from lmmfast.data.columns import Table
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
@@ -392,7 +392,7 @@ def test_files_of_the_first_version_are_read() -> None:
 
 
 def test_later_versions_are_refused(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
-    from lmmfast.streaming import storage
+    from lmmfast.sources import files as storage
 
     monkeypatch.setattr(storage, "VERSION", 1)
     with pytest.raises(DataError, match=r"version 3.*reads up to version 1"):

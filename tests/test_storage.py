@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 import lmmfast
-from lmmfast import LMM, lmer, ordering
-from lmmfast.arrays import design_of
+from lmmfast import LMM, lmer
+from lmmfast.data.arrays import design_of
+from lmmfast.engine import ordering
 
 needs_order = pytest.mark.skipif(not ordering.available(), reason="scikit-sparse is not installed")
 
@@ -137,7 +138,8 @@ def test_sparse_results_do_not_depend_on_threads() -> None:
     """The same bits: objective, gradient and fit."""
     data = workers(3000, 600, 30)
     model = LMM(
-        lmmfast.model.design_from("y ~ x + (1 | worker) + (1 | firm)", data), storage="sparse"
+        lmmfast.engine.model.design_from("y ~ x + (1 | worker) + (1 | firm)", data),
+        storage="sparse",
     )
     theta, found = np.array([0.7, 1.3]), []
     for threads in (1, 2, 3, 1):
@@ -175,7 +177,7 @@ def test_plan_prints_its_table() -> None:
 def test_plan_predicts_what_the_model_takes() -> None:
     data = pupils(600, 40, 30)
     formula = "y ~ x + (1 | pupil) + (1 | school) + (x | quarter)"
-    design = lmmfast.model.design_from(formula, data)
+    design = lmmfast.engine.model.design_from(formula, data)
     for storage in ("dense", "sparse") if ordering.available() else ("dense",):
         planned = lmmfast.plan(formula, data, storage=storage)
         assert planned.storage == storage
@@ -184,7 +186,7 @@ def test_plan_predicts_what_the_model_takes() -> None:
 
 
 def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmmfast import engine
+    from lmmfast.engine import compiled as engine
 
     monkeypatch.setattr(engine, "SMALL", 0)
     monkeypatch.setattr(engine, "_memory_limit", lambda: 5e4)
@@ -201,7 +203,7 @@ def test_without_scikit_sparse_the_dense_way_is_taken(monkeypatch: pytest.Monkey
     assert lmmfast.plan(formula, data).storage == "dense"
     with pytest.raises(lmmfast.FitError, match=r"pip install 'lmmfast\[sparse\]'"):
         lmer(formula, data, storage="sparse")
-    monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 5e6)
+    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 5e6)
     with pytest.raises(MemoryError, match="trailing matrix is not zero") as raised:
         lmer(formula, data)
     assert "GB" in str(raised.value) or "MB" in str(raised.value)
@@ -306,7 +308,7 @@ def test_iterative_singular_fits_find_zero() -> None:
 
 @needs_order
 def test_too_large_for_exact_ways_becomes_iterative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 2e7)
+    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 2e7)
     rng = np.random.default_rng(9)
     n = 20_000
     data = pd.DataFrame({"u": rng.integers(0, 4000, n), "m": rng.integers(0, 2500, n)})
@@ -432,7 +434,7 @@ def test_a_hundred_thousand_workers_in_ten_thousand_firms() -> None:
 @pytest.mark.slow
 def test_their_sparse_factor_equals_the_dense_one() -> None:
     """Order 10,000: a dense factor and inverse of 800 MB each."""
-    design = lmmfast.model.design_from(WORKERS, workers(100_000, 10_000, 400))
+    design = lmmfast.engine.model.design_from(WORKERS, workers(100_000, 10_000, 400))
     theta = np.array([1.1, 0.7])
     sparse = LMM(design).objective(theta, gradient=True, hessian=True)
     dense = LMM(design, storage="dense", threads=2).objective(theta, gradient=True, hessian=True)

@@ -5,7 +5,8 @@
 """
 
 from . import datasets
-from .costs import ModelPlan, plan
+from .engine.costs import ModelPlan, plan
+from .engine.model import LMM, lmer
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -20,17 +21,16 @@ from .errors import (
     RestrictedLikelihoodWarning,
     UnusedArgumentWarning,
 )
-from .estimates import Estimates, Evaluation
-from .inference.anova import Anova, anova
-from .inference.deletion_tables import drop1, ranova
-from .inference.means import EMMeans, emmeans
-from .inference.singular import simplify
-from .model import LMM, lmer
+from .fit import Estimates, Evaluation
+from .inference.hypotheses.anova import Anova, anova
+from .inference.means.emmeans import EMMeans, emmeans
+from .inference.selection.deletion_tables import drop1, ranova
+from .inference.selection.singular import simplify
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
 from .sm.results import MixedLMResults
-from .streaming import CrossProducts, Spec
+from .sources import CrossProducts, Spec
 
 __version__ = "0.1.0"
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .design import Design
-    from .estimates import Estimates
+    from .data.design import Design
+    from .fit import Estimates
 
 __all__ = ["normal_pvalues", "ratios", "standard_errors", "term_covariance", "varcorr_rows"]
 

@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import predict as _predict
 from . import show as _show
 from .effects import ratios, standard_errors, varcorr_rows
-from .inference import influence as _influence
-from .inference import intervals as _intervals
-from .inference import quality as _quality
-from .inference import residuals as _residuals
-from .inference import singular as _singular
-from .inference import variance_errors as _variance_errors
-from .inference import wald as _wald
 from .inference.ddf import METHODS, ddf_of, method_of
-from .inference.hypotheses import hypothesis
-from .inference.openness import Openness, openness_of
+from .inference.hypotheses import wald as _wald
+from .inference.hypotheses.linear import hypothesis
+from .inference.intervals import confidence as _intervals
+from .inference.intervals import variance_errors as _variance_errors
+from .inference.means.estimability import Openness, openness_of
+from .inference.rows import influence as _influence
+from .inference.rows import predict as _predict
+from .inference.rows import quality as _quality
+from .inference.rows import residuals as _residuals
+from .inference.selection import singular as _singular
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .design import Design
-    from .estimates import Estimates
+    from .data.design import Design
+    from .engine.model import LMM
+    from .engine.starts import Starts
+    from .fit import Estimates
     from .inference.ddf import Method
-    from .inference.marginal import Marginal
-    from .inference.means import EMMeans
-    from .inference.profile import Profile
-    from .inference.wald import TTest, WaldTest
-    from .model import LMM
-    from .starts import Starts
+    from .inference.hypotheses.wald import TTest, WaldTest
+    from .inference.intervals.profile import Profile
+    from .inference.means.emmeans import EMMeans
+    from .inference.means.marginal import Marginal
 
 __all__ = ["LMMFit"]
 
@@ -280,7 +280,7 @@ class LMMFit:
             If ``level`` is not strictly between 0 and 1, a name is not known, or fixed effects are
             asked for with ``reml=True``.
         """
-        from .inference.profile import profile
+        from .inference.intervals.profile import profile
 
         return profile(self, which, level, reml)
 
@@ -368,7 +368,7 @@ class LMMFit:
 
     def emmeans(self, specs: str | Sequence[str], **options: Any) -> EMMeans:
         """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`."""
-        from .inference.means import emmeans
+        from .inference.means.emmeans import emmeans
 
         return emmeans(self, specs, **options)
 
@@ -398,7 +398,7 @@ class LMMFit:
         ImportError
             Without marginaleffects: ``pip install 'lmmfast[effects]'``.
         """
-        from .inference.marginal import Marginal
+        from .inference.means.marginal import Marginal
 
         return Marginal(self, ddf)
 
@@ -635,7 +635,7 @@ class LMMFit:
         >>> float(round(sum(squares), 1))
         98881.6
         """
-        from .streaming.rows import stream_residuals
+        from .sources.residuals import stream_residuals
 
         return stream_residuals(self, source, type)
 
@@ -835,7 +835,7 @@ class LMMFit:
         predicted = _predict.predict(self, newdata, re_form, new_levels, offset)
         if not se and interval is None:
             return predicted
-        from .inference.prediction_errors import prediction_frame
+        from .inference.rows.prediction_errors import prediction_frame
 
         return prediction_frame(
             self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out

@@ -15,7 +15,7 @@ from .effects import term_covariance
 from .inference.ddf import METHODS, ddf_of
 
 if TYPE_CHECKING:
-    from .design import Design
+    from .data.design import Design
     from .results import LMMFit
 
 __all__ = ["Printed", "Summary", "Table", "one_line", "proof", "singular_sentences", "summarize"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Column
+from ..data.columns import Column
 from ..errors import FormulaError, LmmError, LmmWarning, warn
 from . import vocabulary
 from .contrasts import Contrast, completed, contrast_of, kind_of

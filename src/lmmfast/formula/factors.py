@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column
+from ..data.columns import Column
 from ..errors import LmmWarning, warn
 from .function import Function, State, each, learns, levels
 from .values import (

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column, read
+from ..data.columns import Column, read
 
 __all__ = [
     "Logical",

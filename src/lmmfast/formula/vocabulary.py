@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from ..columns import Column
+from ..data.columns import Column
 from .bases import BASES, PATSYS
 from .contrasts import CONTRASTS
 from .factors import FACTORS

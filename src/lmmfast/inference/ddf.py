@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .kenward import KenwardRoger
-from .openness import contrasts, usable_rows
+from .means.estimability import contrasts, usable_rows
 from .satterthwaite import Satterthwaite
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Constant:
 
     def f(self, L: Any) -> tuple[float, int, float]:
         """Wald statistic over its rank, the rank, the degrees of freedom."""
-        from .wald import wald_test
+        from .hypotheses.wald import wald_test
 
         own = contrasts(L, len(self.fit.estimates.beta))
         test = wald_test(own, np.zeros(len(own)), self.fit.estimates.beta, self.vcov)

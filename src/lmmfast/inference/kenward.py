@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
-from .openness import contrasts, usable_rows
+from .means.estimability import contrasts, usable_rows
 from .qspace import Moments, Rows, moments, restricted, rows_of
 
 if TYPE_CHECKING:

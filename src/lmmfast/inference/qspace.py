@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine import _memory_limit
+from ..engine.compiled import _memory_limit
 
 if TYPE_CHECKING:
     from ..results import LMMFit
@@ -131,7 +131,7 @@ class Rows:
 def rows_of(fit: LMMFit) -> Rows:
     """The rows of a fit, or its cross-products where the rows are not in memory."""
     if fit.design.cross is not None:
-        from ..streaming import products
+        from ..sources import products
 
         return products.rows_of(fit)
     design, engine = fit.design, fit.model._engine

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..derivatives import LARGE, whitened_hessian
+from ..engine.derivatives import LARGE, whitened_hessian
 from ..linalg import inverse_root, triangular_root
 from . import qspace
-from .openness import contrasts, usable_rows
-from .refits import model_of
+from .means.estimability import contrasts, usable_rows
+from .selection.refits import model_of
 
 if TYPE_CHECKING:
-    from ..model import LMM
+    from ..engine.model import LMM
     from ..results import LMMFit
 
 __all__ = ["Satterthwaite", "Whitened", "joint_df"]

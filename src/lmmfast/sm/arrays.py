@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..alignment import aligned, index_of
-from ..checks import check_levels
-from ..columns import Column, read
-from ..design import Design, RandomTerm, check_text
+from ..data.alignment import aligned, index_of
+from ..data.checks import check_levels
+from ..data.columns import Column, read
+from ..data.design import Design, RandomTerm, check_text
 from ..errors import DataError
 from ..formula.tree import quoted
 from .terms import Component, component_of_matrices

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..derivatives import hessian
+from ..engine.derivatives import hessian
+from ..engine.model import LMM
 from ..inference.satterthwaite import Satterthwaite
 from ..linalg import inverse_root, triangular_root
-from ..model import LMM
-from ..streaming.absent import columns_of
+from ..sources.absent import columns_of
 from .terms import is_component
 
 if TYPE_CHECKING:
