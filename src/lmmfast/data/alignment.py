@@ -150,3 +150,34 @@ def _refuse(role: str, why: str, rows: Any = ()) -> NoReturn:
         variable=role,
         rows=list(rows[:10]),
     )
+
+
+def new_response(given: Any, design: Design) -> np.ndarray:
+    """The values of another response for the rows of a design, checked; see `LMMFit.refit`."""
+    if design.cross is not None:
+        from ..sources.absent import no_rows
+
+        raise no_rows("a fit to another response")
+    from .arrays import floats_of
+
+    role = "the new response"
+    if isinstance(given, str):
+        raise DataError(
+            f"{role} must be values, not a name: the fit keeps no other columns of the data; "
+            f"write fit.refit(data[{given!r}])",
+            variable=given,
+        )
+    y: np.ndarray = np.array(floats_of(aligned_to_fit(given, design, role), role))
+    if y.shape != design.y.shape:
+        raise DataError(
+            f"the new response has shape {y.shape}; the fit used {design.n} rows "
+            "(rows with missing values were dropped: see design.rows)",
+            variable=design.response,
+        )
+    if not np.isfinite(y).all():
+        raise DataError(
+            "the new response has values that are not finite",
+            variable=design.response,
+            rows=np.flatnonzero(~np.isfinite(y))[:10].tolist(),
+        )
+    return y

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ..data.design import Design
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["mean_squares", "noise_along", "open_directions", "response_moments", "variances_of"]
 
@@ -25,7 +25,7 @@ def mean_squares(design: Design, i: int) -> Matrix:
     return np.asarray(np.einsum("ij,ik,kj->j", own, second, own)) / design.n
 
 
-def variances_of(fit: LMMFit) -> tuple[float, dict[str, float]]:
+def variances_of(fit: Fit) -> tuple[float, dict[str, float]]:
     """Of a streamed fit: variance of X beta over the rows, and of z'b by grouping factor."""
     design, kept = fit.design, fit.estimates.fixed_kept
     cross = design.cross

@@ -15,7 +15,7 @@ from .recast import gram
 
 if TYPE_CHECKING:
     from ..data.design import Design
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["CrossRows", "root_of", "rows_of"]
 
@@ -94,7 +94,7 @@ class CrossRows(qspace.Rows):
         return bsr_array((own, lc, at), shape=(one.q, two.q))
 
 
-def rows_of(fit: LMMFit) -> CrossRows:
+def rows_of(fit: Fit) -> CrossRows:
     """What stands for the rows of a fit from cross-products."""
     design, engine = fit.design, fit.model._engine
     cross = design.cross
@@ -119,7 +119,7 @@ def rows_of(fit: LMMFit) -> CrossRows:
 
 
 def _factor(
-    fit: LMMFit, cross: CrossProducts, terms: list[int], number: int
+    fit: Fit, cross: CrossProducts, terms: list[int], number: int
 ) -> tuple[qspace.Factor, int, Matrix]:
     """A grouping factor with whitened columns, and how they are made of those of the blocks."""
     design, engine, spec = fit.design, fit.model._engine, cross.spec

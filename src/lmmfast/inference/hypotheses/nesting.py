@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ...data.design import Design, RandomTerm
-    from ...results import LMMFit
+    from ...fit import Fit
 
 __all__ = ["Nesting", "kept_columns", "nesting"]
 
@@ -37,7 +37,7 @@ class Nesting:
     note: str = ""
 
 
-def nesting(small: LMMFit, large: LMMFit) -> Nesting:
+def nesting(small: Fit, large: Fit) -> Nesting:
     """Compare two fits of the same rows.
 
     Random terms are compared by the covariance matrices that they allow: a term is a special case
@@ -47,7 +47,7 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
 
     Parameters
     ----------
-    small, large : LMMFit
+    small, large : Fit
 
     Returns
     -------
@@ -83,7 +83,7 @@ def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:
     return bool((a == b).all()) if a.ndim == 0 or b.ndim == 0 else np.array_equal(a, b)
 
 
-def kept_columns(fit: LMMFit) -> np.ndarray:
+def kept_columns(fit: Fit) -> np.ndarray:
     """Columns of the fixed effects that were not dropped."""
     return np.asarray(fit.design.X[:, fit.estimates.fixed_kept])
 

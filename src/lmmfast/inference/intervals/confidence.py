@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ddf import check_level
+from ..hypotheses.tests import coef_test
 from .variance_errors import covariance_parameters
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...data.design import Design
-    from ...results import LMMFit
+    from ...fit import Fit
 
 __all__ = ["Parameter", "chosen", "conf_int", "parameters_of", "values_of"]
 
@@ -123,8 +124,8 @@ def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:
 # ---- intervals -----------------------------------------------------------------------------------
 
 
-def conf_int(fit: LMMFit, level: float, method: str, parameters: Any, ddf: str) -> pd.DataFrame:
-    """As ``LMMFit.conf_int`` documents it."""
+def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> pd.DataFrame:
+    """As ``Fit.conf_int`` documents it."""
     import pandas as pd
 
     check_level(level)
@@ -136,13 +137,13 @@ def conf_int(fit: LMMFit, level: float, method: str, parameters: Any, ddf: str) 
     return pd.DataFrame(limits, index=[one.name for one in wanted], columns=["lower", "upper"])
 
 
-def wald(fit: LMMFit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
     """Wald intervals (k, 2): fixed effects by ``ddf``, standard deviations on the logarithmic
     scale, correlations on Fisher's, both with normal quantiles; NaN on the boundary."""
     out = np.full((len(parameters), 2), np.nan)
     random = [one for one in parameters if not one.is_fixed]
     if len(random) < len(parameters):
-        limits = fit.coef_test(ddf=ddf).conf_int(1 - level)
+        limits = coef_test(fit, ddf).conf_int(1 - level)
         for k, one in enumerate(parameters):
             if one.is_fixed:
                 out[k] = limits[one.i]
@@ -161,7 +162,7 @@ def wald(fit: LMMFit, level: float, parameters: Sequence[Parameter], ddf: str) -
     return out
 
 
-def profile(fit: LMMFit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+def profile(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
     """Profile intervals (k, 2) from the deviance, as lme4's."""
     from .profile import Profile, base_of
 
@@ -170,7 +171,7 @@ def profile(fit: LMMFit, level: float, parameters: Sequence[Parameter], ddf: str
     return np.asarray(Profile(base_of(fit, False), parameters, level).conf_int(level))
 
 
-def boot(fit: LMMFit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+def boot(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
     """Bootstrap intervals (k, 2): not there yet.
 
     Raises
@@ -183,7 +184,7 @@ def boot(fit: LMMFit, level: float, parameters: Sequence[Parameter], ddf: str) -
     )
 
 
-METHODS: dict[str, Callable[[LMMFit, float, Sequence[Parameter], str], np.ndarray]]
+METHODS: dict[str, Callable[[Fit, float, Sequence[Parameter], str], np.ndarray]]
 METHODS = {"wald": wald, "profile": profile, "boot": boot}
 
 
