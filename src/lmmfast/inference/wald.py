@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables as _tables
-from .hypotheses.linear import per_row
+from .linear import per_row
 
 if TYPE_CHECKING:
     import pandas as pd

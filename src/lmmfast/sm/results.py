@@ -432,7 +432,7 @@ class MixedLMResults:
         use_t : bool, optional
             True: t with `df_resid` degrees of freedom.
         """
-        from ..inference.hypotheses.linear import hypothesis
+        from ..inference.linear import hypothesis
         from ..inference.wald import t_test
 
         L, q, labels = hypothesis(r_matrix, self._data.xnames, "r_matrix")
@@ -456,7 +456,7 @@ class MixedLMResults:
         scalar : bool
             Without effect: the statistic is a number.
         """
-        from ..inference.hypotheses.linear import hypothesis
+        from ..inference.linear import hypothesis
         from ..inference.wald import wald_test
 
         if isinstance(r_matrix, str) and any(n in r_matrix for n in self._names[self.k_fe :]):

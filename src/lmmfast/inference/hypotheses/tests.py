@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import wald
 from ..ddf import METHODS, ddf_of, method_of
-from .linear import hypothesis
+from ..linear import hypothesis
 
 if TYPE_CHECKING:
     from ...fit import Fit
