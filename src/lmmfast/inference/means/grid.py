@@ -16,7 +16,7 @@ from ..rows.predict import recipe_of
 from .comparisons import KINDS
 
 if TYPE_CHECKING:
-    from ...data.columns import Column
+    from ...formula.column import Column
     from ...results import LMMFit
     from ...sources.cross import CrossProducts
 

@@ -29,7 +29,7 @@ if int(pl.__version__.split(".")[0]) > 1:
     )
 
 if TYPE_CHECKING:
-    from ...data.columns import Column
+    from ...formula.column import Column
     from ...results import LMMFit
 
 __all__ = ["Marginal"]
