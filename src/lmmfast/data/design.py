@@ -17,6 +17,8 @@ from ..errors import (
     UnusedContrastsWarning,
     warn,
 )
+from ..formula.cells import array_of, read
+from ..formula.column import Codes, Column, first_rows
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.terms import Sum
@@ -24,7 +26,7 @@ from ..formula.vocabulary import FILLING, is_known
 from ..freeze import Frozen
 from .alignment import aligned
 from .checks import check_levels, check_size, note_double_bars
-from .columns import Codes, Column, Table, array_of, first_rows, read, suggest
+from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .grouping import Grouping, grouping_of
 from .recipe import Recipe, add_offsets, numbers_of

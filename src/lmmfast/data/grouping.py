@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError
+from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression, Memory
 from ..freeze import Frozen
-from .columns import Codes, Column, Levels, factorize
+from .columns import Levels
 from .encode import Values, value_of
 
 __all__ = ["Grouping", "combine", "factor_of", "grouping_of"]

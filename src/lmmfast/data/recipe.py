@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..formula.column import Codes, Column
 from ..formula.expressions import Expression, Memory
 from ..freeze import Frozen, freeze
-from .columns import Codes, Column, Table
+from .columns import Table
 from .encode import Coding, Layout, Values, value_of
 from .grouping import Grouping
 from .strays import not_numbers

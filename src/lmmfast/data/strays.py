@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Column
+from ..formula.column import Column
 
 __all__ = ["Strays", "not_numbers", "strays_of"]
 

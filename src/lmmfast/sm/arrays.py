@@ -10,9 +10,10 @@ import numpy as np
 
 from ..data.alignment import aligned, index_of
 from ..data.checks import check_levels
-from ..data.columns import Column, read
 from ..data.design import Design, RandomTerm, check_text
 from ..errors import DataError
+from ..formula.cells import read
+from ..formula.column import Column
 from ..formula.tree import quoted
 from .terms import Component, component_of_matrices
 

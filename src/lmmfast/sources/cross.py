@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..data.columns import Column, Table
+from ..data.columns import Table
 from ..data.grouping import Grouping
 from ..errors import DataError, LmmWarning, warn
+from ..formula.column import Column
 from .labels import Grouper
 from .open import Chunk, check_columns, located, source_of
 from .part import Part

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.checks import check_levels
-from ..data.columns import Column
 from ..data.design import Design, RandomTerm
 from ..data.grouping import Grouping
 from ..data.recipe import Recipe
+from ..formula.column import Column
 from .absent import Absent, AbsentCodes, AbsentColumns
 from .cross import CrossProducts
 from .spec import Spec

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..data.columns import Column
 from ..data.encode import Coding, Layout, layout_of
 from ..errors import DataError, LmmError
+from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of
 from ..formula.terms import Sum

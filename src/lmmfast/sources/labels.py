@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import Codes, Column, factorize, is_exact
 from ..data.grouping import Grouping, combine
 from ..errors import DataError
+from ..formula.cells import is_exact
+from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression
 
 __all__ = ["Grouper", "Labels", "kind_of", "labels_of"]

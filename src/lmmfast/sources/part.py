@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import Column, Table
+from ..data.columns import Table
 from ..data.design import complete_rows, needed, numeric_vector, read_columns, response_of, taken
 from ..data.encode import Values, check_finite, value_of
 from ..data.grouping import factor_of
 from ..data.recipe import add_offsets, numbers_of
 from ..errors import DataError, FormulaError, LmmError
+from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan
 from ..formula.vocabulary import is_known, looks_at_other_rows

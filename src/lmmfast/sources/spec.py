@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.checks import note_double_bars
-from ..data.columns import Column, Table
+from ..data.columns import Table
 from ..data.design import check_contrasts
 from ..data.encode import Coding, Layout, Values, coding_of, layout_of, value_of
 from ..errors import DataError, FormulaError
+from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
 from ..formula.factors import relevelled
 from ..formula.plan import Plan, plan_of, without_dot

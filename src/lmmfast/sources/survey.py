@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.columns import Column, Table
+from ..data.columns import Table
 from ..data.design import check_text, nothing_left
 from ..data.encode import Values
 from ..errors import DataError, LmmError
+from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of
 from .labels import Grouper, Labels, clash

@@ -16,8 +16,8 @@ from ..rows.predict import recipe_of
 from .comparisons import KINDS
 
 if TYPE_CHECKING:
-    from ...data.columns import Column
     from ...fit import Fit
+    from ...formula.column import Column
     from ...sources.cross import CrossProducts
 
 __all__ = ["Grid", "text"]

@@ -29,8 +29,8 @@ if int(pl.__version__.split(".")[0]) > 1:
     )
 
 if TYPE_CHECKING:
-    from ...data.columns import Column
     from ...fit import Fit
+    from ...formula.column import Column
 
 __all__ = ["Marginal"]
 

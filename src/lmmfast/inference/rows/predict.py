@@ -10,9 +10,10 @@ import numpy as np
 
 from ...data.alignment import aligned
 from ...data.arrays import floats_of
-from ...data.columns import Column, Table, first_rows
+from ...data.columns import Table
 from ...data.strays import not_numbers
 from ...errors import DataError, RankDeficientWarning, warn
+from ...formula.column import Column, first_rows
 from ..estimability import openness_of
 
 if TYPE_CHECKING:
