@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .data.alignment import new_response
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -47,6 +49,30 @@ class Fit:
             design=self.design if design is None else design,
             model=self.model if model is None else model,
         )
+
+    def refit(self, y: Any) -> Self:
+        """The same model fitted to another response, from the theta of this fit.
+
+        Parameters
+        ----------
+        y : (n,) array, or Series
+            One value for each row that the fit used, in their order. A Series goes by its labels:
+            those of the rows used, or of all rows of the data.
+
+        Returns
+        -------
+        The same kind of fit.
+
+        Raises
+        ------
+        DataError
+            When y has another length, labels of other rows, or values that are not finite.
+        FitError
+            When y leaves no residual variance.
+        """
+        design = replace(self.design, y=new_response(y, self.design))
+        estimates = self.model.again(design.y, reml=self.reml, start=self.theta)
+        return self.remade(estimates, design)
 
     @cached_property
     def _known(self) -> dict[Any, Any]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-
 from . import summary as _summary
-from .data.alignment import new_response
-from .effects import ratios, standard_errors, varcorr_frame
-from .fit import Fit
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import confidence as _intervals
 from .inference.intervals import variance_errors as _variance_errors
@@ -20,6 +15,7 @@ from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
 from .inference.selection import singular as _singular
+from .labelled import Labelled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +30,7 @@ __all__ = ["LMMFit"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LMMFit(Fit):
+class LMMFit(Labelled):
     """A fitted linear mixed model.
 
     Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``,
@@ -66,21 +62,6 @@ class LMMFit(Fit):
     """
 
     # ---- fixed effects --------------------------------------------------------------------------
-
-    @property
-    def params(self) -> pd.Series:
-        """Fixed-effect estimates; NaN for dropped columns."""
-        return self._by_name(self.estimates.beta, "params")
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of the fixed effects; NaN for dropped columns."""
-        return self._by_name(standard_errors(self.estimates), "bse")
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Estimates over standard errors."""
-        return self._by_name(ratios(self.estimates), "tvalues")
 
     @property
     def pvalues(self) -> pd.Series:
@@ -259,29 +240,7 @@ class LMMFit(Fit):
 
         return Marginal(self, ddf)
 
-    def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects; NaN for dropped columns."""
-        import pandas as pd
-
-        names = list(self.design.x_names)
-        return pd.DataFrame(self.estimates.vcov, index=names, columns=names, copy=True)
-
-    def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
-        import pandas as pd
-
-        return pd.Series(values, index=list(self.design.x_names), name=name, copy=True)
-
     # ---- random effects -------------------------------------------------------------------------
-
-    @property
-    def varcorr(self) -> pd.DataFrame:
-        """Variances and covariances of the random effects, as lme4's ``as.data.frame(VarCorr())``.
-
-        Columns ``group``, ``var1``, ``var2``, ``vcov`` (variance or covariance) and ``sdcor``
-        (standard deviation or correlation). ``var2`` is None for variances. The last row, group
-        ``Residual``, is the residual variance. Correlations with a zero variance are NaN.
-        """
-        return varcorr_frame(self.estimates, self.design)
 
     def varcorr_se(self) -> pd.DataFrame:
         """Standard deviations and correlations of the random effects with standard errors.
@@ -355,55 +314,6 @@ class LMMFit(Fit):
         lmmfast.simplify : follows these to a fit that is not singular.
         """
         return _singular.explain_singularity(self)
-
-    def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
-        """Conditional modes of the random effects (BLUPs).
-
-        Parameters
-        ----------
-        cond_var : bool, default False
-            Also give the conditional standard deviations, given the variance parameters.
-
-        Returns
-        -------
-        dict of str to pandas.DataFrame
-            Per grouping factor, in the formula's order, a frame levels x columns; the columns of
-            terms with the same factor stand side by side. With ``cond_var=True`` the columns have
-            two levels: ``frame["condval"]`` are the modes, ``frame["condsd"]`` their deviations.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> float(round(fit.ranef()["Subject"].loc["308", "Days"], 3))
-        9.199
-        >>> float(round(fit.ranef(cond_var=True)["Subject"]["condsd"].loc["308", "Days"], 3))
-        2.305
-        """
-        modes = self._frames(self.estimates.b)
-        if not cond_var:
-            return modes
-        import pandas as pd
-
-        deviations = self._frames(self._conditional_sd())
-        return {
-            group: pd.concat({"condval": modes[group], "condsd": deviations[group]}, axis=1)
-            for group in modes
-        }
-
-    def _conditional_sd(self) -> list[np.ndarray]:
-        variances = self.model.condvar(self.estimates.theta)
-        return [self.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
-
-    def _frames(self, blocks: Iterable[np.ndarray]) -> dict[str, pd.DataFrame]:
-        import pandas as pd
-
-        parts: dict[str, list[pd.DataFrame]] = {}
-        for term, block in zip(self.design.terms, blocks, strict=True):
-            index = pd.Index(term.levels, name=term.group)
-            frame = pd.DataFrame(block, index=index, columns=list(term.columns), copy=True)
-            parts.setdefault(term.group, []).append(frame)
-        return {group: pd.concat(frames, axis=1) for group, frames in parts.items()}
 
     # ---- rows -----------------------------------------------------------------------------------
 
@@ -679,30 +589,6 @@ class LMMFit(Fit):
         )
 
     # ---- again, and on paper --------------------------------------------------------------------
-
-    def refit(self, y: Any) -> LMMFit:
-        """The same model fitted to another response, from the theta of this fit.
-
-        Parameters
-        ----------
-        y : (n,) array, or Series
-            One value for each row that the fit used, in their order. A Series goes by its labels:
-            those of the rows used, or of all rows of the data.
-
-        Returns
-        -------
-        LMMFit
-
-        Raises
-        ------
-        DataError
-            When y has another length, labels of other rows, or values that are not finite.
-        FitError
-            When y leaves no residual variance.
-        """
-        design = replace(self.design, y=new_response(y, self.design))
-        estimates = self.model.again(design.y, reml=self.reml, start=self.theta)
-        return self.remade(estimates, design)
 
     def summary(self, *, correlation: bool | None = None, ddf: str = "satterthwaite") -> Summary:
         """Tables as lme4 prints them; ``print(fit.summary())``, or HTML in a notebook.

@@ -165,12 +165,13 @@ def _rate() -> float:
     """Operations a second of LAPACK on one thread, measured once."""
     from scipy.linalg.lapack import dpotrf
 
-    from ..threads import single_threaded_blas
+    from .._core import OneThread
+    from ..threads import control
 
     n = 600
     matrix = np.asfortranarray(np.eye(n) + 1e-3)
     best = math.inf
-    with single_threaded_blas():
+    with OneThread(control()):
         for _ in range(4):
             began = time.perf_counter()
             dpotrf(matrix)

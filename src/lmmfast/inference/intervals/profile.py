@@ -27,8 +27,8 @@ from ...sources.absent import columns_of
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
-from .confidence import Parameter, chosen, normal_quantile, parameters_of, values_of
 from .held import Correlation, Criterion, Deviation, Effect, Held, Local, Sigma, lower_root
+from .parameters import Parameter, chosen, normal_quantile, parameters_of, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
