@@ -84,7 +84,8 @@ def whitened_hessian(model: Model, theta: np.ndarray, reml: bool, free: np.ndarr
         own[order] = point
         with model._lock:
             model._use(None)
-            _, g, H = model._core.objective(own, reml, not curvature, curvature, whitened=True)
+            model._core.evaluate(own, reml, whitened=True, value=False)
+            g, H = model._core.derivatives(curvature)
         return g, H
 
     def gradient(point: np.ndarray) -> np.ndarray:

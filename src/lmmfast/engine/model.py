@@ -7,7 +7,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +25,7 @@ from .compiled import engine_of
 from .estimates import Estimates, singular_directions
 from .identify import Overlap, overlaps
 from .options import MAX_EVALS, Options
+from .point import Point, in_words, not_finite, unsolved
 from .starts import Starts, random_theta
 from .watch import Watch
 
@@ -81,7 +81,7 @@ class Model:
         self._storage = storage
         self._lock = threading.RLock()
         self._y = design.y if design.cross is not None else _response(design.y, design.offset)
-        self._theirs = False  # does the compiled model hold another response than the design's?
+        self._theirs: Any = None  # another response that the compiled model holds
         _check_width(design)
         self._engine = engine_of(design, self._y, storage)
         self._core = self._engine.core
@@ -137,11 +137,13 @@ class Model:
 
     def _use(self, y: np.ndarray | None) -> None:
         """Makes the compiled model hold y (None: the design's response)."""
-        if y is None and not self._theirs:
+        if y is None and self._theirs is None:
+            return
+        if y is not None and y is self._theirs:
             return
         self._theirs = True
         self._core.response(*self._engine.rows(self._y if y is None else y))
-        self._theirs = y is not None
+        self._theirs = y
 
     def objective(
         self, theta: Any, *, reml: bool = True, gradient: bool = False, hessian: bool = False
@@ -169,18 +171,30 @@ class Model:
         FitError
             When the criterion is not finite at theta.
         """
-        own = self._engine.to_core(theta)
-        with self._lock:
-            self._use(None)
-            with _finite():
-                f, g, H = self._core.objective(own, reml=reml, gradient=gradient, hessian=hessian)
-        order = self._engine.order
-        asked: list[Any] = [f]
-        if gradient:
-            asked.append(g[order])
-        if hessian:
-            asked.append(H[np.ix_(order, order)])
-        return asked[0] if len(asked) == 1 else tuple(asked)
+        point = self.point(theta, reml=reml)
+        with self._lock:  # nobody moves the model on in between
+            asked: list[Any] = [point.value]
+            more = [point.information] if hessian else []
+            if gradient:
+                asked.append(point.gradient)
+        return asked[0] if len(asked + more) == 1 else tuple(asked + more)
+
+    def point(self, theta: Any, *, reml: bool = True, y: Any = None) -> Point:
+        """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+            Relative Cholesky parameters as in ``Estimates.theta``.
+        reml : bool, default True
+        y : (n,) array, optional
+            Another response without its offset; default: the design's.
+
+        Returns
+        -------
+        Point
+        """
+        return Point(self, theta, reml, y)
 
     def condvar(self, theta: Any) -> tuple[np.ndarray, ...]:
         """Conditional covariances of the random effects over sigma^2, given theta.
@@ -194,10 +208,7 @@ class Model:
         tuple of (m, k, k) arrays
             Per term: the diagonal blocks of Lambda M^-1 Lambda' (Bates et al. 2015, eq. 58).
         """
-        own = self._engine.to_core(theta)
-        with self._lock, _finite():
-            blocks = self._core.estimates(own, condvar=True)[5]
-        return self._engine.conditional_variances(blocks)
+        return self.point(theta).condvar
 
     def monte_carlo(self, theta: Any, *, reml: bool = True) -> tuple[float, np.ndarray]:
         """What chance adds to an iterative model: its log-determinant and gradient are estimated.
@@ -227,8 +238,9 @@ class Model:
         own = self._engine.to_core(theta)
         with self._lock:
             self._use(None)
-            with _finite():
-                se, cov = self._core.montecarlo(own, reml=reml)
+            with in_words():
+                self._core.evaluate(own, reml, value=False)
+                se, cov = self._core.montecarlo()
         order = self._engine.order
         return float(se), cov[np.ix_(order, order)]
 
@@ -253,12 +265,7 @@ class Model:
         g : tuple of (m, k) arrays
             Per term: Z'V^-1 (y - X beta).
         """
-        own = self._engine.to_core(theta)
-        with self._lock:
-            self._use(None)
-            with _finite():
-                G, g = self._core.projection(own, reml=reml)
-        return self._engine.projection(G, g)
+        return self.point(theta, reml=reml).projection
 
     # ---- fit -------------------------------------------------------------------------------------
 
@@ -400,9 +407,9 @@ class Model:
                 first, reml=reml, maxeval=max_evals, callback=watch.active(began)
             )
         except _core.Unsolved:
-            raise _unsolved() from None
+            raise unsolved() from None
         except _core.NotFinite:
-            raise _not_finite() from None
+            raise not_finite() from None
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the objective is not finite at the starting value: check the response and the "
@@ -444,7 +451,9 @@ class Model:
     ) -> Estimates:
         """Everything that follows from theta (in the core's order)."""
         try:
-            objective, beta, vcov, sigma, b, _ = self._core.estimates(theta, reml=reml)
+            self._core.evaluate(theta, reml, value=False)
+            beta, vcov, sigma, b = self._core.estimates()
+            objective = self._core.evaluate(theta, reml)
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the residual variance goes to zero: the random effects fit the response exactly; "
@@ -514,38 +523,6 @@ if hasattr(os, "register_at_fork"):
 
 def _again(kind: type[Model], design: Design, storage: str, threads: int) -> Model:
     return kind(design, storage=storage, threads=threads)
-
-
-@contextmanager
-def _finite() -> Iterator[None]:
-    """What the compiled model refuses at a theta, in words."""
-    try:
-        yield
-    except _core.Unsolved:
-        raise _unsolved() from None
-    except _core.NotFinite:
-        raise _not_finite() from None
-    except _core.NotPositiveDefinite:
-        raise FitError("the objective is not finite at this theta") from None
-    except _core.Unavailable:
-        raise FitError(
-            "conditional variances need an exact factorization of the trailing matrix: "
-            'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
-        ) from None
-
-
-def _not_finite() -> FitError:
-    return FitError(
-        "the derivatives of the criterion are not finite: check the response and the predictors "
-        "for extreme values"
-    )
-
-
-def _unsolved() -> FitError:
-    return FitError(
-        "conjugate gradients did not converge in 1,000 iterations: the grouping factors hardly "
-        'cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they take)'
-    )
 
 
 def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:

@@ -92,7 +92,8 @@ class Criterion:
         with self.model._lock:
             self.model._use(None)
             try:
-                _, beta, vcov, sigma, _, _ = self.model._core.estimates(own, reml=self.reml)
+                self.model._core.evaluate(own, self.reml, value=False)
+                beta, vcov, sigma, _ = self.model._core.estimates()
             except _core.NotPositiveDefinite:
                 raise FitError("the objective is not finite at this theta") from None
         return beta, vcov / sigma**2, self.nu * sigma**2
