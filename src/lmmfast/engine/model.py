@@ -171,13 +171,17 @@ class Model:
         FitError
             When the criterion is not finite at theta.
         """
-        point = self.point(theta, reml=reml)
-        with self._lock:  # nobody moves the model on in between
-            asked: list[Any] = [point.value]
-            more = [point.information] if hessian else []
-            if gradient:
-                asked.append(point.gradient)
-        return asked[0] if len(asked + more) == 1 else tuple(asked + more)
+        own, order = self._engine.to_core(theta), self._engine.order
+        with self._lock, in_words():
+            self._use(None)
+            asked: list[Any] = [self._core.evaluate(own, reml)]
+            if gradient or hessian:
+                g, H = self._core.derivatives(hessian)
+        if gradient:
+            asked.append(g[order])
+        if hessian:
+            asked.append(H[np.ix_(order, order)])
+        return asked[0] if len(asked) == 1 else tuple(asked)
 
     def point(self, theta: Any, *, reml: bool = True, y: Any = None) -> Point:
         """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
