@@ -103,7 +103,7 @@ def _drop_by_likelihood(fit: Fit, effects: Effects, terms: list[int]) -> Anova:
         X = X if fit.design.cross is not None else np.asfortranarray(X)
         names = tuple(f"x{j}" for j in range(X.shape[1]))
         model = model_of_part(fit, replace(fit.design, X=X, x_names=names, recipe=None))
-        small = refitted(fit, model, full.theta, reml=False)
+        small = refitted(fit, model, full.theta, reml=False, free=full.estimates.free)
         ratio = small.objective - full.objective
         if ratio < -EQUAL:
             higher.append(effects.labels[t])
