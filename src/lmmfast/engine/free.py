@@ -76,6 +76,16 @@ class Free(Frozen, arrays=("fixed", "basis")):
         """(nz,) the z whose theta is nearest to another, by least squares."""
         return np.asarray(np.linalg.lstsq(self.basis, theta - self.fixed, rcond=None)[0])
 
+    def is_free(self, places: Sequence[int]) -> bool:
+        """Whether these entries of theta move, each by itself."""
+        own = self.basis[list(places)]
+        alone = (self.basis[:, own.any(axis=0)] != 0).sum(axis=0) == 1
+        return bool(alone.all() and (own != 0).sum() == len(places) == len(alone))
+
+    def lost(self, places: Sequence[int]) -> int:
+        """How many parameters move these entries of theta and no others."""
+        return self.nz - self.at([k for k in range(len(self.fixed)) if k not in set(places)]).nz
+
     def at(self, places: Sequence[int | None]) -> Free:
         """The same for the theta of another model, entry by entry; None: one of its own, free."""
         old = [i for i, place in enumerate(places) if place is not None]

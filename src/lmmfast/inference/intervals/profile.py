@@ -631,7 +631,7 @@ def base_of(fit: Fit, reml: bool) -> Fit:
     model = model_of(fit)
     if fit.reml == reml:
         return fit if fit.model is model else replace(fit, model=model)
-    return refitted(fit, model, reml=reml)
+    return refitted(fit, model, reml=reml, free=fit.estimates.free)
 
 
 def _end(trace: _Trace, sign: int, target: float) -> tuple[float, bool]:
