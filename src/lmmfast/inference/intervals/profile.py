@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...engine.within import trust_step
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
+from ...linalg import trust_step
 from ...sources.absent import columns_of
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
