@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 from conftest import close
@@ -32,7 +35,8 @@ def both_ways(made: Problem) -> tuple[LMM, LMM]:
 
 @pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 @pytest.mark.parametrize(
-    ("levels", "widths"), [((60, 8), (1, 1)), ((60, 4), (2, 2)), ((60, 2), (1, 3)), ((20, 2), (7, 1))]
+    ("levels", "widths"),
+    [((60, 8), (1, 1)), ((60, 4), (2, 2)), ((60, 2), (1, 3)), ((20, 2), (7, 1))],
 )
 def test_few_trailing_columns_leave_nothing_to_chance(
     levels: tuple[int, int], widths: tuple[int, int], reml: bool
@@ -134,3 +138,26 @@ def test_estimated_criteria_lead_as_straight_to_the_optimum() -> None:
         far = iterative.fit(start=np.full(made.ntheta, 5.0) * (1 - np.arange(made.ntheta) % 2 / 2))
         assert far.n_evals <= 12
         assert far.theta == pytest.approx(fit.theta, abs=1e-3)
+
+
+@pytest.mark.parametrize("noise", [4e-5, 1.2e-5])
+def test_criteria_that_rounding_hides_are_not_certified(noise: float) -> None:
+    """Two factors explain all but so little: the residual sum of squares has few digits left.
+
+    Its relative error is that of the sum of squares it is taken from; times the residual degrees of
+    freedom that of the criterion, of which a thousandth is allowed.
+    """
+    rng = np.random.default_rng(0)
+    row = np.arange(900)
+    codes = row % 30, row // 30
+    y = sum(rng.normal(size=30)[own] for own in codes) + noise * rng.normal(size=900)
+    design = design_of(y, np.ones((900, 1)), [(own, None) for own in codes], None, None)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit = LMM(design, storage="iterative").fit()
+    bound = np.finfo(float).eps * 899 * (1 + 900 * y.var() / (899 * fit.sigma**2))
+    assert 1e-4 < bound < 1e-2
+    assert fit.converged == (bound < 1e-3)
+    if not fit.converged:
+        (known,) = re.findall(r"only known to ([0-9.e-]+);", str(said[-1].message))
+        assert float(known) == pytest.approx(bound, rel=0.05)

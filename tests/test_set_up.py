@@ -104,12 +104,10 @@ def test_wide_crossed_blocks(widths: tuple[int, int], reml: bool) -> None:
 
 
 class _Mallinfo(ctypes.Structure):
-    """What the C library has given out, in bytes: on its heap, and in maps of their own."""
+    """mallinfo2's result. In use: uordblks bytes of the heap, and hblkhd in maps of their own."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keep".split()
-    ]
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (*_names, "fordblks", "keepcost"))
 
 
 def allocated() -> int:
