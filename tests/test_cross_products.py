@@ -122,10 +122,10 @@ def many_pairs(n: int) -> tuple[pd.DataFrame, str]:
     return data, "y ~ x + (x | g) + (x | h)"
 
 
-@pytest.mark.parametrize("cuts", [[100], [6000], [100, 12_500]])
+@pytest.mark.parametrize("cuts", [[100], [1000, 2000], [7000]])
 def test_merged_pairs_of_levels_are_as_many_as_there_are(cuts: list[int]) -> None:
     """Tables of pairs grow as often as they must, in whichever of the two most of them are."""
-    data, formula = many_pairs(12_600)
+    data, formula = many_pairs(7900)
     spec = Spec.from_data(formula, data)
     ends = [0, *cuts, len(data)]
     parts = [CrossProducts.from_frame(data[a:b], spec) for a, b in itertools.pairwise(ends)]
