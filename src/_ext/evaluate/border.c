@@ -5,6 +5,7 @@
      Y_l = A_l[X y] - A_lR H_R - A_l H_l             Z_l'V^-1 [X y]  */
 
 #include "model/model.h"
+#include "trailing/trailing.h"
 #include "base/small.h"
 
 static char lower = 'L', left = 'L', none = 'N';
@@ -15,9 +16,10 @@ static void solve_border_trailing(lmm_model *m)
     const ptrdiff_t pb = m->pb;
     double *H = m->H + (m->q - m->q2) * pb, *Y = m->Y + (m->q - m->q2) * pb;
     if (!m->q2) return;
-    for (ptrdiff_t c = 0; c < m->q2; c++) memcpy(Y + c * pb, m->Se + c * m->lde, sizeof(double) * (size_t)pb);
-    m->t->border(m, H);
-    m->t->times(m, m->pb, -1, H, Y);
+    for (ptrdiff_t c = 0; c < m->q2; c++)
+        memcpy(Y + c * pb, m->trailing->Se + c * m->trailing->lde, sizeof(double) * (size_t)pb);
+    m->trailing->steps->border(m->trailing, m, H);
+    m->trailing->steps->times(m->trailing, m, m->pb, -1, H, Y);
 }
 
 /* Y_l := A_l[X y] - A_lR H_R for every level of an eliminated factor */
@@ -64,10 +66,10 @@ INLINE void border_levels(const int p, lmm_model *m, const factor *f)
 }
 
 /* beta = R^-T h, C = R R' */
-static void fixed_effects(lmm_model *m)
+INLINE void fixed_effects(lmm_model *m)
 {
     for (int a = m->p - 1; a >= 0; a--) {
-        const double *R = m->Le + (m->q2 + a) * m->lde;
+        const double *R = m->trailing->Le + (m->q2 + a) * m->trailing->lde;
         double v = R[m->p];
         for (int b = a + 1; b < m->p; b++) v -= R[b] * m->beta[b];
         m->beta[a] = v / R[a];
@@ -89,6 +91,8 @@ CLONES void solve_border(lmm_model *m)
         double *Y = m->Y + c * pb;
         for (int a = 0; a < m->p; a++) Y[m->p] -= Y[a] * m->beta[a];
     }
-    int p = m->p, q = m->q, ipb = m->pb, ld = (int)m->lde;
-    if (p) m->blas.trsm(&left, &lower, &none, &none, &p, &q, &one, m->Le + m->q2 * m->lde, &ld, m->Y, &ipb);
+    int p = m->p, q = m->q, ipb = m->pb, ld = (int)m->trailing->lde;
+    if (p)
+        m->blas.trsm(&left, &lower, &none, &none, &p, &q, &one, m->trailing->Le + m->q2 * m->trailing->lde,
+                     &ld, m->Y, &ipb);
 }

@@ -7,6 +7,7 @@
    where w_l = Z_l'V^-1 c collects what earlier levels sent. All vectors stand as ntheta rows. */
 
 #include "model/model.h"
+#include "trailing/trailing.h"
 #include "trailing/lines.h"
 #include "base/small.h"
 
@@ -98,7 +99,7 @@ CLONES static void eliminated_information(lmm_model *m, int k, double *Q, double
 /* The trailing levels and X */
 CLONES static void trailing_information(lmm_model *m, double *Q, double *v)
 {
-    int N = m->ntheta, q2 = m->q2, p = m->p, ld = (int)m->lde;
+    int N = m->ntheta, q2 = m->q2, p = m->p, ld = (int)m->trailing->lde;
     double *w = m->V + (ptrdiff_t)(m->q - m->q2 - m->q1) * N;
     memset(v, 0, sizeof(double) * (size_t)N * (size_t)q2);
     for (int k = m->nelim; k < m->nfactor; k++)
@@ -107,14 +108,14 @@ CLONES static void trailing_information(lmm_model *m, double *Q, double *v)
                        v + (ptrdiff_t)m->trailcol[e] * N, N);
     if (q2) {
         m->blas.gemm(&none, &trans, &N, &N, &q2, &one, v, &N, w, &N, &one, Q, &N);
-        m->t->times(m, N, 1, v, w);
+        m->trailing->steps->times(m->trailing, m, N, 1, v, w);
         m->blas.gemm(&none, &trans, &N, &N, &q2, &one, w, &N, v, &N, &one, Q, &N);
         if (p)
-            m->blas.gemm(&none, &trans, &N, &p, &q2, &one, v, &N, m->Se, &ld, &one, w + (ptrdiff_t)q2 * N,
-                         &N);
+            m->blas.gemm(&none, &trans, &N, &p, &q2, &one, v, &N, m->trailing->Se, &ld, &one,
+                         w + (ptrdiff_t)q2 * N, &N);
     }
     columns_times_lambda(m, N, w, 0);
-    if (q2 + p) m->t->quadratic(m, w, Q);
+    if (q2 + p) m->trailing->steps->quadratic(m->trailing, m, w, Q);
 }
 
 /* a_e = v_e'g = 2 sum_l (W'g_l)_r (T'g_l)_c */

@@ -1,13 +1,14 @@
 /* Estimates at theta, in the user's units. */
 
-#include "trailing/iterative.h"
+#include "model/model.h"
+#include "trailing/trailing.h"
 #include "base/small.h"
 
 /* w (p) := R^-T w,  C = R R' */
 static void solve_fixed(const lmm_model *m, double *w)
 {
-    const ptrdiff_t s = m->lde;
-    const double *R = m->Le + m->q2 * s;
+    const ptrdiff_t s = m->trailing->lde;
+    const double *R = m->trailing->Le + m->q2 * s;
     for (int a = m->p - 1; a >= 0; a--) {
         for (int b = a + 1; b < m->p; b++) w[a] -= R[b + a * s] * w[b];
         w[a] /= R[a + a * s];
@@ -116,7 +117,7 @@ static lmm_status solve_at(lmm_model *m, int reml, const double *theta, double *
     from_user(m, theta, m->newton);
     set_theta(m, m->newton, 1);
     *f = evaluate(m, reml);
-    if (!isfinite(*f)) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
+    if (!isfinite(*f)) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (!m->solved) solve_border(m);
     return LMM_OK;
 }
@@ -125,7 +126,7 @@ lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f,
                          double *sigma, double *b, double *condvar)
 {
     double value = m->atf;
-    if (condvar && m->it) return LMM_UNAVAILABLE;
+    if (condvar && !m->trailing->exact) return LMM_UNAVAILABLE;
     if (condvar || !is_settled(m, reml, theta)) {
         const lmm_status status = solve_at(m, reml, theta, &value);
         if (status != LMM_OK) return status;

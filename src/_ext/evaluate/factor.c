@@ -6,6 +6,7 @@
    complement at any stage is Z'V_k^-1 Z, V_k = W^-1 + the eliminated factors' part of V. */
 
 #include "model/model.h"
+#include "trailing/trailing.h"
 #include "trailing/lines.h"
 
 /* log|M_l|, L_l, K_l (in Q) and, where it is used, the scaled panel P_l = A_Rl T L_l^-T of every level of
@@ -91,7 +92,7 @@ CLONES static int eliminate(lmm_model *m, int k)
     int failed = 0;
     BY_WIDTH(f->p, ELIMINATE, m, f, failed)
     if (failed) return 1;
-    m->t->downdate(m, k);
+    m->trailing->steps->downdate(m->trailing, m, k);
     downdate_ancestors(m, k);
     return 0;
 }
@@ -113,8 +114,8 @@ lmm_status factorize(lmm_model *m)
     m->logdetM = m->logdetC = 0;
     m->solved = m->settled = 0;
     load_eliminated(m);
-    m->t->load(m);
+    m->trailing->steps->load(m->trailing, m);
     for (int k = 0; k < m->nelim; k++)
         if (eliminate(m, k)) return LMM_NOTPOSDEF;
-    return m->t->factorize(m);
+    return m->trailing->steps->factorize(m->trailing, m);
 }

@@ -5,6 +5,7 @@
      df/dT = 2 sum_l [ (A_l - N_l'Q_l) T M_l^-1 - (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T ]  */
 
 #include "model/model.h"
+#include "trailing/trailing.h"
 #include "trailing/lines.h"
 
 /* ------------------------------------------------------------------------------ selected inverse -- */
@@ -52,10 +53,10 @@ static void gather_lists(lmm_model *m, int k)
     const int32_t last = f->node + f->nlev - 1;
     if (f->P) memset(f->P, 0, sizeof(double) * (size_t)(m->pan[last] + (ptrdiff_t)m->ld[last] * p));
     if (k == 0)
-        m->t->gather(m);
+        m->trailing->steps->gather(m->trailing, m);
     else {
         memset(f->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
-        m->t->product(m, k);
+        m->trailing->steps->product(m->trailing, m, k);
     }
     for (int j = k + 1; j < m->nelim; j++) invert_against_ancestor(m, k, j);
     if (k == 0 && m->nelim == 1) return;
@@ -141,7 +142,7 @@ CLONES void differentiate(lmm_model *m, int reml, double nu)
 {
     for (int k = 0; k < m->nfactor; k++)
         memset(m->f[k].D, 0, sizeof(double) * (size_t)(m->f[k].p * m->f[k].p));
-    m->t->invert(m);
+    m->trailing->steps->invert(m->trailing, m);
     for (int k = m->nelim - 1; k >= 0; k--) {
         if (!m->full) gather_lists(m, k);
         BY_WIDTH(m->f[k].p, invert_levels, m, k)

@@ -1,6 +1,7 @@
 /* The criterion and its derivatives at theta. */
 
-#include "trailing/iterative.h"
+#include "model/model.h"
+#include "trailing/trailing.h"
 #include "base/small.h"
 
 static const double PI2 = 6.283185307179586476925;
@@ -16,7 +17,7 @@ double evaluate(lmm_model *m, int reml)
     const double nu = degrees(m, reml);
     if (factorize(m) != LMM_OK) return INFINITY;
     m->size = (double)m->n;
-    if (m->r2 < LITTLE * m->size && !m->it) refine_residual(m);
+    if (m->r2 < LITTLE * m->size && m->trailing->exact) refine_residual(m);
     if (!(m->r2 > 0)) return INFINITY;
     return m->logdetM + (reml ? m->logdetC - 2 * m->logdetB : 0) +
            nu * (1 + log(PI2 / nu) + log(m->r2) + 2 * log(m->yscale)) - m->sumlogw;
@@ -44,10 +45,10 @@ lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *the
     from_user(m, theta, own);
     set_theta(m, own, !whitened);
     *f = evaluate(m, reml);
-    if (!isfinite(*f)) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
+    if (!isfinite(*f)) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (!g && !H) return LMM_OK;
     derivatives(m, reml, gradient, H ? hessian : NULL);
-    if (iterative_failed(m)) return LMM_UNSOLVED;
+    if (m->trailing->failed) return LMM_UNSOLVED;
     for (ptrdiff_t i = 0; i < (H ? N * (N + 1) : N); i++) /* H follows the gradient */
         if (!isfinite(gradient[i])) return LMM_NOTFINITE;
     for (int k = 0; k < m->nfactor; k++)
@@ -63,7 +64,7 @@ lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *the
 
 double lmm_deviation(const lmm_model *m)
 {
-    return iterative_deviation(m);
+    return m->trailing->deviation;
 }
 
 lmm_status lmm_montecarlo(lmm_model *m, int reml, const double *theta, double *se, double *cov)
@@ -75,15 +76,15 @@ lmm_status lmm_montecarlo(lmm_model *m, int reml, const double *theta, double *s
     double one = 1, zero = 0;
     *se = 0;
     memset(cov, 0, sizeof(double) * (size_t)(N * N));
-    if (!m->it || !N) return LMM_OK;
+    if (m->trailing->exact || !N) return LMM_OK;
     m->floor = FLOOR;
     from_user(m, theta, own);
     set_theta(m, own, 1);
-    if (!isfinite(evaluate(m, reml))) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
+    if (!isfinite(evaluate(m, reml))) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     derivatives(m, reml, g, H);
-    if (iterative_failed(m)) return LMM_UNSOLVED;
-    *se = iterative_deviation(m);
-    iterative_score_covariance(m, C);
+    if (m->trailing->failed) return LMM_UNSOLVED;
+    *se = m->trailing->deviation;
+    m->trailing->steps->scores(m->trailing, m, C);
     m->blas.potrf(&lower, &n, H, &n, &info);
     if (!info) m->blas.potri(&lower, &n, H, &n, &info);
     if (info) H[0] = NAN; /* far from an optimum: no covariance */

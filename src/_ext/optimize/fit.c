@@ -3,7 +3,8 @@
 #include <float.h>
 
 #include "optimize/newton.h"
-#include "trailing/iterative.h"
+#include "model/model.h"
+#include "trailing/trailing.h"
 #include "base/small.h"
 
 #define SNAP 1e-3     /* whitened diagonals below this are tried at exactly zero */
@@ -42,7 +43,7 @@ static double integrate(fit *t, const double *theta)
 {
     const int n = t->m->ntheta;
     derivatives(t->m, t->s->reml, t->g, t->H);
-    if (iterative_failed(t->m)) return INFINITY;
+    if (t->m->trailing->failed) return INFINITY;
     memcpy(t->x, theta, sizeof(double) * (size_t)n);
     t->value = t->begun ? t->rvalue : t->f;
     for (int i = 0; t->begun && i < n; i++) t->value += (t->g[i] + t->rg[i]) / 2 * (theta[i] - t->rx[i]);
@@ -65,14 +66,14 @@ static double fit_value(void *arg, const double *theta)
     fit *t = arg;
     set_theta(t->m, theta, 0);
     t->f = evaluate(t->m, t->s->reml);
-    return t->m->it && isfinite(t->f) ? integrate(t, theta) : t->f;
+    return !t->m->trailing->exact && isfinite(t->f) ? integrate(t, theta) : t->f;
 }
 
 /* A diagonal pinned at the floor promises nothing: what its slope there predicts is not to be had. */
 static void fit_derivatives(void *arg, double *g, double *H)
 {
     fit *t = arg;
-    if (t->m->it) {
+    if (!t->m->trailing->exact) {
         settle_reference(t);
         memcpy(g, t->g, sizeof(double) * (size_t)t->m->ntheta);
         memcpy(H, t->H, sizeof(double) * (size_t)t->m->ntheta * (size_t)t->m->ntheta);
@@ -132,7 +133,7 @@ static void settle_zeros(fit *t, double *theta, double *trial)
     if (f <= t->state->f + t->s->tolerance) {
         memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
         t->state->f = fmin(f, t->state->f);
-        if (m->it) settle_reference(t);
+        if (!m->trailing->exact) settle_reference(t);
     }
 }
 
@@ -187,7 +188,7 @@ static int leave_saddle(fit *t, double *theta, double *trial)
 {
     lmm_model *m = t->m;
     double *u = m->work;
-    if (m->it && memcmp(t->x, t->rx, sizeof(double) * (size_t)m->ntheta) != 0) {
+    if (!m->trailing->exact && memcmp(t->x, t->rx, sizeof(double) * (size_t)m->ntheta) != 0) {
         fit_value(t, theta); /* S belongs to a step that was not accepted */
         t->state->neval++;
     }
@@ -268,7 +269,7 @@ static double seen_noise(fit *t, const double *theta, double *trial)
     lmm_model *m = t->m;
     double most = 0, largest = 0;
     for (int i = 0; i < m->ntheta; i++) largest = fmax(largest, fabs(theta[i]));
-    if (m->it || (m->r2 > LITTLE * m->size && largest < STEEP)) return 0;
+    if (!m->trailing->exact || (m->r2 > LITTLE * m->size && largest < STEEP)) return 0;
     for (int s = 0; s < SAMPLES; s++) {
         for (int i = 0; i < m->ntheta; i++)
             trial[i] = theta[i] * (1 + DBL_EPSILON * ((3 * i + 5 * s + i * s) % 7 - 3));
@@ -295,7 +296,7 @@ static void keep_state(lmm_model *m, int reml, const double *theta, double f)
 /* Is there a term of several correlated columns, whose coordinates can be turned? */
 static int has_axes(const lmm_model *m)
 {
-    for (int k = 0; k < m->nfactor && !m->it; k++)
+    for (int k = 0; k < m->nfactor && m->trailing->exact; k++)
         if (m->f[k].nth > m->f[k].p) return 1;
     return 0;
 }
@@ -318,7 +319,7 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     newton_end end;
     m->floor = FLOOR;
     p.noise = 1e-14 * (double)m->n;
-    if (m->it) {
+    if (!m->trailing->exact) {
         p.noisy = 1;
         p.noise = fmax(p.noise, UNSEEN);
         p.tolerance = fmax(p.tolerance, ENOUGH);
@@ -339,8 +340,8 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
         state.radius = s->radius;
     }
     if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) m->turned = 0;
-    if (end == NEWTON_NOTFINITE) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTFINITE;
-    if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
+    if (end == NEWTON_NOTFINITE) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTFINITE;
+    if (end == NEWTON_UNDEFINED) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
     turn_back(m, own);
     info->resolution = resolution(m, s->reml);
@@ -348,7 +349,7 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     change_coordinates(m, own, 1);
     for (int k = 0; k < m->nfactor; k++)
         for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
-    info->objective = m->it ? t.rf : state.f;
+    info->objective = !m->trailing->exact ? t.rf : state.f;
     if (m->solved && !state.moved) keep_state(m, s->reml, theta, info->objective);
     info->certificate = state.predicted;
     info->neval = state.neval;

@@ -5,9 +5,6 @@
 
 #include "setup/build.h"
 
-#define STRIP 288 /* columns of a strip: a strip x strip tile of S stays in the second-level cache */
-#define PADDED(w) ((w) <= 2 ? (w) : ((w) + 3) / 4 * 4) /* rows of a block in sparse.c */
-
 /* Nodes of an eliminated factor: children of one node of the next factor stand together. */
 static lmm_status sort_by_parent(const builder *b, factor *f, const factor *up)
 {
@@ -48,6 +45,7 @@ lmm_status number_nodes(lmm_model *m, const builder *b)
     }
     GRAB(m, m->width, m->nnode);
     GRAB(m, m->nodecol, m->nnode + 1);
+    GRAB(m, m->trailcol, m->nnode + 1);
     GRAB(m, m->ptr, m->nnode + 1);
     GRAB(m, m->pan, m->nnode + 1);
     GRAB(m, m->ld, m->nnode);
@@ -153,56 +151,4 @@ lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size)
     }
     free(at);
     return LMM_OK;
-}
-
-/* Room for the eliminated factors' panels in strips, and for one tile. */
-static lmm_status make_blocks(lmm_model *m)
-{
-    ptrdiff_t largest = 0, widest = 1;
-    for (int32_t s = 0; s < m->nstrip; s++) {
-        const ptrdiff_t w = m->width[m->strip[s]], n = m->strip[s + 1] - m->strip[s];
-        if (n * PADDED(w) > largest) largest = n * PADDED(w);
-        if (w > widest) widest = w;
-    }
-    m->largest_tile = largest * largest + 4;
-    for (int k = 0; k < m->nelim; k++)
-        if (m->f[k].p * widest > m->ntile) m->ntile = m->f[k].p * widest;
-    m->ntile += m->largest_tile + 8; /* workers' buffers do not share a cache line */
-    TRY(allocate_tiles(m, 1));
-    for (int k = 0; k < m->nelim && m->nstrip; k++) {
-        factor *f = &m->f[k];
-        ptrdiff_t blocks = 0, values = 0;
-        for (int32_t e = f->node; e < f->node + f->nlev; e++)
-            for (ptrdiff_t i = m->ptr[e] + (m->nelim - 1 - k); i < m->ptr[e + 1]; i++, blocks++)
-                values += (ptrdiff_t)PADDED(m->width[m->row[i]]) * f->p;
-        GRAB(m, f->block, values + 4);
-        GRAB(m, f->blocknode, blocks + 1);
-        GRAB(m, f->blockptr, m->nstrip * ((ptrdiff_t)f->nlev + 1));
-        GRAB(m, f->blockstart, m->nstrip);
-        GRAB(m, f->listat, f->nlev);
-        GRAB(m, f->rowat, f->nlev);
-    }
-    return LMM_OK;
-}
-
-/* Places of the trailing columns; for the dense way with lists in strips of about STRIP columns of one
-   factor, and where they cut each list. */
-lmm_status make_strips(lmm_model *m)
-{
-    int32_t count = 0;
-    GRAB(m, m->trailcol, m->nnode + 1);
-    for (int32_t e = 0; e < m->nnode; e++) m->trailcol[e] = m->nodecol[e] - (m->q - m->q2);
-    if (m->full || m->t != &TRAILING_DENSE) return LMM_OK;
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const int32_t per = STRIP / m->f[k].p > 0 ? STRIP / m->f[k].p : 1;
-        count += (m->f[k].nlev + per - 1) / per;
-    }
-    GRAB(m, m->strip, count + 1);
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
-        const int32_t per = STRIP / f->p > 0 ? STRIP / f->p : 1;
-        for (int32_t e = 0; e < f->nlev; e += per) m->strip[m->nstrip++] = f->node + e;
-    }
-    m->strip[m->nstrip] = m->nnode;
-    return make_blocks(m);
 }

@@ -5,10 +5,8 @@
 
 #include "optimize/newton.h"
 #include "setup/build.h"
-#include "trailing/dense.h"
 #include "trailing/iterative.h"
 #include "base/small.h"
-#include "trailing/sparse.h"
 
 #define WIDEST 1.7e10 /* keeps p * p of every block below 2^31: 20,000 columns of X, 10,000 of a factor */
 
@@ -17,10 +15,8 @@
 void lmm_free(lmm_model *m)
 {
     if (!m) return;
-    sparse_free(m);
-    iterative_free(m);
+    trailing_free(m->trailing);
     team_free(m->team);
-    free(m->tile);
     release(&m->memory, NULL);
     free(m);
 }
@@ -46,12 +42,7 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         GRAB(m, f->pan, size[k] + 1);
     }
     const ptrdiff_t wide = m->pb > m->ntheta ? m->pb : m->ntheta;
-    if (m->t == &TRAILING_SPARSE)
-        TRY(sparse_allocate(m));
-    else if (m->t == &TRAILING_ITERATIVE)
-        TRY(iterative_allocate(m));
-    else
-        TRY(dense_allocate(m));
+    TRY(m->trailing->steps->make(m->trailing, m));
     GRAB(m, m->H, (ptrdiff_t)m->pb * m->q + 1);
     GRAB(m, m->Y, (ptrdiff_t)m->pb * m->q + 1);
     GRAB(m, m->V, (ptrdiff_t)m->ntheta * (m->q - m->q1 + m->pb));
@@ -120,6 +111,19 @@ static int is_identified(lmm_model *m)
     return whole > 2 * m->p;
 }
 
+/* A first factorization, at a typical T: where the trailing matrix is not exact it fixes what later ones
+   keep. */
+static lmm_status factorize_typical(lmm_model *m)
+{
+    double *theta = m->newton;
+    for (int k = 0; k < m->nfactor; k++)
+        for (int t = 0; t < m->f[k].nth; t++)
+            theta[m->f[k].th + t] = m->f[k].thr[t] == m->f[k].thc[t] ? TYPICAL : 0;
+    m->floor = FLOOR;
+    set_theta(m, theta, 0);
+    return factorize(m);
+}
+
 /* Pattern, storage and values of A. */
 static lmm_status make_cross_products(lmm_model *m, builder *b)
 {
@@ -133,7 +137,6 @@ static lmm_status make_cross_products(lmm_model *m, builder *b)
     TRY(choose_storage(m, b, size));
     if (o->plan) return LMM_OK;
     if (b->report->bytes > o->limit) return LMM_TOOLARGE;
-    TRY(make_strips(m));
     for (int k = 0; k < m->nfactor; k++) {
         GRAB(m, m->f[k].adiag, (ptrdiff_t)m->f[k].nlev * m->f[k].p * m->f[k].p);
         GRAB(m, m->f[k].apan, size[k] + 1);
@@ -141,10 +144,9 @@ static lmm_status make_cross_products(lmm_model *m, builder *b)
     GRAB(m, m->border, m->pb * m->pb);
     TRY(make_workspace(m, size));
     TRY(fill(m, b));
-    if (m->nstrip) pack(m, 0);
+    if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
     b->report->identified = is_identified(m);
-    if (m->it) TRY(iterative_prepare(m));
-    return LMM_OK;
+    return m->trailing->exact ? LMM_OK : factorize_typical(m);
 }
 
 static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
@@ -241,9 +243,7 @@ lmm_status lmm_set_threads(lmm_model *m, int threads)
     if (threads == team_size(m->team)) return LMM_OK;
     team *t = threads > 1 ? team_new(threads) : NULL;
     if (threads > 1 && !t) return LMM_NOMEM;
-    lmm_status status = allocate_tiles(m, threads);
-    if (status == LMM_OK && m->it) status = iterative_set_threads(m, threads);
-    if (status == LMM_OK && m->t == &TRAILING_SPARSE) status = sparse_set_threads(m, threads);
+    const lmm_status status = m->trailing->steps->threads(m->trailing, m, threads);
     if (status != LMM_OK) { /* what has grown serves the team that there is as well */
         team_free(t);
         return status;

@@ -7,6 +7,7 @@
 #include "optimize/newton.h"
 #include "setup/build.h"
 #include "cholesky/dense.h"
+#include "trailing/dense.h"
 #include "trailing/iterative.h"
 #include "trailing/sparse.h"
 
@@ -39,6 +40,7 @@ static void count_columns(lmm_model *m)
     m->q2 = 0;
     for (int k = m->nelim; k < m->nfactor; k++) m->q2 += m->f[k].nlev * m->f[k].p;
     m->s = m->q2 + m->pb;
+    for (int32_t e = 0; e < m->nnode; e++) m->trailcol[e] = m->nodecol[e] - (m->q - m->q2);
 }
 
 /* Dense off-diagonal block (one factor eliminated by BLAS) or lists: whichever costs less. ptr holds the
@@ -102,18 +104,19 @@ static double expected_density(const lmm_model *m)
     return 1 - exp(-pairs / (nodes * nodes));
 }
 
-/* LMM_UNAVAILABLE where it was asked for and no order is to be had. */
+/* The trailing matrix as a sparse one, unless that is hopeless. LMM_UNAVAILABLE where it was asked for and no
+   order is to be had. */
 static lmm_status consider_sparse(lmm_model *m, const builder *b, double common, double elimination)
 {
     lmm_report *r = b->report;
     const int forced = b->options->storage == LMM_SPARSE;
     if (m->full || !m->q2 || (!forced && b->options->storage != LMM_AUTO)) return LMM_OK;
     if (!forced && (m->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
-    const lmm_status status = sparse_analyse(m, b->options);
-    if (m->sparse) r->density = sparse_density(m);
+    const lmm_status status = sparse_analyse(&m->trailing, m, b->options);
+    if (status == LMM_OK || status == LMM_UNAVAILABLE) r->density = sparse_density(m->trailing, m);
     if (status == LMM_OK) {
-        r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m);
-        r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m);
+        r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
+        r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
     }
     return status == LMM_UNAVAILABLE && !forced ? LMM_OK : status;
 }
@@ -148,7 +151,6 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
 {
     lmm_report *r = b->report;
     const double common = common_bytes(m, b, size), q2 = m->q2, elimination = r->flops;
-    void *before = m->memory;
     for (int i = 0; i < 4; i++) r->bytes_of[i] = r->flops_of[i] = NAN;
     r->density = -1;
     r->bytes_of[LMM_DENSE] = common + 16. * m->s * m->s + 8. * (double)cholesky_work(m->q2);
@@ -167,12 +169,8 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
         if (m->f[k].user < 64) r->which |= (uint64_t)1 << m->f[k].user;
     r->order = m->q2;
     r->full = m->full;
-    m->t = r->storage == LMM_SPARSE      ? &TRAILING_SPARSE
-           : r->storage == LMM_ITERATIVE ? &TRAILING_ITERATIVE
-                                         : &TRAILING_DENSE;
-    if (m->t != &TRAILING_SPARSE) { /* its analysis has served */
-        sparse_free(m);
-        release(&m->memory, before);
-    }
-    return LMM_OK;
+    if (r->storage == LMM_SPARSE) return LMM_OK;
+    trailing_free(m->trailing); /* the analysis of a sparse one has served */
+    m->trailing = r->storage == LMM_ITERATIVE ? iterative_new() : dense_new();
+    return m->trailing ? LMM_OK : LMM_NOMEM;
 }

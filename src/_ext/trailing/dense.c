@@ -1,29 +1,52 @@
 /* The trailing matrix as one dense matrix: LAPACK's Cholesky factor and inverse. */
 
+#include <stdlib.h>
+
 #include "base/memory.h"
 #include "trailing/dense.h"
 #include "cholesky/dense.h"
 #include "trailing/lines.h"
+#include "trailing/tiles.h"
 
 static char lower = 'L', left = 'L', none = 'N', trans = 'T';
 static double one = 1, zero = 0, minus = -1;
 
-lmm_status dense_allocate(lmm_model *m)
+static lmm_status dense_make(trailing *t, lmm_model *m)
 {
-    GRAB(m, m->S, (ptrdiff_t)m->s * m->s);
-    GRAB(m, m->L, (ptrdiff_t)m->s * m->s);
-    GRAB(m, m->cholesky, cholesky_work(m->q2));
-    m->lde = m->s;
-    m->Se = m->S + m->q2;
-    m->Le = m->L + m->q2;
-    return LMM_OK;
+    dense *d = (dense *)t;
+    GRAB(t, d->S, (ptrdiff_t)m->s * m->s);
+    GRAB(t, d->L, (ptrdiff_t)m->s * m->s);
+    GRAB(t, d->cholesky, cholesky_work(m->q2));
+    t->lde = m->s;
+    t->Se = d->S + m->q2;
+    t->Le = d->L + m->q2;
+    return m->full ? LMM_OK : make_tiles(d, m);
+}
+
+static void dense_free(trailing *t)
+{
+    free(((dense *)t)->tile);
+}
+
+static lmm_status dense_threads(trailing *t, const lmm_model *m, int threads)
+{
+    (void)m;
+    return allocate_tiles((dense *)t, threads);
+}
+
+/* The first factor's panels never change: packed once. */
+static void dense_begin(trailing *t, const lmm_model *m)
+{
+    dense *d = (dense *)t;
+    if (d->nstrip) pack(d, m, 0);
 }
 
 /* S := A over the trailing levels, X and y */
-static void dense_load(lmm_model *m)
+static void dense_load(trailing *t, lmm_model *m)
 {
+    dense *d = (dense *)t;
     const ptrdiff_t s = m->s;
-    memset(m->S, 0, sizeof(double) * (size_t)(s * s));
+    memset(d->S, 0, sizeof(double) * (size_t)(s * s));
     for (int k = m->nelim; k < m->nfactor; k++) {
         const factor *f = &m->f[k];
         const int p = f->p;
@@ -31,7 +54,7 @@ static void dense_load(lmm_model *m)
             const ptrdiff_t c0 = m->trailcol[e];
             const double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p;
             for (int c = 0; c < p; c++) {
-                double *S = m->S + (c0 + c) * s;
+                double *S = d->S + (c0 + c) * s;
                 const double *from = f->apan + m->pan[e] + (ptrdiff_t)c * m->ld[e];
                 for (int r = 0; r < p; r++) S[c0 + r] = diag[r + c * p];
                 for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
@@ -43,26 +66,27 @@ static void dense_load(lmm_model *m)
         }
     }
     for (int c = 0; c < m->pb; c++)
-        memcpy(m->S + (m->q2 + c) * s + m->q2, m->border + c * m->pb, sizeof(double) * (size_t)m->pb);
+        memcpy(d->S + (m->q2 + c) * s + m->q2, m->border + c * m->pb, sizeof(double) * (size_t)m->pb);
 }
 
 /* S -= P P' when every level meets every trailing column: one product */
-static void downdate_full(lmm_model *m, const factor *f)
+static void downdate_full(dense *d, const lmm_model *m, const factor *f)
 {
     int s = m->s, q1 = f->nlev * f->p;
-    m->blas.syrk(&lower, &none, &s, &q1, &minus, f->P, &s, &one, m->S, &s);
+    m->blas.syrk(&lower, &none, &s, &q1, &minus, f->P, &s, &one, d->S, &s);
 }
 
-static void dense_downdate(lmm_model *m, int k)
+static void dense_downdate(trailing *t, lmm_model *m, int k)
 {
+    dense *d = (dense *)t;
     if (m->full)
-        downdate_full(m, &m->f[k]);
+        downdate_full(d, m, &m->f[k]);
     else
-        downdate_tiles(m, k);
+        downdate_tiles(d, m, k);
 }
 
 /* L := [Lambda'S Lambda + I, .; S_b Lambda, S_bb], lower; S's diagonal blocks are made symmetric */
-CLONES static void scale_trailing(lmm_model *m)
+CLONES static void scale_trailing(dense *d, lmm_model *m)
 {
     const ptrdiff_t s = m->s;
     for (int k = m->nelim; k < m->nfactor; k++) {
@@ -70,10 +94,10 @@ CLONES static void scale_trailing(lmm_model *m)
         const int p = f->p;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
             const ptrdiff_t c0 = m->trailcol[e], len = s - c0;
-            const double *S = m->S + c0 * s + c0;
-            mirror(p, m->S + c0 * s + c0, m->s);
+            const double *S = d->S + c0 * s + c0;
+            mirror(p, d->S + c0 * s + c0, m->s);
             for (int c = 0; c < p; c++) {
-                double *L = m->L + (c0 + c) * s + c0;
+                double *L = d->L + (c0 + c) * s + c0;
                 for (ptrdiff_t r = 0; r < len; r++) L[r] = S[r] * f->T[c * p];
                 for (int x = 1; x < p; x++) {
                     const double t = f->T[x + c * p], *from = S + x * s;
@@ -85,51 +109,55 @@ CLONES static void scale_trailing(lmm_model *m)
         }
     }
     for (int c = 0; c < m->pb; c++)
-        memcpy(m->L + (m->q2 + c) * s + m->q2, m->S + (m->q2 + c) * s + m->q2,
+        memcpy(d->L + (m->q2 + c) * s + m->q2, d->S + (m->q2 + c) * s + m->q2,
                sizeof(double) * (size_t)m->pb);
 }
 
-static lmm_status dense_factorize(lmm_model *m)
+static lmm_status dense_factorize(trailing *t, lmm_model *m)
 {
+    dense *d = (dense *)t;
     const int s = m->s;
-    scale_trailing(m);
-    const int failed = cholesky(&m->blas, m->team, s, m->L, s);
+    scale_trailing(d, m);
+    const int failed = cholesky(&m->blas, m->team, s, d->L, s);
     if (failed && failed < s) return LMM_NOTPOSDEF;
     for (ptrdiff_t i = 0; i < s - 1; i++)
-        *(i < m->q2 ? &m->logdetM : &m->logdetC) += 2 * log(m->L[i + i * s]);
-    const double r = m->L[(ptrdiff_t)s * s - 1];
+        *(i < m->q2 ? &m->logdetM : &m->logdetC) += 2 * log(d->L[i + i * s]);
+    const double r = d->L[(ptrdiff_t)s * s - 1];
     m->r2 = failed ? 0 : r * r;
     return LMM_OK;
 }
 
 /* H := edge of L times L^-1 Lambda' */
-static void dense_border(lmm_model *m, double *H)
+static void dense_border(trailing *t, lmm_model *m, double *H)
 {
+    dense *d = (dense *)t;
     const ptrdiff_t pb = m->pb;
-    for (ptrdiff_t c = 0; c < m->q2; c++) memcpy(H + c * pb, m->Le + c * m->lde, sizeof(double) * (size_t)pb);
-    rows_solve(m, m->pb, m->q2, m->L, m->s, 0, H);
+    for (ptrdiff_t c = 0; c < m->q2; c++) memcpy(H + c * pb, t->Le + c * t->lde, sizeof(double) * (size_t)pb);
+    rows_solve(m, m->pb, m->q2, d->L, m->s, 0, H);
     columns_times_lambda(m, m->pb, H, 1);
 }
 
-static void dense_times(lmm_model *m, int r, double alpha, const double *V, double *W)
+static void dense_times(trailing *t, lmm_model *m, int r, double alpha, const double *V, double *W)
 {
-    rows_times_symmetric(m, r, m->q2, alpha, V, m->S, m->s, W);
+    dense *d = (dense *)t;
+    rows_times_symmetric(m, r, m->q2, alpha, V, d->S, m->s, W);
 }
 
-static void dense_quadratic(lmm_model *m, double *w, double *Q)
+static void dense_quadratic(trailing *t, lmm_model *m, double *w, double *Q)
 {
+    dense *d = (dense *)t;
     int N = m->ntheta, all = m->q2 + m->p;
-    rows_solve(m, N, all, m->L, m->s, 1, w);
+    rows_solve(m, N, all, d->L, m->s, 1, w);
     m->blas.gemm(&none, &trans, &N, &N, &all, &minus, w, &N, w, &N, &one, Q, &N);
 }
 
 /* D_j += (S_jl T_l) Sinv_jl' for every trailing block j below level l of factor k */
-INLINE void gradient_below(lmm_model *m, int k, int32_t e)
+INLINE void gradient_below(const dense *d, lmm_model *m, int k, int32_t e)
 {
     const ptrdiff_t s = m->s, c0 = m->trailcol[e];
     const factor *f = &m->f[k];
     const int p = f->p;
-    const double *S = m->S + c0 * s, *B = m->L + c0 * s;
+    const double *S = d->S + c0 * s, *B = d->L + c0 * s;
     double *Y = m->tmp;
     for (int j = k; j < m->nfactor; j++) {
         factor *other = &m->f[j];
@@ -165,19 +193,19 @@ INLINE void times_transpose(int p, const double *T, ptrdiff_t n, double *X, ptrd
 }
 
 /* Trailing part of B in place of S^-1, and D += blocks of S Lambda S^-1 */
-CLONES static void invert_dense(lmm_model *m)
+CLONES static void invert_dense(dense *d, lmm_model *m)
 {
     const ptrdiff_t s = m->s;
     const int q2 = m->q2, is = m->s;
-    cholesky_invert(&m->blas, m->team, m->q2, m->L, m->s, m->cholesky);
+    cholesky_invert(&m->blas, m->team, m->q2, d->L, m->s, d->cholesky);
     for (int k = m->nelim; k < m->nfactor; k++) {
         factor *f = &m->f[k];
         const int p = f->p;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
             const ptrdiff_t c0 = m->trailcol[e], len = q2 - c0;
-            double *B = m->L + c0 * s + c0, *S = m->S + c0 * s + c0;
+            double *B = d->L + c0 * s + c0, *S = d->S + c0 * s + c0;
             mirror(p, B, is);
-            gradient_below(m, k, e);
+            gradient_below(d, m, k, e);
             for (int c = 0; c < p; c++) {
                 scale_rows(m, k, e, B + c * s, 0);
                 for (int r = 0; r < p; r++) f->D[r + c * p] += dot(len, S + r * s, B + c * s);
@@ -190,7 +218,7 @@ CLONES static void invert_dense(lmm_model *m)
 }
 
 /* Q_l = |L^-1 Lambda' A_Jl|^2 when every level meets every trailing column; needs L before inversion */
-CLONES static void gather_full(lmm_model *m, factor *f)
+CLONES static void gather_full(const dense *d, lmm_model *m, factor *f)
 {
     int q1 = m->q1, q2 = m->q2, s = m->s, p = f->p;
     const ptrdiff_t pp = (ptrdiff_t)p * p;
@@ -207,7 +235,7 @@ CLONES static void gather_full(lmm_model *m, factor *f)
             }
         }
     }
-    m->blas.trsm(&left, &lower, &none, &none, &q2, &q1, &one, m->L, &s, f->P, &s);
+    m->blas.trsm(&left, &lower, &none, &none, &q2, &q1, &one, d->L, &s, f->P, &s);
     for (int32_t l = 0; l < f->nlev; l++) {
         double *Q = f->Q + l * pp;
         if (p == 1)
@@ -218,20 +246,23 @@ CLONES static void gather_full(lmm_model *m, factor *f)
     }
 }
 
-static void dense_invert(lmm_model *m)
+static void dense_invert(trailing *t, lmm_model *m)
 {
-    if (m->full) gather_full(m, &m->f[0]);
-    if (m->q2) invert_dense(m);
+    dense *d = (dense *)t;
+    if (m->full) gather_full(d, m, &m->f[0]);
+    if (m->q2) invert_dense(d, m);
 }
 
-static void dense_gather(lmm_model *m)
+static void dense_gather(trailing *t, lmm_model *m)
 {
-    gather_tiles(m, 0);
+    dense *d = (dense *)t;
+    gather_tiles(d, m, 0);
 }
 
 /* V += B_JJ A_J for every level of a coarser eliminated factor, J: its trailing columns (V in f->P) */
-CLONES static void dense_product(lmm_model *m, int k)
+CLONES static void dense_product(trailing *t, lmm_model *m, int k)
 {
+    dense *d = (dense *)t;
     const factor *f = &m->f[k];
     const ptrdiff_t s = m->s;
     const ptrdiff_t skip = ancestor_rows(m, k);
@@ -245,12 +276,32 @@ CLONES static void dense_product(lmm_model *m, int k)
                 for (ptrdiff_t j = first, rr = 0; j < m->ptr[e + 1]; j++)
                     for (int r = 0; r < m->width[m->row[j]]; r++, rr++) {
                         const int32_t row = m->trailcol[m->row[j]] + r;
-                        const double b = row >= col ? m->L[row + col * s] : m->L[col + row * s];
+                        const double b = row >= col ? d->L[row + col * s] : d->L[col + row * s];
                         for (int x = 0; x < f->p; x++) V[rr + x * ld] += b * A[rc + x * ld];
                     }
             }
     }
 }
 
-const trailing TRAILING_DENSE = {dense_load,      dense_downdate, dense_factorize, dense_border, dense_times,
-                                 dense_quadratic, dense_invert,   dense_gather,    dense_product};
+static const trailing_steps DENSE = {.make = dense_make,
+                                     .free = dense_free,
+                                     .threads = dense_threads,
+                                     .begin = dense_begin,
+                                     .load = dense_load,
+                                     .downdate = dense_downdate,
+                                     .factorize = dense_factorize,
+                                     .border = dense_border,
+                                     .times = dense_times,
+                                     .quadratic = dense_quadratic,
+                                     .invert = dense_invert,
+                                     .gather = dense_gather,
+                                     .product = dense_product};
+
+trailing *dense_new(void)
+{
+    dense *d = calloc(1, sizeof(*d));
+    if (!d) return NULL;
+    d->base.steps = &DENSE;
+    d->base.exact = 1;
+    return &d->base;
+}

@@ -37,7 +37,6 @@
 
 #define EXPECTED 30    /* of them, for a cost */
 #define ROUNDS 3       /* of inverse iteration for V */
-#define TYPICAL 0.5    /* T for which V is made, whitened units */
 #define EDGE 1e-11     /* relative residuals: X and y, */
 #define CURVATURE 1e-9 /* the average information, */
 #define PROBE 1e-5     /* probes (1e-4 moves the gradient by 4 % of their own error), */
@@ -67,10 +66,10 @@ CLONES static void orthonormalize(ptrdiff_t n, double *V)
 }
 
 /* V of this evaluation: L'W, orthonormal */
-static void scale_directions(lmm_model *m)
+static void scale_directions(iterative *it, lmm_model *m)
 {
-    blocks_times(m, LANES / 4, m->it->L, 1, m->it->W, m->it->block[0].u);
-    orthonormalize(m->q2, m->it->block[0].u);
+    blocks_times(it, m, LANES / 4, it->L, 1, it->W, it->block[0].u);
+    orthonormalize(m->q2, it->block[0].u);
 }
 
 /* u := (I - V V') signs */
@@ -96,9 +95,8 @@ static uint64_t splitmix(uint64_t *state)
 }
 
 /* Signs of the probes; W: the constants of trailing columns, the other lanes random. */
-static void draw(lmm_model *m)
+static void draw(iterative *it, lmm_model *m)
 {
-    iterative *it = m->it;
     uint64_t state = 20240229;
     const ptrdiff_t n = m->q2;
     for (ptrdiff_t i = 0; i < (it->nblock - 1) * n; i++) it->sign[i] = (uint8_t)(splitmix(&state) >> 32);
@@ -115,27 +113,25 @@ static void draw(lmm_model *m)
 }
 
 /* W := G (I + E)^-1 V: one round of inverse iteration */
-static int refine_directions(lmm_model *m)
+static int refine_directions(iterative *it, lmm_model *m)
 {
-    iterative *it = m->it;
-    scale_directions(m);
-    solve_block(m, &it->block[0], ROUGH, 0);
+    scale_directions(it, m);
+    solve_block(it, m, &it->block[0], ROUGH, 0);
     if (it->block[0].failed) return 1;
     orthonormalize(m->q2, it->block[0].y);
-    blocks_times(m, LANES / 4, it->G, 0, it->block[0].y, it->W);
+    blocks_times(it, m, LANES / 4, it->G, 0, it->block[0].y, it->W);
     return 0;
 }
 
 /* log|I + E| and its standard error */
-static void estimate_logarithm(lmm_model *m)
+static void estimate_logarithm(iterative *it, lmm_model *m)
 {
-    iterative *it = m->it;
     const int r = it->probes;
     double exact = 0, sum = 0, squares = 0;
     for (int b = 0; b < it->nblock; b++)
         for (int i = 0; i < LANES; i++) {
             const block *own = &it->block[b];
-            const double v = quadrature(m, own, i) - (own->ue[i] - own->uu[i]);
+            const double v = quadrature(it, m, own, i) - (own->ue[i] - own->uu[i]);
             if (b == 0)
                 exact += v;
             else {
@@ -144,30 +140,30 @@ static void estimate_logarithm(lmm_model *m)
             }
         }
     it->logdet = exact + sum / r;
-    it->deviation = sqrt(fmax(0, squares - sum * sum / r) / (r - 1) / r);
+    it->base.deviation = sqrt(fmax(0, squares - sum * sum / r) / (r - 1) / r);
 }
 
 /* --------------------------------------------------------------------------------------- factorization -- */
 
 /* Se := A's rows of X and y over the trailing columns, and the corner; S_ll := A_ll */
-static void iterative_load(lmm_model *m)
+static void iterative_load(trailing *t, lmm_model *m)
 {
+    iterative *it = (iterative *)t;
     const ptrdiff_t pb = m->pb;
     for (int k = 1; k < m->nfactor; k++) {
         const factor *f = &m->f[k];
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
             for (int c = 0; c < f->p; c++)
-                memcpy(m->Se + (m->trailcol[e] + c) * pb,
+                memcpy(it->base.Se + (m->trailcol[e] + c) * pb,
                        f->apan + m->pan[e] + (c + 1) * (ptrdiff_t)m->ld[e] - pb, sizeof(double) * (size_t)pb);
-        memcpy(m->it->S + m->it->at[k], f->adiag, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
+        memcpy(it->S + it->at[k], f->adiag, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
     }
-    memcpy(m->Se + m->q2 * pb, m->border, sizeof(double) * (size_t)(pb * pb));
+    memcpy(it->base.Se + m->q2 * pb, m->border, sizeof(double) * (size_t)(pb * pb));
 }
 
 /* S_jj -= A_jl K_l A_lj */
-INLINE void downdate_blocks(const int p, lmm_model *m)
+INLINE void downdate_blocks(const int p, iterative *it, lmm_model *m)
 {
-    iterative *it = m->it;
     double *C = m->tmp;
     for (ptrdiff_t l = 0; l < m->f[0].nlev; l++) {
         const double *K = it->K + l * p * p, *a = m->f[0].pan + m->pan[l];
@@ -187,18 +183,18 @@ INLINE void downdate_blocks(const int p, lmm_model *m)
     }
 }
 
-CLONES static void iterative_downdate(lmm_model *m, int k)
+CLONES static void iterative_downdate(trailing *t, lmm_model *m, int k)
 {
+    iterative *it = (iterative *)t;
     const factor *f = &m->f[k];
-    memcpy(m->it->K, f->Q, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
-    BY_WIDTH(f->p, downdate_blocks, m)
-    downdate_edge(m, k);
+    memcpy(it->K, f->Q, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
+    BY_WIDTH(f->p, downdate_blocks, it, m)
+    downdate_edge(t, m, k);
 }
 
 /* L, G, F, G'G and N of one trailing factor's levels; log|P| */
-INLINE int scale_levels(const int p, lmm_model *m, int k)
+INLINE int scale_levels(const int p, iterative *it, lmm_model *m, int k)
 {
-    iterative *it = m->it;
     const factor *f = &m->f[k];
     double *tmp = m->tmp, *X = tmp + p * p;
     for (ptrdiff_t l = 0, at = it->at[k]; l < f->nlev; l++, at += p * p) {
@@ -218,13 +214,13 @@ INLINE int scale_levels(const int p, lmm_model *m, int k)
     return 0;
 }
 
-#define SCALE(p, m, k, failed) failed = scale_levels(p, m, k)
+#define SCALE(p, it, m, k, failed) failed = scale_levels(p, it, m, k)
 
-CLONES static int scale_blocks(lmm_model *m)
+CLONES static int scale_blocks(iterative *it, lmm_model *m)
 {
     for (int k = 1; k < m->nfactor; k++) {
         int failed = 0;
-        BY_WIDTH(m->f[k].p, SCALE, m, k, failed)
+        BY_WIDTH(m->f[k].p, SCALE, it, m, k, failed)
         if (failed) return 1;
     }
     return 0;
@@ -254,32 +250,37 @@ static int lanes_for(int rows)
     return rows <= 4 ? 1 : 2;
 }
 
+typedef struct { /* what a block of an evaluation needs */
+    iterative *it;
+    lmm_model *m;
+} evaluation_task;
+
 /* One block of an evaluation: first those of the edge, which take longest. */
 static void run_block(void *arg, int64_t i, int worker)
 {
-    lmm_model *m = arg;
-    iterative *it = m->it;
+    const evaluation_task *task = arg;
+    iterative *it = task->it;
+    lmm_model *m = task->m;
     if (i < it->nedge) {
         block *b = &it->block[it->nblock + i];
         double *x = it->part[worker];
-        rows_to_lanes(m->q2, m->Se, m->lde, (int)i * LANES, rows_of(m->pb, (int)i), b->nv, x);
-        blocks_times(m, b->nv, it->F, 1, x, b->u);
-        solve_block(m, b, EDGE, worker);
+        rows_to_lanes(m->q2, it->base.Se, it->base.lde, (int)i * LANES, rows_of(m->pb, (int)i), b->nv, x);
+        blocks_times(it, m, b->nv, it->F, 1, x, b->u);
+        solve_block(it, m, b, EDGE, worker);
         return;
     }
     i -= it->nedge;
     block *b = &it->block[i];
     if (i) project_signs(m->q2, it->sign + (i - 1) * m->q2, it->block[0].u, b->u);
-    solve_block(m, b, PROBE, worker);
+    solve_block(it, m, b, PROBE, worker);
 }
 
 /* Corner of Le := S_bb - S_bR B S_Rb */
-CLONES static void make_corner(lmm_model *m)
+CLONES static void make_corner(iterative *it, lmm_model *m)
 {
-    const iterative *it = m->it;
     const ptrdiff_t pb = m->pb;
-    double *C = m->Le + m->q2 * m->lde;
-    memcpy(C, m->Se + m->q2 * m->lde, sizeof(double) * (size_t)(pb * pb));
+    double *C = it->base.Le + m->q2 * it->base.lde;
+    memcpy(C, it->base.Se + m->q2 * it->base.lde, sizeof(double) * (size_t)(pb * pb));
     for (int bc = 0; bc < it->nedge; bc++)
         for (int br = bc; br < it->nedge; br++) {
             const block *c = &it->block[it->nblock + bc], *r = &it->block[it->nblock + br];
@@ -294,53 +295,56 @@ CLONES static void make_corner(lmm_model *m)
         }
 }
 
-static lmm_status iterative_factorize(lmm_model *m)
+static lmm_status iterative_factorize(trailing *t, lmm_model *m)
 {
-    iterative *it = m->it;
-    it->failed = 0;
-    if (scale_blocks(m)) return LMM_NOTPOSDEF;
+    iterative *it = (iterative *)t;
+    evaluation_task task = {it, m};
+    it->base.failed = 0;
+    if (scale_blocks(it, m)) return LMM_NOTPOSDEF;
     if (!it->ready) {
-        for (int i = 0; i < ROUNDS && !refine_directions(m); i++) continue; /* any V will do */
+        for (int i = 0; i < ROUNDS && !refine_directions(it, m); i++) continue; /* any V will do */
+        it->ready = 1;
         return LMM_OK;
     }
-    scale_directions(m);
-    team_run(m->team, it->nedge + it->nblock, run_block, m);
-    for (int b = 0; b < it->nblock + it->nedge; b++) it->failed |= it->block[b].failed;
-    if (it->failed) return LMM_NOTPOSDEF;
-    estimate_logarithm(m);
+    scale_directions(it, m);
+    team_run(m->team, it->nedge + it->nblock, run_block, &task);
+    for (int b = 0; b < it->nblock + it->nedge; b++) it->base.failed |= it->block[b].failed;
+    if (it->base.failed) return LMM_NOTPOSDEF;
+    estimate_logarithm(it, m);
     m->logdetM += it->logdet;
-    make_corner(m);
-    return factorize_corner(m);
+    make_corner(it, m);
+    return factorize_corner(t, m);
 }
 
 /* ----------------------------------------------------------------------------------------- exact parts -- */
 
 /* H := S_bR B = (F y)' */
-static void iterative_border(lmm_model *m, double *H)
+static void iterative_border(trailing *t, lmm_model *m, double *H)
 {
-    const iterative *it = m->it;
+    iterative *it = (iterative *)t;
     for (int i = 0; i < it->nedge; i++) {
         const block *b = &it->block[it->nblock + i];
-        blocks_times(m, b->nv, it->F, 0, b->y, it->part[0]);
+        blocks_times(it, m, b->nv, it->F, 0, b->y, it->part[0]);
         lanes_to_rows(m->q2, it->part[0], b->nv, H, m->pb, i * LANES, rows_of(m->pb, i));
     }
 }
 
-static void iterative_times(lmm_model *m, int r, double alpha, const double *V, double *W)
+static void iterative_times(trailing *t, lmm_model *m, int r, double alpha, const double *V, double *W)
 {
-    const iterative *it = m->it;
+    iterative *it = (iterative *)t;
     double *x = it->part[0], *y = x + vector_size(m);
     for (int b = 0; b * LANES < r; b++) {
         const int rows = rows_of(r, b), nv = lanes_for(rows);
         rows_to_lanes(m->q2, V, r, b * LANES, rows, nv, x);
         trailing_times(m, nv, x, y);
-        eliminated(m, nv, x, y, it->small);
+        eliminated(it, m, nv, x, y, it->small);
         for (ptrdiff_t c = 0; c < m->q2; c++)
             for (int i = 0; i < rows; i++) W[b * LANES + i + c * r] += alpha * y[c * 4 * nv + i];
     }
 }
 
 typedef struct { /* the average information's right-hand sides */
+    iterative *it;
     lmm_model *m;
     double *w, *Q;
 } information_task;
@@ -349,14 +353,15 @@ typedef struct { /* the average information's right-hand sides */
 static void information_block(void *arg, int64_t i, int worker)
 {
     information_task *t = arg;
+    iterative *it = t->it;
     lmm_model *m = t->m;
     const ptrdiff_t N = m->ntheta, size = vector_size(m);
     const int rows = rows_of(m->ntheta, (int)i);
-    block b = {.nv = lanes_for(rows), .u = m->it->part[worker] + (WORK - 2) * size};
+    block b = {.nv = lanes_for(rows), .u = it->part[worker] + (WORK - 2) * size};
     b.y = b.u + size;
     rows_to_lanes(m->q2, t->w, N, (int)i * LANES, rows, b.nv, b.u);
-    solve_block(m, &b, CURVATURE, worker);
-    if (b.failed) __atomic_store_n(&m->it->failed, 1, __ATOMIC_RELAXED);
+    solve_block(it, m, &b, CURVATURE, worker);
+    if (b.failed) __atomic_store_n(&it->base.failed, 1, __ATOMIC_RELAXED);
     double *Q = t->Q + i * LANES * N;
     for (int f = 0; f < rows; f++)
         for (ptrdiff_t e = 0; e < N; e++) {
@@ -367,12 +372,12 @@ static void information_block(void *arg, int64_t i, int worker)
 }
 
 /* w := w G; Q -= w (I + E)^-1 w' + t C^-1 t',  t = w_X - w (I + E)^-1 F'S_RX */
-CLONES static void iterative_quadratic(lmm_model *m, double *w, double *Q)
+CLONES static void iterative_quadratic(trailing *t, lmm_model *m, double *w, double *Q)
 {
-    iterative *it = m->it;
+    iterative *it = (iterative *)t;
     const ptrdiff_t N = m->ntheta;
     char none = 'N', trans = 'T';
-    double one = 1, minus = -1, *t = w + m->q2 * N;
+    double one = 1, minus = -1, *wX = w + m->q2 * N;
     int n = m->ntheta, p = m->p;
     for (int k = 1; k < m->nfactor; k++) {
         const int width = m->f[k].p;
@@ -382,28 +387,28 @@ CLONES static void iterative_quadratic(lmm_model *m, double *w, double *Q)
             memcpy(x, m->tmp, sizeof(double) * (size_t)(N * width));
         }
     }
-    information_task task = {.m = m, .w = w, .Q = Q};
+    information_task task = {.it = it, .m = m, .w = w, .Q = Q};
     team_run(m->team, (m->ntheta + LANES - 1) / LANES, information_block, &task);
     if (!p) return;
     for (int a = 0; a < p; a++) {
         const block *b = &it->block[it->nblock + a / LANES];
         for (ptrdiff_t c = 0; c < m->q2; c++) {
             const double y = b->y[c * 4 * b->nv + a % LANES];
-            for (ptrdiff_t e = 0; e < N; e++) t[e + a * N] -= w[e + c * N] * y;
+            for (ptrdiff_t e = 0; e < N; e++) wX[e + a * N] -= w[e + c * N] * y;
         }
     }
-    rows_solve(m, n, p, m->Le + m->q2 * m->lde, (int)m->lde, 1, t);
-    m->blas.gemm(&none, &trans, &n, &n, &p, &minus, t, &n, t, &n, &one, Q, &n);
+    rows_solve(m, n, p, it->base.Le + m->q2 * it->base.lde, (int)it->base.lde, 1, wX);
+    m->blas.gemm(&none, &trans, &n, &n, &p, &minus, wX, &n, wX, &n, &one, Q, &n);
 }
 
 /* ----------------------------------------------------------------------------------------- derivatives -- */
 
 /* R of a trailing factor: sum_l N_l'a_l b_l'N_l of each lane; a, b := S_off times F u and F y */
-INLINE void derive_trailing(const int p, const lmm_model *m, int k, block *b, const double *Fy,
-                            const double *Fu, const double *y, const double *u, double *small)
+INLINE void derive_trailing(const int p, const iterative *it, const lmm_model *m, int k, block *b,
+                            const double *Fy, const double *Fu, const double *y, const double *u,
+                            double *small)
 {
     const int nv = LANES / 4;
-    const iterative *it = m->it;
     const factor *f = &m->f[k];
     vec4 *ty = (vec4 *)small, *tu = ty + p * nv, *s = tu + p * nv, *z = s + p * nv;
     ptrdiff_t place = 0;
@@ -430,26 +435,27 @@ INLINE void derive_trailing(const int p, const lmm_model *m, int k, block *b, co
 /* One block's part in the derivatives */
 CLONES static void derive_block(void *arg, int64_t i, int worker)
 {
-    lmm_model *m = arg;
-    iterative *it = m->it;
+    const evaluation_task *task = arg;
+    iterative *it = task->it;
+    lmm_model *m = task->m;
     block *b = &it->block[i];
     const ptrdiff_t size = vector_size(m);
     double *Fy = it->part[worker], *Fu = Fy + size, *y = Fu + size, *u = y + size;
     double *small = it->small + worker * it->smallsize, weight[LANES];
     for (int j = 0; j < LANES; j++) weight[j] = i ? 1. / it->probes : 1;
     memset(b->R, 0, sizeof(double) * LANES * (size_t)it->nR);
-    blocks_times(m, LANES / 4, it->F, 0, b->y, Fy);
-    blocks_times(m, LANES / 4, it->F, 0, b->u, Fu);
+    blocks_times(it, m, LANES / 4, it->F, 0, b->y, Fy);
+    blocks_times(it, m, LANES / 4, it->F, 0, b->u, Fu);
     trailing_times(m, LANES / 4, Fy, y);
     trailing_times(m, LANES / 4, Fu, u);
-    derive(m, b, weight, Fy, Fu, y, u, small);
-    for (int k = 1; k < m->nfactor; k++) BY_WIDTH(m->f[k].p, derive_trailing, m, k, b, Fy, Fu, y, u, small)
+    derive(it, m, b, weight, Fy, Fu, y, u, small);
+    for (int k = 1; k < m->nfactor; k++)
+        BY_WIDTH(m->f[k].p, derive_trailing, it, m, k, b, Fy, Fu, y, u, small)
 }
 
 /* D := (sum_l S_ll N_l - sum_u w R) T of a trailing factor */
-static void trailing_gradient(lmm_model *m, int k, ptrdiff_t place)
+static void trailing_gradient(const iterative *it, lmm_model *m, int k, ptrdiff_t place)
 {
-    const iterative *it = m->it;
     factor *f = &m->f[k];
     const int p = f->p;
     double *X = m->tmp;
@@ -466,20 +472,21 @@ static void trailing_gradient(lmm_model *m, int k, ptrdiff_t place)
     mul(p, p, p, 1, X, p, f->T, p, f->D, p);
 }
 
-static void iterative_invert(lmm_model *m)
+static void iterative_invert(trailing *t, lmm_model *m)
 {
-    team_run(m->team, m->it->nblock, derive_block, m);
+    iterative *it = (iterative *)t;
+    evaluation_task task = {it, m};
+    team_run(m->team, it->nblock, derive_block, &task);
     ptrdiff_t place = 0;
     for (int k = 0; k < m->nfactor; k++) {
-        if (k) trailing_gradient(m, k, place);
+        if (k) trailing_gradient(it, m, k, place);
         place += m->f[k].p * m->f[k].p;
     }
 }
 
 /* Q_l := A_lR F F'A_Rl + what the blocks have */
-INLINE void gather_exact(const int p, lmm_model *m)
+INLINE void gather_exact(const int p, iterative *it, lmm_model *m)
 {
-    const iterative *it = m->it;
     double *X = m->tmp;
     for (ptrdiff_t l = 0; l < m->f[0].nlev; l++) {
         const double *a = m->f[0].pan + m->pan[l];
@@ -500,19 +507,19 @@ INLINE void gather_exact(const int p, lmm_model *m)
     }
 }
 
-CLONES static void iterative_gather(lmm_model *m)
+CLONES static void iterative_gather(trailing *t, lmm_model *m)
 {
-    BY_WIDTH(m->f[0].p, gather_exact, m)
+    iterative *it = (iterative *)t;
+    BY_WIDTH(m->f[0].p, gather_exact, it, m)
 }
 
 /* Covariance of the last gradient, from the probes: D = (... - mean R) T, g = 2 D */
-void iterative_score_covariance(const lmm_model *m, double *C)
+static void iterative_scores(trailing *t, lmm_model *m, double *C)
 {
-    const iterative *it = m->it;
+    iterative *it = (iterative *)t;
     const ptrdiff_t N = m->ntheta, r = it->probes;
     double *g = m->work, *mean = g + N, *X = m->tmp;
     memset(C, 0, sizeof(double) * (size_t)(N * N));
-    if (!it) return;
     memset(mean, 0, sizeof(double) * (size_t)N);
     for (int pass = 0; pass < 2; pass++)
         for (ptrdiff_t u = 0; u < r; u++) {
@@ -538,20 +545,6 @@ void iterative_score_covariance(const lmm_model *m, double *C)
                         C[i + j * N] += (g[i] - mean[i]) * (g[j] - mean[j]) / (double)(r * (r - 1));
         }
 }
-
-int iterative_failed(const lmm_model *m)
-{
-    return m->it && m->it->failed;
-}
-
-double iterative_deviation(const lmm_model *m)
-{
-    return m->it ? m->it->deviation : 0;
-}
-
-const trailing TRAILING_ITERATIVE = {iterative_load,   iterative_downdate, iterative_factorize,
-                                     iterative_border, iterative_times,    iterative_quadratic,
-                                     iterative_invert, iterative_gather,   NULL};
 
 /* ---------------------------------------------------------------------------------------------- set-up -- */
 
@@ -586,37 +579,45 @@ double iterative_flops(const lmm_model *m, double entries)
 }
 
 /* A vector that begins with a cache line */
-static double *grab_vectors(lmm_model *m, ptrdiff_t count)
+static double *grab_vectors(iterative *it, const lmm_model *m, ptrdiff_t count)
 {
-    double *x = grab(&m->memory, (size_t)(count * vector_size(m) + 8), sizeof(double));
+    double *x = grab(&it->base.memory, (size_t)(count * vector_size(m) + 8), sizeof(double));
     return x ? x + (64 - (uintptr_t)x % 64) % 64 / sizeof(double) : NULL;
 }
 
-#define GRAB_VECTORS(m, field, count) \
-    if (!((field) = grab_vectors(m, count))) return LMM_NOMEM
+#define GRAB_VECTORS(it, m, field, count) \
+    if (!((field) = grab_vectors(it, m, count))) return LMM_NOMEM
 
-static lmm_status allocate_blocks(lmm_model *m)
+static lmm_status allocate_blocks(iterative *it, lmm_model *m)
 {
-    iterative *it = m->it;
-    GRAB(m, it->block, it->nblock + it->nedge);
+    GRAB(&it->base, it->block, it->nblock + it->nedge);
     for (int i = 0; i < it->nblock + it->nedge; i++) {
         block *b = &it->block[i];
         b->nv = i < it->nblock ? LANES / 4 : lanes_for(rows_of(m->pb, i - it->nblock));
-        GRAB_VECTORS(m, b->u, 1);
-        GRAB_VECTORS(m, b->y, 1);
+        GRAB_VECTORS(it, m, b->u, 1);
+        GRAB_VECTORS(it, m, b->y, 1);
         if (i >= it->nblock) continue;
-        GRAB(m, b->alpha, NODES * LANES);
-        GRAB(m, b->beta, NODES * LANES);
-        GRAB(m, b->Q, (ptrdiff_t)m->f[0].nlev * m->f[0].p * m->f[0].p);
-        GRAB(m, b->R, LANES * it->nR);
+        GRAB(&it->base, b->alpha, NODES * LANES);
+        GRAB(&it->base, b->beta, NODES * LANES);
+        GRAB(&it->base, b->Q, (ptrdiff_t)m->f[0].nlev * m->f[0].p * m->f[0].p);
+        GRAB(&it->base, b->R, LANES * it->nR);
     }
     return LMM_OK;
 }
 
-/* Each worker's vectors begin with a cache line, in one block of memory. */
-lmm_status iterative_set_threads(lmm_model *m, int threads)
+static void iterative_free(trailing *t)
 {
-    iterative *it = m->it;
+    iterative *it = (iterative *)t;
+    free(it->part), free(it->vectors), free(it->small);
+    it->part = NULL;
+    it->vectors = it->small = NULL;
+    it->threads = 0;
+}
+
+/* Each worker's vectors begin with a cache line, in one block of memory. */
+static lmm_status iterative_threads(trailing *t, const lmm_model *m, int threads)
+{
+    iterative *it = (iterative *)t;
     if (threads <= it->threads) return LMM_OK;
     const ptrdiff_t p = widest(m), size = WORK * vector_size(m) + 8, line = 64 / sizeof(double);
     const ptrdiff_t own = (size + line - 1) / line * line, smallsize = 4 * p * LANES + p * p + 8;
@@ -627,7 +628,7 @@ lmm_status iterative_set_threads(lmm_model *m, int threads)
         free(part), free(vectors), free(small);
         return LMM_NOMEM;
     }
-    iterative_free(m);
+    iterative_free(t);
     for (int i = 0; i < threads; i++)
         part[i] = vectors + (64 - (uintptr_t)vectors % 64) % 64 / sizeof(double) + i * own;
     it->part = part;
@@ -638,61 +639,56 @@ lmm_status iterative_set_threads(lmm_model *m, int threads)
     return LMM_OK;
 }
 
-void iterative_free(lmm_model *m)
+static lmm_status iterative_make(trailing *t, lmm_model *m)
 {
-    if (!m->it) return;
-    free(m->it->part), free(m->it->vectors), free(m->it->small);
-    m->it->part = NULL;
-    m->it->vectors = m->it->small = NULL;
-    m->it->threads = 0;
-}
-
-lmm_status iterative_allocate(lmm_model *m)
-{
-    iterative *it;
+    iterative *it = (iterative *)t;
     ptrdiff_t blocks = 0;
-    GRAB(m, it, 1);
-    m->it = it;
     it->nblock = blocks_for(PROBES);
     it->probes = (it->nblock - 1) * LANES;
     it->nedge = (m->pb + LANES - 1) / LANES;
-    GRAB(m, it->at, m->nfactor);
+    GRAB(&it->base, it->at, m->nfactor);
     for (int k = 0; k < m->nfactor; k++) {
         const ptrdiff_t pp = (ptrdiff_t)m->f[k].p * m->f[k].p;
         it->nR += pp;
         it->at[k] = blocks;
         if (k) blocks += m->f[k].nlev * pp;
     }
-    GRAB(m, it->S, blocks);
-    GRAB(m, it->L, blocks);
-    GRAB(m, it->F, blocks);
-    GRAB(m, it->G, blocks);
-    GRAB(m, it->I, blocks);
-    GRAB(m, it->N, blocks);
-    GRAB(m, it->K, (ptrdiff_t)m->f[0].nlev * m->f[0].p * m->f[0].p);
-    GRAB_VECTORS(m, it->W, 1);
-    GRAB(m, it->sign, (it->nblock - 1) * (ptrdiff_t)m->q2);
-    TRY(iterative_set_threads(m, 1));
-    GRAB(m, it->nodes, NODES * (NODES + 40));
-    m->lde = m->pb;
-    GRAB(m, m->Se, m->lde * (m->q2 + m->pb));
-    GRAB(m, m->Le, m->lde * (m->q2 + m->pb));
-    TRY(allocate_blocks(m));
-    m->t = &TRAILING_ITERATIVE;
-    draw(m);
+    GRAB(&it->base, it->S, blocks);
+    GRAB(&it->base, it->L, blocks);
+    GRAB(&it->base, it->F, blocks);
+    GRAB(&it->base, it->G, blocks);
+    GRAB(&it->base, it->I, blocks);
+    GRAB(&it->base, it->N, blocks);
+    GRAB(&it->base, it->K, (ptrdiff_t)m->f[0].nlev * m->f[0].p * m->f[0].p);
+    GRAB_VECTORS(it, m, it->W, 1);
+    GRAB(&it->base, it->sign, (it->nblock - 1) * (ptrdiff_t)m->q2);
+    TRY(iterative_threads(t, m, 1));
+    GRAB(&it->base, it->nodes, NODES * (NODES + 40));
+    it->base.lde = m->pb;
+    GRAB(&it->base, it->base.Se, it->base.lde * (m->q2 + m->pb));
+    GRAB(&it->base, it->base.Le, it->base.lde * (m->q2 + m->pb));
+    TRY(allocate_blocks(it, m));
+    draw(it, m);
     return LMM_OK;
 }
 
-/* V at a typical T: a few rounds of inverse iteration from the constants and random vectors */
-lmm_status iterative_prepare(lmm_model *m)
+static const trailing_steps ITERATIVE = {.make = iterative_make,
+                                         .free = iterative_free,
+                                         .threads = iterative_threads,
+                                         .load = iterative_load,
+                                         .downdate = iterative_downdate,
+                                         .factorize = iterative_factorize,
+                                         .border = iterative_border,
+                                         .times = iterative_times,
+                                         .quadratic = iterative_quadratic,
+                                         .invert = iterative_invert,
+                                         .gather = iterative_gather,
+                                         .scores = iterative_scores};
+
+trailing *iterative_new(void)
 {
-    double *theta = m->newton;
-    for (int k = 0; k < m->nfactor; k++)
-        for (int t = 0; t < m->f[k].nth; t++)
-            theta[m->f[k].th + t] = m->f[k].thr[t] == m->f[k].thc[t] ? TYPICAL : 0;
-    m->floor = FLOOR;
-    set_theta(m, theta, 0);
-    const lmm_status status = factorize(m);
-    m->it->ready = 1;
-    return status;
+    iterative *it = calloc(1, sizeof(*it));
+    if (!it) return NULL;
+    it->base.steps = &ITERATIVE;
+    return &it->base;
 }

@@ -16,7 +16,8 @@
 static double one = 1, minus = -1;
 static char lower = 'L', none = 'N', right = 'R', trans = 'T';
 
-struct sparse_trailing {
+typedef struct {
+    trailing base;
     int32_t first, nnode; /* trailing nodes                                                       */
     ptrdiff_t *nptr;      /* nnode+1  list of each node: itself, then later ones that it meets    */
     int32_t *node;        /*          nodes, counted from first                                   */
@@ -26,10 +27,8 @@ struct sparse_trailing {
     ptrdiff_t *spotptr;   /* nnode of all eliminated + 1  where the spots of a level begin        */
     ptrdiff_t *spot;      /* place in S of the block of each pair of trailing nodes of a level    */
     double *S, *B;        /* values; B: the scaled S, then B on the pattern                       */
-    double *Se, *Le;      /* pb x (q2 + pb)                                                       */
     supernodal *factor;
-};
-typedef struct sparse_trailing sparse;
+} sparse;
 
 /* First trailing node in the list of an eliminated node of factor k (a level without rows has none). */
 INLINE ptrdiff_t first_trailing(const lmm_model *m, int k, int32_t e)
@@ -96,7 +95,7 @@ static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrenc
 }
 
 /* Lists of all trailing nodes. */
-static lmm_status make_graph(lmm_model *m, sparse *s, const occurrences *o)
+static lmm_status make_graph(const lmm_model *m, sparse *s, const occurrences *o)
 {
     lmm_status status = LMM_NOMEM;
     ptrdiff_t room = s->nnode + o->ptr[s->nnode];
@@ -116,8 +115,8 @@ static lmm_status make_graph(lmm_model *m, sparse *s, const occurrences *o)
         memcpy(all + s->nptr[j], list, sizeof(*list) * (size_t)count);
         s->nptr[j + 1] = s->nptr[j] + count;
     }
-    if (!(s->node = grab(&m->memory, (size_t)s->nptr[s->nnode], sizeof(*s->node)))) goto done;
-    if (!(s->place = grab(&m->memory, (size_t)s->nptr[s->nnode], sizeof(*s->place)))) goto done;
+    if (!(s->node = grab(&s->base.memory, (size_t)s->nptr[s->nnode], sizeof(*s->node)))) goto done;
+    if (!(s->place = grab(&s->base.memory, (size_t)s->nptr[s->nnode], sizeof(*s->place)))) goto done;
     memcpy(s->node, all, sizeof(*all) * (size_t)s->nptr[s->nnode]);
     status = LMM_OK;
 done:
@@ -136,9 +135,9 @@ INLINE int32_t column_of(const lmm_model *m, const sparse *s, int32_t j)
 }
 
 /* Columns and rows of S from the lists. */
-static lmm_status make_columns(lmm_model *m, sparse *s)
+static lmm_status make_columns(const lmm_model *m, sparse *s)
 {
-    GRAB(m, s->ptr, m->q2 + 1);
+    GRAB(&s->base, s->ptr, m->q2 + 1);
     for (int32_t j = 0; j < s->nnode; j++) {
         int32_t height = 0;
         for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) {
@@ -148,7 +147,7 @@ static lmm_status make_columns(lmm_model *m, sparse *s)
         for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++)
             s->ptr[c + 1] = s->ptr[c] + height;
     }
-    GRAB(m, s->row, s->ptr[m->q2] + 1);
+    GRAB(&s->base, s->row, s->ptr[m->q2] + 1);
     for (int32_t j = 0; j < s->nnode; j++)
         for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++) {
             int32_t *to = s->row + s->ptr[c];
@@ -164,15 +163,15 @@ static lmm_status make_spots(lmm_model *m, sparse *s, const occurrences *o)
 {
     const int32_t levels = s->first;
     ptrdiff_t *at;
-    GRAB(m, s->spotptr, levels + 1);
-    GRAB(m, at, levels + 1);
+    GRAB(&s->base, s->spotptr, levels + 1);
+    GRAB(&s->base, at, levels + 1);
     for (int k = 0; k < m->nelim; k++)
         for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) {
             const ptrdiff_t len = m->ptr[e + 1] - first_trailing(m, k, e);
             s->spotptr[e + 1] = s->spotptr[e] + len * (len + 1) / 2;
             at[e] = s->spotptr[e];
         }
-    GRAB(m, s->spot, s->spotptr[levels] + 1);
+    GRAB(&s->base, s->spot, s->spotptr[levels] + 1);
     for (int32_t j = 0; j < s->nnode; j++) {
         const ptrdiff_t start = s->ptr[column_of(m, s, j)];
         for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) m->pos[s->first + s->node[i]] = s->place[i];
@@ -198,71 +197,66 @@ static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *
     return status;
 }
 
-lmm_status sparse_analyse(lmm_model *m, const lmm_options *options)
+static lmm_status analyse(lmm_model *m, sparse *s, const lmm_options *options)
 {
-    sparse *s;
     occurrences o = {NULL, NULL};
-    GRAB(m, s, 1);
     s->first = m->f[m->nelim].node;
     s->nnode = m->nnode - s->first;
-    GRAB(m, s->nptr, s->nnode + 1);
+    GRAB(&s->base, s->nptr, s->nnode + 1);
     lmm_status status = find_occurrences(m, s, &o);
     if (status == LMM_OK) status = make_graph(m, s, &o);
     if (status == LMM_OK) status = make_columns(m, s);
-    if (status == LMM_OK) m->sparse = s;
     if (status == LMM_OK) status = order_and_analyse(m, s, options);
     if (status == LMM_OK) status = make_spots(m, s, &o);
     free(o.ptr), free(o.level);
     return status;
 }
 
-double sparse_density(const lmm_model *m)
+double sparse_density(const trailing *t, const lmm_model *m)
 {
     const double q2 = m->q2; /* whole diagonal blocks stand there: a little too much */
-    return fmin(1, (2 * (double)m->sparse->ptr[m->q2] - q2) / (q2 * q2));
+    return fmin(1, (2 * (double)((const sparse *)t)->ptr[m->q2] - q2) / (q2 * q2));
 }
 
-double sparse_bytes(const lmm_model *m)
+double sparse_bytes(const trailing *t, const lmm_model *m)
 {
-    const sparse *s = m->sparse;
+    const sparse *s = (const sparse *)t;
     return 20. * (double)s->ptr[m->q2] + 8. * (double)s->spotptr[s->first] + 16. * m->pb * (m->q2 + m->pb) +
            supernodal_bytes(s->factor);
 }
 
-double sparse_flops(const lmm_model *m)
+double sparse_flops(const trailing *t)
 {
-    return PRICE * supernodal_flops(m->sparse->factor);
+    return PRICE * supernodal_flops(((const sparse *)t)->factor);
 }
 
-lmm_status sparse_allocate(lmm_model *m)
+static lmm_status sparse_make(trailing *t, lmm_model *m)
 {
-    sparse *s = m->sparse;
-    GRAB(m, s->S, s->ptr[m->q2] + 1);
-    GRAB(m, s->B, s->ptr[m->q2] + 1);
-    GRAB(m, s->Se, (ptrdiff_t)m->pb * (m->q2 + m->pb));
-    GRAB(m, s->Le, (ptrdiff_t)m->pb * (m->q2 + m->pb));
-    m->Se = s->Se;
-    m->Le = s->Le;
-    m->lde = m->pb;
+    sparse *s = (sparse *)t;
+    GRAB(t, s->S, s->ptr[m->q2] + 1);
+    GRAB(t, s->B, s->ptr[m->q2] + 1);
+    GRAB(t, t->Se, (ptrdiff_t)m->pb * (m->q2 + m->pb));
+    GRAB(t, t->Le, (ptrdiff_t)m->pb * (m->q2 + m->pb));
+    t->lde = m->pb;
     return supernodal_allocate(s->factor);
 }
 
-lmm_status sparse_set_threads(lmm_model *m, int threads)
+static lmm_status sparse_threads(trailing *t, const lmm_model *m, int threads)
 {
-    return supernodal_set_threads(m->sparse->factor, threads);
+    (void)m;
+    return supernodal_set_threads(((sparse *)t)->factor, threads);
 }
 
-void sparse_free(lmm_model *m)
+static void sparse_free(trailing *t)
 {
-    if (m->sparse) supernodal_free(m->sparse->factor);
-    m->sparse = NULL;
+    supernodal_free(((sparse *)t)->factor);
 }
 
 /* ----------------------------------------------------------------------------------- numbers -- */
 
-static void sparse_load(lmm_model *m)
+static void sparse_load(trailing *t, lmm_model *m)
 {
-    const sparse *s = m->sparse;
+    sparse *s = (sparse *)t;
     const ptrdiff_t pb = m->pb;
     memset(s->S, 0, sizeof(double) * (size_t)s->ptr[m->q2]);
     for (int k = m->nelim; k < m->nfactor; k++) {
@@ -279,17 +273,16 @@ static void sparse_load(lmm_model *m)
                 for (int r = 0; r < p; r++) S[r] = diag[r + c * p];
                 for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++)
                     for (int r = 0; r < m->width[m->row[i]]; r++) S[m->pos[m->row[i]] + r] = *from++;
-                memcpy(s->Se + (c0 + c) * pb, from, sizeof(double) * (size_t)pb);
+                memcpy(s->base.Se + (c0 + c) * pb, from, sizeof(double) * (size_t)pb);
             }
         }
     }
-    memcpy(s->Se + m->q2 * pb, m->border, sizeof(double) * (size_t)(pb * pb));
+    memcpy(s->base.Se + m->q2 * pb, m->border, sizeof(double) * (size_t)(pb * pb));
 }
 
 /* S_JJ -= A_J K A_J' for the levels of factor k */
-INLINE void downdate_levels(const int p, lmm_model *m, int k)
+INLINE void downdate_levels(const int p, sparse *s, lmm_model *m, int k)
 {
-    const sparse *s = m->sparse;
     const factor *f = &m->f[k];
     const ptrdiff_t skip = ancestor_rows(m, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
@@ -318,10 +311,11 @@ INLINE void downdate_levels(const int p, lmm_model *m, int k)
     }
 }
 
-CLONES static void sparse_downdate(lmm_model *m, int k)
+CLONES static void sparse_downdate(trailing *t, lmm_model *m, int k)
 {
-    BY_WIDTH(m->f[k].p, downdate_levels, m, k)
-    downdate_edge(m, k);
+    sparse *s = (sparse *)t;
+    BY_WIDTH(m->f[k].p, downdate_levels, s, m, k)
+    downdate_edge(t, m, k);
 }
 
 INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
@@ -331,9 +325,8 @@ INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
 }
 
 /* to := T_i' from T_j (how 0) or T_i from T_j' (how 1) for every block; from and to may be one */
-CLONES static void scale_blocks(lmm_model *m, const double *from, double *to, int how)
+CLONES static void scale_blocks(const sparse *s, lmm_model *m, const double *from, double *to, int how)
 {
-    const sparse *s = m->sparse;
     double *half = m->tmp;
     for (int k = m->nelim; k < m->nfactor; k++) {
         const factor *fj = &m->f[k];
@@ -368,36 +361,37 @@ static void mirror_diagonal(const lmm_model *m, const sparse *s)
 }
 
 /* Factor of M; edge of the factor by a forward solve, its columns in the order of elimination */
-static lmm_status sparse_factorize(lmm_model *m)
+static lmm_status sparse_factorize(trailing *t, lmm_model *m)
 {
-    const sparse *s = m->sparse;
+    sparse *s = (sparse *)t;
     const ptrdiff_t pb = m->pb;
     int ipb = m->pb, q2 = m->q2;
     double logdet;
     mirror_diagonal(m, s);
-    scale_blocks(m, s->S, s->B, 0);
+    scale_blocks(s, m, s->S, s->B, 0);
     for (int32_t c = 0, j = 0; j < s->nnode; c += width_of(m, s, j++))
         for (int x = 0; x < width_of(m, s, j); x++) s->B[s->ptr[c + x] + x] += 1;
     if (supernodal_factor(s->factor, m->team, s->B, &logdet)) return LMM_NOTPOSDEF;
     m->logdetM += logdet;
-    memcpy(s->Le, s->Se, sizeof(double) * (size_t)(pb * (m->q2 + pb)));
-    columns_times_lambda(m, ipb, s->Le, 0);
-    supernodal_solve(s->factor, m->team, ipb, s->Le, 1);
-    m->blas.syrk(&lower, &none, &ipb, &q2, &minus, s->Le, &ipb, &one, s->Le + m->q2 * pb, &ipb);
-    return factorize_corner(m);
+    memcpy(s->base.Le, s->base.Se, sizeof(double) * (size_t)(pb * (m->q2 + pb)));
+    columns_times_lambda(m, ipb, s->base.Le, 0);
+    supernodal_solve(s->factor, m->team, ipb, s->base.Le, 1);
+    m->blas.syrk(&lower, &none, &ipb, &q2, &minus, s->base.Le, &ipb, &one, s->base.Le + m->q2 * pb, &ipb);
+    return factorize_corner(t, m);
 }
 
-static void sparse_border(lmm_model *m, double *H)
+static void sparse_border(trailing *t, lmm_model *m, double *H)
 {
-    memcpy(H, m->Se, sizeof(double) * (size_t)m->pb * (size_t)m->q2);
+    sparse *s = (sparse *)t;
+    memcpy(H, s->base.Se, sizeof(double) * (size_t)m->pb * (size_t)m->q2);
     columns_times_lambda(m, m->pb, H, 0);
-    supernodal_solve(m->sparse->factor, m->team, m->pb, H, 3);
+    supernodal_solve(s->factor, m->team, m->pb, H, 3);
     columns_times_lambda(m, m->pb, H, 1);
 }
 
-INLINE void times_columns(const int r, const lmm_model *m, double alpha, const double *V, double *W)
+INLINE void times_columns(const int r, const sparse *s, const lmm_model *m, double alpha, const double *V,
+                          double *W)
 {
-    const sparse *s = m->sparse;
     double own[8], sum[8];
     for (int32_t j = 0; j < s->nnode; j++) {
         const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
@@ -422,9 +416,8 @@ INLINE void times_columns(const int r, const lmm_model *m, double alpha, const d
 }
 
 /* As above for any number of rows. */
-static void times_many(const lmm_model *m, int r, double alpha, const double *V, double *W)
+static void times_many(const sparse *s, const lmm_model *m, int r, double alpha, const double *V, double *W)
 {
-    const sparse *s = m->sparse;
     for (int32_t j = 0; j < s->nnode; j++) {
         const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
         for (int32_t c = c0; c < c0 + p; c++)
@@ -438,32 +431,34 @@ static void times_many(const lmm_model *m, int r, double alpha, const double *V,
     }
 }
 
-CLONES static void sparse_times(lmm_model *m, int r, double alpha, const double *V, double *W)
+CLONES static void sparse_times(trailing *t, lmm_model *m, int r, double alpha, const double *V, double *W)
 {
+    sparse *s = (sparse *)t;
     if (r > FEW) {
-        times_many(m, r, alpha, V, W);
+        times_many(s, m, r, alpha, V, W);
         return;
     }
-    BY_WIDTH(r, times_columns, m, alpha, V, W)
+    BY_WIDTH(r, times_columns, s, m, alpha, V, W)
 }
 
-static void sparse_quadratic(lmm_model *m, double *w, double *Q)
+static void sparse_quadratic(trailing *t, lmm_model *m, double *w, double *Q)
 {
+    sparse *s = (sparse *)t;
     const ptrdiff_t N = m->ntheta;
     int n = m->ntheta, q2 = m->q2, p = m->p, pb = m->pb, all = q2 + p;
     double *wX = w + N * q2;
-    supernodal_solve(m->sparse->factor, m->team, n, w, 1);
+    supernodal_solve(s->factor, m->team, n, w, 1);
     if (p) {
-        m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, m->Le, &pb, &one, wX, &n);
-        m->blas.trsm(&right, &lower, &trans, &none, &n, &p, &one, m->Le + (ptrdiff_t)q2 * pb, &pb, wX, &n);
+        m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, s->base.Le, &pb, &one, wX, &n);
+        m->blas.trsm(&right, &lower, &trans, &none, &n, &p, &one, s->base.Le + (ptrdiff_t)q2 * pb, &pb, wX,
+                     &n);
     }
     m->blas.gemm(&none, &trans, &n, &n, &all, &minus, w, &n, w, &n, &one, Q, &n);
 }
 
 /* D_j += S_jR Lambda Minv_Rj over the pattern */
-CLONES static void add_gradient(lmm_model *m)
+CLONES static void add_gradient(const sparse *s, lmm_model *m)
 {
-    const sparse *s = m->sparse;
     double *Y = m->tmp;
     for (int k = m->nelim; k < m->nfactor; k++) {
         factor *fj = &m->f[k];
@@ -487,12 +482,12 @@ CLONES static void add_gradient(lmm_model *m)
     }
 }
 
-static void sparse_invert(lmm_model *m)
+static void sparse_invert(trailing *t, lmm_model *m)
 {
-    const sparse *s = m->sparse;
+    sparse *s = (sparse *)t;
     supernodal_invert(s->factor, m->team, s->B);
-    add_gradient(m);
-    scale_blocks(m, s->B, s->B, 1);
+    add_gradient(s, m);
+    scale_blocks(s, m, s->B, s->B, 1);
     for (int k = m->nelim; k < m->nfactor; k++) {
         factor *f = &m->f[k];
         const int p = f->p;
@@ -507,10 +502,9 @@ static void sparse_invert(lmm_model *m)
 }
 
 /* V (rows of J, columns x; leading dimension ld) += B_JJ A_J for one level */
-INLINE void product_level(const int p, const lmm_model *m, int k, int32_t e, const double *A, double *V,
-                          ptrdiff_t ldv)
+INLINE void product_level(const int p, const sparse *s, const lmm_model *m, int k, int32_t e, const double *A,
+                          double *V, ptrdiff_t ldv)
 {
-    const sparse *s = m->sparse;
     const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
     const double *Ai = A;
     double *Vi = V;
@@ -537,7 +531,7 @@ INLINE void product_level(const int p, const lmm_model *m, int k, int32_t e, con
     }
 }
 
-INLINE void gather_levels(const int p, lmm_model *m)
+INLINE void gather_levels(const int p, const sparse *s, lmm_model *m)
 {
     factor *f = &m->f[0];
     const ptrdiff_t skip = ancestor_rows(m, 0);
@@ -546,22 +540,46 @@ INLINE void gather_levels(const int p, lmm_model *m)
         const double *A = f->pan + m->pan[e] + skip;
         double *Q = f->Q + (ptrdiff_t)(e - f->node) * p * p, *V = m->tmp;
         memset(V, 0, sizeof(double) * (size_t)rows * (size_t)p);
-        product_level(p, m, 0, e, A, V, rows);
+        product_level(p, s, m, 0, e, A, V, rows);
         tmul(p, p, rows, 0, A, m->ld[e], V, rows, Q, p);
         symmetrize(p, Q);
     }
 }
 
-CLONES static void sparse_gather(lmm_model *m){BY_WIDTH(m -> f[0].p, gather_levels, m)}
-
-CLONES static void sparse_product(lmm_model *m, int k)
+CLONES static void sparse_gather(trailing *t, lmm_model *m)
 {
+    const sparse *s = (const sparse *)t;
+    BY_WIDTH(m->f[0].p, gather_levels, s, m)
+}
+
+CLONES static void sparse_product(trailing *t, lmm_model *m, int k)
+{
+    sparse *s = (sparse *)t;
     const factor *f = &m->f[k];
     const ptrdiff_t skip = ancestor_rows(m, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++)
-        product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, f->P + m->pan[e] + skip, m->ld[e]);
+        product_level(f->p, s, m, k, e, f->pan + m->pan[e] + skip, f->P + m->pan[e] + skip, m->ld[e]);
 }
 
-const trailing TRAILING_SPARSE = {sparse_load,   sparse_downdate, sparse_factorize,
-                                  sparse_border, sparse_times,    sparse_quadratic,
-                                  sparse_invert, sparse_gather,   sparse_product};
+static const trailing_steps SPARSE = {.make = sparse_make,
+                                      .free = sparse_free,
+                                      .threads = sparse_threads,
+                                      .load = sparse_load,
+                                      .downdate = sparse_downdate,
+                                      .factorize = sparse_factorize,
+                                      .border = sparse_border,
+                                      .times = sparse_times,
+                                      .quadratic = sparse_quadratic,
+                                      .invert = sparse_invert,
+                                      .gather = sparse_gather,
+                                      .product = sparse_product};
+
+lmm_status sparse_analyse(trailing **out, lmm_model *m, const lmm_options *options)
+{
+    sparse *s = calloc(1, sizeof(*s));
+    *out = (trailing *)s;
+    if (!s) return LMM_NOMEM;
+    s->base.steps = &SPARSE;
+    s->base.exact = 1;
+    return analyse(m, s, options);
+}

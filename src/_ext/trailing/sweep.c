@@ -42,11 +42,11 @@ INLINE void scatter_level(const int p, const int w, const int nv, const lmm_mode
 }
 
 /* y -= A_Rl K_l A_lR x, every level */
-INLINE void eliminated_levels(const int p, const int w, const int nv, const lmm_model *m, const double *x,
-                              double *y, double *small)
+INLINE void eliminated_levels(const int p, const int w, const int nv, const iterative *it, const lmm_model *m,
+                              const double *x, double *y, double *small)
 {
     vec4 own[12], *t = p * nv <= 6 ? own : (vec4 *)small, *s = t + p * nv;
-    const double *K = m->it->K;
+    const double *K = it->K;
     for (ptrdiff_t l = 0; l < m->f[0].nlev; l++, K += p * p) {
         gather_level(p, w, nv, m, l, x, y, t);
         block_times(p, nv, K, 0, t, s);
@@ -57,14 +57,15 @@ INLINE void eliminated_levels(const int p, const int w, const int nv, const lmm_
 /* The levels' part in the derivatives: with t_x = A_lR F x,
      Q_l += w (t_y - t_u) t_u',  R += N_l'(t_y - t_u) t_u'N_l,  N_l = I - K_l A_l
    (symmetric parts), and y, u -= A_Rl K_l t */
-INLINE void derive_levels(const int p, const int w, const lmm_model *m, block *b, const double *weight,
-                          const double *Fy, const double *Fu, double *y, double *u, double *small)
+INLINE void derive_levels(const int p, const int w, const iterative *it, const lmm_model *m, block *b,
+                          const double *weight, const double *Fy, const double *Fu, double *y, double *u,
+                          double *small)
 {
     const int nv = LANES / 4;
     vec4 own[24], *ty = p * nv <= 6 ? own : (vec4 *)small, *tu = ty + p * nv, *s = tu + p * nv,
                   *z = s + p * nv;
     double *N = (double *)((vec4 *)small + 4 * p * nv);
-    const double *K = m->it->K;
+    const double *K = it->K;
     for (ptrdiff_t l = 0; l < m->f[0].nlev; l++, K += p * p) {
         double *Q = b->Q + l * p * p;
         gather_level(p, w, nv, m, l, Fy, y, ty);
@@ -86,7 +87,7 @@ INLINE void derive_levels(const int p, const int w, const lmm_model *m, block *b
                     const vec4 n = s[r * nv + v] * z[c * nv + v] + s[c * nv + v] * z[r * nv + v];
                     for (int i = 0; i < 4; i++) {
                         sum += 0.5 * weight[v * 4 + i] * q[i];
-                        b->R[(v * 4 + i) * m->it->nR + r + c * p] += 0.5 * n[i];
+                        b->R[(v * 4 + i) * it->nR + r + c * p] += 0.5 * n[i];
                     }
                 }
                 Q[r + c * p] = Q[c + r * p] = sum;
@@ -95,18 +96,19 @@ INLINE void derive_levels(const int p, const int w, const lmm_model *m, block *b
 }
 
 #define INSTANCE(p, w)                                                                                     \
-    CLONES static void eliminated_##p##w(const lmm_model *m, int nv, const double *x, double *y,           \
-                                         double *small)                                                    \
+    CLONES static void eliminated_##p##w(const iterative *it, const lmm_model *m, int nv, const double *x, \
+                                         double *y, double *small)                                         \
     {                                                                                                      \
         if (nv == 1)                                                                                       \
-            eliminated_levels(p, w, 1, m, x, y, small);                                                    \
+            eliminated_levels(p, w, 1, it, m, x, y, small);                                                \
         else                                                                                               \
-            eliminated_levels(p, w, 2, m, x, y, small);                                                    \
+            eliminated_levels(p, w, 2, it, m, x, y, small);                                                \
     }                                                                                                      \
-    CLONES static void derive_##p##w(const lmm_model *m, block *b, const double *weight, const double *Fy, \
-                                     const double *Fu, double *y, double *u, double *small)                \
+    CLONES static void derive_##p##w(const iterative *it, const lmm_model *m, block *b,                    \
+                                     const double *weight, const double *Fy, const double *Fu, double *y,  \
+                                     double *u, double *small)                                             \
     {                                                                                                      \
-        derive_levels(p, w, m, b, weight, Fy, Fu, y, u, small);                                            \
+        derive_levels(p, w, it, m, b, weight, Fy, Fu, y, u, small);                                        \
     }
 INSTANCE(1, 0)
 INSTANCE(1, 1)
@@ -118,15 +120,16 @@ INSTANCE(3, 0)
 INSTANCE(3, 1)
 INSTANCE(3, 2)
 
-CLONES static void eliminated_any(const lmm_model *m, int nv, const double *x, double *y, double *small)
+CLONES static void eliminated_any(const iterative *it, const lmm_model *m, int nv, const double *x, double *y,
+                                  double *small)
 {
-    eliminated_levels(m->f[0].p, 0, nv, m, x, y, small);
+    eliminated_levels(m->f[0].p, 0, nv, it, m, x, y, small);
 }
 
-CLONES static void derive_any(const lmm_model *m, block *b, const double *weight, const double *Fy,
-                              const double *Fu, double *y, double *u, double *small)
+CLONES static void derive_any(const iterative *it, const lmm_model *m, block *b, const double *weight,
+                              const double *Fy, const double *Fu, double *y, double *u, double *small)
 {
-    derive_levels(m->f[0].p, 0, m, b, weight, Fy, Fu, y, u, small);
+    derive_levels(m->f[0].p, 0, it, m, b, weight, Fy, Fu, y, u, small);
 }
 
 /* Width of the trailing columns for the instances above */
@@ -135,30 +138,30 @@ static int trailing_width(const lmm_model *m)
     return m->nfactor == 2 && m->f[1].p <= 2 ? m->f[1].p : 0;
 }
 
-void eliminated(const lmm_model *m, int nv, const double *x, double *y, double *small)
+void eliminated(const iterative *it, const lmm_model *m, int nv, const double *x, double *y, double *small)
 {
-    static void (*const known[3][3])(const lmm_model *, int, const double *, double *,
+    static void (*const known[3][3])(const iterative *, const lmm_model *, int, const double *, double *,
                                      double *) = {{eliminated_10, eliminated_11, eliminated_12},
                                                   {eliminated_20, eliminated_21, eliminated_22},
                                                   {eliminated_30, eliminated_31, eliminated_32}};
     if (m->f[0].p <= 3)
-        known[m->f[0].p - 1][trailing_width(m)](m, nv, x, y, small);
+        known[m->f[0].p - 1][trailing_width(m)](it, m, nv, x, y, small);
     else
-        eliminated_any(m, nv, x, y, small);
+        eliminated_any(it, m, nv, x, y, small);
 }
 
-void derive(const lmm_model *m, block *b, const double *weight, const double *Fy, const double *Fu, double *y,
-            double *u, double *small)
+void derive(const iterative *it, const lmm_model *m, block *b, const double *weight, const double *Fy,
+            const double *Fu, double *y, double *u, double *small)
 {
-    static void (*const known[3][3])(const lmm_model *, block *, const double *, const double *,
-                                     const double *, double *, double *,
+    static void (*const known[3][3])(const iterative *, const lmm_model *, block *, const double *,
+                                     const double *, const double *, double *, double *,
                                      double *) = {{derive_10, derive_11, derive_12},
                                                   {derive_20, derive_21, derive_22},
                                                   {derive_30, derive_31, derive_32}};
     if (m->f[0].p <= 3)
-        known[m->f[0].p - 1][trailing_width(m)](m, b, weight, Fy, Fu, y, u, small);
+        known[m->f[0].p - 1][trailing_width(m)](it, m, b, weight, Fy, Fu, y, u, small);
     else
-        derive_any(m, b, weight, Fy, Fu, y, u, small);
+        derive_any(it, m, b, weight, Fy, Fu, y, u, small);
 }
 
 /* y := A_RR x over one trailing factor and what its levels meet below (y of later factors: += ) */
@@ -212,14 +215,14 @@ INLINE void blocks_levels(const int p, const int nv, ptrdiff_t levels, const dou
 #define BLOCKS_8(p, n, B, t, x, y) blocks_levels(p, 2, n, B, t, x, y)
 
 /* y := B x or B'x for block diagonal B over the trailing levels; y is not x */
-CLONES void blocks_times(const lmm_model *m, int nv, const double *B, int transposed, const double *x,
-                         double *y)
+CLONES void blocks_times(const iterative *it, const lmm_model *m, int nv, const double *B, int transposed,
+                         const double *x, double *y)
 {
     for (int k = 1; k < m->nfactor; k++) {
         const ptrdiff_t at = (ptrdiff_t)m->trailcol[m->f[k].node] * 4 * nv, n = m->f[k].nlev;
         if (nv == 1)
-            BY_WIDTH(m->f[k].p, BLOCKS_4, n, B + m->it->at[k], transposed, x + at, y + at)
+            BY_WIDTH(m->f[k].p, BLOCKS_4, n, B + it->at[k], transposed, x + at, y + at)
         else
-            BY_WIDTH(m->f[k].p, BLOCKS_8, n, B + m->it->at[k], transposed, x + at, y + at)
+            BY_WIDTH(m->f[k].p, BLOCKS_8, n, B + it->at[k], transposed, x + at, y + at)
     }
 }
