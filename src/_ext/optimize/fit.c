@@ -41,7 +41,7 @@ typedef struct { /* a fit under way                                             
    gradient is the more accurate and decides. */
 static double integrate(fit *t, const double *theta)
 {
-    const int n = t->m->ntheta;
+    const int n = t->m->layout.ntheta;
     derivatives(t->m, t->s->reml, t->g, t->H);
     if (t->m->trailing->failed) return INFINITY;
     memcpy(t->x, theta, sizeof(double) * (size_t)n);
@@ -53,7 +53,7 @@ static double integrate(fit *t, const double *theta)
 /* The last evaluation is where the next trapezoids begin. */
 static void settle_reference(fit *t)
 {
-    const size_t size = sizeof(double) * (size_t)t->m->ntheta;
+    const size_t size = sizeof(double) * (size_t)t->m->layout.ntheta;
     memcpy(t->rx, t->x, size);
     memcpy(t->rg, t->g, size);
     t->rvalue = t->value;
@@ -75,14 +75,15 @@ static void fit_derivatives(void *arg, double *g, double *H)
     fit *t = arg;
     if (!t->m->trailing->exact) {
         settle_reference(t);
-        memcpy(g, t->g, sizeof(double) * (size_t)t->m->ntheta);
-        memcpy(H, t->H, sizeof(double) * (size_t)t->m->ntheta * (size_t)t->m->ntheta);
+        memcpy(g, t->g, sizeof(double) * (size_t)t->m->layout.ntheta);
+        memcpy(H, t->H, sizeof(double) * (size_t)t->m->layout.ntheta * (size_t)t->m->layout.ntheta);
     } else
         derivatives(t->m, t->s->reml, g, H);
-    for (int k = 0; k < t->m->nfactor; k++) {
-        const factor *f = &t->m->f[k];
+    for (int k = 0; k < t->m->layout.nfactor; k++) {
+        const factor *f = &t->m->layout.f[k];
+        const factor_state *fs = &t->m->evaluation.f[k];
         for (int i = 0; i < f->nth; i++)
-            if (f->thr[i] == f->thc[i] && f->Tp[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
+            if (f->thr[i] == f->thc[i] && fs->Tp[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
                 g[f->th + i] = 0;
     }
 }
@@ -91,7 +92,7 @@ static int fit_poll(void *arg, const double *x, double f, double best, double ra
 {
     const fit *t = arg;
     const lmm_trace trace = {.neval = t->state->neval,
-                             .ntheta = t->m->ntheta,
+                             .ntheta = t->m->layout.ntheta,
                              .objective = f,
                              .best = best,
                              .radius = radius,
@@ -105,9 +106,10 @@ static int fit_poll(void *arg, const double *x, double f, double best, double ra
    is zero, the entries below it are variances of their own and go too when they are as small. */
 static int round_to_zero(const lmm_model *m, double *theta, double limit)
 {
+    const layout *lay = &m->layout;
     int changed = 0;
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
         double *x = theta + f->th;
         for (int i = 0; i < f->nth; i++) {
             if (f->thr[i] != f->thc[i] || fabs(x[i]) >= limit) continue;
@@ -124,14 +126,15 @@ static int round_to_zero(const lmm_model *m, double *theta, double limit)
 static void settle_zeros(fit *t, double *theta, double *trial)
 {
     lmm_model *m = t->m;
+    const layout *lay = &m->layout;
     triangularize_theta(m, theta);
     round_to_zero(m, theta, 3 * FLOOR);
-    memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
+    memcpy(trial, theta, sizeof(double) * (size_t)lay->ntheta);
     if (!round_to_zero(m, trial, SNAP)) return;
     const double f = fit_value(t, trial);
     t->state->neval++;
     if (f <= t->state->f + t->s->tolerance) {
-        memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
+        memcpy(theta, trial, sizeof(double) * (size_t)lay->ntheta);
         t->state->f = fmin(f, t->state->f);
         if (!m->trailing->exact) settle_reference(t);
     }
@@ -187,28 +190,30 @@ static void theta_of(const factor *f, const double *T, double *theta)
 static int leave_saddle(fit *t, double *theta, double *trial)
 {
     lmm_model *m = t->m;
-    double *u = m->work;
-    if (!m->trailing->exact && memcmp(t->x, t->rx, sizeof(double) * (size_t)m->ntheta) != 0) {
+    const layout *lay = &m->layout;
+    double *u = m->scratch.work;
+    if (!m->trailing->exact && memcmp(t->x, t->rx, sizeof(double) * (size_t)lay->ntheta) != 0) {
         fit_value(t, theta); /* S belongs to a step that was not accepted */
         t->state->neval++;
     }
-    for (int k = 0; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
-        double *T = f->D; /* scratch until the next evaluation */
+        double *T = fs->D; /* scratch until the next evaluation */
         for (int a = 0, b; a < p; a = b) {
             for (b = a + 1; b < p && f->term[b] == a;) b++;
             memset(T, 0, sizeof(double) * (size_t)(p * p));
             for (int i = 0; i < f->nth; i++) T[f->thr[i] + f->thc[i] * p] = theta[f->th + i];
-            const double curvature = null_curvature(m, b - a, T + a + a * p, f->S + a + a * p, p, u, u + p);
+            const double curvature = null_curvature(m, b - a, T + a + a * p, fs->S + a + a * p, p, u, u + p);
             for (double e = 0.3; curvature < -NEGATIVE && e > 1e-3; e /= 3) {
                 for (int i = 0; i < f->nth; i++) T[f->thr[i] + f->thc[i] * p] = theta[f->th + i];
-                memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
+                memcpy(trial, theta, sizeof(double) * (size_t)lay->ntheta);
                 add_direction(b - a, T + a + a * p, p, u, e);
                 theta_of(f, T, trial);
                 t->state->neval++;
                 if (fit_value(t, trial) < t->state->f - t->s->tolerance) {
-                    memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
+                    memcpy(theta, trial, sizeof(double) * (size_t)lay->ntheta);
                     return 1;
                 }
                 memset(T, 0, sizeof(double) * (size_t)(p * p));
@@ -222,12 +227,13 @@ static int leave_saddle(fit *t, double *theta, double *trial)
    m sigma^2 + n sigma_b^2 when nothing else varies between levels. */
 static double moment_variance(const lmm_model *m, const factor *f, int c)
 {
+    const layout *lay = &m->layout;
     double s = 0, n = 0;
     int32_t levels = 0;
     for (int32_t l = 0; l < f->nlev; l++) {
-        const ptrdiff_t ld = m->ld[f->node + l];
-        const double a = f->adiag[((ptrdiff_t)l * f->p + c) * f->p + c];
-        const double zy = f->apan[m->pan[f->node + l] + (c + 1) * ld - 1];
+        const ptrdiff_t ld = lay->ld[f->node + l];
+        const double a = m->sums.A[f->k].diag[((ptrdiff_t)l * f->p + c) * f->p + c];
+        const double zy = m->sums.A[f->k].pan[lay->pan[f->node + l] + (c + 1) * ld - 1];
         if (!(a > 0)) continue;
         s += zy * zy / a;
         n += a;
@@ -239,16 +245,18 @@ static double moment_variance(const lmm_model *m, const factor *f, int c)
 /* Start: moment estimates in whitened coordinates, or the user's theta kept off the boundary. */
 static void first_theta(lmm_model *m, const double *start, double *theta)
 {
+    const layout *lay = &m->layout;
     if (start) {
         from_user(m, start, theta);
         change_coordinates(m, theta, 0);
     }
-    for (int k = 0; k < m->nfactor; k++)
-        for (int t = 0; t < m->f[k].nth; t++) {
-            const int diagonal = m->f[k].thr[t] == m->f[k].thc[t];
-            double *x = &theta[m->f[k].th + t];
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int t = 0; t < lay->f[k].nth; t++) {
+            const int diagonal = lay->f[k].thr[t] == lay->f[k].thc[t];
+            double *x = &theta[lay->f[k].th + t];
             if (!start)
-                *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &m->f[k], m->f[k].thr[t]), LOW), HIGH)) : 0;
+                *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &lay->f[k], lay->f[k].thr[t]), LOW), HIGH))
+                              : 0;
             else if (diagonal && fabs(*x) < 0.01)
                 *x = 0.01;
             else
@@ -259,7 +267,8 @@ static void first_theta(lmm_model *m, const double *start, double *theta)
 /* r^2 is what cancellation leaves of y'Wy = n (whitened): its relative error, times nu. */
 static double resolution(const lmm_model *m, int reml)
 {
-    return DBL_EPSILON * degrees(m, reml) * (1 + m->size / m->r2);
+    const evaluation *ev = &m->evaluation;
+    return DBL_EPSILON * degrees(m, reml) * (1 + ev->size / ev->r2);
 }
 
 /* How much rounding moves the criterion at theta, a minimum: its changes with the last digits of theta, which
@@ -267,11 +276,13 @@ static double resolution(const lmm_model *m, int reml)
 static double seen_noise(fit *t, const double *theta, double *trial)
 {
     lmm_model *m = t->m;
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
     double most = 0, largest = 0;
-    for (int i = 0; i < m->ntheta; i++) largest = fmax(largest, fabs(theta[i]));
-    if (!m->trailing->exact || (m->r2 > LITTLE * m->size && largest < STEEP)) return 0;
+    for (int i = 0; i < lay->ntheta; i++) largest = fmax(largest, fabs(theta[i]));
+    if (!m->trailing->exact || (ev->r2 > LITTLE * ev->size && largest < STEEP)) return 0;
     for (int s = 0; s < SAMPLES; s++) {
-        for (int i = 0; i < m->ntheta; i++)
+        for (int i = 0; i < lay->ntheta; i++)
             trial[i] = theta[i] * (1 + DBL_EPSILON * ((3 * i + 5 * s + i * s) % 7 - 3));
         most = fmax(most, fabs(fit_value(t, trial) - t->state->f));
         t->state->neval++;
@@ -284,31 +295,35 @@ static double seen_noise(fit *t, const double *theta, double *trial)
    were evaluated at the floor.) */
 static void keep_state(lmm_model *m, int reml, const double *theta, double f)
 {
-    m->settled = 1;
-    m->atreml = reml;
-    m->atf = f;
-    for (int32_t i = 0; i < m->ntheta; i++) {
-        m->at[i] = theta[i];
-        if (theta[i] == 0) m->settled = 0;
+    evaluation *ev = &m->evaluation;
+    ev->settled = 1;
+    ev->atreml = reml;
+    ev->atf = f;
+    for (int32_t i = 0; i < m->layout.ntheta; i++) {
+        ev->at[i] = theta[i];
+        if (theta[i] == 0) ev->settled = 0;
     }
 }
 
 /* Is there a term of several correlated columns, whose coordinates can be turned? */
 static int has_axes(const lmm_model *m)
 {
-    for (int k = 0; k < m->nfactor && m->trailing->exact; k++)
-        if (m->f[k].nth > m->f[k].p) return 1;
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor && m->trailing->exact; k++)
+        if (lay->f[k].nth > lay->f[k].p) return 1;
     return 0;
 }
 
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info)
 {
-    const ptrdiff_t N = m->ntheta;
-    double *own = m->newton + newton_workspace(m->ntheta), *trial = own + N;
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    const ptrdiff_t N = lay->ntheta;
+    double *own = m->scratch.newton + newton_workspace(lay->ntheta), *trial = own + N;
     newton_state state = {.f = INFINITY, .radius = s->radius};
     fit t = {.m = m, .s = s, .state = &state, .x = trial + N, .rx = trial + 2 * N};
     t.g = trial + 3 * N, t.rg = trial + 4 * N, t.H = trial + 5 * N;
-    newton_problem p = {.n = m->ntheta,
+    newton_problem p = {.n = lay->ntheta,
                         .value = fit_value,
                         .derivatives = fit_derivatives,
                         .poll = s->poll ? fit_poll : NULL,
@@ -317,8 +332,8 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
                         .tolerance = s->tolerance,
                         .maxeval = s->maxeval};
     newton_end end;
-    m->floor = FLOOR;
-    p.noise = 1e-14 * (double)m->n;
+    ev->floor = FLOOR;
+    p.noise = 1e-14 * (double)lay->n;
     if (!m->trailing->exact) {
         p.noisy = 1;
         p.noise = fmax(p.noise, UNSEEN);
@@ -328,18 +343,18 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     first_theta(m, start, own);
     state.turns = has_axes(m) ? TURNS : 0;
     for (;;) {
-        end = newton_minimize(&p, own, &state, m->newton);
+        end = newton_minimize(&p, own, &state, m->scratch.newton);
         if (end == NEWTON_COLLAPSED) {
-            turn(m, own, m->work);
+            turn(m, own, m->scratch.work);
             state.turns--;
             state.radius = s->radius;
             continue;
         }
-        if (end != NEWTON_CONVERGED || info->escapes > m->ntheta || !leave_saddle(&t, own, trial)) break;
+        if (end != NEWTON_CONVERGED || info->escapes > lay->ntheta || !leave_saddle(&t, own, trial)) break;
         info->escapes++;
         state.radius = s->radius;
     }
-    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) m->turned = 0;
+    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) ev->turned = 0;
     if (end == NEWTON_NOTFINITE) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTFINITE;
     if (end == NEWTON_UNDEFINED) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
@@ -347,10 +362,10 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     info->resolution = resolution(m, s->reml);
     info->noise = end == NEWTON_CONVERGED ? seen_noise(&t, own, trial) : 0;
     change_coordinates(m, own, 1);
-    for (int k = 0; k < m->nfactor; k++)
-        for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int i = 0; i < lay->f[k].nth; i++) theta[user_place(&lay->f[k], i)] = own[lay->f[k].th + i];
     info->objective = !m->trailing->exact ? t.rf : state.f;
-    if (m->solved && !state.moved) keep_state(m, s->reml, theta, info->objective);
+    if (ev->solved && !state.moved) keep_state(m, s->reml, theta, info->objective);
     info->certificate = state.predicted;
     info->neval = state.neval;
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;

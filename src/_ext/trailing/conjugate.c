@@ -48,20 +48,21 @@ INLINE void lane_turn(const int nv, ptrdiff_t n, const double *b, const double *
 INLINE void multiply(const int nv, const iterative *it, const lmm_model *m, const double *d, double *x,
                      double *y, double *q, double *small, double *dq)
 {
+    const layout *lay = &m->layout;
     blocks_times(it, m, nv, it->F, 0, d, x);
     trailing_times(m, nv, x, y);
     eliminated(it, m, nv, x, y, small);
     blocks_times(it, m, nv, it->F, 1, y, q);
     blocks_times(it, m, nv, it->I, 0, d, x);
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)m->q2 * nv; i++) ((vec4 *)q)[i] += ((vec4 *)x)[i];
-    lane_dots(nv, m->q2, d, q, dq);
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)lay->q2 * nv; i++) ((vec4 *)q)[i] += ((vec4 *)x)[i];
+    lane_dots(nv, lay->q2, d, q, dq);
 }
 
 /* y: (I + E) y = u, from y = 0. A lane stops when its own residual is small. */
 INLINE void iterate(const int nv, const iterative *it, const lmm_model *m, block *b, double tolerance,
                     double *work, double *small)
 {
-    const ptrdiff_t n = m->q2, size = vector_size(m);
+    const ptrdiff_t n = m->layout.q2, size = vector_size(m);
     double *r = work, *d = r + size, *x = d + size, *y = x + size, *q = y + size;
     double rr[LANES], dq[LANES], alpha[LANES], beta[LANES], next[LANES];
     int active = 0;

@@ -49,7 +49,7 @@ typedef struct {
 /* doubles of a vector of LANES */
 INLINE ptrdiff_t vector_size(const lmm_model *m)
 {
-    return (ptrdiff_t)m->q2 * LANES;
+    return (ptrdiff_t)m->layout.q2 * LANES;
 }
 
 /* y := B x for one block of p rows */

@@ -32,6 +32,8 @@ typedef struct { /* one strip times another, for levels of one eliminated factor
     int32_t first, last;    /* the levels                                                        */
     int32_t r, c, wr, wc;   /* strips of rows and columns, and the widths of their blocks        */
     ptrdiff_t ld;           /* rows of the buffer                                                */
+    const double *K;        /* downdate: K of the levels                                         */
+    double *Q;              /* gather: their Q                                                   */
     double *buffer, *small; /* the worker's: a tile, and room for one block                      */
 } tile;
 
@@ -132,13 +134,13 @@ INLINE void each_level(const int p, const int wr, const int wc, const tile *t, i
         const ptrdiff_t nr = pr[l + 1] - pr[l], nc = pc[l + 1] - pc[l];
         if (!nr || !nc) continue;
         const double *r = R + (pr[l] - *pr) * p * lr, *c = C + (pc[l] - *pc) * p * lc;
-        double *Q = f->Q + (ptrdiff_t)l * p * p;
+        const ptrdiff_t block = (ptrdiff_t)l * p * p;
         if (gather)
             gather_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, t->buffer, t->ld, t->r == t->c,
-                         Q, small);
+                         t->Q + block, small);
         else
-            downdate_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, Q, t->r == t->c, t->buffer,
-                           t->ld, small);
+            downdate_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, t->K + block, t->r == t->c,
+                           t->buffer, t->ld, small);
     }
 }
 
@@ -186,7 +188,8 @@ CLONES static void move_tile(const tile *t, double *X, int load)
 {
     const dense *d = t->d;
     const lmm_model *m = t->m;
-    const ptrdiff_t s = m->s, r0 = m->trailcol[d->strip[t->r]], c0 = m->trailcol[d->strip[t->c]];
+    const layout *lay = &m->layout;
+    const ptrdiff_t s = lay->s, r0 = lay->trailcol[d->strip[t->r]], c0 = lay->trailcol[d->strip[t->c]];
     const int lr = lanes(t->wr);
     const int32_t blocks = d->strip[t->r + 1] - d->strip[t->r],
                   columns = (d->strip[t->c + 1] - d->strip[t->c]) * t->wc;
@@ -205,9 +208,18 @@ CLONES static void move_tile(const tile *t, double *X, int load)
 /* The tile of strips r and c for factor k and all its levels, with the buffer of a worker. */
 static tile make_tile(const dense *d, const lmm_model *m, int k, int32_t r, int32_t c, int worker)
 {
-    tile t = {.d = d, .m = m, .f = &m->f[k], .packed = &d->packed[k], .last = m->f[k].nlev, .r = r, .c = c};
-    t.wr = m->width[d->strip[r]];
-    t.wc = m->width[d->strip[c]];
+    const layout *lay = &m->layout;
+    tile t = {.d = d,
+              .m = m,
+              .f = &lay->f[k],
+              .packed = &d->packed[k],
+              .K = m->evaluation.f[k].K,
+              .Q = m->evaluation.f[k].Q,
+              .last = lay->f[k].nlev,
+              .r = r,
+              .c = c};
+    t.wr = lay->width[d->strip[r]];
+    t.wc = lay->width[d->strip[c]];
     t.ld = (ptrdiff_t)(d->strip[r + 1] - d->strip[r]) * lanes(t.wr);
     t.buffer = d->tile + worker * d->ntile;
     t.small = t.buffer + d->largest_tile;
@@ -217,29 +229,31 @@ static tile make_tile(const dense *d, const lmm_model *m, int k, int32_t r, int3
 /* Copies the trailing rows of factor k's panels into its strips of blocks. */
 void pack(dense *d, const lmm_model *m, int k)
 {
-    const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const factor_state *fs = &m->evaluation.f[k];
     packed *P = &d->packed[k];
     const int p = f->p;
-    const ptrdiff_t skip = ancestor_rows(m, k);
+    const ptrdiff_t skip = ancestor_rows(&m->layout, k);
     ptrdiff_t *at = P->ptr, next = 0;
     double *to = P->value;
     for (int32_t s = 0; s < d->nstrip; s++) {
-        const int w = m->width[d->strip[s]], l = lanes(w);
+        const int w = lay->width[d->strip[s]], l = lanes(w);
         P->start[s] = to - P->value;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            ptrdiff_t i = m->ptr[e] + P->listat[e - f->node], row = P->rowat[e - f->node];
+            ptrdiff_t i = lay->ptr[e] + P->listat[e - f->node], row = P->rowat[e - f->node];
             if (s == 0) {
-                i = m->ptr[e] + (m->nelim - 1 - k);
+                i = lay->ptr[e] + (lay->nelim - 1 - k);
                 row = skip;
             }
             *at++ = next;
-            for (; i < m->ptr[e + 1] && m->row[i] < d->strip[s + 1]; i++, row += w, next++) {
-                P->node[next] = m->row[i] - d->strip[s];
+            for (; i < lay->ptr[e + 1] && lay->row[i] < d->strip[s + 1]; i++, row += w, next++) {
+                P->node[next] = lay->row[i] - d->strip[s];
                 for (int x = 0; x < p; x++, to += l)
                     for (int r = 0; r < l; r++)
-                        to[r] = r < w ? f->pan[m->pan[e] + row + r + (ptrdiff_t)x * m->ld[e]] : 0;
+                        to[r] = r < w ? fs->pan[lay->pan[e] + row + r + (ptrdiff_t)x * lay->ld[e]] : 0;
             }
-            P->listat[e - f->node] = (int32_t)(i - m->ptr[e]);
+            P->listat[e - f->node] = (int32_t)(i - lay->ptr[e]);
             P->rowat[e - f->node] = (int32_t)row;
         }
         *at++ = next;
@@ -267,7 +281,7 @@ static void downdate_tile(void *arg, int64_t i, int worker)
     move_tile(&t, d->S, 0);
 }
 
-/* S -= A_Jl K_l A_lJ over factor k, K_l in f->Q */
+/* S -= A_Jl K_l A_lJ over factor k, K_l in K */
 void downdate_tiles(dense *d, lmm_model *m, int k)
 {
     work w = {d, m, k};
@@ -283,7 +297,7 @@ static void gather_share(void *arg, int64_t i, int worker)
     const work *w = arg;
     dense *d = w->d;
     lmm_model *m = w->m;
-    const int64_t levels = m->f[w->k].nlev, shares = team_size(m->team);
+    const int64_t levels = m->layout.f[w->k].nlev, shares = team_size(m->team);
     for (int32_t c = 0; c < d->nstrip; c++)
         for (int32_t r = c; r < d->nstrip; r++) {
             tile t = make_tile(d, m, w->k, r, c, worker);
@@ -297,13 +311,14 @@ static void gather_share(void *arg, int64_t i, int worker)
 /* Q_l of factor k from the trailing part of the selected inverse (L), whole diagonal blocks */
 void gather_tiles(dense *d, lmm_model *m, int k)
 {
-    factor *f = &m->f[k];
+    const factor *f = &m->layout.f[k];
+    factor_state *fs = &m->evaluation.f[k];
     const int p = f->p;
     work w = {d, m, k};
-    memset(f->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
+    memset(fs->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
     team_run(m->team, team_size(m->team), gather_share, &w);
     for (int32_t l = 0; l < f->nlev; l++) {
-        double *Q = f->Q + (ptrdiff_t)l * p * p;
+        double *Q = fs->Q + (ptrdiff_t)l * p * p;
         for (int j = 0; j < p; j++)
             for (int i = j; i < p; i++) Q[i + j * p] = Q[j + i * p] = Q[i + j * p] + Q[j + i * p];
     }
@@ -324,12 +339,13 @@ lmm_status allocate_tiles(dense *d, int workers)
 /* Room for the panels of factor k in strips. */
 static lmm_status make_packed(dense *d, const lmm_model *m, int k)
 {
-    const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
     packed *P = &d->packed[k];
     ptrdiff_t blocks = 0, values = 0;
     for (int32_t e = f->node; e < f->node + f->nlev; e++)
-        for (ptrdiff_t i = m->ptr[e] + (m->nelim - 1 - k); i < m->ptr[e + 1]; i++, blocks++)
-            values += (ptrdiff_t)lanes(m->width[m->row[i]]) * f->p;
+        for (ptrdiff_t i = lay->ptr[e] + (lay->nelim - 1 - k); i < lay->ptr[e + 1]; i++, blocks++)
+            values += (ptrdiff_t)lanes(lay->width[lay->row[i]]) * f->p;
     GRAB(&d->base, P->value, values + 4);
     GRAB(&d->base, P->node, blocks + 1);
     GRAB(&d->base, P->ptr, d->nstrip * ((ptrdiff_t)f->nlev + 1));
@@ -342,19 +358,20 @@ static lmm_status make_packed(dense *d, const lmm_model *m, int k)
 /* Room for the eliminated factors' panels in strips, and for one tile. */
 static lmm_status make_blocks(dense *d, const lmm_model *m)
 {
+    const layout *lay = &m->layout;
     ptrdiff_t largest = 0, widest = 1;
     for (int32_t s = 0; s < d->nstrip; s++) {
-        const ptrdiff_t w = m->width[d->strip[s]], n = d->strip[s + 1] - d->strip[s];
+        const ptrdiff_t w = lay->width[d->strip[s]], n = d->strip[s + 1] - d->strip[s];
         if (n * lanes((int)w) > largest) largest = n * lanes((int)w);
         if (w > widest) widest = w;
     }
     d->largest_tile = largest * largest + 4;
-    for (int k = 0; k < m->nelim; k++)
-        if (m->f[k].p * widest > d->ntile) d->ntile = m->f[k].p * widest;
+    for (int k = 0; k < lay->nelim; k++)
+        if (lay->f[k].p * widest > d->ntile) d->ntile = lay->f[k].p * widest;
     d->ntile += d->largest_tile + 8; /* workers' buffers do not share a cache line */
     TRY(allocate_tiles(d, 1));
-    GRAB(&d->base, d->packed, m->nelim);
-    for (int k = 0; k < m->nelim && d->nstrip; k++) TRY(make_packed(d, m, k));
+    GRAB(&d->base, d->packed, lay->nelim);
+    for (int k = 0; k < lay->nelim && d->nstrip; k++) TRY(make_packed(d, m, k));
     return LMM_OK;
 }
 
@@ -366,16 +383,17 @@ INLINE int32_t levels_of_strip(const factor *f)
 /* Strips of about STRIP trailing columns of one factor, and room for what stands in them. */
 lmm_status make_tiles(dense *d, const lmm_model *m)
 {
+    const layout *lay = &m->layout;
     int32_t count = 0;
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const int32_t per = levels_of_strip(&m->f[k]);
-        count += (m->f[k].nlev + per - 1) / per;
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const int32_t per = levels_of_strip(&lay->f[k]);
+        count += (lay->f[k].nlev + per - 1) / per;
     }
     GRAB(&d->base, d->strip, count + 1);
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
         for (int32_t e = 0; e < f->nlev; e += levels_of_strip(f)) d->strip[d->nstrip++] = f->node + e;
     }
-    d->strip[d->nstrip] = m->nnode;
+    d->strip[d->nstrip] = lay->nnode;
     return make_blocks(d, m);
 }
