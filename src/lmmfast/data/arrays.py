@@ -10,7 +10,9 @@ import numpy as np
 from ..errors import DataError
 from .alignment import aligned, index_of
 from .checks import check_levels
-from .design import Design, RandomTerm
+from .design import Design
+from .rows import RowColumns, Rows
+from .terms import RandomTerm
 
 __all__ = ["design_of", "floats_of"]
 
@@ -38,14 +40,16 @@ def design_of(
     return Design(
         formula="",
         response="y",
-        y=y,
-        X=X,
         x_names=tuple(f"x{j}" for j in range(X.shape[1])),
+        fixed=RowColumns(X),
         terms=made,
-        weights=own,
-        offset=None if offset is None else _vector(offset, "offset", n),
-        rows=np.arange(n),
-        index=index,
+        sums=Rows(
+            y,
+            own,
+            None if offset is None else _vector(offset, "offset", n),
+            np.arange(n),
+            index,
+        ),
         n_rows=n,
         dropped={},
         recipe=None,
@@ -128,7 +132,7 @@ def _terms(terms: Sequence[tuple[Any, ...]], n: int, index: Any) -> tuple[Random
         constant = z.shape[1] == 1 and (z == z[0]).all()
         names = ("Intercept",) if constant else tuple(f"z{j}" for j in range(z.shape[1]))
         label = f"{' + '.join(names)} {'||' if structure == 'diag' else '|'} {group}"
-        out.append(RandomTerm(label, group, names, codes, levels, z, structure))
+        out.append(RandomTerm.of_rows(label, group, names, codes, levels, z, structure))
     return tuple(out)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,16 @@ from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.terms import Sum
 from ..formula.vocabulary import FILLING, is_known
-from ..freeze import Frozen
 from .alignment import aligned
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .grouping import Grouping, grouping_of
 from .recipe import Recipe, add_offsets, numbers_of
+from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
-
-if TYPE_CHECKING:
-    from ..sources.cross import CrossProducts
+from .sums import Columns, Sums
+from .terms import RandomTerm
 
 __all__ = [
     "Design",
@@ -50,57 +49,115 @@ __all__ = [
 ]
 
 Matrix = NDArray[np.float64]
-Rows = NDArray[np.int64]
+Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class RandomTerm(Frozen, arrays=("codes", "levels", "z")):
-    """One random-effects term: k columns for each of m levels; its arrays are read-only."""
+class Design:
+    """The numbers of a model, and how to make them for new data; its arrays are read-only.
 
-    label: str  # "1 + Days | Subject"
-    group: str  # grouping factor: "Subject", "school:class"
-    columns: tuple[str, ...]  # k names: ("Intercept", "Days")
-    codes: Codes  # n, level of each row, 0-based, every level used
-    levels: NDArray[Any]  # m labels
-    z: Matrix  # n x k, C-contiguous
-    structure: str  # "full" | "diag"
+    Attributes
+    ----------
+    formula : str
+        As the user wrote it.
+    response : str
+        Left-hand side: "log(rt)".
+    x_names : tuple of str
+        p names: "Intercept", "cond[T.b]".
+    fixed : Columns
+        Fixed-effects columns (p), dependent ones included.
+    terms : tuple of RandomTerm
+        In the formula's order.
+    sums : Sums
+        What is known of the rows besides: their number, response, weights, frequencies.
+    n_rows : int
+        Rows in the data.
+    dropped : dict of str to int
+        Rows in which each variable is missing.
+    recipe : Recipe or None
+        Encodes new data; None for models given as arrays.
+    variables : dict of str to Column
+        Columns that the fixed part and offsets are made of, in the rows used; copies.
+    """
 
-
-@dataclass(frozen=True, eq=False)
-class Design(Frozen, arrays=("y", "X", "weights", "offset", "rows")):
-    """The numbers of a model, and how to make them for new data; its arrays are read-only."""
-
-    formula: str  # as the user wrote it
-    response: str  # left-hand side: "log(rt)"
-    y: Matrix  # n, offset not subtracted
-    X: Matrix  # n x p, Fortran order, dependent columns included
-    x_names: tuple[str, ...]  # p names: "Intercept", "cond[T.b]"
-    terms: tuple[RandomTerm, ...]  # in the formula's order
-    weights: Matrix | None  # n, > 0
-    offset: Matrix | None  # n, sum of offset= and the offset() terms
-    rows: Rows  # positions in the data that were kept
-    index: Any  # pandas index of the kept rows, None for other data
-    n_rows: int  # rows in the data
-    dropped: dict[str, int]  # variable -> rows in which it is missing
-    recipe: Recipe | None  # encodes new data; None for models given as arrays
-    # columns that the fixed part and offsets are made of, in the rows used; copies
+    formula: str
+    response: str
+    x_names: tuple[str, ...]
+    fixed: Columns
+    terms: tuple[RandomTerm, ...]
+    sums: Sums
+    n_rows: int
+    dropped: dict[str, int]
+    recipe: Recipe | None
     variables: dict[str, Column] = field(default_factory=dict)
-    cross: CrossProducts | None = None  # what stands for the rows where they are not in memory
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for column in self.variables.values():
             column.freeze()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     @property
     def n(self) -> int:
         """Number of rows used."""
-        return len(self.y)
+        return self.sums.n
 
     @property
     def plan(self) -> Plan:
         """What the formula needs; designs from arrays have no formula."""
         return plan_of(self.formula, self.recipe is not None and self.recipe.memory.patsy)
+
+    # ---- rows: DataError where they are not in memory --------------------------------------------
+
+    @property
+    def y(self) -> Matrix:
+        """The response (n), offset not subtracted."""
+        return self.sums.rows("the response would be needed").y
+
+    @property
+    def X(self) -> Matrix:
+        """Fixed-effects columns (n, p), Fortran order, dependent ones included."""
+        return self.fixed.values
+
+    @property
+    def weights(self) -> Matrix | None:
+        """Weights (n), positive; None where there are none."""
+        if not self.sums.is_weighted:
+            return None
+        return self.sums.rows("the weights would be needed").weights
+
+    @property
+    def offset(self) -> Matrix | None:
+        """Sum of ``offset=`` and the ``offset()`` terms (n); None where there are none."""
+        if not self.sums.has_offset:
+            return None
+        return self.sums.rows("the offset would be needed").offset
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Positions in the data of the rows used (n)."""
+        return self.sums.rows("the positions of the rows would be needed").positions
+
+    @property
+    def index(self) -> Any:
+        """pandas index of the rows used; None for other data."""
+        rows = self.sums.at_hand
+        return None if rows is None else rows.index
+
+    def with_rows(self, *, X: Matrix | None = None, **changes: Any) -> Design:
+        """The same model of other rows, or with another X; for data in memory.
+
+        Parameters
+        ----------
+        X : (n, p) array, optional
+        **changes
+            Attributes of `Rows`.
+        """
+        sums = self.sums.rows("rows cannot be replaced")
+        fixed = self.fixed if X is None else RowColumns(np.asfortranarray(X))
+        return replace(self, fixed=fixed, sums=replace(sums, **changes) if changes else sums)
 
 
 def build(
@@ -179,14 +236,10 @@ def build(
     return Design(
         formula=formula,
         response=plan.formula.response,
-        y=y,
-        X=X,
         x_names=fixed.names,
+        fixed=RowColumns(X),
         terms=terms,
-        weights=w,
-        offset=offsets,
-        rows=used.rows,
-        index=_index(table, used.rows),
+        sums=Rows(y, w, offsets, used.rows, _index(table, used.rows)),
         n_rows=table.n,
         dropped=used.dropped,
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
@@ -201,7 +254,7 @@ class _Used:
     columns: dict[str, Column]
     weights: Column | None
     offset: Column | None  # its name is "" if it was given as an array
-    rows: Rows
+    rows: Positions
     dropped: dict[str, int]
     memory: Memory
 
@@ -229,7 +282,7 @@ def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memo
     return _Used(columns, w, off, rows, dropped, memory)
 
 
-def taken(column: Column, rows: Rows) -> Column:
+def taken(column: Column, rows: Positions) -> Column:
     """The rows of a column; some may be missing where an expression has a value all the same."""
     taken = column.take(rows)
     if column.missing is not None and column.missing[rows].any():
@@ -331,7 +384,7 @@ def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
 
 def complete_rows(
     columns: Mapping[str, Column], weights: Column | None, offset: Column | None, n: int
-) -> tuple[Rows, dict[str, int]]:
+) -> tuple[Positions, dict[str, int]]:
     """Rows without missing values and with a weight, and how many rows each variable costs."""
     missing = {name: column.missing for name, column in columns.items()}
     for role, given in (("weights", weights), ("offset", offset)):
@@ -367,7 +420,9 @@ def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
     return zero if zero.any() else None
 
 
-def response_of(plan: Plan, columns: Mapping[str, Column], memory: Memory, rows: Rows) -> Matrix:
+def response_of(
+    plan: Plan, columns: Mapping[str, Column], memory: Memory, rows: Positions
+) -> Matrix:
     """The left-hand side as numbers (n); the user's own array where it is a column of floats.
 
     Raises
@@ -390,7 +445,7 @@ def response_of(plan: Plan, columns: Mapping[str, Column], memory: Memory, rows:
 
 
 def evaluated(
-    atom: Expression, columns: Mapping[str, Column], memory: Memory, rows: Rows
+    atom: Expression, columns: Mapping[str, Column], memory: Memory, rows: Positions
 ) -> Values:
     """A variable of the formula; what cannot be computed because a column is text says so."""
     try:
@@ -425,7 +480,7 @@ def _values(plan: Plan, used: _Used) -> dict[str, Values]:
     return values
 
 
-def check_text(factor: Column, rows: Rows | None) -> None:
+def check_text(factor: Column, rows: Positions | None) -> None:
     """A predictor that is text must not be numbers with a few words among them.
 
     Parameters
@@ -521,7 +576,7 @@ def _random_terms(
         z = layout.fill(np.empty((len(level), len(layout.names))), codings, values)
         levels = groupings[bar.factor].levels
         terms.append(
-            RandomTerm(bar.label, bar.factor, layout.names, level, levels, z, bar.structure)
+            RandomTerm.of_rows(bar.label, bar.factor, layout.names, level, levels, z, bar.structure)
         )
     return tuple(terms)
 
@@ -566,7 +621,7 @@ def _variables(plan: Plan, used: _Used) -> dict[str, Column]:
     return found
 
 
-def _index(table: Table, rows: Rows) -> Any:
+def _index(table: Table, rows: Positions) -> Any:
     index = table.index
     if index is None:
         return None

@@ -159,7 +159,7 @@ def _plan(design: Design, report: Mapping[str, Any], available: float) -> ModelP
     groups: dict[str, list[int]] = {}
     parameters = 0
     for term in design.terms:
-        k = term.z.shape[1]
+        k = term.source.width
         parameters += k if term.structure == "diag" else k * (k + 1) // 2
         levels, columns = groups.get(term.group, (len(term.levels), 0))
         groups[term.group] = [levels, columns + k]

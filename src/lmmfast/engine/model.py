@@ -23,7 +23,7 @@ from ..errors import (
     warn,
 )
 from ..fit import Estimates, Evaluation, singular_directions
-from .compiled import engine_of
+from .compiled import Engine
 from .identify import Overlap, overlaps
 from .options import check_callback, check_reml, seconds, whole
 from .starts import Starts, random_theta
@@ -83,10 +83,10 @@ class LMM:
         self.design = design
         self._storage = storage
         self._lock = threading.RLock()
-        self._y = design.y if design.cross is not None else _response(design.y, design.offset)
+        self._y = design.sums.response()
         self._theirs = False  # does the compiled model hold another response than the design's?
         _check_width(design)
-        self._engine = engine_of(design, self._y, storage)
+        self._engine = Engine(design, self._y, storage)
         self._core = self._engine.core
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
         self.threads = threads
@@ -231,7 +231,7 @@ class LMM:
         if y is None and not self._theirs:
             return
         self._theirs = True
-        self._core.response(*self._engine.rows(self._y if y is None else y))
+        self._core.response(*self._engine.source(self._y if y is None else y))
         self._theirs = y is not None
 
     def objective(
@@ -445,7 +445,7 @@ class LMM:
                 raise FitError(
                     "the new response is a linear combination of the fixed effects"
                 ) from None
-        return LMMFit(estimates, replace(self.design, y=y), self)
+        return LMMFit(estimates, self.design.with_rows(y=y), self)
 
     def at(self, theta: Any, *, reml: bool = True) -> LMMFit:
         """The model at a given theta: estimates, modes and criterion without minimizing.
@@ -870,10 +870,7 @@ def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
 
 
 def _new_response(given: Any, design: Design) -> np.ndarray:
-    if design.cross is not None:
-        from ..sources.absent import no_rows
-
-        raise no_rows("a fit to another response")
+    rows = design.sums.rows("a fit to another response")
     from ..data.alignment import aligned_to_fit
     from ..data.arrays import floats_of
 
@@ -885,7 +882,7 @@ def _new_response(given: Any, design: Design) -> np.ndarray:
             variable=given,
         )
     y: np.ndarray = np.array(floats_of(aligned_to_fit(given, design, role), role))
-    if y.shape != design.y.shape:
+    if y.shape != rows.y.shape:
         raise DataError(
             f"the new response has shape {y.shape}; the fit used {design.n} rows "
             "(rows with missing values were dropped: see design.rows)",
@@ -904,8 +901,8 @@ def _check_width(design: Design) -> None:
     """Dense columns have a limit; more of them are levels of a grouping factor."""
     if not design.terms:
         raise FitError("the model has no random term")
-    widths = [("the fixed effects", design.X.shape[1], MOST_FIXED)]
-    widths += [(f"({term.label})", term.z.shape[1], MOST_RANDOM) for term in design.terms]
+    widths = [("the fixed effects", design.fixed.width, MOST_FIXED)]
+    widths += [(f"({term.label})", term.source.width, MOST_RANDOM) for term in design.terms]
     for what, columns, most in widths:
         if columns > most:
             raise FitError(
@@ -917,7 +914,7 @@ def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
     n = design.n
     for term in design.terms:
-        effects = len(term.levels) * term.z.shape[1]
+        effects = len(term.levels) * term.source.width
         if effects >= n > len(term.levels):
             warn(
                 IdentifiabilityWarning(

@@ -130,7 +130,7 @@ class Rows:
 
 def rows_of(fit: LMMFit) -> Rows:
     """The rows of a fit, or its cross-products where the rows are not in memory."""
-    if fit.design.cross is not None:
+    if fit.design.sums.at_hand is None:
         from ..sources import products
 
         return products.rows_of(fit)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from .. import _core
 
 if TYPE_CHECKING:
-    from ..data.design import Design
-    from .absent import AbsentColumns
+    from ..data.sums import Group
+    from .sums import StreamColumns
 
-__all__ = ["Recast", "cholesky", "dependent", "gram", "recast", "reordered", "without"]
+__all__ = ["Recast", "cholesky", "dependent", "recast", "reordered", "without"]
 
 Matrix = NDArray[np.float64]
 SINGULAR = 1e-10
@@ -81,28 +81,22 @@ class Recast:
         return np.asarray(self.CX @ self.slope + self.CX @ self.shift)
 
 
-def recast(
-    design: Design, factors: Sequence[Sequence[int]], kept: Sequence[Sequence[int]]
-) -> Recast:
-    """Cross-products of the columns of a streamed design.
+def recast(fixed: StreamColumns, factors: Sequence[Group]) -> Recast:
+    """Cross-products of the columns of a model.
 
     Parameters
     ----------
-    design : Design
-        Its model matrices are `AbsentColumns`.
-    factors : list of lists of int
-        Terms of each grouping factor.
-    kept : list of tuple of int
-        Columns that are kept of each term.
+    fixed : StreamColumns
+        Fixed effects.
+    factors : list of Group
+        Of StreamColumns.
     """
-    cross = design.cross
-    assert cross is not None and cross.spec.coordinates is not None
+    cross = fixed.cross
+    assert cross.spec.coordinates is not None
     own = cross.spec.coordinates
-    old = [design.terms[terms[0]].codes.factor for terms in factors]  # type: ignore[attr-defined]
-    changes = [
-        _change(design, terms, [kept[i] for i in terms], old[k]) for k, terms in enumerate(factors)
-    ]
-    Q, CX, plain = _orthogonal(design.X, own.fixed.C, True)  # type: ignore[arg-type]
+    old = [group.columns[0].factor for group in factors]
+    changes = [_change(group) for group in factors]
+    Q, CX, plain = _orthogonal(fixed.map, own.fixed.C, True)
     if plain and old == list(range(len(cross.spec.widths))) and all(c.plain for c in changes):
         slopes = own.slope, _shift(own.shift, len(Q))
         return Recast(cross._blocks, [c.C for c in changes], CX, *slopes, own.yscale)
@@ -141,38 +135,26 @@ class _Change:
     plain: bool  # nothing changes
 
 
-def _change(
-    design: Design, terms: Sequence[int], kept: Sequence[Sequence[int]], factor: int
-) -> _Change:
+def _change(group: Group) -> _Change:
     """How the columns of a factor's terms are made of those in its blocks."""
-    assert design.cross is not None and design.cross.spec.coordinates is not None
-    spec, coordinates = design.cross.spec, design.cross.spec.coordinates
-    columns: list[AbsentColumns] = [
-        design.terms[i].z[:, list(own)]  # type: ignore[misc]
-        for i, own in zip(terms, kept, strict=True)
-    ]
-    starts, at = {}, 0
-    for i in spec.factors[factor][1]:
-        starts[i], at = at, at + len(spec.random[i].names)
-    k = sum(own.shape[1] for own in columns)
-    P, C, plain, to = np.zeros((at, k)), np.zeros((k, k)), True, 0
-    for i, own in zip(terms, columns, strict=True):
-        full = design.terms[i].structure == "full"
-        Q, own_C, same = _orthogonal(own, coordinates.random[own.term].C, full)
-        start, j = starts[own.term], own.shape[1]
-        P[start : start + len(Q), to : to + j] = Q
-        C[to : to + j, to : to + j] = own_C
-        plain &= same and start == to
-        to += j
-    return _Change(P, C, plain and k == at)
+    first = group.columns[0]
+    width = first.cross.spec.widths[first.factor]
+    k = sum(own.width for own in group.columns)
+    P, C, plain, to = np.zeros((width, k)), np.zeros((k, k)), True, 0
+    for own, full in zip(group.columns, group.correlated, strict=True):
+        Q, own_C, same = _orthogonal(own.map, own.basis.C, full)
+        at, there = own.inside, slice(to, to + own.width)
+        P[at, there], C[there, there] = Q, own_C
+        plain &= same and at.start == to
+        to = there.stop
+    return _Change(P, C, plain and k == width)
 
 
-def _orthogonal(columns: AbsentColumns, C: Matrix, full: bool) -> tuple[Matrix, Matrix, bool]:
+def _orthogonal(map: Matrix, C: Matrix, full: bool) -> tuple[Matrix, Matrix, bool]:
     """Q and C' such that columns C' = (the columns of the blocks) Q, for blocks made with C.
 
     Without `full` C' is diagonal: columns of `||` are terms of their own.
     """
-    map = columns.map
     k = len(map)
     same = map.shape == (k, k) and bool((map == np.eye(k)).all())
     if same and (full or (np.diag(C.diagonal()) == C).all()):
@@ -274,20 +256,3 @@ def without(own: Recast, columns: NDArray[np.intp]) -> Recast:
     slope[kept], shift[kept] = along, along_shift
     blocks = _changed(own.blocks, range(len(own.C)), [np.eye(len(C)) for C in own.C], E)
     return Recast(blocks, own.C, CX, slope, shift, own.yscale)
-
-
-def gram(design: Design) -> tuple[Matrix, Matrix]:
-    """Cross-products of the columns of X in the blocks' coordinates, and X in these.
-
-    Returns
-    -------
-    G : (k, k) array
-        x'Wx.
-    A : (k, p) array
-        X = x A.
-    """
-    cross, X = design.cross, design.X
-    assert cross is not None and cross.spec.coordinates is not None
-    map: Matrix = X.map  # type: ignore[attr-defined]
-    G = cross._blocks.corner[:-1, :-1]
-    return G, np.asarray(np.linalg.solve(cross.spec.coordinates.fixed.C, map))

@@ -53,7 +53,7 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
     -------
     Nesting
     """
-    if small.design.cross is not None or large.design.cross is not None:
+    if small.design.sums.at_hand is None or large.design.sums.at_hand is None:
         wider = len(large.theta) > len(small.theta)
         return Nesting("", wider, "that they are nested is taken for granted (rows are needed)")
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
@@ -70,7 +70,7 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
                 break
         else:
             return Nesting(f"({label}) is no special case of a term of the other", False)
-    widths = [other.z.shape[1] for other in large.design.terms]
+    widths = [other.source.width for other in large.design.terms]
     ranks = [_rank(share) for share in shares]
     return Nesting("", any(rank < width for rank, width in zip(ranks, widths, strict=True)))
 
