@@ -255,7 +255,7 @@ def test_interrupt(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lmmfast.engine.model.lmer", interrupted)
+    monkeypatch.setattr("lmmfast.api.lmer", interrupted)
     assert run("fit", SLOPES, "--data", "sleepstudy") == (130, "", "lmmfast: interrupted\n")
 
 

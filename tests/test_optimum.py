@@ -366,7 +366,7 @@ def test_error_in_the_callback_comes_through() -> None:
     model = LMM.from_arrays(*crossed().arrays)
     wanted = model.fit().objective
 
-    def fail(evaluation: lmmfast.engine.model.Evaluation) -> None:
+    def fail(evaluation: lmmfast.Evaluation) -> None:
         if evaluation.n == 3:
             raise LookupError("mine")
 
@@ -401,13 +401,13 @@ def test_time_of_set_up_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = time.perf_counter
     late = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
-    build = lmmfast.engine.model.design_from
+    build = lmmfast.api.design_from
 
     def slow(*args: object) -> object:
         late[0] = 3600.0
         return build(*args)
 
-    monkeypatch.setattr(lmmfast.engine.model, "design_from", slow)
+    monkeypatch.setattr(lmmfast.api, "design_from", slow)
     with pytest.warns(lmmfast.ConvergenceWarning, match="out of time"):
         fit = lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data, max_seconds=60)
     assert fit.n_evals == 1

@@ -17,7 +17,6 @@ from test_reference import Case, fit_reference
 
 import lmmfast
 from lmmfast import datasets, lmer
-from lmmfast.inference.intervals.confidence import Parameter, parameters_of
 from lmmfast.inference.intervals.held import (
     Correlation,
     Criterion,
@@ -26,6 +25,7 @@ from lmmfast.inference.intervals.held import (
     Sigma,
     lower_root,
 )
+from lmmfast.inference.intervals.parameters import Parameter, parameters_of
 from lmmfast.inference.intervals.variance_errors import covariance_parameters
 
 PROFILED = [name for name in reference_names() if "confint_profile" in reference(name)]

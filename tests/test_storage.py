@@ -138,7 +138,7 @@ def test_sparse_results_do_not_depend_on_threads() -> None:
     """The same bits: objective, gradient and fit."""
     data = workers(3000, 600, 30)
     model = LMM(
-        lmmfast.engine.model.design_from("y ~ x + (1 | worker) + (1 | firm)", data),
+        lmmfast.api.design_from("y ~ x + (1 | worker) + (1 | firm)", data),
         storage="sparse",
     )
     theta, found = np.array([0.7, 1.3]), []
@@ -177,7 +177,7 @@ def test_plan_prints_its_table() -> None:
 def test_plan_predicts_what_the_model_takes() -> None:
     data = pupils(600, 40, 30)
     formula = "y ~ x + (1 | pupil) + (1 | school) + (x | quarter)"
-    design = lmmfast.engine.model.design_from(formula, data)
+    design = lmmfast.api.design_from(formula, data)
     for storage in ("dense", "sparse") if ordering.available() else ("dense",):
         planned = lmmfast.plan(formula, data, storage=storage)
         assert planned.storage == storage
@@ -434,7 +434,7 @@ def test_a_hundred_thousand_workers_in_ten_thousand_firms() -> None:
 @pytest.mark.slow
 def test_their_sparse_factor_equals_the_dense_one() -> None:
     """Order 10,000: a dense factor and inverse of 800 MB each."""
-    design = lmmfast.engine.model.design_from(WORKERS, workers(100_000, 10_000, 400))
+    design = lmmfast.api.design_from(WORKERS, workers(100_000, 10_000, 400))
     theta = np.array([1.1, 0.7])
     sparse = LMM(design).objective(theta, gradient=True, hessian=True)
     dense = LMM(design, storage="dense", threads=2).objective(theta, gradient=True, hessian=True)

@@ -5,8 +5,9 @@
 """
 
 from . import datasets
-from .engine.costs import ModelPlan, plan
-from .engine.model import LMM, lmer
+from .api import lmer, plan
+from .engine.costs import ModelPlan
+from .engine.estimates import Estimates, Evaluation
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -21,11 +22,11 @@ from .errors import (
     RestrictedLikelihoodWarning,
     UnusedArgumentWarning,
 )
-from .fit import Estimates, Evaluation
 from .inference.hypotheses.anova import Anova, anova
 from .inference.means.emmeans import EMMeans, emmeans
 from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
+from .lmm import LMM
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams

@@ -202,7 +202,9 @@ def list_datasets(_: argparse.Namespace) -> None:
 
 def fit_command(args: argparse.Namespace) -> None:
     """Read, fit, print, write."""
-    from .engine.model import MOST_STARTS, MOST_THREADS, lmer
+    from .api import lmer
+    from .engine.model import MOST_THREADS
+    from .engine.options import MOST_STARTS
 
     contrasts = parse_contrasts(args.contrasts)
     threads = whole_number(args.threads, "--threads", 1, MOST_THREADS)
@@ -233,7 +235,7 @@ def fit_command(args: argparse.Namespace) -> None:
 
 def plan_command(args: argparse.Namespace) -> None:
     """Read, count, print."""
-    from .engine.costs import plan
+    from .api import plan
 
     print(
         plan(
@@ -358,7 +360,7 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
     from . import __version__
     from .inference.ddf import method_of
-    from .show import singular_sentences
+    from .inference.selection.sentences import singular_sentences
 
     estimates, design = fit.estimates, fit.design
     names, test = design.x_names, fit.coef_test(ddf=ddf)

@@ -1,145 +1,198 @@
-"""What a fit is made of: arrays in the user's units, without labels and without pandas."""
+"""A fit as inference takes it: the numbers, the design and the model that made them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .freeze import Frozen
+from .data.given import new_response
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .data.design import Design
+    from .engine.estimates import Estimates
+    from .engine.model import Model
     from .engine.starts import Starts
 
-__all__ = ["Estimates", "Evaluation", "Singular", "singular_directions"]
+__all__ = ["Fit"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation of the objective during a fit, as callbacks receive it.
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """A fitted linear mixed model, without tables and text.
 
-    Attributes
+    Parameters
     ----------
-    n : int
-        Number of this evaluation, from 1.
-    objective, best : float
-        REML criterion or deviance here, and the lowest so far.
-    radius : float
-        Trust radius, in units of whitened theta.
-    predicted : float
-        Decrease that the local model promised for this step (nan for the first).
-    seconds : float
-        Time since the fit began.
+    estimates : Estimates
+        The numbers, as arrays in the user's units and coding.
+    design : Design
+        Response, columns, grouping factors and the recipe that encodes new data.
+    model : Model
+        The machine that made the fit; it can evaluate the objective elsewhere and refit.
     """
 
-    n: int
-    objective: float
-    best: float
-    radius: float
-    predicted: float
-    seconds: float
+    estimates: Estimates
+    design: Design
+    model: Model
 
+    def remade(
+        self, estimates: Estimates, design: Design | None = None, model: Model | None = None
+    ) -> Self:
+        """Another fit of the same kind: other estimates, perhaps of another design or model."""
+        return replace(
+            self,
+            estimates=estimates,
+            design=self.design if design is None else design,
+            model=self.model if model is None else model,
+        )
 
-@dataclass(frozen=True, eq=False)
-class Singular(Frozen, arrays=("direction",)):
-    """What has no variance in one random term.
+    def refit(self, y: Any) -> Self:
+        """The same model fitted to another response, from the theta of this fit.
 
-    Attributes
-    ----------
-    term : int
-        Index of the term in ``design.terms``.
-    zero : tuple of int
-        Columns whose variance is exactly zero.
-    direction : (k,) array
-        A combination of the columns, in the user's coordinates, that has no variance.
-    """
+        Parameters
+        ----------
+        y : (n,) array, or Series
+            One value for each row that the fit used, in their order. A Series goes by its labels:
+            those of the rows used, or of all rows of the data.
 
-    term: int
-    zero: tuple[int, ...]
-    direction: np.ndarray
+        Returns
+        -------
+        The same kind of fit.
 
+        Raises
+        ------
+        DataError
+            When y has another length, labels of other rows, or values that are not finite.
+        FitError
+            When y leaves no residual variance.
+        """
+        design = self.design.with_rows(y=new_response(y, self.design))
+        estimates = self.model.again(design.y, reml=self.reml, start=self.theta)
+        return self.remade(estimates, design)
 
-@dataclass(frozen=True, eq=False)
-class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")):
-    """The numbers of a fit as arrays, in the user's units and coding.
+    @cached_property
+    def _known(self) -> dict[Any, Any]:
+        """What inference computed once, by its own keys."""
+        return {}
 
-    The arrays are read-only: ``fit.theta.copy()`` can be changed.
+    # ---- the model ------------------------------------------------------------------------------
 
-    Attributes
-    ----------
-    reml : bool
-    n : int
-        Rows used.
-    objective : float
-        REML criterion or deviance (-2 log likelihood).
-    theta : (ntheta,) array
-        Relative Cholesky parameters: by term in the formula's order, column-major lower triangle
-        (uncorrelated terms: the diagonal).
-    beta, vcov : (p,) and (p, p) arrays
-        Fixed effects and their covariance; NaN for dropped columns.
-    sigma : float
-        Residual standard deviation of a row with weight 1.
-    T : tuple of (k, k) arrays
-        Per term: Cov(b of a level) = sigma^2 T T'.
-    b : tuple of (m, k) arrays
-        Per term: conditional modes, levels x columns.
-    fixed_kept : (p,) bool array
-    singular : tuple of Singular
-        One for each term that has a direction without variance.
-    converged : bool
-    certificate : float
-        Decrease of the objective that its slope and curvature still predict, deviance units; at
-        most 1e-6 in a converged fit.
-    n_evals : int
-    seconds : float
-    status : str
-        "converged", "stopped by callback", "out of time", "evaluation limit" or "limited by
-        rounding".
-    objective_se : float
-        Monte-Carlo standard error of the objective; zero where it is computed exactly.
-    starts : Starts or None
-        Where several starts ended, if they were asked for.
-    unidentified : tuple of str
-        Covariance parameters that cannot be told apart, whatever the response: one sentence for
-        each group of terms. The objective, fixed effects and predictions are not affected.
-    """
+    @property
+    def formula(self) -> str:
+        """The formula as it was written."""
+        return self.design.formula
 
-    reml: bool
-    n: int
-    objective: float
-    theta: np.ndarray
-    beta: np.ndarray
-    vcov: np.ndarray
-    sigma: float
-    T: tuple[np.ndarray, ...]
-    b: tuple[np.ndarray, ...]
-    fixed_kept: np.ndarray
-    singular: tuple[Singular, ...]
-    converged: bool
-    certificate: float
-    n_evals: int
-    seconds: float
-    status: str
-    objective_se: float = 0.0
-    starts: Starts | None = None
-    unidentified: tuple[str, ...] = ()
+    @property
+    def reml(self) -> bool:
+        """Whether the fit maximizes the REML criterion (else the likelihood)."""
+        return bool(self.estimates.reml)
 
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Prior weights of the rows used (n), or None."""
+        return self.design.weights
 
-def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:
-    """One for each term whose T has a zero on its diagonal."""
-    return tuple(_singular(i, t) for i, t in enumerate(T) if (t.diagonal() == 0).any())
+    @property
+    def nobs(self) -> int:
+        """Number of rows used."""
+        return int(self.estimates.n)
 
+    @property
+    def n_levels(self) -> dict[str, int]:
+        """Number of levels of each grouping factor."""
+        return {term.group: len(term.levels) for term in self.design.terms}
 
-def _singular(i: int, T: np.ndarray) -> Singular:
-    sd = np.sqrt((T * T).sum(axis=1))
-    zero = np.flatnonzero(sd == 0)
-    if len(zero) == np.sum(T.diagonal() == 0):
-        direction = np.zeros(len(T))
-        direction[zero[0]] = 1
-    else:  # null vector of the correlation matrix of the columns that vary
-        vary = np.flatnonzero(sd)
-        rows = T[vary] / sd[vary, None]
-        direction = np.zeros(len(T))
-        direction[vary] = np.linalg.svd(rows)[0][:, -1] / sd[vary]
-    return Singular(i, tuple(int(j) for j in zero), direction / np.abs(direction).max())
+    @property
+    def n_params(self) -> int:
+        """Number of parameters: kept fixed effects, theta and sigma (lme4's ``df`` of logLik)."""
+        return int(np.sum(self.estimates.fixed_kept)) + len(self.estimates.theta) + 1
+
+    @property
+    def df_resid(self) -> int:
+        """Rows minus parameters (lme4's ``df.residual``)."""
+        return self.nobs - self.n_params
+
+    # ---- the optimum ----------------------------------------------------------------------------
+
+    @property
+    def theta(self) -> np.ndarray:
+        """lme4's relative Cholesky parameters, by term in the formula's order."""
+        return self.estimates.theta
+
+    @property
+    def objective(self) -> float:
+        """REML criterion or deviance (-2 log likelihood) at the estimates."""
+        return float(self.estimates.objective)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the optimum is certified."""
+        return bool(self.estimates.converged)
+
+    @property
+    def certificate(self) -> float:
+        """Decrease of ``objective`` that its slope and curvature still predict (deviance units)."""
+        return float(self.estimates.certificate)
+
+    @property
+    def objective_se(self) -> float:
+        """Monte-Carlo standard error of ``objective``; zero unless ``storage="iterative"``."""
+        return float(self.estimates.objective_se)
+
+    @property
+    def n_evals(self) -> int:
+        """Number of evaluations of the objective and its derivatives."""
+        return int(self.estimates.n_evals)
+
+    @property
+    def starts(self) -> Starts | None:
+        """Where several starts ended (``lmer(..., starts=k)``), else None.
+
+        ``objectives``, ``thetas`` and ``converged`` of each, the usual start first; ``optima``:
+        the objectives of the distinct optima; ``spread``: how far the worst is above the best.
+        """
+        return self.estimates.starts
+
+    @property
+    def unidentified(self) -> tuple[str, ...]:
+        """Covariance parameters that cannot be told apart, whatever the response: one sentence for
+        each group of terms, with what to write instead. Empty for most models. The objective, fixed
+        effects and predictions are not affected; the variances in question are one choice of many.
+        """
+        return self.estimates.unidentified
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether some combination of random effects has no variance at the optimum."""
+        return len(self.estimates.singular) > 0
+
+    @property
+    def llf(self) -> float:
+        """Log likelihood; for a REML fit the restricted one, as lme4's ``logLik``."""
+        return -self.objective / 2
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, from the REML criterion for a REML fit (as lme4)."""
+        return self.objective + 2 * self.n_params
+
+    @property
+    def bic(self) -> float:
+        """Bayesian criterion with the number of rows, from the REML criterion for a REML fit."""
+        return self.objective + float(np.log(self.nobs)) * self.n_params
+
+    # ---- variances -------------------------------------------------------------------------------
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation (of a row with weight 1)."""
+        return float(self.estimates.sigma)
+
+    @property
+    def scale(self) -> float:
+        """Residual variance, ``sigma ** 2``."""
+        return self.sigma**2

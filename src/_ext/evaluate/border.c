@@ -84,7 +84,7 @@ CLONES void solve_border(lmm_model *m)
         BY_WIDTH(m->f[k].p, border_levels, m, &m->f[k])
     }
     fixed_effects(m);
-    m->solved = 1;
+    m->at.state = BORDERED;
     for (ptrdiff_t c = 0; c < m->q; c++) {
         double *Y = m->Y + c * pb;
         for (int a = 0; a < m->p; a++) Y[m->p] -= Y[a] * m->beta[a];

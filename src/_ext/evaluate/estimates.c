@@ -1,10 +1,11 @@
-/* Estimates at theta, in the user's units. */
+/* Estimates where the model stands, in the user's units. */
 
-#include "trailing/iterative.h"
+#include "base/memory.h"
+#include "evaluate/readings.h"
 #include "base/small.h"
 
 /* w (p) := R^-T w,  C = R R' */
-static void solve_fixed(const lmm_model *m, double *w)
+void solve_fixed(const lmm_model *m, double *w)
 {
     const ptrdiff_t s = m->lde;
     const double *R = m->Le + m->q2 * s;
@@ -15,7 +16,7 @@ static void solve_fixed(const lmm_model *m, double *w)
 }
 
 /* Coefficients of the whitened columns of X to those of the user's; zero for dropped ones */
-static void fixed_to_user(const lmm_model *m, const double *w, double *out)
+void fixed_to_user(const lmm_model *m, const double *w, double *out)
 {
     const ptrdiff_t k = m->pfull;
     for (int i = 0; i < k; i++) out[i] = 0;
@@ -71,22 +72,7 @@ static double *conditional_variances(const lmm_model *m, const factor *f, double
     return out;
 }
 
-/* One level of f, columns Y of m->Y: column j of Y Cinv belongs to the user's column j. G (k x p, row-major):
-   C_X R^-T (Y Cinv), g (k): its last row times yscale */
-static void project_level(const lmm_model *m, const factor *f, const double *Y, double *G, double *g)
-{
-    const int k = f->p, pb = m->pb;
-    double *w = m->tmp;
-    for (int j = 0; j < k; j++) {
-        mul(pb, 1, k, 0, Y, pb, f->Cinv + j * k, k, w, pb);
-        if (g) g[j] = m->yscale * w[m->p];
-        if (!G) continue;
-        solve_fixed(m, w);
-        fixed_to_user(m, w, G + (ptrdiff_t)j * m->pfull);
-    }
-}
-
-static const factor *factor_of_user(const lmm_model *m, int user)
+const factor *factor_of_user(const lmm_model *m, int user)
 {
     const factor *f = m->f;
     while (f->user != user) f++;
@@ -102,59 +88,15 @@ void lmm_whitening(const lmm_model *m, double *C)
     }
 }
 
-/* Does the model still stand where a fit left it, at this theta? */
-static int is_settled(const lmm_model *m, int reml, const double *theta)
+lmm_status lmm_estimates(lmm_model *m, double *beta, double *vcov, double *sigma, double *b, double *condvar)
 {
-    if (!m->settled || m->atreml != reml) return 0;
-    return memcmp(theta, m->at, sizeof(double) * (size_t)m->ntheta) == 0;
-}
-
-/* The factorization and border at theta, as a fit leaves them. Exact zeros of T are kept. */
-static lmm_status solve_at(lmm_model *m, int reml, const double *theta, double *f)
-{
-    m->floor = 0;
-    from_user(m, theta, m->newton);
-    set_theta(m, m->newton, 1);
-    *f = evaluate(m, reml);
-    if (!isfinite(*f)) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
-    if (!m->solved) solve_border(m);
-    return LMM_OK;
-}
-
-lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f, double *beta, double *vcov,
-                         double *sigma, double *b, double *condvar)
-{
-    double value = m->atf;
     if (condvar && m->it) return LMM_UNAVAILABLE;
-    if (condvar || !is_settled(m, reml, theta)) {
-        const lmm_status status = solve_at(m, reml, theta, &value);
-        if (status != LMM_OK) return status;
-    }
-    if (f) *f = value;
-    const double variance = m->yscale * m->yscale * m->r2 / degrees(m, reml);
+    TRY(bring(m, EXACT, condvar ? INVERTED : BORDERED, 0));
+    const double variance = m->yscale * m->yscale * m->r2 / degrees(m, m->at.reml);
     fixed_estimates(m, variance, beta, vcov);
     if (sigma) *sigma = sqrt(variance);
     for (int k = 0; b && k < m->nfactor; k++) b = modes(m, factor_of_user(m, k), b);
-    if (!condvar) return LMM_OK;
-    differentiate(m, reml, degrees(m, reml));
-    for (int k = 0; k < m->nfactor; k++) condvar = conditional_variances(m, factor_of_user(m, k), condvar);
-    return LMM_OK;
-}
-
-lmm_status lmm_projection(lmm_model *m, int reml, const double *theta, double *G, double *g)
-{
-    if (!is_settled(m, reml, theta)) {
-        double value;
-        const lmm_status status = solve_at(m, reml, theta, &value);
-        if (status != LMM_OK) return status;
-    }
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = factor_of_user(m, k);
-        for (int32_t l = 0; l < f->nlev; l++) {
-            project_level(m, f, m->Y + (ptrdiff_t)m->nodecol[f->perm[l]] * m->pb, G, g);
-            if (G) G += (ptrdiff_t)f->p * m->pfull;
-            if (g) g += f->p;
-        }
-    }
+    for (int k = 0; condvar && k < m->nfactor; k++)
+        condvar = conditional_variances(m, factor_of_user(m, k), condvar);
     return LMM_OK;
 }

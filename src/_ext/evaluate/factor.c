@@ -111,10 +111,13 @@ static void load_eliminated(lmm_model *m)
 lmm_status factorize(lmm_model *m)
 {
     m->logdetM = m->logdetC = 0;
-    m->solved = m->settled = 0;
+    m->at.state = NOWHERE;
+    m->at.complete = 0;
     load_eliminated(m);
     m->t->load(m);
     for (int k = 0; k < m->nelim; k++)
         if (eliminate(m, k)) return LMM_NOTPOSDEF;
-    return m->t->factorize(m);
+    const lmm_status status = m->t->factorize(m);
+    if (status == LMM_OK) m->at.state = FACTORED;
+    return status;
 }

@@ -55,7 +55,7 @@ static void gather_lists(lmm_model *m, int k)
         m->t->gather(m);
     else {
         memset(f->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
-        m->t->product(m, k);
+        m->t->product(m, k, f->P);
     }
     for (int j = k + 1; j < m->nelim; j++) invert_against_ancestor(m, k, j);
     if (k == 0 && m->nelim == 1) return;
@@ -150,4 +150,6 @@ CLONES void differentiate(lmm_model *m, int reml, double nu)
         subtract_residual_part(m, &m->f[k], reml, nu);
         boundary_matrix(m, &m->f[k]);
     }
+    m->at.state = INVERTED;
+    m->at.complete = 0;
 }

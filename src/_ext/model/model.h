@@ -12,6 +12,7 @@
 #include "trailing/trailing.h"
 
 #define BATCH 64    /* nodes that information() handles in one product */
+#define TOGETHER 64 /* right-hand sides that are solved for together */
 #define LITTLE 1e-4 /* share of y'Wy = n below which r^2 is found without cancellation */
 #define FLOOR 1e-7  /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
 
@@ -49,6 +50,24 @@ typedef struct {           /* a grouping factor, in elimination order           
     double *P;               /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
     double *Q;               /* nlev blocks: K_l, then A_lR B_RR A_Rl, then B_ll (B = Lambda M^-1 Lambda') */
 } factor;
+
+typedef enum { NOWHERE, FACTORED, BORDERED, INVERTED } lmm_state; /* state.c */
+
+typedef enum {          /* diagonals of T below FLOOR:  */
+               ANY,     /* there are none               */
+               FLOORED, /* they were raised to it     */
+               EXACT    /* they are as they are       */
+} zeros;
+
+typedef struct { /* where the model stands                                          */
+    lmm_state state;
+    zeros zeros;
+    int reml, whitened; /* the criterion, and the coordinates of theta              */
+    int moved;          /* a fit came here: D and S are in other coordinates        */
+    double *theta;      /* ntheta, the user's order                                 */
+    double f;           /* the criterion                                            */
+    int complete;       /* B_Rl of the first factor is known (covariances.c)         */
+} standing;
 
 struct lmm_model {
     lmm_blas blas;
@@ -89,18 +108,15 @@ struct lmm_model {
     double *cholesky; /* dense: scratch of the inverse (cholesky.c)                        */
     ptrdiff_t lde;    /* leading dimension of the edges: the rows of X and y, pb x (q2 + pb) */
     double *Se, *Le;  /* edges of S and of its factor; their last pb columns are the corner */
+    double *first;    /* B_Rl of the first factor, laid out as its panels; NULL: not asked for yet */
     double *H;        /* pb x q   coefficients of [X y] on Z: Lambda M^-1 Lambda'Z'W[X y]  */
     double *Y;        /* pb x q   Z'V^-1[X y]; then [R^-1 X'V^-1 Z; g'], C = R R', g = Z'Py */
     double *beta;     /* p        whitened; depends: L                                     */
     double r2, logdetM, logdetC;
-    double size;  /* what r^2 is the difference of: y'Wy, or more where coefficients cancel */
+    double size; /* what r^2 is the difference of: y'Wy, or more where coefficients cancel */
+    standing at;
     int turned;   /* is theta, when it is not the user's, in turned coordinates? (during a fit) */
-    double floor; /* FLOOR, or 0 to evaluate at exact zeros                            */
-    int solved;   /* border solved for the last factorization (solve_border)           */
-    int settled;  /* ... which was at the theta in `at`, for `atreml`: a fit's result   */
-    int atreml;
-    double *at, atf; /* ntheta, the user's order; the criterion there                     */
-    double *work;    /* scratch of fixed size, see setup                                  */
+    double *work; /* scratch of fixed size, see setup                                  */
     ptrdiff_t nwork;
     double *V;      /* scratch of the curvature: ntheta x (q - q1 + pb)                  */
     double *tmp;    /* scratch of small blocks                                           */
@@ -126,17 +142,20 @@ void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
 /* theta.c */
 int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
-void set_theta(lmm_model *m, const double *theta, int users);
+void set_theta(lmm_model *m, const double *theta, int users, double floor);
 void triangularize(int k, double *A, int ld);
 void triangularize_theta(lmm_model *m, double *theta);
 void turn(lmm_model *m, double *theta, double *work);
 void turn_back(lmm_model *m, double *theta);
 void change_coordinates(lmm_model *m, double *theta, int to_user);
 
-/* objective.c: evaluate, then derivatives of the same T */
+/* state.c: evaluate, then derivatives of the same T; or what a reading needs at the theta where the model
+   stands: T with such zeros, at least this state, and the trailing factor if `factor` */
 double degrees(const lmm_model *m, int reml);
 double evaluate(lmm_model *m, int reml);
 void derivatives(lmm_model *m, int reml, double *g, double *H);
+lmm_status evaluate_there(lmm_model *m, zeros wanted, int factor);
+lmm_status bring(lmm_model *m, zeros wanted, lmm_state least, int factor);
 
 /* factor.c, border.c, curvature.c, gradient.c: in this order, for one T */
 lmm_status factorize(lmm_model *m);

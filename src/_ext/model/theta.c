@@ -5,9 +5,11 @@
 #include "model/model.h"
 #include "base/small.h"
 
-/* T of every factor from theta in elimination order; diagonals are kept floor away from zero. */
-void set_theta(lmm_model *m, const double *theta, int users)
+/* T of every factor from theta in elimination order; diagonals are kept floor away from zero (0: they are
+   not). */
+void set_theta(lmm_model *m, const double *theta, int users, double floor)
 {
+    m->at.zeros = ANY;
     for (int k = 0; k < m->nfactor; k++) {
         factor *f = &m->f[k];
         const int p = f->p;
@@ -15,9 +17,10 @@ void set_theta(lmm_model *m, const double *theta, int users)
         memset(f->Tp, 0, sizeof(double) * (size_t)(p * p));
         for (int t = 0; t < f->nth; t++) f->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
         for (int i = 0; i < p; i++) {
-            const double least = m->floor * (users ? fabs(f->w.C[i + i * p]) : 1);
+            const double unit = users ? fabs(f->w.C[i + i * p]) : 1;
             double *d = &f->Tp[i + i * p];
-            if (fabs(*d) < least) *d = least;
+            if (fabs(*d) < FLOOR * unit) m->at.zeros = floor > 0 ? FLOORED : EXACT;
+            if (fabs(*d) < floor * unit) *d = floor * unit;
         }
         if (f->W)
             mul(p, p, p, 0, f->W, p, f->Tp, p, f->T, p);

@@ -63,7 +63,7 @@ static void settle_reference(fit *t)
 static double fit_value(void *arg, const double *theta)
 {
     fit *t = arg;
-    set_theta(t->m, theta, 0);
+    set_theta(t->m, theta, 0, FLOOR);
     t->f = evaluate(t->m, t->s->reml);
     return t->m->it && isfinite(t->f) ? integrate(t, theta) : t->f;
 }
@@ -128,6 +128,7 @@ static void settle_zeros(fit *t, double *theta, double *trial)
     memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
     if (!round_to_zero(m, trial, SNAP)) return;
     const double f = fit_value(t, trial);
+    t->state->moved = 1;
     t->state->neval++;
     if (f <= t->state->f + t->s->tolerance) {
         memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
@@ -205,6 +206,7 @@ static int leave_saddle(fit *t, double *theta, double *trial)
                 memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
                 add_direction(b - a, T + a + a * p, p, u, e);
                 theta_of(f, T, trial);
+                t->state->moved = 1;
                 t->state->neval++;
                 if (fit_value(t, trial) < t->state->f - t->s->tolerance) {
                     memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
@@ -279,16 +281,19 @@ static double seen_noise(fit *t, const double *theta, double *trial)
     return 2 * most;
 }
 
-/* The last evaluation was at the result: lmm_estimates need not repeat it. (Not with zeros in theta: they
-   were evaluated at the floor.) */
-static void keep_state(lmm_model *m, int reml, const double *theta, double f)
+/* The model stands at the result. Was the last evaluation there, readings need not repeat it. (But with zeros
+   in theta: they were evaluated at the floor.) */
+static void stand(const fit *t, const double *theta, double f)
 {
-    m->settled = 1;
-    m->atreml = reml;
-    m->atf = f;
-    for (int32_t i = 0; i < m->ntheta; i++) {
-        m->at[i] = theta[i];
-        if (theta[i] == 0) m->settled = 0;
+    standing *at = &t->m->at;
+    if (t->state->moved) at->state = NOWHERE;
+    at->reml = t->s->reml;
+    at->whitened = 0;
+    at->moved = 1;
+    at->f = f;
+    for (int32_t i = 0; i < t->m->ntheta; i++) {
+        at->theta[i] = theta[i];
+        if (theta[i] == 0) at->state = NOWHERE;
     }
 }
 
@@ -316,7 +321,6 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
                         .tolerance = s->tolerance,
                         .maxeval = s->maxeval};
     newton_end end;
-    m->floor = FLOOR;
     p.noise = 1e-14 * (double)m->n;
     if (m->it) {
         p.noisy = 1;
@@ -338,7 +342,10 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
         info->escapes++;
         state.radius = s->radius;
     }
-    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) m->turned = 0;
+    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) {
+        m->turned = 0;
+        m->at.state = NOWHERE;
+    }
     if (end == NEWTON_NOTFINITE) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTFINITE;
     if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
@@ -349,7 +356,7 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, dou
     for (int k = 0; k < m->nfactor; k++)
         for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
     info->objective = m->it ? t.rf : state.f;
-    if (m->solved && !state.moved) keep_state(m, s->reml, theta, info->objective);
+    stand(&t, theta, info->objective);
     info->certificate = state.predicted;
     info->neval = state.neval;
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;

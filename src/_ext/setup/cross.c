@@ -111,7 +111,7 @@ lmm_status lmm_response(lmm_model *m, const lmm_data *d)
     double *y = malloc(sizeof(double) * (size_t)d->n);
     if (!y) return LMM_NOMEM;
     const lmm_status status = center_response(m, d, y);
-    m->solved = m->settled = 0;
+    m->at.state = NOWHERE;
     if (status == LMM_OK) {
         for (int k = 0; k < m->nfactor; k++) response_factor(m, &m->f[k], d, y);
         response_border(m, d, y);

@@ -57,8 +57,10 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
     GRAB(m, m->V, (ptrdiff_t)m->ntheta * (m->q - m->q1 + m->pb));
     m->nwork = (ptrdiff_t)m->ntheta * (2 * m->q2 + m->ntheta) + 4 * BATCH * pmax * wide;
     GRAB(m, m->work, m->nwork);
-    GRAB(m, m->tmp, 12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + 3 * m->pfull + 8);
-    GRAB(m, m->at, m->ntheta + 1);
+    GRAB(m, m->tmp,
+         12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + TOGETHER * pmax + 3 * m->pfull +
+             8);
+    GRAB(m, m->at.theta, m->ntheta + 1);
     GRAB(m, m->newton, newton_workspace(m->ntheta) + (8 + (ptrdiff_t)m->ntheta) * m->ntheta);
     return LMM_OK;
 }

@@ -229,8 +229,8 @@ static void dense_gather(lmm_model *m)
     gather_tiles(m, 0);
 }
 
-/* V += B_JJ A_J for every level of a coarser eliminated factor, J: its trailing columns (V in f->P) */
-CLONES static void dense_product(lmm_model *m, int k)
+/* V += B_JJ A_J for every level of an eliminated factor, J: its trailing columns */
+CLONES static void dense_product(lmm_model *m, int k, double *panels)
 {
     const factor *f = &m->f[k];
     const ptrdiff_t s = m->s;
@@ -238,7 +238,7 @@ CLONES static void dense_product(lmm_model *m, int k)
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t ld = m->ld[e], first = m->ptr[e] + (m->nelim - 1 - k);
         const double *A = f->pan + m->pan[e] + skip;
-        double *V = f->P + m->pan[e] + skip;
+        double *V = panels + m->pan[e] + skip;
         for (ptrdiff_t i = first, rc = 0; i < m->ptr[e + 1]; i++)
             for (int c = 0; c < m->width[m->row[i]]; c++, rc++) {
                 const int32_t col = m->trailcol[m->row[i]] + c;
@@ -252,5 +252,22 @@ CLONES static void dense_product(lmm_model *m, int k)
     }
 }
 
-const trailing TRAILING_DENSE = {dense_load,      dense_downdate, dense_factorize, dense_border, dense_times,
-                                 dense_quadratic, dense_invert,   dense_gather,    dense_product};
+static void dense_solve(lmm_model *m, int r, double *X)
+{
+    columns_times_lambda(m, r, X, 0);
+    rows_solve(m, r, m->q2, m->L, m->s, 1, X);
+    rows_solve(m, r, m->q2, m->L, m->s, 0, X);
+    columns_times_lambda(m, r, X, 1);
+}
+
+static int dense_covariance(const lmm_model *m, int32_t i, int32_t j, double *B)
+{
+    const double *from = m->L + m->trailcol[j] + (ptrdiff_t)m->trailcol[i] * m->s;
+    for (int c = 0; c < m->width[i]; c++, from += m->s)
+        for (int r = 0; r < m->width[j]; r++) *B++ = from[r];
+    return 1;
+}
+
+const trailing TRAILING_DENSE = {dense_load,    dense_downdate,  dense_factorize, dense_border,
+                                 dense_times,   dense_quadratic, dense_invert,    dense_gather,
+                                 dense_product, dense_solve,     dense_covariance};

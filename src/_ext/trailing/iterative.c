@@ -326,6 +326,23 @@ static void iterative_border(lmm_model *m, double *H)
     }
 }
 
+static void iterative_solve(lmm_model *m, int r, double *X)
+{
+    const iterative *it = m->it;
+    const ptrdiff_t size = vector_size(m);
+    double *x = it->part[0];
+    for (int i = 0; i * LANES < r; i++) {
+        const int rows = rows_of(r, i);
+        block b = {.nv = lanes_for(rows), .u = x + (WORK - 2) * size, .y = x + (WORK - 1) * size};
+        rows_to_lanes(m->q2, X, r, i * LANES, rows, b.nv, x);
+        blocks_times(m, b.nv, it->F, 1, x, b.u);
+        solve_block(m, &b, EDGE, 0);
+        m->it->failed |= b.failed;
+        blocks_times(m, b.nv, it->F, 0, b.y, x);
+        lanes_to_rows(m->q2, x, b.nv, X, r, i * LANES, rows);
+    }
+}
+
 static void iterative_times(lmm_model *m, int r, double alpha, const double *V, double *W)
 {
     const iterative *it = m->it;
@@ -549,9 +566,17 @@ double iterative_deviation(const lmm_model *m)
     return m->it ? m->it->deviation : 0;
 }
 
-const trailing TRAILING_ITERATIVE = {iterative_load,   iterative_downdate, iterative_factorize,
-                                     iterative_border, iterative_times,    iterative_quadratic,
-                                     iterative_invert, iterative_gather,   NULL};
+const trailing TRAILING_ITERATIVE = {iterative_load,
+                                     iterative_downdate,
+                                     iterative_factorize,
+                                     iterative_border,
+                                     iterative_times,
+                                     iterative_quadratic,
+                                     iterative_invert,
+                                     iterative_gather,
+                                     NULL,
+                                     iterative_solve,
+                                     NULL};
 
 /* ---------------------------------------------------------------------------------------------- set-up -- */
 
@@ -690,9 +715,9 @@ lmm_status iterative_prepare(lmm_model *m)
     for (int k = 0; k < m->nfactor; k++)
         for (int t = 0; t < m->f[k].nth; t++)
             theta[m->f[k].th + t] = m->f[k].thr[t] == m->f[k].thc[t] ? TYPICAL : 0;
-    m->floor = FLOOR;
-    set_theta(m, theta, 0);
+    set_theta(m, theta, 0, FLOOR);
     const lmm_status status = factorize(m);
+    m->at.state = NOWHERE;
     m->it->ready = 1;
     return status;
 }

@@ -387,12 +387,17 @@ static lmm_status sparse_factorize(lmm_model *m)
     return factorize_corner(m);
 }
 
+static void sparse_solve(lmm_model *m, int r, double *X)
+{
+    columns_times_lambda(m, r, X, 0);
+    supernodal_solve(m->sparse->factor, m->team, r, X, 3);
+    columns_times_lambda(m, r, X, 1);
+}
+
 static void sparse_border(lmm_model *m, double *H)
 {
     memcpy(H, m->Se, sizeof(double) * (size_t)m->pb * (size_t)m->q2);
-    columns_times_lambda(m, m->pb, H, 0);
-    supernodal_solve(m->sparse->factor, m->team, m->pb, H, 3);
-    columns_times_lambda(m, m->pb, H, 1);
+    sparse_solve(m, m->pb, H);
 }
 
 INLINE void times_columns(const int r, const lmm_model *m, double alpha, const double *V, double *W)
@@ -554,14 +559,33 @@ INLINE void gather_levels(const int p, lmm_model *m)
 
 CLONES static void sparse_gather(lmm_model *m){BY_WIDTH(m -> f[0].p, gather_levels, m)}
 
-CLONES static void sparse_product(lmm_model *m, int k)
+CLONES static void sparse_product(lmm_model *m, int k, double *panels)
 {
     const factor *f = &m->f[k];
     const ptrdiff_t skip = ancestor_rows(m, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++)
-        product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, f->P + m->pan[e] + skip, m->ld[e]);
+        product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, panels + m->pan[e] + skip, m->ld[e]);
 }
 
-const trailing TRAILING_SPARSE = {sparse_load,   sparse_downdate, sparse_factorize,
-                                  sparse_border, sparse_times,    sparse_quadratic,
-                                  sparse_invert, sparse_gather,   sparse_product};
+static int sparse_covariance(const lmm_model *m, int32_t i, int32_t j, double *B)
+{
+    const sparse *s = m->sparse;
+    const int32_t own = i - s->first, other = j - s->first;
+    ptrdiff_t low = s->nptr[own], high = s->nptr[own + 1];
+    while (high - low > 1) {
+        const ptrdiff_t middle = low + (high - low) / 2;
+        if (s->node[middle] <= other)
+            low = middle;
+        else
+            high = middle;
+    }
+    if (s->node[low] != other) return 0;
+    const double *from = s->B + s->ptr[column_of(m, s, own)] + s->place[low];
+    for (int c = 0; c < m->width[i]; c++, from += height_of(m, s, own))
+        for (int r = 0; r < m->width[j]; r++) *B++ = from[r];
+    return 1;
+}
+
+const trailing TRAILING_SPARSE = {sparse_load,    sparse_downdate,  sparse_factorize, sparse_border,
+                                  sparse_times,   sparse_quadratic, sparse_invert,    sparse_gather,
+                                  sparse_product, sparse_solve,     sparse_covariance};

@@ -25,8 +25,12 @@ typedef struct {
     void (*invert)(lmm_model *m);
     /* Q_l := A_lR B_RR A_Rl for the first factor's levels, R the trailing columns */
     void (*gather)(lmm_model *m);
-    /* V_R += B_RR A_Rl for a coarser eliminated factor k, V in P */
-    void (*product)(lmm_model *m, int k);
+    /* V_R += B_RR A_Rl for an eliminated factor k; V: its panels */
+    void (*product)(lmm_model *m, int k, double *V);
+    /* X := X B  (r x q2), with the factor */
+    void (*solve)(lmm_model *m, int r, double *X);
+    /* Is B_ji known for the trailing nodes i <= j? (w_j x w_i) */
+    int (*covariance)(const lmm_model *m, int32_t i, int32_t j, double *B);
 } trailing;
 
 extern const trailing TRAILING_DENSE, TRAILING_SPARSE, TRAILING_ITERATIVE;

@@ -8,16 +8,13 @@ series of libraries without an index are taken by position.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..errors import DataError
 
-if TYPE_CHECKING:
-    from .design import Design
-
-__all__ = ["aligned", "aligned_to_fit", "index_of"]
+__all__ = ["aligned", "index_of"]
 
 DATA = "the data"
 
@@ -67,40 +64,6 @@ def aligned(values: Any, index: Any, role: str, whose: str = DATA, *, reorder: b
             variable=role,
         )
     return values.iloc[own.get_indexer(index)]
-
-
-def aligned_to_fit(values: Any, design: Design, role: str) -> Any:
-    """Values of the rows that a fit used, given for these or for all rows of its data.
-
-    Parameters
-    ----------
-    values : anything
-        As for `aligned`. Rows of data without an index are labelled by their positions.
-    design : Design
-        Of n rows.
-    role : str
-
-    Returns
-    -------
-    values, or (n,) pandas object
-
-    Raises
-    ------
-    DataError
-        As for `aligned`.
-    """
-    import pandas as pd
-
-    own = index_of(values)
-    if own is None or own is design.index:
-        return values
-    index = pd.Index(design.rows) if design.index is None else design.index
-    all_rows = len(own) == design.n_rows > design.n
-    if all_rows and own.take(design.rows).equals(index):
-        return values.iloc[design.rows]
-    if design.index is None and not own.equals(index) and not all_rows:
-        index = None
-    return aligned(values, index, role, "the rows of the fit")
 
 
 def _check_labels(own: Any, index: Any, role: str, whose: str) -> None:

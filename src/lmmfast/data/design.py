@@ -12,27 +12,24 @@ from numpy.typing import NDArray
 from ..errors import (
     DataError,
     FormulaError,
-    LmmError,
     NumbersAsTextWarning,
     UnusedContrastsWarning,
     warn,
 )
-from ..formula.cells import array_of, read
-from ..formula.column import Codes, Column, first_rows
+from ..formula.column import Codes, Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.terms import Sum
-from ..formula.vocabulary import FILLING, is_known
-from .alignment import aligned
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .grouping import Grouping, grouping_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .rows import RowColumns, Rows
+from .rows import RowColumns, Rows, rows_of
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums
 from .terms import RandomTerm
+from .usable import Used, used_rows
 
 __all__ = [
     "Design",
@@ -40,12 +37,6 @@ __all__ = [
     "build",
     "check_contrasts",
     "check_text",
-    "complete_rows",
-    "needed",
-    "nothing_left",
-    "numeric_vector",
-    "read_columns",
-    "taken",
 ]
 
 Matrix = NDArray[np.float64]
@@ -112,9 +103,18 @@ class Design:
     # ---- rows: DataError where they are not in memory --------------------------------------------
 
     @property
+    def is_held(self) -> bool:
+        """Whether its rows are in memory."""
+        return isinstance(self.sums, Rows)
+
+    def rows_for(self, what: str) -> Rows:
+        """The rows; `what` says what needs them."""
+        return rows_of(self.sums, what)
+
+    @property
     def y(self) -> Matrix:
         """The response (n), offset not subtracted."""
-        return self.sums.rows("the response would be needed").y
+        return self.rows_for("the response would be needed").y
 
     @property
     def X(self) -> Matrix:
@@ -126,25 +126,24 @@ class Design:
         """Weights (n), positive; None where there are none."""
         if not self.sums.is_weighted:
             return None
-        return self.sums.rows("the weights would be needed").weights
+        return self.rows_for("the weights would be needed").weights
 
     @property
     def offset(self) -> Matrix | None:
         """Sum of ``offset=`` and the ``offset()`` terms (n); None where there are none."""
         if not self.sums.has_offset:
             return None
-        return self.sums.rows("the offset would be needed").offset
+        return self.rows_for("the offset would be needed").offset
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """Positions in the data of the rows used (n)."""
-        return self.sums.rows("the positions of the rows would be needed").positions
+        return self.rows_for("the positions of the rows would be needed").positions
 
     @property
     def index(self) -> Any:
         """pandas index of the rows used; None for other data."""
-        rows = self.sums.at_hand
-        return None if rows is None else rows.index
+        return self.sums.index if isinstance(self.sums, Rows) else None
 
     def with_rows(self, *, X: Matrix | None = None, **changes: Any) -> Design:
         """The same model of other rows, or with another X; for data in memory.
@@ -155,7 +154,7 @@ class Design:
         **changes
             Attributes of `Rows`.
         """
-        sums = self.sums.rows("rows cannot be replaced")
+        sums = self.rows_for("rows cannot be replaced")
         fixed = self.fixed if X is None else RowColumns(np.asfortranarray(X))
         return replace(self, fixed=fixed, sums=replace(sums, **changes) if changes else sums)
 
@@ -212,7 +211,7 @@ def build(
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
-    used = _used_rows(plan, table, weights, offset, Memory(scope, patsy))
+    used = used_rows(plan, table, weights, offset, Memory(scope, patsy))
     y = _response(plan, used)
     values = _values(plan, used)
     codings = _codings(values, contrasts or {}, "treatment" if patsy else "poly", table)
@@ -245,179 +244,6 @@ def build(
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
         variables=_variables(plan, used),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Used:
-    """The rows that are used, and what stateful transforms learn from them."""
-
-    columns: dict[str, Column]
-    weights: Column | None
-    offset: Column | None  # its name is "" if it was given as an array
-    rows: Positions
-    dropped: dict[str, int]
-    memory: Memory
-
-    @property
-    def n(self) -> int:
-        return len(self.rows)
-
-
-def _used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memory) -> _Used:
-    if table.n == 0:
-        raise DataError("the data have no rows")
-    columns = read_columns(plan, table, memory.scope)
-    w = numeric_vector(weights, "weights", table)
-    off = numeric_vector(offset, "offset", table)
-    own = columns if memory.patsy else needed(plan, columns, table.n, memory)
-    rows, dropped = complete_rows(own, w, off, table.n)
-    if len(rows) == 0:
-        raise nothing_left(table.n, dropped, weights if isinstance(weights, str) else "weights")
-    if len(rows) < table.n:
-        if not memory.patsy:
-            _learn(plan, columns, table.n, memory)
-        columns = {name: taken(column, rows) for name, column in columns.items()}
-        w = None if w is None else w.take(rows)
-        off = None if off is None else off.take(rows)
-    return _Used(columns, w, off, rows, dropped, memory)
-
-
-def taken(column: Column, rows: Positions) -> Column:
-    """The rows of a column; some may be missing where an expression has a value all the same."""
-    taken = column.take(rows)
-    if column.missing is not None and column.missing[rows].any():
-        taken.missing = column.missing[rows]
-    return taken.used()
-
-
-def needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> dict[str, Column]:
-    """What must not be missing: variables, or what an expression makes of them.
-
-    As in R, ``ifelse(is.na(x), 0, x)`` has a value where x has none, and such a row is kept.
-    """
-    if all(column.missing is None for column in columns.values()):
-        return columns
-    found = {name: columns[name] for name in columns if name in plan.variables}
-    for atom in dict.fromkeys(plan.everything):
-        if atom.is_name:
-            continue
-        own = {name: columns[name] for name in atom.names if name in columns}
-        gaps = [column.missing for column in own.values() if column.missing is not None]
-        missing = _still_missing(plan, atom, own, n, memory) if gaps else None
-        if missing is None or np.array_equal(missing, np.logical_or.reduce(gaps)):
-            found |= own
-        else:
-            gaps_left = missing if missing.any() else None
-            found[atom.label] = Column(atom.label, np.zeros(n), missing=gaps_left)
-    return found
-
-
-def _still_missing(
-    plan: Plan, atom: Expression, own: dict[str, Column], n: int, memory: Memory
-) -> NDArray[np.bool_] | None:
-    """Rows in which an expression of columns with gaps is missing; None when it cannot be told."""
-    if not any(call.function in FILLING for call in atom.calls):
-        return None
-    try:
-        if atom in plan.learners:
-            _learn_one(atom, own, n, memory)
-        value = value_of(atom, own, memory, n)
-    except LmmError:  # told where the rows are used
-        return None
-    gaps = np.logical_or.reduce([c.missing for c in own.values() if c.missing is not None])
-    if isinstance(value, Column):
-        return np.asarray(gaps & (value.codes < 0)) if value.codes is not None else None
-    bad = [np.isnan(column) for column in value.values() if column.dtype.kind == "f"]
-    return np.asarray(gaps & np.logical_or.reduce(bad)) if bad else np.zeros(n, dtype=bool)
-
-
-def _learn(plan: Plan, columns: Mapping[str, Column], n: int, memory: Memory) -> None:
-    """Lets scale(x), poly(x, 2), ... learn as in R: from all rows in which their own variables are.
-
-    Rows are dropped afterwards where another variable is missing.
-    """
-    for atom in dict.fromkeys(plan.learners):
-        own = {name: columns[name] for name in atom.names if name in columns}
-        _learn_one(atom, own, n, memory)
-
-
-def _learn_one(atom: Expression, own: Mapping[str, Column], n: int, memory: Memory) -> None:
-    if memory.get(atom.label):
-        return
-    rows, _ = complete_rows(own, None, None, n)
-    value_of(atom, {name: c.take(rows).used() for name, c in own.items()}, memory, len(rows))
-
-
-def read_columns(plan: Plan, table: Table, scope: Mapping[str, Any]) -> dict[str, Column]:
-    """All columns that the formula uses."""
-    columns: dict[str, Column] = {}
-    for name in plan.names:
-        if table.has(name):
-            columns[name] = table.column(name)
-        elif name in plan.variables or (not is_known(name) and name not in scope):
-            raise table.lacks(name, FormulaError, "column")
-    return columns
-
-
-def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
-    """weights= or offset= as a numeric column; one given as an array has the name ""."""
-    if given is None:
-        return None
-    if isinstance(given, str):
-        if not table.has(given):
-            raise table.lacks(given, DataError, f"the column for {role}")
-        column = table.column(given)
-        numbers_of(column, role)
-        return column
-    given = aligned(given, table.index, role)
-    array = given if hasattr(given, "dtype") else array_of(given)
-    if len(np.shape(array)) != 1 or len(array) != table.n:
-        raise DataError(
-            f"{role} has shape {np.shape(array)}, but the data have {table.n} rows: "
-            "give one value for each row, or the name of a column",
-            variable=role,
-        )
-    column = read(role, array)
-    numbers_of(column, role)
-    return Column("", column.values, missing=column.missing)
-
-
-def complete_rows(
-    columns: Mapping[str, Column], weights: Column | None, offset: Column | None, n: int
-) -> tuple[Positions, dict[str, int]]:
-    """Rows without missing values and with a weight, and how many rows each variable costs."""
-    missing = {name: column.missing for name, column in columns.items()}
-    for role, given in (("weights", weights), ("offset", offset)):
-        if given is not None:
-            missing[given.name or role] = given.missing
-    if weights is not None and weights.values is not None:
-        missing["weights == 0"] = _zero_weights(weights.values, weights.name or "weights")
-    masks = {name: mask for name, mask in missing.items() if mask is not None}
-    if not masks:
-        return np.arange(n), {}
-    dropped = {name: int(mask.sum()) for name, mask in masks.items()}
-    return np.flatnonzero(~np.logical_or.reduce(list(masks.values()))), dropped
-
-
-def nothing_left(n: int, dropped: Mapping[str, int], weights: str | None) -> DataError:
-    """The error for data of n rows in which something is missing everywhere."""
-    if dropped.get("weights == 0") == n:
-        return DataError(f"all weights {weights!r} are 0: no rows are left", variable=weights)
-    worst = ", ".join(f"{name} in {count}" for name, count in dropped.items())
-    return DataError(f"no rows are left: of {n} rows, missing are {worst}")
-
-
-def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
-    negative = weights < 0
-    if negative.any():
-        raise DataError(
-            f"weights {name!r} are negative in {first_rows(negative)}: weights are inverse "
-            "variances, greater than or equal to 0",
-            variable=name,
-            rows=np.flatnonzero(negative)[:10].tolist(),
-        )
-    zero = np.asarray(weights == 0, dtype=bool)
-    return zero if zero.any() else None
 
 
 def response_of(
@@ -458,7 +284,7 @@ def evaluated(
         raise FormulaError(f"{error}{hint}", variable=error.variable, term=error.term) from error
 
 
-def _response(plan: Plan, used: _Used) -> Matrix:
+def _response(plan: Plan, used: Used) -> Matrix:
     label = plan.formula.response
     y = np.array(response_of(plan, used.columns, used.memory, used.rows))  # our own copy
     if y.min() == y.max():
@@ -466,7 +292,7 @@ def _response(plan: Plan, used: _Used) -> Matrix:
     return y
 
 
-def _values(plan: Plan, used: _Used) -> dict[str, Values]:
+def _values(plan: Plan, used: Used) -> dict[str, Values]:
     """All variables of the fixed and random parts, transforms checked."""
     values: dict[str, Values] = {}
     for atom in plan.atoms:
@@ -551,7 +377,7 @@ def _codings(
     }
 
 
-def _groupings(plan: Plan, used: _Used) -> tuple[dict[str, Grouping], dict[str, Codes]]:
+def _groupings(plan: Plan, used: Used) -> tuple[dict[str, Grouping], dict[str, Codes]]:
     """Each grouping factor once, so that its terms share one codes array."""
     groupings: dict[str, Grouping] = {}
     codes: dict[str, Codes] = {}
@@ -581,7 +407,7 @@ def _random_terms(
     return tuple(terms)
 
 
-def _offset(plan: Plan, used: _Used) -> Matrix | None:
+def _offset(plan: Plan, used: Used) -> Matrix | None:
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     total = add_offsets(given, plan.offsets, used.columns, used.memory, used.n)
     if total is not None:
@@ -591,7 +417,7 @@ def _offset(plan: Plan, used: _Used) -> Matrix | None:
 
 def _recipe(
     plan: Plan,
-    used: _Used,
+    used: Used,
     codings: dict[str, Coding],
     fixed: Layout,
     layouts: tuple[Layout, ...],
@@ -611,7 +437,7 @@ def _recipe(
     )
 
 
-def _variables(plan: Plan, used: _Used) -> dict[str, Column]:
+def _variables(plan: Plan, used: Used) -> dict[str, Column]:
     """Columns of the fixed part and of offsets; the user may change the data after the fit."""
     atoms = (*plan.fixed.atoms, *plan.offsets)
     names = (name for atom in atoms for name in atom.names if name in used.columns)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes, Column
 from ..freeze import Frozen
-from .sums import Columns, Group, Sums
+from .sums import Columns, Group, Sums, no_rows
 
-__all__ = ["RowColumns", "Rows"]
+__all__ = ["RowColumns", "Rows", "rows_of"]
 
 Matrix = NDArray[np.float64]
 
@@ -133,10 +133,6 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
     def has_offset(self) -> bool:
         return self.offset is not None
 
-    @property
-    def at_hand(self) -> Rows:
-        return self
-
     def response(self) -> Matrix:
         y = self.y if self.offset is None else self.y - self.offset
         return np.ascontiguousarray(y, np.float64)
@@ -163,6 +159,25 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
     ) -> tuple[Any, ...]:
         given = [(g.columns[0].codes, g.nlev, _side_by_side(g), g.owners) for g in factors]
         return (self.response() if y is None else y), fixed.values, given, self.weights
+
+
+def rows_of(sums: Sums, what: str) -> Rows:
+    """The rows that sums are taken from.
+
+    Parameters
+    ----------
+    sums : Sums
+    what : str
+        What needs them: "the response would be needed".
+
+    Raises
+    ------
+    DataError
+        Where they are not in memory.
+    """
+    if not isinstance(sums, Rows):
+        raise no_rows(what)
+    return sums
 
 
 def _side_by_side(group: Group) -> Matrix:

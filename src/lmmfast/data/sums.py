@@ -1,7 +1,7 @@
 """What a model needs to know of its rows, whether these are in memory or were only summed over.
 
 A model sees names, levels and sums. `Rows` (rows.py) takes its sums from rows at hand; a stream has
-cross-products (`sources.sums`). What only rows can answer asks for `Sums.rows`, `Columns.values` or
+cross-products (`sources.sums`). What only rows can answer asks for `rows_of`, `Columns.values` or
 `Columns.codes`; where there are none, these raise the one error of `no_rows`.
 """
 
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..formula.column import Codes, Column
-
-if TYPE_CHECKING:
-    from .rows import Rows
 
 __all__ = ["Columns", "Group", "Sums", "no_rows"]
 
@@ -166,29 +163,6 @@ class Sums(ABC):
     @abstractmethod
     def has_offset(self) -> bool:
         """Whether the linear predictor has a known part."""
-
-    @property
-    def at_hand(self) -> Rows | None:
-        """The rows, None where they are not in memory."""
-        return None
-
-    def rows(self, what: str) -> Rows:
-        """The rows.
-
-        Parameters
-        ----------
-        what : str
-            What needs them: "the response would be needed".
-
-        Raises
-        ------
-        DataError
-            Where they are not in memory.
-        """
-        found = self.at_hand
-        if found is None:
-            raise no_rows(what)
-        return found
 
     @abstractmethod
     def response(self) -> Matrix | None:

@@ -215,11 +215,32 @@ class Engine:
 
         Zero for dropped columns: they have no variance, and nothing is differentiated in them.
         """
-        own = tuple(
-            self._widen(i, G[place.factor][:, place.columns].swapaxes(1, 2)).swapaxes(1, 2)
+        return self.by_term(G), self.modes(g)
+
+    def by_factor(self, V: list[np.ndarray]) -> list[np.ndarray]:
+        """Arrays m x k x r of the terms to those of the factors, without dropped columns."""
+        terms = self.design.terms
+        wanted = [(len(term.levels), term.z.shape[1]) for term in terms]
+        if [v.shape[:2] for v in V] != wanted or any(
+            v.shape != (*v.shape[:2], V[0].shape[-1]) for v in V
+        ):
+            shapes = ", ".join(f"({m}, {k}, r)" for m, k in wanted)
+            raise ValueError(f"arrays of shape {shapes} are needed, one for each term")
+        return [
+            np.concatenate([V[i][:, self._kept[i]] for i in group], axis=1)
+            for group in self._factors
+        ]
+
+    def by_term(self, blocks: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Arrays m x k x r of each term from those of the factors; zero for dropped columns."""
+        return tuple(
+            self._widen(i, blocks[place.factor][:, place.columns].swapaxes(1, 2)).swapaxes(1, 2)
             for i, place in enumerate(self._places)
         )
-        return own, self.modes(g)
+
+    def widened(self, i: int, j: int, blocks: np.ndarray) -> np.ndarray:
+        """Blocks n x k x k of two terms over all their columns: zero for dropped ones."""
+        return self._widen(i, self._widen(j, blocks).swapaxes(1, 2)).swapaxes(1, 2)
 
     def grouped(self) -> list[list[int]]:
         """Terms of each grouping factor."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from . import ordering
 if TYPE_CHECKING:
     from ..data.design import Design
 
-__all__ = ["ModelPlan", "plan", "refusal"]
+__all__ = ["ModelPlan", "planned", "refusal"]
 
 NAMES = {  # of the trailing matrix: what is left when the first factor is eliminated
     "dense": "one dense Cholesky factor (LAPACK)",
@@ -108,54 +107,8 @@ class ModelPlan:
         return [*lines, "", room] if room else lines
 
 
-def plan(
-    formula: Any,
-    data: Any = None,
-    *,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    storage: str = "auto",
-) -> ModelPlan:
-    """How a model would be stored, and the memory and time it would take; nothing is fitted.
-
-    Parameters
-    ----------
-    formula, data, weights, offset, contrasts
-        As for ``lmer``; cross-products alone too.
-    storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
-        A way to insist on.
-
-    Returns
-    -------
-    ModelPlan
-        Prints as a table. Its memory is that of the model; what the data and the design matrices
-        take comes on top.
-
-    Raises
-    ------
-    FormulaError, DataError
-        As ``lmer``.
-
-    Examples
-    --------
-    >>> from lmmfast import datasets, plan
-    >>> data = datasets.load("kb07")
-    >>> chosen = plan("RTtrunc ~ S * P + (S | subj) + (1 | item)", data)
-    >>> chosen.storage, chosen.order
-    ('dense', 32)
-    """
-    from .compiled import Engine
-    from .model import design_from
-
-    design = design_from(formula, data, weights, offset, contrasts)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        report, available = Engine.report(design, storage)
-    return _plan(design, report, available)
-
-
-def _plan(design: Design, report: Mapping[str, Any], available: float) -> ModelPlan:
+def planned(design: Design, report: Mapping[str, Any], available: float) -> ModelPlan:
+    """What the report of a compiled model says of its storages."""
     groups: dict[str, list[int]] = {}
     parameters = 0
     for term in design.terms:
@@ -197,7 +150,7 @@ def refusal(design: Design, report: Mapping[str, Any], limit: float) -> str:
         f"used; grouping factors: {levels}"
     ]
     if report["considered"]:
-        lines += ["", str(_plan(design, report, limit)), ""]
+        lines += ["", str(planned(design, report, limit)), ""]
     if 0 <= report["density"] < SPARSE_ENOUGH and not ordering.available():
         lines.append(
             f"Only {100 * report['density']:.2g} % of the trailing matrix is not zero: a sparse "
@@ -212,12 +165,13 @@ def _rate() -> float:
     """Operations a second of LAPACK on one thread, measured once."""
     from scipy.linalg.lapack import dpotrf
 
-    from ..threads import single_threaded_blas
+    from .._core import OneThread
+    from ..threads import control
 
     n = 600
     matrix = np.asfortranarray(np.eye(n) + 1e-3)
     best = math.inf
-    with single_threaded_blas():
+    with OneThread(control()):
         for _ in range(4):
             began = time.perf_counter()
             dpotrf(matrix)

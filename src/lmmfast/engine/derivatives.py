@@ -11,7 +11,7 @@ from .._core import NotPositiveDefinite
 from ..errors import FitError
 
 if TYPE_CHECKING:
-    from .model import LMM
+    from .model import Model
 
 __all__ = ["hessian", "whitened_hessian"]
 
@@ -25,12 +25,12 @@ COARSE = (5e-4, ((-1, -1 / 2), (1, 1 / 2)))
 LARGE = 500  # order of the trailing matrix from which evaluations are expensive
 
 
-def hessian(model: LMM, theta: np.ndarray, reml: bool) -> np.ndarray:
+def hessian(model: Model, theta: np.ndarray, reml: bool) -> np.ndarray:
     """Hessian of the REML criterion or deviance in theta.
 
     Parameters
     ----------
-    model : LMM
+    model : Model
     theta : (ntheta,) array
     reml : bool
 
@@ -57,7 +57,7 @@ def hessian(model: LMM, theta: np.ndarray, reml: bool) -> np.ndarray:
     return _differences(model, gradient, theta, np.diag(information), np.arange(len(theta)))
 
 
-def whitened_hessian(model: LMM, theta: np.ndarray, reml: bool, free: np.ndarray) -> np.ndarray:
+def whitened_hessian(model: Model, theta: np.ndarray, reml: bool, free: np.ndarray) -> np.ndarray:
     """Hessian in some parameters of whitened coordinates, the others being held.
 
     Columns far from zero (years) make the Hessian in the user's coordinates nearly singular; this
@@ -65,7 +65,7 @@ def whitened_hessian(model: LMM, theta: np.ndarray, reml: bool, free: np.ndarray
 
     Parameters
     ----------
-    model : LMM
+    model : Model
     theta : (ntheta,) array
         In whitened coordinates, by term in the formula's order.
     reml : bool
@@ -84,7 +84,8 @@ def whitened_hessian(model: LMM, theta: np.ndarray, reml: bool, free: np.ndarray
         own[order] = point
         with model._lock:
             model._use(None)
-            _, g, H = model._core.objective(own, reml, not curvature, curvature, whitened=True)
+            model._core.evaluate(own, reml, whitened=True, value=False)
+            g, H = model._core.derivatives(curvature)
         return g, H
 
     def gradient(point: np.ndarray) -> np.ndarray:
@@ -101,7 +102,7 @@ def whitened_hessian(model: LMM, theta: np.ndarray, reml: bool, free: np.ndarray
 
 
 def _differences(
-    model: LMM,
+    model: Model,
     gradient: Callable[[np.ndarray], np.ndarray],
     theta: np.ndarray,
     curvature: np.ndarray,

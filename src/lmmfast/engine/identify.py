@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ..data.design import Design, RandomTerm
+    from ..data.design import Design
+    from ..data.terms import RandomTerm
     from .compiled import Engine
 
 __all__ = ["Overlap", "overlaps"]
@@ -111,7 +112,7 @@ def _parts(engine: Engine, count: int) -> list[Part]:
 def _combinations(design: Design, engine: Engine, parts: list[Part], free: bool) -> Matrix | None:
     """A basis (parts x d) of the combinations that vanish; None: not looked for."""
     rng = np.random.default_rng(1)
-    if design.sums.at_hand is None:
+    if not design.is_held:
         stream = _Stream.of(design, engine, parts)
         return None if stream is None else _combinations_of(stream, rng, free)
     count = FIRST + 2 * (len(parts) + int(engine.core.keep.sum()))

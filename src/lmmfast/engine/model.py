@@ -1,4 +1,4 @@
-"""The model as a machine: a Design and its compiled cross-products; objective, fit, refit, lmer."""
+"""The model as a machine: a design and its compiled cross-products; evaluation and fits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,23 +21,21 @@ from ..errors import (
     RankDeficientWarning,
     warn,
 )
-from ..fit import Estimates, Evaluation, singular_directions
 from .compiled import Engine
+from .estimates import Estimates, singular_directions
 from .identify import Overlap, overlaps
-from .options import check_callback, check_reml, seconds, whole
+from .options import MAX_EVALS, Options
+from .point import Point, in_words, not_finite, unsolved
 from .starts import Starts, random_theta
 from .watch import Watch
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ..data.design import Design
-    from ..results import LMMFit
-    from ..sources.cross import CrossProducts
 
-__all__ = ["LMM", "lmer"]
+__all__ = ["MOST_THREADS", "Model"]
 
-MOST_EVALS = 10**9  # no fit lasts so long
-MOST_STARTS = 100_000
-MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
 MOST_THREADS = 1024  # no machine gains from more, and each takes a stack
@@ -53,7 +50,7 @@ _NOT_CERTIFIED = {
 }
 
 
-class LMM:
+class Model:
     """A linear mixed model and its data, ready to be evaluated and fitted.
 
     After construction memory does not depend on the number of rows except for the arrays of the
@@ -84,7 +81,7 @@ class LMM:
         self._storage = storage
         self._lock = threading.RLock()
         self._y = design.sums.response()
-        self._theirs = False  # does the compiled model hold another response than the design's?
+        self._theirs: Any = None  # another response that the compiled model holds
         _check_width(design)
         self._engine = Engine(design, self._y, storage)
         self._core = self._engine.core
@@ -100,101 +97,13 @@ class LMM:
         _note_dropped_columns(design, self._core.keep)
         _note_many_effects(design)
 
-    @classmethod
-    def from_arrays(
-        cls,
-        y: Any,
-        X: Any,
-        terms: Sequence[tuple[Any, ...]],
-        weights: Any = None,
-        offset: Any = None,
-        *,
-        storage: str = "auto",
-        threads: int = 1,
-    ) -> LMM:
-        """A model from arrays, without a formula and without pandas.
-
-        Parameters
-        ----------
-        y : (n,) array
-            Response.
-        X : (n, p) array
-            Fixed-effects columns, the intercept included.
-        terms : sequence of (codes, columns) or (codes, columns, structure)
-            Random terms: ``codes`` (n,) are the levels 0 .. m-1, ``columns`` (n, k) the random
-            columns (None: an intercept), ``structure`` "full" (default) or "diag".
-        weights : (n,) array, optional
-            Positive; the residual variance of a row is sigma^2 / weight.
-        offset : (n,) array, optional
-            Added to the linear predictor.
-        storage, threads
-            As for ``LMM``.
-
-        Returns
-        -------
-        LMM
-
-        Raises
-        ------
-        DataError
-            When shapes differ, values are not finite, weights not positive or codes have gaps.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from lmmfast import LMM
-        >>> rng = np.random.default_rng(1)
-        >>> codes = np.repeat(np.arange(10), 5)
-        >>> y = rng.normal(size=10)[codes] + rng.normal(size=50)
-        >>> fit = LMM.from_arrays(y, np.ones((50, 1)), [(codes, None)]).fit()
-        >>> fit.converged
-        True
-        """
-        from ..data.arrays import design_of
-
-        return cls(design_of(y, X, terms, weights, offset), storage=storage, threads=threads)
-
-    @classmethod
-    def from_cross_products(
-        cls, cross: CrossProducts, *, storage: str = "auto", threads: int = 1
-    ) -> LMM:
-        """The model of cross-products; its rows are not needed.
-
-        Parameters
-        ----------
-        cross : CrossProducts
-        storage, threads
-            As for ``LMM``.
-
-        Returns
-        -------
-        LMM
-
-        Raises
-        ------
-        DataError
-            When there are no rows, or a grouping factor has fewer than two levels.
-
-        Examples
-        --------
-        >>> from lmmfast import LMM, CrossProducts, Spec, datasets
-        >>> data = datasets.load("sleepstudy")
-        >>> spec = Spec.from_data("Reaction ~ Days + (Days | Subject)", data)
-        >>> fit = LMM.from_cross_products(CrossProducts.from_frame(data, spec)).fit()
-        >>> round(fit.objective, 4)
-        1743.6283
-        """
-        from ..sources.design import design_of
-
-        return cls(design_of(cross), storage=storage, threads=threads)
-
-    def with_design(self, design: Design) -> LMM:
+    def with_design(self, design: Design) -> Self:
         """A model of another design that is stored and run as this one."""
         return type(self)(design, storage=self._storage, threads=self._threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle holds the design; cross-products are made anew."""
-        return _again, (self.design, self._storage, self._threads)
+        return _again, (type(self), self.design, self._storage, self._threads)
 
     @property
     def ntheta(self) -> int:
@@ -228,11 +137,13 @@ class LMM:
 
     def _use(self, y: np.ndarray | None) -> None:
         """Makes the compiled model hold y (None: the design's response)."""
-        if y is None and not self._theirs:
+        if y is None and self._theirs is None:
+            return
+        if y is not None and y is self._theirs:
             return
         self._theirs = True
         self._core.response(*self._engine.source(self._y if y is None else y))
-        self._theirs = y is not None
+        self._theirs = y
 
     def objective(
         self, theta: Any, *, reml: bool = True, gradient: bool = False, hessian: bool = False
@@ -260,18 +171,34 @@ class LMM:
         FitError
             When the criterion is not finite at theta.
         """
-        own = self._engine.to_core(theta)
-        with self._lock:
+        own, order = self._engine.to_core(theta), self._engine.order
+        with self._lock, in_words():
             self._use(None)
-            with _finite():
-                f, g, H = self._core.objective(own, reml=reml, gradient=gradient, hessian=hessian)
-        order = self._engine.order
-        asked: list[Any] = [f]
+            asked: list[Any] = [self._core.evaluate(own, reml)]
+            if gradient or hessian:
+                g, H = self._core.derivatives(hessian)
         if gradient:
             asked.append(g[order])
         if hessian:
             asked.append(H[np.ix_(order, order)])
         return asked[0] if len(asked) == 1 else tuple(asked)
+
+    def point(self, theta: Any, *, reml: bool = True, y: Any = None) -> Point:
+        """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+            Relative Cholesky parameters as in ``Estimates.theta``.
+        reml : bool, default True
+        y : (n,) array, optional
+            Another response without its offset; default: the design's.
+
+        Returns
+        -------
+        Point
+        """
+        return Point(self, theta, reml, y)
 
     def condvar(self, theta: Any) -> tuple[np.ndarray, ...]:
         """Conditional covariances of the random effects over sigma^2, given theta.
@@ -285,10 +212,7 @@ class LMM:
         tuple of (m, k, k) arrays
             Per term: the diagonal blocks of Lambda M^-1 Lambda' (Bates et al. 2015, eq. 58).
         """
-        own = self._engine.to_core(theta)
-        with self._lock, _finite():
-            blocks = self._core.estimates(own, condvar=True)[5]
-        return self._engine.conditional_variances(blocks)
+        return self.point(theta).condvar
 
     def monte_carlo(self, theta: Any, *, reml: bool = True) -> tuple[float, np.ndarray]:
         """What chance adds to an iterative model: its log-determinant and gradient are estimated.
@@ -318,8 +242,9 @@ class LMM:
         own = self._engine.to_core(theta)
         with self._lock:
             self._use(None)
-            with _finite():
-                se, cov = self._core.montecarlo(own, reml=reml)
+            with in_words():
+                self._core.evaluate(own, reml, value=False)
+                se, cov = self._core.montecarlo()
         order = self._engine.order
         return float(se), cov[np.ix_(order, order)]
 
@@ -344,130 +269,65 @@ class LMM:
         g : tuple of (m, k) arrays
             Per term: Z'V^-1 (y - X beta).
         """
-        own = self._engine.to_core(theta)
-        with self._lock:
-            self._use(None)
-            with _finite():
-                G, g = self._core.projection(own, reml=reml)
-        return self._engine.projection(G, g)
+        return self.point(theta, reml=reml).projection
 
     # ---- fit -------------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        *,
-        reml: bool = True,
-        start: Any = None,
-        verbose: bool = False,
-        callback: Callable[[Evaluation], object] | None = None,
-        max_seconds: float | None = None,
-        max_evals: int = MAX_EVALS,
-        starts: int = 0,
-    ) -> LMMFit:
-        """Minimizes the REML criterion or the deviance.
+    def minimize(self, options: Options) -> Estimates:
+        """The estimates at the minimum of the REML criterion or the deviance.
 
         Parameters
         ----------
-        reml : bool, default True
-        start : (ntheta,) array, optional
-            First theta. Default: moment estimates.
-        verbose : bool, default False
-            One line an evaluation on stderr.
-        callback : callable, optional
-            Called with an ``Evaluation`` after each; a true result stops the fit.
-        max_seconds : float, optional
-            Stop after this time with the best so far.
-        max_evals : int, default 500
-            Of each start.
-        starts : int, default 0
-            So many more starts at random theta, always the same ones. The best end is the fit;
-            ``fit.starts`` says where the others ended.
+        options : Options
+            As `LMM.fit` takes them.
 
         Returns
         -------
-        LMMFit
-            Marked not converged when it was stopped.
+        Estimates
 
         Raises
         ------
-        FitError
-            When the objective is not finite at the start, or its derivatives are not.
-        TypeError, ValueError
-            When an option means nothing, in words.
-        KeyboardInterrupt
-            On Ctrl-C, between two evaluations.
+        DataError, FitError
+            As `LMM.fit`.
         """
-        options = _Options(
-            reml, start, verbose, callback, max_seconds, max_evals, starts, time.perf_counter()
-        )
-        return self._fit(options)
-
-    def _fit(self, options: _Options) -> LMMFit:
-        from ..results import LMMFit
-
         if not self._core.report["identified"]:
             self._check_identified(bool(options.reml))
         with self._lock:
             self._use(None)
-            estimates = self._minimize(options.reml, options.start, options.watch, options)
-        return LMMFit(estimates, self.design, self)
+            return self._minimize(options.reml, options.start, options.watch, options)
 
-    def refit(self, fit: LMMFit, y: Any) -> LMMFit:
-        """The same model fitted to another response, from the theta of an earlier fit.
+    def again(self, y: np.ndarray, *, reml: bool, start: np.ndarray) -> Estimates:
+        """The estimates for another response.
 
         Parameters
         ----------
-        fit : LMMFit
-            A fit of this model.
-        y : (n,) array, or Series
-            One value for each row that the fit used, in their order. A Series goes by its labels:
-            those of the rows used, or of all rows of the data.
-
-        Returns
-        -------
-        LMMFit
+        y : (n,) array
+            Finite; the offset is not subtracted.
+        reml : bool
+        start : (ntheta,) array
 
         Raises
         ------
-        DataError
-            When y has another length, labels of other rows, or values that are not finite.
         FitError
             When y leaves no residual variance.
         """
-        from ..results import LMMFit
-
-        y = _new_response(y, self.design)
         with self._lock:
             try:
                 self._use(_response(y, self.design.offset))
-                estimates = self._minimize(fit.reml, fit.theta, Watch())
+                return self._minimize(reml, start, Watch())
             except _core.NoVariance:
                 raise FitError(
                     "the new response is a linear combination of the fixed effects"
                 ) from None
-        return LMMFit(estimates, self.design.with_rows(y=y), self)
 
-    def at(self, theta: Any, *, reml: bool = True) -> LMMFit:
-        """The model at a given theta: estimates, modes and criterion without minimizing.
-
-        Parameters
-        ----------
-        theta : (ntheta,) array
-        reml : bool, default True
-
-        Returns
-        -------
-        LMMFit
-            Its ``certificate`` is what a step of length one (in units of the curvature) is
-            predicted to gain; it is called
-            converged when that is below 1e-6.
+    def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
+        """The estimates at a given theta, as `LMM.at` describes them.
 
         Raises
         ------
         FitError
             When the criterion is not finite at theta.
         """
-        from ..results import LMMFit
         from .within import scaled_step
 
         began = time.perf_counter()
@@ -476,40 +336,24 @@ class LMM:
             _, slope, information = self.objective(theta, reml=reml, gradient=True, hessian=True)
             gain = scaled_step(slope, information, 1.0)[2]
             status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
-            estimates = self._estimates(reml, own, gain, 1, began, status)
-        return LMMFit(estimates, self.design, self)
+            return self._estimates(reml, own, gain, 1, began, status)
 
-    def fit_within(self, fixed: Any, basis: Any, *, reml: bool = True, start: Any = None) -> LMMFit:
-        """Minimizes over theta = fixed + basis @ z: values held, or parameters that are equal.
-
-        Parameters
-        ----------
-        fixed : (ntheta,) array
-            What is held: the theta of z = 0.
-        basis : (ntheta, nz) array
-            A column of the identity leaves a parameter free; a column with several ones makes
-            parameters equal.
-        reml : bool, default True
-        start : (nz,) array, optional
-            Default: the z nearest to the unconstrained optimum.
-
-        Returns
-        -------
-        LMMFit
-            Its certificate is within the constraint.
+    def minimize_within(
+        self, fixed: Any, basis: Any, *, reml: bool = True, start: Any = None
+    ) -> Estimates:
+        """The estimates at the minimum over theta = fixed + basis @ z; see `LMM.fit_within`.
 
         Raises
         ------
         FitError
             When the criterion is not finite at the start.
         """
-        from ..results import LMMFit
         from .within import minimize_within
 
         began = time.perf_counter()
         fixed, basis = np.asarray(fixed, np.float64), np.asarray(basis, np.float64)
         if basis.shape[1] == 0:
-            return self.at(fixed, reml=reml)
+            return self.estimates_at(fixed, reml=reml)
         with self._lock:
             self._use(None)
             if start is None:
@@ -522,11 +366,10 @@ class LMM:
                 why = _NOT_CERTIFIED[status].format(left=f"{certificate:.2g}")
                 warn(ConvergenceWarning(f"{status}: {why}"))
             own = self._engine.to_core(theta)
-            estimates = self._estimates(reml, own, certificate, evals, began, status)
-        return LMMFit(estimates, self.design, self)
+            return self._estimates(reml, own, certificate, evals, began, status)
 
     def _minimize(
-        self, reml: bool, start: Any, watch: Watch, options: _Options | None = None
+        self, reml: bool, start: Any, watch: Watch, options: Options | None = None
     ) -> Estimates:
         """The estimates at the minimum, from one start or several."""
         first = None if start is None else self._engine.to_core(start)
@@ -568,9 +411,9 @@ class LMM:
                 first, reml=reml, maxeval=max_evals, callback=watch.active(began)
             )
         except _core.Unsolved:
-            raise _unsolved() from None
+            raise unsolved() from None
         except _core.NotFinite:
-            raise _not_finite() from None
+            raise not_finite() from None
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the objective is not finite at the starting value: check the response and the "
@@ -612,7 +455,9 @@ class LMM:
     ) -> Estimates:
         """Everything that follows from theta (in the core's order)."""
         try:
-            objective, beta, vcov, sigma, b, _ = self._core.estimates(theta, reml=reml)
+            self._core.evaluate(theta, reml, value=False)
+            beta, vcov, sigma, b = self._core.estimates()
+            objective = self._core.evaluate(theta, reml)
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the residual variance goes to zero: the random effects fit the response exactly; "
@@ -668,136 +513,6 @@ class _Run(NamedTuple):
         return np.isnan(self.objective), self.objective
 
 
-@dataclass
-class _Options:
-    """The options of a fit, checked, and when it was asked for."""
-
-    reml: Any
-    start: Any
-    verbose: Any
-    callback: Any
-    max_seconds: Any
-    max_evals: Any
-    starts: Any
-    began: float
-
-    def __post_init__(self) -> None:
-        check_reml(self.reml)
-        check_callback(self.callback)
-        self.max_evals = whole("max_evals", self.max_evals, 1, MOST_EVALS)
-        self.starts = whole("starts", self.starts, 0, MOST_STARTS)
-        limit = seconds("max_seconds", self.max_seconds)
-        self.watch = Watch(self.verbose, self.callback, limit, self.began)
-
-
-_ELSEWHERE = {
-    "REML": "write reml=False for maximum likelihood",
-    "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
-    "family": "only linear mixed models are fitted",
-    "control": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
-    "subset": "select the rows of the data beforehand",
-    "na_action": "rows with missing values are dropped and counted",
-}
-
-
-def _unknown_argument(name: str) -> TypeError:
-    hint = _ELSEWHERE.get(name, "see help(lmmfast.lmer)")
-    return TypeError(f"lmer() has no argument {name!r}: {hint}")
-
-
-def lmer(
-    formula: str | CrossProducts,
-    data: Any = None,
-    *,
-    reml: bool = True,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    start: Any = None,
-    verbose: bool = False,
-    callback: Callable[[Evaluation], object] | None = None,
-    max_seconds: float | None = None,
-    max_evals: int = MAX_EVALS,
-    starts: int = 0,
-    storage: str = "auto",
-    threads: int = 1,
-    **unknown: Any,
-) -> LMMFit:
-    """Fit a linear mixed-effects model.
-
-    Parameters
-    ----------
-    formula : str or CrossProducts
-        lme4's syntax: ``"rt ~ cond + (1 + cond | subj) + (1 | item)"``. ``||`` sets every
-        correlation of its term to zero, those among the columns of a factor too (lme4 keeps them).
-        Of cross-products the formula and the rows are known: ``lmer(cross)``.
-    data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
-        Rows with a missing value in a variable of the formula are dropped and counted. Text files
-        (.csv, .tsv, .txt, packed or not; one, a pattern such as ``"data/*.csv"`` or a list) are
-        read whole where that fits in memory; empty fields and NA, N/A, #N/A, NaN are missing
-        values. Sources are read twice, in chunks, and never held in memory: larger text files,
-        Parquet and Arrow files (a path, a pattern, a list, a directory of Parquet files), pyarrow
-        datasets, DuckDB relations, Dask data frames, lists of frames, and functions that return an
-        iterator of frames.
-    reml : bool, default True
-        Restricted maximum likelihood; False for maximum likelihood.
-    weights : str or (n,) array, optional
-        Precision weights: the residual variance of a row is sigma^2 / weight. A column's name, or
-        one value for each row of the data: arrays in the order of the rows, a Series by its labels
-        where its index is not that of the data (refused where these do not say whose is whose).
-    offset : str or (n,) array, optional
-        Known part of the linear predictor, besides ``offset()`` terms; given as `weights`.
-    contrasts : dict, optional
-        Coding of factors by name, as in ``{"cond": "sum"}``: "treatment" (another reference by
-        "treatment(base='b')"), "sum", "helmert", "poly", "SAS", "sdif" (neighbours), "deviation"
-        (levels against the first, around the mean of all), or a matrix with one row per level.
-    start : (ntheta,) array, optional
-        First theta. Default: moment estimates.
-    verbose : bool, default False
-        One line an evaluation on stderr.
-    callback : callable, optional
-        Called with an ``Evaluation`` after each; a true result stops the fit.
-    max_seconds : float, optional
-        Stop this long after the call with the best so far, marked not converged. Reading and
-        setting up count, but are not interrupted: at least one evaluation is made.
-    max_evals : int, default 500
-        Of each start.
-    starts : int, default 0
-        So many more starts at random theta, always the same ones: a likelihood may have several
-        optima. The best is returned; ``fit.starts`` says where the others ended.
-    storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
-        How the matrix is held that is left when the first grouping factor is eliminated;
-        ``lmmfast.plan`` shows what each way takes. "auto": the fastest that fits.
-    threads : int, default 1
-        Threads of the fit. The result is identical for any number.
-
-    Returns
-    -------
-    LMMFit
-
-    Raises
-    ------
-    FormulaError, DataError, FitError
-        What is wrong, in which variable, and what to do.
-    MemoryError
-        When the model would not fit in the memory that is available.
-
-    Examples
-    --------
-    >>> from lmmfast import datasets, lmer
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-    >>> round(fit.objective, 4)
-    1743.6283
-    """
-    if unknown:
-        raise _unknown_argument(next(iter(unknown)))
-    options = _Options(
-        reml, start, verbose, callback, max_seconds, max_evals, starts, time.perf_counter()
-    )
-    design = design_from(formula, data, weights, offset, contrasts)
-    return LMM(design, storage=storage, threads=threads)._fit(options)
-
-
 def _renew_locks() -> None:
     """In a forked child, where threads that held a lock are not there to give it back."""
     for model in list(_MODELS):
@@ -805,96 +520,18 @@ def _renew_locks() -> None:
         model._core.renew_lock()
 
 
-_MODELS: weakref.WeakSet[LMM] = weakref.WeakSet()
+_MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-def _again(design: Design, storage: str, threads: int) -> LMM:
-    return LMM(design, storage=storage, threads=threads)
-
-
-def design_from(
-    formula: Any,
-    data: Any,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-) -> Design:
-    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
-    from ..data.design import build
-
-    usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
-    if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
-        return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
-    from ..sources.fit import any_design
-
-    return any_design(formula, data, weights, offset, contrasts)
-
-
-@contextmanager
-def _finite() -> Iterator[None]:
-    """What the compiled model refuses at a theta, in words."""
-    try:
-        yield
-    except _core.Unsolved:
-        raise _unsolved() from None
-    except _core.NotFinite:
-        raise _not_finite() from None
-    except _core.NotPositiveDefinite:
-        raise FitError("the objective is not finite at this theta") from None
-    except _core.Unavailable:
-        raise FitError(
-            "conditional variances need an exact factorization of the trailing matrix: "
-            'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
-        ) from None
-
-
-def _not_finite() -> FitError:
-    return FitError(
-        "the derivatives of the criterion are not finite: check the response and the predictors "
-        "for extreme values"
-    )
-
-
-def _unsolved() -> FitError:
-    return FitError(
-        "conjugate gradients did not converge in 1,000 iterations: the grouping factors hardly "
-        'cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they take)'
-    )
+def _again(kind: type[Model], design: Design, storage: str, threads: int) -> Model:
+    return kind(design, storage=storage, threads=threads)
 
 
 def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
     own: np.ndarray = np.ascontiguousarray(y if offset is None else y - offset, np.float64)
     return own
-
-
-def _new_response(given: Any, design: Design) -> np.ndarray:
-    rows = design.sums.rows("a fit to another response")
-    from ..data.alignment import aligned_to_fit
-    from ..data.arrays import floats_of
-
-    role = "the new response"
-    if isinstance(given, str):
-        raise DataError(
-            f"{role} must be values, not a name: the fit keeps no other columns of the data; "
-            f"write fit.refit(data[{given!r}])",
-            variable=given,
-        )
-    y: np.ndarray = np.array(floats_of(aligned_to_fit(given, design, role), role))
-    if y.shape != rows.y.shape:
-        raise DataError(
-            f"the new response has shape {y.shape}; the fit used {design.n} rows "
-            "(rows with missing values were dropped: see design.rows)",
-            variable=design.response,
-        )
-    if not np.isfinite(y).all():
-        raise DataError(
-            "the new response has values that are not finite",
-            variable=design.response,
-            rows=np.flatnonzero(~np.isfinite(y))[:10].tolist(),
-        )
-    return y
 
 
 def _check_width(design: Design) -> None:

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_callback", "check_reml", "seconds", "whole"]
+from .watch import Watch
+
+__all__ = ["MAX_EVALS", "MOST_STARTS", "Options"]
+
+MOST_EVALS = 10**9  # no fit lasts so long
+MOST_STARTS = 100_000
+MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological
+
+
+@dataclass
+class Options:
+    """The options of a fit, checked, and when it was asked for."""
+
+    reml: Any = True
+    start: Any = None
+    verbose: Any = False
+    callback: Any = None
+    max_seconds: Any = None
+    max_evals: Any = MAX_EVALS
+    starts: Any = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        check_reml(self.reml)
+        check_callback(self.callback)
+        self.max_evals = whole("max_evals", self.max_evals, 1, MOST_EVALS)
+        self.starts = whole("starts", self.starts, 0, MOST_STARTS)
+        limit = seconds("max_seconds", self.max_seconds)
+        self.watch = Watch(self.verbose, self.callback, limit, self.began)
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:

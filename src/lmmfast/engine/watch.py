@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ..fit import Evaluation
+from .estimates import Evaluation
 
 __all__ = ["Watch"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import FitError
 
 if TYPE_CHECKING:
-    from .model import LMM
+    from .model import Model
 
 __all__ = ["minimize_within", "scaled_step", "trust_step"]
 
@@ -18,7 +18,7 @@ MAX_EVALS = 200
 
 
 def minimize_within(
-    model: LMM, fixed: np.ndarray, basis: np.ndarray, z: np.ndarray, reml: bool
+    model: Model, fixed: np.ndarray, basis: np.ndarray, z: np.ndarray, reml: bool
 ) -> tuple[np.ndarray, float, int]:
     """theta at the minimum within the plane, the decrease still predicted there, evaluations.
 
@@ -53,7 +53,7 @@ def minimize_within(
 
 
 def _evaluate(
-    model: LMM, theta: np.ndarray, basis: np.ndarray, reml: bool
+    model: Model, theta: np.ndarray, basis: np.ndarray, reml: bool
 ) -> tuple[float, np.ndarray, np.ndarray] | None:
     """Criterion, slope and curvature in z; None where the criterion is not finite."""
     try:

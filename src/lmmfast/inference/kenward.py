@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
-from .means.estimability import contrasts, usable_rows
+from .estimability import contrasts, usable_rows
 from .qspace import Moments, Rows, moments, restricted, rows_of
 
 if TYPE_CHECKING:
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["KenwardRoger"]
 
@@ -48,7 +48,7 @@ class KenwardRoger:
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
         A REML fit; may be singular.
 
     Raises
@@ -69,7 +69,7 @@ class KenwardRoger:
     array([17., 17.])
     """
 
-    def __init__(self, fit: LMMFit) -> None:
+    def __init__(self, fit: Fit) -> None:
         if not fit.reml:
             raise FitError(
                 "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "

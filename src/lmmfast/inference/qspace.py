@@ -26,7 +26,7 @@ import numpy as np
 from ..engine.compiled import _memory_limit
 
 if TYPE_CHECKING:
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["Factor", "Moments", "Rows", "curvature", "moments", "order", "restricted", "rows_of"]
 
@@ -128,9 +128,9 @@ class Rows:
         return np.asarray(self._rest.T @ self.X)
 
 
-def rows_of(fit: LMMFit) -> Rows:
+def rows_of(fit: Fit) -> Rows:
     """The rows of a fit, or its cross-products where the rows are not in memory."""
-    if fit.design.sums.at_hand is None:
+    if not fit.design.is_held:
         from ..sources import products
 
         return products.rows_of(fit)
@@ -472,7 +472,7 @@ def _moved(factor: Factor, J: np.ndarray) -> np.ndarray:
 # ---- the criterion -------------------------------------------------------------------------------
 
 
-def order(fit: LMMFit) -> int:
+def order(fit: Fit) -> int:
     """Number of dense columns: of all grouping factors but the largest."""
     engine, terms = fit.model._engine, fit.design.terms
     sizes = [

@@ -28,12 +28,12 @@ import numpy as np
 from ..engine.derivatives import LARGE, whitened_hessian
 from ..linalg import inverse_root, triangular_root
 from . import qspace
-from .means.estimability import contrasts, usable_rows
-from .selection.refits import model_of
+from .estimability import contrasts, usable_rows
+from .refits import model_of
 
 if TYPE_CHECKING:
-    from ..engine.model import LMM
-    from ..results import LMMFit
+    from ..engine.model import Model
+    from ..fit import Fit
 
 __all__ = ["Satterthwaite", "Whitened", "joint_df"]
 
@@ -118,7 +118,7 @@ class Satterthwaite:
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
         REML or ML; may be singular.
 
     Examples
@@ -131,11 +131,11 @@ class Satterthwaite:
     array([17., 17.])
     """
 
-    def __init__(self, fit: LMMFit) -> None:
+    def __init__(self, fit: Fit) -> None:
         self._fit = fit
 
     @cached_property
-    def _model(self) -> LMM:
+    def _model(self) -> Model:
         return model_of(self._fit)
 
     @cached_property

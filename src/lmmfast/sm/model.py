@@ -17,9 +17,10 @@ import numpy as np
 
 from ..data.alignment import aligned
 from ..data.columns import Table
-from ..data.design import Design, RandomTerm, build
-from ..engine.model import LMM
+from ..data.design import Design, build
+from ..data.terms import RandomTerm
 from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning, warn
+from ..lmm import LMM
 from .arrays import Arrays
 from .params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
 from .results import MixedLMResults

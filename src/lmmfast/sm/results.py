@@ -18,7 +18,7 @@ from .terms import Component, is_component
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..inference.hypotheses.wald import TTest, WaldTest
+    from ..inference.wald import TTest, WaldTest
     from ..results import LMMFit
     from .model import MixedLM
     from .params import MixedLMParams
@@ -432,8 +432,8 @@ class MixedLMResults:
         use_t : bool, optional
             True: t with `df_resid` degrees of freedom.
         """
-        from ..inference.hypotheses.linear import hypothesis
-        from ..inference.hypotheses.wald import t_test
+        from ..inference.linear import hypothesis
+        from ..inference.wald import t_test
 
         L, q, labels = hypothesis(r_matrix, self._data.xnames, "r_matrix")
         cov = self.lmm.estimates.vcov if cov_p is None else np.asarray(cov_p)
@@ -456,8 +456,8 @@ class MixedLMResults:
         scalar : bool
             Without effect: the statistic is a number.
         """
-        from ..inference.hypotheses.linear import hypothesis
-        from ..inference.hypotheses.wald import wald_test
+        from ..inference.linear import hypothesis
+        from ..inference.wald import wald_test
 
         if isinstance(r_matrix, str) and any(n in r_matrix for n in self._names[self.k_fe :]):
             raise ValueError("hypotheses are about fixed effects: profile_re is for variances")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.derivatives import hessian
-from ..engine.model import LMM
+from ..engine.model import Model
 from ..inference.satterthwaite import Satterthwaite
 from ..linalg import inverse_root, triangular_root
 from .terms import is_component
@@ -181,8 +181,8 @@ def profile_variance(
         fixed = np.zeros(len(theta))
         fixed[held] = np.sqrt(value)
         start = np.linalg.lstsq(basis, theta - fixed, rcond=None)[0]
-        here = model.fit_within(fixed, basis, reml=result.reml, start=start)
-        out.append((value * here.scale, here.llf))
+        here = model.minimize_within(fixed, basis, reml=result.reml, start=start)
+        out.append((value * here.sigma**2, -here.objective / 2))
     return np.array(out)
 
 
@@ -202,7 +202,7 @@ def _held_term(result: MixedLMResults, which: Any, vtype: str) -> tuple[int, int
     raise ValueError(f"there is no variance component {which!r}; there are {names}")
 
 
-def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[LMM, np.ndarray]:
+def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[Model, np.ndarray]:
     """The model with one random column moved to the front of its term, and theta there."""
     if column == 0:
         return fit.model, fit.theta
@@ -211,7 +211,7 @@ def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[LMM, np.nda
     terms = (*fit.design.terms[:term], own.chosen(order), *fit.design.terms[term + 1 :])
     T = list(fit.estimates.T)
     T[term] = triangular_root(T[term][order])
-    model = LMM(replace(fit.design, terms=terms))
+    model = Model(replace(fit.design, terms=terms))
     return model, np.array([T[t][r, c] for t, r, c in model.theta_entries])
 
 

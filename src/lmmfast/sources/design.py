@@ -10,9 +10,10 @@ from ..data.grouping import Grouping
 from ..data.recipe import Recipe
 from ..data.terms import RandomTerm
 from ..formula.column import Column
+from .columns import StreamColumns
 from .cross import CrossProducts
 from .spec import Spec
-from .sums import StreamColumns, StreamSums, Variable
+from .sums import StreamSums, Variable
 
 __all__ = ["design_of"]
 

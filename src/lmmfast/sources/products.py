@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inference import qspace
+from .columns import StreamColumns
 from .cross import CrossProducts
-from .sums import StreamColumns, StreamSums
+from .sums import StreamSums
 
 if TYPE_CHECKING:
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["CrossRows", "rows_of"]
 
@@ -92,7 +93,7 @@ class CrossRows(qspace.Rows):
         return bsr_array((own, lc, at), shape=(one.q, two.q))
 
 
-def rows_of(fit: LMMFit) -> CrossRows:
+def rows_of(fit: Fit) -> CrossRows:
     """What stands for the rows of a fit from cross-products."""
     design, engine = fit.design, fit.model._engine
     assert isinstance(design.sums, StreamSums) and isinstance(design.fixed, StreamColumns)
@@ -120,7 +121,7 @@ def rows_of(fit: LMMFit) -> CrossRows:
 
 
 def _factor(
-    fit: LMMFit, cross: CrossProducts, terms: list[int], number: int
+    fit: Fit, cross: CrossProducts, terms: list[int], number: int
 ) -> tuple[qspace.Factor, int, Matrix]:
     """A grouping factor with whitened columns, and how they are made of those of the blocks."""
     design, engine, spec = fit.design, fit.model._engine, cross.spec

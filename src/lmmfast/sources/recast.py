@@ -1,4 +1,4 @@
-"""Cross-products of other columns: levels put in order, columns chosen, combined or left out."""
+"""Cross-products of other columns: chosen, combined or left out."""
 
 from __future__ import annotations
 
@@ -9,46 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .blocks import changed
 
 if TYPE_CHECKING:
     from ..data.sums import Group
-    from .sums import StreamColumns
+    from .columns import StreamColumns
 
-__all__ = ["Recast", "cholesky", "dependent", "recast", "reordered", "without"]
+__all__ = ["Recast", "recast", "without"]
 
 Matrix = NDArray[np.float64]
 SINGULAR = 1e-10
 ROUNDING = 1e-13
-SQUARED = 1e-13  # share of a column's square that is left of it, as for rows (moments.c)
-
-
-def reordered(
-    blocks: Any, widths: list[int], border: int, orders: Sequence[NDArray[np.intp]]
-) -> Any:
-    """Blocks of some levels of each factor, in another order; the others have no rows."""
-    K = len(widths)
-    places = []
-    for order, m in zip(orders, blocks.nlev, strict=True):
-        place = np.full(m, -1, dtype=np.int32)
-        place[order] = np.arange(len(order), dtype=np.int32)
-        places.append(place)
-    pairs = {}
-    for a in range(K):
-        for c in range(a + 1, K):
-            la, lc, values = blocks.pairs(a, c)
-            first, second = places[a][la], places[c][lc]
-            there = (first >= 0) & (second >= 0)
-            pairs[a, c] = (first[there], second[there], values[there])
-    return _core.Blocks.of_arrays(
-        widths,
-        border,
-        [len(order) for order in orders],
-        [blocks.diagonal(k)[orders[k]] for k in range(K)],
-        [blocks.edge(k)[orders[k]] for k in range(K)],
-        blocks.corner,
-        pairs,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +76,7 @@ def recast(fixed: StreamColumns, factors: Sequence[Group]) -> Recast:
     slope, left = _along(Q, own.slope)
     shift, left_shift = _along(Q, _shift(own.shift, len(Q)))
     E[:-1, -1] = (left + left_shift) / own.yscale
-    blocks = _changed(cross._blocks, old, [change.P for change in changes], E)
+    blocks = changed(cross._blocks, old, [change.P for change in changes], E)
     return Recast(blocks, [change.C for change in changes], CX, slope, shift, own.yscale)
 
 
@@ -169,69 +140,6 @@ def _orthogonal(map: Matrix, C: Matrix, full: bool) -> tuple[Matrix, Matrix, boo
     return own / size, np.diag(1.0 / size), False
 
 
-def _changed(blocks: Any, old: Sequence[int], P: Sequence[Matrix], E: Matrix) -> Any:
-    """Blocks of other columns: [z Q | X y E]."""
-    pairs = {}
-    for a in range(len(old)):
-        for c in range(a + 1, len(old)):
-            if old[a] < old[c]:
-                la, lc, values = blocks.pairs(old[a], old[c])
-            else:
-                lc, la, values = blocks.pairs(old[c], old[a])
-                values = values.swapaxes(1, 2)
-            pairs[a, c] = (la, lc, P[a].T @ values @ P[c])
-    return _core.Blocks.of_arrays(
-        [own.shape[1] for own in P],
-        E.shape[1],
-        [blocks.nlev[f] for f in old],
-        [own.T @ blocks.diagonal(f) @ own for f, own in zip(old, P, strict=True)],
-        [own.T @ blocks.edge(f) @ E for f, own in zip(old, P, strict=True)],
-        E.T @ blocks.corner @ E,
-        pairs,
-    )
-
-
-def dependent(G: Matrix, C: Matrix, constant: bool) -> NDArray[np.intp]:
-    """Columns that are combinations of earlier ones, as they would be judged by their rows.
-
-    Parameters
-    ----------
-    G : (k, k) array
-        Cross-products of columns that are the user's times C.
-    C : (k, k) array
-        Upper triangular.
-    constant : bool
-        Whether the first column is constant: lengths are those of the centred columns then.
-    """
-    size = np.sqrt(np.maximum(G.diagonal(), 1e-300))
-    L = cholesky(G / np.outer(size, size))
-    M = (L.T * size) @ np.linalg.inv(C)  # of each of the user's columns, along orthogonal axes
-    found: list[int] = []
-    axes = np.zeros((len(G), 0))  # of the columns that are kept
-    for j in range(len(G)):
-        left = M[:, j]
-        for _ in range(2):
-            left = left - axes @ (axes.T @ left)
-        length = np.linalg.norm(M[1:, j] if constant and j else M[:, j])
-        if np.linalg.norm(left) > np.sqrt(SQUARED) * length:
-            axes = np.column_stack([axes, left / np.linalg.norm(left)])
-        else:
-            found.append(j)
-    return np.array(found, dtype=np.intp)
-
-
-def cholesky(G: Matrix) -> Matrix:
-    """Lower triangle; what is left of columns that depend on others counts as zero."""
-    k = len(G)
-    L = np.zeros((k, k))
-    for j in range(k):
-        left = G[j, j] - L[j, :j] @ L[j, :j]
-        if left > 1e-15:
-            L[j, j] = np.sqrt(left)
-            L[j + 1 :, j] = (G[j + 1 :, j] - L[j + 1 :, :j] @ L[j, :j]) / L[j, j]
-    return L
-
-
 def without(own: Recast, columns: NDArray[np.intp]) -> Recast:
     """The same without some columns of X: they are zero in the blocks, the others do not use them.
 
@@ -254,5 +162,5 @@ def without(own: Recast, columns: NDArray[np.intp]) -> Recast:
     CX[np.ix_(kept, kept)] = np.linalg.inv(R) / size[:, None]
     slope, shift = np.zeros(p), np.zeros(p)
     slope[kept], shift[kept] = along, along_shift
-    blocks = _changed(own.blocks, range(len(own.C)), [np.eye(len(C)) for C in own.C], E)
+    blocks = changed(own.blocks, range(len(own.C)), [np.eye(len(C)) for C in own.C], E)
     return Recast(blocks, own.C, CX, slope, shift, own.yscale)

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import show as _show
+from ... import tables as _tables
 from ...errors import DataError, FitError
 from ..ddf import METHODS, ddf_of, fit_of, method_of
-from ..selection.refits import by_likelihood
+from ..refits import by_likelihood
+from ..wald import wald_test
 from .estimable import Effects, effects_of
 from .nesting import kept_columns, nesting
-from .wald import wald_test
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...data.design import Design
-    from ...results import LMMFit
+    from ...fit import Fit
     from ..ddf import Method
 
 __all__ = ["Anova", "anova"]
@@ -41,7 +41,7 @@ EQUAL = 1e-5  # difference of deviances that is none: ten times what certified f
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Anova(_show.Printed):
+class Anova(_tables.Printed):
     """A table of tests; ``print`` shows it as R does, notebooks as HTML.
 
     Attributes
@@ -60,16 +60,16 @@ class Anova(_show.Printed):
     table: pd.DataFrame
     notes: tuple[str, ...]
 
-    def summary(self) -> _show.Summary:
+    def summary(self) -> _tables.Summary:
         """The table on paper."""
         columns = {str(name): _cells(str(name), self.table[name].to_list()) for name in self.table}
         names = [str(name) for name in self.table.index]
         rows = tuple(zip(names, *columns.values(), strict=True))
-        models = [line for model in self.models for line in _show.wrapped(model)]
-        notes = [line for note in self.notes for line in _show.wrapped(f"Note: {note}")]
+        models = [line for model in self.models for line in _tables.wrapped(model)]
+        notes = [line for note in self.notes for line in _tables.wrapped(f"Note: {note}")]
         head = (self.title, *models)
-        table = _show.Table(("", *columns), rows, 1)
-        return _show.Summary(((*head,), (table, *notes)))
+        table = _tables.Table(("", *columns), rows, 1)
+        return _tables.Summary(((*head,), (table, *notes)))
 
 
 WHOLE = ("npar", "Df", "NumDF")
@@ -82,15 +82,15 @@ def _cells(name: str, values: list[Any]) -> list[str]:
         return values
     numbers = [float(value) for value in values]
     if name.startswith("Pr("):
-        cells = [_show.p_value(p) for p in numbers]
+        cells = [_tables.p_value(p) for p in numbers]
     elif name in WHOLE:
-        cells = [_show.fixed(value, 0) for value in numbers]
+        cells = [_tables.fixed(value, 0) for value in numbers]
     elif name in DECIMALS:
-        cells = [_show.fixed(value, DECIMALS[name]) for value in numbers]
+        cells = [_tables.fixed(value, DECIMALS[name]) for value in numbers]
     elif name == "DenDF":
-        cells = [_show.general(df, 5) if df < 1e4 else _show.fixed(df, 0) for df in numbers]
+        cells = [_tables.general(df, 5) if df < 1e4 else _tables.fixed(df, 0) for df in numbers]
     else:
-        cells = _show.column(numbers)
+        cells = _tables.column(numbers)
     return ["" if np.isnan(value) else cell for value, cell in zip(numbers, cells, strict=True)]
 
 
@@ -98,7 +98,7 @@ def _cells(name: str, values: list[Any]) -> list[str]:
 
 
 def anova(
-    *fits: LMMFit,
+    *fits: Fit,
     type: int | str = 3,
     ddf: str = "satterthwaite",
     refit: bool = True,
@@ -111,7 +111,7 @@ def anova(
 
     Parameters
     ----------
-    *fits : LMMFit
+    *fits : Fit
         Several fits must have the same response in the same rows.
     type : {3, 2, 1, "III", "II", "I"}
         Of one fit; SAS's types. 3: each term given all others; 2: given those that do not contain
@@ -177,9 +177,9 @@ def anova(
     return Anova(title, (model_line(fit),), *table_of_tests(fit, tests, ddf, notes))
 
 
-def model_line(fit: LMMFit) -> str:
+def model_line(fit: Fit) -> str:
     """The model, for the head of a table."""
-    return f"Model: {_show.formula_text(fit)}"
+    return f"Model: {_tables.formula_text(fit.formula)}"
 
 
 def method_name(ddf: str) -> str:
@@ -189,7 +189,7 @@ def method_name(ddf: str) -> str:
     return f"{METHODS.get(ddf, ddf)} degrees of freedom"
 
 
-def terms_of(fit: LMMFit) -> Effects:
+def terms_of(fit: Fit) -> Effects:
     """The terms of the fixed effects."""
     recipe = fit.design.recipe
     if recipe is None:
@@ -212,15 +212,15 @@ def untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
     return notes
 
 
-def _dropped(fit: LMMFit) -> str:
+def _dropped(fit: Fit) -> str:
     pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
     names = [name for name, kept in pairs if not kept]
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{shown} {_show.be(len(names))}"
+    return f"{shown} {_tables.be(len(names))}"
 
 
 def table_of_tests(
-    fit: LMMFit, tests: dict[str, np.ndarray], ddf: str, notes: list[str]
+    fit: Fit, tests: dict[str, np.ndarray], ddf: str, notes: list[str]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The test of each term, and the notes with what there is to add."""
     import pandas as pd
@@ -237,7 +237,7 @@ def table_of_tests(
     return table.astype(counts), tuple(notes)
 
 
-def _f(fit: LMMFit, own: Method, L: np.ndarray) -> tuple[float, ...]:
+def _f(fit: Fit, own: Method, L: np.ndarray) -> tuple[float, ...]:
     from scipy.special import fdtrc
 
     if not len(L):
@@ -278,7 +278,7 @@ def chi2_tail(chisq: float, df: int) -> float:
 # ---- nested models ------------------------------------------------------------------------------
 
 
-def _compare(fits: Sequence[LMMFit], refit: bool, names: Sequence[str] | None) -> Anova:
+def _compare(fits: Sequence[Fit], refit: bool, names: Sequence[str] | None) -> Anova:
     """Likelihood-ratio tests of each model against the next smaller one."""
     import pandas as pd
 
@@ -299,13 +299,13 @@ def _compare(fits: Sequence[LMMFit], refit: bool, names: Sequence[str] | None) -
         rows.append((fit.n_params, fit.aic, fit.bic, fit.llf, fit.objective, *test))
     columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"]
     table = pd.DataFrame(rows, index=[own[i] for i in order], columns=columns)
-    models = tuple(f"{own[i]}: {_show.formula_text(fits[i])}" for i in order)
+    models = tuple(f"{own[i]}: {_tables.formula_text(fits[i].formula)}" for i in order)
     criterion = "REML" if fits[0].reml else "maximum likelihood"
     title = f"Likelihood-ratio tests, {criterion}"
     return Anova(title, models, table.astype({"npar": int}), tuple(notes))
 
 
-def _check_same_data(fits: Sequence[LMMFit], names: Sequence[str]) -> None:
+def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
     """
     Raises
     ------
@@ -322,7 +322,7 @@ def _check_same_data(fits: Sequence[LMMFit], names: Sequence[str]) -> None:
                 f"{pair} were fitted to {first.n} and {own.n} rows{hint}: fit both to "
                 "the rows that both can use"
             )
-        if own.sums.at_hand is None or first.sums.at_hand is None:
+        if not own.is_held or not first.is_held:
             _check_same_sums(own, first, pair)
             continue
         other = own.y != first.y
@@ -350,8 +350,8 @@ def _check_same_sums(own: Design, first: Design, pair: str) -> None:
 
 
 def _comparable(
-    fits: Sequence[LMMFit], names: Sequence[str], refit: bool
-) -> tuple[list[LMMFit], list[str]]:
+    fits: Sequence[Fit], names: Sequence[str], refit: bool
+) -> tuple[list[Fit], list[str]]:
     """Fits by one criterion that can be compared."""
     reml = [fit.reml for fit in fits]
     if refit and any(reml):
@@ -362,7 +362,7 @@ def _comparable(
         return list(fits), []
     if not all(reml):
         raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
-    if any(fit.design.sums.at_hand is None for fit in fits):
+    if any(not fit.design.is_held for fit in fits):
         raise FitError(
             "REML criteria can only be compared when the fixed effects are the same, and rows of a "
             "stream are not in memory to tell: use refit=True"
@@ -378,9 +378,7 @@ def _comparable(
     return list(fits), ["REML criteria are compared: the models have the same fixed effects"]
 
 
-def _ratio_test(
-    small: LMMFit, large: LMMFit, pair: str
-) -> tuple[tuple[float, float, float], list[str]]:
+def _ratio_test(small: Fit, large: Fit, pair: str) -> tuple[tuple[float, float, float], list[str]]:
     """Chisq, Df and p of two fits, and what to say about them."""
     df = large.n_params - small.n_params
     chisq = small.objective - large.objective

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ...data.design import Design, RandomTerm
-    from ...results import LMMFit
+    from ...data.design import Design
+    from ...data.terms import RandomTerm
+    from ...fit import Fit
 
 __all__ = ["Nesting", "kept_columns", "nesting"]
 
@@ -37,7 +38,7 @@ class Nesting:
     note: str = ""
 
 
-def nesting(small: LMMFit, large: LMMFit) -> Nesting:
+def nesting(small: Fit, large: Fit) -> Nesting:
     """Compare two fits of the same rows.
 
     Random terms are compared by the covariance matrices that they allow: a term is a special case
@@ -47,13 +48,13 @@ def nesting(small: LMMFit, large: LMMFit) -> Nesting:
 
     Parameters
     ----------
-    small, large : LMMFit
+    small, large : Fit
 
     Returns
     -------
     Nesting
     """
-    if small.design.sums.at_hand is None or large.design.sums.at_hand is None:
+    if not small.design.is_held or not large.design.is_held:
         wider = len(large.theta) > len(small.theta)
         return Nesting("", wider, "that they are nested is taken for granted (rows are needed)")
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
@@ -83,7 +84,7 @@ def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:
     return bool((a == b).all()) if a.ndim == 0 or b.ndim == 0 else np.array_equal(a, b)
 
 
-def kept_columns(fit: LMMFit) -> np.ndarray:
+def kept_columns(fit: Fit) -> np.ndarray:
     """Columns of the fixed effects that were not dropped."""
     return np.asarray(fit.design.X[:, fit.estimates.fixed_kept])
 

@@ -22,8 +22,8 @@ from ... import _core
 from ...errors import FitError
 
 if TYPE_CHECKING:
-    from ...engine.model import LMM
-    from ...results import LMMFit
+    from ...engine.model import Model
+    from ...fit import Fit
 
 __all__ = [
     "Correlation",
@@ -64,7 +64,7 @@ class _Value:
 class Criterion:
     """Deviance or REML criterion of one model at any theta: at best, sigma or b_j given."""
 
-    def __init__(self, model: LMM, reml: bool) -> None:
+    def __init__(self, model: Model, reml: bool) -> None:
         self.model, self.reml = model, reml
         self.term, self.row, self.column = np.array(model.theta_entries).T
         rank = int(model._core.keep.sum())
@@ -92,7 +92,8 @@ class Criterion:
         with self.model._lock:
             self.model._use(None)
             try:
-                _, beta, vcov, sigma, _, _ = self.model._core.estimates(own, reml=self.reml)
+                self.model._core.evaluate(own, self.reml, value=False)
+                beta, vcov, sigma, _ = self.model._core.estimates()
             except _core.NotPositiveDefinite:
                 raise FitError("the objective is not finite at this theta") from None
         return beta, vcov / sigma**2, self.nu * sigma**2
@@ -227,7 +228,7 @@ class Held(ABC):
 class Effect(Held):
     """A fixed effect: w = b_j, z = theta."""
 
-    def __init__(self, criterion: Criterion, base: LMMFit, j: int) -> None:
+    def __init__(self, criterion: Criterion, base: Fit, j: int) -> None:
         super().__init__(criterion)
         self.j, self.best, self.z = j, float(base.estimates.beta[j]), base.theta
 
@@ -245,7 +246,7 @@ class Effect(Held):
 class Sigma(Held):
     """The residual standard deviation: w = log sigma, z = sigma theta."""
 
-    def __init__(self, criterion: Criterion, base: LMMFit) -> None:
+    def __init__(self, criterion: Criterion, base: Fit) -> None:
         super().__init__(criterion)
         self.best, self.z = float(np.log(base.sigma)), base.sigma * base.theta
         self.low = self.best + float(np.log(SMALLEST))

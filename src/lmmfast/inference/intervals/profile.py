@@ -23,17 +23,17 @@ import numpy as np
 
 from ...engine.within import trust_step
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
-from ...show import Printed, Summary, Table, column, formula_text, wrapped
+from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
-from ..selection.refits import model_of
-from .confidence import Parameter, chosen, normal_quantile, parameters_of, values_of
+from ..refits import model_of, refitted
 from .held import Correlation, Criterion, Deviation, Effect, Held, Local, Sigma, lower_root
+from .parameters import Parameter, chosen, normal_quantile, parameters_of, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...engine.model import LMM
-    from ...results import LMMFit
+    from ...engine.model import Model
+    from ...fit import Fit
 
 __all__ = ["Profile", "base_of", "profile"]
 
@@ -282,7 +282,7 @@ class _Curve:
 class _Machine:
     """Makes the profile of each parameter; models with columns in another order are made once."""
 
-    def __init__(self, base: LMMFit) -> None:
+    def __init__(self, base: Fit) -> None:
         self.base = base
         engine = base.model._engine
         self._kept = [engine.kept(i) for i in range(len(base.design.terms))]
@@ -337,7 +337,7 @@ class _Machine:
             self._criteria[columns] = Criterion(model, self.base.reml)
         return self._criteria[columns]
 
-    def _model(self, columns: tuple[tuple[int, ...], ...]) -> LMM:
+    def _model(self, columns: tuple[tuple[int, ...], ...]) -> Model:
         """The model with the columns of its random terms chosen and in this order."""
         base = self.base
         terms = []
@@ -363,11 +363,11 @@ class _Machine:
 
 
 class Profile(Printed):
-    """Profile likelihood of the parameters of a fit; made by ``LMMFit.profile``.
+    """Profile likelihood of the parameters of a fit; made by ``Fit.profile``.
 
     Attributes
     ----------
-    fit : LMMFit
+    fit : Fit
         The fit that is profiled: the one given, or that of the same model by the criterion that is
         profiled.
     reml : bool
@@ -388,7 +388,7 @@ class Profile(Printed):
     Days                7.359  13.576
     """
 
-    def __init__(self, fit: LMMFit, parameters: Sequence[Parameter], level: float) -> None:
+    def __init__(self, fit: Fit, parameters: Sequence[Parameter], level: float) -> None:
         self.fit, self.reml, self.level = fit, fit.reml, level
         self.parameters = tuple(parameters)
         self._machine = _Machine(fit)
@@ -538,7 +538,7 @@ class Profile(Printed):
         Parameters
         ----------
         which : str or list of str, optional
-            Parameters, as for ``LMMFit.profile``. Default: all that were profiled.
+            Parameters, as for ``Fit.profile``. Default: all that were profiled.
         axes : sequence of matplotlib axes, optional
             One a parameter. Default: a new figure.
 
@@ -598,7 +598,9 @@ class Profile(Printed):
         table = Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
         criterion = "REML criterion" if self.reml else "deviance"
         head = f"Profile of the {criterion}, {len(self.frame)} points"
-        return Summary(((head, *wrapped(f"Formula: {formula_text(self.fit)}")), (table, *notes)))
+        return Summary(
+            ((head, *wrapped(f"Formula: {formula_text(self.fit.formula)}")), (table, *notes))
+        )
 
     def _estimates(self) -> list[float]:
         own = self.fit.estimates
@@ -608,8 +610,8 @@ class Profile(Printed):
         return f"<Profile of {len(self.parameters)} parameters, {len(self.frame)} points>"
 
 
-def profile(fit: LMMFit, which: Any, level: float, reml: bool) -> Profile:
-    """As `LMMFit.profile` documents it."""
+def profile(fit: Fit, which: Any, level: float, reml: bool) -> Profile:
+    """As `Fit.profile` documents it."""
     check_level(level)
     every = parameters_of(fit.design)
     asked = "random" if which is None and reml else which
@@ -622,12 +624,12 @@ def profile(fit: LMMFit, which: Any, level: float, reml: bool) -> Profile:
     return Profile(base_of(fit, reml), wanted, level)
 
 
-def base_of(fit: LMMFit, reml: bool) -> LMMFit:
+def base_of(fit: Fit, reml: bool) -> Fit:
     """The fit by the criterion that is profiled, with a model that holds its response."""
     model = model_of(fit)
     if fit.reml == reml:
         return fit if fit.model is model else replace(fit, model=model)
-    return model.fit(reml=reml)
+    return refitted(fit, model, reml=reml)
 
 
 def _end(trace: _Trace, sign: int, target: float) -> tuple[float, bool]:

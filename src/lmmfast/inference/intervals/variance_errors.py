@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...effects import varcorr_frame
 from ..ddf import method_of
 from ..satterthwaite import Satterthwaite, Whitened
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...results import LMMFit
+    from ...fit import Fit
 
 __all__ = ["CovarianceParameters", "covariance_parameters", "varcorr_se", "vcov_theta"]
 
@@ -22,15 +23,15 @@ __all__ = ["CovarianceParameters", "covariance_parameters", "varcorr_se", "vcov_
 # ---- tables -------------------------------------------------------------------------------------
 
 
-def vcov_theta(fit: LMMFit) -> pd.DataFrame:
-    """Covariance of theta and sigma, as ``LMMFit.vcov_theta`` documents it."""
+def vcov_theta(fit: Fit) -> pd.DataFrame:
+    """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""
     import pandas as pd
 
     names = [*theta_names(fit), "sigma"]
     return pd.DataFrame(_covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
 
 
-def theta_names(fit: LMMFit) -> list[str]:
+def theta_names(fit: Fit) -> list[str]:
     """Names of the entries of theta: "Subject.Intercept", "Subject.Days.Intercept" (row.column)."""
     names = []
     for i, row, column in fit.model.theta_entries:
@@ -40,8 +41,8 @@ def theta_names(fit: LMMFit) -> list[str]:
     return names
 
 
-def varcorr_se(fit: LMMFit) -> pd.DataFrame:
-    """Standard deviations, correlations and their errors, as ``LMMFit.varcorr_se`` documents."""
+def varcorr_se(fit: Fit) -> pd.DataFrame:
+    """Standard deviations, correlations and their errors, as ``Fit.varcorr_se`` documents."""
     own = _covariance_parameters(fit)
     errors: list[float] = []
     for i, term in enumerate(fit.design.terms):
@@ -49,10 +50,14 @@ def varcorr_se(fit: LMMFit) -> pd.DataFrame:
         if term.structure == "full":
             k = len(term.columns)
             errors += [own.corr_se[i][r, c] for c in range(k) for r in range(c + 1, k)]
-    return fit.varcorr.drop(columns="vcov").assign(se=[*errors, own.sigma_se])
+    return (
+        varcorr_frame(fit.estimates, fit.design)
+        .drop(columns="vcov")
+        .assign(se=[*errors, own.sigma_se])
+    )
 
 
-def _covariance_parameters(fit: LMMFit) -> CovarianceParameters:
+def _covariance_parameters(fit: Fit) -> CovarianceParameters:
     known = method_of(fit, "satterthwaite")
     return covariance_parameters(fit, known if isinstance(known, Satterthwaite) else None)
 
@@ -87,12 +92,12 @@ class CovarianceParameters:
     vcov: np.ndarray
 
 
-def covariance_parameters(fit: LMMFit, known: Satterthwaite | None = None) -> CovarianceParameters:
+def covariance_parameters(fit: Fit, known: Satterthwaite | None = None) -> CovarianceParameters:
     """Standard deviations and correlations of a fit with standard errors by the delta method.
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
     known : Satterthwaite, optional
         Of the same fit, to use its curvature again.
 

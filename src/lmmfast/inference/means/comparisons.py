@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hypotheses.wald import t_pvalues, t_quantile
+from ..wald import t_pvalues, t_quantile
 
 __all__ = ["ADJUSTMENTS", "KINDS", "adjusted", "contrast_weights", "critical", "default_adjustment"]
 

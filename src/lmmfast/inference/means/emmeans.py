@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import show as _show
+from ... import tables as _tables
 from ..ddf import METHODS, check_level, ddf_of, fit_of, method_of
-from ..hypotheses.wald import t_quantile
+from ..estimability import Openness, openness_of
+from ..wald import t_quantile
 from .comparisons import ADJUSTMENTS, adjusted, contrast_weights, critical, default_adjustment
-from .estimability import Openness, openness_of
 from .grid import Grid, text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...results import LMMFit
+    from ...fit import Fit
     from ..ddf import Method
 
 __all__ = ["EMMeans", "emmeans"]
@@ -34,7 +34,7 @@ ROUNDING = 1e-13  # of a sum of products, relative to that of their sizes
 
 
 def emmeans(
-    fit: LMMFit,
+    fit: Fit,
     specs: str | Sequence[str],
     *,
     by: str | Sequence[str] | None = None,
@@ -54,7 +54,7 @@ def emmeans(
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
     specs : str or list of str
         Variables whose means are asked for: ``"cond"``, ``"a * b"`` or ``["a", "b"]`` for all
         combinations, ``"a | b"`` for a by b.
@@ -71,7 +71,7 @@ def emmeans(
         "trt.vs.ctrl" and "consec", else "none". Tukey's for anything but "pairwise" becomes
         "sidak", as in R.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-        As for ``LMMFit.t_test``.
+        As for ``Fit.t_test``.
     level : float, default 0.95
         Coverage of the intervals.
     weights : {"equal", "proportional"}
@@ -142,7 +142,7 @@ def _adjustment(kind: Any, asked: str | None) -> str:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EMMeans(_show.Printed):
+class EMMeans(_tables.Printed):
     """Estimated marginal means; `emmeans` makes them.
 
     Attributes
@@ -154,7 +154,7 @@ class EMMeans(_show.Printed):
     ddf, adjust, level : str, str, float
     """
 
-    fit: LMMFit
+    fit: Fit
     method: Method
     ddf: str
     level: float
@@ -242,16 +242,16 @@ class EMMeans(_show.Printed):
         found.append(f"Confidence level: {self.level:g}")
         return tuple(found)
 
-    def summary(self) -> _show.Summary:
+    def summary(self) -> _tables.Summary:
         """The means, and the contrasts, on paper."""
-        notes = [line for note in self.notes for line in _show.wrapped(note)]
-        sections: list[tuple[str | _show.Table, ...]] = [
+        notes = [line for note in self.notes for line in _tables.wrapped(note)]
+        sections: list[tuple[str | _tables.Table, ...]] = [
             ("Estimated marginal means:", _paper(self.table, len(self.cells)), *notes)
         ]
         if self.contrasts is not None:
             table = _paper(self.contrasts, len(self._contrast_cells))
             sections.append(("Contrasts:", table, *self._adjust_notes()))
-        return _show.Summary(tuple(sections))
+        return _tables.Summary(tuple(sections))
 
     # ---- what these are made of
 
@@ -333,25 +333,25 @@ def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _paper(frame: pd.DataFrame, n_left: int) -> _show.Table:
+def _paper(frame: pd.DataFrame, n_left: int) -> _tables.Table:
     """A table of means or contrasts as text."""
     columns: dict[str, Sequence[str]] = {}
     for position, name in enumerate(frame.columns):
         values = frame[name].to_numpy()
         columns[str(name)] = _cells(str(name), values, frame["SE"].to_numpy(), position < n_left)
-    return _show.Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), n_left)
+    return _tables.Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), n_left)
 
 
 def _cells(name: str, values: np.ndarray, se: np.ndarray, label: bool) -> list[str]:
     if label:
         return [text(value) for value in values]
     if name == "df":
-        return _show.df_cells(values)
+        return _tables.df_cells(values)
     if name in ("t", "z"):
-        return [_show.fixed(v, 3) if abs(v) < 1e6 else _show.general(v) for v in values]
+        return [_tables.fixed(v, 3) if abs(v) < 1e6 else _tables.general(v) for v in values]
     if name == "p":
-        return [_show.p_value(p) for p in values]
-    return _show.column(values, by=se)
+        return [_tables.p_value(p) for p in values]
+    return _tables.column(values, by=se)
 
 
 def _labels(cells: dict[str, np.ndarray]) -> list[str]:

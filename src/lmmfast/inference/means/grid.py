@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import show as _show
+from ... import tables as _tables
 from ...data.columns import suggest
 from ...errors import DataError
 from ..rows.predict import recipe_of
 from .comparisons import KINDS
 
 if TYPE_CHECKING:
+    from ...fit import Fit
     from ...formula.column import Column
-    from ...results import LMMFit
 
 __all__ = ["Grid", "text"]
 
@@ -27,21 +27,21 @@ MOST_CELLS = 1_000_000  # of a grid
 
 def text(value: Any) -> str:
     """A level or a number for labels and notes."""
-    return _show.general(float(value)) if isinstance(value, (float, np.floating)) else str(value)
+    return _tables.general(float(value)) if isinstance(value, (float, np.floating)) else str(value)
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """All combinations of the values of the variables of the fixed part."""
 
-    fit: LMMFit
+    fit: Fit
     values: dict[str, np.ndarray]  # of every variable
     factors: frozenset[str]  # variables whose values are levels in the data
     X: np.ndarray  # sizes of the variables x p
     offset: np.ndarray  # sizes of the variables
 
     @classmethod
-    def of(cls, fit: LMMFit, at: Mapping[str, Any]) -> Grid:
+    def of(cls, fit: Fit, at: Mapping[str, Any]) -> Grid:
         """The grid of a fit."""
         recipe = recipe_of(fit)
         columns = {name: fit.design.variables[name] for name in _variables(fit)}
@@ -172,19 +172,19 @@ class Grid:
         return any(name in term and term & set(wanted) for term in _terms(self.fit))
 
 
-def _variables(fit: LMMFit) -> list[str]:
+def _variables(fit: Fit) -> list[str]:
     """Columns of the data that the fixed part and offsets use, in the formula's order."""
     return list(fit.design.variables)
 
 
-def _terms(fit: LMMFit) -> list[set[str]]:
+def _terms(fit: Fit) -> list[set[str]]:
     """Variables of each column of the fixed part."""
     layout = recipe_of(fit).fixed_layout
     names = {atom.label: set(atom.names) for atom in layout.atoms}
     return [set().union(*(names[label] for label, _, _ in parts)) for parts in layout.columns]
 
 
-def _is_factor(fit: LMMFit, name: str, column: Column) -> bool:
+def _is_factor(fit: Fit, name: str, column: Column) -> bool:
     """Whether a variable stands in the grid with all its values."""
     if not column.numeric:
         return True
@@ -253,7 +253,7 @@ def _unknown(name: Any, known: Iterable[str], role: str) -> DataError:
 
 
 def _encode(
-    fit: LMMFit,
+    fit: Fit,
     recipe: Any,
     columns: dict[str, Column],
     values: dict[str, np.ndarray],

@@ -29,8 +29,8 @@ if int(pl.__version__.split(".")[0]) > 1:
     )
 
 if TYPE_CHECKING:
+    from ...fit import Fit
     from ...formula.column import Column
-    from ...results import LMMFit
 
 __all__ = ["Marginal"]
 
@@ -43,7 +43,7 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
         Made from a formula.
     ddf : {"z", "residual", "kenward-roger"}
         Reference distribution: normal, t with the residual degrees of freedom, or normal with
@@ -57,7 +57,7 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
         For a model made from arrays.
     """
 
-    def __init__(self, fit: LMMFit, ddf: str = "z") -> None:
+    def __init__(self, fit: Fit, ddf: str = "z") -> None:
         if ddf not in ("z", "residual", "kenward-roger"):
             raise ValueError(f'ddf must be "z", "residual" or "kenward-roger", not {ddf!r}')
         recipe_of(fit)  # refuses models made from arrays
@@ -105,7 +105,7 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
         return {"model_type": "linear", "family": None, "link": None}
 
 
-def _columns(fit: LMMFit, newdata: Any) -> np.ndarray:
+def _columns(fit: Fit, newdata: Any) -> np.ndarray:
     """Kept columns of the fixed part; the offset, where there is one, as a further column."""
     recipe = recipe_of(fit)
     X, offset = recipe.fixed(newdata)
@@ -115,7 +115,7 @@ def _columns(fit: LMMFit, newdata: Any) -> np.ndarray:
     return own if offset is None else np.column_stack([own, offset])
 
 
-def _data(fit: LMMFit) -> pl.DataFrame:
+def _data(fit: Fit) -> pl.DataFrame:
     """Response and variables of the rows used, as polars columns."""
     response = pl.Series(fit.design.response, fit.design.y)
     columns = [_series(name, column) for name, column in fit.design.variables.items()]

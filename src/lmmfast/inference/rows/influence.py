@@ -33,13 +33,16 @@ from ...engine.compiled import _memory_limit
 from ...engine.within import trust_step
 from ...errors import DataError, FitError, LmmWarning
 from ..qspace import Rows, rows_of, trailing
+from ..refits import refitted
+from .predict import fitted_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...data.design import Design, RandomTerm
-    from ...engine.model import LMM
-    from ...results import LMMFit
+    from ...data.design import Design
+    from ...data.terms import RandomTerm
+    from ...engine.model import Model
+    from ...fit import Fit
 
 __all__ = ["influence"]
 
@@ -201,13 +204,13 @@ class RowDeletion:
     residuals: np.ndarray
 
     @classmethod
-    def of(cls, fit: LMMFit) -> RowDeletion:
+    def of(cls, fit: Fit) -> RowDeletion:
         rows = rows_of(fit)
         inverse = Inverse(rows)
         VX = inverse.times(rows.X)
         C = rows.X.T @ VX
         basis = np.linalg.inv(np.linalg.cholesky((C + C.T) / 2)).T
-        residuals = fit.design.y - fit._fitted
+        residuals = fit.design.y - fitted_of(fit)
         if fit.weights is not None:
             residuals = residuals * np.sqrt(fit.weights)
         return cls(inverse, VX @ basis, np.linalg.solve(rows.R, basis), residuals)
@@ -237,12 +240,12 @@ class RowDeletion:
         return np.asarray(np.linalg.solve(left, X.T @ solved[:, -1]))
 
 
-def influence(fit: LMMFit, by: str | None, refine: bool | str) -> pd.DataFrame:
-    """Deletion diagnostics, as ``LMMFit.influence`` documents them."""
+def influence(fit: Fit, by: str | None, refine: bool | str) -> pd.DataFrame:
+    """Deletion diagnostics, as ``Fit.influence`` documents them."""
     import pandas as pd
 
     design = fit.design
-    design.sums.rows("influence is that of rows")
+    design.rows_for("influence is that of rows")
     if refine not in (False, True, "full"):
         raise ValueError(f'refine must be False, True or "full", not {refine!r}')
     if by is not None and by not in fit.n_levels:
@@ -276,7 +279,7 @@ def influence(fit: LMMFit, by: str | None, refine: bool | str) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(columns, index=index), shifts], axis=1)
 
 
-def _cooks_distance(fit: LMMFit, change: np.ndarray) -> np.ndarray:
+def _cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
     """Squared length of the change of beta in units of its covariance, over its rank."""
     kept = fit.estimates.fixed_kept
     if not kept.any():
@@ -289,7 +292,7 @@ def _cooks_distance(fit: LMMFit, change: np.ndarray) -> np.ndarray:
 
 
 def _refined(
-    fit: LMMFit, sets: list[np.ndarray], full: bool
+    fit: Fit, sets: list[np.ndarray], full: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Changes of beta, standard errors and sigma when theta moves too after each deletion."""
     beta = np.full((len(sets), len(fit.design.x_names)), np.nan)
@@ -303,7 +306,7 @@ def _refined(
     return beta, scale, sigma
 
 
-def _moved(fit: LMMFit, rows: np.ndarray, full: bool) -> LMMFit | None:
+def _moved(fit: Fit, rows: np.ndarray, full: bool) -> Fit | None:
     """The model without some rows, from the fit's theta; None if it lacks a parameter."""
     try:
         with warnings.catch_warnings():
@@ -312,13 +315,13 @@ def _moved(fit: LMMFit, rows: np.ndarray, full: bool) -> LMMFit | None:
             if model.theta_entries != fit.model.theta_entries:
                 return None
             if full:
-                return model.fit(reml=fit.reml, start=fit.theta)
+                return refitted(fit, model, fit.theta)
             return _one_step(fit, model)
     except (FitError, DataError):
         return None
 
 
-def _one_step(fit: LMMFit, model: LMM) -> LMMFit:
+def _one_step(fit: Fit, model: Model) -> Fit:
     """Newton's step with the average information, within a trust radius, if it leads down.
 
     Parameters at the boundary stay there: the criterion is even in them.
@@ -330,11 +333,13 @@ def _one_step(fit: LMMFit, model: LMM) -> LMMFit:
     own = unit[:, None] * curvature[np.ix_(free, free)] * unit
     theta = fit.theta.copy()
     theta[free] += unit * trust_step(unit * slope[free], own, RADIUS)[0]
-    moved = model.at(theta, reml=fit.reml)
-    return moved if moved.objective <= f else model.at(fit.theta, reml=fit.reml)
+    moved = model.estimates_at(theta, reml=fit.reml)
+    if moved.objective > f:
+        moved = model.estimates_at(fit.theta, reml=fit.reml)
+    return fit.remade(moved, model.design, model)
 
 
-def _columns_of(fit: LMMFit) -> Iterator[np.ndarray]:
+def _columns_of(fit: Fit) -> Iterator[np.ndarray]:
     """For each parameter of theta the column of T that it is in."""
     return (fit.estimates.T[i][:, c] for i, _, c in fit.model.theta_entries)
 

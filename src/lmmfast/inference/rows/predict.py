@@ -9,33 +9,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.alignment import aligned
-from ...data.arrays import floats_of
 from ...data.columns import Table
 from ...data.strays import not_numbers
 from ...errors import DataError, RankDeficientWarning, warn
+from ...formula.cells import floats_of
 from ...formula.column import Column, first_rows
+from ..estimability import openness_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...data.design import Design
     from ...data.recipe import Recipe
-    from ...fit import Estimates
-    from ...results import LMMFit
+    from ...engine.estimates import Estimates
+    from ...fit import Fit
 
-__all__ = ["fitted_array", "open_rows", "predict", "values_for"]
+__all__ = ["fitted_array", "fitted_of", "open_rows", "predict", "values_for"]
 
 SHOWN = 5  # unseen levels and dropped columns named in a message
 
 
 def predict(
-    fit: LMMFit,
+    fit: Fit,
     newdata: Any,
     re_form: str | Sequence[str],
     new_levels: str,
     offset: Any,
 ) -> pd.Series:
-    """Predictions as ``LMMFit.predict`` documents them."""
+    """Predictions as ``Fit.predict`` documents them."""
     import pandas as pd
 
     groups = chosen_groups(fit.design, re_form)
@@ -74,6 +75,16 @@ def chosen_groups(design: Design, re_form: str | Sequence[str]) -> list[str]:
 
 
 # ---- the rows of the fit ------------------------------------------------------------------------
+
+
+def fitted_of(fit: Fit) -> np.ndarray:
+    """Fitted values of the rows used (n), computed once; read-only."""
+    if fitted_of not in fit._known:
+        fitted = fitted_array(fit.estimates, fit.design)
+        fitted.flags.writeable = False
+        fit._known[fitted_of] = fitted
+    values: np.ndarray = fit._known[fitted_of]
+    return values
 
 
 def fitted_array(
@@ -115,7 +126,7 @@ def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:
 # ---- new rows -----------------------------------------------------------------------------------
 
 
-def new_fixed(fit: LMMFit, newdata: Table, offset: Any) -> np.ndarray:
+def new_fixed(fit: Fit, newdata: Table, offset: Any) -> np.ndarray:
     """Fixed part of the predictor of new rows, with their offset; NaN where not estimable."""
     recipe = recipe_of(fit)
     if offset is not None:  # takes the place of the fit's argument offset=
@@ -139,18 +150,18 @@ def new_fixed(fit: LMMFit, newdata: Table, offset: Any) -> np.ndarray:
     return values
 
 
-def open_rows(fit: LMMFit, X: np.ndarray) -> np.ndarray:
+def open_rows(fit: Fit, X: np.ndarray) -> np.ndarray:
     """Rows of X whose prediction depends on which dependent columns were dropped (n).
 
     Those with a missing value are none: their prediction is missing anyway.
     """
     present = ~np.isnan(X).any(axis=1)
     unknown = np.zeros(len(X), dtype=bool)
-    unknown[present] = ~fit._openness.estimable(X[present])
+    unknown[present] = ~openness_of(fit).estimable(X[present])
     return unknown
 
 
-def note_open(fit: LMMFit, unknown: np.ndarray) -> None:
+def note_open(fit: Fit, unknown: np.ndarray) -> None:
     """A warning for rows of new data that are not estimable."""
     if not unknown.any():
         return
@@ -168,7 +179,7 @@ def note_open(fit: LMMFit, unknown: np.ndarray) -> None:
     )
 
 
-def recipe_of(fit: LMMFit) -> Recipe:
+def recipe_of(fit: Fit) -> Recipe:
     """The recipe that encodes new data, or an error for models made from arrays."""
     recipe = fit.design.recipe
     if recipe is None:
@@ -210,7 +221,7 @@ def values_for(given: Any, table: Table | None, role: str, n: int) -> np.ndarray
     return values
 
 
-def new_random(fit: LMMFit, newdata: Table, groups: list[str], new_levels: str) -> np.ndarray:
+def new_random(fit: Fit, newdata: Table, groups: list[str], new_levels: str) -> np.ndarray:
     """Random part of the predictor of new rows: unseen levels count zero, missing ones NaN."""
     encoded = recipe_of(fit).random(newdata, groups)
     pairs = zip(fit.design.terms, fit.estimates.b, strict=True)

@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...data.alignment import aligned_to_fit
 from ...data.columns import Table
+from ...data.given import aligned_to_fit
 from ...engine.compiled import _memory_limit
 from ...errors import DataError
 from .. import qspace
 from ..ddf import check_level, method_of
-from ..hypotheses.wald import t_quantile
+from ..wald import t_quantile
 from .predict import chosen_groups, open_rows, recipe_of, values_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...results import LMMFit
+    from ...fit import Fit
     from ..ddf import Method
 
 __all__ = ["prediction_frame"]
@@ -48,7 +48,7 @@ SPARSE = 0.1  # share of nonzeros below which the rest of the equations is facto
 
 
 def prediction_frame(
-    fit: LMMFit,
+    fit: Fit,
     predicted: pd.Series,
     newdata: Any,
     re_form: str | Sequence[str],
@@ -58,7 +58,7 @@ def prediction_frame(
     weights: Any,
     vary_left_out: bool,
 ) -> pd.DataFrame:
-    """Predictions with standard errors and limits, as ``LMMFit.predict`` documents them."""
+    """Predictions with standard errors and limits, as ``Fit.predict`` documents them."""
     import pandas as pd
 
     if interval not in INTERVALS:
@@ -103,25 +103,25 @@ class _Rows:
     chosen: dict[int, tuple[np.ndarray, np.ndarray]]  # per term: codes (-1: unseen) and columns
     left_out: dict[int, np.ndarray]  # per term, where their variance is asked for: columns
 
-    def unseen_variance(self, fit: LMMFit) -> np.ndarray:
+    def unseen_variance(self, fit: Fit) -> np.ndarray:
         """Variance of the effects of unseen levels (n)."""
         total = np.zeros(len(self.X))
         for i, (codes, z) in self.chosen.items():
             total += np.where(codes < 0, _variance(fit, i, z), 0.0)
         return total
 
-    def left_out_variance(self, fit: LMMFit) -> np.ndarray:
+    def left_out_variance(self, fit: Fit) -> np.ndarray:
         """Variance of the random effects that are not predicted, for levels drawn anew (n)."""
         parts = [_variance(fit, i, z) for i, z in self.left_out.items()]
         return np.asarray(sum(parts, np.zeros(len(self.X))))
 
 
-def _variance(fit: LMMFit, term: int, z: np.ndarray) -> np.ndarray:
+def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
     """Variance of z'b of one term (n)."""
     return np.asarray(fit.scale * np.square(z @ fit.estimates.T[term]).sum(axis=1))
 
 
-def _rows(fit: LMMFit, newdata: Table | None, groups: list[str], everything: bool) -> _Rows:
+def _rows(fit: Fit, newdata: Table | None, groups: list[str], everything: bool) -> _Rows:
     terms = fit.design.terms
     inside = [i for i, term in enumerate(terms) if term.group in groups]
     outside = [i for i in range(len(terms)) if everything and i not in inside]
@@ -140,7 +140,7 @@ def _rows(fit: LMMFit, newdata: Table | None, groups: list[str], everything: boo
     return _Rows(X[:, kept], unknown, chosen, left_out)
 
 
-def _weights(fit: LMMFit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
+def _weights(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
     """Prior weights of the rows.
 
     Those that are given; else the fit's own for its rows, and for new ones those of the fit's
@@ -167,7 +167,7 @@ def _weights(fit: LMMFit, newdata: Table | None, given: Any, n: int) -> np.ndarr
 # ---- variances ----------------------------------------------------------------------------------
 
 
-def _population(fit: LMMFit, X: np.ndarray, method: Method) -> tuple[np.ndarray, np.ndarray]:
+def _population(fit: Fit, X: np.ndarray, method: Method) -> tuple[np.ndarray, np.ndarray]:
     """x'Vx and degrees of freedom (n)."""
     kept = fit.estimates.fixed_kept
     vcov = method.vcov[np.ix_(kept, kept)]
@@ -178,12 +178,12 @@ def _population(fit: LMMFit, X: np.ndarray, method: Method) -> tuple[np.ndarray,
     return variance[back], method.df(L)[back]
 
 
-def _conditional_df(fit: LMMFit, ddf: str) -> float:
+def _conditional_df(fit: Fit, ddf: str) -> float:
     """Degrees of freedom of conditional predictions: only "residual" gives them any."""
     return fit.nobs - float(fit.estimates.fixed_kept.sum()) if ddf == "residual" else np.inf
 
 
-def _conditional(fit: LMMFit, rows: _Rows) -> np.ndarray:
+def _conditional(fit: Fit, rows: _Rows) -> np.ndarray:
     """Variance of x'(beta-hat - beta) + z'(b-hat - b) over the levels that the fit has seen."""
     few_first = sorted(rows.chosen, key=lambda i: len(fit.design.terms[i].levels))
     codes = [rows.chosen[i][0][:, None] for i in few_first]
@@ -219,7 +219,7 @@ class _Equations:
     S = (the rest) - C'N^-1 C, w'M^-1 w = w1'N^-1 w1 + t'S^-1 t, t = w2 - C'N^-1 w1.
     """
 
-    def __init__(self, fit: LMMFit) -> None:
+    def __init__(self, fit: Fit) -> None:
         from scipy.sparse import block_diag, bsr_matrix, csr_matrix, eye, kron
 
         rows = qspace.rows_of(fit)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ...data.design import Design
     from ...data.encode import Layout
+    from ...fit import Fit
     from ...formula.terms import Sum
-    from ...results import LMMFit
 
 __all__ = ["icc", "r2", "vif"]
 
@@ -54,7 +54,7 @@ class Variances:
         return self.fixed + sum(self.random.values()) + self.residual
 
 
-def variances(fit: LMMFit) -> Variances:
+def variances(fit: Fit) -> Variances:
     """The parts of the variance of the response."""
     beta = np.where(fit.estimates.fixed_kept, fit.estimates.beta, 0.0)
     random: dict[str, float] = {}
@@ -64,8 +64,8 @@ def variances(fit: LMMFit) -> Variances:
     return Variances(fit.design.fixed.variance(beta), random, fit.scale)
 
 
-def r2(fit: LMMFit) -> pd.Series:
-    """Marginal and conditional R2, as ``LMMFit.r2`` documents them."""
+def r2(fit: Fit) -> pd.Series:
+    """Marginal and conditional R2, as ``Fit.r2`` documents them."""
     import pandas as pd
 
     parts = variances(fit)
@@ -75,8 +75,8 @@ def r2(fit: LMMFit) -> pd.Series:
     )
 
 
-def icc(fit: LMMFit) -> pd.DataFrame:
-    """Intraclass correlations, as ``LMMFit.icc`` documents them."""
+def icc(fit: Fit) -> pd.DataFrame:
+    """Intraclass correlations, as ``Fit.icc`` documents them."""
     import pandas as pd
 
     parts = variances(fit)
@@ -89,8 +89,8 @@ def icc(fit: LMMFit) -> pd.DataFrame:
 # ---- collinearity --------------------------------------------------------------------------------
 
 
-def vif(fit: LMMFit) -> pd.DataFrame:
-    """Generalized variance inflation factors, as ``LMMFit.vif`` documents them."""
+def vif(fit: Fit) -> pd.DataFrame:
+    """Generalized variance inflation factors, as ``Fit.vif`` documents them."""
     import pandas as pd
 
     kept = fit.estimates.fixed_kept

@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...engine.compiled import _memory_limit
-from .predict import fixed_part, row_series
+from .predict import fitted_of, fixed_part, row_series
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...data.design import Design
-    from ...results import LMMFit
+    from ...fit import Fit
 
 __all__ = ["residuals"]
 
 RESIDUALS = ("response", "pearson", "marginal", "scaled")
 
 
-def residuals(fit: LMMFit, kind: str) -> pd.Series:
-    """Residuals of the rows used, as ``LMMFit.residuals`` documents them."""
+def residuals(fit: Fit, kind: str) -> pd.Series:
+    """Residuals of the rows used, as ``Fit.residuals`` documents them."""
     if kind not in RESIDUALS:
         known = ", ".join(repr(name) for name in RESIDUALS)
         raise ValueError(f"type must be one of {known}, not {kind!r}")
     design = fit.design
     if kind in ("response", "pearson"):
-        values = design.y - fit._fitted
+        values = design.y - fitted_of(fit)
         if kind == "pearson":
             values = values * _root_weights(design) / fit.sigma
     else:
@@ -43,7 +43,7 @@ def _root_weights(design: Design) -> np.ndarray:
     return np.ones(len(design.y)) if design.weights is None else np.sqrt(design.weights)
 
 
-def _whitened(fit: LMMFit, marginal: np.ndarray) -> np.ndarray:
+def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
     """L^-1 r with L L' = Cov(y), in each set of rows that share random effects."""
     from scipy.linalg import solve_triangular
 
@@ -63,7 +63,7 @@ def _whitened(fit: LMMFit, marginal: np.ndarray) -> np.ndarray:
     return out
 
 
-def _connected_rows(fit: LMMFit) -> np.ndarray:
+def _connected_rows(fit: Fit) -> np.ndarray:
     """A number for each row (n); rows with different numbers are independent."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -78,7 +78,7 @@ def _connected_rows(fit: LMMFit) -> np.ndarray:
     return np.asarray(connected_components(graph, directed=False)[1][:n])
 
 
-def _check_sizes(fit: LMMFit, sizes: np.ndarray) -> None:
+def _check_sizes(fit: Fit, sizes: np.ndarray) -> None:
     need = 4 * 8.0 * float(sizes.max()) ** 2
     if need > _memory_limit():
         raise MemoryError(

@@ -24,11 +24,11 @@ from ..hypotheses.anova import (
     terms_of,
     untested,
 )
+from ..refits import by_likelihood, estimated, model_of_part, refitted
 from .reductions import Deletion, Refit, deletions, refit_without
-from .refits import by_likelihood, estimated, model_of_part
 
 if TYPE_CHECKING:
-    from ...results import LMMFit
+    from ...fit import Fit
     from ..hypotheses.estimable import Effects
 
 __all__ = ["drop1", "ranova"]
@@ -37,7 +37,7 @@ __all__ = ["drop1", "ranova"]
 # ---- fixed effects ------------------------------------------------------------------------------
 
 
-def drop1(fit: LMMFit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
+def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     """Test what taking out one term of the fixed effects does, for each that may be taken out.
 
     These are the terms whose variables are not all in another term: main effects stay while there
@@ -45,7 +45,7 @@ def drop1(fit: LMMFit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
     test : {"F", "Chisq"}
         F tests in the fitted model, as lmerTest's, or likelihood ratios of models fitted by maximum
         likelihood with and without the term, as lme4's.
@@ -85,7 +85,7 @@ def drop1(fit: LMMFit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     return Anova(title, (model_line(fit),), *table_of_tests(fit, tests, ddf, notes))
 
 
-def _drop_by_likelihood(fit: LMMFit, effects: Effects, terms: list[int]) -> Anova:
+def _drop_by_likelihood(fit: Fit, effects: Effects, terms: list[int]) -> Anova:
     import pandas as pd
 
     full = by_likelihood(fit)
@@ -102,7 +102,7 @@ def _drop_by_likelihood(fit: LMMFit, effects: Effects, terms: list[int]) -> Anov
         fixed = fit.design.fixed.combined(basis)
         names = tuple(f"x{j}" for j in range(fixed.width))
         model = model_of_part(fit, replace(fit.design, fixed=fixed, x_names=names, recipe=None))
-        small = model.fit(reml=False, start=full.theta)
+        small = refitted(fit, model, full.theta, reml=False)
         ratio = small.objective - full.objective
         if ratio < -EQUAL:
             higher.append(effects.labels[t])
@@ -128,7 +128,7 @@ def _other_optimum(higher: list[str]) -> list[str]:
 # ---- random effects -----------------------------------------------------------------------------
 
 
-def ranova(fit: LMMFit, reduce: bool = True) -> Anova:
+def ranova(fit: Fit, reduce: bool = True) -> Anova:
     """Test what taking out one random effect does, as lmerTest's ``ranova``.
 
     Likelihood-ratio tests by the fit's criterion, REML or maximum likelihood. A variance of zero is
@@ -139,7 +139,7 @@ def ranova(fit: LMMFit, reduce: bool = True) -> Anova:
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
     reduce : bool, default True
         Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
         stands alone; columns of ``||`` one by one. False: whole random terms.
@@ -189,7 +189,7 @@ def ranova(fit: LMMFit, reduce: bool = True) -> Anova:
     return Anova(title, (model_line(fit),), table, tuple(notes))
 
 
-def _deletion_row(fit: LMMFit, deletion: Deletion, reduced: Refit) -> tuple[Any, ...]:
+def _deletion_row(fit: Fit, deletion: Deletion, reduced: Refit) -> tuple[Any, ...]:
     """npar, logLik, AIC, LRT, Df, p, mixture, its p."""
     npar, df, k = fit.n_params - reduced.lost, reduced.lost, deletion.beside
     ratio = reduced.objective - fit.objective if df else 0.0

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import show
+from ... import tables
 from ...errors import DataError, IdentifiabilityWarning, RankDeficientWarning
 from ...linalg import triangular_root
+from ..refits import model_of, model_of_part, refitted
 from ..rows.quality import columns_of_terms
-from .refits import model_of, model_of_part
 
 if TYPE_CHECKING:
-    from ...data.design import Design, RandomTerm
+    from ...data.design import Design
     from ...data.encode import Layout
     from ...data.recipe import Recipe
-    from ...engine.model import LMM
+    from ...data.terms import RandomTerm
+    from ...engine.model import Model
+    from ...fit import Fit
     from ...formula.bars import Bar
     from ...formula.terms import Sum, Term
-    from ...results import LMMFit
 
 __all__ = [
     "Deletion",
@@ -294,7 +295,7 @@ def _formula(design: Design, parts: tuple[Part, ...]) -> str:
 # ---- which reductions there are ------------------------------------------------------------------
 
 
-def costless(fit: LMMFit) -> Reduction | None:
+def costless(fit: Fit) -> Reduction | None:
     """Columns with no variance taken out; None when there are none that a formula can take out."""
     design = fit.design
     varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
@@ -308,7 +309,7 @@ def costless(fit: LMMFit) -> Reduction | None:
             continue
         kept, names = _without_zero_units(design, part, T)
         if names:
-            removed.append(f"{show.joined(names)} of ({term.label})")
+            removed.append(f"{tables.joined(names)} of ({term.label})")
         parts.append(kept)
     if not removed:
         return None
@@ -344,7 +345,7 @@ def _distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
     return tuple(out)
 
 
-def without_factors(fit: LMMFit) -> Reduction | None:
+def without_factors(fit: Fit) -> Reduction | None:
     """The model without the grouping factors that have no variance at all, if one has some."""
     design = fit.design
     varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
@@ -352,10 +353,10 @@ def without_factors(fit: LMMFit) -> Reduction | None:
     if len(parts) in (0, len(design.terms)):
         return None
     gone = [group for group in fit.n_levels if group not in varying]
-    return Reduction(parts, f"all terms of {show.joined(gone)}: no variance", "no variance")
+    return Reduction(parts, f"all terms of {tables.joined(gone)}: no variance", "no variance")
 
 
-def costly(fit: LMMFit) -> list[Reduction]:
+def costly(fit: Fit) -> list[Reduction]:
     """Ways to reduce each singular term where nothing can be taken out for free."""
     out: list[Reduction] = []
     for item in fit.estimates.singular:
@@ -374,7 +375,7 @@ def _uncorrelated(design: Design, i: int) -> Reduction:
     return Reduction(tuple(parts), removed, "correlations")
 
 
-def _without_least(fit: LMMFit, i: int) -> Iterator[Reduction]:
+def _without_least(fit: Fit, i: int) -> Iterator[Reduction]:
     least = _least_important(fit, i)
     if least is not None:
         label, part = least
@@ -384,7 +385,7 @@ def _without_least(fit: LMMFit, i: int) -> Iterator[Reduction]:
         yield Reduction(_distinct(fit.design, parts), removed, "column")
 
 
-def _least_important(fit: LMMFit, i: int) -> tuple[str, Part] | None:
+def _least_important(fit: Fit, i: int) -> tuple[str, Part] | None:
     """The term's highest-order effect with the smallest variance over the rows."""
     design, T = fit.design, fit.estimates.T[i]
     part = whole(design)[i]
@@ -425,7 +426,7 @@ class Refit:
     singular: bool
 
 
-def refit_without(fit: LMMFit, deletion: Deletion) -> Refit:
+def refit_without(fit: Fit, deletion: Deletion) -> Refit:
     """The model with less random effects, fitted by the same criterion."""
     terms, T = list(fit.design.terms), list(fit.estimates.T)
     if deletion.stay or deletion.constant:
@@ -461,7 +462,7 @@ def _constant_of(design: Design, i: int) -> np.ndarray:
     raise DataError(f"no columns of ({design.terms[i].label}) make a constant")
 
 
-def _refit(fit: LMMFit, terms: Sequence[RandomTerm], T: Sequence[np.ndarray] | None) -> Refit:
+def _refit(fit: Fit, terms: Sequence[RandomTerm], T: Sequence[np.ndarray] | None) -> Refit:
     """The model with these random terms, from these factors of their covariance matrices."""
     if not terms:  # ordinary regression
         theta = np.zeros_like(fit.theta)
@@ -470,11 +471,11 @@ def _refit(fit: LMMFit, terms: Sequence[RandomTerm], T: Sequence[np.ndarray] | N
     start = None
     if T is not None and not _has_dependent_columns(model):
         start = _theta(model, list(map(_factor, T, terms)))
-    small = model.fit(reml=fit.reml, start=start)
+    small = refitted(fit, model, start)
     return Refit(small.objective, len(fit.theta) - len(small.theta), small.is_singular)
 
 
-def refit_reduced(fit: LMMFit, reduction: Reduction) -> LMMFit:
+def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
     """The smaller model fitted, from where the larger one ended."""
     design = reduced_design(fit.design, reduction.parts)
     with warnings.catch_warnings():  # the larger model gave these already
@@ -485,7 +486,7 @@ def refit_reduced(fit: LMMFit, reduction: Reduction) -> LMMFit:
             _lifted(_factor(fit.estimates.T[part.term][_places(fit.design, part)], term), design, i)
             for i, (part, term) in enumerate(zip(reduction.parts, design.terms, strict=True))
         ]
-        return model.fit(reml=fit.reml, start=_theta(model, factors))
+        return refitted(fit, model, _theta(model, factors))
 
 
 def _places(design: Design, part: Part) -> list[int]:
@@ -510,11 +511,11 @@ def _lifted(T: np.ndarray, design: Design, i: int) -> np.ndarray:
     return L
 
 
-def _theta(model: LMM, factors: Sequence[np.ndarray]) -> np.ndarray:
+def _theta(model: Model, factors: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([factors[i][r, c] for i, r, c in model.theta_entries])
 
 
-def _has_dependent_columns(model: LMM) -> bool:
+def _has_dependent_columns(model: Model) -> bool:
     """Whether some random columns have no parameters, because they depend on others."""
     rows = {(i, r) for i, r, _ in model.theta_entries}
     return len(rows) < sum(len(term.columns) for term in model.design.terms)

@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import show
+from ... import tables
 from ..ddf import fit_of
+from ..refits import model_of
 from .reductions import costless, costly, refit_reduced, without_factors
-from .refits import model_of
+from .sentences import combination, singular_sentences
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...data.design import Design
-    from ...fit import Singular
-    from ...results import LMMFit
+    from ...engine.estimates import Singular
+    from ...fit import Fit
 
 __all__ = [
     "RandomEffectsPCA",
@@ -52,7 +53,7 @@ BOUNDARY = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RandomEffectsPCA(show.Printed):
+class RandomEffectsPCA(tables.Printed):
     """Principal components of the random effects of each grouping factor, relative to sigma.
 
     Attributes
@@ -67,27 +68,29 @@ class RandomEffectsPCA(show.Printed):
     components: dict[str, pd.DataFrame]
     loadings: dict[str, pd.DataFrame]
 
-    def summary(self) -> show.Summary:
+    def summary(self) -> tables.Summary:
         """All of it on paper."""
-        sections: list[tuple[str | show.Table, ...]] = []
+        sections: list[tuple[str | tables.Table, ...]] = []
         for group, frame in self.components.items():
-            cells = [tuple(show.fixed(value, 4) for value in frame[name]) for name in frame.columns]
+            cells = [
+                tuple(tables.fixed(value, 4) for value in frame[name]) for name in frame.columns
+            ]
             titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
             rows = tuple((title, *row) for title, row in zip(titles, cells, strict=True))
-            table = show.Table(("", *frame.index), rows, 1)
+            table = tables.Table(("", *frame.index), rows, 1)
             loadings = tuple(
-                (str(name), *(show.fixed(value, 3) for value in row))
+                (str(name), *(tables.fixed(value, 3) for value in row))
                 for name, row in zip(
                     self.loadings[group].index, self.loadings[group].to_numpy(), strict=True
                 )
             )
-            own = show.Table(("", *frame.index), loadings, 1)
+            own = tables.Table(("", *frame.index), loadings, 1)
             sections.append((f"Principal components of {group}:", table, "Loadings:", own))
-        return show.Summary(tuple(sections))
+        return tables.Summary(tuple(sections))
 
 
-def random_pca(fit: LMMFit) -> RandomEffectsPCA:
-    """Principal components, as ``LMMFit.rePCA`` documents them."""
+def random_pca(fit: Fit) -> RandomEffectsPCA:
+    """Principal components, as ``Fit.rePCA`` documents them."""
     import pandas as pd
     from scipy.linalg import block_diag
 
@@ -113,12 +116,12 @@ def random_pca(fit: LMMFit) -> RandomEffectsPCA:
 # ---- slopes at the boundary ----------------------------------------------------------------------
 
 
-def boundary_slope(fit: LMMFit, term: int, curvature: np.ndarray) -> np.ndarray:
+def boundary_slope(fit: Fit, term: int, curvature: np.ndarray) -> np.ndarray:
     """S (k, k): slope of the criterion in the relative covariance of a singular term.
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
     term : int
     curvature : (ntheta, ntheta) array
         Of the criterion at the fit's theta, as ``LMM.objective`` gives it.
@@ -165,7 +168,7 @@ class Direction:
     score: float
 
 
-def directions(fit: LMMFit) -> list[Direction]:
+def directions(fit: Fit) -> list[Direction]:
     """All directions without variance: single columns, then combinations, lowest score first."""
     if not fit.is_singular:
         return []
@@ -178,14 +181,14 @@ def directions(fit: LMMFit) -> list[Direction]:
     return out
 
 
-def _single_columns(fit: LMMFit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
+def _single_columns(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
     kept = {r for i, r, _ in fit.model.theta_entries if i == item.term}
     for j in item.zero:
         score = float(S[j, j]) if j in kept else np.nan
         yield Direction(item.term, np.eye(len(S))[j], score)
 
 
-def _combinations(fit: LMMFit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
+def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
     """Of the columns that vary: axes of S among standardized combinations without variance."""
     T = fit.estimates.T[item.term]
     sd = np.linalg.norm(T, axis=1)
@@ -209,7 +212,7 @@ def _combinations(fit: LMMFit, item: Singular, S: np.ndarray) -> Iterator[Direct
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Singularity(show.Printed):
+class Singularity(tables.Printed):
     """Why a fit is singular, and what can be done.
 
     Attributes
@@ -232,29 +235,29 @@ class Singularity(show.Printed):
     directions: pd.DataFrame
     reductions: pd.DataFrame
 
-    def summary(self) -> show.Summary:
+    def summary(self) -> tables.Summary:
         """All of it on paper."""
         if not self.singular:
-            return show.Summary((("The fit is not singular: every direction has variance.",),))
-        sections: list[tuple[str | show.Table, ...]] = [
-            tuple(line for sentence in self.sentences for line in show.wrapped(sentence)),
+            return tables.Summary((("The fit is not singular: every direction has variance.",),))
+        sections: list[tuple[str | tables.Table, ...]] = [
+            tuple(line for sentence in self.sentences for line in tables.wrapped(sentence)),
             (
                 "Slope of the criterion in the variance (over sigma^2) of each direction; the",
                 "steeper it is, the clearer that this variance is zero:",
                 *(
                     line
                     for term, text, score in self.directions.itertuples(index=False)
-                    for line in show.wrapped(f"{term} {text}: {show.general(score, 4)}")
+                    for line in tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
                 ),
             ),
         ]
         if len(self.reductions):
             sections.append(("Smaller models:", *_steps_text(self.reductions)))
-        return show.Summary(tuple(sections))
+        return tables.Summary(tuple(sections))
 
 
-def explain_singularity(fit: LMMFit) -> Singularity:
-    """Explanation of a singular fit, as ``LMMFit.explain_singularity`` documents it."""
+def explain_singularity(fit: Fit) -> Singularity:
+    """Explanation of a singular fit, as ``Fit.explain_singularity`` documents it."""
     import pandas as pd
 
     terms = fit.design.terms
@@ -266,19 +269,19 @@ def explain_singularity(fit: LMMFit) -> Singularity:
     smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways]
     return Singularity(
         fit.is_singular,
-        tuple(show.singular_sentences(fit)),
+        tuple(singular_sentences(fit)),
         pd.DataFrame(rows, columns=["term", "direction", "score"]),
         _frame(smaller),
     )
 
 
-def _in_words(fit: LMMFit, direction: Direction) -> str:
+def _in_words(fit: Fit, direction: Direction) -> str:
     columns = fit.design.terms[direction.term].columns
     sd = np.linalg.norm(fit.estimates.T[direction.term], axis=1)
     share = direction.weights * np.where(sd.any(), sd, 1.0)
     if not share.any():  # a column without variance
         share = direction.weights
-    return show.combination(columns, direction.weights, share)
+    return combination(columns, direction.weights, share)
 
 
 def random_text(design: Design) -> str:
@@ -286,7 +289,7 @@ def random_text(design: Design) -> str:
     return design.formula or " + ".join(f"({term.label})" for term in design.terms)
 
 
-def _step(fit: LMMFit, larger: LMMFit | None, removed: str) -> dict[str, Any]:
+def _step(fit: Fit, larger: Fit | None, removed: str) -> dict[str, Any]:
     from scipy.stats import chi2
 
     change, df, p = 0.0, 0, np.nan
@@ -314,30 +317,30 @@ def _frame(steps: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(steps, columns=list(names))
 
 
-def _steps_text(steps: pd.DataFrame) -> list[str | show.Table]:
+def _steps_text(steps: pd.DataFrame) -> list[str | tables.Table]:
     header = ("", "npar", "criterion", "change", "df", "p", "AIC change", "singular")
     rows, lines = [], []
     for number, row in steps.iterrows():
-        p = "" if np.isnan(row["p"]) else show.p_value(row["p"])
-        values = (show.fixed(row["criterion"], 4), show.fixed(row["change"], 4))
-        rest = (str(row["df"]), p, show.fixed(row["aic"], 2), "yes" if row["singular"] else "no")
+        p = "" if np.isnan(row["p"]) else tables.p_value(row["p"])
+        values = (tables.fixed(row["criterion"], 4), tables.fixed(row["change"], 4))
+        rest = (str(row["df"]), p, tables.fixed(row["aic"], 2), "yes" if row["singular"] else "no")
         rows.append((str(number), str(row["npar"]), *values, *rest))
         without = f"without {row['removed']}" if row["removed"] else "the fit given"
-        lines += show.wrapped(f"{number}: {without}")
-        lines += show.wrapped(f"   {row['formula']}")
-    return [show.Table(header, tuple(rows), 1), *show.wrapped(BOUNDARY), *lines]
+        lines += tables.wrapped(f"{number}: {without}")
+        lines += tables.wrapped(f"   {row['formula']}")
+    return [tables.Table(header, tuple(rows), 1), *tables.wrapped(BOUNDARY), *lines]
 
 
 # ---- the path to a smaller model -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Simplification(show.Printed):
+class Simplification(tables.Printed):
     """The path from a singular fit to one that is not.
 
     Attributes
     ----------
-    fit : LMMFit
+    fit : Fit
         The last model; singular only if a grouping factor's last term has no variance.
     steps : pandas.DataFrame
         The models from the first on: what was ``removed``, ``formula``, ``npar``, ``criterion``
@@ -346,27 +349,27 @@ class Simplification(show.Printed):
         ``aic``, and ``singular``.
     """
 
-    fit: LMMFit
+    fit: Fit
     steps: pd.DataFrame
 
-    def summary(self) -> show.Summary:
+    def summary(self) -> tables.Summary:
         """All of it on paper."""
         last = self.steps.iloc[-1]
         if len(self.steps) == 1 and not self.fit.is_singular:
-            return show.Summary((("The fit is not singular: nothing was removed.",),))
+            return tables.Summary((("The fit is not singular: nothing was removed.",),))
         state = "not singular"
         if self.fit.is_singular:
-            left = " ".join(show.singular_sentences(self.fit))
+            left = " ".join(singular_sentences(self.fit))
             state = f"still singular: {left} A grouping factor keeps its last term"
-        return show.Summary(
+        return tables.Summary(
             (
                 tuple(_steps_text(self.steps)),
-                tuple(show.wrapped(f"Last model: {last['formula']}; {state}")),
+                tuple(tables.wrapped(f"Last model: {last['formula']}; {state}")),
             )
         )
 
 
-def simplify(fit: LMMFit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:
+def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:
     """Makes the random part of a singular fit smaller until it is not singular any more.
 
     What has no variance goes first: it costs nothing. While random effects are still linearly
@@ -378,7 +381,7 @@ def simplify(fit: LMMFit, criterion: str = "LRT", alpha: float = 0.2) -> Simplif
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
         From a formula or from arrays; its fixed effects, rows and criterion are kept.
     criterion : {"LRT", "AIC"}
         How to choose among the candidates. "LRT": a term without correlations if its

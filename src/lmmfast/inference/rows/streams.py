@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.columns import Table
-from ..errors import DataError
-from ..inference.rows.predict import fixed_part, random_part, recipe_of
-from .open import Source, check_columns, located, rows_for, source_of
-from .part import Part, Roles, part_of
+from ...data.columns import Table
+from ...errors import DataError
+from ...sources.open import Source, check_columns, located, rows_for, source_of
+from ...sources.part import Part, Roles, part_of
+from .predict import fixed_part, random_part, recipe_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..results import LMMFit
+    from ...fit import Fit
 
 __all__ = ["stream_residuals"]
 
 KINDS = ("response", "pearson")
 
 
-def stream_residuals(fit: LMMFit, source: Any, kind: str) -> Iterator[pd.DataFrame]:
-    """Fitted values and residuals, as ``LMMFit.stream_residuals`` documents them."""
+def stream_residuals(fit: Fit, source: Any, kind: str) -> Iterator[pd.DataFrame]:
+    """Fitted values and residuals, as ``Fit.stream_residuals`` documents them."""
     if kind not in KINDS:
         raise ValueError(f'type must be "response" or "pearson", not {kind!r}')
     recipe = recipe_of(fit)
@@ -47,13 +47,13 @@ def _opened(source: Any) -> Source:
     return source_of(source)
 
 
-def _roles(fit: LMMFit) -> Roles:
+def _roles(fit: Fit) -> Roles:
     recipe = recipe_of(fit)
     return Roles(recipe.weights, recipe.offset)
 
 
 def _frames(
-    fit: LMMFit, source: Source, plan: Any, roles: Roles, kind: str, rows: int
+    fit: Fit, source: Source, plan: Any, roles: Roles, kind: str, rows: int
 ) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
@@ -70,7 +70,7 @@ def _frames(
             yield pd.DataFrame({"fitted": fitted, "resid": resid}, index=index)
 
 
-def _values(fit: LMMFit, part: Part) -> tuple[np.ndarray, np.ndarray]:
+def _values(fit: Fit, part: Part) -> tuple[np.ndarray, np.ndarray]:
     """Fitted values and response residuals of the rows of a chunk that can be used."""
     if part.n == 0:
         return np.zeros(0), np.zeros(0)

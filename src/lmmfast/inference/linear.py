@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...data.columns import suggest
+from ..data.columns import suggest
 
 __all__ = ["hypothesis", "per_row"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ...results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["Openness", "contrasts", "openness_of", "usable_rows"]
 
@@ -39,8 +39,15 @@ class Openness:
         return np.asarray((np.abs(L @ self.directions) <= small).all(axis=1))
 
 
-def openness_of(fit: LMMFit) -> Openness:
+def openness_of(fit: Fit) -> Openness:
     """The open directions of a fit; a dropped column of zeros is open by itself."""
+    if Openness not in fit._known:
+        fit._known[Openness] = _openness(fit)
+    openness: Openness = fit._known[Openness]
+    return openness
+
+
+def _openness(fit: Fit) -> Openness:
     kept, X = fit.estimates.fixed_kept, fit.design.fixed
     if kept.all():
         return Openness(np.zeros((len(kept), 0)), np.zeros(0))
