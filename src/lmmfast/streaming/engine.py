@@ -9,9 +9,12 @@ import numpy as np
 from .. import _core
 from ..engine import Engine
 from ..errors import FitError
-from .recast import Recast, dependent, recast, without
+from .moments import response_moments
+from .recast import Recast, cholesky, dependent, recast, without
 
 __all__ = ["CrossEngine"]
+
+ROUNDED = 4e-16  # residuals below this share of the response are rounding, as for rows (moments.c)
 
 
 class CrossEngine(Engine):
@@ -29,7 +32,25 @@ class CrossEngine(Engine):
                 "the columns of the cross-products are too large or too small for floating-point "
                 "numbers: measure the response and the predictors in other units"
             )
+        self._check_residuals(own)
         return (_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers),)
+
+    def _check_residuals(self, own: Recast) -> None:
+        """Least squares must leave more of the response than its rounding, as with rows.
+
+        The size of the response is its root mean square: its largest value is not known.
+
+        Raises
+        ------
+        _core.NoVariance
+        """
+        G = own.blocks.corner
+        size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
+        share = cholesky(G / np.outer(size, size))[-1, -1]
+        left = own.yscale * size[-1] * share / np.sqrt(self.design.n)
+        mean, variance = response_moments(self.design)
+        if not left > ROUNDED * np.sqrt((mean**2 + max(variance, 0.0)) * len(G)):
+            raise _core.NoVariance
 
     def cross_products(self) -> tuple[Any, list[np.ndarray]]:
         own = recast(self.design, self._factors, self._kept)
