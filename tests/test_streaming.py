@@ -720,6 +720,7 @@ def test_faults_of_sources(data, message: str) -> None:
         "I(Days - np.mean(Days))",
         "np.cumsum(Days)",
         "factor(scale(Days))",
+        "match(Days, Days)",
     ],
 )
 def test_transforms_of_all_rows_are_refused(term: str) -> None:

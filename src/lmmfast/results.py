@@ -566,9 +566,7 @@ class LMMFit:
 
     @cached_property
     def _fitted(self) -> np.ndarray:
-        fitted = _predict.fitted_array(self.estimates, self.design)
-        fitted.flags.writeable = False
-        return fitted
+        return _predict.fitted_array(self.estimates, self.design)
 
     @property
     def fittedvalues(self) -> pd.Series:
