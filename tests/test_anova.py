@@ -569,7 +569,10 @@ def test_models_that_are_not_nested() -> None:
     made = anova(lmer("Reaction ~ near + (1 | Subject)", near), two)
     assert "fixed effects" in made.notes[1] and "not nested" in made.notes[1]
     columns = lmer("Reaction ~ Days + (near | Subject)", near)
-    assert "no special case" in nesting(lmer("Reaction ~ Days + (Days | Subject)", near), columns).reason
+    assert (
+        "no special case"
+        in nesting(lmer("Reaction ~ Days + (Days | Subject)", near), columns).reason
+    )
     equal = anova(one, lmer("Reaction ~ Days + (1 | Subject)", frame))
     assert "equally many parameters" in equal.notes[1]
     assert equal.table.iloc[1].isna()[["Chisq", "Pr(>Chisq)"]].all()

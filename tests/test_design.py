@@ -371,14 +371,12 @@ def test_a_design_of_more_columns_than_memory_has_is_refused() -> None:
     one, two = np.arange(n) % 400, (np.arange(n) // 400) % 400
     data = {"y": np.sin(np.arange(n)), "g": np.arange(n) % 7}
     data |= {"one": pd.Categorical(one), "two": pd.Categorical(two)}
-    with pytest.raises(DataError, match="160000 columns for 200000 rows.*grouping factor"):
+    with pytest.raises(DataError, match=r"160000 columns for 200000 rows.*grouping factor"):
         build("y ~ one * two + (1 | g)", data)
 
 
 @pytest.mark.parametrize("given", ["array", "column"])
-def test_what_the_user_changes_afterwards_changes_nothing(
-    frame: pd.DataFrame, given: str
-) -> None:
+def test_what_the_user_changes_afterwards_changes_nothing(frame: pd.DataFrame, given: str) -> None:
     """Weights and offsets are copied, those given as arrays and those of the data."""
     weights, offset = np.linspace(1, 2, N), np.linspace(-1, 1, N)
     data = {name: frame[name].to_numpy(copy=True) for name in ("y", "x", "g")}

@@ -157,8 +157,7 @@ def test_parameters_in_one_array(frame: pd.DataFrame) -> None:
 def test_masks_are_read_below_the_diagonal(frame: pd.DataFrame) -> None:
     """As statsmodels reads them; what is above counts for nothing."""
     fits = {
-        text: lmer(f"y ~ x + {text}", frame).llf
-        for text in ("(x | g)", "(1 | g) + (0 + x | g)")
+        text: lmer(f"y ~ x + {text}", frame).llf for text in ("(x | g)", "(1 | g) + (0 + x | g)")
     }
     assert fits["(x | g)"] > fits["(1 | g) + (0 + x | g)"] + 1e-3
     model = mixedlm("y ~ x", frame, groups="g", re_formula="~x")

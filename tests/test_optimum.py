@@ -421,6 +421,30 @@ def test_verbose_writes_to_stderr_only(capsys: pytest.CaptureFixture[str]) -> No
     assert fit.n_evals - 1 <= len(err.splitlines()) <= fit.n_evals
 
 
+def given_to_lmer(data: object, **options: object) -> lmmfast.LMMFit:
+    return lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data, **options)
+
+
+@pytest.mark.parametrize("way", ["in memory", "as chunks"])
+def test_lmer_passes_the_options_of_fits_on(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data: object = lmmfast.datasets.load("sleepstudy")
+    data = data if way == "in memory" else [data[:70], data[70:]]
+    seen: list[lmmfast.model.Evaluation] = []
+    wanted = given_to_lmer(data)
+    assert capsys.readouterr() == ("", "")
+    fit = given_to_lmer(data, callback=seen.append, verbose=True)
+    assert fit.objective == wanted.objective and fit.n_evals == wanted.n_evals > 3
+    assert wanted.n_evals - 1 <= len(seen) <= wanted.n_evals
+    shown = capsys.readouterr().err.splitlines()
+    assert all(f"{e.objective:.8f}" in line for e, line in zip(seen, shown, strict=True))
+    assert given_to_lmer(data, callback=lambda e: e.n == 2).n_evals == 2
+    for option in ({"max_evals": 2}, {"max_seconds": 0}):
+        with pytest.warns(lmmfast.ConvergenceWarning, match="evaluation limit|out of time"):
+            fit = given_to_lmer(data, **option)
+        assert fit.n_evals == option.get("max_evals", 1) and not fit.converged
+        assert fit.objective > wanted.objective
+
+
 @pytest.mark.parametrize("theta", [[np.nan], [np.inf]])
 def test_theta_that_is_not_a_number(theta: list[float]) -> None:
     model = LMM.from_arrays(*flat().arrays)

@@ -172,9 +172,7 @@ def check_no_better_point(
             assert model.objective(near, reml=recipe.reml) >= fit.objective - slack
 
 
-def check_reason(
-    problem: Problem, recipe: Recipe, fit: lmmfast.LMMFit | None, reason: str
-) -> None:
+def check_reason(problem: Problem, recipe: Recipe, fit: lmmfast.LMMFit | None, reason: str) -> None:
     """What is said where there is no certified optimum is true of the problem."""
     if fit is None:
         assert "the random effects fit the response exactly" in reason
@@ -231,7 +229,7 @@ def test_random_designs() -> None:
 
 @pytest.mark.slow
 def test_many_random_designs() -> None:
-    check_many(2500, 0.8, 20)
+    check_many(5000, 0.8, 20)
 
 
 @settings(quick, max_examples=40)

@@ -58,7 +58,7 @@ text = SOURCE.read_text(encoding="utf-8")
 for old, new in CHANGED:
     if old not in text:
         raise AssertionError(
-            f"statsmodels {statsmodels.__version__} has other tests, without {old!r}: change CHANGED"
+            f"statsmodels {statsmodels.__version__} has other tests, without {old!r}: see CHANGED"
         )
     text = text.replace(old, new)
 exec(compile(text, str(SOURCE), "exec"), globals())
