@@ -195,8 +195,8 @@ def test_what_was_written_is_loaded(files: list) -> None:
 
 
 def test_mutated_files(files: list) -> None:
-    loaded = run(files, 1, 400)
-    assert loaded < 100  # digits that nobody can tell to be wrong
+    loaded = run(files, 1, 200)
+    assert loaded < 50  # digits that nobody can tell to be wrong
 
 
 @pytest.mark.slow
