@@ -20,7 +20,7 @@ import lmmfast
 from lmmfast import anova, drop1, emmeans, ranova
 from lmmfast.data.sums import Columns
 from lmmfast.errors import LmmWarning
-from lmmfast.inference.means.estimability import openness_of
+from lmmfast.inference.estimability import openness_of
 
 EQUAL = 1e-9
 
