@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from lmmfast.inference.means.estimability import openness_of
+from lmmfast.inference.estimability import openness_of
 from streams import CASES, in_memory, pieces
 
 import lmmfast
 from lmmfast import anova, drop1, emmeans, ranova
 from lmmfast.data.sums import Columns
 from lmmfast.errors import LmmWarning
+from lmmfast.inference.estimability import openness_of
 
 EQUAL = 1e-9
 

@@ -621,6 +621,18 @@ def test_residuals_as_a_stream(name: str, kind: str) -> None:
     assert worst(found["resid"], wanted.residuals(kind)) < 1e-8
 
 
+@pytest.mark.parametrize("kind", ["response", "pearson"])
+def test_residuals_of_fits_in_memory_as_a_stream(kind: str) -> None:
+    """Weights that are a column are known by its name."""
+    data, fit = CASES["gaps"].data().reset_index(drop=True), in_memory("gaps")
+    found = pd.concat(fit.stream_residuals(pieces(data, 5), kind))
+    assert list(found.index) == list(fit.design.rows)
+    assert worst(found["resid"], fit.residuals(kind)) < 1e-12
+    given = lmmfast.lmer(FORMULA, sleep(), weights=np.linspace(1, 2, 180))
+    with pytest.raises(DataError, match="no column of the data"):
+        given.stream_residuals([sleep()], kind)
+
+
 def test_residuals_of_other_rows_are_refused() -> None:
     fit = streamed("slope")
     with pytest.raises(DataError, match=r"chunk 0.*not seen"):
