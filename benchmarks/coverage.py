@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lmmfast import LMM, LMMFit
-from lmmfast.design import build
+from lmmfast.data.design import build
 
 METHODS = ("z", "satterthwaite", "kenward-roger")
 

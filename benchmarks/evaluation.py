@@ -17,7 +17,7 @@ from problems import PROBLEMS
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from lmmfast import LMM
-from lmmfast.design import build
+from lmmfast.data.design import build
 
 
 def seconds(call: Callable[[], object]) -> float:

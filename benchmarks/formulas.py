@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from test_formula_language import strange
 
 from lmmfast import LmmError, datasets, lmer
-from lmmfast.columns import Table
-from lmmfast.encode import value_of
+from lmmfast.data.columns import Table
+from lmmfast.data.encode import value_of
 from lmmfast.formula.expressions import Memory
 from lmmfast.formula.plan import plan_of, without_dot
 

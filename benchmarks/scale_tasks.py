@@ -194,7 +194,7 @@ def evaluate(
 ) -> Record:
     """A model of columns in memory and evaluations of it at a given theta; no fit."""
     import lmmfast
-    from lmmfast.design import build
+    from lmmfast.data.design import build
 
     design = build(formula, columns_of(folder))
     memory, began = Memory(), time.perf_counter()

@@ -92,6 +92,21 @@ class Problem:
             V += (zT @ zT.T) * (term.codes[:, None] == term.codes)
         return V
 
+    def random(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Z of all terms side by side, and Lambda Lambda'."""
+        parts = [(t.matrix(), np.kron(np.eye(t.levels), T @ T.T)) for t, T in self.factors(theta)]
+        Z, q = np.hstack([Z for Z, _ in parts]), sum(len(G) for _, G in parts)
+        variance, at = np.zeros((q, q)), 0
+        for _, G in parts:
+            variance[at : at + len(G), at : at + len(G)] = G
+            at += len(G)
+        return Z, variance
+
+    def remaining(self, theta: np.ndarray) -> np.ndarray:
+        """Covariance of the random effects given y and beta, over sigma^2."""
+        Z, G = self.random(theta)
+        return G - G @ Z.T @ np.linalg.solve(self.covariance(theta), Z @ G)
+
     def response(self) -> np.ndarray:
         return self.y if self.offset is None else self.y - self.offset
 

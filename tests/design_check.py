@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmmfast.design import Design, RandomTerm
+from lmmfast.data.design import Design, RandomTerm
 
 N = 48
 

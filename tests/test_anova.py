@@ -19,8 +19,8 @@ from test_reference import fit_reference
 
 import lmmfast
 from lmmfast import LMM, DataError, FitError, LMMFit, anova, drop1, lmer, ranova
-from lmmfast.inference.estimable import effects_of
-from lmmfast.inference.nesting import nesting
+from lmmfast.inference.hypotheses.estimable import effects_of
+from lmmfast.inference.hypotheses.nesting import nesting
 
 F = 1e-5  # relative: lmerTest's contrasts are rounded to 1e-8
 DENOMINATOR = 1e-4  # relative: lmerTest differentiates numerically

@@ -22,7 +22,7 @@ from scipy.linalg import cython_blas
 
 from lmmfast import LMM, threads
 from lmmfast._core import OneThread
-from lmmfast.threads import single_threaded_blas
+from lmmfast.threads import control
 
 THREADS = 4
 NAMES = ("scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
@@ -71,7 +71,7 @@ class Library:
 
 
 def test_one_thread_inside_and_the_same_as_before_outside(count) -> None:
-    with single_threaded_blas():
+    with OneThread(control()):
         assert count() == 1
         scipy.linalg.cholesky(np.eye(300))
         assert count() == 1
@@ -79,15 +79,15 @@ def test_one_thread_inside_and_the_same_as_before_outside(count) -> None:
 
 
 def test_nested(count) -> None:
-    with single_threaded_blas():
-        with single_threaded_blas(), single_threaded_blas():
+    with OneThread(control()):
+        with OneThread(control()), OneThread(control()):
             assert count() == 1
         assert count() == 1
     assert count() == count.before
 
 
 def test_exception(count) -> None:
-    with pytest.raises(ZeroDivisionError), single_threaded_blas(), single_threaded_blas():
+    with pytest.raises(ZeroDivisionError), OneThread(control()), OneThread(control()):
         raise ZeroDivisionError
     assert count() == count.before
 
@@ -101,7 +101,7 @@ def test_concurrent_users(count) -> None:
         gate.wait(10)
         held = True
         for _ in range(100):
-            with single_threaded_blas():
+            with OneThread(control()):
                 held &= count() == 1
                 scipy.linalg.cholesky(A)
                 held &= count() == 1
@@ -117,11 +117,11 @@ def test_first_user_leaves_before_the_last(count) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with single_threaded_blas():
+        with OneThread(control()):
             inside.set()
             leave.wait(10)
 
-    with single_threaded_blas():
+    with OneThread(control()):
         thread = threading.Thread(target=other)
         thread.start()
         inside.wait(10)
@@ -133,14 +133,14 @@ def test_first_user_leaves_before_the_last(count) -> None:
 
 def test_number_that_somebody_sets_meanwhile_stays(count) -> None:
     set_count, _ = openblas()
-    with single_threaded_blas():
+    with OneThread(control()):
         set_count(4)
     assert count() == 4
 
 
 def test_results_do_not_depend_on_the_number(count) -> None:
     A = np.random.default_rng(1).normal(size=(300, 300))
-    with single_threaded_blas():
+    with OneThread(control()):
         found = scipy.linalg.blas.dgemm(1.0, A, A)
     assert found.tobytes() == one_thread_product(A)
 
@@ -158,7 +158,8 @@ FORK = """
 import ctypes, os, sys, threading
 sys.path[:0] = {path!r}
 from scipy.linalg import cython_blas
-from lmmfast.threads import single_threaded_blas
+from lmmfast._core import OneThread
+from lmmfast.threads import control
 library = ctypes.CDLL(cython_blas.__file__)
 names = [n for n in {names!r} if hasattr(library, n.format("set"))]
 if not names:
@@ -173,14 +174,14 @@ def child(work):
     return os.waitpid(process, 0)[1] == 0
 
 def use():
-    with single_threaded_blas():
+    with OneThread(control()):
         ok = get() == 1
     return ok and get() == 2
 
 assert child(use) and use()
 inside, leave = threading.Event(), threading.Event()
 def other():
-    with single_threaded_blas():
+    with OneThread(control()):
         inside.set()
         leave.wait(30)
 thread = threading.Thread(target=other)
@@ -188,7 +189,7 @@ thread.start()
 inside.wait(30)
 assert get() == 1
 assert child(lambda: get() == 2 and use())  # the other thread does not live there
-with single_threaded_blas():
+with OneThread(control()):
     process = os.fork()
     alone = get() == 1
 if process == 0:
@@ -220,10 +221,11 @@ def test_no_threads_are_started_in_a_forked_child() -> None:
         pytest.skip("the variable is hidden")
     code = (
         f"import os, sys; sys.path[:0] = {sys.path!r}\n"
-        "from lmmfast.threads import single_threaded_blas\n"
+        "from lmmfast._core import OneThread\n"
+        "from lmmfast.threads import control\n"
         "process = os.fork()\n"
         "if process == 0:\n"
-        "    with single_threaded_blas():\n"
+        "    with OneThread(control()):\n"
         "        inside = len(os.listdir('/proc/self/task'))\n"
         "    os._exit(inside + len(os.listdir('/proc/self/task')))\n"
         "assert os.WEXITSTATUS(os.waitpid(process, 0)[1]) == 2"
@@ -237,15 +239,15 @@ def test_no_threads_are_started_in_a_forked_child() -> None:
 
 def test_one_is_left_alone() -> None:
     library = Library(1)
-    control = threads._Process(library.set, library.get)
-    with control, control:
+    counter = threads._Process(library.set, library.get)
+    with counter, counter:
         pass
     assert library.calls == []
 
 
 def test_interrupted_use_is_made_good_by_the_next() -> None:
     library = Library(8)
-    control = threads._Process(library.set, library.get)
+    counter = threads._Process(library.set, library.get)
     step = itertools.count()
 
     def interrupted(number: int) -> None:
@@ -253,11 +255,11 @@ def test_interrupted_use_is_made_good_by_the_next() -> None:
         if next(step) == 0:
             raise KeyboardInterrupt
 
-    control.set_count = interrupted
-    with pytest.raises(KeyboardInterrupt), control:
+    counter.set_count = interrupted
+    with pytest.raises(KeyboardInterrupt), counter:
         pass
     assert library.number == 1
-    with control:
+    with counter:
         assert library.number == 1
     assert library.number == 8
 
@@ -309,24 +311,24 @@ def each_moment(work: Callable[[], object], check: Callable[[], None]) -> int:
 def test_an_interrupt_at_any_moment_gives_the_number_back(kind: str, depth: int) -> None:
     library = Library(8)
     if kind == "process":
-        control = threads._Process(library.set, library.get)
+        counter = threads._Process(library.set, library.get)
     else:
         library.number = 0
-        control = threads._Thread(library.swap, 7)
+        counter = threads._Thread(library.swap, 7)
     before = library.number
 
     def use() -> None:
-        with OneThread(control):
+        with OneThread(counter):
             assert library.number == 1
             if depth > 1:
-                with OneThread(control):
+                with OneThread(counter):
                     assert library.number == 1
             assert library.number == 1
 
     def check() -> None:
         assert library.number == before
         use()
-        assert library.number == before and not control.users
+        assert library.number == before and not counter.users
 
     assert each_moment(use, check) > 10
     other = threading.Thread(target=use, daemon=True)  # waits for ever where a lock was left behind
@@ -351,12 +353,12 @@ def test_an_interrupt_in_a_model_gives_the_number_back(count) -> None:
 
 def test_uses_that_nobody_holds_have_ended() -> None:
     library = Library(8)
-    control = threads._Process(library.set, library.get)
-    use = OneThread(control)
+    counter = threads._Process(library.set, library.get)
+    use = OneThread(counter)
     use.__enter__()
     assert library.number == 1
     del use
-    assert library.number == 8 and not control.users
+    assert library.number == 8 and not counter.users
 
 
 def test_an_interrupt_while_the_core_computes_ends_the_use(count) -> None:
@@ -384,30 +386,30 @@ def test_an_interrupt_while_the_core_computes_ends_the_use(count) -> None:
 def test_reentry_while_leaving() -> None:
     """A finalizer that uses BLAS may run between any two lines."""
     library = Library(8)
-    control = threads._Process(library.set, library.get)
+    counter = threads._Process(library.set, library.get)
     step = itertools.count()
 
     def get() -> int:
         if next(step) == 1:  # about to restore
-            with control:
+            with counter:
                 assert library.number == 1
         return library.get()
 
-    control.get_count = get
-    with control:
+    counter.get_count = get
+    with counter:
         pass
     assert library.number == 8
 
 
 def test_setting_of_each_thread() -> None:
     library = Library(0)
-    control = threads._Thread(library.swap, 7)
-    with control:
-        with control:
+    counter = threads._Thread(library.swap, 7)
+    with counter:
+        with counter:
             assert library.number == 1
         assert library.number == 1
     assert library.number == 0
-    with pytest.raises(ZeroDivisionError), control:
+    with pytest.raises(ZeroDivisionError), counter:
         raise ZeroDivisionError
     assert library.number == 0
 

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from lmmfast import lmer
-from lmmfast.columns import Table, read
+from lmmfast.data.columns import Table
 from lmmfast.errors import DataError, FormulaError, LmmError
+from lmmfast.formula.cells import read
 
 N = 120
 PLACE = np.arange(N) % 4

@@ -255,7 +255,7 @@ def test_interrupt(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lmmfast.model.lmer", interrupted)
+    monkeypatch.setattr("lmmfast.api.lmer", interrupted)
     assert run("fit", SLOPES, "--data", "sleepstudy") == (130, "", "lmmfast: interrupted\n")
 
 
@@ -313,7 +313,7 @@ def test_storage_and_threads(run):
 
 
 def test_too_large_a_model_prints_the_table(run, monkeypatch):
-    from lmmfast import engine
+    from lmmfast.engine import compiled as engine
 
     monkeypatch.setattr(engine, "SMALL", 0)  # small models are not checked
     monkeypatch.setattr(engine, "_memory_limit", lambda: 1e4)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from design_check import N, trials
 
-from lmmfast.design import Design, build
+from lmmfast.data.design import Design, build
 from lmmfast.errors import DataError
 
 

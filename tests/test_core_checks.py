@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lmmfast import LMM, _core
-from lmmfast.arrays import design_of
-from lmmfast.engine import Engine
+from lmmfast.data.arrays import design_of
+from lmmfast.engine.compiled import Engine
 
 N = 40
 NAN = float("nan")
@@ -93,7 +93,7 @@ def test_rows(call: Any, name: str) -> None:
 
 def test_a_response_of_other_rows() -> None:
     made = model()
-    value = made.objective(np.ones(made.ntheta))[0]
+    value = made.evaluate(np.ones(made.ntheta))
     shorter = [np.ascontiguousarray(one[:30]) for one in (GOOD["y"], GOOD["weights"])]
     factors = [(c[:30], m, np.ascontiguousarray(z[:30]), t) for c, m, z, t in GOOD["factors"]]
     X = np.asfortranarray(GOOD["X"][:30])
@@ -106,10 +106,10 @@ def test_a_response_of_other_rows() -> None:
     ):
         with pytest.raises(ValueError, match="not the rows"):
             made.response(*changed)
-    assert made.objective(np.ones(made.ntheta))[0] == value
+    assert made.evaluate(np.ones(made.ntheta)) == value
 
 
-@pytest.mark.parametrize("method", ["objective", "fit", "montecarlo", "estimates", "projection"])
+@pytest.mark.parametrize("method", ["evaluate", "fit"])
 @pytest.mark.parametrize(
     "theta",
     [
@@ -139,7 +139,7 @@ def test_threads(count: int) -> None:
     made = model()
     with pytest.raises(ValueError, match="threads"):
         made.use_threads(count)
-    assert np.isfinite(made.objective(np.ones(4))[0])
+    assert np.isfinite(made.evaluate(np.ones(4)))
 
 
 def test_storage_and_orders_that_are_none() -> None:
@@ -275,7 +275,7 @@ def test_models_of_blocks(change: dict[str, Any]) -> None:
         "yscale": 1.0,
     }
     made = _core.Model(_core.Cross(*own.values()))
-    assert np.isfinite(made.objective(np.ones(4))[0])
+    assert np.isfinite(made.evaluate(np.ones(4)))
     with pytest.raises(ValueError, match="not the rows"):
         made.response(*rows())
     with pytest.raises((ValueError, TypeError)):

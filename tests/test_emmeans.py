@@ -13,7 +13,7 @@ from reference_data import data, reference, reference_names
 
 from lmmfast import LMM, datasets, emmeans, lmer
 from lmmfast.errors import DataError, FitError, LmmWarning, RankDeficientWarning
-from lmmfast.inference.comparisons import adjusted, contrast_weights, critical
+from lmmfast.inference.means.comparisons import adjusted, contrast_weights, critical
 
 FOLDER = Path(__file__).parent / "emmeans"
 DESIGNS = sorted(path.stem for path in FOLDER.glob("*.json"))

@@ -20,10 +20,10 @@ from lmmfast import (
     Spec,
     cli,
     datasets,
-    files,
     lmer,
     plan,
 )
+from lmmfast.sources import paths as files
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 GERMAN = {"sep": ";", "decimal": ","}

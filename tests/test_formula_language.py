@@ -21,9 +21,9 @@ from lmmfast import (
     lmer,
     mixedlm,
 )
-from lmmfast.columns import Table
-from lmmfast.design import build
-from lmmfast.encode import value_of
+from lmmfast.data.columns import Table
+from lmmfast.data.design import build
+from lmmfast.data.encode import value_of
 from lmmfast.errors import LmmWarning, UnusedContrastsWarning
 from lmmfast.formula.bars import parse
 from lmmfast.formula.expressions import Memory, evaluate, read_expression

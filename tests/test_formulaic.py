@@ -11,7 +11,7 @@ from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_transform
 
 from lmmfast import lmer, mixedlm
-from lmmfast.design import build
+from lmmfast.data.design import build
 
 contr = TRANSFORMS["contr"]
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lmmfast import LMM, LMMFit, datasets, lmer, mixedlm
-from lmmfast.columns import Column
+from lmmfast.formula.column import Column
 
 
 def arrays_in(value: Any, path: str = "fit", seen: set[int] | None = None) -> Iterator[Any]:

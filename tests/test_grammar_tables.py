@@ -19,8 +19,9 @@ import pandas as pd
 import pytest
 
 from lmmfast import FormulaError, LmmError, lmer
-from lmmfast.columns import Column, Table
-from lmmfast.encode import coding_of, layout_of, value_of
+from lmmfast.data.columns import Table
+from lmmfast.data.encode import coding_of, layout_of, value_of
+from lmmfast.formula.column import Column
 from lmmfast.formula.contrasts import Contrast
 from lmmfast.formula.expressions import Memory, evaluate, read_expression
 from lmmfast.formula.parser import parse_text

@@ -12,7 +12,7 @@ from structures import STRUCTURES
 
 import lmmfast
 from lmmfast import LMM, CrossProducts, DataError, IdentifiabilityWarning, LmmWarning, Spec, lmer
-from lmmfast.identify import overlaps
+from lmmfast.engine.identify import overlaps
 
 
 def rows() -> pd.DataFrame:

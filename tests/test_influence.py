@@ -14,7 +14,7 @@ from test_kernels import both, every
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
-from lmmfast.inference.influence import RowDeletion, without
+from lmmfast.inference.rows.influence import RowDeletion, without
 
 DENSE = 1e-9  # of deletions at given theta, relative to the largest
 # What theta = the fit's costs in dfbetas (units of a standard error), and what one step leaves,
@@ -333,7 +333,7 @@ def test_refused(sleep, monkeypatch: pytest.MonkeyPatch) -> None:
         sleep.influence("Day")
     with pytest.raises(ValueError, match="refine must be"):
         sleep.influence(refine="twice")
-    monkeypatch.setattr("lmmfast.inference.influence._memory_limit", lambda: 100.0)
+    monkeypatch.setattr("lmmfast.inference.rows.influence._memory_limit", lambda: 100.0)
     fit = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", datasets.load("Penicillin"))
     with pytest.raises(MemoryError, match=r"largest grouping factor \(plate\)"):
         fit.influence()

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from lmmfast import LMM, MixedLM, lmer, mixedlm, plan
-from lmmfast.alignment import aligned
+from lmmfast.data.alignment import aligned
 from lmmfast.errors import DataError
 
 FORMULA = "y ~ x + (1 | g)"

@@ -97,13 +97,16 @@ def model():
     return _core.Model(made.y, X, terms, **options)
 
 def value(m):
-    return m.objective(np.full(m.ntheta, 0.5), True, True, True)[0]
+    m.evaluate(np.full(m.ntheta, 0.4))
+    f = m.evaluate(np.full(m.ntheta, 0.5))
+    m.derivatives(True)
+    return f
 
 count, m = every_failure(model)
 f, theta = value(m), m.fit()[0].tolist()
 
 def evaluated():
-    return value(m), m.fit()[0].tolist(), float(m.estimates(np.array(theta))[3])
+    return value(m), m.fit()[0].tolist(), float(m.estimates()[2])
 
 wanted = evaluated()
 every_failure(evaluated)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from lmmfast import LMM, datasets, emmeans, lmer
 from lmmfast.errors import DataError, LmmWarning
-from lmmfast.inference import prediction_errors
+from lmmfast.inference.rows import prediction_errors
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 MODELS = {

@@ -17,9 +17,16 @@ from test_reference import Case, fit_reference
 
 import lmmfast
 from lmmfast import datasets, lmer
-from lmmfast.inference.held import Correlation, Criterion, Deviation, Effect, Sigma, lower_root
-from lmmfast.inference.intervals import Parameter, parameters_of
-from lmmfast.inference.variance_errors import covariance_parameters
+from lmmfast.inference.intervals.held import (
+    Correlation,
+    Criterion,
+    Deviation,
+    Effect,
+    Sigma,
+    lower_root,
+)
+from lmmfast.inference.intervals.parameters import Parameter, parameters_of
+from lmmfast.inference.intervals.variance_errors import covariance_parameters
 
 PROFILED = [name for name in reference_names() if "confint_profile" in reference(name)]
 # lme4's profile of sigma breaks off in these two (no upper end): see test_ends_by_definition.

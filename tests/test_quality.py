@@ -16,8 +16,8 @@ from test_reference import fit_reference
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
-from lmmfast.inference.quality import variances
-from lmmfast.inference.variance_errors import covariance_parameters
+from lmmfast.inference.intervals.variance_errors import covariance_parameters
+from lmmfast.inference.rows.quality import variances
 
 R2 = 1e-6  # absolute, of performance's results
 with_r2 = [name for name in reference_names() if "r2_nakagawa" in reference(name)]
@@ -186,7 +186,7 @@ def test_scaled_residuals_have_the_right_size(sleep) -> None:
 def test_residuals_refused(sleep, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="'response', 'pearson', 'marginal', 'scaled'"):
         sleep.residuals("deviance")
-    monkeypatch.setattr("lmmfast.inference.residuals._memory_limit", lambda: 100.0)
+    monkeypatch.setattr("lmmfast.inference.rows.residuals._memory_limit", lambda: 100.0)
     with pytest.raises(MemoryError, match='type="pearson"'):
         sleep.residuals("scaled")
 

@@ -102,15 +102,12 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert tests == "bash .ci/env python -m pytest"
 
 
-def test_map_names_every_file() -> None:
-    """Every module of the package and of the core is on the map, and nothing else is."""
-    root = README.parent / "src"
-    text = README.read_text(encoding="utf-8")
-    named = set(re.findall(r"`([\w./]+\.(?:c|h|py|pyx|pxd))`", text))
-    files = {path.name for path in root.glob("_ext/*.[ch]")}
-    for path in root.glob("lmmfast/**/*.py"):
-        if path.parent.name != "datasets" and path.name != "__init__.py":
-            files.add(path.relative_to(root / "lmmfast").as_posix())
-    left_out = {"__main__.py", "build.h", "newton.h", "rows.h"}
-    assert files - named <= left_out
-    assert named <= files | {"clmm.pxd", "_core.pyx"}
+def test_map_names_every_room() -> None:
+    """Every folder of the package and of the core is in docs/architecture.md, and no other is."""
+    root = README.parent
+    text = (root / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./]+/)`", text))
+    rooms = {path.parent.relative_to(root / "src/_ext") for path in root.glob("src/_ext/*/*.c")}
+    package = root / "src/lmmfast"
+    rooms |= {path.parent.relative_to(package) for path in package.glob("*/**/*.py")}
+    assert named == {f"{room.as_posix()}/" for room in rooms}

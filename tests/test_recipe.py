@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from design_check import N, trials
 
-from lmmfast.design import build
+from lmmfast.data.design import build
 from lmmfast.errors import LmmError
 
 

@@ -16,8 +16,8 @@ from test_reference import NOT_IDENTIFIED, Case, fit_reference
 import lmmfast
 from lmmfast import LMM
 from lmmfast.inference import qspace
+from lmmfast.inference.intervals.variance_errors import covariance_parameters
 from lmmfast.inference.satterthwaite import Satterthwaite
-from lmmfast.inference.variance_errors import covariance_parameters
 
 # relative; lmerTest differentiates numerically, at an optimum known to 1e-7 (test_definition shows
 # that ours are good to 1e-8)

@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from lmmfast import LMM, datasets, lmer, show
+from lmmfast import LMM, datasets, lmer, summary, tables
 from lmmfast.errors import RankDeficientWarning
+from lmmfast.inference.selection.sentences import combination, singular_sentences
 
 SUMMARY = """\
 Linear mixed model fit by REML
@@ -127,16 +128,16 @@ def test_what_is_said_of_a_fit_that_was_stopped(fit):
     stopped = changed(
         fit, converged=False, status="out of time", certificate=0.25, n_evals=1, seconds=75.0
     )
-    assert show.proof(stopped) == (
+    assert summary.proof(stopped) == (
         "Not converged: out of time (1 evaluation, 1.2 min); "
         "the next step would lower the criterion by about 0.2."
     )
     lost = changed(stopped, certificate=math.inf)
-    assert "is not known" in show.proof(lost)
+    assert "is not known" in summary.proof(lost)
 
 
 def test_no_more_is_claimed_than_rounding_allows(fit):
-    assert "by more than 2e-13 (" in show.proof(changed(fit, certificate=1e-20))
+    assert "by more than 2e-13 (" in summary.proof(changed(fit, certificate=1e-20))
 
 
 def test_without_fixed_effects():
@@ -168,7 +169,7 @@ def singular(fit, T, zero, direction):
         fit, T=(np.array(T, float),), singular=(Direction(0, zero, np.array(direction, float)),)
     )
     assert found.is_singular
-    return show.singular_sentences(found)
+    return singular_sentences(found)
 
 
 def test_one_variance_is_zero(fit):
@@ -207,7 +208,7 @@ def test_one_zero_among_three_and_a_combination_of_the_others():
 def test_negligible_parts_of_a_combination_are_not_named():
     direction = np.array([1.0, -1e-6, 2.0])
     share = direction * np.array([1.0, 1.0, 3.0])
-    assert show.combination(("a", "b", "c"), direction, share) == "0.5*a + c"
+    assert combination(("a", "b", "c"), direction, share) == "0.5*a + c"
 
 
 # ---- numbers ------------------------------------------------------------------------------------
@@ -227,11 +228,11 @@ def test_negligible_parts_of_a_combination_are_not_named():
     ],
 )
 def test_columns_share_their_decimals(values, cells):
-    assert show.column(values) == cells
+    assert tables.column(values) == cells
 
 
 def test_estimates_are_rounded_by_their_standard_errors():
-    assert show.column([1e-14, 251.405104], by=[6.8245565, 1.54578]) == ["0.000", "251.405"]
+    assert tables.column([1e-14, 251.405104], by=[6.8245565, 1.54578]) == ["0.000", "251.405"]
 
 
 @pytest.mark.parametrize(
@@ -239,22 +240,22 @@ def test_estimates_are_rounded_by_their_standard_errors():
     [(0.05, "0.0500"), (1.2747e-11, "1.27e-11"), (0.0, "<2e-16"), (1.0, "1.0000"), (np.nan, "NA")],
 )
 def test_p_values(p, text):
-    assert show.p_value(p) == text
+    assert tables.p_value(p) == text
 
 
 def test_fixed_has_no_negative_zero():
-    assert show.fixed(-1e-9, 2) == "0.00"
-    assert show.fixed(-math.inf, 2) == "-Inf"
+    assert tables.fixed(-1e-9, 2) == "0.00"
+    assert tables.fixed(-math.inf, 2) == "-Inf"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(4e-4, "0.4 ms"), (0.035, "35 ms"), (2.14, "2.1 s"), (1200, "20.0 min")]
 )
 def test_durations(seconds, text):
-    assert show.duration(seconds) == text
+    assert tables.duration(seconds) == text
 
 
 def test_tables_are_aligned_and_escaped():
-    table = show.Table(("", "b"), (("x[T.<1>]", "1.0"), ("y", "-10.0")), 1)
+    table = tables.Table(("", "b"), (("x[T.<1>]", "1.0"), ("y", "-10.0")), 1)
     assert str(table) == "              b\nx[T.<1>]    1.0\ny         -10.0"
     assert "x[T.&lt;1&gt;]" in table._repr_html_()

@@ -17,7 +17,7 @@ from test_reference import contrasts_of, fit_reference
 import lmmfast
 from lmmfast import LMM, datasets, lmer, simplify
 from lmmfast.formula.bars import parse
-from lmmfast.inference.singular import boundary_slope, directions
+from lmmfast.inference.selection.singular import boundary_slope, directions
 
 SAME = 1e-6  # deviance units: two fits of one model
 

@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 
 import lmmfast
-from lmmfast import LMM, lmer, ordering
-from lmmfast.arrays import design_of
+from lmmfast import LMM, lmer
+from lmmfast.data.arrays import design_of
+from lmmfast.engine import ordering
 
 needs_order = pytest.mark.skipif(not ordering.available(), reason="scikit-sparse is not installed")
 
@@ -142,7 +143,8 @@ def test_sparse_results_do_not_depend_on_threads() -> None:
     """The same bits: objective, gradient and fit."""
     data = workers(3000, 600, 30)
     model = LMM(
-        lmmfast.model.design_from("y ~ x + (1 | worker) + (1 | firm)", data), storage="sparse"
+        lmmfast.api.design_from("y ~ x + (1 | worker) + (1 | firm)", data),
+        storage="sparse",
     )
     theta, found = np.array([0.7, 1.3]), []
     for threads in (1, 2, 3, 1):
@@ -202,7 +204,7 @@ def test_plan_predicts_what_the_model_takes(storage: str) -> None:
     planned = lmmfast.plan(formula, data, storage=storage)
     assert planned.storage == storage and planned.order == 1000
     assert planned.parameters == 4 and planned.fits
-    design = lmmfast.model.design_from(formula, data)
+    design = lmmfast.api.design_from(formula, data)
     before = allocated()
     model = LMM(design, storage=storage)
     model.objective(np.full(4, 0.5), gradient=True, hessian=True)
@@ -214,7 +216,7 @@ def test_plan_predicts_what_the_model_takes(storage: str) -> None:
 def test_plan_predicts_the_time_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Cholesky factor takes m^3 / 3 operations, and one with its inverse m^3: with a clock by
     which factors of order 600, whatever they take, take 0.6^3 seconds, that is 3 m^3 1e-9."""
-    costs = sys.modules[lmmfast.plan.__module__]
+    costs = sys.modules[lmmfast.plan("y ~ x + (1 | school)", pupils(90, 9)).__module__]
     ticks = itertools.count()
     monkeypatch.setattr(time, "perf_counter", lambda: 0.6**3 * next(ticks))
     costs._rate.cache_clear()
@@ -234,7 +236,7 @@ def test_plan_counts_the_model_of_all_arguments() -> None:
     formula = "y ~ x + f + (0 + f || school) + (x + f | quarter)"
     with pytest.warns(lmmfast.DoubleBarWarning):
         planned = lmmfast.plan(formula, data, **options)
-        design = lmmfast.model.design_from(formula, data, *options.values())
+        design = lmmfast.api.design_from(formula, data, *options.values())
     model = LMM(design)
     assert planned.n == len(data) - 8 == len(design.y)
     assert planned.fixed == 3 == design.X.shape[1]
@@ -244,7 +246,7 @@ def test_plan_counts_the_model_of_all_arguments() -> None:
 
 
 def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmmfast import engine
+    from lmmfast.engine import compiled as engine
 
     monkeypatch.setattr(engine, "SMALL", 0)
     monkeypatch.setattr(engine, "_memory_limit", lambda: 5e4)
@@ -257,8 +259,8 @@ def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_sparse_factor_is_advised_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where nothing of the trailing matrix is zero; `workers` below have a sparse one."""
     monkeypatch.setattr(ordering, "_cholmod", lambda: None)
-    monkeypatch.setattr(lmmfast.engine, "SMALL", 0)
-    monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 1e4)
+    monkeypatch.setattr(lmmfast.engine.compiled, "SMALL", 0)
+    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 1e4)
     n = np.arange(1200)
     data = {"y": np.sin(n), "x": np.cos(n), "one": n % 40, "two": n // 40}
     with pytest.raises(MemoryError, match="may be used") as raised:
@@ -274,7 +276,7 @@ def test_without_scikit_sparse_the_dense_way_is_taken(monkeypatch: pytest.Monkey
     assert lmmfast.plan(formula, data).storage == "dense"
     with pytest.raises(lmmfast.FitError, match=r"pip install 'lmmfast\[sparse\]'"):
         lmer(formula, data, storage="sparse")
-    monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 5e6)
+    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 5e6)
     with pytest.raises(MemoryError, match="trailing matrix is not zero") as raised:
         lmer(formula, data)
     assert "GB" in str(raised.value) or "MB" in str(raised.value)
@@ -379,7 +381,7 @@ def test_iterative_singular_fits_find_zero() -> None:
 
 @needs_order
 def test_too_large_for_exact_ways_becomes_iterative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmmfast.engine, "_memory_limit", lambda: 2e7)
+    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 2e7)
     rng = np.random.default_rng(9)
     n = 20_000
     data = pd.DataFrame({"u": rng.integers(0, 4000, n), "m": rng.integers(0, 2500, n)})
@@ -505,7 +507,7 @@ def test_a_hundred_thousand_workers_in_ten_thousand_firms() -> None:
 @pytest.mark.slow
 def test_their_sparse_factor_equals_the_dense_one() -> None:
     """Order 10,000: a dense factor and inverse of 800 MB each."""
-    design = lmmfast.model.design_from(WORKERS, workers(100_000, 10_000, 400))
+    design = lmmfast.api.design_from(WORKERS, workers(100_000, 10_000, 400))
     theta = np.array([1.1, 0.7])
     sparse = LMM(design).objective(theta, gradient=True, hessian=True)
     dense = LMM(design, storage="dense", threads=2).objective(theta, gradient=True, hessian=True)

@@ -30,8 +30,8 @@ from lmmfast import (
     lmer,
     ranova,
 )
-from lmmfast.columns import Table
-from lmmfast.streaming import sources
+from lmmfast.data.columns import Table
+from lmmfast.sources import open as sources
 
 pa = pytest.importorskip("pyarrow")
 pl = pytest.importorskip("polars")

@@ -21,7 +21,7 @@ from structures import STRUCTURES, problem, sparse_pair
 
 import lmmfast
 from lmmfast import LMM
-from lmmfast.arrays import design_of
+from lmmfast.data.arrays import design_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 

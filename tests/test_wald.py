@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmmfast.inference.hypotheses import hypothesis
+from lmmfast.inference.linear import hypothesis
 from lmmfast.inference.wald import t_test, wald_test
 
 NAMES = ["Intercept", "time", "treatment[T.b]", "time:treatment[T.b]"]

@@ -127,6 +127,7 @@ CONTROL = control()
 MOST_COLUMNS = 40_000  # p * p stays below 2^31
 MOST_LEVELS = 2**31 - 1
 MOST_THREADS = 1024
+MOST_SIDES = 2**24  # right-hand sides
 
 
 cdef class _Rows:
@@ -497,6 +498,25 @@ cdef int poll(void *arg, const lmm_trace *t) noexcept with gil:
         return 1
 
 
+cdef class _Plane:
+    """theta = fixed + basis z, checked; keeps the arrays."""
+
+    cdef lmm_plane plane
+    cdef const double[::1] fixed
+    cdef const double[::1, :] basis
+
+    def __init__(self, const double[::1] fixed not None, const double[::1, :] basis not None, int ntheta):
+        _check_theta(fixed, ntheta, "fixed")
+        if basis.shape[0] != ntheta or basis.shape[1] > ntheta:
+            raise ValueError(f"basis needs {ntheta} rows and at most as many columns")
+        if not np.isfinite(basis).all():
+            raise ValueError("basis has values that are not finite")
+        self.fixed, self.basis = fixed, basis
+        self.plane.nz = <int32_t>basis.shape[1]
+        self.plane.fixed = &fixed[0] if ntheta else NULL
+        self.plane.basis = &basis[0, 0] if basis.shape[1] else NULL
+
+
 class _Lock:
     """A lock that tells a callback which uses its own model, instead of waiting for ever."""
 
@@ -681,34 +701,58 @@ cdef class Model:
                 status = lmm_response(self.m, &rows.d)
         check(status)
 
-    def objective(self, const double[::1] theta, bint reml=True, bint gradient=False, bint hessian=False,
-                  bint whitened=False):
-        """Criterion, gradient (or None) and average-information curvature (or None) at theta."""
-        cdef double f
+    # ---- evaluate, then read ----------------------------------------------------------------------
+
+    def evaluate(self, const double[::1] theta, bint reml=True, bint whitened=False, bint value=True):
+        """The model stands at theta from now on, and readings are of that. Returns the criterion.
+
+        Parameters
+        ----------
+        theta : (ntheta,) float64, factor by factor
+        reml : bool
+        whitened : bool, whether theta (and derivatives) are in whitened coordinates
+        value : bool, False: None is returned, and nothing is evaluated until a reading needs it
+        """
+        cdef double f = 0
         cdef lmm_status status
+        _check_theta(theta, self.ntheta, "theta")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_evaluate(self.m, reml, whitened, &theta[0], &f if value else NULL)
+        check(status)
+        return f if value else None
+
+    def derivatives(self, bint hessian=False):
+        """Gradient (ntheta,) and average-information curvature (ntheta, ntheta), or None."""
         cdef int n = self.ntheta
         cdef double[::1] g = np.empty(max(n, 1))
         cdef double[:, ::1] H = np.empty((max(n, 1), max(n, 1)) if hessian else (1, 1))
-        cdef double *gp = &g[0] if gradient else NULL
-        cdef double *hp = &H[0, 0] if hessian else NULL
-        _check_theta(theta, n, "theta")
+        cdef lmm_status status
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_objective(self.m, reml, whitened, &theta[0], &f, gp, hp)
+                status = lmm_derivatives(self.m, &g[0], &H[0, 0] if hessian else NULL)
         check(status)
-        return f, np.asarray(g) if gradient else None, np.asarray(H) if hessian else None
+        return np.asarray(g), np.asarray(H) if hessian else None
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
-            double tolerance=1e-10, double radius=1.0, callback=None):
-        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status."""
+            double tolerance=1e-10, double radius=1.0, callback=None, tuple free=None):
+        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status.
+
+        free: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
+        start is a z then.
+        """
         cdef lmm_settings s = lmm_defaults()
         cdef lmm_info info
         cdef lmm_status status
         cdef double[::1] theta = np.zeros(max(self.ntheta, 1))
         cdef const double *first = NULL
         cdef _Watch watch = _Watch()
-        if start is not None:
-            _check_theta(start, self.ntheta, "start")
+        cdef _Plane plane = None if free is None else _Plane(free[0], free[1], self.ntheta)
+        cdef lmm_plane *within = NULL if plane is None else &plane.plane
+        if plane is not None and start is None:
+            raise ValueError("start is needed: a z of the plane")
+        if start is not None and not (start.shape[0] == 0 and plane is not None and plane.plane.nz == 0):
+            _check_theta(start, self.ntheta if plane is None else plane.plane.nz, "start")
             first = &start[0]
         watch.callback = callback
         s.reml, s.maxeval, s.tolerance, s.radius = reml, maxeval, tolerance, radius
@@ -716,7 +760,7 @@ cdef class Model:
         s.arg = <void *>watch
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_fit(self.m, &s, first, &theta[0], &info)
+                status = lmm_fit(self.m, &s, within, first, &theta[0], &info)
         if watch.error is not None:
             raise watch.error
         check(status)
@@ -724,37 +768,40 @@ cdef class Model:
         out = np.asarray(theta)[:self.ntheta]
         return out, info.objective, info.certificate, (info.resolution, info.noise), info.neval, name
 
-    def montecarlo(self, const double[::1] theta, bint reml=True):
+    def montecarlo(self):
         """Standard error of the criterion and covariance of theta-hat from an iterative model's probes."""
         cdef double se
         cdef double[:, ::1] cov = np.empty((max(self.ntheta, 1), max(self.ntheta, 1)))
         cdef lmm_status status
-        _check_theta(theta, self.ntheta, "theta")
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_montecarlo(self.m, reml, &theta[0], &se, &cov[0, 0])
+                status = lmm_montecarlo(self.m, &se, &cov[0, 0])
         check(status)
         return se, np.asarray(cov)
 
-    def estimates(self, const double[::1] theta, bint reml=True, bint condvar=False):
-        """Criterion, beta, vcov, sigma, modes (a list of m x k), conditional variances (m x k x k)."""
-        cdef Py_ssize_t p = len(self.keep), blocks = sum(m * k for m, k in self.sizes)
-        cdef double[::1] beta = np.empty(p + 1), b = np.empty(blocks)
+    def estimates(self):
+        """beta (p,), vcov (p, p), sigma, and the conditional modes, m x k by factor."""
+        cdef Py_ssize_t p = len(self.keep)
+        cdef double[::1] beta = np.empty(p + 1), b = np.empty(self.effects())
         cdef double[:, ::1] vcov = np.empty((p + 1, p + 1))
-        cdef double[::1] cv = np.empty(sum(m * k * k for m, k in self.sizes) if condvar else 1)
-        cdef double f, sigma
-        cdef double *cvp = &cv[0] if condvar else NULL
+        cdef double sigma
         cdef lmm_status status
-        _check_theta(theta, self.ntheta, "theta")
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_estimates(self.m, reml, &theta[0], &f, &beta[0], &vcov[0, 0], &sigma, &b[0], cvp)
+                status = lmm_estimates(self.m, &beta[0], &vcov[0, 0], &sigma, &b[0], NULL)
         check(status)
-        variances = None
-        if condvar:
-            variances = _cut(np.asarray(cv), [(m, k, k) for m, k in self.sizes])
         full = np.asarray(vcov).reshape(-1)[:p * p].reshape(p, p)
-        return f, np.asarray(beta)[:p], full, sigma, _cut(np.asarray(b), self.sizes), variances
+        return np.asarray(beta)[:p], full, sigma, _cut(np.asarray(b), self.sizes)
+
+    def condvar(self):
+        """Conditional covariances of each level over sigma^2, m x k x k by factor."""
+        cdef double[::1] out = np.empty(sum(m * k * k for m, k in self.sizes))
+        cdef lmm_status status
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_estimates(self.m, NULL, NULL, NULL, NULL, &out[0])
+        check(status)
+        return _cut(np.asarray(out), [(m, k, k) for m, k in self.sizes])
 
     def deviation(self):
         """Standard error of the criterion at the last evaluation; 0 for exact models."""
@@ -766,17 +813,92 @@ cdef class Model:
         lmm_whitening(self.m, &C[0])
         return _cut(np.asarray(C), [(k, k) for _, k in self.sizes])
 
-    def projection(self, const double[::1] theta, bint reml=True):
+    def projection(self):
         """Z'V^-1 X (X'V^-1 X)^-1 (a list of m x k x p) and Z'P y (m x k), by factor."""
-        cdef Py_ssize_t p = len(self.keep), blocks = sum(m * k for m, k in self.sizes)
-        cdef double[::1] G = np.empty(max(blocks * p, 1)), g = np.empty(max(blocks, 1))
+        cdef Py_ssize_t p = len(self.keep)
+        cdef double[::1] G = np.empty(max(self.effects() * p, 1)), g = np.empty(self.effects())
         cdef lmm_status status
-        _check_theta(theta, self.ntheta, "theta")
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_projection(self.m, reml, &theta[0], &G[0], &g[0])
+                status = lmm_projection(self.m, &G[0], &g[0], NULL, NULL, NULL)
         check(status)
         return _cut(np.asarray(G), [(m, k, p) for m, k in self.sizes]), _cut(np.asarray(g), self.sizes)
+
+    def basis(self):
+        """E (p, rank) with (X E)'V^-1 (X E) = I; Z'V^-1 X E and B Z'W X E, m x k x rank by factor."""
+        cdef Py_ssize_t p = len(self.keep), rank = np.count_nonzero(self.keep)
+        cdef double[::1] E = np.empty(p * rank + 1)
+        cdef double[::1] U = np.empty(self.effects() * rank + 1), N = np.empty(self.effects() * rank + 1)
+        cdef lmm_status status
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_projection(self.m, NULL, NULL, &E[0], &U[0], &N[0])
+        check(status)
+        shapes = [(m, k, rank) for m, k in self.sizes]
+        return _cut(np.asarray(E), [(p, rank)])[0], _cut(np.asarray(U), shapes), _cut(np.asarray(N), shapes)
+
+    def solve(self, list V not None):
+        """B V, B = (Z'WZ + (Lambda Lambda')^-1)^-1; V and the result are m x k x r by factor."""
+        cdef double[::1] flat = self.columns(V)
+        cdef int r = <int>(flat.shape[0] // self.effects())
+        cdef lmm_status status
+        if r:
+            with self.lock, single_threaded_blas():
+                with nogil:
+                    status = lmm_solve(self.m, r, &flat[0], &flat[0])
+            check(status)
+        return _cut(np.asarray(flat), [(m, k, r) for m, k in self.sizes])
+
+    def pairs(self, int a, int c):
+        """Levels of factors a and c that occur together, two arrays; a = c: each with itself."""
+        cdef int64_t count
+        cdef int32_t[::1] la, lc
+        self._are_factors(a, c)
+        with self.lock:
+            check(lmm_pairs_of_levels(self.m, a, c, &count, NULL, NULL))
+            la, lc = np.empty(count + 1, np.int32), np.empty(count + 1, np.int32)
+            check(lmm_pairs_of_levels(self.m, a, c, &count, &la[0], &lc[0]))
+        return np.asarray(la)[:count], np.asarray(lc)[:count]
+
+    def covariances(self, int a, int c, const int32_t[::1] la not None, const int32_t[::1] lc not None):
+        """Blocks of B (pairs, k_a, k_c) at levels of a and c; nan for levels that never co-occur."""
+        cdef int64_t count = la.shape[0]
+        cdef lmm_status status
+        self._are_factors(a, c)
+        if lc.shape[0] != count:
+            raise ValueError(f"as many levels of both factors are needed, not {count} and {lc.shape[0]}")
+        if not _codes_are_valid(la, self.sizes[a][0]) or not _codes_are_valid(lc, self.sizes[c][0]):
+            raise ValueError("there are no such levels")
+        shape = (count, self.sizes[a][1], self.sizes[c][1])
+        cdef double[::1] out = np.empty(count * shape[1] * shape[2] + 1)
+        if count:
+            with self.lock, single_threaded_blas():
+                with nogil:
+                    status = lmm_covariances(self.m, a, c, count, &la[0], &lc[0], &out[0])
+            check(status)
+        return _cut(np.asarray(out), [shape])[0]
+
+    cdef Py_ssize_t effects(self):
+        """Number of random effects."""
+        return sum(m * k for m, k in self.sizes)
+
+    cdef columns(self, list V):
+        """Arrays m x k x r by factor, one after the other in one array of their own."""
+        if len(V) != len(self.sizes):
+            raise ValueError(f"{len(self.sizes)} arrays are needed, one for each factor, not {len(V)}")
+        r = V[0].shape[V[0].ndim - 1]
+        if [v.shape for v in V] != [(m, k, r) for m, k in self.sizes]:
+            raise ValueError("the arrays need shapes m x k x r, m levels and k columns of each factor")
+        if r > MOST_SIDES:
+            raise ValueError(f"there are more than {MOST_SIDES} right-hand sides")
+        flat = np.concatenate([np.asarray(v, np.float64).ravel() for v in V])
+        if len(flat) and not np.isfinite(flat).all():
+            raise ValueError("the right-hand sides must be finite")
+        return flat
+
+    def _are_factors(self, int a, int c):
+        if not (0 <= a < len(self.sizes) and 0 <= c < len(self.sizes)):
+            raise IndexError(f"there are {len(self.sizes)} factors, not {a} and {c}")
 
 
 def _cut(flat, shapes):

@@ -86,6 +86,11 @@ cdef extern from "lmm.h" nogil:
         int (*poll)(void *, const lmm_trace *) noexcept nogil
         void *arg
 
+    ctypedef struct lmm_plane:
+        int32_t nz
+        const double *fixed
+        const double *basis
+
     ctypedef struct lmm_info:
         double objective, certificate, resolution, noise
         int32_t neval, escapes
@@ -100,17 +105,21 @@ cdef extern from "lmm.h" nogil:
     void lmm_free(lmm_model *)
     int32_t lmm_ntheta(const lmm_model *)
     lmm_status lmm_set_threads(lmm_model *, int)
-    lmm_status lmm_objective(lmm_model *, int, int, const double *, double *, double *, double *)
+    lmm_status lmm_evaluate(lmm_model *, int, int, const double *, double *)
+    lmm_status lmm_derivatives(lmm_model *, double *, double *)
     void lmm_whitening(const lmm_model *, double *)
-    lmm_status lmm_fit(lmm_model *, const lmm_settings *, const double *, double *, lmm_info *)
-    lmm_status lmm_estimates(lmm_model *, int, const double *, double *, double *, double *, double *,
-                             double *, double *)
-    lmm_status lmm_projection(lmm_model *, int, const double *, double *, double *)
+    lmm_status lmm_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *, double *,
+                       lmm_info *)
+    lmm_status lmm_estimates(lmm_model *, double *, double *, double *, double *, double *)
+    lmm_status lmm_projection(lmm_model *, double *, double *, double *, double *, double *)
+    lmm_status lmm_solve(lmm_model *, int, const double *, double *)
+    lmm_status lmm_pairs_of_levels(const lmm_model *, int, int, int64_t *, int32_t *, int32_t *)
+    lmm_status lmm_covariances(lmm_model *, int, int, int64_t, const int32_t *, const int32_t *, double *)
     double lmm_deviation(const lmm_model *)
-    lmm_status lmm_montecarlo(lmm_model *, int, const double *, double *, double *)
+    lmm_status lmm_montecarlo(lmm_model *, double *, double *)
 
 
-cdef extern from "blocks.h" nogil:
+cdef extern from "sums/blocks.h" nogil:
     ctypedef struct lmm_pairs:
         int64_t count
         int32_t *a

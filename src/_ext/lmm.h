@@ -135,6 +135,12 @@ typedef struct {      /* defaults by lmm_defaults()                             
     void *arg;
 } lmm_settings;
 
+typedef struct {         /* parameters that are held or tied: theta = fixed + basis z                 */
+    int32_t nz;          /* at most ntheta                                                            */
+    const double *fixed; /* ntheta       the user's coordinates                                       */
+    const double *basis; /* ntheta x nz  column-major, of full rank                                   */
+} lmm_plane;
+
 typedef struct {        /* how a fit ended                                                   */
     double objective;   /* criterion at the result                                           */
     double certificate; /* predicted decrease still possible, deviance units                 */
@@ -160,36 +166,63 @@ int32_t lmm_ntheta(const lmm_model *m);
 /* Threads that evaluations use from now on; no result depends on it. LMM_NOMEM: there are not so many. */
 lmm_status lmm_set_threads(lmm_model *m, int threads);
 
-/* Criterion at theta (the user's coordinates, factor by factor, column-major lower triangles; or, if asked
-   for, whitened ones in the same order). g: ntheta gradient; H: ntheta x ntheta average-information
-   curvature; both in the coordinates of theta, either may be NULL. */
-lmm_status lmm_objective(lmm_model *m, int reml, int whitened, const double *theta, double *f, double *g,
-                         double *H);
-/* Standard error of the criterion at the last evaluation; 0 for exact models. */
-double lmm_deviation(const lmm_model *m);
+/* ---- evaluate, then read --------------------------------------------------------------------------------
 
-/* Monte-Carlo error of an iterative model at theta (the user's coordinates): standard error of the criterion
-   and covariance (ntheta x ntheta) of the theta that a fit finds, H^-1 cov(g) H^-1. Zero for exact models. */
-lmm_status lmm_montecarlo(lmm_model *m, int reml, const double *theta, double *se, double *cov);
-void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
-                                                      T = C times the whitened T, up to rotation */
+   A model stands at one theta (zeros before the first; after a fit at its result). Readings say what is true
+   there. They evaluate where nobody has yet, and factorize again only where they need the factor and the
+   inverse has overwritten it. All of them are in the user's units, coordinates and levels. */
 
-/* Minimizes the criterion from start (NULL: moment estimates). theta: receives the optimum. Both in the
-   user's coordinates. */
-lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info);
+/* The model stands at theta from now on (the user's coordinates, factor by factor, column-major lower
+   triangles; or, if asked for, whitened ones in the same order). f: receives the criterion; NULL: nothing is
+   evaluated until a reading needs it. */
+lmm_status lmm_evaluate(lmm_model *m, int reml, int whitened, const double *theta, double *f);
 
-/* Estimates at theta, in the user's units: the criterion f, beta (p; zero for dropped columns),
-   vcov (p x p), sigma, b (one m x p block per factor, row-major, one after the other),
-   condvar (one m x p x p block per factor, over sigma^2). Any may be NULL. */
-lmm_status lmm_estimates(lmm_model *m, int reml, const double *theta, double *f, double *beta, double *vcov,
-                         double *sigma, double *b, double *condvar);
+/* g: ntheta gradient; H: ntheta x ntheta average-information curvature; both in the coordinates of theta,
+   either may be NULL. */
+lmm_status lmm_derivatives(lmm_model *m, double *g, double *H);
 
-/* How the random-effect columns meet the others in V = Z Lambda Lambda'Z' + W^-1, in the user's units and
-   coordinates, for derivatives of vcov and of r^2:
+/* beta (p; zero for dropped columns), vcov (p x p), sigma, b (one m x p block per factor, row-major, one
+   after the other), condvar (one m x p x p block per factor, over sigma^2). Any may be NULL. */
+lmm_status lmm_estimates(lmm_model *m, double *beta, double *vcov, double *sigma, double *b, double *condvar);
+
+/* How the random-effect columns meet the others in V = Z Lambda Lambda'Z' + W^-1:
+     E   a basis of X in which (X E)'V^-1 (X E) = I, p x rank row-major; vcov = sigma^2 E E'
      G   Z'V^-1 X (X'V^-1 X)^-1, one m x k x p block per factor, row-major, one after the other; p: all
          columns of X, zero for dropped ones
      g   Z'P y = Z'V^-1 (y - X beta), laid out as b
-   Either may be NULL. */
-lmm_status lmm_projection(lmm_model *m, int reml, const double *theta, double *G, double *g);
+     U   Z'V^-1 X E, one m x k x rank block per factor: G = U E'
+     N   B Z'W X E, as U
+   Any may be NULL. */
+lmm_status lmm_projection(lmm_model *m, double *G, double *g, double *E, double *U, double *N);
+
+/* X = B V,  B = Lambda M^-1 Lambda' = (Z'WZ + (Lambda Lambda')^-1)^-1: covariances of the random effects
+   given y, over sigma^2. r right-hand sides: one m x k x r block per factor, row-major, one after the other.
+   X may be V. */
+lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X);
+
+/* Pairs of levels of the factors a and c that occur together; where a level of the
+   larger one meets all of the other's columns by design (lmm_report.full), all pairs of these two. a = c: a
+   level with itself. la, lc: NULL, only to count. */
+lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc);
+
+/* Blocks of B (p_a x p_c, row-major) for so many pairs of levels, nan for pairs that are not among those
+   above. LMM_UNAVAILABLE for iterative models. */
+lmm_status lmm_covariances(lmm_model *m, int a, int c, int64_t count, const int32_t *la, const int32_t *lc,
+                           double *B);
+
+/* Standard error of the criterion at the last evaluation; 0 for exact models. */
+double lmm_deviation(const lmm_model *m);
+
+/* Monte-Carlo error of an iterative model: standard error of the criterion and covariance (ntheta x ntheta)
+   of the theta that a fit finds, H^-1 cov(g) H^-1. Zero for exact models. */
+lmm_status lmm_montecarlo(lmm_model *m, double *se, double *cov);
+void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
+                                                      T = C times the whitened T, up to rotation */
+
+/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates), or within a plane from
+   start = z (nz). theta: receives the optimum. All in the user's coordinates. A plane takes memory of its own
+   during the call; LMM_NOTPOSDEF also when its basis is dependent. */
+lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
+                   double *theta, lmm_info *info);
 
 #endif

@@ -5,7 +5,10 @@
 """
 
 from . import datasets
-from .costs import ModelPlan, plan
+from .api import lmer, plan
+from .engine.costs import ModelPlan
+from .engine.estimates import Estimates, Evaluation
+from .engine.free import Free
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -20,17 +23,16 @@ from .errors import (
     RestrictedLikelihoodWarning,
     UnusedArgumentWarning,
 )
-from .estimates import Estimates, Evaluation
-from .inference.anova import Anova, anova
-from .inference.deletion_tables import drop1, ranova
-from .inference.means import EMMeans, emmeans
-from .inference.singular import simplify
-from .model import LMM, lmer
+from .inference.hypotheses.anova import Anova, anova
+from .inference.means.emmeans import EMMeans, emmeans
+from .inference.selection.deletion_tables import drop1, ranova
+from .inference.selection.singular import simplify
+from .lmm import LMM
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
 from .sm.results import MixedLMResults
-from .streaming import CrossProducts, Spec
+from .sources import CrossProducts, Spec
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,7 @@ __all__ = [
     "Evaluation",
     "FitError",
     "FormulaError",
+    "Free",
     "IdentifiabilityWarning",
     "LMMFit",
     "LmmError",

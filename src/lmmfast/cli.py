@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import numpy as np
 
 from .errors import LmmWarning
-from .files import MISSING, Looks, Text, expand, kind_of, read_text
+from .sources.paths import MISSING, Looks, Text, expand, kind_of, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +202,9 @@ def list_datasets(_: argparse.Namespace) -> None:
 
 def fit_command(args: argparse.Namespace) -> None:
     """Read, fit, print, write."""
-    from .model import MOST_STARTS, MOST_THREADS, lmer
+    from .api import lmer
+    from .engine.model import MOST_THREADS
+    from .engine.options import MOST_STARTS
 
     contrasts = parse_contrasts(args.contrasts)
     threads = whole_number(args.threads, "--threads", 1, MOST_THREADS)
@@ -224,7 +226,7 @@ def fit_command(args: argparse.Namespace) -> None:
     )
     print(fit.summary(ddf=args.ddf))
     if args.anova:
-        from .inference.anova import anova
+        from .inference.hypotheses.anova import anova
 
         print(f"\n{anova(fit, ddf=args.ddf)}")
     if args.json is not None:
@@ -233,7 +235,7 @@ def fit_command(args: argparse.Namespace) -> None:
 
 def plan_command(args: argparse.Namespace) -> None:
     """Read, count, print."""
-    from .costs import plan
+    from .api import plan
 
     print(
         plan(
@@ -304,8 +306,8 @@ def options_of(args: argparse.Namespace) -> dict[str, str]:
 
 def file_data(args: argparse.Namespace) -> Any:
     """The data of the files that the arguments name: a frame, or what `lmer` streams."""
-    from .streaming.fit import numeric_names
-    from .streaming.sources import files_source
+    from .sources.fit import numeric_names
+    from .sources.open import files_source
 
     path, options = args.path, options_of(args)
     text = Text(**options)
@@ -358,7 +360,7 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
     from . import __version__
     from .inference.ddf import method_of
-    from .show import singular_sentences
+    from .inference.selection.sentences import singular_sentences
 
     estimates, design = fit.estimates, fit.design
     names, test = design.x_names, fit.coef_test(ddf=ddf)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .design import Design
-    from .estimates import Estimates
+    import pandas as pd
 
-__all__ = ["normal_pvalues", "ratios", "standard_errors", "term_covariance", "varcorr_rows"]
+    from .data.design import Design
+    from .engine.estimates import Estimates
+
+__all__ = ["normal_pvalues", "ratios", "standard_errors", "term_covariance", "varcorr_frame"]
 
 
 def standard_errors(estimates: Estimates) -> np.ndarray:
@@ -41,7 +43,16 @@ def term_covariance(estimates: Estimates, term: int) -> tuple[np.ndarray, np.nda
     return cov, sd, corr
 
 
-def varcorr_rows(estimates: Estimates, design: Design) -> list[tuple[Any, ...]]:
+def varcorr_frame(estimates: Estimates, design: Design) -> pd.DataFrame:
+    """`LMMFit.varcorr`."""
+    import pandas as pd
+
+    rows = _varcorr_rows(estimates, design)
+    frame = pd.DataFrame(rows, columns=["group", "var1", "var2", "vcov", "sdcor"], dtype=object)
+    return frame.astype({"vcov": float, "sdcor": float})
+
+
+def _varcorr_rows(estimates: Estimates, design: Design) -> list[tuple[Any, ...]]:
     """Rows (group, var1, var2, vcov, sdcor) of ``LMMFit.varcorr``."""
     rows: list[tuple[Any, ...]] = []
     for i, term in enumerate(design.terms):

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-
-from . import predict as _predict
-from . import show as _show
-from .effects import ratios, standard_errors, varcorr_rows
-from .inference import influence as _influence
-from .inference import intervals as _intervals
-from .inference import quality as _quality
-from .inference import residuals as _residuals
-from .inference import singular as _singular
-from .inference import variance_errors as _variance_errors
-from .inference import wald as _wald
-from .inference.ddf import METHODS, ddf_of, method_of
-from .inference.hypotheses import hypothesis
-from .inference.openness import Openness, openness_of
+from . import summary as _summary
+from .inference.hypotheses import tests as _tests
+from .inference.intervals import confidence as _intervals
+from .inference.intervals import variance_errors as _variance_errors
+from .inference.rows import influence as _influence
+from .inference.rows import predict as _predict
+from .inference.rows import quality as _quality
+from .inference.rows import residuals as _residuals
+from .inference.selection import singular as _singular
+from .labelled import Labelled
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .design import Design
-    from .estimates import Estimates
-    from .inference.ddf import Method
-    from .inference.marginal import Marginal
-    from .inference.means import EMMeans
-    from .inference.profile import Profile
+    from .inference.intervals.profile import Profile
+    from .inference.means.emmeans import EMMeans
+    from .inference.means.marginal import Marginal
     from .inference.wald import TTest, WaldTest
-    from .model import LMM
-    from .starts import Starts
+    from .tables import Summary
 
 __all__ = ["LMMFit"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LMMFit:
+class LMMFit(Labelled):
     """A fitted linear mixed model.
 
     Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``,
@@ -71,132 +61,7 @@ class LMMFit:
     {'Intercept': 251.405, 'Days': 10.467}
     """
 
-    estimates: Estimates
-    design: Design
-    model: LMM
-
-    # ---- the model ------------------------------------------------------------------------------
-
-    @property
-    def formula(self) -> str:
-        """The formula as it was written."""
-        return self.design.formula
-
-    @property
-    def reml(self) -> bool:
-        """Whether the fit maximizes the REML criterion (else the likelihood)."""
-        return bool(self.estimates.reml)
-
-    @property
-    def weights(self) -> np.ndarray | None:
-        """Prior weights of the rows used (n), or None."""
-        return self.design.weights
-
-    @property
-    def nobs(self) -> int:
-        """Number of rows used."""
-        return int(self.estimates.n)
-
-    @property
-    def n_levels(self) -> dict[str, int]:
-        """Number of levels of each grouping factor."""
-        return {term.group: len(term.levels) for term in self.design.terms}
-
-    @property
-    def n_params(self) -> int:
-        """Number of parameters: kept fixed effects, theta and sigma (lme4's ``df`` of logLik)."""
-        return int(np.sum(self.estimates.fixed_kept)) + len(self.estimates.theta) + 1
-
-    @property
-    def df_resid(self) -> int:
-        """Rows minus parameters (lme4's ``df.residual``)."""
-        return self.nobs - self.n_params
-
-    # ---- the optimum ----------------------------------------------------------------------------
-
-    @property
-    def theta(self) -> np.ndarray:
-        """lme4's relative Cholesky parameters, by term in the formula's order."""
-        return self.estimates.theta
-
-    @property
-    def objective(self) -> float:
-        """REML criterion or deviance (-2 log likelihood) at the estimates."""
-        return float(self.estimates.objective)
-
-    @property
-    def converged(self) -> bool:
-        """Whether the optimum is certified."""
-        return bool(self.estimates.converged)
-
-    @property
-    def certificate(self) -> float:
-        """Decrease of ``objective`` that its slope and curvature still predict (deviance units)."""
-        return float(self.estimates.certificate)
-
-    @property
-    def objective_se(self) -> float:
-        """Monte-Carlo standard error of ``objective``; zero unless ``storage="iterative"``."""
-        return float(self.estimates.objective_se)
-
-    @property
-    def n_evals(self) -> int:
-        """Number of evaluations of the objective and its derivatives."""
-        return int(self.estimates.n_evals)
-
-    @property
-    def starts(self) -> Starts | None:
-        """Where several starts ended (``lmer(..., starts=k)``), else None.
-
-        ``objectives``, ``thetas`` and ``converged`` of each, the usual start first; ``optima``:
-        the objectives of the distinct optima; ``spread``: how far the worst is above the best.
-        """
-        return self.estimates.starts
-
-    @property
-    def unidentified(self) -> tuple[str, ...]:
-        """Covariance parameters that cannot be told apart, whatever the response: one sentence for
-        each group of terms, with what to write instead. Empty for most models. The objective, fixed
-        effects and predictions are not affected; the variances in question are one choice of many.
-        """
-        return self.estimates.unidentified
-
-    @property
-    def is_singular(self) -> bool:
-        """Whether some combination of random effects has no variance at the optimum."""
-        return len(self.estimates.singular) > 0
-
-    @property
-    def llf(self) -> float:
-        """Log likelihood; for a REML fit the restricted one, as lme4's ``logLik``."""
-        return -self.objective / 2
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion, from the REML criterion for a REML fit (as lme4)."""
-        return self.objective + 2 * self.n_params
-
-    @property
-    def bic(self) -> float:
-        """Bayesian criterion with the number of rows, from the REML criterion for a REML fit."""
-        return self.objective + float(np.log(self.nobs)) * self.n_params
-
     # ---- fixed effects --------------------------------------------------------------------------
-
-    @property
-    def params(self) -> pd.Series:
-        """Fixed-effect estimates; NaN for dropped columns."""
-        return self._by_name(self.estimates.beta, "params")
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of the fixed effects; NaN for dropped columns."""
-        return self._by_name(standard_errors(self.estimates), "bse")
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Estimates over standard errors."""
-        return self._by_name(ratios(self.estimates), "tvalues")
 
     @property
     def pvalues(self) -> pd.Series:
@@ -280,28 +145,13 @@ class LMMFit:
             If ``level`` is not strictly between 0 and 1, a name is not known, or fixed effects are
             asked for with ``reml=True``.
         """
-        from .inference.profile import profile
+        from .inference.intervals.profile import profile
 
         return profile(self, which, level, reml)
 
-    @cached_property
-    def _openness(self) -> Openness:
-        """What dropped columns leave open."""
-        return openness_of(self)
-
-    @cached_property
-    def _methods(self) -> dict[str, Method]:
-        """What tests of fixed effects need, by method, once it was asked for."""
-        return {}
-
     def coef_test(self, *, ddf: str = "satterthwaite") -> TTest:
         """Tests of every coefficient against zero; see `t_test`."""
-        names, ddf = self.design.x_names, ddf_of(ddf)
-        L = np.eye(len(names))
-        own = method_of(self, ddf)
-        df = None if ddf == "z" else own.df(L)
-        zero = np.zeros(len(names))
-        return _wald.t_test(L, zero, names, self.estimates.beta, own.vcov, df, METHODS[ddf])
+        return _tests.coef_test(self, ddf)
 
     def t_test(self, L: Any, *, ddf: str = "satterthwaite") -> TTest:
         """Tests of linear hypotheses L beta = q on the fixed effects, one by one.
@@ -335,11 +185,7 @@ class LMMFit:
         >>> float(test.tvalue[0].round(3)), float(test.df_denom[0].round(2))
         (0.302, 17.0)
         """
-        ddf = ddf_of(ddf)
-        rows, q, labels = hypothesis(L, list(self.design.x_names))
-        own = method_of(self, ddf)
-        df = None if ddf == "z" else own.df(rows)
-        return _wald.t_test(rows, q, labels, self.estimates.beta, own.vcov, df, METHODS[ddf])
+        return _tests.t_test(self, L, ddf)
 
     def f_test(self, L: Any, *, ddf: str = "satterthwaite") -> WaldTest:
         """Joint test of linear hypotheses L beta = q on the fixed effects.
@@ -356,19 +202,11 @@ class LMMFit:
         WaldTest
             ``fvalue``, ``df_num``, ``df_denom``, ``pvalue``, ``summary_frame()``.
         """
-        ddf = ddf_of(ddf)
-        rows, q, _ = hypothesis(L, list(self.design.x_names))
-        beta, own = self.estimates.beta, method_of(self, ddf)
-        if ddf == "z":
-            return _wald.wald_test(rows, q, beta, own.vcov)
-        statistic, _, denominator = own.f(rows)
-        plain = _wald.wald_test(rows, np.zeros(len(rows)), beta, own.vcov).fvalue
-        scale = statistic / plain if plain > 0 else 1.0  # Kenward and Roger's lambda
-        return _wald.wald_test(rows, q, beta, own.vcov, denominator, METHODS[ddf], scale)
+        return _tests.f_test(self, L, ddf)
 
     def emmeans(self, specs: str | Sequence[str], **options: Any) -> EMMeans:
         """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`."""
-        from .inference.means import emmeans
+        from .inference.means.emmeans import emmeans
 
         return emmeans(self, specs, **options)
 
@@ -398,47 +236,11 @@ class LMMFit:
         ImportError
             Without marginaleffects: ``pip install 'lmmfast[effects]'``.
         """
-        from .inference.marginal import Marginal
+        from .inference.means.marginal import Marginal
 
         return Marginal(self, ddf)
 
-    def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects; NaN for dropped columns."""
-        import pandas as pd
-
-        names = list(self.design.x_names)
-        return pd.DataFrame(self.estimates.vcov, index=names, columns=names, copy=True)
-
-    def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
-        import pandas as pd
-
-        return pd.Series(values, index=list(self.design.x_names), name=name, copy=True)
-
     # ---- random effects -------------------------------------------------------------------------
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation (of a row with weight 1)."""
-        return float(self.estimates.sigma)
-
-    @property
-    def scale(self) -> float:
-        """Residual variance, ``sigma ** 2``."""
-        return self.sigma**2
-
-    @property
-    def varcorr(self) -> pd.DataFrame:
-        """Variances and covariances of the random effects, as lme4's ``as.data.frame(VarCorr())``.
-
-        Columns ``group``, ``var1``, ``var2``, ``vcov`` (variance or covariance) and ``sdcor``
-        (standard deviation or correlation). ``var2`` is None for variances. The last row, group
-        ``Residual``, is the residual variance. Correlations with a zero variance are NaN.
-        """
-        import pandas as pd
-
-        rows = varcorr_rows(self.estimates, self.design)
-        frame = pd.DataFrame(rows, columns=["group", "var1", "var2", "vcov", "sdcor"], dtype=object)
-        return frame.astype({"vcov": float, "sdcor": float})
 
     def varcorr_se(self) -> pd.DataFrame:
         """Standard deviations and correlations of the random effects with standard errors.
@@ -513,70 +315,17 @@ class LMMFit:
         """
         return _singular.explain_singularity(self)
 
-    def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
-        """Conditional modes of the random effects (BLUPs).
-
-        Parameters
-        ----------
-        cond_var : bool, default False
-            Also give the conditional standard deviations, given the variance parameters.
-
-        Returns
-        -------
-        dict of str to pandas.DataFrame
-            Per grouping factor, in the formula's order, a frame levels x columns; the columns of
-            terms with the same factor stand side by side. With ``cond_var=True`` the columns have
-            two levels: ``frame["condval"]`` are the modes, ``frame["condsd"]`` their deviations.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> float(round(fit.ranef()["Subject"].loc["308", "Days"], 3))
-        9.199
-        >>> float(round(fit.ranef(cond_var=True)["Subject"]["condsd"].loc["308", "Days"], 3))
-        2.305
-        """
-        modes = self._frames(self.estimates.b)
-        if not cond_var:
-            return modes
-        import pandas as pd
-
-        deviations = self._frames(self._conditional_sd())
-        return {
-            group: pd.concat({"condval": modes[group], "condsd": deviations[group]}, axis=1)
-            for group in modes
-        }
-
-    def _conditional_sd(self) -> list[np.ndarray]:
-        variances = self.model.condvar(self.estimates.theta)
-        return [self.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
-
-    def _frames(self, blocks: Iterable[np.ndarray]) -> dict[str, pd.DataFrame]:
-        import pandas as pd
-
-        parts: dict[str, list[pd.DataFrame]] = {}
-        for term, block in zip(self.design.terms, blocks, strict=True):
-            index = pd.Index(term.levels, name=term.group)
-            frame = pd.DataFrame(block, index=index, columns=list(term.columns), copy=True)
-            parts.setdefault(term.group, []).append(frame)
-        return {group: pd.concat(frames, axis=1) for group, frames in parts.items()}
-
     # ---- rows -----------------------------------------------------------------------------------
-
-    @cached_property
-    def _fitted(self) -> np.ndarray:
-        return _predict.fitted_array(self.estimates, self.design)
 
     @property
     def fittedvalues(self) -> pd.Series:
         """Fitted values of the rows used (n): fixed effects, conditional modes and offset."""
-        return _predict.row_series(self.design, self._fitted, "fittedvalues")
+        return _predict.row_series(self.design, _predict.fitted_of(self), "fittedvalues")
 
     @property
     def resid(self) -> pd.Series:
         """Response residuals ``y - fittedvalues`` (n), not scaled by the weights."""
-        return _predict.row_series(self.design, self.design.y - self._fitted, "resid")
+        return _predict.row_series(self.design, self.design.y - _predict.fitted_of(self), "resid")
 
     def residuals(self, type: str = "response") -> pd.Series:
         """Residuals of the rows used (n).
@@ -633,7 +382,7 @@ class LMMFit:
         >>> float(round(sum(squares), 1))
         98881.6
         """
-        from .streaming.rows import stream_residuals
+        from .inference.rows.streams import stream_residuals
 
         return stream_residuals(self, source, type)
 
@@ -833,7 +582,7 @@ class LMMFit:
         predicted = _predict.predict(self, newdata, re_form, new_levels, offset)
         if not se and interval is None:
             return predicted
-        from .inference.prediction_errors import prediction_frame
+        from .inference.rows.prediction_errors import prediction_frame
 
         return prediction_frame(
             self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out
@@ -841,19 +590,7 @@ class LMMFit:
 
     # ---- again, and on paper --------------------------------------------------------------------
 
-    def refit(self, y: Any) -> LMMFit:
-        """The same model fitted to another response; see `LMM.refit`.
-
-        Parameters
-        ----------
-        y : (n,) array, or Series
-            One value for each row used, in their order; a Series by its labels.
-        """
-        return self.model.refit(self, y)
-
-    def summary(
-        self, *, correlation: bool | None = None, ddf: str = "satterthwaite"
-    ) -> _show.Summary:
+    def summary(self, *, correlation: bool | None = None, ddf: str = "satterthwaite") -> Summary:
         """Tables as lme4 prints them; ``print(fit.summary())``, or HTML in a notebook.
 
         Parameters
@@ -864,10 +601,10 @@ class LMMFit:
             Degrees of freedom of the tests, as for `t_test`. On singular fits the two may differ
             much: Satterthwaite's holds what is zero at zero, Kenward and Roger's does not.
         """
-        return _show.summarize(self, correlation, ddf)
+        return _summary.summarize(self, correlation, ddf)
 
     def __repr__(self) -> str:
-        return _show.one_line(self)
+        return _summary.one_line(self)
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -16,13 +16,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scipy.linalg import cython_blas
 
-__all__ = ["control", "own_setter", "single_threaded_blas"]
+__all__ = ["control", "own_setter"]
 
 # functions that set and get the number of threads of the process, both by value
 _PROCESS = [
@@ -235,18 +235,6 @@ _CONTROL = _control()
 def control() -> _Process | _Thread | None:
     """Counts the uses of SciPy's BLAS; None where its number of threads cannot be set."""
     return _CONTROL
-
-
-def single_threaded_blas() -> AbstractContextManager[None]:
-    """Context in which SciPy's BLAS and LAPACK use one thread.
-
-    May be nested and used by any number of threads at a time. The number that was set before comes
-    back when the last of them leaves; until then, OpenBLAS gives one thread to everybody who calls
-    SciPy's copy of it.
-    """
-    from ._core import OneThread  # it needs this module first
-
-    return OneThread(_CONTROL)
 
 
 def own_setter() -> int:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Column
 from ..errors import FormulaError, LmmError, LmmWarning, warn
 from . import vocabulary
+from .column import Column
 from .contrasts import Contrast, completed, contrast_of, kind_of
 from .function import State
 from .kinds import Kind, kind_of_column, of_kind

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column
 from ..errors import LmmWarning, warn
+from .column import Column
 from .function import Function, State, each, learns, levels
 from .values import (
     Matrix,

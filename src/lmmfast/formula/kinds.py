@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..columns import Column
+from .column import Column
 from .factors import as_text, relevelled
 from .values import Logical, Text, as_factor, label_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column
+from .column import Column
 from .function import Function, State, each, learns, of_all
 from .operators import MOST_ENTRIES, among, sequence
 from .values import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column
+from .column import Column
 from .function import Function, Rows
 from .numeric import NUMERIC
 from .operators import MOST_ENTRIES, among

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column
+from .column import Column
 from .values import (
     Matrix,
     Text,

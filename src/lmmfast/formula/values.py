@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column, read
+from .cells import read
+from .column import Column
 
 __all__ = [
     "Logical",

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from ..columns import Column
 from .bases import BASES, PATSYS
+from .column import Column
 from .contrasts import CONTRASTS
 from .factors import FACTORS
 from .function import Function

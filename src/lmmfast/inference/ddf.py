@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .estimability import contrasts, usable_rows
 from .kenward import KenwardRoger
-from .openness import contrasts, usable_rows
 from .satterthwaite import Satterthwaite
 
 if TYPE_CHECKING:
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["METHODS", "Method", "check_level", "ddf_of", "fit_of", "method_of"]
 
@@ -44,7 +44,7 @@ class Method(Protocol):
 class Constant:
     """The same degrees of freedom for every test: those of the residuals, or infinitely many."""
 
-    fit: LMMFit
+    fit: Fit
     denominator: float
 
     @property
@@ -83,12 +83,12 @@ def ddf_of(name: Any) -> str:
     return found
 
 
-def method_of(fit: LMMFit, ddf: str) -> Method:
+def method_of(fit: Fit, ddf: str) -> Method:
     """The method of this name for a fit; what it computes is kept with the fit.
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
         "residual": rows minus the rank of the fixed effects; "z": the normal distribution.
 
@@ -97,16 +97,16 @@ def method_of(fit: LMMFit, ddf: str) -> Method:
     ValueError
         For another name.
     FitError
-        Kenward-Roger for a fit by maximum likelihood.
+        Kenward-Roger for a fit by maximum likelihood, or with held or tied parameters.
     """
     ddf = ddf_of(ddf)
-    known = fit._methods
-    if ddf not in known:
-        known[ddf] = _make(fit, ddf)
-    return known[ddf]
+    if ddf not in fit._known:
+        fit._known[ddf] = _make(fit, ddf)
+    method: Method = fit._known[ddf]
+    return method
 
 
-def _make(fit: LMMFit, ddf: str) -> Method:
+def _make(fit: Fit, ddf: str) -> Method:
     if ddf == "satterthwaite":
         return Satterthwaite(fit)
     if ddf == "kenward-roger":
@@ -116,7 +116,7 @@ def _make(fit: LMMFit, ddf: str) -> Method:
     return Constant(fit, float(fit.nobs - np.sum(fit.estimates.fixed_kept)))
 
 
-def fit_of(fit: Any) -> LMMFit:
+def fit_of(fit: Any) -> Fit:
     """A fit as `lmer` gives it, also out of the results of `mixedlm`.
 
     Raises
@@ -124,10 +124,10 @@ def fit_of(fit: Any) -> LMMFit:
     TypeError
         For anything else.
     """
-    from ..results import LMMFit
+    from ..fit import Fit
 
     own = getattr(fit, "lmm", fit)
-    if not isinstance(own, LMMFit):
+    if not isinstance(own, Fit):
         raise TypeError(f"a fit as lmer gives it is needed, not {type(fit).__name__}")
     return own
 

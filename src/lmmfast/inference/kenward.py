@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
-from .openness import contrasts, usable_rows
+from .estimability import contrasts, usable_rows
 from .qspace import Moments, Rows, moments, restricted, rows_of
 
 if TYPE_CHECKING:
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["KenwardRoger"]
 
@@ -48,13 +48,13 @@ class KenwardRoger:
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
         A REML fit; may be singular.
 
     Raises
     ------
     FitError
-        For a fit by maximum likelihood.
+        For a fit by maximum likelihood, or with covariance parameters that are held or tied.
     MemoryError
         On first use, when the columns of all grouping factors but the largest are too many for
         dense matrices of that order.
@@ -69,11 +69,16 @@ class KenwardRoger:
     array([17., 17.])
     """
 
-    def __init__(self, fit: LMMFit) -> None:
+    def __init__(self, fit: Fit) -> None:
         if not fit.reml:
             raise FitError(
                 "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "
                 "Satterthwaite degrees of freedom"
+            )
+        if fit.estimates.free is not None:
+            raise FitError(
+                "Kenward-Roger tests take every covariance parameter as estimated, but some were held "
+                "or tied in this fit: use Satterthwaite degrees of freedom"
             )
         self._fit = fit
 

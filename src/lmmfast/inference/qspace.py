@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine import _memory_limit
+from ..engine.compiled import _memory_limit
 
 if TYPE_CHECKING:
-    from ..results import LMMFit
+    from ..fit import Fit
 
 __all__ = ["Factor", "Moments", "Rows", "curvature", "moments", "order", "restricted", "rows_of"]
 
@@ -128,10 +128,10 @@ class Rows:
         return np.asarray(self._rest.T @ self.X)
 
 
-def rows_of(fit: LMMFit) -> Rows:
+def rows_of(fit: Fit) -> Rows:
     """The rows of a fit, or its cross-products where the rows are not in memory."""
     if fit.design.cross is not None:
-        from ..streaming import products
+        from ..sources import products
 
         return products.rows_of(fit)
     design, engine = fit.design, fit.model._engine
@@ -472,7 +472,7 @@ def _moved(factor: Factor, J: np.ndarray) -> np.ndarray:
 # ---- the criterion -------------------------------------------------------------------------------
 
 
-def order(fit: LMMFit) -> int:
+def order(fit: Fit) -> int:
     """Number of dense columns: of all grouping factors but the largest."""
     engine, terms = fit.model._engine, fit.design.terms
     sizes = [

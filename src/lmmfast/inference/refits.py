@@ -5,17 +5,21 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from ..engine.options import Options
 from ..errors import LmmWarning
 
 if TYPE_CHECKING:
-    from ..design import Design
-    from ..model import LMM
-    from ..results import LMMFit
+    import numpy as np
 
-__all__ = ["by_likelihood", "estimated", "model_of", "model_of_part"]
+    from ..data.design import Design
+    from ..engine.free import Free
+    from ..engine.model import Model
+    from ..fit import Fit
+
+__all__ = ["by_likelihood", "estimated", "model_of", "model_of_part", "refitted"]
 
 
-def model_of(fit: LMMFit) -> LMM:
+def model_of(fit: Fit) -> Model:
     """The model that holds the response of this fit: refits share that of another response."""
     if fit.design is fit.model.design:
         return fit.model
@@ -24,14 +28,14 @@ def model_of(fit: LMMFit) -> LMM:
         return fit.model.with_design(fit.design)
 
 
-def model_of_part(fit: LMMFit, design: Design) -> LMM:
+def model_of_part(fit: Fit, design: Design) -> Model:
     """A part of a fit's model; what its warnings say was said about the whole."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LmmWarning)
         return fit.model.with_design(design)
 
 
-def estimated(fit: LMMFit) -> list[str]:
+def estimated(fit: Fit) -> list[str]:
     """A note where the criteria that are compared are estimates themselves."""
     if not fit.objective_se:
         return []
@@ -41,6 +45,25 @@ def estimated(fit: LMMFit) -> list[str]:
     ]
 
 
-def by_likelihood(fit: LMMFit) -> LMMFit:
+def refitted(
+    fit: Fit,
+    model: Model,
+    start: np.ndarray | None = None,
+    *,
+    reml: bool | None = None,
+    free: Free | None = None,
+) -> Fit:
+    """The fit of a model, of the same kind as a fit and (if reml is None) by the same criterion.
+
+    What is held or tied is said by `free`: ``fit.estimates.free`` where the random terms are the
+    same.
+    """
+    options = Options(fit.reml if reml is None else reml, start, free=free)
+    return fit.remade(model.minimize(options), model.design, model)
+
+
+def by_likelihood(fit: Fit) -> Fit:
     """The fit, by maximum likelihood."""
-    return model_of(fit).fit(reml=False, start=fit.theta) if fit.reml else fit
+    if not fit.reml:
+        return fit
+    return refitted(fit, model_of(fit), fit.theta, reml=False, free=fit.estimates.free)

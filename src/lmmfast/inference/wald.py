@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import show as _show
-from .hypotheses import per_row
+from .. import tables as _tables
+from .linear import per_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ NORMAL = "z"  # ``method`` of tests without denominator degrees of freedom
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TTest(_show.Printed):
+class TTest(_tables.Printed):
     """Tests of single contrasts, one row each; statsmodels' names where it has one.
 
     Attributes
@@ -114,26 +114,26 @@ class TTest(_show.Printed):
             columns["df"] = self.df_denom
         return pd.DataFrame(columns, index=self._row_names(xname), copy=True)
 
-    def summary(self, xname: Sequence[str] | None = None, alpha: float = 0.05) -> _show.Summary:
+    def summary(self, xname: Sequence[str] | None = None, alpha: float = 0.05) -> _tables.Summary:
         """The tests on paper; parameters as for ``summary_frame``."""
         letter = self._letter
         low, high = self.conf_int(alpha).T
         columns: dict[str, Sequence[str]] = {
             "": self._row_names(xname),
-            "Estimate": _show.column(self.effect, by=self.sd),
-            "Std. Error": _show.column(self.sd),
+            "Estimate": _tables.column(self.effect, by=self.sd),
+            "Std. Error": _tables.column(self.sd),
             f"{letter} value": _statistic_cells(self.statistic),
-            f"Pr(>|{letter}|)": [_show.p_value(p) for p in self.pvalue],
-            f"[{alpha / 2:g}": _show.column(low, by=self.sd),
-            f"{1 - alpha / 2:g}]": _show.column(high, by=self.sd),
+            f"Pr(>|{letter}|)": [_tables.p_value(p) for p in self.pvalue],
+            f"[{alpha / 2:g}": _tables.column(low, by=self.sd),
+            f"{1 - alpha / 2:g}]": _tables.column(high, by=self.sd),
         }
         if self.distribution == "t":
-            columns["df"] = _show.df_cells(self.df_denom)
+            columns["df"] = _tables.df_cells(self.df_denom)
         if np.any(self.null != 0):
-            columns["Null"] = [_show.general(value) for value in self.null]
+            columns["Null"] = [_tables.general(value) for value in self.null]
         rows = tuple(zip(*columns.values(), strict=True))
-        table = _show.Table(tuple(columns), rows, 1)
-        return _show.Summary((("Tests of linear hypotheses:", table, *self._notes()),))
+        table = _tables.Table(tuple(columns), rows, 1)
+        return _tables.Summary((("Tests of linear hypotheses:", table, *self._notes()),))
 
     @property
     def _letter(self) -> str:
@@ -149,12 +149,12 @@ class TTest(_show.Printed):
         notes = [f"p-values: {_reference(self.distribution, self.method)}"]
         unknown = [label for label, e in zip(self.labels, self.effect, strict=True) if np.isnan(e)]
         if unknown:
-            notes += _show.wrapped(f"NA, weight on a dropped column: {', '.join(unknown)}")
+            notes += _tables.wrapped(f"NA, weight on a dropped column: {', '.join(unknown)}")
         return notes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class WaldTest(_show.Printed):
+class WaldTest(_tables.Printed):
     """Joint test of several contrasts.
 
     Attributes
@@ -196,20 +196,20 @@ class WaldTest(_show.Printed):
             columns["df denom"] = self.df_denom
         return pd.DataFrame(columns, index=["joint"])
 
-    def summary(self) -> _show.Summary:
+    def summary(self) -> _tables.Summary:
         """The test on paper."""
         name = {"F": "F value", "chi2": "Chisq"}[self.distribution]
         columns = {name: _statistic_cells([self.statistic])[0]}
         if self.distribution == "F":
-            columns |= {"NumDF": str(self.df_num), "DenDF": _show.df_cells([self.df_denom])[0]}
+            columns |= {"NumDF": str(self.df_num), "DenDF": _tables.df_cells([self.df_denom])[0]}
         else:
             columns |= {"Df": str(self.df_num)}
-        columns[f"Pr(>{name.split()[0]})"] = _show.p_value(self.pvalue)
-        table = _show.Table(tuple(columns), (tuple(columns.values()),), 0)
+        columns[f"Pr(>{name.split()[0]})"] = _tables.p_value(self.pvalue)
+        table = _tables.Table(tuple(columns), (tuple(columns.values()),), 0)
         notes = [f"p-value: {_reference(self.distribution, self.method)}"]
         if np.isnan(self.statistic):
             notes.append("NA: a contrast has weight on a dropped column")
-        return _show.Summary((("Joint test of linear hypotheses:", table, *notes),))
+        return _tables.Summary((("Joint test of linear hypotheses:", table, *notes),))
 
 
 def _reference(distribution: str, method: str) -> str:
@@ -222,7 +222,7 @@ def _reference(distribution: str, method: str) -> str:
 
 
 def _statistic_cells(values: Iterable[float]) -> list[str]:
-    return [_show.fixed(v, 3) if abs(v) < 1e6 else _show.general(v) for v in values]
+    return [_tables.fixed(v, 3) if abs(v) < 1e6 else _tables.general(v) for v in values]
 
 
 # ---- tests --------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..alignment import aligned, index_of
-from ..checks import check_levels
-from ..columns import Column, read
-from ..design import Design, RandomTerm, check_text
+from ..data.alignment import aligned, index_of
+from ..data.checks import check_levels
+from ..data.design import Design, RandomTerm, check_text
 from ..errors import DataError
+from ..formula.cells import read
+from ..formula.column import Column
 from ..formula.tree import quoted
 from .terms import Component, component_of_matrices
 

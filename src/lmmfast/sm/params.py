@@ -12,7 +12,7 @@ from ..errors import FitError
 from ..linalg import triangular_root
 
 if TYPE_CHECKING:
-    from ..design import RandomTerm
+    from ..data.design import RandomTerm
 
 __all__ = ["MixedLMParams", "block_of", "blocks_of", "cholesky_factor", "mask_of"]
 

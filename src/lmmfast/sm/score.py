@@ -16,7 +16,7 @@ from .params import MixedLMParams, cholesky_factor
 from .terms import Component, is_component
 
 if TYPE_CHECKING:
-    from ..model import LMM
+    from ..lmm import LMM
     from ..results import LMMFit
 
 __all__ = ["loglike", "observed_hessian", "score", "theta_of"]

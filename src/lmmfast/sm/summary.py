@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import show
+from .. import summary, tables
 from ..effects import normal_pvalues
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _parameters(result: MixedLMResults, names: list[str], alpha: float) -> pd.Da
     columns = ["Coef.", "Std.Err.", "z", "P>|z|", f"[{alpha / 2:g}", f"{1 - alpha / 2:g}]"]
     cells = [
         [
-            show.fixed(value, 3) if column == 3 and value >= 0 else _cell(value)
+            tables.fixed(value, 3) if column == 3 and value >= 0 else _cell(value)
             for column, value in enumerate(row)
         ]
         for row in np.vstack([fixed, variances])
@@ -229,7 +229,7 @@ def _cell(value: float) -> str:
     """Three decimals, more where they would show nothing."""
     if not np.isfinite(value):
         return ""
-    return show.general(value, 3) if 0 < abs(value) < 5e-4 else show.fixed(value, 3)
+    return tables.general(value, 3) if 0 < abs(value) < 5e-4 else tables.fixed(value, 3)
 
 
 def _notes(result: MixedLMResults) -> list[str]:
@@ -239,9 +239,9 @@ def _notes(result: MixedLMResults) -> list[str]:
         tied = ", ".join(part.name for part in result._components if part.tied)
         notes = [f"lme4: no formula ({tied}: several columns share one variance)"]
     else:
-        notes = show.wrapped(f"lme4: {formula}")
-    notes += show.wrapped(show.proof(result.lmm))
-    notes += show.singular_lines(result.lmm)
+        notes = tables.wrapped(f"lme4: {formula}")
+    notes += tables.wrapped(summary.proof(result.lmm))
+    notes += summary.singular_lines(result.lmm)
     if len(result.lmm.design.rows):
-        notes += show.dropped_rows(result.lmm.design)
+        notes += summary.dropped_rows(result.lmm.design)
     return notes

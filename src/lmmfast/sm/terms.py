@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Table
-from ..design import RandomTerm
+from ..data.columns import Table
+from ..data.design import RandomTerm
 from ..errors import DataError, FormulaError
 from ..formula.bars import Bar, has_bar, parse
 from ..formula.parser import parse_text

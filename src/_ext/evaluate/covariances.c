@@ -1,0 +1,199 @@
+/* Blocks of B = Lambda M^-1 Lambda' where levels occur together: covariances of the random effects given y,
+   over sigma^2. The inverse (gradient.c) has those of the trailing levels and of the coarser eliminated
+   factors; for the first factor
+
+     B_Rl = -B_RR A_Rl K_l  */
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/small.h"
+#include "evaluate/readings.h"
+
+static char lower = 'L', left = 'L';
+static double zero = 0, minus = -1;
+
+/* ------------------------------------------------------------------- the first factor's covariances -- */
+
+/* V_R := sign V_R K_l for every level, V: laid out as the panels */
+INLINE void times_inverse(const int p, lmm_model *m, const factor *f, double sign, double *V)
+{
+    double *U = m->tmp, *K = U + p * p, *rows = K + p * p;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const int32_t e = f->node + l, ld = m->ld[e];
+        double *own = V + m->pan[e];
+        scaled_factor(p, f->T, f->L + (ptrdiff_t)l * p * p, U);
+        mult(p, p, p, 0, U, p, U, p, K, p);
+        for (int32_t r = 0; r < ld - m->pb; r++) {
+            for (int c = 0; c < p; c++) rows[c] = sign * own[r + (ptrdiff_t)c * ld];
+            for (int c = 0; c < p; c++) {
+                double v = 0;
+                for (int x = 0; x < p; x++) v += rows[x] * K[x + c * p];
+                own[r + (ptrdiff_t)c * ld] = v;
+            }
+        }
+    }
+}
+
+/* m->first := B_Rl of the first factor, laid out as its panels */
+CLONES static lmm_status complete_first(lmm_model *m)
+{
+    factor *f = &m->f[0];
+    const int32_t last = f->node + f->nlev - 1;
+    const ptrdiff_t size = m->pan[last] + (ptrdiff_t)m->ld[last] * f->p;
+    int s = m->s, q1 = m->q1, q2 = m->q2;
+    if (m->at.complete) return LMM_OK;
+    if (!m->first) {
+        if (f->P)
+            m->first = f->P;
+        else
+            GRAB(m, m->first, size);
+    }
+    if (m->full)
+        m->blas.symm(&left, &lower, &q2, &q1, &minus, m->L, &s, f->pan, &s, &zero, m->first, &s);
+    else {
+        if (m->first != f->P) memset(m->first, 0, sizeof(double) * (size_t)size);
+        m->t->product(m, 0, m->first); /* the coarser eliminated factors' part is there */
+    }
+    BY_WIDTH(f->p, times_inverse, m, f, m->full ? 1 : -1, m->first)
+    m->at.complete = 1;
+    return LMM_OK;
+}
+
+/* ------------------------------------------------------------------------------------------- blocks -- */
+
+/* First node of e's list that is not below x */
+static ptrdiff_t find(const lmm_model *m, int32_t e, int32_t x)
+{
+    ptrdiff_t low = m->ptr[e], high = m->ptr[e + 1];
+    while (low < high) {
+        const ptrdiff_t middle = low + (high - low) / 2;
+        if (m->row[middle] < x)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Row of the panel of node e where node j of factor c begins; -1: they do not occur together */
+static ptrdiff_t panel_row(const lmm_model *m, int k, int32_t e, int c, int32_t j)
+{
+    if (m->full && k == 0) return m->trailcol[j];
+    const ptrdiff_t at = find(m, e, j);
+    ptrdiff_t row = 0;
+    if (at == m->ptr[e + 1] || m->row[at] != j) return -1;
+    for (ptrdiff_t i = m->ptr[e], next; i < at; i = next) { /* one factor after the other */
+        const int w = m->width[m->row[i]];
+        int g = k + 1;
+        while (m->row[i] >= m->f[g].node + m->f[g].nlev) g++;
+        next = g == c ? at : find(m, e, m->f[g].node + m->f[g].nlev);
+        row += (next - i) * w;
+    }
+    return row;
+}
+
+/* B_ji (w_j x w_i) of the nodes i of factor k and j of factor c, k < c */
+static int pair_block(const lmm_model *m, int k, int32_t i, int c, int32_t j, double *B)
+{
+    if (k >= m->nelim) return m->t->covariance(m, i, j, B);
+    const ptrdiff_t row = panel_row(m, k, i, c, j), ld = m->ld[i];
+    if (row < 0) return 0;
+    const double *from = (k ? m->f[k].P : m->first) + m->pan[i] + row;
+    for (int x = 0; x < m->f[k].p; x++)
+        for (int r = 0; r < m->f[c].p; r++) *B++ = from[r + x * ld];
+    return 1;
+}
+
+/* out (row-major) := C_a B C_c', B: p_a x p_c or, transposed, p_c x p_a */
+static void block_to_user(lmm_model *m, const factor *a, const factor *c, const double *B, int transposed,
+                          double *out)
+{
+    double *half = m->tmp; /* B'C_a', p_c x p_a */
+    if (transposed)
+        mult(c->p, a->p, a->p, 0, B, c->p, a->w.C, a->p, half, c->p);
+    else {
+        for (int i = 0; i < a->p; i++)
+            for (int j = 0; j < c->p; j++) {
+                double v = 0;
+                for (int x = 0; x < a->p; x++) v += a->w.C[i + x * a->p] * B[x + j * a->p];
+                half[j + i * c->p] = v;
+            }
+    }
+    mul(c->p, a->p, c->p, 0, c->w.C, c->p, half, c->p, out, c->p);
+}
+
+/* The block of one pair of levels of the user's, or nan */
+static void user_block(lmm_model *m, const factor *a, const factor *c, int32_t la, int32_t lc, double *B,
+                       double *out)
+{
+    const int32_t ea = a->perm[la], ec = c->perm[lc];
+    const int later = a > c, ka = (int)(a - m->f), kc = (int)(c - m->f);
+    int known = ea == ec;
+    if (a == c && known)
+        memcpy(B, a->Q + (ptrdiff_t)(ea - a->node) * a->p * a->p, sizeof(double) * (size_t)(a->p * a->p));
+    else if (a != c)
+        known = later ? pair_block(m, kc, ec, ka, ea, B) : pair_block(m, ka, ea, kc, ec, B);
+    if (known)
+        block_to_user(m, a, c, B, !later, out);
+    else
+        for (int i = 0; i < a->p * c->p; i++) out[i] = NAN;
+}
+
+lmm_status lmm_covariances(lmm_model *m, int a, int c, int64_t count, const int32_t *la, const int32_t *lc,
+                           double *B)
+{
+    const factor *fa = factor_of_user(m, a), *fc = factor_of_user(m, c);
+    if (m->it) return LMM_UNAVAILABLE;
+    TRY(bring(m, EXACT, INVERTED, 0));
+    if (a != c && (fa == m->f || fc == m->f)) TRY(complete_first(m));
+    double *block = malloc(sizeof(double) * (size_t)(fa->p * fc->p));
+    if (!block) return LMM_NOMEM;
+    for (int64_t i = 0; i < count; i++, B += fa->p * fc->p) user_block(m, fa, fc, la[i], lc[i], block, B);
+    free(block);
+    return LMM_OK;
+}
+
+/* -------------------------------------------------------------------------------------------- pairs -- */
+
+/* The user's level of each node of f */
+static int32_t *levels_of(const factor *f)
+{
+    int32_t *level = malloc(sizeof(*level) * (size_t)f->nlev);
+    for (int32_t l = 0; level && l < f->nlev; l++) level[f->perm[l] - f->node] = l;
+    return level;
+}
+
+/* Pairs of the factor first, which comes earlier, and then */
+static int64_t list_pairs(const lmm_model *m, const factor *first, const factor *then, const int32_t *level,
+                          int32_t *lf, int32_t *lt)
+{
+    const int all = m->full && first == m->f;
+    int64_t count = 0;
+    for (int32_t l = 0; l < first->nlev; l++) {
+        const int32_t e = first->perm[l];
+        const ptrdiff_t from = all ? 0 : find(m, e, then->node);
+        const ptrdiff_t to = all ? then->nlev : find(m, e, then->node + then->nlev);
+        for (ptrdiff_t i = from; lf && i < to; i++) {
+            lf[count + i - from] = l;
+            lt[count + i - from] = level[all ? i : m->row[i] - then->node];
+        }
+        count += to - from;
+    }
+    return count;
+}
+
+lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc)
+{
+    const factor *fa = factor_of_user(m, a), *fc = factor_of_user(m, c);
+    *count = fa->nlev;
+    if (a == c) {
+        for (int32_t l = 0; la && l < fa->nlev; l++) la[l] = lc[l] = l;
+        return LMM_OK;
+    }
+    int32_t *level = levels_of(fa < fc ? fc : fa);
+    if (!level) return LMM_NOMEM;
+    *count = fa < fc ? list_pairs(m, fa, fc, level, la, lc) : list_pairs(m, fc, fa, level, lc, la);
+    free(level);
+    return LMM_OK;
+}

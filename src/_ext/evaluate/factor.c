@@ -1,0 +1,123 @@
+/* The factorization: eliminate nested factors level by level, then factor what is left (trailing.h).
+
+     K_l = T M_l^-1 T',   M_l = T'A_l T + I,   A_RR -= A_Rl K_l A_lR
+
+   What is eliminated first is never scaled by Lambda: A_RR stays in z's coordinates, so the Schur
+   complement at any stage is Z'V_k^-1 Z, V_k = W^-1 + the eliminated factors' part of V. */
+
+#include "model/model.h"
+#include "trailing/lines.h"
+
+/* log|M_l|, L_l, K_l (in Q) and, where it is used, the scaled panel P_l = A_Rl T L_l^-T of every level of
+   an eliminated factor */
+INLINE int eliminate_levels(const int p, lmm_model *m, factor *f)
+{
+    double *tmp = m->tmp, *U = tmp + p * p, logdet = 0, det = 1;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const int32_t e = f->node + l, ld = m->ld[e];
+        double *L = f->L + (ptrdiff_t)l * p * p;
+        const double *A = f->pan + m->pan[e];
+        scaled_block(p, f->diag + (ptrdiff_t)l * p * p, f->T, L, tmp);
+        if (chol(p, L)) return 1;
+        for (int i = 0; i < p; i++) det *= L[i + i * p];
+        if (det > 1e100) { /* few logarithms, few roundings: all are at least one */
+            logdet += log(det);
+            det = 1;
+        }
+        scaled_factor(p, f->T, L, U);
+        mult(p, p, p, 0, U, p, U, p, f->Q + (ptrdiff_t)l * p * p, p);
+        if (!f->P) continue;
+        double *P = f->P + m->pan[e];
+        for (int j = 0; j < p; j++) {
+            double *to = P + (ptrdiff_t)j * ld;
+            for (int32_t r = 0; r < ld; r++) to[r] = A[r] * U[j * p];
+            for (int c = 1; c < p; c++) {
+                const double u = U[c + j * p], *from = A + (ptrdiff_t)c * ld;
+                for (int32_t r = 0; r < ld; r++) to[r] += from[r] * u;
+            }
+        }
+    }
+    m->logdetM += 2 * (logdet + log(det));
+    return 0;
+}
+
+/* The coarser eliminated factors' blocks: A_aa -= P_a P_a', A_Ra -= P_R P_a' for the level a that
+   contains each level of f. Children of one a stand together, so its list is scattered once. */
+CLONES static void downdate_ancestors(lmm_model *m, int k)
+{
+    const factor *f = &m->f[k];
+    ptrdiff_t skip = 0;
+    for (int j = k + 1; j < m->nelim; skip += m->f[j++].p) {
+        factor *up = &m->f[j];
+        const int pu = up->p, ahead = j - k;
+        int32_t current = -1;
+        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+            const int32_t a = m->row[m->ptr[e] + ahead - 1];
+            const ptrdiff_t ld = m->ld[e], lda = m->ld[a];
+            const double *P = f->P + m->pan[e], *Pa = P + skip;
+            double *diag = up->diag + (ptrdiff_t)(a - up->node) * pu * pu, *pan = up->pan + m->pan[a];
+            if (a != current) {
+                current = a;
+                for (ptrdiff_t i = m->ptr[a], row = 0; i < m->ptr[a + 1]; row += m->width[m->row[i++]])
+                    m->pos[m->row[i]] = (int32_t)row;
+            }
+            for (int x = 0; x < f->p; x++)
+                for (int c = 0; c < pu; c++) {
+                    const double v = Pa[c + x * ld];
+                    for (int r = 0; r < pu; r++) diag[r + c * pu] -= Pa[r + x * ld] * v;
+                }
+            const double *from = Pa + pu;
+            for (ptrdiff_t i = m->ptr[e] + ahead; i < m->ptr[e + 1]; i++) {
+                double *to = pan + m->pos[m->row[i]];
+                const int w = m->width[m->row[i]];
+                for (int x = 0; x < f->p; x++)
+                    for (int c = 0; c < pu; c++)
+                        for (int r = 0; r < w; r++) to[r + c * lda] -= from[r + x * ld] * Pa[c + x * ld];
+                from += w;
+            }
+            for (int x = 0; x < f->p; x++)
+                for (int c = 0; c < pu; c++)
+                    for (int r = 0; r < m->pb; r++)
+                        pan[lda - m->pb + r + c * lda] -= from[r + x * ld] * Pa[c + x * ld];
+        }
+    }
+}
+
+#define ELIMINATE(p, m, f, failed) failed = eliminate_levels(p, m, f)
+
+CLONES static int eliminate(lmm_model *m, int k)
+{
+    factor *f = &m->f[k];
+    int failed = 0;
+    BY_WIDTH(f->p, ELIMINATE, m, f, failed)
+    if (failed) return 1;
+    m->t->downdate(m, k);
+    downdate_ancestors(m, k);
+    return 0;
+}
+
+/* Working copies of the coarser eliminated factors */
+static void load_eliminated(lmm_model *m)
+{
+    for (int k = 1; k < m->nelim; k++) {
+        factor *f = &m->f[k];
+        const int32_t last = f->node + f->nlev - 1;
+        memcpy(f->diag, f->adiag, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
+        memcpy(f->pan, f->apan, sizeof(double) * (size_t)(m->pan[last] + (ptrdiff_t)m->ld[last] * f->p));
+    }
+}
+
+/* The factorization at T: S, its factor, log|M|, log|C|, r^2. LMM_NOTPOSDEF where it does not exist. */
+lmm_status factorize(lmm_model *m)
+{
+    m->logdetM = m->logdetC = 0;
+    m->at.state = NOWHERE;
+    m->at.complete = 0;
+    load_eliminated(m);
+    m->t->load(m);
+    for (int k = 0; k < m->nelim; k++)
+        if (eliminate(m, k)) return LMM_NOTPOSDEF;
+    const lmm_status status = m->t->factorize(m);
+    if (status == LMM_OK) m->at.state = FACTORED;
+    return status;
+}

@@ -1,0 +1,19 @@
+/* Private: what the readings share, the user's coordinates above all. */
+
+#ifndef LMM_READINGS_H
+#define LMM_READINGS_H
+
+#include "model/model.h"
+
+const factor *factor_of_user(const lmm_model *m, int user);
+
+/* estimates.c: coefficients of the whitened columns of X */
+void solve_fixed(const lmm_model *m, double *w);                      /* w (p) := R^-T w,  C = R R'         */
+void fixed_to_user(const lmm_model *m, const double *w, double *out); /* to those of the user's (pfull)     */
+
+/* solve.c: n right-hand sides as the rows of X (n x q), columns in elimination order */
+void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first, int n, int dual, double *X);
+void solve_rows(lmm_model *m, int r, double *X, double *work); /* X := X B                            */
+ptrdiff_t solve_work(const lmm_model *m, int r);               /* doubles                             */
+
+#endif

@@ -1,0 +1,162 @@
+/* The residual sum of squares where it is little. The factorization finds r^2 as what cancellation leaves of
+   y'Wy, with rounding errors that may be many times r^2. It is also the least value of
+
+     |W^1/2 (y - X beta - Z b)|^2 + |u|^2,    b = Lambda u
+
+   near which errors of beta and u count only squared: the form is evaluated at the coefficients that
+   solve_border found, exact products and sums being kept in pairs of doubles. (Compiled without contraction:
+   the error of a sum must be that of the sum that was taken.) */
+
+#include <math.h>
+
+#include "model/model.h"
+#include "base/small.h"
+
+typedef struct { /* high + low, |low| <= rounding of high */
+    double high, low;
+} pair;
+
+INLINE void add(pair *s, double x)
+{
+    const double t = s->high + x, z = t - s->high;
+    s->low += (s->high - (t - z)) + (x - z);
+    s->high = t;
+}
+
+INLINE void add_product(pair *s, double x, double y)
+{
+    const double xy = x * y;
+    s->low += fma(x, y, -xy);
+    add(s, xy);
+}
+
+/* s += factor x (column of A)'v, v: a row of H, stride pb */
+INLINE void add_column(pair *s, ptrdiff_t n, const double *A, const double *v, ptrdiff_t stride)
+{
+    for (ptrdiff_t i = 0; i < n; i++) add_product(s, A[i], v[i * stride]);
+}
+
+/* Coefficients of [Z X y] in the residual, Z's where H has those of y: v_Z = -(H_y - beta'H_X), v_X = -beta,
+   v_y = 1. */
+static void residual_coefficients(lmm_model *m, double *corner)
+{
+    const ptrdiff_t pb = m->pb;
+    for (ptrdiff_t c = 0; c < m->q; c++) {
+        double *H = m->H + c * pb, b = H[m->p];
+        for (int a = 0; a < m->p; a++) b -= H[a] * m->beta[a];
+        H[m->p] = -b;
+    }
+    for (int a = 0; a < m->p; a++) corner[a] = -m->beta[a];
+    corner[m->p] = 1;
+}
+
+/* u of one level from v = -b (stride pb): b = T u by forward substitution, b := T u where T has no variance.
+   Nonzero: a direction of b without one on the diagonal. */
+static int spherical(const lmm_model *m, const factor *f, double *v, double *u, double *b)
+{
+    const int p = f->p, pb = m->pb;
+    for (int i = 0; i < p; i++) u[i] = -v[i * pb];
+    if (f->W) { /* T = W Tp */
+        if (f->W == f->axes)
+            tmul(p, 1, p, 0, f->axes, p, u, p, b, p);
+        else
+            mul(p, 1, p, 0, f->w.C, p, u, p, b, p);
+        memcpy(u, b, sizeof(double) * (size_t)p);
+    }
+    for (int i = 0; i < p; i++) {
+        for (int j = 0; j < i; j++) u[i] -= f->Tp[i + j * p] * u[j];
+        if (f->Tp[i + i * p] == 0) {
+            for (int r = i; r < p; r++)
+                if (f->Tp[r + i * p] != 0) return 1;
+            u[i] = 0;
+        } else
+            u[i] /= f->Tp[i + i * p];
+    }
+    mul(p, 1, p, 0, f->T, p, u, p, b, p);
+    for (int i = 0; i < p; i++) v[i * pb] = -b[i];
+    return 0;
+}
+
+/* total += |u|^2, of all levels */
+static int add_penalty(lmm_model *m, pair *total)
+{
+    double *u = m->tmp;
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = &m->f[k];
+        double *v = m->H + (ptrdiff_t)f->col * m->pb + m->p;
+        for (int32_t l = 0; l < f->nlev; l++, v += (ptrdiff_t)f->p * m->pb) {
+            if (spherical(m, f, v, u, u + f->p)) return 1;
+            for (int i = 0; i < f->p; i++) add_product(total, u[i], u[i]);
+        }
+    }
+    return 0;
+}
+
+/* total += v_e'(A_ee v_e + 2 A_eR v_R), R: what node e of factor k meets later, X and y */
+static void add_node(const lmm_model *m, int k, int32_t e, const double *corner, pair *total)
+{
+    const factor *f = &m->f[k];
+    const ptrdiff_t ld = m->ld[e], pb = m->pb;
+    const double *v = m->H + m->p, *own = v + m->nodecol[e] * pb;
+    for (int c = 0; c < f->p; c++) {
+        const double *A = f->apan + m->pan[e] + c * ld;
+        pair s = {0, 0}, d = {0, 0};
+        add_column(&d, f->p, f->adiag + ((ptrdiff_t)(e - f->node) * f->p + c) * f->p, own, pb);
+        if (m->full && k == 0) {
+            add_column(&s, m->q2, A, v + m->q1 * pb, pb);
+            A += m->q2;
+        }
+        for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; A += m->width[m->row[i++]])
+            add_column(&s, m->width[m->row[i]], A, v + m->nodecol[m->row[i]] * pb, pb);
+        add_column(&s, pb, A, corner, 1);
+        add_product(total, own[c * pb], d.high + 2 * s.high);
+        add_product(total, own[c * pb], d.low + 2 * s.low);
+        /* what the sum of the two lost */
+        const double h = d.high + 2 * s.high, z = h - d.high;
+        add_product(total, own[c * pb], (d.high - (h - z)) + (2 * s.high - z));
+    }
+}
+
+/* v'[X y]'W[X y]v */
+static void add_corner(const lmm_model *m, const double *corner, pair *total)
+{
+    for (int c = 0; c < m->pb; c++) {
+        pair s = {0, 0};
+        const double *A = m->border + (ptrdiff_t)c * m->pb;
+        add_product(&s, A[c], corner[c]);
+        for (int r = c + 1; r < m->pb; r++) add_product(&s, 2 * A[r], corner[r]);
+        add_product(total, corner[c], s.high);
+        add_product(total, corner[c], s.low);
+    }
+}
+
+/* The sizes of what was added to r^2, for its rounding error: y'Wy and the columns' shares */
+static double magnitude(const lmm_model *m, const double *corner)
+{
+    double size = 0;
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = &m->f[k];
+        for (int32_t l = 0; l < f->nlev; l++)
+            for (int c = 0; c < f->p; c++) {
+                const double b = m->H[(f->col + (ptrdiff_t)l * f->p + c) * m->pb + m->p];
+                size += f->adiag[((ptrdiff_t)l * f->p + c) * f->p + c] * b * b;
+            }
+    }
+    for (int c = 0; c < m->pb; c++) size += m->border[c + (ptrdiff_t)c * m->pb] * corner[c] * corner[c];
+    return size;
+}
+
+CLONES void refine_residual(lmm_model *m)
+{
+    pair total = {0, 0};
+    double *corner = m->beta + m->pb;
+    solve_border(m);
+    residual_coefficients(m, corner);
+    if (add_penalty(m, &total)) return;
+    for (int k = 0; k < m->nfactor; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
+            add_node(m, k, e, corner, &total);
+    add_corner(m, corner, &total);
+    m->r2 = total.high + total.low;
+    m->size = magnitude(m, corner);
+}

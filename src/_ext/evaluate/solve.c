@@ -1,0 +1,177 @@
+/* X = B V, B = Lambda M^-1 Lambda' over all random columns, by the steps of the factorization: down the
+   eliminated levels, through the trailing matrix, and back:
+
+     W_l = K_l V_l,  V_R -= A_Rl W_l;    X_R = B_RR V_R;    X_l = W_l - K_l A_lR X_R
+
+   A right-hand side is a row: r x q, column-major. */
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/small.h"
+#include "evaluate/readings.h"
+#include "trailing/iterative.h"
+
+static char none = 'N', trans = 'T';
+static double one = 1, zero = 0, minus = -1;
+
+/* K_l = T M_l^-1 T' */
+INLINE void level_inverse(const int p, const lmm_model *m, const factor *f, int32_t l, double *K)
+{
+    double *U = m->tmp;
+    scaled_factor(p, f->T, f->L + (ptrdiff_t)l * p * p, U);
+    mult(p, p, p, 0, U, p, U, p, K, p);
+}
+
+/* X_R -= W A_lR for the list of node e */
+INLINE void send(const int p, const lmm_model *m, const factor *f, int32_t e, int r, const double *W,
+                 double *X)
+{
+    const double *a = f->pan + m->pan[e];
+    const ptrdiff_t ld = m->ld[e];
+    for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
+        double *to = X + (ptrdiff_t)m->nodecol[m->row[i]] * r;
+        for (int c = 0; c < m->width[m->row[i]]; c++, a++, to += r)
+            for (int x = 0; x < p; x++) {
+                const double v = a[x * ld];
+                for (int t = 0; t < r; t++) to[t] -= W[t + x * r] * v;
+            }
+    }
+}
+
+/* Y := X_R A_Rl */
+INLINE void collect(const int p, const lmm_model *m, const factor *f, int32_t e, int r, const double *X,
+                    double *Y)
+{
+    const double *a = f->pan + m->pan[e];
+    const ptrdiff_t ld = m->ld[e];
+    memset(Y, 0, sizeof(double) * (size_t)(p * r));
+    for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
+        const double *from = X + (ptrdiff_t)m->nodecol[m->row[i]] * r;
+        for (int c = 0; c < m->width[m->row[i]]; c++, a++, from += r)
+            for (int x = 0; x < p; x++) {
+                const double v = a[x * ld];
+                for (int t = 0; t < r; t++) Y[t + x * r] += from[t] * v;
+            }
+    }
+}
+
+INLINE void forward_levels(const int p, lmm_model *m, const factor *f, int r, double *X, double *W)
+{
+    double *K = m->tmp + p * p;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        double *own = X + (ptrdiff_t)m->nodecol[f->node + l] * r;
+        level_inverse(p, m, f, l, K);
+        mul(r, p, p, 0, own, r, K, p, W, r);
+        memcpy(own, W, sizeof(double) * (size_t)(p * r));
+        if (!m->full) send(p, m, f, f->node + l, r, W, X);
+    }
+}
+
+/* Y: room for BATCH levels */
+INLINE void backward_levels(const int p, lmm_model *m, const factor *f, int r, double *X, double *Y)
+{
+    double *K = m->tmp + p * p, *W = Y + (ptrdiff_t)BATCH * p * r;
+    int q2 = m->q2, s = m->s;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const int32_t e = f->node + l, left = f->nlev - l;
+        double *own = X + (ptrdiff_t)m->nodecol[e] * r, *y = Y;
+        if (!m->full)
+            collect(p, m, f, e, r, X, y);
+        else {
+            int cols = (left < BATCH ? left : BATCH) * p;
+            y += (ptrdiff_t)(l % BATCH) * p * r;
+            if (l % BATCH == 0)
+                m->blas.gemm(&none, &none, &r, &cols, &q2, &one, X + (ptrdiff_t)m->q1 * r, &r,
+                             f->pan + m->pan[e], &s, &zero, Y, &r);
+        }
+        level_inverse(p, m, f, l, K);
+        mul(r, p, p, 0, y, r, K, p, W, r);
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)p * r; i++) own[i] -= W[i];
+    }
+}
+
+CLONES static void forward(lmm_model *m, int k, int r, double *X, double *work)
+{
+    const factor *f = &m->f[k];
+    int q1 = m->q1, q2 = m->q2, s = m->s;
+    BY_WIDTH(f->p, forward_levels, m, f, r, X, work)
+    if (m->full && q2)
+        m->blas.gemm(&none, &trans, &r, &q2, &q1, &minus, X, &r, f->pan, &s, &one, X + (ptrdiff_t)q1 * r, &r);
+}
+
+CLONES static void backward(lmm_model *m, int k, int r, double *X, double *work)
+{
+    const factor *f = &m->f[k];
+    if (m->full && !m->q2) return;
+    BY_WIDTH(f->p, backward_levels, m, f, r, X, work)
+}
+
+ptrdiff_t solve_work(const lmm_model *m, int r)
+{
+    int widest = 1;
+    for (int k = 0; k < m->nelim; k++)
+        if (m->f[k].p > widest) widest = m->f[k].p;
+    return (ptrdiff_t)(BATCH + 1) * widest * r;
+}
+
+void solve_rows(lmm_model *m, int r, double *X, double *work)
+{
+    for (int k = 0; k < m->nelim; k++) forward(m, k, r, X, work);
+    if (m->q2) m->t->solve(m, r, X + (ptrdiff_t)(m->q - m->q2) * r);
+    for (int k = m->nelim - 1; k >= 0; k--) backward(m, k, r, X, work);
+}
+
+/* X (n x q): n of the r right-hand sides V, from `first` on, in whitened coordinates: V C */
+void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first, int n, int dual, double *X)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = factor_of_user(m, k);
+        const int p = f->p;
+        for (int32_t l = 0; l < f->nlev; l++, V += p * r) {
+            double *to = X + (ptrdiff_t)m->nodecol[f->perm[l]] * n;
+            memset(to, 0, sizeof(double) * (size_t)(p * n));
+            for (int c = 0; c < p; c++)
+                for (int x = 0; x < p; x++) {
+                    const double v = dual ? f->Cinv[c + x * p] : f->w.C[x + c * p];
+                    for (int t = 0; t < n && v != 0; t++) to[t + c * n] += V[first + t + x * r] * v;
+                }
+        }
+    }
+}
+
+/* And back, to the user's X: X C' */
+static void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = factor_of_user(m, k);
+        const int p = f->p;
+        for (int32_t l = 0; l < f->nlev; l++, V += p * r) {
+            const double *from = X + (ptrdiff_t)m->nodecol[f->perm[l]] * n;
+            for (int c = 0; c < p; c++) {
+                double *to = V + first + c * r;
+                for (int t = 0; t < n; t++) to[t] = 0;
+                for (int x = 0; x < p; x++)
+                    for (int t = 0; t < n; t++) to[t] += from[t + x * n] * f->w.C[c + x * p];
+            }
+        }
+    }
+}
+
+lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X)
+{
+    const int most = r < TOGETHER ? r : TOGETHER;
+    TRY(bring(m, EXACT, FACTORED, 1));
+    double *own = malloc(sizeof(double) * (size_t)((ptrdiff_t)most * m->q + solve_work(m, most) + 1));
+    if (!own) return LMM_NOMEM;
+    for (int first = 0; first < r && !iterative_failed(m); first += TOGETHER) {
+        const int n = r - first < TOGETHER ? r - first : TOGETHER;
+        take_rows(m, V, r, first, n, 0, own);
+        solve_rows(m, n, own, own + (ptrdiff_t)n * m->q);
+        give_rows(m, own, r, first, n, X);
+    }
+    free(own);
+    if (!iterative_failed(m)) return LMM_OK;
+    m->at.state = NOWHERE; /* the next one is tried again */
+    return LMM_UNSOLVED;
+}

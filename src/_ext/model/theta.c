@@ -1,0 +1,199 @@
+/* theta and T: floors, the user's coordinates and the whitened ones, unique triangular form. */
+
+#include <float.h>
+
+#include "model/model.h"
+#include "base/small.h"
+
+/* What a diagonal of T is measured in: whitened units, or the user's. */
+static double unit_of(const factor *f, int i, int users)
+{
+    return users ? fabs(f->w.C[i + i * f->p]) : 1;
+}
+
+int is_pinned(const factor *f, int i)
+{
+    return f->Tp[i + i * f->p] == FLOOR * unit_of(f, i, f->W == f->Cinv);
+}
+
+/* T of every factor from theta in elimination order; diagonals are kept floor away from zero (0: they are
+   not). */
+void set_theta(lmm_model *m, const double *theta, int users, double floor)
+{
+    m->at.zeros = ANY;
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        f->W = users ? f->Cinv : m->turned ? f->axes : NULL;
+        memset(f->Tp, 0, sizeof(double) * (size_t)(p * p));
+        for (int t = 0; t < f->nth; t++) f->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
+        for (int i = 0; i < p; i++) {
+            const double unit = unit_of(f, i, users);
+            double *d = &f->Tp[i + i * p];
+            if (fabs(*d) < FLOOR * unit) m->at.zeros = floor > 0 ? FLOORED : EXACT;
+            if (fabs(*d) < floor * unit) *d = floor * unit;
+        }
+        if (f->W)
+            mul(p, p, p, 0, f->W, p, f->Tp, p, f->T, p);
+        else
+            memcpy(f->T, f->Tp, sizeof(double) * (size_t)(p * p));
+    }
+}
+
+/* place of each parameter (elimination order) in the user's theta */
+int32_t user_place(const factor *f, int t)
+{
+    return f->userth + t;
+}
+
+void from_user(const lmm_model *m, const double *user, double *theta)
+{
+    for (int k = 0; k < m->nfactor; k++)
+        for (int t = 0; t < m->f[k].nth; t++) theta[m->f[k].th + t] = user[user_place(&m->f[k], t)];
+}
+
+/* A (k x k) = lower triangle with nonnegative diagonal times an orthogonal matrix, in place. A zero
+   diagonal gets a zero column: the echelon form of a singular factor is unique. */
+void triangularize(int k, double *A, int ld)
+{
+    for (int i = 0; i < k; i++) {
+        for (int j = i + 1; j < k; j++) {
+            const double a = A[i + i * ld], b = A[i + j * ld];
+            if (b == 0) continue;
+            const double h = hypot(a, b), c = a / h, s = b / h;
+            for (int r = i; r < k; r++) {
+                const double x = A[r + i * ld], y = A[r + j * ld];
+                A[r + i * ld] = c * x + s * y;
+                A[r + j * ld] = c * y - s * x;
+            }
+            A[i + j * ld] = 0;
+        }
+        if (A[i + i * ld] < 0)
+            for (int r = i; r < k; r++) A[r + i * ld] = -A[r + i * ld];
+        for (int j = k - 1; A[i + i * ld] == 0 && j > i; j--) { /* move a zero column here */
+            int empty = 1;
+            for (int r = 0; r < k; r++) empty &= A[r + j * ld] == 0;
+            if (!empty) continue;
+            for (int r = 0; r < k; r++) A[r + j * ld] = A[r + i * ld], A[r + i * ld] = 0;
+            break;
+        }
+    }
+}
+
+/* Applies triangularize to the block of each term of T. */
+static void triangularize_terms(const factor *f, double *T)
+{
+    for (int a = 0, b; a < f->p; a = b) {
+        for (b = a + 1; b < f->p && f->term[b] == a;) b++;
+        triangularize(b - a, T + a + a * f->p, f->p);
+    }
+}
+
+/* f->D := lower triangle made of theta, in unique form: what rounding left of a zero is zero. (D and S are
+   scratch between evaluations; T stays what it was for the last one.) */
+static void unique_factor(factor *f, const double *theta)
+{
+    const int p = f->p;
+    memset(f->D, 0, sizeof(double) * (size_t)(p * p));
+    for (int t = 0; t < f->nth; t++) f->D[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
+    triangularize_terms(f, f->D);
+    for (int c = 0; c < p; c++) {
+        double size = 0;
+        for (int r = c; r < p; r++) size = fmax(size, fabs(f->D[r + c * p]));
+        for (int r = c; r < p && size < FLOOR; r++) f->D[r + c * p] = 0;
+    }
+}
+
+/* theta in unique form: diagonals nonnegative, a zero column where the diagonal is zero */
+void triangularize_theta(lmm_model *m, double *theta)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        unique_factor(f, theta);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->D[f->thr[t] + f->thc[t] * f->p];
+    }
+}
+
+/* theta in turned coordinates to whitened ones: T = axes T, again lower triangular */
+void turn_back(lmm_model *m, double *theta)
+{
+    for (int k = 0; k < m->nfactor && m->turned; k++) {
+        factor *f = &m->f[k];
+        unique_factor(f, theta);
+        mul(f->p, f->p, f->p, 0, f->axes, f->p, f->D, f->p, f->S, f->p);
+        triangularize_terms(f, f->S);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->S[f->thr[t] + f->thc[t] * f->p];
+    }
+    m->turned = 0;
+}
+
+/* The principal axes of T T' (k x k) in U, largest first, their standard deviations in s */
+static void principal_axes(lmm_model *m, int k, const double *T, double *U, int ld, double *s, double *work)
+{
+    char vectors = 'V', lower = 'L';
+    int n = k, lwork = 34 * k, info;
+    double *G = work, *w = G + k * k, *scratch = w + k;
+    mult(k, k, k, 0, T, ld, T, ld, G, k);
+    m->blas.syev(&vectors, &lower, &n, G, &n, w, scratch, &lwork, &info);
+    for (int j = 0; j < k; j++) {
+        s[j] = sqrt(fmax(w[k - 1 - j], 0));
+        for (int i = 0; i < k; i++) U[i + j * ld] = G[i + (k - 1 - j) * k];
+    }
+}
+
+/* theta to coordinates in which every T is diagonal, the least variances last. Near a singular T the triangle
+   in the columns' own order may stand almost still while its entries turn into each other; this one does not.
+ */
+void turn(lmm_model *m, double *theta, double *work)
+{
+    turn_back(m, theta);
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        double *s = work;
+        unique_factor(f, theta);
+        memset(f->axes, 0, sizeof(double) * (size_t)(p * p));
+        for (int a = 0, b; a < p; a = b) {
+            for (b = a + 1; b < p && f->term[b] == a;) b++;
+            principal_axes(m, b - a, f->D + a + a * p, f->axes + a + a * p, p, s + a, work + p);
+        }
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->thr[t] == f->thc[t] ? s[f->thr[t]] : 0;
+    }
+    m->turned = 1;
+}
+
+/* AB (p x p) in X, where terms that cancel to their rounding error leave an exact zero */
+static void product_with_zeros(int p, const double *A, const double *B, double *X)
+{
+    mul(p, p, p, 0, A, p, B, p, X, p);
+    for (int c = 0; c < p; c++)
+        for (int r = 0; r < p; r++) {
+            double size = 0;
+            for (int k = 0; k < p; k++) size += fabs(A[r + k * p] * B[k + c * p]);
+            if (fabs(X[r + c * p]) < 4 * p * DBL_EPSILON * size) X[r + c * p] = 0;
+        }
+}
+
+/* rows of the whitened factor that are below the floor: columns without variance */
+static void clear_small_rows(int p, double *T)
+{
+    for (int r = 0; r < p; r++) {
+        double size = 0;
+        for (int c = 0; c <= r; c++) size = fmax(size, fabs(T[r + c * p]));
+        for (int c = 0; c <= r && size < FLOOR; c++) T[r + c * p] = 0;
+    }
+}
+
+/* theta in one set of coordinates to theta in the other: T = M T, again lower triangular */
+void change_coordinates(lmm_model *m, double *theta, int to_user)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        unique_factor(f, theta);
+        if (to_user) clear_small_rows(p, f->D);
+        product_with_zeros(p, to_user ? f->w.C : f->Cinv, f->D, f->S);
+        triangularize_terms(f, f->S);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->S[f->thr[t] + f->thc[t] * p];
+    }
+}

@@ -1,0 +1,63 @@
+/* Private: what the steps of lmm_setup share. Only set-up allocates; a model owns every block it grabs. */
+
+#ifndef LMM_BUILD_H
+#define LMM_BUILD_H
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "sums/blocks.h"
+#include "model/model.h"
+
+typedef struct {        /* what only set-up needs */
+    const lmm_data *d;  /* rows; without rows (x) its factors have no levels and columns */
+    const lmm_cross *x; /* or NULL */
+    const lmm_options *options;
+    lmm_report *report;
+    int64_t *order; /* meetings sorted by the node of one factor */
+    int64_t *start; /* nnode+1  where each node's begin in order */
+    int32_t *stamp; /* nnode    last node that met this one */
+    double *rows;   /* n x ncol whitened rows */
+    int32_t ncol;
+} builder;
+
+typedef struct { /* levels of two factors that occur together, one pair a row or each once */
+    int64_t n;
+    const int32_t *a, *b;
+} meetings;
+
+/* levels of the user's factors a and c, which differ */
+meetings meetings_of(const builder *b, int a, int c);
+
+/* order.c: which factors are eliminated, and in which order */
+lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order);
+
+/* columns.c: columns, parameters and whitening of a factor and of X */
+lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep);
+lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep);
+void invert(int p, const double *A, double *X, double *work); /* work: p x p */
+
+/* pattern.c: who meets whom */
+lmm_status number_nodes(lmm_model *m, const builder *b);
+/* order, start := meetings by their node of factor k (stable) */
+void sort_meetings(const lmm_model *m, const builder *b, int k, const meetings *met);
+void count_lists(lmm_model *m, const builder *b);
+lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size);
+lmm_status make_strips(lmm_model *m);
+
+/* storage.c: how it is stored, what that costs */
+void choose_lists(lmm_model *m, const builder *b);
+lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size);
+
+/* cross.c: values of A from rows;  products.c: from cross-products */
+lmm_status make_rows(lmm_model *m, builder *b);
+void accumulate(lmm_model *m, builder *b);
+lmm_status whiten_products(lmm_model *m, factor *f, const builder *b, uint8_t *keep);
+lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep);
+lmm_status copy_products(lmm_model *m, const builder *b);
+
+/* moments.c */
+void chol_dropping(int k, double *G, uint8_t *keep);
+void invert_factor(int k, const double *G, const double *scale, const uint8_t *keep, double *B);
+
+#endif

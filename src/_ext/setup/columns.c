@@ -1,0 +1,126 @@
+/* The columns of X and of each factor: parameters, whitening, the way back to the user's units. */
+
+#include "setup/build.h"
+#include "base/small.h"
+
+static lmm_status new_whitening(lmm_model *m, whitening *w, int32_t k)
+{
+    w->k = k;
+    w->constant = -1;
+    GRAB(m, w->mean, k + 1);
+    GRAB(m, w->B, (size_t)k * (size_t)k + 1);
+    GRAB(m, w->C, (size_t)k * (size_t)k + 1);
+    return LMM_OK;
+}
+
+/* Whitens each term of a factor by itself; the factor's B and C are block diagonal. */
+static lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint8_t *keep, lmm_report *report)
+{
+    const lmm_factor *u = &d->factor[f->user];
+    const int p = f->p;
+    whitening t;
+    TRY(new_whitening(m, &t, p));
+    for (int a = 0, b; a < p; a = b) {
+        for (b = a + 1; b < p && f->term[b] == a;) b++;
+        t.k = b - a;
+        TRY(whiten(&t, d->n, u->z + a, p, 1, d->w, keep));
+        for (int j = a; j < b; j++) {
+            if (!keep[j - a]) {
+                report->factor = f->user;
+                report->column = j;
+                return LMM_DEPENDENT;
+            }
+            f->w.mean[j] = t.mean[j - a];
+            for (int i = a; i < b; i++) {
+                f->w.B[i + j * p] = t.B[i - a + (j - a) * t.k];
+                f->w.C[i + j * p] = t.C[i - a + (j - a) * t.k];
+            }
+        }
+    }
+    return LMM_OK;
+}
+
+/* A^-1 by Gauss-Jordan with partial pivoting; A is p x p, well conditioned by construction. */
+void invert(int p, const double *A, double *X, double *work)
+{
+    memcpy(work, A, sizeof(double) * (size_t)(p * p));
+    memset(X, 0, sizeof(double) * (size_t)(p * p));
+    for (int i = 0; i < p; i++) X[i + i * p] = 1;
+    for (int c = 0; c < p; c++) {
+        int r = c;
+        for (int i = c + 1; i < p; i++)
+            if (fabs(work[i + c * p]) > fabs(work[r + c * p])) r = i;
+        for (int j = 0; j < p && r != c; j++) {
+            double t = work[c + j * p];
+            work[c + j * p] = work[r + j * p], work[r + j * p] = t;
+            t = X[c + j * p];
+            X[c + j * p] = X[r + j * p], X[r + j * p] = t;
+        }
+        const double d = work[c + c * p];
+        for (int j = 0; j < p; j++) work[c + j * p] /= d, X[c + j * p] /= d;
+        for (int i = 0; i < p; i++) {
+            const double e = work[i + c * p];
+            if (i == c || e == 0) continue;
+            for (int j = 0; j < p; j++)
+                work[i + j * p] -= e * work[c + j * p], X[i + j * p] -= e * X[c + j * p];
+        }
+    }
+}
+
+/* Columns, parameters and whitening of one factor. */
+lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep)
+{
+    const lmm_factor *u = &b->d->factor[user];
+    const int p = u->ncol;
+    f->user = user;
+    f->p = p;
+    f->nlev = u->nlev;
+    GRAB(m, f->term, p);
+    for (int j = 0; j < p; j++) f->term[j] = j && u->term[j] == u->term[j - 1] ? f->term[j - 1] : j;
+    GRAB(m, f->thr, p * (p + 1) / 2);
+    GRAB(m, f->thc, p * (p + 1) / 2);
+    for (int c = 0; c < p; c++)
+        for (int r = c; r < p && f->term[r] == f->term[c]; r++) {
+            f->thr[f->nth] = r;
+            f->thc[f->nth++] = c;
+        }
+    GRAB(m, f->perm, f->nlev);
+    GRAB(m, f->Tp, p * p);
+    GRAB(m, f->T, p * p);
+    GRAB(m, f->D, p * p);
+    GRAB(m, f->S, p * p);
+    GRAB(m, f->Cinv, p * p);
+    GRAB(m, f->axes, p * p);
+    TRY(new_whitening(m, &f->w, p));
+    if (b->x)
+        TRY(whiten_products(m, f, b, keep));
+    else
+        TRY(whiten_factor(m, f, b->d, keep, b->report));
+    invert(p, f->w.C, f->Cinv, f->T);
+    return LMM_OK;
+}
+
+lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
+{
+    const lmm_data *d = b->d;
+    m->pfull = d->p;
+    TRY(new_whitening(m, &m->x, d->p));
+    GRAB(m, m->keep, d->p + 1);
+    GRAB(m, m->b0, d->p + 1);
+    GRAB(m, m->beta0, d->p + 1);
+    if (b->x) {
+        TRY(whiten_fixed_products(m, b, keep));
+    } else {
+        if (d->p) TRY(whiten(&m->x, d->n, d->X, 1, d->n, d->w, keep));
+        if (m->x.constant >= 0) m->xconstant = d->X[m->x.constant * d->n];
+        for (int j = 0; j < d->p; j++)
+            if (keep[j]) {
+                m->logdetB += log(m->x.B[j + j * d->p]);
+                m->keep[m->p++] = j;
+            }
+        for (int64_t i = 0; d->w && i < d->n; i++) m->sumlogw += log(d->w[i]);
+    }
+    m->pb = m->p + 1;
+    GRAB(m, m->beta, 2 * m->pb); /* and scratch of residual.c */
+    return LMM_OK;
+}

@@ -1,0 +1,121 @@
+/* The cross-products A = [Z X y]'W[Z X y] in whitened coordinates: from rows, or y alone anew. */
+
+#include "setup/build.h"
+#include "base/small.h"
+
+/* The blocks of A in the columns of node e. */
+CLONES static void accumulate_node(lmm_model *m, const builder *b, int k, int32_t e)
+{
+    const factor *f = &m->f[k];
+    const int p = f->p, c0 = (int)(b->ncol - m->pb), pb = m->pb;
+    const ptrdiff_t ld = m->ld[e];
+    double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p, *pan = f->apan + m->pan[e];
+    int at = 0;
+    for (int j = 0; j < k; j++) at += m->f[j].p;
+    for (ptrdiff_t i = m->ptr[e], row = 0; i < m->ptr[e + 1]; row += m->width[m->row[i++]])
+        m->pos[m->row[i]] = (int32_t)row;
+    for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {
+        const int64_t i = b->order[r];
+        const double *v = b->rows + i * b->ncol, *z = v + at, *other = z + p;
+        for (int c = 0; c < p; c++)
+            for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
+        for (int j = k + 1; j < m->nfactor; other += m->f[j++].p) {
+            const int32_t o = m->f[j].perm[b->d->factor[m->f[j].user].level[i]];
+            double *to = pan + (m->full && k == 0 ? m->nodecol[o] - m->q1 : m->pos[o]);
+            for (int c = 0; c < p; c++)
+                for (int a = 0; a < m->f[j].p; a++) to[a + c * ld] += other[a] * z[c];
+        }
+        for (int c = 0; c < p; c++)
+            for (int a = 0; a < pb; a++) pan[ld - pb + a + c * ld] += v[c0 + a] * z[c];
+    }
+}
+
+void accumulate(lmm_model *m, builder *b)
+{
+    char lower = 'L', none = 'N';
+    int pb = m->pb, n, ncol = b->ncol;
+    double one = 1;
+    for (int k = 0; k < m->nfactor; k++) {
+        const int32_t *level = b->d->factor[m->f[k].user].level;
+        const meetings rows = {b->d->n, level, level};
+        sort_meetings(m, b, k, &rows);
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) accumulate_node(m, b, k, e);
+    }
+    for (int64_t i = 0; i < b->d->n; i += n) { /* in pieces: int row counts, better rounding */
+        n = b->d->n - i < 4096 ? (int)(b->d->n - i) : 4096;
+        m->blas.syrk(&lower, &none, &pb, &n, &one, b->rows + i * ncol + (ncol - pb), &ncol, &one, m->border,
+                     &pb);
+    }
+}
+
+lmm_status make_rows(lmm_model *m, builder *b)
+{
+    const int64_t n = b->d->n;
+    double *y = malloc(sizeof(double) * (size_t)n);
+    if (!y) return LMM_NOMEM;
+    const lmm_status status = center_response(m, b->d, y);
+    for (int64_t i = 0; i < n && status == LMM_OK; i++) {
+        whitened_row(m, b->d, i, b->rows + i * b->ncol);
+        b->rows[(i + 1) * b->ncol - 1] = y[i];
+    }
+    free(y);
+    return status;
+}
+
+/* Z'W y of one factor: sums over rows of centred columns, then whitened level by level. */
+static void response_factor(lmm_model *m, factor *f, const lmm_data *d, const double *y)
+{
+    const lmm_factor *u = &d->factor[f->user];
+    const int p = f->p;
+    double *sum = m->tmp;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        double *to = f->apan + m->pan[f->node + l] + m->ld[f->node + l] - 1;
+        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * m->ld[f->node + l]] = 0;
+    }
+    for (int64_t i = 0; i < d->n; i++) {
+        const int32_t e = f->perm[u->level[i]];
+        const double v = y[i] * (d->w ? sqrt(d->w[i]) : 1);
+        double *to = f->apan + m->pan[e] + m->ld[e] - 1;
+        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * m->ld[e]] += (u->z[i * p + c] - f->w.mean[c]) * v;
+    }
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        double *to = f->apan + m->pan[e] + m->ld[e] - 1;
+        for (int c = 0; c < p; c++) sum[c] = to[(ptrdiff_t)c * m->ld[e]];
+        for (int j = 0; j < p; j++) {
+            double s = 0;
+            for (int l = f->term[j]; l <= j; l++) s += f->w.B[l + j * p] * sum[l];
+            to[(ptrdiff_t)j * m->ld[e]] = s;
+        }
+    }
+}
+
+/* X'W y and y'W y */
+static void response_border(lmm_model *m, const lmm_data *d, const double *y)
+{
+    double *sum = m->tmp, *last = m->border + m->p, yy = 0;
+    for (int l = 0; l < m->pfull; l++) {
+        const double *x = d->X + l * d->n, mean = m->x.mean[l];
+        sum[l] = 0;
+        for (int64_t i = 0; i < d->n; i++) sum[l] += (x[i] - mean) * y[i] * (d->w ? sqrt(d->w[i]) : 1);
+    }
+    for (int a = 0; a < m->p; a++) {
+        last[a * m->pb] = 0;
+        for (int l = 0; l <= m->keep[a]; l++) last[a * m->pb] += m->x.B[l + m->keep[a] * m->pfull] * sum[l];
+    }
+    for (int64_t i = 0; i < d->n; i++) yy += y[i] * y[i];
+    last[m->p * m->pb] = yy;
+}
+
+lmm_status lmm_response(lmm_model *m, const lmm_data *d)
+{
+    double *y = malloc(sizeof(double) * (size_t)d->n);
+    if (!y) return LMM_NOMEM;
+    const lmm_status status = center_response(m, d, y);
+    m->at.state = NOWHERE;
+    if (status == LMM_OK) {
+        for (int k = 0; k < m->nfactor; k++) response_factor(m, &m->f[k], d, y);
+        response_border(m, d, y);
+    }
+    free(y);
+    return status;
+}

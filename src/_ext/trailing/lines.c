@@ -1,0 +1,83 @@
+#include "trailing/lines.h"
+
+INLINE void times_symmetric(const int r, ptrdiff_t n, double alpha, const double *V, const double *S,
+                            ptrdiff_t s, double *W)
+{
+    double own[FEW], sum[FEW];
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const double *column = S + j * s;
+        for (int t = 0; t < r; t++) {
+            own[t] = alpha * V[t + j * r];
+            sum[t] = own[t] * column[j];
+        }
+        for (ptrdiff_t i = j + 1; i < n; i++)
+            for (int t = 0; t < r; t++) {
+                sum[t] += alpha * V[t + i * r] * column[i];
+                W[t + i * r] += own[t] * column[i];
+            }
+        for (int t = 0; t < r; t++) W[t + j * r] += sum[t];
+    }
+}
+
+/* X L = B: columns from the last to the first */
+INLINE void solve_backward(const int r, ptrdiff_t n, const double *L, ptrdiff_t s, double *X)
+{
+    double sum[FEW];
+    for (ptrdiff_t j = n - 1; j >= 0; j--) {
+        const double *column = L + j * s;
+        for (int t = 0; t < r; t++) sum[t] = X[t + j * r];
+        for (ptrdiff_t i = j + 1; i < n; i++)
+            for (int t = 0; t < r; t++) sum[t] -= X[t + i * r] * column[i];
+        for (int t = 0; t < r; t++) X[t + j * r] = sum[t] / column[j];
+    }
+}
+
+/* X L' = B: columns from the first to the last */
+INLINE void solve_forward(const int r, ptrdiff_t n, const double *L, ptrdiff_t s, double *X)
+{
+    double own[FEW];
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const double *column = L + j * s;
+        for (int t = 0; t < r; t++) own[t] = X[t + j * r] /= column[j];
+        for (ptrdiff_t i = j + 1; i < n; i++)
+            for (int t = 0; t < r; t++) X[t + i * r] -= own[t] * column[i];
+    }
+}
+
+CLONES void rows_times_symmetric(const lmm_model *m, int r, int n, double alpha, const double *V,
+                                 const double *S, int s, double *W)
+{
+    char right = 'R', lower = 'L';
+    double one = 1;
+    if (r > FEW)
+        m->blas.symm(&right, &lower, &r, &n, &alpha, (double *)S, &s, (double *)V, &r, &one, W, &r);
+    else
+        BY_WIDTH(r, times_symmetric, n, alpha, V, S, s, W)
+}
+
+CLONES void rows_solve(const lmm_model *m, int r, int n, const double *L, int s, int transposed, double *X)
+{
+    char right = 'R', lower = 'L', none = 'N', how = transposed ? 'T' : 'N';
+    double one = 1;
+    if (r > FEW)
+        m->blas.trsm(&right, &lower, &how, &none, &r, &n, &one, (double *)L, &s, X, &r);
+    else if (transposed)
+        BY_WIDTH(r, solve_forward, n, L, s, X)
+    else
+        BY_WIDTH(r, solve_backward, n, L, s, X)
+}
+
+void columns_times_lambda(const lmm_model *m, int r, double *X, int transposed)
+{
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        const int p = m->f[k].p;
+        double *block = X + (ptrdiff_t)m->trailcol[m->f[k].node] * r;
+        for (int32_t l = 0; l < m->f[k].nlev; l++, block += (ptrdiff_t)r * p) {
+            if (transposed)
+                mult(r, p, p, 0, block, r, m->f[k].T, p, m->tmp, r);
+            else
+                mul(r, p, p, 0, block, r, m->f[k].T, p, m->tmp, r);
+            memcpy(block, m->tmp, sizeof(double) * (size_t)(r * p));
+        }
+    }
+}

@@ -1,0 +1,591 @@
+/* The trailing matrix by its nonzero blocks. Node j's panel holds the rows of S in its columns: its own, then
+   those of every later trailing node that shares a level of an eliminated factor (or rows) with it. All
+   columns of a node have one list of rows, so the panels are also a matrix by columns, which the
+   supernodal factor reads. */
+
+#include "trailing/sparse.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "trailing/lines.h"
+#include "cholesky/supernodal.h"
+
+#define PRICE 6 /* flops of BLAS 3 that a multiplication of the factor costs, the inverse included */
+
+static double one = 1, minus = -1;
+static char lower = 'L', none = 'N', right = 'R', trans = 'T';
+
+struct sparse_trailing {
+    int32_t first, nnode; /* trailing nodes                                                       */
+    ptrdiff_t *nptr;      /* nnode+1  list of each node: itself, then later ones that it meets    */
+    int32_t *node;        /*          nodes, counted from first                                   */
+    int32_t *place;       /*          where the node's rows begin in the panel                    */
+    ptrdiff_t *ptr;       /* q2+1     columns of S ...                                            */
+    int32_t *row;         /*          ... and their rows, ascending                               */
+    ptrdiff_t *spotptr;   /* nnode of all eliminated + 1  where the spots of a level begin        */
+    ptrdiff_t *spot;      /* place in S of the block of each pair of trailing nodes of a level    */
+    double *S, *B;        /* values; B: the scaled S, then B on the pattern                       */
+    double *Se, *Le;      /* pb x (q2 + pb)                                                       */
+    supernodal *factor;
+};
+typedef struct sparse_trailing sparse;
+
+/* First trailing node in the list of an eliminated node of factor k (a level without rows has none). */
+INLINE ptrdiff_t first_trailing(const lmm_model *m, int k, int32_t e)
+{
+    const ptrdiff_t first = m->ptr[e] + (m->nelim - 1 - k);
+    return first < m->ptr[e + 1] ? first : m->ptr[e + 1];
+}
+
+/* ------------------------------------------------------------------------------ symbolic part -- */
+
+/* Lists of the levels in which each trailing node occurs (eliminated factors' nodes, ascending). */
+typedef struct {
+    ptrdiff_t *ptr;
+    int32_t *level;
+} occurrences;
+
+static lmm_status find_occurrences(const lmm_model *m, const sparse *s, occurrences *o)
+{
+    o->ptr = calloc((size_t)s->nnode + 2, sizeof(*o->ptr));
+    if (!o->ptr) return LMM_NOMEM;
+    for (int k = 0; k < m->nelim; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
+            for (ptrdiff_t i = first_trailing(m, k, e); i < m->ptr[e + 1]; i++)
+                o->ptr[m->row[i] - s->first + 2]++;
+    for (int32_t j = 1; j <= s->nnode; j++) o->ptr[j + 1] += o->ptr[j];
+    if (!(o->level = malloc(sizeof(*o->level) * (size_t)(o->ptr[s->nnode + 1] + 1)))) return LMM_NOMEM;
+    for (int k = 0; k < m->nelim; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
+            for (ptrdiff_t i = first_trailing(m, k, e); i < m->ptr[e + 1]; i++)
+                o->level[o->ptr[m->row[i] - s->first + 1]++] = e;
+    return LMM_OK;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Nodes from j on that node j meets in S; stamp: nnode of the model. */
+static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrences *o, int32_t j,
+                            int32_t *stamp, int32_t *list)
+{
+    ptrdiff_t count = 0;
+    list[count++] = j;
+    stamp[j] = j;
+    for (ptrdiff_t i = m->ptr[s->first + j]; i < m->ptr[s->first + j + 1]; i++) {
+        const int32_t other = m->row[i] - s->first;
+        stamp[other] = j;
+        list[count++] = other;
+    }
+    for (ptrdiff_t r = o->ptr[j]; r < o->ptr[j + 1]; r++) {
+        const int32_t e = o->level[r];
+        for (ptrdiff_t i = m->ptr[e + 1] - 1; i >= m->ptr[e]; i--) { /* from the last: later nodes only */
+            const int32_t other = m->row[i] - s->first;
+            if (other <= j) break;
+            if (stamp[other] == j) continue;
+            stamp[other] = j;
+            list[count++] = other;
+        }
+    }
+    qsort(list, (size_t)count, sizeof(*list), ascending);
+    return count;
+}
+
+/* Lists of all trailing nodes. */
+static lmm_status make_graph(lmm_model *m, sparse *s, const occurrences *o)
+{
+    lmm_status status = LMM_NOMEM;
+    ptrdiff_t room = s->nnode + o->ptr[s->nnode];
+    int32_t *stamp = malloc(sizeof(*stamp) * (size_t)s->nnode),
+            *list = malloc(sizeof(*list) * (size_t)s->nnode);
+    int32_t *all = malloc(sizeof(*all) * (size_t)room);
+    if (!stamp || !list || !all) goto done;
+    for (int32_t j = 0; j < s->nnode; j++) stamp[j] = -1;
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const ptrdiff_t count = neighbours(m, s, o, j, stamp, list);
+        if (s->nptr[j] + count > room) {
+            room = 2 * room + count;
+            int32_t *more = realloc(all, sizeof(*all) * (size_t)room);
+            if (!more) goto done;
+            all = more;
+        }
+        memcpy(all + s->nptr[j], list, sizeof(*list) * (size_t)count);
+        s->nptr[j + 1] = s->nptr[j] + count;
+    }
+    if (!(s->node = grab(&m->memory, (size_t)s->nptr[s->nnode], sizeof(*s->node)))) goto done;
+    if (!(s->place = grab(&m->memory, (size_t)s->nptr[s->nnode], sizeof(*s->place)))) goto done;
+    memcpy(s->node, all, sizeof(*all) * (size_t)s->nptr[s->nnode]);
+    status = LMM_OK;
+done:
+    free(stamp), free(list), free(all);
+    return status;
+}
+
+INLINE int32_t width_of(const lmm_model *m, const sparse *s, int32_t j)
+{
+    return m->width[s->first + j];
+}
+
+INLINE int32_t column_of(const lmm_model *m, const sparse *s, int32_t j)
+{
+    return m->nodecol[s->first + j] - (m->q - m->q2);
+}
+
+/* Columns and rows of S from the lists. */
+static lmm_status make_columns(lmm_model *m, sparse *s)
+{
+    GRAB(m, s->ptr, m->q2 + 1);
+    for (int32_t j = 0; j < s->nnode; j++) {
+        int32_t height = 0;
+        for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) {
+            s->place[i] = height;
+            height += width_of(m, s, s->node[i]);
+        }
+        for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++)
+            s->ptr[c + 1] = s->ptr[c] + height;
+    }
+    GRAB(m, s->row, s->ptr[m->q2] + 1);
+    for (int32_t j = 0; j < s->nnode; j++)
+        for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++) {
+            int32_t *to = s->row + s->ptr[c];
+            for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++)
+                for (int32_t r = 0; r < width_of(m, s, s->node[i]); r++)
+                    *to++ = column_of(m, s, s->node[i]) + r;
+        }
+    return LMM_OK;
+}
+
+/* Where the blocks of every level's pairs stand in S. pos: nnode of the model, scratch. */
+static lmm_status make_spots(lmm_model *m, sparse *s, const occurrences *o)
+{
+    const int32_t levels = s->first;
+    ptrdiff_t *at;
+    GRAB(m, s->spotptr, levels + 1);
+    GRAB(m, at, levels + 1);
+    for (int k = 0; k < m->nelim; k++)
+        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) {
+            const ptrdiff_t len = m->ptr[e + 1] - first_trailing(m, k, e);
+            s->spotptr[e + 1] = s->spotptr[e] + len * (len + 1) / 2;
+            at[e] = s->spotptr[e];
+        }
+    GRAB(m, s->spot, s->spotptr[levels] + 1);
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const ptrdiff_t start = s->ptr[column_of(m, s, j)];
+        for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) m->pos[s->first + s->node[i]] = s->place[i];
+        for (ptrdiff_t r = o->ptr[j]; r < o->ptr[j + 1]; r++) {
+            const int32_t e = o->level[r];
+            ptrdiff_t i = m->ptr[e + 1];
+            while (m->row[i - 1] > s->first + j) i--;
+            for (i--; i < m->ptr[e + 1]; i++) s->spot[at[e]++] = start + m->pos[m->row[i]];
+        }
+    }
+    return LMM_OK;
+}
+
+static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *options)
+{
+    if (!options->order) return LMM_UNAVAILABLE;
+    int32_t *perm = malloc(sizeof(*perm) * (size_t)m->q2);
+    if (!perm) return LMM_NOMEM;
+    lmm_status status = LMM_UNAVAILABLE;
+    if (options->order(options->arg, m->q2, s->ptr, s->row, perm) == 0)
+        status = supernodal_analyse(&s->factor, m->q2, s->ptr, s->row, perm, &m->blas);
+    free(perm);
+    return status;
+}
+
+lmm_status sparse_analyse(lmm_model *m, const lmm_options *options)
+{
+    sparse *s;
+    occurrences o = {NULL, NULL};
+    GRAB(m, s, 1);
+    s->first = m->f[m->nelim].node;
+    s->nnode = m->nnode - s->first;
+    GRAB(m, s->nptr, s->nnode + 1);
+    lmm_status status = find_occurrences(m, s, &o);
+    if (status == LMM_OK) status = make_graph(m, s, &o);
+    if (status == LMM_OK) status = make_columns(m, s);
+    if (status == LMM_OK) m->sparse = s;
+    if (status == LMM_OK) status = order_and_analyse(m, s, options);
+    if (status == LMM_OK) status = make_spots(m, s, &o);
+    free(o.ptr), free(o.level);
+    return status;
+}
+
+double sparse_density(const lmm_model *m)
+{
+    const double q2 = m->q2; /* whole diagonal blocks stand there: a little too much */
+    return fmin(1, (2 * (double)m->sparse->ptr[m->q2] - q2) / (q2 * q2));
+}
+
+double sparse_bytes(const lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    return 20. * (double)s->ptr[m->q2] + 8. * (double)s->spotptr[s->first] + 16. * m->pb * (m->q2 + m->pb) +
+           supernodal_bytes(s->factor);
+}
+
+double sparse_flops(const lmm_model *m)
+{
+    return PRICE * supernodal_flops(m->sparse->factor);
+}
+
+lmm_status sparse_allocate(lmm_model *m)
+{
+    sparse *s = m->sparse;
+    GRAB(m, s->S, s->ptr[m->q2] + 1);
+    GRAB(m, s->B, s->ptr[m->q2] + 1);
+    GRAB(m, s->Se, (ptrdiff_t)m->pb * (m->q2 + m->pb));
+    GRAB(m, s->Le, (ptrdiff_t)m->pb * (m->q2 + m->pb));
+    m->Se = s->Se;
+    m->Le = s->Le;
+    m->lde = m->pb;
+    return supernodal_allocate(s->factor);
+}
+
+lmm_status sparse_set_threads(lmm_model *m, int threads)
+{
+    return supernodal_set_threads(m->sparse->factor, threads);
+}
+
+void sparse_free(lmm_model *m)
+{
+    if (m->sparse) supernodal_free(m->sparse->factor);
+    m->sparse = NULL;
+}
+
+/* ----------------------------------------------------------------------------------- numbers -- */
+
+static void sparse_load(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    const ptrdiff_t pb = m->pb;
+    memset(s->S, 0, sizeof(double) * (size_t)s->ptr[m->q2]);
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        const factor *f = &m->f[k];
+        const int p = f->p;
+        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+            const int32_t j = e - s->first, c0 = column_of(m, s, j);
+            const double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p;
+            for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++)
+                m->pos[s->first + s->node[i]] = s->place[i];
+            for (int c = 0; c < p; c++) {
+                double *S = s->S + s->ptr[c0 + c];
+                const double *from = f->apan + m->pan[e] + (ptrdiff_t)c * m->ld[e];
+                for (int r = 0; r < p; r++) S[r] = diag[r + c * p];
+                for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++)
+                    for (int r = 0; r < m->width[m->row[i]]; r++) S[m->pos[m->row[i]] + r] = *from++;
+                memcpy(s->Se + (c0 + c) * pb, from, sizeof(double) * (size_t)pb);
+            }
+        }
+    }
+    memcpy(s->Se + m->q2 * pb, m->border, sizeof(double) * (size_t)(pb * pb));
+}
+
+/* S_JJ -= A_J K A_J' for the levels of factor k */
+INLINE void downdate_levels(const int p, lmm_model *m, int k)
+{
+    const sparse *s = m->sparse;
+    const factor *f = &m->f[k];
+    const ptrdiff_t skip = ancestor_rows(m, k);
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const double *K = f->Q + (ptrdiff_t)(e - f->node) * p * p, *Ai = f->pan + m->pan[e] + skip;
+        const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
+        for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
+            const int32_t own = m->row[i] - s->first, wi = m->width[m->row[i]], c0 = column_of(m, s, own);
+            const ptrdiff_t height = s->ptr[c0 + 1] - s->ptr[c0];
+            for (int c = 0; c < wi; c++) {
+                const double *Aj = Ai;
+                double *coef = m->tmp;
+                for (int x = 0; x < p; x++) {
+                    coef[x] = 0;
+                    for (int y = 0; y < p; y++) coef[x] += Ai[c + y * ld] * K[y + x * p];
+                }
+                for (ptrdiff_t j = i; j < end; j++) {
+                    double *to = s->S + spot[j - i] + c * height;
+                    const int wj = m->width[m->row[j]];
+                    for (int r = 0; r < wj; r++, Aj++)
+                        for (int x = 0; x < p; x++) to[r] -= Aj[x * ld] * coef[x];
+                }
+            }
+            spot += end - i;
+            Ai += wi;
+        }
+    }
+}
+
+CLONES static void sparse_downdate(lmm_model *m, int k)
+{
+    BY_WIDTH(m->f[k].p, downdate_levels, m, k)
+    downdate_edge(m, k);
+}
+
+INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
+{
+    const int32_t c = column_of(m, s, j);
+    return s->ptr[c + 1] - s->ptr[c];
+}
+
+/* to := T_i' from T_j (how 0) or T_i from T_j' (how 1) for every block; from and to may be one */
+CLONES static void scale_blocks(lmm_model *m, const double *from, double *to, int how)
+{
+    const sparse *s = m->sparse;
+    double *half = m->tmp;
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        const factor *fj = &m->f[k];
+        for (int32_t j = fj->node - s->first; j < fj->node - s->first + fj->nlev; j++) {
+            const ptrdiff_t h = height_of(m, s, j), start = s->ptr[column_of(m, s, j)];
+            int g = k;
+            for (ptrdiff_t l = s->nptr[j]; l < s->nptr[j + 1]; l++) {
+                while (s->node[l] + s->first >= m->f[g].node + m->f[g].nlev) g++;
+                const factor *fi = &m->f[g];
+                const double *A = from + start + s->place[l];
+                double *X = to + start + s->place[l];
+                const int p = fj->p, w = fi->p;
+                if (p == 1 && w == 1) {
+                    *X = *A * fi->T[0] * fj->T[0];
+                } else if (how == 0) {
+                    mul(w, p, p, 0, A, (int)h, fj->T, p, half, w);
+                    tmul(w, p, w, 0, fi->T, w, half, w, X, (int)h);
+                } else {
+                    mult(w, p, p, 0, A, (int)h, fj->T, p, half, w);
+                    mul(w, p, w, 0, fi->T, w, half, w, X, (int)h);
+                }
+            }
+        }
+    }
+}
+
+/* The whole diagonal blocks of S from their lower triangles. */
+static void mirror_diagonal(const lmm_model *m, const sparse *s)
+{
+    for (int32_t j = 0; j < s->nnode; j++)
+        mirror(width_of(m, s, j), s->S + s->ptr[column_of(m, s, j)], (int)height_of(m, s, j));
+}
+
+/* Factor of M; edge of the factor by a forward solve, its columns in the order of elimination */
+static lmm_status sparse_factorize(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    const ptrdiff_t pb = m->pb;
+    int ipb = m->pb, q2 = m->q2;
+    double logdet;
+    mirror_diagonal(m, s);
+    scale_blocks(m, s->S, s->B, 0);
+    for (int32_t c = 0, j = 0; j < s->nnode; c += width_of(m, s, j++))
+        for (int x = 0; x < width_of(m, s, j); x++) s->B[s->ptr[c + x] + x] += 1;
+    if (supernodal_factor(s->factor, m->team, s->B, &logdet)) return LMM_NOTPOSDEF;
+    m->logdetM += logdet;
+    memcpy(s->Le, s->Se, sizeof(double) * (size_t)(pb * (m->q2 + pb)));
+    columns_times_lambda(m, ipb, s->Le, 0);
+    supernodal_solve(s->factor, m->team, ipb, s->Le, 1);
+    m->blas.syrk(&lower, &none, &ipb, &q2, &minus, s->Le, &ipb, &one, s->Le + m->q2 * pb, &ipb);
+    return factorize_corner(m);
+}
+
+static void sparse_solve(lmm_model *m, int r, double *X)
+{
+    columns_times_lambda(m, r, X, 0);
+    supernodal_solve(m->sparse->factor, m->team, r, X, 3);
+    columns_times_lambda(m, r, X, 1);
+}
+
+static void sparse_border(lmm_model *m, double *H)
+{
+    memcpy(H, m->Se, sizeof(double) * (size_t)m->pb * (size_t)m->q2);
+    sparse_solve(m, m->pb, H);
+}
+
+INLINE void times_columns(const int r, const lmm_model *m, double alpha, const double *V, double *W)
+{
+    const sparse *s = m->sparse;
+    double own[8], sum[8];
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
+        for (int32_t c = c0; c < c0 + p; c++) {
+            const double *S = s->S + s->ptr[c];
+            const int32_t *row = s->row + s->ptr[c];
+            const ptrdiff_t n = s->ptr[c + 1] - s->ptr[c];
+            for (int t = 0; t < r; t++) {
+                own[t] = alpha * V[t + (ptrdiff_t)c * r];
+                sum[t] = 0;
+            }
+            for (ptrdiff_t i = 0; i < p; i++) /* the diagonal block is whole */
+                for (int t = 0; t < r; t++) sum[t] += S[i] * V[t + (ptrdiff_t)row[i] * r];
+            for (ptrdiff_t i = p; i < n; i++)
+                for (int t = 0; t < r; t++) {
+                    sum[t] += S[i] * V[t + (ptrdiff_t)row[i] * r];
+                    W[t + (ptrdiff_t)row[i] * r] += S[i] * own[t];
+                }
+            for (int t = 0; t < r; t++) W[t + (ptrdiff_t)c * r] += alpha * sum[t];
+        }
+    }
+}
+
+/* As above for any number of rows. */
+static void times_many(const lmm_model *m, int r, double alpha, const double *V, double *W)
+{
+    const sparse *s = m->sparse;
+    for (int32_t j = 0; j < s->nnode; j++) {
+        const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
+        for (int32_t c = c0; c < c0 + p; c++)
+            for (ptrdiff_t i = s->ptr[c]; i < s->ptr[c + 1]; i++) {
+                const double v = alpha * s->S[i];
+                const double *own = V + (ptrdiff_t)c * r, *other = V + (ptrdiff_t)s->row[i] * r;
+                double *to = W + (ptrdiff_t)c * r, *below = W + (ptrdiff_t)s->row[i] * r;
+                for (int t = 0; t < r; t++) to[t] += v * other[t];
+                for (int t = 0; t < r && i >= s->ptr[c] + p; t++) below[t] += v * own[t];
+            }
+    }
+}
+
+CLONES static void sparse_times(lmm_model *m, int r, double alpha, const double *V, double *W)
+{
+    if (r > FEW) {
+        times_many(m, r, alpha, V, W);
+        return;
+    }
+    BY_WIDTH(r, times_columns, m, alpha, V, W)
+}
+
+static void sparse_quadratic(lmm_model *m, double *w, double *Q)
+{
+    const ptrdiff_t N = m->ntheta;
+    int n = m->ntheta, q2 = m->q2, p = m->p, pb = m->pb, all = q2 + p;
+    double *wX = w + N * q2;
+    supernodal_solve(m->sparse->factor, m->team, n, w, 1);
+    if (p) {
+        m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, m->Le, &pb, &one, wX, &n);
+        m->blas.trsm(&right, &lower, &trans, &none, &n, &p, &one, m->Le + (ptrdiff_t)q2 * pb, &pb, wX, &n);
+    }
+    m->blas.gemm(&none, &trans, &n, &n, &all, &minus, w, &n, w, &n, &one, Q, &n);
+}
+
+/* D_j += S_jR Lambda Minv_Rj over the pattern */
+CLONES static void add_gradient(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    double *Y = m->tmp;
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        factor *fj = &m->f[k];
+        const int p = fj->p;
+        for (int32_t j = fj->node - s->first; j < fj->node - s->first + fj->nlev; j++) {
+            const int h = (int)height_of(m, s, j);
+            const ptrdiff_t start = s->ptr[column_of(m, s, j)];
+            int g = k;
+            for (ptrdiff_t l = s->nptr[j]; l < s->nptr[j + 1]; l++) {
+                while (s->node[l] + s->first >= m->f[g].node + m->f[g].nlev) g++;
+                factor *fi = &m->f[g];
+                const int w = fi->p;
+                const double *S = s->S + start + s->place[l], *B = s->B + start + s->place[l];
+                tmul(p, w, w, 0, S, h, fi->T, w, Y, p); /* S_ij' T_i */
+                mul(p, p, w, 1, Y, p, B, h, fj->D, p);
+                if (l == s->nptr[j]) continue;
+                mul(w, p, p, 0, S, h, fj->T, p, Y, w); /* S_ij T_j */
+                mult(w, w, p, 1, Y, w, B, h, fi->D, w);
+            }
+        }
+    }
+}
+
+static void sparse_invert(lmm_model *m)
+{
+    const sparse *s = m->sparse;
+    supernodal_invert(s->factor, m->team, s->B);
+    add_gradient(m);
+    scale_blocks(m, s->B, s->B, 1);
+    for (int k = m->nelim; k < m->nfactor; k++) {
+        factor *f = &m->f[k];
+        const int p = f->p;
+        for (int32_t l = 0; l < f->nlev; l++) {
+            const int32_t j = f->node + l - s->first;
+            const double *B = s->B + s->ptr[column_of(m, s, j)];
+            for (int c = 0; c < p; c++)
+                for (int r = 0; r < p; r++)
+                    f->Q[((ptrdiff_t)l * p + c) * p + r] = B[r + c * height_of(m, s, j)];
+        }
+    }
+}
+
+/* V (rows of J, columns x; leading dimension ld) += B_JJ A_J for one level */
+INLINE void product_level(const int p, const lmm_model *m, int k, int32_t e, const double *A, double *V,
+                          ptrdiff_t ldv)
+{
+    const sparse *s = m->sparse;
+    const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
+    const double *Ai = A;
+    double *Vi = V;
+    for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
+        const int32_t own = m->row[i] - s->first, wi = m->width[m->row[i]];
+        const ptrdiff_t h = height_of(m, s, own);
+        const double *Aj = Ai;
+        double *Vj = Vi;
+        for (ptrdiff_t j = i; j < end; j++) {
+            const double *B = s->B + spot[j - i];
+            const int wj = m->width[m->row[j]];
+            for (int x = 0; x < p; x++)
+                for (int c = 0; c < wi; c++)
+                    for (int r = 0; r < wj; r++) {
+                        Vj[r + x * ldv] += B[r + c * h] * Ai[c + x * ld];
+                        if (j > i) Vi[c + x * ldv] += B[r + c * h] * Aj[r + x * ld];
+                    }
+            Aj += wj;
+            Vj += wj;
+        }
+        spot += end - i;
+        Ai += wi;
+        Vi += wi;
+    }
+}
+
+INLINE void gather_levels(const int p, lmm_model *m)
+{
+    factor *f = &m->f[0];
+    const ptrdiff_t skip = ancestor_rows(m, 0);
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const int rows = m->ptr[e] < m->ptr[e + 1] ? (int)(m->ld[e] - m->pb - skip) : 0;
+        const double *A = f->pan + m->pan[e] + skip;
+        double *Q = f->Q + (ptrdiff_t)(e - f->node) * p * p, *V = m->tmp;
+        memset(V, 0, sizeof(double) * (size_t)rows * (size_t)p);
+        product_level(p, m, 0, e, A, V, rows);
+        tmul(p, p, rows, 0, A, m->ld[e], V, rows, Q, p);
+        symmetrize(p, Q);
+    }
+}
+
+CLONES static void sparse_gather(lmm_model *m){BY_WIDTH(m -> f[0].p, gather_levels, m)}
+
+CLONES static void sparse_product(lmm_model *m, int k, double *panels)
+{
+    const factor *f = &m->f[k];
+    const ptrdiff_t skip = ancestor_rows(m, k);
+    for (int32_t e = f->node; e < f->node + f->nlev; e++)
+        product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, panels + m->pan[e] + skip, m->ld[e]);
+}
+
+static int sparse_covariance(const lmm_model *m, int32_t i, int32_t j, double *B)
+{
+    const sparse *s = m->sparse;
+    const int32_t own = i - s->first, other = j - s->first;
+    ptrdiff_t low = s->nptr[own], high = s->nptr[own + 1];
+    while (high - low > 1) {
+        const ptrdiff_t middle = low + (high - low) / 2;
+        if (s->node[middle] <= other)
+            low = middle;
+        else
+            high = middle;
+    }
+    if (s->node[low] != other) return 0;
+    const double *from = s->B + s->ptr[column_of(m, s, own)] + s->place[low];
+    for (int c = 0; c < m->width[i]; c++, from += height_of(m, s, own))
+        for (int r = 0; r < m->width[j]; r++) *B++ = from[r];
+    return 1;
+}
+
+const trailing TRAILING_SPARSE = {sparse_load,    sparse_downdate,  sparse_factorize, sparse_border,
+                                  sparse_times,   sparse_quadratic, sparse_invert,    sparse_gather,
+                                  sparse_product, sparse_solve,     sparse_covariance};

@@ -1,0 +1,185 @@
+"""The calls that take a formula and data: `lmer`, `plan`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .data.design import Design, build
+from .engine.compiled import Engine
+from .engine.costs import ModelPlan, planned
+from .engine.options import MAX_EVALS, Options
+from .lmm import LMM
+
+if TYPE_CHECKING:
+    from .engine.estimates import Evaluation
+    from .results import LMMFit
+    from .sources.cross import CrossProducts
+
+__all__ = ["design_from", "lmer", "plan"]
+
+_ELSEWHERE = {
+    "REML": "write reml=False for maximum likelihood",
+    "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
+    "family": "only linear mixed models are fitted",
+    "control": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
+    "subset": "select the rows of the data beforehand",
+    "na_action": "rows with missing values are dropped and counted",
+}
+
+
+def _unknown_argument(name: str) -> TypeError:
+    hint = _ELSEWHERE.get(name, "see help(lmmfast.lmer)")
+    return TypeError(f"lmer() has no argument {name!r}: {hint}")
+
+
+def lmer(
+    formula: str | CrossProducts,
+    data: Any = None,
+    *,
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    start: Any = None,
+    verbose: bool = False,
+    callback: Callable[[Evaluation], object] | None = None,
+    max_seconds: float | None = None,
+    max_evals: int = MAX_EVALS,
+    starts: int = 0,
+    storage: str = "auto",
+    threads: int = 1,
+    **unknown: Any,
+) -> LMMFit:
+    """Fit a linear mixed-effects model.
+
+    Parameters
+    ----------
+    formula : str or CrossProducts
+        lme4's syntax: ``"rt ~ cond + (1 + cond | subj) + (1 | item)"``. ``||`` sets every
+        correlation of its term to zero, those among the columns of a factor too (lme4 keeps them).
+        Of cross-products the formula and the rows are known: ``lmer(cross)``.
+    data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
+        Rows with a missing value in a variable of the formula are dropped and counted. Text files
+        (.csv, .tsv, .txt, packed or not; one, a pattern such as ``"data/*.csv"`` or a list) are
+        read whole where that fits in memory; empty fields and NA, N/A, #N/A, NaN are missing
+        values. Sources are read twice, in chunks, and never held in memory: larger text files,
+        Parquet and Arrow files (a path, a pattern, a list, a directory of Parquet files), pyarrow
+        datasets, DuckDB relations, Dask data frames, lists of frames, and functions that return an
+        iterator of frames.
+    reml : bool, default True
+        Restricted maximum likelihood; False for maximum likelihood.
+    weights : str or (n,) array, optional
+        Precision weights: the residual variance of a row is sigma^2 / weight. A column's name, or
+        one value for each row of the data: arrays in the order of the rows, a Series by its labels
+        where its index is not that of the data (refused where these do not say whose is whose).
+    offset : str or (n,) array, optional
+        Known part of the linear predictor, besides ``offset()`` terms; given as `weights`.
+    contrasts : dict, optional
+        Coding of factors by name, as in ``{"cond": "sum"}``: "treatment" (another reference by
+        "treatment(base='b')"), "sum", "helmert", "poly", "SAS", "sdif" (neighbours), "deviation"
+        (levels against the first, around the mean of all), or a matrix with one row per level.
+    start : (ntheta,) array, optional
+        First theta. Default: moment estimates.
+    verbose : bool, default False
+        One line an evaluation on stderr.
+    callback : callable, optional
+        Called with an ``Evaluation`` after each; a true result stops the fit.
+    max_seconds : float, optional
+        Stop this long after the call with the best so far, marked not converged. Reading and
+        setting up count, but are not interrupted: at least one evaluation is made.
+    max_evals : int, default 500
+        Of each start.
+    starts : int, default 0
+        So many more starts at random theta, always the same ones: a likelihood may have several
+        optima. The best is returned; ``fit.starts`` says where the others ended.
+    storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated;
+        ``lmmfast.plan`` shows what each way takes. "auto": the fastest that fits.
+    threads : int, default 1
+        Threads of the fit. The result is identical for any number.
+
+    Returns
+    -------
+    LMMFit
+
+    Raises
+    ------
+    FormulaError, DataError, FitError
+        What is wrong, in which variable, and what to do.
+    MemoryError
+        When the model would not fit in the memory that is available.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, lmer
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> round(fit.objective, 4)
+    1743.6283
+    """
+    if unknown:
+        raise _unknown_argument(next(iter(unknown)))
+    options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
+    design = design_from(formula, data, weights, offset, contrasts)
+    return LMM(design, storage=storage, threads=threads).fitted(options)
+
+
+def design_from(
+    formula: Any,
+    data: Any,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+) -> Design:
+    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
+    usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
+    if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
+        return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+    from .sources.fit import any_design
+
+    return any_design(formula, data, weights, offset, contrasts)
+
+
+def plan(
+    formula: Any,
+    data: Any = None,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    storage: str = "auto",
+) -> ModelPlan:
+    """How a model would be stored, and the memory and time it would take; nothing is fitted.
+
+    Parameters
+    ----------
+    formula, data, weights, offset, contrasts
+        As for ``lmer``; cross-products alone too.
+    storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
+        A way to insist on.
+
+    Returns
+    -------
+    ModelPlan
+        Prints as a table. Its memory is that of the model; what the data and the design matrices
+        take comes on top.
+
+    Raises
+    ------
+    FormulaError, DataError
+        As ``lmer``.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, plan
+    >>> data = datasets.load("kb07")
+    >>> chosen = plan("RTtrunc ~ S * P + (S | subj) + (1 | item)", data)
+    >>> chosen.storage, chosen.order
+    ('dense', 32)
+    """
+    design = design_from(formula, data, weights, offset, contrasts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report, available = Engine.report(design, storage)
+    return planned(design, report, available)

@@ -1,0 +1,183 @@
+"""Values given beside the data, one for each row: by their labels where both have some.
+
+The rule, for `weights=`, `offset=`, a new response and everything else of this kind: a pandas
+object with the index of the data is taken as it is; one whose unique labels are those of the data,
+in another order or among others, is put in their order; any other is refused. Arrays, lists and
+series of libraries without an index are taken by position.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from .design import Design
+
+__all__ = ["aligned", "aligned_to_fit", "index_of"]
+
+DATA = "the data"
+
+
+def index_of(values: Any) -> Any:
+    """The index of a pandas Series or frame, None for everything else."""
+    return values.index if hasattr(values, "iloc") else None
+
+
+def aligned(values: Any, index: Any, role: str, whose: str = DATA, *, reorder: bool = True) -> Any:
+    """Values in the order of the rows of the data.
+
+    Parameters
+    ----------
+    values : anything
+        What has no pandas index is returned as it is; its length is the caller's to check.
+    index : pandas index or None
+        Of the n rows; None for data without labels.
+    role : str
+        What the values are, for messages: "weights".
+    whose : str
+        Whose rows these are, for messages.
+    reorder : bool, default True
+        False refuses the rows of the data in another order, too.
+
+    Returns
+    -------
+    values, or (n,) pandas object
+
+    Raises
+    ------
+    DataError
+        When labels are of other rows, or do not say which row is whose.
+    """
+    own = index_of(values)
+    if own is None or own is index:
+        return values
+    if index is None:
+        _refuse_shuffled(own, role, whose)
+        return values
+    if own.equals(index) or len(own) < len(index):  # too few: the caller tells
+        return values
+    _check_labels(own, index, role, whose)
+    if not reorder and len(own) == len(index):
+        raise DataError(
+            f"{role}: these are the rows of the data in another order: use {role}.loc[data.index]",
+            variable=role,
+        )
+    return values.iloc[own.get_indexer(index)]
+
+
+def aligned_to_fit(values: Any, design: Design, role: str) -> Any:
+    """Values of the rows that a fit used, given for these or for all rows of its data.
+
+    Parameters
+    ----------
+    values : anything
+        As for `aligned`. Rows of data without an index are labelled by their positions.
+    design : Design
+        Of n rows.
+    role : str
+
+    Returns
+    -------
+    values, or (n,) pandas object
+
+    Raises
+    ------
+    DataError
+        As for `aligned`.
+    """
+    import pandas as pd
+
+    own = index_of(values)
+    if own is None or own is design.index:
+        return values
+    index = pd.Index(design.rows) if design.index is None else design.index
+    all_rows = len(own) == design.n_rows > design.n
+    if all_rows and own.take(design.rows).equals(index):
+        return values.iloc[design.rows]
+    if design.index is None and not own.equals(index) and not all_rows:
+        index = None
+    return aligned(values, index, role, "the rows of the fit")
+
+
+def _check_labels(own: Any, index: Any, role: str, whose: str) -> None:
+    """Every row of the data has one label, and the values have it once."""
+    for name, labels in ((role, own), (whose, index)):
+        if not labels.is_unique:
+            again = labels[labels.duplicated()].tolist()[0]
+            _refuse(
+                role,
+                f"its index is not that of {whose}, and in {name} the label {again!r} stands "
+                "several times: which value is whose cannot be told",
+            )
+    lacking = np.flatnonzero(own.get_indexer(index) < 0)
+    if len(lacking):
+        _refuse(
+            role,
+            f"its index is that of other rows: {len(lacking)} of the {len(index)} labels of "
+            f"{whose} are not in it, {index[lacking[:1]].tolist()[0]!r} first",
+            lacking,
+        )
+    if len(own) > len(index) and _is_default(index):
+        _refuse(
+            role,
+            f"it has {len(own)} values, {whose} have {len(index)} rows that are merely counted "
+            "(0, 1, ...): these labels do not say which value is whose",
+        )
+
+
+def _is_default(index: Any) -> bool:
+    """Whether rows are labelled 0, 1, ... as in a frame without labels."""
+    whole = index.nlevels == 1 and index.dtype.kind in "iu"
+    return whole and bool((index == np.arange(len(index))).all())
+
+
+def _refuse_shuffled(own: Any, role: str, whose: str) -> None:
+    """The data have no labels; a series of theirs in another order has them out of order."""
+    if own.nlevels > 1 or own.dtype.kind not in "iu" or own.is_monotonic_increasing:
+        return
+    if own.is_unique and own.min() == 0 and own.max() == len(own) - 1:
+        _refuse(role, f"its index is in another order (0, 1, ... sorted), and {whose} have none")
+
+
+def _refuse(role: str, why: str, rows: Any = ()) -> NoReturn:
+    raise DataError(
+        f"{role}: {why}. Give one value for each row under the same label, or an array "
+        "(.to_numpy()), which is taken in the order of the rows",
+        variable=role,
+        rows=list(rows[:10]),
+    )
+
+
+def new_response(given: Any, design: Design) -> np.ndarray:
+    """The values of another response for the rows of a design, checked; see `LMMFit.refit`."""
+    if design.cross is not None:
+        from ..sources.absent import no_rows
+
+        raise no_rows("a fit to another response")
+    from .arrays import floats_of
+
+    role = "the new response"
+    if isinstance(given, str):
+        raise DataError(
+            f"{role} must be values, not a name: the fit keeps no other columns of the data; "
+            f"write fit.refit(data[{given!r}])",
+            variable=given,
+        )
+    y: np.ndarray = np.array(floats_of(aligned_to_fit(given, design, role), role))
+    if y.shape != design.y.shape:
+        raise DataError(
+            f"the new response has shape {y.shape}; the fit used {design.n} rows "
+            "(rows with missing values were dropped: see design.rows)",
+            variable=design.response,
+        )
+    if not np.isfinite(y).all():
+        raise DataError(
+            "the new response has values that are not finite",
+            variable=design.response,
+            rows=np.flatnonzero(~np.isfinite(y))[:10].tolist(),
+        )
+    return y

@@ -1,0 +1,171 @@
+"""A Design from bare arrays: for libraries that have no formula and want no pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .alignment import aligned, index_of
+from .checks import check_levels
+from .design import Design, RandomTerm
+
+__all__ = ["design_of", "floats_of"]
+
+
+def design_of(
+    y: Any, X: Any, terms: Sequence[tuple[Any, ...]], weights: Any, offset: Any
+) -> Design:
+    """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.. .
+
+    Rows are those of y: pandas objects with another index are put in its order, or refused.
+    """
+    index = index_of(y)
+    y = _vector(y, "y")
+    n = len(y)
+    X = np.asfortranarray(floats_of(aligned(X, index, "X", "y"), "X")).view()
+    if X.ndim != 2 or len(X) != n:
+        raise DataError(f"X has shape {X.shape}; it needs ({n}, p)", variable="X")
+    _check_finite(X, "X")
+    if y.min() == y.max():
+        raise DataError(f"y is constant ({y[0]:g})", variable="y")
+    made = _terms(terms, n, index)
+    own = _weights(aligned(weights, index, "weights", "y"), n)
+    offset = aligned(offset, index, "offset", "y")
+    check_levels(made, own, n)
+    return Design(
+        formula="",
+        response="y",
+        y=y,
+        X=X,
+        x_names=tuple(f"x{j}" for j in range(X.shape[1])),
+        terms=made,
+        weights=own,
+        offset=None if offset is None else _vector(offset, "offset", n),
+        rows=np.arange(n),
+        index=index,
+        n_rows=n,
+        dropped={},
+        recipe=None,
+    )
+
+
+def _vector(values: Any, name: str, n: int | None = None) -> np.ndarray:
+    out = np.array(floats_of(values, name))
+    if out.ndim != 1 or not len(out) or (n is not None and len(out) != n):
+        raise DataError(
+            f"{name} has shape {out.shape}; it needs one value for each row", variable=name
+        )
+    _check_finite(out, name)
+    return out
+
+
+def floats_of(values: Any, name: str) -> np.ndarray:
+    """The values as floats, maybe the user's own array; masked ones are missing (NaN).
+
+    Raises
+    ------
+    DataError
+        When they are not numbers, or complex: their imaginary part would be lost.
+    """
+    if type(values) is np.ndarray and values.dtype == np.float64:
+        return values
+    if np.iscomplexobj(values):
+        raise DataError(
+            f"{name} is complex; a linear mixed model needs real numbers", variable=name
+        )
+    try:
+        if isinstance(values, np.ma.MaskedArray):
+            return np.ma.filled(values.astype(np.float64), np.nan)
+        array = np.asarray(values)
+        if array.dtype.kind in "OUS" and any(isinstance(cell, str) for cell in array.flat):
+            raise ValueError("these are text")
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} must be numbers, one for each row: {error}", variable=name
+        ) from error
+
+
+def _check_finite(values: np.ndarray, name: str) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        rows = np.unique(np.nonzero(bad)[0])[:10]
+        raise DataError(
+            f"{name} has values that are not finite, first in row {rows[0]}: drop such rows",
+            variable=name,
+            rows=rows.tolist(),
+        )
+
+
+def _weights(weights: Any, n: int) -> np.ndarray | None:
+    if weights is None:
+        return None
+    out = _vector(weights, "weights", n)
+    if (out <= 0).any():
+        raise DataError(
+            "weights must be positive: drop rows with weight 0",
+            variable="weights",
+            rows=np.flatnonzero(out <= 0)[:10].tolist(),
+        )
+    return out
+
+
+def _terms(terms: Sequence[tuple[Any, ...]], n: int, index: Any) -> tuple[RandomTerm, ...]:
+    out: list[RandomTerm] = []
+    known: list[tuple[np.ndarray, str, np.ndarray]] = []  # terms with equal codes share a factor
+    for i, term in enumerate(terms):
+        if not 2 <= len(term) <= 3:
+            raise DataError(f"terms[{i}] must be (codes, columns) or (codes, columns, structure)")
+        structure = term[2] if len(term) == 3 else "full"
+        if structure not in ("full", "diag"):
+            raise DataError(f"terms[{i}]: structure must be 'full' or 'diag', not {structure!r}")
+        given, columns = (aligned(part, index, f"terms[{i}]", "y") for part in term[:2])
+        codes, group, levels = _factor(given, i, n, known)
+        z = _columns(columns, i, n)
+        constant = z.shape[1] == 1 and (z == z[0]).all()
+        names = ("Intercept",) if constant else tuple(f"z{j}" for j in range(z.shape[1]))
+        label = f"{' + '.join(names)} {'||' if structure == 'diag' else '|'} {group}"
+        out.append(RandomTerm(label, group, names, codes, levels, z, structure))
+    return tuple(out)
+
+
+def _factor(
+    codes: Any, i: int, n: int, known: list[tuple[np.ndarray, str, np.ndarray]]
+) -> tuple[np.ndarray, str, np.ndarray]:
+    name = f"terms[{i}]"
+    if np.ma.is_masked(codes):
+        raise DataError(f"{name}: codes are missing (masked): drop such rows", variable=name)
+    given = np.asarray(codes)
+    if given.shape != (n,) or given.dtype.kind not in "iu":
+        raise DataError(f"{name}: codes must be {n} integers", variable=name)
+    for old, group, levels in known:
+        if old is given or np.array_equal(old, given):
+            return old, group, levels
+    possible = given.min() >= 0 and given.max() < n
+    counts = np.bincount(given) if possible else np.zeros(1, int)
+    if (counts == 0).any():
+        raise DataError(
+            f"{name}: codes must be 0 .. m-1 without gaps (numpy.unique(..., return_inverse=True) "
+            "makes such codes)",
+            variable=name,
+        )
+    if len(counts) == 1:
+        raise DataError(f"{name}: a grouping factor needs at least two levels", variable=name)
+    own = np.ascontiguousarray(given, np.int32).view()
+    found = (own, f"g{len(known)}", np.arange(len(counts)))
+    known.append(found)
+    return found
+
+
+def _columns(columns: Any, i: int, n: int) -> np.ndarray:
+    if columns is None:
+        return np.ones((n, 1))
+    z = np.ascontiguousarray(floats_of(columns, f"terms[{i}]")).view()
+    z = z[:, None] if z.ndim == 1 else z
+    if z.ndim != 2 or len(z) != n or z.shape[1] == 0:
+        raise DataError(f"terms[{i}]: columns have shape {z.shape}; they need ({n}, k)")
+    _check_finite(z, f"terms[{i}]")
+    return z

@@ -1,0 +1,130 @@
+"""Grouping factors: the level of each row, for one factor or for combinations of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, FormulaError
+from ..formula.column import Codes, Column, factorize
+from ..formula.expressions import Expression, Memory
+from ..freeze import Frozen
+from .columns import Levels
+from .encode import Values, value_of
+
+__all__ = ["Grouping", "combine", "factor_of", "grouping_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
+    """A grouping factor of the model and how to find its levels in new data."""
+
+    label: str  # "Subject", "school:class"
+    atoms: tuple[Expression, ...]
+    atom_levels: tuple[NDArray[Any], ...]
+    pairs: tuple[NDArray[np.int64], ...]  # combinations that occur, one array per ":"
+    levels: NDArray[Any]
+
+    @cached_property
+    def _training(self) -> tuple[Levels, ...]:
+        return tuple(Levels(levels) for levels in self.atom_levels)
+
+    def codes(
+        self, columns: Mapping[str, Column], memory: Memory, n: int
+    ) -> tuple[Codes, NDArray[np.bool_]]:
+        """Level of each row of new data (-1: unseen) and whether it is missing."""
+        codes = np.zeros(n, dtype=np.int64)
+        missing = np.zeros(n, dtype=bool)
+        for i, atom in enumerate(self.atoms):
+            factor = factor_of(self.label, value_of(atom, columns, memory, n))
+            if factor.missing is not None:
+                missing |= factor.missing
+            found = self._training[i].codes(factor, unseen=-1).astype(np.int64)
+            codes = found if i == 0 else self._pair(codes, found, i)
+        return codes.astype(np.int32), missing
+
+    def _pair(self, left: NDArray[np.int64], right: NDArray[np.int64], i: int) -> NDArray[np.int64]:
+        keys, known = left * len(self.atom_levels[i]) + right, self.pairs[i - 1]
+        where = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where((known[where] == keys) & (left >= 0) & (right >= 0), where, -1)
+
+
+def grouping_of(
+    label: str,
+    atoms: tuple[Expression, ...],
+    columns: Mapping[str, Column],
+    memory: Memory,
+    n: int,
+) -> tuple[Grouping, Codes]:
+    """The grouping factor in the training data, and the level of each row.
+
+    Raises
+    ------
+    DataError
+        When it has fewer than two levels, or is missing after a transform.
+    """
+    factors = [factor_of(label, value_of(atom, columns, memory, n)) for atom in atoms]
+    return combine(label, atoms, factors)
+
+
+def combine(
+    label: str, atoms: tuple[Expression, ...], factors: Sequence[Column]
+) -> tuple[Grouping, Codes]:
+    """Combinations of the levels of factors, one factor for each atom, as a grouping factor.
+
+    Raises
+    ------
+    DataError
+        When there are fewer than two, or values are missing.
+    """
+    codes: Codes = np.zeros(0, dtype=np.int32)
+    levels: NDArray[Any] = np.zeros(0)
+    atom_levels: list[NDArray[Any]] = []
+    pairs: list[NDArray[np.int64]] = []
+    for i, (atom, factor) in enumerate(zip(atoms, factors, strict=True)):
+        assert factor.codes is not None and factor.levels is not None
+        if factor.missing is not None:
+            raise DataError(
+                f"grouping factor {atom.label} gives missing values",
+                variable=atom.label,
+                rows=np.flatnonzero(factor.missing)[:10].tolist(),
+            )
+        atom_levels.append(factor.levels)
+        if i == 0:
+            codes, levels = factor.codes, factor.levels
+            continue
+        size = len(factor.levels)
+        codes, known = factorize(codes.astype(np.int64) * size + factor.codes)
+        pairs.append(known)
+        levels = _joined(levels[known // size], factor.levels[known % size])
+    if len(levels) < 2:
+        only = f" ({str(levels[0])!r})" if len(levels) else ""
+        raise DataError(
+            f"grouping factor {label!r} has only one level{only} in the rows used: a variance "
+            "between groups needs at least two; take the term out or use another factor",
+            variable=label,
+        )
+    return Grouping(label, atoms, tuple(atom_levels), tuple(pairs), levels), codes
+
+
+def _joined(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    labels = np.empty(len(left), dtype=object)
+    labels[:] = [f"{a}:{b}" for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+    return labels
+
+
+def factor_of(label: str, values: Values) -> Column:
+    """A value as a factor: numbers become levels in increasing order."""
+    if isinstance(values, Column):
+        return values
+    if len(values) != 1:
+        raise FormulaError(f"grouping factor {label!r} has several columns", variable=label)
+    numbers = next(iter(values.values()))
+    missing = np.isnan(numbers) if numbers.dtype.kind == "f" else None
+    present = missing is None or not missing.any()
+    return Column(label, numbers, missing=None if present else missing).as_factor()

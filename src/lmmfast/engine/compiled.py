@@ -1,0 +1,323 @@
+"""The compiled model of a design: which arrays it is made of, how its numbers map to terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .. import _core, memory
+from ..data.design import Design
+from ..errors import DataError, FitError, RankDeficientWarning, warn
+from .costs import refusal
+from .free import Free
+from .ordering import HOW_TO_GET_IT, fill_reducing_order
+
+__all__ = ["Engine", "engine_of"]
+
+MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
+SMALL = 1e8  # bytes that are there: no need to ask
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a term's columns and parameters are in the compiled model."""
+
+    factor: int
+    kept: tuple[int, ...]  # independent columns of the term
+    columns: slice  # their place among the factor's columns
+    theta: slice  # its parameters in the core's theta
+
+
+class Engine:
+    """The compiled cross-products of a design, and the order of its columns and parameters.
+
+    The compiled model goes by grouping factors; users go by terms in the formula's order.
+    """
+
+    def __init__(
+        self, design: Design, y: np.ndarray, storage: str = "auto", make: Any = _core.Model
+    ) -> None:
+        self.design = design
+        self._kept = [tuple(range(term.z.shape[1])) for term in design.terms]
+        self._factors = self._gather()
+        self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
+        self.core = self._compile(make, y, storage)
+        self._places = self._locate()
+        places = [np.arange(place.theta.start, place.theta.stop) for place in self._places]
+        self.order = np.concatenate(places)  # place in the core of each parameter of the formula
+
+    def _gather(self) -> list[list[int]]:
+        """Terms of each grouping factor: terms that share a codes array share a factor."""
+        factors: dict[int, list[int]] = {}
+        for i, term in enumerate(self.design.terms):
+            factors.setdefault(id(term.codes), []).append(i)
+        return list(factors.values())
+
+    def _factor_arrays(self, terms: list[int]) -> _core.Factor:
+        """codes, number of levels, columns side by side, and which term each column is of."""
+        parts: list[np.ndarray] = []
+        for i in terms:
+            term, kept = self.design.terms[i], self._kept[i]
+            parts.append(term.z if len(kept) == term.z.shape[1] else term.z[:, kept])
+        z = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        first = self.design.terms[terms[0]]
+        return first.codes, len(first.levels), np.ascontiguousarray(z), self._owners(terms)
+
+    def _owners(self, terms: list[int]) -> np.ndarray:
+        """Which term each column of a factor is of; columns of `||` are terms of their own."""
+        owner: list[int] = []
+        for i in terms:
+            diagonal = self.design.terms[i].structure == "diag"
+            owner += [len(owner) + j if diagonal else -i - 1 for j in range(len(self._kept[i]))]
+        return np.array(owner, np.int32)
+
+    def rows(
+        self, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[_core.Factor], np.ndarray | None]:
+        factors = [self._factor_arrays(terms) for terms in self._factors]
+        return y, self.design.X, factors, self.design.weights
+
+    @classmethod
+    def report(cls, design: Design, storage: str = "auto") -> tuple[dict[str, Any], float]:
+        """How the model would be stored, and the bytes that may be used; nothing large is made."""
+        made = engine_of(
+            design, np.ones(0) if design.cross is not None else design.y, storage, _core.plan
+        )
+        return made.core, _memory_limit()
+
+    def _at_most(self) -> float:
+        """Bytes that no model with so many rows and random effects can need more than."""
+        effects = sum(len(term.levels) * term.z.shape[1] for term in self.design.terms)
+        columns = sum(term.z.shape[1] for term in self.design.terms) + len(self.design.x_names) + 1
+        return float(32 * effects**2 + 40 * self.design.n * columns**2)
+
+    def _compile(self, make: Any, y: np.ndarray, storage: str) -> Any:
+        """The compiled model; dependent random columns are dropped one by one, with a warning."""
+        options = {"limit": self._limit, "storage": storage, "order": fill_reducing_order}
+        while True:
+            try:
+                return make(*self._source(y), **options)
+            except _core.Dependent as error:
+                self._drop(*error.args)
+            except _core.NoVariance:
+                raise FitError(
+                    f"the response {self.design.response!r} is a linear combination of the fixed "
+                    "effects: no residual variance is left to model",
+                    variable=self.design.response,
+                ) from None
+            except _core.Unavailable:
+                raise FitError(
+                    f"storage='sparse' needs an order of the trailing matrix, and {HOW_TO_GET_IT}"
+                ) from None
+            except _core.TooLarge as error:
+                raise MemoryError(refusal(self.design, error.args[0], self._limit)) from None
+
+    def _source(self, y: np.ndarray) -> tuple[Any, ...]:
+        """What the compiled model is made of."""
+        return self.rows(y)
+
+    def _drop(self, factor: int, column: int) -> None:
+        columns = [(i, c) for i in self._factors[factor] for c in self._kept[i]]
+        i, c = columns[column]
+        term = self.design.terms[i]
+        if len(self._kept[i]) == 1:
+            raise DataError(
+                f"the only column of ({term.label}), {term.columns[c]!r}, is zero",
+                variable=term.columns[c],
+                term=term.label,
+            )
+        self._kept[i] = tuple(k for k in self._kept[i] if k != c)
+        warn(
+            RankDeficientWarning(
+                f"column {term.columns[c]!r} of ({term.label}) is a linear combination of the "
+                "others: it is dropped, its variance is reported as zero",
+                variable=term.columns[c],
+                term=term.label,
+            )
+        )
+
+    def _locate(self) -> list[Place]:
+        places: dict[int, Place] = {}
+        at = 0
+        for number, terms in enumerate(self._factors):
+            first = 0
+            for i in terms:
+                k = len(self._kept[i])
+                count = k if self.design.terms[i].structure == "diag" else k * (k + 1) // 2
+                places[i] = Place(
+                    number, self._kept[i], slice(first, first + k), slice(at, at + count)
+                )
+                at, first = at + count, first + k
+        return [places[i] for i in range(len(places))]
+
+    def to_core(self, theta: Any) -> np.ndarray:
+        """theta in the formula's order to the order of the compiled model."""
+        theta = np.ascontiguousarray(theta, np.float64)
+        if theta.shape != (self.core.ntheta,):
+            raise ValueError(f"theta needs shape ({self.core.ntheta},), not {theta.shape}")
+        if not np.isfinite(theta).all():
+            raise ValueError(f"theta has values that are not finite: {theta}")
+        own: np.ndarray = np.empty_like(theta)
+        own[self.order] = theta
+        return own
+
+    def plane(self, free: Free) -> tuple[np.ndarray, np.ndarray]:
+        """What of theta moves, in the order of the compiled model.
+
+        Raises
+        ------
+        ValueError
+            When it is of another number of parameters.
+        """
+        if len(free.fixed) != self.core.ntheta:
+            raise ValueError(
+                f"free is for {len(free.fixed)} covariance parameters: the model has "
+                f"{self.core.ntheta}"
+            )
+        basis = np.empty_like(free.basis)
+        basis[self.order] = free.basis
+        return self.to_core(free.fixed), basis
+
+    def theta_entries(self) -> list[tuple[int, int, int]]:
+        """Term, row and column in the term's T of each parameter, in the formula's order."""
+        out: list[tuple[int, int, int]] = []
+        for i, place in enumerate(self._places):
+            kept = place.kept
+            diagonal = self.design.terms[i].structure == "diag"
+            for c, column in enumerate(kept):
+                rows = (column,) if diagonal else kept[c:]
+                out += [(i, row, column) for row in rows]
+        return out
+
+    # ---- numbers of the core by term -------------------------------------------------------------
+
+    def factors(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+        """T of each term, k x k lower triangular, from the core's theta."""
+        return tuple(self._factor(i, theta) for i in range(len(self._places)))
+
+    def _factor(self, i: int, theta: np.ndarray) -> np.ndarray:
+        term, place = self.design.terms[i], self._places[i]
+        k = len(place.kept)
+        own = np.zeros((k, k))
+        if term.structure == "diag":
+            np.fill_diagonal(own, theta[place.theta])
+        else:
+            own.T[_upper(k)] = theta[place.theta]
+        return self._widen(i, self._widen(i, own).T).T
+
+    def modes(self, b: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Conditional modes of each term, m x k, from those of the factors."""
+        return tuple(
+            self._widen(i, b[place.factor][:, place.columns])
+            for i, place in enumerate(self._places)
+        )
+
+    def conditional_variances(self, blocks: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Conditional covariances of each term, m x k x k, from those of the factors."""
+        out = []
+        for i, place in enumerate(self._places):
+            own = blocks[place.factor][:, place.columns, place.columns]
+            out.append(self._widen(i, self._widen(i, own).swapaxes(-1, -2)).swapaxes(-1, -2))
+        return tuple(out)
+
+    def projection(
+        self, G: list[np.ndarray], g: list[np.ndarray]
+    ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """Projections of each term, m x k x p and m x k, from those of the factors.
+
+        Zero for dropped columns: they have no variance, and nothing is differentiated in them.
+        """
+        return self.by_term(G), self.modes(g)
+
+    def by_factor(self, V: list[np.ndarray]) -> list[np.ndarray]:
+        """Arrays m x k x r of the terms to those of the factors, without dropped columns."""
+        terms = self.design.terms
+        wanted = [(len(term.levels), term.z.shape[1]) for term in terms]
+        if [v.shape[:2] for v in V] != wanted or any(
+            v.shape != (*v.shape[:2], V[0].shape[-1]) for v in V
+        ):
+            shapes = ", ".join(f"({m}, {k}, r)" for m, k in wanted)
+            raise ValueError(f"arrays of shape {shapes} are needed, one for each term")
+        return [
+            np.concatenate([V[i][:, self._kept[i]] for i in group], axis=1)
+            for group in self._factors
+        ]
+
+    def by_term(self, blocks: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Arrays m x k x r of each term from those of the factors; zero for dropped columns."""
+        return tuple(
+            self._widen(i, blocks[place.factor][:, place.columns].swapaxes(1, 2)).swapaxes(1, 2)
+            for i, place in enumerate(self._places)
+        )
+
+    def widened(self, i: int, j: int, blocks: np.ndarray) -> np.ndarray:
+        """Blocks n x k x k of two terms over all their columns: zero for dropped ones."""
+        return self._widen(i, self._widen(j, blocks).swapaxes(1, 2)).swapaxes(1, 2)
+
+    def grouped(self) -> list[list[int]]:
+        """Terms of each grouping factor."""
+        return [list(terms) for terms in self._factors]
+
+    def kept(self, i: int) -> tuple[int, ...]:
+        """Columns of term i that do not depend on others of its factor."""
+        return self._kept[i]
+
+    def place(self, i: int) -> Place:
+        """Where term i is in the compiled model."""
+        return self._places[i]
+
+    def cross_products(self) -> tuple[Any, list[np.ndarray]]:
+        """Of models without rows: blocks of cross-products, and C of each factor (their columns
+        are the design's times C)."""
+        raise TypeError("this model is made of rows")
+
+    def parameters(self, i: int) -> slice:
+        """Place in the core's theta of the parameters of term i."""
+        return self._places[i].theta
+
+    def entries(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column in T, among the kept columns, of each parameter of term i."""
+        k = len(self._kept[i])
+        if self.design.terms[i].structure == "diag":
+            return np.arange(k), np.arange(k)
+        column, row = _upper(k)
+        return row, column
+
+    def whitening(self) -> list[np.ndarray]:
+        """C of each term, over its kept columns: T = C times the whitened T, up to rotation."""
+        blocks = self.core.whitening()
+        return [blocks[place.factor][place.columns, place.columns] for place in self._places]
+
+    def _widen(self, i: int, own: np.ndarray) -> np.ndarray:
+        """The last axis over all columns of term i: zero where a dependent column was dropped."""
+        place, k = self._places[i], self.design.terms[i].z.shape[1]
+        if len(place.kept) == k:
+            return own
+        full = np.zeros((*own.shape[:-1], k))
+        full[..., place.kept] = own
+        return full
+
+
+def engine_of(
+    design: Design, y: np.ndarray, storage: str = "auto", make: Any = _core.Model
+) -> Engine:
+    """The compiled model: of rows, or of cross-products where the rows are not in memory."""
+    if design.cross is None:
+        return Engine(design, y, storage, make)
+    from ..sources.engine import CrossEngine
+
+    return CrossEngine(design, y, storage, make)
+
+
+@cache
+def _upper(k: int) -> tuple[np.ndarray, ...]:
+    """Indices of the upper triangle, row by row."""
+    return np.triu_indices(k)
+
+
+def _memory_limit() -> float:
+    """Bytes that a model may take: a share of what is available now."""
+    return MEMORY_SHARE * memory.available()

@@ -1,0 +1,192 @@
+"""What a model will take before it is made: storage, memory and seconds an evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import ordering
+
+if TYPE_CHECKING:
+    from ..data.design import Design
+
+__all__ = ["ModelPlan", "planned", "refusal"]
+
+NAMES = {  # of the trailing matrix: what is left when the first factor is eliminated
+    "dense": "one dense Cholesky factor (LAPACK)",
+    "sparse": "a sparse Cholesky factor (order by CHOLMOD)",
+    "iterative": "conjugate gradients; log-determinant and gradient are estimated",
+}
+SPARSE_ENOUGH = 0.1  # share of the trailing matrix below which a sparse factor is worth a hint
+
+
+@dataclass(frozen=True, repr=False)
+class ModelPlan:
+    """How a model would be stored and what that takes; printed, it is a table.
+
+    Attributes
+    ----------
+    formula : str
+    n, fixed, parameters : int
+        Rows, columns of X, variance parameters.
+    factors : tuple of (name, levels, columns, how)
+        Grouping factors; ``how`` is "level by level" or "trailing matrix".
+    storage : str
+        "block diagonal", "dense", "sparse" or "iterative".
+    order : int
+        Order of the trailing matrix.
+    density : float
+        Share of the trailing matrix that is not zero; nan where it was not counted.
+    bytes, seconds : float
+        Memory, and time of one evaluation with derivatives on one thread. A fit is about ten
+        evaluations.
+    available : float
+        Bytes that may be used now.
+    considered : dict
+        The same two numbers for each way that was considered.
+    """
+
+    formula: str
+    n: int
+    fixed: int
+    parameters: int
+    factors: tuple[tuple[str, int, int, str], ...]
+    storage: str
+    order: int
+    density: float
+    bytes: float
+    seconds: float
+    available: float
+    considered: dict[str, tuple[float, float]]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory is there."""
+        return self.bytes <= self.available
+
+    def __str__(self) -> str:
+        return "\n".join([*self._levels(), *self._ways()])
+
+    __repr__ = __str__
+
+    def _levels(self) -> list[str]:
+        yield_rows = [("grouping factor", "levels", "columns", "solved")]
+        yield_rows += [(name, f"{m:,}", str(k), how) for name, m, k, how in self.factors]
+        wide = [max(len(row[i]) for row in yield_rows) for i in range(3)]
+        title = f"{self.formula}: " if self.formula else ""
+        fixed = f"{self.fixed} fixed effect{'' if self.fixed == 1 else 's'}"
+        variances = f"{self.parameters} variance parameter{'' if self.parameters == 1 else 's'}"
+        lines = [f"{title}{self.n:,} rows, {fixed}, {variances}", ""]
+        for name, levels, columns, how in yield_rows:
+            lines.append(
+                f"{name:<{wide[0]}}  {levels:>{wide[1]}}  {columns:>{wide[2]}}  {how}".rstrip()
+            )
+        return lines
+
+    def _ways(self) -> list[str]:
+        filled = "" if math.isnan(self.density) else f", {100 * self.density:.2g} % of it not zero"
+        lines = ["", f"trailing matrix: order {self.order:,}{filled}", ""]
+        if self.order == 0:
+            lines[1] = "nothing is left behind: one block a level"
+        lines.append(f"{'way':<15}{'memory':>10}  {'an evaluation':>14}")
+        for name, (size, seconds) in self.considered.items():
+            label = "block diagonal" if self.storage == "block diagonal" else name
+            mark = "  <- " + NAMES[name] if name == self.storage else ""
+            if label == "block diagonal":
+                mark = "  <- chosen"
+            lines.append(f"{label:<15}{_memory(size):>10}  {_seconds(seconds):>14}{mark}")
+        room = f"{_memory(self.available)} may be used" if self.available < math.inf else ""
+        if not self.fits:
+            room = f"it does not fit: {room}"
+        return [*lines, "", room] if room else lines
+
+
+def planned(design: Design, report: Mapping[str, Any], available: float) -> ModelPlan:
+    """What the report of a compiled model says of its storages."""
+    groups: dict[str, list[int]] = {}
+    parameters = 0
+    for term in design.terms:
+        k = term.z.shape[1]
+        parameters += k if term.structure == "diag" else k * (k + 1) // 2
+        levels, columns = groups.get(term.group, (len(term.levels), 0))
+        groups[term.group] = [levels, columns + k]
+    order = list(groups)
+    eliminated = {order[i] for i in report["which"]}
+    rate = _rate()
+    storage = report["storage"] if report["order"] else "block diagonal"
+    density = report["density"]
+    return ModelPlan(
+        formula=design.formula,
+        n=design.n,
+        fixed=len(design.x_names),
+        parameters=parameters,
+        factors=tuple(
+            (g, m, k, "level by level" if g in eliminated else "trailing matrix")
+            for g, (m, k) in groups.items()
+        ),
+        storage=storage,
+        order=report["order"],
+        density=density if density >= 0 else math.nan,
+        bytes=report["bytes"],
+        seconds=report["flops"] / rate,
+        available=available,
+        considered={
+            name: (size, flops / rate) for name, (size, flops) in report["considered"].items()
+        },
+    )
+
+
+def refusal(design: Design, report: Mapping[str, Any], limit: float) -> str:
+    """Why a model is not made: its table, and what can be done."""
+    levels = ", ".join(f"{term.group} ({len(term.levels)} levels)" for term in design.terms)
+    lines = [
+        f"the model needs {_memory(report['bytes'])}, more than the {_memory(limit)} that may be "
+        f"used; grouping factors: {levels}"
+    ]
+    if report["considered"]:
+        lines += ["", str(planned(design, report, limit)), ""]
+    if 0 <= report["density"] < SPARSE_ENOUGH and not ordering.available():
+        lines.append(
+            f"Only {100 * report['density']:.2g} % of the trailing matrix is not zero: a sparse "
+            f"factor would do. {ordering.HOW_TO_GET_IT}. Without it: storage='iterative', which "
+            "estimates."
+        )
+    return "\n".join(lines).rstrip()
+
+
+@cache
+def _rate() -> float:
+    """Operations a second of LAPACK on one thread, measured once."""
+    from scipy.linalg.lapack import dpotrf
+
+    from .._core import OneThread
+    from ..threads import control
+
+    n = 600
+    matrix = np.asfortranarray(np.eye(n) + 1e-3)
+    best = math.inf
+    with OneThread(control()):
+        for _ in range(4):
+            began = time.perf_counter()
+            dpotrf(matrix)
+            best = min(best, time.perf_counter() - began)
+    return n**3 / 3 / best
+
+
+def _memory(size: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 1:
+        return f"{max(seconds * 1e3, 0.01):.2g} ms"
+    return f"{seconds:.2g} s" if seconds < 600 else f"{seconds / 60:.2g} min"

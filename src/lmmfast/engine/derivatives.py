@@ -1,0 +1,101 @@
+"""Second derivatives of the criterion, from its exact gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._core import NotPositiveDefinite
+from ..errors import FitError
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["hessian_along"]
+
+# The step, in units of the parameter's standard deviation given the others: the error of the
+# four-point formula is of order step**4 (with a large factor where a group has few levels), that of
+# rounding 1e-12 / step. Both stay below 1e-8 where the parameters are known at all.
+FINE = (2e-3, ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12)))
+# Two points do where an evaluation is expensive: many levels make the criterion smooth in these
+# units (1e-8 on the megastudies), and rounding is still 1e-9.
+COARSE = (5e-4, ((-1, -1 / 2), (1, 1 / 2)))
+LARGE = 500  # order of the trailing matrix from which evaluations are expensive
+
+
+def hessian_along(
+    model: Model, theta: np.ndarray, reml: bool, directions: np.ndarray, *, whitened: bool
+) -> np.ndarray:
+    """Hessian of the REML criterion or deviance along some directions of theta.
+
+    Columns far from zero (years) make the Hessian in the user's coordinates nearly singular; that
+    in whitened ones depends neither on origins nor on units.
+
+    Parameters
+    ----------
+    model : Model
+    theta : (ntheta,) array
+        By term in the formula's order.
+    reml : bool
+    directions : (ntheta, k) array
+        Columns of the identity for single parameters.
+    whitened : bool
+        Whether theta and the directions are in whitened coordinates.
+
+    Returns
+    -------
+    (k, k) array
+        Differences of the exact gradient (four points; two in large models), made symmetric;
+        relative error about 1e-8. Of models whose gradient is estimated: the average information,
+        which they have exactly.
+
+    Raises
+    ------
+    FitError
+        When the criterion is not finite near theta.
+    """
+    order = model._engine.order
+
+    def derivatives(point: np.ndarray, curvature: bool) -> tuple[np.ndarray, np.ndarray]:
+        own = np.empty_like(point)
+        own[order] = point
+        with model._lock:
+            model._use(None)
+            model._core.evaluate(own, reml, whitened=whitened, value=False)
+            g, H = model._core.derivatives(curvature)
+        return g, H
+
+    def gradient(point: np.ndarray) -> np.ndarray:
+        return np.asarray(derivatives(point, False)[0][order] @ directions)
+
+    try:
+        information = derivatives(theta, True)[1][np.ix_(order, order)]
+        information = directions.T @ information @ directions
+        if model.storage["storage"] == "iterative":
+            return np.asarray(information)
+        return _differences(model, gradient, theta, information.diagonal(), directions)
+    except NotPositiveDefinite:
+        raise FitError("the criterion is not finite near this theta") from None
+
+
+def _differences(
+    model: Model,
+    gradient: Callable[[np.ndarray], np.ndarray],
+    theta: np.ndarray,
+    curvature: np.ndarray,
+    directions: np.ndarray,
+) -> np.ndarray:
+    curvature = np.abs(curvature)
+    largest = curvature.max(initial=0.0)
+    if not np.isfinite(largest):
+        raise FitError("the curvature of the criterion is not finite at this theta")
+    # a parameter that the data say nothing about moves as far as the least known of the others
+    size, points = COARSE if model.storage["order"] >= LARGE else FINE
+    steps = size / np.sqrt(np.maximum(curvature, 1e-12 * largest if largest > 0 else 1.0))
+    H = np.zeros((len(steps), len(steps)))
+    for i, step in enumerate(steps):
+        for place, weight in points:
+            H[i] += weight / step * gradient(theta + place * step * directions[:, i])
+    return (H + H.T) / 2

@@ -1,0 +1,594 @@
+"""The model as a machine: a design and its compiled cross-products; evaluation and fits."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..errors import (
+    ConvergenceWarning,
+    DataError,
+    FitError,
+    IdentifiabilityWarning,
+    RankDeficientWarning,
+    warn,
+)
+from ..linalg import scaled_step
+from .compiled import engine_of
+from .estimates import Estimates, singular_directions
+from .free import Free
+from .identify import Overlap, overlaps
+from .options import MAX_EVALS, Options
+from .point import Point, in_words, not_finite, unsolved
+from .starts import Starts, random_theta
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..data.design import Design
+
+__all__ = ["MOST_THREADS", "Model"]
+
+CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
+RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
+MOST_THREADS = 1024  # no machine gains from more, and each takes a stack
+MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
+MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
+
+_NOT_CERTIFIED = {
+    "evaluation limit": "the objective can still fall by about {left}",
+    "out of time": "the objective can still fall by about {left}",
+    "limited by rounding": "the residual variance is so small beside the random effects' that the "
+    "objective is only known to {left}; do the random effects fit the response exactly?",
+}
+
+
+class Model:
+    """A linear mixed model and its data, ready to be evaluated and fitted.
+
+    After construction memory does not depend on the number of rows except for the arrays of the
+    design that it refers to. Methods may be called from several threads: calls on one model wait
+    for each other, calls on different models run in parallel without the GIL.
+
+    Parameters
+    ----------
+    design : Design
+        Made by ``lmmfast.data.design.build``; see also ``LMM.from_arrays``.
+    storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated; see
+        ``lmmfast.plan``. "auto": whichever is predicted to be fastest among those that fit.
+    threads : int, default 1
+        Threads of evaluations and fits. Results are identical for any number; BLAS itself always
+        uses one.
+
+    Raises
+    ------
+    FitError
+        When the response leaves no residual variance, or there are no degrees of freedom.
+    MemoryError
+        When the factorization would not fit in the memory that is available, with its size.
+    """
+
+    def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
+        self.design = design
+        self._storage = storage
+        self._lock = threading.RLock()
+        self._y = design.y if design.cross is not None else _response(design.y, design.offset)
+        self._theirs: Any = None  # another response that the compiled model holds
+        _check_width(design)
+        self._engine = engine_of(design, self._y, storage)
+        self._core = self._engine.core
+        self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
+        self.threads = threads
+        _MODELS.add(self)
+        rank = int(self._core.keep.sum())
+        if design.n <= rank:
+            raise FitError(
+                f"{design.n} rows cannot estimate {rank} fixed effects and a residual "
+                "variance: use more rows or a smaller formula"
+            )
+        _note_dropped_columns(design, self._core.keep)
+        _note_many_effects(design)
+
+    def with_design(self, design: Design) -> Self:
+        """A model of another design that is stored and run as this one."""
+        return type(self)(design, storage=self._storage, threads=self._threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle holds the design; cross-products are made anew."""
+        return _again, (type(self), self.design, self._storage, self._threads)
+
+    @property
+    def ntheta(self) -> int:
+        """Number of variance parameters in theta."""
+        return int(self._core.ntheta)
+
+    @property
+    def theta_entries(self) -> list[tuple[int, int, int]]:
+        """For each parameter of theta: its term, and its row and column in the term's factor T."""
+        return self._engine.theta_entries()
+
+    @property
+    def storage(self) -> dict[str, Any]:
+        """How the cross-products are stored: eliminated factors, the trailing matrix, bytes."""
+        return dict(self._core.report)
+
+    @property
+    def threads(self) -> int:
+        """Threads of evaluations and fits; may be set at any time."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+        if not whole or not 1 <= count <= MOST_THREADS:
+            raise ValueError(f"threads must be a whole number, 1 to {MOST_THREADS}, not {count!r}")
+        self._core.use_threads(int(count))
+        self._threads = int(count)
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    def _use(self, y: np.ndarray | None) -> None:
+        """Makes the compiled model hold y (None: the design's response)."""
+        if y is None and self._theirs is None:
+            return
+        if y is not None and y is self._theirs:
+            return
+        self._theirs = True
+        self._core.response(*self._engine.rows(self._y if y is None else y))
+        self._theirs = y
+
+    def objective(
+        self, theta: Any, *, reml: bool = True, gradient: bool = False, hessian: bool = False
+    ) -> Any:
+        """REML criterion or deviance at theta, with exact gradient and curvature if asked for.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+            Relative Cholesky parameters as in ``Estimates.theta``.
+        reml : bool, default True
+        gradient, hessian : bool, default False
+            Whether to return derivatives too. The curvature is the average information of
+            Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term; it equals the
+            Hessian in expectation, not exactly.
+
+        Returns
+        -------
+        float, or tuple
+            The criterion alone, or followed by the gradient (ntheta,) and the curvature
+            (ntheta, ntheta), as asked for.
+
+        Raises
+        ------
+        FitError
+            When the criterion is not finite at theta.
+        """
+        own, order = self._engine.to_core(theta), self._engine.order
+        with self._lock, in_words():
+            self._use(None)
+            asked: list[Any] = [self._core.evaluate(own, reml)]
+            if gradient or hessian:
+                g, H = self._core.derivatives(hessian)
+        if gradient:
+            asked.append(g[order])
+        if hessian:
+            asked.append(H[np.ix_(order, order)])
+        return asked[0] if len(asked) == 1 else tuple(asked)
+
+    def point(self, theta: Any, *, reml: bool = True, y: Any = None) -> Point:
+        """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+            Relative Cholesky parameters as in ``Estimates.theta``.
+        reml : bool, default True
+        y : (n,) array, optional
+            Another response without its offset; default: the design's.
+
+        Returns
+        -------
+        Point
+        """
+        return Point(self, theta, reml, y)
+
+    def condvar(self, theta: Any) -> tuple[np.ndarray, ...]:
+        """Conditional covariances of the random effects over sigma^2, given theta.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+
+        Returns
+        -------
+        tuple of (m, k, k) arrays
+            Per term: the diagonal blocks of Lambda M^-1 Lambda' (Bates et al. 2015, eq. 58).
+        """
+        return self.point(theta).condvar
+
+    def monte_carlo(self, theta: Any, *, reml: bool = True) -> tuple[float, np.ndarray]:
+        """What chance adds to an iterative model: its log-determinant and gradient are estimated.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+            The optimum of a fit.
+        reml : bool, default True
+
+        Returns
+        -------
+        se : float
+            Standard error of the objective.
+        cov : (ntheta, ntheta) array
+            Covariance of the theta that a fit finds, over the random vectors: H^-1 Cov(g) H^-1.
+            The data's own uncertainty comes on top; it is usually a thousand times larger. So does
+            where the minimizer stopped, up to sqrt(certificate) of the data's standard errors,
+            which can be the larger of the two where the levels of the factors meet at random.
+            Zero for exact models, NaN where the curvature H is not positive definite.
+
+        Raises
+        ------
+        FitError
+            When the objective is not finite at theta.
+        """
+        own = self._engine.to_core(theta)
+        with self._lock:
+            self._use(None)
+            with in_words():
+                self._core.evaluate(own, reml, value=False)
+                se, cov = self._core.montecarlo()
+        order = self._engine.order
+        return float(se), cov[np.ix_(order, order)]
+
+    def projection(
+        self, theta: Any, *, reml: bool = True
+    ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """What derivatives of ``vcov`` and of the residual sum of squares are made of.
+
+        With V = I + sum Z T T'Z' over all terms (relative to sigma^2, rows scaled by the square
+        roots of the weights).
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+        reml : bool, default True
+            Of the fit; the result does not depend on it, but is at hand at a fit's own theta.
+
+        Returns
+        -------
+        G : tuple of (m, k, p) arrays
+            Per term: Z'V^-1 X (X'V^-1 X)^-1, zero for dropped columns of X.
+        g : tuple of (m, k) arrays
+            Per term: Z'V^-1 (y - X beta).
+        """
+        return self.point(theta, reml=reml).projection
+
+    # ---- fit -------------------------------------------------------------------------------------
+
+    def minimize(self, options: Options) -> Estimates:
+        """The estimates at the minimum of the REML criterion or the deviance.
+
+        Parameters
+        ----------
+        options : Options
+            As `LMM.fit` takes them.
+
+        Returns
+        -------
+        Estimates
+
+        Raises
+        ------
+        DataError, FitError
+            As `LMM.fit`.
+        """
+        if not self._core.report["identified"]:
+            self._check_identified(bool(options.reml))
+        with self._lock:
+            self._use(None)
+            return self._minimize(
+                options.reml,
+                options.start,
+                options.watch,
+                options.max_evals,
+                options.starts,
+                options.free,
+            )
+
+    def again(
+        self, y: np.ndarray, *, reml: bool, start: np.ndarray, free: Free | None = None
+    ) -> Estimates:
+        """The estimates for another response.
+
+        Parameters
+        ----------
+        y : (n,) array
+            Finite; the offset is not subtracted.
+        reml : bool
+        start : (ntheta,) array
+        free : Free, optional
+
+        Raises
+        ------
+        FitError
+            When y leaves no residual variance.
+        """
+        with self._lock:
+            try:
+                self._use(_response(y, self.design.offset))
+                return self._minimize(reml, start, Watch(), free=free)
+            except _core.NoVariance:
+                raise FitError(
+                    "the new response is a linear combination of the fixed effects"
+                ) from None
+
+    def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
+        """The estimates at a given theta, as `LMM.at` describes them.
+
+        Raises
+        ------
+        FitError
+            When the criterion is not finite at theta.
+        """
+        began = time.perf_counter()
+        own = self._engine.to_core(theta)
+        with self._lock:
+            _, slope, information = self.objective(theta, reml=reml, gradient=True, hessian=True)
+            gain = scaled_step(slope, information, 1.0)[2]
+            status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
+            return self._estimates(reml, own, gain, 1, began, status)
+
+    def _minimize(
+        self,
+        reml: bool,
+        start: Any,
+        watch: Watch,
+        most: int = MAX_EVALS,
+        more: int = 0,
+        free: Free | None = None,
+    ) -> Estimates:
+        """The estimates at the minimum, from one start or several."""
+        first = None if start is None else self._engine.to_core(start)
+        began = time.perf_counter()
+        best = self._run(first, reml, watch, began, most, free)
+        starts, evals = None, best.evals
+        if more:
+            runs = [best, *self._more_runs(more, reml, watch, began, most, free)]
+            best = min(runs, key=_Run.rank)
+            starts, evals = self._starts(runs), sum(run.evals for run in runs)
+        if best.status in _NOT_CERTIFIED:
+            left = f"{best.left:.2g}" if best.left < np.inf else "any amount"
+            why = _NOT_CERTIFIED[best.status].format(left=left)
+            warn(ConvergenceWarning(f"{best.status}: {why}"))
+        found = self._estimates(reml, best.theta, best.certificate, evals, began, best.status)
+        if starts is None and free is None:
+            return found
+        return replace(found, starts=starts, free=free)
+
+    def _check_identified(self, reml: bool) -> None:
+        """Parameters that cannot be told apart are refused, or named in a warning."""
+        if reml not in self._overlaps:
+            self._overlaps[reml] = overlaps(self.design, self._engine, reml)
+        for found in self._overlaps[reml]:
+            term = self.design.terms[found.terms[0]]
+            if found.kind == "refused":
+                raise DataError(found.message, variable=term.group, term=term.label)
+            if found.kind == "warned":
+                warning = IdentifiabilityWarning(
+                    found.message, variable=term.group, term=term.label
+                )
+                warn(warning)
+
+    def _run(
+        self,
+        first: np.ndarray | None,
+        reml: bool,
+        watch: Watch,
+        began: float,
+        max_evals: int,
+        free: Free | None,
+    ) -> _Run:
+        """One start followed to its end."""
+        more: dict[str, Any] = {"reml": reml, "maxeval": max_evals, "callback": watch.active(began)}
+        before = 0
+        try:
+            if free is not None:
+                if first is None:
+                    first, *_, before, _ = self._core.fit(None, **more)
+                more["free"] = self._engine.plane(free)
+                first = free.nearest(first[self._engine.order])
+            theta, objective, certificate, rounding, evals, status = self._core.fit(first, **more)
+        except _core.Unsolved:
+            raise unsolved() from None
+        except _core.NotFinite:
+            raise not_finite() from None
+        except _core.NotPositiveDefinite:
+            raise FitError(
+                "the objective is not finite at the starting value: check the response and the "
+                "predictors for extreme values"
+            ) from None
+        status = watch.reason or status
+        if status == "converged" and not _is_certified(certificate, *rounding):
+            status = "limited by rounding"
+        left = max(certificate, *rounding)
+        return _Run(theta, objective, certificate, left, before + evals, status)
+
+    def _more_runs(
+        self,
+        count: int,
+        reml: bool,
+        watch: Watch,
+        began: float,
+        max_evals: int,
+        free: Free | None,
+    ) -> Iterator[_Run]:
+        """Random starts, until one is stopped. One that fails ends nowhere."""
+        for number in range(count):
+            if watch.reason:
+                return
+            first = random_theta(self._engine, number)
+            try:
+                yield self._run(first, reml, watch, began, max_evals, free)
+            except FitError:
+                yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
+
+    def _starts(self, runs: Sequence[_Run]) -> Starts:
+        """Where they ended, in the formula's order."""
+        return Starts(
+            np.array([run.objective for run in runs]),
+            np.array([run.theta[self._engine.order] for run in runs]),
+            np.array([run.status == "converged" for run in runs]),
+        )
+
+    def _estimates(
+        self,
+        reml: bool,
+        theta: np.ndarray,
+        certificate: float,
+        evals: int,
+        began: float,
+        status: str,
+    ) -> Estimates:
+        """Everything that follows from theta (in the core's order)."""
+        try:
+            self._core.evaluate(theta, reml, value=False)
+            beta, vcov, sigma, b = self._core.estimates()
+            objective = self._core.evaluate(theta, reml)
+        except _core.NotPositiveDefinite:
+            raise FitError(
+                "the residual variance goes to zero: the random effects fit the response exactly; "
+                "take columns or terms out"
+            ) from None
+        seconds = time.perf_counter() - began
+        keep = self._core.keep
+        _check_range(sigma, beta, vcov)
+        if not keep.all():
+            beta[~keep] = np.nan
+            vcov[~keep] = np.nan
+            vcov[:, ~keep] = np.nan
+        T = self._engine.factors(theta)
+        return Estimates(
+            bool(reml),
+            self.design.n,
+            objective,
+            theta[self._engine.order],
+            beta,
+            vcov,
+            sigma,
+            T,
+            self._engine.modes(b),
+            keep,
+            singular_directions(T),
+            status == "converged",
+            certificate,
+            evals,
+            seconds,
+            status,
+            self._core.deviation(),
+            unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
+        )
+
+
+def _is_certified(certificate: float, bound: float, noise: float) -> bool:
+    """Is the criterion at its minimum, and known? bound: of its rounding error; noise: as seen."""
+    return certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
+
+
+class _Run(NamedTuple):
+    """The end of one start."""
+
+    theta: np.ndarray  # the core's order
+    objective: float
+    certificate: float
+    left: float  # what the criterion may still fall, or is not known
+    evals: int
+    status: str
+
+    def rank(self) -> tuple[bool, float]:
+        """Lowest objective first; what is not a number last."""
+        return np.isnan(self.objective), self.objective
+
+
+def _renew_locks() -> None:
+    """In a forked child, where threads that held a lock are not there to give it back."""
+    for model in list(_MODELS):
+        model._lock = threading.RLock()
+        model._core.renew_lock()
+
+
+_MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _again(kind: type[Model], design: Design, storage: str, threads: int) -> Model:
+    return kind(design, storage=storage, threads=threads)
+
+
+def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
+    own: np.ndarray = np.ascontiguousarray(y if offset is None else y - offset, np.float64)
+    return own
+
+
+def _check_width(design: Design) -> None:
+    """Dense columns have a limit; more of them are levels of a grouping factor."""
+    if not design.terms:
+        raise FitError("the model has no random term")
+    widths = [("the fixed effects", design.X.shape[1], MOST_FIXED)]
+    widths += [(f"({term.label})", term.z.shape[1], MOST_RANDOM) for term in design.terms]
+    for what, columns, most in widths:
+        if columns > most:
+            raise FitError(
+                f"{what} have {columns} columns, more than the {most} that can be fitted"
+            )
+
+
+def _note_many_effects(design: Design) -> None:
+    """As many random effects as rows: what they vary and what is left can hardly be told apart."""
+    n = design.n
+    for term in design.terms:
+        effects = len(term.levels) * term.z.shape[1]
+        if effects >= n > len(term.levels):
+            warn(
+                IdentifiabilityWarning(
+                    f"({term.label}) has {effects} random effects for {n} rows: its variances are "
+                    "hard to tell from the residual variance",
+                    variable=term.group,
+                    term=term.label,
+                )
+            )
+
+
+def _check_range(sigma: float, beta: np.ndarray, vcov: np.ndarray) -> None:
+    """Units so large or small that variances leave the range of numbers are refused."""
+    with np.errstate(over="ignore", under="ignore"):
+        fits = np.isfinite(beta).all() and np.isfinite(vcov).all()
+        fits = fits and 0 < sigma**2 < np.inf and (vcov.diagonal()[beta != 0] > 0).all()
+    if not fits:
+        raise FitError(
+            "variances are too large or too small for floating-point numbers: measure the response "
+            "and the predictors in other units"
+        )
+
+
+def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
+    if keep.all():
+        return
+    dropped = [name for name, kept in zip(design.x_names, keep, strict=True) if not kept]
+    warn(
+        RankDeficientWarning(
+            f"the fixed effects are linearly dependent: {len(dropped)} of {len(keep)} columns are "
+            f"dropped and reported as missing: {', '.join(dropped)}",
+            variable=dropped[0],
+        )
+    )

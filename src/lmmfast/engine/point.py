@@ -1,0 +1,250 @@
+"""One evaluation of a model, read lazily: everything that inference asks of V^-1 at one theta.
+
+With V = Z Lambda Lambda'Z' + W^-1, relative to sigma^2,
+
+    B = Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda' = (Z'WZ + (Lambda Lambda')^-1)^-1
+
+is the covariance of the random effects given y, over sigma^2; it exists for singular Lambda too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from ..errors import FitError
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["Basis", "Point"]
+
+Parts = tuple[np.ndarray, ...]  # one array for each term, in the formula's order
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """X in a basis in which it is orthonormal in V^-1.
+
+    Attributes
+    ----------
+    E : (p, rank) array
+        (X E)'V^-1 (X E) = I, so that vcov = sigma^2 E E'; rows of dropped columns are zero.
+    projected : tuple of (m, k, rank) arrays
+        Per term: Z'V^-1 X E.
+    moved : tuple of (m, k, rank) arrays
+        Per term: B Z'W X E, what the fixed effects take from the random ones.
+    """
+
+    E: np.ndarray
+    projected: Parts
+    moved: Parts
+
+
+class Point:
+    """A model at one theta; what is read is computed then, and kept.
+
+    A point may be used from several threads and after the model has gone elsewhere: each reading
+    puts the model back at this theta, which costs a factorization only if it had left.
+
+    Parameters
+    ----------
+    model : Model
+    theta : (ntheta,) array
+        As in ``Estimates.theta``.
+    reml : bool, default True
+    y : (n,) array, optional
+        Another response without its offset; default: the design's.
+
+    Raises
+    ------
+    FitError
+        By every reading: when the criterion is not finite at theta, or when what is asked for is
+        not to be had with the model's storage.
+    ValueError
+        When theta has another length, or values that are not finite.
+    """
+
+    def __init__(self, model: Model, theta: Any, reml: bool = True, y: Any = None) -> None:
+        self._model, self._engine, self._y = model, model._engine, y
+        self._own = self._engine.to_core(theta).copy()
+        self.reml = bool(reml)
+
+    @contextmanager
+    def _core(self) -> Iterator[Any]:
+        """The compiled model, standing here."""
+        with self._model._lock, in_words():
+            self._model._use(self._y)
+            core = self._model._core
+            core.evaluate(self._own, self.reml, value=False)
+            yield core
+
+    # ---- the criterion ---------------------------------------------------------------------------
+
+    @cached_property
+    def value(self) -> float:
+        """REML criterion or deviance."""
+        with self._core() as core:
+            return float(core.evaluate(self._own, self.reml))
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """Gradient in theta, (ntheta,); exact but for iterative models."""
+        with self._core() as core:
+            return np.asarray(core.derivatives()[0][self._engine.order])
+
+    @cached_property
+    def information(self) -> np.ndarray:
+        """Average information in theta and its boundary term, (ntheta, ntheta)."""
+        order = self._engine.order
+        with self._core() as core:
+            gradient, H = core.derivatives(hessian=True)
+        self.__dict__.setdefault("gradient", gradient[order])
+        return np.asarray(H[np.ix_(order, order)])
+
+    # ---- estimates -------------------------------------------------------------------------------
+
+    @cached_property
+    def _estimates(self) -> tuple[np.ndarray, np.ndarray, float, Parts]:
+        with self._core() as core:
+            beta, vcov, sigma, b = core.estimates()
+        return beta, vcov, float(sigma), self._engine.modes(b)
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Fixed effects, (p,); zero for dropped columns."""
+        return self._estimates[0]
+
+    @property
+    def vcov(self) -> np.ndarray:
+        """Their covariance, (p, p); zero for dropped columns."""
+        return self._estimates[1]
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation of a row with weight 1."""
+        return self._estimates[2]
+
+    @property
+    def b(self) -> Parts:
+        """Conditional modes of each term, (m, k)."""
+        return self._estimates[3]
+
+    @cached_property
+    def condvar(self) -> Parts:
+        """Covariance of each level's effects given y over sigma^2, (m, k, k) by term."""
+        with self._core() as core:
+            return self._engine.conditional_variances(core.condvar())
+
+    # ---- V^-1 ------------------------------------------------------------------------------------
+
+    @cached_property
+    def projection(self) -> tuple[Parts, Parts]:
+        """Z'V^-1 X (X'V^-1 X)^-1, (m, k, p) by term, and Z'V^-1 (y - X beta), (m, k) by term."""
+        with self._core() as core:
+            return self._engine.projection(*core.projection())
+
+    @cached_property
+    def basis(self) -> Basis:
+        """The fixed effects in a basis in which they are independent."""
+        with self._core() as core:
+            E, projected, moved = core.basis()
+        engine = self._engine
+        return Basis(E, engine.by_term(projected), engine.by_term(moved))
+
+    def solve(self, V: Sequence[Any]) -> Parts:
+        """B V for any number of right-hand sides.
+
+        Parameters
+        ----------
+        V : sequence of (m, k, r) arrays
+            One for each term in the formula's order; what stands in dropped columns is not read.
+
+        Returns
+        -------
+        tuple of (m, k, r) arrays
+            Zero in dropped columns.
+
+        Raises
+        ------
+        ValueError
+            When shapes do not fit, or values are not finite.
+        """
+        own = self._engine.by_factor([np.asarray(v, np.float64) for v in V])
+        with self._core() as core:
+            return self._engine.by_term(core.solve(own))
+
+    def pairs(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """Levels of terms i and j that occur together.
+
+        Two integer arrays of one length; of terms that share a grouping factor, each level with
+        itself. Where the core stores two crossed factors as one dense block, all their pairs.
+        """
+        a, c = self._engine.place(i).factor, self._engine.place(j).factor
+        with self._model._lock:
+            found: tuple[np.ndarray, np.ndarray] = self._model._core.pairs(a, c)
+        return found
+
+    def covariances(
+        self, i: int, j: int, pairs: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Blocks of B at levels of terms i and j that occur together.
+
+        Parameters
+        ----------
+        i, j : int
+            Terms, in the formula's order.
+        pairs : tuple of two (n,) arrays of int, optional
+            Levels of i and levels of j. Default: those that occur together, ``self.pairs(i, j)``.
+
+        Returns
+        -------
+        (n, k_i, k_j) array
+            Covariance of b of the one with b of the other given y, over sigma^2; zero for dropped
+            columns, NaN for levels that never occur together (``solve`` has those).
+        """
+        engine = self._engine
+        one, other = engine.place(i), engine.place(j)
+        la, lc = self.pairs(i, j) if pairs is None else pairs
+        levels = np.ascontiguousarray(la, np.int32), np.ascontiguousarray(lc, np.int32)
+        with self._core() as core:
+            blocks = core.covariances(one.factor, other.factor, *levels)
+        return engine.widened(i, j, blocks[:, one.columns, other.columns])
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """What the compiled model refuses at a theta, in words."""
+    try:
+        yield
+    except _core.Unsolved:
+        raise unsolved() from None
+    except _core.NotFinite:
+        raise not_finite() from None
+    except _core.NotPositiveDefinite:
+        raise FitError("the objective is not finite at this theta") from None
+    except _core.Unavailable:
+        raise FitError(
+            "conditional variances need an exact factorization of the trailing matrix: "
+            'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
+        ) from None
+
+
+def not_finite() -> FitError:
+    return FitError(
+        "the derivatives of the criterion are not finite: check the response and the predictors "
+        "for extreme values"
+    )
+
+
+def unsolved() -> FitError:
+    return FitError(
+        "conjugate gradients did not converge in 1,000 iterations: the grouping factors hardly "
+        'cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they take)'
+    )

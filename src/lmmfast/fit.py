@@ -1,0 +1,200 @@
+"""A fit as inference takes it: the numbers, the design and the model that made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .data.alignment import new_response
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .data.design import Design
+    from .engine.estimates import Estimates
+    from .engine.model import Model
+    from .engine.starts import Starts
+
+__all__ = ["Fit"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """A fitted linear mixed model, without tables and text.
+
+    Parameters
+    ----------
+    estimates : Estimates
+        The numbers, as arrays in the user's units and coding.
+    design : Design
+        Response, columns, grouping factors and the recipe that encodes new data.
+    model : Model
+        The machine that made the fit; it can evaluate the objective elsewhere and refit.
+    """
+
+    estimates: Estimates
+    design: Design
+    model: Model
+
+    def remade(
+        self, estimates: Estimates, design: Design | None = None, model: Model | None = None
+    ) -> Self:
+        """Another fit of the same kind: other estimates, perhaps of another design or model."""
+        return replace(
+            self,
+            estimates=estimates,
+            design=self.design if design is None else design,
+            model=self.model if model is None else model,
+        )
+
+    def refit(self, y: Any) -> Self:
+        """The same model fitted to another response, from the theta of this fit.
+
+        Parameters
+        ----------
+        y : (n,) array, or Series
+            One value for each row that the fit used, in their order. A Series goes by its labels:
+            those of the rows used, or of all rows of the data.
+
+        Returns
+        -------
+        The same kind of fit.
+
+        Raises
+        ------
+        DataError
+            When y has another length, labels of other rows, or values that are not finite.
+        FitError
+            When y leaves no residual variance.
+        """
+        design = replace(self.design, y=new_response(y, self.design))
+        free = self.estimates.free
+        estimates = self.model.again(design.y, reml=self.reml, start=self.theta, free=free)
+        return self.remade(estimates, design)
+
+    @cached_property
+    def _known(self) -> dict[Any, Any]:
+        """What inference computed once, by its own keys."""
+        return {}
+
+    # ---- the model ------------------------------------------------------------------------------
+
+    @property
+    def formula(self) -> str:
+        """The formula as it was written."""
+        return self.design.formula
+
+    @property
+    def reml(self) -> bool:
+        """Whether the fit maximizes the REML criterion (else the likelihood)."""
+        return bool(self.estimates.reml)
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Prior weights of the rows used (n), or None."""
+        return self.design.weights
+
+    @property
+    def nobs(self) -> int:
+        """Number of rows used."""
+        return int(self.estimates.n)
+
+    @property
+    def n_levels(self) -> dict[str, int]:
+        """Number of levels of each grouping factor."""
+        return {term.group: len(term.levels) for term in self.design.terms}
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters: kept fixed effects, theta (what of it was neither held nor tied) and
+        sigma (lme4's ``df`` of logLik)."""
+        return int(np.sum(self.estimates.fixed_kept)) + self.estimates.n_theta + 1
+
+    @property
+    def df_resid(self) -> int:
+        """Rows minus parameters (lme4's ``df.residual``)."""
+        return self.nobs - self.n_params
+
+    # ---- the optimum ----------------------------------------------------------------------------
+
+    @property
+    def theta(self) -> np.ndarray:
+        """lme4's relative Cholesky parameters, by term in the formula's order."""
+        return self.estimates.theta
+
+    @property
+    def objective(self) -> float:
+        """REML criterion or deviance (-2 log likelihood) at the estimates."""
+        return float(self.estimates.objective)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the optimum is certified."""
+        return bool(self.estimates.converged)
+
+    @property
+    def certificate(self) -> float:
+        """Decrease of ``objective`` that its slope and curvature still predict (deviance units)."""
+        return float(self.estimates.certificate)
+
+    @property
+    def objective_se(self) -> float:
+        """Monte-Carlo standard error of ``objective``; zero unless ``storage="iterative"``."""
+        return float(self.estimates.objective_se)
+
+    @property
+    def n_evals(self) -> int:
+        """Number of evaluations of the objective and its derivatives."""
+        return int(self.estimates.n_evals)
+
+    @property
+    def starts(self) -> Starts | None:
+        """Where several starts ended (``lmer(..., starts=k)``), else None.
+
+        ``objectives``, ``thetas`` and ``converged`` of each, the usual start first; ``optima``:
+        the objectives of the distinct optima; ``spread``: how far the worst is above the best.
+        """
+        return self.estimates.starts
+
+    @property
+    def unidentified(self) -> tuple[str, ...]:
+        """Covariance parameters that cannot be told apart, whatever the response: one sentence for
+        each group of terms, with what to write instead. Empty for most models. The objective, fixed
+        effects and predictions are not affected; the variances in question are one choice of many.
+        """
+        return self.estimates.unidentified
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether some combination of random effects has no variance at the optimum."""
+        return len(self.estimates.singular) > 0
+
+    @property
+    def llf(self) -> float:
+        """Log likelihood; for a REML fit the restricted one, as lme4's ``logLik``."""
+        return -self.objective / 2
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, from the REML criterion for a REML fit (as lme4)."""
+        return self.objective + 2 * self.n_params
+
+    @property
+    def bic(self) -> float:
+        """Bayesian criterion with the number of rows, from the REML criterion for a REML fit."""
+        return self.objective + float(np.log(self.nobs)) * self.n_params
+
+    # ---- variances -------------------------------------------------------------------------------
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation (of a row with weight 1)."""
+        return float(self.estimates.sigma)
+
+    @property
+    def scale(self) -> float:
+        """Residual variance, ``sigma ** 2``."""
+        return self.sigma**2

@@ -1,0 +1,111 @@
+"""One variable of the data, as numbers or as a factor: what expressions are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..freeze import freeze
+
+__all__ = ["Codes", "Column", "Mask", "factorize", "first_rows"]
+
+Codes = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Column:
+    """One variable: numbers (`values`) or a factor (`codes`, `levels`)."""
+
+    name: str
+    values: NDArray[Any] | None = None  # n numbers in their own dtype, NaN where missing
+    codes: Codes | None = None  # n, -1 where missing
+    levels: NDArray[Any] | None = None  # L labels
+    ordered: bool = False
+    missing: Mask | None = None  # n, None when nothing is missing
+    contrasts: Any = None  # how C() and the like want it coded
+    declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
+
+    def freeze(self) -> None:
+        """Makes its arrays read-only; they must be its own."""
+        freeze((self.values, self.codes, self.levels, self.missing))
+
+    def take(self, rows: NDArray[np.int64]) -> Column:
+        """The given rows; levels stay (see `used`)."""
+        values = None if self.values is None else self.values[rows]
+        codes = None if self.codes is None else self.codes[rows]
+        own = (self.name, values, codes, self.levels, self.ordered, None, self.contrasts)
+        return Column(*own, self.declared)
+
+    def copy(self) -> Column:
+        """The column with numbers of its own; codes are never the user's."""
+        if self.values is None:
+            return self
+        return Column(self.name, self.values.copy(), missing=self.missing)
+
+    def used(self) -> Column:
+        """The same factor without levels that no row has."""
+        if self.codes is None or self.levels is None:
+            return self
+        seen = self.codes if self.missing is None else self.codes[~self.missing]
+        present = np.bincount(seen, minlength=len(self.levels)) > 0
+        if present.all():
+            return self
+        rank = np.cumsum(present, dtype=np.int32) - np.int32(1)
+        codes = np.append(rank, np.int32(-1))[self.codes]  # the last entry answers code -1
+        levels = self.levels[present]
+        own = (self.name, None, codes, levels, self.ordered, self.missing, self.contrasts)
+        return Column(*own, self.declared)
+
+    def as_factor(self) -> Column:
+        """Numbers become levels in increasing order; missing values get code -1."""
+        if self.values is None:
+            return self
+        codes, levels = factorize(self.values, self.missing)
+        return Column(self.name, None, codes, levels, False, self.missing)
+
+    def distinct(self) -> NDArray[Any]:
+        """The distinct values of a column without missing ones, in increasing order."""
+        return np.asarray(self.levels) if self.values is None else np.unique(self.values)
+
+    def mean(self) -> float:
+        """The mean of a numeric column without missing values."""
+        assert self.values is not None
+        return float(self.values.mean())
+
+
+def factorize(values: NDArray[Any], missing: Mask | None = None) -> tuple[Codes, NDArray[Any]]:
+    """Numbers (or dates) -> codes 0..m-1 in increasing order of the m distinct values.
+
+    Integers in a narrow range, the usual labels of subjects and items, cost a few passes.
+    """
+    if missing is not None:
+        codes = np.full(len(values), -1, dtype=np.int32)
+        present = ~missing
+        codes[present], levels = factorize(values[present])
+        return codes, levels
+    if values.dtype.kind == "f" and len(values):
+        whole = values.astype(np.int64, copy=False) if abs(values).max() < 2**53 else values
+        if (whole == values).all():
+            values = whole  # labels 1, 2 rather than 1.0, 2.0
+    if values.dtype.kind in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if high < 2**62 and high - low <= 4 * len(values) + 1000:
+            shifted = values.astype(np.intp) - low
+            seen = np.zeros(high - low + 1, dtype=bool)
+            seen[shifted] = True
+            rank = np.cumsum(seen, dtype=np.int32) - np.int32(1)
+            return rank[shifted], np.flatnonzero(seen) + low
+    levels, inverse = np.unique(values, return_inverse=True)
+    return inverse.astype(np.int32), levels
+
+
+def first_rows(mask: Mask, limit: int = 5) -> str:
+    """Where a mask is true, in words: "rows 0, 7, 9 and 12 more" (positions, from 0)."""
+    where = np.flatnonzero(mask)
+    shown = ", ".join(str(row) for row in where[:limit])
+    more = f" and {len(where) - limit} more" if len(where) > limit else ""
+    return f"row{'s' if len(where) > 1 else ''} {shown}{more}"

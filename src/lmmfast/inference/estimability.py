@@ -1,0 +1,79 @@
+"""Linear functions of the fixed effects: which the data determine, when columns were dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..fit import Fit
+
+__all__ = ["Openness", "contrasts", "openness_of", "usable_rows"]
+
+ESTIMABLE = 1e-8  # share of a function along an open direction below which it is rounding
+AS_DATA = 3.0  # times what the rows of the data have along a direction that is almost none
+
+
+@dataclass(frozen=True, eq=False)
+class Openness:
+    """Directions of the fixed effects about which the data say nothing.
+
+    Attributes
+    ----------
+    directions : (p, j) array
+        X directions = 0: one for each dropped column.
+    noise : (j,) array
+        What the rows of the data have along each direction at most: rounding, and more where a
+        column was dropped that depends on others to seven digits only.
+    """
+
+    directions: np.ndarray
+    noise: np.ndarray
+
+    def estimable(self, L: np.ndarray) -> np.ndarray:
+        """Which rows of L (k, p) do not depend on how dependent columns were dropped (k)."""
+        size = np.abs(L) @ np.abs(self.directions)
+        small = np.maximum(ESTIMABLE * size, AS_DATA * self.noise)
+        return np.asarray((np.abs(L @ self.directions) <= small).all(axis=1))
+
+
+def openness_of(fit: Fit) -> Openness:
+    """The open directions of a fit; a dropped column of zeros is open by itself."""
+    if Openness not in fit._known:
+        fit._known[Openness] = _openness(fit)
+    openness: Openness = fit._known[Openness]
+    return openness
+
+
+def _openness(fit: Fit) -> Openness:
+    kept, X = fit.estimates.fixed_kept, fit.design.X
+    if fit.design.cross is not None:
+        from ..sources.moments import noise_along, open_directions
+
+        directions = open_directions(fit.design, kept, ESTIMABLE)
+        return Openness(directions, noise_along(fit.design, directions))
+    length = np.linalg.norm(X, axis=0)
+    length = np.where(length > 0, length, 1.0)
+    directions = np.diag(length)[:, ~kept]
+    if directions.size:
+        own, others = X[:, kept] / length[kept], X[:, ~kept]
+        share = -np.linalg.lstsq(own, others, rcond=None)[0]
+        share[np.abs(share) < ESTIMABLE * length[~kept]] = 0.0  # nothing but rounding
+        directions[kept] = share
+    directions = np.asarray(directions / length[:, None])
+    return Openness(directions, np.abs(X @ directions).max(axis=0, initial=0.0))
+
+
+def contrasts(L: Any, p: int) -> np.ndarray:
+    """L as a (k, p) array of floats."""
+    own = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    if own.ndim != 2 or own.shape[1] != p:
+        raise ValueError(f"contrasts need {p} columns, one for each fixed effect: {own.shape}")
+    return own
+
+
+def usable_rows(L: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Which rows of L are not zero and have no weight on dropped columns."""
+    return np.asarray(L.any(axis=1) & ~L[:, ~kept].any(axis=1))

@@ -1,0 +1,414 @@
+"""Tables of tests: terms of the fixed effects, nested models.
+
+References
+----------
+Kuznetsova, Brockhoff & Christensen (2017), *J. Stat. Softw.* 82(13) (the tables); Self & Liang
+(1987), *JASA* 82 (variances on the boundary).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import tables as _tables
+from ...errors import DataError, FitError
+from ..ddf import METHODS, ddf_of, fit_of, method_of
+from ..refits import by_likelihood
+from ..wald import wald_test
+from .estimable import Effects, effects_of
+from .nesting import kept_columns, nesting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...data.design import Design
+    from ...fit import Fit
+    from ..ddf import Method
+
+__all__ = ["Anova", "anova"]
+
+TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
+ROMAN = {1: "I", 2: "II", 3: "III"}
+EQUAL = 1e-5  # difference of deviances that is none: ten times what certified fits leave open
+
+
+# ---- the result ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Anova(_tables.Printed):
+    """A table of tests; ``print`` shows it as R does, notebooks as HTML.
+
+    Attributes
+    ----------
+    title : str
+    models : tuple of str
+        The formulas concerned.
+    table : pandas.DataFrame
+        One row per term or model, R's column names; NaN where there is no test.
+    notes : tuple of str
+        What to know about the tests.
+    """
+
+    title: str
+    models: tuple[str, ...]
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def summary(self) -> _tables.Summary:
+        """The table on paper."""
+        columns = {str(name): _cells(str(name), self.table[name].to_list()) for name in self.table}
+        names = [str(name) for name in self.table.index]
+        rows = tuple(zip(names, *columns.values(), strict=True))
+        models = [line for model in self.models for line in _tables.wrapped(model)]
+        notes = [line for note in self.notes for line in _tables.wrapped(f"Note: {note}")]
+        head = (self.title, *models)
+        table = _tables.Table(("", *columns), rows, 1)
+        return _tables.Summary(((*head,), (table, *notes)))
+
+
+WHOLE = ("npar", "Df", "NumDF")
+DECIMALS = {"AIC": 3, "BIC": 3, "logLik": 3, "deviance": 3, "Chisq": 4, "LRT": 4, "F value": 4}
+
+
+def _cells(name: str, values: list[Any]) -> list[str]:
+    """A column as text; what is missing is left out, as in R."""
+    if all(isinstance(value, str) for value in values):
+        return values
+    numbers = [float(value) for value in values]
+    if name.startswith("Pr("):
+        cells = [_tables.p_value(p) for p in numbers]
+    elif name in WHOLE:
+        cells = [_tables.fixed(value, 0) for value in numbers]
+    elif name in DECIMALS:
+        cells = [_tables.fixed(value, DECIMALS[name]) for value in numbers]
+    elif name == "DenDF":
+        cells = [_tables.general(df, 5) if df < 1e4 else _tables.fixed(df, 0) for df in numbers]
+    else:
+        cells = _tables.column(numbers)
+    return ["" if np.isnan(value) else cell for value, cell in zip(numbers, cells, strict=True)]
+
+
+# ---- terms of the fixed effects -----------------------------------------------------------------
+
+
+def anova(
+    *fits: Fit,
+    type: int | str = 3,
+    ddf: str = "satterthwaite",
+    refit: bool = True,
+    names: Sequence[str] | None = None,
+) -> Anova:
+    """Test the terms of the fixed effects of one fit, or compare several fits.
+
+    One fit: F tests of its terms, as lmerTest's. Type III does not depend on the contrasts that the
+    fit used. Several fits: likelihood-ratio tests of each against the next smaller one, as lme4's.
+
+    Parameters
+    ----------
+    *fits : Fit
+        Several fits must have the same response in the same rows.
+    type : {3, 2, 1, "III", "II", "I"}
+        Of one fit; SAS's types. 3: each term given all others; 2: given those that do not contain
+        it; 1: given those before it.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Of one fit: denominator degrees of freedom; "z" gives chi-squared tests.
+    refit : bool, default True
+        Of several: fit by maximum likelihood what was fitted by REML. Without it REML criteria are
+        compared, which is possible for models with the same fixed effects.
+    names : sequence of str, optional
+        Of several: their names in the table, default m1, m2, ...
+
+    Returns
+    -------
+    Anova
+        Columns ``Sum Sq``, ``Mean Sq`` (F times the residual variance), ``NumDF``, ``DenDF``,
+        ``F value`` and ``Pr(>F)``, or ``Chisq``, ``Df`` and ``Pr(>Chisq)``; several fits:
+        ``npar``, ``AIC``, ``BIC``, ``logLik``, ``deviance``, ``Chisq``, ``Df``, ``Pr(>Chisq)``.
+
+    Raises
+    ------
+    DataError
+        When fits differ in the response or the rows; for terms of a model made from arrays.
+    FitError
+        With ``refit=False`` when REML criteria cannot be compared; Kenward-Roger for a fit by
+        maximum likelihood.
+
+    Examples
+    --------
+    >>> from lmmfast import anova, datasets, lmer
+    >>> data = datasets.load("sleepstudy")
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", data)
+    >>> table = anova(fit).table
+    >>> float(table.loc["Days", "F value"].round(3)), float(table.loc["Days", "DenDF"].round(2))
+    (45.853, 17.0)
+    >>> small = lmer("Reaction ~ Days + (1 | Subject)", data)
+    >>> float(anova(small, fit).table.loc["m2", "Chisq"].round(3))
+    42.139
+    """
+    if not fits:
+        raise TypeError("anova needs at least one fit")
+    fits, ddf = tuple(map(fit_of, fits)), ddf_of(ddf)
+    if len(fits) > 1:
+        if type != 3 or ddf != "satterthwaite":
+            raise ValueError("type= and ddf= are for the terms of one fit, not for several fits")
+        return _compare(fits, refit, names)
+    if type not in TYPES or isinstance(type, bool):
+        raise ValueError(f"type must be 1, 2 or 3, not {type!r}")
+    fit, kind = fits[0], TYPES[type]
+    effects = terms_of(fit)
+    terms = [t for t, label in enumerate(effects.labels) if label]
+    tests = {effects.labels[t]: effects.hypothesis(t, kind) for t in terms}
+    nominal = [len(effects.columns[t]) for t in terms]
+    notes = untested(tests, nominal)
+    if not terms:
+        notes.append("the model has no terms beside the intercept")
+    if kind == 3 and not fit.estimates.fixed_kept.all() and any(map(effects.contained, terms)):
+        notes.append(
+            f"{_dropped(fit)} dropped: what type III tests of terms that others contain say "
+            "depends on which cells are there"
+        )
+    title = f"Type {ROMAN[kind]} analysis of variance table, {method_name(ddf)}"
+    return Anova(title, (model_line(fit),), *table_of_tests(fit, tests, ddf, notes))
+
+
+def model_line(fit: Fit) -> str:
+    """The model, for the head of a table."""
+    return f"Model: {_tables.formula_text(fit.formula)}"
+
+
+def method_name(ddf: str) -> str:
+    """What the tests are, for titles."""
+    if ddf == "z":
+        return "Wald chi-squared tests"
+    return f"{METHODS.get(ddf, ddf)} degrees of freedom"
+
+
+def terms_of(fit: Fit) -> Effects:
+    """The terms of the fixed effects."""
+    recipe = fit.design.recipe
+    if recipe is None:
+        raise DataError(
+            "a model made from arrays has columns, but no terms: test the columns that belong "
+            "together with fit.f_test(L)"
+        )
+    kept, root = fit.estimates.fixed_kept, None
+    if fit.design.cross is not None:
+        from ...sources.products import root_of
+
+        root = root_of(fit.design, kept)
+    return effects_of(fit.design.X, kept, recipe.fixed_layout, recipe.codings, root)
+
+
+def untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
+    """Which terms cannot be tested, or not in all their columns."""
+    notes = []
+    for (label, L), columns in zip(tests.items(), nominal, strict=True):
+        if not len(L):
+            notes.append(f"{label} cannot be told from the other terms: there is nothing to test")
+        elif len(L) < columns:
+            notes.append(f"{label}: only {len(L)} of its {columns} columns can be tested")
+    return notes
+
+
+def _dropped(fit: Fit) -> str:
+    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
+    names = [name for name, kept in pairs if not kept]
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{shown} {_tables.be(len(names))}"
+
+
+def table_of_tests(
+    fit: Fit, tests: dict[str, np.ndarray], ddf: str, notes: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The test of each term, and the notes with what there is to add."""
+    import pandas as pd
+
+    own = method_of(fit, ddf)
+    rows = [_chisq(own, L) if ddf == "z" else _f(fit, own, L) for L in tests.values()]
+    columns = ["Chisq", "Df", "Pr(>Chisq)"]
+    if ddf != "z":
+        columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
+    table = pd.DataFrame(rows, index=list(tests), columns=columns, dtype=float)
+    if ddf == "kenward-roger" and any(len(L) > 1 for L in tests.values()):
+        notes.append("sums and mean squares go with F before Kenward and Roger's scaling")
+    counts = {name: int for name in columns if name in WHOLE}
+    return table.astype(counts), tuple(notes)
+
+
+def _f(fit: Fit, own: Method, L: np.ndarray) -> tuple[float, ...]:
+    from scipy.special import fdtrc
+
+    if not len(L):
+        return np.nan, np.nan, 0, np.nan, np.nan, np.nan
+    statistic, df, denominator = _joint(own, L)
+    plain = wald_test(L, np.zeros(len(L)), fit.estimates.beta, own.vcov).fvalue
+    mean = plain * fit.scale
+    p = float(fdtrc(df, denominator, statistic))
+    return mean * df, mean, df, denominator, statistic, p
+
+
+def _joint(own: Method, L: np.ndarray) -> tuple[float, int, float]:
+    """F, its degrees of freedom and the denominator's; all rows of L are independent."""
+    found = own.f(L)
+    if found[1] == len(L):
+        return found
+    # columns in such different units that some variances are lost beside others
+    sd = np.sqrt(np.einsum("ij,jk,ik->i", L, np.nan_to_num(own.vcov), L))
+    return own.f(L / sd[:, None])
+
+
+def _chisq(own: Method, L: np.ndarray) -> tuple[float, ...]:
+    if not len(L):
+        return np.nan, 0, np.nan
+    statistic, df, _ = _joint(own, L)
+    return statistic * df, df, chi2_tail(statistic * df, df)
+
+
+def chi2_tail(chisq: float, df: int) -> float:
+    """Upper tail of chi-squared; all of it is at zero without degrees of freedom."""
+    from scipy.special import chdtrc
+
+    if df == 0:
+        return float(chisq <= 0)
+    return float(chdtrc(df, max(chisq, 0.0)))
+
+
+# ---- nested models ------------------------------------------------------------------------------
+
+
+def _compare(fits: Sequence[Fit], refit: bool, names: Sequence[str] | None) -> Anova:
+    """Likelihood-ratio tests of each model against the next smaller one."""
+    import pandas as pd
+
+    own = [f"m{i + 1}" for i in range(len(fits))] if names is None else [str(n) for n in names]
+    if len(own) != len(fits) or len(set(own)) != len(own):
+        raise ValueError(f"names must be {len(fits)} different names, one for each fit: {own}")
+    _check_same_data(fits, own)
+    fits, notes = _comparable(fits, own, refit)
+    order = sorted(range(len(fits)), key=lambda i: fits[i].n_params)
+    rows: list[tuple[float, ...]] = []
+    for place, i in enumerate(order):
+        fit = fits[i]
+        test: tuple[float, ...] = (np.nan, np.nan, np.nan)
+        if place:
+            before = order[place - 1]
+            test, found = _ratio_test(fits[before], fit, f"{own[i]} against {own[before]}")
+            notes += found
+        rows.append((fit.n_params, fit.aic, fit.bic, fit.llf, fit.objective, *test))
+    columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"]
+    table = pd.DataFrame(rows, index=[own[i] for i in order], columns=columns)
+    models = tuple(f"{own[i]}: {_tables.formula_text(fits[i].formula)}" for i in order)
+    criterion = "REML" if fits[0].reml else "maximum likelihood"
+    title = f"Likelihood-ratio tests, {criterion}"
+    return Anova(title, models, table.astype({"npar": int}), tuple(notes))
+
+
+def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
+    """
+    Raises
+    ------
+    DataError
+        When the first fit and another differ in the response or the rows.
+    """
+    first = fits[0].design
+    for fit, name in zip(fits[1:], names[1:], strict=True):
+        pair, own = f"{names[0]} and {name}", fit.design
+        if own.n != first.n:
+            missing = sorted({**own.dropped, **first.dropped})
+            hint = f" (rows were dropped for {', '.join(missing)})" if missing else ""
+            raise DataError(
+                f"{pair} were fitted to {first.n} and {own.n} rows{hint}: fit both to "
+                "the rows that both can use"
+            )
+        if own.cross is not None or first.cross is not None:
+            _check_same_sums(own, first, pair)
+            continue
+        other = own.y != first.y
+        if other.any():
+            what = f"{first.response!r} and {own.response!r}"
+            raise DataError(
+                f"{pair} have different responses, {what}: they differ in {int(other.sum())} of "
+                f"{len(other)} rows",
+                variable=own.response,
+                rows=np.flatnonzero(other)[:10].tolist(),
+            )
+        if own.n_rows == first.n_rows and not np.array_equal(own.rows, first.rows):
+            raise DataError(f"{pair} were fitted to different rows of the data")
+
+
+def _check_same_sums(own: Design, first: Design, pair: str) -> None:
+    """The same where rows are not in memory: sums of the response and of its squares."""
+    from ...sources.moments import response_moments
+
+    if not np.allclose(response_moments(own), response_moments(first), rtol=1e-9, atol=0):
+        raise DataError(
+            f"{pair} have different responses, {first.response!r} and {own.response!r}: their "
+            "means or variances differ",
+            variable=own.response,
+        )
+
+
+def _comparable(
+    fits: Sequence[Fit], names: Sequence[str], refit: bool
+) -> tuple[list[Fit], list[str]]:
+    """Fits by one criterion that can be compared."""
+    reml = [fit.reml for fit in fits]
+    if refit and any(reml):
+        which = ", ".join(name for name, one in zip(names, reml, strict=True) if one)
+        note = f"{which}: refitted by maximum likelihood (instead of REML)"
+        return [by_likelihood(fit) for fit in fits], [note]
+    if not any(reml):
+        return list(fits), []
+    if not all(reml):
+        raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
+    if any(fit.design.cross is not None for fit in fits):
+        raise FitError(
+            "REML criteria can only be compared when the fixed effects are the same, and rows of a "
+            "stream are not in memory to tell: use refit=True"
+        )
+    first = kept_columns(fits[0])
+    for fit, name in zip(fits[1:], names[1:], strict=True):
+        own = kept_columns(fit)
+        if own.shape != first.shape or not np.allclose(own, first, rtol=1e-10, atol=0):
+            raise FitError(
+                f"REML criteria of {names[0]} and {name} cannot be compared: their fixed effects "
+                "differ, or are coded differently; use refit=True"
+            )
+    return list(fits), ["REML criteria are compared: the models have the same fixed effects"]
+
+
+def _ratio_test(small: Fit, large: Fit, pair: str) -> tuple[tuple[float, float, float], list[str]]:
+    """Chisq, Df and p of two fits, and what to say about them."""
+    df = large.n_params - small.n_params
+    chisq = small.objective - large.objective
+    if df == 0:
+        return (np.nan, 0, np.nan), [f"{pair}: equally many parameters, so there is no test"]
+    found = nesting(small, large)
+    notes = [f"{pair}: {found.note}"] if found.note else []
+    if found.reason:
+        return (chisq, df, np.nan), [
+            f"{pair}: no p-value, the models are not nested: {found.reason}"
+        ]
+    error = math.hypot(small.objective_se, large.objective_se)
+    if error > 0:
+        notes.append(
+            f"{pair}: criteria are estimated (storage='iterative'): Chisq is known to {error:.2g} "
+            "or better (one standard error)"
+        )
+    if chisq < -EQUAL - 4 * error:
+        notes.append(
+            f"{pair}: the smaller model has the higher likelihood, so the larger one is at another "
+            "optimum or was not fitted to the end"
+        )
+    if found.boundary:
+        notes.append(
+            f"{pair}: variances are zero in the smaller model, on the boundary: the p-value is "
+            "conservative (too large)"
+        )
+    return (max(chisq, 0.0), df, chi2_tail(chisq, df)), notes

@@ -1,0 +1,208 @@
+"""Whether one model is a special case of another, and whether it lies on its boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...engine.free import Free
+
+if TYPE_CHECKING:
+    from ...data.design import Design, RandomTerm
+    from ...fit import Fit
+
+__all__ = ["Nesting", "kept_columns", "nesting"]
+
+INSIDE = 1e-7  # share of a column that may lie outside of the space that contains it
+MOST_CELLS = 1000  # different rows of random columns that are compared one by one
+
+
+@dataclass(frozen=True)
+class Nesting:
+    """How a smaller model sits in a larger one.
+
+    Attributes
+    ----------
+    reason : str
+        Why it is not a special case of the larger one; empty when it is.
+    boundary : bool
+        Whether it has variances of zero where the larger one has parameters.
+    note : str
+        What is taken for granted.
+    """
+
+    reason: str
+    boundary: bool
+    note: str = ""
+
+
+def nesting(small: Fit, large: Fit) -> Nesting:
+    """Compare two fits of the same rows.
+
+    Random terms are compared by the covariance matrices that they allow: a term is a special case
+    of one with the same or a coarser grouping factor when its columns, those of each of its levels
+    by themselves, are combinations of the other's columns. So (1 | g) + (1 | g:f) is a special
+    case of (f | g).
+
+    Parameters
+    ----------
+    small, large : Fit
+
+    Returns
+    -------
+    Nesting
+    """
+    if small.design.cross is not None or large.design.cross is not None:
+        wider = len(large.theta) > len(small.theta)
+        return Nesting("", wider, "that they are nested is taken for granted (rows are needed)")
+    for name, usual in (("offset", 0.0), ("weights", 1.0)):
+        if not _same(getattr(small.design, name), getattr(large.design, name), usual):
+            return Nesting(f"they have different {name}", False)
+    if not _inside(kept_columns(small), kept_columns(large)):
+        return Nesting("fixed effects of one are no combinations of the other's", False)
+    shares: list[list[np.ndarray]] = [[] for _ in large.design.terms]
+    for label, term in _parts(small.design):
+        for share, other in zip(shares, large.design.terms, strict=True):
+            weights = _weights(term, other)
+            if weights is not None:
+                share.append(weights)
+                break
+        else:
+            return Nesting(f"({label}) is no special case of a term of the other", False)
+    widths = [other.z.shape[1] for other in large.design.terms]
+    ranks = [_rank(share) for share in shares]
+    fewer = any(rank < width for rank, width in zip(ranks, widths, strict=True))
+    return _constrained(small, large, fewer)
+
+
+def _constrained(small: Fit, large: Fit, boundary: bool) -> Nesting:
+    """What parameters that are held or tied change, where the random terms are nested."""
+    own, other = small.estimates.free, large.estimates.free
+    places = small.model.theta_entries
+    at_zero = own is not None and any(
+        r == c and not moves and value == 0
+        for (_, r, c), moves, value in zip(places, own.moving, own.fixed, strict=True)
+    )
+    boundary = boundary or at_zero
+    if other is None:
+        return Nesting("", boundary)
+    if places != large.model.theta_entries:
+        note = "that its held or tied parameters allow the smaller model is taken for granted"
+        return Nesting("", boundary, note)
+    if own is None:
+        own = Free(np.zeros(len(places)), np.eye(len(places)))
+    added = np.column_stack([own.basis, own.fixed - other.fixed])
+    if np.linalg.matrix_rank(np.column_stack([other.basis, added])) > other.nz:
+        return Nesting("parameters that move in one are held or tied in the other", False)
+    return Nesting("", boundary)
+
+
+def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:
+    """Equal arrays; one that was not given is `usual` everywhere."""
+    if one is None and two is None:
+        return True
+    a, b = (np.asarray(usual) if given is None else given for given in (one, two))
+    return bool((a == b).all()) if a.ndim == 0 or b.ndim == 0 else np.array_equal(a, b)
+
+
+def kept_columns(fit: Fit) -> np.ndarray:
+    """Columns of the fixed effects that were not dropped."""
+    return np.asarray(fit.design.X[:, fit.estimates.fixed_kept])
+
+
+def _inside(columns: np.ndarray, space: np.ndarray) -> bool:
+    """Whether columns are combinations of others."""
+    return _coordinates(columns, space) is not None
+
+
+def _coordinates(columns: np.ndarray, space: np.ndarray) -> np.ndarray | None:
+    """Columns as combinations (k x m) of others, None when they are not."""
+    if columns.shape == space.shape and (columns == space).all():
+        return np.eye(space.shape[1])
+    scale = np.linalg.norm(space, axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    found = np.linalg.lstsq(space / scale, columns, rcond=1e-10)[0]
+    rest = np.linalg.norm(columns - (space / scale) @ found, axis=0)
+    if (rest > INSIDE * np.linalg.norm(columns, axis=0)).any():
+        return None
+    return np.asarray(found / scale[:, None])
+
+
+def _rank(share: list[np.ndarray]) -> int:
+    if not share:
+        return 0
+    weights = np.hstack(share)
+    length = np.linalg.norm(weights, axis=1)
+    return int(np.linalg.matrix_rank(weights / np.where(length > 0, length, 1.0)[:, None]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    codes: np.ndarray
+    z: np.ndarray
+
+
+def _parts(design: Design) -> Iterator[tuple[str, _Part]]:
+    """Terms whose covariance matrix is in one piece: columns of `||` one by one."""
+    for term in design.terms:
+        if term.structure == "full":
+            yield term.label, _Part(term.codes, term.z)
+        else:
+            for j in range(term.z.shape[1]):
+                yield term.label, _Part(term.codes, term.z[:, j : j + 1])
+
+
+def _weights(part: _Part, other: RandomTerm) -> np.ndarray | None:
+    """What a term is in another's columns (k x m), None where it is not a special case."""
+    if not _refines(part.codes, other.codes):
+        return None
+    z = part.z
+    if not _refines(other.codes, part.codes):
+        pieces = _pieces(part.codes, other)
+        if pieces is None:
+            return None
+        z = np.hstack([z * (pieces == piece)[:, None] for piece in range(pieces.max() + 1)])
+    weights = _coordinates(z, other.z)
+    if weights is None or other.structure == "full":
+        return weights
+    single = (np.abs(weights) > INSIDE * np.abs(weights).max(axis=0)).sum(axis=0) == 1
+    return weights if single.all() and part.z.shape[1] == 1 else None
+
+
+def _refines(fine: np.ndarray, coarse: np.ndarray) -> bool:
+    """Whether each level of one factor lies in one level of the other."""
+    return _count(fine, coarse) == _count(fine)
+
+
+def _count(*codes: np.ndarray) -> int:
+    """Number of combinations of levels that occur."""
+    joint: np.ndarray = np.zeros(len(codes[0]), np.int64)
+    for one in codes:
+        joint = np.unique(joint * (int(one.max()) + 1) + one, return_inverse=True)[1]
+    return int(joint.max()) + 1
+
+
+def _pieces(codes: np.ndarray, other: RandomTerm) -> np.ndarray | None:
+    """Which rows share a level of the finer factor, whatever level of the coarser they are in.
+
+    Numbers of the pieces (n), None unless that follows from the other's columns alone.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    cells = np.unique(other.z, axis=0, return_inverse=True)[1].ravel()
+    if cells.max() >= MOST_CELLS:
+        return None
+    size = cells.max() + 1
+    total = size + int(codes.max()) + 1
+    graph = coo_array((np.ones(len(codes)), (cells, codes + size)), shape=(total, total))
+    pieces = np.asarray(connected_components(graph, directed=False)[1])[cells]
+    pieces = np.unique(pieces, return_inverse=True)[1].ravel()
+    if pieces.max() >= other.z.shape[1]:
+        return None
+    level = other.codes
+    same = _count(level, codes) == _count(level, pieces) == _count(level, codes, pieces)
+    return pieces if same else None

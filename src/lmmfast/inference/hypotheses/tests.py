@@ -1,0 +1,48 @@
+"""Tests of coefficients and of linear hypotheses, by method of degrees of freedom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import wald
+from ..ddf import METHODS, ddf_of, method_of
+from ..linear import hypothesis
+
+if TYPE_CHECKING:
+    from ...fit import Fit
+    from ..wald import TTest, WaldTest
+
+__all__ = ["coef_test", "f_test", "t_test"]
+
+
+def coef_test(fit: Fit, ddf: str = "satterthwaite") -> TTest:
+    """Every coefficient against zero; `LMMFit.coef_test`."""
+    names = fit.design.x_names
+    return _t_test(fit, np.eye(len(names)), np.zeros(len(names)), names, ddf_of(ddf))
+
+
+def t_test(fit: Fit, L: Any, ddf: str) -> TTest:
+    """Linear hypotheses one by one; `LMMFit.t_test`."""
+    ddf = ddf_of(ddf)
+    return _t_test(fit, *hypothesis(L, list(fit.design.x_names)), ddf)
+
+
+def _t_test(fit: Fit, rows: np.ndarray, q: np.ndarray, labels: Any, ddf: str) -> TTest:
+    method = method_of(fit, ddf)
+    df = None if ddf == "z" else method.df(rows)
+    return wald.t_test(rows, q, labels, fit.estimates.beta, method.vcov, df, METHODS[ddf])
+
+
+def f_test(fit: Fit, L: Any, ddf: str) -> WaldTest:
+    """Linear hypotheses together; `LMMFit.f_test`."""
+    ddf = ddf_of(ddf)
+    rows, q, _ = hypothesis(L, list(fit.design.x_names))
+    beta, method = fit.estimates.beta, method_of(fit, ddf)
+    if ddf == "z":
+        return wald.wald_test(rows, q, beta, method.vcov)
+    statistic, _, denominator = method.f(rows)
+    plain = wald.wald_test(rows, np.zeros(len(rows)), beta, method.vcov).fvalue
+    scale = statistic / plain if plain > 0 else 1.0  # Kenward and Roger's lambda
+    return wald.wald_test(rows, q, beta, method.vcov, denominator, METHODS[ddf], scale)

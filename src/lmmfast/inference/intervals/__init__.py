@@ -1,0 +1,1 @@
+"""Intervals of parameters: Wald, profiles of the criterion, errors of variances."""

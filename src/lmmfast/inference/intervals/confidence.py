@@ -1,0 +1,99 @@
+"""Confidence intervals of all parameters: Wald and profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..ddf import check_level
+from ..hypotheses.tests import coef_test
+from .parameters import Parameter, chosen, normal_quantile, parameters_of
+from .profile import Profile, base_of
+from .variance_errors import covariance_parameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...fit import Fit
+
+__all__ = ["conf_int"]
+
+
+def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> pd.DataFrame:
+    """As ``Fit.conf_int`` documents it."""
+    import pandas as pd
+
+    check_level(level)
+    if method not in METHODS:
+        names = ", ".join(repr(name) for name in METHODS)
+        raise ValueError(f"method must be one of {names}, not {method!r}")
+    wanted = chosen(parameters_of(fit.design), parameters)
+    limits = METHODS[method](fit, level, wanted, ddf)
+    return pd.DataFrame(limits, index=[one.name for one in wanted], columns=["lower", "upper"])
+
+
+def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+    """Wald intervals (k, 2): fixed effects by ``ddf``, standard deviations on the logarithmic
+    scale, correlations on Fisher's, both with normal quantiles; NaN on the boundary."""
+    out = np.full((len(parameters), 2), np.nan)
+    random = [one for one in parameters if not one.is_fixed]
+    if len(random) < len(parameters):
+        limits = coef_test(fit, ddf).conf_int(1 - level)
+        for k, one in enumerate(parameters):
+            if one.is_fixed:
+                out[k] = limits[one.i]
+    if random:
+        own = covariance_parameters(fit)
+        width = normal_quantile(level)
+        for k, one in enumerate(parameters):
+            if one.kind == "sigma":
+                out[k] = _of_positive(own.sigma, own.sigma_se, width)
+            elif one.kind == "sd":
+                sd, se = own.sd[one.term][one.i], own.sd_se[one.term][one.i]
+                out[k] = _of_positive(float(sd), float(se), width)
+            elif one.kind == "cor":
+                corr, se = own.corr[one.term][one.i, one.j], own.corr_se[one.term][one.i, one.j]
+                out[k] = _of_correlation(float(corr), float(se), width)
+    return out
+
+
+def profile(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+    """Profile intervals (k, 2) from the deviance, as lme4's."""
+    if not parameters:
+        return np.empty((0, 2))
+    return np.asarray(Profile(base_of(fit, False), parameters, level).conf_int(level))
+
+
+def boot(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+    """Bootstrap intervals (k, 2): not there yet.
+
+    Raises
+    ------
+    NotImplementedError
+    """
+    raise NotImplementedError(
+        'bootstrap intervals are not in this version: method="profile" needs no simulation and is '
+        "exact in the likelihood"
+    )
+
+
+METHODS: dict[str, Callable[[Fit, float, Sequence[Parameter], str], np.ndarray]]
+METHODS = {"wald": wald, "profile": profile, "boot": boot}
+
+
+def _of_positive(value: float, se: float, width: float) -> tuple[float, float]:
+    """Symmetric on the logarithmic scale."""
+    if not value > 0:
+        return np.nan, np.nan
+    factor = float(np.exp(width * se / value))
+    return value / factor, value * factor
+
+
+def _of_correlation(value: float, se: float, width: float) -> tuple[float, float]:
+    """Symmetric on Fisher's scale, artanh."""
+    if not abs(value) < 1:
+        return np.nan, np.nan
+    half = width * se / (1 - value * value)
+    return float(np.tanh(np.arctanh(value) - half)), float(np.tanh(np.arctanh(value) + half))

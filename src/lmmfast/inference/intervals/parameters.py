@@ -1,0 +1,121 @@
+"""All parameters of a model by name, and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ...data.design import Design
+
+__all__ = ["Parameter", "chosen", "normal_quantile", "parameters_of", "values_of"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a linear mixed model.
+
+    Attributes
+    ----------
+    name : str
+        "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", or the fixed effect's.
+    kind : {"sd", "cor", "sigma", "fixed"}
+    term : int
+        Random term of a standard deviation or correlation.
+    i, j : int
+        Column of the term or of X; the second column of a correlation.
+    """
+
+    name: str
+    kind: str
+    term: int = -1
+    i: int = -1
+    j: int = -1
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is a fixed effect."""
+        return self.kind == "fixed"
+
+
+def parameters_of(design: Design) -> list[Parameter]:
+    """All parameters: by random term, as lme4 orders its theta, then sigma and the fixed effects.
+
+    Names of variance parameters that occur twice get a number.
+    """
+    out: list[Parameter] = []
+    for t, term in enumerate(design.terms):
+        names = term.columns
+        for c, name in enumerate(names):
+            out.append(Parameter(f"sd({name} | {term.group})", "sd", t, c))
+            if term.structure == "full":
+                out += [
+                    Parameter(f"cor({name}, {names[r]} | {term.group})", "cor", t, c, r)
+                    for r in range(c + 1, len(names))
+                ]
+    out.append(Parameter("sigma", "sigma"))
+    seen: dict[str, int] = {}
+    for k, one in enumerate(out):
+        seen[one.name] = seen.get(one.name, 0) + 1
+        if seen[one.name] > 1:
+            out[k] = replace(one, name=f"{one.name[:-1]}.{seen[one.name] - 1})")
+    return out + [Parameter(name, "fixed", i=i) for i, name in enumerate(design.x_names)]
+
+
+def values_of(
+    parameters: Sequence[Parameter], T: Sequence[np.ndarray], sigma: float, beta: np.ndarray
+) -> list[float]:
+    """Their values; NaN for correlations with a standard deviation of zero."""
+    return [_value(one, T, sigma, beta) for one in parameters]
+
+
+def _value(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarray) -> float:
+    if one.kind == "fixed":
+        return float(beta[one.i])
+    if one.kind == "sigma":
+        return sigma
+    rows = T[one.term]
+    if one.kind == "sd":
+        return sigma * float(np.linalg.norm(rows[one.i]))
+    a, b = rows[one.i], rows[one.j]
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.clip(a @ b / size, -1, 1)) if size > 0 else np.nan
+
+
+def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:
+    """Those asked for: "fixed", "random", "all" (or None), a name or several names.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not there.
+    """
+    if which is None or (isinstance(which, str) and which == "all"):
+        return list(parameters)
+    if isinstance(which, str) and which in ("fixed", "random"):
+        return [one for one in parameters if one.is_fixed == (which == "fixed")]
+    names = list(which) if isinstance(which, Iterable) and not isinstance(which, str) else [which]
+    out: list[Parameter] = []
+    for name in names:
+        found = [one for one in parameters if one.name == name]
+        if not found:
+            known = [one.name for one in parameters]
+            near = get_close_matches(str(name), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise ValueError(
+                f"there is no parameter {name!r}: {hint} "
+                '("fixed", "random" and "all" choose several)'
+            )
+        out += [one for one in found if one not in out]
+    return out
+
+
+def normal_quantile(level: float) -> float:
+    """Half the width, in standard errors, of a normal interval of this coverage."""
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + level) / 2))

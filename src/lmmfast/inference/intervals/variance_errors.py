@@ -1,0 +1,217 @@
+"""Standard errors of the variance parameters, from the curvature of the criterion (see
+`satterthwaite`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...effects import varcorr_frame
+from ..ddf import method_of
+from ..satterthwaite import Satterthwaite, Whitened
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...fit import Fit
+
+__all__ = ["CovarianceParameters", "covariance_parameters", "varcorr_se", "vcov_theta"]
+
+
+# ---- tables -------------------------------------------------------------------------------------
+
+
+def vcov_theta(fit: Fit) -> pd.DataFrame:
+    """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""
+    import pandas as pd
+
+    names = [*theta_names(fit), "sigma"]
+    return pd.DataFrame(_covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
+
+
+def theta_names(fit: Fit) -> list[str]:
+    """Names of the entries of theta: "Subject.Intercept", "Subject.Days.Intercept" (row.column)."""
+    names = []
+    for i, row, column in fit.model.theta_entries:
+        term = fit.design.terms[i]
+        entry = [row] if row == column else [row, column]
+        names.append(".".join([term.group, *(term.columns[j] for j in entry)]))
+    return names
+
+
+def varcorr_se(fit: Fit) -> pd.DataFrame:
+    """Standard deviations, correlations and their errors, as ``Fit.varcorr_se`` documents."""
+    own = _covariance_parameters(fit)
+    errors: list[float] = []
+    for i, term in enumerate(fit.design.terms):
+        errors += list(own.sd_se[i])
+        if term.structure == "full":
+            k = len(term.columns)
+            errors += [own.corr_se[i][r, c] for c in range(k) for r in range(c + 1, k)]
+    return (
+        varcorr_frame(fit.estimates, fit.design)
+        .drop(columns="vcov")
+        .assign(se=[*errors, own.sigma_se])
+    )
+
+
+def _covariance_parameters(fit: Fit) -> CovarianceParameters:
+    known = method_of(fit, "satterthwaite")
+    return covariance_parameters(fit, known if isinstance(known, Satterthwaite) else None)
+
+
+# ---- standard deviations and correlations -------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class CovarianceParameters:
+    """Variance parameters with their standard errors, from the curvature of the criterion.
+
+    Standard errors are missing (NaN) for what lies on the boundary (standard deviations of zero,
+    correlations of one) or is not identified; the others hold the zeros of T as they are.
+
+    Attributes
+    ----------
+    sigma, sigma_se : float
+    sd, sd_se : tuple of (k,) arrays
+        Standard deviations of the random effects, per term.
+    corr, corr_se : tuple of (k, k) arrays
+        Correlations, per term; NaN where a standard deviation is zero.
+    vcov : (ntheta + 1, ntheta + 1) array
+        Covariance of (theta, sigma); NaN for parameters at the boundary.
+    """
+
+    sigma: float
+    sigma_se: float
+    sd: tuple[np.ndarray, ...]
+    sd_se: tuple[np.ndarray, ...]
+    corr: tuple[np.ndarray, ...]
+    corr_se: tuple[np.ndarray, ...]
+    vcov: np.ndarray
+
+
+def covariance_parameters(fit: Fit, known: Satterthwaite | None = None) -> CovarianceParameters:
+    """Standard deviations and correlations of a fit with standard errors by the delta method.
+
+    Parameters
+    ----------
+    fit : Fit
+    known : Satterthwaite, optional
+        Of the same fit, to use its curvature again.
+
+    Returns
+    -------
+    CovarianceParameters
+    """
+    own = known or Satterthwaite(fit)
+    sigma, errors = fit.estimates.sigma, _Errors.of(own)
+    theta: list[np.ndarray] = []
+    sd, sd_se, corr, corr_se = [], [], [], []
+    for term, user in zip(own.terms, fit.estimates.T, strict=True):
+        T, dT = _root_of(term, user, own.directions, len(theta))
+        kept = np.ix_(term.kept, term.kept)
+        slopes = _cholesky_slopes(user[kept], T[term.kept], dT[term.kept])
+        theta.extend(slopes[term.row, term.column])
+        length, dlog, R, dR = _spread(T, dT)
+        sd.append(sigma * length)
+        sd_se.append(np.where(length > 0, sigma * length * errors(dlog), np.nan))
+        corr.append(R)
+        corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
+    log_sigma = np.zeros(own.directions.shape[1] + 1)
+    log_sigma[-1] = 1
+    return CovarianceParameters(
+        sigma,
+        float(sigma * errors(log_sigma)),
+        tuple(sd),
+        tuple(sd_se),
+        tuple(corr),
+        tuple(corr_se),
+        errors.covariance(np.vstack([*theta, sigma * log_sigma])),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """Standard errors by the delta method, from derivatives in (free theta, log sigma)."""
+
+    root: np.ndarray  # root root' is their covariance
+    lost: np.ndarray  # directions about which the data say nothing
+
+    @classmethod
+    def of(cls, own: Satterthwaite) -> _Errors:
+        root = np.vstack([own.root, own.slope @ own.root / 2])
+        alone = np.zeros((len(root), 1))
+        alone[-1] = np.sqrt(1 / (2 * own.nu))
+        lost = np.vstack([own.unknown, own.slope @ own.unknown / 2])
+        return cls(np.hstack([root, alone]), lost / np.linalg.norm(lost, axis=0))
+
+    def __call__(self, jacobian: np.ndarray) -> np.ndarray:
+        """NaN for what moves along a direction that is not identified."""
+        blind = np.linalg.norm(jacobian @ self.lost, axis=-1)
+        known = blind <= 1e-6 * np.linalg.norm(jacobian, axis=-1)
+        return np.where(known, np.linalg.norm(jacobian @ self.root, axis=-1), np.nan)
+
+    def covariance(self, jacobian: np.ndarray) -> np.ndarray:
+        """NaN also for what does not move at all."""
+        moved = jacobian @ self.root
+        out = moved @ moved.T
+        missing = np.isnan(self(jacobian)) | ~jacobian.any(axis=1)
+        out[missing] = np.nan
+        out[:, missing] = np.nan
+        return np.asarray(out)
+
+
+def _spread(T: np.ndarray, dT: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Relative standard deviations, slopes of log(sigma times them); correlations, their slopes.
+
+    T T' is the relative covariance; dT (k, k, N + 1) the derivatives, the last in log sigma. Where
+    a standard deviation is zero, slopes are zero and correlations NaN.
+    """
+    length = np.linalg.norm(T, axis=1)
+    size = np.where(length > 0, length, 1.0)
+    unit = T / size[:, None]
+    dlog = np.einsum("ij,ijt->it", unit, dT) / size[:, None]
+    dunit = dT / size[:, None, None] - unit[:, :, None] * dlog[:, None, :]
+    half = np.einsum("ijt,kj->ikt", dunit, unit)
+    R = unit @ unit.T
+    R[length == 0] = np.nan
+    R[:, length == 0] = np.nan
+    dlog[length > 0, -1] += 1
+    return length, dlog, R, half + half.swapaxes(0, 1)
+
+
+def _root_of(
+    term: Whitened, user: np.ndarray, directions: np.ndarray, at: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A square root C T of the term's relative covariance, and its derivatives (k, k, N + 1) in
+    the free parameters; at: the term's first parameter."""
+    k, N = len(term.kept), directions.shape[1]
+    dT = np.zeros((k, k, N + 1))
+    dT[term.row, term.column, :N] = directions[at : at + len(term.row)]
+    root, slopes = np.zeros((len(user), k)), np.zeros((len(user), k, N + 1))
+    root[term.kept] = term.C @ term.T
+    slopes[term.kept] = np.tensordot(term.C, dT, axes=1)
+    return root, slopes
+
+
+def _cholesky_slopes(T: np.ndarray, root: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Derivatives of the lower triangular T with T T' = root root', from those of the root.
+
+    dL = L low(L^-1 dS L^-T), low: lower triangle with half the diagonal, in the rows with a pivot;
+    the other rows are a solve with that. Zero for zero columns of T.
+    """
+    pivots = np.flatnonzero(T.diagonal())
+    dS = np.einsum("ict,jc->tij", slopes, root)
+    dS = dS + dS.swapaxes(1, 2)
+    L = T[np.ix_(pivots, pivots)]
+    inner = np.linalg.solve(L, np.linalg.solve(L, dS[:, pivots[:, None], pivots]).swapaxes(1, 2))
+    low = np.tril(inner)
+    low[:, range(len(pivots)), range(len(pivots))] /= 2
+    dL = L @ low
+    rest = dS[:, :, pivots] - T[:, pivots] @ dL.swapaxes(1, 2)
+    out = np.zeros((len(dS), *T.shape))
+    out[:, :, pivots] = np.linalg.solve(L, rest.swapaxes(1, 2)).swapaxes(1, 2)
+    out[:, pivots[:, None], pivots] = dL
+    return np.moveaxis(out, 0, 2)

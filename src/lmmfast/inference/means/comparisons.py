@@ -1,0 +1,206 @@
+"""Contrasts among means, and p-values and critical values for several of them.
+
+References
+----------
+Tukey (1953) and Kramer (1956), *Biometrics* 12 (studentized range); Holm (1979), *Scand. J. Stat.*
+6; Šidák (1967), *J. Amer. Statist. Assoc.* 62. Integer orthogonal polynomials are those of Fisher &
+Yates' tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from itertools import combinations
+from math import gcd, lcm
+from typing import Any
+
+import numpy as np
+
+from ..wald import t_pvalues, t_quantile
+
+__all__ = ["ADJUSTMENTS", "KINDS", "adjusted", "contrast_weights", "critical", "default_adjustment"]
+
+ADJUSTMENTS = ("none", "bonferroni", "holm", "sidak", "tukey")
+HIGHEST_DEGREE = 6
+DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
+
+
+# ---- weights ------------------------------------------------------------------------------------
+
+
+def contrast_weights(kind: Any, labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Names and weights (k x m) of contrasts among m means.
+
+    Parameters
+    ----------
+    kind : str, mapping, data frame or array
+        A name of `KINDS`; weights by name; a table with one contrast a row, m columns.
+    labels : sequence of str
+        What the means are called (m).
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or weights for another number of means.
+    """
+    if isinstance(kind, str):
+        if kind not in KINDS:
+            known = ", ".join(map(repr, KINDS))
+            raise ValueError(f"contrasts must be one of {known}, weights or None, not {kind!r}")
+        return KINDS[kind](labels)
+    names: list[str] | None = None
+    if isinstance(kind, Mapping):
+        names, kind = [str(name) for name in kind], list(kind.values())
+    elif hasattr(kind, "index") and hasattr(kind, "columns"):
+        names = [str(name) for name in kind.index]
+    try:
+        weights = np.atleast_2d(np.asarray(kind, dtype=float))
+    except (TypeError, ValueError):
+        raise ValueError(f"contrasts must be rows of equally many weights; got {kind!r}") from None
+    if weights.ndim != 2 or weights.shape[1] != len(labels) or not np.isfinite(weights).all():
+        shape = " x ".join(map(str, weights.shape))
+        raise ValueError(
+            f"contrasts need a finite weight for each of the {len(labels)} means "
+            f"({', '.join(labels[:10])}); they are {shape}"
+        )
+    return names or [f"c{i}" for i in range(len(weights))], weights
+
+
+def _differences(
+    pairs: Sequence[tuple[int, int]], labels: Sequence[str]
+) -> tuple[list[str], np.ndarray]:
+    """First minus second of every pair."""
+    weights = np.zeros((len(pairs), len(labels)))
+    for row, (first, second) in zip(weights, pairs, strict=True):
+        row[first], row[second] = 1.0, -1.0
+    return [f"{labels[first]} - {labels[second]}" for first, second in pairs], weights
+
+
+def _pairwise(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    return _differences(list(combinations(range(len(labels)), 2)), labels)
+
+
+def _reversed_pairs(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    return _differences([(j, i) for i, j in combinations(range(len(labels)), 2)], labels)
+
+
+def _against_first(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    return _differences([(i, 0) for i in range(1, len(labels))], labels)
+
+
+def _consecutive(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    return _differences([(i + 1, i) for i in range(len(labels) - 1)], labels)
+
+
+def _polynomial(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Orthogonal polynomials of equally spaced levels, in the smallest integers."""
+    points = [Fraction(i) for i in range(len(labels))]
+    basis: list[list[Fraction]] = [[Fraction(1)] * len(points)]
+    for degree in range(1, min(HIGHEST_DEGREE, len(labels) - 1) + 1):
+        new = [point**degree for point in points]
+        for old in basis:
+            share = _dot(new, old) / _dot(old, old)
+            new = [a - share * b for a, b in zip(new, old, strict=True)]
+        basis.append(new)
+    rows = [_smallest_integers(row) for row in basis[1:]]
+    return list(DEGREES[: len(rows)]), np.array(rows, dtype=float).reshape(len(rows), len(labels))
+
+
+def _dot(left: list[Fraction], right: list[Fraction]) -> Fraction:
+    return sum((a * b for a, b in zip(left, right, strict=True)), Fraction(0))
+
+
+def _smallest_integers(row: list[Fraction]) -> list[int]:
+    whole = lcm(*(value.denominator for value in row))
+    integers = [int(value * whole) for value in row]
+    return [value // gcd(*integers) for value in integers]
+
+
+KINDS: dict[str, Callable[[Sequence[str]], tuple[list[str], np.ndarray]]] = {
+    "pairwise": _pairwise,
+    "revpairwise": _reversed_pairs,
+    "trt.vs.ctrl": _against_first,
+    "consec": _consecutive,
+    "poly": _polynomial,
+}
+
+
+# ---- several tests ------------------------------------------------------------------------------
+
+
+def default_adjustment(kind: Any) -> str:
+    """Tukey's for all pairs, Holm's for other differences, none for polynomials and own weights."""
+    defaults = {
+        "pairwise": "tukey",
+        "revpairwise": "tukey",
+        "trt.vs.ctrl": "holm",
+        "consec": "holm",
+    }
+    return defaults.get(kind, "none") if isinstance(kind, str) else "none"
+
+
+def adjusted(statistic: np.ndarray, df: np.ndarray, means: int, adjust: str) -> np.ndarray:
+    """Two-sided p-values of one family of tests.
+
+    Parameters
+    ----------
+    statistic, df : (k,) arrays
+        NaN for contrasts that cannot be estimated; they count, as in R.
+    means : int
+        Number of means that are compared, for Tukey's.
+    adjust : str
+        One of `ADJUSTMENTS`.
+    """
+    p = t_pvalues(statistic, df)
+    if adjust == "none" or len(p) < 2:
+        return p
+    if adjust == "tukey":
+        return _tukey(np.abs(statistic), df, means)
+    return _SIMPLE[adjust](p)
+
+
+def _bonferroni(p: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum(1.0, len(p) * p))
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    order = np.argsort(p)  # missing ones last
+    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    out = np.empty(len(p))
+    out[order] = np.minimum(1.0, steps)
+    return out
+
+
+def _sidak(p: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.expm1(len(p) * np.log1p(-p)))
+
+
+_SIMPLE = {"bonferroni": _bonferroni, "holm": _holm, "sidak": _sidak}
+
+
+def _tukey(size: np.ndarray, df: np.ndarray, means: int) -> np.ndarray:
+    from scipy.stats import studentized_range  # a second: only where it is needed
+
+    p, known = np.full(len(size), np.nan), ~np.isnan(size)
+    p[known] = studentized_range.sf(np.sqrt(2) * size[known], means, df[known])
+    return np.asarray(np.clip(p, 0.0, 1.0))
+
+
+def critical(level: float, df: np.ndarray, tests: int, means: int, adjust: str) -> np.ndarray:
+    """Critical values (k) of simultaneous intervals; Holm's have none: Bonferroni's."""
+    outside = 1 - level
+    if tests < 2 or adjust == "none":
+        return t_quantile(1 - outside / 2, df)
+    if adjust == "tukey":
+        from scipy.stats import studentized_range
+
+        distinct, back = np.unique(df, return_inverse=True)
+        found = [
+            np.nan if np.isnan(value) else studentized_range.ppf(level, means, value)
+            for value in distinct
+        ]
+        return np.asarray(np.array(found, dtype=float)[back.ravel()] / np.sqrt(2))
+    each = -np.expm1(np.log1p(-outside) / tests) if adjust == "sidak" else outside / tests
+    return t_quantile(1 - each / 2, df)

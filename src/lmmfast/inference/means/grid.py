@@ -1,0 +1,320 @@
+"""The grid of a fit: all combinations of the values of the variables of its fixed part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import tables as _tables
+from ...data.columns import suggest
+from ...errors import DataError
+from ..rows.predict import recipe_of
+from .comparisons import KINDS
+
+if TYPE_CHECKING:
+    from ...fit import Fit
+    from ...formula.column import Column
+    from ...sources.cross import CrossProducts
+
+__all__ = ["Grid", "text"]
+
+LEVELS = 2  # a numeric variable with no more distinct values stands in the grid with all of them
+MOST_CELLS = 1_000_000  # of a grid
+
+
+def text(value: Any) -> str:
+    """A level or a number for labels and notes."""
+    return _tables.general(float(value)) if isinstance(value, (float, np.floating)) else str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """All combinations of the values of the variables of the fixed part."""
+
+    fit: Fit
+    values: dict[str, np.ndarray]  # of every variable
+    factors: frozenset[str]  # variables whose values are levels in the data
+    X: np.ndarray  # sizes of the variables x p
+    offset: np.ndarray  # sizes of the variables
+
+    @classmethod
+    def of(cls, fit: Fit, at: Mapping[str, Any]) -> Grid:
+        """The grid of a fit."""
+        recipe = recipe_of(fit)
+        columns = {name: fit.design.variables[name] for name in _variables(fit)}
+        for name in at:
+            if name not in columns:
+                raise _unknown(name, columns, "at")
+        factors = frozenset(n for n, column in columns.items() if _is_factor(fit, n, column))
+        values = {
+            name: _given(name, at[name], column, name in factors)
+            if name in at
+            else _usual(column, name in factors)
+            for name, column in columns.items()
+        }
+        shape = tuple(len(own) for own in values.values())
+        if np.prod(shape, dtype=float) > MOST_CELLS:
+            sizes = ", ".join(f"{name} ({len(own)})" for name, own in values.items())
+            raise DataError(f"the grid of {sizes} has too many cells: restrict variables with at=")
+        X, offset = _encode(fit, recipe, columns, values, shape)
+        return cls(fit, values, factors, X.reshape(*shape, -1), offset.reshape(shape))
+
+    def targets(
+        self, specs: str | Sequence[str], by: str | Sequence[str] | None
+    ) -> tuple[list[str], list[str]]:
+        """Variables of specs and by."""
+        left, bar, right = specs.partition("|") if isinstance(specs, str) else (specs, "", "")
+        if isinstance(specs, str) and specs in self.values:
+            left, bar = specs, ""
+        within = self._names(right, "specs") if bar else []
+        within += [name for name in self._names(by or [], "by") if name not in within]
+        wanted = [name for name in self._names(left, "specs") if name not in within]
+        if not wanted:
+            raise ValueError('specs names no variable besides those of by: emmeans(fit, "cond")')
+        return wanted, within
+
+    def _names(self, given: str | Sequence[str], role: str) -> list[str]:
+        self._check_variables(given, role)
+        if isinstance(given, str) and given not in self.values:
+            given = given.strip().removeprefix("~")
+            for operator in "*+:":
+                given = given.replace(operator, " ")
+            given = given.split()
+        names = [given] if isinstance(given, str) else list(dict.fromkeys(given))
+        for name in names:
+            if name not in self.values:
+                raise _unknown(name, self.values, role)
+        return names
+
+    def _check_variables(self, given: str | Sequence[str], role: str) -> None:
+        """Expressions of the formula are no variables: their own have values in the grid."""
+        for text in [given] if isinstance(given, str) else given:
+            if not isinstance(text, str) or "(" not in text or text in self.values:
+                continue
+            inside = [name for name in self.values if re.search(rf"\b{re.escape(name)}\b", text)]
+            if inside:
+                example = f"{inside[0]!r}" if inside[0] in self.factors else (
+                    f"{inside[0]!r} and give its values, as in at={{{inside[0]!r}: [1, 2]}}"
+                )  # fmt: skip
+                raise DataError(
+                    f"{role}: {text.strip()!r} is no variable but an expression: name {example}",
+                    variable=text.strip(),
+                )
+
+    def cells(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Values of some variables in all their combinations, the first varying fastest."""
+        mesh = np.meshgrid(*(self.values[name] for name in reversed(names)), indexing="ij")
+        return {name: values.ravel() for name, values in zip(names, reversed(mesh), strict=True)}
+
+    def averages(self, names: list[str], weights: str) -> np.ndarray:
+        """Weights of the fixed effects in the mean of each combination of these variables."""
+        p = self.X.shape[-1]
+        return self._averaged(self.X, names, weights).reshape(-1, p)
+
+    def averaged_offset(self, names: list[str], weights: str) -> np.ndarray:
+        """The offset in the mean of each combination of these variables."""
+        return self._averaged(self.offset[..., None], names, weights).ravel()
+
+    def _averaged(self, cells: np.ndarray, names: list[str], weights: str) -> np.ndarray:
+        """Means over the variables that are not among ``names``, which come in reverse order."""
+        order = list(self.values)
+        rest = [i for i, name in enumerate(order) if name not in names]
+        targets = [order.index(name) for name in reversed(names)]
+        share = self._frequencies() if weights == "proportional" else np.ones(cells.shape[:-1])
+        share = share.sum(axis=tuple(targets))
+        if not share.sum() > 0:
+            raise DataError("weights='proportional': no row of the data is in the grid")
+        moved = cells.transpose(*targets, *rest, cells.ndim - 1)
+        axes = list(range(len(targets), len(order)))
+        return np.asarray(np.tensordot(share / share.sum(), moved, (range(len(rest)), axes)))
+
+    def _frequencies(self) -> np.ndarray:
+        """Rows of the data in each cell, as far as factors tell them apart."""
+        names = [name for name in self.values if name in self.factors]
+        if self.fit.design.cross is not None:
+            return self._counted(self.fit.design.cross)
+        variables = self.fit.design.variables
+        codes = [_positions(variables[name], self.values[name]) for name in names]
+        sizes = [len(self.values[name]) for name in names]
+        n = self.fit.design.n
+        inside = np.logical_and.reduce([np.ones(n, dtype=bool), *(code >= 0 for code in codes)])
+        flat = np.zeros(int(inside.sum()), dtype=np.intp)
+        for code, size in zip(codes, sizes, strict=True):
+            flat = flat * size + code[inside]
+        counts = np.bincount(flat, minlength=int(np.prod(sizes, dtype=int))).astype(float)
+        shape = [len(v) if name in self.factors else 1 for name, v in self.values.items()]
+        return np.broadcast_to(counts.reshape(shape), self.offset.shape)
+
+    def _counted(self, cross: CrossProducts) -> np.ndarray:
+        """The same of a fit from a stream, from the counts of its cross-products."""
+        found = cross.frequencies()
+        if found is None:
+            raise DataError("weights='proportional': too many combinations of levels to count")
+        names, counts = found
+        order = list(self.values)
+        for axis, name in enumerate(names):
+            places = cross.spec.variables[name].places
+            at = [places.get(value, -1) for value in self.values[name].tolist()]
+            own = np.take(counts, at, axis=axis)
+            shape = [1] * own.ndim
+            shape[axis] = -1
+            counts = own * (np.array(at) >= 0).reshape(shape)
+        # numbers that are few but not in the grid by all their values are summed over
+        rest = tuple(i for i, name in enumerate(names) if name not in self.factors)
+        counts = counts.sum(axis=rest)
+        inside = [name for name in names if name in self.factors]
+        moved = counts.transpose([inside.index(name) for name in order if name in self.factors])
+        shape = [len(v) if name in self.factors else 1 for name, v in self.values.items()]
+        return np.broadcast_to(moved.reshape(shape).astype(float), self.offset.shape)
+
+    def notes(self, wanted: list[str], within: list[str], weights: str) -> Iterable[str]:
+        """What was averaged, what is held, and what may mislead."""
+        response = self.fit.design.response
+        if not response.replace(".", "_").isidentifier():
+            yield f"Means are on the scale of {response}"
+        averaged = [
+            name
+            for name, values in self.values.items()
+            if len(values) > 1 and name not in wanted + within
+        ]
+        if averaged:
+            how = " (weights: proportional)" if weights == "proportional" else ""
+            yield f"Averaged over the levels of: {', '.join(averaged)}{how}"
+        held = [
+            f"{name} = {text(values[0])}"
+            for name, values in self.values.items()
+            if len(values) == 1 and name not in wanted + within
+        ]
+        if held:
+            yield f"At: {', '.join(held)}"
+        found = [name for name in averaged if self._interacts(name, wanted)]
+        if found:
+            verb = "interacts" if len(found) == 1 else "interact"
+            yield (
+                f"Means may mislead: {', '.join(found)}, averaged over, {verb} with "
+                f"{', '.join(wanted)}"
+            )
+
+    def _interacts(self, name: str, wanted: Sequence[str]) -> bool:
+        """Whether a variable stands in a term with one of those that are compared."""
+        return any(name in term and term & set(wanted) for term in _terms(self.fit))
+
+
+def _variables(fit: Fit) -> list[str]:
+    """Columns of the data that the fixed part and offsets use, in the formula's order."""
+    return list(fit.design.variables)
+
+
+def _terms(fit: Fit) -> list[set[str]]:
+    """Variables of each column of the fixed part."""
+    layout = recipe_of(fit).fixed_layout
+    names = {atom.label: set(atom.names) for atom in layout.atoms}
+    return [set().union(*(names[label] for label, _, _ in parts)) for parts in layout.columns]
+
+
+def _is_factor(fit: Fit, name: str, column: Column) -> bool:
+    """Whether a variable stands in the grid with all its values."""
+    if column.values is None:
+        return True
+    recipe = recipe_of(fit)
+    inside = [atom for atom in recipe.fixed_layout.atoms if name in atom.names]
+    if not inside:  # an offset
+        return False
+    distinct = len(column.distinct())
+    if distinct <= LEVELS:
+        return True
+    levels = [recipe.codings[atom.label].levels for atom in inside if len(atom.names) == 1]
+    return any(own is not None and len(own) == distinct for own in levels)
+
+
+def _usual(column: Column, factor: bool) -> np.ndarray:
+    """Values of a variable that ``at`` does not name: its levels, or its mean."""
+    if column.values is None:
+        return column.distinct()
+    if factor:
+        return column.distinct()
+    mean = column.mean()
+    if not np.isfinite(mean):
+        raise DataError(
+            f"the mean of {column.name!r} is not known, for it is missing in rows that are used: "
+            f"give its value, as in at={{{column.name!r}: 0}}",
+            variable=column.name,
+        )
+    return np.array([mean])
+
+
+def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:
+    """Values that ``at`` gives a variable; those of a factor must be levels that it has."""
+    asked = np.atleast_1d(np.asarray(values, dtype=object))
+    if asked.ndim != 1 or not len(asked):
+        raise ValueError(f"at: {name!r} needs one value or a list of values, not {values!r}")
+    if len({str(value) for value in asked}) < len(asked):
+        raise ValueError(f"at: {name!r} has a value twice: {values!r}")
+    if column.values is not None:
+        try:
+            asked = np.asarray(asked, dtype=float)
+        except (TypeError, ValueError):
+            asked = np.array([np.nan])
+        if not np.isfinite(asked).all():
+            raise ValueError(f"at: {name!r} is numeric and needs finite numbers, not {values!r}")
+        return asked
+    known = {str(level): level for level in _usual(column, factor)}
+    for value in asked:
+        if str(value) not in known:
+            raise DataError(
+                f"at: {name!r} has no level {str(value)!r}{suggest(str(value), known, 'levels')}",
+                variable=name,
+            )
+    levels = [known[str(value)] for value in asked]
+    out = np.empty(len(levels), dtype=np.asarray(column.levels).dtype)
+    out[:] = levels
+    return out
+
+
+def _unknown(name: Any, known: Iterable[str], role: str) -> DataError:
+    if str(name) in KINDS:
+        return DataError(
+            f"{role}: {name!r} is a kind of contrasts: write contrasts={name!r} and only the "
+            "variables in front",
+            variable=str(name),
+        )
+    hint = suggest(str(name), known, "variables of the fixed effects")
+    return DataError(f"{role}: {name!r} is not in the fixed effects{hint}", variable=str(name))
+
+
+def _positions(column: Column, values: np.ndarray) -> np.ndarray:
+    """Where the value of each row is among ``values`` (-1: nowhere)."""
+    place = {value: i for i, value in enumerate(values.tolist())}
+    if column.codes is not None and column.levels is not None:
+        return np.array([place.get(level, -1) for level in column.levels.tolist()])[column.codes]
+    assert column.values is not None
+    distinct, back = np.unique(column.values, return_inverse=True)
+    return np.array([place.get(value, -1) for value in distinct.tolist()])[back]
+
+
+def _encode(
+    fit: Fit,
+    recipe: Any,
+    columns: dict[str, Column],
+    values: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed-effects columns and offset of every cell, the last variable varying fastest."""
+    import pandas as pd
+
+    cells = int(np.prod(shape, dtype=int))
+    data: dict[str, Any] = {}
+    for i, (name, column) in enumerate(columns.items()):
+        place = np.indices(shape)[i].ravel() if shape else np.zeros(1, dtype=int)
+        own = values[name][place]
+        if column.values is None and column.levels is not None and column.levels.dtype != bool:
+            own = pd.Categorical(own, categories=column.levels, ordered=column.ordered)
+        data[name] = own
+    X, offset = recipe.fixed(pd.DataFrame(data, index=range(cells)))
+    if recipe.offset_is_array:
+        return X, np.full(cells, np.mean(np.asarray(fit.design.offset)))
+    return X, np.zeros(cells) if offset is None else offset

@@ -1,0 +1,1 @@
+"""What needs rows: predictions and their errors, residuals, influence, R2."""

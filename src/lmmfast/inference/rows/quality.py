@@ -1,0 +1,153 @@
+"""How good a model is: explained variance, intraclass correlations, inflation of variances.
+
+References
+----------
+Nakagawa & Schielzeth (2013), *Methods Ecol. Evol.* 4 (R2); Johnson (2014), *Methods Ecol. Evol.* 5
+(with random slopes); Nakagawa, Johnson & Schielzeth (2017), *J. R. Soc. Interface* 14 (ICC);
+Fox & Monette (1992), *J. Am. Stat. Assoc.* 87 (generalized variance inflation).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import FitError
+from .predict import fixed_part
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...data.design import Design
+    from ...data.encode import Layout
+    from ...fit import Fit
+    from ...formula.terms import Sum
+
+__all__ = ["icc", "r2", "vif"]
+
+
+# ---- variance explained --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Where the variance of the response comes from.
+
+    Attributes
+    ----------
+    fixed : float
+        Of the linear predictor of the fixed effects over the rows, offset not included.
+    random : dict of str to float
+        Per grouping factor: mean over the rows of z'Cov(b) z (Johnson 2014).
+    residual : float
+        sigma^2, of a row with weight 1.
+    """
+
+    fixed: float
+    random: dict[str, float]
+    residual: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.fixed + sum(self.random.values()) + self.residual
+
+
+def variances(fit: Fit) -> Variances:
+    """The parts of the variance of the response."""
+    if fit.design.cross is not None:
+        from ...sources.moments import variances_of
+
+        fixed, shares = variances_of(fit)
+        return Variances(fixed, shares, fit.scale)
+    linear = fixed_part(fit.estimates, fit.design.X)
+    random: dict[str, float] = {}
+    for i, term in enumerate(fit.design.terms):
+        effects = term.z @ (fit.sigma * fit.estimates.T[i])
+        share = float(np.einsum("ij,ij->", effects, effects)) / fit.nobs
+        random[term.group] = random.get(term.group, 0.0) + share
+    return Variances(float(np.var(linear, ddof=1)), random, fit.scale)
+
+
+def r2(fit: Fit) -> pd.Series:
+    """Marginal and conditional R2, as ``Fit.r2`` documents them."""
+    import pandas as pd
+
+    parts = variances(fit)
+    explained = parts.fixed, parts.fixed + sum(parts.random.values())
+    return pd.Series(
+        [part / parts.total for part in explained], index=["marginal", "conditional"], name="r2"
+    )
+
+
+def icc(fit: Fit) -> pd.DataFrame:
+    """Intraclass correlations, as ``Fit.icc`` documents them."""
+    import pandas as pd
+
+    parts = variances(fit)
+    share = pd.Series({"all": sum(parts.random.values()), **parts.random})
+    return pd.DataFrame(
+        {"adjusted": share / (share["all"] + parts.residual), "unadjusted": share / parts.total}
+    )
+
+
+# ---- collinearity --------------------------------------------------------------------------------
+
+
+def vif(fit: Fit) -> pd.DataFrame:
+    """Generalized variance inflation factors, as ``Fit.vif`` documents them."""
+    import pandas as pd
+
+    kept = fit.estimates.fixed_kept
+    terms = {
+        label: [j for j in columns if kept[j]]
+        for label, columns in fixed_terms(fit.design).items()
+        if label != "1"
+    }
+    terms = {label: columns for label, columns in terms.items() if columns}
+    if not terms:
+        raise FitError("there is no fixed effect besides the intercept: nothing can be inflated")
+    used = [j for columns in terms.values() for j in columns]
+    cov = fit.estimates.vcov[np.ix_(used, used)]
+    sd = np.sqrt(np.diag(cov))
+    corr = cov / np.outer(sd, sd)
+    place = {j: at for at, j in enumerate(used)}
+    rows = []
+    for columns in terms.values():
+        own = [place[j] for j in columns]
+        inflation = _generalized_inflation(corr, own)
+        rows.append((inflation, len(own), inflation ** (0.5 / len(own))))
+    return pd.DataFrame(rows, index=list(terms), columns=["gvif", "df", "per_df"])
+
+
+def _generalized_inflation(corr: np.ndarray, own: list[int]) -> float:
+    """det(R_own) det(R_others) / det(R)."""
+    others = [j for j in range(len(corr)) if j not in own]
+    logs = [np.linalg.slogdet(corr[np.ix_(part, part)])[1] for part in (own, others)]
+    return float(np.exp(sum(logs) - np.linalg.slogdet(corr)[1]))
+
+
+def fixed_terms(design: Design) -> dict[str, list[int]]:
+    """Columns of X of each term of the formula; "1" is the intercept's.
+
+    Designs from arrays have no terms: every column is one, a constant one the intercept.
+    """
+    if design.recipe is None:
+        constant = [np.ptp(column) == 0 for column in design.X.T]
+        labels = ["1" if c else name for c, name in zip(constant, design.x_names, strict=True)]
+        return {label: [j] for j, label in enumerate(labels)}
+    return columns_of_terms(design.plan.fixed, design.recipe.fixed_layout)
+
+
+def columns_of_terms(terms: Sum, layout: Layout) -> dict[str, list[int]]:
+    """Columns of each term of a right-hand side, by its label: those made of its variables."""
+    out: dict[str, list[int]] = {terms.label(term): [] for term in terms.terms}
+    labels = {
+        tuple(terms.atoms[atom].label for atom in term.atoms): terms.label(term)
+        for term in terms.terms
+    }
+    for j, factors in enumerate(layout.columns):
+        out[labels[tuple(variable for variable, _, _ in factors)]].append(j)
+    return out

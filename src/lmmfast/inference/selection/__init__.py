@@ -1,0 +1,1 @@
+"""Which random and fixed terms are needed: deletions, reductions, singular fits."""

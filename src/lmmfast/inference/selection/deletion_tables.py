@@ -1,0 +1,208 @@
+"""Tables of single deletions: terms of the fixed effects, random effects.
+
+References
+----------
+Kuznetsova, Brockhoff & Christensen (2017), *J. Stat. Softw.* 82(13) (the tables); Stram & Lee
+(1994), *Biometrics* 50 (variances on the boundary).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..ddf import ddf_of, fit_of
+from ..hypotheses.anova import (
+    EQUAL,
+    Anova,
+    chi2_tail,
+    method_name,
+    model_line,
+    table_of_tests,
+    terms_of,
+    untested,
+)
+from ..refits import by_likelihood, estimated, model_of_part, refitted
+from .reductions import Deletion, Refit, allowed_deletions, refit_without
+
+if TYPE_CHECKING:
+    from ...fit import Fit
+    from ..hypotheses.estimable import Effects
+
+__all__ = ["drop1", "ranova"]
+
+
+# ---- fixed effects ------------------------------------------------------------------------------
+
+
+def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
+    """Test what taking out one term of the fixed effects does, for each that may be taken out.
+
+    These are the terms whose variables are not all in another term: main effects stay while there
+    is an interaction.
+
+    Parameters
+    ----------
+    fit : Fit
+    test : {"F", "Chisq"}
+        F tests in the fitted model, as lmerTest's, or likelihood ratios of models fitted by maximum
+        likelihood with and without the term, as lme4's.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Of F tests: denominator degrees of freedom; "z" gives Wald's chi-squared tests.
+
+    Returns
+    -------
+    Anova
+        Columns as of `anova`, or ``npar`` (of the term), ``AIC`` (without it), ``LRT`` and
+        ``Pr(Chi)``.
+
+    Raises
+    ------
+    DataError
+        For a model made from arrays.
+    FitError
+        Kenward-Roger for a fit by maximum likelihood.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, drop1, lmer
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> float(drop1(fit, test="Chisq").table.loc["Days", "LRT"].round(3))
+    23.537
+    """
+    fit, ddf = fit_of(fit), ddf_of(ddf)
+    if test not in ("F", "Chisq"):
+        raise ValueError(f'test must be "F" or "Chisq", not {test!r}')
+    effects = terms_of(fit)
+    terms = effects.droppable()
+    if test == "Chisq":
+        return _drop_by_likelihood(fit, effects, terms)
+    tests = {effects.labels[t]: effects.removal(t) for t in terms}
+    notes = untested(tests, [len(L) or 1 for L in tests.values()])
+    title = f"Single term deletions, {method_name(ddf)}"
+    return Anova(title, (model_line(fit),), *table_of_tests(fit, tests, ddf, notes))
+
+
+def _drop_by_likelihood(fit: Fit, effects: Effects, terms: list[int]) -> Anova:
+    import pandas as pd
+
+    full = by_likelihood(fit)
+    rows: list[tuple[float, ...]] = [(np.nan, full.aic, np.nan, np.nan)]
+    notes = ["fitted by maximum likelihood (instead of REML)"] if fit.reml else []
+    higher = []
+    for t in terms:
+        basis = effects.without(t)
+        df = int(effects.kept.sum()) - basis.shape[1]
+        if df == 0:
+            notes.append(f"{effects.labels[t]}: the other terms make the same model")
+            rows.append((0, full.aic, 0.0, np.nan))
+            continue
+        X = fit.design.X @ basis
+        X = X if fit.design.cross is not None else np.asfortranarray(X)
+        names = tuple(f"x{j}" for j in range(X.shape[1]))
+        model = model_of_part(fit, replace(fit.design, X=X, x_names=names, recipe=None))
+        small = refitted(fit, model, full.theta, reml=False, free=full.estimates.free)
+        ratio = small.objective - full.objective
+        if ratio < -EQUAL:
+            higher.append(effects.labels[t])
+        ratio = max(ratio, 0.0)
+        rows.append((df, small.objective + 2 * (full.n_params - df), ratio, chi2_tail(ratio, df)))
+    notes += _other_optimum(higher) + estimated(full)
+    index = ["<none>", *(effects.labels[t] for t in terms)]
+    table = pd.DataFrame(rows, index=index, columns=["npar", "AIC", "LRT", "Pr(Chi)"])
+    title = "Single term deletions, likelihood-ratio tests"
+    return Anova(title, (model_line(fit),), table, tuple(notes))
+
+
+def _other_optimum(higher: list[str]) -> list[str]:
+    """What it means that models without these have higher likelihoods."""
+    if not higher:
+        return []
+    return [
+        f"the likelihood is higher without {', '.join(higher)}: the fit is at another optimum or "
+        "was not fitted to the end"
+    ]
+
+
+# ---- random effects -----------------------------------------------------------------------------
+
+
+def ranova(fit: Fit, reduce: bool = True) -> Anova:
+    """Test what taking out one random effect does, as lmerTest's ``ranova``.
+
+    Likelihood-ratio tests by the fit's criterion, REML or maximum likelihood. A variance of zero is
+    on the boundary, where the ratio is not chi-squared with ``Df`` degrees of freedom:
+    ``Pr(>Chisq)``, which assumes it, is too large. For one variance with its k covariances the
+    ratio is chi-squared with k or k + 1 degrees of freedom with equal probability (Stram & Lee
+    1994), provided that no other variance is zero: ``Pr(mixture)``.
+
+    Parameters
+    ----------
+    fit : Fit
+    reduce : bool, default True
+        Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
+        stands alone; columns of ``||`` one by one. False: whole random terms.
+
+    Returns
+    -------
+    Anova
+        Columns ``npar``, ``logLik``, ``AIC``, ``LRT``, ``Df``, ``Pr(>Chisq)``, ``mixture`` and
+        ``Pr(mixture)``, NaN where no mixture is known.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, lmer, ranova
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> table = ranova(fit).table
+    >>> table.index[1], table["mixture"].iloc[1], float(table["LRT"].iloc[1].round(3))
+    ('Days in (1 + Days | Subject)', '0.5 chi2(1) + 0.5 chi2(2)', 42.837)
+    """
+    import pandas as pd
+
+    fit = fit_of(fit)
+    columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
+    nothing = (np.nan, np.nan, np.nan)
+    index = ["<none>"]
+    rows: list[tuple[Any, ...]] = [(fit.n_params, fit.llf, fit.aic, *nothing, "", np.nan)]
+    higher, unknown = [], []
+    held = []
+    for deletion in allowed_deletions(fit, reduce):
+        if deletion.note:
+            held.append(deletion.note)
+            continue
+        reduced = refit_without(fit, deletion)
+        index.append(deletion.label)
+        rows.append(_deletion_row(fit, deletion, reduced))
+        if reduced.objective < fit.objective - EQUAL:
+            higher.append(deletion.label)
+        if reduced.singular and deletion.beside is not None:
+            unknown.append(deletion.label)
+    notes = held + _other_optimum(higher) + estimated(fit)
+    if unknown:
+        notes.append(
+            f"other variances are zero without {', '.join(unknown)}: no mixture is known there"
+        )
+    notes.append(
+        "Pr(>Chisq) is conservative (too large): variances of zero are on the boundary; "
+        "use Pr(mixture) where it is given"
+    )
+    table = pd.DataFrame(rows, index=index, columns=columns).astype({"npar": int})
+    criterion = "REML" if fit.reml else "maximum likelihood"
+    title = f"Single deletions of random effects, likelihood-ratio tests, {criterion}"
+    return Anova(title, (model_line(fit),), table, tuple(notes))
+
+
+def _deletion_row(fit: Fit, deletion: Deletion, reduced: Refit) -> tuple[Any, ...]:
+    """npar, logLik, AIC, LRT, Df, p, mixture, its p."""
+    npar, df, k = fit.n_params - reduced.lost, reduced.lost, deletion.beside
+    ratio = reduced.objective - fit.objective if df else 0.0
+    ratio = ratio if ratio > EQUAL else 0.0
+    naive = chi2_tail(ratio, df) if df else np.nan
+    mixture, p = "", np.nan
+    if k is not None and df == k + 1 and not reduced.singular:
+        mixture = f"0.5 chi2({k}) + 0.5 chi2({k + 1})"
+        p = (chi2_tail(ratio, k) + chi2_tail(ratio, k + 1)) / 2
+    aic = reduced.objective + 2 * npar
+    return npar, -reduced.objective / 2, aic, ratio, df, naive, mixture, p

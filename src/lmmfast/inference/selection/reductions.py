@@ -1,0 +1,567 @@
+"""Smaller random parts of a model: what can be taken out, and the fit without it.
+
+A `Deletion` takes a random effect out for a test, whether a formula can say so or not; a
+`Reduction` leaves a model that has a formula.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import tables
+from ...errors import DataError, IdentifiabilityWarning, RankDeficientWarning
+from ...linalg import triangular_root
+from ...sources.absent import columns_of
+from ...sources.moments import mean_squares
+from ..refits import model_of, model_of_part, refitted
+from ..rows.quality import columns_of_terms
+
+if TYPE_CHECKING:
+    from ...data.design import Design, RandomTerm
+    from ...data.encode import Layout
+    from ...data.recipe import Recipe
+    from ...engine.free import Free
+    from ...engine.model import Model
+    from ...fit import Fit
+    from ...formula.bars import Bar
+    from ...formula.terms import Sum, Term
+
+__all__ = [
+    "Deletion",
+    "Part",
+    "Reduction",
+    "Refit",
+    "allowed_deletions",
+    "costless",
+    "costly",
+    "deletions",
+    "refit_reduced",
+    "refit_without",
+    "without_factors",
+]
+
+LIFT = 0.1  # standard deviation over sigma at which a refit starts what was zero
+
+
+# ---- single random effects -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Deletion:
+    """A random term, and which of its columns stay.
+
+    Attributes
+    ----------
+    label : str
+    term : int
+    stay : tuple of int
+        Columns that stay.
+    constant : bool
+        Whether an intercept takes the place of the others.
+    beside : int or None
+        Covariances that go with one variance; None where several variances go.
+    note : str
+        Why it is no test; then there is nothing to take out.
+    """
+
+    label: str
+    term: int
+    stay: tuple[int, ...]
+    constant: bool
+    beside: int | None
+    note: str = ""
+
+
+def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
+    """What `ranova` takes out.
+
+    Parameters
+    ----------
+    design : Design
+    reduce : bool
+        Columns of one term at a time; False: whole random terms.
+
+    Yields
+    ------
+    Deletion
+    """
+    for i, term in enumerate(design.terms):
+        groups = _column_groups(design, i)
+        everything = Deletion(
+            f"({term.label})", i, (), False, 0 if len(term.columns) == 1 else None
+        )
+        if term.structure == "diag":
+            yield from _diagonal_deletions(term, i, groups)
+        elif not reduce or list(groups) == [()]:
+            yield everything
+        else:
+            for atoms in groups:
+                if atoms and not any(set(atoms) < set(other) for other in groups):
+                    yield _column_deletion(design, i, groups, atoms)
+
+
+def allowed_deletions(fit: Fit, reduce: bool) -> Iterator[Deletion]:
+    """What `ranova` takes out of a fit: a term whose parameters are held or tied goes as a whole.
+
+    Parameters
+    ----------
+    fit : Fit
+    reduce : bool
+        As for `deletions`.
+    """
+    free, places = fit.estimates.free, fit.model.theta_entries
+    done: set[int] = set()
+    for deletion in deletions(fit.design, reduce):
+        mine = [k for k, (t, _, _) in enumerate(places) if t == deletion.term]
+        if free is None or free.is_free(mine):
+            yield deletion
+        elif deletion.term not in done:
+            done.add(deletion.term)
+            yield _constrained_deletion(fit.design, deletion.term, free.lost(mine))
+
+
+def _constrained_deletion(design: Design, i: int, lost: int) -> Deletion:
+    label = f"({design.terms[i].label})"
+    note = "" if lost else f"{label} has no parameter of its own (held or tied): it is not tested"
+    return Deletion(label, i, (), False, 0 if lost == 1 else None, note)
+
+
+def _column_groups(design: Design, i: int) -> dict[tuple[str, ...], list[int]]:
+    """Columns of a random term by the term of its left-hand side, () for the intercept."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    if design.recipe is None:
+        term = design.terms[i]
+        for j, name in enumerate(term.columns):
+            constant = bool((term.z[:, j] == term.z[0, j]).all())
+            groups.setdefault(() if constant else (name,), []).append(j)
+        return groups
+    for j, factors in enumerate(design.recipe.random_layouts[i].columns):
+        groups.setdefault(tuple(atom for atom, _, _ in factors), []).append(j)
+    return groups
+
+
+def _diagonal_deletions(
+    term: RandomTerm, i: int, groups: dict[tuple[str, ...], list[int]]
+) -> Iterator[Deletion]:
+    for atoms, columns in groups.items():
+        stay = tuple(j for j in range(len(term.columns)) if j not in columns)
+        name = f"0 + {':'.join(atoms)}" if atoms else "1"
+        sign = "||" if len(columns) > 1 else "|"
+        beside = 0 if len(columns) == 1 else None
+        yield Deletion(f"({name} {sign} {term.group})", i, stay, False, beside)
+
+
+def _column_deletion(
+    design: Design, i: int, groups: dict[tuple[str, ...], list[int]], atoms: tuple[str, ...]
+) -> Deletion:
+    """A random term without the columns of one term of its left-hand side."""
+    term = design.terms[i]
+    label = f"{':'.join(atoms)} in ({term.label})"
+    stay = tuple(j for j in range(len(term.columns)) if j not in groups[atoms])
+    constant = () not in groups and _leaves_constant(design, i, atoms, list(groups))
+    beside = len(stay) if len(groups[atoms]) == 1 and not constant else None
+    return Deletion(label, i, stay, constant, beside)
+
+
+def _leaves_constant(
+    design: Design, i: int, atoms: tuple[str, ...], groups: list[tuple[str, ...]]
+) -> bool:
+    """Whether (0 + f | g) goes over to (1 | g), or (0 + f1 + f2 | g) to all levels of f2."""
+    recipe, term = design.recipe, design.terms[i]
+    if recipe is None:
+        return False
+    factors = [name for name, coding in recipe.codings.items() if coding.levels is not None]
+    rest = [group for group in groups if group != atoms]
+    if not set(atoms) <= set(factors) or (rest and not any(set(g) <= set(factors) for g in rest)):
+        return False
+    others = (one for j, one in enumerate(design.terms) if j != i and one.codes is term.codes)
+    return not any("Intercept" in one.columns for one in others)
+
+
+# ---- parts of a model ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is kept of a random term: some of its columns, with or without correlations."""
+
+    term: int
+    columns: tuple[int, ...]
+    structure: str  # "full" | "diag"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A smaller random part of a model."""
+
+    parts: tuple[Part, ...]
+    removed: str  # in words
+    kind: str  # "no variance" | "correlations" | "column"
+
+
+def whole(design: Design) -> tuple[Part, ...]:
+    """All there is."""
+    return tuple(
+        Part(i, tuple(range(len(term.columns))), term.structure)
+        for i, term in enumerate(design.terms)
+    )
+
+
+def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
+    """What formulas can take out of term i: its terms, with their columns."""
+    term = design.terms[i]
+    if design.recipe is None:
+        return {"1" if name == "Intercept" else name: (j,) for j, name in enumerate(term.columns)}
+    own = columns_of_terms(_sums(design)[i], design.recipe.random_layouts[i])
+    return {label: tuple(columns) for label, columns in own.items()}
+
+
+def _sums(design: Design) -> tuple[Sum, ...]:
+    return design.plan.random
+
+
+def columns_text(design: Design, part: Part) -> str:
+    """The columns of a part as a formula writes them."""
+    term = design.terms[part.term]
+    if design.recipe is None:
+        return " + ".join(term.columns[j] for j in part.columns)
+    if len(part.columns) == len(term.columns):
+        return _bars(design)[part.term].columns
+    terms = _sums(design)[part.term]
+    kept = [
+        _term_text(terms, one)
+        for one, columns in zip(terms.terms, units(design, part.term).values(), strict=True)
+        if set(columns) <= set(part.columns)
+    ]
+    return " + ".join(kept if kept[0] == "1" else ["0", *kept])
+
+
+def _term_text(terms: Sum, term: Term) -> str:
+    return ":".join(terms.atoms[atom].text for atom in term.atoms) or "1"
+
+
+def _bars(design: Design) -> tuple[Bar, ...]:
+    return design.plan.formula.random
+
+
+def expressible(design: Design, part: Part) -> bool:
+    """Whether a formula with these columns would code them as they are (factors may change)."""
+    return design.recipe is None or _arranged(design, design.recipe, part) is not None
+
+
+def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[int]] | None:
+    """The layout of a formula with the part's columns, and the place of each in the whole term.
+
+    A product may be written in another order where a variable appears later than it did.
+    """
+    from ...data.encode import layout_of
+    from ...formula.terms import read_sum
+
+    def identities(layout: Layout) -> list[Any]:
+        labels = [atom.label for atom in layout.atoms]
+        coded = {label for label in labels if recipe.codings[label].levels is not None}
+        return [
+            frozenset((name, dummy and name in coded, j) for name, dummy, j in factors)
+            for factors in layout.columns
+        ]
+
+    layout = layout_of(read_sum(columns_text(design, part), recipe.memory.patsy), recipe.codings)
+    known = {key: j for j, key in enumerate(identities(recipe.random_layouts[part.term]))}
+    found = [known.get(key, -1) for key in identities(layout)]
+    return (layout, found) if set(found) == set(part.columns) else None
+
+
+def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
+    """The design with a smaller random part; it encodes new data as the whole one does."""
+    recipe = design.recipe
+    if recipe is None:
+        made = [
+            _reduced_term(design, part, part.columns, design.terms[part.term].columns)
+            for part in parts
+        ]
+        return replace(design, terms=tuple(made))
+    terms, layouts = [], []
+    for part in parts:
+        arranged = _arranged(design, recipe, part)
+        assert arranged is not None, f"{part} cannot be written as a formula"
+        layout, columns = arranged
+        names = dict(zip(columns, layout.names, strict=True))
+        terms.append(_reduced_term(design, part, columns, names))
+        layouts.append(layout)
+    groupings = tuple(recipe.groupings[part.term] for part in parts)
+    smaller = replace(recipe, random_layouts=tuple(layouts), groupings=groupings)
+    return replace(design, formula=_formula(design, parts), terms=tuple(terms), recipe=smaller)
+
+
+def _reduced_term(
+    design: Design, part: Part, columns: Sequence[int], names: Mapping[int, str] | Sequence[str]
+) -> RandomTerm:
+    term = design.terms[part.term]
+    structure = part.structure if len(columns) > 1 else "full"
+    bar = "|" if structure == "full" else "||"
+    return replace(
+        term,
+        label=f"{columns_text(design, part)} {bar} {term.group}",
+        columns=tuple(names[j] for j in columns),
+        z=columns_of(term.z, columns),
+        structure=structure,
+    )
+
+
+def _formula(design: Design, parts: tuple[Part, ...]) -> str:
+    formula = design.plan.formula
+    pieces = [formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
+    for part in parts:
+        bar = "||" if part.structure == "diag" and len(part.columns) > 1 else "|"
+        group = ":".join(formula.random[part.term].group)
+        pieces.append(f"({columns_text(design, part)} {bar} {group})")
+    return f"{formula.response} ~ {' + '.join(pieces)}"
+
+
+# ---- which reductions there are ------------------------------------------------------------------
+
+
+def costless(fit: Fit) -> Reduction | None:
+    """Columns with no variance taken out; None when there are none that a formula can take out."""
+    design = fit.design
+    varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
+    parts: list[Part] = []
+    removed: list[str] = []
+    for part in whole(design):
+        term, T = design.terms[part.term], fit.estimates.T[part.term]
+        others = term.group in varying or any(_group(design, p) == term.group for p in parts)
+        if not T.any() and others:
+            removed.append(f"({term.label})")
+            continue
+        kept, names = _without_zero_units(design, part, T)
+        if names:
+            removed.append(f"{tables.joined(names)} of ({term.label})")
+        parts.append(kept)
+    if not removed:
+        return None
+    return Reduction(_distinct(design, parts), f"{', '.join(removed)}: no variance", "no variance")
+
+
+def _group(design: Design, part: Part) -> str:
+    return design.terms[part.term].group
+
+
+def _without_zero_units(design: Design, part: Part, T: np.ndarray) -> tuple[Part, list[str]]:
+    """The part without columns of variance zero, as far as a formula can say so; never empty."""
+    removed: list[str] = []
+    for label, columns in reversed(units(design, part.term).items()):
+        rest = tuple(j for j in part.columns if j not in columns)
+        smaller = replace(part, columns=rest)
+        if rest and not T[list(columns)].any() and expressible(design, smaller):
+            part = smaller
+            removed.insert(0, "Intercept" if label == "1" else label)
+    return part, removed
+
+
+def _distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
+    """Without parts that have become the same as an earlier one: one would be left unidentified."""
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    out = []
+    for part in parts:
+        names = tuple(design.terms[part.term].columns[j] for j in part.columns)
+        key = (_group(design, part), names)
+        if key not in seen:
+            out.append(part)
+        seen.add(key)
+    return tuple(out)
+
+
+def without_factors(fit: Fit) -> Reduction | None:
+    """The model without the grouping factors that have no variance at all, if one has some."""
+    design = fit.design
+    varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
+    parts = tuple(part for part in whole(design) if _group(design, part) in varying)
+    if len(parts) in (0, len(design.terms)):
+        return None
+    gone = [group for group in fit.n_levels if group not in varying]
+    return Reduction(parts, f"all terms of {tables.joined(gone)}: no variance", "no variance")
+
+
+def costly(fit: Fit) -> list[Reduction]:
+    """Ways to reduce each singular term where nothing can be taken out for free."""
+    out: list[Reduction] = []
+    for item in fit.estimates.singular:
+        T = fit.estimates.T[item.term]
+        dependent = int(np.sum(T.diagonal() == 0)) > len(item.zero)
+        if dependent:
+            out.append(_uncorrelated(fit.design, item.term))
+        out += _without_least(fit, item.term)
+    return out
+
+
+def _uncorrelated(design: Design, i: int) -> Reduction:
+    parts = list(whole(design))
+    parts[i] = replace(parts[i], structure="diag")
+    removed = f"correlations of ({design.terms[i].label})"
+    return Reduction(tuple(parts), removed, "correlations")
+
+
+def _without_least(fit: Fit, i: int) -> Iterator[Reduction]:
+    least = _least_important(fit, i)
+    if least is not None:
+        label, part = least
+        parts = list(whole(fit.design))
+        parts[i] = part
+        removed = f"{label} of ({fit.design.terms[i].label})"
+        yield Reduction(_distinct(fit.design, parts), removed, "column")
+
+
+def _least_important(fit: Fit, i: int) -> tuple[str, Part] | None:
+    """The term's highest-order effect with the smallest variance over the rows."""
+    design, T = fit.design, fit.estimates.T[i]
+    part = whole(design)[i]
+    variance = (T * T).sum(axis=1) * mean_squares(design, i)
+    own = units(design, i)
+    best: tuple[float, str, Part] | None = None
+    for label, columns in own.items():
+        smaller = replace(part, columns=tuple(j for j in part.columns if j not in columns))
+        if label == "1" or _is_marginal(label, own) or not smaller.columns:
+            continue
+        size = float(variance[list(columns)].sum())
+        if (best is None or size < best[0]) and expressible(design, smaller):
+            best = (size, label, smaller)
+    return None if best is None else best[1:]
+
+
+def _is_marginal(label: str, others: Mapping[str, Any]) -> bool:
+    """Whether an interaction among the others contains the term."""
+    own = set(label.split(":"))
+    return any(own < set(other.split(":")) for other in others)
+
+
+# ---- refits --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refit:
+    """The criterion of a reduced model, how many parameters it lost, whether it is singular."""
+
+    objective: float
+    lost: int
+    singular: bool
+
+
+def refit_without(fit: Fit, deletion: Deletion) -> Refit:
+    """The model with less random effects, fitted by the same criterion."""
+    terms, T = list(fit.design.terms), list(fit.estimates.T)
+    kept = [t if t != deletion.term else None for t in range(len(terms))]
+    if deletion.stay or deletion.constant:
+        terms[deletion.term] = _narrowed(fit.design, deletion)
+        T[deletion.term] = T[deletion.term][list(deletion.stay)]
+        try:
+            return _refit(fit, terms, None if deletion.constant else T, kept)
+        except DataError:  # all columns that stay are zero
+            pass
+    del terms[deletion.term], T[deletion.term], kept[deletion.term]
+    return _refit(fit, terms, T, kept)
+
+
+def _narrowed(design: Design, deletion: Deletion) -> RandomTerm:
+    """A term with the columns that stay."""
+    term = design.terms[deletion.term]
+    columns = tuple(term.columns[j] for j in deletion.stay)
+    if not deletion.constant:
+        return replace(term, columns=columns, z=columns_of(term.z, deletion.stay))
+    if design.cross is not None:
+        stay = np.eye(len(term.columns))[:, list(deletion.stay)]
+        z = term.z @ np.column_stack([_constant_of(design, deletion.term), stay])
+    else:
+        z = np.column_stack([np.ones(len(term.z)), term.z[:, list(deletion.stay)]])
+    return replace(term, columns=("Intercept", *columns), z=z)
+
+
+def _constant_of(design: Design, i: int) -> np.ndarray:
+    """Weights of the columns of term i whose sum is one in every row: all levels of a factor."""
+    assert design.recipe is not None
+    columns = design.recipe.random_layouts[i].columns
+    for atom in (factors[0][0] for factors in columns if len(factors) == 1):
+        own = [len(factors) == 1 and factors[0][:2] == (atom, True) for factors in columns]
+        if sum(own) == len(design.recipe.codings[atom].dummy_names):
+            return np.array(own, dtype=np.float64)
+    raise DataError(f"no columns of ({design.terms[i].label}) make a constant")
+
+
+def _refit(
+    fit: Fit,
+    terms: Sequence[RandomTerm],
+    T: Sequence[np.ndarray] | None,
+    kept: Sequence[int | None],
+) -> Refit:
+    """The model with these random terms, from these factors of their covariance matrices; kept:
+    what they are in the fit, None for one that is new."""
+    if not terms:  # ordinary regression
+        theta = np.zeros_like(fit.theta)
+        return Refit(model_of(fit).objective(theta, reml=fit.reml), fit.estimates.n_theta, False)
+    model = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None))
+    start = None
+    if T is not None and not _has_dependent_columns(model):
+        start = _theta(model, list(map(_factor, T, terms)))
+    small = refitted(fit, model, start, free=_free_of(fit, model, kept))
+    return Refit(small.objective, fit.n_params - small.n_params, small.is_singular)
+
+
+def _free_of(fit: Fit, model: Model, kept: Sequence[int | None]) -> Free | None:
+    """What may move in a part of the fit's model."""
+    if fit.estimates.free is None:
+        return None
+    places = {entry: k for k, entry in enumerate(fit.model.theta_entries)}
+    own = [(kept[t], r, c) for t, r, c in model.theta_entries]
+    return fit.estimates.free.at(
+        [None if t is None else places.get((t, r, c)) for t, r, c in own]
+    )
+
+
+def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
+    """The smaller model fitted, from where the larger one ended."""
+    design = reduced_design(fit.design, reduction.parts)
+    with warnings.catch_warnings():  # the larger model gave these already
+        warnings.simplefilter("ignore", RankDeficientWarning)
+        warnings.simplefilter("ignore", IdentifiabilityWarning)
+        model = type(fit.model)(design)
+        factors = [
+            _lifted(_factor(fit.estimates.T[part.term][_places(fit.design, part)], term), design, i)
+            for i, (part, term) in enumerate(zip(reduction.parts, design.terms, strict=True))
+        ]
+        return refitted(fit, model, _theta(model, factors))
+
+
+def _places(design: Design, part: Part) -> list[int]:
+    """Place of each column of the reduced term in the whole one."""
+    arranged = design.recipe and _arranged(design, design.recipe, part)
+    return arranged[1] if arranged else list(part.columns)
+
+
+def _factor(root: np.ndarray, term: RandomTerm) -> np.ndarray:
+    """Lower triangular T with T T' = root root', or its diagonal; root need not be square."""
+    if term.structure == "diag":
+        return np.diag(np.linalg.norm(root, axis=1))
+    return triangular_root(root)
+
+
+def _lifted(T: np.ndarray, design: Design, i: int) -> np.ndarray:
+    """T with zeros on its diagonal lifted."""
+    size = np.sqrt(mean_squares(design, i))
+    lifted = LIFT / np.where(size > 0, size, 1.0)
+    L = T.copy()
+    np.fill_diagonal(L, np.where(T.diagonal() < 1e-3 * lifted, lifted, T.diagonal()))
+    return L
+
+
+def _theta(model: Model, factors: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([factors[i][r, c] for i, r, c in model.theta_entries])
+
+
+def _has_dependent_columns(model: Model) -> bool:
+    """Whether some random columns have no parameters, because they depend on others."""
+    rows = {(i, r) for i, r, _ in model.theta_entries}
+    return len(rows) < sum(len(term.columns) for term in model.design.terms)

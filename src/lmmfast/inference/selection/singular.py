@@ -1,0 +1,451 @@
+"""Singular fits: what has no variance, what it would cost, and smaller models that have all of it.
+
+The criterion f depends on a term through its relative covariance T T'. Where columns of T are zero
+its slope S in T T' is zero along the range of T: S = N A N', N a basis of the combinations without
+variance. The curvature of f in a zero column of T is 2 S, exactly (f is even there), which gives A.
+At an optimum A is positive semidefinite: variance along u raises f by u'S u per unit.
+
+References
+----------
+Bates, Kliegl, Vasishth & Baayen (2015), arXiv:1506.04967 (principal components, the path to a
+parsimonious model); Matuschek, Kliegl, Vasishth, Baayen & Bates (2017), *J. Mem. Lang.* 94
+(selection by likelihood ratio with alpha = 0.2); Stram & Lee (1994), *Biometrics* 50 (tests of
+variances at the boundary).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import tables
+from ...errors import FitError
+from ..ddf import fit_of
+from ..refits import model_of
+from .reductions import Reduction, costless, costly, refit_reduced, without_factors
+from .sentences import combination, singular_sentences
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...data.design import Design
+    from ...engine.estimates import Singular
+    from ...fit import Fit
+
+__all__ = [
+    "RandomEffectsPCA",
+    "Simplification",
+    "Singularity",
+    "explain_singularity",
+    "random_pca",
+    "simplify",
+]
+
+BOUNDARY = (
+    "p-values are from chi-squared distributions; variances are tested at the boundary, where "
+    "these are conservative (Stram & Lee 1994)"
+)
+
+
+# ---- principal components ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomEffectsPCA(tables.Printed):
+    """Principal components of the random effects of each grouping factor, relative to sigma.
+
+    Attributes
+    ----------
+    components : dict of str to pandas.DataFrame
+        Per factor: ``sd`` (over sigma), ``proportion`` and ``cumulative`` proportion of variance,
+        one row per component.
+    loadings : dict of str to pandas.DataFrame
+        Per factor: random-effects columns x components; the largest entry of each is positive.
+    """
+
+    components: dict[str, pd.DataFrame]
+    loadings: dict[str, pd.DataFrame]
+
+    def summary(self) -> tables.Summary:
+        """All of it on paper."""
+        sections: list[tuple[str | tables.Table, ...]] = []
+        for group, frame in self.components.items():
+            cells = [
+                tuple(tables.fixed(value, 4) for value in frame[name]) for name in frame.columns
+            ]
+            titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
+            rows = tuple((title, *row) for title, row in zip(titles, cells, strict=True))
+            table = tables.Table(("", *frame.index), rows, 1)
+            loadings = tuple(
+                (str(name), *(tables.fixed(value, 3) for value in row))
+                for name, row in zip(
+                    self.loadings[group].index, self.loadings[group].to_numpy(), strict=True
+                )
+            )
+            own = tables.Table(("", *frame.index), loadings, 1)
+            sections.append((f"Principal components of {group}:", table, "Loadings:", own))
+        return tables.Summary(tuple(sections))
+
+
+def random_pca(fit: Fit) -> RandomEffectsPCA:
+    """Principal components, as ``Fit.rePCA`` documents them."""
+    import pandas as pd
+    from scipy.linalg import block_diag
+
+    blocks: dict[str, list[np.ndarray]] = {}
+    names: dict[str, list[str]] = {}
+    for term, T in zip(fit.design.terms, fit.estimates.T, strict=True):
+        blocks.setdefault(term.group, []).append(T)
+        names.setdefault(term.group, []).extend(term.columns)
+    components, loadings = {}, {}
+    for group, own in blocks.items():
+        U, sd, _ = np.linalg.svd(block_diag(*own))
+        largest = U[np.abs(U).argmax(axis=0), np.arange(len(U))]
+        labels = [f"PC{j + 1}" for j in range(len(sd))]
+        total = float(sd @ sd)
+        share = sd**2 / total if total > 0 else np.full(len(sd), np.nan)
+        components[group] = pd.DataFrame(
+            {"sd": sd, "proportion": share, "cumulative": np.cumsum(share)}, index=labels
+        )
+        loadings[group] = pd.DataFrame(U * np.sign(largest), index=names[group], columns=labels)
+    return RandomEffectsPCA(components, loadings)
+
+
+# ---- slopes at the boundary ----------------------------------------------------------------------
+
+
+def boundary_slope(fit: Fit, term: int, curvature: np.ndarray) -> np.ndarray:
+    """S (k, k): slope of the criterion in the relative covariance of a singular term.
+
+    Parameters
+    ----------
+    fit : Fit
+    term : int
+    curvature : (ntheta, ntheta) array
+        Of the criterion at the fit's theta, as ``LMM.objective`` gives it.
+    """
+    T = fit.estimates.T[term]
+    place = {(r, c): e for e, (i, r, c) in enumerate(fit.model.theta_entries) if i == term}
+    kept = sorted({r for r, _ in place})
+    zero = [j for j in kept if T[j, j] == 0]
+    if fit.design.terms[term].structure == "diag":
+        S = np.zeros_like(T)
+        for j in zero:
+            S[j, j] = curvature[place[j, j], place[j, j]] / 2
+        return S
+    own = [place[j, zero[0]] for j in zero]
+    basis = _without_variance(T, kept, zero)
+    return np.asarray(basis @ curvature[np.ix_(own, own)] @ basis.T / 2)
+
+
+def _without_variance(T: np.ndarray, kept: list[int], zero: list[int]) -> np.ndarray:
+    """N (k, r) with T'N = 0, the identity in the rows of the zero columns."""
+    pivots = [j for j in kept if T[j, j] != 0]
+    N = np.zeros((len(T), len(zero)))
+    N[zero] = np.eye(len(zero))
+    N[pivots] = -np.linalg.solve(T[np.ix_(pivots, pivots)].T, T[np.ix_(zero, pivots)].T)
+    return N
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A combination of the random effects of a term that has no variance.
+
+    Attributes
+    ----------
+    term : int
+    weights : (k,) array
+        The combination, its most important column with weight one.
+    score : float
+        Slope of the criterion in the variance of the combination over sigma^2; not negative at an
+        optimum. NaN for columns that were dropped because they depend on others.
+    """
+
+    term: int
+    weights: np.ndarray
+    score: float
+
+
+def directions(fit: Fit) -> list[Direction]:
+    """All directions without variance: single columns, then combinations, lowest score first."""
+    if not fit.is_singular:
+        return []
+    _, curvature = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)
+    out: list[Direction] = []
+    for item in fit.estimates.singular:
+        S = boundary_slope(fit, item.term, curvature)
+        out += _single_columns(fit, item, S)
+        out += _combinations(fit, item, S)
+    return out
+
+
+def _single_columns(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
+    kept = {r for i, r, _ in fit.model.theta_entries if i == item.term}
+    for j in item.zero:
+        score = float(S[j, j]) if j in kept else np.nan
+        yield Direction(item.term, np.eye(len(S))[j], score)
+
+
+def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
+    """Of the columns that vary: axes of S among standardized combinations without variance."""
+    T = fit.estimates.T[item.term]
+    sd = np.linalg.norm(T, axis=1)
+    vary = np.flatnonzero(sd)
+    count = int(np.sum(T.diagonal() == 0)) - len(item.zero)
+    if count == 0:
+        return
+    sd = sd[vary]
+    null = np.linalg.svd(T[vary] / sd[:, None])[0][:, len(vary) - count :]
+    slope = null.T @ (sd[:, None] * S[np.ix_(vary, vary)] * sd) @ null
+    values, axes = np.linalg.eigh((slope + slope.T) / 2)
+    for value, axis in zip(values, (null @ axes).T, strict=True):
+        own = axis / sd
+        lead = own[np.argmax(np.abs(axis))]
+        weights = np.zeros(len(T))
+        weights[vary] = own / lead
+        yield Direction(item.term, weights, float(value * lead**2))
+
+
+# ---- explanation ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Singularity(tables.Printed):
+    """Why a fit is singular, and what can be done.
+
+    Attributes
+    ----------
+    singular : bool
+    sentences : tuple of str
+        One for each singular term.
+    directions : pandas.DataFrame
+        One row per direction without variance: ``term``, ``direction`` (in words) and ``score``,
+        the slope of the criterion in the variance of the direction over sigma^2: at least zero, a
+        variance v would raise the criterion by about v times the score.
+    reductions : pandas.DataFrame
+        Smaller models, each fitted (none for fits with held or tied parameters): ``removed``, ``formula`` (for models from arrays the random
+        terms), ``npar``, ``change`` of the criterion, ``df``, ``p``, ``aic`` (its change) and
+        whether the smaller model is ``singular``.
+    """
+
+    singular: bool
+    sentences: tuple[str, ...]
+    directions: pd.DataFrame
+    reductions: pd.DataFrame
+
+    def summary(self) -> tables.Summary:
+        """All of it on paper."""
+        if not self.singular:
+            return tables.Summary((("The fit is not singular: every direction has variance.",),))
+        sections: list[tuple[str | tables.Table, ...]] = [
+            tuple(line for sentence in self.sentences for line in tables.wrapped(sentence)),
+            (
+                "Slope of the criterion in the variance (over sigma^2) of each direction; the",
+                "steeper it is, the clearer that this variance is zero:",
+                *(
+                    line
+                    for term, text, score in self.directions.itertuples(index=False)
+                    for line in tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
+                ),
+            ),
+        ]
+        if len(self.reductions):
+            sections.append(("Smaller models:", *_steps_text(self.reductions)))
+        return tables.Summary(tuple(sections))
+
+
+def explain_singularity(fit: Fit) -> Singularity:
+    """Explanation of a singular fit, as ``Fit.explain_singularity`` documents it."""
+    import pandas as pd
+
+    terms = fit.design.terms
+    rows = [
+        (f"({terms[one.term].label})", _in_words(fit, one), one.score) for one in directions(fit)
+    ]
+    ways = _ways(fit) if fit.estimates.free is None else []
+    smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways]
+    return Singularity(
+        fit.is_singular,
+        tuple(singular_sentences(fit)),
+        pd.DataFrame(rows, columns=["term", "direction", "score"]),
+        _frame(smaller),
+    )
+
+
+def _ways(fit: Fit) -> list[Reduction]:
+    """Smaller models of a fit whose parameters are all free."""
+    free = [costless(fit), without_factors(fit)] if fit.is_singular else []
+    return [way for way in free if way is not None] + costly(fit)
+
+
+def _in_words(fit: Fit, direction: Direction) -> str:
+    columns = fit.design.terms[direction.term].columns
+    sd = np.linalg.norm(fit.estimates.T[direction.term], axis=1)
+    share = direction.weights * np.where(sd.any(), sd, 1.0)
+    if not share.any():  # a column without variance
+        share = direction.weights
+    return combination(columns, direction.weights, share)
+
+
+def random_text(design: Design) -> str:
+    """The formula, or the random terms of a model from arrays."""
+    return design.formula or " + ".join(f"({term.label})" for term in design.terms)
+
+
+def _step(fit: Fit, larger: Fit | None, removed: str) -> dict[str, Any]:
+    from scipy.stats import chi2
+
+    change, df, p = 0.0, 0, np.nan
+    if larger is not None:
+        change = fit.objective - larger.objective
+        df = larger.n_params - fit.n_params
+        p = float(chi2.sf(max(change, 0.0), df)) if df else 1.0
+    return {
+        "removed": removed,
+        "formula": random_text(fit.design),
+        "npar": fit.n_params,
+        "criterion": fit.objective,
+        "change": change,
+        "df": df,
+        "p": p,
+        "aic": fit.aic - (fit if larger is None else larger).aic,
+        "singular": fit.is_singular,
+    }
+
+
+def _frame(steps: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    names = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "singular")
+    return pd.DataFrame(steps, columns=list(names))
+
+
+def _steps_text(steps: pd.DataFrame) -> list[str | tables.Table]:
+    header = ("", "npar", "criterion", "change", "df", "p", "AIC change", "singular")
+    rows, lines = [], []
+    for number, row in steps.iterrows():
+        p = "" if np.isnan(row["p"]) else tables.p_value(row["p"])
+        values = (tables.fixed(row["criterion"], 4), tables.fixed(row["change"], 4))
+        rest = (str(row["df"]), p, tables.fixed(row["aic"], 2), "yes" if row["singular"] else "no")
+        rows.append((str(number), str(row["npar"]), *values, *rest))
+        without = f"without {row['removed']}" if row["removed"] else "the fit given"
+        lines += tables.wrapped(f"{number}: {without}")
+        lines += tables.wrapped(f"   {row['formula']}")
+    return [tables.Table(header, tuple(rows), 1), *tables.wrapped(BOUNDARY), *lines]
+
+
+# ---- the path to a smaller model -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Simplification(tables.Printed):
+    """The path from a singular fit to one that is not.
+
+    Attributes
+    ----------
+    fit : Fit
+        The last model; singular only if a grouping factor's last term has no variance.
+    steps : pandas.DataFrame
+        The models from the first on: what was ``removed``, ``formula``, ``npar``, ``criterion``
+        (REML criterion or deviance), its ``change`` from the step before with ``df`` and ``p``
+        (chi-squared: conservative for variances, which are tested at the boundary), the change of
+        ``aic``, and ``singular``.
+    """
+
+    fit: Fit
+    steps: pd.DataFrame
+
+    def summary(self) -> tables.Summary:
+        """All of it on paper."""
+        last = self.steps.iloc[-1]
+        if len(self.steps) == 1 and not self.fit.is_singular:
+            return tables.Summary((("The fit is not singular: nothing was removed.",),))
+        state = "not singular"
+        if self.fit.is_singular:
+            left = " ".join(singular_sentences(self.fit))
+            state = f"still singular: {left} A grouping factor keeps its last term"
+        return tables.Summary(
+            (
+                tuple(_steps_text(self.steps)),
+                tuple(tables.wrapped(f"Last model: {last['formula']}; {state}")),
+            )
+        )
+
+
+def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:
+    """Makes the random part of a singular fit smaller until it is not singular any more.
+
+    What has no variance goes first: it costs nothing. While random effects are still linearly
+    dependent (perfectly correlated), the candidates are each such term without its correlations
+    and without its least important column (highest order, smallest variance). Every grouping
+    factor keeps a term, whose variance may be zero. Every step takes out columns or correlations,
+    after at most two fits for each term, which start where the last ended. Factors are never
+    recoded: columns whose removal would change the coding of others stay.
+
+    Parameters
+    ----------
+    fit : Fit
+        From a formula or from arrays; its fixed effects, rows and criterion are kept.
+    criterion : {"LRT", "AIC"}
+        How to choose among the candidates. "LRT": a term without correlations if its
+        likelihood-ratio p-value is at least alpha (the largest), else one without a column if
+        that one's is, else the candidate with the largest p. "AIC": the lowest.
+    alpha : float, default 0.2
+        As Matuschek et al. (2017) recommend.
+
+    Returns
+    -------
+    Simplification
+        ``fit``, ``steps``; prints as text and HTML.
+
+    Raises
+    ------
+    ValueError
+        For another criterion, or alpha not between 0 and 1.
+    FitError
+        For a fit with covariance parameters that were held or tied.
+
+    Examples
+    --------
+    >>> import lmmfast
+    >>> from lmmfast import datasets, lmer
+    >>> data = datasets.load("kb07")
+    >>> fit = lmer("RTtrunc ~ S + P + C + (S + P + C | subj) + (S + P + C | item)", data)
+    >>> lmmfast.simplify(fit).fit.is_singular
+    False
+    """
+    fit = fit_of(fit)
+    if criterion not in ("LRT", "AIC"):
+        raise ValueError(f'criterion must be "LRT" or "AIC", not {criterion!r}')
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
+    if fit.estimates.free is not None:
+        raise FitError(
+            "simplify() takes every covariance parameter as estimated, but some were held or tied in "
+            "this fit: fit the smaller model and compare with anova()"
+        )
+    steps = [_step(fit, None, "")]
+    while fit.is_singular:
+        free = costless(fit)
+        found = [(way, refit_reduced(fit, way)) for way in ([free] if free else costly(fit))]
+        if not found:
+            break
+        rows = [_step(smaller, fit, way.removed) for way, smaller in found]
+        best = _choice([way.kind for way, _ in found], rows, criterion, alpha)
+        steps.append(rows[best])
+        fit = found[best][1]
+    return Simplification(fit, _frame(steps))
+
+
+def _choice(kinds: list[str], rows: list[dict[str, Any]], criterion: str, alpha: float) -> int:
+    if criterion == "AIC":
+        return min(range(len(rows)), key=lambda j: rows[j]["aic"])
+    ranked = sorted(range(len(rows)), key=lambda j: -rows[j]["p"])
+    for kind in ("no variance", "correlations", "column"):
+        for j in ranked:
+            if kinds[j] == kind and rows[j]["p"] >= alpha:
+                return j
+    return ranked[0]

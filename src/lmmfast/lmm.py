@@ -1,0 +1,212 @@
+"""LMM: the model as users hold it, whose fits are `LMMFit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .engine.model import Model
+from .engine.options import MAX_EVALS, Options
+from .results import LMMFit
+
+if TYPE_CHECKING:
+    from .engine.estimates import Evaluation
+    from .engine.free import Free
+    from .sources.cross import CrossProducts
+
+__all__ = ["LMM"]
+
+
+class LMM(Model):
+    __doc__ = Model.__doc__
+
+    @classmethod
+    def from_arrays(
+        cls,
+        y: Any,
+        X: Any,
+        terms: Sequence[tuple[Any, ...]],
+        weights: Any = None,
+        offset: Any = None,
+        *,
+        storage: str = "auto",
+        threads: int = 1,
+    ) -> LMM:
+        """A model from arrays, without a formula and without pandas.
+
+        Parameters
+        ----------
+        y : (n,) array
+            Response.
+        X : (n, p) array
+            Fixed-effects columns, the intercept included.
+        terms : sequence of (codes, columns) or (codes, columns, structure)
+            Random terms: ``codes`` (n,) are the levels 0 .. m-1, ``columns`` (n, k) the random
+            columns (None: an intercept), ``structure`` "full" (default) or "diag".
+        weights : (n,) array, optional
+            Positive; the residual variance of a row is sigma^2 / weight.
+        offset : (n,) array, optional
+            Added to the linear predictor.
+        storage, threads
+            As for ``LMM``.
+
+        Returns
+        -------
+        LMM
+
+        Raises
+        ------
+        DataError
+            When shapes differ, values are not finite, weights not positive or codes have gaps.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from lmmfast import LMM
+        >>> rng = np.random.default_rng(1)
+        >>> codes = np.repeat(np.arange(10), 5)
+        >>> y = rng.normal(size=10)[codes] + rng.normal(size=50)
+        >>> fit = LMM.from_arrays(y, np.ones((50, 1)), [(codes, None)]).fit()
+        >>> fit.converged
+        True
+        """
+        from .data.arrays import design_of
+
+        return cls(design_of(y, X, terms, weights, offset), storage=storage, threads=threads)
+
+    @classmethod
+    def from_cross_products(
+        cls, cross: CrossProducts, *, storage: str = "auto", threads: int = 1
+    ) -> LMM:
+        """The model of cross-products; its rows are not needed.
+
+        Parameters
+        ----------
+        cross : CrossProducts
+        storage, threads
+            As for ``LMM``.
+
+        Returns
+        -------
+        LMM
+
+        Raises
+        ------
+        DataError
+            When there are no rows, or a grouping factor has fewer than two levels.
+
+        Examples
+        --------
+        >>> from lmmfast import LMM, CrossProducts, Spec, datasets
+        >>> data = datasets.load("sleepstudy")
+        >>> spec = Spec.from_data("Reaction ~ Days + (Days | Subject)", data)
+        >>> fit = LMM.from_cross_products(CrossProducts.from_frame(data, spec)).fit()
+        >>> round(fit.objective, 4)
+        1743.6283
+        """
+        from .sources.design import design_of
+
+        return cls(design_of(cross), storage=storage, threads=threads)
+
+    def fit(
+        self,
+        *,
+        reml: bool = True,
+        start: Any = None,
+        verbose: bool = False,
+        callback: Callable[[Evaluation], object] | None = None,
+        max_seconds: float | None = None,
+        max_evals: int = MAX_EVALS,
+        starts: int = 0,
+        free: Free | None = None,
+    ) -> LMMFit:
+        """Minimizes the REML criterion or the deviance.
+
+        Parameters
+        ----------
+        reml : bool, default True
+        start : (ntheta,) array, optional
+            First theta; the nearest that `free` allows. Default: moment estimates, and with `free`
+            the optimum of all parameters.
+        verbose : bool, default False
+            One line an evaluation on stderr.
+        callback : callable, optional
+            Called with an ``Evaluation`` after each; a true result stops the fit.
+        max_seconds : float, optional
+            Stop after this time with the best so far.
+        max_evals : int, default 500
+            Of each start.
+        starts : int, default 0
+            So many more starts at random theta, always the same ones. The best end is the fit;
+            ``fit.starts`` says where the others ended.
+        free : Free, optional
+            Covariance parameters that are held or tied to each other. The fit moves the others, its
+            certificate is within the constraint, and everything that follows (number of parameters,
+            tests, intervals) counts them alone. Default: all are free.
+
+        Returns
+        -------
+        LMMFit
+            Marked not converged when it was stopped.
+
+        Raises
+        ------
+        FitError
+            When the objective is not finite at the start, or its derivatives are not.
+        TypeError, ValueError
+            When an option means nothing, in words.
+        KeyboardInterrupt
+            On Ctrl-C, between two evaluations.
+        """
+        options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts, free)
+        return self.fitted(options)
+
+    def fitted(self, options: Options) -> LMMFit:
+        """The fit that checked options ask for."""
+        return LMMFit(self.minimize(options), self.design, self)
+
+    def refit(self, fit: LMMFit, y: Any) -> LMMFit:
+        """The same model fitted to another response, from the theta of an earlier fit.
+
+        Parameters
+        ----------
+        fit : LMMFit
+            A fit of this model.
+        y : (n,) array, or Series
+            One value for each row that the fit used, in their order. A Series goes by its labels:
+            those of the rows used, or of all rows of the data.
+
+        Returns
+        -------
+        LMMFit
+
+        Raises
+        ------
+        DataError
+            When y has another length, labels of other rows, or values that are not finite.
+        FitError
+            When y leaves no residual variance.
+        """
+        return replace(fit, design=self.design, model=self).refit(y)
+
+    def at(self, theta: Any, *, reml: bool = True) -> LMMFit:
+        """The model at a given theta: estimates, modes and criterion without minimizing.
+
+        Parameters
+        ----------
+        theta : (ntheta,) array
+        reml : bool, default True
+
+        Returns
+        -------
+        LMMFit
+            Its ``certificate`` is what a step of length one (in units of the curvature) is
+            predicted to gain; it is called converged when that is below 1e-6.
+
+        Raises
+        ------
+        FitError
+            When the criterion is not finite at theta.
+        """
+        return LMMFit(self.estimates_at(theta, reml=reml), self.design, self)

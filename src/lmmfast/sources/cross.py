@@ -1,0 +1,609 @@
+"""CrossProducts: everything that a fit needs of some rows; those of other rows can be added."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..data.columns import Table
+from ..data.grouping import Grouping
+from ..errors import DataError, LmmWarning, warn
+from ..formula.column import Column
+from .labels import Grouper
+from .open import Chunk, check_columns, located, source_of
+from .part import Part
+from .spec import CHANGED, Encoded, Spec
+
+__all__ = ["CrossProducts"]
+
+NO_DIGITS, SOME_DIGITS = 1e-9, 1e-6  # see `CrossProducts.check_digits`
+ROUNDED, LATE = 1e-13, 1e-8  # see `CrossProducts.note_late_columns`
+
+
+class CrossProducts:
+    """Cross-products of the columns of a mixed model over some rows: all that a fit needs of them.
+
+    Those of one `Spec` can be added and taken away, whatever levels their grouping factors have:
+    chunks of a large file, parts that live on several machines, the rows of a new day.
+
+    Parameters
+    ----------
+    spec : Spec
+        Without rows; see `from_frame`.
+
+    Attributes
+    ----------
+    spec : Spec
+    n : int
+        Rows used.
+    n_rows : int
+        Rows, those with a missing value included.
+    dropped : dict of str to int
+        Rows in which each variable is missing.
+    nbytes : int
+        Memory of the cross-products.
+
+    Examples
+    --------
+    >>> import lmmfast
+    >>> data = lmmfast.datasets.load("sleepstudy")
+    >>> spec = lmmfast.Spec.from_data("Reaction ~ Days + (Days | Subject)", data)
+    >>> most = lmmfast.CrossProducts.from_frame(data[:170], spec)
+    >>> last = lmmfast.CrossProducts.from_frame(data[170:], spec)
+    >>> (most + last).n, (most + last - last).n
+    (180, 170)
+    >>> lmmfast.lmer(most + last).converged
+    True
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        if not isinstance(spec, Spec):
+            raise TypeError(f"cross-products need a Spec, not a {type(spec).__name__}")
+        if spec.coordinates is None:
+            raise DataError("the spec has no coordinates: make it with Spec.from_data")
+        self.spec = spec
+        self.n = self.n_rows = 0
+        self.dropped: dict[str, int] = {}
+        bars = [bar.factor for bar in spec.plan.formula.random]
+        groups = dict(zip(bars, spec.plan.groups, strict=True))
+        self._groups = [Grouper(label, groups[label]) for label, _ in spec.factors]
+        self._blocks = _core.Blocks(spec.widths, spec.border)
+        self._sumlogw = 0.0
+        self._weights = (np.inf, -np.inf)  # lowest and highest
+        self._response = np.zeros(2)  # sums of the response, nearly centred, and of its squares
+        numeric = [name for name, known in spec.variables.items() if known.numeric]
+        self._sums = np.zeros(len(numeric))
+        cells = spec.cells
+        size = 0 if cells is None else int(np.prod(cells[1], dtype=int))
+        self._cells = np.zeros(size, dtype=np.int64)
+        # without weights, in the coordinates: sums of X's columns, and X'X and Z'Z if there are any
+        p, square = spec.border - 1, [len(layout.names) ** 2 for layout in spec.random]
+        self._shared = False  # whether a fit refers to the same blocks
+        # of squares of [z of each factor | X | y], before rows were taken away; 0: none were
+        self._largest = np.zeros(sum(spec.widths) + spec.border)
+        self._columns = np.zeros(p)
+        self._plain = np.zeros(p * p + sum(square) if spec.weights else 0)
+
+    # ---- making them -----------------------------------------------------------------------------
+
+    @classmethod
+    def from_frame(cls, frame: Any, spec: Spec) -> CrossProducts:
+        """Cross-products of some rows.
+
+        Parameters
+        ----------
+        frame : table, or source
+            What `Spec.from_data` takes. New levels of grouping factors are welcome; predictors
+            must have the levels of the spec.
+        spec : Spec
+
+        Returns
+        -------
+        CrossProducts
+
+        Raises
+        ------
+        FormulaError, DataError
+            What is wrong with the rows.
+        """
+        made = cls(spec)
+        source = source_of(frame)
+        check_columns(source, spec.plan, spec.roles)
+        single = source.name == "the data"
+        with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
+            for chunk in chunks:
+                whole = single and not chunk.start
+                with nullcontext() if whole else located(chunk.where, chunk.start):
+                    made.add(chunk.table, where="" if single else chunk.where)
+        return made
+
+    @classmethod
+    def known(cls, spec: Spec, groups: Iterable[Grouper]) -> CrossProducts:
+        """Without rows, but with the levels of grouping factors in their final order."""
+        made = cls(spec)
+        made._groups = []
+        for group in groups:
+            own = group.arranged(group.grouping()[1])
+            own.counts = np.zeros(len(own), dtype=np.int64)
+            made._groups.append(own)
+        return made
+
+    def add(self, table: Table, grow: bool = True, where: str = "") -> None:
+        """Adds the rows of a table in place; without `grow`, to the levels that there are."""
+        encoded = self.spec.encode(table, "" if grow else CHANGED)
+        if encoded is None:
+            from .part import part_of
+
+            part = part_of(self.spec.plan, table, self.spec.roles)
+            self._count_rows(part)
+            return
+        columns_read = self._variables_read(encoded.part)
+        self._own_blocks()
+        codes = self._codes(encoded.part, grow, where)
+        rows = self._rows(encoded)
+        assert self.spec.coordinates is not None
+        response = encoded.response - self.spec.coordinates.center
+        weights = encoded.part.weights
+        columns, plain = rows[:, -self.spec.border : -1].sum(axis=0), self._squares(rows)
+        if weights is not None:
+            rows *= np.sqrt(weights)[:, None]
+        with self._changing():
+            self._blocks.add(codes, [len(group) for group in self._groups], rows)
+            for group, own in zip(self._groups, codes, strict=True):
+                group.count(own)
+            self._count_rows(encoded.part)
+            self._columns, self._plain = self._columns + columns, self._plain + plain
+            sums = np.array([response.sum(), np.square(response).sum()])
+            self._response = self._response + sums
+            if weights is not None:
+                self._sumlogw += float(np.log(weights).sum())
+                low, high = self._weights
+                self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
+            self._add_variables(columns_read, encoded.part.n)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What is begun inside and does not end (memory, Ctrl-C) is not used any more."""
+        blocks = self._blocks
+        blocks.check()
+        blocks.spoiled = True
+        yield
+        blocks.spoiled = False
+
+    def _codes(self, part: Part, grow: bool, where: str) -> list[NDArray[np.int32]]:
+        out = []
+        for group in self._groups:
+            factors = part.factors(group.label, group.atoms, self.spec.memory)
+            codes = group.codes(factors, grow, where)
+            if not grow and (codes < 0).any():
+                bad = np.flatnonzero(codes < 0)
+                labels = dict.fromkeys(
+                    repr(":".join(str(f.levels[f.codes[row]]) for f in factors))  # type: ignore[index]
+                    for row in bad[:100]
+                )
+                raise DataError(
+                    f"{group.label!r} has levels that were not there in the first pass, such as "
+                    f"{', '.join(list(labels)[:3])}{CHANGED}",
+                    variable=group.label,
+                    rows=part.rows[bad][:10].tolist(),
+                )
+            out.append(codes)
+        return out
+
+    def _rows(self, encoded: Encoded) -> NDArray[np.float64]:
+        """[z of each factor | X | y] in the coordinates of the spec (n, columns)."""
+        spec, own = self.spec, self.spec.coordinates
+        assert own is not None
+        rows = np.empty((encoded.part.n, sum(spec.widths) + spec.border))
+        at = 0
+        for _, terms in spec.factors:
+            for i in terms:
+                k = encoded.z[i].shape[1]
+                rows[:, at : at + k] = own.random[i].apply(encoded.z[i])
+                at += k
+        x = own.fixed.apply(encoded.X)
+        rows[:, at:-1] = x
+        rows[:, -1] = own.rest(encoded.response, x)
+        return rows
+
+    def _squares(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """X'X and Z'Z of each term, in one; nothing where the rows have no weights."""
+        if not self.spec.weights:
+            return np.zeros(0)
+        own = rows[:, -self.spec.border : -1]
+        parts, at = [own.T @ own], 0
+        found: dict[int, NDArray[np.float64]] = {}
+        for _, terms in self.spec.factors:
+            for i in terms:
+                z = rows[:, at : at + len(self.spec.random[i].names)]
+                found[i], at = z.T @ z, at + z.shape[1]
+        parts += [found[i] for i in range(len(found))]
+        return np.concatenate([part.ravel() for part in parts])
+
+    def second_moments(self) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+        """X'X and Z'Z of each random term over the rows, without weights, in the coordinates."""
+        p, widths = self.spec.border - 1, [len(layout.names) for layout in self.spec.random]
+        if self.spec.weights:
+            ends = np.cumsum([p * p, *(k * k for k in widths)])
+            own = np.split(self._plain, ends[:-1])
+            return own[0].reshape(p, p), [
+                part.reshape(k, k) for part, k in zip(own[1:], widths, strict=True)
+            ]
+        found: dict[int, NDArray[np.float64]] = {}
+        for f, (_, terms) in enumerate(self.spec.factors):
+            total, at = self._blocks.diagonal(f).sum(axis=0), 0
+            for i in terms:
+                found[i] = total[at : at + widths[i], at : at + widths[i]]
+                at += widths[i]
+        return self._blocks.corner[:p, :p], [found[i] for i in range(len(widths))]
+
+    def _count_rows(self, part: Part) -> None:
+        self.n, self.n_rows = self.n + part.n, self.n_rows + part.n_rows
+        for name, count in part.dropped.items():
+            self.dropped[name] = self.dropped.get(name, 0) + count
+
+    def _variables_read(self, part: Part) -> dict[str, Column]:
+        """The columns of the variables that are counted."""
+        columns = dict(part.columns)
+        if part.offset_column is not None:
+            columns[part.offset_column.name] = part.offset_column
+        for name in self.spec.variables:
+            if name not in columns:
+                raise DataError(f"the rows have no column {name!r}, which the spec has")
+        return columns
+
+    def _add_variables(self, columns: dict[str, Column], n: int) -> None:
+        """Sums of numbers and counts of combinations of levels, for grids."""
+        numeric = [name for name, known in self.spec.variables.items() if known.numeric]
+        values = (columns[name].values for name in numeric)
+        sums = [0.0 if own is None else float(own.sum(dtype=float)) for own in values]
+        self._sums = self._sums + np.array(sums)
+        cells = self.spec.cells
+        if cells is None:
+            return
+        flat = np.zeros(n, dtype=np.int64)
+        inside = np.ones(n, dtype=bool)
+        for name, size in zip(*cells, strict=True):
+            own = _places(columns[name], self.spec.variables[name].places)
+            inside &= own >= 0
+            flat = flat * size + own
+        self._cells = self._cells + np.bincount(flat[inside], minlength=len(self._cells))
+
+    # ---- arithmetic ------------------------------------------------------------------------------
+
+    def copy(self) -> CrossProducts:
+        """Cross-products of their own."""
+        return CrossProducts(self.spec)._take(self, 1)
+
+    def __add__(self, other: CrossProducts) -> CrossProducts:
+        """Of the rows of both."""
+        made: CrossProducts = self._sum(other, 1)
+        return made
+
+    def __radd__(self, other: int) -> CrossProducts:
+        """sum() begins with zero."""
+        if isinstance(other, int) and other == 0:
+            return self.copy()
+        return NotImplemented
+
+    def __iadd__(self, other: CrossProducts) -> CrossProducts:
+        """Adds rows in place."""
+        if not isinstance(other, CrossProducts):
+            return NotImplemented
+        return self._take(other if other is not self else other.copy(), 1)
+
+    def __sub__(self, other: CrossProducts) -> CrossProducts:
+        """Without the rows of `other`, which must be among these."""
+        made: CrossProducts = self._sum(other, -1)
+        return made
+
+    def _sum(self, other: Any, sign: int) -> Any:
+        if not isinstance(other, CrossProducts):
+            return NotImplemented
+        return self.copy()._take(other, sign)
+
+    def _take(self, other: CrossProducts, sign: int) -> CrossProducts:
+        """Adds (or takes away) the rows of another in place."""
+        if self.spec is not other.spec and self.spec.key != other.spec.key:
+            raise DataError(
+                "cross-products of different specs cannot be added: make one spec, with "
+                "Spec.from_data, and use it for all chunks"
+            )
+        self._own_blocks()
+        groups = self._groups if sign > 0 else [group.copy() for group in self._groups]
+        for own, theirs in zip(groups, other._groups, strict=True):
+            own.compare(theirs)  # before anything changes
+        if sign < 0:
+            maps = _united(groups, other._groups, sign)
+            self._check_removal(other, groups)
+        held = np.maximum(self._largest, other._largest)
+        if sign < 0:
+            held = np.maximum(held, np.maximum(self._squared(), other._squared()))
+        with self._changing():
+            if sign > 0:
+                maps = _united(groups, other._groups, sign)
+            sizes = [len(group) for group in groups]
+            self._blocks.merge(other._blocks, maps, sizes, float(sign))
+            self._largest, self._groups = held, groups
+            self._count(other, sign)
+        return self
+
+    def _count(self, other: CrossProducts, sign: int) -> None:
+        """Adds (or takes away) all but the blocks and the levels."""
+        self.n, self.n_rows = self.n + sign * other.n, self.n_rows + sign * other.n_rows
+        counts = {
+            name: self.dropped.get(name, 0) + sign * other.dropped.get(name, 0)
+            for name in (*self.dropped, *other.dropped)
+        }
+        self.dropped = {name: count for name, count in counts.items() if count > 0}
+        self._sumlogw += sign * other._sumlogw
+        low, high = zip(self._weights, other._weights, strict=True)
+        self._weights = min(low), max(high)
+        self._response = self._response + sign * other._response
+        self._sums = self._sums + sign * other._sums
+        self._columns = self._columns + sign * other._columns
+        self._plain = self._plain + sign * other._plain
+        self._cells = self._cells + sign * other._cells
+
+    def _squared(self) -> NDArray[np.float64]:
+        """Sums of squares of [z of each factor | X | y], in the coordinates, as they are now."""
+        if not self.n:
+            return np.zeros_like(self._largest)
+        blocks, K = self._blocks, range(len(self._groups))
+        totals = [np.einsum("mii->i", blocks.diagonal(f)) for f in K]
+        return np.concatenate([*totals, np.diagonal(blocks.corner)])
+
+    def check_digits(self) -> None:
+        """Taking rows away must have left digits enough.
+
+        A sum of squares that was A and is B has a relative error of about 1e-15 A / B (measured:
+        sums of doubles keep the rounding of their largest values). Below B / A = 1e-9 that is more
+        than 1e-6, which shows in what is fitted; below 1e-6 in the ninth digit.
+
+        Raises
+        ------
+        DataError
+            When what is left of a column has lost its digits.
+
+        Warns
+        -----
+        LmmWarning
+            When it has lost some.
+        """
+        if not self._largest.any() or self.n <= 0:
+            return
+        left, held = self._squared(), self._largest
+        share = np.where((held > 0) & (left != 0), left / np.where(held > 0, held, 1.0), 1.0)
+        worst = int(np.argmin(share))
+        if share[worst] >= SOME_DIGITS:
+            return
+        message = (
+            f"digits are lost by taking away rows: of {self._column(worst)} the rows that stay are "
+            f"{share[worst]:.1e} of the sum of squares that there was; build the cross-products "
+            "anew from the rows that stay"
+        )
+        if share[worst] < NO_DIGITS:
+            raise DataError(message)
+        warn(LmmWarning(message))
+
+    def note_late_columns(self) -> None:
+        """Fixed effects that are nearly combinations of others, which the sample did not tell.
+
+        In good coordinates the columns are nearly orthogonal. What is left of one, beside the
+        others, has a relative error of 1e-16 over its share; shares of rounding are dropped later.
+
+        Warns
+        -----
+        LmmWarning
+        """
+        from .recast import cholesky
+
+        G = self._blocks.corner[:-1, :-1]
+        size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
+        share = np.square(cholesky(G / np.outer(size, size)).diagonal())
+        for j in np.flatnonzero((share > ROUNDED) & (share < LATE)):
+            warn(
+                LmmWarning(
+                    f"the fixed effect {self.spec.fixed.names[j]} is nearly a combination of the "
+                    "columns before it, and the first rows, which coordinates are learned from, "
+                    f"do not tell it from one: its digits are lost (about {1e-16 / share[j]:.0e} "
+                    "is left as error). Give the rows in another order, or make the spec of rows "
+                    "that tell them apart"
+                )
+            )
+
+    def _column(self, j: int) -> str:
+        """What column j of [z of each factor | X | y] is, for messages."""
+        spec = self.spec
+        names = [
+            f"the column {name} of ({spec.plan.formula.random[i].label})"
+            for _, terms in spec.factors
+            for i in terms
+            for name in spec.random[i].names
+        ]
+        names += [f"the fixed effect {name}" for name in spec.fixed.names]
+        return [*names, f"the response {spec.plan.formula.response}"][j]
+
+    def _own_blocks(self) -> None:
+        """Before they change: blocks that a fit refers to stay as they are."""
+        if not self._shared:
+            return
+        blocks = _core.Blocks(self.spec.widths, self.spec.border)
+        maps = [np.arange(m, dtype=np.int32) for m in self._blocks.nlev]
+        blocks.merge(self._blocks, maps, self._blocks.nlev)
+        self._blocks, self._groups = blocks, [group.copy() for group in self._groups]
+        self.dropped, self._shared = dict(self.dropped), False
+
+    def _check_removal(self, other: CrossProducts, groups: list[Grouper]) -> None:
+        for group in groups:
+            group.check()
+        cells = (self._cells - other._cells < 0).any()
+        if other.n > self.n or other.n_rows > self.n_rows or cells:
+            raise DataError(
+                f"rows are removed that were never added ({other.n} rows are taken from {self.n})"
+            )
+
+    # ---- what there is ---------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the cross-products (bytes)."""
+        return int(self._blocks.nbytes)
+
+    @property
+    def n_levels(self) -> dict[str, int]:
+        """Levels of each grouping factor that have rows."""
+        return {group.label: int((group.counts > 0).sum()) for group in self._groups}
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{label} ({m})" for label, m in self.n_levels.items())
+        formula = " ".join(self.spec.formula.split())
+        return f"<CrossProducts {formula}: {self.n} rows, {levels}, {self.nbytes / 1e6:.3g} MB>"
+
+    def mean(self, name: str) -> float:
+        """Mean of a numeric variable of the fixed part of the rows used; NaN where some lack it."""
+        numeric = [own for own, known in self.spec.variables.items() if known.numeric]
+        return float(self._sums[numeric.index(name)] / self.n)
+
+    def frequencies(self) -> tuple[tuple[str, ...], NDArray[np.int64]] | None:
+        """Variables with few values, and the rows in each combination of them (their sizes)."""
+        cells = self.spec.cells
+        return None if cells is None else (cells[0], self._cells.reshape(cells[1]))
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """All there is, in a format of its own (an .npz archive with a header in JSON, no pickle).
+
+        Raises
+        ------
+        DataError
+            When levels are neither numbers, text, booleans nor dates.
+        """
+        from .files import pack
+
+        return pack(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CrossProducts:
+        """What `to_bytes` made.
+
+        Raises
+        ------
+        DataError
+            When these are not such bytes, are damaged, or of a later version.
+        """
+        from .files import unpack
+
+        return unpack(data, "the bytes")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+            An existing file is replaced.
+
+        Raises
+        ------
+        OSError
+            When it cannot be written; nothing half-written is left.
+        """
+        from .files import write
+
+        write(self.to_bytes(), Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CrossProducts:
+        """What `save` wrote.
+
+        Raises
+        ------
+        DataError
+            When it is no such file, is damaged, or of a later version.
+        """
+        from .files import unpack
+
+        return unpack(Path(path).read_bytes(), repr(str(path)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles without the compiled object."""
+        from .files import blocks_to
+
+        state = {name: value for name, value in self.__dict__.items() if name != "_blocks"}
+        return _restored, (self.spec, state, blocks_to(self._blocks, len(self._groups)))
+
+    # ---- for the model ---------------------------------------------------------------------------
+
+    def settled(self) -> tuple[CrossProducts, list[Grouping]]:
+        """Levels that have rows, in the order of data in memory; and the grouping factors.
+
+        Raises
+        ------
+        DataError
+            When there are no rows, or a grouping factor has one level.
+        """
+        if self.n <= 0:
+            raise DataError("there are no rows in the cross-products")
+        found = [group.grouping() for group in self._groups]
+        orders = [order for _, order in found]
+        if all(
+            len(order) == len(group) and (order == np.arange(len(order))).all()
+            for order, group in zip(orders, self._groups, strict=True)
+        ):
+            self._shared = True
+            made = object.__new__(CrossProducts)
+            made.__dict__.update(self.__dict__)
+            return made, [grouping for grouping, _ in found]
+        from .recast import reordered
+
+        made = CrossProducts(self.spec)
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_blocks", "_groups")}
+        made.__dict__.update(state | {"dropped": dict(self.dropped), "_shared": False})
+        pairs = zip(self._groups, orders, strict=True)
+        made._groups = [group.arranged(order) for group, order in pairs]
+        made._blocks = reordered(self._blocks, self.spec.widths, self.spec.border, orders)
+        return made, [grouping for grouping, _ in found]
+
+
+def _united(groups: list[Grouper], others: list[Grouper], sign: int) -> list[NDArray[np.int32]]:
+    """Takes in the levels of others; their numbers here, by factor."""
+    return [own.unite(theirs, sign) for own, theirs in zip(groups, others, strict=True)]
+
+
+def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:
+    from .files import blocks_from
+
+    made = CrossProducts(spec)
+    made.__dict__.update(state)
+    made._blocks = blocks_from(blocks, spec.widths, spec.border)
+    return made
+
+
+def _places(column: Column, places: dict[Any, int]) -> NDArray[np.int64]:
+    """Number of each row's value among the known ones, -1 for others."""
+    if column.codes is not None and column.levels is not None:
+        found = [places.get(level, -1) for level in column.levels.tolist()]
+        return np.array([*found, -1], dtype=np.int64)[column.codes]
+    assert column.values is not None
+    distinct, back = np.unique(column.values, return_inverse=True)
+    return np.array([places.get(value, -1) for value in distinct.tolist()])[back]
+
+
+def cross_products(
+    spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]
+) -> Iterator[CrossProducts]:
+    """The second pass: the cross-products after every chunk (one object)."""
+    made = CrossProducts.known(spec, groups)
+    for chunk in chunks:
+        with located(chunk.where, chunk.start):
+            made.add(chunk.table, grow=False)
+        yield made

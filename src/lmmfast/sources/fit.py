@@ -1,0 +1,158 @@
+"""lmer() of what is not a table in memory: two passes over a source, or cross-products."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from ..data.design import Design, build
+from ..errors import DataError
+from ..formula.plan import plan_of
+from .cross import CrossProducts, cross_products
+from .design import design_of
+from .labels import Grouper
+from .open import Chunk, Source, collected, files_source, is_dask, stream_of
+from .part import Roles
+from .paths import Text, expand, fits_in_memory, kind_of, read_text
+from .spec import check_formula, sample_of, surveyed, with_coordinates
+
+__all__ = ["any_design", "held", "numeric_names", "streamed_design"]
+
+
+def any_design(
+    formula: Any, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None
+) -> Design:
+    """The design of whatever `lmer` was given besides pandas, polars and dicts.
+
+    Raises
+    ------
+    FormulaError, DataError
+        What is wrong, in which variable or chunk, and what to do.
+    """
+    if isinstance(formula, CrossProducts):
+        if not (data is weights is offset is contrasts is None):
+            raise TypeError(
+                "lmer(cross) takes no data, weights, offset or contrasts: they are in the "
+                "cross-products"
+            )
+        return design_of(formula)
+    if isinstance(data, CrossProducts):
+        raise TypeError("cross-products have their formula: write lmer(cross)")
+    if data is None:
+        raise TypeError("a formula needs data: lmer(formula, data), plan(formula, data)")
+    if is_dask(data):
+        check_formula(formula)
+        from .workers import cross_of
+
+        return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
+    data = held(formula, collected(data))
+    source = stream_of(data)
+    if source is None:
+        return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+    check_formula(formula)
+    return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
+
+
+def held(formula: Any, data: Any) -> Any:
+    """Text files that fit in memory as a frame, anything else as it is.
+
+    Raises
+    ------
+    DataError
+        When a file is not there or cannot be read.
+    """
+    listed = isinstance(data, (list, tuple)) and len(data) > 0
+    names = data if listed else [data]
+    if not all(isinstance(one, (str, os.PathLike)) for one in names):
+        return data
+    paths = expand(data)
+    if any(path.is_dir() for path in paths):
+        return data
+    text = kind_of(paths) == "text"
+    numeric = numeric_names(formula) if text else ()
+    if text and fits_in_memory(paths):
+        return read_text(paths, Text(), numeric)
+    return files_source(data, Text(), numeric)
+
+
+def numeric_names(formula: Any) -> tuple[str, ...]:
+    """Variables of the response, the fixed part and the offsets of a formula."""
+    if not isinstance(formula, str):
+        return ()
+    plan = plan_of(formula)
+    atoms = (plan.response, *plan.fixed.atoms, *plan.offsets)
+    return tuple(dict.fromkeys(name for atom in atoms for name in atom.names))
+
+
+def streamed_design(
+    formula: str, source: Source, roles: Roles, contrasts: Mapping[str, Any] | None
+) -> Design:
+    """Two passes over a source."""
+    spec, survey = surveyed(formula, source, roles, contrasts)
+    with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
+        kept = _Kept(chunks)
+        spec = with_coordinates(spec, sample_of(spec, kept))
+        groups = (survey.groups[label] for label, _ in spec.factors)
+        made = None
+        for after in cross_products(spec, kept.again(), groups):
+            made = after
+    if made is None or made.n != survey.n:
+        found = 0 if made is None else made.n
+        raise DataError(
+            f"the data changed between the two passes: {survey.n} rows could be used in the "
+            f"first, {found} in the second; give a source that yields the same rows each time"
+        )
+    for group in made._groups:
+        known = survey.groups[group.label]
+        same_counts(known.arranged(known.grouping()[1]), group)
+    made._blocks.compact()  # the model comes beside it
+    return design_of(made)
+
+
+class _Kept:
+    """Chunks of which the first are used twice: for coordinates, and with all others."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self._seen: deque[Chunk] = deque()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for chunk in self._chunks:
+            self._seen.append(chunk)
+            yield chunk
+
+    def again(self) -> Iterator[Chunk]:
+        """From the start."""
+        while self._seen:
+            yield self._seen.popleft()
+        yield from self._chunks
+
+
+def same_counts(known: Grouper, found: Grouper) -> None:
+    """Levels have as many rows in the second pass as in the first.
+
+    Parameters
+    ----------
+    known, found : Grouper
+        The same levels in the same order.
+
+    Raises
+    ------
+    DataError
+        Which level has not.
+    """
+    other = np.flatnonzero(known.counts != found.counts)
+    if not len(other):
+        return
+    first = other[0]
+    raise DataError(
+        f"the data changed between the two passes: {found.label!r} {known.names(other[:1])[0]} has "
+        f"{known.counts[first]} rows in the first, {found.counts[first]} in the second; give a "
+        "source that yields the same rows each time",
+        variable=found.label,
+    )

@@ -1,0 +1,238 @@
+"""What a fit looks like on paper: `LMMFit.summary`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .effects import term_covariance
+from .inference.ddf import METHODS, ddf_of
+from .inference.hypotheses.tests import coef_test
+from .inference.rows.predict import fitted_of
+from .inference.selection.sentences import singular_sentences
+from .tables import (
+    Summary,
+    Table,
+    column,
+    df_cells,
+    duration,
+    fixed,
+    formula_text,
+    general,
+    p_value,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from .data.design import Design
+    from .fit import Fit
+
+__all__ = ["one_line", "proof", "summarize"]
+
+MAX_CORRELATED = 8  # more fixed effects than this: their correlations are shown on request only
+
+
+def summarize(fit: Fit, correlation: bool | None, ddf: str) -> Summary:
+    """Summary of a fit, as ``LMMFit.summary`` documents it."""
+    kept = int(np.sum(fit.estimates.fixed_kept))
+    if correlation is None:
+        correlation = kept <= MAX_CORRELATED
+    sections: list[tuple[str | Table, ...]] = [
+        (title(fit), *wrapped(f"Formula: {formula_text(fit.formula)}")),
+        criteria(fit),
+        ("Scaled residuals:", residual_table(fit)) if fit.design.cross is None else (),
+        (
+            "Random effects:",
+            random_table(fit),
+            *unidentified_lines(fit),
+            counts(fit),
+            *dropped_rows(fit.design),
+        ),
+        ("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf))
+        if fit.design.x_names
+        else (),
+    ]
+    if correlation and kept > 1:
+        sections.append(("Correlation of fixed effects:", correlation_table(fit)))
+    starts = wrapped(f"{fit.starts}.") if fit.starts is not None else ()
+    sections.append((*wrapped(proof(fit)), *starts, *singular_lines(fit)))
+    return Summary(tuple(section for section in sections if section))
+
+
+def one_line(fit: Fit) -> str:
+    """The fit in one line, for ``repr``."""
+    state = fit.estimates.status + (", singular" if fit.is_singular else "")
+    value = f"{criterion_name(fit)} {fit.objective:.4f}"
+    return f"<LMMFit {formula_text(fit.formula)}: {value}, n = {fit.nobs}, {state}>"
+
+
+# ---- sections -----------------------------------------------------------------------------------
+
+
+def title(fit: Fit) -> str:
+    """First line of a summary."""
+    method = "REML" if fit.reml else "maximum likelihood"
+    given = [("prior weights", fit.design.weights), ("an offset", fit.design.offset)]
+    extras = [name for name, values in given if values is not None]
+    return f"Linear mixed model fit by {method}" + (f", with {' and '.join(extras)}" * bool(extras))
+
+
+def criterion_name(fit: Fit) -> str:
+    """What ``fit.objective`` is called."""
+    return "REML criterion" if fit.reml else "deviance"
+
+
+def criteria(fit: Fit) -> tuple[str | Table, ...]:
+    """The criterion; for maximum likelihood lme4's row of five."""
+    if fit.reml:
+        return (f"REML criterion: {fit.objective:.4f}",)
+    values = [f"{value:.4f}" for value in (fit.aic, fit.bic, fit.llf, fit.objective)]
+    header = ("AIC", "BIC", "logLik", "deviance", "df.resid")
+    return (Table(header, ((*values, str(fit.df_resid)),), 0),)
+
+
+def residual_table(fit: Fit) -> Table:
+    """Quartiles of the residuals over sigma (times the root of the weights)."""
+    residuals = (fit.design.y - fitted_of(fit)) / fit.sigma
+    if fit.weights is not None:
+        residuals = residuals * np.sqrt(fit.weights)
+    quartiles = np.quantile(residuals, [0, 0.25, 0.5, 0.75, 1])
+    cells = tuple(f"{value:.4f}" for value in quartiles)
+    return Table(("Min", "1Q", "Median", "3Q", "Max"), (cells,), 0)
+
+
+def random_table(fit: Fit) -> Table:
+    """Variances, standard deviations and correlations, term by term."""
+    labels: list[tuple[str, str]] = []
+    correlations: list[list[str]] = []
+    sds: list[float] = []
+    for i, term in enumerate(fit.design.terms):
+        _, sd, corr = term_covariance(fit.estimates, i)
+        sds += list(sd)
+        for row, name in enumerate(term.columns):
+            labels.append((term.group if row == 0 else "", name))
+            full = term.structure == "full"
+            correlations.append([fixed(c, 2) for c in corr[row, :row]] if full else [])
+    labels.append(("Residual", ""))
+    correlations.append([])
+    sds.append(fit.sigma)
+    width = max(map(len, correlations))
+    variance, deviation = column(np.square(sds)), column(sds)
+    rows = tuple(
+        (*label, v, s, *corr, *[""] * (width - len(corr)))
+        for label, v, s, corr in zip(labels, variance, deviation, correlations, strict=True)
+    )
+    corr_header = ["Corr", *[""] * (width - 1)] if width else []
+    return Table(("Groups", "Name", "Variance", "Std.Dev.", *corr_header), rows, 2)
+
+
+def counts(fit: Fit) -> str:
+    """Rows and levels."""
+    groups = "; ".join(f"{group}, {m}" for group, m in fit.n_levels.items())
+    return f"Number of obs: {fit.nobs}, groups: {groups}"
+
+
+def dropped_rows(design: Design) -> list[str]:
+    """How many rows were dropped, and which variables were missing there."""
+    count = design.n_rows - design.n
+    if count == 0:
+        return []
+    missing = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
+    return wrapped(f"{count} of {design.n_rows} rows dropped, missing or unusable: {missing}")
+
+
+def fixed_table(fit: Fit, ddf: str) -> Table:
+    """Estimates, standard errors, degrees of freedom, t (or z) values and p-values."""
+    ddf = ddf_of(ddf)
+    test = coef_test(fit, ddf)
+    letter = "z" if ddf == "z" else "t"
+    columns: dict[str, Sequence[str]] = {
+        "": fit.design.x_names,
+        "Estimate": column(test.effect, by=test.sd),
+        "Std. Error": column(test.sd),
+    }
+    if letter == "t":
+        columns["df"] = df_cells(test.df_denom)
+    columns[f"{letter} value"] = [
+        fixed(value, 3) if abs(value) < 1e6 else general(value) for value in test.tvalue
+    ]
+    columns[f"Pr(>|{letter}|)"] = [p_value(p) for p in test.pvalue]
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
+
+
+def fixed_notes(fit: Fit, ddf: str) -> list[str]:
+    """How p was computed, and which columns were dropped."""
+    ddf = ddf_of(ddf)
+    method = METHODS[ddf]
+    kind = "z (normal approximation)" if ddf == "z" else f"t, {method} degrees of freedom"
+    notes = [f"p-values: {kind}"]
+    if ddf == "kenward-roger":
+        notes[0] += "; standard errors are adjusted"
+    dropped = [
+        name
+        for name, kept in zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
+        if not kept
+    ]
+    if dropped:
+        depend = "it depends" if len(dropped) == 1 else "they depend"
+        notes += wrapped(f"Dropped: {', '.join(dropped)} ({depend} linearly on the others)")
+    return notes
+
+
+def correlation_table(fit: Fit) -> Table:
+    """Lower triangle of the correlations of the kept fixed effects; columns are numbered."""
+    kept = np.flatnonzero(fit.estimates.fixed_kept)
+    cov = fit.estimates.vcov[np.ix_(kept, kept)]
+    sd = np.sqrt(np.diag(cov))
+    corr = cov / sd[:, None] / sd
+    names = [fit.design.x_names[i] for i in kept]
+    size = len(kept)
+    rows = tuple(
+        (str(r + 1), names[r], *[fixed(c, 3) for c in corr[r, :r]], *[""] * (size - 1 - r))
+        for r in range(size)
+    )
+    return Table(("", "", *[str(c + 1) for c in range(size - 1)]), rows, 2)
+
+
+# ---- what was proved ----------------------------------------------------------------------------
+
+
+def proof(fit: Fit) -> str:
+    """One sentence: what is known about the optimum, and what it cost."""
+    evaluations = f"{fit.n_evals} evaluation{'s' * (fit.n_evals != 1)}"
+    cost = f"{evaluations}, {duration(fit.estimates.seconds)}"
+    bound = general(max(fit.certificate, float(np.spacing(abs(fit.objective)))), 1)
+    if fit.converged and fit.estimates.objective_se > 0:
+        error = general(fit.estimates.objective_se, 2)
+        return (
+            f"Optimum found by a stochastic gradient: the slope that was estimated promises less "
+            f"than {bound}; the criterion itself is known to {error} (one standard error). ({cost})"
+        )
+    if fit.converged:
+        many = ", along which the variances not identified are one choice of many"
+        return (
+            f"Optimum certified{many * bool(fit.estimates.unidentified)}: no local step lowers the "
+            f"criterion by more than {bound} ({cost})."
+        )
+    left = "how far the optimum is, is not known"
+    if math.isfinite(fit.certificate):
+        left = f"the next step would lower the criterion by about {bound}"
+    return f"Not converged: {fit.estimates.status} ({cost}); {left}."
+
+
+def unidentified_lines(fit: Fit) -> list[str]:
+    """Which variances are one choice of many, as lines of a summary."""
+    said = [f"Not identified: {message}." for message in fit.estimates.unidentified]
+    return [line for sentence in said for line in wrapped(sentence)]
+
+
+def singular_lines(fit: Fit) -> list[str]:
+    """The sentences on singular terms, as lines of a summary."""
+    return [
+        line
+        for sentence in singular_sentences(fit)
+        for line in wrapped(f"Singular fit, {sentence}")
+    ]

@@ -1,0 +1,195 @@
+"""Text and tables: how numbers are written, and how results show in consoles and notebooks."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+__all__ = [
+    "Printed",
+    "Summary",
+    "Table",
+    "be",
+    "column",
+    "df_cells",
+    "duration",
+    "fixed",
+    "formula_text",
+    "general",
+    "joined",
+    "p_value",
+    "wrapped",
+]
+
+MISSING = "NA"
+DIGITS = 4  # significant digits of the smallest number in a column
+WIDTH = 12  # a column that would be wider goes over to general (exponent) format
+LINE = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text under a header; the first ``n_left`` columns are labels (left-aligned)."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_left: int
+
+    def __str__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(self._line(cells, widths) for cells in lines)
+
+    def _line(self, cells: tuple[str, ...], widths: list[int]) -> str:
+        left = [cell.ljust(w) for cell, w in zip(cells, widths, strict=True)][: self.n_left]
+        right = [cell.rjust(w) for cell, w in zip(cells, widths, strict=True)][self.n_left :]
+        return "  ".join(left + right).rstrip()
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.header)
+        body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _html_row(self, row: tuple[str, ...]) -> str:
+        left = "".join(f"<th>{escape(cell)}</th>" for cell in row[: self.n_left])
+        return left + "".join(f"<td>{escape(cell)}</td>" for cell in row[self.n_left :])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Summary of a fit: sections of sentences and tables. ``str()`` for text, HTML in notebooks."""
+
+    sections: tuple[tuple[str | Table, ...], ...]
+
+    def __str__(self) -> str:
+        return "\n\n".join("\n".join(str(part) for part in section) for section in self.sections)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            part._repr_html_() if isinstance(part, Table) else f"<p>{text_html(part)}</p>"
+            for section in self.sections
+            for part in paragraphs(section)
+        )
+
+
+class Printed:
+    """A result that shows as its summary: text, HTML in notebooks. Dataclasses need repr=False."""
+
+    def summary(self) -> Summary:
+        """What there is to say, on paper."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+def text_html(text: str) -> str:
+    """Lines of text as HTML."""
+    return "<br>".join(escape(line) for line in text.split("\n"))
+
+
+def paragraphs(section: tuple[str | Table, ...]) -> list[str | Table]:
+    """Parts of a section with the lines between two tables joined to one text."""
+    parts: list[str | Table] = []
+    for part in section:
+        if parts and isinstance(part, str) and isinstance(parts[-1], str):
+            parts[-1] = f"{parts[-1]}\n{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
+def formula_text(formula: str) -> str:
+    """A formula on one line."""
+    return " ".join(formula.split()) or "none (made from arrays)"
+
+
+def joined(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def be(count: int) -> str:
+    """The verb that goes with a number of things."""
+    return "is" if count == 1 else "are"
+
+
+# ---- numbers ------------------------------------------------------------------------------------
+
+
+def column(values: Iterable[float], by: Iterable[float] | None = None) -> list[str]:
+    """Numbers with one number of decimals: ``DIGITS`` significant ones for the smallest in ``by``.
+
+    Where that would be too wide (scales that differ by many powers of ten) each number is
+    written on its own, with an exponent where it helps.
+    """
+    numbers = [float(value) for value in values]
+    sizes = np.abs(np.array(numbers if by is None else list(by), dtype=float))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    smallest = math.floor(math.log10(sizes.min())) if len(sizes) else 0
+    decimals = max(0, DIGITS - 1 - smallest)
+    cells = [fixed(value, decimals) for value in numbers]
+    if max(map(len, cells), default=0) <= WIDTH:
+        return cells
+    return [general(value, DIGITS + 1) for value in numbers]
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number with that many decimals; never ``-0.00``."""
+    if not math.isfinite(value):
+        return not_finite(value)
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def general(value: float, digits: int = DIGITS + 1) -> str:
+    """A number with that many significant digits."""
+    return f"{value:.{digits}g}" if math.isfinite(value) else not_finite(value)
+
+
+def not_finite(value: float) -> str:
+    """Missing or infinite."""
+    return MISSING if math.isnan(value) else ("Inf" if value > 0 else "-Inf")
+
+
+def df_cells(values: Iterable[float]) -> list[str]:
+    """Degrees of freedom: whole numbers if all are (nearly), else with two decimals."""
+    df = np.asarray(list(values), dtype=float)
+    finite = df[np.isfinite(df)]
+    decimals = 2 if np.any(np.abs(finite - np.round(finite)) > 5e-3) else 0
+    return [fixed(value, decimals) for value in df]
+
+
+def p_value(p: float) -> str:
+    """A p-value, to four decimals or three digits."""
+    if math.isnan(p):
+        return MISSING
+    if p < 2e-16:
+        return "<2e-16"
+    return f"{p:.4f}" if p >= 1e-3 else f"{p:.2e}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them: 0.4 ms, 35 ms, 2.1 s, 20.0 min."""
+    for unit, size in (("min", 60.0), ("s", 1.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{1e3 * seconds:.{0 if seconds >= 0.01 else 1}f} ms"
+
+
+def wrapped(text: str) -> list[str]:
+    """Text in lines of at most 100 characters, continued with an indent."""
+    options = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, LINE, **options)  # type: ignore[arg-type]

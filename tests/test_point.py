@@ -1,0 +1,340 @@
+"""Readings of one evaluation, against the definition in dense algebra, in any order."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import close
+from dense import Problem, Term
+from structures import STRUCTURES
+
+import lmmfast
+from lmmfast import LMM, FitError
+from lmmfast.engine import ordering
+from lmmfast.engine.point import Point
+
+pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
+
+READING = 1e-9  # of the largest entry
+
+NAMES = [
+    "single-1-full",
+    "single-3-diag",
+    "single-8-full",
+    "three-terms",
+    "no-fixed",
+    "designed-2-1",
+    "designed-3-4",
+    "designed-four",
+    "designed-diag",
+    "sparse-1-1",
+    "sparse-3-2",
+    "sparse-5-4",
+    "sparse-three",
+    "sparse-no-fixed",
+    "nested-1-1",
+    "nested-3-5",
+    "nested-three",
+    "nested-diag",
+    "nested-crossed",
+    "nested-three-crossed",
+    "nested-shared-terms",
+    "no-fixed-weighted",
+    "sparse-three-weighted",
+    "nested-shared-terms-weighted",
+]
+SPARSE = ["sparse-1-1", "sparse-3-2", "nested-crossed", "nested-three-crossed"]
+ITERATIVE = ["sparse-1-1", "sparse-three"]
+
+
+def cases() -> Iterator[Any]:
+    for name in NAMES:
+        if name in STRUCTURES:
+            yield pytest.param(name, "auto", id=name)
+    for name in SPARSE:
+        if ordering.available():
+            yield pytest.param(name, "sparse", id=f"{name}-sparse")
+
+
+exact = pytest.mark.parametrize(("name", "storage"), list(cases()))
+
+
+def thetas(problem: Problem) -> list[np.ndarray]:
+    """A random point, one with a column of zeros in every T, one of rank one, and zero."""
+    rng = np.random.default_rng(problem.ntheta + 1)
+    points = [rng.normal(size=problem.ntheta) for _ in range(3)]
+    at = 0
+    for term in problem.terms:
+        k = term.z.shape[1]
+        for i, (r, c) in enumerate(term.free):
+            if c == k - 1:
+                points[1][at + i] = 0
+            if c > 0 and (r, c) in term.free:
+                points[2][at + i] = 0
+        at += len(term.free)
+    return [*points, np.zeros(problem.ntheta)]
+
+
+def split(problem: Problem, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """q x r by term, m x k x r."""
+    sizes = [(term.levels, term.z.shape[1]) for term in problem.terms]
+    cuts = np.cumsum([m * k for m, k in sizes])[:-1]
+    parts = np.split(rows, cuts)
+    return tuple(part.reshape(m, k, -1) for part, (m, k) in zip(parts, sizes, strict=True))
+
+
+def same(found: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...], limit: float) -> None:
+    scale = max(max(np.abs(one).max(initial=0) for one in wanted), 1e-6)
+    for own, theirs in zip(found, wanted, strict=True):
+        close(own, theirs, scale, limit)
+
+
+def right_hand_sides(problem: Problem, r: int) -> np.ndarray:
+    q = sum(term.levels * term.z.shape[1] for term in problem.terms)
+    return np.random.default_rng(r).normal(size=(q, r))
+
+
+@exact
+def test_solve(name: str, storage: str) -> None:
+    """B V for one, a few and many right-hand sides."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    for theta, r in zip(thetas(problem), (1, 5, 70, 3), strict=True):
+        V, B = right_hand_sides(problem, r), problem.remaining(theta)
+        same(model.point(theta).solve(split(problem, V)), split(problem, B @ V), READING)
+
+
+@exact
+def test_covariances(name: str, storage: str) -> None:
+    """Blocks of B at all levels that occur together, and nothing at the others."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    starts = np.cumsum([0] + [t.levels * t.z.shape[1] for t in problem.terms])
+    for theta in thetas(problem):
+        point, B = model.point(theta), problem.remaining(theta)
+        scale = max(np.abs(B).max(), 1e-6)
+        for (i, one), (j, other) in product(enumerate(problem.terms), repeat=2):
+            la, lc = point.pairs(i, j)
+            k, p = one.z.shape[1], other.z.shape[1]
+            rows = starts[i] + la[:, None] * k + np.arange(k)
+            columns = starts[j] + lc[:, None] * p + np.arange(p)
+            close(point.covariances(i, j), B[rows[:, :, None], columns[:, None]], scale, READING)
+            together = {*zip(one.codes.tolist(), other.codes.tolist(), strict=True)}
+            if one.codes is not other.codes:
+                assert together <= {*zip(la.tolist(), lc.tolist(), strict=True)}
+
+
+def test_covariances_of_levels_that_never_met() -> None:
+    problem, _ = STRUCTURES["sparse-1-1"]
+    point = LMM.from_arrays(*problem.arrays).point(np.ones(2))
+    met = {*zip(*(one.tolist() for one in point.pairs(0, 1)), strict=True)}
+    every = np.array(list(product(range(84), range(15))))
+    found = point.covariances(0, 1, (every[:, 0], every[:, 1]))[:, 0, 0]
+    assert [bool(np.isfinite(v)) for v in found] == [tuple(pair) in met for pair in every.tolist()]
+    within = point.covariances(0, 0, (np.array([1, 1]), np.array([1, 2])))
+    assert np.isfinite(within[0]).all()
+    assert np.isnan(within[1]).all()
+
+
+@exact
+def test_fixed_effects(name: str, storage: str) -> None:
+    """The basis of X, what it shares with Z, and what derivatives of vcov are made of."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    w = np.ones(len(problem.y)) if problem.weights is None else problem.weights
+    X = problem.X
+    for theta in thetas(problem):
+        point, V = model.point(theta), problem.covariance(theta)
+        (Z, _), VX = problem.random(theta), np.linalg.solve(V, X)
+        C, E = X.T @ VX, point.basis.E
+        close(E.T @ C @ E, np.eye(X.shape[1]), 1, 1e-8)
+        close(point.sigma**2 * E @ E.T, point.vcov, max(np.abs(point.vcov).max(initial=0), 1), 1e-8)
+        same(point.basis.projected, split(problem, Z.T @ VX @ E), 1e-8)
+        moved = problem.remaining(theta) @ Z.T @ (w[:, None] * X) @ E
+        same(point.basis.moved, split(problem, moved), 1e-8)
+        G, g = point.projection
+        same(G, split(problem, Z.T @ VX @ np.linalg.inv(C)), 1e-8)
+        r = problem.response() - X @ point.beta
+        left = split(problem, Z.T @ np.linalg.solve(V, r)[:, None])
+        same(g, tuple(part[:, :, 0] for part in left), 1e-8)
+
+
+@exact
+def test_criterion_and_estimates(name: str, storage: str) -> None:
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    for theta, reml in zip(thetas(problem)[:3], (True, False, True), strict=True):
+        point, wanted = model.point(theta, reml=reml), problem.solve(theta, reml)
+        assert point.value == pytest.approx(wanted.objective, rel=1e-10)
+        if theta.all():
+            slope = problem.gradient(theta, reml)
+            close(point.gradient, slope, np.abs(slope).max(), 1e-8)
+            information = problem.curvature(theta, reml)
+            close(point.information, information, np.abs(information).max(), 1e-8)
+        close(point.beta, wanted.beta, np.abs(wanted.beta).max(initial=1e-300), 1e-8)
+        same(point.b, tuple(wanted.b), 1e-8)
+        same(point.condvar, tuple(wanted.condvar), READING)
+
+
+READINGS: dict[str, Callable[[Point], Any]] = {
+    "value": lambda p: p.value,
+    "gradient": lambda p: p.gradient,
+    "information": lambda p: p.information,
+    "estimates": lambda p: (p.beta, p.vcov, p.sigma, *p.b),
+    "condvar": lambda p: p.condvar,
+    "projection": lambda p: (*p.projection[0], *p.projection[1]),
+    "basis": lambda p: (p.basis.E @ p.basis.E.T, *p.basis.moved),
+    "solve": lambda p: p.solve([np.ones((*one.shape, 2)) for one in p.b]),
+    "covariances": lambda p: [p.covariances(i, j) for i in range(2) for j in range(2)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "storage"),
+    [
+        ("designed-3-4", "auto"),
+        ("sparse-3-2", "dense"),
+        ("sparse-3-2", "sparse"),
+        ("nested-three", "auto"),
+        ("nested-three-crossed", "auto"),
+        ("nested-three-crossed", "sparse"),
+    ],
+)
+@pytest.mark.parametrize("singular", [False, True], ids=["regular", "singular"])
+def test_readings_in_any_order(name: str, storage: str, singular: bool) -> None:
+    """None depends on what was read before, where the model was, or on another response."""
+    if storage == "sparse" and not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    problem, _ = STRUCTURES[name]
+    theta, rng = thetas(problem)[singular], np.random.default_rng(4)
+    wanted = {
+        key: read(LMM.from_arrays(*problem.arrays, storage=storage).point(theta))
+        for key, read in READINGS.items()
+    }
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    for turn in range(12):
+        point = model.point(theta)
+        for key in rng.permutation(list(READINGS)):
+            if turn % 3 == 1:
+                READINGS[str(rng.choice(list(READINGS)))](model.point(rng.normal(size=len(theta))))
+            if turn % 3 == 2:
+                READINGS[str(rng.choice(list(READINGS)))](model.point(theta, y=-2 * model._y))
+            found = READINGS[key](point)
+            for own, theirs in zip(np_list(found), np_list(wanted[key]), strict=True):
+                close(own, theirs, max(np.abs(theirs).max(initial=0), 1e-6), 1e-10)
+
+
+def np_list(found: Any) -> list[np.ndarray]:
+    return [np.asarray(one) for one in (found if isinstance(found, (tuple, list)) else [found])]
+
+
+@pytest.mark.parametrize("name", ["three-terms", "designed-3-4", "sparse-3-2", "nested-three"])
+def test_after_a_fit(name: str) -> None:
+    """A fit leaves the model at its result, in coordinates of its own."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays)
+    fit = model.fit()
+    fresh = LMM.from_arrays(*problem.arrays).point(fit.theta)
+    for key in READINGS:
+        model.fit()
+        if key == "covariances" and len(problem.terms) < 2:
+            continue
+        found, wanted = READINGS[key](model.point(fit.theta)), READINGS[key](fresh)
+        for own, theirs in zip(np_list(found), np_list(wanted), strict=True):
+            limit = 1e-4 if key == "gradient" else 1e-7
+            close(own, theirs, max(np.abs(theirs).max(initial=0), 1), limit)
+
+
+def test_points_in_threads() -> None:
+    """Points of one model do not disturb each other."""
+    problem, _ = STRUCTURES["sparse-three"]
+    model = LMM.from_arrays(*problem.arrays)
+    rng = np.random.default_rng(9)
+    where = [rng.normal(size=problem.ntheta) for _ in range(6)]
+    V = split(problem, right_hand_sides(problem, 2))
+    wanted = [model.point(theta).solve(V) for theta in where]
+
+    def work(i: int) -> bool:
+        point = model.point(where[i % 6])
+        found = point.solve(V)
+        exact = problem.objective(where[i % 6], True)
+        agree = all((a == b).all() for a, b in zip(found, wanted[i % 6], strict=True))
+        return agree and abs(point.value - exact) < 1e-9 * abs(exact)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(60)))
+
+
+def deficient() -> tuple[Problem, Problem]:
+    """A model with dependent columns in X and in a random term, and the same without them."""
+    problem, _ = STRUCTURES["sparse-3-2"]
+    first, second = problem.terms
+    z = np.column_stack([first.z, first.z @ [1.0, 2.0, -1.0]])
+    X = np.column_stack([problem.X, problem.X.sum(axis=1)])
+    return replace(problem, X=X, terms=[Term(first.codes, z), second]), problem
+
+
+def test_dropped_columns_are_zero() -> None:
+    given, kept = deficient()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lmmfast.RankDeficientWarning)
+        point = LMM.from_arrays(*given.arrays).point(thetas(kept)[0])
+    other = LMM.from_arrays(*kept.arrays).point(thetas(kept)[0])
+    V = split(given, right_hand_sides(given, 3))
+    X, Y = point.solve(V), other.solve([V[0][:, :3], V[1]])
+    assert not X[0][:, 3].any()
+    same((X[0][:, :3], X[1]), Y, READING)
+    blocks = point.covariances(0, 1)
+    assert not blocks[:, 3].any()
+    close(blocks[:, :3], other.covariances(0, 1), 1, READING)
+    assert not point.basis.E[2].any()
+    close(point.basis.E[:2] @ point.basis.E[:2].T, other.basis.E @ other.basis.E.T, 1, READING)
+    assert not point.basis.moved[0][:, 3].any()
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_iterative_models_solve_by_conjugate_gradients(name: str) -> None:
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage="iterative")
+    for theta, r in zip(thetas(problem), (1, 5, 70, 3), strict=True):
+        V, B = right_hand_sides(problem, r), problem.remaining(theta)
+        point = model.point(theta)
+        same(point.solve(split(problem, V)), split(problem, B @ V), READING)
+        Z, _ = problem.random(theta)
+        moved = B @ Z.T @ problem.X @ point.basis.E
+        same(point.basis.moved, split(problem, moved), 1e-8)
+        with pytest.raises(FitError, match="exact factorization"):
+            point.covariances(0, 1)
+        with pytest.raises(FitError, match="exact factorization"):
+            _ = point.condvar
+
+
+def test_what_cannot_be_read_is_said() -> None:
+    problem, _ = STRUCTURES["sparse-3-2"]
+    model = LMM.from_arrays(*problem.arrays)
+    with pytest.raises(ValueError, match="shape"):
+        model.point(np.ones(3))
+    with pytest.raises(ValueError, match="not finite"):
+        model.point(np.full(problem.ntheta, np.nan))
+    point = model.point(np.ones(problem.ntheta))
+    good = [np.ones((84, 3, 2)), np.ones((15, 2, 2))]
+    for wrong in (good[:1], good[::-1], [good[0], good[1][..., :1]], [good[0][0], good[1]]):
+        with pytest.raises(ValueError, match="shape"):
+            point.solve(wrong)
+    with pytest.raises(ValueError, match="finite"):
+        point.solve([good[0] * np.nan, good[1]])
+    with pytest.raises(ValueError, match="levels"):
+        point.covariances(0, 1, (np.array([84]), np.array([0])))
+    with pytest.raises(ValueError, match="levels"):
+        point.covariances(0, 1, (np.array([0, 1]), np.array([0])))
+    assert [one.shape for one in point.solve([v[..., :0] for v in good])] == [
+        (84, 3, 0),
+        (15, 2, 0),
+    ]
