@@ -516,7 +516,7 @@ def given_to_lmer(data: object, **options: object) -> lmmfast.LMMFit:
 def test_lmer_passes_the_options_of_fits_on(way: str, capsys: pytest.CaptureFixture[str]) -> None:
     data: object = lmmfast.datasets.load("sleepstudy")
     data = data if way == "in memory" else [data[:70], data[70:]]
-    seen: list = []
+    seen: list[lmmfast.Evaluation] = []
     wanted = given_to_lmer(data)
     assert capsys.readouterr() == ("", "")
     fit = given_to_lmer(data, callback=seen.append, verbose=True)

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..data.alignment import aligned
 from ..data.columns import Table
-from ..data.design import Design, RandomTerm, build
+from ..data.design import Design, build
+from ..data.terms import RandomTerm
 from ..engine.free import Free
 from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning, warn
 from ..lmm import LMM
