@@ -388,7 +388,7 @@ def test_functions_are_estimable() -> None:
         )
     design, kept = fit.design, fit.estimates.fixed_kept
     assert design.recipe is not None
-    effects = effects_of(design.X, kept, design.recipe.fixed_layout, design.recipe.codings)
+    effects = effects_of(design.fixed, kept, design.recipe.fixed_layout, design.recipe.codings)
     for kind, term in itertools.product((1, 2, 3), range(1, 4)):
         L = effects.hypothesis(term, kind)
         assert not L[:, ~kept].any()

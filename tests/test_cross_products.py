@@ -108,7 +108,7 @@ def test_fits_do_not_change_with_their_cross_products() -> None:
     total += CrossProducts.from_frame(data[300:], spec)
     total.add(Table(data[:10]))
     assert (str(fit.coef_test(ddf="kenward-roger")), fit.r2().tolist(), fit.nobs) == before
-    assert fit.design.cross.n == 300
+    assert fit.design.sums.cross.n == 300
     assert total.n == 610
 
 

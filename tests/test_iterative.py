@@ -14,7 +14,7 @@ from test_kernels import largest
 
 import lmmfast
 from lmmfast import LMM
-from lmmfast.arrays import design_of
+from lmmfast.data.arrays import design_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.alignment import new_response
+from .data.given import new_response
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,7 +70,7 @@ class Fit:
         FitError
             When y leaves no residual variance.
         """
-        design = replace(self.design, y=new_response(y, self.design))
+        design = self.design.with_rows(y=new_response(y, self.design))
         free = self.estimates.free
         estimates = self.model.again(design.y, reml=self.reml, start=self.theta, free=free)
         return self.remade(estimates, design)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data.alignment import aligned
 from ..data.columns import Table
-from ..data.design import Design, RandomTerm, build
+from ..data.design import Design, build
+from ..data.terms import RandomTerm
 from ..errors import DataError, FormulaError
 from .stated import Stated
 from .terms import Component, state

@@ -12,7 +12,6 @@ from ..engine.model import Model
 from ..engine.options import Options
 from ..linalg import triangular_root
 from ..results import LMMFit
-from ..sources.absent import columns_of
 from .estimated import Estimated
 from .terms import is_component
 
@@ -78,13 +77,8 @@ def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[Model, np.n
     if column == 0:
         return fit.model, fit.theta
     own = fit.design.terms[term]
-    order = [column, *(j for j in range(own.z.shape[1]) if j != column)]
-    moved = replace(
-        own,
-        columns=tuple(own.columns[j] for j in order),
-        z=columns_of(own.z, order),
-    )
-    terms = (*fit.design.terms[:term], moved, *fit.design.terms[term + 1 :])
+    order = [column, *(j for j in range(own.source.width) if j != column)]
+    terms = (*fit.design.terms[:term], own.chosen(order), *fit.design.terms[term + 1 :])
     T = list(fit.estimates.T)
     T[term] = triangular_root(T[term][order])
     model = Model(replace(fit.design, terms=terms))

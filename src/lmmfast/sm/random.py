@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.rows import RowColumns, Rows
 from .estimated import Estimated
 from .terms import Component
 
@@ -181,18 +182,14 @@ def without_data(result: Estimated) -> None:
     result.__dict__.pop("random_effects_cov", None)
     design = result.lmm.design
     bare = tuple(
-        replace(term, codes=np.zeros(0, np.int32), z=np.zeros((0, term.z.shape[1])))
+        term.with_rows(np.zeros(0, np.int32), np.zeros((0, term.source.width)))
         for term in design.terms
     )
     small = replace(
         design,
-        y=np.zeros(0),
-        X=np.zeros((0, design.X.shape[1])),
+        fixed=RowColumns(np.zeros((0, design.fixed.width))),
         terms=bare,
-        weights=None,
-        offset=None,
-        rows=np.zeros(0, np.int64),
-        index=None,
+        sums=Rows(np.zeros(0), None, None, np.zeros(0, np.int64), None),
     )
     result.lmm = replace(result.lmm, design=small, model=None)  # type: ignore[arg-type]
     result.model = result.model.without_data(small)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import Table
-from ..data.design import check_text, nothing_left
+from ..data.design import check_text
 from ..data.encode import Values
+from ..data.usable import nothing_left
 from ..errors import DataError, LmmError
 from ..formula.column import Column
 from ..formula.expressions import Expression, Memory

@@ -23,7 +23,6 @@ import numpy as np
 
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...linalg import trust_step
-from ...sources.absent import columns_of
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
@@ -344,8 +343,7 @@ class _Machine:
         terms = []
         for term, own in zip(base.design.terms, columns, strict=True):
             if own != tuple(range(len(term.columns))):
-                names = tuple(term.columns[c] for c in own)
-                term = replace(term, columns=names, z=columns_of(term.z, own))
+                term = term.chosen(own)
             terms.append(term)
         if all(a is b for a, b in zip(terms, base.design.terms, strict=True)):
             return base.model
