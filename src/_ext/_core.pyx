@@ -824,6 +824,23 @@ cdef class Model:
         check(status)
         return _cut(np.asarray(G), [(m, k, p) for m, k in self.sizes]), _cut(np.asarray(g), self.sizes)
 
+    def squares(self, int j=-1):
+        """For derivatives of the residual sum of squares r2: r2, beta (p,), column j of (X'V^-1 X)^-1 and
+        sums over levels of g g' and (j >= 0) of g h' + h g', h h', g = Z'P y, h = Z'V^-1 X times that column:
+        (1 or 3, K, K), K columns of all factors."""
+        cdef Py_ssize_t p = len(self.keep), K = sum(k for _, k in self.sizes)
+        cdef double[::1] beta = np.empty(p + 1), column = np.zeros(p + 1)
+        cdef double[:, :, ::1] M = np.empty((1 if j < 0 else 3, K, K))
+        cdef double r2
+        cdef lmm_status status
+        if j >= p:
+            raise IndexError(f"there are {p} columns, not {j}")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_squares(self.m, j, &r2, &beta[0], &column[0], &M[0, 0, 0])
+        check(status)
+        return r2, np.asarray(beta)[:p], np.asarray(column)[:p], np.asarray(M)
+
     def basis(self):
         """E (p, rank) with (X E)'V^-1 (X E) = I; Z'V^-1 X E and B Z'W X E, m x k x rank by factor."""
         cdef Py_ssize_t p = len(self.keep), rank = np.count_nonzero(self.keep)

@@ -26,7 +26,8 @@ from ...linalg import trust_step
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
-from .held import Correlation, Criterion, Deviation, Effect, Held, Local, Sigma, lower_root
+from .criterion import Criterion
+from .held import Correlation, Deviation, Effect, Held, Local, Sigma, lower_root
 from .parameters import Parameter, chosen, normal_quantile, parameters_of, values_of
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ class _Machine:
         theta = self._theta(criterion, columns)
         places = {
             (int(r), int(c)): k
-            for k, (t, r, c) in enumerate(criterion.model.theta_entries)
+            for k, (t, r, c) in enumerate(criterion.entries)
             if t == one.term
         }
         if one.kind == "sd":
@@ -359,7 +360,7 @@ class _Machine:
                 self.base.estimates.T, columns, self.base.design.terms, strict=True
             )
         ]
-        return np.array([own[t][r, c] for t, r, c in criterion.model.theta_entries])
+        return np.array([own[t][r, c] for t, r, c in criterion.entries])
 
 
 class Profile(Printed):
