@@ -1,4 +1,4 @@
-"""The criterion where sigma or a fixed effect is held, with exact derivatives, by one factorization.
+"""The criterion where sigma or a fixed effect is held: exact derivatives, one factorization.
 
 - A fixed effect b_j: at given theta the best residual sum of squares with b_j held at v is
   r^2 + (v - b_j)^2 / c_jj with c = (X'V^-1 X)^-1, so that only theta is left.
@@ -99,13 +99,13 @@ class Criterion:
         return z if self._free is None else self._free.theta(z)
 
     def coordinate(self, place: int) -> int | None:
-        """The coordinate that is an entry of theta, alone or tied to others; None: there is none."""
+        """The coordinate that is an entry of theta, perhaps tied to others; None: there is none."""
         if self._free is None:
             return place
-        (moving,) = np.nonzero(self._free.basis[place])
-        if len(moving) != 1 or self._free.fixed[place] or self._free.basis[place, moving[0]] != 1:
+        if not self._free.is_multiple(place):
             return None
-        return int(moving[0])
+        j = int(np.flatnonzero(self._free.basis[place])[0])
+        return j if self._free.basis[place, j] == 1 else None
 
     def factors(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """T of each term."""

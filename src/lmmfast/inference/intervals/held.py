@@ -263,7 +263,9 @@ def _coordinate(criterion: Criterion, place: int) -> int:
 def _below(criterion: Criterion, place: int) -> list[int]:
     """Coordinates of the entries in the column of T of one on its diagonal, that excluded."""
     t, _, column = criterion.entries[place]
-    inside = [k for k, (i, r, c) in enumerate(criterion.entries) if (i, c) == (t, column) != (i, r)]
+    inside = [
+        k for k, (i, r, c) in enumerate(criterion.entries) if (i, c) == (t, column) and r != column
+    ]
     return [_coordinate(criterion, k) for k in inside]
 
 
