@@ -735,10 +735,10 @@ cdef class Model:
         return np.asarray(g), np.asarray(H) if hessian else None
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
-            double tolerance=1e-10, double radius=1.0, callback=None, tuple free=None):
+            double tolerance=1e-10, double radius=1.0, callback=None, tuple plane=None):
         """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status.
 
-        free: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
+        plane: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
         start is a z then.
         """
         cdef lmm_settings s = lmm_defaults()
@@ -747,12 +747,13 @@ cdef class Model:
         cdef double[::1] theta = np.zeros(max(self.ntheta, 1))
         cdef const double *first = NULL
         cdef _Watch watch = _Watch()
-        cdef _Plane plane = None if free is None else _Plane(free[0], free[1], self.ntheta)
-        cdef lmm_plane *within = NULL if plane is None else &plane.plane
-        if plane is not None and start is None:
+        cdef _Plane held = None if plane is None else _Plane(plane[0], plane[1], self.ntheta)
+        cdef lmm_plane *within = NULL if held is None else &held.plane
+        cdef int n = self.ntheta if held is None else held.plane.nz
+        if held is not None and start is None:
             raise ValueError("start is needed: a z of the plane")
-        if start is not None and not (start.shape[0] == 0 and plane is not None and plane.plane.nz == 0):
-            _check_theta(start, self.ntheta if plane is None else plane.plane.nz, "start")
+        if start is not None and (n or start.shape[0]):
+            _check_theta(start, n, "start")
             first = &start[0]
         watch.callback = callback
         s.reml, s.maxeval, s.tolerance, s.radius = reml, maxeval, tolerance, radius

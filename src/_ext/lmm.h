@@ -200,7 +200,8 @@ lmm_status lmm_projection(lmm_model *m, double *G, double *g, double *E, double 
      r2      y'Py = (y - X beta)'V^-1 (y - X beta)
      beta    p, as lmm_estimates
      column  p  column j of (X'V^-1 X)^-1; j < 0: as it was
-     M       K x K  sum over levels of g g', zero between factors; j >= 0: two more, of g h' + h g' and h h' */
+     M       K x K  sum over levels of g g', zero between factors; j >= 0: two more, of g h' + h g' and h h'
+ */
 lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *column, double *M);
 
 /* X = B V,  B = Lambda M^-1 Lambda' = (Z'WZ + (Lambda Lambda')^-1)^-1: covariances of the random effects

@@ -10,7 +10,8 @@
 #include "base/small.h"
 #include "evaluate/readings.h"
 
-/* u := R^-1 (row j of C_X), X'V^-1 X = R R' in whitened coordinates, so that c = u'u and h = u'R^-1 X'V^-1 Z */
+/* u := R^-1 (row j of C_X), X'V^-1 X = R R' in whitened coordinates, so that c = u'u and h = u'R^-1 X'V^-1 Z
+ */
 static void direction_of(const lmm_model *m, int j, double *u)
 {
     const double *R = m->Le + m->q2 * m->lde;
