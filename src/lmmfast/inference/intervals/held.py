@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ... import _core
 from ...errors import FitError
 
 if TYPE_CHECKING:
@@ -88,15 +87,8 @@ class Criterion:
 
     def estimates(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """beta, (X'V^-1 X)^-1 and the residual sum of squares."""
-        own = self.model._engine.to_core(theta)
-        with self.model._lock:
-            self.model._use(None)
-            try:
-                self.model._core.evaluate(own, self.reml, value=False)
-                beta, vcov, sigma, _ = self.model._core.estimates()
-            except _core.NotPositiveDefinite:
-                raise FitError("the objective is not finite at this theta") from None
-        return beta, vcov / sigma**2, self.nu * sigma**2
+        at = self.model.point(theta, reml=self.reml)
+        return at.beta, at.vcov / at.sigma**2, self.nu * at.sigma**2
 
     def with_sigma(self, theta: np.ndarray, log_variance: float) -> _Value:
         """At a given log sigma^2; derivatives in theta and in it."""
