@@ -233,7 +233,7 @@ def stream(folder: str, formula: str, threads: int = 1) -> Record:
     result = lmmfast.lmer(formula, folder, threads=threads)
     took = time.perf_counter() - began
     record = {**memory.record(), **results(result), "seconds": took, "threads": threads}
-    return {**record, "cross_bytes": result.design.cross.nbytes}
+    return {**record, "cross_bytes": result.design.sums.cross.nbytes}
 
 
 def whole(folder: str, formula: str, threads: int = 1) -> Record:

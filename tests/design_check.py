@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmmfast.data.design import Design, RandomTerm
+from lmmfast.data.design import Design
+from lmmfast.data.terms import RandomTerm
 
 N = 48
 

@@ -108,7 +108,7 @@ def test_fits_do_not_change_with_their_cross_products() -> None:
     total += CrossProducts.from_frame(data[300:], spec)
     total.add(Table(data[:10]))
     assert (str(fit.coef_test(ddf="kenward-roger")), fit.r2().tolist(), fit.nobs) == before
-    assert fit.design.cross.n == 300
+    assert fit.design.sums.cross.n == 300
     assert total.n == 610
 
 
@@ -184,6 +184,18 @@ def test_removing_what_was_never_there_is_refused() -> None:
         with pytest.raises(DataError, match="never added"):
             some - less
     assert_same(lmer(some + other), lmer("y ~ x + (1 | g)", data))
+
+
+def test_rows_of_other_predictors_cannot_be_removed() -> None:
+    """Each group has rows enough, but not with these values of the factors."""
+    data = mixed()
+    spec = Spec.from_data("y ~ f + (1 | g)", data)
+    others = data[data["f"] != "a"]
+    some = CrossProducts.from_frame(others, spec)
+    row = data[(data["f"] == "a") & data["g"].isin(others["g"])][:1]
+    with pytest.raises(DataError, match="never added"):
+        some - CrossProducts.from_frame(row, spec)
+    assert (some - CrossProducts.from_frame(others[:1], spec)).n == len(others) - 1
 
 
 def test_only_one_spec_can_be_added() -> None:

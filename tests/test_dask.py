@@ -49,6 +49,12 @@ def test_partitions_without_rows() -> None:
     assert_same(lmer("y ~ x + (1 | g)", both), lmer("y ~ x + (1 | g)", data[data["k"] == 2]))
 
 
+def test_dot_stands_for_the_other_columns() -> None:
+    data = mixed()[["y", "x", "f", "g"]]
+    fit = lmer("y ~ . - g + (1 | g)", divided(data, 4))
+    assert_same(fit, lmer("y ~ x + f + (1 | g)", data))
+
+
 def test_residuals_stream_over_partitions() -> None:
     data = gappy()
     frame = divided(data, 5)

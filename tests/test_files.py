@@ -88,7 +88,7 @@ def test_files_of_every_kind(
     assert_same(fit, wanted())
     assert_same(lmer(FORMULA, folder / name), wanted())
     text = name.endswith(("csv", "gz", "xz", "tsv", "txt"))
-    assert (fit.design.cross is None) == (held and text)
+    assert (fit.design.is_held) == (held and text)
 
 
 def test_lists_of_files(folder: Path) -> None:

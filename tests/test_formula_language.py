@@ -6,6 +6,7 @@ import pickle
 import random
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from lmmfast.formula.parser import parse_text
 from lmmfast.formula.plan import plan_of, without_dot
 from lmmfast.formula.tree import shown
 from lmmfast.formula.vocabulary import FUNCTIONS
+from lmmfast.sources.open import files_source
 
 N = 120
 
@@ -689,9 +691,31 @@ def test_variables_missing_in_rows_that_are_used(frame, tmp_path):
     )
 
 
-def test_the_dot_needs_columns(frame):
-    with pytest.raises(FormulaError, match="data come in chunks: name the columns"):
-        lmer("y ~ . + (1 | g)", [frame])
+@pytest.mark.parametrize("kind", ["frames", "function", "Parquet", "text"])
+def test_dot_in_chunks(frame: pd.DataFrame, kind: str, tmp_path: Path) -> None:
+    small = frame[["y", "x", "f", "g"]]
+    chunks = [small[:50], small[50:]]
+    small.to_parquet(tmp_path / "data.parquet")
+    small.to_csv(tmp_path / "data.csv", index=False)
+    data = {
+        "frames": chunks,
+        "function": lambda: iter(chunks),
+        "Parquet": tmp_path / "data.parquet",
+        "text": files_source(tmp_path / "data.csv"),
+    }[kind]
+    found, wanted = lmer("y ~ . - g + (1 | g)", data), lmer("y ~ x + f + (1 | g)", small)
+    assert not found.design.is_held
+    np.testing.assert_allclose(found.params, wanted.params, rtol=1e-8)
+    np.testing.assert_allclose(found.predict(small), wanted.predict(small), rtol=1e-8)
+    spec = Spec.from_data("y ~ . - g + (1 | g)", data)
+    assert spec.fixed.names == wanted.design.x_names
+    total = CrossProducts.from_frame(data, spec)
+    np.testing.assert_allclose(lmer(total).params, wanted.params, rtol=1e-8)
+
+
+def test_dot_of_no_rows(frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="the data have no rows"):
+        lmer("y ~ . + (1 | g)", lambda: iter([frame[:0]]))
 
 
 @pytest.mark.parametrize(

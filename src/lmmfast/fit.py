@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.alignment import new_response
+from .data.given import new_response
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,7 +70,7 @@ class Fit:
         FitError
             When y leaves no residual variance.
         """
-        design = replace(self.design, y=new_response(y, self.design))
+        design = self.design.with_rows(y=new_response(y, self.design))
         free = self.estimates.free
         estimates = self.model.again(design.y, reml=self.reml, start=self.theta, free=free)
         return self.remade(estimates, design)
@@ -109,8 +109,10 @@ class Fit:
 
     @property
     def n_params(self) -> int:
-        """Number of parameters: kept fixed effects, theta (what of it was neither held nor tied) and
-        sigma (lme4's ``df`` of logLik)."""
+        """Number of parameters: kept fixed effects, theta and sigma (lme4's ``df`` of logLik).
+
+        What was held does not count, and what was tied counts once.
+        """
         return int(np.sum(self.estimates.fixed_kept)) + self.estimates.n_theta + 1
 
     @property

@@ -43,7 +43,7 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str) -> Summary:
     sections: list[tuple[str | Table, ...]] = [
         (title(fit), *wrapped(f"Formula: {formula_text(fit.formula)}")),
         criteria(fit),
-        ("Scaled residuals:", residual_table(fit)) if fit.design.cross is None else (),
+        ("Scaled residuals:", residual_table(fit)) if fit.design.is_held else (),
         (
             "Random effects:",
             random_table(fit),
@@ -75,8 +75,9 @@ def one_line(fit: Fit) -> str:
 def title(fit: Fit) -> str:
     """First line of a summary."""
     method = "REML" if fit.reml else "maximum likelihood"
-    given = [("prior weights", fit.design.weights), ("an offset", fit.design.offset)]
-    extras = [name for name, values in given if values is not None]
+    sums = fit.design.sums
+    given = [("prior weights", sums.is_weighted), ("an offset", sums.has_offset)]
+    extras = [name for name, is_there in given if is_there]
     return f"Linear mixed model fit by {method}" + (f", with {' and '.join(extras)}" * bool(extras))
 
 

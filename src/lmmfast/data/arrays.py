@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..formula.cells import floats_of
 from .alignment import aligned, index_of
 from .checks import check_levels
-from .design import Design, RandomTerm
+from .design import Design
+from .rows import RowColumns, Rows
+from .terms import RandomTerm
 
-__all__ = ["design_of", "floats_of"]
+__all__ = ["design_of"]
 
 
 def design_of(
@@ -38,14 +41,16 @@ def design_of(
     return Design(
         formula="",
         response="y",
-        y=y,
-        X=X,
         x_names=tuple(f"x{j}" for j in range(X.shape[1])),
+        fixed=RowColumns(X),
         terms=made,
-        weights=own,
-        offset=None if offset is None else _vector(offset, "offset", n),
-        rows=np.arange(n),
-        index=index,
+        sums=Rows(
+            y,
+            own,
+            None if offset is None else _vector(offset, "offset", n),
+            np.arange(n),
+            index,
+        ),
         n_rows=n,
         dropped={},
         recipe=None,
@@ -60,33 +65,6 @@ def _vector(values: Any, name: str, n: int | None = None) -> np.ndarray:
         )
     _check_finite(out, name)
     return out
-
-
-def floats_of(values: Any, name: str) -> np.ndarray:
-    """The values as floats, maybe the user's own array; masked ones are missing (NaN).
-
-    Raises
-    ------
-    DataError
-        When they are not numbers, or complex: their imaginary part would be lost.
-    """
-    if type(values) is np.ndarray and values.dtype == np.float64:
-        return values
-    if np.iscomplexobj(values):
-        raise DataError(
-            f"{name} is complex; a linear mixed model needs real numbers", variable=name
-        )
-    try:
-        if isinstance(values, np.ma.MaskedArray):
-            return np.ma.filled(values.astype(np.float64), np.nan)
-        array = np.asarray(values)
-        if array.dtype.kind in "OUS" and any(isinstance(cell, str) for cell in array.flat):
-            raise ValueError("these are text")
-        return np.asarray(array, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{name} must be numbers, one for each row: {error}", variable=name
-        ) from error
 
 
 def _check_finite(values: np.ndarray, name: str) -> None:
@@ -128,7 +106,7 @@ def _terms(terms: Sequence[tuple[Any, ...]], n: int, index: Any) -> tuple[Random
         constant = z.shape[1] == 1 and (z == z[0]).all()
         names = ("Intercept",) if constant else tuple(f"z{j}" for j in range(z.shape[1]))
         label = f"{' + '.join(names)} {'||' if structure == 'diag' else '|'} {group}"
-        out.append(RandomTerm(label, group, names, codes, levels, z, structure))
+        out.append(RandomTerm.of_rows(label, group, names, codes, levels, z, structure))
     return tuple(out)
 
 

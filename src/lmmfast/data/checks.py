@@ -13,7 +13,7 @@ from ..formula.plan import Plan
 from .encode import Coding
 
 if TYPE_CHECKING:
-    from .design import RandomTerm
+    from .terms import RandomTerm
 
 __all__ = ["check_levels", "check_size", "note_double_bars"]
 

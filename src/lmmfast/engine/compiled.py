@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 
 from .. import _core, memory
 from ..data.design import Design
+from ..data.sums import Group
 from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
 from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
-__all__ = ["Engine", "engine_of"]
+__all__ = ["Engine"]
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
 SMALL = 1e8  # bytes that are there: no need to ask
@@ -38,10 +40,14 @@ class Engine:
     """
 
     def __init__(
-        self, design: Design, y: np.ndarray, storage: str = "auto", make: Any = _core.Model
+        self,
+        design: Design,
+        y: np.ndarray | None,
+        storage: str = "auto",
+        make: Any = _core.Model,
     ) -> None:
         self.design = design
-        self._kept = [tuple(range(term.z.shape[1])) for term in design.terms]
+        self._kept = [tuple(range(term.source.width)) for term in design.terms]
         self._factors = self._gather()
         self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
         self.core = self._compile(make, y, storage)
@@ -50,56 +56,57 @@ class Engine:
         self.order = np.concatenate(places)  # place in the core of each parameter of the formula
 
     def _gather(self) -> list[list[int]]:
-        """Terms of each grouping factor: terms that share a codes array share a factor."""
-        factors: dict[int, list[int]] = {}
+        """Terms of each grouping factor."""
+        factors: dict[Hashable, list[int]] = {}
         for i, term in enumerate(self.design.terms):
-            factors.setdefault(id(term.codes), []).append(i)
+            factors.setdefault(term.source.factor, []).append(i)
         return list(factors.values())
 
-    def _factor_arrays(self, terms: list[int]) -> _core.Factor:
-        """codes, number of levels, columns side by side, and which term each column is of."""
-        parts: list[np.ndarray] = []
-        for i in terms:
-            term, kept = self.design.terms[i], self._kept[i]
-            parts.append(term.z if len(kept) == term.z.shape[1] else term.z[:, kept])
-        z = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        first = self.design.terms[terms[0]]
-        return first.codes, len(first.levels), np.ascontiguousarray(z), self._owners(terms)
+    def _groups(self) -> list[Group]:
+        """The grouping factors with the columns that are kept."""
+        return [self._group(terms) for terms in self._factors]
 
-    def _owners(self, terms: list[int]) -> np.ndarray:
-        """Which term each column of a factor is of; columns of `||` are terms of their own."""
-        owner: list[int] = []
-        for i in terms:
-            diagonal = self.design.terms[i].structure == "diag"
-            owner += [len(owner) + j if diagonal else -i - 1 for j in range(len(self._kept[i]))]
-        return np.array(owner, np.int32)
+    def _group(self, terms: list[int]) -> Group:
+        own = [self.design.terms[i] for i in terms]
+        columns = [
+            term.source
+            if len(self._kept[i]) == term.source.width
+            else term.source.chosen(self._kept[i])
+            for i, term in zip(terms, own, strict=True)
+        ]
+        correlated = tuple(term.structure != "diag" for term in own)
+        return Group(tuple(columns), correlated, len(own[0].levels))
 
-    def rows(
-        self, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, list[_core.Factor], np.ndarray | None]:
-        factors = [self._factor_arrays(terms) for terms in self._factors]
-        return y, self.design.X, factors, self.design.weights
+    def source(self, y: np.ndarray | None) -> tuple[Any, ...]:
+        """What the compiled model is made of, with the response y."""
+        return self.design.sums.source(self.design.fixed, self._groups(), y)
+
+    def products(self) -> tuple[Any, list[np.ndarray]]:
+        """Of models without rows: blocks of cross-products, and C of each factor (their columns
+        are the design's times C)."""
+        sums: Any = self.design.sums
+        blocks, C = sums.products(self.design.fixed, self._groups())
+        return blocks, C
 
     @classmethod
     def report(cls, design: Design, storage: str = "auto") -> tuple[dict[str, Any], float]:
         """How the model would be stored, and the bytes that may be used; nothing large is made."""
-        made = engine_of(
-            design, np.ones(0) if design.cross is not None else design.y, storage, _core.plan
-        )
-        return made.core, _memory_limit()
+        return cls(design, None, storage, _core.plan).core, _memory_limit()
 
     def _at_most(self) -> float:
         """Bytes that no model with so many rows and random effects can need more than."""
-        effects = sum(len(term.levels) * term.z.shape[1] for term in self.design.terms)
-        columns = sum(term.z.shape[1] for term in self.design.terms) + len(self.design.x_names) + 1
+        effects = sum(len(term.levels) * term.source.width for term in self.design.terms)
+        columns = (
+            sum(term.source.width for term in self.design.terms) + len(self.design.x_names) + 1
+        )
         return float(32 * effects**2 + 40 * self.design.n * columns**2)
 
-    def _compile(self, make: Any, y: np.ndarray, storage: str) -> Any:
+    def _compile(self, make: Any, y: np.ndarray | None, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
         options = {"limit": self._limit, "storage": storage, "order": fill_reducing_order}
         while True:
             try:
-                return make(*self._source(y), **options)
+                return make(*self.source(y), **options)
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:
@@ -114,10 +121,6 @@ class Engine:
                 ) from None
             except _core.TooLarge as error:
                 raise MemoryError(refusal(self.design, error.args[0], self._limit)) from None
-
-    def _source(self, y: np.ndarray) -> tuple[Any, ...]:
-        """What the compiled model is made of."""
-        return self.rows(y)
 
     def _drop(self, factor: int, column: int) -> None:
         columns = [(i, c) for i in self._factors[factor] for c in self._kept[i]]
@@ -269,11 +272,6 @@ class Engine:
         """Where term i is in the compiled model."""
         return self._places[i]
 
-    def cross_products(self) -> tuple[Any, list[np.ndarray]]:
-        """Of models without rows: blocks of cross-products, and C of each factor (their columns
-        are the design's times C)."""
-        raise TypeError("this model is made of rows")
-
     def parameters(self, i: int) -> slice:
         """Place in the core's theta of the parameters of term i."""
         return self._places[i].theta
@@ -293,23 +291,12 @@ class Engine:
 
     def _widen(self, i: int, own: np.ndarray) -> np.ndarray:
         """The last axis over all columns of term i: zero where a dependent column was dropped."""
-        place, k = self._places[i], self.design.terms[i].z.shape[1]
+        place, k = self._places[i], self.design.terms[i].source.width
         if len(place.kept) == k:
             return own
         full = np.zeros((*own.shape[:-1], k))
         full[..., place.kept] = own
         return full
-
-
-def engine_of(
-    design: Design, y: np.ndarray, storage: str = "auto", make: Any = _core.Model
-) -> Engine:
-    """The compiled model: of rows, or of cross-products where the rows are not in memory."""
-    if design.cross is None:
-        return Engine(design, y, storage, make)
-    from ..sources.engine import CrossEngine
-
-    return CrossEngine(design, y, storage, make)
 
 
 @cache

@@ -112,7 +112,7 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
     groups: dict[str, list[int]] = {}
     parameters = 0
     for term in design.terms:
-        k = term.z.shape[1]
+        k = term.source.width
         parameters += k if term.structure == "diag" else k * (k + 1) // 2
         levels, columns = groups.get(term.group, (len(term.levels), 0))
         groups[term.group] = [levels, columns + k]

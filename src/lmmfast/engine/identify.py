@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ..data.design import Design, RandomTerm
+    from ..data.design import Design
+    from ..data.terms import RandomTerm
     from .compiled import Engine
 
 __all__ = ["Overlap", "overlaps"]
@@ -111,7 +112,7 @@ def _parts(engine: Engine, count: int) -> list[Part]:
 def _combinations(design: Design, engine: Engine, parts: list[Part], free: bool) -> Matrix | None:
     """A basis (parts x d) of the combinations that vanish; None: not looked for."""
     rng = np.random.default_rng(1)
-    if design.cross is not None:
+    if not design.is_held:
         stream = _Stream.of(design, engine, parts)
         return None if stream is None else _combinations_of(stream, rng, free)
     count = FIRST + 2 * (len(parts) + int(engine.core.keep.sum()))
@@ -155,7 +156,7 @@ def _unwhitened(engine: Engine, parts: list[Part], null: Matrix) -> Matrix:
     """Combinations of parts in the user's columns, C S C' for S of whitened ones; an orthonormal
     basis, columns counting by their size."""
     out = null.copy()
-    for i, C in enumerate(_coordinates(engine)):
+    for i, C in enumerate(engine.whitening()):
         own = [e for e, part in enumerate(parts) if part.term == i]
         row = np.array([parts[e].row for e in own])
         column = np.array([parts[e].column for e in own])
@@ -276,23 +277,28 @@ class _Stream:
 
     @classmethod
     def of(cls, design: Design, engine: Engine, parts: list[Part]) -> _Stream | None:
-        blocks = engine.cross_products()[0]
+        blocks, columns = engine.products()
         place = [_place(engine, i) for i in range(len(design.terms))]
+        whiten = [np.zeros_like(C) for C in columns]  # from the columns of the blocks
+        for (k, own), C in zip(place, engine.whitening(), strict=True):
+            at = np.ix_(own, own)
+            whiten[k][at] = np.linalg.solve(columns[k][at], C)
         K = len(blocks.widths)
         pairs = []
         for a in range(K):
             for c in range(a + 1, K):
-                pairs.append((a, c, *blocks.pairs(a, c)))
+                la, lc, values = blocks.pairs(a, c)
+                pairs.append((a, c, la, lc, whiten[a].T @ values @ whiten[c]))
         if sum(len(pair[2]) for pair in pairs) > MOST_PAIRS:
             return None
         keep = np.flatnonzero(engine.core.keep)
         G = blocks.corner[np.ix_(keep, keep)]
         values, vectors = np.linalg.eigh(G)
         root = vectors / np.sqrt(values) if len(keep) else np.zeros((0, 0))
-        edge = [blocks.edge(k)[:, :, keep] @ root for k in range(K)]
+        edge = [whiten[k].T @ blocks.edge(k)[:, :, keep] @ root for k in range(K)]
         sizes = list(zip(blocks.nlev, blocks.widths, strict=True))
         loose = design.n - len(keep) > sum(m * k for m, k in sizes)
-        diagonal = [blocks.diagonal(k) for k in range(K)]
+        diagonal = [W.T @ blocks.diagonal(k) @ W for k, W in enumerate(whiten)]
         return cls(parts, sizes, place, diagonal, pairs, edge, loose)
 
     def _times(self, u: list[Matrix], free: bool) -> list[Matrix]:
@@ -338,40 +344,10 @@ def _place(engine: Engine, i: int) -> tuple[int, tuple[int, ...]]:
     return place.factor, tuple(range(place.columns.start, place.columns.stop))
 
 
-def _coordinates(engine: Engine) -> list[Matrix]:
-    """C of each term: the parts are those of the user's columns times C."""
-    if engine.design.cross is None:
-        return engine.whitening()
-    C = engine.cross_products()[1]
-    places = [_place(engine, i) for i in range(len(engine.design.terms))]
-    return [C[factor][np.ix_(own, own)] for factor, own in places]
-
-
-def _same_partition(design: Design, engine: Engine, a: int, c: int) -> bool:
+def _same_partition(design: Design, a: int, c: int) -> bool:
     """Do the grouping factors of two terms differ in the names of their levels only?"""
     one, other = design.terms[a], design.terms[c]
-    if len(one.levels) != len(other.levels):
-        return False
-    if design.cross is not None:
-        first, second = sorted((_place(engine, a)[0], _place(engine, c)[0]))
-        blocks = engine.cross_products()[0]
-        return first == second or len(blocks.pairs(first, second)[0]) == len(one.levels)
-    image = np.empty(len(one.levels), other.codes.dtype)
-    image[one.codes] = other.codes
-    return bool((image[one.codes] == other.codes).all())
-
-
-def _level_products(design: Design, engine: Engine, i: int) -> Matrix:
-    """Z'WZ of the kept columns of one term, level by level (m x k x k)."""
-    term = design.terms[i]
-    if design.cross is not None:
-        factor, own = _place(engine, i)
-        blocks = engine.cross_products()[0]
-        return np.asarray(blocks.diagonal(factor)[:, own][:, :, own])
-    z = term.z[:, engine.kept(i)] @ engine.whitening()[i]
-    m, k = len(term.levels), z.shape[1]
-    entries = [np.bincount(term.codes, z[:, r] * z[:, c], m) for r in range(k) for c in range(k)]
-    return np.asarray(np.column_stack(entries).reshape(m, k, k), np.float64)
+    return len(one.levels) == len(other.levels) and one.source.divides_as(other.source)
 
 
 # ---- in words ------------------------------------------------------------------------------------
@@ -428,7 +404,7 @@ def _twins(
     for a in own:
         for c in own:
             one, other = design.terms[a], design.terms[c]
-            if a < c and one.group != other.group and _same_partition(design, engine, a, c):
+            if a < c and one.group != other.group and _same_partition(design, a, c):
                 return one, other
     return None
 
@@ -462,7 +438,8 @@ def _needs_zeros(parts: list[Part], i: int, null: Matrix) -> bool:
 
 def _tells_levels_apart(design: Design, engine: Engine, i: int) -> bool:
     """Are the columns of term i constant within levels, and free between them?"""
-    G = _level_products(design, engine, i)
+    M = np.eye(design.terms[i].source.width)[:, engine.kept(i)] @ engine.whitening()[i]
+    G = design.terms[i].source.by_level(M)
     values = np.linalg.eigvalsh(G)
     constant = (values[:, :-1] < NONE * values[:, -1:]).all()
     return bool(constant and np.linalg.matrix_rank(G.sum(axis=0), tol=None) >= len(G))

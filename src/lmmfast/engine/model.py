@@ -22,7 +22,7 @@ from ..errors import (
     warn,
 )
 from ..linalg import scaled_step
-from .compiled import engine_of
+from .compiled import Engine
 from .estimates import Estimates, singular_directions
 from .free import Free
 from .identify import Overlap, overlaps
@@ -82,10 +82,10 @@ class Model:
         self.design = design
         self._storage = storage
         self._lock = threading.RLock()
-        self._y = design.y if design.cross is not None else _response(design.y, design.offset)
+        self._y = design.sums.response()
         self._theirs: Any = None  # another response that the compiled model holds
         _check_width(design)
-        self._engine = engine_of(design, self._y, storage)
+        self._engine = Engine(design, self._y, storage)
         self._core = self._engine.core
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
         self.threads = threads
@@ -144,7 +144,7 @@ class Model:
         if y is not None and y is self._theirs:
             return
         self._theirs = True
-        self._core.response(*self._engine.rows(self._y if y is None else y))
+        self._core.response(*self._engine.source(self._y if y is None else y))
         self._theirs = y
 
     def objective(
@@ -405,7 +405,7 @@ class Model:
             if free is not None:
                 if first is None:
                     first, *_, before, _ = self._core.fit(None, **more)
-                more["free"] = self._engine.plane(free)
+                more["plane"] = self._engine.plane(free)
                 first = free.nearest(first[self._engine.order])
             theta, objective, certificate, rounding, evals, status = self._core.fit(first, **more)
         except _core.Unsolved:
@@ -544,8 +544,8 @@ def _check_width(design: Design) -> None:
     """Dense columns have a limit; more of them are levels of a grouping factor."""
     if not design.terms:
         raise FitError("the model has no random term")
-    widths = [("the fixed effects", design.X.shape[1], MOST_FIXED)]
-    widths += [(f"({term.label})", term.z.shape[1], MOST_RANDOM) for term in design.terms]
+    widths = [("the fixed effects", design.fixed.width, MOST_FIXED)]
+    widths += [(f"({term.label})", term.source.width, MOST_RANDOM) for term in design.terms]
     for what, columns, most in widths:
         if columns > most:
             raise FitError(
@@ -557,7 +557,7 @@ def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
     n = design.n
     for term in design.terms:
-        effects = len(term.levels) * term.z.shape[1]
+        effects = len(term.levels) * term.source.width
         if effects >= n > len(term.levels):
             warn(
                 IdentifiabilityWarning(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .column import Codes, Column, Mask, factorize, first_rows
 
-__all__ = ["array_of", "factorize_objects", "is_exact", "read"]
+__all__ = ["array_of", "factorize_objects", "floats_of", "is_exact", "read"]
 
 
 def _nobody(name: str) -> str:
@@ -370,3 +370,30 @@ def array_of(value: Any) -> NDArray[Any]:
     if array.dtype.kind in "US" or array.dtype == object:
         return np.asarray(value, dtype=object)
     return array
+
+
+def floats_of(values: Any, name: str) -> NDArray[Any]:
+    """The values as floats, maybe the user's own array; masked ones are missing (NaN).
+
+    Raises
+    ------
+    DataError
+        When they are not numbers, or complex: their imaginary part would be lost.
+    """
+    if type(values) is np.ndarray and values.dtype == np.float64:
+        return values
+    if np.iscomplexobj(values):
+        raise DataError(
+            f"{name} is complex; a linear mixed model needs real numbers", variable=name
+        )
+    try:
+        if isinstance(values, np.ma.MaskedArray):
+            return np.ma.filled(values.astype(np.float64), np.nan)
+        array = np.asarray(values)
+        if array.dtype.kind in "OUS" and any(isinstance(cell, str) for cell in array.flat):
+            raise ValueError("these are text")
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} must be numbers, one for each row: {error}", variable=name
+        ) from error

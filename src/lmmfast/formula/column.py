@@ -29,6 +29,11 @@ class Column:
     contrasts: Any = None  # how C() and the like want it coded
     declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
 
+    @property
+    def numeric(self) -> bool:
+        """Whether it has numbers, else levels."""
+        return self.values is not None
+
     def freeze(self) -> None:
         """Makes its arrays read-only; they must be its own."""
         freeze((self.values, self.codes, self.levels, self.missing))

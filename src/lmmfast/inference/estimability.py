@@ -48,22 +48,22 @@ def openness_of(fit: Fit) -> Openness:
 
 
 def _openness(fit: Fit) -> Openness:
-    kept, X = fit.estimates.fixed_kept, fit.design.X
-    if fit.design.cross is not None:
-        from ..sources.moments import noise_along, open_directions
+    kept, X = fit.estimates.fixed_kept, fit.design.fixed
+    if kept.all():
+        return Openness(np.zeros((len(kept), 0)), np.zeros(0))
+    directions = _open_directions(X.root(kept), kept)
+    return Openness(directions, X.largest(directions))
 
-        directions = open_directions(fit.design, kept, ESTIMABLE)
-        return Openness(directions, noise_along(fit.design, directions))
-    length = np.linalg.norm(X, axis=0)
+
+def _open_directions(R: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Directions without rows (p, dropped), from R with R'R = X'X."""
+    length = np.linalg.norm(R, axis=0)
     length = np.where(length > 0, length, 1.0)
     directions = np.diag(length)[:, ~kept]
-    if directions.size:
-        own, others = X[:, kept] / length[kept], X[:, ~kept]
-        share = -np.linalg.lstsq(own, others, rcond=None)[0]
-        share[np.abs(share) < ESTIMABLE * length[~kept]] = 0.0  # nothing but rounding
-        directions[kept] = share
-    directions = np.asarray(directions / length[:, None])
-    return Openness(directions, np.abs(X @ directions).max(axis=0, initial=0.0))
+    share = -np.linalg.lstsq(R[:, kept] / length[kept], R[:, ~kept], rcond=None)[0]
+    share[np.abs(share) < ESTIMABLE * length[~kept]] = 0.0  # nothing but rounding
+    directions[kept] = share
+    return np.asarray(directions / length[:, None])
 
 
 def contrasts(L: Any, p: int) -> np.ndarray:

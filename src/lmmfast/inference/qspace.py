@@ -130,7 +130,7 @@ class Rows:
 
 def rows_of(fit: Fit) -> Rows:
     """The rows of a fit, or its cross-products where the rows are not in memory."""
-    if fit.design.cross is not None:
+    if not fit.design.is_held:
         from ..sources import products
 
         return products.rows_of(fit)

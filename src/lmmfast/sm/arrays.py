@@ -10,7 +10,9 @@ import numpy as np
 
 from ..data.alignment import aligned, index_of
 from ..data.checks import check_levels
-from ..data.design import Design, RandomTerm, check_text
+from ..data.design import Design, check_text
+from ..data.rows import RowColumns, Rows
+from ..data.terms import RandomTerm
 from ..errors import DataError
 from ..formula.cells import read
 from ..formula.column import Column
@@ -29,7 +31,6 @@ class Arrays:
     X: np.ndarray
     x_names: tuple[str, ...]
     x_sources: tuple[str, ...]  # the same by the columns of the frame, labels not yet coded
-    groups: np.ndarray
     codes: np.ndarray
     labels: np.ndarray
     group_name: str
@@ -82,7 +83,6 @@ class Arrays:
             X=np.asfortranarray(X[rows]),
             x_names=x_names if hasattr(exog, "columns") else _named_constant(X[rows], x_names),
             x_sources=tuple(map(str, exog.columns)) if hasattr(exog, "columns") else (),
-            groups=labels[used.codes],
             codes=used.codes,
             labels=labels,
             group_name=str(getattr(groups, "name", None) or "Group"),
@@ -108,7 +108,9 @@ class Arrays:
             constant = len(names) == 1 and bool((z == 1.0).all())
             columns = ("Intercept",) if constant else names
             label = f"{'1' if constant else ' + '.join(('0', *names))} | {group}"
-            terms.append(RandomTerm(label, group, columns, self.codes, self.labels, z, "full"))
+            terms.append(
+                RandomTerm.of_rows(label, group, columns, self.codes, self.labels, z, "full")
+            )
             parts.append(Component("re", "Group", ((0, tuple(range(z.shape[1]))),), names))
         for name, matrices, fields in self.vc:
             term, tied = component_of_matrices(
@@ -127,8 +129,9 @@ class Arrays:
         if self.y.min() == self.y.max():
             raise DataError(f"endog is constant ({self.y[0]:g})", variable="endog")
         design = Design(
-            formula="", response=self.y_name, y=self.y, X=self.X, x_names=self.x_names,
-            terms=tuple(terms), weights=None, offset=None, rows=self.rows, index=self.index,
+            formula="", response=self.y_name, x_names=self.x_names,
+            fixed=RowColumns(self.X), terms=tuple(terms),
+            sums=Rows(self.y, None, None, self.rows, self.index),
             n_rows=self.n_rows, dropped=self.dropped, recipe=None,
         )  # fmt: skip
         return design, tuple(parts)

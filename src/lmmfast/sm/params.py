@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..errors import FitError
 from ..linalg import triangular_root
 
 if TYPE_CHECKING:
-    from ..data.design import RandomTerm
+    from ..data.terms import RandomTerm
 
 __all__ = ["MixedLMParams", "block_of", "blocks_of", "cholesky_factor", "mask_of"]
 
@@ -133,8 +132,7 @@ def block_of(term: RandomTerm, columns: Sequence[int]) -> RandomTerm:
     """Some columns of a term as a term of their own."""
     names = tuple(term.columns[j] for j in columns)
     label = f"{' + '.join(names)} | {term.group}"
-    z = np.ascontiguousarray(term.z[:, columns])
-    return replace(term, label=label, columns=names, z=z)
+    return term.chosen(columns, label=label)
 
 
 def cholesky_factor(cov: np.ndarray) -> np.ndarray:

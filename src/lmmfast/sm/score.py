@@ -26,7 +26,7 @@ STEP = 1e-3  # relative, of the four-point differences of the exact score
 
 def theta_of(model: LMM, components: tuple[Component, ...], params: MixedLMParams) -> np.ndarray:
     """theta of the covariances of `params`; random terms that these do not have start at one."""
-    T = [np.eye(term.z.shape[1]) for term in model.design.terms]
+    T = [np.eye(term.source.width) for term in model.design.terms]
     spreads = iter(np.sqrt(np.maximum(params.vcomp, 0.0)))
     for part in components:
         if part.kind == "re":

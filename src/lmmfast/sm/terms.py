@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import Table
-from ..data.design import RandomTerm
+from ..data.terms import RandomTerm
 from ..errors import DataError, FormulaError
 from ..formula.bars import Bar, has_bar, parse
 from ..formula.parser import parse_text
@@ -270,7 +270,7 @@ def component_of_matrices(
         names = tuple(f"{name}[{j}]" for j in range(width))
         structure = "diag" if width > 1 else "full"
         label = f"0 + {name} {'||' if width > 1 else '|'} {group}"
-        term = RandomTerm(label, group, names, codes, np.asarray(labels), z, structure)
+        term = RandomTerm.of_rows(label, group, names, codes, np.asarray(labels), z, structure)
         return term, width > 1
     return _levelled(name, dense, columns, group, order, labels), False
 
@@ -301,7 +301,7 @@ def _levelled(
     constant = bool((z == 1.0).all())
     effects = ("Intercept",) if constant else (name,)
     label = f"{'1' if constant else f'0 + {name}'} | {group}:{name}"
-    return RandomTerm(label, f"{group}:{name}", effects, codes, names, z, "full")
+    return RandomTerm.of_rows(label, f"{group}:{name}", effects, codes, names, z, "full")
 
 
 def _matrix(name: str, given: Any, label: Any) -> np.ndarray:

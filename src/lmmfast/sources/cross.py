@@ -403,7 +403,7 @@ class CrossProducts:
         -----
         LmmWarning
         """
-        from .recast import cholesky
+        from .blocks import cholesky
 
         G = self._blocks.corner[:-1, :-1]
         size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
@@ -563,7 +563,7 @@ class CrossProducts:
             made = object.__new__(CrossProducts)
             made.__dict__.update(self.__dict__)
             return made, [grouping for grouping, _ in found]
-        from .recast import reordered
+        from .blocks import reordered
 
         made = CrossProducts(self.spec)
         state = {k: v for k, v in self.__dict__.items() if k not in ("_blocks", "_groups")}

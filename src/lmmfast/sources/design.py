@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.checks import check_levels
-from ..data.design import Design, RandomTerm
+from ..data.design import Design
 from ..data.grouping import Grouping
 from ..data.recipe import Recipe
+from ..data.terms import RandomTerm
 from ..formula.column import Column
-from .absent import Absent, AbsentCodes, AbsentColumns
+from .columns import StreamColumns
 from .cross import CrossProducts
 from .spec import Spec
+from .sums import StreamSums, Variable
 
-__all__ = ["Variable", "design_of"]
-
-
-class Variable(Column):
-    """A variable of the fixed part of which only the values are known, not where they stand."""
-
-    __slots__ = ("_distinct", "_mean")
-
-    def __init__(
-        self,
-        name: str,
-        levels: NDArray[Any] | None,
-        numeric: bool,
-        ordered: bool,
-        mean: float,
-        n: int,
-    ) -> None:
-        rows: Any = Absent(f"the variable {name!r}", (n,))
-        if numeric:
-            super().__init__(name, rows)
-        else:
-            super().__init__(name, None, rows, levels, ordered)
-        self._distinct, self._mean = levels, mean
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        own = self.values if self.values is not None else self.codes
-        assert own is not None
-        numeric = self.values is not None
-        return Variable, (self.name, self._distinct, numeric, self.ordered, self._mean, len(own))
-
-    def copy(self) -> Column:
-        """Itself: it has no rows."""
-        return self
-
-    def distinct(self) -> NDArray[Any]:
-        """The distinct values; where they are many and not known, more than a factor may have."""
-        if self._distinct is not None:
-            return self._distinct
-        return np.arange(20_000)  # more than any predictor has levels
-
-    def mean(self) -> float:
-        """The mean over the rows."""
-        return self._mean
+__all__ = ["design_of"]
 
 
 def design_of(cross: CrossProducts) -> Design:
@@ -75,48 +32,36 @@ def design_of(cross: CrossProducts) -> Design:
     cross, groupings = cross.settled()
     spec, n = cross.spec, cross.n
     by_label = {grouping.label: grouping for grouping in groupings}
-    terms = _terms(spec, by_label, n)
+    terms = _terms(cross, by_label)
     low, high = cross._weights
     check_levels(terms, np.array([low, high]) if spec.weights else None, n)
-    has_offset = bool(spec.plan.offsets) or spec.offset is not None
-    p = len(spec.fixed.names)
-    rows: dict[str, Any] = {
-        "y": Absent("the response", (n,)),
-        "X": AbsentColumns("the fixed-effects columns", n, -1, np.eye(p)),
-        "weights": Absent("the weights", (n,)) if spec.weights else None,
-        "offset": Absent("the offset", (n,)) if has_offset else None,
-        "rows": Absent("the positions of the rows", (n,)),
-    }
     return Design(
         formula=spec.formula,
         response=spec.plan.formula.response,
         x_names=spec.fixed.names,
+        fixed=StreamColumns(cross, -1, np.eye(len(spec.fixed.names))),
         terms=terms,
-        index=None,
+        sums=StreamSums(cross),
         n_rows=cross.n_rows,
         dropped=dict(cross.dropped),
         recipe=_recipe(spec, by_label),
         variables=_variables(cross),
-        cross=cross,
-        **rows,
     )
 
 
-def _terms(spec: Spec, groupings: dict[str, Grouping], n: int) -> tuple[RandomTerm, ...]:
-    codes: dict[str, Any] = {
-        label: AbsentCodes(f"the levels of {label!r}", n, k)
-        for k, (label, _) in enumerate(spec.factors)
-    }
-    out = []
-    for i, (bar, layout) in enumerate(zip(spec.plan.formula.random, spec.random, strict=True)):
-        z: Any = AbsentColumns(f"the columns of ({bar.label})", n, i, np.eye(len(layout.names)))
-        levels = groupings[bar.factor].levels
-        out.append(
-            RandomTerm(
-                bar.label, bar.factor, layout.names, codes[bar.factor], levels, z, bar.structure
-            )
+def _terms(cross: CrossProducts, groupings: dict[str, Grouping]) -> tuple[RandomTerm, ...]:
+    spec = cross.spec
+    return tuple(
+        RandomTerm(
+            bar.label,
+            bar.factor,
+            layout.names,
+            groupings[bar.factor].levels,
+            bar.structure,
+            StreamColumns(cross, i, np.eye(len(layout.names))),
         )
-    return tuple(out)
+        for i, (bar, layout) in enumerate(zip(spec.plan.formula.random, spec.random, strict=True))
+    )
 
 
 def _recipe(spec: Spec, groupings: dict[str, Grouping]) -> Recipe:
@@ -152,7 +97,6 @@ def _variables(cross: CrossProducts) -> dict[str, Column]:
             known.numeric,
             known.ordered,
             cross.mean(name) if known.numeric else 0.0,
-            cross.n,
         )
         for name, known in cross.spec.variables.items()
     }

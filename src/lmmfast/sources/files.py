@@ -28,7 +28,7 @@ from ..formula.vocabulary import is_known
 from .coordinates import Basis, Coordinates
 from .labels import Grouper, Labels, kind_of, labels_of
 from .part import Roles
-from .spec import Known, Spec, check_formula, constant_of, teach
+from .spec import Known, Spec, checked_formula, constant_of, teach
 from .verify import Damage, array, check_sums, fields, flag, items, real, text, whole
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ _COORDINATES = ("fixed", "random", "slope", "yscale", "center", "shift")
 def _spec_of(header: Any, reader: _Reader) -> Spec:
     own = fields(header, _SPEC)
     formula = text(own["formula"], "the formula")
-    check_formula(formula)
+    checked_formula(formula, tuple)
     plan = plan_of(formula)
     roles = Roles(*(None if own[k] is None else text(own[k], k) for k in ("weights", "offset")))
     codings = _codings_of(own["codings"], plan, reader)

@@ -19,7 +19,7 @@ from .labels import Grouper
 from .open import Chunk, Source, collected, files_source, is_dask, stream_of
 from .part import Roles
 from .paths import Text, expand, fits_in_memory, kind_of, read_text
-from .spec import check_formula, sample_of, surveyed, with_coordinates
+from .spec import checked_formula, sample_of, surveyed, with_coordinates
 
 __all__ = ["any_design", "held", "numeric_names", "streamed_design"]
 
@@ -46,15 +46,16 @@ def any_design(
     if data is None:
         raise TypeError("a formula needs data: lmer(formula, data), plan(formula, data)")
     if is_dask(data):
-        check_formula(formula)
         from .workers import cross_of
+
+        formula = checked_formula(formula, lambda: map(str, data.columns))
 
         return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
     data = held(formula, collected(data))
     source = stream_of(data)
     if source is None:
         return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
-    check_formula(formula)
+    formula = checked_formula(formula, source.columns)
     return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
 
 

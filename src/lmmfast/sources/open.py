@@ -16,7 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import GeneratorType
@@ -112,6 +112,22 @@ class Source:
                     if table.n:
                         yield Chunk(table, number, start)
                         number, start = number + 1, start + table.n
+
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns; where they are not known before, those of the first chunk.
+
+        Raises
+        ------
+        DataError
+            When there are no rows.
+        """
+        if self.names is not None:
+            return self.names
+        with closing(self.chunks()) as chunks:
+            first = next(chunks, None)
+        if first is None:
+            raise DataError("the data have no rows")
+        return tuple(map(str, first.table.names))
 
     def check(self, names: Iterable[str], roles: Mapping[str, str | None]) -> None:
         """Columns are there, where the source knows its columns before it is read.

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.columns import Table
-from ..data.design import complete_rows, needed, numeric_vector, read_columns, response_of, taken
+from ..data.design import response_of
 from ..data.encode import Values, check_finite, value_of
 from ..data.grouping import factor_of
 from ..data.recipe import add_offsets, numbers_of
+from ..data.usable import complete_rows, needed, numeric_vector, read_columns, taken
 from ..errors import DataError, FormulaError, LmmError
 from ..formula.column import Column
 from ..formula.expressions import Expression, Memory

@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inference import qspace
-from .absent import Absent
+from .columns import StreamColumns
 from .cross import CrossProducts
-from .recast import gram
+from .sums import StreamSums
 
 if TYPE_CHECKING:
-    from ..data.design import Design
     from ..fit import Fit
 
-__all__ = ["CrossRows", "root_of", "rows_of"]
+__all__ = ["CrossRows", "rows_of"]
 
 Matrix = NDArray[np.float64]
 
@@ -97,16 +96,19 @@ class CrossRows(qspace.Rows):
 def rows_of(fit: Fit) -> CrossRows:
     """What stands for the rows of a fit from cross-products."""
     design, engine = fit.design, fit.model._engine
-    cross = design.cross
-    assert cross is not None
+    assert isinstance(design.sums, StreamSums) and isinstance(design.fixed, StreamColumns)
+    cross = design.sums.cross
     factors: list[tuple[qspace.Factor, int, Matrix]] = []
     for terms in engine.grouped():
-        number: int = design.terms[terms[0]].codes.factor  # type: ignore[attr-defined]
+        source: Any = design.terms[terms[0]].source
+        number = source.factor
         factors.append((*_factor(fit, cross, terms, number),))
     factors.sort(key=lambda item: -item[0].q)
-    G, A = gram(design)
+    p = len(design.fixed.map)
+    G = cross._blocks.corner[:p, :p]
+    A = np.asarray(np.linalg.solve(design.fixed.basis.C, design.fixed.map), np.float64)
     W, R = _white(G, A[:, fit.estimates.fixed_kept], fit.nobs, True)
-    X: Any = Absent("the fixed-effects columns", (fit.nobs, W.shape[1]))
+    X = np.broadcast_to(np.nan, (fit.nobs, W.shape[1]))  # of which only the shape is asked for
     return CrossRows(
         X=X,
         R=R,
@@ -131,7 +133,7 @@ def _factor(
     T, E, changes, P = [], [], [], []
     for i in terms:
         kept, full = list(engine.kept(i)), design.terms[i].structure == "full"
-        z: Any = design.terms[i].z
+        z: Any = design.terms[i].source
         C = spec.coordinates.random[z.term].C
         at = slice(starts[z.term], starts[z.term] + len(C))
         W, R = _white(total[at, at], np.linalg.solve(C, z.map[:, kept]), fit.nobs, full)
@@ -142,10 +144,11 @@ def _factor(
         E.append(qspace._derivatives(len(kept), full))
         changes.append(R)
     first = design.terms[terms[0]]
-    columns: Any = Absent("the random-effects columns", (fit.nobs, sum(p.shape[1] for p in P)))
+    width = sum(p.shape[1] for p in P)
+    columns = np.broadcast_to(np.nan, (fit.nobs, width))  # of which only the shape is asked for
     made = qspace.Factor(
         name=first.group,
-        codes=first.codes,
+        codes=np.zeros(0, np.int32),
         nlev=len(first.levels),
         z=columns,
         T=qspace._diagonal(T),
@@ -169,17 +172,3 @@ def _white(G: Matrix, A: Matrix, n: int, full: bool) -> tuple[Matrix, Matrix]:
     L = np.linalg.cholesky(Q.T @ G @ Q)
     own, R = np.linalg.qr(L.T @ inner)
     return np.asarray(Q @ np.linalg.solve(L.T, own)) * np.sqrt(n), R / np.sqrt(n)
-
-
-def root_of(design: Design, kept: NDArray[np.bool_]) -> Matrix:
-    """R (rank, p) with R'R = X'X, rows not weighted; upper triangular in the kept columns."""
-    cross = design.cross
-    assert cross is not None
-    G, (_, A) = cross.second_moments()[0], gram(design)
-    Q, inner = np.linalg.qr(A[:, kept])
-    L = np.linalg.cholesky(Q.T @ G @ Q)
-    own, R = np.linalg.qr(L.T @ inner)
-    out = np.empty((len(R), len(kept)))
-    out[:, kept] = R
-    out[:, ~kept] = own.T @ np.linalg.solve(L, Q.T @ G @ A[:, ~kept])
-    return out

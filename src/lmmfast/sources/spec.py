@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ __all__ = [
     "Encoded",
     "Known",
     "Spec",
+    "checked_formula",
     "constant_of",
     "learned",
     "located_coordinates",
@@ -163,12 +164,13 @@ class Spec:
             What is wrong, in which variable or chunk, and what to do.
         """
         roles = Roles.of(weights, offset)
-        check_formula(formula)
         if is_dask(data):
             from .workers import spec_of
 
+            formula = checked_formula(formula, lambda: map(str, data.columns))
             return spec_of(formula, data, roles, contrasts)[0]
         source = source_of(data)
+        formula = checked_formula(formula, source.columns)
         spec, _ = surveyed(formula, source, roles, contrasts)
         return located_coordinates(spec, source)
 
@@ -291,8 +293,15 @@ class Spec:
             raise DataError(f"{error}{hint}", variable=label, rows=rows) from error
 
 
-def check_formula(formula: Any) -> None:
-    """
+def checked_formula(formula: Any, names: Callable[[], Iterable[str]]) -> str:
+    """The formula with ``.`` written out.
+
+    Parameters
+    ----------
+    formula : str
+    names : callable
+        Gives the columns of the data; called only where there is a ``.``.
+
     Raises
     ------
     FormulaError
@@ -300,14 +309,9 @@ def check_formula(formula: Any) -> None:
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
-    without_dot(formula, _no_names)
-    refuse_functions(plan_of(formula))
-
-
-def _no_names() -> NoReturn:
-    raise FormulaError(
-        "'.' stands for the other columns, but the data come in chunks: name the columns"
-    )
+    written = without_dot(formula, names)
+    refuse_functions(plan_of(written))
+    return written
 
 
 # ---- the first pass -----------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import Table
-from ..data.design import check_text, nothing_left
+from ..data.design import check_text
 from ..data.encode import Values
+from ..data.usable import nothing_left
 from ..errors import DataError, LmmError
 from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
@@ -77,7 +78,10 @@ class Kind:
         if error is not None:
             raise error
         declared = self.labels.declared is not None
+        orders = self.labels.declared, other.labels.declared
         self.labels.unite(other.labels)
+        if self.ordered and orders[0] != orders[1]:
+            self.labels.declared = None
         if declared and self.labels.declared is None:  # as in memory: no order is left
             self.ordered = False
         if self.numeric and len(self.labels) > self.most:

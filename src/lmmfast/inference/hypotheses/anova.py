@@ -197,12 +197,8 @@ def terms_of(fit: Fit) -> Effects:
             "a model made from arrays has columns, but no terms: test the columns that belong "
             "together with fit.f_test(L)"
         )
-    kept, root = fit.estimates.fixed_kept, None
-    if fit.design.cross is not None:
-        from ...sources.products import root_of
-
-        root = root_of(fit.design, kept)
-    return effects_of(fit.design.X, kept, recipe.fixed_layout, recipe.codings, root)
+    kept = fit.estimates.fixed_kept
+    return effects_of(fit.design.fixed, kept, recipe.fixed_layout, recipe.codings)
 
 
 def untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
@@ -326,7 +322,7 @@ def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
                 f"{pair} were fitted to {first.n} and {own.n} rows{hint}: fit both to "
                 "the rows that both can use"
             )
-        if own.cross is not None or first.cross is not None:
+        if not own.is_held or not first.is_held:
             _check_same_sums(own, first, pair)
             continue
         other = own.y != first.y
@@ -344,9 +340,8 @@ def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
 
 def _check_same_sums(own: Design, first: Design, pair: str) -> None:
     """The same where rows are not in memory: sums of the response and of its squares."""
-    from ...sources.moments import response_moments
-
-    if not np.allclose(response_moments(own), response_moments(first), rtol=1e-9, atol=0):
+    moments = own.sums.response_moments(), first.sums.response_moments()
+    if not np.allclose(*moments, rtol=1e-9, atol=0):
         raise DataError(
             f"{pair} have different responses, {first.response!r} and {own.response!r}: their "
             "means or variances differ",
@@ -367,7 +362,7 @@ def _comparable(
         return list(fits), []
     if not all(reml):
         raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
-    if any(fit.design.cross is not None for fit in fits):
+    if any(not fit.design.is_held for fit in fits):
         raise FitError(
             "REML criteria can only be compared when the fixed effects are the same, and rows of a "
             "stream are not in memory to tell: use refit=True"

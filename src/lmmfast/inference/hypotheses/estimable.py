@@ -40,6 +40,7 @@ from functools import cached_property
 import numpy as np
 
 from ...data.encode import Coding, Layout
+from ...data.sums import Columns
 
 __all__ = ["Effects", "effects_of"]
 
@@ -395,23 +396,18 @@ def _complement(A: np.ndarray, scaled: bool = True) -> np.ndarray:
 
 
 def effects_of(
-    X: np.ndarray,
-    kept: np.ndarray,
-    layout: Layout,
-    codings: Mapping[str, Coding],
-    root: np.ndarray | None = None,
+    X: Columns, kept: np.ndarray, layout: Layout, codings: Mapping[str, Coding]
 ) -> Effects:
     """The terms of a model matrix.
 
     Parameters
     ----------
-    X : (n, p) array
+    X : Columns
+        Of the fixed effects, p of them.
     kept : (p,) bool array
         Columns that do not depend on those before.
     layout, codings
         How X was made: `Recipe.fixed_layout` and `Recipe.codings`.
-    root : (rank, p) array, optional
-        R of X = Q R, where X itself is not there.
 
     Returns
     -------
@@ -423,14 +419,5 @@ def effects_of(
         columns=tuple(term.places.ravel(order="F") for term in terms),
         kept=kept,
         _terms=terms,
-        _R=_root(X, kept) if root is None else root,
+        _R=X.root(kept),
     )
-
-
-def _root(X: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """R of X = Q R (rank, p), by the columns that are kept."""
-    order = np.argsort(~kept, kind="stable")
-    rank = int(kept.sum())
-    R = np.empty((rank, X.shape[1]))
-    R[:, order] = np.linalg.qr(X[:, order], mode="r")[:rank]
-    return R

@@ -11,7 +11,8 @@ import numpy as np
 from ...engine.free import Free
 
 if TYPE_CHECKING:
-    from ...data.design import Design, RandomTerm
+    from ...data.design import Design
+    from ...data.terms import RandomTerm
     from ...fit import Fit
 
 __all__ = ["Nesting", "kept_columns", "nesting"]
@@ -55,7 +56,7 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     -------
     Nesting
     """
-    if small.design.cross is not None or large.design.cross is not None:
+    if not small.design.is_held or not large.design.is_held:
         wider = len(large.theta) > len(small.theta)
         return Nesting("", wider, "that they are nested is taken for granted (rows are needed)")
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
@@ -72,7 +73,7 @@ def nesting(small: Fit, large: Fit) -> Nesting:
                 break
         else:
             return Nesting(f"({label}) is no special case of a term of the other", False)
-    widths = [other.z.shape[1] for other in large.design.terms]
+    widths = [other.source.width for other in large.design.terms]
     ranks = [_rank(share) for share in shares]
     fewer = any(rank < width for rank, width in zip(ranks, widths, strict=True))
     return _constrained(small, large, fewer)

@@ -18,7 +18,6 @@ from .comparisons import KINDS
 if TYPE_CHECKING:
     from ...fit import Fit
     from ...formula.column import Column
-    from ...sources.cross import CrossProducts
 
 __all__ = ["Grid", "text"]
 
@@ -134,42 +133,11 @@ class Grid:
 
     def _frequencies(self) -> np.ndarray:
         """Rows of the data in each cell, as far as factors tell them apart."""
-        names = [name for name in self.values if name in self.factors]
-        if self.fit.design.cross is not None:
-            return self._counted(self.fit.design.cross)
-        variables = self.fit.design.variables
-        codes = [_positions(variables[name], self.values[name]) for name in names]
-        sizes = [len(self.values[name]) for name in names]
-        n = self.fit.design.n
-        inside = np.logical_and.reduce([np.ones(n, dtype=bool), *(code >= 0 for code in codes)])
-        flat = np.zeros(int(inside.sum()), dtype=np.intp)
-        for code, size in zip(codes, sizes, strict=True):
-            flat = flat * size + code[inside]
-        counts = np.bincount(flat, minlength=int(np.prod(sizes, dtype=int))).astype(float)
+        values = {name: own for name, own in self.values.items() if name in self.factors}
+        design = self.fit.design
+        counts = design.sums.frequencies(design.variables, values).astype(float)
         shape = [len(v) if name in self.factors else 1 for name, v in self.values.items()]
         return np.broadcast_to(counts.reshape(shape), self.offset.shape)
-
-    def _counted(self, cross: CrossProducts) -> np.ndarray:
-        """The same of a fit from a stream, from the counts of its cross-products."""
-        found = cross.frequencies()
-        if found is None:
-            raise DataError("weights='proportional': too many combinations of levels to count")
-        names, counts = found
-        order = list(self.values)
-        for axis, name in enumerate(names):
-            places = cross.spec.variables[name].places
-            at = [places.get(value, -1) for value in self.values[name].tolist()]
-            own = np.take(counts, at, axis=axis)
-            shape = [1] * own.ndim
-            shape[axis] = -1
-            counts = own * (np.array(at) >= 0).reshape(shape)
-        # numbers that are few but not in the grid by all their values are summed over
-        rest = tuple(i for i, name in enumerate(names) if name not in self.factors)
-        counts = counts.sum(axis=rest)
-        inside = [name for name in names if name in self.factors]
-        moved = counts.transpose([inside.index(name) for name in order if name in self.factors])
-        shape = [len(v) if name in self.factors else 1 for name, v in self.values.items()]
-        return np.broadcast_to(moved.reshape(shape).astype(float), self.offset.shape)
 
     def notes(self, wanted: list[str], within: list[str], weights: str) -> Iterable[str]:
         """What was averaged, what is held, and what may mislead."""
@@ -218,7 +186,7 @@ def _terms(fit: Fit) -> list[set[str]]:
 
 def _is_factor(fit: Fit, name: str, column: Column) -> bool:
     """Whether a variable stands in the grid with all its values."""
-    if column.values is None:
+    if not column.numeric:
         return True
     recipe = recipe_of(fit)
     inside = [atom for atom in recipe.fixed_layout.atoms if name in atom.names]
@@ -233,9 +201,7 @@ def _is_factor(fit: Fit, name: str, column: Column) -> bool:
 
 def _usual(column: Column, factor: bool) -> np.ndarray:
     """Values of a variable that ``at`` does not name: its levels, or its mean."""
-    if column.values is None:
-        return column.distinct()
-    if factor:
+    if factor or not column.numeric:
         return column.distinct()
     mean = column.mean()
     if not np.isfinite(mean):
@@ -254,7 +220,7 @@ def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:
         raise ValueError(f"at: {name!r} needs one value or a list of values, not {values!r}")
     if len({str(value) for value in asked}) < len(asked):
         raise ValueError(f"at: {name!r} has a value twice: {values!r}")
-    if column.values is not None:
+    if column.numeric:
         try:
             asked = np.asarray(asked, dtype=float)
         except (TypeError, ValueError):
@@ -286,16 +252,6 @@ def _unknown(name: Any, known: Iterable[str], role: str) -> DataError:
     return DataError(f"{role}: {name!r} is not in the fixed effects{hint}", variable=str(name))
 
 
-def _positions(column: Column, values: np.ndarray) -> np.ndarray:
-    """Where the value of each row is among ``values`` (-1: nowhere)."""
-    place = {value: i for i, value in enumerate(values.tolist())}
-    if column.codes is not None and column.levels is not None:
-        return np.array([place.get(level, -1) for level in column.levels.tolist()])[column.codes]
-    assert column.values is not None
-    distinct, back = np.unique(column.values, return_inverse=True)
-    return np.array([place.get(value, -1) for value in distinct.tolist()])[back]
-
-
 def _encode(
     fit: Fit,
     recipe: Any,
@@ -311,7 +267,7 @@ def _encode(
     for i, (name, column) in enumerate(columns.items()):
         place = np.indices(shape)[i].ravel() if shape else np.zeros(1, dtype=int)
         own = values[name][place]
-        if column.values is None and column.levels is not None and column.levels.dtype != bool:
+        if not column.numeric and column.levels is not None and column.levels.dtype != bool:
             own = pd.Categorical(own, categories=column.levels, ordered=column.ordered)
         data[name] = own
     X, offset = recipe.fixed(pd.DataFrame(data, index=range(cells)))

@@ -39,7 +39,8 @@ from .predict import fitted_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...data.design import Design, RandomTerm
+    from ...data.design import Design
+    from ...data.terms import RandomTerm
     from ...engine.model import Model
     from ...fit import Fit
 
@@ -244,6 +245,7 @@ def influence(fit: Fit, by: str | None, refine: bool | str) -> pd.DataFrame:
     import pandas as pd
 
     design = fit.design
+    design.rows_for("influence is that of rows")
     if refine not in (False, True, "full"):
         raise ValueError(f'refine must be False, True or "full", not {refine!r}')
     if by is not None and by not in fit.n_levels:
@@ -354,14 +356,13 @@ def without(design: Design, rows: np.ndarray) -> Design:
             if len(left) < 2:
                 raise DataError(f"{term.group!r} has a single level left", variable=term.group)
             known[id(term.codes)] = codes.astype(np.int32), term.levels[left]
-    return replace(
-        design,
+    terms = tuple(_shortened(term, keep, *known[id(term.codes)]) for term in design.terms)
+    return replace(design, terms=terms).with_rows(
+        X=design.X[keep],
         y=design.y[keep],
-        X=np.asfortranarray(design.X[keep]),
-        terms=tuple(_shortened(term, keep, *known[id(term.codes)]) for term in design.terms),
         weights=None if design.weights is None else design.weights[keep],
         offset=None if design.offset is None else design.offset[keep],
-        rows=design.rows[keep],
+        positions=design.rows[keep],
         index=None if design.index is None else design.index[keep],
     )
 
@@ -369,4 +370,4 @@ def without(design: Design, rows: np.ndarray) -> Design:
 def _shortened(
     term: RandomTerm, keep: np.ndarray, codes: np.ndarray, levels: np.ndarray
 ) -> RandomTerm:
-    return replace(term, codes=codes, levels=levels, z=np.ascontiguousarray(term.z[keep]))
+    return term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels)

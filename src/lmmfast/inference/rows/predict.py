@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.alignment import aligned
-from ...data.arrays import floats_of
 from ...data.columns import Table
 from ...data.strays import not_numbers
 from ...errors import DataError, RankDeficientWarning, warn
+from ...formula.cells import floats_of
 from ...formula.column import Column, first_rows
 from ..estimability import openness_of
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...data.alignment import aligned_to_fit
 from ...data.columns import Table
+from ...data.given import aligned_to_fit
 from ...engine.compiled import _memory_limit
 from ...errors import DataError
 from .. import qspace

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import FitError
-from .predict import fixed_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,18 +56,12 @@ class Variances:
 
 def variances(fit: Fit) -> Variances:
     """The parts of the variance of the response."""
-    if fit.design.cross is not None:
-        from ...sources.moments import variances_of
-
-        fixed, shares = variances_of(fit)
-        return Variances(fixed, shares, fit.scale)
-    linear = fixed_part(fit.estimates, fit.design.X)
+    beta = np.where(fit.estimates.fixed_kept, fit.estimates.beta, 0.0)
     random: dict[str, float] = {}
     for i, term in enumerate(fit.design.terms):
-        effects = term.z @ (fit.sigma * fit.estimates.T[i])
-        share = float(np.einsum("ij,ij->", effects, effects)) / fit.nobs
+        share = float(term.source.mean_squares(fit.sigma * fit.estimates.T[i]).sum())
         random[term.group] = random.get(term.group, 0.0) + share
-    return Variances(float(np.var(linear, ddof=1)), random, fit.scale)
+    return Variances(fit.design.fixed.variance(beta), random, fit.scale)
 
 
 def r2(fit: Fit) -> pd.Series:
@@ -135,7 +128,7 @@ def fixed_terms(design: Design) -> dict[str, list[int]]:
     Designs from arrays have no terms: every column is one, a constant one the intercept.
     """
     if design.recipe is None:
-        constant = [np.ptp(column) == 0 for column in design.X.T]
+        constant = design.fixed.constant()
         labels = ["1" if c else name for c, name in zip(constant, design.x_names, strict=True)]
         return {label: [j] for j, label in enumerate(labels)}
     return columns_of_terms(design.plan.fixed, design.recipe.fixed_layout)

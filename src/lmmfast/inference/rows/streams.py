@@ -30,10 +30,9 @@ def stream_residuals(fit: Fit, source: Any, kind: str) -> Iterator[pd.DataFrame]
         raise ValueError(f'type must be "response" or "pearson", not {kind!r}')
     recipe = recipe_of(fit)
     roles = _roles(fit)
-    if recipe.offset_is_array or (fit.design.cross is None and fit.weights is not None):
+    if recipe.offset_is_array or (fit.design.sums.is_weighted and recipe.weights is None):
         raise DataError(
-            "this fit has weights or an offset that are no column of the data, or whose column is "
-            "not known: use fit.residuals()"
+            "this fit has weights or an offset that are no column of the data: use fit.residuals()"
         )
     plan = fit.design.plan
     width = len(fit.design.x_names) + sum(len(term.columns) for term in fit.design.terms)
@@ -49,8 +48,8 @@ def _opened(source: Any) -> Source:
 
 
 def _roles(fit: Fit) -> Roles:
-    cross = fit.design.cross
-    return Roles(None, recipe_of(fit).offset) if cross is None else cross.spec.roles
+    recipe = recipe_of(fit)
+    return Roles(recipe.weights, recipe.offset)
 
 
 def _frames(

@@ -99,10 +99,9 @@ def _drop_by_likelihood(fit: Fit, effects: Effects, terms: list[int]) -> Anova:
             notes.append(f"{effects.labels[t]}: the other terms make the same model")
             rows.append((0, full.aic, 0.0, np.nan))
             continue
-        X = fit.design.X @ basis
-        X = X if fit.design.cross is not None else np.asfortranarray(X)
-        names = tuple(f"x{j}" for j in range(X.shape[1]))
-        model = model_of_part(fit, replace(fit.design, X=X, x_names=names, recipe=None))
+        fixed = fit.design.fixed.combined(basis)
+        names = tuple(f"x{j}" for j in range(fixed.width))
+        model = model_of_part(fit, replace(fit.design, fixed=fixed, x_names=names, recipe=None))
         small = refitted(fit, model, full.theta, reml=False, free=full.estimates.free)
         ratio = small.objective - full.objective
         if ratio < -EQUAL:

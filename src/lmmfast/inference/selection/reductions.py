@@ -16,15 +16,14 @@ import numpy as np
 from ... import tables
 from ...errors import DataError, IdentifiabilityWarning, RankDeficientWarning
 from ...linalg import triangular_root
-from ...sources.absent import columns_of
-from ...sources.moments import mean_squares
 from ..refits import model_of, model_of_part, refitted
 from ..rows.quality import columns_of_terms
 
 if TYPE_CHECKING:
-    from ...data.design import Design, RandomTerm
+    from ...data.design import Design
     from ...data.encode import Layout
     from ...data.recipe import Recipe
+    from ...data.terms import RandomTerm
     from ...engine.free import Free
     from ...engine.model import Model
     from ...fit import Fit
@@ -136,9 +135,9 @@ def _column_groups(design: Design, i: int) -> dict[tuple[str, ...], list[int]]:
     groups: dict[tuple[str, ...], list[int]] = {}
     if design.recipe is None:
         term = design.terms[i]
+        constant = term.source.constant()
         for j, name in enumerate(term.columns):
-            constant = bool((term.z[:, j] == term.z[0, j]).all())
-            groups.setdefault(() if constant else (name,), []).append(j)
+            groups.setdefault(() if constant[j] else (name,), []).append(j)
         return groups
     for j, factors in enumerate(design.recipe.random_layouts[i].columns):
         groups.setdefault(tuple(atom for atom, _, _ in factors), []).append(j)
@@ -179,7 +178,8 @@ def _leaves_constant(
     rest = [group for group in groups if group != atoms]
     if not set(atoms) <= set(factors) or (rest and not any(set(g) <= set(factors) for g in rest)):
         return False
-    others = (one for j, one in enumerate(design.terms) if j != i and one.codes is term.codes)
+    factor = term.source.factor
+    others = (one for j, one in enumerate(design.terms) if j != i and one.source.factor == factor)
     return not any("Intercept" in one.columns for one in others)
 
 
@@ -308,8 +308,8 @@ def _reduced_term(
         term,
         label=f"{columns_text(design, part)} {bar} {term.group}",
         columns=tuple(names[j] for j in columns),
-        z=columns_of(term.z, columns),
         structure=structure,
+        source=term.source.chosen(columns),
     )
 
 
@@ -420,7 +420,7 @@ def _least_important(fit: Fit, i: int) -> tuple[str, Part] | None:
     """The term's highest-order effect with the smallest variance over the rows."""
     design, T = fit.design, fit.estimates.T[i]
     part = whole(design)[i]
-    variance = (T * T).sum(axis=1) * mean_squares(design, i)
+    variance = (T * T).sum(axis=1) * _mean_squares(design, i)
     own = units(design, i)
     best: tuple[float, str, Part] | None = None
     for label, columns in own.items():
@@ -431,6 +431,12 @@ def _least_important(fit: Fit, i: int) -> tuple[str, Part] | None:
         if (best is None or size < best[0]) and expressible(design, smaller):
             best = (size, label, smaller)
     return None if best is None else best[1:]
+
+
+def _mean_squares(design: Design, i: int) -> np.ndarray:
+    """Mean over the rows of the square of each column of term i (k)."""
+    columns = design.terms[i].source
+    return columns.mean_squares(np.eye(columns.width))
 
 
 def _is_marginal(label: str, others: Mapping[str, Any]) -> bool:
@@ -469,15 +475,12 @@ def refit_without(fit: Fit, deletion: Deletion) -> Refit:
 def _narrowed(design: Design, deletion: Deletion) -> RandomTerm:
     """A term with the columns that stay."""
     term = design.terms[deletion.term]
-    columns = tuple(term.columns[j] for j in deletion.stay)
     if not deletion.constant:
-        return replace(term, columns=columns, z=columns_of(term.z, deletion.stay))
-    if design.cross is not None:
-        stay = np.eye(len(term.columns))[:, list(deletion.stay)]
-        z = term.z @ np.column_stack([_constant_of(design, deletion.term), stay])
-    else:
-        z = np.column_stack([np.ones(len(term.z)), term.z[:, list(deletion.stay)]])
-    return replace(term, columns=("Intercept", *columns), z=z)
+        return term.chosen(deletion.stay)
+    stay = np.eye(len(term.columns))[:, list(deletion.stay)]
+    M = np.column_stack([_constant_of(design, deletion.term), stay])
+    names = ("Intercept", *(term.columns[j] for j in deletion.stay))
+    return replace(term, columns=names, source=term.source.combined(M))
 
 
 def _constant_of(design: Design, i: int) -> np.ndarray:
@@ -516,9 +519,7 @@ def _free_of(fit: Fit, model: Model, kept: Sequence[int | None]) -> Free | None:
         return None
     places = {entry: k for k, entry in enumerate(fit.model.theta_entries)}
     own = [(kept[t], r, c) for t, r, c in model.theta_entries]
-    return fit.estimates.free.at(
-        [None if t is None else places.get((t, r, c)) for t, r, c in own]
-    )
+    return fit.estimates.free.at([None if t is None else places.get((t, r, c)) for t, r, c in own])
 
 
 def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
@@ -550,7 +551,7 @@ def _factor(root: np.ndarray, term: RandomTerm) -> np.ndarray:
 
 def _lifted(T: np.ndarray, design: Design, i: int) -> np.ndarray:
     """T with zeros on its diagonal lifted."""
-    size = np.sqrt(mean_squares(design, i))
+    size = np.sqrt(_mean_squares(design, i))
     lifted = LIFT / np.where(size > 0, size, 1.0)
     L = T.copy()
     np.fill_diagonal(L, np.where(T.diagonal() < 1e-3 * lifted, lifted, T.diagonal()))

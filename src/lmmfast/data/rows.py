@@ -1,0 +1,196 @@
+"""The rows of a model in memory, and the sums that are taken from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formula.column import Codes, Column
+from ..freeze import Frozen
+from .sums import Columns, Group, Sums, no_rows
+
+__all__ = ["RowColumns", "Rows", "rows_of"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
+    """A model matrix in memory; its arrays are read-only.
+
+    Attributes
+    ----------
+    matrix : (n, k) array
+        C-contiguous of random terms, Fortran order of the fixed effects.
+    level : (n,) int32 array or None
+        Level of each row, 0-based, every level used; terms of one factor share the array.
+    """
+
+    matrix: Matrix
+    level: Codes | None = None
+
+    @property
+    def values(self) -> Matrix:
+        return self.matrix
+
+    @property
+    def codes(self) -> Codes:
+        assert self.level is not None, "fixed effects have no levels"
+        return self.level
+
+    @property
+    def width(self) -> int:
+        return int(self.matrix.shape[1])
+
+    @property
+    def what(self) -> str:
+        return "the columns"
+
+    @property
+    def factor(self) -> int:
+        return id(self.level)
+
+    def chosen(self, columns: Sequence[int]) -> RowColumns:
+        return self._with(self.matrix[:, list(columns)])
+
+    def combined(self, M: Matrix) -> RowColumns:
+        return self._with(self.matrix @ M)
+
+    def _with(self, values: Matrix) -> RowColumns:
+        made = np.asfortranarray(values) if self.level is None else np.ascontiguousarray(values)
+        return RowColumns(made, self.level)
+
+    def root(self, kept: NDArray[np.bool_]) -> Matrix:
+        order = np.argsort(~kept, kind="stable")
+        rank = int(kept.sum())
+        R = np.empty((rank, self.width))
+        R[:, order] = np.linalg.qr(self.matrix[:, order], mode="r")[:rank]
+        return R
+
+    def variance(self, v: NDArray[np.float64]) -> float:
+        return float(np.var(self.matrix @ v, ddof=1))
+
+    def mean_squares(self, M: Matrix) -> NDArray[np.float64]:
+        return np.asarray(np.mean(np.square(self.matrix @ M), axis=0))
+
+    def largest(self, directions: Matrix) -> NDArray[np.float64]:
+        return np.asarray(np.abs(self.matrix @ directions).max(axis=0, initial=0.0))
+
+    def constant(self) -> NDArray[np.bool_]:
+        return np.asarray((self.matrix == self.matrix[:1]).all(axis=0))
+
+    def by_level(self, M: Matrix) -> Matrix:
+        assert self.level is not None
+        z = self.matrix @ M
+        m, k = int(self.level.max()) + 1, z.shape[1]
+        sums = [np.bincount(self.level, z[:, r] * z[:, c], m) for r in range(k) for c in range(k)]
+        return np.asarray(np.column_stack(sums).reshape(m, k, k), np.float64)
+
+    def divides_as(self, other: RowColumns) -> bool:
+        assert self.level is not None and other.level is not None
+        image = np.empty(int(self.level.max()) + 1, other.level.dtype)
+        image[self.level] = other.level
+        return bool((image[self.level] == other.level).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
+    """The observations that a model uses, but for its model matrices; arrays are read-only.
+
+    Attributes
+    ----------
+    y : (n,) array
+        Response, offset not subtracted.
+    weights : (n,) array or None
+        Positive.
+    offset : (n,) array or None
+        Sum of ``offset=`` and the ``offset()`` terms.
+    positions : (n,) int64 array
+        Places in the data.
+    index : pandas index or None
+        Labels of these rows, None for data without.
+    """
+
+    y: Matrix
+    weights: Matrix | None
+    offset: Matrix | None
+    positions: NDArray[np.int64]
+    index: Any
+
+    @property
+    def n(self) -> int:
+        return len(self.y)
+
+    @property
+    def is_weighted(self) -> bool:
+        return self.weights is not None
+
+    @property
+    def has_offset(self) -> bool:
+        return self.offset is not None
+
+    def response(self) -> Matrix:
+        y = self.y if self.offset is None else self.y - self.offset
+        return np.ascontiguousarray(y, np.float64)
+
+    def response_moments(self) -> Matrix:
+        y = self.response()
+        return np.array([y.mean(), y.var()])
+
+    def frequencies(
+        self, variables: Mapping[str, Column], values: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.int64]:
+        inside = np.ones(self.n, dtype=bool)
+        flat = np.zeros(self.n, dtype=np.intp)
+        for name, own in values.items():
+            place = _positions(variables[name], own)
+            inside &= place >= 0
+            flat = flat * len(own) + place
+        sizes = [len(own) for own in values.values()]
+        counts = np.bincount(flat[inside], minlength=int(np.prod(sizes, dtype=int)))
+        return counts.astype(np.int64).reshape(sizes)
+
+    def source(
+        self, fixed: RowColumns, factors: Sequence[Group], y: Matrix | None
+    ) -> tuple[Any, ...]:
+        given = [(g.columns[0].codes, g.nlev, _side_by_side(g), g.owners) for g in factors]
+        return (self.response() if y is None else y), fixed.values, given, self.weights
+
+
+def rows_of(sums: Sums, what: str) -> Rows:
+    """The rows that sums are taken from.
+
+    Parameters
+    ----------
+    sums : Sums
+    what : str
+        What needs them: "the response would be needed".
+
+    Raises
+    ------
+    DataError
+        Where they are not in memory.
+    """
+    if not isinstance(sums, Rows):
+        raise no_rows(what)
+    return sums
+
+
+def _side_by_side(group: Group) -> Matrix:
+    """The columns of a factor (n, k), C-contiguous."""
+    parts = [columns.values for columns in group.columns]
+    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+
+
+def _positions(column: Column, values: NDArray[Any]) -> NDArray[np.intp]:
+    """Where the value of each row is among ``values`` (-1: nowhere)."""
+    place = {value: i for i, value in enumerate(values.tolist())}
+    if column.codes is not None and column.levels is not None:
+        return np.array([place.get(level, -1) for level in column.levels.tolist()])[column.codes]
+    assert column.values is not None
+    distinct, back = np.unique(column.values, return_inverse=True)
+    return np.array([place.get(value, -1) for value in distinct.tolist()])[back]

@@ -1,0 +1,211 @@
+"""What a model needs to know of its rows, whether these are in memory or were only summed over.
+
+A model sees names, levels and sums. `Rows` (rows.py) takes its sums from rows at hand; a stream has
+cross-products (`sources.sums`). What only rows can answer asks for `rows_of`, `Columns.values` or
+`Columns.codes`; where there are none, these raise the one error of `no_rows`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..formula.column import Codes, Column
+
+__all__ = ["Columns", "Group", "Sums", "no_rows"]
+
+Matrix = NDArray[np.float64]
+
+
+def no_rows(what: str) -> DataError:
+    """The error for what only rows can answer."""
+    return DataError(
+        f"{what}: the rows of this fit are not in memory, it was made from a stream or from "
+        "cross-products. fit.stream_residuals(source) gives fitted values and residuals chunk by "
+        "chunk, fit.predict(new) predicts the rows that you give; for the rest fit data in memory"
+    )
+
+
+class Columns(ABC):
+    """The columns of one model matrix over all n rows: of the fixed effects, or of a random term.
+
+    Sums are not weighted.
+    """
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Number of columns, k."""
+
+    @property
+    @abstractmethod
+    def what(self) -> str:
+        """What these are, for messages: "the columns of (1 | g)"."""
+
+    @property
+    def values(self) -> Matrix:
+        """The columns themselves (n, k).
+
+        Raises
+        ------
+        DataError
+            Where rows are not in memory.
+        """
+        raise no_rows(f"{self.what} would be needed")
+
+    @property
+    def codes(self) -> Codes:
+        """Level of each row (n), of a random term.
+
+        Raises
+        ------
+        DataError
+            Where rows are not in memory.
+        """
+        raise no_rows(f"the levels beside {self.what} would be needed")
+
+    @property
+    @abstractmethod
+    def factor(self) -> Hashable:
+        """Equal for random terms of one grouping factor."""
+
+    @abstractmethod
+    def chosen(self, columns: Sequence[int]) -> Columns:
+        """Some of the columns, in this order."""
+
+    @abstractmethod
+    def combined(self, M: Matrix) -> Columns:
+        """The columns times M (k, j)."""
+
+    @abstractmethod
+    def root(self, kept: NDArray[np.bool_]) -> Matrix:
+        """R (rank, k) with R'R = X'X for the columns X, upper triangular in the kept ones.
+
+        Parameters
+        ----------
+        kept : (k,) bool array
+            Columns that are linearly independent, rank of them.
+        """
+
+    @abstractmethod
+    def variance(self, v: NDArray[np.float64]) -> float:
+        """Variance over the rows of the columns times v (k), divisor n - 1; of fixed effects."""
+
+    @abstractmethod
+    def mean_squares(self, M: Matrix) -> NDArray[np.float64]:
+        """Mean over the rows of the square of each of the columns times M (k, j)."""
+
+    @abstractmethod
+    def largest(self, directions: Matrix) -> NDArray[np.float64]:
+        """The largest absolute value of the columns times each direction (k, j), or a bound."""
+
+    @abstractmethod
+    def constant(self) -> NDArray[np.bool_]:
+        """Which columns have the same value in every row (k)."""
+
+    @abstractmethod
+    def by_level(self, M: Matrix) -> Matrix:
+        """Cross-products of the columns times M, level by level (m, j, j), of a random term.
+
+        Rows count by their weights where they are only summed over; spans are the same.
+        """
+
+    @abstractmethod
+    def divides_as(self, other: Any) -> bool:
+        """Whether the grouping factor of another term with equally many levels differs from this
+        one's in the names of its levels only."""
+
+
+class Group(NamedTuple):
+    """A grouping factor of the compiled model.
+
+    Attributes
+    ----------
+    columns : tuple of Columns
+        Of each of its random terms.
+    correlated : tuple of bool
+        Whether the columns of each of them are correlated among each other.
+    nlev : int
+    """
+
+    columns: tuple[Any, ...]
+    correlated: tuple[bool, ...]
+    nlev: int
+
+    @property
+    def owners(self) -> NDArray[np.int32]:
+        """Which term each column is of; columns of `||` are terms of their own."""
+        owner: list[int] = []
+        for i, (columns, correlated) in enumerate(zip(self.columns, self.correlated, strict=True)):
+            owner += [-i - 1 if correlated else len(owner) + j for j in range(columns.width)]
+        return np.array(owner, np.int32)
+
+
+class Sums(ABC):
+    """Sums over the rows of a model, of what is not in its model matrices."""
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Number of rows used."""
+
+    @property
+    @abstractmethod
+    def is_weighted(self) -> bool:
+        """Whether rows have weights."""
+
+    @property
+    @abstractmethod
+    def has_offset(self) -> bool:
+        """Whether the linear predictor has a known part."""
+
+    @abstractmethod
+    def response(self) -> Matrix | None:
+        """The response without its offset (n); None where it is only summed over."""
+
+    @abstractmethod
+    def response_moments(self) -> Matrix:
+        """Mean and variance (divisor n) over the rows of the response without its offset."""
+
+    @abstractmethod
+    def frequencies(
+        self, variables: Mapping[str, Column], values: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.int64]:
+        """Rows in each combination of the given values of some variables, an axis for each.
+
+        Parameters
+        ----------
+        variables : mapping
+            The model's.
+        values : mapping from names of variables to arrays
+            Rows with other values are not counted.
+
+        Raises
+        ------
+        DataError
+            Where combinations were too many to be counted.
+        """
+
+    @abstractmethod
+    def source(self, fixed: Any, factors: Sequence[Group], y: Matrix | None) -> tuple[Any, ...]:
+        """What the compiled model is made of: the first arguments of ``_core.Model``.
+
+        Parameters
+        ----------
+        fixed : Columns
+        factors : list of Group
+        y : (n,) array or None
+            Another response than that of the rows, without its offset.
+
+        Raises
+        ------
+        _core.Dependent
+            When columns of a random term are linearly dependent.
+        FitError
+            When columns are too large or too small for floating-point numbers.
+        """

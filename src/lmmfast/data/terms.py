@@ -1,0 +1,93 @@
+"""One random term of a model: names, levels, and columns wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formula.column import Codes
+from ..freeze import Frozen
+from .rows import RowColumns
+from .sums import Columns
+
+__all__ = ["RandomTerm"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTerm(Frozen, arrays=("levels",)):
+    """One random-effects term: k columns for each of m levels.
+
+    Attributes
+    ----------
+    label : str
+        "1 + Days | Subject".
+    group : str
+        Grouping factor: "Subject", "school:class".
+    columns : tuple of str
+        k names: ("Intercept", "Days").
+    levels : (m,) array
+        Labels, read-only.
+    structure : {"full", "diag"}
+        Whether its columns are correlated.
+    source : Columns
+        Where its columns are.
+    """
+
+    label: str
+    group: str
+    columns: tuple[str, ...]
+    levels: NDArray[Any]
+    structure: str
+    source: Columns
+
+    @classmethod
+    def of_rows(
+        cls,
+        label: str,
+        group: str,
+        columns: tuple[str, ...],
+        codes: Codes,
+        levels: NDArray[Any],
+        z: Matrix,
+        structure: str,
+    ) -> RandomTerm:
+        """A term in memory; terms that share the array ``codes`` share a grouping factor."""
+        return cls(label, group, columns, levels, structure, RowColumns(z, codes))
+
+    @property
+    def codes(self) -> Codes:
+        """Level of each row (n), 0-based, every level used.
+
+        Raises
+        ------
+        DataError
+            Where rows are not in memory.
+        """
+        return self.source.codes
+
+    @property
+    def z(self) -> Matrix:
+        """The columns (n, k), C-contiguous.
+
+        Raises
+        ------
+        DataError
+            Where rows are not in memory.
+        """
+        return self.source.values
+
+    def chosen(self, columns: Sequence[int], **changes: Any) -> RandomTerm:
+        """Some of its columns, in this order; other fields as given."""
+        names = tuple(self.columns[j] for j in columns)
+        fields: dict[str, Any] = {"columns": names, "source": self.source.chosen(columns)}
+        return replace(self, **fields | changes)
+
+    def with_rows(self, codes: Codes, z: Matrix, **changes: Any) -> RandomTerm:
+        """The same of other rows; other fields as given."""
+        return replace(self, source=RowColumns(z, codes), **changes)
