@@ -9,30 +9,34 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/readings.h"
+#include "trailing/trailing.h"
 
 /* u := R^-1 (row j of C_X), X'V^-1 X = R R' in whitened coordinates, so that c = u'u and h = u'R^-1 X'V^-1 Z
  */
 static void direction_of(const lmm_model *m, int j, double *u)
 {
-    const double *R = m->Le + m->q2 * m->lde;
-    for (int a = 0; a < m->p; a++) {
-        u[a] = m->x.C[j + (ptrdiff_t)m->keep[a] * m->pfull];
-        for (int b = 0; b < a; b++) u[a] -= R[a + b * m->lde] * u[b];
-        u[a] /= R[a + a * m->lde];
+    const layout *lay = &m->layout;
+    const ptrdiff_t ld = m->trailing->lde;
+    const double *R = m->trailing->Le + lay->q2 * ld;
+    for (int a = 0; a < lay->p; a++) {
+        u[a] = lay->x.C[j + (ptrdiff_t)lay->keep[a] * lay->pfull];
+        for (int b = 0; b < a; b++) u[a] -= R[a + b * ld] * u[b];
+        u[a] /= R[a + a * ld];
     }
 }
 
-/* g and (u: not NULL) h of one level, columns Y of m->Y */
+/* g and (u: not NULL) h of one level, columns Y of the evaluation's Y */
 static void read_level(const lmm_model *m, const factor *f, const double *Y, const double *u, double *g,
                        double *h)
 {
-    const int k = f->p, pb = m->pb;
+    const layout *lay = &m->layout;
+    const int k = f->p, pb = lay->pb;
     for (int j = 0; j < k; j++) {
         g[j] = h[j] = 0;
         for (int i = 0; i < k; i++) { /* column j of Y C^-1 */
             const double weight = f->Cinv[i + j * k];
-            g[j] += weight * m->yscale * Y[m->p + i * pb];
-            for (int a = 0; u && a < m->p; a++) h[j] += weight * u[a] * Y[a + i * pb];
+            g[j] += weight * m->sums.yscale * Y[lay->p + i * pb];
+            for (int a = 0; u && a < lay->p; a++) h[j] += weight * u[a] * Y[a + i * pb];
         }
     }
 }
@@ -41,10 +45,11 @@ static void read_level(const lmm_model *m, const factor *f, const double *Y, con
 static void add_levels(const lmm_model *m, const factor *f, const double *u, ptrdiff_t K, ptrdiff_t at,
                        double *g, double *M)
 {
+    const layout *lay = &m->layout;
     const int k = f->p;
     double *h = g + k, *first = M + at * (K + 1), *second = first + K * K, *third = second + K * K;
     for (int32_t l = 0; l < f->nlev; l++) {
-        read_level(m, f, m->Y + (ptrdiff_t)m->nodecol[f->node + l] * m->pb, u, g, h);
+        read_level(m, f, m->evaluation.Y + (ptrdiff_t)lay->nodecol[f->node + l] * lay->pb, u, g, h);
         for (int i = 0; i < k; i++)
             for (int j = 0; j < k; j++) {
                 first[i + j * K] += g[i] * g[j];
@@ -57,20 +62,21 @@ static void add_levels(const lmm_model *m, const factor *f, const double *u, ptr
 
 lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *column, double *M)
 {
+    const layout *lay = &m->layout;
     ptrdiff_t K = 0, at = 0;
     TRY(bring(m, ANY, BORDERED, 0));
-    for (int k = 0; k < m->nfactor; k++) K += m->f[k].p;
-    *r2 = m->yscale * m->yscale * m->r2;
+    for (int k = 0; k < lay->nfactor; k++) K += lay->f[k].p;
+    *r2 = m->sums.yscale * m->sums.yscale * m->evaluation.r2;
     fixed_estimates(m, 0, beta, NULL);
-    double *u = m->tmp, *w = u + m->pfull, *g = w + m->pfull;
+    double *u = m->scratch.tmp, *w = u + lay->pfull, *g = w + lay->pfull;
     if (j >= 0) {
         direction_of(m, j, u);
-        memcpy(w, u, sizeof(double) * (size_t)m->p);
+        memcpy(w, u, sizeof(double) * (size_t)lay->p);
         solve_fixed(m, w);
         fixed_to_user(m, w, column);
     }
     memset(M, 0, sizeof(double) * (size_t)(K * K * (j < 0 ? 1 : 3)));
-    for (int k = 0; k < m->nfactor; k++) {
+    for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = factor_of_user(m, k);
         add_levels(m, f, j < 0 ? NULL : u, K, at, g, M);
         at += f->p;
