@@ -63,6 +63,11 @@ INLINE void block_times(const int p, const int nv, const double *B, int transpos
         }
 }
 
+typedef struct { /* what a block of an evaluation needs */
+    iterative *it;
+    lmm_model *m;
+} evaluation_task;
+
 /* sweep.c: with S and with block diagonal matrices */
 void trailing_times(const lmm_model *m, int nv, const double *x, double *y);
 void eliminated(const iterative *it, const lmm_model *m, int nv, const double *x, double *y, double *small);
@@ -74,5 +79,15 @@ void derive(const iterative *it, const lmm_model *m, block *b, const double *wei
 /* conjugate.c */
 void solve_block(const iterative *it, const lmm_model *m, block *b, double tolerance, int worker);
 double quadrature(const iterative *it, const lmm_model *m, const block *b, int i);
+
+/* probes.c: V and the probes, and from factorize on what they give */
+void draw_probes(iterative *it, lmm_model *m);
+int refine_directions(iterative *it, lmm_model *m); /* V, one round better; 1: not to be had */
+void scale_directions(iterative *it, lmm_model *m);
+void project_signs(ptrdiff_t n, const uint8_t *sign, const double *V, double *u);
+void estimate_logarithm(iterative *it, lmm_model *m);
+void iterative_invert(trailing *t, lmm_model *m); /* steps of the trailing matrix */
+void iterative_gather(trailing *t, lmm_model *m);
+void iterative_scores(trailing *t, lmm_model *m, double *C);
 
 #endif
