@@ -11,7 +11,8 @@ from scipy import stats
 
 from lmmfast import LMM, datasets, emmeans, lmer
 from lmmfast.errors import DataError, LmmWarning
-from lmmfast.inference.rows import prediction_errors
+from lmmfast.engine.point import Point
+from lmmfast.inference.rows import remaining
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 MODELS = {
@@ -86,12 +87,20 @@ def test_some_of_the_factors(fit):
         close(found, dense_se(fit, [group]), found, 1e-8)
 
 
-def test_equations_that_are_kept_sparse(fit, monkeypatch):
-    dense = fit.predict(se=True)["se"]
-    monkeypatch.setattr(prediction_errors, "SMALL", 0)
-    monkeypatch.setattr(prediction_errors, "SPARSE", 2.0)
-    monkeypatch.setattr(prediction_errors, "AT_ONCE", 1000)  # in many pieces
-    np.testing.assert_allclose(fit.predict(se=True)["se"], dense, rtol=1e-8)
+@pytest.mark.parametrize("few", ["rows", "columns"])
+def test_levels_that_never_occur_together_are_solved_for(fit, few, monkeypatch):
+    """Nothing is read off: a right-hand side for each row, or for each level, in many pieces."""
+    some = slice(None, 7) if few == "rows" else slice(None)
+    known = fit.predict(se=True)["se"]
+    parts = [
+        remaining.loading(fit.point, i, term.codes[some], term.z[some])
+        for i, term in enumerate(fit.design.terms)
+    ]
+    read = remaining.variances(fit.point, parts)
+    monkeypatch.setattr(Point, "is_exact", False)
+    monkeypatch.setattr(remaining, "AT_ONCE", 1000)
+    close(remaining.variances(fit.point, parts), read, read.max() + 1e-9, 1e-9)
+    np.testing.assert_allclose(fit.predict(se=True)["se"], known, rtol=1e-8)
 
 
 def test_the_rows_of_the_fit_as_new_data():

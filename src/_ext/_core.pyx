@@ -878,8 +878,9 @@ cdef class Model:
             check(lmm_pairs_of_levels(self.m, a, c, &count, &la[0], &lc[0]))
         return np.asarray(la)[:count], np.asarray(lc)[:count]
 
-    def covariances(self, int a, int c, const int32_t[::1] la not None, const int32_t[::1] lc not None):
-        """Blocks of B (pairs, k_a, k_c) at levels of a and c; nan for levels that never co-occur."""
+    def covariances(self, int a, int c, const int32_t[::1] la not None, const int32_t[::1] lc not None,
+                    bint whitened=False):
+        """Blocks of B (pairs, k_a, k_c) at levels of a and c; nan where they are not known (lmm.h)."""
         cdef int64_t count = la.shape[0]
         cdef lmm_status status
         self._are_factors(a, c)
@@ -892,7 +893,7 @@ cdef class Model:
         if count:
             with self.lock, single_threaded_blas():
                 with nogil:
-                    status = lmm_covariances(self.m, a, c, count, &la[0], &lc[0], &out[0])
+                    status = lmm_covariances(self.m, a, c, whitened, count, &la[0], &lc[0], &out[0])
             check(status)
         return _cut(np.asarray(out), [shape])[0]
 

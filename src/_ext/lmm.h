@@ -214,10 +214,12 @@ lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X);
    level with itself. la, lc: NULL, only to count. */
 lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc);
 
-/* Blocks of B (p_a x p_c, row-major) for so many pairs of levels, nan for pairs that are not among those
-   above. LMM_UNAVAILABLE for iterative models. */
-lmm_status lmm_covariances(lmm_model *m, int a, int c, int64_t count, const int32_t *la, const int32_t *lc,
-                           double *B);
+/* Blocks of B (p_a x p_c, row-major) for so many pairs of levels; whitened: of effects b = C b_w of the
+   whitened columns (lmm_whitening). a = c: two levels of a trailing factor where the trailing matrix has
+   them, all of those that one level of an eliminated factor meets among them. nan for pairs that are neither
+   such nor among those above. LMM_UNAVAILABLE for iterative models. */
+lmm_status lmm_covariances(lmm_model *m, int a, int c, int whitened, int64_t count, const int32_t *la,
+                           const int32_t *lc, double *B);
 
 /* Standard error of the criterion at the last evaluation; 0 for exact models. */
 double lmm_deviation(const lmm_model *m);

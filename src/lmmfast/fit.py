@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data.design import Design
     from .engine.estimates import Estimates
     from .engine.model import Model
+    from .engine.point import Point
     from .engine.starts import Starts
 
 __all__ = ["Fit"]
@@ -74,6 +75,13 @@ class Fit:
         free = self.estimates.free
         estimates = self.model.again(design.y, reml=self.reml, start=self.theta, free=free)
         return self.remade(estimates, design)
+
+    @cached_property
+    def point(self) -> Point:
+        """The model at the estimates: what inference reads of it is computed once."""
+        sums = self.design.sums
+        y = None if self.design is self.model.design else sums.response()
+        return self.model.point(self.theta, reml=self.reml, y=y)
 
     @cached_property
     def _known(self) -> dict[Any, Any]:

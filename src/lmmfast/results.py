@@ -386,7 +386,9 @@ class LMMFit(Labelled):
 
         return stream_residuals(self, source, type)
 
-    def influence(self, by: str | None = None, *, refine: bool | str = False) -> pd.DataFrame:
+    def influence(
+        self, by: str | None = None, *, levels: Any = None, refine: bool | str = False
+    ) -> pd.DataFrame:
         """What the fixed effects would be without each row, or without each level of a factor.
 
         Parameters
@@ -424,7 +426,7 @@ class LMMFit(Labelled):
         >>> fit.influence("Subject")["cooks_d"].nlargest(2).round(3).to_dict()
         {'309': 0.149, '335': 0.129}
         """
-        return _influence.influence(self, by, refine)
+        return _influence.influence(self, by, levels, refine)
 
     def r2(self) -> pd.Series:
         """Marginal and conditional R2 of Nakagawa & Schielzeth (2013) and Johnson (2014).

@@ -1,6 +1,6 @@
 /* Blocks of B = Lambda M^-1 Lambda' where levels occur together: covariances of the random effects given y,
-   over sigma^2. The inverse (gradient.c) has those of the trailing levels and of the coarser eliminated
-   factors; for the first factor
+   over sigma^2. The inverse (gradient.c) has those of the trailing levels, pairs of one factor among them,
+   and of the coarser eliminated factors; for the first factor
 
      B_Rl = -B_RR A_Rl K_l  */
 
@@ -125,26 +125,40 @@ static void block_to_user(lmm_model *m, const factor *a, const factor *c, const 
     mul(c->p, a->p, c->p, 0, c->w.C, c->p, half, c->p, out, c->p);
 }
 
-/* The block of one pair of levels of the user's, or nan */
-static void user_block(lmm_model *m, const factor *a, const factor *c, int32_t la, int32_t lc, double *B,
-                       double *out)
+/* The block of levels ea of a and ec of c: B_ac, or B_ca if transposed; 0: not known */
+static int node_block(const lmm_model *m, const factor *a, const factor *c, int32_t ea, int32_t ec,
+                      int *transposed, double *B)
 {
-    const int32_t ea = a->perm[la], ec = c->perm[lc];
-    const int later = a->k > c->k;
-    int known = ea == ec;
-    if (a == c && known)
+    *transposed = ea < ec; /* nodes go by factor */
+    if (ea == ec)
         memcpy(B, m->evaluation.f[a->k].B + (ptrdiff_t)(ea - a->node) * a->p * a->p,
                sizeof(double) * (size_t)(a->p * a->p));
-    else if (a != c)
-        known = later ? pair_block(m, c->k, ec, a->k, ea, B) : pair_block(m, a->k, ea, c->k, ec, B);
-    if (known)
-        block_to_user(m, a, c, B, !later, out);
-    else
-        for (int i = 0; i < a->p * c->p; i++) out[i] = NAN;
+    if (ea == ec || (a == c && a->k < m->layout.nelim)) return ea == ec;
+    return ea < ec ? pair_block(m, a->k, ea, c->k, ec, B) : pair_block(m, c->k, ec, a->k, ea, B);
 }
 
-lmm_status lmm_covariances(lmm_model *m, int a, int c, int64_t count, const int32_t *la, const int32_t *lc,
-                           double *B)
+/* out (p_a x p_c, row-major) := B as it is */
+static void block_to_rows(const factor *a, const factor *c, const double *B, int transposed, double *out)
+{
+    for (int i = 0; i < a->p; i++)
+        for (int j = 0; j < c->p; j++) *out++ = transposed ? B[j + i * c->p] : B[i + j * a->p];
+}
+
+/* The block of one pair of levels of the user's, or nan */
+static void user_block(lmm_model *m, const factor *a, const factor *c, int32_t la, int32_t lc, int whitened,
+                       double *B, double *out)
+{
+    int transposed;
+    if (!node_block(m, a, c, a->perm[la], c->perm[lc], &transposed, B))
+        for (int i = 0; i < a->p * c->p; i++) out[i] = NAN;
+    else if (whitened)
+        block_to_rows(a, c, B, transposed, out);
+    else
+        block_to_user(m, a, c, B, transposed, out);
+}
+
+lmm_status lmm_covariances(lmm_model *m, int a, int c, int whitened, int64_t count, const int32_t *la,
+                           const int32_t *lc, double *B)
 {
     const factor *fa = factor_of_user(m, a), *fc = factor_of_user(m, c);
     if (!m->trailing->exact) return LMM_UNAVAILABLE;
@@ -152,7 +166,8 @@ lmm_status lmm_covariances(lmm_model *m, int a, int c, int64_t count, const int3
     if (a != c && (!fa->k || !fc->k)) TRY(complete_first(m));
     double *block = malloc(sizeof(double) * (size_t)(fa->p * fc->p));
     if (!block) return LMM_NOMEM;
-    for (int64_t i = 0; i < count; i++, B += fa->p * fc->p) user_block(m, fa, fc, la[i], lc[i], block, B);
+    for (int64_t i = 0; i < count; i++, B += fa->p * fc->p)
+        user_block(m, fa, fc, la[i], lc[i], whitened, block, B);
     free(block);
     return LMM_OK;
 }

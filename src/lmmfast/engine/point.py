@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Basis", "Point"]
 
+FILL = 10  # entries of a sparse factor for each of the matrix
+ITERATIONS = 50  # of conjugate gradients
+
 Parts = tuple[np.ndarray, ...]  # one array for each term, in the formula's order
 
 
@@ -85,6 +88,31 @@ class Point:
         self._model, self._engine, self._y = model, model._engine, y
         self._own = self._engine.to_core(theta).copy()
         self.reml = bool(reml)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle knows where the model stands; what was read is read again."""
+        return Point, (self._model, self._own[self._engine.order], self.reml, self._y)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether covariances can be read; else (iterative models) they are solved for."""
+        return bool(self._model.storage["storage"] != "iterative")
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Levels and columns of each term, (m, k)."""
+        return [(len(term.levels), term.source.width) for term in self._engine.design.terms]
+
+    @property
+    def price(self) -> float:
+        """Operations of `solve` for one right-hand side, in order of magnitude."""
+        stored = self._model.storage
+        trailing = {
+            "dense": float(stored["order"]) ** 2,
+            "sparse": FILL * stored["density"] * float(stored["order"]) ** 2,
+            "iterative": ITERATIONS * stored["meetings"],
+        }
+        return sum(m * k * k for m, k in self.shapes) + trailing[stored["storage"]]
 
     @contextmanager
     def _core(self) -> Iterator[Any]:
@@ -202,7 +230,12 @@ class Point:
         return found
 
     def covariances(
-        self, i: int, j: int, pairs: tuple[np.ndarray, np.ndarray] | None = None
+        self,
+        i: int,
+        j: int,
+        pairs: tuple[np.ndarray, np.ndarray] | None = None,
+        *,
+        whitened: bool = False,
     ) -> np.ndarray:
         """Blocks of B at levels of terms i and j that occur together.
 
@@ -212,20 +245,47 @@ class Point:
             Terms, in the formula's order.
         pairs : tuple of two (n,) arrays of int, optional
             Levels of i and levels of j. Default: those that occur together, ``self.pairs(i, j)``.
+        whitened : bool, default False
+            Of the effects of whitened columns (`whitening`): far origins and unequal units cost no
+            digits there.
 
         Returns
         -------
         (n, k_i, k_j) array
             Covariance of b of the one with b of the other given y, over sigma^2; zero for dropped
-            columns, NaN for levels that never occur together (``solve`` has those).
+            columns (whitened: without these). NaN for levels that do not occur together (``solve``
+            has those). Two levels of one factor have a block where the trailing matrix has: all
+            that occur with one level of an eliminated factor do.
         """
         engine = self._engine
         one, other = engine.place(i), engine.place(j)
         la, lc = self.pairs(i, j) if pairs is None else pairs
         levels = np.ascontiguousarray(la, np.int32), np.ascontiguousarray(lc, np.int32)
         with self._core() as core:
-            blocks = core.covariances(one.factor, other.factor, *levels)
-        return engine.widened(i, j, blocks[:, one.columns, other.columns])
+            blocks = core.covariances(one.factor, other.factor, *levels, whitened)
+        blocks = blocks[:, one.columns, other.columns]
+        return blocks if whitened else engine.widened(i, j, blocks)
+
+    @cached_property
+    def whitening(self) -> Parts:
+        """C of each term, (k, kept): b = C b_w, and columns z have the whitened columns z C."""
+        terms = self._engine.design.terms
+        out = []
+        for i, C in enumerate(self._engine.whitening()):
+            own = np.zeros((terms[i].source.width, len(C)))
+            own[list(self._engine.kept(i))] = C
+            out.append(own)
+        return tuple(out)
+
+    @cached_property
+    def unwhitening(self) -> Parts:
+        """The transpose of the inverse of each C, (k, kept); zero rows for dropped columns."""
+        out = []
+        for i, C in enumerate(self.whitening):
+            kept, own = list(self._engine.kept(i)), np.zeros_like(C)
+            own[kept] = np.linalg.inv(C[kept]).T
+            out.append(own)
+        return tuple(out)
 
 
 @contextmanager

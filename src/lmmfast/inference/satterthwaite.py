@@ -170,7 +170,7 @@ class Satterthwaite:
 
     @cached_property
     def _projection(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-        return self._model.projection(self._fit.theta, reml=self._fit.reml)
+        return self._fit.point.projection
 
     @cached_property
     def _information(self) -> tuple[np.ndarray, np.ndarray]:
