@@ -17,8 +17,9 @@ from ..data.grouping import Grouping
 from ..errors import DataError, LmmWarning, warn
 from ..formula.column import Column
 from .labels import Grouper
-from .open import Chunk, check_columns, located, source_of
+from .open import source_of
 from .part import Part
+from .source import Chunk, check_columns, located
 from .spec import CHANGED, Encoded, Spec
 
 __all__ = ["CrossProducts"]

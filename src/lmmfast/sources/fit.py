@@ -16,9 +16,10 @@ from ..formula.plan import plan_of
 from .cross import CrossProducts, cross_products
 from .design import design_of
 from .labels import Grouper
-from .open import Chunk, Source, collected, files_source, is_dask, stream_of
+from .open import collected, files_source, is_dask, stream_of
 from .part import Roles
 from .paths import Text, expand, fits_in_memory, kind_of, read_text
+from .source import Chunk, Source
 from .spec import checked_formula, sample_of, surveyed, with_coordinates
 
 __all__ = ["any_design", "held", "numeric_names", "streamed_design"]

@@ -23,8 +23,9 @@ from ..formula.expressions import Expression, Memory
 from ..formula.factors import relevelled
 from ..formula.plan import Plan, plan_of, without_dot
 from .coordinates import Coordinates, coordinates_of
-from .open import Chunk, Source, check_columns, is_dask, located, rows_for, source_of
+from .open import is_dask, source_of
 from .part import Part, Roles, part_of, refuse_functions
+from .source import Chunk, Source, check_columns, located, rows_for
 from .survey import Survey, survey_of
 
 __all__ = [

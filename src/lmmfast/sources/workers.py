@@ -13,8 +13,8 @@ from ..errors import DataError, FormulaError
 from ..formula.plan import plan_of
 from .cross import CrossProducts
 from .labels import Grouper
-from .open import ROWS, Source, located
 from .part import Roles
+from .source import ROWS, Source, located
 from .spec import CHANGED, Spec, learned, with_coordinates
 from .survey import Survey
 
