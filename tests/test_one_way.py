@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from lmmfast.inference.estimability import openness_of
 from streams import CASES, in_memory, pieces
 
 import lmmfast

@@ -102,6 +102,42 @@ def right_hand_sides(problem: Problem, r: int) -> np.ndarray:
 
 
 @exact
+def test_squares(name: str, storage: str) -> None:
+    """Sums over levels that derivatives of r^2 are made of, after derivatives and without them."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    core, p = model._core, problem.X.shape[1]
+    for theta, derivatives in zip(thetas(problem), (True, False, True, False), strict=True):
+        own = model._engine.to_core(theta)
+        for j in {-1, 0, p - 1} if p else {-1}:
+            core.evaluate(own, True)
+            if derivatives:
+                core.derivatives(True)
+            r2, beta, column, M = core.squares(j)
+            G, g = core.projection()
+            wanted, vcov, sigma, _ = core.estimates()
+            assert M.shape[0] == (1 if j < 0 else 3)
+            assert r2 == pytest.approx(problem.degrees(True) * sigma**2, rel=READING)
+            assert beta == pytest.approx(wanted, rel=READING, abs=READING)
+            sums = np.zeros_like(M)
+            at = 0
+            for one, other in zip(g, G, strict=True):
+                block = slice(at, at + one.shape[1])
+                sums[0, block, block] = one.T @ one
+                if j >= 0:
+                    h = other[:, :, j]
+                    sums[1, block, block] = one.T @ h + h.T @ one
+                    sums[2, block, block] = h.T @ h
+                at = block.stop
+            for found, expected in zip(M, sums, strict=True):
+                close(found, expected, max(np.abs(expected).max(), 1e-6), READING)
+            if j >= 0:
+                close(column, vcov[:, j] / sigma**2, np.abs(vcov).max() / sigma**2, READING)
+    with pytest.raises(IndexError, match="columns"):
+        core.squares(p)
+
+
+@exact
 def test_solve(name: str, storage: str) -> None:
     """B V for one, a few and many right-hand sides."""
     problem, _ = STRUCTURES[name]

@@ -9,23 +9,23 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/readings.h"
-
-static char lower = 'L', left = 'L';
-static double zero = 0, minus = -1;
+#include "trailing/trailing.h"
 
 /* ------------------------------------------------------------------- the first factor's covariances -- */
 
-/* V_R := sign V_R K_l for every level, V: laid out as the panels */
-INLINE void times_inverse(const int p, lmm_model *m, const factor *f, double sign, double *V)
+/* V_R := -V_R K_l for every level, V: laid out as the panels */
+INLINE void times_inverse(const int p, lmm_model *m, const factor *f, double *V)
 {
-    double *U = m->tmp, *K = U + p * p, *rows = K + p * p;
+    const layout *lay = &m->layout;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    double *U = m->scratch.tmp, *K = U + p * p, *rows = K + p * p;
     for (int32_t l = 0; l < f->nlev; l++) {
-        const int32_t e = f->node + l, ld = m->ld[e];
-        double *own = V + m->pan[e];
-        scaled_factor(p, f->T, f->L + (ptrdiff_t)l * p * p, U);
+        const int32_t e = f->node + l, ld = lay->ld[e];
+        double *own = V + lay->pan[e];
+        scaled_factor(p, fs->T, fs->L + (ptrdiff_t)l * p * p, U);
         mult(p, p, p, 0, U, p, U, p, K, p);
-        for (int32_t r = 0; r < ld - m->pb; r++) {
-            for (int c = 0; c < p; c++) rows[c] = sign * own[r + (ptrdiff_t)c * ld];
+        for (int32_t r = 0; r < ld - lay->pb; r++) {
+            for (int c = 0; c < p; c++) rows[c] = -own[r + (ptrdiff_t)c * ld];
             for (int c = 0; c < p; c++) {
                 double v = 0;
                 for (int x = 0; x < p; x++) v += rows[x] * K[x + c * p];
@@ -35,28 +35,27 @@ INLINE void times_inverse(const int p, lmm_model *m, const factor *f, double sig
     }
 }
 
-/* m->first := B_Rl of the first factor, laid out as its panels */
+/* first := B_Rl of the first factor, laid out as its panels */
 CLONES static lmm_status complete_first(lmm_model *m)
 {
-    factor *f = &m->f[0];
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    const factor *f = &lay->f[0];
+    const factor_state *fs = &ev->f[0];
     const int32_t last = f->node + f->nlev - 1;
-    const ptrdiff_t size = m->pan[last] + (ptrdiff_t)m->ld[last] * f->p;
-    int s = m->s, q1 = m->q1, q2 = m->q2;
-    if (m->at.complete) return LMM_OK;
-    if (!m->first) {
-        if (f->P)
-            m->first = f->P;
+    const ptrdiff_t size = lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p;
+    if (ev->at.complete) return LMM_OK;
+    if (!ev->first) {
+        if (fs->P)
+            ev->first = fs->P;
         else
-            GRAB(m, m->first, size);
+            GRAB(m, ev->first, size);
     }
-    if (m->full)
-        m->blas.symm(&left, &lower, &q2, &q1, &minus, m->L, &s, f->pan, &s, &zero, m->first, &s);
-    else {
-        if (m->first != f->P) memset(m->first, 0, sizeof(double) * (size_t)size);
-        m->t->product(m, 0, m->first); /* the coarser eliminated factors' part is there */
-    }
-    BY_WIDTH(f->p, times_inverse, m, f, m->full ? 1 : -1, m->first)
-    m->at.complete = 1;
+    if (lay->full || ev->first != fs->P) /* else the coarser eliminated factors' part is there */
+        memset(ev->first, 0, sizeof(double) * (size_t)size);
+    m->trailing->steps->product(m->trailing, m, 0, ev->first);
+    BY_WIDTH(f->p, times_inverse, m, f, ev->first)
+    ev->at.complete = 1;
     return LMM_OK;
 }
 
@@ -65,10 +64,11 @@ CLONES static lmm_status complete_first(lmm_model *m)
 /* First node of e's list that is not below x */
 static ptrdiff_t find(const lmm_model *m, int32_t e, int32_t x)
 {
-    ptrdiff_t low = m->ptr[e], high = m->ptr[e + 1];
+    const layout *lay = &m->layout;
+    ptrdiff_t low = lay->ptr[e], high = lay->ptr[e + 1];
     while (low < high) {
         const ptrdiff_t middle = low + (high - low) / 2;
-        if (m->row[middle] < x)
+        if (lay->row[middle] < x)
             low = middle + 1;
         else
             high = middle;
@@ -79,15 +79,16 @@ static ptrdiff_t find(const lmm_model *m, int32_t e, int32_t x)
 /* Row of the panel of node e where node j of factor c begins; -1: they do not occur together */
 static ptrdiff_t panel_row(const lmm_model *m, int k, int32_t e, int c, int32_t j)
 {
-    if (m->full && k == 0) return m->trailcol[j];
+    const layout *lay = &m->layout;
+    if (lay->full && k == 0) return lay->trailcol[j];
     const ptrdiff_t at = find(m, e, j);
     ptrdiff_t row = 0;
-    if (at == m->ptr[e + 1] || m->row[at] != j) return -1;
-    for (ptrdiff_t i = m->ptr[e], next; i < at; i = next) { /* one factor after the other */
-        const int w = m->width[m->row[i]];
+    if (at == lay->ptr[e + 1] || lay->row[at] != j) return -1;
+    for (ptrdiff_t i = lay->ptr[e], next; i < at; i = next) { /* one factor after the other */
+        const int w = lay->width[lay->row[i]];
         int g = k + 1;
-        while (m->row[i] >= m->f[g].node + m->f[g].nlev) g++;
-        next = g == c ? at : find(m, e, m->f[g].node + m->f[g].nlev);
+        while (lay->row[i] >= lay->f[g].node + lay->f[g].nlev) g++;
+        next = g == c ? at : find(m, e, lay->f[g].node + lay->f[g].nlev);
         row += (next - i) * w;
     }
     return row;
@@ -96,12 +97,13 @@ static ptrdiff_t panel_row(const lmm_model *m, int k, int32_t e, int c, int32_t 
 /* B_ji (w_j x w_i) of the nodes i of factor k and j of factor c, k < c */
 static int pair_block(const lmm_model *m, int k, int32_t i, int c, int32_t j, double *B)
 {
-    if (k >= m->nelim) return m->t->covariance(m, i, j, B);
-    const ptrdiff_t row = panel_row(m, k, i, c, j), ld = m->ld[i];
+    const layout *lay = &m->layout;
+    if (k >= lay->nelim) return m->trailing->steps->covariance(m->trailing, m, i, j, B);
+    const ptrdiff_t row = panel_row(m, k, i, c, j), ld = lay->ld[i];
     if (row < 0) return 0;
-    const double *from = (k ? m->f[k].P : m->first) + m->pan[i] + row;
-    for (int x = 0; x < m->f[k].p; x++)
-        for (int r = 0; r < m->f[c].p; r++) *B++ = from[r + x * ld];
+    const double *from = (k ? m->evaluation.f[k].P : m->evaluation.first) + lay->pan[i] + row;
+    for (int x = 0; x < lay->f[k].p; x++)
+        for (int r = 0; r < lay->f[c].p; r++) *B++ = from[r + x * ld];
     return 1;
 }
 
@@ -109,7 +111,7 @@ static int pair_block(const lmm_model *m, int k, int32_t i, int c, int32_t j, do
 static void block_to_user(lmm_model *m, const factor *a, const factor *c, const double *B, int transposed,
                           double *out)
 {
-    double *half = m->tmp; /* B'C_a', p_c x p_a */
+    double *half = m->scratch.tmp; /* B'C_a', p_c x p_a */
     if (transposed)
         mult(c->p, a->p, a->p, 0, B, c->p, a->w.C, a->p, half, c->p);
     else {
@@ -128,12 +130,13 @@ static void user_block(lmm_model *m, const factor *a, const factor *c, int32_t l
                        double *out)
 {
     const int32_t ea = a->perm[la], ec = c->perm[lc];
-    const int later = a > c, ka = (int)(a - m->f), kc = (int)(c - m->f);
+    const int later = a->k > c->k;
     int known = ea == ec;
     if (a == c && known)
-        memcpy(B, a->Q + (ptrdiff_t)(ea - a->node) * a->p * a->p, sizeof(double) * (size_t)(a->p * a->p));
+        memcpy(B, m->evaluation.f[a->k].B + (ptrdiff_t)(ea - a->node) * a->p * a->p,
+               sizeof(double) * (size_t)(a->p * a->p));
     else if (a != c)
-        known = later ? pair_block(m, kc, ec, ka, ea, B) : pair_block(m, ka, ea, kc, ec, B);
+        known = later ? pair_block(m, c->k, ec, a->k, ea, B) : pair_block(m, a->k, ea, c->k, ec, B);
     if (known)
         block_to_user(m, a, c, B, !later, out);
     else
@@ -144,9 +147,9 @@ lmm_status lmm_covariances(lmm_model *m, int a, int c, int64_t count, const int3
                            double *B)
 {
     const factor *fa = factor_of_user(m, a), *fc = factor_of_user(m, c);
-    if (m->it) return LMM_UNAVAILABLE;
+    if (!m->trailing->exact) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, INVERTED, 0));
-    if (a != c && (fa == m->f || fc == m->f)) TRY(complete_first(m));
+    if (a != c && (!fa->k || !fc->k)) TRY(complete_first(m));
     double *block = malloc(sizeof(double) * (size_t)(fa->p * fc->p));
     if (!block) return LMM_NOMEM;
     for (int64_t i = 0; i < count; i++, B += fa->p * fc->p) user_block(m, fa, fc, la[i], lc[i], block, B);
@@ -168,7 +171,8 @@ static int32_t *levels_of(const factor *f)
 static int64_t list_pairs(const lmm_model *m, const factor *first, const factor *then, const int32_t *level,
                           int32_t *lf, int32_t *lt)
 {
-    const int all = m->full && first == m->f;
+    const layout *lay = &m->layout;
+    const int all = lay->full && !first->k;
     int64_t count = 0;
     for (int32_t l = 0; l < first->nlev; l++) {
         const int32_t e = first->perm[l];
@@ -176,7 +180,7 @@ static int64_t list_pairs(const lmm_model *m, const factor *first, const factor 
         const ptrdiff_t to = all ? then->nlev : find(m, e, then->node + then->nlev);
         for (ptrdiff_t i = from; lf && i < to; i++) {
             lf[count + i - from] = l;
-            lt[count + i - from] = level[all ? i : m->row[i] - then->node];
+            lt[count + i - from] = level[all ? i : lay->row[i] - then->node];
         }
         count += to - from;
     }

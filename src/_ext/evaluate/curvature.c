@@ -7,6 +7,7 @@
    where w_l = Z_l'V^-1 c collects what earlier levels sent. All vectors stand as ntheta rows. */
 
 #include "model/model.h"
+#include "trailing/trailing.h"
 #include "trailing/lines.h"
 #include "base/small.h"
 
@@ -16,41 +17,48 @@ static double one = 1;
 /* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv) for one level */
 INLINE void directions(const lmm_model *m, const factor *f, const double *Y, double *v, ptrdiff_t ldv)
 {
-    const int p = f->p, pb = m->pb;
+    const layout *lay = &m->layout;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    const int p = f->p, pb = lay->pb;
     for (int t = 0; t < f->nth; t++) {
         const int r = f->thr[t], c = f->thc[t];
-        double Tg = 0, Wg = f->W ? 0 : Y[m->p + r * pb];
-        for (int x = 0; x < p; x++) Tg += f->T[x + c * p] * Y[m->p + x * pb];
-        for (int x = 0; f->W && x < p; x++) Wg += f->W[x + r * p] * Y[m->p + x * pb];
+        double Tg = 0, Wg = fs->W ? 0 : Y[lay->p + r * pb];
+        for (int x = 0; x < p; x++) Tg += fs->T[x + c * p] * Y[lay->p + x * pb];
+        for (int x = 0; fs->W && x < p; x++) Wg += fs->W[x + r * p] * Y[lay->p + x * pb];
         for (int x = 0; x < p; x++)
-            v[f->th + t + x * ldv] = (f->W ? f->W[x + r * p] * Tg : x == r ? Tg : 0) + f->T[x + c * p] * Wg;
+            v[f->th + t + x * ldv] = (fs->W    ? fs->W[x + r * p] * Tg
+                                      : x == r ? Tg
+                                               : 0) +
+                                     fs->T[x + c * p] * Wg;
     }
 }
 
 /* One batch of levels of an eliminated factor. U, A: ntheta x (2 p per level), for Q += U A'. */
 INLINE int batch(lmm_model *m, int k, int32_t first, int32_t count, double *U, double *A)
 {
-    const factor *f = &m->f[k];
-    const int p = f->p, n = f->th + f->nth, N = m->ntheta, pair = k ? 2 : 1;
-    double *L = m->tmp, *K = L + p * p;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    factor_state *fs = &m->evaluation.f[k];
+    const int p = f->p, n = f->th + f->nth, N = lay->ntheta, pair = k ? 2 : 1;
+    double *L = m->scratch.tmp, *K = L + p * p;
     for (int32_t l = first; l < first + count; l++) {
         const ptrdiff_t block = (ptrdiff_t)l * p * p, e = f->node + l;
         double *u = U + (ptrdiff_t)(l - first) * pair * p * N, *a = A + (u - U);
         memset(a, 0, sizeof(double) * (size_t)(p * N));
-        directions(m, f, m->Y + (ptrdiff_t)m->nodecol[e] * m->pb, a, N);
+        directions(m, f, m->evaluation.Y + (ptrdiff_t)lay->nodecol[e] * lay->pb, a, N);
         if (k) {
             memcpy(u + p * N, a, sizeof(double) * (size_t)(p * N));
-            memcpy(a + p * N, m->V + (m->nodecol[e] - m->q1) * (ptrdiff_t)N,
+            memcpy(a + p * N, m->scratch.V + (lay->nodecol[e] - lay->q1) * (ptrdiff_t)N,
                    sizeof(double) * (size_t)(p * N));
             memcpy(u, a + p * N, sizeof(double) * (size_t)(p * N));
         } else
             memset(u, 0, sizeof(double) * (size_t)(p * N));
         for (int c = 0; c < p; c++)
             for (int x = 0; x < p; x++) {
-                const double d = f->diag[block + x + c * p];
+                const double d = fs->diag[block + x + c * p];
                 for (int t = 0; t < n; t++) u[t + c * N] += a[t + x * N] * d;
             }
-        scaled_factor(p, f->T, f->L + block, L);
+        scaled_factor(p, fs->T, fs->L + block, L);
         mult(p, p, p, 0, L, p, L, p, K, p);
         for (int c = 0; c < p; c++)
             for (int x = 0; x < p; x++)
@@ -62,14 +70,16 @@ INLINE int batch(lmm_model *m, int k, int32_t first, int32_t count, double *U, d
 /* w_R += A_Rl a for one level with a list */
 INLINE void send(lmm_model *m, const factor *f, int32_t e, const double *a)
 {
-    const ptrdiff_t N = m->ntheta, ld = m->ld[e];
+    const layout *lay = &m->layout;
+    factor_state *fs = &m->evaluation.f[f->k];
+    const ptrdiff_t N = lay->ntheta, ld = lay->ld[e];
     const int n = f->th + f->nth;
-    const double *pan = f->pan + m->pan[e];
+    const double *pan = fs->pan + lay->pan[e];
     ptrdiff_t row = 0;
-    for (ptrdiff_t i = m->ptr[e]; i <= m->ptr[e + 1]; i++) {
-        const int border = i == m->ptr[e + 1];
-        double *w = m->V + N * ((border ? m->q : m->nodecol[m->row[i]]) - m->q1);
-        const int width = border ? m->pb : m->width[m->row[i]];
+    for (ptrdiff_t i = lay->ptr[e]; i <= lay->ptr[e + 1]; i++) {
+        const int border = i == lay->ptr[e + 1];
+        double *w = m->scratch.V + N * ((border ? lay->q : lay->nodecol[lay->row[i]]) - lay->q1);
+        const int width = border ? lay->pb : lay->width[lay->row[i]];
         for (int r = 0; r < width; r++, row++, w += N)
             for (int x = 0; x < f->p; x++) {
                 const double v = pan[row + x * ld];
@@ -80,16 +90,18 @@ INLINE void send(lmm_model *m, const factor *f, int32_t e, const double *a)
 
 CLONES static void eliminated_information(lmm_model *m, int k, double *Q, double *U, double *A)
 {
-    const factor *f = &m->f[k];
-    int n = f->th + f->nth, N = m->ntheta, s = m->s;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    factor_state *fs = &m->evaluation.f[k];
+    int n = f->th + f->nth, N = lay->ntheta, s = lay->s;
     const ptrdiff_t step = (ptrdiff_t)(k ? 2 : 1) * f->p * N;
     for (int32_t l = 0; l < f->nlev; l += BATCH) {
         const int32_t count = f->nlev - l < BATCH ? f->nlev - l : BATCH;
         int cols = batch(m, k, l, count, U, A);
         m->blas.gemm(&none, &trans, &n, &n, &cols, &one, U, &N, A, &N, &one, Q, &N);
-        if (m->full)
-            m->blas.gemm(&none, &trans, &n, &s, &cols, &one, A, &N, f->pan + m->pan[f->node + l], &s, &one,
-                         m->V, &N);
+        if (lay->full)
+            m->blas.gemm(&none, &trans, &n, &s, &cols, &one, A, &N, fs->pan + lay->pan[f->node + l], &s, &one,
+                         m->scratch.V, &N);
         else
             for (int32_t i = 0; i < count; i++) send(m, f, f->node + l + i, A + i * step);
     }
@@ -98,39 +110,42 @@ CLONES static void eliminated_information(lmm_model *m, int k, double *Q, double
 /* The trailing levels and X */
 CLONES static void trailing_information(lmm_model *m, double *Q, double *v)
 {
-    int N = m->ntheta, q2 = m->q2, p = m->p, ld = (int)m->lde;
-    double *w = m->V + (ptrdiff_t)(m->q - m->q2 - m->q1) * N;
+    const layout *lay = &m->layout;
+    int N = lay->ntheta, q2 = lay->q2, p = lay->p, ld = (int)m->trailing->lde;
+    double *w = m->scratch.V + (ptrdiff_t)(lay->q - lay->q2 - lay->q1) * N;
     memset(v, 0, sizeof(double) * (size_t)N * (size_t)q2);
-    for (int k = m->nelim; k < m->nfactor; k++)
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
-            directions(m, &m->f[k], m->Y + (ptrdiff_t)m->nodecol[e] * m->pb,
-                       v + (ptrdiff_t)m->trailcol[e] * N, N);
+    for (int k = lay->nelim; k < lay->nfactor; k++)
+        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
+            directions(m, &lay->f[k], m->evaluation.Y + (ptrdiff_t)lay->nodecol[e] * lay->pb,
+                       v + (ptrdiff_t)lay->trailcol[e] * N, N);
     if (q2) {
         m->blas.gemm(&none, &trans, &N, &N, &q2, &one, v, &N, w, &N, &one, Q, &N);
-        m->t->times(m, N, 1, v, w);
+        m->trailing->steps->times(m->trailing, m, N, 1, v, w);
         m->blas.gemm(&none, &trans, &N, &N, &q2, &one, w, &N, v, &N, &one, Q, &N);
         if (p)
-            m->blas.gemm(&none, &trans, &N, &p, &q2, &one, v, &N, m->Se, &ld, &one, w + (ptrdiff_t)q2 * N,
-                         &N);
+            m->blas.gemm(&none, &trans, &N, &p, &q2, &one, v, &N, m->trailing->Se, &ld, &one,
+                         w + (ptrdiff_t)q2 * N, &N);
     }
     columns_times_lambda(m, N, w, 0);
-    if (q2 + p) m->t->quadratic(m, w, Q);
+    if (q2 + p) m->trailing->steps->quadratic(m->trailing, m, w, Q);
 }
 
 /* a_e = v_e'g = 2 sum_l (W'g_l)_r (T'g_l)_c */
 static void projections(const lmm_model *m, double *a)
 {
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
-        const int p = f->p, pb = m->pb;
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        const factor_state *fs = &m->evaluation.f[k];
+        const int p = f->p, pb = lay->pb;
         for (int t = 0; t < f->nth; t++) {
             const int r = f->thr[t], c = f->thc[t];
-            const double *Y = m->Y + (ptrdiff_t)f->col * pb + m->p;
+            const double *Y = m->evaluation.Y + (ptrdiff_t)f->col * pb + lay->p;
             a[f->th + t] = 0;
             for (int32_t l = 0; l < f->nlev; l++, Y += (ptrdiff_t)p * pb) {
-                double Tg = 0, Wg = f->W ? 0 : Y[r * pb];
-                for (int x = 0; x < p; x++) Tg += f->T[x + c * p] * Y[x * pb];
-                for (int x = 0; f->W && x < p; x++) Wg += f->W[x + r * p] * Y[x * pb];
+                double Tg = 0, Wg = fs->W ? 0 : Y[r * pb];
+                for (int x = 0; x < p; x++) Tg += fs->T[x + c * p] * Y[x * pb];
+                for (int x = 0; fs->W && x < p; x++) Wg += fs->W[x + r * p] * Y[x * pb];
                 a[f->th + t] += 2 * Tg * Wg;
             }
         }
@@ -140,28 +155,33 @@ static void projections(const lmm_model *m, double *a)
 /* H := nu/r^2 Q - nu/r^4 a a'  (ntheta x ntheta, elimination order); needs the factorization */
 void information(lmm_model *m, double nu, double *H)
 {
-    const ptrdiff_t N = m->ntheta;
-    double *Q = m->work, *v = Q + N * N, *U = v + N * m->q2, *A = U + (m->nwork - (U - m->work)) / 2;
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    const ptrdiff_t N = lay->ntheta;
+    double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
+           *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
     memset(Q, 0, sizeof(double) * (size_t)(N * N));
-    memset(m->V, 0, sizeof(double) * (size_t)N * (size_t)(m->q - m->q1 + m->pb));
-    for (int k = 0; k < m->nelim; k++) eliminated_information(m, k, Q, U, A);
+    memset(m->scratch.V, 0, sizeof(double) * (size_t)N * (size_t)(lay->q - lay->q1 + lay->pb));
+    for (int k = 0; k < lay->nelim; k++) eliminated_information(m, k, Q, U, A);
     trailing_information(m, Q, v);
-    projections(m, m->tmp);
+    projections(m, m->scratch.tmp);
     for (ptrdiff_t j = 0; j < N; j++)
         for (ptrdiff_t i = 0; i < N; i++)
-            H[i + j * N] =
-                nu / m->r2 * (Q[i + j * N] + Q[j + i * N]) / 2 - nu / (m->r2 * m->r2) * m->tmp[i] * m->tmp[j];
+            H[i + j * N] = nu / ev->r2 * (Q[i + j * N] + Q[j + i * N]) / 2 -
+                           nu / (ev->r2 * ev->r2) * m->scratch.tmp[i] * m->scratch.tmp[j];
 }
 
 /* H += 2 S[r, r'] for parameters in one column of one T: right near and on the boundary */
 void add_boundary_curvature(const lmm_model *m, double *H)
 {
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        const factor_state *fs = &m->evaluation.f[k];
         for (int t = 0; t < f->nth; t++)
             for (int u = 0; u < f->nth; u++)
                 if (f->thc[t] == f->thc[u])
-                    H[f->th + t + (ptrdiff_t)(f->th + u) * m->ntheta] +=
-                        2 * f->S[f->thr[t] + f->thr[u] * f->p];
+                    H[f->th + t + (ptrdiff_t)(f->th + u) * lay->ntheta] +=
+                        2 * fs->S[f->thr[t] + f->thr[u] * f->p];
     }
 }

@@ -6,28 +6,31 @@
    complement at any stage is Z'V_k^-1 Z, V_k = W^-1 + the eliminated factors' part of V. */
 
 #include "model/model.h"
+#include "trailing/trailing.h"
 #include "trailing/lines.h"
 
 /* log|M_l|, L_l, K_l (in Q) and, where it is used, the scaled panel P_l = A_Rl T L_l^-T of every level of
    an eliminated factor */
-INLINE int eliminate_levels(const int p, lmm_model *m, factor *f)
+INLINE int eliminate_levels(const int p, lmm_model *m, const factor *f)
 {
-    double *tmp = m->tmp, *U = tmp + p * p, logdet = 0, det = 1;
+    const layout *lay = &m->layout;
+    factor_state *fs = &m->evaluation.f[f->k];
+    double *tmp = m->scratch.tmp, *U = tmp + p * p, logdet = 0, det = 1;
     for (int32_t l = 0; l < f->nlev; l++) {
-        const int32_t e = f->node + l, ld = m->ld[e];
-        double *L = f->L + (ptrdiff_t)l * p * p;
-        const double *A = f->pan + m->pan[e];
-        scaled_block(p, f->diag + (ptrdiff_t)l * p * p, f->T, L, tmp);
+        const int32_t e = f->node + l, ld = lay->ld[e];
+        double *L = fs->L + (ptrdiff_t)l * p * p;
+        const double *A = fs->pan + lay->pan[e];
+        scaled_block(p, fs->diag + (ptrdiff_t)l * p * p, fs->T, L, tmp);
         if (chol(p, L)) return 1;
         for (int i = 0; i < p; i++) det *= L[i + i * p];
         if (det > 1e100) { /* few logarithms, few roundings: all are at least one */
             logdet += log(det);
             det = 1;
         }
-        scaled_factor(p, f->T, L, U);
-        mult(p, p, p, 0, U, p, U, p, f->Q + (ptrdiff_t)l * p * p, p);
-        if (!f->P) continue;
-        double *P = f->P + m->pan[e];
+        scaled_factor(p, fs->T, L, U);
+        mult(p, p, p, 0, U, p, U, p, fs->K + (ptrdiff_t)l * p * p, p);
+        if (!fs->P) continue;
+        double *P = fs->P + lay->pan[e];
         for (int j = 0; j < p; j++) {
             double *to = P + (ptrdiff_t)j * ld;
             for (int32_t r = 0; r < ld; r++) to[r] = A[r] * U[j * p];
@@ -37,7 +40,7 @@ INLINE int eliminate_levels(const int p, lmm_model *m, factor *f)
             }
         }
     }
-    m->logdetM += 2 * (logdet + log(det));
+    m->evaluation.logdetM += 2 * (logdet + log(det));
     return 0;
 }
 
@@ -45,21 +48,25 @@ INLINE int eliminate_levels(const int p, lmm_model *m, factor *f)
    contains each level of f. Children of one a stand together, so its list is scattered once. */
 CLONES static void downdate_ancestors(lmm_model *m, int k)
 {
-    const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    factor_state *fs = &m->evaluation.f[k];
     ptrdiff_t skip = 0;
-    for (int j = k + 1; j < m->nelim; skip += m->f[j++].p) {
-        factor *up = &m->f[j];
+    for (int j = k + 1; j < lay->nelim; skip += lay->f[j++].p) {
+        const factor *up = &lay->f[j];
+        factor_state *us = &m->evaluation.f[j];
         const int pu = up->p, ahead = j - k;
         int32_t current = -1;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            const int32_t a = m->row[m->ptr[e] + ahead - 1];
-            const ptrdiff_t ld = m->ld[e], lda = m->ld[a];
-            const double *P = f->P + m->pan[e], *Pa = P + skip;
-            double *diag = up->diag + (ptrdiff_t)(a - up->node) * pu * pu, *pan = up->pan + m->pan[a];
+            const int32_t a = lay->row[lay->ptr[e] + ahead - 1];
+            const ptrdiff_t ld = lay->ld[e], lda = lay->ld[a];
+            const double *P = fs->P + lay->pan[e], *Pa = P + skip;
+            double *diag = us->diag + (ptrdiff_t)(a - up->node) * pu * pu, *pan = us->pan + lay->pan[a];
             if (a != current) {
                 current = a;
-                for (ptrdiff_t i = m->ptr[a], row = 0; i < m->ptr[a + 1]; row += m->width[m->row[i++]])
-                    m->pos[m->row[i]] = (int32_t)row;
+                for (ptrdiff_t i = lay->ptr[a], row = 0; i < lay->ptr[a + 1];
+                     row += lay->width[lay->row[i++]])
+                    m->scratch.pos[lay->row[i]] = (int32_t)row;
             }
             for (int x = 0; x < f->p; x++)
                 for (int c = 0; c < pu; c++) {
@@ -67,9 +74,9 @@ CLONES static void downdate_ancestors(lmm_model *m, int k)
                     for (int r = 0; r < pu; r++) diag[r + c * pu] -= Pa[r + x * ld] * v;
                 }
             const double *from = Pa + pu;
-            for (ptrdiff_t i = m->ptr[e] + ahead; i < m->ptr[e + 1]; i++) {
-                double *to = pan + m->pos[m->row[i]];
-                const int w = m->width[m->row[i]];
+            for (ptrdiff_t i = lay->ptr[e] + ahead; i < lay->ptr[e + 1]; i++) {
+                double *to = pan + m->scratch.pos[lay->row[i]];
+                const int w = lay->width[lay->row[i]];
                 for (int x = 0; x < f->p; x++)
                     for (int c = 0; c < pu; c++)
                         for (int r = 0; r < w; r++) to[r + c * lda] -= from[r + x * ld] * Pa[c + x * ld];
@@ -77,8 +84,8 @@ CLONES static void downdate_ancestors(lmm_model *m, int k)
             }
             for (int x = 0; x < f->p; x++)
                 for (int c = 0; c < pu; c++)
-                    for (int r = 0; r < m->pb; r++)
-                        pan[lda - m->pb + r + c * lda] -= from[r + x * ld] * Pa[c + x * ld];
+                    for (int r = 0; r < lay->pb; r++)
+                        pan[lda - lay->pb + r + c * lda] -= from[r + x * ld] * Pa[c + x * ld];
         }
     }
 }
@@ -87,11 +94,11 @@ CLONES static void downdate_ancestors(lmm_model *m, int k)
 
 CLONES static int eliminate(lmm_model *m, int k)
 {
-    factor *f = &m->f[k];
+    const factor *f = &m->layout.f[k];
     int failed = 0;
     BY_WIDTH(f->p, ELIMINATE, m, f, failed)
     if (failed) return 1;
-    m->t->downdate(m, k);
+    m->trailing->steps->downdate(m->trailing, m, k);
     downdate_ancestors(m, k);
     return 0;
 }
@@ -99,25 +106,29 @@ CLONES static int eliminate(lmm_model *m, int k)
 /* Working copies of the coarser eliminated factors */
 static void load_eliminated(lmm_model *m)
 {
-    for (int k = 1; k < m->nelim; k++) {
-        factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    for (int k = 1; k < lay->nelim; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
         const int32_t last = f->node + f->nlev - 1;
-        memcpy(f->diag, f->adiag, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
-        memcpy(f->pan, f->apan, sizeof(double) * (size_t)(m->pan[last] + (ptrdiff_t)m->ld[last] * f->p));
+        memcpy(fs->diag, m->sums.A[k].diag, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
+        memcpy(fs->pan, m->sums.A[k].pan,
+               sizeof(double) * (size_t)(lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p));
     }
 }
 
 /* The factorization at T: S, its factor, log|M|, log|C|, r^2. LMM_NOTPOSDEF where it does not exist. */
 lmm_status factorize(lmm_model *m)
 {
-    m->logdetM = m->logdetC = 0;
-    m->at.state = NOWHERE;
-    m->at.complete = 0;
+    evaluation *ev = &m->evaluation;
+    ev->logdetM = ev->logdetC = 0;
+    ev->at.state = NOWHERE;
+    ev->at.complete = 0;
     load_eliminated(m);
-    m->t->load(m);
-    for (int k = 0; k < m->nelim; k++)
+    m->trailing->steps->load(m->trailing, m);
+    for (int k = 0; k < m->layout.nelim; k++)
         if (eliminate(m, k)) return LMM_NOTPOSDEF;
-    const lmm_status status = m->t->factorize(m);
-    if (status == LMM_OK) m->at.state = FACTORED;
+    const lmm_status status = m->trailing->steps->factorize(m->trailing, m);
+    if (status == LMM_OK) ev->at.state = FACTORED;
     return status;
 }

@@ -40,39 +40,42 @@ INLINE void add_column(pair *s, ptrdiff_t n, const double *A, const double *v, p
    v_y = 1. */
 static void residual_coefficients(lmm_model *m, double *corner)
 {
-    const ptrdiff_t pb = m->pb;
-    for (ptrdiff_t c = 0; c < m->q; c++) {
-        double *H = m->H + c * pb, b = H[m->p];
-        for (int a = 0; a < m->p; a++) b -= H[a] * m->beta[a];
-        H[m->p] = -b;
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    const ptrdiff_t pb = lay->pb;
+    for (ptrdiff_t c = 0; c < lay->q; c++) {
+        double *H = ev->H + c * pb, b = H[lay->p];
+        for (int a = 0; a < lay->p; a++) b -= H[a] * ev->beta[a];
+        H[lay->p] = -b;
     }
-    for (int a = 0; a < m->p; a++) corner[a] = -m->beta[a];
-    corner[m->p] = 1;
+    for (int a = 0; a < lay->p; a++) corner[a] = -ev->beta[a];
+    corner[lay->p] = 1;
 }
 
 /* u of one level from v = -b (stride pb): b = T u by forward substitution, b := T u where T has no variance.
    Nonzero: a direction of b without one on the diagonal. */
 static int spherical(const lmm_model *m, const factor *f, double *v, double *u, double *b)
 {
-    const int p = f->p, pb = m->pb;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    const int p = f->p, pb = m->layout.pb;
     for (int i = 0; i < p; i++) u[i] = -v[i * pb];
-    if (f->W) { /* T = W Tp */
-        if (f->W == f->axes)
-            tmul(p, 1, p, 0, f->axes, p, u, p, b, p);
+    if (fs->W) { /* T = W Tp */
+        if (fs->W == fs->axes)
+            tmul(p, 1, p, 0, fs->axes, p, u, p, b, p);
         else
             mul(p, 1, p, 0, f->w.C, p, u, p, b, p);
         memcpy(u, b, sizeof(double) * (size_t)p);
     }
     for (int i = 0; i < p; i++) {
-        for (int j = 0; j < i; j++) u[i] -= f->Tp[i + j * p] * u[j];
-        if (f->Tp[i + i * p] == 0) {
+        for (int j = 0; j < i; j++) u[i] -= fs->Tp[i + j * p] * u[j];
+        if (fs->Tp[i + i * p] == 0) {
             for (int r = i; r < p; r++)
-                if (f->Tp[r + i * p] != 0) return 1;
+                if (fs->Tp[r + i * p] != 0) return 1;
             u[i] = 0;
         } else
-            u[i] /= f->Tp[i + i * p];
+            u[i] /= fs->Tp[i + i * p];
     }
-    mul(p, 1, p, 0, f->T, p, u, p, b, p);
+    mul(p, 1, p, 0, fs->T, p, u, p, b, p);
     for (int i = 0; i < p; i++) v[i * pb] = -b[i];
     return 0;
 }
@@ -80,11 +83,12 @@ static int spherical(const lmm_model *m, const factor *f, double *v, double *u, 
 /* total += |u|^2, of all levels */
 static int add_penalty(lmm_model *m, pair *total)
 {
-    double *u = m->tmp;
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
-        double *v = m->H + (ptrdiff_t)f->col * m->pb + m->p;
-        for (int32_t l = 0; l < f->nlev; l++, v += (ptrdiff_t)f->p * m->pb) {
+    const layout *lay = &m->layout;
+    double *u = m->scratch.tmp;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        double *v = m->evaluation.H + (ptrdiff_t)f->col * lay->pb + lay->p;
+        for (int32_t l = 0; l < f->nlev; l++, v += (ptrdiff_t)f->p * lay->pb) {
             if (spherical(m, f, v, u, u + f->p)) return 1;
             for (int i = 0; i < f->p; i++) add_product(total, u[i], u[i]);
         }
@@ -95,19 +99,20 @@ static int add_penalty(lmm_model *m, pair *total)
 /* total += v_e'(A_ee v_e + 2 A_eR v_R), R: what node e of factor k meets later, X and y */
 static void add_node(const lmm_model *m, int k, int32_t e, const double *corner, pair *total)
 {
-    const factor *f = &m->f[k];
-    const ptrdiff_t ld = m->ld[e], pb = m->pb;
-    const double *v = m->H + m->p, *own = v + m->nodecol[e] * pb;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const ptrdiff_t ld = lay->ld[e], pb = lay->pb;
+    const double *v = m->evaluation.H + lay->p, *own = v + lay->nodecol[e] * pb;
     for (int c = 0; c < f->p; c++) {
-        const double *A = f->apan + m->pan[e] + c * ld;
+        const double *A = m->sums.A[k].pan + lay->pan[e] + c * ld;
         pair s = {0, 0}, d = {0, 0};
-        add_column(&d, f->p, f->adiag + ((ptrdiff_t)(e - f->node) * f->p + c) * f->p, own, pb);
-        if (m->full && k == 0) {
-            add_column(&s, m->q2, A, v + m->q1 * pb, pb);
-            A += m->q2;
+        add_column(&d, f->p, m->sums.A[k].diag + ((ptrdiff_t)(e - f->node) * f->p + c) * f->p, own, pb);
+        if (lay->full && k == 0) {
+            add_column(&s, lay->q2, A, v + lay->q1 * pb, pb);
+            A += lay->q2;
         }
-        for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; A += m->width[m->row[i++]])
-            add_column(&s, m->width[m->row[i]], A, v + m->nodecol[m->row[i]] * pb, pb);
+        for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; A += lay->width[lay->row[i++]])
+            add_column(&s, lay->width[lay->row[i]], A, v + lay->nodecol[lay->row[i]] * pb, pb);
         add_column(&s, pb, A, corner, 1);
         add_product(total, own[c * pb], d.high + 2 * s.high);
         add_product(total, own[c * pb], d.low + 2 * s.low);
@@ -120,11 +125,12 @@ static void add_node(const lmm_model *m, int k, int32_t e, const double *corner,
 /* v'[X y]'W[X y]v */
 static void add_corner(const lmm_model *m, const double *corner, pair *total)
 {
-    for (int c = 0; c < m->pb; c++) {
+    const layout *lay = &m->layout;
+    for (int c = 0; c < lay->pb; c++) {
         pair s = {0, 0};
-        const double *A = m->border + (ptrdiff_t)c * m->pb;
+        const double *A = m->sums.border + (ptrdiff_t)c * lay->pb;
         add_product(&s, A[c], corner[c]);
-        for (int r = c + 1; r < m->pb; r++) add_product(&s, 2 * A[r], corner[r]);
+        for (int r = c + 1; r < lay->pb; r++) add_product(&s, 2 * A[r], corner[r]);
         add_product(total, corner[c], s.high);
         add_product(total, corner[c], s.low);
     }
@@ -133,30 +139,34 @@ static void add_corner(const lmm_model *m, const double *corner, pair *total)
 /* The sizes of what was added to r^2, for its rounding error: y'Wy and the columns' shares */
 static double magnitude(const lmm_model *m, const double *corner)
 {
+    const layout *lay = &m->layout;
     double size = 0;
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
         for (int32_t l = 0; l < f->nlev; l++)
             for (int c = 0; c < f->p; c++) {
-                const double b = m->H[(f->col + (ptrdiff_t)l * f->p + c) * m->pb + m->p];
-                size += f->adiag[((ptrdiff_t)l * f->p + c) * f->p + c] * b * b;
+                const double b = m->evaluation.H[(f->col + (ptrdiff_t)l * f->p + c) * lay->pb + lay->p];
+                size += m->sums.A[k].diag[((ptrdiff_t)l * f->p + c) * f->p + c] * b * b;
             }
     }
-    for (int c = 0; c < m->pb; c++) size += m->border[c + (ptrdiff_t)c * m->pb] * corner[c] * corner[c];
+    for (int c = 0; c < lay->pb; c++)
+        size += m->sums.border[c + (ptrdiff_t)c * lay->pb] * corner[c] * corner[c];
     return size;
 }
 
 CLONES void refine_residual(lmm_model *m)
 {
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
     pair total = {0, 0};
-    double *corner = m->beta + m->pb;
+    double *corner = ev->beta + lay->pb;
     solve_border(m);
     residual_coefficients(m, corner);
     if (add_penalty(m, &total)) return;
-    for (int k = 0; k < m->nfactor; k++)
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
             add_node(m, k, e, corner, &total);
     add_corner(m, corner, &total);
-    m->r2 = total.high + total.low;
-    m->size = magnitude(m, corner);
+    ev->r2 = total.high + total.low;
+    ev->size = magnitude(m, corner);
 }

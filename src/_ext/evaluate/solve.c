@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/readings.h"
-#include "trailing/iterative.h"
+#include "trailing/trailing.h"
 
 static char none = 'N', trans = 'T';
 static double one = 1, zero = 0, minus = -1;
@@ -18,8 +18,9 @@ static double one = 1, zero = 0, minus = -1;
 /* K_l = T M_l^-1 T' */
 INLINE void level_inverse(const int p, const lmm_model *m, const factor *f, int32_t l, double *K)
 {
-    double *U = m->tmp;
-    scaled_factor(p, f->T, f->L + (ptrdiff_t)l * p * p, U);
+    const factor_state *fs = &m->evaluation.f[f->k];
+    double *U = m->scratch.tmp;
+    scaled_factor(p, fs->T, fs->L + (ptrdiff_t)l * p * p, U);
     mult(p, p, p, 0, U, p, U, p, K, p);
 }
 
@@ -27,11 +28,13 @@ INLINE void level_inverse(const int p, const lmm_model *m, const factor *f, int3
 INLINE void send(const int p, const lmm_model *m, const factor *f, int32_t e, int r, const double *W,
                  double *X)
 {
-    const double *a = f->pan + m->pan[e];
-    const ptrdiff_t ld = m->ld[e];
-    for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
-        double *to = X + (ptrdiff_t)m->nodecol[m->row[i]] * r;
-        for (int c = 0; c < m->width[m->row[i]]; c++, a++, to += r)
+    const layout *lay = &m->layout;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    const double *a = fs->pan + lay->pan[e];
+    const ptrdiff_t ld = lay->ld[e];
+    for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; i++) {
+        double *to = X + (ptrdiff_t)lay->nodecol[lay->row[i]] * r;
+        for (int c = 0; c < lay->width[lay->row[i]]; c++, a++, to += r)
             for (int x = 0; x < p; x++) {
                 const double v = a[x * ld];
                 for (int t = 0; t < r; t++) to[t] -= W[t + x * r] * v;
@@ -43,12 +46,14 @@ INLINE void send(const int p, const lmm_model *m, const factor *f, int32_t e, in
 INLINE void collect(const int p, const lmm_model *m, const factor *f, int32_t e, int r, const double *X,
                     double *Y)
 {
-    const double *a = f->pan + m->pan[e];
-    const ptrdiff_t ld = m->ld[e];
+    const layout *lay = &m->layout;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    const double *a = fs->pan + lay->pan[e];
+    const ptrdiff_t ld = lay->ld[e];
     memset(Y, 0, sizeof(double) * (size_t)(p * r));
-    for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
-        const double *from = X + (ptrdiff_t)m->nodecol[m->row[i]] * r;
-        for (int c = 0; c < m->width[m->row[i]]; c++, a++, from += r)
+    for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; i++) {
+        const double *from = X + (ptrdiff_t)lay->nodecol[lay->row[i]] * r;
+        for (int c = 0; c < lay->width[lay->row[i]]; c++, a++, from += r)
             for (int x = 0; x < p; x++) {
                 const double v = a[x * ld];
                 for (int t = 0; t < r; t++) Y[t + x * r] += from[t] * v;
@@ -58,32 +63,35 @@ INLINE void collect(const int p, const lmm_model *m, const factor *f, int32_t e,
 
 INLINE void forward_levels(const int p, lmm_model *m, const factor *f, int r, double *X, double *W)
 {
-    double *K = m->tmp + p * p;
+    const layout *lay = &m->layout;
+    double *K = m->scratch.tmp + p * p;
     for (int32_t l = 0; l < f->nlev; l++) {
-        double *own = X + (ptrdiff_t)m->nodecol[f->node + l] * r;
+        double *own = X + (ptrdiff_t)lay->nodecol[f->node + l] * r;
         level_inverse(p, m, f, l, K);
         mul(r, p, p, 0, own, r, K, p, W, r);
         memcpy(own, W, sizeof(double) * (size_t)(p * r));
-        if (!m->full) send(p, m, f, f->node + l, r, W, X);
+        if (!lay->full) send(p, m, f, f->node + l, r, W, X);
     }
 }
 
 /* Y: room for BATCH levels */
 INLINE void backward_levels(const int p, lmm_model *m, const factor *f, int r, double *X, double *Y)
 {
-    double *K = m->tmp + p * p, *W = Y + (ptrdiff_t)BATCH * p * r;
-    int q2 = m->q2, s = m->s;
+    const layout *lay = &m->layout;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    double *K = m->scratch.tmp + p * p, *W = Y + (ptrdiff_t)BATCH * p * r;
+    int q2 = lay->q2, s = lay->s;
     for (int32_t l = 0; l < f->nlev; l++) {
         const int32_t e = f->node + l, left = f->nlev - l;
-        double *own = X + (ptrdiff_t)m->nodecol[e] * r, *y = Y;
-        if (!m->full)
+        double *own = X + (ptrdiff_t)lay->nodecol[e] * r, *y = Y;
+        if (!lay->full)
             collect(p, m, f, e, r, X, y);
         else {
             int cols = (left < BATCH ? left : BATCH) * p;
             y += (ptrdiff_t)(l % BATCH) * p * r;
             if (l % BATCH == 0)
-                m->blas.gemm(&none, &none, &r, &cols, &q2, &one, X + (ptrdiff_t)m->q1 * r, &r,
-                             f->pan + m->pan[e], &s, &zero, Y, &r);
+                m->blas.gemm(&none, &none, &r, &cols, &q2, &one, X + (ptrdiff_t)lay->q1 * r, &r,
+                             fs->pan + lay->pan[e], &s, &zero, Y, &r);
         }
         level_inverse(p, m, f, l, K);
         mul(r, p, p, 0, y, r, K, p, W, r);
@@ -93,43 +101,49 @@ INLINE void backward_levels(const int p, lmm_model *m, const factor *f, int r, d
 
 CLONES static void forward(lmm_model *m, int k, int r, double *X, double *work)
 {
-    const factor *f = &m->f[k];
-    int q1 = m->q1, q2 = m->q2, s = m->s;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    int q1 = lay->q1, q2 = lay->q2, s = lay->s;
     BY_WIDTH(f->p, forward_levels, m, f, r, X, work)
-    if (m->full && q2)
-        m->blas.gemm(&none, &trans, &r, &q2, &q1, &minus, X, &r, f->pan, &s, &one, X + (ptrdiff_t)q1 * r, &r);
+    if (lay->full && q2)
+        m->blas.gemm(&none, &trans, &r, &q2, &q1, &minus, X, &r, m->evaluation.f[k].pan, &s, &one,
+                     X + (ptrdiff_t)q1 * r, &r);
 }
 
 CLONES static void backward(lmm_model *m, int k, int r, double *X, double *work)
 {
-    const factor *f = &m->f[k];
-    if (m->full && !m->q2) return;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    if (lay->full && !lay->q2) return;
     BY_WIDTH(f->p, backward_levels, m, f, r, X, work)
 }
 
 ptrdiff_t solve_work(const lmm_model *m, int r)
 {
+    const layout *lay = &m->layout;
     int widest = 1;
-    for (int k = 0; k < m->nelim; k++)
-        if (m->f[k].p > widest) widest = m->f[k].p;
+    for (int k = 0; k < lay->nelim; k++)
+        if (lay->f[k].p > widest) widest = lay->f[k].p;
     return (ptrdiff_t)(BATCH + 1) * widest * r;
 }
 
 void solve_rows(lmm_model *m, int r, double *X, double *work)
 {
-    for (int k = 0; k < m->nelim; k++) forward(m, k, r, X, work);
-    if (m->q2) m->t->solve(m, r, X + (ptrdiff_t)(m->q - m->q2) * r);
-    for (int k = m->nelim - 1; k >= 0; k--) backward(m, k, r, X, work);
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nelim; k++) forward(m, k, r, X, work);
+    if (lay->q2) m->trailing->steps->solve(m->trailing, m, r, X + (ptrdiff_t)(lay->q - lay->q2) * r);
+    for (int k = lay->nelim - 1; k >= 0; k--) backward(m, k, r, X, work);
 }
 
 /* X (n x q): n of the r right-hand sides V, from `first` on, in whitened coordinates: V C */
 void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first, int n, int dual, double *X)
 {
-    for (int k = 0; k < m->nfactor; k++) {
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = factor_of_user(m, k);
         const int p = f->p;
         for (int32_t l = 0; l < f->nlev; l++, V += p * r) {
-            double *to = X + (ptrdiff_t)m->nodecol[f->perm[l]] * n;
+            double *to = X + (ptrdiff_t)lay->nodecol[f->perm[l]] * n;
             memset(to, 0, sizeof(double) * (size_t)(p * n));
             for (int c = 0; c < p; c++)
                 for (int x = 0; x < p; x++) {
@@ -143,11 +157,12 @@ void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first
 /* And back, to the user's X: X C' */
 static void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V)
 {
-    for (int k = 0; k < m->nfactor; k++) {
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = factor_of_user(m, k);
         const int p = f->p;
         for (int32_t l = 0; l < f->nlev; l++, V += p * r) {
-            const double *from = X + (ptrdiff_t)m->nodecol[f->perm[l]] * n;
+            const double *from = X + (ptrdiff_t)lay->nodecol[f->perm[l]] * n;
             for (int c = 0; c < p; c++) {
                 double *to = V + first + c * r;
                 for (int t = 0; t < n; t++) to[t] = 0;
@@ -160,18 +175,19 @@ static void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_
 
 lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X)
 {
+    const layout *lay = &m->layout;
     const int most = r < TOGETHER ? r : TOGETHER;
     TRY(bring(m, EXACT, FACTORED, 1));
-    double *own = malloc(sizeof(double) * (size_t)((ptrdiff_t)most * m->q + solve_work(m, most) + 1));
+    double *own = malloc(sizeof(double) * (size_t)((ptrdiff_t)most * lay->q + solve_work(m, most) + 1));
     if (!own) return LMM_NOMEM;
-    for (int first = 0; first < r && !iterative_failed(m); first += TOGETHER) {
+    for (int first = 0; first < r && !m->trailing->failed; first += TOGETHER) {
         const int n = r - first < TOGETHER ? r - first : TOGETHER;
         take_rows(m, V, r, first, n, 0, own);
-        solve_rows(m, n, own, own + (ptrdiff_t)n * m->q);
+        solve_rows(m, n, own, own + (ptrdiff_t)n * lay->q);
         give_rows(m, own, r, first, n, X);
     }
     free(own);
-    if (!iterative_failed(m)) return LMM_OK;
-    m->at.state = NOWHERE; /* the next one is tried again */
+    if (!m->trailing->failed) return LMM_OK;
+    m->evaluation.at.state = NOWHERE; /* the next one is tried again */
     return LMM_UNSOLVED;
 }

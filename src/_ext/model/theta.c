@@ -11,32 +11,36 @@ static double unit_of(const factor *f, int i, int users)
     return users ? fabs(f->w.C[i + i * f->p]) : 1;
 }
 
-int is_pinned(const factor *f, int i)
+int is_pinned(const lmm_model *m, const factor *f, int i)
 {
-    return f->Tp[i + i * f->p] == FLOOR * unit_of(f, i, f->W == f->Cinv);
+    const factor_state *fs = &m->evaluation.f[f->k];
+    return fs->Tp[i + i * f->p] == FLOOR * unit_of(f, i, fs->W == f->Cinv);
 }
 
 /* T of every factor from theta in elimination order; diagonals are kept floor away from zero (0: they are
    not). */
 void set_theta(lmm_model *m, const double *theta, int users, double floor)
 {
-    m->at.zeros = ANY;
-    for (int k = 0; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    ev->at.zeros = ANY;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
-        f->W = users ? f->Cinv : m->turned ? f->axes : NULL;
-        memset(f->Tp, 0, sizeof(double) * (size_t)(p * p));
-        for (int t = 0; t < f->nth; t++) f->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
+        fs->W = users ? f->Cinv : ev->turned ? fs->axes : NULL;
+        memset(fs->Tp, 0, sizeof(double) * (size_t)(p * p));
+        for (int t = 0; t < f->nth; t++) fs->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
         for (int i = 0; i < p; i++) {
             const double unit = unit_of(f, i, users);
-            double *d = &f->Tp[i + i * p];
-            if (fabs(*d) < FLOOR * unit) m->at.zeros = floor > 0 ? FLOORED : EXACT;
+            double *d = &fs->Tp[i + i * p];
+            if (fabs(*d) < FLOOR * unit) ev->at.zeros = floor > 0 ? FLOORED : EXACT;
             if (fabs(*d) < floor * unit) *d = floor * unit;
         }
-        if (f->W)
-            mul(p, p, p, 0, f->W, p, f->Tp, p, f->T, p);
+        if (fs->W)
+            mul(p, p, p, 0, fs->W, p, fs->Tp, p, fs->T, p);
         else
-            memcpy(f->T, f->Tp, sizeof(double) * (size_t)(p * p));
+            memcpy(fs->T, fs->Tp, sizeof(double) * (size_t)(p * p));
     }
 }
 
@@ -48,8 +52,9 @@ int32_t user_place(const factor *f, int t)
 
 void from_user(const lmm_model *m, const double *user, double *theta)
 {
-    for (int k = 0; k < m->nfactor; k++)
-        for (int t = 0; t < m->f[k].nth; t++) theta[m->f[k].th + t] = user[user_place(&m->f[k], t)];
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int t = 0; t < lay->f[k].nth; t++) theta[lay->f[k].th + t] = user[user_place(&lay->f[k], t)];
 }
 
 /* A (k x k) = lower triangle with nonnegative diagonal times an orthogonal matrix, in place. A zero
@@ -89,42 +94,48 @@ static void triangularize_terms(const factor *f, double *T)
     }
 }
 
-/* f->D := lower triangle made of theta, in unique form: what rounding left of a zero is zero. (D and S are
+/* D := lower triangle made of theta, in unique form: what rounding left of a zero is zero. (D and S are
    scratch between evaluations; T stays what it was for the last one.) */
-static void unique_factor(factor *f, const double *theta)
+static void unique_factor(lmm_model *m, const factor *f, const double *theta)
 {
+    const factor_state *fs = &m->evaluation.f[f->k];
     const int p = f->p;
-    memset(f->D, 0, sizeof(double) * (size_t)(p * p));
-    for (int t = 0; t < f->nth; t++) f->D[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
-    triangularize_terms(f, f->D);
+    memset(fs->D, 0, sizeof(double) * (size_t)(p * p));
+    for (int t = 0; t < f->nth; t++) fs->D[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
+    triangularize_terms(f, fs->D);
     for (int c = 0; c < p; c++) {
         double size = 0;
-        for (int r = c; r < p; r++) size = fmax(size, fabs(f->D[r + c * p]));
-        for (int r = c; r < p && size < FLOOR; r++) f->D[r + c * p] = 0;
+        for (int r = c; r < p; r++) size = fmax(size, fabs(fs->D[r + c * p]));
+        for (int r = c; r < p && size < FLOOR; r++) fs->D[r + c * p] = 0;
     }
 }
 
 /* theta in unique form: diagonals nonnegative, a zero column where the diagonal is zero */
 void triangularize_theta(lmm_model *m, double *theta)
 {
-    for (int k = 0; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
-        unique_factor(f, theta);
-        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->D[f->thr[t] + f->thc[t] * f->p];
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
+        unique_factor(m, f, theta);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = fs->D[f->thr[t] + f->thc[t] * f->p];
     }
 }
 
 /* theta in turned coordinates to whitened ones: T = axes T, again lower triangular */
 void turn_back(lmm_model *m, double *theta)
 {
-    for (int k = 0; k < m->nfactor && m->turned; k++) {
-        factor *f = &m->f[k];
-        unique_factor(f, theta);
-        mul(f->p, f->p, f->p, 0, f->axes, f->p, f->D, f->p, f->S, f->p);
-        triangularize_terms(f, f->S);
-        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->S[f->thr[t] + f->thc[t] * f->p];
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    for (int k = 0; k < lay->nfactor && ev->turned; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
+        unique_factor(m, f, theta);
+        mul(f->p, f->p, f->p, 0, fs->axes, f->p, fs->D, f->p, fs->S, f->p);
+        triangularize_terms(f, fs->S);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = fs->S[f->thr[t] + f->thc[t] * f->p];
     }
-    m->turned = 0;
+    ev->turned = 0;
 }
 
 /* The principal axes of T T' (k x k) in U, largest first, their standard deviations in s */
@@ -146,20 +157,22 @@ static void principal_axes(lmm_model *m, int k, const double *T, double *U, int 
  */
 void turn(lmm_model *m, double *theta, double *work)
 {
+    const layout *lay = &m->layout;
     turn_back(m, theta);
-    for (int k = 0; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
         double *s = work;
-        unique_factor(f, theta);
-        memset(f->axes, 0, sizeof(double) * (size_t)(p * p));
+        unique_factor(m, f, theta);
+        memset(fs->axes, 0, sizeof(double) * (size_t)(p * p));
         for (int a = 0, b; a < p; a = b) {
             for (b = a + 1; b < p && f->term[b] == a;) b++;
-            principal_axes(m, b - a, f->D + a + a * p, f->axes + a + a * p, p, s + a, work + p);
+            principal_axes(m, b - a, fs->D + a + a * p, fs->axes + a + a * p, p, s + a, work + p);
         }
         for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->thr[t] == f->thc[t] ? s[f->thr[t]] : 0;
     }
-    m->turned = 1;
+    m->evaluation.turned = 1;
 }
 
 /* AB (p x p) in X, where terms that cancel to their rounding error leave an exact zero */
@@ -187,13 +200,15 @@ static void clear_small_rows(int p, double *T)
 /* theta in one set of coordinates to theta in the other: T = M T, again lower triangular */
 void change_coordinates(lmm_model *m, double *theta, int to_user)
 {
-    for (int k = 0; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
-        unique_factor(f, theta);
-        if (to_user) clear_small_rows(p, f->D);
-        product_with_zeros(p, to_user ? f->w.C : f->Cinv, f->D, f->S);
-        triangularize_terms(f, f->S);
-        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->S[f->thr[t] + f->thc[t] * p];
+        unique_factor(m, f, theta);
+        if (to_user) clear_small_rows(p, fs->D);
+        product_with_zeros(p, to_user ? f->w.C : f->Cinv, fs->D, fs->S);
+        triangularize_terms(f, fs->S);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = fs->S[f->thr[t] + f->thc[t] * p];
     }
 }

@@ -4,7 +4,7 @@
 
 #include "optimize/newton.h"
 #include "optimize/plane.h"
-#include "trailing/iterative.h"
+#include "trailing/trailing.h"
 #include "base/small.h"
 
 #define SNAP 1e-3     /* whitened diagonals below this are tried at exactly zero */
@@ -29,7 +29,7 @@ typedef struct { /* a fit under way                                             
     lmm_model *m;
     const lmm_settings *s;
     newton_state *state;
-    int n;             /* variables x: theta, whitened and perhaps turned, or those of the plane */
+    int n;              /* variables x: theta, whitened and perhaps turned, or those of the plane */
     const plane *plane; /* NULL: all parameters are free                       */
     /* iterative models: */
     double *x, *g, *H; /* the last evaluation: x, gradient, curvature,                       */
@@ -49,10 +49,11 @@ static const double *theta_at(const fit *t, const double *x)
 /* A diagonal pinned at the floor promises nothing: what its slope there predicts is not to be had. */
 static void forget_pinned(const lmm_model *m, double *g)
 {
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
         for (int i = 0; i < f->nth; i++)
-            if (f->thr[i] == f->thc[i] && g[f->th + i] > 0 && is_pinned(f, f->thr[i])) g[f->th + i] = 0;
+            if (f->thr[i] == f->thc[i] && g[f->th + i] > 0 && is_pinned(m, f, f->thr[i])) g[f->th + i] = 0;
     }
 }
 
@@ -74,7 +75,7 @@ static void derivatives_in_x(const fit *t, double *g, double *H)
 static double integrate(fit *t, const double *x)
 {
     derivatives_in_x(t, t->g, t->H);
-    if (iterative_failed(t->m)) return INFINITY;
+    if (t->m->trailing->failed) return INFINITY;
     memcpy(t->x, x, sizeof(double) * (size_t)t->n);
     t->value = t->begun ? t->rvalue : t->f;
     for (int i = 0; t->begun && i < t->n; i++) t->value += (t->g[i] + t->rg[i]) / 2 * (x[i] - t->rx[i]);
@@ -97,13 +98,13 @@ static double fit_value(void *arg, const double *x)
     fit *t = arg;
     set_theta(t->m, theta_at(t, x), t->plane != NULL, FLOOR);
     t->f = evaluate(t->m, t->s->reml);
-    return t->m->it && isfinite(t->f) ? integrate(t, x) : t->f;
+    return !t->m->trailing->exact && isfinite(t->f) ? integrate(t, x) : t->f;
 }
 
 static void fit_derivatives(void *arg, double *g, double *H)
 {
     fit *t = arg;
-    if (t->m->it) {
+    if (!t->m->trailing->exact) {
         settle_reference(t);
         memcpy(g, t->g, sizeof(double) * (size_t)t->n);
         memcpy(H, t->H, sizeof(double) * (size_t)t->n * (size_t)t->n);
@@ -130,9 +131,10 @@ static int fit_poll(void *arg, const double *x, double f, double best, double ra
    is zero, the entries below it are variances of their own and go too when they are as small. */
 static int round_to_zero(const lmm_model *m, double *theta, double limit)
 {
+    const layout *lay = &m->layout;
     int changed = 0;
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
         double *x = theta + f->th;
         for (int i = 0; i < f->nth; i++) {
             if (f->thr[i] != f->thc[i] || fabs(x[i]) >= limit) continue;
@@ -155,7 +157,7 @@ static int try_zeros(fit *t, double *x, const double *trial)
     if (!(f <= t->state->f + t->s->tolerance)) return 0;
     memcpy(x, trial, sizeof(double) * (size_t)t->n);
     t->state->f = fmin(f, t->state->f);
-    if (t->m->it) settle_reference(t);
+    if (!t->m->trailing->exact) settle_reference(t);
     return 1;
 }
 
@@ -260,20 +262,22 @@ static int try_theta(fit *t, const double *theta, double *x, double *trial)
 }
 
 /* The same for one factor: T over scale in scratch until the next evaluation, theta as it is */
-static int leave_saddle_of(fit *t, factor *f, const double *theta, double *other, double *x, double *trial)
+static int leave_saddle_of(fit *t, const factor *f, const double *theta, double *other, double *x,
+                           double *trial)
 {
     lmm_model *m = t->m;
+    factor_state *fs = &m->evaluation.f[f->k];
     const double *scale = t->plane ? t->plane->scale : NULL;
     const int p = f->p;
-    double *T = f->D, *u = m->work;
-    scale_boundary(f, scale, f->S);
+    double *T = fs->D, *u = m->scratch.work;
+    scale_boundary(f, scale, fs->S);
     for (int a = 0, b; a < p; a = b) {
         for (b = a + 1; b < p && f->term[b] == a;) b++;
         factor_of(f, theta, scale, T);
-        const double curvature = null_curvature(m, b - a, T + a + a * p, f->S + a + a * p, p, u, u + p);
+        const double curvature = null_curvature(m, b - a, T + a + a * p, fs->S + a + a * p, p, u, u + p);
         for (double e = 0.3; curvature < -NEGATIVE && e > 1e-3; e /= 3) {
             factor_of(f, theta, scale, T);
-            memcpy(other, theta, sizeof(double) * (size_t)m->ntheta);
+            memcpy(other, theta, sizeof(double) * (size_t)m->layout.ntheta);
             add_direction(b - a, T + a + a * p, p, u, e);
             theta_of(f, T, scale, other);
             if (try_theta(t, other, x, trial)) return 1;
@@ -286,15 +290,16 @@ static int leave_saddle_of(fit *t, factor *f, const double *theta, double *other
 static int leave_saddle(fit *t, double *x, double *trial)
 {
     lmm_model *m = t->m;
-    const size_t size = sizeof(double) * (size_t)m->ntheta;
-    double *whole = t->whole, *other = whole + m->ntheta;
-    if (m->it && memcmp(t->x, t->rx, sizeof(double) * (size_t)t->n) != 0) {
+    const layout *lay = &m->layout;
+    const size_t size = sizeof(double) * (size_t)lay->ntheta;
+    double *whole = t->whole, *other = whole + lay->ntheta;
+    if (!m->trailing->exact && memcmp(t->x, t->rx, sizeof(double) * (size_t)t->n) != 0) {
         fit_value(t, x); /* S belongs to a step that was not accepted */
         t->state->neval++;
     }
     memcpy(whole, theta_at(t, x), size);
-    for (int k = 0; k < m->nfactor; k++)
-        if (leave_saddle_of(t, &m->f[k], whole, other, x, trial)) return 1;
+    for (int k = 0; k < lay->nfactor; k++)
+        if (leave_saddle_of(t, &lay->f[k], whole, other, x, trial)) return 1;
     return 0;
 }
 
@@ -302,12 +307,13 @@ static int leave_saddle(fit *t, double *x, double *trial)
    m sigma^2 + n sigma_b^2 when nothing else varies between levels. */
 static double moment_variance(const lmm_model *m, const factor *f, int c)
 {
+    const layout *lay = &m->layout;
     double s = 0, n = 0;
     int32_t levels = 0;
     for (int32_t l = 0; l < f->nlev; l++) {
-        const ptrdiff_t ld = m->ld[f->node + l];
-        const double a = f->adiag[((ptrdiff_t)l * f->p + c) * f->p + c];
-        const double zy = f->apan[m->pan[f->node + l] + (c + 1) * ld - 1];
+        const ptrdiff_t ld = lay->ld[f->node + l];
+        const double a = m->sums.A[f->k].diag[((ptrdiff_t)l * f->p + c) * f->p + c];
+        const double zy = m->sums.A[f->k].pan[lay->pan[f->node + l] + (c + 1) * ld - 1];
         if (!(a > 0)) continue;
         s += zy * zy / a;
         n += a;
@@ -319,16 +325,18 @@ static double moment_variance(const lmm_model *m, const factor *f, int c)
 /* Start: moment estimates in whitened coordinates, or the user's theta kept off the boundary. */
 static void first_theta(lmm_model *m, const double *start, double *theta)
 {
+    const layout *lay = &m->layout;
     if (start) {
         from_user(m, start, theta);
         change_coordinates(m, theta, 0);
     }
-    for (int k = 0; k < m->nfactor; k++)
-        for (int t = 0; t < m->f[k].nth; t++) {
-            const int diagonal = m->f[k].thr[t] == m->f[k].thc[t];
-            double *x = &theta[m->f[k].th + t];
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int t = 0; t < lay->f[k].nth; t++) {
+            const int diagonal = lay->f[k].thr[t] == lay->f[k].thc[t];
+            double *x = &theta[lay->f[k].th + t];
             if (!start)
-                *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &m->f[k], m->f[k].thr[t]), LOW), HIGH)) : 0;
+                *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &lay->f[k], lay->f[k].thr[t]), LOW), HIGH))
+                              : 0;
             else if (diagonal && fabs(*x) < LIFT)
                 *x = LIFT;
             else
@@ -339,7 +347,8 @@ static void first_theta(lmm_model *m, const double *start, double *theta)
 /* r^2 is what cancellation leaves of y'Wy = n (whitened): its relative error, times nu. */
 static double resolution(const lmm_model *m, int reml)
 {
-    return DBL_EPSILON * degrees(m, reml) * (1 + m->size / m->r2);
+    const evaluation *ev = &m->evaluation;
+    return DBL_EPSILON * degrees(m, reml) * (1 + ev->size / ev->r2);
 }
 
 /* How much rounding moves the criterion at theta, a minimum: its changes with the last digits of theta, which
@@ -347,11 +356,13 @@ static double resolution(const lmm_model *m, int reml)
 static double seen_noise(fit *t, const double *theta, double *trial)
 {
     lmm_model *m = t->m;
+    const layout *lay = &m->layout;
+    const evaluation *ev = &m->evaluation;
     double most = 0, largest = 0;
-    for (int i = 0; i < m->ntheta; i++) largest = fmax(largest, fabs(theta[i]));
-    if (m->it || (m->r2 > LITTLE * m->size && largest < STEEP)) return 0;
+    for (int i = 0; i < lay->ntheta; i++) largest = fmax(largest, fabs(theta[i]));
+    if (!m->trailing->exact || (ev->r2 > LITTLE * ev->size && largest < STEEP)) return 0;
     for (int s = 0; s < SAMPLES; s++) {
-        for (int i = 0; i < m->ntheta; i++)
+        for (int i = 0; i < lay->ntheta; i++)
             trial[i] = theta[i] * (1 + DBL_EPSILON * ((3 * i + 5 * s + i * s) % 7 - 3));
         most = fmax(most, fabs(fit_value(t, trial) - t->state->f));
         t->state->neval++;
@@ -364,13 +375,13 @@ static double seen_noise(fit *t, const double *theta, double *trial)
    in theta: they were evaluated at the floor.) */
 static void stand(const fit *t, const double *theta, double f)
 {
-    standing *at = &t->m->at;
+    standing *at = &t->m->evaluation.at;
     if (t->state->moved) at->state = NOWHERE;
     at->reml = t->s->reml;
     at->whitened = 0;
     at->moved = 1;
     at->f = f;
-    for (int32_t i = 0; i < t->m->ntheta; i++) {
+    for (int32_t i = 0; i < t->m->layout.ntheta; i++) {
         at->theta[i] = theta[i];
         if (theta[i] == 0) at->state = NOWHERE;
     }
@@ -379,8 +390,9 @@ static void stand(const fit *t, const double *theta, double f)
 /* Is there a term of several correlated columns, whose coordinates can be turned? */
 static int has_axes(const lmm_model *m)
 {
-    for (int k = 0; k < m->nfactor && !m->it; k++)
-        if (m->f[k].nth > m->f[k].p) return 1;
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor && m->trailing->exact; k++)
+        if (lay->f[k].nth > lay->f[k].p) return 1;
     return 0;
 }
 
@@ -393,9 +405,9 @@ static newton_problem problem_of(fit *t)
                         .syev = t->m->blas.syev,
                         .arg = t,
                         .tolerance = t->s->tolerance,
-                        .noise = 1e-14 * (double)t->m->n,
+                        .noise = 1e-14 * (double)t->m->layout.n,
                         .maxeval = t->s->maxeval};
-    if (t->m->it) {
+    if (!t->m->trailing->exact) {
         p.noisy = 1;
         p.noise = fmax(p.noise, UNSEEN);
         p.tolerance = fmax(p.tolerance, ENOUGH);
@@ -412,13 +424,13 @@ static newton_end minimize(fit *t, double *x, double *trial, lmm_info *info)
     if (!t->n) {
         t->state->f = fit_value(t, x);
         t->state->neval = 1;
-        if (m->it) settle_reference(t);
+        if (!m->trailing->exact) settle_reference(t);
         return isfinite(t->state->f) ? NEWTON_CONVERGED : NEWTON_UNDEFINED;
     }
     for (;;) {
-        const newton_end end = newton_minimize(&p, x, t->state, m->newton);
+        const newton_end end = newton_minimize(&p, x, t->state, m->scratch.newton);
         if (end == NEWTON_COLLAPSED) {
-            turn(m, x, m->work);
+            turn(m, x, m->scratch.work);
             t->state->turns--;
             t->state->radius = t->s->radius;
             continue;
@@ -433,17 +445,20 @@ static newton_end minimize(fit *t, double *x, double *trial, lmm_info *info)
 static void result_of(const fit *t, double *x, double *theta)
 {
     lmm_model *m = t->m;
+    const layout *lay = &m->layout;
     if (!t->plane) change_coordinates(m, x, 1);
     const double *whole = theta_at(t, x);
-    for (int k = 0; k < m->nfactor; k++)
-        for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = whole[m->f[k].th + i];
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int i = 0; i < lay->f[k].nth; i++) theta[user_place(&lay->f[k], i)] = whole[lay->f[k].th + i];
 }
 
 static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info *info)
 {
     lmm_model *m = t->m;
-    const ptrdiff_t N = m->ntheta;
-    double *x = m->newton + newton_workspace(m->ntheta), *trial = x + N;
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    const ptrdiff_t N = lay->ntheta;
+    double *x = m->scratch.newton + newton_workspace(lay->ntheta), *trial = x + N;
     t->x = trial + N, t->rx = trial + 2 * N, t->g = trial + 3 * N, t->rg = trial + 4 * N;
     t->H = trial + 5 * N, t->whole = t->H + N * N;
     info->escapes = 0;
@@ -453,17 +468,17 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info 
         first_theta(m, start, x);
     const newton_end end = minimize(t, x, trial, info);
     if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) {
-        m->turned = 0;
-        m->at.state = NOWHERE;
+        ev->turned = 0;
+        ev->at.state = NOWHERE;
     }
-    if (end == NEWTON_NOTFINITE) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTFINITE;
-    if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
+    if (end == NEWTON_NOTFINITE) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTFINITE;
+    if (end == NEWTON_UNDEFINED) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(t, x, trial);
     turn_back(m, x);
     info->resolution = resolution(m, t->s->reml);
     info->noise = end == NEWTON_CONVERGED ? seen_noise(t, x, trial) : 0;
     result_of(t, x, theta);
-    info->objective = m->it ? t->rf : t->state->f;
+    info->objective = !m->trailing->exact ? t->rf : t->state->f;
     stand(t, theta, info->objective);
     info->certificate = t->state->predicted;
     info->neval = t->state->neval;
@@ -474,7 +489,7 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within,
                    double *theta, lmm_info *info)
 {
     newton_state state = {.f = INFINITY, .radius = s->radius};
-    fit t = {.m = m, .s = s, .state = &state, .n = m->ntheta};
+    fit t = {.m = m, .s = s, .state = &state, .n = m->layout.ntheta};
     if (!within) return fit_from(&t, start, theta, info);
     plane p;
     lmm_status status = plane_open(&p, m, within);

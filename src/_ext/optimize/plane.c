@@ -84,12 +84,13 @@ static int32_t only_variable(const plane *p, ptrdiff_t i)
 
 lmm_status plane_open(plane *p, const lmm_model *m, const lmm_plane *given)
 {
-    const ptrdiff_t N = m->ntheta;
+    const layout *lay = &m->layout;
+    const ptrdiff_t N = lay->ntheta;
     memset(p, 0, sizeof(*p));
     p->n = given->nz;
     p->ntheta = N;
     TRY(grab_arrays(p));
-    for (int k = 0; k < m->nfactor; k++) describe(p, &m->f[k]);
+    for (int k = 0; k < lay->nfactor; k++) describe(p, &lay->f[k]);
     from_user(m, given->fixed, p->fixed);
     for (int j = 0; j < p->n; j++) from_user(m, given->basis + j * N, p->basis + j * N);
     if (scale_columns(p)) return LMM_NOTPOSDEF;

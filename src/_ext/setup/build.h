@@ -43,7 +43,6 @@ lmm_status number_nodes(lmm_model *m, const builder *b);
 void sort_meetings(const lmm_model *m, const builder *b, int k, const meetings *met);
 void count_lists(lmm_model *m, const builder *b);
 lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size);
-lmm_status make_strips(lmm_model *m);
 
 /* storage.c: how it is stored, what that costs */
 void choose_lists(lmm_model *m, const builder *b);

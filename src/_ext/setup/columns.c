@@ -67,6 +67,19 @@ void invert(int p, const double *A, double *X, double *work)
     }
 }
 
+/* The small matrices of an evaluation. */
+static lmm_status new_state(lmm_model *m, const factor *f)
+{
+    factor_state *fs = &m->evaluation.f[f->k];
+    const int p = f->p;
+    GRAB(m, fs->Tp, p * p);
+    GRAB(m, fs->T, p * p);
+    GRAB(m, fs->D, p * p);
+    GRAB(m, fs->S, p * p);
+    GRAB(m, fs->axes, p * p);
+    return LMM_OK;
+}
+
 /* Columns, parameters and whitening of one factor. */
 lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep)
 {
@@ -85,42 +98,39 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
             f->thc[f->nth++] = c;
         }
     GRAB(m, f->perm, f->nlev);
-    GRAB(m, f->Tp, p * p);
-    GRAB(m, f->T, p * p);
-    GRAB(m, f->D, p * p);
-    GRAB(m, f->S, p * p);
     GRAB(m, f->Cinv, p * p);
-    GRAB(m, f->axes, p * p);
+    TRY(new_state(m, f));
     TRY(new_whitening(m, &f->w, p));
     if (b->x)
         TRY(whiten_products(m, f, b, keep));
     else
         TRY(whiten_factor(m, f, b->d, keep, b->report));
-    invert(p, f->w.C, f->Cinv, f->T);
+    invert(p, f->w.C, f->Cinv, m->evaluation.f[f->k].T);
     return LMM_OK;
 }
 
 lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
 {
+    layout *lay = &m->layout;
     const lmm_data *d = b->d;
-    m->pfull = d->p;
-    TRY(new_whitening(m, &m->x, d->p));
-    GRAB(m, m->keep, d->p + 1);
-    GRAB(m, m->b0, d->p + 1);
-    GRAB(m, m->beta0, d->p + 1);
+    lay->pfull = d->p;
+    TRY(new_whitening(m, &lay->x, d->p));
+    GRAB(m, lay->keep, d->p + 1);
+    GRAB(m, m->sums.b0, d->p + 1);
+    GRAB(m, m->sums.beta0, d->p + 1);
     if (b->x) {
         TRY(whiten_fixed_products(m, b, keep));
     } else {
-        if (d->p) TRY(whiten(&m->x, d->n, d->X, 1, d->n, d->w, keep));
-        if (m->x.constant >= 0) m->xconstant = d->X[m->x.constant * d->n];
+        if (d->p) TRY(whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep));
+        if (lay->x.constant >= 0) lay->xconstant = d->X[lay->x.constant * d->n];
         for (int j = 0; j < d->p; j++)
             if (keep[j]) {
-                m->logdetB += log(m->x.B[j + j * d->p]);
-                m->keep[m->p++] = j;
+                lay->logdetB += log(lay->x.B[j + j * d->p]);
+                lay->keep[lay->p++] = j;
             }
-        for (int64_t i = 0; d->w && i < d->n; i++) m->sumlogw += log(d->w[i]);
+        for (int64_t i = 0; d->w && i < d->n; i++) m->sums.sumlogw += log(d->w[i]);
     }
-    m->pb = m->p + 1;
-    GRAB(m, m->beta, 2 * m->pb); /* and scratch of residual.c */
+    lay->pb = lay->p + 1;
+    GRAB(m, m->evaluation.beta, 2 * lay->pb); /* and scratch of residual.c */
     return LMM_OK;
 }

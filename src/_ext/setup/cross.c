@@ -6,24 +6,26 @@
 /* The blocks of A in the columns of node e. */
 CLONES static void accumulate_node(lmm_model *m, const builder *b, int k, int32_t e)
 {
-    const factor *f = &m->f[k];
-    const int p = f->p, c0 = (int)(b->ncol - m->pb), pb = m->pb;
-    const ptrdiff_t ld = m->ld[e];
-    double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p, *pan = f->apan + m->pan[e];
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const int p = f->p, c0 = (int)(b->ncol - lay->pb), pb = lay->pb;
+    const ptrdiff_t ld = lay->ld[e];
+    double *diag = m->sums.A[k].diag + (ptrdiff_t)(e - f->node) * p * p,
+           *pan = m->sums.A[k].pan + lay->pan[e];
     int at = 0;
-    for (int j = 0; j < k; j++) at += m->f[j].p;
-    for (ptrdiff_t i = m->ptr[e], row = 0; i < m->ptr[e + 1]; row += m->width[m->row[i++]])
-        m->pos[m->row[i]] = (int32_t)row;
+    for (int j = 0; j < k; j++) at += lay->f[j].p;
+    for (ptrdiff_t i = lay->ptr[e], row = 0; i < lay->ptr[e + 1]; row += lay->width[lay->row[i++]])
+        m->scratch.pos[lay->row[i]] = (int32_t)row;
     for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {
         const int64_t i = b->order[r];
         const double *v = b->rows + i * b->ncol, *z = v + at, *other = z + p;
         for (int c = 0; c < p; c++)
             for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
-        for (int j = k + 1; j < m->nfactor; other += m->f[j++].p) {
-            const int32_t o = m->f[j].perm[b->d->factor[m->f[j].user].level[i]];
-            double *to = pan + (m->full && k == 0 ? m->nodecol[o] - m->q1 : m->pos[o]);
+        for (int j = k + 1; j < lay->nfactor; other += lay->f[j++].p) {
+            const int32_t o = lay->f[j].perm[b->d->factor[lay->f[j].user].level[i]];
+            double *to = pan + (lay->full && k == 0 ? lay->nodecol[o] - lay->q1 : m->scratch.pos[o]);
             for (int c = 0; c < p; c++)
-                for (int a = 0; a < m->f[j].p; a++) to[a + c * ld] += other[a] * z[c];
+                for (int a = 0; a < lay->f[j].p; a++) to[a + c * ld] += other[a] * z[c];
         }
         for (int c = 0; c < p; c++)
             for (int a = 0; a < pb; a++) pan[ld - pb + a + c * ld] += v[c0 + a] * z[c];
@@ -32,19 +34,21 @@ CLONES static void accumulate_node(lmm_model *m, const builder *b, int k, int32_
 
 void accumulate(lmm_model *m, builder *b)
 {
+    const layout *lay = &m->layout;
     char lower = 'L', none = 'N';
-    int pb = m->pb, n, ncol = b->ncol;
+    int pb = lay->pb, n, ncol = b->ncol;
     double one = 1;
-    for (int k = 0; k < m->nfactor; k++) {
-        const int32_t *level = b->d->factor[m->f[k].user].level;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const int32_t *level = b->d->factor[lay->f[k].user].level;
         const meetings rows = {b->d->n, level, level};
         sort_meetings(m, b, k, &rows);
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) accumulate_node(m, b, k, e);
+        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
+            accumulate_node(m, b, k, e);
     }
     for (int64_t i = 0; i < b->d->n; i += n) { /* in pieces: int row counts, better rounding */
         n = b->d->n - i < 4096 ? (int)(b->d->n - i) : 4096;
-        m->blas.syrk(&lower, &none, &pb, &n, &one, b->rows + i * ncol + (ncol - pb), &ncol, &one, m->border,
-                     &pb);
+        m->blas.syrk(&lower, &none, &pb, &n, &one, b->rows + i * ncol + (ncol - pb), &ncol, &one,
+                     m->sums.border, &pb);
     }
 }
 
@@ -65,26 +69,27 @@ lmm_status make_rows(lmm_model *m, builder *b)
 /* Z'W y of one factor: sums over rows of centred columns, then whitened level by level. */
 static void response_factor(lmm_model *m, factor *f, const lmm_data *d, const double *y)
 {
+    const layout *lay = &m->layout;
     const lmm_factor *u = &d->factor[f->user];
     const int p = f->p;
-    double *sum = m->tmp;
+    double *sum = m->scratch.tmp;
     for (int32_t l = 0; l < f->nlev; l++) {
-        double *to = f->apan + m->pan[f->node + l] + m->ld[f->node + l] - 1;
-        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * m->ld[f->node + l]] = 0;
+        double *to = m->sums.A[f->k].pan + lay->pan[f->node + l] + lay->ld[f->node + l] - 1;
+        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * lay->ld[f->node + l]] = 0;
     }
     for (int64_t i = 0; i < d->n; i++) {
         const int32_t e = f->perm[u->level[i]];
         const double v = y[i] * (d->w ? sqrt(d->w[i]) : 1);
-        double *to = f->apan + m->pan[e] + m->ld[e] - 1;
-        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * m->ld[e]] += (u->z[i * p + c] - f->w.mean[c]) * v;
+        double *to = m->sums.A[f->k].pan + lay->pan[e] + lay->ld[e] - 1;
+        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * lay->ld[e]] += (u->z[i * p + c] - f->w.mean[c]) * v;
     }
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        double *to = f->apan + m->pan[e] + m->ld[e] - 1;
-        for (int c = 0; c < p; c++) sum[c] = to[(ptrdiff_t)c * m->ld[e]];
+        double *to = m->sums.A[f->k].pan + lay->pan[e] + lay->ld[e] - 1;
+        for (int c = 0; c < p; c++) sum[c] = to[(ptrdiff_t)c * lay->ld[e]];
         for (int j = 0; j < p; j++) {
             double s = 0;
             for (int l = f->term[j]; l <= j; l++) s += f->w.B[l + j * p] * sum[l];
-            to[(ptrdiff_t)j * m->ld[e]] = s;
+            to[(ptrdiff_t)j * lay->ld[e]] = s;
         }
     }
 }
@@ -92,28 +97,31 @@ static void response_factor(lmm_model *m, factor *f, const lmm_data *d, const do
 /* X'W y and y'W y */
 static void response_border(lmm_model *m, const lmm_data *d, const double *y)
 {
-    double *sum = m->tmp, *last = m->border + m->p, yy = 0;
-    for (int l = 0; l < m->pfull; l++) {
-        const double *x = d->X + l * d->n, mean = m->x.mean[l];
+    const layout *lay = &m->layout;
+    double *sum = m->scratch.tmp, *last = m->sums.border + lay->p, yy = 0;
+    for (int l = 0; l < lay->pfull; l++) {
+        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
         sum[l] = 0;
         for (int64_t i = 0; i < d->n; i++) sum[l] += (x[i] - mean) * y[i] * (d->w ? sqrt(d->w[i]) : 1);
     }
-    for (int a = 0; a < m->p; a++) {
-        last[a * m->pb] = 0;
-        for (int l = 0; l <= m->keep[a]; l++) last[a * m->pb] += m->x.B[l + m->keep[a] * m->pfull] * sum[l];
+    for (int a = 0; a < lay->p; a++) {
+        last[a * lay->pb] = 0;
+        for (int l = 0; l <= lay->keep[a]; l++)
+            last[a * lay->pb] += lay->x.B[l + lay->keep[a] * lay->pfull] * sum[l];
     }
     for (int64_t i = 0; i < d->n; i++) yy += y[i] * y[i];
-    last[m->p * m->pb] = yy;
+    last[lay->p * lay->pb] = yy;
 }
 
 lmm_status lmm_response(lmm_model *m, const lmm_data *d)
 {
+    const layout *lay = &m->layout;
     double *y = malloc(sizeof(double) * (size_t)d->n);
     if (!y) return LMM_NOMEM;
     const lmm_status status = center_response(m, d, y);
-    m->at.state = NOWHERE;
+    m->evaluation.at.state = NOWHERE;
     if (status == LMM_OK) {
-        for (int k = 0; k < m->nfactor; k++) response_factor(m, &m->f[k], d, y);
+        for (int k = 0; k < lay->nfactor; k++) response_factor(m, &lay->f[k], d, y);
         response_border(m, d, y);
     }
     free(y);

@@ -160,22 +160,23 @@ lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rs, ptrdif
 /* c = B b0 with b0 = (1/n) X_w'W v: coefficients of v on the centred columns of X */
 static void regress(lmm_model *m, const lmm_data *d, double spread, double *c)
 {
-    const int k = m->pfull;
+    const layout *lay = &m->layout;
+    const int k = lay->pfull;
     double *sum = c + k;
     memset(sum, 0, sizeof(double) * (size_t)k);
     for (int l = 0; l < k; l++) {
-        const double *x = d->X + l * d->n, mean = m->x.mean[l];
+        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
         double s = 0;
         for (int64_t i = 0; i < d->n; i++)
-            s += weight_of(d->w, i) * (x[i] - mean) * ((d->y[i] - m->ymean) / spread);
+            s += weight_of(d->w, i) * (x[i] - mean) * ((d->y[i] - m->sums.ymean) / spread);
         sum[l] = s * spread / (double)d->n;
     }
-    for (int j = 0; j < k; j++) m->b0[j] = 0;
+    for (int j = 0; j < k; j++) m->sums.b0[j] = 0;
     for (int j = 0; j < k; j++)
-        for (int l = 0; l <= j; l++) m->b0[j] += m->x.B[l + j * k] * sum[l];
+        for (int l = 0; l <= j; l++) m->sums.b0[j] += lay->x.B[l + j * k] * sum[l];
     for (int l = 0; l < k; l++) {
         c[l] = 0;
-        for (int j = l; j < k; j++) c[l] += m->x.B[l + j * k] * m->b0[j];
+        for (int j = l; j < k; j++) c[l] += lay->x.B[l + j * k] * m->sums.b0[j];
     }
 }
 
@@ -183,18 +184,19 @@ static void regress(lmm_model *m, const lmm_data *d, double spread, double *c)
    in units of its size */
 lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
 {
-    double spread, *c = m->tmp, ss = 0, size = 0;
+    const layout *lay = &m->layout;
+    double spread, *c = m->scratch.tmp, ss = 0, size = 0;
     int constant;
-    column_moments(d->n, d->y, 1, d->w, &m->ymean, &spread, &constant);
-    if (m->x.constant < 0) {
-        spread += fabs(m->ymean);
-        m->ymean = 0;
+    column_moments(d->n, d->y, 1, d->w, &m->sums.ymean, &spread, &constant);
+    if (lay->x.constant < 0) {
+        spread += fabs(m->sums.ymean);
+        m->sums.ymean = 0;
     }
     if (!(spread > 0)) return LMM_NOVARIANCE;
     regress(m, d, spread, c);
-    for (int64_t i = 0; i < d->n; i++) out[i] = d->y[i] - m->ymean;
-    for (int l = 0; l < m->pfull; l++) {
-        const double *x = d->X + l * d->n, mean = m->x.mean[l];
+    for (int64_t i = 0; i < d->n; i++) out[i] = d->y[i] - m->sums.ymean;
+    for (int l = 0; l < lay->pfull; l++) {
+        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
         if (c[l] != 0)
             for (int64_t i = 0; i < d->n; i++) out[i] -= (x[i] - mean) * c[l];
     }
@@ -203,18 +205,19 @@ lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
         ss += weight_of(d->w, i) * e * e;
         size = fmax(size, fabs(d->y[i]));
     }
-    m->yscale = spread * sqrt(ss / (double)d->n);
-    if (!(m->yscale > 4e-16 * size * sqrt((double)m->pb))) return LMM_NOVARIANCE;
-    for (int64_t i = 0; i < d->n; i++) out[i] *= (d->w ? sqrt(d->w[i]) : 1) / m->yscale;
+    m->sums.yscale = spread * sqrt(ss / (double)d->n);
+    if (!(m->sums.yscale > 4e-16 * size * sqrt((double)lay->pb))) return LMM_NOVARIANCE;
+    for (int64_t i = 0; i < d->n; i++) out[i] *= (d->w ? sqrt(d->w[i]) : 1) / m->sums.yscale;
     return LMM_OK;
 }
 
 /* [z_w of all factors in elimination order | x_w] of row i, times sqrt(w) */
 void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
 {
+    const layout *lay = &m->layout;
     const double root = d->w ? sqrt(d->w[i]) : 1;
-    for (int k = 0; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
         const double *z = d->factor[f->user].z + i * f->p;
         for (int j = 0; j < f->p; j++) {
             double s = 0;
@@ -222,10 +225,11 @@ void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
             *out++ = root * s;
         }
     }
-    for (int a = 0; a < m->p; a++) {
-        const int j = m->keep[a];
+    for (int a = 0; a < lay->p; a++) {
+        const int j = lay->keep[a];
         double s = 0;
-        for (int l = 0; l <= j; l++) s += (d->X[i + l * d->n] - m->x.mean[l]) * m->x.B[l + j * m->pfull];
+        for (int l = 0; l <= j; l++)
+            s += (d->X[i + l * d->n] - lay->x.mean[l]) * lay->x.B[l + j * lay->pfull];
         *out++ = root * s;
     }
 }

@@ -117,7 +117,7 @@ lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order)
             order[at++] = a;
             r.used[a] = 1;
         }
-        m->nelim = at;
+        m->layout.nelim = at;
         for (int a = 0; a < d->nfactor; a++)
             if (!r.used[a]) order[at++] = a;
     }

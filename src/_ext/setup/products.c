@@ -76,73 +76,76 @@ static double log_determinant(int k, double *A)
     return sum;
 }
 
-/* Whitening of X and y: m->x.B is T, b0 and yscale take up what the response gave to X. */
+/* Whitening of X and y: lay->x.B is T, b0 and yscale take up what the response gave to X. */
 lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep)
 {
-    const int p = m->pfull, nb = p + 1;
+    layout *lay = &m->layout;
+    const int p = lay->pfull, nb = p + 1;
     const double n = (double)b->x->n, *corner = b->x->blocks->corner, yy = corner[p * nb + p];
     double *G, *K, rest = yy;
     GRAB(m, G, p * p + 1);
     GRAB(m, K, p * p + 1);
     for (int j = 0; j < p; j++)
         for (int i = 0; i < p; i++) G[i + j * p] = corner[i * nb + j];
-    TRY(whitening_of(p, n, G, keep, m->x.B));
-    m->x.constant = -1;
-    mul(p, p, p, 0, b->x->CX, p, m->x.B, p, m->x.C, p);
+    TRY(whitening_of(p, n, G, keep, lay->x.B));
+    lay->x.constant = -1;
+    mul(p, p, p, 0, b->x->CX, p, lay->x.B, p, lay->x.C, p);
     for (int j = 0; j < p; j++)
         if (keep[j]) {
-            m->logdetB += log(m->x.B[j + j * p]);
-            m->keep[m->p++] = j;
+            lay->logdetB += log(lay->x.B[j + j * p]);
+            lay->keep[lay->p++] = j;
         }
-    for (int j = 0; j < m->p; j++)
-        for (int i = 0; i < m->p; i++) K[i + j * m->p] = b->x->CX[m->keep[i] + m->keep[j] * p];
-    m->logdetB += log_determinant(m->p, K);
-    for (int a = 0; a < m->p; a++) {
-        const int j = m->keep[a];
+    for (int j = 0; j < lay->p; j++)
+        for (int i = 0; i < lay->p; i++) K[i + j * lay->p] = b->x->CX[lay->keep[i] + lay->keep[j] * p];
+    lay->logdetB += log_determinant(lay->p, K);
+    for (int a = 0; a < lay->p; a++) {
+        const int j = lay->keep[a];
         double v = 0;
-        for (int i = 0; i <= j; i++) v += m->x.B[i + j * p] * corner[i * nb + p];
-        m->b0[j] = v / n;
+        for (int i = 0; i <= j; i++) v += lay->x.B[i + j * p] * corner[i * nb + p];
+        m->sums.b0[j] = v / n;
         rest -= v * v / n;
     }
     if (!(rest > 1e-13 * yy)) return LMM_NOVARIANCE;
-    m->yscale = b->x->yscale * sqrt(rest / n);
-    for (int j = 0; j < p; j++) m->b0[j] *= b->x->yscale;
-    for (int j = 0; j < p; j++) m->beta0[j] = b->x->beta0[j];
-    m->sumlogw = b->x->sumlogw;
+    m->sums.yscale = b->x->yscale * sqrt(rest / n);
+    for (int j = 0; j < p; j++) m->sums.b0[j] *= b->x->yscale;
+    for (int j = 0; j < p; j++) m->sums.beta0[j] = b->x->beta0[j];
+    m->sums.sumlogw = b->x->sumlogw;
     return LMM_OK;
 }
 
 /* out (pb) := [X y] row of the blocks (p + 1) in whitened coordinates */
 static void whiten_border(const lmm_model *m, const builder *b, const double *row, double *out)
 {
-    const int p = m->pfull;
+    const layout *lay = &m->layout;
+    const int p = lay->pfull;
     const double scale = b->x->yscale;
     double y = row[p];
-    for (int a = 0; a < m->p; a++) {
-        const int j = m->keep[a];
+    for (int a = 0; a < lay->p; a++) {
+        const int j = lay->keep[a];
         out[a] = 0;
-        for (int i = 0; i <= j; i++) out[a] += m->x.B[i + j * p] * row[i];
-        y -= out[a] * m->b0[j] / scale;
+        for (int i = 0; i <= j; i++) out[a] += lay->x.B[i + j * p] * row[i];
+        y -= out[a] * m->sums.b0[j] / scale;
     }
-    out[m->p] = y * scale / m->yscale;
+    out[lay->p] = y * scale / m->sums.yscale;
 }
 
 /* Diagonal blocks and edges of one factor. */
 static void copy_levels(lmm_model *m, const builder *b, factor *f)
 {
-    const int p = f->p, nb = m->pfull + 1;
+    const layout *lay = &m->layout;
+    const int p = f->p, nb = lay->pfull + 1;
     const lmm_blocks *x = b->x->blocks;
-    double *T = f->w.B, *half = m->tmp, *row = half + p * p;
+    double *T = f->w.B, *half = m->scratch.tmp, *row = half + p * p;
     for (int32_t l = 0; l < f->nlev; l++) {
         const int32_t e = f->perm[l];
-        const ptrdiff_t ld = m->ld[e];
-        double *edge = f->apan + m->pan[e] + ld - m->pb;
+        const ptrdiff_t ld = lay->ld[e];
+        double *edge = m->sums.A[f->k].pan + lay->pan[e] + ld - lay->pb;
         mul(p, p, p, 0, x->diag[f->user] + (ptrdiff_t)l * p * p, p, T, p, half, p);
-        tmul(p, p, p, 0, T, p, half, p, f->adiag + (ptrdiff_t)(e - f->node) * p * p, p);
+        tmul(p, p, p, 0, T, p, half, p, m->sums.A[f->k].diag + (ptrdiff_t)(e - f->node) * p * p, p);
         for (int c = 0; c < p; c++) {
             whiten_border(m, b, x->edge[f->user] + ((ptrdiff_t)l * p + c) * nb, row);
             for (int j = c; j < p; j++)
-                for (int r = 0; r < m->pb; r++) edge[r + j * ld] += T[c + j * p] * row[r];
+                for (int r = 0; r < lay->pb; r++) edge[r + j * ld] += T[c + j * p] * row[r];
         }
     }
 }
@@ -164,7 +167,8 @@ INLINE void copy_block(int p, int w, const double *Tf, const double *To, const d
 /* Blocks of factor k with a later factor j. */
 static void copy_pairs(lmm_model *m, const builder *b, int k, int j)
 {
-    const factor *f = &m->f[k], *o = &m->f[j];
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k], *o = &lay->f[j];
     const int swapped = f->user > o->user;
     const lmm_pairs *pairs =
         swapped ? lmm_pairs_of(b->x->blocks, o->user, f->user) : lmm_pairs_of(b->x->blocks, f->user, o->user);
@@ -172,43 +176,46 @@ static void copy_pairs(lmm_model *m, const builder *b, int k, int j)
     sort_meetings(m, b, k, &met);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         if (b->start[e] == b->start[e + 1]) continue;
-        for (ptrdiff_t i = m->ptr[e], row = 0; i < m->ptr[e + 1]; row += m->width[m->row[i++]])
-            m->pos[m->row[i]] = (int32_t)row;
+        for (ptrdiff_t i = lay->ptr[e], row = 0; i < lay->ptr[e + 1]; row += lay->width[lay->row[i++]])
+            m->scratch.pos[lay->row[i]] = (int32_t)row;
         for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {
             const int64_t i = b->order[r];
             const int32_t node = o->perm[met.b[i]];
-            double *to = f->apan + m->pan[e] + (m->full && k == 0 ? m->nodecol[node] - m->q1 : m->pos[node]);
+            double *to = m->sums.A[k].pan + lay->pan[e] +
+                         (lay->full && k == 0 ? lay->nodecol[node] - lay->q1 : m->scratch.pos[node]);
             copy_block(f->p, o->p, f->w.B, o->w.B, pairs->value + (ptrdiff_t)i * f->p * o->p, swapped, to,
-                       m->ld[e]);
+                       lay->ld[e]);
         }
     }
 }
 
 static lmm_status copy_corner(lmm_model *m, const builder *b)
 {
-    const int nb = m->pfull + 1, pb = m->pb;
+    const layout *lay = &m->layout;
+    const int nb = lay->pfull + 1, pb = lay->pb;
     const double *corner = b->x->blocks->corner, scale = b->x->yscale;
     double *row; /* pfull + 1 rows of pb: first the columns are whitened, then the rows */
     GRAB(m, row, nb * pb);
     for (int i = 0; i < nb; i++) whiten_border(m, b, corner + i * nb, row + i * pb);
     for (int c = 0; c < pb; c++) {
-        double *to = m->border + c * pb, y = row[m->pfull * pb + c];
-        for (int a = 0; a < m->p; a++) {
-            const int j = m->keep[a];
+        double *to = m->sums.border + c * pb, y = row[lay->pfull * pb + c];
+        for (int a = 0; a < lay->p; a++) {
+            const int j = lay->keep[a];
             to[a] = 0;
-            for (int i = 0; i <= j; i++) to[a] += m->x.B[i + j * m->pfull] * row[i * pb + c];
-            y -= to[a] * m->b0[j] / scale;
+            for (int i = 0; i <= j; i++) to[a] += lay->x.B[i + j * lay->pfull] * row[i * pb + c];
+            y -= to[a] * m->sums.b0[j] / scale;
         }
-        to[m->p] = y * scale / m->yscale;
+        to[lay->p] = y * scale / m->sums.yscale;
     }
     return LMM_OK;
 }
 
 lmm_status copy_products(lmm_model *m, const builder *b)
 {
-    for (int k = 0; k < m->nfactor; k++) {
-        copy_levels(m, b, &m->f[k]);
-        for (int j = k + 1; j < m->nfactor; j++) copy_pairs(m, b, k, j);
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        copy_levels(m, b, &lay->f[k]);
+        for (int j = k + 1; j < lay->nfactor; j++) copy_pairs(m, b, k, j);
     }
     return copy_corner(m, b);
 }

@@ -5,10 +5,8 @@
 
 #include "optimize/newton.h"
 #include "setup/build.h"
-#include "trailing/dense.h"
 #include "trailing/iterative.h"
 #include "base/small.h"
-#include "trailing/sparse.h"
 
 #define WIDEST 1.7e10 /* keeps p * p of every block below 2^31: 20,000 columns of X, 10,000 of a factor */
 
@@ -17,10 +15,8 @@
 void lmm_free(lmm_model *m)
 {
     if (!m) return;
-    sparse_free(m);
-    iterative_free(m);
+    trailing_free(m->trailing);
     team_free(m->team);
-    free(m->tile);
     release(&m->memory, NULL);
     free(m);
 }
@@ -28,40 +24,39 @@ void lmm_free(lmm_model *m)
 /* Everything an evaluation writes to. */
 static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
 {
-    int32_t pmax = 1, ldmax = m->pb;
-    for (int k = 0; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    int32_t pmax = 1, ldmax = lay->pb;
+    for (int k = 0; k < lay->nfactor; k++) {
+        factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
         const ptrdiff_t blocks = (ptrdiff_t)f->nlev * f->p * f->p;
         if (f->p > pmax) pmax = f->p;
-        f->diag = f->adiag;
-        f->pan = f->apan;
-        GRAB(m, f->Q, blocks);
-        if (k >= m->nelim) continue;
+        fs->diag = m->sums.A[k].diag;
+        fs->pan = m->sums.A[k].pan;
+        GRAB(m, fs->K, blocks);
+        fs->Q = fs->B = fs->K;
+        if (k >= lay->nelim) continue;
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
-            if (m->ld[e] > ldmax) ldmax = m->ld[e];
-        GRAB(m, f->L, blocks);
-        if (m->full || m->nelim > 1) GRAB(m, f->P, size[k] + 1);
+            if (lay->ld[e] > ldmax) ldmax = lay->ld[e];
+        GRAB(m, fs->L, blocks);
+        if (lay->full || lay->nelim > 1) GRAB(m, fs->P, size[k] + 1);
         if (k == 0) continue;
-        GRAB(m, f->diag, blocks);
-        GRAB(m, f->pan, size[k] + 1);
+        GRAB(m, fs->diag, blocks);
+        GRAB(m, fs->pan, size[k] + 1);
     }
-    const ptrdiff_t wide = m->pb > m->ntheta ? m->pb : m->ntheta;
-    if (m->t == &TRAILING_SPARSE)
-        TRY(sparse_allocate(m));
-    else if (m->t == &TRAILING_ITERATIVE)
-        TRY(iterative_allocate(m));
-    else
-        TRY(dense_allocate(m));
-    GRAB(m, m->H, (ptrdiff_t)m->pb * m->q + 1);
-    GRAB(m, m->Y, (ptrdiff_t)m->pb * m->q + 1);
-    GRAB(m, m->V, (ptrdiff_t)m->ntheta * (m->q - m->q1 + m->pb));
-    m->nwork = (ptrdiff_t)m->ntheta * (2 * m->q2 + m->ntheta) + 4 * BATCH * pmax * wide;
-    GRAB(m, m->work, m->nwork);
-    GRAB(m, m->tmp,
-         12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + TOGETHER * pmax + 3 * m->pfull +
+    const ptrdiff_t wide = lay->pb > lay->ntheta ? lay->pb : lay->ntheta;
+    TRY(m->trailing->steps->make(m->trailing, m));
+    GRAB(m, ev->H, (ptrdiff_t)lay->pb * lay->q + 1);
+    GRAB(m, ev->Y, (ptrdiff_t)lay->pb * lay->q + 1);
+    GRAB(m, m->scratch.V, (ptrdiff_t)lay->ntheta * (lay->q - lay->q1 + lay->pb));
+    m->scratch.nwork = (ptrdiff_t)lay->ntheta * (2 * lay->q2 + lay->ntheta) + 4 * BATCH * pmax * wide;
+    GRAB(m, m->scratch.work, m->scratch.nwork);
+    GRAB(m, m->scratch.tmp,
+         12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + TOGETHER * pmax + 3 * lay->pfull +
              8);
-    GRAB(m, m->at.theta, m->ntheta + 1);
-    GRAB(m, m->newton, newton_workspace(m->ntheta) + (8 + (ptrdiff_t)m->ntheta) * m->ntheta);
+    GRAB(m, ev->at.theta, lay->ntheta + 1);
+    GRAB(m, m->scratch.newton, newton_workspace(lay->ntheta) + (8 + (ptrdiff_t)lay->ntheta) * lay->ntheta);
     return LMM_OK;
 }
 
@@ -79,11 +74,12 @@ static int64_t most_meetings(const builder *b)
 
 static lmm_status new_builder(const lmm_model *m, builder *b)
 {
+    const layout *lay = &m->layout;
     b->order = malloc(sizeof(int64_t) * (size_t)most_meetings(b));
-    b->start = malloc(sizeof(int64_t) * ((size_t)m->nnode + 1));
-    b->stamp = malloc(sizeof(int32_t) * ((size_t)m->nnode + 1));
-    b->ncol = m->pb;
-    for (int k = 0; k < m->nfactor; k++) b->ncol += m->f[k].p;
+    b->start = malloc(sizeof(int64_t) * ((size_t)lay->nnode + 1));
+    b->stamp = malloc(sizeof(int32_t) * ((size_t)lay->nnode + 1));
+    b->ncol = lay->pb;
+    for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
     return b->order && b->start && b->stamp ? LMM_OK : LMM_NOMEM;
 }
 
@@ -107,50 +103,66 @@ static lmm_status fill(lmm_model *m, builder *b)
    take up their effects, which p columns cannot do in more than 2 p levels. */
 static int is_identified(lmm_model *m)
 {
-    const factor *f = m->f;
+    const layout *lay = &m->layout;
+    const factor *f = lay->f;
     const int p = f->p;
     int32_t whole = 0;
-    if (m->nfactor != 1 || m->n - m->p <= m->q) return 0;
-    for (int32_t l = 0; l < f->nlev && whole <= 2 * m->p; l++) {
-        const double *A = f->adiag + (ptrdiff_t)l * p * p;
-        double *L = m->tmp, least = 1;
+    if (lay->nfactor != 1 || lay->n - lay->p <= lay->q) return 0;
+    for (int32_t l = 0; l < f->nlev && whole <= 2 * lay->p; l++) {
+        const double *A = m->sums.A[0].diag + (ptrdiff_t)l * p * p;
+        double *L = m->scratch.tmp, least = 1;
         memcpy(L, A, sizeof(double) * (size_t)(p * p));
         if (chol(p, L)) continue;
         for (int i = 0; i < p; i++) least = fmin(least, L[i + i * p] * L[i + i * p] / A[i + i * p]);
         whole += least > WHOLE;
     }
-    return whole > 2 * m->p;
+    return whole > 2 * lay->p;
+}
+
+/* A first factorization, at a typical T: where the trailing matrix is not exact it fixes what later ones
+   keep. */
+static lmm_status factorize_typical(lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    double *theta = m->scratch.newton;
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int t = 0; t < lay->f[k].nth; t++)
+            theta[lay->f[k].th + t] = lay->f[k].thr[t] == lay->f[k].thc[t] ? TYPICAL : 0;
+    set_theta(m, theta, 0, FLOOR);
+    const lmm_status status = factorize(m);
+    m->evaluation.at.state = NOWHERE;
+    return status;
 }
 
 /* Pattern, storage and values of A. */
 static lmm_status make_cross_products(lmm_model *m, builder *b)
 {
+    const layout *lay = &m->layout;
     const lmm_options *o = b->options;
     ptrdiff_t *size;
     TRY(new_builder(m, b));
-    GRAB(m, size, m->nfactor);
+    GRAB(m, size, lay->nfactor);
     count_lists(m, b);
     choose_lists(m, b);
     TRY(make_lists(m, b, size));
     TRY(choose_storage(m, b, size));
     if (o->plan) return LMM_OK;
     if (b->report->bytes > o->limit) return LMM_TOOLARGE;
-    TRY(make_strips(m));
-    for (int k = 0; k < m->nfactor; k++) {
-        GRAB(m, m->f[k].adiag, (ptrdiff_t)m->f[k].nlev * m->f[k].p * m->f[k].p);
-        GRAB(m, m->f[k].apan, size[k] + 1);
+    for (int k = 0; k < lay->nfactor; k++) {
+        GRAB(m, m->sums.A[k].diag, (ptrdiff_t)lay->f[k].nlev * lay->f[k].p * lay->f[k].p);
+        GRAB(m, m->sums.A[k].pan, size[k] + 1);
     }
-    GRAB(m, m->border, m->pb * m->pb);
+    GRAB(m, m->sums.border, lay->pb * lay->pb);
     TRY(make_workspace(m, size));
     TRY(fill(m, b));
-    if (m->nstrip) pack(m, 0);
+    if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
     b->report->identified = is_identified(m);
-    if (m->it) TRY(iterative_prepare(m));
-    return LMM_OK;
+    return m->trailing->exact ? LMM_OK : factorize_typical(m);
 }
 
 static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
 {
+    layout *lay = &m->layout;
     const lmm_data *d = b->d;
     int32_t *order;
     uint8_t *flags;
@@ -159,9 +171,14 @@ static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
         if (d->factor[a].ncol > widest) widest = d->factor[a].ncol;
     GRAB(m, order, d->nfactor);
     GRAB(m, flags, widest);
-    GRAB(m, m->f, d->nfactor);
+    GRAB(m, lay->f, d->nfactor);
+    GRAB(m, m->sums.A, d->nfactor);
+    GRAB(m, m->evaluation.f, d->nfactor);
     TRY(choose_order(m, b, order));
-    for (int k = 0; k < m->nfactor; k++) TRY(new_factor(m, &m->f[k], b, order[k], flags));
+    for (int k = 0; k < lay->nfactor; k++) {
+        lay->f[k].k = k;
+        TRY(new_factor(m, &lay->f[k], b, order[k], flags));
+    }
     TRY(new_fixed(m, b, keep));
     TRY(number_nodes(m, b));
     const lmm_status status = make_cross_products(m, b);
@@ -206,10 +223,11 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     r->bytes = widest(b->d);
     if (r->bytes > WIDEST || r->bytes > b->options->limit) return LMM_TOOLARGE;
     lmm_model *m = calloc(1, sizeof(*m));
+    layout *lay = &m->layout;
     if (!m) return LMM_NOMEM;
     m->blas = *blas;
-    m->n = b->d->n;
-    m->nfactor = b->d->nfactor;
+    lay->n = b->d->n;
+    lay->nfactor = b->d->nfactor;
     const lmm_status status = build(m, b, keep);
     if (status == LMM_OK && !b->options->plan)
         *out = m;
@@ -234,7 +252,7 @@ lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const
 
 int32_t lmm_ntheta(const lmm_model *m)
 {
-    return m->ntheta;
+    return m->layout.ntheta;
 }
 
 lmm_status lmm_set_threads(lmm_model *m, int threads)
@@ -243,9 +261,7 @@ lmm_status lmm_set_threads(lmm_model *m, int threads)
     if (threads == team_size(m->team)) return LMM_OK;
     team *t = threads > 1 ? team_new(threads) : NULL;
     if (threads > 1 && !t) return LMM_NOMEM;
-    lmm_status status = allocate_tiles(m, threads);
-    if (status == LMM_OK && m->it) status = iterative_set_threads(m, threads);
-    if (status == LMM_OK && m->t == &TRAILING_SPARSE) status = sparse_set_threads(m, threads);
+    const lmm_status status = m->trailing->steps->threads(m->trailing, m, threads);
     if (status != LMM_OK) { /* what has grown serves the team that there is as well */
         team_free(t);
         return status;

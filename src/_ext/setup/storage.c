@@ -7,6 +7,7 @@
 #include "optimize/newton.h"
 #include "setup/build.h"
 #include "cholesky/dense.h"
+#include "trailing/dense.h"
 #include "trailing/iterative.h"
 #include "trailing/sparse.h"
 
@@ -23,11 +24,12 @@
    (Widths differ between factors; the mean width is close enough for a cost.) */
 static double list_flops(const lmm_model *m)
 {
-    const factor *f = &m->f[0];
-    const double width = (m->q - f->nlev * f->p) / fmax(1, m->nnode - f->nlev);
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[0];
+    const double width = (lay->q - f->nlev * f->p) / fmax(1, lay->nnode - f->nlev);
     double flops = 0;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const double rows = (double)m->ptr[e + 1] * width;
+        const double rows = (double)lay->ptr[e + 1] * width;
         flops += rows * rows * f->p;
     }
     return flops;
@@ -35,85 +37,93 @@ static double list_flops(const lmm_model *m)
 
 static void count_columns(lmm_model *m)
 {
-    m->q1 = m->f[0].nlev * m->f[0].p;
-    m->q2 = 0;
-    for (int k = m->nelim; k < m->nfactor; k++) m->q2 += m->f[k].nlev * m->f[k].p;
-    m->s = m->q2 + m->pb;
+    layout *lay = &m->layout;
+    lay->q1 = lay->f[0].nlev * lay->f[0].p;
+    lay->q2 = 0;
+    for (int k = lay->nelim; k < lay->nfactor; k++) lay->q2 += lay->f[k].nlev * lay->f[k].p;
+    lay->s = lay->q2 + lay->pb;
+    for (int32_t e = 0; e < lay->nnode; e++) lay->trailcol[e] = lay->nodecol[e] - (lay->q - lay->q2);
 }
 
 /* Dense off-diagonal block (one factor eliminated by BLAS) or lists: whichever costs less. ptr holds the
    lengths of the lists. */
 void choose_lists(lmm_model *m, const builder *b)
 {
-    const double q1 = (double)m->f[0].nlev * m->f[0].p, rest = m->q - q1, lists = list_flops(m);
+    layout *lay = &m->layout;
+    const double q1 = (double)lay->f[0].nlev * lay->f[0].p, rest = lay->q - q1, lists = list_flops(m);
     double trailing = 0;
-    for (int k = m->nelim; k < m->nfactor; k++) trailing += (double)m->f[k].nlev * m->f[k].p;
+    for (int k = lay->nelim; k < lay->nfactor; k++) trailing += (double)lay->f[k].nlev * lay->f[k].p;
     const double dense = q1 * rest * rest + rest * rest * rest;
     const double sparse = SPARSE_COST * lists + trailing * trailing * trailing;
     const lmm_storage wanted = b->options->storage;
     b->report->meetings = 0;
-    for (int32_t e = 0; e < m->nnode; e++) b->report->meetings += (double)m->ptr[e + 1];
-    m->full = m->nfactor == 1 || (dense <= sparse && (wanted == LMM_AUTO || wanted == LMM_DENSE));
-    if (m->full || wanted == LMM_ITERATIVE) m->nelim = 1;
-    b->report->flops = m->full ? 2 * dense : 2 * SPARSE_COST * lists;
-    b->report->flops += PER_CALL + PER_COLUMN * m->q + PER_MEETING * b->report->meetings;
+    for (int32_t e = 0; e < lay->nnode; e++) b->report->meetings += (double)lay->ptr[e + 1];
+    lay->full = lay->nfactor == 1 || (dense <= sparse && (wanted == LMM_AUTO || wanted == LMM_DENSE));
+    if (lay->full || wanted == LMM_ITERATIVE) lay->nelim = 1;
+    b->report->flops = lay->full ? 2 * dense : 2 * SPARSE_COST * lists;
+    b->report->flops += PER_CALL + PER_COLUMN * lay->q + PER_MEETING * b->report->meetings;
     count_columns(m);
-    for (int32_t e = 0; m->full && e < m->f[0].nlev; e++) m->ptr[e + 1] = 0;
+    for (int32_t e = 0; lay->full && e < lay->f[0].nlev; e++) lay->ptr[e + 1] = 0;
 }
 
 /* What the columns of X add to the flops of an evaluation, however the trailing matrix is held: their rows
    below every panel and below the trailing matrix, and their own corner. (All of it is BLAS 3, or nearly.) */
 static double edge_flops(const lmm_model *m)
 {
-    const double pb = m->pb, q2 = m->q2, width = m->q / fmax(1, m->nnode);
-    double entries = m->full ? (double)m->q1 * q2 : 0;
-    for (int k = 0; k < m->nfactor; k++)
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
-            entries += (double)(m->ptr[e + 1] - m->ptr[e]) * m->f[k].p * width;
-    return pb * pb * (2. * m->q + pb / 3) + 4 * pb * (entries + q2 * q2);
+    const layout *lay = &m->layout;
+    const double pb = lay->pb, q2 = lay->q2, width = lay->q / fmax(1, lay->nnode);
+    double entries = lay->full ? (double)lay->q1 * q2 : 0;
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
+            entries += (double)(lay->ptr[e + 1] - lay->ptr[e]) * lay->f[k].p * width;
+    return pb * pb * (2. * lay->q + pb / 3) + 4 * pb * (entries + q2 * q2);
 }
 
 /* Bytes of everything but the trailing matrix. */
 static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t *size)
 {
-    const double N = m->ntheta;
-    double pmax = 1, doubles = 2. * m->pb * m->q + N * (m->q + m->q2 + m->pb);
-    for (int k = 0; k < m->nfactor; k++) {
-        const double p = m->f[k].p, copies = k >= m->nelim ? 1 : m->full ? 2 : k ? 4.4 : 2.4;
-        doubles += copies * (double)size[k] + 3. * m->f[k].nlev * p * p;
+    const layout *lay = &m->layout;
+    const double N = lay->ntheta;
+    double pmax = 1, doubles = 2. * lay->pb * lay->q + N * (lay->q + lay->q2 + lay->pb);
+    for (int k = 0; k < lay->nfactor; k++) {
+        const double p = lay->f[k].p, copies = k >= lay->nelim ? 1 : lay->full ? 2 : k ? 4.4 : 2.4;
+        doubles += copies * (double)size[k] + 3. * lay->f[k].nlev * p * p;
         pmax = fmax(pmax, p);
     }
-    const double wide = fmax(m->pb, N);
-    doubles += (double)newton_workspace(m->ntheta) + 6 * N + N * N;          /* minimizer, information */
+    const double wide = fmax(lay->pb, N);
+    doubles += (double)newton_workspace(lay->ntheta) + 6 * N + N * N;        /* minimizer, information */
     doubles += 4 * BATCH * pmax * wide + 12 * pmax * pmax + 6 * pmax * wide; /* batches, small blocks */
     const double rows = b->x ? 0 : 8. * (double)b->d->n * b->ncol;
-    return 8 * doubles + 4. * (double)m->ptr[m->nnode] + 24. * m->nnode + rows;
+    return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
 }
 
 /* Share of the trailing matrix that the cliques of the eliminated levels fill, if they fall at random. */
 static double expected_density(const lmm_model *m)
 {
-    const double nodes = m->nnode - m->f[m->nelim].node;
+    const layout *lay = &m->layout;
+    const double nodes = lay->nnode - lay->f[lay->nelim].node;
     double pairs = 0;
-    for (int32_t e = 0; e < m->f[m->nelim].node; e++) {
-        const double len = (double)(m->ptr[e + 1] - m->ptr[e]);
+    for (int32_t e = 0; e < lay->f[lay->nelim].node; e++) {
+        const double len = (double)(lay->ptr[e + 1] - lay->ptr[e]);
         pairs += len * len;
     }
     return 1 - exp(-pairs / (nodes * nodes));
 }
 
-/* LMM_UNAVAILABLE where it was asked for and no order is to be had. */
+/* The trailing matrix as a sparse one, unless that is hopeless. LMM_UNAVAILABLE where it was asked for and no
+   order is to be had. */
 static lmm_status consider_sparse(lmm_model *m, const builder *b, double common, double elimination)
 {
+    const layout *lay = &m->layout;
     lmm_report *r = b->report;
     const int forced = b->options->storage == LMM_SPARSE;
-    if (m->full || !m->q2 || (!forced && b->options->storage != LMM_AUTO)) return LMM_OK;
-    if (!forced && (m->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
-    const lmm_status status = sparse_analyse(m, b->options);
-    if (m->sparse) r->density = sparse_density(m);
+    if (lay->full || !lay->q2 || (!forced && b->options->storage != LMM_AUTO)) return LMM_OK;
+    if (!forced && (lay->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
+    const lmm_status status = sparse_analyse(&m->trailing, m, b->options);
+    if (status == LMM_OK || status == LMM_UNAVAILABLE) r->density = sparse_density(m->trailing, m);
     if (status == LMM_OK) {
-        r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m);
-        r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m);
+        r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
+        r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
     }
     return status == LMM_UNAVAILABLE && !forced ? LMM_OK : status;
 }
@@ -121,10 +131,11 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
 /* Without packed copies of the panels. One factor is eliminated: of a chain the others would be trailing. */
 static void consider_iterative(const lmm_model *m, const builder *b, double common, const ptrdiff_t *size)
 {
-    if (m->full || !m->q2 || m->nelim != 1) return;
-    const double entries = (double)size[0] - (double)m->pb * m->q1;
+    const layout *lay = &m->layout;
+    if (lay->full || !lay->q2 || lay->nelim != 1) return;
+    const double entries = (double)size[0] - (double)lay->pb * lay->q1;
     b->report->bytes_of[LMM_ITERATIVE] = common - 8 * 1.4 * (double)size[0] + iterative_bytes(m);
-    b->report->flops_of[LMM_ITERATIVE] = PER_CALL + PER_COLUMN * m->q + iterative_flops(m, entries);
+    b->report->flops_of[LMM_ITERATIVE] = PER_CALL + PER_COLUMN * lay->q + iterative_flops(m, entries);
 }
 
 /* The cheapest exact way that fits; the iterative one where there is none or it takes too long; the one that
@@ -146,33 +157,29 @@ static lmm_storage cheapest(const lmm_report *r, const lmm_options *o)
 
 lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
 {
+    const layout *lay = &m->layout;
     lmm_report *r = b->report;
-    const double common = common_bytes(m, b, size), q2 = m->q2, elimination = r->flops;
-    void *before = m->memory;
+    const double common = common_bytes(m, b, size), q2 = lay->q2, elimination = r->flops;
     for (int i = 0; i < 4; i++) r->bytes_of[i] = r->flops_of[i] = NAN;
     r->density = -1;
-    r->bytes_of[LMM_DENSE] = common + 16. * m->s * m->s + 8. * (double)cholesky_work(m->q2);
+    r->bytes_of[LMM_DENSE] = common + 16. * lay->s * lay->s + 8. * (double)cholesky_work(lay->q2);
     r->flops_of[LMM_DENSE] = elimination + q2 * q2 * q2;
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options);
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
-    if (m->full || !m->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
+    if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
     r->bytes = r->bytes_of[r->storage];
     r->flops = r->flops_of[r->storage];
-    r->rank = m->p;
-    r->eliminated = m->nelim;
-    for (int k = 0; k < m->nelim; k++)
-        if (m->f[k].user < 64) r->which |= (uint64_t)1 << m->f[k].user;
-    r->order = m->q2;
-    r->full = m->full;
-    m->t = r->storage == LMM_SPARSE      ? &TRAILING_SPARSE
-           : r->storage == LMM_ITERATIVE ? &TRAILING_ITERATIVE
-                                         : &TRAILING_DENSE;
-    if (m->t != &TRAILING_SPARSE) { /* its analysis has served */
-        sparse_free(m);
-        release(&m->memory, before);
-    }
-    return LMM_OK;
+    r->rank = lay->p;
+    r->eliminated = lay->nelim;
+    for (int k = 0; k < lay->nelim; k++)
+        if (lay->f[k].user < 64) r->which |= (uint64_t)1 << lay->f[k].user;
+    r->order = lay->q2;
+    r->full = lay->full;
+    if (r->storage == LMM_SPARSE) return LMM_OK;
+    trailing_free(m->trailing); /* the analysis of a sparse one has served */
+    m->trailing = r->storage == LMM_ITERATIVE ? iterative_new() : dense_new();
+    return m->trailing ? LMM_OK : LMM_NOMEM;
 }

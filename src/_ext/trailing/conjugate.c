@@ -45,23 +45,24 @@ INLINE void lane_turn(const int nv, ptrdiff_t n, const double *b, const double *
 }
 
 /* q := (I + E) d; x: scratch; dq: d'q */
-INLINE void multiply(const int nv, const lmm_model *m, const double *d, double *x, double *y, double *q,
-                     double *small, double *dq)
+INLINE void multiply(const int nv, const iterative *it, const lmm_model *m, const double *d, double *x,
+                     double *y, double *q, double *small, double *dq)
 {
-    const iterative *it = m->it;
-    blocks_times(m, nv, it->F, 0, d, x);
+    const layout *lay = &m->layout;
+    blocks_times(it, m, nv, it->F, 0, d, x);
     trailing_times(m, nv, x, y);
-    eliminated(m, nv, x, y, small);
-    blocks_times(m, nv, it->F, 1, y, q);
-    blocks_times(m, nv, it->I, 0, d, x);
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)m->q2 * nv; i++) ((vec4 *)q)[i] += ((vec4 *)x)[i];
-    lane_dots(nv, m->q2, d, q, dq);
+    eliminated(it, m, nv, x, y, small);
+    blocks_times(it, m, nv, it->F, 1, y, q);
+    blocks_times(it, m, nv, it->I, 0, d, x);
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)lay->q2 * nv; i++) ((vec4 *)q)[i] += ((vec4 *)x)[i];
+    lane_dots(nv, lay->q2, d, q, dq);
 }
 
 /* y: (I + E) y = u, from y = 0. A lane stops when its own residual is small. */
-INLINE void iterate(const int nv, const lmm_model *m, block *b, double tolerance, double *work, double *small)
+INLINE void iterate(const int nv, const iterative *it, const lmm_model *m, block *b, double tolerance,
+                    double *work, double *small)
 {
-    const ptrdiff_t n = m->q2, size = vector_size(m);
+    const ptrdiff_t n = m->layout.q2, size = vector_size(m);
     double *r = work, *d = r + size, *x = d + size, *y = x + size, *q = y + size;
     double rr[LANES], dq[LANES], alpha[LANES], beta[LANES], next[LANES];
     int active = 0;
@@ -77,7 +78,7 @@ INLINE void iterate(const int nv, const lmm_model *m, block *b, double tolerance
     }
     b->failed = 0;
     for (int step = 0; active; step++) {
-        multiply(nv, m, d, x, y, q, small, dq);
+        multiply(nv, it, m, d, x, y, q, small, dq);
         for (int i = 0; i < 4 * nv; i++) {
             if (step == 0) b->ue[i] = dq[i];
             if (b->steps[i] < 0 && (!(dq[i] > 0) || step == LIMIT)) {
@@ -103,22 +104,21 @@ INLINE void iterate(const int nv, const lmm_model *m, block *b, double tolerance
     }
 }
 
-CLONES void solve_block(const lmm_model *m, block *b, double tolerance, int worker)
+CLONES void solve_block(const iterative *it, const lmm_model *m, block *b, double tolerance, int worker)
 {
-    const iterative *it = m->it;
     double *small = it->small + worker * it->smallsize;
     if (b->nv == 1)
-        iterate(1, m, b, tolerance, it->part[worker], small);
+        iterate(1, it, m, b, tolerance, it->part[worker], small);
     else
-        iterate(2, m, b, tolerance, it->part[worker], small);
+        iterate(2, it, m, b, tolerance, it->part[worker], small);
 }
 
 /* e'log(T) e |u|^2, T the tridiagonal matrix of lane i's iterations */
-double quadrature(const lmm_model *m, const block *b, int i)
+double quadrature(const iterative *it, const lmm_model *m, const block *b, int i)
 {
     char vectors = 'V', lower = 'L';
     int k = b->steps[i] < NODES ? b->steps[i] : NODES, lwork = 34 * NODES, info;
-    double *T = m->it->nodes, *w = T + (ptrdiff_t)NODES * NODES, *scratch = w + NODES, sum = 0;
+    double *T = it->nodes, *w = T + (ptrdiff_t)NODES * NODES, *scratch = w + NODES, sum = 0;
     if (!k) return 0;
     memset(T, 0, sizeof(double) * (size_t)k * (size_t)k);
     for (int j = 0; j < k; j++) {

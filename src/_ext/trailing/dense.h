@@ -3,8 +3,8 @@
 #ifndef LMM_TRAILING_DENSE_H
 #define LMM_TRAILING_DENSE_H
 
-#include "model/model.h"
+#include "trailing/trailing.h"
 
-lmm_status dense_allocate(lmm_model *m); /* the matrix, its factor, scratch of the inverse */
+trailing *dense_new(void); /* NULL: no memory */
 
 #endif

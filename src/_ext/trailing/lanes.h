@@ -25,11 +25,11 @@ typedef struct {          /* vectors u, and y of (I + E) y = u                  
     int failed;
 } block;
 
-struct iterative {
+typedef struct {
+    trailing base;
     int nblock, nedge;             /* blocks of V and probes (V first); of the edge                        */
     int probes;                    /* r                                                                    */
     int ready;                     /* V is known                                                           */
-    int failed;                    /* no convergence in the last evaluation                                */
     ptrdiff_t *at;                 /* nfactor  where a trailing factor's blocks begin in these:            */
     double *S, *L, *F, *G, *I, *N; /* diagonal blocks of S, L, F, G, G'G, N                      */
     double *K;                     /* K_l of the eliminated levels                                         */
@@ -41,15 +41,15 @@ struct iterative {
     double *vectors;               /*          ... in this block of memory                                 */
     double *small;                 /* threads x smallsize  scratch of small blocks                         */
     ptrdiff_t smallsize;
-    ptrdiff_t nR;             /* sum of p^2                                                           */
-    double *nodes;            /* scratch of quadrature                                                */
-    double logdet, deviation; /* log|I + E| and its standard error                               */
-};
+    ptrdiff_t nR;  /* sum of p^2                                                           */
+    double *nodes; /* scratch of quadrature                                                */
+    double logdet; /* log|I + E|                                                      */
+} iterative;
 
 /* doubles of a vector of LANES */
 INLINE ptrdiff_t vector_size(const lmm_model *m)
 {
-    return (ptrdiff_t)m->q2 * LANES;
+    return (ptrdiff_t)m->layout.q2 * LANES;
 }
 
 /* y := B x for one block of p rows */
@@ -65,13 +65,14 @@ INLINE void block_times(const int p, const int nv, const double *B, int transpos
 
 /* sweep.c: with S and with block diagonal matrices */
 void trailing_times(const lmm_model *m, int nv, const double *x, double *y);
-void eliminated(const lmm_model *m, int nv, const double *x, double *y, double *small);
-void blocks_times(const lmm_model *m, int nv, const double *B, int transposed, const double *x, double *y);
-void derive(const lmm_model *m, block *b, const double *weight, const double *Fy, const double *Fu, double *y,
-            double *u, double *small);
+void eliminated(const iterative *it, const lmm_model *m, int nv, const double *x, double *y, double *small);
+void blocks_times(const iterative *it, const lmm_model *m, int nv, const double *B, int transposed,
+                  const double *x, double *y);
+void derive(const iterative *it, const lmm_model *m, block *b, const double *weight, const double *Fy,
+            const double *Fu, double *y, double *u, double *small);
 
 /* conjugate.c */
-void solve_block(const lmm_model *m, block *b, double tolerance, int worker);
-double quadrature(const lmm_model *m, const block *b, int i);
+void solve_block(const iterative *it, const lmm_model *m, block *b, double tolerance, int worker);
+double quadrature(const iterative *it, const lmm_model *m, const block *b, int i);
 
 #endif

@@ -69,15 +69,16 @@ CLONES void rows_solve(const lmm_model *m, int r, int n, const double *L, int s,
 
 void columns_times_lambda(const lmm_model *m, int r, double *X, int transposed)
 {
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const int p = m->f[k].p;
-        double *block = X + (ptrdiff_t)m->trailcol[m->f[k].node] * r;
-        for (int32_t l = 0; l < m->f[k].nlev; l++, block += (ptrdiff_t)r * p) {
+    const layout *lay = &m->layout;
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const int p = lay->f[k].p;
+        double *block = X + (ptrdiff_t)lay->trailcol[lay->f[k].node] * r;
+        for (int32_t l = 0; l < lay->f[k].nlev; l++, block += (ptrdiff_t)r * p) {
             if (transposed)
-                mult(r, p, p, 0, block, r, m->f[k].T, p, m->tmp, r);
+                mult(r, p, p, 0, block, r, m->evaluation.f[k].T, p, m->scratch.tmp, r);
             else
-                mul(r, p, p, 0, block, r, m->f[k].T, p, m->tmp, r);
-            memcpy(block, m->tmp, sizeof(double) * (size_t)(r * p));
+                mul(r, p, p, 0, block, r, m->evaluation.f[k].T, p, m->scratch.tmp, r);
+            memcpy(block, m->scratch.tmp, sizeof(double) * (size_t)(r * p));
         }
     }
 }

@@ -23,21 +23,23 @@ void columns_times_lambda(const lmm_model *m, int r, double *X, int transposed);
    rows. */
 INLINE void scale_rows(const lmm_model *m, int k, int32_t e, double *x, int transposed)
 {
-    for (; k < m->nfactor; e = m->f[k].node + m->f[k].nlev, k++) {
-        const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    for (; k < lay->nfactor; e = lay->f[k].node + lay->f[k].nlev, k++) {
+        const factor *f = &lay->f[k];
+        const factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
         const int32_t levels = f->node + f->nlev - e;
         if (p == 1) {
-            for (int32_t l = 0; l < levels; l++) x[l] *= f->T[0];
+            for (int32_t l = 0; l < levels; l++) x[l] *= fs->T[0];
             x += levels;
             continue;
         }
         for (int32_t l = 0; l < levels; l++, x += p) {
             if (transposed)
-                tmul(p, 1, p, 0, f->T, p, x, p, m->tmp, p);
+                tmul(p, 1, p, 0, fs->T, p, x, p, m->scratch.tmp, p);
             else
-                mul(p, 1, p, 0, f->T, p, x, p, m->tmp, p);
-            memcpy(x, m->tmp, sizeof(double) * (size_t)p);
+                mul(p, 1, p, 0, fs->T, p, x, p, m->scratch.tmp, p);
+            memcpy(x, m->scratch.tmp, sizeof(double) * (size_t)p);
         }
     }
 }

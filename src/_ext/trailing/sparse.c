@@ -16,7 +16,8 @@
 static double one = 1, minus = -1;
 static char lower = 'L', none = 'N', right = 'R', trans = 'T';
 
-struct sparse_trailing {
+typedef struct {
+    trailing base;
     int32_t first, nnode; /* trailing nodes                                                       */
     ptrdiff_t *nptr;      /* nnode+1  list of each node: itself, then later ones that it meets    */
     int32_t *node;        /*          nodes, counted from first                                   */
@@ -26,16 +27,15 @@ struct sparse_trailing {
     ptrdiff_t *spotptr;   /* nnode of all eliminated + 1  where the spots of a level begin        */
     ptrdiff_t *spot;      /* place in S of the block of each pair of trailing nodes of a level    */
     double *S, *B;        /* values; B: the scaled S, then B on the pattern                       */
-    double *Se, *Le;      /* pb x (q2 + pb)                                                       */
     supernodal *factor;
-};
-typedef struct sparse_trailing sparse;
+} sparse;
 
 /* First trailing node in the list of an eliminated node of factor k (a level without rows has none). */
 INLINE ptrdiff_t first_trailing(const lmm_model *m, int k, int32_t e)
 {
-    const ptrdiff_t first = m->ptr[e] + (m->nelim - 1 - k);
-    return first < m->ptr[e + 1] ? first : m->ptr[e + 1];
+    const layout *lay = &m->layout;
+    const ptrdiff_t first = lay->ptr[e] + (lay->nelim - 1 - k);
+    return first < lay->ptr[e + 1] ? first : lay->ptr[e + 1];
 }
 
 /* ------------------------------------------------------------------------------ symbolic part -- */
@@ -48,18 +48,19 @@ typedef struct {
 
 static lmm_status find_occurrences(const lmm_model *m, const sparse *s, occurrences *o)
 {
+    const layout *lay = &m->layout;
     o->ptr = calloc((size_t)s->nnode + 2, sizeof(*o->ptr));
     if (!o->ptr) return LMM_NOMEM;
-    for (int k = 0; k < m->nelim; k++)
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
-            for (ptrdiff_t i = first_trailing(m, k, e); i < m->ptr[e + 1]; i++)
-                o->ptr[m->row[i] - s->first + 2]++;
+    for (int k = 0; k < lay->nelim; k++)
+        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
+            for (ptrdiff_t i = first_trailing(m, k, e); i < lay->ptr[e + 1]; i++)
+                o->ptr[lay->row[i] - s->first + 2]++;
     for (int32_t j = 1; j <= s->nnode; j++) o->ptr[j + 1] += o->ptr[j];
     if (!(o->level = malloc(sizeof(*o->level) * (size_t)(o->ptr[s->nnode + 1] + 1)))) return LMM_NOMEM;
-    for (int k = 0; k < m->nelim; k++)
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++)
-            for (ptrdiff_t i = first_trailing(m, k, e); i < m->ptr[e + 1]; i++)
-                o->level[o->ptr[m->row[i] - s->first + 1]++] = e;
+    for (int k = 0; k < lay->nelim; k++)
+        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
+            for (ptrdiff_t i = first_trailing(m, k, e); i < lay->ptr[e + 1]; i++)
+                o->level[o->ptr[lay->row[i] - s->first + 1]++] = e;
     return LMM_OK;
 }
 
@@ -73,18 +74,19 @@ static int ascending(const void *a, const void *b)
 static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrences *o, int32_t j,
                             int32_t *stamp, int32_t *list)
 {
+    const layout *lay = &m->layout;
     ptrdiff_t count = 0;
     list[count++] = j;
     stamp[j] = j;
-    for (ptrdiff_t i = m->ptr[s->first + j]; i < m->ptr[s->first + j + 1]; i++) {
-        const int32_t other = m->row[i] - s->first;
+    for (ptrdiff_t i = lay->ptr[s->first + j]; i < lay->ptr[s->first + j + 1]; i++) {
+        const int32_t other = lay->row[i] - s->first;
         stamp[other] = j;
         list[count++] = other;
     }
     for (ptrdiff_t r = o->ptr[j]; r < o->ptr[j + 1]; r++) {
         const int32_t e = o->level[r];
-        for (ptrdiff_t i = m->ptr[e + 1] - 1; i >= m->ptr[e]; i--) { /* from the last: later nodes only */
-            const int32_t other = m->row[i] - s->first;
+        for (ptrdiff_t i = lay->ptr[e + 1] - 1; i >= lay->ptr[e]; i--) { /* from the last: later nodes only */
+            const int32_t other = lay->row[i] - s->first;
             if (other <= j) break;
             if (stamp[other] == j) continue;
             stamp[other] = j;
@@ -96,7 +98,7 @@ static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrenc
 }
 
 /* Lists of all trailing nodes. */
-static lmm_status make_graph(lmm_model *m, sparse *s, const occurrences *o)
+static lmm_status make_graph(const lmm_model *m, sparse *s, const occurrences *o)
 {
     lmm_status status = LMM_NOMEM;
     ptrdiff_t room = s->nnode + o->ptr[s->nnode];
@@ -116,8 +118,8 @@ static lmm_status make_graph(lmm_model *m, sparse *s, const occurrences *o)
         memcpy(all + s->nptr[j], list, sizeof(*list) * (size_t)count);
         s->nptr[j + 1] = s->nptr[j] + count;
     }
-    if (!(s->node = grab(&m->memory, (size_t)s->nptr[s->nnode], sizeof(*s->node)))) goto done;
-    if (!(s->place = grab(&m->memory, (size_t)s->nptr[s->nnode], sizeof(*s->place)))) goto done;
+    if (!(s->node = grab(&s->base.memory, (size_t)s->nptr[s->nnode], sizeof(*s->node)))) goto done;
+    if (!(s->place = grab(&s->base.memory, (size_t)s->nptr[s->nnode], sizeof(*s->place)))) goto done;
     memcpy(s->node, all, sizeof(*all) * (size_t)s->nptr[s->nnode]);
     status = LMM_OK;
 done:
@@ -127,18 +129,20 @@ done:
 
 INLINE int32_t width_of(const lmm_model *m, const sparse *s, int32_t j)
 {
-    return m->width[s->first + j];
+    return m->layout.width[s->first + j];
 }
 
 INLINE int32_t column_of(const lmm_model *m, const sparse *s, int32_t j)
 {
-    return m->nodecol[s->first + j] - (m->q - m->q2);
+    const layout *lay = &m->layout;
+    return lay->nodecol[s->first + j] - (lay->q - lay->q2);
 }
 
 /* Columns and rows of S from the lists. */
-static lmm_status make_columns(lmm_model *m, sparse *s)
+static lmm_status make_columns(const lmm_model *m, sparse *s)
 {
-    GRAB(m, s->ptr, m->q2 + 1);
+    const layout *lay = &m->layout;
+    GRAB(&s->base, s->ptr, lay->q2 + 1);
     for (int32_t j = 0; j < s->nnode; j++) {
         int32_t height = 0;
         for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) {
@@ -148,7 +152,7 @@ static lmm_status make_columns(lmm_model *m, sparse *s)
         for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++)
             s->ptr[c + 1] = s->ptr[c] + height;
     }
-    GRAB(m, s->row, s->ptr[m->q2] + 1);
+    GRAB(&s->base, s->row, s->ptr[lay->q2] + 1);
     for (int32_t j = 0; j < s->nnode; j++)
         for (int32_t c = column_of(m, s, j), w = 0; w < width_of(m, s, j); c++, w++) {
             int32_t *to = s->row + s->ptr[c];
@@ -162,25 +166,27 @@ static lmm_status make_columns(lmm_model *m, sparse *s)
 /* Where the blocks of every level's pairs stand in S. pos: nnode of the model, scratch. */
 static lmm_status make_spots(lmm_model *m, sparse *s, const occurrences *o)
 {
+    const layout *lay = &m->layout;
     const int32_t levels = s->first;
     ptrdiff_t *at;
-    GRAB(m, s->spotptr, levels + 1);
-    GRAB(m, at, levels + 1);
-    for (int k = 0; k < m->nelim; k++)
-        for (int32_t e = m->f[k].node; e < m->f[k].node + m->f[k].nlev; e++) {
-            const ptrdiff_t len = m->ptr[e + 1] - first_trailing(m, k, e);
+    GRAB(&s->base, s->spotptr, levels + 1);
+    GRAB(&s->base, at, levels + 1);
+    for (int k = 0; k < lay->nelim; k++)
+        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++) {
+            const ptrdiff_t len = lay->ptr[e + 1] - first_trailing(m, k, e);
             s->spotptr[e + 1] = s->spotptr[e] + len * (len + 1) / 2;
             at[e] = s->spotptr[e];
         }
-    GRAB(m, s->spot, s->spotptr[levels] + 1);
+    GRAB(&s->base, s->spot, s->spotptr[levels] + 1);
     for (int32_t j = 0; j < s->nnode; j++) {
         const ptrdiff_t start = s->ptr[column_of(m, s, j)];
-        for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++) m->pos[s->first + s->node[i]] = s->place[i];
+        for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++)
+            m->scratch.pos[s->first + s->node[i]] = s->place[i];
         for (ptrdiff_t r = o->ptr[j]; r < o->ptr[j + 1]; r++) {
             const int32_t e = o->level[r];
-            ptrdiff_t i = m->ptr[e + 1];
-            while (m->row[i - 1] > s->first + j) i--;
-            for (i--; i < m->ptr[e + 1]; i++) s->spot[at[e]++] = start + m->pos[m->row[i]];
+            ptrdiff_t i = lay->ptr[e + 1];
+            while (lay->row[i - 1] > s->first + j) i--;
+            for (i--; i < lay->ptr[e + 1]; i++) s->spot[at[e]++] = start + m->scratch.pos[lay->row[i]];
         }
     }
     return LMM_OK;
@@ -188,126 +194,130 @@ static lmm_status make_spots(lmm_model *m, sparse *s, const occurrences *o)
 
 static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *options)
 {
+    const layout *lay = &m->layout;
     if (!options->order) return LMM_UNAVAILABLE;
-    int32_t *perm = malloc(sizeof(*perm) * (size_t)m->q2);
+    int32_t *perm = malloc(sizeof(*perm) * (size_t)lay->q2);
     if (!perm) return LMM_NOMEM;
     lmm_status status = LMM_UNAVAILABLE;
-    if (options->order(options->arg, m->q2, s->ptr, s->row, perm) == 0)
-        status = supernodal_analyse(&s->factor, m->q2, s->ptr, s->row, perm, &m->blas);
+    if (options->order(options->arg, lay->q2, s->ptr, s->row, perm) == 0)
+        status = supernodal_analyse(&s->factor, lay->q2, s->ptr, s->row, perm, &m->blas);
     free(perm);
     return status;
 }
 
-lmm_status sparse_analyse(lmm_model *m, const lmm_options *options)
+static lmm_status analyse(lmm_model *m, sparse *s, const lmm_options *options)
 {
-    sparse *s;
+    const layout *lay = &m->layout;
     occurrences o = {NULL, NULL};
-    GRAB(m, s, 1);
-    s->first = m->f[m->nelim].node;
-    s->nnode = m->nnode - s->first;
-    GRAB(m, s->nptr, s->nnode + 1);
+    s->first = lay->f[lay->nelim].node;
+    s->nnode = lay->nnode - s->first;
+    GRAB(&s->base, s->nptr, s->nnode + 1);
     lmm_status status = find_occurrences(m, s, &o);
     if (status == LMM_OK) status = make_graph(m, s, &o);
     if (status == LMM_OK) status = make_columns(m, s);
-    if (status == LMM_OK) m->sparse = s;
     if (status == LMM_OK) status = order_and_analyse(m, s, options);
     if (status == LMM_OK) status = make_spots(m, s, &o);
     free(o.ptr), free(o.level);
     return status;
 }
 
-double sparse_density(const lmm_model *m)
+double sparse_density(const trailing *t, const lmm_model *m)
 {
-    const double q2 = m->q2; /* whole diagonal blocks stand there: a little too much */
-    return fmin(1, (2 * (double)m->sparse->ptr[m->q2] - q2) / (q2 * q2));
+    const layout *lay = &m->layout;
+    const double q2 = lay->q2; /* whole diagonal blocks stand there: a little too much */
+    return fmin(1, (2 * (double)((const sparse *)t)->ptr[lay->q2] - q2) / (q2 * q2));
 }
 
-double sparse_bytes(const lmm_model *m)
+double sparse_bytes(const trailing *t, const lmm_model *m)
 {
-    const sparse *s = m->sparse;
-    return 20. * (double)s->ptr[m->q2] + 8. * (double)s->spotptr[s->first] + 16. * m->pb * (m->q2 + m->pb) +
-           supernodal_bytes(s->factor);
+    const layout *lay = &m->layout;
+    const sparse *s = (const sparse *)t;
+    return 20. * (double)s->ptr[lay->q2] + 8. * (double)s->spotptr[s->first] +
+           16. * lay->pb * (lay->q2 + lay->pb) + supernodal_bytes(s->factor);
 }
 
-double sparse_flops(const lmm_model *m)
+double sparse_flops(const trailing *t)
 {
-    return PRICE * supernodal_flops(m->sparse->factor);
+    return PRICE * supernodal_flops(((const sparse *)t)->factor);
 }
 
-lmm_status sparse_allocate(lmm_model *m)
+static lmm_status sparse_make(trailing *t, lmm_model *m)
 {
-    sparse *s = m->sparse;
-    GRAB(m, s->S, s->ptr[m->q2] + 1);
-    GRAB(m, s->B, s->ptr[m->q2] + 1);
-    GRAB(m, s->Se, (ptrdiff_t)m->pb * (m->q2 + m->pb));
-    GRAB(m, s->Le, (ptrdiff_t)m->pb * (m->q2 + m->pb));
-    m->Se = s->Se;
-    m->Le = s->Le;
-    m->lde = m->pb;
+    const layout *lay = &m->layout;
+    sparse *s = (sparse *)t;
+    GRAB(t, s->S, s->ptr[lay->q2] + 1);
+    GRAB(t, s->B, s->ptr[lay->q2] + 1);
+    GRAB(t, t->Se, (ptrdiff_t)lay->pb * (lay->q2 + lay->pb));
+    GRAB(t, t->Le, (ptrdiff_t)lay->pb * (lay->q2 + lay->pb));
+    t->lde = lay->pb;
     return supernodal_allocate(s->factor);
 }
 
-lmm_status sparse_set_threads(lmm_model *m, int threads)
+static lmm_status sparse_threads(trailing *t, const lmm_model *m, int threads)
 {
-    return supernodal_set_threads(m->sparse->factor, threads);
+    (void)m;
+    return supernodal_set_threads(((sparse *)t)->factor, threads);
 }
 
-void sparse_free(lmm_model *m)
+static void sparse_free(trailing *t)
 {
-    if (m->sparse) supernodal_free(m->sparse->factor);
-    m->sparse = NULL;
+    supernodal_free(((sparse *)t)->factor);
 }
 
 /* ----------------------------------------------------------------------------------- numbers -- */
 
-static void sparse_load(lmm_model *m)
+static void sparse_load(trailing *t, lmm_model *m)
 {
-    const sparse *s = m->sparse;
-    const ptrdiff_t pb = m->pb;
-    memset(s->S, 0, sizeof(double) * (size_t)s->ptr[m->q2]);
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    sparse *s = (sparse *)t;
+    const ptrdiff_t pb = lay->pb;
+    memset(s->S, 0, sizeof(double) * (size_t)s->ptr[lay->q2]);
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
         const int p = f->p;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
             const int32_t j = e - s->first, c0 = column_of(m, s, j);
-            const double *diag = f->adiag + (ptrdiff_t)(e - f->node) * p * p;
+            const double *diag = m->sums.A[k].diag + (ptrdiff_t)(e - f->node) * p * p;
             for (ptrdiff_t i = s->nptr[j]; i < s->nptr[j + 1]; i++)
-                m->pos[s->first + s->node[i]] = s->place[i];
+                m->scratch.pos[s->first + s->node[i]] = s->place[i];
             for (int c = 0; c < p; c++) {
                 double *S = s->S + s->ptr[c0 + c];
-                const double *from = f->apan + m->pan[e] + (ptrdiff_t)c * m->ld[e];
+                const double *from = m->sums.A[k].pan + lay->pan[e] + (ptrdiff_t)c * lay->ld[e];
                 for (int r = 0; r < p; r++) S[r] = diag[r + c * p];
-                for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++)
-                    for (int r = 0; r < m->width[m->row[i]]; r++) S[m->pos[m->row[i]] + r] = *from++;
-                memcpy(s->Se + (c0 + c) * pb, from, sizeof(double) * (size_t)pb);
+                for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; i++)
+                    for (int r = 0; r < lay->width[lay->row[i]]; r++)
+                        S[m->scratch.pos[lay->row[i]] + r] = *from++;
+                memcpy(s->base.Se + (c0 + c) * pb, from, sizeof(double) * (size_t)pb);
             }
         }
     }
-    memcpy(s->Se + m->q2 * pb, m->border, sizeof(double) * (size_t)(pb * pb));
+    memcpy(s->base.Se + lay->q2 * pb, m->sums.border, sizeof(double) * (size_t)(pb * pb));
 }
 
 /* S_JJ -= A_J K A_J' for the levels of factor k */
-INLINE void downdate_levels(const int p, lmm_model *m, int k)
+INLINE void downdate_levels(const int p, sparse *s, lmm_model *m, int k)
 {
-    const sparse *s = m->sparse;
-    const factor *f = &m->f[k];
-    const ptrdiff_t skip = ancestor_rows(m, k);
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    factor_state *fs = &m->evaluation.f[k];
+    const ptrdiff_t skip = ancestor_rows(&m->layout, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const double *K = f->Q + (ptrdiff_t)(e - f->node) * p * p, *Ai = f->pan + m->pan[e] + skip;
-        const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
+        const double *K = fs->K + (ptrdiff_t)(e - f->node) * p * p, *Ai = fs->pan + lay->pan[e] + skip;
+        const ptrdiff_t ld = lay->ld[e], *spot = s->spot + s->spotptr[e], end = lay->ptr[e + 1];
         for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
-            const int32_t own = m->row[i] - s->first, wi = m->width[m->row[i]], c0 = column_of(m, s, own);
+            const int32_t own = lay->row[i] - s->first, wi = lay->width[lay->row[i]],
+                          c0 = column_of(m, s, own);
             const ptrdiff_t height = s->ptr[c0 + 1] - s->ptr[c0];
             for (int c = 0; c < wi; c++) {
                 const double *Aj = Ai;
-                double *coef = m->tmp;
+                double *coef = m->scratch.tmp;
                 for (int x = 0; x < p; x++) {
                     coef[x] = 0;
                     for (int y = 0; y < p; y++) coef[x] += Ai[c + y * ld] * K[y + x * p];
                 }
                 for (ptrdiff_t j = i; j < end; j++) {
                     double *to = s->S + spot[j - i] + c * height;
-                    const int wj = m->width[m->row[j]];
+                    const int wj = lay->width[lay->row[j]];
                     for (int r = 0; r < wj; r++, Aj++)
                         for (int x = 0; x < p; x++) to[r] -= Aj[x * ld] * coef[x];
                 }
@@ -318,10 +328,11 @@ INLINE void downdate_levels(const int p, lmm_model *m, int k)
     }
 }
 
-CLONES static void sparse_downdate(lmm_model *m, int k)
+CLONES static void sparse_downdate(trailing *t, lmm_model *m, int k)
 {
-    BY_WIDTH(m->f[k].p, downdate_levels, m, k)
-    downdate_edge(m, k);
+    sparse *s = (sparse *)t;
+    BY_WIDTH(m->layout.f[k].p, downdate_levels, s, m, k)
+    downdate_edge(t, m, k);
 }
 
 INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
@@ -331,29 +342,31 @@ INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
 }
 
 /* to := T_i' from T_j (how 0) or T_i from T_j' (how 1) for every block; from and to may be one */
-CLONES static void scale_blocks(lmm_model *m, const double *from, double *to, int how)
+CLONES static void scale_blocks(const sparse *s, lmm_model *m, const double *from, double *to, int how)
 {
-    const sparse *s = m->sparse;
-    double *half = m->tmp;
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        const factor *fj = &m->f[k];
+    const layout *lay = &m->layout;
+    double *half = m->scratch.tmp;
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const factor *fj = &lay->f[k];
+        factor_state *sj = &m->evaluation.f[k];
         for (int32_t j = fj->node - s->first; j < fj->node - s->first + fj->nlev; j++) {
             const ptrdiff_t h = height_of(m, s, j), start = s->ptr[column_of(m, s, j)];
             int g = k;
             for (ptrdiff_t l = s->nptr[j]; l < s->nptr[j + 1]; l++) {
-                while (s->node[l] + s->first >= m->f[g].node + m->f[g].nlev) g++;
-                const factor *fi = &m->f[g];
+                while (s->node[l] + s->first >= lay->f[g].node + lay->f[g].nlev) g++;
+                const factor *fi = &lay->f[g];
+                factor_state *si = &m->evaluation.f[g];
                 const double *A = from + start + s->place[l];
                 double *X = to + start + s->place[l];
                 const int p = fj->p, w = fi->p;
                 if (p == 1 && w == 1) {
-                    *X = *A * fi->T[0] * fj->T[0];
+                    *X = *A * si->T[0] * sj->T[0];
                 } else if (how == 0) {
-                    mul(w, p, p, 0, A, (int)h, fj->T, p, half, w);
-                    tmul(w, p, w, 0, fi->T, w, half, w, X, (int)h);
+                    mul(w, p, p, 0, A, (int)h, sj->T, p, half, w);
+                    tmul(w, p, w, 0, si->T, w, half, w, X, (int)h);
                 } else {
-                    mult(w, p, p, 0, A, (int)h, fj->T, p, half, w);
-                    mul(w, p, w, 0, fi->T, w, half, w, X, (int)h);
+                    mult(w, p, p, 0, A, (int)h, sj->T, p, half, w);
+                    mul(w, p, w, 0, si->T, w, half, w, X, (int)h);
                 }
             }
         }
@@ -368,41 +381,42 @@ static void mirror_diagonal(const lmm_model *m, const sparse *s)
 }
 
 /* Factor of M; edge of the factor by a forward solve, its columns in the order of elimination */
-static lmm_status sparse_factorize(lmm_model *m)
+static lmm_status sparse_factorize(trailing *t, lmm_model *m)
 {
-    const sparse *s = m->sparse;
-    const ptrdiff_t pb = m->pb;
-    int ipb = m->pb, q2 = m->q2;
+    const layout *lay = &m->layout;
+    sparse *s = (sparse *)t;
+    const ptrdiff_t pb = lay->pb;
+    int ipb = lay->pb, q2 = lay->q2;
     double logdet;
     mirror_diagonal(m, s);
-    scale_blocks(m, s->S, s->B, 0);
+    scale_blocks(s, m, s->S, s->B, 0);
     for (int32_t c = 0, j = 0; j < s->nnode; c += width_of(m, s, j++))
         for (int x = 0; x < width_of(m, s, j); x++) s->B[s->ptr[c + x] + x] += 1;
     if (supernodal_factor(s->factor, m->team, s->B, &logdet)) return LMM_NOTPOSDEF;
-    m->logdetM += logdet;
-    memcpy(s->Le, s->Se, sizeof(double) * (size_t)(pb * (m->q2 + pb)));
-    columns_times_lambda(m, ipb, s->Le, 0);
-    supernodal_solve(s->factor, m->team, ipb, s->Le, 1);
-    m->blas.syrk(&lower, &none, &ipb, &q2, &minus, s->Le, &ipb, &one, s->Le + m->q2 * pb, &ipb);
-    return factorize_corner(m);
+    m->evaluation.logdetM += logdet;
+    memcpy(s->base.Le, s->base.Se, sizeof(double) * (size_t)(pb * (lay->q2 + pb)));
+    columns_times_lambda(m, ipb, s->base.Le, 0);
+    supernodal_solve(s->factor, m->team, ipb, s->base.Le, 1);
+    m->blas.syrk(&lower, &none, &ipb, &q2, &minus, s->base.Le, &ipb, &one, s->base.Le + lay->q2 * pb, &ipb);
+    return factorize_corner(t, m);
 }
 
-static void sparse_solve(lmm_model *m, int r, double *X)
+static void sparse_solve(trailing *t, lmm_model *m, int r, double *X)
 {
     columns_times_lambda(m, r, X, 0);
-    supernodal_solve(m->sparse->factor, m->team, r, X, 3);
+    supernodal_solve(((sparse *)t)->factor, m->team, r, X, 3);
     columns_times_lambda(m, r, X, 1);
 }
 
-static void sparse_border(lmm_model *m, double *H)
+static void sparse_border(trailing *t, lmm_model *m, double *H)
 {
-    memcpy(H, m->Se, sizeof(double) * (size_t)m->pb * (size_t)m->q2);
-    sparse_solve(m, m->pb, H);
+    memcpy(H, t->Se, sizeof(double) * (size_t)m->layout.pb * (size_t)m->layout.q2);
+    sparse_solve(t, m, m->layout.pb, H);
 }
 
-INLINE void times_columns(const int r, const lmm_model *m, double alpha, const double *V, double *W)
+INLINE void times_columns(const int r, const sparse *s, const lmm_model *m, double alpha, const double *V,
+                          double *W)
 {
-    const sparse *s = m->sparse;
     double own[8], sum[8];
     for (int32_t j = 0; j < s->nnode; j++) {
         const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
@@ -427,9 +441,8 @@ INLINE void times_columns(const int r, const lmm_model *m, double alpha, const d
 }
 
 /* As above for any number of rows. */
-static void times_many(const lmm_model *m, int r, double alpha, const double *V, double *W)
+static void times_many(const sparse *s, const lmm_model *m, int r, double alpha, const double *V, double *W)
 {
-    const sparse *s = m->sparse;
     for (int32_t j = 0; j < s->nnode; j++) {
         const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
         for (int32_t c = c0; c < c0 + p; c++)
@@ -443,90 +456,98 @@ static void times_many(const lmm_model *m, int r, double alpha, const double *V,
     }
 }
 
-CLONES static void sparse_times(lmm_model *m, int r, double alpha, const double *V, double *W)
+CLONES static void sparse_times(trailing *t, lmm_model *m, int r, double alpha, const double *V, double *W)
 {
+    sparse *s = (sparse *)t;
     if (r > FEW) {
-        times_many(m, r, alpha, V, W);
+        times_many(s, m, r, alpha, V, W);
         return;
     }
-    BY_WIDTH(r, times_columns, m, alpha, V, W)
+    BY_WIDTH(r, times_columns, s, m, alpha, V, W)
 }
 
-static void sparse_quadratic(lmm_model *m, double *w, double *Q)
+static void sparse_quadratic(trailing *t, lmm_model *m, double *w, double *Q)
 {
-    const ptrdiff_t N = m->ntheta;
-    int n = m->ntheta, q2 = m->q2, p = m->p, pb = m->pb, all = q2 + p;
+    const layout *lay = &m->layout;
+    sparse *s = (sparse *)t;
+    const ptrdiff_t N = lay->ntheta;
+    int n = lay->ntheta, q2 = lay->q2, p = lay->p, pb = lay->pb, all = q2 + p;
     double *wX = w + N * q2;
-    supernodal_solve(m->sparse->factor, m->team, n, w, 1);
+    supernodal_solve(s->factor, m->team, n, w, 1);
     if (p) {
-        m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, m->Le, &pb, &one, wX, &n);
-        m->blas.trsm(&right, &lower, &trans, &none, &n, &p, &one, m->Le + (ptrdiff_t)q2 * pb, &pb, wX, &n);
+        m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, s->base.Le, &pb, &one, wX, &n);
+        m->blas.trsm(&right, &lower, &trans, &none, &n, &p, &one, s->base.Le + (ptrdiff_t)q2 * pb, &pb, wX,
+                     &n);
     }
     m->blas.gemm(&none, &trans, &n, &n, &all, &minus, w, &n, w, &n, &one, Q, &n);
 }
 
 /* D_j += S_jR Lambda Minv_Rj over the pattern */
-CLONES static void add_gradient(lmm_model *m)
+CLONES static void add_gradient(const sparse *s, lmm_model *m)
 {
-    const sparse *s = m->sparse;
-    double *Y = m->tmp;
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        factor *fj = &m->f[k];
+    const layout *lay = &m->layout;
+    double *Y = m->scratch.tmp;
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const factor *fj = &lay->f[k];
+        factor_state *sj = &m->evaluation.f[k];
         const int p = fj->p;
         for (int32_t j = fj->node - s->first; j < fj->node - s->first + fj->nlev; j++) {
             const int h = (int)height_of(m, s, j);
             const ptrdiff_t start = s->ptr[column_of(m, s, j)];
             int g = k;
             for (ptrdiff_t l = s->nptr[j]; l < s->nptr[j + 1]; l++) {
-                while (s->node[l] + s->first >= m->f[g].node + m->f[g].nlev) g++;
-                factor *fi = &m->f[g];
+                while (s->node[l] + s->first >= lay->f[g].node + lay->f[g].nlev) g++;
+                const factor *fi = &lay->f[g];
+                factor_state *si = &m->evaluation.f[g];
                 const int w = fi->p;
                 const double *S = s->S + start + s->place[l], *B = s->B + start + s->place[l];
-                tmul(p, w, w, 0, S, h, fi->T, w, Y, p); /* S_ij' T_i */
-                mul(p, p, w, 1, Y, p, B, h, fj->D, p);
+                tmul(p, w, w, 0, S, h, si->T, w, Y, p); /* S_ij' T_i */
+                mul(p, p, w, 1, Y, p, B, h, sj->D, p);
                 if (l == s->nptr[j]) continue;
-                mul(w, p, p, 0, S, h, fj->T, p, Y, w); /* S_ij T_j */
-                mult(w, w, p, 1, Y, w, B, h, fi->D, w);
+                mul(w, p, p, 0, S, h, sj->T, p, Y, w); /* S_ij T_j */
+                mult(w, w, p, 1, Y, w, B, h, si->D, w);
             }
         }
     }
 }
 
-static void sparse_invert(lmm_model *m)
+static void sparse_invert(trailing *t, lmm_model *m)
 {
-    const sparse *s = m->sparse;
+    const layout *lay = &m->layout;
+    sparse *s = (sparse *)t;
     supernodal_invert(s->factor, m->team, s->B);
-    add_gradient(m);
-    scale_blocks(m, s->B, s->B, 1);
-    for (int k = m->nelim; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
+    add_gradient(s, m);
+    scale_blocks(s, m, s->B, s->B, 1);
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
         for (int32_t l = 0; l < f->nlev; l++) {
             const int32_t j = f->node + l - s->first;
             const double *B = s->B + s->ptr[column_of(m, s, j)];
             for (int c = 0; c < p; c++)
                 for (int r = 0; r < p; r++)
-                    f->Q[((ptrdiff_t)l * p + c) * p + r] = B[r + c * height_of(m, s, j)];
+                    fs->B[((ptrdiff_t)l * p + c) * p + r] = B[r + c * height_of(m, s, j)];
         }
     }
 }
 
 /* V (rows of J, columns x; leading dimension ld) += B_JJ A_J for one level */
-INLINE void product_level(const int p, const lmm_model *m, int k, int32_t e, const double *A, double *V,
-                          ptrdiff_t ldv)
+INLINE void product_level(const int p, const sparse *s, const lmm_model *m, int k, int32_t e, const double *A,
+                          double *V, ptrdiff_t ldv)
 {
-    const sparse *s = m->sparse;
-    const ptrdiff_t ld = m->ld[e], *spot = s->spot + s->spotptr[e], end = m->ptr[e + 1];
+    const layout *lay = &m->layout;
+    const ptrdiff_t ld = lay->ld[e], *spot = s->spot + s->spotptr[e], end = lay->ptr[e + 1];
     const double *Ai = A;
     double *Vi = V;
     for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
-        const int32_t own = m->row[i] - s->first, wi = m->width[m->row[i]];
+        const int32_t own = lay->row[i] - s->first, wi = lay->width[lay->row[i]];
         const ptrdiff_t h = height_of(m, s, own);
         const double *Aj = Ai;
         double *Vj = Vi;
         for (ptrdiff_t j = i; j < end; j++) {
             const double *B = s->B + spot[j - i];
-            const int wj = m->width[m->row[j]];
+            const int wj = lay->width[lay->row[j]];
             for (int x = 0; x < p; x++)
                 for (int c = 0; c < wi; c++)
                     for (int r = 0; r < wj; r++) {
@@ -542,50 +563,81 @@ INLINE void product_level(const int p, const lmm_model *m, int k, int32_t e, con
     }
 }
 
-INLINE void gather_levels(const int p, lmm_model *m)
+INLINE void gather_levels(const int p, const sparse *s, lmm_model *m)
 {
-    factor *f = &m->f[0];
-    const ptrdiff_t skip = ancestor_rows(m, 0);
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[0];
+    factor_state *fs = &m->evaluation.f[0];
+    const ptrdiff_t skip = ancestor_rows(&m->layout, 0);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const int rows = m->ptr[e] < m->ptr[e + 1] ? (int)(m->ld[e] - m->pb - skip) : 0;
-        const double *A = f->pan + m->pan[e] + skip;
-        double *Q = f->Q + (ptrdiff_t)(e - f->node) * p * p, *V = m->tmp;
+        const int rows = lay->ptr[e] < lay->ptr[e + 1] ? (int)(lay->ld[e] - lay->pb - skip) : 0;
+        const double *A = fs->pan + lay->pan[e] + skip;
+        double *Q = fs->Q + (ptrdiff_t)(e - f->node) * p * p, *V = m->scratch.tmp;
         memset(V, 0, sizeof(double) * (size_t)rows * (size_t)p);
-        product_level(p, m, 0, e, A, V, rows);
-        tmul(p, p, rows, 0, A, m->ld[e], V, rows, Q, p);
+        product_level(p, s, m, 0, e, A, V, rows);
+        tmul(p, p, rows, 0, A, lay->ld[e], V, rows, Q, p);
         symmetrize(p, Q);
     }
 }
 
-CLONES static void sparse_gather(lmm_model *m){BY_WIDTH(m -> f[0].p, gather_levels, m)}
-
-CLONES static void sparse_product(lmm_model *m, int k, double *panels)
+CLONES static void sparse_gather(trailing *t, lmm_model *m)
 {
-    const factor *f = &m->f[k];
-    const ptrdiff_t skip = ancestor_rows(m, k);
-    for (int32_t e = f->node; e < f->node + f->nlev; e++)
-        product_level(f->p, m, k, e, f->pan + m->pan[e] + skip, panels + m->pan[e] + skip, m->ld[e]);
+    const sparse *s = (const sparse *)t;
+    BY_WIDTH(m->layout.f[0].p, gather_levels, s, m)
 }
 
-static int sparse_covariance(const lmm_model *m, int32_t i, int32_t j, double *B)
+CLONES static void sparse_product(trailing *t, lmm_model *m, int k, double *panels)
 {
-    const sparse *s = m->sparse;
-    const int32_t own = i - s->first, other = j - s->first;
-    ptrdiff_t low = s->nptr[own], high = s->nptr[own + 1];
+    const layout *lay = &m->layout;
+    sparse *s = (sparse *)t;
+    const factor *f = &lay->f[k];
+    factor_state *fs = &m->evaluation.f[k];
+    const ptrdiff_t skip = ancestor_rows(&m->layout, k);
+    for (int32_t e = f->node; e < f->node + f->nlev; e++)
+        product_level(f->p, s, m, k, e, fs->pan + lay->pan[e] + skip, panels + lay->pan[e] + skip,
+                      lay->ld[e]);
+}
+
+static int sparse_covariance(const trailing *t, const lmm_model *m, int32_t i, int32_t j, double *B)
+{
+    const sparse *s = (const sparse *)t;
+    const int32_t column = i - s->first, row = j - s->first;
+    ptrdiff_t low = s->nptr[column], high = s->nptr[column + 1];
     while (high - low > 1) {
         const ptrdiff_t middle = low + (high - low) / 2;
-        if (s->node[middle] <= other)
+        if (s->node[middle] <= row)
             low = middle;
         else
             high = middle;
     }
-    if (s->node[low] != other) return 0;
-    const double *from = s->B + s->ptr[column_of(m, s, own)] + s->place[low];
-    for (int c = 0; c < m->width[i]; c++, from += height_of(m, s, own))
-        for (int r = 0; r < m->width[j]; r++) *B++ = from[r];
+    if (s->node[low] != row) return 0;
+    const double *from = s->B + s->ptr[column_of(m, s, column)] + s->place[low];
+    for (int c = 0; c < width_of(m, s, column); c++, from += height_of(m, s, column))
+        for (int r = 0; r < width_of(m, s, row); r++) *B++ = from[r];
     return 1;
 }
 
-const trailing TRAILING_SPARSE = {sparse_load,    sparse_downdate,  sparse_factorize, sparse_border,
-                                  sparse_times,   sparse_quadratic, sparse_invert,    sparse_gather,
-                                  sparse_product, sparse_solve,     sparse_covariance};
+static const trailing_steps SPARSE = {.make = sparse_make,
+                                      .free = sparse_free,
+                                      .threads = sparse_threads,
+                                      .load = sparse_load,
+                                      .downdate = sparse_downdate,
+                                      .factorize = sparse_factorize,
+                                      .border = sparse_border,
+                                      .times = sparse_times,
+                                      .quadratic = sparse_quadratic,
+                                      .invert = sparse_invert,
+                                      .gather = sparse_gather,
+                                      .product = sparse_product,
+                                      .solve = sparse_solve,
+                                      .covariance = sparse_covariance};
+
+lmm_status sparse_analyse(trailing **out, lmm_model *m, const lmm_options *options)
+{
+    sparse *s = calloc(1, sizeof(*s));
+    *out = (trailing *)s;
+    if (!s) return LMM_NOMEM;
+    s->base.steps = &SPARSE;
+    s->base.exact = 1;
+    return analyse(m, s, options);
+}

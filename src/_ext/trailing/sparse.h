@@ -3,16 +3,13 @@
 #ifndef LMM_SPARSE_H
 #define LMM_SPARSE_H
 
-#include "model/model.h"
-#include "cholesky/supernodal.h"
+#include "trailing/trailing.h"
 
 /* Pattern, order and symbolic factor of S. LMM_UNAVAILABLE where the caller has no order for it: the pattern
-   is known then. */
-lmm_status sparse_analyse(lmm_model *m, const lmm_options *options);
-double sparse_density(const lmm_model *m); /* share of S that is not zero                     */
-double sparse_bytes(const lmm_model *m);   /* memory that sparse_allocate will take           */
-double sparse_flops(const lmm_model *m);   /* factor and selected inverse                     */
-lmm_status sparse_allocate(lmm_model *m);
-lmm_status sparse_set_threads(lmm_model *m, int threads); /* after sparse_allocate */
+   is known then. *out: the caller's to free, NULL only where there is no memory. */
+lmm_status sparse_analyse(trailing **out, lmm_model *m, const lmm_options *options);
+double sparse_density(const trailing *t, const lmm_model *m); /* share of S that is not zero             */
+double sparse_bytes(const trailing *t, const lmm_model *m);   /* memory that `make` will take            */
+double sparse_flops(const trailing *t);                       /* factor and selected inverse             */
 
 #endif

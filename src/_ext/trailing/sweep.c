@@ -8,13 +8,14 @@
 INLINE void gather_level(const int p, const int w, const int nv, const lmm_model *m, ptrdiff_t l,
                          const double *x, const double *y, vec4 *t)
 {
-    const ptrdiff_t ld = m->ld[l];
-    const double *a = m->f[0].pan + m->pan[l];
-    const int32_t first = m->f[0].nlev;
+    const layout *lay = &m->layout;
+    const ptrdiff_t ld = lay->ld[l];
+    const double *a = m->evaluation.f[0].pan + lay->pan[l];
+    const int32_t first = lay->f[0].nlev;
     for (int i = 0; i < p * nv; i++) t[i] = (vec4){0};
-    for (ptrdiff_t i = m->ptr[l]; i < m->ptr[l + 1]; i++) {
-        const int32_t e = m->row[i], n = w ? w : m->width[e];
-        const vec4 *from = (const vec4 *)x + (ptrdiff_t)(w ? (e - first) * w : m->trailcol[e]) * nv;
+    for (ptrdiff_t i = lay->ptr[l]; i < lay->ptr[l + 1]; i++) {
+        const int32_t e = lay->row[i], n = w ? w : lay->width[e];
+        const vec4 *from = (const vec4 *)x + (ptrdiff_t)(w ? (e - first) * w : lay->trailcol[e]) * nv;
         for (int r = 0; r < n; r++) __builtin_prefetch(y + ((const double *)from - x) + r * 4 * nv, 1);
         for (int r = 0; r < n; r++, a++, from += nv)
             for (int c = 0; c < p; c++)
@@ -26,12 +27,13 @@ INLINE void gather_level(const int p, const int w, const int nv, const lmm_model
 INLINE void scatter_level(const int p, const int w, const int nv, const lmm_model *m, ptrdiff_t l,
                           const vec4 *t, double *y)
 {
-    const ptrdiff_t ld = m->ld[l];
-    const double *a = m->f[0].pan + m->pan[l];
-    const int32_t first = m->f[0].nlev;
-    for (ptrdiff_t i = m->ptr[l]; i < m->ptr[l + 1]; i++) {
-        const int32_t e = m->row[i], n = w ? w : m->width[e];
-        vec4 *to = (vec4 *)y + (ptrdiff_t)(w ? (e - first) * w : m->trailcol[e]) * nv;
+    const layout *lay = &m->layout;
+    const ptrdiff_t ld = lay->ld[l];
+    const double *a = m->evaluation.f[0].pan + lay->pan[l];
+    const int32_t first = lay->f[0].nlev;
+    for (ptrdiff_t i = lay->ptr[l]; i < lay->ptr[l + 1]; i++) {
+        const int32_t e = lay->row[i], n = w ? w : lay->width[e];
+        vec4 *to = (vec4 *)y + (ptrdiff_t)(w ? (e - first) * w : lay->trailcol[e]) * nv;
         for (int r = 0; r < n; r++, a++, to += nv)
             for (int v = 0; v < nv; v++) {
                 vec4 s = to[v];
@@ -42,12 +44,12 @@ INLINE void scatter_level(const int p, const int w, const int nv, const lmm_mode
 }
 
 /* y -= A_Rl K_l A_lR x, every level */
-INLINE void eliminated_levels(const int p, const int w, const int nv, const lmm_model *m, const double *x,
-                              double *y, double *small)
+INLINE void eliminated_levels(const int p, const int w, const int nv, const iterative *it, const lmm_model *m,
+                              const double *x, double *y, double *small)
 {
     vec4 own[12], *t = p * nv <= 6 ? own : (vec4 *)small, *s = t + p * nv;
-    const double *K = m->it->K;
-    for (ptrdiff_t l = 0; l < m->f[0].nlev; l++, K += p * p) {
+    const double *K = it->K;
+    for (ptrdiff_t l = 0; l < m->layout.f[0].nlev; l++, K += p * p) {
         gather_level(p, w, nv, m, l, x, y, t);
         block_times(p, nv, K, 0, t, s);
         scatter_level(p, w, nv, m, l, s, y);
@@ -57,15 +59,16 @@ INLINE void eliminated_levels(const int p, const int w, const int nv, const lmm_
 /* The levels' part in the derivatives: with t_x = A_lR F x,
      Q_l += w (t_y - t_u) t_u',  R += N_l'(t_y - t_u) t_u'N_l,  N_l = I - K_l A_l
    (symmetric parts), and y, u -= A_Rl K_l t */
-INLINE void derive_levels(const int p, const int w, const lmm_model *m, block *b, const double *weight,
-                          const double *Fy, const double *Fu, double *y, double *u, double *small)
+INLINE void derive_levels(const int p, const int w, const iterative *it, const lmm_model *m, block *b,
+                          const double *weight, const double *Fy, const double *Fu, double *y, double *u,
+                          double *small)
 {
     const int nv = LANES / 4;
     vec4 own[24], *ty = p * nv <= 6 ? own : (vec4 *)small, *tu = ty + p * nv, *s = tu + p * nv,
                   *z = s + p * nv;
     double *N = (double *)((vec4 *)small + 4 * p * nv);
-    const double *K = m->it->K;
-    for (ptrdiff_t l = 0; l < m->f[0].nlev; l++, K += p * p) {
+    const double *K = it->K;
+    for (ptrdiff_t l = 0; l < m->layout.f[0].nlev; l++, K += p * p) {
         double *Q = b->Q + l * p * p;
         gather_level(p, w, nv, m, l, Fy, y, ty);
         gather_level(p, w, nv, m, l, Fu, u, tu);
@@ -74,7 +77,7 @@ INLINE void derive_levels(const int p, const int w, const lmm_model *m, block *b
         block_times(p, nv, K, 0, tu, s);
         scatter_level(p, w, nv, m, l, s, u);
         for (int i = 0; i < p * nv; i++) ty[i] -= tu[i];
-        mul(p, p, p, 0, K, p, m->f[0].diag + l * p * p, p, N, p);
+        mul(p, p, p, 0, K, p, m->evaluation.f[0].diag + l * p * p, p, N, p);
         for (int i = 0; i < p * p; i++) N[i] = (i % (p + 1) == 0) - N[i];
         block_times(p, nv, N, 1, ty, s);
         block_times(p, nv, N, 1, tu, z);
@@ -86,7 +89,7 @@ INLINE void derive_levels(const int p, const int w, const lmm_model *m, block *b
                     const vec4 n = s[r * nv + v] * z[c * nv + v] + s[c * nv + v] * z[r * nv + v];
                     for (int i = 0; i < 4; i++) {
                         sum += 0.5 * weight[v * 4 + i] * q[i];
-                        b->R[(v * 4 + i) * m->it->nR + r + c * p] += 0.5 * n[i];
+                        b->R[(v * 4 + i) * it->nR + r + c * p] += 0.5 * n[i];
                     }
                 }
                 Q[r + c * p] = Q[c + r * p] = sum;
@@ -95,18 +98,19 @@ INLINE void derive_levels(const int p, const int w, const lmm_model *m, block *b
 }
 
 #define INSTANCE(p, w)                                                                                     \
-    CLONES static void eliminated_##p##w(const lmm_model *m, int nv, const double *x, double *y,           \
-                                         double *small)                                                    \
+    CLONES static void eliminated_##p##w(const iterative *it, const lmm_model *m, int nv, const double *x, \
+                                         double *y, double *small)                                         \
     {                                                                                                      \
         if (nv == 1)                                                                                       \
-            eliminated_levels(p, w, 1, m, x, y, small);                                                    \
+            eliminated_levels(p, w, 1, it, m, x, y, small);                                                \
         else                                                                                               \
-            eliminated_levels(p, w, 2, m, x, y, small);                                                    \
+            eliminated_levels(p, w, 2, it, m, x, y, small);                                                \
     }                                                                                                      \
-    CLONES static void derive_##p##w(const lmm_model *m, block *b, const double *weight, const double *Fy, \
-                                     const double *Fu, double *y, double *u, double *small)                \
+    CLONES static void derive_##p##w(const iterative *it, const lmm_model *m, block *b,                    \
+                                     const double *weight, const double *Fy, const double *Fu, double *y,  \
+                                     double *u, double *small)                                             \
     {                                                                                                      \
-        derive_levels(p, w, m, b, weight, Fy, Fu, y, u, small);                                            \
+        derive_levels(p, w, it, m, b, weight, Fy, Fu, y, u, small);                                        \
     }
 INSTANCE(1, 0)
 INSTANCE(1, 1)
@@ -118,66 +122,71 @@ INSTANCE(3, 0)
 INSTANCE(3, 1)
 INSTANCE(3, 2)
 
-CLONES static void eliminated_any(const lmm_model *m, int nv, const double *x, double *y, double *small)
+CLONES static void eliminated_any(const iterative *it, const lmm_model *m, int nv, const double *x, double *y,
+                                  double *small)
 {
-    eliminated_levels(m->f[0].p, 0, nv, m, x, y, small);
+    eliminated_levels(m->layout.f[0].p, 0, nv, it, m, x, y, small);
 }
 
-CLONES static void derive_any(const lmm_model *m, block *b, const double *weight, const double *Fy,
-                              const double *Fu, double *y, double *u, double *small)
+CLONES static void derive_any(const iterative *it, const lmm_model *m, block *b, const double *weight,
+                              const double *Fy, const double *Fu, double *y, double *u, double *small)
 {
-    derive_levels(m->f[0].p, 0, m, b, weight, Fy, Fu, y, u, small);
+    derive_levels(m->layout.f[0].p, 0, it, m, b, weight, Fy, Fu, y, u, small);
 }
 
 /* Width of the trailing columns for the instances above */
 static int trailing_width(const lmm_model *m)
 {
-    return m->nfactor == 2 && m->f[1].p <= 2 ? m->f[1].p : 0;
+    const layout *lay = &m->layout;
+    return lay->nfactor == 2 && lay->f[1].p <= 2 ? lay->f[1].p : 0;
 }
 
-void eliminated(const lmm_model *m, int nv, const double *x, double *y, double *small)
+void eliminated(const iterative *it, const lmm_model *m, int nv, const double *x, double *y, double *small)
 {
-    static void (*const known[3][3])(const lmm_model *, int, const double *, double *,
+    const layout *lay = &m->layout;
+    static void (*const known[3][3])(const iterative *, const lmm_model *, int, const double *, double *,
                                      double *) = {{eliminated_10, eliminated_11, eliminated_12},
                                                   {eliminated_20, eliminated_21, eliminated_22},
                                                   {eliminated_30, eliminated_31, eliminated_32}};
-    if (m->f[0].p <= 3)
-        known[m->f[0].p - 1][trailing_width(m)](m, nv, x, y, small);
+    if (lay->f[0].p <= 3)
+        known[lay->f[0].p - 1][trailing_width(m)](it, m, nv, x, y, small);
     else
-        eliminated_any(m, nv, x, y, small);
+        eliminated_any(it, m, nv, x, y, small);
 }
 
-void derive(const lmm_model *m, block *b, const double *weight, const double *Fy, const double *Fu, double *y,
-            double *u, double *small)
+void derive(const iterative *it, const lmm_model *m, block *b, const double *weight, const double *Fy,
+            const double *Fu, double *y, double *u, double *small)
 {
-    static void (*const known[3][3])(const lmm_model *, block *, const double *, const double *,
-                                     const double *, double *, double *,
+    const layout *lay = &m->layout;
+    static void (*const known[3][3])(const iterative *, const lmm_model *, block *, const double *,
+                                     const double *, const double *, double *, double *,
                                      double *) = {{derive_10, derive_11, derive_12},
                                                   {derive_20, derive_21, derive_22},
                                                   {derive_30, derive_31, derive_32}};
-    if (m->f[0].p <= 3)
-        known[m->f[0].p - 1][trailing_width(m)](m, b, weight, Fy, Fu, y, u, small);
+    if (lay->f[0].p <= 3)
+        known[lay->f[0].p - 1][trailing_width(m)](it, m, b, weight, Fy, Fu, y, u, small);
     else
-        derive_any(m, b, weight, Fy, Fu, y, u, small);
+        derive_any(it, m, b, weight, Fy, Fu, y, u, small);
 }
 
 /* y := A_RR x over one trailing factor and what its levels meet below (y of later factors: += ) */
 INLINE void trailing_levels(const int p, const int nv, const lmm_model *m, int k, const double *x, double *y)
 {
-    const factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
     for (int32_t l = 0; l < f->nlev; l++) {
-        const ptrdiff_t e = f->node + l, ld = m->ld[e];
-        const vec4 *xe = (const vec4 *)x + (ptrdiff_t)m->trailcol[e] * nv;
-        vec4 *ye = (vec4 *)y + (ptrdiff_t)m->trailcol[e] * nv;
-        const double *D = f->adiag + (ptrdiff_t)l * p * p, *a = f->apan + m->pan[e];
+        const ptrdiff_t e = f->node + l, ld = lay->ld[e];
+        const vec4 *xe = (const vec4 *)x + (ptrdiff_t)lay->trailcol[e] * nv;
+        vec4 *ye = (vec4 *)y + (ptrdiff_t)lay->trailcol[e] * nv;
+        const double *D = m->sums.A[k].diag + (ptrdiff_t)l * p * p, *a = m->sums.A[k].pan + lay->pan[e];
         for (int i = 0; i < p; i++)
             for (int j = 0; j < p; j++)
                 for (int v = 0; v < nv; v++) ye[i * nv + v] += D[i + j * p] * xe[j * nv + v];
-        for (ptrdiff_t i = m->ptr[e]; i < m->ptr[e + 1]; i++) {
-            const ptrdiff_t o = (ptrdiff_t)m->trailcol[m->row[i]] * nv;
+        for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; i++) {
+            const ptrdiff_t o = (ptrdiff_t)lay->trailcol[lay->row[i]] * nv;
             const vec4 *xo = (const vec4 *)x + o;
             vec4 *yo = (vec4 *)y + o;
-            for (int r = 0; r < m->width[m->row[i]]; r++, a++)
+            for (int r = 0; r < lay->width[lay->row[i]]; r++, a++)
                 for (int c = 0; c < p; c++)
                     for (int v = 0; v < nv; v++) {
                         ye[c * nv + v] += a[c * ld] * xo[r * nv + v];
@@ -193,12 +202,13 @@ INLINE void trailing_levels(const int p, const int nv, const lmm_model *m, int k
 /* y := A_RR x */
 CLONES void trailing_times(const lmm_model *m, int nv, const double *x, double *y)
 {
-    memset(y, 0, sizeof(double) * (size_t)m->q2 * 4 * (size_t)nv);
-    for (int k = 1; k < m->nfactor; k++)
+    const layout *lay = &m->layout;
+    memset(y, 0, sizeof(double) * (size_t)lay->q2 * 4 * (size_t)nv);
+    for (int k = 1; k < lay->nfactor; k++)
         if (nv == 1)
-            BY_WIDTH(m->f[k].p, TRAILING_4, m, k, x, y)
+            BY_WIDTH(lay->f[k].p, TRAILING_4, m, k, x, y)
         else
-            BY_WIDTH(m->f[k].p, TRAILING_8, m, k, x, y)
+            BY_WIDTH(lay->f[k].p, TRAILING_8, m, k, x, y)
 }
 
 INLINE void blocks_levels(const int p, const int nv, ptrdiff_t levels, const double *B, int transposed,
@@ -212,14 +222,15 @@ INLINE void blocks_levels(const int p, const int nv, ptrdiff_t levels, const dou
 #define BLOCKS_8(p, n, B, t, x, y) blocks_levels(p, 2, n, B, t, x, y)
 
 /* y := B x or B'x for block diagonal B over the trailing levels; y is not x */
-CLONES void blocks_times(const lmm_model *m, int nv, const double *B, int transposed, const double *x,
-                         double *y)
+CLONES void blocks_times(const iterative *it, const lmm_model *m, int nv, const double *B, int transposed,
+                         const double *x, double *y)
 {
-    for (int k = 1; k < m->nfactor; k++) {
-        const ptrdiff_t at = (ptrdiff_t)m->trailcol[m->f[k].node] * 4 * nv, n = m->f[k].nlev;
+    const layout *lay = &m->layout;
+    for (int k = 1; k < lay->nfactor; k++) {
+        const ptrdiff_t at = (ptrdiff_t)lay->trailcol[lay->f[k].node] * 4 * nv, n = lay->f[k].nlev;
         if (nv == 1)
-            BY_WIDTH(m->f[k].p, BLOCKS_4, n, B + m->it->at[k], transposed, x + at, y + at)
+            BY_WIDTH(lay->f[k].p, BLOCKS_4, n, B + it->at[k], transposed, x + at, y + at)
         else
-            BY_WIDTH(m->f[k].p, BLOCKS_8, n, B + m->it->at[k], transposed, x + at, y + at)
+            BY_WIDTH(lay->f[k].p, BLOCKS_8, n, B + it->at[k], transposed, x + at, y + at)
     }
 }

@@ -7,10 +7,13 @@
    strip of rows times one of columns: two sequential streams of small blocks and a buffer in the
    second-level cache. Blocks of three or more rows are padded to whole vectors of four. */
 
-#include "model/model.h"
-#include "base/small.h"
-
 #include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/small.h"
+#include "trailing/tiles.h"
+
+#define STRIP 288 /* columns of a strip: a strip x strip tile of S stays in the second-level cache */
 
 typedef double vec4 __attribute__((vector_size(32), aligned(8), may_alias));
 typedef double vec2 __attribute__((vector_size(16), aligned(8), may_alias));
@@ -22,11 +25,15 @@ INLINE int lanes(const int w)
 }
 
 typedef struct { /* one strip times another, for levels of one eliminated factor      */
-    lmm_model *m;
-    factor *f;
+    const dense *d;
+    const lmm_model *m;
+    const factor *f;
+    const packed *packed;   /* its panels                                                        */
     int32_t first, last;    /* the levels                                                        */
     int32_t r, c, wr, wc;   /* strips of rows and columns, and the widths of their blocks        */
     ptrdiff_t ld;           /* rows of the buffer                                                */
+    const double *K;        /* downdate: K of the levels                                         */
+    double *Q;              /* gather: their Q                                                   */
     double *buffer, *small; /* the worker's: a tile, and room for one block                      */
 } tile;
 
@@ -118,22 +125,22 @@ INLINE void gather_level(const int p, const int wr, const int wc, const double *
 INLINE void each_level(const int p, const int wr, const int wc, const tile *t, int gather)
 {
     const factor *f = t->f;
-    const ptrdiff_t per = (ptrdiff_t)f->nlev + 1, *pr = f->blockptr + t->r * per,
-                    *pc = f->blockptr + t->c * per;
-    const double *R = f->block + f->blockstart[t->r], *C = f->block + f->blockstart[t->c];
-    const int32_t *rows = f->blocknode, lr = lanes(wr), lc = lanes(wc);
+    const packed *P = t->packed;
+    const ptrdiff_t per = (ptrdiff_t)f->nlev + 1, *pr = P->ptr + t->r * per, *pc = P->ptr + t->c * per;
+    const double *R = P->value + P->start[t->r], *C = P->value + P->start[t->c];
+    const int32_t *rows = P->node, lr = lanes(wr), lc = lanes(wc);
     double local[12], *small = p <= 3 && wc <= 4 ? local : t->small;
     for (int32_t l = t->first; l < t->last; l++) {
         const ptrdiff_t nr = pr[l + 1] - pr[l], nc = pc[l + 1] - pc[l];
         if (!nr || !nc) continue;
         const double *r = R + (pr[l] - *pr) * p * lr, *c = C + (pc[l] - *pc) * p * lc;
-        double *Q = f->Q + (ptrdiff_t)l * p * p;
+        const ptrdiff_t block = (ptrdiff_t)l * p * p;
         if (gather)
             gather_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, t->buffer, t->ld, t->r == t->c,
-                         Q, small);
+                         t->Q + block, small);
         else
-            downdate_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, Q, t->r == t->c, t->buffer,
-                           t->ld, small);
+            downdate_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, t->K + block, t->r == t->c,
+                           t->buffer, t->ld, small);
     }
 }
 
@@ -179,11 +186,13 @@ static void all_levels(const tile *t, int gather)
 /* buffer := tile of X (load), or X -= buffer */
 CLONES static void move_tile(const tile *t, double *X, int load)
 {
+    const dense *d = t->d;
     const lmm_model *m = t->m;
-    const ptrdiff_t s = m->s, r0 = m->trailcol[m->strip[t->r]], c0 = m->trailcol[m->strip[t->c]];
+    const layout *lay = &m->layout;
+    const ptrdiff_t s = lay->s, r0 = lay->trailcol[d->strip[t->r]], c0 = lay->trailcol[d->strip[t->c]];
     const int lr = lanes(t->wr);
-    const int32_t blocks = m->strip[t->r + 1] - m->strip[t->r],
-                  columns = (m->strip[t->c + 1] - m->strip[t->c]) * t->wc;
+    const int32_t blocks = d->strip[t->r + 1] - d->strip[t->r],
+                  columns = (d->strip[t->c + 1] - d->strip[t->c]) * t->wc;
     for (int32_t c = 0; c < columns; c++) {
         double *x = X + (c0 + c) * s + r0, *b = t->buffer + c * t->ld;
         for (int32_t a = 0; a < blocks; a++, x += t->wr, b += lr)
@@ -197,82 +206,62 @@ CLONES static void move_tile(const tile *t, double *X, int load)
 }
 
 /* The tile of strips r and c for factor k and all its levels, with the buffer of a worker. */
-static tile make_tile(lmm_model *m, int k, int32_t r, int32_t c, int worker)
+static tile make_tile(const dense *d, const lmm_model *m, int k, int32_t r, int32_t c, int worker)
 {
-    tile t = {.m = m, .f = &m->f[k], .last = m->f[k].nlev, .r = r, .c = c};
-    t.wr = m->width[m->strip[r]];
-    t.wc = m->width[m->strip[c]];
-    t.ld = (ptrdiff_t)(m->strip[r + 1] - m->strip[r]) * lanes(t.wr);
-    t.buffer = m->tile + worker * m->ntile;
-    t.small = t.buffer + m->largest_tile;
+    const layout *lay = &m->layout;
+    tile t = {.d = d,
+              .m = m,
+              .f = &lay->f[k],
+              .packed = &d->packed[k],
+              .K = m->evaluation.f[k].K,
+              .Q = m->evaluation.f[k].Q,
+              .last = lay->f[k].nlev,
+              .r = r,
+              .c = c};
+    t.wr = lay->width[d->strip[r]];
+    t.wc = lay->width[d->strip[c]];
+    t.ld = (ptrdiff_t)(d->strip[r + 1] - d->strip[r]) * lanes(t.wr);
+    t.buffer = d->tile + worker * d->ntile;
+    t.small = t.buffer + d->largest_tile;
     return t;
 }
 
-/* S_bJ -= A_b K A_J', S_bb -= A_b K A_b' for the rows of X and y */
-INLINE void border_levels(const int p, lmm_model *m, int k)
-{
-    const factor *f = &m->f[k];
-    const ptrdiff_t s = m->lde, pb = m->pb;
-    double *corner = m->Se + m->q2 * s, *BK = m->tmp; /* p x pb: column r is row r of A_b K */
-    const ptrdiff_t skip = ancestor_rows(m, k);
-    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const ptrdiff_t ld = m->ld[e];
-        const double *A = f->pan + m->pan[e], *Ab = A + ld - pb;
-        mult(p, (int)pb, p, 0, f->Q + (ptrdiff_t)(e - f->node) * p * p, p, Ab, (int)ld, BK, p);
-        const double *Ar = A + skip;
-        for (ptrdiff_t i = m->ptr[e] + (m->nelim - 1 - k); i < m->ptr[e + 1]; i++)
-            for (int c = 0; c < m->width[m->row[i]]; c++, Ar++) {
-                double *to = m->Se + (ptrdiff_t)(m->trailcol[m->row[i]] + c) * s;
-                for (ptrdiff_t r = 0; r < pb; r++) {
-                    double v = 0;
-                    for (int x = 0; x < p; x++) v += BK[x + r * p] * Ar[x * ld];
-                    to[r] -= v;
-                }
-            }
-        for (ptrdiff_t c = 0; c < pb; c++)
-            for (ptrdiff_t r = c; r < pb; r++)
-                for (int x = 0; x < p; x++) corner[r + c * s] -= BK[x + r * p] * Ab[c + x * ld];
-    }
-}
-
-/* The edge of S -= A_b K_l A_lR: rows of X and y */
-CLONES void downdate_edge(lmm_model *m, int k)
-{
-    BY_WIDTH(m->f[k].p, border_levels, m, k)
-}
-
 /* Copies the trailing rows of factor k's panels into its strips of blocks. */
-void pack(lmm_model *m, int k)
+void pack(dense *d, const lmm_model *m, int k)
 {
-    factor *f = &m->f[k];
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const factor_state *fs = &m->evaluation.f[k];
+    packed *P = &d->packed[k];
     const int p = f->p;
-    const ptrdiff_t skip = ancestor_rows(m, k);
-    ptrdiff_t *at = f->blockptr, next = 0;
-    double *to = f->block;
-    for (int32_t s = 0; s < m->nstrip; s++) {
-        const int w = m->width[m->strip[s]], l = lanes(w);
-        f->blockstart[s] = to - f->block;
+    const ptrdiff_t skip = ancestor_rows(&m->layout, k);
+    ptrdiff_t *at = P->ptr, next = 0;
+    double *to = P->value;
+    for (int32_t s = 0; s < d->nstrip; s++) {
+        const int w = lay->width[d->strip[s]], l = lanes(w);
+        P->start[s] = to - P->value;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            ptrdiff_t i = m->ptr[e] + f->listat[e - f->node], row = f->rowat[e - f->node];
+            ptrdiff_t i = lay->ptr[e] + P->listat[e - f->node], row = P->rowat[e - f->node];
             if (s == 0) {
-                i = m->ptr[e] + (m->nelim - 1 - k);
+                i = lay->ptr[e] + (lay->nelim - 1 - k);
                 row = skip;
             }
             *at++ = next;
-            for (; i < m->ptr[e + 1] && m->row[i] < m->strip[s + 1]; i++, row += w, next++) {
-                f->blocknode[next] = m->row[i] - m->strip[s];
+            for (; i < lay->ptr[e + 1] && lay->row[i] < d->strip[s + 1]; i++, row += w, next++) {
+                P->node[next] = lay->row[i] - d->strip[s];
                 for (int x = 0; x < p; x++, to += l)
                     for (int r = 0; r < l; r++)
-                        to[r] = r < w ? f->pan[m->pan[e] + row + r + (ptrdiff_t)x * m->ld[e]] : 0;
+                        to[r] = r < w ? fs->pan[lay->pan[e] + row + r + (ptrdiff_t)x * lay->ld[e]] : 0;
             }
-            f->listat[e - f->node] = (int32_t)(i - m->ptr[e]);
-            f->rowat[e - f->node] = (int32_t)row;
+            P->listat[e - f->node] = (int32_t)(i - lay->ptr[e]);
+            P->rowat[e - f->node] = (int32_t)row;
         }
         *at++ = next;
     }
 }
 
 typedef struct {
+    dense *d;
     lmm_model *m;
     int k;
 } work;
@@ -281,23 +270,24 @@ typedef struct {
 static void downdate_tile(void *arg, int64_t i, int worker)
 {
     const work *w = arg;
+    dense *d = w->d;
     lmm_model *m = w->m;
     int32_t c = 0, r;
-    for (; i >= m->nstrip - c; c++) i -= m->nstrip - c;
+    for (; i >= d->nstrip - c; c++) i -= d->nstrip - c;
     r = c + (int32_t)i;
-    const tile t = make_tile(m, w->k, r, c, worker);
-    memset(t.buffer, 0, sizeof(double) * (size_t)(t.ld * t.wc * (m->strip[c + 1] - m->strip[c])));
+    const tile t = make_tile(d, m, w->k, r, c, worker);
+    memset(t.buffer, 0, sizeof(double) * (size_t)(t.ld * t.wc * (d->strip[c + 1] - d->strip[c])));
     all_levels(&t, 0);
-    move_tile(&t, m->S, 0);
+    move_tile(&t, d->S, 0);
 }
 
-/* S -= A_Jl K_l A_lJ over factor k, K_l in f->Q */
-void downdate_tiles(lmm_model *m, int k)
+/* S -= A_Jl K_l A_lJ over factor k, K_l in K */
+void downdate_tiles(dense *d, lmm_model *m, int k)
 {
-    work w = {m, k};
-    if (k) pack(m, k);
-    team_run(m->team, (int64_t)m->nstrip * (m->nstrip + 1) / 2, downdate_tile, &w);
-    downdate_edge(m, k);
+    work w = {d, m, k};
+    if (k) pack(d, m, k);
+    team_run(m->team, (int64_t)d->nstrip * (d->nstrip + 1) / 2, downdate_tile, &w);
+    downdate_edge(&d->base, m, k);
 }
 
 /* All tiles for a share of the levels: each level's sums go over the tiles in one order, whatever the shares.
@@ -305,41 +295,105 @@ void downdate_tiles(lmm_model *m, int k)
 static void gather_share(void *arg, int64_t i, int worker)
 {
     const work *w = arg;
+    dense *d = w->d;
     lmm_model *m = w->m;
-    const int64_t levels = m->f[w->k].nlev, shares = team_size(m->team);
-    for (int32_t c = 0; c < m->nstrip; c++)
-        for (int32_t r = c; r < m->nstrip; r++) {
-            tile t = make_tile(m, w->k, r, c, worker);
+    const int64_t levels = m->layout.f[w->k].nlev, shares = team_size(m->team);
+    for (int32_t c = 0; c < d->nstrip; c++)
+        for (int32_t r = c; r < d->nstrip; r++) {
+            tile t = make_tile(d, m, w->k, r, c, worker);
             t.first = (int32_t)(levels * i / shares);
             t.last = (int32_t)(levels * (i + 1) / shares);
-            move_tile(&t, m->L, 1);
+            move_tile(&t, d->L, 1);
             all_levels(&t, 1);
         }
 }
 
-/* Q_l of factor k from the trailing part of the selected inverse (m->L), whole diagonal blocks */
-void gather_tiles(lmm_model *m, int k)
+/* Q_l of factor k from the trailing part of the selected inverse (L), whole diagonal blocks */
+void gather_tiles(dense *d, lmm_model *m, int k)
 {
-    factor *f = &m->f[k];
+    const factor *f = &m->layout.f[k];
+    factor_state *fs = &m->evaluation.f[k];
     const int p = f->p;
-    work w = {m, k};
-    memset(f->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
+    work w = {d, m, k};
+    memset(fs->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
     team_run(m->team, team_size(m->team), gather_share, &w);
     for (int32_t l = 0; l < f->nlev; l++) {
-        double *Q = f->Q + (ptrdiff_t)l * p * p;
+        double *Q = fs->Q + (ptrdiff_t)l * p * p;
         for (int j = 0; j < p; j++)
             for (int i = j; i < p; i++) Q[i + j * p] = Q[j + i * p] = Q[i + j * p] + Q[j + i * p];
     }
 }
 
 /* Buffers for so many workers; they do not shrink. LMM_NOMEM: as before. */
-lmm_status allocate_tiles(lmm_model *m, int workers)
+lmm_status allocate_tiles(dense *d, int workers)
 {
-    if (!m->nstrip || workers <= m->tiles) return LMM_OK;
-    double *more = malloc(sizeof(double) * (size_t)(m->ntile * workers));
+    if (!d->nstrip || workers <= d->workers) return LMM_OK;
+    double *more = malloc(sizeof(double) * (size_t)(d->ntile * workers));
     if (!more) return LMM_NOMEM;
-    free(m->tile);
-    m->tile = more;
-    m->tiles = workers;
+    free(d->tile);
+    d->tile = more;
+    d->workers = workers;
     return LMM_OK;
+}
+
+/* Room for the panels of factor k in strips. */
+static lmm_status make_packed(dense *d, const lmm_model *m, int k)
+{
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    packed *P = &d->packed[k];
+    ptrdiff_t blocks = 0, values = 0;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++)
+        for (ptrdiff_t i = lay->ptr[e] + (lay->nelim - 1 - k); i < lay->ptr[e + 1]; i++, blocks++)
+            values += (ptrdiff_t)lanes(lay->width[lay->row[i]]) * f->p;
+    GRAB(&d->base, P->value, values + 4);
+    GRAB(&d->base, P->node, blocks + 1);
+    GRAB(&d->base, P->ptr, d->nstrip * ((ptrdiff_t)f->nlev + 1));
+    GRAB(&d->base, P->start, d->nstrip);
+    GRAB(&d->base, P->listat, f->nlev);
+    GRAB(&d->base, P->rowat, f->nlev);
+    return LMM_OK;
+}
+
+/* Room for the eliminated factors' panels in strips, and for one tile. */
+static lmm_status make_blocks(dense *d, const lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    ptrdiff_t largest = 0, widest = 1;
+    for (int32_t s = 0; s < d->nstrip; s++) {
+        const ptrdiff_t w = lay->width[d->strip[s]], n = d->strip[s + 1] - d->strip[s];
+        if (n * lanes((int)w) > largest) largest = n * lanes((int)w);
+        if (w > widest) widest = w;
+    }
+    d->largest_tile = largest * largest + 4;
+    for (int k = 0; k < lay->nelim; k++)
+        if (lay->f[k].p * widest > d->ntile) d->ntile = lay->f[k].p * widest;
+    d->ntile += d->largest_tile + 8; /* workers' buffers do not share a cache line */
+    TRY(allocate_tiles(d, 1));
+    GRAB(&d->base, d->packed, lay->nelim);
+    for (int k = 0; k < lay->nelim && d->nstrip; k++) TRY(make_packed(d, m, k));
+    return LMM_OK;
+}
+
+INLINE int32_t levels_of_strip(const factor *f)
+{
+    return STRIP / f->p > 0 ? STRIP / f->p : 1;
+}
+
+/* Strips of about STRIP trailing columns of one factor, and room for what stands in them. */
+lmm_status make_tiles(dense *d, const lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    int32_t count = 0;
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const int32_t per = levels_of_strip(&lay->f[k]);
+        count += (lay->f[k].nlev + per - 1) / per;
+    }
+    GRAB(&d->base, d->strip, count + 1);
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int32_t e = 0; e < f->nlev; e += levels_of_strip(f)) d->strip[d->nstrip++] = f->node + e;
+    }
+    d->strip[d->nstrip] = lay->nnode;
+    return make_blocks(d, m);
 }

@@ -1,42 +1,70 @@
 /* Private: what is left when the eliminated factors are gone, the Schur complement S over the trailing
-   levels with the rows of X and y below it. There are several ways to hold it; each is a table of steps.
+   levels with the rows of X and y below it. There are several ways to hold it; each is an object with a
+   table of steps and memory of its own (dense.c, sparse.c, iterative.c).
 
-     M = Lambda'S Lambda + I,   B = Lambda M^-1 Lambda'   (over the trailing columns)  */
+     M = Lambda'S Lambda + I,   B = Lambda M^-1 Lambda'   (over the trailing columns)
+
+   load, downdate (every eliminated factor), factorize; then border, times, quadratic and solve; then, in an
+   order that gradient.c fixes, invert (which overwrites the factor), gather, product and covariance. */
 
 #ifndef LMM_TRAILING_H
 #define LMM_TRAILING_H
 
-#include "lmm.h"
+#include "model/model.h"
 
 typedef struct {
+    /* memory of the numbers; once, before the steps below */
+    lmm_status (*make)(trailing *t, lmm_model *m);
+    /* what is not in t->memory; NULL: nothing */
+    void (*free)(trailing *t);
+    /* scratch for so many threads; it does not shrink. LMM_NOMEM: as before */
+    lmm_status (*threads)(trailing *t, const lmm_model *m, int threads);
+    /* A is known: copies of what stays for good; NULL: none */
+    void (*begin)(trailing *t, const lmm_model *m);
+
     /* S and its edge := A */
-    void (*load)(lmm_model *m);
+    void (*load)(trailing *t, lmm_model *m);
     /* S -= A_Rl K_l A_lR over the levels l of the eliminated factor k; the edge too */
-    void (*downdate)(lmm_model *m, int k);
-    /* factor of M with the edge Le and its corner R, C = R R'; adds log|M|, sets log|C| and r^2 */
-    lmm_status (*factorize)(lmm_model *m);
+    void (*downdate)(trailing *t, lmm_model *m, int k);
+    /* factor of M with the edge Le and its corner R, C = R R'; adds log|M|, sets log|C| and r^2.
+       Where it is not exact, the first call fixes its directions instead (iterative.c). */
+    lmm_status (*factorize)(trailing *t, lmm_model *m);
     /* H (pb x q2) := edge of S times Lambda M^-1 */
-    void (*border)(lmm_model *m, double *H);
+    void (*border)(trailing *t, lmm_model *m, double *H);
     /* W += alpha V S  (r x q2) */
-    void (*times)(lmm_model *m, int r, double alpha, const double *V, double *W);
+    void (*times)(trailing *t, lmm_model *m, int r, double alpha, const double *V, double *W);
     /* Q -= w [M .; edge C]^-1 w',  w: ntheta x (q2 + p), overwritten; X's rows of the edge only */
-    void (*quadratic)(lmm_model *m, double *w, double *Q);
+    void (*quadratic)(trailing *t, lmm_model *m, double *w, double *Q);
     /* D_k += blocks of S Lambda M^-1, and Q := B_jj of the trailing factors' levels */
-    void (*invert)(lmm_model *m);
+    void (*invert)(trailing *t, lmm_model *m);
     /* Q_l := A_lR B_RR A_Rl for the first factor's levels, R the trailing columns */
-    void (*gather)(lmm_model *m);
+    void (*gather)(trailing *t, lmm_model *m);
     /* V_R += B_RR A_Rl for an eliminated factor k; V: its panels */
-    void (*product)(lmm_model *m, int k, double *V);
+    void (*product)(trailing *t, lmm_model *m, int k, double *V);
     /* X := X B  (r x q2), with the factor */
-    void (*solve)(lmm_model *m, int r, double *X);
-    /* Is B_ji known for the trailing nodes i <= j? (w_j x w_i) */
-    int (*covariance)(const lmm_model *m, int32_t i, int32_t j, double *B);
-} trailing;
+    void (*solve)(trailing *t, lmm_model *m, int r, double *X);
+    /* is B_ji known for the trailing nodes i <= j? (w_j x w_i); NULL where nothing is exact */
+    int (*covariance)(const trailing *t, const lmm_model *m, int32_t i, int32_t j, double *B);
+    /* covariance (ntheta x ntheta) of the last gradient; NULL where it is exact */
+    void (*scores)(trailing *t, lmm_model *m, double *C);
+} trailing_steps;
 
-extern const trailing TRAILING_DENSE, TRAILING_SPARSE, TRAILING_ITERATIVE;
+struct trailing { /* the first member of every way's struct                                   */
+    const trailing_steps *steps;
+    int exact;        /* no iterations, no chance                                             */
+    int failed;       /* iterations of the last evaluation did not converge                   */
+    double deviation; /* standard error of the last log|M|; 0: exact                          */
+    ptrdiff_t lde;    /* leading dimension of the edges: the rows of X and y, pb x (q2 + pb)  */
+    double *Se, *Le;  /* edges of S and of its factor; their last pb columns are the corner   */
+    void *memory;     /* every block that trailing_free frees                                 */
+};
 
-/* Cholesky factor of the corner of Le and what follows from it: log|C|, r^2 (trailing.c);
-   r^2 = 0 where cancellation leaves nothing of it. */
-lmm_status factorize_corner(lmm_model *m);
+void trailing_free(trailing *t); /* NULL and half-made are fine */
+
+/* For the ways: the edge of S -= A_b K_l A_lR over factor k */
+void downdate_edge(trailing *t, lmm_model *m, int k);
+/* Cholesky factor of the corner of Le and what follows from it: log|C|, r^2; r^2 = 0 where cancellation
+   leaves nothing of it. */
+lmm_status factorize_corner(trailing *t, lmm_model *m);
 
 #endif

@@ -77,8 +77,8 @@ class KenwardRoger:
             )
         if fit.estimates.free is not None:
             raise FitError(
-                "Kenward-Roger tests take every covariance parameter as estimated, but some were held "
-                "or tied in this fit: use Satterthwaite degrees of freedom"
+                "Kenward-Roger tests take every covariance parameter as estimated, but some were "
+                "held or tied in this fit: use Satterthwaite degrees of freedom"
             )
         self._fit = fit
 

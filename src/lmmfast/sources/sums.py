@@ -99,7 +99,6 @@ class StreamSums(Sums):
         cross, owners = self.cross, [group.owners for group in factors]
         return (_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers),)
 
-
     def _check_residuals(self, own: Recast) -> None:
         """Least squares must leave more of the response than its rounding, as with rows.
 
