@@ -31,7 +31,9 @@ from lmmfast import (
     ranova,
 )
 from lmmfast.data.columns import Table
-from lmmfast.sources import open as sources
+from lmmfast.sources import source as pieces_of
+from lmmfast.sources.open import source_of
+from lmmfast.sources.source import Source
 
 pa = pytest.importorskip("pyarrow")
 pl = pytest.importorskip("polars")
@@ -104,16 +106,14 @@ def test_chunks_of_any_kind(kind: str, name: str) -> None:
 
 
 def test_long_frames_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "ROWS", 50)
-    monkeypatch.setattr(sources, "rows_for", lambda width: 50)
     sizes: list[int] = []
-    original = sources._cut
-    monkeypatch.setattr(sources, "_cut", lambda f, a, b: sizes.append(b - a) or original(f, a, b))
+    original = pieces_of._cut
+    monkeypatch.setattr(pieces_of, "_cut", lambda f, a, b: sizes.append(b - a) or original(f, a, b))
     data = sleep()
-    source = sources.source_of([data])
+    source = source_of([data])
     assert [chunk.table.n for chunk in source.chunks(rows=50)] == [50, 50, 50, 30]
     for one in (data, pl.from_pandas(data), pa.Table.from_pandas(data), data.to_dict("list")):
-        parts = [p.table.n for p in sources.source_of([one]).chunks(rows=70)]
+        parts = [p.table.n for p in source_of([one]).chunks(rows=70)]
         assert parts == [70, 70, 40]
     assert max(sizes) <= 70
 
@@ -160,7 +160,7 @@ def test_many_small_files_are_few_chunks(tmp_path: Path) -> None:
         part = data[6 * number : 6 * number + 6]
         part = part.assign(Subject=part["Subject"].cat.remove_unused_categories())
         part.to_parquet(tmp_path / f"{number:02}.parquet")
-    source = sources.source_of(tmp_path)
+    source = source_of(tmp_path)
     assert [chunk.table.n for chunk in source.chunks(rows=100)] == [96, 84]
     assert_same(lmer(FORMULA, tmp_path), lmer(FORMULA, data))
 
@@ -224,10 +224,8 @@ def test_hive_partitions_are_columns(tmp_path: Path) -> None:
 def test_only_the_columns_of_the_formula_are_read(folder: Path) -> None:
     data = dataset.dataset(folder)
     read: list = []
-    source = sources.source_of(data)
-    spied = sources.Source(
-        source.name, source.names, lambda c, r: read.append(c) or source.frames(c, r)
-    )
+    source = source_of(data)
+    spied = Source(source.name, source.names, lambda c, r: read.append(c) or source.frames(c, r))
     lmer("Reaction ~ 1 + (1 | Subject)", spied)
     assert read == [["Reaction", "Subject"]] * 2  # levels; coordinates and cross-products
 
@@ -252,7 +250,7 @@ def test_connections_are_free_after_an_abandoned_pass() -> None:
     connection.execute("create table trials as select * from data")
     relation = connection.table("trials")
     made: list = []
-    source = sources.source_of(relation)
+    source = source_of(relation)
     gc.disable()
     try:
         with pytest.raises(DataError, match="infinite") as error:

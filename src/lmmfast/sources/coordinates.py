@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Basis", "Coordinates", "basis_of", "coordinates_of"]
+from ..data.encode import Layout
+
+__all__ = ["Basis", "Coordinates", "basis_of", "constant_of", "coordinates_of"]
 
 Matrix = NDArray[np.float64]
 DEPENDENT = 1e-9  # share of a column that others leave, below which it is only scaled
@@ -195,3 +197,8 @@ def _slope(x: Matrix, y: Matrix, constant: float, own: NDArray[np.bool_]) -> Mat
     elif p and constant:
         slope[0] = y.mean() / x[0, 0]
     return slope
+
+
+def constant_of(layout: Layout) -> float:
+    """1 where the first column is the intercept, else 0."""
+    return 1.0 if layout.columns[:1] == ((),) else 0.0

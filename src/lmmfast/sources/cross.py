@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 from .. import _core
 from ..data.columns import Table
 from ..data.grouping import Grouping
-from ..errors import DataError, LmmWarning, warn
+from ..errors import DataError
 from ..formula.column import Column
+from .blocks import reordered
+from .files import blocks_from, blocks_to, pack, unpack, write
 from .labels import Grouper
-from .open import Chunk, check_columns, located, source_of
-from .part import Part
+from .open import source_of
+from .part import Part, part_of
+from .source import Chunk, check_columns, located
 from .spec import CHANGED, Encoded, Spec
+from .totals import Totals
 
 __all__ = ["CrossProducts"]
 
-NO_DIGITS, SOME_DIGITS = 1e-9, 1e-6  # see `CrossProducts.check_digits`
-ROUNDED, LATE = 1e-13, 1e-8  # see `CrossProducts.note_late_columns`
 
-
-class CrossProducts:
+class CrossProducts(Totals):
     """Cross-products of the columns of a mixed model over some rows: all that a fit needs of them.
 
     Those of one `Spec` can be added and taken away, whatever levels their grouping factors have:
@@ -62,34 +63,6 @@ class CrossProducts:
     >>> lmmfast.lmer(most + last).converged
     True
     """
-
-    def __init__(self, spec: Spec) -> None:
-        if not isinstance(spec, Spec):
-            raise TypeError(f"cross-products need a Spec, not a {type(spec).__name__}")
-        if spec.coordinates is None:
-            raise DataError("the spec has no coordinates: make it with Spec.from_data")
-        self.spec = spec
-        self.n = self.n_rows = 0
-        self.dropped: dict[str, int] = {}
-        bars = [bar.factor for bar in spec.plan.formula.random]
-        groups = dict(zip(bars, spec.plan.groups, strict=True))
-        self._groups = [Grouper(label, groups[label]) for label, _ in spec.factors]
-        self._blocks = _core.Blocks(spec.widths, spec.border)
-        self._sumlogw = 0.0
-        self._weights = (np.inf, -np.inf)  # lowest and highest
-        self._response = np.zeros(2)  # sums of the response, nearly centred, and of its squares
-        numeric = [name for name, known in spec.variables.items() if known.numeric]
-        self._sums = np.zeros(len(numeric))
-        cells = spec.cells
-        size = 0 if cells is None else int(np.prod(cells[1], dtype=int))
-        self._cells = np.zeros(size, dtype=np.int64)
-        # without weights, in the coordinates: sums of X's columns, and X'X and Z'Z if there are any
-        p, square = spec.border - 1, [len(layout.names) ** 2 for layout in spec.random]
-        self._shared = False  # whether a fit refers to the same blocks
-        # of squares of [z of each factor | X | y], before rows were taken away; 0: none were
-        self._largest = np.zeros(sum(spec.widths) + spec.border)
-        self._columns = np.zeros(p)
-        self._plain = np.zeros(p * p + sum(square) if spec.weights else 0)
 
     # ---- making them -----------------------------------------------------------------------------
 
@@ -139,8 +112,6 @@ class CrossProducts:
         """Adds the rows of a table in place; without `grow`, to the levels that there are."""
         encoded = self.spec.encode(table, "" if grow else CHANGED)
         if encoded is None:
-            from .part import part_of
-
             part = part_of(self.spec.plan, table, self.spec.roles)
             self._count_rows(part)
             return
@@ -226,23 +197,6 @@ class CrossProducts:
                 found[i], at = z.T @ z, at + z.shape[1]
         parts += [found[i] for i in range(len(found))]
         return np.concatenate([part.ravel() for part in parts])
-
-    def second_moments(self) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-        """X'X and Z'Z of each random term over the rows, without weights, in the coordinates."""
-        p, widths = self.spec.border - 1, [len(layout.names) for layout in self.spec.random]
-        if self.spec.weights:
-            ends = np.cumsum([p * p, *(k * k for k in widths)])
-            own = np.split(self._plain, ends[:-1])
-            return own[0].reshape(p, p), [
-                part.reshape(k, k) for part, k in zip(own[1:], widths, strict=True)
-            ]
-        found: dict[int, NDArray[np.float64]] = {}
-        for f, (_, terms) in enumerate(self.spec.factors):
-            total, at = self._blocks.diagonal(f).sum(axis=0), 0
-            for i in terms:
-                found[i] = total[at : at + widths[i], at : at + widths[i]]
-                at += widths[i]
-        return self._blocks.corner[:p, :p], [found[i] for i in range(len(widths))]
 
     def _count_rows(self, part: Part) -> None:
         self.n, self.n_rows = self.n + part.n, self.n_rows + part.n_rows
@@ -352,85 +306,6 @@ class CrossProducts:
         self._plain = self._plain + sign * other._plain
         self._cells = self._cells + sign * other._cells
 
-    def _squared(self) -> NDArray[np.float64]:
-        """Sums of squares of [z of each factor | X | y], in the coordinates, as they are now."""
-        if not self.n:
-            return np.zeros_like(self._largest)
-        blocks, K = self._blocks, range(len(self._groups))
-        totals = [np.einsum("mii->i", blocks.diagonal(f)) for f in K]
-        return np.concatenate([*totals, np.diagonal(blocks.corner)])
-
-    def check_digits(self) -> None:
-        """Taking rows away must have left digits enough.
-
-        A sum of squares that was A and is B has a relative error of about 1e-15 A / B (measured:
-        sums of doubles keep the rounding of their largest values). Below B / A = 1e-9 that is more
-        than 1e-6, which shows in what is fitted; below 1e-6 in the ninth digit.
-
-        Raises
-        ------
-        DataError
-            When what is left of a column has lost its digits.
-
-        Warns
-        -----
-        LmmWarning
-            When it has lost some.
-        """
-        if not self._largest.any() or self.n <= 0:
-            return
-        left, held = self._squared(), self._largest
-        share = np.where((held > 0) & (left != 0), left / np.where(held > 0, held, 1.0), 1.0)
-        worst = int(np.argmin(share))
-        if share[worst] >= SOME_DIGITS:
-            return
-        message = (
-            f"digits are lost by taking away rows: of {self._column(worst)} the rows that stay are "
-            f"{share[worst]:.1e} of the sum of squares that there was; build the cross-products "
-            "anew from the rows that stay"
-        )
-        if share[worst] < NO_DIGITS:
-            raise DataError(message)
-        warn(LmmWarning(message))
-
-    def note_late_columns(self) -> None:
-        """Fixed effects that are nearly combinations of others, which the sample did not tell.
-
-        In good coordinates the columns are nearly orthogonal. What is left of one, beside the
-        others, has a relative error of 1e-16 over its share; shares of rounding are dropped later.
-
-        Warns
-        -----
-        LmmWarning
-        """
-        from .blocks import cholesky
-
-        G = self._blocks.corner[:-1, :-1]
-        size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
-        share = np.square(cholesky(G / np.outer(size, size)).diagonal())
-        for j in np.flatnonzero((share > ROUNDED) & (share < LATE)):
-            warn(
-                LmmWarning(
-                    f"the fixed effect {self.spec.fixed.names[j]} is nearly a combination of the "
-                    "columns before it, and the first rows, which coordinates are learned from, "
-                    f"do not tell it from one: its digits are lost (about {1e-16 / share[j]:.0e} "
-                    "is left as error). Give the rows in another order, or make the spec of rows "
-                    "that tell them apart"
-                )
-            )
-
-    def _column(self, j: int) -> str:
-        """What column j of [z of each factor | X | y] is, for messages."""
-        spec = self.spec
-        names = [
-            f"the column {name} of ({spec.plan.formula.random[i].label})"
-            for _, terms in spec.factors
-            for i in terms
-            for name in spec.random[i].names
-        ]
-        names += [f"the fixed effect {name}" for name in spec.fixed.names]
-        return [*names, f"the response {spec.plan.formula.response}"][j]
-
     def _own_blocks(self) -> None:
         """Before they change: blocks that a fit refers to stay as they are."""
         if not self._shared:
@@ -450,32 +325,10 @@ class CrossProducts:
                 f"rows are removed that were never added ({other.n} rows are taken from {self.n})"
             )
 
-    # ---- what there is ---------------------------------------------------------------------------
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the cross-products (bytes)."""
-        return int(self._blocks.nbytes)
-
-    @property
-    def n_levels(self) -> dict[str, int]:
-        """Levels of each grouping factor that have rows."""
-        return {group.label: int((group.counts > 0).sum()) for group in self._groups}
-
     def __repr__(self) -> str:
         levels = ", ".join(f"{label} ({m})" for label, m in self.n_levels.items())
         formula = " ".join(self.spec.formula.split())
         return f"<CrossProducts {formula}: {self.n} rows, {levels}, {self.nbytes / 1e6:.3g} MB>"
-
-    def mean(self, name: str) -> float:
-        """Mean of a numeric variable of the fixed part of the rows used; NaN where some lack it."""
-        numeric = [own for own, known in self.spec.variables.items() if known.numeric]
-        return float(self._sums[numeric.index(name)] / self.n)
-
-    def frequencies(self) -> tuple[tuple[str, ...], NDArray[np.int64]] | None:
-        """Variables with few values, and the rows in each combination of them (their sizes)."""
-        cells = self.spec.cells
-        return None if cells is None else (cells[0], self._cells.reshape(cells[1]))
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -487,8 +340,6 @@ class CrossProducts:
         DataError
             When levels are neither numbers, text, booleans nor dates.
         """
-        from .files import pack
-
         return pack(self)
 
     @classmethod
@@ -500,9 +351,7 @@ class CrossProducts:
         DataError
             When these are not such bytes, are damaged, or of a later version.
         """
-        from .files import unpack
-
-        return unpack(data, "the bytes")
+        return unpack(data, "the bytes", cls)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a file, whole or not at all.
@@ -517,8 +366,6 @@ class CrossProducts:
         OSError
             When it cannot be written; nothing half-written is left.
         """
-        from .files import write
-
         write(self.to_bytes(), Path(path))
 
     @classmethod
@@ -530,14 +377,10 @@ class CrossProducts:
         DataError
             When it is no such file, is damaged, or of a later version.
         """
-        from .files import unpack
-
-        return unpack(Path(path).read_bytes(), repr(str(path)))
+        return unpack(Path(path).read_bytes(), repr(str(path)), cls)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles without the compiled object."""
-        from .files import blocks_to
-
         state = {name: value for name, value in self.__dict__.items() if name != "_blocks"}
         return _restored, (self.spec, state, blocks_to(self._blocks, len(self._groups)))
 
@@ -563,8 +406,6 @@ class CrossProducts:
             made = object.__new__(CrossProducts)
             made.__dict__.update(self.__dict__)
             return made, [grouping for grouping, _ in found]
-        from .blocks import reordered
-
         made = CrossProducts(self.spec)
         state = {k: v for k, v in self.__dict__.items() if k not in ("_blocks", "_groups")}
         made.__dict__.update(state | {"dropped": dict(self.dropped), "_shared": False})
@@ -580,8 +421,6 @@ def _united(groups: list[Grouper], others: list[Grouper], sign: int) -> list[NDA
 
 
 def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:
-    from .files import blocks_from
-
     made = CrossProducts(spec)
     made.__dict__.update(state)
     made._blocks = blocks_from(blocks, spec.widths, spec.border)

@@ -2,223 +2,74 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import json
 import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import _core
-from ..data.encode import Coding, Layout, layout_of
+from ..data.encode import Coding
 from ..errors import DataError, LmmError
 from ..formula.column import Column
-from ..formula.expressions import Expression, Memory
+from ..formula.expressions import Memory
 from ..formula.plan import Plan, plan_of
-from ..formula.terms import Sum
 from ..formula.vocabulary import is_known
-from .coordinates import Basis, Coordinates
+from .bounds import check_sums
 from .labels import Grouper, Labels, kind_of, labels_of
+from .learn import Known, teach
 from .part import Roles
-from .spec import Known, Spec, checked_formula, constant_of, teach
-from .verify import Damage, array, check_sums, fields, flag, items, real, text, whole
+from .records import (
+    Arrays,
+    Reader,
+    Writer,
+    read_codings,
+    read_column,
+    read_coordinates,
+    read_label,
+    read_layout,
+    write_label,
+)
+from .spec import Spec, checked_formula
+from .totals import Totals
+from .verify import Damage, fields, flag, items, real, text, whole
 
-if TYPE_CHECKING:
-    from .cross import CrossProducts
-
-__all__ = ["blocks_from", "blocks_to", "pack", "spec_to", "unpack", "write"]
+__all__ = ["blocks_from", "blocks_to", "pack", "unpack", "write"]
 
 FORMAT = "lmmfast cross-products"
 VERSION, OLDEST = 3, 1
-LARGEST = 1e150  # of coordinates: their squares are numbers
 
-Arrays = dict[str, NDArray[Any]]
-
-
-class _Writer:
-    """Collects arrays; what is written refers to them by name."""
-
-    def __init__(self) -> None:
-        self.arrays: Arrays = {}
-
-    def array(self, value: Any) -> str:
-        """A numeric array."""
-        name = f"a{len(self.arrays)}"
-        self.arrays[name] = np.ascontiguousarray(value)
-        return name
-
-    def labels(self, value: NDArray[Any] | None) -> Any:
-        """Levels with their type: numbers, booleans and times as arrays, others one by one."""
-        if value is None:
-            return None
-        if value.dtype.kind in "biufmM":
-            return {"array": self.array(value)}
-        return {"list": [_plain(label) for label in value.tolist()]}
-
-
-class _Reader:
-    """Finds what `_Writer` wrote, each checked when it is taken."""
-
-    def __init__(self, arrays: Arrays) -> None:
-        self.arrays = arrays
-        self.used = {"header"}
-
-    def named(self, name: Any, what: str) -> NDArray[Any]:
-        """An array as it is."""
-        if not isinstance(name, str) or name not in self.arrays:
-            raise Damage(f"{what} is missing")
-        self.used.add(name)
-        return self.arrays[name]
-
-    def array(
-        self,
-        name: Any,
-        what: str,
-        kinds: str = "f",
-        shape: tuple[int | None, ...] | None = None,
-        gaps: bool = False,
-    ) -> NDArray[Any]:
-        """An array of these kinds of numbers and of this shape; NaN only where gaps may be."""
-        found = array(self.named(name, what), what, kinds, shape, gaps)
-        if kinds == "f" and found.dtype != np.float64:
-            raise Damage(f"{what} has type {found.dtype}, not float64")
-        return found
-
-    def finite(self, name: Any, what: str, *shape: int | None) -> NDArray[np.float64]:
-        """An array of finite numbers of this shape."""
-        found = self.array(name, what, "f", shape)
-        if not np.isfinite(found).all():
-            raise Damage(f"{what} is not finite")
-        return found
-
-    def labels(self, value: Any, what: str) -> NDArray[Any] | None:
-        """What `_Writer.labels` wrote: labels that differ from each other."""
-        if value is None:
-            return None
-        if isinstance(value, dict) and "array" in value:
-            fields(value, ("array",))
-            out = self.array(value["array"], what, "biufmM", (None,))
-        else:
-            listed = items(fields(value, ("list",))["list"], what)
-            out = np.empty(len(listed), dtype=object)
-            out[:] = [_label(item) for item in listed]
-        if len(set(out.tolist())) != len(out):
-            raise Damage(f"{what} has a level twice")
-        return out
-
-    def levels(self, value: Any, what: str) -> NDArray[Any]:
-        """The same where there must be some."""
-        found = self.labels(value, what)
-        if found is None:
-            raise Damage(f"{what} is missing")
-        return found
-
-
-def _plain(label: Any) -> Any:
-    """A label as JSON can hold it; what is not text is tagged."""
-    if isinstance(label, str):
-        return str(label)
-    if isinstance(label, (bool, np.bool_)):
-        return {"flag": bool(label)}
-    if isinstance(label, (int, np.integer)):
-        return {"int": str(int(label))}
-    if isinstance(label, (float, np.floating)):
-        return {"float": float(label).hex()}
-    if isinstance(label, datetime.datetime):
-        return {"datetime": label.isoformat()}
-    if isinstance(label, datetime.date):
-        return {"date": label.isoformat()}
-    raise DataError(
-        f"cross-products with a level of type {type(label).__name__} ({label!r}) cannot be saved: "
-        "use numbers, text, booleans or dates as levels"
-    )
-
-
-def _label(item: Any) -> Any:
-    if isinstance(item, str):
-        return item
-    if not isinstance(item, dict) or len(item) != 1:
-        raise Damage("a level is neither text nor tagged")
-    ((kind, value),) = item.items()
-    if kind == "flag":
-        return flag(value, "a level")
-    if kind not in _MADE:
-        raise Damage(f"a level is of an unknown kind, {kind[:40]!r}")
-    made = _MADE[kind](text(value, "a level"))
-    if made != made:  # NaN
-        raise Damage("a level is missing")
-    return made
-
-
-_MADE: dict[str, Any] = {
-    "int": int,
-    "float": float.fromhex,
-    "datetime": datetime.datetime.fromisoformat,
-    "date": datetime.date.fromisoformat,
-}
+Made = TypeVar("Made", bound=Totals)
 
 
 # ---- the spec -----------------------------------------------------------------------------------
-
-
-def spec_to(spec: Spec) -> tuple[dict[str, Any], Arrays]:
-    """A spec as a header and arrays."""
-    writer = _Writer()
-    return _spec(spec, writer), writer.arrays
-
-
-def _spec(spec: Spec, writer: _Writer) -> dict[str, Any]:
-    own = spec.coordinates
-    assert own is not None
-    return {
-        "formula": spec.formula,
-        "weights": spec.roles.weights,
-        "offset": spec.roles.offset,
-        "codings": [_coding(coding, writer) for coding in spec.codings.values()],
-        "fixed": _layout(spec.fixed),
-        "random": [_layout(layout) for layout in spec.random],
-        "variables": {
-            name: [writer.labels(known.levels), known.numeric, known.ordered]
-            for name, known in spec.variables.items()
-        },
-        "taught": {name: _column(column, writer) for name, column in spec.taught.items()},
-        "coordinates": {
-            "fixed": _basis(own.fixed, writer),
-            "random": [_basis(basis, writer) for basis in own.random],
-            "slope": writer.array(own.slope),
-            "yscale": own.yscale.hex(),
-            "center": own.center.hex(),
-            "shift": own.shift.hex(),
-        },
-    }
 
 
 _SPEC = (
     *("formula", "weights", "offset", "codings", "fixed"),
     *("random", "variables", "taught", "coordinates"),
 )
-_COORDINATES = ("fixed", "random", "slope", "yscale", "center", "shift")
 
 
-def _spec_of(header: Any, reader: _Reader) -> Spec:
+def _spec_of(header: Any, reader: Reader) -> Spec:
+    """What `Spec.record` made."""
     own = fields(header, _SPEC)
     formula = text(own["formula"], "the formula")
     checked_formula(formula, tuple)
     plan = plan_of(formula)
     roles = Roles(*(None if own[k] is None else text(own[k], k) for k in ("weights", "offset")))
-    codings = _codings_of(own["codings"], plan, reader)
+    codings = read_codings(own["codings"], plan, reader)
     terms = items(own["random"], "the random terms", len(plan.random))
-    fixed = _layout_of(own["fixed"], plan.fixed, codings)
+    fixed = read_layout(own["fixed"], plan.fixed, codings)
     random = tuple(
-        _layout_of(item, part, codings) for item, part in zip(terms, plan.random, strict=True)
+        read_layout(item, part, codings) for item, part in zip(terms, plan.random, strict=True)
     )
     made = Spec(
         formula=formula,
@@ -229,7 +80,7 @@ def _spec_of(header: Any, reader: _Reader) -> Spec:
         variables=_variables_of(own["variables"], plan, roles, codings, reader),
         memory=Memory(),
         taught=_taught_of(own["taught"], plan, roles, reader),
-        coordinates=_coordinates_of(own["coordinates"], [fixed, *random], reader),
+        coordinates=read_coordinates(own["coordinates"], [fixed, *random], reader),
     )
     factors = {label for label, coding in codings.items() if coding.levels is not None}
     teach(plan, made.taught, made.memory, factors)
@@ -237,7 +88,7 @@ def _spec_of(header: Any, reader: _Reader) -> Spec:
 
 
 def _variables_of(
-    given: Any, plan: Plan, roles: Roles, codings: dict[str, Coding], reader: _Reader
+    given: Any, plan: Plan, roles: Roles, codings: dict[str, Coding], reader: Reader
 ) -> dict[str, Known]:
     """The variables of the fixed part and of offsets, all of them."""
     atoms = (*plan.fixed.atoms, *plan.offsets)
@@ -267,175 +118,10 @@ def _check_alike(known: Known, coding: Coding) -> None:
         raise Damage(f"{coding.label!r} has other levels than its columns")
 
 
-def _taught_of(given: Any, plan: Plan, roles: Roles, reader: _Reader) -> dict[str, Column]:
+def _taught_of(given: Any, plan: Plan, roles: Roles, reader: Reader) -> dict[str, Column]:
     names = tuple(dict.fromkeys(roles.names(plan)))
     found = fields(given, names, names)
-    return {name: _column_of(name, item, reader) for name, item in found.items()}
-
-
-def _coordinates_of(given: Any, layouts: Sequence[Layout], reader: _Reader) -> Coordinates:
-    own = fields(given, _COORDINATES, ("shift",))  # not in version 1
-    random = items(own["random"], "the coordinates of the random terms", len(layouts) - 1)
-    bases = [
-        _basis_of(item, layout, reader)
-        for item, layout in zip([own["fixed"], *random], layouts, strict=True)
-    ]
-    slope = reader.finite(own["slope"], "the slope of the response", len(layouts[0].names))
-    yscale = real(own["yscale"], "the scale of the response")
-    if not yscale > 0:
-        raise Damage("the scale of the response is not positive")
-    center = real(own["center"], "the centre of the response")
-    shift = real(own.get("shift", "0x0p+0"), "the centre of the response")
-    return Coordinates(bases[0], tuple(bases[1:]), slope, yscale, center, shift)
-
-
-def _coding(coding: Coding, writer: _Writer) -> dict[str, Any]:
-    return {
-        "label": coding.label,
-        "levels": writer.labels(coding.levels),
-        "contrast": None if coding.contrast is None else writer.array(coding.contrast),
-        "names": list(coding.names),
-        "dummy_names": list(coding.dummy_names),
-    }
-
-
-_CODING = ("label", "levels", "contrast", "names", "dummy_names")
-
-
-def _codings_of(given: Any, plan: Plan, reader: _Reader) -> dict[str, Coding]:
-    """One for each variable of the fixed and random parts, in their order."""
-    atoms = {atom.label: atom for atom in plan.atoms}
-    found = items(given, "the variables", len(atoms))
-    return {
-        label: _coding_of(item, atom, reader)
-        for item, (label, atom) in zip(found, atoms.items(), strict=True)
-    }
-
-
-def _coding_of(item: Any, atom: Expression, reader: _Reader) -> Coding:
-    own, label = fields(item, _CODING), atom.label
-    if own["label"] != label:
-        raise Damage(f"the columns of {label!r} are missing")
-    names, dummies = (
-        tuple(
-            text(name, "a column's name") for name in items(own[key], f"the columns of {label!r}")
-        )
-        for key in ("names", "dummy_names")
-    )
-    if own["levels"] is None:
-        if own["contrast"] is not None or names != dummies or not names:
-            raise Damage(f"{label!r} is numeric and has contrasts")
-        if atom.is_name and len(names) != 1:
-            raise Damage(f"{label!r} is a variable and has {len(names)} columns")
-        return Coding(label, None, None, names, names)
-    levels = reader.levels(own["levels"], f"the levels of {label!r}")
-    if len(dummies) != len(levels) or len(levels) < 2:
-        raise Damage(f"{label!r} has {len(levels)} levels and {len(dummies)} columns for them")
-    table = reader.named(own["contrast"], f"the contrasts of {label!r}")
-    shape = (len(levels) + 1, len(names))  # the last row, NaN, answers missing values
-    contrast = array(
-        table[:-1] if table.ndim else table, "contrasts", "f", (len(levels), len(names))
-    )
-    if table.shape != shape or not np.isfinite(contrast).all() or not np.isnan(table[-1]).all():
-        raise Damage(f"the contrasts of {label!r} do not fit its levels")
-    return Coding(label, levels, np.asfortranarray(table, np.float64), names, dummies)
-
-
-def _layout(layout: Layout) -> dict[str, Any]:
-    return {
-        "names": list(layout.names),
-        "columns": [[list(own) for own in factors] for factors in layout.columns],
-        "atoms": [atom.text for atom in layout.atoms],
-    }
-
-
-def _layout_of(item: Any, terms: Sum, codings: dict[str, Coding]) -> Layout:
-    """The columns that formula and codings give; those of the file must be the same."""
-    own = fields(item, ("names", "columns", "atoms"))
-    names = items(own["names"], "the columns of a term")
-    items(own["columns"], "the columns of a term", len(names))
-    found = items(own["atoms"], "expressions", len(terms.atoms))
-    for atom, wanted in zip(found, terms.atoms, strict=True):  # up to version 2 label and code
-        if atom != wanted.text and (not isinstance(atom, list) or atom[:1] != [wanted.label]):
-            raise Damage("the expressions of a term are not those of the formula")
-    width = sum(
-        math.prod(
-            len(
-                codings[terms.atoms[a].label].dummy_names
-                if dummy
-                else codings[terms.atoms[a].label].names
-            )
-            for a, dummy in zip(term.atoms, term.dummy, strict=True)
-        )
-        for term in terms.coded(lambda atom: codings[atom.label].levels is not None)
-    )
-    if width != len(names):
-        raise Damage(f"a term has {len(names)} columns, its formula gives {width}")
-    made = layout_of(terms, codings)
-    mine = _layout(made)
-    columns = [_factors(column) for column in own["columns"]]
-    if own["names"] != mine["names"] or columns != mine["columns"]:
-        raise Damage("the columns of a term are not those of the formula")
-    return made
-
-
-def _factors(column: Any) -> Any:
-    """The factors of a column; up to version 2 a number stood before them."""
-    if isinstance(column, list) and len(column) == 2 and not isinstance(column[0], list):
-        scale, column = column
-        if scale != 1:
-            raise Damage("numbers as factors, as in 2:x, are not read any more: make them anew")
-    return column
-
-
-def _column(column: Column, writer: _Writer) -> dict[str, Any]:
-    numeric = column.values is not None
-    levels = column.values if numeric else column.levels
-    return {
-        "levels": writer.labels(levels),
-        "numeric": numeric,
-        "ordered": column.ordered,
-        "category": column.declared is not None,
-    }
-
-
-def _column_of(name: str, item: Any, reader: _Reader) -> Column:
-    own = fields(item, ("levels", "numeric", "ordered", "category"), ("category",))
-    levels = reader.levels(own["levels"], f"the levels of {name!r}")
-    ordered = flag(own["ordered"], repr(name))
-    if not len(levels):
-        raise Damage(f"{name!r} has no levels")
-    if flag(own["numeric"], repr(name)):
-        return Column(name, array(levels, repr(name), "biuf"))
-    codes = np.arange(len(levels), dtype=np.int32)
-    category = flag(own.get("category", False), repr(name))  # not in files of version 1 and 2
-    return Column(name, None, codes, levels, ordered, declared=levels if category else None)
-
-
-def _basis(basis: Basis, writer: _Writer) -> list[Any]:
-    constant = float(basis.constant).hex()
-    own = writer.array(basis.own)
-    return [writer.array(basis.mean), writer.array(basis.B), constant, own, basis.doubtful]
-
-
-def _basis_of(item: Any, layout: Layout, reader: _Reader) -> Basis:
-    mean, B, constant, own, doubtful = items(item, "coordinates", 5)
-    k, what = len(layout.names), "the coordinates of a term"
-    matrix = reader.finite(B, what, k, k)
-    if np.tril(matrix, -1).any() or not matrix.diagonal().all():
-        raise Damage("coordinates are not triangular")
-    if (
-        not 1 / LARGEST
-        < abs(matrix.diagonal()).min(initial=1.0)
-        <= abs(matrix).max(initial=1.0)
-        < LARGEST
-    ):
-        raise Damage("coordinates are too large or too small")
-    value = real(constant, what)
-    if value != constant_of(layout):
-        raise Damage("the constant column of a term is not that of the formula")
-    chosen = reader.array(own, what, "b", (k,))
-    return Basis(reader.finite(mean, what, k), matrix, value, chosen, flag(doubtful, what))
+    return {name: read_column(name, item, reader) for name, item in found.items()}
 
 
 # ---- blocks and grouping factors ----------------------------------------------------------------
@@ -466,7 +152,7 @@ def blocks_from(arrays: Arrays, widths: list[int], border: int) -> Any:
     return _core.Blocks.of_arrays(widths, border, nlev, diagonals, edges, arrays["corner"], pairs)
 
 
-def _group(group: Grouper, writer: _Writer) -> dict[str, Any]:
+def _group(group: Grouper, writer: Writer) -> dict[str, Any]:
     return {
         "label": group.label,
         "atoms": [atom.label for atom in group.atoms],
@@ -476,19 +162,19 @@ def _group(group: Grouper, writer: _Writer) -> dict[str, Any]:
     }
 
 
-def _table(table: Labels, writer: _Writer) -> dict[str, Any]:
+def _table(table: Labels, writer: Writer) -> dict[str, Any]:
     declared = table.declared
     return {
         "kind": table.kind,
         "labels": writer.labels(table.array()),
-        "declared": None if declared is None else [_plain(key) for key in declared],
+        "declared": None if declared is None else [write_label(key) for key in declared],
     }
 
 
 _KINDS = {"": "", "number": "iufO", "text": "O", "flag": "b", "time": "mM", "other": "O"}
 
 
-def _group_of(item: Any, group: Grouper, reader: _Reader) -> None:
+def _group_of(item: Any, group: Grouper, reader: Reader) -> None:
     """Fills an empty grouping factor."""
     own = fields(item, ("label", "atoms", "tables", "pairs", "counts"))
     what = f"the levels of {group.label!r}"
@@ -509,11 +195,11 @@ def _group_of(item: Any, group: Grouper, reader: _Reader) -> None:
     group.fill(keys, reader.array(own["counts"], what, "i", (left,)))
 
 
-def _table_of(item: Any, what: str, reader: _Reader) -> Labels:
+def _table_of(item: Any, what: str, reader: Reader) -> Labels:
     own = fields(item, ("kind", "labels", "declared"))
     kind, labels = text(own["kind"], what), reader.levels(own["labels"], what)
     listed = None if own["declared"] is None else items(own["declared"], what)
-    declared = None if listed is None else [_label(key) for key in listed]
+    declared = None if listed is None else [read_label(key) for key in listed]
     if kind not in _KINDS or (len(labels) and labels.dtype.kind not in _KINDS[kind]):
         raise Damage(f"{what} are not of the kind {kind[:40]!r}")
     if labels.dtype == object and kind in ("text", "number") and kind_of(labels) not in ("", kind):
@@ -530,13 +216,13 @@ _NUMBERS = ("_response", "_sums", "_cells", "_plain", "_columns", "_largest")
 _NEW = ("_largest",)  # not in version 1
 
 
-def pack(cross: CrossProducts) -> bytes:
+def pack(cross: Totals) -> bytes:
     """Cross-products as bytes."""
-    writer = _Writer()
+    writer = Writer()
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "spec": _spec(cross.spec, writer),
+        "spec": cross.spec.record(writer),
         "groups": [_group(group, writer) for group in cross._groups],
         "n": cross.n,
         "n_rows": cross.n_rows,
@@ -555,8 +241,16 @@ def pack(cross: CrossProducts) -> bytes:
     return file.getvalue()
 
 
-def unpack(data: bytes, name: str) -> CrossProducts:
+def unpack(data: bytes, name: str, make: Callable[[Spec], Made]) -> Made:
     """What `pack` made.
+
+    Parameters
+    ----------
+    data : bytes
+    name : str
+        For messages.
+    make : callable
+        Makes totals of a spec, without rows; they are filled.
 
     Raises
     ------
@@ -566,7 +260,7 @@ def unpack(data: bytes, name: str) -> CrossProducts:
     arrays = _arrays(data, name)
     header = _header(arrays, name)
     try:
-        return _cross_of(header, arrays)
+        return _cross_of(header, arrays, make)
     except (Damage, LmmError) as error:
         raise _damaged(name, str(error)) from error
     except MemoryError:
@@ -645,13 +339,11 @@ _HEADER = (
 )
 
 
-def _cross_of(header: dict[str, Any], arrays: Arrays) -> CrossProducts:
-    from .cross import CrossProducts
-
-    reader = _Reader(arrays)
+def _cross_of(header: dict[str, Any], arrays: Arrays, make: Callable[[Spec], Made]) -> Made:
+    reader = Reader(arrays)
     own = fields(header, _HEADER)
     spec = _spec_of(own["spec"], reader)
-    cross = CrossProducts(spec)
+    cross = make(spec)
     groups = items(own["groups"], "the grouping factors", len(cross._groups))
     for group, item in zip(cross._groups, groups, strict=True):
         _group_of(item, group, reader)
@@ -671,7 +363,7 @@ def _cross_of(header: dict[str, Any], arrays: Arrays) -> CrossProducts:
     return cross
 
 
-def _numbers_of(given: Any, cross: CrossProducts, reader: _Reader) -> None:
+def _numbers_of(given: Any, cross: Totals, reader: Reader) -> None:
     numbers = fields(given, _NUMBERS, _NEW)
     for name in _NUMBERS:
         if name not in numbers:
@@ -688,7 +380,7 @@ def _numbers_of(given: Any, cross: CrossProducts, reader: _Reader) -> None:
             setattr(cross, name, reader.finite(numbers[name], what, *shape))
 
 
-def _blocks_of(reader: _Reader, cross: CrossProducts) -> Any:
+def _blocks_of(reader: Reader, cross: Totals) -> Any:
     """The compiled cross-products, of arrays that fit the levels and columns."""
     widths, border = cross.spec.widths, cross.spec.border
     sizes = [len(group) for group in cross._groups]

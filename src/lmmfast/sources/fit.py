@@ -16,12 +16,14 @@ from ..formula.plan import plan_of
 from .cross import CrossProducts, cross_products
 from .design import design_of
 from .labels import Grouper
-from .open import Chunk, Source, collected, files_source, is_dask, stream_of
+from .open import collected, files_source, is_dask, stream_of
 from .part import Roles
 from .paths import Text, expand, fits_in_memory, kind_of, read_text
-from .spec import checked_formula, sample_of, surveyed, with_coordinates
+from .source import Chunk, Source, located
+from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
+from .workers import chunks_of, partitions, reduced
 
-__all__ = ["any_design", "held", "numeric_names", "streamed_design"]
+__all__ = ["any_design", "cross_of", "held", "numeric_names", "streamed_design"]
 
 
 def any_design(
@@ -46,10 +48,7 @@ def any_design(
     if data is None:
         raise TypeError("a formula needs data: lmer(formula, data), plan(formula, data)")
     if is_dask(data):
-        from .workers import cross_of
-
         formula = checked_formula(formula, lambda: map(str, data.columns))
-
         return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
     data = held(formula, collected(data))
     source = stream_of(data)
@@ -157,3 +156,64 @@ def same_counts(known: Grouper, found: Grouper) -> None:
         "source that yields the same rows each time",
         variable=found.label,
     )
+
+
+# ---- Dask ----------------------------------------------------------------------------------------
+
+
+def cross_of(
+    formula: str, data: Any, roles: Roles, contrasts: Mapping[str, Any] | None
+) -> CrossProducts:
+    """The cross-products of a Dask data frame.
+
+    Raises
+    ------
+    FormulaError, DataError
+        What is wrong, in which partition.
+    """
+    spec, survey = spec_of(formula, data, roles, contrasts)
+    parts = partitions(formula, data, roles)
+    cross: CrossProducts = reduced(parts, _cross, spec, _added)
+    if cross.n != survey.n:
+        raise DataError(
+            f"{survey.n} rows could be used in the first pass, {cross.n} in the second{CHANGED}"
+        )
+    for own in cross._groups:
+        _check_levels(own, survey.groups[own.label])
+    return cross
+
+
+def _check_levels(found: Grouper, known: Grouper) -> None:
+    united = known.copy()
+    before = len(united)
+    codes = united.unite(found, -1)
+    if len(united) > before:
+        names = ", ".join(united.names(codes[codes >= before][:3]))
+        raise DataError(
+            f"{found.label!r} has levels that were not there in the first pass, such as "
+            f"{names}{CHANGED}",
+            variable=found.label,
+        )
+    other = np.flatnonzero(united.counts)
+    if len(other):
+        rows = known.counts[other[0]]
+        raise DataError(
+            f"{found.label!r} {united.names(other[:1])[0]} has {rows} rows in the first pass, "
+            f"{rows - united.counts[other[0]]} in the second{CHANGED}",
+            variable=found.label,
+        )
+
+
+def _cross(spec: Spec, part: Any, number: int) -> CrossProducts:
+    made = CrossProducts(spec)
+    for table, where, start in chunks_of(part, number, spec.chunk_rows):
+        with located(where, start):
+            made.add(table)
+    return made
+
+
+def _added(parts: list[CrossProducts]) -> CrossProducts:
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total

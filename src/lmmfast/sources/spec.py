@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,54 +16,36 @@ from numpy.typing import NDArray
 from ..data.checks import note_double_bars
 from ..data.columns import Table
 from ..data.design import check_contrasts
-from ..data.encode import Coding, Layout, Values, coding_of, layout_of, value_of
+from ..data.encode import Coding, Layout, Values, coding_of, layout_of
 from ..errors import DataError, FormulaError
 from ..formula.column import Column
-from ..formula.expressions import Expression, Memory
-from ..formula.factors import relevelled
+from ..formula.expressions import Memory
 from ..formula.plan import Plan, plan_of, without_dot
-from .coordinates import Coordinates, coordinates_of
-from .open import Chunk, Source, check_columns, is_dask, located, rows_for, source_of
+from .coordinates import Coordinates, constant_of, coordinates_of
+from .learn import Known, values_of, variables_of, with_all_levels
+from .open import is_dask, source_of
 from .part import Part, Roles, part_of, refuse_functions
+from .records import Writer, write_coding, write_column, write_coordinates, write_layout
+from .source import ROWS, Chunk, Source, check_columns, located, rows_for
 from .survey import Survey, survey_of
+from .workers import chunks_of, later, partitions, reduced
 
 __all__ = [
     "Encoded",
-    "Known",
     "Spec",
     "checked_formula",
-    "constant_of",
     "learned",
     "located_coordinates",
     "sample_of",
+    "spec_of",
+    "surveyed",
+    "with_coordinates",
 ]
 
 Matrix = NDArray[np.float64]
 CHANGED = ": the data changed between the two passes"
 SAMPLE = 100_000  # rows that coordinates are learned from
 MOST_CELLS = 1_000_000  # combinations of levels of predictors whose rows are counted
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """A variable of the fixed part or of offsets.
-
-    Attributes
-    ----------
-    levels : array or None
-        Of factors, and the distinct values of numbers that have few; None: many.
-    numeric, ordered : bool
-    """
-
-    levels: NDArray[Any] | None
-    numeric: bool
-    ordered: bool
-
-    @cached_property
-    def places(self) -> dict[Any, int]:
-        """Number of each level."""
-        levels = [] if self.levels is None else self.levels.tolist()
-        return {level: i for i, level in enumerate(levels)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +147,6 @@ class Spec:
         """
         roles = Roles.of(weights, offset)
         if is_dask(data):
-            from .workers import spec_of
-
             formula = checked_formula(formula, lambda: map(str, data.columns))
             return spec_of(formula, data, roles, contrasts)[0]
         source = source_of(data)
@@ -237,13 +217,29 @@ class Spec:
     @cached_property
     def key(self) -> bytes:
         """Equal for specs whose cross-products can be added."""
-        from .files import spec_to
-
-        header, arrays = spec_to(self)
-        digest = hashlib.sha256(repr(header).encode())
-        for name in sorted(arrays):
-            digest.update(name.encode() + arrays[name].tobytes())
+        writer = Writer()
+        digest = hashlib.sha256(repr(self.record(writer)).encode())
+        for name in sorted(writer.arrays):
+            digest.update(name.encode() + writer.arrays[name].tobytes())
         return digest.digest()
+
+    def record(self, writer: Writer) -> dict[str, Any]:
+        """All there is, for files: `files.unpack` reads it."""
+        assert self.coordinates is not None
+        return {
+            "formula": self.formula,
+            "weights": self.roles.weights,
+            "offset": self.roles.offset,
+            "codings": [write_coding(coding, writer) for coding in self.codings.values()],
+            "fixed": write_layout(self.fixed),
+            "random": [write_layout(layout) for layout in self.random],
+            "variables": {
+                name: [writer.labels(known.levels), known.numeric, known.ordered]
+                for name, known in self.variables.items()
+            },
+            "taught": {name: write_column(column, writer) for name, column in self.taught.items()},
+            "coordinates": write_coordinates(self.coordinates, writer),
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is computed from the rest."""
@@ -340,8 +336,8 @@ def learned(
     """
     survey.check()
     plan, memory = survey.plan, Memory()
-    taught = _taught(survey)
-    values = _values(survey, plan, taught, memory)
+    taught = with_all_levels(survey)
+    values = values_of(survey, plan, taught, memory)
     known = set(names or ()) | set(survey.variables)
     check_contrasts(contrasts or {}, values, known.__contains__)
     codings = {
@@ -355,160 +351,56 @@ def learned(
         codings=codings,
         fixed=layout_of(plan.fixed, codings),
         random=tuple(layout_of(part, codings) for part in plan.random),
-        variables=_variables(survey, plan),
+        variables=variables_of(survey, plan),
         memory=memory,
         taught=taught,
         coordinates=None,
     )
 
 
-def _taught(survey: Survey) -> dict[str, Column]:
-    """Each factor, and each number that is known by its values, once with all of them."""
-    out: dict[str, Column] = {}
-    for name, kind in survey.variables.items():
-        if kind.labels is None:
-            continue
-        if kind.labels.kind == "flag" and not survey.dropped:
-            kind.labels.find(np.array([False, True]))  # as in memory, where no row is missing
-        column = kind.labels.column(ordered=kind.ordered)
-        assert column.levels is not None
-        if kind.numeric:
-            values = np.asarray(column.levels)
-            out[name] = Column(name, values.astype(float) if values.dtype == object else values)
-        else:
-            codes = np.arange(len(column.levels), dtype=np.int32)
-            out[name] = Column(name, None, codes, column.levels, kind.ordered)
-            if kind.labels.declared is not None:  # a category, not text
-                out[name].declared = column.levels
-    return out
+def spec_of(
+    formula: str, data: Any, roles: Roles, contrasts: Mapping[str, Any] | None
+) -> tuple[Spec, Survey]:
+    """The spec of a Dask data frame: one pass over its partitions, then its first rows.
 
-
-def _values(
-    survey: Survey, plan: Plan, taught: dict[str, Column], memory: Memory
-) -> dict[str, Values]:
-    """What each variable of the formula is, with all levels in the order of data in memory."""
-    numeric = {label for label, kind in survey.expressions.items() if kind.numeric}
-    teach(plan, taught, memory, {atom.label for atom in plan.atoms} - numeric)
-    out: dict[str, Values] = {}
-    for atom in plan.atoms:
-        if atom.label in out:
-            continue
-        if atom.is_name:
-            name = atom.names[0]
-            is_number = survey.variables[name].numeric
-            out[atom.label] = {"": np.zeros(1)} if is_number else taught[name]
-        else:
-            out[atom.label] = _expression(atom, survey, taught, memory)
-    return out
-
-
-def _expression(
-    atom: Expression, survey: Survey, taught: dict[str, Column], memory: Memory
-) -> Values:
-    kind = survey.expressions.get(atom.label)
-    own = _columns_of(atom, survey.variables)
-    if len(own) == 1 and own[0] in taught and (kind is None or not kind.numeric):
-        return value_of(atom, taught, memory, _size(taught[own[0]]))
-    assert kind is not None
-    if kind.numeric:
-        return {suffix: np.zeros(1) for suffix in kind.suffixes}
-    if len(own) == 1 or kind.labels is None:
-        raise DataError(
-            f"{atom.label} has too many levels for a predictor: is it meant to be numeric, or a "
-            f"grouping factor as in (1 | {atom.label})?",
-            variable=atom.label,
-        )
-    column = kind.labels.column(ordered=kind.ordered)
-    column.contrasts = kind.contrasts
-    order = _order_in_memory(atom, taught, own, memory)
-    return column if order is None else relevelled(column, order).used()
-
-
-_MOST_CELLS = 100_000
-
-
-def _order_in_memory(
-    atom: Expression, taught: dict[str, Column], own: list[str], memory: Memory
-) -> list[Any] | None:
-    """Levels of an expression of several factors, from all combinations of theirs.
-
-    None when that is not known, or too much: numbers inside, too many combinations.
+    Raises
+    ------
+    FormulaError, DataError
+        What is wrong, in which partition.
     """
-    factors = [taught[name] for name in own if name in taught and taught[name].values is None]
-    sizes = [_size(factor) for factor in factors]
-    if len(factors) < len(own) or math.prod(sizes) > _MOST_CELLS:
-        return None
-    places = np.indices(sizes).reshape(len(sizes), -1)
-    columns = {name: f.take(rows) for name, f, rows in zip(own, factors, places, strict=True)}
-    value = value_of(atom, columns, memory, places.shape[1])
-    return value.levels.tolist() if isinstance(value, Column) else None  # type: ignore[union-attr]
+    from dask.delayed import delayed
+
+    parts = partitions(formula, data, roles)
+    survey = reduced(parts, _survey, (formula, roles), _united)
+    spec = learned(survey, contrasts, map(str, data.columns))
+    for number, part in enumerate(parts):
+        shared = delayed(spec, traverse=False)
+        sampled: Spec | None = later(_sampled)(shared, part, number).compute()
+        if sampled is not None:
+            return sampled, survey
+    raise DataError(f"no rows can be used{CHANGED}")
 
 
-def teach(
-    plan: Plan, taught: Mapping[str, Column], memory: Memory, factors: Collection[str]
-) -> None:
-    """Lets expressions of factors learn from all levels what they remember of levels.
-
-    Parameters
-    ----------
-    taught : mapping
-        Columns that have each level once.
-    factors : collection of str
-        Labels of the expressions that are factors.
-    """
-    for atom in plan.everything:
-        own = [name for name in atom.names if name in taught]
-        of_factors = all(taught[name].values is None for name in own)
-        columns = {name for name in atom.names if name in taught or name in plan.variables}
-        if atom.is_name or not own or set(own) != columns:
-            continue
-        if not (of_factors or atom.label in factors):
-            continue
-        n = max(_size(taught[name]) for name in own)
-        value_of(atom, {name: _recycled(taught[name], n) for name in own}, memory, n)
+def _survey(model: tuple[str, Roles], part: Any, number: int) -> Survey:
+    survey = Survey(*model)
+    for table, where, start in chunks_of(part, number, ROWS):
+        with located(where, start):
+            survey.add(table, where)
+    return survey
 
 
-def _columns_of(atom: Expression, variables: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(name for name in atom.names if name in variables))
+def _united(surveys: list[Survey]) -> Survey:
+    return functools.reduce(Survey.unite, surveys[1:], surveys[0].copy())
 
 
-def _size(column: Column) -> int:
-    own = column.codes if column.values is None else column.values
-    assert own is not None
-    return len(own)
-
-
-def _recycled(column: Column, n: int) -> Column:
-    """The column repeated to n rows."""
-    return column.take(np.arange(n) % _size(column))
-
-
-def _variables(survey: Survey, plan: Plan) -> dict[str, Known]:
-    """Variables of the fixed part and of offsets, in the formula's order."""
-    atoms = (*plan.fixed.atoms, *plan.offsets)
-    names = [name for atom in atoms for name in atom.names if name in survey.variables]
-    if survey.roles.offset is not None:
-        names.append(survey.roles.offset)
-    out: dict[str, Known] = {}
-    for name in names:
-        kind = survey.variables[name]
-        levels = None
-        if kind.labels is not None:
-            few = not kind.numeric or len(kind.labels) <= 2
-            if few or _in_factor(name, survey, plan):
-                levels = kind.labels.column().levels
-        out[name] = Known(levels, kind.numeric, kind.ordered)
-    return out
-
-
-def _in_factor(name: str, survey: Survey, plan: Plan) -> bool:
-    """Whether the fixed part has a factor that is made of this variable alone."""
-    return any(
-        _columns_of(atom, survey.variables) == [name]
-        and not atom.is_name
-        and not (atom.label in survey.expressions and survey.expressions[atom.label].numeric)
-        for atom in plan.fixed.atoms
-    )
+def _sampled(spec: Spec, part: Any, number: int) -> Spec | None:
+    """The spec with coordinates from the first rows of a partition; None when it has none."""
+    for table, where, start in chunks_of(part, number, spec.chunk_rows):
+        with located(where, start):
+            encoded = spec.encode(table, CHANGED)
+        if encoded is not None:
+            return with_coordinates(spec, [encoded])
+    return None
 
 
 # ---- coordinates --------------------------------------------------------------------------------
@@ -552,8 +444,3 @@ def sample_of(spec: Spec, chunks: Iterable[Chunk]) -> list[Encoded]:
         if sum(one.part.n for one in sample) >= min(SAMPLE, spec.chunk_rows):
             break
     return sample
-
-
-def constant_of(layout: Layout) -> float:
-    """1 where the first column is the intercept, else 0."""
-    return 1.0 if layout.columns[:1] == ((),) else 0.0

@@ -18,6 +18,7 @@ from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of
 from .labels import Grouper, Labels, clash
 from .part import Part, Roles, part_of, refuse_state, refuse_unlike_rows
+from .source import located
 
 __all__ = ["Kind", "Survey", "survey_of"]
 
@@ -320,8 +321,6 @@ def survey_of(formula: str, roles: Roles, chunks: Iterable[Any]) -> Survey:
     FormulaError, DataError
         With the chunk where something is wrong.
     """
-    from .open import located
-
     survey = Survey(formula, roles)
     for chunk in chunks:
         with located(chunk.where, chunk.start):

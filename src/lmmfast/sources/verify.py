@@ -1,4 +1,4 @@
-"""What a file says is checked once, before anything is made of it: kinds, sizes, ranges, sums.
+"""What a file says is checked once, before anything is made of it: kinds, sizes, ranges.
 
 Everything here raises `Damage`, a ValueError in words; whoever reads a file says which file it is.
 """
@@ -6,19 +6,15 @@ Everything here raises `Damage`, a ValueError in words; whoever reads a file say
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from .cross import CrossProducts
-
-__all__ = ["Damage", "array", "check_sums", "fields", "flag", "items", "real", "text", "whole"]
+__all__ = ["Damage", "array", "fields", "flag", "items", "real", "text", "whole"]
 
 MOST = 2**53  # rows that can be counted
-CLOSE = 1e-6  # what rounding may do to an inequality between sums, relative to the sums
 
 
 class Damage(ValueError):
@@ -106,89 +102,3 @@ def array(
         raise Damage(f"{what} has times that are missing")
     native: NDArray[Any] = value.astype(value.dtype.newbyteorder("="), copy=False)
     return native
-
-
-# ---- sums of rows -------------------------------------------------------------------------------
-
-
-def check_sums(cross: CrossProducts, blocks: Mapping[str, NDArray[Any]]) -> None:
-    """Sums of squares and of products that some rows can have.
-
-    Parameters
-    ----------
-    cross : CrossProducts
-    blocks : mapping
-        Its arrays, with the names that `storage.blocks_to` gives them.
-    """
-    _check_counts(cross)
-    squares = [_diagonal(blocks[f"diagonal{k}"]) for k in range(len(cross._groups))]
-    corner = blocks["corner"]
-    total = np.concatenate([own.sum(axis=0) for own in squares] + [corner.diagonal()])
-    if (cross._largest < 0).any():
-        raise Damage("a sum of squares is negative")
-    # lengths of the columns, with the rows that were taken away
-    held = np.sqrt(np.maximum(abs(total), cross._largest))
-    ends = np.cumsum([0, *cross.spec.widths])
-    border = slice(int(ends[-1]), None)
-    _check_products(
-        "corner", corner, corner.diagonal(), corner.diagonal(), held[border], held[border]
-    )
-    if not np.allclose(corner, corner.T, rtol=CLOSE, atol=CLOSE * float(held[border].max()) ** 2):
-        raise Damage("the products of X and y are not symmetric")
-    for a, own in enumerate(squares):
-        mine = held[ends[a] : ends[a + 1]]
-        _check_products(f"diagonal{a}", blocks[f"diagonal{a}"], own, own, mine, mine)
-        edge = blocks[f"edge{a}"]
-        _check_products(f"edge{a}", edge, own, corner.diagonal(), mine, held[border])
-        for c in range(a + 1, len(squares)):
-            left, right = own[blocks[f"la{a}_{c}"]], squares[c][blocks[f"lc{a}_{c}"]]
-            theirs = held[ends[c] : ends[c + 1]]
-            _check_products(f"values{a}_{c}", blocks[f"values{a}_{c}"], left, right, mine, theirs)
-
-
-def _diagonal(blocks: NDArray[Any]) -> NDArray[Any]:
-    squares: NDArray[Any] = np.einsum("lii->li", blocks)
-    return squares
-
-
-def _check_products(
-    what: str,
-    values: NDArray[Any],
-    left: NDArray[Any],
-    right: NDArray[Any],
-    left_held: NDArray[Any],
-    right_held: NDArray[Any],
-) -> None:
-    """No product of two columns is larger than the product of their lengths."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        slack = CLOSE * left_held[:, None] * right_held[None, :]
-        for squares, length in ((left, left_held), (right, right_held)):
-            if (squares < -CLOSE * length * length).any():
-                raise Damage(f"{what}: a sum of squares is negative")
-        lengths = (
-            np.sqrt(np.maximum(left, 0))[..., :, None] * np.sqrt(np.maximum(right, 0))[..., None, :]
-        )
-        fits = abs(values) <= (1 + CLOSE) * lengths + slack
-    if not fits.all():
-        raise Damage(f"{what}: products are larger than their columns are long")
-
-
-def _check_counts(cross: CrossProducts) -> None:
-    """Counts of rows that agree with each other."""
-    if cross.n > cross.n_rows or any(count > cross.n_rows for count in cross.dropped.values()):
-        raise Damage(f"{cross.n} rows are used of {cross.n_rows}")
-    for group in cross._groups:
-        counts = group.counts
-        if (counts < 0).any() or (counts > cross.n).any() or int(counts.sum()) != cross.n:
-            raise Damage(f"the levels of {group.label!r} do not have {cross.n} rows")
-    cells = cross._cells
-    if (cells < 0).any() or (cells > cross.n).any() or int(cells.sum()) > cross.n:
-        raise Damage("the rows of combinations of levels are not those of the rows used")
-    low, high = cross._weights
-    if not cross.spec.weights or not cross.n:
-        return
-    slack = CLOSE * (1 + abs(cross._sumlogw))
-    if not 0 < low <= high < math.inf or not (
-        cross.n * math.log(low) - slack <= cross._sumlogw <= cross.n * math.log(high) + slack
-    ):
-        raise Damage("the weights are not those of rows")

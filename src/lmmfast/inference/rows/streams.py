@@ -10,8 +10,9 @@ import numpy as np
 
 from ...data.columns import Table
 from ...errors import DataError
-from ...sources.open import Source, check_columns, located, rows_for, source_of
+from ...sources.open import source_of
 from ...sources.part import Part, Roles, part_of
+from ...sources.source import Source, check_columns, located, rows_for
 from .predict import fixed_part, random_part, recipe_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,207 @@
+"""Sources made of objects of pyarrow, DuckDB and Dask.
+
+These libraries are imported only when an object of theirs, or a Parquet file, is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..data.columns import DECLARED
+from ..errors import DataError, LmmError
+from .source import Source
+
+__all__ = [
+    "ONE_SHOT",
+    "arrow_source",
+    "dask_source",
+    "dataset_source",
+    "duckdb_source",
+    "imported",
+    "reading",
+]
+
+ONE_SHOT = (
+    "a stream is read twice, but {} can be read only once: give a function that makes it anew, "
+    "as in lmer(formula, lambda: read_chunks(path)), or a list of frames"
+)
+
+
+# ---- pyarrow ------------------------------------------------------------------------------------
+
+
+def arrow_source(data: Any) -> Source | None:
+    """Datasets and Parquet files of pyarrow; its tables are in memory."""
+    kinds = {base.__name__ for base in type(data).__mro__}
+    if "Dataset" in kinds:
+        return dataset_source(data, "the dataset")
+    if "ParquetFile" in kinds:
+        return Source(
+            "the Parquet file",
+            tuple(data.schema_arrow.names),
+            lambda columns, rows: data.iter_batches(batch_size=rows, columns=columns),
+        )
+    if "RecordBatchReader" in kinds or "Scanner" in kinds:
+        raise DataError(ONE_SHOT.format(f"a {type(data).__name__}"))
+    return None
+
+
+def dataset_source(data: Any, name: str) -> Source:
+    """A dataset of pyarrow, file by file; small batches are joined."""
+
+    def frames(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+        waiting: list[Any] = []
+        for batch in _batches(data, name, columns, rows):
+            if waiting and sum(map(len, waiting)) + len(batch) > rows:
+                yield _joined(waiting)
+                waiting = []
+            waiting.append(batch)
+        if waiting:
+            yield _joined(waiting)
+
+    return Source(name, tuple(data.schema.names), frames, lambda column: _who_has(data, column))
+
+
+def _batches(data: Any, name: str, columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+    for fragment in _fragments(data):
+        options: dict[str, Any] = {"columns": columns, "batch_size": rows}
+        options |= {"batch_readahead": 1, "fragment_readahead": 1}
+        own = repr(fragment.path) if hasattr(fragment, "path") else name
+        with reading(own):
+            if fragment is not data:
+                options["schema"] = data.schema
+                for column in data.schema.names if columns is None else columns:
+                    if not _has(fragment, column):
+                        raise DataError(_who_has(data, column), variable=column)
+            batches = iter(fragment.to_batches(**options))
+        while True:
+            with reading(own):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            yield batch
+
+
+def _fragments(data: Any) -> list[Any]:
+    """The files of a dataset; itself where it is filtered, or is no dataset of files."""
+    if type(data).__name__ != "FileSystemDataset":
+        return [data]
+    try:
+        return list(data.get_fragments())
+    except ValueError:  # of one that is filtered
+        return [data]
+
+
+def _has(fragment: Any, column: str) -> bool:
+    """Whether a file has a column, or its directory's name says its value."""
+    import pyarrow.dataset
+
+    if column in fragment.physical_schema.names:
+        return True
+    return column in pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+
+
+def _who_has(data: Any, column: str) -> str:
+    """The message for a column that only some files of a dataset have; "" where none has it."""
+    fragments = [fragment for fragment in _fragments(data) if hasattr(fragment, "path")]
+    lacking = next((f.path for f in fragments if not _has(f, column)), None)
+    having = next((f.path for f in fragments if _has(f, column)), None)
+    if lacking is None or having is None:
+        return ""
+    return (
+        f"the Parquet file {lacking!r} has no column {column!r}, which {having!r} has: its rows "
+        "would all be missing; write the column, or leave the file out"
+    )
+
+
+def _joined(batches: list[Any]) -> Any:
+    """Batches as one table: many small files or row groups are not many small chunks."""
+    import pyarrow
+
+    return pyarrow.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Errors of reading name the file."""
+    try:
+        yield
+    except LmmError:
+        raise
+    except Exception as error:  # pyarrow's and duckdb's own, and OSError
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read {name}: {reason}") from error
+
+
+def imported(module: str, extra: str, what: str) -> Any:
+    """A module that reads `what`; who lacks it is told what to install."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise DataError(
+            f"reading a {what} needs {package}, which is not installed: "
+            f"pip install 'lmmfast[{extra}]'"
+        ) from error
+
+
+# ---- DuckDB and Dask ----------------------------------------------------------------------------
+
+
+def duckdb_source(data: Any) -> Source | None:
+    """A DuckDB relation: its query runs anew for each pass."""
+    if not (hasattr(data, "project") and hasattr(data, "columns")):
+        raise DataError(
+            f"data is a {type(data).__name__} of DuckDB; give a relation, as "
+            "duckdb.sql('select ...') or connection.table('name')"
+        )
+
+    def frames(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+        with reading("the DuckDB relation"):
+            own = data.project(", ".join(map(_quoted, columns))) if columns else data
+            fetch = getattr(own, "to_arrow_reader", None) or own.fetch_arrow_reader
+            batches = fetch(rows)
+        try:
+            while True:
+                with reading("the DuckDB relation"):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield _with_enums(batch)
+        finally:
+            batches.close()  # the connection is the user's
+
+    imported("pyarrow", "duckdb", "DuckDB relation")
+    return Source("the DuckDB relation", tuple(data.columns), frames)
+
+
+def _with_enums(batch: Any) -> Any:
+    """Dictionaries of DuckDB are its ENUMs, whose order is declared."""
+    import pyarrow
+
+    fields = [
+        field.with_metadata({DECLARED: b"enum"})
+        if pyarrow.types.is_dictionary(field.type)
+        else field
+        for field in batch.schema
+    ]
+    return pyarrow.RecordBatch.from_arrays(batch.columns, schema=pyarrow.schema(fields))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def dask_source(data: Any) -> Source:
+    """The partitions of a Dask data frame, one after the other."""
+
+    def frames(columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+        own = data if columns is None else data[list(columns)]
+        for part in own.to_delayed():
+            yield part.compute()
+
+    return Source("the Dask data frame", tuple(map(str, data.columns)), frames)
