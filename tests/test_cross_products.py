@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import errno
 import io
+import itertools
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import pandas as pd
 import pytest
 from streams import CASES, assert_same, in_memory, mixed, pieces, sleep, worst
 
+import lmmfast
 from lmmfast import LMM, CrossProducts, DataError, LmmWarning, Spec, emmeans, lmer
 from lmmfast.data.columns import Table
 
@@ -108,6 +110,69 @@ def test_fits_do_not_change_with_their_cross_products() -> None:
     assert (str(fit.coef_test(ddf="kenward-roger")), fit.r2().tolist(), fit.nobs) == before
     assert fit.design.sums.cross.n == 300
     assert total.n == 610
+
+
+def many_pairs(n: int) -> tuple[pd.DataFrame, str]:
+    """Two factors whose levels co-occur in so many pairs, with random slopes."""
+    rng = np.random.default_rng(14)
+    cell = rng.permutation(200 * 150)[:n]
+    data = pd.DataFrame({"g": cell % 200, "h": cell // 200, "x": rng.normal(size=n)})
+    data["y"] = rng.normal(size=200)[data["g"]] + rng.normal(size=150)[data["h"]] * data["x"]
+    data["y"] += rng.normal(size=n)
+    return data, "y ~ x + (x | g) + (x | h)"
+
+
+@pytest.mark.parametrize("cuts", [[100], [1000, 2000], [7000]])
+def test_merged_pairs_of_levels_are_as_many_as_there_are(cuts: list[int]) -> None:
+    """Tables of pairs grow as often as they must, in whichever of the two most of them are."""
+    data, formula = many_pairs(7900)
+    spec = Spec.from_data(formula, data)
+    ends = [0, *cuts, len(data)]
+    parts = [CrossProducts.from_frame(data[a:b], spec) for a, b in itertools.pairwise(ends)]
+    whole = LMM.from_cross_products(CrossProducts.from_frame(data, spec))
+    merged = LMM.from_cross_products(sum(parts[1:], parts[0]))
+    theta = [0.8, 0.1, 0.5, 0.6, -0.2, 0.7]
+    for own, other in zip(
+        merged.objective(theta, gradient=True), whole.objective(theta, gradient=True), strict=True
+    ):
+        assert np.allclose(own, other, rtol=1e-9, atol=1e-7)
+
+
+def test_saved_levels_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
+    """Neither those of a factor, nor the pairs that co-occur."""
+    rows = np.arange(60)
+    data = pd.DataFrame({"g": rows % 7, "h": rows * rows % 5, "x": rows % 3, "y": rows % 13 / 4})
+    spec = Spec.from_data("y ~ x + (1 | g) + (1 | h)", data)
+    saved = []
+    for order in (rows, rows[::-1], np.random.default_rng(1).permutation(60)):
+        CrossProducts.from_frame(data.iloc[order], spec).save(tmp_path / "saved.lmm")
+        with np.load(tmp_path / "saved.lmm") as file:
+            saved.append({key: file[key] for key in file.files if file[key].dtype.kind == "i"})
+    assert sum(len(own) == 21 for own in saved[0].values()) == 2  # the pairs
+    for other in saved[1:]:
+        assert other.keys() == saved[0].keys()
+        assert all(np.array_equal(own, saved[0][key]) for key, own in other.items())
+
+
+def test_a_column_that_is_found_to_depend_later_is_named() -> None:
+    """In the sample of the spec it did not; it is the second column of the factor's second term."""
+    data = mixed().assign(z1=lambda d: np.cos(np.arange(len(d))), z2=lambda d: d["x"] ** 2)
+    formula = "y ~ x + (1 | g) + (0 + z1 + z2 | g)"
+    spec = Spec.from_data(formula, data[:60])
+    later = data.assign(z2=3 * data["z1"])
+    with pytest.warns(lmmfast.RankDeficientWarning, match=r"'z2' of \(0 \+ z1 \+ z2 \| g\)"):
+        fit = lmer(CrossProducts.from_frame(later, spec))
+    assert fit.objective == pytest.approx(
+        lmer("y ~ x + (1 | g) + (0 + z1 | g)", later).objective, rel=1e-9
+    )
+
+
+def test_a_response_without_residuals_is_refused() -> None:
+    """Known only when all rows are there: the spec has too few for coordinates of its own."""
+    data = mixed().assign(y=lambda d: 1 + 2 * d["x"])
+    spec = Spec.from_data("y ~ x + (1 | g)", data[:3])
+    with pytest.raises(lmmfast.FitError, match="'y' is a linear combination of the fixed effects"):
+        lmer(CrossProducts.from_frame(data, spec))
 
 
 def test_removing_what_was_never_there_is_refused() -> None:

@@ -114,3 +114,16 @@ def test_new_response_replaces_all_of_the_old(reml: bool) -> None:
         same_solution(other, fresh, fresh.solve(other.theta, reml))
         again = fit.refit(problem.y)  # and back
         assert again.objective == pytest.approx(fit.objective, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["two-terms", "designed-four", "sparse-2-2", "nested-three"])
+def test_the_other_likelihood_at_the_theta_of_a_fit(name: str) -> None:
+    """What a fit leaves behind is of its criterion: estimates of the other one are made anew."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays)
+    for reml in (True, False):
+        theta = model.fit(reml=reml).theta
+        other = model.at(theta, reml=not reml)
+        same_solution(other, problem, problem.solve(theta, not reml))
+        again = model.at(theta, reml=reml)
+        same_solution(again, problem, problem.solve(theta, reml))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from dense import Problem, Term
 from structures import STRUCTURES, dense_pair, problem
 
 import lmmfast
-from lmmfast import LMM
+from lmmfast import LMM, Free
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
@@ -115,6 +115,33 @@ def test_saddle_at_zero_is_left() -> None:
     assert not fit.is_singular
 
 
+def mirrored(seed: int) -> Problem:
+    """Each level of a group has a twin with the same response and slopes of the other sign.
+
+    The criterion is the same for a correlation and its negative. Where the slopes' diagonal of T is
+    zero and the entry below it has the variance of the intercepts, no change of one entry helps,
+    though slopes of their own do.
+    """
+    rng = np.random.default_rng(seed)
+    codes, x = np.repeat(np.arange(12), 10), np.tile(np.linspace(-1, 1, 10), 12)
+    effects = rng.normal(size=(12, 2)) * [3.0, 0.35]
+    y = effects[codes, 0] + effects[codes, 1] * x + rng.normal(size=120)
+    z = np.column_stack([np.concatenate([x, -x]), np.ones(240)])
+    return Problem(np.tile(y, 2), np.ones((240, 1)), [Term(np.concatenate([codes, codes + 12]), z)])
+
+
+@pytest.mark.parametrize("seed", [0, 4, 7])
+def test_saddle_of_a_mirrored_design_is_left(seed: int) -> None:
+    """Minima in every entry of T that are none in the covariance matrix."""
+    model = LMM.from_arrays(*mirrored(seed).arrays)
+    wanted = model.fit(reml=False)
+    assert not wanted.is_singular
+    for start in product((0.1, 0.3), (1.0, 2.0, 3.0), (0.01, 0.3, 1.0)):
+        fit = model.fit(start=start, reml=False)
+        assert fit.converged
+        assert fit.objective == pytest.approx(wanted.objective, abs=SAME)
+
+
 def test_signs_of_the_start_do_not_matter() -> None:
     model = LMM.from_arrays(*crossed().arrays)
     start = np.array([1.0, 0.2, -0.3, 0.8, 0.1, 1.2, 0.7, 0.4, 0.9])
@@ -122,6 +149,55 @@ def test_signs_of_the_start_do_not_matter() -> None:
     assert one.theta == pytest.approx(other.theta, abs=1e-6)
     for T in one.estimates.T:
         assert (np.diag(T) >= 0).all()
+
+
+def test_the_first_start_is_the_moment_estimate() -> None:
+    """One way, equal groups: between-group and total sum of squares have known expectations."""
+    rng = np.random.default_rng(12)
+    m, each = 20, 6
+    for share in (0.05, 0.3, 0.6):
+        group = rng.normal(size=m)
+        y = np.sqrt(share) * np.repeat(group, each) + np.sqrt(1 - share) * rng.normal(size=m * each)
+        y -= y.mean()
+        between = each * np.square(y.reshape(m, each).mean(axis=1)).sum() / y.var()
+        variance = (between - m) / (m * each - m)  # over that of the response
+        fit = at_the_start(
+            Problem(
+                y,
+                np.ones((m * each, 1)),
+                [Term(np.arange(m * each) // each, np.ones((m * each, 1)))],
+            )
+        )
+        assert fit.theta == pytest.approx([np.sqrt(np.clip(variance, 0.015, 0.6))], rel=1e-9)
+
+
+def at_the_start(made: Problem) -> lmmfast.LMMFit:
+    """A fit of one evaluation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lmmfast.ConvergenceWarning)
+        return LMM.from_arrays(*made.arrays).fit(max_evals=1)
+
+
+# Most evaluations of a fit, and of one from zero, a longer way. About a third above what they are.
+EVALUATIONS = {
+    "single-3-full": (13, 20),
+    "single-8-full": (145, 165),
+    "designed-1-3": (11, 15),
+    "designed-2-1": (9, 14),
+    "designed-8-2": (28, 40),
+    "nested-2-1": (9, 15),
+    "nested-several": (11, 16),
+    "nested-shared-terms": (30, 57),
+    "nested-three-crossed": (15, 23),
+}
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_number_of_evaluations_is_bounded(name: str) -> None:
+    model = LMM.from_arrays(*STRUCTURES[name][0].arrays)
+    few, more = EVALUATIONS[name]
+    assert model.fit().n_evals <= few
+    assert model.fit(start=np.zeros(model.ntheta)).n_evals <= more
 
 
 # Exact zeros --------------------------------------------------------------------------------------
@@ -135,6 +211,21 @@ def test_no_variance_is_exactly_zero(columns: int, reml: bool) -> None:
     assert (fit.theta == 0).all()
     assert (fit.estimates.b[0] == 0).all()
     assert fit.estimates.singular[0].zero == tuple(range(columns))
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_zeros_of_many_rows_promise_nothing(columns: int) -> None:
+    """The slope at the floor grows with the rows; what it predicts is not to be had."""
+    rng = np.random.default_rng(1)
+    codes = np.repeat(np.arange(4000), 5)
+    z = np.column_stack([np.ones(20_000), np.tile([-2.0, -1.0, 0.0, 1.0, 2.0], 4000)])[:, :columns]
+    y = rng.normal(size=(4000, 5))
+    for column in z[:5].T:  # less than chance allows between the groups
+        y -= 0.9 * np.outer(y @ column, column) / (column @ column)
+    for start in (None, np.zeros(columns * (columns + 1) // 2)):
+        fit = LMM.from_arrays(y.ravel(), np.ones((20_000, 1)), [(codes, z)]).fit(start=start)
+        assert fit.converged and (fit.theta == 0).all()
+        assert fit.certificate < 1e-12
 
 
 def test_correlation_one_is_an_exact_zero() -> None:
@@ -220,12 +311,8 @@ def test_certificates_cover_what_is_left() -> None:
             others = np.delete(np.arange(len(fit.theta)), i)
             if not len(others):
                 continue
-            held = fit.model.fit_within(
-                np.zeros(len(fit.theta)),
-                np.eye(len(fit.theta))[:, others],
-                reml=fit.reml,
-                start=fit.theta[others],
-            )
+            free = Free(np.zeros(len(fit.theta)), np.eye(len(fit.theta))[:, others])
+            held = fit.model.fit(reml=fit.reml, start=fit.theta, free=free)
             assert fit.objective - held.objective < fit.certificate + 1e-8
             tried += 1
     assert tried > 0

@@ -498,6 +498,25 @@ cdef int poll(void *arg, const lmm_trace *t) noexcept with gil:
         return 1
 
 
+cdef class _Plane:
+    """theta = fixed + basis z, checked; keeps the arrays."""
+
+    cdef lmm_plane plane
+    cdef const double[::1] fixed
+    cdef const double[::1, :] basis
+
+    def __init__(self, const double[::1] fixed not None, const double[::1, :] basis not None, int ntheta):
+        _check_theta(fixed, ntheta, "fixed")
+        if basis.shape[0] != ntheta or basis.shape[1] > ntheta:
+            raise ValueError(f"basis needs {ntheta} rows and at most as many columns")
+        if not np.isfinite(basis).all():
+            raise ValueError("basis has values that are not finite")
+        self.fixed, self.basis = fixed, basis
+        self.plane.nz = <int32_t>basis.shape[1]
+        self.plane.fixed = &fixed[0] if ntheta else NULL
+        self.plane.basis = &basis[0, 0] if basis.shape[1] else NULL
+
+
 class _Lock:
     """A lock that tells a callback which uses its own model, instead of waiting for ever."""
 
@@ -716,16 +735,24 @@ cdef class Model:
         return np.asarray(g), np.asarray(H) if hessian else None
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
-            double tolerance=1e-10, double radius=1.0, callback=None):
-        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status."""
+            double tolerance=1e-10, double radius=1.0, callback=None, tuple free=None):
+        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status.
+
+        free: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
+        start is a z then.
+        """
         cdef lmm_settings s = lmm_defaults()
         cdef lmm_info info
         cdef lmm_status status
         cdef double[::1] theta = np.zeros(max(self.ntheta, 1))
         cdef const double *first = NULL
         cdef _Watch watch = _Watch()
-        if start is not None:
-            _check_theta(start, self.ntheta, "start")
+        cdef _Plane plane = None if free is None else _Plane(free[0], free[1], self.ntheta)
+        cdef lmm_plane *within = NULL if plane is None else &plane.plane
+        if plane is not None and start is None:
+            raise ValueError("start is needed: a z of the plane")
+        if start is not None and not (start.shape[0] == 0 and plane is not None and plane.plane.nz == 0):
+            _check_theta(start, self.ntheta if plane is None else plane.plane.nz, "start")
             first = &start[0]
         watch.callback = callback
         s.reml, s.maxeval, s.tolerance, s.radius = reml, maxeval, tolerance, radius
@@ -733,7 +760,7 @@ cdef class Model:
         s.arg = <void *>watch
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_fit(self.m, &s, first, &theta[0], &info)
+                status = lmm_fit(self.m, &s, within, first, &theta[0], &info)
         if watch.error is not None:
             raise watch.error
         check(status)

@@ -86,6 +86,11 @@ cdef extern from "lmm.h" nogil:
         int (*poll)(void *, const lmm_trace *) noexcept nogil
         void *arg
 
+    ctypedef struct lmm_plane:
+        int32_t nz
+        const double *fixed
+        const double *basis
+
     ctypedef struct lmm_info:
         double objective, certificate, resolution, noise
         int32_t neval, escapes
@@ -103,7 +108,8 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_evaluate(lmm_model *, int, int, const double *, double *)
     lmm_status lmm_derivatives(lmm_model *, double *, double *)
     void lmm_whitening(const lmm_model *, double *)
-    lmm_status lmm_fit(lmm_model *, const lmm_settings *, const double *, double *, lmm_info *)
+    lmm_status lmm_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *, double *,
+                       lmm_info *)
     lmm_status lmm_estimates(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_projection(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_solve(lmm_model *, int, const double *, double *)

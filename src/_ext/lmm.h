@@ -135,6 +135,12 @@ typedef struct {      /* defaults by lmm_defaults()                             
     void *arg;
 } lmm_settings;
 
+typedef struct {         /* parameters that are held or tied: theta = fixed + basis z                 */
+    int32_t nz;          /* at most ntheta                                                            */
+    const double *fixed; /* ntheta       the user's coordinates                                       */
+    const double *basis; /* ntheta x nz  column-major, of full rank                                   */
+} lmm_plane;
+
 typedef struct {        /* how a fit ended                                                   */
     double objective;   /* criterion at the result                                           */
     double certificate; /* predicted decrease still possible, deviance units                 */
@@ -213,8 +219,10 @@ lmm_status lmm_montecarlo(lmm_model *m, double *se, double *cov);
 void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
                                                       T = C times the whitened T, up to rotation */
 
-/* Minimizes the criterion from start (NULL: moment estimates). theta: receives the optimum. Both in the
-   user's coordinates. */
-lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info);
+/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates), or within a plane from
+   start = z (nz). theta: receives the optimum. All in the user's coordinates. A plane takes memory of its own
+   during the call; LMM_NOTPOSDEF also when its basis is dependent. */
+lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
+                   double *theta, lmm_info *info);
 
 #endif

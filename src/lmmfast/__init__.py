@@ -8,6 +8,7 @@ from . import datasets
 from .api import lmer, plan
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
+from .engine.free import Free
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -47,6 +48,7 @@ __all__ = [
     "Evaluation",
     "FitError",
     "FormulaError",
+    "Free",
     "IdentifiabilityWarning",
     "LMMFit",
     "LmmError",

@@ -71,7 +71,8 @@ class Fit:
             When y leaves no residual variance.
         """
         design = self.design.with_rows(y=new_response(y, self.design))
-        estimates = self.model.again(design.y, reml=self.reml, start=self.theta)
+        free = self.estimates.free
+        estimates = self.model.again(design.y, reml=self.reml, start=self.theta, free=free)
         return self.remade(estimates, design)
 
     @cached_property
@@ -108,8 +109,9 @@ class Fit:
 
     @property
     def n_params(self) -> int:
-        """Number of parameters: kept fixed effects, theta and sigma (lme4's ``df`` of logLik)."""
-        return int(np.sum(self.estimates.fixed_kept)) + len(self.estimates.theta) + 1
+        """Number of parameters: kept fixed effects, theta (what of it was neither held nor tied) and
+        sigma (lme4's ``df`` of logLik)."""
+        return int(np.sum(self.estimates.fixed_kept)) + self.estimates.n_theta + 1
 
     @property
     def df_resid(self) -> int:

@@ -1,10 +1,10 @@
-"""Square roots of matrices that may be singular."""
+"""Roots of matrices that may be singular; steps within a trust region."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["inverse_root", "triangular_root"]
+__all__ = ["inverse_root", "scaled_step", "triangular_root", "trust_step"]
 
 FLAT = 1e-8  # curvature relative to the largest, both scaled, below which a direction is unknown
 
@@ -28,3 +28,54 @@ def inverse_root(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     known = values > FLAT * values.max(initial=0.0)
     own = axes / scale[:, None]
     return np.sqrt(2 / values[known]) * own[:, known], axes[:, ~known] / scale[:, None]
+
+
+def scaled_step(
+    slope: np.ndarray, curvature: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Units in which the diagonal of the curvature is one, the step in these, and its gain."""
+    size = np.abs(curvature.diagonal())  # negative beside a saddle
+    unit = 1 / np.sqrt(np.where(size > 0, size, 1.0))
+    return unit, *trust_step(unit * slope, unit[:, None] * curvature * unit, radius)
+
+
+def trust_step(slope: np.ndarray, curvature: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
+    """The step that minimizes the quadratic model within the radius, and the decrease it predicts.
+
+    Through the eigenvalues, as Moré & Sorensen (1983), *SIAM J. Sci. Stat. Comput.* 4.
+
+    Parameters
+    ----------
+    slope : (k,) array
+    curvature : (k, k) array
+        Symmetric, not necessarily positive definite.
+    radius : float
+
+    Returns
+    -------
+    step : (k,) array
+    gain : float
+    """
+    if not len(slope):
+        return np.zeros(0), 0.0
+    values, vectors = np.linalg.eigh(curvature)
+    g = vectors.T @ slope
+    flat = 1e-12 * max(abs(values[-1]), 1e-300)
+    shift = 0.0 if values[0] > flat else flat - values[0]
+    step = -g / (values + shift)
+    if step @ step > radius * radius:
+        step = -g / (values + _shift_to(radius, g, values, shift))
+    return vectors @ step, -float(step @ (g + 0.5 * values * step))
+
+
+def _shift_to(radius: float, g: np.ndarray, values: np.ndarray, least: float) -> float:
+    """The shift of the eigenvalues that shortens the step to the radius: bisection, for its norm
+    falls with the shift."""
+    low, high = least, least + float(np.linalg.norm(g)) / radius
+    for _ in range(60):
+        middle = (low + high) / 2
+        if np.linalg.norm(g / (values + middle)) > radius:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -12,6 +12,7 @@ from .results import LMMFit
 
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
+    from .engine.free import Free
     from .sources.cross import CrossProducts
 
 __all__ = ["LMM"]
@@ -118,6 +119,7 @@ class LMM(Model):
         max_seconds: float | None = None,
         max_evals: int = MAX_EVALS,
         starts: int = 0,
+        free: Free | None = None,
     ) -> LMMFit:
         """Minimizes the REML criterion or the deviance.
 
@@ -125,7 +127,8 @@ class LMM(Model):
         ----------
         reml : bool, default True
         start : (ntheta,) array, optional
-            First theta. Default: moment estimates.
+            First theta; the nearest that `free` allows. Default: moment estimates, and with `free`
+            the optimum of all parameters.
         verbose : bool, default False
             One line an evaluation on stderr.
         callback : callable, optional
@@ -137,6 +140,10 @@ class LMM(Model):
         starts : int, default 0
             So many more starts at random theta, always the same ones. The best end is the fit;
             ``fit.starts`` says where the others ended.
+        free : Free, optional
+            Covariance parameters that are held or tied to each other. The fit moves the others, its
+            certificate is within the constraint, and everything that follows (number of parameters,
+            tests, intervals) counts them alone. Default: all are free.
 
         Returns
         -------
@@ -152,7 +159,7 @@ class LMM(Model):
         KeyboardInterrupt
             On Ctrl-C, between two evaluations.
         """
-        options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
+        options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts, free)
         return self.fitted(options)
 
     def fitted(self, options: Options) -> LMMFit:
@@ -203,30 +210,3 @@ class LMM(Model):
             When the criterion is not finite at theta.
         """
         return LMMFit(self.estimates_at(theta, reml=reml), self.design, self)
-
-    def fit_within(self, fixed: Any, basis: Any, *, reml: bool = True, start: Any = None) -> LMMFit:
-        """Minimizes over theta = fixed + basis @ z: values held, or parameters that are equal.
-
-        Parameters
-        ----------
-        fixed : (ntheta,) array
-            What is held: the theta of z = 0.
-        basis : (ntheta, nz) array
-            A column of the identity leaves a parameter free; a column with several ones makes
-            parameters equal.
-        reml : bool, default True
-        start : (nz,) array, optional
-            Default: the z nearest to the unconstrained optimum.
-
-        Returns
-        -------
-        LMMFit
-            Its certificate is within the constraint.
-
-        Raises
-        ------
-        FitError
-            When the criterion is not finite at the start.
-        """
-        estimates = self.minimize_within(fixed, basis, reml=reml, start=start)
-        return LMMFit(estimates, self.design, self)

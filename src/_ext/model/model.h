@@ -143,6 +143,7 @@ void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
 int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users, double floor);
+int is_pinned(const factor *f, int i); /* is diagonal i of the last T at the floor? */
 void triangularize(int k, double *A, int ld);
 void triangularize_theta(lmm_model *m, double *theta);
 void turn(lmm_model *m, double *theta, double *work);

@@ -5,6 +5,17 @@
 #include "model/model.h"
 #include "base/small.h"
 
+/* What a diagonal of T is measured in: whitened units, or the user's. */
+static double unit_of(const factor *f, int i, int users)
+{
+    return users ? fabs(f->w.C[i + i * f->p]) : 1;
+}
+
+int is_pinned(const factor *f, int i)
+{
+    return f->Tp[i + i * f->p] == FLOOR * unit_of(f, i, f->W == f->Cinv);
+}
+
 /* T of every factor from theta in elimination order; diagonals are kept floor away from zero (0: they are
    not). */
 void set_theta(lmm_model *m, const double *theta, int users, double floor)
@@ -17,7 +28,7 @@ void set_theta(lmm_model *m, const double *theta, int users, double floor)
         memset(f->Tp, 0, sizeof(double) * (size_t)(p * p));
         for (int t = 0; t < f->nth; t++) f->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
         for (int i = 0; i < p; i++) {
-            const double unit = users ? fabs(f->w.C[i + i * p]) : 1;
+            const double unit = unit_of(f, i, users);
             double *d = &f->Tp[i + i * p];
             if (fabs(*d) < FLOOR * unit) m->at.zeros = floor > 0 ? FLOORED : EXACT;
             if (fabs(*d) < floor * unit) *d = floor * unit;

@@ -3,12 +3,14 @@
 #include <float.h>
 
 #include "optimize/newton.h"
+#include "optimize/plane.h"
 #include "trailing/iterative.h"
 #include "base/small.h"
 
 #define SNAP 1e-3     /* whitened diagonals below this are tried at exactly zero */
 #define LOW 0.015     /* the start keeps variances in [LOW, HIGH]: off the boundary, ... */
 #define HIGH 0.6      /* ... and not where the moments of crossed designs mislead (measured) */
+#define LIFT 0.01     /* ... or, where a start is given, diagonals at least so large */
 #define FAR 1e3       /* a start beyond this is brought back: rounding is all it would see */
 #define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
 #define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
@@ -27,32 +29,62 @@ typedef struct { /* a fit under way                                             
     lmm_model *m;
     const lmm_settings *s;
     newton_state *state;
+    int n;             /* variables x: theta, whitened and perhaps turned, or those of the plane */
+    const plane *plane; /* NULL: all parameters are free                       */
     /* iterative models: */
-    double *x, *g, *H; /* the last evaluation: theta, gradient, curvature,                   */
+    double *x, *g, *H; /* the last evaluation: x, gradient, curvature,                       */
     double value, f;   /* the criterion by integration, and as estimated                     */
     double *rx, *rg;   /* the last accepted one                                              */
     double rvalue, rf;
     int begun;
+    double *whole; /* 2 ntheta  scratch: theta where a saddle point is left         */
 } fit;
+
+/* theta in the coordinates of evaluations */
+static const double *theta_at(const fit *t, const double *x)
+{
+    return t->plane ? plane_theta(t->plane, x) : x;
+}
+
+/* A diagonal pinned at the floor promises nothing: what its slope there predicts is not to be had. */
+static void forget_pinned(const lmm_model *m, double *g)
+{
+    for (int k = 0; k < m->nfactor; k++) {
+        const factor *f = &m->f[k];
+        for (int i = 0; i < f->nth; i++)
+            if (f->thr[i] == f->thc[i] && g[f->th + i] > 0 && is_pinned(f, f->thr[i])) g[f->th + i] = 0;
+    }
+}
+
+/* Derivatives in x after an evaluation there; H may be NULL. */
+static void derivatives_in_x(const fit *t, double *g, double *H)
+{
+    if (!t->plane) {
+        derivatives(t->m, t->s->reml, g, H);
+        return;
+    }
+    derivatives(t->m, t->s->reml, t->plane->slope, H ? t->plane->H : NULL);
+    forget_pinned(t->m, t->plane->slope);
+    plane_derivatives(t->plane, g, H);
+}
 
 /* The criterion of an iterative model: the estimate of the first evaluation, from there the integral of the
    estimated gradient, one trapezoid a step. The estimates of both are not derivatives of each other; the
    gradient is the more accurate and decides. */
-static double integrate(fit *t, const double *theta)
+static double integrate(fit *t, const double *x)
 {
-    const int n = t->m->ntheta;
-    derivatives(t->m, t->s->reml, t->g, t->H);
+    derivatives_in_x(t, t->g, t->H);
     if (iterative_failed(t->m)) return INFINITY;
-    memcpy(t->x, theta, sizeof(double) * (size_t)n);
+    memcpy(t->x, x, sizeof(double) * (size_t)t->n);
     t->value = t->begun ? t->rvalue : t->f;
-    for (int i = 0; t->begun && i < n; i++) t->value += (t->g[i] + t->rg[i]) / 2 * (theta[i] - t->rx[i]);
+    for (int i = 0; t->begun && i < t->n; i++) t->value += (t->g[i] + t->rg[i]) / 2 * (x[i] - t->rx[i]);
     return t->value;
 }
 
 /* The last evaluation is where the next trapezoids begin. */
 static void settle_reference(fit *t)
 {
-    const size_t size = sizeof(double) * (size_t)t->m->ntheta;
+    const size_t size = sizeof(double) * (size_t)t->n;
     memcpy(t->rx, t->x, size);
     memcpy(t->rg, t->g, size);
     t->rvalue = t->value;
@@ -60,37 +92,31 @@ static void settle_reference(fit *t)
     t->begun = 1;
 }
 
-static double fit_value(void *arg, const double *theta)
+static double fit_value(void *arg, const double *x)
 {
     fit *t = arg;
-    set_theta(t->m, theta, 0, FLOOR);
+    set_theta(t->m, theta_at(t, x), t->plane != NULL, FLOOR);
     t->f = evaluate(t->m, t->s->reml);
-    return t->m->it && isfinite(t->f) ? integrate(t, theta) : t->f;
+    return t->m->it && isfinite(t->f) ? integrate(t, x) : t->f;
 }
 
-/* A diagonal pinned at the floor promises nothing: what its slope there predicts is not to be had. */
 static void fit_derivatives(void *arg, double *g, double *H)
 {
     fit *t = arg;
     if (t->m->it) {
         settle_reference(t);
-        memcpy(g, t->g, sizeof(double) * (size_t)t->m->ntheta);
-        memcpy(H, t->H, sizeof(double) * (size_t)t->m->ntheta * (size_t)t->m->ntheta);
+        memcpy(g, t->g, sizeof(double) * (size_t)t->n);
+        memcpy(H, t->H, sizeof(double) * (size_t)t->n * (size_t)t->n);
     } else
-        derivatives(t->m, t->s->reml, g, H);
-    for (int k = 0; k < t->m->nfactor; k++) {
-        const factor *f = &t->m->f[k];
-        for (int i = 0; i < f->nth; i++)
-            if (f->thr[i] == f->thc[i] && f->Tp[f->thr[i] * (f->p + 1)] == FLOOR && g[f->th + i] > 0)
-                g[f->th + i] = 0;
-    }
+        derivatives_in_x(t, g, H);
+    if (!t->plane) forget_pinned(t->m, g);
 }
 
 static int fit_poll(void *arg, const double *x, double f, double best, double radius, double predicted)
 {
     const fit *t = arg;
     const lmm_trace trace = {.neval = t->state->neval,
-                             .ntheta = t->m->ntheta,
+                             .ntheta = t->n,
                              .objective = f,
                              .best = best,
                              .radius = radius,
@@ -120,21 +146,37 @@ static int round_to_zero(const lmm_model *m, double *theta, double limit)
     return changed;
 }
 
-static void settle_zeros(fit *t, double *theta, double *trial)
+/* Takes trial, which has zeros that x has not, if the criterion does not rise. */
+static int try_zeros(fit *t, double *x, const double *trial)
 {
-    lmm_model *m = t->m;
-    triangularize_theta(m, theta);
-    round_to_zero(m, theta, 3 * FLOOR);
-    memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
-    if (!round_to_zero(m, trial, SNAP)) return;
     const double f = fit_value(t, trial);
     t->state->moved = 1;
     t->state->neval++;
-    if (f <= t->state->f + t->s->tolerance) {
-        memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
-        t->state->f = fmin(f, t->state->f);
-        if (m->it) settle_reference(t);
+    if (!(f <= t->state->f + t->s->tolerance)) return 0;
+    memcpy(x, trial, sizeof(double) * (size_t)t->n);
+    t->state->f = fmin(f, t->state->f);
+    if (t->m->it) settle_reference(t);
+    return 1;
+}
+
+/* Within a plane a zero may move other parameters: the criterion is always asked. Returns 0 if it refuses. */
+static int settle_below(fit *t, double *x, double *trial, double limit)
+{
+    memcpy(trial, x, sizeof(double) * (size_t)t->n);
+    return !plane_round_to_zero(t->plane, limit, trial) || try_zeros(t, x, trial);
+}
+
+static void settle_zeros(fit *t, double *x, double *trial)
+{
+    if (t->plane) {
+        if (!settle_below(t, x, trial, SNAP)) settle_below(t, x, trial, 3 * FLOOR);
+        plane_signs(t->plane, x);
+        return;
     }
+    triangularize_theta(t->m, x);
+    round_to_zero(t->m, x, 3 * FLOOR);
+    memcpy(trial, x, sizeof(double) * (size_t)t->n);
+    if (round_to_zero(t->m, trial, SNAP)) try_zeros(t, x, trial);
 }
 
 /* The unit vector u in the null space of T T' (one term, k x k) with the least u'S u; returns that. */
@@ -178,44 +220,81 @@ static void add_direction(int k, double *T, int ld, const double *u, double e)
     triangularize(k, T, ld);
 }
 
-static void theta_of(const factor *f, const double *T, double *theta)
+/* T of one factor from theta, its rows over scale (NULL: ones), and back */
+static void factor_of(const factor *f, const double *theta, const double *scale, double *T)
 {
-    for (int t = 0; t < f->nth; t++) theta[f->th + t] = T[f->thr[t] + f->thc[t] * f->p];
+    memset(T, 0, sizeof(double) * (size_t)(f->p * f->p));
+    for (int i = 0; i < f->nth; i++)
+        T[f->thr[i] + f->thc[i] * f->p] = theta[f->th + i] / (scale ? scale[f->th + i] : 1);
+}
+
+static void theta_of(const factor *f, const double *T, const double *scale, double *theta)
+{
+    for (int i = 0; i < f->nth; i++)
+        theta[f->th + i] = T[f->thr[i] + f->thc[i] * f->p] * (scale ? scale[f->th + i] : 1);
+}
+
+/* S in the coordinates of T over scale */
+static void scale_boundary(const factor *f, const double *scale, double *S)
+{
+    for (int i = 0; scale && i < f->nth; i++)
+        if (f->thr[i] == f->thc[i])
+            for (int c = 0; c < f->p; c++) {
+                S[f->thr[i] + c * f->p] *= scale[f->th + i];
+                S[c + f->thr[i] * f->p] *= scale[f->th + i];
+            }
+}
+
+/* Is the criterion lower at theta, or in a plane where it is nearest? Goes there. */
+static int try_theta(fit *t, const double *theta, double *x, double *trial)
+{
+    if (t->plane)
+        plane_nearest(t->plane, theta, trial);
+    else
+        memcpy(trial, theta, sizeof(double) * (size_t)t->n);
+    t->state->neval++;
+    t->state->moved = 1;
+    if (!(fit_value(t, trial) < t->state->f - t->s->tolerance)) return 0;
+    memcpy(x, trial, sizeof(double) * (size_t)t->n);
+    return 1;
+}
+
+/* The same for one factor: T over scale in scratch until the next evaluation, theta as it is */
+static int leave_saddle_of(fit *t, factor *f, const double *theta, double *other, double *x, double *trial)
+{
+    lmm_model *m = t->m;
+    const double *scale = t->plane ? t->plane->scale : NULL;
+    const int p = f->p;
+    double *T = f->D, *u = m->work;
+    scale_boundary(f, scale, f->S);
+    for (int a = 0, b; a < p; a = b) {
+        for (b = a + 1; b < p && f->term[b] == a;) b++;
+        factor_of(f, theta, scale, T);
+        const double curvature = null_curvature(m, b - a, T + a + a * p, f->S + a + a * p, p, u, u + p);
+        for (double e = 0.3; curvature < -NEGATIVE && e > 1e-3; e /= 3) {
+            factor_of(f, theta, scale, T);
+            memcpy(other, theta, sizeof(double) * (size_t)m->ntheta);
+            add_direction(b - a, T + a + a * p, p, u, e);
+            theta_of(f, T, scale, other);
+            if (try_theta(t, other, x, trial)) return 1;
+        }
+    }
+    return 0;
 }
 
 /* A direction of zero variance in which the criterion falls: goes there. Returns whether it did. */
-static int leave_saddle(fit *t, double *theta, double *trial)
+static int leave_saddle(fit *t, double *x, double *trial)
 {
     lmm_model *m = t->m;
-    double *u = m->work;
-    if (m->it && memcmp(t->x, t->rx, sizeof(double) * (size_t)m->ntheta) != 0) {
-        fit_value(t, theta); /* S belongs to a step that was not accepted */
+    const size_t size = sizeof(double) * (size_t)m->ntheta;
+    double *whole = t->whole, *other = whole + m->ntheta;
+    if (m->it && memcmp(t->x, t->rx, sizeof(double) * (size_t)t->n) != 0) {
+        fit_value(t, x); /* S belongs to a step that was not accepted */
         t->state->neval++;
     }
-    for (int k = 0; k < m->nfactor; k++) {
-        factor *f = &m->f[k];
-        const int p = f->p;
-        double *T = f->D; /* scratch until the next evaluation */
-        for (int a = 0, b; a < p; a = b) {
-            for (b = a + 1; b < p && f->term[b] == a;) b++;
-            memset(T, 0, sizeof(double) * (size_t)(p * p));
-            for (int i = 0; i < f->nth; i++) T[f->thr[i] + f->thc[i] * p] = theta[f->th + i];
-            const double curvature = null_curvature(m, b - a, T + a + a * p, f->S + a + a * p, p, u, u + p);
-            for (double e = 0.3; curvature < -NEGATIVE && e > 1e-3; e /= 3) {
-                for (int i = 0; i < f->nth; i++) T[f->thr[i] + f->thc[i] * p] = theta[f->th + i];
-                memcpy(trial, theta, sizeof(double) * (size_t)m->ntheta);
-                add_direction(b - a, T + a + a * p, p, u, e);
-                theta_of(f, T, trial);
-                t->state->moved = 1;
-                t->state->neval++;
-                if (fit_value(t, trial) < t->state->f - t->s->tolerance) {
-                    memcpy(theta, trial, sizeof(double) * (size_t)m->ntheta);
-                    return 1;
-                }
-                memset(T, 0, sizeof(double) * (size_t)(p * p));
-            }
-        }
-    }
+    memcpy(whole, theta_at(t, x), size);
+    for (int k = 0; k < m->nfactor; k++)
+        if (leave_saddle_of(t, &m->f[k], whole, other, x, trial)) return 1;
     return 0;
 }
 
@@ -250,8 +329,8 @@ static void first_theta(lmm_model *m, const double *start, double *theta)
             double *x = &theta[m->f[k].th + t];
             if (!start)
                 *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &m->f[k], m->f[k].thr[t]), LOW), HIGH)) : 0;
-            else if (diagonal && fabs(*x) < 0.01)
-                *x = 0.01;
+            else if (diagonal && fabs(*x) < LIFT)
+                *x = LIFT;
             else
                 *x = fmin(fmax(*x, -FAR), FAR);
         }
@@ -305,59 +384,103 @@ static int has_axes(const lmm_model *m)
     return 0;
 }
 
-lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const double *start, double *theta, lmm_info *info)
+static newton_problem problem_of(fit *t)
 {
-    const ptrdiff_t N = m->ntheta;
-    double *own = m->newton + newton_workspace(m->ntheta), *trial = own + N;
-    newton_state state = {.f = INFINITY, .radius = s->radius};
-    fit t = {.m = m, .s = s, .state = &state, .x = trial + N, .rx = trial + 2 * N};
-    t.g = trial + 3 * N, t.rg = trial + 4 * N, t.H = trial + 5 * N;
-    newton_problem p = {.n = m->ntheta,
+    newton_problem p = {.n = t->n,
                         .value = fit_value,
                         .derivatives = fit_derivatives,
-                        .poll = s->poll ? fit_poll : NULL,
-                        .syev = m->blas.syev,
-                        .arg = &t,
-                        .tolerance = s->tolerance,
-                        .maxeval = s->maxeval};
-    newton_end end;
-    p.noise = 1e-14 * (double)m->n;
-    if (m->it) {
+                        .poll = t->s->poll ? fit_poll : NULL,
+                        .syev = t->m->blas.syev,
+                        .arg = t,
+                        .tolerance = t->s->tolerance,
+                        .noise = 1e-14 * (double)t->m->n,
+                        .maxeval = t->s->maxeval};
+    if (t->m->it) {
         p.noisy = 1;
         p.noise = fmax(p.noise, UNSEEN);
         p.tolerance = fmax(p.tolerance, ENOUGH);
     }
-    info->escapes = 0;
-    first_theta(m, start, own);
-    state.turns = has_axes(m) ? TURNS : 0;
+    return p;
+}
+
+/* From x to a minimum that is no saddle point. A plane of no variables is a point. */
+static newton_end minimize(fit *t, double *x, double *trial, lmm_info *info)
+{
+    lmm_model *m = t->m;
+    const newton_problem p = problem_of(t);
+    t->state->turns = !t->plane && has_axes(m) ? TURNS : 0;
+    if (!t->n) {
+        t->state->f = fit_value(t, x);
+        t->state->neval = 1;
+        if (m->it) settle_reference(t);
+        return isfinite(t->state->f) ? NEWTON_CONVERGED : NEWTON_UNDEFINED;
+    }
     for (;;) {
-        end = newton_minimize(&p, own, &state, m->newton);
+        const newton_end end = newton_minimize(&p, x, t->state, m->newton);
         if (end == NEWTON_COLLAPSED) {
-            turn(m, own, m->work);
-            state.turns--;
-            state.radius = s->radius;
+            turn(m, x, m->work);
+            t->state->turns--;
+            t->state->radius = t->s->radius;
             continue;
         }
-        if (end != NEWTON_CONVERGED || info->escapes > m->ntheta || !leave_saddle(&t, own, trial)) break;
+        if (end != NEWTON_CONVERGED || info->escapes > t->n || !leave_saddle(t, x, trial)) return end;
         info->escapes++;
-        state.radius = s->radius;
+        t->state->radius = t->s->radius;
     }
+}
+
+/* x to theta in the user's coordinates and order */
+static void result_of(const fit *t, double *x, double *theta)
+{
+    lmm_model *m = t->m;
+    if (!t->plane) change_coordinates(m, x, 1);
+    const double *whole = theta_at(t, x);
+    for (int k = 0; k < m->nfactor; k++)
+        for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = whole[m->f[k].th + i];
+}
+
+static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info *info)
+{
+    lmm_model *m = t->m;
+    const ptrdiff_t N = m->ntheta;
+    double *x = m->newton + newton_workspace(m->ntheta), *trial = x + N;
+    t->x = trial + N, t->rx = trial + 2 * N, t->g = trial + 3 * N, t->rg = trial + 4 * N;
+    t->H = trial + 5 * N, t->whole = t->H + N * N;
+    info->escapes = 0;
+    if (t->plane)
+        plane_start(t->plane, start, LIFT, FAR, x);
+    else
+        first_theta(m, start, x);
+    const newton_end end = minimize(t, x, trial, info);
     if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) {
         m->turned = 0;
         m->at.state = NOWHERE;
     }
     if (end == NEWTON_NOTFINITE) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTFINITE;
     if (end == NEWTON_UNDEFINED) return iterative_failed(m) ? LMM_UNSOLVED : LMM_NOTPOSDEF;
-    if (end == NEWTON_CONVERGED) settle_zeros(&t, own, trial);
-    turn_back(m, own);
-    info->resolution = resolution(m, s->reml);
-    info->noise = end == NEWTON_CONVERGED ? seen_noise(&t, own, trial) : 0;
-    change_coordinates(m, own, 1);
-    for (int k = 0; k < m->nfactor; k++)
-        for (int i = 0; i < m->f[k].nth; i++) theta[user_place(&m->f[k], i)] = own[m->f[k].th + i];
-    info->objective = m->it ? t.rf : state.f;
-    stand(&t, theta, info->objective);
-    info->certificate = state.predicted;
-    info->neval = state.neval;
+    if (end == NEWTON_CONVERGED) settle_zeros(t, x, trial);
+    turn_back(m, x);
+    info->resolution = resolution(m, t->s->reml);
+    info->noise = end == NEWTON_CONVERGED ? seen_noise(t, x, trial) : 0;
+    result_of(t, x, theta);
+    info->objective = m->it ? t->rf : t->state->f;
+    stand(t, theta, info->objective);
+    info->certificate = t->state->predicted;
+    info->neval = t->state->neval;
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
+}
+
+lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
+                   double *theta, lmm_info *info)
+{
+    newton_state state = {.f = INFINITY, .radius = s->radius};
+    fit t = {.m = m, .s = s, .state = &state, .n = m->ntheta};
+    if (!within) return fit_from(&t, start, theta, info);
+    plane p;
+    lmm_status status = plane_open(&p, m, within);
+    t.n = p.n;
+    t.plane = &p;
+    if (status == LMM_OK) status = fit_from(&t, start, theta, info);
+    plane_close(&p);
+    return status;
 }

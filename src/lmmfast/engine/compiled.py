@@ -14,6 +14,7 @@ from ..data.design import Design
 from ..data.sums import Group
 from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
+from .free import Free
 from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
 __all__ = ["Engine"]
@@ -165,6 +166,23 @@ class Engine:
         own: np.ndarray = np.empty_like(theta)
         own[self.order] = theta
         return own
+
+    def plane(self, free: Free) -> tuple[np.ndarray, np.ndarray]:
+        """What of theta moves, in the order of the compiled model.
+
+        Raises
+        ------
+        ValueError
+            When it is of another number of parameters.
+        """
+        if len(free.fixed) != self.core.ntheta:
+            raise ValueError(
+                f"free is for {len(free.fixed)} covariance parameters: the model has "
+                f"{self.core.ntheta}"
+            )
+        basis = np.empty_like(free.basis)
+        basis[self.order] = free.basis
+        return self.to_core(free.fixed), basis
 
     def theta_entries(self) -> list[tuple[int, int, int]]:
         """Term, row and column in the term's T of each parameter, in the formula's order."""

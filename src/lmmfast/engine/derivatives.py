@@ -13,7 +13,7 @@ from ..errors import FitError
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["hessian", "whitened_hessian"]
+__all__ = ["hessian_along"]
 
 # The step, in units of the parameter's standard deviation given the others: the error of the
 # four-point formula is of order step**4 (with a large factor where a group has few levels), that of
@@ -25,18 +25,28 @@ COARSE = (5e-4, ((-1, -1 / 2), (1, 1 / 2)))
 LARGE = 500  # order of the trailing matrix from which evaluations are expensive
 
 
-def hessian(model: Model, theta: np.ndarray, reml: bool) -> np.ndarray:
-    """Hessian of the REML criterion or deviance in theta.
+def hessian_along(
+    model: Model, theta: np.ndarray, reml: bool, directions: np.ndarray, *, whitened: bool
+) -> np.ndarray:
+    """Hessian of the REML criterion or deviance along some directions of theta.
+
+    Columns far from zero (years) make the Hessian in the user's coordinates nearly singular; that
+    in whitened ones depends neither on origins nor on units.
 
     Parameters
     ----------
     model : Model
     theta : (ntheta,) array
+        By term in the formula's order.
     reml : bool
+    directions : (ntheta, k) array
+        Columns of the identity for single parameters.
+    whitened : bool
+        Whether theta and the directions are in whitened coordinates.
 
     Returns
     -------
-    (ntheta, ntheta) array
+    (k, k) array
         Differences of the exact gradient (four points; two in large models), made symmetric;
         relative error about 1e-8. Of models whose gradient is estimated: the average information,
         which they have exactly.
@@ -46,37 +56,6 @@ def hessian(model: Model, theta: np.ndarray, reml: bool) -> np.ndarray:
     FitError
         When the criterion is not finite near theta.
     """
-    theta = np.asarray(theta, dtype=np.float64)
-    _, information = model.objective(theta, reml=reml, hessian=True)
-    if model.storage["storage"] == "iterative":
-        return np.asarray(information)
-
-    def gradient(point: np.ndarray) -> np.ndarray:
-        return np.asarray(model.objective(point, reml=reml, gradient=True)[1])
-
-    return _differences(model, gradient, theta, np.diag(information), np.arange(len(theta)))
-
-
-def whitened_hessian(model: Model, theta: np.ndarray, reml: bool, free: np.ndarray) -> np.ndarray:
-    """Hessian in some parameters of whitened coordinates, the others being held.
-
-    Columns far from zero (years) make the Hessian in the user's coordinates nearly singular; this
-    one depends neither on origins nor on units.
-
-    Parameters
-    ----------
-    model : Model
-    theta : (ntheta,) array
-        In whitened coordinates, by term in the formula's order.
-    reml : bool
-    free : (k,) array of int
-        Parameters that are varied.
-
-    Returns
-    -------
-    (k, k) array
-        As ``hessian``.
-    """
     order = model._engine.order
 
     def derivatives(point: np.ndarray, curvature: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -84,19 +63,19 @@ def whitened_hessian(model: Model, theta: np.ndarray, reml: bool, free: np.ndarr
         own[order] = point
         with model._lock:
             model._use(None)
-            model._core.evaluate(own, reml, whitened=True, value=False)
+            model._core.evaluate(own, reml, whitened=whitened, value=False)
             g, H = model._core.derivatives(curvature)
         return g, H
 
     def gradient(point: np.ndarray) -> np.ndarray:
-        return np.asarray(derivatives(point, False)[0][order])
+        return np.asarray(derivatives(point, False)[0][order] @ directions)
 
     try:
         information = derivatives(theta, True)[1][np.ix_(order, order)]
+        information = directions.T @ information @ directions
         if model.storage["storage"] == "iterative":
-            return np.asarray(information[np.ix_(free, free)])
-        curvature = information.diagonal()
-        return _differences(model, gradient, theta, curvature, free)
+            return np.asarray(information)
+        return _differences(model, gradient, theta, information.diagonal(), directions)
     except NotPositiveDefinite:
         raise FitError("the criterion is not finite near this theta") from None
 
@@ -106,7 +85,7 @@ def _differences(
     gradient: Callable[[np.ndarray], np.ndarray],
     theta: np.ndarray,
     curvature: np.ndarray,
-    free: np.ndarray,
+    directions: np.ndarray,
 ) -> np.ndarray:
     curvature = np.abs(curvature)
     largest = curvature.max(initial=0.0)
@@ -115,12 +94,8 @@ def _differences(
     # a parameter that the data say nothing about moves as far as the least known of the others
     size, points = COARSE if model.storage["order"] >= LARGE else FINE
     steps = size / np.sqrt(np.maximum(curvature, 1e-12 * largest if largest > 0 else 1.0))
-    H = np.empty((len(free), len(free)))
-    for i, j in enumerate(free):
-        slope = np.zeros(len(free))
+    H = np.zeros((len(steps), len(steps)))
+    for i, step in enumerate(steps):
         for place, weight in points:
-            point = theta.copy()
-            point[j] += place * steps[j]
-            slope += weight * gradient(point)[free]
-        H[i] = slope / steps[j]
+            H[i] += weight / step * gradient(theta + place * step * directions[:, i])
     return (H + H.T) / 2

@@ -10,6 +10,7 @@ import numpy as np
 from ..freeze import Frozen
 
 if TYPE_CHECKING:
+    from .free import Free
     from .starts import Starts
 
 __all__ = ["Estimates", "Evaluation", "Singular", "singular_directions"]
@@ -103,6 +104,8 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     unidentified : tuple of str
         Covariance parameters that cannot be told apart, whatever the response: one sentence for
         each group of terms. The objective, fixed effects and predictions are not affected.
+    free : Free or None
+        What of theta could move, where some of it was held or tied; None: all of it.
     """
 
     reml: bool
@@ -124,6 +127,12 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     objective_se: float = 0.0
     starts: Starts | None = None
     unidentified: tuple[str, ...] = ()
+    free: Free | None = None
+
+    @property
+    def n_theta(self) -> int:
+        """Number of covariance parameters that the fit could move."""
+        return len(self.theta) if self.free is None else self.free.nz
 
 
 def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:

@@ -21,8 +21,10 @@ from ..errors import (
     RankDeficientWarning,
     warn,
 )
+from ..linalg import scaled_step
 from .compiled import Engine
 from .estimates import Estimates, singular_directions
+from .free import Free
 from .identify import Overlap, overlaps
 from .options import MAX_EVALS, Options
 from .point import Point, in_words, not_finite, unsolved
@@ -294,9 +296,18 @@ class Model:
             self._check_identified(bool(options.reml))
         with self._lock:
             self._use(None)
-            return self._minimize(options.reml, options.start, options.watch, options)
+            return self._minimize(
+                options.reml,
+                options.start,
+                options.watch,
+                options.max_evals,
+                options.starts,
+                options.free,
+            )
 
-    def again(self, y: np.ndarray, *, reml: bool, start: np.ndarray) -> Estimates:
+    def again(
+        self, y: np.ndarray, *, reml: bool, start: np.ndarray, free: Free | None = None
+    ) -> Estimates:
         """The estimates for another response.
 
         Parameters
@@ -305,6 +316,7 @@ class Model:
             Finite; the offset is not subtracted.
         reml : bool
         start : (ntheta,) array
+        free : Free, optional
 
         Raises
         ------
@@ -314,7 +326,7 @@ class Model:
         with self._lock:
             try:
                 self._use(_response(y, self.design.offset))
-                return self._minimize(reml, start, Watch())
+                return self._minimize(reml, start, Watch(), free=free)
             except _core.NoVariance:
                 raise FitError(
                     "the new response is a linear combination of the fixed effects"
@@ -328,8 +340,6 @@ class Model:
         FitError
             When the criterion is not finite at theta.
         """
-        from .within import scaled_step
-
         began = time.perf_counter()
         own = self._engine.to_core(theta)
         with self._lock:
@@ -338,47 +348,22 @@ class Model:
             status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
             return self._estimates(reml, own, gain, 1, began, status)
 
-    def minimize_within(
-        self, fixed: Any, basis: Any, *, reml: bool = True, start: Any = None
-    ) -> Estimates:
-        """The estimates at the minimum over theta = fixed + basis @ z; see `LMM.fit_within`.
-
-        Raises
-        ------
-        FitError
-            When the criterion is not finite at the start.
-        """
-        from .within import minimize_within
-
-        began = time.perf_counter()
-        fixed, basis = np.asarray(fixed, np.float64), np.asarray(basis, np.float64)
-        if basis.shape[1] == 0:
-            return self.estimates_at(fixed, reml=reml)
-        with self._lock:
-            self._use(None)
-            if start is None:
-                free = self._core.fit(None, reml=reml)[0][self._engine.order]
-                start = np.linalg.lstsq(basis, free - fixed, rcond=None)[0]
-            found = minimize_within(self, fixed, basis, np.asarray(start, np.float64), reml)
-            theta, certificate, evals = found
-            status = "converged" if certificate <= CERTIFIED else "evaluation limit"
-            if status in _NOT_CERTIFIED:
-                why = _NOT_CERTIFIED[status].format(left=f"{certificate:.2g}")
-                warn(ConvergenceWarning(f"{status}: {why}"))
-            own = self._engine.to_core(theta)
-            return self._estimates(reml, own, certificate, evals, began, status)
-
     def _minimize(
-        self, reml: bool, start: Any, watch: Watch, options: Options | None = None
+        self,
+        reml: bool,
+        start: Any,
+        watch: Watch,
+        most: int = MAX_EVALS,
+        more: int = 0,
+        free: Free | None = None,
     ) -> Estimates:
         """The estimates at the minimum, from one start or several."""
         first = None if start is None else self._engine.to_core(start)
-        most, more = (options.max_evals, options.starts) if options else (MAX_EVALS, 0)
         began = time.perf_counter()
-        best = self._run(first, reml, watch, began, most)
+        best = self._run(first, reml, watch, began, most, free)
         starts, evals = None, best.evals
         if more:
-            runs = [best, *self._more_runs(more, reml, watch, began, most)]
+            runs = [best, *self._more_runs(more, reml, watch, began, most, free)]
             best = min(runs, key=_Run.rank)
             starts, evals = self._starts(runs), sum(run.evals for run in runs)
         if best.status in _NOT_CERTIFIED:
@@ -386,7 +371,9 @@ class Model:
             why = _NOT_CERTIFIED[best.status].format(left=left)
             warn(ConvergenceWarning(f"{best.status}: {why}"))
         found = self._estimates(reml, best.theta, best.certificate, evals, began, best.status)
-        return found if starts is None else replace(found, starts=starts)
+        if starts is None and free is None:
+            return found
+        return replace(found, starts=starts, free=free)
 
     def _check_identified(self, reml: bool) -> None:
         """Parameters that cannot be told apart are refused, or named in a warning."""
@@ -403,13 +390,24 @@ class Model:
                 warn(warning)
 
     def _run(
-        self, first: np.ndarray | None, reml: bool, watch: Watch, began: float, max_evals: int
+        self,
+        first: np.ndarray | None,
+        reml: bool,
+        watch: Watch,
+        began: float,
+        max_evals: int,
+        free: Free | None,
     ) -> _Run:
         """One start followed to its end."""
+        more: dict[str, Any] = {"reml": reml, "maxeval": max_evals, "callback": watch.active(began)}
+        before = 0
         try:
-            theta, objective, certificate, rounding, evals, status = self._core.fit(
-                first, reml=reml, maxeval=max_evals, callback=watch.active(began)
-            )
+            if free is not None:
+                if first is None:
+                    first, *_, before, _ = self._core.fit(None, **more)
+                more["free"] = self._engine.plane(free)
+                first = free.nearest(first[self._engine.order])
+            theta, objective, certificate, rounding, evals, status = self._core.fit(first, **more)
         except _core.Unsolved:
             raise unsolved() from None
         except _core.NotFinite:
@@ -422,17 +420,25 @@ class Model:
         status = watch.reason or status
         if status == "converged" and not _is_certified(certificate, *rounding):
             status = "limited by rounding"
-        return _Run(theta, objective, certificate, max(certificate, *rounding), evals, status)
+        left = max(certificate, *rounding)
+        return _Run(theta, objective, certificate, left, before + evals, status)
 
     def _more_runs(
-        self, count: int, reml: bool, watch: Watch, began: float, max_evals: int
+        self,
+        count: int,
+        reml: bool,
+        watch: Watch,
+        began: float,
+        max_evals: int,
+        free: Free | None,
     ) -> Iterator[_Run]:
         """Random starts, until one is stopped. One that fails ends nowhere."""
         for number in range(count):
             if watch.reason:
                 return
+            first = random_theta(self._engine, number)
             try:
-                yield self._run(random_theta(self._engine, number), reml, watch, began, max_evals)
+                yield self._run(first, reml, watch, began, max_evals, free)
             except FitError:
                 yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .free import Free
 from .watch import Watch
 
 __all__ = ["MAX_EVALS", "MOST_STARTS", "Options"]
@@ -30,11 +31,13 @@ class Options:
     max_seconds: Any = None
     max_evals: Any = MAX_EVALS
     starts: Any = 0
+    free: Any = None
     began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         check_reml(self.reml)
         check_callback(self.callback)
+        check_free(self.free)
         self.max_evals = whole("max_evals", self.max_evals, 1, MOST_EVALS)
         self.starts = whole("starts", self.starts, 0, MOST_STARTS)
         limit = seconds("max_seconds", self.max_seconds)
@@ -89,3 +92,9 @@ def check_callback(value: Any) -> None:
     """A function or None; else TypeError."""
     if value is not None and not callable(value):
         raise TypeError(f"callback must be a function of an Evaluation, not {value!r}")
+
+
+def check_free(value: Any) -> None:
+    """A `Free` or None; else TypeError."""
+    if value is not None and not isinstance(value, Free):
+        raise TypeError(f"free must be a Free (what of theta moves), not {value!r}")

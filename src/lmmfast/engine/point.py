@@ -21,7 +21,7 @@ from .. import _core
 from ..errors import FitError
 
 if TYPE_CHECKING:
-    from .model import LMM
+    from .model import Model
 
 __all__ = ["Basis", "Point"]
 
@@ -55,7 +55,7 @@ class Point:
 
     Parameters
     ----------
-    model : LMM
+    model : Model
     theta : (ntheta,) array
         As in ``Estimates.theta``.
     reml : bool, default True
@@ -71,7 +71,7 @@ class Point:
         When theta has another length, or values that are not finite.
     """
 
-    def __init__(self, model: LMM, theta: Any, reml: bool = True, y: Any = None) -> None:
+    def __init__(self, model: Model, theta: Any, reml: bool = True, y: Any = None) -> None:
         self._model, self._engine, self._y = model, model._engine, y
         self._own = self._engine.to_core(theta).copy()
         self.reml = bool(reml)

@@ -97,7 +97,7 @@ def method_of(fit: Fit, ddf: str) -> Method:
     ValueError
         For another name.
     FitError
-        Kenward-Roger for a fit by maximum likelihood.
+        Kenward-Roger for a fit by maximum likelihood, or with held or tied parameters.
     """
     ddf = ddf_of(ddf)
     if ddf not in fit._known:

@@ -54,7 +54,7 @@ class KenwardRoger:
     Raises
     ------
     FitError
-        For a fit by maximum likelihood.
+        For a fit by maximum likelihood, or with covariance parameters that are held or tied.
     MemoryError
         On first use, when the columns of all grouping factors but the largest are too many for
         dense matrices of that order.
@@ -74,6 +74,11 @@ class KenwardRoger:
             raise FitError(
                 "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "
                 "Satterthwaite degrees of freedom"
+            )
+        if fit.estimates.free is not None:
+            raise FitError(
+                "Kenward-Roger tests take every covariance parameter as estimated, but some were held "
+                "or tied in this fit: use Satterthwaite degrees of freedom"
             )
         self._fit = fit
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..data.design import Design
+    from ..engine.free import Free
     from ..engine.model import Model
     from ..fit import Fit
 
@@ -45,13 +46,24 @@ def estimated(fit: Fit) -> list[str]:
 
 
 def refitted(
-    fit: Fit, model: Model, start: np.ndarray | None = None, *, reml: bool | None = None
+    fit: Fit,
+    model: Model,
+    start: np.ndarray | None = None,
+    *,
+    reml: bool | None = None,
+    free: Free | None = None,
 ) -> Fit:
-    """The fit of a model, of the same kind as a fit and (if reml is None) by the same criterion."""
-    options = Options(fit.reml if reml is None else reml, start)
+    """The fit of a model, of the same kind as a fit and (if reml is None) by the same criterion.
+
+    What is held or tied is said by `free`: ``fit.estimates.free`` where the random terms are the
+    same.
+    """
+    options = Options(fit.reml if reml is None else reml, start, free=free)
     return fit.remade(model.minimize(options), model.design, model)
 
 
 def by_likelihood(fit: Fit) -> Fit:
     """The fit, by maximum likelihood."""
-    return refitted(fit, model_of(fit), fit.theta, reml=False) if fit.reml else fit
+    if not fit.reml:
+        return fit
+    return refitted(fit, model_of(fit), fit.theta, reml=False, free=fit.estimates.free)

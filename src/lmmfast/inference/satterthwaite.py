@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.derivatives import LARGE, whitened_hessian
+from ..engine.derivatives import LARGE, hessian_along
+from ..engine.free import directions
 from ..linalg import inverse_root, triangular_root
 from . import qspace
 from .estimability import contrasts, usable_rows
@@ -114,7 +115,8 @@ class Satterthwaite:
     units, origins and codings of the columns do not matter. Parameters that are zero at the
     boundary (zero columns of T) are held: the criterion is even in such a column, so that neither
     curvature nor the gradient of any contrast's variance leads there. Directions without curvature
-    are left out, as in lmerTest; contrasts depend on them only if the model is not identified.
+    are left out, as in lmerTest; contrasts depend on them only if the model is not identified. Of a
+    fit in which parameters were held or tied, the derivatives are in what was free.
 
     Parameters
     ----------
@@ -140,17 +142,31 @@ class Satterthwaite:
 
     @cached_property
     def terms(self) -> list[Whitened]:
-        """The random terms in whitened coordinates."""
+        """The random terms in whitened coordinates; in the user's where parameters are held or tied
+        in these."""
         engine, T = self._model._engine, self._fit.estimates.T
+        if self._fit.estimates.free is not None:
+            kept = [np.array(engine.kept(i)) for i in range(len(T))]
+            return [
+                Whitened(own, np.eye(len(own)), T[i][np.ix_(own, own)], *engine.entries(i))
+                for i, own in enumerate(kept)
+            ]
         return [
             _whitened(T[i], np.array(engine.kept(i)), C, *engine.entries(i))
             for i, C in enumerate(engine.whitening())
         ]
 
     @cached_property
-    def free(self) -> np.ndarray:
-        """Whitened parameters that are not held at the boundary (indices)."""
-        return np.flatnonzero(np.concatenate([term.free for term in self.terms]))
+    def directions(self) -> np.ndarray:
+        """(n, k): how the parameters of the terms move with those that are free.
+
+        What lies at the boundary is not.
+        """
+        estimates = self._fit.estimates
+        if estimates.free is not None:
+            return directions(estimates.free, estimates.T, self._model.theta_entries)
+        free = np.concatenate([term.free for term in self.terms])
+        return np.eye(len(free))[:, free]
 
     @cached_property
     def _projection(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
@@ -161,7 +177,7 @@ class Satterthwaite:
         order = self._model.storage["order"]
         dense = max(DENSE, 2 * order)
         few = FEW if order < LARGE else FEW_LARGE
-        if len(self.free) > few and qspace.order(self._fit) <= dense:
+        if self.directions.shape[1] > few and qspace.order(self._fit) <= dense:
             with suppress(MemoryError):
                 return inverse_root(self._analytic_hessian())
         return inverse_root(self._numerical_hessian())
@@ -169,16 +185,18 @@ class Satterthwaite:
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""
         theta = np.concatenate([term.T[term.row, term.column] for term in self.terms])
-        return whitened_hessian(self._model, theta, self._fit.reml, self.free)
+        whitened = self._fit.estimates.free is None
+        along = self.directions
+        return hessian_along(self._model, theta, self._fit.reml, along, whitened=whitened)
 
     def _analytic_hessian(self) -> np.ndarray:
         """From second derivatives in the entries of T T': no more for many parameters."""
         fit, r2 = self._fit, self.nu * self._fit.estimates.sigma**2
         rows = qspace.rows_of(fit)
         g = tuple(g[:, term.kept] for g, term in zip(self._projection[1], self.terms, strict=True))
-        free = np.ix_(self.free, self.free)
         slope, second = qspace.curvature(rows, g, r2, self.nu, fit.reml)
-        return np.asarray(_in_theta(rows.factors, self.terms, slope, second)[free])
+        whole = _in_theta(rows.factors, self.terms, slope, second)
+        return np.asarray(self.directions.T @ whole @ self.directions)
 
     @property
     def root(self) -> np.ndarray:
@@ -205,7 +223,7 @@ class Satterthwaite:
     def _gradient(self, w: list[np.ndarray]) -> np.ndarray:
         """Derivatives of the sum of w_l'T T'w_l in the free parameters: w (c, m, k) per term."""
         parts = [term.gradient(one) for one, term in zip(w, self.terms, strict=True)]
-        return np.asarray(np.concatenate(parts, axis=1)[:, self.free])
+        return np.asarray(np.concatenate(parts, axis=1) @ self.directions)
 
     @cached_property
     def _vcov(self) -> np.ndarray:

@@ -19,8 +19,10 @@ from ..data.alignment import aligned
 from ..data.columns import Table
 from ..data.design import Design, build
 from ..data.terms import RandomTerm
+from ..engine.free import Free
 from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning, warn
 from ..lmm import LMM
+from ..results import LMMFit
 from .arrays import Arrays
 from .params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
 from .results import MixedLMResults
@@ -356,20 +358,17 @@ class MixedLM:
         history: list[Any] | None = [] if full_output else None
         mask = None if free is None else mask_of(free, self.k_fe, self.k_re, self.k_vc)
         model, components = self._restricted(mask)
-        plane = self._plane(model, components, mask, start_params)
-        if not do_cg:
-            start = theta_of(model, components, self._start(start_params))
-            fit = model.at(start, reml=reml)
-        elif plane is not None:
-            fit = model.fit_within(*plane, reml=reml)
-        else:
+        moving = self._moving(model, components, mask, start_params)
+        first = None
+        if not do_cg or (start_params is not None and moving is None):
+            first = theta_of(model, components, self._start(start_params))
+        if do_cg:
             keep = None if history is None else history.append
-            first = None
-            if start_params is not None:
-                first = theta_of(model, components, self._start(start_params))
-            fit = model.fit(reml=reml, callback=keep, start=first)
-        basis = None if plane is None else plane[1]
-        return MixedLMResults(self, fit, components, basis, history, mask)
+            fit = model.fit(reml=reml, callback=keep, start=first, free=moving)
+        else:
+            given = model.estimates_at(first, reml=reml)
+            fit = LMMFit(replace(given, free=moving), model.design, model)
+        return MixedLMResults(self, fit, components, history, mask)
 
     def fit_regularized(self, *args: Any, **kwargs: Any) -> MixedLMResults:
         """Penalized fits are not part of lmmfast."""
@@ -399,14 +398,14 @@ class MixedLM:
         components = tuple(replace(p, terms=cut) if p.kind == "re" else p for p in moved)
         return LMM(replace(self._design, terms=terms)), components
 
-    def _plane(
+    def _moving(
         self,
         model: LMM,
         components: tuple[Component, ...],
         mask: MixedLMParams | None,
         start_params: Any,
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """theta that is held, and a basis of what may move; None when everything may."""
+    ) -> Free | None:
+        """What of theta may move; None when everything may."""
         free = np.ones(model.ntheta, bool)
         owner = np.arange(model.ntheta)
         entries = model.theta_entries
@@ -431,7 +430,7 @@ class MixedLM:
         if not free.all():
             held = theta_of(model, components, self._start(start_params))
         held[free] = 0.0
-        return held, basis.reshape(-1, model.ntheta).T
+        return Free(held, basis.reshape(-1, model.ntheta).T)
 
     def _start(self, given: Any) -> MixedLMParams:
         """start_params as an object; unit variances by default."""

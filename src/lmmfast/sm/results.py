@@ -104,8 +104,6 @@ class MixedLMResults:
     fit : LMMFit
     components : tuple of Component
         What the terms of the fit are for statsmodels.
-    basis : (ntheta, k) array or None
-        Directions in which theta was free; None: all.
     hist : list or None
         Evaluations of the fit.
     mask : MixedLMParams or None
@@ -124,7 +122,6 @@ class MixedLMResults:
         model: MixedLM,
         fit: LMMFit,
         components: tuple[Component, ...],
-        basis: np.ndarray | None,
         hist: list[Any] | None,
         mask: MixedLMParams | None,
     ) -> None:
@@ -133,7 +130,6 @@ class MixedLMResults:
         self.hist = hist
         self.freepat = mask
         self._components = components
-        self._basis = basis
         self._sizes = (model.k_fe, model.k_re, model.k_re2, model.k_vc)
 
     # ---- the fit --------------------------------------------------------------------------------
@@ -203,12 +199,6 @@ class MixedLMResults:
         return len(self._names)
 
     @property
-    def _n_free(self) -> int:
-        fixed = int(np.sum(self.lmm.estimates.fixed_kept))
-        moved = len(self.lmm.theta) if self._basis is None else self._basis.shape[1]
-        return fixed + moved + 1
-
-    @property
     def llf(self) -> float:
         """Log likelihood (REML: restricted), as lme4's; see `Restricted`."""
         return self._comparable(self.lmm.llf)
@@ -216,12 +206,12 @@ class MixedLMResults:
     @property
     def aic(self) -> float:
         """Akaike's criterion; from the restricted likelihood for REML, as lme4."""
-        return self._comparable(self.lmm.objective + 2 * self._n_free)
+        return self._comparable(self.lmm.objective + 2 * self.lmm.n_params)
 
     @property
     def bic(self) -> float:
         """Bayesian criterion with the number of rows, as lme4."""
-        return self._comparable(self.lmm.objective + float(np.log(self.nobs)) * self._n_free)
+        return self._comparable(self.lmm.objective + float(np.log(self.nobs)) * self.lmm.n_params)
 
     def _comparable(self, value: float) -> float:
         return Restricted(value, self.lmm.design.x_names) if self.reml else np.float64(value)
@@ -305,7 +295,7 @@ class MixedLMResults:
         """Covariance of the variance parameters over `scale`, and standard errors of the others."""
         from .uncertainty import covariance_uncertainty
 
-        return covariance_uncertainty(self.lmm, self._places, self._basis)
+        return covariance_uncertainty(self.lmm, self._places)
 
     # ---- all parameters -------------------------------------------------------------------------
 

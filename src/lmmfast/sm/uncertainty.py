@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.derivatives import hessian
+from ..engine.free import Free
 from ..engine.model import Model
+from ..engine.options import Options
 from ..inference.satterthwaite import Satterthwaite
-from ..linalg import inverse_root, triangular_root
+from ..linalg import triangular_root
 from .terms import is_component
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["covariance_uncertainty", "profile_variance"]
 
 
 def covariance_uncertainty(
-    fit: LMMFit, places: Sequence[tuple[int, int, int] | None], basis: np.ndarray | None
+    fit: LMMFit, places: Sequence[tuple[int, int, int] | None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Covariance of entries of the T T', and standard errors of the same times sigma^2.
 
@@ -34,8 +35,6 @@ def covariance_uncertainty(
     fit : LMMFit
     places : sequence of (term, row, column) or None
         Entries; None for one that is held at zero.
-    basis : (ntheta, k) array or None
-        Directions in which theta was free.
 
     Returns
     -------
@@ -43,7 +42,7 @@ def covariance_uncertainty(
         Rows and columns of parameters that are at zero, or that the data do not determine, are NaN.
     se : (len(places),) array
     """
-    moved, entries, known = _movement(fit, places) if basis is None else _within(fit, places, basis)
+    moved, entries, known = _movement(fit, places)
     variance = fit.sigma**2
     step = moved @ known.root
     cov = step @ step.T
@@ -57,20 +56,10 @@ def covariance_uncertainty(
     return cov, se
 
 
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """What the data say about the free parameters, as `Satterthwaite` has it."""
-
-    root: np.ndarray  # Cov = root root'
-    unknown: np.ndarray  # directions without curvature
-    slope: np.ndarray  # gradient of log r^2
-    nu: int
-
-
 def _movement(
     fit: LMMFit, places: Sequence[tuple[int, int, int] | None]
 ) -> tuple[np.ndarray, np.ndarray, Satterthwaite]:
-    """Derivatives of the entries in the whitened parameters, the entries, what is known."""
+    """Derivatives of the entries in the free parameters, the entries, what is known."""
     known = Satterthwaite(fit)
     first = np.cumsum([0, *(len(term.row) for term in known.terms)])
     J, entries = np.zeros((len(places), first[-1])), np.zeros(len(places))
@@ -85,44 +74,7 @@ def _movement(
         moved = own @ term.T
         r, c = term.row, term.column
         J[at, first[t] : first[t + 1]] = own[i, r] * moved[j, c] + own[j, r] * moved[i, c]
-    return J[:, known.free], entries, known
-
-
-def _within(
-    fit: LMMFit, places: Sequence[tuple[int, int, int] | None], basis: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, _Known]:
-    """The same when theta could only move along a basis."""
-    J, entries = _jacobian(fit, places)
-    free = basis * _moving(fit)[:, None]
-    free = free[:, np.any(free != 0, axis=0)]
-    root, unknown = inverse_root(free.T @ hessian(fit.model, fit.theta, fit.reml) @ free)
-    nu = fit.nobs - (int(np.sum(fit.estimates.fixed_kept)) if fit.reml else 0)
-    slope = _slope_of_residual(fit) @ free / (nu * fit.sigma**2)
-    return J @ free, entries, _Known(root, unknown, slope, nu)
-
-
-def _jacobian(
-    fit: LMMFit, places: Sequence[tuple[int, int, int] | None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of entries of T T' in theta, and the entries."""
-    theta = fit.model.theta_entries
-    J = np.zeros((len(places), len(theta)))
-    entries = np.zeros(len(places))
-    for at, place in enumerate(places):
-        if place is None:
-            continue
-        term, i, j = place
-        T = fit.estimates.T[term]
-        entries[at] = T[i] @ T[j]
-        for k, (own, r, c) in enumerate(theta):
-            if own == term:
-                J[at, k] = (r == i) * T[j, c] + (r == j) * T[i, c]
-    return J, entries
-
-
-def _moving(fit: LMMFit) -> np.ndarray:
-    """Which parameters belong to a column of T that is not zero."""
-    return np.array([bool(fit.estimates.T[t][:, c].any()) for t, _, c in fit.model.theta_entries])
+    return J @ known.directions, entries, known
 
 
 def _at_boundary(fit: LMMFit, places: Sequence[tuple[int, int, int] | None]) -> np.ndarray:
@@ -133,15 +85,6 @@ def _at_boundary(fit: LMMFit, places: Sequence[tuple[int, int, int] | None]) -> 
             T = fit.estimates.T[place[0]]
             out[at] = not (T[place[1]].any() and T[place[2]].any())
     return out
-
-
-def _slope_of_residual(fit: LMMFit) -> np.ndarray:
-    """Gradient of r^2 in theta: -2 g_a[r] (T'g_a)[c] summed over levels, g = Z'V^-1(y - X beta)."""
-    _, g = fit.model.projection(fit.theta, reml=fit.reml)
-    slopes = []
-    for t, r, c in fit.model.theta_entries:
-        slopes.append(-2 * float(g[t][:, r] @ (g[t] @ fit.estimates.T[t][:, c])))
-    return np.array(slopes)
 
 
 # ---- profile ------------------------------------------------------------------------------------
@@ -180,8 +123,7 @@ def profile_variance(
     for value in ratios:
         fixed = np.zeros(len(theta))
         fixed[held] = np.sqrt(value)
-        start = np.linalg.lstsq(basis, theta - fixed, rcond=None)[0]
-        here = model.minimize_within(fixed, basis, reml=result.reml, start=start)
+        here = model.minimize(Options(result.reml, theta, free=Free(fixed, basis)))
         out.append((value * here.sigma**2, -here.objective / 2))
     return np.array(out)
 

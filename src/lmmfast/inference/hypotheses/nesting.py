@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...engine.free import Free
+
 if TYPE_CHECKING:
     from ...data.design import Design
     from ...data.terms import RandomTerm
@@ -73,7 +75,30 @@ def nesting(small: Fit, large: Fit) -> Nesting:
             return Nesting(f"({label}) is no special case of a term of the other", False)
     widths = [other.source.width for other in large.design.terms]
     ranks = [_rank(share) for share in shares]
-    return Nesting("", any(rank < width for rank, width in zip(ranks, widths, strict=True)))
+    fewer = any(rank < width for rank, width in zip(ranks, widths, strict=True))
+    return _constrained(small, large, fewer)
+
+
+def _constrained(small: Fit, large: Fit, boundary: bool) -> Nesting:
+    """What parameters that are held or tied change, where the random terms are nested."""
+    own, other = small.estimates.free, large.estimates.free
+    places = small.model.theta_entries
+    at_zero = own is not None and any(
+        r == c and not moves and value == 0
+        for (_, r, c), moves, value in zip(places, own.moving, own.fixed, strict=True)
+    )
+    boundary = boundary or at_zero
+    if other is None:
+        return Nesting("", boundary)
+    if places != large.model.theta_entries:
+        note = "that its held or tied parameters allow the smaller model is taken for granted"
+        return Nesting("", boundary, note)
+    if own is None:
+        own = Free(np.zeros(len(places)), np.eye(len(places)))
+    added = np.column_stack([own.basis, own.fixed - other.fixed])
+    if np.linalg.matrix_rank(np.column_stack([other.basis, added])) > other.nz:
+        return Nesting("parameters that move in one are held or tied in the other", False)
+    return Nesting("", boundary)
 
 
 def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...engine.within import trust_step
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
+from ...linalg import trust_step
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
@@ -629,7 +629,7 @@ def base_of(fit: Fit, reml: bool) -> Fit:
     model = model_of(fit)
     if fit.reml == reml:
         return fit if fit.model is model else replace(fit, model=model)
-    return refitted(fit, model, reml=reml)
+    return refitted(fit, model, reml=reml, free=fit.estimates.free)
 
 
 def _end(trace: _Trace, sign: int, target: float) -> tuple[float, bool]:

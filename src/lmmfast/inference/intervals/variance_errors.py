@@ -110,7 +110,7 @@ def covariance_parameters(fit: Fit, known: Satterthwaite | None = None) -> Covar
     theta: list[np.ndarray] = []
     sd, sd_se, corr, corr_se = [], [], [], []
     for term, user in zip(own.terms, fit.estimates.T, strict=True):
-        T, dT = _root_of(term, user, own.free, len(theta))
+        T, dT = _root_of(term, user, own.directions, len(theta))
         kept = np.ix_(term.kept, term.kept)
         slopes = _cholesky_slopes(user[kept], T[term.kept], dT[term.kept])
         theta.extend(slopes[term.row, term.column])
@@ -119,7 +119,7 @@ def covariance_parameters(fit: Fit, known: Satterthwaite | None = None) -> Covar
         sd_se.append(np.where(length > 0, sigma * length * errors(dlog), np.nan))
         corr.append(R)
         corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
-    log_sigma = np.zeros(len(own.free) + 1)
+    log_sigma = np.zeros(own.directions.shape[1] + 1)
     log_sigma[-1] = 1
     return CovarianceParameters(
         sigma,
@@ -183,14 +183,13 @@ def _spread(T: np.ndarray, dT: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _root_of(
-    term: Whitened, user: np.ndarray, free: np.ndarray, at: int
+    term: Whitened, user: np.ndarray, directions: np.ndarray, at: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """A square root C T of the term's relative covariance, and its derivatives (k, k, N + 1) in
     the free parameters; at: the term's first parameter."""
-    k, N = len(term.kept), len(free)
+    k, N = len(term.kept), directions.shape[1]
     dT = np.zeros((k, k, N + 1))
-    mine = np.flatnonzero((free >= at) & (free < at + len(term.row)))
-    dT[term.row[free[mine] - at], term.column[free[mine] - at], mine] = 1
+    dT[term.row, term.column, :N] = directions[at : at + len(term.row)]
     root, slopes = np.zeros((len(user), k)), np.zeros((len(user), k, N + 1))
     root[term.kept] = term.C @ term.T
     slopes[term.kept] = np.tensordot(term.C, dT, axes=1)

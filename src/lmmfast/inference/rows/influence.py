@@ -21,7 +21,6 @@ Christensen, Pearson & Johnson (1992), *Technometrics* 34; Demidenko & Stukel (2
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -30,8 +29,9 @@ import numpy as np
 
 from ...effects import standard_errors
 from ...engine.compiled import _memory_limit
-from ...engine.within import trust_step
+from ...engine.free import directions
 from ...errors import DataError, FitError, LmmWarning
+from ...linalg import trust_step
 from ..qspace import Rows, rows_of, trailing
 from ..refits import refitted
 from .predict import fitted_of
@@ -315,7 +315,7 @@ def _moved(fit: Fit, rows: np.ndarray, full: bool) -> Fit | None:
             if model.theta_entries != fit.model.theta_entries:
                 return None
             if full:
-                return refitted(fit, model, fit.theta)
+                return refitted(fit, model, fit.theta, free=fit.estimates.free)
             return _one_step(fit, model)
     except (FitError, DataError):
         return None
@@ -327,21 +327,16 @@ def _one_step(fit: Fit, model: Model) -> Fit:
     Parameters at the boundary stay there: the criterion is even in them.
     """
     f, slope, curvature = model.objective(fit.theta, reml=fit.reml, gradient=True, hessian=True)
-    free = np.flatnonzero([column.any() for column in _columns_of(fit)])
-    size = np.abs(np.diag(curvature)[free])  # may be negative: it is an optimum of other rows
+    along = directions(fit.estimates.free, fit.estimates.T, fit.model.theta_entries)
+    slope, curvature = along.T @ slope, along.T @ curvature @ along
+    size = np.abs(curvature.diagonal())  # may be negative: it is an optimum of other rows
     unit = 1 / np.sqrt(np.maximum(size, 1e-8 * size.max(initial=1e-300)))
-    own = unit[:, None] * curvature[np.ix_(free, free)] * unit
-    theta = fit.theta.copy()
-    theta[free] += unit * trust_step(unit * slope[free], own, RADIUS)[0]
+    step = trust_step(unit * slope, unit[:, None] * curvature * unit, RADIUS)[0]
+    theta = fit.theta + along @ (unit * step)
     moved = model.estimates_at(theta, reml=fit.reml)
     if moved.objective > f:
         moved = model.estimates_at(fit.theta, reml=fit.reml)
     return fit.remade(moved, model.design, model)
-
-
-def _columns_of(fit: Fit) -> Iterator[np.ndarray]:
-    """For each parameter of theta the column of T that it is in."""
-    return (fit.estimates.T[i][:, c] for i, _, c in fit.model.theta_entries)
 
 
 def without(design: Design, rows: np.ndarray) -> Design:

@@ -25,7 +25,7 @@ from ..hypotheses.anova import (
     untested,
 )
 from ..refits import by_likelihood, estimated, model_of_part, refitted
-from .reductions import Deletion, Refit, deletions, refit_without
+from .reductions import Deletion, Refit, allowed_deletions, refit_without
 
 if TYPE_CHECKING:
     from ...fit import Fit
@@ -102,7 +102,7 @@ def _drop_by_likelihood(fit: Fit, effects: Effects, terms: list[int]) -> Anova:
         fixed = fit.design.fixed.combined(basis)
         names = tuple(f"x{j}" for j in range(fixed.width))
         model = model_of_part(fit, replace(fit.design, fixed=fixed, x_names=names, recipe=None))
-        small = refitted(fit, model, full.theta, reml=False)
+        small = refitted(fit, model, full.theta, reml=False, free=full.estimates.free)
         ratio = small.objective - full.objective
         if ratio < -EQUAL:
             higher.append(effects.labels[t])
@@ -166,7 +166,11 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
     index = ["<none>"]
     rows: list[tuple[Any, ...]] = [(fit.n_params, fit.llf, fit.aic, *nothing, "", np.nan)]
     higher, unknown = [], []
-    for deletion in deletions(fit.design, reduce):
+    held = []
+    for deletion in allowed_deletions(fit, reduce):
+        if deletion.note:
+            held.append(deletion.note)
+            continue
         reduced = refit_without(fit, deletion)
         index.append(deletion.label)
         rows.append(_deletion_row(fit, deletion, reduced))
@@ -174,7 +178,7 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
             higher.append(deletion.label)
         if reduced.singular and deletion.beside is not None:
             unknown.append(deletion.label)
-    notes = _other_optimum(higher) + estimated(fit)
+    notes = held + _other_optimum(higher) + estimated(fit)
     if unknown:
         notes.append(
             f"other variances are zero without {', '.join(unknown)}: no mixture is known there"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...data.encode import Layout
     from ...data.recipe import Recipe
     from ...data.terms import RandomTerm
+    from ...engine.free import Free
     from ...engine.model import Model
     from ...fit import Fit
     from ...formula.bars import Bar
@@ -34,6 +35,7 @@ __all__ = [
     "Part",
     "Reduction",
     "Refit",
+    "allowed_deletions",
     "costless",
     "costly",
     "deletions",
@@ -62,6 +64,8 @@ class Deletion:
         Whether an intercept takes the place of the others.
     beside : int or None
         Covariances that go with one variance; None where several variances go.
+    note : str
+        Why it is no test; then there is nothing to take out.
     """
 
     label: str
@@ -69,6 +73,7 @@ class Deletion:
     stay: tuple[int, ...]
     constant: bool
     beside: int | None
+    note: str = ""
 
 
 def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
@@ -97,6 +102,32 @@ def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
             for atoms in groups:
                 if atoms and not any(set(atoms) < set(other) for other in groups):
                     yield _column_deletion(design, i, groups, atoms)
+
+
+def allowed_deletions(fit: Fit, reduce: bool) -> Iterator[Deletion]:
+    """What `ranova` takes out of a fit: a term whose parameters are held or tied goes as a whole.
+
+    Parameters
+    ----------
+    fit : Fit
+    reduce : bool
+        As for `deletions`.
+    """
+    free, places = fit.estimates.free, fit.model.theta_entries
+    done: set[int] = set()
+    for deletion in deletions(fit.design, reduce):
+        mine = [k for k, (t, _, _) in enumerate(places) if t == deletion.term]
+        if free is None or free.is_free(mine):
+            yield deletion
+        elif deletion.term not in done:
+            done.add(deletion.term)
+            yield _constrained_deletion(fit.design, deletion.term, free.lost(mine))
+
+
+def _constrained_deletion(design: Design, i: int, lost: int) -> Deletion:
+    label = f"({design.terms[i].label})"
+    note = "" if lost else f"{label} has no parameter of its own (held or tied): it is not tested"
+    return Deletion(label, i, (), False, 0 if lost == 1 else None, note)
 
 
 def _column_groups(design: Design, i: int) -> dict[tuple[str, ...], list[int]]:
@@ -429,15 +460,16 @@ class Refit:
 def refit_without(fit: Fit, deletion: Deletion) -> Refit:
     """The model with less random effects, fitted by the same criterion."""
     terms, T = list(fit.design.terms), list(fit.estimates.T)
+    kept = [t if t != deletion.term else None for t in range(len(terms))]
     if deletion.stay or deletion.constant:
         terms[deletion.term] = _narrowed(fit.design, deletion)
         T[deletion.term] = T[deletion.term][list(deletion.stay)]
         try:
-            return _refit(fit, terms, None if deletion.constant else T)
+            return _refit(fit, terms, None if deletion.constant else T, kept)
         except DataError:  # all columns that stay are zero
             pass
-    del terms[deletion.term], T[deletion.term]
-    return _refit(fit, terms, T)
+    del terms[deletion.term], T[deletion.term], kept[deletion.term]
+    return _refit(fit, terms, T, kept)
 
 
 def _narrowed(design: Design, deletion: Deletion) -> RandomTerm:
@@ -462,17 +494,32 @@ def _constant_of(design: Design, i: int) -> np.ndarray:
     raise DataError(f"no columns of ({design.terms[i].label}) make a constant")
 
 
-def _refit(fit: Fit, terms: Sequence[RandomTerm], T: Sequence[np.ndarray] | None) -> Refit:
-    """The model with these random terms, from these factors of their covariance matrices."""
+def _refit(
+    fit: Fit,
+    terms: Sequence[RandomTerm],
+    T: Sequence[np.ndarray] | None,
+    kept: Sequence[int | None],
+) -> Refit:
+    """The model with these random terms, from these factors of their covariance matrices; kept:
+    what they are in the fit, None for one that is new."""
     if not terms:  # ordinary regression
         theta = np.zeros_like(fit.theta)
-        return Refit(model_of(fit).objective(theta, reml=fit.reml), len(theta), False)
+        return Refit(model_of(fit).objective(theta, reml=fit.reml), fit.estimates.n_theta, False)
     model = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None))
     start = None
     if T is not None and not _has_dependent_columns(model):
         start = _theta(model, list(map(_factor, T, terms)))
-    small = refitted(fit, model, start)
-    return Refit(small.objective, len(fit.theta) - len(small.theta), small.is_singular)
+    small = refitted(fit, model, start, free=_free_of(fit, model, kept))
+    return Refit(small.objective, fit.n_params - small.n_params, small.is_singular)
+
+
+def _free_of(fit: Fit, model: Model, kept: Sequence[int | None]) -> Free | None:
+    """What may move in a part of the fit's model."""
+    if fit.estimates.free is None:
+        return None
+    places = {entry: k for k, entry in enumerate(fit.model.theta_entries)}
+    own = [(kept[t], r, c) for t, r, c in model.theta_entries]
+    return fit.estimates.free.at([None if t is None else places.get((t, r, c)) for t, r, c in own])
 
 
 def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:

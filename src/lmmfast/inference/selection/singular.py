@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables
+from ...errors import FitError
 from ..ddf import fit_of
 from ..refits import model_of
-from .reductions import costless, costly, refit_reduced, without_factors
+from .reductions import Reduction, costless, costly, refit_reduced, without_factors
 from .sentences import combination, singular_sentences
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class Singularity(tables.Printed):
         the slope of the criterion in the variance of the direction over sigma^2: at least zero, a
         variance v would raise the criterion by about v times the score.
     reductions : pandas.DataFrame
-        Smaller models, each fitted: ``removed``, ``formula`` (for models from arrays the random
+        Smaller models, each fitted (none for fits with held or tied parameters): ``removed``, ``formula`` (for models from arrays the random
         terms), ``npar``, ``change`` of the criterion, ``df``, ``p``, ``aic`` (its change) and
         whether the smaller model is ``singular``.
     """
@@ -264,8 +265,7 @@ def explain_singularity(fit: Fit) -> Singularity:
     rows = [
         (f"({terms[one.term].label})", _in_words(fit, one), one.score) for one in directions(fit)
     ]
-    free = [costless(fit), without_factors(fit)] if fit.is_singular else []
-    ways = [way for way in free if way is not None] + costly(fit)
+    ways = _ways(fit) if fit.estimates.free is None else []
     smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways]
     return Singularity(
         fit.is_singular,
@@ -273,6 +273,12 @@ def explain_singularity(fit: Fit) -> Singularity:
         pd.DataFrame(rows, columns=["term", "direction", "score"]),
         _frame(smaller),
     )
+
+
+def _ways(fit: Fit) -> list[Reduction]:
+    """Smaller models of a fit whose parameters are all free."""
+    free = [costless(fit), without_factors(fit)] if fit.is_singular else []
+    return [way for way in free if way is not None] + costly(fit)
 
 
 def _in_words(fit: Fit, direction: Direction) -> str:
@@ -399,6 +405,8 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
     ------
     ValueError
         For another criterion, or alpha not between 0 and 1.
+    FitError
+        For a fit with covariance parameters that were held or tied.
 
     Examples
     --------
@@ -414,6 +422,11 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
         raise ValueError(f'criterion must be "LRT" or "AIC", not {criterion!r}')
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
+    if fit.estimates.free is not None:
+        raise FitError(
+            "simplify() takes every covariance parameter as estimated, but some were held or tied in "
+            "this fit: fit the smaller model and compare with anova()"
+        )
     steps = [_step(fit, None, "")]
     while fit.is_singular:
         free = costless(fit)
