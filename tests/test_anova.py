@@ -565,6 +565,14 @@ def test_models_that_are_not_nested() -> None:
     made = anova(one, two)
     assert np.isnan(made.table.loc["m2", "Pr(>Chisq)"]) and made.table.loc["m2", "Df"] == 2
     assert "fixed effects" in made.notes[1] and "not nested" in made.notes[1]
+    near = frame.assign(near=frame.Days + 1e-3 * frame.x)
+    made = anova(lmer("Reaction ~ near + (1 | Subject)", near), two)
+    assert "fixed effects" in made.notes[1] and "not nested" in made.notes[1]
+    columns = lmer("Reaction ~ Days + (near | Subject)", near)
+    assert (
+        "no special case"
+        in nesting(lmer("Reaction ~ Days + (Days | Subject)", near), columns).reason
+    )
     equal = anova(one, lmer("Reaction ~ Days + (1 | Subject)", frame))
     assert "equally many parameters" in equal.notes[1]
     assert equal.table.iloc[1].isna()[["Chisq", "Pr(>Chisq)"]].all()

@@ -436,3 +436,21 @@ def test_own_setter_is_for_libraries_that_count_by_thread(monkeypatch: pytest.Mo
     assert threads.own_setter() == 7
     monkeypatch.setattr(threads, "_CONTROL", threads._Process(library.set, library.get))
     assert threads.own_setter() == 0
+
+
+def test_the_variable_of_another_copy_is_not_enough() -> None:
+    """Where writing OpenBLAS's variable changes nothing that counts its function is called."""
+    library = ctypes.PyDLL(cython_blas.__file__)
+    if not hasattr(library, "blas_cpu_number"):
+        pytest.skip("the variable is hidden")
+    variable = ctypes.c_int.in_dll(library, "blas_cpu_number")
+    usual, other = variable.value, Library(4)
+    try:
+        threads._openblas(library, other.set, other.get)(1)
+        assert (other.number, other.calls) == (1, [1])
+        same = Library(0)
+        write = threads._openblas(library, same.set, lambda: variable.value)
+        write(3)
+        assert variable.value == 3 and same.calls == []
+    finally:
+        variable.value = usual

@@ -186,6 +186,18 @@ def test_removing_what_was_never_there_is_refused() -> None:
     assert_same(lmer(some + other), lmer("y ~ x + (1 | g)", data))
 
 
+def test_rows_of_other_predictors_cannot_be_removed() -> None:
+    """Each group has rows enough, but not with these values of the factors."""
+    data = mixed()
+    spec = Spec.from_data("y ~ f + (1 | g)", data)
+    others = data[data["f"] != "a"]
+    some = CrossProducts.from_frame(others, spec)
+    row = data[(data["f"] == "a") & data["g"].isin(others["g"])][:1]
+    with pytest.raises(DataError, match="never added"):
+        some - CrossProducts.from_frame(row, spec)
+    assert (some - CrossProducts.from_frame(others[:1], spec)).n == len(others) - 1
+
+
 def test_only_one_spec_can_be_added() -> None:
     data = mixed()
     one, two = (Spec.from_data(f"y ~ {x} + (1 | g)", data) for x in ("x", "k"))

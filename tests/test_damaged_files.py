@@ -195,12 +195,12 @@ def test_what_was_written_is_loaded(files: list) -> None:
 
 
 def test_mutated_files(files: list) -> None:
-    loaded = run(files, 1, 400)
-    assert loaded < 100  # digits that nobody can tell to be wrong
+    loaded = run(files, 1, 200)
+    assert loaded < 50  # digits that nobody can tell to be wrong
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 32))
+@pytest.mark.parametrize("seed", range(2, 7))
 def test_many_mutated_files(files: list, seed: int) -> None:
     run(files, seed, 1000)
 

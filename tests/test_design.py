@@ -284,6 +284,15 @@ BAD = [
     ("y ~ x + (0 | g)", {}, {}, FormulaError, None, "no columns"),
     ("y ~ x + (1 | g)", {"x": np.r_[np.inf, np.ones(N - 1)]}, {}, DataError, "x", "infinite"),
     ("y ~ log(x) + (1 | g)", {"x": -1.0}, {}, DataError, "log(x)", "not a finite number in rows"),
+    ("y ~ log(x) + (1 | g)", {"x": 0.0}, {}, DataError, "log(x)", "not a finite number in rows"),
+    (
+        "y ~ x + offset(log(x)) + (1 | g)",
+        {"x": np.r_[-1.0, np.arange(1.0, N)]},
+        {},
+        DataError,
+        "the offset",
+        "not a finite number in row 0 of the data",
+    ),
     ("f ~ x + (1 | g)", {}, {}, DataError, "f", "not numeric"),
     ("flag ~ x + (1 | g)", {}, {}, DataError, "flag", "not numeric"),
     ("y ~ x + (1 | g)", {"y": 3.0}, {}, DataError, "y", "constant"),
@@ -316,7 +325,7 @@ def test_refusals(frame: pd.DataFrame, case: tuple[Any, ...]) -> None:
 def test_bad_tables(frame: pd.DataFrame) -> None:
     formula = "y ~ x + (1 | g)"
     bad = {
-        "no rows": frame.iloc[:0],
+        "the data have no rows": frame.iloc[:0],
         "several columns named 'x'": pd.concat([frame, frame[["x"]]], axis=1),
         "give a data frame": frame.y,
         "data is a str": "data.csv",
@@ -354,3 +363,31 @@ def test_a_predictor_with_very_many_levels_is_refused() -> None:
     data = {"y": np.arange(float(n)), "word": words, "g": np.arange(n) % 7}
     with pytest.raises(DataError, match=r"'word' has 12000 levels.*\(1 \| word\)"):
         build("y ~ word + (1 | g)", data)
+
+
+def test_a_design_of_more_columns_than_memory_has_is_refused() -> None:
+    """Before it is made: 160,000 columns for 200,000 rows would take 256 GB."""
+    n = 200_000
+    one, two = np.arange(n) % 400, (np.arange(n) // 400) % 400
+    data = {"y": np.sin(np.arange(n)), "g": np.arange(n) % 7}
+    data |= {"one": pd.Categorical(one), "two": pd.Categorical(two)}
+    with pytest.raises(DataError, match=r"160000 columns for 200000 rows.*grouping factor"):
+        build("y ~ one * two + (1 | g)", data)
+
+
+@pytest.mark.parametrize("given", ["array", "column"])
+def test_what_the_user_changes_afterwards_changes_nothing(frame: pd.DataFrame, given: str) -> None:
+    """Weights and offsets are copied, those given as arrays and those of the data."""
+    weights, offset = np.linspace(1, 2, N), np.linspace(-1, 1, N)
+    data = {name: frame[name].to_numpy(copy=True) for name in ("y", "x", "g")}
+    data |= {"w": weights, "o": offset}
+    options = {"weights": weights, "offset": offset}
+    if given == "column":
+        options = {"weights": "w", "offset": "o"}
+    design = build("y ~ x + (1 | g)", data, **options)
+    for name in ("y", "x", "w", "o"):
+        data[name][:] = 7.0
+    np.testing.assert_array_equal(design.weights, np.linspace(1, 2, N))
+    np.testing.assert_array_equal(design.offset, np.linspace(-1, 1, N))
+    np.testing.assert_array_equal(design.y, frame.y)
+    np.testing.assert_array_equal(design.X[:, 1], frame.x)

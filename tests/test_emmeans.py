@@ -74,14 +74,18 @@ def same_cells(found, wanted, names):
         )
 
 
+WITHOUT_KR = ("schools", "two_values", "weighted")  # ML fits; pbkrtest takes weights for one
+
+
 @pytest.mark.parametrize("ddf", METHODS)
 @pytest.mark.parametrize("name", DESIGNS)
 def test_emmeans_of_r(name, ddf):
-    asked = 0
-    for result in design(name)["results"]:
-        if ddf not in result:
-            continue
-        asked += 1
+    results = design(name)["results"]
+    if ddf == "kenward-roger" and name in WITHOUT_KR:
+        assert not any(ddf in result for result in results)
+        return
+    assert results
+    for result in results:
         ask, wanted = result["ask"], result[ddf]
         found = emmeans(design_fit(name), **ask, ddf=ddf)
         same_cells(found.table, wanted["means"], [*found.specs, *found.by])
@@ -95,8 +99,6 @@ def test_emmeans_of_r(name, ddf):
         p = numbers(wanted["contrasts"]["p.value"])[there]
         close(found.contrasts["p"][there], p, 1.0, 1e-6)
         same_estimates(found.conf_int(), wanted["intervals"], "estimate", ddf)
-    if asked == 0:
-        pytest.skip("Kenward-Roger is for REML")
 
 
 WITH_MEANS = [name for name in reference_names() if "emmeans_satterthwaite" in reference(name)]

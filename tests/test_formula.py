@@ -37,6 +37,14 @@ PARSED = {
     ),
     "y ~ (1|g:h)": ("y", "1", [full("1", "g", "h")], []),
     "y ~ (1|(g:h))": ("y", "1", [full("1", "g", "h")], []),
+    "y ~ (1|g:h:g)": ("y", "1", [full("1", "g", "h")], []),
+    "y ~ (1|g/h/g)": ("y", "1", [full("1", "g"), full("1", "g", "h")], []),
+    "y ~ (1|(g + h)/g/i)": (
+        "y",
+        "1",
+        [full("1", "g"), full("1", "h"), full("1", "g", "h"), full("1", "g", "h", "i")],
+        [],
+    ),
     "y ~ (1|g:h/i)": ("y", "1", [full("1", "g", "h"), full("1", "g", "h", "i")], []),
     "y ~ x + (1|g) + (0+x|g) + (1|h)": (
         "y",
@@ -106,6 +114,8 @@ REFUSED = {
     "y ~ (|g)": "left of the bar",
     "y ~ (1|)": "right of the bar",
     "y ~ (1|g|h)": "exactly one bar",
+    "y ~ (1|(g|h))": "exactly one bar",
+    "y ~ (1|g:(x|h))": "exactly one bar",
     "y ~ x:(1|g)": "only be added with '+'",
     "y ~ x - (1|g)": "cannot be removed",
     "y ~ x - offset(z) + (1|g)": "cannot be removed",

@@ -215,6 +215,28 @@ def test_rows_with_theta_moved(sleep) -> None:
     assert np.abs(step - full).max() < np.abs(none - full).max() / 4 < 3e-3
 
 
+def test_a_step_that_leads_up_is_not_taken() -> None:
+    """Few groups, heavy tails: without some group Newton's step goes too far, and theta stays."""
+    rng = np.random.default_rng(9)
+    g = np.repeat(np.arange(5), 5)
+    x = rng.normal(size=25)
+    y = rng.standard_t(2, size=25) + rng.standard_t(2, size=5)[g] * 2
+    y += x * rng.standard_t(2, size=5)[g]
+    fit = lmer("y ~ x + (1 | g)", {"y": y, "x": x, "g": g})
+    found, stayed = fit.influence("g", refine=True)["sigma"], []
+    for level in range(5):
+        rest = g != level
+        model = lmer("y ~ x + (1 | g)", {"y": y[rest], "x": x[rest], "g": g[rest]}).model
+        f, slope, curvature = model.objective(fit.theta, gradient=True, hessian=True)
+        beyond = fit.theta - slope / curvature[0]
+        if model.objective(beyond) > f:
+            assert found[level] == pytest.approx(model.at(fit.theta).sigma)
+            stayed.append(level)
+        else:
+            assert found[level] == pytest.approx(model.at(beyond).sigma)
+    assert 1 <= len(stayed) < 5
+
+
 def test_singular_fits() -> None:
     """Parameters at the boundary stay there in one step; a full refinement may leave it."""
     fit = lmer("RTtrunc ~ S + P + (1 + S + P || subj) + (1 + S + P | item)", datasets.load("kb07"))

@@ -10,12 +10,13 @@ import pytest
 from conftest import close
 from dense import Problem
 from reference_data import reference, reference_names
+from scipy import stats
 from structures import STRUCTURES
 from test_kernels import estimates_at, thetas
 from test_reference import fit_reference
 
 import lmmfast
-from lmmfast import LMM
+from lmmfast import LMM, lmer
 from lmmfast.inference import qspace
 from lmmfast.inference.kenward import KenwardRoger
 
@@ -58,6 +59,9 @@ def test_joint_tests(tested: tuple[Any, KenwardRoger]) -> None:
         mine = [j for j, name in enumerate(names) if name.split("[")[0].replace(" ", "") == label]
         assert len(mine) == numbers[1]
         close(own.f(np.eye(len(names))[mine]), numbers, np.abs(numbers), 10 * REFERENCE)
+        test = case.fit.f_test(np.eye(len(names))[mine], ddf="kenward-roger")
+        found = [test.fvalue, test.df_num, test.df_denom]
+        close(found, numbers, np.abs(numbers), 10 * REFERENCE)
 
 
 def test_crossed_factors() -> None:
@@ -70,6 +74,25 @@ def test_crossed_factors() -> None:
     close(np.sqrt(own.vcov.diagonal()[:4]), se, se, REFERENCE)
     joint = [14.4033691552, 3, 1666.04492834]
     close(own.f(np.eye(8)[[1, 3, 5]]), joint, joint, REFERENCE)
+
+
+def test_hypotheses_with_values() -> None:
+    """L beta = q of y is L beta = 0 of y less columns of X; the scaling of F is part of both."""
+    rng = np.random.default_rng(4)
+    n = 60
+    x, z, g = rng.normal(size=n), rng.normal(size=n), rng.integers(0, 8, n)
+    y = x + rng.normal(size=8)[g] + rng.normal(size=8)[g] * x + rng.normal(size=n)
+    data = {"y": y, "less": y - 0.7 * x + 0.4 * z, "x": x, "z": z, "g": g}
+    fit, shifted = (lmer(f"{name} ~ x + z + (x + z | g)", data) for name in ("y", "less"))
+    found = fit.f_test("x = 0.7, z = -0.4", ddf="kenward-roger")
+    wanted = shifted.f_test("x = 0, z = 0", ddf="kenward-roger")
+    F, q, df = KenwardRoger(shifted).f(np.eye(3)[1:])
+    for test in (found, wanted):
+        close([test.fvalue, test.df_num, test.df_denom], [F, q, df], [F, q, df], REFERENCE)
+        assert test.pvalue == pytest.approx(stats.f.sf(F, q, df), rel=1e-5)
+    beta, cov = shifted.params.to_numpy()[1:], KenwardRoger(shifted).vcov[1:, 1:]
+    plain = beta @ np.linalg.solve(cov, beta) / 2
+    assert plain > 1.05 * F  # the scaling
 
 
 # ---- the definition ------------------------------------------------------------------------------

@@ -462,6 +462,8 @@ def test_patsys_dialect(frame: pd.DataFrame) -> None:
     z = (data.x - data.x.mean()) / data.x.std(ddof=0)
     close(scaled.model.exog[:, 1], z, 1, 1e-12)
     close(scaled.predict(data.head(2)), scaled.predict()[:2], 1, 1e-12)
+    by_n_1 = mixedlm("y ~ standardize(x, ddof=1)", data, groups="g").fit()
+    close(by_n_1.model.exog[:, 1], (data.x - data.x.mean()) / data.x.std(ddof=1), 1, 1e-12)
     kept = pickle.loads(pickle.dumps(scaled))
     close(kept.predict(data.head(2)), scaled.predict()[:2], 1, 1e-12)
 

@@ -17,9 +17,9 @@ from test_reference import Case, fit_reference
 
 import lmmfast
 from lmmfast import datasets, lmer
+from lmmfast.inference.intervals.criterion import Criterion
 from lmmfast.inference.intervals.held import (
     Correlation,
-    Criterion,
     Deviation,
     Effect,
     Sigma,

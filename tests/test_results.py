@@ -137,6 +137,10 @@ def test_dropped_columns_are_missing_everywhere(cake_fit):
     assert cake_fit.cov_params()["temperature[.L]"].isna().all()
     assert cake_fit.params["temp"] == pytest.approx(0.15803174603174916, rel=1e-6)
     assert cake_fit.df_resid == 260
+    kept = cake_fit.params.notna().to_numpy()
+    for test in (cake_fit.t_test, cake_fit.f_test):
+        assert test("temp = 0", ddf="residual").df_denom == 270 - kept.sum()
+    assert (cake_fit.coef_test(ddf="residual").df_denom[kept] == 270 - kept.sum()).all()
     assert cake_fit.fittedvalues.iloc[0] == pytest.approx(39.80560861640421, rel=1e-6)
 
 

@@ -114,6 +114,16 @@ def test_dropped_columns_are_shown_as_missing():
     assert "by REML, with prior weights\n" in text
 
 
+def test_scaled_residuals_are_those_of_rows_of_equal_weight():
+    data = datasets.load("sleepstudy")
+    weights = np.where(data["Days"] < 5, 4.0, 0.25)
+    fit = lmer("Reaction ~ Days + (Days | Subject)", data, weights=weights)
+    scaled = fit.resid.to_numpy() * np.sqrt(weights) / fit.sigma
+    wanted = "  ".join(f"{q:.4f}" for q in np.quantile(scaled, [0, 0.25, 0.5, 0.75, 1]))
+    shown = str(fit.summary()).split("3Q     Max\n")[1].split("\n")[0]
+    assert shown.split() == wanted.split()
+
+
 def test_what_is_said_of_a_fit_that_was_stopped(fit):
     stopped = changed(
         fit, converged=False, status="out of time", certificate=0.25, n_evals=1, seconds=75.0

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import ctypes
+import gc
+import itertools
+import os
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -174,15 +179,70 @@ def test_plan_prints_its_table() -> None:
         assert part in shown
 
 
-def test_plan_predicts_what_the_model_takes() -> None:
-    data = pupils(600, 40, 30)
-    formula = "y ~ x + (1 | pupil) + (1 | school) + (x | quarter)"
+class Heap(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
+
+
+def allocated() -> int:
+    """Bytes that malloc has handed out."""
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = Heap
+    gc.collect()
+    heap = libc.mallinfo2()
+    return int(heap.uordblks + heap.hblkhd)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's mallinfo2")
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="ASan has its own malloc")
+@pytest.mark.parametrize("storage", ["dense", "sparse", "iterative"])
+def test_plan_predicts_what_the_model_takes(storage: str) -> None:
+    """What is allocated once it is made and evaluated, and all rows while it is made."""
+    data, formula = workers(8000, 1000, 20), "y ~ x + (x | worker) + (1 | firm)"
+    planned = lmmfast.plan(formula, data, storage=storage)
+    assert planned.storage == storage and planned.order == 1000
+    assert planned.parameters == 4 and planned.fits
     design = lmmfast.api.design_from(formula, data)
-    for storage in ("dense", "sparse") if ordering.available() else ("dense",):
-        planned = lmmfast.plan(formula, data, storage=storage)
-        assert planned.storage == storage
-        assert planned.bytes == LMM(design, storage=storage).storage["bytes"]
-        assert 0 < planned.seconds < math.inf
+    before = allocated()
+    model = LMM(design, storage=storage)
+    model.objective(np.full(4, 0.5), gradient=True, hessian=True)
+    rows = 8 * len(data) * (2 + 1 + 2 + 1)
+    taken = allocated() - before + rows
+    assert 0.8 * planned.bytes <= taken <= 1.02 * planned.bytes
+
+
+def test_plan_predicts_the_time_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Cholesky factor takes m^3 / 3 operations, and one with its inverse m^3: with a clock by
+    which factors of order 600, whatever they take, take 0.6^3 seconds, that is 3 m^3 1e-9."""
+    costs = sys.modules[lmmfast.plan("y ~ x + (1 | school)", pupils(90, 9)).__module__]
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.6**3 * next(ticks))
+    costs._rate.cache_clear()
+    data, formula = workers(12_000, 1500, 20), "y ~ x + (1 | worker) + (1 | firm)"
+    planned = lmmfast.plan(formula, data, storage="dense")
+    costs._rate.cache_clear()
+    assert planned.order == 1500
+    assert planned.seconds == pytest.approx(3e-9 * 1500**3, rel=0.1)
+    assert planned.considered["dense"] == (planned.bytes, planned.seconds)
+
+
+def test_plan_counts_the_model_of_all_arguments() -> None:
+    """Weights of zero and missing offsets take rows, contrasts give columns."""
+    data = pupils(300, 20, 30).assign(f=lambda d: pd.Categorical(d["pupil"] % 3), o=1.0, w=2.0)
+    data.loc[:4, "w"], data.loc[10:12, "o"] = 0.0, np.nan
+    options = {"weights": "w", "offset": "o", "contrasts": {"f": np.array([[1.0], [0], [-1]])}}
+    formula = "y ~ x + f + (0 + f || school) + (x + f | quarter)"
+    with pytest.warns(lmmfast.DoubleBarWarning):
+        planned = lmmfast.plan(formula, data, **options)
+        design = lmmfast.api.design_from(formula, data, *options.values())
+    model = LMM(design)
+    assert planned.n == len(data) - 8 == len(design.y)
+    assert planned.fixed == 3 == design.X.shape[1]
+    assert planned.parameters == 3 + 6 == model.ntheta
+    assert [factor[:3] for factor in planned.factors] == [("school", 20, 3), ("quarter", 30, 3)]
+    assert planned.bytes == model.storage["bytes"]
 
 
 def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +254,19 @@ def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) ->
         lmer("y ~ x + (1 | quarter) + (1 | school)", pupils(900, 20), storage="dense")
     assert "trailing matrix: order 20" in str(raised.value)
     assert "it does not fit" in str(raised.value)
+
+
+def test_a_sparse_factor_is_advised_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where nothing of the trailing matrix is zero; `workers` below have a sparse one."""
+    monkeypatch.setattr(ordering, "_cholmod", lambda: None)
+    monkeypatch.setattr(lmmfast.engine.compiled, "SMALL", 0)
+    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 1e4)
+    n = np.arange(1200)
+    data = {"y": np.sin(n), "x": np.cos(n), "one": n % 40, "two": n // 40}
+    with pytest.raises(MemoryError, match="may be used") as raised:
+        lmer("y ~ x + (1 | one) + (1 | two)", data)
+    assert "trailing matrix: order 30" in str(raised.value)
+    assert "sparse]" not in str(raised.value) and "is not zero:" not in str(raised.value)
 
 
 def test_without_scikit_sparse_the_dense_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

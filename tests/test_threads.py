@@ -153,7 +153,8 @@ def test_callback_that_uses_its_own_model_does_not_hang() -> None:
 # Interrupts ---------------------------------------------------------------------------------------
 
 LONG_FIT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
 sys.path[:0] = {path!r}
 from test_threads import long_model
 model = long_model()
@@ -178,10 +179,14 @@ def test_interrupt_stops_a_long_fit() -> None:
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    time.sleep(0.3)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    try:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait()
     assert out == "usable\n", err
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert child.returncode in (1, -signal.SIGINT, 130)

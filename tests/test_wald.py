@@ -397,6 +397,16 @@ def test_contradictions(text):
         jointly(text)
 
 
+def test_rows_that_nearly_depend_are_two():
+    """By less than what rounding adds they would be one."""
+    for angle, rank in ((1e-3, 2), (1e-6, 2), (1e-13, 1)):
+        rows = np.array([[0, 1, 0, 0], [0, np.cos(angle), np.sin(angle), 0]])
+        test = jointly(rows, vcov=np.eye(4))
+        assert test.df_num == rank
+        wanted = BETA[1] ** 2 + (BETA[2] ** 2 if rank == 2 else 0)
+        assert test.statistic == pytest.approx(wanted, rel=1e-5)
+
+
 def test_zero_rows():
     with pytest.raises(ValueError, match="nothing to test"):
         jointly(np.zeros((2, 4)))

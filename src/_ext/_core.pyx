@@ -735,10 +735,10 @@ cdef class Model:
         return np.asarray(g), np.asarray(H) if hessian else None
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
-            double tolerance=1e-10, double radius=1.0, callback=None, tuple free=None):
+            double tolerance=1e-10, double radius=1.0, callback=None, tuple plane=None):
         """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status.
 
-        free: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
+        plane: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
         start is a z then.
         """
         cdef lmm_settings s = lmm_defaults()
@@ -747,12 +747,13 @@ cdef class Model:
         cdef double[::1] theta = np.zeros(max(self.ntheta, 1))
         cdef const double *first = NULL
         cdef _Watch watch = _Watch()
-        cdef _Plane plane = None if free is None else _Plane(free[0], free[1], self.ntheta)
-        cdef lmm_plane *within = NULL if plane is None else &plane.plane
-        if plane is not None and start is None:
+        cdef _Plane held = None if plane is None else _Plane(plane[0], plane[1], self.ntheta)
+        cdef lmm_plane *within = NULL if held is None else &held.plane
+        cdef int n = self.ntheta if held is None else held.plane.nz
+        if held is not None and start is None:
             raise ValueError("start is needed: a z of the plane")
-        if start is not None and not (start.shape[0] == 0 and plane is not None and plane.plane.nz == 0):
-            _check_theta(start, self.ntheta if plane is None else plane.plane.nz, "start")
+        if start is not None and (n or start.shape[0]):
+            _check_theta(start, n, "start")
             first = &start[0]
         watch.callback = callback
         s.reml, s.maxeval, s.tolerance, s.radius = reml, maxeval, tolerance, radius
@@ -823,6 +824,23 @@ cdef class Model:
                 status = lmm_projection(self.m, &G[0], &g[0], NULL, NULL, NULL)
         check(status)
         return _cut(np.asarray(G), [(m, k, p) for m, k in self.sizes]), _cut(np.asarray(g), self.sizes)
+
+    def squares(self, int j=-1):
+        """For derivatives of the residual sum of squares r2: r2, beta (p,), column j of (X'V^-1 X)^-1 and
+        sums over levels of g g' and (j >= 0) of g h' + h g', h h', g = Z'P y, h = Z'V^-1 X times that column:
+        (1 or 3, K, K), K columns of all factors."""
+        cdef Py_ssize_t p = len(self.keep), K = sum(k for _, k in self.sizes)
+        cdef double[::1] beta = np.empty(p + 1), column = np.zeros(p + 1)
+        cdef double[:, :, ::1] M = np.empty((1 if j < 0 else 3, K, K))
+        cdef double r2
+        cdef lmm_status status
+        if j >= p:
+            raise IndexError(f"there are {p} columns, not {j}")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_squares(self.m, j, &r2, &beta[0], &column[0], &M[0, 0, 0])
+        check(status)
+        return r2, np.asarray(beta)[:p], np.asarray(column)[:p], np.asarray(M)
 
     def basis(self):
         """E (p, rank) with (X E)'V^-1 (X E) = I; Z'V^-1 X E and B Z'W X E, m x k x rank by factor."""

@@ -112,6 +112,7 @@ cdef extern from "lmm.h" nogil:
                        lmm_info *)
     lmm_status lmm_estimates(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_projection(lmm_model *, double *, double *, double *, double *, double *)
+    lmm_status lmm_squares(lmm_model *, int, double *, double *, double *, double *)
     lmm_status lmm_solve(lmm_model *, int, const double *, double *)
     lmm_status lmm_pairs_of_levels(const lmm_model *, int, int, int64_t *, int32_t *, int32_t *)
     lmm_status lmm_covariances(lmm_model *, int, int, int64_t, const int32_t *, const int32_t *, double *)

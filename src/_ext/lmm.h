@@ -195,6 +195,15 @@ lmm_status lmm_estimates(lmm_model *m, double *beta, double *vcov, double *sigma
    Any may be NULL. */
 lmm_status lmm_projection(lmm_model *m, double *G, double *g, double *E, double *U, double *N);
 
+/* What derivatives of the residual sum of squares are made of, where column j of X has a given coefficient or
+   (j < 0) none has. With g and h = G e_j as above, and K columns of all factors, one factor after the other:
+     r2      y'Py = (y - X beta)'V^-1 (y - X beta)
+     beta    p, as lmm_estimates
+     column  p  column j of (X'V^-1 X)^-1; j < 0: as it was
+     M       K x K  sum over levels of g g', zero between factors; j >= 0: two more, of g h' + h g' and h h'
+ */
+lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *column, double *M);
+
 /* X = B V,  B = Lambda M^-1 Lambda' = (Z'WZ + (Lambda Lambda')^-1)^-1: covariances of the random effects
    given y, over sigma^2. r right-hand sides: one m x k x r block per factor, row-major, one after the other.
    X may be V. */

@@ -109,8 +109,10 @@ class Fit:
 
     @property
     def n_params(self) -> int:
-        """Number of parameters: kept fixed effects, theta (what of it was neither held nor tied) and
-        sigma (lme4's ``df`` of logLik)."""
+        """Number of parameters: kept fixed effects, theta and sigma (lme4's ``df`` of logLik).
+
+        What was held does not count, and what was tied counts once.
+        """
         return int(np.sum(self.estimates.fixed_kept)) + self.estimates.n_theta + 1
 
     @property

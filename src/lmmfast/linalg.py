@@ -60,7 +60,7 @@ def trust_step(slope: np.ndarray, curvature: np.ndarray, radius: float) -> tuple
         return np.zeros(0), 0.0
     values, vectors = np.linalg.eigh(curvature)
     g = vectors.T @ slope
-    flat = 1e-12 * max(abs(values[-1]), 1e-300)
+    flat = 1e-12 * max(abs(values[0]), abs(values[-1]), 1e-300)
     shift = 0.0 if values[0] > flat else flat - values[0]
     step = -g / (values + shift)
     if step @ step > radius * radius:

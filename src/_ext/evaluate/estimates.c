@@ -25,7 +25,7 @@ void fixed_to_user(const lmm_model *m, const double *w, double *out)
 }
 
 /* beta and its covariance in the user's coordinates: beta = C (b0 + yscale beta_w) (+ mean of y) */
-static void fixed_estimates(lmm_model *m, double variance, double *beta, double *vcov)
+void fixed_estimates(lmm_model *m, double variance, double *beta, double *vcov)
 {
     const int k = m->pfull;
     double *V = m->tmp, *w = V + k;

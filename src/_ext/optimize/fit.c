@@ -29,7 +29,7 @@ typedef struct { /* a fit under way                                             
     lmm_model *m;
     const lmm_settings *s;
     newton_state *state;
-    int n;             /* variables x: theta, whitened and perhaps turned, or those of the plane */
+    int n;              /* variables x: theta, whitened and perhaps turned, or those of the plane */
     const plane *plane; /* NULL: all parameters are free                       */
     /* iterative models: */
     double *x, *g, *H; /* the last evaluation: x, gradient, curvature,                       */

@@ -29,7 +29,8 @@ void plane_close(plane *p);
 /* x of z, within most; a variance that x alone makes zero is lifted to least. */
 void plane_start(const plane *p, const double *z, double least, double most, double *x);
 const double *plane_theta(const plane *p, const double *x);
-void plane_nearest(const plane *p, const double *theta, double *x); /* the x of the nearest theta, over scale */
+void plane_nearest(const plane *p, const double *theta,
+                   double *x);                                /* the x of the nearest theta, over scale */
 void plane_derivatives(const plane *p, double *g, double *H); /* of slope and H; H may be NULL      */
 
 /* x := with diagonals of T below limit at zero. Returns whether that changes anything. */

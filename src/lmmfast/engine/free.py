@@ -82,6 +82,10 @@ class Free(Frozen, arrays=("fixed", "basis")):
         alone = (self.basis[:, own.any(axis=0)] != 0).sum(axis=0) == 1
         return bool(alone.all() and (own != 0).sum() == len(places) == len(alone))
 
+    def is_multiple(self, place: int) -> bool:
+        """Whether an entry of theta is a multiple of one parameter that moves."""
+        return bool(np.count_nonzero(self.basis[place]) == 1 and self.fixed[place] == 0)
+
     def lost(self, places: Sequence[int]) -> int:
         """How many parameters move these entries of theta and no others."""
         return self.nz - self.at([k for k in range(len(self.fixed)) if k not in set(places)]).nz

@@ -405,7 +405,7 @@ class Model:
             if free is not None:
                 if first is None:
                     first, *_, before, _ = self._core.fit(None, **more)
-                more["free"] = self._engine.plane(free)
+                more["plane"] = self._engine.plane(free)
                 first = free.nearest(first[self._engine.order])
             theta, objective, certificate, rounding, evals, status = self._core.fit(first, **more)
         except _core.Unsolved:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,11 +21,21 @@ from .. import _core
 from ..errors import FitError
 
 if TYPE_CHECKING:
-    from .model import Model
+    from .compiled import Engine
 
 __all__ = ["Basis", "Point"]
 
 Parts = tuple[np.ndarray, ...]  # one array for each term, in the formula's order
+
+
+class Machine(Protocol):
+    """What a point needs of a model: the compiled one, whose response can be another."""
+
+    _lock: Any
+    _core: Any
+    _engine: Engine
+
+    def _use(self, y: Any) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +81,7 @@ class Point:
         When theta has another length, or values that are not finite.
     """
 
-    def __init__(self, model: Model, theta: Any, reml: bool = True, y: Any = None) -> None:
+    def __init__(self, model: Machine, theta: Any, reml: bool = True, y: Any = None) -> None:
         self._model, self._engine, self._y = model, model._engine, y
         self._own = self._engine.to_core(theta).copy()
         self.reml = bool(reml)

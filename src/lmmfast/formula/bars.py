@@ -330,7 +330,7 @@ def _crossed(left: _Paths, right: _Paths) -> _Paths:
 
 
 def _nested(left: _Paths, right: _Paths) -> _Paths:
-    outer = tuple(dict.fromkeys(atom for path in left for atom in path))
+    outer = tuple(atom for path in left for atom in path)
     return [*left, *_crossed([outer], right)]
 
 

@@ -77,8 +77,8 @@ class KenwardRoger:
             )
         if fit.estimates.free is not None:
             raise FitError(
-                "Kenward-Roger tests take every covariance parameter as estimated, but some were held "
-                "or tied in this fit: use Satterthwaite degrees of freedom"
+                "Kenward-Roger tests take every covariance parameter as estimated, but some were "
+                "held or tied in this fit: use Satterthwaite degrees of freedom"
             )
         self._fit = fit
 
@@ -196,7 +196,6 @@ def _denominator(q: int, A1: float, A2: float) -> tuple[float, float]:
     g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
     c1, c2, c3 = np.array([g, q - g, q + 2 - g]) / (3 * q + 2 * (1 - g))
     V0, V1, V2 = 1 + c1 * B, 1 - c2 * B, 1 - c3 * B
-    V0 = 0.0 if abs(V0) < 1e-10 else V0
     E = 1 - A2 / q
     rho = (1.0 if max(abs(E), abs(V1)) < 1e-14 else E / V1) ** 2 * V0 / V2 / q
     df = 4 + (q + 2) / (q * rho - 1)

@@ -31,7 +31,6 @@ class Arrays:
     X: np.ndarray
     x_names: tuple[str, ...]
     x_sources: tuple[str, ...]  # the same by the columns of the frame, labels not yet coded
-    groups: np.ndarray
     codes: np.ndarray
     labels: np.ndarray
     group_name: str
@@ -84,7 +83,6 @@ class Arrays:
             X=np.asfortranarray(X[rows]),
             x_names=x_names if hasattr(exog, "columns") else _named_constant(X[rows], x_names),
             x_sources=tuple(map(str, exog.columns)) if hasattr(exog, "columns") else (),
-            groups=labels[used.codes],
             codes=used.codes,
             labels=labels,
             group_name=str(getattr(groups, "name", None) or "Group"),

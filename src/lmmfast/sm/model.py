@@ -1,65 +1,39 @@
 """statsmodels' interface: `mixedlm(formula, data, groups=...)` and `MixedLM(endog, exog, groups)`.
 
-A facade without an engine of its own: it states the model in lme4's terms (`terms.py`), fits it as
-`lmer` does, and gives results under statsmodels' names (`results.py`).
+A facade without an engine: it states the model in lme4's terms (`formulas.py` and `arrays.py`, with
+`terms.py`), fits it as `lmer` does, and gives results under statsmodels' names (`results.py`).
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..data.alignment import aligned
-from ..data.columns import Table
-from ..data.design import Design, build
-from ..data.terms import RandomTerm
+from ..data.design import Design
 from ..engine.free import Free
-from ..errors import DataError, FitError, FormulaError, UnusedArgumentWarning, warn
+from ..errors import FitError, UnusedArgumentWarning, warn
 from ..lmm import LMM
 from ..results import LMMFit
 from .arrays import Arrays
-from .params import MixedLMParams, block_of, blocks_of, cholesky_factor, mask_of
+from .formulas import model_of, names_of_caller
+from .params import MixedLMParams, block_of, blocks_of, mask_of
 from .results import MixedLMResults
 from .score import loglike, observed_hessian, score, theta_of
-from .terms import Component, is_component, pair_name, state
+from .simulate import Simulator
+from .stated import ModelData, Stated
+from .terms import Component, is_component
 
-__all__ = ["MixedLM", "mixedlm"]
+__all__ = ["MixedLM", "ModelData", "mixedlm"]
 
 # What statsmodels' optimizers are told, and what lmmfast's does not need.
 _UNUSED = ("method", "maxiter", "gtol", "ftol", "tol", "eps", "maxcor", "maxls", "disp")
 
 
-@dataclass(eq=False)
-class ModelData:
-    """Names and original data of a model, as statsmodels' ``model.data``."""
-
-    frame: Any
-    xnames: list[str]
-    ynames: str
-    exog_re_names: list[str]
-    exog_re_names_full: list[str]
-    vcomp_names: list[str]
-    param_names: list[str]
-    row_labels: Any
-    _indices: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
-
-    def index(self, names: Sequence[str]) -> Any:
-        """A pandas index of names, made once."""
-        import pandas as pd
-
-        key = tuple(names)
-        if key not in self._indices:
-            self._indices[key] = pd.Index(list(names), dtype="object")
-        return self._indices[key]
-
-
-class MixedLM:
+class MixedLM(Stated):
     """Linear mixed model from arrays, with statsmodels' arguments.
 
     Parameters
@@ -113,39 +87,16 @@ class MixedLM:
                 raise ValueError(f"MixedLM has no argument {name!r}")
         arrays = Arrays.of(endog, exog, groups, exog_re, exog_vc, _checked_missing(missing))
         design, components = arrays.design()
-        self._open(design, components, arrays.labelled, arrays.codes, arrays.labels, "Group")
-        self.groups = arrays.groups
-        self.formula_lme4: str | None = arrays.formula_lme4(design, components)
-        self.formula: str | None = None
-        self.use_sqrt = use_sqrt
-
-    def _open(
-        self,
-        design: Design,
-        components: tuple[Component, ...],
-        labelled: bool,
-        codes: np.ndarray,
-        labels: np.ndarray,
-        group: str,
-        frame: Any = None,
-    ) -> None:
-        self._design = design
-        self.components = components
-        self.labelled = labelled
-        self.group_codes = codes
-        self.group_labels: list[Any] = labels.tolist()
-        self.group_name = group
-        self._frame = frame
-        self.reml = True
-
-    def without_data(self, design: Design) -> MixedLM:
-        """A model of the same names with no rows: `design` has none."""
-        bare = copy(self)
-        bare._design, bare._frame = design, None
-        bare.group_codes, bare.groups = np.zeros(0, np.int32), np.zeros(0)
-        for cached in ("_lmm", "row_indices", "data"):
-            bare.__dict__.pop(cached, None)
-        return bare
+        self._open(
+            design,
+            components,
+            arrays.labelled,
+            arrays.codes,
+            arrays.labels,
+            "Group",
+            arrays.formula_lme4(design, components),
+            use_sqrt,
+        )
 
     @classmethod
     def from_formula(
@@ -163,7 +114,7 @@ class MixedLM:
         use_sqrt: bool = True,
     ) -> MixedLM:
         """A model from formulas; see `mixedlm`, which drops missing values by default."""
-        return _from_formula(
+        return model_of(
             cls,
             formula,
             data,
@@ -172,139 +123,21 @@ class MixedLM:
             vc_formula,
             subset,
             _checked_missing(missing),
-            None if eval_env < 0 else _names_of_caller(2 + eval_env),
+            None if eval_env < 0 else names_of_caller(2 + eval_env),
             use_sqrt,
         )
-
-    # ---- sizes and names ------------------------------------------------------------------------
-
-    @property
-    def endog(self) -> np.ndarray:
-        """Response (n)."""
-        return self._design.y
-
-    @property
-    def exog(self) -> np.ndarray:
-        """Fixed-effects columns (n, k_fe)."""
-        return self._design.X
-
-    @property
-    def exog_re(self) -> np.ndarray | None:
-        """Random columns of the groups (n, k_re)."""
-        own = self._own
-        return None if own is None else self._design.terms[own.terms[0][0]].z
-
-    @property
-    def endog_names(self) -> str:
-        """Name of the response."""
-        return self._design.response
-
-    @property
-    def exog_names(self) -> list[str]:
-        """Names of the fixed-effects columns."""
-        return list(self._design.x_names)
-
-    @property
-    def nobs(self) -> int:
-        """Rows used."""
-        return len(self._design.y)
-
-    n_totobs = nobs
-
-    @property
-    def n_groups(self) -> int:
-        """Number of groups."""
-        return len(self.group_labels)
-
-    @property
-    def k_fe(self) -> int:
-        """Number of fixed-effects columns."""
-        return int(self._design.X.shape[1])
-
-    @property
-    def k_re(self) -> int:
-        """Number of random columns of the groups."""
-        return 0 if self._own is None else len(self._own.columns)
-
-    @property
-    def k_re2(self) -> int:
-        """Number of their variances and covariances."""
-        return self.k_re * (self.k_re + 1) // 2
-
-    @property
-    def k_vc(self) -> int:
-        """Number of variance components."""
-        return len(self.vcomp_names)
-
-    @property
-    def k_params(self) -> int:
-        """Number of parameters without the residual variance."""
-        return len(self.data.param_names)
-
-    @property
-    def vcomp_names(self) -> list[str]:
-        """Names of the variance components."""
-        return [part.name for part in self.components if is_component(part)]
-
-    @property
-    def _own(self) -> Component | None:
-        """The groups' own random effects."""
-        return next((part for part in self.components if part.kind == "re"), None)
-
-    @cached_property
-    def data(self) -> ModelData:
-        """Names of all parameters, and the frame of the formula."""
-        own = [] if self._own is None else list(self._own.columns)
-        full = [pair_name(own, i, j) for i in range(len(own)) for j in range(i + 1)]
-        vcomp = self.vcomp_names
-        further = [
-            f"{part.name}: {pair_name(part.columns, i, j)}"
-            for part in self.components
-            if part.kind == "crossed" and not is_component(part)
-            for i in range(len(part.columns))
-            for j in range(i + 1)
-            if self._design.terms[part.terms[0][0]].structure == "full" or i == j
-        ]
-        names = [*self.exog_names, *full, *(f"{name} Var" for name in vcomp), *further]
-        return ModelData(
-            self._frame, self.exog_names, self.endog_names, own, full, vcomp, names,
-            self._design.index,
-        )  # fmt: skip
-
-    @cached_property
-    def row_indices(self) -> Mapping[Any, np.ndarray]:
-        """Rows of each group."""
-        order = np.argsort(self.group_codes, kind="stable")
-        order.flags.writeable = False
-        cuts = np.searchsorted(self.group_codes[order], np.arange(1, self.n_groups))
-        return dict(zip(self.group_labels, np.split(order, cuts), strict=True))
-
-    def group_list(self, array: Any) -> list[np.ndarray] | None:
-        """The rows of an array by group."""
-        if array is None:
-            return None
-        return [np.asarray(array)[rows] for rows in self.row_indices.values()]
-
-    @property
-    def endog_li(self) -> list[np.ndarray] | None:
-        """The response by group."""
-        return self.group_list(self.endog)
-
-    @property
-    def exog_li(self) -> list[np.ndarray] | None:
-        """The fixed-effects columns by group."""
-        return self.group_list(self.exog)
-
-    @property
-    def exog_re_li(self) -> list[np.ndarray] | None:
-        """The groups' random columns by group."""
-        return self.group_list(self.exog_re)
 
     # ---- fit ------------------------------------------------------------------------------------
 
     @cached_property
     def _lmm(self) -> LMM:
         return LMM(self._design)
+
+    def without_data(self, design: Design) -> Stated:
+        """A model of the same names with no rows: `design` has none."""
+        bare = super().without_data(design)
+        bare.__dict__.pop("_lmm", None)
+        return bare
 
     def fit(
         self,
@@ -376,23 +209,23 @@ class MixedLM:
 
     def _restricted(self, mask: MixedLMParams | None) -> tuple[LMM, tuple[Component, ...]]:
         """The model with the random effects of the groups cut into uncorrelated blocks."""
-        own = self._own
-        if mask is None or own is None or mask.cov_re.all() or own.terms[1:]:
+        part = self._group_effects
+        if mask is None or part is None or mask.cov_re.all() or part.terms[1:]:
             return self._lmm, self.components
         blocks = blocks_of(mask.cov_re)
         if len(blocks) == 1:
             return self._lmm, self.components
-        where = own.terms[0][0]
+        where = part.terms[0][0]
         term = self._design.terms[where]
         parts = [block_of(term, block) for block in blocks]
         terms = (*self._design.terms[:where], *parts, *self._design.terms[where + 1 :])
         shift = len(parts) - 1
         moved = tuple(
             replace(
-                part,
-                terms=tuple((t + shift if t > where else t, columns) for t, columns in part.terms),
+                other,
+                terms=tuple((t + shift if t > where else t, columns) for t, columns in other.terms),
             )
-            for part in self.components
+            for other in self.components
         )
         cut = tuple((where + i, tuple(block)) for i, block in enumerate(blocks))
         components = tuple(replace(p, terms=cut) if p.kind == "re" else p for p in moved)
@@ -438,9 +271,9 @@ class MixedLM:
             fixed, vcomp = np.zeros(self.k_fe), np.ones(self.k_vc)
             return MixedLMParams.of(fixed, np.eye(self.k_re), vcomp)
         if hasattr(given, "cov_re"):
-            own = np.asarray(given.cov_re, float).reshape(self.k_re, self.k_re)
+            cov_re = np.asarray(given.cov_re, float).reshape(self.k_re, self.k_re)
             return MixedLMParams.of(
-                np.asarray(given.fe_params), own, np.asarray(given.vcomp, float)
+                np.asarray(given.fe_params), cov_re, np.asarray(given.vcomp, float)
             )
         packed = np.asarray(given, float)
         extra = len(packed) - self.k_re2 - self.k_vc
@@ -496,59 +329,9 @@ class MixedLM:
         H = observed_hessian(self._lmm, self.components, self._start(params), self.reml)
         return H, bool(np.linalg.matrix_rank(H) < len(H))
 
-    def predict(self, params: Any, exog: Any = None) -> np.ndarray:
-        """Mean of the response by the fixed effects: ``exog @ fe_params``.
-
-        Parameters
-        ----------
-        params : MixedLMParams or array
-            Fixed effects, or all parameters, these first.
-        exog : (m, k_fe) array, optional
-            Default: the model's.
-        """
-        fixed = params.fe_params if hasattr(params, "fe_params") else np.asarray(params)
-        columns = self.exog if exog is None else np.asarray(exog)
-        return np.asarray(columns @ np.asarray(fixed)[: self.k_fe])
-
     def get_distribution(self, params: Any, scale: float, exog: Any = None) -> Simulator:
         """What draws responses at given parameters; see `Simulator.rvs`."""
         return Simulator(self, np.asarray(params, float), float(scale), exog)
-
-
-class Simulator:
-    """Draws responses of a model at given parameters, all random effects new."""
-
-    def __init__(self, model: MixedLM, params: np.ndarray, scale: float, exog: Any) -> None:
-        self._model, self._scale = model, scale
-        self._mean = model.predict(params, exog)
-        over = MixedLMParams.from_packed(params, model.k_fe, model.k_re, False, True)
-        self._own, self._vcomp = scale * over.cov_re, scale * over.vcomp
-
-    def rvs(self, n: Any = None, rng: Any = None) -> np.ndarray:
-        """One response (n), whatever `n` says.
-
-        Parameters
-        ----------
-        n : int
-            Without effect, as in statsmodels.
-        rng : int, numpy Generator or RandomState, optional
-            What draws; default: a new generator.
-        """
-        draw = rng if hasattr(rng, "normal") else np.random.default_rng(rng)
-        y = self._mean.copy()
-        spreads = iter(np.sqrt(self._vcomp))
-        for part in self._model.components:
-            for t, columns in part.terms:
-                term = self._model._design.terms[t]
-                if part.kind == "re":
-                    factor = cholesky_factor(self._own[np.ix_(columns, columns)])
-                elif is_component(part):
-                    factor = next(spreads) * np.eye(term.z.shape[1])
-                else:
-                    raise FitError(f"({term.label}) has no place in the parameters of statsmodels")
-                b = draw.normal(size=(len(term.levels), len(factor))) @ factor.T
-                y += np.einsum("nk,nk->n", term.z, b[term.codes])
-        return np.asarray(y + np.sqrt(self._scale) * draw.normal(size=len(y)))
 
 
 def mixedlm(
@@ -609,7 +392,7 @@ def mixedlm(
     >>> float(result.fe_params["Days"].round(3))
     10.467
     """
-    return _from_formula(
+    return model_of(
         MixedLM,
         formula,
         data,
@@ -618,145 +401,9 @@ def mixedlm(
         vc_formula,
         subset,
         _checked_missing(missing),
-        None if eval_env < 0 else _names_of_caller(2 + eval_env),
+        None if eval_env < 0 else names_of_caller(2 + eval_env),
         use_sqrt,
     )
-
-
-# ---- formulas -----------------------------------------------------------------------------------
-
-
-class _Names(Mapping[str, Any]):
-    """Names that a frame of the caller sees, looked up when they are needed."""
-
-    def __init__(self, frame: Any) -> None:
-        self._local, self._global = frame.f_locals, frame.f_globals
-
-    def __getitem__(self, name: str) -> Any:
-        return self._local[name] if name in self._local else self._global[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self._global, **self._local})
-
-    def __len__(self) -> int:
-        return len({**self._global, **self._local})
-
-
-def _names_of_caller(depth: int) -> _Names:
-    return _Names(sys._getframe(depth))
-
-
-def _from_formula(
-    cls: type[MixedLM],
-    formula: str,
-    data: Any,
-    groups: Any,
-    re_formula: str | None,
-    vc_formula: Mapping[str, str] | None,
-    subset: Any,
-    missing: str,
-    scope: Mapping[str, Any] | None,
-    use_sqrt: bool,
-) -> MixedLM:
-    if groups is None:
-        raise FormulaError(
-            "groups= is required: a column of the data or the group of each row "
-            "(a formula with its random effects, as in lme4, is for lmmfast.lmer)"
-        )
-    if subset is not None:
-        data, groups = _subset(data, groups, subset)
-    table = Table(data)
-    group, shown = _group_column(table, data, groups)
-    stated = state(formula, table, group, re_formula, vc_formula)
-    design = build(stated.formula, table, scope=scope, patsy=True)
-    if missing != "drop" and design.dropped:
-        counts = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
-        raise DataError(
-            f"{design.n_rows - len(design.rows)} rows have missing values: {counts}; "
-            'missing="drop" leaves them out',
-            variable=next(iter(design.dropped)),
-        )
-    components = tuple(
-        Component(
-            kind, name, ((i, tuple(range(term.z.shape[1]))),), _shown(term, kind, shown), tied
-        )
-        for i, ((kind, name, tied), term) in enumerate(
-            zip(stated.components, design.terms, strict=True)
-        )
-    )
-    codes, labels = _groups_of(design, components, table, group)
-    model = cls.__new__(cls)
-    model._open(design, components, True, codes, labels, shown, data)
-    model.groups = labels[codes]
-    model.formula_lme4 = stated.formula_lme4
-    model.formula = formula
-    model.use_sqrt = use_sqrt
-    return model
-
-
-def _subset(data: Any, groups: Any, subset: Any) -> tuple[Any, Any]:
-    """The chosen rows of a pandas frame, and of groups given as an array."""
-    if not hasattr(data, "loc"):
-        raise DataError("subset= needs a pandas frame: select the rows beforehand")
-    import pandas as pd
-
-    try:
-        where = pd.Series(np.arange(len(data)), data.index).loc[subset].to_numpy()
-    except (IndexError, KeyError, TypeError, ValueError, pd.errors.IndexingError) as error:
-        raise DataError(
-            f"subset= does not choose rows of the data: {error}; give booleans, one for each row, "
-            "or labels of data.index",
-            variable="subset",
-        ) from error
-    if isinstance(groups, str) or len(groups) != len(data):
-        return data.iloc[where], groups
-    groups = aligned(groups, data.index, "groups", reorder=False)
-    return data.iloc[where], groups.iloc[where] if hasattr(groups, "iloc") else (
-        np.asarray(groups)[where]
-    )
-
-
-def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
-    """Name of the groups' column (added to the table if need be), and as statsmodels shows it."""
-    if isinstance(groups, str):
-        if not table.has(groups):
-            raise table.lacks(groups, DataError, "groups:")
-        return groups, groups
-    aligned(groups, table.index, "groups", reorder=False)
-    name = getattr(groups, "name", None)
-    if isinstance(name, str) and table.has(name) and _same(groups, data[name]):
-        return name, "Group"
-    added = "Group"
-    while table.has(added):
-        added += "_"
-    table.add(added, groups)
-    return added, "Group"
-
-
-def _same(given: Any, column: Any) -> bool:
-    equals = getattr(given, "equals", None)
-    return equals is not None and bool(equals(column))
-
-
-def _shown(term: RandomTerm, kind: str, group: str) -> tuple[str, ...]:
-    """Names of the random columns; statsmodels calls the groups' intercept by their name."""
-    if kind != "re":
-        return term.columns
-    return tuple(name.replace("Intercept", group) for name in term.columns)
-
-
-def _groups_of(
-    design: Design, components: tuple[Component, ...], table: Table, group: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Group of each row used, and the labels."""
-    for part, term in zip(components, design.terms, strict=True):
-        if part.kind == "re":
-            return term.codes, term.levels
-    column = table.column(group).as_factor()
-    if len(design.rows) < table.n:
-        column = column.take(design.rows).used()
-    assert column.codes is not None and column.levels is not None
-    return column.codes, column.levels
 
 
 # ---- arguments -----------------------------------------------------------------------------------

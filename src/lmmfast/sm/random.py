@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.rows import RowColumns, Rows
+from .estimated import Estimated
 from .terms import Component
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .results import MixedLMResults
+__all__ = ["RandomEffects", "covariance_of_group", "effects_of_group", "without_data"]
 
-__all__ = ["covariance_of_group", "effects_of_group", "without_data"]
+
+class RandomEffects(dict):  # type: ignore[type-arg]
+    """Values by group; a slice gives those of the first groups."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, slice):
+            return super().__getitem__(key)
+        return {label: self[label] for label in islice(self, *key.indices(len(self)))}
 
 
 class _Levels:
@@ -31,7 +40,7 @@ class _Levels:
         return self.order[self.starts[group] : self.starts[group + 1]]
 
 
-def levels_of(result: MixedLMResults) -> dict[int, _Levels]:
+def levels_of(result: Estimated) -> dict[int, _Levels]:
     """For each term of a variance component, its levels by group."""
     model = result.model
     out: dict[int, _Levels] = {}
@@ -45,14 +54,14 @@ def levels_of(result: MixedLMResults) -> dict[int, _Levels]:
     return out
 
 
-def _levels(result: MixedLMResults) -> dict[int, _Levels]:
+def _levels(result: Estimated) -> dict[int, _Levels]:
     found: dict[int, _Levels] | None = result.__dict__.get("_levels_by_group")
     if found is None:
         found = result.__dict__["_levels_by_group"] = levels_of(result)
     return found
 
 
-def _level_names(result: MixedLMResults, part: Component, group: int, own: np.ndarray) -> list[str]:
+def _level_names(result: Estimated, part: Component, group: int, own: np.ndarray) -> list[str]:
     """Names of a component's effects within a group: ``class[a]``."""
     term = result.lmm.design.terms[part.terms[0][0]]
     if len(own) == 1 and len(term.levels) == result.model.n_groups:  # slopes by group
@@ -61,7 +70,7 @@ def _level_names(result: MixedLMResults, part: Component, group: int, own: np.nd
     return [f"{part.name}[{str(label).removeprefix(prefix)}]" for label in term.levels[own]]
 
 
-def effects_of_group(result: MixedLMResults) -> Callable[[int], pd.Series]:
+def effects_of_group(result: Estimated) -> Callable[[int], pd.Series]:
     """Makes the random effects of the group at a place."""
     import pandas as pd
 
@@ -92,7 +101,7 @@ def effects_of_group(result: MixedLMResults) -> Callable[[int], pd.Series]:
     return make
 
 
-def covariance_of_group(result: MixedLMResults) -> Callable[[int], pd.DataFrame]:
+def covariance_of_group(result: Estimated) -> Callable[[int], pd.DataFrame]:
     """Makes the conditional covariance of the random effects of the group at a place.
 
     For independent groups sigma^2 L (L'Z'Z L + I)^-1 L' with the factor L of their covariance
@@ -116,7 +125,7 @@ def covariance_of_group(result: MixedLMResults) -> Callable[[int], pd.DataFrame]
     return make
 
 
-def _group_design(result: MixedLMResults, group: int) -> tuple[np.ndarray, np.ndarray]:
+def _group_design(result: Estimated, group: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns of all random effects of one group, and the relative factor of their covariance."""
     rows = result.model.row_indices[result.model.group_labels[group]]
     levels = _levels(result)
@@ -148,7 +157,7 @@ def _group_design(result: MixedLMResults, group: int) -> tuple[np.ndarray, np.nd
     return np.concatenate(Z, axis=1), L
 
 
-def _blocks(result: MixedLMResults) -> Callable[[int], pd.DataFrame]:
+def _blocks(result: Estimated) -> Callable[[int], pd.DataFrame]:
     import pandas as pd
 
     names = pd.Index(result.model.data.exog_re_names)
@@ -165,15 +174,12 @@ def _blocks(result: MixedLMResults) -> Callable[[int], pd.DataFrame]:
     return make
 
 
-def without_data(result: MixedLMResults) -> None:
+def without_data(result: Estimated) -> None:
     """Drops rows from the results and their model; estimates, names and counts stay."""
-    from .summary import group_sizes
-
     if result.lmm.model is None:
         return
-    _ = _levels(result), result._uncertainty, result.model.data, result._cov
+    _ = _levels(result), result._uncertainty, result.model.data, result._cov, result._group_sizes
     result.__dict__.pop("random_effects_cov", None)
-    group_sizes(result)
     design = result.lmm.design
     bare = tuple(
         term.with_rows(np.zeros(0, np.int32), np.zeros((0, term.source.width)))

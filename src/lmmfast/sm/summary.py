@@ -10,13 +10,12 @@ import numpy as np
 
 from .. import summary, tables
 from ..effects import normal_pvalues
+from .estimated import Estimated
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .results import MixedLMResults
-
-__all__ = ["Summary", "group_sizes", "summarize"]
+__all__ = ["Summary", "summarize"]
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}", ">": "$>$"}
@@ -134,7 +133,7 @@ def _latex(text: object) -> str:
 
 
 def summarize(
-    result: MixedLMResults,
+    result: Estimated,
     yname: str | None,
     xname_fe: Sequence[str] | None,
     xname_re: Sequence[str] | None,
@@ -151,7 +150,7 @@ def summarize(
 
 
 def _names(
-    result: MixedLMResults, xname_fe: Sequence[str] | None, xname_re: Sequence[str] | None
+    result: Estimated, xname_fe: Sequence[str] | None, xname_re: Sequence[str] | None
 ) -> list[str]:
     names, k = list(result.model.data.param_names), result.k_fe
     for given, place, what in (
@@ -165,20 +164,10 @@ def _names(
     return names
 
 
-def group_sizes(result: MixedLMResults) -> tuple[int, int, float]:
-    """Smallest, largest and mean number of rows of a group."""
-    found: tuple[int, int, float] | None = result.__dict__.get("_group_sizes")
-    if found is None:
-        counts = np.bincount(result.model.group_codes)
-        found = int(counts.min()), int(counts.max()), float(counts.mean())
-        result.__dict__["_group_sizes"] = found
-    return found
-
-
-def _facts(result: MixedLMResults, yname: str | None) -> pd.DataFrame:
+def _facts(result: Estimated, yname: str | None) -> pd.DataFrame:
     import pandas as pd
 
-    small, large, mean = group_sizes(result)
+    small, large, mean = result._group_sizes
     left = {
         "Model:": "MixedLM",
         "No. Observations:": str(result.nobs),
@@ -199,7 +188,7 @@ def _facts(result: MixedLMResults, yname: str | None) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def _parameters(result: MixedLMResults, names: list[str], alpha: float) -> pd.DataFrame:
+def _parameters(result: Estimated, names: list[str], alpha: float) -> pd.DataFrame:
     import pandas as pd
     from scipy.special import ndtri
 
@@ -232,7 +221,7 @@ def _cell(value: float) -> str:
     return tables.general(value, 3) if 0 < abs(value) < 5e-4 else tables.fixed(value, 3)
 
 
-def _notes(result: MixedLMResults) -> list[str]:
+def _notes(result: Estimated) -> list[str]:
     """What statsmodels does not say: the model in lme4's syntax, the proof, dropped rows."""
     formula = result.formula_lme4
     if formula is None:

@@ -13,7 +13,7 @@ from .. import _core
 from ..data.sums import Group, Sums, no_rows
 from ..errors import DataError, FitError
 from ..formula.column import Column
-from .blocks import dependent
+from .blocks import cholesky, dependent
 from .columns import StreamColumns
 from .cross import CrossProducts
 from .recast import Recast, recast, without
@@ -21,6 +21,7 @@ from .recast import Recast, recast, without
 __all__ = ["StreamSums", "Variable"]
 
 Matrix = NDArray[np.float64]
+ROUNDED = 4e-16  # residuals below this share of the response are rounding, as for rows (moments.c)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +95,26 @@ class StreamSums(Sums):
                 "the columns of the cross-products are too large or too small for floating-point "
                 "numbers: measure the response and the predictors in other units"
             )
+        self._check_residuals(own)
         cross, owners = self.cross, [group.owners for group in factors]
         return (_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers),)
+
+    def _check_residuals(self, own: Recast) -> None:
+        """Least squares must leave more of the response than its rounding, as with rows.
+
+        The size of the response is its root mean square: its largest value is not known.
+
+        Raises
+        ------
+        _core.NoVariance
+        """
+        G = own.blocks.corner
+        size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
+        share = cholesky(G / np.outer(size, size))[-1, -1]
+        left = own.yscale * size[-1] * share / np.sqrt(self.n)
+        mean, variance = self.response_moments()
+        if not left > ROUNDED * np.sqrt((mean**2 + max(variance, 0.0)) * len(G)):
+            raise _core.NoVariance
 
 
 def _judged(own: Recast, fixed: StreamColumns, factors: Sequence[Group]) -> Recast:

@@ -78,7 +78,10 @@ class Kind:
         if error is not None:
             raise error
         declared = self.labels.declared is not None
+        orders = self.labels.declared, other.labels.declared
         self.labels.unite(other.labels)
+        if self.ordered and orders[0] != orders[1]:
+            self.labels.declared = None
         if declared and self.labels.declared is None:  # as in memory: no order is left
             self.ordered = False
         if self.numeric and len(self.labels) > self.most:

@@ -1,157 +1,32 @@
 """Each parameter as a coordinate: the criterion where it is held, with exact derivatives.
 
-- A fixed effect b_j: at given theta the best residual sum of squares with b_j held at v is
-  r^2 + (v - b_j)^2 / c_jj with c = (X'V^-1 X)^-1, so that only theta is left.
-- sigma: the criterion in (theta, sigma) is f(theta) + nu (k - 1 - log k), where f is the criterion
-  at the best sigma, nu = n - p (REML) or n (ML), and k the ratio of r^2(theta) / nu to sigma^2.
+- A fixed effect and sigma: see `criterion`.
 - A standard deviation: that of a term's first column is sigma T[0, 0], and the columns of a term
   may stand in any order.
 - A correlation: with its two columns in front, T[0, 0] = a^2 and T[1, :2] = b^2 (r, sqrt(1 - r^2)).
+
+Where parameters are held or tied, coordinates take the place of theta throughout.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ... import _core
 from ...errors import FitError
+from .criterion import Criterion
 
 if TYPE_CHECKING:
-    from ...engine.model import Model
     from ...fit import Fit
 
-__all__ = [
-    "Correlation",
-    "Criterion",
-    "Deviation",
-    "Effect",
-    "Held",
-    "Local",
-    "Sigma",
-    "lower_root",
-]
+__all__ = ["Correlation", "Deviation", "Effect", "Held", "Local", "Sigma", "lower_root"]
 
-NO_COLUMN = 1e-4  # entries of T, in units of the whitened columns, that count as zero here
 SMALLEST = 1e-4  # sigma, relative to its estimate, down to which its profile is followed
 
 
-# ---- the criterion and its derivatives -----------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Squares:
-    """log of a residual sum of squares: gradient, second derivatives between zero columns of T."""
-
-    total: float
-    slope: np.ndarray
-    at_zero: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class _Value:
-    """A criterion with its derivatives."""
-
-    f: float
-    slope: np.ndarray
-    curvature: np.ndarray
-
-
-class Criterion:
-    """Deviance or REML criterion of one model at any theta: at best, sigma or b_j given."""
-
-    def __init__(self, model: Model, reml: bool) -> None:
-        self.model, self.reml = model, reml
-        self.term, self.row, self.column = np.array(model.theta_entries).T
-        rank = int(model._core.keep.sum())
-        self.nu = model.design.n - (rank if reml else 0)
-        same = (self.term[:, None] == self.term) & (self.column[:, None] == self.column)
-        self._first, self._second = np.nonzero(same)
-        units = []
-        for i, C in enumerate(model._engine.whitening()):
-            unit = np.ones(len(model.design.terms[i].columns))
-            unit[list(model._engine.kept(i))] = np.linalg.norm(C, axis=1)
-            units.append(unit)
-        self._unit = np.array([units[t][r] for t, r in zip(self.term, self.row, strict=True)])
-
-    def factors(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
-        return self.model._engine.factors(self.model._engine.to_core(theta))
-
-    def profiled(self, theta: np.ndarray) -> _Value:
-        """At the best sigma and fixed effects."""
-        f, g, H = self.model.objective(theta, reml=self.reml, gradient=True, hessian=True)
-        return _Value(f, g, H)
-
-    def estimates(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """beta, (X'V^-1 X)^-1 and the residual sum of squares."""
-        own = self.model._engine.to_core(theta)
-        with self.model._lock:
-            self.model._use(None)
-            try:
-                self.model._core.evaluate(own, self.reml, value=False)
-                beta, vcov, sigma, _ = self.model._core.estimates()
-            except _core.NotPositiveDefinite:
-                raise FitError("the objective is not finite at this theta") from None
-        return beta, vcov / sigma**2, self.nu * sigma**2
-
-    def with_sigma(self, theta: np.ndarray, log_variance: float) -> _Value:
-        """At a given log sigma^2; derivatives in theta and in it."""
-        profiled = self.profiled(theta)
-        _, _, r2 = self.estimates(theta)
-        _, g = self.model.projection(theta, reml=self.reml)
-        own = self._squares(theta, g, r2)
-        u, nu = own.slope, self.nu
-        log_k = np.log(r2 / nu) - log_variance
-        with np.errstate(over="ignore", under="ignore"):
-            k = float(np.exp(log_k))
-        if not 0 < k < np.inf:
-            raise FitError("the objective is not finite at this sigma")
-        slope = np.append(profiled.slope + nu * (k - 1) * u, nu * (1 - k))
-        direction = np.append(u, -1.0)
-        H = nu * k * np.outer(direction, direction)
-        H[:-1, :-1] += profiled.curvature + nu * (k - 1) * own.at_zero
-        return _Value(profiled.f + nu * float(np.expm1(log_k) - log_k), slope, H)
-
-    def with_effect(self, theta: np.ndarray, j: int, value: float) -> tuple[_Value, float, float]:
-        """At a given fixed effect j; also the derivative in it, and the second at its best."""
-        profiled = self.profiled(theta)
-        beta, inverse, r2 = self.estimates(theta)
-        G, g = self.model.projection(theta, reml=self.reml)
-        d, c = value - beta[j], inverse[j, j]
-        held = [own - each[:, :, j] * (d / c) for own, each in zip(g, G, strict=True)]
-        free = self._squares(theta, g, r2)
-        tied = self._squares(theta, held, r2 + d * d / c)
-        f = profiled.f + self.nu * np.log1p(d * d / (c * r2))
-        slope = profiled.slope + self.nu * (tied.slope - free.slope)
-        H = profiled.curvature + self.nu * (tied.at_zero - free.at_zero)
-        scale = float(2 * self.nu / (c * tied.total))
-        return _Value(float(f), slope, H), scale * d, scale
-
-    def _squares(self, theta: np.ndarray, g: Sequence[np.ndarray], total: float) -> _Squares:
-        """From g = Z'V^-1 r by term: the derivative in an entry e of a T is -2 (g'g T)[e]."""
-        crossed = [own.T @ own for own in g]
-        T = self.factors(theta)
-        moved = [a @ b for a, b in zip(crossed, T, strict=True)]
-        entries = zip(self.term, self.row, self.column, strict=True)
-        slope = -2 / total * np.array([moved[t][r, c] for t, r, c in entries])
-        at_zero = np.zeros((len(theta), len(theta)))
-        small = np.abs(theta) <= NO_COLUMN * self._unit
-        for a, b in zip(self._first, self._second, strict=True):
-            if small[a] and small[b]:
-                t = self.term[a]
-                at_zero[a, b] = -2 / total * crossed[t][self.row[a], self.row[b]]
-        return _Squares(total, slope, at_zero)
-
-
-# ---- parameters as coordinates -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Local:
+class Local(NamedTuple):
     """The criterion at one point z of the others and one position w of the held parameter."""
 
     f: float
@@ -209,38 +84,24 @@ class Held(ABC):
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """theta, beta and sigma there."""
 
-    def _mapped(self, value: _Value, J: np.ndarray, along: np.ndarray, second: np.ndarray) -> Local:
-        """Chain rule: J and along are derivatives in z and w, second is the diagonal of
-        sum_x (dD/dx) d2x/dz2."""
-        curvature = J.T @ value.curvature @ J
-        curvature[np.diag_indices_from(curvature)] += second
-        pushed = value.curvature @ along
-        return Local(
-            value.f,
-            J.T @ value.slope,
-            curvature,
-            float(along @ value.slope),
-            J.T @ pushed,
-            float(along @ pushed),
-        )
-
 
 class Effect(Held):
     """A fixed effect: w = b_j, z = theta."""
 
     def __init__(self, criterion: Criterion, base: Fit, j: int) -> None:
         super().__init__(criterion)
-        self.j, self.best, self.z = j, float(base.estimates.beta[j]), base.theta
+        self.j, self.best = j, float(base.estimates.beta[j])
+        self.z = criterion.coordinates(base.theta)
 
     def local(self, w: float, z: np.ndarray) -> Local:
         value, slope, curved = self.criterion.with_effect(z, self.j, w)
-        return Local(value.f, value.slope, value.curvature, slope, np.zeros(len(z)), curved)
+        return Local(*value, slope, np.zeros(len(z)), curved)
 
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        beta, inverse, r2 = self.criterion.estimates(z)
-        d, c = w - beta[self.j], inverse[self.j, self.j]
+        beta, column, r2 = self.criterion.estimates(z, self.j)
+        d, c = w - beta[self.j], column[self.j]
         sigma = np.sqrt((r2 + d * d / c) / self.criterion.nu)
-        return z, beta + inverse[:, self.j] * (d / c), float(sigma)
+        return z, beta + column * (d / c), float(sigma)
 
 
 class Sigma(Held):
@@ -248,17 +109,26 @@ class Sigma(Held):
 
     def __init__(self, criterion: Criterion, base: Fit) -> None:
         super().__init__(criterion)
-        self.best, self.z = float(np.log(base.sigma)), base.sigma * base.theta
+        self.best = float(np.log(base.sigma))
+        self.z = base.sigma * criterion.coordinates(base.theta)
         self.low = self.best + float(np.log(SMALLEST))
 
     def value(self, w: float) -> float:
         return 0.0 if w <= self.low else float(np.exp(w))
 
     def local(self, w: float, z: np.ndarray) -> Local:
-        theta = z * np.exp(-w)
-        value = self.criterion.with_sigma(theta, 2 * w)
-        J = np.vstack([np.exp(-w) * np.eye(len(z)), np.zeros(len(z))])
-        return self._mapped(value, J, np.append(-theta, 2.0), np.zeros(len(z)))
+        over = float(np.exp(-w))
+        theta = z * over
+        at = self.criterion.with_sigma(theta, 2 * w)
+        pushed = at.curvature @ theta
+        return Local(
+            at.f,
+            over * at.slope,
+            over * over * at.curvature,
+            2 * at.slope_sigma - float(theta @ at.slope),
+            over * (2 * at.mixed - pushed),
+            float(theta @ pushed - 4 * (theta @ at.mixed)) + 4 * at.curvature_sigma,
+        )
 
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         theta = z * np.exp(-w)
@@ -271,12 +141,13 @@ class Deviation(Held):
 
     low = 0.0
 
-    def __init__(self, criterion: Criterion, theta: np.ndarray, sigma: float, e: int) -> None:
+    def __init__(self, criterion: Criterion, theta: np.ndarray, sigma: float, place: int) -> None:
         super().__init__(criterion)
-        self.e, self.best = e, sigma * float(abs(theta[e]))
-        self.z = theta.copy()
+        e = _coordinate(criterion, place)
+        self.z = criterion.coordinates(theta).copy()
+        self.e, self.best = e, sigma * float(abs(self.z[e]))
         self.z[e] = 2 * np.log(sigma)
-        self._below = _below(criterion, e)
+        self._place, self._below = place, _below(criterion, place)
 
     def free(self, w: float) -> np.ndarray:
         free = super().free(w)
@@ -285,24 +156,28 @@ class Deviation(Held):
         return free
 
     def entering(self, w: float, z: np.ndarray) -> np.ndarray:
-        return _without_column(self.criterion, z, self.e) if w == 0 else z
+        return _without_column(self.criterion, z, self._place) if w == 0 else z
 
     def _theta(self, w: float, z: np.ndarray) -> np.ndarray:
         theta = z.copy()
-        with np.errstate(over="ignore"):
-            theta[self.e] = w * np.exp(-z[self.e] / 2)
-        if not np.isfinite(theta).all():
+        if not abs(z[self.e]) < 700:
             raise FitError("the objective is not finite at this sigma")
+        theta[self.e] = w * np.exp(-z[self.e] / 2)
         return theta
 
     def local(self, w: float, z: np.ndarray) -> Local:
         theta, e = self._theta(w, z), self.e
-        value = self.criterion.with_sigma(theta, z[e])
-        J = np.vstack([np.eye(len(z)), np.zeros(len(z))])
-        J[e, e], J[-1, e] = -theta[e] / 2, 1.0
-        along, second = np.zeros(len(z) + 1), np.zeros(len(z))
-        along[e], second[e] = np.exp(-z[e] / 2), value.slope[e] * theta[e] / 4
-        return self._mapped(value, J, along, second)
+        at = self.criterion.with_sigma(theta, z[e])
+        half, over = -theta[e] / 2, float(np.exp(-z[e] / 2))  # d theta_e / d z_e and / d w
+        slope, curvature = at.slope.copy(), at.curvature.copy()
+        slope[e] = half * at.slope[e] + at.slope_sigma
+        curvature[e] = curvature[:, e] = half * at.curvature[e] + at.mixed
+        own = half * (half * at.curvature[e, e] + 2 * at.mixed[e]) + at.curvature_sigma
+        curvature[e, e] = own + at.slope[e] * theta[e] / 4
+        mixed = over * at.curvature[e]
+        mixed[e] = over * (half * at.curvature[e, e] + at.mixed[e])
+        second = over * over * float(at.curvature[e, e])
+        return Local(at.f, slope, curvature, over * float(at.slope[e]), mixed, second)
 
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         theta = self._theta(w, z)
@@ -320,14 +195,15 @@ class Correlation(Held):
 
     def __init__(self, criterion: Criterion, theta: np.ndarray, places: tuple[int, ...]) -> None:
         super().__init__(criterion)
-        self.places = places
-        first, across, own = places
+        self.places = first, across, own = tuple(_coordinate(criterion, at) for at in places)
+        self._last = places[2]
+        theta = criterion.coordinates(theta)
         self.best = float(np.arctan2(theta[across], abs(theta[own])))
         self.z = theta.copy()
         self.z[first] = np.sqrt(abs(theta[first]))
         self.z[across] = np.sqrt(np.hypot(theta[across], theta[own]))
         self.z[own] = 0.0
-        self._below = _below(criterion, own)
+        self._below = _below(criterion, self._last)
 
     def value(self, w: float) -> float:
         return float(np.sin(w))
@@ -342,7 +218,7 @@ class Correlation(Held):
     def entering(self, w: float, z: np.ndarray) -> np.ndarray:
         if w not in (self.low, self.high):
             return z
-        return _without_column(self.criterion, z, self.places[2])
+        return _without_column(self.criterion, z, self._last)
 
     def _theta(self, w: float, z: np.ndarray) -> np.ndarray:
         first, across, own = self.places
@@ -357,7 +233,7 @@ class Correlation(Held):
     def local(self, w: float, z: np.ndarray) -> Local:
         first, across, own = self.places
         value = self.criterion.profiled(self._theta(w, z))
-        sine, cosine = np.sin(w), self._cosine(w)
+        sine, cosine = float(np.sin(w)), self._cosine(w)
         J, second, along = np.eye(len(z)), np.zeros(len(z)), np.zeros(len(z))
         J[own, own] = 0.0
         J[first, first] = 2 * z[first]
@@ -365,7 +241,10 @@ class Correlation(Held):
         second[first] = 2 * value.slope[first]
         second[across] = 2 * (sine * value.slope[across] + cosine * value.slope[own])
         along[across], along[own] = z[across] ** 2 * cosine, -(z[across] ** 2) * sine
-        return self._mapped(value, J, along, second)
+        curvature, pushed = J.T @ value.curvature @ J, value.curvature @ along
+        curvature.ravel()[:: len(z) + 1] += second
+        held = float(along @ value.slope), J.T @ pushed, float(along @ pushed)
+        return Local(value.f, J.T @ value.slope, curvature, *held)
 
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         theta = self._theta(w, z)
@@ -373,24 +252,38 @@ class Correlation(Held):
         return theta, beta, float(np.sqrt(r2 / self.criterion.nu))
 
 
-def _below(criterion: Criterion, e: int) -> np.ndarray:
-    """Entries of theta in the column of e, e excluded."""
-    same = (criterion.term == criterion.term[e]) & (criterion.column == criterion.column[e])
-    same[e] = False
-    return np.asarray(same, dtype=bool)
+def _coordinate(criterion: Criterion, place: int) -> int:
+    """The coordinate that is an entry of theta."""
+    e = criterion.coordinate(place)
+    if e is None:
+        raise FitError("a parameter that is held, or mixed with others, has no profile")
+    return e
 
 
-def _without_column(criterion: Criterion, z: np.ndarray, e: int) -> np.ndarray:
-    """z with the column below the diagonal entry e zero and the rows' covariance as it was."""
-    term, first = criterion.term[e], int(criterion.column[e])
-    inside = (criterion.term == term) & (criterion.column >= first) & (criterion.row > first)
-    row, column = criterion.row[inside] - first - 1, criterion.column[inside] - first
-    if not len(row) or not (column == 0).any():
+def _below(criterion: Criterion, place: int) -> list[int]:
+    """Coordinates of the entries in the column of T of one on its diagonal, that excluded."""
+    t, _, column = criterion.entries[place]
+    inside = [
+        k for k, (i, r, c) in enumerate(criterion.entries) if (i, c) == (t, column) and r != column
+    ]
+    return [_coordinate(criterion, k) for k in inside]
+
+
+def _without_column(criterion: Criterion, z: np.ndarray, place: int) -> np.ndarray:
+    """z with the column below a diagonal entry zero and the rows' covariance as it was."""
+    term, _, first = criterion.entries[place]
+    inside = [
+        (_coordinate(criterion, k), r - first - 1, c - first)
+        for k, (t, r, c) in enumerate(criterion.entries)
+        if t == term and c >= first and r > first
+    ]
+    if not any(c == 0 for _, _, c in inside):
         return z
+    places, row, column = np.array(inside).T
     rows = np.zeros((row.max() + 1, column.max() + 1))
-    rows[row, column] = z[inside]
+    rows[row, column] = z[places]
     own, out = lower_root(rows), z.copy()
-    out[inside] = np.where(column > 0, own[row, column - 1], 0.0)
+    out[places] = np.where(column > 0, own[row, column - 1], 0.0)
     return out
 
 

@@ -226,7 +226,8 @@ class Singularity(tables.Printed):
         the slope of the criterion in the variance of the direction over sigma^2: at least zero, a
         variance v would raise the criterion by about v times the score.
     reductions : pandas.DataFrame
-        Smaller models, each fitted (none for fits with held or tied parameters): ``removed``, ``formula`` (for models from arrays the random
+        Smaller models, each fitted (of fits with held or tied parameters none): ``removed``,
+        ``formula`` (for models from arrays the random
         terms), ``npar``, ``change`` of the criterion, ``df``, ``p``, ``aic`` (its change) and
         whether the smaller model is ``singular``.
     """
@@ -424,8 +425,8 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
         raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
     if fit.estimates.free is not None:
         raise FitError(
-            "simplify() takes every covariance parameter as estimated, but some were held or tied in "
-            "this fit: fit the smaller model and compare with anova()"
+            "simplify() takes every covariance parameter as estimated, but some were held or tied "
+            "in this fit: fit the smaller model and compare with anova()"
         )
     steps = [_step(fit, None, "")]
     while fit.is_singular:

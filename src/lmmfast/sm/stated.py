@@ -1,0 +1,217 @@
+"""Stated: a mixed model as it is stated, its arrays, sizes and names; the base of `MixedLM`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..data.design import Design
+from .terms import Component, is_component, pair_name
+
+__all__ = ["ModelData", "Stated"]
+
+
+@dataclass(eq=False)
+class ModelData:
+    """Names and original data of a model, as statsmodels' ``model.data``."""
+
+    frame: Any
+    xnames: list[str]
+    ynames: str
+    exog_re_names: list[str]
+    exog_re_names_full: list[str]
+    vcomp_names: list[str]
+    param_names: list[str]
+    row_labels: Any
+    _indices: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
+
+    def index(self, names: Sequence[str]) -> Any:
+        """A pandas index of names, made once."""
+        import pandas as pd
+
+        key = tuple(names)
+        if key not in self._indices:
+            self._indices[key] = pd.Index(list(names), dtype="object")
+        return self._indices[key]
+
+
+class Stated:
+    """A mixed model of which nothing is fitted yet; `MixedLM` has its arguments and attributes."""
+
+    def _open(
+        self,
+        design: Design,
+        components: tuple[Component, ...],
+        labelled: bool,
+        codes: np.ndarray,
+        labels: np.ndarray,
+        group: str,
+        formula_lme4: str | None,
+        use_sqrt: bool,
+        formula: str | None = None,
+        frame: Any = None,
+    ) -> None:
+        self._design = design
+        self.components = components
+        self.labelled = labelled
+        self.group_codes = codes
+        self.group_labels: list[Any] = labels.tolist()
+        self.group_name = group
+        self.groups: np.ndarray = labels[codes]
+        self._frame = frame
+        self.reml = True
+        self.formula_lme4 = formula_lme4
+        self.formula = formula
+        self.use_sqrt = use_sqrt
+
+    def without_data(self, design: Design) -> Stated:
+        """A model of the same names with no rows: `design` has none."""
+        bare = copy(self)
+        bare._design, bare._frame = design, None
+        bare.group_codes, bare.groups = np.zeros(0, np.int32), np.zeros(0)
+        for cached in ("row_indices", "data"):
+            bare.__dict__.pop(cached, None)
+        return bare
+
+    # ---- sizes and names ------------------------------------------------------------------------
+
+    @property
+    def endog(self) -> np.ndarray:
+        """Response (n)."""
+        return self._design.y
+
+    @property
+    def exog(self) -> np.ndarray:
+        """Fixed-effects columns (n, k_fe)."""
+        return self._design.X
+
+    @property
+    def exog_re(self) -> np.ndarray | None:
+        """Random columns of the groups (n, k_re)."""
+        part = self._group_effects
+        return None if part is None else self._design.terms[part.terms[0][0]].z
+
+    @property
+    def endog_names(self) -> str:
+        """Name of the response."""
+        return self._design.response
+
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the fixed-effects columns."""
+        return list(self._design.x_names)
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return len(self._design.y)
+
+    n_totobs = nobs
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self.group_labels)
+
+    @property
+    def k_fe(self) -> int:
+        """Number of fixed-effects columns."""
+        return int(self._design.X.shape[1])
+
+    @property
+    def k_re(self) -> int:
+        """Number of random columns of the groups."""
+        return 0 if self._group_effects is None else len(self._group_effects.columns)
+
+    @property
+    def k_re2(self) -> int:
+        """Number of their variances and covariances."""
+        return self.k_re * (self.k_re + 1) // 2
+
+    @property
+    def k_vc(self) -> int:
+        """Number of variance components."""
+        return len(self.vcomp_names)
+
+    @property
+    def k_params(self) -> int:
+        """Number of parameters without the residual variance."""
+        return len(self.data.param_names)
+
+    @property
+    def vcomp_names(self) -> list[str]:
+        """Names of the variance components."""
+        return [part.name for part in self.components if is_component(part)]
+
+    @property
+    def _group_effects(self) -> Component | None:
+        """The random effects of the groups, without variance components."""
+        return next((part for part in self.components if part.kind == "re"), None)
+
+    @cached_property
+    def data(self) -> ModelData:
+        """Names of all parameters, and the frame of the formula."""
+        columns = [] if self._group_effects is None else list(self._group_effects.columns)
+        full = [pair_name(columns, i, j) for i in range(len(columns)) for j in range(i + 1)]
+        vcomp = self.vcomp_names
+        further = [
+            f"{part.name}: {pair_name(part.columns, i, j)}"
+            for part in self.components
+            if part.kind == "crossed" and not is_component(part)
+            for i in range(len(part.columns))
+            for j in range(i + 1)
+            if self._design.terms[part.terms[0][0]].structure == "full" or i == j
+        ]
+        names = [*self.exog_names, *full, *(f"{name} Var" for name in vcomp), *further]
+        return ModelData(
+            self._frame, self.exog_names, self.endog_names, columns, full, vcomp, names,
+            self._design.index,
+        )  # fmt: skip
+
+    @cached_property
+    def row_indices(self) -> Mapping[Any, np.ndarray]:
+        """Rows of each group."""
+        order = np.argsort(self.group_codes, kind="stable")
+        order.flags.writeable = False
+        cuts = np.searchsorted(self.group_codes[order], np.arange(1, self.n_groups))
+        return dict(zip(self.group_labels, np.split(order, cuts), strict=True))
+
+    def group_list(self, array: Any) -> list[np.ndarray] | None:
+        """The rows of an array by group."""
+        if array is None:
+            return None
+        return [np.asarray(array)[rows] for rows in self.row_indices.values()]
+
+    @property
+    def endog_li(self) -> list[np.ndarray] | None:
+        """The response by group."""
+        return self.group_list(self.endog)
+
+    @property
+    def exog_li(self) -> list[np.ndarray] | None:
+        """The fixed-effects columns by group."""
+        return self.group_list(self.exog)
+
+    @property
+    def exog_re_li(self) -> list[np.ndarray] | None:
+        """The groups' random columns by group."""
+        return self.group_list(self.exog_re)
+
+    def predict(self, params: Any, exog: Any = None) -> np.ndarray:
+        """Mean of the response by the fixed effects: ``exog @ fe_params``.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array
+            Fixed effects, or all parameters, these first.
+        exog : (m, k_fe) array, optional
+            Default: the model's.
+        """
+        fixed = params.fe_params if hasattr(params, "fe_params") else np.asarray(params)
+        columns = self.exog if exog is None else np.asarray(exog)
+        return np.asarray(columns @ np.asarray(fixed)[: self.k_fe])
