@@ -63,8 +63,13 @@ def test_every_array_is_read_only(fit, way):
     found = dict(arrays_in(own))
     for name in ("theta", "beta", "vcov", "T[0]", "b[0]", "fixed_kept"):
         assert f"fit.estimates.{name}" in found
-    for name in ("y", "X", "weights", "rows", "terms[0].codes", "terms[0].z", "terms[0].levels"):
+    for name in ("sums.y", "sums.weights", "sums.positions", "fixed.matrix", "terms[0].levels"):
         assert f"fit.design.{name}" in found
+    for name in ("level", "matrix"):
+        assert f"fit.design.terms[0].source.{name}" in found
+    design, term = own.design, own.design.terms[0]
+    shown = (design.y, design.X, design.weights, design.rows, term.codes, term.z)
+    assert not any(array.flags.writeable for array in shown)
     writeable = [path for path, array in found.items() if array.flags.writeable]
     assert not writeable
     assert own.llf == pytest.approx(fit.llf, abs=1e-6) or way == "refitted"
