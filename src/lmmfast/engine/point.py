@@ -38,6 +38,9 @@ class Machine(Protocol):
     _core: Any
     _engine: Engine
 
+    @property
+    def storage(self) -> dict[str, Any]: ...
+
     def _use(self, y: Any) -> None: ...
 
 

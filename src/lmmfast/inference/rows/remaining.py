@@ -215,6 +215,6 @@ def _check_price(point: Point, solves: int) -> None:
         return
     raise FitError(
         f"covariances of levels that do not occur together take {solves:,} solves with "
-        f"{sum(m * k for m, k in point.shapes):,} random effects, hours of work: ask for fewer rows "
-        "or levels at a time"
+        f"{sum(m * k for m, k in point.shapes):,} random effects, hours of work: ask for fewer "
+        "rows or levels at a time"
     )
