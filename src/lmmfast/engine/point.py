@@ -115,7 +115,7 @@ class Point:
             "sparse": FILL * stored["density"] * float(stored["order"]) ** 2,
             "iterative": ITERATIONS * stored["meetings"],
         }
-        return sum(m * k * k for m, k in self.shapes) + trailing[stored["storage"]]
+        return float(sum(m * k * k for m, k in self.shapes) + trailing[stored["storage"]])
 
     @contextmanager
     def _core(self) -> Iterator[Any]:
