@@ -1,0 +1,80 @@
+# Included by _core.pyx. Rows in memory, checked: what a model is made of, besides `Cross`.
+
+
+cdef class _Rows:
+    """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them."""
+
+    cdef lmm_data d
+    cdef lmm_factor *factor
+    cdef list held
+
+    def __cinit__(self, const double[::1] y, const double[::1, :] X, list factors, const double[::1] w=None):
+        cdef Py_ssize_t k, n = y.shape[0]
+        cdef const int32_t[::1] level, term
+        cdef const double[:, ::1] z
+        self.held = [y, X, w]
+        if y is None or X is None or not factors:
+            raise ValueError("y, X and at least one factor are needed")
+        self.factor = <lmm_factor *>calloc(len(factors), sizeof(lmm_factor))
+        if not self.factor:
+            raise MemoryError()
+        if n == 0 or X.shape[0] != n or (w is not None and w.shape[0] != n):
+            raise ValueError("y, X and weights need the same number of rows, at least one")
+        if X.shape[1] > MOST_COLUMNS:
+            raise ValueError(f"X has more than {MOST_COLUMNS} columns")
+        if not _is_finite(&y[0], n, False) or (w is not None and not _is_finite(&w[0], n, True)):
+            raise ValueError("y must be finite, weights positive and finite")
+        if X.shape[1] and not _is_finite(&X[0, 0], n * X.shape[1], False):
+            raise ValueError("X must be finite")
+        for k in range(len(factors)):
+            level, nlev, z, term = factors[k]
+            if level is None or z is None or term is None:
+                raise ValueError(f"factor {k}: codes, levels, columns and terms are needed")
+            if level.shape[0] != n or z.shape[0] != n or term.shape[0] != z.shape[1]:
+                raise ValueError(f"factor {k}: codes and columns need as many rows as y")
+            if not 1 <= z.shape[1] <= MOST_COLUMNS or not 1 <= nlev <= MOST_LEVELS:
+                raise ValueError(f"factor {k}: levels and columns are needed, and not too many")
+            if not _codes_are_valid(level, nlev):
+                raise ValueError(f"factor {k}: codes must be 0 .. {nlev - 1}")
+            if not _is_finite(&z[0, 0], n * z.shape[1], False):
+                raise ValueError(f"factor {k}: columns must be finite")
+            self.held.append((level, z, term))
+            self.factor[k].nlev = nlev
+            self.factor[k].ncol = <int32_t>z.shape[1]
+            self.factor[k].level = &level[0]
+            self.factor[k].z = &z[0, 0]
+            self.factor[k].term = &term[0]
+        self.d.n = n
+        self.d.p = <int32_t>X.shape[1]
+        self.d.nfactor = <int32_t>len(factors)
+        self.d.y = &y[0]
+        self.d.X = &X[0, 0] if X.shape[1] else NULL
+        self.d.w = NULL if w is None else &w[0]
+        self.d.factor = self.factor
+
+    def __dealloc__(self):
+        free(self.factor)
+
+
+@cython.boundscheck(False)
+cdef bint _codes_are_valid(const int32_t[::1] level, int32_t nlev) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef bint valid = True
+    for i in range(level.shape[0]):
+        valid &= 0 <= level[i] < nlev
+    return valid
+
+
+cdef bint _is_finite(const double *x, Py_ssize_t n, bint positive) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double a = 0, b = 0
+    cdef bint valid = True
+    for i in range(0, n - 1, 2):  # 0 * x: NaN where x is not finite
+        a += 0 * x[i]
+        b += 0 * x[i + 1]
+    if n % 2:
+        a += 0 * x[n - 1]
+    if positive:
+        for i in range(n):
+            valid &= x[i] > 0
+    return valid and a + b == 0
