@@ -4,7 +4,7 @@
      H_l = K_l (A_l[X y] - A_lR H_R)                 coefficients of [X y] on Z_l
      Y_l = A_l[X y] - A_lR H_R - A_l H_l             Z_l'V^-1 [X y]  */
 
-#include "model/model.h"
+#include "evaluate/evaluate.h"
 #include "trailing/trailing.h"
 #include "base/small.h"
 

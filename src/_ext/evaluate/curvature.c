@@ -6,7 +6,7 @@
 
    where w_l = Z_l'V^-1 c collects what earlier levels sent. All vectors stand as ntheta rows. */
 
-#include "model/model.h"
+#include "evaluate/evaluate.h"
 #include "trailing/trailing.h"
 #include "trailing/lines.h"
 #include "base/small.h"

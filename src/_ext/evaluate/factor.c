@@ -5,7 +5,7 @@
    What is eliminated first is never scaled by Lambda: A_RR stays in z's coordinates, so the Schur
    complement at any stage is Z'V_k^-1 Z, V_k = W^-1 + the eliminated factors' part of V. */
 
-#include "model/model.h"
+#include "evaluate/evaluate.h"
 #include "trailing/trailing.h"
 #include "trailing/lines.h"
 

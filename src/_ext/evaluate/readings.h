@@ -3,7 +3,7 @@
 #ifndef LMM_READINGS_H
 #define LMM_READINGS_H
 
-#include "model/model.h"
+#include "evaluate/evaluate.h"
 
 const factor *factor_of_user(const lmm_model *m, int user);
 

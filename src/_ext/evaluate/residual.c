@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#include "model/model.h"
+#include "evaluate/evaluate.h"
 #include "base/small.h"
 
 typedef struct { /* high + low, |low| <= rounding of high */

@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "base/small.h"
+#include "evaluate/evaluate.h"
 #include "trailing/trailing.h"
 
 static const double PI2 = 6.283185307179586476925;

@@ -147,12 +147,6 @@ static inline ptrdiff_t ancestor_rows(const layout *lay, int k)
     return rows;
 }
 
-/* moments.c */
-lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rowstride, ptrdiff_t colstride,
-                  const double *weight, uint8_t *keep);
-lmm_status center_response(lmm_model *m, const lmm_data *d, double *out);
-void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out);
-
 /* theta.c */
 int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
@@ -163,21 +157,5 @@ void triangularize_theta(lmm_model *m, double *theta);
 void turn(lmm_model *m, double *theta, double *work);
 void turn_back(lmm_model *m, double *theta);
 void change_coordinates(lmm_model *m, double *theta, int to_user);
-
-/* state.c: evaluate, then derivatives of the same T; or what a reading needs at the theta where the model
-   stands: T with such zeros, at least this state, and the trailing factor if `factor` */
-double degrees(const lmm_model *m, int reml);
-double evaluate(lmm_model *m, int reml);
-void derivatives(lmm_model *m, int reml, double *g, double *H);
-lmm_status evaluate_there(lmm_model *m, zeros wanted, int factor);
-lmm_status bring(lmm_model *m, zeros wanted, lmm_state least, int factor);
-
-/* factor.c, border.c, curvature.c, gradient.c: in this order, for one T */
-lmm_status factorize(lmm_model *m);
-void solve_border(lmm_model *m);
-void refine_residual(lmm_model *m); /* residual.c: solve_border, and r^2 where it is little */
-void information(lmm_model *m, double nu, double *H);
-void differentiate(lmm_model *m, int reml, double nu);
-void add_boundary_curvature(const lmm_model *m, double *H);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <float.h>
 
+#include "evaluate/evaluate.h"
 #include "optimize/newton.h"
 #include "optimize/plane.h"
 #include "trailing/trailing.h"

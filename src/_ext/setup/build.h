@@ -56,6 +56,10 @@ lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep);
 lmm_status copy_products(lmm_model *m, const builder *b);
 
 /* moments.c */
+lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rowstride, ptrdiff_t colstride,
+                  const double *weight, uint8_t *keep);
+lmm_status center_response(lmm_model *m, const lmm_data *d, double *out);
+void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out);
 void chol_dropping(int k, double *G, uint8_t *keep);
 void invert_factor(int k, const double *G, const double *scale, const uint8_t *keep, double *B);
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "evaluate/evaluate.h"
 #include "optimize/newton.h"
 #include "setup/build.h"
 #include "trailing/iterative.h"
