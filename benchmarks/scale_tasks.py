@@ -144,7 +144,7 @@ def results(result: Any) -> Record:
         "storage": storage["storage"] if storage["order"] else "block diagonal",
         "order": storage["order"],
         "density": storage["density"],
-        "meetings": storage["meetings"],
+        "meetings": storage["pairs"],
         "model_bytes": storage["bytes"],
         "flops": storage["flops"],
     }

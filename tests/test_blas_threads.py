@@ -430,12 +430,14 @@ def test_unknown_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads._control() is None
 
 
-def test_own_setter_is_for_libraries_that_count_by_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_setter_is_for_libraries_that_count_by_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     library = Library(0)
     monkeypatch.setattr(threads, "_CONTROL", threads._Thread(library.swap, 7))
-    assert threads.own_setter() == 7
+    assert threads.local_setter() == 7
     monkeypatch.setattr(threads, "_CONTROL", threads._Process(library.set, library.get))
-    assert threads.own_setter() == 0
+    assert threads.local_setter() == 0
 
 
 def test_the_variable_of_another_copy_is_not_enough() -> None:

@@ -15,7 +15,7 @@ import weakref
 
 import numpy as np
 
-from lmmfast.threads import control, own_setter
+from lmmfast.threads import control, local_setter
 
 cdef lmm_blas TABLE
 TABLE.potrf = lapack.dpotrf
@@ -25,7 +25,7 @@ TABLE.syrk = blas.dsyrk
 TABLE.trsm = blas.dtrsm
 TABLE.gemm = blas.dgemm
 TABLE.symm = blas.dsymm
-TABLE.own = <int (*)(int) noexcept nogil><size_t>own_setter()
+TABLE.set_local_threads = <int (*)(int) noexcept nogil><size_t>local_setter()
 
 
 class NotPositiveDefinite(ArithmeticError):

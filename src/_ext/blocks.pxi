@@ -109,7 +109,7 @@ cdef class Blocks:
         cdef Py_ssize_t k, K = len(widths)
         cdef double[::1] diag, edge, value
         cdef int32_t[::1] la, lc
-        cdef object own = np.asarray(<double[:border, :border]>(<blocks_struct *>out.b).corner)
+        cdef object target = np.asarray(<double[:border, :border]>(<blocks_struct *>out.b).corner)
         if not len(nlev) == len(diagonals) == len(edges) == K:
             raise ValueError(f"levels and blocks of {K} factors are needed")
         if not all(0 <= m <= MOST_LEVELS for m in nlev):
@@ -130,7 +130,7 @@ cdef class Blocks:
                 check(lmm_blocks_set_pairs(out.b, a, c, len(la), &la[0], &lc[0], &value[0]))
                 if lmm_pairs_of(out.b, a, c).count != len(la):
                     raise ValueError(f"a pair of levels of factors {a} and {c} stands there twice")
-        own[:] = _flat(corner, (border, border)).reshape(border, border)
+        target[:] = _flat(corner, (border, border)).reshape(border, border)
         return out
 
     def _is_factor(self, k):

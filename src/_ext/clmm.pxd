@@ -26,7 +26,7 @@ cdef extern from "lmm.h" nogil:
                      int *) noexcept nogil
         void (*gemm)(char *, char *, int *, int *, int *, double *, double *, int *, double *, int *,
                      double *, double *, int *) noexcept nogil
-        int (*own)(int) noexcept nogil
+        int (*set_local_threads)(int) noexcept nogil
         void (*symm)(char *, char *, int *, int *, double *, double *, int *, double *, int *, double *,
                      double *, int *) noexcept nogil
 
@@ -71,7 +71,7 @@ cdef extern from "lmm.h" nogil:
         int32_t rank, factor, column, eliminated, order, full, identified
         uint64_t which
         lmm_storage storage
-        double meetings, density, bytes, flops
+        double pairs, density, bytes, flops
         double bytes_of[4]
         double flops_of[4]
 

@@ -9,7 +9,7 @@
    Only the cross-products A = [Z X y]'W[Z X y] enter a fit, taken in whitened coordinates (moments.c).
    A factor is eliminated level by level (factor.c), K_l = T M_l^-1 T' with M_l = T'A_l T + I:
 
-     log|M| += log|M_l|,      A_RR -= A_Rl K_l A_lR       (R: everything that level l meets)
+     log|M| += log|M_l|,      A_RR -= A_Rl K_l A_lR       (R: all that co-occurs with level l)
 
    What remains in the end is one matrix S over the trailing levels, X and y: dense, sparse, or only
    multiplied (trailing.h). With its Cholesky factor the criterion is
@@ -52,7 +52,8 @@ typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-u
                  double *, int *);
     void (*symm)(char *, char *, int *, int *, double *, double *, int *, double *, int *, double *, double *,
                  int *);
-    int (*own)(int); /* NULL, or sets the calling thread's number of BLAS threads (MKL, Accelerate)       */
+    /* NULL, or sets the calling thread's number of BLAS threads (MKL, Accelerate) */
+    int (*set_local_threads)(int);
 } lmm_blas;
 
 typedef struct {          /* a grouping factor with the columns of all its terms               */
@@ -106,9 +107,9 @@ typedef struct {            /* what set-up found                                
     uint64_t which;         /* one bit for each of them, the first 64 factors                    */
     int32_t order;          /* order of the trailing matrix, without X and y                     */
     int32_t identified;     /* 1: no part of the covariance can be written with the others; 0: not known */
-    int32_t full;           /* 1: every level meets every trailing level (dense off-diagonal)    */
+    int32_t full;           /* 1: every level co-occurs with every trailing one (dense off-diagonal)    */
     lmm_storage storage;    /* how the trailing matrix is held                                   */
-    double meetings;        /* pairs of a level and a level of another factor that occur together */
+    double pairs;           /* pairs of co-occurring levels of two factors                      */
     double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
     double bytes;           /* memory that the model needs with this storage, ...                */
     double flops;           /* ... operations of an evaluation with derivatives, as BLAS 3 does them */
@@ -185,7 +186,7 @@ lmm_status lmm_derivatives(lmm_model *m, double *g, double *H);
    after the other), condvar (one m x p x p block per factor, over sigma^2). Any may be NULL. */
 lmm_status lmm_estimates(lmm_model *m, double *beta, double *vcov, double *sigma, double *b, double *condvar);
 
-/* How the random-effect columns meet the others in V = Z Lambda Lambda'Z' + W^-1:
+/* Products of the random-effect columns with the others in V = Z Lambda Lambda'Z' + W^-1:
      E   a basis of X in which (X E)'V^-1 (X E) = I, p x rank row-major; vcov = sigma^2 E E'
      G   Z'V^-1 X (X'V^-1 X)^-1, one m x k x p block per factor, row-major, one after the other; p: all
          columns of X, zero for dropped ones
@@ -209,9 +210,8 @@ lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *co
    X may be V. */
 lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X);
 
-/* Pairs of levels of the factors a and c that occur together; where a level of the
-   larger one meets all of the other's columns by design (lmm_report.full), all pairs of these two. a = c: a
-   level with itself. la, lc: NULL, only to count. */
+/* Pairs of co-occurring levels of the factors a and c; all pairs of the two where the larger factor is held
+   with every level of the other (lmm_report.full). a = c: a level with itself. la, lc: NULL to count. */
 lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc);
 
 /* Blocks of B (p_a x p_c, row-major) for so many pairs of levels; whitened: of effects b = C b_w of the

@@ -79,7 +79,7 @@ cdef class _Setup:
                       if i and r.bytes_of[i] > 0}
         which = [k for k in range(64) if r.which >> k & 1]
         return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
-                    identified=bool(r.identified), storage=_NAMES[r.storage], meetings=r.meetings,
+                    identified=bool(r.identified), storage=_NAMES[r.storage], pairs=r.pairs,
                     density=r.density, bytes=r.bytes, flops=r.flops, considered=considered)
 
 

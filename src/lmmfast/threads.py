@@ -22,7 +22,7 @@ from typing import Any
 
 from scipy.linalg import cython_blas
 
-__all__ = ["control", "own_setter"]
+__all__ = ["control", "local_setter"]
 
 # functions that set and get the number of threads of the process, both by value
 _PROCESS = [
@@ -237,7 +237,7 @@ def control() -> _Process | _Thread | None:
     return _CONTROL
 
 
-def own_setter() -> int:
+def local_setter() -> int:
     """Address of `int f(int)` that other threads have to call with 1 before they call BLAS.
 
     Only for libraries that keep the number of threads by thread, where the context is good for the

@@ -1,3 +1,5 @@
+/* Blocks of memory in one list, freed together. */
+
 #include "base/memory.h"
 
 #include <stdint.h>

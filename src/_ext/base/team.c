@@ -1,3 +1,5 @@
+/* A team of threads: they wait for a run, take its parts one by one, and wait again. */
+
 #include "base/team.h"
 
 #include <stdlib.h>
@@ -168,10 +170,10 @@ int team_size(const team *t)
 /* Signals are for the program's own threads, but for those that a thread raises by what it does. */
 static void block_signals(sigset_t *before)
 {
-    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    static const int raised[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
     sigset_t blocked;
     sigfillset(&blocked);
-    for (size_t k = 0; k < sizeof own / sizeof *own; k++) sigdelset(&blocked, own[k]);
+    for (size_t k = 0; k < sizeof raised / sizeof *raised; k++) sigdelset(&blocked, raised[k]);
     pthread_sigmask(SIG_SETMASK, &blocked, before);
 }
 

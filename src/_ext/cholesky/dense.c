@@ -50,7 +50,7 @@ INLINE int64_t tiles(const step *s)
 
 INLINE void alone(const step *s, int worker) /* threads of BLAS itself would only be in the way */
 {
-    if (worker && s->blas->own) s->blas->own(1);
+    if (worker && s->blas->set_local_threads) s->blas->set_local_threads(1);
 }
 
 /* L_IJ := A_IJ L_JJ^-T (how: trans) for one tile of rows, or A_IJ L_JJ^-1 into Y (how: none) */

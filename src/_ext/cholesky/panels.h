@@ -2,8 +2,8 @@
    selected.c (inverse).
 
    A supernode (here: panel) is a run of columns J of L with one list of rows below them, I. Its values are
-   one dense block, [L_JJ; L_IJ], column-major. Panels whose rows I meet the columns of a panel are its
-   descendants, it is an ancestor of theirs. */
+   one dense block, [L_JJ; L_IJ], column-major. A panel whose rows I include columns of
+   another is a descendant of that one, which is its ancestor. */
 
 #ifndef LMM_PANELS_H
 #define LMM_PANELS_H
@@ -35,12 +35,12 @@ struct supernodal {
     int32_t *cycle, ncycle; /* one member of each cycle of perm                                */
     int32_t *first;         /* np+1  first column of each panel                                */
     int32_t *panel;         /* n     panel of each column                                      */
-    int32_t *rows;          /* row numbers of all panels: own columns first, ascending         */
-    int32_t *nrow;          /* np    how many, own columns too                                 */
+    int32_t *rows;          /* row numbers of all panels: columns of the panel first, ascending */
+    int32_t *nrow;          /* np    how many, the columns included                            */
     ptrdiff_t *rowptr;      /* np    where they start                                          */
     ptrdiff_t *valptr;      /* np+1  where the values start in L                               */
     ptrdiff_t *descptr;     /* np+1  where the descendants of a panel start, ascending:        */
-    int32_t *desc, *meet;   /* their numbers, and the first of their rows that meets the panel */
+    int32_t *desc, *inside; /* their numbers, and the first of their rows inside the panel     */
     int32_t maxwidth;       /* most columns of a panel                                         */
     int32_t maxbelow;       /* most rows below one                                             */
 

@@ -110,12 +110,12 @@ static void update_large(const supernodal *sn, const update *u, const int32_t *m
 static void update_tile(const supernodal *sn, int32_t s, int tile, const int32_t *map, int worker)
 {
     const int single = tile_count(sn, s) == 1;
-    const int32_t *own = rows_of(sn, s);
-    const int32_t from = own[tile_start(sn, s, tile)], to = own[tile_start(sn, s, tile + 1) - 1];
+    const int32_t *all = rows_of(sn, s);
+    const int32_t from = all[tile_start(sn, s, tile)], to = all[tile_start(sn, s, tile + 1) - 1];
     int32_t *places = places_of(sn, worker);
     double *C = buffer_of(sn, worker);
     for (ptrdiff_t k = sn->descptr[s]; k < sn->descptr[s + 1]; k++) {
-        update u = {.s = s, .d = sn->desc[k], .j0 = sn->meet[k]};
+        update u = {.s = s, .d = sn->desc[k], .j0 = sn->inside[k]};
         const int32_t *rows = rows_of(sn, u.d);
         const int end = sn->nrow[u.d], w = width(sn, u.d);
         for (u.j1 = u.j0 + 1; u.j1 < end && rows[u.j1] < sn->first[s + 1];) u.j1++;
@@ -286,17 +286,17 @@ static void permute(const supernodal *sn, int back, int n, double *X, ptrdiff_t 
 /* k columns of L against n right-hand sides x (n x high), from the first of them down; k <= 4 */
 INLINE void forward_columns(const int n, const int k, int high, const double *L, ptrdiff_t ld, double *x)
 {
-    double own[4 * FEW];
+    double solved[4 * FEW];
     for (int j = 0; j < k; j++)
         for (int t = 0; t < n; t++) {
             double sum = x[t + j * n];
-            for (int l = 0; l < j; l++) sum -= own[t + l * n] * L[j + l * ld];
-            x[t + j * n] = own[t + j * n] = sum / L[j + j * ld];
+            for (int l = 0; l < j; l++) sum -= solved[t + l * n] * L[j + l * ld];
+            x[t + j * n] = solved[t + j * n] = sum / L[j + j * ld];
         }
     for (int i = k; i < high; i++)
         for (int t = 0; t < n; t++) {
-            double sum = own[t] * L[i];
-            for (int l = 1; l < k; l++) sum += own[t + l * n] * L[i + l * ld];
+            double sum = solved[t] * L[i];
+            for (int l = 1; l < k; l++) sum += solved[t + l * n] * L[i + l * ld];
             x[t + i * n] -= sum;
         }
 }
@@ -341,15 +341,15 @@ static void solve_large(int n, const supernodal *sn, int32_t s, int back, double
 {
     int w = width(sn, s), ld = sn->nrow[s], m = ld - w;
     const int32_t *rows = rows_of(sn, s) + w;
-    double *L = values_of(sn, s), *own = X + (ptrdiff_t)sn->first[s] * r;
+    double *L = values_of(sn, s), *x = X + (ptrdiff_t)sn->first[s] * r;
     if (back) {
         for (int i = 0; i < m; i++)
             memcpy(C + (ptrdiff_t)i * n, X + (ptrdiff_t)rows[i] * r, sizeof(double) * (size_t)n);
-        if (m) sn->blas.gemm(&none, &none, &n, &w, &m, &minus, C, &n, L + w, &ld, &one, own, &r);
-        sn->blas.trsm(&right, &lower, &none, &none, &n, &w, &one, L, &ld, own, &r);
+        if (m) sn->blas.gemm(&none, &none, &n, &w, &m, &minus, C, &n, L + w, &ld, &one, x, &r);
+        sn->blas.trsm(&right, &lower, &none, &none, &n, &w, &one, L, &ld, x, &r);
     } else {
-        sn->blas.trsm(&right, &lower, &trans, &none, &n, &w, &one, L, &ld, own, &r);
-        if (m) sn->blas.gemm(&none, &trans, &n, &m, &w, &one, own, &r, L + w, &ld, &zero, C, &n);
+        sn->blas.trsm(&right, &lower, &trans, &none, &n, &w, &one, L, &ld, x, &r);
+        if (m) sn->blas.gemm(&none, &trans, &n, &m, &w, &one, x, &r, L + w, &ld, &zero, C, &n);
         for (int i = 0; i < m; i++, C += n)
             for (int t = 0; t < n; t++) X[t + (ptrdiff_t)rows[i] * r] -= C[t];
     }

@@ -1,12 +1,12 @@
 /* The pattern of the supernodal factor: elimination tree, its postorder, rows of each column of L, columns
-   of one structure as supernodes, these as panels; which panels meet, which subtrees one thread computes,
-   where the entries of the matrix stand. And the memory that all this takes. */
+   of one structure as supernodes, these as panels; descendants of panels, subtrees that one thread
+   computes, places of the matrix entries. And the memory that all this takes. */
 
 #include "cholesky/panels.h"
 
 typedef struct {        /* what only the analysis needs; columns in the order of elimination  */
     ptrdiff_t *start;   /* n+2  where each column's begin in with:                            */
-    int32_t *with;      /*      the columns that it meets                                     */
+    int32_t *with;      /*      its neighbours                                                */
     int32_t *parent;    /* n    elimination tree; -1: none                                    */
     int32_t *count;     /* n    rows of a column of L (of a supernode at its first column)    */
     int32_t ns;         /*      supernodes                                                    */
@@ -19,8 +19,8 @@ typedef struct {        /* what only the analysis needs; columns in the order of
 
 enum { EARLIER, LATER };
 
-/* The columns that each one meets before (or after) it is eliminated */
-static int find_meetings(const supernodal *sn, analysis *a, int when)
+/* Neighbours of each column (nonzero entries of its row and column) that are eliminated earlier, or later */
+static int find_neighbours(const supernodal *sn, analysis *a, int when)
 {
     const int32_t n = sn->n, *inv = sn->inv;
     free(a->start);
@@ -33,11 +33,11 @@ static int find_meetings(const supernodal *sn, analysis *a, int when)
             for (ptrdiff_t k = sn->ptr[c]; k < sn->ptr[c + 1]; k++) {
                 if (sn->row[k] <= c) continue;
                 const int32_t i = inv[c], j = inv[sn->row[k]], early = MIN(i, j), late = MAX(i, j);
-                const int32_t own = when == LATER ? early : late;
+                const int32_t column = when == LATER ? early : late;
                 if (pass)
-                    a->with[start[own + 1]++] = when == LATER ? late : early;
+                    a->with[start[column + 1]++] = when == LATER ? late : early;
                 else
-                    start[own + 2]++;
+                    start[column + 2]++;
             }
         if (pass) continue;
         for (int32_t c = 0; c < n; c++) start[c + 2] += start[c + 1];
@@ -46,7 +46,7 @@ static int find_meetings(const supernodal *sn, analysis *a, int when)
     return 0;
 }
 
-/* Elimination tree (Liu) from the earlier meetings */
+/* Elimination tree (Liu) from the earlier neighbours */
 static void make_tree(int32_t n, analysis *a)
 {
     int32_t *up = a->scratch;
@@ -61,7 +61,7 @@ static void make_tree(int32_t n, analysis *a)
     }
 }
 
-/* order[k]: the k-th node, children before parents, subtrees together. head, next: n+1 integers */
+/* order[k]: the k-th node, children before parents, subtrees contiguous. head, next: n+1 integers */
 static void postorder(int32_t n, const int32_t *parent, int32_t *order, int32_t *head, int32_t *next)
 {
     for (int32_t j = 0; j <= n; j++) head[j] = -1;
@@ -110,7 +110,7 @@ static void find_cycles(supernodal *sn, analysis *a)
     }
 }
 
-/* Rows in each column of L, the diagonal's included (Gilbert, Ng and Peyton), from the later meetings and
+/* Rows in each column of L, the diagonal's included (Gilbert, Ng and Peyton), from the later neighbours and
    the tree in postorder */
 static void count_rows(int32_t n, analysis *a)
 {
@@ -184,7 +184,7 @@ static void find_supernodes(int32_t n, analysis *a, int32_t *number)
     first[a->ns] = n;
 }
 
-/* Rows of all supernodes: row i belongs to those on the paths up to i from its earlier meetings. number: of
+/* Rows of all supernodes: row i belongs to those on the paths up to i from its earlier neighbours. number: of
    the supernode of each column */
 static int list_rows(supernodal *sn, analysis *a, const int32_t *number)
 {
@@ -260,15 +260,15 @@ static int find_descendants(supernodal *sn)
                 last = s;
                 if (pass) {
                     sn->desc[sn->descptr[s + 1]] = d;
-                    sn->meet[sn->descptr[s + 1]++] = i;
+                    sn->inside[sn->descptr[s + 1]++] = i;
                 } else
                     sn->descptr[s + 2]++;
             }
         if (pass) continue;
         for (int32_t s = 0; s < sn->np; s++) sn->descptr[s + 2] += sn->descptr[s + 1];
         sn->desc = INTS(sn->descptr[sn->np + 1]);
-        sn->meet = INTS(sn->descptr[sn->np + 1]);
-        if (!sn->desc || !sn->meet) return 1;
+        sn->inside = INTS(sn->descptr[sn->np + 1]);
+        if (!sn->desc || !sn->inside) return 1;
     }
     return 0;
 }
@@ -305,14 +305,14 @@ static void make_chunks(supernodal *sn, analysis *a)
 static int analyse(supernodal *sn, analysis *a)
 {
     const int32_t n = sn->n;
-    if (find_meetings(sn, a, EARLIER)) return 1;
+    if (find_neighbours(sn, a, EARLIER)) return 1;
     make_tree(n, a);
     relabel(sn, a);
     find_cycles(sn, a);
-    if (find_meetings(sn, a, LATER)) return 1;
+    if (find_neighbours(sn, a, LATER)) return 1;
     count_rows(n, a);
     find_supernodes(n, a, sn->panel);
-    if (find_meetings(sn, a, EARLIER) || list_rows(sn, a, sn->panel)) return 1;
+    if (find_neighbours(sn, a, EARLIER) || list_rows(sn, a, sn->panel)) return 1;
     if (make_panels(sn, a) || find_descendants(sn)) return 1;
     make_chunks(sn, a);
     const ptrdiff_t factor = (ptrdiff_t)MIN(n, TILE) * sn->maxwidth;
@@ -364,7 +364,7 @@ void supernodal_free(supernodal *sn)
 {
     if (!sn) return;
     void *owned[] = {sn->perm, sn->inv,    sn->cycle,  sn->panel,   sn->rows, sn->first,
-                     sn->nrow, sn->rowptr, sn->valptr, sn->descptr, sn->desc, sn->meet,
+                     sn->nrow, sn->rowptr, sn->valptr, sn->descptr, sn->desc, sn->inside,
                      sn->top,  sn->L,      sn->entry,  sn->buffer,  sn->map};
     free_each(owned, sizeof(owned));
     free(sn);

@@ -1,4 +1,4 @@
-/* Blocks of B = Lambda M^-1 Lambda' where levels occur together: covariances of the random effects given y,
+/* Blocks of B = Lambda M^-1 Lambda' where levels co-occur: covariances of the random effects given y,
    over sigma^2. The inverse (gradient.c) has those of the trailing levels, pairs of one factor among them,
    and of the coarser eliminated factors; for the first factor
 
@@ -21,15 +21,15 @@ INLINE void times_inverse(const int p, lmm_model *m, const factor *f, double *V)
     double *U = m->scratch.tmp, *K = U + p * p, *rows = K + p * p;
     for (int32_t l = 0; l < f->nlev; l++) {
         const int32_t e = f->node + l, ld = lay->ld[e];
-        double *own = V + lay->pan[e];
+        double *to = V + lay->pan[e];
         scaled_factor(p, fs->T, fs->L + (ptrdiff_t)l * p * p, U);
         mult(p, p, p, 0, U, p, U, p, K, p);
         for (int32_t r = 0; r < ld - lay->pb; r++) {
-            for (int c = 0; c < p; c++) rows[c] = -own[r + (ptrdiff_t)c * ld];
+            for (int c = 0; c < p; c++) rows[c] = -to[r + (ptrdiff_t)c * ld];
             for (int c = 0; c < p; c++) {
                 double v = 0;
                 for (int x = 0; x < p; x++) v += rows[x] * K[x + c * p];
-                own[r + (ptrdiff_t)c * ld] = v;
+                to[r + (ptrdiff_t)c * ld] = v;
             }
         }
     }

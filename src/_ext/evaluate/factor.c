@@ -45,7 +45,7 @@ INLINE int eliminate_levels(const int p, lmm_model *m, const factor *f)
 }
 
 /* The coarser eliminated factors' blocks: A_aa -= P_a P_a', A_Ra -= P_R P_a' for the level a that
-   contains each level of f. Children of one a stand together, so its list is scattered once. */
+   contains each level of f. Levels inside one a are contiguous, so its list is scattered once. */
 CLONES static void downdate_ancestors(lmm_model *m, int k)
 {
     const layout *lay = &m->layout;

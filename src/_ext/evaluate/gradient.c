@@ -47,7 +47,7 @@ CLONES static void invert_against_ancestor(lmm_model *m, int k, int j)
     }
 }
 
-/* Q_l += A_R'V_R, when levels meet others through lists */
+/* Q_l += A_R'V_R, with lists */
 static void gather_lists(lmm_model *m, int k)
 {
     const layout *lay = &m->layout;

@@ -1,6 +1,6 @@
-/* How the columns of Z meet those of X and y in V = Z Lambda Lambda'Z' + W^-1, in the user's coordinates. The
-   border (border.c) has it all: with C_X R^-T = E, X'V^-1 X = R R' in whitened coordinates, (X E)'V^-1 X E =
-   I and
+/* Products of the columns of Z with those of X and y in the metric of V^-1, V = Z Lambda Lambda'Z' + W^-1, in
+   the user's coordinates. The border (border.c) has it all: with C_X R^-T = E and X'V^-1 X = R R' in
+   whitened coordinates, (X E)'V^-1 X E = I and
 
      Y = [(Z'V^-1 X E)'; (Z'P y)'],   H = [(B Z'W X)'; .]  */
 

@@ -96,17 +96,18 @@ static int add_penalty(lmm_model *m, pair *total)
     return 0;
 }
 
-/* total += v_e'(A_ee v_e + 2 A_eR v_R), R: what node e of factor k meets later, X and y */
+/* total += v_e'(A_ee v_e + 2 A_eR v_R), R: X, y and the later nodes that co-occur with
+   node e of factor k */
 static void add_node(const lmm_model *m, int k, int32_t e, const double *corner, pair *total)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
     const ptrdiff_t ld = lay->ld[e], pb = lay->pb;
-    const double *v = m->evaluation.H + lay->p, *own = v + lay->nodecol[e] * pb;
+    const double *v = m->evaluation.H + lay->p, *here = v + lay->nodecol[e] * pb;
     for (int c = 0; c < f->p; c++) {
         const double *A = m->sums.A[k].pan + lay->pan[e] + c * ld;
         pair s = {0, 0}, d = {0, 0};
-        add_column(&d, f->p, m->sums.A[k].diag + ((ptrdiff_t)(e - f->node) * f->p + c) * f->p, own, pb);
+        add_column(&d, f->p, m->sums.A[k].diag + ((ptrdiff_t)(e - f->node) * f->p + c) * f->p, here, pb);
         if (lay->full && k == 0) {
             add_column(&s, lay->q2, A, v + lay->q1 * pb, pb);
             A += lay->q2;
@@ -114,11 +115,11 @@ static void add_node(const lmm_model *m, int k, int32_t e, const double *corner,
         for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; A += lay->width[lay->row[i++]])
             add_column(&s, lay->width[lay->row[i]], A, v + lay->nodecol[lay->row[i]] * pb, pb);
         add_column(&s, pb, A, corner, 1);
-        add_product(total, own[c * pb], d.high + 2 * s.high);
-        add_product(total, own[c * pb], d.low + 2 * s.low);
+        add_product(total, here[c * pb], d.high + 2 * s.high);
+        add_product(total, here[c * pb], d.low + 2 * s.low);
         /* what the sum of the two lost */
         const double h = d.high + 2 * s.high, z = h - d.high;
-        add_product(total, own[c * pb], (d.high - (h - z)) + (2 * s.high - z));
+        add_product(total, here[c * pb], (d.high - (h - z)) + (2 * s.high - z));
     }
 }
 

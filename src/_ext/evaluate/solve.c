@@ -66,10 +66,10 @@ INLINE void forward_levels(const int p, lmm_model *m, const factor *f, int r, do
     const layout *lay = &m->layout;
     double *K = m->scratch.tmp + p * p;
     for (int32_t l = 0; l < f->nlev; l++) {
-        double *own = X + (ptrdiff_t)lay->nodecol[f->node + l] * r;
+        double *x = X + (ptrdiff_t)lay->nodecol[f->node + l] * r;
         level_inverse(p, m, f, l, K);
-        mul(r, p, p, 0, own, r, K, p, W, r);
-        memcpy(own, W, sizeof(double) * (size_t)(p * r));
+        mul(r, p, p, 0, x, r, K, p, W, r);
+        memcpy(x, W, sizeof(double) * (size_t)(p * r));
         if (!lay->full) send(p, m, f, f->node + l, r, W, X);
     }
 }
@@ -83,7 +83,7 @@ INLINE void backward_levels(const int p, lmm_model *m, const factor *f, int r, d
     int q2 = lay->q2, s = lay->s;
     for (int32_t l = 0; l < f->nlev; l++) {
         const int32_t e = f->node + l, left = f->nlev - l;
-        double *own = X + (ptrdiff_t)lay->nodecol[e] * r, *y = Y;
+        double *x = X + (ptrdiff_t)lay->nodecol[e] * r, *y = Y;
         if (!lay->full)
             collect(p, m, f, e, r, X, y);
         else {
@@ -95,7 +95,7 @@ INLINE void backward_levels(const int p, lmm_model *m, const factor *f, int r, d
         }
         level_inverse(p, m, f, l, K);
         mul(r, p, p, 0, y, r, K, p, W, r);
-        for (ptrdiff_t i = 0; i < (ptrdiff_t)p * r; i++) own[i] -= W[i];
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)p * r; i++) x[i] -= W[i];
     }
 }
 
@@ -178,15 +178,15 @@ lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X)
     const layout *lay = &m->layout;
     const int most = r < TOGETHER ? r : TOGETHER;
     TRY(bring(m, EXACT, FACTORED, 1));
-    double *own = malloc(sizeof(double) * (size_t)((ptrdiff_t)most * lay->q + solve_work(m, most) + 1));
-    if (!own) return LMM_NOMEM;
+    double *rows = malloc(sizeof(double) * (size_t)((ptrdiff_t)most * lay->q + solve_work(m, most) + 1));
+    if (!rows) return LMM_NOMEM;
     for (int first = 0; first < r && !m->trailing->failed; first += TOGETHER) {
         const int n = r - first < TOGETHER ? r - first : TOGETHER;
-        take_rows(m, V, r, first, n, 0, own);
-        solve_rows(m, n, own, own + (ptrdiff_t)n * lay->q);
-        give_rows(m, own, r, first, n, X);
+        take_rows(m, V, r, first, n, 0, rows);
+        solve_rows(m, n, rows, rows + (ptrdiff_t)n * lay->q);
+        give_rows(m, rows, r, first, n, X);
     }
-    free(own);
+    free(rows);
     if (!m->trailing->failed) return LMM_OK;
     m->evaluation.at.state = NOWHERE; /* the next one is tried again */
     return LMM_UNSOLVED;

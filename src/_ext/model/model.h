@@ -45,7 +45,7 @@ typedef struct {            /* fixed at set-up: what stands where, and in which 
     int32_t pfull;          /* columns of X as given                                             */
     int32_t ntheta, nnode;  /* parameters; nodes                                                 */
     int32_t q, q1, q2, s;   /* columns: all, first factor, trailing; s = q2 + pb                 */
-    int32_t full;           /* every eliminated node meets every trailing node: no lists         */
+    int32_t full;           /* every eliminated node co-occurs with every trailing node: no lists */
     int32_t *keep;          /* p      columns of X that are used                                 */
     whitening x;            /* of X                                                              */
     double xconstant;       /* value of X's constant column                                      */
@@ -54,7 +54,7 @@ typedef struct {            /* fixed at set-up: what stands where, and in which 
     int32_t *width;         /* nnode  columns of each node                                       */
     int32_t *nodecol;       /* nnode  first column of each node                                  */
     int32_t *trailcol;      /* nnode  the same, counted from the first trailing column           */
-    ptrdiff_t *ptr;         /* nnode+1  list of the nodes each node meets ...                    */
+    ptrdiff_t *ptr;         /* nnode+1  list of the later nodes that co-occur with each node ... */
     int32_t *row;           /*          ... ascending node numbers; empty where full             */
     ptrdiff_t *pan;         /* nnode    start of its panel in its factor's panels                */
     int32_t *ld;            /* nnode    rows of its panel                                        */

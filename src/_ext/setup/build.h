@@ -14,20 +14,20 @@ typedef struct {        /* what only set-up needs */
     const lmm_cross *x; /* or NULL */
     const lmm_options *options;
     lmm_report *report;
-    int64_t *order; /* meetings sorted by the node of one factor */
+    int64_t *order; /* pairs sorted by the node of one factor */
     int64_t *start; /* nnode+1  where each node's begin in order */
-    int32_t *stamp; /* nnode    last node that met this one */
+    int32_t *stamp; /* nnode    last node whose list has this one */
     double *rows;   /* n x ncol whitened rows */
     int32_t ncol;
 } builder;
 
-typedef struct { /* levels of two factors that occur together, one pair a row or each once */
+typedef struct { /* co-occurring levels of two factors, one pair a row or each once */
     int64_t n;
     const int32_t *a, *b;
-} meetings;
+} level_pairs;
 
 /* levels of the user's factors a and c, which differ */
-meetings meetings_of(const builder *b, int a, int c);
+level_pairs level_pairs_of(const builder *b, int a, int c);
 
 /* order.c: which factors are eliminated, and in which order */
 lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order);
@@ -37,10 +37,10 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
 lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep);
 void invert(int p, const double *A, double *X, double *work); /* work: p x p */
 
-/* pattern.c: who meets whom */
+/* pattern.c: co-occurring nodes */
 lmm_status number_nodes(lmm_model *m, const builder *b);
-/* order, start := meetings by their node of factor k (stable) */
-void sort_meetings(const lmm_model *m, const builder *b, int k, const meetings *met);
+/* order, start := pairs by their node of factor k (stable) */
+void sort_pairs(const lmm_model *m, const builder *b, int k, const level_pairs *pairs);
 void count_lists(lmm_model *m, const builder *b);
 lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size);
 

@@ -40,8 +40,8 @@ void accumulate(lmm_model *m, builder *b)
     double one = 1;
     for (int k = 0; k < lay->nfactor; k++) {
         const int32_t *level = b->d->factor[lay->f[k].user].level;
-        const meetings rows = {b->d->n, level, level};
-        sort_meetings(m, b, k, &rows);
+        const level_pairs rows = {b->d->n, level, level};
+        sort_pairs(m, b, k, &rows);
         for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
             accumulate_node(m, b, k, e);
     }

@@ -2,14 +2,14 @@
 
 #include "setup/build.h"
 
-meetings meetings_of(const builder *b, int a, int c)
+level_pairs level_pairs_of(const builder *b, int a, int c)
 {
     if (!b->x) {
-        const meetings rows = {b->d->n, b->d->factor[a].level, b->d->factor[c].level};
+        const level_pairs rows = {b->d->n, b->d->factor[a].level, b->d->factor[c].level};
         return rows;
     }
     const lmm_pairs *p = a < c ? lmm_pairs_of(b->x->blocks, a, c) : lmm_pairs_of(b->x->blocks, c, a);
-    const meetings pairs = {p->count, a < c ? p->a : p->b, a < c ? p->b : p->a};
+    const level_pairs pairs = {p->count, a < c ? p->a : p->b, a < c ? p->b : p->a};
     return pairs;
 }
 
@@ -17,13 +17,13 @@ meetings meetings_of(const builder *b, int a, int c)
 static int is_nested(const builder *b, int a, int c, int32_t *parent)
 {
     const lmm_factor *fa = &b->d->factor[a];
-    const meetings met = meetings_of(b, a, c);
+    const level_pairs pairs = level_pairs_of(b, a, c);
     for (int32_t l = 0; l < fa->nlev; l++) parent[l] = -1;
-    for (int64_t i = 0; i < met.n; i++) {
-        int32_t *up = &parent[met.a[i]];
+    for (int64_t i = 0; i < pairs.n; i++) {
+        int32_t *up = &parent[pairs.a[i]];
         if (*up < 0)
-            *up = met.b[i];
-        else if (*up != met.b[i])
+            *up = pairs.b[i];
+        else if (*up != pairs.b[i])
             return 0;
     }
     return 1;
@@ -67,18 +67,18 @@ static void sort_by_levels(const lmm_data *d, int *sorted)
     }
 }
 
-/* Who is nested in whom. A factor inside c is inside all that c is inside, so a chain of factors takes one
-   look at the data each. */
+/* Which factors are nested in which. Nesting is transitive, so a factor of a chain takes one pass over the
+   data. */
 static void find_nested(const builder *b, const ranking *r)
 {
     const size_t K = (size_t)b->d->nfactor;
     for (int i = 0; i < b->d->nfactor; i++) {
-        uint8_t *own = r->nested + (size_t)r->sorted[i] * K;
+        uint8_t *within = r->nested + (size_t)r->sorted[i] * K;
         for (int j = i - 1; j >= 0; j--) {
             const int c = r->sorted[j];
-            if (own[c] || !is_nested(b, r->sorted[i], c, r->parent)) continue;
-            own[c] = 1;
-            for (size_t e = 0; e < K; e++) own[e] |= r->nested[(size_t)c * K + e];
+            if (within[c] || !is_nested(b, r->sorted[i], c, r->parent)) continue;
+            within[c] = 1;
+            for (size_t e = 0; e < K; e++) within[e] |= r->nested[(size_t)c * K + e];
         }
     }
 }

@@ -1,21 +1,21 @@
-/* Nodes and the lists of nodes that meet. */
+/* Nodes, and for each the list of later nodes that co-occur with it. */
 
 #include <math.h>
 #include <string.h>
 
 #include "setup/build.h"
 
-/* Nodes of an eliminated factor: children of one node of the next factor stand together. */
+/* Nodes of an eliminated factor: siblings (levels inside one node of the next factor) are contiguous. */
 static lmm_status sort_by_parent(const builder *b, factor *f, const factor *up)
 {
-    const meetings met = meetings_of(b, f->user, up->user);
+    const level_pairs pairs = level_pairs_of(b, f->user, up->user);
     int32_t *parent = calloc((size_t)f->nlev, sizeof(int32_t)); /* an unused level: any parent */
     int32_t *count = calloc((size_t)up->nlev + 1, sizeof(int32_t));
     if (!parent || !count) {
         free(parent), free(count);
         return LMM_NOMEM;
     }
-    for (int64_t i = 0; i < met.n; i++) parent[met.a[i]] = up->perm[met.b[i]] - up->node;
+    for (int64_t i = 0; i < pairs.n; i++) parent[pairs.a[i]] = up->perm[pairs.b[i]] - up->node;
     for (int32_t l = 0; l < f->nlev; l++) count[parent[l] + 1]++;
     for (int32_t a = 0; a < up->nlev; a++) count[a + 1] += count[a];
     for (int32_t l = 0; l < f->nlev; l++) f->perm[l] = f->node + count[parent[l]]++;
@@ -60,14 +60,14 @@ lmm_status number_nodes(lmm_model *m, const builder *b)
     return LMM_OK;
 }
 
-void sort_meetings(const lmm_model *m, const builder *b, int k, const meetings *met)
+void sort_pairs(const lmm_model *m, const builder *b, int k, const level_pairs *pairs)
 {
     const factor *f = &m->layout.f[k];
     int64_t *start = b->start + f->node;
     memset(start, 0, sizeof(int64_t) * ((size_t)f->nlev + 1));
-    for (int64_t i = 0; i < met->n; i++) start[f->perm[met->a[i]] - f->node + 1]++;
+    for (int64_t i = 0; i < pairs->n; i++) start[f->perm[pairs->a[i]] - f->node + 1]++;
     for (int32_t l = 0; l < f->nlev; l++) start[l + 1] += start[l];
-    for (int64_t i = 0; i < met->n; i++) b->order[start[f->perm[met->a[i]] - f->node]++] = i;
+    for (int64_t i = 0; i < pairs->n; i++) b->order[start[f->perm[pairs->a[i]] - f->node]++] = i;
     for (int32_t l = f->nlev; l > 0; l--) start[l] = start[l - 1];
     start[0] = 0;
 }
@@ -92,19 +92,20 @@ static void sort_list(int32_t *a, ptrdiff_t n)
     }
 }
 
-/* Nodes of factor j that each node of factor k meets: adds their number to length[node], or writes them to
-   list from length[node] on, in ascending order. Rows have one order for all j: j = k + 1 comes first. */
-static void meet(const lmm_model *m, const builder *b, int k, int j, ptrdiff_t *length, int32_t *list)
+/* Nodes of factor j that co-occur with each node of factor k: adds their number to length[node], or writes
+   them to list from length[node] on, in ascending order. Rows have one order for all j: j = k + 1 comes
+   first. */
+static void list_nodes(const lmm_model *m, const builder *b, int k, int j, ptrdiff_t *length, int32_t *list)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
     const int32_t *perm = lay->f[j].perm;
-    const meetings met = meetings_of(b, f->user, lay->f[j].user);
-    if (b->x || j == k + 1) sort_meetings(m, b, k, &met);
+    const level_pairs pairs = level_pairs_of(b, f->user, lay->f[j].user);
+    if (b->x || j == k + 1) sort_pairs(m, b, k, &pairs);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         ptrdiff_t count = 0;
         for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {
-            const int32_t other = perm[met.b[b->order[r]]];
+            const int32_t other = perm[pairs.b[b->order[r]]];
             if (b->stamp[other] == e) continue;
             b->stamp[other] = e;
             if (list) list[length[e] + count] = other;
@@ -126,7 +127,7 @@ void count_lists(lmm_model *m, const builder *b)
     const layout *lay = &m->layout;
     clear_stamps(m, b);
     for (int k = 0; k < lay->nfactor - 1; k++)
-        for (int j = k + 1; j < lay->nfactor; j++) meet(m, b, k, j, lay->ptr + 1, NULL);
+        for (int j = k + 1; j < lay->nfactor; j++) list_nodes(m, b, k, j, lay->ptr + 1, NULL);
 }
 
 /* Writes the lists; then rows and place of every panel. Sizes of the panels go to size[factor]. */
@@ -144,7 +145,8 @@ lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size)
     clear_stamps(m, b);
     for (int k = 0; k < lay->nfactor; k++) {
         factor *f = &lay->f[k];
-        for (int j = k + 1; j < lay->nfactor && !(lay->full && k == 0); j++) meet(m, b, k, j, at, lay->row);
+        for (int j = k + 1; j < lay->nfactor && !(lay->full && k == 0); j++)
+            list_nodes(m, b, k, j, at, lay->row);
         size[k] = 0;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
             lay->ld[e] = lay->pb + (lay->full && k == 0 ? lay->q2 : 0);

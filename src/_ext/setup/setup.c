@@ -61,8 +61,8 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
     return LMM_OK;
 }
 
-/* The longest list of meetings that will be sorted. */
-static int64_t most_meetings(const builder *b)
+/* The longest list of pairs of levels that will be sorted. */
+static int64_t most_pairs(const builder *b)
 {
     int64_t most = b->x ? 1 : b->d->n;
     for (int a = 0; b->x && a < b->d->nfactor; a++)
@@ -76,7 +76,7 @@ static int64_t most_meetings(const builder *b)
 static lmm_status new_builder(const lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
-    b->order = malloc(sizeof(int64_t) * (size_t)most_meetings(b));
+    b->order = malloc(sizeof(int64_t) * (size_t)most_pairs(b));
     b->start = malloc(sizeof(int64_t) * ((size_t)lay->nnode + 1));
     b->stamp = malloc(sizeof(int32_t) * ((size_t)lay->nnode + 1));
     b->ncol = lay->pb;

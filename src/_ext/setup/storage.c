@@ -13,7 +13,7 @@
 
 #define SPARSE_COST 6.    /* a flop in the kernels over lists costs so many flops of BLAS 3 (measured) */
 #define PER_COLUMN 3000.  /* what a random-effect column costs besides, in flops of BLAS 3, */
-#define PER_MEETING 1500. /* a meeting, */
+#define PER_PAIR 1500.    /* a pair of co-occurring levels, */
 #define PER_CALL 3e5      /* and an evaluation by itself (measured) */
 #define SMALLEST 400      /* order below which a sparse factorization is not worth the analysis */
 #define SPARSE_ENOUGH 0.1 /* density below which a sparse factor will do */
@@ -56,12 +56,12 @@ void choose_lists(lmm_model *m, const builder *b)
     const double dense = q1 * rest * rest + rest * rest * rest;
     const double sparse = SPARSE_COST * lists + trailing * trailing * trailing;
     const lmm_storage wanted = b->options->storage;
-    b->report->meetings = 0;
-    for (int32_t e = 0; e < lay->nnode; e++) b->report->meetings += (double)lay->ptr[e + 1];
+    b->report->pairs = 0;
+    for (int32_t e = 0; e < lay->nnode; e++) b->report->pairs += (double)lay->ptr[e + 1];
     lay->full = lay->nfactor == 1 || (dense <= sparse && (wanted == LMM_AUTO || wanted == LMM_DENSE));
     if (lay->full || wanted == LMM_ITERATIVE) lay->nelim = 1;
     b->report->flops = lay->full ? 2 * dense : 2 * SPARSE_COST * lists;
-    b->report->flops += PER_CALL + PER_COLUMN * lay->q + PER_MEETING * b->report->meetings;
+    b->report->flops += PER_CALL + PER_COLUMN * lay->q + PER_PAIR * b->report->pairs;
     count_columns(m);
     for (int32_t e = 0; lay->full && e < lay->f[0].nlev; e++) lay->ptr[e + 1] = 0;
 }

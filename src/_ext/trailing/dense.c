@@ -72,7 +72,7 @@ static void dense_load(trailing *t, lmm_model *m)
                sizeof(double) * (size_t)lay->pb);
 }
 
-/* S -= P P' when every level meets every trailing column: one product */
+/* S -= P P' when every level co-occurs with every trailing one: one product */
 static void downdate_full(dense *d, const lmm_model *m, const factor *f)
 {
     const factor_state *fs = &m->evaluation.f[f->k];
@@ -235,7 +235,7 @@ CLONES static void invert_dense(dense *d, lmm_model *m)
     }
 }
 
-/* Q_l = |L^-1 Lambda' A_Jl|^2 when every level meets every trailing column; needs L before inversion */
+/* Q_l = |L^-1 Lambda' A_Jl|^2 when every level co-occurs with every trailing one; needs L before inversion */
 CLONES static void gather_full(const dense *d, lmm_model *m, const factor *f)
 {
     const layout *lay = &m->layout;

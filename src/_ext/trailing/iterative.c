@@ -406,9 +406,9 @@ static lmm_status iterative_threads(trailing *t, const lmm_model *m, int threads
     iterative *it = (iterative *)t;
     if (threads <= it->threads) return LMM_OK;
     const ptrdiff_t p = widest(m), size = WORK * vector_size(m) + 8, line = 64 / sizeof(double);
-    const ptrdiff_t own = (size + line - 1) / line * line, smallsize = 4 * p * LANES + p * p + 8;
+    const ptrdiff_t stride = (size + line - 1) / line * line, smallsize = 4 * p * LANES + p * p + 8;
     double **part = calloc((size_t)threads, sizeof(*part));
-    double *vectors = calloc((size_t)(threads * own + line), sizeof(*vectors));
+    double *vectors = calloc((size_t)(threads * stride + line), sizeof(*vectors));
     double *small = calloc((size_t)(threads * smallsize), sizeof(*small));
     if (!part || !vectors || !small) {
         free(part), free(vectors), free(small);
@@ -416,7 +416,7 @@ static lmm_status iterative_threads(trailing *t, const lmm_model *m, int threads
     }
     iterative_free(t);
     for (int i = 0; i < threads; i++)
-        part[i] = vectors + (64 - (uintptr_t)vectors % 64) % 64 / sizeof(double) + i * own;
+        part[i] = vectors + (64 - (uintptr_t)vectors % 64) % 64 / sizeof(double) + i * stride;
     it->part = part;
     it->vectors = vectors;
     it->small = small;

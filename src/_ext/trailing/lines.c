@@ -1,19 +1,21 @@
+/* A few rows times a symmetric or triangular matrix, column by column; many rows go to BLAS. */
+
 #include "trailing/lines.h"
 
 INLINE void times_symmetric(const int r, ptrdiff_t n, double alpha, const double *V, const double *S,
                             ptrdiff_t s, double *W)
 {
-    double own[FEW], sum[FEW];
+    double scaled[FEW], sum[FEW];
     for (ptrdiff_t j = 0; j < n; j++) {
         const double *column = S + j * s;
         for (int t = 0; t < r; t++) {
-            own[t] = alpha * V[t + j * r];
-            sum[t] = own[t] * column[j];
+            scaled[t] = alpha * V[t + j * r];
+            sum[t] = scaled[t] * column[j];
         }
         for (ptrdiff_t i = j + 1; i < n; i++)
             for (int t = 0; t < r; t++) {
                 sum[t] += alpha * V[t + i * r] * column[i];
-                W[t + i * r] += own[t] * column[i];
+                W[t + i * r] += scaled[t] * column[i];
             }
         for (int t = 0; t < r; t++) W[t + j * r] += sum[t];
     }
@@ -35,12 +37,12 @@ INLINE void solve_backward(const int r, ptrdiff_t n, const double *L, ptrdiff_t 
 /* X L' = B: columns from the first to the last */
 INLINE void solve_forward(const int r, ptrdiff_t n, const double *L, ptrdiff_t s, double *X)
 {
-    double own[FEW];
+    double solved[FEW];
     for (ptrdiff_t j = 0; j < n; j++) {
         const double *column = L + j * s;
-        for (int t = 0; t < r; t++) own[t] = X[t + j * r] /= column[j];
+        for (int t = 0; t < r; t++) solved[t] = X[t + j * r] /= column[j];
         for (ptrdiff_t i = j + 1; i < n; i++)
-            for (int t = 0; t < r; t++) X[t + i * r] -= own[t] * column[i];
+            for (int t = 0; t < r; t++) X[t + i * r] -= solved[t] * column[i];
     }
 }
 

@@ -37,7 +37,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Nodes from j on that node j meets in S; stamp: nnode of the model. */
+/* Node j and its later neighbours in S; stamp: nnode of the model. */
 static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrences *o, int32_t j,
                             int32_t *stamp, int32_t *list)
 {

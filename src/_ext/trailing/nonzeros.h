@@ -10,7 +10,7 @@
 typedef struct {
     trailing base;
     int32_t first, nnode; /* trailing nodes                                                       */
-    ptrdiff_t *nptr;      /* nnode+1  list of each node: itself, then later ones that it meets    */
+    ptrdiff_t *nptr;      /* nnode+1  list of each node: itself, then its later neighbours in S   */
     int32_t *node;        /*          nodes, counted from first                                   */
     int32_t *place;       /*          where the node's rows begin in the panel                    */
     ptrdiff_t *ptr;       /* q2+1     columns of S ...                                            */

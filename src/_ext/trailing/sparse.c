@@ -100,8 +100,8 @@ INLINE void downdate_levels(const int p, sparse *s, lmm_model *m, int k)
         const double *K = fs->K + (ptrdiff_t)(e - f->node) * p * p, *Ai = fs->pan + lay->pan[e] + skip;
         const ptrdiff_t ld = lay->ld[e], *spot = s->spot + s->spotptr[e], end = lay->ptr[e + 1];
         for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
-            const int32_t own = lay->row[i] - s->first, wi = lay->width[lay->row[i]],
-                          c0 = column_of(m, s, own);
+            const int32_t node = lay->row[i] - s->first, wi = lay->width[lay->row[i]],
+                          c0 = column_of(m, s, node);
             const ptrdiff_t height = s->ptr[c0 + 1] - s->ptr[c0];
             for (int c = 0; c < wi; c++) {
                 const double *Aj = Ai;
@@ -206,7 +206,7 @@ static void sparse_border(trailing *t, lmm_model *m, double *H)
 INLINE void times_columns(const int r, const sparse *s, const lmm_model *m, double alpha, const double *V,
                           double *W)
 {
-    double own[8], sum[8];
+    double scaled[8], sum[8];
     for (int32_t j = 0; j < s->nnode; j++) {
         const int32_t c0 = column_of(m, s, j), p = width_of(m, s, j);
         for (int32_t c = c0; c < c0 + p; c++) {
@@ -214,7 +214,7 @@ INLINE void times_columns(const int r, const sparse *s, const lmm_model *m, doub
             const int32_t *row = s->row + s->ptr[c];
             const ptrdiff_t n = s->ptr[c + 1] - s->ptr[c];
             for (int t = 0; t < r; t++) {
-                own[t] = alpha * V[t + (ptrdiff_t)c * r];
+                scaled[t] = alpha * V[t + (ptrdiff_t)c * r];
                 sum[t] = 0;
             }
             for (ptrdiff_t i = 0; i < p; i++) /* the diagonal block is whole */
@@ -222,7 +222,7 @@ INLINE void times_columns(const int r, const sparse *s, const lmm_model *m, doub
             for (ptrdiff_t i = p; i < n; i++)
                 for (int t = 0; t < r; t++) {
                     sum[t] += S[i] * V[t + (ptrdiff_t)row[i] * r];
-                    W[t + (ptrdiff_t)row[i] * r] += S[i] * own[t];
+                    W[t + (ptrdiff_t)row[i] * r] += S[i] * scaled[t];
                 }
             for (int t = 0; t < r; t++) W[t + (ptrdiff_t)c * r] += alpha * sum[t];
         }
@@ -237,10 +237,10 @@ static void times_many(const sparse *s, const lmm_model *m, int r, double alpha,
         for (int32_t c = c0; c < c0 + p; c++)
             for (ptrdiff_t i = s->ptr[c]; i < s->ptr[c + 1]; i++) {
                 const double v = alpha * s->S[i];
-                const double *own = V + (ptrdiff_t)c * r, *other = V + (ptrdiff_t)s->row[i] * r;
+                const double *here = V + (ptrdiff_t)c * r, *other = V + (ptrdiff_t)s->row[i] * r;
                 double *to = W + (ptrdiff_t)c * r, *below = W + (ptrdiff_t)s->row[i] * r;
                 for (int t = 0; t < r; t++) to[t] += v * other[t];
-                for (int t = 0; t < r && i >= s->ptr[c] + p; t++) below[t] += v * own[t];
+                for (int t = 0; t < r && i >= s->ptr[c] + p; t++) below[t] += v * here[t];
             }
     }
 }
@@ -330,8 +330,8 @@ INLINE void product_level(const int p, const sparse *s, const lmm_model *m, int 
     const double *Ai = A;
     double *Vi = V;
     for (ptrdiff_t i = first_trailing(m, k, e); i < end; i++) {
-        const int32_t own = lay->row[i] - s->first, wi = lay->width[lay->row[i]];
-        const ptrdiff_t h = height_of(m, s, own);
+        const int32_t node = lay->row[i] - s->first, wi = lay->width[lay->row[i]];
+        const ptrdiff_t h = height_of(m, s, node);
         const double *Aj = Ai;
         double *Vj = Vi;
         for (ptrdiff_t j = i; j < end; j++) {

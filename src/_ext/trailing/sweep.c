@@ -47,7 +47,7 @@ INLINE void scatter_level(const int p, const int w, const int nv, const lmm_mode
 INLINE void eliminated_levels(const int p, const int w, const int nv, const iterative *it, const lmm_model *m,
                               const double *x, double *y, double *small)
 {
-    vec4 own[12], *t = p * nv <= 6 ? own : (vec4 *)small, *s = t + p * nv;
+    vec4 few[12], *t = p * nv <= 6 ? few : (vec4 *)small, *s = t + p * nv;
     const double *K = it->K;
     for (ptrdiff_t l = 0; l < m->layout.f[0].nlev; l++, K += p * p) {
         gather_level(p, w, nv, m, l, x, y, t);
@@ -64,7 +64,7 @@ INLINE void derive_levels(const int p, const int w, const iterative *it, const l
                           double *small)
 {
     const int nv = LANES / 4;
-    vec4 own[24], *ty = p * nv <= 6 ? own : (vec4 *)small, *tu = ty + p * nv, *s = tu + p * nv,
+    vec4 few[24], *ty = p * nv <= 6 ? few : (vec4 *)small, *tu = ty + p * nv, *s = tu + p * nv,
                   *z = s + p * nv;
     double *N = (double *)((vec4 *)small + 4 * p * nv);
     const double *K = it->K;
@@ -169,7 +169,7 @@ void derive(const iterative *it, const lmm_model *m, block *b, const double *wei
         derive_any(it, m, b, weight, Fy, Fu, y, u, small);
 }
 
-/* y := A_RR x over one trailing factor and what its levels meet below (y of later factors: += ) */
+/* y := A_RR x over one trailing factor and the co-occurring later levels (y of later factors: += ) */
 INLINE void trailing_levels(const int p, const int nv, const lmm_model *m, int k, const double *x, double *y)
 {
     const layout *lay = &m->layout;

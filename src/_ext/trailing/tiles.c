@@ -1,6 +1,6 @@
 /* The two hot loops of sparse crossing, over tiles of the trailing matrix that stay in cache:
 
-     downdate:  S_JJ -= A_Jl K_l A_lJ       for every eliminated level l, J the columns it meets
+     downdate:  S_JJ -= A_Jl K_l A_lJ       for every eliminated level l, J its columns
      gather:    Q_l   = A_lJ B_JJ A_Jl      B = (Lambda M^-1 Lambda') over the trailing columns
 
    Trailing columns are cut into strips, the panels are stored strip by strip (pack), and a tile is one

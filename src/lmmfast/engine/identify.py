@@ -35,7 +35,7 @@ NONE = 1e-9  # singular value, relative, below which a combination of parts vani
 TOGETHER = 1e-6  # share of a combination that counts
 MOST_PARTS = 1_500  # beyond that the algebra would take longer than the fit
 MOST_NUMBERS = 4e7  # rows times parts that are held at a time
-MOST_PAIRS = 4e6  # levels of streamed data that meet
+MOST_PAIRS = 4e6  # pairs of co-occurring levels of streamed data
 
 Matrix = NDArray[np.float64]
 

@@ -233,7 +233,7 @@ class Model:
             Covariance of the theta that a fit finds, over the random vectors: H^-1 Cov(g) H^-1.
             The data's own uncertainty comes on top; it is usually a thousand times larger. So does
             where the minimizer stopped, up to sqrt(certificate) of the data's standard errors,
-            which can be the larger of the two where the levels of the factors meet at random.
+            which can be the larger of the two where levels of the factors co-occur at random.
             Zero for exact models, NaN where the curvature H is not positive definite.
 
         Raises

@@ -113,7 +113,7 @@ class Point:
         trailing = {
             "dense": float(stored["order"]) ** 2,
             "sparse": FILL * stored["density"] * float(stored["order"]) ** 2,
-            "iterative": ITERATIONS * stored["meetings"],
+            "iterative": ITERATIONS * stored["pairs"],
         }
         return float(sum(m * k * k for m, k in self.shapes) + trailing[stored["storage"]])
 
