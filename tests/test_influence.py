@@ -14,6 +14,7 @@ from test_kernels import both, every
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
+from lmmfast.engine import ordering
 from lmmfast.inference.rows.deletion import Deletion
 from lmmfast.inference.rows.influence import without
 
@@ -28,12 +29,12 @@ def sleep():
     return lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
 
 
-def at_random(name: str, reml: bool = True, seed: int = 7):
+def at_random(name: str, reml: bool = True, seed: int = 7, storage: str = "auto"):
     """A model of this structure at a theta that is not an optimum; some theta are zero."""
     problem, _ = STRUCTURES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lmmfast.LmmWarning)
-        model = LMM.from_arrays(*problem.arrays)
+        model = LMM.from_arrays(*problem.arrays, storage=storage)
     rng = np.random.default_rng(seed)
     theta = rng.normal(size=model.ntheta) * 0.5
     theta[rng.random(model.ntheta) < 0.2] = 0
@@ -120,6 +121,126 @@ def test_deletion_of_levels(name: str) -> None:
             if np.linalg.matrix_rank(X[left]) == X.shape[1]:
                 beta = gls(V[np.ix_(left, left)], X[left], y[left])
                 check_deletion(fit, found.iloc[level], beta)
+
+
+STORED = [
+    *[("sparse", name) for name in ("sparse-3-2", "sparse-five-weighted", "nested-three-crossed")],
+    *[("iterative", name) for name in ("sparse-1-1", "sparse-three", "nested-crossed")],
+]
+
+
+@pytest.mark.parametrize(("storage", "name"), STORED)
+def test_every_storage_says_the_same(storage: str, name: str) -> None:
+    """As a dense trailing matrix does; where covariances cannot be read they are solved for."""
+    if storage == "sparse" and not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    _, wanted = at_random(name, storage="dense")
+    _, fit = at_random(name, storage=storage)
+    assert fit.model.storage["storage"] == storage
+    close(fit.influence(), wanted.influence(), 1 + np.abs(wanted.influence()), DENSE)
+    for group in fit.n_levels:
+        theirs = wanted.influence(group)
+        close(fit.influence(group), theirs, 1 + np.abs(theirs), DENSE)
+
+
+@pytest.mark.parametrize("name", ["sparse-strips-3", "nested-three-crossed", "designed-four"])
+def test_levels_in_small_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few levels at a time, few right-hand sides at a time."""
+    _, fit = at_random(name)
+    wanted = {group: fit.influence(group) for group in fit.n_levels}
+    monkeypatch.setattr("lmmfast.inference.rows.levels.NUMBERS", 1000)
+    monkeypatch.setattr("lmmfast.inference.rows.remaining.AT_ONCE", 5000)
+    monkeypatch.setattr("lmmfast.inference.rows.remaining.ROWS", 50)
+    for group, theirs in wanted.items():
+        close(fit.influence(group), theirs, 1 + np.abs(theirs), 1e-11)
+
+
+def test_some_of_the_levels() -> None:
+    """In the order in which they are asked for, by their labels or as text."""
+    data = datasets.load("kb07")
+    data["number"] = data["item"].astype(str).astype("category").cat.codes.astype(int) + 100
+    fit = lmer("RTtrunc ~ S + P + (1 + P | subj) + (1 | number)", data)
+    wanted = fit.influence("number")
+    for given in ([117, 101, 130], np.array([117, 101, 130]), ["117", "101", "130"]):
+        found = fit.influence("number", levels=given)
+        assert list(found.index) == [117, 101, 130]
+        close(found, wanted.loc[[117, 101, 130]], 1 + np.abs(found), 1e-11)
+    own = fit.influence("number", levels=117, refine=True)
+    close(own, fit.influence("number", refine=True).loc[[117]], 1 + np.abs(own), 1e-11)
+    subject = fit.n_levels["subj"] - 1
+    name = fit.design.terms[0].levels[subject]
+    close(
+        fit.influence("subj", levels=name),
+        fit.influence("subj").iloc[[subject]],
+        1 + own.abs().max().max(),
+        1e-11,
+    )
+    with pytest.raises(lmmfast.DataError, match=r"'number' has no level 7, 'x'"):
+        fit.influence("number", levels=[117, 7, "x"])
+    with pytest.raises(lmmfast.DataError, match="given twice"):
+        fit.influence("number", levels=[117, "117"])
+    with pytest.raises(ValueError, match="by="):
+        fit.influence(levels=[117])
+    assert len(fit.influence("number", levels=[])) == 0
+
+
+def large_chain() -> lmmfast.LMM:
+    """Pupils in 10,000 classes in schools, and crossed with neighbourhoods."""
+    rng = np.random.default_rng(11)
+    n, pupils, classes, schools = 60_000, 25_000, 10_000, 1_000
+    pupil = rng.permutation(np.arange(n) % pupils)
+    klass = (rng.permutation(np.arange(pupils) % classes))[pupil]
+    school = (np.arange(classes) % schools)[klass]
+    X = np.column_stack([np.ones(n), rng.normal(size=n)])
+    y = rng.normal(size=n) + rng.normal(size=classes)[klass] + rng.normal(size=schools)[school]
+    return LMM.from_arrays(y, X, [(pupil, None), (klass, X), (school, None)])
+
+
+def test_a_chain_with_ten_thousand_classes() -> None:
+    """Deletions as fits without the rows say, at the same theta."""
+    model = large_chain()
+    theta = [0.6, 0.9, 0.1, 0.2, 0.7]
+    fit = model.at(theta)
+    assert fit.model.storage["eliminated"] == 3
+    for group in ("g0", "g1", "g2"):
+        codes = next(term.codes for term in fit.design.terms if term.group == group)
+        found = fit.influence(group)
+        assert len(found) == codes.max() + 1
+        level = int(np.argmax(found["cooks_d"]))
+        smaller = LMM(without(fit.design, np.flatnonzero(codes == level))).at(theta)
+        change = (fit.params - smaller.params) / fit.bse
+        close(found.iloc[level].filter(like="dfb_"), change, np.abs(change).max(), 1e-7)
+    rows = fit.influence()["hat_diag"]
+    close(rows.sum(), fit.influence("g2")["hat_trace"].sum(), rows.sum(), 1e-10)
+
+
+def test_workers_at_firms() -> None:
+    """A trailing factor with thousands of levels: some of them are left out."""
+    if not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    rng = np.random.default_rng(12)
+    n, workers, firms = 60_000, 20_000, 2_500
+    worker = rng.permutation(np.arange(n) % workers)
+    firm = (rng.integers(0, firms, workers)[worker] + (rng.random(n) < 0.2)) % firms
+    X = np.column_stack([np.ones(n), rng.normal(size=n)])
+    y = rng.normal(size=n) + rng.normal(size=workers)[worker] + rng.normal(size=firms)[firm]
+    fit = LMM.from_arrays(y, X, [(worker, None), (firm, None)], storage="sparse").at([0.8, 0.5])
+    for group, codes in (("g0", worker), ("g1", firm)):
+        some = np.unique(rng.choice(codes, 5))
+        found = fit.influence(group, levels=some)
+        for level in some[:2]:
+            smaller = LMM(without(fit.design, np.flatnonzero(codes == level))).at([0.8, 0.5])
+            change = (fit.params - smaller.params) / fit.bse
+            close(found.loc[level].filter(like="dfb_"), change, np.abs(change).max(), 1e-7)
+
+
+def test_hours_of_solves_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fit = at_random("sparse-3-2")
+    monkeypatch.setattr("lmmfast.inference.rows.remaining.HOURS", 100.0)
+    assert len(fit.influence()) == fit.nobs  # nothing is solved for
+    assert len(fit.influence("g0")) == 84
+    with pytest.raises(lmmfast.FitError, match=r"216 solves with 282 random effects.*fewer"):
+        fit.influence("g1")
 
 
 def check_deletion(fit, found: pd.Series, beta: np.ndarray) -> None:
@@ -334,7 +455,8 @@ def test_refused(sleep, monkeypatch: pytest.MonkeyPatch) -> None:
         sleep.influence("Day")
     with pytest.raises(ValueError, match="refine must be"):
         sleep.influence(refine="twice")
-    monkeypatch.setattr("lmmfast.inference.rows.deletion._memory_limit", lambda: 100.0)
+    monkeypatch.setattr("lmmfast.inference.rows.levels._memory_limit", lambda: 100.0)
+    monkeypatch.setattr("lmmfast.inference.rows.levels.PLENTY", 0)
     fit = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", datasets.load("Penicillin"))
     with pytest.raises(MemoryError, match=r"leaving out 24 rows .* choose other levels"):
         fit.influence("sample")

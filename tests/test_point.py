@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +48,7 @@ NAMES = [
     "nested-three-crossed",
     "nested-shared-terms",
     "no-fixed-weighted",
-    "sparse-three-weighted",
+    "sparse-five-weighted",
     "nested-shared-terms-weighted",
 ]
 SPARSE = ["sparse-1-1", "sparse-3-2", "nested-crossed", "nested-three-crossed"]
@@ -165,6 +166,83 @@ def test_covariances(name: str, storage: str) -> None:
             together = {*zip(one.codes.tolist(), other.codes.tolist(), strict=True)}
             if one.codes is not other.codes:
                 assert together <= {*zip(la.tolist(), lc.tolist(), strict=True)}
+
+
+@exact
+def test_covariances_of_whitened_columns(name: str, storage: str) -> None:
+    """b = C b_w: the same blocks in coordinates without units."""
+    problem, _ = STRUCTURES[name]
+    point = LMM.from_arrays(*problem.arrays, storage=storage).point(thetas(problem)[0])
+    for i, j in product(range(len(problem.terms)), repeat=2):
+        B = point.covariances(i, j)
+        own = point.covariances(i, j, point.pairs(i, j), whitened=True)
+        close(
+            point.whitening[i] @ own @ point.whitening[j].T, B, np.abs(B).max(initial=1e-6), 1e-12
+        )
+        white = point.unwhitening[i].T @ B @ point.unwhitening[j]
+        close(own, white, np.abs(own).max(initial=1e-6), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "storage"),
+    [
+        ("designed-3-4", "dense"),
+        ("designed-four", "dense"),
+        ("sparse-three", "sparse"),
+        ("nested-crossed", "dense"),
+        ("nested-three-crossed", "sparse"),
+    ],
+)
+def test_covariances_of_levels_of_one_trailing_factor(name: str, storage: str) -> None:
+    """All that occur with one level of an eliminated factor; all, where the matrix is dense."""
+    if storage == "sparse" and not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    point = model.point(thetas(problem)[0])
+    B = problem.remaining(thetas(problem)[0])
+    starts = np.cumsum([0] + [t.levels * t.z.shape[1] for t in problem.terms])
+    gone = [i for i in range(len(problem.terms)) if i in model.storage["which"]]
+    for i, term in enumerate(problem.terms):
+        if i in gone:
+            continue
+        k, every = term.z.shape[1], np.array(list(product(range(term.levels), repeat=2)))
+        found = point.covariances(i, i, (every[:, 0], every[:, 1]))
+        rows = starts[i] + every[:, :1] * k + np.arange(k)
+        columns = starts[i] + every[:, 1:] * k + np.arange(k)
+        wanted = B[rows[:, :, None], columns[:, None]]
+        known = np.isfinite(found).all(axis=(1, 2))
+        close(found[known], wanted[known], np.abs(B).max(), READING)
+        for j in gone:
+            met = np.zeros((problem.terms[j].levels, term.levels))
+            met[problem.terms[j].codes, term.codes] = 1
+            assert known[(met.T @ met).ravel() > 0].all()
+        assert storage == "sparse" or known.all()
+
+
+def test_a_point_can_be_pickled() -> None:
+    problem, _ = STRUCTURES["sparse-3-2"]
+    point = LMM.from_arrays(*problem.arrays).point(thetas(problem)[0], reml=False)
+    wanted = point.beta
+    again = pickle.loads(pickle.dumps(point))
+    assert not again.reml
+    close(again.beta, wanted, np.abs(wanted).max(), 1e-12)
+    assert again.value == pytest.approx(point.value, rel=1e-12)
+
+
+def test_a_fit_shares_one_point() -> None:
+    """At the estimates, with the response of the fit: refits share the model of another one."""
+    problem, _ = STRUCTURES["sparse-3-2"]
+    fit = LMM.from_arrays(*problem.arrays).fit(reml=False)
+    other = fit.refit(problem.y[::-1])
+    for own in (fit, other):
+        assert own.point is own.point
+        assert own.point.value == pytest.approx(own.objective, rel=1e-12)
+        close(own.point.beta, own.estimates.beta, np.abs(own.estimates.beta).max(), 1e-9)
+        again = pickle.loads(pickle.dumps(own))
+        close(again.point.beta, own.point.beta, np.abs(own.point.beta).max(), 1e-12)
+    apart = LMM.from_arrays(problem.y[::-1].copy(), *problem.arrays[1:]).at(other.theta, reml=False)
+    same(other.point.projection[1], apart.point.projection[1], 1e-8)
 
 
 def test_covariances_of_levels_that_never_met() -> None:

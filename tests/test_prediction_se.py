@@ -8,10 +8,13 @@ import pytest
 from conftest import close
 from reference_data import data
 from scipy import stats
+from scipy.linalg import block_diag
 
 from lmmfast import LMM, datasets, emmeans, lmer
+from lmmfast.data.columns import Table
+from lmmfast.engine import ordering
 from lmmfast.engine.point import Point
-from lmmfast.errors import DataError, LmmWarning
+from lmmfast.errors import DataError, FitError, LmmWarning
 from lmmfast.inference.rows import remaining
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
@@ -43,32 +46,35 @@ def fit(request):
         return lmer(formula, frame_of(name), **options)
 
 
-def dense_se(fit, groups):
-    """By V, n x n: x'(beta-hat - beta) + z'(b-hat - b) of the rows of the fit."""
-    terms, kept = fit.design.terms, fit.estimates.fixed_kept
-    n = fit.nobs
-    X = fit.design.X[:, kept]
-    blocks, asked, covariances = [], [], []
-    for term, T in zip(terms, fit.estimates.T, strict=True):
-        k = term.z.shape[1]
-        Z = np.zeros((n, len(term.levels), k))
+def dense_variance(fit, X, z):
+    """By V, n x n: variance of x'(beta-hat - beta) + z'(b-hat - b) of rows of X (kept columns) and
+    of Z, all terms side by side."""
+    n, kept = fit.nobs, fit.estimates.fixed_kept
+    own, blocks, covariances = fit.design.X[:, kept], [], []
+    for term, T in zip(fit.design.terms, fit.estimates.T, strict=True):
+        Z = np.zeros((n, len(term.levels), term.z.shape[1]))
         Z[np.arange(n), term.codes] = term.z
         blocks.append(Z.reshape(n, -1))
-        asked.append(blocks[-1] * (term.group in groups))
         covariances.append(np.kron(np.eye(len(term.levels)), fit.scale * T @ T.T))
-    Z, z = np.concatenate(blocks, axis=1), np.concatenate(asked, axis=1)
-    G = np.zeros((Z.shape[1], Z.shape[1]))
-    at = 0
-    for own in covariances:
-        G[at : at + len(own), at : at + len(own)] = own
-        at += len(own)
+    Z, G = np.concatenate(blocks, axis=1), block_diag(*covariances)
     w = np.ones(n) if fit.weights is None else fit.weights
     V = Z @ G @ Z.T + np.diag(fit.scale / w)
     VZ = np.linalg.solve(V, Z)
-    rest = X - z @ G @ VZ.T @ X
+    rest = X - z @ G @ VZ.T @ own
     variance = np.einsum("ij,jk,ik->i", z, G - G @ Z.T @ VZ @ G, z)
-    variance += np.einsum("ij,ji->i", rest, np.linalg.solve(X.T @ np.linalg.solve(V, X), rest.T))
-    return np.sqrt(variance)
+    C = own.T @ np.linalg.solve(V, own)
+    return variance + np.einsum("ij,ji->i", rest, np.linalg.solve(C, rest.T))
+
+
+def dense_se(fit, groups):
+    """Of the rows of the fit, with the effects of these factors."""
+    z, n = [], fit.nobs
+    for term in fit.design.terms:
+        Z = np.zeros((n, len(term.levels), term.z.shape[1]))
+        Z[np.arange(n), term.codes] = term.z * (term.group in groups)
+        z.append(Z.reshape(n, -1))
+    X = fit.design.X[:, fit.estimates.fixed_kept]
+    return np.sqrt(dense_variance(fit, X, np.concatenate(z, axis=1)))
 
 
 def test_conditional_standard_errors(fit):
@@ -101,6 +107,99 @@ def test_levels_that_never_occur_together_are_solved_for(fit, few, monkeypatch):
     monkeypatch.setattr(remaining, "AT_ONCE", 1000)
     close(remaining.variances(fit.point, parts), read, read.max() + 1e-9, 1e-9)
     np.testing.assert_allclose(fit.predict(se=True)["se"], known, rtol=1e-8)
+
+
+LAYOUTS = {
+    "chain": ("y ~ x + (1 | pupil) + (x | klass) + (1 | school)", "auto"),
+    "chain, crossed": ("y ~ x + (1 | pupil) + (x | klass) + (1 | school) + (1 | area)", "dense"),
+    "chain, crossed, sparse": ("y ~ x + (1 | pupil) + (x | klass) + (1 | area)", "sparse"),
+    "crossed, sparse": ("y ~ x + (x | pupil) + (0 + x || area) + (1 | klass)", "sparse"),
+    "crossed, iterative": ("y ~ x + (x | pupil) + (1 | area)", "iterative"),
+    "singular": ("y ~ x + (x | pupil) + (1 | area)", "dense"),
+}
+
+
+def pupils():
+    rng = np.random.default_rng(8)
+    n = 420
+    pupil = rng.permutation(np.arange(n) % 90)
+    klass = (np.arange(90) % 20)[pupil]
+    area = (pupil + rng.integers(0, 2, n)) % 15
+    frame = pd.DataFrame({"x": rng.normal(size=n) + 1, "pupil": pupil, "klass": klass})
+    frame["school"], frame["area"], frame["w"] = klass % 6, area, rng.uniform(0.3, 3, n)
+    for name, sd in (("pupil", 0.8), ("klass", 0.7), ("school", 0.5), ("area", 0.6)):
+        frame["y"] = frame.get("y", 0.0) + rng.normal(0, sd, 90)[frame[name]]
+    frame["y"] += (frame["x"] + 1) * rng.normal(1, 0.4, 20)[klass] + rng.normal(size=n)
+    return frame
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def stored(request):
+    formula, storage = LAYOUTS[request.param]
+    if storage == "sparse" and not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LmmWarning)
+        fit = lmer(formula, pupils(), weights="w", storage=storage)
+        if request.param != "singular":
+            return fit
+        return fit.model.at(fit.theta * [1, 0, 0, 1])
+
+
+def test_chains_and_sparse_models(stored):
+    found = stored.predict(se=True)["se"]
+    close(found, dense_se(stored, list(stored.n_levels)), found, 1e-8)
+    for group in stored.n_levels:
+        found = stored.predict(re_form=[group], se=True)["se"]
+        close(found, dense_se(stored, [group]), found, 1e-8)
+
+
+@pytest.mark.parametrize("rows", [3, 400])
+def test_levels_that_never_met(stored, rows):
+    """New combinations of known levels, a few and many, some with a level that is not known."""
+    rng = np.random.default_rng(rows)
+    new = pd.DataFrame({"x": rng.normal(size=rows)})
+    for group in stored.n_levels:
+        new[group] = rng.integers(0, stored.n_levels[group], rows)
+    new.loc[1, "pupil"] = 1000
+    found = stored.predict(new, new_levels="population", se=True)["se"]
+    terms, X = stored.design.terms, np.column_stack([np.ones(rows), new["x"]])
+    z = []
+    for term, (codes, own) in zip(terms, stored.design.recipe.random(Table.of(new)), strict=True):
+        Z = np.zeros((rows, len(term.levels) + 1, own.shape[1]))
+        Z[np.arange(rows), codes] = own  # the last: levels that are not known
+        z.append(Z[:, :-1].reshape(rows, -1))
+    variance = dense_variance(stored, X, np.concatenate(z, axis=1))
+    at = next(i for i, term in enumerate(terms) if term.group == "pupil")
+    own = stored.design.recipe.random(Table.of(new))[at][1][1]
+    variance[1] += stored.scale * np.square(own @ stored.estimates.T[at]).sum()
+    close(found, np.sqrt(variance), found, 1e-8)
+
+
+@pytest.mark.parametrize("name", ["chain", "chain, crossed", "crossed, sparse"])
+def test_streams_predict_as_data_in_memory(name):
+    formula, storage = LAYOUTS[name]
+    if storage == "sparse" and not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    frame = pupils()
+    fit = lmer(formula, frame, weights="w", storage=storage)
+    model = lmer(formula, [frame[:200], frame[200:]], weights="w", storage=storage).model
+    stream = model.at(fit.theta)  # at one theta: optima agree to a certificate only
+    new = frame.assign(area=frame["area"][::-1].to_numpy())
+    for rows in (frame, new):
+        for re_form in ("all", ["pupil"], "none"):
+            wanted = fit.predict(rows, re_form=re_form, se=True, ddf="z")
+            found = stream.predict(rows, re_form=re_form, se=True, ddf="z")
+            close(found["se"], wanted["se"], wanted["se"], 1e-9)
+
+
+def test_hours_of_solves_are_refused(monkeypatch):
+    fit = lmer("y ~ x + (x | pupil) + (1 | area)", pupils())
+    monkeypatch.setattr(remaining, "HOURS", 100.0)
+    known = pupils()
+    assert fit.predict(known, se=True)["se"].notna().all()
+    with pytest.raises(FitError, match=r"solves with 195 random effects.*fewer rows"):
+        fit.predict(known.assign(area=known["area"][::-1].to_numpy()), se=True)
 
 
 def test_the_rows_of_the_fit_as_new_data():

@@ -395,6 +395,8 @@ class LMMFit(Labelled):
         ----------
         by : str, optional
             A grouping factor. Default: by row.
+        levels : str or sequence, optional
+            Levels of `by`, by their labels: which ones to leave out. Default: each.
         refine : {False, True, "full"}
             False: theta and sigma stay as they are, exact in closed form. True: theta moves by one
             Newton step for the deletion. "full": it is fitted anew from there. Both set up a model
@@ -415,9 +417,20 @@ class LMMFit(Labelled):
         Raises
         ------
         DataError
-            For what is not a grouping factor of the model.
+            For what is not a grouping factor of the model, or a level of it; without rows (a fit
+            of a stream).
+        FitError
+            When so many levels share others that the solves would take hours.
         MemoryError
-            When all grouping factors but the largest have too many columns for a dense matrix.
+            When one level has too many rows and random effects in common with others.
+
+        Notes
+        -----
+        Rows, and levels of factors that are eliminated (the finest, and a chain of factors in
+        which it is nested: ``fit.model.storage``), are read off one evaluation: seconds for a
+        million rows. Levels of other factors take a solve for each random effect that they share
+        with each other: 100 firms of 10,000, with 100,000 workers, take 9 seconds, all of them
+        (70,000 workers who moved) five minutes; `levels` chooses.
 
         Examples
         --------
@@ -563,15 +576,19 @@ class LMMFit(Labelled):
         of the random effects that ``re_form`` leaves out; its degrees of freedom are those of the
         confidence interval.
 
-        Conditional standard errors set up the equations anew at each call: about as much work as
-        one evaluation of the criterion, plus (columns of all grouping factors but the largest)
-        cubed, and squared for every distinct row that is predicted.
+        Conditional standard errors of levels that occurred together are read off one evaluation:
+        about a second for a million rows. Other combinations take a solve for each row, or for
+        each level of the smaller factor: 500 pairs of 100,000 workers and 10,000 firms three
+        seconds. With ``storage="iterative"`` all of them do.
 
         Raises
         ------
         DataError
             If variables or grouping factors are unknown, a level is unseen (and ``new_levels`` is
             "error"), or the fit had an ``offset=`` and none is given.
+        FitError
+            When so many levels that never occurred together need standard errors that the solves
+            would take hours.
 
         Examples
         --------

@@ -238,7 +238,7 @@ class Engine:
     def by_factor(self, V: list[np.ndarray]) -> list[np.ndarray]:
         """Arrays m x k x r of the terms to those of the factors, without dropped columns."""
         terms = self.design.terms
-        wanted = [(len(term.levels), term.z.shape[1]) for term in terms]
+        wanted = [(len(term.levels), term.source.width) for term in terms]
         if [v.shape[:2] for v in V] != wanted or any(
             v.shape != (*v.shape[:2], V[0].shape[-1]) for v in V
         ):

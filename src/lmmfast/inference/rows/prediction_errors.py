@@ -6,8 +6,8 @@ covariance, that of beta and b with each other included:
 
     sigma^2 w' M^-1 w,    M = [ Lambda'Z'WZ Lambda + I,  Lambda'Z'WX ;  X'WZ Lambda,  X'WX ].
 
-With B the covariance of b given y and beta over sigma^2, and E a basis in which X E is
-orthonormal in V^-1,
+With B the covariance of b given y and beta over sigma^2, and E a basis in which X E is orthonormal
+in V^-1,
 
     w' M^-1 w = z'B z + |E'(x - X'WZ B z)|^2.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Loading", "blocks", "loading", "variances"]
 
 AT_ONCE = 8e6  # numbers of a block of right-hand sides
+TOGETHER = 64  # of which the core takes so many at once
 ROWS = 65_536  # rows that are read together
 HOURS = 1e13  # operations of the solves of one call: a few hours
 
@@ -205,16 +206,17 @@ def _empty(point: Point, r: int) -> list[np.ndarray]:
 
 
 def _at_once(point: Point) -> int:
-    """Right-hand sides that are solved for together."""
-    return max(1, int(AT_ONCE / sum(m * k for m, k in point.shapes)))
+    """Right-hand sides that are solved for together: some times as many as the core takes."""
+    many = max(1, int(AT_ONCE / sum(m * k for m, k in point.shapes)))
+    return many - many % TOGETHER if many > TOGETHER else many
 
 
 def _check_price(point: Point, solves: int) -> None:
     """Hours of work are refused."""
     if solves * point.price <= HOURS:
         return
+    effects = sum(m * k for m, k in point.shapes)
     raise FitError(
-        f"covariances of levels that do not occur together take {solves:,} solves with "
-        f"{sum(m * k for m, k in point.shapes):,} random effects, hours of work: ask for fewer "
-        "rows or levels at a time"
+        f"covariances of levels that do not occur together take {solves:,} solves with {effects:,} "
+        "random effects, hours of work: ask for fewer rows or levels at a time"
     )
