@@ -209,6 +209,17 @@ lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *co
    X may be V. */
 lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X);
 
+/* Q = V'Z'V^-1 Z V (r x r) for r vectors V over all random effects, laid out as above. LMM_UNAVAILABLE for
+   iterative models. */
+lmm_status lmm_forms(lmm_model *m, int r, const double *V, double *Q);
+
+/* tr V^-1 G_r (ntheta) and tr V^-1 G_r V^-1 G_s (ntheta x ntheta) for the derivatives G_r of V in the entries
+   of each term's relative covariance matrix, in whitened coordinates (lmm_whitening) and in the order of
+   theta: entry (x, y) and its mirror image; variances only where T is diagonal. LMM_UNAVAILABLE for iterative
+   models. Memory and multiplications beforehand: lmm_traces_price. */
+lmm_status lmm_traces(lmm_model *m, double *single, double *pairs);
+void lmm_traces_price(const lmm_model *m, double *bytes, double *flops);
+
 /* Pairs of levels of the factors a and c that occur together; where a level of the
    larger one meets all of the other's columns by design (lmm_report.full), all pairs of these two. a = c: a
    level with itself. la, lc: NULL, only to count. */
