@@ -10,8 +10,8 @@ from reference_data import data
 from scipy import stats
 
 from lmmfast import LMM, datasets, emmeans, lmer
-from lmmfast.errors import DataError, LmmWarning
 from lmmfast.engine.point import Point
+from lmmfast.errors import DataError, LmmWarning
 from lmmfast.inference.rows import remaining
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"

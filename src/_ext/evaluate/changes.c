@@ -131,7 +131,8 @@ static int products(const changes *ch, const factor *f, int32_t l, int r, double
     for (int i = 0; i < p * p; i++) dK[i] /= -2;
     mul(rows, p, p, 0, A, ld, dK, p, left, rows);
     mul(rows, p, p, 1, ch->pan[r][f->k] + lay->pan[f->node + l], ld, K, p, left, rows);
-    for (int c = 0; c < p; c++) memcpy(right + (ptrdiff_t)c * rows, A + (ptrdiff_t)c * ld, sizeof(double) * (size_t)rows);
+    for (int c = 0; c < p; c++)
+        memcpy(right + (ptrdiff_t)c * rows, A + (ptrdiff_t)c * ld, sizeof(double) * (size_t)rows);
     return p;
 }
 
@@ -146,8 +147,8 @@ INLINE void subtract(int m, int n, int columns, const double *li, const double *
 }
 
 /* To the level of factor j that contains node e */
-static void send_to_ancestor(const changes *ch, int k, int j, int32_t e, int r, int columns, const double *left,
-                             const double *right)
+static void send_to_ancestor(const changes *ch, int k, int j, int32_t e, int r, int columns,
+                             const double *left, const double *right)
 {
     const layout *lay = &ch->m->layout;
     const factor *up = &lay->f[j];
@@ -162,7 +163,8 @@ static void send_to_ancestor(const changes *ch, int k, int j, int32_t e, int r, 
     at = own + pu;
     for (ptrdiff_t next = lay->ptr[e] + j - k, row = 0; next < lay->ptr[e + 1]; next++) {
         const int w = lay->width[lay->row[next]];
-        for (; lay->row[i] != lay->row[next]; i++) row += lay->width[lay->row[i]]; /* its list is part of a's */
+        for (; lay->row[i] != lay->row[next]; i++)
+            row += lay->width[lay->row[i]]; /* its list is part of a's */
         subtract(w, pu, columns, left + at, right + at, left + own, right + own, rows, pan + row, lay->ld[a]);
         at += w;
     }
@@ -206,8 +208,8 @@ static void gather(changes *ch, int k, int32_t e, int columns, const double *lef
 }
 
 /* The same at once, over the level's list only */
-static void send_list(const changes *ch, int k, int32_t e, int columns, const double *left, const double *right,
-                      ptrdiff_t rows, double *N)
+static void send_list(const changes *ch, int k, int32_t e, int columns, const double *left,
+                      const double *right, ptrdiff_t rows, double *N)
 {
     const layout *lay = &ch->m->layout;
     const ptrdiff_t first = lay->ptr[e] + lay->nelim - 1 - k, q2 = lay->q2;
@@ -260,7 +262,8 @@ lmm_status changes_find(changes *ch)
             double *N = ch->N[r];
             for (int k = first; k < lay->nelim; k++) send_factor(ch, k, r, N, work);
             for (ptrdiff_t j = 0; j < q2; j++)
-                for (ptrdiff_t i = 0; i <= j; i++) N[i + j * q2] = N[j + i * q2] = N[i + j * q2] + N[j + i * q2];
+                for (ptrdiff_t i = 0; i <= j; i++)
+                    N[i + j * q2] = N[j + i * q2] = N[i + j * q2] + N[j + i * q2];
         }
     free(work);
     return LMM_OK;

@@ -4,8 +4,8 @@
 
      u = w_l + A_l v_l,  a = v_l - K_l u,  Q += v_l'w_l + u'a,  w_R += A_Rl a
 
-   where w_l = Z_l'V^-1 c collects what earlier levels sent. All vectors stand as rows: those of theta are made
-   level by level, others are given (forms.c). */
+   where w_l = Z_l'V^-1 c collects what earlier levels sent. All vectors stand as rows: those of theta are
+   made level by level, others are given (forms.c). */
 
 #include "model/model.h"
 #include "evaluate/readings.h"
@@ -119,8 +119,8 @@ CLONES static void eliminated_forms(lmm_model *m, const forms *q, int k)
         int cols = batch(m, q, k, l, count);
         m->blas.gemm(&none, &trans, &n, &n, &cols, &one, q->U, &N, q->A, &N, &one, q->Q, &N);
         if (lay->full)
-            m->blas.gemm(&none, &trans, &n, &s, &cols, &one, q->A, &N, fs->pan + lay->pan[f->node + l], &s, &one,
-                         q->V, &N);
+            m->blas.gemm(&none, &trans, &n, &s, &cols, &one, q->A, &N, fs->pan + lay->pan[f->node + l], &s,
+                         &one, q->V, &N);
         else
             for (int32_t i = 0; i < count; i++) send(m, q, f, f->node + l + i, q->A + i * step);
     }

@@ -62,7 +62,8 @@ static double contract(const factor *f, int r, const factor *g, int s, const dou
     return sum;
 }
 
-/* -------------------------------------------------------------------------------------------- one level -- */
+/* -------------------------------------------------------------------------------------------- one level --
+ */
 
 typedef struct {      /* the level at which sums are taken, p x p each                                   */
     double *K, *N;    /* N = I - K A                                                                     */
@@ -203,7 +204,8 @@ static void whole_inverse(lmm_model *m, double *B, double *rows)
         memset(rows, 0, sizeof(double) * (size_t)(n * q2));
         for (ptrdiff_t i = 0; i < n; i++) rows[i + (first + i) * n] = 1;
         m->trailing->steps->solve(m->trailing, m, (int)n, rows);
-        for (ptrdiff_t j = 0; j < q2; j++) memcpy(B + first + j * q2, rows + j * n, sizeof(double) * (size_t)n);
+        for (ptrdiff_t j = 0; j < q2; j++)
+            memcpy(B + first + j * q2, rows + j * n, sizeof(double) * (size_t)n);
     }
     for (ptrdiff_t j = 0; j < q2; j++)
         for (ptrdiff_t i = 0; i < j; i++) B[i + j * q2] = B[j + i * q2] = (B[i + j * q2] + B[j + i * q2]) / 2;
@@ -303,7 +305,8 @@ static void eliminated_in_trailing(const changes *ch, const whole *w, double *pa
     }
 }
 
-/* ------------------------------------------------------------------------------------------ the reading -- */
+/* ------------------------------------------------------------------------------------------ the reading --
+ */
 
 static void traces_to_user(const lmm_model *m, const double *own, const double *ownpairs, double *single,
                            double *pairs)

@@ -381,8 +381,7 @@ CLONES static void sparse_product(trailing *t, lmm_model *m, int k, const double
     const factor *f = &lay->f[k];
     const ptrdiff_t skip = ancestor_rows(&m->layout, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++)
-        product_level(f->p, s, m, k, e, A + lay->pan[e] + skip, panels + lay->pan[e] + skip,
-                      lay->ld[e]);
+        product_level(f->p, s, m, k, e, A + lay->pan[e] + skip, panels + lay->pan[e] + skip, lay->ld[e]);
 }
 
 static void sparse_matrix(const trailing *t, const lmm_model *m, double *S)

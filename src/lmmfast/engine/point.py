@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .. import _core
+from .. import _core, memory
 from ..errors import FitError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ FILL = 10  # entries of a sparse factor for each of the matrix
 ITERATIONS = 50  # of conjugate gradients
 
 SMALL = 1e8  # bytes that are there: no need to ask
+SHARE = 0.9  # of the memory that is available now, which a reading may take
 PATIENCE = 1e13  # multiplications for traces beyond which they are refused
 RATE = 2e10  # multiplications a second, to say how long that would be
 
@@ -274,8 +275,8 @@ class Point:
         limit = _memory_limit() if size > SMALL else math.inf
         if size > limit:
             raise MemoryError(
-                f"{what}: {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that may be used; "
-                "use Satterthwaite degrees of freedom"
+                f"{what}: {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that may be "
+                "used; use Satterthwaite degrees of freedom"
             )
         if work > PATIENCE:
             raise FitError(
@@ -369,6 +370,11 @@ def in_words() -> Iterator[None]:
             "conditional variances need an exact factorization of the trailing matrix: "
             'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
         ) from None
+
+
+def _memory_limit() -> float:
+    """Bytes that a reading may take: a share of what is available now."""
+    return SHARE * memory.available()
 
 
 def not_finite() -> FitError:
