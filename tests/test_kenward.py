@@ -17,7 +17,7 @@ from test_reference import fit_reference
 
 import lmmfast
 from lmmfast import LMM, lmer
-from lmmfast.inference import qspace
+from lmmfast.engine import point
 from lmmfast.inference.kenward import KenwardRoger
 
 REFERENCE = 1e-6  # relative; pbkrtest at lme4's optimum, which is known to about 1e-7
@@ -257,6 +257,7 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """The size is known before anything large is made."""
     problem, _ = STRUCTURES["sparse-2-3"]
     fit = LMM.from_arrays(*problem.arrays).fit()
-    monkeypatch.setattr(qspace, "_memory_limit", lambda: 1e4)
-    with pytest.raises(MemoryError, match=r"45 columns of the others .* Satterthwaite"):
+    monkeypatch.setattr(point, "SMALL", 0.0)
+    monkeypatch.setattr(point, "_memory_limit", lambda: 1e4)
+    with pytest.raises(MemoryError, match=r"45 columns that are left .* Satterthwaite"):
         KenwardRoger(fit).df(np.eye(2))

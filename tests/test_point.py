@@ -149,6 +149,30 @@ def test_solve(name: str, storage: str) -> None:
 
 
 @exact
+def test_forms_and_traces(name: str, storage: str) -> None:
+    """V'Z'V^-1 Z V, tr V^-1 G_r and tr V^-1 G_r V^-1 G_s, G_r in whitened columns."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    G = []
+    for term, C in zip(problem.terms, model._engine.whitening(), strict=True):
+        z, together = term.z @ C, term.codes[:, None] == term.codes
+        for r, c in term.free:
+            half = np.outer(z[:, r], z[:, c]) * together
+            G.append(half if r == c else half + half.T)
+    V = right_hand_sides(problem, 7)
+    for theta in thetas(problem):
+        point, inverse = model.point(theta), np.linalg.inv(problem.covariance(theta))
+        ZV = problem.random(theta)[0] @ V
+        wanted = ZV.T @ inverse @ ZV
+        close(point.forms(split(problem, V)), wanted, np.abs(wanted).max(), READING)
+        VG = np.array([inverse @ one for one in G])
+        single, pairs = point.traces
+        close(single, np.trace(VG, axis1=1, axis2=2), np.abs(single).max(), READING)
+        flat = VG.swapaxes(1, 2).reshape(len(G), -1)
+        close(pairs, VG.reshape(len(G), -1) @ flat.T, np.abs(pairs).max(), READING)
+
+
+@exact
 def test_covariances(name: str, storage: str) -> None:
     """Blocks of B at all levels that occur together, and nothing at the others."""
     problem, _ = STRUCTURES[name]
@@ -306,6 +330,8 @@ READINGS: dict[str, Callable[[Point], Any]] = {
     "projection": lambda p: (*p.projection[0], *p.projection[1]),
     "basis": lambda p: (p.basis.E @ p.basis.E.T, *p.basis.moved),
     "solve": lambda p: p.solve([np.ones((*one.shape, 2)) for one in p.b]),
+    "forms": lambda p: p.forms([np.ones((*one.shape, 2)) for one in p.b]),
+    "traces": lambda p: p.traces,
     "covariances": lambda p: [p.covariances(i, j) for i in range(2) for j in range(2)],
 }
 

@@ -380,6 +380,10 @@ cdef class Model:
         check(status)
         return _cut(np.asarray(out), [(m, k, k) for m, k in self.sizes])
 
+    def value(self):
+        """Criterion at the last evaluation that a reading used."""
+        return lmm_value(self.m)
+
     def deviation(self):
         """Standard error of the criterion at the last evaluation; 0 for exact models."""
         return lmm_deviation(self.m)
@@ -442,6 +446,37 @@ cdef class Model:
                     status = lmm_solve(self.m, r, &flat[0], &flat[0])
             check(status)
         return _cut(np.asarray(flat), [(m, k, r) for m, k in self.sizes])
+
+    def forms(self, list V not None):
+        """V'Z'V^-1 Z V (r, r) for V m x k x r by factor."""
+        cdef double[::1] flat = self.columns(V)
+        cdef int r = <int>(flat.shape[0] // self.effects())
+        cdef double[:, ::1] Q = np.zeros((max(r, 1), max(r, 1)))
+        cdef lmm_status status
+        if r:
+            with self.lock:
+                with nogil:
+                    status = lmm_forms(self.m, r, &flat[0], &Q[0, 0])
+            check(status)
+        return np.asarray(Q)[:r, :r]
+
+    def traces_price(self):
+        """Bytes and multiplications that traces() takes."""
+        cdef double bytes, flops
+        lmm_traces_price(self.m, &bytes, &flops)
+        return bytes, flops
+
+    def traces(self):
+        """tr V^-1 G_r (ntheta,) and tr V^-1 G_r V^-1 G_s (ntheta, ntheta), in whitened coordinates."""
+        cdef int n = self.ntheta
+        cdef double[::1] single = np.empty(max(n, 1))
+        cdef double[:, ::1] pairs = np.empty((max(n, 1), max(n, 1)))
+        cdef lmm_status status
+        with self.lock:
+            with nogil:
+                status = lmm_traces(self.m, &single[0], &pairs[0, 0])
+        check(status)
+        return np.asarray(single)[:n], np.asarray(pairs)[:n, :n]
 
     def pairs(self, int a, int c):
         """Levels of factors a and c that occur together, two arrays; a = c: each with itself."""

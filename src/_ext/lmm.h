@@ -210,6 +210,17 @@ lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *co
    X may be V. */
 lmm_status lmm_solve(lmm_model *m, int r, const double *V, double *X);
 
+/* Q = V'Z'V^-1 Z V (r x r) for r vectors V over all random effects, laid out as above. LMM_UNAVAILABLE for
+   iterative models. */
+lmm_status lmm_forms(lmm_model *m, int r, const double *V, double *Q);
+
+/* tr V^-1 G_r (ntheta) and tr V^-1 G_r V^-1 G_s (ntheta x ntheta) for the derivatives G_r of V in the entries
+   of each term's relative covariance matrix, in whitened coordinates (lmm_whitening) and in the order of
+   theta: entry (x, y) and its mirror image; variances only where T is diagonal. LMM_UNAVAILABLE for iterative
+   models. Memory and multiplications beforehand: lmm_traces_price. */
+lmm_status lmm_traces(lmm_model *m, double *single, double *pairs);
+void lmm_traces_price(const lmm_model *m, double *bytes, double *flops);
+
 /* Pairs of co-occurring levels of the factors a and c; all pairs of the two where the larger factor is held
    with every level of the other (lmm_report.full). a = c: a level with itself. la, lc: NULL to count. */
 lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc);
@@ -221,6 +232,8 @@ lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count,
 lmm_status lmm_covariances(lmm_model *m, int a, int c, int whitened, int64_t count, const int32_t *la,
                            const int32_t *lc, double *B);
 
+/* Criterion at the last evaluation that a reading used: with exact zeros of T where it needed these. */
+double lmm_value(const lmm_model *m);
 /* Standard error of the criterion at the last evaluation; 0 for exact models. */
 double lmm_deviation(const lmm_model *m);
 

@@ -4,9 +4,11 @@
 
      u = w_l + A_l v_l,  a = v_l - K_l u,  Q += v_l'w_l + u'a,  w_R += A_Rl a
 
-   where w_l = Z_l'V^-1 c collects what earlier levels sent. All vectors stand as ntheta rows. */
+   where w_l = Z_l'V^-1 c collects what earlier levels sent. All vectors stand as rows: those of theta are
+   made level by level, others are given (forms.c). */
 
 #include "evaluate/evaluate.h"
+#include "evaluate/readings.h"
 #include "trailing/trailing.h"
 #include "trailing/lines.h"
 #include "base/small.h"
@@ -33,22 +35,39 @@ INLINE void directions(const lmm_model *m, const factor *f, const double *Y, dou
     }
 }
 
-/* One batch of levels of an eliminated factor. U, A: ntheta x (2 p per level), for Q += U A'. */
-INLINE int batch(lmm_model *m, int k, int32_t first, int32_t count, double *U, double *A)
+/* v_l (N x p) of node e, zero before */
+INLINE void own_rows(const lmm_model *m, const forms *q, const factor *f, int32_t e, double *v)
+{
+    const layout *lay = &m->layout;
+    const ptrdiff_t N = q->N, column = lay->nodecol[e];
+    if (q->given)
+        memcpy(v, q->given + column * N, sizeof(double) * (size_t)(f->p * N));
+    else
+        directions(m, f, m->evaluation.Y + column * lay->pb, v, N);
+}
+
+/* Rows that are not zero as far as factor f */
+INLINE int rows_until(const forms *q, const factor *f)
+{
+    return q->given ? q->N : f->th + f->nth;
+}
+
+/* One batch of levels of an eliminated factor. U, A: N x (2 p per level), for Q += U A'. */
+INLINE int batch(lmm_model *m, const forms *q, int k, int32_t first, int32_t count)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
     factor_state *fs = &m->evaluation.f[k];
-    const int p = f->p, n = f->th + f->nth, N = lay->ntheta, pair = k ? 2 : 1;
+    const int p = f->p, n = rows_until(q, f), N = q->N, pair = k ? 2 : 1;
     double *L = m->scratch.tmp, *K = L + p * p;
     for (int32_t l = first; l < first + count; l++) {
         const ptrdiff_t block = (ptrdiff_t)l * p * p, e = f->node + l;
-        double *u = U + (ptrdiff_t)(l - first) * pair * p * N, *a = A + (u - U);
+        double *u = q->U + (ptrdiff_t)(l - first) * pair * p * N, *a = q->A + (u - q->U);
         memset(a, 0, sizeof(double) * (size_t)(p * N));
-        directions(m, f, m->evaluation.Y + (ptrdiff_t)lay->nodecol[e] * lay->pb, a, N);
+        own_rows(m, q, f, (int32_t)e, a);
         if (k) {
             memcpy(u + p * N, a, sizeof(double) * (size_t)(p * N));
-            memcpy(a + p * N, m->scratch.V + (lay->nodecol[e] - lay->q1) * (ptrdiff_t)N,
+            memcpy(a + p * N, q->V + (lay->nodecol[e] - lay->q1) * (ptrdiff_t)N,
                    sizeof(double) * (size_t)(p * N));
             memcpy(u, a + p * N, sizeof(double) * (size_t)(p * N));
         } else
@@ -68,17 +87,17 @@ INLINE int batch(lmm_model *m, int k, int32_t first, int32_t count, double *U, d
 }
 
 /* w_R += A_Rl a for one level with a list */
-INLINE void send(lmm_model *m, const factor *f, int32_t e, const double *a)
+INLINE void send(lmm_model *m, const forms *q, const factor *f, int32_t e, const double *a)
 {
     const layout *lay = &m->layout;
     factor_state *fs = &m->evaluation.f[f->k];
-    const ptrdiff_t N = lay->ntheta, ld = lay->ld[e];
-    const int n = f->th + f->nth;
+    const ptrdiff_t N = q->N, ld = lay->ld[e];
+    const int n = rows_until(q, f);
     const double *pan = fs->pan + lay->pan[e];
     ptrdiff_t row = 0;
     for (ptrdiff_t i = lay->ptr[e]; i <= lay->ptr[e + 1]; i++) {
         const int border = i == lay->ptr[e + 1];
-        double *w = m->scratch.V + N * ((border ? lay->q : lay->nodecol[lay->row[i]]) - lay->q1);
+        double *w = q->V + N * ((border ? lay->q : lay->nodecol[lay->row[i]]) - lay->q1);
         const int width = border ? lay->pb : lay->width[lay->row[i]];
         for (int r = 0; r < width; r++, row++, w += N)
             for (int x = 0; x < f->p; x++) {
@@ -88,46 +107,55 @@ INLINE void send(lmm_model *m, const factor *f, int32_t e, const double *a)
     }
 }
 
-CLONES static void eliminated_information(lmm_model *m, int k, double *Q, double *U, double *A)
+CLONES static void eliminated_forms(lmm_model *m, const forms *q, int k)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
     factor_state *fs = &m->evaluation.f[k];
-    int n = f->th + f->nth, N = lay->ntheta, s = lay->s;
+    int n = rows_until(q, f), N = q->N, s = lay->s;
     const ptrdiff_t step = (ptrdiff_t)(k ? 2 : 1) * f->p * N;
     for (int32_t l = 0; l < f->nlev; l += BATCH) {
         const int32_t count = f->nlev - l < BATCH ? f->nlev - l : BATCH;
-        int cols = batch(m, k, l, count, U, A);
-        m->blas.gemm(&none, &trans, &n, &n, &cols, &one, U, &N, A, &N, &one, Q, &N);
+        int cols = batch(m, q, k, l, count);
+        m->blas.gemm(&none, &trans, &n, &n, &cols, &one, q->U, &N, q->A, &N, &one, q->Q, &N);
         if (lay->full)
-            m->blas.gemm(&none, &trans, &n, &s, &cols, &one, A, &N, fs->pan + lay->pan[f->node + l], &s, &one,
-                         m->scratch.V, &N);
+            m->blas.gemm(&none, &trans, &n, &s, &cols, &one, q->A, &N, fs->pan + lay->pan[f->node + l], &s,
+                         &one, q->V, &N);
         else
-            for (int32_t i = 0; i < count; i++) send(m, f, f->node + l + i, A + i * step);
+            for (int32_t i = 0; i < count; i++) send(m, q, f, f->node + l + i, q->A + i * step);
     }
 }
 
 /* The trailing levels and X */
-CLONES static void trailing_information(lmm_model *m, double *Q, double *v)
+CLONES static void trailing_forms(lmm_model *m, const forms *f)
 {
     const layout *lay = &m->layout;
-    int N = lay->ntheta, q2 = lay->q2, p = lay->p, ld = (int)m->trailing->lde;
-    double *w = m->scratch.V + (ptrdiff_t)(lay->q - lay->q2 - lay->q1) * N;
+    int N = f->N, q2 = lay->q2, p = f->p, ld = (int)m->trailing->lde;
+    double *v = f->v, *w = f->V + (ptrdiff_t)(lay->q - lay->q2 - lay->q1) * N;
     memset(v, 0, sizeof(double) * (size_t)N * (size_t)q2);
     for (int k = lay->nelim; k < lay->nfactor; k++)
         for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
-            directions(m, &lay->f[k], m->evaluation.Y + (ptrdiff_t)lay->nodecol[e] * lay->pb,
-                       v + (ptrdiff_t)lay->trailcol[e] * N, N);
+            own_rows(m, f, &lay->f[k], e, v + (ptrdiff_t)lay->trailcol[e] * N);
     if (q2) {
-        m->blas.gemm(&none, &trans, &N, &N, &q2, &one, v, &N, w, &N, &one, Q, &N);
+        m->blas.gemm(&none, &trans, &N, &N, &q2, &one, v, &N, w, &N, &one, f->Q, &N);
         m->trailing->steps->times(m->trailing, m, N, 1, v, w);
-        m->blas.gemm(&none, &trans, &N, &N, &q2, &one, w, &N, v, &N, &one, Q, &N);
+        m->blas.gemm(&none, &trans, &N, &N, &q2, &one, w, &N, v, &N, &one, f->Q, &N);
         if (p)
             m->blas.gemm(&none, &trans, &N, &p, &q2, &one, v, &N, m->trailing->Se, &ld, &one,
                          w + (ptrdiff_t)q2 * N, &N);
     }
     columns_times_lambda(m, N, w, 0);
-    if (q2 + p) m->trailing->steps->quadratic(m->trailing, m, w, Q);
+    if (q2 + p) m->trailing->steps->quadratic(m->trailing, m, N, p, w, f->Q);
+}
+
+void quadratic_forms(lmm_model *m, const forms *q)
+{
+    const layout *lay = &m->layout;
+    const size_t N = (size_t)q->N;
+    memset(q->Q, 0, sizeof(double) * N * N);
+    memset(q->V, 0, sizeof(double) * N * (size_t)(lay->q - lay->q1 + lay->pb));
+    for (int k = 0; k < lay->nelim; k++) eliminated_forms(m, q, k);
+    trailing_forms(m, q);
 }
 
 /* a_e = v_e'g = 2 sum_l (W'g_l)_r (T'g_l)_c */
@@ -160,10 +188,8 @@ void information(lmm_model *m, double nu, double *H)
     const ptrdiff_t N = lay->ntheta;
     double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
            *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
-    memset(Q, 0, sizeof(double) * (size_t)(N * N));
-    memset(m->scratch.V, 0, sizeof(double) * (size_t)N * (size_t)(lay->q - lay->q1 + lay->pb));
-    for (int k = 0; k < lay->nelim; k++) eliminated_information(m, k, Q, U, A);
-    trailing_information(m, Q, v);
+    const forms q = {.N = (int)N, .p = lay->p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
+    quadratic_forms(m, &q);
     projections(m, m->scratch.tmp);
     for (ptrdiff_t j = 0; j < N; j++)
         for (ptrdiff_t i = 0; i < N; i++)

@@ -10,12 +10,13 @@
 
 /* ------------------------------------------------------------------------------ selected inverse -- */
 
-/* V += the part of B_RR A_R in which one side is the level a of factor j that contains l */
-CLONES static void invert_against_ancestor(lmm_model *m, int k, int j)
+/* V += the part of B_RR A_R in which one side is the level a of factor j that contains l; A, V: laid out as
+   the panels of factor k */
+CLONES void invert_against_ancestor(lmm_model *m, int k, int j, const double *panels, double *out)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k], *up = &lay->f[j];
-    factor_state *fs = &m->evaluation.f[k], *us = &m->evaluation.f[j];
+    factor_state *us = &m->evaluation.f[j];
     const int pu = up->p, p = f->p, ahead = j - k;
     ptrdiff_t skip = 0;
     int32_t current = -1;
@@ -23,9 +24,9 @@ CLONES static void invert_against_ancestor(lmm_model *m, int k, int j)
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const int32_t a = lay->row[lay->ptr[e] + ahead - 1];
         const ptrdiff_t ld = lay->ld[e], lda = lay->ld[a];
-        const double *A = fs->pan + lay->pan[e] + skip, *Baa = us->B + (ptrdiff_t)(a - up->node) * pu * pu;
+        const double *A = panels + lay->pan[e] + skip, *Baa = us->B + (ptrdiff_t)(a - up->node) * pu * pu;
         const double *Bra = us->P + lay->pan[a];
-        double *V = fs->P + lay->pan[e] + skip;
+        double *V = out + lay->pan[e] + skip;
         if (a != current) {
             current = a;
             for (ptrdiff_t i = lay->ptr[a], row = 0; i < lay->ptr[a + 1]; row += lay->width[lay->row[i++]])
@@ -60,9 +61,9 @@ static void gather_lists(lmm_model *m, int k)
         m->trailing->steps->gather(m->trailing, m);
     else {
         memset(fs->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
-        m->trailing->steps->product(m->trailing, m, k, fs->P);
+        m->trailing->steps->product(m->trailing, m, k, fs->pan, fs->P);
     }
-    for (int j = k + 1; j < lay->nelim; j++) invert_against_ancestor(m, k, j);
+    for (int j = k + 1; j < lay->nelim; j++) invert_against_ancestor(m, k, j, fs->pan, fs->P);
     if (k == 0 && lay->nelim == 1) return;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const int ld = lay->ld[e], rows = ld - lay->pb;

@@ -17,4 +17,19 @@ void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first
 void solve_rows(lmm_model *m, int r, double *X, double *work); /* X := X B                            */
 ptrdiff_t solve_work(const lmm_model *m, int r);               /* doubles                             */
 
+/* gradient.c */
+void invert_against_ancestor(lmm_model *m, int k, int j, const double *panels, double *out);
+
+/* curvature.c: quadratic forms of N vectors over the random columns */
+typedef struct {
+    int N;
+    const double *given; /* N x q, columns in elimination order; NULL: the N = ntheta directions of theta  */
+    int p;               /* rows of X that are projected out, all (layout.p) or none (0)                    */
+    double *Q;           /* N x N                                                                          */
+    double *V;           /* N x (q - q1 + pb)  what the eliminated levels send                             */
+    double *v;           /* N x q2                                                                         */
+    double *U, *A;       /* N x (2 p BATCH) each, p: columns of the widest factor                          */
+} forms;
+void quadratic_forms(lmm_model *m, const forms *q); /* Q := V'Z'V^-1 Z V, or P for V^-1 */
+
 #endif

@@ -102,7 +102,7 @@ lmm_status lmm_evaluate(lmm_model *m, int reml, int whitened, const double *thet
         memcpy(at->theta, theta, sizeof(double) * (size_t)lay->ntheta);
     }
     if (!f) return LMM_OK;
-    TRY(evaluate_there(m, ANY, 0));
+    TRY(evaluate_there(m, FLOORED, 0));
     *f = at->f;
     return LMM_OK;
 }
@@ -138,6 +138,11 @@ lmm_status lmm_derivatives(lmm_model *m, double *g, double *H)
         if (!isfinite(slope[i])) return LMM_NOTFINITE;
     to_user(m, slope, hessian, g, H);
     return LMM_OK;
+}
+
+double lmm_value(const lmm_model *m)
+{
+    return m->evaluation.at.f;
 }
 
 double lmm_deviation(const lmm_model *m)

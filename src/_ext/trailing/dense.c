@@ -155,13 +155,13 @@ static void dense_times(trailing *t, lmm_model *m, int r, double alpha, const do
     rows_times_symmetric(m, r, lay->q2, alpha, V, d->S, lay->s, W);
 }
 
-static void dense_quadratic(trailing *t, lmm_model *m, double *w, double *Q)
+static void dense_quadratic(trailing *t, lmm_model *m, int r, int p, double *w, double *Q)
 {
     const layout *lay = &m->layout;
     dense *d = (dense *)t;
-    int N = lay->ntheta, all = lay->q2 + lay->p;
-    rows_solve(m, N, all, d->L, lay->s, 1, w);
-    m->blas.gemm(&none, &trans, &N, &N, &all, &minus, w, &N, w, &N, &one, Q, &N);
+    int all = lay->q2 + p;
+    rows_solve(m, r, all, d->L, lay->s, 1, w);
+    m->blas.gemm(&none, &trans, &r, &r, &all, &minus, w, &r, w, &r, &one, Q, &r);
 }
 
 /* D_j += (S_jl T_l) Sinv_jl' for every trailing block j below level l of factor k */
@@ -282,23 +282,22 @@ static void dense_gather(trailing *t, lmm_model *m)
 }
 
 /* V += B_RR A_Rl for all levels at once, when every level has all trailing columns */
-static void product_full(const dense *d, lmm_model *m, double *A, double *V)
+static void product_full(const dense *d, lmm_model *m, const double *A, double *V)
 {
     int s = m->layout.s, q1 = m->layout.q1, q2 = m->layout.q2;
-    m->blas.symm(&left, &lower, &q2, &q1, &one, d->L, &s, A, &s, &one, V, &s);
+    m->blas.symm(&left, &lower, &q2, &q1, &one, d->L, &s, (double *)A, &s, &one, V, &s);
 }
 
 /* V += B_JJ A_J for every level of an eliminated factor with lists, J: its trailing columns */
-CLONES static void product_lists(const dense *d, lmm_model *m, int k, double *panels)
+CLONES static void product_lists(const dense *d, lmm_model *m, int k, const double *from, double *panels)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
-    const factor_state *fs = &m->evaluation.f[k];
     const ptrdiff_t s = lay->s;
     const ptrdiff_t skip = ancestor_rows(&m->layout, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t ld = lay->ld[e], first = lay->ptr[e] + (lay->nelim - 1 - k);
-        const double *A = fs->pan + lay->pan[e] + skip;
+        const double *A = from + lay->pan[e] + skip;
         double *V = panels + lay->pan[e] + skip;
         for (ptrdiff_t i = first, rc = 0; i < lay->ptr[e + 1]; i++)
             for (int c = 0; c < lay->width[lay->row[i]]; c++, rc++) {
@@ -313,13 +312,22 @@ CLONES static void product_lists(const dense *d, lmm_model *m, int k, double *pa
     }
 }
 
-static void dense_product(trailing *t, lmm_model *m, int k, double *V)
+static void dense_product(trailing *t, lmm_model *m, int k, const double *A, double *V)
 {
     const dense *d = (const dense *)t;
     if (m->layout.full)
-        product_full(d, m, m->evaluation.f[k].pan, V);
+        product_full(d, m, A, V);
     else
-        product_lists(d, m, k, V);
+        product_lists(d, m, k, A, V);
+}
+
+static void dense_matrix(const trailing *t, const lmm_model *m, double *S)
+{
+    const int q2 = m->layout.q2;
+    const ptrdiff_t s = m->layout.s;
+    for (ptrdiff_t c = 0; c < q2; c++)
+        memcpy(S + c * q2 + c, ((const dense *)t)->S + c * s + c, sizeof(double) * (size_t)(q2 - c));
+    mirror(q2, S, q2);
 }
 
 static void dense_solve(trailing *t, lmm_model *m, int r, double *X)
@@ -354,6 +362,7 @@ static const trailing_steps DENSE = {.make = dense_make,
                                      .invert = dense_invert,
                                      .gather = dense_gather,
                                      .product = dense_product,
+                                     .matrix = dense_matrix,
                                      .solve = dense_solve,
                                      .covariance = dense_covariance};
 

@@ -297,14 +297,14 @@ static void information_block(void *arg, int64_t i, int worker)
 }
 
 /* w := w G; Q -= w (I + E)^-1 w' + t C^-1 t',  t = w_X - w (I + E)^-1 F'S_RX */
-CLONES static void iterative_quadratic(trailing *t, lmm_model *m, double *w, double *Q)
+CLONES static void iterative_quadratic(trailing *t, lmm_model *m, int r, int p, double *w, double *Q)
 {
     const layout *lay = &m->layout;
     iterative *it = (iterative *)t;
-    const ptrdiff_t N = lay->ntheta;
+    const ptrdiff_t N = r;
     char none = 'N', trans = 'T';
     double one = 1, minus = -1, *wX = w + lay->q2 * N;
-    int n = lay->ntheta, p = lay->p;
+    int n = r;
     for (int k = 1; k < lay->nfactor; k++) {
         const int width = lay->f[k].p;
         double *x = w + lay->trailcol[lay->f[k].node] * N, *G = it->G + it->at[k];

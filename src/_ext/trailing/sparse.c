@@ -255,13 +255,12 @@ CLONES static void sparse_times(trailing *t, lmm_model *m, int r, double alpha, 
     BY_WIDTH(r, times_columns, s, m, alpha, V, W)
 }
 
-static void sparse_quadratic(trailing *t, lmm_model *m, double *w, double *Q)
+static void sparse_quadratic(trailing *t, lmm_model *m, int r, int p, double *w, double *Q)
 {
     const layout *lay = &m->layout;
     sparse *s = (sparse *)t;
-    const ptrdiff_t N = lay->ntheta;
-    int n = lay->ntheta, q2 = lay->q2, p = lay->p, pb = lay->pb, all = q2 + p;
-    double *wX = w + N * q2;
+    int n = r, q2 = lay->q2, pb = lay->pb, all = q2 + p;
+    double *wX = w + (ptrdiff_t)r * q2;
     supernodal_solve(s->factor, m->team, n, w, 1);
     if (p) {
         m->blas.gemm(&none, &trans, &n, &p, &q2, &minus, w, &n, s->base.Le, &pb, &one, wX, &n);
@@ -375,16 +374,24 @@ CLONES static void sparse_gather(trailing *t, lmm_model *m)
     BY_WIDTH(m->layout.f[0].p, gather_levels, s, m)
 }
 
-CLONES static void sparse_product(trailing *t, lmm_model *m, int k, double *panels)
+CLONES static void sparse_product(trailing *t, lmm_model *m, int k, const double *A, double *panels)
 {
     const layout *lay = &m->layout;
     sparse *s = (sparse *)t;
     const factor *f = &lay->f[k];
-    factor_state *fs = &m->evaluation.f[k];
     const ptrdiff_t skip = ancestor_rows(&m->layout, k);
     for (int32_t e = f->node; e < f->node + f->nlev; e++)
-        product_level(f->p, s, m, k, e, fs->pan + lay->pan[e] + skip, panels + lay->pan[e] + skip,
-                      lay->ld[e]);
+        product_level(f->p, s, m, k, e, A + lay->pan[e] + skip, panels + lay->pan[e] + skip, lay->ld[e]);
+}
+
+static void sparse_matrix(const trailing *t, const lmm_model *m, double *S)
+{
+    const sparse *s = (const sparse *)t;
+    const ptrdiff_t q2 = m->layout.q2;
+    memset(S, 0, sizeof(double) * (size_t)(q2 * q2));
+    for (ptrdiff_t c = 0; c < q2; c++)
+        for (ptrdiff_t i = s->ptr[c]; i < s->ptr[c + 1]; i++)
+            S[s->row[i] + c * q2] = S[c + s->row[i] * q2] = s->S[i];
 }
 
 static int sparse_covariance(const trailing *t, const lmm_model *m, int32_t i, int32_t j, double *B)
@@ -418,6 +425,7 @@ static const trailing_steps SPARSE = {.make = sparse_make,
                                       .invert = sparse_invert,
                                       .gather = sparse_gather,
                                       .product = sparse_product,
+                                      .matrix = sparse_matrix,
                                       .solve = sparse_solve,
                                       .covariance = sparse_covariance};
 

@@ -33,14 +33,17 @@ typedef struct {
     void (*border)(trailing *t, lmm_model *m, double *H);
     /* W += alpha V S  (r x q2) */
     void (*times)(trailing *t, lmm_model *m, int r, double alpha, const double *V, double *W);
-    /* Q -= w [M .; edge C]^-1 w',  w: ntheta x (q2 + p), overwritten; X's rows of the edge only */
-    void (*quadratic)(trailing *t, lmm_model *m, double *w, double *Q);
+    /* Q -= w [M .; edge C]^-1 w',  w: r x (q2 + p), overwritten; X's p rows of the edge, or none (p = 0).
+       Where nothing is exact, for the ntheta directions of a curvature only. */
+    void (*quadratic)(trailing *t, lmm_model *m, int r, int p, double *w, double *Q);
     /* D_k += blocks of S Lambda M^-1, and Q := B_jj of the trailing factors' levels */
     void (*invert)(trailing *t, lmm_model *m);
     /* Q_l := A_lR B_RR A_Rl for the first factor's levels, R the trailing columns */
     void (*gather)(trailing *t, lmm_model *m);
-    /* V_R += B_RR A_Rl for an eliminated factor k; V: its panels */
-    void (*product)(trailing *t, lmm_model *m, int k, double *V);
+    /* V_R += B_RR A_Rl for an eliminated factor k; A, V: laid out as its panels */
+    void (*product)(trailing *t, lmm_model *m, int k, const double *A, double *V);
+    /* S as a whole, q2 x q2 and both triangles; NULL where it is never formed */
+    void (*matrix)(const trailing *t, const lmm_model *m, double *S);
     /* X := X B  (r x q2), with the factor */
     void (*solve)(trailing *t, lmm_model *m, int r, double *X);
     /* is B_ji known for the trailing nodes i <= j? (w_j x w_i); NULL where nothing is exact */

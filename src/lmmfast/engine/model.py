@@ -463,7 +463,7 @@ class Model:
         try:
             self._core.evaluate(theta, reml, value=False)
             beta, vcov, sigma, b = self._core.estimates()
-            objective = self._core.evaluate(theta, reml)
+            objective = self._core.value()
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the residual variance goes to zero: the random effects fit the response exactly; "

@@ -9,6 +9,7 @@ is the covariance of the random effects given y, over sigma^2; it exists for sin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .. import _core
+from .. import _core, memory
 from ..errors import FitError
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ __all__ = ["Basis", "Point"]
 
 FILL = 10  # entries of a sparse factor for each of the matrix
 ITERATIONS = 50  # of conjugate gradients
+
+SMALL = 1e8  # bytes that are there: no need to ask
+SHARE = 0.9  # of the memory that is available now, which a reading may take
+PATIENCE = 1e13  # multiplications for traces beyond which they are refused
+RATE = 2e10  # multiplications a second, to say how long that would be
 
 Parts = tuple[np.ndarray, ...]  # one array for each term, in the formula's order
 
@@ -221,6 +227,66 @@ class Point:
         with self._core() as core:
             return self._engine.by_term(core.solve(own))
 
+    def forms(self, V: Sequence[Any]) -> np.ndarray:
+        """V'Z'V^-1 Z V, (r, r), for r vectors over all random effects.
+
+        Parameters
+        ----------
+        V : sequence of (m, k, r) arrays
+            One for each term in the formula's order; what stands in dropped columns is not read.
+
+        Raises
+        ------
+        FitError
+            For iterative models.
+        ValueError
+            When shapes do not fit, or values are not finite.
+        """
+        own = self._engine.by_factor([np.asarray(v, np.float64) for v in V])
+        with self._core() as core:
+            return np.asarray(core.forms(own))
+
+    @cached_property
+    def traces(self) -> tuple[np.ndarray, np.ndarray]:
+        """tr V^-1 G_r, (ntheta,), and tr V^-1 G_r V^-1 G_s, (ntheta, ntheta).
+
+        G_r is the derivative of V in an entry of a term's relative covariance matrix (and its
+        mirror image; variances only, for ``||``), as theta is ordered, in whitened coordinates: the
+        relative covariance matrix of a term is C S C' with S that of the whitened columns and C
+        of `Engine.whitening`.
+
+        Raises
+        ------
+        MemoryError
+            When there is no memory for the matrices of the order of the trailing one.
+        FitError
+            For iterative models, and when the multiplications would take too long: ``PATIENCE``.
+        """
+        order = self._engine.order
+        with self._core() as core:
+            self._afford(*core.traces_price())
+            single, pairs = core.traces()
+        return np.asarray(single[order]), np.asarray(pairs[np.ix_(order, order)])
+
+    def _afford(self, size: float, work: float) -> None:
+        """Refuses traces that take too much memory or too long."""
+        columns = self._engine.core.report["order"]
+        what = (
+            f"Kenward-Roger needs all pairs of the {columns} columns that are left when the nested "
+            "or the largest grouping factors are eliminated"
+        )
+        limit = _memory_limit() if size > SMALL else math.inf
+        if size > limit:
+            raise MemoryError(
+                f"{what}: {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that may be "
+                "used; use Satterthwaite degrees of freedom"
+            )
+        if work > PATIENCE:
+            raise FitError(
+                f"{what}: {work:.1e} multiplications, about {work / RATE:.0f} s; use Satterthwaite "
+                "degrees of freedom"
+            )
+
     def pairs(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
         """Levels of terms i and j that occur together.
 
@@ -307,6 +373,11 @@ def in_words() -> Iterator[None]:
             "conditional variances need an exact factorization of the trailing matrix: "
             'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
         ) from None
+
+
+def _memory_limit() -> float:
+    """Bytes that a reading may take: a share of what is available now."""
+    return SHARE * memory.available()
 
 
 def not_finite() -> FitError:

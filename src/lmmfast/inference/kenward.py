@@ -10,8 +10,8 @@ fits are nothing special. With Phi = (X'V^-1 X)^-1 and
 
 the adjusted covariance is Phi + 2 Phi [sum W_rs (Q_rs - P_r Phi P_s)] Phi (times sigma^2).
 
-What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is computed from
-cross-products (``qspace``).
+What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
+evaluation of the model (`variances`): no matrix has a side of the number of rows.
 
 References
 ----------
@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import FitError
 from .estimability import contrasts, usable_rows
-from .qspace import Moments, Rows, moments, restricted, rows_of
+from .variances import Moments, Variances, restricted
 
 if TYPE_CHECKING:
     from ..fit import Fit
@@ -55,9 +55,10 @@ class KenwardRoger:
     ------
     FitError
         For a fit by maximum likelihood, or with covariance parameters that are held or tied.
+        On first use, for iterative models, and when the columns that are left when the nested or
+        the largest grouping factors are eliminated are so many that it would take too long.
     MemoryError
-        On first use, when the columns of all grouping factors but the largest are too many for
-        dense matrices of that order.
+        On first use, when there is no memory for dense matrices of their order.
 
     Examples
     --------
@@ -84,8 +85,8 @@ class KenwardRoger:
 
     @cached_property
     def _moments(self) -> Moments:
-        rows = rows_of(self._fit)
-        return _with_residual(moments(rows), rows)
+        variances = Variances(self._fit)
+        return _with_residual(variances.moments, variances.gamma, self._fit.nobs)
 
     @cached_property
     def _W(self) -> np.ndarray:
@@ -101,13 +102,10 @@ class KenwardRoger:
         middle -= np.einsum("rik,rkj->ij", np.tensordot(W, m.P, axes=1), m.P)
         return np.asarray(np.eye(len(middle)) + middle + middle.T)
 
-    @cached_property
+    @property
     def _basis(self) -> np.ndarray:
         """H, p x rank: H H' is the unadjusted covariance over sigma^2, zero for dropped columns."""
-        kept = self._fit.estimates.fixed_kept
-        H = np.zeros((len(kept), kept.sum()))
-        H[kept] = self._moments.basis
-        return H
+        return self._moments.basis
 
     @cached_property
     def vcov(self) -> np.ndarray:
@@ -212,10 +210,9 @@ def _generalized_inverse(A: np.ndarray) -> np.ndarray:
     return np.asarray(root @ root.T)
 
 
-def _with_residual(m: Moments, rows: Rows) -> Moments:
-    """Adds the residual variance as last parameter: G = I = V - sum gamma_r G_r."""
-    gamma = np.concatenate([factor.gamma for factor in rows.factors])
-    n, p = rows.X.shape
+def _with_residual(m: Moments, gamma: np.ndarray, n: int) -> Moments:
+    """Adds the residual variance as last parameter: G = W^-1 = V - sum gamma_r G_r."""
+    p = m.basis.shape[1]
     r = len(gamma)
     traces = np.empty((r + 1, r + 1))
     traces[:r, :r] = m.traces

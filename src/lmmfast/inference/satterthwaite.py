@@ -27,10 +27,11 @@ import numpy as np
 
 from ..engine.derivatives import LARGE, hessian_along
 from ..engine.free import directions
+from ..errors import FitError
 from ..linalg import inverse_root, triangular_root
-from . import qspace
 from .estimability import contrasts, usable_rows
 from .refits import model_of
+from .variances import Variances
 
 if TYPE_CHECKING:
     from ..engine.model import Model
@@ -42,7 +43,7 @@ RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further
 EQUAL = 1e-8  # degrees of freedom closer than this are one number
 FEW = 6  # free parameters up to which differences of the gradient are faster
 FEW_LARGE = 15  # the same for large models, where they take two gradients a parameter
-DENSE = 500  # columns that may be dense in any case, for analytic second derivatives
+DENSE = 500  # columns of a sparse trailing matrix that may be dense for second derivatives
 AT_ONCE = 64  # contrasts handled together: bounds the memory
 
 
@@ -79,33 +80,6 @@ def _whitened(
         varied = own[:, own.any(axis=0)]
         own = triangular_root(varied)
     return Whitened(kept, C, own, row, column)
-
-
-def _in_theta(
-    factors: list[qspace.Factor], terms: list[Whitened], slope: np.ndarray, second: np.ndarray
-) -> np.ndarray:
-    """The Hessian in the whitened theta of all terms, from derivatives in the entries of T T'.
-
-    A change dT makes T T' change by A (dT T' + T dT') A', A from whitened to qspace's columns; two
-    changes of one column of T meet in the second derivative of T T' too.
-    """
-    ends = np.cumsum([0, *(len(term.row) for term in terms)])
-    J, H = np.zeros((len(slope), ends[-1])), np.zeros((ends[-1], ends[-1]))
-    at = 0
-    for factor in factors:
-        mine = slice(at, at + len(factor.E))
-        S = np.einsum("r,rab->ab", slope[mine] / factor.E.sum(axis=(1, 2)), factor.E)
-        for i, part, R in zip(factor.terms, factor.parts, factor.R, strict=True):
-            term, its = terms[i], slice(ends[i], ends[i + 1])
-            row, column, A = term.row, term.column, R @ term.C
-            half = A.T[row][:, :, None] * (A @ term.T).T[column][:, None, :]
-            change = np.zeros((len(row), factor.k, factor.k))
-            change[:, part, part] = half + half.swapaxes(1, 2)
-            J[mine, its] = factor.coordinates(change)
-            own = (A.T @ S[part, part] @ A)[np.ix_(row, row)]
-            H[its, its] = 2 * own * (column[:, None] == column)
-        at = mine.stop
-    return np.asarray(H + J.T @ second @ J)
 
 
 class Satterthwaite:
@@ -174,11 +148,10 @@ class Satterthwaite:
 
     @cached_property
     def _information(self) -> tuple[np.ndarray, np.ndarray]:
-        order = self._model.storage["order"]
-        dense = max(DENSE, 2 * order)
+        order, storage = self._model.storage["order"], self._model.storage["storage"]
         few = FEW if order < LARGE else FEW_LARGE
-        if self.directions.shape[1] > few and qspace.order(self._fit) <= dense:
-            with suppress(MemoryError):
+        if self.directions.shape[1] > few and (storage == "dense" or order <= DENSE):
+            with suppress(MemoryError, FitError):
                 return inverse_root(self._analytic_hessian())
         return inverse_root(self._numerical_hessian())
 
@@ -192,10 +165,13 @@ class Satterthwaite:
     def _analytic_hessian(self) -> np.ndarray:
         """From second derivatives in the entries of T T': no more for many parameters."""
         fit, r2 = self._fit, self.nu * self._fit.estimates.sigma**2
-        rows = qspace.rows_of(fit)
-        g = tuple(g[:, term.kept] for g, term in zip(self._projection[1], self.terms, strict=True))
-        slope, second = qspace.curvature(rows, g, r2, self.nu, fit.reml)
-        whole = _in_theta(rows.factors, self.terms, slope, second)
+        variances, whitening = Variances(fit), fit.model._engine.whitening()
+        slope, second = variances.curvature(self._projection[1], r2, self.nu, fit.reml)
+        roots = [
+            (np.linalg.solve(C, term.C), term.T, term.row, term.column)
+            for C, term in zip(whitening, self.terms, strict=True)
+        ]
+        whole = variances.chain(slope, second, roots)
         return np.asarray(self.directions.T @ whole @ self.directions)
 
     @property

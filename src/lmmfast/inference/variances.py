@@ -1,0 +1,208 @@
+"""Derivatives of the covariance of y in the random effects' variances and covariances.
+
+Relative to sigma^2, V = W^-1 + sum gamma_r G_r. The gamma are the entries of every term's relative
+covariance matrix (variances only, for ``||``), in whitened columns: units, origins and codings do
+not matter. A term's relative covariance matrix is C S C' with S of the whitened columns, so that
+G_r = Z (I x C E_r C') Z' with E_r the entry and its mirror image.
+
+What is asked of G_r is read off one evaluation (`Point`): V^-1 is never formed, nor a column of Z.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..fit import Fit
+
+__all__ = ["Moments", "Variances", "restricted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the derivatives G_r of V come to in X, in a basis E in which (X E)'V^-1 X E = I.
+
+    Attributes
+    ----------
+    trace : (r,) array
+        tr V^-1 G_r.
+    traces : (r, r) array
+        tr V^-1 G_r V^-1 G_s.
+    P : (r, p, p) array
+        -E'X'V^-1 G_r V^-1 X E.
+    Q : (r, p, r, p) array
+        E'X'V^-1 G_r V^-1 G_s V^-1 X E.
+    basis : (columns of X, p) array
+        E.
+    """
+
+    trace: np.ndarray
+    traces: np.ndarray
+    P: np.ndarray
+    Q: np.ndarray
+    basis: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Term:
+    """A random term in whitened columns."""
+
+    kept: np.ndarray  # k  its independent columns
+    C: np.ndarray  # k x k  effects of these = C times effects of the whitened ones
+    S: np.ndarray  # k x k  relative covariance matrix of the latter
+    row: np.ndarray  # place in S of each parameter
+    column: np.ndarray
+
+    def coordinates(self, change: np.ndarray) -> np.ndarray:
+        """Changes (t, k, k) of S in the parameters, (r, t)."""
+        return np.asarray(change[:, self.row, self.column].T)
+
+    def moved(self, J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """C'J, (m, k, p), and E_r C'J, (m, k, r p), for J (m, columns, p)."""
+        own = np.asarray(self.C.T @ J[:, self.kept])
+        m, k, p = own.shape
+        out = np.zeros((m, k, len(self.row), p))
+        each = np.arange(len(self.row))
+        out[:, self.row, each] = own[:, self.column]
+        out[:, self.column, each] = own[:, self.row]
+        return own, out.reshape(m, k, len(each) * p)
+
+
+class Variances:
+    """The variance parameters of a fit, and what is asked of their derivatives.
+
+    Parameters
+    ----------
+    fit : Fit
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        self.point, engine, T = fit.point, fit.model._engine, fit.estimates.T
+        self._terms = []
+        for i, C in enumerate(engine.whitening()):
+            kept = np.array(engine.kept(i))
+            root = np.linalg.solve(C, T[i][np.ix_(kept, kept)])
+            self._terms.append(_Term(kept, C, root @ root.T, *engine.entries(i)))
+
+    @cached_property
+    def gamma(self) -> np.ndarray:
+        """(r,) value of each, term by term."""
+        return np.concatenate([term.S[term.row, term.column] for term in self._terms])
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of all fixed effects."""
+        trace, traces = self.point.traces
+        P, Q = self.forms(self.point.basis.projected)
+        return Moments(trace, traces, P, Q, self.point.basis.E)
+
+    def forms(self, J: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """-J'(I x C E_r C') J, (r, p, p), and J'(I x C E_r C') Z'V^-1 Z (I x C E_s C') J.
+
+        Parameters
+        ----------
+        J : tuple of (m, k, p) arrays
+            One for each term: Z'V^-1 of p vectors.
+
+        Returns
+        -------
+        (r, p, p) and (r, p, r, p) arrays
+        """
+        p, number = J[0].shape[2], len(self.gamma)
+        P, V, at = [], [], 0
+        for term, full in zip(self._terms, J, strict=True):
+            own, moved = term.moved(full)
+            here = moved.shape[2]
+            rows = own.shape[0] * own.shape[1]
+            flat = own.reshape(rows, p).T @ moved.reshape(rows, here)
+            P.append(-flat.reshape(p, len(term.row), p).swapaxes(0, 1))
+            wide = np.zeros((*full.shape[:2], number * p))
+            wide[:, term.kept, at : at + here] = term.C @ moved
+            V.append(wide)
+            at += here
+        Q = self.point.forms(V)
+        return np.concatenate(P), Q.reshape(number, p, number, p)
+
+    def curvature(
+        self, g: tuple[np.ndarray, ...], r2: float, nu: int, reml: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient and Hessian of the profiled criterion in gamma.
+
+        With P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1 and a_r = y'P G_r P y:
+
+            f_r  = tr(P G_r) - nu a_r / r2
+            f_rs = -tr(P G_r P G_s) + nu (2 y'P G_r P G_s P y / r2 - a_r a_s / r2^2)
+
+        where traces of a deviance (not REML) have V^-1 for P.
+
+        Parameters
+        ----------
+        g : tuple of (m, k) arrays
+            Z'P y by term.
+        r2, nu, reml
+            Residual sum of squares, its divisor, and which criterion.
+
+        Returns
+        -------
+        (r,) and (r, r) arrays
+        """
+        fixed = self.point.basis.projected
+        J = tuple(
+            np.concatenate([j, one[:, :, None]], axis=2) for j, one in zip(fixed, g, strict=True)
+        )
+        P, Q = self.forms(J)
+        inner, beside, a = P[:, :-1, :-1], P[:, :-1, -1], -P[:, -1, -1]
+        slope, information = self.point.traces
+        if reml:
+            slope = slope + np.einsum("rii->r", inner)
+            information = restricted(information, inner, Q[:, :-1, :, :-1])
+        quadratic = Q[:, -1, :, -1] - beside @ beside.T
+        second = nu * (2 * quadratic / r2 - np.outer(a, a) / r2**2) - information
+        return slope - nu * a / r2, (second + second.T) / 2
+
+    def chain(
+        self,
+        slope: np.ndarray,
+        second: np.ndarray,
+        roots: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
+    ) -> np.ndarray:
+        """The Hessian in entries of roots of the covariance matrices, from that in gamma.
+
+        A change dT of a root makes S change by A (dT T' + T dT') A'; two changes of one column of T
+        meet in the second derivative too.
+
+        Parameters
+        ----------
+        slope, second : (r,) and (r, r) arrays
+            As `curvature` gives them.
+        roots : list of (A, T, row, column), one for each term
+            S = A T T'A', and the entries of T in question.
+
+        Returns
+        -------
+        (parameters, parameters) array
+        """
+        ends = np.cumsum([0, *(len(row) for _, _, row, _ in roots)])
+        J, H = np.zeros((len(slope), ends[-1])), np.zeros((ends[-1], ends[-1]))
+        at = 0
+        for i, (term, (A, T, row, column)) in enumerate(zip(self._terms, roots, strict=True)):
+            mine, its = slice(at, at + len(term.row)), slice(ends[i], ends[i + 1])
+            half = A.T[row][:, :, None] * (A @ T).T[column][:, None, :]
+            J[mine, its] = term.coordinates(half + half.swapaxes(1, 2))
+            S = np.zeros(term.S.shape)
+            share = np.where(term.row == term.column, 1.0, 0.5) * slope[mine]
+            S[term.row, term.column] = S[term.column, term.row] = share
+            own = (A.T @ S @ A)[np.ix_(row, row)]
+            H[its, its] = 2 * own * (column[:, None] == column)
+            at = mine.stop
+        return np.asarray(H + J.T @ second @ J)
+
+
+def restricted(traces: np.ndarray, P: np.ndarray, Q: np.ndarray) -> np.ndarray:
+    """tr(P G_r P G_s), P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1, from what `Moments` holds."""
+    fixed = np.einsum("rij,sij->rs", P, P)
+    return np.asarray(traces - 2 * np.einsum("risi->rs", Q) + fixed)
