@@ -29,6 +29,7 @@ inference.rows
 inference.intervals
 inference.means
 inference.selection
+rowwise
 summary
 results
 lmm

@@ -118,7 +118,8 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_traces(lmm_model *, double *, double *)
     void lmm_traces_price(const lmm_model *, double *, double *)
     lmm_status lmm_pairs_of_levels(const lmm_model *, int, int, int64_t *, int32_t *, int32_t *)
-    lmm_status lmm_covariances(lmm_model *, int, int, int, int64_t, const int32_t *, const int32_t *, double *)
+    lmm_status lmm_covariances(lmm_model *, int, int, int, int64_t, const int32_t *,
+                             const int32_t *, double *)
     double lmm_value(const lmm_model *m)
     double lmm_deviation(const lmm_model *)
     lmm_status lmm_montecarlo(lmm_model *, double *, double *)
