@@ -277,6 +277,13 @@ cdef class Model:
                 status = lmm_response(self.m, &rows.d)
         check(status)
 
+    def arrange(self, const int32_t[::1] place not None):
+        """theta gets another order: place (ntheta,) in it of each parameter as it stands factor by factor."""
+        if not np.array_equal(np.sort(place), np.arange(self.ntheta)):
+            raise ValueError(f"place must have each of 0 .. {self.ntheta - 1} once")
+        with self.lock:
+            lmm_arrange(self.m, &place[0] if self.ntheta else NULL)
+
     # ---- evaluate, then read ----------------------------------------------------------------------
 
     def evaluate(self, const double[::1] theta, bint reml=True, bint whitened=False, bint value=True):
@@ -284,7 +291,7 @@ cdef class Model:
 
         Parameters
         ----------
-        theta : (ntheta,) float64, factor by factor
+        theta : (ntheta,) float64, in the order that `arrange` gave (at first factor by factor)
         reml : bool
         whitened : bool, whether theta (and derivatives) are in whitened coordinates
         value : bool, False: None is returned, and nothing is evaluated until a reading needs it
