@@ -279,7 +279,12 @@ cdef class Model:
 
     def arrange(self, const int32_t[::1] place not None):
         """theta gets another order: place (ntheta,) in it of each parameter as it stands factor by factor."""
-        if not np.array_equal(np.sort(place), np.arange(self.ntheta)):
+        cdef bytearray seen = bytearray(self.ntheta)
+        cdef Py_ssize_t i
+        for i in range(place.shape[0]):
+            if 0 <= place[i] < self.ntheta:
+                seen[place[i]] = 1
+        if place.shape[0] != self.ntheta or 0 in seen:
             raise ValueError(f"place must have each of 0 .. {self.ntheta - 1} once")
         with self.lock:
             lmm_arrange(self.m, &place[0] if self.ntheta else NULL)
