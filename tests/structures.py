@@ -48,7 +48,7 @@ def problem(
 
 
 def sparse_pair(rng: np.random.Generator, n: int, m1: int, m2: int) -> list[np.ndarray]:
-    """Two factors; each level of the first meets two or three levels of the second."""
+    """Two factors; each level of the first co-occurs with two or three of the second."""
     first = np.arange(n) % m1
     second = (first + rng.integers(0, 3, n)) % m2
     second[:m2] = np.arange(m2)
@@ -56,7 +56,7 @@ def sparse_pair(rng: np.random.Generator, n: int, m1: int, m2: int) -> list[np.n
 
 
 def dense_pair(rng: np.random.Generator, m1: int, m2: int) -> list[np.ndarray]:
-    """Every level of one meets every level of the other, rows shuffled."""
+    """Every level of one co-occurs with every level of the other, rows shuffled."""
     rows = rng.permutation(m1 * m2)
     return [rows % m1, rows // m1]
 
@@ -156,6 +156,16 @@ def _nested(rng: np.random.Generator) -> Cases:
     yield "nested-shared-terms", made, (2, False, 33)
 
 
+def _apart(rng: np.random.Generator) -> Cases:
+    """A factor's terms with another factor's between them: theta goes by terms, not by factors."""
+    first, second = sparse_pair(rng, 300, 120, 30)
+    kinds = ["full", "full", "diag"]
+    made = problem(rng, [first, second, first], [1, 2, 2], kinds)
+    yield "apart", made, (1, False, 60)
+    made = problem(rng, [second, first, second], [2, 2, 1])
+    yield "apart-trailing", made, (1, False, 90)
+
+
 def _all() -> Iterator[tuple[str, Problem, Storage]]:
     rng = np.random.default_rng(20)
     for family in (_one_factor, _designed, _sparse, _nested):
@@ -163,6 +173,7 @@ def _all() -> Iterator[tuple[str, Problem, Storage]]:
     for family in (_one_factor, _designed, _sparse, _nested):
         name, made, storage = list(family(rng))[-1]
         yield f"{name}-weighted", _weighted(made, rng), storage
+    yield from _apart(np.random.default_rng(21))
 
 
 STRUCTURES: dict[str, tuple[Problem, Storage]] = {

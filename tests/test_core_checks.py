@@ -134,6 +134,42 @@ def test_theta(method: str, theta: np.ndarray) -> None:
             getattr(made, method)(None)
 
 
+def test_theta_in_another_order() -> None:
+    """What goes in and what comes out have the order that `arrange` gave."""
+    place = np.array([3, 1, 0, 2], np.int32)
+    plain, arranged = model(), model()
+    arranged.arrange(place)
+    theta, moved = np.array([0.5, 0.2, 0.8, 0.3]), np.empty(4)
+    moved[place] = theta
+    assert arranged.evaluate(moved) == plain.evaluate(theta)
+    (slope, H), (wanted_slope, wanted_H) = arranged.derivatives(True), plain.derivatives(True)
+    np.testing.assert_array_equal(slope[place], wanted_slope)
+    np.testing.assert_array_equal(H[np.ix_(place, place)], wanted_H)
+    np.testing.assert_array_equal(arranged.fit(moved)[0][place], plain.fit(theta)[0])
+    basis = np.eye(4, order="F")[:, :3]
+    held = np.empty_like(basis)
+    held[place] = basis
+    plane, wanted = (moved * 0, held), (theta * 0, basis)
+    np.testing.assert_array_equal(
+        arranged.fit(theta[:3], plane=plane)[0][place], plain.fit(theta[:3], plane=wanted)[0]
+    )
+
+
+def test_arranging_forgets_the_evaluation() -> None:
+    theta, made = np.array([0.5, 0.2, 0.8, 0.3]), model()
+    before = made.evaluate(theta)
+    made.arrange(np.array([3, 1, 0, 2], np.int32))
+    assert made.evaluate(theta) != before
+    made.arrange(np.arange(4, dtype=np.int32))
+    assert made.evaluate(theta) == before
+
+
+@pytest.mark.parametrize("place", [[0, 1, 2], [0, 1, 2, 2], [1, 2, 3, 4], [-1, 0, 1, 2]])
+def test_orders_of_theta_that_are_none(place: list[int]) -> None:
+    with pytest.raises(ValueError, match="each of 0"):
+        model().arrange(np.array(place, np.int32))
+
+
 @pytest.mark.parametrize("count", [0, -1, 1025, 2**40])
 def test_threads(count: int) -> None:
     made = model()

@@ -109,7 +109,7 @@ def test_squares(name: str, storage: str) -> None:
     model = LMM.from_arrays(*problem.arrays, storage=storage)
     core, p = model._core, problem.X.shape[1]
     for theta, derivatives in zip(thetas(problem), (True, False, True, False), strict=True):
-        own = model._engine.to_core(theta)
+        own = model._engine.checked(theta)
         for j in {-1, 0, p - 1} if p else {-1}:
             core.evaluate(own, True)
             if derivatives:

@@ -277,6 +277,18 @@ cdef class Model:
                 status = lmm_response(self.m, &rows.d)
         check(status)
 
+    def arrange(self, const int32_t[::1] place not None):
+        """theta gets another order: place (ntheta,) in it of each parameter as it stands factor by factor."""
+        cdef bytearray seen = bytearray(self.ntheta)
+        cdef Py_ssize_t i
+        for i in range(place.shape[0]):
+            if 0 <= place[i] < self.ntheta:
+                seen[place[i]] = 1
+        if place.shape[0] != self.ntheta or 0 in seen:
+            raise ValueError(f"place must have each of 0 .. {self.ntheta - 1} once")
+        with self.lock:
+            lmm_arrange(self.m, &place[0] if self.ntheta else NULL)
+
     # ---- evaluate, then read ----------------------------------------------------------------------
 
     def evaluate(self, const double[::1] theta, bint reml=True, bint whitened=False, bint value=True):
@@ -284,7 +296,7 @@ cdef class Model:
 
         Parameters
         ----------
-        theta : (ntheta,) float64, factor by factor
+        theta : (ntheta,) float64, in the order that `arrange` gave (at first factor by factor)
         reml : bool
         whitened : bool, whether theta (and derivatives) are in whitened coordinates
         value : bool, False: None is returned, and nothing is evaluated until a reading needs it

@@ -107,6 +107,7 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_set_threads(lmm_model *, int)
     lmm_status lmm_evaluate(lmm_model *, int, int, const double *, double *)
     lmm_status lmm_derivatives(lmm_model *, double *, double *)
+    void lmm_arrange(lmm_model *, const int32_t *)
     void lmm_whitening(const lmm_model *, double *)
     lmm_status lmm_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *, double *,
                        lmm_info *)

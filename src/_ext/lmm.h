@@ -240,6 +240,9 @@ double lmm_deviation(const lmm_model *m);
 /* Monte-Carlo error of an iterative model: standard error of the criterion and covariance (ntheta x ntheta)
    of the theta that a fit finds, H^-1 cov(g) H^-1. Zero for exact models. */
 lmm_status lmm_montecarlo(lmm_model *m, double *se, double *cov);
+/* theta is in the order of the factors in lmm_data, each by columns of T, until place says where each of
+   these parameters stands (a permutation; NULL: as at first). Whatever is in theta has that order then. */
+void lmm_arrange(lmm_model *m, const int32_t *place);
 void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
                                                       T = C times the whitened T, up to rotation */
 

@@ -104,6 +104,7 @@ class Model:
         factors: list[Factor],
         weights: np.ndarray | None = None,
     ) -> None: ...
+    def arrange(self, place: np.ndarray) -> None: ...
     def evaluate(
         self,
         theta: np.ndarray,

@@ -32,6 +32,7 @@ typedef struct {          /* a grouping factor, in elimination order            
     int32_t th, nth;      /* its first parameter and their number                              */
     int32_t user, userth; /* its place in lmm_data, and its first parameter there              */
     int32_t *thr, *thc;   /* nth    row and column in T of each parameter                      */
+    int32_t *place;       /* nth    place of each parameter in the user's theta                */
     int32_t *term;        /* p      first column of the term each column belongs to            */
     int32_t *perm;        /* nlev   node of each level                                         */
     whitening w;          /* of its columns (block diagonal over its terms)                    */

@@ -47,7 +47,17 @@ void set_theta(lmm_model *m, const double *theta, int users, double floor)
 /* place of each parameter (elimination order) in the user's theta */
 int32_t user_place(const factor *f, int t)
 {
-    return f->userth + t;
+    return f->place[t];
+}
+
+void lmm_arrange(lmm_model *m, const int32_t *place)
+{
+    const layout *lay = &m->layout;
+    m->evaluation.at.state = NOWHERE;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int t = 0; t < f->nth; t++) f->place[t] = place ? place[f->userth + t] : f->userth + t;
+    }
 }
 
 void from_user(const lmm_model *m, const double *user, double *theta)

@@ -92,6 +92,7 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     for (int j = 0; j < p; j++) f->term[j] = j && u->term[j] == u->term[j - 1] ? f->term[j - 1] : j;
     GRAB(m, f->thr, p * (p + 1) / 2);
     GRAB(m, f->thc, p * (p + 1) / 2);
+    GRAB(m, f->place, p * (p + 1) / 2);
     for (int c = 0; c < p; c++)
         for (int r = c; r < p && f->term[r] == f->term[c]; r++) {
             f->thr[f->nth] = r;

@@ -39,6 +39,7 @@ lmm_status number_nodes(lmm_model *m, const builder *b)
     for (int k = 0; k < lay->nfactor; k++)
         for (int j = 0; j < lay->nfactor; j++)
             if (lay->f[j].user < lay->f[k].user) lay->f[k].userth += lay->f[j].nth;
+    lmm_arrange(m, NULL);
     for (int k = lay->nfactor - 1; k >= 0; k--) {
         factor *f = &lay->f[k];
         for (int32_t l = 0; l < f->nlev; l++) f->perm[l] = f->node + l;

@@ -30,13 +30,14 @@ class Place:
     factor: int
     kept: tuple[int, ...]  # independent columns of the term
     columns: slice  # their place among the factor's columns
-    theta: slice  # its parameters in the core's theta
+    theta: slice  # its parameters in theta
 
 
 class Engine:
-    """The compiled cross-products of a design, and the order of its columns and parameters.
+    """The compiled cross-products of a design, and the place of each term's columns in them.
 
-    The compiled model goes by grouping factors; users go by terms in the formula's order.
+    The compiled model has arrays by grouping factor; users have them by term in the formula's
+    order. theta is in the formula's order on both sides.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class Engine:
         self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
         self.core = self._compile(make, y, storage)
         self._places = self._locate()
-        places = [np.arange(place.theta.start, place.theta.stop) for place in self._places]
-        self.order = np.concatenate(places)  # place in the core of each parameter of the formula
+        if isinstance(self.core, _core.Model):
+            self.core.arrange(self._by_factor())
 
     def _gather(self) -> list[list[int]]:
         """Terms of each grouping factor."""
@@ -143,32 +144,39 @@ class Engine:
         )
 
     def _locate(self) -> list[Place]:
-        places: dict[int, Place] = {}
-        at = 0
-        for number, terms in enumerate(self._factors):
-            first = 0
-            for i in terms:
-                k = len(self._kept[i])
-                count = k if self.design.terms[i].structure == "diag" else k * (k + 1) // 2
-                places[i] = Place(
-                    number, self._kept[i], slice(first, first + k), slice(at, at + count)
-                )
-                at, first = at + count, first + k
-        return [places[i] for i in range(len(places))]
+        factor_of = {i: number for number, terms in enumerate(self._factors) for i in terms}
+        filled = [0] * len(self._factors)
+        places, at = [], 0
+        for i, term in enumerate(self.design.terms):
+            number, k = factor_of[i], len(self._kept[i])
+            first, count = filled[number], k if term.structure == "diag" else k * (k + 1) // 2
+            columns, theta = slice(first, first + k), slice(at, at + count)
+            places.append(Place(number, self._kept[i], columns, theta))
+            filled[number], at = first + k, at + count
+        return places
 
-    def to_core(self, theta: Any) -> np.ndarray:
-        """theta in the formula's order to the order of the compiled model."""
+    def _by_factor(self) -> np.ndarray:
+        """Place in theta of each parameter, factor by factor."""
+        slices = [self._places[i].theta for terms in self._factors for i in terms]
+        return np.concatenate([np.arange(part.start, part.stop, dtype=np.int32) for part in slices])
+
+    def checked(self, theta: Any) -> np.ndarray:
+        """A theta of the right length with finite values.
+
+        Raises
+        ------
+        ValueError
+            When it is another one.
+        """
         theta = np.ascontiguousarray(theta, np.float64)
         if theta.shape != (self.core.ntheta,):
             raise ValueError(f"theta needs shape ({self.core.ntheta},), not {theta.shape}")
         if not np.isfinite(theta).all():
             raise ValueError(f"theta has values that are not finite: {theta}")
-        own: np.ndarray = np.empty_like(theta)
-        own[self.order] = theta
-        return own
+        return np.asarray(theta)
 
     def plane(self, free: Free) -> tuple[np.ndarray, np.ndarray]:
-        """What of theta moves, in the order of the compiled model.
+        """What of theta moves: the fixed part, and the basis in Fortran order.
 
         Raises
         ------
@@ -180,9 +188,7 @@ class Engine:
                 f"free is for {len(free.fixed)} covariance parameters: the model has "
                 f"{self.core.ntheta}"
             )
-        basis = np.empty_like(free.basis)
-        basis[self.order] = free.basis
-        return self.to_core(free.fixed), basis
+        return self.checked(free.fixed), np.asfortranarray(free.basis)
 
     def theta_entries(self) -> list[tuple[int, int, int]]:
         """Term, row and column in the term's T of each parameter, in the formula's order."""
@@ -198,7 +204,7 @@ class Engine:
     # ---- numbers of the core by term -------------------------------------------------------------
 
     def factors(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
-        """T of each term, k x k lower triangular, from the core's theta."""
+        """T of each term, k x k lower triangular."""
         return tuple(self._factor(i, theta) for i in range(len(self._places)))
 
     def _factor(self, i: int, theta: np.ndarray) -> np.ndarray:
@@ -273,7 +279,7 @@ class Engine:
         return self._places[i]
 
     def parameters(self, i: int) -> slice:
-        """Place in the core's theta of the parameters of term i."""
+        """Place in theta of the parameters of term i."""
         return self._places[i].theta
 
     def entries(self, i: int) -> tuple[np.ndarray, np.ndarray]:

@@ -56,23 +56,19 @@ def hessian_along(
     FitError
         When the criterion is not finite near theta.
     """
-    order = model._engine.order
 
     def derivatives(point: np.ndarray, curvature: bool) -> tuple[np.ndarray, np.ndarray]:
-        own = np.empty_like(point)
-        own[order] = point
         with model._lock:
             model._use(None)
-            model._core.evaluate(own, reml, whitened=whitened, value=False)
+            model._core.evaluate(point, reml, whitened=whitened, value=False)
             g, H = model._core.derivatives(curvature)
         return g, H
 
     def gradient(point: np.ndarray) -> np.ndarray:
-        return np.asarray(derivatives(point, False)[0][order] @ directions)
+        return np.asarray(derivatives(point, False)[0] @ directions)
 
     try:
-        information = derivatives(theta, True)[1][np.ix_(order, order)]
-        information = directions.T @ information @ directions
+        information = directions.T @ derivatives(theta, True)[1] @ directions
         if model.storage["storage"] == "iterative":
             return np.asarray(information)
         return _differences(model, gradient, theta, information.diagonal(), directions)

@@ -173,16 +173,16 @@ class Model:
         FitError
             When the criterion is not finite at theta.
         """
-        own, order = self._engine.to_core(theta), self._engine.order
+        theta = self._engine.checked(theta)
         with self._lock, in_words():
             self._use(None)
-            asked: list[Any] = [self._core.evaluate(own, reml)]
+            asked: list[Any] = [self._core.evaluate(theta, reml)]
             if gradient or hessian:
                 g, H = self._core.derivatives(hessian)
         if gradient:
-            asked.append(g[order])
+            asked.append(g)
         if hessian:
-            asked.append(H[np.ix_(order, order)])
+            asked.append(H)
         return asked[0] if len(asked) == 1 else tuple(asked)
 
     def point(self, theta: Any, *, reml: bool = True, y: Any = None) -> Point:
@@ -241,14 +241,13 @@ class Model:
         FitError
             When the objective is not finite at theta.
         """
-        own = self._engine.to_core(theta)
+        theta = self._engine.checked(theta)
         with self._lock:
             self._use(None)
             with in_words():
-                self._core.evaluate(own, reml, value=False)
+                self._core.evaluate(theta, reml, value=False)
                 se, cov = self._core.montecarlo()
-        order = self._engine.order
-        return float(se), cov[np.ix_(order, order)]
+        return float(se), cov
 
     def projection(
         self, theta: Any, *, reml: bool = True
@@ -341,12 +340,12 @@ class Model:
             When the criterion is not finite at theta.
         """
         began = time.perf_counter()
-        own = self._engine.to_core(theta)
+        theta = self._engine.checked(theta)
         with self._lock:
             _, slope, information = self.objective(theta, reml=reml, gradient=True, hessian=True)
             gain = scaled_step(slope, information, 1.0)[2]
             status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
-            return self._estimates(reml, own, gain, 1, began, status)
+            return self._estimates(reml, theta, gain, 1, began, status)
 
     def _minimize(
         self,
@@ -358,7 +357,7 @@ class Model:
         free: Free | None = None,
     ) -> Estimates:
         """The estimates at the minimum, from one start or several."""
-        first = None if start is None else self._engine.to_core(start)
+        first = None if start is None else self._engine.checked(start)
         began = time.perf_counter()
         best = self._run(first, reml, watch, began, most, free)
         starts, evals = None, best.evals
@@ -406,7 +405,7 @@ class Model:
                 if first is None:
                     first, *_, before, _ = self._core.fit(None, **more)
                 more["plane"] = self._engine.plane(free)
-                first = free.nearest(first[self._engine.order])
+                first = free.nearest(first)
             theta, objective, certificate, rounding, evals, status = self._core.fit(first, **more)
         except _core.Unsolved:
             raise unsolved() from None
@@ -443,10 +442,10 @@ class Model:
                 yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
 
     def _starts(self, runs: Sequence[_Run]) -> Starts:
-        """Where they ended, in the formula's order."""
+        """Where they ended."""
         return Starts(
             np.array([run.objective for run in runs]),
-            np.array([run.theta[self._engine.order] for run in runs]),
+            np.array([run.theta for run in runs]),
             np.array([run.status == "converged" for run in runs]),
         )
 
@@ -459,7 +458,7 @@ class Model:
         began: float,
         status: str,
     ) -> Estimates:
-        """Everything that follows from theta (in the core's order)."""
+        """Everything that follows from theta."""
         try:
             self._core.evaluate(theta, reml, value=False)
             beta, vcov, sigma, b = self._core.estimates()
@@ -481,7 +480,7 @@ class Model:
             bool(reml),
             self.design.n,
             objective,
-            theta[self._engine.order],
+            theta.copy(),
             beta,
             vcov,
             sigma,
@@ -507,7 +506,7 @@ def _is_certified(certificate: float, bound: float, noise: float) -> bool:
 class _Run(NamedTuple):
     """The end of one start."""
 
-    theta: np.ndarray  # the core's order
+    theta: np.ndarray
     objective: float
     certificate: float
     left: float  # what the criterion may still fall, or is not known

@@ -95,12 +95,12 @@ class Point:
 
     def __init__(self, model: Machine, theta: Any, reml: bool = True, y: Any = None) -> None:
         self._model, self._engine, self._y = model, model._engine, y
-        self._own = self._engine.to_core(theta).copy()
+        self._theta = self._engine.checked(theta).copy()
         self.reml = bool(reml)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle knows where the model stands; what was read is read again."""
-        return Point, (self._model, self._own[self._engine.order], self.reml, self._y)
+        return Point, (self._model, self._theta, self.reml, self._y)
 
     @property
     def is_exact(self) -> bool:
@@ -129,7 +129,7 @@ class Point:
         with self._model._lock, in_words():
             self._model._use(self._y)
             core = self._model._core
-            core.evaluate(self._own, self.reml, value=False)
+            core.evaluate(self._theta, self.reml, value=False)
             yield core
 
     # ---- the criterion ---------------------------------------------------------------------------
@@ -138,22 +138,21 @@ class Point:
     def value(self) -> float:
         """REML criterion or deviance."""
         with self._core() as core:
-            return float(core.evaluate(self._own, self.reml))
+            return float(core.evaluate(self._theta, self.reml))
 
     @cached_property
     def gradient(self) -> np.ndarray:
         """Gradient in theta, (ntheta,); exact but for iterative models."""
         with self._core() as core:
-            return np.asarray(core.derivatives()[0][self._engine.order])
+            return np.asarray(core.derivatives()[0])
 
     @cached_property
     def information(self) -> np.ndarray:
         """Average information in theta and its boundary term, (ntheta, ntheta)."""
-        order = self._engine.order
         with self._core() as core:
             gradient, H = core.derivatives(hessian=True)
-        self.__dict__.setdefault("gradient", gradient[order])
-        return np.asarray(H[np.ix_(order, order)])
+        self.__dict__.setdefault("gradient", gradient)
+        return np.asarray(H)
 
     # ---- estimates -------------------------------------------------------------------------------
 
@@ -262,11 +261,10 @@ class Point:
         FitError
             For iterative models, and when the multiplications would take too long: ``PATIENCE``.
         """
-        order = self._engine.order
         with self._core() as core:
             self._afford(*core.traces_price())
             single, pairs = core.traces()
-        return np.asarray(single[order]), np.asarray(pairs[np.ix_(order, order)])
+        return np.asarray(single), np.asarray(pairs)
 
     def _afford(self, size: float, work: float) -> None:
         """Refuses traces that take too much memory or too long."""

@@ -70,7 +70,7 @@ class Starts:
 
 
 def random_theta(engine: Engine, number: int) -> np.ndarray:
-    """theta (the compiled model's order) of a random start; the same number, the same theta.
+    """theta of a random start; the same number, the same theta.
 
     Each term gets standard deviations around `TYPICAL`, in whitened columns, and a random
     correlation matrix.

@@ -83,7 +83,6 @@ class Criterion:
         self.entries = model.theta_entries
         rank = int(model._core.keep.sum())
         self.nu = model.design.n - (rank if reml else 0)
-        self._order = model._engine.order
         self._row, self._column, self._unit = _places(model)
         same = self._column[:, None] == self._column
         self._first, self._second = np.nonzero(same)
@@ -110,7 +109,7 @@ class Criterion:
     def factors(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """T of each term."""
         engine = self.model._engine
-        return engine.factors(engine.to_core(self.theta(z)))
+        return engine.factors(engine.checked(self.theta(z)))
 
     # ---- values ---------------------------------------------------------------------------------
 
@@ -121,7 +120,7 @@ class Criterion:
 
     def estimates(self, z: np.ndarray, j: int = -1) -> tuple[np.ndarray, np.ndarray, float]:
         """beta, column j of (X'V^-1 X)^-1 and the residual sum of squares."""
-        model, theta = self.model, self.model._engine.to_core(self.theta(z))
+        model, theta = self.model, self.model._engine.checked(self.theta(z))
         with model._lock, in_words():
             model._use(None)
             model._core.evaluate(theta, self.reml, value=False)
@@ -165,14 +164,12 @@ class Criterion:
     # ---- derivatives ----------------------------------------------------------------------------
 
     def _evaluate(self, z: np.ndarray, j: int) -> _Evaluation:
-        model, theta = self.model, self.theta(z)
-        own = model._engine.to_core(theta)
+        model, theta = self.model, self.model._engine.checked(self.theta(z))
         with model._lock, in_words():
             model._use(None)
-            f = model._core.evaluate(own, self.reml)
+            f = model._core.evaluate(theta, self.reml)
             g, H = model._core.derivatives(True)
             r2, beta, column, M = model._core.squares(j)
-        g, H = g[self._order], H[self._order[:, None], self._order]
         return _Evaluation(theta, f, g, H, r2, beta, column, M)
 
     def _slope(self, S: np.ndarray, theta: np.ndarray) -> np.ndarray:
