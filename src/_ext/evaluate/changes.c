@@ -13,7 +13,7 @@
 #include "evaluate/changes.h"
 
 #define GATHERED 256 /* columns that are multiplied at a time */
-#define DENSE 0.1    /* share of nonzero rows from which that is faster than level by level */
+#define DENSE 0.3    /* share of nonzero rows from which that is faster than level by level */
 
 static char lower = 'L', none = 'N', trans = 'T';
 static double one = 1;
@@ -74,6 +74,7 @@ static lmm_status make(changes *ch)
     GRAB(ch, ch->N, ch->count);
     GRAB(ch, ch->left, q2 * GATHERED + 1);
     GRAB(ch, ch->right, q2 * GATHERED + 1);
+    GRAB(ch, ch->index, q2 + 1);
     for (int k = 0; k < lay->nelim; k++)
         for (int r = lay->f[k].th; r < lay->f[k].th + lay->f[k].nth; r++) {
             GRAB(ch, ch->diag[r], lay->nelim);
@@ -207,23 +208,33 @@ static void gather(changes *ch, int k, int32_t e, int columns, const double *lef
     }
 }
 
-/* The same at once, over the level's list only */
-static void send_list(const changes *ch, int k, int32_t e, int columns, const double *left,
-                      const double *right, ptrdiff_t rows, double *N)
+/* N (lower, half its diagonal) += left right' + right left' over the rows `at`, which ascend; n: between its
+   columns */
+INLINE void add_symmetric(const int columns, ptrdiff_t count, const int32_t *at, const double *left,
+                          const double *right, ptrdiff_t rows, double *N, ptrdiff_t n)
 {
-    const layout *lay = &ch->m->layout;
-    const ptrdiff_t first = lay->ptr[e] + lay->nelim - 1 - k, q2 = lay->q2;
-    for (ptrdiff_t j = first, c = 0; j < lay->ptr[e + 1]; j++)
-        for (int y = 0; y < lay->width[lay->row[j]]; y++, c++) {
-            double *to = N + q2 * (lay->trailcol[lay->row[j]] + y);
-            for (ptrdiff_t i = first, r = 0; i < lay->ptr[e + 1]; i++)
-                for (int x = 0; x < lay->width[lay->row[i]]; x++, r++)
-                    for (int z = 0; z < columns; z++)
-                        to[lay->trailcol[lay->row[i]] + x] += left[r + z * rows] * right[c + z * rows];
+    for (int z = 0; z < columns; z++, left += rows, right += rows)
+        for (ptrdiff_t c = 0; c < count; c++) {
+            const double lc = left[c], rc = right[c];
+            double *to = N + n * at[c];
+            to[at[c]] += lc * rc; /* half of it */
+            for (ptrdiff_t r = c + 1; r < count; r++) to[at[r]] += left[r] * rc + right[r] * lc;
         }
 }
 
-/* What all levels of factor k send in parameter r; half: N becomes N + N' in the end */
+/* The same at once, over the level's list only */
+INLINE void send_list(changes *ch, int k, int32_t e, int columns, const double *left, const double *right,
+                      ptrdiff_t rows, double *N)
+{
+    const layout *lay = &ch->m->layout;
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = lay->ptr[e] + lay->nelim - 1 - k; i < lay->ptr[e + 1]; i++)
+        for (int x = 0; x < lay->width[lay->row[i]]; x++) ch->index[count++] = lay->trailcol[lay->row[i]] + x;
+    add_symmetric(columns, count, ch->index, left, right, rows, N, lay->q2);
+}
+
+/* What all levels of factor k send in parameter r. half: N + N' in the end; lists go there whole, into its
+   lower triangle, with half the diagonal. */
 CLONES static void send_factor(changes *ch, int k, int r, double *half, double *work)
 {
     const layout *lay = &ch->m->layout;
