@@ -39,7 +39,12 @@ class Frozen:
 
     def __post_init__(self) -> None:
         fields = self.__dict__
-        freeze([fields[name] for name in self._arrays])
+        for name in self._arrays:
+            value = fields[name]
+            if type(value) is np.ndarray:
+                value.setflags(False)  # type: ignore[call-arg]
+            elif type(value) is tuple:
+                freeze(value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

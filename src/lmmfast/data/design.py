@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -154,9 +154,11 @@ class Design:
         **changes
             Attributes of `Rows`.
         """
-        sums = self.rows_for("rows cannot be replaced")
-        fixed = self.fixed if X is None else RowColumns(np.asfortranarray(X))
-        return replace(self, fixed=fixed, sums=replace(sums, **changes) if changes else sums)
+        rows = self.rows_for("rows cannot be replaced")
+        own = vars(self) | {"sums": Rows(**(vars(rows) | changes))}
+        if X is not None:
+            own["fixed"] = RowColumns(np.asfortranarray(X))
+        return Design(**own)
 
 
 def build(

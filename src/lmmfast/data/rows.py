@@ -18,7 +18,7 @@ __all__ = ["RowColumns", "Rows", "rows_of"]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
     """A model matrix in memory; its arrays are read-only.
 
@@ -31,7 +31,13 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
     """
 
     matrix: Matrix
-    level: Codes | None = None
+    level: Codes | None
+
+    def __init__(self, matrix: Matrix, level: Codes | None = None) -> None:
+        vars(self).update(
+            matrix=matrix, level=level
+        )  # frozen fields one by one take thrice as long
+        self.__post_init__()
 
     @property
     def values(self) -> Matrix:
@@ -97,7 +103,7 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
         return bool((image[self.level] == other.level).all())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
     """The observations that a model uses, but for its model matrices; arrays are read-only.
 
@@ -120,6 +126,17 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
     offset: Matrix | None
     positions: NDArray[np.int64]
     index: Any
+
+    def __init__(
+        self,
+        y: Matrix,
+        weights: Matrix | None,
+        offset: Matrix | None,
+        positions: NDArray[np.int64],
+        index: Any,
+    ) -> None:
+        vars(self).update(y=y, weights=weights, offset=offset, positions=positions, index=index)
+        self.__post_init__()
 
     @property
     def n(self) -> int:

@@ -8,7 +8,7 @@ cross-products (`sources.sums`). What only rows can answer asks for `rows_of`, `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,22 +128,23 @@ class Group(NamedTuple):
     ----------
     columns : tuple of Columns
         Of each of its random terms.
-    correlated : tuple of bool
-        Whether the columns of each of them are correlated among each other.
+    owners : int32 array
+        One number for each column of these: equal and negative for those of a term whose columns
+        are correlated, different ones for those of `||`, which are terms of their own.
     nlev : int
+        Number of levels.
     """
 
     columns: tuple[Any, ...]
-    correlated: tuple[bool, ...]
+    owners: NDArray[np.int32]
     nlev: int
 
-    @property
-    def owners(self) -> NDArray[np.int32]:
-        """Which term each column is of; columns of `||` are terms of their own."""
-        owner: list[int] = []
-        for i, (columns, correlated) in enumerate(zip(self.columns, self.correlated, strict=True)):
-            owner += [-i - 1 if correlated else len(owner) + j for j in range(columns.width)]
-        return np.array(owner, np.int32)
+    def terms(self) -> Iterator[tuple[Any, slice, bool]]:
+        """Columns of each term, their place in the factor, and whether they are correlated."""
+        at = 0
+        for columns in self.columns:
+            yield columns, slice(at, at + columns.width), bool(self.owners[at] < 0)
+            at += columns.width
 
 
 class Sums(ABC):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _core, memory
 from ..data.design import Design
-from ..data.sums import Group
+from ..data.sums import Columns, Group
 from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
@@ -23,8 +22,7 @@ MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may tak
 SMALL = 1e8  # bytes that are there: no need to ask
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a term's columns and parameters are in the compiled model."""
 
     factor: int
@@ -50,6 +48,7 @@ class Engine:
         self.design = design
         self._kept = [tuple(range(term.source.width)) for term in design.terms]
         self._factors = self._gather()
+        self._groups = [self._group(terms) for terms in self._factors]
         self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
         self.core = self._compile(make, y, storage)
         self._places = self._locate()
@@ -63,30 +62,30 @@ class Engine:
             factors.setdefault(term.source.factor, []).append(i)
         return list(factors.values())
 
-    def _groups(self) -> list[Group]:
-        """The grouping factors with the columns that are kept."""
-        return [self._group(terms) for terms in self._factors]
-
     def _group(self, terms: list[int]) -> Group:
-        own = [self.design.terms[i] for i in terms]
-        columns = [
-            term.source
-            if len(self._kept[i]) == term.source.width
-            else term.source.chosen(self._kept[i])
-            for i, term in zip(terms, own, strict=True)
-        ]
-        correlated = tuple(term.structure != "diag" for term in own)
-        return Group(tuple(columns), correlated, len(own[0].levels))
+        """A grouping factor with the columns that are kept."""
+        columns: list[Columns] = []
+        owners: list[int] = []
+        for i in terms:
+            term, kept = self.design.terms[i], self._kept[i]
+            whole = len(kept) == term.source.width
+            columns.append(term.source if whole else term.source.chosen(kept))
+            if term.structure == "diag":
+                owners += range(len(owners), len(owners) + len(kept))
+            else:
+                owners += [-i - 1] * len(kept)
+        levels = self.design.terms[terms[0]].levels
+        return Group(tuple(columns), np.array(owners, np.int32), len(levels))
 
     def source(self, y: np.ndarray | None) -> tuple[Any, ...]:
         """What the compiled model is made of, with the response y."""
-        return self.design.sums.source(self.design.fixed, self._groups(), y)
+        return self.design.sums.source(self.design.fixed, self._groups, y)
 
     def products(self) -> tuple[Any, list[np.ndarray]]:
         """Of models without rows: blocks of cross-products, and C of each factor (their columns
         are the design's times C)."""
         sums: Any = self.design.sums
-        blocks, C = sums.products(self.design.fixed, self._groups())
+        blocks, C = sums.products(self.design.fixed, self._groups)
         return blocks, C
 
     @classmethod
@@ -96,10 +95,10 @@ class Engine:
 
     def _at_most(self) -> float:
         """Bytes that no model with so many rows and random effects can need more than."""
-        effects = sum(len(term.levels) * term.source.width for term in self.design.terms)
-        columns = (
-            sum(term.source.width for term in self.design.terms) + len(self.design.x_names) + 1
-        )
+        effects, columns = 0, len(self.design.x_names) + 1
+        for term in self.design.terms:
+            width = term.source.width
+            effects, columns = effects + len(term.levels) * width, columns + width
         return float(32 * effects**2 + 40 * self.design.n * columns**2)
 
     def _compile(self, make: Any, y: np.ndarray | None, storage: str) -> Any:
@@ -134,6 +133,7 @@ class Engine:
                 term=term.label,
             )
         self._kept[i] = tuple(k for k in self._kept[i] if k != c)
+        self._groups[factor] = self._group(self._factors[factor])
         warn(
             RankDeficientWarning(
                 f"column {term.columns[c]!r} of ({term.label}) is a linear combination of the "

@@ -111,13 +111,12 @@ def _change(group: Group) -> _Change:
     first = group.columns[0]
     width = first.cross.spec.widths[first.factor]
     k = sum(own.width for own in group.columns)
-    P, C, plain, to = np.zeros((width, k)), np.zeros((k, k)), True, 0
-    for own, full in zip(group.columns, group.correlated, strict=True):
+    P, C, plain = np.zeros((width, k)), np.zeros((k, k)), True
+    for own, there, full in group.terms():
         Q, own_C, same = _orthogonal(own.map, own.basis.C, full)
-        at, there = own.inside, slice(to, to + own.width)
+        at = own.inside
         P[at, there], C[there, there] = Q, own_C
-        plain &= same and at.start == to
-        to = there.stop
+        plain &= same and at.start == there.start
     return _Change(P, C, plain and k == width)
 
 

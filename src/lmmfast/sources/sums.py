@@ -126,10 +126,8 @@ def _judged(own: Recast, fixed: StreamColumns, factors: Sequence[Group]) -> Reca
         At the first dependent column of a random term.
     """
     for factor, group in enumerate(factors):
-        total, at = own.blocks.diagonal(factor).sum(axis=0), 0
-        for columns, correlated in zip(group.columns, group.correlated, strict=True):
-            cut = slice(at, at + columns.width)
-            at = cut.stop
+        total = own.blocks.diagonal(factor).sum(axis=0)
+        for columns, cut, correlated in group.terms():
             if not correlated or not columns.basis.doubtful:
                 continue
             found = dependent(total[cut, cut], own.C[factor][cut, cut], columns.begins_constant)
