@@ -92,7 +92,7 @@ class Labelled(Fit):
         }
 
     def _conditional_sd(self) -> list[np.ndarray]:
-        variances = self.model.condvar(self.estimates.theta)
+        variances = self.point.condvar
         return [self.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
 
     def _frames(self, blocks: Iterable[np.ndarray]) -> dict[str, pd.DataFrame]:

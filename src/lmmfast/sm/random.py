@@ -161,7 +161,7 @@ def _blocks(result: Estimated) -> Callable[[int], pd.DataFrame]:
     import pandas as pd
 
     names = pd.Index(result.model.data.exog_re_names)
-    variances = result.lmm.model.condvar(result.lmm.theta)
+    variances = result.lmm.point.condvar
     own = [part for part in result._components if part.kind == "re"]
 
     def make(group: int) -> pd.DataFrame:
