@@ -180,8 +180,11 @@ def check_reason(problem: Problem, recipe: Recipe, fit: lmmfast.LMMFit | None, r
     elif reason.startswith("limited by rounding: "):
         assert resolution(problem, fit) > 1e-12
     else:
-        told = reason.removeprefix("evaluation limit: the objective can still fall by about ")
-        assert float(told) == pytest.approx(fit.certificate, rel=0.06)
+        told = float(reason.removeprefix("evaluation limit: the objective can still fall by about "))
+        if told > 1.06 * fit.certificate:  # what rounding hides is more
+            assert resolution(problem, fit) > 1e-12
+        else:
+            assert told == pytest.approx(fit.certificate, rel=0.06)
         assert fit.n_evals >= MOST_EVALS
 
 

@@ -436,6 +436,12 @@ static newton_end minimize(fit *t, double *x, double *trial, lmm_info *info)
             t->state->radius = t->s->radius;
             continue;
         }
+        if ((end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) && m->evaluation.turned) {
+            turn_back(m, x); /* rounding decides whether the criterion is finite here: it was, before */
+            t->state->turns = 0;
+            t->state->radius = t->s->radius;
+            continue;
+        }
         if (end != NEWTON_CONVERGED || info->escapes > t->n || !leave_saddle(t, x, trial)) return end;
         info->escapes++;
         t->state->radius = t->s->radius;
