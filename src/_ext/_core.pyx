@@ -36,6 +36,10 @@ class NotFinite(NotPositiveDefinite):
     """The derivatives of the criterion are not finite."""
 
 
+class Exact(NotPositiveDefinite):
+    """The residual variance went to zero on the way."""
+
+
 class NoVariance(ArithmeticError):
     """The response is a linear combination of the fixed-effect columns."""
 
@@ -66,6 +70,8 @@ cdef int check(lmm_status status) except -1:
         raise Unsolved()
     if status == LMM_NOTFINITE:
         raise NotFinite()
+    if status == LMM_EXACT:
+        raise Exact()
     if status == LMM_NOVARIANCE:
         raise NoVariance()
     if status == LMM_UNAVAILABLE:

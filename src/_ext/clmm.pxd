@@ -15,6 +15,7 @@ cdef extern from "lmm.h" nogil:
         LMM_TOOLARGE
         LMM_UNSOLVED
         LMM_NOTFINITE
+        LMM_EXACT
 
     ctypedef struct lmm_blas:
         void (*potrf)(char *, int *, double *, int *, int *) noexcept nogil

@@ -39,7 +39,8 @@ typedef enum {
     LMM_UNAVAILABLE, /* not to be had with this storage, or no order for a sparse one */
     LMM_TOOLARGE,    /* the memory would exceed the caller's limit (lmm_report.bytes) */
     LMM_UNSOLVED,    /* the iterations of an iterative model did not converge        */
-    LMM_NOTFINITE    /* the derivatives of the criterion are not finite              */
+    LMM_NOTFINITE,   /* the derivatives of the criterion are not finite              */
+    LMM_EXACT        /* the residual variance went to zero on the way                */
 } lmm_status;
 
 typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-up     */

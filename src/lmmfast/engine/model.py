@@ -27,7 +27,7 @@ from .estimates import Estimates, singular_directions
 from .free import Free
 from .identify import Overlap, overlaps
 from .options import MAX_EVALS, Options
-from .point import Point, in_words, not_finite, unsolved
+from .point import Point, fitted_exactly, in_words, not_finite, unsolved
 from .starts import Starts, random_theta
 from .watch import Watch
 
@@ -411,6 +411,8 @@ class Model:
             raise unsolved() from None
         except _core.NotFinite:
             raise not_finite() from None
+        except _core.Exact:
+            raise fitted_exactly() from None
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the objective is not finite at the starting value: check the response and the "
@@ -464,10 +466,7 @@ class Model:
             beta, vcov, sigma, b = self._core.estimates()
             objective = self._core.value()
         except _core.NotPositiveDefinite:
-            raise FitError(
-                "the residual variance goes to zero: the random effects fit the response exactly; "
-                "take columns or terms out"
-            ) from None
+            raise fitted_exactly() from None
         seconds = time.perf_counter() - began
         keep = self._core.keep
         _check_range(sigma, beta, vcov)

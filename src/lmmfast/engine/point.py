@@ -390,3 +390,10 @@ def unsolved() -> FitError:
         "conjugate gradients did not converge in 1,000 iterations: the grouping factors hardly "
         'cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they take)'
     )
+
+
+def fitted_exactly() -> FitError:
+    return FitError(
+        "the residual variance goes to zero: the random effects fit the response exactly; take "
+        "columns or terms out"
+    )
