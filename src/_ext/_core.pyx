@@ -472,7 +472,7 @@ cdef class Model:
         cdef double[:, ::1] Q = np.zeros((max(r, 1), max(r, 1)))
         cdef lmm_status status
         if r:
-            with self.lock:
+            with self.lock, single_threaded_blas():
                 with nogil:
                     status = lmm_forms(self.m, r, &flat[0], &Q[0, 0])
             check(status)
@@ -490,7 +490,7 @@ cdef class Model:
         cdef double[::1] single = np.empty(max(n, 1))
         cdef double[:, ::1] pairs = np.empty((max(n, 1), max(n, 1)))
         cdef lmm_status status
-        with self.lock:
+        with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_traces(self.m, &single[0], &pairs[0, 0])
         check(status)

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/changes.h"
+#include "trailing/trailing.h"
 
 #define GATHERED 256 /* columns that are multiplied at a time */
 #define DENSE 0.3    /* share of nonzero rows from which that is faster than level by level */
@@ -75,6 +76,12 @@ static lmm_status make(changes *ch)
     GRAB(ch, ch->left, q2 * GATHERED + 1);
     GRAB(ch, ch->right, q2 * GATHERED + 1);
     GRAB(ch, ch->index, q2 + 1);
+    ptrdiff_t most = 0;
+    for (int k = 0; k < lay->nelim; k++) {
+        const ptrdiff_t size = (ptrdiff_t)lay->f[k].nlev * lay->f[k].p * lay->f[k].p;
+        if (size > most) most = size;
+    }
+    GRAB(ch, ch->dK, most + 1);
     for (int k = 0; k < lay->nelim; k++)
         for (int r = lay->f[k].th; r < lay->f[k].th + lay->f[k].nth; r++) {
             GRAB(ch, ch->diag[r], lay->nelim);
@@ -233,6 +240,32 @@ INLINE void send_list(changes *ch, int k, int32_t e, int columns, const double *
     add_symmetric(columns, count, ch->index, left, right, rows, N, lay->q2);
 }
 
+/* What all levels of factor k send in its parameter t, by the loop of the downdate */
+static void send_tiles(changes *ch, int k, int t, double *half, double *work)
+{
+    lmm_model *m = ch->m;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const int p = f->p, x = f->thr[t], y = f->thc[t];
+    double *K = work, *N = K + p * p;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        double *dK = ch->dK + (ptrdiff_t)l * p * p;
+        level_matrices(m, f, l, K, N);
+        for (int c = 0; c < p; c++)
+            for (int r = 0; r < p; r++)
+                dK[r + c * p] = x == y ? -N[r + x * p] * N[c + x * p]
+                                       : -N[r + x * p] * N[c + y * p] - N[r + y * p] * N[c + x * p];
+    }
+    m->trailing->steps->downdate_by(m->trailing, m, k, ch->dK, half);
+    for (int j = lay->nelim; j < lay->nfactor; j++) /* diagonal blocks are whole */
+        for (int32_t e = lay->f[j].node; e < lay->f[j].node + lay->f[j].nlev; e++) {
+            const int w = lay->f[j].p;
+            double *block = half + lay->trailcol[e] * ((ptrdiff_t)lay->q2 + 1);
+            for (int c = 0; c < w; c++)
+                for (int r = 0; r <= c; r++) block[r + c * (ptrdiff_t)lay->q2] *= r == c ? 0.5 : 0;
+        }
+}
+
 /* What all levels of factor k send in parameter r. half: N + N' in the end; lists go there whole, into its
    lower triangle, with half the diagonal. */
 CLONES static void send_factor(changes *ch, int k, int r, double *half, double *work)
@@ -240,13 +273,16 @@ CLONES static void send_factor(changes *ch, int k, int r, double *half, double *
     const layout *lay = &ch->m->layout;
     const factor *f = &lay->f[k];
     const int t = r - f->th, dense = is_dense(lay, k), same = t >= 0 && dense && f->thr[t] == f->thc[t];
+    const int tiled = t >= 0 && !dense && lay->q2 && ch->m->trailing->steps->downdate_by;
     const ptrdiff_t skip = ancestor_rows(lay, k);
+    if (tiled) send_tiles(ch, k, t, half, work);
+    if (tiled && k == lay->nelim - 1) return;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t rows = lay->ld[e] - lay->pb;
         double *left = work + 4 * f->p * f->p, *right = left + rows * f->p;
         const int columns = products(ch, f, e - f->node, r, left, right, work);
         for (int j = k + 1; j < lay->nelim; j++) send_to_ancestor(ch, k, j, e, r, columns, left, right);
-        if (rows == skip) continue;
+        if (rows == skip || tiled) continue;
         if (dense)
             gather(ch, k, e, columns, left + skip, right + skip, rows, half, same);
         else

@@ -14,7 +14,8 @@ typedef struct {
     double **N;           /* [r]: -dS, q2 x q2                                                        */
     double *left, *right; /* q2 x columns: N_r += left right' + right left', when they are full  */
     int columns;
-    int32_t *index; /* q2  trailing columns of a level's list */
+    int32_t *index; /* q2  trailing columns of a level's list                       */
+    double *dK;     /* p x p for every level of the eliminated factor with most of these */
     void *memory;
 } changes;
 

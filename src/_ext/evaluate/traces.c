@@ -75,7 +75,9 @@ typedef struct {      /* the level at which sums are taken, p x p each          
     double *Y, *KW;   /* p x p for every change so far: K X, K W                                         */
 } level_sums;
 
-static void own_level(const changes *ch, const factor *f, int32_t l, level_sums *s, double *single)
+/* Q: that of the level where it is known; else from V */
+static void own_level(const changes *ch, const factor *f, int32_t l, const double *Q, level_sums *s,
+                      double *single)
 {
     const lmm_model *m = ch->m;
     const int p = f->p;
@@ -83,9 +85,13 @@ static void own_level(const changes *ch, const factor *f, int32_t l, level_sums 
     const int32_t e = f->node + l;
     const int rows = m->layout.ld[e] - m->layout.pb;
     level_matrices(m, f, l, s->K, s->N);
-    tmul(p, p, rows, 0, m->evaluation.f[f->k].pan + m->layout.pan[e], m->layout.ld[e],
-         s->V + m->layout.pan[e], m->layout.ld[e], s->Q, p);
-    symmetrize(p, s->Q);
+    if (Q)
+        memcpy(s->Q, Q, sizeof(double) * (size_t)(p * p));
+    else {
+        tmul(p, p, rows, 0, m->evaluation.f[f->k].pan + m->layout.pan[e], m->layout.ld[e],
+             s->V + m->layout.pan[e], m->layout.ld[e], s->Q, p);
+        symmetrize(p, s->Q);
+    }
     mul(p, p, p, 0, s->K, p, s->Q, p, s->KQ, p);
     mul(p, p, p, 0, A, p, s->N, p, s->D, p);
     symmetrize(p, s->D);
@@ -165,8 +171,12 @@ static lmm_status factor_sums(const changes *ch, int k, double *single, double *
     lmm_model *m = ch->m;
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
-    const ptrdiff_t p = f->p, pp = p * p, panel = panel_size(lay, k), N = lay->ntheta;
-    double *V = malloc(sizeof(double) * (size_t)((1 + f->th) * panel + (10 + pp + 2 * f->th) * pp + 1));
+    const int alone = lay->nelim == 1 && !lay->full; /* Q is all that is asked of V, and has its own loop */
+    const ptrdiff_t p = f->p, pp = p * p, panel = alone ? 0 : panel_size(lay, k), N = lay->ntheta;
+    const ptrdiff_t blocks = alone ? f->nlev * pp : 0;
+    double *Q = alone ? m->evaluation.f[k].Q : NULL;
+    double *V =
+        malloc(sizeof(double) * (size_t)((1 + f->th) * panel + (10 + pp + 2 * f->th) * pp + blocks + 1));
     if (!V) return LMM_NOMEM;
     double *moved = V + panel, *at = moved + f->th * panel;
     level_sums s = {.V = V, .K = at, .N = at + pp, .Q = at + 2 * pp, .KQ = at + 3 * pp, .D = at + 4 * pp};
@@ -176,15 +186,21 @@ static lmm_status factor_sums(const changes *ch, int k, double *single, double *
     s.Y = s.C + pp * pp;
     s.KW = s.Y + f->th * pp;
     memset(s.C, 0, sizeof(double) * (size_t)(pp * pp));
-    times_inverse(m, k, m->evaluation.f[k].pan, V);
+    double *B = s.KW + f->th * pp; /* what the gather overwrites */
+    if (alone) {
+        memcpy(B, m->evaluation.f[k].B, sizeof(double) * (size_t)blocks);
+        m->trailing->steps->gather(m->trailing, m);
+    } else
+        times_inverse(m, k, m->evaluation.f[k].pan, V);
     for (int r = 0; r < f->th; r++) times_inverse(m, k, ch->pan[r][k], moved + r * panel);
     for (int32_t l = 0; l < f->nlev; l++) {
-        own_level(ch, f, l, &s, single);
+        own_level(ch, f, l, Q ? Q + l * pp : NULL, &s, single);
         finer_with_own(ch, f, l, &s, pairs);
         for (int r = 0; r < f->th; r++) finer_pairs(ch, f, l, &s, r, moved + r * panel, pairs);
     }
     for (int r = 0; r < f->nth; r++)
         for (int u = 0; u <= r; u++) pairs[f->th + r + N * (f->th + u)] += contract(f, r, f, u, s.C);
+    if (alone) memcpy(m->evaluation.f[k].B, B, sizeof(double) * (size_t)blocks);
     free(V);
     return LMM_OK;
 }
@@ -332,6 +348,7 @@ static lmm_status all_traces(changes *ch, whole *w, double *own)
     const layout *lay = &m->layout;
     double *pairs = own + lay->ntheta;
     TRY(bring(m, EXACT, INVERTED, 0));
+    if (lay->q2 && m->trailing->steps->inverse) m->trailing->steps->inverse(m->trailing, m, w->B);
     for (int k = 0; k < lay->nelim; k++) TRY(factor_sums(ch, k, own, pairs));
     if (!lay->q2) return LMM_OK;
     whole_products(m, w);
@@ -347,7 +364,7 @@ void lmm_traces_price(const lmm_model *m, double *bytes, double *flops)
     for (int k = 0; k < lay->nelim; k++)
         panels += (double)panel_size(lay, k) * (1 + (k ? 2. * lay->f[k].th : 0));
     *bytes = 8 * ((5 + changed) * square + TOGETHER * q2 + panels);
-    *flops = (8 + 4 * changed) * square * q2 + changes_flops(m);
+    *flops = ((m->trailing->steps->inverse ? 4 : 8) + 4 * changed) * square * q2 + changes_flops(m);
 }
 
 lmm_status lmm_traces(lmm_model *m, double *single, double *pairs)
@@ -367,7 +384,7 @@ lmm_status lmm_traces(lmm_model *m, double *single, double *pairs)
         w.work = w.M + square;
         if (lay->q2) {
             m->trailing->steps->matrix(m->trailing, m, w.S);
-            whole_inverse(m, w.B, w.work);
+            if (!m->trailing->steps->inverse) whole_inverse(m, w.B, w.work);
         }
         status = changes_find(ch);
         if (status == LMM_OK) status = all_traces(ch, &w, own);

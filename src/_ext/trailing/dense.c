@@ -86,8 +86,16 @@ static void dense_downdate(trailing *t, lmm_model *m, int k)
     dense *d = (dense *)t;
     if (lay->full)
         downdate_full(d, m, &lay->f[k]);
-    else
-        downdate_tiles(d, m, k);
+    else {
+        if (k) pack(d, m, k);
+        downdate_tiles(d, m, k, m->evaluation.f[k].K, d->S, lay->s);
+        downdate_edge(t, m, k);
+    }
+}
+
+static void dense_downdate_by(trailing *t, lmm_model *m, int k, const double *K, double *X)
+{
+    downdate_tiles((dense *)t, m, k, K, X, m->layout.q2);
 }
 
 /* L := [Lambda'S Lambda + I, .; S_b Lambda, S_bb], lower; S's diagonal blocks are made symmetric */
@@ -330,6 +338,15 @@ static void dense_matrix(const trailing *t, const lmm_model *m, double *S)
     mirror(q2, S, q2);
 }
 
+static void dense_inverse(const trailing *t, const lmm_model *m, double *B)
+{
+    const int q2 = m->layout.q2;
+    const ptrdiff_t s = m->layout.s;
+    for (ptrdiff_t c = 0; c < q2; c++)
+        memcpy(B + c * q2 + c, ((const dense *)t)->L + c * s + c, sizeof(double) * (size_t)(q2 - c));
+    mirror(q2, B, q2);
+}
+
 static void dense_solve(trailing *t, lmm_model *m, int r, double *X)
 {
     const dense *d = (const dense *)t;
@@ -355,6 +372,7 @@ static const trailing_steps DENSE = {.make = dense_make,
                                      .begin = dense_begin,
                                      .load = dense_load,
                                      .downdate = dense_downdate,
+                                     .downdate_by = dense_downdate_by,
                                      .factorize = dense_factorize,
                                      .border = dense_border,
                                      .times = dense_times,
@@ -363,6 +381,7 @@ static const trailing_steps DENSE = {.make = dense_make,
                                      .gather = dense_gather,
                                      .product = dense_product,
                                      .matrix = dense_matrix,
+                                     .inverse = dense_inverse,
                                      .solve = dense_solve,
                                      .covariance = dense_covariance};
 

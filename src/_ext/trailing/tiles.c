@@ -1,6 +1,6 @@
 /* The two hot loops of sparse crossing, over tiles of the trailing matrix that stay in cache:
 
-     downdate:  S_JJ -= A_Jl K_l A_lJ       for every eliminated level l, J its columns
+     downdate:  X_JJ -= A_Jl K_l A_lJ       for every eliminated level l, J its columns
      gather:    Q_l   = A_lJ B_JJ A_Jl      B = (Lambda M^-1 Lambda') over the trailing columns
 
    Trailing columns are cut into strips, the panels are stored strip by strip (pack), and a tile is one
@@ -184,12 +184,12 @@ static void all_levels(const tile *t, int gather)
 }
 
 /* buffer := tile of X (load), or X -= buffer */
-CLONES static void move_tile(const tile *t, double *X, int load)
+CLONES static void move_tile(const tile *t, double *X, ptrdiff_t s, int load)
 {
     const dense *d = t->d;
     const lmm_model *m = t->m;
     const layout *lay = &m->layout;
-    const ptrdiff_t s = lay->s, r0 = lay->trailcol[d->strip[t->r]], c0 = lay->trailcol[d->strip[t->c]];
+    const ptrdiff_t r0 = lay->trailcol[d->strip[t->r]], c0 = lay->trailcol[d->strip[t->c]];
     const int lr = lanes(t->wr);
     const int32_t blocks = d->strip[t->r + 1] - d->strip[t->r],
                   columns = (d->strip[t->c + 1] - d->strip[t->c]) * t->wc;
@@ -213,7 +213,6 @@ static tile make_tile(const dense *d, const lmm_model *m, int k, int32_t r, int3
               .m = m,
               .f = &lay->f[k],
               .packed = &d->packed[k],
-              .K = m->evaluation.f[k].K,
               .Q = m->evaluation.f[k].Q,
               .last = lay->f[k].nlev,
               .r = r,
@@ -264,6 +263,9 @@ typedef struct {
     dense *d;
     lmm_model *m;
     int k;
+    const double *K; /* downdate only: of X, lines ldx apart */
+    double *X;
+    ptrdiff_t ldx;
 } work;
 
 /* The i-th tile of the lower triangle, by columns. */
@@ -275,19 +277,17 @@ static void downdate_tile(void *arg, int64_t i, int worker)
     int32_t c = 0, r;
     for (; i >= d->nstrip - c; c++) i -= d->nstrip - c;
     r = c + (int32_t)i;
-    const tile t = make_tile(d, m, w->k, r, c, worker);
+    tile t = make_tile(d, m, w->k, r, c, worker);
+    t.K = w->K;
     memset(t.buffer, 0, sizeof(double) * (size_t)(t.ld * t.wc * (d->strip[c + 1] - d->strip[c])));
     all_levels(&t, 0);
-    move_tile(&t, d->S, 0);
+    move_tile(&t, w->X, w->ldx, 0);
 }
 
-/* S -= A_Jl K_l A_lJ over factor k, K_l in K */
-void downdate_tiles(dense *d, lmm_model *m, int k)
+void downdate_tiles(dense *d, lmm_model *m, int k, const double *K, double *X, ptrdiff_t ldx)
 {
-    work w = {d, m, k};
-    if (k) pack(d, m, k);
+    work w = {d, m, k, K, X, ldx};
     team_run(m->team, (int64_t)d->nstrip * (d->nstrip + 1) / 2, downdate_tile, &w);
-    downdate_edge(&d->base, m, k);
 }
 
 /* All tiles for a share of the levels: each level's sums go over the tiles in one order, whatever the shares.
@@ -303,7 +303,7 @@ static void gather_share(void *arg, int64_t i, int worker)
             tile t = make_tile(d, m, w->k, r, c, worker);
             t.first = (int32_t)(levels * i / shares);
             t.last = (int32_t)(levels * (i + 1) / shares);
-            move_tile(&t, d->L, 1);
+            move_tile(&t, d->L, m->layout.s, 1);
             all_levels(&t, 1);
         }
 }
@@ -314,7 +314,7 @@ void gather_tiles(dense *d, lmm_model *m, int k)
     const factor *f = &m->layout.f[k];
     factor_state *fs = &m->evaluation.f[k];
     const int p = f->p;
-    work w = {d, m, k};
+    work w = {.d = d, .m = m, .k = k};
     memset(fs->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
     team_run(m->team, team_size(m->team), gather_share, &w);
     for (int32_t l = 0; l < f->nlev; l++) {

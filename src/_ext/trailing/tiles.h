@@ -29,7 +29,8 @@ typedef struct {
 lmm_status make_tiles(dense *d, const lmm_model *m);
 lmm_status allocate_tiles(dense *d, int workers);
 void pack(dense *d, const lmm_model *m, int k);
-void downdate_tiles(dense *d, lmm_model *m, int k);
+/* X (its lower triangle, lines ldx apart) -= A_Jl K_l A_lJ over the levels of factor k as it is packed */
+void downdate_tiles(dense *d, lmm_model *m, int k, const double *K, double *X, ptrdiff_t ldx);
 void gather_tiles(dense *d, lmm_model *m, int k);
 
 #endif

@@ -26,6 +26,9 @@ typedef struct {
     void (*load)(trailing *t, lmm_model *m);
     /* S -= A_Rl K_l A_lR over the levels l of the eliminated factor k; the edge too */
     void (*downdate)(trailing *t, lmm_model *m, int k);
+    /* X (q2 x q2, its lower blocks) -= A_Rl K_l A_lR for any K, after the downdate, where levels have lists;
+       NULL: not faster than level by level */
+    void (*downdate_by)(trailing *t, lmm_model *m, int k, const double *K, double *X);
     /* factor of M with the edge Le and its corner R, C = R R'; adds log|M|, sets log|C| and r^2.
        Where it is not exact, the first call fixes its directions instead (iterative.c). */
     lmm_status (*factorize)(trailing *t, lmm_model *m);
@@ -44,6 +47,8 @@ typedef struct {
     void (*product)(trailing *t, lmm_model *m, int k, const double *A, double *V);
     /* S as a whole, q2 x q2 and both triangles; NULL where it is never formed */
     void (*matrix)(const trailing *t, const lmm_model *m, double *S);
+    /* B as a whole, both triangles, after invert; NULL where only parts of it are known */
+    void (*inverse)(const trailing *t, const lmm_model *m, double *B);
     /* X := X B  (r x q2), with the factor */
     void (*solve)(trailing *t, lmm_model *m, int r, double *X);
     /* is B_ji known for the trailing nodes i <= j? (w_j x w_i); NULL where nothing is exact */

@@ -42,7 +42,6 @@ __all__ = ["Satterthwaite", "Whitened", "joint_df"]
 RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further dimension
 EQUAL = 1e-8  # degrees of freedom closer than this are one number
 FEW = 6  # free parameters up to which differences of the gradient are faster
-FEW_LARGE = 15  # the same for large models, where they take two gradients a parameter
 DENSE = 500  # columns of a sparse trailing matrix that may be dense for second derivatives
 AT_ONCE = 64  # contrasts handled together: bounds the memory
 
@@ -148,12 +147,20 @@ class Satterthwaite:
 
     @cached_property
     def _information(self) -> tuple[np.ndarray, np.ndarray]:
-        order, storage = self._model.storage["order"], self._model.storage["storage"]
-        few = FEW if order < LARGE else FEW_LARGE
-        if self.directions.shape[1] > few and (storage == "dense" or order <= DENSE):
+        if self._analytic_is_faster():
             with suppress(MemoryError, FitError):
                 return inverse_root(self._analytic_hessian())
         return inverse_root(self._numerical_hessian())
+
+    def _analytic_is_faster(self) -> bool:
+        """Than differences, by the multiplications with whole matrices of the trailing order."""
+        order, storage = self._model.storage["order"], self._model.storage["storage"]
+        if storage != "dense" and order > DENSE:
+            return False
+        free = self.directions.shape[1]
+        if order < LARGE:
+            return bool(free > FEW)
+        return bool(self._model._core.traces_price()[1] <= 2 * free * order**3)
 
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""
