@@ -26,8 +26,11 @@
 #include "evaluate/readings.h"
 #include "trailing/trailing.h"
 
+#define SPARSE 0.05 /* share of entries that are not zero up to which products leave the zeros out */
+#define GATHER 10   /* what one of those multiplications costs, in flops of BLAS 3 */
+
 static char left = 'L', lower = 'L', none = 'N';
-static double one = 1, zero = 0, minus = -1;
+static double one = 1, zero = 0;
 
 /* --------------------------------------------------------------------------- sums over pairs of blocks -- */
 
@@ -227,14 +230,82 @@ static void whole_inverse(lmm_model *m, double *B, double *rows)
         for (ptrdiff_t i = 0; i < j; i++) B[i + j * q2] = B[j + i * q2] = (B[i + j * q2] + B[j + i * q2]) / 2;
 }
 
-/* U = I - B S, M = S U */
-static void whole_products(lmm_model *m, whole *w)
+/* The nonzero entries of a symmetric matrix, column by column */
+typedef struct {
+    ptrdiff_t *ptr;
+    int32_t *row;
+    double *value;
+} nonzeros;
+
+static ptrdiff_t count_nonzeros(ptrdiff_t size, const double *N)
+{
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = 0; i < size; i++) count += N[i] != 0;
+    return count;
+}
+
+static void take_nonzeros(ptrdiff_t n, const double *N, nonzeros *z)
+{
+    ptrdiff_t at = 0;
+    for (ptrdiff_t j = 0; j < n; j++, N += n) {
+        z->ptr[j] = at;
+        for (ptrdiff_t i = 0; i < n; i++)
+            if (N[i] != 0) {
+                z->row[at] = (int32_t)i;
+                z->value[at++] = N[i];
+            }
+    }
+    z->ptr[n] = at;
+}
+
+/* out = N X; wide: room for four columns, side by side */
+CLONES static void sparse_times(ptrdiff_t n, const nonzeros *N, const double *X, double *out, double *wide)
+{
+    for (ptrdiff_t j = 0; j < n; j += 4, X += 4 * n, out += 4 * n) {
+        const int columns = n - j < 4 ? (int)(n - j) : 4;
+        for (int c = 0; c < 4; c++)
+            for (ptrdiff_t i = 0; i < n; i++) wide[4 * i + c] = c < columns ? X[i + c * n] : 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            double sum[4] = {0};
+            for (ptrdiff_t z = N->ptr[i]; z < N->ptr[i + 1]; z++)
+                for (int c = 0; c < 4; c++) sum[c] += N->value[z] * wide[4 * (ptrdiff_t)N->row[z] + c];
+            for (int c = 0; c < columns; c++) out[i + c * n] = sum[c];
+        }
+    }
+}
+
+/* out = N X, N symmetric; all q2 x q2. Where N is mostly zeros these are left out. */
+static lmm_status times(lmm_model *m, const double *N, const double *X, double *out)
 {
     int q2 = m->layout.q2;
-    const ptrdiff_t n = q2;
-    m->blas.symm(&left, &lower, &q2, &q2, &minus, w->B, &q2, w->S, &q2, &zero, w->U, &q2);
-    for (ptrdiff_t i = 0; i < n; i++) w->U[i + i * n] += 1;
-    m->blas.symm(&left, &lower, &q2, &q2, &one, w->S, &q2, w->U, &q2, &zero, w->M, &q2);
+    const ptrdiff_t n = q2, count = count_nonzeros(n * n, N);
+    if ((double)count > SPARSE * (double)n * (double)n) {
+        m->blas.symm(&left, &lower, &q2, &q2, &one, (double *)N, &q2, (double *)X, &q2, &zero, out, &q2);
+        return LMM_OK;
+    }
+    double *wide = malloc(sizeof(double) * (size_t)(4 * n + count + 1));
+    nonzeros z = {.ptr = malloc(sizeof(ptrdiff_t) * (size_t)(n + 1)),
+                  .row = malloc(sizeof(int32_t) * (size_t)(count + 1)),
+                  .value = wide ? wide + 4 * n : NULL};
+    const int whole = z.ptr && z.row && z.value;
+    if (whole) {
+        take_nonzeros(n, N, &z);
+        sparse_times(n, &z, X, out, wide);
+    }
+    free(z.ptr);
+    free(z.row);
+    free(wide);
+    return whole ? LMM_OK : LMM_NOMEM;
+}
+
+/* U = I - B S, M = S U */
+static lmm_status whole_products(lmm_model *m, whole *w)
+{
+    const ptrdiff_t n = m->layout.q2;
+    TRY(times(m, w->S, w->B, w->work));
+    for (ptrdiff_t j = 0; j < n; j++)
+        for (ptrdiff_t i = 0; i < n; i++) w->U[i + j * n] = (i == j) - w->work[j + i * n];
+    return times(m, w->S, w->U, w->M);
 }
 
 /* sum over levels of <E_t, diagonal block of A'B> for the parameters of trailing factor f; A, B: q2 x q2 */
@@ -300,18 +371,17 @@ static lmm_status trailing_sums(lmm_model *m, const whole *w, double *single, do
     return LMM_OK;
 }
 
-/* Parameters of eliminated factors in the trailing matrix: N_r becomes B N_r */
-static void eliminated_in_trailing(const changes *ch, const whole *w, double *pairs)
+/* Parameters of eliminated factors in the trailing matrix: N_r becomes N_r B */
+static lmm_status eliminated_in_trailing(const changes *ch, const whole *w, double *pairs)
 {
     lmm_model *m = ch->m;
     const layout *lay = &m->layout;
     const ptrdiff_t n = lay->q2, N = lay->ntheta;
-    int q2 = lay->q2;
     for (int r = 0; r < ch->count; r++) {
-        m->blas.symm(&left, &lower, &q2, &q2, &one, ch->N[r], &q2, w->U, &q2, &zero, w->work, &q2);
+        TRY(times(m, ch->N[r], w->U, w->work));
         for (int k = lay->nelim; k < lay->nfactor; k++)
             diagonal_traces(lay, &lay->f[k], w->U, w->work, pairs + r * N, 1);
-        m->blas.symm(&left, &lower, &q2, &q2, &one, w->B, &q2, ch->N[r], &q2, &zero, w->work, &q2);
+        TRY(times(m, ch->N[r], w->B, w->work));
         memcpy(ch->N[r], w->work, sizeof(double) * (size_t)(n * n));
     }
     for (int r = 0; r < ch->count; r++) {
@@ -319,6 +389,7 @@ static void eliminated_in_trailing(const changes *ch, const whole *w, double *pa
             for (ptrdiff_t i = 0; i < n; i++) w->work[j + i * n] = ch->N[r][i + j * n];
         for (int s = 0; s <= r; s++) pairs[r + N * s] += dot(n * n, w->work, ch->N[s]);
     }
+    return LMM_OK;
 }
 
 /* ------------------------------------------------------------------------------------------ the reading --
@@ -351,8 +422,8 @@ static lmm_status all_traces(changes *ch, whole *w, double *own)
     if (lay->q2 && m->trailing->steps->inverse) m->trailing->steps->inverse(m->trailing, m, w->B);
     for (int k = 0; k < lay->nelim; k++) TRY(factor_sums(ch, k, own, pairs));
     if (!lay->q2) return LMM_OK;
-    whole_products(m, w);
-    eliminated_in_trailing(ch, w, pairs);
+    TRY(whole_products(m, w));
+    TRY(eliminated_in_trailing(ch, w, pairs));
     return trailing_sums(m, w, own, pairs);
 }
 
@@ -360,11 +431,14 @@ void lmm_traces_price(const lmm_model *m, double *bytes, double *flops)
 {
     const layout *lay = &m->layout;
     const double q2 = lay->q2, square = q2 * q2, changed = changes_count(lay);
+    const double share = m->trailing->steps->density ? m->trailing->steps->density(m->trailing, m) : 1;
+    const double product = (share > SPARSE ? 2 : 2 * share * GATHER) * square * q2;
     double panels = 0;
     for (int k = 0; k < lay->nelim; k++)
         panels += (double)panel_size(lay, k) * (1 + (k ? 2. * lay->f[k].th : 0));
     *bytes = 8 * ((5 + changed) * square + TOGETHER * q2 + panels);
-    *flops = ((m->trailing->steps->inverse ? 4 : 8) + 4 * changed) * square * q2 + changes_flops(m);
+    *flops = (2 + 2 * changed) * product + changes_flops(m);
+    if (!m->trailing->steps->inverse) *flops += 2 * square * q2;
 }
 
 lmm_status lmm_traces(lmm_model *m, double *single, double *pairs)

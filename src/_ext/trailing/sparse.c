@@ -425,6 +425,7 @@ static const trailing_steps SPARSE = {.make = sparse_make,
                                       .invert = sparse_invert,
                                       .gather = sparse_gather,
                                       .product = sparse_product,
+                                      .density = sparse_density,
                                       .matrix = sparse_matrix,
                                       .solve = sparse_solve,
                                       .covariance = sparse_covariance};

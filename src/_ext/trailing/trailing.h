@@ -45,6 +45,8 @@ typedef struct {
     void (*gather)(trailing *t, lmm_model *m);
     /* V_R += B_RR A_Rl for an eliminated factor k; A, V: laid out as its panels */
     void (*product)(trailing *t, lmm_model *m, int k, const double *A, double *V);
+    /* share of S that is not zero; NULL: all */
+    double (*density)(const trailing *t, const lmm_model *m);
     /* S as a whole, q2 x q2 and both triangles; NULL where it is never formed */
     void (*matrix)(const trailing *t, const lmm_model *m, double *S);
     /* B as a whole, both triangles, after invert; NULL where only parts of it are known */
