@@ -17,8 +17,9 @@ from test_reference import fit_reference
 
 import lmmfast
 from lmmfast import LMM, lmer
-from lmmfast.engine import point
+from lmmfast.engine import ordering, point
 from lmmfast.inference.kenward import KenwardRoger
+from lmmfast.inference.satterthwaite import Satterthwaite
 
 REFERENCE = 1e-6  # relative; pbkrtest at lme4's optimum, which is known to about 1e-7
 DENSE = 1e-8  # relative
@@ -261,3 +262,60 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(point, "_memory_limit", lambda: 1e4)
     with pytest.raises(MemoryError, match=r"45 columns that are left .* Satterthwaite"):
         KenwardRoger(fit).df(np.eye(2))
+
+
+# ---- large and sparse ----------------------------------------------------------------------------
+
+
+def test_a_balanced_chain_with_ten_thousand_classes() -> None:
+    """Each stratum of a balanced design has its degrees of freedom, exactly."""
+    rng = np.random.default_rng(3)
+    schools, per, pupils = 1_000, 10, 4
+    classes = schools * per
+    klass = np.repeat(np.arange(classes), pupils)
+    school = klass // per
+    x_school = rng.normal(size=schools)[school]
+    x_class = rng.normal(size=(schools, per))
+    x_class = (x_class - x_class.mean(axis=1, keepdims=True)).ravel()[klass]
+    x_pupil = rng.normal(size=(classes, pupils))
+    x_pupil = (x_pupil - x_pupil.mean(axis=1, keepdims=True)).ravel()
+    y = rng.normal(size=schools)[school] + rng.normal(size=classes)[klass]
+    y += rng.normal(size=len(klass))
+    X = np.column_stack([np.ones(len(klass)), x_school, x_class, x_pupil])
+    fit = lmmfast.LMM.from_arrays(y, X, [(klass, None), (school, None)]).fit()
+    assert fit.model.storage["eliminated"] == 2
+    wanted = [schools - 2, schools - 2, classes - schools - 1, len(klass) - classes - 1]
+    assert KenwardRoger(fit).df(np.eye(4)) == pytest.approx(wanted, rel=1e-7)
+
+
+def moves(workers: int, firms: int, storage: str) -> lmmfast.LMMFit:
+    """Workers who stay at a firm or move to one nearby."""
+    rng = np.random.default_rng(4)
+    n = 5 * workers
+    worker = np.repeat(np.arange(workers), 5)
+    firm = (rng.integers(0, firms, workers)[worker] + (rng.random(n) < 0.15)) % firms
+    X = np.column_stack([np.ones(n), rng.normal(size=n)])
+    y = 0.6 * rng.normal(size=workers)[worker] + 0.3 * rng.normal(size=firms)[firm]
+    y += 0.5 * rng.normal(size=n)
+    model = lmmfast.LMM.from_arrays(y, X, [(worker, None), (firm, None)], storage=storage)
+    return model.at([1.2, 0.6])
+
+
+def test_sparse_and_dense_trailing_matrices_agree() -> None:
+    if not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    sparse, dense = (KenwardRoger(moves(4_000, 700, way)) for way in ("sparse", "dense"))
+    assert sparse.df(np.eye(2)) == pytest.approx(dense.df(np.eye(2)), rel=1e-9)
+    close(sparse.vcov, dense.vcov, np.abs(dense.vcov).max(), 1e-11)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_workers_at_ten_thousand_firms() -> None:
+    if not ordering.available():
+        pytest.skip("scikit-sparse is not installed")
+    fit = moves(100_000, 10_000, "sparse")
+    kenward, satterthwaite = KenwardRoger(fit), Satterthwaite(fit)
+    # information of the data on two variances grows with the levels: both are close to normal
+    assert kenward.df(np.eye(2)) == pytest.approx(satterthwaite.df(np.eye(2)), rel=0.02)
+    ratio = np.diag(kenward.vcov) / np.diag(fit.estimates.vcov)
+    assert ((ratio >= 1) & (ratio < 1.001)).all()

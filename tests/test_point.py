@@ -40,6 +40,10 @@ NAMES = [
     "sparse-5-4",
     "sparse-three",
     "sparse-no-fixed",
+    "sparse-strips",
+    "sparse-strips-3",
+    "apart",
+    "apart-trailing",
     "nested-1-1",
     "nested-3-5",
     "nested-three",
@@ -51,14 +55,13 @@ NAMES = [
     "sparse-five-weighted",
     "nested-shared-terms-weighted",
 ]
-SPARSE = ["sparse-1-1", "sparse-3-2", "nested-crossed", "nested-three-crossed"]
+SPARSE = ["sparse-1-1", "sparse-3-2", "sparse-strips", "nested-crossed", "nested-three-crossed"]
 ITERATIVE = ["sparse-1-1", "sparse-three"]
 
 
 def cases() -> Iterator[Any]:
     for name in NAMES:
-        if name in STRUCTURES:
-            yield pytest.param(name, "auto", id=name)
+        yield pytest.param(name, "auto", id=name)
     for name in SPARSE:
         if ordering.available():
             yield pytest.param(name, "sparse", id=f"{name}-sparse")
