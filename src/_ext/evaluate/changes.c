@@ -95,12 +95,12 @@ static lmm_status make(changes *ch)
     return LMM_OK;
 }
 
-changes *changes_new(lmm_model *m)
+changes *changes_new(lmm_model *m, int wanted)
 {
     changes *ch = calloc(1, sizeof(*ch));
     if (!ch) return NULL;
     ch->m = m;
-    if (make(ch) == LMM_OK) return ch;
+    if (!wanted || make(ch) == LMM_OK) return ch;
     changes_free(ch);
     return NULL;
 }

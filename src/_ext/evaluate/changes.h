@@ -21,9 +21,9 @@ typedef struct {
 
 int changes_count(const layout *lay);
 double changes_flops(const lmm_model *m);
-changes *changes_new(lmm_model *m);   /* NULL: no memory */
-void changes_free(changes *ch);       /* NULL is fine */
-lmm_status changes_find(changes *ch); /* at T, after the factorization */
+changes *changes_new(lmm_model *m, int wanted); /* not wanted: no room for them. NULL: no memory */
+void changes_free(changes *ch);                 /* NULL is fine */
+lmm_status changes_find(changes *ch);           /* at T, after the factorization */
 
 ptrdiff_t panel_size(const layout *lay, int k); /* doubles in the panels of factor k */
 /* K = T M^-1 T' and N = I - K A of one level of an eliminated factor */

@@ -29,7 +29,7 @@
 #define SPARSE 0.05 /* share of entries that are not zero up to which products leave the zeros out */
 #define GATHER 10   /* what one of those multiplications costs, in flops of BLAS 3 */
 
-static char left = 'L', lower = 'L', none = 'N';
+static char left = 'L', lower = 'L', none = 'N', trans = 'T';
 static double one = 1, zero = 0;
 
 /* --------------------------------------------------------------------------- sums over pairs of blocks -- */
@@ -324,19 +324,18 @@ static void diagonal_traces(const layout *lay, const factor *f, const double *A,
     }
 }
 
-/* <E_r, M E_s M> of the trailing factors f and g */
-static void trailing_pairs(lmm_model *m, const factor *f, const factor *g, const double *M, double *plane,
-                           double *pairs)
+/* <E_r, M E_s M'> summed over the blocks of M, levels of f by levels of g; ld: between its columns */
+static void block_pairs(lmm_model *m, const factor *f, const factor *g, const double *M, ptrdiff_t ld,
+                        double *plane, double *pairs)
 {
-    const layout *lay = &m->layout;
-    const ptrdiff_t n = lay->q2, N = lay->ntheta;
+    const ptrdiff_t N = m->layout.ntheta;
     int size = f->p * g->p, count = g->nlev;
     double *C = plane + (ptrdiff_t)size * count;
     memset(C, 0, sizeof(double) * (size_t)size * (size_t)size);
     for (int32_t l = 0; l < f->nlev; l++) {
-        const double *from = M + lay->trailcol[f->node + l] + n * lay->trailcol[g->node];
+        const double *from = M + (ptrdiff_t)l * f->p;
         double *to = plane;
-        for (ptrdiff_t c = 0; c < (ptrdiff_t)g->nlev * g->p; c++, from += n)
+        for (ptrdiff_t c = 0; c < (ptrdiff_t)g->nlev * g->p; c++, from += ld)
             for (int x = 0; x < f->p; x++) *to++ = from[x];
         m->blas.syrk(&lower, &none, &size, &count, &one, plane, &size, &one, C, &size);
     }
@@ -345,16 +344,21 @@ static void trailing_pairs(lmm_model *m, const factor *f, const factor *g, const
         for (int s = 0; s < g->nth; s++) pairs[f->th + r + N * (g->th + s)] += contract(f, r, g, s, C);
 }
 
+/* Room for the blocks of one line of levels of f, and their sums */
+static ptrdiff_t plane_size(const factor *f, const factor *g)
+{
+    const ptrdiff_t size = (ptrdiff_t)f->p * g->p;
+    return size * (g->nlev + size);
+}
+
 /* Trailing parameters with one another, and tr V^-1 G of them */
 static lmm_status trailing_sums(lmm_model *m, const whole *w, double *single, double *pairs)
 {
     const layout *lay = &m->layout;
     ptrdiff_t most = 1;
     for (int k = lay->nelim; k < lay->nfactor; k++)
-        for (int j = lay->nelim; j <= k; j++) {
-            const ptrdiff_t size = lay->f[k].p * lay->f[j].p, need = size * (lay->f[j].nlev + size);
-            if (need > most) most = need;
-        }
+        for (int j = lay->nelim; j <= k; j++)
+            if (plane_size(&lay->f[k], &lay->f[j]) > most) most = plane_size(&lay->f[k], &lay->f[j]);
     double *plane = malloc(sizeof(double) * (size_t)most);
     if (!plane) return LMM_NOMEM;
     for (int k = lay->nelim; k < lay->nfactor; k++) {
@@ -365,9 +369,56 @@ static lmm_status trailing_sums(lmm_model *m, const whole *w, double *single, do
                 for (ptrdiff_t l = 0, c = lay->trailcol[f->node]; l < f->nlev; l++, c += f->p)
                     single[f->th + t] += w->M[c + e.x[i] + (c + e.y[i]) * lay->q2];
         }
-        for (int j = lay->nelim; j <= k; j++) trailing_pairs(m, f, &lay->f[j], w->M, plane, pairs);
+        for (int j = lay->nelim; j <= k; j++) {
+            const factor *g = &lay->f[j];
+            const double *M = w->M + lay->trailcol[f->node] + (ptrdiff_t)lay->q2 * lay->trailcol[g->node];
+            block_pairs(m, f, g, M, lay->q2, plane, pairs);
+        }
     }
     free(plane);
+    return LMM_OK;
+}
+
+/* Is it cheaper to have all pairs of levels of the eliminated factor than a change of S for each parameter?
+ */
+static int has_level_pairs(const layout *lay)
+{
+    const double q1 = lay->q1, q2 = lay->q2, p = lay->f[0].p;
+    return lay->full && q1 * q1 * (q2 + p * p) + 2 * q1 * q2 * q2 < 2 * lay->f[0].nth * q2 * q2 * q2;
+}
+
+static double level_pairs_flops(const layout *lay)
+{
+    const double q1 = lay->q1, q2 = lay->q2, p = lay->f[0].p;
+    return 2 * q1 * q1 * (q2 + p * p) + 4 * q1 * q2 * q2;
+}
+
+/* Parameters of the eliminated factor in the trailing matrix, where every level has all its columns: with
+   F = A_Rl N_l side by side, N_r = F (I x E_r) F', by blocks of F'B F and U'F */
+static lmm_status level_pairs(lmm_model *m, const whole *w, double *pairs)
+{
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[0];
+    int q1 = lay->q1, q2 = lay->q2;
+    const ptrdiff_t p = f->p, rows = q2, all = rows * q1;
+    ptrdiff_t plane = plane_size(f, f);
+    for (int k = 1; k < lay->nfactor; k++)
+        if (plane_size(&lay->f[k], f) > plane) plane = plane_size(&lay->f[k], f);
+    double *F = malloc(sizeof(double) * (size_t)(2 * all + (ptrdiff_t)q1 * q1 + 2 * p * p + plane));
+    if (!F) return LMM_NOMEM;
+    double *G = F + all, *H = G + all, *K = H + (ptrdiff_t)q1 * q1, *N = K + p * p, *work = N + p * p;
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const double *A = m->evaluation.f[0].pan + lay->pan[f->node + l];
+        level_matrices(m, f, l, K, N);
+        mul(q2, (int)p, (int)p, 0, A, lay->ld[f->node + l], N, (int)p, F + l * p * rows, q2);
+    }
+    m->blas.symm(&left, &lower, &q2, &q1, &one, w->B, &q2, F, &q2, &zero, G, &q2);
+    m->blas.gemm(&trans, &none, &q1, &q1, &q2, &one, F, &q2, G, &q2, &zero, H, &q1);
+    block_pairs(m, f, f, H, q1, work, pairs);
+    m->blas.gemm(&trans, &none, &q2, &q1, &q2, &one, w->U, &q2, F, &q2, &zero, G, &q2);
+    for (int k = 1; k < lay->nfactor; k++)
+        block_pairs(m, &lay->f[k], f, G + lay->trailcol[lay->f[k].node], rows, work, pairs);
+    free(F);
     return LMM_OK;
 }
 
@@ -423,21 +474,23 @@ static lmm_status all_traces(changes *ch, whole *w, double *own)
     for (int k = 0; k < lay->nelim; k++) TRY(factor_sums(ch, k, own, pairs));
     if (!lay->q2) return LMM_OK;
     TRY(whole_products(m, w));
-    TRY(eliminated_in_trailing(ch, w, pairs));
+    TRY(has_level_pairs(lay) ? level_pairs(m, w, pairs) : eliminated_in_trailing(ch, w, pairs));
     return trailing_sums(m, w, own, pairs);
 }
 
 void lmm_traces_price(const lmm_model *m, double *bytes, double *flops)
 {
     const layout *lay = &m->layout;
-    const double q2 = lay->q2, square = q2 * q2, changed = changes_count(lay);
+    const int levels = has_level_pairs(lay);
+    const double q2 = lay->q2, square = q2 * q2, changed = levels ? 0 : changes_count(lay);
     const double share = m->trailing->steps->density ? m->trailing->steps->density(m->trailing, m) : 1;
     const double product = (share > SPARSE ? 2 : 2 * share * GATHER) * square * q2;
     double panels = 0;
     for (int k = 0; k < lay->nelim; k++)
         panels += (double)panel_size(lay, k) * (1 + (k ? 2. * lay->f[k].th : 0));
+    if (levels) panels += (2 * q2 + lay->q1) * lay->q1;
     *bytes = 8 * ((5 + changed) * square + TOGETHER * q2 + panels);
-    *flops = (2 + 2 * changed) * product + changes_flops(m);
+    *flops = (2 + 2 * changed) * product + (levels ? level_pairs_flops(lay) : changes_flops(m));
     if (!m->trailing->steps->inverse) *flops += 2 * square * q2;
 }
 
@@ -447,7 +500,7 @@ lmm_status lmm_traces(lmm_model *m, double *single, double *pairs)
     const ptrdiff_t N = lay->ntheta, square = (ptrdiff_t)lay->q2 * lay->q2;
     if (!m->trailing->exact) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, FACTORED, 1));
-    changes *ch = changes_new(m);
+    changes *ch = changes_new(m, !has_level_pairs(lay));
     double *own = calloc((size_t)(N + N * N + 5 * square + TOGETHER * lay->q2 + 1), sizeof(double));
     lmm_status status = ch && own ? LMM_OK : LMM_NOMEM;
     if (status == LMM_OK) {
@@ -460,7 +513,7 @@ lmm_status lmm_traces(lmm_model *m, double *single, double *pairs)
             m->trailing->steps->matrix(m->trailing, m, w.S);
             if (!m->trailing->steps->inverse) whole_inverse(m, w.B, w.work);
         }
-        status = changes_find(ch);
+        if (!has_level_pairs(lay)) status = changes_find(ch);
         if (status == LMM_OK) status = all_traces(ch, &w, own);
     }
     if (status == LMM_OK) traces_to_user(m, own, own + N, single, pairs);

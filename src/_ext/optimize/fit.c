@@ -479,7 +479,8 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info 
         ev->at.state = NOWHERE;
     }
     if (end == NEWTON_NOTFINITE) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTFINITE;
-    if (end == NEWTON_UNDEFINED) return m->trailing->failed ? LMM_UNSOLVED : t->state->neval > 1 ? LMM_EXACT : LMM_NOTPOSDEF;
+    if (end == NEWTON_UNDEFINED)
+        return m->trailing->failed ? LMM_UNSOLVED : t->state->neval > 1 ? LMM_EXACT : LMM_NOTPOSDEF;
     if (end == NEWTON_CONVERGED) settle_zeros(t, x, trial);
     turn_back(m, x);
     info->resolution = resolution(m, t->s->reml);
