@@ -273,15 +273,31 @@ cdef class Model:
 
     def response(self, y, X, list factors, weights=None):
         """Replaces y; everything else must be what the model was made of."""
-        cdef _Rows rows = _Rows(y, X, factors, weights)
+        cdef _Rows rows = self.same_rows(y, X, factors, weights)
         cdef lmm_status status
-        sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
-        if rows.d.n != self.n or rows.d.p != len(self.keep) or sizes != self.sizes:
-            raise ValueError("these are not the rows that the model was made of")
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_response(self.m, &rows.d)
         check(status)
+
+    def refill(self, y, X, list factors, weights=None):
+        """Replaces y and weights. Dependent: the columns that are independent are others now, and the model
+        cannot be used before it is filled again."""
+        cdef _Rows rows = self.same_rows(y, X, factors, weights)
+        cdef lmm_status status
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_refill(self.m, &rows.d)
+        if status == LMM_DEPENDENT:
+            raise Dependent()
+        check(status)
+
+    cdef _Rows same_rows(self, y, X, list factors, weights):
+        cdef _Rows rows = _Rows(y, X, factors, weights)
+        sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
+        if rows.d.n != self.n or rows.d.p != len(self.keep) or sizes != self.sizes:
+            raise ValueError("these are not the rows that the model was made of")
+        return rows
 
     def arrange(self, const int32_t[::1] place not None):
         """theta gets another order: place (ntheta,) in it of each parameter as it stands factor by factor."""

@@ -106,6 +106,7 @@ cdef extern from "lmm.h" nogil:
     void lmm_free(lmm_model *)
     int32_t lmm_ntheta(const lmm_model *)
     lmm_status lmm_set_threads(lmm_model *, int)
+    lmm_status lmm_refill(lmm_model *, const lmm_data *)
     lmm_status lmm_evaluate(lmm_model *, int, int, const double *, double *)
     lmm_status lmm_derivatives(lmm_model *, double *, double *)
     void lmm_arrange(lmm_model *, const int32_t *)

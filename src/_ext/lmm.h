@@ -162,6 +162,10 @@ lmm_settings lmm_defaults(void);
 lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const lmm_blas *blas,
                      const lmm_options *options, uint8_t *keep, lmm_report *report);
 lmm_status lmm_response(lmm_model *m, const lmm_data *d); /* new y, same X, Z, w                 */
+/* New y and w, same X, Z and levels: the model that lmm_setup would make, without a new pattern or storage.
+   LMM_DEPENDENT: with these weights other columns are independent, and the model can't be used until it is
+   refilled again. */
+lmm_status lmm_refill(lmm_model *m, const lmm_data *d);
 void lmm_free(lmm_model *m);                              /* NULL and half-built are fine        */
 int32_t lmm_ntheta(const lmm_model *m);
 

@@ -35,6 +35,9 @@ lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order);
 /* columns.c: columns, parameters and whitening of a factor and of X */
 lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep);
 lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep);
+/* each term by itself: the factor's B and C are block diagonal */
+lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint8_t *keep, lmm_report *report);
+void whiten_fixed(lmm_model *m, const lmm_data *d); /* what follows from the whitening of X, and from w */
 void invert(int p, const double *A, double *X, double *work); /* work: p x p */
 
 /* pattern.c: co-occurring nodes */

@@ -13,31 +13,50 @@ static lmm_status new_whitening(lmm_model *m, whitening *w, int32_t k)
     return LMM_OK;
 }
 
-/* Whitens each term of a factor by itself; the factor's B and C are block diagonal. */
-static lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint8_t *keep, lmm_report *report)
+/* Whitens columns a, ... of one term; t: as wide. */
+static lmm_status whiten_term(factor *f, const lmm_data *d, int a, whitening *t, uint8_t *keep,
+                              lmm_report *report)
 {
-    const lmm_factor *u = &d->factor[f->user];
     const int p = f->p;
-    whitening t;
-    TRY(new_whitening(m, &t, p));
-    for (int a = 0, b; a < p; a = b) {
-        for (b = a + 1; b < p && f->term[b] == a;) b++;
-        t.k = b - a;
-        TRY(whiten(&t, d->n, u->z + a, p, 1, d->w, keep));
-        for (int j = a; j < b; j++) {
-            if (!keep[j - a]) {
-                report->factor = f->user;
-                report->column = j;
-                return LMM_DEPENDENT;
-            }
-            f->w.mean[j] = t.mean[j - a];
-            for (int i = a; i < b; i++) {
-                f->w.B[i + j * p] = t.B[i - a + (j - a) * t.k];
-                f->w.C[i + j * p] = t.C[i - a + (j - a) * t.k];
-            }
+    TRY(whiten(t, d->n, d->factor[f->user].z + a, p, 1, d->w, keep));
+    for (int j = 0; j < t->k; j++) {
+        if (!keep[j]) {
+            report->factor = f->user;
+            report->column = a + j;
+            return LMM_DEPENDENT;
+        }
+        f->w.mean[a + j] = t->mean[j];
+        for (int i = 0; i < t->k; i++) {
+            f->w.B[a + i + (a + j) * p] = t->B[i + j * t->k];
+            f->w.C[a + i + (a + j) * p] = t->C[i + j * t->k];
         }
     }
     return LMM_OK;
+}
+
+lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint8_t *keep, lmm_report *report)
+{
+    const size_t p = (size_t)f->p;
+    lmm_status status = LMM_OK;
+    double *buffer = malloc(sizeof(double) * (p + 2 * p * p));
+    if (!buffer) return LMM_NOMEM;
+    whitening t = {.mean = buffer, .B = buffer + p, .C = buffer + p + p * p};
+    for (int a = 0; a < f->p && status == LMM_OK; a += t.k) {
+        for (t.k = 1; a + t.k < f->p && f->term[a + t.k] == a;) t.k++;
+        status = whiten_term(f, d, a, &t, keep, report);
+    }
+    free(buffer);
+    invert(f->p, f->w.C, f->Cinv, m->evaluation.f[f->k].T);
+    return status;
+}
+
+void whiten_fixed(lmm_model *m, const lmm_data *d)
+{
+    layout *lay = &m->layout;
+    lay->logdetB = m->sums.sumlogw = 0;
+    if (lay->x.constant >= 0) lay->xconstant = d->X[lay->x.constant * d->n];
+    for (int a = 0; a < lay->p; a++) lay->logdetB += log(lay->x.B[lay->keep[a] * (d->p + 1)]);
+    for (int64_t i = 0; d->w && i < d->n; i++) m->sums.sumlogw += log(d->w[i]);
 }
 
 /* A^-1 by Gauss-Jordan with partial pivoting; A is p x p, well conditioned by construction. */
@@ -102,10 +121,8 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     GRAB(m, f->Cinv, p * p);
     TRY(new_state(m, f));
     TRY(new_whitening(m, &f->w, p));
-    if (b->x)
-        TRY(whiten_products(m, f, b, keep));
-    else
-        TRY(whiten_factor(m, f, b->d, keep, b->report));
+    if (!b->x) return whiten_factor(m, f, b->d, keep, b->report);
+    TRY(whiten_products(m, f, b, keep));
     invert(p, f->w.C, f->Cinv, m->evaluation.f[f->k].T);
     return LMM_OK;
 }
@@ -123,13 +140,9 @@ lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
         TRY(whiten_fixed_products(m, b, keep));
     } else {
         if (d->p) TRY(whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep));
-        if (lay->x.constant >= 0) lay->xconstant = d->X[lay->x.constant * d->n];
         for (int j = 0; j < d->p; j++)
-            if (keep[j]) {
-                lay->logdetB += log(lay->x.B[j + j * d->p]);
-                lay->keep[lay->p++] = j;
-            }
-        for (int64_t i = 0; d->w && i < d->n; i++) m->sums.sumlogw += log(d->w[i]);
+            if (keep[j]) lay->keep[lay->p++] = j;
+        whiten_fixed(m, d);
     }
     lay->pb = lay->p + 1;
     GRAB(m, m->evaluation.beta, 2 * lay->pb); /* and scratch of residual.c */

@@ -251,6 +251,56 @@ lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const
     return status;
 }
 
+/* Whitening with other weights. LMM_DEPENDENT: other columns are independent. */
+static lmm_status whiten_again(lmm_model *m, const lmm_data *d, uint8_t *keep)
+{
+    layout *lay = &m->layout;
+    lmm_report report;
+    for (int k = 0; k < lay->nfactor; k++) TRY(whiten_factor(m, &lay->f[k], d, keep, &report));
+    if (d->p) TRY(whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep));
+    int32_t rank = 0;
+    for (int j = 0; j < d->p; j++)
+        if (keep[j] && (rank == lay->p || lay->keep[rank++] != j)) return LMM_DEPENDENT;
+    if (rank < lay->p) return LMM_DEPENDENT;
+    whiten_fixed(m, d);
+    return LMM_OK;
+}
+
+static void clear_sums(lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        const int32_t last = f->node + f->nlev - 1;
+        const ptrdiff_t size = lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p;
+        memset(m->sums.A[k].diag, 0, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
+        memset(m->sums.A[k].pan, 0, sizeof(double) * (size_t)size);
+    }
+    memset(m->sums.border, 0, sizeof(double) * (size_t)(lay->pb * lay->pb));
+}
+
+lmm_status lmm_refill(lmm_model *m, const lmm_data *d)
+{
+    builder b = {.d = d};
+    lmm_status status = new_builder(m, &b);
+    int32_t widest = d->p;
+    for (int k = 0; k < d->nfactor; k++)
+        if (d->factor[k].ncol > widest) widest = d->factor[k].ncol;
+    uint8_t *keep = malloc((size_t)widest + 1);
+    if (!keep) status = LMM_NOMEM;
+    m->evaluation.at.state = NOWHERE;
+    if (status == LMM_OK) status = whiten_again(m, d, keep);
+    if (status == LMM_OK) {
+        clear_sums(m);
+        status = fill(m, &b);
+    }
+    free(keep);
+    free_builder(&b);
+    if (status != LMM_OK) return status;
+    if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
+    return m->trailing->exact ? LMM_OK : factorize_typical(m);
+}
+
 int32_t lmm_ntheta(const lmm_model *m)
 {
     return m->layout.ntheta;
