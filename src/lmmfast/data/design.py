@@ -146,14 +146,7 @@ class Design:
         return self.sums.index if isinstance(self.sums, Rows) else None
 
     def with_rows(self, *, X: Matrix | None = None, **changes: Any) -> Design:
-        """The same model of other rows, or with another X; for data in memory.
-
-        Parameters
-        ----------
-        X : (n, p) array, optional
-        **changes
-            Attributes of `Rows`.
-        """
+        """The same model of other rows (attributes of `Rows`), or with another X (n, p)."""
         rows = self.rows_for("rows cannot be replaced")
         own = vars(self) | {"sums": Rows(**(vars(rows) | changes))}
         if X is not None:
@@ -171,41 +164,14 @@ def build(
     scope: Mapping[str, Any] | None = None,
     patsy: bool = False,
 ) -> Design:
-    """Design matrices of a mixed model.
+    """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
-    Parameters
-    ----------
-    formula : str
-        In lme4's syntax: ``"rt ~ cond + (cond | subj) + (1 | item)"``.
-    data : pandas, polars or pyarrow table, mapping from names to arrays, or Table
-        Categories keep their order, unused ones are dropped; strings are sorted; booleans are
-        factors with levels False, True. Rows are dropped where a used variable is missing, or where
-        an expression is because of one; ``scale(x)`` and the like learn from all rows that have
-        x, as in R.
-    weights : str or array of n_rows, optional
-        Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row. A
-        Series goes by its labels (see `alignment.py`), also as offset.
-    offset : str or array of n_rows, optional
-        Column or values added to the linear predictor, besides ``offset()`` terms.
-    contrasts : mapping, optional
-        For factors by name: "treatment" ("treatment(base='b')"), "sum", "helmert", "poly", "SAS",
-        "sdif", "deviation" or a matrix; for fixed and random terms. Default: treatment, poly for
-        ordered categories.
-    scope : mapping, optional
-        Functions and constants that expressions of the formula may use besides the known ones.
-    patsy : bool, default False
-        Order of columns and default contrasts of patsy (statsmodels) instead of R's.
-
-    Returns
-    -------
-    Design
-
-    Raises
-    ------
-    FormulaError
-        When the formula cannot be read or names a column that is not there.
-    DataError
-        When the data cannot be used as the formula asks.
+    Categories keep their order, unused ones are dropped; strings are sorted; booleans are factors
+    with levels False, True. Rows are dropped where a used variable is missing, or where an
+    expression is because of one; ``scale(x)`` and the like learn from all rows that have x, as in
+    R. A weight of zero drops its row. Expressions may use the functions and constants of `scope`
+    besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
+    of statsmodels) instead of R's.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -253,10 +219,7 @@ def response_of(
 ) -> Matrix:
     """The left-hand side as numbers (n); the user's own array where it is a column of floats.
 
-    Raises
-    ------
-    DataError
-        When it is a factor, several columns, or not finite.
+    A factor, several columns and what is not finite are refused.
     """
     label = plan.formula.response
     value = evaluated(plan.response, columns, memory, rows)
@@ -311,17 +274,8 @@ def _values(plan: Plan, used: Used) -> dict[str, Values]:
 def check_text(factor: Column, rows: Positions | None) -> None:
     """A predictor that is text must not be numbers with a few words among them.
 
-    Parameters
-    ----------
-    factor : Column
-        As `strays_of` takes it.
-    rows : (n,) array or None
-        Positions of its rows in the data.
-
-    Raises
-    ------
-    DataError
-        When there are many distinct numbers; when there are few, it may be a factor: a warning.
+    An error where there are many distinct numbers; few may be a factor: a warning. `rows` are the
+    positions of its rows in the data, where these are known.
     """
     strays = strays_of(factor, rows)
     if strays is None:
@@ -337,10 +291,7 @@ def check_contrasts(
 ) -> None:
     """Contrasts must be for predictors of the model; `has` tells what other columns there are.
 
-    Raises
-    ------
-    DataError
-        Naming what is neither. Other columns get a warning: their contrasts are not used.
+    Contrasts for those get a warning: they are not used. For anything else they are an error.
     """
     if not isinstance(contrasts, Mapping):
         raise DataError(

@@ -42,13 +42,7 @@ class Coding:
         return Levels(np.zeros(0) if self.levels is None else self.levels)
 
     def recode(self, values: Values) -> Values:
-        """New data in the training data's levels.
-
-        Raises
-        ------
-        DataError
-            For a level that the training data do not have, or labels where numbers are needed.
-        """
+        """New data in the training data's levels, none of which may be new."""
         if self.levels is None:
             if isinstance(values, Column):
                 raise DataError(
@@ -186,13 +180,7 @@ def _real(values: Any, label: str) -> NDArray[np.float64]:
 
 
 def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
-    """A transform of data without missing values must not give missing or infinite ones.
-
-    Raises
-    ------
-    DataError
-        Naming the expression and the rows of the data.
-    """
+    """A transform of data without missing values must not give missing or infinite ones."""
     bad = np.zeros(len(rows), dtype=bool)
     if isinstance(values, Column):
         if values.codes is not None:
@@ -222,11 +210,6 @@ def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "pol
     """Levels, contrasts and column names of a variable, from the training data.
 
     `ordered` are the contrasts of ordered categories that have no others.
-
-    Raises
-    ------
-    DataError
-        For a factor with a single level, or contrasts that do not fit.
     """
     if not isinstance(values, Column):
         if spec is not None:

@@ -15,24 +15,9 @@ __all__ = ["aligned_to_fit", "new_response"]
 
 
 def aligned_to_fit(values: Any, design: Design, role: str) -> Any:
-    """Values of the rows that a fit used, given for these or for all rows of its data.
+    """Values of the n rows that a fit used, given for these or for all rows of its data.
 
-    Parameters
-    ----------
-    values : anything
-        As for `aligned`. Rows of data without an index are labelled by their positions.
-    design : Design
-        Of n rows.
-    role : str
-
-    Returns
-    -------
-    values, or (n,) pandas object
-
-    Raises
-    ------
-    DataError
-        As for `aligned`.
+    As `aligned`; rows of data without an index are labelled by their positions.
     """
     import pandas as pd
 

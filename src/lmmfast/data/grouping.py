@@ -61,13 +61,7 @@ def grouping_of(
     memory: Memory,
     n: int,
 ) -> tuple[Grouping, Codes]:
-    """The grouping factor in the training data, and the level of each row.
-
-    Raises
-    ------
-    DataError
-        When it has fewer than two levels, or is missing after a transform.
-    """
+    """The grouping factor in the training data, and the level of each row."""
     factors = [factor_of(label, value_of(atom, columns, memory, n)) for atom in atoms]
     return combine(label, atoms, factors)
 
@@ -77,10 +71,7 @@ def combine(
 ) -> tuple[Grouping, Codes]:
     """Combinations of the levels of factors, one factor for each atom, as a grouping factor.
 
-    Raises
-    ------
-    DataError
-        When there are fewer than two, or values are missing.
+    There must be two at least, and no missing values.
     """
     codes: Codes = np.zeros(0, dtype=np.int32)
     levels: NDArray[Any] = np.zeros(0)

@@ -20,18 +20,10 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, init=False)
 class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
-    """A model matrix in memory; its arrays are read-only.
+    """A model matrix in memory; its arrays are read-only."""
 
-    Attributes
-    ----------
-    matrix : (n, k) array
-        C-contiguous of random terms, Fortran order of the fixed effects.
-    level : (n,) int32 array or None
-        Level of each row, 0-based, every level used; terms of one factor share the array.
-    """
-
-    matrix: Matrix
-    level: Codes | None
+    matrix: Matrix  # (n, k), C-contiguous of random terms, Fortran order of the fixed effects
+    level: Codes | None  # (n,), 0-based, every one used; terms of one factor share it
 
     def __init__(self, matrix: Matrix, level: Codes | None = None) -> None:
         vars(self).update(
@@ -105,27 +97,13 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
 
 @dataclass(frozen=True, eq=False, init=False)
 class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
-    """The observations that a model uses, but for its model matrices; arrays are read-only.
+    """The observations that a model uses, but for its model matrices; arrays are read-only."""
 
-    Attributes
-    ----------
-    y : (n,) array
-        Response, offset not subtracted.
-    weights : (n,) array or None
-        Positive.
-    offset : (n,) array or None
-        Sum of ``offset=`` and the ``offset()`` terms.
-    positions : (n,) int64 array
-        Places in the data.
-    index : pandas index or None
-        Labels of these rows, None for data without.
-    """
-
-    y: Matrix
-    weights: Matrix | None
-    offset: Matrix | None
-    positions: NDArray[np.int64]
-    index: Any
+    y: Matrix  # (n,), offset not subtracted
+    weights: Matrix | None  # (n,), positive
+    offset: Matrix | None  # (n,): sum of ``offset=`` and the ``offset()`` terms
+    positions: NDArray[np.int64]  # (n,): places in the data
+    index: Any  # of pandas data: labels of these rows, else None
 
     def __init__(
         self,
@@ -179,19 +157,7 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
 
 
 def rows_of(sums: Sums, what: str) -> Rows:
-    """The rows that sums are taken from.
-
-    Parameters
-    ----------
-    sums : Sums
-    what : str
-        What needs them: "the response would be needed".
-
-    Raises
-    ------
-    DataError
-        Where they are not in memory.
-    """
+    """The rows that sums are taken from, or an error that says what needs them."""
     if not isinstance(sums, Rows):
         raise no_rows(what)
     return sums

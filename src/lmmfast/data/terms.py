@@ -62,24 +62,12 @@ class RandomTerm(Frozen, arrays=("levels",)):
 
     @property
     def codes(self) -> Codes:
-        """Level of each row (n), 0-based, every level used.
-
-        Raises
-        ------
-        DataError
-            Where rows are not in memory.
-        """
+        """Level of each row (n), 0-based, all used; an error where rows are not in memory."""
         return self.source.codes
 
     @property
     def z(self) -> Matrix:
-        """The columns (n, k), C-contiguous.
-
-        Raises
-        ------
-        DataError
-            Where rows are not in memory.
-        """
+        """The columns (n, k), C-contiguous; an error where rows are not in memory."""
         return self.source.values
 
     def chosen(self, columns: Sequence[int], **changes: Any) -> RandomTerm:

@@ -20,15 +20,7 @@ CLOSE = 1e-6  # what rounding may do to an inequality between sums, relative to 
 def check_sums(cross: Totals, blocks: Mapping[str, NDArray[Any]]) -> None:
     """The counts, sums of squares and of products are those that some rows can have.
 
-    Parameters
-    ----------
-    cross : Totals
-    blocks : mapping
-        Its arrays, with the names that `files.blocks_to` gives them.
-
-    Raises
-    ------
-    Damage
+    `blocks` are the arrays of `cross`, with the names that `files.blocks_to` gives them.
     """
     _check_counts(cross)
     squares = [_diagonal(blocks[f"diagonal{k}"]) for k in range(len(cross._groups))]

@@ -19,20 +19,11 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class StreamColumns(Columns):
-    """Linear combinations of the columns of a model matrix that cross-products are of.
-
-    Attributes
-    ----------
-    cross : CrossProducts
-    term : int
-        Random term whose columns these are combinations of; -1: the fixed effects.
-    map : (k, j) array
-        These columns are those of the cross-products' model (k of them) times this.
-    """
+    """Linear combinations of the columns of a model matrix that cross-products are of."""
 
     cross: CrossProducts
-    term: int
-    map: Matrix
+    term: int  # random term whose columns these are combinations of; -1: the fixed effects
+    map: Matrix  # (k, j): these are the k columns of the cross-products' model times this
 
     @property
     def width(self) -> int:

@@ -387,13 +387,7 @@ class CrossProducts(Totals):
     # ---- for the model ---------------------------------------------------------------------------
 
     def settled(self) -> tuple[CrossProducts, list[Grouping]]:
-        """Levels that have rows, in the order of data in memory; and the grouping factors.
-
-        Raises
-        ------
-        DataError
-            When there are no rows, or a grouping factor has one level.
-        """
+        """Levels that have rows, in the order of data in memory; and the grouping factors."""
         if self.n <= 0:
             raise DataError("there are no rows in the cross-products")
         found = [group.grouping() for group in self._groups]

@@ -19,14 +19,7 @@ __all__ = ["design_of"]
 
 
 def design_of(cross: CrossProducts) -> Design:
-    """The design of cross-products: names, levels and the recipe for new data.
-
-    Raises
-    ------
-    DataError
-        When there are no rows, or digits were lost by taking rows away, or a grouping factor has
-        one level.
-    """
+    """The design of cross-products: names, levels and the recipe for new data."""
     cross.check_digits()
     cross.note_late_columns()
     cross, groupings = cross.settled()

@@ -242,21 +242,7 @@ def pack(cross: Totals) -> bytes:
 
 
 def unpack(data: bytes, name: str, make: Callable[[Spec], Made]) -> Made:
-    """What `pack` made.
-
-    Parameters
-    ----------
-    data : bytes
-    name : str
-        For messages.
-    make : callable
-        Makes totals of a spec, without rows; they are filled.
-
-    Raises
-    ------
-    DataError
-        When it is something else, damaged, or of a later version.
-    """
+    """What `pack` made, filled into what `make` makes of a spec; messages call it `name`."""
     arrays = _arrays(data, name)
     header = _header(arrays, name)
     try:
@@ -404,13 +390,7 @@ def _blocks_of(reader: Reader, cross: Totals) -> Any:
 
 
 def write(data: bytes, path: Path) -> None:
-    """Writes a file whole or not at all: to a neighbour first, flushed to the disk, then renamed.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Writes a file whole or not at all: to a neighbour, flushed to the disk, then renamed."""
     target = Path(os.path.realpath(path))
     handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

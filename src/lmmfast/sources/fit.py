@@ -29,13 +29,7 @@ __all__ = ["any_design", "cross_of", "held", "numeric_names", "streamed_design"]
 def any_design(
     formula: Any, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None
 ) -> Design:
-    """The design of whatever `lmer` was given besides pandas, polars and dicts.
-
-    Raises
-    ------
-    FormulaError, DataError
-        What is wrong, in which variable or chunk, and what to do.
-    """
+    """The design of whatever `lmer` was given besides pandas, polars and dicts."""
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
             raise TypeError(
@@ -59,13 +53,7 @@ def any_design(
 
 
 def held(formula: Any, data: Any) -> Any:
-    """Text files that fit in memory as a frame, anything else as it is.
-
-    Raises
-    ------
-    DataError
-        When a file is not there or cannot be read.
-    """
+    """Text files that fit in memory as a frame, other files as a source, anything else as it is."""
     listed = isinstance(data, (list, tuple)) and len(data) > 0
     names = data if listed else [data]
     if not all(isinstance(one, (str, os.PathLike)) for one in names):
@@ -134,18 +122,7 @@ class _Kept:
 
 
 def same_counts(known: Grouper, found: Grouper) -> None:
-    """Levels have as many rows in the second pass as in the first.
-
-    Parameters
-    ----------
-    known, found : Grouper
-        The same levels in the same order.
-
-    Raises
-    ------
-    DataError
-        Which level has not.
-    """
+    """Levels, the same in the same order, have as many rows in the second pass as in the first."""
     other = np.flatnonzero(known.counts != found.counts)
     if not len(other):
         return
@@ -164,13 +141,7 @@ def same_counts(known: Grouper, found: Grouper) -> None:
 def cross_of(
     formula: str, data: Any, roles: Roles, contrasts: Mapping[str, Any] | None
 ) -> CrossProducts:
-    """The cross-products of a Dask data frame.
-
-    Raises
-    ------
-    FormulaError, DataError
-        What is wrong, in which partition.
-    """
+    """The cross-products of a Dask data frame."""
     spec, survey = spec_of(formula, data, roles, contrasts)
     parts = partitions(formula, data, roles)
     cross: CrossProducts = reduced(parts, _cross, spec, _added)

@@ -27,22 +27,15 @@ NONE = np.zeros(0, dtype=object)
 class Labels:
     """Labels in order of appearance.
 
-    Attributes
-    ----------
-    kind : str
-        "number", "text", "flag" (booleans), "time" or "other"; "" while there are none.
-    dtype : numpy.dtype or None
-        Of times: their unit.
-    declared : list or None
-        Categories in their order, where all chunks declared the same ones.
+    Their kind is "number", "text", "flag" (booleans), "time" or "other"; "" while there are none.
     """
 
     __slots__ = ("_place", "declared", "dtype", "kind")
 
     def __init__(self) -> None:
         self.kind = ""
-        self.dtype: np.dtype | None = None
-        self.declared: list[Any] | None = None
+        self.dtype: np.dtype | None = None  # of times: their unit
+        self.declared: list[Any] | None = None  # categories in order, if all chunks have the same
         self._place: dict[Any, int] = {}
 
     def __len__(self) -> int:
@@ -216,13 +209,7 @@ def _numbers(keys: list[int | float]) -> NDArray[Any]:
 def clash(one: Labels, where: str, two: Labels, there: str, label: str) -> DataError | None:
     """The error for labels of two kinds that cannot be told to be the same; None: they can.
 
-    Parameters
-    ----------
-    one, two : Labels
-    where, there : str
-        The chunks that they are in, "" where these have no name.
-    label : str
-        Of the variable.
+    `where` and `there` are the chunks that they are in, "" where these have no name.
     """
     kinds = (one.kind, two.kind)
     if "" in kinds or "other" in kinds or kinds[0] == kinds[1]:
@@ -251,24 +238,14 @@ def _objects(keys: Sequence[Any]) -> NDArray[Any]:
 class Grouper:
     """A grouping factor whose levels are found chunk by chunk, and its rows per level.
 
-    Combinations a:b:c are numbered in steps: a pair of numbers of a and of b has a number, which
-    together with that of c has another.
-
-    Attributes
-    ----------
-    label : str
-    atoms : tuple of Expression
-        Whose combinations are the levels.
-    tables : list of Labels
-        One for each atom.
-    counts : (levels,) int64 array
-        Rows of each level.
+    Its levels are the combinations of the labels of `atoms`. They are numbered in steps: a pair of
+    numbers of a and of b has a number, which together with that of c has another.
     """
 
     def __init__(self, label: str, atoms: tuple[Expression, ...]) -> None:
         self.label, self.atoms = label, atoms
         self.tables = [Labels() for _ in atoms]
-        self.counts = np.zeros(0, dtype=np.int64)
+        self.counts = np.zeros(0, dtype=np.int64)  # rows of each level
         self.where = [""] * len(atoms)  # the chunk that each atom's labels were first seen in
         self._pairs: list[dict[int, int]] = [{} for _ in atoms[1:]]
 
@@ -278,10 +255,7 @@ class Grouper:
     def codes(self, factors: Sequence[Column], grow: bool = True, where: str = "") -> Codes:
         """Level of each row, -1 for unknown ones unless the table grows; counts nothing.
 
-        Raises
-        ------
-        DataError
-            When labels are numbers here and were text before, or the like; `where` is this chunk.
+        Labels that are numbers here and were text before are refused; `where` is this chunk.
         """
         codes: Codes = np.zeros(0, dtype=np.int32)
         for i, factor in enumerate(factors):
@@ -294,12 +268,7 @@ class Grouper:
         return codes
 
     def compare(self, other: Grouper) -> None:
-        """
-        Raises
-        ------
-        DataError
-            When labels are numbers in one and text in the other, or the like.
-        """
+        """Refuses labels that are numbers in one and text in the other, or the like."""
         for i, theirs in enumerate(other.tables):
             self._compare(i, theirs, other.where[i])
 
@@ -316,13 +285,7 @@ class Grouper:
         self.counts += sign * np.bincount(codes, minlength=len(self.counts))
 
     def unite(self, other: Grouper, sign: int = 1) -> Codes:
-        """Takes in the levels of another and their counts; their numbers here.
-
-        Raises
-        ------
-        DataError
-            When labels are numbers in one and text in the other, or the like.
-        """
+        """Takes in the levels of another and their counts; their numbers here."""
         self.compare(other)
         maps = [own.unite(theirs) for own, theirs in zip(self.tables, other.tables, strict=True)]
         codes = maps[0]
@@ -346,13 +309,7 @@ class Grouper:
         return [np.fromiter(own, dtype=np.int64, count=len(own)) for own in self._pairs]
 
     def fill(self, keys: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]) -> None:
-        """Takes over what `pair_keys` gave, and rows per level.
-
-        Raises
-        ------
-        ValueError
-            When these do not fit the tables of labels.
-        """
+        """Takes over what `pair_keys` gave, and rows per level; they must fit."""
         self._pairs = [{key: i for i, key in enumerate(own.tolist())} for own in keys]
         if len(keys) != len(self.atoms) - 1 or len(self) != len(counts):
             raise ValueError(f"levels of {self.label!r} do not fit their counts")
@@ -369,13 +326,7 @@ class Grouper:
         return np.stack([left, *reversed(columns)], axis=1)
 
     def grouping(self) -> tuple[Grouping, NDArray[np.intp]]:
-        """The grouping factor of the levels that have rows, and which number each of them has.
-
-        Raises
-        ------
-        DataError
-            When there are fewer than two.
-        """
+        """The grouping factor of the levels that have rows, and which number each of them has."""
         used = np.flatnonzero(self.counts > 0)
         parts = self.parts()[used]
         factors = [table.column(own) for table, own in zip(self.tables, parts.T, strict=True)]
@@ -434,12 +385,7 @@ class Grouper:
             self.counts = np.concatenate([self.counts, more])
 
     def check(self) -> None:
-        """
-        Raises
-        ------
-        DataError
-            When rows were taken away that were never there.
-        """
+        """Rows that were never there must not be taken away."""
         if (self.counts < 0).any():
             labels = self.names(np.flatnonzero(self.counts < 0)[:3])
             raise DataError(

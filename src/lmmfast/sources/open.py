@@ -43,10 +43,7 @@ def is_dask(data: Any) -> bool:
 def stream_of(data: Any) -> Source | None:
     """The source that `data` is; None for tables in memory, and for what nobody can read.
 
-    Raises
-    ------
-    DataError
-        For what can be read only once, and for files that cannot be opened.
+    What can be read only once is refused.
     """
     top = library_of(data)
     _refuse_odd(data, top)
@@ -78,13 +75,7 @@ def stream_of(data: Any) -> Source | None:
 
 
 def source_of(data: Any) -> Source:
-    """Anything with rows as a source: a table in memory is a single frame.
-
-    Raises
-    ------
-    DataError
-        For what cannot be read.
-    """
+    """Anything with rows as a source: a table in memory is a single frame."""
     data = collected(data)
     source = stream_of(data)
     if source is not None:
@@ -95,13 +86,7 @@ def source_of(data: Any) -> Source:
 
 
 def collected(data: Any) -> Any:
-    """A lazy frame of polars as the frame that it stands for; anything else as it is.
-
-    Raises
-    ------
-    DataError
-        When its query fails.
-    """
+    """A lazy frame of polars as the frame that it stands for; anything else as it is."""
     if type(data).__name__ != "LazyFrame" or library_of(data) != "polars":
         return data
     with reading("the polars LazyFrame"):
@@ -178,15 +163,8 @@ def files_source(
 ) -> Source:
     """Files by path, pattern or list: Parquet, Arrow or text; or a directory of Parquet files.
 
-    Parameters
-    ----------
-    given : path, or list of paths
-    text : Text
-        How text files are written.
-    numeric : collection of str
-        Columns in which numbers are expected.
-    most : int
-        Rows of a text file that are read at a time.
+    Text files are written as `text` says, and read so many rows at a time at `most`; in the
+    `numeric` columns numbers are expected.
     """
     paths = expand(given)
     name = ", ".join(repr(str(path)) for path in paths[:3]) + ", ..." * (len(paths) > 3)

@@ -42,12 +42,7 @@ class Roles:
 
     @classmethod
     def of(cls, weights: Any, offset: Any) -> Roles:
-        """
-        Raises
-        ------
-        DataError
-            When they are not names of columns.
-        """
+        """The names of columns; values are refused."""
         for role, given in (("weights", weights), ("offset", offset)):
             if given is not None and not isinstance(given, str):
                 raise DataError(
@@ -65,29 +60,14 @@ class Roles:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The rows of a chunk that a model uses.
-
-    Attributes
-    ----------
-    columns : dict of Column
-        As read, rows with a missing value left out.
-    weights : (n,) array or None
-        Positive.
-    given_offset : (n,) array or None
-        Of the column ``offset=``; terms ``offset()`` are not in it.
-    rows : (n,) int64 array
-        Positions in the chunk.
-    n_rows : int
-        Rows of the chunk.
-    dropped : dict of str to int
-    """
+    """The rows of a chunk that a model uses."""
 
     plan: Plan
-    columns: dict[str, Column]
-    weights: Matrix | None
-    given_offset: Matrix | None
-    rows: NDArray[np.int64]
-    n_rows: int
+    columns: dict[str, Column]  # as read, rows with a missing value left out
+    weights: Matrix | None  # (n,), positive
+    given_offset: Matrix | None  # (n,): the column ``offset=``, without terms ``offset()``
+    rows: NDArray[np.int64]  # (n,): positions in the chunk
+    n_rows: int  # rows of the chunk
     dropped: dict[str, int]
     offset_column: Column | None
 
@@ -134,13 +114,7 @@ class Part:
 
 
 def part_of(plan: Plan, table: Table, roles: Roles) -> Part:
-    """The rows of a table that a model can use; there may be none.
-
-    Raises
-    ------
-    FormulaError, DataError
-        For a column that is not there, weights that are negative, and what is not numeric.
-    """
+    """The rows of a table that a model can use; there may be none."""
     columns = read_columns(plan, table, {})
     w, off = (
         _numeric(name, role, table)
@@ -173,19 +147,10 @@ def _numeric(name: str | None, role: str, table: Table) -> Column | None:
 
 
 def refuse_state(memory: Memory, plan: Plan, factors: Iterable[str]) -> None:
-    """Expressions must not learn from the rows of a chunk.
+    """Expressions such as ``scale(x)``, splines, ``mean(x)`` must not learn from a chunk's rows.
 
-    Parameters
-    ----------
-    memory : Memory
-        What they learned from one.
-    factors : iterable of str
-        Columns that are factors: what is learned of their levels is learned of all of them.
-
-    Raises
-    ------
-    FormulaError
-        For ``scale(x)``, ``poly(x, 2)``, splines, ``mean(x)`` ...
+    `memory` is what they learned from one. What is learned of the levels of columns that are
+    `factors` is learned of all of them.
     """
     known = set(factors)
     for atom in plan.everything:
@@ -204,12 +169,7 @@ def _needs_all_rows(atom: Expression) -> FormulaError:
 
 
 def refuse_functions(plan: Plan) -> None:
-    """Functions that learn from all rows are refused before any row is read.
-
-    Raises
-    ------
-    FormulaError
-    """
+    """Functions that learn from all rows are refused before any row is read."""
     for atom in plan.everything:
         if looks_at_other_rows(atom.tree, lambda name: not is_known(name)):
             raise _needs_all_rows(atom)
@@ -218,10 +178,7 @@ def refuse_functions(plan: Plan) -> None:
 def refuse_unlike_rows(part: Part) -> None:
     """Expressions must give each row the same value whatever rows are beside it.
 
-    Raises
-    ------
-    FormulaError
-        For ``x - np.mean(x)``, ``np.cumsum(x)`` ...
+    ``x - np.mean(x)``, ``np.cumsum(x)`` and the like are refused.
     """
     half = part.n // 2
     pieces = [slice(0, half), slice(half, part.n)]

@@ -64,18 +64,9 @@ MAGIC = {
 
 @dataclass(frozen=True)
 class Text:
-    """How text files are written.
+    """How text files are written."""
 
-    Attributes
-    ----------
-    sep : str or None
-        Between fields; None: comma in .csv, tab in .tsv, tabs or white space in .txt.
-    decimal : str
-        Mark in numbers.
-    encoding : str
-    """
-
-    sep: str | None = None
+    sep: str | None = None  # None: comma in .csv, tab in .tsv, tabs or white space in .txt
     decimal: str = "."
     encoding: str = "utf-8"
 
@@ -97,12 +88,7 @@ class Text:
 class Looks(DataError):
     """A text file looks as if it was written in another way than it is read.
 
-    Attributes
-    ----------
-    found : str
-        What it looks like.
-    options : dict
-        Fields of `Text`, and pandas', that would read it.
+    `found` says what it looks like; `options`, fields of `Text` and pandas', would read it.
     """
 
     def __init__(self, path: str, found: str, options: dict[str, str], **facts: Any) -> None:
@@ -118,13 +104,7 @@ class Looks(DataError):
 
 
 def expand(given: Any) -> list[Path]:
-    """The files and directories that a path, a pattern ("data/*.csv") or a list of them names.
-
-    Raises
-    ------
-    DataError
-        For one that is not there, or a pattern that nothing fits.
-    """
+    """The files and directories that a path, a pattern ("data/*.csv") or a list of them names."""
     paths: list[Path] = []
     for one in given if isinstance(given, (list, tuple)) else [given]:
         name = os.fspath(one)
@@ -165,13 +145,7 @@ def ending(path: Path) -> str:
 
 
 def kind_of(paths: Sequence[Path]) -> str:
-    """ "text", "parquet" or "ipc", of files that must be alike.
-
-    Raises
-    ------
-    DataError
-        For other files, and for files of several kinds.
-    """
+    """What files that must be alike are: "text", "parquet" or "ipc"."""
     kinds: dict[str, Path] = {}
     for path in paths:
         kind = KINDS.get(ending(path))
@@ -204,23 +178,9 @@ def fits_in_memory(paths: Sequence[Path]) -> bool:
 
 
 def read_text(paths: Sequence[Path], text: Text, numeric: Collection[str] = ()) -> pd.DataFrame:
-    """Text files as one frame.
+    """Text files with the same columns as one frame, rows in the order of the files.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        With the same columns; rows stand in the order of the files.
-    text : Text
-    numeric : collection of str
-        Columns that must not be numbers with decimal commas that were read as words.
-
-    Raises
-    ------
-    DataError
-        When a file cannot be read, has other columns than the first, or numbers where that has
-        words.
-    Looks
-        When one looks as if it was written in another way.
+    Columns that are `numeric` must not be numbers with decimal commas that were read as words.
     """
     import pandas as pd
 
@@ -296,13 +256,7 @@ def _options(path: Path, text: Text) -> dict[str, Any]:
 
 
 def _first_lines(path: Path, text: Text) -> list[str]:
-    """The first lines of a text file, at least one; none of a file that only pandas can unpack.
-
-    Raises
-    ------
-    DataError
-        When it is empty, or no text.
-    """
+    """The first lines of a text file, at least one; none of a file that only pandas can unpack."""
     opener = PACKED.get(path.suffix.lower(), open)
     if opener is None:
         return []
@@ -330,12 +284,7 @@ def _undecoded(path: Path, text: Text, start: bytes) -> Looks:
 
 
 def _check_separator(path: Path, lines: list[str], sep: str) -> None:
-    """
-    Raises
-    ------
-    Looks
-        When the first line is a single column, and others separate more.
-    """
+    """The first line must not be a single column where others separate more."""
     if _fields(lines[0], sep) > 1:
         return
     for other, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas"), ("|", "bars")):
@@ -362,12 +311,7 @@ def _fields(line: str, sep: str) -> int:
 
 
 def _check_numbers(path: Path, frame: pd.DataFrame, text: Text, numeric: Collection[str]) -> None:
-    """
-    Raises
-    ------
-    Looks
-        When a column that numbers are expected in has nothing but numbers with decimal commas.
-    """
+    """Columns that numbers are expected in must not be all numbers with decimal commas."""
     import pandas as pd
 
     if text.decimal == ",":

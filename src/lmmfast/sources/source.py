@@ -39,35 +39,21 @@ def _nobody(column: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Frames that can be made again and again.
+    """Frames that can be made again and again."""
 
-    Attributes
-    ----------
-    name : str
-        For messages: "the Parquet files in 'trials'".
-    names : tuple of str or None
-        Columns, where they are known before anything is read.
-    frames : callable
-        (columns wanted or None, rows at most) -> iterator of frames of any size; a generator is
-        closed when a pass ends, be it by an error.
-    """
-
-    name: str
-    names: tuple[str, ...] | None
+    name: str  # for messages: "the Parquet files in 'trials'"
+    names: tuple[str, ...] | None  # columns, where they are known before anything is read
+    # (columns wanted or None, rows at most) -> frames of any size; a generator is closed when a
+    # pass ends, be it by an error
     frames: Callable[[Sequence[str] | None, int], Iterator[Any]]
     elsewhere: Callable[[str], str] = _nobody  # of a column that is not there: who has it, or ""
 
     def chunks(
         self, columns: Iterable[str] | None = None, rows: int = ROWS
     ) -> Generator[Chunk, None, None]:
-        """All rows in chunks that are not empty.
+        """All rows, in chunks that are not empty and have so many rows at most.
 
-        Parameters
-        ----------
-        columns : iterable of str, optional
-            Those that are needed: where the source knows its columns, only these are read.
-        rows : int
-            Most rows of a chunk.
+        Where the source knows its columns, only those that are needed are read.
         """
         wanted = None
         if columns is not None and self.names is not None:
@@ -83,13 +69,7 @@ class Source:
                         number, start = number + 1, start + table.n
 
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns; where they are not known before, those of the first chunk.
-
-        Raises
-        ------
-        DataError
-            When there are no rows.
-        """
+        """Names of the columns; where they are not known before, those of the first chunk."""
         if self.names is not None:
             return self.names
         with closing(self.chunks()) as chunks:
@@ -160,13 +140,9 @@ def rows_for(width: int) -> int:
 
 @contextmanager
 def located(where: str, start: int = 0) -> Iterator[None]:
-    """Errors about a model or its data say in which chunk they are found.
+    """Errors about a model or its data say in which chunk they are found, and in which rows.
 
-    Parameters
-    ----------
-    where : str
-    start : int
-        Position in the source of the chunk's first row.
+    `start` is the position in the source of the chunk's first row.
     """
     try:
         yield

@@ -50,24 +50,13 @@ MOST_CELLS = 1_000_000  # combinations of levels of predictors whose rows are co
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Rows of a chunk as numbers, in the user's columns.
-
-    Attributes
-    ----------
-    part : Part
-    y : (n,) array
-        Offset not subtracted.
-    offset : (n,) array or None
-    X : (n, p) array
-    z : list of (n, k) arrays
-        One for each random term.
-    """
+    """Rows of a chunk as numbers, in the user's columns."""
 
     part: Part
-    y: Matrix
-    offset: Matrix | None
-    X: Matrix
-    z: list[Matrix]
+    y: Matrix  # (n,), offset not subtracted
+    offset: Matrix | None  # (n,)
+    X: Matrix  # (n, p)
+    z: list[Matrix]  # (n, k), of each random term
 
     @property
     def response(self) -> Matrix:
@@ -251,16 +240,7 @@ class Spec:
     def encode(self, table: Table, hint: str = "") -> Encoded | None:
         """The rows of a table that are used, as numbers; None when there are none.
 
-        Parameters
-        ----------
-        table : Table
-        hint : str
-            Added to the message about a level that the spec does not have.
-
-        Raises
-        ------
-        FormulaError, DataError
-            What is wrong with the rows.
+        `hint` is added to the message about a level that the spec does not have.
         """
         part = part_of(self.plan, table, self.roles)
         return self.encode_part(part, hint)
@@ -290,18 +270,9 @@ class Spec:
 
 
 def checked_formula(formula: Any, names: Callable[[], Iterable[str]]) -> str:
-    """The formula with ``.`` written out.
+    """The formula with ``.`` written out; functions that need all rows at once are refused.
 
-    Parameters
-    ----------
-    formula : str
-    names : callable
-        Gives the columns of the data; called only where there is a ``.``.
-
-    Raises
-    ------
-    FormulaError
-        When it is not text, or has functions that need all rows at once.
+    `names` gives the columns of the data, and is called only where there is a ``.``.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -327,13 +298,7 @@ def surveyed(
 def learned(
     survey: Survey, contrasts: Mapping[str, Any] | None, names: Iterable[str] | None = None
 ) -> Spec:
-    """The spec without coordinates, from a survey of all rows.
-
-    Raises
-    ------
-    DataError
-        When the rows cannot be used as the formula asks.
-    """
+    """The spec without coordinates, from a survey of all rows."""
     survey.check()
     plan, memory = survey.plan, Memory()
     taught = with_all_levels(survey)
@@ -361,13 +326,7 @@ def learned(
 def spec_of(
     formula: str, data: Any, roles: Roles, contrasts: Mapping[str, Any] | None
 ) -> tuple[Spec, Survey]:
-    """The spec of a Dask data frame: one pass over its partitions, then its first rows.
-
-    Raises
-    ------
-    FormulaError, DataError
-        What is wrong, in which partition.
-    """
+    """The spec of a Dask data frame: one pass over its partitions, then its first rows."""
     from dask.delayed import delayed
 
     parts = partitions(formula, data, roles)
@@ -407,13 +366,7 @@ def _sampled(spec: Spec, part: Any, number: int) -> Spec | None:
 
 
 def located_coordinates(spec: Spec, source: Source) -> Spec:
-    """The spec with coordinates, from the first rows of a source.
-
-    Raises
-    ------
-    DataError
-        When there are none.
-    """
+    """The spec with coordinates, from the first rows of a source."""
     with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
         return with_coordinates(spec, sample_of(spec, chunks))
 

@@ -29,41 +29,19 @@ FEW = 3  # of a numeric variable that no factor is made of: more than a grid of 
 
 @dataclass
 class Kind:
-    """What is known of a variable or an expression.
-
-    Attributes
-    ----------
-    numeric : bool
-    suffixes : tuple of str
-        Numeric: names of its columns after its own, usually ("",).
-    labels : Labels or None
-        Levels, or the distinct values of numbers; None when those are many or not needed.
-    ordered : bool
-    contrasts : object
-        What ``C()`` says.
-    where : str
-        The chunk that it was first seen in.
-    example : str
-        A level, for messages.
-    """
+    """What is known of a variable or an expression."""
 
     numeric: bool
-    suffixes: tuple[str, ...] = ("",)
-    labels: Labels | None = None
+    suffixes: tuple[str, ...] = ("",)  # numeric: names of its columns after its own
+    labels: Labels | None = None  # levels, or numbers' distinct values unless many or not needed
     most: int = MOST
     ordered: bool = False
-    contrasts: Any = None
-    where: str = ""
-    example: str = ""
+    contrasts: Any = None  # what ``C()`` says
+    where: str = ""  # the chunk that it was first seen in
+    example: str = ""  # a level, for messages
 
     def unite(self, other: Kind, label: str) -> None:
-        """Takes in what is known from other rows.
-
-        Raises
-        ------
-        DataError
-            When it is numeric in some chunks and has labels in others.
-        """
+        """Takes in what is known from other rows; numbers and labels cannot be united."""
         if self.numeric != other.numeric:
             numeric, labelled = (self, other) if self.numeric else (other, self)
             raise DataError(
@@ -91,34 +69,18 @@ class Kind:
 
 @dataclass
 class Survey:
-    """What the first pass finds out about a model's data; surveys of other rows can be added.
-
-    Attributes
-    ----------
-    formula : str
-    roles : Roles
-    n_rows, n : int
-        Rows, and rows that are used.
-    dropped : dict of str to int
-        Rows in which each variable is missing.
-    variables : dict of str to Kind
-        Columns of the fixed and random parts and of offsets.
-    expressions : dict of str to Kind
-        Expressions of these.
-    groups : dict of str to Grouper
-    low, high : float
-        Range of the response.
-    """
+    """What the first pass finds out about a model's data; surveys of other rows can be added."""
 
     formula: str
     roles: Roles
     n_rows: int = 0
-    n: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    n: int = 0  # rows that are used
+    dropped: dict[str, int] = field(default_factory=dict)  # rows in which each variable is missing
+    # columns of the fixed and random parts and of offsets, and expressions of these
     variables: dict[str, Kind] = field(default_factory=dict)
     expressions: dict[str, Kind] = field(default_factory=dict)
     groups: dict[str, Grouper] = field(default_factory=dict)
-    low: float = np.inf
+    low: float = np.inf  # range of the response
     high: float = -np.inf
     _checked: int = 0
 
@@ -128,13 +90,7 @@ class Survey:
         return plan_of(self.formula)
 
     def add(self, table: Table, where: str) -> None:
-        """The rows of a chunk.
-
-        Raises
-        ------
-        FormulaError, DataError
-            What is wrong with them.
-        """
+        """The rows of a chunk."""
         part = part_of(self.plan, table, self.roles)
         self.n_rows += part.n_rows
         _add_counts(self.dropped, part.dropped)
@@ -179,12 +135,7 @@ class Survey:
         return self
 
     def check(self) -> None:
-        """
-        Raises
-        ------
-        DataError
-            When no rows are left, the response is constant, or a grouping factor has one level.
-        """
+        """Rows are left, the response is not constant, and grouping factors have levels enough."""
         if self.n_rows == 0:
             raise DataError("the data have no rows")
         if self.n == 0:
@@ -314,13 +265,7 @@ def _add_counts(total: dict[str, int], counts: dict[str, int]) -> None:
 
 
 def survey_of(formula: str, roles: Roles, chunks: Iterable[Any]) -> Survey:
-    """One pass over all chunks.
-
-    Raises
-    ------
-    FormulaError, DataError
-        With the chunk where something is wrong.
-    """
+    """One pass over all chunks."""
     survey = Survey(formula, roles)
     for chunk in chunks:
         with located(chunk.where, chunk.start):
