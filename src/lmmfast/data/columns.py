@@ -113,14 +113,18 @@ class Table:
 
     def add(self, name: str, values: Any) -> None:
         """A column beside those of the data, in front of one of the same name."""
-        if len(np.shape(values)) != 1 or len(values) != self.n:
+        self._read[name] = self.beside(name, values)
+
+    def beside(self, name: str, values: Any) -> Column:
+        """Values, one for each row, as a column."""
+        array = values if hasattr(values, "dtype") else array_of(values)
+        if len(np.shape(array)) != 1 or len(array) != self.n:
             raise DataError(
-                f"{name} has shape {np.shape(values)}, but the data have {self.n} rows: "
+                f"{name} has shape {np.shape(array)}, but the data have {self.n} rows: "
                 "give one value for each row, or the name of a column",
                 variable=name,
             )
-        plain = values if hasattr(values, "dtype") else array_of(values)
-        self._read[name] = read(name, plain)
+        return read(name, array)
 
     def lacks(self, name: str, error: type[LmmError], what: str) -> LmmError:
         """The error for a column that is not there."""

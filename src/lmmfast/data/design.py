@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,11 @@ from ..formula.terms import Sum
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
-from .grouping import Grouping, grouping_of
+from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .rows import RowColumns, Rows, rows_of
+from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
-from .sums import Columns, Sums
+from .sums import Columns, Sums, no_rows
 from .terms import RandomTerm
 from .usable import Used, used_rows
 
@@ -35,8 +35,10 @@ __all__ = [
     "Design",
     "RandomTerm",
     "build",
-    "check_contrasts",
     "check_text",
+    "codings_of",
+    "response_of",
+    "total_offset",
 ]
 
 Matrix = NDArray[np.float64]
@@ -109,7 +111,9 @@ class Design:
 
     def rows_for(self, what: str) -> Rows:
         """The rows; `what` says what needs them."""
-        return rows_of(self.sums, what)
+        if not isinstance(self.sums, Rows):
+            raise no_rows(what)
+        return self.sums
 
     @property
     def y(self) -> Matrix:
@@ -175,14 +179,14 @@ def build(
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
-    table = data if isinstance(data, Table) else Table(data)
+    table = Table.of(data)
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
     used = used_rows(plan, table, weights, offset, Memory(scope, patsy))
     y = _response(plan, used)
     values = _values(plan, used)
-    codings = _codings(values, contrasts or {}, "treatment" if patsy else "poly", table)
+    codings = codings_of(values, contrasts or {}, table.has, "treatment" if patsy else "poly")
 
     def ordered(part: Sum) -> Sum:
         return (
@@ -193,20 +197,22 @@ def build(
     check_size(used.n, fixed.names, codings)
     X = fixed.fill(np.empty((used.n, len(fixed.names)), order="F"), codings, values)
     layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
-    groupings, codes = _groupings(plan, used)
-    terms = _random_terms(plan, layouts, groupings, codes, codings, values)
+    groupings = _groupings(plan, used)
+    terms = tuple(_random_terms(plan, layouts, groupings, codings, values))
     w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
     check_levels(terms, w, used.n)
     note_double_bars(plan, codings)
-    offsets = _offset(plan, used)
+    given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
+    offsets = total_offset(given, plan, used.columns, used.memory, used.rows)
     used.memory.close()
+    index = table.index if table.index is None or used.n == table.n else table.index[used.rows]
     return Design(
         formula=formula,
         response=plan.formula.response,
         x_names=fixed.names,
         fixed=RowColumns(X),
         terms=terms,
-        sums=Rows(y, w, offsets, used.rows, _index(table, used.rows)),
+        sums=Rows(y, w, offsets, used.rows, index),
         n_rows=table.n,
         dropped=used.dropped,
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
@@ -286,7 +292,21 @@ def check_text(factor: Column, rows: Positions | None) -> None:
     warn(warning)
 
 
-def check_contrasts(
+def codings_of(
+    values: Mapping[str, Values],
+    contrasts: Mapping[str, Any],
+    has: Callable[[str], bool],
+    ordered: str = "poly",
+) -> dict[str, Coding]:
+    """The coding of each variable; `ordered` are the contrasts of ordered categories."""
+    _check_contrasts(contrasts, values, has)
+    return {
+        label: coding_of(label, value, contrasts.get(label), ordered)
+        for label, value in values.items()
+    }
+
+
+def _check_contrasts(
     contrasts: Mapping[str, Any], values: Mapping[str, Values], has: Callable[[str], bool]
 ) -> None:
     """Contrasts must be for predictors of the model; `has` tells what other columns there are.
@@ -320,51 +340,41 @@ def check_contrasts(
             )
 
 
-def _codings(
-    values: dict[str, Values], contrasts: Mapping[str, Any], ordered: str, table: Table
-) -> dict[str, Coding]:
-    check_contrasts(contrasts, values, table.has)
-    return {
-        label: coding_of(label, value, contrasts.get(label), ordered)
-        for label, value in values.items()
-    }
-
-
-def _groupings(plan: Plan, used: Used) -> tuple[dict[str, Grouping], dict[str, Codes]]:
+def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
     """Each grouping factor once, so that its terms share one codes array."""
-    groupings: dict[str, Grouping] = {}
-    codes: dict[str, Codes] = {}
+    made: dict[str, tuple[Grouping, Codes]] = {}
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
-        if bar.factor not in groupings:
-            made = grouping_of(bar.factor, atoms, used.columns, used.memory, used.n)
-            groupings[bar.factor], codes[bar.factor] = made
-    return groupings, codes
+        if bar.factor not in made:
+            factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
+            made[bar.factor] = combine(bar.factor, atoms, factors)
+    return made
 
 
 def _random_terms(
     plan: Plan,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, Grouping],
-    codes: dict[str, Codes],
+    groupings: dict[str, tuple[Grouping, Codes]],
     codings: dict[str, Coding],
     values: dict[str, Values],
-) -> tuple[RandomTerm, ...]:
-    terms: list[RandomTerm] = []
+) -> Iterator[RandomTerm]:
     for bar, layout in zip(plan.formula.random, layouts, strict=True):
-        level = codes[bar.factor]
-        z = layout.fill(np.empty((len(level), len(layout.names))), codings, values)
-        levels = groupings[bar.factor].levels
-        terms.append(
-            RandomTerm.of_rows(bar.label, bar.factor, layout.names, level, levels, z, bar.structure)
-        )
-    return tuple(terms)
+        grouping, codes = groupings[bar.factor]
+        z = layout.fill(np.empty((len(codes), len(layout.names))), codings, values)
+        own = bar.label, bar.factor, layout.names, codes, grouping.levels, z, bar.structure
+        yield RandomTerm.of_rows(*own)
 
 
-def _offset(plan: Plan, used: Used) -> Matrix | None:
-    given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
-    total = add_offsets(given, plan.offsets, used.columns, used.memory, used.n)
+def total_offset(
+    given: Matrix | None,
+    plan: Plan,
+    columns: dict[str, Column],
+    memory: Memory,
+    rows: Positions,
+) -> Matrix | None:
+    """The sum of offset= and the offset() terms (n), finite; None when there is neither."""
+    total = add_offsets(given, plan.offsets, columns, memory, len(rows))
     if total is not None:
-        check_finite({"": total}, "the offset", used.rows)
+        check_finite({"": total}, "the offset", rows)
     return total
 
 
@@ -374,13 +384,13 @@ def _recipe(
     codings: dict[str, Coding],
     fixed: Layout,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, Grouping],
+    groupings: dict[str, tuple[Grouping, Codes]],
 ) -> Recipe:
     return Recipe(
         codings=codings,
         fixed_layout=fixed,
         random_layouts=layouts,
-        groupings=tuple(groupings[bar.factor] for bar in plan.formula.random),
+        groupings=tuple(groupings[bar.factor][0] for bar in plan.formula.random),
         offset_terms=plan.offsets,
         offset=(used.offset.name or None) if used.offset else None,
         offset_is_array=used.offset is not None and not used.offset.name,
@@ -398,10 +408,3 @@ def _variables(plan: Plan, used: Used) -> dict[str, Column]:
     if used.offset is not None and used.offset.name:
         found[used.offset.name] = used.offset.copy()
     return found
-
-
-def _index(table: Table, rows: Positions) -> Any:
-    index = table.index
-    if index is None:
-        return None
-    return index if len(rows) == table.n else index[rows]

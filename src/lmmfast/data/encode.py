@@ -20,7 +20,7 @@ from ..formula.terms import Sum
 from ..formula.values import Logical, Matrix, as_factor, length
 from .columns import Levels, is_time
 
-__all__ = ["Coding", "Layout", "Values", "coding_of", "layout_of", "value_of"]
+__all__ = ["Coding", "Layout", "Values", "coding_of", "factor_of", "layout_of", "value_of"]
 
 Numbers = NDArray[np.float64]
 # What a variable is in some data: a factor, or named numeric columns {"": x} or {"[1]": ...}.
@@ -57,7 +57,7 @@ class Coding:
                     variable=self.label,
                 )
             return values
-        factor = _as_factor(self.label, values)
+        factor = factor_of(self.label, values)
         codes = self._training.codes(factor, unseen=-2)
         if (codes == -2).any():
             assert factor.codes is not None and factor.levels is not None
@@ -270,7 +270,8 @@ def layout_of(terms: Sum, codings: Mapping[str, Coding]) -> Layout:
     return Layout(tuple(names), tuple(columns), terms.atoms)
 
 
-def _as_factor(label: str, values: Values) -> Column:
+def factor_of(label: str, values: Values) -> Column:
+    """A value as a factor: numbers become levels in increasing order."""
     if isinstance(values, Column):
         return values
     numbers = next(iter(values.values()))

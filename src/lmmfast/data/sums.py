@@ -1,8 +1,8 @@
 """What a model needs to know of its rows, whether these are in memory or were only summed over.
 
 A model sees names, levels and sums. `Rows` (rows.py) takes its sums from rows at hand; a stream has
-cross-products (`sources.sums`). What only rows can answer asks for `rows_of`, `Columns.values` or
-`Columns.codes`; where there are none, these raise the one error of `no_rows`.
+cross-products (`sources.sums`). What only rows can answer asks for `Design.rows_for`,
+`Columns.values` or `Columns.codes`; where there are none, these raise the one error of `no_rows`.
 """
 
 from __future__ import annotations

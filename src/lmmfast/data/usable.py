@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError, LmmError
-from ..formula.cells import array_of, read
 from ..formula.column import Column, first_rows
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan
@@ -156,15 +155,7 @@ def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
         column = table.column(given)
         numbers_of(column, role)
         return column
-    given = aligned(given, table.index, role)
-    array = given if hasattr(given, "dtype") else array_of(given)
-    if len(np.shape(array)) != 1 or len(array) != table.n:
-        raise DataError(
-            f"{role} has shape {np.shape(array)}, but the data have {table.n} rows: "
-            "give one value for each row, or the name of a column",
-            variable=role,
-        )
-    column = read(role, array)
+    column = table.beside(role, aligned(given, table.index, role))
     numbers_of(column, role)
     return Column("", column.values, missing=column.missing)
 

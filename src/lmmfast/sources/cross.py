@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..data.columns import Table
 from ..data.grouping import Grouping
+from ..data.rows import cell_counts
 from ..errors import DataError
 from ..formula.column import Column
 from .blocks import reordered
@@ -219,16 +220,11 @@ class CrossProducts(Totals):
         values = (columns[name].values for name in numeric)
         sums = [0.0 if own is None else float(own.sum(dtype=float)) for own in values]
         self._sums = self._sums + np.array(sums)
-        cells = self.spec.cells
-        if cells is None:
-            return
-        flat = np.zeros(n, dtype=np.int64)
-        inside = np.ones(n, dtype=bool)
-        for name, size in zip(*cells, strict=True):
-            own = _places(columns[name], self.spec.variables[name].places)
-            inside &= own >= 0
-            flat = flat * size + own
-        self._cells = self._cells + np.bincount(flat[inside], minlength=len(self._cells))
+        if self.spec.cells is not None:
+            names, sizes = self.spec.cells
+            places = [self.spec.variables[name].places for name in names]
+            counts = cell_counts([columns[name] for name in names], places, sizes, n)
+            self._cells = self._cells + counts
 
     # ---- arithmetic ------------------------------------------------------------------------------
 
@@ -419,16 +415,6 @@ def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:
     made.__dict__.update(state)
     made._blocks = blocks_from(blocks, spec.widths, spec.border)
     return made
-
-
-def _places(column: Column, places: dict[Any, int]) -> NDArray[np.int64]:
-    """Number of each row's value among the known ones, -1 for others."""
-    if column.codes is not None and column.levels is not None:
-        found = [places.get(level, -1) for level in column.levels.tolist()]
-        return np.array([*found, -1], dtype=np.int64)[column.codes]
-    assert column.values is not None
-    distinct, back = np.unique(column.values, return_inverse=True)
-    return np.array([places.get(value, -1) for value in distinct.tolist()])[back]
 
 
 def cross_products(

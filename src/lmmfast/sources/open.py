@@ -80,8 +80,7 @@ def source_of(data: Any) -> Source:
     source = stream_of(data)
     if source is not None:
         return source
-    table = data if isinstance(data, Table) else Table(data)  # refuses what is not a table
-    names = tuple(map(str, table.names))
+    names = tuple(map(str, Table.of(data).names))  # refuses what is not a table
     return Source("the data", names, lambda *_: iter([data]))
 
 

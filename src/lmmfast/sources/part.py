@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.columns import Table
-from ..data.design import response_of
+from ..data.design import response_of, total_offset
 from ..data.encode import Values, check_finite, value_of
-from ..data.grouping import factor_of
-from ..data.recipe import add_offsets, numbers_of
+from ..data.grouping import factors_of
+from ..data.recipe import numbers_of
 from ..data.usable import complete_rows, needed, numeric_vector, read_columns, taken
 from ..errors import DataError, FormulaError, LmmError
 from ..formula.column import Column
@@ -86,19 +86,9 @@ class Part:
                     check_finite(out[atom.label], atom.label, self.rows)
         return out
 
-    def factors(
-        self, label: str, atoms: tuple[Expression, ...], memory: Memory
-    ) -> tuple[Column, ...]:
+    def factors(self, label: str, atoms: Sequence[Expression], memory: Memory) -> list[Column]:
         """The factors whose combinations are a grouping factor."""
-        found = [factor_of(label, value_of(atom, self.columns, memory, self.n)) for atom in atoms]
-        for atom, factor in zip(atoms, found, strict=True):
-            if factor.missing is not None:
-                raise DataError(
-                    f"grouping factor {atom.label} gives missing values",
-                    variable=atom.label,
-                    rows=np.flatnonzero(factor.missing)[:10].tolist(),
-                )
-        return tuple(found)
+        return factors_of(label, atoms, self.columns, memory, self.n)
 
     def response(self, memory: Memory) -> Matrix:
         """The response (n)."""
@@ -106,11 +96,7 @@ class Part:
 
     def offset(self, memory: Memory) -> Matrix | None:
         """Sum of the column and the terms (n), None when there is neither."""
-        given = self.given_offset
-        total = add_offsets(given, self.plan.offsets, self.columns, memory, self.n)
-        if total is not None:
-            check_finite({"": total}, "the offset", self.rows)
-        return total
+        return total_offset(self.given_offset, self.plan, self.columns, memory, self.rows)
 
 
 def part_of(plan: Plan, table: Table, roles: Roles) -> Part:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..data.checks import note_double_bars
 from ..data.columns import Table
-from ..data.design import check_contrasts
-from ..data.encode import Coding, Layout, Values, coding_of, layout_of
+from ..data.design import codings_of
+from ..data.encode import Coding, Layout, Values, layout_of
 from ..errors import DataError, FormulaError
 from ..formula.column import Column
 from ..formula.expressions import Memory
@@ -304,11 +304,7 @@ def learned(
     taught = with_all_levels(survey)
     values = values_of(survey, plan, taught, memory)
     known = set(names or ()) | set(survey.variables)
-    check_contrasts(contrasts or {}, values, known.__contains__)
-    codings = {
-        label: coding_of(label, value, (contrasts or {}).get(label))
-        for label, value in values.items()
-    }
+    codings = codings_of(values, contrasts or {}, known.__contains__)
     note_double_bars(plan, codings)
     return Spec(
         formula=survey.formula,
