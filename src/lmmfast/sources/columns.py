@@ -38,8 +38,7 @@ class StreamColumns(Columns):
     @property
     def factor(self) -> int:
         """Number of the grouping factor in the cross-products."""
-        found = (k for k, (_, own) in enumerate(self.cross.spec.factors) if self.term in own)
-        return next(found)
+        return self.cross.spec.places[self.term][0]
 
     @property
     def basis(self) -> Basis:
@@ -51,13 +50,7 @@ class StreamColumns(Columns):
     @property
     def inside(self) -> slice:
         """Place of the term's columns among those of its factor."""
-        at = 0
-        for i in self.cross.spec.factors[self.factor][1]:
-            width = len(self.cross.spec.random[i].names)
-            if i == self.term:
-                break
-            at += width
-        return slice(at, at + width)
+        return self.cross.spec.places[self.term][1]
 
     @property
     def begins_constant(self) -> bool:

@@ -98,17 +98,6 @@ class CrossProducts(Totals):
                     made.add(chunk.table, where="" if single else chunk.where)
         return made
 
-    @classmethod
-    def known(cls, spec: Spec, groups: Iterable[Grouper]) -> CrossProducts:
-        """Without rows, but with the levels of grouping factors in their final order."""
-        made = cls(spec)
-        made._groups = []
-        for group in groups:
-            own = group.arranged(group.grouping()[1])
-            own.counts = np.zeros(len(own), dtype=np.int64)
-            made._groups.append(own)
-        return made
-
     def add(self, table: Table, grow: bool = True, where: str = "") -> None:
         """Adds the rows of a table in place; without `grow`, to the levels that there are."""
         encoded = self.spec.encode(table, "" if grow else CHANGED)
@@ -174,14 +163,10 @@ class CrossProducts(Totals):
         spec, own = self.spec, self.spec.coordinates
         assert own is not None
         rows = np.empty((encoded.part.n, sum(spec.widths) + spec.border))
-        at = 0
-        for _, terms in spec.factors:
-            for i in terms:
-                k = encoded.z[i].shape[1]
-                rows[:, at : at + k] = own.random[i].apply(encoded.z[i])
-                at += k
+        for cut, basis, z in zip(spec.cuts, own.random, encoded.z, strict=True):
+            rows[:, cut] = basis.apply(z)
         x = own.fixed.apply(encoded.X)
-        rows[:, at:-1] = x
+        rows[:, -spec.border : -1] = x
         rows[:, -1] = own.rest(encoded.response, x)
         return rows
 
@@ -189,15 +174,8 @@ class CrossProducts(Totals):
         """X'X and Z'Z of each term, in one; nothing where the rows have no weights."""
         if not self.spec.weights:
             return np.zeros(0)
-        own = rows[:, -self.spec.border : -1]
-        parts, at = [own.T @ own], 0
-        found: dict[int, NDArray[np.float64]] = {}
-        for _, terms in self.spec.factors:
-            for i in terms:
-                z = rows[:, at : at + len(self.spec.random[i].names)]
-                found[i], at = z.T @ z, at + z.shape[1]
-        parts += [found[i] for i in range(len(found))]
-        return np.concatenate([part.ravel() for part in parts])
+        parts = [rows[:, cut] for cut in (slice(-self.spec.border, -1), *self.spec.cuts)]
+        return np.concatenate([(part.T @ part).ravel() for part in parts])
 
     def _count_rows(self, part: Part) -> None:
         self.n, self.n_rows = self.n + part.n, self.n_rows + part.n_rows
@@ -417,12 +395,15 @@ def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:
     return made
 
 
-def cross_products(
-    spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]
-) -> Iterator[CrossProducts]:
-    """The second pass: the cross-products after every chunk (one object)."""
-    made = CrossProducts.known(spec, groups)
+def cross_products(spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]) -> CrossProducts:
+    """The second pass: cross-products with the levels of these grouping factors, in final order."""
+    made = CrossProducts(spec)
+    made._groups = []
+    for group in groups:
+        own = group.arranged(group.grouping()[1])
+        own.counts = np.zeros(len(own), dtype=np.int64)
+        made._groups.append(own)
     for chunk in chunks:
         with located(chunk.where, chunk.start):
             made.add(chunk.table, grow=False)
-        yield made
+    return made

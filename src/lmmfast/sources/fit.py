@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -83,17 +84,15 @@ def streamed_design(
     """Two passes over a source."""
     spec, survey = surveyed(formula, source, roles, contrasts)
     with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
-        kept = _Kept(chunks)
-        spec = with_coordinates(spec, sample_of(spec, kept))
+        seen: deque[Chunk] = deque()  # the first chunks are used twice, and let go
+        spec = with_coordinates(spec, sample_of(spec, _noted(chunks, seen)))
+        again = (seen.popleft() for _ in range(len(seen)))
         groups = (survey.groups[label] for label, _ in spec.factors)
-        made = None
-        for after in cross_products(spec, kept.again(), groups):
-            made = after
-    if made is None or made.n != survey.n:
-        found = 0 if made is None else made.n
+        made = cross_products(spec, chain(again, chunks), groups)
+    if made.n != survey.n:
         raise DataError(
             f"the data changed between the two passes: {survey.n} rows could be used in the "
-            f"first, {found} in the second; give a source that yields the same rows each time"
+            f"first, {made.n} in the second; give a source that yields the same rows each time"
         )
     for group in made._groups:
         known = survey.groups[group.label]
@@ -102,23 +101,10 @@ def streamed_design(
     return design_of(made)
 
 
-class _Kept:
-    """Chunks of which the first are used twice: for coordinates, and with all others."""
-
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._chunks = chunks
-        self._seen: deque[Chunk] = deque()
-
-    def __iter__(self) -> Iterator[Chunk]:
-        for chunk in self._chunks:
-            self._seen.append(chunk)
-            yield chunk
-
-    def again(self) -> Iterator[Chunk]:
-        """From the start."""
-        while self._seen:
-            yield self._seen.popleft()
-        yield from self._chunks
+def _noted(chunks: Iterator[Chunk], seen: deque[Chunk]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        seen.append(chunk)
+        yield chunk
 
 
 def same_counts(known: Grouper, found: Grouper) -> None:
@@ -177,9 +163,9 @@ def _check_levels(found: Grouper, known: Grouper) -> None:
 
 def _cross(spec: Spec, part: Any, number: int) -> CrossProducts:
     made = CrossProducts(spec)
-    for table, where, start in chunks_of(part, number, spec.chunk_rows):
-        with located(where, start):
-            made.add(table)
+    for chunk in chunks_of(part, number, spec.chunk_rows):
+        with located(chunk.where, chunk.start):
+            made.add(chunk.table)
     return made
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.grouping import Grouping, combine
 from ..errors import DataError
 from ..formula.cells import is_exact
-from ..formula.column import Codes, Column, factorize
+from ..formula.column import Codes, Column
 from ..formula.expressions import Expression
 
 __all__ = ["Grouper", "Labels", "kind_of", "labels_of"]
@@ -289,8 +289,7 @@ class Grouper:
         self.compare(other)
         maps = [own.unite(theirs) for own, theirs in zip(self.tables, other.tables, strict=True)]
         codes = maps[0]
-        for i, pairs in enumerate(other._pairs):
-            keys = np.fromiter(pairs, dtype=np.int64, count=len(pairs))
+        for i, keys in enumerate(other.pair_keys()):
             codes = self._numbers(i, codes[keys >> 32], maps[i + 1][keys & 0xFFFFFFFF], True)
         self._grow()
         self.counts[codes] += sign * other.counts
@@ -319,8 +318,8 @@ class Grouper:
         """Number of each level's label in each atom's table (levels x atoms)."""
         columns: list[NDArray[np.int64]] = []
         left = np.arange(len(self), dtype=np.int64)
-        for pairs in reversed(self._pairs):
-            keys = np.fromiter(pairs, dtype=np.int64, count=len(pairs))[left]
+        for pairs in reversed(self.pair_keys()):
+            keys = pairs[left]
             columns.append(keys & 0xFFFFFFFF)
             left = keys >> 32
         return np.stack([left, *reversed(columns)], axis=1)
@@ -348,22 +347,24 @@ class Grouper:
 
     def _fill(self, factors: Sequence[Column]) -> None:
         """Numbers the combinations of these rows, all different, in their order."""
+        import pandas as pd
+
         codes: Codes = np.zeros(0, dtype=np.int32)
         for i, factor in enumerate(factors):
             assert factor.codes is not None and factor.levels is not None
-            first, back = _by_appearance(factor.codes)
+            back, distinct = pd.factorize(factor.codes)  # by appearance
             table = self.tables[i]
-            levels = factor.levels[factor.codes[first]]
-            keys = _keys(levels, table.kind, table.kind, table.dtype)
+            keys = _keys(factor.levels[distinct], table.kind, table.kind, table.dtype)
             own = table._number(keys)[back]
             codes = own if i == 0 else self._paired(i - 1, codes, own, True)
 
     def _paired(self, i: int, left: Codes, right: Codes, grow: bool) -> Codes:
         """Number of each row's pair."""
+        import pandas as pd
+
         known = (left >= 0) & (right >= 0)
         keys = np.where(known, (left.astype(np.int64) << 32) | right, -1)
-        first, back = _by_appearance(keys)
-        distinct = keys[first]
+        back, distinct = pd.factorize(keys)  # by appearance
         own = self._numbers(i, distinct >> 32, distinct & 0xFFFFFFFF, grow)
         own[distinct < 0] = -1
         return own[back]
@@ -400,14 +401,3 @@ class Grouper:
         labels = [table.array().tolist() for table in self.tables]
         rows = parts.tolist()
         return [repr(":".join(str(own[j]) for own, j in zip(labels, r, strict=True))) for r in rows]
-
-
-def _by_appearance(values: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each distinct value first stands, in this order, and the place of each value in it."""
-    codes, levels = factorize(values)
-    first = np.full(len(levels), len(values), dtype=np.intp)
-    np.minimum.at(first, codes, np.arange(len(values)))
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[codes]

@@ -76,12 +76,7 @@ def _batches(data: Any, name: str, columns: Sequence[str] | None, rows: int) -> 
                     if not _has(fragment, column):
                         raise DataError(_who_has(data, column), variable=column)
             batches = iter(fragment.to_batches(**options))
-        while True:
-            with reading(own):
-                batch = next(batches, None)
-            if batch is None:
-                break
-            yield batch
+        yield from _read(batches, own)
 
 
 def _fragments(data: Any) -> list[Any]:
@@ -121,6 +116,16 @@ def _joined(batches: list[Any]) -> Any:
     import pyarrow
 
     return pyarrow.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+
+
+def _read(batches: Iterator[Any], name: str) -> Iterator[Any]:
+    """Batches; errors of reading one name the file."""
+    while True:
+        with reading(name):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 @contextmanager
@@ -166,12 +171,7 @@ def duckdb_source(data: Any) -> Source | None:
             fetch = getattr(own, "to_arrow_reader", None) or own.fetch_arrow_reader
             batches = fetch(rows)
         try:
-            while True:
-                with reading("the DuckDB relation"):
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield _with_enums(batch)
+            yield from map(_with_enums, _read(batches, "the DuckDB relation"))
         finally:
             batches.close()  # the connection is the user's
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,8 +34,6 @@ __all__ = [
     "Encoded",
     "Spec",
     "checked_formula",
-    "learned",
-    "located_coordinates",
     "sample_of",
     "spec_of",
     "surveyed",
@@ -141,7 +139,8 @@ class Spec:
         source = source_of(data)
         formula = checked_formula(formula, source.columns)
         spec, _ = surveyed(formula, source, roles, contrasts)
-        return located_coordinates(spec, source)
+        with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
+            return with_coordinates(spec, sample_of(spec, chunks))
 
     @property
     def plan(self) -> Plan:
@@ -175,6 +174,22 @@ class Spec:
     def widths(self) -> list[int]:
         """Columns of each grouping factor."""
         return [sum(len(self.random[i].names) for i in terms) for _, terms in self.factors]
+
+    @cached_property
+    def places(self) -> list[tuple[int, slice]]:
+        """Of each random term: its factor, and where its columns are among those of that."""
+        found: dict[int, tuple[int, slice]] = {}
+        for factor, (_, terms) in enumerate(self.factors):
+            ends = np.cumsum([0, *(len(self.random[i].names) for i in terms)]).tolist()
+            cuts = map(slice, ends[:-1], ends[1:])
+            found |= {i: (factor, cut) for i, cut in zip(terms, cuts, strict=True)}
+        return [found[i] for i in range(len(found))]
+
+    @cached_property
+    def cuts(self) -> list[slice]:
+        """Of each random term: its columns in [z of each factor | X | y]."""
+        starts = np.cumsum([0, *self.widths]).tolist()
+        return [slice(starts[f] + own.start, starts[f] + own.stop) for f, own in self.places]
 
     @property
     def border(self) -> int:
@@ -337,11 +352,7 @@ def spec_of(
 
 
 def _survey(model: tuple[str, Roles], part: Any, number: int) -> Survey:
-    survey = Survey(*model)
-    for table, where, start in chunks_of(part, number, ROWS):
-        with located(where, start):
-            survey.add(table, where)
-    return survey
+    return survey_of(*model, chunks_of(part, number, ROWS))
 
 
 def _united(surveys: list[Survey]) -> Survey:
@@ -350,21 +361,11 @@ def _united(surveys: list[Survey]) -> Survey:
 
 def _sampled(spec: Spec, part: Any, number: int) -> Spec | None:
     """The spec with coordinates from the first rows of a partition; None when it has none."""
-    for table, where, start in chunks_of(part, number, spec.chunk_rows):
-        with located(where, start):
-            encoded = spec.encode(table, CHANGED)
-        if encoded is not None:
-            return with_coordinates(spec, [encoded])
-    return None
+    first = next(_encoded(spec, chunks_of(part, number, spec.chunk_rows)), None)
+    return None if first is None else with_coordinates(spec, [first])
 
 
 # ---- coordinates --------------------------------------------------------------------------------
-
-
-def located_coordinates(spec: Spec, source: Source) -> Spec:
-    """The spec with coordinates, from the first rows of a source."""
-    with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
-        return with_coordinates(spec, sample_of(spec, chunks))
 
 
 def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
@@ -385,11 +386,17 @@ def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
 def sample_of(spec: Spec, chunks: Iterable[Chunk]) -> list[Encoded]:
     """The first rows that can be used, no more chunks than coordinates need."""
     sample: list[Encoded] = []
+    for encoded in _encoded(spec, chunks):
+        sample.append(encoded)
+        if sum(one.part.n for one in sample) >= min(SAMPLE, spec.chunk_rows):
+            break
+    return sample
+
+
+def _encoded(spec: Spec, chunks: Iterable[Chunk]) -> Iterator[Encoded]:
+    """Chunks as numbers, where they have rows that can be used."""
     for chunk in chunks:
         with located(chunk.where, chunk.start):
             encoded = spec.encode(chunk.table, CHANGED)
         if encoded is not None:
-            sample.append(encoded)
-        if sum(one.part.n for one in sample) >= min(SAMPLE, spec.chunk_rows):
-            break
-    return sample
+            yield encoded

@@ -77,13 +77,8 @@ class Totals:
             return own[0].reshape(p, p), [
                 part.reshape(k, k) for part, k in zip(own[1:], widths, strict=True)
             ]
-        found: dict[int, NDArray[np.float64]] = {}
-        for f, (_, terms) in enumerate(self.spec.factors):
-            total, at = self._blocks.diagonal(f).sum(axis=0), 0
-            for i in terms:
-                found[i] = total[at : at + widths[i], at : at + widths[i]]
-                at += widths[i]
-        return self._blocks.corner[:p, :p], [found[i] for i in range(len(widths))]
+        totals = [self._blocks.diagonal(f).sum(axis=0) for f in range(len(self._groups))]
+        return self._blocks.corner[:p, :p], [totals[f][cut, cut] for f, cut in self.spec.places]
 
     # ---- digits ----------------------------------------------------------------------------------
 

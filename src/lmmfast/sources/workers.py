@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ..data.columns import Table, is_not
+from ..data.columns import is_not
 from ..errors import FormulaError
 from ..formula.plan import plan_of
 from .part import Roles
-from .source import Source
+from .source import Chunk, Source
 
 __all__ = ["chunks_of", "later", "partitions", "reduced"]
 
@@ -51,9 +52,7 @@ def reduced(
     return level[0].compute()
 
 
-def chunks_of(part: Any, number: int, rows: int) -> Iterator[tuple[Table, str, int]]:
-    """A partition in chunks: tables, where they are for messages, and their first rows."""
+def chunks_of(part: Any, number: int, rows: int) -> Iterator[Chunk]:
+    """A partition in chunks."""
     source = Source("the partition", None, lambda *_: iter([part]))
-    for chunk in source.chunks(rows=rows):
-        stop = chunk.start + chunk.table.n - 1
-        yield chunk.table, f"partition {number} (rows {chunk.start} to {stop})", chunk.start
+    return (replace(chunk, number=number, kind="partition") for chunk in source.chunks(rows=rows))
