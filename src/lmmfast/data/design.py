@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import (
-    DataError,
-    FormulaError,
-    NumbersAsTextWarning,
-    UnusedContrastsWarning,
-    warn,
-)
+from ..errors import DataError, FormulaError, NumbersAsTextWarning, UnusedContrastsWarning, warn
 from ..formula.column import Codes, Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
@@ -365,11 +359,7 @@ def _random_terms(
 
 
 def total_offset(
-    given: Matrix | None,
-    plan: Plan,
-    columns: dict[str, Column],
-    memory: Memory,
-    rows: Positions,
+    given: Matrix | None, plan: Plan, columns: dict[str, Column], memory: Memory, rows: Positions
 ) -> Matrix | None:
     """The sum of offset= and the offset() terms (n), finite; None when there is neither."""
     total = add_offsets(given, plan.offsets, columns, memory, len(rows))

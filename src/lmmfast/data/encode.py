@@ -37,6 +37,10 @@ class Coding:
     names: tuple[str, ...]  # k columns beside an intercept, or the numeric columns
     dummy_names: tuple[str, ...]  # one column for each level; numeric: the same as names
 
+    def fields(self, dummy: bool) -> tuple[str, ...]:
+        """Names of its columns: one for each level, or beside an intercept."""
+        return self.dummy_names if dummy else self.names
+
     @cached_property
     def _training(self) -> Levels:
         return Levels(np.zeros(0) if self.levels is None else self.levels)
@@ -261,8 +265,8 @@ def layout_of(terms: Sum, codings: Mapping[str, Coding]) -> Layout:
         choices: list[Sequence[tuple[str, tuple[str, bool, int]]]] = []
         for atom, dummy in zip(term.atoms, term.dummy, strict=True):
             coding = codings[terms.atoms[atom].label]
-            fields = coding.dummy_names if dummy else coding.names
-            choices.append([(f, (coding.label, dummy, j)) for j, f in enumerate(fields)])
+            fields = enumerate(coding.fields(dummy))
+            choices.append([(f, (coding.label, dummy, j)) for j, f in fields])
         for product in itertools.product(*reversed(choices)):
             chosen = product[::-1]
             names.append(":".join(name for name, _ in chosen))

@@ -123,11 +123,7 @@ def _inverse(root: Matrix) -> Matrix:
 
 
 def coordinates_of(
-    X: Matrix,
-    z: Sequence[Matrix],
-    y: Matrix,
-    constants: Sequence[float],
-    full: Sequence[bool],
+    X: Matrix, z: Sequence[Matrix], y: Matrix, constants: Sequence[float], full: Sequence[bool]
 ) -> Coordinates:
     """Coordinates from a sample of n rows: X, z of each random term, y without its offset.
 

@@ -21,7 +21,7 @@ from .blocks import reordered
 from .files import blocks_from, blocks_to, pack, unpack, write
 from .labels import Grouper
 from .open import source_of
-from .part import Part, part_of
+from .part import Part, add_counts, part_of
 from .source import Chunk, check_columns, located
 from .spec import CHANGED, Encoded, Spec
 from .totals import Totals
@@ -179,8 +179,7 @@ class CrossProducts(Totals):
 
     def _count_rows(self, part: Part) -> None:
         self.n, self.n_rows = self.n + part.n, self.n_rows + part.n_rows
-        for name, count in part.dropped.items():
-            self.dropped[name] = self.dropped.get(name, 0) + count
+        add_counts(self.dropped, part.dropped)
 
     def _variables_read(self, part: Part) -> dict[str, Column]:
         """The columns of the variables that are counted."""
@@ -212,8 +211,9 @@ class CrossProducts(Totals):
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
         """Of the rows of both."""
-        made: CrossProducts = self._sum(other, 1)
-        return made
+        if not isinstance(other, CrossProducts):
+            return NotImplemented
+        return self.copy()._take(other, 1)
 
     def __radd__(self, other: int) -> CrossProducts:
         """sum() begins with zero."""
@@ -229,13 +229,9 @@ class CrossProducts(Totals):
 
     def __sub__(self, other: CrossProducts) -> CrossProducts:
         """Without the rows of `other`, which must be among these."""
-        made: CrossProducts = self._sum(other, -1)
-        return made
-
-    def _sum(self, other: Any, sign: int) -> Any:
         if not isinstance(other, CrossProducts):
             return NotImplemented
-        return self.copy()._take(other, sign)
+        return self.copy()._take(other, -1)
 
     def _take(self, other: CrossProducts, sign: int) -> CrossProducts:
         """Adds (or takes away) the rows of another in place."""
@@ -266,10 +262,8 @@ class CrossProducts(Totals):
     def _count(self, other: CrossProducts, sign: int) -> None:
         """Adds (or takes away) all but the blocks and the levels."""
         self.n, self.n_rows = self.n + sign * other.n, self.n_rows + sign * other.n_rows
-        counts = {
-            name: self.dropped.get(name, 0) + sign * other.dropped.get(name, 0)
-            for name in (*self.dropped, *other.dropped)
-        }
+        counts = dict(self.dropped)
+        add_counts(counts, {name: sign * count for name, count in other.dropped.items()})
         self.dropped = {name: count for name, count in counts.items() if count > 0}
         self._sumlogw += sign * other._sumlogw
         low, high = zip(self._weights, other._weights, strict=True)

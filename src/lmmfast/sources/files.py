@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -143,9 +144,7 @@ def blocks_from(arrays: Arrays, widths: list[int], border: int) -> Any:
     K = range(len(widths))
     pairs = {
         (a, c): (arrays[f"la{a}_{c}"], arrays[f"lc{a}_{c}"], arrays[f"values{a}_{c}"])
-        for a in K
-        for c in K
-        if a < c
+        for a, c in itertools.combinations(K, 2)
     }
     diagonals, edges = [arrays[f"diagonal{k}"] for k in K], [arrays[f"edge{k}"] for k in K]
     nlev = [int(m) for m in arrays["nlev"]]
@@ -303,11 +302,7 @@ def _header(arrays: Arrays, name: str) -> dict[str, Any]:
         raise DataError(
             f"{name} are not cross-products of lmmfast: use what save() wrote"
         ) from error
-    if (
-        not isinstance(version, int)
-        or isinstance(version, bool)
-        or not OLDEST <= version <= VERSION
-    ):
+    if type(version) is not int or not OLDEST <= version <= VERSION:
         raise DataError(
             f"{name}: cross-products of version {version} of the format; this lmmfast reads "
             f"up to version {VERSION}: use the lmmfast that wrote them, or a newer one"

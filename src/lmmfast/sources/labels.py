@@ -7,7 +7,7 @@ of any size exactly. Numbers in one chunk and text in another are refused: 7 may
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,7 @@ class Labels:
         if grow:
             self._declare(declared)
             self._accept(kind, levels.dtype)
-        keys = _keys(levels, kind, self.kind, self.dtype)
-        if not grow:
-            return np.array([self._place.get(key, -1) for key in keys], dtype=np.int32)
-        return self._number(keys)
+        return _found(_keys(levels, kind, self.kind, self.dtype), self._place, grow)
 
     def unite(self, other: Labels) -> Codes:
         """Takes in the labels of another table; their numbers here, by their numbers there."""
@@ -104,10 +101,6 @@ class Labels:
         column = Column("", None, own.astype(np.int32), levels, ordered)
         return column if codes is None else column.used()
 
-    def _number(self, keys: Iterable[Any]) -> Codes:
-        place = self._place
-        return np.array([place.setdefault(key, len(place)) for key in keys], dtype=np.int32)
-
     def _accept(self, kind: str, dtype: np.dtype) -> None:
         """Makes the table's kind one that has these labels too."""
         wanted = _common(self.kind, kind)
@@ -143,6 +136,15 @@ def _labels(kind: str, dtype: Any, declared: Any, keys: list[Any]) -> Labels:
     made.declared = None if declared is None else list(declared)
     made._place = {key: i for i, key in enumerate(keys)}
     return made
+
+
+def _found(keys: list[Any], place: dict[Any, int], grow: bool) -> Codes:
+    """Numbers of keys; unknown ones are added, or -1."""
+    if grow:
+        numbers = [place.setdefault(key, len(place)) for key in keys]
+    else:
+        numbers = [place.get(key, -1) for key in keys]
+    return np.array(numbers, dtype=np.int32)
 
 
 def kind_of(levels: NDArray[Any]) -> str:
@@ -334,29 +336,18 @@ class Grouper:
 
     def arranged(self, order: NDArray[np.intp]) -> Grouper:
         """The same factor with these levels only, in this order."""
-        made = Grouper(self.label, self.atoms)
-        parts = self.parts()[order]
-        tables = zip(self.tables, parts.T, strict=True)
-        factors = [Column("", None, own.astype(np.int32), table.array()) for table, own in tables]
-        for table, own in zip(made.tables, self.tables, strict=True):
-            table.kind, table.dtype = own.kind, own.dtype
-            table.declared = None if own.declared is None else list(own.declared)
-        made._fill(factors)
-        made.counts, made.where = self.counts[order], list(self.where)
-        return made
-
-    def _fill(self, factors: Sequence[Column]) -> None:
-        """Numbers the combinations of these rows, all different, in their order."""
         import pandas as pd
 
+        made = Grouper(self.label, self.atoms)
         codes: Codes = np.zeros(0, dtype=np.int32)
-        for i, factor in enumerate(factors):
-            assert factor.codes is not None and factor.levels is not None
-            back, distinct = pd.factorize(factor.codes)  # by appearance
-            table = self.tables[i]
-            keys = _keys(factor.levels[distinct], table.kind, table.kind, table.dtype)
-            own = table._number(keys)[back]
-            codes = own if i == 0 else self._paired(i - 1, codes, own, True)
+        for i, (table, own) in enumerate(zip(self.tables, self.parts()[order].T, strict=True)):
+            back, distinct = pd.factorize(own)  # by appearance
+            keys = list(table._place)
+            chosen = [keys[j] for j in distinct]
+            made.tables[i] = _labels(table.kind, table.dtype, table.declared, chosen)
+            codes = back if i == 0 else made._paired(i - 1, codes, back, True)
+        made.counts, made.where = self.counts[order], list(self.where)
+        return made
 
     def _paired(self, i: int, left: Codes, right: Codes, grow: bool) -> Codes:
         """Number of each row's pair."""
@@ -373,12 +364,7 @@ class Grouper:
         self, i: int, left: NDArray[np.integer], right: NDArray[np.integer], grow: bool
     ) -> Codes:
         keys = ((left.astype(np.int64) << 32) | right).tolist()
-        pairs = self._pairs[i]
-        if grow:
-            numbers = [pairs.setdefault(key, len(pairs)) for key in keys]
-        else:
-            numbers = [pairs.get(key, -1) for key in keys]
-        return np.array(numbers, dtype=np.int32)
+        return _found(keys, self._pairs[i], grow)
 
     def _grow(self) -> None:
         if len(self.counts) < len(self):

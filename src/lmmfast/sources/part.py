@@ -21,14 +21,7 @@ from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan
 from ..formula.vocabulary import is_known, looks_at_other_rows
 
-__all__ = [
-    "Part",
-    "Roles",
-    "part_of",
-    "refuse_functions",
-    "refuse_state",
-    "refuse_unlike_rows",
-]
+__all__ = ["Part", "Roles", "part_of", "refuse_functions", "refuse_state", "refuse_unlike_rows"]
 
 Matrix = NDArray[np.float64]
 
@@ -121,6 +114,12 @@ def part_of(plan: Plan, table: Table, roles: Roles) -> Part:
         dropped=dropped,
         offset_column=off,
     )
+
+
+def add_counts(total: dict[str, int], counts: dict[str, int]) -> None:
+    """Adds rows in which each variable is missing, in place."""
+    for name, count in counts.items():
+        total[name] = total.get(name, 0) + count
 
 
 def _numeric(name: str | None, role: str, table: Table) -> Column | None:

@@ -258,10 +258,6 @@ class Spec:
         `hint` is added to the message about a level that the spec does not have.
         """
         part = part_of(self.plan, table, self.roles)
-        return self.encode_part(part, hint)
-
-    def encode_part(self, part: Part, hint: str = "") -> Encoded | None:
-        """The same for rows that were read."""
         if part.n == 0:
             return None
         memory = self.memory

@@ -17,7 +17,7 @@ from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of
 from .labels import Grouper, Labels, clash
-from .part import Part, Roles, part_of, refuse_state, refuse_unlike_rows
+from .part import Part, Roles, add_counts, part_of, refuse_state, refuse_unlike_rows
 from .source import located
 
 __all__ = ["Kind", "Survey", "survey_of"]
@@ -93,7 +93,7 @@ class Survey:
         """The rows of a chunk."""
         part = part_of(self.plan, table, self.roles)
         self.n_rows += part.n_rows
-        _add_counts(self.dropped, part.dropped)
+        add_counts(self.dropped, part.dropped)
         if part.n == 0:
             return
         self.n += part.n
@@ -115,18 +115,12 @@ class Survey:
     def unite(self, other: Survey) -> Survey:
         """Takes in a survey of other rows."""
         self.n_rows, self.n = self.n_rows + other.n_rows, self.n + other.n
-        _add_counts(self.dropped, other.dropped)
+        add_counts(self.dropped, other.dropped)
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        for mine, theirs in (
-            (self.variables, other.variables),
-            (self.expressions, other.expressions),
-        ):
-            for label, kind in theirs.items():
-                if label in mine:
-                    mine[label].unite(kind, label)
-                else:
-                    labels = None if kind.labels is None else kind.labels.copy()
-                    mine[label] = replace(kind, labels=labels)
+        for label, kind in other.variables.items():
+            _meet(self.variables, label, kind)
+        for label, kind in other.expressions.items():
+            _meet(self.expressions, label, kind)
         for label, group in other.groups.items():
             if label in self.groups:
                 self.groups[label].unite(group)
@@ -166,10 +160,10 @@ class Survey:
         names = {name for atom in atoms for name in atom.names if name in part.columns}
         for name in sorted(names):
             most = MOST if name in inside else FEW
-            self._meet(self.variables, name, _kind(part.columns[name], most, where))
+            _meet(self.variables, name, _kind(part.columns[name], most, where))
         if part.offset_column is not None:
             kind = _kind(part.offset_column, FEW, where)
-            self._meet(self.variables, part.offset_column.name, kind)
+            _meet(self.variables, part.offset_column.name, kind)
 
     def _add_expressions(self, part: Part, memory: Memory, where: str) -> None:
         """Expressions whose kind is not known yet, and those that are factors by themselves."""
@@ -181,7 +175,7 @@ class Survey:
             if known is None or not known.numeric:
                 wanted.append(atom)
         for label, value in part.values(wanted, memory).items():
-            self._meet(self.expressions, label, _kind(value, 0, where))
+            _meet(self.expressions, label, _kind(value, 0, where))
 
     def _is_learned_later(self, atom: Expression, part: Part) -> bool:
         """Whether an expression is a function of a single factor, all of whose levels it needs.
@@ -204,12 +198,6 @@ class Survey:
             return True
         return isinstance(value, Column)
 
-    def _meet(self, known: dict[str, Kind], label: str, kind: Kind) -> None:
-        if label in known:
-            known[label].unite(kind, label)
-        else:
-            known[label] = kind
-
     def _add_response(self, part: Part, memory: Memory) -> None:
         y = part.response(memory)
         part.offset(memory)
@@ -217,13 +205,17 @@ class Survey:
 
     def _add_groups(self, part: Part, memory: Memory, where: str) -> None:
         plan = part.plan
-        done: set[str] = set()
-        for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
-            if bar.factor in done:
-                continue
-            done.add(bar.factor)
-            group = self.groups.setdefault(bar.factor, Grouper(bar.factor, atoms))
-            group.count(group.codes(part.factors(bar.factor, atoms, memory), where=where))
+        factors = (bar.factor for bar in plan.formula.random)
+        for label, atoms in dict(zip(factors, plan.groups, strict=True)).items():
+            group = self.groups.setdefault(label, Grouper(label, atoms))
+            group.count(group.codes(part.factors(label, atoms, memory), where=where))
+
+
+def _meet(known: dict[str, Kind], label: str, kind: Kind) -> None:
+    if label in known:
+        known[label].unite(kind, label)
+    else:
+        known[label] = replace(kind, labels=None if kind.labels is None else kind.labels.copy())
 
 
 def _kind(value: Values, most: int, where: str) -> Kind:
@@ -257,11 +249,6 @@ def _distinct(column: Column, most: int) -> Labels | None:
     labels = Labels()
     labels.find(np.asarray(values))
     return labels
-
-
-def _add_counts(total: dict[str, int], counts: dict[str, int]) -> None:
-    for name, count in counts.items():
-        total[name] = total.get(name, 0) + count
 
 
 def survey_of(formula: str, roles: Roles, chunks: Iterable[Any]) -> Survey:
