@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError, NumbersAsTextWarning, UnusedContrastsWarning, warn
+from ..formula.cells import floats_of
 from ..formula.column import Codes, Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.terms import Sum
+from .alignment import aligned, index_of
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
@@ -28,9 +30,11 @@ from .usable import Used, used_rows
 __all__ = [
     "Design",
     "RandomTerm",
+    "aligned_to_fit",
     "build",
     "check_text",
     "codings_of",
+    "new_response",
     "response_of",
     "total_offset",
 ]
@@ -41,41 +45,18 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The numbers of a model, and how to make them for new data; its arrays are read-only.
+    """The numbers of a model, and how to make them for new data; its arrays are read-only."""
 
-    Attributes
-    ----------
-    formula : str
-        As the user wrote it.
-    response : str
-        Left-hand side: "log(rt)".
-    x_names : tuple of str
-        p names: "Intercept", "cond[T.b]".
-    fixed : Columns
-        Fixed-effects columns (p), dependent ones included.
-    terms : tuple of RandomTerm
-        In the formula's order.
-    sums : Sums
-        What is known of the rows besides: their number, response, weights, frequencies.
-    n_rows : int
-        Rows in the data.
-    dropped : dict of str to int
-        Rows in which each variable is missing.
-    recipe : Recipe or None
-        Encodes new data; None for models given as arrays.
-    variables : dict of str to Column
-        Columns that the fixed part and offsets are made of, in the rows used; copies.
-    """
-
-    formula: str
-    response: str
-    x_names: tuple[str, ...]
-    fixed: Columns
-    terms: tuple[RandomTerm, ...]
-    sums: Sums
-    n_rows: int
-    dropped: dict[str, int]
-    recipe: Recipe | None
+    formula: str  # as the user wrote it
+    response: str  # left-hand side: "log(rt)"
+    x_names: tuple[str, ...]  # p names: "Intercept", "cond[T.b]"
+    fixed: Columns  # fixed-effects columns (p), dependent ones included
+    terms: tuple[RandomTerm, ...]  # in the formula's order
+    sums: Sums  # what else is known of the rows: number, response, weights, frequencies
+    n_rows: int  # rows in the data
+    dropped: dict[str, int]  # rows in which each variable is missing
+    recipe: Recipe | None  # encodes new data; None for models given as arrays
+    # what the fixed part and offsets are made of, in the rows used; copies
     variables: dict[str, Column] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -398,3 +379,51 @@ def _variables(plan: Plan, used: Used) -> dict[str, Column]:
     if used.offset is not None and used.offset.name:
         found[used.offset.name] = used.offset.copy()
     return found
+
+
+# ---- values given for the rows of a fit ----------------------------------------------------------
+
+
+def aligned_to_fit(values: Any, design: Design, role: str) -> Any:
+    """Values of the n rows that a fit used, given for these or for all rows of its data.
+
+    As `aligned`; rows of data without an index are labelled by their positions.
+    """
+    import pandas as pd
+
+    own = index_of(values)
+    if own is None or own is design.index:
+        return values
+    index = pd.Index(design.rows) if design.index is None else design.index
+    all_rows = len(own) == design.n_rows > design.n
+    if all_rows and own.take(design.rows).equals(index):
+        return values.iloc[design.rows]
+    if design.index is None and not own.equals(index) and not all_rows:
+        index = None
+    return aligned(values, index, role, "the rows of the fit")
+
+
+def new_response(given: Any, design: Design) -> Matrix:
+    """The values of another response for the rows of a design, checked; see `LMMFit.refit`."""
+    rows = design.rows_for("a fit to another response")
+    role = "the new response"
+    if isinstance(given, str):
+        raise DataError(
+            f"{role} must be values, not a name: the fit keeps no other columns of the data; "
+            f"write fit.refit(data[{given!r}])",
+            variable=given,
+        )
+    y: Matrix = np.array(floats_of(aligned_to_fit(given, design, role), role))
+    if y.shape != rows.y.shape:
+        raise DataError(
+            f"the new response has shape {y.shape}; the fit used {design.n} rows "
+            "(rows with missing values were dropped: see design.rows)",
+            variable=design.response,
+        )
+    if not np.isfinite(y).all():
+        raise DataError(
+            "the new response has values that are not finite",
+            variable=design.response,
+            rows=np.flatnonzero(~np.isfinite(y))[:10].tolist(),
+        )
+    return y

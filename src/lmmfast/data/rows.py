@@ -26,9 +26,8 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
     level: Codes | None  # (n,), 0-based, every one used; terms of one factor share it
 
     def __init__(self, matrix: Matrix, level: Codes | None = None) -> None:
-        vars(self).update(
-            matrix=matrix, level=level
-        )  # frozen fields one by one take thrice as long
+        # frozen fields one by one take thrice as long
+        vars(self).update(matrix=matrix, level=level)
         self.__post_init__()
 
     @property

@@ -21,30 +21,14 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class RandomTerm(Frozen, arrays=("levels",)):
-    """One random-effects term: k columns for each of m levels.
+    """One random-effects term: k columns for each of m levels."""
 
-    Attributes
-    ----------
-    label : str
-        "1 + Days | Subject".
-    group : str
-        Grouping factor: "Subject", "school:class".
-    columns : tuple of str
-        k names: ("Intercept", "Days").
-    levels : (m,) array
-        Labels, read-only.
-    structure : {"full", "diag"}
-        Whether its columns are correlated.
-    source : Columns
-        Where its columns are.
-    """
-
-    label: str
-    group: str
-    columns: tuple[str, ...]
-    levels: NDArray[Any]
-    structure: str
-    source: Columns
+    label: str  # "1 + Days | Subject"
+    group: str  # grouping factor: "Subject", "school:class"
+    columns: tuple[str, ...]  # k names: ("Intercept", "Days")
+    levels: NDArray[Any]  # m labels, read-only
+    structure: str  # "full" or "diag": whether its columns are correlated
+    source: Columns  # where its columns are
 
     @classmethod
     def of_rows(

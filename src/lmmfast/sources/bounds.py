@@ -23,7 +23,9 @@ def check_sums(cross: Totals, blocks: Mapping[str, NDArray[Any]]) -> None:
     `blocks` are the arrays of `cross`, with the names that `files.blocks_to` gives them.
     """
     _check_counts(cross)
-    squares = [_diagonal(blocks[f"diagonal{k}"]) for k in range(len(cross._groups))]
+    squares: list[NDArray[Any]] = [
+        np.einsum("lii->li", blocks[f"diagonal{k}"]) for k in range(len(cross._groups))
+    ]
     corner = blocks["corner"]
     total = np.concatenate([own.sum(axis=0) for own in squares] + [corner.diagonal()])
     if (cross._largest < 0).any():
@@ -46,11 +48,6 @@ def check_sums(cross: Totals, blocks: Mapping[str, NDArray[Any]]) -> None:
             left, right = own[blocks[f"la{a}_{c}"]], squares[c][blocks[f"lc{a}_{c}"]]
             theirs = held[ends[c] : ends[c + 1]]
             _check_products(f"values{a}_{c}", blocks[f"values{a}_{c}"], left, right, mine, theirs)
-
-
-def _diagonal(blocks: NDArray[Any]) -> NDArray[Any]:
-    squares: NDArray[Any] = np.einsum("lii->li", blocks)
-    return squares
 
 
 def _check_products(

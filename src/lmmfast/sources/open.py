@@ -174,7 +174,8 @@ def files_source(
         return _folder(folders[0], name)
     kind = kind_of(paths)
     if kind == "text":
-        return _texts(paths, name, text, numeric, most)
+        names = columns_of(paths[0], text)
+        return Source(name, names, lambda _, n: text_frames(paths, text, numeric, min(n, most)))
     dataset = imported("pyarrow.dataset", "parquet", f"Parquet file {str(paths[0])!r}")
     with reading(name):
         opened = dataset.dataset([str(path) for path in paths], format=kind)
@@ -194,15 +195,6 @@ def _folder(folder: Path, name: str) -> Source:
     with reading(name):
         options = {"partitioning": "hive", "partition_base_dir": str(folder)}
         return dataset_source(dataset.dataset(files, format="parquet", **options), name)
-
-
-def _texts(paths: list[Path], name: str, text: Text, numeric: Collection[str], most: int) -> Source:
-    """Text files, read anew for each pass."""
-
-    def frames(_: Sequence[str] | None, rows: int) -> Iterator[Any]:
-        return text_frames(paths, text, numeric, min(rows, most))
-
-    return Source(name, columns_of(paths[0], text), frames)
 
 
 def _files_in(folder: Path) -> list[str]:

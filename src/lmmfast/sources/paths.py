@@ -48,9 +48,7 @@ PACKED: dict[str, Callable[..., Any] | None] = {
 }
 CHUNK = 200_000  # rows of a text file that are read at a time
 LOOK = 1 << 16  # bytes of a text file that are looked at
-IN_MEMORY = (
-    4.0  # memory that a text file takes, of its size on the disk; packed ones ten times that
-)
+IN_MEMORY = 4.0  # memory of a text file, in its size on the disk; packed ones ten times that
 SHARE = 0.25  # of the memory that is available, which rows that could be streamed may take
 NUMBER = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
 MAGIC = {
