@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -170,7 +172,4 @@ def _cross(spec: Spec, part: Any, number: int) -> CrossProducts:
 
 
 def _added(parts: list[CrossProducts]) -> CrossProducts:
-    total = parts[0].copy()
-    for part in parts[1:]:
-        total += part
-    return total
+    return functools.reduce(operator.iadd, parts[1:], parts[0].copy())

@@ -89,9 +89,7 @@ class Labels:
                 order = sorted(range(len(keys)), key=keys.__getitem__)
             except TypeError:  # labels of several types
                 order = sorted(range(len(keys)), key=lambda i: (str(type(keys[i])), str(keys[i])))
-        out = np.empty(len(keys), dtype=np.int64)
-        out[order] = np.arange(len(keys))
-        return out
+        return np.argsort(order)
 
     def column(self, codes: NDArray[Any] | None = None, ordered: bool = False) -> Column:
         """A factor in the right order of its levels: the given rows, or each label once."""
@@ -162,8 +160,7 @@ def kind_of(levels: NDArray[Any]) -> str:
 
 
 def _is_number(label: Any) -> bool:
-    whole = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
-    return whole or isinstance(label, (float, np.floating))
+    return isinstance(label, (int, float, np.integer, np.floating)) and not isinstance(label, bool)
 
 
 def _common(one: str, two: str) -> str:
@@ -208,19 +205,19 @@ def _numbers(keys: list[int | float]) -> NDArray[Any]:
     return np.array(keys, dtype=np.float64)
 
 
-def clash(one: Labels, where: str, two: Labels, there: str, label: str) -> DataError | None:
-    """The error for labels of two kinds that cannot be told to be the same; None: they can.
+def check_kinds(one: Labels, where: str, two: Labels, there: str, label: str) -> None:
+    """Labels of two kinds cannot be told to be the same.
 
     `where` and `there` are the chunks that they are in, "" where these have no name.
     """
     kinds = (one.kind, two.kind)
     if "" in kinds or "other" in kinds or kinds[0] == kinds[1]:
-        return None
+        return
     sides = [
         f"{_KINDS[own.kind]} such as {own.array().tolist()[0]!r} in {place}"
         for own, place in ((one, where or "some rows"), (two, there or "others"))
     ]
-    return DataError(
+    raise DataError(
         f"{label!r} has {sides[0]}, but {sides[1]}: levels that are the same would be taken for "
         "different ones (7 for '007'); read the column as one type everywhere, for instance as "
         f"text: pandas.read_csv(path, dtype={{{label!r}: str}}, chunksize=...)",
@@ -275,9 +272,7 @@ class Grouper:
             self._compare(i, theirs, other.where[i])
 
     def _compare(self, i: int, labels: Labels, where: str) -> None:
-        error = clash(self.tables[i], self.where[i], labels, where, self.atoms[i].label)
-        if error is not None:
-            raise error
+        check_kinds(self.tables[i], self.where[i], labels, where, self.atoms[i].label)
         if not len(self.tables[i]):
             self.where[i] = where
 

@@ -28,7 +28,6 @@ from .source import ROWS, Source, library_of
 
 __all__ = ["collected", "files_source", "is_dask", "source_of", "stream_of"]
 
-PARQUET = (".parquet", ".pq")
 TEXT = Text()
 
 
@@ -199,7 +198,7 @@ def _folder(folder: Path, name: str) -> Source:
 
 def _files_in(folder: Path) -> list[str]:
     """Its Parquet files and those of its directories, but hidden ones."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PARQUET)
+    found = (path for path in folder.rglob("*") if KINDS.get(path.suffix.lower()) == "parquet")
     return sorted(
         str(path)
         for path in found

@@ -165,8 +165,7 @@ def refuse_unlike_rows(part: Part) -> None:
 
     ``x - np.mean(x)``, ``np.cumsum(x)`` and the like are refused.
     """
-    half = part.n // 2
-    pieces = [slice(0, half), slice(half, part.n)]
+    pieces = np.split(np.arange(part.n), [part.n // 2])
     for atom in part.plan.everything:
         if atom.is_name:
             continue
@@ -174,8 +173,8 @@ def refuse_unlike_rows(part: Part) -> None:
         try:
             whole = _plain(value_of(atom, part.columns, memory, part.n))
             halves = [
-                _plain(value_of(atom, _rows(part.columns, own), Memory(), own.stop - own.start))
-                for own in pieces
+                _plain(value_of(atom, _rows(part.columns, rows), Memory(), len(rows)))
+                for rows in pieces
             ]
         except LmmError:  # told where the rows are used
             continue
@@ -188,8 +187,7 @@ def refuse_unlike_rows(part: Part) -> None:
                 raise _needs_all_rows(atom)
 
 
-def _rows(columns: dict[str, Column], own: slice) -> dict[str, Column]:
-    rows = np.arange(own.start, own.stop)
+def _rows(columns: dict[str, Column], rows: NDArray[np.int64]) -> dict[str, Column]:
     return {name: column.take(rows) for name, column in columns.items()}
 
 

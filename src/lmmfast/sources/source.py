@@ -64,7 +64,8 @@ class Source:
         with closing(frames) if isinstance(frames, GeneratorType) else nullcontext():
             for frame in frames:
                 for piece in _pieces(frame, rows):
-                    table = _table(piece, number)
+                    with located(f"chunk {number}"):
+                        table = Table.of(piece)
                     if table.n:
                         yield Chunk(table, number, start)
                         number, start = number + 1, start + table.n
@@ -119,13 +120,6 @@ def located(where: str, start: int = 0) -> Iterator[None]:
             rows=[start + row for row in error.rows],
         )
         raise own from error
-
-
-def _table(piece: Any, number: int) -> Table:
-    if isinstance(piece, Table):
-        return piece
-    with located(f"chunk {number}"):
-        return Table(piece)
 
 
 def _pieces(frame: Any, rows: int) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from ..errors import DataError, LmmError
 from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of
-from .labels import Grouper, Labels, clash
+from .labels import Grouper, Labels, check_kinds
 from .part import Part, Roles, add_counts, part_of, refuse_state, refuse_unlike_rows
 from .source import located
 
@@ -53,9 +53,7 @@ class Kind:
         if self.labels is None or other.labels is None:
             self.labels = None
             return
-        error = clash(self.labels, self.where, other.labels, other.where, label)
-        if error is not None:
-            raise error
+        check_kinds(self.labels, self.where, other.labels, other.where, label)
         declared = self.labels.declared is not None
         orders = self.labels.declared, other.labels.declared
         self.labels.unite(other.labels)

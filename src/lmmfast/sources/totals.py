@@ -72,11 +72,9 @@ class Totals:
         """X'X and Z'Z of each random term over the rows, without weights, in the coordinates."""
         p, widths = self.spec.border - 1, [len(layout.names) for layout in self.spec.random]
         if self.spec.weights:
-            ends = np.cumsum([p * p, *(k * k for k in widths)])
-            own = np.split(self._plain, ends[:-1])
-            return own[0].reshape(p, p), [
-                part.reshape(k, k) for part, k in zip(own[1:], widths, strict=True)
-            ]
+            parts = np.split(self._plain, np.cumsum(np.square([p, *widths]))[:-1])
+            X, *Z = (part.reshape(k, k) for part, k in zip(parts, [p, *widths], strict=True))
+            return X, Z
         totals = [self._blocks.diagonal(f).sum(axis=0) for f in range(len(self._groups))]
         return self._blocks.corner[:p, :p], [totals[f][cut, cut] for f, cut in self.spec.places]
 
