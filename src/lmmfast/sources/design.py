@@ -10,6 +10,7 @@ from ..data.grouping import Grouping
 from ..data.recipe import Recipe
 from ..data.terms import RandomTerm
 from ..formula.column import Column
+from ..formula.vocabulary import is_known
 from .columns import StreamColumns
 from .cross import CrossProducts
 from .spec import Spec
@@ -75,8 +76,6 @@ def _recipe(spec: Spec, groupings: dict[str, Grouping]) -> Recipe:
 
 def _data_names(spec: Spec) -> frozenset[str]:
     """Names in the formula that are columns: all but constants and functions."""
-    from ..formula.vocabulary import is_known
-
     plan = spec.plan
     known = spec.variables.keys() | spec.taught.keys() | plan.variables
     return frozenset(name for name in plan.names if name in known or not is_known(name))

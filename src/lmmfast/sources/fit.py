@@ -19,12 +19,12 @@ from ..formula.plan import plan_of
 from .cross import CrossProducts, cross_products
 from .design import design_of
 from .labels import Grouper
+from .libraries import chunks_of, partitions, reduced
 from .open import collected, files_source, is_dask, stream_of
 from .part import Roles
 from .paths import Text, expand, fits_in_memory, kind_of, read_text
 from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
-from .workers import chunks_of, partitions, reduced
 
 __all__ = ["any_design", "cross_of", "held", "numeric_names", "streamed_design"]
 

@@ -243,14 +243,8 @@ def _options(path: Path, text: Text) -> dict[str, Any]:
     if text.sep is None and lines:
         _check_separator(path, lines, sep)
     encoding = "utf-8-sig" if codecs.lookup(text.encoding).name == "utf-8" else text.encoding
-    return {
-        "sep": sep,
-        "decimal": text.decimal,
-        "encoding": encoding,
-        "na_values": MISSING,
-        "keep_default_na": False,
-        "low_memory": False,
-    }
+    rules = {"na_values": MISSING, "keep_default_na": False, "low_memory": False}
+    return {"sep": sep, "decimal": text.decimal, "encoding": encoding, **rules}
 
 
 def _first_lines(path: Path, text: Text) -> list[str]:

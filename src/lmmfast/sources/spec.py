@@ -23,12 +23,12 @@ from ..formula.expressions import Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from .coordinates import Coordinates, constant_of, coordinates_of
 from .learn import Known, values_of, variables_of, with_all_levels
+from .libraries import chunks_of, later, partitions, reduced
 from .open import is_dask, source_of
 from .part import Part, Roles, part_of, refuse_functions
 from .records import Writer, write_coding, write_column, write_coordinates, write_layout
 from .source import ROWS, Chunk, Source, check_columns, located, rows_for
 from .survey import Survey, survey_of
-from .workers import chunks_of, later, partitions, reduced
 
 __all__ = [
     "Encoded",
