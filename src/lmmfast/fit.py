@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.given import new_response
+from .data.design import new_response
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -25,29 +25,11 @@ def index_of(values: Any) -> Any:
 
 
 def aligned(values: Any, index: Any, role: str, whose: str = DATA, *, reorder: bool = True) -> Any:
-    """Values in the order of the rows of the data.
+    """Values in the order of the rows of the data, those of `index` (None: no labels).
 
-    Parameters
-    ----------
-    values : anything
-        What has no pandas index is returned as it is; its length is the caller's to check.
-    index : pandas index or None
-        Of the n rows; None for data without labels.
-    role : str
-        What the values are, for messages: "weights".
-    whose : str
-        Whose rows these are, for messages.
-    reorder : bool, default True
-        False refuses the rows of the data in another order, too.
-
-    Returns
-    -------
-    values, or (n,) pandas object
-
-    Raises
-    ------
-    DataError
-        When labels are of other rows, or do not say which row is whose.
+    What has no pandas index is returned as it is; its length is the caller's to check. Messages say
+    what the values are, `role`, and whose rows these are. Without `reorder` the rows of the data in
+    another order are refused, too.
     """
     own = index_of(values)
     if own is None or own is index:

@@ -45,11 +45,7 @@ def design_of(
         fixed=RowColumns(X),
         terms=made,
         sums=Rows(
-            y,
-            own,
-            None if offset is None else _vector(offset, "offset", n),
-            np.arange(n),
-            index,
+            y, own, None if offset is None else _vector(offset, "offset", n), np.arange(n), index
         ),
         n_rows=n,
         dropped={},

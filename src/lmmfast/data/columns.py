@@ -19,12 +19,7 @@ __all__ = ["DECLARED", "Levels", "Table", "is_not", "is_time", "suggest"]
 
 
 class Table:
-    """Columns by name out of a pandas, polars or pyarrow table or a mapping of arrays.
-
-    Parameters
-    ----------
-    data : table, or mapping from names to arrays, lists or scalars
-    """
+    """Columns by name out of a pandas, polars or pyarrow table or a mapping of arrays."""
 
     def __init__(self, data: Any) -> None:
         self._native: Any = None
@@ -117,21 +112,19 @@ class Table:
         return name in self._read or name in self.names
 
     def add(self, name: str, values: Any) -> None:
-        """A column beside those of the data, in front of one of the same name.
+        """A column beside those of the data, in front of one of the same name."""
+        self._read[name] = self.beside(name, values)
 
-        Raises
-        ------
-        DataError
-            When it has another length, or its values are neither numbers nor labels.
-        """
-        if len(np.shape(values)) != 1 or len(values) != self.n:
+    def beside(self, name: str, values: Any) -> Column:
+        """Values, one for each row, as a column."""
+        array = values if hasattr(values, "dtype") else array_of(values)
+        if len(np.shape(array)) != 1 or len(array) != self.n:
             raise DataError(
-                f"{name} has shape {np.shape(values)}, but the data have {self.n} rows: "
+                f"{name} has shape {np.shape(array)}, but the data have {self.n} rows: "
                 "give one value for each row, or the name of a column",
                 variable=name,
             )
-        plain = values if hasattr(values, "dtype") else array_of(values)
-        self._read[name] = read(name, plain)
+        return read(name, array)
 
     def lacks(self, name: str, error: type[LmmError], what: str) -> LmmError:
         """The error for a column that is not there."""
@@ -144,13 +137,7 @@ class Table:
         return is_not(name, self.names, error, what)
 
     def column(self, name: str) -> Column:
-        """The column of this name, read once.
-
-        Raises
-        ------
-        DataError
-            When the name stands for several columns, or its values are neither numbers nor labels.
-        """
+        """The column of this name, read once; an error where several have it."""
         column = self._read.get(name)
         if column is None:
             native = self._native[name]
@@ -183,13 +170,7 @@ _POLARS_ENUM = b"_PL_ENUM_VALUES"  # polars' mark of the same
 
 
 def _common_index(data: Mapping[str, Any]) -> Any:
-    """The index of the pandas series of a mapping, which must be the same: rows go by position.
-
-    Raises
-    ------
-    DataError
-        Naming two that have different ones.
-    """
+    """The index of the pandas series of a mapping, which must be the same: rows go by position."""
     found = {name: own for name, own in data.items() if hasattr(own, "iloc")}
     if not found:
         return None

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import (
-    DataError,
-    FormulaError,
-    NumbersAsTextWarning,
-    UnusedContrastsWarning,
-    warn,
-)
+from ..errors import DataError, FormulaError, NumbersAsTextWarning, UnusedContrastsWarning, warn
+from ..formula.cells import floats_of
 from ..formula.column import Codes, Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.terms import Sum
+from .alignment import aligned, index_of
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
-from .grouping import Grouping, grouping_of
+from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .rows import RowColumns, Rows, rows_of
+from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
-from .sums import Columns, Sums
+from .sums import Columns, Sums, no_rows
 from .terms import RandomTerm
 from .usable import Used, used_rows
 
 __all__ = [
     "Design",
     "RandomTerm",
+    "aligned_to_fit",
     "build",
-    "check_contrasts",
     "check_text",
+    "codings_of",
+    "new_response",
+    "response_of",
+    "total_offset",
 ]
 
 Matrix = NDArray[np.float64]
@@ -45,41 +45,18 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The numbers of a model, and how to make them for new data; its arrays are read-only.
+    """The numbers of a model, and how to make them for new data; its arrays are read-only."""
 
-    Attributes
-    ----------
-    formula : str
-        As the user wrote it.
-    response : str
-        Left-hand side: "log(rt)".
-    x_names : tuple of str
-        p names: "Intercept", "cond[T.b]".
-    fixed : Columns
-        Fixed-effects columns (p), dependent ones included.
-    terms : tuple of RandomTerm
-        In the formula's order.
-    sums : Sums
-        What is known of the rows besides: their number, response, weights, frequencies.
-    n_rows : int
-        Rows in the data.
-    dropped : dict of str to int
-        Rows in which each variable is missing.
-    recipe : Recipe or None
-        Encodes new data; None for models given as arrays.
-    variables : dict of str to Column
-        Columns that the fixed part and offsets are made of, in the rows used; copies.
-    """
-
-    formula: str
-    response: str
-    x_names: tuple[str, ...]
-    fixed: Columns
-    terms: tuple[RandomTerm, ...]
-    sums: Sums
-    n_rows: int
-    dropped: dict[str, int]
-    recipe: Recipe | None
+    formula: str  # as the user wrote it
+    response: str  # left-hand side: "log(rt)"
+    x_names: tuple[str, ...]  # p names: "Intercept", "cond[T.b]"
+    fixed: Columns  # fixed-effects columns (p), dependent ones included
+    terms: tuple[RandomTerm, ...]  # in the formula's order
+    sums: Sums  # what else is known of the rows: number, response, weights, frequencies
+    n_rows: int  # rows in the data
+    dropped: dict[str, int]  # rows in which each variable is missing
+    recipe: Recipe | None  # encodes new data; None for models given as arrays
+    # what the fixed part and offsets are made of, in the rows used; copies
     variables: dict[str, Column] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,7 +86,9 @@ class Design:
 
     def rows_for(self, what: str) -> Rows:
         """The rows; `what` says what needs them."""
-        return rows_of(self.sums, what)
+        if not isinstance(self.sums, Rows):
+            raise no_rows(what)
+        return self.sums
 
     @property
     def y(self) -> Matrix:
@@ -146,14 +125,7 @@ class Design:
         return self.sums.index if isinstance(self.sums, Rows) else None
 
     def with_rows(self, *, X: Matrix | None = None, **changes: Any) -> Design:
-        """The same model of other rows, or with another X; for data in memory.
-
-        Parameters
-        ----------
-        X : (n, p) array, optional
-        **changes
-            Attributes of `Rows`.
-        """
+        """The same model of other rows (attributes of `Rows`), or with another X (n, p)."""
         rows = self.rows_for("rows cannot be replaced")
         own = vars(self) | {"sums": Rows(**(vars(rows) | changes))}
         if X is not None:
@@ -171,52 +143,25 @@ def build(
     scope: Mapping[str, Any] | None = None,
     patsy: bool = False,
 ) -> Design:
-    """Design matrices of a mixed model.
+    """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
-    Parameters
-    ----------
-    formula : str
-        In lme4's syntax: ``"rt ~ cond + (cond | subj) + (1 | item)"``.
-    data : pandas, polars or pyarrow table, mapping from names to arrays, or Table
-        Categories keep their order, unused ones are dropped; strings are sorted; booleans are
-        factors with levels False, True. Rows are dropped where a used variable is missing, or where
-        an expression is because of one; ``scale(x)`` and the like learn from all rows that have
-        x, as in R.
-    weights : str or array of n_rows, optional
-        Column or values, >= 0: the residual variance is sigma^2 / weight. Zero drops the row. A
-        Series goes by its labels (see `alignment.py`), also as offset.
-    offset : str or array of n_rows, optional
-        Column or values added to the linear predictor, besides ``offset()`` terms.
-    contrasts : mapping, optional
-        For factors by name: "treatment" ("treatment(base='b')"), "sum", "helmert", "poly", "SAS",
-        "sdif", "deviation" or a matrix; for fixed and random terms. Default: treatment, poly for
-        ordered categories.
-    scope : mapping, optional
-        Functions and constants that expressions of the formula may use besides the known ones.
-    patsy : bool, default False
-        Order of columns and default contrasts of patsy (statsmodels) instead of R's.
-
-    Returns
-    -------
-    Design
-
-    Raises
-    ------
-    FormulaError
-        When the formula cannot be read or names a column that is not there.
-    DataError
-        When the data cannot be used as the formula asks.
+    Categories keep their order, unused ones are dropped; strings are sorted; booleans are factors
+    with levels False, True. Rows are dropped where a used variable is missing, or where an
+    expression is because of one; ``scale(x)`` and the like learn from all rows that have x, as in
+    R. A weight of zero drops its row. Expressions may use the functions and constants of `scope`
+    besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
+    of statsmodels) instead of R's.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
-    table = data if isinstance(data, Table) else Table(data)
+    table = Table.of(data)
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
     used = used_rows(plan, table, weights, offset, Memory(scope, patsy))
     y = _response(plan, used)
     values = _values(plan, used)
-    codings = _codings(values, contrasts or {}, "treatment" if patsy else "poly", table)
+    codings = codings_of(values, contrasts or {}, table.has, "treatment" if patsy else "poly")
 
     def ordered(part: Sum) -> Sum:
         return (
@@ -227,20 +172,22 @@ def build(
     check_size(used.n, fixed.names, codings)
     X = fixed.fill(np.empty((used.n, len(fixed.names)), order="F"), codings, values)
     layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
-    groupings, codes = _groupings(plan, used)
-    terms = _random_terms(plan, layouts, groupings, codes, codings, values)
+    groupings = _groupings(plan, used)
+    terms = tuple(_random_terms(plan, layouts, groupings, codings, values))
     w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
     check_levels(terms, w, used.n)
     note_double_bars(plan, codings)
-    offsets = _offset(plan, used)
+    given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
+    offsets = total_offset(given, plan, used.columns, used.memory, used.rows)
     used.memory.close()
+    index = table.index if table.index is None or used.n == table.n else table.index[used.rows]
     return Design(
         formula=formula,
         response=plan.formula.response,
         x_names=fixed.names,
         fixed=RowColumns(X),
         terms=terms,
-        sums=Rows(y, w, offsets, used.rows, _index(table, used.rows)),
+        sums=Rows(y, w, offsets, used.rows, index),
         n_rows=table.n,
         dropped=used.dropped,
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
@@ -253,10 +200,7 @@ def response_of(
 ) -> Matrix:
     """The left-hand side as numbers (n); the user's own array where it is a column of floats.
 
-    Raises
-    ------
-    DataError
-        When it is a factor, several columns, or not finite.
+    A factor, several columns and what is not finite are refused.
     """
     label = plan.formula.response
     value = evaluated(plan.response, columns, memory, rows)
@@ -311,17 +255,8 @@ def _values(plan: Plan, used: Used) -> dict[str, Values]:
 def check_text(factor: Column, rows: Positions | None) -> None:
     """A predictor that is text must not be numbers with a few words among them.
 
-    Parameters
-    ----------
-    factor : Column
-        As `strays_of` takes it.
-    rows : (n,) array or None
-        Positions of its rows in the data.
-
-    Raises
-    ------
-    DataError
-        When there are many distinct numbers; when there are few, it may be a factor: a warning.
+    An error where there are many distinct numbers; few may be a factor: a warning. `rows` are the
+    positions of its rows in the data, where these are known.
     """
     strays = strays_of(factor, rows)
     if strays is None:
@@ -332,15 +267,26 @@ def check_text(factor: Column, rows: Positions | None) -> None:
     warn(warning)
 
 
-def check_contrasts(
+def codings_of(
+    values: Mapping[str, Values],
+    contrasts: Mapping[str, Any],
+    has: Callable[[str], bool],
+    ordered: str = "poly",
+) -> dict[str, Coding]:
+    """The coding of each variable; `ordered` are the contrasts of ordered categories."""
+    _check_contrasts(contrasts, values, has)
+    return {
+        label: coding_of(label, value, contrasts.get(label), ordered)
+        for label, value in values.items()
+    }
+
+
+def _check_contrasts(
     contrasts: Mapping[str, Any], values: Mapping[str, Values], has: Callable[[str], bool]
 ) -> None:
     """Contrasts must be for predictors of the model; `has` tells what other columns there are.
 
-    Raises
-    ------
-    DataError
-        Naming what is neither. Other columns get a warning: their contrasts are not used.
+    Contrasts for those get a warning: they are not used. For anything else they are an error.
     """
     if not isinstance(contrasts, Mapping):
         raise DataError(
@@ -369,51 +315,37 @@ def check_contrasts(
             )
 
 
-def _codings(
-    values: dict[str, Values], contrasts: Mapping[str, Any], ordered: str, table: Table
-) -> dict[str, Coding]:
-    check_contrasts(contrasts, values, table.has)
-    return {
-        label: coding_of(label, value, contrasts.get(label), ordered)
-        for label, value in values.items()
-    }
-
-
-def _groupings(plan: Plan, used: Used) -> tuple[dict[str, Grouping], dict[str, Codes]]:
+def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
     """Each grouping factor once, so that its terms share one codes array."""
-    groupings: dict[str, Grouping] = {}
-    codes: dict[str, Codes] = {}
+    made: dict[str, tuple[Grouping, Codes]] = {}
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
-        if bar.factor not in groupings:
-            made = grouping_of(bar.factor, atoms, used.columns, used.memory, used.n)
-            groupings[bar.factor], codes[bar.factor] = made
-    return groupings, codes
+        if bar.factor not in made:
+            factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
+            made[bar.factor] = combine(bar.factor, atoms, factors)
+    return made
 
 
 def _random_terms(
     plan: Plan,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, Grouping],
-    codes: dict[str, Codes],
+    groupings: dict[str, tuple[Grouping, Codes]],
     codings: dict[str, Coding],
     values: dict[str, Values],
-) -> tuple[RandomTerm, ...]:
-    terms: list[RandomTerm] = []
+) -> Iterator[RandomTerm]:
     for bar, layout in zip(plan.formula.random, layouts, strict=True):
-        level = codes[bar.factor]
-        z = layout.fill(np.empty((len(level), len(layout.names))), codings, values)
-        levels = groupings[bar.factor].levels
-        terms.append(
-            RandomTerm.of_rows(bar.label, bar.factor, layout.names, level, levels, z, bar.structure)
-        )
-    return tuple(terms)
+        grouping, codes = groupings[bar.factor]
+        z = layout.fill(np.empty((len(codes), len(layout.names))), codings, values)
+        own = bar.label, bar.factor, layout.names, codes, grouping.levels, z, bar.structure
+        yield RandomTerm.of_rows(*own)
 
 
-def _offset(plan: Plan, used: Used) -> Matrix | None:
-    given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
-    total = add_offsets(given, plan.offsets, used.columns, used.memory, used.n)
+def total_offset(
+    given: Matrix | None, plan: Plan, columns: dict[str, Column], memory: Memory, rows: Positions
+) -> Matrix | None:
+    """The sum of offset= and the offset() terms (n), finite; None when there is neither."""
+    total = add_offsets(given, plan.offsets, columns, memory, len(rows))
     if total is not None:
-        check_finite({"": total}, "the offset", used.rows)
+        check_finite({"": total}, "the offset", rows)
     return total
 
 
@@ -423,13 +355,13 @@ def _recipe(
     codings: dict[str, Coding],
     fixed: Layout,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, Grouping],
+    groupings: dict[str, tuple[Grouping, Codes]],
 ) -> Recipe:
     return Recipe(
         codings=codings,
         fixed_layout=fixed,
         random_layouts=layouts,
-        groupings=tuple(groupings[bar.factor] for bar in plan.formula.random),
+        groupings=tuple(groupings[bar.factor][0] for bar in plan.formula.random),
         offset_terms=plan.offsets,
         offset=(used.offset.name or None) if used.offset else None,
         offset_is_array=used.offset is not None and not used.offset.name,
@@ -449,8 +381,49 @@ def _variables(plan: Plan, used: Used) -> dict[str, Column]:
     return found
 
 
-def _index(table: Table, rows: Positions) -> Any:
-    index = table.index
-    if index is None:
-        return None
-    return index if len(rows) == table.n else index[rows]
+# ---- values given for the rows of a fit ----------------------------------------------------------
+
+
+def aligned_to_fit(values: Any, design: Design, role: str) -> Any:
+    """Values of the n rows that a fit used, given for these or for all rows of its data.
+
+    As `aligned`; rows of data without an index are labelled by their positions.
+    """
+    import pandas as pd
+
+    own = index_of(values)
+    if own is None or own is design.index:
+        return values
+    index = pd.Index(design.rows) if design.index is None else design.index
+    all_rows = len(own) == design.n_rows > design.n
+    if all_rows and own.take(design.rows).equals(index):
+        return values.iloc[design.rows]
+    if design.index is None and not own.equals(index) and not all_rows:
+        index = None
+    return aligned(values, index, role, "the rows of the fit")
+
+
+def new_response(given: Any, design: Design) -> Matrix:
+    """The values of another response for the rows of a design, checked; see `LMMFit.refit`."""
+    rows = design.rows_for("a fit to another response")
+    role = "the new response"
+    if isinstance(given, str):
+        raise DataError(
+            f"{role} must be values, not a name: the fit keeps no other columns of the data; "
+            f"write fit.refit(data[{given!r}])",
+            variable=given,
+        )
+    y: Matrix = np.array(floats_of(aligned_to_fit(given, design, role), role))
+    if y.shape != rows.y.shape:
+        raise DataError(
+            f"the new response has shape {y.shape}; the fit used {design.n} rows "
+            "(rows with missing values were dropped: see design.rows)",
+            variable=design.response,
+        )
+    if not np.isfinite(y).all():
+        raise DataError(
+            "the new response has values that are not finite",
+            variable=design.response,
+            rows=np.flatnonzero(~np.isfinite(y))[:10].tolist(),
+        )
+    return y

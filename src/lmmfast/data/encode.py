@@ -20,7 +20,7 @@ from ..formula.terms import Sum
 from ..formula.values import Logical, Matrix, as_factor, length
 from .columns import Levels, is_time
 
-__all__ = ["Coding", "Layout", "Values", "coding_of", "layout_of", "value_of"]
+__all__ = ["Coding", "Layout", "Values", "coding_of", "factor_of", "layout_of", "value_of"]
 
 Numbers = NDArray[np.float64]
 # What a variable is in some data: a factor, or named numeric columns {"": x} or {"[1]": ...}.
@@ -37,18 +37,16 @@ class Coding:
     names: tuple[str, ...]  # k columns beside an intercept, or the numeric columns
     dummy_names: tuple[str, ...]  # one column for each level; numeric: the same as names
 
+    def fields(self, dummy: bool) -> tuple[str, ...]:
+        """Names of its columns: one for each level, or beside an intercept."""
+        return self.dummy_names if dummy else self.names
+
     @cached_property
     def _training(self) -> Levels:
         return Levels(np.zeros(0) if self.levels is None else self.levels)
 
     def recode(self, values: Values) -> Values:
-        """New data in the training data's levels.
-
-        Raises
-        ------
-        DataError
-            For a level that the training data do not have, or labels where numbers are needed.
-        """
+        """New data in the training data's levels, none of which may be new."""
         if self.levels is None:
             if isinstance(values, Column):
                 raise DataError(
@@ -63,7 +61,7 @@ class Coding:
                     variable=self.label,
                 )
             return values
-        factor = _as_factor(self.label, values)
+        factor = factor_of(self.label, values)
         codes = self._training.codes(factor, unseen=-2)
         if (codes == -2).any():
             assert factor.codes is not None and factor.levels is not None
@@ -186,13 +184,7 @@ def _real(values: Any, label: str) -> NDArray[np.float64]:
 
 
 def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
-    """A transform of data without missing values must not give missing or infinite ones.
-
-    Raises
-    ------
-    DataError
-        Naming the expression and the rows of the data.
-    """
+    """A transform of data without missing values must not give missing or infinite ones."""
     bad = np.zeros(len(rows), dtype=bool)
     if isinstance(values, Column):
         if values.codes is not None:
@@ -222,11 +214,6 @@ def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "pol
     """Levels, contrasts and column names of a variable, from the training data.
 
     `ordered` are the contrasts of ordered categories that have no others.
-
-    Raises
-    ------
-    DataError
-        For a factor with a single level, or contrasts that do not fit.
     """
     if not isinstance(values, Column):
         if spec is not None:
@@ -278,8 +265,8 @@ def layout_of(terms: Sum, codings: Mapping[str, Coding]) -> Layout:
         choices: list[Sequence[tuple[str, tuple[str, bool, int]]]] = []
         for atom, dummy in zip(term.atoms, term.dummy, strict=True):
             coding = codings[terms.atoms[atom].label]
-            fields = coding.dummy_names if dummy else coding.names
-            choices.append([(f, (coding.label, dummy, j)) for j, f in enumerate(fields)])
+            fields = enumerate(coding.fields(dummy))
+            choices.append([(f, (coding.label, dummy, j)) for j, f in fields])
         for product in itertools.product(*reversed(choices)):
             chosen = product[::-1]
             names.append(":".join(name for name, _ in chosen))
@@ -287,7 +274,8 @@ def layout_of(terms: Sum, codings: Mapping[str, Coding]) -> Layout:
     return Layout(tuple(names), tuple(columns), terms.atoms)
 
 
-def _as_factor(label: str, values: Values) -> Column:
+def factor_of(label: str, values: Values) -> Column:
+    """A value as a factor: numbers become levels in increasing order."""
     if isinstance(values, Column):
         return values
     numbers = next(iter(values.values()))

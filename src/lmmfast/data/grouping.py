@@ -15,9 +15,9 @@ from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression, Memory
 from ..freeze import Frozen
 from .columns import Levels
-from .encode import Values, value_of
+from .encode import Values, factor_of, value_of
 
-__all__ = ["Grouping", "combine", "factor_of", "grouping_of"]
+__all__ = ["Grouping", "combine", "factors_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
         codes = np.zeros(n, dtype=np.int64)
         missing = np.zeros(n, dtype=bool)
         for i, atom in enumerate(self.atoms):
-            factor = factor_of(self.label, value_of(atom, columns, memory, n))
+            factor = _factor(self.label, value_of(atom, columns, memory, n))
             if factor.missing is not None:
                 missing |= factor.missing
             found = self._training[i].codes(factor, unseen=-1).astype(np.int64)
@@ -54,46 +54,37 @@ class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
         return np.where((known[where] == keys) & (left >= 0) & (right >= 0), where, -1)
 
 
-def grouping_of(
-    label: str,
-    atoms: tuple[Expression, ...],
-    columns: Mapping[str, Column],
-    memory: Memory,
-    n: int,
-) -> tuple[Grouping, Codes]:
-    """The grouping factor in the training data, and the level of each row.
-
-    Raises
-    ------
-    DataError
-        When it has fewer than two levels, or is missing after a transform.
-    """
-    factors = [factor_of(label, value_of(atom, columns, memory, n)) for atom in atoms]
-    return combine(label, atoms, factors)
-
-
-def combine(
-    label: str, atoms: tuple[Expression, ...], factors: Sequence[Column]
-) -> tuple[Grouping, Codes]:
-    """Combinations of the levels of factors, one factor for each atom, as a grouping factor.
-
-    Raises
-    ------
-    DataError
-        When there are fewer than two, or values are missing.
-    """
-    codes: Codes = np.zeros(0, dtype=np.int32)
-    levels: NDArray[Any] = np.zeros(0)
-    atom_levels: list[NDArray[Any]] = []
-    pairs: list[NDArray[np.int64]] = []
-    for i, (atom, factor) in enumerate(zip(atoms, factors, strict=True)):
-        assert factor.codes is not None and factor.levels is not None
+def factors_of(
+    label: str, atoms: Sequence[Expression], columns: Mapping[str, Column], memory: Memory, n: int
+) -> list[Column]:
+    """The factors, without missing values, whose combinations are a grouping factor."""
+    factors = [_factor(label, value_of(atom, columns, memory, n)) for atom in atoms]
+    for atom, factor in zip(atoms, factors, strict=True):
         if factor.missing is not None:
             raise DataError(
                 f"grouping factor {atom.label} gives missing values",
                 variable=atom.label,
                 rows=np.flatnonzero(factor.missing)[:10].tolist(),
             )
+    return factors
+
+
+def _factor(label: str, values: Values) -> Column:
+    if not isinstance(values, Column) and len(values) != 1:
+        raise FormulaError(f"grouping factor {label!r} has several columns", variable=label)
+    return factor_of(label, values)
+
+
+def combine(
+    label: str, atoms: tuple[Expression, ...], factors: Sequence[Column]
+) -> tuple[Grouping, Codes]:
+    """Combinations, two at least, of the levels of a factor for each atom, as a grouping factor."""
+    codes: Codes = np.zeros(0, dtype=np.int32)
+    levels: NDArray[Any] = np.zeros(0)
+    atom_levels: list[NDArray[Any]] = []
+    pairs: list[NDArray[np.int64]] = []
+    for i, factor in enumerate(factors):
+        assert factor.codes is not None and factor.levels is not None
         atom_levels.append(factor.levels)
         if i == 0:
             codes, levels = factor.codes, factor.levels
@@ -116,15 +107,3 @@ def _joined(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     labels = np.empty(len(left), dtype=object)
     labels[:] = [f"{a}:{b}" for a, b in zip(left.tolist(), right.tolist(), strict=True)]
     return labels
-
-
-def factor_of(label: str, values: Values) -> Column:
-    """A value as a factor: numbers become levels in increasing order."""
-    if isinstance(values, Column):
-        return values
-    if len(values) != 1:
-        raise FormulaError(f"grouping factor {label!r} has several columns", variable=label)
-    numbers = next(iter(values.values()))
-    missing = np.isnan(numbers) if numbers.dtype.kind == "f" else None
-    present = missing is None or not missing.any()
-    return Column(label, numbers, missing=None if present else missing).as_factor()

@@ -43,24 +43,10 @@ class Recipe(Frozen):
             freeze((coding.levels, coding.contrast))
 
     def fixed(self, newdata: Any) -> tuple[Matrix, Matrix | None]:
-        """Fixed-effects matrix and offset of new data.
+        """Fixed-effects matrix X (n, p) of new data, NaN where a value is missing, and offset (n).
 
-        Parameters
-        ----------
-        newdata : table or mapping
-            The predictors, n' rows; the response and the grouping factors are not needed.
-
-        Returns
-        -------
-        X : (n', p) array, rows with missing values are NaN
-        offset : (n',) array or None
-            Sum of the ``offset()`` terms and the column given as ``offset=``. An offset given as an
-            array (`offset_is_array`) is not known for new rows and not in it.
-
-        Raises
-        ------
-        DataError
-            For a column that is not there, or a level that the training data do not have.
+        The offset is the sum of the ``offset()`` terms and the column given as ``offset=``, None
+        where there are none. An offset given as an array is not known for new rows and not in it.
         """
         table = Table.of(newdata)
         columns = self._read(table, self.fixed_layout.atoms + self.offset_terms)
@@ -75,19 +61,10 @@ class Recipe(Frozen):
     def random(
         self, newdata: Any, groups: Collection[str] | None = None
     ) -> list[tuple[Codes, Matrix]]:
-        """Levels and columns of the random terms of new data.
+        """Levels (n) and columns (n, k) of the random terms of new data, of some groups or of all.
 
-        Parameters
-        ----------
-        newdata : table or mapping, n' rows
-        groups : collection of str, default all
-            Only the terms of these grouping factors, in the formula's order.
-
-        Returns
-        -------
-        list of (codes, z)
-            codes : (n',) int32, -1 for levels that the training data do not have and for missing
-            ones; z : (n', k) float64, NaN in rows where a variable or the level is missing.
+        Codes are -1 for levels that the training data do not have and for missing ones; columns are
+        NaN in rows where a variable or the level is missing.
         """
         table = Table.of(newdata)
         encoded: list[tuple[Codes, Matrix]] = []

@@ -11,32 +11,23 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes, Column
 from ..freeze import Frozen
-from .sums import Columns, Group, Sums, no_rows
+from .sums import Columns, Group, Sums
 
-__all__ = ["RowColumns", "Rows", "rows_of"]
+__all__ = ["RowColumns", "Rows", "cell_counts"]
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
-    """A model matrix in memory; its arrays are read-only.
+    """A model matrix in memory; its arrays are read-only."""
 
-    Attributes
-    ----------
-    matrix : (n, k) array
-        C-contiguous of random terms, Fortran order of the fixed effects.
-    level : (n,) int32 array or None
-        Level of each row, 0-based, every level used; terms of one factor share the array.
-    """
-
-    matrix: Matrix
-    level: Codes | None
+    matrix: Matrix  # (n, k), C-contiguous of random terms, Fortran order of the fixed effects
+    level: Codes | None  # (n,), 0-based, every one used; terms of one factor share it
 
     def __init__(self, matrix: Matrix, level: Codes | None = None) -> None:
-        vars(self).update(
-            matrix=matrix, level=level
-        )  # frozen fields one by one take thrice as long
+        # frozen fields one by one take thrice as long
+        vars(self).update(matrix=matrix, level=level)
         self.__post_init__()
 
     @property
@@ -105,27 +96,13 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
 
 @dataclass(frozen=True, eq=False, init=False)
 class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
-    """The observations that a model uses, but for its model matrices; arrays are read-only.
+    """The observations that a model uses, but for its model matrices; arrays are read-only."""
 
-    Attributes
-    ----------
-    y : (n,) array
-        Response, offset not subtracted.
-    weights : (n,) array or None
-        Positive.
-    offset : (n,) array or None
-        Sum of ``offset=`` and the ``offset()`` terms.
-    positions : (n,) int64 array
-        Places in the data.
-    index : pandas index or None
-        Labels of these rows, None for data without.
-    """
-
-    y: Matrix
-    weights: Matrix | None
-    offset: Matrix | None
-    positions: NDArray[np.int64]
-    index: Any
+    y: Matrix  # (n,), offset not subtracted
+    weights: Matrix | None  # (n,), positive
+    offset: Matrix | None  # (n,): sum of ``offset=`` and the ``offset()`` terms
+    positions: NDArray[np.int64]  # (n,): places in the data
+    index: Any  # of pandas data: labels of these rows, else None
 
     def __init__(
         self,
@@ -161,15 +138,10 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
     def frequencies(
         self, variables: Mapping[str, Column], values: Mapping[str, NDArray[Any]]
     ) -> NDArray[np.int64]:
-        inside = np.ones(self.n, dtype=bool)
-        flat = np.zeros(self.n, dtype=np.intp)
-        for name, own in values.items():
-            place = _positions(variables[name], own)
-            inside &= place >= 0
-            flat = flat * len(own) + place
         sizes = [len(own) for own in values.values()]
-        counts = np.bincount(flat[inside], minlength=int(np.prod(sizes, dtype=int)))
-        return counts.astype(np.int64).reshape(sizes)
+        places = [{value: i for i, value in enumerate(own.tolist())} for own in values.values()]
+        columns = [variables[name] for name in values]
+        return cell_counts(columns, places, sizes, self.n).reshape(sizes)
 
     def source(
         self, fixed: RowColumns, factors: Sequence[Group], y: Matrix | None
@@ -178,36 +150,29 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
         return (self.response() if y is None else y), fixed.values, given, self.weights
 
 
-def rows_of(sums: Sums, what: str) -> Rows:
-    """The rows that sums are taken from.
-
-    Parameters
-    ----------
-    sums : Sums
-    what : str
-        What needs them: "the response would be needed".
-
-    Raises
-    ------
-    DataError
-        Where they are not in memory.
-    """
-    if not isinstance(sums, Rows):
-        raise no_rows(what)
-    return sums
-
-
 def _side_by_side(group: Group) -> Matrix:
     """The columns of a factor (n, k), C-contiguous."""
     parts = [columns.values for columns in group.columns]
     return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
 
 
-def _positions(column: Column, values: NDArray[Any]) -> NDArray[np.intp]:
-    """Where the value of each row is among ``values`` (-1: nowhere)."""
-    place = {value: i for i, value in enumerate(values.tolist())}
+def cell_counts(
+    columns: Sequence[Column], places: Sequence[Mapping[Any, int]], sizes: Sequence[int], n: int
+) -> NDArray[np.int64]:
+    """Rows in each combination of the known values of some columns, whose places are given."""
+    flat, inside = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
+    for column, known, size in zip(columns, places, sizes, strict=True):
+        place = _places(column, known)
+        inside &= place >= 0
+        flat = flat * size + place
+    return np.bincount(flat[inside], minlength=int(np.prod(sizes, dtype=int))).astype(np.int64)
+
+
+def _places(column: Column, known: Mapping[Any, int]) -> NDArray[np.int64]:
+    """Place of each row's value among the known ones, -1 for others."""
     if column.codes is not None and column.levels is not None:
-        return np.array([place.get(level, -1) for level in column.levels.tolist()])[column.codes]
+        found = [known.get(level, -1) for level in column.levels.tolist()]
+        return np.array([*found, -1], dtype=np.int64)[column.codes]
     assert column.values is not None
     distinct, back = np.unique(column.values, return_inverse=True)
-    return np.array([place.get(value, -1) for value in distinct.tolist()])[back]
+    return np.array([known.get(value, -1) for value in distinct.tolist()], dtype=np.int64)[back]

@@ -30,27 +30,16 @@ _MISSING |= {"NaN", "nan", "NULL", "null", "None", "missing", "Missing"}
 class Strays:
     """What is known of a text column whose entries are numbers for the most part.
 
-    Attributes
-    ----------
-    name : str
-    kinds : (L,) array of str
-        Of each level: "number", "comma" (a decimal comma, or commas between thousands), "missing"
-        (a spelling of missing values) or "word".
-    levels : (L,) array
-    counts : (L,) array
-        Rows of each level.
-    codes : (n,) array or None
-        Level of each row, where the rows are known.
-    surely : bool
-        Whether so many distinct numbers can hardly be meant as labels.
+    A kind is "number", "comma" (a decimal comma, or commas between thousands), "missing" (a
+    spelling of missing values) or "word".
     """
 
     name: str
-    kinds: NDArray[np.str_]
-    levels: NDArray[Any]
-    counts: NDArray[np.int64]
-    codes: NDArray[Any] | None
-    surely: bool
+    kinds: NDArray[np.str_]  # (L,), of each level
+    levels: NDArray[Any]  # (L,)
+    counts: NDArray[np.int64]  # (L,): rows of each level
+    codes: NDArray[Any] | None  # (n,): level of each row, where the rows are known
+    surely: bool  # so many distinct numbers can hardly be meant as labels
 
     def message(self) -> str:
         """What is wrong and what to do."""
@@ -121,16 +110,8 @@ def strays_of(column: Column, rows: NDArray[np.int64] | None = None) -> Strays |
 
     Anything else is a factor: words, few digit strings, ids. So is a declared categorical.
 
-    Parameters
-    ----------
-    column : Column
-        A factor; its codes may be absent, then each level counts once.
-    rows : (n,) array, optional
-        Positions of its rows in the data, for messages.
-
-    Returns
-    -------
-    Strays or None
+    A column without codes counts each level once; `rows` (n) are the positions of its rows in the
+    data, for messages.
     """
     levels = column.levels
     if levels is None or column.declared is not None or levels.dtype != object:

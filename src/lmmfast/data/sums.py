@@ -1,8 +1,8 @@
 """What a model needs to know of its rows, whether these are in memory or were only summed over.
 
 A model sees names, levels and sums. `Rows` (rows.py) takes its sums from rows at hand; a stream has
-cross-products (`sources.sums`). What only rows can answer asks for `rows_of`, `Columns.values` or
-`Columns.codes`; where there are none, these raise the one error of `no_rows`.
+cross-products (`sources.sums`). What only rows can answer asks for `Design.rows_for`,
+`Columns.values` or `Columns.codes`; where there are none, these raise the one error of `no_rows`.
 """
 
 from __future__ import annotations
@@ -49,24 +49,12 @@ class Columns(ABC):
 
     @property
     def values(self) -> Matrix:
-        """The columns themselves (n, k).
-
-        Raises
-        ------
-        DataError
-            Where rows are not in memory.
-        """
+        """The columns themselves (n, k); an error where rows are not in memory."""
         raise no_rows(f"{self.what} would be needed")
 
     @property
     def codes(self) -> Codes:
-        """Level of each row (n), of a random term.
-
-        Raises
-        ------
-        DataError
-            Where rows are not in memory.
-        """
+        """Level of each row (n), of a random term; an error where rows are not in memory."""
         raise no_rows(f"the levels beside {self.what} would be needed")
 
     @property
@@ -84,12 +72,9 @@ class Columns(ABC):
 
     @abstractmethod
     def root(self, kept: NDArray[np.bool_]) -> Matrix:
-        """R (rank, k) with R'R = X'X for the columns X, upper triangular in the kept ones.
+        """R (rank, k) with R'R = X'X for the columns X, upper triangular in the kept ones (k).
 
-        Parameters
-        ----------
-        kept : (k,) bool array
-            Columns that are linearly independent, rank of them.
+        The kept ones are linearly independent, rank of them.
         """
 
     @abstractmethod
@@ -124,20 +109,13 @@ class Columns(ABC):
 class Group(NamedTuple):
     """A grouping factor of the compiled model.
 
-    Attributes
-    ----------
-    columns : tuple of Columns
-        Of each of its random terms.
-    owners : int32 array
-        One number for each column of these: equal and negative for those of a term whose columns
-        are correlated, different ones for those of `||`, which are terms of their own.
-    nlev : int
-        Number of levels.
+    `owners` has one number for each column: equal and negative for those of a term whose columns
+    are correlated, different ones for those of `||`, which are terms of their own.
     """
 
-    columns: tuple[Any, ...]
+    columns: tuple[Any, ...]  # `Columns` of each of its random terms
     owners: NDArray[np.int32]
-    nlev: int
+    nlev: int  # number of levels
 
     def terms(self) -> Iterator[tuple[Any, slice, bool]]:
         """Columns of each term, their place in the factor, and whether they are correlated."""
@@ -177,36 +155,16 @@ class Sums(ABC):
     def frequencies(
         self, variables: Mapping[str, Column], values: Mapping[str, NDArray[Any]]
     ) -> NDArray[np.int64]:
-        """Rows in each combination of the given values of some variables, an axis for each.
+        """Rows in each combination of the given values of some of the model's variables.
 
-        Parameters
-        ----------
-        variables : mapping
-            The model's.
-        values : mapping from names of variables to arrays
-            Rows with other values are not counted.
-
-        Raises
-        ------
-        DataError
-            Where combinations were too many to be counted.
+        An axis for each variable; rows with other values are not counted. An error where
+        combinations were too many to be counted.
         """
 
     @abstractmethod
     def source(self, fixed: Any, factors: Sequence[Group], y: Matrix | None) -> tuple[Any, ...]:
         """What the compiled model is made of: the first arguments of ``_core.Model``.
 
-        Parameters
-        ----------
-        fixed : Columns
-        factors : list of Group
-        y : (n,) array or None
-            Another response than that of the rows, without its offset.
-
-        Raises
-        ------
-        _core.Dependent
-            When columns of a random term are linearly dependent.
-        FitError
-            When columns are too large or too small for floating-point numbers.
+        `y` is another response (n) than that of the rows, without its offset. Raises
+        `_core.Dependent` when columns of a random term are linearly dependent.
         """

@@ -21,30 +21,14 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class RandomTerm(Frozen, arrays=("levels",)):
-    """One random-effects term: k columns for each of m levels.
+    """One random-effects term: k columns for each of m levels."""
 
-    Attributes
-    ----------
-    label : str
-        "1 + Days | Subject".
-    group : str
-        Grouping factor: "Subject", "school:class".
-    columns : tuple of str
-        k names: ("Intercept", "Days").
-    levels : (m,) array
-        Labels, read-only.
-    structure : {"full", "diag"}
-        Whether its columns are correlated.
-    source : Columns
-        Where its columns are.
-    """
-
-    label: str
-    group: str
-    columns: tuple[str, ...]
-    levels: NDArray[Any]
-    structure: str
-    source: Columns
+    label: str  # "1 + Days | Subject"
+    group: str  # grouping factor: "Subject", "school:class"
+    columns: tuple[str, ...]  # k names: ("Intercept", "Days")
+    levels: NDArray[Any]  # m labels, read-only
+    structure: str  # "full" or "diag": whether its columns are correlated
+    source: Columns  # where its columns are
 
     @classmethod
     def of_rows(
@@ -62,24 +46,12 @@ class RandomTerm(Frozen, arrays=("levels",)):
 
     @property
     def codes(self) -> Codes:
-        """Level of each row (n), 0-based, every level used.
-
-        Raises
-        ------
-        DataError
-            Where rows are not in memory.
-        """
+        """Level of each row (n), 0-based, all used; an error where rows are not in memory."""
         return self.source.codes
 
     @property
     def z(self) -> Matrix:
-        """The columns (n, k), C-contiguous.
-
-        Raises
-        ------
-        DataError
-            Where rows are not in memory.
-        """
+        """The columns (n, k), C-contiguous; an error where rows are not in memory."""
         return self.source.values
 
     def chosen(self, columns: Sequence[int], **changes: Any) -> RandomTerm:

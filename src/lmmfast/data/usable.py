@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError, LmmError
-from ..formula.cells import array_of, read
 from ..formula.column import Column, first_rows
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan
@@ -62,7 +61,8 @@ def used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memor
         raise nothing_left(table.n, dropped, weights if isinstance(weights, str) else "weights")
     if len(rows) < table.n:
         if not memory.patsy:
-            _learn(plan, columns, table.n, memory)
+            for atom in dict.fromkeys(plan.learners):
+                _learn(atom, columns, table.n, memory)
         columns = {name: taken(column, rows) for name, column in columns.items()}
         w = None if w is None else w.take(rows)
         off = None if off is None else off.take(rows)
@@ -107,7 +107,7 @@ def _still_missing(
         return None
     try:
         if atom in plan.learners:
-            _learn_one(atom, own, n, memory)
+            _learn(atom, own, n, memory)
         value = value_of(atom, own, memory, n)
     except LmmError:  # told where the rows are used
         return None
@@ -118,19 +118,14 @@ def _still_missing(
     return np.asarray(gaps & np.logical_or.reduce(bad)) if bad else np.zeros(n, dtype=bool)
 
 
-def _learn(plan: Plan, columns: Mapping[str, Column], n: int, memory: Memory) -> None:
+def _learn(atom: Expression, columns: Mapping[str, Column], n: int, memory: Memory) -> None:
     """Lets scale(x), poly(x, 2), ... learn as in R: from all rows in which their own variables are.
 
     Rows are dropped afterwards where another variable is missing.
     """
-    for atom in dict.fromkeys(plan.learners):
-        own = {name: columns[name] for name in atom.names if name in columns}
-        _learn_one(atom, own, n, memory)
-
-
-def _learn_one(atom: Expression, own: Mapping[str, Column], n: int, memory: Memory) -> None:
     if memory.get(atom.label):
         return
+    own = {name: columns[name] for name in atom.names if name in columns}
     rows, _ = complete_rows(own, None, None, n)
     value_of(atom, {name: c.take(rows).used() for name, c in own.items()}, memory, len(rows))
 
@@ -156,15 +151,7 @@ def numeric_vector(given: Any, role: str, table: Table) -> Column | None:
         column = table.column(given)
         numbers_of(column, role)
         return column
-    given = aligned(given, table.index, role)
-    array = given if hasattr(given, "dtype") else array_of(given)
-    if len(np.shape(array)) != 1 or len(array) != table.n:
-        raise DataError(
-            f"{role} has shape {np.shape(array)}, but the data have {table.n} rows: "
-            "give one value for each row, or the name of a column",
-            variable=role,
-        )
-    column = read(role, array)
+    column = table.beside(role, aligned(given, table.index, role))
     numbers_of(column, role)
     return Column("", column.values, missing=column.missing)
 

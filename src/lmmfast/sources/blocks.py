@@ -69,14 +69,8 @@ def changed(blocks: Any, old: Sequence[int], P: Sequence[Matrix], E: Matrix) -> 
 def dependent(G: Matrix, C: Matrix, constant: bool) -> NDArray[np.intp]:
     """Columns that are combinations of earlier ones, as they would be judged by their rows.
 
-    Parameters
-    ----------
-    G : (k, k) array
-        Cross-products of columns that are the user's times C.
-    C : (k, k) array
-        Upper triangular.
-    constant : bool
-        Whether the first column is constant: lengths are those of the centred columns then.
+    G (k, k) are the cross-products of columns that are the user's times C, upper triangular. Where
+    the first column is constant, lengths are those of the centred columns.
     """
     size = np.sqrt(np.maximum(G.diagonal(), 1e-300))
     L = cholesky(G / np.outer(size, size))

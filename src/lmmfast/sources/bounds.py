@@ -14,70 +14,50 @@ from .verify import Damage
 
 __all__ = ["check_sums"]
 
+Side = tuple[NDArray[Any], NDArray[Any]]  # sums of squares of columns, lengths with removed rows
 CLOSE = 1e-6  # what rounding may do to an inequality between sums, relative to the sums
 
 
 def check_sums(cross: Totals, blocks: Mapping[str, NDArray[Any]]) -> None:
     """The counts, sums of squares and of products are those that some rows can have.
 
-    Parameters
-    ----------
-    cross : Totals
-    blocks : mapping
-        Its arrays, with the names that `files.blocks_to` gives them.
-
-    Raises
-    ------
-    Damage
+    `blocks` are the arrays of `cross`, with the names that `files.blocks_to` gives them.
     """
     _check_counts(cross)
-    squares = [_diagonal(blocks[f"diagonal{k}"]) for k in range(len(cross._groups))]
+    squares: list[NDArray[Any]] = [
+        np.einsum("lii->li", blocks[f"diagonal{k}"]) for k in range(len(cross._groups))
+    ]
     corner = blocks["corner"]
     total = np.concatenate([own.sum(axis=0) for own in squares] + [corner.diagonal()])
     if (cross._largest < 0).any():
         raise Damage("a sum of squares is negative")
     # lengths of the columns, with the rows that were taken away
     held = np.sqrt(np.maximum(abs(total), cross._largest))
-    ends = np.cumsum([0, *cross.spec.widths])
-    border = slice(int(ends[-1]), None)
-    _check_products(
-        "corner", corner, corner.diagonal(), corner.diagonal(), held[border], held[border]
-    )
-    if not np.allclose(corner, corner.T, rtol=CLOSE, atol=CLOSE * float(held[border].max()) ** 2):
+    *parts, rest = np.split(held, np.cumsum(cross.spec.widths))
+    border = corner.diagonal(), rest
+    _check_products("corner", corner, border, border)
+    if not np.allclose(corner, corner.T, rtol=CLOSE, atol=CLOSE * float(rest.max()) ** 2):
         raise Damage("the products of X and y are not symmetric")
     for a, own in enumerate(squares):
-        mine = held[ends[a] : ends[a + 1]]
-        _check_products(f"diagonal{a}", blocks[f"diagonal{a}"], own, own, mine, mine)
-        edge = blocks[f"edge{a}"]
-        _check_products(f"edge{a}", edge, own, corner.diagonal(), mine, held[border])
+        mine = own, parts[a]
+        _check_products(f"diagonal{a}", blocks[f"diagonal{a}"], mine, mine)
+        _check_products(f"edge{a}", blocks[f"edge{a}"], mine, border)
         for c in range(a + 1, len(squares)):
-            left, right = own[blocks[f"la{a}_{c}"]], squares[c][blocks[f"lc{a}_{c}"]]
-            theirs = held[ends[c] : ends[c + 1]]
-            _check_products(f"values{a}_{c}", blocks[f"values{a}_{c}"], left, right, mine, theirs)
+            left = own[blocks[f"la{a}_{c}"]], parts[a]
+            right = squares[c][blocks[f"lc{a}_{c}"]], parts[c]
+            _check_products(f"values{a}_{c}", blocks[f"values{a}_{c}"], left, right)
 
 
-def _diagonal(blocks: NDArray[Any]) -> NDArray[Any]:
-    squares: NDArray[Any] = np.einsum("lii->li", blocks)
-    return squares
-
-
-def _check_products(
-    what: str,
-    values: NDArray[Any],
-    left: NDArray[Any],
-    right: NDArray[Any],
-    left_held: NDArray[Any],
-    right_held: NDArray[Any],
-) -> None:
+def _check_products(what: str, values: NDArray[Any], one: Side, two: Side) -> None:
     """No product of two columns is larger than the product of their lengths."""
+    (left, left_held), (right, right_held) = one, two
     with np.errstate(over="ignore", invalid="ignore"):
         slack = CLOSE * left_held[:, None] * right_held[None, :]
-        for squares, length in ((left, left_held), (right, right_held)):
+        for squares, length in (one, two):
             if (squares < -CLOSE * length * length).any():
                 raise Damage(f"{what}: a sum of squares is negative")
-        lengths = (
-            np.sqrt(np.maximum(left, 0))[..., :, None] * np.sqrt(np.maximum(right, 0))[..., None, :]
-        )
+        roots = np.sqrt(np.maximum(left, 0)), np.sqrt(np.maximum(right, 0))
+        lengths = roots[0][..., :, None] * roots[1][..., None, :]
         fits = abs(values) <= (1 + CLOSE) * lengths + slack
     if not fits.all():
         raise Damage(f"{what}: products are larger than their columns are long")

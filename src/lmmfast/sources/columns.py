@@ -19,20 +19,11 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class StreamColumns(Columns):
-    """Linear combinations of the columns of a model matrix that cross-products are of.
-
-    Attributes
-    ----------
-    cross : CrossProducts
-    term : int
-        Random term whose columns these are combinations of; -1: the fixed effects.
-    map : (k, j) array
-        These columns are those of the cross-products' model (k of them) times this.
-    """
+    """Linear combinations of the columns of a model matrix that cross-products are of."""
 
     cross: CrossProducts
-    term: int
-    map: Matrix
+    term: int  # random term whose columns these are combinations of; -1: the fixed effects
+    map: Matrix  # (k, j): these are the k columns of the cross-products' model times this
 
     @property
     def width(self) -> int:
@@ -47,8 +38,7 @@ class StreamColumns(Columns):
     @property
     def factor(self) -> int:
         """Number of the grouping factor in the cross-products."""
-        found = (k for k, (_, own) in enumerate(self.cross.spec.factors) if self.term in own)
-        return next(found)
+        return self.cross.spec.places[self.term][0]
 
     @property
     def basis(self) -> Basis:
@@ -60,13 +50,7 @@ class StreamColumns(Columns):
     @property
     def inside(self) -> slice:
         """Place of the term's columns among those of its factor."""
-        at = 0
-        for i in self.cross.spec.factors[self.factor][1]:
-            width = len(self.cross.spec.random[i].names)
-            if i == self.term:
-                break
-            at += width
-        return slice(at, at + width)
+        return self.cross.spec.places[self.term][1]
 
     @property
     def begins_constant(self) -> bool:

@@ -23,27 +23,13 @@ DOUBTFUL = 1e-5  # share below which it may be one that is dropped
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """New columns of one model matrix: (x - mean) B.
+    """New columns of one model matrix: (x - mean) B."""
 
-    Attributes
-    ----------
-    mean : (k,) array
-        Zero where there is no constant column.
-    B : (k, k) array
-        Upper triangular.
-    constant : float
-        Value of the first column where that is the constant one, else 0.
-    own : (k,) bool array
-        Columns that are no combinations of earlier ones, as far as the sample tells.
-    doubtful : bool
-        Whether one of these nearly is: whether it counts as one is judged by all rows.
-    """
-
-    mean: Matrix
-    B: Matrix
-    constant: float
-    own: NDArray[np.bool_]
-    doubtful: bool
+    mean: Matrix  # (k,), zero where there is no constant column
+    B: Matrix  # (k, k), upper triangular
+    constant: float  # value of the first column where that is the constant one, else 0
+    own: NDArray[np.bool_]  # (k,): no combinations of earlier ones, as far as the sample tells
+    doubtful: bool  # whether one of these nearly is: all rows judge whether it counts as one
 
     def apply(self, x: Matrix) -> Matrix:
         """The new columns of rows (n, k)."""
@@ -63,26 +49,16 @@ class Basis:
 class Coordinates:
     """Of the fixed effects, of every random term, and of the response.
 
-    Attributes
-    ----------
-    fixed : Basis
-    random : tuple of Basis
-        One for each random term.
-    slope : (p,) array
-        What is subtracted from the centred response, in the new columns of the fixed effects.
-    shift : float
-        The centre along the first of these, where that is constant: what is subtracted first. Else
-        0, and the response is not centred.
-    yscale : float
-    center : float
-        Near the mean of the response: sums of it and of its squares are taken from here.
+    `slope` (p,) is what is subtracted from the centred response, in the new columns of the fixed
+    effects. `shift` is the centre along the first of these, where that is constant: what is
+    subtracted first. Else it is 0, and the response is not centred.
     """
 
     fixed: Basis
     random: tuple[Basis, ...]
     slope: Matrix
     yscale: float
-    center: float
+    center: float  # near the mean of the response: sums of it and its squares are taken from it
     shift: float
 
     def rest(self, response: Matrix, x: Matrix) -> Matrix:
@@ -95,15 +71,10 @@ class Coordinates:
 
 
 def basis_of(x: Matrix, constant: float, full: bool) -> Basis:
-    """Coordinates of a matrix from a sample of its rows.
+    """Coordinates of a matrix x (n, k) from a sample of its rows.
 
-    Parameters
-    ----------
-    x : (n, k) array
-    constant : float
-        Value of the first column if it is constant in all rows, else 0.
-    full : bool
-        Whether columns may be combined; else they are only scaled.
+    `constant` is the value of the first column if it is constant in all rows, else 0. Columns may
+    be combined only where they are `full`; else they are scaled.
     """
     k = x.shape[1]
     mean = np.zeros(k)
@@ -152,25 +123,12 @@ def _inverse(root: Matrix) -> Matrix:
 
 
 def coordinates_of(
-    X: Matrix,
-    z: Sequence[Matrix],
-    y: Matrix,
-    constants: Sequence[float],
-    full: Sequence[bool],
+    X: Matrix, z: Sequence[Matrix], y: Matrix, constants: Sequence[float], full: Sequence[bool]
 ) -> Coordinates:
-    """Coordinates from a sample of n rows.
+    """Coordinates from a sample of n rows: X, z of each random term, y without its offset.
 
-    Parameters
-    ----------
-    X : (n, p) array
-    z : sequence of (n, k) arrays
-        Columns of each random term.
-    y : (n,) array
-        Without its offset.
-    constants : sequence of float
-        As for `basis_of`, of the fixed effects and of each random term.
-    full : sequence of bool
-        Whether the columns of each random term are correlated.
+    `constants` are as for `basis_of`, of X and of each random term; `full` tells of each random
+    term whether its columns are correlated.
     """
     fixed = basis_of(X, constants[0], True)
     random = tuple(

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from .. import _core
 from ..data.columns import Table
 from ..data.grouping import Grouping
+from ..data.rows import cell_counts
 from ..errors import DataError
 from ..formula.column import Column
 from .blocks import reordered
 from .files import blocks_from, blocks_to, pack, unpack, write
 from .labels import Grouper
 from .open import source_of
-from .part import Part, part_of
+from .part import Part, add_counts, part_of
 from .source import Chunk, check_columns, located
 from .spec import CHANGED, Encoded, Spec
 from .totals import Totals
@@ -97,17 +98,6 @@ class CrossProducts(Totals):
                     made.add(chunk.table, where="" if single else chunk.where)
         return made
 
-    @classmethod
-    def known(cls, spec: Spec, groups: Iterable[Grouper]) -> CrossProducts:
-        """Without rows, but with the levels of grouping factors in their final order."""
-        made = cls(spec)
-        made._groups = []
-        for group in groups:
-            own = group.arranged(group.grouping()[1])
-            own.counts = np.zeros(len(own), dtype=np.int64)
-            made._groups.append(own)
-        return made
-
     def add(self, table: Table, grow: bool = True, where: str = "") -> None:
         """Adds the rows of a table in place; without `grow`, to the levels that there are."""
         encoded = self.spec.encode(table, "" if grow else CHANGED)
@@ -173,14 +163,10 @@ class CrossProducts(Totals):
         spec, own = self.spec, self.spec.coordinates
         assert own is not None
         rows = np.empty((encoded.part.n, sum(spec.widths) + spec.border))
-        at = 0
-        for _, terms in spec.factors:
-            for i in terms:
-                k = encoded.z[i].shape[1]
-                rows[:, at : at + k] = own.random[i].apply(encoded.z[i])
-                at += k
+        for cut, basis, z in zip(spec.cuts, own.random, encoded.z, strict=True):
+            rows[:, cut] = basis.apply(z)
         x = own.fixed.apply(encoded.X)
-        rows[:, at:-1] = x
+        rows[:, -spec.border : -1] = x
         rows[:, -1] = own.rest(encoded.response, x)
         return rows
 
@@ -188,20 +174,12 @@ class CrossProducts(Totals):
         """X'X and Z'Z of each term, in one; nothing where the rows have no weights."""
         if not self.spec.weights:
             return np.zeros(0)
-        own = rows[:, -self.spec.border : -1]
-        parts, at = [own.T @ own], 0
-        found: dict[int, NDArray[np.float64]] = {}
-        for _, terms in self.spec.factors:
-            for i in terms:
-                z = rows[:, at : at + len(self.spec.random[i].names)]
-                found[i], at = z.T @ z, at + z.shape[1]
-        parts += [found[i] for i in range(len(found))]
-        return np.concatenate([part.ravel() for part in parts])
+        parts = [rows[:, cut] for cut in (slice(-self.spec.border, -1), *self.spec.cuts)]
+        return np.concatenate([(part.T @ part).ravel() for part in parts])
 
     def _count_rows(self, part: Part) -> None:
         self.n, self.n_rows = self.n + part.n, self.n_rows + part.n_rows
-        for name, count in part.dropped.items():
-            self.dropped[name] = self.dropped.get(name, 0) + count
+        add_counts(self.dropped, part.dropped)
 
     def _variables_read(self, part: Part) -> dict[str, Column]:
         """The columns of the variables that are counted."""
@@ -219,16 +197,11 @@ class CrossProducts(Totals):
         values = (columns[name].values for name in numeric)
         sums = [0.0 if own is None else float(own.sum(dtype=float)) for own in values]
         self._sums = self._sums + np.array(sums)
-        cells = self.spec.cells
-        if cells is None:
-            return
-        flat = np.zeros(n, dtype=np.int64)
-        inside = np.ones(n, dtype=bool)
-        for name, size in zip(*cells, strict=True):
-            own = _places(columns[name], self.spec.variables[name].places)
-            inside &= own >= 0
-            flat = flat * size + own
-        self._cells = self._cells + np.bincount(flat[inside], minlength=len(self._cells))
+        if self.spec.cells is not None:
+            names, sizes = self.spec.cells
+            places = [self.spec.variables[name].places for name in names]
+            counts = cell_counts([columns[name] for name in names], places, sizes, n)
+            self._cells = self._cells + counts
 
     # ---- arithmetic ------------------------------------------------------------------------------
 
@@ -238,8 +211,9 @@ class CrossProducts(Totals):
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
         """Of the rows of both."""
-        made: CrossProducts = self._sum(other, 1)
-        return made
+        if not isinstance(other, CrossProducts):
+            return NotImplemented
+        return self.copy()._take(other, 1)
 
     def __radd__(self, other: int) -> CrossProducts:
         """sum() begins with zero."""
@@ -255,13 +229,9 @@ class CrossProducts(Totals):
 
     def __sub__(self, other: CrossProducts) -> CrossProducts:
         """Without the rows of `other`, which must be among these."""
-        made: CrossProducts = self._sum(other, -1)
-        return made
-
-    def _sum(self, other: Any, sign: int) -> Any:
         if not isinstance(other, CrossProducts):
             return NotImplemented
-        return self.copy()._take(other, sign)
+        return self.copy()._take(other, -1)
 
     def _take(self, other: CrossProducts, sign: int) -> CrossProducts:
         """Adds (or takes away) the rows of another in place."""
@@ -292,10 +262,8 @@ class CrossProducts(Totals):
     def _count(self, other: CrossProducts, sign: int) -> None:
         """Adds (or takes away) all but the blocks and the levels."""
         self.n, self.n_rows = self.n + sign * other.n, self.n_rows + sign * other.n_rows
-        counts = {
-            name: self.dropped.get(name, 0) + sign * other.dropped.get(name, 0)
-            for name in (*self.dropped, *other.dropped)
-        }
+        counts = dict(self.dropped)
+        add_counts(counts, {name: sign * count for name, count in other.dropped.items()})
         self.dropped = {name: count for name, count in counts.items() if count > 0}
         self._sumlogw += sign * other._sumlogw
         low, high = zip(self._weights, other._weights, strict=True)
@@ -387,13 +355,7 @@ class CrossProducts(Totals):
     # ---- for the model ---------------------------------------------------------------------------
 
     def settled(self) -> tuple[CrossProducts, list[Grouping]]:
-        """Levels that have rows, in the order of data in memory; and the grouping factors.
-
-        Raises
-        ------
-        DataError
-            When there are no rows, or a grouping factor has one level.
-        """
+        """Levels that have rows, in the order of data in memory; and the grouping factors."""
         if self.n <= 0:
             raise DataError("there are no rows in the cross-products")
         found = [group.grouping() for group in self._groups]
@@ -427,22 +389,15 @@ def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:
     return made
 
 
-def _places(column: Column, places: dict[Any, int]) -> NDArray[np.int64]:
-    """Number of each row's value among the known ones, -1 for others."""
-    if column.codes is not None and column.levels is not None:
-        found = [places.get(level, -1) for level in column.levels.tolist()]
-        return np.array([*found, -1], dtype=np.int64)[column.codes]
-    assert column.values is not None
-    distinct, back = np.unique(column.values, return_inverse=True)
-    return np.array([places.get(value, -1) for value in distinct.tolist()])[back]
-
-
-def cross_products(
-    spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]
-) -> Iterator[CrossProducts]:
-    """The second pass: the cross-products after every chunk (one object)."""
-    made = CrossProducts.known(spec, groups)
+def cross_products(spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]) -> CrossProducts:
+    """The second pass: cross-products with the levels of these grouping factors, in final order."""
+    made = CrossProducts(spec)
+    made._groups = []
+    for group in groups:
+        own = group.arranged(group.grouping()[1])
+        own.counts = np.zeros(len(own), dtype=np.int64)
+        made._groups.append(own)
     for chunk in chunks:
         with located(chunk.where, chunk.start):
             made.add(chunk.table, grow=False)
-        yield made
+    return made

@@ -10,6 +10,7 @@ from ..data.grouping import Grouping
 from ..data.recipe import Recipe
 from ..data.terms import RandomTerm
 from ..formula.column import Column
+from ..formula.vocabulary import is_known
 from .columns import StreamColumns
 from .cross import CrossProducts
 from .spec import Spec
@@ -19,14 +20,7 @@ __all__ = ["design_of"]
 
 
 def design_of(cross: CrossProducts) -> Design:
-    """The design of cross-products: names, levels and the recipe for new data.
-
-    Raises
-    ------
-    DataError
-        When there are no rows, or digits were lost by taking rows away, or a grouping factor has
-        one level.
-    """
+    """The design of cross-products: names, levels and the recipe for new data."""
     cross.check_digits()
     cross.note_late_columns()
     cross, groupings = cross.settled()
@@ -82,8 +76,6 @@ def _recipe(spec: Spec, groupings: dict[str, Grouping]) -> Recipe:
 
 def _data_names(spec: Spec) -> frozenset[str]:
     """Names in the formula that are columns: all but constants and functions."""
-    from ..formula.vocabulary import is_known
-
     plan = spec.plan
     known = spec.variables.keys() | spec.taught.keys() | plan.variables
     return frozenset(name for name in plan.names if name in known or not is_known(name))

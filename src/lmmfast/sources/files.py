@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -143,9 +144,7 @@ def blocks_from(arrays: Arrays, widths: list[int], border: int) -> Any:
     K = range(len(widths))
     pairs = {
         (a, c): (arrays[f"la{a}_{c}"], arrays[f"lc{a}_{c}"], arrays[f"values{a}_{c}"])
-        for a in K
-        for c in K
-        if a < c
+        for a, c in itertools.combinations(K, 2)
     }
     diagonals, edges = [arrays[f"diagonal{k}"] for k in K], [arrays[f"edge{k}"] for k in K]
     nlev = [int(m) for m in arrays["nlev"]]
@@ -242,21 +241,7 @@ def pack(cross: Totals) -> bytes:
 
 
 def unpack(data: bytes, name: str, make: Callable[[Spec], Made]) -> Made:
-    """What `pack` made.
-
-    Parameters
-    ----------
-    data : bytes
-    name : str
-        For messages.
-    make : callable
-        Makes totals of a spec, without rows; they are filled.
-
-    Raises
-    ------
-    DataError
-        When it is something else, damaged, or of a later version.
-    """
+    """What `pack` made, filled into what `make` makes of a spec; messages call it `name`."""
     arrays = _arrays(data, name)
     header = _header(arrays, name)
     try:
@@ -317,11 +302,7 @@ def _header(arrays: Arrays, name: str) -> dict[str, Any]:
         raise DataError(
             f"{name} are not cross-products of lmmfast: use what save() wrote"
         ) from error
-    if (
-        not isinstance(version, int)
-        or isinstance(version, bool)
-        or not OLDEST <= version <= VERSION
-    ):
+    if type(version) is not int or not OLDEST <= version <= VERSION:
         raise DataError(
             f"{name}: cross-products of version {version} of the format; this lmmfast reads "
             f"up to version {VERSION}: use the lmmfast that wrote them, or a newer one"
@@ -404,13 +385,7 @@ def _blocks_of(reader: Reader, cross: Totals) -> Any:
 
 
 def write(data: bytes, path: Path) -> None:
-    """Writes a file whole or not at all: to a neighbour first, flushed to the disk, then renamed.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Writes a file whole or not at all: to a neighbour, flushed to the disk, then renamed."""
     target = Path(os.path.realpath(path))
     handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,12 @@ from ..formula.plan import plan_of
 from .cross import CrossProducts, cross_products
 from .design import design_of
 from .labels import Grouper
+from .libraries import chunks_of, partitions, reduced
 from .open import collected, files_source, is_dask, stream_of
 from .part import Roles
 from .paths import Text, expand, fits_in_memory, kind_of, read_text
 from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
-from .workers import chunks_of, partitions, reduced
 
 __all__ = ["any_design", "cross_of", "held", "numeric_names", "streamed_design"]
 
@@ -29,13 +32,7 @@ __all__ = ["any_design", "cross_of", "held", "numeric_names", "streamed_design"]
 def any_design(
     formula: Any, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None
 ) -> Design:
-    """The design of whatever `lmer` was given besides pandas, polars and dicts.
-
-    Raises
-    ------
-    FormulaError, DataError
-        What is wrong, in which variable or chunk, and what to do.
-    """
+    """The design of whatever `lmer` was given besides pandas, polars and dicts."""
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
             raise TypeError(
@@ -59,13 +56,7 @@ def any_design(
 
 
 def held(formula: Any, data: Any) -> Any:
-    """Text files that fit in memory as a frame, anything else as it is.
-
-    Raises
-    ------
-    DataError
-        When a file is not there or cannot be read.
-    """
+    """Text files that fit in memory as a frame, other files as a source, anything else as it is."""
     listed = isinstance(data, (list, tuple)) and len(data) > 0
     names = data if listed else [data]
     if not all(isinstance(one, (str, os.PathLike)) for one in names):
@@ -95,17 +86,15 @@ def streamed_design(
     """Two passes over a source."""
     spec, survey = surveyed(formula, source, roles, contrasts)
     with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
-        kept = _Kept(chunks)
-        spec = with_coordinates(spec, sample_of(spec, kept))
+        seen: deque[Chunk] = deque()  # the first chunks are used twice, and let go
+        spec = with_coordinates(spec, sample_of(spec, _noted(chunks, seen)))
+        again = (seen.popleft() for _ in range(len(seen)))
         groups = (survey.groups[label] for label, _ in spec.factors)
-        made = None
-        for after in cross_products(spec, kept.again(), groups):
-            made = after
-    if made is None or made.n != survey.n:
-        found = 0 if made is None else made.n
+        made = cross_products(spec, chain(again, chunks), groups)
+    if made.n != survey.n:
         raise DataError(
             f"the data changed between the two passes: {survey.n} rows could be used in the "
-            f"first, {found} in the second; give a source that yields the same rows each time"
+            f"first, {made.n} in the second; give a source that yields the same rows each time"
         )
     for group in made._groups:
         known = survey.groups[group.label]
@@ -114,38 +103,14 @@ def streamed_design(
     return design_of(made)
 
 
-class _Kept:
-    """Chunks of which the first are used twice: for coordinates, and with all others."""
-
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._chunks = chunks
-        self._seen: deque[Chunk] = deque()
-
-    def __iter__(self) -> Iterator[Chunk]:
-        for chunk in self._chunks:
-            self._seen.append(chunk)
-            yield chunk
-
-    def again(self) -> Iterator[Chunk]:
-        """From the start."""
-        while self._seen:
-            yield self._seen.popleft()
-        yield from self._chunks
+def _noted(chunks: Iterator[Chunk], seen: deque[Chunk]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        seen.append(chunk)
+        yield chunk
 
 
 def same_counts(known: Grouper, found: Grouper) -> None:
-    """Levels have as many rows in the second pass as in the first.
-
-    Parameters
-    ----------
-    known, found : Grouper
-        The same levels in the same order.
-
-    Raises
-    ------
-    DataError
-        Which level has not.
-    """
+    """Levels, the same in the same order, have as many rows in the second pass as in the first."""
     other = np.flatnonzero(known.counts != found.counts)
     if not len(other):
         return
@@ -164,13 +129,7 @@ def same_counts(known: Grouper, found: Grouper) -> None:
 def cross_of(
     formula: str, data: Any, roles: Roles, contrasts: Mapping[str, Any] | None
 ) -> CrossProducts:
-    """The cross-products of a Dask data frame.
-
-    Raises
-    ------
-    FormulaError, DataError
-        What is wrong, in which partition.
-    """
+    """The cross-products of a Dask data frame."""
     spec, survey = spec_of(formula, data, roles, contrasts)
     parts = partitions(formula, data, roles)
     cross: CrossProducts = reduced(parts, _cross, spec, _added)
@@ -206,14 +165,11 @@ def _check_levels(found: Grouper, known: Grouper) -> None:
 
 def _cross(spec: Spec, part: Any, number: int) -> CrossProducts:
     made = CrossProducts(spec)
-    for table, where, start in chunks_of(part, number, spec.chunk_rows):
-        with located(where, start):
-            made.add(table)
+    for chunk in chunks_of(part, number, spec.chunk_rows):
+        with located(chunk.where, chunk.start):
+            made.add(chunk.table)
     return made
 
 
 def _added(parts: list[CrossProducts]) -> CrossProducts:
-    total = parts[0].copy()
-    for part in parts[1:]:
-        total += part
-    return total
+    return functools.reduce(operator.iadd, parts[1:], parts[0].copy())

@@ -7,7 +7,7 @@ of any size exactly. Numbers in one chunk and text in another are refused: 7 may
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.grouping import Grouping, combine
 from ..errors import DataError
 from ..formula.cells import is_exact
-from ..formula.column import Codes, Column, factorize
+from ..formula.column import Codes, Column
 from ..formula.expressions import Expression
 
 __all__ = ["Grouper", "Labels", "kind_of", "labels_of"]
@@ -27,22 +27,15 @@ NONE = np.zeros(0, dtype=object)
 class Labels:
     """Labels in order of appearance.
 
-    Attributes
-    ----------
-    kind : str
-        "number", "text", "flag" (booleans), "time" or "other"; "" while there are none.
-    dtype : numpy.dtype or None
-        Of times: their unit.
-    declared : list or None
-        Categories in their order, where all chunks declared the same ones.
+    Their kind is "number", "text", "flag" (booleans), "time" or "other"; "" while there are none.
     """
 
     __slots__ = ("_place", "declared", "dtype", "kind")
 
     def __init__(self) -> None:
         self.kind = ""
-        self.dtype: np.dtype | None = None
-        self.declared: list[Any] | None = None
+        self.dtype: np.dtype | None = None  # of times: their unit
+        self.declared: list[Any] | None = None  # categories in order, if all chunks have the same
         self._place: dict[Any, int] = {}
 
     def __len__(self) -> int:
@@ -61,10 +54,7 @@ class Labels:
         if grow:
             self._declare(declared)
             self._accept(kind, levels.dtype)
-        keys = _keys(levels, kind, self.kind, self.dtype)
-        if not grow:
-            return np.array([self._place.get(key, -1) for key in keys], dtype=np.int32)
-        return self._number(keys)
+        return _found(_keys(levels, kind, self.kind, self.dtype), self._place, grow)
 
     def unite(self, other: Labels) -> Codes:
         """Takes in the labels of another table; their numbers here, by their numbers there."""
@@ -99,9 +89,7 @@ class Labels:
                 order = sorted(range(len(keys)), key=keys.__getitem__)
             except TypeError:  # labels of several types
                 order = sorted(range(len(keys)), key=lambda i: (str(type(keys[i])), str(keys[i])))
-        out = np.empty(len(keys), dtype=np.int64)
-        out[order] = np.arange(len(keys))
-        return out
+        return np.argsort(order)
 
     def column(self, codes: NDArray[Any] | None = None, ordered: bool = False) -> Column:
         """A factor in the right order of its levels: the given rows, or each label once."""
@@ -110,10 +98,6 @@ class Labels:
         own = rank if codes is None else rank[codes]
         column = Column("", None, own.astype(np.int32), levels, ordered)
         return column if codes is None else column.used()
-
-    def _number(self, keys: Iterable[Any]) -> Codes:
-        place = self._place
-        return np.array([place.setdefault(key, len(place)) for key in keys], dtype=np.int32)
 
     def _accept(self, kind: str, dtype: np.dtype) -> None:
         """Makes the table's kind one that has these labels too."""
@@ -152,6 +136,15 @@ def _labels(kind: str, dtype: Any, declared: Any, keys: list[Any]) -> Labels:
     return made
 
 
+def _found(keys: list[Any], place: dict[Any, int], grow: bool) -> Codes:
+    """Numbers of keys; unknown ones are added, or -1."""
+    if grow:
+        numbers = [place.setdefault(key, len(place)) for key in keys]
+    else:
+        numbers = [place.get(key, -1) for key in keys]
+    return np.array(numbers, dtype=np.int32)
+
+
 def kind_of(levels: NDArray[Any]) -> str:
     """The kind of labels, as `Labels.kind`."""
     if not len(levels):
@@ -167,8 +160,7 @@ def kind_of(levels: NDArray[Any]) -> str:
 
 
 def _is_number(label: Any) -> bool:
-    whole = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
-    return whole or isinstance(label, (float, np.floating))
+    return isinstance(label, (int, float, np.integer, np.floating)) and not isinstance(label, bool)
 
 
 def _common(one: str, two: str) -> str:
@@ -213,25 +205,19 @@ def _numbers(keys: list[int | float]) -> NDArray[Any]:
     return np.array(keys, dtype=np.float64)
 
 
-def clash(one: Labels, where: str, two: Labels, there: str, label: str) -> DataError | None:
-    """The error for labels of two kinds that cannot be told to be the same; None: they can.
+def check_kinds(one: Labels, where: str, two: Labels, there: str, label: str) -> None:
+    """Labels of two kinds cannot be told to be the same.
 
-    Parameters
-    ----------
-    one, two : Labels
-    where, there : str
-        The chunks that they are in, "" where these have no name.
-    label : str
-        Of the variable.
+    `where` and `there` are the chunks that they are in, "" where these have no name.
     """
     kinds = (one.kind, two.kind)
     if "" in kinds or "other" in kinds or kinds[0] == kinds[1]:
-        return None
+        return
     sides = [
         f"{_KINDS[own.kind]} such as {own.array().tolist()[0]!r} in {place}"
         for own, place in ((one, where or "some rows"), (two, there or "others"))
     ]
-    return DataError(
+    raise DataError(
         f"{label!r} has {sides[0]}, but {sides[1]}: levels that are the same would be taken for "
         "different ones (7 for '007'); read the column as one type everywhere, for instance as "
         f"text: pandas.read_csv(path, dtype={{{label!r}: str}}, chunksize=...)",
@@ -251,24 +237,14 @@ def _objects(keys: Sequence[Any]) -> NDArray[Any]:
 class Grouper:
     """A grouping factor whose levels are found chunk by chunk, and its rows per level.
 
-    Combinations a:b:c are numbered in steps: a pair of numbers of a and of b has a number, which
-    together with that of c has another.
-
-    Attributes
-    ----------
-    label : str
-    atoms : tuple of Expression
-        Whose combinations are the levels.
-    tables : list of Labels
-        One for each atom.
-    counts : (levels,) int64 array
-        Rows of each level.
+    Its levels are the combinations of the labels of `atoms`. They are numbered in steps: a pair of
+    numbers of a and of b has a number, which together with that of c has another.
     """
 
     def __init__(self, label: str, atoms: tuple[Expression, ...]) -> None:
         self.label, self.atoms = label, atoms
         self.tables = [Labels() for _ in atoms]
-        self.counts = np.zeros(0, dtype=np.int64)
+        self.counts = np.zeros(0, dtype=np.int64)  # rows of each level
         self.where = [""] * len(atoms)  # the chunk that each atom's labels were first seen in
         self._pairs: list[dict[int, int]] = [{} for _ in atoms[1:]]
 
@@ -278,10 +254,7 @@ class Grouper:
     def codes(self, factors: Sequence[Column], grow: bool = True, where: str = "") -> Codes:
         """Level of each row, -1 for unknown ones unless the table grows; counts nothing.
 
-        Raises
-        ------
-        DataError
-            When labels are numbers here and were text before, or the like; `where` is this chunk.
+        Labels that are numbers here and were text before are refused; `where` is this chunk.
         """
         codes: Codes = np.zeros(0, dtype=np.int32)
         for i, factor in enumerate(factors):
@@ -294,19 +267,12 @@ class Grouper:
         return codes
 
     def compare(self, other: Grouper) -> None:
-        """
-        Raises
-        ------
-        DataError
-            When labels are numbers in one and text in the other, or the like.
-        """
+        """Refuses labels that are numbers in one and text in the other, or the like."""
         for i, theirs in enumerate(other.tables):
             self._compare(i, theirs, other.where[i])
 
     def _compare(self, i: int, labels: Labels, where: str) -> None:
-        error = clash(self.tables[i], self.where[i], labels, where, self.atoms[i].label)
-        if error is not None:
-            raise error
+        check_kinds(self.tables[i], self.where[i], labels, where, self.atoms[i].label)
         if not len(self.tables[i]):
             self.where[i] = where
 
@@ -316,18 +282,11 @@ class Grouper:
         self.counts += sign * np.bincount(codes, minlength=len(self.counts))
 
     def unite(self, other: Grouper, sign: int = 1) -> Codes:
-        """Takes in the levels of another and their counts; their numbers here.
-
-        Raises
-        ------
-        DataError
-            When labels are numbers in one and text in the other, or the like.
-        """
+        """Takes in the levels of another and their counts; their numbers here."""
         self.compare(other)
         maps = [own.unite(theirs) for own, theirs in zip(self.tables, other.tables, strict=True)]
         codes = maps[0]
-        for i, pairs in enumerate(other._pairs):
-            keys = np.fromiter(pairs, dtype=np.int64, count=len(pairs))
+        for i, keys in enumerate(other.pair_keys()):
             codes = self._numbers(i, codes[keys >> 32], maps[i + 1][keys & 0xFFFFFFFF], True)
         self._grow()
         self.counts[codes] += sign * other.counts
@@ -346,13 +305,7 @@ class Grouper:
         return [np.fromiter(own, dtype=np.int64, count=len(own)) for own in self._pairs]
 
     def fill(self, keys: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]) -> None:
-        """Takes over what `pair_keys` gave, and rows per level.
-
-        Raises
-        ------
-        ValueError
-            When these do not fit the tables of labels.
-        """
+        """Takes over what `pair_keys` gave, and rows per level; they must fit."""
         self._pairs = [{key: i for i, key in enumerate(own.tolist())} for own in keys]
         if len(keys) != len(self.atoms) - 1 or len(self) != len(counts):
             raise ValueError(f"levels of {self.label!r} do not fit their counts")
@@ -362,20 +315,14 @@ class Grouper:
         """Number of each level's label in each atom's table (levels x atoms)."""
         columns: list[NDArray[np.int64]] = []
         left = np.arange(len(self), dtype=np.int64)
-        for pairs in reversed(self._pairs):
-            keys = np.fromiter(pairs, dtype=np.int64, count=len(pairs))[left]
+        for pairs in reversed(self.pair_keys()):
+            keys = pairs[left]
             columns.append(keys & 0xFFFFFFFF)
             left = keys >> 32
         return np.stack([left, *reversed(columns)], axis=1)
 
     def grouping(self) -> tuple[Grouping, NDArray[np.intp]]:
-        """The grouping factor of the levels that have rows, and which number each of them has.
-
-        Raises
-        ------
-        DataError
-            When there are fewer than two.
-        """
+        """The grouping factor of the levels that have rows, and which number each of them has."""
         used = np.flatnonzero(self.counts > 0)
         parts = self.parts()[used]
         factors = [table.column(own) for table, own in zip(self.tables, parts.T, strict=True)]
@@ -384,35 +331,26 @@ class Grouper:
 
     def arranged(self, order: NDArray[np.intp]) -> Grouper:
         """The same factor with these levels only, in this order."""
+        import pandas as pd
+
         made = Grouper(self.label, self.atoms)
-        parts = self.parts()[order]
-        tables = zip(self.tables, parts.T, strict=True)
-        factors = [Column("", None, own.astype(np.int32), table.array()) for table, own in tables]
-        for table, own in zip(made.tables, self.tables, strict=True):
-            table.kind, table.dtype = own.kind, own.dtype
-            table.declared = None if own.declared is None else list(own.declared)
-        made._fill(factors)
+        codes: Codes = np.zeros(0, dtype=np.int32)
+        for i, (table, own) in enumerate(zip(self.tables, self.parts()[order].T, strict=True)):
+            back, distinct = pd.factorize(own)  # by appearance
+            keys = list(table._place)
+            chosen = [keys[j] for j in distinct]
+            made.tables[i] = _labels(table.kind, table.dtype, table.declared, chosen)
+            codes = back if i == 0 else made._paired(i - 1, codes, back, True)
         made.counts, made.where = self.counts[order], list(self.where)
         return made
 
-    def _fill(self, factors: Sequence[Column]) -> None:
-        """Numbers the combinations of these rows, all different, in their order."""
-        codes: Codes = np.zeros(0, dtype=np.int32)
-        for i, factor in enumerate(factors):
-            assert factor.codes is not None and factor.levels is not None
-            first, back = _by_appearance(factor.codes)
-            table = self.tables[i]
-            levels = factor.levels[factor.codes[first]]
-            keys = _keys(levels, table.kind, table.kind, table.dtype)
-            own = table._number(keys)[back]
-            codes = own if i == 0 else self._paired(i - 1, codes, own, True)
-
     def _paired(self, i: int, left: Codes, right: Codes, grow: bool) -> Codes:
         """Number of each row's pair."""
+        import pandas as pd
+
         known = (left >= 0) & (right >= 0)
         keys = np.where(known, (left.astype(np.int64) << 32) | right, -1)
-        first, back = _by_appearance(keys)
-        distinct = keys[first]
+        back, distinct = pd.factorize(keys)  # by appearance
         own = self._numbers(i, distinct >> 32, distinct & 0xFFFFFFFF, grow)
         own[distinct < 0] = -1
         return own[back]
@@ -421,12 +359,7 @@ class Grouper:
         self, i: int, left: NDArray[np.integer], right: NDArray[np.integer], grow: bool
     ) -> Codes:
         keys = ((left.astype(np.int64) << 32) | right).tolist()
-        pairs = self._pairs[i]
-        if grow:
-            numbers = [pairs.setdefault(key, len(pairs)) for key in keys]
-        else:
-            numbers = [pairs.get(key, -1) for key in keys]
-        return np.array(numbers, dtype=np.int32)
+        return _found(keys, self._pairs[i], grow)
 
     def _grow(self) -> None:
         if len(self.counts) < len(self):
@@ -434,12 +367,7 @@ class Grouper:
             self.counts = np.concatenate([self.counts, more])
 
     def check(self) -> None:
-        """
-        Raises
-        ------
-        DataError
-            When rows were taken away that were never there.
-        """
+        """Rows that were never there must not be taken away."""
         if (self.counts < 0).any():
             labels = self.names(np.flatnonzero(self.counts < 0)[:3])
             raise DataError(
@@ -454,14 +382,3 @@ class Grouper:
         labels = [table.array().tolist() for table in self.tables]
         rows = parts.tolist()
         return [repr(":".join(str(own[j]) for own, j in zip(labels, r, strict=True))) for r in rows]
-
-
-def _by_appearance(values: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each distinct value first stands, in this order, and the place of each value in it."""
-    codes, levels = factorize(values)
-    first = np.full(len(levels), len(values), dtype=np.intp)
-    np.minimum.at(first, codes, np.arange(len(values)))
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[codes]

@@ -24,16 +24,9 @@ __all__ = ["Known", "teach", "values_of", "variables_of", "with_all_levels"]
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A variable of the fixed part or of offsets.
+    """A variable of the fixed part or of offsets."""
 
-    Attributes
-    ----------
-    levels : array or None
-        Of factors, and the distinct values of numbers that have few; None: many.
-    numeric, ordered : bool
-    """
-
-    levels: NDArray[Any] | None
+    levels: NDArray[Any] | None  # of factors, and of numbers that have few values; None: many
     numeric: bool
     ordered: bool
 
@@ -131,12 +124,8 @@ def teach(
 ) -> None:
     """Lets expressions of factors learn from all levels what they remember of levels.
 
-    Parameters
-    ----------
-    taught : mapping
-        Columns that have each level once.
-    factors : collection of str
-        Labels of the expressions that are factors.
+    `taught` are columns that have each level once, `factors` the labels of expressions that are
+    factors.
     """
     for atom in plan.everything:
         own = [name for name in atom.names if name in taught]

@@ -1,28 +1,36 @@
-"""Sources made of objects of pyarrow, DuckDB and Dask.
+"""Sources made of objects of pyarrow, DuckDB and Dask; Dask's partitions.
 
 These libraries are imported only when an object of theirs, or a Parquet file, is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from ..data.columns import DECLARED
-from ..errors import DataError, LmmError
-from .source import Source
+from ..data.columns import DECLARED, is_not
+from ..errors import DataError, FormulaError, LmmError
+from ..formula.plan import plan_of
+from .part import Roles
+from .source import Chunk, Source
 
 __all__ = [
     "ONE_SHOT",
     "arrow_source",
+    "chunks_of",
     "dask_source",
     "dataset_source",
     "duckdb_source",
     "imported",
+    "later",
+    "partitions",
     "reading",
+    "reduced",
 ]
 
+SPLIT = 8  # results that are united at a time
 ONE_SHOT = (
     "a stream is read twice, but {} can be read only once: give a function that makes it anew, "
     "as in lmer(formula, lambda: read_chunks(path)), or a list of frames"
@@ -76,12 +84,7 @@ def _batches(data: Any, name: str, columns: Sequence[str] | None, rows: int) -> 
                     if not _has(fragment, column):
                         raise DataError(_who_has(data, column), variable=column)
             batches = iter(fragment.to_batches(**options))
-        while True:
-            with reading(own):
-                batch = next(batches, None)
-            if batch is None:
-                break
-            yield batch
+        yield from _read(batches, own)
 
 
 def _fragments(data: Any) -> list[Any]:
@@ -123,6 +126,16 @@ def _joined(batches: list[Any]) -> Any:
     return pyarrow.Table.from_batches(batches).unify_dictionaries().combine_chunks()
 
 
+def _read(batches: Iterator[Any], name: str) -> Iterator[Any]:
+    """Batches; errors of reading one name the file."""
+    while True:
+        with reading(name):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
 @contextmanager
 def reading(name: str) -> Iterator[None]:
     """Errors of reading name the file."""
@@ -149,7 +162,7 @@ def imported(module: str, extra: str, what: str) -> Any:
         ) from error
 
 
-# ---- DuckDB and Dask ----------------------------------------------------------------------------
+# ---- DuckDB -------------------------------------------------------------------------------------
 
 
 def duckdb_source(data: Any) -> Source | None:
@@ -166,12 +179,7 @@ def duckdb_source(data: Any) -> Source | None:
             fetch = getattr(own, "to_arrow_reader", None) or own.fetch_arrow_reader
             batches = fetch(rows)
         try:
-            while True:
-                with reading("the DuckDB relation"):
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield _with_enums(batch)
+            yield from map(_with_enums, _read(batches, "the DuckDB relation"))
         finally:
             batches.close()  # the connection is the user's
 
@@ -196,6 +204,9 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+# ---- Dask: partitions are reduced where they are, and results are united in a tree --------------
+
+
 def dask_source(data: Any) -> Source:
     """The partitions of a Dask data frame, one after the other."""
 
@@ -205,3 +216,44 @@ def dask_source(data: Any) -> Source:
             yield part.compute()
 
     return Source("the Dask data frame", tuple(map(str, data.columns)), frames)
+
+
+def partitions(formula: str, data: Any, roles: Roles) -> list[Any]:
+    """The partitions, with the columns that are needed."""
+    plan = plan_of(formula)
+    columns = list(map(str, data.columns))
+    for name in sorted(plan.variables):
+        if name not in columns:
+            raise is_not(name, columns, FormulaError, "column")
+    wanted = set(roles.names(plan))
+    return list(data[[name for name in data.columns if name in wanted]].to_delayed())
+
+
+def later(function: Callable[..., Any]) -> Any:
+    """The function as one whose calls Dask runs, each anew."""
+    from dask.delayed import delayed
+
+    return delayed(function, pure=False)
+
+
+def reduced(
+    parts: Sequence[Any],
+    one: Callable[[Any, Any, int], Any],
+    given: Any,
+    unite: Callable[[list[Any]], Any],
+) -> Any:
+    """A function of every partition and of what it is given, united eight at a time."""
+    from dask.delayed import delayed
+
+    reduce, combine = later(one), later(unite)
+    shared = delayed(given, traverse=False)  # sent once to each worker
+    level = [reduce(shared, part, number) for number, part in enumerate(parts)]
+    while len(level) > 1:
+        level = [combine(level[a : a + SPLIT]) for a in range(0, len(level), SPLIT)]
+    return level[0].compute()
+
+
+def chunks_of(part: Any, number: int, rows: int) -> Iterator[Chunk]:
+    """A partition in chunks."""
+    source = Source("the partition", None, lambda *_: iter([part]))
+    return (replace(chunk, number=number, kind="partition") for chunk in source.chunks(rows=rows))

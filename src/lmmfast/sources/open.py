@@ -28,7 +28,6 @@ from .source import ROWS, Source, library_of
 
 __all__ = ["collected", "files_source", "is_dask", "source_of", "stream_of"]
 
-PARQUET = (".parquet", ".pq")
 TEXT = Text()
 
 
@@ -43,10 +42,7 @@ def is_dask(data: Any) -> bool:
 def stream_of(data: Any) -> Source | None:
     """The source that `data` is; None for tables in memory, and for what nobody can read.
 
-    Raises
-    ------
-    DataError
-        For what can be read only once, and for files that cannot be opened.
+    What can be read only once is refused.
     """
     top = library_of(data)
     _refuse_odd(data, top)
@@ -78,30 +74,17 @@ def stream_of(data: Any) -> Source | None:
 
 
 def source_of(data: Any) -> Source:
-    """Anything with rows as a source: a table in memory is a single frame.
-
-    Raises
-    ------
-    DataError
-        For what cannot be read.
-    """
+    """Anything with rows as a source: a table in memory is a single frame."""
     data = collected(data)
     source = stream_of(data)
     if source is not None:
         return source
-    table = data if isinstance(data, Table) else Table(data)  # refuses what is not a table
-    names = tuple(map(str, table.names))
+    names = tuple(map(str, Table.of(data).names))  # refuses what is not a table
     return Source("the data", names, lambda *_: iter([data]))
 
 
 def collected(data: Any) -> Any:
-    """A lazy frame of polars as the frame that it stands for; anything else as it is.
-
-    Raises
-    ------
-    DataError
-        When its query fails.
-    """
+    """A lazy frame of polars as the frame that it stands for; anything else as it is."""
     if type(data).__name__ != "LazyFrame" or library_of(data) != "polars":
         return data
     with reading("the polars LazyFrame"):
@@ -178,15 +161,8 @@ def files_source(
 ) -> Source:
     """Files by path, pattern or list: Parquet, Arrow or text; or a directory of Parquet files.
 
-    Parameters
-    ----------
-    given : path, or list of paths
-    text : Text
-        How text files are written.
-    numeric : collection of str
-        Columns in which numbers are expected.
-    most : int
-        Rows of a text file that are read at a time.
+    Text files are written as `text` says, and read so many rows at a time at `most`; in the
+    `numeric` columns numbers are expected.
     """
     paths = expand(given)
     name = ", ".join(repr(str(path)) for path in paths[:3]) + ", ..." * (len(paths) > 3)
@@ -197,7 +173,8 @@ def files_source(
         return _folder(folders[0], name)
     kind = kind_of(paths)
     if kind == "text":
-        return _texts(paths, name, text, numeric, most)
+        names = columns_of(paths[0], text)
+        return Source(name, names, lambda _, n: text_frames(paths, text, numeric, min(n, most)))
     dataset = imported("pyarrow.dataset", "parquet", f"Parquet file {str(paths[0])!r}")
     with reading(name):
         opened = dataset.dataset([str(path) for path in paths], format=kind)
@@ -219,18 +196,9 @@ def _folder(folder: Path, name: str) -> Source:
         return dataset_source(dataset.dataset(files, format="parquet", **options), name)
 
 
-def _texts(paths: list[Path], name: str, text: Text, numeric: Collection[str], most: int) -> Source:
-    """Text files, read anew for each pass."""
-
-    def frames(_: Sequence[str] | None, rows: int) -> Iterator[Any]:
-        return text_frames(paths, text, numeric, min(rows, most))
-
-    return Source(name, columns_of(paths[0], text), frames)
-
-
 def _files_in(folder: Path) -> list[str]:
     """Its Parquet files and those of its directories, but hidden ones."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PARQUET)
+    found = (path for path in folder.rglob("*") if KINDS.get(path.suffix.lower()) == "parquet")
     return sorted(
         str(path)
         for path in found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.columns import Table
-from ..data.design import response_of
+from ..data.design import response_of, total_offset
 from ..data.encode import Values, check_finite, value_of
-from ..data.grouping import factor_of
-from ..data.recipe import add_offsets, numbers_of
+from ..data.grouping import factors_of
+from ..data.recipe import numbers_of
 from ..data.usable import complete_rows, needed, numeric_vector, read_columns, taken
 from ..errors import DataError, FormulaError, LmmError
 from ..formula.column import Column
@@ -21,14 +21,7 @@ from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan
 from ..formula.vocabulary import is_known, looks_at_other_rows
 
-__all__ = [
-    "Part",
-    "Roles",
-    "part_of",
-    "refuse_functions",
-    "refuse_state",
-    "refuse_unlike_rows",
-]
+__all__ = ["Part", "Roles", "part_of", "refuse_functions", "refuse_state", "refuse_unlike_rows"]
 
 Matrix = NDArray[np.float64]
 
@@ -42,12 +35,7 @@ class Roles:
 
     @classmethod
     def of(cls, weights: Any, offset: Any) -> Roles:
-        """
-        Raises
-        ------
-        DataError
-            When they are not names of columns.
-        """
+        """The names of columns; values are refused."""
         for role, given in (("weights", weights), ("offset", offset)):
             if given is not None and not isinstance(given, str):
                 raise DataError(
@@ -65,29 +53,14 @@ class Roles:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The rows of a chunk that a model uses.
-
-    Attributes
-    ----------
-    columns : dict of Column
-        As read, rows with a missing value left out.
-    weights : (n,) array or None
-        Positive.
-    given_offset : (n,) array or None
-        Of the column ``offset=``; terms ``offset()`` are not in it.
-    rows : (n,) int64 array
-        Positions in the chunk.
-    n_rows : int
-        Rows of the chunk.
-    dropped : dict of str to int
-    """
+    """The rows of a chunk that a model uses."""
 
     plan: Plan
-    columns: dict[str, Column]
-    weights: Matrix | None
-    given_offset: Matrix | None
-    rows: NDArray[np.int64]
-    n_rows: int
+    columns: dict[str, Column]  # as read, rows with a missing value left out
+    weights: Matrix | None  # (n,), positive
+    given_offset: Matrix | None  # (n,): the column ``offset=``, without terms ``offset()``
+    rows: NDArray[np.int64]  # (n,): positions in the chunk
+    n_rows: int  # rows of the chunk
     dropped: dict[str, int]
     offset_column: Column | None
 
@@ -106,19 +79,9 @@ class Part:
                     check_finite(out[atom.label], atom.label, self.rows)
         return out
 
-    def factors(
-        self, label: str, atoms: tuple[Expression, ...], memory: Memory
-    ) -> tuple[Column, ...]:
+    def factors(self, label: str, atoms: Sequence[Expression], memory: Memory) -> list[Column]:
         """The factors whose combinations are a grouping factor."""
-        found = [factor_of(label, value_of(atom, self.columns, memory, self.n)) for atom in atoms]
-        for atom, factor in zip(atoms, found, strict=True):
-            if factor.missing is not None:
-                raise DataError(
-                    f"grouping factor {atom.label} gives missing values",
-                    variable=atom.label,
-                    rows=np.flatnonzero(factor.missing)[:10].tolist(),
-                )
-        return tuple(found)
+        return factors_of(label, atoms, self.columns, memory, self.n)
 
     def response(self, memory: Memory) -> Matrix:
         """The response (n)."""
@@ -126,21 +89,11 @@ class Part:
 
     def offset(self, memory: Memory) -> Matrix | None:
         """Sum of the column and the terms (n), None when there is neither."""
-        given = self.given_offset
-        total = add_offsets(given, self.plan.offsets, self.columns, memory, self.n)
-        if total is not None:
-            check_finite({"": total}, "the offset", self.rows)
-        return total
+        return total_offset(self.given_offset, self.plan, self.columns, memory, self.rows)
 
 
 def part_of(plan: Plan, table: Table, roles: Roles) -> Part:
-    """The rows of a table that a model can use; there may be none.
-
-    Raises
-    ------
-    FormulaError, DataError
-        For a column that is not there, weights that are negative, and what is not numeric.
-    """
+    """The rows of a table that a model can use; there may be none."""
     columns = read_columns(plan, table, {})
     w, off = (
         _numeric(name, role, table)
@@ -163,6 +116,12 @@ def part_of(plan: Plan, table: Table, roles: Roles) -> Part:
     )
 
 
+def add_counts(total: dict[str, int], counts: dict[str, int]) -> None:
+    """Adds rows in which each variable is missing, in place."""
+    for name, count in counts.items():
+        total[name] = total.get(name, 0) + count
+
+
 def _numeric(name: str | None, role: str, table: Table) -> Column | None:
     """A numeric column by name; one without any value in this chunk says nothing of its kind."""
     if name is not None and table.has(name):
@@ -173,19 +132,10 @@ def _numeric(name: str | None, role: str, table: Table) -> Column | None:
 
 
 def refuse_state(memory: Memory, plan: Plan, factors: Iterable[str]) -> None:
-    """Expressions must not learn from the rows of a chunk.
+    """Expressions such as ``scale(x)``, splines, ``mean(x)`` must not learn from a chunk's rows.
 
-    Parameters
-    ----------
-    memory : Memory
-        What they learned from one.
-    factors : iterable of str
-        Columns that are factors: what is learned of their levels is learned of all of them.
-
-    Raises
-    ------
-    FormulaError
-        For ``scale(x)``, ``poly(x, 2)``, splines, ``mean(x)`` ...
+    `memory` is what they learned from one. What is learned of the levels of columns that are
+    `factors` is learned of all of them.
     """
     known = set(factors)
     for atom in plan.everything:
@@ -204,12 +154,7 @@ def _needs_all_rows(atom: Expression) -> FormulaError:
 
 
 def refuse_functions(plan: Plan) -> None:
-    """Functions that learn from all rows are refused before any row is read.
-
-    Raises
-    ------
-    FormulaError
-    """
+    """Functions that learn from all rows are refused before any row is read."""
     for atom in plan.everything:
         if looks_at_other_rows(atom.tree, lambda name: not is_known(name)):
             raise _needs_all_rows(atom)
@@ -218,13 +163,9 @@ def refuse_functions(plan: Plan) -> None:
 def refuse_unlike_rows(part: Part) -> None:
     """Expressions must give each row the same value whatever rows are beside it.
 
-    Raises
-    ------
-    FormulaError
-        For ``x - np.mean(x)``, ``np.cumsum(x)`` ...
+    ``x - np.mean(x)``, ``np.cumsum(x)`` and the like are refused.
     """
-    half = part.n // 2
-    pieces = [slice(0, half), slice(half, part.n)]
+    pieces = np.split(np.arange(part.n), [part.n // 2])
     for atom in part.plan.everything:
         if atom.is_name:
             continue
@@ -232,8 +173,8 @@ def refuse_unlike_rows(part: Part) -> None:
         try:
             whole = _plain(value_of(atom, part.columns, memory, part.n))
             halves = [
-                _plain(value_of(atom, _rows(part.columns, own), Memory(), own.stop - own.start))
-                for own in pieces
+                _plain(value_of(atom, _rows(part.columns, rows), Memory(), len(rows)))
+                for rows in pieces
             ]
         except LmmError:  # told where the rows are used
             continue
@@ -246,8 +187,7 @@ def refuse_unlike_rows(part: Part) -> None:
                 raise _needs_all_rows(atom)
 
 
-def _rows(columns: dict[str, Column], own: slice) -> dict[str, Column]:
-    rows = np.arange(own.start, own.stop)
+def _rows(columns: dict[str, Column], rows: NDArray[np.int64]) -> dict[str, Column]:
     return {name: column.take(rows) for name, column in columns.items()}
 
 

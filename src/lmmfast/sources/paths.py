@@ -48,9 +48,7 @@ PACKED: dict[str, Callable[..., Any] | None] = {
 }
 CHUNK = 200_000  # rows of a text file that are read at a time
 LOOK = 1 << 16  # bytes of a text file that are looked at
-IN_MEMORY = (
-    4.0  # memory that a text file takes, of its size on the disk; packed ones ten times that
-)
+IN_MEMORY = 4.0  # memory of a text file, in its size on the disk; packed ones ten times that
 SHARE = 0.25  # of the memory that is available, which rows that could be streamed may take
 NUMBER = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
 MAGIC = {
@@ -64,18 +62,9 @@ MAGIC = {
 
 @dataclass(frozen=True)
 class Text:
-    """How text files are written.
+    """How text files are written."""
 
-    Attributes
-    ----------
-    sep : str or None
-        Between fields; None: comma in .csv, tab in .tsv, tabs or white space in .txt.
-    decimal : str
-        Mark in numbers.
-    encoding : str
-    """
-
-    sep: str | None = None
+    sep: str | None = None  # None: comma in .csv, tab in .tsv, tabs or white space in .txt
     decimal: str = "."
     encoding: str = "utf-8"
 
@@ -97,12 +86,7 @@ class Text:
 class Looks(DataError):
     """A text file looks as if it was written in another way than it is read.
 
-    Attributes
-    ----------
-    found : str
-        What it looks like.
-    options : dict
-        Fields of `Text`, and pandas', that would read it.
+    `found` says what it looks like; `options`, fields of `Text` and pandas', would read it.
     """
 
     def __init__(self, path: str, found: str, options: dict[str, str], **facts: Any) -> None:
@@ -118,13 +102,7 @@ class Looks(DataError):
 
 
 def expand(given: Any) -> list[Path]:
-    """The files and directories that a path, a pattern ("data/*.csv") or a list of them names.
-
-    Raises
-    ------
-    DataError
-        For one that is not there, or a pattern that nothing fits.
-    """
+    """The files and directories that a path, a pattern ("data/*.csv") or a list of them names."""
     paths: list[Path] = []
     for one in given if isinstance(given, (list, tuple)) else [given]:
         name = os.fspath(one)
@@ -165,13 +143,7 @@ def ending(path: Path) -> str:
 
 
 def kind_of(paths: Sequence[Path]) -> str:
-    """ "text", "parquet" or "ipc", of files that must be alike.
-
-    Raises
-    ------
-    DataError
-        For other files, and for files of several kinds.
-    """
+    """What files that must be alike are: "text", "parquet" or "ipc"."""
     kinds: dict[str, Path] = {}
     for path in paths:
         kind = KINDS.get(ending(path))
@@ -204,23 +176,9 @@ def fits_in_memory(paths: Sequence[Path]) -> bool:
 
 
 def read_text(paths: Sequence[Path], text: Text, numeric: Collection[str] = ()) -> pd.DataFrame:
-    """Text files as one frame.
+    """Text files with the same columns as one frame, rows in the order of the files.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        With the same columns; rows stand in the order of the files.
-    text : Text
-    numeric : collection of str
-        Columns that must not be numbers with decimal commas that were read as words.
-
-    Raises
-    ------
-    DataError
-        When a file cannot be read, has other columns than the first, or numbers where that has
-        words.
-    Looks
-        When one looks as if it was written in another way.
+    Columns that are `numeric` must not be numbers with decimal commas that were read as words.
     """
     import pandas as pd
 
@@ -285,24 +243,12 @@ def _options(path: Path, text: Text) -> dict[str, Any]:
     if text.sep is None and lines:
         _check_separator(path, lines, sep)
     encoding = "utf-8-sig" if codecs.lookup(text.encoding).name == "utf-8" else text.encoding
-    return {
-        "sep": sep,
-        "decimal": text.decimal,
-        "encoding": encoding,
-        "na_values": MISSING,
-        "keep_default_na": False,
-        "low_memory": False,
-    }
+    rules = {"na_values": MISSING, "keep_default_na": False, "low_memory": False}
+    return {"sep": sep, "decimal": text.decimal, "encoding": encoding, **rules}
 
 
 def _first_lines(path: Path, text: Text) -> list[str]:
-    """The first lines of a text file, at least one; none of a file that only pandas can unpack.
-
-    Raises
-    ------
-    DataError
-        When it is empty, or no text.
-    """
+    """The first lines of a text file, at least one; none of a file that only pandas can unpack."""
     opener = PACKED.get(path.suffix.lower(), open)
     if opener is None:
         return []
@@ -330,12 +276,7 @@ def _undecoded(path: Path, text: Text, start: bytes) -> Looks:
 
 
 def _check_separator(path: Path, lines: list[str], sep: str) -> None:
-    """
-    Raises
-    ------
-    Looks
-        When the first line is a single column, and others separate more.
-    """
+    """The first line must not be a single column where others separate more."""
     if _fields(lines[0], sep) > 1:
         return
     for other, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas"), ("|", "bars")):
@@ -362,12 +303,7 @@ def _fields(line: str, sep: str) -> int:
 
 
 def _check_numbers(path: Path, frame: pd.DataFrame, text: Text, numeric: Collection[str]) -> None:
-    """
-    Raises
-    ------
-    Looks
-        When a column that numbers are expected in has nothing but numbers with decimal commas.
-    """
+    """Columns that numbers are expected in must not be all numbers with decimal commas."""
     import pandas as pd
 
     if text.decimal == ",":

@@ -24,26 +24,13 @@ ROUNDING = 1e-13
 
 @dataclass(frozen=True, eq=False)
 class Recast:
-    """Cross-products of a design's columns, as the compiled model takes them.
+    """Cross-products of a design's columns, as the compiled model takes them."""
 
-    Attributes
-    ----------
-    blocks : _core.Blocks
-    C : list of (k, k) arrays
-        One for each factor: the columns of the blocks are the design's times this.
-    CX : (p, p) array
-    slope : (p,) array
-        What was subtracted from the response, in the columns of the blocks, but for the shift.
-    shift : (p,) array
-        What was subtracted before that, the centre.
-    yscale : float
-    """
-
-    blocks: Any
-    C: list[Matrix]
-    CX: Matrix
-    slope: Matrix
-    shift: Matrix
+    blocks: Any  # _core.Blocks
+    C: list[Matrix]  # (k, k) of each factor: the blocks' columns are the design's times this
+    CX: Matrix  # (p, p), of the fixed effects
+    slope: Matrix  # (p,): what was subtracted from the response, in the columns of the blocks, ...
+    shift: Matrix  # (p,): ... after the centre, which is this
     yscale: float
 
     @property
@@ -53,15 +40,7 @@ class Recast:
 
 
 def recast(fixed: StreamColumns, factors: Sequence[Group]) -> Recast:
-    """Cross-products of the columns of a model.
-
-    Parameters
-    ----------
-    fixed : StreamColumns
-        Fixed effects.
-    factors : list of Group
-        Of StreamColumns.
-    """
+    """Cross-products of the columns of a model: fixed effects, and groups of `StreamColumns`."""
     cross = fixed.cross
     assert cross.spec.coordinates is not None
     own = cross.spec.coordinates
@@ -140,13 +119,9 @@ def _orthogonal(map: Matrix, C: Matrix, full: bool) -> tuple[Matrix, Matrix, boo
 
 
 def without(own: Recast, columns: NDArray[np.intp]) -> Recast:
-    """The same without some columns of X: they are zero in the blocks, the others do not use them.
+    """The same without some columns of X, combinations of the others.
 
-    Parameters
-    ----------
-    own : Recast
-    columns : array of int
-        Combinations of the other columns.
+    They are zero in the blocks, the others do not use them.
     """
     p = len(own.CX)
     kept = np.setdiff1d(np.arange(p), columns)

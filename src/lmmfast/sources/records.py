@@ -195,12 +195,8 @@ def _coding_of(item: Any, atom: Expression, reader: Reader) -> Coding:
     own, label = fields(item, _CODING), atom.label
     if own["label"] != label:
         raise Damage(f"the columns of {label!r} are missing")
-    names, dummies = (
-        tuple(
-            text(name, "a column's name") for name in items(own[key], f"the columns of {label!r}")
-        )
-        for key in ("names", "dummy_names")
-    )
+    listed = (items(own[key], f"the columns of {label!r}") for key in ("names", "dummy_names"))
+    names, dummies = (tuple(text(name, "a column's name") for name in found) for found in listed)
     if own["levels"] is None:
         if own["contrast"] is not None or names != dummies or not names:
             raise Damage(f"{label!r} is numeric and has contrasts")
@@ -212,9 +208,8 @@ def _coding_of(item: Any, atom: Expression, reader: Reader) -> Coding:
         raise Damage(f"{label!r} has {len(levels)} levels and {len(dummies)} columns for them")
     table = reader.named(own["contrast"], f"the contrasts of {label!r}")
     shape = (len(levels) + 1, len(names))  # the last row, NaN, answers missing values
-    contrast = array(
-        table[:-1] if table.ndim else table, "contrasts", "f", (len(levels), len(names))
-    )
+    inner = table[:-1] if table.ndim else table
+    contrast = array(inner, "contrasts", "f", (len(levels), len(names)))
     if table.shape != shape or not np.isfinite(contrast).all() or not np.isnan(table[-1]).all():
         raise Damage(f"the contrasts of {label!r} do not fit its levels")
     return Coding(label, levels, np.asfortranarray(table, np.float64), names, dummies)
@@ -238,17 +233,12 @@ def read_layout(item: Any, terms: Sum, codings: dict[str, Coding]) -> Layout:
     for atom, wanted in zip(found, terms.atoms, strict=True):  # up to version 2 label and code
         if atom != wanted.text and (not isinstance(atom, list) or atom[:1] != [wanted.label]):
             raise Damage("the expressions of a term are not those of the formula")
-    width = sum(
-        math.prod(
-            len(
-                codings[terms.atoms[a].label].dummy_names
-                if dummy
-                else codings[terms.atoms[a].label].names
-            )
-            for a, dummy in zip(term.atoms, term.dummy, strict=True)
-        )
-        for term in terms.coded(lambda atom: codings[atom.label].levels is not None)
-    )
+
+    def size(atom: int, dummy: bool) -> int:
+        return len(codings[terms.atoms[atom].label].fields(dummy))
+
+    coded = terms.coded(lambda atom: codings[atom.label].levels is not None)
+    width = sum(math.prod(map(size, term.atoms, term.dummy)) for term in coded)
     if width != len(names):
         raise Damage(f"a term has {len(names)} columns, its formula gives {width}")
     made = layout_of(terms, codings)
@@ -341,12 +331,8 @@ def _basis_of(item: Any, layout: Layout, reader: Reader) -> Basis:
     matrix = reader.finite(B, what, k, k)
     if np.tril(matrix, -1).any() or not matrix.diagonal().all():
         raise Damage("coordinates are not triangular")
-    if (
-        not 1 / LARGEST
-        < abs(matrix.diagonal()).min(initial=1.0)
-        <= abs(matrix).max(initial=1.0)
-        < LARGEST
-    ):
+    smallest, largest = abs(matrix.diagonal()).min(initial=1.0), abs(matrix).max(initial=1.0)
+    if not 1 / LARGEST < smallest <= largest < LARGEST:
         raise Damage("coordinates are too large or too small")
     value = real(constant, what)
     if value != constant_of(layout):

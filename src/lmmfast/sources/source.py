@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import GeneratorType
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from ..data.columns import Table, is_not
 from ..errors import DataError, FormulaError, LmmError
+from ..formula.vocabulary import is_known
 
 __all__ = ["ROWS", "Chunk", "Source", "check_columns", "library_of", "located", "rows_for"]
 
@@ -24,72 +25,53 @@ class Chunk:
     """Some rows of a source."""
 
     table: Table
-    number: int  # of the chunk, from 0
+    number: int  # of the chunk, from 0, or of the partition that it is a part of
     start: int  # position of its first row in the source
+    kind: str = "chunk"
 
     @property
     def where(self) -> str:
         """For messages: which rows these are."""
-        return f"chunk {self.number} (rows {self.start} to {self.start + self.table.n - 1})"
-
-
-def _nobody(column: str) -> str:
-    return ""
+        return f"{self.kind} {self.number} (rows {self.start} to {self.start + self.table.n - 1})"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Frames that can be made again and again.
+    """Frames that can be made again and again."""
 
-    Attributes
-    ----------
-    name : str
-        For messages: "the Parquet files in 'trials'".
-    names : tuple of str or None
-        Columns, where they are known before anything is read.
-    frames : callable
-        (columns wanted or None, rows at most) -> iterator of frames of any size; a generator is
-        closed when a pass ends, be it by an error.
-    """
-
-    name: str
-    names: tuple[str, ...] | None
+    name: str  # for messages: "the Parquet files in 'trials'"
+    names: tuple[str, ...] | None  # columns, where they are known before anything is read
+    # (columns wanted or None, rows at most) -> frames of any size; a generator is closed when a
+    # pass ends, be it by an error
     frames: Callable[[Sequence[str] | None, int], Iterator[Any]]
-    elsewhere: Callable[[str], str] = _nobody  # of a column that is not there: who has it, or ""
+    # of a column that is not there: who has it, or ""
+    elsewhere: Callable[[str], str] = lambda _: ""
 
     def chunks(
         self, columns: Iterable[str] | None = None, rows: int = ROWS
     ) -> Generator[Chunk, None, None]:
-        """All rows in chunks that are not empty.
+        """All rows, in chunks that are not empty and have so many rows at most.
 
-        Parameters
-        ----------
-        columns : iterable of str, optional
-            Those that are needed: where the source knows its columns, only these are read.
-        rows : int
-            Most rows of a chunk.
+        Where the source knows its columns, only those that are needed are read.
         """
         wanted = None
         if columns is not None and self.names is not None:
             needed = set(columns)
             wanted = [name for name in self.names if name in needed]
         number = start = 0
-        with _closing(self.frames(wanted, rows)) as frames:
+        frames = self.frames(wanted, rows)
+        # files and connections of a generator are free at once
+        with closing(frames) if isinstance(frames, GeneratorType) else nullcontext():
             for frame in frames:
                 for piece in _pieces(frame, rows):
-                    table = _table(piece, number)
+                    with located(f"chunk {number}"):
+                        table = Table.of(piece)
                     if table.n:
                         yield Chunk(table, number, start)
                         number, start = number + 1, start + table.n
 
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns; where they are not known before, those of the first chunk.
-
-        Raises
-        ------
-        DataError
-            When there are no rows.
-        """
+        """Names of the columns; where they are not known before, those of the first chunk."""
         if self.names is not None:
             return self.names
         with closing(self.chunks()) as chunks:
@@ -98,59 +80,22 @@ class Source:
             raise DataError("the data have no rows")
         return tuple(map(str, first.table.names))
 
-    def check(self, names: Iterable[str], roles: Mapping[str, str | None]) -> None:
-        """Columns are there, where the source knows its columns before it is read.
-
-        Parameters
-        ----------
-        names : iterable of str
-            Variables of a formula.
-        roles : mapping
-            The columns of weights and of the offset.
-
-        Raises
-        ------
-        FormulaError, DataError
-            For one that is not there; all columns are listed, or a similar name.
-        """
-        if self.names is None:
-            return
-        wanted: list[tuple[str, str, type[LmmError]]]
-        wanted = [(name, "column", FormulaError) for name in names]
-        wanted += [
-            (name, f"the column for {role}", DataError)
-            for role, name in roles.items()
-            if name is not None
-        ]
-        for name, what, error in wanted:
-            if name not in self.names:
-                hint = self.elsewhere(name)
-                if hint:
-                    raise DataError(hint, variable=name)
-                raise is_not(name, self.names, error, what)
-
-
-@contextmanager
-def _closing(frames: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """Generators are closed at the end: files and connections are free at once."""
-    try:
-        yield frames
-    finally:
-        if isinstance(frames, GeneratorType):
-            frames.close()
-
 
 def check_columns(source: Source, plan: Any, roles: Any) -> None:
-    """A model's columns are there, as far as the source knows before it is read.
-
-    Raises
-    ------
-    FormulaError, DataError
-    """
-    from ..formula.vocabulary import is_known
-
-    names = [n for n in plan.names if n in plan.variables or not is_known(n)]
-    source.check(names, {"weights": roles.weights, "offset": roles.offset})
+    """A model's columns are there, as far as the source knows before it is read."""
+    if source.names is None:
+        return
+    own = [name for name in plan.names if name in plan.variables or not is_known(name)]
+    wanted: list[tuple[str | None, str, type[LmmError]]]
+    wanted = [(name, "column", FormulaError) for name in own]
+    wanted += [(roles.weights, "the column for weights", DataError)]
+    wanted += [(roles.offset, "the column for offset", DataError)]
+    for name, what, error in wanted:
+        if name is not None and name not in source.names:
+            hint = source.elsewhere(name)
+            if hint:
+                raise DataError(hint, variable=name)
+            raise is_not(name, source.names, error, what)
 
 
 def rows_for(width: int) -> int:
@@ -160,13 +105,9 @@ def rows_for(width: int) -> int:
 
 @contextmanager
 def located(where: str, start: int = 0) -> Iterator[None]:
-    """Errors about a model or its data say in which chunk they are found.
+    """Errors about a model or its data say in which chunk they are found, and in which rows.
 
-    Parameters
-    ----------
-    where : str
-    start : int
-        Position in the source of the chunk's first row.
+    `start` is the position in the source of the chunk's first row.
     """
     try:
         yield
@@ -179,13 +120,6 @@ def located(where: str, start: int = 0) -> Iterator[None]:
             rows=[start + row for row in error.rows],
         )
         raise own from error
-
-
-def _table(piece: Any, number: int) -> Table:
-    if isinstance(piece, Table):
-        return piece
-    with located(f"chunk {number}"):
-        return Table(piece)
 
 
 def _pieces(frame: Any, rows: int) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,27 +15,25 @@ from numpy.typing import NDArray
 
 from ..data.checks import note_double_bars
 from ..data.columns import Table
-from ..data.design import check_contrasts
-from ..data.encode import Coding, Layout, Values, coding_of, layout_of
+from ..data.design import codings_of
+from ..data.encode import Coding, Layout, Values, layout_of
 from ..errors import DataError, FormulaError
 from ..formula.column import Column
 from ..formula.expressions import Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from .coordinates import Coordinates, constant_of, coordinates_of
 from .learn import Known, values_of, variables_of, with_all_levels
+from .libraries import chunks_of, later, partitions, reduced
 from .open import is_dask, source_of
 from .part import Part, Roles, part_of, refuse_functions
 from .records import Writer, write_coding, write_column, write_coordinates, write_layout
 from .source import ROWS, Chunk, Source, check_columns, located, rows_for
 from .survey import Survey, survey_of
-from .workers import chunks_of, later, partitions, reduced
 
 __all__ = [
     "Encoded",
     "Spec",
     "checked_formula",
-    "learned",
-    "located_coordinates",
     "sample_of",
     "spec_of",
     "surveyed",
@@ -50,24 +48,13 @@ MOST_CELLS = 1_000_000  # combinations of levels of predictors whose rows are co
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Rows of a chunk as numbers, in the user's columns.
-
-    Attributes
-    ----------
-    part : Part
-    y : (n,) array
-        Offset not subtracted.
-    offset : (n,) array or None
-    X : (n, p) array
-    z : list of (n, k) arrays
-        One for each random term.
-    """
+    """Rows of a chunk as numbers, in the user's columns."""
 
     part: Part
-    y: Matrix
-    offset: Matrix | None
-    X: Matrix
-    z: list[Matrix]
+    y: Matrix  # (n,), offset not subtracted
+    offset: Matrix | None  # (n,)
+    X: Matrix  # (n, p)
+    z: list[Matrix]  # (n, k), of each random term
 
     @property
     def response(self) -> Matrix:
@@ -152,7 +139,8 @@ class Spec:
         source = source_of(data)
         formula = checked_formula(formula, source.columns)
         spec, _ = surveyed(formula, source, roles, contrasts)
-        return located_coordinates(spec, source)
+        with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
+            return with_coordinates(spec, sample_of(spec, chunks))
 
     @property
     def plan(self) -> Plan:
@@ -186,6 +174,22 @@ class Spec:
     def widths(self) -> list[int]:
         """Columns of each grouping factor."""
         return [sum(len(self.random[i].names) for i in terms) for _, terms in self.factors]
+
+    @cached_property
+    def places(self) -> list[tuple[int, slice]]:
+        """Of each random term: its factor, and where its columns are among those of that."""
+        found: dict[int, tuple[int, slice]] = {}
+        for factor, (_, terms) in enumerate(self.factors):
+            ends = np.cumsum([0, *(len(self.random[i].names) for i in terms)]).tolist()
+            cuts = map(slice, ends[:-1], ends[1:])
+            found |= {i: (factor, cut) for i, cut in zip(terms, cuts, strict=True)}
+        return [found[i] for i in range(len(found))]
+
+    @cached_property
+    def cuts(self) -> list[slice]:
+        """Of each random term: its columns in [z of each factor | X | y]."""
+        starts = np.cumsum([0, *self.widths]).tolist()
+        return [slice(starts[f] + own.start, starts[f] + own.stop) for f, own in self.places]
 
     @property
     def border(self) -> int:
@@ -251,22 +255,9 @@ class Spec:
     def encode(self, table: Table, hint: str = "") -> Encoded | None:
         """The rows of a table that are used, as numbers; None when there are none.
 
-        Parameters
-        ----------
-        table : Table
-        hint : str
-            Added to the message about a level that the spec does not have.
-
-        Raises
-        ------
-        FormulaError, DataError
-            What is wrong with the rows.
+        `hint` is added to the message about a level that the spec does not have.
         """
         part = part_of(self.plan, table, self.roles)
-        return self.encode_part(part, hint)
-
-    def encode_part(self, part: Part, hint: str = "") -> Encoded | None:
-        """The same for rows that were read."""
         if part.n == 0:
             return None
         memory = self.memory
@@ -290,18 +281,9 @@ class Spec:
 
 
 def checked_formula(formula: Any, names: Callable[[], Iterable[str]]) -> str:
-    """The formula with ``.`` written out.
+    """The formula with ``.`` written out; functions that need all rows at once are refused.
 
-    Parameters
-    ----------
-    formula : str
-    names : callable
-        Gives the columns of the data; called only where there is a ``.``.
-
-    Raises
-    ------
-    FormulaError
-        When it is not text, or has functions that need all rows at once.
+    `names` gives the columns of the data, and is called only where there is a ``.``.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -327,23 +309,13 @@ def surveyed(
 def learned(
     survey: Survey, contrasts: Mapping[str, Any] | None, names: Iterable[str] | None = None
 ) -> Spec:
-    """The spec without coordinates, from a survey of all rows.
-
-    Raises
-    ------
-    DataError
-        When the rows cannot be used as the formula asks.
-    """
+    """The spec without coordinates, from a survey of all rows."""
     survey.check()
     plan, memory = survey.plan, Memory()
     taught = with_all_levels(survey)
     values = values_of(survey, plan, taught, memory)
     known = set(names or ()) | set(survey.variables)
-    check_contrasts(contrasts or {}, values, known.__contains__)
-    codings = {
-        label: coding_of(label, value, (contrasts or {}).get(label))
-        for label, value in values.items()
-    }
+    codings = codings_of(values, contrasts or {}, known.__contains__)
     note_double_bars(plan, codings)
     return Spec(
         formula=survey.formula,
@@ -361,13 +333,7 @@ def learned(
 def spec_of(
     formula: str, data: Any, roles: Roles, contrasts: Mapping[str, Any] | None
 ) -> tuple[Spec, Survey]:
-    """The spec of a Dask data frame: one pass over its partitions, then its first rows.
-
-    Raises
-    ------
-    FormulaError, DataError
-        What is wrong, in which partition.
-    """
+    """The spec of a Dask data frame: one pass over its partitions, then its first rows."""
     from dask.delayed import delayed
 
     parts = partitions(formula, data, roles)
@@ -382,11 +348,7 @@ def spec_of(
 
 
 def _survey(model: tuple[str, Roles], part: Any, number: int) -> Survey:
-    survey = Survey(*model)
-    for table, where, start in chunks_of(part, number, ROWS):
-        with located(where, start):
-            survey.add(table, where)
-    return survey
+    return survey_of(*model, chunks_of(part, number, ROWS))
 
 
 def _united(surveys: list[Survey]) -> Survey:
@@ -395,27 +357,11 @@ def _united(surveys: list[Survey]) -> Survey:
 
 def _sampled(spec: Spec, part: Any, number: int) -> Spec | None:
     """The spec with coordinates from the first rows of a partition; None when it has none."""
-    for table, where, start in chunks_of(part, number, spec.chunk_rows):
-        with located(where, start):
-            encoded = spec.encode(table, CHANGED)
-        if encoded is not None:
-            return with_coordinates(spec, [encoded])
-    return None
+    first = next(_encoded(spec, chunks_of(part, number, spec.chunk_rows)), None)
+    return None if first is None else with_coordinates(spec, [first])
 
 
 # ---- coordinates --------------------------------------------------------------------------------
-
-
-def located_coordinates(spec: Spec, source: Source) -> Spec:
-    """The spec with coordinates, from the first rows of a source.
-
-    Raises
-    ------
-    DataError
-        When there are none.
-    """
-    with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
-        return with_coordinates(spec, sample_of(spec, chunks))
 
 
 def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
@@ -436,11 +382,17 @@ def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
 def sample_of(spec: Spec, chunks: Iterable[Chunk]) -> list[Encoded]:
     """The first rows that can be used, no more chunks than coordinates need."""
     sample: list[Encoded] = []
+    for encoded in _encoded(spec, chunks):
+        sample.append(encoded)
+        if sum(one.part.n for one in sample) >= min(SAMPLE, spec.chunk_rows):
+            break
+    return sample
+
+
+def _encoded(spec: Spec, chunks: Iterable[Chunk]) -> Iterator[Encoded]:
+    """Chunks as numbers, where they have rows that can be used."""
     for chunk in chunks:
         with located(chunk.where, chunk.start):
             encoded = spec.encode(chunk.table, CHANGED)
         if encoded is not None:
-            sample.append(encoded)
-        if sum(one.part.n for one in sample) >= min(SAMPLE, spec.chunk_rows):
-            break
-    return sample
+            yield encoded

@@ -26,13 +26,7 @@ ROUNDED = 4e-16  # residuals below this share of the response are rounding, as f
 
 @dataclass(frozen=True, eq=False)
 class StreamSums(Sums):
-    """The sums of cross-products.
-
-    Attributes
-    ----------
-    cross : CrossProducts
-        Levels in the order of data in memory.
-    """
+    """The sums of cross-products, whose levels are in the order of data in memory."""
 
     cross: CrossProducts
 
@@ -103,10 +97,6 @@ class StreamSums(Sums):
         """Least squares must leave more of the response than its rounding, as with rows.
 
         The size of the response is its root mean square: its largest value is not known.
-
-        Raises
-        ------
-        _core.NoVariance
         """
         G = own.blocks.corner
         size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
@@ -120,10 +110,7 @@ class StreamSums(Sums):
 def _judged(own: Recast, fixed: StreamColumns, factors: Sequence[Group]) -> Recast:
     """Columns that nearly depend on others are judged as those of rows would be.
 
-    Raises
-    ------
-    _core.Dependent
-        At the first dependent column of a random term.
+    The first dependent column of a random term raises `_core.Dependent`.
     """
     for factor, group in enumerate(factors):
         total = own.blocks.diagonal(factor).sum(axis=0)

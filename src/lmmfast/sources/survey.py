@@ -16,8 +16,8 @@ from ..errors import DataError, LmmError
 from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of
-from .labels import Grouper, Labels, clash
-from .part import Part, Roles, part_of, refuse_state, refuse_unlike_rows
+from .labels import Grouper, Labels, check_kinds
+from .part import Part, Roles, add_counts, part_of, refuse_state, refuse_unlike_rows
 from .source import located
 
 __all__ = ["Kind", "Survey", "survey_of"]
@@ -29,41 +29,19 @@ FEW = 3  # of a numeric variable that no factor is made of: more than a grid of 
 
 @dataclass
 class Kind:
-    """What is known of a variable or an expression.
-
-    Attributes
-    ----------
-    numeric : bool
-    suffixes : tuple of str
-        Numeric: names of its columns after its own, usually ("",).
-    labels : Labels or None
-        Levels, or the distinct values of numbers; None when those are many or not needed.
-    ordered : bool
-    contrasts : object
-        What ``C()`` says.
-    where : str
-        The chunk that it was first seen in.
-    example : str
-        A level, for messages.
-    """
+    """What is known of a variable or an expression."""
 
     numeric: bool
-    suffixes: tuple[str, ...] = ("",)
-    labels: Labels | None = None
+    suffixes: tuple[str, ...] = ("",)  # numeric: names of its columns after its own
+    labels: Labels | None = None  # levels, or numbers' distinct values unless many or not needed
     most: int = MOST
     ordered: bool = False
-    contrasts: Any = None
-    where: str = ""
-    example: str = ""
+    contrasts: Any = None  # what ``C()`` says
+    where: str = ""  # the chunk that it was first seen in
+    example: str = ""  # a level, for messages
 
     def unite(self, other: Kind, label: str) -> None:
-        """Takes in what is known from other rows.
-
-        Raises
-        ------
-        DataError
-            When it is numeric in some chunks and has labels in others.
-        """
+        """Takes in what is known from other rows; numbers and labels cannot be united."""
         if self.numeric != other.numeric:
             numeric, labelled = (self, other) if self.numeric else (other, self)
             raise DataError(
@@ -75,9 +53,7 @@ class Kind:
         if self.labels is None or other.labels is None:
             self.labels = None
             return
-        error = clash(self.labels, self.where, other.labels, other.where, label)
-        if error is not None:
-            raise error
+        check_kinds(self.labels, self.where, other.labels, other.where, label)
         declared = self.labels.declared is not None
         orders = self.labels.declared, other.labels.declared
         self.labels.unite(other.labels)
@@ -91,34 +67,18 @@ class Kind:
 
 @dataclass
 class Survey:
-    """What the first pass finds out about a model's data; surveys of other rows can be added.
-
-    Attributes
-    ----------
-    formula : str
-    roles : Roles
-    n_rows, n : int
-        Rows, and rows that are used.
-    dropped : dict of str to int
-        Rows in which each variable is missing.
-    variables : dict of str to Kind
-        Columns of the fixed and random parts and of offsets.
-    expressions : dict of str to Kind
-        Expressions of these.
-    groups : dict of str to Grouper
-    low, high : float
-        Range of the response.
-    """
+    """What the first pass finds out about a model's data; surveys of other rows can be added."""
 
     formula: str
     roles: Roles
     n_rows: int = 0
-    n: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    n: int = 0  # rows that are used
+    dropped: dict[str, int] = field(default_factory=dict)  # rows in which each variable is missing
+    # columns of the fixed and random parts and of offsets, and expressions of these
     variables: dict[str, Kind] = field(default_factory=dict)
     expressions: dict[str, Kind] = field(default_factory=dict)
     groups: dict[str, Grouper] = field(default_factory=dict)
-    low: float = np.inf
+    low: float = np.inf  # range of the response
     high: float = -np.inf
     _checked: int = 0
 
@@ -128,16 +88,10 @@ class Survey:
         return plan_of(self.formula)
 
     def add(self, table: Table, where: str) -> None:
-        """The rows of a chunk.
-
-        Raises
-        ------
-        FormulaError, DataError
-            What is wrong with them.
-        """
+        """The rows of a chunk."""
         part = part_of(self.plan, table, self.roles)
         self.n_rows += part.n_rows
-        _add_counts(self.dropped, part.dropped)
+        add_counts(self.dropped, part.dropped)
         if part.n == 0:
             return
         self.n += part.n
@@ -159,18 +113,12 @@ class Survey:
     def unite(self, other: Survey) -> Survey:
         """Takes in a survey of other rows."""
         self.n_rows, self.n = self.n_rows + other.n_rows, self.n + other.n
-        _add_counts(self.dropped, other.dropped)
+        add_counts(self.dropped, other.dropped)
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        for mine, theirs in (
-            (self.variables, other.variables),
-            (self.expressions, other.expressions),
-        ):
-            for label, kind in theirs.items():
-                if label in mine:
-                    mine[label].unite(kind, label)
-                else:
-                    labels = None if kind.labels is None else kind.labels.copy()
-                    mine[label] = replace(kind, labels=labels)
+        for label, kind in other.variables.items():
+            _meet(self.variables, label, kind)
+        for label, kind in other.expressions.items():
+            _meet(self.expressions, label, kind)
         for label, group in other.groups.items():
             if label in self.groups:
                 self.groups[label].unite(group)
@@ -179,12 +127,7 @@ class Survey:
         return self
 
     def check(self) -> None:
-        """
-        Raises
-        ------
-        DataError
-            When no rows are left, the response is constant, or a grouping factor has one level.
-        """
+        """Rows are left, the response is not constant, and grouping factors have levels enough."""
         if self.n_rows == 0:
             raise DataError("the data have no rows")
         if self.n == 0:
@@ -215,10 +158,10 @@ class Survey:
         names = {name for atom in atoms for name in atom.names if name in part.columns}
         for name in sorted(names):
             most = MOST if name in inside else FEW
-            self._meet(self.variables, name, _kind(part.columns[name], most, where))
+            _meet(self.variables, name, _kind(part.columns[name], most, where))
         if part.offset_column is not None:
             kind = _kind(part.offset_column, FEW, where)
-            self._meet(self.variables, part.offset_column.name, kind)
+            _meet(self.variables, part.offset_column.name, kind)
 
     def _add_expressions(self, part: Part, memory: Memory, where: str) -> None:
         """Expressions whose kind is not known yet, and those that are factors by themselves."""
@@ -230,7 +173,7 @@ class Survey:
             if known is None or not known.numeric:
                 wanted.append(atom)
         for label, value in part.values(wanted, memory).items():
-            self._meet(self.expressions, label, _kind(value, 0, where))
+            _meet(self.expressions, label, _kind(value, 0, where))
 
     def _is_learned_later(self, atom: Expression, part: Part) -> bool:
         """Whether an expression is a function of a single factor, all of whose levels it needs.
@@ -253,12 +196,6 @@ class Survey:
             return True
         return isinstance(value, Column)
 
-    def _meet(self, known: dict[str, Kind], label: str, kind: Kind) -> None:
-        if label in known:
-            known[label].unite(kind, label)
-        else:
-            known[label] = kind
-
     def _add_response(self, part: Part, memory: Memory) -> None:
         y = part.response(memory)
         part.offset(memory)
@@ -266,13 +203,17 @@ class Survey:
 
     def _add_groups(self, part: Part, memory: Memory, where: str) -> None:
         plan = part.plan
-        done: set[str] = set()
-        for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
-            if bar.factor in done:
-                continue
-            done.add(bar.factor)
-            group = self.groups.setdefault(bar.factor, Grouper(bar.factor, atoms))
-            group.count(group.codes(part.factors(bar.factor, atoms, memory), where=where))
+        factors = (bar.factor for bar in plan.formula.random)
+        for label, atoms in dict(zip(factors, plan.groups, strict=True)).items():
+            group = self.groups.setdefault(label, Grouper(label, atoms))
+            group.count(group.codes(part.factors(label, atoms, memory), where=where))
+
+
+def _meet(known: dict[str, Kind], label: str, kind: Kind) -> None:
+    if label in known:
+        known[label].unite(kind, label)
+    else:
+        known[label] = replace(kind, labels=None if kind.labels is None else kind.labels.copy())
 
 
 def _kind(value: Values, most: int, where: str) -> Kind:
@@ -308,19 +249,8 @@ def _distinct(column: Column, most: int) -> Labels | None:
     return labels
 
 
-def _add_counts(total: dict[str, int], counts: dict[str, int]) -> None:
-    for name, count in counts.items():
-        total[name] = total.get(name, 0) + count
-
-
 def survey_of(formula: str, roles: Roles, chunks: Iterable[Any]) -> Survey:
-    """One pass over all chunks.
-
-    Raises
-    ------
-    FormulaError, DataError
-        With the chunk where something is wrong.
-    """
+    """One pass over all chunks."""
     survey = Survey(formula, roles)
     for chunk in chunks:
         with located(chunk.where, chunk.start):

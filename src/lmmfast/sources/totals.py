@@ -72,18 +72,11 @@ class Totals:
         """X'X and Z'Z of each random term over the rows, without weights, in the coordinates."""
         p, widths = self.spec.border - 1, [len(layout.names) for layout in self.spec.random]
         if self.spec.weights:
-            ends = np.cumsum([p * p, *(k * k for k in widths)])
-            own = np.split(self._plain, ends[:-1])
-            return own[0].reshape(p, p), [
-                part.reshape(k, k) for part, k in zip(own[1:], widths, strict=True)
-            ]
-        found: dict[int, NDArray[np.float64]] = {}
-        for f, (_, terms) in enumerate(self.spec.factors):
-            total, at = self._blocks.diagonal(f).sum(axis=0), 0
-            for i in terms:
-                found[i] = total[at : at + widths[i], at : at + widths[i]]
-                at += widths[i]
-        return self._blocks.corner[:p, :p], [found[i] for i in range(len(widths))]
+            parts = np.split(self._plain, np.cumsum(np.square([p, *widths]))[:-1])
+            X, *Z = (part.reshape(k, k) for part, k in zip(parts, [p, *widths], strict=True))
+            return X, Z
+        totals = [self._blocks.diagonal(f).sum(axis=0) for f in range(len(self._groups))]
+        return self._blocks.corner[:p, :p], [totals[f][cut, cut] for f, cut in self.spec.places]
 
     # ---- digits ----------------------------------------------------------------------------------
 
@@ -96,21 +89,11 @@ class Totals:
         return np.concatenate([*totals, np.diagonal(blocks.corner)])
 
     def check_digits(self) -> None:
-        """Taking rows away must have left digits enough.
+        """Taking rows away must have left digits enough; where some are lost, that is a warning.
 
         A sum of squares that was A and is B has a relative error of about 1e-15 A / B (measured:
         sums of doubles keep the rounding of their largest values). Below B / A = 1e-9 that is more
-        than 1e-6, which shows in what is fitted; below 1e-6 in the ninth digit.
-
-        Raises
-        ------
-        DataError
-            When what is left of a column has lost its digits.
-
-        Warns
-        -----
-        LmmWarning
-            When it has lost some.
+        than 1e-6, which shows in what is fitted: an error. Below 1e-6 it shows in the ninth digit.
         """
         if not self._largest.any() or self.n <= 0:
             return
@@ -129,14 +112,10 @@ class Totals:
         warn(LmmWarning(message))
 
     def note_late_columns(self) -> None:
-        """Fixed effects that are nearly combinations of others, which the sample did not tell.
+        """Warns of fixed effects that are nearly combinations of others, unseen in the sample.
 
         In good coordinates the columns are nearly orthogonal. What is left of one, beside the
         others, has a relative error of 1e-16 over its share; shares of rounding are dropped later.
-
-        Warns
-        -----
-        LmmWarning
         """
         G = self._blocks.corner[:-1, :-1]
         size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))

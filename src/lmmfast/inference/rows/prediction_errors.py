@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.columns import Table
-from ...data.given import aligned_to_fit
+from ...data.design import aligned_to_fit
 from ...errors import DataError
 from ..ddf import check_level, method_of
 from ..wald import t_quantile
