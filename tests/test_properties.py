@@ -180,7 +180,9 @@ def check_reason(problem: Problem, recipe: Recipe, fit: lmmfast.LMMFit | None, r
     elif reason.startswith("limited by rounding: "):
         assert resolution(problem, fit) > 1e-12
     else:
-        told = float(reason.removeprefix("evaluation limit: the objective can still fall by about "))
+        told = float(
+            reason.removeprefix("evaluation limit: the objective can still fall by about ")
+        )
         if told > 1.06 * fit.certificate:  # what rounding hides is more
             assert resolution(problem, fit) > 1e-12
         else:

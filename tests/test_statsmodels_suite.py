@@ -35,8 +35,8 @@ CHANGED = [
     ("Path(__file__).resolve().parent", f"Path({str(FOLDER)!r})"),
     # dictionaries as exog_vc are not deprecated here
     ('pytest.warns(FutureWarning, match="Using deprecated variance")', NULL),
-    # with its own step rounding hides a small entry: 2e-3 from the true derivative, which differences
-    # with a step of 1e-3 have to 1e-6
+    # with its own step rounding hides a small entry: 2e-3 from the true derivative, from which
+    # differences with a step of 1e-3 are 1e-6 away
     ("approx_hess(params_vec, loglike_h)", "approx_hess(params_vec, loglike_h, epsilon=1e-3)"),
     # AIC and BIC of REML fits exist here, as in lme4
     ("assert_equal(result.aic, np.nan)", "assert np.isfinite(result.aic)"),
