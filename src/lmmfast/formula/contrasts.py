@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError
-from .function import Function, each
+from .coerce import number, numbers, texts
+from .column import label_of
+from .function import Function, Wrong, each
 from .parser import parse_text
 from .tree import Call, Constant, Node, shown
-from .values import Matrix, Wrong, is_textual, label_of, length, number, numbers, texts
+from .values import Matrix, is_textual, length
 
 __all__ = [
     "CONTRASTS",

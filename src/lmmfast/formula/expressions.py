@@ -15,9 +15,10 @@ import numpy as np
 
 from ..errors import FormulaError, LmmError, LmmWarning, warn
 from . import vocabulary
+from .coerce import as_factor, number
 from .column import Column
 from .contrasts import Contrast, completed, contrast_of, kind_of
-from .function import State
+from .function import State, Wrong
 from .kinds import Kind, kind_of_column, of_kind
 from .numeric import bound
 from .numpys import joined_columns
@@ -34,7 +35,7 @@ from .operators import (
 )
 from .parser import parse_text
 from .tree import Call, Constant, Name, Node, shown, strip, walk
-from .values import Matrix, Wrong, as_factor, exposed, is_textual, number, plain
+from .values import Matrix, exposed, is_textual, plain
 
 __all__ = ["Expression", "Memory", "evaluate", "expression_of", "read_expression"]
 

@@ -10,26 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .column import Column
+from .coerce import as_factor
+from .column import Column, Text, label_of
 from .factors import as_text, relevelled
-from .values import Logical, Text, as_factor, label_of
+from .values import Logical
 
 __all__ = ["Kind", "kind_of_column", "of_kind"]
 
 
 class Kind(NamedTuple):
-    """What a column is for expressions.
+    """What a column is for expressions."""
 
-    Attributes
-    ----------
-    name : {"text", "factor", "numbers", "other"}
-    levels : list or None
-        Of a factor, a categorical's unused ones included.
-    ordered : bool
-    """
-
-    name: str
-    levels: list[Any] | None = None
+    name: str  # "text" | "factor" | "numbers" | "other"
+    levels: list[Any] | None = None  # of a factor, a categorical's unused ones included
     ordered: bool = False
 
 
@@ -38,9 +31,7 @@ def kind_of_column(value: Any) -> Kind:
     if isinstance(value, Text):
         return Kind("text")
     if isinstance(value, Column):
-        known = value.levels if value.declared is None else value.declared
-        assert known is not None
-        return Kind("factor", known.tolist(), value.ordered)
+        return Kind("factor", value.known, value.ordered)
     numeric = value.dtype.kind in "iuf" and not isinstance(value, Logical)
     return Kind("numbers" if numeric else "other")
 
@@ -58,7 +49,7 @@ def of_kind(value: Any, kind: Kind) -> Any:
 
 def _with_levels(factor: Column, kind: Kind) -> Column:
     """A factor with the levels of training in front of its others."""
-    assert factor.levels is not None and kind.levels is not None
+    assert kind.levels is not None
     known = {label_of(level) for level in kind.levels}
     others = [level for level in factor.levels.tolist() if label_of(level) not in known]
     made = relevelled(factor, [*kind.levels, *others])
@@ -68,7 +59,6 @@ def _with_levels(factor: Column, kind: Kind) -> Column:
 
 def _labels_as_numbers(factor: Column) -> Any:
     """The numbers that a factor's levels are; the factor where they are none."""
-    assert factor.levels is not None and factor.codes is not None
     if factor.levels.dtype.kind not in "iuf":
         return factor
     return np.append(factor.levels.astype(np.float64), np.nan)[factor.codes]

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from .bases import BASES, PATSYS
+from .coerce import texts
 from .column import Column
 from .contrasts import CONTRASTS
 from .factors import FACTORS
@@ -16,7 +17,7 @@ from .numeric import CONSTANTS, NUMERIC
 from .numpys import NUMPY_CONSTANTS, NUMPYS
 from .textual import TEXTUAL
 from .tree import Call, Constant, Name, Node, strip, walk
-from .values import Matrix, texts
+from .values import Matrix, whole
 
 __all__ = ["FILLING", "SPECIAL", "function_of", "is_known", "looks_at_other_rows", "nearest"]
 
@@ -91,9 +92,7 @@ def _native(value: Any) -> Any:
     """A value as other libraries' functions take it: whole numbers as int, labels as texts."""
     if isinstance(value, Column):
         return texts(value).astype(str)
-    if isinstance(value, Matrix):
-        return value.values
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return value.values if isinstance(value, Matrix) else whole(value)
 
 
 def nearest(name: str) -> str:
