@@ -67,23 +67,10 @@ class Formula:
 
 @lru_cache(maxsize=512)
 def parse(text: str, python: bool = False) -> Formula:
-    """Cut a formula into its parts.
+    """Cut a formula in lme4's syntax into its parts: ``"rt ~ cond + (cond | subj) + (1 | item)"``.
 
-    Parameters
-    ----------
-    text : str
-        A formula in lme4's syntax, for example ``"rt ~ cond + (cond | subj) + (1 | item)"``.
-    python : bool, default False
-        Whether operators bind as in Python.
-
-    Returns
-    -------
-    Formula
-
-    Raises
-    ------
-    FormulaError
-        When the text is not a mixed-model formula; the message says where and what to write.
+    With `python` operators bind as in Python. What is not a mixed-model formula is a FormulaError,
+    which says where and what to write.
     """
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
@@ -180,13 +167,9 @@ class _Cut:
         name = call.function
         bars = [strip(value) for value in call.operands if _is_bar(strip(value))]
         if name not in ("us", "diag"):
-            known = name in _TO_COME
-            raise self.error(
-                f"the covariance structure {name}() "
-                + ("is not there yet" if known else "is not known")
-                + ": write ( | ) or us() for any covariance, diag() for none",
-                call,
-            )
+            lacks = f"{name}() is not {'there yet' if name in _TO_COME else 'known'}"
+            hint = "write ( | ) or us() for any covariance, diag() for none"
+            raise self.error(f"the covariance structure {lacks}: {hint}", call)
         if len(bars) != 1 or len(call.args) != 1:
             raise self.error(f"{name}() holds one random term, as in {name}(x | group)", call)
         self.bar(bars[0], call, "diag" if name == "diag" else "")
@@ -220,11 +203,9 @@ def has_bar(node: Node) -> bool:
     stack = [node]
     while stack:
         node = stack.pop()
-        if not isinstance(node, Call):
-            continue
-        if _is_bar(node) or _is_structure(node):
+        if isinstance(node, Call) and (_is_bar(node) or _is_structure(node)):
             return True
-        if node.function in _ALGEBRA:
+        if isinstance(node, Call) and node.function in _ALGEBRA:
             stack += node.operands
     return False
 

@@ -37,7 +37,7 @@ _OF_ALL_ROWS = (
     "argsort concatenate cumprod cumsum diff dot flip gradient nancumprod nancumsum roll "
     "searchsorted sort hstack"
 )
-NUMPY_CONSTANTS = {"e": np.e, "inf": np.inf, "nan": np.nan, "pi": np.pi, "newaxis": None}
+_CONSTANTS = {"e": np.e, "inf": np.inf, "nan": np.nan, "pi": np.pi, "newaxis": None}
 
 
 def _plain_argument(value: Any) -> Any:
@@ -146,7 +146,12 @@ def _table() -> dict[str, Function]:
     made["repeat"] = made["tile"] = _Numpys(NUMERIC["rep"].run, "all")
     made |= {"arange": _Numpys(_arange), "linspace": _Numpys(_linspace)}
     made |= {"ones": _Numpys(_filled(1.0)), "zeros": _Numpys(_filled(0.0))}
-    return {f"{module}.{name}": own for name, own in made.items() for module in ("np", "numpy")}
+    return made
 
 
-NUMPYS = _table()
+def _in_modules(table: dict[str, Any]) -> dict[str, Any]:
+    return {f"{module}.{name}": own for name, own in table.items() for module in ("np", "numpy")}
+
+
+NUMPYS: dict[str, Function] = _in_modules(_table())
+NUMPY_CONSTANTS = _in_modules(_CONSTANTS)
