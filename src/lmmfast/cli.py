@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from . import __version__
 from .errors import LmmWarning
 from .sources.paths import MISSING, Looks, Text, expand, kind_of, read_text
 
@@ -86,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of all commands."""
     raw = argparse.RawDescriptionHelpFormatter
     top = Parser(prog="lmmfast", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
-    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    version, about = f"lmmfast {__version__}", "print the version and exit"
+    top.add_argument("--version", action="version", version=version, help=about)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     listing = commands.add_parser("datasets", help="list the bundled data sets")
     listing.set_defaults(run=list_datasets)
@@ -141,16 +143,6 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     add("--anova", action="store_true", help="also print the type III table of the terms")
     add("--json", metavar="FILE", help="write all results to FILE as JSON")
     add("--verbose", action="store_true", help="show every evaluation")
-
-
-class Version(argparse.Action):
-    """Print the version; imports the package only when asked."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from . import __version__
-
-        print(f"lmmfast {__version__}")
-        parser.exit()
 
 
 # ---- commands -----------------------------------------------------------------------------------
@@ -305,7 +297,6 @@ def read_table(path: str) -> pd.DataFrame:
 
 def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
-    from . import __version__
     from .inference.ddf import method_of
     from .inference.selection.sentences import singular_sentences
 

@@ -86,12 +86,13 @@ def _products(variables: list[Vector], power: int, raw: bool, state: State) -> M
         raise Wrong("poly() of so many variables has too many columns")
     degrees = itertools.product(range(power + 1), repeat=len(variables))
     wanted = sorted((d for d in degrees if 0 < sum(d) <= power), key=lambda d: d[::-1])
-    columns = np.ones((len(variables[0]), len(wanted)))
-    for column, powers in zip(columns.T, wanted, strict=True):
+    columns = []
+    for powers in wanted:
+        column = np.ones(len(variables[0]))
         for basis, d in zip(bases, powers, strict=True):
-            if d:
-                column *= basis[:, d - 1]
-    return Matrix(columns, tuple(".".join(map(str, powers)) for powers in wanted))
+            column = column * basis[:, d - 1] if d else column
+        columns.append(column)
+    return Matrix(np.column_stack(columns), tuple(".".join(map(str, d)) for d in wanted))
 
 
 def _recurrence(x: Vector, power: int) -> tuple[Vector, Vector]:

@@ -6,7 +6,7 @@ import decimal
 import enum
 import math
 import numbers
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ def _distinct_objects(name: str, values: Any) -> tuple[NDArray[Any], Any]:
         return pd.factorize(values)
     except (TypeError, NotImplementedError, ValueError) as error:  # pyarrow's are of two kinds
         for row, cell in enumerate(values):
-            if not isinstance(cell, Hashable) or not _is_hashable(cell):
+            if not _is_hashable(cell):
                 has = f"cells of type {type(cell).__name__} (row {row} is the first)"
                 hint = ": take these out of the cells into columns of their own"
                 raise _unusable(name, has, [row], hint) from error
@@ -150,7 +150,7 @@ def _distinct_objects(name: str, values: Any) -> tuple[NDArray[Any], Any]:
 def _is_hashable(cell: Any) -> bool:
     try:
         hash(cell)
-    except TypeError:  # a tuple of lists
+    except TypeError:  # a list, or a tuple of lists
         return False
     return True
 

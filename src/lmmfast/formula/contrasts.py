@@ -74,11 +74,8 @@ def _sum(size: int, _: int) -> Numbers:
 
 
 def _helmert(size: int, _: int) -> Numbers:
-    matrix = np.zeros((size, size - 1))
-    for j in range(size - 1):
-        matrix[: j + 1, j] = -1.0
-        matrix[j + 1, j] = j + 1.0
-    return matrix
+    row, column = np.indices((size, size - 1))
+    return np.where(row <= column, -1.0, np.where(row == column + 1, row, 0.0))
 
 
 def _poly(scores: Numbers) -> Numbers:
@@ -184,11 +181,9 @@ def _named(spec: Contrast, levels: Sequence[Any], name: str) -> tuple[Numbers, t
 
 def _poly_names(name: str, size: int, patsy: bool) -> tuple[str, ...]:
     """cond[.L] as in R's cond.L, or patsy's cond.Linear."""
-    if patsy:
-        known = {1: ".Linear", 2: ".Quadratic", 3: ".Cubic"}
-        return tuple(name + known.get(degree, f"^{degree}") for degree in range(1, size))
-    known = {1: ".L", 2: ".Q", 3: ".C"}
-    return tuple(f"{name}[{known.get(degree, f'^{degree}')}]" for degree in range(1, size))
+    words = (".Linear", ".Quadratic", ".Cubic") if patsy else (".L", ".Q", ".C")
+    ends = [*words, *(f"^{degree}" for degree in range(4, size))][: size - 1]
+    return tuple(name + end if patsy else f"{name}[{end}]" for end in ends)
 
 
 def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
@@ -356,8 +351,9 @@ def _patsys(kind: str) -> Callable[..., Contrast]:
     """Treatment('b'), Sum, Poly, ...: patsy's names."""
 
     def make(reference: Any = None, scores: Any = None) -> Contrast:
+        base = _reference(reference)
         given = None if scores is None else numbers(scores, "scores")
-        return Contrast(kind, _reference(reference), scores=given, patsy=True)
+        return Contrast(kind, base, scores=given, patsy=True)
 
     return make
 

@@ -9,45 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import FormulaError, LmmError, LmmWarning, warn
 from . import vocabulary
 from .coerce import as_factor, number
-from .column import Column
+from .column import Column, Text, label_of
 from .contrasts import Contrast, completed, contrast_of, kind_of
+from .factors import as_text, relevelled
 from .function import State, Wrong
-from .kinds import Kind, kind_of_column, of_kind
 from .numeric import bound
 from .numpys import joined_columns
-from .operators import (
-    ARITHMETIC,
-    COMPARISONS,
-    LOGIC,
-    PYTHON_LOGIC,
-    among,
-    index,
-    negated,
-    opposite,
-    sequence,
-)
+from .operators import BINARY, PYTHON_LOGIC, index, negated, opposite
 from .parser import parse_text
 from .tree import Call, Constant, Name, Node, shown, strip, walk
-from .values import Matrix, exposed, is_textual, plain, whole
+from .values import Logical, Matrix, exposed, is_textual, plain, whole
 
 __all__ = ["Expression", "Memory", "evaluate", "expression_of", "read_expression"]
 
-_INFIX: dict[str, Callable[[Any, Any], Any]] = {
-    **ARITHMETIC,
-    **COMPARISONS,
-    **LOGIC,
-    "%in%": among,
-    "in": among,
-    "not in": lambda x, table: ~among(x, table),
-    ":": sequence,
-}
 _ALLOWED = (
     "formulas may use arithmetic, comparisons, R's functions (log, factor, scale, poly, ifelse, "
     "...) and array functions such as np.log, np.where, np.clip, np.mean. Compute a column of the "
@@ -97,6 +78,56 @@ def read_expression(text: str, python: bool = False) -> Expression:
     return expression_of(parse_text(text, python), python)
 
 
+class Kind(NamedTuple):
+    """What a column is for expressions: new data are read as what they were in training.
+
+    Texts given as categories, categories given as texts or numbers: as.numeric() and its like treat
+    them differently, so that a prediction would silently be that of another variable.
+    """
+
+    name: str  # "text" | "factor" | "numbers" | "other"
+    levels: list[Any] | None = None  # of a factor, a categorical's unused ones included
+    ordered: bool = False
+
+
+def _kind_of(value: Any) -> Kind:
+    """The kind of a column, as `exposed` gives it."""
+    if isinstance(value, Text):
+        return Kind("text")
+    if isinstance(value, Column):
+        return Kind("factor", value.known, value.ordered)
+    numeric = value.dtype.kind in "iuf" and not isinstance(value, Logical)
+    return Kind("numbers" if numeric else "other")
+
+
+def _of_kind(value: Any, kind: Kind) -> Any:
+    """A column of new data as the kind that it was in training; as it is where it cannot be."""
+    if kind.name == "text" and isinstance(value, Column):
+        return as_text(value)
+    if kind.name == "factor" and _kind_of(value).name != "other":
+        return _with_levels(as_factor(value), kind)
+    if kind.name == "numbers" and isinstance(value, Column) and not isinstance(value, Text):
+        return _labels_as_numbers(value)
+    return value
+
+
+def _with_levels(factor: Column, kind: Kind) -> Column:
+    """A factor with the levels of training in front of its others."""
+    assert kind.levels is not None
+    known = {label_of(level) for level in kind.levels}
+    others = [level for level in factor.levels.tolist() if label_of(level) not in known]
+    made = relevelled(factor, [*kind.levels, *others])
+    made.ordered, made.declared = kind.ordered, made.levels
+    return made
+
+
+def _labels_as_numbers(factor: Column) -> Any:
+    """The numbers that a factor's levels are; the factor where they are none."""
+    if factor.levels.dtype.kind not in "iuf":
+        return factor
+    return np.append(factor.levels.astype(np.float64), np.nan)[factor.codes]
+
+
 class Memory(dict[str, Any]):
     """What expressions remember from the training data, by label, and the caller's own names.
 
@@ -116,9 +147,9 @@ class Memory(dict[str, Any]):
     def column(self, column: Column, name: str) -> Any:
         """A column as expressions see it: of the kind that it had in the training data."""
         value = exposed(column)
-        own = kind_of_column(value)
+        own = _kind_of(value)
         kind = self.kinds.setdefault(name, own)
-        return value if own.name == kind.name else of_kind(value, kind)
+        return value if own.name == kind.name else _of_kind(value, kind)
 
     def find(self, name: str) -> Any:
         """The caller's value of a name; FormulaError when a pickle could not keep it."""
@@ -184,7 +215,7 @@ class _Evaluator:
     def value(self, node: Node) -> Any:
         """The value of a tree; chains of operators lean to the left and are folded in a loop."""
         chain: list[tuple[Callable[[Any, Any], Any], Node]] = []
-        while isinstance(node, Call) and len(node.args) == 2 and node.function in _INFIX:
+        while isinstance(node, Call) and len(node.args) == 2 and node.function in BINARY:
             left, right = node.operands
             chain.append((self.operator(node.function), right))
             node = left
@@ -195,7 +226,7 @@ class _Evaluator:
 
     def operator(self, name: str) -> Callable[[Any, Any], Any]:
         python = PYTHON_LOGIC.get(name) if self.memory.patsy else None
-        return python or _INFIX[name]
+        return python or BINARY[name]
 
     def leaf(self, node: Node) -> Any:
         if isinstance(node, Constant):
@@ -296,7 +327,7 @@ class _Evaluator:
         value = self.value(node.operands[0])
         if node.function == "!":
             return opposite(value)
-        return negated(value) if node.function == "-" else ARITHMETIC["+"](value, 0.0)
+        return negated(value) if node.function == "-" else BINARY["+"](value, 0.0)
 
     def indexed(self, node: Call) -> Any:
         whole = node.args[0][1]

@@ -271,13 +271,11 @@ def _note_codes(factor: Column) -> None:
         return
     if meant != list(range(1, len(meant) + 1)):
         shown = ", ".join(f"{label_of(v)!r} is {i + 1}" for i, v in enumerate(factor.levels[:3]))
-        warn(
-            LmmWarning(
-                f"as.numeric() of a factor gives the numbers of its levels ({shown}), as in R; "
-                "as.numeric(as.character(x)) gives the numbers that its labels are",
-                variable=factor.name or "a factor",
-            )
+        message = (
+            f"as.numeric() of a factor gives the numbers of its levels ({shown}), as in R; "
+            "as.numeric(as.character(x)) gives the numbers that its labels are"
         )
+        warn(LmmWarning(message, variable=factor.name or "a factor"))
 
 
 def _parsed(entries: Sequence[Any]) -> list[float]:
@@ -390,24 +388,17 @@ def _match(x: Any, table: Any) -> Any:
 FACTORS: dict[str, Function] = {
     "factor": levels(_factor),
     "as.factor": each(lambda x: as_factor(x)),
-    "ordered": levels(_ordered),
-    "as.ordered": levels(_ordered),
+    **dict.fromkeys(("ordered", "as.ordered"), levels(_ordered)),
     "relevel": levels(_relevel),
     "droplevels": each(_droplevels),
     "cut": learns(_cut),
     "interaction": levels(_interaction),
     "dummy": levels(_dummy),
-    "as.numeric": levels(_as_numeric),
-    "as.double": levels(_as_numeric),
-    "float": levels(_as_numeric),
-    "as.integer": levels(_as_integer),
-    "int": levels(_as_integer),
-    "as.character": each(_as_character),
-    "str": each(_as_character),
-    "as.logical": each(_as_logical),
-    "bool": each(_as_logical),
+    **dict.fromkeys(("as.numeric", "as.double", "float"), levels(_as_numeric)),
+    **dict.fromkeys(("as.integer", "int", "unclass"), levels(_as_integer)),
+    **dict.fromkeys(("as.character", "str"), each(_as_character)),
+    **dict.fromkeys(("as.logical", "bool"), each(_as_logical)),
     "as.Date": each(_as_date),
-    "unclass": levels(_as_integer),
     "difftime": each(_difftime),
     "months": each(_months),
     "weekdays": each(_weekdays),

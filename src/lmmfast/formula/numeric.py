@@ -365,7 +365,8 @@ def _matrix(
 
 def _over_rows(function: Any) -> Callable[..., Any]:
     def apply(x: Any, na_rm: Any = False) -> Any:
-        return function[1 if na_rm else 0](_entries(x), axis=1)
+        values = _entries(x)
+        return function[1 if na_rm else 0](values, axis=1)
 
     return apply
 

@@ -101,6 +101,10 @@ def _filled(value: float) -> Callable[..., NDArray[np.float64]]:
     return lambda shape: np.full(_bounded(number(shape, "the number of entries")), value)
 
 
+def _isin(x: Any, table: Any) -> Any:
+    return among(x, table)
+
+
 class _Numpys(Function):
     """A NumPy function: its arguments are its own, by their exact names."""
 
@@ -142,7 +146,7 @@ def _table() -> dict[str, Function]:
                 made[name] = function(_called(getattr(np, name)), rows)
     for name in _BY_CONSTANTS:
         made[name] = _Numpys(_called(getattr(np, name)))
-    made["isin"] = _Numpys(lambda x, table: among(x, table))
+    made["isin"] = _Numpys(_isin)
     made["repeat"] = made["tile"] = _Numpys(NUMERIC["rep"].run, "all")
     made |= {"arange": _Numpys(_arange), "linspace": _Numpys(_linspace)}
     made |= {"ones": _Numpys(_filled(1.0)), "zeros": _Numpys(_filled(0.0))}

@@ -14,7 +14,7 @@ from .factors import crossed
 from .function import Wrong
 from .values import Matrix, flags, is_textual, length
 
-__all__ = ["ARITHMETIC", "COMPARISONS", "LOGIC", "MOST_ENTRIES", "PYTHON_LOGIC"]
+__all__ = ["BINARY", "MOST_ENTRIES", "PYTHON_LOGIC"]
 __all__ += ["among", "index", "negated", "opposite", "sequence"]
 
 MOST_ENTRIES = 10_000_000  # of a vector that an expression makes out of nothing
@@ -57,8 +57,6 @@ _PLAIN: dict[str, Binary] = {
     "%/%": np.floor_divide,
     "//": np.floor_divide,
 }
-ARITHMETIC = {operator: _arithmetic(operator, function) for operator, function in _PLAIN.items()}
-ARITHMETIC |= {"@": _matmul, "%*%": _matmul}
 
 
 def negated(value: Any) -> Any:
@@ -162,9 +160,6 @@ def _ordered_comparison(operator: str, a: Any, b: Any) -> Any:
     return flags(_COMPARE[operator](a.codes, b.codes), (a.codes < 0) | (b.codes < 0))
 
 
-COMPARISONS = {operator: _comparison(operator) for operator in _COMPARE}
-
-
 # ---- logic --------------------------------------------------------------------------------------
 
 
@@ -201,7 +196,6 @@ def _bitwise(function: Binary, logical: Binary) -> Binary:
     return apply
 
 
-LOGIC: dict[str, Binary] = {"&": _and, "&&": _and, "|": _or, "||": _or}
 PYTHON_LOGIC: dict[str, Binary] = {
     "&": _bitwise(np.bitwise_and, _and),
     "|": _bitwise(np.bitwise_or, _or),
@@ -240,6 +234,18 @@ def _combined(a: Column, b: Column) -> Column:
     if len(columns[0].levels) * len(columns[1].levels) > 1_000_000:
         raise Wrong("the factors have more than 1,000,000 combinations")
     return crossed(columns, ":")
+
+
+BINARY: dict[str, Binary] = {
+    **{operator: _arithmetic(operator, function) for operator, function in _PLAIN.items()},
+    **{operator: _comparison(operator) for operator in _COMPARE},
+    **dict.fromkeys(("@", "%*%"), _matmul),
+    **dict.fromkeys(("&", "&&"), _and),
+    **dict.fromkeys(("|", "||"), _or),
+    **dict.fromkeys(("%in%", "in"), among),
+    "not in": lambda x, table: ~among(x, table),
+    ":": sequence,
+}
 
 
 def index(value: Any, places: list[Any]) -> Any:

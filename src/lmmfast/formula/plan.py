@@ -115,14 +115,11 @@ def _note_groups(text: str) -> None:
     formula = parse(text)
     groups = {atom.name for bar in formula.random for atom in bar.atoms if isinstance(atom, Name)}
     fixed = sum_of(formula.parts, text)
-    for name in map(fixed.label, fixed.terms):
-        if name in groups:
-            warn(
-                LmmWarning(
-                    "'.' stands for all columns besides the response, as in R: for the grouping "
-                    f"factor {name!r} too, whose fixed effects leave no variance to its random "
-                    f"intercepts; write '. - {name}'",
-                    variable=name,
-                )
-            )
-            return
+    name = next((name for name in map(fixed.label, fixed.terms) if name in groups), None)
+    if name is not None:
+        message = (
+            "'.' stands for all columns besides the response, as in R: for the grouping factor "
+            f"{name!r} too, whose fixed effects leave no variance to its random intercepts; write "
+            f"'. - {name}'"
+        )
+        warn(LmmWarning(message, variable=name))

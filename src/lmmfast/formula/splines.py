@@ -92,18 +92,18 @@ def bs(
 def _placed(x: Vector, df: Any, spent: int, knots: Any, boundary: Any, degree: int) -> Vector:
     """Inner knots between boundary knots, these degree + 1 times; `df - spent` of them, or 0."""
     seen = x[~np.isnan(x)]
-    count = 0 if df is None else int(max(number(df, "df") - spent, 0))
+    asked = 0.0 if df is None else max(number(df, "df") - spent, 0.0)
     if not len(seen):
         raise Wrong("there are no values to learn knots from")
     ends = np.array([seen.min(), seen.max()]) if boundary is None else np.sort(numbers(boundary))
     if len(ends) != 2 or not ends[0] < ends[1]:
         raise Wrong("the two boundary knots must differ")
     inner = None if knots is None else np.sort(numbers(knots, "knots"))
-    if (count if inner is None else len(inner)) > MOST_COLUMNS:
+    if (int(asked) if inner is None else len(inner)) > MOST_COLUMNS:
         raise Wrong(f"splines have at most {MOST_COLUMNS} columns")
     if inner is None:
         within = seen[(seen >= ends[0]) & (seen <= ends[1])]
-        inner = np.quantile(within, np.linspace(0, 1, count + 2)[1:-1])
+        inner = np.quantile(within, np.linspace(0, 1, int(asked) + 2)[1:-1])
     return np.concatenate([[ends[0]] * (degree + 1), inner, [ends[1]] * (degree + 1)])
 
 

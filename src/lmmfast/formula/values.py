@@ -80,13 +80,11 @@ def plain(value: Any) -> Any:
 
 def length(value: Any) -> int:
     """Number of entries; of a matrix too."""
-    if isinstance(value, Column):
-        return 0 if value.codes is None else len(value.codes)
     if isinstance(value, Matrix):
         return int(value.values.size)
-    if isinstance(value, np.ndarray):
-        return len(value) if value.ndim else 1
-    if isinstance(value, (list, tuple, dict)):
+    if isinstance(value, Column):
+        value = value.codes
+    if isinstance(value, (list, tuple, dict)) or (isinstance(value, np.ndarray) and value.ndim):
         return len(value)
     return 0 if value is None else 1
 
