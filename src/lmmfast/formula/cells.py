@@ -238,7 +238,7 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
         return _categorical(name, codes, levels, bool(dtype.ordered))
     if isinstance(dtype, pd.SparseDtype):
         return _from_array(name, np.asarray(values))
-    if isinstance(dtype, pd.ArrowDtype) and dtype.kind == "O" and _is_dictionary(dtype):
+    if hasattr(getattr(dtype, "pyarrow_dtype", None), "index_type") and dtype.kind == "O":
         return _from_narwhals(name, values.array.__arrow_array__(), _nobody)
     if pd.api.types.is_bool_dtype(dtype):
         flags = values.to_numpy(dtype=bool, na_value=False)
@@ -256,10 +256,6 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
     if isinstance(dtype, pd.IntervalDtype):
         column.levels = _without_intervals(column.levels)
     return column
-
-
-def _is_dictionary(dtype: Any) -> bool:
-    return hasattr(dtype.pyarrow_dtype, "index_type")
 
 
 def _without_intervals(levels: NDArray[Any]) -> NDArray[Any]:

@@ -29,6 +29,7 @@ from .values import Logical, Matrix, exposed, is_textual, plain, whole
 
 __all__ = ["Expression", "Memory", "evaluate", "expression_of", "read_expression"]
 
+_SCALARS = (str, bool, int, float, np.number, np.bool_, type(None))
 _ALLOWED = (
     "formulas may use arithmetic, comparisons, R's functions (log, factor, scale, poly, ifelse, "
     "...) and array functions such as np.log, np.where, np.clip, np.mean. Compute a column of the "
@@ -217,16 +218,13 @@ class _Evaluator:
         chain: list[tuple[Callable[[Any, Any], Any], Node]] = []
         while isinstance(node, Call) and len(node.args) == 2 and node.function in BINARY:
             left, right = node.operands
-            chain.append((self.operator(node.function), right))
+            python = PYTHON_LOGIC.get(node.function) if self.memory.patsy else None
+            chain.append((python or BINARY[node.function], right))
             node = left
         result = self.leaf(node)
         for function, right in reversed(chain):
             result = function(result, self.value(right))
         return result
-
-    def operator(self, name: str) -> Callable[[Any, Any], Any]:
-        python = PYTHON_LOGIC.get(name) if self.memory.patsy else None
-        return python or BINARY[name]
 
     def leaf(self, node: Node) -> Any:
         if isinstance(node, Constant):
@@ -315,13 +313,10 @@ class _Evaluator:
 
     def list(self, node: Call) -> Any:
         entries = [self.value(value) for value in node.operands]
-        if any(not _is_scalar(entry) for entry in entries):
+        if not all(isinstance(entry, _SCALARS) for entry in entries):
             return entries
         textual = any(isinstance(entry, str) for entry in entries)
         return np.array(entries, dtype=object if textual else None)
-
-    def conditional(self, node: Call) -> Any:
-        return vocabulary.FUNCTIONS["ifelse"]([self.value(v) for v in node.operands], {})
 
     def unary(self, node: Call) -> Any:
         value = self.value(node.operands[0])
@@ -424,10 +419,6 @@ def _is_entry(node: Node) -> bool:
     return isinstance(key, Constant) and isinstance(key.value, str)
 
 
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (str, bool, int, float, np.number, np.bool_)) or value is None
-
-
 def _unknown(name: str, label: str, called: bool = False) -> FormulaError:
     """The error for a name that formulas do not know."""
     near = vocabulary.nearest(name)
@@ -442,7 +433,7 @@ _FORMS: dict[str, Callable[[_Evaluator, Call], Any]] = {
     "(": _Evaluator.parenthesis,
     "{": _Evaluator.braces,
     "list": _Evaluator.list,
-    "if": _Evaluator.conditional,
+    "if": lambda self, node: vocabulary.FUNCTIONS["ifelse"](self.arguments(node)[0], {}),
     "[": _Evaluator.indexed,
     "C": _Evaluator.coded,
     "cbind": _Evaluator.bound,

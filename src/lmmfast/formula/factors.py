@@ -36,7 +36,7 @@ def relevelled(column: Column, wanted: Sequence[Any]) -> Column:
         raise Wrong(f"the levels {', '.join(map(label_of, wanted[:10]))} are not all different")
     position: dict[Any, int] = {label_of(level): i for i, level in enumerate(wanted)}
     levels = [level.item() if isinstance(level, np.generic) else level for level in wanted]
-    return column.recoded([position.get(own, -1) for own in column.labels], objects(levels))
+    return column.recoded([position.get(label, -1) for label in column.labels], objects(levels))
 
 
 def _listed(values: Any) -> list[Any]:
@@ -254,7 +254,7 @@ def _as_numeric(x: Any, *, state: State) -> Any:
         if "levels" not in state:
             _note_codes(x)
         known = {label_of(v): i + 1.0 for i, v in enumerate(_learned_levels(x, state))}
-        return np.array([*(known.get(own, math.nan) for own in x.labels), math.nan])[x.codes]
+        return np.array([*(known.get(label, math.nan) for label in x.labels), math.nan])[x.codes]
     if isinstance(x, Text):
         return np.array([*_parsed(x.levels.tolist()), math.nan])[x.codes]
     if is_textual(x):

@@ -276,18 +276,13 @@ class _Parser:
                 f"an operator is missing before {self.text[found.start : found.end]!r}; "
                 "a name with spaces is written in backticks: `reaction time`"
             )
-        if word in _OPENING:
-            return _unbalanced(word, opened, before.text)
-        return _misplaced(word)
-
-
-def _unbalanced(word: str, opened: str, before: str) -> str:
-    """What is wrong with a closing bracket."""
-    if not opened:
-        return f"unbalanced parentheses: a {_OPENING[word]!r} is missing"
-    if _CLOSING[opened] == word:
-        return f"nothing stands between {before!r} and {word!r}"
-    return f"unbalanced parentheses: {opened!r} is closed by {word!r}"
+        if word not in _OPENING:
+            return _misplaced(word)
+        if not opened:
+            return f"unbalanced parentheses: a {_OPENING[word]!r} is missing"
+        if _CLOSING[opened] == word:
+            return f"nothing stands between {before.text!r} and {word!r}"
+        return f"unbalanced parentheses: {opened!r} is closed by {word!r}"
 
 
 def _misplaced(word: str) -> str:

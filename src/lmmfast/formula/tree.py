@@ -135,8 +135,7 @@ def _leaf(node: Node, plain: bool) -> str:
     if function == "if":
         return f"{parts[1]} if {parts[0]} else {parts[2]}"
     inside = ", ".join(parts)
-    if function in ("(", "{", "list"):
-        brackets = {"(": "()", "{": "{}", "list": "[]"}[function]
+    if brackets := {"(": "()", "{": "{}", "list": "[]"}.get(function):
         return f"{brackets[0]}{inside}{brackets[1]}"
     prefix = f"{node.namespace}::" if node.namespace else ""
     return f"{prefix}{function}({inside})"
