@@ -21,14 +21,15 @@ import pytest
 from lmmfast import FormulaError, LmmError, lmer
 from lmmfast.data.columns import Table
 from lmmfast.data.encode import coding_of, layout_of, value_of
-from lmmfast.formula.column import Column
+from lmmfast.formula.coerce import as_factor, days, texts
+from lmmfast.formula.column import Column, label_of
 from lmmfast.formula.contrasts import Contrast
 from lmmfast.formula.expressions import Memory, evaluate, read_expression
 from lmmfast.formula.parser import parse_text
 from lmmfast.formula.plan import plan_of
 from lmmfast.formula.terms import Sum, read_sum
 from lmmfast.formula.tree import INFIX, PREFIX, Constant, Name, Node, quoted
-from lmmfast.formula.values import Logical, Matrix, as_factor, days, label_of, texts
+from lmmfast.formula.values import Logical, Matrix
 from lmmfast.formula.vocabulary import function_of
 
 HERE = Path(__file__).parent / "grammar"

@@ -29,11 +29,6 @@ _ELSEWHERE = {
 }
 
 
-def _unknown_argument(name: str) -> TypeError:
-    hint = _ELSEWHERE.get(name, "see help(lmmfast.lmer)")
-    return TypeError(f"lmer() has no argument {name!r}: {hint}")
-
-
 def lmer(
     formula: str | CrossProducts,
     data: Any = None,
@@ -119,7 +114,9 @@ def lmer(
     1743.6283
     """
     if unknown:
-        raise _unknown_argument(next(iter(unknown)))
+        name = next(iter(unknown))
+        hint = _ELSEWHERE.get(name, "see help(lmmfast.lmer)")
+        raise TypeError(f"lmer() has no argument {name!r}: {hint}")
     options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
     design = design_from(formula, data, weights, offset, contrasts)
     return LMM(design, storage=storage, threads=threads).fitted(options)

@@ -11,10 +11,11 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from . import __version__
 from .errors import LmmWarning
 from .sources.paths import MISSING, Looks, Text, expand, kind_of, read_text
 
@@ -43,18 +44,7 @@ class CommandError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name. Default: those of the process.
-
-    Returns
-    -------
-    int
-        Exit code: 0, 2 for errors in the command, formula or data, 130 for Ctrl-C.
-    """
+    """Run the command line: exit code 0, 2 for errors in command or data, 130 for Ctrl-C."""
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], None] = args.run
     try:
@@ -75,12 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lmmfast: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:  # a full disk, say
-        print(f"lmmfast: error: cannot write: {one_line(error)}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
+            return 141
+        print(f"lmmfast: error: cannot write: {one_line(error)}", file=sys.stderr)  # a full disk
         return 2
     return 0
 
@@ -95,30 +84,24 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of all commands."""
-    top = Parser(
-        prog="lmmfast",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    raw = argparse.RawDescriptionHelpFormatter
+    top = Parser(prog="lmmfast", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    version, about = f"lmmfast {__version__}", "print the version and exit"
+    top.add_argument("--version", action="version", version=version, help=about)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     listing = commands.add_parser("datasets", help="list the bundled data sets")
     listing.set_defaults(run=list_datasets)
-    fit = commands.add_parser(
-        "fit",
-        help="fit one model and print its summary",
-        description=f"Fit one model and print its summary. Missing values in text files: "
-        f"empty fields and {', '.join(MISSING[1:])}.",
-    )
+    fit_help = "fit one model and print its summary"
+    missing = f"Missing values in text files: empty fields and {', '.join(MISSING[1:])}."
+    fit = commands.add_parser("fit", help=fit_help, description=f"F{fit_help[1:]}. {missing}")
     fit.set_defaults(run=fit_command)
     add_model_arguments(fit)
     add_fit_arguments(fit)
+    what = "Print how a model would be stored, and the memory and seconds an evaluation would take."
     planning = commands.add_parser(
         "plan",
         help="print how a model would be stored and what that takes",
-        description="Print how a model would be stored, and the memory and seconds an evaluation "
-        "would take. Nothing is fitted.",
+        description=f"{what} Nothing is fitted.",
     )
     planning.set_defaults(run=plan_command)
     add_model_arguments(planning)
@@ -139,20 +122,11 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     add("--encoding", metavar="NAME", help="encoding of a text file (default: utf-8)")
     add("--weights", metavar="COL", help="column of prior weights")
     add("--offset", metavar="COL", help="column added to the predictor")
-    add(
-        "--contrasts",
-        metavar="VAR=CODING",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="coding of factors: treatment, sum, helmert or poly, as in cond=sum",
-    )
-    add(
-        "--storage",
-        choices=["auto", "dense", "sparse", "iterative"],
-        default="auto",
-        help="how the trailing matrix is held (default: the fastest way that fits; see plan)",
-    )
+    coding = "coding of factors: treatment, sum, helmert or poly, as in cond=sum"
+    add("--contrasts", metavar="VAR=CODING", nargs="+", action="extend", default=[], help=coding)
+    ways = "how the trailing matrix is held (default: the fastest way that fits; see plan)"
+    known = ["auto", "dense", "sparse", "iterative"]
+    add("--storage", choices=known, default="auto", help=ways)
 
 
 def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
@@ -160,31 +134,14 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     add = fit.add_argument
     add("--ml", action="store_true", help="maximum likelihood (default: REML)")
     add("--threads", metavar="N", default="1", help="threads of the fit (default: 1)")
-    add(
-        "--starts",
-        metavar="K",
-        default="0",
-        help="more starts at random, to look for other optima (default: 0)",
-    )
-    add(
-        "--ddf",
-        choices=["satterthwaite", "kenward-roger", "residual", "z"],
-        default="satterthwaite",
-        help="degrees of freedom of the tests (default: satterthwaite)",
-    )
+    more = "more starts at random, to look for other optima (default: 0)"
+    add("--starts", metavar="K", default="0", help=more)
+    methods = ["satterthwaite", "kenward-roger", "residual", "z"]
+    tests = "degrees of freedom of the tests (default: satterthwaite)"
+    add("--ddf", choices=methods, default="satterthwaite", help=tests)
     add("--anova", action="store_true", help="also print the type III table of the terms")
     add("--json", metavar="FILE", help="write all results to FILE as JSON")
     add("--verbose", action="store_true", help="show every evaluation")
-
-
-class Version(argparse.Action):
-    """Print the version; imports the package only when asked."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from . import __version__
-
-        print(f"lmmfast {__version__}")
-        parser.exit()
 
 
 # ---- commands -----------------------------------------------------------------------------------
@@ -206,24 +163,14 @@ def fit_command(args: argparse.Namespace) -> None:
     from .engine.model import MOST_THREADS
     from .engine.options import MOST_STARTS
 
-    contrasts = parse_contrasts(args.contrasts)
+    model = model_options(args)
     threads = whole_number(args.threads, "--threads", 1, MOST_THREADS)
     starts = whole_number(args.starts, "--starts", 0, MOST_STARTS)
     if args.json is not None:
         check_writable(args.json)
     data = chosen_data(args)
-    fit = lmer(
-        args.formula,
-        data,
-        reml=not args.ml,
-        weights=args.weights,
-        offset=args.offset,
-        contrasts=contrasts or None,
-        verbose=args.verbose,
-        storage=args.storage,
-        threads=threads,
-        starts=starts,
-    )
+    more = {"reml": not args.ml, "verbose": args.verbose, "threads": threads, "starts": starts}
+    fit = lmer(args.formula, data, **model, **more)
     print(fit.summary(ddf=args.ddf))
     if args.anova:
         from .inference.hypotheses.anova import anova
@@ -237,16 +184,13 @@ def plan_command(args: argparse.Namespace) -> None:
     """Read, count, print."""
     from .api import plan
 
-    print(
-        plan(
-            args.formula,
-            chosen_data(args),
-            weights=args.weights,
-            offset=args.offset,
-            contrasts=parse_contrasts(args.contrasts) or None,
-            storage=args.storage,
-        )
-    )
+    print(plan(args.formula, chosen_data(args), **model_options(args)))
+
+
+def model_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `lmer` and `plan` take besides a formula and data."""
+    given = {name: getattr(args, name) for name in ("weights", "offset", "storage")}
+    return {**given, "contrasts": parse_contrasts(args.contrasts) or None}
 
 
 def check_writable(path: str) -> None:
@@ -334,13 +278,7 @@ def said(options: dict[str, str]) -> str:
 
 
 def read_table(path: str) -> pd.DataFrame:
-    """A file as a data frame; the name's ending says which kind it is.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, of another kind, empty or cannot be read.
-    """
+    """A file as a data frame; the name's ending says which kind it is."""
     import pandas as pd
 
     paths = expand(path)
@@ -358,12 +296,12 @@ def read_table(path: str) -> pd.DataFrame:
 
 def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
-    from . import __version__
     from .inference.ddf import method_of
     from .inference.selection.sentences import singular_sentences
 
     estimates, design = fit.estimates, fit.design
     names, test = design.x_names, fit.coef_test(ddf=ddf)
+    tested = {"bse": test.sd, "df": test.df_denom, "tvalues": test.tvalue, "pvalues": test.pvalue}
     return {
         "lmmfast": __version__,
         "formula": fit.formula,
@@ -391,10 +329,7 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
         "unidentified": list(fit.unidentified),
         "params": fit.params.to_dict(),
         "ddf": ddf,
-        "bse": dict(zip(names, test.sd, strict=True)),
-        "df": dict(zip(names, test.df_denom, strict=True)),
-        "tvalues": dict(zip(names, test.tvalue, strict=True)),
-        "pvalues": dict(zip(names, test.pvalue, strict=True)),
+        **{name: dict(zip(names, values, strict=True)) for name, values in tested.items()},
         "cov_params": method_of(fit, ddf).vcov,
         "dropped_columns": fit.params.index[~np.asarray(estimates.fixed_kept)].tolist(),
         "sigma": fit.sigma,
@@ -405,13 +340,7 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
 
 
 def write_json(content: Any, path: str) -> None:
-    """Write a file whole or not at all: to a neighbour first, then renamed.
-
-    Raises
-    ------
-    CommandError
-        If the file cannot be written.
-    """
+    """Write a file whole or not at all: to a neighbour first, then renamed."""
     text = json.dumps(plain(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     target = Path(os.path.realpath(path))
     try:
@@ -432,12 +361,10 @@ def plain(value: Any) -> Any:
     """The value as JSON can hold it: arrays as lists, NaN and infinities as null."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
@@ -460,13 +387,6 @@ def one_line(message: object) -> str:
     return " ".join(str(message).split()) or type(message).__name__
 
 
-def show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as one line on stderr."""
-    print(f"lmmfast: warning: {one_line(message)}", file=file or sys.stderr)
+    print(f"lmmfast: warning: {one_line(message)}", file=sys.stderr)

@@ -9,23 +9,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = [
-    "ConvergenceWarning",
-    "DataError",
-    "DoubleBarWarning",
-    "FitError",
-    "FormulaError",
-    "IdentifiabilityWarning",
-    "LmmError",
-    "LmmWarning",
-    "NumbersAsTextWarning",
-    "OneRowPerLevelWarning",
-    "RankDeficientWarning",
-    "RestrictedLikelihoodWarning",
-    "UnusedArgumentWarning",
-    "UnusedContrastsWarning",
-    "warn",
-]
+__all__ = ["ConvergenceWarning", "DataError", "DoubleBarWarning", "FitError", "FormulaError"]
+__all__ += ["IdentifiabilityWarning", "LmmError", "LmmWarning", "NumbersAsTextWarning"]
+__all__ += ["OneRowPerLevelWarning", "RankDeficientWarning", "RestrictedLikelihoodWarning"]
+__all__ += ["UnusedArgumentWarning", "UnusedContrastsWarning", "warn"]
 
 
 class _About(Exception):

@@ -68,9 +68,7 @@ class _Process:
     def __init__(self, set_count: Set, get_count: Get) -> None:
         self.set_count, self.get_count = set_count, get_count
         self.lock = threading.RLock()
-        self.users: list[
-            tuple[int, Mark]
-        ] = []  # with its thread: a forked child keeps only its own
+        self.users: list[tuple[int, Mark]] = []  # with its thread: a forked child keeps its own
         self.saved: int | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget_other_threads)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError
 from ..formula.cells import read
+from ..formula.coerce import as_factor
 from ..formula.column import Column, first_rows
 from ..formula.contrasts import Contrast, Spec, contrast_matrix
 from ..formula.expressions import Expression, Memory, evaluate
 from ..formula.terms import Sum
-from ..formula.values import Logical, Matrix, as_factor, length
+from ..formula.values import Logical, Matrix, length
 from .columns import Levels, is_time
 
 __all__ = ["Coding", "Layout", "Values", "coding_of", "factor_of", "layout_of", "value_of"]

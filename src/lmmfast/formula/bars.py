@@ -27,6 +27,7 @@ _LOOSE = ("!", "if")  # bind less tightly than +, besides infix operators
 MOST_GROUPS = 1000  # that one bar stands for
 
 Signed = tuple[str, Node]  # "+" or "-", and what stands behind it
+_Paths = list[tuple[Node, ...]]  # grouping factors, each as the factors that it combines
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,10 @@ class Formula:
 
 @lru_cache(maxsize=512)
 def parse(text: str, python: bool = False) -> Formula:
-    """Cut a formula into its parts.
+    """Cut a formula in lme4's syntax into its parts: ``"rt ~ cond + (cond | subj) + (1 | item)"``.
 
-    Parameters
-    ----------
-    text : str
-        A formula in lme4's syntax, for example ``"rt ~ cond + (cond | subj) + (1 | item)"``.
-    python : bool, default False
-        Whether operators bind as in Python.
-
-    Returns
-    -------
-    Formula
-
-    Raises
-    ------
-    FormulaError
-        When the text is not a mixed-model formula; the message says where and what to write.
+    With `python` operators bind as in Python. What is not a mixed-model formula is a FormulaError,
+    which says where and what to write.
     """
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
@@ -159,14 +147,13 @@ class _Cut:
     def check_binding(self, part: Node) -> None:
         """A random term must not be an operand of what stands before it: x > 0 + (1 | g)."""
         bar = _swallowed(part)
-        if bar is not None:
-            assert isinstance(part, Call)
+        if bar is not None and isinstance(part, Call):
             term, operator = shown(bar), part.function
-            raise self.error(
+            reason = (
                 f"{term} is added to what {operator!r} takes, for {operator!r} binds less tightly "
-                f"than '+': put the term before it into I(), as in I(x > 0) + {term}",
-                bar,
+                f"than '+': put the term before it into I(), as in I(x > 0) + {term}"
             )
+            raise self.error(reason, bar)
 
     def offset(self, sign: str, call: Call) -> None:
         if sign == "-":
@@ -180,13 +167,9 @@ class _Cut:
         name = call.function
         bars = [strip(value) for value in call.operands if _is_bar(strip(value))]
         if name not in ("us", "diag"):
-            known = name in _TO_COME
-            raise self.error(
-                f"the covariance structure {name}() "
-                + ("is not there yet" if known else "is not known")
-                + ": write ( | ) or us() for any covariance, diag() for none",
-                call,
-            )
+            lacks = f"{name}() is not {'there yet' if name in _TO_COME else 'known'}"
+            hint = "write ( | ) or us() for any covariance, diag() for none"
+            raise self.error(f"the covariance structure {lacks}: {hint}", call)
         if len(bars) != 1 or len(call.args) != 1:
             raise self.error(f"{name}() holds one random term, as in {name}(x | group)", call)
         self.bar(bars[0], call, "diag" if name == "diag" else "")
@@ -200,9 +183,36 @@ class _Cut:
             raise self.error(f"{term}: a random term has exactly one bar", whole, term)
         kind = structure or ("diag" if bar.function == "||" else "full")
         parts = tuple(signed_parts(left))
-        for atoms in _Groups(self.text, term).of(right):
+        for atoms in self.groups(right, term):
             group = tuple(shown(atom) for atom in atoms)
             self.random.append(Bar(_columns(parts), group, kind, bool(structure), parts, atoms))
+
+    def groups(self, node: Node, term: str) -> _Paths:
+        """`a / b` -> (a), (a, b);  `a : b` -> (a, b);  `a * b` -> (a), (b), (a, b);  `a + b`."""
+        node = strip(node)
+        if isinstance(node, Name):
+            return [(node,)]
+        if isinstance(node, Constant):
+            reason = (
+                f"{term}: {node.text} is a number or text, but right of the bar stands the name of "
+                "a column that says which group each row belongs to"
+            )
+            raise self.error(reason, node, term)
+        rule = _COMBINED.get(node.function) if len(node.args) == 2 else None
+        if rule is None and node.function in _ALGEBRA:
+            reason = (
+                f"{term}: a grouping factor is one factor, a:b or a/b, not an expression with "
+                f"{node.function!r}; write one term for each factor: (1 | a) + (1 | b)"
+            )
+            raise self.error(reason, node, term)
+        if rule is None:
+            return [(node,)]
+        left, right = node.operands
+        found = list(dict.fromkeys(rule(self.groups(left, term), self.groups(right, term))))
+        if len(found) > MOST_GROUPS:
+            reason = f"{term}: stands for more than {MOST_GROUPS} grouping factors"
+            raise self.error(reason, node, term)
+        return found
 
     def error(self, reason: str, node: Node, term: str | None = None) -> FormulaError:
         return at_node(reason, self.text, node, term)
@@ -220,11 +230,9 @@ def has_bar(node: Node) -> bool:
     stack = [node]
     while stack:
         node = stack.pop()
-        if not isinstance(node, Call):
-            continue
-        if _is_bar(node) or _is_structure(node):
+        if isinstance(node, Call) and (_is_bar(node) or _is_structure(node)):
             return True
-        if node.function in _ALGEBRA:
+        if isinstance(node, Call) and node.function in _ALGEBRA:
             stack += node.operands
     return False
 
@@ -284,45 +292,6 @@ def _columns(parts: Sequence[Signed]) -> str:
     if parts[0][0] == "-" and shown(parts[0][1]) == "1":
         return joined([("+", Constant(0.0, "0")), *parts[1:]])
     return joined(parts)
-
-
-class _Groups:
-    """The grouping factors that stand right of one bar."""
-
-    def __init__(self, text: str, term: str) -> None:
-        self.text, self.term = text, term
-
-    def of(self, node: Node) -> list[tuple[Node, ...]]:
-        """`a / b` -> (a), (a, b);  `a : b` -> (a, b);  `a * b` -> (a), (b), (a, b);  `a + b`."""
-        node = strip(node)
-        if isinstance(node, Name):
-            return [(node,)]
-        if isinstance(node, Constant):
-            raise self.error(
-                f"{node.text} is a number or text, but right of the bar stands the name of a "
-                "column that says which group each row belongs to",
-                node,
-            )
-        rule = _COMBINED.get(node.function) if len(node.args) == 2 else None
-        if rule is None and node.function in _ALGEBRA:
-            raise self.error(
-                f"a grouping factor is one factor, a:b or a/b, not an expression with "
-                f"{node.function!r}; write one term for each factor: (1 | a) + (1 | b)",
-                node,
-            )
-        if rule is None:
-            return [(node,)]
-        left, right = node.operands
-        found = list(dict.fromkeys(rule(self.of(left), self.of(right))))
-        if len(found) > MOST_GROUPS:
-            raise self.error(f"stands for more than {MOST_GROUPS} grouping factors", node)
-        return found
-
-    def error(self, reason: str, node: Node) -> FormulaError:
-        return at_node(f"{self.term}: {reason}", self.text, node, self.term)
-
-
-_Paths = list[tuple[Node, ...]]
 
 
 def _crossed(left: _Paths, right: _Paths) -> _Paths:

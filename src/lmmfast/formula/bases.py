@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .function import Function, State, learns
-from .splines import bs, ns
-from .values import Matrix, Wrong, number, numbers, reals
+from .coerce import number, numbers, reals
+from .function import Function, State, Wrong, learns
+from .splines import bs, ns, numbered
+from .values import Matrix
 
 __all__ = ["BASES", "PATSYS"]
 
+Vector = NDArray[np.float64]
 MOST_DEGREE = 100
 
 
@@ -28,13 +30,13 @@ def _scale(x: Any, center: Any = True, scale: Any = True, *, state: State) -> Ma
     return Matrix((values - state["center"]) / state["scale"], matrix.names)
 
 
-def _centers(values: NDArray[np.float64], center: Any) -> Any:
+def _centers(values: Vector, center: Any) -> Any:
     if isinstance(center, (bool, np.bool_)):
         return np.nanmean(values, axis=0) if center else 0.0
     return _for_columns(center, values.shape[1], "center")
 
 
-def _scales(values: NDArray[np.float64], scale: Any) -> Any:
+def _scales(values: Vector, scale: Any) -> Any:
     """Root mean squares with n - 1: standard deviations where the columns are centred."""
     if isinstance(scale, (bool, np.bool_)):
         count = np.maximum(1, np.sum(~np.isnan(values), axis=0) - 1)
@@ -42,7 +44,7 @@ def _scales(values: NDArray[np.float64], scale: Any) -> Any:
     return _for_columns(scale, values.shape[1], "scale")
 
 
-def _for_columns(given: Any, columns: int, what: str) -> NDArray[np.float64]:
+def _for_columns(given: Any, columns: int, what: str) -> Vector:
     found = numbers(given, what)
     if len(found) not in (1, columns):
         raise Wrong(f"{what} must be one number for each column")
@@ -68,46 +70,32 @@ def _poly(
     if len(given) > 1:
         return _products(given, power, bool(raw), state)
     if raw:
-        return _powers(given[0], power)
+        return numbered(given[0][:, None] ** np.arange(1, power + 1))
     if "alpha" not in state:
         state["alpha"], state["norm2"] = _recurrence(given[0], power)
-    return Matrix(_orthogonal(given[0], state["alpha"], state["norm2"]), _names(power))
+    return numbered(_orthogonal(given[0], state["alpha"], state["norm2"]))
 
 
-def _names(power: int) -> tuple[str, ...]:
-    return tuple(str(j + 1) for j in range(power))
-
-
-def _powers(x: NDArray[np.float64], power: int) -> Matrix:
-    return Matrix(x[:, None] ** np.arange(1, power + 1), _names(power))
-
-
-def _products(variables: list[NDArray[np.float64]], power: int, raw: bool, state: State) -> Matrix:
+def _products(variables: list[Vector], power: int, raw: bool, state: State) -> Matrix:
     """Products of polynomials of several variables, of total degree up to `power`."""
-    bases = []
-    for i, x in enumerate(variables):
-        own = state.setdefault(str(i), {})
-        bases.append(_poly(x, degree=power, raw=raw, state=own).values)
+    bases = [
+        _poly(x, degree=power, raw=raw, state=state.setdefault(str(i), {})).values
+        for i, x in enumerate(variables)
+    ]
     if (power + 1) ** len(variables) > 100_000:
         raise Wrong("poly() of so many variables has too many columns")
-    wanted = [
-        degrees
-        for degrees in itertools.product(range(power + 1), repeat=len(variables))
-        if 0 < sum(degrees) <= power
-    ]
-    wanted.sort(key=lambda degrees: degrees[::-1])
+    degrees = itertools.product(range(power + 1), repeat=len(variables))
+    wanted = sorted((d for d in degrees if 0 < sum(d) <= power), key=lambda d: d[::-1])
     columns = []
-    for degrees in wanted:
+    for powers in wanted:
         column = np.ones(len(variables[0]))
-        for basis, d in zip(bases, degrees, strict=True):
+        for basis, d in zip(bases, powers, strict=True):
             column = column * basis[:, d - 1] if d else column
         columns.append(column)
     return Matrix(np.column_stack(columns), tuple(".".join(map(str, d)) for d in wanted))
 
 
-def _recurrence(
-    x: NDArray[np.float64], power: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _recurrence(x: Vector, power: int) -> tuple[Vector, Vector]:
     """Coefficients of the three-term recurrence (Kennedy and Gentle 1980, pp. 343-344)."""
     if np.isnan(x).any():
         raise Wrong("poly() cannot have missing values")
@@ -121,9 +109,7 @@ def _recurrence(
     return alpha, np.concatenate([[1.0], norm2])
 
 
-def _orthogonal(
-    x: NDArray[np.float64], alpha: NDArray[np.float64], norm2: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _orthogonal(x: Vector, alpha: Vector, norm2: Vector) -> Vector:
     power = len(alpha)
     z = np.ones((len(x), power + 1))
     z[:, 1] = x - alpha[0]
@@ -153,21 +139,18 @@ def _standardize(
 
 def _counted_from_zero(x: Any, *values: Any, state: State, **options: Any) -> Matrix:
     """patsy's bs(): its columns are numbered from 0."""
-    basis = BASES["bs"]([x, *values], options, state)
-    return Matrix(basis.values, tuple(str(j) for j in range(basis.values.shape[1])))
+    return numbered(BASES["bs"]([x, *values], options, state).values, start=0)
 
 
 BASES: dict[str, Function] = {
     "scale": learns(_scale),
-    "poly": learns(_poly),
-    "polym": learns(_poly),
+    **dict.fromkeys(("poly", "polym"), learns(_poly)),
     "ns": learns(ns),
     "bs": learns(bs),
     "center": learns(_center),
     "standardize": learns(_standardize),
 }
 PATSYS: dict[str, Function] = {
-    "scale": learns(_standardize),
-    "standardize": learns(_standardize),
+    **dict.fromkeys(("scale", "standardize"), learns(_standardize)),
     "bs": learns(_counted_from_zero),
 }

@@ -6,14 +6,14 @@ import decimal
 import enum
 import math
 import numbers
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .column import Codes, Column, Mask, factorize, first_rows
+from .column import Column, Mask, factorize, first_rows, objects
 
 __all__ = ["array_of", "factorize_objects", "floats_of", "is_exact", "read"]
 
@@ -28,12 +28,8 @@ def read(name: str, values: Any, maker: Callable[[str], str] = _nobody) -> Colum
     Levels are sorted, but pandas categories, enums and ordered arrow dictionaries have their own
     order. Other dictionaries (and polars' Categorical) are numbered as labels appear in
     the rows: that is no order. `maker` tells whether an arrow dictionary was a "pandas"
-    categorical or an "enum" (polars, DuckDB), whose order it has then.
-
-    Raises
-    ------
-    DataError
-        When the values are neither numbers nor labels, or some are infinite.
+    categorical or an "enum" (polars, DuckDB), whose order it has then. Values that are neither
+    numbers nor labels, or are infinite, are a DataError.
     """
     if type(values) is np.ndarray:
         return _from_array(name, values)
@@ -66,8 +62,7 @@ def _from_array(name: str, values: NDArray[Any]) -> Column:
         return _from_objects(name, values)
     if kind in "mM":
         missing = np.isnat(values)
-        codes, levels = factorize(values, missing if missing.any() else None)
-        return Column(name, None, codes, levels, False, missing if missing.any() else None)
+        return Column.factor(name, *factorize(values, missing if missing.any() else None))
     raise _unusable(name, f"values of type {values.dtype}")
 
 
@@ -117,44 +112,35 @@ def _boolean(name: str, values: NDArray[np.bool_], missing: Mask | None) -> Colu
     codes = values.astype(np.int32)
     if missing is not None:
         codes[missing] = -1
-    return Column(name, None, codes, np.array([False, True]), False, missing)
+    return Column.factor(name, codes, np.array([False, True]))
 
 
 def _from_objects(name: str, values: NDArray[Any]) -> Column:
     """Strings, or Python objects that are all numbers, all booleans, or labels."""
     raw, uniques = _distinct_objects(name, values)
-    missing = raw < 0 if (raw < 0).any() else None
-    kinds = {type(value) for value in uniques}
+    kinds = set(map(type, uniques))
     if kinds and kinds <= {bool, np.bool_}:
-        return _boolean(name, np.asarray(uniques, dtype=bool)[raw], missing)
+        return _boolean(name, np.asarray(uniques, dtype=bool)[raw], raw < 0)
     if kinds and all(issubclass(kind, (numbers.Real, decimal.Decimal)) for kind in kinds):
         if all(issubclass(kind, numbers.Integral) for kind in kinds):
-            return _integers(name, [int(value) for value in uniques], raw, missing)
+            return _integers(name, [int(value) for value in uniques], raw)
         return _numbers(name, np.append(np.asarray(uniques, dtype=np.float64), np.nan)[raw])
     if any(kind is not str for kind in kinds):
         _check_labels(name, values, uniques)
         if any(issubclass(kind, bytes) for kind in kinds):
             raw, uniques = _decoded(name, raw, uniques)
-    levels = np.empty(len(uniques), dtype=object)
-    levels[:] = list(uniques)
-    return _sorted_factor(name, raw.astype(np.int32), levels, missing)
+    return _sorted_factor(name, raw, objects(list(uniques)))
 
 
 def _distinct_objects(name: str, values: Any) -> tuple[NDArray[Any], Any]:
-    """Codes by order of appearance (-1: missing) and the distinct objects.
-
-    Raises
-    ------
-    DataError
-        When cells are lists, records, arrays or the like.
-    """
+    """Codes by order of appearance (-1: missing) and the distinct objects, which are no lists."""
     import pandas as pd
 
     try:
         return pd.factorize(values)
     except (TypeError, NotImplementedError, ValueError) as error:  # pyarrow's are of two kinds
         for row, cell in enumerate(values):
-            if not isinstance(cell, Hashable) or not _is_hashable(cell):
+            if not _is_hashable(cell):
                 has = f"cells of type {type(cell).__name__} (row {row} is the first)"
                 hint = ": take these out of the cells into columns of their own"
                 raise _unusable(name, has, [row], hint) from error
@@ -164,7 +150,7 @@ def _distinct_objects(name: str, values: Any) -> tuple[NDArray[Any], Any]:
 def _is_hashable(cell: Any) -> bool:
     try:
         hash(cell)
-    except TypeError:  # a tuple of lists
+    except TypeError:  # a list, or a tuple of lists
         return False
     return True
 
@@ -199,17 +185,15 @@ def _decoded(name: str, raw: NDArray[Any], distinct: Any) -> tuple[NDArray[Any],
     return np.append(codes, -1)[raw], labels
 
 
-def _integers(name: str, distinct: list[int], raw: NDArray[Any], missing: Mask | None) -> Column:
+def _integers(name: str, distinct: list[int], raw: NDArray[Any]) -> Column:
     """Integers as numbers; as a factor where these would take several for the same."""
     low, high = min(distinct), max(distinct)
-    for dtype in (np.int64, np.uint64) if missing is None else ():
+    for dtype in () if (raw < 0).any() else (np.int64, np.uint64):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return Column(name, np.array(distinct, dtype=dtype)[raw])
     if all(is_exact(value) for value in distinct):
         return _numbers(name, np.array([*map(float, distinct), np.nan])[raw])
-    levels = np.empty(len(distinct), dtype=object)
-    levels[:] = distinct
-    return _sorted_factor(name, raw.astype(np.int32), levels, missing)
+    return _sorted_factor(name, raw, objects(distinct))
 
 
 def is_exact(value: int) -> bool:
@@ -230,10 +214,10 @@ def _with_gaps(name: str, values: NDArray[Any], missing: Mask) -> Column:
     distinct, back = np.unique(present, return_inverse=True)
     raw = np.full(len(values), -1, dtype=np.intp)
     raw[~missing] = back
-    return _integers(name, distinct.tolist(), raw, missing)
+    return _integers(name, distinct.tolist(), raw)
 
 
-def _sorted_factor(name: str, raw: Codes, levels: NDArray[Any], missing: Mask | None) -> Column:
+def _sorted_factor(name: str, raw: NDArray[Any], levels: NDArray[Any]) -> Column:
     """A factor whose levels come in order of appearance, put in order of their labels."""
     try:
         order = sorted(range(len(levels)), key=levels.__getitem__)
@@ -241,7 +225,7 @@ def _sorted_factor(name: str, raw: Codes, levels: NDArray[Any], missing: Mask | 
         order = sorted(range(len(levels)), key=lambda i: (str(type(levels[i])), str(levels[i])))
     rank = np.full(len(levels) + 1, -1, dtype=np.int32)  # the last entry answers code -1
     rank[order] = np.arange(len(levels), dtype=np.int32)
-    return Column(name, None, rank[raw], levels[order], False, missing)
+    return Column.factor(name, rank[raw], levels[order])
 
 
 def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
@@ -254,12 +238,11 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
         return _categorical(name, codes, levels, bool(dtype.ordered))
     if isinstance(dtype, pd.SparseDtype):
         return _from_array(name, np.asarray(values))
-    if isinstance(dtype, pd.ArrowDtype) and dtype.kind == "O" and _is_dictionary(dtype):
+    if hasattr(getattr(dtype, "pyarrow_dtype", None), "index_type") and dtype.kind == "O":
         return _from_narwhals(name, values.array.__arrow_array__(), _nobody)
     if pd.api.types.is_bool_dtype(dtype):
-        missing = np.asarray(values.isna())
         flags = values.to_numpy(dtype=bool, na_value=False)
-        return _boolean(name, flags, missing if missing.any() else None)
+        return _boolean(name, flags, np.asarray(values.isna()))
     if pd.api.types.is_numeric_dtype(dtype):
         missing = np.asarray(values.isna())
         if not pd.api.types.is_integer_dtype(dtype):
@@ -269,34 +252,22 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
             return _with_gaps(name, values.to_numpy(dtype=whole, na_value=0), missing)
         return Column(name, values.to_numpy(dtype=whole))
     raw, uniques = _distinct_objects(name, getattr(values, "array", values))
-    levels = np.asarray(uniques, dtype=object)
-    missing = raw < 0
-    gaps = missing if missing.any() else None
-    column = _sorted_factor(name, raw.astype(np.int32), levels, gaps)
+    column = _sorted_factor(name, raw, np.asarray(uniques, dtype=object))
     if isinstance(dtype, pd.IntervalDtype):
-        assert column.levels is not None
         column.levels = _without_intervals(column.levels)
     return column
-
-
-def _is_dictionary(dtype: Any) -> bool:
-    return hasattr(dtype.pyarrow_dtype, "index_type")
 
 
 def _without_intervals(levels: NDArray[Any]) -> NDArray[Any]:
     """Labels "(0, 1]" for the intervals of pandas.cut."""
     if not len(levels) or type(levels[0]).__name__ != "Interval":
         return levels
-    labels = np.empty(len(levels), dtype=object)
-    labels[:] = [str(level) for level in levels]
-    return labels
+    return objects([str(level) for level in levels])
 
 
 def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: bool) -> Column:
-    codes = codes.astype(np.int32)
-    missing = codes < 0
-    gaps = missing if missing.any() else None
-    column = Column(name, None, codes, levels, ordered, gaps, declared=levels)
+    codes = codes.astype(np.int32)  # never the user's own
+    column = Column.factor(name, codes, levels, ordered=ordered, declared=levels)
     return column if column.missing is not None else column.used()
 
 
@@ -316,9 +287,8 @@ def _from_narwhals(name: str, values: Any, maker: Callable[[str], str]) -> Colum
         hint = ": take these out into columns of their own"
         raise _unusable(name, f"{'an' if kind == 'array' else 'a'} {kind} in each row", (), hint)
     if dtype == nw.Boolean:
-        missing = series.is_null().to_numpy()
         flags = series.fill_null(False).to_numpy().astype(bool)
-        return _boolean(name, flags, missing if missing.any() else None)
+        return _boolean(name, flags, series.is_null().to_numpy())
     if dtype.is_numeric():
         if dtype in (nw.Int128, nw.UInt128):  # NumPy has none
             return _from_array(name, array_of(series.to_list()))
@@ -339,9 +309,7 @@ def _dictionary(name: str, series: Any, maker: Callable[[str], str]) -> Column:
     made = "" if arrow is None else maker(name)
     declared = arrow is None and isinstance(series.dtype, nw.Enum)
     if not (declared or made or getattr(arrow, "ordered", False)):
-        missing = raw < 0
-        gaps = missing if missing.any() else None
-        return _sorted_factor(name, raw.astype(np.int32), distinct, gaps)
+        return _sorted_factor(name, raw, distinct)
     levels = np.array(series.cat.get_categories().to_list(), dtype=object)
     position = {level: i for i, level in enumerate(levels)}
     lookup = np.array([position[level] for level in distinct] + [-1], dtype=np.int32)
@@ -354,9 +322,7 @@ def factorize_objects(values: Sequence[Any]) -> tuple[NDArray[np.intp], NDArray[
     """Codes by order of appearance (-1: missing) and the labels."""
     import pandas as pd
 
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    codes, labels = pd.factorize(array)
+    codes, labels = pd.factorize(objects(values))
     return codes, labels
 
 
@@ -365,8 +331,7 @@ def array_of(value: Any) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError:  # lists of different lengths
-        array = np.empty(len(value), dtype=object)
-        array[:] = value
+        array = objects(value)
     if array.dtype.kind in "US" or array.dtype == object:
         return np.asarray(value, dtype=object)
     return array
@@ -375,17 +340,13 @@ def array_of(value: Any) -> NDArray[Any]:
 def floats_of(values: Any, name: str) -> NDArray[Any]:
     """The values as floats, maybe the user's own array; masked ones are missing (NaN).
 
-    Raises
-    ------
-    DataError
-        When they are not numbers, or complex: their imaginary part would be lost.
+    Not numbers, or complex, whose imaginary part would be lost: a DataError.
     """
     if type(values) is np.ndarray and values.dtype == np.float64:
         return values
     if np.iscomplexobj(values):
-        raise DataError(
-            f"{name} is complex; a linear mixed model needs real numbers", variable=name
-        )
+        message = f"{name} is complex; a linear mixed model needs real numbers"
+        raise DataError(message, variable=name)
     try:
         if isinstance(values, np.ma.MaskedArray):
             return np.ma.filled(values.astype(np.float64), np.nan)
@@ -394,6 +355,5 @@ def floats_of(values: Any, name: str) -> NDArray[Any]:
             raise ValueError("these are text")
         return np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{name} must be numbers, one for each row: {error}", variable=name
-        ) from error
+        message = f"{name} must be numbers, one for each row: {error}"
+        raise DataError(message, variable=name) from error

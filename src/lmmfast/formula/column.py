@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..freeze import freeze
 
-__all__ = ["Codes", "Column", "Mask", "factorize", "first_rows"]
+__all__ = ["Codes", "Column", "Mask", "Text", "factorize", "first_rows", "label_of", "objects"]
 
 Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -18,21 +21,39 @@ Mask = NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Column:
-    """One variable: numbers (`values`) or a factor (`codes`, `levels`)."""
+    """One variable: numbers (`values`) or a factor (`codes`, `levels`, which numbers lack)."""
 
     name: str
     values: NDArray[Any] | None = None  # n numbers in their own dtype, NaN where missing
-    codes: Codes | None = None  # n, -1 where missing
-    levels: NDArray[Any] | None = None  # L labels
+    codes: Codes = None  # type: ignore[assignment]  # n, -1 where missing
+    levels: NDArray[Any] = None  # type: ignore[assignment]  # L labels
     ordered: bool = False
     missing: Mask | None = None  # n, None when nothing is missing
     contrasts: Any = None  # how C() and the like want it coded
     declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
 
+    @classmethod
+    def factor(cls, name: str, codes: NDArray[Any], levels: NDArray[Any], **more: Any) -> Column:
+        """A factor whose missing entries are those of code -1."""
+        missing = codes < 0
+        gaps = missing if missing.any() else None
+        return cls(name, None, codes.astype(np.int32, copy=False), levels, missing=gaps, **more)
+
     @property
     def numeric(self) -> bool:
         """Whether it has numbers, else levels."""
         return self.values is not None
+
+    @property
+    def known(self) -> list[Any]:
+        """A factor's levels, a categorical's unused ones included."""
+        levels: list[Any] = (self.levels if self.declared is None else self.declared).tolist()
+        return levels
+
+    @property
+    def labels(self) -> list[str]:
+        """A factor's levels as texts."""
+        return [label_of(level) for level in self.levels.tolist()]
 
     def freeze(self) -> None:
         """Makes its arrays read-only; they must be its own."""
@@ -41,7 +62,7 @@ class Column:
     def take(self, rows: NDArray[np.int64]) -> Column:
         """The given rows; levels stay (see `used`)."""
         values = None if self.values is None else self.values[rows]
-        codes = None if self.codes is None else self.codes[rows]
+        codes = self.codes if self.codes is None else self.codes[rows]
         own = (self.name, values, codes, self.levels, self.ordered, None, self.contrasts)
         return Column(*own, self.declared)
 
@@ -65,6 +86,12 @@ class Column:
         own = (self.name, None, codes, levels, self.ordered, self.missing, self.contrasts)
         return Column(*own, self.declared)
 
+    def recoded(self, places: Sequence[int], levels: NDArray[Any]) -> Column:
+        """The factor with other levels; `places`: where each of its levels is among them, or -1."""
+        codes = np.array([*places, -1], dtype=np.int32)[self.codes]
+        more = {"ordered": self.ordered, "contrasts": self.contrasts}
+        return Column.factor(self.name, codes, levels, **more)
+
     def as_factor(self) -> Column:
         """Numbers become levels in increasing order; missing values get code -1."""
         if self.values is None:
@@ -80,6 +107,12 @@ class Column:
         """The mean of a numeric column without missing values."""
         assert self.values is not None
         return float(self.values.mean())
+
+
+class Text(Column):
+    """A column of the data that holds texts: R's character, which is a factor where it is used."""
+
+    __slots__ = ()
 
 
 def factorize(values: NDArray[Any], missing: Mask | None = None) -> tuple[Codes, NDArray[Any]]:
@@ -114,3 +147,34 @@ def first_rows(mask: Mask, limit: int = 5) -> str:
     shown = ", ".join(str(row) for row in where[:limit])
     more = f" and {len(where) - limit} more" if len(where) > limit else ""
     return f"row{'s' if len(where) > 1 else ''} {shown}{more}"
+
+
+def objects(entries: Sequence[Any]) -> NDArray[Any]:
+    """An array of Python objects, lists and texts as they are."""
+    made = np.empty(len(entries), dtype=object)
+    made[:] = entries
+    return made
+
+
+def label_of(value: Any) -> str:
+    """A number, logical or text as R's as.character() writes it."""
+    if isinstance(value, (bool, np.bool_)):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
+    return _decimal(float(value)) if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _decimal(value: float) -> str:
+    """15 significant digits; in powers of ten where that is shorter, as R writes numbers."""
+    if math.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    if math.isnan(value):
+        return "NaN"
+    sign, digits, exponent = decimal.Decimal(f"{value:.15g}").normalize().as_tuple()
+    assert isinstance(exponent, int)
+    written = "".join(map(str, digits))
+    power = len(written) - 1 + exponent
+    scientific = f"{written[0]}{'.' * (len(written) > 1)}{written[1:]}e{power:+03d}"
+    fixed = f"{decimal.Decimal((0, digits, exponent)):f}"
+    return "-" * sign + (fixed if len(fixed) <= len(scientific) else scientific)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError
-from .function import Function, each
+from .coerce import number, numbers, texts
+from .column import label_of
+from .function import Function, Wrong, each
 from .parser import parse_text
 from .tree import Call, Constant, Node, shown
-from .values import Matrix, Wrong, is_textual, label_of, length, number, numbers, texts
+from .values import Matrix, is_textual, length
 
 __all__ = [
     "CONTRASTS",
@@ -26,41 +28,23 @@ __all__ = [
     "kind_of",
 ]
 
-Spec = (
-    Any  # a name, a `Contrast`, a matrix (levels x columns), a mapping, a data frame, formulaic's
-)
-
+# a name, a `Contrast`, a matrix (levels x columns), a mapping, a data frame, formulaic's
+Spec = Any
 Numbers = NDArray[np.float64]
 _KNOWN = "'treatment', 'sum', 'helmert', 'poly', 'SAS', 'sdif', 'deviation'"
 
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """Contrasts by name, with their options.
+    """Contrasts by name, with their options."""
 
-    Attributes
-    ----------
-    kind : str
-        A key of the table of kinds.
-    base : str or float, optional
-        The reference of "treatment": a level, or its number from 1.
-    size : int, optional
-        Number of levels they are for, where it was said.
-    count : int, optional
-        Columns, the first ones; default all.
-    scores : array, optional
-        Of "poly": positions of the levels.
-    patsy : bool, default False
-        patsy's names of columns; a number as base is a level, or a position from 0.
-    """
-
-    kind: str
-    base: Any = None
-    size: int | None = None
-    count: int | None = None
-    scores: Numbers | None = None
+    kind: str  # of _KINDS
+    base: Any = None  # the reference of "treatment": a level, or its number from 1
+    size: int | None = None  # number of levels they are for, where it was said
+    count: int | None = None  # of columns, the first ones; default all
+    scores: Numbers | None = None  # of "poly": positions of the levels
     levels: tuple[str, ...] = ()  # where they were said
-    patsy: bool = False
+    patsy: bool = False  # patsy's names of columns; a number as base is a level, or a place from 0
 
     def matrix(self) -> Matrix:
         """The matrix for `size` levels."""
@@ -83,18 +67,15 @@ def _treatment(size: int, base: int) -> Numbers:
     return np.delete(np.eye(size), base, axis=1)
 
 
-def _sum(size: int) -> Numbers:
+def _sum(size: int, _: int) -> Numbers:
     matrix = np.eye(size, size - 1)
     matrix[-1] = -1.0
     return matrix
 
 
-def _helmert(size: int) -> Numbers:
-    matrix = np.zeros((size, size - 1))
-    for j in range(size - 1):
-        matrix[: j + 1, j] = -1.0
-        matrix[j + 1, j] = j + 1.0
-    return matrix
+def _helmert(size: int, _: int) -> Numbers:
+    row, column = np.indices((size, size - 1))
+    return np.where(row <= column, -1.0, np.where(row == column + 1, row, 0.0))
 
 
 def _poly(scores: Numbers) -> Numbers:
@@ -104,7 +85,7 @@ def _poly(scores: Numbers) -> Numbers:
     return np.ascontiguousarray((q * np.sign(np.diag(r)))[:, 1:])
 
 
-def _successive(size: int) -> Numbers:
+def _successive(size: int, _: int) -> Numbers:
     """Coefficients are differences of neighbours (Venables and Ripley, MASS, section 6.2)."""
     row, column = np.indices((size, size - 1)) + 1
     return np.where(row <= column, -(size - column), column) / size
@@ -116,21 +97,17 @@ def _deviation(size: int, base: int) -> Numbers:
     return np.asarray(matrix - matrix.mean(axis=0))
 
 
-_ALIASES = {
-    "sas": "SAS",
-    "sdif": "sdif",
-    "repeated": "sdif",
-    "diff": "sdif",
-    "successive": "sdif",
-    "backward": "sdif",
-    "simple": "deviation",
-    "deviation": "deviation",
-    "scaled_sum": "deviation",
-    "dummy": "treatment",
-    "polynomial": "poly",
-    "effects": "sum",
+_MEANT = {
+    "SAS": "sas",
+    "sdif": "sdif repeated diff successive backward",
+    "deviation": "simple deviation scaled_sum",
+    "treatment": "dummy",
+    "poly": "polynomial",
+    "sum": "effects",
 }
-_PATSYS = ("Treatment", "Sum", "Poly", "Helmert", "Diff")
+_ALIASES = {alias: kind for kind, aliases in _MEANT.items() for alias in aliases.split()}
+_PATSYS = {"Treatment": "treatment", "Sum": "sum", "Poly": "poly", "Helmert": "helmert"}
+_PATSYS |= {"Diff": "sdif"}
 _KINDS = ("treatment", "sum", "helmert", "poly", "SAS", "sdif", "deviation")
 
 
@@ -144,13 +121,7 @@ def kind_of(name: str) -> str | None:
 
 
 def contrast_of(text: str, name: str) -> Contrast:
-    """Contrasts as text: "sum", "contr.treatment", "treatment(base = 'b')".
-
-    Raises
-    ------
-    DataError
-        When no contrasts have this name.
-    """
+    """Contrasts as text: "sum", "contr.treatment", "treatment(base = 'b')"."""
     kind = kind_of(text.strip())
     if kind is not None:
         return Contrast(kind, patsy=text.strip() in _PATSYS)
@@ -158,24 +129,27 @@ def contrast_of(text: str, name: str) -> Contrast:
         try:
             return _called(parse_text(text))
         except (FormulaError, Wrong) as error:
-            raise DataError(f"contrasts for {name!r}: {error}", variable=name) from None
-    raise DataError(
-        f"contrasts for {name!r}: {text!r} is not known; use {_KNOWN} or a matrix with one row per "
-        "level; a reference level is chosen by \"treatment(base='level')\"",
-        variable=name,
+            raise _unfit(name, f": {error}") from None
+    raise _unfit(
+        name,
+        f": {text!r} is not known; use {_KNOWN} or a matrix with one row per level; a reference "
+        "level is chosen by \"treatment(base='level')\"",
     )
+
+
+def _unfit(name: str, reason: str) -> DataError:
+    return DataError(f"contrasts for {name!r}{reason}", variable=name)
 
 
 def _called(node: Node) -> Contrast:
     """Contrasts with constants as arguments: treatment(base = 'b')."""
     kind = kind_of(node.function) if isinstance(node, Call) else None
-    constants = [value for _, value in node.args] if isinstance(node, Call) else []
-    if kind is None or not all(isinstance(value, Constant) for value in constants):
+    pairs = node.args if isinstance(node, Call) else ()
+    given = [(own, value.value) for own, value in pairs if isinstance(value, Constant)]
+    if kind is None or len(given) < len(pairs):
         raise Wrong(f"{shown(node)} are no contrasts; use {_KNOWN}")
-    assert isinstance(node, Call)
-    pairs = [(own, value.value) for own, value in node.args if isinstance(value, Constant)]
-    values = [value for own, value in pairs if not own]
-    made = CONTRASTS[f"contr.{kind}"](values, {own: value for own, value in pairs if own})
+    values = [value for own, value in given if not own]
+    made = CONTRASTS[f"contr.{kind}"](values, {own: value for own, value in given if own})
     assert isinstance(made, Contrast)
     return made
 
@@ -183,37 +157,33 @@ def _called(node: Node) -> Contrast:
 def _named(spec: Contrast, levels: Sequence[Any], name: str) -> tuple[Numbers, tuple[str, ...]]:
     size = len(levels)
     if spec.size is not None and spec.size != size:
-        raise DataError(
-            f"contrasts for {name!r} are for {spec.size} levels, but it has {size}", variable=name
-        )
+        raise _unfit(name, f" are for {spec.size} levels, but it has {size}")
     base = _base_of(spec, levels, name)
-    others = [level for i, level in enumerate(levels) if i != base]
     if spec.kind == "poly":
         scores = np.arange(1.0, size + 1) if spec.scores is None else spec.scores
         if len(scores) != size or len(np.unique(scores)) != size:
-            raise DataError(f"contrasts for {name!r} need {size} different scores", variable=name)
+            raise _unfit(name, f" need {size} different scores")
         return _poly(scores), _poly_names(name, size, spec.patsy)
-    if spec.kind in ("treatment", "SAS"):
-        return _treatment(size, base), tuple(f"{name}[T.{level}]" for level in others)
-    if spec.kind == "deviation":
-        return _deviation(size, base), tuple(f"{name}[D.{level}]" for level in others)
-    if spec.kind == "sum":
-        return _sum(size), tuple(f"{name}[S.{level}]" for level in levels[:-1])
-    if spec.kind == "sdif":
-        if spec.patsy:
-            return _successive(size), tuple(f"{name}[D.{level}]" for level in levels[:-1])
+    if spec.kind == "sdif" and not spec.patsy:
         pairs = itertools.pairwise(levels)
-        return _successive(size), tuple(f"{name}[{b}-{a}]" for a, b in pairs)
-    return _helmert(size), tuple(f"{name}[H.{level}]" for level in levels[1:])
+        return _successive(size, base), tuple(f"{name}[{b}-{a}]" for a, b in pairs)
+    others = [level for i, level in enumerate(levels) if i != base]
+    matrix, letter, coded = {
+        "treatment": (_treatment, "T", others),
+        "SAS": (_treatment, "T", others),
+        "deviation": (_deviation, "D", others),
+        "sum": (_sum, "S", levels[:-1]),
+        "sdif": (_successive, "D", levels[:-1]),
+        "helmert": (_helmert, "H", levels[1:]),
+    }[spec.kind]
+    return matrix(size, base), tuple(f"{name}[{letter}.{level}]" for level in coded)
 
 
 def _poly_names(name: str, size: int, patsy: bool) -> tuple[str, ...]:
     """cond[.L] as in R's cond.L, or patsy's cond.Linear."""
-    if patsy:
-        known = {1: ".Linear", 2: ".Quadratic", 3: ".Cubic"}
-        return tuple(name + known.get(degree, f"^{degree}") for degree in range(1, size))
-    known = {1: ".L", 2: ".Q", 3: ".C"}
-    return tuple(f"{name}[{known.get(degree, f'^{degree}')}]" for degree in range(1, size))
+    words = (".Linear", ".Quadratic", ".Cubic") if patsy else (".L", ".Q", ".C")
+    ends = [*words, *(f"^{degree}" for degree in range(4, size))][: size - 1]
+    return tuple(name + end if patsy else f"{name}[{end}]" for end in ends)
 
 
 def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
@@ -229,41 +199,21 @@ def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
             return int(spec.base) % len(levels)
     elif 1 <= spec.base <= len(levels) and float(spec.base).is_integer():
         return int(spec.base) - 1
-    raise DataError(
-        f"contrasts for {name!r}: the reference {spec.base!r} is not among its levels "
-        f"{', '.join(labels[:10])}",
-        variable=name,
-    )
+    among = f"its levels {', '.join(labels[:10])}"
+    raise _unfit(name, f": the reference {spec.base!r} is not among {among}")
 
 
 def contrast_matrix(
     spec: Spec, levels: Sequence[Any], name: str
 ) -> tuple[Numbers, tuple[str, ...]]:
-    """Columns that code a factor beside an intercept.
+    """Columns that code a factor beside an intercept, (L, k), and k names such as "cond[T.b]".
 
-    Parameters
-    ----------
-    spec : str, Contrast, matrix, mapping, data frame or formulaic contrast
-        ``"treatment"`` (first level is the reference; ``"treatment(base='b')"``), ``"sum"`` (last
-        level -1), ``"helmert"`` (R's: each level against the mean of those before), ``"poly"``
-        (orthonormal polynomials of the level's position), ``"SAS"`` (last level is the reference),
-        ``"sdif"``, ``"repeated"`` or ``"diff"`` (each level against the one before),
-        ``"deviation"`` or ``"simple"`` (each level against the first, the intercept is the mean of
-        the levels: two levels are -1/2 and 1/2); R's names (``"contr.sum"``) are understood. A
-        matrix has one row per level.
-    levels : sequence
-        The levels in order, L of them.
-    name : str
-        Name of the factor, for column names and messages.
-
-    Returns
-    -------
-    (L, k) array and k column names such as ``"cond[T.b]"``.
-
-    Raises
-    ------
-    DataError
-        For an unknown name or a matrix whose rows are not the levels.
+    By name: "treatment" (first level is the reference; "treatment(base='b')"), "sum" (last level
+    -1), "helmert" (R's: each level against the mean of those before), "poly" (orthonormal
+    polynomials of the level's position), "SAS" (last level is the reference), "sdif", "repeated" or
+    "diff" (each level against the one before), "deviation" or "simple" (each level against the
+    first, the intercept is the mean of the levels: two levels are -1/2 and 1/2); R's names
+    ("contr.sum") are understood. A matrix has one row per level.
     """
     if isinstance(spec, str):
         spec = contrast_of(spec, name)
@@ -294,7 +244,7 @@ def _formulaics(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, t
     try:
         frame = spec.get_coding_matrix(list(levels), reduced_rank=True)
     except ValueError as error:
-        raise DataError(f"contrasts for {name!r}: {error}", variable=name) from error
+        raise _unfit(name, f": {error}") from error
     form = spec.get_factor_format(list(levels), reduced_rank=True)
     names = tuple(form.format(name=name, field=field) for field in frame.columns)
     return np.asarray(frame, dtype=np.float64), names
@@ -310,12 +260,12 @@ def _columns_of(spec: Mapping[Any, Any], levels: Sequence[Any], name: str) -> Nu
     if matrix.ndim == 2 and len(matrix) == len(levels):
         return matrix
     example = ", ".join(["-1", "1", *["0"] * (len(levels) - 2)][: len(levels)])
-    raise DataError(
-        f"contrasts for {name!r}: a dict gives columns by name, each with a weight for every "
+    raise _unfit(
+        name,
+        f": a dict gives columns by name, each with a weight for every "
         f"level ({', '.join(map(str, levels[:10]))}), as in "
         f'{{"{name}": {{"{levels[1]}-{levels[0]}": [{example}]}}}}, not {dict(spec)!r}; '
         f'another reference level is {{"{name}": "treatment(base=\'{levels[-1]}\')"}}',
-        variable=name,
     )
 
 
@@ -328,10 +278,10 @@ def _by_level(spec: Any, levels: Sequence[Any], name: str) -> Any:
     if list(spec.index) == list(range(len(levels))):
         return spec
     lacking = [level for level in levels if level not in spec.index]
-    raise DataError(
-        f"contrasts for {name!r}: its index has no level {str(lacking[0])!r}; it needs one row "
-        f"for each of the levels {', '.join(map(str, levels[:10]))}",
-        variable=name,
+    raise _unfit(
+        name,
+        f": its index has no level {str(lacking[0])!r}; it needs one row for each of the levels "
+        f"{', '.join(map(str, levels[:10]))}",
     )
 
 
@@ -346,20 +296,18 @@ def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, l
     try:
         matrix = np.array(spec, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"contrasts for {name!r} must be a name ({_KNOWN}) or a numeric matrix, not {spec!r}",
-            variable=name,
-        ) from error
+        what = f"a name ({_KNOWN}) or a numeric matrix, not {spec!r}"
+        raise _unfit(name, f" must be {what}") from error
     if matrix.ndim == 1:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or matrix.shape[0] != len(levels) or not np.isfinite(matrix).all():
         shape = " x ".join(map(str, matrix.shape)) or "a single number"
-        raise DataError(
-            f"contrasts for {name!r}: the matrix is {shape}, but it needs one row of finite "
-            f"numbers for each of the {len(levels)} levels {list(map(str, levels))[:10]}",
-            variable=name,
+        raise _unfit(
+            name,
+            f": the matrix is {shape}, but it needs one row of finite numbers for each of the "
+            f"{len(levels)} levels {list(map(str, levels))[:10]}",
         )
-    return matrix, fields if fields is not None else list(range(1, matrix.shape[1] + 1))
+    return matrix, list(range(1, matrix.shape[1] + 1)) if fields is None else fields
 
 
 # ---- in formulas --------------------------------------------------------------------------------
@@ -403,8 +351,9 @@ def _patsys(kind: str) -> Callable[..., Contrast]:
     """Treatment('b'), Sum, Poly, ...: patsy's names."""
 
     def make(reference: Any = None, scores: Any = None) -> Contrast:
-        found = Contrast(kind, _reference(reference), patsy=True)
-        return replace(found, scores=None if scores is None else numbers(scores, "scores"))
+        base = _reference(reference)
+        given = None if scores is None else numbers(scores, "scores")
+        return Contrast(kind, base, scores=given, patsy=True)
 
     return make
 
@@ -412,9 +361,5 @@ def _patsys(kind: str) -> Callable[..., Contrast]:
 CONTRASTS: dict[str, Function] = {
     **{f"contr.{kind}": each(_maker(kind)) for kind in _KINDS},
     **{f"contr.{alias}": each(_maker(_ALIASES[alias])) for alias in ("diff", "repeated", "simple")},
-    "Treatment": each(_patsys("treatment")),
-    "Sum": each(_patsys("sum")),
-    "Poly": each(_patsys("poly")),
-    "Helmert": each(_patsys("helmert")),
-    "Diff": each(_patsys("sdif")),
+    **{name: each(_patsys(kind)) for name, kind in _PATSYS.items()},
 }

@@ -9,44 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import FormulaError, LmmError, LmmWarning, warn
 from . import vocabulary
-from .column import Column
+from .coerce import as_factor, number
+from .column import Column, Text, label_of
 from .contrasts import Contrast, completed, contrast_of, kind_of
-from .function import State
-from .kinds import Kind, kind_of_column, of_kind
+from .factors import as_text, relevelled
+from .function import State, Wrong
 from .numeric import bound
 from .numpys import joined_columns
-from .operators import (
-    ARITHMETIC,
-    COMPARISONS,
-    LOGIC,
-    PYTHON_LOGIC,
-    among,
-    index,
-    negated,
-    opposite,
-    sequence,
-)
+from .operators import BINARY, PYTHON_LOGIC, index, negated, opposite
 from .parser import parse_text
 from .tree import Call, Constant, Name, Node, shown, strip, walk
-from .values import Matrix, Wrong, as_factor, exposed, is_textual, number, plain
+from .values import Logical, Matrix, exposed, is_textual, plain, whole
 
 __all__ = ["Expression", "Memory", "evaluate", "expression_of", "read_expression"]
 
-_INFIX: dict[str, Callable[[Any, Any], Any]] = {
-    **ARITHMETIC,
-    **COMPARISONS,
-    **LOGIC,
-    "%in%": among,
-    "in": among,
-    "not in": lambda x, table: ~among(x, table),
-    ":": sequence,
-}
+_SCALARS = (str, bool, int, float, np.number, np.bool_, type(None))
 _ALLOWED = (
     "formulas may use arithmetic, comparisons, R's functions (log, factor, scale, poly, ifelse, "
     "...) and array functions such as np.log, np.where, np.clip, np.mean. Compute a column of the "
@@ -92,60 +75,85 @@ def expression_of(node: Node, python: bool = False) -> Expression:
 
 @lru_cache(maxsize=2048)
 def read_expression(text: str, python: bool = False) -> Expression:
-    """The expression that a text is.
-
-    Raises
-    ------
-    FormulaError
-        When it cannot be read.
-    """
+    """The expression that a text is."""
     return expression_of(parse_text(text, python), python)
+
+
+class Kind(NamedTuple):
+    """What a column is for expressions: new data are read as what they were in training.
+
+    Texts given as categories, categories given as texts or numbers: as.numeric() and its like treat
+    them differently, so that a prediction would silently be that of another variable.
+    """
+
+    name: str  # "text" | "factor" | "numbers" | "other"
+    levels: list[Any] | None = None  # of a factor, a categorical's unused ones included
+    ordered: bool = False
+
+
+def _kind_of(value: Any) -> Kind:
+    """The kind of a column, as `exposed` gives it."""
+    if isinstance(value, Text):
+        return Kind("text")
+    if isinstance(value, Column):
+        return Kind("factor", value.known, value.ordered)
+    numeric = value.dtype.kind in "iuf" and not isinstance(value, Logical)
+    return Kind("numbers" if numeric else "other")
+
+
+def _of_kind(value: Any, kind: Kind) -> Any:
+    """A column of new data as the kind that it was in training; as it is where it cannot be."""
+    if kind.name == "text" and isinstance(value, Column):
+        return as_text(value)
+    if kind.name == "factor" and _kind_of(value).name != "other":
+        return _with_levels(as_factor(value), kind)
+    if kind.name == "numbers" and isinstance(value, Column) and not isinstance(value, Text):
+        return _labels_as_numbers(value)
+    return value
+
+
+def _with_levels(factor: Column, kind: Kind) -> Column:
+    """A factor with the levels of training in front of its others."""
+    assert kind.levels is not None
+    known = {label_of(level) for level in kind.levels}
+    others = [level for level in factor.levels.tolist() if label_of(level) not in known]
+    made = relevelled(factor, [*kind.levels, *others])
+    made.ordered, made.declared = kind.ordered, made.levels
+    return made
+
+
+def _labels_as_numbers(factor: Column) -> Any:
+    """The numbers that a factor's levels are; the factor where they are none."""
+    if factor.levels.dtype.kind not in "iuf":
+        return factor
+    return np.append(factor.levels.astype(np.float64), np.nan)[factor.codes]
 
 
 class Memory(dict[str, Any]):
     """What expressions remember from the training data, by label, and the caller's own names.
 
-    Attributes
-    ----------
-    scope : mapping
-        Names that expressions may use besides columns, in front of the vocabulary: the caller's
-        variables while a design is built, afterwards only those that were used.
-    patsy : bool
-        Whether patsy's functions stand in front of R's.
-    used : dict
-        The names of `scope` that were used.
-    lost : frozenset
-        Those of them that a pickle could not keep.
-    closed : bool
-        Whether the training data have been read: what is evaluated now are new data.
-    kinds : dict
-        What each column was in the training data; for new data to be read alike.
+    `scope` has the names that expressions may use besides columns, in front of the vocabulary: the
+    caller's variables while a design is built, afterwards only those that were used.
     """
 
     def __init__(self, scope: Mapping[str, Any] | None = None, patsy: bool = False) -> None:
         super().__init__()
         self.scope: Mapping[str, Any] = scope or {}
-        self.patsy = patsy
-        self.used: dict[str, Any] = {}
-        self.lost: frozenset[str] = frozenset()
-        self.closed = False
-        self.kinds: dict[str, Kind] = {}
+        self.patsy = patsy  # whether patsy's functions stand in front of R's
+        self.used: dict[str, Any] = {}  # the names of `scope` that were used
+        self.lost: frozenset[str] = frozenset()  # those of them that a pickle could not keep
+        self.closed = False  # whether the training data have been read: what comes now is new
+        self.kinds: dict[str, Kind] = {}  # of the training data's columns: new ones are read alike
 
     def column(self, column: Column, name: str) -> Any:
         """A column as expressions see it: of the kind that it had in the training data."""
         value = exposed(column)
-        own = kind_of_column(value)
+        own = _kind_of(value)
         kind = self.kinds.setdefault(name, own)
-        return value if own.name == kind.name else of_kind(value, kind)
+        return value if own.name == kind.name else _of_kind(value, kind)
 
     def find(self, name: str) -> Any:
-        """The caller's value of a name.
-
-        Raises
-        ------
-        FormulaError
-            When a pickle could not keep it.
-        """
+        """The caller's value of a name; FormulaError when a pickle could not keep it."""
         if name in self.lost:
             raise FormulaError(
                 f"{name!r} is a name of the script that made the fit and could not be pickled: "
@@ -163,20 +171,9 @@ class Memory(dict[str, Any]):
         """What cannot be pickled (functions made inside of others) is known to be lost."""
         kept = {name: value for name, value in self.used.items() if _lasts(value)}
         lost = self.lost | (self.used.keys() - kept.keys())
-        return _remembering, (dict(self), self.patsy, kept, lost, self.kinds)
-
-
-def _remembering(
-    learned: dict[str, Any],
-    patsy: bool,
-    used: dict[str, Any],
-    lost: frozenset[str],
-    kinds: dict[str, Kind],
-) -> Memory:
-    memory = Memory({**used, **dict.fromkeys(lost)}, patsy)
-    memory.used, memory.lost, memory.kinds, memory.closed = used, frozenset(lost), kinds, True
-    memory.update(learned)
-    return memory
+        scope = {**kept, **dict.fromkeys(lost)}
+        state = {"used": kept, "lost": lost, "closed": True, "kinds": self.kinds}
+        return Memory, (scope, self.patsy), state, None, iter(self.items())
 
 
 def _lasts(value: Any) -> bool:
@@ -192,36 +189,22 @@ def _lasts(value: Any) -> bool:
 def evaluate(expression: Expression, columns: Mapping[str, Column], memory: Memory) -> Any:
     """The value of an expression; see `values` for what it can be.
 
-    Parameters
-    ----------
-    expression : Expression
-    columns : mapping
-        The columns it names; other names are looked up in the memory's scope and the vocabulary.
-    memory : Memory
-        What stateful functions remember: empty for training data (it is filled), kept for new.
-
-    Raises
-    ------
-    FormulaError
-        When the expression cannot be evaluated; the message carries the reason.
+    `columns` are those that it names; other names are looked up in the memory's scope and the
+    vocabulary. `memory` is what stateful functions remember: empty for training data (it is
+    filled), kept for new. FormulaError, with the reason, where there is no value.
     """
     state: State = memory.setdefault(expression.label, {})
     try:
         with np.errstate(all="ignore"):
             return _Evaluator(columns, memory, state).value(expression.tree)
-    except Wrong as error:
-        raise FormulaError(
-            f"cannot evaluate {expression.label}: {error}", term=expression.label
-        ) from error
     except LmmError as error:
         error.term = error.term or expression.label
         raise
     except (MemoryError, KeyboardInterrupt, Warning):  # a warning may be turned into an error
         raise
-    except Exception as error:  # whatever the caller's own functions raise
-        raise FormulaError(
-            f"cannot evaluate {expression.label}: {error}", term=expression.label
-        ) from error
+    except Exception as error:  # `Wrong`, and whatever the caller's own functions raise
+        message = f"cannot evaluate {expression.label}: {error}"
+        raise FormulaError(message, term=expression.label) from error
 
 
 class _Evaluator:
@@ -233,19 +216,15 @@ class _Evaluator:
     def value(self, node: Node) -> Any:
         """The value of a tree; chains of operators lean to the left and are folded in a loop."""
         chain: list[tuple[Callable[[Any, Any], Any], Node]] = []
-        while isinstance(node, Call) and len(node.args) == 2 and node.function in _INFIX:
+        while isinstance(node, Call) and len(node.args) == 2 and node.function in BINARY:
             left, right = node.operands
-            chain.append((self.operator(node.function), right))
+            python = PYTHON_LOGIC.get(node.function) if self.memory.patsy else None
+            chain.append((python or BINARY[node.function], right))
             node = left
         result = self.leaf(node)
         for function, right in reversed(chain):
             result = function(result, self.value(right))
         return result
-
-    def operator(self, name: str) -> Callable[[Any, Any], Any]:
-        if self.memory.patsy and name in PYTHON_LOGIC:
-            return PYTHON_LOGIC[name]
-        return _INFIX[name]
 
     def leaf(self, node: Node) -> Any:
         if isinstance(node, Constant):
@@ -277,8 +256,7 @@ class _Evaluator:
         function = vocabulary.function_of(name, self.memory.patsy)
         if function is None:
             raise _unknown(name, shown(node, plain=True), called=True)
-        values = [self.value(value) for own, value in node.args if not own and value is not None]
-        named = {own: self.value(value) for own, value in node.args if own and value is not None}
+        values, named = self.arguments(node)
         if any(own.startswith("_") for own in named) or "state" in named:
             raise Wrong(f"{name}() has no argument {next(iter(named))!r}")
         if function.rows == "all" and self.memory.closed:
@@ -291,23 +269,28 @@ class _Evaluator:
                 raise
             raise Wrong(f"{name}(): {error}") from None
 
+    def arguments(self, node: Call) -> tuple[list[Any], dict[str, Any]]:
+        """Values by place and by name."""
+        values = [self.value(value) for own, value in node.args if not own and value is not None]
+        named = {own: self.value(value) for own, value in node.args if own and value is not None}
+        return values, named
+
     def check_new(self, node: Call) -> None:
         """Warns that a value of new data is not what it would be among the training data."""
         if any(isinstance(own, Name) and own.name in self.columns for own in walk(node)):
             label = shown(node, plain=True)
-            warn(
-                LmmWarning(
-                    f"{label} depends on the other rows: for new data it is computed among these "
-                    "alone; compute a column of all data beforehand and name it in the formula",
-                    variable=label,
-                )
+            message = (
+                f"{label} depends on the other rows: for new data it is computed among these "
+                "alone; compute a column of all data beforehand and name it in the formula"
             )
+            warn(LmmWarning(message, variable=label))
 
     def callers(self, node: Call) -> Any:
         """A function of the caller: it sees arrays, and pandas categories for factors."""
         function = self.memory.find(node.function)
-        values = [_native(self.value(v)) for own, v in node.args if not own and v is not None]
-        named = {own: _native(self.value(v)) for own, v in node.args if own and v is not None}
+        values, named = self.arguments(node)
+        values = list(map(_native, values))
+        named = {own: _native(value) for own, value in named.items()}
         if getattr(function, "__is_stateful_transform__", False):
             own = self.state.setdefault(shown(node), {})
             return function(*values, **named, _state=own, _metadata=None, _spec=None, _context={})
@@ -330,21 +313,16 @@ class _Evaluator:
 
     def list(self, node: Call) -> Any:
         entries = [self.value(value) for value in node.operands]
-        if any(not _is_scalar(entry) for entry in entries):
+        if not all(isinstance(entry, _SCALARS) for entry in entries):
             return entries
         textual = any(isinstance(entry, str) for entry in entries)
         return np.array(entries, dtype=object if textual else None)
-
-    def conditional(self, node: Call) -> Any:
-        function = vocabulary.function_of("ifelse")
-        assert function is not None
-        return function([self.value(value) for value in node.operands], {})
 
     def unary(self, node: Call) -> Any:
         value = self.value(node.operands[0])
         if node.function == "!":
             return opposite(value)
-        return negated(value) if node.function == "-" else ARITHMETIC["+"](value, 0.0)
+        return negated(value) if node.function == "-" else BINARY["+"](value, 0.0)
 
     def indexed(self, node: Call) -> Any:
         whole = node.args[0][1]
@@ -368,16 +346,14 @@ class _Evaluator:
             raise Wrong("C() needs a factor")
         column = as_factor(plain(self.value(given["object"])))
         if "levels" in given:
-            function = vocabulary.function_of("factor")
-            assert function is not None
-            column = function([column], {"levels": self.value(given["levels"])}, {})
+            factor = vocabulary.FUNCTIONS["factor"]
+            column = factor([column], {"levels": self.value(given["levels"])}, {})
         spec = self.contrasts(given["contr"]) if "contr" in given else None
         if "base" in given or "reference" in given:
             base = self.value(given.get("base", given.get("reference")))  # type: ignore[arg-type]
             kind = spec.kind if isinstance(spec, Contrast) else "treatment"
             spec = Contrast(kind, base if isinstance(base, str) else number(base, "base"))
         count = number(self.value(given["how.many"]), "how.many") if "how.many" in given else None
-        assert column.levels is not None
         column.contrasts = _counted(spec, count, len(column.levels))
         return column
 
@@ -428,55 +404,38 @@ def _native(value: Any) -> Any:
     if isinstance(value, Column):
         import pandas as pd
 
-        assert value.codes is not None and value.levels is not None
         made = pd.Categorical.from_codes(value.codes, value.levels.tolist(), value.ordered)
         return pd.Series(made)
     if isinstance(value, Matrix):
         return value.values
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
         return value.astype(np.float64)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+    return whole(value)
 
 
 def _is_entry(node: Node) -> bool:
     """Whether it is "key": value of a Python dict."""
-    return (
-        isinstance(node, Call)
-        and node.function == ":"
-        and isinstance(node.operands[0], Constant)
-        and isinstance(node.operands[0].value, str)
-    )
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (str, bool, int, float, np.number, np.bool_)) or value is None
+    key = node.operands[0] if isinstance(node, Call) and node.function == ":" else None
+    return isinstance(key, Constant) and isinstance(key.value, str)
 
 
 def _unknown(name: str, label: str, called: bool = False) -> FormulaError:
     """The error for a name that formulas do not know."""
-    if name.startswith(("np.", "numpy.", "contr.")) or (called and "." in name):
-        near = vocabulary.nearest(name)
-        hint = f" (did you mean {near}?)" if near else ""
-        return FormulaError(f"{name} is not allowed{hint}; {_ALLOWED}", term=label)
     near = vocabulary.nearest(name)
     hint = f" (did you mean {near}?)" if near else ""
-    what = "a function" if called else "a column or constant"
-    return FormulaError(
-        f"{label}: {name!r} is not {what} that formulas know{hint}; {_ALLOWED}", term=label
-    )
+    if name.startswith(("np.", "numpy.", "contr.")) or (called and "." in name):
+        return FormulaError(f"{name} is not allowed{hint}; {_ALLOWED}", term=label)
+    what = f"{'a function' if called else 'a column or constant'} that formulas know{hint}"
+    return FormulaError(f"{label}: {name!r} is not {what}; {_ALLOWED}", term=label)
 
 
 _FORMS: dict[str, Callable[[_Evaluator, Call], Any]] = {
     "(": _Evaluator.parenthesis,
     "{": _Evaluator.braces,
     "list": _Evaluator.list,
-    "if": _Evaluator.conditional,
+    "if": lambda self, node: vocabulary.FUNCTIONS["ifelse"](self.arguments(node)[0], {}),
     "[": _Evaluator.indexed,
     "C": _Evaluator.coded,
     "cbind": _Evaluator.bound,
-    "-": _Evaluator.unary,
-    "+": _Evaluator.unary,
-    "!": _Evaluator.unary,
+    **dict.fromkeys(("-", "+", "!"), _Evaluator.unary),
 }

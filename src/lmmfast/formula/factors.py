@@ -14,52 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LmmWarning, warn
-from .column import Column
-from .function import Function, State, each, learns, levels
-from .values import (
-    Matrix,
-    Text,
-    Wrong,
-    as_factor,
-    flags,
-    is_textual,
-    label_of,
-    length,
-    number,
-    numbers,
-    reals,
-    texts,
-    truths,
-)
+from .coerce import as_factor, number, numbers, reals, texts, truths
+from .column import Column, Text, label_of, objects
+from .function import Function, State, Wrong, each, learns, levels
+from .values import Matrix, flags, is_textual, length, whole
 
-__all__ = ["FACTORS", "as_text", "relevelled"]
+__all__ = ["FACTORS", "as_text", "crossed", "relevelled"]
 
 MOST_LEVELS = 1_000_000  # that interaction() and cut() may make
 
 
 def _learned_levels(column: Column, state: State) -> list[Any]:
     """Levels of the training data, a categorical's unused ones included."""
-    if "levels" not in state:
-        known = column.levels if column.declared is None else column.declared
-        assert known is not None
-        state["levels"] = known.tolist()
-    levels: list[Any] = state["levels"]
+    levels: list[Any] = state.setdefault("levels", column.known)
     return levels
 
 
 def relevelled(column: Column, wanted: Sequence[Any]) -> Column:
     """The same factor with these levels; entries that are not among them become missing."""
-    assert column.codes is not None and column.levels is not None
     if len({label_of(level) for level in wanted}) < len(wanted):
         raise Wrong(f"the levels {', '.join(map(label_of, wanted[:10]))} are not all different")
     position: dict[Any, int] = {label_of(level): i for i, level in enumerate(wanted)}
-    lookup = [position.get(label_of(level), -1) for level in column.levels.tolist()]
-    codes = np.array([*lookup, -1], dtype=np.int32)[column.codes]
-    labels = np.empty(len(wanted), dtype=object)
-    labels[:] = [label if not isinstance(label, np.generic) else label.item() for label in wanted]
-    missing = codes < 0
-    gaps = missing if missing.any() else None
-    return Column(column.name, None, codes, labels, column.ordered, gaps, column.contrasts)
+    levels = [level.item() if isinstance(level, np.generic) else level for level in wanted]
+    return column.recoded([position.get(label, -1) for label in column.labels], objects(levels))
 
 
 def _listed(values: Any) -> list[Any]:
@@ -67,12 +44,7 @@ def _listed(values: Any) -> list[Any]:
     if isinstance(values, Column) or is_textual(values):
         return list(texts(values).tolist())
     entries = np.atleast_1d(values.values if isinstance(values, Matrix) else values)
-    return [_whole(entry) for entry in entries.tolist()]
-
-
-def _whole(entry: Any) -> Any:
-    """1 rather than 1.0, as levels are written."""
-    return int(entry) if isinstance(entry, float) and entry.is_integer() else entry
+    return list(map(whole, entries.tolist()))  # 1 rather than 1.0, as levels are written
 
 
 def _factor(
@@ -88,7 +60,6 @@ def _factor(
     column = as_factor(x)
     if levels is not None:
         column = relevelled(column, _listed(levels))
-    assert column.levels is not None
     if exclude is not None:
         out = {label_of(entry) for entry in _listed(exclude)}
         kept = [level for level in column.levels.tolist() if label_of(level) not in out]
@@ -102,53 +73,40 @@ def _factor(
 
 def _labelled(column: Column, labels: list[str], state: State) -> Column:
     """Other labels for the training data's levels; equal labels unite levels."""
-    assert column.levels is not None and column.codes is not None
+    known = column.labels
     if "labels" not in state:
-        known = [label_of(level) for level in column.levels.tolist()]
         if len(labels) == 1 and len(known) > 1:
             labels = [f"{label_of(labels[0])}{i + 1}" for i in range(len(known))]
         if len(labels) != len(known):
             raise Wrong(f"{len(labels)} labels for {len(known)} levels ({', '.join(known[:10])})")
         state["labels"] = dict(zip(known, labels, strict=True))
-    named = [state["labels"].get(label_of(level), level) for level in column.levels.tolist()]
-    return _united(column, named)
+    levels = zip(known, column.levels.tolist(), strict=True)
+    return _united(column, [state["labels"].get(label, level) for label, level in levels])
 
 
 def _united(column: Column, named: Sequence[Any]) -> Column:
     """The factor with these labels for its levels; equal labels are one level."""
     distinct = list(dict.fromkeys(named))
-    lookup = [distinct.index(name) for name in named]
-    codes = np.array([*lookup, -1], dtype=np.int32)[column.codes]
-    made = np.empty(len(distinct), dtype=object)
-    made[:] = distinct
-    own = (column.name, None, codes, made, column.ordered, column.missing)
-    return Column(*own, column.contrasts)
+    return column.recoded([distinct.index(name) for name in named], objects(distinct))
 
 
 def _ordered(x: Any, levels: Any = None, labels: Any = None, *, state: State) -> Column:
     return _factor(x, levels, labels, None, True, state=state)
 
 
-def _as_factor(x: Any) -> Column:
-    return as_factor(x)
-
-
 def _relevel(x: Any, ref: Any, *, state: State) -> Column:
     """The level `ref` first; a number is the place of a level, if it is none itself."""
     column = as_factor(x)
-    assert column.levels is not None
     if column.ordered:
         raise Wrong("it has no meaning for ordered factors: write factor(x, ordered = FALSE)")
-    known = column.levels.tolist()
-    wanted = label_of(ref)
+    known, wanted = column.levels.tolist(), label_of(ref)
     first = [level for level in known if label_of(level) == wanted]
     if not first and not is_textual(ref):
         place = number(ref, "ref")
         if place in range(1, len(known) + 1):
             first = [known[int(place) - 1]]
     if not first and "levels" not in state:
-        shown = ", ".join(label_of(level) for level in known[:10])
-        raise Wrong(f"{wanted!r} is not among the levels {shown}")
+        raise Wrong(f"{wanted!r} is not among the levels {', '.join(map(label_of, known[:10]))}")
     state["levels"] = True
     return relevelled(column, first + [level for level in known if level not in first])
 
@@ -182,10 +140,7 @@ def _cut(
     if isinstance(labels, (bool, np.bool_)) and not labels:
         return np.where(outside, np.nan, place + 1.0)
     names = _interval_names(ends, labels, closed, bool(include_lowest), int(number(dig_lab, "it")))
-    made = np.empty(len(names), dtype=object)
-    made[:] = names
-    gaps = outside if outside.any() else None
-    column = Column("cut()", None, place, made, bool(ordered_result), gaps)
+    column = Column.factor("cut()", place, objects(names), ordered=bool(ordered_result))
     return column if len(set(names)) == len(names) else _united(column, names)
 
 
@@ -244,38 +199,32 @@ def _interaction(
         raise Wrong("interaction() needs factors")
     columns = [as_factor(factor) for factor in factors]
     if "levels" not in state:
-        state["levels"] = [column.levels.tolist() for column in columns]  # type: ignore[union-attr]
+        state["levels"] = [column.levels.tolist() for column in columns]
     columns = [relevelled(c, known) for c, known in zip(columns, state["levels"], strict=True)]
-    sizes = [len(known) for known in state["levels"]]
-    if math.prod(sizes) > MOST_LEVELS:
+    if math.prod(len(column.levels) for column in columns) > MOST_LEVELS:
         raise Wrong(f"interaction() would have more than {MOST_LEVELS} levels")
-    order = range(len(columns)) if lex_order else range(len(columns) - 1, -1, -1)
-    total = np.zeros(max(length(column) for column in columns), dtype=np.int64)
-    missing = np.zeros(len(total), dtype=bool)
-    for i in order:  # the last of these varies fastest
-        codes = columns[i].codes
-        assert codes is not None
-        total = total * sizes[i] + codes
-        missing |= codes < 0
-    names = _combinations(state["levels"], list(order), label_of(sep))
-    codes = np.where(missing, -1, total).astype(np.int32)
-    made = np.empty(len(names), dtype=object)
-    made[:] = names
-    column = Column("interaction()", None, codes, made, False, missing if missing.any() else None)
+    column = crossed(columns, label_of(sep), not lex_order, "interaction()")
     return _dropped(column, state) if drop else column
 
 
-def _combinations(levels: list[list[Any]], order: list[int], sep: str) -> list[str]:
-    names: list[list[Any]] = [[None] * len(levels)]
-    for i in order:
-        names = [[*n[:i], label_of(level), *n[i + 1 :]] for n in names for level in levels[i]]
-    return [sep.join(name) for name in names]
+def crossed(
+    columns: Sequence[Column], sep: str, first_fastest: bool = False, name: str = ""
+) -> Column:
+    """The combinations of the levels of factors; the last one varies fastest, or the first."""
+    columns = columns[::-1] if first_fastest else columns
+    codes = np.zeros(max(map(length, columns)), dtype=np.int64)
+    missing = np.zeros(len(codes), dtype=bool)
+    for column in columns:
+        codes = codes * len(column.levels) + column.codes
+        missing |= column.codes < 0
+    rows = itertools.product(*(column.labels for column in columns))
+    names = [sep.join(row[::-1] if first_fastest else row) for row in rows]
+    return Column.factor(name, np.where(missing, -1, codes), objects(names))
 
 
 def _dropped(column: Column, state: State) -> Column:
     """Without the combinations that no training row has."""
     if "kept" not in state:
-        assert column.codes is not None and column.levels is not None
         seen = np.bincount(column.codes[column.codes >= 0], minlength=len(column.levels)) > 0
         state["kept"] = column.levels[seen].tolist()
     return relevelled(column, state["kept"])
@@ -284,8 +233,8 @@ def _dropped(column: Column, state: State) -> Column:
 def _dummy(f: Any, levelsToKeep: Any = None, *, state: State) -> Any:
     """lme4's dummy(): a column of 0 and 1 for each level to keep, all but the first by default."""
     column = as_factor(f)
-    known = [label_of(level) for level in _learned_levels(column, state)]
-    wanted = known[1:] if levelsToKeep is None else [label_of(v) for v in _listed(levelsToKeep)]
+    known = list(map(label_of, _learned_levels(column, state)))
+    wanted = known[1:] if levelsToKeep is None else list(map(label_of, _listed(levelsToKeep)))
     for level in wanted:
         if level not in known:
             raise Wrong(f"dummy(): {level!r} is not among the levels {', '.join(known[:10])}")
@@ -305,11 +254,8 @@ def _as_numeric(x: Any, *, state: State) -> Any:
         if "levels" not in state:
             _note_codes(x)
         known = {label_of(v): i + 1.0 for i, v in enumerate(_learned_levels(x, state))}
-        assert x.levels is not None and x.codes is not None
-        lookup = [known.get(label_of(level), math.nan) for level in x.levels.tolist()]
-        return np.array([*lookup, math.nan])[x.codes]
+        return np.array([*(known.get(label, math.nan) for label in x.labels), math.nan])[x.codes]
     if isinstance(x, Text):
-        assert x.levels is not None and x.codes is not None
         return np.array([*_parsed(x.levels.tolist()), math.nan])[x.codes]
     if is_textual(x):
         return np.array(_parsed(texts(x).tolist()))
@@ -319,31 +265,21 @@ def _as_numeric(x: Any, *, state: State) -> Any:
 
 def _note_codes(factor: Column) -> None:
     """Labels that are numbers: most likely these were meant."""
-    assert factor.levels is not None
     try:
         meant = _parsed(factor.levels.tolist())
     except Wrong:
         return
     if meant != list(range(1, len(meant) + 1)):
-        name = factor.name or "a factor"
         shown = ", ".join(f"{label_of(v)!r} is {i + 1}" for i, v in enumerate(factor.levels[:3]))
-        warn(
-            LmmWarning(
-                f"as.numeric() of a factor gives the numbers of its levels ({shown}), as in R; "
-                "as.numeric(as.character(x)) gives the numbers that its labels are",
-                variable=name,
-            )
+        message = (
+            f"as.numeric() of a factor gives the numbers of its levels ({shown}), as in R; "
+            "as.numeric(as.character(x)) gives the numbers that its labels are"
         )
+        warn(LmmWarning(message, variable=factor.name or "a factor"))
 
 
 def _parsed(entries: Sequence[Any]) -> list[float]:
-    """Numbers of texts.
-
-    Raises
-    ------
-    Wrong
-        Naming those that are none.
-    """
+    """Numbers of texts; `Wrong` names those that are none."""
     found: list[float] = []
     bad: list[str] = []
     for entry in entries:
@@ -373,9 +309,7 @@ def _as_character(x: Any) -> Any:
 
 def as_text(factor: Column) -> Text:
     """The labels of a factor as texts, whose levels are in order of text."""
-    assert factor.levels is not None and factor.codes is not None
-    labels = np.empty(len(factor.levels), dtype=object)
-    labels[:] = [label_of(level) for level in factor.levels.tolist()]
+    labels = objects(factor.labels)
     order = np.argsort(labels, kind="stable") if len(labels) else np.zeros(0, int)
     rank = np.full(len(labels) + 1, -1, dtype=np.int32)
     rank[order] = np.arange(len(labels), dtype=np.int32)
@@ -385,8 +319,8 @@ def as_text(factor: Column) -> Text:
 def _as_logical(x: Any) -> Any:
     if not is_textual(x):
         return truths(x, "as.logical()")
-    words = {"TRUE": 1.0, "true": 1.0, "T": 1.0, "True": 1.0}
-    words |= {"FALSE": 0.0, "false": 0.0, "F": 0.0, "False": 0.0}
+    words = dict.fromkeys(("TRUE", "true", "T", "True"), 1.0)
+    words |= dict.fromkeys(("FALSE", "false", "F", "False"), 0.0)
     found = np.array([words.get(entry, math.nan) for entry in texts(x).tolist()])
     return flags(found == 1, np.isnan(found))
 
@@ -423,20 +357,8 @@ def _named_by(names: Sequence[str], place: Callable[[NDArray[Any]], NDArray[Any]
     return name
 
 
-_MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
+_MONTHS += ["October", "November", "December"]
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _months = _named_by(_MONTHS, lambda dates: dates.astype("datetime64[M]").astype(np.int64) % 12)
 _weekdays = _named_by(_WEEKDAYS, lambda dates: (dates.astype(np.int64) + 3) % 7)  # 1970: Thursday
@@ -451,14 +373,7 @@ def _difftime(time1: Any, time2: Any, units: Any = "days") -> Any:
 
 
 def _levels(x: Any, *, state: State) -> Any:
-    known = _learned_levels(as_factor(x), state)
-    made = np.empty(len(known), dtype=object)
-    made[:] = [label_of(level) for level in known]
-    return made
-
-
-def _nlevels(x: Any, *, state: State) -> Any:
-    return np.float64(len(_learned_levels(as_factor(x), state)))
+    return objects(list(map(label_of, _learned_levels(as_factor(x), state))))
 
 
 def _find_interval(x: Any, vec: Any) -> Any:
@@ -472,30 +387,23 @@ def _match(x: Any, table: Any) -> Any:
 
 FACTORS: dict[str, Function] = {
     "factor": levels(_factor),
-    "as.factor": each(_as_factor),
-    "ordered": levels(_ordered),
-    "as.ordered": levels(_ordered),
+    "as.factor": each(lambda x: as_factor(x)),
+    **dict.fromkeys(("ordered", "as.ordered"), levels(_ordered)),
     "relevel": levels(_relevel),
     "droplevels": each(_droplevels),
     "cut": learns(_cut),
     "interaction": levels(_interaction),
     "dummy": levels(_dummy),
-    "as.numeric": levels(_as_numeric),
-    "as.double": levels(_as_numeric),
-    "float": levels(_as_numeric),
-    "as.integer": levels(_as_integer),
-    "int": levels(_as_integer),
-    "as.character": each(_as_character),
-    "str": each(_as_character),
-    "as.logical": each(_as_logical),
-    "bool": each(_as_logical),
+    **dict.fromkeys(("as.numeric", "as.double", "float"), levels(_as_numeric)),
+    **dict.fromkeys(("as.integer", "int", "unclass"), levels(_as_integer)),
+    **dict.fromkeys(("as.character", "str"), each(_as_character)),
+    **dict.fromkeys(("as.logical", "bool"), each(_as_logical)),
     "as.Date": each(_as_date),
-    "unclass": levels(_as_integer),
     "difftime": each(_difftime),
     "months": each(_months),
     "weekdays": each(_weekdays),
     "levels": levels(_levels),
-    "nlevels": levels(_nlevels),
+    "nlevels": levels(lambda x, *, state: np.float64(len(_levels(x, state=state)))),
     "findInterval": each(_find_interval),
     "match": each(_match),
 }

@@ -5,32 +5,30 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
-from .values import Wrong
-
-__all__ = ["Function", "Rows", "State", "each", "learns", "levels", "of_all"]
+__all__ = ["Function", "Rows", "State", "Wrong", "each", "learns", "levels", "of_all", "once"]
 
 State = dict[str, Any]  # what a call learned from the training data
 Rows = Literal["each", "levels", "learns", "all"]
 
 
+class Wrong(ValueError):
+    """What a function cannot do with its arguments, in words for the user."""
+
+
 @dataclass(frozen=True)
 class Function:
-    """A function of the formula language.
+    """A function of the formula language; those that learn take ``state=``, empty at first.
 
-    Attributes
-    ----------
-    run : callable
-        Takes values; those that learn take ``state=`` too, empty for training data.
-    rows : {"each", "levels", "learns", "all"}
-        What a row's value depends on: that row; also the levels of the training data; also numbers
-        learned from all training rows; the other rows at hand.
+    What a row's value depends on (`rows`): "each", that row; "levels", the levels of the training
+    data too; "learns", also numbers learned from all training rows; "all", the other rows at hand.
     """
 
     run: Callable[..., Any]
     rows: Rows = "each"
+    once: bool = False  # whether its value is what is learned: `run` needs no state
 
     @property
     def remembers(self) -> bool:
@@ -44,23 +42,22 @@ class Function:
     def __call__(
         self, values: Sequence[Any], named: dict[str, Any], state: State | None = None
     ) -> Any:
-        """The value for these arguments.
-
-        Raises
-        ------
-        Wrong
-            For arguments that it does not have.
-        """
+        """The value for these arguments; `Wrong` for arguments that it does not have."""
         options = {self._matched(name): value for name, value in named.items()}
         if len(options) < len(named):
             raise Wrong("an argument is given twice")
-        if self.remembers:
-            options["state"] = {} if state is None else state
+        state = {} if state is None else state
+        if self.remembers and not self.once:
+            options["state"] = state
         try:
             bound = inspect.signature(self.run).bind(*values, **options)
         except TypeError as error:
             raise Wrong(f"{error}; its arguments are {', '.join(self._parameters)}") from None
-        return self.run(*bound.args, **bound.kwargs)
+        if not self.once:
+            return self.run(*bound.args, **bound.kwargs)
+        if "value" not in state:
+            state["value"] = self.run(*bound.args, **bound.kwargs)
+        return state["value"]
 
     def _matched(self, name: str) -> str:
         """The parameter that a name means: with dots or underscores, whole or its beginning."""
@@ -71,21 +68,8 @@ class Function:
         return found[0] if len(found) == 1 and wanted else wanted
 
 
-def each(run: Callable[..., Any]) -> Function:
-    """A function that treats each row by itself."""
-    return Function(run)
-
-
-def levels(run: Callable[..., Any]) -> Function:
-    """A function that remembers levels."""
-    return Function(run, "levels")
-
-
-def learns(run: Callable[..., Any]) -> Function:
-    """A function that learns numbers from all training rows."""
-    return Function(run, "learns")
-
-
-def of_all(run: Callable[..., Any]) -> Function:
-    """A function whose value for a row depends on the other rows at hand."""
-    return Function(run, "all")
+each = Function  # treats each row by itself
+levels = partial(Function, rows="levels")  # remembers levels
+learns = partial(Function, rows="learns")  # learns numbers from all training rows
+once = partial(Function, rows="learns", once=True)  # has one value, that of all training rows
+of_all = partial(Function, rows="all")  # depends on the other rows at hand

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .column import Column
-from .function import Function, State, each, learns, of_all
+from .coerce import aligned, as_factor, number, numbers, reals, texts, truths
+from .column import Column, Text, objects
+from .function import Function, State, Wrong, each, learns, of_all, once
 from .operators import MOST_ENTRIES, among, sequence
-from .values import (
-    Matrix,
-    Named,
-    Text,
-    Wrong,
-    aligned,
-    as_factor,
-    flags,
-    is_textual,
-    length,
-    number,
-    numbers,
-    plain,
-    reals,
-    texts,
-    truths,
-)
+from .values import Matrix, Named, flags, is_textual, length, plain
 
 __all__ = ["CONSTANTS", "NUMERIC", "bound", "mapped"]
 
@@ -38,8 +24,8 @@ CONSTANTS: dict[str, Any] = {
     "pi": math.pi,
     "nan": math.nan,
     "inf": math.inf,
-    "LETTERS": np.array([chr(65 + i) for i in range(26)], dtype=object),
-    "letters": np.array([chr(97 + i) for i in range(26)], dtype=object),
+    "LETTERS": objects([*string.ascii_uppercase]),
+    "letters": objects([*string.ascii_lowercase]),
 }
 
 
@@ -135,7 +121,6 @@ def _is_text(value: Any) -> bool:
 def _codes(value: Any) -> NDArray[np.float64]:
     """Numbers; of a factor the numbers of its levels, as R's ifelse() takes them."""
     if isinstance(value, Column):
-        assert value.codes is not None
         return np.where(value.codes < 0, np.nan, value.codes + 1.0)
     return numbers(value)
 
@@ -148,7 +133,6 @@ def _stretched(values: NDArray[Any], n: int) -> NDArray[Any]:
 
 def _is_na(x: Any) -> Any:
     if isinstance(x, Column):
-        assert x.codes is not None
         return x.codes < 0
     if is_textual(x):
         return np.array([entry is None for entry in texts(x).tolist()])
@@ -156,83 +140,72 @@ def _is_na(x: Any) -> Any:
     return np.isnat(array) if array.dtype.kind == "M" else np.isnan(reals(array))
 
 
-def _is_finite(x: Any) -> Any:
-    return np.isfinite(numbers(x))
-
-
 # ---- summaries ----------------------------------------------------------------------------------
 
 
+def _total(function: Callable[[NDArray[np.float64]], Any], what: str, x: Any, na_rm: Any) -> Any:
+    """A number of all values at hand."""
+    if not x:
+        raise Wrong("it needs values")
+    values = np.concatenate([numbers(value, what) for value in x])
+    if na_rm:
+        values = values[~np.isnan(values)]
+    return np.float64(function(values)) if len(values) else np.float64(np.nan)
+
+
 def _summary(function: Callable[[NDArray[np.float64]], Any], what: str) -> Function:
-    """A number of all training rows, remembered for new data."""
+    def summary(*x: Any, na_rm: Any = False) -> Any:
+        return _total(function, what, x, na_rm)
 
-    def summary(*x: Any, na_rm: Any = False, state: State) -> Any:
-        if not x:
-            raise Wrong("it needs values")
-        if "value" not in state:
-            values = np.concatenate([numbers(value, what) for value in x])
-            if bool(na_rm):
-                values = values[~np.isnan(values)]
-            state["value"] = np.float64(function(values)) if len(values) else np.float64(np.nan)
-        return state["value"]
-
-    return learns(summary)
+    return once(summary)
 
 
-def of_all_truths(function: Any) -> Function:
+def _of_truths(function: Any) -> Function:
     """any(), all()."""
 
-    def summary(*x: Any, na_rm: Any = False, state: State) -> Any:
-        if "value" not in state:
-            values = np.concatenate([numbers(value) for value in x]) if x else np.zeros(0)
-            state["value"] = bool(function(values[~np.isnan(values)] != 0))
-        return state["value"]
+    def summary(*x: Any, na_rm: Any = False) -> Any:
+        values = np.concatenate([numbers(value) for value in x]) if x else np.zeros(0)
+        return bool(function(values[~np.isnan(values)] != 0))
 
-    return learns(summary)
+    return once(summary)
 
 
-def _std(x: NDArray[np.float64]) -> Any:
-    return np.std(x, ddof=1) if len(x) > 1 else np.nan
+def _mean(*x: Any, trim: Any = 0, na_rm: Any = False) -> Any:
+    """The mean, or that of what is left when a share is cut off at both ends."""
+    share = number(trim, "trim")
+
+    def trimmed(values: NDArray[np.float64]) -> Any:
+        cut = int(len(values) * min(max(share, 0), 0.5))
+        if share >= 0.5:
+            return np.median(values)
+        return np.mean(np.sort(values)[cut : len(values) - cut] if cut else values)
+
+    return _total(trimmed, "mean()", x, na_rm)
 
 
-def _var(x: NDArray[np.float64]) -> Any:
-    return np.var(x, ddof=1) if len(x) > 1 else np.nan
-
-
-def _length(x: Any, state: State) -> Any:
-    if "value" not in state:
-        state["value"] = np.float64(length(plain(x)))
-    return state["value"]
+def _sample(function: Any) -> Callable[[NDArray[np.float64]], Any]:
+    """sd(), var(): n - 1 divides."""
+    return lambda x: function(x, ddof=1) if len(x) > 1 else np.nan
 
 
 def _quantile(
-    x: Any, probs: Any = None, na_rm: Any = False, names: Any = True, type: Any = 7, *, state: State
+    x: Any, probs: Any = None, na_rm: Any = False, names: Any = True, type: Any = 7
 ) -> Any:
     """R's quantile(), types 1 to 9 (Hyndman and Fan 1996)."""
-    if "value" not in state:
-        kind = int(number(type, "type"))
-        if kind not in _QUANTILES:
-            raise Wrong("the type of a quantile is 1 to 9")
-        wanted = np.linspace(0, 1, 5) if probs is None else numbers(probs, "probs")
-        if len(wanted) > 10_000 or not ((wanted >= 0) & (wanted <= 1)).all():
-            raise Wrong("probs must be between 0 and 1")
-        values = numbers(x, "quantile()")
-        values = values[~np.isnan(values)] if na_rm else values
-        state["value"] = np.quantile(values, wanted, method=_QUANTILES[kind])
-    return state["value"]
+    kind = int(number(type, "type"))
+    if kind not in _QUANTILES:
+        raise Wrong("the type of a quantile is 1 to 9")
+    wanted = np.linspace(0, 1, 5) if probs is None else numbers(probs, "probs")
+    if len(wanted) > 10_000 or not ((wanted >= 0) & (wanted <= 1)).all():
+        raise Wrong("probs must be between 0 and 1")
+    values = numbers(x, "quantile()")
+    values = values[~np.isnan(values)] if na_rm else values
+    return np.quantile(values, wanted, method=_QUANTILES[kind])
 
 
-_QUANTILES: dict[int, Any] = {
-    1: "inverted_cdf",
-    2: "averaged_inverted_cdf",
-    3: "closest_observation",
-    4: "interpolated_inverted_cdf",
-    5: "hazen",
-    6: "weibull",
-    7: "linear",
-    8: "median_unbiased",
-    9: "normal_unbiased",
-}
+_METHODS = "inverted_cdf averaged_inverted_cdf closest_observation interpolated_inverted_cdf hazen"
+_METHODS += " weibull linear median_unbiased normal_unbiased"
+_QUANTILES: dict[int, Any] = dict(enumerate(_METHODS.split(), start=1))
 
 
 # ---- vectors ------------------------------------------------------------------------------------
@@ -256,9 +229,8 @@ def _combine(*values: Any, **named: Any) -> Any:
     if any(is_textual(value) for value in own):
         return np.concatenate([texts(value) for value in own])
     arrays = [np.atleast_1d(np.asarray(v.values if isinstance(v, Matrix) else v)) for v in own]
-    if all(array.dtype.kind == "b" for array in arrays):
-        return np.concatenate(arrays)
-    if any(array.dtype.kind == "M" for array in arrays):
+    kinds = {array.dtype.kind for array in arrays}
+    if kinds == {"b"} or "M" in kinds:
         return np.concatenate(arrays)
     return np.concatenate([numbers(value) for value in own])
 
@@ -274,9 +246,8 @@ def _rep(x: Any, times: Any = 1, each: Any = 1, length_out: Any = None) -> Any:
     values = np.atleast_1d(texts(x) if is_textual(x) else np.asarray(x))
     many, repeats = numbers(times, "times"), int(number(each, "each"))
     total = len(values) * repeats * (many.sum() if len(many) == 1 else 1)
-    if not max(total, many.sum(), 0 if length_out is None else number(length_out, "it")) < (
-        MOST_ENTRIES
-    ):
+    asked = 0 if length_out is None else number(length_out, "it")
+    if not max(total, many.sum(), asked) < MOST_ENTRIES:
         raise Wrong(f"it would have more than {MOST_ENTRIES} entries")
     values = np.repeat(values, repeats)
     if length_out is not None:
@@ -305,14 +276,10 @@ def _seq(from_: Any = 1, to: Any = None, by: Any = None, length_out: Any = None)
     return begin + step * np.arange(int(count + 1e-10) + 1)
 
 
-def _shape(x: Any) -> tuple[int, ...]:
+def _entries(x: Any) -> NDArray[Any]:
     if not isinstance(x, Matrix):
         raise Wrong("it needs a matrix, as of cbind()")
-    return x.values.shape
-
-
-def _cumulative(function: Any) -> Callable[..., Any]:
-    return lambda x: function(numbers(x))
+    return x.values
 
 
 _TIES = {"average": "average", "min": "min", "max": "max", "first": "ordinal"}
@@ -350,24 +317,9 @@ def _average(x: Any, *groups: Any, FUN: Any = None, state: State) -> Any:
     return np.array([known.get(key, math.nan) for key in keys])
 
 
-def _mean(*x: Any, trim: Any = 0, na_rm: Any = False, state: State) -> Any:
-    """The mean, or that of what is left when a share is cut off at both ends."""
-    share = number(trim, "trim")
-
-    def trimmed(values: NDArray[np.float64]) -> Any:
-        cut = int(len(values) * min(max(share, 0), 0.5))
-        if share >= 0.5:
-            return np.median(values)
-        return np.mean(np.sort(values)[cut : len(values) - cut] if cut else values)
-
-    return _summary(trimmed, "mean()").run(*x, na_rm=na_rm, state=state)
-
-
-def _unique(x: Any, state: State) -> Any:
-    if "value" not in state:
-        own = texts(x) if is_textual(x) else numbers(x)
-        state["value"] = np.array(list(dict.fromkeys(own.tolist())))
-    return state["value"]
+def _unique(x: Any) -> Any:
+    own = texts(x) if is_textual(x) else numbers(x)
+    return np.array(list(dict.fromkeys(own.tolist())))
 
 
 def bound(parts: list[Any], names: list[str]) -> Matrix:
@@ -413,11 +365,14 @@ def _matrix(
 
 def _over_rows(function: Any) -> Callable[..., Any]:
     def apply(x: Any, na_rm: Any = False) -> Any:
-        if not isinstance(x, Matrix):
-            raise Wrong("it needs a matrix, as of cbind()")
-        return function[1 if na_rm else 0](x.values, axis=1)
+        values = _entries(x)
+        return function[1 if na_rm else 0](values, axis=1)
 
     return apply
+
+
+def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x: function(numbers(x))
 
 
 def _special(name: str) -> Callable[..., Any]:
@@ -455,6 +410,19 @@ _NUMPYS: dict[str, Callable[..., Any]] = {
     "sinpi": lambda x: np.sin(np.pi * x), "cospi": lambda x: np.cos(np.pi * x),
     "plogis": lambda x: 1 / (1 + np.exp(-x)), "qlogis": lambda x: np.log(x / (1 - x)),
 }  # fmt: skip
+_SUMMARIES: dict[str, Callable[..., Any]] = {
+    "median": np.median, "min": np.min, "max": np.max, "sum": np.sum, "prod": np.prod,
+    "sd": _sample(np.std), "var": _sample(np.var),
+    "mad": lambda x: 1.4826 * np.median(np.abs(x - np.median(x))),
+    "IQR": lambda x: np.subtract(*np.quantile(x, [0.75, 0.25])),
+}  # fmt: skip
+_CUMULATIVE: dict[str, Callable[..., Any]] = {
+    "cumsum": np.cumsum, "cumprod": np.cumprod, "sort": np.sort, "diff": np.diff,
+    "cummax": np.maximum.accumulate, "cummin": np.minimum.accumulate,
+}  # fmt: skip
+_SPECIAL = {"gamma": "gamma", "lgamma": "gammaln", "digamma": "digamma", "beta": "beta"}
+_SPECIAL |= {"choose": "binom", "factorial": "factorial"}
+_NORMAL = {"pnorm": "cdf", "qnorm": "ppf", "dnorm": "pdf"}
 _SAME = ("sqrt exp expm1 log1p log10 log2 abs floor trunc sign sin cos tan sinh cosh tanh").split()  # noqa: SIM905
 
 NUMERIC: dict[str, Function] = {
@@ -467,66 +435,42 @@ NUMERIC: dict[str, Function] = {
     "pmin": each(_extreme(np.minimum, np.fmin)),
     "pmax": each(_extreme(np.maximum, np.fmax)),
     "pow": each(lambda x, y: np.power(*aligned(reals(x), reals(y)))),
-    "ifelse": each(_ifelse),
-    "if_else": each(_ifelse),
+    **dict.fromkeys(("ifelse", "if_else"), each(_ifelse)),
     "replace": each(_replace),
     "between": each(_between),
     "xor": each(lambda x, y: truths(x, "xor()") != truths(y, "xor()")),
     "isTRUE": each(lambda x: bool(np.all(truths(x, "isTRUE()") == 1))),
-    "is.na": each(_is_na),
-    "is.nan": each(_is_na),
-    "is.finite": each(_is_finite),
-    "is.infinite": each(lambda x: np.isinf(numbers(x))),
+    **dict.fromkeys(("is.na", "is.nan"), each(_is_na)),
+    "is.finite": each(_of_numbers(np.isfinite)),
+    "is.infinite": each(_of_numbers(np.isinf)),
     "c": each(_combine),
     "as.vector": each(_vector),
     "drop": each(lambda x: _vector(x) if isinstance(x, Matrix) and x.values.shape[1] == 1 else x),
     "rep": each(_rep),
     "seq": each(_seq),
     "seq_len": each(lambda n: sequence(1, n)),
-    "I": each(lambda x: x),
-    "identity": each(lambda x: x),
-    "mean": learns(_mean),
-    "unique": learns(_unique),
+    **dict.fromkeys(("I", "identity"), each(lambda x: x)),
+    "mean": once(_mean),
+    "unique": once(_unique),
     "ave": learns(_average),
     "matrix": each(_matrix),
     "rowSums": each(_over_rows((np.sum, np.nansum))),
     "rowMeans": each(_over_rows((np.mean, np.nanmean))),
     "is.element": each(among),
-    "gamma": each(_special("gamma")),
-    "lgamma": each(_special("gammaln")),
-    "digamma": each(_special("digamma")),
+    **{name: each(_special(theirs)) for name, theirs in _SPECIAL.items()},
     "trigamma": each(lambda x: _special("polygamma")(1, x)),
-    "beta": each(_special("beta")),
-    "choose": each(_special("binom")),
-    "factorial": each(_special("factorial")),
-    "pnorm": each(_normal("cdf")),
-    "qnorm": each(_normal("ppf")),
-    "dnorm": each(_normal("pdf")),
+    **{name: each(_normal(theirs)) for name, theirs in _NORMAL.items()},
     "unname": each(np.asarray),
-    "nrow": learns(lambda x, *, state: state.setdefault("value", np.float64(_shape(x)[0]))),
-    "ncol": each(lambda x: np.float64(_shape(x)[1])),
-    "median": _summary(np.median, "median()"),
-    "sd": _summary(_std, "sd()"),
-    "var": _summary(_var, "var()"),
-    "min": _summary(np.min, "min()"),
-    "max": _summary(np.max, "max()"),
-    "sum": _summary(np.sum, "sum()"),
-    "prod": _summary(np.prod, "prod()"),
-    "any": of_all_truths(np.any),
-    "all": of_all_truths(np.all),
-    "mad": _summary(lambda x: 1.4826 * np.median(np.abs(x - np.median(x))), "mad()"),
-    "IQR": _summary(lambda x: np.subtract(*np.quantile(x, [0.75, 0.25])), "IQR()"),
-    "quantile": learns(_quantile),
-    "length": learns(_length),
-    "len": learns(_length),
-    "cumsum": of_all(_cumulative(np.cumsum)),
-    "cumprod": of_all(_cumulative(np.cumprod)),
-    "cummax": of_all(_cumulative(np.maximum.accumulate)),
-    "cummin": of_all(_cumulative(np.minimum.accumulate)),
+    "nrow": once(lambda x: np.float64(len(_entries(x)))),
+    "ncol": each(lambda x: np.float64(_entries(x).shape[1])),
+    **{name: _summary(function, f"{name}()") for name, function in _SUMMARIES.items()},
+    "any": _of_truths(np.any),
+    "all": _of_truths(np.all),
+    "quantile": once(_quantile),
+    **dict.fromkeys(("length", "len"), once(lambda x: np.float64(length(plain(x))))),
+    **{name: of_all(_of_numbers(function)) for name, function in _CUMULATIVE.items()},
     "rank": of_all(_rank),
     "rev": of_all(_rev),
     "order": of_all(lambda x: np.argsort(numbers(x), kind="stable") + 1.0),
     "seq_along": of_all(lambda x: np.arange(1.0, length(x) + 1)),
-    "sort": of_all(lambda x: np.sort(numbers(x))),
-    "diff": of_all(lambda x: np.diff(numbers(x))),
 }

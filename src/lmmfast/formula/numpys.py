@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .coerce import number, numbers, texts
 from .column import Column
-from .function import Function, Rows
+from .function import Function, Rows, Wrong
 from .numeric import NUMERIC
 from .operators import MOST_ENTRIES, among
-from .values import Matrix, Wrong, length, number, numbers, plain, texts
+from .values import Matrix, length, plain, whole
 
 __all__ = ["NUMPYS", "NUMPY_CONSTANTS", "joined_columns"]
 
@@ -36,7 +37,7 @@ _OF_ALL_ROWS = (
     "argsort concatenate cumprod cumsum diff dot flip gradient nancumprod nancumsum roll "
     "searchsorted sort hstack"
 )
-NUMPY_CONSTANTS = {"e": np.e, "inf": np.inf, "nan": np.nan, "pi": np.pi, "newaxis": None}
+_CONSTANTS = {"e": np.e, "inf": np.inf, "nan": np.nan, "pi": np.pi, "newaxis": None}
 
 
 def _plain_argument(value: Any) -> Any:
@@ -52,11 +53,6 @@ def _plain_argument(value: Any) -> Any:
     return plain(value)
 
 
-def _whole(value: Any) -> Any:
-    """2 rather than 2.0: decimals, axes and the like."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def _called(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*values: Any, **options: Any) -> Any:
         own = [_plain_argument(value) for value in values]
@@ -64,8 +60,8 @@ def _called(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return _found(function(*own, **named))
         except TypeError:
-            own = [_whole(value) for value in own]
-            return _found(function(*own, **{key: _whole(v) for key, v in named.items()}))
+            named = {name: whole(value) for name, value in named.items()}
+            return _found(function(*map(whole, own), **named))
 
     return call
 
@@ -90,10 +86,8 @@ def _bounded(count: float) -> int:
 
 
 def _arange(start: Any, stop: Any = None, step: Any = 1) -> NDArray[np.float64]:
-    first, last = (0.0, number(start, "stop")) if stop is None else (
-        number(start, "start"), number(stop, "stop")
-    )  # fmt: skip
-    by = number(step, "step")
+    first = 0.0 if stop is None else number(start, "start")
+    last, by = number(start if stop is None else stop, "stop"), number(step, "step")
     count = np.ceil((last - first) / by) if by else np.inf
     return np.asarray(first + by * np.arange(_bounded(max(count, 0))), dtype=np.float64)
 
@@ -109,14 +103,6 @@ def _filled(value: float) -> Callable[..., NDArray[np.float64]]:
 
 def _isin(x: Any, table: Any) -> Any:
     return among(x, table)
-
-
-_OWN: dict[str, Callable[..., Any]] = {
-    "arange": _arange,
-    "linspace": _linspace,
-    "ones": _filled(1.0),
-    "zeros": _filled(0.0),
-}
 
 
 class _Numpys(Function):
@@ -162,8 +148,14 @@ def _table() -> dict[str, Function]:
         made[name] = _Numpys(_called(getattr(np, name)))
     made["isin"] = _Numpys(_isin)
     made["repeat"] = made["tile"] = _Numpys(NUMERIC["rep"].run, "all")
-    made |= {name: _Numpys(run) for name, run in _OWN.items()}
-    return {f"{module}.{name}": own for name, own in made.items() for module in ("np", "numpy")}
+    made |= {"arange": _Numpys(_arange), "linspace": _Numpys(_linspace)}
+    made |= {"ones": _Numpys(_filled(1.0)), "zeros": _Numpys(_filled(0.0))}
+    return made
 
 
-NUMPYS = _table()
+def _in_modules(table: dict[str, Any]) -> dict[str, Any]:
+    return {f"{module}.{name}": own for name, own in table.items() for module in ("np", "numpy")}
+
+
+NUMPYS: dict[str, Function] = _in_modules(_table())
+NUMPY_CONSTANTS = _in_modules(_CONSTANTS)

@@ -8,38 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .column import Column
-from .values import (
-    Matrix,
-    Text,
-    Wrong,
-    aligned,
-    as_factor,
-    check_lengths,
-    days,
-    flags,
-    is_textual,
-    label_of,
-    length,
-    number,
-    numbers,
-    reals,
-    texts,
-    truths,
-)
+from .coerce import aligned, as_factor, check_lengths, days, number, numbers, reals, texts, truths
+from .column import Column, Text, label_of
+from .factors import crossed
+from .function import Wrong
+from .values import Matrix, flags, is_textual, length
 
-__all__ = [
-    "ARITHMETIC",
-    "COMPARISONS",
-    "LOGIC",
-    "MOST_ENTRIES",
-    "PYTHON_LOGIC",
-    "among",
-    "index",
-    "negated",
-    "opposite",
-    "sequence",
-]
+__all__ = ["BINARY", "MOST_ENTRIES", "PYTHON_LOGIC"]
+__all__ += ["among", "index", "negated", "opposite", "sequence"]
 
 MOST_ENTRIES = 10_000_000  # of a vector that an expression makes out of nothing
 
@@ -60,10 +36,6 @@ def _arithmetic(operator: str, function: Binary) -> Binary:
     return apply
 
 
-def _power(a: Any, b: Any) -> Any:
-    return np.power(a, b)
-
-
 def _matmul(a: Any, b: Any) -> Any:
     left, right = reals(a, "'%*%'"), reals(b, "'%*%'")
     left, right = (v.values if isinstance(v, Matrix) else np.atleast_1d(v) for v in (left, right))
@@ -78,15 +50,13 @@ _PLAIN: dict[str, Binary] = {
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
-    "^": _power,
-    "**": _power,
+    "^": np.power,
+    "**": np.power,
     "%%": np.mod,
     "%": np.mod,
     "%/%": np.floor_divide,
     "//": np.floor_divide,
 }
-ARITHMETIC = {operator: _arithmetic(operator, function) for operator, function in _PLAIN.items()}
-ARITHMETIC |= {"@": _matmul, "%*%": _matmul}
 
 
 def negated(value: Any) -> Any:
@@ -147,24 +117,16 @@ def _date_number(value: Any) -> Any:
 
 def _level_comparison(operator: str, factor: Column, other: Any) -> Any:
     """A factor or text beside one value: compared once a level."""
-    assert factor.levels is not None and factor.codes is not None
-    labels = [label_of(level) for level in factor.levels.tolist()]
-    wanted = label_of(other)
-    if operator not in ("==", "!=") and not _is_text(factor):
+    labels, wanted = factor.labels, label_of(other)
+    if operator not in ("==", "!=") and not isinstance(factor, Text):
         if not factor.ordered:
             raise Wrong(f"{operator!r} has no meaning for a factor that is not ordered")
         if wanted not in labels:
             raise Wrong(f"{wanted!r} is no level; the levels are {', '.join(labels[:10])}")
-        order = np.arange(len(labels))
-        answer = _COMPARE[operator](order, labels.index(wanted))
+        answer = _COMPARE[operator](np.arange(len(labels)), labels.index(wanted))
     else:
         answer = np.array([_compare_texts(operator, label, wanted) for label in labels], dtype=bool)
-    missing = factor.codes < 0
-    return flags(np.append(answer, False)[factor.codes], missing)
-
-
-def _is_text(factor: Column) -> bool:
-    return isinstance(factor, Text)
+    return flags(np.append(answer, False)[factor.codes], factor.codes < 0)
 
 
 def _compare_texts(operator: str, a: str, b: str) -> bool:
@@ -175,9 +137,8 @@ def _compare_texts(operator: str, a: str, b: str) -> bool:
 
 
 def _text_comparison(operator: str, a: Any, b: Any) -> Any:
-    if operator not in ("==", "!=") and any(
-        isinstance(v, Column) and not _is_text(v) for v in (a, b)
-    ):
+    factors = any(isinstance(v, Column) and not isinstance(v, Text) for v in (a, b))
+    if factors and operator not in ("==", "!="):
         return _ordered_comparison(operator, a, b)
     left, right = texts(a), texts(b)
     check_lengths(left, right)
@@ -191,16 +152,12 @@ def _text_comparison(operator: str, a: Any, b: Any) -> Any:
 def _ordered_comparison(operator: str, a: Any, b: Any) -> Any:
     """Two ordered factors of the same levels."""
     fits = (
-        isinstance(a, Column) and isinstance(b, Column) and a.ordered and b.ordered
-        and a.levels is not None and b.levels is not None
-        and a.levels.tolist() == b.levels.tolist()
+        isinstance(a, Column) and isinstance(b, Column)
+        and a.ordered and b.ordered and a.levels.tolist() == b.levels.tolist()
     )  # fmt: skip
     if not fits:
         raise Wrong(f"{operator!r} needs ordered factors with the same levels")
     return flags(_COMPARE[operator](a.codes, b.codes), (a.codes < 0) | (b.codes < 0))
-
-
-COMPARISONS = {operator: _comparison(operator) for operator in _COMPARE}
 
 
 # ---- logic --------------------------------------------------------------------------------------
@@ -239,7 +196,6 @@ def _bitwise(function: Binary, logical: Binary) -> Binary:
     return apply
 
 
-LOGIC: dict[str, Binary] = {"&": _and, "&&": _and, "|": _or, "||": _or}
 PYTHON_LOGIC: dict[str, Binary] = {
     "&": _bitwise(np.bitwise_and, _and),
     "|": _bitwise(np.bitwise_or, _or),
@@ -248,16 +204,14 @@ PYTHON_LOGIC: dict[str, Binary] = {
 
 def among(value: Any, table: Any) -> NDArray[np.bool_]:
     """x %in% table: never missing."""
-    if isinstance(value, Column) and value.codes is not None and value.levels is not None:
-        wanted = set(texts(table).tolist())
-        answer = [label_of(level) in wanted for level in value.levels.tolist()]
-        return np.array([*answer, None in wanted], dtype=bool)[value.codes]
     if is_textual(value) or is_textual(table):
         wanted = set(texts(table).tolist())
+        if isinstance(value, Column) and value.codes is not None:
+            answer = [label in wanted for label in value.labels]
+            return np.array([*answer, None in wanted], dtype=bool)[value.codes]
         return np.array([entry in wanted for entry in texts(value).tolist()], dtype=bool)
-    return np.isin(numbers(value), numbers(table)) | (
-        np.isnan(numbers(value)) & np.isnan(numbers(table)).any()
-    )
+    found, wanted_numbers = numbers(value), numbers(table)
+    return np.isin(found, wanted_numbers) | (np.isnan(found) & np.isnan(wanted_numbers).any())
 
 
 # ---- ranges and parts ---------------------------------------------------------------------------
@@ -276,17 +230,22 @@ def sequence(a: Any, b: Any) -> Any:
 
 def _combined(a: Column, b: Column) -> Column:
     """The combinations of two factors, the second varies fastest."""
-    a, b = as_factor(a), as_factor(b)
-    assert a.codes is not None and b.codes is not None
-    assert a.levels is not None and b.levels is not None
-    if len(a.levels) * len(b.levels) > 1_000_000:
+    columns = [as_factor(a), as_factor(b)]
+    if len(columns[0].levels) * len(columns[1].levels) > 1_000_000:
         raise Wrong("the factors have more than 1,000,000 combinations")
-    names = [f"{label_of(x)}:{label_of(y)}" for x in a.levels.tolist() for y in b.levels.tolist()]
-    missing = (a.codes < 0) | (b.codes < 0)
-    codes = np.where(missing, -1, a.codes * len(b.levels) + b.codes).astype(np.int32)
-    made = np.empty(len(names), dtype=object)
-    made[:] = names
-    return Column("", None, codes, made, False, missing if missing.any() else None)
+    return crossed(columns, ":")
+
+
+BINARY: dict[str, Binary] = {
+    **{operator: _arithmetic(operator, function) for operator, function in _PLAIN.items()},
+    **{operator: _comparison(operator) for operator in _COMPARE},
+    **dict.fromkeys(("@", "%*%"), _matmul),
+    **dict.fromkeys(("&", "&&"), _and),
+    **dict.fromkeys(("|", "||"), _or),
+    **dict.fromkeys(("%in%", "in"), among),
+    "not in": lambda x, table: ~among(x, table),
+    ":": sequence,
+}
 
 
 def index(value: Any, places: list[Any]) -> Any:
@@ -320,7 +279,6 @@ def _part_of_matrix(matrix: Matrix, rows: Any, columns: Any) -> Any:
 def _positions(given: Any, size: int, names: tuple[str, ...]) -> NDArray[np.intp]:
     """Positions from 0 of what R's index names."""
     if isinstance(given, Column) and not isinstance(given, Text):  # the numbers of its levels
-        assert given.codes is not None
         if (given.codes < 0).any() or given.codes.max(initial=-1) >= size:
             raise Wrong(f"the factor has levels or missing values beyond the {size} entries")
         return np.asarray(given.codes, dtype=np.intp)

@@ -17,50 +17,33 @@ from .tree import INFIX, PREFIX, Call, Constant, Name, Node
 __all__ = ["parse_text"]
 
 MOST_DEPTH = 80  # parentheses and the like within each other
+_COMPARES = INFIX["=="]
 _PYTHON = INFIX | {"|": 54, "&": 56}
 
 _CONSTANTS: dict[str, float | bool | str | None] = {
-    "TRUE": True,
-    "True": True,
-    "FALSE": False,
-    "False": False,
-    "NULL": None,
-    "None": None,
-    "NA": float("nan"),
-    "NaN": float("nan"),
-    "NA_real_": float("nan"),
-    "NA_integer_": float("nan"),
-    "NA_character_": float("nan"),
+    **dict.fromkeys(("TRUE", "True"), True),
+    **dict.fromkeys(("FALSE", "False"), False),
+    **dict.fromkeys(("NULL", "None"), None),
+    **dict.fromkeys(("NA", "NaN", "NA_real_", "NA_integer_", "NA_character_"), float("nan")),
     "Inf": float("inf"),
 }
 _WORDS = {"and": "&", "or": "|", "in": "in", "not": "not in", "if": "if"}  # infix, Python's
 _REFUSED = {
     "=": "'=' compares nothing: write ==",
     "<-": "'<-' assigns in R: to compare, write 'x < -1' with a space",
-    "<<-": "'<<-' assigns in R",
-    "->": "'->' assigns in R",
-    "->>": "'->>' assigns in R",
-    ":=": "':=' has no meaning in formulas",
+    **{arrow: f"{arrow!r} assigns in R" for arrow in ("<<-", "->", "->>")},
     "|>": "pipes have no meaning in formulas: write f(x) for x |> f()",
     "$": "'$' has no meaning in formulas: name the column alone",
-    "?": "'?' has no meaning in formulas",
-    ";": "';' has no meaning in formulas",
+    **{word: f"{word!r} has no meaning in formulas" for word in (":=", "?", ";", ":::")},
     "\\": "functions cannot be defined in formulas",
-    ":::": "':::' has no meaning in formulas",
 }
-_LOOP = "loops have no meaning in formulas"
-_FUNCTION = "functions cannot be defined in formulas"
 _STATEMENTS = {
     "if": "write ifelse(condition, yes, no) for if",
-    "for": _LOOP,
-    "while": _LOOP,
-    "repeat": _LOOP,
-    "function": _FUNCTION,
-    "lambda": _FUNCTION,
+    **dict.fromkeys(("for", "while", "repeat"), "loops have no meaning in formulas"),
+    **dict.fromkeys(("function", "lambda"), "functions cannot be defined in formulas"),
 }
 _DOTS = re.compile(r"\.\.\.|\.\.[0-9]+")  # R's arguments of functions
 _EQUALS = ("operator", "=")
-_BRACKETS = {"(": ("(", ")"), "{": ("{", "}"), "[": ("list", "]")}
 _CLOSING = {"(": ")", "{": "}", "[": "]"}
 _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 
@@ -70,17 +53,8 @@ Argument = tuple[str, "Node | None"]
 def parse_text(text: str, python: bool = False) -> Node:
     """The syntax tree of a formula or expression.
 
-    Parameters
-    ----------
-    text : str
-        At most 100,000 characters.
-    python : bool, default False
-        Whether ``&`` and ``|`` bind more tightly than comparisons, as they do in Python.
-
-    Raises
-    ------
-    FormulaError
-        When it cannot be read; the message shows where and says what to write.
+    With `python` ``&`` and ``|`` bind more tightly than comparisons. What cannot be read is a
+    FormulaError, which shows where and says what to write.
     """
     return _Parser(text, _PYTHON if python else INFIX).whole()
 
@@ -111,8 +85,7 @@ class _Parser:
         """The longest expression from here whose operators bind more tightly than `power`."""
         self.depth += 1
         if self.depth > MOST_DEPTH:
-            reason = f"expressions stand within each other more than {MOST_DEPTH} deep"
-            raise self.error(reason, self.next.start, self.next.end)
+            self.unexpected(f"expressions stand within each other more than {MOST_DEPTH} deep")
         node = self.operand()
         while operator := self.infix():
             binds = self.binds[operator]
@@ -141,7 +114,7 @@ class _Parser:
             self.at += 1
             other = self.expression(binds - 1)
             return Call("if", (("", right), ("", left), ("", other)), left.start, other.end)
-        if binds == INFIX["=="] and _is_comparison(left):
+        if binds == _COMPARES and _is_comparison(left):
             reason = "comparisons cannot be chained: write a < b & b < c"
             raise self.error(reason, left.start, right.end)
         return Call(operator, (("", left), ("", right)), left.start, right.end)
@@ -170,7 +143,7 @@ class _Parser:
 
     def primary(self) -> Node:
         kind, word, start, end = self.next
-        if kind == "operator" and word in _BRACKETS:
+        if kind == "operator" and word in _CLOSING:
             return self.bracketed(word, start)
         if kind in ("operator", "end"):
             self.unexpected()
@@ -219,11 +192,9 @@ class _Parser:
             if kind not in ("word", "quoted"):
                 raise self.error(f"a name must follow {name}::", begin, stop)
             self.at += 1
-            return (
-                self.call(word, start, name)
-                if self.stands("(")
-                else Name(word, start, stop, f"{name}::{word}")
-            )
+            if self.stands("("):
+                return self.call(word, start, name)
+            return Name(word, start, stop, f"{name}::{word}")
         return self.call(name, start) if self.stands("(") else Name(name, start, end)
 
     def call(self, function: str, start: int, namespace: str = "") -> Node:
@@ -236,12 +207,11 @@ class _Parser:
 
     def bracketed(self, opening: str, start: int) -> Node:
         """What stands in parentheses, braces or square brackets."""
-        function, _ = _BRACKETS[opening]
+        function = "list" if opening == "[" else opening
         args, end = self.arguments()
         if not args and function != "list":
-            raise self.error(
-                f"nothing stands between {opening} and {_CLOSING[opening]}", start, end
-            )
+            reason = f"nothing stands between {opening} and {_CLOSING[opening]}"
+            raise self.error(reason, start, end)
         if any(name for name, _ in args):
             raise self.error(_REFUSED["="], start, end)
         return Call(function, tuple(arg for arg in args if arg[1] is not None), start, end)
@@ -297,29 +267,22 @@ class _Parser:
             return "nothing stands right of '~': write the predictors there"
         if ends and before.kind == "operator" and before.text in ("|", "||"):
             return "nothing stands right of the bar"
+        if found.kind == "end" and opened:
+            return f"unbalanced parentheses: a {_CLOSING[opened]!r} is missing"
         if found.kind == "end":
-            return (
-                f"unbalanced parentheses: a {_CLOSING[opened]!r} is missing"
-                if opened
-                else f"it ends with {before.text!r}"
-            )
+            return f"it ends with {before.text!r}"
         if found.kind != "operator":
             return (
                 f"an operator is missing before {self.text[found.start : found.end]!r}; "
                 "a name with spaces is written in backticks: `reaction time`"
             )
-        if word in _OPENING:
-            return _unbalanced(word, opened, before.text)
-        return _misplaced(word)
-
-
-def _unbalanced(word: str, opened: str, before: str) -> str:
-    """What is wrong with a closing bracket."""
-    if not opened:
-        return f"unbalanced parentheses: a {_OPENING[word]!r} is missing"
-    if _CLOSING[opened] == word:
-        return f"nothing stands between {before!r} and {word!r}"
-    return f"unbalanced parentheses: {opened!r} is closed by {word!r}"
+        if word not in _OPENING:
+            return _misplaced(word)
+        if not opened:
+            return f"unbalanced parentheses: a {_OPENING[word]!r} is missing"
+        if _CLOSING[opened] == word:
+            return f"nothing stands between {before.text!r} and {word!r}"
+        return f"unbalanced parentheses: {opened!r} is closed by {word!r}"
 
 
 def _misplaced(word: str) -> str:
@@ -341,6 +304,4 @@ def _misplaced(word: str) -> str:
 
 def _is_comparison(node: Node) -> bool:
     """Whether a node is a comparison without parentheses around it."""
-    return (
-        isinstance(node, Call) and INFIX.get(node.function) == INFIX["=="] and len(node.args) == 2
-    )
+    return isinstance(node, Call) and len(node.args) == 2 and INFIX.get(node.function) == _COMPARES

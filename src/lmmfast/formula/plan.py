@@ -55,18 +55,9 @@ def _learns(atom: Expression) -> bool:
 
 @lru_cache(maxsize=256)
 def plan_of(text: str, python: bool = False) -> Plan:
-    """The plan of a formula.
+    """The plan of a formula; FormulaError when it or one of its expressions cannot be read.
 
-    Parameters
-    ----------
-    text : str
-    python : bool, default False
-        Whether operators bind as in Python.
-
-    Raises
-    ------
-    FormulaError
-        When the formula or one of its expressions cannot be read.
+    With `python` operators bind as in Python.
     """
     formula = parse(text, python)
     response = expression_of(formula.left, python)
@@ -99,16 +90,7 @@ _DOT = re.compile(r"(?<![\w.`\"'])\.(?![\w.])")
 def without_dot(text: str, names: Callable[[], Iterable[Any]]) -> str:
     """The formula with ``.`` written out, as R reads it: all columns but those of the response.
 
-    Parameters
-    ----------
-    text : str
-    names : callable
-        Gives the names of the columns; called only where there is a ``.``.
-
-    Raises
-    ------
-    FormulaError
-        When there are no other columns.
+    `names` gives the names of the columns; it is called only where there is a ``.``.
     """
     if "." not in text or not _DOT.search(text):
         return text
@@ -133,14 +115,11 @@ def _note_groups(text: str) -> None:
     formula = parse(text)
     groups = {atom.name for bar in formula.random for atom in bar.atoms if isinstance(atom, Name)}
     fixed = sum_of(formula.parts, text)
-    for name in map(fixed.label, fixed.terms):
-        if name in groups:
-            warn(
-                LmmWarning(
-                    "'.' stands for all columns besides the response, as in R: for the grouping "
-                    f"factor {name!r} too, whose fixed effects leave no variance to its random "
-                    f"intercepts; write '. - {name}'",
-                    variable=name,
-                )
-            )
-            return
+    name = next((name for name in map(fixed.label, fixed.terms) if name in groups), None)
+    if name is not None:
+        message = (
+            "'.' stands for all columns besides the response, as in R: for the grouping factor "
+            f"{name!r} too, whose fixed effects leave no variance to its random intercepts; write "
+            f"'. - {name}'"
+        )
+        warn(LmmWarning(message, variable=name))

@@ -7,18 +7,18 @@ Hastie, "Statistical Models in S", ch. 7).
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .values import Matrix, Wrong, number, numbers
+from .coerce import number, numbers
+from .function import State, Wrong
+from .values import Matrix
 
-__all__ = ["bs", "ns"]
+__all__ = ["bs", "ns", "numbered"]
 
 Vector = NDArray[np.float64]
-State = MutableMapping[str, Any]
 MOST_COLUMNS = 1000
 
 
@@ -33,32 +33,15 @@ def ns(
 ) -> Matrix:
     """Natural cubic splines: second derivative zero at the ends, linear beyond them.
 
-    Parameters
-    ----------
-    x : (n,) array
-    df : int, default 1 + intercept
-        Number of columns; df - 1 - intercept inner knots at quantiles of x.
-    knots : sequence, optional
-        Inner knots instead of df.
-    intercept : bool, default False
-        Keep the first B-spline, so that the columns span the constant.
-    Boundary_knots : pair, default the range of x
-    state : mapping
-        Knots and projection of the training data; filled when empty.
-
-    Returns
-    -------
-    Matrix of n rows
+    `df` (default 1 + intercept) columns, from df - 1 - intercept inner `knots` at quantiles of x;
+    `intercept` keeps the first B-spline, so that the columns span the constant. `Boundary_knots`
+    are the ends of x by default. `state` keeps the knots and the projection of the training data.
     """
     values = numbers(x, "ns()")
     first = 0 if intercept else 1
     if "knots" not in state:
-        own = None if df is None else number(df, "df") - 1 - (1 - first)
-        if own is not None and own < 0:
-            own = 0.0
-        ends, inner = _placed(values, own, knots, Boundary_knots, 0)
-        state["knots"] = _repeated(ends, inner, 3)
-        curvature = _basis(state["knots"], 3, np.array(ends), derivative=2)[:, first:]
+        state["knots"] = _placed(values, df, 2 - first, knots, Boundary_knots, 3)
+        curvature = _basis(state["knots"], 3, state["knots"][[0, -1]], derivative=2)[:, first:]
         state["projection"] = np.linalg.qr(curvature.T, mode="complete")[0][:, 2:]
     knots_ = state["knots"]
     inside = np.clip(values, knots_[0], knots_[-1])
@@ -67,7 +50,7 @@ def ns(
     if len(outside):
         slope = _basis(knots_, 3, inside[outside], derivative=1)
         basis[outside] += (values - inside)[outside, None] * slope
-    return _numbered(basis[:, first:] @ state["projection"])
+    return numbered(basis[:, first:] @ state["projection"])
 
 
 def bs(
@@ -85,25 +68,10 @@ def bs(
 ) -> Matrix:
     """B-splines; beyond the boundary knots their polynomial goes on, as R's does.
 
-    Parameters
-    ----------
-    x : (n,) array
-    df : int, default degree + intercept
-        Number of columns; df - degree - intercept inner knots at quantiles of x.
-    knots : sequence, optional
-        Inner knots instead of df.
-    degree : int, default 3
-    intercept : bool, default False
-        Keep the first column.
-    Boundary_knots : pair, default the range of x
-    include_intercept, lower_bound, upper_bound
-        patsy's names for intercept and the boundary knots.
-    state : mapping
-        Knots of the training data; filled when empty.
-
-    Returns
-    -------
-    Matrix of n rows
+    `df` (default degree + intercept) columns, from df - degree - intercept inner `knots` at
+    quantiles of x; `intercept` keeps the first column. `Boundary_knots` are the ends of x by
+    default. patsy says `include_intercept`, `lower_bound` and `upper_bound`. `state` keeps the
+    knots of the training data.
     """
     values = numbers(x, "bs()")
     whole = bool(intercept if include_intercept is None else include_intercept)
@@ -116,37 +84,26 @@ def bs(
                 np.nanmin(values) if lower_bound is None else number(lower_bound, "lower_bound"),
                 np.nanmax(values) if upper_bound is None else number(upper_bound, "upper_bound"),
             ]
-        own = None if df is None else number(df, "df") - power - int(whole)
-        if own is not None and own < 0:
-            own = 0.0
-        ends, inner = _placed(values, own, knots, Boundary_knots, 0)
-        state["knots"] = _repeated(ends, inner, power)
+        state["knots"] = _placed(values, df, power + whole, knots, Boundary_knots, power)
     basis = _continued(state["knots"], power, values)
-    return _numbered(basis[:, 0 if whole else 1 :])
+    return numbered(basis[:, 0 if whole else 1 :])
 
 
-def _placed(
-    x: Vector, count: float | None, knots: Any, boundary: Any, default: int
-) -> tuple[Vector, Vector]:
-    """Boundary knots and inner knots."""
+def _placed(x: Vector, df: Any, spent: int, knots: Any, boundary: Any, degree: int) -> Vector:
+    """Inner knots between boundary knots, these degree + 1 times; `df - spent` of them, or 0."""
     seen = x[~np.isnan(x)]
+    asked = 0.0 if df is None else max(number(df, "df") - spent, 0.0)
     if not len(seen):
         raise Wrong("there are no values to learn knots from")
     ends = np.array([seen.min(), seen.max()]) if boundary is None else np.sort(numbers(boundary))
     if len(ends) != 2 or not ends[0] < ends[1]:
         raise Wrong("the two boundary knots must differ")
-    if knots is not None:
-        return ends, np.sort(numbers(knots, "knots"))
-    number_of = default if count is None else int(count)
-    if number_of > MOST_COLUMNS:
+    inner = None if knots is None else np.sort(numbers(knots, "knots"))
+    if (int(asked) if inner is None else len(inner)) > MOST_COLUMNS:
         raise Wrong(f"splines have at most {MOST_COLUMNS} columns")
-    within = seen[(seen >= ends[0]) & (seen <= ends[1])]
-    return ends, np.quantile(within, np.linspace(0, 1, number_of + 2)[1:-1])
-
-
-def _repeated(ends: Vector, inner: Vector, degree: int) -> Vector:
-    if len(inner) > MOST_COLUMNS:
-        raise Wrong(f"splines have at most {MOST_COLUMNS} columns")
+    if inner is None:
+        within = seen[(seen >= ends[0]) & (seen <= ends[1])]
+        inner = np.quantile(within, np.linspace(0, 1, int(asked) + 2)[1:-1])
     return np.concatenate([[ends[0]] * (degree + 1), inner, [ends[1]] * (degree + 1)])
 
 
@@ -163,12 +120,12 @@ def _continued(knots: Vector, degree: int, x: Vector) -> Vector:
     R takes the pivot a quarter of that interval (of the mean of the inner knots there) inwards.
     """
     basis = _basis(knots, degree, np.clip(x, knots[0], knots[-1]))
-    for end, outside in ((0, x < knots[0]), (1, x > knots[-1])):
+    for edge, neighbour, outside in (
+        (knots[0], knots[degree + 1], x < knots[0]),
+        (knots[-1], knots[-degree - 2], x > knots[-1]),
+    ):
         if not outside.any():
             continue
-        edge, neighbour = (
-            (knots[0], knots[degree + 1]) if end == 0 else (knots[-1], knots[-degree - 2])
-        )
         pivot = 0.75 * edge + 0.25 * neighbour
         away = x[outside] - pivot
         total = np.zeros((len(away), basis.shape[1]))
@@ -181,5 +138,6 @@ def _continued(knots: Vector, degree: int, x: Vector) -> Vector:
     return basis
 
 
-def _numbered(basis: Vector) -> Matrix:
-    return Matrix(basis, tuple(str(j + 1) for j in range(basis.shape[1])))
+def numbered(basis: Vector, start: int = 1) -> Matrix:
+    """A matrix whose columns are called by their number."""
+    return Matrix(basis, tuple(str(j + start) for j in range(basis.shape[1])))

@@ -13,9 +13,10 @@ of the first term that has one gets a column for each level.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 
 from ..errors import FormulaError
 from .bars import Signed, at_node, signed_parts
@@ -28,6 +29,7 @@ __all__ = ["Sum", "Term", "read_sum", "sum_of"]
 MOST_TERMS = 4096  # that products and powers may make
 
 Mask = int  # a set of variables, one bit each
+Rule = Callable[[list[Mask], list[Mask]], list[Mask]]
 
 
 @dataclass(frozen=True)
@@ -84,31 +86,14 @@ class Sum:
 
 @lru_cache(maxsize=1024)
 def read_sum(text: str, python: bool = False) -> Sum:
-    """Terms of a right-hand side such as ``"Days * cond + I(x^2)"``.
-
-    Raises
-    ------
-    FormulaError
-        When it cannot be read, or holds something that is not a term.
-    """
+    """Terms of a right-hand side such as ``"Days * cond + I(x^2)"``."""
     return sum_of(signed_parts(parse_text(text, python)), text, python)
 
 
 def sum_of(parts: Iterable[Signed], text: str, python: bool = False) -> Sum:
-    """Terms of the parts of a sum.
+    """Terms of the parts of a sum in the formula `text`; FormulaError for what is not a term.
 
-    Parameters
-    ----------
-    parts : iterable of (sign, Node)
-    text : str
-        The formula, for messages.
-    python : bool, default False
-        Whether operators bind as in Python.
-
-    Raises
-    ------
-    FormulaError
-        For what is not a term.
+    With `python` operators bind as in Python.
     """
     algebra = _Algebra(text, python)
     found = algebra.sum(parts, True)
@@ -139,30 +124,25 @@ class _Algebra:
             self.constant(node, added)
             return []
         if isinstance(node, Name):
-            return [self.atom(node)]
-        rule = _RULES.get(node.function)
+            return self.atom(node)
         if node.function in ("+", "-"):
             return self.sum(signed_parts(node), added)
         if node.function in ("^", "**"):
             return self.power(node, added)
-        if rule is None:
-            return [self.atom(node)]
-        return self.product(node, rule, added)
+        rule = _RULES.get(node.function)
+        return self.product(node, rule, added) if rule else self.atom(node)
 
     def sum(self, parts: Iterable[Signed], added: bool) -> list[Mask]:
         found: dict[Mask, None] = {}
         for sign, part in parts:
-            terms = self.terms(part, added if sign == "+" else not added)
-            for mask in terms:
-                if sign == "+":
-                    found[mask] = None
-                else:
-                    found.pop(mask, None)
+            terms = dict.fromkeys(self.terms(part, added == (sign == "+")))
+            if sign == "+":
+                found |= terms
+            else:
+                found = {mask: None for mask in found if mask not in terms}
         return list(found)
 
-    def product(
-        self, node: Call, rule: Callable[[list[Mask], list[Mask]], list[Mask]], added: bool
-    ) -> list[Mask]:
+    def product(self, node: Call, rule: Rule, added: bool) -> list[Mask]:
         """A chain of one operator, which leans to the left."""
         spine = [node]
         while isinstance(left := spine[-1].operands[0], Call) and left.function == node.function:
@@ -179,35 +159,26 @@ class _Algebra:
         """Among terms a %in% b is nesting; a set of values stands in I()."""
         table = strip(call.operands[1])
         if call.function == "%in%" and isinstance(table, Call) and table.function == "c":
-            what = shown(call)
-            raise self.error(f"among terms %in% nests variables: write I({what})", call)
+            raise self.error(f"among terms %in% nests variables: write I({shown(call)})", call)
 
     def operand(self, node: Node, product: Call, added: bool) -> list[Mask]:
         inner = strip(node)
         if isinstance(inner, Constant):
             what = shown(product)
-            raise self.error(
-                f"{inner.text} is no variable, so that {what!r} is no product of variables: "
-                f"write I({what}) for arithmetic",
-                product,
-            )
+            reason = f"{inner.text} is no variable, so that {what!r} is no product of variables"
+            raise self.error(f"{reason}: write I({what}) for arithmetic", product)
         return self.terms(inner, added)
 
     def power(self, node: Call, added: bool) -> list[Mask]:
         base, exponent = node.operands
         value = strip(exponent)
         number = value.value if isinstance(value, Constant) else None
-        whole = isinstance(number, (int, float)) and number >= 2 and number == int(min(number, 1e9))
-        if not whole:
-            raise self.error(
-                f"the power of a sum must be a whole number, 2 or more: write I({shown(node)}) for "
-                "arithmetic",
-                node,
-            )
-        assert isinstance(number, (int, float))
-        first = self.operand(base, node, added)
-        found = first
-        for _ in range(int(min(number, 1e9)) - 1):
+        count = int(min(number, 1e9)) if isinstance(number, (int, float)) and number >= 2 else 0
+        if count == 0 or count != number:
+            reason = "the power of a sum must be a whole number, 2 or more"
+            raise self.error(f"{reason}: write I({shown(node)}) for arithmetic", node)
+        found = first = self.operand(base, node, added)
+        for _ in range(count - 1):
             self.bounded(len(found) * len(first), node)
             more = list(dict.fromkeys(a | b for a in first for b in found))
             done = set(more) == set(found)
@@ -222,21 +193,18 @@ class _Algebra:
 
     def constant(self, node: Constant, added: bool) -> None:
         if isinstance(node.value, bool) or node.value not in (0, 1):
-            raise self.error(
-                f"{node.text} is not a term: 1 and 0 stand for an intercept and none, other "
-                "constants for nothing",
-                node,
-            )
+            meaning = "1 and 0 stand for an intercept and none, other constants for nothing"
+            raise self.error(f"{node.text} is not a term: {meaning}", node)
         self.intercept = (node.value == 1) == added
 
-    def atom(self, node: Node) -> Mask:
+    def atom(self, node: Node) -> list[Mask]:
         """The variable or expression as a set of one."""
         self.check(node)
         expression = expression_of(node, self.python)
         place = self.places.setdefault(expression.label, len(self.atoms))
         if place == len(self.atoms):
             self.atoms.append(expression)
-        return 1 << place
+        return [1 << place]
 
     def check(self, node: Node) -> None:
         if isinstance(node, Name) and node.name == "." and not node.written:
@@ -245,27 +213,23 @@ class _Algebra:
                 "name the columns",
                 node,
             )
-        if not isinstance(node, Call):
-            return
-        if node.function == "list":
-            raise self.error("square brackets have no meaning among terms", node)
-        if node.function == "offset":
-            raise self.error("an offset can only be added with '+'", node)
-        if node.function == "~":
-            raise self.error("there is more than one '~'", node)
+        if isinstance(node, Call) and node.function in _REFUSED:
+            raise self.error(_REFUSED[node.function], node)
 
     def error(self, reason: str, node: Node) -> FormulaError:
         return at_node(reason, self.text, node, shown(node))
 
 
 def _union(masks: Iterable[Mask]) -> Mask:
-    total = 0
-    for mask in masks:
-        total |= mask
-    return total
+    return reduce(operator.or_, masks, 0)
 
 
-_RULES: dict[str, Callable[[list[Mask], list[Mask]], list[Mask]]] = {
+_REFUSED = {
+    "list": "square brackets have no meaning among terms",
+    "offset": "an offset can only be added with '+'",
+    "~": "there is more than one '~'",
+}
+_RULES: dict[str, Rule] = {
     ":": lambda left, right: [a | b for a in left for b in right],
     "*": lambda left, right: [*left, *right, *(a | b for a in left for b in right)],
     "/": lambda left, right: [*left, *(_union(left) | b for b in right)],

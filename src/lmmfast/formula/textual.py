@@ -6,25 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .function import Function, each
-from .values import Wrong, flags, is_textual, label_of, number, texts
+from .coerce import number, texts
+from .column import label_of, objects
+from .function import Function, Wrong, each
+from .values import flags, is_textual
 
 __all__ = ["TEXTUAL"]
-
-
-def _objects(entries: list[Any]) -> NDArray[Any]:
-    made = np.empty(len(entries), dtype=object)
-    made[:] = entries
-    return made
 
 
 def _mapped(function: Callable[[str], Any]) -> Callable[..., Any]:
     """A function of texts, entry by entry; missing stays missing."""
 
     def apply(x: Any) -> Any:
-        return _objects([None if text is None else function(text) for text in texts(x).tolist()])
+        return objects([None if text is None else function(text) for text in texts(x).tolist()])
 
     return apply
 
@@ -37,7 +32,7 @@ def _paste(*values: Any, sep: Any = " ") -> Any:
     if any(len(column) not in (1, n) for column in columns):
         raise Wrong(f"values of lengths {', '.join(str(len(c)) for c in columns)} do not fit")
     full = [column * n if len(column) == 1 else column for column in columns]
-    return _objects([label_of(sep).join(row) for row in zip(*full, strict=True)])
+    return objects([label_of(sep).join(row) for row in zip(*full, strict=True)])
 
 
 def _substr(x: Any, start: Any, stop: Any) -> Any:
@@ -49,16 +44,13 @@ def _nchar(x: Any) -> Any:
     return np.array([np.nan if t is None else len(t) for t in texts(x).tolist()], dtype=float)
 
 
-def _tested(test: Callable[[str, str], bool]) -> Callable[..., Any]:
-    def apply(x: Any, pattern: Any) -> Any:
-        wanted = label_of(pattern)
-        if not is_textual(x):
-            raise Wrong("it needs texts")
-        entries = texts(x).tolist()
-        missing = np.array([entry is None for entry in entries])
-        return flags(np.array([t is not None and test(t, wanted) for t in entries]), missing)
-
-    return apply
+def _tested(test: Callable[[str, str], bool], x: Any, pattern: Any) -> Any:
+    wanted = label_of(pattern)
+    if not is_textual(x):
+        raise Wrong("it needs texts")
+    entries = texts(x).tolist()
+    missing = np.array([entry is None for entry in entries])
+    return flags(np.array([t is not None and test(t, wanted) for t in entries]), missing)
 
 
 def _plain_pattern(pattern: Any, fixed: Any) -> str:
@@ -69,14 +61,19 @@ def _plain_pattern(pattern: Any, fixed: Any) -> str:
     return wanted
 
 
-def _replaced(count: int) -> Callable[..., Any]:
-    def apply(pattern: Any, replacement: Any, x: Any, fixed: Any) -> Any:
-        old, new = _plain_pattern(pattern, fixed), label_of(replacement)
-        if len(new) > 1000 or not old:
-            raise Wrong("the pattern is empty, or the replacement too long")
-        return _mapped(lambda text: text.replace(old, new, count))(x)
+def _replaced(pattern: Any, replacement: Any, x: Any, fixed: Any, count: int) -> Any:
+    old, new = _plain_pattern(pattern, fixed), label_of(replacement)
+    if len(new) > 1000 or not old:
+        raise Wrong("the pattern is empty, or the replacement too long")
+    return _mapped(lambda text: text.replace(old, new, count))(x)
 
-    return apply
+
+def _sub(pattern: Any, replacement: Any, x: Any, fixed: Any = False) -> Any:
+    return _replaced(pattern, replacement, x, fixed, 1)
+
+
+def _gsub(pattern: Any, replacement: Any, x: Any, fixed: Any = False) -> Any:
+    return _replaced(pattern, replacement, x, fixed, -1)
 
 
 def _grepl(pattern: Any, x: Any, fixed: Any = False) -> Any:
@@ -94,13 +91,9 @@ TEXTUAL: dict[str, Function] = {
     "toupper": each(_mapped(str.upper)),
     "tolower": each(_mapped(str.lower)),
     "trimws": each(_mapped(str.strip)),
-    "startsWith": each(lambda x, prefix: _tested(str.startswith)(x, prefix)),
-    "endsWith": each(lambda x, suffix: _tested(str.endswith)(x, suffix)),
+    "startsWith": each(lambda x, prefix: _tested(str.startswith, x, prefix)),
+    "endsWith": each(lambda x, suffix: _tested(str.endswith, x, suffix)),
     "grepl": each(_grepl),
-    "sub": each(
-        lambda pattern, replacement, x, fixed=False: _replaced(1)(pattern, replacement, x, fixed)
-    ),
-    "gsub": each(
-        lambda pattern, replacement, x, fixed=False: _replaced(-1)(pattern, replacement, x, fixed)
-    ),
+    "sub": each(_sub),
+    "gsub": each(_gsub),
 }

@@ -40,13 +40,7 @@ class Token(NamedTuple):
 
 
 def tokens_of(text: str) -> list[Token]:
-    """All tokens, and one of kind "end".
-
-    Raises
-    ------
-    FormulaError
-        For a text that is too long, or a raw string without an end.
-    """
+    """All tokens, and one of kind "end"."""
     if len(text) > MOST_CHARACTERS:
         raise FormulaError(
             f"the formula has {len(text)} characters, more than the {MOST_CHARACTERS} that are read"
@@ -76,13 +70,7 @@ def _raw_string(text: str, match: re.Match[str]) -> Token:
 
 
 def constant_text(quoted: str) -> str:
-    """What a string with R's escapes stands for.
-
-    Raises
-    ------
-    ValueError
-        For the number of no character.
-    """
+    """What a string with R's escapes stands for; ValueError for the number of no character."""
 
     def character(match: re.Match[str]) -> str:
         code = match[1] or match[2] or match[3]

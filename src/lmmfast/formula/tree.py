@@ -11,18 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = [
-    "INFIX",
-    "PREFIX",
-    "Call",
-    "Constant",
-    "Name",
-    "Node",
-    "quoted",
-    "shown",
-    "strip",
-    "walk",
-]
+__all__ = ["INFIX", "PREFIX", "Call", "Constant", "Name", "Node"]
+__all__ += ["quoted", "shown", "strip", "walk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +37,12 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function or operator and its arguments.
+    """A function or operator and its arguments; ``"list"`` is the function of Python's ``[a, b]``.
 
-    Attributes
-    ----------
-    function : str
-        ``"log"``, ``"+"``, ``"("``, ``"["``, ``"list"`` for Python's ``[a, b]``.
-    args : tuple of (str, Node or None)
-        Name ("" without one) and value of each argument; None where ``x[, 1]`` has none.
+    An argument has a name ("" without one) and a value: None where ``x[, 1]`` has none.
     """
 
-    function: str
+    function: str  # "log", "+", "(", "["
     args: tuple[tuple[str, Name | Constant | Call | None], ...]
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
@@ -72,38 +57,19 @@ class Call:
 Node: TypeAlias = "Name | Constant | Call"
 
 # How tightly operators bind, R's ?Syntax; Python's where R has none ("//", "@", "%" alone).
-INFIX = {
-    "~": 10,
-    "if": 15,
-    "|": 20,
-    "||": 20,
-    "&": 30,
-    "&&": 30,
-    "==": 50,
-    "!=": 50,
-    "<": 50,
-    ">": 50,
-    "<=": 50,
-    ">=": 50,
-    "in": 50,
-    "not in": 50,
-    "+": 60,
-    "-": 60,
-    "*": 70,
-    "/": 70,
-    "//": 70,
-    "@": 70,
-    "%": 70,
-    "%%": 80,
-    "%/%": 80,
-    "%in%": 80,
-    "%*%": 80,
-    "%o%": 80,
-    "%x%": 80,
-    ":": 90,
-    "^": 110,
-    "**": 110,
+_BINDING: dict[int, tuple[str, ...]] = {
+    10: ("~",),
+    15: ("if",),
+    20: ("|", "||"),
+    30: ("&", "&&"),
+    50: ("==", "!=", "<", ">", "<=", ">=", "in", "not in"),
+    60: ("+", "-"),
+    70: ("*", "/", "//", "@", "%"),
+    80: ("%%", "%/%", "%in%", "%*%", "%o%", "%x%"),
+    90: (":",),
+    110: ("^", "**"),
 }
+INFIX = {operator: power for power, operators in _BINDING.items() for operator in operators}
 PREFIX = {"~": 10, "!": 40, "-": 100, "+": 100}
 _TIGHT = (":", "^")  # written without spaces
 _PLAIN = re.compile(r"[^\W\d][\w.]*|\.(?![0-9])[\w.]*")
@@ -138,11 +104,7 @@ def walk(node: Node) -> Iterator[Node]:
 def shown(node: Node, plain: bool = False) -> str:
     """The text of a tree, evenly spaced, strings and numbers as they were written.
 
-    Parameters
-    ----------
-    node : Node
-    plain : bool, default False
-        Names without backticks, as in the names of coefficients.
+    With `plain` names are without backticks, as in the names of coefficients.
     """
     spine: list[tuple[Call, str]] = []  # long sums lean to the left: no recursion along them
     while isinstance(node, Call) and len(node.args) == 2 and node.function in INFIX:
@@ -151,14 +113,9 @@ def shown(node: Node, plain: bool = False) -> str:
         node = left
     text = _leaf(node, plain)
     for call, written in reversed(spine):
-        text = _infix(call.function, text, written)
+        space = "" if call.function in _TIGHT else " "
+        text = f"{text}{space}{call.function}{space}{written}"
     return text
-
-
-def _infix(operator: str, left: str, right: str) -> str:
-    if operator == "^":
-        return f"{left}^{right}"
-    return f"{left}{operator}{right}" if operator in _TIGHT else f"{left} {operator} {right}"
 
 
 def _leaf(node: Node, plain: bool) -> str:
@@ -169,19 +126,16 @@ def _leaf(node: Node, plain: bool) -> str:
     function = node.function
     if function in PREFIX and len(node.args) == 1:
         return function + shown(node.operands[0], plain)
-    parts = [_argument(name, value, plain) for name, value in node.args]
+    parts = [
+        (f"{name}=" if name else "") + ("" if value is None else shown(value, plain))
+        for name, value in node.args
+    ]
     if function == "[":
         return f"{parts[0]}[{', '.join(parts[1:])}]"
     if function == "if":
         return f"{parts[1]} if {parts[0]} else {parts[2]}"
     inside = ", ".join(parts)
-    if function in ("(", "{", "list"):
-        brackets = {"(": "()", "{": "{}", "list": "[]"}[function]
+    if brackets := {"(": "()", "{": "{}", "list": "[]"}.get(function):
         return f"{brackets[0]}{inside}{brackets[1]}"
     prefix = f"{node.namespace}::" if node.namespace else ""
     return f"{prefix}{function}({inside})"
-
-
-def _argument(name: str, value: Node | None, plain: bool) -> str:
-    text = "" if value is None else shown(value, plain)
-    return f"{name}={text}" if name else text

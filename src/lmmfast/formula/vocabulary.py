@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from .bases import BASES, PATSYS
+from .coerce import texts
 from .column import Column
 from .contrasts import CONTRASTS
 from .factors import FACTORS
@@ -16,22 +17,13 @@ from .numeric import CONSTANTS, NUMERIC
 from .numpys import NUMPY_CONSTANTS, NUMPYS
 from .textual import TEXTUAL
 from .tree import Call, Constant, Name, Node, strip, walk
-from .values import Matrix, texts
+from .values import Matrix, whole
 
-__all__ = ["FILLING", "SPECIAL", "function_of", "is_known", "looks_at_other_rows", "nearest"]
+__all__ = ["FILLING", "FUNCTIONS", "PACKAGES", "SPECIAL", "constant_of", "function_of", "is_known"]
+__all__ += ["looks_at_other_rows", "nearest"]
 
-FUNCTIONS: dict[str, Function] = {
-    **NUMERIC,
-    **FACTORS,
-    **TEXTUAL,
-    **BASES,
-    **CONTRASTS,
-    **NUMPYS,
-}
-_CONSTANTS: dict[str, Any] = {
-    **CONSTANTS,
-    **{f"{module}.{name}": v for name, v in NUMPY_CONSTANTS.items() for module in ("np", "numpy")},
-}
+FUNCTIONS = NUMERIC | FACTORS | TEXTUAL | BASES | CONTRASTS | NUMPYS
+_CONSTANTS = CONSTANTS | NUMPY_CONSTANTS
 # The evaluator's own: they look at how their arguments are written.
 SPECIAL = ("C", "cbind", "np.c_", "numpy.c_")
 # They can have a value where an argument is missing.
@@ -70,10 +62,8 @@ def _formulaics(name: str) -> Function:
     stateful = getattr(transform, "__is_stateful_transform__", False)
 
     def run(*values: Any, state: dict[str, Any], **options: Any) -> Any:
-        own = {"_state": state} if stateful else {}
-        return transform(
-            *map(_native, values), **{k: _native(v) for k, v in options.items()}, **own
-        )
+        named = {key: _native(value) for key, value in options.items()}
+        return transform(*map(_native, values), **named, **({"_state": state} if stateful else {}))
 
     return _Formulaics(run, "learns" if stateful else "all" if name == "lag" else "each")
 
@@ -91,9 +81,7 @@ def _native(value: Any) -> Any:
     """A value as other libraries' functions take it: whole numbers as int, labels as texts."""
     if isinstance(value, Column):
         return texts(value).astype(str)
-    if isinstance(value, Matrix):
-        return value.values
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return value.values if isinstance(value, Matrix) else whole(value)
 
 
 def nearest(name: str) -> str:
@@ -114,7 +102,7 @@ def looks_at_other_rows(node: Node, is_column: Callable[[str], bool]) -> bool:
 
 
 def _looks(call: Call, is_column: Callable[[str], bool]) -> bool:
-    operands = [value for _, value in call.args if value is not None]
+    operands = call.operands
     with_columns = [_has_column(value, is_column) for value in operands]
     if not any(with_columns):
         return False

@@ -135,7 +135,7 @@ class Variable(Column):
         self, name: str, levels: NDArray[Any] | None, numeric: bool, ordered: bool, mean: float
     ) -> None:
         self.name, self.ordered = name, ordered
-        self.levels = None if numeric else levels
+        self.levels = None if numeric else levels  # type: ignore[assignment]
         self.missing = self.contrasts = self.declared = None
         self._distinct, self._mean, self._numeric = levels, mean, numeric
 

@@ -146,7 +146,7 @@ class Survey:
         for name in dict.fromkeys(atom.label for atom in self.plan.atoms if atom.is_name):
             kind = self.variables[name]
             if not kind.numeric and kind.labels is not None and kind.labels.declared is None:
-                check_text(Column(name, None, None, kind.labels.array()), None)
+                check_text(Column(name, levels=kind.labels.array()), None)
 
     # ---- parts of a chunk ------------------------------------------------------------------------
 
