@@ -68,13 +68,7 @@ class Constant:
 
 
 def ddf_of(name: Any) -> str:
-    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr".
-
-    Raises
-    ------
-    ValueError
-        For another name.
-    """
+    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr"."""
     plain = str(name).lower().replace("_", "-").replace(" ", "-")
     found = {"kr": "kenward-roger", "satt": "satterthwaite"}.get(plain, plain)
     if found not in METHODS:
@@ -86,18 +80,8 @@ def ddf_of(name: Any) -> str:
 def method_of(fit: Fit, ddf: str) -> Method:
     """The method of this name for a fit; what it computes is kept with the fit.
 
-    Parameters
-    ----------
-    fit : Fit
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-        "residual": rows minus the rank of the fixed effects; "z": the normal distribution.
-
-    Raises
-    ------
-    ValueError
-        For another name.
-    FitError
-        Kenward-Roger for a fit by maximum likelihood, or with held or tied parameters.
+    "residual": rows minus the rank of the fixed effects; "z": the normal distribution. FitError
+    for Kenward-Roger by maximum likelihood, or with held or tied parameters.
     """
     ddf = ddf_of(ddf)
     if ddf not in fit._known:
@@ -117,13 +101,7 @@ def _make(fit: Fit, ddf: str) -> Method:
 
 
 def fit_of(fit: Any) -> Fit:
-    """A fit as `lmer` gives it, also out of the results of `mixedlm`.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
+    """A fit as `lmer` gives it, also out of the results of `mixedlm`; else TypeError."""
     from ..fit import Fit
 
     own = getattr(fit, "lmm", fit)
@@ -133,13 +111,7 @@ def fit_of(fit: Any) -> Fit:
 
 
 def check_level(level: Any) -> float:
-    """The level, if it is a coverage; 0.05 is taken for statsmodels' alpha and refused.
-
-    Raises
-    ------
-    ValueError
-        If it is not at least 0.5 and below 1.
-    """
+    """The level, if it is a coverage; 0.05 is taken for statsmodels' alpha and refused."""
     if not isinstance(level, numbers.Real) or not 0.5 <= float(level) < 1:
         raise ValueError(
             f"level is the coverage, at least 0.5 and below 1, for example 0.95; got {level!r}"

@@ -26,48 +26,24 @@ class _Row(NamedTuple):
 def hypothesis(
     given: Any, names: Sequence[str], role: str = "L"
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Weights, right-hand sides and labels of hypotheses ``L beta = q``.
+    """Weights (k x p), right-hand sides and labels (k) of hypotheses ``L beta = q``.
 
-    Parameters
-    ----------
-    given : array_like, pandas.DataFrame, pandas.Series, dict, tuple, str or list
-        One of
+    ``given`` is one of
 
-        - weights, in one or two dimensions, with a column per coefficient
-        - a table or series whose labels are names of coefficients, or a dict from names to
-          weights; coefficients that are not named have weight 0
-        - text as ``"x = 0, x - 2*z = 1"``; ``"a = b = 0"`` is two hypotheses, and without a
-          right-hand side it is 0
-        - ``(L, q)``: weights as above and right-hand sides, one for all or one per row
-        - a list of these (but of tuples)
-    names : sequence of str
-        The coefficients (p). In text the longest name that fits is read.
-    role : str, default "L"
-        What messages call ``given``.
+    - weights, in one or two dimensions, with a column per coefficient
+    - a table or series whose labels are names of coefficients, or a dict from names to weights;
+      coefficients that are not named have weight 0
+    - text as ``"x = 0, x - 2*z = 1"``; ``"a = b = 0"`` is two hypotheses, and without a right-hand
+      side it is 0. The longest name that fits is read.
+    - ``(L, q)``: weights as above and right-hand sides, one for all or one per row
+    - a list of these (but of tuples)
 
-    Returns
-    -------
-    L : numpy.ndarray
-        Weights (k x p).
-    q : numpy.ndarray
-        Right-hand sides (k).
-    labels : tuple of str
-        The text or label given for each row, a dict in words, else ``"c0"``, ``"c1"``, ... by
-        position.
+    Labels are the text or label given for each row, a dict in words, else ``"c0"``, ``"c1"``, ...
+    by position. Messages call ``given`` by its role.
 
-    Raises
-    ------
-    ValueError
-        If ``given`` has the wrong shape, names an unknown coefficient or cannot be read.
-
-    Examples
-    --------
     >>> L, q, labels = hypothesis("x - 2*z = 1, Intercept", ["Intercept", "x", "z"])
-    >>> L
-    array([[ 0.,  1., -2.],
-           [ 1.,  0.,  0.]])
-    >>> q
-    array([1., 0.])
+    >>> L.tolist(), q.tolist()
+    ([[0.0, 1.0, -2.0], [1.0, 0.0, 0.0]], [1.0, 0.0])
     >>> labels
     ('x - 2*z = 1', 'Intercept')
     """

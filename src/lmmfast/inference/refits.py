@@ -54,10 +54,7 @@ def refitted(
     free: Free | None = None,
 ) -> Fit:
     """The fit of a model, of the same kind as a fit and (if reml is None) by the same criterion.
-
-    What is held or tied is said by `free`: ``fit.estimates.free`` where the random terms are the
-    same.
-    """
+    `free` says what is held or tied: ``fit.estimates.free`` where the random terms are the same."""
     options = Options(fit.reml if reml is None else reml, start, free=free)
     return fit.remade(model.minimize(options), model.design, model)
 

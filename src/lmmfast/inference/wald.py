@@ -237,29 +237,11 @@ def t_test(
     df: Any = None,
     method: str | None = None,
 ) -> TTest:
-    """Test each row of ``L beta = q`` by itself.
+    """Test each row of ``L beta = q`` (k x p) by itself, the hypotheses as `hypothesis` gives them.
 
-    Parameters
-    ----------
-    L, q, labels : numpy.ndarray, numpy.ndarray, sequence of str
-        The hypotheses, as `hypothesis` gives them.
-    beta, vcov : numpy.ndarray
-        Estimates (p) and their covariance matrix (p x p); NaN for dropped columns. A row with
-        weight on a dropped column is NaN, the other rows ignore it.
-    df : float or array, optional
-        Degrees of freedom, one for all or one per row (k); without it the test is z.
-    method : str, optional
-        Where ``df`` comes from; default ``"residual"``, or ``"z"`` without ``df``.
-
-    Returns
-    -------
-    TTest
-        One row per hypothesis.
-
-    Raises
-    ------
-    ValueError
-        If ``df`` is neither one number nor one per row.
+    ``beta`` and ``vcov`` are NaN for dropped columns: a row with weight on one is NaN, the other
+    rows ignore it. ``df``, one number or one per row, makes t of z; ``method`` says where it comes
+    from, by default the residuals.
     """
     k = len(L)
     effect, sd = _effects(L, beta), _deviations(L, vcov)
@@ -288,33 +270,12 @@ def wald_test(
     method: str | None = None,
     scale: float = 1.0,
 ) -> WaldTest:
-    """Test all rows of ``L beta = q`` together.
+    """Test all rows of ``L beta = q`` (k x p) together; arguments as for `t_test`.
 
-    Rows that follow from the others are left out, so they do not count as degrees of freedom.
-
-    Parameters
-    ----------
-    L, q : numpy.ndarray
-        The hypotheses (k x p and k), as `hypothesis` gives them.
-    beta, vcov : numpy.ndarray
-        Estimates (p) and their covariance matrix (p x p); NaN for dropped columns. The test is
-        NaN if a row has weight on a dropped column.
-    df_denom : float, optional
-        Denominator degrees of freedom of the F test; without it the test is chi-squared.
-    method : str, optional
-        Where ``df_denom`` comes from; default ``"residual"``, or ``"z"`` without it.
-    scale : float, default 1.0
-        Factor of the statistic (Kenward and Roger's lambda).
-
-    Returns
-    -------
-    WaldTest
-        The joint test.
-
-    Raises
-    ------
-    ValueError
-        If the rows contradict each other, are all zero, or have a singular covariance matrix.
+    Rows that follow from the others are left out, so they do not count as degrees of freedom; the
+    test is NaN if a row has weight on a dropped column. ``df_denom`` makes F of chi-squared, and
+    ``scale`` is a factor of the statistic (Kenward and Roger's lambda). ValueError if the rows
+    contradict each other, are all zero, or have a singular covariance matrix.
     """
     deviations = np.sqrt(np.clip(np.diag(vcov), 0, None))
     units = np.where(deviations > 0, deviations, 1.0)  # False for NaN

@@ -306,12 +306,7 @@ def _compare(fits: Sequence[Fit], refit: bool, names: Sequence[str] | None) -> A
 
 
 def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
-    """
-    Raises
-    ------
-    DataError
-        When the first fit and another differ in the response or the rows.
-    """
+    """DataError when the first fit and another differ in the response or the rows."""
     first = fits[0].design
     for fit, name in zip(fits[1:], names[1:], strict=True):
         pair, own = f"{names[0]} and {name}", fit.design

@@ -105,9 +105,7 @@ class _Term:
     def component(self, factors: frozenset[str], p: int) -> tuple[list[str], np.ndarray]:
         """Products of contrasts of these factors and its numeric variables, in all p columns.
 
-        Returns
-        -------
-        labels of the variables, and an array with one axis for each and a last one of length p
+        Labels of the variables, and an array with one axis for each and a last one of length p.
         """
         out = np.eye(p)[self.places]
         axes: list[str] = []
@@ -155,12 +153,8 @@ def _variable(coding: Coding, dummy: bool) -> _Variable:
 
 
 def _indicators(term: _Term, terms: Iterable[_Term], p: int) -> np.ndarray | None:
-    """Indicator columns of a term as combinations of the p columns of the model matrix.
-
-    Returns
-    -------
-    (numeric columns, cells, p) array, or None where the model lacks some of them
-    """
+    """Indicator columns of a term as combinations of the p columns of the model matrix: (numeric
+    columns, cells, p), or None where the model lacks some of them."""
     own = [v for v in term.variables if v.indicators is not None]
     numeric = [v for v in term.variables if v.indicators is None]
     order = [v.label for v in (*numeric, *own)]
@@ -187,21 +181,11 @@ def _square(variable: _Variable) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """The terms of a model matrix and what can be tested about them.
+    """The terms of a model matrix and what can be tested about them."""
 
-    Attributes
-    ----------
-    labels : tuple of str
-        The terms as R writes them, "" for the intercept.
-    columns : tuple of (k,) arrays
-        Per term: its columns of the model matrix.
-    kept : (p,) bool array
-        Columns that are not dropped.
-    """
-
-    labels: tuple[str, ...]
-    columns: tuple[np.ndarray, ...]
-    kept: np.ndarray
+    labels: tuple[str, ...]  # the terms as R writes them, "" for the intercept
+    columns: tuple[np.ndarray, ...]  # per term: its columns of the model matrix
+    kept: np.ndarray  # which of the p columns are not dropped
     _terms: tuple[_Term, ...]
     _R: np.ndarray  # r x p, kept columns and, at their place, what dropped ones are made of
 
@@ -244,19 +228,8 @@ class Effects:
         return [i for i, own in enumerate(names) if own and not any(own < one for one in names)]
 
     def hypothesis(self, term: int, kind: int) -> np.ndarray:
-        """What a test of this type says about a term.
-
-        Parameters
-        ----------
-        term : int
-        kind : {1, 2, 3}
-
-        Returns
-        -------
-        (k, p) array
-            Independent rows L of L beta = 0, zero for dropped columns; k = 0 when nothing about
-            the term can be estimated by itself.
-        """
+        """What a test of type 1, 2 or 3 says about a term: independent rows L (k, p) of L beta = 0,
+        zero for dropped columns; k = 0 when nothing about the term can be estimated by itself."""
         others = [t for t in range(len(self.labels)) if t != term]
         alone = sum(map(bool, self.labels)) == 1  # all types are type I then, as in lmerTest
         own = self._treatment(term) if kind == 3 else self._coded(term)
@@ -342,14 +315,8 @@ class _Columns:
 
 
 def _independent(A: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Gram-Schmidt from left to right: an orthonormal basis, and the columns that made it.
-
-    Parameters
-    ----------
-    A : (r, m) array
-    scale : (m,) array
-        What the length of a new direction is compared with.
-    """
+    """Gram-Schmidt from left to right: an orthonormal basis of A (r, m), and the columns that made
+    it; the length of a new direction is compared with the column's scale (m)."""
     basis: np.ndarray = np.zeros((len(A), 0))
     pivots: list[int] = []
     for j in range(A.shape[1]):
@@ -398,21 +365,8 @@ def _complement(A: np.ndarray, scaled: bool = True) -> np.ndarray:
 def effects_of(
     X: Columns, kept: np.ndarray, layout: Layout, codings: Mapping[str, Coding]
 ) -> Effects:
-    """The terms of a model matrix.
-
-    Parameters
-    ----------
-    X : Columns
-        Of the fixed effects, p of them.
-    kept : (p,) bool array
-        Columns that do not depend on those before.
-    layout, codings
-        How X was made: `Recipe.fixed_layout` and `Recipe.codings`.
-
-    Returns
-    -------
-    Effects
-    """
+    """The terms of the fixed effects: X has p columns, of which kept (p) do not depend on those
+    before; layout and codings are the recipe's."""
     terms = tuple(_terms(layout, codings))
     return Effects(
         labels=tuple(term.label for term in terms),

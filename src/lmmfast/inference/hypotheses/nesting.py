@@ -23,21 +23,11 @@ MOST_CELLS = 1000  # different rows of random columns that are compared one by o
 
 @dataclass(frozen=True)
 class Nesting:
-    """How a smaller model sits in a larger one.
+    """How a smaller model sits in a larger one."""
 
-    Attributes
-    ----------
-    reason : str
-        Why it is not a special case of the larger one; empty when it is.
-    boundary : bool
-        Whether it has variances of zero where the larger one has parameters.
-    note : str
-        What is taken for granted.
-    """
-
-    reason: str
-    boundary: bool
-    note: str = ""
+    reason: str  # why it is not a special case of the larger one; empty when it is
+    boundary: bool  # whether it has variances of zero where the larger one has parameters
+    note: str = ""  # what is taken for granted
 
 
 def nesting(small: Fit, large: Fit) -> Nesting:
@@ -47,14 +37,6 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     of one with the same or a coarser grouping factor when its columns, those of each of its levels
     by themselves, are combinations of the other's columns. So (1 | g) + (1 | g:f) is a special
     case of (f | g).
-
-    Parameters
-    ----------
-    small, large : Fit
-
-    Returns
-    -------
-    Nesting
     """
     if not small.design.is_held or not large.design.is_held:
         wider = len(large.theta) > len(small.theta)
@@ -187,10 +169,8 @@ def _count(*codes: np.ndarray) -> int:
 
 
 def _pieces(codes: np.ndarray, other: RandomTerm) -> np.ndarray | None:
-    """Which rows share a level of the finer factor, whatever level of the coarser they are in.
-
-    Numbers of the pieces (n), None unless that follows from the other's columns alone.
-    """
+    """Numbers (n) that rows share if they share a level of the finer factor, whatever level of the
+    coarser they are in; None unless that follows from the other's columns alone."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -67,12 +67,7 @@ def profile(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -
 
 
 def boot(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
-    """Bootstrap intervals (k, 2): not there yet.
-
-    Raises
-    ------
-    NotImplementedError
-    """
+    """Bootstrap intervals (k, 2): not there yet."""
     raise NotImplementedError(
         'bootstrap intervals are not in this version: method="profile" needs no simulation and is '
         "exact in the likelihood"

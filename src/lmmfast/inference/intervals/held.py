@@ -40,14 +40,7 @@ class Local(NamedTuple):
 class Held(ABC):
     """One parameter as a coordinate w: how theta and sigma follow from w and the others, z.
 
-    Attributes
-    ----------
-    best : float
-        w at the estimate.
-    z : (nz,) array
-        The others there.
-    low, high : float
-        Bounds of w.
+    ``best`` and ``z`` are the estimate's; w stays between ``low`` and ``high``.
     """
 
     best: float
@@ -72,13 +65,7 @@ class Held(ABC):
 
     @abstractmethod
     def local(self, w: float, z: np.ndarray) -> Local:
-        """The criterion and its derivatives there.
-
-        Raises
-        ------
-        FitError
-            When it is not finite.
-        """
+        """The criterion and its derivatives there; FitError when it is not finite."""
 
     @abstractmethod
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -17,24 +17,13 @@ __all__ = ["Parameter", "chosen", "normal_quantile", "parameters_of", "values_of
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a linear mixed model.
+    """One parameter of a linear mixed model."""
 
-    Attributes
-    ----------
-    name : str
-        "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", or the fixed effect's.
-    kind : {"sd", "cor", "sigma", "fixed"}
-    term : int
-        Random term of a standard deviation or correlation.
-    i, j : int
-        Column of the term or of X; the second column of a correlation.
-    """
-
-    name: str
-    kind: str
-    term: int = -1
-    i: int = -1
-    j: int = -1
+    name: str  # "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", a fixed effect's
+    kind: str  # "sd", "cor", "sigma" or "fixed"
+    term: int = -1  # random term of a standard deviation or correlation
+    i: int = -1  # column of the term or of X
+    j: int = -1  # second column of a correlation
 
     @property
     def is_fixed(self) -> bool:
@@ -44,9 +33,7 @@ class Parameter:
 
 def parameters_of(design: Design) -> list[Parameter]:
     """All parameters: by random term, as lme4 orders its theta, then sigma and the fixed effects.
-
-    Names of variance parameters that occur twice get a number.
-    """
+    Names of variance parameters that occur twice get a number."""
     out: list[Parameter] = []
     for t, term in enumerate(design.terms):
         names = term.columns
@@ -87,13 +74,7 @@ def _value(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarr
 
 
 def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:
-    """Those asked for: "fixed", "random", "all" (or None), a name or several names.
-
-    Raises
-    ------
-    ValueError
-        For a name that is not there.
-    """
+    """Those asked for: "fixed", "random", "all" (or None), a name or several names."""
     if which is None or (isinstance(which, str) and which == "all"):
         return list(parameters)
     if isinstance(which, str) and which in ("fixed", "random"):

@@ -110,14 +110,8 @@ class _Machine:
         return self._criteria[columns]
 
     def _is_held(self, one: Parameter) -> bool:
-        """Whether a standard deviation or correlation was held; one that is neither this nor free
-        is refused.
-
-        Raises
-        ------
-        FitError
-            When it depends on several parameters of which some are held or tied.
-        """
+        """Whether a standard deviation or correlation was held; FitError if it is neither this nor
+        free, because some of the parameters it is made of are held or tied."""
         free = self.base.estimates.free
         if free is None:
             return False

@@ -71,40 +71,20 @@ class CovarianceParameters:
 
     Standard errors are missing (NaN) for what lies on the boundary (standard deviations of zero,
     correlations of one) or is not identified; the others hold the zeros of T as they are.
-
-    Attributes
-    ----------
-    sigma, sigma_se : float
-    sd, sd_se : tuple of (k,) arrays
-        Standard deviations of the random effects, per term.
-    corr, corr_se : tuple of (k, k) arrays
-        Correlations, per term; NaN where a standard deviation is zero.
-    vcov : (ntheta + 1, ntheta + 1) array
-        Covariance of (theta, sigma); NaN for parameters at the boundary.
     """
 
     sigma: float
     sigma_se: float
-    sd: tuple[np.ndarray, ...]
+    sd: tuple[np.ndarray, ...]  # standard deviations of the random effects, (k) per term
     sd_se: tuple[np.ndarray, ...]
-    corr: tuple[np.ndarray, ...]
+    corr: tuple[np.ndarray, ...]  # (k, k) per term; NaN where a standard deviation is zero
     corr_se: tuple[np.ndarray, ...]
-    vcov: np.ndarray
+    vcov: np.ndarray  # covariance of (theta, sigma); NaN for parameters at the boundary
 
 
 def covariance_parameters(fit: Fit, known: Satterthwaite | None = None) -> CovarianceParameters:
-    """Standard deviations and correlations of a fit with standard errors by the delta method.
-
-    Parameters
-    ----------
-    fit : Fit
-    known : Satterthwaite, optional
-        Of the same fit, to use its curvature again.
-
-    Returns
-    -------
-    CovarianceParameters
-    """
+    """Standard deviations and correlations of a fit with standard errors by the delta method;
+    ``known``, of the same fit, lends its curvature."""
     own = known or Satterthwaite(fit)
     sigma, errors = fit.estimates.sigma, _Errors.of(own)
     theta: list[np.ndarray] = []

@@ -30,19 +30,10 @@ DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
 
 
 def contrast_weights(kind: Any, labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Names and weights (k x m) of contrasts among m means.
+    """Names and weights (k x m) of contrasts among m means, which are called ``labels``.
 
-    Parameters
-    ----------
-    kind : str, mapping, data frame or array
-        A name of `KINDS`; weights by name; a table with one contrast a row, m columns.
-    labels : sequence of str
-        What the means are called (m).
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, or weights for another number of means.
+    They are given by a name of `KINDS`, by weights with or without names, or by a table with one
+    contrast a row and m columns; ValueError for anything else.
     """
     if isinstance(kind, str):
         if kind not in KINDS:
@@ -141,16 +132,10 @@ def default_adjustment(kind: Any) -> str:
 
 
 def adjusted(statistic: np.ndarray, df: np.ndarray, means: int, adjust: str) -> np.ndarray:
-    """Two-sided p-values of one family of tests.
+    """Two-sided p-values of one family of tests (k), by one of `ADJUSTMENTS`.
 
-    Parameters
-    ----------
-    statistic, df : (k,) arrays
-        NaN for contrasts that cannot be estimated; they count, as in R.
-    means : int
-        Number of means that are compared, for Tukey's.
-    adjust : str
-        One of `ADJUSTMENTS`.
+    NaN for contrasts that cannot be estimated: they count, as in R. Tukey's needs the number of
+    means that are compared.
     """
     p = t_pvalues(statistic, df)
     if adjust == "none" or len(p) < 2:

@@ -82,13 +82,7 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
         return float(self.model.nobs - self._kept.sum())
 
     def get_vcov(self, vcov: Any = True) -> np.ndarray | None:
-        """Covariance of the fixed effects; None if ``vcov`` is False.
-
-        Raises
-        ------
-        ValueError
-            For the name of another estimator: there is none.
-        """
+        """Covariance of the fixed effects, None if ``vcov`` is False; there is no other."""
         if not isinstance(vcov, bool):
             raise ValueError(f"vcov must be True, False or a matrix for this model, not {vcov!r}")
         return self.vault.vcov if vcov else None

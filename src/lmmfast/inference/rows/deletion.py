@@ -44,30 +44,14 @@ def groups(codes: np.ndarray) -> list[np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Deletion:
-    """Deletions of rows from one fit, at its variance parameters.
+    """Deletions of rows from one fit, at its variance parameters."""
 
-    Attributes
-    ----------
-    point : Point
-        The model at the estimates.
-    parts : list of remaining.Loading
-        Random terms in the rows.
-    T : list of (k, k) arrays
-        Their relative factors, in whitened columns.
-    VX : (n, p) array
-        V^-1 X in the basis of X in which X'V^-1 X = I; kept columns.
-    back : (p, p) array
-        Coefficients of the user's kept columns are this times those in that basis.
-    residuals : (n,) array
-        P y: those of the fit, times the square roots of the weights.
-    """
-
-    point: Point
-    parts: list[remaining.Loading]
-    T: list[np.ndarray]
-    VX: np.ndarray
-    back: np.ndarray
-    residuals: np.ndarray
+    point: Point  # the model at the estimates
+    parts: list[remaining.Loading]  # random terms in the rows
+    T: list[np.ndarray]  # their relative factors, in whitened columns
+    VX: np.ndarray  # (n, p), V^-1 X in the basis of X in which X'V^-1 X = I; kept columns
+    back: np.ndarray  # coefficients of the user's kept columns are this times those in that basis
+    residuals: np.ndarray  # P y: those of the fit, times the square roots of the weights
 
     @classmethod
     def of(cls, fit: Fit) -> Deletion:
@@ -107,20 +91,8 @@ class Deletion:
         return np.asarray(self.VX * weight[:, None])
 
     def by_level(self, codes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Changes of the coefficients in the basis of VX, each of these levels left out.
-
-        Parameters
-        ----------
-        codes : (n,) int array
-            Level of each row.
-        chosen : (g,) int array
-            Levels.
-
-        Returns
-        -------
-        (g, p) array
-            NaN where coefficients cannot be estimated without the level.
-        """
+        """Changes (g, p) of coefficients in the basis of VX, each of the chosen levels left out;
+        codes (n): the rows' levels. NaN where the others do not determine the coefficients."""
         found = np.empty((len(chosen), self.VX.shape[1]))
         Y = np.column_stack([self.VX, self.residuals])
         for at, gram in Levels(self.point, self.parts, self.T, Y, codes).grams(chosen):

@@ -159,9 +159,7 @@ def _moved(fit: Fit, rows: np.ndarray, full: bool) -> Fit | None:
 
 def _one_step(fit: Fit, model: Model) -> Fit:
     """Newton's step with the average information, within a trust radius, if it leads down.
-
-    Parameters at the boundary stay there: the criterion is even in them.
-    """
+    Parameters at the boundary stay there: the criterion is even in them."""
     f, slope, curvature = model.objective(fit.theta, reml=fit.reml, gradient=True, hessian=True)
     along = directions(fit.estimates.free, fit.estimates.T, fit.model.theta_entries)
     slope, curvature = along.T @ slope, along.T @ curvature @ along
@@ -176,13 +174,8 @@ def _one_step(fit: Fit, model: Model) -> Fit:
 
 
 def without(design: Design, rows: np.ndarray) -> Design:
-    """The design without some rows; levels that have none left are gone.
-
-    Raises
-    ------
-    DataError
-        When a grouping factor has a single level left.
-    """
+    """The design without some rows; levels that have none left are gone. DataError when a grouping
+    factor has a single level left."""
     keep = np.ones(len(design.y), bool)
     keep[rows] = False
     known: dict[int, tuple[np.ndarray, np.ndarray]] = {}

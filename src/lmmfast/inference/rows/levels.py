@@ -135,18 +135,10 @@ class _Sharing(NamedTuple):
 
 
 class Levels:
-    """Y'N^-1 Y for the levels g of one factor.
+    """Y'N^-1 Y for the levels g of one factor, codes (n) in the rows.
 
-    Parameters
-    ----------
-    point : Point
-    parts : sequence of remaining.Loading
-        All random terms in the rows, these times the square roots of their weights.
-    T : sequence of (k, k) arrays
-        Their relative factors, in whitened columns.
-    Y : (n, j) array
-    codes : (n,) int array
-        Level of each row.
+    ``parts`` are all random terms in the rows, times the square roots of the weights; T their
+    relative factors, in whitened columns.
     """
 
     def __init__(
@@ -167,15 +159,8 @@ class Levels:
         self._shared = [i for i, term in enumerate(self._terms) if len(term.shared)]
 
     def grams(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Y'N^-1 Y of the chosen levels: places among these, and so many (j, j) matrices.
-
-        Raises
-        ------
-        FitError
-            When what the levels share takes hours to solve for.
-        MemoryError
-            When one of them is too large.
-        """
+        """Y'N^-1 Y of the chosen levels: places among these, and so many (j, j) matrices. FitError
+        when what the levels share takes hours to solve for, MemoryError when one is too large."""
         for batch in self._batches(chosen) if len(chosen) else []:
             some = chosen[batch]
             B = {pair: self._read(some, *pair) for pair in self._pairs}

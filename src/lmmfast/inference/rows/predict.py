@@ -151,10 +151,8 @@ def new_fixed(fit: Fit, newdata: Table, offset: Any) -> np.ndarray:
 
 
 def open_rows(fit: Fit, X: np.ndarray) -> np.ndarray:
-    """Rows of X whose prediction depends on which dependent columns were dropped (n).
-
-    Those with a missing value are none: their prediction is missing anyway.
-    """
+    """Rows of X whose prediction depends on which dependent columns were dropped (n). Those with a
+    missing value are none: their prediction is missing anyway."""
     present = ~np.isnan(X).any(axis=1)
     unknown = np.zeros(len(X), dtype=bool)
     unknown[present] = ~openness_of(fit).estimable(X[present])
@@ -191,13 +189,7 @@ def recipe_of(fit: Fit) -> Recipe:
 
 
 def values_for(given: Any, table: Table | None, role: str, n: int) -> np.ndarray:
-    """An offset or weights of new rows: a number, a column's name, or one value for each row.
-
-    Raises
-    ------
-    DataError
-        For a column that is not there or not numeric, and for values of other rows.
-    """
+    """An offset or weights of new rows: a number, a column's name, or one value for each row."""
     if isinstance(given, str):
         if table is None:
             raise DataError(

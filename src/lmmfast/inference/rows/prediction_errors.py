@@ -140,11 +140,8 @@ def _rows(fit: Fit, newdata: Table | None, groups: list[str], everything: bool) 
 
 
 def _weights(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
-    """Prior weights of the rows.
-
-    Those that are given; else the fit's own for its rows, and for new ones those of the fit's
-    column of weights where they have it (0: missing, no limits), 1 where not.
-    """
+    """Prior weights of the rows: those that are given; else the fit's own for its rows, and for new
+    ones those of its column of weights where they have it (0: missing, no limits), 1 where not."""
     column = None if fit.design.recipe is None else fit.design.recipe.weights
     if newdata is None and (given is None or (isinstance(given, str) and given == column)):
         return np.ones(n) if fit.weights is None else fit.weights

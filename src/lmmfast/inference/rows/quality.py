@@ -32,21 +32,11 @@ __all__ = ["icc", "r2", "vif"]
 
 @dataclass(frozen=True)
 class Variances:
-    """Where the variance of the response comes from.
+    """Where the variance of the response comes from."""
 
-    Attributes
-    ----------
-    fixed : float
-        Of the linear predictor of the fixed effects over the rows, offset not included.
-    random : dict of str to float
-        Per grouping factor: mean over the rows of z'Cov(b) z (Johnson 2014).
-    residual : float
-        sigma^2, of a row with weight 1.
-    """
-
-    fixed: float
-    random: dict[str, float]
-    residual: float
+    fixed: float  # of the linear predictor of the fixed effects over the rows, without offset
+    random: dict[str, float]  # per grouping factor: mean of z'Cov(b) z (Johnson 2014)
+    residual: float  # sigma^2, of a row with weight 1
 
     @property
     def total(self) -> float:
@@ -123,10 +113,8 @@ def _generalized_inflation(corr: np.ndarray, own: list[int]) -> float:
 
 
 def fixed_terms(design: Design) -> dict[str, list[int]]:
-    """Columns of X of each term of the formula; "1" is the intercept's.
-
-    Designs from arrays have no terms: every column is one, a constant one the intercept.
-    """
+    """Columns of X of each term of the formula; "1" is the intercept's. Designs from arrays have no
+    terms: every column is one, a constant one the intercept."""
     if design.recipe is None:
         constant = design.fixed.constant()
         labels = ["1" if c else name for c, name in zip(constant, design.x_names, strict=True)]

@@ -52,43 +52,18 @@ LIFT = 0.1  # standard deviation over sigma at which a refit starts what was zer
 
 @dataclass(frozen=True, eq=False)
 class Deletion:
-    """A random term, and which of its columns stay.
-
-    Attributes
-    ----------
-    label : str
-    term : int
-    stay : tuple of int
-        Columns that stay.
-    constant : bool
-        Whether an intercept takes the place of the others.
-    beside : int or None
-        Covariances that go with one variance; None where several variances go.
-    note : str
-        Why it is no test; then there is nothing to take out.
-    """
+    """A random term, and which of its columns stay."""
 
     label: str
     term: int
-    stay: tuple[int, ...]
-    constant: bool
-    beside: int | None
-    note: str = ""
+    stay: tuple[int, ...]  # columns that stay
+    constant: bool  # whether an intercept takes the place of the others
+    beside: int | None  # covariances that go with one variance; None where several variances go
+    note: str = ""  # why it is no test; then there is nothing to take out
 
 
 def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
-    """What `ranova` takes out.
-
-    Parameters
-    ----------
-    design : Design
-    reduce : bool
-        Columns of one term at a time; False: whole random terms.
-
-    Yields
-    ------
-    Deletion
-    """
+    """What `ranova` takes out: columns of one term at a time, or whole terms (reduce=False)."""
     for i, term in enumerate(design.terms):
         groups = _column_groups(design, i)
         everything = Deletion(
@@ -105,14 +80,7 @@ def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
 
 
 def allowed_deletions(fit: Fit, reduce: bool) -> Iterator[Deletion]:
-    """What `ranova` takes out of a fit: a term whose parameters are held or tied goes as a whole.
-
-    Parameters
-    ----------
-    fit : Fit
-    reduce : bool
-        As for `deletions`.
-    """
+    """The same for a fit: a term whose parameters are held or tied goes as a whole."""
     free, places = fit.estimates.free, fit.model.theta_entries
     done: set[int] = set()
     for deletion in deletions(fit.design, reduce):
@@ -255,10 +223,8 @@ def expressible(design: Design, part: Part) -> bool:
 
 
 def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[int]] | None:
-    """The layout of a formula with the part's columns, and the place of each in the whole term.
-
-    A product may be written in another order where a variable appears later than it did.
-    """
+    """The layout of a formula with the part's columns, and the place of each in the whole term. A
+    product may be written in another order where a variable appears later than it did."""
     from ...data.encode import layout_of
     from ...formula.terms import read_sum
 

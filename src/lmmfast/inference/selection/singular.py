@@ -118,15 +118,8 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
 
 
 def boundary_slope(fit: Fit, term: int, curvature: np.ndarray) -> np.ndarray:
-    """S (k, k): slope of the criterion in the relative covariance of a singular term.
-
-    Parameters
-    ----------
-    fit : Fit
-    term : int
-    curvature : (ntheta, ntheta) array
-        Of the criterion at the fit's theta, as ``LMM.objective`` gives it.
-    """
+    """S (k, k): slope of the criterion in the relative covariance of a singular term; curvature is
+    the criterion's at the fit's theta."""
     T = fit.estimates.T[term]
     place = {(r, c): e for e, (i, r, c) in enumerate(fit.model.theta_entries) if i == term}
     kept = sorted({r for r, _ in place})
@@ -154,18 +147,12 @@ def _without_variance(T: np.ndarray, kept: list[int], zero: list[int]) -> np.nda
 class Direction:
     """A combination of the random effects of a term that has no variance.
 
-    Attributes
-    ----------
-    term : int
-    weights : (k,) array
-        The combination, its most important column with weight one.
-    score : float
-        Slope of the criterion in the variance of the combination over sigma^2; not negative at an
-        optimum. NaN for columns that were dropped because they depend on others.
+    Its score is the slope of the criterion in its variance over sigma^2, not negative at an
+    optimum; NaN for columns that were dropped because they depend on others.
     """
 
     term: int
-    weights: np.ndarray
+    weights: np.ndarray  # (k,), the most important column's one
     score: float
 
 
