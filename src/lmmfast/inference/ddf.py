@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,20 +25,6 @@ METHODS = {
     "residual": "residual",
     "z": "z",
 }
-
-
-class Method(Protocol):
-    """Degrees of freedom of single contrasts and joint tests, and the covariance they go with."""
-
-    @property
-    def vcov(self) -> np.ndarray:
-        """(p, p) covariance of the fixed effects; NaN for dropped columns."""
-
-    def df(self, L: Any) -> np.ndarray:
-        """(k,) degrees of freedom of the rows of L."""
-
-    def f(self, L: Any) -> tuple[float, int, float]:
-        """F statistic of L beta = 0, numerator and denominator degrees of freedom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +54,15 @@ class Constant:
         return test.fvalue, test.df_num, self.denominator
 
 
+# Degrees of freedom of single contrasts and joint tests, and the covariance they go with.
+Method = Satterthwaite | KenwardRoger | Constant
+
+
 def ddf_of(name: Any) -> str:
     """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr"."""
     plain = str(name).lower().replace("_", "-").replace(" ", "-")
     found = {"kr": "kenward-roger", "satt": "satterthwaite"}.get(plain, plain)
-    if found not in METHODS:
-        names = ", ".join(repr(known) for known in METHODS)
-        raise ValueError(f"ddf must be one of {names}, not {name!r}")
+    check_choice("ddf", found, METHODS, name)
     return found
 
 
@@ -108,6 +97,13 @@ def fit_of(fit: Any) -> Fit:
     if not isinstance(own, Fit):
         raise TypeError(f"a fit as lmer gives it is needed, not {type(fit).__name__}")
     return own
+
+
+def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:
+    """ValueError where an argument is none of the values that it may have."""
+    if value not in known:
+        names = ", ".join(map(repr, known))
+        raise ValueError(f"{name} must be one of {names}, not {given or value!r}")
 
 
 def check_level(level: Any) -> float:

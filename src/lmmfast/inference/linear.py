@@ -100,14 +100,12 @@ def _numbered(labels: Iterable[Any]) -> bool:
 def _array_rows(given: Any, names: list[str], role: str) -> list[_Row]:
     """Rows of an array, a column per coefficient."""
     weights = _numeric(given, role)
-    if weights.ndim == 1:
-        weights = weights[None, :]
+    weights = weights[None, :] if weights.ndim == 1 else weights
     if weights.ndim != 2 or weights.shape[1] != len(names):
         shape = " x ".join(map(str, weights.shape)) or "a single number"
-        raise ValueError(
-            f"{role} should have {len(names)} columns, one per coefficient "
-            f"({_listed(names)}); it is {shape}"
-        )
+        listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        columns = f"{len(names)} columns, one per coefficient ({listed})"
+        raise ValueError(f"{role} should have {columns}; it is {shape}")
     return [_Row(row, 0.0) for row in weights]
 
 
@@ -128,15 +126,16 @@ def _labelled_rows(
     columns: list[Any], weights: Any, labels: list[str | None], names: list[str], role: str
 ) -> list[_Row]:
     """Rows of weights on named columns, in the order of the coefficients."""
+    columns = [str(column) for column in columns]
     for column in columns:
-        if str(column) not in names:
-            raise ValueError(_unknown(str(column), names, role))
+        if column not in names:
+            raise _unknown(column, names, role)
     given = _numeric(weights, role)
     if given.ndim != 2:
         raise ValueError(f"{role} should have one weight per name")
     aligned = np.zeros((len(given), len(names)))
-    for j, column in enumerate(columns):
-        aligned[:, names.index(str(column))] += given[:, j]
+    for column, own in zip(columns, given.T, strict=True):
+        aligned[:, names.index(column)] += own
     return [_Row(row, 0.0, label) for row, label in zip(aligned, labels, strict=True)]
 
 
@@ -170,13 +169,9 @@ def per_row(values: Any, k: int, role: str) -> np.ndarray:
     return np.array(np.broadcast_to(array, (k,)))
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-
-
-def _unknown(name: str, names: list[str], role: str) -> str:
+def _unknown(name: str, names: list[str], role: str) -> ValueError:
     hint = suggest(name, names, "coefficients")
-    return f"{role} names {name!r}, which is not a coefficient{hint}"
+    return ValueError(f"{role} names {name!r}, which is not a coefficient{hint}")
 
 
 # ---- hypotheses as text -------------------------------------------------------------------------
@@ -304,7 +299,7 @@ class _Text:
         for match in pattern.finditer(self.text.rstrip()):
             kind = str(match.lastgroup)
             if kind == "unknown":
-                raise ValueError(_unknown(match[kind], self.names, self.role))
+                raise _unknown(match[kind], self.names, self.role)
             yield _Token(kind, match[kind], match.start(kind), match.end(kind))
         end = len(self.text)
         yield _Token("end", "", end, end)

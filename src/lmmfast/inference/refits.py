@@ -21,11 +21,7 @@ __all__ = ["by_likelihood", "estimated", "model_of", "model_of_part", "refitted"
 
 def model_of(fit: Fit) -> Model:
     """The model that holds the response of this fit: refits share that of another response."""
-    if fit.design is fit.model.design:
-        return fit.model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LmmWarning)
-        return fit.model.with_design(fit.design)
+    return fit.model if fit.design is fit.model.design else model_of_part(fit, fit.design)
 
 
 def model_of_part(fit: Fit, design: Design) -> Model:

@@ -64,10 +64,7 @@ class TTest(_tables.Printed):
         """The statistics, whatever their distribution (as statsmodels)."""
         return self.statistic
 
-    @property
-    def zvalue(self) -> np.ndarray:
-        """The statistics, whatever their distribution."""
-        return self.statistic
+    zvalue = tvalue
 
     @property
     def df(self) -> np.ndarray:
@@ -122,7 +119,7 @@ class TTest(_tables.Printed):
             "": self._row_names(xname),
             "Estimate": _tables.column(self.effect, by=self.sd),
             "Std. Error": _tables.column(self.sd),
-            f"{letter} value": _statistic_cells(self.statistic),
+            f"{letter} value": statistic_cells(self.statistic),
             f"Pr(>|{letter}|)": [_tables.p_value(p) for p in self.pvalue],
             f"[{alpha / 2:g}": _tables.column(low, by=self.sd),
             f"{1 - alpha / 2:g}]": _tables.column(high, by=self.sd),
@@ -199,7 +196,7 @@ class WaldTest(_tables.Printed):
     def summary(self) -> _tables.Summary:
         """The test on paper."""
         name = {"F": "F value", "chi2": "Chisq"}[self.distribution]
-        columns = {name: _statistic_cells([self.statistic])[0]}
+        columns = {name: statistic_cells([self.statistic])[0]}
         if self.distribution == "F":
             columns |= {"NumDF": str(self.df_num), "DenDF": _tables.df_cells([self.df_denom])[0]}
         else:
@@ -221,7 +218,8 @@ def _reference(distribution: str, method: str) -> str:
     return f"{distribution}, {method} degrees of freedom"
 
 
-def _statistic_cells(values: Iterable[float]) -> list[str]:
+def statistic_cells(values: Iterable[float]) -> list[str]:
+    """Statistics as text."""
     return [_tables.fixed(v, 3) if abs(v) < 1e6 else _tables.general(v) for v in values]
 
 
@@ -243,11 +241,10 @@ def t_test(
     rows ignore it. ``df``, one number or one per row, makes t of z; ``method`` says where it comes
     from, by default the residuals.
     """
-    k = len(L)
     effect, sd = _effects(L, beta), _deviations(L, vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = (effect - q) / sd
-    df_denom = per_row(np.inf if df is None else df, k, "df")
+    df_denom = per_row(np.inf if df is None else df, len(L), "df")
     return TTest(
         effect=effect,
         sd=sd,
@@ -290,7 +287,8 @@ def wald_test(
     if df_denom is None:
         denominator, statistic, distribution = np.inf, square, "chi2"
     else:
-        denominator, statistic, distribution = _number(df_denom), square / rank, "F"
+        denominator = float(np.asarray(df_denom, dtype=float).item())  # also in an array
+        statistic, distribution = square / rank, "F"
     return WaldTest(
         statistic=float(statistic),
         df_num=rank,
@@ -358,11 +356,6 @@ def _square(effect: np.ndarray, cov: np.ndarray) -> float:
             "the covariance matrix of the contrasts is singular: they cannot be tested"
         )
     return float(np.sum((vectors.T @ effect) ** 2 / values))
-
-
-def _number(value: Any) -> float:
-    """A number, or the one in an array."""
-    return float(np.asarray(value, dtype=float).item())
 
 
 # ---- distributions ------------------------------------------------------------------------------

@@ -67,9 +67,8 @@ class Anova(_tables.Printed):
         rows = tuple(zip(names, *columns.values(), strict=True))
         models = [line for model in self.models for line in _tables.wrapped(model)]
         notes = [line for note in self.notes for line in _tables.wrapped(f"Note: {note}")]
-        head = (self.title, *models)
         table = _tables.Table(("", *columns), rows, 1)
-        return _tables.Summary(((*head,), (table, *notes)))
+        return _tables.Summary(((self.title, *models), (table, *notes)))
 
 
 WHOLE = ("npar", "Df", "NumDF")
@@ -184,9 +183,7 @@ def model_line(fit: Fit) -> str:
 
 def method_name(ddf: str) -> str:
     """What the tests are, for titles."""
-    if ddf == "z":
-        return "Wald chi-squared tests"
-    return f"{METHODS.get(ddf, ddf)} degrees of freedom"
+    return "Wald chi-squared tests" if ddf == "z" else f"{METHODS[ddf]} degrees of freedom"
 
 
 def terms_of(fit: Fit) -> Effects:
@@ -227,14 +224,12 @@ def table_of_tests(
 
     own = method_of(fit, ddf)
     rows = [_chisq(own, L) if ddf == "z" else _f(fit, own, L) for L in tests.values()]
-    columns = ["Chisq", "Df", "Pr(>Chisq)"]
-    if ddf != "z":
-        columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
+    columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
+    columns = ["Chisq", "Df", "Pr(>Chisq)"] if ddf == "z" else columns
     table = pd.DataFrame(rows, index=list(tests), columns=columns, dtype=float)
     if ddf == "kenward-roger" and any(len(L) > 1 for L in tests.values()):
         notes.append("sums and mean squares go with F before Kenward and Roger's scaling")
-    counts = {name: int for name in columns if name in WHOLE}
-    return table.astype(counts), tuple(notes)
+    return table.astype({name: int for name in columns if name in WHOLE}), tuple(notes)
 
 
 def _f(fit: Fit, own: Method, L: np.ndarray) -> tuple[float, ...]:
@@ -245,8 +240,7 @@ def _f(fit: Fit, own: Method, L: np.ndarray) -> tuple[float, ...]:
     statistic, df, denominator = _joint(own, L)
     plain = wald_test(L, np.zeros(len(L)), fit.estimates.beta, own.vcov).fvalue
     mean = plain * fit.scale
-    p = float(fdtrc(df, denominator, statistic))
-    return mean * df, mean, df, denominator, statistic, p
+    return mean * df, mean, df, denominator, statistic, float(fdtrc(df, denominator, statistic))
 
 
 def _joint(own: Method, L: np.ndarray) -> tuple[float, int, float]:
@@ -270,9 +264,7 @@ def chi2_tail(chisq: float, df: int) -> float:
     """Upper tail of chi-squared; all of it is at zero without degrees of freedom."""
     from scipy.special import chdtrc
 
-    if df == 0:
-        return float(chisq <= 0)
-    return float(chdtrc(df, max(chisq, 0.0)))
+    return float(chdtrc(df, max(chisq, 0.0)) if df else chisq <= 0)
 
 
 # ---- nested models ------------------------------------------------------------------------------
@@ -300,9 +292,13 @@ def _compare(fits: Sequence[Fit], refit: bool, names: Sequence[str] | None) -> A
     columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"]
     table = pd.DataFrame(rows, index=[own[i] for i in order], columns=columns)
     models = tuple(f"{own[i]}: {_tables.formula_text(fits[i].formula)}" for i in order)
-    criterion = "REML" if fits[0].reml else "maximum likelihood"
-    title = f"Likelihood-ratio tests, {criterion}"
+    title = f"Likelihood-ratio tests, {criterion_name(fits[0])}"
     return Anova(title, models, table.astype({"npar": int}), tuple(notes))
+
+
+def criterion_name(fit: Fit) -> str:
+    """What the fit maximizes, for titles."""
+    return "REML" if fit.reml else "maximum likelihood"
 
 
 def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
@@ -320,15 +316,10 @@ def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
         if not own.is_held or not first.is_held:
             _check_same_sums(own, first, pair)
             continue
-        other = own.y != first.y
-        if other.any():
-            what = f"{first.response!r} and {own.response!r}"
-            raise DataError(
-                f"{pair} have different responses, {what}: they differ in {int(other.sum())} of "
-                f"{len(other)} rows",
-                variable=own.response,
-                rows=np.flatnonzero(other)[:10].tolist(),
-            )
+        other = np.flatnonzero(own.y != first.y)
+        if len(other):
+            what = f"they differ in {len(other)} of {len(own.y)} rows"
+            raise _other_response(own, first, pair, what, other[:10].tolist())
         if own.n_rows == first.n_rows and not np.array_equal(own.rows, first.rows):
             raise DataError(f"{pair} were fitted to different rows of the data")
 
@@ -337,11 +328,15 @@ def _check_same_sums(own: Design, first: Design, pair: str) -> None:
     """The same where rows are not in memory: sums of the response and of its squares."""
     moments = own.sums.response_moments(), first.sums.response_moments()
     if not np.allclose(*moments, rtol=1e-9, atol=0):
-        raise DataError(
-            f"{pair} have different responses, {first.response!r} and {own.response!r}: their "
-            "means or variances differ",
-            variable=own.response,
-        )
+        raise _other_response(own, first, pair, "their means or variances differ")
+
+
+def _other_response(
+    own: Design, first: Design, pair: str, what: str, rows: Sequence[int] = ()
+) -> DataError:
+    responses = f"{first.response!r} and {own.response!r}"
+    message = f"{pair} have different responses, {responses}: {what}"
+    return DataError(message, variable=own.response, rows=rows)
 
 
 def _comparable(
@@ -382,9 +377,8 @@ def _ratio_test(small: Fit, large: Fit, pair: str) -> tuple[tuple[float, float, 
     found = nesting(small, large)
     notes = [f"{pair}: {found.note}"] if found.note else []
     if found.reason:
-        return (chisq, df, np.nan), [
-            f"{pair}: no p-value, the models are not nested: {found.reason}"
-        ]
+        note = f"{pair}: no p-value, the models are not nested: {found.reason}"
+        return (chisq, df, np.nan), [note]
     error = math.hypot(small.objective_se, large.objective_se)
     if error > 0:
         notes.append(

@@ -147,9 +147,8 @@ def _variable(coding: Coding, dummy: bool) -> _Variable:
         return _Variable(coding.label, columns, False, None)
     size = len(coding.levels)
     full = np.column_stack([np.ones(size), coding.contrast[:size]])
-    if full.shape[1] != size or np.linalg.matrix_rank(full) < size:
-        return _Variable(coding.label, columns, dummy, None)
-    return _Variable(coding.label, columns, dummy, np.linalg.inv(full))
+    whole = full.shape[1] == size == np.linalg.matrix_rank(full)
+    return _Variable(coding.label, columns, dummy, np.linalg.inv(full) if whole else None)
 
 
 def _indicators(term: _Term, terms: Iterable[_Term], p: int) -> np.ndarray | None:
@@ -209,10 +208,6 @@ class Effects:
             made.append((span, lengths, first))
         return made
 
-    @property
-    def _spans(self) -> list[np.ndarray]:
-        return [span for span, _, _ in self._made]
-
     def contains(self, outer: int, inner: int) -> bool:
         """Whether one term contains another: the same numeric variables, and more factors."""
         a, b = self._terms[outer], self._terms[inner]
@@ -234,19 +229,19 @@ class Effects:
         alone = sum(map(bool, self.labels)) == 1  # all types are type I then, as in lmerTest
         own = self._treatment(term) if kind == 3 else self._coded(term)
         if kind == 3 and not alone:
-            return self._functions(own.identity(self._type_three(term)))
+            return self._functions(_identity(own, self._type_three(term)))
         if kind == 1 or alone:
-            return self._functions(own.triangle(self._range_of(range(term))))
+            return self._functions(_triangle(own, self._range_of(range(term))))
         before = [t for t in others if not self.contains(t, term)]
         if before == others:
             return self.removal(term)
-        return self._functions(own.triangle(self._range_of(before)))
+        return self._functions(_triangle(own, self._range_of(before)))
 
     def removal(self, term: int) -> np.ndarray:
         """The hypothesis (k, p) that the model without this term holds."""
         own = self._coded(term)
         others = self._range_of(t for t in range(len(self.labels)) if t != term)
-        return self._functions(own.identity(own.triangle(others)))
+        return self._functions(_identity(own, _triangle(own, others)))
 
     def without(self, term: int) -> np.ndarray:
         """(p, k) combinations of the columns: an orthonormal basis of the model without a term."""
@@ -255,21 +250,20 @@ class Effects:
         out[self.kept] = np.linalg.solve(self._R[:, self.kept], basis)
         return out
 
-    def _treatment(self, term: int) -> _Columns:
+    def _treatment(self, term: int) -> np.ndarray:
         """The term's columns with treatment contrasts, then all its indicator columns."""
         span, lengths, first = self._made[term]
-        order = list(dict.fromkeys([*first, *range(span.shape[1])]))
-        return _Columns((span * lengths)[:, order])
+        return np.asarray((span * lengths)[:, [*dict.fromkeys([*first, *range(span.shape[1])])]])
 
-    def _coded(self, term: int) -> _Columns:
+    def _coded(self, term: int) -> np.ndarray:
         """The term's columns as the fit has them, then all its indicator columns."""
         span, lengths, _ = self._made[term]
         places = self.columns[term]
-        return _Columns(np.hstack([self._R[:, places[self.kept[places]]], span * lengths]))
+        return np.hstack([self._R[:, places[self.kept[places]]], span * lengths])
 
     def _range_of(self, terms: Iterable[int]) -> np.ndarray:
         """Orthonormal basis of the columns of terms."""
-        return _range(np.hstack([np.zeros((len(self._R), 0)), *(self._spans[t] for t in terms)]))
+        return _range(np.hstack([np.zeros((len(self._R), 0)), *(self._made[t][0] for t in terms)]))
 
     def _functions(self, s: np.ndarray) -> np.ndarray:
         L = np.zeros((s.shape[1], len(self.kept)))
@@ -283,10 +277,10 @@ class Effects:
         free = _complement(zero)
         if not outer or not free.shape[1]:
             return free
-        own = self._spans[term]
+        own = self._made[term][0]
         mine = free.T @ _unit(own)
         beyond = free @ _complement(mine, scaled=False)  # of the containing terms alone
-        weights = np.hstack([own, *(self._spans[t] for t in outer)])
+        weights = np.hstack([own, *(self._made[t][0] for t in outer)])
         inner = free.T @ weights @ (weights.T @ beyond)
         if not inner.shape[1]:
             return free
@@ -294,24 +288,22 @@ class Effects:
         return np.asarray(free @ axes[:, inner.shape[1] :])
 
 
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    """Columns of a term, in coordinates of Q; those to write hypotheses on come first."""
+# C: columns of a term, in coordinates of Q; those to write hypotheses on come first.
 
-    C: np.ndarray
 
-    def triangle(self, known: np.ndarray) -> np.ndarray:
-        """What the columns add to a space with this basis: weights are a unit upper triangle."""
-        own = self.C - known @ (known.T @ self.C)
-        axes, pivots = _independent(own, np.linalg.norm(self.C, axis=0))
-        return np.asarray(axes / np.einsum("ij,ij->j", axes, own[:, pivots]))
+def _triangle(C: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What the columns add to a space with this basis: weights are a unit upper triangle."""
+    own = C - known @ (known.T @ C)
+    axes, pivots = _independent(own, np.linalg.norm(C, axis=0))
+    return np.asarray(axes / np.einsum("ij,ij->j", axes, own[:, pivots]))
 
-    def identity(self, s: np.ndarray) -> np.ndarray:
-        """The same functions with the weights 1 and 0 on independent columns."""
-        own = s.T @ self.C
-        scale = np.linalg.norm(s, axis=0).max(initial=0.0) * np.linalg.norm(self.C, axis=0)
-        _, pivots = _independent(own, scale)
-        return np.asarray(np.linalg.solve(own[:, pivots], s.T).T)
+
+def _identity(C: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """The same functions with the weights 1 and 0 on independent columns."""
+    own = s.T @ C
+    scale = np.linalg.norm(s, axis=0).max(initial=0.0) * np.linalg.norm(C, axis=0)
+    _, pivots = _independent(own, scale)
+    return np.asarray(np.linalg.solve(own[:, pivots], s.T).T)
 
 
 def _independent(A: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, list[int]]:
@@ -368,10 +360,6 @@ def effects_of(
     """The terms of the fixed effects: X has p columns, of which kept (p) do not depend on those
     before; layout and codings are the recipe's."""
     terms = tuple(_terms(layout, codings))
-    return Effects(
-        labels=tuple(term.label for term in terms),
-        columns=tuple(term.places.ravel(order="F") for term in terms),
-        kept=kept,
-        _terms=terms,
-        _R=X.root(kept),
-    )
+    labels = tuple(term.label for term in terms)
+    columns = tuple(term.places.ravel(order="F") for term in terms)
+    return Effects(labels, columns, kept, terms, X.root(kept))

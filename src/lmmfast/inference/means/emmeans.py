@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
-from ..ddf import METHODS, check_level, ddf_of, fit_of, method_of
+from ..ddf import METHODS, check_choice, check_level, ddf_of, fit_of, method_of
 from ..estimability import Openness, openness_of
-from ..wald import t_quantile
+from ..wald import statistic_cells, t_quantile
 from .comparisons import ADJUSTMENTS, adjusted, contrast_weights, critical, default_adjustment
 from .grid import Grid, text
 
@@ -103,11 +103,9 @@ def emmeans(
     """
     fit, ddf = fit_of(fit), ddf_of(ddf)
     check_level(level)
-    if weights not in ("equal", "proportional"):
-        raise ValueError(f'weights must be "equal" or "proportional", not {weights!r}')
-    if adjust not in (None, *ADJUSTMENTS):
-        names = ", ".join(map(repr, ADJUSTMENTS))
-        raise ValueError(f"adjust must be one of {names}, not {adjust!r}")
+    check_choice("weights", weights, ("equal", "proportional"))
+    if adjust is not None:
+        check_choice("adjust", adjust, ADJUSTMENTS)
     grid = Grid.of(fit, at or {})
     wanted, within = grid.targets(specs, by)
     L = grid.averages(wanted + within, weights)
@@ -348,7 +346,7 @@ def _cells(name: str, values: np.ndarray, se: np.ndarray, label: bool) -> list[s
     if name == "df":
         return _tables.df_cells(values)
     if name in ("t", "z"):
-        return [_tables.fixed(v, 3) if abs(v) < 1e6 else _tables.general(v) for v in values]
+        return statistic_cells(values)
     if name == "p":
         return [_tables.p_value(p) for p in values]
     return _tables.column(values, by=se)

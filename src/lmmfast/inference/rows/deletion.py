@@ -28,6 +28,7 @@ from .levels import Levels
 from .predict import fitted_of
 
 if TYPE_CHECKING:
+    from ...data.design import Design
     from ...engine.point import Point
     from ...fit import Fit
 
@@ -40,6 +41,11 @@ def groups(codes: np.ndarray) -> list[np.ndarray]:
     """Rows of each level."""
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+
+def root_weights(design: Design) -> np.ndarray:
+    """Square roots of the rows' weights (n)."""
+    return np.ones(len(design.y)) if design.weights is None else np.sqrt(design.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,7 @@ class Deletion:
     @classmethod
     def of(cls, fit: Fit) -> Deletion:
         design, point = fit.design, fit.point
-        root = np.ones(fit.nobs) if fit.weights is None else np.sqrt(fit.weights)
+        root = root_weights(design)
         back = point.basis.E[fit.estimates.fixed_kept]
         VX = design.X[:, fit.estimates.fixed_kept] @ back
         parts, T = [], []

@@ -16,6 +16,7 @@ from ...effects import standard_errors
 from ...engine.free import directions
 from ...errors import DataError, FitError, LmmWarning
 from ...linalg import trust_step
+from ..ddf import check_choice
 from ..refits import refitted
 from .deletion import Deletion, groups
 
@@ -36,8 +37,7 @@ SHOWN = 5  # unknown levels named in a message
 def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.DataFrame:
     """Deletion diagnostics, as ``Fit.influence`` documents them."""
     fit.design.rows_for("influence is that of rows")
-    if refine not in (False, True, "full"):
-        raise ValueError(f'refine must be False, True or "full", not {refine!r}')
+    check_choice("refine", refine, (False, True, "full"))
     if by is None and levels is not None:
         raise ValueError("levels= chooses among the levels of a grouping factor: give by= too")
     if by is not None and by not in fit.n_levels:

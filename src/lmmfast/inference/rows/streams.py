@@ -13,6 +13,7 @@ from ...errors import DataError
 from ...sources.open import source_of
 from ...sources.part import Part, Roles, part_of
 from ...sources.source import Source, check_columns, located, rows_for
+from ..ddf import check_choice
 from .predict import fixed_part, random_part, recipe_of
 
 if TYPE_CHECKING:
@@ -22,13 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["stream_residuals"]
 
-KINDS = ("response", "pearson")
-
 
 def stream_residuals(fit: Fit, source: Any, kind: str) -> Iterator[pd.DataFrame]:
     """Fitted values and residuals, as ``Fit.stream_residuals`` documents them."""
-    if kind not in KINDS:
-        raise ValueError(f'type must be "response" or "pearson", not {kind!r}')
+    check_choice("type", kind, ("response", "pearson"))
     recipe = recipe_of(fit)
     roles = _roles(fit)
     if recipe.offset_is_array or (fit.design.sums.is_weighted and recipe.weights is None):

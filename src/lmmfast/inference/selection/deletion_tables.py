@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ddf import ddf_of, fit_of
+from ..ddf import check_choice, ddf_of, fit_of
 from ..hypotheses.anova import (
     EQUAL,
     Anova,
     chi2_tail,
+    criterion_name,
     method_name,
     model_line,
     table_of_tests,
@@ -73,8 +74,7 @@ def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     23.537
     """
     fit, ddf = fit_of(fit), ddf_of(ddf)
-    if test not in ("F", "Chisq"):
-        raise ValueError(f'test must be "F" or "Chisq", not {test!r}')
+    check_choice("test", test, ("F", "Chisq"))
     effects = terms_of(fit)
     terms = effects.droppable()
     if test == "Chisq":
@@ -188,7 +188,7 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
         "use Pr(mixture) where it is given"
     )
     table = pd.DataFrame(rows, index=index, columns=columns).astype({"npar": int})
-    criterion = "REML" if fit.reml else "maximum likelihood"
+    criterion = criterion_name(fit)
     title = f"Single deletions of random effects, likelihood-ratio tests, {criterion}"
     return Anova(title, (model_line(fit),), table, tuple(notes))
 

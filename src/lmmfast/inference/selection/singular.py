@@ -23,7 +23,7 @@ import numpy as np
 
 from ... import tables
 from ...errors import FitError
-from ..ddf import fit_of
+from ..ddf import check_choice, fit_of
 from ..refits import model_of
 from .reductions import Reduction, costless, costly, refit_reduced, without_factors
 from .sentences import combination, singular_sentences
@@ -406,8 +406,7 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
     False
     """
     fit = fit_of(fit)
-    if criterion not in ("LRT", "AIC"):
-        raise ValueError(f'criterion must be "LRT" or "AIC", not {criterion!r}')
+    check_choice("criterion", criterion, ("LRT", "AIC"))
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
     if fit.estimates.free is not None:
