@@ -44,16 +44,13 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> 
 def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
     """Wald intervals (k, 2): fixed effects by ``ddf``, standard deviations on the logarithmic
     scale, correlations on Fisher's, both with normal quantiles; NaN on the boundary."""
+    fixed = [k for k, one in enumerate(parameters) if one.is_fixed]
     out = np.full((len(parameters), 2), np.nan)
-    random = [one for one in parameters if not one.is_fixed]
-    if len(random) < len(parameters):
+    if fixed:
         limits = coef_test(fit, ddf).conf_int(1 - level)
-        for k, one in enumerate(parameters):
-            if one.is_fixed:
-                out[k] = limits[one.i]
-    if random:
-        own = covariance_parameters(fit)
-        width = normal_quantile(level)
+        out[fixed] = limits[[parameters[k].i for k in fixed]]
+    if len(fixed) < len(parameters):
+        own, width = covariance_parameters(fit), normal_quantile(level)
         for k, one in enumerate(parameters):
             if one.kind == "sigma":
                 out[k] = _of_positive(own.sigma, own.sigma_se, width)

@@ -173,11 +173,8 @@ class Criterion:
         """H + weight d(S T)/dT between columns of T that are zero: the average information has
         nothing of these."""
         small = np.abs(theta) <= NO_COLUMN * self._unit
-        if not small.any():
-            return H
-        a, b = self._first, self._second
+        a, b, out = self._first, self._second, H.copy()
         a, b = a[small[a] & small[b]], b[small[a] & small[b]]
-        out = H.copy()
         out[a, b] += weight * S[self._row[a], self._row[b]]
         return out
 

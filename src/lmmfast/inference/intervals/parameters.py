@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ...data.design import Design
 
-__all__ = ["Parameter", "chosen", "normal_quantile", "parameters_of", "values_of"]
+__all__ = ["Parameter", "chosen", "normal_quantile", "parameters_of", "value_of"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,8 @@ def parameters_of(design: Design) -> list[Parameter]:
     return out + [Parameter(name, "fixed", i=i) for i, name in enumerate(design.x_names)]
 
 
-def values_of(
-    parameters: Sequence[Parameter], T: Sequence[np.ndarray], sigma: float, beta: np.ndarray
-) -> list[float]:
-    """Their values; NaN for correlations with a standard deviation of zero."""
-    return [_value(one, T, sigma, beta) for one in parameters]
-
-
-def _value(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarray) -> float:
+def value_of(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarray) -> float:
+    """Its value; NaN for a correlation with a standard deviation of zero."""
     if one.kind == "fixed":
         return float(beta[one.i])
     if one.kind == "sigma":
@@ -87,10 +81,8 @@ def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:
             known = [one.name for one in parameters]
             near = get_close_matches(str(name), known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(
-                f"there is no parameter {name!r}: {hint} "
-                '("fixed", "random" and "all" choose several)'
-            )
+            several = '("fixed", "random" and "all" choose several)'
+            raise ValueError(f"there is no parameter {name!r}: {hint} {several}")
         out += [one for one in found if one not in out]
     return out
 
