@@ -31,7 +31,6 @@ from .sentences import combination, singular_sentences
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...data.design import Design
     from ...engine.estimates import Singular
     from ...fit import Fit
 
@@ -71,23 +70,20 @@ class RandomEffectsPCA(tables.Printed):
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""
+        titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
         sections: list[tuple[str | tables.Table, ...]] = []
         for group, frame in self.components.items():
-            cells = [
-                tuple(tables.fixed(value, 4) for value in frame[name]) for name in frame.columns
-            ]
-            titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
-            rows = tuple((title, *row) for title, row in zip(titles, cells, strict=True))
-            table = tables.Table(("", *frame.index), rows, 1)
-            loadings = tuple(
-                (str(name), *(tables.fixed(value, 3) for value in row))
-                for name, row in zip(
-                    self.loadings[group].index, self.loadings[group].to_numpy(), strict=True
-                )
-            )
-            own = tables.Table(("", *frame.index), loadings, 1)
-            sections.append((f"Principal components of {group}:", table, "Loadings:", own))
+            table = _fixed(frame.T.set_axis(titles), 4)
+            loadings = _fixed(self.loadings[group], 3)
+            sections.append((f"Principal components of {group}:", table, "Loadings:", loadings))
         return tables.Summary(tuple(sections))
+
+
+def _fixed(frame: pd.DataFrame, decimals: int) -> tables.Table:
+    """Numbers with their labels."""
+    pairs = zip(frame.index, frame.to_numpy(), strict=True)
+    rows = [(str(name), *(tables.fixed(value, decimals) for value in row)) for name, row in pairs]
+    return tables.Table(("", *frame.columns), tuple(rows), 1)
 
 
 def random_pca(fit: Fit) -> RandomEffectsPCA:
@@ -95,14 +91,11 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
     import pandas as pd
     from scipy.linalg import block_diag
 
-    blocks: dict[str, list[np.ndarray]] = {}
-    names: dict[str, list[str]] = {}
-    for term, T in zip(fit.design.terms, fit.estimates.T, strict=True):
-        blocks.setdefault(term.group, []).append(T)
-        names.setdefault(term.group, []).extend(term.columns)
     components, loadings = {}, {}
-    for group, own in blocks.items():
-        U, sd, _ = np.linalg.svd(block_diag(*own))
+    for group in fit.n_levels:
+        own = [i for i, term in enumerate(fit.design.terms) if term.group == group]
+        names = [name for i in own for name in fit.design.terms[i].columns]
+        U, sd, _ = np.linalg.svd(block_diag(*(fit.estimates.T[i] for i in own)))
         largest = U[np.abs(U).argmax(axis=0), np.arange(len(U))]
         labels = [f"PC{j + 1}" for j in range(len(sd))]
         total = float(sd @ sd)
@@ -110,7 +103,7 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
         components[group] = pd.DataFrame(
             {"sd": sd, "proportion": share, "cumulative": np.cumsum(share)}, index=labels
         )
-        loadings[group] = pd.DataFrame(U * np.sign(largest), index=names[group], columns=labels)
+        loadings[group] = pd.DataFrame(U * np.sign(largest), index=names, columns=labels)
     return RandomEffectsPCA(components, loadings)
 
 
@@ -164,16 +157,12 @@ def directions(fit: Fit) -> list[Direction]:
     out: list[Direction] = []
     for item in fit.estimates.singular:
         S = boundary_slope(fit, item.term, curvature)
-        out += _single_columns(fit, item, S)
+        kept = {r for i, r, _ in fit.model.theta_entries if i == item.term}
+        for j in item.zero:
+            score = float(S[j, j]) if j in kept else np.nan
+            out.append(Direction(item.term, np.eye(len(S))[j], score))
         out += _combinations(fit, item, S)
     return out
-
-
-def _single_columns(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
-    kept = {r for i, r, _ in fit.model.theta_entries if i == item.term}
-    for j in item.zero:
-        score = float(S[j, j]) if j in kept else np.nan
-        yield Direction(item.term, np.eye(len(S))[j], score)
 
 
 def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
@@ -228,18 +217,14 @@ class Singularity(tables.Printed):
         """All of it on paper."""
         if not self.singular:
             return tables.Summary((("The fit is not singular: every direction has variance.",),))
-        sections: list[tuple[str | tables.Table, ...]] = [
-            tuple(line for sentence in self.sentences for line in tables.wrapped(sentence)),
-            (
-                "Slope of the criterion in the variance (over sigma^2) of each direction; the",
-                "steeper it is, the clearer that this variance is zero:",
-                *(
-                    line
-                    for term, text, score in self.directions.itertuples(index=False)
-                    for line in tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
-                ),
-            ),
+        slopes = [
+            "Slope of the criterion in the variance (over sigma^2) of each direction; the",
+            "steeper it is, the clearer that this variance is zero:",
         ]
+        for term, text, score in self.directions.itertuples(index=False):
+            slopes += tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
+        why = [line for sentence in self.sentences for line in tables.wrapped(sentence)]
+        sections: list[tuple[str | tables.Table, ...]] = [tuple(why), tuple(slopes)]
         if len(self.reductions):
             sections.append(("Smaller models:", *_steps_text(self.reductions)))
         return tables.Summary(tuple(sections))
@@ -249,66 +234,46 @@ def explain_singularity(fit: Fit) -> Singularity:
     """Explanation of a singular fit, as ``Fit.explain_singularity`` documents it."""
     import pandas as pd
 
-    terms = fit.design.terms
-    rows = [
-        (f"({terms[one.term].label})", _in_words(fit, one), one.score) for one in directions(fit)
-    ]
-    ways = _ways(fit) if fit.estimates.free is None else []
-    smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways]
-    return Singularity(
-        fit.is_singular,
-        tuple(singular_sentences(fit)),
-        pd.DataFrame(rows, columns=["term", "direction", "score"]),
-        _frame(smaller),
-    )
-
-
-def _ways(fit: Fit) -> list[Reduction]:
-    """Smaller models of a fit whose parameters are all free."""
-    free = [costless(fit), without_factors(fit)] if fit.is_singular else []
-    return [way for way in free if way is not None] + costly(fit)
+    labels = [f"({term.label})" for term in fit.design.terms]
+    rows = [(labels[one.term], _in_words(fit, one), one.score) for one in directions(fit)]
+    frame = pd.DataFrame(rows, columns=["term", "direction", "score"])
+    ways: list[Reduction | None] = []
+    if fit.estimates.free is None and fit.is_singular:
+        ways = [costless(fit), without_factors(fit), *costly(fit)]
+    smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways if way]
+    return Singularity(fit.is_singular, tuple(singular_sentences(fit)), frame, _frame(smaller))
 
 
 def _in_words(fit: Fit, direction: Direction) -> str:
     columns = fit.design.terms[direction.term].columns
     sd = np.linalg.norm(fit.estimates.T[direction.term], axis=1)
-    share = direction.weights * np.where(sd.any(), sd, 1.0)
+    share = direction.weights * sd
     if not share.any():  # a column without variance
         share = direction.weights
     return combination(columns, direction.weights, share)
 
 
-def random_text(design: Design) -> str:
-    """The formula, or the random terms of a model from arrays."""
-    return design.formula or " + ".join(f"({term.label})" for term in design.terms)
+STEP = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "singular")
 
 
 def _step(fit: Fit, larger: Fit | None, removed: str) -> dict[str, Any]:
     from scipy.stats import chi2
 
-    change, df, p = 0.0, 0, np.nan
+    # the formula, or the random terms of a model from arrays
+    text = fit.design.formula or " + ".join(f"({term.label})" for term in fit.design.terms)
+    change, df, p, aic = 0.0, 0, np.nan, 0.0
     if larger is not None:
-        change = fit.objective - larger.objective
+        change, aic = fit.objective - larger.objective, fit.aic - larger.aic
         df = larger.n_params - fit.n_params
         p = float(chi2.sf(max(change, 0.0), df)) if df else 1.0
-    return {
-        "removed": removed,
-        "formula": random_text(fit.design),
-        "npar": fit.n_params,
-        "criterion": fit.objective,
-        "change": change,
-        "df": df,
-        "p": p,
-        "aic": fit.aic - (fit if larger is None else larger).aic,
-        "singular": fit.is_singular,
-    }
+    values = removed, text, fit.n_params, fit.objective, change, df, p, aic, fit.is_singular
+    return dict(zip(STEP, values, strict=True))
 
 
 def _frame(steps: list[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    names = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "singular")
-    return pd.DataFrame(steps, columns=list(names))
+    return pd.DataFrame(steps, columns=list(STEP))
 
 
 def _steps_text(steps: pd.DataFrame) -> list[str | tables.Table]:
@@ -355,12 +320,8 @@ class Simplification(tables.Printed):
         if self.fit.is_singular:
             left = " ".join(singular_sentences(self.fit))
             state = f"still singular: {left} A grouping factor keeps its last term"
-        return tables.Summary(
-            (
-                tuple(_steps_text(self.steps)),
-                tuple(tables.wrapped(f"Last model: {last['formula']}; {state}")),
-            )
-        )
+        end = tables.wrapped(f"Last model: {last['formula']}; {state}")
+        return tables.Summary((tuple(_steps_text(self.steps)), tuple(end)))
 
 
 def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:
