@@ -102,8 +102,9 @@ def fit_of(fit: Any) -> Fit:
 def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:
     """ValueError where an argument is none of the values that it may have."""
     if value not in known:
-        names = ", ".join(map(repr, known))
-        raise ValueError(f"{name} must be one of {names}, not {given or value!r}")
+        *most, last = (f'"{one}"' if isinstance(one, str) else repr(one) for one in known)
+        given = value if given is None else given
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}, not {given!r}")
 
 
 def check_level(level: Any) -> float:

@@ -19,6 +19,7 @@ from ...linalg import trust_step
 from ..ddf import check_choice
 from ..refits import refitted
 from .deletion import Deletion, groups
+from .predict import first_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["influence"]
 
 RADIUS = 4.0  # longest step in theta, in standard deviations of the parameters given the others
-SHOWN = 5  # unknown levels named in a message
 
 
 def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.DataFrame:
@@ -41,10 +41,8 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
     if by is None and levels is not None:
         raise ValueError("levels= chooses among the levels of a grouping factor: give by= too")
     if by is not None and by not in fit.n_levels:
-        raise DataError(
-            f"{by!r} is not a grouping factor of the model; it has {', '.join(fit.n_levels)}",
-            variable=by,
-        )
+        message = f"{by!r} is not a grouping factor of the model; it has {', '.join(fit.n_levels)}"
+        raise DataError(message, variable=by)
     return _of_rows(fit, refine) if by is None else _of_levels(fit, by, levels, refine)
 
 
@@ -82,11 +80,8 @@ def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
     found = [place.get(level, texts.get(str(level))) for level in given]
     strange = [level for level, i in zip(given, found, strict=True) if i is None]
     if strange:
-        more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
-        raise DataError(
-            f"{term.group!r} has no level {', '.join(map(repr, strange[:SHOWN]))}{more}",
-            variable=term.group,
-        )
+        unknown = first_of([repr(level) for level in strange])
+        raise DataError(f"{term.group!r} has no level {unknown}", variable=term.group)
     if len(set(found)) < len(found):
         raise DataError(f"levels of {term.group!r} are given twice", variable=term.group)
     return np.array(found, np.int64)
@@ -179,14 +174,16 @@ def without(design: Design, rows: np.ndarray) -> Design:
     keep = np.ones(len(design.y), bool)
     keep[rows] = False
     known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    terms = []
     for term in design.terms:
         if id(term.codes) not in known:
-            left, codes = np.unique(term.codes[keep], return_inverse=True)
+            left, back = np.unique(term.codes[keep], return_inverse=True)
             if len(left) < 2:
                 raise DataError(f"{term.group!r} has a single level left", variable=term.group)
-            known[id(term.codes)] = codes.astype(np.int32), term.levels[left]
-    terms = tuple(_shortened(term, keep, *known[id(term.codes)]) for term in design.terms)
-    return replace(design, terms=terms).with_rows(
+            known[id(term.codes)] = back.astype(np.int32), term.levels[left]
+        codes, levels = known[id(term.codes)]
+        terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels))
+    return replace(design, terms=tuple(terms)).with_rows(
         X=design.X[keep],
         y=design.y[keep],
         weights=None if design.weights is None else design.weights[keep],
@@ -194,9 +191,3 @@ def without(design: Design, rows: np.ndarray) -> Design:
         positions=design.rows[keep],
         index=None if design.index is None else design.index[keep],
     )
-
-
-def _shortened(
-    term: RandomTerm, keep: np.ndarray, codes: np.ndarray, levels: np.ndarray
-) -> RandomTerm:
-    return term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels)

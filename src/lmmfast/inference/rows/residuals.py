@@ -40,9 +40,14 @@ def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
     """L^-1 r with L L' = Cov(y), in each set of rows that share random effects."""
     from scipy.linalg import solve_triangular
 
-    root = root_weights(fit.design)
-    labels = _connected_rows(fit)
-    _check_sizes(fit, np.bincount(labels))
+    root, labels = root_weights(fit.design), _connected_rows(fit)
+    largest = int(np.bincount(labels).max())
+    need = 4 * 8.0 * float(largest) ** 2
+    if need > _memory_limit():
+        raise MemoryError(
+            f"scaled residuals need the covariance of {largest} rows that share random effects "
+            f'({need / 1e9:.1f} GB): use type="pearson" or "marginal"'
+        )
     out = np.empty(fit.nobs)
     for rows in groups(labels):
         V = np.eye(len(rows))
@@ -68,12 +73,3 @@ def _connected_rows(fit: Fit) -> np.ndarray:
     rows, columns = np.tile(np.arange(n), len(levels)), np.concatenate(levels)
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(at, at))
     return np.asarray(connected_components(graph, directed=False)[1][:n])
-
-
-def _check_sizes(fit: Fit, sizes: np.ndarray) -> None:
-    need = 4 * 8.0 * float(sizes.max()) ** 2
-    if need > _memory_limit():
-        raise MemoryError(
-            f"scaled residuals need the covariance of {sizes.max()} rows that share random effects "
-            f'({need / 1e9:.1f} GB): use type="pearson" or "marginal"'
-        )
