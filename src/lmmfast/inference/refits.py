@@ -33,12 +33,9 @@ def model_of_part(fit: Fit, design: Design) -> Model:
 
 def estimated(fit: Fit) -> list[str]:
     """A note where the criteria that are compared are estimates themselves."""
-    if not fit.objective_se:
-        return []
-    return [
-        "criteria are estimated (storage='iterative'): each is known to "
-        f"{fit.objective_se:.2g} (one standard error)"
-    ]
+    known = f"each is known to {fit.objective_se:.2g} (one standard error)"
+    note = f"criteria are estimated (storage='iterative'): {known}"
+    return [note] if fit.objective_se else []
 
 
 def refitted(

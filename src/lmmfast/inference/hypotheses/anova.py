@@ -167,10 +167,13 @@ def anova(
     notes = untested(tests, nominal)
     if not terms:
         notes.append("the model has no terms beside the intercept")
-    if kind == 3 and not fit.estimates.fixed_kept.all() and any(map(effects.contained, terms)):
+    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
+    dropped = [name for name, kept in pairs if not kept]
+    if kind == 3 and dropped and any(map(effects.contained, terms)):
+        shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
         notes.append(
-            f"{_dropped(fit)} dropped: what type III tests of terms that others contain say "
-            "depends on which cells are there"
+            f"{shown} {_tables.be(len(dropped))} dropped: what type III tests of terms that others "
+            "contain say depends on which cells are there"
         )
     title = f"Type {ROMAN[kind]} analysis of variance table, {method_name(ddf)}"
     return Anova(title, (model_line(fit),), *table_of_tests(fit, tests, ddf, notes))
@@ -188,13 +191,12 @@ def method_name(ddf: str) -> str:
 
 def terms_of(fit: Fit) -> Effects:
     """The terms of the fixed effects."""
-    recipe = fit.design.recipe
+    recipe, kept = fit.design.recipe, fit.estimates.fixed_kept
     if recipe is None:
         raise DataError(
             "a model made from arrays has columns, but no terms: test the columns that belong "
             "together with fit.f_test(L)"
         )
-    kept = fit.estimates.fixed_kept
     return effects_of(fit.design.fixed, kept, recipe.fixed_layout, recipe.codings)
 
 
@@ -207,13 +209,6 @@ def untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
         elif len(L) < columns:
             notes.append(f"{label}: only {len(L)} of its {columns} columns can be tested")
     return notes
-
-
-def _dropped(fit: Fit) -> str:
-    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
-    names = [name for name, kept in pairs if not kept]
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{shown} {_tables.be(len(names))}"
 
 
 def table_of_tests(

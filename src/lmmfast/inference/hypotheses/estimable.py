@@ -55,7 +55,7 @@ class _Variable:
     label: str
     columns: int
     dummy: bool
-    indicators: np.ndarray | None  # L x L, rows 1 and contrasts -> a factor's indicator columns
+    indicators: np.ndarray  # L x L, rows 1 and contrasts -> a factor's indicator columns; or 0 x 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,38 +68,35 @@ class _Term:
         return ":".join(variable.label for variable in self.variables)
 
     @property
-    def factors(self) -> frozenset[str]:
-        return frozenset(v.label for v in self.variables if v.indicators is not None)
+    def parts(self) -> tuple[list[_Variable], list[_Variable]]:
+        """Numeric variables, and factors."""
+        numeric = [v for v in self.variables if not v.indicators.size]
+        return numeric, [v for v in self.variables if v.indicators.size]
 
     @property
-    def always_dummy(self) -> frozenset[str]:
-        """Factors with an indicator for each level: their constant is in the term."""
-        return frozenset(v.label for v in self.variables if v.indicators is not None and v.dummy)
+    def factors(self) -> frozenset[str]:
+        return frozenset(v.label for v in self.parts[1])
 
     @property
     def numeric(self) -> frozenset[tuple[str, bool]]:
-        return frozenset((v.label, v.dummy) for v in self.variables if v.indicators is None)
-
-    @property
-    def cells(self) -> tuple[int, ...]:
-        """Numbers of indicator columns: numeric variables first, then factors, the last fastest."""
-        numeric = [v.columns for v in self.variables if v.indicators is None]
-        return (*numeric, *(len(v.indicators) for v in self.variables if v.indicators is not None))
+        return frozenset((v.label, v.dummy) for v in self.parts[0])
 
     @property
     def treatment(self) -> list[int]:
-        """Which indicator columns treatment contrasts would give, in the order of the columns."""
-        numeric = [i for i, v in enumerate(self.variables) if v.indicators is None]
-        own = [i for i, v in enumerate(self.variables) if v.indicators is not None]
-        places = np.arange(np.prod(self.cells, dtype=int)).reshape(self.cells)
-        places = places.transpose(np.argsort([*numeric, *own]))
-        first = [int(v.indicators is not None and not v.dummy) for v in self.variables]
+        """Which indicator columns treatment contrasts would give, in the order of the columns:
+        those are numbered by numeric variables, then factors, the last fastest."""
+        numeric, factors = self.parts
+        cells = [*(v.columns for v in numeric), *(len(v.indicators) for v in factors)]
+        order = np.argsort([bool(v.indicators.size) for v in self.variables], kind="stable")
+        places = np.arange(np.prod(cells, dtype=int)).reshape(cells).transpose(np.argsort(order))
+        first = [int(v.indicators.size > 0 and not v.dummy) for v in self.variables]
         chosen = places[tuple(slice(at, None) for at in first)]
         return [int(j) for j in chosen.ravel(order="F")]
 
     def provides(self, numeric: frozenset[tuple[str, bool]], factors: frozenset[str]) -> bool:
         """Whether products of contrasts of these factors are combinations of its columns."""
-        needed = self.factors - self.always_dummy
+        # factors with an indicator for each level may be left out: their constant is in the term
+        needed = frozenset(v.label for v in self.parts[1] if not v.dummy)
         return self.numeric == numeric and needed <= factors <= self.factors
 
     def component(self, factors: frozenset[str], p: int) -> tuple[list[str], np.ndarray]:
@@ -111,7 +108,7 @@ class _Term:
         axes: list[str] = []
         for variable in self.variables:
             at = len(axes)
-            if variable.indicators is None or not variable.dummy:
+            if not (variable.indicators.size and variable.dummy):
                 axes.append(variable.label)
             elif variable.label in factors:
                 contrasts = np.linalg.inv(variable.indicators)[:, 1:]
@@ -128,11 +125,9 @@ def _terms(layout: Layout, codings: Mapping[str, Coding]) -> list[_Term]:
     for j, factors in enumerate(layout.columns):
         found.setdefault(tuple(atom for atom, _, _ in factors), []).append(j)
     terms = []
-    for atoms, columns in found.items():
-        dummy = [dummy for _, dummy, _ in layout.columns[columns[0]]]
-        variables = tuple(
-            _variable(codings[atom], dummy=d) for atom, d in zip(atoms, dummy, strict=True)
-        )
+    for columns in found.values():
+        first = layout.columns[columns[0]]
+        variables = tuple(_variable(codings[atom], dummy) for atom, dummy, _ in first)
         shape = [variable.columns for variable in variables]
         size = int(np.prod(shape, dtype=int))
         # x + 2:x has two columns of one term, which depend on each other: the first is enough
@@ -142,23 +137,22 @@ def _terms(layout: Layout, codings: Mapping[str, Coding]) -> list[_Term]:
 
 def _variable(coding: Coding, dummy: bool) -> _Variable:
     """Factors whose contrasts do not tell all levels apart count as numeric."""
-    columns = len(coding.dummy_names if dummy else coding.names)
+    columns, none = len(coding.dummy_names if dummy else coding.names), np.zeros((0, 0))
     if coding.levels is None or coding.contrast is None:
-        return _Variable(coding.label, columns, False, None)
+        return _Variable(coding.label, columns, False, none)
     size = len(coding.levels)
     full = np.column_stack([np.ones(size), coding.contrast[:size]])
     whole = full.shape[1] == size == np.linalg.matrix_rank(full)
-    return _Variable(coding.label, columns, dummy, np.linalg.inv(full) if whole else None)
+    return _Variable(coding.label, columns, dummy, np.linalg.inv(full) if whole else none)
 
 
 def _indicators(term: _Term, terms: Iterable[_Term], p: int) -> np.ndarray | None:
     """Indicator columns of a term as combinations of the p columns of the model matrix: (numeric
     columns, cells, p), or None where the model lacks some of them."""
-    own = [v for v in term.variables if v.indicators is not None]
-    numeric = [v for v in term.variables if v.indicators is None]
+    numeric, own = term.parts
     order = [v.label for v in (*numeric, *own)]
     # per factor: the constant, then the contrasts
-    parts = np.zeros([*(v.columns for v in numeric), *(len(_square(v)) for v in own), p])
+    parts = np.zeros([*(v.columns for v in numeric), *(len(v.indicators) for v in own), p])
     for present in itertools.product((False, True), repeat=len(own)):
         factors = frozenset(v.label for v, used in zip(own, present, strict=True) if used)
         provider = next((t for t in terms if t.provides(term.numeric, factors)), None)
@@ -169,13 +163,8 @@ def _indicators(term: _Term, terms: Iterable[_Term], p: int) -> np.ndarray | Non
         slices = [slice(None)] * len(numeric) + [slice(1, None) if u else 0 for u in present]
         parts[tuple(slices)] = component.transpose(*turn, len(turn))
     for axis, variable in enumerate(own, len(numeric)):
-        parts = np.moveaxis(np.tensordot(parts, _square(variable), axes=(axis, 0)), -1, axis)
+        parts = np.moveaxis(np.tensordot(parts, variable.indicators, axes=(axis, 0)), -1, axis)
     return parts.reshape(int(np.prod([v.columns for v in numeric], dtype=int)), -1, p)
-
-
-def _square(variable: _Variable) -> np.ndarray:
-    assert variable.indicators is not None
-    return variable.indicators
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +219,10 @@ class Effects:
         own = self._treatment(term) if kind == 3 else self._coded(term)
         if kind == 3 and not alone:
             return self._functions(_identity(own, self._type_three(term)))
-        if kind == 1 or alone:
-            return self._functions(_triangle(own, self._range_of(range(term))))
         before = [t for t in others if not self.contains(t, term)]
-        if before == others:
+        if kind == 1 or alone:
+            before = list(range(term))
+        elif before == others:
             return self.removal(term)
         return self._functions(_triangle(own, self._range_of(before)))
 

@@ -92,11 +92,9 @@ def _solved(point: Point, parts: Sequence[Loading]) -> np.ndarray:
     if columns < len(first):
         return _sum(point, distinct, solve=True)[back.ravel()]
     _check_price(point, len(first))
-    step = _at_once(point)
-    found = [
-        _by_rows(point, [part.at(slice(a, a + step)) for part in distinct])
-        for a in range(0, len(first), step)
-    ]
+    step, found = _at_once(point), []
+    for a in range(0, len(first), step):
+        found.append(_by_rows(point, [part.at(slice(a, a + step)) for part in distinct]))
     return np.concatenate(found)[back.ravel()]
 
 
