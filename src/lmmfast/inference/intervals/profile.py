@@ -62,6 +62,7 @@ class _Machine:
         self.base = base
         engine = base.model._engine
         self._kept = [engine.kept(i) for i in range(len(base.design.terms))]
+        self._plain = tuple(tuple(range(len(term.columns))) for term in base.design.terms)
         self._criteria: dict[Columns, Criterion] = {}
         self._curves: dict[Parameter, _Curve | None] = {}
 
@@ -72,8 +73,7 @@ class _Machine:
         return self._curves[one]
 
     def _make(self, one: Parameter) -> _Curve | None:
-        base = self.base
-        columns = tuple(tuple(range(len(term.columns))) for term in base.design.terms)
+        base, columns = self.base, self._plain
         if one.kind == "fixed":
             if not base.estimates.fixed_kept[one.i]:
                 return None
@@ -148,15 +148,13 @@ class _Machine:
     def _model(self, columns: Columns) -> Model:
         """The model with the columns of its random terms chosen and in this order."""
         base = self.base
-        if columns == tuple(tuple(range(len(term.columns))) for term in base.design.terms):
+        if columns == self._plain:
             return base.model
-        terms = (
-            term if own == tuple(range(len(term.columns))) else term.chosen(own)
-            for term, own in zip(base.design.terms, columns, strict=True)
-        )
+        three = zip(base.design.terms, columns, self._plain, strict=True)
+        terms = tuple(term if new == old else term.chosen(new) for term, new, old in three)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
-            return type(base.model)(replace(base.design, terms=tuple(terms)))
+            return type(base.model)(replace(base.design, terms=terms))
 
     def _theta(self, criterion: Criterion, columns: Columns) -> np.ndarray:
         """The estimates in that order of the columns; dependent rows make columns of zeros."""
@@ -296,13 +294,11 @@ class Profile(Printed):
         rows: list[list[Any]] = []
         for one in self.parameters:
             curve = self._machine.curve(one)
-            if curve is None:
-                continue
-            value = curve.trace.held.value
-            for w, zeta, its, point in self._path(one):
+            for w, zeta, its, point in self._path(one) if curve else ():
                 state = self._state(its, point)
                 others = [value_of(other, *state) for other in self._every]
-                rows.append([one.name, value(w), zeta, *others])
+                value = curve.trace.held.value(w) if curve else np.nan
+                rows.append([one.name, value, zeta, *others])
         names = ["parameter", "value", "zeta", *(one.name for one in self._every)]
         return pd.DataFrame(rows, columns=names)
 
@@ -389,13 +385,10 @@ class Profile(Printed):
             if sides:
                 bounds = "bounds are" if len(sides) > 1 else "bound is"
                 notes.append(f"{name}: the {' and '.join(sides)} {bounds} not excluded")
-        columns = {
-            "": self.names,
-            "Estimate": column(value_of(p, own.T, own.sigma, own.beta) for p in self.parameters),
-            "Lower 95%": column(limits["lower"]),
-            "Upper 95%": column(limits["upper"]),
-        }
-        table = Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
+        values = [value_of(one, own.T, own.sigma, own.beta) for one in self.parameters]
+        cells = column(values), column(limits["lower"]), column(limits["upper"])
+        header = ("", "Estimate", "Lower 95%", "Upper 95%")
+        table = Table(header, tuple(zip(self.names, *cells, strict=True)), 1)
         criterion = "REML criterion" if self.reml else "deviance"
         head = f"Profile of the {criterion}, {len(self.frame)} points"
         formula = wrapped(f"Formula: {formula_text(self.fit.formula)}")

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["CovarianceParameters", "covariance_parameters", "varcorr_se", "vcov_theta"]
 
 
-# ---- tables -------------------------------------------------------------------------------------
-
-
 def vcov_theta(fit: Fit) -> pd.DataFrame:
     """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""
     import pandas as pd
@@ -52,9 +49,6 @@ def varcorr_se(fit: Fit) -> pd.DataFrame:
             errors += [own.corr_se[i][r, c] for c in range(k) for r in range(c + 1, k)]
     frame = varcorr_frame(fit.estimates, fit.design)
     return frame.drop(columns="vcov").assign(se=[*errors, own.sigma_se])
-
-
-# ---- standard deviations and correlations -------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,9 +35,6 @@ HIGHEST_DEGREE = 6
 DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
 
 
-# ---- weights ------------------------------------------------------------------------------------
-
-
 def contrast_weights(kind: Any, labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Names and weights (k x m) of contrasts among m means, which are called ``labels``.
 
@@ -101,9 +98,6 @@ def _smallest_integers(row: list[Fraction]) -> list[int]:
     whole = lcm(*(value.denominator for value in row))
     integers = [int(value * whole) for value in row]
     return [value // gcd(*integers) for value in integers]
-
-
-# ---- several tests ------------------------------------------------------------------------------
 
 
 def adjustment(kind: Any, asked: str | None) -> str:

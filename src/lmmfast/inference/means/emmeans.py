@@ -108,6 +108,7 @@ def emmeans(
         check_choice("adjust", adjust, ADJUSTMENTS)
     grid = Grid.of(fit, at or {})
     wanted, within = grid.targets(specs, by)
+    L, offset = grid.averages(wanted + within, weights)
     means = EMMeans(
         fit=fit,
         method=method_of(fit, ddf),
@@ -117,8 +118,8 @@ def emmeans(
         by=tuple(within),
         cells=grid.cells(wanted + within),
         groups=int(np.prod([len(grid.values[name]) for name in within], dtype=int)),
-        L=grid.averages(wanted + within, weights),
-        offset=grid.averaged_offset(wanted + within, weights),
+        L=L,
+        offset=offset,
         kind=contrasts,
         adjust=adjustment(contrasts, adjust),
         grid_notes=tuple(grid.notes(wanted, within, weights)),

@@ -110,14 +110,11 @@ class Grid:
         mesh = np.meshgrid(*(self.values[name] for name in reversed(names)), indexing="ij")
         return {name: values.ravel() for name, values in zip(names, reversed(mesh), strict=True)}
 
-    def averages(self, names: list[str], weights: str) -> np.ndarray:
-        """Weights of the fixed effects in the mean of each combination of these variables."""
-        p = self.X.shape[-1]
-        return self._averaged(self.X, names, weights).reshape(-1, p)
-
-    def averaged_offset(self, names: list[str], weights: str) -> np.ndarray:
-        """The offset in the mean of each combination of these variables."""
-        return self._averaged(self.offset[..., None], names, weights).ravel()
+    def averages(self, names: list[str], weights: str) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (k, p) of the fixed effects, and offset, in the mean of each combination of
+        these variables."""
+        X = self._averaged(self.X, names, weights).reshape(-1, self.X.shape[-1])
+        return X, self._averaged(self.offset[..., None], names, weights).ravel()
 
     def _averaged(self, cells: np.ndarray, names: list[str], weights: str) -> np.ndarray:
         """Means over the variables that are not among ``names``, which come in reverse order."""

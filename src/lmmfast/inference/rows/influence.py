@@ -36,6 +36,8 @@ RADIUS = 4.0  # longest step in theta, in standard deviations of the parameters 
 
 def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.DataFrame:
     """Deletion diagnostics, as ``Fit.influence`` documents them."""
+    import pandas as pd
+
     fit.design.rows_for("influence is that of rows")
     check_choice("refine", refine, (False, True, "full"))
     if by is None and levels is not None:
@@ -43,33 +45,43 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
     if by is not None and by not in fit.n_levels:
         message = f"{by!r} is not a grouping factor of the model; it has {', '.join(fit.n_levels)}"
         raise DataError(message, variable=by)
-    return _of_rows(fit, refine) if by is None else _of_levels(fit, by, levels, refine)
+    own, kept = Deletion.of(fit), fit.estimates.fixed_kept
+    found = _of_rows(fit, own) if by is None else _of_levels(fit, own, by, levels)
+    index, columns, changes, sets = found
+    beta = np.full((len(sets), len(kept)), np.nan)
+    beta[:, kept] = changes @ own.back.T
+    scale = standard_errors(fit.estimates)
+    if refine:
+        beta, scale, columns["sigma"] = _refined(fit, sets, refine == "full")
+    columns["cooks_d"] = _cooks_distance(fit, beta)
+    names = [f"dfb_{name}" for name in fit.design.x_names]
+    shifts = pd.DataFrame(beta / scale, index=index, columns=names)
+    return pd.concat([pd.DataFrame(columns, index=index), shifts], axis=1)
 
 
-def _of_rows(fit: Fit, refine: bool | str) -> pd.DataFrame:
+# Labels, first columns, changes of the kept coefficients in the basis of `Deletion`, and the rows.
+Found = tuple["pd.Index", dict[str, np.ndarray], np.ndarray, list[np.ndarray]]
+
+
+def _of_rows(fit: Fit, own: Deletion) -> Found:
     import pandas as pd
 
-    own, design = Deletion.of(fit), fit.design
-    changes = own.by_row() @ own.back.T
-    index = pd.Index(design.rows if design.index is None else design.index)
-    sets = list(np.arange(fit.nobs)[:, None])
-    return _frame(fit, index, {"hat_diag": own.leverage()}, changes, sets, refine)
+    index = pd.Index(fit.design.rows if fit.design.index is None else fit.design.index)
+    rows = list(np.arange(fit.nobs)[:, None])
+    return index, {"hat_diag": own.leverage()}, own.by_row(), rows
 
 
-def _of_levels(fit: Fit, by: str, levels: Any, refine: bool | str) -> pd.DataFrame:
+def _of_levels(fit: Fit, own: Deletion, by: str, levels: Any) -> Found:
     import pandas as pd
 
-    own = Deletion.of(fit)
     term = next(term for term in fit.design.terms if term.group == by)
     chosen = np.arange(len(term.levels)) if levels is None else _chosen(term, levels)
-    changes = own.by_level(term.codes, chosen) @ own.back.T
     every = groups(term.codes)
     sets = [every[level] for level in chosen]
     rows = np.flatnonzero(np.isin(term.codes, chosen))
     trace = np.bincount(term.codes[rows], own.leverage(rows), len(every))
     columns = {"nobs": np.array([len(one) for one in sets]), "hat_trace": trace[chosen]}
-    index = pd.Index(term.levels[chosen], name=by)
-    return _frame(fit, index, columns, changes, sets, refine)
+    return pd.Index(term.levels[chosen], name=by), columns, own.by_level(term.codes, chosen), sets
 
 
 def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
@@ -87,29 +99,6 @@ def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
     return np.array(found, np.int64)
 
 
-def _frame(
-    fit: Fit,
-    index: pd.Index,
-    columns: dict[str, np.ndarray],
-    changes: np.ndarray,
-    sets: list[np.ndarray],
-    refine: bool | str,
-) -> pd.DataFrame:
-    """The table: changes of the kept coefficients, or what refits without the sets say."""
-    import pandas as pd
-
-    kept = fit.estimates.fixed_kept
-    beta = np.full((len(sets), len(kept)), np.nan)
-    beta[:, kept] = changes
-    scale = standard_errors(fit.estimates)
-    if refine:
-        beta, scale, columns["sigma"] = _refined(fit, sets, refine == "full")
-    columns["cooks_d"] = _cooks_distance(fit, beta)
-    names = [f"dfb_{name}" for name in fit.design.x_names]
-    shifts = pd.DataFrame(beta / scale, index=index, columns=names)
-    return pd.concat([pd.DataFrame(columns, index=index), shifts], axis=1)
-
-
 def _cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
     """Squared length of the change of beta in units of its covariance, over its rank."""
     kept = fit.estimates.fixed_kept
@@ -117,9 +106,6 @@ def _cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
         return np.full(len(change), np.nan)
     L = np.linalg.cholesky(fit.estimates.vcov[np.ix_(kept, kept)])
     return np.asarray((np.linalg.solve(L, change[:, kept].T) ** 2).sum(axis=0) / kept.sum())
-
-
-# ---- and with the variance parameters moved ------------------------------------------------------
 
 
 def _refined(

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["icc", "r2", "vif"]
 
 
-# ---- variance explained --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Variances:
     """Where the variance of the response comes from."""
@@ -72,9 +69,6 @@ def icc(fit: Fit) -> pd.DataFrame:
     share = pd.Series({"all": sum(parts.random.values()), **parts.random})
     adjusted = share / (share["all"] + parts.residual)
     return pd.DataFrame({"adjusted": adjusted, "unadjusted": share / parts.total})
-
-
-# ---- collinearity --------------------------------------------------------------------------------
 
 
 def vif(fit: Fit) -> pd.DataFrame:

@@ -47,9 +47,6 @@ def loading(point: Point, term: int, codes: np.ndarray, z: np.ndarray) -> Loadin
     return Loading(term, codes, own @ point.whitening[term])
 
 
-# ---- variances of rows ---------------------------------------------------------------------------
-
-
 def variances(point: Point, parts: Sequence[Loading]) -> np.ndarray:
     """z'B z of every row (n), z over all the loadings, which are of different terms.
 
@@ -111,9 +108,6 @@ def _by_rows(point: Point, parts: Sequence[Loading]) -> np.ndarray:
         own = X[part.term][part.codes[rows], :, rows] @ point.unwhitening[part.term]
         total[rows] += np.einsum("ij,ij->i", part.z[rows], own)
     return total
-
-
-# ---- blocks of levels ----------------------------------------------------------------------------
 
 
 def blocks(point: Point, i: int, j: int, li: np.ndarray, lj: np.ndarray) -> np.ndarray:
