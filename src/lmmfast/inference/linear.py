@@ -89,7 +89,7 @@ def _has_names(item: Any) -> bool:
     labels = getattr(item, "columns", None)
     if labels is None and hasattr(item, "to_numpy"):
         labels = getattr(item, "index", None)
-    return labels is not None and not callable(labels) and not _numbered(labels)
+    return not (labels is None or callable(labels) or _numbered(labels))
 
 
 def _numbered(labels: Iterable[Any]) -> bool:
@@ -211,8 +211,7 @@ class _Text:
         if self._next.kind != "end" and self._next.text != ",":
             raise self._error("an operator, '=' or ','")
         if len(sides) == 1:
-            value, label = sides[0]
-            return [self._row(value, label)]
+            return [self._row(*sides[0])]
         return [self._row(a - b, f"{left} = {right}") for (a, left), (b, right) in pairwise(sides)]
 
     def _row(self, value: np.ndarray, label: str) -> _Row:
@@ -262,8 +261,7 @@ class _Text:
     def _times(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         if np.any(left[:-1]) and np.any(right[:-1]):
             raise ValueError(f"{self.role}: {self.text!r} multiplies coefficients: not linear")
-        constant, other = (right, left) if np.any(left[:-1]) else (left, right)
-        return np.asarray(other * constant[-1])
+        return np.asarray(left * right[-1] if np.any(left[:-1]) else right * left[-1])
 
     def _over(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         if np.any(right[:-1]) or right[-1] == 0:
@@ -301,5 +299,4 @@ class _Text:
             if kind == "unknown":
                 raise _unknown(match[kind], self.names, self.role)
             yield _Token(kind, match[kind], match.start(kind), match.end(kind))
-        end = len(self.text)
-        yield _Token("end", "", end, end)
+        yield _Token("end", "", len(self.text), len(self.text))

@@ -187,22 +187,18 @@ class WaldTest(_tables.Printed):
         import pandas as pd
 
         name = self.distribution
-        columns: dict[str, Any] = {name: self.statistic, f"P>{name}": self.pvalue}
-        columns["df constraint"] = self.df_num
-        if name == "F":
-            columns["df denom"] = self.df_denom
+        columns = {name: self.statistic, f"P>{name}": self.pvalue, "df constraint": self.df_num}
+        columns |= {"df denom": self.df_denom} if name == "F" else {}
         return pd.DataFrame(columns, index=["joint"])
 
     def summary(self) -> _tables.Summary:
         """The test on paper."""
-        name = {"F": "F value", "chi2": "Chisq"}[self.distribution]
-        columns = {name: statistic_cells([self.statistic])[0]}
+        header, df = ["Chisq", "Df", "Pr(>Chisq)"], [str(self.df_num)]
         if self.distribution == "F":
-            columns |= {"NumDF": str(self.df_num), "DenDF": _tables.df_cells([self.df_denom])[0]}
-        else:
-            columns |= {"Df": str(self.df_num)}
-        columns[f"Pr(>{name.split()[0]})"] = _tables.p_value(self.pvalue)
-        table = _tables.Table(tuple(columns), (tuple(columns.values()),), 0)
+            header = ["F value", "NumDF", "DenDF", "Pr(>F)"]
+            df += _tables.df_cells([self.df_denom])
+        cells = *statistic_cells([self.statistic]), *df, _tables.p_value(self.pvalue)
+        table = _tables.Table(tuple(header), (cells,), 0)
         notes = [f"p-value: {_reference(self.distribution, self.method)}"]
         if np.isnan(self.statistic):
             notes.append("NA: a contrast has weight on a dropped column")
@@ -245,17 +241,10 @@ def t_test(
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = (effect - q) / sd
     df_denom = per_row(np.inf if df is None else df, len(L), "df")
-    return TTest(
-        effect=effect,
-        sd=sd,
-        statistic=statistic,
-        df_denom=df_denom,
-        pvalue=t_pvalues(statistic, df_denom),
-        labels=tuple(labels),
-        null=np.array(q, dtype=float),
-        distribution="norm" if df is None else "t",
-        method=method or (NORMAL if df is None else "residual"),
-    )
+    p, null = t_pvalues(statistic, df_denom), np.array(q, dtype=float)
+    distribution, usual = ("norm", NORMAL) if df is None else ("t", "residual")
+    numbers = effect, sd, statistic, df_denom, p
+    return TTest(*numbers, tuple(labels), null, distribution, method or usual)
 
 
 def wald_test(
@@ -278,25 +267,17 @@ def wald_test(
     units = np.where(deviations > 0, deviations, 1.0)  # False for NaN
     rows, values = _independent(L, q, units)
     rank = len(rows)
-    effect = _effects(rows, beta / units) - values
-    missing = np.isnan(beta) | np.isnan(deviations)
-    if np.any(_uses(L, missing)):
-        square = np.nan
-    else:
+    square, missing = np.nan, np.isnan(beta) | np.isnan(deviations)
+    if not np.any(_uses(L, missing)):
+        effect = _effects(rows, beta / units) - values
         square = scale * _square(effect, _product(rows, vcov / units / units[:, None]))
+    f = square / rank
     if df_denom is None:
-        denominator, statistic, distribution = np.inf, square, "chi2"
-    else:
-        denominator = float(np.asarray(df_denom, dtype=float).item())  # also in an array
-        statistic, distribution = square / rank, "F"
-    return WaldTest(
-        statistic=float(statistic),
-        df_num=rank,
-        df_denom=denominator,
-        pvalue=_f_pvalue(square / rank, rank, denominator),
-        distribution=distribution,
-        method=method or (NORMAL if df_denom is None else "residual"),
-    )
+        p = _f_pvalue(f, rank, np.inf)
+        return WaldTest(float(square), rank, np.inf, p, "chi2", method or NORMAL)
+    denominator = float(np.asarray(df_denom, dtype=float).item())  # also in an array
+    p = _f_pvalue(f, rank, denominator)
+    return WaldTest(float(f), rank, denominator, p, "F", method or "residual")
 
 
 def _uses(L: np.ndarray, columns: np.ndarray) -> np.ndarray:

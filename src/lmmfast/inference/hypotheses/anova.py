@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -275,15 +276,15 @@ def _compare(fits: Sequence[Fit], refit: bool, names: Sequence[str] | None) -> A
     _check_same_data(fits, own)
     fits, notes = _comparable(fits, own, refit)
     order = sorted(range(len(fits)), key=lambda i: fits[i].n_params)
-    rows: list[tuple[float, ...]] = []
-    for place, i in enumerate(order):
-        fit = fits[i]
-        test: tuple[float, ...] = (np.nan, np.nan, np.nan)
-        if place:
-            before = order[place - 1]
-            test, found = _ratio_test(fits[before], fit, f"{own[i]} against {own[before]}")
-            notes += found
-        rows.append((fit.n_params, fit.aic, fit.bic, fit.llf, fit.objective, *test))
+    tests: list[tuple[float, float, float]] = [(np.nan, np.nan, np.nan)]
+    for before, i in pairwise(order):
+        test, found = _ratio_test(fits[before], fits[i], f"{own[i]} against {own[before]}")
+        tests.append(test)
+        notes += found
+    rows = [
+        (fits[i].n_params, fits[i].aic, fits[i].bic, fits[i].llf, fits[i].objective, *test)
+        for i, test in zip(order, tests, strict=True)
+    ]
     columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"]
     table = pd.DataFrame(rows, index=[own[i] for i in order], columns=columns)
     models = tuple(f"{own[i]}: {_tables.formula_text(fits[i].formula)}" for i in order)
@@ -304,12 +305,12 @@ def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
         if own.n != first.n:
             missing = sorted({**own.dropped, **first.dropped})
             hint = f" (rows were dropped for {', '.join(missing)})" if missing else ""
-            raise DataError(
-                f"{pair} were fitted to {first.n} and {own.n} rows{hint}: fit both to "
-                "the rows that both can use"
-            )
-        if not own.is_held or not first.is_held:
-            _check_same_sums(own, first, pair)
+            rows = f"{first.n} and {own.n} rows{hint}: fit both to the rows that both can use"
+            raise DataError(f"{pair} were fitted to {rows}")
+        if not own.is_held or not first.is_held:  # sums of the response and of its squares
+            moments = own.sums.response_moments(), first.sums.response_moments()
+            if not np.allclose(*moments, rtol=1e-9, atol=0):
+                raise _other_response(own, first, pair, "their means or variances differ")
             continue
         other = np.flatnonzero(own.y != first.y)
         if len(other):
@@ -317,13 +318,6 @@ def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
             raise _other_response(own, first, pair, what, other[:10].tolist())
         if own.n_rows == first.n_rows and not np.array_equal(own.rows, first.rows):
             raise DataError(f"{pair} were fitted to different rows of the data")
-
-
-def _check_same_sums(own: Design, first: Design, pair: str) -> None:
-    """The same where rows are not in memory: sums of the response and of its squares."""
-    moments = own.sums.response_moments(), first.sums.response_moments()
-    if not np.allclose(*moments, rtol=1e-9, atol=0):
-        raise _other_response(own, first, pair, "their means or variances differ")
 
 
 def _other_response(
@@ -347,7 +341,7 @@ def _comparable(
         return list(fits), []
     if not all(reml):
         raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
-    if any(not fit.design.is_held for fit in fits):
+    if not all(fit.design.is_held for fit in fits):
         raise FitError(
             "REML criteria can only be compared when the fixed effects are the same, and rows of a "
             "stream are not in memory to tell: use refit=True"

@@ -252,7 +252,9 @@ class Effects:
 
     def _range_of(self, terms: Iterable[int]) -> np.ndarray:
         """Orthonormal basis of the columns of terms."""
-        return _range(np.hstack([np.zeros((len(self._R), 0)), *(self._made[t][0] for t in terms)]))
+        spans = [np.zeros((len(self._R), 0)), *(self._made[t][0] for t in terms)]
+        axes, rank = _svd(np.hstack(spans), True)
+        return np.asarray(axes[:, :rank])
 
     def _functions(self, s: np.ndarray) -> np.ndarray:
         L = np.zeros((s.shape[1], len(self.kept)))
@@ -329,12 +331,6 @@ def _svd(A: np.ndarray, scaled: bool) -> tuple[np.ndarray, int]:
         own = np.asarray(np.linalg.qr(own.T, mode="r")).T
     axes, size, _ = np.linalg.svd(own)
     return axes, int((size > DEPENDENT).sum())
-
-
-def _range(A: np.ndarray, scaled: bool = True) -> np.ndarray:
-    """Orthonormal basis of the column space."""
-    axes, rank = _svd(A, scaled)
-    return np.asarray(axes[:, :rank])
 
 
 def _complement(A: np.ndarray, scaled: bool = True) -> np.ndarray:

@@ -225,7 +225,13 @@ class EMMeans(_tables.Printed):
         """What was averaged and held, how degrees of freedom and p-values were computed."""
         adjusts = "; standard errors are adjusted" if self.ddf == "kenward-roger" else ""
         method = f"Degrees of freedom: {METHODS[self.ddf]}{adjusts}"
-        return *self.grid_notes, *self._open_notes(), method, f"Confidence level: {self.level:g}"
+        found = [*self.grid_notes, method, f"Confidence level: {self.level:g}"]
+        unknown = int(self.table["emmean"].isna().sum())
+        if unknown:
+            what = f"{unknown} mean{'s are' if unknown > 1 else ' is'} not estimable"
+            why = "the data have no rows for some of the cells that are averaged"
+            found.insert(len(self.grid_notes), f"NA: {what}, {why}")
+        return tuple(found)
 
     def summary(self) -> _tables.Summary:
         """The means, and the contrasts, on paper."""
@@ -278,15 +284,6 @@ class EMMeans(_tables.Printed):
         se = np.sqrt(np.einsum("ij,jk,ik->i", own[:, kept], vcov, own[:, kept]))
         df = self.method.df(own)
         return tuple(np.where(usable, values, np.nan) for values in (estimate, se, df))  # type: ignore[return-value]
-
-    def _open_notes(self) -> list[str]:
-        unknown = int(self.table["emmean"].isna().sum())
-        if not unknown:
-            return []
-        return [
-            f"NA: {unknown} mean{'s are' if unknown > 1 else ' is'} not estimable, the data have "
-            "no rows for some of the cells that are averaged"
-        ]
 
     def _adjust_notes(self) -> list[str]:
         count = len(self._weights[0])

@@ -232,7 +232,9 @@ class Levels:
         if Y.shape[1] <= width:
             return _by_rows(Y, Q, self._among(rows, B))
         Z = np.concatenate([self._matrix(i, some, rows, False) for i in self._shared], axis=2)
-        cov = np.block([[_block(B, i, j) for j in self._shared] for i in self._shared])
+        whole = {pair: own.matrix() for pair, own in B.items()}
+        whole |= {(j, i): _t(matrix) for (i, j), matrix in whole.items() if i != j}
+        cov = np.block([[whole[i, j] for j in self._shared] for i in self._shared])
         ZQ, ZY = _t(Q) @ Z, _t(Z) @ Y
         S = _t(Z) @ Z - _t(ZQ) @ ZQ
         D = np.linalg.solve(np.eye(width) - cov @ S, cov @ ZY)
@@ -290,10 +292,6 @@ def _by_rows(Y: np.ndarray, Q: np.ndarray, H: np.ndarray) -> np.ndarray:
     H -= (H @ Q) @ _t(Q)
     N = np.eye(Y.shape[1]) - Q @ _t(Q) - H
     return np.asarray(_t(Y) @ np.linalg.solve(N, Y))
-
-
-def _block(B: dict[tuple[int, int], _Blocks], i: int, j: int) -> np.ndarray:
-    return B[i, j].matrix() if i <= j else _t(B[j, i].matrix())
 
 
 def _t(A: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ A `Deletion` takes a random effect out for a test, whether a formula can say so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -358,7 +359,9 @@ def _least_important(fit: Fit, i: int) -> tuple[str, Part] | None:
     best: tuple[float, str, Part] | None = None
     for label, columns in own.items():
         smaller = replace(part, columns=tuple(j for j in part.columns if j not in columns))
-        if label == "1" or _is_marginal(label, own) or not smaller.columns:
+        mine = set(label.split(":"))
+        inside = any(mine < set(other.split(":")) for other in own)  # of an interaction
+        if label == "1" or inside or not smaller.columns:
             continue
         size = float(variance[list(columns)].sum())
         if (best is None or size < best[0]) and expressible(design, smaller):
@@ -370,12 +373,6 @@ def _mean_squares(design: Design, i: int) -> np.ndarray:
     """Mean over the rows of the square of each column of term i (k)."""
     columns = design.terms[i].source
     return columns.mean_squares(np.eye(columns.width))
-
-
-def _is_marginal(label: str, others: Mapping[str, Any]) -> bool:
-    """Whether an interaction among the others contains the term."""
-    own = set(label.split(":"))
-    return any(own < set(other.split(":")) for other in others)
 
 
 # ---- refits --------------------------------------------------------------------------------------
@@ -391,16 +388,13 @@ class Refit(NamedTuple):
 
 def refit_without(fit: Fit, deletion: Deletion) -> Refit:
     """The model with less random effects, fitted by the same criterion."""
-    terms, T = list(fit.design.terms), list(fit.estimates.T)
-    kept = [t if t != deletion.term else None for t in range(len(terms))]
+    terms, T, i = list(fit.design.terms), list(fit.estimates.T), deletion.term
+    kept = [t if t != i else None for t in range(len(terms))]
     if deletion.stay or deletion.constant:
-        terms[deletion.term] = _narrowed(fit.design, deletion)
-        T[deletion.term] = T[deletion.term][list(deletion.stay)]
-        try:
+        terms[i], T[i] = _narrowed(fit.design, deletion), T[i][list(deletion.stay)]
+        with suppress(DataError):  # all columns that stay are zero
             return _refit(fit, terms, None if deletion.constant else T, kept)
-        except DataError:  # all columns that stay are zero
-            pass
-    del terms[deletion.term], T[deletion.term], kept[deletion.term]
+    del terms[i], T[i], kept[i]
     return _refit(fit, terms, T, kept)
 
 
