@@ -294,11 +294,12 @@ class Profile(Printed):
         rows: list[list[Any]] = []
         for one in self.parameters:
             curve = self._machine.curve(one)
-            for w, zeta, its, point in self._path(one) if curve else ():
+            if curve is None:
+                continue
+            for w, zeta, its, point in self._path(one):
                 state = self._state(its, point)
                 others = [value_of(other, *state) for other in self._every]
-                value = curve.trace.held.value(w) if curve else np.nan
-                rows.append([one.name, value, zeta, *others])
+                rows.append([one.name, curve.trace.held.value(w), zeta, *others])
         names = ["parameter", "value", "zeta", *(one.name for one in self._every)]
         return pd.DataFrame(rows, columns=names)
 
