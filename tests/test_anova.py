@@ -415,7 +415,7 @@ def test_methods() -> None:
         anova(ml, ddf="kenward-roger")
     with pytest.raises(FitError, match="Satterthwaite"):
         drop1(ml, ddf="kenward-roger")
-    with pytest.raises(ValueError, match="ddf must be one of"):
+    with pytest.raises(ValueError, match='ddf must be "satterthwaite"'):
         anova(fit, ddf="containment")
     with pytest.raises(ValueError, match="type must be"):
         anova(fit, type=4)

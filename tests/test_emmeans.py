@@ -286,7 +286,7 @@ def test_adjustments():
         ({"specs": "Machine", "contrasts": "all"}, ValueError, "'pairwise'"),
         ({"specs": "Machine", "contrasts": [1, -1]}, ValueError, "3 means"),
         ({"specs": "Machine", "contrasts": {"a": "b"}}, ValueError, "weights"),
-        ({"specs": "Machine", "adjust": "mvt"}, ValueError, "'tukey'"),
+        ({"specs": "Machine", "adjust": "mvt"}, ValueError, '"sidak" or "tukey"'),
         ({"specs": "Machine", "weights": "cells"}, ValueError, "proportional"),
         ({"specs": "Machine", "level": 95}, ValueError, "level"),
         ({"specs": "Machine", "ddf": "t"}, ValueError, "ddf"),

@@ -9,7 +9,7 @@ import pytest
 
 from lmmfast import LMM, datasets, lmer, summary, tables
 from lmmfast.errors import RankDeficientWarning
-from lmmfast.inference.selection.sentences import combination, singular_sentences
+from lmmfast.inference.selection.singular import combination, singular_sentences
 
 SUMMARY = """\
 Linear mixed model fit by REML

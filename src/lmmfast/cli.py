@@ -297,7 +297,7 @@ def read_table(path: str) -> pd.DataFrame:
 def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
     from .inference.ddf import method_of
-    from .inference.selection.sentences import singular_sentences
+    from .inference.selection.singular import singular_sentences
 
     estimates, design = fit.estimates, fit.design
     names, test = design.x_names, fit.coef_test(ddf=ddf)

@@ -12,7 +12,7 @@ from .effects import term_covariance
 from .inference.ddf import METHODS, ddf_of
 from .inference.hypotheses.tests import coef_test
 from .inference.rows.predict import fitted_of
-from .inference.selection.sentences import singular_sentences
+from .inference.selection.singular import singular_sentences
 from .tables import (
     Summary,
     Table,

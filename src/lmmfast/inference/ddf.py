@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,20 +25,6 @@ METHODS = {
     "residual": "residual",
     "z": "z",
 }
-
-
-class Method(Protocol):
-    """Degrees of freedom of single contrasts and joint tests, and the covariance they go with."""
-
-    @property
-    def vcov(self) -> np.ndarray:
-        """(p, p) covariance of the fixed effects; NaN for dropped columns."""
-
-    def df(self, L: Any) -> np.ndarray:
-        """(k,) degrees of freedom of the rows of L."""
-
-    def f(self, L: Any) -> tuple[float, int, float]:
-        """F statistic of L beta = 0, numerator and denominator degrees of freedom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,37 +54,23 @@ class Constant:
         return test.fvalue, test.df_num, self.denominator
 
 
-def ddf_of(name: Any) -> str:
-    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr".
+# Degrees of freedom of single contrasts and joint tests, and the covariance they go with.
+Method = Satterthwaite | KenwardRoger | Constant
 
-    Raises
-    ------
-    ValueError
-        For another name.
-    """
+
+def ddf_of(name: Any) -> str:
+    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr"."""
     plain = str(name).lower().replace("_", "-").replace(" ", "-")
     found = {"kr": "kenward-roger", "satt": "satterthwaite"}.get(plain, plain)
-    if found not in METHODS:
-        names = ", ".join(repr(known) for known in METHODS)
-        raise ValueError(f"ddf must be one of {names}, not {name!r}")
+    check_choice("ddf", found, METHODS, name)
     return found
 
 
 def method_of(fit: Fit, ddf: str) -> Method:
     """The method of this name for a fit; what it computes is kept with the fit.
 
-    Parameters
-    ----------
-    fit : Fit
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-        "residual": rows minus the rank of the fixed effects; "z": the normal distribution.
-
-    Raises
-    ------
-    ValueError
-        For another name.
-    FitError
-        Kenward-Roger for a fit by maximum likelihood, or with held or tied parameters.
+    "residual": rows minus the rank of the fixed effects; "z": the normal distribution. FitError
+    for Kenward-Roger by maximum likelihood, or with held or tied parameters.
     """
     ddf = ddf_of(ddf)
     if ddf not in fit._known:
@@ -117,13 +90,7 @@ def _make(fit: Fit, ddf: str) -> Method:
 
 
 def fit_of(fit: Any) -> Fit:
-    """A fit as `lmer` gives it, also out of the results of `mixedlm`.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
+    """A fit as `lmer` gives it, also out of the results of `mixedlm`; else TypeError."""
     from ..fit import Fit
 
     own = getattr(fit, "lmm", fit)
@@ -132,14 +99,16 @@ def fit_of(fit: Any) -> Fit:
     return own
 
 
-def check_level(level: Any) -> float:
-    """The level, if it is a coverage; 0.05 is taken for statsmodels' alpha and refused.
+def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:
+    """ValueError where an argument is none of the values that it may have."""
+    if value not in known:
+        *most, last = (f'"{one}"' if isinstance(one, str) else repr(one) for one in known)
+        given = value if given is None else given
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}, not {given!r}")
 
-    Raises
-    ------
-    ValueError
-        If it is not at least 0.5 and below 1.
-    """
+
+def check_level(level: Any) -> float:
+    """The level, if it is a coverage; 0.05 is taken for statsmodels' alpha and refused."""
     if not isinstance(level, numbers.Real) or not 0.5 <= float(level) < 1:
         raise ValueError(
             f"level is the coverage, at least 0.5 and below 1, for example 0.95; got {level!r}"

@@ -20,17 +20,12 @@ AS_DATA = 3.0  # times what the rows of the data have along a direction that is 
 class Openness:
     """Directions of the fixed effects about which the data say nothing.
 
-    Attributes
-    ----------
-    directions : (p, j) array
-        X directions = 0: one for each dropped column.
-    noise : (j,) array
-        What the rows of the data have along each direction at most: rounding, and more where a
-        column was dropped that depends on others to seven digits only.
+    Along each the rows of the data have noise at most: rounding, and more where a column was
+    dropped that depends on others to seven digits only.
     """
 
-    directions: np.ndarray
-    noise: np.ndarray
+    directions: np.ndarray  # (p, j), X directions = 0: one for each dropped column
+    noise: np.ndarray  # (j)
 
     def estimable(self, L: np.ndarray) -> np.ndarray:
         """Which rows of L (k, p) do not depend on how dependent columns were dropped (k)."""

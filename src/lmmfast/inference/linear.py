@@ -26,48 +26,24 @@ class _Row(NamedTuple):
 def hypothesis(
     given: Any, names: Sequence[str], role: str = "L"
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Weights, right-hand sides and labels of hypotheses ``L beta = q``.
+    """Weights (k x p), right-hand sides and labels (k) of hypotheses ``L beta = q``.
 
-    Parameters
-    ----------
-    given : array_like, pandas.DataFrame, pandas.Series, dict, tuple, str or list
-        One of
+    ``given`` is one of
 
-        - weights, in one or two dimensions, with a column per coefficient
-        - a table or series whose labels are names of coefficients, or a dict from names to
-          weights; coefficients that are not named have weight 0
-        - text as ``"x = 0, x - 2*z = 1"``; ``"a = b = 0"`` is two hypotheses, and without a
-          right-hand side it is 0
-        - ``(L, q)``: weights as above and right-hand sides, one for all or one per row
-        - a list of these (but of tuples)
-    names : sequence of str
-        The coefficients (p). In text the longest name that fits is read.
-    role : str, default "L"
-        What messages call ``given``.
+    - weights, in one or two dimensions, with a column per coefficient
+    - a table or series whose labels are names of coefficients, or a dict from names to weights;
+      coefficients that are not named have weight 0
+    - text as ``"x = 0, x - 2*z = 1"``; ``"a = b = 0"`` is two hypotheses, and without a right-hand
+      side it is 0. The longest name that fits is read.
+    - ``(L, q)``: weights as above and right-hand sides, one for all or one per row
+    - a list of these (but of tuples)
 
-    Returns
-    -------
-    L : numpy.ndarray
-        Weights (k x p).
-    q : numpy.ndarray
-        Right-hand sides (k).
-    labels : tuple of str
-        The text or label given for each row, a dict in words, else ``"c0"``, ``"c1"``, ... by
-        position.
+    Labels are the text or label given for each row, a dict in words, else ``"c0"``, ``"c1"``, ...
+    by position. Messages call ``given`` by its role.
 
-    Raises
-    ------
-    ValueError
-        If ``given`` has the wrong shape, names an unknown coefficient or cannot be read.
-
-    Examples
-    --------
     >>> L, q, labels = hypothesis("x - 2*z = 1, Intercept", ["Intercept", "x", "z"])
-    >>> L
-    array([[ 0.,  1., -2.],
-           [ 1.,  0.,  0.]])
-    >>> q
-    array([1., 0.])
+    >>> L.tolist(), q.tolist()
+    ([[0.0, 1.0, -2.0], [1.0, 0.0, 0.0]], [1.0, 0.0])
     >>> labels
     ('x - 2*z = 1', 'Intercept')
     """
@@ -113,7 +89,7 @@ def _has_names(item: Any) -> bool:
     labels = getattr(item, "columns", None)
     if labels is None and hasattr(item, "to_numpy"):
         labels = getattr(item, "index", None)
-    return labels is not None and not callable(labels) and not _numbered(labels)
+    return not (labels is None or callable(labels) or _numbered(labels))
 
 
 def _numbered(labels: Iterable[Any]) -> bool:
@@ -124,14 +100,12 @@ def _numbered(labels: Iterable[Any]) -> bool:
 def _array_rows(given: Any, names: list[str], role: str) -> list[_Row]:
     """Rows of an array, a column per coefficient."""
     weights = _numeric(given, role)
-    if weights.ndim == 1:
-        weights = weights[None, :]
+    weights = weights[None, :] if weights.ndim == 1 else weights
     if weights.ndim != 2 or weights.shape[1] != len(names):
         shape = " x ".join(map(str, weights.shape)) or "a single number"
-        raise ValueError(
-            f"{role} should have {len(names)} columns, one per coefficient "
-            f"({_listed(names)}); it is {shape}"
-        )
+        listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        columns = f"{len(names)} columns, one per coefficient ({listed})"
+        raise ValueError(f"{role} should have {columns}; it is {shape}")
     return [_Row(row, 0.0) for row in weights]
 
 
@@ -152,15 +126,16 @@ def _labelled_rows(
     columns: list[Any], weights: Any, labels: list[str | None], names: list[str], role: str
 ) -> list[_Row]:
     """Rows of weights on named columns, in the order of the coefficients."""
+    columns = [str(column) for column in columns]
     for column in columns:
-        if str(column) not in names:
-            raise ValueError(_unknown(str(column), names, role))
+        if column not in names:
+            raise _unknown(column, names, role)
     given = _numeric(weights, role)
     if given.ndim != 2:
         raise ValueError(f"{role} should have one weight per name")
     aligned = np.zeros((len(given), len(names)))
-    for j, column in enumerate(columns):
-        aligned[:, names.index(str(column))] += given[:, j]
+    for column, own in zip(columns, given.T, strict=True):
+        aligned[:, names.index(column)] += own
     return [_Row(row, 0.0, label) for row, label in zip(aligned, labels, strict=True)]
 
 
@@ -194,13 +169,9 @@ def per_row(values: Any, k: int, role: str) -> np.ndarray:
     return np.array(np.broadcast_to(array, (k,)))
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-
-
-def _unknown(name: str, names: list[str], role: str) -> str:
+def _unknown(name: str, names: list[str], role: str) -> ValueError:
     hint = suggest(name, names, "coefficients")
-    return f"{role} names {name!r}, which is not a coefficient{hint}"
+    return ValueError(f"{role} names {name!r}, which is not a coefficient{hint}")
 
 
 # ---- hypotheses as text -------------------------------------------------------------------------
@@ -240,8 +211,7 @@ class _Text:
         if self._next.kind != "end" and self._next.text != ",":
             raise self._error("an operator, '=' or ','")
         if len(sides) == 1:
-            value, label = sides[0]
-            return [self._row(value, label)]
+            return [self._row(*sides[0])]
         return [self._row(a - b, f"{left} = {right}") for (a, left), (b, right) in pairwise(sides)]
 
     def _row(self, value: np.ndarray, label: str) -> _Row:
@@ -291,8 +261,7 @@ class _Text:
     def _times(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         if np.any(left[:-1]) and np.any(right[:-1]):
             raise ValueError(f"{self.role}: {self.text!r} multiplies coefficients: not linear")
-        constant, other = (right, left) if np.any(left[:-1]) else (left, right)
-        return np.asarray(other * constant[-1])
+        return np.asarray(left * right[-1] if np.any(left[:-1]) else right * left[-1])
 
     def _over(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         if np.any(right[:-1]) or right[-1] == 0:
@@ -328,7 +297,6 @@ class _Text:
         for match in pattern.finditer(self.text.rstrip()):
             kind = str(match.lastgroup)
             if kind == "unknown":
-                raise ValueError(_unknown(match[kind], self.names, self.role))
+                raise _unknown(match[kind], self.names, self.role)
             yield _Token(kind, match[kind], match.start(kind), match.end(kind))
-        end = len(self.text)
-        yield _Token("end", "", end, end)
+        yield _Token("end", "", len(self.text), len(self.text))

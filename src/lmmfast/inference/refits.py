@@ -21,11 +21,7 @@ __all__ = ["by_likelihood", "estimated", "model_of", "model_of_part", "refitted"
 
 def model_of(fit: Fit) -> Model:
     """The model that holds the response of this fit: refits share that of another response."""
-    if fit.design is fit.model.design:
-        return fit.model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LmmWarning)
-        return fit.model.with_design(fit.design)
+    return fit.model if fit.design is fit.model.design else model_of_part(fit, fit.design)
 
 
 def model_of_part(fit: Fit, design: Design) -> Model:
@@ -37,12 +33,9 @@ def model_of_part(fit: Fit, design: Design) -> Model:
 
 def estimated(fit: Fit) -> list[str]:
     """A note where the criteria that are compared are estimates themselves."""
-    if not fit.objective_se:
-        return []
-    return [
-        "criteria are estimated (storage='iterative'): each is known to "
-        f"{fit.objective_se:.2g} (one standard error)"
-    ]
+    known = f"each is known to {fit.objective_se:.2g} (one standard error)"
+    note = f"criteria are estimated (storage='iterative'): {known}"
+    return [note] if fit.objective_se else []
 
 
 def refitted(
@@ -54,10 +47,7 @@ def refitted(
     free: Free | None = None,
 ) -> Fit:
     """The fit of a model, of the same kind as a fit and (if reml is None) by the same criterion.
-
-    What is held or tied is said by `free`: ``fit.estimates.free`` where the random terms are the
-    same.
-    """
+    `free` says what is held or tied: ``fit.estimates.free`` where the random terms are the same."""
     options = Options(fit.reml if reml is None else reml, start, free=free)
     return fit.remade(model.minimize(options), model.design, model)
 

@@ -64,10 +64,7 @@ class TTest(_tables.Printed):
         """The statistics, whatever their distribution (as statsmodels)."""
         return self.statistic
 
-    @property
-    def zvalue(self) -> np.ndarray:
-        """The statistics, whatever their distribution."""
-        return self.statistic
+    zvalue = tvalue
 
     @property
     def df(self) -> np.ndarray:
@@ -122,7 +119,7 @@ class TTest(_tables.Printed):
             "": self._row_names(xname),
             "Estimate": _tables.column(self.effect, by=self.sd),
             "Std. Error": _tables.column(self.sd),
-            f"{letter} value": _statistic_cells(self.statistic),
+            f"{letter} value": statistic_cells(self.statistic),
             f"Pr(>|{letter}|)": [_tables.p_value(p) for p in self.pvalue],
             f"[{alpha / 2:g}": _tables.column(low, by=self.sd),
             f"{1 - alpha / 2:g}]": _tables.column(high, by=self.sd),
@@ -190,22 +187,18 @@ class WaldTest(_tables.Printed):
         import pandas as pd
 
         name = self.distribution
-        columns: dict[str, Any] = {name: self.statistic, f"P>{name}": self.pvalue}
-        columns["df constraint"] = self.df_num
-        if name == "F":
-            columns["df denom"] = self.df_denom
+        columns = {name: self.statistic, f"P>{name}": self.pvalue, "df constraint": self.df_num}
+        columns |= {"df denom": self.df_denom} if name == "F" else {}
         return pd.DataFrame(columns, index=["joint"])
 
     def summary(self) -> _tables.Summary:
         """The test on paper."""
-        name = {"F": "F value", "chi2": "Chisq"}[self.distribution]
-        columns = {name: _statistic_cells([self.statistic])[0]}
+        header, df = ["Chisq", "Df", "Pr(>Chisq)"], [str(self.df_num)]
         if self.distribution == "F":
-            columns |= {"NumDF": str(self.df_num), "DenDF": _tables.df_cells([self.df_denom])[0]}
-        else:
-            columns |= {"Df": str(self.df_num)}
-        columns[f"Pr(>{name.split()[0]})"] = _tables.p_value(self.pvalue)
-        table = _tables.Table(tuple(columns), (tuple(columns.values()),), 0)
+            header = ["F value", "NumDF", "DenDF", "Pr(>F)"]
+            df += _tables.df_cells([self.df_denom])
+        cells = *statistic_cells([self.statistic]), *df, _tables.p_value(self.pvalue)
+        table = _tables.Table(tuple(header), (cells,), 0)
         notes = [f"p-value: {_reference(self.distribution, self.method)}"]
         if np.isnan(self.statistic):
             notes.append("NA: a contrast has weight on a dropped column")
@@ -221,7 +214,8 @@ def _reference(distribution: str, method: str) -> str:
     return f"{distribution}, {method} degrees of freedom"
 
 
-def _statistic_cells(values: Iterable[float]) -> list[str]:
+def statistic_cells(values: Iterable[float]) -> list[str]:
+    """Statistics as text."""
     return [_tables.fixed(v, 3) if abs(v) < 1e6 else _tables.general(v) for v in values]
 
 
@@ -237,46 +231,20 @@ def t_test(
     df: Any = None,
     method: str | None = None,
 ) -> TTest:
-    """Test each row of ``L beta = q`` by itself.
+    """Test each row of ``L beta = q`` (k x p) by itself, the hypotheses as `hypothesis` gives them.
 
-    Parameters
-    ----------
-    L, q, labels : numpy.ndarray, numpy.ndarray, sequence of str
-        The hypotheses, as `hypothesis` gives them.
-    beta, vcov : numpy.ndarray
-        Estimates (p) and their covariance matrix (p x p); NaN for dropped columns. A row with
-        weight on a dropped column is NaN, the other rows ignore it.
-    df : float or array, optional
-        Degrees of freedom, one for all or one per row (k); without it the test is z.
-    method : str, optional
-        Where ``df`` comes from; default ``"residual"``, or ``"z"`` without ``df``.
-
-    Returns
-    -------
-    TTest
-        One row per hypothesis.
-
-    Raises
-    ------
-    ValueError
-        If ``df`` is neither one number nor one per row.
+    ``beta`` and ``vcov`` are NaN for dropped columns: a row with weight on one is NaN, the other
+    rows ignore it. ``df``, one number or one per row, makes t of z; ``method`` says where it comes
+    from, by default the residuals.
     """
-    k = len(L)
     effect, sd = _effects(L, beta), _deviations(L, vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = (effect - q) / sd
-    df_denom = per_row(np.inf if df is None else df, k, "df")
-    return TTest(
-        effect=effect,
-        sd=sd,
-        statistic=statistic,
-        df_denom=df_denom,
-        pvalue=t_pvalues(statistic, df_denom),
-        labels=tuple(labels),
-        null=np.array(q, dtype=float),
-        distribution="norm" if df is None else "t",
-        method=method or (NORMAL if df is None else "residual"),
-    )
+    df_denom = per_row(np.inf if df is None else df, len(L), "df")
+    p, null = t_pvalues(statistic, df_denom), np.array(q, dtype=float)
+    distribution, usual = ("norm", NORMAL) if df is None else ("t", "residual")
+    numbers = effect, sd, statistic, df_denom, p
+    return TTest(*numbers, tuple(labels), null, distribution, method or usual)
 
 
 def wald_test(
@@ -288,56 +256,28 @@ def wald_test(
     method: str | None = None,
     scale: float = 1.0,
 ) -> WaldTest:
-    """Test all rows of ``L beta = q`` together.
+    """Test all rows of ``L beta = q`` (k x p) together; arguments as for `t_test`.
 
-    Rows that follow from the others are left out, so they do not count as degrees of freedom.
-
-    Parameters
-    ----------
-    L, q : numpy.ndarray
-        The hypotheses (k x p and k), as `hypothesis` gives them.
-    beta, vcov : numpy.ndarray
-        Estimates (p) and their covariance matrix (p x p); NaN for dropped columns. The test is
-        NaN if a row has weight on a dropped column.
-    df_denom : float, optional
-        Denominator degrees of freedom of the F test; without it the test is chi-squared.
-    method : str, optional
-        Where ``df_denom`` comes from; default ``"residual"``, or ``"z"`` without it.
-    scale : float, default 1.0
-        Factor of the statistic (Kenward and Roger's lambda).
-
-    Returns
-    -------
-    WaldTest
-        The joint test.
-
-    Raises
-    ------
-    ValueError
-        If the rows contradict each other, are all zero, or have a singular covariance matrix.
+    Rows that follow from the others are left out, so they do not count as degrees of freedom; the
+    test is NaN if a row has weight on a dropped column. ``df_denom`` makes F of chi-squared, and
+    ``scale`` is a factor of the statistic (Kenward and Roger's lambda). ValueError if the rows
+    contradict each other, are all zero, or have a singular covariance matrix.
     """
     deviations = np.sqrt(np.clip(np.diag(vcov), 0, None))
     units = np.where(deviations > 0, deviations, 1.0)  # False for NaN
     rows, values = _independent(L, q, units)
     rank = len(rows)
-    effect = _effects(rows, beta / units) - values
-    missing = np.isnan(beta) | np.isnan(deviations)
-    if np.any(_uses(L, missing)):
-        square = np.nan
-    else:
+    square, missing = np.nan, np.isnan(beta) | np.isnan(deviations)
+    if not np.any(_uses(L, missing)):
+        effect = _effects(rows, beta / units) - values
         square = scale * _square(effect, _product(rows, vcov / units / units[:, None]))
+    f = square / rank
     if df_denom is None:
-        denominator, statistic, distribution = np.inf, square, "chi2"
-    else:
-        denominator, statistic, distribution = _number(df_denom), square / rank, "F"
-    return WaldTest(
-        statistic=float(statistic),
-        df_num=rank,
-        df_denom=denominator,
-        pvalue=_f_pvalue(square / rank, rank, denominator),
-        distribution=distribution,
-        method=method or (NORMAL if df_denom is None else "residual"),
-    )
+        p = _f_pvalue(f, rank, np.inf)
+        return WaldTest(float(square), rank, np.inf, p, "chi2", method or NORMAL)
+    denominator = float(np.asarray(df_denom, dtype=float).item())  # also in an array
+    p = _f_pvalue(f, rank, denominator)
+    return WaldTest(float(f), rank, denominator, p, "F", method or "residual")
 
 
 def _uses(L: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -397,11 +337,6 @@ def _square(effect: np.ndarray, cov: np.ndarray) -> float:
             "the covariance matrix of the contrasts is singular: they cannot be tested"
         )
     return float(np.sum((vectors.T @ effect) ** 2 / values))
-
-
-def _number(value: Any) -> float:
-    """A number, or the one in an array."""
-    return float(np.asarray(value, dtype=float).item())
 
 
 # ---- distributions ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,9 +68,8 @@ class Anova(_tables.Printed):
         rows = tuple(zip(names, *columns.values(), strict=True))
         models = [line for model in self.models for line in _tables.wrapped(model)]
         notes = [line for note in self.notes for line in _tables.wrapped(f"Note: {note}")]
-        head = (self.title, *models)
         table = _tables.Table(("", *columns), rows, 1)
-        return _tables.Summary(((*head,), (table, *notes)))
+        return _tables.Summary(((self.title, *models), (table, *notes)))
 
 
 WHOLE = ("npar", "Df", "NumDF")
@@ -168,10 +168,13 @@ def anova(
     notes = untested(tests, nominal)
     if not terms:
         notes.append("the model has no terms beside the intercept")
-    if kind == 3 and not fit.estimates.fixed_kept.all() and any(map(effects.contained, terms)):
+    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
+    dropped = [name for name, kept in pairs if not kept]
+    if kind == 3 and dropped and any(map(effects.contained, terms)):
+        shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
         notes.append(
-            f"{_dropped(fit)} dropped: what type III tests of terms that others contain say "
-            "depends on which cells are there"
+            f"{shown} {_tables.be(len(dropped))} dropped: what type III tests of terms that others "
+            "contain say depends on which cells are there"
         )
     title = f"Type {ROMAN[kind]} analysis of variance table, {method_name(ddf)}"
     return Anova(title, (model_line(fit),), *table_of_tests(fit, tests, ddf, notes))
@@ -184,20 +187,17 @@ def model_line(fit: Fit) -> str:
 
 def method_name(ddf: str) -> str:
     """What the tests are, for titles."""
-    if ddf == "z":
-        return "Wald chi-squared tests"
-    return f"{METHODS.get(ddf, ddf)} degrees of freedom"
+    return "Wald chi-squared tests" if ddf == "z" else f"{METHODS[ddf]} degrees of freedom"
 
 
 def terms_of(fit: Fit) -> Effects:
     """The terms of the fixed effects."""
-    recipe = fit.design.recipe
+    recipe, kept = fit.design.recipe, fit.estimates.fixed_kept
     if recipe is None:
         raise DataError(
             "a model made from arrays has columns, but no terms: test the columns that belong "
             "together with fit.f_test(L)"
         )
-    kept = fit.estimates.fixed_kept
     return effects_of(fit.design.fixed, kept, recipe.fixed_layout, recipe.codings)
 
 
@@ -212,13 +212,6 @@ def untested(tests: dict[str, np.ndarray], nominal: list[int]) -> list[str]:
     return notes
 
 
-def _dropped(fit: Fit) -> str:
-    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
-    names = [name for name, kept in pairs if not kept]
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{shown} {_tables.be(len(names))}"
-
-
 def table_of_tests(
     fit: Fit, tests: dict[str, np.ndarray], ddf: str, notes: list[str]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -227,14 +220,12 @@ def table_of_tests(
 
     own = method_of(fit, ddf)
     rows = [_chisq(own, L) if ddf == "z" else _f(fit, own, L) for L in tests.values()]
-    columns = ["Chisq", "Df", "Pr(>Chisq)"]
-    if ddf != "z":
-        columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
+    columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
+    columns = ["Chisq", "Df", "Pr(>Chisq)"] if ddf == "z" else columns
     table = pd.DataFrame(rows, index=list(tests), columns=columns, dtype=float)
     if ddf == "kenward-roger" and any(len(L) > 1 for L in tests.values()):
         notes.append("sums and mean squares go with F before Kenward and Roger's scaling")
-    counts = {name: int for name in columns if name in WHOLE}
-    return table.astype(counts), tuple(notes)
+    return table.astype({name: int for name in columns if name in WHOLE}), tuple(notes)
 
 
 def _f(fit: Fit, own: Method, L: np.ndarray) -> tuple[float, ...]:
@@ -245,8 +236,7 @@ def _f(fit: Fit, own: Method, L: np.ndarray) -> tuple[float, ...]:
     statistic, df, denominator = _joint(own, L)
     plain = wald_test(L, np.zeros(len(L)), fit.estimates.beta, own.vcov).fvalue
     mean = plain * fit.scale
-    p = float(fdtrc(df, denominator, statistic))
-    return mean * df, mean, df, denominator, statistic, p
+    return mean * df, mean, df, denominator, statistic, float(fdtrc(df, denominator, statistic))
 
 
 def _joint(own: Method, L: np.ndarray) -> tuple[float, int, float]:
@@ -270,9 +260,7 @@ def chi2_tail(chisq: float, df: int) -> float:
     """Upper tail of chi-squared; all of it is at zero without degrees of freedom."""
     from scipy.special import chdtrc
 
-    if df == 0:
-        return float(chisq <= 0)
-    return float(chdtrc(df, max(chisq, 0.0)))
+    return float(chdtrc(df, max(chisq, 0.0)) if df else chisq <= 0)
 
 
 # ---- nested models ------------------------------------------------------------------------------
@@ -288,65 +276,56 @@ def _compare(fits: Sequence[Fit], refit: bool, names: Sequence[str] | None) -> A
     _check_same_data(fits, own)
     fits, notes = _comparable(fits, own, refit)
     order = sorted(range(len(fits)), key=lambda i: fits[i].n_params)
-    rows: list[tuple[float, ...]] = []
-    for place, i in enumerate(order):
-        fit = fits[i]
-        test: tuple[float, ...] = (np.nan, np.nan, np.nan)
-        if place:
-            before = order[place - 1]
-            test, found = _ratio_test(fits[before], fit, f"{own[i]} against {own[before]}")
-            notes += found
-        rows.append((fit.n_params, fit.aic, fit.bic, fit.llf, fit.objective, *test))
+    tests: list[tuple[float, float, float]] = [(np.nan, np.nan, np.nan)]
+    for before, i in pairwise(order):
+        test, found = _ratio_test(fits[before], fits[i], f"{own[i]} against {own[before]}")
+        tests.append(test)
+        notes += found
+    rows = [
+        (fits[i].n_params, fits[i].aic, fits[i].bic, fits[i].llf, fits[i].objective, *test)
+        for i, test in zip(order, tests, strict=True)
+    ]
     columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"]
     table = pd.DataFrame(rows, index=[own[i] for i in order], columns=columns)
     models = tuple(f"{own[i]}: {_tables.formula_text(fits[i].formula)}" for i in order)
-    criterion = "REML" if fits[0].reml else "maximum likelihood"
-    title = f"Likelihood-ratio tests, {criterion}"
+    title = f"Likelihood-ratio tests, {criterion_name(fits[0])}"
     return Anova(title, models, table.astype({"npar": int}), tuple(notes))
 
 
+def criterion_name(fit: Fit) -> str:
+    """What the fit maximizes, for titles."""
+    return "REML" if fit.reml else "maximum likelihood"
+
+
 def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
-    """
-    Raises
-    ------
-    DataError
-        When the first fit and another differ in the response or the rows.
-    """
+    """DataError when the first fit and another differ in the response or the rows."""
     first = fits[0].design
     for fit, name in zip(fits[1:], names[1:], strict=True):
         pair, own = f"{names[0]} and {name}", fit.design
         if own.n != first.n:
             missing = sorted({**own.dropped, **first.dropped})
             hint = f" (rows were dropped for {', '.join(missing)})" if missing else ""
-            raise DataError(
-                f"{pair} were fitted to {first.n} and {own.n} rows{hint}: fit both to "
-                "the rows that both can use"
-            )
-        if not own.is_held or not first.is_held:
-            _check_same_sums(own, first, pair)
+            rows = f"{first.n} and {own.n} rows{hint}: fit both to the rows that both can use"
+            raise DataError(f"{pair} were fitted to {rows}")
+        if not own.is_held or not first.is_held:  # sums of the response and of its squares
+            moments = own.sums.response_moments(), first.sums.response_moments()
+            if not np.allclose(*moments, rtol=1e-9, atol=0):
+                raise _other_response(own, first, pair, "their means or variances differ")
             continue
-        other = own.y != first.y
-        if other.any():
-            what = f"{first.response!r} and {own.response!r}"
-            raise DataError(
-                f"{pair} have different responses, {what}: they differ in {int(other.sum())} of "
-                f"{len(other)} rows",
-                variable=own.response,
-                rows=np.flatnonzero(other)[:10].tolist(),
-            )
+        other = np.flatnonzero(own.y != first.y)
+        if len(other):
+            what = f"they differ in {len(other)} of {len(own.y)} rows"
+            raise _other_response(own, first, pair, what, other[:10].tolist())
         if own.n_rows == first.n_rows and not np.array_equal(own.rows, first.rows):
             raise DataError(f"{pair} were fitted to different rows of the data")
 
 
-def _check_same_sums(own: Design, first: Design, pair: str) -> None:
-    """The same where rows are not in memory: sums of the response and of its squares."""
-    moments = own.sums.response_moments(), first.sums.response_moments()
-    if not np.allclose(*moments, rtol=1e-9, atol=0):
-        raise DataError(
-            f"{pair} have different responses, {first.response!r} and {own.response!r}: their "
-            "means or variances differ",
-            variable=own.response,
-        )
+def _other_response(
+    own: Design, first: Design, pair: str, what: str, rows: Sequence[int] = ()
+) -> DataError:
+    responses = f"{first.response!r} and {own.response!r}"
+    message = f"{pair} have different responses, {responses}: {what}"
+    return DataError(message, variable=own.response, rows=rows)
 
 
 def _comparable(
@@ -362,7 +341,7 @@ def _comparable(
         return list(fits), []
     if not all(reml):
         raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
-    if any(not fit.design.is_held for fit in fits):
+    if not all(fit.design.is_held for fit in fits):
         raise FitError(
             "REML criteria can only be compared when the fixed effects are the same, and rows of a "
             "stream are not in memory to tell: use refit=True"
@@ -387,9 +366,8 @@ def _ratio_test(small: Fit, large: Fit, pair: str) -> tuple[tuple[float, float, 
     found = nesting(small, large)
     notes = [f"{pair}: {found.note}"] if found.note else []
     if found.reason:
-        return (chisq, df, np.nan), [
-            f"{pair}: no p-value, the models are not nested: {found.reason}"
-        ]
+        note = f"{pair}: no p-value, the models are not nested: {found.reason}"
+        return (chisq, df, np.nan), [note]
     error = math.hypot(small.objective_se, large.objective_se)
     if error > 0:
         notes.append(

@@ -55,7 +55,7 @@ class _Variable:
     label: str
     columns: int
     dummy: bool
-    indicators: np.ndarray | None  # L x L, rows 1 and contrasts -> a factor's indicator columns
+    indicators: np.ndarray  # L x L, rows 1 and contrasts -> a factor's indicator columns; or 0 x 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,52 +68,47 @@ class _Term:
         return ":".join(variable.label for variable in self.variables)
 
     @property
-    def factors(self) -> frozenset[str]:
-        return frozenset(v.label for v in self.variables if v.indicators is not None)
+    def parts(self) -> tuple[list[_Variable], list[_Variable]]:
+        """Numeric variables, and factors."""
+        numeric = [v for v in self.variables if not v.indicators.size]
+        return numeric, [v for v in self.variables if v.indicators.size]
 
     @property
-    def always_dummy(self) -> frozenset[str]:
-        """Factors with an indicator for each level: their constant is in the term."""
-        return frozenset(v.label for v in self.variables if v.indicators is not None and v.dummy)
+    def factors(self) -> frozenset[str]:
+        return frozenset(v.label for v in self.parts[1])
 
     @property
     def numeric(self) -> frozenset[tuple[str, bool]]:
-        return frozenset((v.label, v.dummy) for v in self.variables if v.indicators is None)
-
-    @property
-    def cells(self) -> tuple[int, ...]:
-        """Numbers of indicator columns: numeric variables first, then factors, the last fastest."""
-        numeric = [v.columns for v in self.variables if v.indicators is None]
-        return (*numeric, *(len(v.indicators) for v in self.variables if v.indicators is not None))
+        return frozenset((v.label, v.dummy) for v in self.parts[0])
 
     @property
     def treatment(self) -> list[int]:
-        """Which indicator columns treatment contrasts would give, in the order of the columns."""
-        numeric = [i for i, v in enumerate(self.variables) if v.indicators is None]
-        own = [i for i, v in enumerate(self.variables) if v.indicators is not None]
-        places = np.arange(np.prod(self.cells, dtype=int)).reshape(self.cells)
-        places = places.transpose(np.argsort([*numeric, *own]))
-        first = [int(v.indicators is not None and not v.dummy) for v in self.variables]
+        """Which indicator columns treatment contrasts would give, in the order of the columns:
+        those are numbered by numeric variables, then factors, the last fastest."""
+        numeric, factors = self.parts
+        cells = [*(v.columns for v in numeric), *(len(v.indicators) for v in factors)]
+        order = np.argsort([bool(v.indicators.size) for v in self.variables], kind="stable")
+        places = np.arange(np.prod(cells, dtype=int)).reshape(cells).transpose(np.argsort(order))
+        first = [int(v.indicators.size > 0 and not v.dummy) for v in self.variables]
         chosen = places[tuple(slice(at, None) for at in first)]
         return [int(j) for j in chosen.ravel(order="F")]
 
     def provides(self, numeric: frozenset[tuple[str, bool]], factors: frozenset[str]) -> bool:
         """Whether products of contrasts of these factors are combinations of its columns."""
-        needed = self.factors - self.always_dummy
+        # factors with an indicator for each level may be left out: their constant is in the term
+        needed = frozenset(v.label for v in self.parts[1] if not v.dummy)
         return self.numeric == numeric and needed <= factors <= self.factors
 
     def component(self, factors: frozenset[str], p: int) -> tuple[list[str], np.ndarray]:
         """Products of contrasts of these factors and its numeric variables, in all p columns.
 
-        Returns
-        -------
-        labels of the variables, and an array with one axis for each and a last one of length p
+        Labels of the variables, and an array with one axis for each and a last one of length p.
         """
         out = np.eye(p)[self.places]
         axes: list[str] = []
         for variable in self.variables:
             at = len(axes)
-            if variable.indicators is None or not variable.dummy:
+            if not (variable.indicators.size and variable.dummy):
                 axes.append(variable.label)
             elif variable.label in factors:
                 contrasts = np.linalg.inv(variable.indicators)[:, 1:]
@@ -130,11 +125,9 @@ def _terms(layout: Layout, codings: Mapping[str, Coding]) -> list[_Term]:
     for j, factors in enumerate(layout.columns):
         found.setdefault(tuple(atom for atom, _, _ in factors), []).append(j)
     terms = []
-    for atoms, columns in found.items():
-        dummy = [dummy for _, dummy, _ in layout.columns[columns[0]]]
-        variables = tuple(
-            _variable(codings[atom], dummy=d) for atom, d in zip(atoms, dummy, strict=True)
-        )
+    for columns in found.values():
+        first = layout.columns[columns[0]]
+        variables = tuple(_variable(codings[atom], dummy) for atom, dummy, _ in first)
         shape = [variable.columns for variable in variables]
         size = int(np.prod(shape, dtype=int))
         # x + 2:x has two columns of one term, which depend on each other: the first is enough
@@ -144,28 +137,22 @@ def _terms(layout: Layout, codings: Mapping[str, Coding]) -> list[_Term]:
 
 def _variable(coding: Coding, dummy: bool) -> _Variable:
     """Factors whose contrasts do not tell all levels apart count as numeric."""
-    columns = len(coding.dummy_names if dummy else coding.names)
+    columns, none = len(coding.dummy_names if dummy else coding.names), np.zeros((0, 0))
     if coding.levels is None or coding.contrast is None:
-        return _Variable(coding.label, columns, False, None)
+        return _Variable(coding.label, columns, False, none)
     size = len(coding.levels)
     full = np.column_stack([np.ones(size), coding.contrast[:size]])
-    if full.shape[1] != size or np.linalg.matrix_rank(full) < size:
-        return _Variable(coding.label, columns, dummy, None)
-    return _Variable(coding.label, columns, dummy, np.linalg.inv(full))
+    whole = full.shape[1] == size == np.linalg.matrix_rank(full)
+    return _Variable(coding.label, columns, dummy, np.linalg.inv(full) if whole else none)
 
 
 def _indicators(term: _Term, terms: Iterable[_Term], p: int) -> np.ndarray | None:
-    """Indicator columns of a term as combinations of the p columns of the model matrix.
-
-    Returns
-    -------
-    (numeric columns, cells, p) array, or None where the model lacks some of them
-    """
-    own = [v for v in term.variables if v.indicators is not None]
-    numeric = [v for v in term.variables if v.indicators is None]
+    """Indicator columns of a term as combinations of the p columns of the model matrix: (numeric
+    columns, cells, p), or None where the model lacks some of them."""
+    numeric, own = term.parts
     order = [v.label for v in (*numeric, *own)]
     # per factor: the constant, then the contrasts
-    parts = np.zeros([*(v.columns for v in numeric), *(len(_square(v)) for v in own), p])
+    parts = np.zeros([*(v.columns for v in numeric), *(len(v.indicators) for v in own), p])
     for present in itertools.product((False, True), repeat=len(own)):
         factors = frozenset(v.label for v, used in zip(own, present, strict=True) if used)
         provider = next((t for t in terms if t.provides(term.numeric, factors)), None)
@@ -176,32 +163,17 @@ def _indicators(term: _Term, terms: Iterable[_Term], p: int) -> np.ndarray | Non
         slices = [slice(None)] * len(numeric) + [slice(1, None) if u else 0 for u in present]
         parts[tuple(slices)] = component.transpose(*turn, len(turn))
     for axis, variable in enumerate(own, len(numeric)):
-        parts = np.moveaxis(np.tensordot(parts, _square(variable), axes=(axis, 0)), -1, axis)
+        parts = np.moveaxis(np.tensordot(parts, variable.indicators, axes=(axis, 0)), -1, axis)
     return parts.reshape(int(np.prod([v.columns for v in numeric], dtype=int)), -1, p)
-
-
-def _square(variable: _Variable) -> np.ndarray:
-    assert variable.indicators is not None
-    return variable.indicators
 
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """The terms of a model matrix and what can be tested about them.
+    """The terms of a model matrix and what can be tested about them."""
 
-    Attributes
-    ----------
-    labels : tuple of str
-        The terms as R writes them, "" for the intercept.
-    columns : tuple of (k,) arrays
-        Per term: its columns of the model matrix.
-    kept : (p,) bool array
-        Columns that are not dropped.
-    """
-
-    labels: tuple[str, ...]
-    columns: tuple[np.ndarray, ...]
-    kept: np.ndarray
+    labels: tuple[str, ...]  # the terms as R writes them, "" for the intercept
+    columns: tuple[np.ndarray, ...]  # per term: its columns of the model matrix
+    kept: np.ndarray  # which of the p columns are not dropped
     _terms: tuple[_Term, ...]
     _R: np.ndarray  # r x p, kept columns and, at their place, what dropped ones are made of
 
@@ -225,10 +197,6 @@ class Effects:
             made.append((span, lengths, first))
         return made
 
-    @property
-    def _spans(self) -> list[np.ndarray]:
-        return [span for span, _, _ in self._made]
-
     def contains(self, outer: int, inner: int) -> bool:
         """Whether one term contains another: the same numeric variables, and more factors."""
         a, b = self._terms[outer], self._terms[inner]
@@ -244,36 +212,25 @@ class Effects:
         return [i for i, own in enumerate(names) if own and not any(own < one for one in names)]
 
     def hypothesis(self, term: int, kind: int) -> np.ndarray:
-        """What a test of this type says about a term.
-
-        Parameters
-        ----------
-        term : int
-        kind : {1, 2, 3}
-
-        Returns
-        -------
-        (k, p) array
-            Independent rows L of L beta = 0, zero for dropped columns; k = 0 when nothing about
-            the term can be estimated by itself.
-        """
+        """What a test of type 1, 2 or 3 says about a term: independent rows L (k, p) of L beta = 0,
+        zero for dropped columns; k = 0 when nothing about the term can be estimated by itself."""
         others = [t for t in range(len(self.labels)) if t != term]
         alone = sum(map(bool, self.labels)) == 1  # all types are type I then, as in lmerTest
         own = self._treatment(term) if kind == 3 else self._coded(term)
         if kind == 3 and not alone:
-            return self._functions(own.identity(self._type_three(term)))
-        if kind == 1 or alone:
-            return self._functions(own.triangle(self._range_of(range(term))))
+            return self._functions(_identity(own, self._type_three(term)))
         before = [t for t in others if not self.contains(t, term)]
-        if before == others:
+        if kind == 1 or alone:
+            before = list(range(term))
+        elif before == others:
             return self.removal(term)
-        return self._functions(own.triangle(self._range_of(before)))
+        return self._functions(_triangle(own, self._range_of(before)))
 
     def removal(self, term: int) -> np.ndarray:
         """The hypothesis (k, p) that the model without this term holds."""
         own = self._coded(term)
         others = self._range_of(t for t in range(len(self.labels)) if t != term)
-        return self._functions(own.identity(own.triangle(others)))
+        return self._functions(_identity(own, _triangle(own, others)))
 
     def without(self, term: int) -> np.ndarray:
         """(p, k) combinations of the columns: an orthonormal basis of the model without a term."""
@@ -282,21 +239,22 @@ class Effects:
         out[self.kept] = np.linalg.solve(self._R[:, self.kept], basis)
         return out
 
-    def _treatment(self, term: int) -> _Columns:
+    def _treatment(self, term: int) -> np.ndarray:
         """The term's columns with treatment contrasts, then all its indicator columns."""
         span, lengths, first = self._made[term]
-        order = list(dict.fromkeys([*first, *range(span.shape[1])]))
-        return _Columns((span * lengths)[:, order])
+        return np.asarray((span * lengths)[:, [*dict.fromkeys([*first, *range(span.shape[1])])]])
 
-    def _coded(self, term: int) -> _Columns:
+    def _coded(self, term: int) -> np.ndarray:
         """The term's columns as the fit has them, then all its indicator columns."""
         span, lengths, _ = self._made[term]
         places = self.columns[term]
-        return _Columns(np.hstack([self._R[:, places[self.kept[places]]], span * lengths]))
+        return np.hstack([self._R[:, places[self.kept[places]]], span * lengths])
 
     def _range_of(self, terms: Iterable[int]) -> np.ndarray:
         """Orthonormal basis of the columns of terms."""
-        return _range(np.hstack([np.zeros((len(self._R), 0)), *(self._spans[t] for t in terms)]))
+        spans = [np.zeros((len(self._R), 0)), *(self._made[t][0] for t in terms)]
+        axes, rank = _svd(np.hstack(spans), True)
+        return np.asarray(axes[:, :rank])
 
     def _functions(self, s: np.ndarray) -> np.ndarray:
         L = np.zeros((s.shape[1], len(self.kept)))
@@ -310,10 +268,10 @@ class Effects:
         free = _complement(zero)
         if not outer or not free.shape[1]:
             return free
-        own = self._spans[term]
+        own = self._made[term][0]
         mine = free.T @ _unit(own)
         beyond = free @ _complement(mine, scaled=False)  # of the containing terms alone
-        weights = np.hstack([own, *(self._spans[t] for t in outer)])
+        weights = np.hstack([own, *(self._made[t][0] for t in outer)])
         inner = free.T @ weights @ (weights.T @ beyond)
         if not inner.shape[1]:
             return free
@@ -321,35 +279,27 @@ class Effects:
         return np.asarray(free @ axes[:, inner.shape[1] :])
 
 
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    """Columns of a term, in coordinates of Q; those to write hypotheses on come first."""
+# C: columns of a term, in coordinates of Q; those to write hypotheses on come first.
 
-    C: np.ndarray
 
-    def triangle(self, known: np.ndarray) -> np.ndarray:
-        """What the columns add to a space with this basis: weights are a unit upper triangle."""
-        own = self.C - known @ (known.T @ self.C)
-        axes, pivots = _independent(own, np.linalg.norm(self.C, axis=0))
-        return np.asarray(axes / np.einsum("ij,ij->j", axes, own[:, pivots]))
+def _triangle(C: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What the columns add to a space with this basis: weights are a unit upper triangle."""
+    own = C - known @ (known.T @ C)
+    axes, pivots = _independent(own, np.linalg.norm(C, axis=0))
+    return np.asarray(axes / np.einsum("ij,ij->j", axes, own[:, pivots]))
 
-    def identity(self, s: np.ndarray) -> np.ndarray:
-        """The same functions with the weights 1 and 0 on independent columns."""
-        own = s.T @ self.C
-        scale = np.linalg.norm(s, axis=0).max(initial=0.0) * np.linalg.norm(self.C, axis=0)
-        _, pivots = _independent(own, scale)
-        return np.asarray(np.linalg.solve(own[:, pivots], s.T).T)
+
+def _identity(C: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """The same functions with the weights 1 and 0 on independent columns."""
+    own = s.T @ C
+    scale = np.linalg.norm(s, axis=0).max(initial=0.0) * np.linalg.norm(C, axis=0)
+    _, pivots = _independent(own, scale)
+    return np.asarray(np.linalg.solve(own[:, pivots], s.T).T)
 
 
 def _independent(A: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Gram-Schmidt from left to right: an orthonormal basis, and the columns that made it.
-
-    Parameters
-    ----------
-    A : (r, m) array
-    scale : (m,) array
-        What the length of a new direction is compared with.
-    """
+    """Gram-Schmidt from left to right: an orthonormal basis of A (r, m), and the columns that made
+    it; the length of a new direction is compared with the column's scale (m)."""
     basis: np.ndarray = np.zeros((len(A), 0))
     pivots: list[int] = []
     for j in range(A.shape[1]):
@@ -383,12 +333,6 @@ def _svd(A: np.ndarray, scaled: bool) -> tuple[np.ndarray, int]:
     return axes, int((size > DEPENDENT).sum())
 
 
-def _range(A: np.ndarray, scaled: bool = True) -> np.ndarray:
-    """Orthonormal basis of the column space."""
-    axes, rank = _svd(A, scaled)
-    return np.asarray(axes[:, :rank])
-
-
 def _complement(A: np.ndarray, scaled: bool = True) -> np.ndarray:
     """Orthonormal basis of what is orthogonal to the columns."""
     axes, rank = _svd(A, scaled)
@@ -398,26 +342,9 @@ def _complement(A: np.ndarray, scaled: bool = True) -> np.ndarray:
 def effects_of(
     X: Columns, kept: np.ndarray, layout: Layout, codings: Mapping[str, Coding]
 ) -> Effects:
-    """The terms of a model matrix.
-
-    Parameters
-    ----------
-    X : Columns
-        Of the fixed effects, p of them.
-    kept : (p,) bool array
-        Columns that do not depend on those before.
-    layout, codings
-        How X was made: `Recipe.fixed_layout` and `Recipe.codings`.
-
-    Returns
-    -------
-    Effects
-    """
+    """The terms of the fixed effects: X has p columns, of which kept (p) do not depend on those
+    before; layout and codings are the recipe's."""
     terms = tuple(_terms(layout, codings))
-    return Effects(
-        labels=tuple(term.label for term in terms),
-        columns=tuple(term.places.ravel(order="F") for term in terms),
-        kept=kept,
-        _terms=terms,
-        _R=X.root(kept),
-    )
+    labels = tuple(term.label for term in terms)
+    columns = tuple(term.places.ravel(order="F") for term in terms)
+    return Effects(labels, columns, kept, terms, X.root(kept))

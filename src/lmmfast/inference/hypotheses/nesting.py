@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,21 +23,11 @@ MOST_CELLS = 1000  # different rows of random columns that are compared one by o
 
 @dataclass(frozen=True)
 class Nesting:
-    """How a smaller model sits in a larger one.
+    """How a smaller model sits in a larger one."""
 
-    Attributes
-    ----------
-    reason : str
-        Why it is not a special case of the larger one; empty when it is.
-    boundary : bool
-        Whether it has variances of zero where the larger one has parameters.
-    note : str
-        What is taken for granted.
-    """
-
-    reason: str
-    boundary: bool
-    note: str = ""
+    reason: str  # why it is not a special case of the larger one; empty when it is
+    boundary: bool  # whether it has variances of zero where the larger one has parameters
+    note: str = ""  # what is taken for granted
 
 
 def nesting(small: Fit, large: Fit) -> Nesting:
@@ -47,14 +37,6 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     of one with the same or a coarser grouping factor when its columns, those of each of its levels
     by themselves, are combinations of the other's columns. So (1 | g) + (1 | g:f) is a special
     case of (f | g).
-
-    Parameters
-    ----------
-    small, large : Fit
-
-    Returns
-    -------
-    Nesting
     """
     if not small.design.is_held or not large.design.is_held:
         wider = len(large.theta) > len(small.theta)
@@ -62,12 +44,12 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
         if not _same(getattr(small.design, name), getattr(large.design, name), usual):
             return Nesting(f"they have different {name}", False)
-    if not _inside(kept_columns(small), kept_columns(large)):
+    if _coordinates(kept_columns(small), kept_columns(large)) is None:
         return Nesting("fixed effects of one are no combinations of the other's", False)
     shares: list[list[np.ndarray]] = [[] for _ in large.design.terms]
-    for label, term in _parts(small.design):
+    for label, codes, z in _parts(small.design):
         for share, other in zip(shares, large.design.terms, strict=True):
-            weights = _weights(term, other)
+            weights = _weights(codes, z, other)
             if weights is not None:
                 share.append(weights)
                 break
@@ -87,18 +69,17 @@ def _constrained(small: Fit, large: Fit, boundary: bool) -> Nesting:
         r == c and not moves and value == 0
         for (_, r, c), moves, value in zip(places, own.moving, own.fixed, strict=True)
     )
-    boundary = boundary or at_zero
+    found = Nesting("", boundary or at_zero)
     if other is None:
-        return Nesting("", boundary)
+        return found
     if places != large.model.theta_entries:
         note = "that its held or tied parameters allow the smaller model is taken for granted"
-        return Nesting("", boundary, note)
-    if own is None:
-        own = Free(np.zeros(len(places)), np.eye(len(places)))
+        return replace(found, note=note)
+    own = own or Free(np.zeros(len(places)), np.eye(len(places)))
     added = np.column_stack([own.basis, own.fixed - other.fixed])
     if np.linalg.matrix_rank(np.column_stack([other.basis, added])) > other.nz:
         return Nesting("parameters that move in one are held or tied in the other", False)
-    return Nesting("", boundary)
+    return found
 
 
 def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:
@@ -112,11 +93,6 @@ def _same(one: np.ndarray | None, two: np.ndarray | None, usual: float) -> bool:
 def kept_columns(fit: Fit) -> np.ndarray:
     """Columns of the fixed effects that were not dropped."""
     return np.asarray(fit.design.X[:, fit.estimates.fixed_kept])
-
-
-def _inside(columns: np.ndarray, space: np.ndarray) -> bool:
-    """Whether columns are combinations of others."""
-    return _coordinates(columns, space) is not None
 
 
 def _coordinates(columns: np.ndarray, space: np.ndarray) -> np.ndarray | None:
@@ -140,29 +116,21 @@ def _rank(share: list[np.ndarray]) -> int:
     return int(np.linalg.matrix_rank(weights / np.where(length > 0, length, 1.0)[:, None]))
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    codes: np.ndarray
-    z: np.ndarray
-
-
-def _parts(design: Design) -> Iterator[tuple[str, _Part]]:
-    """Terms whose covariance matrix is in one piece: columns of `||` one by one."""
+def _parts(design: Design) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Label, codes and columns where a covariance matrix is in one piece: those of `||` apart."""
     for term in design.terms:
-        if term.structure == "full":
-            yield term.label, _Part(term.codes, term.z)
-        else:
-            for j in range(term.z.shape[1]):
-                yield term.label, _Part(term.codes, term.z[:, j : j + 1])
+        pieces = 1 if term.structure == "full" else term.z.shape[1]
+        for z in np.split(term.z, pieces, axis=1):
+            yield term.label, term.codes, z
 
 
-def _weights(part: _Part, other: RandomTerm) -> np.ndarray | None:
-    """What a term is in another's columns (k x m), None where it is not a special case."""
-    if not _refines(part.codes, other.codes):
+def _weights(codes: np.ndarray, z: np.ndarray, other: RandomTerm) -> np.ndarray | None:
+    """What a part is in another term's columns (k x m), None where it is not a special case."""
+    if not _refines(codes, other.codes):
         return None
-    z = part.z
-    if not _refines(other.codes, part.codes):
-        pieces = _pieces(part.codes, other)
+    is_single = z.shape[1] == 1
+    if not _refines(other.codes, codes):
+        pieces = _pieces(codes, other)
         if pieces is None:
             return None
         z = np.hstack([z * (pieces == piece)[:, None] for piece in range(pieces.max() + 1)])
@@ -170,7 +138,7 @@ def _weights(part: _Part, other: RandomTerm) -> np.ndarray | None:
     if weights is None or other.structure == "full":
         return weights
     single = (np.abs(weights) > INSIDE * np.abs(weights).max(axis=0)).sum(axis=0) == 1
-    return weights if single.all() and part.z.shape[1] == 1 else None
+    return weights if single.all() and is_single else None
 
 
 def _refines(fine: np.ndarray, coarse: np.ndarray) -> bool:
@@ -187,10 +155,8 @@ def _count(*codes: np.ndarray) -> int:
 
 
 def _pieces(codes: np.ndarray, other: RandomTerm) -> np.ndarray | None:
-    """Which rows share a level of the finer factor, whatever level of the coarser they are in.
-
-    Numbers of the pieces (n), None unless that follows from the other's columns alone.
-    """
+    """Numbers (n) that rows share if they share a level of the finer factor, whatever level of the
+    coarser they are in; None unless that follows from the other's columns alone."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -19,8 +19,8 @@ __all__ = ["coef_test", "f_test", "t_test"]
 
 def coef_test(fit: Fit, ddf: str = "satterthwaite") -> TTest:
     """Every coefficient against zero; `LMMFit.coef_test`."""
-    names = fit.design.x_names
-    return _t_test(fit, np.eye(len(names)), np.zeros(len(names)), names, ddf_of(ddf))
+    p = len(fit.design.x_names)
+    return _t_test(fit, np.eye(p), np.zeros(p), fit.design.x_names, ddf_of(ddf))
 
 
 def t_test(fit: Fit, L: Any, ddf: str) -> TTest:

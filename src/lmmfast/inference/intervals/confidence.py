@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ddf import check_level
+from ..ddf import check_choice, check_level
 from ..hypotheses.tests import coef_test
 from .parameters import Parameter, chosen, normal_quantile, parameters_of
 from .profile import Profile, base_of
@@ -26,27 +26,31 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> 
     import pandas as pd
 
     check_level(level)
-    if method not in METHODS:
-        names = ", ".join(repr(name) for name in METHODS)
-        raise ValueError(f"method must be one of {names}, not {method!r}")
+    check_choice("method", method, ("wald", "profile", "boot"))
     wanted = chosen(parameters_of(fit.design), parameters)
-    limits = METHODS[method](fit, level, wanted, ddf)
+    if method == "boot":
+        raise NotImplementedError(
+            'bootstrap intervals are not in this version: method="profile" needs no simulation and '
+            "is exact in the likelihood"
+        )
+    if method == "profile":  # from the deviance, as lme4's
+        found = Profile(base_of(fit, False), wanted, level).conf_int(level) if wanted else ()
+        limits = np.asarray(found, dtype=float).reshape(-1, 2)
+    else:
+        limits = wald(fit, level, wanted, ddf)
     return pd.DataFrame(limits, index=[one.name for one in wanted], columns=["lower", "upper"])
 
 
 def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
     """Wald intervals (k, 2): fixed effects by ``ddf``, standard deviations on the logarithmic
     scale, correlations on Fisher's, both with normal quantiles; NaN on the boundary."""
+    fixed = [k for k, one in enumerate(parameters) if one.is_fixed]
     out = np.full((len(parameters), 2), np.nan)
-    random = [one for one in parameters if not one.is_fixed]
-    if len(random) < len(parameters):
+    if fixed:
         limits = coef_test(fit, ddf).conf_int(1 - level)
-        for k, one in enumerate(parameters):
-            if one.is_fixed:
-                out[k] = limits[one.i]
-    if random:
-        own = covariance_parameters(fit)
-        width = normal_quantile(level)
+        out[fixed] = limits[[parameters[k].i for k in fixed]]
+    if len(fixed) < len(parameters):
+        own, width = covariance_parameters(fit), normal_quantile(level)
         for k, one in enumerate(parameters):
             if one.kind == "sigma":
                 out[k] = _of_positive(own.sigma, own.sigma_se, width)
@@ -57,30 +61,6 @@ def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> n
                 corr, se = own.corr[one.term][one.i, one.j], own.corr_se[one.term][one.i, one.j]
                 out[k] = _of_correlation(float(corr), float(se), width)
     return out
-
-
-def profile(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
-    """Profile intervals (k, 2) from the deviance, as lme4's."""
-    if not parameters:
-        return np.empty((0, 2))
-    return np.asarray(Profile(base_of(fit, False), parameters, level).conf_int(level))
-
-
-def boot(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
-    """Bootstrap intervals (k, 2): not there yet.
-
-    Raises
-    ------
-    NotImplementedError
-    """
-    raise NotImplementedError(
-        'bootstrap intervals are not in this version: method="profile" needs no simulation and is '
-        "exact in the likelihood"
-    )
-
-
-METHODS: dict[str, Callable[[Fit, float, Sequence[Parameter], str], np.ndarray]]
-METHODS = {"wald": wald, "profile": profile, "boot": boot}
 
 
 def _of_positive(value: float, se: float, width: float) -> tuple[float, float]:

@@ -63,19 +63,8 @@ class _Evaluation(NamedTuple):
 class Criterion:
     """Deviance or REML criterion of one model at any theta: at best, sigma or b_j given.
 
-    Parameters
-    ----------
-    model : Model
-    reml : bool
-    free : Free, optional
-        Coordinates z of theta, where parameters are held or tied. Default: theta itself.
-
-    Attributes
-    ----------
-    nu : int
-        n - p (REML) or n (ML).
-    entries : list of (term, row, column)
-        Of each parameter in theta.
+    Coordinates z of theta are those of ``free`` where parameters are held or tied, else theta
+    itself. ``nu`` is n - p (REML) or n (ML), ``entries`` each parameter's term, row and column.
     """
 
     def __init__(self, model: Model, reml: bool, free: Free | None = None) -> None:
@@ -184,11 +173,8 @@ class Criterion:
         """H + weight d(S T)/dT between columns of T that are zero: the average information has
         nothing of these."""
         small = np.abs(theta) <= NO_COLUMN * self._unit
-        if not small.any():
-            return H
-        a, b = self._first, self._second
+        a, b, out = self._first, self._second, H.copy()
         a, b = a[small[a] & small[b]], b[small[a] & small[b]]
-        out = H.copy()
         out[a, b] += weight * S[self._row[a], self._row[b]]
         return out
 

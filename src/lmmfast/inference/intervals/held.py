@@ -40,20 +40,16 @@ class Local(NamedTuple):
 class Held(ABC):
     """One parameter as a coordinate w: how theta and sigma follow from w and the others, z.
 
-    Attributes
-    ----------
-    best : float
-        w at the estimate.
-    z : (nz,) array
-        The others there.
-    low, high : float
-        Bounds of w.
+    ``best`` and ``z`` are the estimate's; w stays between ``low`` and ``high``.
     """
 
     best: float
     z: np.ndarray
     low = -np.inf
     high = np.inf
+    zero_at: tuple[float, ...] = ()  # w where the column of T of a diagonal entry is zero ...
+    place: int  # ... and this entry
+    below: list[int]  # coordinates of the entries below it
 
     def __init__(self, criterion: Criterion) -> None:
         self.criterion = criterion
@@ -64,21 +60,18 @@ class Held(ABC):
 
     def free(self, w: float) -> np.ndarray:
         """Which of the others are varied."""
-        return np.ones(len(self.z), dtype=bool)
+        free = np.ones(len(self.z), dtype=bool)
+        if w in self.zero_at:
+            free[self.below] = False
+        return free
 
     def entering(self, w: float, z: np.ndarray) -> np.ndarray:
         """z with the entries that are not free at w at rest."""
-        return z
+        return _without_column(self.criterion, z, self.place) if w in self.zero_at else z
 
     @abstractmethod
     def local(self, w: float, z: np.ndarray) -> Local:
-        """The criterion and its derivatives there.
-
-        Raises
-        ------
-        FitError
-            When it is not finite.
-        """
+        """The criterion and its derivatives there; FitError when it is not finite."""
 
     @abstractmethod
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -140,6 +133,7 @@ class Deviation(Held):
     in the place of e."""
 
     low = 0.0
+    zero_at = (0.0,)
 
     def __init__(self, criterion: Criterion, theta: np.ndarray, sigma: float, place: int) -> None:
         super().__init__(criterion)
@@ -147,16 +141,7 @@ class Deviation(Held):
         self.z = criterion.coordinates(theta).copy()
         self.e, self.best = e, sigma * float(abs(self.z[e]))
         self.z[e] = 2 * np.log(sigma)
-        self._place, self._below = place, _below(criterion, place)
-
-    def free(self, w: float) -> np.ndarray:
-        free = super().free(w)
-        if w == 0:
-            free[self._below] = False
-        return free
-
-    def entering(self, w: float, z: np.ndarray) -> np.ndarray:
-        return _without_column(self.criterion, z, self._place) if w == 0 else z
+        self.place, self.below = place, _below(criterion, place)
 
     def _theta(self, w: float, z: np.ndarray) -> np.ndarray:
         theta = z.copy()
@@ -191,19 +176,18 @@ class Correlation(Held):
     Squares keep both lengths from changing sign: the correlation would.
     """
 
-    low, high = -np.pi / 2, np.pi / 2
+    zero_at = low, high = -np.pi / 2, np.pi / 2
 
     def __init__(self, criterion: Criterion, theta: np.ndarray, places: tuple[int, ...]) -> None:
         super().__init__(criterion)
         self.places = first, across, own = tuple(_coordinate(criterion, at) for at in places)
-        self._last = places[2]
         theta = criterion.coordinates(theta)
         self.best = float(np.arctan2(theta[across], abs(theta[own])))
         self.z = theta.copy()
         self.z[first] = np.sqrt(abs(theta[first]))
         self.z[across] = np.sqrt(np.hypot(theta[across], theta[own]))
         self.z[own] = 0.0
-        self._below = _below(criterion, self._last)
+        self.place, self.below = places[2], _below(criterion, places[2])
 
     def value(self, w: float) -> float:
         return float(np.sin(w))
@@ -211,14 +195,7 @@ class Correlation(Held):
     def free(self, w: float) -> np.ndarray:
         free = super().free(w)
         free[self.places[2]] = False
-        if w in (self.low, self.high):
-            free[self._below] = False
         return free
-
-    def entering(self, w: float, z: np.ndarray) -> np.ndarray:
-        if w not in (self.low, self.high):
-            return z
-        return _without_column(self.criterion, z, self._last)
 
     def _theta(self, w: float, z: np.ndarray) -> np.ndarray:
         first, across, own = self.places
@@ -228,7 +205,7 @@ class Correlation(Held):
         return theta
 
     def _cosine(self, w: float) -> float:
-        return 0.0 if w in (self.low, self.high) else float(np.cos(w))
+        return 0.0 if w in self.zero_at else float(np.cos(w))
 
     def local(self, w: float, z: np.ndarray) -> Local:
         first, across, own = self.places

@@ -12,29 +12,18 @@ import numpy as np
 if TYPE_CHECKING:
     from ...data.design import Design
 
-__all__ = ["Parameter", "chosen", "normal_quantile", "parameters_of", "values_of"]
+__all__ = ["Parameter", "chosen", "normal_quantile", "parameters_of", "value_of"]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a linear mixed model.
+    """One parameter of a linear mixed model."""
 
-    Attributes
-    ----------
-    name : str
-        "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", or the fixed effect's.
-    kind : {"sd", "cor", "sigma", "fixed"}
-    term : int
-        Random term of a standard deviation or correlation.
-    i, j : int
-        Column of the term or of X; the second column of a correlation.
-    """
-
-    name: str
-    kind: str
-    term: int = -1
-    i: int = -1
-    j: int = -1
+    name: str  # "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", a fixed effect's
+    kind: str  # "sd", "cor", "sigma" or "fixed"
+    term: int = -1  # random term of a standard deviation or correlation
+    i: int = -1  # column of the term or of X
+    j: int = -1  # second column of a correlation
 
     @property
     def is_fixed(self) -> bool:
@@ -44,9 +33,7 @@ class Parameter:
 
 def parameters_of(design: Design) -> list[Parameter]:
     """All parameters: by random term, as lme4 orders its theta, then sigma and the fixed effects.
-
-    Names of variance parameters that occur twice get a number.
-    """
+    Names of variance parameters that occur twice get a number."""
     out: list[Parameter] = []
     for t, term in enumerate(design.terms):
         names = term.columns
@@ -66,14 +53,8 @@ def parameters_of(design: Design) -> list[Parameter]:
     return out + [Parameter(name, "fixed", i=i) for i, name in enumerate(design.x_names)]
 
 
-def values_of(
-    parameters: Sequence[Parameter], T: Sequence[np.ndarray], sigma: float, beta: np.ndarray
-) -> list[float]:
-    """Their values; NaN for correlations with a standard deviation of zero."""
-    return [_value(one, T, sigma, beta) for one in parameters]
-
-
-def _value(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarray) -> float:
+def value_of(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarray) -> float:
+    """Its value; NaN for a correlation with a standard deviation of zero."""
     if one.kind == "fixed":
         return float(beta[one.i])
     if one.kind == "sigma":
@@ -87,13 +68,7 @@ def _value(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarr
 
 
 def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:
-    """Those asked for: "fixed", "random", "all" (or None), a name or several names.
-
-    Raises
-    ------
-    ValueError
-        For a name that is not there.
-    """
+    """Those asked for: "fixed", "random", "all" (or None), a name or several names."""
     if which is None or (isinstance(which, str) and which == "all"):
         return list(parameters)
     if isinstance(which, str) and which in ("fixed", "random"):
@@ -106,10 +81,8 @@ def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:
             known = [one.name for one in parameters]
             near = get_close_matches(str(name), known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(
-                f"there is no parameter {name!r}: {hint} "
-                '("fixed", "random" and "all" choose several)'
-            )
+            several = '("fixed", "random" and "all" choose several)'
+            raise ValueError(f"there is no parameter {name!r}: {hint} {several}")
         out += [one for one in found if one not in out]
     return out
 

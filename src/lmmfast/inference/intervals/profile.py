@@ -25,7 +25,7 @@ from ..ddf import check_level
 from ..refits import model_of, refitted
 from .criterion import Criterion
 from .held import Correlation, Deviation, Effect, Held, Sigma, lower_root
-from .parameters import Parameter, chosen, normal_quantile, parameters_of, values_of
+from .parameters import Parameter, chosen, normal_quantile, parameters_of, value_of
 from .trace import Point, Trace
 
 if TYPE_CHECKING:
@@ -44,12 +44,15 @@ LOWER = 1e-6  # criterion below the fit's that is worth a warning, deviance unit
 # ---- the profiles of a fit -----------------------------------------------------------------------
 
 
+Columns = tuple[tuple[int, ...], ...]  # of each random term, in the order of a model
+
+
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """A parameter's profile; the columns of each random term in the order of its model."""
+    """A parameter's profile."""
 
     trace: Trace
-    columns: tuple[tuple[int, ...], ...]
+    columns: Columns
 
 
 class _Machine:
@@ -59,7 +62,8 @@ class _Machine:
         self.base = base
         engine = base.model._engine
         self._kept = [engine.kept(i) for i in range(len(base.design.terms))]
-        self._criteria: dict[tuple[tuple[int, ...], ...], Criterion] = {}
+        self._plain = tuple(tuple(range(len(term.columns))) for term in base.design.terms)
+        self._criteria: dict[Columns, Criterion] = {}
         self._curves: dict[Parameter, _Curve | None] = {}
 
     def curve(self, one: Parameter) -> _Curve | None:
@@ -69,8 +73,7 @@ class _Machine:
         return self._curves[one]
 
     def _make(self, one: Parameter) -> _Curve | None:
-        base = self.base
-        columns = tuple(tuple(range(len(term.columns))) for term in base.design.terms)
+        base, columns = self.base, self._plain
         if one.kind == "fixed":
             if not base.estimates.fixed_kept[one.i]:
                 return None
@@ -97,10 +100,10 @@ class _Machine:
         three = places[0, 0], places[1, 0], places[1, 1]
         return self._curve(Correlation(criterion, theta, three), columns)
 
-    def _curve(self, held: Held, columns: tuple[tuple[int, ...], ...]) -> _Curve:
+    def _curve(self, held: Held, columns: Columns) -> _Curve:
         return _Curve(Trace(held, self.base.objective), columns)
 
-    def _criterion(self, columns: tuple[tuple[int, ...], ...], term: int | None) -> Criterion:
+    def _criterion(self, columns: Columns, term: int | None) -> Criterion:
         """Of the model with its columns in this order, for a parameter of a term."""
         changed = None if term is None or columns[term] == self._kept[term] else term
         if columns not in self._criteria:
@@ -110,22 +113,14 @@ class _Machine:
         return self._criteria[columns]
 
     def _is_held(self, one: Parameter) -> bool:
-        """Whether a standard deviation or correlation was held; one that is neither this nor free
-        is refused.
-
-        Raises
-        ------
-        FitError
-            When it depends on several parameters of which some are held or tied.
-        """
+        """Whether a standard deviation or correlation was held; FitError if it is neither this nor
+        free, because some of the parameters it is made of are held or tied."""
         free = self.base.estimates.free
         if free is None:
             return False
         entries = self.base.model.theta_entries
         mine = [k for k, (t, _, _) in enumerate(entries) if t == one.term]
-        rows = [
-            k for k in mine if entries[k][1] in ((one.i,) if one.kind == "sd" else (one.i, one.j))
-        ]
+        rows = [k for k in mine if entries[k][1] in (one.i, one.j)]
         if not free.moving[rows].any():
             return True
         diagonal = self.base.design.terms[one.term].structure == "diag"
@@ -136,9 +131,7 @@ class _Machine:
             "held or tied"
         )
 
-    def _free_of(
-        self, model: Model, columns: tuple[tuple[int, ...], ...], changed: int | None
-    ) -> Free | None:
+    def _free_of(self, model: Model, columns: Columns, changed: int | None) -> Free | None:
         """What moves, in the model with its columns in this order; the term that is changed was
         free."""
         free = self.base.estimates.free
@@ -152,28 +145,23 @@ class _Machine:
             ]
         )
 
-    def _model(self, columns: tuple[tuple[int, ...], ...]) -> Model:
+    def _model(self, columns: Columns) -> Model:
         """The model with the columns of its random terms chosen and in this order."""
         base = self.base
-        terms = []
-        for term, own in zip(base.design.terms, columns, strict=True):
-            if own != tuple(range(len(term.columns))):
-                term = term.chosen(own)
-            terms.append(term)
-        if all(a is b for a, b in zip(terms, base.design.terms, strict=True)):
+        if columns == self._plain:
             return base.model
+        three = zip(base.design.terms, columns, self._plain, strict=True)
+        terms = tuple(term if new == old else term.chosen(new) for term, new, old in three)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
-            return type(base.model)(replace(base.design, terms=tuple(terms)))
+            return type(base.model)(replace(base.design, terms=terms))
 
-    def _theta(self, criterion: Criterion, columns: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    def _theta(self, criterion: Criterion, columns: Columns) -> np.ndarray:
         """The estimates in that order of the columns; dependent rows make columns of zeros."""
-        own = [
-            lower_root(T[list(order)]) if term.structure == "full" else T
-            for T, order, term in zip(
-                self.base.estimates.T, columns, self.base.design.terms, strict=True
-            )
-        ]
+        base, own = self.base, list(self.base.estimates.T)
+        for t, term in enumerate(base.design.terms):
+            if term.structure == "full":
+                own[t] = lower_root(own[t][list(columns[t])])
         return np.array([own[t][r, c] for t, r, c in criterion.entries])
 
 
@@ -308,10 +296,10 @@ class Profile(Printed):
             curve = self._machine.curve(one)
             if curve is None:
                 continue
-            value = curve.trace.held.value
             for w, zeta, its, point in self._path(one):
-                others = values_of(self._every, *self._state(its, point))
-                rows.append([one.name, value(w), zeta, *others])
+                state = self._state(its, point)
+                others = [value_of(other, *state) for other in self._every]
+                rows.append([one.name, curve.trace.held.value(w), zeta, *others])
         names = ["parameter", "value", "zeta", *(one.name for one in self._every)]
         return pd.DataFrame(rows, columns=names)
 
@@ -321,11 +309,9 @@ class Profile(Printed):
         theta, beta, sigma = held.state(point.w, point.z)
         beta = np.where(self.fit.estimates.fixed_kept, beta, np.nan)
         T = []
-        for own, order, term in zip(
-            held.criterion.factors(theta), curve.columns, self.fit.design.terms, strict=True
-        ):
-            rows = np.zeros((len(term.columns), own.shape[1]))
-            rows[list(order)] = own
+        for t, own in enumerate(held.criterion.factors(theta)):
+            rows = np.zeros((len(self.fit.design.terms[t].columns), own.shape[1]))
+            rows[list(curve.columns[t])] = own
             T.append(rows)
         return T, sigma, beta
 
@@ -337,12 +323,11 @@ class Profile(Printed):
         ]
         most, name = max(below, default=(0.0, ""))
         if most > LOWER * max(1.0, 1e-6 * abs(self.fit.objective)):
-            warn(
-                ConvergenceWarning(
-                    f"the profile of {name} found a criterion lower than the fit's by {most:.2g}: "
-                    "the fit is not at the global optimum; fit again with other starts (start=)"
-                )
+            message = (
+                f"the profile of {name} found a criterion lower than the fit's by {most:.2g}: "
+                "the fit is not at the global optimum; fit again with other starts (start=)"
             )
+            warn(ConvergenceWarning(message))
 
     def plot(self, which: Any = None, *, axes: Any = None) -> Any:
         """Draws zeta against the value of each parameter; a straight line is a quadratic deviance.
@@ -363,8 +348,7 @@ class Profile(Printed):
         drawn = [one for one in chosen(self.parameters, which) if self._path(one)]
         if not drawn:
             raise ValueError("none of these parameters has a profile")
-        if axes is None:
-            axes = _new_axes(len(drawn))
+        axes = _new_axes(len(drawn)) if axes is None else axes
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
         if len(axes) < len(drawn):
             raise ValueError(f"{len(drawn)} profiles need as many axes, not {len(axes)}")
@@ -395,30 +379,21 @@ class Profile(Printed):
 
     def summary(self) -> Summary:
         """Intervals and notes on paper."""
-        limits, is_open = self.conf_int(), self.open_ends()
-        estimates = self._estimates()
+        limits, is_open, own = self.conf_int(), self.open_ends(), self.fit.estimates
         notes = []
         for name, ends in zip(self.names, is_open.to_numpy(), strict=True):
             sides = [side for side, at in zip(("lower", "upper"), ends, strict=True) if at]
             if sides:
                 bounds = "bounds are" if len(sides) > 1 else "bound is"
                 notes.append(f"{name}: the {' and '.join(sides)} {bounds} not excluded")
-        columns = {
-            "": self.names,
-            "Estimate": column(estimates),
-            "Lower 95%": column(limits["lower"]),
-            "Upper 95%": column(limits["upper"]),
-        }
-        table = Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
+        values = [value_of(one, own.T, own.sigma, own.beta) for one in self.parameters]
+        cells = column(values), column(limits["lower"]), column(limits["upper"])
+        header = ("", "Estimate", "Lower 95%", "Upper 95%")
+        table = Table(header, tuple(zip(self.names, *cells, strict=True)), 1)
         criterion = "REML criterion" if self.reml else "deviance"
         head = f"Profile of the {criterion}, {len(self.frame)} points"
-        return Summary(
-            ((head, *wrapped(f"Formula: {formula_text(self.fit.formula)}")), (table, *notes))
-        )
-
-    def _estimates(self) -> list[float]:
-        own = self.fit.estimates
-        return values_of(self.parameters, own.T, own.sigma, own.beta)
+        formula = wrapped(f"Formula: {formula_text(self.fit.formula)}")
+        return Summary(((head, *formula), (table, *notes)))
 
     def __repr__(self) -> str:
         return f"<Profile of {len(self.parameters)} parameters, {len(self.frame)} points>"

@@ -14,7 +14,7 @@ Venzon & Moolgavkar (1988), *Appl. Stat.* 37 (ends of intervals by Newton's meth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,9 +30,7 @@ MAX_POINTS = 60  # a side
 MAX_EVALS = 200  # a point
 BAD = 10.0  # rise of the criterion from one point to a guess of the next that is too much
 TOLERANCE = 1e-8  # predicted decrease at which the last step is not evaluated, deviance units
-LONG = (
-    1e3  # squared length over predicted decrease of a step that leads nowhere: along no curvature
-)
+LONG = 1e3  # squared length over predicted decrease of a step along no curvature: leads nowhere
 PRECISION = 1e-8  # of zeta at the ends of intervals
 NODES = 4  # points that a guess goes through
 
@@ -51,18 +49,12 @@ class Point:
 # ---- minimization over the others ----------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class _Minimum:
-    """The criterion at its minimum over the others, and what was learnt about its curvature."""
+def _minimize(
+    held: Held, w: float, z: np.ndarray, here: Local, learnt: np.ndarray
+) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """Newton's method over the others in a trust region; ``here`` is the criterion at z.
 
-    f: float
-    slope_held: float
-    z: np.ndarray
-    learnt: np.ndarray
-
-
-def _minimize(held: Held, w: float, z: np.ndarray, here: Local, learnt: np.ndarray) -> _Minimum:
-    """Newton's method in a trust region; ``here`` is the criterion at z.
+    The criterion at its minimum, its slope in w, z, and what was learnt about the curvature.
 
     The curvature is the average information plus a matrix that is corrected by the rank-one formula
     after every step, so that the convergence is superlinear. The last step, which promises less
@@ -84,7 +76,7 @@ def _minimize(held: Held, w: float, z: np.ndarray, here: Local, learnt: np.ndarr
             if length > LONG * gain:
                 break
             slope = here.slope_held + float(here.mixed @ step)
-            return _Minimum(here.f - gain, slope, z + step, learnt)
+            return here.f - gain, slope, z + step, learnt
         trial = _try(held, w, z + step)
         decrease = here.f - trial.f if trial is not None else -np.inf
         if trial is not None:
@@ -97,7 +89,7 @@ def _minimize(held: Held, w: float, z: np.ndarray, here: Local, learnt: np.ndarr
             z, here = z + step, trial
         elif gain < 1e-12 * max(abs(here.f), 1.0):  # the rest is rounding
             break
-    return _Minimum(here.f, here.slope_held, z, learnt)
+    return here.f, here.slope_held, z, learnt
 
 
 def _try(held: Held, w: float, z: np.ndarray) -> Local | None:
@@ -130,7 +122,6 @@ def _learn(
 # ---- the walk ------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class Trace:
     """The profile of one parameter, followed as far as it was asked for.
 
@@ -138,19 +129,12 @@ class Trace:
     begin with the estimate. ``lowest`` is the lowest criterion met.
     """
 
-    held: Held
-    minimum: float
-    sides: dict[int, list[Point]] = field(init=False)
-    ends: dict[tuple[int, float], Point | None] = field(init=False, default_factory=dict)
-    learnt: dict[int, np.ndarray] = field(init=False)
-    tangent: np.ndarray = field(init=False)
-    rate: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        held = self.held
-        start = Point(held.best, 0.0, np.nan, self.minimum, held.z)
+    def __init__(self, held: Held, minimum: float) -> None:
+        self.held, self.minimum = held, minimum
+        start = Point(held.best, 0.0, np.nan, minimum, held.z)
         self.sides = {-1: [start], 1: [start]}
-        self.learnt = {}
+        self.ends: dict[tuple[int, float], Point | None] = {}
+        self.learnt: dict[int, np.ndarray] = {}
         self.tangent, self.rate = _first_step(held)
 
     @property
@@ -184,8 +168,7 @@ class Trace:
         side, limit = self.sides[sign], self.limit(sign)
         while abs(side[-1].zeta) < target - NEAR and side[-1].w != limit and len(side) < MAX_POINTS:
             w = side[-1].w + sign * self._stride(side, target)
-            if (limit - w) * sign <= 0.25 * abs(w - side[-1].w):
-                w = limit
+            w = limit if (limit - w) * sign <= 0.25 * abs(w - side[-1].w) else w
             point = self._solve(sign, w, side[-1], self._known(sign))
             if point is None:
                 return
@@ -196,8 +179,7 @@ class Trace:
         left = target - abs(side[-1].zeta)
         rise = left / max(np.ceil(left / SPACING), 1.0)
         if len(side) == 1:
-            width = self.held.high - self.held.low
-            return float(min(rise * self.rate, width / 4))
+            return float(min(rise * self.rate, (self.held.high - self.held.low) / 4))
         last = abs(side[-1].w - side[-2].w)
         slope = abs(side[-1].slope)
         if not slope > 0:
@@ -233,18 +215,16 @@ class Trace:
         z = held.entering(w, self._guess(known, w))
         here = _try(held, w, z)
         if here is None or here.f > near.f + BAD:
-            other = held.entering(w, near.z)
-            there = _try(held, w, other)
+            there = _try(held, w, other := held.entering(w, near.z))
             if there is not None and (here is None or there.f < here.f):
                 z, here = other, there
         if here is None:
             return None
         nothing = self.learnt.get(-sign, np.zeros((len(z), len(z))))
-        found = _minimize(held, w, z, here, self.learnt.get(sign, nothing))
-        self.learnt[sign] = found.learnt
-        zeta = sign * np.sqrt(max(found.f - self.minimum, 0.0))
-        slope = found.slope_held / (2 * zeta) if zeta != 0 else np.nan
-        return Point(w, float(zeta), float(slope), found.f, found.z)
+        f, slope, z, learnt = _minimize(held, w, z, here, self.learnt.get(sign, nothing))
+        self.learnt[sign] = learnt
+        zeta = float(sign * np.sqrt(max(f - self.minimum, 0.0)))
+        return Point(w, zeta, slope / (2 * zeta) if zeta != 0 else np.nan, f, z)
 
     # ---- ends -----------------------------------------------------------------------------------
 

@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["CovarianceParameters", "covariance_parameters", "varcorr_se", "vcov_theta"]
 
 
-# ---- tables -------------------------------------------------------------------------------------
-
-
 def vcov_theta(fit: Fit) -> pd.DataFrame:
     """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""
     import pandas as pd
 
     names = [*theta_names(fit), "sigma"]
-    return pd.DataFrame(_covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
+    return pd.DataFrame(covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
 
 
 def theta_names(fit: Fit) -> list[str]:
@@ -43,26 +40,15 @@ def theta_names(fit: Fit) -> list[str]:
 
 def varcorr_se(fit: Fit) -> pd.DataFrame:
     """Standard deviations, correlations and their errors, as ``Fit.varcorr_se`` documents."""
-    own = _covariance_parameters(fit)
+    own = covariance_parameters(fit)
     errors: list[float] = []
     for i, term in enumerate(fit.design.terms):
         errors += list(own.sd_se[i])
         if term.structure == "full":
             k = len(term.columns)
             errors += [own.corr_se[i][r, c] for c in range(k) for r in range(c + 1, k)]
-    return (
-        varcorr_frame(fit.estimates, fit.design)
-        .drop(columns="vcov")
-        .assign(se=[*errors, own.sigma_se])
-    )
-
-
-def _covariance_parameters(fit: Fit) -> CovarianceParameters:
-    known = method_of(fit, "satterthwaite")
-    return covariance_parameters(fit, known if isinstance(known, Satterthwaite) else None)
-
-
-# ---- standard deviations and correlations -------------------------------------------------------
+    frame = varcorr_frame(fit.estimates, fit.design)
+    return frame.drop(columns="vcov").assign(se=[*errors, own.sigma_se])
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,41 +57,21 @@ class CovarianceParameters:
 
     Standard errors are missing (NaN) for what lies on the boundary (standard deviations of zero,
     correlations of one) or is not identified; the others hold the zeros of T as they are.
-
-    Attributes
-    ----------
-    sigma, sigma_se : float
-    sd, sd_se : tuple of (k,) arrays
-        Standard deviations of the random effects, per term.
-    corr, corr_se : tuple of (k, k) arrays
-        Correlations, per term; NaN where a standard deviation is zero.
-    vcov : (ntheta + 1, ntheta + 1) array
-        Covariance of (theta, sigma); NaN for parameters at the boundary.
     """
 
     sigma: float
     sigma_se: float
-    sd: tuple[np.ndarray, ...]
+    sd: tuple[np.ndarray, ...]  # standard deviations of the random effects, (k) per term
     sd_se: tuple[np.ndarray, ...]
-    corr: tuple[np.ndarray, ...]
+    corr: tuple[np.ndarray, ...]  # (k, k) per term; NaN where a standard deviation is zero
     corr_se: tuple[np.ndarray, ...]
-    vcov: np.ndarray
+    vcov: np.ndarray  # covariance of (theta, sigma); NaN for parameters at the boundary
 
 
-def covariance_parameters(fit: Fit, known: Satterthwaite | None = None) -> CovarianceParameters:
-    """Standard deviations and correlations of a fit with standard errors by the delta method.
-
-    Parameters
-    ----------
-    fit : Fit
-    known : Satterthwaite, optional
-        Of the same fit, to use its curvature again.
-
-    Returns
-    -------
-    CovarianceParameters
-    """
-    own = known or Satterthwaite(fit)
+def covariance_parameters(fit: Fit) -> CovarianceParameters:
+    """Standard deviations and correlations of a fit with standard errors by the delta method."""
+    own = method_of(fit, "satterthwaite")
+    assert isinstance(own, Satterthwaite)
     sigma, errors = fit.estimates.sigma, _Errors.of(own)
     theta: list[np.ndarray] = []
     sd, sd_se, corr, corr_se = [], [], [], []
@@ -121,15 +87,9 @@ def covariance_parameters(fit: Fit, known: Satterthwaite | None = None) -> Covar
         corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
     log_sigma = np.zeros(own.directions.shape[1] + 1)
     log_sigma[-1] = 1
-    return CovarianceParameters(
-        sigma,
-        float(sigma * errors(log_sigma)),
-        tuple(sd),
-        tuple(sd_se),
-        tuple(corr),
-        tuple(corr_se),
-        errors.covariance(np.vstack([*theta, sigma * log_sigma])),
-    )
+    vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
+    found = tuple(sd), tuple(sd_se), tuple(corr), tuple(corr_se)
+    return CovarianceParameters(sigma, float(sigma * errors(log_sigma)), *found, vcov)
 
 
 @dataclass(frozen=True, eq=False)

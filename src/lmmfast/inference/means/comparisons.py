@@ -19,36 +19,35 @@ import numpy as np
 
 from ..wald import t_pvalues, t_quantile
 
-__all__ = ["ADJUSTMENTS", "KINDS", "adjusted", "contrast_weights", "critical", "default_adjustment"]
+__all__ = ["ADJUSTMENTS", "KINDS", "adjusted", "adjustment", "contrast_weights", "critical"]
 
+# Which of m means are compared: numbers of the first and the second of each pair.
+PAIRS: dict[str, Callable[[int], list[tuple[int, int]]]] = {
+    "pairwise": lambda m: list(combinations(range(m), 2)),
+    "revpairwise": lambda m: [(j, i) for i, j in combinations(range(m), 2)],
+    "trt.vs.ctrl": lambda m: [(i, 0) for i in range(1, m)],
+    "consec": lambda m: [(i + 1, i) for i in range(m - 1)],
+}
+KINDS = (*PAIRS, "poly")
 ADJUSTMENTS = ("none", "bonferroni", "holm", "sidak", "tukey")
+DEFAULTS = dict(zip(PAIRS, ("tukey", "tukey", "holm", "holm"), strict=True))
 HIGHEST_DEGREE = 6
 DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
 
 
-# ---- weights ------------------------------------------------------------------------------------
-
-
 def contrast_weights(kind: Any, labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Names and weights (k x m) of contrasts among m means.
+    """Names and weights (k x m) of contrasts among m means, which are called ``labels``.
 
-    Parameters
-    ----------
-    kind : str, mapping, data frame or array
-        A name of `KINDS`; weights by name; a table with one contrast a row, m columns.
-    labels : sequence of str
-        What the means are called (m).
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, or weights for another number of means.
+    They are given by a name of `KINDS`, by weights with or without names, or by a table with one
+    contrast a row and m columns; ValueError for anything else.
     """
     if isinstance(kind, str):
         if kind not in KINDS:
             known = ", ".join(map(repr, KINDS))
             raise ValueError(f"contrasts must be one of {known}, weights or None, not {kind!r}")
-        return KINDS[kind](labels)
+        if kind == "poly":
+            return _polynomial(labels)
+        return _differences(PAIRS[kind](len(labels)), labels)
     names: list[str] | None = None
     if isinstance(kind, Mapping):
         names, kind = [str(name) for name in kind], list(kind.values())
@@ -77,22 +76,6 @@ def _differences(
     return [f"{labels[first]} - {labels[second]}" for first, second in pairs], weights
 
 
-def _pairwise(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    return _differences(list(combinations(range(len(labels)), 2)), labels)
-
-
-def _reversed_pairs(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    return _differences([(j, i) for i, j in combinations(range(len(labels)), 2)], labels)
-
-
-def _against_first(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    return _differences([(i, 0) for i in range(1, len(labels))], labels)
-
-
-def _consecutive(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    return _differences([(i + 1, i) for i in range(len(labels) - 1)], labels)
-
-
 def _polynomial(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Orthogonal polynomials of equally spaced levels, in the smallest integers."""
     points = [Fraction(i) for i in range(len(labels))]
@@ -117,67 +100,34 @@ def _smallest_integers(row: list[Fraction]) -> list[int]:
     return [value // gcd(*integers) for value in integers]
 
 
-KINDS: dict[str, Callable[[Sequence[str]], tuple[list[str], np.ndarray]]] = {
-    "pairwise": _pairwise,
-    "revpairwise": _reversed_pairs,
-    "trt.vs.ctrl": _against_first,
-    "consec": _consecutive,
-    "poly": _polynomial,
-}
-
-
-# ---- several tests ------------------------------------------------------------------------------
-
-
-def default_adjustment(kind: Any) -> str:
-    """Tukey's for all pairs, Holm's for other differences, none for polynomials and own weights."""
-    defaults = {
-        "pairwise": "tukey",
-        "revpairwise": "tukey",
-        "trt.vs.ctrl": "holm",
-        "consec": "holm",
-    }
-    return defaults.get(kind, "none") if isinstance(kind, str) else "none"
+def adjustment(kind: Any, asked: str | None) -> str:
+    """What was asked for, or the default: Tukey's for all pairs, Holm's for other differences,
+    none for polynomials and weights. Tukey's is for all pairs only, else it becomes Sidak's."""
+    default = DEFAULTS.get(kind, "none") if isinstance(kind, str) else "none"
+    adjust = asked or default
+    return "sidak" if adjust == "tukey" and default != "tukey" else adjust
 
 
 def adjusted(statistic: np.ndarray, df: np.ndarray, means: int, adjust: str) -> np.ndarray:
-    """Two-sided p-values of one family of tests.
+    """Two-sided p-values of one family of tests (k), by one of `ADJUSTMENTS`.
 
-    Parameters
-    ----------
-    statistic, df : (k,) arrays
-        NaN for contrasts that cannot be estimated; they count, as in R.
-    means : int
-        Number of means that are compared, for Tukey's.
-    adjust : str
-        One of `ADJUSTMENTS`.
+    NaN for contrasts that cannot be estimated: they count, as in R. Tukey's needs the number of
+    means that are compared.
     """
-    p = t_pvalues(statistic, df)
-    if adjust == "none" or len(p) < 2:
+    p, k = t_pvalues(statistic, df), len(statistic)
+    if adjust == "none" or k < 2:
         return p
     if adjust == "tukey":
         return _tukey(np.abs(statistic), df, means)
-    return _SIMPLE[adjust](p)
-
-
-def _bonferroni(p: np.ndarray) -> np.ndarray:
-    return np.asarray(np.minimum(1.0, len(p) * p))
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p)  # missing ones last
-    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    out = np.empty(len(p))
-    out[order] = np.minimum(1.0, steps)
-    return out
-
-
-def _sidak(p: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.asarray(-np.expm1(len(p) * np.log1p(-p)))
-
-
-_SIMPLE = {"bonferroni": _bonferroni, "holm": _holm, "sidak": _sidak}
+    if adjust == "bonferroni":
+        return np.asarray(np.minimum(1.0, k * p))
+    if adjust == "sidak":
+        with np.errstate(divide="ignore"):
+            return np.asarray(-np.expm1(k * np.log1p(-p)))
+    order = np.argsort(p)  # Holm's; missing ones last
+    steps = np.maximum.accumulate((k - np.arange(k)) * p[order])
+    p[order] = np.minimum(1.0, steps)
+    return p
 
 
 def _tukey(size: np.ndarray, df: np.ndarray, means: int) -> np.ndarray:
@@ -196,11 +146,7 @@ def critical(level: float, df: np.ndarray, tests: int, means: int, adjust: str) 
     if adjust == "tukey":
         from scipy.stats import studentized_range
 
-        distinct, back = np.unique(df, return_inverse=True)
-        found = [
-            np.nan if np.isnan(value) else studentized_range.ppf(level, means, value)
-            for value in distinct
-        ]
-        return np.asarray(np.array(found, dtype=float)[back.ravel()] / np.sqrt(2))
+        found = {v: studentized_range.ppf(level, means, v) for v in np.unique(df[~np.isnan(df)])}
+        return np.asarray(np.array([found.get(value, np.nan) for value in df]) / np.sqrt(2))
     each = -np.expm1(np.log1p(-outside) / tests) if adjust == "sidak" else outside / tests
     return t_quantile(1 - each / 2, df)

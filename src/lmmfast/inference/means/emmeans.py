@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
-from ..ddf import METHODS, check_level, ddf_of, fit_of, method_of
-from ..estimability import Openness, openness_of
-from ..wald import t_quantile
-from .comparisons import ADJUSTMENTS, adjusted, contrast_weights, critical, default_adjustment
+from ..ddf import METHODS, check_choice, check_level, ddf_of, fit_of, method_of
+from ..estimability import openness_of
+from ..wald import statistic_cells, t_quantile
+from .comparisons import ADJUSTMENTS, adjusted, adjustment, contrast_weights, critical
 from .grid import Grid, text
 
 if TYPE_CHECKING:
@@ -103,15 +103,12 @@ def emmeans(
     """
     fit, ddf = fit_of(fit), ddf_of(ddf)
     check_level(level)
-    if weights not in ("equal", "proportional"):
-        raise ValueError(f'weights must be "equal" or "proportional", not {weights!r}')
-    if adjust not in (None, *ADJUSTMENTS):
-        names = ", ".join(map(repr, ADJUSTMENTS))
-        raise ValueError(f"adjust must be one of {names}, not {adjust!r}")
+    check_choice("weights", weights, ("equal", "proportional"))
+    if adjust is not None:
+        check_choice("adjust", adjust, ADJUSTMENTS)
     grid = Grid.of(fit, at or {})
     wanted, within = grid.targets(specs, by)
-    L = grid.averages(wanted + within, weights)
-    groups = int(np.prod([len(grid.values[name]) for name in within], dtype=int))
+    L, offset = grid.averages(wanted + within, weights)
     means = EMMeans(
         fit=fit,
         method=method_of(fit, ddf),
@@ -120,22 +117,16 @@ def emmeans(
         specs=tuple(wanted),
         by=tuple(within),
         cells=grid.cells(wanted + within),
-        groups=groups,
+        groups=int(np.prod([len(grid.values[name]) for name in within], dtype=int)),
         L=L,
-        offset=grid.averaged_offset(wanted + within, weights),
+        offset=offset,
         kind=contrasts,
-        adjust=_adjustment(contrasts, adjust),
+        adjust=adjustment(contrasts, adjust),
         grid_notes=tuple(grid.notes(wanted, within, weights)),
     )
     if contrasts is not None:
         _ = means._weights  # refuses what cannot be compared now rather than when it is printed
     return means
-
-
-def _adjustment(kind: Any, asked: str | None) -> str:
-    adjust = asked or default_adjustment(kind)
-    pairwise = isinstance(kind, str) and kind in ("pairwise", "revpairwise")
-    return "sidak" if adjust == "tukey" and not pairwise else adjust
 
 
 # ---- the result ---------------------------------------------------------------------------------
@@ -196,9 +187,8 @@ class EMMeans(_tables.Printed):
         parts = zip(np.split(statistic, self.groups), np.split(df, self.groups), strict=True)
         p = [adjusted(one, own, self._means, self.adjust) for one, own in parts]
         numbers = {"estimate": estimate, "SE": se, "df": df}
-        return _frame(
-            {**self._contrast_cells, **numbers, self._letter: statistic, "p": np.concatenate(p)}
-        )
+        tests = {self._letter: statistic, "p": np.concatenate(p)}
+        return _frame({**self._contrast_cells, **numbers, **tests})
 
     def conf_int(self, level: float | None = None) -> pd.DataFrame:
         """Intervals of the contrasts, simultaneous by ``adjust`` within each level of ``by``.
@@ -223,10 +213,8 @@ class EMMeans(_tables.Printed):
             raise ValueError("no contrasts were asked for: emmeans(..., contrasts='pairwise')")
         check_level(level)
         estimate, se, df = self._contrast_estimates
-        values = [
-            critical(level, own, len(own), self._means, self.adjust)
-            for own in np.split(df, self.groups)
-        ]
+        each, size = np.split(df, self.groups), len(df) // self.groups
+        values = [critical(level, own, size, self._means, self.adjust) for own in each]
         half = np.concatenate(values) * se
         numbers = {"estimate": estimate, "SE": se, "df": df}
         limits = {"lower": estimate - half, "upper": estimate + half}
@@ -235,11 +223,14 @@ class EMMeans(_tables.Printed):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was averaged and held, how degrees of freedom and p-values were computed."""
-        found = [*self.grid_notes, *self._open_notes()]
-        found.append(f"Degrees of freedom: {METHODS[self.ddf]}")
-        if self.ddf == "kenward-roger":
-            found[-1] += "; standard errors are adjusted"
-        found.append(f"Confidence level: {self.level:g}")
+        adjusts = "; standard errors are adjusted" if self.ddf == "kenward-roger" else ""
+        method = f"Degrees of freedom: {METHODS[self.ddf]}{adjusts}"
+        found = [*self.grid_notes, method, f"Confidence level: {self.level:g}"]
+        unknown = int(self.table["emmean"].isna().sum())
+        if unknown:
+            what = f"{unknown} mean{'s are' if unknown > 1 else ' is'} not estimable"
+            why = "the data have no rows for some of the cells that are averaged"
+            found.insert(len(self.grid_notes), f"NA: {what}, {why}")
         return tuple(found)
 
     def summary(self) -> _tables.Summary:
@@ -282,30 +273,17 @@ class EMMeans(_tables.Printed):
         C = np.kron(np.eye(self.groups), self._weights[1])
         return self._estimates(_product(C, self.L), _product(C, self.offset))
 
-    @cached_property
-    def _open(self) -> Openness:
-        return openness_of(self.fit)
-
     def _estimates(
         self, L: np.ndarray, offset: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Estimates, standard errors and degrees of freedom of L beta + offset."""
         kept = self.fit.estimates.fixed_kept
-        usable, own = self._open.estimable(L), np.where(kept, L, 0.0)
+        usable, own = openness_of(self.fit).estimable(L), np.where(kept, L, 0.0)
         vcov = self.method.vcov[np.ix_(kept, kept)]
         estimate = own[:, kept] @ self.fit.estimates.beta[kept] + offset
         se = np.sqrt(np.einsum("ij,jk,ik->i", own[:, kept], vcov, own[:, kept]))
         df = self.method.df(own)
         return tuple(np.where(usable, values, np.nan) for values in (estimate, se, df))  # type: ignore[return-value]
-
-    def _open_notes(self) -> list[str]:
-        unknown = int(self.table["emmean"].isna().sum())
-        if not unknown:
-            return []
-        return [
-            f"NA: {unknown} mean{'s are' if unknown > 1 else ' is'} not estimable, the data have "
-            "no rows for some of the cells that are averaged"
-        ]
 
     def _adjust_notes(self) -> list[str]:
         count = len(self._weights[0])
@@ -335,10 +313,11 @@ def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def _paper(frame: pd.DataFrame, n_left: int) -> _tables.Table:
     """A table of means or contrasts as text."""
-    columns: dict[str, Sequence[str]] = {}
-    for position, name in enumerate(frame.columns):
-        values = frame[name].to_numpy()
-        columns[str(name)] = _cells(str(name), values, frame["SE"].to_numpy(), position < n_left)
+    se = frame["SE"].to_numpy()
+    columns: dict[str, Sequence[str]] = {
+        str(name): _cells(str(name), frame[name].to_numpy(), se, position < n_left)
+        for position, name in enumerate(frame.columns)
+    }
     return _tables.Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), n_left)
 
 
@@ -348,7 +327,7 @@ def _cells(name: str, values: np.ndarray, se: np.ndarray, label: bool) -> list[s
     if name == "df":
         return _tables.df_cells(values)
     if name in ("t", "z"):
-        return [_tables.fixed(v, 3) if abs(v) < 1e6 else _tables.general(v) for v in values]
+        return statistic_cells(values)
     if name == "p":
         return [_tables.p_value(p) for p in values]
     return _tables.column(values, by=se)

@@ -44,7 +44,7 @@ class Grid:
     def of(cls, fit: Fit, at: Mapping[str, Any]) -> Grid:
         """The grid of a fit."""
         recipe = recipe_of(fit)
-        columns = {name: fit.design.variables[name] for name in _variables(fit)}
+        columns = dict(fit.design.variables)  # of the fixed part and offsets
         for name in at:
             if name not in columns:
                 raise _unknown(name, columns, "at")
@@ -94,14 +94,15 @@ class Grid:
         for text in [given] if isinstance(given, str) else given:
             if not isinstance(text, str) or "(" not in text or text in self.values:
                 continue
+            text = text.strip()
             inside = [name for name in self.values if re.search(rf"\b{re.escape(name)}\b", text)]
             if inside:
-                example = f"{inside[0]!r}" if inside[0] in self.factors else (
-                    f"{inside[0]!r} and give its values, as in at={{{inside[0]!r}: [1, 2]}}"
-                )  # fmt: skip
+                example = f"{inside[0]!r}"
+                if inside[0] not in self.factors:
+                    example += f" and give its values, as in at={{{example}: [1, 2]}}"
                 raise DataError(
-                    f"{role}: {text.strip()!r} is no variable but an expression: name {example}",
-                    variable=text.strip(),
+                    f"{role}: {text!r} is no variable but an expression: name {example}",
+                    variable=text,
                 )
 
     def cells(self, names: list[str]) -> dict[str, np.ndarray]:
@@ -109,14 +110,11 @@ class Grid:
         mesh = np.meshgrid(*(self.values[name] for name in reversed(names)), indexing="ij")
         return {name: values.ravel() for name, values in zip(names, reversed(mesh), strict=True)}
 
-    def averages(self, names: list[str], weights: str) -> np.ndarray:
-        """Weights of the fixed effects in the mean of each combination of these variables."""
-        p = self.X.shape[-1]
-        return self._averaged(self.X, names, weights).reshape(-1, p)
-
-    def averaged_offset(self, names: list[str], weights: str) -> np.ndarray:
-        """The offset in the mean of each combination of these variables."""
-        return self._averaged(self.offset[..., None], names, weights).ravel()
+    def averages(self, names: list[str], weights: str) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (k, p) of the fixed effects, and offset, in the mean of each combination of
+        these variables."""
+        X = self._averaged(self.X, names, weights).reshape(-1, self.X.shape[-1])
+        return X, self._averaged(self.offset[..., None], names, weights).ravel()
 
     def _averaged(self, cells: np.ndarray, names: list[str], weights: str) -> np.ndarray:
         """Means over the variables that are not among ``names``, which come in reverse order."""
@@ -144,37 +142,20 @@ class Grid:
         response = self.fit.design.response
         if not response.replace(".", "_").isidentifier():
             yield f"Means are on the scale of {response}"
-        averaged = [
-            name
-            for name, values in self.values.items()
-            if len(values) > 1 and name not in wanted + within
-        ]
+        rest = {name: v for name, v in self.values.items() if name not in wanted + within}
+        averaged = [name for name, values in rest.items() if len(values) > 1]
         if averaged:
             how = " (weights: proportional)" if weights == "proportional" else ""
             yield f"Averaged over the levels of: {', '.join(averaged)}{how}"
-        held = [
-            f"{name} = {text(values[0])}"
-            for name, values in self.values.items()
-            if len(values) == 1 and name not in wanted + within
-        ]
+        held = [f"{name} = {text(values[0])}" for name, values in rest.items() if len(values) == 1]
         if held:
             yield f"At: {', '.join(held)}"
-        found = [name for name in averaged if self._interacts(name, wanted)]
+        terms = [term for term in _terms(self.fit) if term & set(wanted)]  # that are compared
+        found = [name for name in averaged if any(name in term for term in terms)]
         if found:
             verb = "interacts" if len(found) == 1 else "interact"
-            yield (
-                f"Means may mislead: {', '.join(found)}, averaged over, {verb} with "
-                f"{', '.join(wanted)}"
-            )
-
-    def _interacts(self, name: str, wanted: Sequence[str]) -> bool:
-        """Whether a variable stands in a term with one of those that are compared."""
-        return any(name in term and term & set(wanted) for term in _terms(self.fit))
-
-
-def _variables(fit: Fit) -> list[str]:
-    """Columns of the data that the fixed part and offsets use, in the formula's order."""
-    return list(fit.design.variables)
+            them = f"{', '.join(found)}, averaged over, {verb} with {', '.join(wanted)}"
+            yield f"Means may mislead: {them}"
 
 
 def _terms(fit: Fit) -> list[set[str]]:
@@ -235,21 +216,19 @@ def _given(name: str, values: Any, column: Column, factor: bool) -> np.ndarray:
                 f"at: {name!r} has no level {str(value)!r}{suggest(str(value), known, 'levels')}",
                 variable=name,
             )
-    levels = [known[str(value)] for value in asked]
-    out = np.empty(len(levels), dtype=np.asarray(column.levels).dtype)
-    out[:] = levels
+    out = np.empty(len(asked), dtype=np.asarray(column.levels).dtype)
+    out[:] = [known[str(value)] for value in asked]
     return out
 
 
 def _unknown(name: Any, known: Iterable[str], role: str) -> DataError:
     if str(name) in KINDS:
-        return DataError(
-            f"{role}: {name!r} is a kind of contrasts: write contrasts={name!r} and only the "
-            "variables in front",
-            variable=str(name),
-        )
-    hint = suggest(str(name), known, "variables of the fixed effects")
-    return DataError(f"{role}: {name!r} is not in the fixed effects{hint}", variable=str(name))
+        kind = f"contrasts={name!r}"
+        what = f"a kind of contrasts: write {kind} and only the variables in front"
+    else:
+        hint = suggest(str(name), known, "variables of the fixed effects")
+        what = f"not in the fixed effects{hint}"
+    return DataError(f"{role}: {name!r} is {what}", variable=str(name))
 
 
 def _encode(

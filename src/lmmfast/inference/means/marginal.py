@@ -19,7 +19,7 @@ except ImportError as error:
         "to_marginaleffects() needs the package marginaleffects: pip install 'lmmfast[effects]'"
     ) from error
 
-from ..ddf import method_of
+from ..ddf import check_choice, method_of
 from ..rows.predict import recipe_of
 
 if int(pl.__version__.split(".")[0]) > 1:
@@ -58,8 +58,7 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
     """
 
     def __init__(self, fit: Fit, ddf: str = "z") -> None:
-        if ddf not in ("z", "residual", "kenward-roger"):
-            raise ValueError(f'ddf must be "z", "residual" or "kenward-roger", not {ddf!r}')
+        check_choice("ddf", ddf, ("z", "residual", "kenward-roger"))
         recipe_of(fit)  # refuses models made from arrays
         kept = fit.estimates.fixed_kept
         self._ddf, self._kept = ddf, kept
@@ -82,13 +81,7 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
         return float(self.model.nobs - self._kept.sum())
 
     def get_vcov(self, vcov: Any = True) -> np.ndarray | None:
-        """Covariance of the fixed effects; None if ``vcov`` is False.
-
-        Raises
-        ------
-        ValueError
-            For the name of another estimator: there is none.
-        """
+        """Covariance of the fixed effects, None if ``vcov`` is False; there is no other."""
         if not isinstance(vcov, bool):
             raise ValueError(f"vcov must be True, False or a matrix for this model, not {vcov!r}")
         return self.vault.vcov if vcov else None

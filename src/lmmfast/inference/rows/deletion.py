@@ -28,6 +28,7 @@ from .levels import Levels
 from .predict import fitted_of
 
 if TYPE_CHECKING:
+    from ...data.design import Design
     from ...engine.point import Point
     from ...fit import Fit
 
@@ -42,37 +43,26 @@ def groups(codes: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
+def root_weights(design: Design) -> np.ndarray:
+    """Square roots of the rows' weights (n)."""
+    return np.ones(len(design.y)) if design.weights is None else np.sqrt(design.weights)
+
+
 @dataclass(frozen=True, eq=False)
 class Deletion:
-    """Deletions of rows from one fit, at its variance parameters.
+    """Deletions of rows from one fit, at its variance parameters."""
 
-    Attributes
-    ----------
-    point : Point
-        The model at the estimates.
-    parts : list of remaining.Loading
-        Random terms in the rows.
-    T : list of (k, k) arrays
-        Their relative factors, in whitened columns.
-    VX : (n, p) array
-        V^-1 X in the basis of X in which X'V^-1 X = I; kept columns.
-    back : (p, p) array
-        Coefficients of the user's kept columns are this times those in that basis.
-    residuals : (n,) array
-        P y: those of the fit, times the square roots of the weights.
-    """
-
-    point: Point
-    parts: list[remaining.Loading]
-    T: list[np.ndarray]
-    VX: np.ndarray
-    back: np.ndarray
-    residuals: np.ndarray
+    point: Point  # the model at the estimates
+    parts: list[remaining.Loading]  # random terms in the rows
+    T: list[np.ndarray]  # their relative factors, in whitened columns
+    VX: np.ndarray  # (n, p), V^-1 X in the basis of X in which X'V^-1 X = I; kept columns
+    back: np.ndarray  # coefficients of the user's kept columns are this times those in that basis
+    residuals: np.ndarray  # P y: those of the fit, times the square roots of the weights
 
     @classmethod
     def of(cls, fit: Fit) -> Deletion:
         design, point = fit.design, fit.point
-        root = np.ones(fit.nobs) if fit.weights is None else np.sqrt(fit.weights)
+        root = root_weights(design)
         back = point.basis.E[fit.estimates.fixed_kept]
         VX = design.X[:, fit.estimates.fixed_kept] @ back
         parts, T = [], []
@@ -107,20 +97,8 @@ class Deletion:
         return np.asarray(self.VX * weight[:, None])
 
     def by_level(self, codes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Changes of the coefficients in the basis of VX, each of these levels left out.
-
-        Parameters
-        ----------
-        codes : (n,) int array
-            Level of each row.
-        chosen : (g,) int array
-            Levels.
-
-        Returns
-        -------
-        (g, p) array
-            NaN where coefficients cannot be estimated without the level.
-        """
+        """Changes (g, p) of coefficients in the basis of VX, each of the chosen levels left out;
+        codes (n): the rows' levels. NaN where the others do not determine the coefficients."""
         found = np.empty((len(chosen), self.VX.shape[1]))
         Y = np.column_stack([self.VX, self.residuals])
         for at, gram in Levels(self.point, self.parts, self.T, Y, codes).grams(chosen):

@@ -16,8 +16,10 @@ from ...effects import standard_errors
 from ...engine.free import directions
 from ...errors import DataError, FitError, LmmWarning
 from ...linalg import trust_step
+from ..ddf import check_choice
 from ..refits import refitted
 from .deletion import Deletion, groups
+from .predict import first_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,48 +32,56 @@ if TYPE_CHECKING:
 __all__ = ["influence"]
 
 RADIUS = 4.0  # longest step in theta, in standard deviations of the parameters given the others
-SHOWN = 5  # unknown levels named in a message
 
 
 def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.DataFrame:
     """Deletion diagnostics, as ``Fit.influence`` documents them."""
+    import pandas as pd
+
     fit.design.rows_for("influence is that of rows")
-    if refine not in (False, True, "full"):
-        raise ValueError(f'refine must be False, True or "full", not {refine!r}')
+    check_choice("refine", refine, (False, True, "full"))
     if by is None and levels is not None:
         raise ValueError("levels= chooses among the levels of a grouping factor: give by= too")
     if by is not None and by not in fit.n_levels:
-        raise DataError(
-            f"{by!r} is not a grouping factor of the model; it has {', '.join(fit.n_levels)}",
-            variable=by,
-        )
-    return _of_rows(fit, refine) if by is None else _of_levels(fit, by, levels, refine)
+        message = f"{by!r} is not a grouping factor of the model; it has {', '.join(fit.n_levels)}"
+        raise DataError(message, variable=by)
+    own, kept = Deletion.of(fit), fit.estimates.fixed_kept
+    found = _of_rows(fit, own) if by is None else _of_levels(fit, own, by, levels)
+    index, columns, changes, sets = found
+    beta = np.full((len(sets), len(kept)), np.nan)
+    beta[:, kept] = changes @ own.back.T
+    scale = standard_errors(fit.estimates)
+    if refine:
+        beta, scale, columns["sigma"] = _refined(fit, sets, refine == "full")
+    columns["cooks_d"] = _cooks_distance(fit, beta)
+    names = [f"dfb_{name}" for name in fit.design.x_names]
+    shifts = pd.DataFrame(beta / scale, index=index, columns=names)
+    return pd.concat([pd.DataFrame(columns, index=index), shifts], axis=1)
 
 
-def _of_rows(fit: Fit, refine: bool | str) -> pd.DataFrame:
+# Labels, first columns, changes of the kept coefficients in the basis of `Deletion`, and the rows.
+Found = tuple["pd.Index", dict[str, np.ndarray], np.ndarray, list[np.ndarray]]
+
+
+def _of_rows(fit: Fit, own: Deletion) -> Found:
     import pandas as pd
 
-    own, design = Deletion.of(fit), fit.design
-    changes = own.by_row() @ own.back.T
-    index = pd.Index(design.rows if design.index is None else design.index)
-    sets = list(np.arange(fit.nobs)[:, None])
-    return _frame(fit, index, {"hat_diag": own.leverage()}, changes, sets, refine)
+    index = pd.Index(fit.design.rows if fit.design.index is None else fit.design.index)
+    rows = list(np.arange(fit.nobs)[:, None])
+    return index, {"hat_diag": own.leverage()}, own.by_row(), rows
 
 
-def _of_levels(fit: Fit, by: str, levels: Any, refine: bool | str) -> pd.DataFrame:
+def _of_levels(fit: Fit, own: Deletion, by: str, levels: Any) -> Found:
     import pandas as pd
 
-    own = Deletion.of(fit)
     term = next(term for term in fit.design.terms if term.group == by)
     chosen = np.arange(len(term.levels)) if levels is None else _chosen(term, levels)
-    changes = own.by_level(term.codes, chosen) @ own.back.T
     every = groups(term.codes)
     sets = [every[level] for level in chosen]
     rows = np.flatnonzero(np.isin(term.codes, chosen))
     trace = np.bincount(term.codes[rows], own.leverage(rows), len(every))
     columns = {"nobs": np.array([len(one) for one in sets]), "hat_trace": trace[chosen]}
-    index = pd.Index(term.levels[chosen], name=by)
-    return _frame(fit, index, columns, changes, sets, refine)
+    return pd.Index(term.levels[chosen], name=by), columns, own.by_level(term.codes, chosen), sets
 
 
 def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
@@ -82,37 +92,11 @@ def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
     found = [place.get(level, texts.get(str(level))) for level in given]
     strange = [level for level, i in zip(given, found, strict=True) if i is None]
     if strange:
-        more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
-        raise DataError(
-            f"{term.group!r} has no level {', '.join(map(repr, strange[:SHOWN]))}{more}",
-            variable=term.group,
-        )
+        unknown = first_of([repr(level) for level in strange])
+        raise DataError(f"{term.group!r} has no level {unknown}", variable=term.group)
     if len(set(found)) < len(found):
         raise DataError(f"levels of {term.group!r} are given twice", variable=term.group)
     return np.array(found, np.int64)
-
-
-def _frame(
-    fit: Fit,
-    index: pd.Index,
-    columns: dict[str, np.ndarray],
-    changes: np.ndarray,
-    sets: list[np.ndarray],
-    refine: bool | str,
-) -> pd.DataFrame:
-    """The table: changes of the kept coefficients, or what refits without the sets say."""
-    import pandas as pd
-
-    kept = fit.estimates.fixed_kept
-    beta = np.full((len(sets), len(kept)), np.nan)
-    beta[:, kept] = changes
-    scale = standard_errors(fit.estimates)
-    if refine:
-        beta, scale, columns["sigma"] = _refined(fit, sets, refine == "full")
-    columns["cooks_d"] = _cooks_distance(fit, beta)
-    names = [f"dfb_{name}" for name in fit.design.x_names]
-    shifts = pd.DataFrame(beta / scale, index=index, columns=names)
-    return pd.concat([pd.DataFrame(columns, index=index), shifts], axis=1)
 
 
 def _cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
@@ -122,9 +106,6 @@ def _cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
         return np.full(len(change), np.nan)
     L = np.linalg.cholesky(fit.estimates.vcov[np.ix_(kept, kept)])
     return np.asarray((np.linalg.solve(L, change[:, kept].T) ** 2).sum(axis=0) / kept.sum())
-
-
-# ---- and with the variance parameters moved ------------------------------------------------------
 
 
 def _refined(
@@ -159,9 +140,7 @@ def _moved(fit: Fit, rows: np.ndarray, full: bool) -> Fit | None:
 
 def _one_step(fit: Fit, model: Model) -> Fit:
     """Newton's step with the average information, within a trust radius, if it leads down.
-
-    Parameters at the boundary stay there: the criterion is even in them.
-    """
+    Parameters at the boundary stay there: the criterion is even in them."""
     f, slope, curvature = model.objective(fit.theta, reml=fit.reml, gradient=True, hessian=True)
     along = directions(fit.estimates.free, fit.estimates.T, fit.model.theta_entries)
     slope, curvature = along.T @ slope, along.T @ curvature @ along
@@ -176,24 +155,21 @@ def _one_step(fit: Fit, model: Model) -> Fit:
 
 
 def without(design: Design, rows: np.ndarray) -> Design:
-    """The design without some rows; levels that have none left are gone.
-
-    Raises
-    ------
-    DataError
-        When a grouping factor has a single level left.
-    """
+    """The design without some rows; levels that have none left are gone. DataError when a grouping
+    factor has a single level left."""
     keep = np.ones(len(design.y), bool)
     keep[rows] = False
     known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    terms = []
     for term in design.terms:
         if id(term.codes) not in known:
-            left, codes = np.unique(term.codes[keep], return_inverse=True)
+            left, back = np.unique(term.codes[keep], return_inverse=True)
             if len(left) < 2:
                 raise DataError(f"{term.group!r} has a single level left", variable=term.group)
-            known[id(term.codes)] = codes.astype(np.int32), term.levels[left]
-    terms = tuple(_shortened(term, keep, *known[id(term.codes)]) for term in design.terms)
-    return replace(design, terms=terms).with_rows(
+            known[id(term.codes)] = back.astype(np.int32), term.levels[left]
+        codes, levels = known[id(term.codes)]
+        terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels))
+    return replace(design, terms=tuple(terms)).with_rows(
         X=design.X[keep],
         y=design.y[keep],
         weights=None if design.weights is None else design.weights[keep],
@@ -201,9 +177,3 @@ def without(design: Design, rows: np.ndarray) -> Design:
         positions=design.rows[keep],
         index=None if design.index is None else design.index[keep],
     )
-
-
-def _shortened(
-    term: RandomTerm, keep: np.ndarray, codes: np.ndarray, levels: np.ndarray
-) -> RandomTerm:
-    return term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels)

@@ -50,11 +50,6 @@ class _Term:
     def k(self) -> int:
         return int(self.T.shape[1])
 
-    @property
-    def counts(self) -> np.ndarray:
-        """Shared levels of each g."""
-        return np.diff(self.starts)
-
 
 def _term(part: remaining.Loading, T: np.ndarray, codes: np.ndarray, Y: np.ndarray) -> _Term:
     """codes: g of each row, ascending."""
@@ -92,18 +87,11 @@ def _sums(codes: np.ndarray, z: np.ndarray, Y: np.ndarray, m: int) -> np.ndarray
 # ---- B at shared levels --------------------------------------------------------------------------
 
 
-class _Batch(NamedTuple):
-    """Blocks of B at the shared levels of two terms in some g, each pair of levels once."""
+class _Blocks(NamedTuple):
+    """Blocks of B at the shared levels of two terms in g of equal shape, each pair once."""
 
     B: np.ndarray  # pairs x k_i x k_j
-    places: list[np.ndarray]  # l_i x l_j for each g: which pair
-
-
-class _Blocks(NamedTuple):
-    """The same in g of equal shape."""
-
-    B: np.ndarray
-    place: np.ndarray  # g x l_i x l_j
+    place: np.ndarray  # g x l_i x l_j: which pair
 
     def matrix(self) -> np.ndarray:
         """g x l_i k_i x l_j k_j"""
@@ -135,18 +123,10 @@ class _Sharing(NamedTuple):
 
 
 class Levels:
-    """Y'N^-1 Y for the levels g of one factor.
+    """Y'N^-1 Y for the levels g of one factor, codes (n) in the rows.
 
-    Parameters
-    ----------
-    point : Point
-    parts : sequence of remaining.Loading
-        All random terms in the rows, these times the square roots of their weights.
-    T : sequence of (k, k) arrays
-        Their relative factors, in whitened columns.
-    Y : (n, j) array
-    codes : (n,) int array
-        Level of each row.
+    ``parts`` are all random terms in the rows, times the square roots of the weights; T their
+    relative factors, in whitened columns.
     """
 
     def __init__(
@@ -167,22 +147,15 @@ class Levels:
         self._shared = [i for i, term in enumerate(self._terms) if len(term.shared)]
 
     def grams(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Y'N^-1 Y of the chosen levels: places among these, and so many (j, j) matrices.
-
-        Raises
-        ------
-        FitError
-            When what the levels share takes hours to solve for.
-        MemoryError
-            When one of them is too large.
-        """
+        """Y'N^-1 Y of the chosen levels: places among these, and so many (j, j) matrices. FitError
+        when what the levels share takes hours to solve for, MemoryError when one is too large."""
         for batch in self._batches(chosen) if len(chosen) else []:
             some = chosen[batch]
             B = {pair: self._read(some, *pair) for pair in self._pairs}
             for stack in self._stacks(some):
                 own = {
-                    pair: _Blocks(b.B, np.stack([b.places[at] for at in stack]))
-                    for pair, b in B.items()
+                    pair: _Blocks(blocks, np.stack([places[at] for at in stack]))
+                    for pair, (blocks, places) in B.items()
                 }
                 yield batch[stack], self._gram(some[stack], own)
 
@@ -193,8 +166,8 @@ class Levels:
     def _widths(self, chosen: np.ndarray) -> np.ndarray:
         """Shared columns of each."""
         width = np.zeros(len(chosen), np.int64)
-        for i in self._shared:
-            width += self._terms[i].counts[chosen] * self._terms[i].k
+        for term in self._terms:
+            width += np.diff(term.starts)[chosen] * term.k
         return width
 
     def _batches(self, chosen: np.ndarray) -> Iterator[np.ndarray]:
@@ -207,7 +180,7 @@ class Levels:
         """Places of levels of equal shape."""
         shape = [np.diff(self._ends)[some]]
         for term in self._terms:
-            shape += [np.diff(term.inside)[some], term.counts[some]]
+            shape += [np.diff(term.inside)[some], np.diff(term.starts)[some]]
         keys, back = np.unique(np.column_stack(shape), axis=0, return_inverse=True)
         order = np.argsort(back.ravel(), kind="stable")
         ends = np.searchsorted(back.ravel()[order], np.arange(len(keys) + 1))
@@ -233,8 +206,9 @@ class Levels:
             )
         return size
 
-    def _read(self, some: np.ndarray, i: int, j: int) -> _Batch:
-        """B at the shared levels of two terms."""
+    def _read(self, some: np.ndarray, i: int, j: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Blocks of B at the shared levels of two terms in some g, each pair of levels once; and
+        for each g which of them they are (l_i x l_j)."""
         one, other = self._terms[i], self._terms[j]
         m = int(other.part.codes.max()) + 1
         keys, shapes = [], []
@@ -247,7 +221,7 @@ class Levels:
         levels = np.divmod(distinct, m)
         B = remaining.blocks(self._point, one.part.term, other.part.term, *levels)
         places = np.split(back.ravel(), np.cumsum([len(key) for key in keys])[:-1])
-        return _Batch(B, [own.reshape(s) for own, s in zip(places, shapes, strict=True)])
+        return B, [own.reshape(s) for own, s in zip(places, shapes, strict=True)]
 
     def _gram(self, some: np.ndarray, B: dict[tuple[int, int], _Blocks]) -> np.ndarray:
         rows = self._ends[some][:, None] + np.arange(self._ends[some[0] + 1] - self._ends[some[0]])
@@ -258,9 +232,9 @@ class Levels:
         if Y.shape[1] <= width:
             return _by_rows(Y, Q, self._among(rows, B))
         Z = np.concatenate([self._matrix(i, some, rows, False) for i in self._shared], axis=2)
-        cov = np.concatenate(
-            [np.concatenate([_block(B, i, j) for j in self._shared], 2) for i in self._shared], 1
-        )
+        whole = {pair: own.matrix() for pair, own in B.items()}
+        whole |= {(j, i): _t(matrix) for (i, j), matrix in whole.items() if i != j}
+        cov = np.block([[whole[i, j] for j in self._shared] for i in self._shared])
         ZQ, ZY = _t(Q) @ Z, _t(Z) @ Y
         S = _t(Z) @ Z - _t(ZQ) @ ZQ
         D = np.linalg.solve(np.eye(width) - cov @ S, cov @ ZY)
@@ -279,8 +253,8 @@ class Levels:
 
     def _inner_root(self, some: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Q with V_in^-1 = I - Q Q'."""
-        F = [self._matrix(i, some, rows, True) for i in range(len(self._terms))]
-        ZT = np.concatenate(F, axis=2)
+        every = range(len(self._terms))
+        ZT = np.concatenate([self._matrix(i, some, rows, True) for i in every], axis=2)
         L = np.linalg.cholesky(np.eye(ZT.shape[2]) + _t(ZT) @ ZT)
         return _t(np.linalg.solve(L, _t(ZT)))
 
@@ -318,10 +292,6 @@ def _by_rows(Y: np.ndarray, Q: np.ndarray, H: np.ndarray) -> np.ndarray:
     H -= (H @ Q) @ _t(Q)
     N = np.eye(Y.shape[1]) - Q @ _t(Q) - H
     return np.asarray(_t(Y) @ np.linalg.solve(N, Y))
-
-
-def _block(B: dict[tuple[int, int], _Blocks], i: int, j: int) -> np.ndarray:
-    return B[i, j].matrix() if i <= j else _t(B[j, i].matrix())
 
 
 def _t(A: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ...data.columns import Table
 from ...data.strays import not_numbers
 from ...errors import DataError, RankDeficientWarning, warn
 from ...formula.cells import floats_of
-from ...formula.column import Column, first_rows
+from ...formula.column import first_rows
 from ..estimability import openness_of
 
 if TYPE_CHECKING:
@@ -30,11 +30,7 @@ SHOWN = 5  # unseen levels and dropped columns named in a message
 
 
 def predict(
-    fit: Fit,
-    newdata: Any,
-    re_form: str | Sequence[str],
-    new_levels: str,
-    offset: Any,
+    fit: Fit, newdata: Any, re_form: str | Sequence[str], new_levels: str, offset: Any
 ) -> pd.Series:
     """Predictions as ``Fit.predict`` documents them."""
     import pandas as pd
@@ -66,11 +62,8 @@ def chosen_groups(design: Design, re_form: str | Sequence[str]) -> list[str]:
     wanted = list(re_form)
     for group in wanted:
         if group not in known:
-            raise DataError(
-                f"re_form names {group!r}, which is no grouping factor of this model; "
-                f"it has {', '.join(known)}",
-                variable=str(group),
-            )
+            what = f"is no grouping factor of this model; it has {', '.join(known)}"
+            raise DataError(f"re_form names {group!r}, which {what}", variable=str(group))
     return [group for group in known if group in wanted]
 
 
@@ -80,9 +73,8 @@ def chosen_groups(design: Design, re_form: str | Sequence[str]) -> list[str]:
 def fitted_of(fit: Fit) -> np.ndarray:
     """Fitted values of the rows used (n), computed once; read-only."""
     if fitted_of not in fit._known:
-        fitted = fitted_array(fit.estimates, fit.design)
-        fitted.flags.writeable = False
-        fit._known[fitted_of] = fitted
+        fit._known[fitted_of] = fitted_array(fit.estimates, fit.design)
+        fit._known[fitted_of].flags.writeable = False
     values: np.ndarray = fit._known[fitted_of]
     return values
 
@@ -151,10 +143,8 @@ def new_fixed(fit: Fit, newdata: Table, offset: Any) -> np.ndarray:
 
 
 def open_rows(fit: Fit, X: np.ndarray) -> np.ndarray:
-    """Rows of X whose prediction depends on which dependent columns were dropped (n).
-
-    Those with a missing value are none: their prediction is missing anyway.
-    """
+    """Rows of X whose prediction depends on which dependent columns were dropped (n). Those with a
+    missing value are none: their prediction is missing anyway."""
     present = ~np.isnan(X).any(axis=1)
     unknown = np.zeros(len(X), dtype=bool)
     unknown[present] = ~openness_of(fit).estimable(X[present])
@@ -165,18 +155,20 @@ def note_open(fit: Fit, unknown: np.ndarray) -> None:
     """A warning for rows of new data that are not estimable."""
     if not unknown.any():
         return
-    pairs = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
-    dropped = [name for name, kept in pairs if not kept]
-    more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""
-    warn(
-        RankDeficientWarning(
-            f"{first_rows(unknown)} of the new data cannot be predicted and are missing (NaN): the "
-            "data say nothing about such rows, the result would depend on which linearly dependent "
-            f"columns were dropped ({', '.join(dropped[:SHOWN])}{more})",
-            variable=dropped[0],
-            rows=np.flatnonzero(unknown)[:10].tolist(),
-        )
+    dropped = np.array(fit.design.x_names, dtype=object)[~fit.estimates.fixed_kept].tolist()
+    message = (
+        f"{first_rows(unknown)} of the new data cannot be predicted and are missing (NaN): the "
+        "data say nothing about such rows, the result would depend on which linearly dependent "
+        f"columns were dropped ({first_of(dropped)})"
     )
+    rows = np.flatnonzero(unknown)[:10].tolist()
+    warn(RankDeficientWarning(message, variable=dropped[0], rows=rows))
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def recipe_of(fit: Fit) -> Recipe:
@@ -191,27 +183,17 @@ def recipe_of(fit: Fit) -> Recipe:
 
 
 def values_for(given: Any, table: Table | None, role: str, n: int) -> np.ndarray:
-    """An offset or weights of new rows: a number, a column's name, or one value for each row.
-
-    Raises
-    ------
-    DataError
-        For a column that is not there or not numeric, and for values of other rows.
-    """
+    """An offset or weights of new rows: a number, a column's name, or one value for each row."""
     if isinstance(given, str):
         if table is None:
-            raise DataError(
-                f"{role}={given!r} names a column, but without new data there are no columns: give "
-                "the values",
-                variable=role,
-            )
+            what = "names a column, but without new data there are no columns: give the values"
+            raise DataError(f"{role}={given!r} {what}", variable=role)
         if not table.has(given):
             raise table.lacks(given, DataError, f"the column for {role}")
         column = table.column(given)
         if column.values is None:
-            raise DataError(
-                f"{given!r}, used as {role}, is not numeric{not_numbers(column)}", variable=given
-            )
+            what = f"used as {role}, is not numeric{not_numbers(column)}"
+            raise DataError(f"{given!r}, {what}", variable=given)
         return np.asarray(column.values, dtype=float)
     if table is not None:
         given = aligned(given, table.index, role, "the new data")
@@ -242,9 +224,8 @@ def new_random(fit: Fit, newdata: Table, groups: list[str], new_levels: str) -> 
 def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
     """The error for levels of ``group`` that the fit has no random effects for."""
     names = list(dict.fromkeys(level_labels(newdata, group, rows)))
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return DataError(
-        f"levels of {group!r} that the fit has not seen: {', '.join(names[:SHOWN])}{more}; "
+        f"levels of {group!r} that the fit has not seen: {first_of(names)}; "
         'new_levels="population" predicts them with random effects of zero',
         variable=group,
         rows=rows[:SHOWN].tolist(),
@@ -256,11 +237,8 @@ def level_labels(table: Table, group: str, rows: np.ndarray) -> list[str]:
     names = [group] if table.has(group) else group.split(":")
     if not all(table.has(name) for name in names):  # an expression, as in (1 | factor(g))
         return [f"the one in row {row}" for row in rows]
-    columns = [labels(table.column(name).as_factor(), rows) for name in names]
+    columns = []
+    for factor in (table.column(name).as_factor() for name in names):
+        assert factor.codes is not None and factor.levels is not None  # what as_factor() makes
+        columns.append(map(str, factor.levels[factor.codes[rows]]))
     return [repr(":".join(parts)) for parts in zip(*columns, strict=True)]
-
-
-def labels(factor: Column, rows: np.ndarray) -> list[str]:
-    """Levels of a factor in some rows."""
-    assert factor.codes is not None and factor.levels is not None  # what as_factor() makes
-    return [str(level) for level in factor.levels[factor.codes[rows]]]

@@ -68,8 +68,9 @@ def prediction_frame(
     everything = interval == "prediction" and vary_left_out
     rows = _rows(fit, newdata, groups, everything)
     method = method_of(fit, ddf)
-    if groups:
-        variance, df = _conditional(fit, rows), np.asarray(_conditional_df(fit, ddf))
+    if groups:  # only "residual" has degrees of freedom there
+        residual = fit.nobs - float(fit.estimates.fixed_kept.sum())
+        variance, df = _conditional(fit, rows), np.array(residual if ddf == "residual" else np.inf)
     else:
         variance, df = _population(fit, rows.X, method)
     variance = variance + rows.unseen_variance(fit)
@@ -81,12 +82,8 @@ def prediction_frame(
     variance, total = (np.where(rows.open, np.nan, values) for values in (variance, total))
     half = t_quantile((1 + level) / 2, df) * np.sqrt(total)
     fitted = predicted.to_numpy()
-    columns = {
-        "fit": fitted,
-        "se": np.sqrt(variance),
-        "lower": fitted - half,
-        "upper": fitted + half,
-    }
+    limits = {"lower": fitted - half, "upper": fitted + half}
+    columns = {"fit": fitted, "se": np.sqrt(variance), **limits}
     return pd.DataFrame(columns, index=predicted.index)
 
 
@@ -121,7 +118,7 @@ def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
 
 
 def _rows(fit: Fit, newdata: Table | None, groups: list[str], everything: bool) -> _Rows:
-    terms = fit.design.terms
+    terms, kept = fit.design.terms, fit.estimates.fixed_kept
     inside = [i for i, term in enumerate(terms) if term.group in groups]
     outside = [i for i in range(len(terms)) if everything and i not in inside]
     if newdata is None:
@@ -134,17 +131,13 @@ def _rows(fit: Fit, newdata: Table | None, groups: list[str], everything: bool) 
         chosen = dict(zip(inside, recipe.random(newdata, groups), strict=True)) if inside else {}
         columns = recipe.random_columns(newdata) if outside else []
         left_out = {i: columns[i] for i in outside}
-    kept = fit.estimates.fixed_kept
     unknown = np.zeros(len(X), bool) if newdata is None or kept.all() else open_rows(fit, X)
     return _Rows(X[:, kept], unknown, chosen, left_out)
 
 
 def _weights(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
-    """Prior weights of the rows.
-
-    Those that are given; else the fit's own for its rows, and for new ones those of the fit's
-    column of weights where they have it (0: missing, no limits), 1 where not.
-    """
+    """Prior weights of the rows: those that are given; else the fit's own for its rows, and for new
+    ones those of its column of weights where they have it (0: missing, no limits), 1 where not."""
     column = None if fit.design.recipe is None else fit.design.recipe.weights
     if newdata is None and (given is None or (isinstance(given, str) and given == column)):
         return np.ones(n) if fit.weights is None else fit.weights
@@ -155,11 +148,9 @@ def _weights(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
     values = values_for(column if given is None else given, newdata, "weights", n)
     bad = (values < 0) | np.isinf(values) | ((values == 0) & (given is not None))
     if bad.any():
-        raise DataError(
-            "weights must be positive: the residual variance is sigma^2 / weight",
-            variable="weights",
-            rows=np.flatnonzero(bad)[:10].tolist(),
-        )
+        message = "weights must be positive: the residual variance is sigma^2 / weight"
+        rows = np.flatnonzero(bad)[:10].tolist()
+        raise DataError(message, variable="weights", rows=rows)
     return np.broadcast_to(np.where(values == 0, np.nan, values), (n,))
 
 
@@ -177,14 +168,11 @@ def _population(fit: Fit, X: np.ndarray, method: Method) -> tuple[np.ndarray, np
     return variance[back], method.df(L)[back]
 
 
-def _conditional_df(fit: Fit, ddf: str) -> float:
-    """Degrees of freedom of conditional predictions: only "residual" gives them any."""
-    return fit.nobs - float(fit.estimates.fixed_kept.sum()) if ddf == "residual" else np.inf
-
-
 def _conditional(fit: Fit, rows: _Rows) -> np.ndarray:
     """Variance of x'(beta-hat - beta) + z'(b-hat - b) over the levels that the fit has seen."""
-    seen = {i: (codes, _known(codes, z)) for i, (codes, z) in rows.chosen.items()}
+    # columns are zero where the level is none that the fit has seen, NaN if missing
+    chosen = rows.chosen.items()
+    seen = {i: (codes, np.where(codes[:, None] < 0, 0.0 * z, z)) for i, (codes, z) in chosen}
     missing = np.isnan(rows.X).any(axis=1)
     for _, z in seen.values():
         missing |= np.isnan(z).any(axis=1)
@@ -193,11 +181,6 @@ def _conditional(fit: Fit, rows: _Rows) -> np.ndarray:
     levels = {i: (codes[present], z[present]) for i, (codes, z) in seen.items()}
     variance[present] = fit.scale * _quadratic(fit, rows.X[present], levels)
     return variance
-
-
-def _known(codes: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Columns of rows, zero where their level is none that the fit has seen; NaN if missing."""
-    return np.where(codes[:, None] < 0, 0.0 * z, z)
 
 
 def _quadratic(

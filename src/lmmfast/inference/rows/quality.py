@@ -27,26 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["icc", "r2", "vif"]
 
 
-# ---- variance explained --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Variances:
-    """Where the variance of the response comes from.
+    """Where the variance of the response comes from."""
 
-    Attributes
-    ----------
-    fixed : float
-        Of the linear predictor of the fixed effects over the rows, offset not included.
-    random : dict of str to float
-        Per grouping factor: mean over the rows of z'Cov(b) z (Johnson 2014).
-    residual : float
-        sigma^2, of a row with weight 1.
-    """
-
-    fixed: float
-    random: dict[str, float]
-    residual: float
+    fixed: float  # of the linear predictor of the fixed effects over the rows, without offset
+    random: dict[str, float]  # per grouping factor: mean of z'Cov(b) z (Johnson 2014)
+    residual: float  # sigma^2, of a row with weight 1
 
     @property
     def total(self) -> float:
@@ -69,10 +56,9 @@ def r2(fit: Fit) -> pd.Series:
     import pandas as pd
 
     parts = variances(fit)
-    explained = parts.fixed, parts.fixed + sum(parts.random.values())
-    return pd.Series(
-        [part / parts.total for part in explained], index=["marginal", "conditional"], name="r2"
-    )
+    marginal = parts.fixed / parts.total
+    conditional = (parts.fixed + sum(parts.random.values())) / parts.total
+    return pd.Series({"marginal": marginal, "conditional": conditional}, name="r2")
 
 
 def icc(fit: Fit) -> pd.DataFrame:
@@ -81,35 +67,28 @@ def icc(fit: Fit) -> pd.DataFrame:
 
     parts = variances(fit)
     share = pd.Series({"all": sum(parts.random.values()), **parts.random})
-    return pd.DataFrame(
-        {"adjusted": share / (share["all"] + parts.residual), "unadjusted": share / parts.total}
-    )
-
-
-# ---- collinearity --------------------------------------------------------------------------------
+    adjusted = share / (share["all"] + parts.residual)
+    return pd.DataFrame({"adjusted": adjusted, "unadjusted": share / parts.total})
 
 
 def vif(fit: Fit) -> pd.DataFrame:
     """Generalized variance inflation factors, as ``Fit.vif`` documents them."""
     import pandas as pd
 
-    kept = fit.estimates.fixed_kept
-    terms = {
-        label: [j for j in columns if kept[j]]
-        for label, columns in fixed_terms(fit.design).items()
-        if label != "1"
-    }
-    terms = {label: columns for label, columns in terms.items() if columns}
+    kept, terms = fit.estimates.fixed_kept, {}
+    for label, columns in fixed_terms(fit.design).items():
+        own = [j for j in columns if kept[j]]
+        if own and label != "1":
+            terms[label] = own
     if not terms:
         raise FitError("there is no fixed effect besides the intercept: nothing can be inflated")
     used = [j for columns in terms.values() for j in columns]
     cov = fit.estimates.vcov[np.ix_(used, used)]
     sd = np.sqrt(np.diag(cov))
     corr = cov / np.outer(sd, sd)
-    place = {j: at for at, j in enumerate(used)}
     rows = []
     for columns in terms.values():
-        own = [place[j] for j in columns]
+        own = [used.index(j) for j in columns]
         inflation = _generalized_inflation(corr, own)
         rows.append((inflation, len(own), inflation ** (0.5 / len(own))))
     return pd.DataFrame(rows, index=list(terms), columns=["gvif", "df", "per_df"])
@@ -123,10 +102,8 @@ def _generalized_inflation(corr: np.ndarray, own: list[int]) -> float:
 
 
 def fixed_terms(design: Design) -> dict[str, list[int]]:
-    """Columns of X of each term of the formula; "1" is the intercept's.
-
-    Designs from arrays have no terms: every column is one, a constant one the intercept.
-    """
+    """Columns of X of each term of the formula; "1" is the intercept's. Designs from arrays have no
+    terms: every column is one, a constant one the intercept."""
     if design.recipe is None:
         constant = design.fixed.constant()
         labels = ["1" if c else name for c, name in zip(constant, design.x_names, strict=True)]
@@ -136,11 +113,8 @@ def fixed_terms(design: Design) -> dict[str, list[int]]:
 
 def columns_of_terms(terms: Sum, layout: Layout) -> dict[str, list[int]]:
     """Columns of each term of a right-hand side, by its label: those made of its variables."""
+    variables = {tuple(terms.atoms[a].label for a in term.atoms): term for term in terms.terms}
     out: dict[str, list[int]] = {terms.label(term): [] for term in terms.terms}
-    labels = {
-        tuple(terms.atoms[atom].label for atom in term.atoms): terms.label(term)
-        for term in terms.terms
-    }
     for j, factors in enumerate(layout.columns):
-        out[labels[tuple(variable for variable, _, _ in factors)]].append(j)
+        out[terms.label(variables[tuple(name for name, _, _ in factors)])].append(j)
     return out

@@ -29,21 +29,11 @@ HOURS = 1e13  # operations of the solves of one call: a few hours
 
 @dataclass(frozen=True, eq=False)
 class Loading:
-    """What one random term adds in some rows: z'b of a level.
+    """What one random term adds in some rows: z'b of a level."""
 
-    Attributes
-    ----------
-    term : int
-        In the formula's order.
-    codes : (n,) array
-        Levels; -1 where the term adds nothing.
-    z : (n, kept) array
-        Whitened columns; finite.
-    """
-
-    term: int
-    codes: np.ndarray
-    z: np.ndarray
+    term: int  # in the formula's order
+    codes: np.ndarray  # levels (n); -1 where the term adds nothing
+    z: np.ndarray  # whitened columns (n, kept); finite
 
     def at(self, rows: np.ndarray | slice) -> Loading:
         """Some of the rows."""
@@ -57,23 +47,11 @@ def loading(point: Point, term: int, codes: np.ndarray, z: np.ndarray) -> Loadin
     return Loading(term, codes, own @ point.whitening[term])
 
 
-# ---- variances of rows ---------------------------------------------------------------------------
-
-
 def variances(point: Point, parts: Sequence[Loading]) -> np.ndarray:
-    """z'B z of every row (n), z over all the loadings.
+    """z'B z of every row (n), z over all the loadings, which are of different terms.
 
-    Parameters
-    ----------
-    point : Point
-    parts : sequence of Loading
-        Of different terms and the same rows.
-
-    Raises
-    ------
-    FitError
-        When levels that do not occur together are so many that solving for them takes hours, or
-        when conjugate gradients do not converge.
+    FitError when levels that do not occur together are so many that solving for them takes hours,
+    or when conjugate gradients do not converge.
     """
     n = len(parts[0].codes) if parts else 0
     total: np.ndarray = np.full(n, np.nan)
@@ -111,11 +89,9 @@ def _solved(point: Point, parts: Sequence[Loading]) -> np.ndarray:
     if columns < len(first):
         return _sum(point, distinct, solve=True)[back.ravel()]
     _check_price(point, len(first))
-    step = _at_once(point)
-    found = [
-        _by_rows(point, [part.at(slice(a, a + step)) for part in distinct])
-        for a in range(0, len(first), step)
-    ]
+    step, found = _at_once(point), []
+    for a in range(0, len(first), step):
+        found.append(_by_rows(point, [part.at(slice(a, a + step)) for part in distinct]))
     return np.concatenate(found)[back.ravel()]
 
 
@@ -134,25 +110,9 @@ def _by_rows(point: Point, parts: Sequence[Loading]) -> np.ndarray:
     return total
 
 
-# ---- blocks of levels ----------------------------------------------------------------------------
-
-
 def blocks(point: Point, i: int, j: int, li: np.ndarray, lj: np.ndarray) -> np.ndarray:
-    """Blocks of B at any pairs of levels, (n, k_i, k_j), of whitened columns.
-
-    Parameters
-    ----------
-    point : Point
-    i, j : int
-        Terms.
-    li, lj : (n,) int arrays
-        Levels of the one and of the other.
-
-    Raises
-    ------
-    FitError
-        As `variances`.
-    """
+    """Blocks of B at any pairs of levels li, lj (n) of terms i and j: (n, k_i, k_j), of whitened
+    columns. FitError as for `variances`."""
     if point.is_exact:
         B = point.covariances(i, j, (li, lj), whitened=True)
     else:

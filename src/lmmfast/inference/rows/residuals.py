@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...engine.compiled import _memory_limit
+from ..ddf import check_choice
+from .deletion import groups, root_weights
 from .predict import fitted_of, fixed_part, row_series
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...data.design import Design
     from ...fit import Fit
 
 __all__ = ["residuals"]
 
-RESIDUALS = ("response", "pearson", "marginal", "scaled")
-
 
 def residuals(fit: Fit, kind: str) -> pd.Series:
     """Residuals of the rows used, as ``Fit.residuals`` documents them."""
-    if kind not in RESIDUALS:
-        known = ", ".join(repr(name) for name in RESIDUALS)
-        raise ValueError(f"type must be one of {known}, not {kind!r}")
+    check_choice("type", kind, ("response", "pearson", "marginal", "scaled"))
     design = fit.design
     if kind in ("response", "pearson"):
         values = design.y - fitted_of(fit)
         if kind == "pearson":
-            values = values * _root_weights(design) / fit.sigma
+            values = values * root_weights(design) / fit.sigma
     else:
         values = design.y - fixed_part(fit.estimates, design.X)
         if design.offset is not None:
@@ -39,20 +36,20 @@ def residuals(fit: Fit, kind: str) -> pd.Series:
     return row_series(design, values, "resid")
 
 
-def _root_weights(design: Design) -> np.ndarray:
-    return np.ones(len(design.y)) if design.weights is None else np.sqrt(design.weights)
-
-
 def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
     """L^-1 r with L L' = Cov(y), in each set of rows that share random effects."""
     from scipy.linalg import solve_triangular
 
-    root = _root_weights(fit.design)
-    labels = _connected_rows(fit)
-    _check_sizes(fit, np.bincount(labels))
+    root, labels = root_weights(fit.design), _connected_rows(fit)
+    largest = int(np.bincount(labels).max())
+    need = 4 * 8.0 * float(largest) ** 2
+    if need > _memory_limit():
+        raise MemoryError(
+            f"scaled residuals need the covariance of {largest} rows that share random effects "
+            f'({need / 1e9:.1f} GB): use type="pearson" or "marginal"'
+        )
     out = np.empty(fit.nobs)
-    order = np.argsort(labels, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+    for rows in groups(labels):
         V = np.eye(len(rows))
         for i, term in enumerate(fit.design.terms):
             effects = (term.z[rows] * root[rows, None]) @ fit.estimates.T[i]
@@ -76,12 +73,3 @@ def _connected_rows(fit: Fit) -> np.ndarray:
     rows, columns = np.tile(np.arange(n), len(levels)), np.concatenate(levels)
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(at, at))
     return np.asarray(connected_components(graph, directed=False)[1][:n])
-
-
-def _check_sizes(fit: Fit, sizes: np.ndarray) -> None:
-    need = 4 * 8.0 * float(sizes.max()) ** 2
-    if need > _memory_limit():
-        raise MemoryError(
-            f"scaled residuals need the covariance of {sizes.max()} rows that share random effects "
-            f'({need / 1e9:.1f} GB): use type="pearson" or "marginal"'
-        )

@@ -13,6 +13,7 @@ from ...errors import DataError
 from ...sources.open import source_of
 from ...sources.part import Part, Roles, part_of
 from ...sources.source import Source, check_columns, located, rows_for
+from ..ddf import check_choice
 from .predict import fixed_part, random_part, recipe_of
 
 if TYPE_CHECKING:
@@ -22,44 +23,30 @@ if TYPE_CHECKING:
 
 __all__ = ["stream_residuals"]
 
-KINDS = ("response", "pearson")
-
 
 def stream_residuals(fit: Fit, source: Any, kind: str) -> Iterator[pd.DataFrame]:
     """Fitted values and residuals, as ``Fit.stream_residuals`` documents them."""
-    if kind not in KINDS:
-        raise ValueError(f'type must be "response" or "pearson", not {kind!r}')
+    check_choice("type", kind, ("response", "pearson"))
     recipe = recipe_of(fit)
-    roles = _roles(fit)
     if recipe.offset_is_array or (fit.design.sums.is_weighted and recipe.weights is None):
         raise DataError(
             "this fit has weights or an offset that are no column of the data: use fit.residuals()"
         )
-    plan = fit.design.plan
-    width = len(fit.design.x_names) + sum(len(term.columns) for term in fit.design.terms)
-    given = _opened(source)
-    return _frames(fit, given, plan, roles, kind, rows_for(width))
-
-
-def _opened(source: Any) -> Source:
-    """A source; here, where one pass is enough, iterators are welcome."""
+    # one pass is enough here: iterators are welcome
     if hasattr(source, "__next__") and not hasattr(source, "columns"):
-        return Source("the iterator", None, lambda *_: (frame for frame in source))
-    return source_of(source)
+        given = Source("the iterator", None, lambda *_: (frame for frame in source))
+    else:
+        given = source_of(source)
+    return _frames(fit, given, Roles(recipe.weights, recipe.offset), kind)
 
 
-def _roles(fit: Fit) -> Roles:
-    recipe = recipe_of(fit)
-    return Roles(recipe.weights, recipe.offset)
-
-
-def _frames(
-    fit: Fit, source: Source, plan: Any, roles: Roles, kind: str, rows: int
-) -> Iterator[pd.DataFrame]:
+def _frames(fit: Fit, source: Source, roles: Roles, kind: str) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
+    plan = fit.design.plan
+    width = len(fit.design.x_names) + sum(len(term.columns) for term in fit.design.terms)
     check_columns(source, plan, roles)
-    with closing(source.chunks(roles.names(plan), rows)) as chunks:
+    with closing(source.chunks(roles.names(plan), rows_for(width))) as chunks:
         for chunk in chunks:
             with located(chunk.where, chunk.start):
                 part = part_of(plan, chunk.table, roles)
@@ -76,7 +63,10 @@ def _values(fit: Fit, part: Part) -> tuple[np.ndarray, np.ndarray]:
     if part.n == 0:
         return np.zeros(0), np.zeros(0)
     recipe = recipe_of(fit)
-    table = _table(part)
+    columns = dict(part.columns)
+    if part.offset_column is not None:
+        columns[part.offset_column.name] = part.offset_column
+    table = Table.of_columns(columns, part.n)
     X, _ = recipe.fixed(table)
     fitted = fixed_part(fit.estimates, X)
     offset = part.offset(recipe.memory)
@@ -92,11 +82,3 @@ def _values(fit: Fit, part: Part) -> tuple[np.ndarray, np.ndarray]:
             )
         fitted = fitted + random_part(codes, z, b)
     return fitted, part.response(recipe.memory) - fitted
-
-
-def _table(part: Part) -> Table:
-    """The columns of a part as a table."""
-    columns = dict(part.columns)
-    if part.offset_column is not None:
-        columns[part.offset_column.name] = part.offset_column
-    return Table.of_columns(columns, part.n)

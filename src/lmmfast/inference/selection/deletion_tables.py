@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ddf import ddf_of, fit_of
+from ..ddf import check_choice, ddf_of, fit_of
 from ..hypotheses.anova import (
     EQUAL,
     Anova,
     chi2_tail,
+    criterion_name,
     method_name,
     model_line,
     table_of_tests,
@@ -73,8 +74,7 @@ def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     23.537
     """
     fit, ddf = fit_of(fit), ddf_of(ddf)
-    if test not in ("F", "Chisq"):
-        raise ValueError(f'test must be "F" or "Chisq", not {test!r}')
+    check_choice("test", test, ("F", "Chisq"))
     effects = terms_of(fit)
     terms = effects.droppable()
     if test == "Chisq":
@@ -162,11 +162,9 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
 
     fit = fit_of(fit)
     columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
-    nothing = (np.nan, np.nan, np.nan)
-    index = ["<none>"]
-    rows: list[tuple[Any, ...]] = [(fit.n_params, fit.llf, fit.aic, *nothing, "", np.nan)]
-    higher, unknown = [], []
-    held = []
+    nothing = (np.nan, np.nan, np.nan, "", np.nan)
+    index, rows = ["<none>"], [(fit.n_params, fit.llf, fit.aic, *nothing)]
+    held, higher, unknown = [], [], []
     for deletion in allowed_deletions(fit, reduce):
         if deletion.note:
             held.append(deletion.note)
@@ -180,16 +178,14 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
             unknown.append(deletion.label)
     notes = held + _other_optimum(higher) + estimated(fit)
     if unknown:
-        notes.append(
-            f"other variances are zero without {', '.join(unknown)}: no mixture is known there"
-        )
+        them = ", ".join(unknown)
+        notes.append(f"other variances are zero without {them}: no mixture is known there")
     notes.append(
         "Pr(>Chisq) is conservative (too large): variances of zero are on the boundary; "
         "use Pr(mixture) where it is given"
     )
     table = pd.DataFrame(rows, index=index, columns=columns).astype({"npar": int})
-    criterion = "REML" if fit.reml else "maximum likelihood"
-    title = f"Single deletions of random effects, likelihood-ratio tests, {criterion}"
+    title = f"Single deletions of random effects, likelihood-ratio tests, {criterion_name(fit)}"
     return Anova(title, (model_line(fit),), table, tuple(notes))
 
 

@@ -7,9 +7,10 @@ A `Deletion` takes a random effect out for a test, whether a formula can say so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ...engine.free import Free
     from ...engine.model import Model
     from ...fit import Fit
-    from ...formula.bars import Bar
-    from ...formula.terms import Sum, Term
 
 __all__ = [
     "Deletion",
@@ -52,52 +51,25 @@ LIFT = 0.1  # standard deviation over sigma at which a refit starts what was zer
 
 @dataclass(frozen=True, eq=False)
 class Deletion:
-    """A random term, and which of its columns stay.
-
-    Attributes
-    ----------
-    label : str
-    term : int
-    stay : tuple of int
-        Columns that stay.
-    constant : bool
-        Whether an intercept takes the place of the others.
-    beside : int or None
-        Covariances that go with one variance; None where several variances go.
-    note : str
-        Why it is no test; then there is nothing to take out.
-    """
+    """A random term, and which of its columns stay."""
 
     label: str
     term: int
-    stay: tuple[int, ...]
-    constant: bool
-    beside: int | None
-    note: str = ""
+    stay: tuple[int, ...]  # columns that stay
+    constant: bool  # whether an intercept takes the place of the others
+    beside: int | None  # covariances that go with one variance; None where several variances go
+    note: str = ""  # why it is no test; then there is nothing to take out
 
 
 def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
-    """What `ranova` takes out.
-
-    Parameters
-    ----------
-    design : Design
-    reduce : bool
-        Columns of one term at a time; False: whole random terms.
-
-    Yields
-    ------
-    Deletion
-    """
+    """What `ranova` takes out: columns of one term at a time, or whole terms (reduce=False)."""
     for i, term in enumerate(design.terms):
         groups = _column_groups(design, i)
-        everything = Deletion(
-            f"({term.label})", i, (), False, 0 if len(term.columns) == 1 else None
-        )
         if term.structure == "diag":
             yield from _diagonal_deletions(term, i, groups)
         elif not reduce or list(groups) == [()]:
-            yield everything
+            beside = 0 if len(term.columns) == 1 else None
+            yield Deletion(f"({term.label})", i, (), False, beside)
         else:
             for atoms in groups:
                 if atoms and not any(set(atoms) < set(other) for other in groups):
@@ -105,14 +77,7 @@ def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
 
 
 def allowed_deletions(fit: Fit, reduce: bool) -> Iterator[Deletion]:
-    """What `ranova` takes out of a fit: a term whose parameters are held or tied goes as a whole.
-
-    Parameters
-    ----------
-    fit : Fit
-    reduce : bool
-        As for `deletions`.
-    """
+    """The same for a fit: a term whose parameters are held or tied goes as a whole."""
     free, places = fit.estimates.free, fit.model.theta_entries
     done: set[int] = set()
     for deletion in deletions(fit.design, reduce):
@@ -121,26 +86,25 @@ def allowed_deletions(fit: Fit, reduce: bool) -> Iterator[Deletion]:
             yield deletion
         elif deletion.term not in done:
             done.add(deletion.term)
-            yield _constrained_deletion(fit.design, deletion.term, free.lost(mine))
-
-
-def _constrained_deletion(design: Design, i: int, lost: int) -> Deletion:
-    label = f"({design.terms[i].label})"
-    note = "" if lost else f"{label} has no parameter of its own (held or tied): it is not tested"
-    return Deletion(label, i, (), False, 0 if lost == 1 else None, note)
+            label, lost = f"({fit.design.terms[deletion.term].label})", free.lost(mine)
+            none = f"{label} has no parameter of its own (held or tied): it is not tested"
+            beside = 0 if lost == 1 else None
+            yield Deletion(label, deletion.term, (), False, beside, "" if lost else none)
 
 
 def _column_groups(design: Design, i: int) -> dict[tuple[str, ...], list[int]]:
     """Columns of a random term by the term of its left-hand side, () for the intercept."""
-    groups: dict[tuple[str, ...], list[int]] = {}
+    keys: list[tuple[str, ...]]
     if design.recipe is None:
         term = design.terms[i]
-        constant = term.source.constant()
-        for j, name in enumerate(term.columns):
-            groups.setdefault(() if constant[j] else (name,), []).append(j)
-        return groups
-    for j, factors in enumerate(design.recipe.random_layouts[i].columns):
-        groups.setdefault(tuple(atom for atom, _, _ in factors), []).append(j)
+        pairs = zip(term.source.constant(), term.columns, strict=True)
+        keys = [() if constant else (name,) for constant, name in pairs]
+    else:
+        columns = design.recipe.random_layouts[i].columns
+        keys = [tuple(atom for atom, _, _ in factors) for factors in columns]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for j, key in enumerate(keys):
+        groups.setdefault(key, []).append(j)
     return groups
 
 
@@ -150,8 +114,7 @@ def _diagonal_deletions(
     for atoms, columns in groups.items():
         stay = tuple(j for j in range(len(term.columns)) if j not in columns)
         name = f"0 + {':'.join(atoms)}" if atoms else "1"
-        sign = "||" if len(columns) > 1 else "|"
-        beside = 0 if len(columns) == 1 else None
+        sign, beside = ("|", 0) if len(columns) == 1 else ("||", None)
         yield Deletion(f"({name} {sign} {term.group})", i, stay, False, beside)
 
 
@@ -217,12 +180,8 @@ def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
     term = design.terms[i]
     if design.recipe is None:
         return {"1" if name == "Intercept" else name: (j,) for j, name in enumerate(term.columns)}
-    own = columns_of_terms(_sums(design)[i], design.recipe.random_layouts[i])
+    own = columns_of_terms(design.plan.random[i], design.recipe.random_layouts[i])
     return {label: tuple(columns) for label, columns in own.items()}
-
-
-def _sums(design: Design) -> tuple[Sum, ...]:
-    return design.plan.random
 
 
 def columns_text(design: Design, part: Part) -> str:
@@ -231,22 +190,14 @@ def columns_text(design: Design, part: Part) -> str:
     if design.recipe is None:
         return " + ".join(term.columns[j] for j in part.columns)
     if len(part.columns) == len(term.columns):
-        return _bars(design)[part.term].columns
-    terms = _sums(design)[part.term]
+        return design.plan.formula.random[part.term].columns
+    terms = design.plan.random[part.term]
     kept = [
-        _term_text(terms, one)
+        ":".join(terms.atoms[atom].text for atom in one.atoms) or "1"
         for one, columns in zip(terms.terms, units(design, part.term).values(), strict=True)
         if set(columns) <= set(part.columns)
     ]
     return " + ".join(kept if kept[0] == "1" else ["0", *kept])
-
-
-def _term_text(terms: Sum, term: Term) -> str:
-    return ":".join(terms.atoms[atom].text for atom in term.atoms) or "1"
-
-
-def _bars(design: Design) -> tuple[Bar, ...]:
-    return design.plan.formula.random
 
 
 def expressible(design: Design, part: Part) -> bool:
@@ -255,10 +206,8 @@ def expressible(design: Design, part: Part) -> bool:
 
 
 def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[int]] | None:
-    """The layout of a formula with the part's columns, and the place of each in the whole term.
-
-    A product may be written in another order where a variable appears later than it did.
-    """
+    """The layout of a formula with the part's columns, and the place of each in the whole term. A
+    product may be written in another order where a variable appears later than it did."""
     from ...data.encode import layout_of
     from ...formula.terms import read_sum
 
@@ -279,27 +228,26 @@ def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[
 def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
     """The design with a smaller random part; it encodes new data as the whole one does."""
     recipe = design.recipe
-    if recipe is None:
-        made = [
-            _reduced_term(design, part, part.columns, design.terms[part.term].columns)
-            for part in parts
-        ]
-        return replace(design, terms=tuple(made))
     terms, layouts = [], []
     for part in parts:
+        if recipe is None:
+            names = [design.terms[part.term].columns[j] for j in part.columns]
+            terms.append(_reduced_term(design, part, part.columns, names))
+            continue
         arranged = _arranged(design, recipe, part)
         assert arranged is not None, f"{part} cannot be written as a formula"
         layout, columns = arranged
-        names = dict(zip(columns, layout.names, strict=True))
-        terms.append(_reduced_term(design, part, columns, names))
+        terms.append(_reduced_term(design, part, columns, layout.names))
         layouts.append(layout)
+    if recipe is None:
+        return replace(design, terms=tuple(terms))
     groupings = tuple(recipe.groupings[part.term] for part in parts)
     smaller = replace(recipe, random_layouts=tuple(layouts), groupings=groupings)
     return replace(design, formula=_formula(design, parts), terms=tuple(terms), recipe=smaller)
 
 
 def _reduced_term(
-    design: Design, part: Part, columns: Sequence[int], names: Mapping[int, str] | Sequence[str]
+    design: Design, part: Part, columns: Sequence[int], names: Sequence[str]
 ) -> RandomTerm:
     term = design.terms[part.term]
     structure = part.structure if len(columns) > 1 else "full"
@@ -307,7 +255,7 @@ def _reduced_term(
     return replace(
         term,
         label=f"{columns_text(design, part)} {bar} {term.group}",
-        columns=tuple(names[j] for j in columns),
+        columns=tuple(names),
         structure=structure,
         source=term.source.chosen(columns),
     )
@@ -328,8 +276,7 @@ def _formula(design: Design, parts: tuple[Part, ...]) -> str:
 
 def costless(fit: Fit) -> Reduction | None:
     """Columns with no variance taken out; None when there are none that a formula can take out."""
-    design = fit.design
-    varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
+    design, varying = fit.design, _varying(fit)
     parts: list[Part] = []
     removed: list[str] = []
     for part in whole(design):
@@ -345,6 +292,12 @@ def costless(fit: Fit) -> Reduction | None:
     if not removed:
         return None
     return Reduction(_distinct(design, parts), f"{', '.join(removed)}: no variance", "no variance")
+
+
+def _varying(fit: Fit) -> set[str]:
+    """Grouping factors that have some variance."""
+    terms = zip(fit.design.terms, fit.estimates.T, strict=True)
+    return {term.group for term, T in terms if T.any()}
 
 
 def _group(design: Design, part: Part) -> str:
@@ -365,21 +318,16 @@ def _without_zero_units(design: Design, part: Part, T: np.ndarray) -> tuple[Part
 
 def _distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
     """Without parts that have become the same as an earlier one: one would be left unidentified."""
-    seen: set[tuple[str, tuple[str, ...]]] = set()
-    out = []
+    seen: dict[tuple[str, ...], Part] = {}
     for part in parts:
-        names = tuple(design.terms[part.term].columns[j] for j in part.columns)
-        key = (_group(design, part), names)
-        if key not in seen:
-            out.append(part)
-        seen.add(key)
-    return tuple(out)
+        term = design.terms[part.term]
+        seen.setdefault((term.group, *(term.columns[j] for j in part.columns)), part)
+    return tuple(seen.values())
 
 
 def without_factors(fit: Fit) -> Reduction | None:
     """The model without the grouping factors that have no variance at all, if one has some."""
-    design = fit.design
-    varying = {term.group for term, T in zip(design.terms, fit.estimates.T, strict=True) if T.any()}
+    design, varying = fit.design, _varying(fit)
     parts = tuple(part for part in whole(design) if _group(design, part) in varying)
     if len(parts) in (0, len(design.terms)):
         return None
@@ -391,41 +339,29 @@ def costly(fit: Fit) -> list[Reduction]:
     """Ways to reduce each singular term where nothing can be taken out for free."""
     out: list[Reduction] = []
     for item in fit.estimates.singular:
-        T = fit.estimates.T[item.term]
-        dependent = int(np.sum(T.diagonal() == 0)) > len(item.zero)
-        if dependent:
-            out.append(_uncorrelated(fit.design, item.term))
-        out += _without_least(fit, item.term)
+        i, parts, label = item.term, list(whole(fit.design)), fit.design.terms[item.term].label
+        if int(np.sum(fit.estimates.T[i].diagonal() == 0)) > len(item.zero):  # dependent
+            parts[i] = replace(parts[i], structure="diag")
+            out.append(Reduction(tuple(parts), f"correlations of ({label})", "correlations"))
+        least = _least_important(fit, i)
+        if least is not None:
+            name, parts[i] = least
+            smaller = _distinct(fit.design, parts)
+            out.append(Reduction(smaller, f"{name} of ({label})", "column"))
     return out
-
-
-def _uncorrelated(design: Design, i: int) -> Reduction:
-    parts = list(whole(design))
-    parts[i] = replace(parts[i], structure="diag")
-    removed = f"correlations of ({design.terms[i].label})"
-    return Reduction(tuple(parts), removed, "correlations")
-
-
-def _without_least(fit: Fit, i: int) -> Iterator[Reduction]:
-    least = _least_important(fit, i)
-    if least is not None:
-        label, part = least
-        parts = list(whole(fit.design))
-        parts[i] = part
-        removed = f"{label} of ({fit.design.terms[i].label})"
-        yield Reduction(_distinct(fit.design, parts), removed, "column")
 
 
 def _least_important(fit: Fit, i: int) -> tuple[str, Part] | None:
     """The term's highest-order effect with the smallest variance over the rows."""
     design, T = fit.design, fit.estimates.T[i]
-    part = whole(design)[i]
+    part, own = whole(design)[i], units(design, i)
     variance = (T * T).sum(axis=1) * _mean_squares(design, i)
-    own = units(design, i)
     best: tuple[float, str, Part] | None = None
     for label, columns in own.items():
         smaller = replace(part, columns=tuple(j for j in part.columns if j not in columns))
-        if label == "1" or _is_marginal(label, own) or not smaller.columns:
+        mine = set(label.split(":"))
+        inside = any(mine < set(other.split(":")) for other in own)  # of an interaction
+        if label == "1" or inside or not smaller.columns:
             continue
         size = float(variance[list(columns)].sum())
         if (best is None or size < best[0]) and expressible(design, smaller):
@@ -439,17 +375,10 @@ def _mean_squares(design: Design, i: int) -> np.ndarray:
     return columns.mean_squares(np.eye(columns.width))
 
 
-def _is_marginal(label: str, others: Mapping[str, Any]) -> bool:
-    """Whether an interaction among the others contains the term."""
-    own = set(label.split(":"))
-    return any(own < set(other.split(":")) for other in others)
-
-
 # ---- refits --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Refit:
+class Refit(NamedTuple):
     """The criterion of a reduced model, how many parameters it lost, whether it is singular."""
 
     objective: float
@@ -459,16 +388,13 @@ class Refit:
 
 def refit_without(fit: Fit, deletion: Deletion) -> Refit:
     """The model with less random effects, fitted by the same criterion."""
-    terms, T = list(fit.design.terms), list(fit.estimates.T)
-    kept = [t if t != deletion.term else None for t in range(len(terms))]
+    terms, T, i = list(fit.design.terms), list(fit.estimates.T), deletion.term
+    kept = [t if t != i else None for t in range(len(terms))]
     if deletion.stay or deletion.constant:
-        terms[deletion.term] = _narrowed(fit.design, deletion)
-        T[deletion.term] = T[deletion.term][list(deletion.stay)]
-        try:
+        terms[i], T[i] = _narrowed(fit.design, deletion), T[i][list(deletion.stay)]
+        with suppress(DataError):  # all columns that stay are zero
             return _refit(fit, terms, None if deletion.constant else T, kept)
-        except DataError:  # all columns that stay are zero
-            pass
-    del terms[deletion.term], T[deletion.term], kept[deletion.term]
+    del terms[i], T[i], kept[i]
     return _refit(fit, terms, T, kept)
 
 
@@ -505,10 +431,10 @@ def _refit(
     if not terms:  # ordinary regression
         theta = np.zeros_like(fit.theta)
         return Refit(model_of(fit).objective(theta, reml=fit.reml), fit.estimates.n_theta, False)
-    model = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None))
-    start = None
-    if T is not None and not _has_dependent_columns(model):
-        start = _theta(model, list(map(_factor, T, terms)))
+    model, start = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None)), None
+    rows = {(i, r) for i, r, _ in model.theta_entries}
+    if T is not None and len(rows) == sum(len(term.columns) for term in terms):
+        start = _theta(model, list(map(_factor, T, terms)))  # no columns depend on others
     small = refitted(fit, model, start, free=_free_of(fit, model, kept))
     return Refit(small.objective, fit.n_params - small.n_params, small.is_singular)
 
@@ -560,9 +486,3 @@ def _lifted(T: np.ndarray, design: Design, i: int) -> np.ndarray:
 
 def _theta(model: Model, factors: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([factors[i][r, c] for i, r, c in model.theta_entries])
-
-
-def _has_dependent_columns(model: Model) -> bool:
-    """Whether some random columns have no parameters, because they depend on others."""
-    rows = {(i, r) for i, r, _ in model.theta_entries}
-    return len(rows) < sum(len(term.columns) for term in model.design.terms)

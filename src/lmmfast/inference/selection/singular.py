@@ -15,23 +15,22 @@ variances at the boundary).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import tables
+from ...effects import term_covariance
 from ...errors import FitError
-from ..ddf import fit_of
+from ..ddf import check_choice, fit_of
 from ..refits import model_of
 from .reductions import Reduction, costless, costly, refit_reduced, without_factors
-from .sentences import combination, singular_sentences
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...data.design import Design
     from ...engine.estimates import Singular
     from ...fit import Fit
 
@@ -39,15 +38,72 @@ __all__ = [
     "RandomEffectsPCA",
     "Simplification",
     "Singularity",
+    "combination",
     "explain_singularity",
     "random_pca",
     "simplify",
+    "singular_sentences",
 ]
 
+NEGLIGIBLE = 0.005  # share of a zero combination below which a column is not worth naming
+NO_VARIANCE = 1e-4  # standard deviation, relative, below which a combination is zero (as lme4)
 BOUNDARY = (
     "p-values are from chi-squared distributions; variances are tested at the boundary, where "
     "these are conservative (Stram & Lee 1994)"
 )
+
+
+# ---- in words -----------------------------------------------------------------------------------
+
+
+def singular_sentences(fit: Fit) -> list[str]:
+    """One plain sentence per singular term: which combination of its effects has no variance."""
+    return [
+        f"({fit.design.terms[item.term].label}): {no_variance(fit, item)}."
+        for item in fit.estimates.singular
+    ]
+
+
+def no_variance(fit: Fit, item: Any) -> str:
+    """What has no variance in one singular term."""
+    columns = fit.design.terms[item.term].columns
+    zero = set(item.zero)
+    parts = []
+    if zero:
+        names = tables.joined([columns[j] for j in sorted(zero)])
+        parts.append(f"the variance{'s' * (len(zero) > 1)} of {names} {tables.be(len(zero))} zero")
+    _, sd, _ = term_covariance(fit.estimates, item.term)
+    rest = [j for j in range(len(columns)) if j not in zero]
+    size = len(rest) - rank(fit.estimates.T[item.term][rest])
+    if size > 0:
+        share = np.asarray(item.direction) * sd  # of zero columns: nothing
+        text = combination(columns, np.asarray(item.direction), share)
+        count = f" (one of {size} such combinations)" if size > 1 else ""
+        perfect = " (random effects perfectly correlated)" if len(rest) == 2 else count
+        parts.append(f"the combination {text} has no variance{perfect}")
+    return ", and ".join(parts)
+
+
+def rank(factor: np.ndarray) -> int:
+    """Numerical rank of a relative covariance factor with rows scaled to length one."""
+    if len(factor) == 0:
+        return 0
+    unit = factor / np.linalg.norm(factor, axis=1)[:, None]
+    return int(np.linalg.matrix_rank(unit, tol=NO_VARIANCE))
+
+
+def combination(columns: Sequence[str], direction: np.ndarray, share: np.ndarray) -> str:
+    """``direction`` in words, its most important column with coefficient one."""
+    lead = int(np.argmax(np.abs(share)))
+    text = ""
+    for j, name in enumerate(columns):
+        if abs(share[j]) < NEGLIGIBLE * abs(share[lead]):
+            continue
+        value = direction[j] / direction[lead]
+        size = "" if abs(abs(value) - 1) < 5e-4 else f"{tables.general(abs(value), 3)}*"
+        sign = ("- " if value < 0 else "+ ") if text else ("-" if value < 0 else "")
+        text += f"{' ' if text else ''}{sign}{size}{name}"
+    return text
 
 
 # ---- principal components ------------------------------------------------------------------------
@@ -71,23 +127,20 @@ class RandomEffectsPCA(tables.Printed):
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""
+        titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
         sections: list[tuple[str | tables.Table, ...]] = []
         for group, frame in self.components.items():
-            cells = [
-                tuple(tables.fixed(value, 4) for value in frame[name]) for name in frame.columns
-            ]
-            titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
-            rows = tuple((title, *row) for title, row in zip(titles, cells, strict=True))
-            table = tables.Table(("", *frame.index), rows, 1)
-            loadings = tuple(
-                (str(name), *(tables.fixed(value, 3) for value in row))
-                for name, row in zip(
-                    self.loadings[group].index, self.loadings[group].to_numpy(), strict=True
-                )
-            )
-            own = tables.Table(("", *frame.index), loadings, 1)
-            sections.append((f"Principal components of {group}:", table, "Loadings:", own))
+            table = _fixed(frame.T.set_axis(titles), 4)
+            loadings = _fixed(self.loadings[group], 3)
+            sections.append((f"Principal components of {group}:", table, "Loadings:", loadings))
         return tables.Summary(tuple(sections))
+
+
+def _fixed(frame: pd.DataFrame, decimals: int) -> tables.Table:
+    """Numbers with their labels."""
+    pairs = zip(frame.index, frame.to_numpy(), strict=True)
+    rows = [(str(name), *(tables.fixed(value, decimals) for value in row)) for name, row in pairs]
+    return tables.Table(("", *frame.columns), tuple(rows), 1)
 
 
 def random_pca(fit: Fit) -> RandomEffectsPCA:
@@ -95,14 +148,11 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
     import pandas as pd
     from scipy.linalg import block_diag
 
-    blocks: dict[str, list[np.ndarray]] = {}
-    names: dict[str, list[str]] = {}
-    for term, T in zip(fit.design.terms, fit.estimates.T, strict=True):
-        blocks.setdefault(term.group, []).append(T)
-        names.setdefault(term.group, []).extend(term.columns)
     components, loadings = {}, {}
-    for group, own in blocks.items():
-        U, sd, _ = np.linalg.svd(block_diag(*own))
+    for group in fit.n_levels:
+        own = [i for i, term in enumerate(fit.design.terms) if term.group == group]
+        names = [name for i in own for name in fit.design.terms[i].columns]
+        U, sd, _ = np.linalg.svd(block_diag(*(fit.estimates.T[i] for i in own)))
         largest = U[np.abs(U).argmax(axis=0), np.arange(len(U))]
         labels = [f"PC{j + 1}" for j in range(len(sd))]
         total = float(sd @ sd)
@@ -110,7 +160,7 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
         components[group] = pd.DataFrame(
             {"sd": sd, "proportion": share, "cumulative": np.cumsum(share)}, index=labels
         )
-        loadings[group] = pd.DataFrame(U * np.sign(largest), index=names[group], columns=labels)
+        loadings[group] = pd.DataFrame(U * np.sign(largest), index=names, columns=labels)
     return RandomEffectsPCA(components, loadings)
 
 
@@ -118,15 +168,8 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
 
 
 def boundary_slope(fit: Fit, term: int, curvature: np.ndarray) -> np.ndarray:
-    """S (k, k): slope of the criterion in the relative covariance of a singular term.
-
-    Parameters
-    ----------
-    fit : Fit
-    term : int
-    curvature : (ntheta, ntheta) array
-        Of the criterion at the fit's theta, as ``LMM.objective`` gives it.
-    """
+    """S (k, k): slope of the criterion in the relative covariance of a singular term; curvature is
+    the criterion's at the fit's theta."""
     T = fit.estimates.T[term]
     place = {(r, c): e for e, (i, r, c) in enumerate(fit.model.theta_entries) if i == term}
     kept = sorted({r for r, _ in place})
@@ -154,18 +197,12 @@ def _without_variance(T: np.ndarray, kept: list[int], zero: list[int]) -> np.nda
 class Direction:
     """A combination of the random effects of a term that has no variance.
 
-    Attributes
-    ----------
-    term : int
-    weights : (k,) array
-        The combination, its most important column with weight one.
-    score : float
-        Slope of the criterion in the variance of the combination over sigma^2; not negative at an
-        optimum. NaN for columns that were dropped because they depend on others.
+    Its score is the slope of the criterion in its variance over sigma^2, not negative at an
+    optimum; NaN for columns that were dropped because they depend on others.
     """
 
     term: int
-    weights: np.ndarray
+    weights: np.ndarray  # (k,), the most important column's one
     score: float
 
 
@@ -177,16 +214,12 @@ def directions(fit: Fit) -> list[Direction]:
     out: list[Direction] = []
     for item in fit.estimates.singular:
         S = boundary_slope(fit, item.term, curvature)
-        out += _single_columns(fit, item, S)
+        kept = {r for i, r, _ in fit.model.theta_entries if i == item.term}
+        for j in item.zero:
+            score = float(S[j, j]) if j in kept else np.nan
+            out.append(Direction(item.term, np.eye(len(S))[j], score))
         out += _combinations(fit, item, S)
     return out
-
-
-def _single_columns(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
-    kept = {r for i, r, _ in fit.model.theta_entries if i == item.term}
-    for j in item.zero:
-        score = float(S[j, j]) if j in kept else np.nan
-        yield Direction(item.term, np.eye(len(S))[j], score)
 
 
 def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
@@ -241,18 +274,14 @@ class Singularity(tables.Printed):
         """All of it on paper."""
         if not self.singular:
             return tables.Summary((("The fit is not singular: every direction has variance.",),))
-        sections: list[tuple[str | tables.Table, ...]] = [
-            tuple(line for sentence in self.sentences for line in tables.wrapped(sentence)),
-            (
-                "Slope of the criterion in the variance (over sigma^2) of each direction; the",
-                "steeper it is, the clearer that this variance is zero:",
-                *(
-                    line
-                    for term, text, score in self.directions.itertuples(index=False)
-                    for line in tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
-                ),
-            ),
+        slopes = [
+            "Slope of the criterion in the variance (over sigma^2) of each direction; the",
+            "steeper it is, the clearer that this variance is zero:",
         ]
+        for term, text, score in self.directions.itertuples(index=False):
+            slopes += tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
+        why = [line for sentence in self.sentences for line in tables.wrapped(sentence)]
+        sections: list[tuple[str | tables.Table, ...]] = [tuple(why), tuple(slopes)]
         if len(self.reductions):
             sections.append(("Smaller models:", *_steps_text(self.reductions)))
         return tables.Summary(tuple(sections))
@@ -262,66 +291,46 @@ def explain_singularity(fit: Fit) -> Singularity:
     """Explanation of a singular fit, as ``Fit.explain_singularity`` documents it."""
     import pandas as pd
 
-    terms = fit.design.terms
-    rows = [
-        (f"({terms[one.term].label})", _in_words(fit, one), one.score) for one in directions(fit)
-    ]
-    ways = _ways(fit) if fit.estimates.free is None else []
-    smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways]
-    return Singularity(
-        fit.is_singular,
-        tuple(singular_sentences(fit)),
-        pd.DataFrame(rows, columns=["term", "direction", "score"]),
-        _frame(smaller),
-    )
-
-
-def _ways(fit: Fit) -> list[Reduction]:
-    """Smaller models of a fit whose parameters are all free."""
-    free = [costless(fit), without_factors(fit)] if fit.is_singular else []
-    return [way for way in free if way is not None] + costly(fit)
+    labels = [f"({term.label})" for term in fit.design.terms]
+    rows = [(labels[one.term], _in_words(fit, one), one.score) for one in directions(fit)]
+    frame = pd.DataFrame(rows, columns=["term", "direction", "score"])
+    ways: list[Reduction | None] = []
+    if fit.estimates.free is None and fit.is_singular:
+        ways = [costless(fit), without_factors(fit), *costly(fit)]
+    smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways if way]
+    return Singularity(fit.is_singular, tuple(singular_sentences(fit)), frame, _frame(smaller))
 
 
 def _in_words(fit: Fit, direction: Direction) -> str:
     columns = fit.design.terms[direction.term].columns
     sd = np.linalg.norm(fit.estimates.T[direction.term], axis=1)
-    share = direction.weights * np.where(sd.any(), sd, 1.0)
+    share = direction.weights * sd
     if not share.any():  # a column without variance
         share = direction.weights
     return combination(columns, direction.weights, share)
 
 
-def random_text(design: Design) -> str:
-    """The formula, or the random terms of a model from arrays."""
-    return design.formula or " + ".join(f"({term.label})" for term in design.terms)
+STEP = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "singular")
 
 
 def _step(fit: Fit, larger: Fit | None, removed: str) -> dict[str, Any]:
     from scipy.stats import chi2
 
-    change, df, p = 0.0, 0, np.nan
+    # the formula, or the random terms of a model from arrays
+    text = fit.design.formula or " + ".join(f"({term.label})" for term in fit.design.terms)
+    change, df, p, aic = 0.0, 0, np.nan, 0.0
     if larger is not None:
-        change = fit.objective - larger.objective
+        change, aic = fit.objective - larger.objective, fit.aic - larger.aic
         df = larger.n_params - fit.n_params
         p = float(chi2.sf(max(change, 0.0), df)) if df else 1.0
-    return {
-        "removed": removed,
-        "formula": random_text(fit.design),
-        "npar": fit.n_params,
-        "criterion": fit.objective,
-        "change": change,
-        "df": df,
-        "p": p,
-        "aic": fit.aic - (fit if larger is None else larger).aic,
-        "singular": fit.is_singular,
-    }
+    values = removed, text, fit.n_params, fit.objective, change, df, p, aic, fit.is_singular
+    return dict(zip(STEP, values, strict=True))
 
 
 def _frame(steps: list[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    names = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "singular")
-    return pd.DataFrame(steps, columns=list(names))
+    return pd.DataFrame(steps, columns=list(STEP))
 
 
 def _steps_text(steps: pd.DataFrame) -> list[str | tables.Table]:
@@ -368,12 +377,8 @@ class Simplification(tables.Printed):
         if self.fit.is_singular:
             left = " ".join(singular_sentences(self.fit))
             state = f"still singular: {left} A grouping factor keeps its last term"
-        return tables.Summary(
-            (
-                tuple(_steps_text(self.steps)),
-                tuple(tables.wrapped(f"Last model: {last['formula']}; {state}")),
-            )
-        )
+        end = tables.wrapped(f"Last model: {last['formula']}; {state}")
+        return tables.Summary((tuple(_steps_text(self.steps)), tuple(end)))
 
 
 def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:
@@ -419,8 +424,7 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
     False
     """
     fit = fit_of(fit)
-    if criterion not in ("LRT", "AIC"):
-        raise ValueError(f'criterion must be "LRT" or "AIC", not {criterion!r}')
+    check_choice("criterion", criterion, ("LRT", "AIC"))
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
     if fit.estimates.free is not None:
