@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
-from .estimated import Estimated
+from .estimated import Estimated, Restricted
 from .profile import profile_variance
 from .random import RandomEffects, covariance_of_group, effects_of_group, without_data
-from .restricted import Restricted
 from .summary import Summary, summarize
 
 if TYPE_CHECKING:
@@ -46,7 +45,16 @@ class MixedLMResults(Estimated):
     lmm : LMMFit
         The same fit as `lmer` gives it.
     formula_lme4 : str or None
-        The model in lme4's syntax, for `lmer`.
+        The model in lme4's syntax, for `lmer`; None when it has none (columns that share a
+        variance).
+    nobs, k_fe, k_re, k_re2, k_vc : int
+        Rows used; numbers of fixed effects, of random columns of the groups, of their variances and
+        covariances, and of variance components.
+    reml, converged : bool
+        Whether the fit maximizes the restricted likelihood; whether the optimum is certified.
+    method : {"REML", "ML"}
+    use_sqrt : bool
+        As given to the model.
     """
 
     # ---- tests ----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ __all__ = [
     "Component",
     "Statement",
     "component_of_matrices",
+    "group_terms",
     "is_component",
     "pair_name",
     "state",
@@ -54,6 +55,11 @@ class Component:
 def is_component(part: Component) -> bool:
     """Whether it has one variance, listed among the variance components."""
     return part.kind == "vc" or (part.kind == "crossed" and len(part.columns) == 1)
+
+
+def group_terms(components: Sequence[Component]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """The terms of the groups' random effects, and which of their columns each has."""
+    return next((part.terms for part in components if part.kind == "re"), ())
 
 
 def pair_name(columns: Sequence[str], i: int, j: int) -> str:
