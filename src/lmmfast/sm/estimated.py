@@ -146,8 +146,10 @@ class Estimated:
     @cached_property
     def _variance_parameters(self) -> np.ndarray:
         """Entries of the covariances over `scale`, in the order of the parameters."""
-        own = (0.0 if p is None else self._unscaled[p[0]][p[1:]] for p in self._places)
-        return np.array(list(own))
+        whole = self._unscaled
+        return np.array(
+            [0.0 if place is None else whole[place[0]][place[1:]] for place in self._places]
+        )
 
     @cached_property
     def _uncertainty(self) -> tuple[np.ndarray, np.ndarray]:

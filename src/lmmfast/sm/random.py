@@ -41,23 +41,23 @@ def effects_of_group(result: Estimated) -> Callable[[int], pd.Series]:
     """Makes the random effects of the group at a place."""
     import pandas as pd
 
-    own_names = list(result.model.data.exog_re_names)
+    re_names = list(result.model.data.exog_re_names)
     b = result.lmm.estimates.b
-    whole = np.zeros((result.model.n_groups, len(own_names)))
+    whole = np.zeros((result.model.n_groups, len(re_names)))
     for term, columns in group_terms(result._components):
         whole[:, columns] = b[term]
     components = [part for part in result._components if part.kind == "vc"]
     if not components:
-        index = pd.Index(own_names)
+        index = pd.Index(re_names)
         return lambda group: pd.Series(whole[group], index=index)
 
     def make(group: int) -> pd.Series:
-        names, values = list(own_names), [whole[group]]
+        names, values = list(re_names), [whole[group]]
         for part in components:
             term = part.terms[0][0]
-            own = result._levels_of(term, group)
-            names += _level_names(result, part, group, own)
-            values.append(b[term][own].ravel())
+            levels = result._levels_of(term, group)
+            names += _level_names(result, part, group, levels)
+            values.append(b[term][levels].ravel())
         return pd.Series(np.concatenate(values), index=names)
 
     return make
@@ -93,10 +93,10 @@ def _group_design(result: Estimated, group: int) -> tuple[np.ndarray, np.ndarray
 
     rows = result.model.row_indices[result.model.group_labels[group]]
     terms, T = result.lmm.design.terms, result.lmm.estimates.T
-    own = np.zeros((len(rows), result.k_re))
+    whole = np.zeros((len(rows), result.k_re))
     for t, columns in group_terms(result._components):
-        own[:, columns] = terms[t].z[rows]
-    Z, factors = [own], [result._of_groups(dict(enumerate(T)))]
+        whole[:, columns] = terms[t].z[rows]
+    Z, factors = [whole], [result._of_groups(dict(enumerate(T)))]
     for part in result._components:
         if part.kind == "vc":
             t = part.terms[0][0]
