@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..effects import normal_pvalues, term_covariance
+from ..effects import normal_pvalues, standard_errors, term_covariance
 from ..errors import RestrictedLikelihoodWarning, warn
 from ..inference.satterthwaite import Satterthwaite
 from ..results import LMMFit
@@ -216,7 +216,7 @@ class Estimated:
     @property
     def bse_fe(self) -> Any:
         """Standard errors of the fixed effects."""
-        return self._series(np.sqrt(np.diag(self.lmm.estimates.vcov)), self._data.xnames)
+        return self._series(standard_errors(self.lmm.estimates), self._data.xnames)
 
     @property
     def bse_re(self) -> Any:

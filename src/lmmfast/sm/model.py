@@ -22,8 +22,7 @@ from .arrays import Arrays
 from .formulas import checked_missing, model_of
 from .params import MixedLMParams, block_of, blocks_of, mask_of
 from .results import MixedLMResults
-from .score import Likelihood, theta_of
-from .simulate import Simulator
+from .score import Likelihood, Simulator, theta_of
 from .stated import ModelData, Stated
 from .terms import Component, is_component
 

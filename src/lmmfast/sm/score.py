@@ -1,4 +1,4 @@
-"""Log likelihood and its derivatives at given parameters, in statsmodels' order of parameters.
+"""Log likelihood, its derivatives and new responses at parameters in statsmodels' order.
 
 The parameters are the fixed effects (unless they are profiled out), the lower triangle of the
 covariance of the groups' random effects row by row, and the variances of the components, all over
@@ -8,18 +8,20 @@ deviations take the place of covariance and variances.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..errors import FitError
 from .params import MixedLMParams, cholesky_factor
+from .stated import Stated
 from .terms import Component, group_terms, is_component
 
 if TYPE_CHECKING:
     from ..lmm import LMM
     from ..results import LMMFit
 
-__all__ = ["Likelihood", "theta_of"]
+__all__ = ["Likelihood", "Simulator", "theta_of"]
 
 STEP = 1e-3  # relative, of the four-point differences of the exact score
 
@@ -145,3 +147,39 @@ def _covariance_of_factor(L: np.ndarray, lower: list[tuple[int, int]]) -> np.nda
     """Derivatives of the lower triangle of L L' in that of L."""
     J = [[(r == i) * L[j, c] + (r == j) * L[i, c] for r, c in lower] for i, j in lower]
     return np.array(J).reshape(len(lower), len(lower))
+
+
+class Simulator:
+    """Draws responses of a model at given parameters, all random effects new."""
+
+    def __init__(self, model: Stated, params: np.ndarray, scale: float, exog: Any) -> None:
+        self._model, self._scale = model, scale
+        self._mean = model.predict(params, exog)
+        over = MixedLMParams.from_packed(params, model.k_fe, model.k_re, False, True)
+        self._cov_re, self._vcomp = scale * over.cov_re, scale * over.vcomp
+
+    def rvs(self, n: Any = None, rng: Any = None) -> np.ndarray:
+        """One response (n), whatever `n` says.
+
+        Parameters
+        ----------
+        n : int
+            Without effect, as in statsmodels.
+        rng : int, numpy Generator or RandomState, optional
+            What draws; default: a new generator.
+        """
+        draw = rng if hasattr(rng, "normal") else np.random.default_rng(rng)
+        y = self._mean.copy()
+        spreads = iter(np.sqrt(self._vcomp))
+        for part in self._model.components:
+            for t, columns in part.terms:
+                term = self._model._design.terms[t]
+                if part.kind == "re":
+                    factor = cholesky_factor(self._cov_re[np.ix_(columns, columns)])
+                elif is_component(part):
+                    factor = next(spreads) * np.eye(term.z.shape[1])
+                else:
+                    raise FitError(f"({term.label}) has no place in the parameters of statsmodels")
+                b = draw.normal(size=(len(term.levels), len(factor))) @ factor.T
+                y += np.einsum("nk,nk->n", term.z, b[term.codes])
+        return np.asarray(y + np.sqrt(self._scale) * draw.normal(size=len(y)))

@@ -29,27 +29,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Component:
-    """A random part of the model as statsmodels names it.
+    """A random part of the model as statsmodels names it."""
 
-    Attributes
-    ----------
-    kind : {"re", "vc", "crossed"}
-        Random effects of the groups, a variance component, or a further random term.
-    name : str
-        Of the variance component or the further grouping factor.
-    terms : tuple of (int, tuple of int)
-        Its terms in the design, and which of its columns each has.
-    columns : tuple of str
-        What its columns are called, as statsmodels does.
-    tied : bool
-        Whether its columns share one variance.
-    """
-
-    kind: str
-    name: str
-    terms: tuple[tuple[int, tuple[int, ...]], ...]
-    columns: tuple[str, ...] = ()
-    tied: bool = False
+    kind: str  # "re": random effects of the groups, "vc": a variance component, else "crossed"
+    name: str  # of the variance component or the further grouping factor
+    terms: tuple[tuple[int, tuple[int, ...]], ...]  # in the design; which of its columns each has
+    columns: tuple[str, ...] = ()  # what these are called, as statsmodels does
+    tied: bool = False  # whether its columns share one variance
 
 
 def is_component(part: Component) -> bool:
@@ -87,32 +73,20 @@ def state(
     re_formula: str | None,
     vc_formula: Mapping[str, str] | None,
 ) -> Statement:
-    """The model in lme4's syntax.
+    """The model in lme4's syntax; the table tells numbers from factors, and whether all rows are
+    one group.
 
-    Parameters
-    ----------
-    formula : str
-        Response and fixed effects.
-    table : Table
-        Tells numbers from factors, and whether all rows are one group.
-    group : str
-        Column of the groups.
-    re_formula : str or None
-        One-sided, for the groups: ``"~x"`` is ``(x | group)``. ``"~1|item"`` is ``(1 | group)``
-        and a crossed ``(1 | item)``. None: an intercept, none at all if there is a `vc_formula`.
-    vc_formula : mapping or None
-        Variance components within the groups: ``"0 + C(v)"`` is ``(1 | group:v)``, ``"0 + x"`` is
-        ``(0 + x | group)``, several numeric columns share one variance.
-
-    Raises
-    ------
-    FormulaError
-        When a part cannot be read or has no such meaning.
+    Of re_formula, ``"~x"`` is ``(x | group)``, and ``"~1|item"`` is ``(1 | group)`` and a crossed
+    ``(1 | item)``; None: an intercept, none at all if there is a vc_formula. Of vc_formula,
+    ``"0 + C(v)"`` is ``(1 | group:v)``, ``"0 + x"`` is ``(0 + x | group)``, several numeric columns
+    share one variance.
     """
     if not isinstance(formula, str) or "~" not in formula:
         raise FormulaError(f"the formula must be text such as 'y ~ x', not {formula!r}")
     bars: list[str] = []
-    components = [("crossed", bar.factor, False) for bar in _own_bars(formula)]
+    # random terms that the main formula has already, as lme4's would
+    present = parse(formula, python=True).random if "|" in formula else ()
+    components = [("crossed", bar.factor, False) for bar in present]
     if vc_formula is not None and not isinstance(vc_formula, Mapping):
         raise FormulaError(
             f'vc_formula must name its components, as in {{"class": "0 + C(class)"}}, not '
@@ -145,15 +119,9 @@ def _open_to_terms(formula: str) -> str:
         return formula
     node = parse_text(formula, True)
     top = node.operands[-1] if isinstance(node, Call) and node.function == "~" else None
-    loose = isinstance(top, Call) and (
-        INFIX.get(top.function) == INFIX["=="] or top.function == "!"
-    )
-    return f"{left.rstrip()} ~ ({right.strip()})" if loose else formula
-
-
-def _own_bars(formula: str) -> tuple[Bar, ...]:
-    """Random terms that the main formula has already, as lme4's would."""
-    return parse(formula, python=True).random if "|" in formula else ()
+    if isinstance(top, Call) and (INFIX.get(top.function) == INFIX["=="] or top.function == "!"):
+        return f"{left.rstrip()} ~ ({right.strip()})"
+    return formula
 
 
 def _one_sided(text: Any, role: str) -> str:
@@ -168,11 +136,8 @@ def _one_sided(text: Any, role: str) -> str:
 
 def _random_effects(re_formula: str | None, group: str) -> list[tuple[str, str]]:
     """Terms of re_formula, as text, with the grouping factor of each; the groups' own first."""
-    right = "1"
-    if isinstance(re_formula, str) and re_formula.strip(" ~"):
-        right = _one_sided(re_formula, "re_formula")
-    elif re_formula is not None and not isinstance(re_formula, str):
-        raise FormulaError(f"re_formula must be text such as '~x', not {re_formula!r}")
+    empty = re_formula is None or (isinstance(re_formula, str) and not re_formula.strip(" ~"))
+    right = "1" if empty else _one_sided(re_formula, "re_formula")
     own = quoted(group)
     tree = parse_text(right, python=True)
     if not has_bar(tree):
@@ -252,11 +217,6 @@ def component_of_matrices(
     `columns` are the names of each matrix's columns. Rows with at most one entry (levels, or a
     single slope) become a term with a level for each column of each group; other matrices a term
     with uncorrelated columns of one variance.
-
-    Raises
-    ------
-    DataError
-        When a matrix has another number of rows than its group, or values that are not finite.
     """
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(len(labels) + 1))
