@@ -79,7 +79,7 @@ def random_theta(engine: Engine, number: int) -> np.ndarray:
     theta = np.empty(engine.core.ntheta)
     for i, C in enumerate(engine.whitening()):
         row, column = engine.entries(i)
-        theta[engine.parameters(i)] = _random_factor(C, row, column, rng)[row, column]
+        theta[engine.place(i).theta] = _random_factor(C, row, column, rng)[row, column]
     return theta
 
 
