@@ -42,19 +42,8 @@ def scaled_step(
 def trust_step(slope: np.ndarray, curvature: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
     """The step that minimizes the quadratic model within the radius, and the decrease it predicts.
 
-    Through the eigenvalues, as Moré & Sorensen (1983), *SIAM J. Sci. Stat. Comput.* 4.
-
-    Parameters
-    ----------
-    slope : (k,) array
-    curvature : (k, k) array
-        Symmetric, not necessarily positive definite.
-    radius : float
-
-    Returns
-    -------
-    step : (k,) array
-    gain : float
+    Through the eigenvalues, as Moré & Sorensen (1983), *SIAM J. Sci. Stat. Comput.* 4: the
+    curvature is symmetric, not necessarily positive definite.
     """
     if not len(slope):
         return np.zeros(0), 0.0
