@@ -18,7 +18,7 @@ from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
 __all__ = ["Engine"]
 
-MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
+MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
 
 
@@ -265,5 +265,5 @@ def _upper(k: int) -> tuple[np.ndarray, ...]:
 
 
 def _memory_limit() -> float:
-    """Bytes that a model may take: a share of what is available now."""
+    """Bytes that a model or a reading of it may take: a share of what is available now."""
     return MEMORY_SHARE * memory.available()

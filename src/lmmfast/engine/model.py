@@ -360,7 +360,9 @@ class Model:
             plain = type(error) is _core.NotPositiveDefinite
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
         status = watch.reason or status
-        if status == "converged" and not _is_certified(certificate, *rounding):
+        bound, noise = rounding  # of the criterion's rounding error, and as seen
+        certified = certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
+        if status == "converged" and not certified:
             status = "limited by rounding"
         left = max(certificate, *rounding)
         return _Run(theta, objective, certificate, left, before + evals, status)
@@ -411,11 +413,6 @@ class Model:
             self._core.deviation(),
             unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
         )
-
-
-def _is_certified(certificate: float, bound: float, noise: float) -> bool:
-    """Is the criterion at its minimum, and known? bound: of its rounding error; noise: as seen."""
-    return certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
 
 
 class _Run(NamedTuple):

@@ -72,20 +72,15 @@ def seconds(name: str, value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+@dataclass
 class Watch:
     """Progress line, user callback and time limit of one fit."""
 
-    def __init__(
-        self,
-        verbose: bool = False,
-        callback: Callable[[Evaluation], object] | None = None,
-        max_seconds: float | None = None,
-        asked: float | None = None,
-    ) -> None:
-        """max_seconds count from asked, a time of time.perf_counter: set-up included."""
-        self.verbose, self.callback, self.max_seconds = verbose, callback, max_seconds
-        self.asked = time.perf_counter() if asked is None else asked
-        self.reason = ""
+    verbose: bool = False
+    callback: Callable[[Evaluation], object] | None = None
+    max_seconds: float | None = None  # from asked on, set-up included
+    asked: float = field(default_factory=time.perf_counter)
+    reason: str = ""
 
     def active(self, began: float) -> Callable[..., bool] | None:
         """The callback for the compiled fit, None when there is nothing to watch."""
@@ -105,9 +100,6 @@ class Watch:
             )
         if self.callback is not None and self.callback(now):
             self.reason = "stopped by callback"
-        elif self._late():
+        elif self.max_seconds is not None and time.perf_counter() - self.asked > self.max_seconds:
             self.reason = "out of time"
         return bool(self.reason)
-
-    def _late(self) -> bool:
-        return self.max_seconds is not None and time.perf_counter() - self.asked > self.max_seconds

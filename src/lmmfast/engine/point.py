@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _core, memory
+from .. import _core
 from ..errors import FitError
+from .compiled import SMALL, _memory_limit
 
 if TYPE_CHECKING:
     from .compiled import Engine
@@ -29,8 +30,6 @@ __all__ = ["Basis", "Point"]
 FILL = 10  # entries of a sparse factor for each of the matrix
 ITERATIONS = 50  # of conjugate gradients
 
-SMALL = 1e8  # bytes that are there: no need to ask
-SHARE = 0.9  # of the memory that is available now, which a reading may take
 PATIENCE = 1e13  # multiplications for traces beyond which they are refused
 RATE = 2e10  # multiplications a second, to say how long that would be
 
@@ -283,25 +282,14 @@ class Point:
         *,
         whitened: bool = False,
     ) -> np.ndarray:
-        """Blocks of B at levels of terms i and j that occur together.
+        """Blocks of B, (n, k_i, k_j), at levels of terms i and j that occur together.
 
-        Parameters
-        ----------
-        i, j : int
-            Terms, in the formula's order.
-        pairs : tuple of two (n,) arrays of int, optional
-            Levels of i and levels of j. Default: those that occur together, ``self.pairs(i, j)``.
-        whitened : bool, default False
-            Of the effects of whitened columns (`whitening`): far origins and unequal units cost no
-            digits there.
-
-        Returns
-        -------
-        (n, k_i, k_j) array
-            Covariance of b of the one with b of the other given y, over sigma^2; zero for dropped
-            columns (whitened: without these). NaN for levels that do not occur together (``solve``
-            has those). Two levels of one factor have a block where the trailing matrix has: all
-            that occur with one level of an eliminated factor do.
+        Covariance of b of the one with b of the other given y, over sigma^2; zero for dropped
+        columns. Of other pairs of levels than ``self.pairs(i, j)`` those that do not occur together
+        are NaN (``solve`` has those); two levels of one factor have a block where the trailing
+        matrix has: all that occur with one level of an eliminated factor do. Whitened: of the
+        effects of whitened columns (`whitening`), without dropped ones: far origins and unequal
+        units cost no digits there.
         """
         engine = self._engine
         one, other = engine.place(i), engine.place(j)
@@ -341,8 +329,3 @@ def in_words() -> Iterator[None]:
         yield
     except tuple(WORDS) as error:
         raise FitError(WORDS[type(error)]) from None
-
-
-def _memory_limit() -> float:
-    """Bytes that a reading may take: a share of what is available now."""
-    return SHARE * memory.available()

@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..formula.cells import read
 from ..formula.column import Column
 from ..formula.tree import quoted
-from .terms import Component, component_of_matrices
+from .terms import Component
 
 __all__ = ["Arrays"]
 
@@ -112,10 +112,10 @@ class Arrays:
             levels = self.codes, self.labels
             terms.append(RandomTerm.of_rows(label, group, columns, *levels, z, "full"))
             parts.append(Component("re", "Group", ((0, tuple(range(z.shape[1]))),), names))
-        for vc in self.vc:
-            term, tied = component_of_matrices(*vc, group, self.codes, self.labels.tolist())
+        for name, matrices, fields in self.vc:
+            term, tied = self._component(name, matrices, fields)
             where = ((len(terms), tuple(range(term.z.shape[1]))),)
-            parts.append(Component("vc", vc[0], where, term.columns, tied))
+            parts.append(Component("vc", name, where, term.columns, tied))
             terms.append(term)
         for term in terms:
             if len(term.levels) < 2:
@@ -143,6 +143,72 @@ class Arrays:
         fixed = [*([] if constant else ["0"]), *slopes] or ["1"]
         bars = [f"({term.label})" for term in design.terms]
         return f"{quoted(self.y_name)} ~ {' + '.join([*fixed, *bars])}"
+
+    def _component(
+        self, name: str, matrices: Sequence[Any], columns: Sequence[Any] | None
+    ) -> tuple[RandomTerm, bool]:
+        """A variance component given as one matrix a group: a random term, and if it is tied.
+
+        `columns` are the names of each matrix's columns. Rows with at most one entry (levels, or a
+        single slope) become a term with a level for each column of each group; other matrices a
+        term with uncorrelated columns of one variance.
+        """
+        labels, group = self.labels.tolist(), self.group_name
+        sizes = np.bincount(self.codes, minlength=len(labels))
+        dense = [_dense(name, m, label) for m, label in zip(matrices, labels, strict=True)]
+        for matrix, label, size in zip(dense, labels, sizes, strict=True):
+            if len(matrix) != size:
+                raise DataError(
+                    f"exog_vc[{name!r}] has {len(matrix)} rows for group {label!r}, which has "
+                    f"{size}",
+                    variable=name,
+                )
+        rows = np.split(np.argsort(self.codes, kind="stable"), np.cumsum(sizes)[:-1])
+        width = max(matrix.shape[1] for matrix in dense)
+        if width > 1 and all(np.count_nonzero(m, axis=1).max(initial=0) <= 1 for m in dense):
+            return self._levelled(name, dense, columns, rows), False
+        z = np.zeros((len(self.codes), width))
+        for matrix, place in zip(dense, rows, strict=True):
+            z[place, : matrix.shape[1]] = matrix
+        names = tuple(f"{name}[{j}]" for j in range(width))
+        structure, bar = ("diag", "||") if width > 1 else ("full", "|")
+        label, levels = f"0 + {name} {bar} {group}", (self.codes, np.asarray(labels))
+        return RandomTerm.of_rows(label, group, names, *levels, z, structure), width > 1
+
+    def _levelled(
+        self,
+        name: str,
+        dense: Sequence[np.ndarray],
+        columns: Sequence[Any] | None,
+        rows: Sequence[np.ndarray],
+    ) -> RandomTerm:
+        """A term with a level for each column of each group."""
+        codes, z = np.empty(len(self.codes), np.int32), np.empty((len(self.codes), 1))
+        levels: list[str] = []
+        for i, (matrix, label) in enumerate(zip(dense, self.labels.tolist(), strict=True)):
+            fields = list(columns[i] if columns else range(matrix.shape[1]))
+            empty = not matrix.shape[1]
+            column = np.zeros(len(matrix), int) if empty else np.abs(matrix).argmax(axis=1)
+            used, place = np.unique(column, return_inverse=True)
+            codes[rows[i]] = len(levels) + place
+            z[rows[i], 0] = 0.0 if empty else matrix[np.arange(len(matrix)), column]
+            levels += [f"{label}:{fields[j]}" for j in used]
+        constant, group = bool((z == 1.0).all()), f"{self.group_name}:{name}"
+        effects = ("Intercept",) if constant else (name,)
+        label = f"{'1' if constant else f'0 + {name}'} | {group}"
+        names = np.array(levels, dtype=object)
+        return RandomTerm.of_rows(label, group, effects, codes, names, z, "full")
+
+
+def _dense(name: str, given: Any, label: Any) -> np.ndarray:
+    dense = given.toarray() if hasattr(given, "toarray") else given
+    matrix = np.asarray(dense, dtype=np.float64)
+    matrix = matrix[:, None] if matrix.ndim == 1 else matrix
+    if not np.isfinite(matrix).all():
+        raise DataError(
+            f"exog_vc[{name!r}] has values that are not finite in group {label!r}", variable=name
+        )
+    return matrix
 
 
 def _numbers(values: Any, name: str, otherwise: str) -> np.ndarray:

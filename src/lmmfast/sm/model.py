@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..data.design import Design
 from ..engine.free import Free
 from ..errors import FitError, UnusedArgumentWarning, warn
 from ..lmm import LMM
@@ -123,12 +122,6 @@ class MixedLM(Stated):
     @property
     def _likelihood(self) -> Likelihood:
         return Likelihood(self._lmm, self.components, self.reml)
-
-    def without_data(self, design: Design) -> Stated:
-        """A model of the same names with no rows: `design` has none."""
-        bare = super().without_data(design)
-        bare.__dict__.pop("_lmm", None)
-        return bare
 
     def fit(
         self,

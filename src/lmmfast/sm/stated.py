@@ -76,7 +76,7 @@ class Stated:
         bare = copy(self)
         bare._design, bare._frame = design, None
         bare.group_codes, bare.groups = np.zeros(0, np.int32), np.zeros(0)
-        for cached in ("row_indices", "data"):
+        for cached in ("row_indices", "data", "_lmm"):
             bare.__dict__.pop(cached, None)
         return bare
 

@@ -156,23 +156,15 @@ def _facts(result: Estimated, yname: str | None) -> pd.DataFrame:
     import pandas as pd
 
     small, large, mean = result._group_sizes
-    left = {
-        "Model:": "MixedLM",
-        "No. Observations:": str(result.nobs),
-        "No. Groups:": str(result.model.n_groups),
-        "Min. group size:": str(small),
-        "Max. group size:": str(large),
-        "Mean group size:": f"{mean:.1f}",
-    }
-    right = {
-        "Dependent Variable:": yname or result.model.endog_names,
-        "Method:": result.method,
-        "Scale:": f"{result.scale:.4f}" if result.scale >= 1e-2 else f"{result.scale:.4g}",
-        "Log-Likelihood:": f"{result.lmm.llf:.4f}",
-        "Converged:": "Yes" if result.converged else "No",
-        "": "",
-    }
-    rows = [(*a, *b) for a, b in zip(left.items(), right.items(), strict=True)]
+    scale = f"{result.scale:.4f}" if result.scale >= 1e-2 else f"{result.scale:.4g}"
+    rows = [
+        ("Model:", "MixedLM", "Dependent Variable:", yname or result.model.endog_names),
+        ("No. Observations:", str(result.nobs), "Method:", result.method),
+        ("No. Groups:", str(result.model.n_groups), "Scale:", scale),
+        ("Min. group size:", str(small), "Log-Likelihood:", f"{result.lmm.llf:.4f}"),
+        ("Max. group size:", str(large), "Converged:", "Yes" if result.converged else "No"),
+        ("Mean group size:", f"{mean:.1f}", "", ""),
+    ]
     return pd.DataFrame(rows, dtype=object)
 
 

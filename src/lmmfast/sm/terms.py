@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import Table
-from ..data.terms import RandomTerm
-from ..errors import DataError, FormulaError
+from ..errors import FormulaError
 from ..formula.bars import Bar, has_bar, parse
 from ..formula.parser import parse_text
 from ..formula.terms import Sum, read_sum
@@ -19,7 +18,6 @@ from ..formula.tree import INFIX, Call, quoted
 __all__ = [
     "Component",
     "Statement",
-    "component_of_matrices",
     "group_terms",
     "is_component",
     "pair_name",
@@ -199,83 +197,3 @@ def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
         else:
             numbers.append(atom.label)
     return factors, numbers
-
-
-# ---- arrays -------------------------------------------------------------------------------------
-
-
-def component_of_matrices(
-    name: str,
-    matrices: Sequence[Any],
-    columns: Sequence[Any] | None,
-    group: str,
-    codes: np.ndarray,
-    labels: Sequence[Any],
-) -> tuple[RandomTerm, bool]:
-    """A variance component given as one matrix a group: a random term, and if it is tied.
-
-    `columns` are the names of each matrix's columns. Rows with at most one entry (levels, or a
-    single slope) become a term with a level for each column of each group; other matrices a term
-    with uncorrelated columns of one variance.
-    """
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(len(labels) + 1))
-    dense = [_matrix(name, m, label) for m, label in zip(matrices, labels, strict=True)]
-    for matrix, label, size in zip(dense, labels, np.diff(starts), strict=True):
-        if len(matrix) != size:
-            raise DataError(
-                f"exog_vc[{name!r}] has {len(matrix)} rows for group {label!r}, which has {size}",
-                variable=name,
-            )
-    width = max(matrix.shape[1] for matrix in dense)
-    levelled = all(np.count_nonzero(matrix, axis=1).max(initial=0) <= 1 for matrix in dense)
-    if width == 1 or not levelled:
-        z = np.zeros((len(codes), width))
-        for matrix, start in zip(dense, starts[:-1], strict=True):
-            z[order[start : start + len(matrix)], : matrix.shape[1]] = matrix
-        names = tuple(f"{name}[{j}]" for j in range(width))
-        structure = "diag" if width > 1 else "full"
-        label = f"0 + {name} {'||' if width > 1 else '|'} {group}"
-        term = RandomTerm.of_rows(label, group, names, codes, np.asarray(labels), z, structure)
-        return term, width > 1
-    return _levelled(name, dense, columns, group, order, labels), False
-
-
-def _levelled(
-    name: str,
-    dense: Sequence[np.ndarray],
-    columns: Sequence[Any] | None,
-    group: str,
-    order: np.ndarray,
-    labels: Sequence[Any],
-) -> RandomTerm:
-    """A term with a level for each column of each group."""
-    codes = np.empty(len(order), np.int32)
-    z = np.empty((len(order), 1))
-    levels: list[str] = []
-    at = 0
-    for place, (matrix, label) in enumerate(zip(dense, labels, strict=True)):
-        fields = columns[place] if columns else range(matrix.shape[1])
-        rows = order[at : at + len(matrix)]
-        column = np.abs(matrix).argmax(axis=1) if matrix.shape[1] else np.zeros(len(rows), int)
-        used, own = np.unique(column, return_inverse=True)
-        codes[rows] = len(levels) + own
-        z[rows, 0] = matrix[np.arange(len(rows)), column] if matrix.shape[1] else 0.0
-        levels += [f"{label}:{list(fields)[j]}" for j in used]
-        at += len(matrix)
-    names = np.array(levels, dtype=object)
-    constant = bool((z == 1.0).all())
-    effects = ("Intercept",) if constant else (name,)
-    label = f"{'1' if constant else f'0 + {name}'} | {group}:{name}"
-    return RandomTerm.of_rows(label, f"{group}:{name}", effects, codes, names, z, "full")
-
-
-def _matrix(name: str, given: Any, label: Any) -> np.ndarray:
-    dense = given.toarray() if hasattr(given, "toarray") else given
-    matrix = np.asarray(dense, dtype=np.float64)
-    matrix = matrix[:, None] if matrix.ndim == 1 else matrix
-    if not np.isfinite(matrix).all():
-        raise DataError(
-            f"exog_vc[{name!r}] has values that are not finite in group {label!r}", variable=name
-        )
-    return matrix
