@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["inverse_root", "scaled_step", "triangular_root", "trust_step"]
+__all__ = ["inverse_root", "predicted_gain", "triangular_root", "trust_step"]
 
 FLAT = 1e-8  # curvature relative to the largest, both scaled, below which a direction is unknown
 
@@ -30,13 +30,11 @@ def inverse_root(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(2 / values[known]) * own[:, known], axes[:, ~known] / scale[:, None]
 
 
-def scaled_step(
-    slope: np.ndarray, curvature: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Units in which the diagonal of the curvature is one, the step in these, and its gain."""
+def predicted_gain(slope: np.ndarray, curvature: np.ndarray) -> float:
+    """Gain of a step of length one, in units in which the diagonal of the curvature is one."""
     size = np.abs(curvature.diagonal())  # negative beside a saddle
     unit = 1 / np.sqrt(np.where(size > 0, size, 1.0))
-    return unit, *trust_step(unit * slope, unit[:, None] * curvature * unit, radius)
+    return trust_step(unit * slope, unit[:, None] * curvature * unit, 1.0)[1]
 
 
 def trust_step(slope: np.ndarray, curvature: np.ndarray, radius: float) -> tuple[np.ndarray, float]:

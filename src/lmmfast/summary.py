@@ -61,7 +61,7 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str) -> Summary:
 def one_line(fit: Fit) -> str:
     """The fit in one line, for ``repr``."""
     state = fit.estimates.status + (", singular" if fit.is_singular else "")
-    value = f"{criterion_name(fit)} {fit.objective:.4f}"
+    value = f"{'REML criterion' if fit.reml else 'deviance'} {fit.objective:.4f}"
     return f"<LMMFit {formula_text(fit.formula)}: {value}, n = {fit.nobs}, {state}>"
 
 
@@ -75,11 +75,6 @@ def title(fit: Fit) -> str:
     given = [("prior weights", sums.is_weighted), ("an offset", sums.has_offset)]
     extras = [name for name, is_there in given if is_there]
     return f"Linear mixed model fit by {method}" + (f", with {' and '.join(extras)}" * bool(extras))
-
-
-def criterion_name(fit: Fit) -> str:
-    """What ``fit.objective`` is called."""
-    return "REML criterion" if fit.reml else "deviance"
 
 
 def criteria(fit: Fit) -> tuple[str | Table, ...]:

@@ -366,15 +366,6 @@ def _names_its_group(term: RandomTerm) -> bool:
     return set(term.group.split(":")) <= pieces
 
 
-def _rank(null: Matrix, chosen: list[int]) -> int:
-    """Dimension of the combinations among the chosen parts alone."""
-    others = np.delete(null, chosen, axis=0)
-    if not len(others):
-        return int(null.shape[1])
-    values = np.linalg.svd(others, compute_uv=False)
-    return int(null.shape[1] - (values > TOGETHER).sum())
-
-
 def _is_spare(parts: list[Part], i: int, null: Matrix) -> bool:
     """Can every part of term i be written with those of other terms?"""
     own = [e for e, part in enumerate(parts) if part.term == i]
@@ -384,7 +375,10 @@ def _is_spare(parts: list[Part], i: int, null: Matrix) -> bool:
 def _needs_zeros(parts: list[Part], i: int, null: Matrix) -> bool:
     """Would zero correlations be enough to tell the variances of term i apart?"""
     variances = [e for e, part in enumerate(parts) if part.term == i and part.row == part.column]
-    return len(variances) > 1 and _rank(null, variances) == 0
+    if len(variances) < 2:
+        return False
+    values = np.linalg.svd(np.delete(null, variances, axis=0), compute_uv=False)
+    return bool((values > TOGETHER).sum() == null.shape[1])  # none among the variances alone
 
 
 def _tells_levels_apart(engine: Engine, i: int) -> bool:

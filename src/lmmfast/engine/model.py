@@ -22,7 +22,7 @@ from ..errors import (
     RankDeficientWarning,
     warn,
 )
-from ..linalg import scaled_step
+from ..linalg import predicted_gain
 from .compiled import Engine
 from .estimates import Estimates, singular_directions
 from .free import Free
@@ -305,7 +305,7 @@ class Model:
         theta = self._engine.checked(theta)
         with self._lock:
             _, slope, information = self.objective(theta, reml=reml, gradient=True, hessian=True)
-            gain = scaled_step(slope, information, 1.0)[2]
+            gain = predicted_gain(slope, information)
             status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
             return self._estimates(reml, _Run(theta, np.nan, gain, gain, 1, status), 1, began)
 

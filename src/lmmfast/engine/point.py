@@ -63,15 +63,7 @@ class Point:
 
     A point may be used from several threads and after the model has gone elsewhere: each reading
     puts the model back at this theta, which costs a factorization only if it had left.
-
-    Parameters
-    ----------
-    model : Model
-    theta : (ntheta,) array
-        As in ``Estimates.theta``.
-    reml : bool, default True
-    y : (n,) array, optional
-        Another response without its offset; default: the design's.
+    `Model.point` has its parameters.
 
     Raises
     ------

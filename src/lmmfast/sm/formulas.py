@@ -53,8 +53,8 @@ def model_of(
         data, groups = _subset(data, groups, subset)
     table = Table(data)
     group, shown = _group_column(table, data, groups)
-    stated = state(formula, table, group, re_formula, vc_formula)
-    design = build(stated.formula, table, scope=scope, patsy=True)
+    whole, terms = state(formula, table, group, re_formula, vc_formula)
+    design = build(whole, table, scope=scope, patsy=True)
     if missing != "drop" and design.dropped:
         counts = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
         raise DataError(
@@ -63,15 +63,13 @@ def model_of(
             variable=next(iter(design.dropped)),
         )
     parts: list[Component] = []
-    for i, ((kind, name, tied), term) in enumerate(
-        zip(stated.components, design.terms, strict=True)
-    ):
+    for i, ((kind, name, tied), term) in enumerate(zip(terms, design.terms, strict=True)):
         columns = term.columns
         if kind == "re":  # statsmodels calls the groups' intercept by their name
             columns = tuple(column.replace("Intercept", shown) for column in columns)
         parts.append(Component(kind, name, ((i, tuple(range(len(columns)))),), columns, tied))
     codes, labels = _groups_of(design, parts, table, group)
-    lme4 = stated.formula_lme4
+    lme4 = None if any(part.tied for part in parts) else whole  # it has no shared variances
     model = cls.__new__(cls)
     model._open(design, tuple(parts), True, codes, labels, shown, lme4, use_sqrt, formula, data)
     return model

@@ -15,14 +15,7 @@ from ..formula.parser import parse_text
 from ..formula.terms import Sum, read_sum
 from ..formula.tree import INFIX, Call, quoted
 
-__all__ = [
-    "Component",
-    "Statement",
-    "group_terms",
-    "is_component",
-    "pair_name",
-    "state",
-]
+__all__ = ["Component", "group_terms", "is_component", "pair_name", "state"]
 
 
 @dataclass(frozen=True)
@@ -51,33 +44,20 @@ def pair_name(columns: Sequence[str], i: int, j: int) -> str:
     return f"{columns[i]} Var" if i == j else f"{columns[j]} x {columns[i]} Cov"
 
 
-@dataclass(frozen=True)
-class Statement:
-    """A model in lme4's syntax, and what its random terms are for statsmodels."""
-
-    formula: str
-    components: tuple[tuple[str, str, bool], ...]  # kind, name, tied; in the formula's order
-
-    @property
-    def formula_lme4(self) -> str | None:
-        """The formula, unless a component has several columns of one variance: lme4 has no such."""
-        return None if any(tied for _, _, tied in self.components) else self.formula
-
-
 def state(
     formula: str,
     table: Table,
     group: str,
     re_formula: str | None,
     vc_formula: Mapping[str, str] | None,
-) -> Statement:
-    """The model in lme4's syntax; the table tells numbers from factors, and whether all rows are
-    one group.
+) -> tuple[str, list[tuple[str, str, bool]]]:
+    """The model in lme4's syntax, and kind, name and tied of its random terms, in their order.
 
-    Of re_formula, ``"~x"`` is ``(x | group)``, and ``"~1|item"`` is ``(1 | group)`` and a crossed
-    ``(1 | item)``; None: an intercept, none at all if there is a vc_formula. Of vc_formula,
-    ``"0 + C(v)"`` is ``(1 | group:v)``, ``"0 + x"`` is ``(0 + x | group)``, several numeric columns
-    share one variance.
+    The table tells numbers from factors, and whether all rows are one group. Of re_formula,
+    ``"~x"`` is ``(x | group)``, and ``"~1|item"`` is ``(1 | group)`` and a crossed ``(1 | item)``;
+    None: an intercept, none at all if there is a vc_formula. Of vc_formula, ``"0 + C(v)"`` is
+    ``(1 | group:v)``, ``"0 + x"`` is ``(0 + x | group)``, several numeric columns share one
+    variance.
     """
     if not isinstance(formula, str) or "~" not in formula:
         raise FormulaError(f"the formula must be text such as 'y ~ x', not {formula!r}")
@@ -107,13 +87,13 @@ def state(
                 )
             bars.append(text)
             components.append(("vc", name, tied))
-    return Statement(" + ".join([_open_to_terms(formula.strip()), *bars]), tuple(components))
+    return " + ".join([_open_to_terms(formula.strip()), *bars]), components
 
 
 def _open_to_terms(formula: str) -> str:
     """The formula with parentheses where an added term would go into a comparison: y ~ x > 0."""
     left, _, right = formula.partition("~")
-    if "~" not in formula or not right.strip():
+    if not right.strip():
         return formula
     node = parse_text(formula, True)
     top = node.operands[-1] if isinstance(node, Call) and node.function == "~" else None
