@@ -22,7 +22,6 @@ sources
 engine
 tables effects
 fit
-labelled
 inference
 inference.hypotheses
 inference.rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,23 +48,14 @@ def varcorr_frame(estimates: Estimates, design: Design) -> pd.DataFrame:
     """`LMMFit.varcorr`."""
     import pandas as pd
 
-    rows = _varcorr_rows(estimates, design)
-    frame = pd.DataFrame(rows, columns=["group", "var1", "var2", "vcov", "sdcor"], dtype=object)
-    return frame.astype({"vcov": float, "sdcor": float})
-
-
-def _varcorr_rows(estimates: Estimates, design: Design) -> list[tuple[Any, ...]]:
-    """Rows (group, var1, var2, vcov, sdcor) of ``LMMFit.varcorr``."""
     rows: list[tuple[Any, ...]] = []
     for i, term in enumerate(design.terms):
         cov, sd, corr = term_covariance(estimates, i)
         names = term.columns
         rows += [(term.group, names[j], None, cov[j, j], sd[j]) for j in range(len(names))]
         if term.structure == "full":
-            rows += [
-                (term.group, names[c], names[r], cov[r, c], corr[r, c])
-                for c in range(len(names))
-                for r in range(c + 1, len(names))
-            ]
-    sigma = estimates.sigma
-    return [*rows, ("Residual", None, None, sigma**2, sigma)]
+            pairs = combinations(range(len(names)), 2)
+            rows += [(term.group, names[c], names[r], cov[r, c], corr[r, c]) for c, r in pairs]
+    rows.append(("Residual", None, None, estimates.sigma**2, estimates.sigma))
+    frame = pd.DataFrame(rows, columns=["group", "var1", "var2", "vcov", "sdcor"], dtype=object)
+    return frame.astype({"vcov": float, "sdcor": float})

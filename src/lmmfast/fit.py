@@ -24,17 +24,7 @@ __all__ = ["Fit"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit:
-    """A fitted linear mixed model, without tables and text.
-
-    Parameters
-    ----------
-    estimates : Estimates
-        The numbers, as arrays in the user's units and coding.
-    design : Design
-        Response, columns, grouping factors and the recipe that encodes new data.
-    model : Model
-        The machine that made the fit; it can evaluate the objective elsewhere and refit.
-    """
+    """A fitted linear mixed model, without tables and text; `LMMFit` has its parameters."""
 
     estimates: Estimates
     design: Design
@@ -44,12 +34,8 @@ class Fit:
         self, estimates: Estimates, design: Design | None = None, model: Model | None = None
     ) -> Self:
         """Another fit of the same kind: other estimates, perhaps of another design or model."""
-        return replace(
-            self,
-            estimates=estimates,
-            design=self.design if design is None else design,
-            model=self.model if model is None else model,
-        )
+        design = self.design if design is None else design
+        return replace(self, estimates=estimates, design=design, model=model or self.model)
 
     def refit(self, y: Any) -> Self:
         """The same model fitted to another response, from the theta of this fit.

@@ -23,12 +23,8 @@ def freeze(values: Iterable[Any]) -> None:
 class Frozen:
     """A dataclass whose arrays are read-only, in copies and after pickling too.
 
-    The arrays must be its own: one of the user's is put in as a view or as a copy.
-
-    Parameters
-    ----------
-    arrays : tuple of str
-        Names of the fields that are arrays or tuples of arrays.
+    `arrays` names the fields that are arrays or tuples of arrays, which must be its own: one of the
+    user's is put in as a view or as a copy.
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["inverse_root", "scaled_step", "triangular_root", "trust_step"]
+__all__ = ["inverse_root", "predicted_gain", "triangular_root", "trust_step"]
 
 FLAT = 1e-8  # curvature relative to the largest, both scaled, below which a direction is unknown
 
@@ -30,31 +30,18 @@ def inverse_root(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(2 / values[known]) * own[:, known], axes[:, ~known] / scale[:, None]
 
 
-def scaled_step(
-    slope: np.ndarray, curvature: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Units in which the diagonal of the curvature is one, the step in these, and its gain."""
+def predicted_gain(slope: np.ndarray, curvature: np.ndarray) -> float:
+    """Gain of a step of length one, in units in which the diagonal of the curvature is one."""
     size = np.abs(curvature.diagonal())  # negative beside a saddle
     unit = 1 / np.sqrt(np.where(size > 0, size, 1.0))
-    return unit, *trust_step(unit * slope, unit[:, None] * curvature * unit, radius)
+    return trust_step(unit * slope, unit[:, None] * curvature * unit, 1.0)[1]
 
 
 def trust_step(slope: np.ndarray, curvature: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
     """The step that minimizes the quadratic model within the radius, and the decrease it predicts.
 
-    Through the eigenvalues, as Moré & Sorensen (1983), *SIAM J. Sci. Stat. Comput.* 4.
-
-    Parameters
-    ----------
-    slope : (k,) array
-    curvature : (k, k) array
-        Symmetric, not necessarily positive definite.
-    radius : float
-
-    Returns
-    -------
-    step : (k,) array
-    gain : float
+    Through the eigenvalues, as Moré & Sorensen (1983), *SIAM J. Sci. Stat. Comput.* 4: the
+    curvature is symmetric, not necessarily positive definite.
     """
     if not len(slope):
         return np.zeros(0), 0.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import summary as _summary
+from .effects import ratios, standard_errors, varcorr_frame
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import confidence as _intervals
 from .inference.intervals import variance_errors as _variance_errors
@@ -58,6 +61,33 @@ class LMMFit(Rowwise):
     """
 
     # ---- fixed effects --------------------------------------------------------------------------
+
+    @property
+    def params(self) -> pd.Series:
+        """Fixed-effect estimates; NaN for dropped columns."""
+        return self._by_name(self.estimates.beta, "params")
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors of the fixed effects; NaN for dropped columns."""
+        return self._by_name(standard_errors(self.estimates), "bse")
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """Estimates over standard errors."""
+        return self._by_name(ratios(self.estimates), "tvalues")
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects; NaN for dropped columns."""
+        import pandas as pd
+
+        names = list(self.design.x_names)
+        return pd.DataFrame(self.estimates.vcov, index=names, columns=names, copy=True)
+
+    def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
+        import pandas as pd
+
+        return pd.Series(values, index=list(self.design.x_names), name=name, copy=True)
 
     @property
     def pvalues(self) -> pd.Series:
@@ -237,6 +267,63 @@ class LMMFit(Rowwise):
         return Marginal(self, ddf)
 
     # ---- random effects -------------------------------------------------------------------------
+
+    @property
+    def varcorr(self) -> pd.DataFrame:
+        """Variances and covariances of the random effects, as lme4's ``as.data.frame(VarCorr())``.
+
+        Columns ``group``, ``var1``, ``var2``, ``vcov`` (variance or covariance) and ``sdcor``
+        (standard deviation or correlation). ``var2`` is None for variances. The last row, group
+        ``Residual``, is the residual variance. Correlations with a zero variance are NaN.
+        """
+        return varcorr_frame(self.estimates, self.design)
+
+    def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
+        """Conditional modes of the random effects (BLUPs).
+
+        Parameters
+        ----------
+        cond_var : bool, default False
+            Also give the conditional standard deviations, given the variance parameters.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            Per grouping factor, in the formula's order, a frame levels x columns; the columns of
+            terms with the same factor stand side by side. With ``cond_var=True`` the columns have
+            two levels: ``frame["condval"]`` are the modes, ``frame["condsd"]`` their deviations.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> float(round(fit.ranef()["Subject"].loc["308", "Days"], 3))
+        9.199
+        >>> float(round(fit.ranef(cond_var=True)["Subject"]["condsd"].loc["308", "Days"], 3))
+        2.305
+        """
+        modes = self._frames(self.estimates.b)
+        if not cond_var:
+            return modes
+        import pandas as pd
+
+        variances = self.point.condvar
+        sd = [self.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
+        deviations = self._frames(sd)
+        return {
+            group: pd.concat({"condval": modes[group], "condsd": deviations[group]}, axis=1)
+            for group in modes
+        }
+
+    def _frames(self, blocks: Iterable[np.ndarray]) -> dict[str, pd.DataFrame]:
+        import pandas as pd
+
+        parts: dict[str, list[pd.DataFrame]] = {}
+        for term, block in zip(self.design.terms, blocks, strict=True):
+            index = pd.Index(term.levels, name=term.group)
+            frame = pd.DataFrame(block, index=index, columns=list(term.columns), copy=True)
+            parts.setdefault(term.group, []).append(frame)
+        return {group: pd.concat(frames, axis=1) for group, frames in parts.items()}
 
     def varcorr_se(self) -> pd.DataFrame:
         """Standard deviations and correlations of the random effects with standard errors.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .fit import Fit
 from .inference.rows import influence as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
-from .labelled import Labelled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Rowwise"]
 
 
-class Rowwise(Labelled):
+class Rowwise(Fit):
     """The part of a fit that is about rows, of the data or new ones."""
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,29 +44,24 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str) -> Summary:
     sections: list[tuple[str | Table, ...]] = [
         (title(fit), *wrapped(f"Formula: {formula_text(fit.formula)}")),
         criteria(fit),
-        ("Scaled residuals:", residual_table(fit)) if fit.design.is_held else (),
-        (
-            "Random effects:",
-            random_table(fit),
-            *unidentified_lines(fit),
-            counts(fit),
-            *dropped_rows(fit.design),
-        ),
-        ("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf))
-        if fit.design.x_names
-        else (),
     ]
+    if fit.design.is_held:
+        sections.append(("Scaled residuals:", residual_table(fit)))
+    said = [*unidentified_lines(fit), counts(fit), *dropped_rows(fit.design)]
+    sections.append(("Random effects:", random_table(fit), *said))
+    if fit.design.x_names:
+        sections.append(("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf)))
     if correlation and kept > 1:
         sections.append(("Correlation of fixed effects:", correlation_table(fit)))
     starts = wrapped(f"{fit.starts}.") if fit.starts is not None else ()
     sections.append((*wrapped(proof(fit)), *starts, *singular_lines(fit)))
-    return Summary(tuple(section for section in sections if section))
+    return Summary(tuple(sections))
 
 
 def one_line(fit: Fit) -> str:
     """The fit in one line, for ``repr``."""
     state = fit.estimates.status + (", singular" if fit.is_singular else "")
-    value = f"{criterion_name(fit)} {fit.objective:.4f}"
+    value = f"{'REML criterion' if fit.reml else 'deviance'} {fit.objective:.4f}"
     return f"<LMMFit {formula_text(fit.formula)}: {value}, n = {fit.nobs}, {state}>"
 
 
@@ -81,17 +77,12 @@ def title(fit: Fit) -> str:
     return f"Linear mixed model fit by {method}" + (f", with {' and '.join(extras)}" * bool(extras))
 
 
-def criterion_name(fit: Fit) -> str:
-    """What ``fit.objective`` is called."""
-    return "REML criterion" if fit.reml else "deviance"
-
-
 def criteria(fit: Fit) -> tuple[str | Table, ...]:
     """The criterion; for maximum likelihood lme4's row of five."""
     if fit.reml:
         return (f"REML criterion: {fit.objective:.4f}",)
-    values = [f"{value:.4f}" for value in (fit.aic, fit.bic, fit.llf, fit.objective)]
     header = ("AIC", "BIC", "logLik", "deviance", "df.resid")
+    values = [f"{value:.4f}" for value in (fit.aic, fit.bic, fit.llf, fit.objective)]
     return (Table(header, ((*values, str(fit.df_resid)),), 0),)
 
 
@@ -113,19 +104,15 @@ def random_table(fit: Fit) -> Table:
     for i, term in enumerate(fit.design.terms):
         _, sd, corr = term_covariance(fit.estimates, i)
         sds += list(sd)
-        for row, name in enumerate(term.columns):
-            labels.append((term.group if row == 0 else "", name))
-            full = term.structure == "full"
-            correlations.append([fixed(c, 2) for c in corr[row, :row]] if full else [])
+        labels += zip([term.group, *[""] * (len(sd) - 1)], term.columns, strict=True)
+        full = term.structure == "full"
+        correlations += [[fixed(c, 2) for c in corr[r, :r]] if full else [] for r in range(len(sd))]
     labels.append(("Residual", ""))
     correlations.append([])
     sds.append(fit.sigma)
     width = max(map(len, correlations))
-    variance, deviation = column(np.square(sds)), column(sds)
-    rows = tuple(
-        (*label, v, s, *corr, *[""] * (width - len(corr)))
-        for label, v, s, corr in zip(labels, variance, deviation, correlations, strict=True)
-    )
+    parts = zip(labels, column(np.square(sds)), column(sds), correlations, strict=True)
+    rows = tuple((*label, v, s, *corr, *[""] * (width - len(corr))) for label, v, s, corr in parts)
     corr_header = ["Corr", *[""] * (width - 1)] if width else []
     return Table(("Groups", "Name", "Variance", "Std.Dev.", *corr_header), rows, 2)
 
@@ -172,11 +159,8 @@ def fixed_notes(fit: Fit, ddf: str) -> list[str]:
     notes = [f"p-values: {kind}"]
     if ddf == "kenward-roger":
         notes[0] += "; standard errors are adjusted"
-    dropped = [
-        name
-        for name, kept in zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
-        if not kept
-    ]
+    columns = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
+    dropped = [name for name, kept in columns if not kept]
     if dropped:
         depend = "it depends" if len(dropped) == 1 else "they depend"
         notes += wrapped(f"Dropped: {', '.join(dropped)} ({depend} linearly on the others)")
@@ -189,11 +173,15 @@ def correlation_table(fit: Fit) -> Table:
     cov = fit.estimates.vcov[np.ix_(kept, kept)]
     sd = np.sqrt(np.diag(cov))
     corr = cov / sd[:, None] / sd
-    names = [fit.design.x_names[i] for i in kept]
     size = len(kept)
     rows = tuple(
-        (str(r + 1), names[r], *[fixed(c, 3) for c in corr[r, :r]], *[""] * (size - 1 - r))
-        for r in range(size)
+        (
+            str(r + 1),
+            fit.design.x_names[i],
+            *[fixed(c, 3) for c in corr[r, :r]],
+            *[""] * (size - 1 - r),
+        )
+        for r, i in enumerate(kept)
     )
     return Table(("", "", *[str(c + 1) for c in range(size - 1)]), rows, 2)
 
@@ -226,14 +214,11 @@ def proof(fit: Fit) -> str:
 
 def unidentified_lines(fit: Fit) -> list[str]:
     """Which variances are one choice of many, as lines of a summary."""
-    said = [f"Not identified: {message}." for message in fit.estimates.unidentified]
-    return [line for sentence in said for line in wrapped(sentence)]
+    said = (f"Not identified: {message}." for message in fit.estimates.unidentified)
+    return list(chain.from_iterable(map(wrapped, said)))
 
 
 def singular_lines(fit: Fit) -> list[str]:
     """The sentences on singular terms, as lines of a summary."""
-    return [
-        line
-        for sentence in singular_sentences(fit)
-        for line in wrapped(f"Singular fit, {sentence}")
-    ]
+    said = (f"Singular fit, {sentence}" for sentence in singular_sentences(fit))
+    return list(chain.from_iterable(map(wrapped, said)))

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 import numpy as np
 
@@ -41,14 +42,13 @@ class Table:
     n_left: int
 
     def __str__(self) -> str:
-        lines = [self.header, *self.rows]
+        lines, n = [self.header, *self.rows], self.n_left
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(self._line(cells, widths) for cells in lines)
-
-    def _line(self, cells: tuple[str, ...], widths: list[int]) -> str:
-        left = [cell.ljust(w) for cell, w in zip(cells, widths, strict=True)][: self.n_left]
-        right = [cell.rjust(w) for cell, w in zip(cells, widths, strict=True)][self.n_left :]
-        return "  ".join(left + right).rstrip()
+        sides = [
+            [*map(str.ljust, line[:n], widths[:n]), *map(str.rjust, line[n:], widths[n:])]
+            for line in lines
+        ]
+        return "\n".join("  ".join(cells).rstrip() for cells in sides)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(cell)}</th>" for cell in self.header)
@@ -72,11 +72,15 @@ class Summary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return "".join(
-            part._repr_html_() if isinstance(part, Table) else f"<p>{text_html(part)}</p>"
-            for section in self.sections
-            for part in paragraphs(section)
-        )
+        html = []
+        for section in self.sections:
+            for kind, parts in groupby(section, type):
+                if kind is Table:
+                    html += [part._repr_html_() for part in parts]  # type: ignore[union-attr]
+                else:  # lines between two tables are one paragraph
+                    lines = "\n".join(map(str, parts)).split("\n")
+                    html.append(f"<p>{'<br>'.join(map(escape, lines))}</p>")
+        return "".join(html)
 
 
 class Printed:
@@ -93,22 +97,6 @@ class Printed:
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
-
-
-def text_html(text: str) -> str:
-    """Lines of text as HTML."""
-    return "<br>".join(escape(line) for line in text.split("\n"))
-
-
-def paragraphs(section: tuple[str | Table, ...]) -> list[str | Table]:
-    """Parts of a section with the lines between two tables joined to one text."""
-    parts: list[str | Table] = []
-    for part in section:
-        if parts and isinstance(part, str) and isinstance(parts[-1], str):
-            parts[-1] = f"{parts[-1]}\n{part}"
-        else:
-            parts.append(part)
-    return parts
 
 
 def formula_text(formula: str) -> str:

@@ -18,7 +18,7 @@ from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
 __all__ = ["Engine"]
 
-MEMORY_SHARE = 0.9  # of the memory that is available now, which a model may take
+MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
 
 
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     """Where a term's columns and parameters are in the compiled model."""
 
     factor: int
-    kept: tuple[int, ...]  # independent columns of the term
+    kept: tuple[int, ...]  # columns of the term that do not depend on others of its factor
     columns: slice  # their place among the factor's columns
     theta: slice  # its parameters in theta
 
@@ -39,11 +39,7 @@ class Engine:
     """
 
     def __init__(
-        self,
-        design: Design,
-        y: np.ndarray | None,
-        storage: str = "auto",
-        make: Any = _core.Model,
+        self, design: Design, y: np.ndarray | None, storage: str = "auto", make: Any = _core.Model
     ) -> None:
         self.design = design
         self._kept = [tuple(range(term.source.width)) for term in design.terms]
@@ -95,10 +91,9 @@ class Engine:
 
     def _at_most(self) -> float:
         """Bytes that no model with so many rows and random effects can need more than."""
-        effects, columns = 0, len(self.design.x_names) + 1
-        for term in self.design.terms:
-            width = term.source.width
-            effects, columns = effects + len(term.levels) * width, columns + width
+        terms = self.design.terms
+        effects = sum(len(term.levels) * term.source.width for term in terms)
+        columns = len(self.design.x_names) + 1 + sum(term.source.width for term in terms)
         return float(32 * effects**2 + 40 * self.design.n * columns**2)
 
     def _compile(self, make: Any, y: np.ndarray | None, storage: str) -> Any:
@@ -110,10 +105,11 @@ class Engine:
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:
+                name = self.design.response
                 raise FitError(
-                    f"the response {self.design.response!r} is a linear combination of the fixed "
-                    "effects: no residual variance is left to model",
-                    variable=self.design.response,
+                    f"the response {name!r} is a linear combination of the fixed effects: no "
+                    "residual variance is left to model",
+                    variable=name,
                 ) from None
             except _core.Unavailable:
                 raise FitError(
@@ -123,25 +119,16 @@ class Engine:
                 raise MemoryError(refusal(self.design, error.args[0], self._limit)) from None
 
     def _drop(self, factor: int, column: int) -> None:
-        columns = [(i, c) for i in self._factors[factor] for c in self._kept[i]]
-        i, c = columns[column]
-        term = self.design.terms[i]
+        i, c = [(i, c) for i in self._factors[factor] for c in self._kept[i]][column]
+        label, name = self.design.terms[i].label, self.design.terms[i].columns[c]
         if len(self._kept[i]) == 1:
-            raise DataError(
-                f"the only column of ({term.label}), {term.columns[c]!r}, is zero",
-                variable=term.columns[c],
-                term=term.label,
-            )
+            what = f"the only column of ({label}), {name!r}, is zero"
+            raise DataError(what, variable=name, term=label)
         self._kept[i] = tuple(k for k in self._kept[i] if k != c)
         self._groups[factor] = self._group(self._factors[factor])
-        warn(
-            RankDeficientWarning(
-                f"column {term.columns[c]!r} of ({term.label}) is a linear combination of the "
-                "others: it is dropped, its variance is reported as zero",
-                variable=term.columns[c],
-                term=term.label,
-            )
-        )
+        what = f"column {name!r} of ({label}) is a linear combination of the others"
+        what += ": it is dropped, its variance is reported as zero"
+        warn(RankDeficientWarning(what, variable=name, term=label))
 
     def _locate(self) -> list[Place]:
         factor_of = {i: number for number, terms in enumerate(self._factors) for i in terms}
@@ -161,13 +148,7 @@ class Engine:
         return np.concatenate([np.arange(part.start, part.stop, dtype=np.int32) for part in slices])
 
     def checked(self, theta: Any) -> np.ndarray:
-        """A theta of the right length with finite values.
-
-        Raises
-        ------
-        ValueError
-            When it is another one.
-        """
+        """A theta of the right length with finite values; ValueError for another."""
         theta = np.ascontiguousarray(theta, np.float64)
         if theta.shape != (self.core.ntheta,):
             raise ValueError(f"theta needs shape ({self.core.ntheta},), not {theta.shape}")
@@ -176,13 +157,7 @@ class Engine:
         return np.asarray(theta)
 
     def plane(self, free: Free) -> tuple[np.ndarray, np.ndarray]:
-        """What of theta moves: the fixed part, and the basis in Fortran order.
-
-        Raises
-        ------
-        ValueError
-            When it is of another number of parameters.
-        """
+        """What of theta moves: the fixed part, and the basis in Fortran order."""
         if len(free.fixed) != self.core.ntheta:
             raise ValueError(
                 f"free is for {len(free.fixed)} covariance parameters: the model has "
@@ -194,10 +169,9 @@ class Engine:
         """Term, row and column in the term's T of each parameter, in the formula's order."""
         out: list[tuple[int, int, int]] = []
         for i, place in enumerate(self._places):
-            kept = place.kept
             diagonal = self.design.terms[i].structure == "diag"
-            for c, column in enumerate(kept):
-                rows = (column,) if diagonal else kept[c:]
+            for c, column in enumerate(place.kept):
+                rows = (column,) if diagonal else place.kept[c:]
                 out += [(i, row, column) for row in rows]
         return out
 
@@ -208,55 +182,42 @@ class Engine:
         return tuple(self._factor(i, theta) for i in range(len(self._places)))
 
     def _factor(self, i: int, theta: np.ndarray) -> np.ndarray:
-        term, place = self.design.terms[i], self._places[i]
+        place = self._places[i]
         k = len(place.kept)
-        own = np.zeros((k, k))
-        if term.structure == "diag":
-            np.fill_diagonal(own, theta[place.theta])
+        T = np.zeros((k, k))
+        if self.design.terms[i].structure == "diag":
+            np.fill_diagonal(T, theta[place.theta])
         else:
-            own.T[_upper(k)] = theta[place.theta]
-        return self._widen(i, self._widen(i, own).T).T
+            T.T[_upper(k)] = theta[place.theta]
+        return self._widen(i, self._widen(i, T).T).T
 
     def modes(self, b: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Conditional modes of each term, m x k, from those of the factors."""
-        return tuple(
-            self._widen(i, b[place.factor][:, place.columns])
-            for i, place in enumerate(self._places)
-        )
+        places = enumerate(self._places)
+        return tuple(self._widen(i, b[place.factor][:, place.columns]) for i, place in places)
 
     def conditional_variances(self, blocks: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Conditional covariances of each term, m x k x k, from those of the factors."""
-        out = []
-        for i, place in enumerate(self._places):
-            own = blocks[place.factor][:, place.columns, place.columns]
-            out.append(self._widen(i, self._widen(i, own).swapaxes(-1, -2)).swapaxes(-1, -2))
-        return tuple(out)
-
-    def projection(
-        self, G: list[np.ndarray], g: list[np.ndarray]
-    ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-        """Projections of each term, m x k x p and m x k, from those of the factors.
-
-        Zero for dropped columns: they have no variance, and nothing is differentiated in them.
-        """
-        return self.by_term(G), self.modes(g)
+        return tuple(
+            self.widened(i, i, blocks[place.factor][:, place.columns, place.columns])
+            for i, place in enumerate(self._places)
+        )
 
     def by_factor(self, V: list[np.ndarray]) -> list[np.ndarray]:
         """Arrays m x k x r of the terms to those of the factors, without dropped columns."""
-        terms = self.design.terms
-        wanted = [(len(term.levels), term.source.width) for term in terms]
-        if [v.shape[:2] for v in V] != wanted or any(
-            v.shape != (*v.shape[:2], V[0].shape[-1]) for v in V
-        ):
+        wanted = [(len(term.levels), term.source.width) for term in self.design.terms]
+        fit = [v.shape[:2] for v in V] == wanted
+        if not fit or {v.shape[2:] for v in V} != {V[0].shape[-1:]}:
             shapes = ", ".join(f"({m}, {k}, r)" for m, k in wanted)
             raise ValueError(f"arrays of shape {shapes} are needed, one for each term")
-        return [
-            np.concatenate([V[i][:, self._kept[i]] for i in group], axis=1)
-            for group in self._factors
-        ]
+        parts = ([V[i][:, self._kept[i]] for i in terms] for terms in self._factors)
+        return [np.concatenate(part, axis=1) for part in parts]
 
     def by_term(self, blocks: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Arrays m x k x r of each term from those of the factors; zero for dropped columns."""
+        """Arrays m x k x r of each term from those of the factors.
+
+        Zero for dropped columns: they have no variance, and nothing is differentiated in them.
+        """
         return tuple(
             self._widen(i, blocks[place.factor][:, place.columns].swapaxes(1, 2)).swapaxes(1, 2)
             for i, place in enumerate(self._places)
@@ -266,10 +227,6 @@ class Engine:
         """Blocks n x k x k of two terms over all their columns: zero for dropped ones."""
         return self._widen(i, self._widen(j, blocks).swapaxes(1, 2)).swapaxes(1, 2)
 
-    def grouped(self) -> list[list[int]]:
-        """Terms of each grouping factor."""
-        return [list(terms) for terms in self._factors]
-
     def kept(self, i: int) -> tuple[int, ...]:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
@@ -277,10 +234,6 @@ class Engine:
     def place(self, i: int) -> Place:
         """Where term i is in the compiled model."""
         return self._places[i]
-
-    def parameters(self, i: int) -> slice:
-        """Place in theta of the parameters of term i."""
-        return self._places[i].theta
 
     def entries(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Row and column in T, among the kept columns, of each parameter of term i."""
@@ -312,5 +265,5 @@ def _upper(k: int) -> tuple[np.ndarray, ...]:
 
 
 def _memory_limit() -> float:
-    """Bytes that a model may take: a share of what is available now."""
+    """Bytes that a model or a reading of it may take: a share of what is available now."""
     return MEMORY_SHARE * memory.available()

@@ -76,18 +76,16 @@ class ModelPlan:
     __repr__ = __str__
 
     def _levels(self) -> list[str]:
-        yield_rows = [("grouping factor", "levels", "columns", "solved")]
-        yield_rows += [(name, f"{m:,}", str(k), how) for name, m, k, how in self.factors]
-        wide = [max(len(row[i]) for row in yield_rows) for i in range(3)]
+        rows = [("grouping factor", "levels", "columns", "solved")]
+        rows += [(name, f"{m:,}", str(k), how) for name, m, k, how in self.factors]
+        a, b, c, _ = (max(map(len, cells)) for cells in zip(*rows, strict=True))
         title = f"{self.formula}: " if self.formula else ""
         fixed = f"{self.fixed} fixed effect{'' if self.fixed == 1 else 's'}"
         variances = f"{self.parameters} variance parameter{'' if self.parameters == 1 else 's'}"
         lines = [f"{title}{self.n:,} rows, {fixed}, {variances}", ""]
-        for name, levels, columns, how in yield_rows:
-            lines.append(
-                f"{name:<{wide[0]}}  {levels:>{wide[1]}}  {columns:>{wide[2]}}  {how}".rstrip()
-            )
-        return lines
+        return lines + [
+            f"{name:<{a}}  {m:>{b}}  {k:>{c}}  {how}".rstrip() for name, m, k, how in rows
+        ]
 
     def _ways(self) -> list[str]:
         filled = "" if math.isnan(self.density) else f", {100 * self.density:.2g} % of it not zero"
@@ -96,10 +94,10 @@ class ModelPlan:
             lines[1] = "nothing is left behind: one block a level"
         lines.append(f"{'way':<15}{'memory':>10}  {'an evaluation':>14}")
         for name, (size, seconds) in self.considered.items():
-            label = "block diagonal" if self.storage == "block diagonal" else name
             mark = "  <- " + NAMES[name] if name == self.storage else ""
-            if label == "block diagonal":
-                mark = "  <- chosen"
+            label = name
+            if self.storage == "block diagonal":
+                label, mark = self.storage, "  <- chosen"
             lines.append(f"{label:<15}{_memory(size):>10}  {_seconds(seconds):>14}{mark}")
         room = f"{_memory(self.available)} may be used" if self.available < math.inf else ""
         if not self.fits:
@@ -116,29 +114,25 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
         parameters += k if term.structure == "diag" else k * (k + 1) // 2
         levels, columns = groups.get(term.group, (len(term.levels), 0))
         groups[term.group] = [levels, columns + k]
-    order = list(groups)
-    eliminated = {order[i] for i in report["which"]}
-    rate = _rate()
-    storage = report["storage"] if report["order"] else "block diagonal"
-    density = report["density"]
+    ways = ["trailing matrix"] * len(groups)
+    for i in report["which"]:
+        ways[i] = "level by level"
+    parts = zip(groups.items(), ways, strict=True)
+    rate, density = _rate(), report["density"]
+    ways_considered = report["considered"].items()
     return ModelPlan(
         formula=design.formula,
         n=design.n,
         fixed=len(design.x_names),
         parameters=parameters,
-        factors=tuple(
-            (g, m, k, "level by level" if g in eliminated else "trailing matrix")
-            for g, (m, k) in groups.items()
-        ),
-        storage=storage,
+        factors=tuple((name, levels, k, way) for (name, (levels, k)), way in parts),
+        storage=report["storage"] if report["order"] else "block diagonal",
         order=report["order"],
         density=density if density >= 0 else math.nan,
         bytes=report["bytes"],
         seconds=report["flops"] / rate,
         available=available,
-        considered={
-            name: (size, flops / rate) for name, (size, flops) in report["considered"].items()
-        },
+        considered={name: (size, flops / rate) for name, (size, flops) in ways_considered},
     )
 
 

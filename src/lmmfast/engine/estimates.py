@@ -44,21 +44,11 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Singular(Frozen, arrays=("direction",)):
-    """What has no variance in one random term.
+    """What has no variance in one random term."""
 
-    Attributes
-    ----------
-    term : int
-        Index of the term in ``design.terms``.
-    zero : tuple of int
-        Columns whose variance is exactly zero.
-    direction : (k,) array
-        A combination of the columns, in the user's coordinates, that has no variance.
-    """
-
-    term: int
-    zero: tuple[int, ...]
-    direction: np.ndarray
+    term: int  # index in design.terms
+    zero: tuple[int, ...]  # columns whose variance is exactly zero
+    direction: np.ndarray  # (k,), of columns in the user's coordinates: what has no variance
 
 
 @dataclass(frozen=True, eq=False)

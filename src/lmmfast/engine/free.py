@@ -94,10 +94,11 @@ class Free(Frozen, arrays=("fixed", "basis")):
         """The same for the theta of another model, entry by entry; None: one of its own, free."""
         old = [i for i, place in enumerate(places) if place is not None]
         new = [i for i, place in enumerate(places) if place is None]
-        rows = self.basis[[place for place in places if place is not None]]
+        there = [place for place in places if place is not None]
+        rows = self.basis[there]
         rows = rows[:, rows.any(axis=0)]
         fixed, basis = np.zeros(len(places)), np.zeros((len(places), rows.shape[1] + len(new)))
-        fixed[old] = self.fixed[[place for place in places if place is not None]]
+        fixed[old] = self.fixed[there]
         basis[old, : rows.shape[1]] = rows
         basis[new, range(rows.shape[1], basis.shape[1])] = 1.0
         return Free(fixed, basis)
@@ -106,18 +107,10 @@ class Free(Frozen, arrays=("fixed", "basis")):
 def directions(
     free: Free | None, T: Sequence[np.ndarray], entries: Sequence[tuple[int, int, int]]
 ) -> np.ndarray:
-    """Directions in which the theta of a fit can move, (ntheta, k).
+    """Directions in which the theta of a fit can move, (ntheta, k); free None: all parameters.
 
     Parameters in columns of T that are zero stay at this boundary: the criterion is even in them.
-
-    Parameters
-    ----------
-    free : Free or None
-        None: all parameters are free.
-    T : sequence of arrays
-        By term.
-    entries : sequence of (term, row, column)
-        Of each parameter.
+    T is by term, entries are (term, row, column) of each parameter.
     """
     varied = np.array([bool(T[i][:, c].any()) for i, _, c in entries], dtype=bool)
     basis = np.eye(len(varied)) if free is None else free.basis

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,32 +53,14 @@ class Part(NamedTuple):
 class Overlap:
     """Terms whose parts can be written with each other's.
 
-    Attributes
-    ----------
-    terms : tuple of int
-        Places of the terms in the formula.
-    message : str
-        What cannot be told apart, and what to write instead.
-    kind : {"refused", "warned", "noted"}
-        Refused: a mistake. Warned: terms of different grouping factors, or the residual variance.
-        Noted in the fit: parts of one grouping factor that people fit knowingly (lme4 writes
-        ``(1 | g) + (0 + a | g)`` for ``(a || g)``), or that the fixed effects take up.
+    A mistake is refused. Terms of different grouping factors, or the residual variance, are warned
+    of. Parts of one grouping factor that people fit knowingly (lme4 writes
+    ``(1 | g) + (0 + a | g)`` for ``(a || g)``), or that the fixed effects take up, are noted.
     """
 
-    terms: tuple[int, ...]
-    message: str
-    kind: str
-
-
-class _Images(Protocol):
-    """The parts of the covariance as operators."""
-
-    @property
-    def parts(self) -> list[Part]:
-        """What the columns of the images are of."""
-
-    def images(self, rng: np.random.Generator, free: bool) -> Matrix:
-        """One column for each part: its product with a random vector. free: of fixed effects."""
+    terms: tuple[int, ...]  # their places in the formula
+    message: str  # what cannot be told apart, and what to write instead
+    kind: str  # "refused", "warned" or "noted" in the fit
 
 
 def overlaps(design: Design, engine: Engine, reml: bool) -> tuple[Overlap, ...]:
@@ -92,18 +75,18 @@ def overlaps(design: Design, engine: Engine, reml: bool) -> tuple[Overlap, ...]:
     assert always is not None
     null = _unwhitened(engine, parts, null)
     return tuple(
-        _describe(design, engine, parts, terms, null, always)
+        _describe(engine, parts, terms, null, always)
         for terms in _components(parts, null)
         if max(terms) >= 0  # the residual variance by itself is no random term
     )
 
 
 def _parts(engine: Engine, count: int) -> list[Part]:
-    parts = []
-    for i in range(count):
-        row, column = engine.entries(i)
-        parts += [Part(i, int(r), int(c)) for r, c in zip(row, column, strict=True)]
-    return [*parts, Part(-1, 0, 0)]
+    entries = [(i, np.column_stack(engine.entries(i)).tolist()) for i in range(count)]
+    return [
+        *(Part(i, row, column) for i, pairs in entries for row, column in pairs),
+        Part(-1, 0, 0),
+    ]
 
 
 # ---- combinations that vanish --------------------------------------------------------------------
@@ -143,13 +126,15 @@ def _confirmed(own: _Rows, found: Matrix, rng: np.random.Generator, free: bool) 
     return np.asarray((found / size) @ vectors[values < NONE].T)
 
 
-def _combinations_of(own: _Images, rng: np.random.Generator, free: bool) -> Matrix:
-    if _are_independent(own.images(rng, True)):
-        return np.zeros((len(own.parts), 0))
-    draws = _draws(own, rng, free)
-    if not np.isfinite(draws).all():  # the fit says so
-        return np.zeros((len(own.parts), 0))
-    return _vanishing(draws)
+def _combinations_of(own: _Rows | _Stream, rng: np.random.Generator, free: bool) -> Matrix:
+    if not _are_independent(own.images(rng, True)):
+        # images of as many random vectors as parts need, at least two
+        first = own.images(rng, free)
+        more = 1 + 2 * len(own.parts) // max(len(first), 1)
+        draws = np.vstack([first, *(own.images(rng, free) for _ in range(more))])
+        if np.isfinite(draws).all():  # else the fit says so
+            return _vanishing(draws)
+    return np.zeros((len(own.parts), 0))
 
 
 def _unwhitened(engine: Engine, parts: list[Part], null: Matrix) -> Matrix:
@@ -158,21 +143,13 @@ def _unwhitened(engine: Engine, parts: list[Part], null: Matrix) -> Matrix:
     out = null.copy()
     for i, C in enumerate(engine.whitening()):
         own = [e for e, part in enumerate(parts) if part.term == i]
-        row = np.array([parts[e].row for e in own])
-        column = np.array([parts[e].column for e in own])
+        row, column = np.array([parts[e][1:] for e in own]).T
         size = np.linalg.norm(np.linalg.inv(C), axis=0)
         for j in range(null.shape[1]):
             S = np.zeros_like(C)
             S[row, column] = S[column, row] = null[own, j]
             out[own, j] = (C @ S @ C.T)[row, column] * size[row] * size[column]
     return np.asarray(np.linalg.qr(out)[0])
-
-
-def _draws(own: _Images, rng: np.random.Generator, free: bool) -> Matrix:
-    """Images of as many random vectors as parts need, at least two."""
-    first = own.images(rng, free)
-    more = 1 + 2 * len(own.parts) // max(len(first), 1)
-    return np.vstack([first, *(own.images(rng, free) for _ in range(more))])
 
 
 def _triangle(A: Matrix) -> Matrix:
@@ -195,10 +172,9 @@ def _vanishing(images: Matrix) -> Matrix:
     """The combinations of columns that are zero, a basis; columns count by their own size."""
     size = np.linalg.norm(images, axis=0)
     size[size <= NONE * size.max(initial=0.0)] = np.inf  # nothing is left of these
-    if len(images) > 3 * images.shape[1]:
-        values, vectors = np.linalg.svd(_triangle(images / size))[1:]
-    else:
-        values, vectors = np.linalg.svd(images / size)[1:]
+    scaled = images / size
+    tall = len(images) > 3 * images.shape[1]
+    values, vectors = np.linalg.svd(_triangle(scaled) if tall else scaled)[1:]
     values = np.concatenate([values, np.zeros(len(vectors) - len(values))])
     null = vectors[values < NONE].T
     size[np.isinf(size)] = 1.0
@@ -256,6 +232,7 @@ class _Rows:
         return np.asarray(out if r == c else out + self.z[i][:, c] * met[i][:, r])
 
     def images(self, rng: np.random.Generator, free: bool) -> Matrix:
+        """One column for each part: its product with a random vector. free: of fixed effects."""
         v, met = self.meet(rng, free)
         out = np.empty((len(v), len(self.parts)))
         for e, part in enumerate(self.parts):
@@ -278,17 +255,16 @@ class _Stream:
     @classmethod
     def of(cls, design: Design, engine: Engine, parts: list[Part]) -> _Stream | None:
         blocks, columns = engine.products()
-        place = [_place(engine, i) for i in range(len(design.terms))]
+        found = map(engine.place, range(len(design.terms)))
+        place = [(p.factor, tuple(range(p.columns.start, p.columns.stop))) for p in found]
         whiten = [np.zeros_like(C) for C in columns]  # from the columns of the blocks
         for (k, own), C in zip(place, engine.whitening(), strict=True):
             at = np.ix_(own, own)
             whiten[k][at] = np.linalg.solve(columns[k][at], C)
-        K = len(blocks.widths)
-        pairs = []
-        for a in range(K):
-            for c in range(a + 1, K):
-                la, lc, values = blocks.pairs(a, c)
-                pairs.append((a, c, la, lc, whiten[a].T @ values @ whiten[c]))
+        K, pairs = len(blocks.widths), []
+        for a, c in combinations(range(K), 2):
+            la, lc, values = blocks.pairs(a, c)
+            pairs.append((a, c, la, lc, whiten[a].T @ values @ whiten[c]))
         if sum(len(pair[2]) for pair in pairs) > MOST_PAIRS:
             return None
         keep = np.flatnonzero(engine.core.keep)
@@ -305,10 +281,8 @@ class _Stream:
         """N u, N = Z'WZ or Z'WMZ."""
         out = [np.einsum("lij,lj->li", D, x) for D, x in zip(self.diagonal, u, strict=True)]
         for a, c, la, lc, block in self.pairs:
-            for to, at, other, of, B in (
-                (a, la, lc, c, block),
-                (c, lc, la, a, block.swapaxes(1, 2)),
-            ):
+            there, back = (a, la, lc, c, block), (c, lc, la, a, block.swapaxes(1, 2))
+            for to, at, other, of, B in (there, back):
                 sent = np.einsum("lij,lj->li", B, u[of][other])
                 for j in range(sent.shape[1]):
                     out[to][:, j] += np.bincount(at, sent[:, j], len(out[to]))
@@ -338,18 +312,6 @@ class _Stream:
         return np.concatenate([x.ravel() for x in self._times(w, free)])
 
 
-def _place(engine: Engine, i: int) -> tuple[int, tuple[int, ...]]:
-    """The factor of a term, and the term's columns in it."""
-    place = engine.place(i)
-    return place.factor, tuple(range(place.columns.start, place.columns.stop))
-
-
-def _same_partition(design: Design, a: int, c: int) -> bool:
-    """Do the grouping factors of two terms differ in the names of their levels only?"""
-    one, other = design.terms[a], design.terms[c]
-    return len(one.levels) == len(other.levels) and one.source.divides_as(other.source)
-
-
 # ---- in words ------------------------------------------------------------------------------------
 
 
@@ -367,24 +329,19 @@ def _components(parts: Sequence[Part], null: Matrix) -> list[tuple[int, ...]]:
 
 
 def _describe(
-    design: Design,
-    engine: Engine,
-    parts: list[Part],
-    terms: tuple[int, ...],
-    null: Matrix,
-    always: Matrix,
+    engine: Engine, parts: list[Part], terms: tuple[int, ...], null: Matrix, always: Matrix
 ) -> Overlap:
     own = tuple(i for i in terms if i >= 0)
-    labels = [f"({design.terms[i].label})" for i in own]
-    chosen = [design.terms[i] for i in own]
+    chosen = [engine.design.terms[i] for i in own]
+    labels = [f"({term.label})" for term in chosen]
     touched = [e for e, part in enumerate(parts) if part.term in terms]
     only_reml = not always.shape[1] or not np.abs(always[touched]).max(initial=0.0) > 0
-    twins = _twins(design, engine, own)
+    twins = next((pair for pair in combinations(chosen, 2) if _are_twins(*pair)), None)
     if twins is not None:
         return Overlap(own, _say_twins(*twins), "warned")
     if only_reml:
         return Overlap(own, _say_absorbed(labels, chosen), "noted")
-    if len(own) == 1 and _tells_levels_apart(design, engine, own[0]):
+    if len(own) == 1 and _tells_levels_apart(engine, own[0]):
         named = _names_its_group(chosen[0])
         return Overlap(own, _say_own_factor(chosen[0]), "refused" if named else "noted")
     if -1 in terms:
@@ -397,31 +354,16 @@ def _describe(
     return Overlap(own, _say_overlap(labels, spare), "noted" if one_factor else "warned")
 
 
-def _twins(
-    design: Design, engine: Engine, own: tuple[int, ...]
-) -> tuple[RandomTerm, RandomTerm] | None:
-    """Two terms of different grouping factors that divide the rows in the same way."""
-    for a in own:
-        for c in own:
-            one, other = design.terms[a], design.terms[c]
-            if a < c and one.group != other.group and _same_partition(design, a, c):
-                return one, other
-    return None
+def _are_twins(one: RandomTerm, other: RandomTerm) -> bool:
+    """Do different grouping factors divide the rows in the same way?"""
+    same = one.group != other.group and len(one.levels) == len(other.levels)
+    return same and one.source.divides_as(other.source)
 
 
 def _names_its_group(term: RandomTerm) -> bool:
     """Are the columns those of the grouping factor itself, as in (1 + g | g)?"""
     pieces = {piece.partition("[")[0] for name in term.columns for piece in name.split(":")}
     return set(term.group.split(":")) <= pieces
-
-
-def _rank(null: Matrix, chosen: list[int]) -> int:
-    """Dimension of the combinations among the chosen parts alone."""
-    others = np.delete(null, chosen, axis=0)
-    if not len(others):
-        return int(null.shape[1])
-    values = np.linalg.svd(others, compute_uv=False)
-    return int(null.shape[1] - (values > TOGETHER).sum())
 
 
 def _is_spare(parts: list[Part], i: int, null: Matrix) -> bool:
@@ -433,13 +375,16 @@ def _is_spare(parts: list[Part], i: int, null: Matrix) -> bool:
 def _needs_zeros(parts: list[Part], i: int, null: Matrix) -> bool:
     """Would zero correlations be enough to tell the variances of term i apart?"""
     variances = [e for e, part in enumerate(parts) if part.term == i and part.row == part.column]
-    return len(variances) > 1 and _rank(null, variances) == 0
+    if len(variances) < 2:
+        return False
+    values = np.linalg.svd(np.delete(null, variances, axis=0), compute_uv=False)
+    return bool((values > TOGETHER).sum() == null.shape[1])  # none among the variances alone
 
 
-def _tells_levels_apart(design: Design, engine: Engine, i: int) -> bool:
+def _tells_levels_apart(engine: Engine, i: int) -> bool:
     """Are the columns of term i constant within levels, and free between them?"""
-    M = np.eye(design.terms[i].source.width)[:, engine.kept(i)] @ engine.whitening()[i]
-    G = design.terms[i].source.by_level(M)
+    source = engine.design.terms[i].source
+    G = source.by_level(np.eye(source.width)[:, engine.kept(i)] @ engine.whitening()[i])
     values = np.linalg.eigvalsh(G)
     constant = (values[:, :-1] < NONE * values[:, -1:]).all()
     return bool(constant and np.linalg.matrix_rank(G.sum(axis=0), tol=None) >= len(G))

@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,15 +22,14 @@ from ..errors import (
     RankDeficientWarning,
     warn,
 )
-from ..linalg import scaled_step
+from ..linalg import predicted_gain
 from .compiled import Engine
 from .estimates import Estimates, singular_directions
 from .free import Free
 from .identify import Overlap, overlaps
-from .options import MAX_EVALS, Options
-from .point import Point, fitted_exactly, in_words, not_finite, unsolved
+from .options import MAX_EVALS, Options, Watch
+from .point import WORDS, Point, in_words
 from .starts import Starts, random_theta
-from .watch import Watch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,6 +50,11 @@ _NOT_CERTIFIED = {
     "limited by rounding": "the residual variance is so small beside the random effects' that the "
     "objective is only known to {left}; do the random effects fit the response exactly?",
 }
+
+_BAD_START = (
+    "the objective is not finite at the starting value: check the response and the predictors for "
+    "extreme values"
+)
 
 
 class Model:
@@ -105,7 +110,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle holds the design; cross-products are made anew."""
-        return _again, (type(self), self.design, self._storage, self._threads)
+        return partial(type(self), storage=self._storage, threads=self._threads), (self.design,)
 
     @property
     def ntheta(self) -> int:
@@ -176,14 +181,11 @@ class Model:
         theta = self._engine.checked(theta)
         with self._lock, in_words():
             self._use(None)
-            asked: list[Any] = [self._core.evaluate(theta, reml)]
-            if gradient or hessian:
-                g, H = self._core.derivatives(hessian)
-        if gradient:
-            asked.append(g)
-        if hessian:
-            asked.append(H)
-        return asked[0] if len(asked) == 1 else tuple(asked)
+            value = self._core.evaluate(theta, reml)
+            if not (gradient or hessian):
+                return value
+            g, H = self._core.derivatives(hessian)
+        return (value, *[g] * bool(gradient), *[H] * bool(hessian))
 
     def point(self, theta: Any, *, reml: bool = True, y: Any = None) -> Point:
         """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
@@ -242,11 +244,10 @@ class Model:
             When the objective is not finite at theta.
         """
         theta = self._engine.checked(theta)
-        with self._lock:
+        with self._lock, in_words():
             self._use(None)
-            with in_words():
-                self._core.evaluate(theta, reml, value=False)
-                se, cov = self._core.montecarlo()
+            self._core.evaluate(theta, reml, value=False)
+            se, cov = self._core.montecarlo()
         return float(se), cov
 
     def projection(
@@ -275,101 +276,59 @@ class Model:
     # ---- fit -------------------------------------------------------------------------------------
 
     def minimize(self, options: Options) -> Estimates:
-        """The estimates at the minimum of the REML criterion or the deviance.
-
-        Parameters
-        ----------
-        options : Options
-            As `LMM.fit` takes them.
-
-        Returns
-        -------
-        Estimates
-
-        Raises
-        ------
-        DataError, FitError
-            As `LMM.fit`.
-        """
+        """The estimates at the minimum of the REML criterion or the deviance, as `LMM.fit`."""
         if not self._core.report["identified"]:
             self._check_identified(bool(options.reml))
         with self._lock:
             self._use(None)
-            return self._minimize(
-                options.reml,
-                options.start,
-                options.watch,
-                options.max_evals,
-                options.starts,
-                options.free,
-            )
+            limits = options.max_evals, options.starts
+            return self._minimize(options.reml, options.start, options.watch, options.free, *limits)
 
     def again(
         self, y: np.ndarray, *, reml: bool, start: np.ndarray, free: Free | None = None
     ) -> Estimates:
-        """The estimates for another response.
-
-        Parameters
-        ----------
-        y : (n,) array
-            Finite; the offset is not subtracted.
-        reml : bool
-        start : (ntheta,) array
-        free : Free, optional
-
-        Raises
-        ------
-        FitError
-            When y leaves no residual variance.
-        """
+        """The estimates for another response y, finite, of which the offset is not subtracted."""
+        offset = self.design.offset
+        y = np.ascontiguousarray(y if offset is None else y - offset, np.float64)
         with self._lock:
             try:
-                self._use(_response(y, self.design.offset))
-                return self._minimize(reml, start, Watch(), free=free)
+                self._use(y)
+                return self._minimize(reml, start, Watch(), free, MAX_EVALS, 0)
             except _core.NoVariance:
                 raise FitError(
                     "the new response is a linear combination of the fixed effects"
                 ) from None
 
     def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
-        """The estimates at a given theta, as `LMM.at` describes them.
-
-        Raises
-        ------
-        FitError
-            When the criterion is not finite at theta.
-        """
+        """The estimates at a given theta, as `LMM.at` describes them."""
         began = time.perf_counter()
         theta = self._engine.checked(theta)
         with self._lock:
             _, slope, information = self.objective(theta, reml=reml, gradient=True, hessian=True)
-            gain = scaled_step(slope, information, 1.0)[2]
+            gain = predicted_gain(slope, information)
             status = "converged" if gain <= CERTIFIED else "theta was given, not fitted"
-            return self._estimates(reml, theta, gain, 1, began, status)
+            return self._estimates(reml, _Run(theta, np.nan, gain, gain, 1, status), 1, began)
 
     def _minimize(
-        self,
-        reml: bool,
-        start: Any,
-        watch: Watch,
-        most: int = MAX_EVALS,
-        more: int = 0,
-        free: Free | None = None,
+        self, reml: bool, start: Any, watch: Watch, free: Free | None, most: int, more: int
     ) -> Estimates:
         """The estimates at the minimum, from one start or several."""
         first = None if start is None else self._engine.checked(start)
         began = time.perf_counter()
-        best = self._run(first, reml, watch, began, most, free)
+        how = {"reml": reml, "maxeval": most, "callback": watch.active(began)}
+        best = self._run(first, watch, free, how)
         starts, evals = None, best.evals
         if more:
-            runs = [best, *self._more_runs(more, reml, watch, began, most, free)]
+            runs = [best, *self._more_runs(more, watch, free, how)]
             best = min(runs, key=_Run.rank)
-            starts, evals = self._starts(runs), sum(run.evals for run in runs)
+            ends = [(run.objective, run.theta, run.status == "converged") for run in runs]
+            starts = Starts(*map(np.array, zip(*ends, strict=True)))
+            evals = sum(run.evals for run in runs)
         if best.status in _NOT_CERTIFIED:
             left = f"{best.left:.2g}" if best.left < np.inf else "any amount"
             why = _NOT_CERTIFIED[best.status].format(left=left)
             warn(ConvergenceWarning(f"{best.status}: {why}"))
-        found = self._estimates(reml, best.theta, best.certificate, evals, began, best.status)
+        found = self._estimates(reml, best, evals, began)
         if starts is None and free is None:
             return found
         return replace(found, starts=starts, free=free)
@@ -383,103 +342,62 @@ class Model:
             if found.kind == "refused":
                 raise DataError(found.message, variable=term.group, term=term.label)
             if found.kind == "warned":
-                warning = IdentifiabilityWarning(
-                    found.message, variable=term.group, term=term.label
-                )
-                warn(warning)
+                warn(IdentifiabilityWarning(found.message, variable=term.group, term=term.label))
 
     def _run(
-        self,
-        first: np.ndarray | None,
-        reml: bool,
-        watch: Watch,
-        began: float,
-        max_evals: int,
-        free: Free | None,
+        self, first: np.ndarray | None, watch: Watch, free: Free | None, how: dict[str, Any]
     ) -> _Run:
         """One start followed to its end."""
-        more: dict[str, Any] = {"reml": reml, "maxeval": max_evals, "callback": watch.active(began)}
         before = 0
         try:
             if free is not None:
                 if first is None:
-                    first, *_, before, _ = self._core.fit(None, **more)
-                more["plane"] = self._engine.plane(free)
+                    first, *_, before, _ = self._core.fit(None, **how)
+                how = {**how, "plane": self._engine.plane(free)}
                 first = free.nearest(first)
-            theta, objective, certificate, rounding, evals, status = self._core.fit(first, **more)
-        except _core.Unsolved:
-            raise unsolved() from None
-        except _core.NotFinite:
-            raise not_finite() from None
-        except _core.Exact:
-            raise fitted_exactly() from None
-        except _core.NotPositiveDefinite:
-            raise FitError(
-                "the objective is not finite at the starting value: check the response and the "
-                "predictors for extreme values"
-            ) from None
+            theta, objective, certificate, rounding, evals, status = self._core.fit(first, **how)
+        except _core.NotPositiveDefinite as error:
+            plain = type(error) is _core.NotPositiveDefinite
+            raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
         status = watch.reason or status
-        if status == "converged" and not _is_certified(certificate, *rounding):
+        bound, noise = rounding  # of the criterion's rounding error, and as seen
+        certified = certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
+        if status == "converged" and not certified:
             status = "limited by rounding"
         left = max(certificate, *rounding)
         return _Run(theta, objective, certificate, left, before + evals, status)
 
     def _more_runs(
-        self,
-        count: int,
-        reml: bool,
-        watch: Watch,
-        began: float,
-        max_evals: int,
-        free: Free | None,
+        self, count: int, watch: Watch, free: Free | None, how: dict[str, Any]
     ) -> Iterator[_Run]:
         """Random starts, until one is stopped. One that fails ends nowhere."""
         for number in range(count):
             if watch.reason:
                 return
-            first = random_theta(self._engine, number)
             try:
-                yield self._run(first, reml, watch, began, max_evals, free)
+                yield self._run(random_theta(self._engine, number), watch, free, how)
             except FitError:
                 yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
 
-    def _starts(self, runs: Sequence[_Run]) -> Starts:
-        """Where they ended."""
-        return Starts(
-            np.array([run.objective for run in runs]),
-            np.array([run.theta for run in runs]),
-            np.array([run.status == "converged" for run in runs]),
-        )
-
-    def _estimates(
-        self,
-        reml: bool,
-        theta: np.ndarray,
-        certificate: float,
-        evals: int,
-        began: float,
-        status: str,
-    ) -> Estimates:
-        """Everything that follows from theta."""
+    def _estimates(self, reml: bool, run: _Run, evals: int, began: float) -> Estimates:
+        """Everything that follows from the theta of a run."""
         try:
-            self._core.evaluate(theta, reml, value=False)
+            self._core.evaluate(run.theta, reml, value=False)
             beta, vcov, sigma, b = self._core.estimates()
             objective = self._core.value()
         except _core.NotPositiveDefinite:
-            raise fitted_exactly() from None
+            raise FitError(WORDS[_core.Exact]) from None
         seconds = time.perf_counter() - began
         keep = self._core.keep
         _check_range(sigma, beta, vcov)
         if not keep.all():
-            beta[~keep] = np.nan
-            vcov[~keep] = np.nan
-            vcov[:, ~keep] = np.nan
-        T = self._engine.factors(theta)
+            beta[~keep], vcov[~keep], vcov[:, ~keep] = np.nan, np.nan, np.nan
+        T = self._engine.factors(run.theta)
         return Estimates(
             bool(reml),
             self.design.n,
             objective,
-            theta.copy(),
+            run.theta.copy(),
             beta,
             vcov,
             sigma,
@@ -487,19 +405,14 @@ class Model:
             self._engine.modes(b),
             keep,
             singular_directions(T),
-            status == "converged",
-            certificate,
+            run.status == "converged",
+            run.certificate,
             evals,
             seconds,
-            status,
+            run.status,
             self._core.deviation(),
             unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
         )
-
-
-def _is_certified(certificate: float, bound: float, noise: float) -> bool:
-    """Is the criterion at its minimum, and known? bound: of its rounding error; noise: as seen."""
-    return certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
 
 
 class _Run(NamedTuple):
@@ -529,15 +442,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-def _again(kind: type[Model], design: Design, storage: str, threads: int) -> Model:
-    return kind(design, storage=storage, threads=threads)
-
-
-def _response(y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
-    own: np.ndarray = np.ascontiguousarray(y if offset is None else y - offset, np.float64)
-    return own
-
-
 def _check_width(design: Design) -> None:
     """Dense columns have a limit; more of them are levels of a grouping factor."""
     if not design.terms:
@@ -553,18 +457,14 @@ def _check_width(design: Design) -> None:
 
 def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
-    n = design.n
     for term in design.terms:
         effects = len(term.levels) * term.source.width
-        if effects >= n > len(term.levels):
-            warn(
-                IdentifiabilityWarning(
-                    f"({term.label}) has {effects} random effects for {n} rows: its variances are "
-                    "hard to tell from the residual variance",
-                    variable=term.group,
-                    term=term.label,
-                )
+        if effects >= design.n > len(term.levels):
+            what = (
+                f"({term.label}) has {effects} random effects for {design.n} rows: its variances "
+                "are hard to tell from the residual variance"
             )
+            warn(IdentifiabilityWarning(what, variable=term.group, term=term.label))
 
 
 def _check_range(sigma: float, beta: np.ndarray, vcov: np.ndarray) -> None:
@@ -583,10 +483,8 @@ def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
     if keep.all():
         return
     dropped = [name for name, kept in zip(design.x_names, keep, strict=True) if not kept]
-    warn(
-        RankDeficientWarning(
-            f"the fixed effects are linearly dependent: {len(dropped)} of {len(keep)} columns are "
-            f"dropped and reported as missing: {', '.join(dropped)}",
-            variable=dropped[0],
-        )
+    what = (
+        f"the fixed effects are linearly dependent: {len(dropped)} of {len(keep)} columns are "
+        f"dropped and reported as missing: {', '.join(dropped)}"
     )
+    warn(RankDeficientWarning(what, variable=dropped[0]))

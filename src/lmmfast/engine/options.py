@@ -1,19 +1,22 @@
-"""The options of a fit, checked: one line in words for each value that means nothing."""
+"""The options of a fit, checked, and who watches it: progress lines, a callback, a time limit."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from .estimates import Evaluation
 from .free import Free
-from .watch import Watch
 
-__all__ = ["MAX_EVALS", "MOST_STARTS", "Options"]
+__all__ = ["MAX_EVALS", "MOST_STARTS", "Options", "Watch"]
 
 MOST_EVALS = 10**9  # no fit lasts so long
 MOST_STARTS = 100_000
@@ -35,9 +38,12 @@ class Options:
     began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        check_reml(self.reml)
-        check_callback(self.callback)
-        check_free(self.free)
+        if self.reml not in (True, False):
+            raise TypeError(f"reml must be True or False, not {self.reml!r}")
+        if self.callback is not None and not callable(self.callback):
+            raise TypeError(f"callback must be a function of an Evaluation, not {self.callback!r}")
+        if self.free is not None and not isinstance(self.free, Free):
+            raise TypeError(f"free must be a Free (what of theta moves), not {self.free!r}")
         self.max_evals = whole("max_evals", self.max_evals, 1, MOST_EVALS)
         self.starts = whole("starts", self.starts, 0, MOST_STARTS)
         limit = seconds("max_seconds", self.max_seconds)
@@ -45,15 +51,7 @@ class Options:
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
-    """A whole number from least to most.
-
-    Raises
-    ------
-    TypeError
-        When it is not a whole number.
-    ValueError
-        When it is too small or too large.
-    """
+    """A whole number from least to most."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < least:
@@ -64,15 +62,7 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 
 def seconds(name: str, value: Any) -> float | None:
-    """A time in seconds, zero or more; None and infinity: no limit.
-
-    Raises
-    ------
-    TypeError
-        When it is not a number.
-    ValueError
-        When it is negative or NaN.
-    """
+    """A time in seconds, zero or more; None and infinity: no limit."""
     if value is None:
         return None
     if not isinstance(value, Real) or isinstance(value, bool):
@@ -82,19 +72,34 @@ def seconds(name: str, value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def check_reml(value: Any) -> None:
-    """True or False; else TypeError."""
-    if value not in (True, False):
-        raise TypeError(f"reml must be True or False, not {value!r}")
+@dataclass
+class Watch:
+    """Progress line, user callback and time limit of one fit."""
 
+    verbose: bool = False
+    callback: Callable[[Evaluation], object] | None = None
+    max_seconds: float | None = None  # from asked on, set-up included
+    asked: float = field(default_factory=time.perf_counter)
+    reason: str = ""
 
-def check_callback(value: Any) -> None:
-    """A function or None; else TypeError."""
-    if value is not None and not callable(value):
-        raise TypeError(f"callback must be a function of an Evaluation, not {value!r}")
+    def active(self, began: float) -> Callable[..., bool] | None:
+        """The callback for the compiled fit, None when there is nothing to watch."""
+        if not self.verbose and self.callback is None and self.max_seconds is None:
+            return None
+        return partial(self._see, began)
 
-
-def check_free(value: Any) -> None:
-    """A `Free` or None; else TypeError."""
-    if value is not None and not isinstance(value, Free):
-        raise TypeError(f"free must be a Free (what of theta moves), not {value!r}")
+    def _see(
+        self, began: float, n: int, objective: float, best: float, radius: float, predicted: float
+    ) -> bool:
+        now = Evaluation(n, objective, best, radius, predicted, time.perf_counter() - began)
+        if self.verbose:
+            print(
+                f"{n:4d}  objective {objective:.8f}  best {best:.8f}  radius {radius:.2g}  "
+                f"predicted {predicted:.2g}  {now.seconds:.3f} s",
+                file=sys.stderr,
+            )
+        if self.callback is not None and self.callback(now):
+            self.reason = "stopped by callback"
+        elif self.max_seconds is not None and time.perf_counter() - self.asked > self.max_seconds:
+            self.reason = "out of time"
+        return bool(self.reason)

@@ -35,17 +35,8 @@ def available() -> bool:
 def fill_reducing_order(ptr: np.ndarray, row: np.ndarray) -> np.ndarray | None:
     """CHOLMOD's order for a sparse Cholesky factor: AMD; METIS too where that fills in too much.
 
-    Parameters
-    ----------
-    ptr : (n + 1,) int
-        Where each column begins in `row`.
-    row : (nnz,) int
-        Rows of the lower triangle by columns, the diagonal included.
-
-    Returns
-    -------
-    (n,) array, or None
-        The i-th column to eliminate; None without scikit-sparse.
+    The i-th column to eliminate, (n,), or None without scikit-sparse; of the lower triangle by
+    columns, ptr (n + 1,) is where each begins in row, the diagonal included.
     """
     import scipy.sparse
 

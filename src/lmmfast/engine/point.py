@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _core, memory
+from .. import _core
 from ..errors import FitError
+from .compiled import SMALL, _memory_limit
 
 if TYPE_CHECKING:
     from .compiled import Engine
@@ -29,44 +30,32 @@ __all__ = ["Basis", "Point"]
 FILL = 10  # entries of a sparse factor for each of the matrix
 ITERATIONS = 50  # of conjugate gradients
 
-SMALL = 1e8  # bytes that are there: no need to ask
-SHARE = 0.9  # of the memory that is available now, which a reading may take
 PATIENCE = 1e13  # multiplications for traces beyond which they are refused
 RATE = 2e10  # multiplications a second, to say how long that would be
+
+WORDS: dict[type[BaseException], str] = {  # for what the compiled model refuses at a theta
+    _core.NotPositiveDefinite: "the objective is not finite at this theta",
+    _core.NotFinite: "the derivatives of the criterion are not finite: check the response and the "
+    "predictors for extreme values",
+    _core.Exact: "the residual variance goes to zero: the random effects fit the response exactly; "
+    "take columns or terms out",
+    _core.Unsolved: "conjugate gradients did not converge in 1,000 iterations: the grouping "
+    'factors hardly cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they '
+    "take)",
+    _core.Unavailable: "conditional variances need an exact factorization of the trailing matrix: "
+    'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)',
+}
 
 Parts = tuple[np.ndarray, ...]  # one array for each term, in the formula's order
 
 
-class Machine(Protocol):
-    """What a point needs of a model: the compiled one, whose response can be another."""
-
-    _lock: Any
-    _core: Any
-    _engine: Engine
-
-    @property
-    def storage(self) -> dict[str, Any]: ...
-
-    def _use(self, y: Any) -> None: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """X in a basis in which it is orthonormal in V^-1.
+    """X in a basis E, (p, rank), in which it is orthonormal in V^-1: (X E)'V^-1 (X E) = I."""
 
-    Attributes
-    ----------
-    E : (p, rank) array
-        (X E)'V^-1 (X E) = I, so that vcov = sigma^2 E E'; rows of dropped columns are zero.
-    projected : tuple of (m, k, rank) arrays
-        Per term: Z'V^-1 X E.
-    moved : tuple of (m, k, rank) arrays
-        Per term: B Z'W X E, what the fixed effects take from the random ones.
-    """
-
-    E: np.ndarray
-    projected: Parts
-    moved: Parts
+    E: np.ndarray  # vcov = sigma^2 E E'; rows of dropped columns are zero
+    projected: Parts  # Z'V^-1 X E, (m, k, rank) by term
+    moved: Parts  # B Z'W X E, the same: what the fixed effects take from the random ones
 
 
 class Point:
@@ -74,15 +63,7 @@ class Point:
 
     A point may be used from several threads and after the model has gone elsewhere: each reading
     puts the model back at this theta, which costs a factorization only if it had left.
-
-    Parameters
-    ----------
-    model : Model
-    theta : (ntheta,) array
-        As in ``Estimates.theta``.
-    reml : bool, default True
-    y : (n,) array, optional
-        Another response without its offset; default: the design's.
+    `Model.point` has its parameters.
 
     Raises
     ------
@@ -93,8 +74,9 @@ class Point:
         When theta has another length, or values that are not finite.
     """
 
-    def __init__(self, model: Machine, theta: Any, reml: bool = True, y: Any = None) -> None:
-        self._model, self._engine, self._y = model, model._engine, y
+    def __init__(self, model: Any, theta: Any, reml: bool = True, y: Any = None) -> None:
+        self._model, self._y = model, y
+        self._engine: Engine = model._engine
         self._theta = self._engine.checked(theta).copy()
         self.reml = bool(reml)
 
@@ -194,7 +176,8 @@ class Point:
     def projection(self) -> tuple[Parts, Parts]:
         """Z'V^-1 X (X'V^-1 X)^-1, (m, k, p) by term, and Z'V^-1 (y - X beta), (m, k) by term."""
         with self._core() as core:
-            return self._engine.projection(*core.projection())
+            G, g = core.projection()
+        return self._engine.by_term(G), self._engine.modes(g)
 
     @cached_property
     def basis(self) -> Basis:
@@ -205,22 +188,9 @@ class Point:
         return Basis(E, engine.by_term(projected), engine.by_term(moved))
 
     def solve(self, V: Sequence[Any]) -> Parts:
-        """B V for any number of right-hand sides.
+        """B V for any number of right-hand sides: V and B V are (m, k, r) by term.
 
-        Parameters
-        ----------
-        V : sequence of (m, k, r) arrays
-            One for each term in the formula's order; what stands in dropped columns is not read.
-
-        Returns
-        -------
-        tuple of (m, k, r) arrays
-            Zero in dropped columns.
-
-        Raises
-        ------
-        ValueError
-            When shapes do not fit, or values are not finite.
+        Dropped columns are not read in V, and are zero in B V.
         """
         own = self._engine.by_factor([np.asarray(v, np.float64) for v in V])
         with self._core() as core:
@@ -304,25 +274,14 @@ class Point:
         *,
         whitened: bool = False,
     ) -> np.ndarray:
-        """Blocks of B at levels of terms i and j that occur together.
+        """Blocks of B, (n, k_i, k_j), at levels of terms i and j that occur together.
 
-        Parameters
-        ----------
-        i, j : int
-            Terms, in the formula's order.
-        pairs : tuple of two (n,) arrays of int, optional
-            Levels of i and levels of j. Default: those that occur together, ``self.pairs(i, j)``.
-        whitened : bool, default False
-            Of the effects of whitened columns (`whitening`): far origins and unequal units cost no
-            digits there.
-
-        Returns
-        -------
-        (n, k_i, k_j) array
-            Covariance of b of the one with b of the other given y, over sigma^2; zero for dropped
-            columns (whitened: without these). NaN for levels that do not occur together (``solve``
-            has those). Two levels of one factor have a block where the trailing matrix has: all
-            that occur with one level of an eliminated factor do.
+        Covariance of b of the one with b of the other given y, over sigma^2; zero for dropped
+        columns. Of other pairs of levels than ``self.pairs(i, j)`` those that do not occur together
+        are NaN (``solve`` has those); two levels of one factor have a block where the trailing
+        matrix has: all that occur with one level of an eliminated factor do. Whitened: of the
+        effects of whitened columns (`whitening`), without dropped ones: far origins and unequal
+        units cost no digits there.
         """
         engine = self._engine
         one, other = engine.place(i), engine.place(j)
@@ -360,40 +319,5 @@ def in_words() -> Iterator[None]:
     """What the compiled model refuses at a theta, in words."""
     try:
         yield
-    except _core.Unsolved:
-        raise unsolved() from None
-    except _core.NotFinite:
-        raise not_finite() from None
-    except _core.NotPositiveDefinite:
-        raise FitError("the objective is not finite at this theta") from None
-    except _core.Unavailable:
-        raise FitError(
-            "conditional variances need an exact factorization of the trailing matrix: "
-            'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)'
-        ) from None
-
-
-def _memory_limit() -> float:
-    """Bytes that a reading may take: a share of what is available now."""
-    return SHARE * memory.available()
-
-
-def not_finite() -> FitError:
-    return FitError(
-        "the derivatives of the criterion are not finite: check the response and the predictors "
-        "for extreme values"
-    )
-
-
-def unsolved() -> FitError:
-    return FitError(
-        "conjugate gradients did not converge in 1,000 iterations: the grouping factors hardly "
-        'cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they take)'
-    )
-
-
-def fitted_exactly() -> FitError:
-    return FitError(
-        "the residual variance goes to zero: the random effects fit the response exactly; take "
-        "columns or terms out"
-    )
+    except tuple(WORDS) as error:
+        raise FitError(WORDS[type(error)]) from None

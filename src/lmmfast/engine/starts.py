@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..freeze import Frozen
+from ..linalg import triangular_root
+
 if TYPE_CHECKING:
     from .compiled import Engine
 
@@ -19,7 +22,7 @@ SPREAD = 1.2  # ... and the standard deviation of its logarithm: most are within
 
 
 @dataclass(frozen=True, eq=False)
-class Starts:
+class Starts(Frozen, arrays=("objectives", "thetas", "converged")):
     """Where the starts of one fit ended: the usual start first, then the random ones.
 
     Attributes
@@ -35,10 +38,6 @@ class Starts:
     objectives: np.ndarray
     thetas: np.ndarray
     converged: np.ndarray
-
-    def __post_init__(self) -> None:
-        for values in (self.objectives, self.thetas, self.converged):
-            values.setflags(write=False)
 
     @property
     def optima(self) -> tuple[float, ...]:
@@ -79,7 +78,7 @@ def random_theta(engine: Engine, number: int) -> np.ndarray:
     theta = np.empty(engine.core.ntheta)
     for i, C in enumerate(engine.whitening()):
         row, column = engine.entries(i)
-        theta[engine.parameters(i)] = _random_factor(C, row, column, rng)[row, column]
+        theta[engine.place(i).theta] = _random_factor(C, row, column, rng)[row, column]
     return theta
 
 
@@ -92,5 +91,4 @@ def _random_factor(
     own[row, column] = rng.normal(size=len(row))
     own /= np.linalg.norm(own, axis=1, keepdims=True)
     own *= TYPICAL * np.exp(SPREAD * rng.normal(size=(k, 1)))
-    T = np.linalg.qr((C @ own).T)[1].T
-    return np.asarray(T * np.where(np.diag(T) < 0, -1.0, 1.0))
+    return triangular_root(C @ own)

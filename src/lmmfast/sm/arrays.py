@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,13 @@ from ..errors import DataError
 from ..formula.cells import read
 from ..formula.column import Column
 from ..formula.tree import quoted
-from .terms import Component, component_of_matrices
+from .terms import Component
 
 __all__ = ["Arrays"]
+
+_NO_NUMBERS = (
+    "has values that are not numbers: give a pandas frame, whose columns of labels are coded"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +56,8 @@ class Arrays:
         X, x_names = _matrix(exog, "exog", n, "x")
         z, z_names = (None, ()) if exog_re is None else _matrix(exog_re, "exog_re", n, "x_re")
         group = _group_factor(groups, n)
-        holes = {
-            "endog": np.isnan(y),
-            "exog": np.isnan(X).any(axis=1),
-            "groups": np.asarray(group.codes) < 0,
-        }
+        holes = {"endog": np.isnan(y), "exog": np.isnan(X).any(axis=1)}
+        holes["groups"] = np.asarray(group.codes) < 0
         if z is not None:
             holes["exog_re"] = np.isnan(z).any(axis=1)
         dropped = {name: int(mask.sum()) for name, mask in holes.items() if mask.any()}
@@ -108,14 +109,11 @@ class Arrays:
             constant = len(names) == 1 and bool((z == 1.0).all())
             columns = ("Intercept",) if constant else names
             label = f"{'1' if constant else ' + '.join(('0', *names))} | {group}"
-            terms.append(
-                RandomTerm.of_rows(label, group, columns, self.codes, self.labels, z, "full")
-            )
+            levels = self.codes, self.labels
+            terms.append(RandomTerm.of_rows(label, group, columns, *levels, z, "full"))
             parts.append(Component("re", "Group", ((0, tuple(range(z.shape[1]))),), names))
         for name, matrices, fields in self.vc:
-            term, tied = component_of_matrices(
-                name, matrices, fields, group, self.codes, self.labels.tolist()
-            )
+            term, tied = self._component(name, matrices, fields)
             where = ((len(terms), tuple(range(term.z.shape[1]))),)
             parts.append(Component("vc", name, where, term.columns, tied))
             terms.append(term)
@@ -140,22 +138,88 @@ class Arrays:
         """The model in lme4's syntax, by the names of the columns."""
         if any(part.tied for part in components):
             return None
-        constant = {
-            name
-            for name, column in zip(self.x_names, self.X.T, strict=True)
-            if column[0] != 0 and (column == column[0]).all()
-        }
+        constant = [self.x_names[j] for j in _constant(self.X)]
         slopes = [quoted(n) for n in self.x_sources or self.x_names if n not in constant]
         fixed = [*([] if constant else ["0"]), *slopes] or ["1"]
         bars = [f"({term.label})" for term in design.terms]
         return f"{quoted(self.y_name)} ~ {' + '.join([*fixed, *bars])}"
 
+    def _component(
+        self, name: str, matrices: Sequence[Any], columns: Sequence[Any] | None
+    ) -> tuple[RandomTerm, bool]:
+        """A variance component given as one matrix a group: a random term, and if it is tied.
+
+        `columns` are the names of each matrix's columns. Rows with at most one entry (levels, or a
+        single slope) become a term with a level for each column of each group; other matrices a
+        term with uncorrelated columns of one variance.
+        """
+        labels, group = self.labels.tolist(), self.group_name
+        sizes = np.bincount(self.codes, minlength=len(labels))
+        dense = [_dense(name, m, label) for m, label in zip(matrices, labels, strict=True)]
+        for matrix, label, size in zip(dense, labels, sizes, strict=True):
+            if len(matrix) != size:
+                raise DataError(
+                    f"exog_vc[{name!r}] has {len(matrix)} rows for group {label!r}, which has "
+                    f"{size}",
+                    variable=name,
+                )
+        rows = np.split(np.argsort(self.codes, kind="stable"), np.cumsum(sizes)[:-1])
+        width = max(matrix.shape[1] for matrix in dense)
+        if width > 1 and all(np.count_nonzero(m, axis=1).max(initial=0) <= 1 for m in dense):
+            return self._levelled(name, dense, columns, rows), False
+        z = np.zeros((len(self.codes), width))
+        for matrix, place in zip(dense, rows, strict=True):
+            z[place, : matrix.shape[1]] = matrix
+        names = tuple(f"{name}[{j}]" for j in range(width))
+        structure, bar = ("diag", "||") if width > 1 else ("full", "|")
+        label, levels = f"0 + {name} {bar} {group}", (self.codes, np.asarray(labels))
+        return RandomTerm.of_rows(label, group, names, *levels, z, structure), width > 1
+
+    def _levelled(
+        self,
+        name: str,
+        dense: Sequence[np.ndarray],
+        columns: Sequence[Any] | None,
+        rows: Sequence[np.ndarray],
+    ) -> RandomTerm:
+        """A term with a level for each column of each group."""
+        codes, z = np.empty(len(self.codes), np.int32), np.empty((len(self.codes), 1))
+        levels: list[str] = []
+        for i, (matrix, label) in enumerate(zip(dense, self.labels.tolist(), strict=True)):
+            fields = list(columns[i] if columns else range(matrix.shape[1]))
+            empty = not matrix.shape[1]
+            column = np.zeros(len(matrix), int) if empty else np.abs(matrix).argmax(axis=1)
+            used, place = np.unique(column, return_inverse=True)
+            codes[rows[i]] = len(levels) + place
+            z[rows[i], 0] = 0.0 if empty else matrix[np.arange(len(matrix)), column]
+            levels += [f"{label}:{fields[j]}" for j in used]
+        constant, group = bool((z == 1.0).all()), f"{self.group_name}:{name}"
+        effects = ("Intercept",) if constant else (name,)
+        label = f"{'1' if constant else f'0 + {name}'} | {group}"
+        names = np.array(levels, dtype=object)
+        return RandomTerm.of_rows(label, group, effects, codes, names, z, "full")
+
+
+def _dense(name: str, given: Any, label: Any) -> np.ndarray:
+    dense = given.toarray() if hasattr(given, "toarray") else given
+    matrix = np.asarray(dense, dtype=np.float64)
+    matrix = matrix[:, None] if matrix.ndim == 1 else matrix
+    if not np.isfinite(matrix).all():
+        raise DataError(
+            f"exog_vc[{name!r}] has values that are not finite in group {label!r}", variable=name
+        )
+    return matrix
+
+
+def _numbers(values: Any, name: str, otherwise: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} {otherwise}", variable=name) from None
+
 
 def _vector(values: Any, name: str) -> np.ndarray:
-    try:
-        out = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{name} is not numeric", variable=name) from None
+    out = _numbers(values, name, "is not numeric")
     out = out[:, 0] if out.ndim == 2 and out.shape[1] == 1 else out
     if out.ndim != 1 or not len(out):
         raise DataError(f"{name} has shape {out.shape}; it needs one value a row", variable=name)
@@ -183,56 +247,47 @@ def _check_infinite(values: np.ndarray, name: str) -> None:
 def _matrix(values: Any, name: str, n: int, prefix: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numeric columns and their names; labels and booleans of a frame become contrasts."""
     if hasattr(values, "columns"):
-        series = (
-            values.iloc[:, j] if hasattr(values, "iloc") else values[key]
-            for j, key in enumerate(values.columns)
-        )
-        parts = [_coded(str(key), own) for key, own in zip(values.columns, series, strict=True)]
-        columns = [column for own, _ in parts for column in own]
-        names = tuple(field for _, own in parts for field in own)
-        out = np.column_stack(columns) if columns else np.empty((n, 0))
+        coded = list(_coded(values))
+        names = tuple(field for field, _ in coded)
+        out = np.column_stack([column for _, column in coded]) if coded else np.empty((n, 0))
     else:
-        try:
-            out = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"{name} has values that are not numbers: give a pandas frame, whose columns of "
-                "labels are coded",
-                variable=name,
-            ) from None
+        out = _numbers(values, name, _NO_NUMBERS)
         out = out[:, None] if out.ndim == 1 else out
-        own = getattr(values, "name", None)
+        label = getattr(values, "name", None)
         names = tuple(f"{prefix}{j + 1}" for j in range(out.shape[1] if out.ndim == 2 else 0))
-        names = (str(own),) if own is not None and len(names) == 1 else names
+        names = (str(label),) if label is not None and len(names) == 1 else names
     if out.ndim != 2 or len(out) != n:
         raise DataError(f"{name} has shape {np.shape(values)}; it needs {n} rows", variable=name)
     _check_infinite(out, name)
     return out, names
 
 
-def _coded(name: str, values: Any) -> tuple[list[np.ndarray], list[str]]:
-    """One column of a frame: numbers, indicators of booleans (random), or contrasts of labels."""
-    column = read(name, values)
-    if column.values is not None:
-        return [np.asarray(column.values, np.float64)], [name]
-    assert column.levels is not None and column.codes is not None
-    if column.levels.dtype.kind == "b":
-        flags = np.where(column.codes < 0, np.nan, column.codes)
-        return [flags], [name]
-    check_text(column, None)
-    fields = [f"{name}[T.{level}]" for level in column.levels[1:]]
-    holes = column.codes < 0
-    own = [np.where(holes, np.nan, column.codes == j + 1) for j in range(len(fields))]
-    return own, fields
+def _coded(frame: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Columns of a frame: numbers, indicators of booleans (random), or contrasts of labels."""
+    for place, key in enumerate(frame.columns):
+        name = str(key)
+        column = read(name, frame.iloc[:, place] if hasattr(frame, "iloc") else frame[key])
+        if column.values is not None:
+            yield name, np.asarray(column.values, np.float64)
+            continue
+        assert column.levels is not None and column.codes is not None
+        if column.levels.dtype.kind == "b":
+            yield name, np.where(column.codes < 0, np.nan, column.codes)
+            continue
+        check_text(column, None)
+        for j, level in enumerate(column.levels[1:], 1):
+            yield f"{name}[T.{level}]", np.where(column.codes < 0, np.nan, column.codes == j)
 
 
 def _named_constant(X: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
     """statsmodels' names: the constant column is "const", the others are counted."""
-    constant = [j for j in range(X.shape[1]) if X[0, j] != 0 and (X[:, j] == X[0, j]).all()]
-    if not constant:
-        return names
-    rest = iter(names)
-    return tuple("const" if j == constant[0] else next(rest) for j in range(X.shape[1]))
+    j = next(iter(_constant(X)), None)
+    return names if j is None else (*names[:j], "const", *names[j:-1])
+
+
+def _constant(X: np.ndarray) -> list[int]:
+    """Which columns are constant, and not zero."""
+    return [j for j, column in enumerate(X.T) if column[0] != 0 and (column == column[0]).all()]
 
 
 def _group_factor(groups: Any, n: int) -> Column:

@@ -1,22 +1,28 @@
-"""Estimated: what a fit has estimated, under statsmodels' names; the base of `MixedLMResults`."""
+"""Estimated: what a fit has estimated, under statsmodels' names; the base of `MixedLMResults`.
+
+Standard errors of variance parameters are here too, and `Restricted`, a criterion of a REML fit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..effects import normal_pvalues, term_covariance
+from ..effects import normal_pvalues, standard_errors, term_covariance
+from ..errors import RestrictedLikelihoodWarning, warn
+from ..inference.satterthwaite import Satterthwaite
 from ..results import LMMFit
 from .params import MixedLMParams
-from .restricted import Restricted
 from .stated import Stated
-from .terms import Component, is_component
-from .uncertainty import covariance_uncertainty
+from .terms import Component, group_terms, is_component
 
-__all__ = ["Estimated"]
+__all__ = ["Estimated", "Restricted"]
+
+Places = list[tuple[int, int, int] | None]
 
 
 class Estimated:
@@ -30,68 +36,23 @@ class Estimated:
         hist: list[Any] | None,
         mask: MixedLMParams | None,
     ) -> None:
-        self.model = model
-        self.lmm = fit
-        self.hist = hist
-        self.freepat = mask
-        self._components = components
-        self._sizes = (model.k_fe, model.k_re, model.k_re2, model.k_vc)
+        self.model, self.lmm, self._components = model, fit, components
+        self.hist, self.freepat = hist, mask
+        self.k_fe, self.k_re, self.k_re2, self.k_vc = (
+            model.k_fe,
+            model.k_re,
+            model.k_re2,
+            model.k_vc,
+        )
+        self.formula_lme4, self.use_sqrt = model.formula_lme4, model.use_sqrt
+        self.reml, self.converged, self.nobs = fit.reml, fit.converged, fit.nobs
+        self.method = "REML" if fit.reml else "ML"
 
     # ---- the fit --------------------------------------------------------------------------------
 
     k_constant = 0
     use_t = False
     cov_pen = None
-
-    @property
-    def formula_lme4(self) -> str | None:
-        """The model in lme4's syntax; None when it has none (columns that share a variance)."""
-        return self.model.formula_lme4
-
-    @property
-    def reml(self) -> bool:
-        """Whether the fit maximizes the restricted likelihood."""
-        return self.lmm.reml
-
-    @property
-    def method(self) -> str:
-        """ "REML" or "ML"."""
-        return "REML" if self.reml else "ML"
-
-    @property
-    def converged(self) -> bool:
-        """Whether the optimum is certified."""
-        return self.lmm.converged
-
-    @property
-    def nobs(self) -> int:
-        """Rows used."""
-        return self.lmm.nobs
-
-    @property
-    def k_fe(self) -> int:
-        """Number of fixed effects."""
-        return self._sizes[0]
-
-    @property
-    def k_re(self) -> int:
-        """Number of random columns of the groups."""
-        return self._sizes[1]
-
-    @property
-    def k_re2(self) -> int:
-        """Number of variances and covariances of the groups' random effects."""
-        return self._sizes[2]
-
-    @property
-    def k_vc(self) -> int:
-        """Number of variance components."""
-        return self._sizes[3]
-
-    @property
-    def use_sqrt(self) -> bool:
-        """As given to the model."""
-        return self.model.use_sqrt
 
     @property
     def df_resid(self) -> int:
@@ -111,12 +72,12 @@ class Estimated:
     @property
     def aic(self) -> float:
         """Akaike's criterion; from the restricted likelihood for REML, as lme4."""
-        return self._comparable(self.lmm.objective + 2 * self.lmm.n_params)
+        return self._comparable(self.lmm.aic)
 
     @property
     def bic(self) -> float:
         """Bayesian criterion with the number of rows, as lme4."""
-        return self._comparable(self.lmm.objective + float(np.log(self.nobs)) * self.lmm.n_params)
+        return self._comparable(self.lmm.bic)
 
     def _comparable(self, value: float) -> float:
         return Restricted(value, self.lmm.design.x_names) if self.reml else np.float64(value)
@@ -129,25 +90,22 @@ class Estimated:
         return np.float64(self.lmm.scale)
 
     @cached_property
-    def _unscaled(self) -> list[np.ndarray]:
+    def _unscaled(self) -> dict[int, np.ndarray]:
         """T T' of each term."""
-        return [T @ T.T for T in self.lmm.estimates.T]
+        return {i: T @ T.T for i, T in enumerate(self.lmm.estimates.T)}
 
     @cached_property
-    def _scaled(self) -> list[np.ndarray]:
+    def _scaled(self) -> dict[int, np.ndarray]:
         """Covariance of the effects of each term, as `lmer` computes it."""
-        estimates = self.lmm.estimates
-        return [term_covariance(estimates, i)[0] for i in range(len(estimates.T))]
+        return {i: term_covariance(self.lmm.estimates, i)[0] for i in self._unscaled}
 
-    def _of_groups(self, covariances: list[np.ndarray]) -> np.ndarray:
+    def _of_groups(self, covariances: Mapping[int, np.ndarray]) -> np.ndarray:
         out = np.zeros((self.k_re, self.k_re))
-        for part in self._components:
-            if part.kind == "re":
-                for term, columns in part.terms:
-                    out[np.ix_(columns, columns)] = covariances[term]
+        for term, columns in group_terms(self._components):
+            out[np.ix_(columns, columns)] = covariances[term]
         return out
 
-    def _of_components(self, covariances: list[np.ndarray]) -> np.ndarray:
+    def _of_components(self, covariances: Mapping[int, np.ndarray]) -> np.ndarray:
         parts = [part for part in self._components if is_component(part)]
         return np.array([covariances[part.terms[0][0]][0, 0] for part in parts])
 
@@ -167,11 +125,10 @@ class Estimated:
         return self._of_components(self._scaled)
 
     @cached_property
-    def _places(self) -> list[tuple[int, int, int] | None]:
+    def _places(self) -> Places:
         """Term, row and column in its covariance of each variance parameter; None: held at 0."""
         pairs: dict[tuple[int, int], tuple[int, int, int]] = {}
-        vcomp: list[tuple[int, int, int] | None] = []
-        further: list[tuple[int, int, int] | None] = []
+        vcomp, further = Places(), Places()
         for part in self._components:
             for term, columns in part.terms:
                 if part.kind == "re":
@@ -181,18 +138,17 @@ class Estimated:
                     vcomp.append((term, 0, 0))
                 else:
                     full = self.lmm.design.terms[term].structure == "full"
-                    size = len(columns)
-                    further += [
-                        (term, i, j) for i in range(size) for j in range(i + 1) if full or i == j
-                    ]
+                    pair = ((i, j) for i in range(len(columns)) for j in range(i + 1))
+                    further += [(term, i, j) for i, j in pair if full or i == j]
         lower = [pairs.get((i, j)) for i in range(self.k_re) for j in range(i + 1)]
         return [*lower, *vcomp, *further]
 
     @cached_property
     def _variance_parameters(self) -> np.ndarray:
         """Entries of the covariances over `scale`, in the order of the parameters."""
+        whole = self._unscaled
         return np.array(
-            [0.0 if p is None else self._unscaled[p[0]][p[1], p[2]] for p in self._places]
+            [0.0 if place is None else whole[place[0]][place[1:]] for place in self._places]
         )
 
     @cached_property
@@ -222,9 +178,8 @@ class Estimated:
     @property
     def params_object(self) -> MixedLMParams:
         """The same by parts."""
-        beta = self.lmm.estimates.beta.copy()
         cov_re, vcomp = self._of_groups(self._unscaled), self._of_components(self._unscaled)
-        return MixedLMParams.of(beta, cov_re, vcomp)
+        return MixedLMParams.of(self.lmm.estimates.beta.copy(), cov_re, vcomp)
 
     @property
     def fe_params(self) -> Any:
@@ -261,7 +216,7 @@ class Estimated:
     @property
     def bse_fe(self) -> Any:
         """Standard errors of the fixed effects."""
-        return self._series(np.sqrt(np.diag(self.lmm.estimates.vcov)), self._data.xnames)
+        return self._series(standard_errors(self.lmm.estimates), self._data.xnames)
 
     @property
     def bse_re(self) -> Any:
@@ -303,13 +258,26 @@ class Estimated:
         estimate, half = self._packed, ndtri(1 - alpha / 2) * np.sqrt(np.diag(self._cov))
         chosen = np.arange(len(estimate)) if cols is None else np.asarray(cols)
         both = np.column_stack([estimate - half, estimate + half])[chosen]
-        if not self.model.labelled:
-            return both
-        import pandas as pd
-
-        return pd.DataFrame(both, index=[self._names[i] for i in chosen])
+        return self._frame(both, [self._names[i] for i in chosen], range(2))
 
     # ---- groups and names -----------------------------------------------------------------------
+
+    @cached_property
+    def _levels(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """By term of a variance component: its levels ordered by group, and where each begins."""
+        model = self.model
+        out = {}
+        for where in [part.terms[0][0] for part in self._components if part.kind == "vc"]:
+            term = model._design.terms[where]
+            owner = np.zeros(len(term.levels), np.intp)
+            owner[term.codes] = model.group_codes
+            order = np.argsort(owner, kind="stable")
+            out[where] = order, np.searchsorted(owner[order], np.arange(model.n_groups + 1))
+        return out
+
+    def _levels_of(self, term: int, group: int) -> np.ndarray:
+        order, starts = self._levels[term]
+        return order[starts[group] : starts[group + 1]]
 
     @cached_property
     def _group_sizes(self) -> tuple[int, int, float]:
@@ -324,10 +292,112 @@ class Estimated:
 
         return pd.Series(values, index=self._data.index(names))
 
-    def _frame(self, values: np.ndarray, names: Sequence[str]) -> Any:
+    def _frame(self, values: np.ndarray, names: Sequence[str], columns: Any = None) -> Any:
         if not self.model.labelled:
             return values
         import pandas as pd
 
         index = self._data.index(names)
-        return pd.DataFrame(values, index=index, columns=index)
+        return pd.DataFrame(values, index=index, columns=index if columns is None else columns)
+
+
+# ---- standard errors of variances ----------------------------------------------------------------
+
+
+def covariance_uncertainty(fit: LMMFit, places: Places) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of entries of the T T', and standard errors of the same times sigma^2.
+
+    Cov(theta) = 2 / f'' of the profiled criterion f; sigma^2 is r^2(theta) / nu at its best, with
+    the further variance 2 sigma^4 / nu of its own (see `satterthwaite`); then the delta method. NaN
+    for parameters that are at zero or that the data do not determine.
+    """
+    moved, entries, lost, known = _movement(fit, places)
+    variance = fit.sigma**2
+    step = moved @ known.root
+    cov = step @ step.T
+    both = variance * (moved + np.outer(entries, known.slope)) @ known.root
+    se = np.sqrt((both**2).sum(axis=1) + 2 * (variance * entries) ** 2 / known.nu)
+    lost |= np.linalg.norm(moved @ known.unknown, axis=1) > 1e-6 * np.linalg.norm(moved, axis=1)
+    held = np.array([place is None for place in places], dtype=bool)
+    for where, value in ((lost, np.nan), (held, 0.0)):
+        cov[where], cov[:, where], se[where] = value, value, value
+    return cov, se
+
+
+def _movement(
+    fit: LMMFit, places: Places
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Satterthwaite]:
+    """Derivatives of the entries in the free parameters, the entries, which of them involve a
+    variance of zero, and what is known."""
+    known = Satterthwaite(fit)
+    first = np.cumsum([0, *(len(term.row) for term in known.terms)])
+    J, entries = np.zeros((len(places), first[-1])), np.zeros(len(places))
+    at_boundary = np.zeros(len(places), dtype=bool)
+    for at, place in enumerate(places):
+        if place is None:
+            continue
+        t, i, j = place
+        T, term = fit.estimates.T[t], known.terms[t]
+        entries[at] = T[i] @ T[j]
+        at_boundary[at] = not (T[i].any() and T[j].any())
+        own = np.zeros((len(T), len(term.kept)))
+        own[term.kept] = term.C
+        moved = own @ term.T
+        r, c = term.row, term.column
+        J[at, first[t] : first[t + 1]] = own[i, r] * moved[j, c] + own[j, r] * moved[i, c]
+    return J @ known.directions, entries, at_boundary, known
+
+
+# ---- REML criteria -------------------------------------------------------------------------------
+
+
+def _compared(operation: Callable[[Any, Any], Any]) -> Callable[[Restricted, Any], Any]:
+    def method(self: Restricted, other: Any) -> Any:
+        return operation(
+            self._check(other), float(other) if isinstance(other, Restricted) else other
+        )
+
+    return method
+
+
+class Restricted(np.float64):
+    """A criterion of a REML fit, which warns when it meets that of other fixed effects.
+
+    Restricted likelihoods of models with different fixed effects are densities of different data
+    (of different error contrasts); only those of maximum likelihood can be compared.
+    """
+
+    fixed: tuple[str, ...]
+
+    def __new__(cls, value: float, fixed: tuple[str, ...]) -> Restricted:
+        new = super().__new__(cls, value)
+        new.fixed = fixed
+        return new
+
+    def __reduce__(self) -> Any:
+        return Restricted, (float(self), self.fixed)
+
+    def _check(self, other: object) -> np.float64:
+        """The plain number; a warning if the other is of another model."""
+        if isinstance(other, Restricted) and other.fixed != self.fixed:
+            warn(
+                RestrictedLikelihoodWarning(
+                    "REML likelihoods of models with different fixed effects cannot be compared "
+                    "(nor their AIC or BIC): fit both with reml=False for this test"
+                )
+            )
+        return np.float64(self)
+
+    def __neg__(self) -> Restricted:
+        return Restricted(-float(self), self.fixed)
+
+    def __mul__(self, other: Any) -> Any:
+        scaled = np.float64(self) * other
+        return Restricted(scaled, self.fixed) if isinstance(scaled, float) else scaled
+
+    __rmul__ = __mul__
+    __sub__ = _compared(operator.sub)
+    __lt__ = _compared(operator.lt)
+    __gt__ = _compared(operator.gt)
+    __le__ = _compared(operator.le)
+    __ge__ = _compared(operator.ge)

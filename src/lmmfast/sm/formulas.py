@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,35 +12,20 @@ import numpy as np
 from ..data.alignment import aligned
 from ..data.columns import Table
 from ..data.design import Design, build
-from ..data.terms import RandomTerm
 from ..errors import DataError, FormulaError
 from .stated import Stated
 from .terms import Component, state
 
-__all__ = ["model_of", "names_of_caller"]
+__all__ = ["checked_missing", "model_of"]
 
 Model = TypeVar("Model", bound=Stated)
 
 
-class _Names(Mapping[str, Any]):
-    """Names that a frame of the caller sees, looked up when they are needed."""
-
-    def __init__(self, frame: Any) -> None:
-        self._local, self._global = frame.f_locals, frame.f_globals
-
-    def __getitem__(self, name: str) -> Any:
-        return self._local[name] if name in self._local else self._global[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self._global, **self._local})
-
-    def __len__(self) -> int:
-        return len({**self._global, **self._local})
-
-
-def names_of_caller(depth: int) -> Mapping[str, Any]:
-    """Names that a caller sees: depth 1 is who calls this function, 2 whoever calls that one."""
-    return _Names(sys._getframe(depth))
+def checked_missing(missing: str) -> str:
+    """One of the three ways to treat missing values."""
+    if missing not in ("none", "drop", "raise"):
+        raise ValueError(f'missing must be "none", "drop" or "raise", not {missing!r}')
+    return missing
 
 
 def model_of(
@@ -51,10 +37,13 @@ def model_of(
     vc_formula: Mapping[str, str] | None,
     subset: Any,
     missing: str,
-    scope: Mapping[str, Any] | None,
+    eval_env: int,
     use_sqrt: bool,
 ) -> Model:
-    """A model of the class `cls`, as `mixedlm` documents it; `scope` has what formulas may name."""
+    """A model of the class `cls`, as `mixedlm` documents it; who calls is called by the user."""
+    checked_missing(missing)
+    seen = None if eval_env < 0 else sys._getframe(2 + eval_env)
+    scope = None if seen is None else ChainMap(seen.f_locals, seen.f_globals)
     if groups is None:
         raise FormulaError(
             "groups= is required: a column of the data or the group of each row "
@@ -64,8 +53,8 @@ def model_of(
         data, groups = _subset(data, groups, subset)
     table = Table(data)
     group, shown = _group_column(table, data, groups)
-    stated = state(formula, table, group, re_formula, vc_formula)
-    design = build(stated.formula, table, scope=scope, patsy=True)
+    whole, terms = state(formula, table, group, re_formula, vc_formula)
+    design = build(whole, table, scope=scope, patsy=True)
     if missing != "drop" and design.dropped:
         counts = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
         raise DataError(
@@ -73,28 +62,16 @@ def model_of(
             'missing="drop" leaves them out',
             variable=next(iter(design.dropped)),
         )
-    components = tuple(
-        Component(
-            kind, name, ((i, tuple(range(term.z.shape[1]))),), _shown(term, kind, shown), tied
-        )
-        for i, ((kind, name, tied), term) in enumerate(
-            zip(stated.components, design.terms, strict=True)
-        )
-    )
-    codes, labels = _groups_of(design, components, table, group)
+    parts: list[Component] = []
+    for i, ((kind, name, tied), term) in enumerate(zip(terms, design.terms, strict=True)):
+        columns = term.columns
+        if kind == "re":  # statsmodels calls the groups' intercept by their name
+            columns = tuple(column.replace("Intercept", shown) for column in columns)
+        parts.append(Component(kind, name, ((i, tuple(range(len(columns)))),), columns, tied))
+    codes, labels = _groups_of(design, parts, table, group)
+    lme4 = None if any(part.tied for part in parts) else whole  # it has no shared variances
     model = cls.__new__(cls)
-    model._open(
-        design,
-        components,
-        True,
-        codes,
-        labels,
-        shown,
-        stated.formula_lme4,
-        use_sqrt,
-        formula,
-        data,
-    )
+    model._open(design, tuple(parts), True, codes, labels, shown, lme4, use_sqrt, formula, data)
     return model
 
 
@@ -115,9 +92,8 @@ def _subset(data: Any, groups: Any, subset: Any) -> tuple[Any, Any]:
     if isinstance(groups, str) or len(groups) != len(data):
         return data.iloc[where], groups
     groups = aligned(groups, data.index, "groups", reorder=False)
-    return data.iloc[where], groups.iloc[where] if hasattr(groups, "iloc") else (
-        np.asarray(groups)[where]
-    )
+    groups = groups if hasattr(groups, "iloc") else np.asarray(groups)
+    return data.iloc[where], getattr(groups, "iloc", groups)[where]
 
 
 def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
@@ -127,8 +103,8 @@ def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
             raise table.lacks(groups, DataError, "groups:")
         return groups, groups
     aligned(groups, table.index, "groups", reorder=False)
-    name = getattr(groups, "name", None)
-    if isinstance(name, str) and table.has(name) and _same(groups, data[name]):
+    name, same = getattr(groups, "name", None), getattr(groups, "equals", None)
+    if isinstance(name, str) and table.has(name) and same is not None and same(data[name]):
         return name, "Group"
     added = "Group"
     while table.has(added):
@@ -137,20 +113,8 @@ def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
     return added, "Group"
 
 
-def _same(given: Any, column: Any) -> bool:
-    equals = getattr(given, "equals", None)
-    return equals is not None and bool(equals(column))
-
-
-def _shown(term: RandomTerm, kind: str, group: str) -> tuple[str, ...]:
-    """Names of the random columns; statsmodels calls the groups' intercept by their name."""
-    if kind != "re":
-        return term.columns
-    return tuple(name.replace("Intercept", group) for name in term.columns)
-
-
 def _groups_of(
-    design: Design, components: tuple[Component, ...], table: Table, group: str
+    design: Design, components: Sequence[Component], table: Table, group: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Group of each row used, and the labels."""
     for part, term in zip(components, design.terms, strict=True):

@@ -13,17 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..data.design import Design
 from ..engine.free import Free
 from ..errors import FitError, UnusedArgumentWarning, warn
 from ..lmm import LMM
 from ..results import LMMFit
 from .arrays import Arrays
-from .formulas import model_of, names_of_caller
+from .formulas import checked_missing, model_of
 from .params import MixedLMParams, block_of, blocks_of, mask_of
 from .results import MixedLMResults
-from .score import loglike, observed_hessian, score, theta_of
-from .simulate import Simulator
+from .score import Likelihood, Simulator, theta_of
 from .stated import ModelData, Stated
 from .terms import Component, is_component
 
@@ -62,8 +60,14 @@ class MixedLM(Stated):
     formula_lme4 : str or None
         The same model for `lmer`; None when a component has several columns of one variance.
     group_labels : list
-        Sorted.
+        Sorted; `n_groups` of them.
     row_indices : mapping from labels to arrays of rows
+    endog_names : str
+    exog_names, vcomp_names : list of str
+        Fixed-effects columns, variance components.
+    k_fe, k_re, k_re2, k_vc : int
+        Numbers of fixed-effects columns, of random columns of the groups, of their variances and
+        covariances, and of variance components.
 
     Raises
     ------
@@ -85,18 +89,10 @@ class MixedLM(Stated):
         for name in kwargs:
             if name not in ("missing_idx", "model_spec", "formula"):
                 raise ValueError(f"MixedLM has no argument {name!r}")
-        arrays = Arrays.of(endog, exog, groups, exog_re, exog_vc, _checked_missing(missing))
-        design, components = arrays.design()
-        self._open(
-            design,
-            components,
-            arrays.labelled,
-            arrays.codes,
-            arrays.labels,
-            "Group",
-            arrays.formula_lme4(design, components),
-            use_sqrt,
-        )
+        arrays = Arrays.of(endog, exog, groups, exog_re, exog_vc, checked_missing(missing))
+        design, parts = arrays.design()
+        lme4, codes, labels = arrays.formula_lme4(design, parts), arrays.codes, arrays.labels
+        self._open(design, parts, arrays.labelled, codes, labels, "Group", lme4, use_sqrt)
 
     @classmethod
     def from_formula(
@@ -114,18 +110,8 @@ class MixedLM(Stated):
         use_sqrt: bool = True,
     ) -> MixedLM:
         """A model from formulas; see `mixedlm`, which drops missing values by default."""
-        return model_of(
-            cls,
-            formula,
-            data,
-            groups,
-            re_formula,
-            vc_formula,
-            subset,
-            _checked_missing(missing),
-            None if eval_env < 0 else names_of_caller(2 + eval_env),
-            use_sqrt,
-        )
+        given = groups, re_formula, vc_formula, subset, missing, eval_env, use_sqrt
+        return model_of(cls, formula, data, *given)
 
     # ---- fit ------------------------------------------------------------------------------------
 
@@ -133,11 +119,9 @@ class MixedLM(Stated):
     def _lmm(self) -> LMM:
         return LMM(self._design)
 
-    def without_data(self, design: Design) -> Stated:
-        """A model of the same names with no rows: `design` has none."""
-        bare = super().without_data(design)
-        bare.__dict__.pop("_lmm", None)
-        return bare
+    @property
+    def _likelihood(self) -> Likelihood:
+        return Likelihood(self._lmm, self.components, self.reml)
 
     def fit(
         self,
@@ -185,7 +169,7 @@ class MixedLM(Stated):
             When there is no residual variance, or for penalties.
         """
         if fe_pen is not None or cov_pen is not None:
-            raise FitError("penalized fits are not part of lmmfast: use statsmodels for these")
+            self.fit_regularized()
         _note_unused(niter_sa, method, fit_kwargs)
         self.reml = bool(reml)
         history: list[Any] | None = [] if full_output else None
@@ -209,27 +193,19 @@ class MixedLM(Stated):
 
     def _restricted(self, mask: MixedLMParams | None) -> tuple[LMM, tuple[Component, ...]]:
         """The model with the random effects of the groups cut into uncorrelated blocks."""
-        part = self._group_effects
-        if mask is None or part is None or mask.cov_re.all() or part.terms[1:]:
+        part, terms = self._group_effects, self._design.terms
+        blocks = [] if mask is None else blocks_of(mask.cov_re)
+        if part is None or part.terms[1:] or len(blocks) <= 1:
             return self._lmm, self.components
-        blocks = blocks_of(mask.cov_re)
-        if len(blocks) == 1:
-            return self._lmm, self.components
-        where = part.terms[0][0]
-        term = self._design.terms[where]
-        parts = [block_of(term, block) for block in blocks]
-        terms = (*self._design.terms[:where], *parts, *self._design.terms[where + 1 :])
-        shift = len(parts) - 1
-        moved = tuple(
-            replace(
-                other,
-                terms=tuple((t + shift if t > where else t, columns) for t, columns in other.terms),
-            )
-            for other in self.components
-        )
+        where, shift = part.terms[0][0], len(blocks) - 1
+        parts = [block_of(terms[where], block) for block in blocks]
         cut = tuple((where + i, tuple(block)) for i, block in enumerate(blocks))
-        components = tuple(replace(p, terms=cut) if p.kind == "re" else p for p in moved)
-        return LMM(replace(self._design, terms=terms)), components
+        components = []
+        for other in self.components:
+            moved = tuple((t + shift if t > where else t, columns) for t, columns in other.terms)
+            components.append(replace(other, terms=cut if other is part else moved))
+        design = replace(self._design, terms=(*terms[:where], *parts, *terms[where + 1 :]))
+        return LMM(design), tuple(components)
 
     def _moving(
         self,
@@ -239,23 +215,20 @@ class MixedLM(Stated):
         start_params: Any,
     ) -> Free | None:
         """What of theta may move; None when everything may."""
-        free = np.ones(model.ntheta, bool)
-        owner = np.arange(model.ntheta)
+        free, owner = np.ones(model.ntheta, bool), np.arange(model.ntheta)
         entries = model.theta_entries
-        vcomp = 0
+        estimated = iter(np.ones(self.k_vc) if mask is None else mask.vcomp)
         for part in components:
-            where = [k for k, (t, _, _) in enumerate(entries) if t in dict(part.terms)]
+            columns = dict(part.terms)
+            where = [k for k, (t, _, _) in enumerate(entries) if t in columns]
             if part.tied:
                 owner[where] = where[0]
             if part.kind == "re" and mask is not None:
-                columns = dict(part.terms)
                 for k in where:
                     t, r, c = entries[k]
                     free[k] = bool(mask.cov_re[columns[t][r], columns[t][c]])
-            if is_component(part):
-                if mask is not None and not mask.vcomp[vcomp]:
-                    free[where] = False
-                vcomp += 1
+            if is_component(part) and not next(estimated):
+                free[where] = False
         if free.all() and (owner == np.arange(model.ntheta)).all():
             return None
         basis = np.array([(owner == k) & free for k in np.unique(owner[free])], float)
@@ -272,9 +245,8 @@ class MixedLM(Stated):
             return MixedLMParams.of(fixed, np.eye(self.k_re), vcomp)
         if hasattr(given, "cov_re"):
             cov_re = np.asarray(given.cov_re, float).reshape(self.k_re, self.k_re)
-            return MixedLMParams.of(
-                np.asarray(given.fe_params), cov_re, np.asarray(given.vcomp, float)
-            )
+            vcomp = np.asarray(given.vcomp, float)
+            return MixedLMParams.of(np.asarray(given.fe_params), cov_re, vcomp)
         packed = np.asarray(given, float)
         extra = len(packed) - self.k_re2 - self.k_vc
         if packed.ndim != 1 or extra not in (0, self.k_fe):
@@ -296,8 +268,7 @@ class MixedLM(Stated):
         profile_fe : bool, default True
             Whether the fixed effects too are at their best; else those in `params` count.
         """
-        given = self._start(params)
-        return loglike(self._lmm, self.components, given, self.reml, profile_fe)
+        return self._likelihood.loglike(self._start(params), profile_fe)
 
     def score(self, params: Any, profile_fe: bool = True) -> np.ndarray:
         """Gradient of `loglike`, exact.
@@ -315,8 +286,7 @@ class MixedLM(Stated):
             In fixed effects, the lower triangle of the Cholesky factor of ``cov_re`` by rows and
             the square roots of ``vcomp``; with ``use_sqrt=False`` in ``cov_re`` and ``vcomp``.
         """
-        given = self._start(params)
-        return score(self._lmm, self.components, given, self.reml, profile_fe, self.use_sqrt)
+        return self._likelihood.score(self._start(params), profile_fe, self.use_sqrt)
 
     def hessian(self, params: Any) -> tuple[np.ndarray, bool]:
         """Hessian of `loglike` in fixed effects, ``cov_re`` and ``vcomp``; whether it is singular.
@@ -326,7 +296,7 @@ class MixedLM(Stated):
         params : MixedLMParams or array
             As for `loglike`.
         """
-        H = observed_hessian(self._lmm, self.components, self._start(params), self.reml)
+        H = self._likelihood.hessian(self._start(params))
         return H, bool(np.linalg.matrix_rank(H) < len(H))
 
     def get_distribution(self, params: Any, scale: float, exog: Any = None) -> Simulator:
@@ -392,40 +362,20 @@ def mixedlm(
     >>> float(result.fe_params["Days"].round(3))
     10.467
     """
-    return model_of(
-        MixedLM,
-        formula,
-        data,
-        groups,
-        re_formula,
-        vc_formula,
-        subset,
-        _checked_missing(missing),
-        None if eval_env < 0 else names_of_caller(2 + eval_env),
-        use_sqrt,
-    )
-
-
-# ---- arguments -----------------------------------------------------------------------------------
-
-
-def _checked_missing(missing: str) -> str:
-    if missing not in ("none", "drop", "raise"):
-        raise ValueError(f'missing must be "none", "drop" or "raise", not {missing!r}')
-    return missing
+    given = groups, re_formula, vc_formula, subset, missing, eval_env, use_sqrt
+    return model_of(MixedLM, formula, data, *given)
 
 
 def _note_unused(niter_sa: int, method: Any, fit_kwargs: Mapping[str, Any]) -> None:
     """One note for all arguments without effect."""
     known = [name for name in _UNUSED if name in fit_kwargs]
-    known += ["method"] if method is not None else []
-    known += ["niter_sa"] if niter_sa else []
+    known += ["method"] * (method is not None) + ["niter_sa"] * bool(niter_sa)
     unknown = [name for name in fit_kwargs if name not in _UNUSED]
-    if not known and not unknown:
+    names = [*unknown, *known]
+    if not names:
         return
-    names = ", ".join([*unknown, *known])
-    ending = "s" if len(known) + len(unknown) > 1 else ""
     why = "there is one optimizer, which needs no settings and certifies its optimum"
     if unknown:
         why = f"{', '.join(unknown)} changes nothing; {why}" if known else "it changes nothing"
-    warn(UnusedArgumentWarning(f"Argument{ending} {names} not used by lmmfast: {why}"))
+    listed = f"Argument{'s' * (len(names) > 1)} {', '.join(names)}"
+    warn(UnusedArgumentWarning(f"{listed} not used by lmmfast: {why}"))

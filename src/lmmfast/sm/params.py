@@ -105,13 +105,13 @@ class MixedLMParams:
 def mask_of(free: Any, k_fe: int, k_re: int, k_vc: int) -> MixedLMParams:
     """The `free` of a fit as a mask, checked."""
     fixed = np.asarray(free.fe_params, float)
-    own = np.asarray(free.cov_re, float).reshape(k_re, k_re) if k_re else np.zeros((0, 0))
+    cov_re = np.asarray(free.cov_re, float).reshape(k_re, k_re) if k_re else np.zeros((0, 0))
     vcomp = np.asarray(free.vcomp, float) if np.size(free.vcomp) else np.ones(k_vc)
     if len(fixed) and not fixed.all():
         raise FitError("free holds fixed effects: subtract that part from the response instead")
     if len(vcomp) != k_vc:
         raise ValueError(f"free.vcomp has {len(vcomp)} values; the model has {k_vc} components")
-    return MixedLMParams.of(np.ones(k_fe), own, vcomp)
+    return MixedLMParams.of(np.ones(k_fe), cov_re, vcomp)
 
 
 def blocks_of(mask: np.ndarray) -> list[list[int]]:
@@ -130,9 +130,8 @@ def blocks_of(mask: np.ndarray) -> list[list[int]]:
 
 def block_of(term: RandomTerm, columns: Sequence[int]) -> RandomTerm:
     """Some columns of a term as a term of their own."""
-    names = tuple(term.columns[j] for j in columns)
-    label = f"{' + '.join(names)} | {term.group}"
-    return term.chosen(columns, label=label)
+    names = " + ".join(term.columns[j] for j in columns)
+    return term.chosen(columns, label=f"{names} | {term.group}")
 
 
 def cholesky_factor(cov: np.ndarray) -> np.ndarray:

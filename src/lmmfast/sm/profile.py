@@ -13,17 +13,13 @@ from ..engine.options import Options
 from ..linalg import triangular_root
 from ..results import LMMFit
 from .estimated import Estimated
-from .terms import is_component
+from .terms import group_terms, is_component
 
 __all__ = ["profile_variance"]
 
 
 def profile_variance(
-    result: Estimated,
-    which: Any,
-    vtype: str,
-    below: tuple[int, float],
-    above: tuple[int, float],
+    result: Estimated, which: Any, vtype: str, below: tuple[int, float], above: tuple[int, float]
 ) -> np.ndarray:
     """Variances and log likelihoods, as `MixedLMResults.profile_re` documents them."""
     if vtype not in ("re", "vc"):
@@ -41,16 +37,10 @@ def profile_variance(
         )
     up, down = np.linspace(ratio, high, above[0] + 1), np.linspace(low, ratio, below[0] + 1)
     ratios = np.concatenate([down, up[1:]])
-    entries = model.theta_entries
-    held = [k for k, (t, r, c) in enumerate(entries) if (t, r, c) == (term, 0, 0)]
-    equal = next((p for p in result._components if p.tied and p.terms[0][0] == term), None)
-    if equal is not None:
-        held = [k for k, (t, _, _) in enumerate(entries) if t == term]
-    basis = _free_directions(result, entries, held)
+    held, basis = _held_and_free(result, model.theta_entries, term)
     out = []
     for value in ratios:
-        fixed = np.zeros(len(theta))
-        fixed[held] = np.sqrt(value)
+        fixed = np.where(held, np.sqrt(value), 0.0)
         here = model.minimize(Options(result.reml, theta, free=Free(fixed, basis)))
         out.append((value * here.sigma**2, -here.objective / 2))
     return np.array(out)
@@ -63,8 +53,8 @@ def _held_term(result: Estimated, which: Any, vtype: str) -> tuple[int, int]:
     if vtype == "re":
         if not 0 <= int(which) < result.k_re:
             raise ValueError(f"re_ix must be 0 to {result.k_re - 1}, not {which!r}")
-        own = next(part for part in result._components if part.kind == "re")
-        return next((t, cols.index(int(which))) for t, cols in own.terms if int(which) in cols)
+        terms = group_terms(result._components)
+        return next((t, cols.index(int(which))) for t, cols in terms if int(which) in cols)
     for part in result._components:
         if is_component(part) and part.name == which:
             return part.terms[0][0], 0
@@ -85,15 +75,16 @@ def _with_column_first(fit: LMMFit, term: int, column: int) -> tuple[Model, np.n
     return model, np.array([T[t][r, c] for t, r, c in model.theta_entries])
 
 
-def _free_directions(
-    result: Estimated, entries: list[tuple[int, int, int]], held: list[int]
-) -> np.ndarray:
-    """Basis of the parameters that are not held; tied ones move together."""
-    owner = list(range(len(entries)))
+def _held_and_free(
+    result: Estimated, entries: list[tuple[int, int, int]], term: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which parameters are held, and the basis of the others; tied ones move together."""
+    of_term = np.array([t for t, _, _ in entries])
+    owner = np.arange(len(entries))
+    held = np.array([entry == (term, 0, 0) for entry in entries])
     for part in result._components:
         if part.tied:
-            own = [k for k, (t, _, _) in enumerate(entries) if t == part.terms[0][0]]
-            for k in own:
-                owner[k] = own[0]
-    free = sorted({owner[k] for k in range(len(entries)) if k not in held})
-    return np.array([[float(o == k) for k in free] for o in owner]).reshape(len(entries), len(free))
+            where = np.flatnonzero(of_term == part.terms[0][0])
+            owner[where] = where[0]
+            held |= (of_term == term) & (part.terms[0][0] == term)
+    return held, (owner[:, None] == np.unique(owner[~held])).astype(float)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import DataError
-from .estimated import Estimated
+from .estimated import Estimated, Restricted
 from .profile import profile_variance
 from .random import RandomEffects, covariance_of_group, effects_of_group, without_data
-from .restricted import Restricted
 from .summary import Summary, summarize
 
 if TYPE_CHECKING:
@@ -46,7 +45,16 @@ class MixedLMResults(Estimated):
     lmm : LMMFit
         The same fit as `lmer` gives it.
     formula_lme4 : str or None
-        The model in lme4's syntax, for `lmer`.
+        The model in lme4's syntax, for `lmer`; None when it has none (columns that share a
+        variance).
+    nobs, k_fe, k_re, k_re2, k_vc : int
+        Rows used; numbers of fixed effects, of random columns of the groups, of their variances and
+        covariances, and of variance components.
+    reml, converged : bool
+        Whether the fit maximizes the restricted likelihood; whether the optimum is certified.
+    method : {"REML", "ML"}
+    use_sqrt : bool
+        As given to the model.
     """
 
     # ---- tests ----------------------------------------------------------------------------------
@@ -90,8 +98,6 @@ class MixedLMResults(Estimated):
         from ..inference.linear import hypothesis
         from ..inference.wald import wald_test
 
-        if isinstance(r_matrix, str) and any(n in r_matrix for n in self._names[self.k_fe :]):
-            raise ValueError("hypotheses are about fixed effects: profile_re is for variances")
         L, q, _ = hypothesis(self._fixed_only(r_matrix), self._data.xnames, "r_matrix")
         cov = self.lmm.estimates.vcov if cov_p is None else np.asarray(cov_p)
         return wald_test(L, q, self.lmm.estimates.beta, cov, self.df_resid if use_f else None)
@@ -104,12 +110,14 @@ class MixedLMResults(Estimated):
         """Hypotheses without the columns of variance parameters, which must be zero."""
         if isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], str):
             return self._fixed_only(given[0]), given[1]
-        array = given if isinstance(given, np.ndarray) else None
-        if array is None or array.shape[-1] != len(self._names) or not len(self._places):
-            return given
-        if np.any(array[..., self.k_fe :]):
+        whole = isinstance(given, np.ndarray) and given.shape[-1] == len(self._names)
+        if isinstance(given, str):
+            touched = any(name in given for name in self._names[self.k_fe :])
+        else:
+            touched = whole and bool(np.any(given[..., self.k_fe :]))
+        if touched:
             raise ValueError("hypotheses are about fixed effects: profile_re is for variances")
-        return array[..., : self.k_fe]
+        return given[..., : self.k_fe] if whole else given
 
     # ---- random effects -------------------------------------------------------------------------
 
@@ -120,14 +128,15 @@ class MixedLMResults(Estimated):
         Variance components come after the groups' own effects, a value for each level within the
         group. Effects of crossed factors are in `ranef`.
         """
-        make = effects_of_group(self)
-        return RandomEffects((label, make(i)) for i, label in enumerate(self.model.group_labels))
+        return self._by_group(effects_of_group(self))
 
     @cached_property
     def random_effects_cov(self) -> RandomEffects:
         """Conditional covariances of `random_effects`, given all parameters."""
         self._need_data("conditional covariances")
-        make = covariance_of_group(self)
+        return self._by_group(covariance_of_group(self))
+
+    def _by_group(self, make: Callable[[int], Any]) -> RandomEffects:
         return RandomEffects((label, make(i)) for i, label in enumerate(self.model.group_labels))
 
     def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
@@ -169,15 +178,13 @@ class MixedLMResults(Estimated):
             ``re_form="all"`` and the like: as ``LMMFit.predict``, with random effects.
         """
         kwargs.setdefault("re_form", "none")
-        recipe = self.lmm.design.recipe
         if exog is None:
             self._need_data("predictions of the rows of the fit")
-        if exog is None or (recipe is not None and transform):
+        if exog is None or (transform and self.lmm.design.recipe is not None):
             return self._rows(self.lmm.predict(exog, **kwargs))
         if kwargs["re_form"] != "none":
             raise DataError("a model from arrays predicts by its fixed effects only")
-        columns = self._columns_of(exog)
-        values = self.model.predict(self.lmm.estimates.beta, columns)
+        values = self.model.predict(self.lmm.estimates.beta, self._columns_of(exog))
         if not hasattr(exog, "iloc"):
             return values
         import pandas as pd

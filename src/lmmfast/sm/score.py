@@ -1,4 +1,4 @@
-"""Log likelihood and its derivatives at given parameters, in statsmodels' order of parameters.
+"""Log likelihood, its derivatives and new responses at parameters in statsmodels' order.
 
 The parameters are the fixed effects (unless they are profiled out), the lower triangle of the
 covariance of the groups' random effects row by row, and the variances of the components, all over
@@ -8,18 +8,20 @@ deviations take the place of covariance and variances.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..errors import FitError
 from .params import MixedLMParams, cholesky_factor
-from .terms import Component, is_component
+from .stated import Stated
+from .terms import Component, group_terms, is_component
 
 if TYPE_CHECKING:
     from ..lmm import LMM
     from ..results import LMMFit
 
-__all__ = ["loglike", "observed_hessian", "score", "theta_of"]
+__all__ = ["Likelihood", "Simulator", "theta_of"]
 
 STEP = 1e-3  # relative, of the four-point differences of the exact score
 
@@ -28,12 +30,10 @@ def theta_of(model: LMM, components: tuple[Component, ...], params: MixedLMParam
     """theta of the covariances of `params`; random terms that these do not have start at one."""
     T = [np.eye(term.source.width) for term in model.design.terms]
     spreads = iter(np.sqrt(np.maximum(params.vcomp, 0.0)))
-    for part in components:
-        if part.kind == "re":
-            for t, columns in part.terms:
-                T[t] = cholesky_factor(params.cov_re[np.ix_(columns, columns)])
-        elif is_component(part):
-            T[part.terms[0][0]] *= next(spreads)
+    for t, columns in group_terms(components):
+        T[t] = cholesky_factor(params.cov_re[np.ix_(columns, columns)])
+    for part in filter(is_component, components):
+        T[part.terms[0][0]] *= next(spreads)
     return np.array([T[t][r, c] for t, r, c in model.theta_entries])
 
 
@@ -79,95 +79,107 @@ class _Point:
         return np.array([-2 * float(g[t][:, r] @ (g[t] @ T[t][:, c])) for t, r, c in places])
 
 
-def _point(
-    model: LMM, components: tuple[Component, ...], params: MixedLMParams, reml: bool
-) -> _Point:
-    return _Point(model.at(theta_of(model, components, params), reml=reml), params.fe_params)
+class Likelihood(NamedTuple):
+    """The log likelihood of a model, and its derivatives."""
 
+    model: LMM
+    components: tuple[Component, ...]
+    reml: bool
 
-def loglike(
-    model: LMM,
-    components: tuple[Component, ...],
-    params: MixedLMParams,
-    reml: bool,
-    profile_fe: bool,
-) -> float:
-    """Log likelihood, at the fixed effects of `params` or at the best ones."""
-    if profile_fe:
-        return model.at(theta_of(model, components, params), reml=reml).llf
-    return _point(model, components, params, reml).loglike
+    def _fit(self, params: MixedLMParams) -> LMMFit:
+        return self.model.at(theta_of(self.model, self.components, params), reml=self.reml)
 
+    def loglike(self, params: MixedLMParams, profile_fe: bool) -> float:
+        """Log likelihood, at the fixed effects of `params` or at the best ones."""
+        fit = self._fit(params)
+        return fit.llf if profile_fe else _Point(fit, params.fe_params).loglike
 
-def score(
-    model: LMM,
-    components: tuple[Component, ...],
-    params: MixedLMParams,
-    reml: bool,
-    profile_fe: bool,
-    use_sqrt: bool,
-) -> np.ndarray:
-    """Gradient of the log likelihood, exact."""
-    if profile_fe:
-        best = model.at(theta_of(model, components, params), reml=reml)
-        params = MixedLMParams.of(np.nan_to_num(best.estimates.beta), params.cov_re, params.vcomp)
-    here = _point(model, components, params, reml)
-    own, packed = _packing(model, components, len(params.cov_re))
-    variances = packed @ here.score_theta
-    if not use_sqrt:
-        k2 = len(own)
-        factor = cholesky_factor(params.cov_re)
-        variances[:k2] = np.linalg.solve(_covariance_of_factor(factor, own).T, variances[:k2])
-        variances[k2:] /= 2 * np.sqrt(params.vcomp)
-    return variances if profile_fe else np.concatenate([here.score_fixed, variances])
+    def score(self, params: MixedLMParams, profile_fe: bool, use_sqrt: bool) -> np.ndarray:
+        """Gradient of the log likelihood, exact."""
+        fit = self._fit(params)
+        fixed = np.nan_to_num(fit.estimates.beta) if profile_fe else params.fe_params
+        here = _Point(fit, fixed)
+        lower, packed = self._packing(len(params.cov_re))
+        variances = packed @ here.score_theta
+        if not use_sqrt:
+            k2 = len(lower)
+            J = _covariance_of_factor(cholesky_factor(params.cov_re), lower)
+            variances[:k2] = np.linalg.solve(J.T, variances[:k2])
+            variances[k2:] /= 2 * np.sqrt(params.vcomp)
+        return variances if profile_fe else np.concatenate([here.score_fixed, variances])
 
+    def hessian(self, params: MixedLMParams) -> np.ndarray:
+        """Hessian of the log likelihood in fixed effects, covariances and variances."""
+        rows, columns = np.tril_indices(len(params.cov_re))
+        k, k2 = len(params.fe_params), len(rows)
+        packed = np.concatenate([params.fe_params, params.cov_re[rows, columns], params.vcomp])
+        sd, size = np.sqrt(np.diag(params.cov_re)), np.maximum(1.0, np.abs(params.fe_params))
+        scale = np.concatenate([size, sd[rows] * sd[columns], params.vcomp])
 
-def observed_hessian(
-    model: LMM, components: tuple[Component, ...], params: MixedLMParams, reml: bool
-) -> np.ndarray:
-    """Hessian of the log likelihood in fixed effects, covariances and variances."""
-    rows, columns = np.tril_indices(len(params.cov_re))
-    k, k2 = len(params.fe_params), len(rows)
-    packed = np.concatenate([params.fe_params, params.cov_re[rows, columns], params.vcomp])
-    sd = np.sqrt(np.diag(params.cov_re))
-    scale = np.concatenate([np.maximum(1.0, np.abs(params.fe_params)), sd[rows] * sd[columns],
-                            params.vcomp])  # fmt: skip
+        def at(point: np.ndarray) -> np.ndarray:
+            cov = np.zeros_like(params.cov_re)
+            cov[rows, columns] = cov[columns, rows] = point[k : k + k2]
+            return self.score(MixedLMParams.of(point[:k], cov, point[k + k2 :]), False, False)
 
-    def at(point: np.ndarray) -> np.ndarray:
-        cov = np.zeros_like(params.cov_re)
-        cov[rows, columns] = cov[columns, rows] = point[k : k + k2]
-        other = MixedLMParams.of(point[:k], cov, point[k + k2 :])
-        return score(model, components, other, reml, False, False)
+        H = np.empty((len(packed), len(packed)))
+        for j, step in enumerate(STEP * scale):
+            move = step * (np.arange(len(packed)) == j)
+            H[j] = 8 * (at(packed + move) - at(packed - move))
+            H[j] -= at(packed + 2 * move) - at(packed - 2 * move)
+            H[j] /= 12 * step
+        return (H + H.T) / 2
 
-    H = np.empty((len(packed), len(packed)))
-    for j, step in enumerate(STEP * scale):
-        move = step * (np.arange(len(packed)) == j)
-        H[j] = 8 * (at(packed + move) - at(packed - move))
-        H[j] -= at(packed + 2 * move) - at(packed - 2 * move)
-        H[j] /= 12 * step
-    return (H + H.T) / 2
-
-
-def _packing(
-    model: LMM, components: tuple[Component, ...], k_re: int
-) -> tuple[list[tuple[int, int]], np.ndarray]:
-    """Places of the lower triangle, and which entries of theta each parameter is made of."""
-    entries = model.theta_entries
-    own = [(i, j) for i in range(k_re) for j in range(i + 1)]
-    rows: list[np.ndarray] = []
-    for part in components:
-        if part.kind == "re":
+    def _packing(self, k_re: int) -> tuple[list[tuple[int, int]], np.ndarray]:
+        """Places of the lower triangle, and which entries of theta each parameter is made of."""
+        entries = self.model.theta_entries
+        lower = [(i, j) for i in range(k_re) for j in range(i + 1)]
+        rows: list[list[bool]] = []
+        for part in self.components:
             t = part.terms[0][0]
-            rows = [np.array([e == (t, i, j) for e in entries], float) for i, j in own] + rows
-        elif is_component(part):
-            t = part.terms[0][0]
-            rows.append(np.array([e[0] == t for e in entries], float))
-    return own, np.array(rows).reshape(len(rows), len(entries))
+            if part.kind == "re":
+                rows = [[e == (t, i, j) for e in entries] for i, j in lower] + rows
+            elif is_component(part):
+                rows.append([e[0] == t for e in entries])
+        return lower, np.array(rows, float).reshape(len(rows), len(entries))
 
 
-def _covariance_of_factor(L: np.ndarray, own: list[tuple[int, int]]) -> np.ndarray:
+def _covariance_of_factor(L: np.ndarray, lower: list[tuple[int, int]]) -> np.ndarray:
     """Derivatives of the lower triangle of L L' in that of L."""
-    J = np.zeros((len(own), len(own)))
-    for a, (i, j) in enumerate(own):
-        for b, (r, c) in enumerate(own):
-            J[a, b] = (r == i) * L[j, c] + (r == j) * L[i, c]
-    return J
+    J = [[(r == i) * L[j, c] + (r == j) * L[i, c] for r, c in lower] for i, j in lower]
+    return np.array(J).reshape(len(lower), len(lower))
+
+
+class Simulator:
+    """Draws responses of a model at given parameters, all random effects new."""
+
+    def __init__(self, model: Stated, params: np.ndarray, scale: float, exog: Any) -> None:
+        self._model, self._scale = model, scale
+        self._mean = model.predict(params, exog)
+        over = MixedLMParams.from_packed(params, model.k_fe, model.k_re, False, True)
+        self._cov_re, self._vcomp = scale * over.cov_re, scale * over.vcomp
+
+    def rvs(self, n: Any = None, rng: Any = None) -> np.ndarray:
+        """One response (n), whatever `n` says.
+
+        Parameters
+        ----------
+        n : int
+            Without effect, as in statsmodels.
+        rng : int, numpy Generator or RandomState, optional
+            What draws; default: a new generator.
+        """
+        draw = rng if hasattr(rng, "normal") else np.random.default_rng(rng)
+        y = self._mean.copy()
+        spreads = iter(np.sqrt(self._vcomp))
+        for part in self._model.components:
+            for t, columns in part.terms:
+                term = self._model._design.terms[t]
+                if part.kind == "re":
+                    factor = cholesky_factor(self._cov_re[np.ix_(columns, columns)])
+                elif is_component(part):
+                    factor = next(spreads) * np.eye(term.z.shape[1])
+                else:
+                    raise FitError(f"({term.label}) has no place in the parameters of statsmodels")
+                b = draw.normal(size=(len(term.levels), len(factor))) @ factor.T
+                y += np.einsum("nk,nk->n", term.z, b[term.codes])
+        return np.asarray(y + np.sqrt(self._scale) * draw.normal(size=len(y)))

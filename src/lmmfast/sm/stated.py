@@ -56,25 +56,27 @@ class Stated:
         formula: str | None = None,
         frame: Any = None,
     ) -> None:
-        self._design = design
+        self._design, self._frame, self.labelled = design, frame, labelled
         self.components = components
-        self.labelled = labelled
-        self.group_codes = codes
+        self._group_effects = next((part for part in components if part.kind == "re"), None)
+        self.vcomp_names = [part.name for part in components if is_component(part)]
+        self.endog_names, self.exog_names = design.response, list(design.x_names)
+        self.group_codes, self.group_name = codes, group
         self.group_labels: list[Any] = labels.tolist()
-        self.group_name = group
         self.groups: np.ndarray = labels[codes]
-        self._frame = frame
-        self.reml = True
-        self.formula_lme4 = formula_lme4
-        self.formula = formula
-        self.use_sqrt = use_sqrt
+        self.n_groups = len(self.group_labels)
+        self.k_fe, self.k_vc = design.fixed.width, len(self.vcomp_names)
+        self.k_re = 0 if self._group_effects is None else len(self._group_effects.columns)
+        self.k_re2 = self.k_re * (self.k_re + 1) // 2
+        self.formula, self.formula_lme4 = formula, formula_lme4
+        self.use_sqrt, self.reml = use_sqrt, True
 
     def without_data(self, design: Design) -> Stated:
         """A model of the same names with no rows: `design` has none."""
         bare = copy(self)
         bare._design, bare._frame = design, None
         bare.group_codes, bare.groups = np.zeros(0, np.int32), np.zeros(0)
-        for cached in ("row_indices", "data"):
+        for cached in ("row_indices", "data", "_lmm"):
             bare.__dict__.pop(cached, None)
         return bare
 
@@ -97,16 +99,6 @@ class Stated:
         return None if part is None else self._design.terms[part.terms[0][0]].z
 
     @property
-    def endog_names(self) -> str:
-        """Name of the response."""
-        return self._design.response
-
-    @property
-    def exog_names(self) -> list[str]:
-        """Names of the fixed-effects columns."""
-        return list(self._design.x_names)
-
-    @property
     def nobs(self) -> int:
         """Rows used."""
         return len(self._design.y)
@@ -114,44 +106,9 @@ class Stated:
     n_totobs = nobs
 
     @property
-    def n_groups(self) -> int:
-        """Number of groups."""
-        return len(self.group_labels)
-
-    @property
-    def k_fe(self) -> int:
-        """Number of fixed-effects columns."""
-        return int(self._design.X.shape[1])
-
-    @property
-    def k_re(self) -> int:
-        """Number of random columns of the groups."""
-        return 0 if self._group_effects is None else len(self._group_effects.columns)
-
-    @property
-    def k_re2(self) -> int:
-        """Number of their variances and covariances."""
-        return self.k_re * (self.k_re + 1) // 2
-
-    @property
-    def k_vc(self) -> int:
-        """Number of variance components."""
-        return len(self.vcomp_names)
-
-    @property
     def k_params(self) -> int:
         """Number of parameters without the residual variance."""
         return len(self.data.param_names)
-
-    @property
-    def vcomp_names(self) -> list[str]:
-        """Names of the variance components."""
-        return [part.name for part in self.components if is_component(part)]
-
-    @property
-    def _group_effects(self) -> Component | None:
-        """The random effects of the groups, without variance components."""
-        return next((part for part in self.components if part.kind == "re"), None)
 
     @cached_property
     def data(self) -> ModelData:

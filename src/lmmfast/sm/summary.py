@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import summary, tables
-from ..effects import normal_pvalues
+from ..effects import normal_pvalues, ratios, standard_errors
 from .estimated import Estimated
 
 if TYPE_CHECKING:
@@ -41,32 +41,27 @@ class Summary:
 
     def as_text(self) -> str:
         """The summary as text of equal line lengths."""
-        blocks = [_text_lines(table, header=i > 0) for i, table in enumerate(self.tables)]
-        width = max(len(line) for block in blocks for line in block)
-        blocks[0] = _text_lines(self.tables[0], header=False, width=width)
-        lines = [self.title.center(width).rstrip(), "=" * width, *_filled(blocks[0], width)]
-        for block in blocks[1:]:
-            lines += ["-" * width, block[0], "-" * width, *block[1:]]
+        facts, *others = self.tables
+        blocks = [_aligned(table) for table in others]
+        width = max(len(line) for block in [_spread(facts, 0), *blocks] for line in block)
+        lines = [self.title.center(width).rstrip(), "=" * width]
+        lines += [line.ljust(width) for line in _spread(facts, width)]
+        for head, *body in blocks:
+            lines += ["-" * width, head, "-" * width, *body]
         return "\n".join([*lines, "=" * width, *self.extra_txt])
 
     def as_html(self) -> str:
         """The summary as HTML tables."""
         facts, *others = self.tables
-        cells = "".join(
-            f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>"
-            for row in facts.to_numpy()
-        )
-        html = [
-            f'<table class="simpletable"><caption>{escape(self.title)}</caption>{cells}</table>'
-        ]
+        body = "".join(f"<tr>{_html('td', row)}</tr>" for row in facts.to_numpy())
+        inner = [f"<caption>{escape(self.title)}</caption>{body}"]
         for table in others:
-            head = "".join(f"<th>{escape(str(name))}</th>" for name in table.columns)
+            rows = zip(table.index, table.to_numpy(), strict=True)
             body = "".join(
-                f"<tr><th>{escape(str(name))}</th>"
-                f"{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>"
-                for name, row in zip(table.index, table.to_numpy(), strict=True)
+                f"<tr>{_html('th', [name])}{_html('td', row)}</tr>" for name, row in rows
             )
-            html.append(f'<table class="simpletable"><tr><td></td>{head}</tr>{body}</table>')
+            inner.append(f"<tr><td></td>{_html('th', table.columns)}</tr>{body}")
+        html = [f'<table class="simpletable">{table}</table>' for table in inner]
         return "\n".join([*html, *(f"<p>{escape(note)}</p>" for note in self.extra_txt)])
 
     def as_latex(self, label: str = "") -> str:
@@ -99,33 +94,36 @@ class Summary:
         return self.as_latex()
 
 
-def _text_lines(table: pd.DataFrame, header: bool, width: int = 0) -> list[str]:
-    """Rows of a table: labels left, numbers right; facts in two pairs of columns."""
+def _widths(cells: list[list[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+
+def _aligned(table: pd.DataFrame) -> list[str]:
+    """The lines of a table, its header first: labels left, numbers right."""
+    cells = [["", *map(str, table.columns)]]
+    cells += [[str(name), *map(str, row)] for name, *row in table.itertuples()]
+    first, *widths = _widths(cells)
+    return [" ".join([row[0].ljust(first), *map(str.rjust, row[1:], widths)]) for row in cells]
+
+
+def _spread(table: pd.DataFrame, width: int) -> list[str]:
+    """The lines of facts in two pairs of columns, over a width."""
     cells = [[str(cell) for cell in row] for row in table.to_numpy()]
-    if header:
-        cells = [["", *map(str, table.columns)]] + [
-            [str(name), *row] for name, row in zip(table.index, cells, strict=True)
-        ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    if header:
-        return [
-            " ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in cells
-        ]
+    widths = _widths(cells)
     spare = max(0, width - sum(widths) - len(widths) + 1)
     gap = " " * (1 + spare // (len(widths) - 1))
     return [gap.join(map(str.ljust, row, widths)) for row in cells]
 
 
-def _filled(lines: Sequence[str], width: int) -> list[str]:
-    return [line.ljust(width) for line in lines]
+def _html(tag: str, cells: Iterable[object]) -> str:
+    return "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells)
 
 
 def _tabular(rows: Any, align: str, header: Sequence[str] | None) -> str:
     lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in rows]
     head = [] if header is None else [" & ".join(map(_latex, header)) + r" \\", r"\hline"]
-    return "\n".join([f"\\begin{{tabular}}{{{align}}}", r"\hline", *head, *lines, r"\hline",
-                      r"\end{tabular}"])  # fmt: skip
+    top, bottom = f"\\begin{{tabular}}{{{align}}}\n\\hline", "\\hline\n\\end{tabular}"
+    return "\n".join([top, *head, *lines, bottom])
 
 
 def _latex(text: object) -> str:
@@ -141,50 +139,32 @@ def summarize(
     alpha: float,
 ) -> Summary:
     """The summary as `MixedLMResults.summary` documents it."""
-    names = _names(result, xname_fe, xname_re)
-    return Summary(
-        [_facts(result, yname), _parameters(result, names, alpha)],
-        title or "Mixed Linear Model Regression Results",
-        _notes(result),
-    )
+    names, k = result.model.data.param_names, result.k_fe
+    fixed = _names("xname_fe", xname_fe, names[:k])
+    variances = _names("xname_re", xname_re, names[k:])
+    both = [_facts(result, yname), _parameters(result, [*fixed, *variances], alpha)]
+    return Summary(both, title or "Mixed Linear Model Regression Results", _notes(result))
 
 
-def _names(
-    result: Estimated, xname_fe: Sequence[str] | None, xname_re: Sequence[str] | None
-) -> list[str]:
-    names, k = list(result.model.data.param_names), result.k_fe
-    for given, place, what in (
-        (xname_fe, slice(0, k), "xname_fe"),
-        (xname_re, slice(k, None), "xname_re"),
-    ):
-        if given is not None:
-            if len(given) != len(names[place]):
-                raise ValueError(f"{what} should be a list of length {len(names[place])}")
-            names[place] = given
-    return names
+def _names(what: str, given: Sequence[str] | None, usual: Sequence[str]) -> Sequence[str]:
+    if given is not None and len(given) != len(usual):
+        raise ValueError(f"{what} should be a list of length {len(usual)}")
+    return usual if given is None else given
 
 
 def _facts(result: Estimated, yname: str | None) -> pd.DataFrame:
     import pandas as pd
 
     small, large, mean = result._group_sizes
-    left = {
-        "Model:": "MixedLM",
-        "No. Observations:": str(result.nobs),
-        "No. Groups:": str(result.model.n_groups),
-        "Min. group size:": str(small),
-        "Max. group size:": str(large),
-        "Mean group size:": f"{mean:.1f}",
-    }
-    right = {
-        "Dependent Variable:": yname or result.model.endog_names,
-        "Method:": result.method,
-        "Scale:": f"{result.scale:.4f}" if result.scale >= 1e-2 else f"{result.scale:.4g}",
-        "Log-Likelihood:": f"{result.lmm.llf:.4f}",
-        "Converged:": "Yes" if result.converged else "No",
-        "": "",
-    }
-    rows = [(*a, *b) for a, b in zip(left.items(), right.items(), strict=True)]
+    scale = f"{result.scale:.4f}" if result.scale >= 1e-2 else f"{result.scale:.4g}"
+    rows = [
+        ("Model:", "MixedLM", "Dependent Variable:", yname or result.model.endog_names),
+        ("No. Observations:", str(result.nobs), "Method:", result.method),
+        ("No. Groups:", str(result.model.n_groups), "Scale:", scale),
+        ("Min. group size:", str(small), "Log-Likelihood:", f"{result.lmm.llf:.4f}"),
+        ("Max. group size:", str(large), "Converged:", "Yes" if result.converged else "No"),
+        ("Mean group size:", f"{mean:.1f}", "", ""),
+    ]
     return pd.DataFrame(rows, dtype=object)
 
 
@@ -192,26 +172,18 @@ def _parameters(result: Estimated, names: list[str], alpha: float) -> pd.DataFra
     import pandas as pd
     from scipy.special import ndtri
 
-    estimates = result.lmm.estimates
-    se = np.sqrt(np.diag(estimates.vcov))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = estimates.beta / se
+    beta = result.lmm.estimates.beta
+    se, z = standard_errors(result.lmm.estimates), ratios(result.lmm.estimates)
     half = ndtri(1 - alpha / 2) * se
-    fixed = np.column_stack(
-        [estimates.beta, se, z, normal_pvalues(z), estimates.beta - half, estimates.beta + half]
-    )
+    fixed = np.column_stack([beta, se, z, normal_pvalues(z), beta - half, beta + half])
     variances = np.full((len(names) - len(fixed), 6), np.nan)
     variances[:, 0] = result.scale * result._variance_parameters
     variances[:, 1] = np.asarray(result.bse_re)
     columns = ["Coef.", "Std.Err.", "z", "P>|z|", f"[{alpha / 2:g}", f"{1 - alpha / 2:g}]"]
-    cells = [
-        [
-            tables.fixed(value, 3) if column == 3 and value >= 0 else _cell(value)
-            for column, value in enumerate(row)
-        ]
-        for row in np.vstack([fixed, variances])
-    ]
-    return pd.DataFrame(cells, pd.Index(names, dtype=object), columns, dtype=object)
+    cells = [[_cell(value) for value in row] for row in np.vstack([fixed, variances])]
+    frame = pd.DataFrame(cells, pd.Index(names, dtype=object), columns, dtype=object)
+    frame.iloc[: len(z), 3] = [tables.fixed(p, 3) if p >= 0 else "" for p in fixed[:, 3]]
+    return frame
 
 
 def _cell(value: float) -> str:

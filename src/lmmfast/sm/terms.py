@@ -9,46 +9,24 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import Table
-from ..data.terms import RandomTerm
-from ..errors import DataError, FormulaError
+from ..errors import FormulaError
 from ..formula.bars import Bar, has_bar, parse
 from ..formula.parser import parse_text
 from ..formula.terms import Sum, read_sum
 from ..formula.tree import INFIX, Call, quoted
 
-__all__ = [
-    "Component",
-    "Statement",
-    "component_of_matrices",
-    "is_component",
-    "pair_name",
-    "state",
-]
+__all__ = ["Component", "group_terms", "is_component", "pair_name", "state"]
 
 
 @dataclass(frozen=True)
 class Component:
-    """A random part of the model as statsmodels names it.
+    """A random part of the model as statsmodels names it."""
 
-    Attributes
-    ----------
-    kind : {"re", "vc", "crossed"}
-        Random effects of the groups, a variance component, or a further random term.
-    name : str
-        Of the variance component or the further grouping factor.
-    terms : tuple of (int, tuple of int)
-        Its terms in the design, and which of its columns each has.
-    columns : tuple of str
-        What its columns are called, as statsmodels does.
-    tied : bool
-        Whether its columns share one variance.
-    """
-
-    kind: str
-    name: str
-    terms: tuple[tuple[int, tuple[int, ...]], ...]
-    columns: tuple[str, ...] = ()
-    tied: bool = False
+    kind: str  # "re": random effects of the groups, "vc": a variance component, else "crossed"
+    name: str  # of the variance component or the further grouping factor
+    terms: tuple[tuple[int, tuple[int, ...]], ...]  # in the design; which of its columns each has
+    columns: tuple[str, ...] = ()  # what these are called, as statsmodels does
+    tied: bool = False  # whether its columns share one variance
 
 
 def is_component(part: Component) -> bool:
@@ -56,22 +34,14 @@ def is_component(part: Component) -> bool:
     return part.kind == "vc" or (part.kind == "crossed" and len(part.columns) == 1)
 
 
+def group_terms(components: Sequence[Component]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """The terms of the groups' random effects, and which of their columns each has."""
+    return next((part.terms for part in components if part.kind == "re"), ())
+
+
 def pair_name(columns: Sequence[str], i: int, j: int) -> str:
     """statsmodels' name of a variance or covariance."""
     return f"{columns[i]} Var" if i == j else f"{columns[j]} x {columns[i]} Cov"
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A model in lme4's syntax, and what its random terms are for statsmodels."""
-
-    formula: str
-    components: tuple[tuple[str, str, bool], ...]  # kind, name, tied; in the formula's order
-
-    @property
-    def formula_lme4(self) -> str | None:
-        """The formula, unless a component has several columns of one variance: lme4 has no such."""
-        return None if any(tied for _, _, tied in self.components) else self.formula
 
 
 def state(
@@ -80,33 +50,21 @@ def state(
     group: str,
     re_formula: str | None,
     vc_formula: Mapping[str, str] | None,
-) -> Statement:
-    """The model in lme4's syntax.
+) -> tuple[str, list[tuple[str, str, bool]]]:
+    """The model in lme4's syntax, and kind, name and tied of its random terms, in their order.
 
-    Parameters
-    ----------
-    formula : str
-        Response and fixed effects.
-    table : Table
-        Tells numbers from factors, and whether all rows are one group.
-    group : str
-        Column of the groups.
-    re_formula : str or None
-        One-sided, for the groups: ``"~x"`` is ``(x | group)``. ``"~1|item"`` is ``(1 | group)``
-        and a crossed ``(1 | item)``. None: an intercept, none at all if there is a `vc_formula`.
-    vc_formula : mapping or None
-        Variance components within the groups: ``"0 + C(v)"`` is ``(1 | group:v)``, ``"0 + x"`` is
-        ``(0 + x | group)``, several numeric columns share one variance.
-
-    Raises
-    ------
-    FormulaError
-        When a part cannot be read or has no such meaning.
+    The table tells numbers from factors, and whether all rows are one group. Of re_formula,
+    ``"~x"`` is ``(x | group)``, and ``"~1|item"`` is ``(1 | group)`` and a crossed ``(1 | item)``;
+    None: an intercept, none at all if there is a vc_formula. Of vc_formula, ``"0 + C(v)"`` is
+    ``(1 | group:v)``, ``"0 + x"`` is ``(0 + x | group)``, several numeric columns share one
+    variance.
     """
     if not isinstance(formula, str) or "~" not in formula:
         raise FormulaError(f"the formula must be text such as 'y ~ x', not {formula!r}")
     bars: list[str] = []
-    components = [("crossed", bar.factor, False) for bar in _own_bars(formula)]
+    # random terms that the main formula has already, as lme4's would
+    present = parse(formula, python=True).random if "|" in formula else ()
+    components = [("crossed", bar.factor, False) for bar in present]
     if vc_formula is not None and not isinstance(vc_formula, Mapping):
         raise FormulaError(
             f'vc_formula must name its components, as in {{"class": "0 + C(class)"}}, not '
@@ -129,25 +87,19 @@ def state(
                 )
             bars.append(text)
             components.append(("vc", name, tied))
-    return Statement(" + ".join([_open_to_terms(formula.strip()), *bars]), tuple(components))
+    return " + ".join([_open_to_terms(formula.strip()), *bars]), components
 
 
 def _open_to_terms(formula: str) -> str:
     """The formula with parentheses where an added term would go into a comparison: y ~ x > 0."""
     left, _, right = formula.partition("~")
-    if "~" not in formula or not right.strip():
+    if not right.strip():
         return formula
     node = parse_text(formula, True)
     top = node.operands[-1] if isinstance(node, Call) and node.function == "~" else None
-    loose = isinstance(top, Call) and (
-        INFIX.get(top.function) == INFIX["=="] or top.function == "!"
-    )
-    return f"{left.rstrip()} ~ ({right.strip()})" if loose else formula
-
-
-def _own_bars(formula: str) -> tuple[Bar, ...]:
-    """Random terms that the main formula has already, as lme4's would."""
-    return parse(formula, python=True).random if "|" in formula else ()
+    if isinstance(top, Call) and (INFIX.get(top.function) == INFIX["=="] or top.function == "!"):
+        return f"{left.rstrip()} ~ ({right.strip()})"
+    return formula
 
 
 def _one_sided(text: Any, role: str) -> str:
@@ -162,11 +114,8 @@ def _one_sided(text: Any, role: str) -> str:
 
 def _random_effects(re_formula: str | None, group: str) -> list[tuple[str, str]]:
     """Terms of re_formula, as text, with the grouping factor of each; the groups' own first."""
-    right = "1"
-    if isinstance(re_formula, str) and re_formula.strip(" ~"):
-        right = _one_sided(re_formula, "re_formula")
-    elif re_formula is not None and not isinstance(re_formula, str):
-        raise FormulaError(f"re_formula must be text such as '~x', not {re_formula!r}")
+    empty = re_formula is None or (isinstance(re_formula, str) and not re_formula.strip(" ~"))
+    right = "1" if empty else _one_sided(re_formula, "re_formula")
     own = quoted(group)
     tree = parse_text(right, python=True)
     if not has_bar(tree):
@@ -228,88 +177,3 @@ def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
         else:
             numbers.append(atom.label)
     return factors, numbers
-
-
-# ---- arrays -------------------------------------------------------------------------------------
-
-
-def component_of_matrices(
-    name: str,
-    matrices: Sequence[Any],
-    columns: Sequence[Any] | None,
-    group: str,
-    codes: np.ndarray,
-    labels: Sequence[Any],
-) -> tuple[RandomTerm, bool]:
-    """A variance component given as one matrix a group: a random term, and if it is tied.
-
-    `columns` are the names of each matrix's columns. Rows with at most one entry (levels, or a
-    single slope) become a term with a level for each column of each group; other matrices a term
-    with uncorrelated columns of one variance.
-
-    Raises
-    ------
-    DataError
-        When a matrix has another number of rows than its group, or values that are not finite.
-    """
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(len(labels) + 1))
-    dense = [_matrix(name, m, label) for m, label in zip(matrices, labels, strict=True)]
-    for matrix, label, size in zip(dense, labels, np.diff(starts), strict=True):
-        if len(matrix) != size:
-            raise DataError(
-                f"exog_vc[{name!r}] has {len(matrix)} rows for group {label!r}, which has {size}",
-                variable=name,
-            )
-    width = max(matrix.shape[1] for matrix in dense)
-    levelled = all(np.count_nonzero(matrix, axis=1).max(initial=0) <= 1 for matrix in dense)
-    if width == 1 or not levelled:
-        z = np.zeros((len(codes), width))
-        for matrix, start in zip(dense, starts[:-1], strict=True):
-            z[order[start : start + len(matrix)], : matrix.shape[1]] = matrix
-        names = tuple(f"{name}[{j}]" for j in range(width))
-        structure = "diag" if width > 1 else "full"
-        label = f"0 + {name} {'||' if width > 1 else '|'} {group}"
-        term = RandomTerm.of_rows(label, group, names, codes, np.asarray(labels), z, structure)
-        return term, width > 1
-    return _levelled(name, dense, columns, group, order, labels), False
-
-
-def _levelled(
-    name: str,
-    dense: Sequence[np.ndarray],
-    columns: Sequence[Any] | None,
-    group: str,
-    order: np.ndarray,
-    labels: Sequence[Any],
-) -> RandomTerm:
-    """A term with a level for each column of each group."""
-    codes = np.empty(len(order), np.int32)
-    z = np.empty((len(order), 1))
-    levels: list[str] = []
-    at = 0
-    for place, (matrix, label) in enumerate(zip(dense, labels, strict=True)):
-        fields = columns[place] if columns else range(matrix.shape[1])
-        rows = order[at : at + len(matrix)]
-        column = np.abs(matrix).argmax(axis=1) if matrix.shape[1] else np.zeros(len(rows), int)
-        used, own = np.unique(column, return_inverse=True)
-        codes[rows] = len(levels) + own
-        z[rows, 0] = matrix[np.arange(len(rows)), column] if matrix.shape[1] else 0.0
-        levels += [f"{label}:{list(fields)[j]}" for j in used]
-        at += len(matrix)
-    names = np.array(levels, dtype=object)
-    constant = bool((z == 1.0).all())
-    effects = ("Intercept",) if constant else (name,)
-    label = f"{'1' if constant else f'0 + {name}'} | {group}:{name}"
-    return RandomTerm.of_rows(label, f"{group}:{name}", effects, codes, names, z, "full")
-
-
-def _matrix(name: str, given: Any, label: Any) -> np.ndarray:
-    dense = given.toarray() if hasattr(given, "toarray") else given
-    matrix = np.asarray(dense, dtype=np.float64)
-    matrix = matrix[:, None] if matrix.ndim == 1 else matrix
-    if not np.isfinite(matrix).all():
-        raise DataError(
-            f"exog_vc[{name!r}] has values that are not finite in group {label!r}", variable=name
-        )
-    return matrix
