@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .results import LMMFit
     from .sources.cross import CrossProducts
 
-__all__ = ["design_from", "lmer", "plan"]
 
 _ELSEWHERE = {
     "REML": "write reml=False for maximum likelihood",

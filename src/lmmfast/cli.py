@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from .results import LMMFit
 
-__all__ = ["main", "read_table", "record", "write_json"]
 
 DESCRIPTION = "Fit linear mixed models with lme4's formulas."
 EPILOG = """\

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from .data.design import Design
     from .engine.estimates import Estimates
 
-__all__ = ["normal_pvalues", "ratios", "standard_errors", "term_covariance", "varcorr_frame"]
-
 
 def standard_errors(estimates: Estimates) -> np.ndarray:
     """Standard errors of the fixed effects (p); NaN for dropped columns."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .engine.point import Point
     from .engine.starts import Starts
 
-__all__ = ["Fit"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit:

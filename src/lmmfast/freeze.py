@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["Frozen", "freeze"]
-
 
 def freeze(values: Iterable[Any]) -> None:
     """Makes arrays read-only, also those in tuples; what is neither is left alone."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["inverse_root", "predicted_gain", "triangular_root", "trust_step"]
-
 FLAT = 1e-8  # curvature relative to the largest, both scaled, below which a direction is unknown
 
 

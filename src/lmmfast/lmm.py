@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .engine.free import Free
     from .sources.cross import CrossProducts
 
-__all__ = ["LMM"]
-
 
 class LMM(Model):
     __doc__ = Model.__doc__

@@ -6,8 +6,6 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["available"]
-
 V2 = Path("/sys/fs/cgroup")
 V1 = Path("/sys/fs/cgroup/memory")
 

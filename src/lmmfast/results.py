@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .inference.wald import TTest, WaldTest
     from .tables import Summary
 
-__all__ = ["LMMFit"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LMMFit(Rowwise):

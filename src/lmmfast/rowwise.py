@@ -14,8 +14,6 @@ from .inference.rows import residuals as _residuals
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Rowwise"]
-
 
 class Rowwise(Fit):
     """The part of a fit that is about rows, of the data or new ones."""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .data.design import Design
     from .fit import Fit
 
-__all__ = ["one_line", "proof", "summarize"]
 
 MAX_CORRELATED = 8  # more fixed effects than this: their correlations are shown on request only
 

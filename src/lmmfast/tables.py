@@ -11,22 +11,6 @@ from itertools import groupby
 
 import numpy as np
 
-__all__ = [
-    "Printed",
-    "Summary",
-    "Table",
-    "be",
-    "column",
-    "df_cells",
-    "duration",
-    "fixed",
-    "formula_text",
-    "general",
-    "joined",
-    "p_value",
-    "wrapped",
-]
-
 MISSING = "NA"
 DIGITS = 4  # significant digits of the smallest number in a column
 WIDTH = 12  # a column that would be wider goes over to general (exponent) format

@@ -22,8 +22,6 @@ from typing import Any
 
 from scipy.linalg import cython_blas
 
-__all__ = ["control", "local_setter"]
-
 # functions that set and get the number of threads of the process, both by value
 _PROCESS = [
     *[

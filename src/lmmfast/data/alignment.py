@@ -14,8 +14,6 @@ import numpy as np
 
 from ..errors import DataError
 
-__all__ = ["aligned", "index_of"]
-
 DATA = "the data"
 
 

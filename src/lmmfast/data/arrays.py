@@ -15,8 +15,6 @@ from .design import Design
 from .rows import RowColumns, Rows
 from .terms import RandomTerm
 
-__all__ = ["design_of"]
-
 
 def design_of(
     y: Any, X: Any, terms: Sequence[tuple[Any, ...]], weights: Any, offset: Any

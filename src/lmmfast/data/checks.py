@@ -15,7 +15,6 @@ from .encode import Coding
 if TYPE_CHECKING:
     from .terms import RandomTerm
 
-__all__ = ["check_levels", "check_size", "note_double_bars"]
 
 _MOST_NUMBERS = 2**31  # in the fixed-effects matrix: 16 GB
 

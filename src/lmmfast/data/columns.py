@@ -15,8 +15,6 @@ from ..errors import DataError, LmmError
 from ..formula.cells import array_of, read
 from ..formula.column import Codes, Column
 
-__all__ = ["DECLARED", "Levels", "Table", "is_not", "is_time", "suggest"]
-
 
 class Table:
     """Columns by name out of a pandas, polars or pyarrow table or a mapping of arrays."""

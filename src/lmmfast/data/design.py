@@ -27,18 +27,6 @@ from .sums import Columns, Sums, no_rows
 from .terms import RandomTerm
 from .usable import Used, used_rows
 
-__all__ = [
-    "Design",
-    "RandomTerm",
-    "aligned_to_fit",
-    "build",
-    "check_text",
-    "codings_of",
-    "new_response",
-    "response_of",
-    "total_offset",
-]
-
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.int64]
 

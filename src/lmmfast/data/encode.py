@@ -21,8 +21,6 @@ from ..formula.terms import Sum
 from ..formula.values import Logical, Matrix, length
 from .columns import Levels, is_time
 
-__all__ = ["Coding", "Layout", "Values", "coding_of", "factor_of", "layout_of", "value_of"]
-
 Numbers = NDArray[np.float64]
 # What a variable is in some data: a factor, or named numeric columns {"": x} or {"[1]": ...}.
 Values = Union[Column, "dict[str, NDArray[Any]]"]

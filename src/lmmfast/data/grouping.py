@@ -17,8 +17,6 @@ from ..freeze import Frozen
 from .columns import Levels
 from .encode import Values, factor_of, value_of
 
-__all__ = ["Grouping", "combine", "factors_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):

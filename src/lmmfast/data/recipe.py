@@ -18,8 +18,6 @@ from .encode import Coding, Layout, Values, value_of
 from .grouping import Grouping
 from .strays import not_numbers
 
-__all__ = ["Recipe", "add_offsets", "numbers_of"]
-
 Matrix = NDArray[np.float64]
 
 

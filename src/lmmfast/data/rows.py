@@ -13,8 +13,6 @@ from ..formula.column import Codes, Column
 from ..freeze import Frozen
 from .sums import Columns, Group, Sums
 
-__all__ = ["RowColumns", "Rows", "cell_counts"]
-
 Matrix = NDArray[np.float64]
 
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from ..formula.column import Column
 
-__all__ = ["Strays", "not_numbers", "strays_of"]
-
 MANY = 10  # distinct numbers that a factor of digit strings may well have
 FEW_WORDS = 3  # distinct words that may stray into a column of numbers, or
 SHARE = 20  # ... one for so many distinct numbers

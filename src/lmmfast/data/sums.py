@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..formula.column import Codes, Column
 
-__all__ = ["Columns", "Group", "Sums", "no_rows"]
-
 Matrix = NDArray[np.float64]
 
 

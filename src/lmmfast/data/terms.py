@@ -14,8 +14,6 @@ from ..freeze import Frozen
 from .rows import RowColumns
 from .sums import Columns
 
-__all__ = ["RandomTerm"]
-
 Matrix = NDArray[np.float64]
 
 

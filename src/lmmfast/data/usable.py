@@ -19,17 +19,6 @@ from .columns import Table
 from .encode import value_of
 from .recipe import numbers_of
 
-__all__ = [
-    "Used",
-    "complete_rows",
-    "needed",
-    "nothing_left",
-    "numeric_vector",
-    "read_columns",
-    "taken",
-    "used_rows",
-]
-
 Positions = NDArray[np.int64]
 
 

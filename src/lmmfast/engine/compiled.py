@@ -16,8 +16,6 @@ from .costs import refusal
 from .free import Free
 from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
-__all__ = ["Engine"]
-
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
 

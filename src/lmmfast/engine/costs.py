@@ -16,7 +16,6 @@ from . import ordering
 if TYPE_CHECKING:
     from ..data.design import Design
 
-__all__ = ["ModelPlan", "planned", "refusal"]
 
 NAMES = {  # of the trailing matrix: what is left when the first factor is eliminated
     "dense": "one dense Cholesky factor (LAPACK)",

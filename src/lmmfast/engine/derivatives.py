@@ -13,7 +13,6 @@ from ..errors import FitError
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["hessian_along"]
 
 # The step, in units of the parameter's standard deviation given the others: the error of the
 # four-point formula is of order step**4 (with a large factor where a group has few levels), that of

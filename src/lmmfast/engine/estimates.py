@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from .free import Free
     from .starts import Starts
 
-__all__ = ["Estimates", "Evaluation", "Singular", "singular_directions"]
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -9,8 +9,6 @@ import numpy as np
 
 from ..freeze import Frozen
 
-__all__ = ["Free", "directions"]
-
 
 @dataclass(frozen=True, eq=False)
 class Free(Frozen, arrays=("fixed", "basis")):

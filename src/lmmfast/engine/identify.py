@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..data.terms import RandomTerm
     from .compiled import Engine
 
-__all__ = ["Overlap", "overlaps"]
 
 FIRST = 200  # rows that are looked at first, and more for each part and fixed effect
 GROWTH = 8  # by how much more rows are taken each time

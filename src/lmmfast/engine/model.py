@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from ..data.design import Design
 
-__all__ = ["MOST_THREADS", "Model"]
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective

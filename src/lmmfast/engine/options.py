@@ -16,8 +16,6 @@ import numpy as np
 from .estimates import Evaluation
 from .free import Free
 
-__all__ = ["MAX_EVALS", "MOST_STARTS", "Options", "Watch"]
-
 MOST_EVALS = 10**9  # no fit lasts so long
 MOST_STARTS = 100_000
 MAX_EVALS = 500  # far above any fit seen (48): a limit for the pathological

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HOW_TO_GET_IT", "available", "fill_reducing_order"]
-
 MANY = 5_000_000  # entries above which METIS takes longer than it is likely to save
 
 HOW_TO_GET_IT = (

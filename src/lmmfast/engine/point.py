@@ -25,7 +25,6 @@ from .compiled import SMALL, _memory_limit
 if TYPE_CHECKING:
     from .compiled import Engine
 
-__all__ = ["Basis", "Point"]
 
 FILL = 10  # entries of a sparse factor for each of the matrix
 ITERATIONS = 50  # of conjugate gradients

@@ -13,7 +13,6 @@ from ..linalg import triangular_root
 if TYPE_CHECKING:
     from .compiled import Engine
 
-__all__ = ["Starts", "random_theta"]
 
 SAME = 1e-5  # two certified objectives that differ by less are one optimum, deviance units
 SEED = 20_100_601  # of the first start; any number would do, but always the same

@@ -18,8 +18,6 @@ from .parser import parse_text
 from .tokens import refusal
 from .tree import INFIX, Call, Constant, Name, Node, shown, strip
 
-__all__ = ["Bar", "Formula", "Signed", "has_bar", "joined", "parse", "signed_parts"]
-
 _BARS = ("|", "||")
 _ALGEBRA = ("(", "+", "-", "*", "/", ":", "^", "**", "%in%", "~", *_BARS)
 _TO_COME = ("cs", "ar1", "hetar1", "homcs", "homdiag", "toep", "ou", "gau", "mat", "rr")

@@ -13,8 +13,6 @@ from .function import Function, State, Wrong, learns
 from .splines import bs, ns, numbered
 from .values import Matrix
 
-__all__ = ["BASES", "PATSYS"]
-
 Vector = NDArray[np.float64]
 MOST_DEGREE = 100
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .column import Column, Mask, factorize, first_rows, objects
 
-__all__ = ["array_of", "factorize_objects", "floats_of", "is_exact", "read"]
-
 
 def _nobody(name: str) -> str:
     return ""

@@ -13,9 +13,6 @@ from .column import Column, Text, label_of, objects
 from .function import Wrong
 from .values import Logical, Matrix, flags, is_textual, plain
 
-__all__ = ["aligned", "as_factor", "check_lengths", "days", "number", "numbers", "reals", "texts"]
-__all__ += ["truths"]
-
 Vector = NDArray[Any]
 
 

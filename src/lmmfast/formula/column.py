@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from ..freeze import freeze
 
-__all__ = ["Codes", "Column", "Mask", "Text", "factorize", "first_rows", "label_of", "objects"]
-
 Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 

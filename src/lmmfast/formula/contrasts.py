@@ -18,16 +18,6 @@ from .parser import parse_text
 from .tree import Call, Constant, Node, shown
 from .values import Matrix, is_textual, length
 
-__all__ = [
-    "CONTRASTS",
-    "Contrast",
-    "Spec",
-    "completed",
-    "contrast_matrix",
-    "contrast_of",
-    "kind_of",
-]
-
 # a name, a `Contrast`, a matrix (levels x columns), a mapping, a data frame, formulaic's
 Spec = Any
 Numbers = NDArray[np.float64]

@@ -27,8 +27,6 @@ from .parser import parse_text
 from .tree import Call, Constant, Name, Node, shown, strip, walk
 from .values import Logical, Matrix, exposed, is_textual, plain, whole
 
-__all__ = ["Expression", "Memory", "evaluate", "expression_of", "read_expression"]
-
 _SCALARS = (str, bool, int, float, np.number, np.bool_, type(None))
 _ALLOWED = (
     "formulas may use arithmetic, comparisons, R's functions (log, factor, scale, poly, ifelse, "

@@ -19,8 +19,6 @@ from .column import Column, Text, label_of, objects
 from .function import Function, State, Wrong, each, learns, levels
 from .values import Matrix, flags, is_textual, length, whole
 
-__all__ = ["FACTORS", "as_text", "crossed", "relevelled"]
-
 MOST_LEVELS = 1_000_000  # that interaction() and cut() may make
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
 
-__all__ = ["Function", "Rows", "State", "Wrong", "each", "learns", "levels", "of_all", "once"]
-
 State = dict[str, Any]  # what a call learned from the training data
 Rows = Literal["each", "levels", "learns", "all"]
 

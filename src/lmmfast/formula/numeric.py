@@ -16,8 +16,6 @@ from .function import Function, State, Wrong, each, learns, of_all, once
 from .operators import MOST_ENTRIES, among, sequence
 from .values import Matrix, Named, flags, is_textual, length, plain
 
-__all__ = ["CONSTANTS", "NUMERIC", "bound", "mapped"]
-
 CONSTANTS: dict[str, Any] = {
     "T": True,
     "F": False,

@@ -15,8 +15,6 @@ from .numeric import NUMERIC
 from .operators import MOST_ENTRIES, among
 from .values import Matrix, length, plain, whole
 
-__all__ = ["NUMPYS", "NUMPY_CONSTANTS", "joined_columns"]
-
 _ELEMENTWISE = (
     "abs absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh around asarray "
     "array cbrt ceil clip column_stack cos cosh deg2rad degrees divide equal exp exp2 "

@@ -14,9 +14,6 @@ from .factors import crossed
 from .function import Wrong
 from .values import Matrix, flags, is_textual, length
 
-__all__ = ["BINARY", "MOST_ENTRIES", "PYTHON_LOGIC"]
-__all__ += ["among", "index", "negated", "opposite", "sequence"]
-
 MOST_ENTRIES = 10_000_000  # of a vector that an expression makes out of nothing
 
 Binary = Callable[[Any, Any], Any]

@@ -14,8 +14,6 @@ from ..errors import FormulaError
 from .tokens import Token, constant_text, refusal, tokens_of
 from .tree import INFIX, PREFIX, Call, Constant, Name, Node
 
-__all__ = ["parse_text"]
-
 MOST_DEPTH = 80  # parentheses and the like within each other
 _COMPARES = INFIX["=="]
 _PYTHON = INFIX | {"|": 54, "&": 56}

@@ -15,8 +15,6 @@ from .expressions import Expression, expression_of
 from .terms import Sum, sum_of
 from .tree import Name, quoted, walk
 
-__all__ = ["Plan", "plan_of", "without_dot"]
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -16,8 +16,6 @@ from .coerce import number, numbers
 from .function import State, Wrong
 from .values import Matrix
 
-__all__ = ["bs", "ns", "numbered"]
-
 Vector = NDArray[np.float64]
 MOST_COLUMNS = 1000
 

@@ -24,8 +24,6 @@ from .expressions import Expression, expression_of
 from .parser import parse_text
 from .tree import Call, Constant, Name, Node, shown, strip
 
-__all__ = ["Sum", "Term", "read_sum", "sum_of"]
-
 MOST_TERMS = 4096  # that products and powers may make
 
 Mask = int  # a set of variables, one bit each

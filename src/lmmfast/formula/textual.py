@@ -12,8 +12,6 @@ from .column import label_of, objects
 from .function import Function, Wrong, each
 from .values import flags, is_textual
 
-__all__ = ["TEXTUAL"]
-
 
 def _mapped(function: Callable[[str], Any]) -> Callable[..., Any]:
     """A function of texts, entry by entry; missing stays missing."""

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from ..errors import FormulaError
 
-__all__ = ["MOST_CHARACTERS", "Token", "constant_text", "refusal", "tokens_of"]
-
 MOST_CHARACTERS = 100_000
 SHOWN = 76  # characters of a line that an error message shows
 

@@ -11,9 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["INFIX", "PREFIX", "Call", "Constant", "Name", "Node"]
-__all__ += ["quoted", "shown", "strip", "walk"]
-
 
 @dataclass(frozen=True, slots=True)
 class Name:

@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from .cells import read
 from .column import Column, Text
 
-__all__ = ["Logical", "Matrix", "Named", "exposed", "flags", "is_textual", "length", "plain"]
-__all__ += ["whole"]
-
 Vector = NDArray[Any]
 
 

@@ -19,9 +19,6 @@ from .textual import TEXTUAL
 from .tree import Call, Constant, Name, Node, strip, walk
 from .values import Matrix, whole
 
-__all__ = ["FILLING", "FUNCTIONS", "PACKAGES", "SPECIAL", "constant_of", "function_of", "is_known"]
-__all__ += ["looks_at_other_rows", "nearest"]
-
 FUNCTIONS = NUMERIC | FACTORS | TEXTUAL | BASES | CONTRASTS | NUMPYS
 _CONSTANTS = CONSTANTS | NUMPY_CONSTANTS
 # The evaluator's own: they look at how their arguments are written.

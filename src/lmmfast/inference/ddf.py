@@ -16,7 +16,6 @@ from .satterthwaite import Satterthwaite
 if TYPE_CHECKING:
     from ..fit import Fit
 
-__all__ = ["METHODS", "Method", "check_level", "ddf_of", "fit_of", "method_of"]
 
 # What users write, and what tables say.
 METHODS = {

@@ -10,7 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from ..fit import Fit
 
-__all__ = ["Openness", "contrasts", "openness_of", "usable_rows"]
 
 ESTIMABLE = 1e-8  # share of a function along an open direction below which it is rounding
 AS_DATA = 3.0  # times what the rows of the data have along a direction that is almost none

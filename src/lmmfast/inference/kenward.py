@@ -33,7 +33,6 @@ from .variances import Moments, Variances, restricted
 if TYPE_CHECKING:
     from ..fit import Fit
 
-__all__ = ["KenwardRoger"]
 
 KNOWN = 1e-10  # information relative to the largest, both scaled, that is not zero
 RANK = 1e-10  # the same for singular values of a hypothesis

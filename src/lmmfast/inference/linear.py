@@ -12,8 +12,6 @@ import numpy as np
 
 from ..data.columns import suggest
 
-__all__ = ["hypothesis", "per_row"]
-
 
 class _Row(NamedTuple):
     """One hypothesis: ``weights @ beta = value``; without a label it is numbered."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..engine.model import Model
     from ..fit import Fit
 
-__all__ = ["by_likelihood", "estimated", "model_of", "model_of_part", "refitted"]
-
 
 def model_of(fit: Fit) -> Model:
     """The model that holds the response of this fit: refits share that of another response."""

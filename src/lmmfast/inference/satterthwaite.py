@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ..engine.model import Model
     from ..fit import Fit
 
-__all__ = ["Satterthwaite", "Whitened", "joint_df"]
 
 RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further dimension
 EQUAL = 1e-8  # degrees of freedom closer than this are one number

@@ -19,8 +19,6 @@ import numpy as np
 if TYPE_CHECKING:
     from ..fit import Fit
 
-__all__ = ["Moments", "Variances", "restricted"]
-
 
 @dataclass(frozen=True, eq=False)
 class Moments:

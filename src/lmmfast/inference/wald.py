@@ -14,7 +14,6 @@ from .linear import per_row
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TTest", "WaldTest", "t_pvalues", "t_quantile", "t_test", "wald_test"]
 
 ROUNDING = 1e-12  # weights smaller than this, relative to others, are zero but for rounding
 DEPENDENT = 1e-10  # singular value of scaled rows below which rows depend on each other

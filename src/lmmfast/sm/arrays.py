@@ -19,8 +19,6 @@ from ..formula.column import Column
 from ..formula.tree import quoted
 from .terms import Component
 
-__all__ = ["Arrays"]
-
 _NO_NUMBERS = (
     "has values that are not numbers: give a pandas frame, whose columns of labels are coded"
 )

@@ -20,8 +20,6 @@ from .params import MixedLMParams
 from .stated import Stated
 from .terms import Component, group_terms, is_component
 
-__all__ = ["Estimated", "Restricted"]
-
 Places = list[tuple[int, int, int] | None]
 
 

@@ -16,8 +16,6 @@ from ..errors import DataError, FormulaError
 from .stated import Stated
 from .terms import Component, state
 
-__all__ = ["checked_missing", "model_of"]
-
 Model = TypeVar("Model", bound=Stated)
 
 

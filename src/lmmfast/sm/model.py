@@ -22,10 +22,8 @@ from .formulas import checked_missing, model_of
 from .params import MixedLMParams, block_of, blocks_of, mask_of
 from .results import MixedLMResults
 from .score import Likelihood, Simulator, theta_of
-from .stated import ModelData, Stated
+from .stated import Stated
 from .terms import Component, is_component
-
-__all__ = ["MixedLM", "ModelData", "mixedlm"]
 
 # What statsmodels' optimizers are told, and what lmmfast's does not need.
 _UNUSED = ("method", "maxiter", "gtol", "ftol", "tol", "eps", "maxcor", "maxls", "disp")

@@ -13,8 +13,6 @@ from ..linalg import triangular_root
 if TYPE_CHECKING:
     from ..data.terms import RandomTerm
 
-__all__ = ["MixedLMParams", "block_of", "blocks_of", "cholesky_factor", "mask_of"]
-
 
 class MixedLMParams:
     """Parameters of a mixed model over the residual variance, or which of them are free.

@@ -15,8 +15,6 @@ from ..results import LMMFit
 from .estimated import Estimated
 from .terms import group_terms, is_component
 
-__all__ = ["profile_variance"]
-
 
 def profile_variance(
     result: Estimated, which: Any, vtype: str, below: tuple[int, float], above: tuple[int, float]

@@ -16,8 +16,6 @@ from .terms import Component, group_terms
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RandomEffects", "covariance_of_group", "effects_of_group", "without_data"]
-
 
 class RandomEffects(dict):  # type: ignore[type-arg]
     """Values by group; a slice gives those of the first groups."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
-from .estimated import Estimated, Restricted
+from .estimated import Estimated
 from .profile import profile_variance
 from .random import RandomEffects, covariance_of_group, effects_of_group, without_data
 from .summary import Summary, summarize
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..inference.wald import TTest, WaldTest
-
-__all__ = ["MixedLMResults", "RandomEffects", "Restricted"]
 
 
 class MixedLMResults(Estimated):

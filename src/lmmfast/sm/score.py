@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..lmm import LMM
     from ..results import LMMFit
 
-__all__ = ["Likelihood", "Simulator", "theta_of"]
 
 STEP = 1e-3  # relative, of the four-point differences of the exact score
 

@@ -13,8 +13,6 @@ import numpy as np
 from ..data.design import Design
 from .terms import Component, is_component, pair_name
 
-__all__ = ["ModelData", "Stated"]
-
 
 @dataclass(eq=False)
 class ModelData:

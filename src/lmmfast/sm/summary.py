@@ -15,7 +15,6 @@ from .estimated import Estimated
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Summary", "summarize"]
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}", ">": "$>$"}

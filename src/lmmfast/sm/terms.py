@@ -15,8 +15,6 @@ from ..formula.parser import parse_text
 from ..formula.terms import Sum, read_sum
 from ..formula.tree import INFIX, Call, quoted
 
-__all__ = ["Component", "group_terms", "is_component", "pair_name", "state"]
-
 
 @dataclass(frozen=True)
 class Component:

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from .. import _core
 
-__all__ = ["changed", "cholesky", "dependent", "reordered"]
-
 Matrix = NDArray[np.float64]
 SQUARED = 1e-13  # share of a column's square that is left of it, as for rows (moments.c)
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from .totals import Totals
 from .verify import Damage
 
-__all__ = ["check_sums"]
-
 Side = tuple[NDArray[Any], NDArray[Any]]  # sums of squares of columns, lengths with removed rows
 CLOSE = 1e-6  # what rounding may do to an inequality between sums, relative to the sums
 

@@ -12,8 +12,6 @@ from ..data.sums import Columns
 from .coordinates import Basis
 from .cross import CrossProducts
 
-__all__ = ["StreamColumns"]
-
 Matrix = NDArray[np.float64]
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from ..data.encode import Layout
 
-__all__ = ["Basis", "Coordinates", "basis_of", "constant_of", "coordinates_of"]
-
 Matrix = NDArray[np.float64]
 DEPENDENT = 1e-9  # share of a column that others leave, below which it is only scaled
 DOUBTFUL = 1e-5  # share below which it may be one that is dropped

@@ -26,8 +26,6 @@ from .source import Chunk, check_columns, located
 from .spec import CHANGED, Encoded, Spec
 from .totals import Totals
 
-__all__ = ["CrossProducts"]
-
 
 class CrossProducts(Totals):
     """Cross-products of the columns of a mixed model over some rows: all that a fit needs of them.

@@ -16,8 +16,6 @@ from .cross import CrossProducts
 from .spec import Spec
 from .sums import StreamSums, Variable
 
-__all__ = ["design_of"]
-
 
 def design_of(cross: CrossProducts) -> Design:
     """The design of cross-products: names, levels and the recipe for new data."""

@@ -42,8 +42,6 @@ from .spec import Spec, checked_formula
 from .totals import Totals
 from .verify import Damage, fields, flag, items, real, text, whole
 
-__all__ = ["blocks_from", "blocks_to", "pack", "unpack", "write"]
-
 FORMAT = "lmmfast cross-products"
 VERSION, OLDEST = 3, 1
 

@@ -26,8 +26,6 @@ from .paths import Text, expand, fits_in_memory, kind_of, read_text
 from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
 
-__all__ = ["any_design", "cross_of", "held", "numeric_names", "streamed_design"]
-
 
 def any_design(
     formula: Any, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None

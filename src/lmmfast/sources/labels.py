@@ -19,8 +19,6 @@ from ..formula.cells import is_exact
 from ..formula.column import Codes, Column
 from ..formula.expressions import Expression
 
-__all__ = ["Grouper", "Labels", "kind_of", "labels_of"]
-
 NONE = np.zeros(0, dtype=object)
 
 

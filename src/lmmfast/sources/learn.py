@@ -19,8 +19,6 @@ from ..formula.factors import relevelled
 from ..formula.plan import Plan
 from .survey import Survey
 
-__all__ = ["Known", "teach", "values_of", "variables_of", "with_all_levels"]
-
 
 @dataclass(frozen=True, eq=False)
 class Known:

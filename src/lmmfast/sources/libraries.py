@@ -16,20 +16,6 @@ from ..formula.plan import plan_of
 from .part import Roles
 from .source import Chunk, Source
 
-__all__ = [
-    "ONE_SHOT",
-    "arrow_source",
-    "chunks_of",
-    "dask_source",
-    "dataset_source",
-    "duckdb_source",
-    "imported",
-    "later",
-    "partitions",
-    "reading",
-    "reduced",
-]
-
 SPLIT = 8  # results that are united at a time
 ONE_SHOT = (
     "a stream is read twice, but {} can be read only once: give a function that makes it anew, "

@@ -26,8 +26,6 @@ from .libraries import (
 from .paths import KINDS, Text, columns_of, ending, expand, kind_of, text_frames
 from .source import ROWS, Source, library_of
 
-__all__ = ["collected", "files_source", "is_dask", "source_of", "stream_of"]
-
 TEXT = Text()
 
 

@@ -21,8 +21,6 @@ from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan
 from ..formula.vocabulary import is_known, looks_at_other_rows
 
-__all__ = ["Part", "Roles", "part_of", "refuse_functions", "refuse_state", "refuse_unlike_rows"]
-
 Matrix = NDArray[np.float64]
 
 

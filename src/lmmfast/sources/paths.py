@@ -20,17 +20,6 @@ from ..errors import DataError, LmmError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Looks",
-    "Text",
-    "columns_of",
-    "ending",
-    "expand",
-    "fits_in_memory",
-    "kind_of",
-    "read_text",
-    "text_frames",
-]
 
 MISSING = ["", "NA", "N/A", "#N/A", "NaN"]  # not "null", "None" or "nan": words of experiments
 GAPS = ["nan", "null", "None", "none", "NULL"]  # missing where all the rest are numbers

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..data.sums import Group
     from .columns import StreamColumns
 
-__all__ = ["Recast", "recast", "without"]
 
 Matrix = NDArray[np.float64]
 SINGULAR = 1e-10

@@ -19,22 +19,6 @@ from ..formula.terms import Sum
 from .coordinates import Basis, Coordinates, constant_of
 from .verify import Damage, array, fields, flag, items, real, text
 
-__all__ = [
-    "Arrays",
-    "Reader",
-    "Writer",
-    "read_codings",
-    "read_column",
-    "read_coordinates",
-    "read_label",
-    "read_layout",
-    "write_coding",
-    "write_column",
-    "write_coordinates",
-    "write_label",
-    "write_layout",
-]
-
 LARGEST = 1e150  # of coordinates: their squares are numbers
 
 Arrays = dict[str, NDArray[Any]]

@@ -14,8 +14,6 @@ from ..data.columns import Table, is_not
 from ..errors import DataError, FormulaError, LmmError
 from ..formula.vocabulary import is_known
 
-__all__ = ["ROWS", "Chunk", "Source", "check_columns", "library_of", "located", "rows_for"]
-
 ROWS = 200_000  # of a chunk at most
 NUMBERS = 1 << 25  # of a chunk's design at most: wide designs have shorter chunks
 

@@ -30,16 +30,6 @@ from .records import Writer, write_coding, write_column, write_coordinates, writ
 from .source import ROWS, Chunk, Source, check_columns, located, rows_for
 from .survey import Survey, survey_of
 
-__all__ = [
-    "Encoded",
-    "Spec",
-    "checked_formula",
-    "sample_of",
-    "spec_of",
-    "surveyed",
-    "with_coordinates",
-]
-
 Matrix = NDArray[np.float64]
 CHANGED = ": the data changed between the two passes"
 SAMPLE = 100_000  # rows that coordinates are learned from

@@ -18,8 +18,6 @@ from .columns import StreamColumns
 from .cross import CrossProducts
 from .recast import Recast, recast, without
 
-__all__ = ["StreamSums", "Variable"]
-
 Matrix = NDArray[np.float64]
 ROUNDED = 4e-16  # residuals below this share of the response are rounding, as for rows (moments.c)
 

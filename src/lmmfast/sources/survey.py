@@ -20,8 +20,6 @@ from .labels import Grouper, Labels, check_kinds
 from .part import Part, Roles, add_counts, part_of, refuse_state, refuse_unlike_rows
 from .source import located
 
-__all__ = ["Kind", "Survey", "survey_of"]
-
 MOST = 10_000  # distinct values of a predictor that are remembered
 CHECKED = 3  # chunks in which expressions are checked to be made row by row
 FEW = 3  # of a numeric variable that no factor is made of: more than a grid of its values has

@@ -11,8 +11,6 @@ from .blocks import cholesky
 from .labels import Grouper
 from .spec import Spec
 
-__all__ = ["Totals"]
-
 NO_DIGITS, SOME_DIGITS = 1e-9, 1e-6  # see `Totals.check_digits`
 ROUNDED, LATE = 1e-13, 1e-8  # see `Totals.note_late_columns`
 

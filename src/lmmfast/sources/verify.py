@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Damage", "array", "fields", "flag", "items", "real", "text", "whole"]
-
 MOST = 2**53  # rows that can be counted
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ..ddf import Method
 
-__all__ = ["Anova", "anova"]
 
 TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
 ROMAN = {1: "I", 2: "II", 3: "III"}

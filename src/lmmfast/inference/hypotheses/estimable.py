@@ -42,8 +42,6 @@ import numpy as np
 from ...data.encode import Coding, Layout
 from ...data.sums import Columns
 
-__all__ = ["Effects", "effects_of"]
-
 EMPTY = 1e-11  # length of an indicator column, all of its cells together one, that has no rows
 DEPENDENT = 1e-9  # singular value of columns of length one below which they depend on each other
 

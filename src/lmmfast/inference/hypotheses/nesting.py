@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ...data.terms import RandomTerm
     from ...fit import Fit
 
-__all__ = ["Nesting", "kept_columns", "nesting"]
 
 INSIDE = 1e-7  # share of a column that may lie outside of the space that contains it
 MOST_CELLS = 1000  # different rows of random columns that are compared one by one

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ..wald import TTest, WaldTest
 
-__all__ = ["coef_test", "f_test", "t_test"]
-
 
 def coef_test(fit: Fit, ddf: str = "satterthwaite") -> TTest:
     """Every coefficient against zero; `LMMFit.coef_test`."""

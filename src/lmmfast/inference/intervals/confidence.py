@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from ...fit import Fit
 
-__all__ = ["conf_int"]
-
 
 def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> pd.DataFrame:
     """As ``Fit.conf_int`` documents it."""

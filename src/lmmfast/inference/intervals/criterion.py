@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ...engine.free import Free
     from ...engine.model import Model
 
-__all__ = ["Criterion", "Value", "ValueWithSigma"]
 
 NO_COLUMN = 1e-4  # entries of T, in units of the whitened columns, that count as zero here
 

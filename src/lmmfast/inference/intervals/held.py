@@ -21,7 +21,6 @@ from .criterion import Criterion
 if TYPE_CHECKING:
     from ...fit import Fit
 
-__all__ = ["Correlation", "Deviation", "Effect", "Held", "Local", "Sigma", "lower_root"]
 
 SMALLEST = 1e-4  # sigma, relative to its estimate, down to which its profile is followed
 

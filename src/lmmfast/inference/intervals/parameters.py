@@ -12,8 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from ...data.design import Design
 
-__all__ = ["Parameter", "chosen", "normal_quantile", "parameters_of", "value_of"]
-
 
 @dataclass(frozen=True)
 class Parameter:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ...engine.model import Model
     from ...fit import Fit
 
-__all__ = ["Profile", "base_of", "profile"]
 
 DRAWN = (0.5, 0.8, 0.9, 0.95, 0.99)  # levels shown in plots, as far as they were followed
 LOWER = 1e-6  # criterion below the fit's that is worth a warning, deviance units
@@ -154,7 +153,7 @@ class _Machine:
         terms = tuple(term if new == old else term.chosen(new) for term, new, old in three)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
-            return type(base.model)(replace(base.design, terms=terms))
+            return base.model.with_design(replace(base.design, terms=terms))
 
     def _theta(self, criterion: Criterion, columns: Columns) -> np.ndarray:
         """The estimates in that order of the columns; dependent rows make columns of zeros."""

@@ -22,8 +22,6 @@ from ...errors import FitError
 from ...linalg import trust_step
 from .held import Held, Local
 
-__all__ = ["Point", "Trace"]
-
 SPACING = 0.66  # of the points of a profile, in zeta, at most
 NEAR = 0.05  # zeta from a target at which a point is good to find the end from
 MAX_POINTS = 60  # a side

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ...fit import Fit
 
-__all__ = ["CovarianceParameters", "covariance_parameters", "varcorr_se", "vcov_theta"]
-
 
 def vcov_theta(fit: Fit) -> pd.DataFrame:
     """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""

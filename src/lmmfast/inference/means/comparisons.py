@@ -19,8 +19,6 @@ import numpy as np
 
 from ..wald import t_pvalues, t_quantile
 
-__all__ = ["ADJUSTMENTS", "KINDS", "adjusted", "adjustment", "contrast_weights", "critical"]
-
 # Which of m means are compared: numbers of the first and the second of each pair.
 PAIRS: dict[str, Callable[[int], list[tuple[int, int]]]] = {
     "pairwise": lambda m: list(combinations(range(m), 2)),

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ..ddf import Method
 
-__all__ = ["EMMeans", "emmeans"]
 
 ROUNDING = 1e-13  # of a sum of products, relative to that of their sizes
 

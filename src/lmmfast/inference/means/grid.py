@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ...formula.column import Column
 
-__all__ = ["Grid", "text"]
 
 LEVELS = 2  # a numeric variable with no more distinct values stands in the grid with all of them
 MOST_CELLS = 1_000_000  # of a grid

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ...formula.column import Column
 
-__all__ = ["Marginal"]
-
 
 class Marginal(ModelAbstract):  # type: ignore[misc]
     """The fixed effects of a fit, for ``marginaleffects.avg_slopes`` and the like.

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ...engine.point import Point
     from ...fit import Fit
 
-__all__ = ["Deletion", "groups"]
 
 LOST = 1e-10  # share of the information on a coefficient below which a deletion leaves none
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ...engine.model import Model
     from ...fit import Fit
 
-__all__ = ["influence"]
 
 RADIUS = 4.0  # longest step in theta, in standard deviations of the parameters given the others
 
@@ -128,7 +127,7 @@ def _moved(fit: Fit, rows: np.ndarray, full: bool) -> Fit | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
-            model = type(fit.model)(without(fit.design, rows))
+            model = fit.model.with_design(without(fit.design, rows))
             if model.theta_entries != fit.model.theta_entries:
                 return None
             if full:

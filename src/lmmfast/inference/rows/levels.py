@@ -27,7 +27,6 @@ from . import remaining
 if TYPE_CHECKING:
     from ...engine.point import Point
 
-__all__ = ["Levels"]
 
 NUMBERS = 4e6  # that are held at a time, unless one level needs more
 PLENTY = 1e8  # bytes that are there: no need to ask

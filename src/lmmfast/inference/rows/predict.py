@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ...engine.estimates import Estimates
     from ...fit import Fit
 
-__all__ = ["fitted_array", "fitted_of", "open_rows", "predict", "values_for"]
 
 SHOWN = 5  # unseen levels and dropped columns named in a message
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ..ddf import Method
 
-__all__ = ["prediction_frame"]
 
 INTERVALS = (None, "confidence", "prediction")
 ROWS = 65_536  # rows that are computed together

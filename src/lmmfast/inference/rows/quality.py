@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ...formula.terms import Sum
 
-__all__ = ["icc", "r2", "vif"]
-
 
 @dataclass(frozen=True)
 class Variances:

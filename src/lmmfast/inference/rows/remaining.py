@@ -19,7 +19,6 @@ from ...errors import FitError
 if TYPE_CHECKING:
     from ...engine.point import Point
 
-__all__ = ["Loading", "blocks", "loading", "variances"]
 
 AT_ONCE = 8e6  # numbers of a block of right-hand sides
 TOGETHER = 64  # of which the core takes so many at once

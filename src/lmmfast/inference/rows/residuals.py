@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ...fit import Fit
 
-__all__ = ["residuals"]
-
 
 def residuals(fit: Fit, kind: str) -> pd.Series:
     """Residuals of the rows used, as ``Fit.residuals`` documents them."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ...fit import Fit
 
-__all__ = ["stream_residuals"]
-
 
 def stream_residuals(fit: Fit, source: Any, kind: str) -> Iterator[pd.DataFrame]:
     """Fitted values and residuals, as ``Fit.stream_residuals`` documents them."""

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
     from ..hypotheses.estimable import Effects
 
-__all__ = ["drop1", "ranova"]
-
 
 # ---- fixed effects ------------------------------------------------------------------------------
 

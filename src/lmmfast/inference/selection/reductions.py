@@ -29,19 +29,6 @@ if TYPE_CHECKING:
     from ...engine.model import Model
     from ...fit import Fit
 
-__all__ = [
-    "Deletion",
-    "Part",
-    "Reduction",
-    "Refit",
-    "allowed_deletions",
-    "costless",
-    "costly",
-    "deletions",
-    "refit_reduced",
-    "refit_without",
-    "without_factors",
-]
 
 LIFT = 0.1  # standard deviation over sigma at which a refit starts what was zero
 
@@ -454,7 +441,7 @@ def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
     with warnings.catch_warnings():  # the larger model gave these already
         warnings.simplefilter("ignore", RankDeficientWarning)
         warnings.simplefilter("ignore", IdentifiabilityWarning)
-        model = type(fit.model)(design)
+        model = fit.model.with_design(design)
         factors = [
             _lifted(_factor(fit.estimates.T[part.term][_places(fit.design, part)], term), design, i)
             for i, (part, term) in enumerate(zip(reduction.parts, design.terms, strict=True))

@@ -34,16 +34,6 @@ if TYPE_CHECKING:
     from ...engine.estimates import Singular
     from ...fit import Fit
 
-__all__ = [
-    "RandomEffectsPCA",
-    "Simplification",
-    "Singularity",
-    "combination",
-    "explain_singularity",
-    "random_pca",
-    "simplify",
-    "singular_sentences",
-]
 
 NEGLIGIBLE = 0.005  # share of a zero combination below which a column is not worth naming
 NO_VARIANCE = 1e-4  # standard deviation, relative, below which a combination is zero (as lme4)
