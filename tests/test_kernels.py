@@ -116,6 +116,45 @@ def test_new_response_replaces_all_of_the_old(reml: bool) -> None:
         assert again.objective == pytest.approx(fit.objective, rel=1e-9)
 
 
+@every
+def test_refilled_models_are_new_ones(name: str) -> None:
+    """Another response and other weights in a model's own memory: not a bit differs, there and back."""
+    problem, _ = STRUCTURES[name]
+    rng = np.random.default_rng(5)
+    y = problem.y + rng.normal(size=len(problem.y))
+    w = 10 ** rng.uniform(-1.5, 1.5, len(y))
+    model = LMM.from_arrays(*problem.arrays)
+    changed = Problem(y, problem.X, problem.terms, w, problem.offset)
+    fresh = LMM.from_arrays(*changed.arrays)
+    theta = rng.normal(size=model.ntheta)
+    before = model.objective(theta, gradient=True, hessian=True)
+    sums = model.design.with_rows(y=y, weights=w).sums
+    point, wanted = model.point(theta, sums=sums), fresh.point(theta)
+    assert point.value == wanted.value
+    np.testing.assert_array_equal(point.gradient, wanted.gradient)
+    np.testing.assert_array_equal(point.information, wanted.information)
+    for own, new in zip(point.projection[1], wanted.projection[1], strict=True):
+        np.testing.assert_array_equal(own, new)
+    for own, old in zip(model.objective(theta, gradient=True, hessian=True), before, strict=True):
+        np.testing.assert_array_equal(own, old)
+
+
+def test_weights_under_which_other_columns_are_independent() -> None:
+    """A refit says so, and the model serves its own fit as before."""
+    rng = np.random.default_rng(6)
+    codes, x = np.repeat(np.arange(8), 5), rng.normal(size=40)
+    X = np.column_stack([np.ones(40), x, x + np.where(np.arange(40) == 3, 1.0, 0)])
+    fit = LMM.from_arrays(rng.normal(size=40), X, [(codes, None)]).fit()
+    w = np.where(np.arange(40) == 3, 1e-20, 1.0)
+    with pytest.raises(lmmfast.FitError, match="other columns are linearly independent"):
+        fit.refit(weights=w)
+    again = fit.model.fit()
+    assert again.objective == fit.objective
+    with pytest.raises(lmmfast.FitError, match="linear combination of the fixed effects"):
+        fit.refit(X @ [1.0, 2.0, 3.0])
+    assert fit.refit(weights=np.ones(40)).objective == pytest.approx(fit.objective, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["two-terms", "designed-four", "sparse-2-2", "nested-three"])
 def test_the_other_likelihood_at_the_theta_of_a_fit(name: str) -> None:
     """What a fit leaves behind is of its criterion: estimates of the other one are made anew."""

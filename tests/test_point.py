@@ -368,7 +368,9 @@ def test_readings_in_any_order(name: str, storage: str, singular: bool) -> None:
             if turn % 3 == 1:
                 READINGS[str(rng.choice(list(READINGS)))](model.point(rng.normal(size=len(theta))))
             if turn % 3 == 2:
-                READINGS[str(rng.choice(list(READINGS)))](model.point(theta, y=-2 * model._y))
+                w = rng.uniform(0.5, 2, len(problem.y)) if turn % 2 else model.design.weights
+                others = model.design.with_rows(y=-2 * problem.y, weights=w).sums
+                READINGS[str(rng.choice(list(READINGS)))](model.point(theta, sums=others))
             found = READINGS[key](point)
             for own, theirs in zip(np_list(found), np_list(wanted[key]), strict=True):
                 close(own, theirs, max(np.abs(theirs).max(initial=0), 1e-6), 1e-10)

@@ -142,7 +142,7 @@ def test_covariance_of_parameters(tested: tuple[Case, Satterthwaite]) -> None:
     if case.fit.is_singular or case.name in NOT_IDENTIFIED:
         pytest.skip("not identified, or at the boundary")
     order = lme4s_order(case)
-    found = covariance_parameters(case.fit, own).vcov[np.ix_(order, order)]
+    found = covariance_parameters(case.fit).vcov[np.ix_(order, order)]
     wanted = np.array(case.wanted["satterthwaite_vcov_varpar"])
     se = np.sqrt(wanted.diagonal())
     close(found, wanted, np.outer(se, se), 1e-4)
@@ -214,7 +214,7 @@ def test_definition(name: str, reml: bool) -> None:
     tolerance = DEFINITION + 3 * np.sqrt(max(fit.certificate, 0))
     if problem.X.shape[1]:
         close(own.df(L), wanted, wanted, tolerance)
-    found = covariance_parameters(fit, own).vcov[np.ix_(free, free)]
+    found = covariance_parameters(fit).vcov[np.ix_(free, free)]
     se = np.sqrt(covariance.diagonal())
     close(found, covariance, np.outer(se, se), tolerance)
 

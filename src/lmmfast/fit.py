@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.design import new_response
+from .data.design import refilled
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,14 +35,16 @@ class Fit:
         design = self.design if design is None else design
         return replace(self, estimates=estimates, design=design, model=model or self.model)
 
-    def refit(self, y: Any) -> Self:
-        """The same model fitted to another response, from the theta of this fit.
+    def refit(self, y: Any = None, *, weights: Any = None) -> Self:
+        """The same model fitted to another response or with other weights, from this fit's theta.
 
         Parameters
         ----------
-        y : (n,) array, or Series
+        y : (n,) array, or Series, optional
             One value for each row that the fit used, in their order. A Series goes by its labels:
-            those of the rows used, or of all rows of the data.
+            those of the rows used, or of all rows of the data. Default: the fit's response.
+        weights : (n,) array, or Series, optional
+            Positive; rows as for `y`. Default: the fit's weights.
 
         Returns
         -------
@@ -51,21 +53,22 @@ class Fit:
         Raises
         ------
         DataError
-            When y has another length, labels of other rows, or values that are not finite.
+            When y or weights have another length, labels of other rows, or values that are not
+            finite; when weights are not positive, or one of `y` and `weights` is not given.
         FitError
-            When y leaves no residual variance.
+            When y leaves no residual variance, or other columns are linearly independent with the
+            new weights.
         """
-        design = self.design.with_rows(y=new_response(y, self.design))
+        design = refilled(self.design, y, weights)
         free = self.estimates.free
-        estimates = self.model.again(design.y, reml=self.reml, start=self.theta, free=free)
+        estimates = self.model.again(design.sums, reml=self.reml, start=self.theta, free=free)
         return self.remade(estimates, design)
 
     @cached_property
     def point(self) -> Point:
         """The model at the estimates: what inference reads of it is computed once."""
-        sums = self.design.sums
-        y = None if self.design is self.model.design else sums.response()
-        return self.model.point(self.theta, reml=self.reml, y=y)
+        sums = None if self.design is self.model.design else self.design.sums
+        return self.model.point(self.theta, reml=self.reml, sums=sums)
 
     @cached_property
     def _known(self) -> dict[Any, Any]:

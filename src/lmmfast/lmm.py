@@ -164,29 +164,12 @@ class LMM(Model):
         """The fit that checked options ask for."""
         return LMMFit(self.minimize(options), self.design, self)
 
-    def refit(self, fit: LMMFit, y: Any) -> LMMFit:
-        """The same model fitted to another response, from the theta of an earlier fit.
+    def refit(self, fit: LMMFit, y: Any = None, *, weights: Any = None) -> LMMFit:
+        """The same model fitted to another response or with other weights, from a fit of it.
 
-        Parameters
-        ----------
-        fit : LMMFit
-            A fit of this model.
-        y : (n,) array, or Series
-            One value for each row that the fit used, in their order. A Series goes by its labels:
-            those of the rows used, or of all rows of the data.
-
-        Returns
-        -------
-        LMMFit
-
-        Raises
-        ------
-        DataError
-            When y has another length, labels of other rows, or values that are not finite.
-        FitError
-            When y leaves no residual variance.
+        As ``fit.refit(y, weights=weights)`` of a fit of this model.
         """
-        return replace(fit, design=self.design, model=self).refit(y)
+        return replace(fit, design=self.design, model=self).refit(y, weights=weights)
 
     def at(self, theta: Any, *, reml: bool = True) -> LMMFit:
         """The model at a given theta: estimates, modes and criterion without minimizing.

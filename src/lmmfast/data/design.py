@@ -391,27 +391,46 @@ def aligned_to_fit(values: Any, design: Design, role: str) -> Any:
     return aligned(values, index, role, "the rows of the fit")
 
 
-def new_response(given: Any, design: Design) -> Matrix:
-    """The values of another response for the rows of a design, checked; see `LMMFit.refit`."""
-    rows = design.rows_for("a fit to another response")
-    role = "the new response"
+def refilled(design: Design, y: Any, weights: Any) -> Design:
+    """A design with another response or other weights (None: as they are); see `LMMFit.refit`."""
+    design.rows_for("a fit to another response")
+    if y is None and weights is None:
+        raise DataError("a new response, or new weights, are needed", variable=design.response)
+    changes: dict[str, Matrix] = {}
+    if y is not None:
+        changes["y"] = _new_values(y, design, "the new response", design.response)
+    if weights is not None:
+        w = changes["weights"] = _new_values(weights, design, "the new weights", "weights")
+        if not (w > 0).all():
+            raise DataError(
+                "the new weights must be positive: weights are inverse variances (rows without "
+                "weight are left out of the data)",
+                variable="weights",
+                rows=np.flatnonzero(~(w > 0))[:10].tolist(),
+            )
+    return design.with_rows(**changes)
+
+
+def _new_values(given: Any, design: Design, role: str, variable: str) -> Matrix:
+    """A number for each row of a design."""
     if isinstance(given, str):
         raise DataError(
             f"{role} must be values, not a name: the fit keeps no other columns of the data; "
-            f"write fit.refit(data[{given!r}])",
+            f"write fit.refit({'' if variable != 'weights' else 'weights='}data[{given!r}])",
             variable=given,
         )
-    y: Matrix = np.array(floats_of(aligned_to_fit(given, design, role), role))
-    if y.shape != rows.y.shape:
+    values: Matrix = np.array(floats_of(aligned_to_fit(given, design, role), role))
+    have = f"{role} {'have' if variable == 'weights' else 'has'}"
+    if values.shape != (design.n,):
         raise DataError(
-            f"the new response has shape {y.shape}; the fit used {design.n} rows "
+            f"{have} shape {values.shape}; the fit used {design.n} rows "
             "(rows with missing values were dropped: see design.rows)",
-            variable=design.response,
+            variable=variable,
         )
-    if not np.isfinite(y).all():
+    if not np.isfinite(values).all():
         raise DataError(
-            "the new response has values that are not finite",
-            variable=design.response,
-            rows=np.flatnonzero(~np.isfinite(y))[:10].tolist(),
+            f"{have} values that are not finite",
+            variable=variable,
+            rows=np.flatnonzero(~np.isfinite(values))[:10].tolist(),
         )
-    return y
+    return values

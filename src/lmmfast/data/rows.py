@@ -141,11 +141,9 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
         columns = [variables[name] for name in values]
         return cell_counts(columns, places, sizes, self.n).reshape(sizes)
 
-    def source(
-        self, fixed: RowColumns, factors: Sequence[Group], y: Matrix | None
-    ) -> tuple[Any, ...]:
+    def source(self, fixed: RowColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
         given = [(g.columns[0].codes, g.nlev, _side_by_side(g), g.owners) for g in factors]
-        return (self.response() if y is None else y), fixed.values, given, self.weights
+        return self.response(), fixed.values, given, self.weights
 
 
 def _side_by_side(group: Group) -> Matrix:

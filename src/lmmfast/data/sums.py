@@ -160,9 +160,8 @@ class Sums(ABC):
         """
 
     @abstractmethod
-    def source(self, fixed: Any, factors: Sequence[Group], y: Matrix | None) -> tuple[Any, ...]:
+    def source(self, fixed: Any, factors: Sequence[Group]) -> tuple[Any, ...]:
         """What the compiled model is made of: the first arguments of ``_core.Model``.
 
-        `y` is another response (n) than that of the rows, without its offset. Raises
-        `_core.Dependent` when columns of a random term are linearly dependent.
+        Raises `_core.Dependent` when columns of a random term are linearly dependent.
         """

@@ -36,15 +36,13 @@ class Engine:
     order. theta is in the formula's order on both sides.
     """
 
-    def __init__(
-        self, design: Design, y: np.ndarray | None, storage: str = "auto", make: Any = _core.Model
-    ) -> None:
+    def __init__(self, design: Design, storage: str = "auto", make: Any = _core.Model) -> None:
         self.design = design
         self._kept = [tuple(range(term.source.width)) for term in design.terms]
         self._factors = self._gather()
         self._groups = [self._group(terms) for terms in self._factors]
         self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
-        self.core = self._compile(make, y, storage)
+        self.core = self._compile(make, storage)
         self._places = self._locate()
         if isinstance(self.core, _core.Model):
             self.core.arrange(self._by_factor())
@@ -71,9 +69,26 @@ class Engine:
         levels = self.design.terms[terms[0]].levels
         return Group(tuple(columns), np.array(owners, np.int32), len(levels))
 
-    def source(self, y: np.ndarray | None) -> tuple[Any, ...]:
-        """What the compiled model is made of, with the response y."""
-        return self.design.sums.source(self.design.fixed, self._groups, y)
+    def fill(self, sums: Any, reweighted: bool) -> None:
+        """The compiled model gets the response of other rows with these columns, and their weights.
+
+        Raises
+        ------
+        FitError
+            When the response is a combination of the fixed effects, or other columns are
+            independent with these weights. The model must be filled again before it is used.
+        """
+        fill = self.core.refill if reweighted else self.core.response
+        try:
+            fill(*sums.source(self.design.fixed, self._groups))
+        except _core.NoVariance:
+            raise FitError(
+                "the new response is a linear combination of the fixed effects"
+            ) from None
+        except _core.Dependent:
+            raise FitError(
+                "with the new weights other columns are linearly independent: fit the formula anew"
+            ) from None
 
     def products(self) -> tuple[Any, list[np.ndarray]]:
         """Of models without rows: blocks of cross-products, and C of each factor (their columns
@@ -85,7 +100,7 @@ class Engine:
     @classmethod
     def report(cls, design: Design, storage: str = "auto") -> tuple[dict[str, Any], float]:
         """How the model would be stored, and the bytes that may be used; nothing large is made."""
-        return cls(design, None, storage, _core.plan).core, _memory_limit()
+        return cls(design, storage, _core.plan).core, _memory_limit()
 
     def _at_most(self) -> float:
         """Bytes that no model with so many rows and random effects can need more than."""
@@ -94,12 +109,13 @@ class Engine:
         columns = len(self.design.x_names) + 1 + sum(term.source.width for term in terms)
         return float(32 * effects**2 + 40 * self.design.n * columns**2)
 
-    def _compile(self, make: Any, y: np.ndarray | None, storage: str) -> Any:
+    def _compile(self, make: Any, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
         options = {"limit": self._limit, "storage": storage, "order": fill_reducing_order}
         while True:
             try:
-                return make(*self.source(y), **options)
+                source = self.design.sums.source(self.design.fixed, self._groups)
+                return make(*source, **options)
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..data.design import Design
+    from ..data.sums import Sums
 
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
@@ -86,10 +87,9 @@ class Model:
         self.design = design
         self._storage = storage
         self._lock = threading.RLock()
-        self._y = design.sums.response()
-        self._theirs: Any = None  # another response that the compiled model holds
+        self._held: Any = design.sums  # what the compiled model is filled with
         _check_width(design)
-        self._engine = Engine(design, self._y, storage)
+        self._engine = Engine(design, storage)
         self._core = self._engine.core
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
         self.threads = threads
@@ -141,15 +141,14 @@ class Model:
 
     # ---- evaluation ------------------------------------------------------------------------------
 
-    def _use(self, y: np.ndarray | None) -> None:
-        """Makes the compiled model hold y (None: the design's response)."""
-        if y is None and self._theirs is None:
-            return
-        if y is not None and y is self._theirs:
-            return
-        self._theirs = True
-        self._core.response(*self._engine.source(self._y if y is None else y))
-        self._theirs = y
+    def _use(self, sums: Any) -> None:
+        """Fills the compiled model with the response and weights of other rows; None: its own."""
+        wanted: Any = self.design.sums if sums is None else sums
+        held, self._held = self._held, None
+        if wanted is not held:
+            reweighted = held is None or wanted.weights is not held.weights
+            self._engine.fill(wanted, reweighted)
+        self._held = wanted
 
     def objective(
         self, theta: Any, *, reml: bool = True, gradient: bool = False, hessian: bool = False
@@ -186,7 +185,7 @@ class Model:
             g, H = self._core.derivatives(hessian)
         return (value, *[g] * bool(gradient), *[H] * bool(hessian))
 
-    def point(self, theta: Any, *, reml: bool = True, y: Any = None) -> Point:
+    def point(self, theta: Any, *, reml: bool = True, sums: Any = None) -> Point:
         """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
 
         Parameters
@@ -194,14 +193,14 @@ class Model:
         theta : (ntheta,) array
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
-        y : (n,) array, optional
-            Another response without its offset; default: the design's.
+        sums : Sums, optional
+            Rows with another response or other weights; default: the design's.
 
         Returns
         -------
         Point
         """
-        return Point(self, theta, reml, y)
+        return Point(self, theta, reml, sums)
 
     def condvar(self, theta: Any) -> tuple[np.ndarray, ...]:
         """Conditional covariances of the random effects over sigma^2, given theta.
@@ -284,19 +283,12 @@ class Model:
             return self._minimize(options.reml, options.start, options.watch, options.free, *limits)
 
     def again(
-        self, y: np.ndarray, *, reml: bool, start: np.ndarray, free: Free | None = None
+        self, sums: Sums, *, reml: bool, start: np.ndarray, free: Free | None = None
     ) -> Estimates:
-        """The estimates for another response y, finite, of which the offset is not subtracted."""
-        offset = self.design.offset
-        y = np.ascontiguousarray(y if offset is None else y - offset, np.float64)
+        """The estimates for other rows: another response and other weights, all else the same."""
         with self._lock:
-            try:
-                self._use(y)
-                return self._minimize(reml, start, Watch(), free, MAX_EVALS, 0)
-            except _core.NoVariance:
-                raise FitError(
-                    "the new response is a linear combination of the fixed effects"
-                ) from None
+            self._use(sums)
+            return self._minimize(reml, start, Watch(), free, MAX_EVALS, 0)
 
     def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
         """The estimates at a given theta, as `LMM.at` describes them."""

@@ -73,15 +73,15 @@ class Point:
         When theta has another length, or values that are not finite.
     """
 
-    def __init__(self, model: Any, theta: Any, reml: bool = True, y: Any = None) -> None:
-        self._model, self._y = model, y
+    def __init__(self, model: Any, theta: Any, reml: bool = True, sums: Any = None) -> None:
+        self._model, self._sums = model, sums
         self._engine: Engine = model._engine
         self._theta = self._engine.checked(theta).copy()
         self.reml = bool(reml)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle knows where the model stands; what was read is read again."""
-        return Point, (self._model, self._theta, self.reml, self._y)
+        return Point, (self._model, self._theta, self.reml, self._sums)
 
     @property
     def is_exact(self) -> bool:
@@ -108,7 +108,7 @@ class Point:
     def _core(self) -> Iterator[Any]:
         """The compiled model, standing here."""
         with self._model._lock, in_words():
-            self._model._use(self._y)
+            self._model._use(self._sums)
             core = self._model._core
             core.evaluate(self._theta, self.reml, value=False)
             yield core

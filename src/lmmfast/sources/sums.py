@@ -76,9 +76,7 @@ class StreamSums(Sums):
         own = recast(fixed, factors)
         return own.blocks, own.C
 
-    def source(
-        self, fixed: StreamColumns, factors: Sequence[Group], y: Matrix | None
-    ) -> tuple[Any, ...]:
+    def source(self, fixed: StreamColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
         own = _judged(recast(fixed, factors), fixed, factors)
         numbers = (own.C, np.asfortranarray(own.CX), own.beta0, own.yscale)
         finite = [np.isfinite(one).all() for one in (*own.C, numbers[1], own.beta0)]
