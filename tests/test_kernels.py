@@ -118,7 +118,7 @@ def test_new_response_replaces_all_of_the_old(reml: bool) -> None:
 
 @every
 def test_refilled_models_are_new_ones(name: str) -> None:
-    """Another response and other weights in a model's own memory: not a bit differs, there and back."""
+    """Another response and other weights in a model's memory: not a bit differs, there and back."""
     problem, _ = STRUCTURES[name]
     rng = np.random.default_rng(5)
     y = problem.y + rng.normal(size=len(problem.y))

@@ -138,7 +138,7 @@ def lme4s_order(case: Case) -> list[int]:
 
 def test_covariance_of_parameters(tested: tuple[Case, Satterthwaite]) -> None:
     """(theta, sigma): lmerTest's, where all of it is inside the boundary."""
-    case, own = tested
+    case, _ = tested
     if case.fit.is_singular or case.name in NOT_IDENTIFIED:
         pytest.skip("not identified, or at the boundary")
     order = lme4s_order(case)
