@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise, product
 
 import numpy as np
+import pandas as pd
 import pytest
 from dense import Problem, Term
 from structures import STRUCTURES, dense_pair, problem
 
 import lmmfast
-from lmmfast import LMM, Free
+from lmmfast import LMM, Free, lmer
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
@@ -291,7 +292,8 @@ def test_what_is_certified_is_the_criterion() -> None:
     count = saturated = 0
     for made, fit in fits(range(400)):
         if not fit.converged:
-            assert fit.estimates.status in ("limited by rounding", "evaluation limit")
+            reasons = ("limited by rounding", "flat direction", "evaluation limit")
+            assert fit.estimates.status in reasons
             continue
         exact = made.solve(fit.theta, reml=fit.reml).objective
         assert fit.objective == pytest.approx(exact, abs=1e-4)
@@ -596,3 +598,20 @@ def test_units_beyond_the_range_of_numbers(unit: float) -> None:
     y, X, terms, *_ = flat().arrays
     with pytest.raises(lmmfast.FitError, match="in other units"):
         LMM.from_arrays(y * unit, X, terms).fit()
+
+
+def test_a_curve_along_which_the_criterion_hardly_changes() -> None:
+    """Four persons of one sex each: two variances for three parameters. The reason is not rounding."""
+    frame = pd.DataFrame(
+        {
+            "y": [1.0, 2, 3, 4, 5, 6, 10, 11, 12, 1, 2, 3],
+            "person": np.repeat(list("ABCD"), 3),
+            "female": np.repeat([1.0, 0, 1, 0], 3),
+        }
+    )
+    with pytest.warns(lmmfast.LmmWarning) as caught:
+        fit = lmer("y ~ (1 + female | person)", frame)
+    assert fit.estimates.status == "flat direction" and not fit.converged
+    assert any("hardly changes along some curve" in str(w.message) for w in caught)
+    assert not any("exactly" in str(w.message) for w in caught)
+    assert fit.objective == pytest.approx(44.6192390, abs=1e-6)

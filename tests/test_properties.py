@@ -179,6 +179,8 @@ def check_reason(problem: Problem, recipe: Recipe, fit: lmmfast.LMMFit | None, r
         assert effects(problem) >= recipe.n  # of which none is a copy
     elif reason.startswith("limited by rounding: "):
         assert resolution(problem, fit) > 1e-12
+    elif reason.startswith("flat direction: "):
+        assert f"promises about {fit.certificate:.2g}:" in reason
     else:
         told = float(
             reason.removeprefix("evaluation limit: the objective can still fall by about ")

@@ -83,8 +83,8 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     n_evals : int
     seconds : float
     status : str
-        "converged", "stopped by callback", "out of time", "evaluation limit" or "limited by
-        rounding".
+        "converged", "stopped by callback", "out of time", "evaluation limit", "limited by
+        rounding" or "flat direction".
     objective_se : float
         Monte-Carlo standard error of the objective; zero where it is computed exactly.
     starts : Starts or None

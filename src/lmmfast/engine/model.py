@@ -49,6 +49,8 @@ _NOT_CERTIFIED = {
     "out of time": "the objective can still fall by about {left}",
     "limited by rounding": "the residual variance is so small beside the random effects' that the "
     "objective is only known to {left}; do the random effects fit the response exactly?",
+    "flat direction": "no step lowers the objective any more, though its slope still promises about "
+    "{left}: it hardly changes along some curve of covariance parameters; are all identified?",
 }
 
 _BAD_START = (
@@ -352,9 +354,9 @@ class Model:
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
         status = watch.reason or status
         bound, noise = rounding  # of the criterion's rounding error, and as seen
-        certified = certificate <= CERTIFIED and noise <= CERTIFIED and bound <= RESOLUTION
-        if status == "converged" and not certified:
-            status = "limited by rounding"
+        known = noise <= CERTIFIED and bound <= RESOLUTION
+        if status == "converged" and not (known and certificate <= CERTIFIED):
+            status = "flat direction" if known else "limited by rounding"
         left = max(certificate, *rounding)
         return _Run(theta, objective, certificate, left, before + evals, status)
 
