@@ -601,7 +601,7 @@ def test_units_beyond_the_range_of_numbers(unit: float) -> None:
 
 
 def test_a_curve_along_which_the_criterion_hardly_changes() -> None:
-    """Four persons of one sex each: two variances for three parameters. The reason is not rounding."""
+    """Four persons of one sex each: two variances, three parameters. Rounding is not to blame."""
     frame = pd.DataFrame(
         {
             "y": [1.0, 2, 3, 4, 5, 6, 10, 11, 12, 1, 2, 3],

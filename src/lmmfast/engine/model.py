@@ -49,8 +49,8 @@ _NOT_CERTIFIED = {
     "out of time": "the objective can still fall by about {left}",
     "limited by rounding": "the residual variance is so small beside the random effects' that the "
     "objective is only known to {left}; do the random effects fit the response exactly?",
-    "flat direction": "no step lowers the objective any more, though its slope still promises about "
-    "{left}: it hardly changes along some curve of covariance parameters; are all identified?",
+    "flat direction": "no step lowers the objective any more, though its slope still promises "
+    "about {left}: it hardly changes along some curve of covariance parameters; are all identified?",
 }
 
 _BAD_START = (
