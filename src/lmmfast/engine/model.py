@@ -50,7 +50,8 @@ _NOT_CERTIFIED = {
     "limited by rounding": "the residual variance is so small beside the random effects' that the "
     "objective is only known to {left}; do the random effects fit the response exactly?",
     "flat direction": "no step lowers the objective any more, though its slope still promises "
-    "about {left}: it hardly changes along some curve of covariance parameters; are all identified?",
+    "about {left}: it hardly changes along some curve of covariance parameters (are all of them "
+    "identified?)",
 }
 
 _BAD_START = (
