@@ -140,6 +140,20 @@ def test_estimated_criteria_lead_as_straight_to_the_optimum() -> None:
         assert far.theta == pytest.approx(fit.theta, abs=1e-3)
 
 
+def test_objectives_of_a_fit_fall_as_the_criterion_does() -> None:
+    """From one evaluation to the next the estimated gradient is integrated: near the optimum, where
+    the criterion is a quadratic, a trapezoid is right but for what chance does to the gradient."""
+    iterative, dense = both_ways(crossed(1, 4000, (300, 160), (2, 2)))
+    wanted = dense.fit()
+    start = wanted.theta * [1.1, 1, 0.9, 1.1, 1, 1.1]
+    seen: list[float] = []
+    fit = iterative.fit(start=start, callback=lambda e: seen.append(e.objective))
+    assert fit.converged
+    fall = dense.objective(start) - wanted.objective
+    assert fall > 1
+    assert seen[0] - min(seen) == pytest.approx(fall, rel=0.1)
+
+
 @pytest.mark.parametrize("noise", [4e-5, 1.2e-5])
 def test_criteria_that_rounding_hides_are_not_certified(noise: float) -> None:
     """Two factors explain all but so little: the residual sum of squares has few digits left.

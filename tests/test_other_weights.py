@@ -149,12 +149,12 @@ def test_a_response_without_variance_is_refused() -> None:
     same_bits(readings(model), readings(made(rows(first))))
 
 
-def test_threads_stay(threads: int = 2) -> None:
+def test_threads_stay() -> None:
     """Workers' buffers are kept: the same bits with them."""
     first, _ = STRUCTURES["sparse-strips-3"]
     source = rows(changed(first, 1))
     model = made(rows(first))
-    model.use_threads(threads)
+    model.use_threads(2)
     model.refill(*source)
     same_bits(readings(model), readings(made(source)))
 
