@@ -127,6 +127,18 @@ def test_curvature_that_does_not_converge_is_an_error() -> None:
         model.objective(theta, hessian=True)
 
 
+def test_solutions_that_do_not_converge_are_forgotten() -> None:
+    """The next right-hand side is tried, and it has a solution."""
+    noise, terms = path(500)
+    y = np.sin(np.linspace(0, 3, len(noise))) + 1e-6 * noise
+    point = LMM.from_arrays(y, np.empty((len(y), 0)), terms, storage="iterative").point([1e6, 1e6])
+    rng = np.random.default_rng(0)
+    V = [rng.normal(size=(*b.shape, 1)) for b in point.b]
+    with pytest.raises(lmmfast.FitError, match=r"did not converge.*hardly cross"):
+        point.solve(V)
+    assert not any(X.any() for X in point.solve([0 * v for v in V]))
+
+
 def test_estimated_criteria_lead_as_straight_to_the_optimum() -> None:
     """Steps are judged by the integral of the gradient: that of a quadratic is exact."""
     for seed in range(6):
