@@ -55,7 +55,14 @@ NAMES = [
     "sparse-five-weighted",
     "nested-shared-terms-weighted",
 ]
-SPARSE = ["sparse-1-1", "sparse-3-2", "sparse-strips", "nested-crossed", "nested-three-crossed"]
+SPARSE = [
+    "sparse-1-1",
+    "sparse-3-2",
+    "sparse-fixed",  # more rows of X and parameters than the loops over lists take at a time
+    "sparse-strips",
+    "nested-crossed",
+    "nested-three-crossed",
+]
 ITERATIVE = ["sparse-1-1", "sparse-three"]
 
 
