@@ -198,7 +198,7 @@ def test_blocks_that_were_compacted_grow_on() -> None:
     """In the tables of pairs, too, and beyond the room that they had."""
     rng = np.random.default_rng(2)
     one, other = blocks(), blocks()
-    for n, levels in ((N, [8, 5]), (900, [70, 40])):
+    for n, levels in ((3, [8, 5]), (N, [8, 5]), (900, [70, 40])):
         one.compact()
         codes = [rng.integers(0, m, n).astype(np.int32) for m in levels]
         values = rng.normal(size=(n, 6))

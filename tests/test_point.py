@@ -279,6 +279,17 @@ def test_a_fit_shares_one_point() -> None:
     same(other.point.projection[1], apart.point.projection[1], 1e-8)
 
 
+@pytest.mark.parametrize("name", ["single-3-diag", "sparse-3-2", "nested-3-5"])
+def test_derivatives_where_a_fit_ended(name: str) -> None:
+    """Its last evaluation was in whitened coordinates; derivatives are those of the user's theta."""
+    problem, _ = STRUCTURES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lmmfast.ConvergenceWarning)
+        fit = LMM.from_arrays(*problem.arrays).fit(max_evals=1)
+    slope = problem.gradient(fit.theta, True)
+    close(fit.point.gradient, slope, np.abs(slope).max(), 1e-8)
+
+
 def test_covariances_of_levels_that_never_met() -> None:
     problem, _ = STRUCTURES["sparse-1-1"]
     point = LMM.from_arrays(*problem.arrays).point(np.ones(2))
