@@ -281,7 +281,7 @@ def test_a_fit_shares_one_point() -> None:
 
 @pytest.mark.parametrize("name", ["single-3-diag", "sparse-3-2", "nested-3-5"])
 def test_derivatives_where_a_fit_ended(name: str) -> None:
-    """Its last evaluation was in whitened coordinates; derivatives are those of the user's theta."""
+    """Its last evaluation was in whitened coordinates; derivatives are of the user's theta."""
     problem, _ = STRUCTURES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lmmfast.ConvergenceWarning)
