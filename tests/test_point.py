@@ -499,3 +499,18 @@ def test_what_cannot_be_read_is_said() -> None:
         (84, 3, 0),
         (15, 2, 0),
     ]
+
+
+def test_squares_beside_a_dropped_column() -> None:
+    """The direction is that of the column that is meant, not of one before it."""
+    problem, _ = STRUCTURES["sparse-3-2"]
+    X = np.column_stack([problem.X[:, 0], 3 * problem.X[:, 0], problem.X[:, 1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lmmfast.RankDeficientWarning)
+        core = LMM.from_arrays(problem.y, X, *problem.arrays[2:])._core
+    core.evaluate(np.ones(problem.ntheta), True)
+    _, _, column, M = core.squares(2)
+    _, vcov, sigma, _ = core.estimates()
+    close(column, vcov[:, 2] / sigma**2, np.abs(column).max(), READING)
+    h = core.projection()[0][0][:, :, 2]
+    close(M[2, :3, :3], h.T @ h, np.abs(M[2]).max(), READING)
