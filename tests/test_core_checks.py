@@ -194,6 +194,21 @@ def blocks() -> _core.Blocks:
     return made
 
 
+def test_blocks_that_were_compacted_grow_on() -> None:
+    """In the tables of pairs, too, and beyond the room that they had."""
+    rng = np.random.default_rng(2)
+    one, other = blocks(), blocks()
+    for n, levels in ((3, [8, 5]), (N, [8, 5]), (900, [70, 40])):
+        one.compact()
+        codes = [rng.integers(0, m, n).astype(np.int32) for m in levels]
+        values = rng.normal(size=(n, 6))
+        for made in (one, other):
+            made.add(codes, levels, values)
+    np.testing.assert_array_equal(one.corner, other.corner)
+    for found, wanted in zip(one.pairs(0, 1), other.pairs(0, 1), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def arrays(**changes: Any) -> list[Any]:
     own = blocks()
     pairs = {(0, 1): own.pairs(0, 1)}

@@ -183,6 +183,53 @@ def test_saddles_are_left(columns: np.ndarray) -> None:
     assert model.fit(free=free, starts=3).starts.optima[0] == pytest.approx(wanted.objective)
 
 
+def mirrored(c: float) -> Free:
+    """The first T is lower triangular with c held below the diagonal; the other variances are."""
+    return Free([0, c, 0, 0.4, 0.4, 0.4], np.eye(6)[:, [0, 2]])
+
+
+def test_signs_stay_where_the_plane_holds_a_column() -> None:
+    """T and -T are one model, but with an entry that is held the sign of its column is not free."""
+    model, start = LMM.from_arrays(*problem().arrays), np.array([0.6, 0.2, 0.6, 0.4, 0.4, 0.4])
+    one = model.fit(free=mirrored(0.2), start=start)
+    start[:2] *= -1
+    other = model.fit(free=mirrored(-0.2), start=start)
+    assert one.converged and other.converged and one.theta[0] > 0.1
+    assert other.theta[0] == pytest.approx(-one.theta[0], abs=1e-5)
+    for fit in (one, other):
+        assert fit.objective == pytest.approx(model.objective(fit.theta), abs=1e-8)
+
+
+def test_signs_are_turned_in_a_plane_that_has_both() -> None:
+    """Variables that share parameters: all of theta, in coordinates that are not orthogonal."""
+    model, basis = LMM.from_arrays(*problem().arrays), np.eye(6)
+    basis[3:, 0], basis[4, 3], basis[0, 5] = 0.5, 1, 0.3
+    wanted = model.fit()
+    found = model.fit(free=Free(np.zeros(6), basis), start=-wanted.theta)
+    assert found.converged
+    assert found.theta == pytest.approx(wanted.theta, abs=1e-5)
+    saddle = model.fit(free=Free(np.zeros(6), basis), start=np.zeros(6))
+    assert saddle.objective == pytest.approx(wanted.objective, abs=1e-7)
+
+
+@pytest.mark.parametrize("small", [-1e-5, 1e-5])
+def test_a_start_near_zero_keeps_its_side(small: float) -> None:
+    model = LMM.from_arrays(*problem().arrays)
+    start = np.array([small, 0.2, 0.6, 0.4, 0.4, 0.4])
+    with pytest.warns(lmmfast.ConvergenceWarning):
+        fit = model.fit(free=mirrored(0.2), start=start, max_evals=1)
+    assert fit.theta[0] / small > 100
+    assert fit.theta[1:] == pytest.approx(start[1:], abs=1e-12)
+
+
+def test_a_start_that_is_held_off_zero_stays() -> None:
+    """The variable is zero, the diagonal is not."""
+    model, start = LMM.from_arrays(*problem().arrays), np.array([0.6, 0.2, 0.6, 0.4, 0.4, 0.4])
+    with pytest.warns(lmmfast.ConvergenceWarning):
+        fit = model.fit(free=Free(start, np.eye(6)[:, [0, 3]]), start=start, max_evals=1)
+    assert fit.theta == pytest.approx(start, abs=1e-12)
+
+
 def test_zeros_are_exact() -> None:
     """A tied variance without any evidence is zero, and so is everything tied to it."""
     found = 0

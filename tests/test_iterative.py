@@ -127,6 +127,18 @@ def test_curvature_that_does_not_converge_is_an_error() -> None:
         model.objective(theta, hessian=True)
 
 
+def test_solutions_that_do_not_converge_are_forgotten() -> None:
+    """The next right-hand side is tried, and it has a solution."""
+    noise, terms = path(500)
+    y = np.sin(np.linspace(0, 3, len(noise))) + 1e-6 * noise
+    point = LMM.from_arrays(y, np.empty((len(y), 0)), terms, storage="iterative").point([1e6, 1e6])
+    rng = np.random.default_rng(0)
+    V = [rng.normal(size=(*b.shape, 1)) for b in point.b]
+    with pytest.raises(lmmfast.FitError, match=r"did not converge.*hardly cross"):
+        point.solve(V)
+    assert not any(X.any() for X in point.solve([0 * v for v in V]))
+
+
 def test_estimated_criteria_lead_as_straight_to_the_optimum() -> None:
     """Steps are judged by the integral of the gradient: that of a quadratic is exact."""
     for seed in range(6):
@@ -138,6 +150,20 @@ def test_estimated_criteria_lead_as_straight_to_the_optimum() -> None:
         far = iterative.fit(start=np.full(made.ntheta, 5.0) * (1 - np.arange(made.ntheta) % 2 / 2))
         assert far.n_evals <= 12
         assert far.theta == pytest.approx(fit.theta, abs=1e-3)
+
+
+def test_objectives_of_a_fit_fall_as_the_criterion_does() -> None:
+    """From one evaluation to the next the estimated gradient is integrated: near the optimum, where
+    the criterion is a quadratic, a trapezoid is right but for what chance does to the gradient."""
+    iterative, dense = both_ways(crossed(1, 4000, (300, 160), (2, 2)))
+    wanted = dense.fit()
+    start = wanted.theta * [1.1, 1, 0.9, 1.1, 1, 1.1]
+    seen: list[float] = []
+    fit = iterative.fit(start=start, callback=lambda e: seen.append(e.objective))
+    assert fit.converged
+    fall = dense.objective(start) - wanted.objective
+    assert fall > 1
+    assert seen[0] - min(seen) == pytest.approx(fall, rel=0.1)
 
 
 @pytest.mark.parametrize("noise", [4e-5, 1.2e-5])

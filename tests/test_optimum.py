@@ -229,6 +229,20 @@ def test_zeros_of_many_rows_promise_nothing(columns: int) -> None:
         assert fit.certificate < 1e-12
 
 
+@pytest.mark.parametrize("origin", [0.0, 1 / 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_column_without_variance_has_no_covariance_either(seed: int, origin: float) -> None:
+    """Rows mirrored in x have one response: what rounding leaves of the slope is zero."""
+    rng = np.random.default_rng(seed)
+    order, codes = rng.permutation(96), np.repeat(np.arange(12), 8)
+    x = (rng.normal(size=48)[:, None] * [1, -1]).ravel() + origin
+    y = np.repeat(rng.normal(size=48), 2) + rng.normal(size=12)[codes]
+    z = np.column_stack([np.ones(96), x])[order]
+    fit = LMM.from_arrays(y[order], z, [(codes[order], z)]).fit()
+    assert fit.converged
+    assert fit.theta[0] > 0.3 and not fit.theta[1:].any()
+
+
 def test_correlation_one_is_an_exact_zero() -> None:
     fit = LMM.from_arrays(*line().arrays).fit()
     (T,) = fit.estimates.T

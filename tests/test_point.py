@@ -55,7 +55,14 @@ NAMES = [
     "sparse-five-weighted",
     "nested-shared-terms-weighted",
 ]
-SPARSE = ["sparse-1-1", "sparse-3-2", "sparse-strips", "nested-crossed", "nested-three-crossed"]
+SPARSE = [
+    "sparse-1-1",
+    "sparse-3-2",
+    "sparse-fixed",  # more rows of X and parameters than the loops over lists take at a time
+    "sparse-strips",
+    "nested-crossed",
+    "nested-three-crossed",
+]
 ITERATIVE = ["sparse-1-1", "sparse-three"]
 
 
@@ -272,6 +279,17 @@ def test_a_fit_shares_one_point() -> None:
     same(other.point.projection[1], apart.point.projection[1], 1e-8)
 
 
+@pytest.mark.parametrize("name", ["single-3-diag", "sparse-3-2", "nested-3-5"])
+def test_derivatives_where_a_fit_ended(name: str) -> None:
+    """Its last evaluation was in whitened coordinates; derivatives are of the user's theta."""
+    problem, _ = STRUCTURES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lmmfast.ConvergenceWarning)
+        fit = LMM.from_arrays(*problem.arrays).fit(max_evals=1)
+    slope = problem.gradient(fit.theta, True)
+    close(fit.point.gradient, slope, np.abs(slope).max(), 1e-8)
+
+
 def test_covariances_of_levels_that_never_met() -> None:
     problem, _ = STRUCTURES["sparse-1-1"]
     point = LMM.from_arrays(*problem.arrays).point(np.ones(2))
@@ -483,3 +501,18 @@ def test_what_cannot_be_read_is_said() -> None:
         (84, 3, 0),
         (15, 2, 0),
     ]
+
+
+def test_squares_beside_a_dropped_column() -> None:
+    """The direction is that of the column that is meant, not of one before it."""
+    problem, _ = STRUCTURES["sparse-3-2"]
+    X = np.column_stack([problem.X[:, 0], 3 * problem.X[:, 0], problem.X[:, 1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lmmfast.RankDeficientWarning)
+        core = LMM.from_arrays(problem.y, X, *problem.arrays[2:])._core
+    core.evaluate(np.ones(problem.ntheta), True)
+    _, _, column, M = core.squares(2)
+    _, vcov, sigma, _ = core.estimates()
+    close(column, vcov[:, 2] / sigma**2, np.abs(column).max(), READING)
+    h = core.projection()[0][0][:, :, 2]
+    close(M[2, :3, :3], h.T @ h, np.abs(M[2]).max(), READING)

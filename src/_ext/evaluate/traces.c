@@ -120,10 +120,8 @@ static void finer_with_own(const changes *ch, const factor *f, int32_t l, level_
         tmul(p, p, ld - lay->pb, 0, ch->pan[r][f->k] + lay->pan[e], ld, s->V + lay->pan[e], ld, W, p);
         mul(p, p, p, 0, s->K, p, X, p, Y, p);
         mul(p, p, p, 0, s->K, p, W, p, KW, p);
-        mul(p, p, p, 0, s->Q, p, Y, p, half, p); /* Q K X */
-        for (int j = 0; j < p; j++)
-            for (int i = 0; i < p; i++)
-                Z[i + j * p] = X[i + j * p] + half[i + j * p] + half[j + i * p] - W[i + j * p] - W[j + i * p];
+        mul(p, p, p, 0, s->Q, p, Y, p, half, p);                            /* Q K X */
+        for (int i = 0; i < p * p; i++) Z[i] = X[i] + 2 * (half[i] - W[i]); /* E_t is symmetric */
         mul(p, p, p, 0, Z, p, s->N, p, half, p);
         tmul(p, p, p, 0, s->N, p, half, p, Z, p);
         for (int t = 0; t < f->nth; t++) pairs[f->th + t + (ptrdiff_t)r * N] -= at_entry(f, t, Z);

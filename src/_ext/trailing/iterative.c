@@ -454,14 +454,21 @@ static lmm_status iterative_make(trailing *t, lmm_model *m)
     it->base.lde = lay->pb;
     GRAB(&it->base, it->base.Se, it->base.lde * (lay->q2 + lay->pb));
     GRAB(&it->base, it->base.Le, it->base.lde * (lay->q2 + lay->pb));
-    TRY(allocate_blocks(it, m));
+    return allocate_blocks(it, m);
+}
+
+/* The next factorization fixes the directions of this A, whatever was there before. */
+static void iterative_begin(trailing *t, const lmm_model *m)
+{
+    iterative *it = (iterative *)t;
     draw_probes(it, m);
-    return LMM_OK;
+    it->ready = 0;
 }
 
 static const trailing_steps ITERATIVE = {.make = iterative_make,
                                          .free = iterative_free,
                                          .threads = iterative_threads,
+                                         .begin = iterative_begin,
                                          .load = iterative_load,
                                          .downdate = iterative_downdate,
                                          .factorize = iterative_factorize,

@@ -57,7 +57,7 @@ static uint64_t splitmix(uint64_t *state)
 }
 
 /* Signs of the probes; W: the constants of trailing columns, the other lanes random. */
-void draw_probes(iterative *it, lmm_model *m)
+void draw_probes(iterative *it, const lmm_model *m)
 {
     const layout *lay = &m->layout;
     uint64_t state = 20240229;

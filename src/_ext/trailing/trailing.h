@@ -19,7 +19,7 @@ typedef struct {
     void (*free)(trailing *t);
     /* scratch for so many threads; it does not shrink. LMM_NOMEM: as before */
     lmm_status (*threads)(trailing *t, const lmm_model *m, int threads);
-    /* A is known: copies of what stays for good; NULL: none */
+    /* A is known, or known anew: what stays as long as A does; NULL: nothing */
     void (*begin)(trailing *t, const lmm_model *m);
 
     /* S and its edge := A */
@@ -30,7 +30,8 @@ typedef struct {
        NULL: not faster than level by level */
     void (*downdate_by)(trailing *t, lmm_model *m, int k, const double *K, double *X);
     /* factor of M with the edge Le and its corner R, C = R R'; adds log|M|, sets log|C| and r^2.
-       Where it is not exact, the first call fixes its directions instead (iterative.c). */
+       Where it is not exact, the first call after begin fixes its directions instead
+       (iterative.c). */
     lmm_status (*factorize)(trailing *t, lmm_model *m);
     /* H (pb x q2) := edge of S times Lambda M^-1 */
     void (*border)(trailing *t, lmm_model *m, double *H);
