@@ -131,6 +131,15 @@ def mirrored(seed: int) -> Problem:
     return Problem(np.tile(y, 2), np.ones((240, 1)), [Term(np.concatenate([codes, codes + 12]), z)])
 
 
+def test_saddle_where_the_zero_variance_stands_first() -> None:
+    """T = [[0, 0], [a, b]] has no zero column, and a zero variance all the same; in a plane."""
+    model = LMM.from_arrays(*mirrored(0).arrays)
+    start, whole = [0.1, 1.0, 0.01], Free(np.zeros(3), np.eye(3))
+    fit = model.fit(reml=False, start=start, free=whole)
+    assert fit.converged
+    assert fit.objective == pytest.approx(model.fit(reml=False).objective, abs=1e-8)
+
+
 @pytest.mark.parametrize("seed", [0, 4, 7])
 def test_saddle_of_a_mirrored_design_is_left(seed: int) -> None:
     """Minima in every entry of T that are none in the covariance matrix."""

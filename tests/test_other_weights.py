@@ -35,7 +35,8 @@ every = pytest.mark.parametrize(("name", "storage"), exact)
 
 def rows(problem: Problem) -> tuple[Any, ...]:
     """What the compiled model is made of."""
-    return Engine(design_of(*problem.arrays), None).source(None)
+    engine = Engine(design_of(*problem.arrays))
+    return engine.design.sums.source(engine.design.fixed, engine._groups)
 
 
 def made(source: tuple[Any, ...], storage: str = "auto") -> _core.Model:

@@ -153,7 +153,6 @@ int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users, double floor);
 int is_pinned(const lmm_model *m, const factor *f, int i); /* is diagonal i of the last T at the floor? */
-void triangularize(int k, double *A, int ld);
 void triangularize_theta(lmm_model *m, double *theta);
 void turn(lmm_model *m, double *theta, double *work);
 void turn_back(lmm_model *m, double *theta);

@@ -209,18 +209,20 @@ static double null_curvature(lmm_model *m, int k, const double *T, const double 
     return w[0];
 }
 
-/* T T' + e^2 u u', lower triangular again: T has a zero direction, so one of its columns is free. */
-static void add_direction(int k, double *T, int ld, const double *u, double e)
+/* T T' + e^2 u u', T lower triangular again: one rotation a column takes e u in; u is overwritten. */
+static void add_direction(int k, double *T, int ld, double *u, double e)
 {
-    triangularize(k, T, ld);
-    for (int j = 0; j < k; j++) {
-        double size = 0;
-        for (int i = 0; i < k; i++) size += fabs(T[i + j * ld]);
-        if (size > FLOOR && j < k - 1) continue;
-        for (int i = 0; i < k; i++) T[i + j * ld] = e * u[i];
-        break;
+    for (int i = 0; i < k; i++) u[i] *= e;
+    for (int c = 0; c < k; c++) {
+        const double r = hypot(T[c + c * ld], u[c]);
+        if (!(r > 0)) continue;
+        const double a = T[c + c * ld] / r, b = u[c] / r;
+        for (int i = c; i < k; i++) {
+            const double t = T[i + c * ld];
+            T[i + c * ld] = a * t + b * u[i];
+            u[i] = a * u[i] - b * t;
+        }
     }
-    triangularize(k, T, ld);
 }
 
 /* T of one factor from theta, its rows over scale (NULL: ones), and back */
@@ -270,16 +272,17 @@ static int leave_saddle_of(fit *t, const factor *f, const double *theta, double 
     factor_state *fs = &m->evaluation.f[f->k];
     const double *scale = t->plane ? t->plane->scale : NULL;
     const int p = f->p;
-    double *T = fs->D, *u = m->scratch.work;
+    double *T = fs->D, *u = m->scratch.work, *v = u + p;
     scale_boundary(f, scale, fs->S);
     for (int a = 0, b; a < p; a = b) {
         for (b = a + 1; b < p && f->term[b] == a;) b++;
         factor_of(f, theta, scale, T);
-        const double curvature = null_curvature(m, b - a, T + a + a * p, fs->S + a + a * p, p, u, u + p);
+        const double curvature = null_curvature(m, b - a, T + a + a * p, fs->S + a + a * p, p, u, v);
         for (double e = 0.3; curvature < -NEGATIVE && e > 1e-3; e /= 3) {
             factor_of(f, theta, scale, T);
             memcpy(other, theta, sizeof(double) * (size_t)m->layout.ntheta);
-            add_direction(b - a, T + a + a * p, p, u, e);
+            memcpy(v, u, sizeof(double) * (size_t)(b - a));
+            add_direction(b - a, T + a + a * p, p, v, e);
             theta_of(f, T, scale, other);
             if (try_theta(t, other, x, trial)) return 1;
         }
