@@ -1,4 +1,4 @@
-"""Files by their names: which kind they are, patterns of names, and what text files look like."""
+"""Files by their names: patterns, which kind they are; text files (CSV) are looked at and read."""
 
 from __future__ import annotations
 
