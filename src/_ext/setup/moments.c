@@ -1,4 +1,4 @@
-/* Whitening: means, scales and dependent columns, from two passes over the rows.
+/* Whitening: moments of columns (means, scales), dependent ones, from two passes over the rows.
 
    For columns x with weights w:  x_w = (x - mean) B  with  x_w'W x_w = n I.  Columns are centred when one
    of them is constant (then the others stay in the same space). Taken on centred and scaled columns, the
