@@ -23,7 +23,7 @@ from ..errors import (
     warn,
 )
 from ..linalg import predicted_gain
-from .compiled import Engine
+from .compiled import OUT_OF_RANGE, Engine
 from .estimates import Estimates, singular_directions
 from .free import Free
 from .identify import Overlap, overlaps
@@ -297,6 +297,8 @@ class Model:
                 raise FitError(
                     "the new response is a linear combination of the fixed effects"
                 ) from None
+            except _core.NotFinite:
+                raise FitError(OUT_OF_RANGE, variable=self.design.response) from None
 
     def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
         """The estimates at a given theta, as `LMM.at` describes them."""
@@ -472,10 +474,7 @@ def _check_range(sigma: float, beta: np.ndarray, vcov: np.ndarray) -> None:
         fits = np.isfinite(beta).all() and np.isfinite(vcov).all()
         fits = fits and 0 < sigma**2 < np.inf and (vcov.diagonal()[beta != 0] > 0).all()
     if not fits:
-        raise FitError(
-            "variances are too large or too small for floating-point numbers: measure the response "
-            "and the predictors in other units"
-        )
+        raise FitError(OUT_OF_RANGE)
 
 
 def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
