@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.design import Design, build
-from ..errors import DataError
+from ..errors import DataError, FormulaError
 from ..formula.plan import plan_of
 from .cross import CrossProducts, cross_products
 from .design import design_of
@@ -42,6 +42,10 @@ def any_design(
         raise TypeError("cross-products have their formula: write lmer(cross)")
     if data is None:
         raise TypeError("a formula needs data: lmer(formula, data), plan(formula, data)")
+    if not isinstance(formula, str):
+        raise FormulaError(
+            f"the formula comes first: it must be text, not {type(formula).__name__}"
+        )
     if is_dask(data):
         formula = checked_formula(formula, lambda: map(str, data.columns))
         return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
