@@ -44,10 +44,10 @@ MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
 
 _NOT_CERTIFIED = {
-    "evaluation limit": "the objective can still fall by about {left}",
-    "out of time": "the objective can still fall by about {left}",
+    "evaluation limit": "the objective can still fall by {left}",
+    "out of time": "the objective can still fall by {left}",
     "limited by rounding": "the residual variance is so small beside the random effects' that the "
-    "objective is only known to {left}; do the random effects fit the response exactly?",
+    "objective is uncertain by {left}; do the random effects fit the response exactly?",
 }
 
 _BAD_START = (
@@ -326,7 +326,7 @@ class Model:
             starts = Starts(*map(np.array, zip(*ends, strict=True)))
             evals = sum(run.evals for run in runs)
         if best.status in _NOT_CERTIFIED:
-            left = f"{best.left:.2g}" if best.left < np.inf else "any amount"
+            left = f"about {best.left:.2g}" if best.left < np.inf else "any amount"
             why = _NOT_CERTIFIED[best.status].format(left=left)
             warn(ConvergenceWarning(f"{best.status}: {why}"))
         found = self._estimates(reml, best, evals, began)
