@@ -296,6 +296,7 @@ BAD = [
     ("f ~ x + (1 | g)", {}, {}, DataError, "f", "not numeric"),
     ("flag ~ x + (1 | g)", {}, {}, DataError, "flag", "not numeric"),
     ("y ~ x + (1 | g)", {"y": 3.0}, {}, DataError, "y", "constant"),
+    ("y ~ x + (1 | g)", {"y": 2**60 + np.arange(N)}, {}, DataError, "y", "subtract a constant"),
     ("y ~ x + (1 | g)", {"g": "only"}, {}, DataError, "g", "only one level ('only')"),
     ("y ~ f + (1 | g)", {"f": "only"}, {}, DataError, "f", "only one level"),
     ("y ~ x + (1 | g)", {"x": np.nan}, {}, DataError, None, "no rows are left"),
