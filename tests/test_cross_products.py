@@ -469,9 +469,9 @@ def test_files_of_the_first_version_are_read() -> None:
 
 
 def test_later_versions_are_refused(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
-    from lmmfast.sources import files as storage
+    from lmmfast.sources import archive
 
-    monkeypatch.setattr(storage, "VERSION", 1)
+    monkeypatch.setattr(archive, "VERSION", 1)
     with pytest.raises(DataError, match=r"version 3.*reads up to version 1"):
         CrossProducts.load(saved)
 

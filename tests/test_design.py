@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from design_check import N, design_differences, trials
 
+import lmmfast
 from lmmfast.data.design import build
 from lmmfast.errors import (
     DataError,
@@ -296,6 +297,7 @@ BAD = [
     ("f ~ x + (1 | g)", {}, {}, DataError, "f", "not numeric"),
     ("flag ~ x + (1 | g)", {}, {}, DataError, "flag", "not numeric"),
     ("y ~ x + (1 | g)", {"y": 3.0}, {}, DataError, "y", "constant"),
+    ("y ~ x + (1 | g)", {"y": 2**60 + np.arange(N)}, {}, DataError, "y", "subtract a constant"),
     ("y ~ x + (1 | g)", {"g": "only"}, {}, DataError, "g", "only one level ('only')"),
     ("y ~ f + (1 | g)", {"f": "only"}, {}, DataError, "f", "only one level"),
     ("y ~ x + (1 | g)", {"x": np.nan}, {}, DataError, None, "no rows are left"),
@@ -373,6 +375,20 @@ def test_a_design_of_more_columns_than_memory_has_is_refused() -> None:
     data |= {"one": pd.Categorical(one), "two": pd.Categorical(two)}
     with pytest.raises(DataError, match=r"160000 columns for 200000 rows.*grouping factor"):
         build("y ~ one * two + (1 | g)", data)
+
+
+@pytest.mark.parametrize("call", [lmmfast.lmer, lmmfast.plan])
+def test_columns_that_memory_does_not_hold(
+    call: Any, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy's error says how much was asked for; here is for what, and what else can be done."""
+
+    def exhausted(*_: Any) -> None:
+        np.empty(2**59)
+
+    monkeypatch.setattr("lmmfast.data.design.response_of", exhausted)
+    with pytest.raises(MemoryError, match=r"columns of 'y ~ x.*4.00 EiB.*read in chunks"):
+        call("y ~ x + (1 | g)", frame)
 
 
 @pytest.mark.parametrize("given", ["array", "column"])

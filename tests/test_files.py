@@ -17,6 +17,7 @@ from lmmfast import (
     FormulaError,
     LmmError,
     LMMFit,
+    LmmWarning,
     Spec,
     cli,
     datasets,
@@ -220,6 +221,41 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, me
 def test_names_of_no_files(given: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         lmer(FORMULA, given)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_columns_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
+    """As in a data frame: refused where the formula names them, else they do no harm."""
+    monkeypatch.setattr("lmmfast.sources.fit.fits_in_memory", lambda paths: held)
+    path, data = tmp_path / "twice.csv", sleep()
+    twice = pd.DataFrame({"a": data["Reaction"] + 1, "b": "", "c": data["Days"]})
+    for names in (["note", "Days.1", "note"], ["", "note", ""]):
+        pd.concat([twice.set_axis(names, axis=1), data], axis=1).to_csv(path, index=False)
+        assert_same(lmer(FORMULA, path), wanted())
+    pd.concat([data, data[["Days"]]], axis=1).to_csv(path, index=False)
+    for formula in (FORMULA, "Reaction ~ . - Subject + (1 | Subject)"):
+        with pytest.raises(DataError, match="several columns named 'Days'"):
+            lmer(formula, path)
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("name", ["whole.csv", "whole.parquet", "parts/*.csv"])
+def test_a_dot_stands_for_the_other_columns_of_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, held: bool, name: str
+) -> None:
+    monkeypatch.setattr("lmmfast.sources.fit.fits_in_memory", lambda paths: held)
+    assert_same(lmer("Reaction ~ . - Subject + (Days | Subject)", folder / name), wanted())
+    with pytest.warns(LmmWarning, match="stands for all columns") as said:
+        plan("Reaction ~ . + (Days | Subject)", folder / name)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_dot_on_the_command_line(folder: Path, capsys, stream: bool) -> None:
+    words = ["--stream"] if stream else []
+    formula = "Reaction ~ . - Subject + (1 | Subject)"
+    assert cli.main(["fit", formula, str(folder / "whole.csv"), *words]) == 0
+    assert "Days" in capsys.readouterr().out
 
 
 def test_a_directory_without_parquet_files(folder: Path) -> None:

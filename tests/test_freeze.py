@@ -75,6 +75,19 @@ def test_every_array_is_read_only(fit, way):
     assert own.llf == pytest.approx(fit.llf, abs=1e-6) or way == "refitted"
 
 
+def test_a_pickle_does_not_depend_on_what_was_asked(frame):
+    """Numbers, design and model: results are computed again, and are the same."""
+    own = lmer("angle ~ recipe * temp + (temp | recipe:replicate)", frame, weights="w")
+    before = pickle.dumps(own)
+    text, modes, fitted = str(own.summary()), own.point.b, own.fittedvalues
+    again = pickle.loads(pickle.dumps(own))
+    assert len(pickle.dumps(own)) == len(before)
+    assert set(vars(again)) == {"estimates", "design", "model"}
+    assert str(again.summary()) == text
+    np.testing.assert_allclose(again.point.b[0], modes[0], rtol=1e-12)
+    pd.testing.assert_series_equal(again.fittedvalues, fitted)
+
+
 def test_what_is_computed_later_does_not_change(fit):
     before = fit.df.copy()
     for array in (fit.theta, fit.estimates.beta, fit.weights, fit.design.X):

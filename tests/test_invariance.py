@@ -154,7 +154,7 @@ def test_origin_of_the_response(shift: float, reml: bool) -> None:
 
 
 @both
-@pytest.mark.parametrize("factor", [1e6, 1e-6, 17.0])
+@pytest.mark.parametrize("factor", [1e6, 1e-6, 17.0, 1e40, 1e-40])
 def test_weights_times_a_constant(factor: float, reml: bool) -> None:
     """sigma^2 is the variance of a row with weight 1: it takes the constant, nothing else moves."""
     frame = kb07().assign(v=kb07()["w"] * factor)
@@ -164,6 +164,35 @@ def test_weights_times_a_constant(factor: float, reml: bool) -> None:
     close(other.params, one.params, one.bse, TOLERANCE.beta)
     close(other.bse, one.bse, one.bse, TOLERANCE.beta)
     assert other.sigma == pytest.approx(one.sigma * np.sqrt(factor), rel=TOLERANCE.beta)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("factor", [1e40, 1e-40])
+def test_rounding_is_no_variance_whatever_the_unit_of_the_weights(
+    factor: float, streamed: bool
+) -> None:
+    frame = kb07().assign(v=kb07()["w"] * factor)
+    frame["RTtrunc"] = 1 / 3 + 2 / 7 * frame["x"]
+    with pytest.raises(lmmfast.FitError, match="no residual variance is left"):
+        lmmfast.lmer(FORMULA, [frame] if streamed else frame, weights="v")
+
+
+def test_weights_of_any_unit_in_a_stream() -> None:
+    frame = kb07().assign(v=kb07()["w"] * 1e-40)
+    one = lmmfast.lmer(FORMULA, [frame], weights="w")
+    other = lmmfast.lmer(FORMULA, [frame], weights="v")
+    close(other.params, one.params, one.bse, TOLERANCE.beta)
+    assert other.sigma == pytest.approx(one.sigma * 1e-20, rel=TOLERANCE.beta)
+
+
+def test_a_response_near_the_end_of_the_range_of_numbers() -> None:
+    """Its sum is infinite: that is no statement about its residuals."""
+    huge = kb07().assign(RTtrunc=kb07()["RTtrunc"] * (1e307 / kb07()["RTtrunc"].max()))
+    with pytest.raises(lmmfast.FitError, match="too large or too small") as caught:
+        lmmfast.lmer(FORMULA, huge)
+    assert caught.value.variable == "RTtrunc"
+    with pytest.raises(lmmfast.FitError, match="too large or too small"):
+        base(True).refit(huge["RTtrunc"])
 
 
 @both

@@ -185,5 +185,5 @@ def test_criteria_that_rounding_hides_are_not_certified(noise: float) -> None:
     assert 1e-4 < bound < 1e-2
     assert fit.converged == (bound < 1e-3)
     if not fit.converged:
-        (known,) = re.findall(r"only known to ([0-9.e-]+);", str(said[-1].message))
+        (known,) = re.findall(r"uncertain by about ([0-9.e-]+);", str(said[-1].message))
         assert float(known) == pytest.approx(bound, rel=0.05)

@@ -325,6 +325,15 @@ def test_what_is_certified_is_the_criterion() -> None:
     assert count > 300 and saturated > 1
 
 
+def test_an_objective_that_nothing_is_known_of() -> None:
+    """Counted in steps of 2 from 2^53: what random slopes leave is rounding, of any size."""
+    frame = {"x": np.tile(np.arange(10.0), 18), "g": np.repeat(np.arange(18), 10)}
+    frame["y"] = 2.0**53 + 2.0 * np.arange(180)
+    with pytest.warns(lmmfast.ConvergenceWarning, match=r"(fall|uncertain) by (about \d|any a)"):
+        fit = lmmfast.lmer("y ~ x + (x | g)", [frame])
+    assert not fit.converged
+
+
 def test_certificates_cover_what_is_left() -> None:
     """Parameters near zero held there, the others minimized: no more is gained than was stated."""
     tried = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -330,6 +331,12 @@ def test_plot(orthodont: Any) -> None:
     with pytest.raises(ValueError, match="need as many axes"):
         profile.plot(axes=ax)
     plt.close("all")
+
+
+def test_plot_without_matplotlib(orthodont: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        orthodont.profile("sigma").plot()
 
 
 # ---- boundaries, dropped columns, other responses ----------------------------------------------

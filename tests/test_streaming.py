@@ -722,6 +722,12 @@ def test_faults_of_sources(data, message: str) -> None:
         lmer(FORMULA, data)
 
 
+@pytest.mark.parametrize("data", [FORMULA, "sleep.csv", [sleep()]])
+def test_arguments_in_the_wrong_order(data) -> None:
+    with pytest.raises(FormulaError, match="the formula comes first: it must be text, not Data"):
+        lmer(sleep(), data)
+
+
 @pytest.mark.parametrize(
     "term",
     [

@@ -518,6 +518,14 @@ def test_joint_tests_as_tables():
     assert list(chi2.columns) == ["chi2", "P>chi2", "df constraint"]
 
 
-def test_import_stays_light():
-    code = "import sys, lmmfast.inference.wald; sys.exit('scipy.stats' in sys.modules)"
+@pytest.mark.parametrize(
+    "call", ["from lmmfast.inference import wald", "lmmfast.simplify(fit)", "lmmfast.ranova(fit)"]
+)
+def test_tests_do_not_import_scipy_stats(call):
+    """It takes a second, longer than most fits."""
+    code = (
+        "import sys, lmmfast; data = lmmfast.datasets.load('sleepstudy')\n"
+        f"fit = lmmfast.lmer('Reaction ~ Days + (1 | Subject)', data)\n{call}\n"
+        "sys.exit('scipy.stats' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

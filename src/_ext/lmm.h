@@ -166,7 +166,7 @@ lmm_status lmm_response(lmm_model *m, const lmm_data *d); /* new y, same X, Z, w
    LMM_DEPENDENT: with these weights other columns are independent, and the model can't be used until it is
    refilled again. */
 lmm_status lmm_refill(lmm_model *m, const lmm_data *d);
-void lmm_free(lmm_model *m);                              /* NULL and half-built are fine        */
+void lmm_free(lmm_model *m); /* NULL and half-built are fine        */
 int32_t lmm_ntheta(const lmm_model *m);
 
 /* Threads that evaluations use from now on; no result depends on it. LMM_NOMEM: there are not so many. */
@@ -251,9 +251,9 @@ void lmm_arrange(lmm_model *m, const int32_t *place);
 void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
                                                       T = C times the whitened T, up to rotation */
 
-/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates), or within a plane from
-   start = z (nz). theta: receives the optimum. All in the user's coordinates. A plane takes memory of its own
-   during the call; LMM_NOTPOSDEF also when its basis is dependent. */
+/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates, first_theta in fit.c),
+   or within a plane from start = z (nz). theta: receives the optimum. All in the user's coordinates. A plane
+   takes memory of its own during the call; LMM_NOTPOSDEF also when its basis is dependent. */
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
                    double *theta, lmm_info *info);
 

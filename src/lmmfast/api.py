@@ -103,7 +103,7 @@ def lmer(
     FormulaError, DataError, FitError
         What is wrong, in which variable, and what to do.
     MemoryError
-        When the model would not fit in the memory that is available.
+        When the model would not fit in the memory that is available, or its columns do not.
 
     Examples
     --------
@@ -131,7 +131,13 @@ def design_from(
     """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
     usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
     if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
-        return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+        try:
+            return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+        except MemoryError as error:
+            raise MemoryError(
+                f"no memory for the columns of {formula!r} ({error}): files and lists of frames "
+                "are read in chunks, as in lmer(formula, 'trials.parquet')"
+            ) from error
     from .sources.fit import any_design
 
     return any_design(formula, data, weights, offset, contrasts)

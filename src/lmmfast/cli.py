@@ -17,7 +17,7 @@ import numpy as np
 
 from . import __version__
 from .errors import LmmWarning
-from .sources.paths import MISSING, Looks, Text, expand, kind_of, read_text
+from .sources.paths import MISSING, Looks, Text, columns_of, expand, kind_of, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,7 +263,7 @@ def file_data(args: argparse.Namespace) -> Any:
     if options and kind != "text":
         raise CommandError(f"{said(options)} is for text files, which {path!r} is not")
     if kind == "text":
-        numeric = numeric_names(args.formula)
+        numeric = numeric_names(args.formula, lambda: columns_of(paths[0], text))
         if not args.stream:
             return read_text(paths, text, numeric)
         return files_source(path, text, numeric, CHUNK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,13 @@ class Fit:
     estimates: Estimates
     design: Design
     model: Model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickle holds these three: the rows that were used are in it, the design has them.
+
+        What inference has computed is computed again.
+        """
+        return {own.name: getattr(self, own.name) for own in fields(self)}
 
     def remade(
         self, estimates: Estimates, design: Design | None = None, model: Model | None = None

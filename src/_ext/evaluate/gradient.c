@@ -2,7 +2,10 @@
    gradient. With N_l = I - K_l A_l:
 
      Q_l = A_lR B_RR A_Rl,  B_ll = K_l + K_l Q_l K_l,  B_Rl = -B_RR A_Rl K_l
-     df/dT = 2 sum_l [ (A_l - N_l'Q_l) T M_l^-1 - (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T ]  */
+     df/dT = 2 sum_l [ (A_l - N_l'Q_l) T M_l^-1 - (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T ]
+
+   The first part is of eliminated factors. Trailing ones have blocks of S Lambda M^-1 in its place, by the
+   step `invert` of each way to hold the trailing matrix (trailing.h). */
 
 #include "evaluate/evaluate.h"
 #include "trailing/trailing.h"

@@ -1,4 +1,4 @@
-/* The fit: minimize, leave saddle points, settle exact zeros. */
+/* The fit: a first theta, minimize, leave saddle points, settle exact zeros. */
 
 #include <float.h>
 
@@ -326,7 +326,7 @@ static double moment_variance(const lmm_model *m, const factor *f, int c)
     return n > levels ? (s - levels) / (n - levels) : 0;
 }
 
-/* Start: moment estimates in whitened coordinates, or the user's theta kept off the boundary. */
+/* First guess of theta: moment estimates, whitened, or the user's theta kept off the boundary. */
 static void first_theta(lmm_model *m, const double *start, double *theta)
 {
     const layout *lay = &m->layout;

@@ -1,4 +1,4 @@
-/* Whitening: means, scales and dependent columns, from two passes over the rows.
+/* Whitening: moments of columns (means, scales), dependent ones, from two passes over the rows.
 
    For columns x with weights w:  x_w = (x - mean) B  with  x_w'W x_w = n I.  Columns are centred when one
    of them is constant (then the others stay in the same space). Taken on centred and scaled columns, the
@@ -181,17 +181,18 @@ static void regress(lmm_model *m, const lmm_data *d, double spread, double *c)
 }
 
 /* out = sqrt(w) y_w,  where y = ymean + X_w b0 + yscale y_w: what ordinary least squares leaves,
-   in units of its size */
+   in units of its size. Whether that is more than rounding does not depend on the unit of the weights. */
 lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
 {
     const layout *lay = &m->layout;
-    double spread, *c = m->scratch.tmp, ss = 0, size = 0;
+    double spread, *c = m->scratch.tmp, ss = 0, total = 0, size = 0;
     int constant;
     column_moments(d->n, d->y, 1, d->w, &m->sums.ymean, &spread, &constant);
     if (lay->x.constant < 0) {
         spread += fabs(m->sums.ymean);
         m->sums.ymean = 0;
     }
+    if (!isfinite(spread)) return LMM_NOTFINITE;
     if (!(spread > 0)) return LMM_NOVARIANCE;
     regress(m, d, spread, c);
     for (int64_t i = 0; i < d->n; i++) out[i] = d->y[i] - m->sums.ymean;
@@ -203,10 +204,12 @@ lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
     for (int64_t i = 0; i < d->n; i++) {
         const double e = out[i] / spread;
         ss += weight_of(d->w, i) * e * e;
+        total += weight_of(d->w, i);
         size = fmax(size, fabs(d->y[i]));
     }
     m->sums.yscale = spread * sqrt(ss / (double)d->n);
-    if (!(m->sums.yscale > 4e-16 * size * sqrt((double)lay->pb))) return LMM_NOVARIANCE;
+    if (!isfinite(m->sums.yscale)) return LMM_NOTFINITE;
+    if (!(spread * sqrt(ss / total) > 4e-16 * size * sqrt((double)lay->pb))) return LMM_NOVARIANCE;
     for (int64_t i = 0; i < d->n; i++) out[i] *= (d->w ? sqrt(d->w[i]) : 1) / m->sums.yscale;
     return LMM_OK;
 }

@@ -188,7 +188,7 @@ def response_of(
 ) -> Matrix:
     """The left-hand side as numbers (n); the user's own array where it is a column of floats.
 
-    A factor, several columns and what is not finite are refused.
+    A factor, several columns, what is not finite and integers that floats would round are refused.
     """
     label = plan.formula.response
     value = evaluated(plan.response, columns, memory, rows)
@@ -201,7 +201,25 @@ def response_of(
     if len(value) != 1:
         raise DataError(f"the response {label!r} has several columns", variable=label)
     check_finite(value, label, rows)
-    return np.asarray(next(iter(value.values())), dtype=np.float64)
+    numbers = next(iter(value.values()))
+    if numbers.dtype.kind in "iu" and len(numbers):
+        _check_rounding(numbers, label)
+    return np.asarray(numbers, dtype=np.float64)
+
+
+def _check_rounding(integers: NDArray[Any], label: str) -> None:
+    """Integers beyond 2^53 would be rounded: their residuals could be those of rounding."""
+    low, high = int(integers.min()), int(integers.max())
+    if max(-low, high) <= 2**53:
+        return
+    with np.errstate(invalid="ignore"):  # the largest becomes 2^63, which is no int64
+        same = integers.astype(np.float64).astype(integers.dtype) == integers
+    if not same.all():
+        raise DataError(
+            f"the response {label!r} has integers beyond 2^53 that floating-point numbers would "
+            f"round: subtract a constant beforehand, {low} for example",
+            variable=label,
+        )
 
 
 def evaluated(

@@ -212,7 +212,8 @@ _MOST_LEVELS = 10_000  # of a predictor: its contrast matrix takes 0.8 GB
 def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "poly") -> Coding:
     """Levels, contrasts and column names of a variable, from the training data.
 
-    `ordered` are the contrasts of ordered categories that have no others.
+    Contrasts: `spec`, else those of the values, else `ordered` for ordered categories and
+    "treatment" for others; formula/contrasts.py makes their matrix.
     """
     if not isinstance(values, Column):
         if spec is not None:

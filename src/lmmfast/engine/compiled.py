@@ -18,6 +18,10 @@ from .ordering import HOW_TO_GET_IT, fill_reducing_order
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
+OUT_OF_RANGE = (
+    "variances are too large or too small for floating-point numbers: measure the response and the "
+    "predictors in other units"
+)
 
 
 class Place(NamedTuple):
@@ -85,6 +89,8 @@ class Engine:
             raise FitError(
                 "the new response is a linear combination of the fixed effects"
             ) from None
+        except _core.NotFinite:
+            raise FitError(OUT_OF_RANGE, variable=self.design.response) from None
         except _core.Dependent:
             raise FitError(
                 "with the new weights other columns are linearly independent: fit the formula anew"
@@ -125,6 +131,8 @@ class Engine:
                     "residual variance is left to model",
                     variable=name,
                 ) from None
+            except _core.NotFinite:
+                raise FitError(OUT_OF_RANGE, variable=self.design.response) from None
             except _core.Unavailable:
                 raise FitError(
                     f"storage='sparse' needs an order of the trailing matrix, and {HOW_TO_GET_IT}"

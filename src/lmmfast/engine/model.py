@@ -23,7 +23,7 @@ from ..errors import (
     warn,
 )
 from ..linalg import predicted_gain
-from .compiled import Engine
+from .compiled import OUT_OF_RANGE, Engine
 from .estimates import Estimates, singular_directions
 from .free import Free
 from .identify import Overlap, overlaps
@@ -45,12 +45,12 @@ MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
 MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
 
 _NOT_CERTIFIED = {
-    "evaluation limit": "the objective can still fall by about {left}",
-    "out of time": "the objective can still fall by about {left}",
+    "evaluation limit": "the objective can still fall by {left}",
+    "out of time": "the objective can still fall by {left}",
     "limited by rounding": "the residual variance is so small beside the random effects' that the "
-    "objective is only known to {left}; do the random effects fit the response exactly?",
+    "objective is uncertain by {left}; do the random effects fit the response exactly?",
     "flat direction": "no step lowers the objective any more, though its slope still promises "
-    "about {left}: it hardly changes along some curve of covariance parameters (are all of them "
+    "{left}: it hardly changes along some curve of covariance parameters (are all of them "
     "identified?)",
 }
 
@@ -319,7 +319,7 @@ class Model:
             starts = Starts(*map(np.array, zip(*ends, strict=True)))
             evals = sum(run.evals for run in runs)
         if best.status in _NOT_CERTIFIED:
-            left = f"{best.left:.2g}" if best.left < np.inf else "any amount"
+            left = f"about {best.left:.2g}" if best.left < np.inf else "any amount"
             why = _NOT_CERTIFIED[best.status].format(left=left)
             warn(ConvergenceWarning(f"{best.status}: {why}"))
         found = self._estimates(reml, best, evals, began)
@@ -467,10 +467,7 @@ def _check_range(sigma: float, beta: np.ndarray, vcov: np.ndarray) -> None:
         fits = np.isfinite(beta).all() and np.isfinite(vcov).all()
         fits = fits and 0 < sigma**2 < np.inf and (vcov.diagonal()[beta != 0] > 0).all()
     if not fits:
-        raise FitError(
-            "variances are too large or too small for floating-point numbers: measure the response "
-            "and the predictors in other units"
-        )
+        raise FitError(OUT_OF_RANGE)
 
 
 def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:

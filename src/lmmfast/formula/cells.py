@@ -1,4 +1,7 @@
-"""Arrays and series of whatever library as columns: which cells are numbers, labels, missing."""
+"""Arrays and series of whatever library as columns: which cells are numbers, labels, missing.
+
+The order of levels is made here: that of a categorical, else increasing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Contrast matrices of factors: R's by name, or the user's own."""
+"""Contrast matrices of factors: R's by name, or the user's own; which level is the reference.
+
+Levels have their order from cells.py. Which contrasts a factor gets when none were asked for is in
+data/encode.py, `coding_of`.
+"""
 
 from __future__ import annotations
 

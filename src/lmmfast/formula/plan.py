@@ -85,10 +85,11 @@ def plan_of(text: str, python: bool = False) -> Plan:
 _DOT = re.compile(r"(?<![\w.`\"'])\.(?![\w.])")
 
 
-def without_dot(text: str, names: Callable[[], Iterable[Any]]) -> str:
+def without_dot(text: str, names: Callable[[], Iterable[Any]], quiet: bool = False) -> str:
     """The formula with ``.`` written out, as R reads it: all columns but those of the response.
 
-    `names` gives the names of the columns; it is called only where there is a ``.``.
+    `names` gives the names of the columns; it is called only where there is a ``.``. A warning
+    tells of grouping factors among them, unless `quiet`.
     """
     if "." not in text or not _DOT.search(text):
         return text
@@ -104,7 +105,8 @@ def without_dot(text: str, names: Callable[[], Iterable[Any]]) -> str:
     written = f"({' + '.join(map(quoted, others))})"
     for dot in sorted(dots, key=lambda node: -node.start):
         text = text[: dot.start] + written + text[dot.end :]
-    _note_groups(text)
+    if not quiet:
+        _note_groups(text)
     return text
 
 

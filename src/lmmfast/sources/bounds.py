@@ -19,7 +19,7 @@ CLOSE = 1e-6  # what rounding may do to an inequality between sums, relative to 
 def check_sums(cross: Totals, blocks: Mapping[str, NDArray[Any]]) -> None:
     """The counts, sums of squares and of products are those that some rows can have.
 
-    `blocks` are the arrays of `cross`, with the names that `files.blocks_to` gives them.
+    `blocks` are the arrays of `cross`, with the names that `archive.blocks_to` gives them.
     """
     _check_counts(cross)
     squares: list[NDArray[Any]] = [

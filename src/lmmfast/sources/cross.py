@@ -17,8 +17,8 @@ from ..data.grouping import Grouping
 from ..data.rows import cell_counts
 from ..errors import DataError
 from ..formula.column import Column
+from .archive import blocks_from, blocks_to, pack, unpack, write
 from .blocks import reordered
-from .files import blocks_from, blocks_to, pack, unpack, write
 from .labels import Grouper
 from .open import source_of
 from .part import Part, add_counts, part_of

@@ -6,7 +6,7 @@ import functools
 import operator
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from ..data.design import Design, build
-from ..errors import DataError
-from ..formula.plan import plan_of
+from ..errors import DataError, FormulaError
+from ..formula.plan import plan_of, without_dot
 from .cross import CrossProducts, cross_products
 from .design import design_of
 from .labels import Grouper
 from .libraries import chunks_of, partitions, reduced
 from .open import collected, files_source, is_dask, stream_of
 from .part import Roles
-from .paths import Text, expand, fits_in_memory, kind_of, read_text
+from .paths import Text, columns_of, expand, fits_in_memory, kind_of, read_text
 from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
 
@@ -42,6 +42,10 @@ def any_design(
         raise TypeError("cross-products have their formula: write lmer(cross)")
     if data is None:
         raise TypeError("a formula needs data: lmer(formula, data), plan(formula, data)")
+    if not isinstance(formula, str):
+        raise FormulaError(
+            f"the formula comes first: it must be text, not {type(formula).__name__}"
+        )
     if is_dask(data):
         formula = checked_formula(formula, lambda: map(str, data.columns))
         return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
@@ -63,17 +67,20 @@ def held(formula: Any, data: Any) -> Any:
     if any(path.is_dir() for path in paths):
         return data
     text = kind_of(paths) == "text"
-    numeric = numeric_names(formula) if text else ()
+    numeric = numeric_names(formula, lambda: columns_of(paths[0], Text())) if text else ()
     if text and fits_in_memory(paths):
         return read_text(paths, Text(), numeric)
     return files_source(data, Text(), numeric)
 
 
-def numeric_names(formula: Any) -> tuple[str, ...]:
-    """Variables of the response, the fixed part and the offsets of a formula."""
+def numeric_names(formula: Any, names: Callable[[], Iterable[str]]) -> tuple[str, ...]:
+    """Variables of the response, the fixed part and the offsets of a formula.
+
+    `names` gives the columns of the data, which a ``.`` stands for.
+    """
     if not isinstance(formula, str):
         return ()
-    plan = plan_of(formula)
+    plan = plan_of(without_dot(formula, names, quiet=True))
     atoms = (plan.response, *plan.fixed.atoms, *plan.offsets)
     return tuple(dict.fromkeys(name for atom in atoms for name in atom.names))
 

@@ -1,4 +1,4 @@
-"""Sources made of objects of pyarrow, DuckDB and Dask; Dask's partitions.
+"""How chunks are read through other libraries: pyarrow (Parquet, Arrow), DuckDB, Dask's partitions.
 
 These libraries are imported only when an object of theirs, or a Parquet file, is given.
 """

@@ -1,6 +1,7 @@
-"""Where chunks come from: files, datasets, relations, lists and makers of frames.
+"""Data -> Source: files, datasets, relations, lists and makers of frames.
 
-Each kind is recognized by the name of the module of its class.
+Each kind is recognized by the name of the module of its class. Text files are read in paths.py;
+Parquet and Arrow files are opened here as datasets of pyarrow, which libraries.py reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files by their names: which kind they are, patterns of names, and what text files look like."""
+"""Files by their names: patterns, which kind they are; text files (CSV) are looked at and read."""
 
 from __future__ import annotations
 
@@ -177,11 +177,10 @@ def read_text(paths: Sequence[Path], text: Text, numeric: Collection[str] = ()) 
         with _reading(path, text):
             frames.append(pd.read_csv(path, **options).apply(numbers_with_gaps))
         _check_numbers(path, frames[-1], text, numeric)
-    if len(frames) == 1:
-        return frames[0]
     for path, frame in zip(paths[1:], frames[1:], strict=True):
         _check_alike(paths[0], frames[0], path, frame)
-    return pd.concat(frames, ignore_index=True)
+    whole = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    return whole.set_axis(_written(whole.columns, paths[0], text), axis=1)
 
 
 def text_frames(
@@ -200,7 +199,7 @@ def text_frames(
                 if first is not None:
                     _check_columns(paths[0], first, path, frame)
                 first = frame[:0] if first is None else first
-                yield frame
+                yield frame.set_axis(_written(frame.columns, path, text), axis=1)
 
 
 def columns_of(path: Path, text: Text) -> tuple[str, ...]:
@@ -209,7 +208,26 @@ def columns_of(path: Path, text: Text) -> tuple[str, ...]:
 
     options = _options(path, text)
     with _reading(path, text):
-        return tuple(map(str, pd.read_csv(path, nrows=0, **options).columns))
+        names = pd.read_csv(path, nrows=0, **options).columns
+    return tuple(map(str, _written(names, path, text)))
+
+
+def _written(names: pd.Index[Any], path: Path, text: Text) -> list[Any]:
+    """Names of columns as the file has them, so that one that stands twice is refused where used.
+
+    pandas makes x and x.1 of two columns x.
+    """
+    import pandas as pd
+
+    stems = {str(name).rpartition(".")[0] for name in names if re.search(r"\.\d+$", str(name))}
+    if stems.isdisjoint(names):
+        return list(names)
+    options = _options(path, text) | {"dtype": str, "na_values": []}
+    with _reading(path, text):
+        first = pd.read_csv(path, nrows=1, header=None, **options).iloc[0].tolist()
+    if len(first) != len(names):
+        return list(names)
+    return [own or name for own, name in zip(first, names, strict=True)]
 
 
 def numbers_with_gaps(column: pd.Series) -> pd.Series:

@@ -218,7 +218,7 @@ class Spec:
         return digest.digest()
 
     def record(self, writer: Writer) -> dict[str, Any]:
-        """All there is, for files: `files.unpack` reads it."""
+        """All there is, for files: `archive.unpack` reads it."""
         assert self.coordinates is not None
         return {
             "formula": self.formula,

@@ -92,12 +92,14 @@ class StreamSums(Sums):
     def _check_residuals(self, own: Recast) -> None:
         """Least squares must leave more of the response than its rounding, as with rows.
 
-        The size of the response is its root mean square: its largest value is not known.
+        The size of the response is its root mean square: its largest value is not known. The size
+        of the weights is their geometric mean: their sum is not known.
         """
         G = own.blocks.corner
         size = np.sqrt(np.where(G.diagonal() > 0, G.diagonal(), 1.0))
         share = cholesky(G / np.outer(size, size))[-1, -1]
         left = own.yscale * size[-1] * share / np.sqrt(self.n)
+        left *= np.exp(-self.cross._sumlogw / (2 * self.n))
         mean, variance = self.response_moments()
         if not left > ROUNDED * np.sqrt((mean**2 + max(variance, 0.0)) * len(G)):
             raise _core.NoVariance

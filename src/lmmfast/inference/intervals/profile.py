@@ -343,6 +343,13 @@ class Profile(Printed):
         Returns
         -------
         matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            When none of the parameters has a profile, or there are fewer axes than that.
+        ImportError
+            Without matplotlib, when no axes are given.
         """
         drawn = [one for one in chosen(self.parameters, which) if self._path(one)]
         if not drawn:
@@ -432,7 +439,10 @@ def _end(trace: Trace, sign: int, target: float) -> tuple[float, bool]:
 
 
 def _new_axes(count: int) -> Any:
-    import matplotlib.pyplot as plt
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plot() needs the package matplotlib: pip install matplotlib") from error
 
     wide = min(3, count)
     rows = -(-count // wide)

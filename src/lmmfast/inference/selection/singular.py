@@ -25,6 +25,7 @@ from ... import tables
 from ...effects import term_covariance
 from ...errors import FitError
 from ..ddf import check_choice, fit_of
+from ..hypotheses.anova import chi2_tail
 from ..refits import model_of
 from .reductions import Reduction, costless, costly, refit_reduced, without_factors
 
@@ -304,15 +305,13 @@ STEP = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "
 
 
 def _step(fit: Fit, larger: Fit | None, removed: str) -> dict[str, Any]:
-    from scipy.stats import chi2
-
     # the formula, or the random terms of a model from arrays
     text = fit.design.formula or " + ".join(f"({term.label})" for term in fit.design.terms)
     change, df, p, aic = 0.0, 0, np.nan, 0.0
     if larger is not None:
         change, aic = fit.objective - larger.objective, fit.aic - larger.aic
         df = larger.n_params - fit.n_params
-        p = float(chi2.sf(max(change, 0.0), df)) if df else 1.0
+        p = chi2_tail(change, df) if df else 1.0
     values = removed, text, fit.n_params, fit.objective, change, df, p, aic, fit.is_singular
     return dict(zip(STEP, values, strict=True))
 
