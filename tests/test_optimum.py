@@ -393,6 +393,14 @@ def test_starts_find_the_same_optimum() -> None:
     assert model.fit().starts is None
 
 
+def test_evaluations_of_all_starts_count() -> None:
+    seen: list[lmmfast.Evaluation] = []
+    fit = LMM.from_arrays(*STRUCTURES["two-terms"][0].arrays).fit(starts=3, callback=seen.append)
+    first = [e.n for e in seen].index(1, 1)  # where the second start begins
+    assert fit.n_evals - 4 <= len(seen) <= fit.n_evals  # settling zeros takes one unseen
+    assert fit.n_evals > 2 * first
+
+
 def test_starts_find_a_better_optimum() -> None:
     model = LMM.from_arrays(*two_optima().arrays)
     fit = model.fit(starts=20)

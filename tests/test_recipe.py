@@ -64,6 +64,15 @@ def test_recipe_missing_and_unseen(frame: pd.DataFrame) -> None:
     np.testing.assert_array_equal(z, [[1, 1], [1, np.nan], [np.nan, np.nan]])
 
 
+def test_missing_labels_where_each_level_has_a_column(frame: pd.DataFrame) -> None:
+    design = build("y ~ 0 + f + (0 + f | g)", frame)
+    new = {"f": [None, "b"], "g": [1, 1]}
+    wanted = [[np.nan, np.nan, np.nan], [0, 1, 0]]
+    np.testing.assert_array_equal(design.recipe.fixed(new)[0], wanted)
+    ((_, z),) = design.recipe.random(new)
+    np.testing.assert_array_equal(z, wanted)
+
+
 def test_recipe_refusals(frame: pd.DataFrame) -> None:
     recipe = build("y ~ x + f + (1 | g)", frame).recipe
     bad: dict[str, dict[str, Any]] = {

@@ -313,6 +313,16 @@ def test_refit_of_another_response() -> None:
     )
 
 
+def test_second_derivatives_after_a_refit() -> None:
+    """They are of the fit's response, not of the one that its model was filled with last."""
+    problem, _ = STRUCTURES["designed-2-1"]
+    fit = LMM.from_arrays(*problem.arrays).fit()
+    wanted = fit.vcov_theta().to_numpy()
+    again = LMM.from_arrays(*problem.arrays).at(fit.theta)
+    again.refit(problem.y + 2 * np.random.default_rng(5).normal(size=len(problem.y)))
+    close(again.vcov_theta().to_numpy(), wanted, largest(wanted), 1e-6)
+
+
 def test_missing_results() -> None:
     """Dropped columns and zero contrasts give NaN, other contrasts ignore dropped columns."""
     problem, _ = STRUCTURES["nested-2-1"]
