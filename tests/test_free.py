@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 import lmmfast
 from lmmfast import LMM, FitError, Free, anova, datasets, drop1, lmer, ranova
+from lmmfast.engine.free import directions
 from lmmfast.inference.intervals.parameters import parameters_of
 from lmmfast.inference.satterthwaite import Satterthwaite
 
@@ -50,6 +51,19 @@ def same(one: Any, other: Any, free: list[int]) -> None:
     places = [*free, len(one.theta)]
     errors = one.vcov_theta().to_numpy()[np.ix_(places, places)]
     assert errors == pytest.approx(other.vcov_theta().to_numpy(), rel=1e-3, abs=1e-7, nan_ok=True)
+
+
+def test_columns_of_zeros_are_at_rest() -> None:
+    """A parameter moves where its column of T does; other rows of it say nothing."""
+    entries = [(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 0)]
+    correlated, zero = np.array([[0.9, 0.0], [-0.4, 0.0]]), np.zeros((1, 1))
+    found = directions(None, (correlated, zero), entries)
+    assert (found == np.eye(4)[:, :2]).all()
+    found = directions(None, (np.array([[0.0, 0.0], [0.5, 0.2]]), zero + 1), entries)
+    assert (found == np.eye(4)).all()
+    together = Free(np.zeros(4), np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]]))
+    found = directions(together, (correlated, zero), entries)
+    assert (found == np.array([[1, 0], [0, 1], [0, 0], [0, 0]])).all()
 
 
 # ---- the same model, written in another way ------------------------------------------------------

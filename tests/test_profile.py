@@ -16,7 +16,7 @@ from scipy.stats import chi2, norm, t
 from test_reference import Case, fit_reference
 
 import lmmfast
-from lmmfast import datasets, lmer
+from lmmfast import LMM, datasets, lmer
 from lmmfast.inference.intervals.criterion import Criterion
 from lmmfast.inference.intervals.held import (
     Correlation,
@@ -281,6 +281,22 @@ def test_points_are_on_the_profile(sleep: Any) -> None:
         deviance = here.objective + n * (k - 1 - np.log(k))
         assert deviance - profile.fit.objective == pytest.approx(row["zeta"] ** 2, abs=1e-7)
         assert here.params["Days"] == pytest.approx(row["Days"], rel=1e-6)
+
+
+def test_points_of_a_fixed_effect(sleep: Any) -> None:
+    """Every row is the model without it, of what its value leaves of the response."""
+    design, codes = sleep.design, sleep.design.terms[0].codes
+    profile = sleep.profile(["Days"])
+    for _, row in profile.frame.iterrows():
+        assert row["Days"] == pytest.approx(row["value"], rel=1e-12)
+        rest = design.y - row["value"] * design.X[:, 1]
+        model = LMM.from_arrays(rest, design.X[:, :1], [(codes, design.terms[0].z)])
+        sigma, r = row["sigma"], row["cor(Intercept, Days | Subject)"]
+        a, b = row["sd(Intercept | Subject)"] / sigma, row["sd(Days | Subject)"] / sigma
+        here = model.at([a, r * b, np.sqrt(1 - r * r) * b], reml=False)
+        assert here.objective - profile.fit.objective == pytest.approx(row["zeta"] ** 2, abs=1e-7)
+        assert here.params.iloc[0] == pytest.approx(row["Intercept"], rel=1e-7)
+        assert here.sigma == pytest.approx(sigma, rel=1e-6)
 
 
 def test_levels(sleep: Any) -> None:
