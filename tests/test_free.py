@@ -53,6 +53,25 @@ def same(one: Any, other: Any, free: list[int]) -> None:
     assert errors == pytest.approx(other.vcov_theta().to_numpy(), rel=1e-3, abs=1e-7, nan_ok=True)
 
 
+def test_a_parameter_that_moves_from_a_number_has_no_profile() -> None:
+    """A standard deviation is a multiple of what moves, or its bound 0 would not be a column's."""
+    free = Free(np.array([0.3, 0, 0]), np.eye(3)[:, :2])
+    assert [free.is_multiple(k) for k in range(3)] == [False, True, False]
+    fit = LMM.from_arrays(*problem().arrays)
+    own = Free(np.array([0.0, 0, 0, 0.3, 0, 0]), np.eye(6))
+    made, third = fit.fit(reml=False, free=own), parameters_of(fit.design)[3].name
+    with pytest.raises(FitError, match="has no profile"):
+        made.profile([third])
+
+
+def test_evaluations_on_the_way_to_the_constraint_count() -> None:
+    """Without a start all parameters are fitted first."""
+    seen: list[lmmfast.Evaluation] = []
+    made = LMM.from_arrays(*problem().arrays).fit(free=tied(6, 3), callback=seen.append)
+    assert [e.n for e in seen].count(1) == 2
+    assert made.n_evals - 2 <= len(seen) <= made.n_evals  # settling zeros takes one unseen
+
+
 def test_columns_of_zeros_are_at_rest() -> None:
     """A parameter moves where its column of T does; other rows of it say nothing."""
     entries = [(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 0)]

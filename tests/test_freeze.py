@@ -113,6 +113,15 @@ def test_arrays_of_the_user_stay_writeable(frame):
     assert categories.categories.get_loc(3) == 3
 
 
+def test_a_response_that_was_refitted_stays_the_users(fit):
+    y, w = fit.design.y + 1, np.linspace(1, 2, fit.nobs)
+    again = fit.refit(y, weights=w)
+    wanted = y.copy(), w.copy()
+    y[:], w[:] = 0, 0
+    np.testing.assert_array_equal(again.design.y, wanted[0])
+    np.testing.assert_array_equal(again.weights, wanted[1])
+
+
 def test_singular_directions(frame):
     flat = lmer("y ~ 1 + (1 | g)", {"y": np.tile([1.0, 2, 3, 4.5], 9), "g": np.repeat(range(9), 4)})
     assert flat.is_singular

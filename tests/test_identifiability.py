@@ -118,6 +118,15 @@ def test_equal_level_counts_are_not_equal_partitions() -> None:
         assert not said and made.unidentified == ()
 
 
+def test_equal_codes_are_one_factor() -> None:
+    """In arrays of their own, too: nothing is divided twice."""
+    data = rows()
+    codes, x = data["village"].to_numpy(), data["x"].to_numpy()
+    model = LMM.from_arrays(data["y"], np.ones((240, 1)), [(codes, None), (codes.copy(), x)])
+    assert [term.group for term in model.design.terms] == ["g0", "g0"]
+    assert model.fit().n_levels == {"g0": 12} and len(model.fit().ranef()) == 1
+
+
 def test_all_rows_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what some rows cannot tell apart, the rows that were left out tell a part."""
     data = rows().assign(call=[f"call {v}" for v in rows().visit])
@@ -190,6 +199,13 @@ def test_the_residual_variance() -> None:
     ):
         assert any("from the residual variance, whatever the response" in text for text in said)
         assert len(made.unidentified) == 1
+
+
+def test_the_residual_variance_has_no_standard_error_then() -> None:
+    made, _ = fit("y ~ (0 + kind | visit:village)")
+    assert "from the residual variance" in made.unidentified[0]
+    assert np.isnan(made.varcorr_se()["se"].iloc[-1])
+    assert made.conf_int(parameters=["sigma"]).isna().all(axis=None)
 
 
 @pytest.mark.parametrize("formula", ["y ~ (1 + place | place)", "y ~ x + (0 + place | place)"])

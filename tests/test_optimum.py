@@ -15,6 +15,7 @@ from structures import STRUCTURES, dense_pair, problem
 
 import lmmfast
 from lmmfast import LMM, Free, lmer
+from lmmfast.engine.starts import random_theta
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
@@ -399,6 +400,12 @@ def test_evaluations_of_all_starts_count() -> None:
     first = [e.n for e in seen].index(1, 1)  # where the second start begins
     assert fit.n_evals - 4 <= len(seen) <= fit.n_evals  # settling zeros takes one unseen
     assert fit.n_evals > 2 * first
+
+
+def test_random_starts_differ() -> None:
+    engine = LMM.from_arrays(*crossed().arrays)._engine
+    first, second, again = (random_theta(engine, number) for number in (0, 1, 0))
+    assert (first == again).all() and (first != second).all()
 
 
 def test_starts_find_a_better_optimum() -> None:

@@ -201,6 +201,22 @@ def test_end_that_lme4_misses(orthodont: Any) -> None:
     assert above[0] == pytest.approx(0, abs=1e-6) and above[1] > 5e-3
 
 
+def test_correlation_where_both_deviations_may_be_zero() -> None:
+    """Any correlation is as good as the better one of the two models without it."""
+    rng = np.random.default_rng(2)
+    codes, x = np.repeat(np.arange(12), 6), rng.normal(size=72)
+    Z = np.column_stack([np.ones(72), x])
+    b = rng.multivariate_normal([0, 0], [[0.2, 0.1], [0.1, 0.1]], 12)
+    y = (Z * b[codes]).sum(axis=1) + rng.normal(size=72)
+    profile = LMM.from_arrays(y, Z, [(codes, Z)]).fit(reml=False).profile("random")
+    assert profile.open_ends(0.99).iloc[:3, 0].all()
+    frame = profile.frame
+    at_zero = frame[frame["parameter"].str.startswith("sd") & (frame["value"] == 0)]["zeta"]
+    assert len(at_zero) == 2 and np.ptp(at_zero) > 0.1
+    top = profile._ceiling(named(profile, "cor(z0, z1 | g0)"), norm.ppf(0.995))
+    assert top is not None and abs(top[1].zeta) == at_zero.abs().min()
+
+
 def test_correlation_whose_deviation_may_be_zero(orthodont: Any) -> None:
     """The standard deviation of age may be zero at 95 %, so its correlation may be anything: as
     the deviation goes to zero the deviance does not depend on the correlation."""
