@@ -93,6 +93,9 @@ def test_tables_are_copies(fit):
     covariance = fit.cov_params()
     covariance.iloc[0, 0] = 99.0
     assert fit.cov_params().iloc[0, 0] != 99.0
+    for group, frame in fit.ranef().items():
+        frame.iloc[0, 0] = 99.0
+        assert fit.ranef()[group].iloc[0, 0] != 99.0
 
 
 def test_arrays_of_the_user_stay_writeable(frame):

@@ -442,6 +442,15 @@ def test_forms_of_one_model(sleep: Any) -> None:
     assert first.to_numpy() == pytest.approx(second.to_numpy(), rel=1e-6)
 
 
+def test_refits_by_likelihood_have_their_response() -> None:
+    data = datasets.load("sleepstudy")
+    y = data["Reaction"] + 5 * np.sin(np.arange(180))
+    again = lmer("Reaction ~ Days + (1 | Subject)", data, reml=False).refit(y)
+    wanted = lmer("Reaction ~ Days + (1 | Subject)", data.assign(Reaction=y), reml=False)
+    found = again.profile("random").conf_int()
+    assert found.to_numpy() == pytest.approx(wanted.profile("random").conf_int(), rel=1e-5)
+
+
 def test_two_crossed_factors_with_slopes() -> None:
     """kb07: lme4's ends of two parameters are interpolated across a boundary and off by a tenth of
     their width; at ours the deviance has the right height (see test_points_are_on_the_profile)."""
