@@ -37,9 +37,20 @@ cdef extern from "lmm.h" nogil:
         const double *z
         const int32_t *term
 
+    ctypedef struct lmm_coded:
+        const int32_t *level
+        const double *v
+        int32_t nlev
+        const int32_t *start
+        const int32_t *column
+        const double *value
+
     ctypedef struct lmm_data:
         int64_t n
         int32_t p, nfactor
+        int32_t pstored, ncoded
+        const int32_t *place
+        const lmm_coded *coded
         const double *y
         const double *X
         const double *w

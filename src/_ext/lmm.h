@@ -64,11 +64,23 @@ typedef struct {          /* a grouping factor with the columns of all its terms
     const int32_t *term;  /* p      columns with equal numbers (neighbours) are correlated     */
 } lmm_factor;
 
+typedef struct {           /* columns of X that are zero in most rows: x = v t(level)                 */
+    const int32_t *level;  /* n      level of each row, 0-based                                       */
+    const double *v;       /* n      NULL: ones                                                       */
+    int32_t nlev;          /*        levels                                                           */
+    const int32_t *start;  /* nlev+1 where each level's t begins: its columns and what these are      */
+    const int32_t *column; /*        place in X, each once a level                                    */
+    const double *value;
+} lmm_coded;
+
 typedef struct {              /* borrowed during the call, never kept                              */
     int64_t n;                /* rows                                                              */
     int32_t p, nfactor;       /* columns of X, grouping factors                                    */
-    const double *y, *X, *w;  /* n; n x p column-major; n, positive, or NULL for ones             */
-    const lmm_factor *factor; /* nfactor                                                         */
+    int32_t pstored, ncoded;  /* columns of X that are stored; others are coded                    */
+    const double *y, *X, *w;  /* n; n x pstored column-major; n, positive, or NULL for ones        */
+    const int32_t *place;     /* pstored  their places in X, ascending; NULL: all are stored       */
+    const lmm_coded *coded;   /* ncoded                                                            */
+    const lmm_factor *factor; /* nfactor                                                           */
 } lmm_data;
 
 typedef struct lmm_blocks lmm_blocks; /* blocks.h */

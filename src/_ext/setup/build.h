@@ -17,9 +17,13 @@ typedef struct {        /* what only set-up needs */
     int64_t *order; /* pairs sorted by the node of one factor */
     int64_t *start; /* nnode+1  where each node's begin in order */
     int32_t *stamp; /* nnode    last node whose list has this one */
-    double *rows;   /* n x ncol whitened rows */
-    int32_t ncol;
+    double *rows;   /* n x ncol whitened rows: columns of Z, then the edge */
+    int32_t ncol, edge; /* edge: X and y, or y alone where X is whitened in its sums */
+    lmm_data stored;    /* the data where coded columns had to be stored */
+    double *X;          /* and these */
 } builder;
+
+#define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
 
 typedef struct { /* co-occurring levels of two factors, one pair a row or each once */
     int64_t n;
@@ -34,7 +38,8 @@ lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order);
 
 /* columns.c: columns, parameters and whitening of a factor and of X */
 lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep);
-lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep);
+lmm_status new_fixed(lmm_model *m, builder *b, uint8_t *keep);
+lmm_status whiten_x(lmm_model *m, builder *b, uint8_t *keep);
 /* each term by itself: the factor's B and C are block diagonal */
 lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint8_t *keep, lmm_report *report);
 void whiten_fixed(lmm_model *m, const lmm_data *d); /* what follows from the whitening of X, and from w */
@@ -58,7 +63,17 @@ lmm_status whiten_products(lmm_model *m, factor *f, const builder *b, uint8_t *k
 lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep);
 lmm_status copy_products(lmm_model *m, const builder *b);
 
+/* gram.c: X whitened in its sums, where these keep its digits (lay->summed: whether) */
+lmm_status whiten_sums(lmm_model *m, const lmm_data *d, uint8_t *keep);
+lmm_status accumulate_fixed(lmm_model *m, const builder *b);
+void response_border(lmm_model *m, const lmm_data *d, const double *y, double *work); /* work: n */
+
 /* moments.c */
+void column_moments(int64_t n, const double *x, ptrdiff_t rs, const double *w, double *mean, double *spread,
+                    int *constant);
+void center_on_constant(whitening *w, double *scale); /* which means stay, and scales beside them */
+void uncentred(const whitening *w, double constant);
+void add_exactly(int n, double *total, double *lost, const double *part);
 lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rowstride, ptrdiff_t colstride,
                   const double *weight, uint8_t *keep);
 lmm_status center_response(lmm_model *m, const lmm_data *d, double *out);

@@ -1,6 +1,6 @@
 /* The columns of X and of each factor: parameters, whitening, the way back to the user's units. */
 
-#include "setup/build.h"
+#include "setup/fixed.h"
 #include "base/small.h"
 
 static lmm_status new_whitening(lmm_model *m, whitening *w, int32_t k)
@@ -54,8 +54,8 @@ void whiten_fixed(lmm_model *m, const lmm_data *d)
 {
     layout *lay = &m->layout;
     lay->logdetB = m->sums.sumlogw = 0;
-    if (lay->x.constant >= 0) lay->xconstant = d->X[lay->x.constant * d->n];
-    for (int a = 0; a < lay->p; a++) lay->logdetB += log(lay->x.B[lay->keep[a] * (d->p + 1)]);
+    if (lay->x.constant >= 0) lay->xconstant = first_value(d, lay->x.constant);
+    for (int a = 0; a < lay->p; a++) lay->logdetB += log(lay->x.B[(ptrdiff_t)lay->keep[a] * (d->p + 1)]);
     for (int64_t i = 0; d->w && i < d->n; i++) m->sums.sumlogw += log(d->w[i]);
 }
 
@@ -127,7 +127,25 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     return LMM_OK;
 }
 
-lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
+#define WIDE 48 /* columns of X from which its sums are faster than its rows */
+
+/* Whitening of X: in its sums where it is wide and they keep its digits, else row by row, for which coded
+   columns are stored. */
+lmm_status whiten_x(lmm_model *m, builder *b, uint8_t *keep)
+{
+    layout *lay = &m->layout;
+    const lmm_data *d = b->d;
+    lay->summed = 0;
+    if (d->p >= WIDE || d->ncoded) TRY(whiten_sums(m, d, keep));
+    if (lay->summed || !d->p) return LMM_OK;
+    if (d->ncoded) {
+        TRY(store_fixed(d, &b->stored, &b->X));
+        d = b->d = &b->stored;
+    }
+    return whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep);
+}
+
+lmm_status new_fixed(lmm_model *m, builder *b, uint8_t *keep)
 {
     layout *lay = &m->layout;
     const lmm_data *d = b->d;
@@ -139,10 +157,10 @@ lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
     if (b->x) {
         TRY(whiten_fixed_products(m, b, keep));
     } else {
-        if (d->p) TRY(whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep));
+        TRY(whiten_x(m, b, keep));
         for (int j = 0; j < d->p; j++)
             if (keep[j]) lay->keep[lay->p++] = j;
-        whiten_fixed(m, d);
+        whiten_fixed(m, b->d);
     }
     lay->pb = lay->p + 1;
     GRAB(m, m->evaluation.beta, 2 * lay->pb); /* and scratch of residual.c */

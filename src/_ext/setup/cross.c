@@ -1,6 +1,6 @@
 /* The cross-products A = [Z X y]'W[Z X y] in whitened coordinates: from rows, or y alone anew. */
 
-#include "setup/build.h"
+#include "setup/fixed.h"
 #include "base/small.h"
 
 /* The blocks of A in the columns of node e. */
@@ -8,7 +8,7 @@ CLONES static void accumulate_node(lmm_model *m, const builder *b, int k, int32_
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
-    const int p = f->p, c0 = (int)(b->ncol - lay->pb), pb = lay->pb;
+    const int p = f->p, edge = b->edge, c0 = (int)(b->ncol - edge);
     const ptrdiff_t ld = lay->ld[e];
     double *diag = m->sums.A[k].diag + (ptrdiff_t)(e - f->node) * p * p,
            *pan = m->sums.A[k].pan + lay->pan[e];
@@ -28,7 +28,7 @@ CLONES static void accumulate_node(lmm_model *m, const builder *b, int k, int32_
                 for (int a = 0; a < lay->f[j].p; a++) to[a + c * ld] += other[a] * z[c];
         }
         for (int c = 0; c < p; c++)
-            for (int a = 0; a < pb; a++) pan[ld - pb + a + c * ld] += v[c0 + a] * z[c];
+            for (int a = 0; a < edge; a++) pan[ld - edge + a + c * ld] += v[c0 + a] * z[c];
     }
 }
 
@@ -36,7 +36,7 @@ void accumulate(lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
     char lower = 'L', none = 'N';
-    int pb = lay->pb, n, ncol = b->ncol;
+    int pb = lay->pb, edge = b->edge, n, ncol = b->ncol;
     double one = 1;
     for (int k = 0; k < lay->nfactor; k++) {
         const int32_t *level = b->d->factor[lay->f[k].user].level;
@@ -47,8 +47,8 @@ void accumulate(lmm_model *m, builder *b)
     }
     for (int64_t i = 0; i < b->d->n; i += n) { /* in pieces: int row counts, better rounding */
         n = b->d->n - i < 4096 ? (int)(b->d->n - i) : 4096;
-        m->blas.syrk(&lower, &none, &pb, &n, &one, b->rows + i * ncol + (ncol - pb), &ncol, &one,
-                     m->sums.border, &pb);
+        m->blas.syrk(&lower, &none, &edge, &n, &one, b->rows + i * ncol + (ncol - edge), &ncol, &one,
+                     m->sums.border + (ptrdiff_t)(pb - edge) * (pb + 1), &pb);
     }
 }
 
@@ -94,36 +94,38 @@ static void response_factor(lmm_model *m, factor *f, const lmm_data *d, const do
     }
 }
 
-/* X'W y and y'W y */
-static void response_border(lmm_model *m, const lmm_data *d, const double *y)
+void response_border(lmm_model *m, const lmm_data *d, const double *y, double *work)
 {
     const layout *lay = &m->layout;
     double *sum = m->scratch.tmp, *last = m->sums.border + lay->p, yy = 0;
-    for (int l = 0; l < lay->pfull; l++) {
-        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
-        sum[l] = 0;
-        for (int64_t i = 0; i < d->n; i++) sum[l] += (x[i] - mean) * y[i] * (d->w ? sqrt(d->w[i]) : 1);
-    }
+    for (int64_t i = 0; i < d->n; i++) work[i] = y[i] * (d->w ? sqrt(d->w[i]) : 1);
+    fixed_products(d, lay->x.mean, work, sum);
     for (int a = 0; a < lay->p; a++) {
-        last[a * lay->pb] = 0;
-        for (int l = 0; l <= lay->keep[a]; l++)
-            last[a * lay->pb] += lay->x.B[l + lay->keep[a] * lay->pfull] * sum[l];
+        const double *B = lay->x.B + (ptrdiff_t)lay->keep[a] * lay->pfull;
+        double v = 0;
+        for (int l = 0; l <= lay->keep[a]; l++) v += B[l] * sum[l];
+        last[(ptrdiff_t)a * lay->pb] = v;
     }
     for (int64_t i = 0; i < d->n; i++) yy += y[i] * y[i];
-    last[lay->p * lay->pb] = yy;
+    last[(ptrdiff_t)lay->p * lay->pb] = yy;
 }
 
 lmm_status lmm_response(lmm_model *m, const lmm_data *d)
 {
     const layout *lay = &m->layout;
-    double *y = malloc(sizeof(double) * (size_t)d->n);
-    if (!y) return LMM_NOMEM;
-    const lmm_status status = center_response(m, d, y);
+    double *y = malloc(sizeof(double) * 2 * (size_t)d->n), *X = NULL;
+    lmm_data stored;
+    lmm_status status = y ? LMM_OK : LMM_NOMEM;
+    if (status == LMM_OK && d->ncoded && !lay->summed) {
+        status = store_fixed(d, &stored, &X);
+        d = &stored;
+    }
+    if (status == LMM_OK) status = center_response(m, d, y);
     m->evaluation.at.state = NOWHERE;
     if (status == LMM_OK) {
         for (int k = 0; k < lay->nfactor; k++) response_factor(m, &lay->f[k], d, y);
-        response_border(m, d, y);
+        response_border(m, d, y, y + d->n);
     }
-    free(y);
+    free(y), free(X);
     return status;
 }

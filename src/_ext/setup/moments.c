@@ -4,13 +4,12 @@
    of them is constant (then the others stay in the same space). Taken on centred and scaled columns, the
    Cholesky factor of their cross-products keeps its digits whatever the units and origins are. */
 
-#include "setup/build.h"
+#include "setup/fixed.h"
 #include "base/small.h"
 
 #include <stdlib.h>
 
 #define PIECE 32        /* rows summed at a time */
-#define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
 
 static double at(const double *x, ptrdiff_t rs, ptrdiff_t cs, int64_t i, int32_t j)
 {
@@ -23,8 +22,8 @@ static double weight_of(const double *w, int64_t i)
 }
 
 /* mean, largest deviation from it, and whether a column is constant */
-static void column_moments(int64_t n, const double *x, ptrdiff_t rs, const double *w, double *mean,
-                           double *spread, int *constant)
+void column_moments(int64_t n, const double *x, ptrdiff_t rs, const double *w, double *mean, double *spread,
+                    int *constant)
 {
     double lo = x[0], hi = x[0], sum = 0, total = 0;
     const double shift = x[0];
@@ -41,7 +40,7 @@ static void column_moments(int64_t n, const double *x, ptrdiff_t rs, const doubl
 }
 
 /* total += part, keeping in lost what rounding took (Kahan) */
-static void add_exactly(int n, double *total, double *lost, const double *part)
+void add_exactly(int n, double *total, double *lost, const double *part)
 {
     for (int i = 0; i < n; i++) {
         const double y = part[i] - lost[i], t = total[i] + y;
@@ -118,7 +117,7 @@ void invert_factor(int k, const double *G, const double *scale, const uint8_t *k
 }
 
 /* C: what B means for columns that are not centred (the constant column takes up the means) */
-static void uncentred(const whitening *w, double constant)
+void uncentred(const whitening *w, double constant)
 {
     const int k = w->k;
     memcpy(w->C, w->B, sizeof(double) * (size_t)k * (size_t)k);
@@ -126,6 +125,17 @@ static void uncentred(const whitening *w, double constant)
     for (int j = 0; j < k; j++)
         for (int i = 0; i < k; i++)
             if (i != w->constant) w->C[w->constant + j * k] -= w->mean[i] * w->B[i + j * k] / constant;
+}
+
+void center_on_constant(whitening *w, double *scale)
+{
+    for (int j = 0; j < w->k; j++) {
+        if (w->constant < 0 || j == w->constant) {
+            scale[j] += fabs(w->mean[j]);
+            w->mean[j] = 0;
+        }
+        if (!(scale[j] > 0)) scale[j] = 1;
+    }
 }
 
 /* Fills w for the k columns at x; keep (k bytes) receives which columns are independent. */
@@ -142,13 +152,7 @@ lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rs, ptrdif
         column_moments(n, x + j * cs, rs, weight, &w->mean[j], &scale[j], &constant);
         if (constant && w->constant < 0 && w->mean[j] != 0) w->constant = j;
     }
-    for (int j = 0; j < k; j++) {
-        if (w->constant < 0 || j == w->constant) {
-            scale[j] += fabs(w->mean[j]);
-            w->mean[j] = 0;
-        }
-        if (!(scale[j] > 0)) scale[j] = 1;
-    }
+    center_on_constant(w, scale);
     gram(w, scale, n, x, rs, cs, weight, G, work);
     chol_dropping(k, G, keep);
     invert_factor(k, G, scale, keep, w->B);
@@ -157,27 +161,23 @@ lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rs, ptrdif
     return LMM_OK;
 }
 
-/* c = B b0 with b0 = (1/n) X_w'W v: coefficients of v on the centred columns of X */
-static void regress(lmm_model *m, const lmm_data *d, double spread, double *c)
+/* c = B b0 with b0 = (1/n) X_w'W v: coefficients of v on the centred columns of X; work: n */
+static void regress(lmm_model *m, const lmm_data *d, double spread, double *c, double *work)
 {
     const layout *lay = &m->layout;
     const int k = lay->pfull;
     double *sum = c + k;
-    memset(sum, 0, sizeof(double) * (size_t)k);
-    for (int l = 0; l < k; l++) {
-        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
+    for (int64_t i = 0; i < d->n; i++) work[i] = weight_of(d->w, i) * ((d->y[i] - m->sums.ymean) / spread);
+    fixed_products(d, lay->x.mean, work, sum);
+    for (int j = 0; j < k; j++) {
+        const double *B = lay->x.B + (ptrdiff_t)j * k;
         double s = 0;
-        for (int64_t i = 0; i < d->n; i++)
-            s += weight_of(d->w, i) * (x[i] - mean) * ((d->y[i] - m->sums.ymean) / spread);
-        sum[l] = s * spread / (double)d->n;
+        for (int l = 0; l <= j; l++) s += B[l] * (sum[l] * spread / (double)d->n);
+        m->sums.b0[j] = s;
     }
-    for (int j = 0; j < k; j++) m->sums.b0[j] = 0;
+    for (int l = 0; l < k; l++) c[l] = 0;
     for (int j = 0; j < k; j++)
-        for (int l = 0; l <= j; l++) m->sums.b0[j] += lay->x.B[l + j * k] * sum[l];
-    for (int l = 0; l < k; l++) {
-        c[l] = 0;
-        for (int j = l; j < k; j++) c[l] += lay->x.B[l + j * k] * m->sums.b0[j];
-    }
+        for (int l = 0; l <= j; l++) c[l] += lay->x.B[l + (ptrdiff_t)j * k] * m->sums.b0[j];
 }
 
 /* out = sqrt(w) y_w,  where y = ymean + X_w b0 + yscale y_w: what ordinary least squares leaves,
@@ -194,13 +194,9 @@ lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
     }
     if (!isfinite(spread)) return LMM_NOTFINITE;
     if (!(spread > 0)) return LMM_NOVARIANCE;
-    regress(m, d, spread, c);
+    regress(m, d, spread, c, out);
     for (int64_t i = 0; i < d->n; i++) out[i] = d->y[i] - m->sums.ymean;
-    for (int l = 0; l < lay->pfull; l++) {
-        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
-        if (c[l] != 0)
-            for (int64_t i = 0; i < d->n; i++) out[i] -= (x[i] - mean) * c[l];
-    }
+    subtract_fixed(d, lay->x.mean, c, out);
     for (int64_t i = 0; i < d->n; i++) {
         const double e = out[i] / spread;
         ss += weight_of(d->w, i) * e * e;
@@ -214,7 +210,7 @@ lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
     return LMM_OK;
 }
 
-/* [z_w of all factors in elimination order | x_w] of row i, times sqrt(w) */
+/* [z_w of all factors in elimination order | x_w, unless it is whitened in its sums] of row i, times sqrt(w) */
 void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
 {
     const layout *lay = &m->layout;
@@ -228,7 +224,7 @@ void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
             *out++ = root * s;
         }
     }
-    for (int a = 0; a < lay->p; a++) {
+    for (int a = 0; a < lay->p && !lay->summed; a++) {
         const int j = lay->keep[a];
         double s = 0;
         for (int l = 0; l <= j; l++)

@@ -79,24 +79,25 @@ static lmm_status new_builder(const lmm_model *m, builder *b)
     b->order = malloc(sizeof(int64_t) * (size_t)most_pairs(b));
     b->start = malloc(sizeof(int64_t) * ((size_t)lay->nnode + 1));
     b->stamp = malloc(sizeof(int32_t) * ((size_t)lay->nnode + 1));
-    b->ncol = lay->pb;
-    for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
     return b->order && b->start && b->stamp ? LMM_OK : LMM_NOMEM;
 }
 
 static void free_builder(builder *b)
 {
-    free(b->order), free(b->start), free(b->stamp), free(b->rows);
+    free(b->order), free(b->start), free(b->stamp), free(b->rows), free(b->X);
 }
 
 /* Values of A. */
 static lmm_status fill(lmm_model *m, builder *b)
 {
+    const layout *lay = &m->layout;
     if (b->x) return copy_products(m, b);
+    b->ncol = b->edge = lay->summed ? 1 : lay->pb;
+    for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
     if (!(b->rows = malloc(sizeof(double) * (size_t)b->d->n * (size_t)b->ncol))) return LMM_NOMEM;
     TRY(make_rows(m, b));
     accumulate(m, b);
-    return LMM_OK;
+    return lay->summed ? accumulate_fixed(m, b) : LMM_OK;
 }
 
 /* Does every level's block of the only factor stand alone, so that no combination of its covariance's entries
@@ -182,9 +183,7 @@ static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
     }
     TRY(new_fixed(m, b, keep));
     TRY(number_nodes(m, b));
-    const lmm_status status = make_cross_products(m, b);
-    free_builder(b);
-    return status;
+    return make_cross_products(m, b);
 }
 
 /* Bytes of the square matrices over the columns of X and of the widest factor; of all columns when they
@@ -247,22 +246,24 @@ lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const
     *report = nothing;
     if (x && describe(x, &described) != LMM_OK) return LMM_NOMEM;
     const lmm_status status = set_up(m, &b, blas, keep);
+    free_builder(&b);
     free((void *)described.factor);
     return status;
 }
 
 /* Whitening with other weights. LMM_DEPENDENT: other columns are independent. */
-static lmm_status whiten_again(lmm_model *m, const lmm_data *d, uint8_t *keep)
+static lmm_status whiten_again(lmm_model *m, builder *b, uint8_t *keep)
 {
     layout *lay = &m->layout;
+    const lmm_data *d = b->d;
     lmm_report report;
     for (int k = 0; k < lay->nfactor; k++) TRY(whiten_factor(m, &lay->f[k], d, keep, &report));
-    if (d->p) TRY(whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep));
+    TRY(whiten_x(m, b, keep));
     int32_t rank = 0;
     for (int j = 0; j < d->p; j++)
         if (keep[j] && (rank == lay->p || lay->keep[rank++] != j)) return LMM_DEPENDENT;
     if (rank < lay->p) return LMM_DEPENDENT;
-    whiten_fixed(m, d);
+    whiten_fixed(m, b->d);
     return LMM_OK;
 }
 
@@ -287,7 +288,7 @@ lmm_status lmm_refill(lmm_model *m, const lmm_data *d)
     uint8_t *keep = malloc((size_t)widest + 1);
     if (!keep) status = LMM_NOMEM;
     m->evaluation.at.state = NOWHERE;
-    if (status == LMM_OK) status = whiten_again(m, d, keep);
+    if (status == LMM_OK) status = whiten_again(m, &b, keep);
     if (status == LMM_OK) {
         clear_sums(m);
         status = fill(m, &b);

@@ -1,0 +1,30 @@
+/* Private: the columns of X, of which some are stored and the others coded (lmm.h). */
+
+#ifndef LMM_FIXED_H
+#define LMM_FIXED_H
+
+#include "setup/build.h"
+
+/* Column of X of stored column j. */
+static inline int32_t stored_place(const lmm_data *d, int32_t j)
+{
+    return d->place ? d->place[j] : j;
+}
+
+/* The coded columns that are not zero in row i: their number. column, value: room for p. */
+int32_t coded_row(const lmm_data *d, int64_t i, int32_t *column, double *value);
+
+double first_value(const lmm_data *d, int32_t j); /* of column j */
+
+/* mean, largest deviation and the constant column; means are zero and deviations sizes where nothing is
+   centred. coded (p): which columns are. */
+lmm_status fixed_moments(const lmm_data *d, whitening *x, double *scale, uint8_t *coded);
+
+/* sum (p) := X_c'v;  v (n) -= X_c c.  X_c: columns less their means */
+void fixed_products(const lmm_data *d, const double *mean, const double *v, double *sum);
+void subtract_fixed(const lmm_data *d, const double *mean, const double *c, double *v);
+
+/* The same data with all columns stored, in an X that the caller frees. */
+lmm_status store_fixed(const lmm_data *d, lmm_data *stored, double **X);
+
+#endif

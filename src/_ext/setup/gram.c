@@ -1,0 +1,371 @@
+/* X whitened in its sums. Where X is wide its rows are not whitened one by one: with G = X_c'W X_c / n of
+   columns that are centred and scaled, G = R'R and B = R^-1,
+
+     x_w = x_c B,   X_w'W X_w = n I,   Z'W X_w = (Z'W X_c) B,
+
+   which takes one product over the rows, by BLAS for stored columns and by what is not zero for coded ones.
+   The price is that the roundings of G count 1 / (1 - R_j^2) times for a column of which the others explain
+   the share R_j^2. Where that is much, or where it is not sure which columns are dependent, nothing is decided
+   here: rows decide as for a narrow X (moments.c). */
+
+#include <math.h>
+#include <string.h>
+
+#include "setup/fixed.h"
+
+#define PIECE 512         /* rows of stored columns in one product */
+#define PANEL 64          /* columns that are factorized together */
+#define SURELY 1e-14      /* share of a column that is left by earlier ones, below which it is dropped ... */
+#define INFLATION 1e9     /* ... and the inverse of that share, above which rows must decide */
+#define CANCELLED 1e-4    /* share of a coded column's square that centring may leave */
+
+static char lower = 'L', left = 'L', none = 'N', trans = 'T';
+static double one = 1, zero = 0, minus = -1;
+
+typedef struct { /* sums over some rows, of columns that are centred (coded ones not yet) and scaled */
+    const lmm_data *d;
+    const double *mean, *scale;
+    double *part, *total, *lost; /* p x p, lower: of the rows since the last flush, of all, its rounding */
+    double *sum[3];              /* p  the same of the columns themselves */
+    double *rows;                /* PIECE x pstored  scaled, times the roots of the weights */
+    double *stored;              /* pstored x pstored, lower  where some columns are coded */
+    double *cross;               /* pstored x p  of stored with coded columns */
+    int32_t *column;             /* p  columns of one row */
+    double *value;
+    double *memory;
+} gram;
+
+static double root_weight(const lmm_data *d, int64_t i)
+{
+    return d->w ? sqrt(d->w[i]) : 1;
+}
+
+static lmm_status new_gram(gram *g, const lmm_data *d, whitening *x, const double *scale)
+{
+    const size_t p = (size_t)d->p, s = (size_t)d->pstored, mixed = d->ncoded ? s : 0;
+    const size_t size = p * p + 3 * p + PIECE * s + mixed * (s + p) + 2 * p;
+    double *next = g->memory = calloc(size + 1, sizeof(double));
+    if (!next) return LMM_NOMEM;
+    g->d = d;
+    g->mean = x->mean;
+    g->scale = scale;
+    g->total = x->C;
+    g->lost = x->B;
+    memset(g->total, 0, sizeof(double) * p * p);
+    memset(g->lost, 0, sizeof(double) * p * p);
+    g->part = next, next += p * p;
+    for (int i = 0; i < 3; i++, next += p) g->sum[i] = next;
+    g->rows = next, next += PIECE * s;
+    g->stored = next, next += mixed * s;
+    g->cross = next, next += mixed * p;
+    g->value = next, next += p;
+    g->column = (int32_t *)next;
+    return LMM_OK;
+}
+
+/* part += stored columns of the rows from i on; their scaled values stay in g->rows */
+static void add_stored(gram *g, const lmm_blas *blas, int64_t i, int count)
+{
+    const lmm_data *d = g->d;
+    int s = d->pstored, ld = PIECE;
+    for (int32_t j = 0; j < s; j++) {
+        const int32_t c = stored_place(d, j);
+        const double *x = d->X + j * d->n + i, mean = g->mean[c], scale = g->scale[c];
+        double *to = g->rows + (ptrdiff_t)j * PIECE;
+        for (int r = 0; r < count; r++) to[r] = (x[r] - mean) / scale;
+        for (int r = 0; d->w && r < count; r++) to[r] *= sqrt(d->w[i + r]);
+    }
+    if (s) blas->syrk(&lower, &trans, &s, &count, &one, g->rows, &ld, &one, d->ncoded ? g->stored : g->part, &s);
+}
+
+/* part += coded columns of the rows from i on, with each other and with the stored ones */
+static void add_coded(gram *g, int64_t i, int count)
+{
+    const lmm_data *d = g->d;
+    const ptrdiff_t p = d->p, s = d->pstored;
+    for (int r = 0; r < count; r++) {
+        const double root = root_weight(d, i + r);
+        const int32_t found = coded_row(d, i + r, g->column, g->value);
+        for (int32_t a = 0; a < found; a++) g->value[a] *= root;
+        for (int32_t a = 0; a < found; a++) {
+            const ptrdiff_t c = g->column[a];
+            const double v = g->value[a];
+            double *cross = g->cross + c * s;
+            for (int32_t b = 0; b <= a; b++) {
+                const ptrdiff_t e = g->column[b];
+                g->part[c > e ? c + e * p : e + c * p] += v * g->value[b];
+            }
+            for (ptrdiff_t j = 0; j < s; j++) cross[j] += v * g->rows[r + j * PIECE];
+            g->sum[0][c] += v * root;
+        }
+        for (ptrdiff_t j = 0; j < s; j++) g->sum[0][stored_place(d, (int32_t)j)] += root * g->rows[r + j * PIECE];
+    }
+}
+
+/* total += part, keeping what rounding takes: equal values round alike, and many roundings in one direction
+   would hide that a column is dependent */
+static void flush(gram *g)
+{
+    const lmm_data *d = g->d;
+    const ptrdiff_t p = d->p, s = d->pstored;
+    for (ptrdiff_t j = 0; d->ncoded && j < s; j++) {
+        const ptrdiff_t c = stored_place(d, (int32_t)j);
+        for (ptrdiff_t i = j; i < s; i++)
+            g->part[stored_place(d, (int32_t)i) + c * p] += g->stored[i + j * s];
+        for (ptrdiff_t i = 0; i < p; i++) g->part[i > c ? i + c * p : c + i * p] += g->cross[j + i * s];
+    }
+    for (ptrdiff_t j = 0; j < p; j++)
+        add_exactly((int)(p - j), g->total + j * (p + 1), g->lost + j * (p + 1), g->part + j * (p + 1));
+    memset(g->part, 0, sizeof(double) * (size_t)(p * p));
+    if (!d->ncoded) return;
+    add_exactly((int)p, g->sum[1], g->sum[2], g->sum[0]);
+    memset(g->sum[0], 0, sizeof(double) * (size_t)p);
+    memset(g->stored, 0, sizeof(double) * (size_t)(s * s));
+    memset(g->cross, 0, sizeof(double) * (size_t)(s * p));
+}
+
+static double total_weight(const lmm_data *d)
+{
+    double total = 0;
+    for (int64_t i = 0; i < d->n; i++) total += d->w ? d->w[i] : 1;
+    return total;
+}
+
+/* Coded columns are centred and scaled in the sums. Nonzero: one of them loses its digits. */
+static int center_coded(gram *g, const uint8_t *coded)
+{
+    const ptrdiff_t p = g->d->p;
+    const double weight = total_weight(g->d), *sum = g->sum[1];
+    int lost = 0;
+    for (ptrdiff_t j = 0; j < p; j++) {
+        const double mj = coded[j] ? g->mean[j] : 0, sj = coded[j] ? 1 / g->scale[j] : 1;
+        const double square = g->total[j + j * p];
+        for (ptrdiff_t i = j; i < p; i++) {
+            const double mi = coded[i] ? g->mean[i] : 0, si = coded[i] ? 1 / g->scale[i] : 1;
+            double *G = g->total + i + j * p;
+            *G = (*G - mj * sum[i] - mi * sum[j] + mi * mj * weight) * (si * sj);
+        }
+        if (coded[j] && square * sj * sj * CANCELLED > g->total[j + j * p]) lost = 1;
+    }
+    return lost;
+}
+
+/* x->C := G (lower) of centred and scaled columns; B is overwritten. *lost: not all digits of it are right. */
+static lmm_status make_gram(const lmm_model *m, const lmm_data *d, whitening *x, const double *scale,
+                            const uint8_t *coded, int *lost)
+{
+    gram g;
+    const int64_t often = d->p / 2 > PIECE ? d->p / 2 : PIECE; /* rows, so that flushing costs little */
+    int64_t since = 0;
+    TRY(new_gram(&g, d, x, scale));
+    for (int64_t i = 0; i < d->n; i += PIECE) {
+        const int count = d->n - i < PIECE ? (int)(d->n - i) : PIECE;
+        add_stored(&g, &m->blas, i, count);
+        if (d->ncoded) add_coded(&g, i, count);
+        since += count;
+        if (since < often && i + count < d->n) continue;
+        flush(&g);
+        since = 0;
+    }
+    *lost = d->ncoded && center_coded(&g, coded);
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)d->p * d->p; i++) x->C[i] /= (double)d->n;
+    free(g.memory);
+    return LMM_OK;
+}
+
+/* Cholesky factor of a diagonal block, in place. A dependent column becomes one of the unit matrix, so that
+   later columns see nothing of it. Nonzero: it is not sure whether a column is dependent. */
+static int factor_block(int k, double *A, ptrdiff_t ld, const double *full, uint8_t *keep)
+{
+    int unsure = 0;
+    for (int j = 0; j < k; j++) {
+        double d = A[j + j * ld];
+        for (int l = 0; l < j; l++) d -= A[j + l * ld] * A[j + l * ld];
+        keep[j] = d > DEPENDENT * full[j] && d > 0;
+        unsure |= keep[j] ? d * INFLATION < full[j] : fabs(d) > SURELY * full[j];
+        d = keep[j] ? sqrt(d) : 1;
+        A[j + j * ld] = d;
+        for (int i = j + 1; i < k; i++) {
+            double s = A[i + j * ld];
+            for (int l = 0; l < j; l++) s -= A[i + l * ld] * A[j + l * ld];
+            A[i + j * ld] = keep[j] ? s / d : 0;
+        }
+    }
+    return unsure;
+}
+
+/* G = L L' in place (p x p, lower). full: p of its own. Nonzero: it is not sure which columns are dependent. */
+static int factor_dropping(const lmm_blas *blas, int p, double *G, double *full, uint8_t *keep)
+{
+    char right = 'R';
+    int unsure = 0;
+    for (ptrdiff_t j = 0; j < p; j++) full[j] = G[j + j * p];
+    for (int j = 0; j < p && !unsure; j += PANEL) {
+        int k = p - j < PANEL ? p - j : PANEL, below = p - j - k;
+        double *D = G + j + (ptrdiff_t)j * p, *under = D + k, *rest = under + (ptrdiff_t)k * p;
+        unsure = factor_block(k, D, p, full + j, keep + j);
+        if (!below) break;
+        blas->trsm(&right, &lower, &trans, &none, &below, &k, &one, D, &p, under, &p);
+        for (int c = 0; c < k; c++)
+            if (!keep[j + c]) memset(under + (ptrdiff_t)c * p, 0, sizeof(double) * (size_t)below);
+        blas->syrk(&lower, &none, &below, &k, &minus, under, &p, &one, rest, &p);
+    }
+    return unsure;
+}
+
+/* B = L'^-1 (upper) over the kept columns, zero elsewhere. */
+static void invert_root(const lmm_blas *blas, int p, double *L, const uint8_t *keep, double *B)
+{
+    memset(B, 0, sizeof(double) * (size_t)p * (size_t)p);
+    for (int j = 0; j < p; j += PANEL) {
+        int k = p - j < PANEL ? p - j : PANEL, rows = j + k;
+        double *to = B + (ptrdiff_t)j * p;
+        for (int c = 0; c < k; c++) to[j + c + (ptrdiff_t)c * p] = 1;
+        blas->trsm(&left, &lower, &trans, &none, &rows, &k, &one, L, &p, to, &p);
+        for (ptrdiff_t c = 0; c < k; c++)
+            for (ptrdiff_t i = 0; i <= j + c; i++)
+                if (!keep[i] || !keep[j + c]) to[i + c * p] = 0;
+    }
+}
+
+/* Is every column's variance inflation small enough? B: of scaled columns; inflation: p of its own */
+static int is_sound(int p, const double *B, const double *full, const uint8_t *keep, double *inflation)
+{
+    memset(inflation, 0, sizeof(double) * (size_t)p);
+    for (ptrdiff_t j = 0; j < p; j++)
+        for (ptrdiff_t i = 0; i <= j; i++) inflation[i] += B[i + j * p] * B[i + j * p];
+    for (int i = 0; i < p; i++)
+        if (keep[i] && !(inflation[i] * full[i] < INFLATION)) return 0;
+    return 1;
+}
+
+static lmm_status whiten_columns(lmm_model *m, const lmm_data *d, uint8_t *keep, double *scale, uint8_t *coded)
+{
+    whitening *x = &m->layout.x;
+    const int p = d->p;
+    double *full = scale + p, *work = full + p;
+    int lost;
+    TRY(fixed_moments(d, x, scale, coded));
+    TRY(make_gram(m, d, x, scale, coded, &lost));
+    if (lost || factor_dropping(&m->blas, p, x->C, full, keep)) return LMM_OK;
+    invert_root(&m->blas, p, x->C, keep, x->B);
+    if (!is_sound(p, x->B, full, keep, work)) return LMM_OK;
+    for (ptrdiff_t j = 0; j < p; j++)
+        for (ptrdiff_t i = 0; i <= j; i++) x->B[i + j * p] /= scale[i];
+    uncentred(x, x->constant < 0 ? 1 : first_value(d, x->constant));
+    m->layout.summed = 1;
+    return LMM_OK;
+}
+
+lmm_status whiten_sums(lmm_model *m, const lmm_data *d, uint8_t *keep)
+{
+    double *scale = malloc((3 * sizeof(double) + 1) * (size_t)d->p);
+    if (!scale) return LMM_NOMEM;
+    const lmm_status status = whiten_columns(m, d, keep, scale, (uint8_t *)(scale + 3 * (ptrdiff_t)d->p));
+    free(scale);
+    return status;
+}
+
+/* ------------------------------------------------------------------------- Z'W X_w and the corner of X, y -- */
+
+/* A place among the kept columns of each of X, or -1; the columns of Z that each row meets. */
+static void number(const layout *lay, const builder *b, int32_t *kept, int32_t *column)
+{
+    const lmm_data *d = b->d;
+    for (int32_t j = 0; j < d->p; j++) kept[j] = -1;
+    for (int32_t a = 0; a < lay->p; a++) kept[lay->keep[a]] = a;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int64_t i = 0; i < d->n; i++)
+            column[i * lay->nfactor + k] = lay->nodecol[f->perm[d->factor[f->user].level[i]]];
+    }
+}
+
+/* E (q) += x times the columns of Z in row i; column: those that the row meets */
+static void add_row(const layout *lay, const builder *b, int64_t i, const int32_t *column, double x, double *E)
+{
+    const double *z = b->rows + i * b->ncol;
+    for (int k = 0; k < lay->nfactor; z += lay->f[k++].p)
+        for (int c = 0; c < lay->f[k].p; c++) E[column[i * lay->nfactor + k] + c] += z[c] * x;
+}
+
+/* E (q x p + 1) := Z'W X_c of the kept columns, and Z'W 1 */
+static void make_edge(const layout *lay, const builder *b, const int32_t *kept, const int32_t *column,
+                      double *E, int32_t *places, double *values)
+{
+    const lmm_data *d = b->d;
+    const ptrdiff_t q = lay->q;
+    double *ones = E + lay->p * q;
+    memset(E, 0, sizeof(double) * (size_t)(q * lay->pb));
+    for (int64_t i = 0; i < d->n; i++) add_row(lay, b, i, column, root_weight(d, i), ones);
+    for (int64_t i = 0; d->ncoded && i < d->n; i++) {
+        const int32_t found = coded_row(d, i, places, values);
+        for (int32_t s = 0; s < found; s++)
+            if (kept[places[s]] >= 0)
+                add_row(lay, b, i, column, values[s] * root_weight(d, i), E + kept[places[s]] * q);
+    }
+    for (ptrdiff_t a = 0; d->ncoded && a < lay->p; a++)
+        for (ptrdiff_t r = 0; r < q; r++) E[r + a * q] -= lay->x.mean[lay->keep[a]] * ones[r];
+    for (int32_t j = 0; j < d->pstored; j++) {
+        const int32_t c = stored_place(d, j);
+        const double *x = d->X + j * d->n, mean = lay->x.mean[c];
+        double *to = E + kept[c] * q;
+        if (kept[c] < 0) continue;
+        memset(to, 0, sizeof(double) * (size_t)q);
+        for (int64_t i = 0; i < d->n; i++) add_row(lay, b, i, column, (x[i] - mean) * root_weight(d, i), to);
+    }
+}
+
+/* The rows of X in every panel: Y (pb x q) */
+static void place_edge(lmm_model *m, const double *Y)
+{
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int32_t e = f->node; e < f->node + f->nlev; e++)
+            for (ptrdiff_t c = 0; c < f->p; c++)
+                memcpy(m->sums.A[k].pan + lay->pan[e] + (c + 1) * lay->ld[e] - lay->pb,
+                       Y + (lay->nodecol[e] + c) * lay->pb, sizeof(double) * (size_t)lay->p);
+    }
+}
+
+/* Y (pb x q) := B'E', B over the kept columns; compact: p x p of its own where some are dropped */
+static void whiten_edge(lmm_model *m, double *E, double *Y, double *compact)
+{
+    const layout *lay = &m->layout;
+    int p = lay->p, q = lay->q, pb = lay->pb;
+    double *B = lay->x.B;
+    if (compact) {
+        for (ptrdiff_t c = 0; c < p; c++)
+            for (ptrdiff_t r = 0; r < p; r++)
+                compact[r + c * p] = B[lay->keep[r] + (ptrdiff_t)lay->keep[c] * lay->pfull];
+        B = compact;
+    }
+    m->blas.gemm(&trans, &trans, &p, &q, &p, &one, B, &p, E, &q, &zero, Y, &pb);
+}
+
+/* What rows that hold Z and y leave out: the edges of X, and the corner. Uses H and Y of the evaluation. */
+lmm_status accumulate_fixed(lmm_model *m, const builder *b)
+{
+    const layout *lay = &m->layout;
+    evaluation *ev = &m->evaluation;
+    const lmm_data *d = b->d;
+    const size_t n = (size_t)d->n, p = (size_t)d->p, dropped = lay->p < lay->pfull;
+    double *values = malloc(sizeof(double) * (p + 2 * n + dropped * p * p));
+    int32_t *kept = malloc(sizeof(int32_t) * (2 * p + n * (size_t)lay->nfactor));
+    const lmm_status status = values && kept ? LMM_OK : LMM_NOMEM;
+    if (status == LMM_OK) {
+        double *y = values + p, *compact = dropped ? y + 2 * n : NULL;
+        number(lay, b, kept, kept + 2 * p);
+        make_edge(lay, b, kept, kept + 2 * p, ev->H, kept + p, values);
+        if (lay->p) {
+            whiten_edge(m, ev->H, ev->Y, compact);
+            place_edge(m, ev->Y);
+        }
+        for (ptrdiff_t a = 0; a < lay->p; a++) m->sums.border[a * (lay->pb + 1)] = (double)lay->n;
+        for (size_t i = 0; i < n; i++) y[i] = b->rows[(i + 1) * (size_t)b->ncol - 1];
+        response_border(m, d, y, y + n);
+    }
+    free(values), free(kept);
+    return status;
+}
