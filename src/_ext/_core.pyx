@@ -292,6 +292,21 @@ cdef class Model:
             raise Dependent()
         check(status)
 
+    def without_fixed(self, values, y, X, list factors, weights=None):
+        """What the fixed effects leave of columns (n, r) that are scaled by the roots of the weights; the other
+        arguments must be what the model was made of."""
+        cdef _Rows rows = self.same_rows(y, X, factors, weights)
+        cdef double[::1, :] V = np.array(values, np.float64, order="F", ndmin=2)
+        cdef int r = <int>V.shape[1]
+        cdef lmm_status status
+        if V.shape[0] != self.n:
+            raise ValueError(f"columns need {self.n} rows, not {V.shape[0]}")
+        if r:
+            with self.lock, nogil:
+                status = lmm_without_fixed(self.m, &rows.d, r, &V[0, 0])
+            check(status)
+        return np.asarray(V)
+
     cdef _Rows same_rows(self, y, X, list factors, weights):
         cdef _Rows rows = _Rows(y, X, factors, weights)
         sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]

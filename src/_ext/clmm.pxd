@@ -113,6 +113,7 @@ cdef extern from "lmm.h" nogil:
     lmm_settings lmm_defaults()
     lmm_status lmm_setup(lmm_model **, const lmm_data *, const lmm_cross *, const lmm_blas *,
                          const lmm_options *, uint8_t *, lmm_report *)
+    lmm_status lmm_without_fixed(const lmm_model *, const lmm_data *, int, double *)
     lmm_status lmm_response(lmm_model *, const lmm_data *)
     void lmm_free(lmm_model *)
     int32_t lmm_ntheta(const lmm_model *)

@@ -113,19 +113,14 @@ void response_border(lmm_model *m, const lmm_data *d, const double *y, double *w
 lmm_status lmm_response(lmm_model *m, const lmm_data *d)
 {
     const layout *lay = &m->layout;
-    double *y = malloc(sizeof(double) * 2 * (size_t)d->n), *X = NULL;
-    lmm_data stored;
-    lmm_status status = y ? LMM_OK : LMM_NOMEM;
-    if (status == LMM_OK && d->ncoded && !lay->summed) {
-        status = store_fixed(d, &stored, &X);
-        d = &stored;
-    }
-    if (status == LMM_OK) status = center_response(m, d, y);
+    double *y = malloc(sizeof(double) * 2 * (size_t)d->n);
+    if (!y) return LMM_NOMEM;
+    const lmm_status status = center_response(m, d, y);
     m->evaluation.at.state = NOWHERE;
     if (status == LMM_OK) {
         for (int k = 0; k < lay->nfactor; k++) response_factor(m, &lay->f[k], d, y);
         response_border(m, d, y, y + d->n);
     }
-    free(y), free(X);
+    free(y);
     return status;
 }

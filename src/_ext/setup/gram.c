@@ -369,3 +369,36 @@ lmm_status accumulate_fixed(lmm_model *m, const builder *b)
     free(values), free(kept);
     return status;
 }
+
+/* v -= W^1/2 X_w X_w'W^1/2 v / n;  work: 2 pfull + n */
+static void remove_fixed(const layout *lay, const lmm_data *d, double *v, double *work)
+{
+    const ptrdiff_t k = lay->pfull;
+    double *sum = work, *c = sum + k, *rows = c + k;
+    for (int64_t i = 0; i < d->n; i++) rows[i] = root_weight(d, i) * v[i];
+    fixed_products(d, lay->x.mean, rows, sum);
+    memset(c, 0, sizeof(double) * (size_t)k);
+    memset(rows, 0, sizeof(double) * (size_t)d->n);
+    for (int a = 0; a < lay->p; a++) {
+        const double *B = lay->x.B + lay->keep[a] * k;
+        double s = 0;
+        for (int l = 0; l <= lay->keep[a]; l++) s += B[l] * sum[l];
+        for (int l = 0; l <= lay->keep[a]; l++) c[l] += B[l] * s / (double)lay->n;
+    }
+    subtract_fixed(d, lay->x.mean, c, rows);
+    for (int64_t i = 0; i < d->n; i++) v[i] += root_weight(d, i) * rows[i];
+}
+
+lmm_status lmm_without_fixed(const lmm_model *m, const lmm_data *d, int r, double *V)
+{
+    const layout *lay = &m->layout;
+    double *work = malloc(sizeof(double) * (2 * (size_t)lay->pfull + (size_t)d->n));
+    if (!work) return LMM_NOMEM;
+    for (int j = 0; j < r; j++) {
+        double *v = V + j * d->n;
+        remove_fixed(lay, d, v, work);
+        remove_fixed(lay, d, v, work); /* what rounding of B left */
+    }
+    free(work);
+    return LMM_OK;
+}

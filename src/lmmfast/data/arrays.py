@@ -12,7 +12,8 @@ from ..formula.cells import floats_of
 from .alignment import aligned, index_of
 from .checks import check_levels
 from .design import Design
-from .rows import RowColumns, Rows
+from .fixed import FixedColumns
+from .rows import Rows
 from .terms import RandomTerm
 
 
@@ -40,7 +41,7 @@ def design_of(
         formula="",
         response="y",
         x_names=tuple(f"x{j}" for j in range(X.shape[1])),
-        fixed=RowColumns(X),
+        fixed=FixedColumns.of(X),
         terms=made,
         sums=Rows(
             y, own, None if offset is None else _vector(offset, "offset", n), np.arange(n), index

@@ -19,9 +19,10 @@ from .alignment import aligned, index_of
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
+from .fixed import FixedColumns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .rows import RowColumns, Rows
+from .rows import Rows
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums, no_rows
 from .terms import RandomTerm
@@ -85,7 +86,10 @@ class Design:
 
     @property
     def X(self) -> Matrix:
-        """Fixed-effects columns (n, p), Fortran order, dependent ones included."""
+        """Fixed-effects columns (n, p), Fortran order, dependent ones included.
+
+        Columns of wide factors are made when they are asked for.
+        """
         return self.fixed.values
 
     @property
@@ -112,12 +116,12 @@ class Design:
         """pandas index of the rows used; None for other data."""
         return self.sums.index if isinstance(self.sums, Rows) else None
 
-    def with_rows(self, *, X: Matrix | None = None, **changes: Any) -> Design:
-        """The same model of other rows (attributes of `Rows`), or with another X (n, p)."""
+    def with_rows(self, *, fixed: FixedColumns | None = None, **changes: Any) -> Design:
+        """The same model of other rows (attributes of `Rows`), or with another X."""
         rows = self.rows_for("rows cannot be replaced")
         own = vars(self) | {"sums": Rows(**(vars(rows) | changes))}
-        if X is not None:
-            own["fixed"] = RowColumns(np.asfortranarray(X))
+        if fixed is not None:
+            own["fixed"] = fixed
         return Design(**own)
 
 
@@ -158,7 +162,7 @@ def build(
 
     fixed = layout_of(ordered(plan.fixed), codings)
     check_size(used.n, fixed.names, codings)
-    X = fixed.fill(np.empty((used.n, len(fixed.names)), order="F"), codings, values)
+    columns = FixedColumns.made(fixed, codings, values, used.n)
     layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
     groupings = _groupings(plan, used)
     terms = tuple(_random_terms(plan, layouts, groupings, codings, values))
@@ -173,7 +177,7 @@ def build(
         formula=formula,
         response=plan.formula.response,
         x_names=fixed.names,
-        fixed=RowColumns(X),
+        fixed=columns,
         terms=terms,
         sums=Rows(y, w, offsets, used.rows, index),
         n_rows=table.n,

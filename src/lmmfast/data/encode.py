@@ -97,10 +97,15 @@ class Layout:
     atoms: tuple[Expression, ...]
 
     def fill(
-        self, out: Numbers, codings: Mapping[str, Coding], values: Mapping[str, Values]
+        self,
+        out: Numbers,
+        codings: Mapping[str, Coding],
+        values: Mapping[str, Values],
+        chosen: Sequence[int] | None = None,
     ) -> Numbers:
-        """Write the columns into `out` (n x p)."""
-        for target, factors in enumerate(self.columns):
+        """Write the columns into `out` (n x p), or the chosen ones into one that has these."""
+        columns = self.columns if chosen is None else [self.columns[j] for j in chosen]
+        for target, factors in enumerate(columns):
             if not factors:
                 out[:, target] = 1.0
                 continue

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes, Column
 from ..freeze import Frozen
+from .fixed import FixedColumns
 from .sums import Columns, Group, Sums
 
 Matrix = NDArray[np.float64]
@@ -18,12 +19,12 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, init=False)
 class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
-    """A model matrix in memory; its arrays are read-only."""
+    """The columns of a random term in memory; its arrays are read-only."""
 
-    matrix: Matrix  # (n, k), C-contiguous of random terms, Fortran order of the fixed effects
-    level: Codes | None  # (n,), 0-based, every one used; terms of one factor share it
+    matrix: Matrix  # (n, k), C-contiguous
+    level: Codes  # (n,), 0-based, every one used; terms of one factor share it
 
-    def __init__(self, matrix: Matrix, level: Codes | None = None) -> None:
+    def __init__(self, matrix: Matrix, level: Codes) -> None:
         # frozen fields one by one take thrice as long
         vars(self).update(matrix=matrix, level=level)
         self.__post_init__()
@@ -34,7 +35,6 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
 
     @property
     def codes(self) -> Codes:
-        assert self.level is not None, "fixed effects have no levels"
         return self.level
 
     @property
@@ -56,8 +56,7 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
         return self._with(self.matrix @ M)
 
     def _with(self, values: Matrix) -> RowColumns:
-        made = np.asfortranarray(values) if self.level is None else np.ascontiguousarray(values)
-        return RowColumns(made, self.level)
+        return RowColumns(np.ascontiguousarray(values), self.level)
 
     def root(self, kept: NDArray[np.bool_]) -> Matrix:
         order = np.argsort(~kept, kind="stable")
@@ -79,14 +78,12 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
         return np.asarray((self.matrix == self.matrix[:1]).all(axis=0))
 
     def by_level(self, M: Matrix) -> Matrix:
-        assert self.level is not None
         z = self.matrix @ M
         m, k = int(self.level.max()) + 1, z.shape[1]
         sums = [np.bincount(self.level, z[:, r] * z[:, c], m) for r in range(k) for c in range(k)]
         return np.asarray(np.column_stack(sums).reshape(m, k, k), np.float64)
 
     def divides_as(self, other: RowColumns) -> bool:
-        assert self.level is not None and other.level is not None
         image = np.empty(int(self.level.max()) + 1, other.level.dtype)
         image[self.level] = other.level
         return bool((image[self.level] == other.level).all())
@@ -141,9 +138,9 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
         columns = [variables[name] for name in values]
         return cell_counts(columns, places, sizes, self.n).reshape(sizes)
 
-    def source(self, fixed: RowColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
+    def source(self, fixed: FixedColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
         given = [(g.columns[0].codes, g.nlev, _side_by_side(g), g.owners) for g in factors]
-        return self.response(), fixed.values, given, self.weights
+        return self.response(), fixed.compiled, given, self.weights
 
 
 def _side_by_side(group: Group) -> Matrix:
