@@ -73,9 +73,17 @@ static int64_t most_pairs(const builder *b)
     return most;
 }
 
+/* Columns of the rows that are made: of Z, and X and y or y alone. */
+static void count_columns(const layout *lay, builder *b)
+{
+    b->ncol = b->edge = lay->summed ? 1 : lay->pb;
+    for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
+}
+
 static lmm_status new_builder(const lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
+    count_columns(lay, b);
     b->order = malloc(sizeof(int64_t) * (size_t)most_pairs(b));
     b->start = malloc(sizeof(int64_t) * ((size_t)lay->nnode + 1));
     b->stamp = malloc(sizeof(int32_t) * ((size_t)lay->nnode + 1));
@@ -92,8 +100,7 @@ static lmm_status fill(lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
     if (b->x) return copy_products(m, b);
-    b->ncol = b->edge = lay->summed ? 1 : lay->pb;
-    for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
+    count_columns(lay, b); /* other weights may have changed how X is whitened */
     if (!(b->rows = malloc(sizeof(double) * (size_t)b->d->n * (size_t)b->ncol))) return LMM_NOMEM;
     TRY(make_rows(m, b));
     accumulate(m, b);
