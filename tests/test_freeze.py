@@ -63,7 +63,7 @@ def test_every_array_is_read_only(fit, way):
     found = dict(arrays_in(own))
     for name in ("theta", "beta", "vcov", "T[0]", "b[0]", "fixed_kept"):
         assert f"fit.estimates.{name}" in found
-    for name in ("sums.y", "sums.weights", "sums.positions", "fixed.matrix", "terms[0].levels"):
+    for name in ("sums.y", "sums.weights", "sums.positions", "fixed.stored", "terms[0].levels"):
         assert f"fit.design.{name}" in found
     for name in ("level", "matrix"):
         assert f"fit.design.terms[0].source.{name}" in found

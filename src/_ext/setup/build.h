@@ -63,8 +63,9 @@ lmm_status whiten_products(lmm_model *m, factor *f, const builder *b, uint8_t *k
 lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep);
 lmm_status copy_products(lmm_model *m, const builder *b);
 
-/* gram.c: X whitened in its sums, where these keep its digits (lay->summed: whether) */
-lmm_status whiten_sums(lmm_model *m, const lmm_data *d, uint8_t *keep);
+/* gram.c: whitening of a wide X, in its sums where these keep its digits (lay->summed), else of its rows */
+lmm_status whiten_wide(lmm_model *m, builder *b, uint8_t *keep);
+lmm_status whiten_rows(lmm_model *m, const builder *b);
 lmm_status accumulate_fixed(lmm_model *m, const builder *b);
 void response_border(lmm_model *m, const lmm_data *d, const double *y, double *work); /* work: n */
 

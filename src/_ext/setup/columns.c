@@ -127,22 +127,17 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     return LMM_OK;
 }
 
-#define WIDE 48 /* columns of X from which its sums are faster than its rows */
+#define WIDE 48 /* columns of X from which products are worth calls of BLAS */
 
-/* Whitening of X: in its sums where it is wide and they keep its digits, else row by row, for which coded
-   columns are stored. */
 lmm_status whiten_x(lmm_model *m, builder *b, uint8_t *keep)
 {
     layout *lay = &m->layout;
     const lmm_data *d = b->d;
     lay->summed = 0;
-    if (d->p >= WIDE || d->ncoded) TRY(whiten_sums(m, d, keep));
-    if (lay->summed || !d->p) return LMM_OK;
-    if (d->ncoded) {
-        TRY(store_fixed(d, &b->stored, &b->X));
-        d = b->d = &b->stored;
-    }
-    return whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep);
+    lay->inflation = INFINITY;
+    lay->wide = d->p >= WIDE || d->ncoded;
+    if (lay->wide) return whiten_wide(m, b, keep);
+    return d->p ? whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep) : LMM_OK;
 }
 
 lmm_status new_fixed(lmm_model *m, builder *b, uint8_t *keep)

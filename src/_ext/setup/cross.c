@@ -63,7 +63,8 @@ lmm_status make_rows(lmm_model *m, builder *b)
         b->rows[(i + 1) * b->ncol - 1] = y[i];
     }
     free(y);
-    return status;
+    if (status != LMM_OK || !m->layout.wide || m->layout.summed) return status;
+    return whiten_rows(m, b);
 }
 
 /* Z'W y of one factor: sums over rows of centred columns, then whitened level by level. */
@@ -99,7 +100,7 @@ void response_border(lmm_model *m, const lmm_data *d, const double *y, double *w
     const layout *lay = &m->layout;
     double *sum = m->scratch.tmp, *last = m->sums.border + lay->p, yy = 0;
     for (int64_t i = 0; i < d->n; i++) work[i] = y[i] * (d->w ? sqrt(d->w[i]) : 1);
-    fixed_products(d, lay->x.mean, work, sum);
+    fixed_products(d, lay->x.mean, 1, work, sum);
     for (int a = 0; a < lay->p; a++) {
         const double *B = lay->x.B + (ptrdiff_t)lay->keep[a] * lay->pfull;
         double v = 0;

@@ -122,14 +122,24 @@ static void coded_products(const lmm_data *d, const double *mean, const double *
     }
 }
 
-void fixed_products(const lmm_data *d, const double *mean, const double *v, double *sum)
+/* sum of (x - mean) v, in four parts that do not wait for each other */
+static double centred_product(int64_t n, const double *x, double mean, const double *v)
 {
-    if (d->ncoded) coded_products(d, mean, v, sum);
+    double s[4] = {0, 0, 0, 0};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int k = 0; k < 4; k++) s[k] += (x[i + k] - mean) * v[i + k];
+    for (; i < n; i++) s[0] += (x[i] - mean) * v[i];
+    return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
+void fixed_products(const lmm_data *d, const double *mean, int r, const double *V, double *sum)
+{
+    for (int k = 0; d->ncoded && k < r; k++) coded_products(d, mean, V + k * d->n, sum + (ptrdiff_t)k * d->p);
     for (int32_t l = 0; l < d->pstored; l++) {
-        const double *x = d->X + l * d->n, m = mean[stored_place(d, l)];
-        double s = 0;
-        for (int64_t i = 0; i < d->n; i++) s += (x[i] - m) * v[i];
-        sum[stored_place(d, l)] = s;
+        const int32_t j = stored_place(d, l);
+        for (int k = 0; k < r; k++)
+            sum[j + (ptrdiff_t)k * d->p] = centred_product(d->n, d->X + l * d->n, mean[j], V + k * d->n);
     }
 }
 
@@ -154,15 +164,18 @@ static void subtract_coded(const lmm_data *d, const double *mean, const double *
     for (int64_t i = 0; i < d->n; i++) v[i] += shift;
 }
 
-void subtract_fixed(const lmm_data *d, const double *mean, const double *c, double *v)
+void subtract_fixed(const lmm_data *d, const double *mean, int r, const double *c, double *V)
 {
     for (int32_t l = 0; l < d->pstored; l++) {
         const int32_t j = stored_place(d, l);
         const double *x = d->X + l * d->n, m = mean[j];
-        if (c[j] != 0)
-            for (int64_t i = 0; i < d->n; i++) v[i] -= (x[i] - m) * c[j];
+        for (int k = 0; k < r; k++) {
+            const double b = c[j + (ptrdiff_t)k * d->p];
+            double *v = V + k * d->n;
+            for (int64_t i = 0; i < d->n && b != 0; i++) v[i] -= (x[i] - m) * b;
+        }
     }
-    if (d->ncoded) subtract_coded(d, mean, c, v);
+    for (int k = 0; d->ncoded && k < r; k++) subtract_coded(d, mean, c + (ptrdiff_t)k * d->p, V + k * d->n);
 }
 
 lmm_status store_fixed(const lmm_data *d, lmm_data *stored, double **X)

@@ -168,7 +168,7 @@ static void regress(lmm_model *m, const lmm_data *d, double spread, double *c, d
     const int k = lay->pfull;
     double *sum = c + k;
     for (int64_t i = 0; i < d->n; i++) work[i] = weight_of(d->w, i) * ((d->y[i] - m->sums.ymean) / spread);
-    fixed_products(d, lay->x.mean, work, sum);
+    fixed_products(d, lay->x.mean, 1, work, sum);
     for (int j = 0; j < k; j++) {
         const double *B = lay->x.B + (ptrdiff_t)j * k;
         double s = 0;
@@ -196,7 +196,7 @@ lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
     if (!(spread > 0)) return LMM_NOVARIANCE;
     regress(m, d, spread, c, out);
     for (int64_t i = 0; i < d->n; i++) out[i] = d->y[i] - m->sums.ymean;
-    subtract_fixed(d, lay->x.mean, c, out);
+    subtract_fixed(d, lay->x.mean, 1, c, out);
     for (int64_t i = 0; i < d->n; i++) {
         const double e = out[i] / spread;
         ss += weight_of(d->w, i) * e * e;
@@ -210,7 +210,7 @@ lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
     return LMM_OK;
 }
 
-/* [z_w of all factors in elimination order | x_w, unless it is whitened in its sums] of row i, times sqrt(w) */
+/* [z_w of all factors in elimination order | x_w, unless X is wide] of row i, times sqrt(w) */
 void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
 {
     const layout *lay = &m->layout;
@@ -224,7 +224,7 @@ void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
             *out++ = root * s;
         }
     }
-    for (int a = 0; a < lay->p && !lay->summed; a++) {
+    for (int a = 0; a < lay->p && !lay->wide; a++) {
         const int j = lay->keep[a];
         double s = 0;
         for (int l = 0; l <= j; l++)
