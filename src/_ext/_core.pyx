@@ -214,7 +214,7 @@ cdef class Model:
     Parameters
     ----------
     y : (n,) float64, or a Cross alone
-    X : (n, p) float64, Fortran order
+    X : (n, p) float64, Fortran order, or the arguments of `Fixed`
     factors : list of (codes int32 (n,), number of levels, columns float64 (n, k), term int32 (k,))
     weights : (n,) float64, positive, or None
     limit : float, bytes that may be used
@@ -293,8 +293,10 @@ cdef class Model:
         check(status)
 
     def without_fixed(self, values, y, X, list factors, weights=None):
-        """What the fixed effects leave of columns (n, r) that are scaled by the roots of the weights; the other
-        arguments must be what the model was made of."""
+        """What the fixed effects leave of columns (n, r) that are scaled by the roots of the weights.
+
+        The other arguments must be what the model was made of.
+        """
         cdef _Rows rows = self.same_rows(y, X, factors, weights)
         cdef double[::1, :] V = np.array(values, np.float64, order="F", ndmin=2)
         cdef int r = <int>V.shape[1]

@@ -178,8 +178,8 @@ lmm_status lmm_response(lmm_model *m, const lmm_data *d); /* new y, same X, Z, w
    LMM_DEPENDENT: with these weights other columns are independent, and the model can't be used until it is
    refilled again. */
 lmm_status lmm_refill(lmm_model *m, const lmm_data *d);
-/* V (n x r): what the fixed effects leave of columns that are scaled by the roots of the weights. d: the rows that
-   the model was made of; their y is not read. */
+/* V (n x r): what the fixed effects leave of columns that are scaled by the roots of the weights. d: the rows
+   that the model was made of; their y is not read. */
 lmm_status lmm_without_fixed(const lmm_model *m, const lmm_data *d, int r, double *V);
 void lmm_free(lmm_model *m); /* NULL and half-built are fine        */
 int32_t lmm_ntheta(const lmm_model *m);

@@ -9,9 +9,9 @@ cdef class Fixed:
     p : int, number of columns
     X : (n, s) float64, Fortran order, the columns that are stored
     place : (s,) int32, their places among the p, ascending
-    coded : list of (level int32 (n,), v float64 (n,) or None, start int32 (levels + 1,), column int32, value
-        float64): column[start[l]:start[l + 1]] are the places of the columns that are not zero where the level
-        is l, value what v is multiplied by there. Every column is stored or belongs to one of these.
+    coded : list of (level int32 (n,), v float64 (n,) or None, start int32 (levels + 1,), column int32, value)
+        column[start[l]:start[l + 1]] are the places of the columns that are not zero where the level is l,
+        value (float64) what v is multiplied by there. Every column is stored or belongs to one of these.
     """
 
     cdef const double[::1, :] X
@@ -87,7 +87,7 @@ cdef class Fixed:
 cdef class _Rows:
     """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them.
 
-    X: (n, p), or `Fixed`, columns of which some are coded.
+    X: (n, p), or the arguments of `Fixed`, columns of which some are coded.
     """
 
     cdef lmm_data d
@@ -98,7 +98,7 @@ cdef class _Rows:
         cdef Py_ssize_t k, n = 0 if y is None else y.shape[0]
         cdef const int32_t[::1] level, term
         cdef const double[:, ::1] z
-        cdef Fixed fixed = columns if isinstance(columns, Fixed) else None
+        cdef Fixed fixed = Fixed(*columns) if isinstance(columns, tuple) else None
         cdef const double[::1, :] X = columns if fixed is None else fixed.X
         self.held = [y, X, w, fixed]
         if y is None or X is None or not factors:

@@ -56,8 +56,7 @@ void fixed_root(const lmm_model *m, double *E)
         int cols = lay->p - a < PANEL ? lay->p - a : PANEL;
         double *to = E + a * k;
         rows = used_rows(k, cols, to, rows);
-        if (a)
-            m->blas.gemm(&none, &trans, &rows, &cols, &a, &minus, E, &ld, R + a, &ldr, &one, to, &ld);
+        if (a) m->blas.gemm(&none, &trans, &rows, &cols, &a, &minus, E, &ld, R + a, &ldr, &one, to, &ld);
         m->blas.trsm(&right, &lower, &trans, &none, &rows, &cols, &one, R + a * (s + 1), &ldr, to, &ld);
     }
 }
@@ -81,8 +80,7 @@ static void coefficients(lmm_model *m, double *beta)
 {
     const layout *lay = &m->layout;
     double *w = m->scratch.tmp + lay->pfull;
-    for (int a = 0; a < lay->p; a++)
-        w[a] = m->sums.b0[lay->keep[a]] + m->sums.yscale * m->evaluation.beta[a];
+    for (int a = 0; a < lay->p; a++) w[a] = m->sums.b0[lay->keep[a]] + m->sums.yscale * m->evaluation.beta[a];
     fixed_to_user(m, w, beta);
     if (lay->x.constant >= 0) beta[lay->x.constant] += m->sums.ymean / lay->xconstant;
     for (int i = 0; i < lay->pfull; i++) beta[i] += m->sums.beta0[i];

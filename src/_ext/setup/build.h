@@ -14,10 +14,10 @@ typedef struct {        /* what only set-up needs */
     const lmm_cross *x; /* or NULL */
     const lmm_options *options;
     lmm_report *report;
-    int64_t *order; /* pairs sorted by the node of one factor */
-    int64_t *start; /* nnode+1  where each node's begin in order */
-    int32_t *stamp; /* nnode    last node whose list has this one */
-    double *rows;   /* n x ncol whitened rows: columns of Z, then the edge */
+    int64_t *order;     /* pairs sorted by the node of one factor */
+    int64_t *start;     /* nnode+1  where each node's begin in order */
+    int32_t *stamp;     /* nnode    last node whose list has this one */
+    double *rows;       /* n x ncol whitened rows: columns of Z, then the edge */
     int32_t ncol, edge; /* edge: X and y, or y alone where X is whitened in its sums */
     lmm_data stored;    /* the data where coded columns had to be stored */
     double *X;          /* and these */
@@ -66,6 +66,8 @@ lmm_status copy_products(lmm_model *m, const builder *b);
 /* gram.c: whitening of a wide X, in its sums where these keep its digits (lay->summed), else of its rows */
 lmm_status whiten_wide(lmm_model *m, builder *b, uint8_t *keep);
 lmm_status whiten_rows(lmm_model *m, const builder *b);
+
+/* edge.c */
 lmm_status accumulate_fixed(lmm_model *m, const builder *b);
 void response_border(lmm_model *m, const lmm_data *d, const double *y, double *work); /* work: n */
 

@@ -3,12 +3,19 @@
 #ifndef LMM_FIXED_H
 #define LMM_FIXED_H
 
+#include <math.h>
+
 #include "setup/build.h"
 
 /* Column of X of stored column j. */
 static inline int32_t stored_place(const lmm_data *d, int32_t j)
 {
     return d->place ? d->place[j] : j;
+}
+
+static inline double root_weight(const lmm_data *d, int64_t i)
+{
+    return d->w ? sqrt(d->w[i]) : 1;
 }
 
 /* The coded columns that are not zero in row i: their number. column, value: room for p. */

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#define PIECE 32        /* rows summed at a time */
+#define PIECE 32 /* rows summed at a time */
 
 static double at(const double *x, ptrdiff_t rs, ptrdiff_t cs, int64_t i, int32_t j)
 {

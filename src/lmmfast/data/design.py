@@ -418,7 +418,7 @@ def refilled(design: Design, y: Any, weights: Any) -> Design:
     design.rows_for("a fit to another response")
     if y is None and weights is None:
         raise DataError("a new response, or new weights, are needed", variable=design.response)
-    changes: dict[str, Matrix] = {}
+    changes: dict[str, Any] = {}
     if y is not None:
         changes["y"] = _new_values(y, design, "the new response", design.response)
     if weights is not None:

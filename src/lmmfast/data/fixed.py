@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
 from ..formula.column import Codes, Column
 from ..freeze import Frozen
 from .encode import Coding, Layout, Values
@@ -108,11 +107,11 @@ class FixedColumns(Frozen, Columns, arrays=("stored", "place")):
 
     @property
     def compiled(self) -> Any:
-        """What the compiled model takes."""
+        """What the compiled model takes: a matrix, or the arguments of ``_core.Fixed``."""
         if not self.coded:
             return self.stored
         coded = [(c.codes, c.numbers, c.start, c.column, c.value) for c in self.coded]
-        return _core.Fixed(self.columns, self.stored, self.place, coded)
+        return self.columns, self.stored, self.place, coded
 
     @property
     def values(self) -> Matrix:
@@ -122,8 +121,8 @@ class FixedColumns(Frozen, Columns, arrays=("stored", "place")):
             whole = self.some(slice(None))
             whole.flags.writeable = False
             vars(self)["_whole"] = whole
-        whole = vars(self)["_whole"]
-        return whole
+        made: Matrix = vars(self)["_whole"]
+        return made
 
     def some(self, rows: Any) -> Matrix:
         """The columns in some rows (m, p), Fortran order."""

@@ -68,6 +68,14 @@ class Columns(ABC):
     def combined(self, M: Matrix) -> Columns:
         """The columns times M (k, j)."""
 
+    def some(self, rows: Any) -> Matrix:
+        """The columns in some rows (m, k); an error where rows are not in memory."""
+        return np.asarray(self.values[rows])
+
+    def taken(self, rows: Any) -> Any:
+        """The same columns of some of the rows; an error where they are not in memory."""
+        raise no_rows(f"rows of {self.what} would be needed")
+
     def times(self, beta: Matrix) -> Matrix:
         """The columns times coefficients (k), of the fixed effects; an error without rows."""
         return np.asarray(self.values @ beta)
