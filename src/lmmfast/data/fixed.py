@@ -224,6 +224,8 @@ def _coded(
     layout: Layout, codings: Mapping[str, Coding], values: Mapping[str, Values]
 ) -> Iterator[Coded]:
     """Terms of a layout whose columns are many and mostly zero."""
+    if len(layout.names) < MANY:
+        return
     for key, places in _terms(layout, codings).items():
         factors = [part for part in key if codings[part[0]].levels is not None]
         if len(places) < MANY or not factors:
