@@ -23,6 +23,7 @@ typedef struct {        /* what only set-up needs */
     double *X;          /* and these */
 } builder;
 
+#define WIDE 48         /* columns of X from which products are worth calls of BLAS */
 #define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
 
 typedef struct { /* co-occurring levels of two factors, one pair a row or each once */

@@ -127,8 +127,6 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     return LMM_OK;
 }
 
-#define WIDE 48 /* columns of X from which products are worth calls of BLAS */
-
 lmm_status whiten_x(lmm_model *m, builder *b, uint8_t *keep)
 {
     layout *lay = &m->layout;

@@ -100,7 +100,7 @@ void response_border(lmm_model *m, const lmm_data *d, const double *y, double *w
     const layout *lay = &m->layout;
     double *sum = m->scratch.tmp, *last = m->sums.border + lay->p, yy = 0;
     for (int64_t i = 0; i < d->n; i++) work[i] = y[i] * (d->w ? sqrt(d->w[i]) : 1);
-    fixed_products(d, lay->x.mean, 1, work, sum);
+    fixed_products(d, lay->x.mean, NULL, 1, work, sum);
     for (int a = 0; a < lay->p; a++) {
         const double *B = lay->x.B + (ptrdiff_t)lay->keep[a] * lay->pfull;
         double v = 0;

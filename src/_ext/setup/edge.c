@@ -126,7 +126,7 @@ static void remove_fixed(const layout *lay, const lmm_data *d, int r, double *V,
     const ptrdiff_t k = lay->pfull;
     double *sum = work, *c = sum + k * r, *rows = c + k * r;
     for (int64_t i = 0; i < d->n * r; i++) rows[i] = root_weight(d, i % d->n) * V[i];
-    fixed_products(d, lay->x.mean, r, rows, sum);
+    fixed_products(d, lay->x.mean, NULL, r, rows, sum);
     memset(c, 0, sizeof(double) * (size_t)(k * r));
     memset(rows, 0, sizeof(double) * (size_t)(d->n * r));
     for (ptrdiff_t a = 0; a < (ptrdiff_t)lay->p * r; a++) {

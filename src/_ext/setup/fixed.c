@@ -107,23 +107,32 @@ lmm_status fixed_moments(const lmm_data *d, whitening *x, double *scale, uint8_t
     return status;
 }
 
-static void coded_products(const lmm_data *d, const double *mean, const double *v, double *sum)
+static void coded_products(const lmm_data *d, const double *mean, const double *w, const double *v,
+                           double *sum)
 {
     double total = 0;
-    for (int64_t i = 0; i < d->n; i++) total += v[i];
+    for (int64_t i = 0; i < d->n; i++) total += (w ? w[i] : 1) * v[i];
     for (int32_t j = 0; j < d->p; j++) sum[j] = -mean[j] * total;
     for (int b = 0; b < d->ncoded; b++) {
         const lmm_coded *c = &d->coded[b];
         for (int64_t i = 0; i < d->n; i++) {
-            const double x = (c->v ? c->v[i] : 1) * v[i];
+            const double x = (c->v ? c->v[i] : 1) * (w ? w[i] : 1) * v[i];
             for (int32_t s = c->start[c->level[i]]; s < c->start[c->level[i] + 1]; s++)
                 sum[c->column[s]] += x * c->value[s];
         }
     }
 }
 
-/* sum of (x - mean) v, in four parts that do not wait for each other */
-static double centred_product(int64_t n, const double *x, double mean, const double *v)
+/* sum of w (x - mean) v, w: NULL for ones */
+static double centred_product(int64_t n, const double *x, double mean, const double *w, const double *v)
+{
+    double s = 0;
+    for (int64_t i = 0; i < n; i++) s += (w ? w[i] : 1) * (x[i] - mean) * v[i];
+    return s;
+}
+
+/* The same without weights, in four parts that do not wait for each other. */
+static double wide_product(int64_t n, const double *x, double mean, const double *v)
 {
     double s[4] = {0, 0, 0, 0};
     int64_t i = 0;
@@ -133,13 +142,17 @@ static double centred_product(int64_t n, const double *x, double mean, const dou
     return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
-void fixed_products(const lmm_data *d, const double *mean, int r, const double *V, double *sum)
+void fixed_products(const lmm_data *d, const double *mean, const double *w, int r, const double *V,
+                    double *sum)
 {
-    for (int k = 0; d->ncoded && k < r; k++) coded_products(d, mean, V + k * d->n, sum + (ptrdiff_t)k * d->p);
+    const int64_t n = d->n;
+    for (int k = 0; d->ncoded && k < r; k++) coded_products(d, mean, w, V + k * n, sum + (ptrdiff_t)k * d->p);
     for (int32_t l = 0; l < d->pstored; l++) {
         const int32_t j = stored_place(d, l);
+        const double *x = d->X + l * n;
         for (int k = 0; k < r; k++)
-            sum[j + (ptrdiff_t)k * d->p] = centred_product(d->n, d->X + l * d->n, mean[j], V + k * d->n);
+            sum[j + (ptrdiff_t)k * d->p] = d->p >= WIDE && !w ? wide_product(n, x, mean[j], V + k * n)
+                                                              : centred_product(n, x, mean[j], w, V + k * n);
     }
 }
 

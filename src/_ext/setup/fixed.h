@@ -27,8 +27,10 @@ double first_value(const lmm_data *d, int32_t j); /* of column j */
    centred. coded (p): which columns are. */
 lmm_status fixed_moments(const lmm_data *d, whitening *x, double *scale, uint8_t *coded);
 
-/* sum (p x r) := X_c'V;  V (n x r) -= X_c c (p x r).  X_c: columns less their means */
-void fixed_products(const lmm_data *d, const double *mean, int r, const double *V, double *sum);
+/* sum (p x r) := X_c'diag(w) V, w: NULL for ones;  V (n x r) -= X_c c (p x r).  X_c: columns less their means
+ */
+void fixed_products(const lmm_data *d, const double *mean, const double *w, int r, const double *V,
+                    double *sum);
 void subtract_fixed(const lmm_data *d, const double *mean, int r, const double *c, double *V);
 
 /* The same data with all columns stored, in an X that the caller frees. */

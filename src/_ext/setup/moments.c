@@ -167,8 +167,8 @@ static void regress(lmm_model *m, const lmm_data *d, double spread, double *c, d
     const layout *lay = &m->layout;
     const int k = lay->pfull;
     double *sum = c + k;
-    for (int64_t i = 0; i < d->n; i++) work[i] = weight_of(d->w, i) * ((d->y[i] - m->sums.ymean) / spread);
-    fixed_products(d, lay->x.mean, 1, work, sum);
+    for (int64_t i = 0; i < d->n; i++) work[i] = (d->y[i] - m->sums.ymean) / spread;
+    fixed_products(d, lay->x.mean, d->w, 1, work, sum);
     for (int j = 0; j < k; j++) {
         const double *B = lay->x.B + (ptrdiff_t)j * k;
         double s = 0;
