@@ -65,11 +65,11 @@ cdef extern from "lmm.h" nogil:
         double limit
         lmm_storage storage
         int plan
-        int (*order)(void *, int32_t, const ptrdiff_t *, const int32_t *, int32_t *) noexcept nogil
+        int (*order)(void *, double, int32_t, const ptrdiff_t *, const int32_t *, int32_t *) noexcept nogil
         void *arg
 
     ctypedef struct lmm_report:
-        int32_t rank, factor, column, eliminated, order, full, identified
+        int32_t rank, factor, column, eliminated, order, full, identified, ordered
         uint64_t which
         lmm_storage storage
         double pairs, density, bytes, flops

@@ -95,9 +95,10 @@ typedef struct {         /* what set-up may use and must do                     
     double limit;        /* bytes that may be used; INFINITY: any                                        */
     lmm_storage storage; /* what the caller insists on                                                   */
     int plan;            /* report only, make nothing                                                    */
-    /* Fill-reducing order of a symmetric matrix (n columns; lower triangle by columns) into perm; nonzero if
-       there is none to be had. NULL: no sparse factorization. */
-    int (*order)(void *arg, int32_t n, const ptrdiff_t *ptr, const int32_t *row, int32_t *perm);
+    /* Fill-reducing orders of a symmetric matrix (n columns; lower triangle by columns), asked for one after
+       the other: the next one into perm, or nonzero when there are no more; flops: of a factorization in the
+       best so far (INFINITY: none). NULL: no sparse factorization. */
+    int (*order)(void *arg, double flops, int32_t n, const ptrdiff_t *ptr, const int32_t *row, int32_t *perm);
     void *arg;
 } lmm_options;
 
@@ -112,6 +113,7 @@ typedef struct {            /* what set-up found                                
     lmm_storage storage;    /* how the trailing matrix is held                                   */
     double pairs;           /* pairs of co-occurring levels of two factors                      */
     double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
+    int32_t ordered;        /* which of the orders that were offered is the best; -1: none       */
     double bytes;           /* memory that the model needs with this storage, ...                */
     double flops;           /* ... operations of an evaluation with derivatives, as BLAS 3 does them */
     double bytes_of[4];     /* the same for each storage, nan where it was not considered        */

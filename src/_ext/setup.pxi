@@ -6,20 +6,31 @@ _NAMES = {value: name for name, value in STORAGES.items()}
 
 
 cdef class _Order:
-    """What the order callback of set-up needs: the user's function and the error it raised."""
+    """What the order callback of set-up needs: the user's generator of orders, the names of those that it
+    gave so far, and the error it raised."""
 
-    cdef object function, error
+    cdef object function, orders, error
+    cdef list names
 
 
-cdef int find_order(void *arg, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
+cdef int find_order(void *arg, double flops, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
                     int32_t *perm) noexcept with gil:
     cdef _Order order = <_Order>arg
     try:
-        found = order.function(np.array(<ptrdiff_t[:n + 1]>ptr), np.array(<int32_t[:ptr[n]]>row))
+        if order.orders is None:
+            order.orders = order.function(np.array(<ptrdiff_t[:n + 1]>ptr), np.array(<int32_t[:ptr[n]]>row))
+            found = next(order.orders, None)
+        else:
+            try:
+                found = order.orders.send(flops)
+            except StopIteration:
+                found = None
         if found is None:
             return 1
-        np.asarray(<int32_t[:n]>perm)[:] = found
-        return not (np.sort(found) == np.arange(n)).all()
+        name, columns = found
+        order.names.append(name)
+        np.asarray(<int32_t[:n]>perm)[:] = columns
+        return not (np.sort(columns) == np.arange(n)).all()
     except BaseException as error:
         order.error = error
         return 1
@@ -54,6 +65,7 @@ cdef class _Setup:
             x = &cross.x
         self.order = _Order()
         self.order.function = order
+        self.order.names = []
         self.options.limit = limit
         self.options.storage = STORAGES[storage]
         self.options.plan = plan
@@ -80,7 +92,8 @@ cdef class _Setup:
         which = [k for k in range(64) if r.which >> k & 1]
         return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
                     identified=bool(r.identified), storage=_NAMES[r.storage], pairs=r.pairs,
-                    density=r.density, bytes=r.bytes, flops=r.flops, considered=considered)
+                    density=r.density, ordered_by=self.order.names[r.ordered] if r.ordered >= 0 else "",
+                    bytes=r.bytes, flops=r.flops, considered=considered)
 
 
 def plan(y, X=None, list factors=None, weights=None, double limit=float("inf"), *, storage="auto",

@@ -124,6 +124,7 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
     if (status == LMM_OK) {
         r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
         r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
+        r->ordered = sparse_ordered(m->trailing);
     }
     return status == LMM_UNAVAILABLE && !forced ? LMM_OK : status;
 }

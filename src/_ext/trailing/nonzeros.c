@@ -3,6 +3,7 @@
 
 #include "trailing/nonzeros.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -155,8 +156,19 @@ static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *
     int32_t *perm = malloc(sizeof(*perm) * (size_t)lay->q2);
     if (!perm) return LMM_NOMEM;
     lmm_status status = LMM_UNAVAILABLE;
-    if (options->order(options->arg, lay->q2, s->ptr, s->row, perm) == 0)
-        status = supernodal_analyse(&s->factor, lay->q2, s->ptr, s->row, perm, &m->blas);
+    double least = INFINITY;
+    for (int32_t which = 0; options->order(options->arg, least, lay->q2, s->ptr, s->row, perm) == 0; which++) {
+        supernodal *other;
+        status = supernodal_analyse(&other, lay->q2, s->ptr, s->row, perm, &m->blas);
+        if (status != LMM_OK) break;
+        supernodal *worse = supernodal_flops(other) < least ? s->factor : other;
+        if (worse != other) {
+            s->factor = other;
+            s->ordered = which;
+            least = supernodal_flops(other);
+        }
+        supernodal_free(worse);
+    }
     free(perm);
     return status;
 }

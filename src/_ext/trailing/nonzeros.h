@@ -19,6 +19,7 @@ typedef struct {
     ptrdiff_t *spot;      /* place in S of the block of each pair of trailing nodes of a level    */
     double *S, *B;        /* values; B: the scaled S, then B on the pattern                       */
     supernodal *factor;
+    int32_t ordered; /* which of the caller's orders it has */
 } sparse;
 
 /* First trailing node in the list of an eliminated node of factor k (a level without rows has none). */

@@ -31,6 +31,11 @@ double sparse_bytes(const trailing *t, const lmm_model *m)
            16. * lay->pb * (lay->q2 + lay->pb) + supernodal_bytes(s->factor);
 }
 
+int32_t sparse_ordered(const trailing *t)
+{
+    return ((const sparse *)t)->ordered;
+}
+
 double sparse_flops(const trailing *t)
 {
     return PRICE * supernodal_flops(((const sparse *)t)->factor);
@@ -437,5 +442,6 @@ lmm_status sparse_analyse(trailing **out, lmm_model *m, const lmm_options *optio
     if (!s) return LMM_NOMEM;
     s->base.steps = &SPARSE;
     s->base.exact = 1;
+    s->ordered = -1;
     return find_nonzeros(m, s, options);
 }

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 NAMES = {  # of the trailing matrix: what is left when the first factor is eliminated
     "dense": "one dense Cholesky factor (LAPACK)",
-    "sparse": "a sparse Cholesky factor (order by CHOLMOD)",
+    "sparse": "a sparse Cholesky factor",
     "iterative": "conjugate gradients; log-determinant and gradient are estimated",
 }
-SPARSE_ENOUGH = 0.1  # share of the trailing matrix below which a sparse factor is worth a hint
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,12 +143,6 @@ def refusal(design: Design, report: Mapping[str, Any], limit: float) -> str:
     ]
     if report["considered"]:
         lines += ["", str(planned(design, report, limit)), ""]
-    if 0 <= report["density"] < SPARSE_ENOUGH and not ordering.available():
-        lines.append(
-            f"Only {100 * report['density']:.2g} % of the trailing matrix is not zero: a sparse "
-            f"factor would do. {ordering.HOW_TO_GET_IT}. Without it: storage='iterative', which "
-            "estimates."
-        )
     return "\n".join(lines).rstrip()
 
 
