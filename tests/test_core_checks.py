@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,11 @@ def test_threads(count: int) -> None:
 def test_storage_and_orders_that_are_none() -> None:
     with pytest.raises(ValueError, match="storage"):
         _core.Model(*rows(), storage="tape")
-    for order in (lambda ptr, row: np.zeros(3), lambda ptr, row: np.zeros(len(ptr) - 1, int)):
+    for zeros in (np.zeros(3), np.zeros(15, int)):
+
+        def order(ptr: np.ndarray, row: np.ndarray, zeros: np.ndarray = zeros) -> Iterator[Any]:
+            yield "zeros", zeros
+
         with pytest.raises((ValueError, _core.Unavailable)):
             _core.Model(*rows(), storage="sparse", order=order)
 

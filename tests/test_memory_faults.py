@@ -75,7 +75,7 @@ rng = np.random.default_rng(0)
 
 SET_UP = r"""
 def reversed_order(ptr, row):
-    return np.arange(len(ptr) - 1)[::-1].copy()
+    yield "reversed", np.arange(len(ptr) - 1)[::-1].copy()
 
 MODELS = dict(
     dense=([rng.integers(0, 6, 90), rng.integers(0, 5, 90)], [2, 1], "dense"),

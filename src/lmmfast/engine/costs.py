@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ordering
-
 if TYPE_CHECKING:
     from ..data.design import Design
 
