@@ -55,6 +55,10 @@ def test_addition_in_trees_and_in_place() -> None:
     assert_same(lmer(tree), in_memory("factors"))
     assert_same(lmer(total), in_memory("factors"))
     assert sum(part.n for part in parts) == 600  # they are as they were
+    twice = total + total
+    total += total
+    assert total.n == twice.n == 1200
+    assert_same(lmer(total), lmer(twice))
 
 
 @pytest.mark.parametrize("name", ["factors", "nested", "gaps", "shifted", "three factors"])
@@ -78,6 +82,19 @@ def test_rows_taken_away_are_gone(name: str) -> None:
             assert str(found) == str(emmeans(wanted, "f", **options))
     back = less + CrossProducts.from_frame(data[gone], spec)
     assert_same(lmer(back), in_memory(name), 1e-9, CASES[name].flat)
+
+
+def test_rows_of_combinations_are_counted_in_the_order_asked_for() -> None:
+    fit, data = lmer(sum(parts_of("factors"))), CASES["factors"].data()
+    variables = fit.design.variables
+    f, c = (np.unique(data[name]) for name in ("f", "c"))
+    wanted = pd.crosstab(data["f"], data["c"]).loc[f, c].to_numpy()
+    for own in ({"f": f, "c": c}, {"f": f[::-1], "c": c[1:]}):
+        there = [np.searchsorted(every, own[name]) for name, every in (("f", f), ("c", c))]
+        counts = fit.design.sums.frequencies(variables, own)
+        np.testing.assert_array_equal(counts, wanted[np.ix_(*there)])
+        other = fit.design.sums.frequencies(variables, dict(reversed(own.items())))
+        np.testing.assert_array_equal(other, counts.T)
 
 
 def test_new_levels_join_by_label() -> None:

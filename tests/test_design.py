@@ -265,7 +265,11 @@ def test_one_row_per_level(frame: pd.DataFrame) -> None:
     assert caught.value.variable == "row"
     with pytest.raises(DataError, match="one row per level"):
         build("y ~ x + (1 | row)", frame, weights=np.full(N, 2.0))
-    for formula, options in [("y ~ x + (x | row)", {}), ("y ~ x + (1 | row)", {"weights": "w.t"})]:
+    for formula, options in [
+        ("y ~ x + (x | row)", {}),
+        ("y ~ x + (1 | row) + (0 + x | row)", {}),
+        ("y ~ x + (1 | row)", {"weights": "w.t"}),
+    ]:
         with pytest.warns(OneRowPerLevelWarning):
             assert len(build(formula, frame, **options).terms[0].levels) == N
 
@@ -286,6 +290,14 @@ BAD = [
     ("y ~ x + (1 | g)", {"x": np.r_[np.inf, np.ones(N - 1)]}, {}, DataError, "x", "infinite"),
     ("y ~ log(x) + (1 | g)", {"x": -1.0}, {}, DataError, "log(x)", "not a finite number in rows"),
     ("y ~ log(x) + (1 | g)", {"x": 0.0}, {}, DataError, "log(x)", "not a finite number in rows"),
+    (
+        "y ~ ifelse(is.na(x), 0, log(x)) + (1 | g)",
+        {"x": np.r_[np.nan, -1.0, np.arange(2.0, N)]},
+        {},
+        DataError,
+        "ifelse(is.na(x), 0, log(x))",
+        "not a finite number in row 1",
+    ),
     (
         "y ~ x + offset(log(x)) + (1 | g)",
         {"x": np.r_[-1.0, np.arange(1.0, N)]},

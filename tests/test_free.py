@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 import lmmfast
 from lmmfast import LMM, FitError, Free, anova, datasets, drop1, lmer, ranova
+from lmmfast.engine.free import directions
 from lmmfast.inference.intervals.parameters import parameters_of
 from lmmfast.inference.satterthwaite import Satterthwaite
 
@@ -50,6 +51,38 @@ def same(one: Any, other: Any, free: list[int]) -> None:
     places = [*free, len(one.theta)]
     errors = one.vcov_theta().to_numpy()[np.ix_(places, places)]
     assert errors == pytest.approx(other.vcov_theta().to_numpy(), rel=1e-3, abs=1e-7, nan_ok=True)
+
+
+def test_a_parameter_that_moves_from_a_number_has_no_profile() -> None:
+    """A standard deviation is a multiple of what moves, or its bound 0 would not be a column's."""
+    free = Free(np.array([0.3, 0, 0]), np.eye(3)[:, :2])
+    assert [free.is_multiple(k) for k in range(3)] == [False, True, False]
+    fit = LMM.from_arrays(*problem().arrays)
+    own = Free(np.array([0.0, 0, 0, 0.3, 0, 0]), np.eye(6))
+    made, third = fit.fit(reml=False, free=own), parameters_of(fit.design)[3].name
+    with pytest.raises(FitError, match="has no profile"):
+        made.profile([third])
+
+
+def test_evaluations_on_the_way_to_the_constraint_count() -> None:
+    """Without a start all parameters are fitted first."""
+    seen: list[lmmfast.Evaluation] = []
+    made = LMM.from_arrays(*problem().arrays).fit(free=tied(6, 3), callback=seen.append)
+    assert [e.n for e in seen].count(1) == 2
+    assert made.n_evals - 2 <= len(seen) <= made.n_evals  # settling zeros takes one unseen
+
+
+def test_columns_of_zeros_are_at_rest() -> None:
+    """A parameter moves where its column of T does; other rows of it say nothing."""
+    entries = [(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 0)]
+    correlated, zero = np.array([[0.9, 0.0], [-0.4, 0.0]]), np.zeros((1, 1))
+    found = directions(None, (correlated, zero), entries)
+    assert (found == np.eye(4)[:, :2]).all()
+    found = directions(None, (np.array([[0.0, 0.0], [0.5, 0.2]]), zero + 1), entries)
+    assert (found == np.eye(4)).all()
+    together = Free(np.zeros(4), np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]]))
+    found = directions(together, (correlated, zero), entries)
+    assert (found == np.array([[1, 0], [0, 1], [0, 0], [0, 0]])).all()
 
 
 # ---- the same model, written in another way ------------------------------------------------------

@@ -106,6 +106,9 @@ def test_tables_are_copies(fit):
     covariance = fit.cov_params()
     covariance.iloc[0, 0] = 99.0
     assert fit.cov_params().iloc[0, 0] != 99.0
+    for group, frame in fit.ranef().items():
+        frame.iloc[0, 0] = 99.0
+        assert fit.ranef()[group].iloc[0, 0] != 99.0
 
 
 def test_arrays_of_the_user_stay_writeable(frame):
@@ -124,6 +127,15 @@ def test_arrays_of_the_user_stay_writeable(frame):
         assert array.flags.writeable
     assert list(categories.categories) == list(levels)
     assert categories.categories.get_loc(3) == 3
+
+
+def test_a_response_that_was_refitted_stays_the_users(fit):
+    y, w = fit.design.y + 1, np.linspace(1, 2, fit.nobs)
+    again = fit.refit(y, weights=w)
+    wanted = y.copy(), w.copy()
+    y[:], w[:] = 0, 0
+    np.testing.assert_array_equal(again.design.y, wanted[0])
+    np.testing.assert_array_equal(again.weights, wanted[1])
 
 
 def test_singular_directions(frame):

@@ -12,6 +12,7 @@ from structures import STRUCTURES
 
 import lmmfast
 from lmmfast import LMM, CrossProducts, DataError, IdentifiabilityWarning, LmmWarning, Spec, lmer
+from lmmfast.engine import identify
 from lmmfast.engine.identify import overlaps
 
 
@@ -96,6 +97,16 @@ def test_arrays() -> None:
         LMM.from_arrays(data["y"], np.ones((240, 1)), terms).fit()
 
 
+def test_factors_that_agree_in_some_levels_only() -> None:
+    """Halves, and which of them agree: together they make up the cells, no two are the same."""
+    a, b = np.arange(24) % 2, np.arange(24) // 2 % 2
+    y = np.random.default_rng(3).normal(size=24) + a
+    data = pd.DataFrame({"y": y, "g": a, "h": b, "c": a ^ b, "cell": a + 2 * b})
+    made, said = fit("y ~ 1 + (1 | g) + (1 | h) + (1 | c) + (1 | cell)", data)
+    assert not said and len(made.unidentified) == 1
+    assert "the fixed effects already take up" in made.unidentified[0]
+
+
 def test_equal_level_counts_are_not_equal_partitions() -> None:
     """One row in another level, and two variances are two."""
     data = rows()
@@ -105,6 +116,30 @@ def test_equal_level_counts_are_not_equal_partitions() -> None:
         fit("y ~ x + (1 | village) + (1 | place)", [data[:90], data[90:]]),
     ):
         assert not said and made.unidentified == ()
+
+
+def test_equal_codes_are_one_factor() -> None:
+    """In arrays of their own, too: nothing is divided twice."""
+    data = rows()
+    codes, x = data["village"].to_numpy(), data["x"].to_numpy()
+    model = LMM.from_arrays(data["y"], np.ones((240, 1)), [(codes, None), (codes.copy(), x)])
+    assert [term.group for term in model.design.terms] == ["g0", "g0"]
+    assert model.fit().n_levels == {"g0": 12} and len(model.fit().ranef()) == 1
+
+
+def test_all_rows_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what some rows cannot tell apart, the rows that were left out tell a part."""
+    data = rows().assign(call=[f"call {v}" for v in rows().visit])
+    names = ("village", "place", "house", "address", "visit", "call")
+    count = identify.FIRST + 2 * (7 + 2)  # of 7 parts and 2 fixed effects
+    seen = [*range(count // 2), *np.linspace(count // 2, 239, count - count // 2).astype(int)]
+    data.loc[np.setdiff1d(np.arange(240), seen)[[2, 9]], "place"] = "V0"
+    for most in (identify.MOST_NUMBERS, 1.0):
+        monkeypatch.setattr(identify, "MOST_NUMBERS", most)
+        made, said = fit(f"y ~ x + {' + '.join(f'(1 | {name})' for name in names)}", data)
+        assert said == [*made.unidentified] and len(said) == 2
+        assert "'house' and 'address' divide" in said[0]
+        assert "'visit' and 'call' divide" in said[1]
 
 
 # Overlaps -----------------------------------------------------------------------------------------
@@ -164,6 +199,13 @@ def test_the_residual_variance() -> None:
     ):
         assert any("from the residual variance, whatever the response" in text for text in said)
         assert len(made.unidentified) == 1
+
+
+def test_the_residual_variance_has_no_standard_error_then() -> None:
+    made, _ = fit("y ~ (0 + kind | visit:village)")
+    assert "from the residual variance" in made.unidentified[0]
+    assert np.isnan(made.varcorr_se()["se"].iloc[-1])
+    assert made.conf_int(parameters=["sigma"]).isna().all(axis=None)
 
 
 @pytest.mark.parametrize("formula", ["y ~ (1 + place | place)", "y ~ x + (0 + place | place)"])

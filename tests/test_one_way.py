@@ -166,6 +166,20 @@ def test_fixed_effects_are_changed_alike(name: str) -> None:
         compare(np.array([one.variance(v)]), np.array([two.variance(v)]))
 
 
+@pytest.mark.parametrize("name", ["slope", "factors"])
+def test_roots_beside_a_dependent_column(name: str) -> None:
+    """It stands in front of columns that it is made of, and is not kept."""
+    fits = pair(name)
+    X = fits[1].design.X
+    k = X.shape[1]
+    M = np.insert(np.eye(k), 1, np.linspace(1, 2, k), axis=1)
+    kept = np.arange(k + 1) != 1
+    for fit in fits:
+        R = fit.design.fixed.combined(M).root(kept)
+        assert R.shape == (k, k + 1) and not np.tril(R[:, kept], -1).any()
+        compare((R.T @ R).ravel(), (M.T @ X.T @ X @ M).ravel())
+
+
 def same_columns(found: Columns, wanted: Columns) -> None:
     k = wanted.width
     assert found.width == k

@@ -15,6 +15,7 @@ from structures import STRUCTURES, dense_pair, problem
 
 import lmmfast
 from lmmfast import LMM, Free, lmer
+from lmmfast.engine.starts import random_theta
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
@@ -400,6 +401,20 @@ def test_starts_find_the_same_optimum() -> None:
     assert fit.objective == pytest.approx(model.fit().objective, abs=SAME)
     assert fit.n_evals > model.fit().n_evals
     assert model.fit().starts is None
+
+
+def test_evaluations_of_all_starts_count() -> None:
+    seen: list[lmmfast.Evaluation] = []
+    fit = LMM.from_arrays(*STRUCTURES["two-terms"][0].arrays).fit(starts=3, callback=seen.append)
+    first = [e.n for e in seen].index(1, 1)  # where the second start begins
+    assert fit.n_evals - 4 <= len(seen) <= fit.n_evals  # settling zeros takes one unseen
+    assert fit.n_evals > 2 * first
+
+
+def test_random_starts_differ() -> None:
+    engine = LMM.from_arrays(*crossed().arrays)._engine
+    first, second, again = (random_theta(engine, number) for number in (0, 1, 0))
+    assert (first == again).all() and (first != second).all()
 
 
 def test_starts_find_a_better_optimum() -> None:

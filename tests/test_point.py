@@ -260,6 +260,15 @@ def test_a_point_can_be_pickled() -> None:
     assert again.value == pytest.approx(point.value, rel=1e-12)
 
 
+def test_a_point_stays_where_it_is() -> None:
+    """The caller may move the theta that it was made of."""
+    problem, _ = STRUCTURES["sparse-3-2"]
+    model, theta = LMM.from_arrays(*problem.arrays), thetas(problem)[0].copy()
+    point, wanted = model.point(theta), model.objective(theta)
+    theta *= 2
+    assert point.value == wanted
+
+
 def test_a_fit_shares_one_point() -> None:
     """At the estimates, with the response of the fit: refits share the model of another one."""
     problem, _ = STRUCTURES["sparse-3-2"]

@@ -115,6 +115,18 @@ def test_offset_term_is_computed_from_new_data(sleepstudy):
     np.testing.assert_allclose(fit.predict(sleepstudy), fit.fittedvalues, rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", [pd.DataFrame, dict])
+def test_offsets_are_added_up_beside_the_new_data(sleepstudy, kind):
+    """A column given as offset= and an offset() term; neither changes."""
+    data = sleepstudy.assign(base=np.linspace(0, 3, len(sleepstudy)))
+    fit = lmer("Reaction ~ Days + offset(2 * Days) + (1 | Subject)", data, offset="base")
+    new = kind({"Days": np.arange(3.0), "base": np.array([1.0, 4, 9])})
+    found = fit.predict(new, re_form="none")
+    np.testing.assert_array_equal(new["base"], [1, 4, 9])
+    wanted = fit.params["Intercept"] + (fit.params["Days"] + 2) * np.arange(3) + [1, 4, 9]
+    np.testing.assert_allclose(found, wanted, rtol=1e-13)
+
+
 def test_offset_argument_must_be_given_again(sleepstudy):
     shift = np.linspace(0, 50, len(sleepstudy))
     fit = lmer(SLOPES, sleepstudy, offset=shift)

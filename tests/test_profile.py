@@ -17,7 +17,7 @@ from scipy.stats import chi2, norm, t
 from test_reference import Case, fit_reference
 
 import lmmfast
-from lmmfast import datasets, lmer
+from lmmfast import LMM, datasets, lmer
 from lmmfast.inference.intervals.criterion import Criterion
 from lmmfast.inference.intervals.held import (
     Correlation,
@@ -202,6 +202,22 @@ def test_end_that_lme4_misses(orthodont: Any) -> None:
     assert above[0] == pytest.approx(0, abs=1e-6) and above[1] > 5e-3
 
 
+def test_correlation_where_both_deviations_may_be_zero() -> None:
+    """Any correlation is as good as the better one of the two models without it."""
+    rng = np.random.default_rng(2)
+    codes, x = np.repeat(np.arange(12), 6), rng.normal(size=72)
+    Z = np.column_stack([np.ones(72), x])
+    b = rng.multivariate_normal([0, 0], [[0.2, 0.1], [0.1, 0.1]], 12)
+    y = (Z * b[codes]).sum(axis=1) + rng.normal(size=72)
+    profile = LMM.from_arrays(y, Z, [(codes, Z)]).fit(reml=False).profile("random")
+    assert profile.open_ends(0.99).iloc[:3, 0].all()
+    frame = profile.frame
+    at_zero = frame[frame["parameter"].str.startswith("sd") & (frame["value"] == 0)]["zeta"]
+    assert len(at_zero) == 2 and np.ptp(at_zero) > 0.1
+    top = profile._ceiling(named(profile, "cor(z0, z1 | g0)"), norm.ppf(0.995))
+    assert top is not None and abs(top[1].zeta) == at_zero.abs().min()
+
+
 def test_correlation_whose_deviation_may_be_zero(orthodont: Any) -> None:
     """The standard deviation of age may be zero at 95 %, so its correlation may be anything: as
     the deviation goes to zero the deviance does not depend on the correlation."""
@@ -282,6 +298,22 @@ def test_points_are_on_the_profile(sleep: Any) -> None:
         deviance = here.objective + n * (k - 1 - np.log(k))
         assert deviance - profile.fit.objective == pytest.approx(row["zeta"] ** 2, abs=1e-7)
         assert here.params["Days"] == pytest.approx(row["Days"], rel=1e-6)
+
+
+def test_points_of_a_fixed_effect(sleep: Any) -> None:
+    """Every row is the model without it, of what its value leaves of the response."""
+    design, codes = sleep.design, sleep.design.terms[0].codes
+    profile = sleep.profile(["Days"])
+    for _, row in profile.frame.iterrows():
+        assert row["Days"] == pytest.approx(row["value"], rel=1e-12)
+        rest = design.y - row["value"] * design.X[:, 1]
+        model = LMM.from_arrays(rest, design.X[:, :1], [(codes, design.terms[0].z)])
+        sigma, r = row["sigma"], row["cor(Intercept, Days | Subject)"]
+        a, b = row["sd(Intercept | Subject)"] / sigma, row["sd(Days | Subject)"] / sigma
+        here = model.at([a, r * b, np.sqrt(1 - r * r) * b], reml=False)
+        assert here.objective - profile.fit.objective == pytest.approx(row["zeta"] ** 2, abs=1e-7)
+        assert here.params.iloc[0] == pytest.approx(row["Intercept"], rel=1e-7)
+        assert here.sigma == pytest.approx(sigma, rel=1e-6)
 
 
 def test_levels(sleep: Any) -> None:
@@ -415,6 +447,15 @@ def test_forms_of_one_model(sleep: Any) -> None:
     first, second = (fit.conf_int(method="profile", parameters="random") for fit in (one, two))
     assert list(first.index) == list(second.index)
     assert first.to_numpy() == pytest.approx(second.to_numpy(), rel=1e-6)
+
+
+def test_refits_by_likelihood_have_their_response() -> None:
+    data = datasets.load("sleepstudy")
+    y = data["Reaction"] + 5 * np.sin(np.arange(180))
+    again = lmer("Reaction ~ Days + (1 | Subject)", data, reml=False).refit(y)
+    wanted = lmer("Reaction ~ Days + (1 | Subject)", data.assign(Reaction=y), reml=False)
+    found = again.profile("random").conf_int()
+    assert found.to_numpy() == pytest.approx(wanted.profile("random").conf_int(), rel=1e-5)
 
 
 def test_two_crossed_factors_with_slopes() -> None:

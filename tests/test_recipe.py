@@ -47,9 +47,13 @@ def test_recipe_takes_scalars(frame: pd.DataFrame) -> None:
 def test_recipe_finds_levels_read_as_another_type(frame: pd.DataFrame) -> None:
     text = build("y ~ factor(k) + (1 | g)", frame.assign(g=frame.g.astype(str)))
     number = build("y ~ factor(k) + (1 | g)", frame)
-    for design, g in ((text, [20, 4]), (text, [20.0, np.nan]), (number, ["20", "4"])):
+    for design, g, level in (
+        (text, [7, 4], "7"),
+        (text, [7.0, np.nan], "7"),
+        (number, ["7", "4"], 7),
+    ):
         ((codes, _),) = design.recipe.random({"g": g})
-        assert [design.terms[0].levels[codes[0]], codes[1]] in (["20", -1], [20, -1])
+        assert codes.tolist() == [design.terms[0].levels.tolist().index(level), -1]
 
 
 def test_recipe_missing_and_unseen(frame: pd.DataFrame) -> None:
@@ -62,6 +66,15 @@ def test_recipe_missing_and_unseen(frame: pd.DataFrame) -> None:
     ((codes, z),) = design.recipe.random(new)
     np.testing.assert_array_equal(codes, [0, 1, -1])
     np.testing.assert_array_equal(z, [[1, 1], [1, np.nan], [np.nan, np.nan]])
+
+
+def test_missing_labels_where_each_level_has_a_column(frame: pd.DataFrame) -> None:
+    design = build("y ~ 0 + f + (0 + f | g)", frame)
+    new = {"f": [None, "b"], "g": [1, 1]}
+    wanted = [[np.nan, np.nan, np.nan], [0, 1, 0]]
+    np.testing.assert_array_equal(design.recipe.fixed(new)[0], wanted)
+    ((_, z),) = design.recipe.random(new)
+    np.testing.assert_array_equal(z, wanted)
 
 
 def test_recipe_refusals(frame: pd.DataFrame) -> None:

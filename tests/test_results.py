@@ -229,6 +229,15 @@ def test_refit_to_another_response(fit, sleepstudy):
     assert fit.params["Days"] == pytest.approx(10.467285959596534, rel=1e-8)
 
 
+def test_refit_of_a_model_takes_the_rest_from_the_model(fit, sleepstudy):
+    """Not from the fit that it begins with, which may have other weights or another response."""
+    y, w = 2 * sleepstudy["Reaction"].to_numpy(), np.linspace(1, 2, 180)
+    wanted = fit.model.refit(fit, y), fit.model.refit(fit, weights=w)
+    assert fit.model.refit(wanted[1], y).llf == pytest.approx(wanted[0].llf, abs=1e-6)
+    assert fit.model.refit(wanted[0], weights=w).llf == pytest.approx(wanted[1].llf, abs=1e-6)
+    assert fit.model.refit(wanted[1], y).weights is None
+
+
 def test_what_was_proved(fit):
     assert fit.converged
     assert fit.certificate <= 1e-6

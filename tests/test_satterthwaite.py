@@ -17,7 +17,7 @@ import lmmfast
 from lmmfast import LMM
 from lmmfast.engine import point
 from lmmfast.inference.intervals.variance_errors import covariance_parameters
-from lmmfast.inference.satterthwaite import Satterthwaite
+from lmmfast.inference.satterthwaite import Satterthwaite, joint_df
 
 # relative; lmerTest differentiates numerically, at an optimum known to 1e-7 (test_definition shows
 # that ours are good to 1e-8)
@@ -311,6 +311,23 @@ def test_refit_of_another_response() -> None:
     assert Satterthwaite(again).df(np.eye(2)) == pytest.approx(
         Satterthwaite(own).df(np.eye(2)), rel=1e-5
     )
+
+
+def test_joint_tests_of_two_degrees_of_freedom() -> None:
+    """Two have no expectation, as fewer; a little more have one."""
+    assert joint_df(np.array([2.0, 5.0])) == joint_df(np.array([1.5, 5.0])) == 2
+    assert joint_df(np.array([2.0, 2.0])) == 2
+    assert 2 < joint_df(np.array([2.001, 5.0])) < 2.01
+
+
+def test_second_derivatives_after_a_refit() -> None:
+    """They are of the fit's response, not of the one that its model was filled with last."""
+    problem, _ = STRUCTURES["designed-2-1"]
+    fit = LMM.from_arrays(*problem.arrays).fit()
+    wanted = fit.vcov_theta().to_numpy()
+    again = LMM.from_arrays(*problem.arrays).at(fit.theta)
+    again.refit(problem.y + 2 * np.random.default_rng(5).normal(size=len(problem.y)))
+    close(again.vcov_theta().to_numpy(), wanted, largest(wanted), 1e-6)
 
 
 def test_missing_results() -> None:
