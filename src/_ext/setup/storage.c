@@ -16,7 +16,6 @@
 #define PER_PAIR 1500.    /* a pair of co-occurring levels, */
 #define PER_CALL 3e5      /* and an evaluation by itself (measured) */
 #define SMALLEST 400      /* order below which a sparse factorization is not worth the analysis */
-#define SPARSE_ENOUGH 0.1 /* density below which a sparse factor will do */
 #define FULLEST 0.4       /* expected density above which it is hopeless */
 #define PATIENCE 2e13     /* flops of an evaluation (ten minutes) that are not taken unasked */
 
@@ -149,9 +148,7 @@ static lmm_storage cheapest(const lmm_report *r, const lmm_options *o)
     if (r->bytes_of[LMM_SPARSE] <= limit &&
         (r->flops_of[LMM_SPARSE] < r->flops_of[LMM_DENSE] || r->bytes_of[LMM_DENSE] > limit))
         best = LMM_SPARSE;
-    const int unordered = r->density >= 0 && r->density < SPARSE_ENOUGH && !(r->bytes_of[LMM_SPARSE] > 0);
-    if ((r->bytes_of[best] > limit || r->flops_of[best] > PATIENCE) && r->bytes_of[LMM_ITERATIVE] <= limit &&
-        !unordered) /* an exact way exists, and the caller can have it */
+    if ((r->bytes_of[best] > limit || r->flops_of[best] > PATIENCE) && r->bytes_of[LMM_ITERATIVE] <= limit)
         best = LMM_ITERATIVE;
     return best;
 }

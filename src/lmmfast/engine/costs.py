@@ -39,6 +39,8 @@ class ModelPlan:
         Order of the trailing matrix.
     density : float
         Share of the trailing matrix that is not zero; nan where it was not counted.
+    ordered_by : str
+        What found the fill-reducing order of a sparse trailing matrix; "" where none was asked for.
     bytes, seconds : float
         Memory, and time of one evaluation with derivatives on one thread. A fit is about ten
         evaluations.
@@ -56,6 +58,7 @@ class ModelPlan:
     storage: str
     order: int
     density: float
+    ordered_by: str
     bytes: float
     seconds: float
     available: float
@@ -91,6 +94,8 @@ class ModelPlan:
         lines.append(f"{'way':<15}{'memory':>10}  {'an evaluation':>14}")
         for name, (size, seconds) in self.considered.items():
             mark = "  <- " + NAMES[name] if name == self.storage else ""
+            if mark and name == "sparse":
+                mark += f" (order: {self.ordered_by})"
             label = name
             if self.storage == "block diagonal":
                 label, mark = self.storage, "  <- chosen"
@@ -125,6 +130,7 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
         storage=report["storage"] if report["order"] else "block diagonal",
         order=report["order"],
         density=density if density >= 0 else math.nan,
+        ordered_by=report["ordered_by"],
         bytes=report["bytes"],
         seconds=report["flops"] / rate,
         available=available,

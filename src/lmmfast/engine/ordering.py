@@ -1,4 +1,4 @@
-"""Fill-reducing orders of sparse symmetric matrices: minimum degree, reverse Cuthill-McKee, CHOLMOD."""
+"""Fill-reducing orders of sparse matrices: minimum degree, reverse Cuthill-McKee, CHOLMOD."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def fill_reducing_orders(ptr: np.ndarray, row: np.ndarray) -> Generator[Order, f
 
 
 def _minimum_degree(lower: Any) -> np.ndarray:
-    """SuperLU's order of the pattern of A + A'; its factorization of next to nothing costs nothing."""
+    """SuperLU's order of the pattern of A + A'. It factorizes as well: here, entries that it drops."""
     from scipy.sparse.linalg import spilu
 
     pattern = lower.astype(np.float64)
