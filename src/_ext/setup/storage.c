@@ -11,13 +11,14 @@
 #include "trailing/iterative.h"
 #include "trailing/sparse.h"
 
-#define SPARSE_COST 6.    /* a flop in the kernels over lists costs so many flops of BLAS 3 (measured) */
-#define PER_COLUMN 3000.  /* what a random-effect column costs besides, in flops of BLAS 3, */
-#define PER_PAIR 1500.    /* a pair of co-occurring levels, */
-#define PER_CALL 3e5      /* and an evaluation by itself (measured) */
-#define SMALLEST 400      /* order below which a sparse factorization is not worth the analysis */
-#define FULLEST 0.4       /* expected density above which it is hopeless */
-#define PATIENCE 2e13     /* flops of an evaluation (ten minutes) that are not taken unasked */
+#define SPARSE_COST 6.   /* a flop in the kernels over lists costs so many flops of BLAS 3 (measured) */
+#define PER_COLUMN 3000. /* what a random-effect column costs besides, in flops of BLAS 3, */
+#define PER_PAIR 1500.   /* a pair of co-occurring levels, */
+#define PER_CALL 3e5     /* and an evaluation by itself (measured) */
+#define SMALLEST 200     /* order below which a sparse factorization is not worth the analysis */
+#define SMALL 400        /* order below which it must take half the flops: an order takes milliseconds */
+#define FULLEST 0.4      /* expected density above which it is hopeless */
+#define PATIENCE 2e13    /* flops of an evaluation (ten minutes) that are not taken unasked */
 
 /* Rows of the average list squared, summed over the first factor's levels: flops of the way with lists.
    (Widths differ between factors; the mean width is close enough for a cost.) */
@@ -140,13 +141,13 @@ static void consider_iterative(const lmm_model *m, const builder *b, double comm
 
 /* The cheapest exact way that fits; the iterative one where there is none or it takes too long; the one that
    was asked for, whatever it takes. */
-static lmm_storage cheapest(const lmm_report *r, const lmm_options *o)
+static lmm_storage cheapest(const lmm_report *r, const lmm_options *o, int32_t q2)
 {
-    const double limit = o->limit;
+    const double limit = o->limit, least = q2 < SMALL ? 2 : 1;
     lmm_storage best = LMM_DENSE;
     if (o->storage != LMM_AUTO) return o->storage;
     if (r->bytes_of[LMM_SPARSE] <= limit &&
-        (r->flops_of[LMM_SPARSE] < r->flops_of[LMM_DENSE] || r->bytes_of[LMM_DENSE] > limit))
+        (least * r->flops_of[LMM_SPARSE] < r->flops_of[LMM_DENSE] || r->bytes_of[LMM_DENSE] > limit))
         best = LMM_SPARSE;
     if ((r->bytes_of[best] > limit || r->flops_of[best] > PATIENCE) && r->bytes_of[LMM_ITERATIVE] <= limit)
         best = LMM_ITERATIVE;
@@ -164,7 +165,7 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     r->flops_of[LMM_DENSE] = elimination + q2 * q2 * q2;
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
-    r->storage = cheapest(r, b->options);
+    r->storage = cheapest(r, b->options, lay->q2);
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */

@@ -157,7 +157,8 @@ static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *
     if (!perm) return LMM_NOMEM;
     lmm_status status = LMM_UNAVAILABLE;
     double least = INFINITY;
-    for (int32_t which = 0; options->order(options->arg, least, lay->q2, s->ptr, s->row, perm) == 0; which++) {
+    for (int32_t which = 0; options->order(options->arg, least, lay->q2, s->ptr, s->row, perm) == 0;
+         which++) {
         supernodal *other;
         status = supernodal_analyse(&other, lay->q2, s->ptr, s->row, perm, &m->blas);
         if (status != LMM_OK) break;

@@ -10,7 +10,7 @@
 lmm_status sparse_analyse(trailing **out, lmm_model *m, const lmm_options *options);
 double sparse_density(const trailing *t, const lmm_model *m); /* share of S that is not zero             */
 int32_t sparse_ordered(const trailing *t); /* which of the caller's orders it has; -1: none          */
-double sparse_bytes(const trailing *t, const lmm_model *m);   /* memory that `make` will take            */
-double sparse_flops(const trailing *t);                       /* factor and selected inverse             */
+double sparse_bytes(const trailing *t, const lmm_model *m); /* memory that `make` will take            */
+double sparse_flops(const trailing *t);                     /* factor and selected inverse             */
 
 #endif

@@ -56,7 +56,7 @@ def fill_reducing_orders(ptr: np.ndarray, row: np.ndarray) -> Generator[Order, f
 
 
 def _minimum_degree(lower: Any) -> np.ndarray:
-    """SuperLU's order of the pattern of A + A'. It factorizes as well: here, entries that it drops."""
+    """SuperLU's order of the pattern of A + A'; it factorizes too, but drops all entries here."""
     from scipy.sparse.linalg import spilu
 
     pattern = lower.astype(np.float64)
