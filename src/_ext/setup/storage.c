@@ -15,7 +15,7 @@
 #define PER_COLUMN 3000. /* what a random-effect column costs besides, in flops of BLAS 3, */
 #define PER_PAIR 1500.   /* a pair of co-occurring levels, */
 #define PER_CALL 3e5     /* and an evaluation by itself (measured) */
-#define SMALLEST 200     /* order below which a sparse factorization is not worth the analysis */
+#define SMALLEST 250     /* order below which a sparse factorization is not worth the analysis */
 #define SMALL 400        /* order below which it must take half the flops: an order takes milliseconds */
 #define FULLEST 0.4      /* expected density above which it is hopeless */
 #define PATIENCE 2e13    /* flops of an evaluation (ten minutes) that are not taken unasked */
