@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MANY = 5_000_000  # entries above which METIS takes longer than it is likely to save
-HARD = 1e8  # multiplications of a factorization from which another order may save more than it takes
+HARD = 1e8  # multiplications of a factorization from which another order may be worth its time
 
 Order = tuple[str, NDArray[np.int32]]
 
