@@ -315,3 +315,12 @@ def test_a_hundred_thousand_workers_at_ten_thousand_firms() -> None:
     assert kenward.df(np.eye(2)) == pytest.approx(satterthwaite.df(np.eye(2)), rel=0.02)
     ratio = np.diag(kenward.vcov) / np.diag(fit.estimates.vcov)
     assert ((ratio >= 1) & (ratio < 1.001)).all()
+
+
+def test_an_iterative_model_says_what_it_lacks() -> None:
+    rng = np.random.default_rng(5)
+    codes = np.arange(400) % 80, rng.integers(0, 30, 400)
+    made = [(np.unique(own, return_inverse=True)[1], None) for own in codes]
+    model = LMM.from_arrays(rng.normal(size=400), np.ones((400, 1)), made, storage="iterative")
+    with pytest.raises(lmmfast.FitError, match=r"Kenward-Roger.* exact factorization.*plan"):
+        KenwardRoger(model.at([0.5, 0.5])).df(np.eye(1))

@@ -495,7 +495,7 @@ cdef class Model:
         return np.asarray(Q)[:r, :r]
 
     def traces_price(self):
-        """Bytes and multiplications that traces() takes."""
+        """Bytes and floating-point operations that traces() takes."""
         cdef double bytes, flops
         lmm_traces_price(self.m, &bytes, &flops)
         return bytes, flops

@@ -224,7 +224,7 @@ lmm_status lmm_forms(lmm_model *m, int r, const double *V, double *Q);
 /* tr V^-1 G_r (ntheta) and tr V^-1 G_r V^-1 G_s (ntheta x ntheta) for the derivatives G_r of V in the entries
    of each term's relative covariance matrix, in whitened coordinates (lmm_whitening) and in the order of
    theta: entry (x, y) and its mirror image; variances only where T is diagonal. LMM_UNAVAILABLE for iterative
-   models. Memory and multiplications beforehand: lmm_traces_price. */
+   models. Memory and operations beforehand: lmm_traces_price. */
 lmm_status lmm_traces(lmm_model *m, double *single, double *pairs);
 void lmm_traces_price(const lmm_model *m, double *bytes, double *flops);
 

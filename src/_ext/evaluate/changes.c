@@ -19,13 +19,6 @@
 static char lower = 'L', none = 'N', trans = 'T';
 static double one = 1;
 
-ptrdiff_t panel_size(const layout *lay, int k)
-{
-    const factor *f = &lay->f[k];
-    const int32_t last = f->node + f->nlev - 1;
-    return lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p;
-}
-
 int changes_count(const layout *lay)
 {
     int count = 0;

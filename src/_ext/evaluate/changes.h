@@ -25,7 +25,6 @@ changes *changes_new(lmm_model *m, int wanted); /* not wanted: no room for them.
 void changes_free(changes *ch);                 /* NULL is fine */
 lmm_status changes_find(changes *ch);           /* at T, after the factorization */
 
-ptrdiff_t panel_size(const layout *lay, int k); /* doubles in the panels of factor k */
 /* K = T M^-1 T' and N = I - K A of one level of an eliminated factor */
 void level_matrices(const lmm_model *m, const factor *f, int32_t l, double *K, double *N);
 

@@ -148,6 +148,14 @@ static inline ptrdiff_t ancestor_rows(const layout *lay, int k)
     return rows;
 }
 
+/* Doubles in the panels of factor k */
+static inline ptrdiff_t panel_size(const layout *lay, int k)
+{
+    const factor *f = &lay->f[k];
+    const int32_t last = f->node + f->nlev - 1;
+    return lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p;
+}
+
 /* theta.c */
 int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);

@@ -271,10 +271,8 @@ static void clear_sums(lmm_model *m)
     const layout *lay = &m->layout;
     for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
-        const int32_t last = f->node + f->nlev - 1;
-        const ptrdiff_t size = lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p;
         memset(m->sums.A[k].diag, 0, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
-        memset(m->sums.A[k].pan, 0, sizeof(double) * (size_t)size);
+        memset(m->sums.A[k].pan, 0, sizeof(double) * (size_t)panel_size(lay, k));
     }
     memset(m->sums.border, 0, sizeof(double) * (size_t)(lay->pb * lay->pb));
 }

@@ -329,22 +329,23 @@ static void dense_product(trailing *t, lmm_model *m, int k, const double *A, dou
         product_lists(d, m, k, A, V);
 }
 
+/* to (q2 x q2, both triangles) := the lower triangle of the first q2 columns of from */
+static void copy_symmetric(const layout *lay, const double *from, double *to)
+{
+    const ptrdiff_t q2 = lay->q2, s = lay->s;
+    for (ptrdiff_t c = 0; c < q2; c++)
+        memcpy(to + c * q2 + c, from + c * s + c, sizeof(double) * (size_t)(q2 - c));
+    mirror(lay->q2, to, lay->q2);
+}
+
 static void dense_matrix(const trailing *t, const lmm_model *m, double *S)
 {
-    const int q2 = m->layout.q2;
-    const ptrdiff_t s = m->layout.s;
-    for (ptrdiff_t c = 0; c < q2; c++)
-        memcpy(S + c * q2 + c, ((const dense *)t)->S + c * s + c, sizeof(double) * (size_t)(q2 - c));
-    mirror(q2, S, q2);
+    copy_symmetric(&m->layout, ((const dense *)t)->S, S);
 }
 
 static void dense_inverse(const trailing *t, const lmm_model *m, double *B)
 {
-    const int q2 = m->layout.q2;
-    const ptrdiff_t s = m->layout.s;
-    for (ptrdiff_t c = 0; c < q2; c++)
-        memcpy(B + c * q2 + c, ((const dense *)t)->L + c * s + c, sizeof(double) * (size_t)(q2 - c));
-    mirror(q2, B, q2);
+    copy_symmetric(&m->layout, ((const dense *)t)->L, B);
 }
 
 static void dense_solve(trailing *t, lmm_model *m, int r, double *X)

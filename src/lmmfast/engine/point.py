@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 FILL = 10  # entries of a sparse factor for each of the matrix
 ITERATIONS = 50  # of conjugate gradients
 
-PATIENCE = 1e13  # multiplications for traces beyond which they are refused
-RATE = 2e10  # multiplications a second, to say how long that would be
+PATIENCE = 1e13  # operations for traces beyond which they are refused
+RATE = 2e10  # operations a second, to say how long that would be
 
 WORDS: dict[type[BaseException], str] = {  # for what the compiled model refuses at a theta
     _core.NotPositiveDefinite: "the objective is not finite at this theta",
@@ -41,8 +41,9 @@ WORDS: dict[type[BaseException], str] = {  # for what the compiled model refuses
     _core.Unsolved: "conjugate gradients did not converge in 1,000 iterations: the grouping "
     'factors hardly cross; storage="sparse" or "dense" is exact (lmmfast.plan shows what they '
     "take)",
-    _core.Unavailable: "conditional variances need an exact factorization of the trailing matrix: "
-    'storage="dense" or "sparse", if there is memory for it (lmmfast.plan)',
+    _core.Unavailable: "what is asked for (conditional variances, Kenward-Roger) needs an exact "
+    'factorization of the trailing matrix: storage="dense" or "sparse", if there is memory for it '
+    "(lmmfast.plan)",
 }
 
 Parts = tuple[np.ndarray, ...]  # one array for each term, in the formula's order
@@ -228,12 +229,18 @@ class Point:
         MemoryError
             When there is no memory for the matrices of the order of the trailing one.
         FitError
-            For iterative models, and when the multiplications would take too long: ``PATIENCE``.
+            For iterative models, and when it would take too long: ``PATIENCE``.
         """
         with self._core() as core:
-            self._afford(*core.traces_price())
+            self._afford(*self.traces_price)
             single, pairs = core.traces()
         return np.asarray(single), np.asarray(pairs)
+
+    @property
+    def traces_price(self) -> tuple[float, float]:
+        """Bytes and floating-point operations that `traces` takes."""
+        size, work = self._model._core.traces_price()
+        return float(size), float(work)
 
     def _afford(self, size: float, work: float) -> None:
         """Refuses traces that take too much memory or too long."""
@@ -250,7 +257,7 @@ class Point:
             )
         if work > PATIENCE:
             raise FitError(
-                f"{what}: {work:.1e} multiplications, about {work / RATE:.0f} s; use Satterthwaite "
+                f"{what}: {work:.1e} operations, about {work / RATE:.0f} s; use Satterthwaite "
                 "degrees of freedom"
             )
 

@@ -152,14 +152,14 @@ class Satterthwaite:
         return inverse_root(self._numerical_hessian())
 
     def _analytic_is_faster(self) -> bool:
-        """Than differences, by the multiplications with whole matrices of the trailing order."""
+        """Than differences: two evaluations a parameter, each of order^3 operations."""
         order, storage = self._model.storage["order"], self._model.storage["storage"]
         if storage != "dense" and order > DENSE:
             return False
         free = self.directions.shape[1]
         if order < LARGE:
             return bool(free > FEW)
-        return bool(self._model._core.traces_price()[1] <= 2 * free * order**3)
+        return bool(self._fit.point.traces_price[1] <= 2 * free * order**3)
 
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""

@@ -24,13 +24,13 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> 
     import pandas as pd
 
     check_level(level)
-    check_choice("method", method, ("wald", "profile", "boot"))
-    wanted = chosen(parameters_of(fit.design), parameters)
     if method == "boot":
         raise NotImplementedError(
             'bootstrap intervals are not in this version: method="profile" needs no simulation and '
             "is exact in the likelihood"
         )
+    check_choice("method", method, ("wald", "profile"))
+    wanted = chosen(parameters_of(fit.design), parameters)
     if method == "profile":  # from the deviance, as lme4's
         found = Profile(base_of(fit, False), wanted, level).conf_int(level) if wanted else ()
         limits = np.asarray(found, dtype=float).reshape(-1, 2)
