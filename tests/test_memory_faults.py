@@ -74,9 +74,6 @@ rng = np.random.default_rng(0)
 """
 
 SET_UP = r"""
-def reversed_order(ptr, row):
-    yield "reversed", np.arange(len(ptr) - 1)[::-1].copy()
-
 MODELS = dict(
     dense=([rng.integers(0, 6, 90), rng.integers(0, 5, 90)], [2, 1], "dense"),
     single=([rng.integers(0, 6, 60)], [3], "auto"),
@@ -91,7 +88,7 @@ made = problem(rng, factors, widths)
 X = np.asfortranarray(made.X)
 terms = [(codes.astype(np.int32), int(codes.max()) + 1, np.ascontiguousarray(term.z),
           np.zeros(term.z.shape[1], np.int32)) for codes, term in zip(factors, made.terms)]
-options = dict(storage=storage, order=reversed_order)
+options = dict(storage=storage)
 
 def model():
     return _core.Model(made.y, X, terms, **options)

@@ -12,7 +12,6 @@ from structures import STRUCTURES
 
 from lmmfast import LMM, _core
 from lmmfast.data.arrays import design_of
-from lmmfast.engine import ordering
 from lmmfast.engine.compiled import Engine
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
@@ -39,7 +38,7 @@ def rows(problem: Problem) -> tuple[Any, ...]:
 
 
 def made(source: tuple[Any, ...], storage: str = "auto") -> _core.Model:
-    return _core.Model(*source, storage=storage, order=ordering.fill_reducing_orders)
+    return _core.Model(*source, storage=storage)
 
 
 def changed(problem: Problem, seed: int) -> Problem:

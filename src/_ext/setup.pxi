@@ -2,35 +2,29 @@
 
 
 STORAGES = {"auto": LMM_AUTO, "dense": LMM_DENSE, "sparse": LMM_SPARSE, "iterative": LMM_ITERATIVE}
+AMD, RCM = "approximate minimum degree", "reverse Cuthill-McKee"
 _NAMES = {value: name for name, value in STORAGES.items()}
 
 
 cdef class _Order:
-    """What the order callback of set-up needs: the user's generator of orders, the names of those that it
-    gave so far, and the error it raised."""
+    """What the order callback of set-up needs: the user's function; the name that its order got, and the
+    error it raised."""
 
-    cdef object function, orders, error
-    cdef list names
+    cdef object function, name, error
 
 
-cdef int find_order(void *arg, double flops, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
+cdef int find_order(void *arg, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
                     int32_t *perm) noexcept with gil:
     cdef _Order order = <_Order>arg
     try:
-        if order.orders is None:
-            order.orders = order.function(np.array(<ptrdiff_t[:n + 1]>ptr), np.array(<int32_t[:ptr[n]]>row))
-            found = next(order.orders, None)
-        else:
-            try:
-                found = order.orders.send(flops)
-            except StopIteration:
-                found = None
+        found = order.function(np.array(<ptrdiff_t[:n + 1]>ptr), np.array(<int32_t[:ptr[n]]>row))
         if found is None:
             return 1
-        name, columns = found
-        order.names.append(name)
-        np.asarray(<int32_t[:n]>perm)[:] = columns
-        return not (np.sort(columns) == np.arange(n)).all()
+        order.name, nodes = found
+        if np.shape(nodes) != (n,) or not (np.sort(nodes) == np.arange(n)).all():
+            raise ValueError(f"an order of {n} nodes must have each of 0, 1, ..., {n - 1} once")
+        np.asarray(<int32_t[:n]>perm)[:] = nodes
+        return 0
     except BaseException as error:
         order.error = error
         return 1
@@ -65,7 +59,6 @@ cdef class _Setup:
             x = &cross.x
         self.order = _Order()
         self.order.function = order
-        self.order.names = []
         self.options.limit = limit
         self.options.storage = STORAGES[storage]
         self.options.plan = plan
@@ -85,6 +78,12 @@ cdef class _Setup:
             raise MemoryError(f"no memory for the model ({self.report.bytes / 1e9:.2g} GB)")
         check(status)
 
+    cdef ordered_by(self):
+        """What found the order of a sparse trailing matrix, "" where there is none."""
+        if self.report.ordered == LMM_OFFERED:
+            return self.order.name
+        return {LMM_UNORDERED: "", LMM_AMD: AMD, LMM_RCM: RCM}[self.report.ordered]
+
     cdef dict summary(self):
         cdef lmm_report r = self.report
         considered = {name: (r.bytes_of[i], r.flops_of[i]) for i, name in _NAMES.items()
@@ -92,8 +91,7 @@ cdef class _Setup:
         which = [k for k in range(64) if r.which >> k & 1]
         return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
                     identified=bool(r.identified), storage=_NAMES[r.storage], pairs=r.pairs,
-                    density=r.density, ordered_by=self.order.names[r.ordered] if r.ordered >= 0 else "",
-                    bytes=r.bytes, flops=r.flops, considered=considered)
+                    density=r.density, ordered_by=self.ordered_by(), bytes=r.bytes, flops=r.flops, considered=considered)
 
 
 def plan(y, X=None, list factors=None, weights=None, double limit=float("inf"), *, storage="auto",
@@ -103,3 +101,33 @@ def plan(y, X=None, list factors=None, weights=None, double limit=float("inf"), 
     cdef Cross cross = y if isinstance(y, Cross) else None
     setup.run(_Rows(y, X, factors, weights) if cross is None else None, cross, limit, storage, order, True)
     return setup.summary()
+
+
+def fill_reducing_order(how, const ptrdiff_t[::1] ptr not None, const int32_t[::1] row not None,
+                        const int32_t[::1] weight not None):
+    """One of our orders alone, by AMD or RCM: the k-th node to eliminate. Lower triangle by columns."""
+    cdef Py_ssize_t n = weight.shape[0]
+    cdef pattern nodes
+    cdef lmm_status status
+    cdef double flops
+    if how not in (AMD, RCM):
+        raise ValueError(f"an order is found by {AMD!r} or {RCM!r}, not {how!r}")
+    if ptr.shape[0] != n + 1 or ptr[0] != 0 or (np.diff(ptr) < 0).any() or ptr[n] != row.shape[0]:
+        raise ValueError(f"ptr needs {n + 1} ascending places in row, from 0 to {row.shape[0]}")
+    if row.shape[0] and not 0 <= np.min(row) <= np.max(row) < n:
+        raise ValueError(f"row needs numbers of nodes, 0 to {n - 1}")
+    if n and (np.min(weight) < 1 or np.sum(weight, dtype=np.int64) > MOST_LEVELS):
+        raise ValueError("every node needs at least one column, and all nodes less than 2^31")
+    order = np.empty(n + 1, np.int32)
+    cdef int32_t[::1] to = order
+    nodes.n, nodes.ptr = <int32_t>n, &ptr[0]
+    nodes.row = &row[0] if row.shape[0] else NULL
+    nodes.weight = &weight[0] if n else NULL
+    cdef bint minimum = how == AMD
+    with nogil:
+        if minimum:
+            status = minimum_degree(&nodes, &to[0])
+        else:
+            status = reverse_cuthill_mckee(&nodes, &to[0], &flops)
+    check(status)
+    return order[:n]

@@ -240,7 +240,7 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
 lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const lmm_blas *blas,
                      const lmm_options *options, uint8_t *keep, lmm_report *report)
 {
-    const lmm_report nothing = {.factor = -1, .column = -1, .density = -1, .ordered = -1};
+    const lmm_report nothing = {.factor = -1, .column = -1, .density = -1};
     lmm_data described = {0};
     builder b = {.d = x ? &described : d, .x = x, .options = options, .report = report};
     *m = NULL;

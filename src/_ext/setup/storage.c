@@ -110,8 +110,7 @@ static double expected_density(const lmm_model *m)
     return 1 - exp(-pairs / (nodes * nodes));
 }
 
-/* The trailing matrix as a sparse one, unless that is hopeless. LMM_UNAVAILABLE where it was asked for and no
-   order is to be had. */
+/* The trailing matrix as a sparse one, unless that is hopeless */
 static lmm_status consider_sparse(lmm_model *m, const builder *b, double common, double elimination)
 {
     const layout *lay = &m->layout;
@@ -119,14 +118,12 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
     const int forced = b->options->storage == LMM_SPARSE;
     if (lay->full || !lay->q2 || (!forced && b->options->storage != LMM_AUTO)) return LMM_OK;
     if (!forced && (lay->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
-    const lmm_status status = sparse_analyse(&m->trailing, m, b->options);
-    if (status == LMM_OK || status == LMM_UNAVAILABLE) r->density = sparse_density(m->trailing, m);
-    if (status == LMM_OK) {
-        r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
-        r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
-        r->ordered = sparse_ordered(m->trailing);
-    }
-    return status == LMM_UNAVAILABLE && !forced ? LMM_OK : status;
+    TRY(sparse_analyse(&m->trailing, m, b->options));
+    r->density = sparse_density(m->trailing, m);
+    r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
+    r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
+    r->ordered = sparse_ordered(m->trailing);
+    return LMM_OK;
 }
 
 /* Without packed copies of the panels. One factor is eliminated: of a chain the others would be trailing. */

@@ -3,7 +3,6 @@
 
 #include "trailing/nonzeros.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -152,26 +151,9 @@ static lmm_status make_spots(lmm_model *m, sparse *s, const occurrences *o)
 static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *options)
 {
     const layout *lay = &m->layout;
-    if (!options->order) return LMM_UNAVAILABLE;
-    int32_t *perm = malloc(sizeof(*perm) * (size_t)lay->q2);
-    if (!perm) return LMM_NOMEM;
-    lmm_status status = LMM_UNAVAILABLE;
-    double least = INFINITY;
-    for (int32_t which = 0; options->order(options->arg, least, lay->q2, s->ptr, s->row, perm) == 0;
-         which++) {
-        supernodal *other;
-        status = supernodal_analyse(&other, lay->q2, s->ptr, s->row, perm, &m->blas);
-        if (status != LMM_OK) break;
-        supernodal *worse = supernodal_flops(other) < least ? s->factor : other;
-        if (worse != other) {
-            s->factor = other;
-            s->ordered = which;
-            least = supernodal_flops(other);
-        }
-        supernodal_free(worse);
-    }
-    free(perm);
-    return status;
+    const pattern nodes = {s->nnode, s->nptr, s->node, lay->width + s->first};
+    const pattern columns = {lay->q2, s->ptr, s->row, NULL};
+    return supernodal_choose(&s->factor, &s->ordered, &nodes, &columns, &m->blas, options);
 }
 
 lmm_status find_nonzeros(lmm_model *m, sparse *s, const lmm_options *options)

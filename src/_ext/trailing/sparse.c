@@ -31,7 +31,7 @@ double sparse_bytes(const trailing *t, const lmm_model *m)
            16. * lay->pb * (lay->q2 + lay->pb) + supernodal_bytes(s->factor);
 }
 
-int32_t sparse_ordered(const trailing *t)
+lmm_order sparse_ordered(const trailing *t)
 {
     return ((const sparse *)t)->ordered;
 }
@@ -442,6 +442,5 @@ lmm_status sparse_analyse(trailing **out, lmm_model *m, const lmm_options *optio
     if (!s) return LMM_NOMEM;
     s->base.steps = &SPARSE;
     s->base.exact = 1;
-    s->ordered = -1;
     return find_nonzeros(m, s, options);
 }

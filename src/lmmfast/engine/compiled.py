@@ -14,7 +14,7 @@ from ..data.sums import Columns, Group
 from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
-from .ordering import fill_reducing_orders
+from .ordering import nested_dissection
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
@@ -117,7 +117,7 @@ class Engine:
 
     def _compile(self, make: Any, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
-        options = {"limit": self._limit, "storage": storage, "order": fill_reducing_orders}
+        options = {"limit": self._limit, "storage": storage, "order": nested_dissection}
         while True:
             try:
                 source = self.design.sums.source(self.design.fixed, self._groups)
