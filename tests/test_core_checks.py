@@ -191,6 +191,9 @@ def test_storage_and_graphs_that_are_none() -> None:
     for other in (row - 1, row + 1):
         with pytest.raises(ValueError, match="row"):
             _core.fill_reducing_order(_core.RCM, ptr, other, one)
+    for wrong in ([0, 0], [0, 1, 2], [1, 2]):
+        with pytest.raises(ValueError, match="an order of 2 nodes"):
+            _core.factor_flops(ptr, row, np.array(wrong))
     for weight in (one - 1, np.full(2, 2**30 + 1, np.int32)):
         with pytest.raises(ValueError, match="column"):
             _core.fill_reducing_order(_core.AMD, ptr, row, weight)

@@ -171,3 +171,13 @@ cdef extern from "cholesky/graph.h" nogil:
 
     lmm_status minimum_degree(const pattern *a, int32_t *order)
     lmm_status reverse_cuthill_mckee(const pattern *a, int32_t *order, double *flops)
+
+
+cdef extern from "cholesky/supernodal.h" nogil:
+    ctypedef struct supernodal:
+        pass
+
+    lmm_status supernodal_analyse(supernodal **out, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
+                                  const int32_t *perm, const lmm_blas *blas)
+    double supernodal_flops(const supernodal *factor)
+    void supernodal_free(supernodal *factor)

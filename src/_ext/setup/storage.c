@@ -15,10 +15,10 @@
 #define PER_COLUMN 3000. /* what a random-effect column costs besides, in flops of BLAS 3, */
 #define PER_PAIR 1500.   /* a pair of co-occurring levels, */
 #define PER_CALL 3e5     /* and an evaluation by itself (measured) */
-#define SMALLEST 250     /* order below which a sparse factorization is not worth the analysis */
-#define SMALL 400        /* order below which it must take half the flops: an order takes milliseconds */
-#define FULLEST 0.4      /* expected density above which it is hopeless */
-#define PATIENCE 2e13    /* flops of an evaluation (ten minutes) that are not taken unasked */
+#define SMALLEST 100     /* order below which a sparse factorization is not worth the analysis */
+#define SMALL 400        /* order below which it must be so much cheaper, as its analysis takes time, too: */
+#define CHEAPER 1.1
+#define PATIENCE 2e13 /* flops of an evaluation (ten minutes) that are not taken unasked */
 
 /* Rows of the average list squared, summed over the first factor's levels: flops of the way with lists.
    (Widths differ between factors; the mean width is close enough for a cost.) */
@@ -97,19 +97,6 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
     return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
 }
 
-/* Share of the trailing matrix that the cliques of the eliminated levels fill, if they fall at random. */
-static double expected_density(const lmm_model *m)
-{
-    const layout *lay = &m->layout;
-    const double nodes = lay->nnode - lay->f[lay->nelim].node;
-    double pairs = 0;
-    for (int32_t e = 0; e < lay->f[lay->nelim].node; e++) {
-        const double len = (double)(lay->ptr[e + 1] - lay->ptr[e]);
-        pairs += len * len;
-    }
-    return 1 - exp(-pairs / (nodes * nodes));
-}
-
 /* The trailing matrix as a sparse one, unless that is hopeless */
 static lmm_status consider_sparse(lmm_model *m, const builder *b, double common, double elimination)
 {
@@ -117,8 +104,9 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
     lmm_report *r = b->report;
     const int forced = b->options->storage == LMM_SPARSE;
     if (lay->full || !lay->q2 || (!forced && b->options->storage != LMM_AUTO)) return LMM_OK;
-    if (!forced && (lay->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
-    TRY(sparse_analyse(&m->trailing, m, b->options));
+    if (!forced && lay->q2 < SMALLEST) return LMM_OK;
+    const lmm_status status = sparse_analyse(&m->trailing, m, b->options);
+    if (status != LMM_OK) return status == LMM_UNAVAILABLE ? LMM_OK : status;
     r->density = sparse_density(m->trailing, m);
     r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
     r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
@@ -140,7 +128,7 @@ static void consider_iterative(const lmm_model *m, const builder *b, double comm
    was asked for, whatever it takes. */
 static lmm_storage cheapest(const lmm_report *r, const lmm_options *o, int32_t q2)
 {
-    const double limit = o->limit, least = q2 < SMALL ? 2 : 1;
+    const double limit = o->limit, least = q2 < SMALL ? CHEAPER : 1;
     lmm_storage best = LMM_DENSE;
     if (o->storage != LMM_AUTO) return o->storage;
     if (r->bytes_of[LMM_SPARSE] <= limit &&

@@ -47,7 +47,7 @@ INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
     return s->ptr[c + 1] - s->ptr[c];
 }
 
-/* Lists, columns, symbolic factor, spots. */
+/* Lists, columns, symbolic factor, spots. LMM_UNAVAILABLE: too full, and nobody insists on it. */
 lmm_status find_nonzeros(lmm_model *m, sparse *s, const lmm_options *options);
 
 #endif

@@ -1,4 +1,4 @@
-"""Nested dissection of sparse trailing matrices that are hard to factorize: METIS, through CHOLMOD."""
+"""Nested dissection of trailing matrices that are hard to factorize: METIS, through CHOLMOD."""
 
 from __future__ import annotations
 
