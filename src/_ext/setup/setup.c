@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "evaluate/evaluate.h"
-#include "optimize/newton.h"
+#include "optimize/fit.h"
 #include "setup/build.h"
 #include "trailing/iterative.h"
 #include "base/small.h"
@@ -57,7 +57,7 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
          12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + TOGETHER * pmax + 3 * lay->pfull +
              8);
     GRAB(m, ev->at.theta, lay->ntheta + 1);
-    GRAB(m, m->scratch.newton, newton_workspace(lay->ntheta) + (8 + (ptrdiff_t)lay->ntheta) * lay->ntheta);
+    GRAB(m, m->scratch.newton, fit_workspace(lay) + chain_work(lay));
     return LMM_OK;
 }
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "optimize/newton.h"
+#include "optimize/fit.h"
 #include "setup/build.h"
 #include "cholesky/dense.h"
 #include "trailing/dense.h"
@@ -91,7 +91,7 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
         pmax = fmax(pmax, p);
     }
     const double wide = fmax(lay->pb, N);
-    doubles += (double)newton_workspace(lay->ntheta) + 6 * N + N * N;        /* minimizer, information */
+    doubles += (double)(fit_workspace(lay) + chain_work(lay)) + N * N;       /* minimizer, information */
     doubles += 4 * BATCH * pmax * wide + 12 * pmax * pmax + 6 * pmax * wide; /* batches, small blocks */
     const double rows = b->x ? 0 : 8. * (double)b->d->n * b->ncol;
     return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
