@@ -15,12 +15,10 @@
 static char none = 'N', trans = 'T';
 static double one = 1;
 
-/* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv, zero before) for one level */
-INLINE void directions(const lmm_model *m, const factor *f, const double *Y, double *v, ptrdiff_t ldv)
+/* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv, zero before) for one level, with
+   g of its columns pb apart */
+INLINE void directions(const factor *f, const double *g, int pb, double *v, ptrdiff_t ldv)
 {
-    const layout *lay = &m->layout;
-    const double *g = Y + lay->p;
-    const int pb = lay->pb;
     v += f->th;
     for (int t = 0; t < f->nth; t++) {
         const int r = f->thr[t], c = f->thc[t];
@@ -37,7 +35,7 @@ INLINE void own_rows(const lmm_model *m, const forms *q, const factor *f, int32_
     if (q->given)
         memcpy(v, q->given + column * N, sizeof(double) * (size_t)(f->p * N));
     else
-        directions(m, f, m->evaluation.Y + column * lay->pb, v, N);
+        directions(f, m->evaluation.Y + column * lay->pb + q->edge, lay->pb, v, N);
 }
 
 /* Rows that are not zero as far as factor f */
@@ -152,8 +150,18 @@ void quadratic_forms(lmm_model *m, const forms *q)
     trailing_forms(m, q);
 }
 
-/* a_e = v_e'g */
-static void projections(const lmm_model *m, double *a)
+double *direction_forms(lmm_model *m, int edge, int p)
+{
+    const layout *lay = &m->layout;
+    const ptrdiff_t N = lay->ntheta;
+    double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
+           *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
+    const forms q = {.N = (int)N, .edge = edge, .p = p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
+    quadratic_forms(m, &q);
+    return Q;
+}
+
+void projections(const lmm_model *m, double *a)
 {
     const layout *lay = &m->layout;
     for (int k = 0; k < lay->nfactor; k++) {
@@ -169,19 +177,14 @@ static void projections(const lmm_model *m, double *a)
     }
 }
 
-/* H := nu/r^2 Q - nu/r^4 a a'  (ntheta x ntheta, elimination order); needs the factorization */
-void information(lmm_model *m, double nu, double *H)
+/* A := nu/r^2 Q - nu/r^4 a a'  (ntheta x ntheta, elimination order); needs the factorization */
+void information(lmm_model *m, double nu, double *A)
 {
     const layout *lay = &m->layout;
-    evaluation *ev = &m->evaluation;
+    const double r2 = m->evaluation.r2, *a = m->scratch.tmp, *Q = direction_forms(m, lay->p, lay->p);
     const ptrdiff_t N = lay->ntheta;
-    double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
-           *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
-    const forms q = {.N = (int)N, .p = lay->p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
-    quadratic_forms(m, &q);
     projections(m, m->scratch.tmp);
     for (ptrdiff_t j = 0; j < N; j++)
         for (ptrdiff_t i = 0; i < N; i++)
-            H[i + j * N] = nu / ev->r2 * (Q[i + j * N] + Q[j + i * N]) / 2 -
-                           nu / (ev->r2 * ev->r2) * m->scratch.tmp[i] * m->scratch.tmp[j];
+            A[i + j * N] = nu / r2 * (Q[i + j * N] + Q[j + i * N]) / 2 - nu / (r2 * r2) * a[i] * a[j];
 }

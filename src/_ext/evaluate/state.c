@@ -44,18 +44,20 @@ static void gradient(const lmm_model *m, double *g)
             g[lay->f[k].th + t] = m->evaluation.f[k].D[lay->f[k].thr[t] + lay->f[k].thc[t] * lay->f[k].p];
 }
 
-void derivatives(lmm_model *m, int reml, double *slope, double *A)
+int derivatives(lmm_model *m, int reml, double *slope, double *A, double *E)
 {
     const layout *lay = &m->layout;
     const double nu = degrees(m, reml);
-    if (m->evaluation.at.state < BORDERED) solve_border(m);
-    if (A) information(m, nu, A);
-    differentiate(m, reml, nu);
-    for (int k = 0; slope && k < lay->nfactor; k++)
+    deepen(m, BORDERED);
+    information(m, nu, A);
+    const int known = E && defect(m, reml, A, E) == LMM_OK;
+    if (!known) differentiate(m, reml, nu);
+    for (int k = 0; k < lay->nfactor; k++)
         for (int t = 0; t < lay->f[k].nth; t++) {
             const int r = lay->f[k].thr[t], c = lay->f[k].thc[t];
             slope[lay->f[k].th + t] = (r == c ? 1 : 2) * m->evaluation.f[k].S[r + c * lay->f[k].p];
         }
+    return known;
 }
 
 /* Gradient and curvature in theta, at set_theta's. work: chain_work and 2 N^2 + N and T */
@@ -64,7 +66,7 @@ static void theta_derivatives(lmm_model *m, double *g, double *H, double *work)
     const layout *lay = &m->layout;
     const ptrdiff_t N = lay->ntheta;
     double *slope = work, *A = slope + N, *T = A + N * N, *to = T;
-    derivatives(m, m->evaluation.at.reml, slope, A);
+    derivatives(m, m->evaluation.at.reml, slope, A, NULL);
     for (int k = 0; k < lay->nfactor; to += lay->f[k].p * lay->f[k].p, k++)
         memcpy(to, m->evaluation.f[k].T, sizeof(double) * (size_t)(lay->f[k].p * lay->f[k].p));
     to_theta(m, !m->evaluation.at.whitened, T, slope, A, NULL, H, to);
@@ -93,12 +95,17 @@ lmm_status evaluate_there(lmm_model *m, zeros wanted, int factor)
     return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
 }
 
-lmm_status bring(lmm_model *m, zeros wanted, lmm_state least, int factor)
+void deepen(lmm_model *m, lmm_state least)
 {
-    evaluation *ev = &m->evaluation;
-    TRY(evaluate_there(m, wanted, factor));
+    const evaluation *ev = &m->evaluation;
     if (least >= BORDERED && ev->at.state < BORDERED) solve_border(m);
     if (least == INVERTED && ev->at.state < INVERTED) differentiate(m, ev->at.reml, degrees(m, ev->at.reml));
+}
+
+lmm_status bring(lmm_model *m, zeros wanted, lmm_state least, int factor)
+{
+    TRY(evaluate_there(m, wanted, factor));
+    deepen(m, least);
     return LMM_OK;
 }
 

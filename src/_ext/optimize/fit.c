@@ -15,6 +15,8 @@
 #define FAR 1e3       /* ... rounding is all that it would see */
 #define TYPICAL 0.5   /* where moments say nothing */
 #define ZERO 3        /* floors up to which a standard deviation is zero */
+#define EVALUATIONS 8   /* what an exact Hessian may cost */
+#define MOST_BYTES 1e8  /* ... and take */
 #define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
 #define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
 #define STEEP 100     /* T from which rounding is looked at: its square multiplies errors */
@@ -35,7 +37,7 @@ static double integrate(fit *t, const double *x)
 {
     const int N = t->m->layout.ntheta;
     fit_coordinates(t, x, t->sigma);
-    derivatives(t->m, t->s->reml, t->slope, t->A);
+    derivatives(t->m, t->s->reml, t->slope, t->A, NULL);
     if (t->m->trailing->failed) return INFINITY;
     memcpy(t->x, x, sizeof(double) * (size_t)fit_size(t));
     t->value = t->begun ? t->last.value : t->f;
@@ -67,17 +69,27 @@ double fit_value(void *arg, const double *x)
     return !t->m->trailing->exact && isfinite(t->f) ? integrate(t, x) : t->f;
 }
 
-static void fit_derivatives(void *arg, double *slope, double *A)
+/* Is the exact Hessian cheap beside the evaluations that it saves? */
+static int worth_its_price(const lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    const double q1 = lay->q1, q2 = lay->q2, N = lay->ntheta;
+    double bytes, flops;
+    if (!m->trailing->exact) return 0;
+    lmm_traces_price(m, &bytes, &flops);
+    flops += lay->p * N * N * (q1 + q2);
+    return bytes < MOST_BYTES && flops < EVALUATIONS * (q2 * q2 * (q1 + q2) + N * N * (q1 + q2));
+}
+
+static int fit_derivatives(void *arg, double *slope, double *A, double *E)
 {
     fit *t = arg;
     const size_t N = (size_t)t->m->layout.ntheta;
-    if (t->m->trailing->exact) {
-        derivatives(t->m, t->s->reml, slope, A);
-        return;
-    }
+    if (t->m->trailing->exact) return derivatives(t->m, t->s->reml, slope, A, t->affordable ? E : NULL);
     settle_reference(t);
     memcpy(slope, t->slope, sizeof(double) * N);
     memcpy(A, t->A, sizeof(double) * N * N);
+    return 0;
 }
 
 ptrdiff_t fit_size(const fit *t)
@@ -168,6 +180,7 @@ static newton_problem problem_of(fit *t)
                         .distance = fit_distance,
                         .poll = t->s->poll ? fit_poll : NULL,
                         .syev = t->m->blas.syev,
+                        .potrf = t->m->blas.potrf,
                         .arg = t,
                         .tolerance = t->s->tolerance,
                         .noise = 1e-14 * (double)t->m->layout.n,
@@ -227,7 +240,7 @@ static void start_from(fit *t, const double *start, double *x)
 static double resolution(const lmm_model *m, int reml)
 {
     const evaluation *ev = &m->evaluation;
-    return DBL_EPSILON * degrees(m, reml) * (1 + ev->size / ev->r2);
+    return ev->r2 > 0 ? DBL_EPSILON * degrees(m, reml) * (1 + ev->size / ev->r2) : INFINITY;
 }
 
 /* Largest entry of any T */
@@ -388,6 +401,8 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info 
     lmm_model *m = t->m;
     double *x = lay_out(t);
     info->escapes = 0;
+    m->evaluation.at.reml = t->s->reml;
+    t->affordable = worth_its_price(m);
     if (start)
         start_from(t, start, x);
     else

@@ -15,6 +15,7 @@ typedef struct {
     newton_state *state;
     int n;              /* variables of a step                                              */
     const plane *plane; /* NULL: all Sigma, see axes.h                                      */
+    int affordable;     /* is the exact Hessian?                                           */
     double f;           /* the criterion of the last evaluation                             */
     double *sigma;      /* N + 1  scratch: Sigma                                            */
     double *theta;      /* 2 N  scratch: theta                                              */

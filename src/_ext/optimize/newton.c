@@ -13,6 +13,8 @@
 #define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
 #define NEAR 1.0        /* promise below which A is corrected: far away it is the better model */
 #define EARLY 1e3       /* promise, in tolerances, from which the last step need not be evaluated */
+#define DEFINITE 1e-12  /* squared diagonals of a Cholesky factor, least over largest, of a convex model */
+#define SLOW 2          /* so many steps near a minimum call for the exact Hessian */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 #define INNER 60        /* inner steps at most (two to three are usual) */
 #define ENOUGH 1e-2     /* share of the decrease so far below which they end */
@@ -22,8 +24,12 @@ typedef struct {              /* the model at x, and the inner point on the way 
     double *slope, *A, *E;    /* nc, nc x nc  derivatives in c at x: f's slope, curvature, its correction   */
     int learned, exact;       /* is there an E, and is it all that A lacks at x?                            */
     int corrected;            /* is it part of the model?                                                   */
-    double *H, *w, *g;        /* n x n, n, n  eigenvectors and eigenvalues there; gradient                  */
-    double *gq, *sq, *step;   /* n  gradient and step in their axes; the step                               */
+    int slow;                 /* accepted steps whose promise was near                                      */
+    double *H, *g;            /* n x n, n  Hessian and gradient there, in steps                             */
+    double *whole, length;    /* n  the step that minimizes the model, and its length; see convex           */
+    int convex, spectral;     /* is there one? are H and w eigenvectors and eigenvalues by now?             */
+    double *w, *gq, *sq;      /* n  eigenvalues; gradient and step in their axes                            */
+    double *step;             /* n  the step                                                                */
     double *c, *d, *Bd;       /* nc  c(x); of the inner point: c - c(x), B d                                */
     double *before, *product; /* nc  slope and A d of the point before, for E                               */
     double *B;                /* nc x nc  scratch                                                           */
@@ -34,7 +40,7 @@ typedef struct {              /* the model at x, and the inner point on the way 
 ptrdiff_t newton_workspace(int n, int nc, ptrdiff_t size)
 {
     const ptrdiff_t N = n, M = nc;
-    return 3 * M * M + N * N + 7 * M + 5 * N + 34 * N + 2 * size + 8;
+    return 3 * M * M + N * N + 7 * M + 6 * N + 34 * N + 2 * size + 8;
 }
 
 static void lay_out(const newton_problem *p, local_model *m, double *work)
@@ -45,7 +51,7 @@ static void lay_out(const newton_problem *p, local_model *m, double *work)
     m->slope = m->H + n * n, m->c = m->slope + nc, m->d = m->c + nc, m->Bd = m->d + nc;
     m->before = m->Bd + nc, m->product = m->before + nc;
     m->w = m->product + nc, m->g = m->w + n, m->gq = m->g + n, m->sq = m->gq + n, m->step = m->sq + n;
-    m->here = m->step + n, m->trial = m->here + p->size, m->scratch = m->trial + p->size;
+    m->whole = m->step + n, m->here = m->whole + n, m->trial = m->here + p->size, m->scratch = m->trial + p->size;
 }
 
 static int is_finite(ptrdiff_t n, const double *x)
@@ -79,19 +85,49 @@ static void curve(const newton_problem *p, local_model *m)
 
 /* ------------------------------------------------------------------------------------- one inner step -- */
 
-/* Eigendecomposition of the model's Hessian in steps from a point, the gradient in its axes. slope: at the
-   point. */
-static void decompose(const newton_problem *p, local_model *m, const double *x, const double *slope)
+/* whole := -H^-1 g by Cholesky, factor in B. Zero: H is not clearly positive definite. */
+static int minimize_convex(const newton_problem *p, local_model *m)
 {
-    char vectors = 'V', lower = 'L';
-    int n = p->n, lwork = 34 * n, info;
+    char lower = 'L';
+    int n = p->n, info;
+    double *L = m->B, *s = m->whole, least = INFINITY, most = 0;
+    memcpy(L, m->H, sizeof(double) * (size_t)n * (size_t)n);
+    p->potrf(&lower, &n, L, &n, &info);
+    if (info) return 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double d = L[i + i * n];
+        least = fmin(least, d * d);
+        most = fmax(most, d * d);
+    }
+    if (!(least > DEFINITE * most)) return 0;
+    for (ptrdiff_t i = 0; i < n; i++) s[i] = -m->g[i];
+    for (ptrdiff_t j = 0; j < n; j++) {
+        s[j] /= L[j + j * n];
+        for (ptrdiff_t i = j + 1; i < n; i++) s[i] -= L[i + j * n] * s[j];
+    }
+    for (ptrdiff_t i = n - 1; i >= 0; i--) s[i] = (s[i] - inner(n - i - 1, L + i + 1 + i * n, s + i + 1)) / L[i + i * n];
+    m->length = sqrt(inner(n, s, s));
+    return 1;
+}
+
+/* The model around a point, in steps. slope: there */
+static void linearize(const newton_problem *p, local_model *m, const double *x, const double *slope)
+{
     const ptrdiff_t nc = p->nc;
     for (ptrdiff_t i = 0; i < nc * nc; i++) m->B[i] = m->A[i] + (m->corrected ? m->E[i] : 0);
     p->tangent(p->arg, x, slope, m->B, m->g, m->H);
-    if (n == 1)
-        m->w[0] = m->H[0], m->H[0] = 1;
-    else
-        p->syev(&vectors, &lower, &n, m->H, &n, m->w, m->scratch, &lwork, &info);
+    m->spectral = 0;
+    m->convex = minimize_convex(p, m);
+}
+
+/* H to its eigenvectors */
+static void decompose(const newton_problem *p, local_model *m)
+{
+    char vectors = 'V', lower = 'L';
+    int n = p->n, lwork = 34 * n, info;
+    if (m->spectral) return;
+    m->spectral = 1;
+    p->syev(&vectors, &lower, &n, m->H, &n, m->w, m->scratch, &lwork, &info);
     for (int i = 0; i < n; i++) m->gq[i] = inner(n, m->H + (ptrdiff_t)i * n, m->g);
 }
 
@@ -106,9 +142,17 @@ static double step_length(int n, const local_model *m, double shift)
 }
 
 /* The best step not longer than the radius, and its length. Returns the decrease that it promises. */
-static double solve_subproblem(int n, local_model *m, double radius, double *length, int *bounded)
+static double solve_subproblem(const newton_problem *p, local_model *m, double radius, double *length, int *bounded)
 {
-    double largest = 1e-300, gnorm = sqrt(inner(n, m->gq, m->gq)), shift = 0, predicted = 0;
+    const int n = p->n;
+    double largest = 1e-300, gnorm = sqrt(inner(n, m->g, m->g)), shift = 0, predicted = 0;
+    if (m->convex && m->length <= radius) {
+        memcpy(m->step, m->whole, sizeof(double) * (size_t)n);
+        *length = m->length;
+        *bounded = 0;
+        return -inner(n, m->step, m->g) / 2;
+    }
+    decompose(p, m);
     for (int i = 0; i < n; i++) largest = fmax(largest, fabs(m->w[i]));
     *bounded = !(m->w[0] > 1e-12 * largest) || step_length(n, m, 0) > radius;
     if (*bounded) {
@@ -153,7 +197,7 @@ static double decrease(const newton_problem *p, local_model *m, const double *x)
 static void follow(const newton_problem *p, local_model *m)
 {
     for (int i = 0; i < p->nc; i++) m->Bd[i] += m->slope[i];
-    decompose(p, m, m->here, m->Bd);
+    linearize(p, m, m->here, m->Bd);
 }
 
 /* Minimizes the model within the radius by inner steps; the first one is decomposed. */
@@ -164,7 +208,7 @@ static step walk(const newton_problem *p, local_model *m, const double *x, doubl
     int binds;
     memcpy(m->here, x, sizeof(double) * (size_t)p->size);
     for (int i = 0; i < INNER; i++) {
-        const double promise = solve_subproblem(p->n, m, r, &length, &binds);
+        const double promise = solve_subproblem(p, m, r, &length, &binds);
         if (!(promise >= fmax(p->tolerance * 1e-5, ENOUGH * s.predicted))) break;
         p->move(p->arg, m->here, m->step, m->trial);
         const double away = p->distance(p->arg, m->trial);
@@ -201,8 +245,7 @@ static step walk(const newton_problem *p, local_model *m, const double *x, doubl
 /* Slope and curvature at the last accepted x. Nonzero: they are not finite. */
 static int differentiate(const newton_problem *p, local_model *m)
 {
-    p->derivatives(p->arg, m->slope, m->A);
-    m->exact = 0;
+    m->exact = p->derivatives(p->arg, m->slope, m->A, m->slow >= SLOW ? m->E : NULL);
     return !is_finite(p->nc, m->slope) || !is_finite((ptrdiff_t)p->nc * p->nc, m->A);
 }
 
@@ -238,17 +281,11 @@ static void doubt(const newton_problem *p, local_model *m)
     if (m->learned && !(inner(nn, m->E, m->E) <= inner(nn, m->A, m->A))) m->learned = 0;
 }
 
-/* The model at x, decomposed; promised: by the step before */
+/* The model at x; promised: by the step before */
 static void open_model(const newton_problem *p, local_model *m, const double *x, double promised)
 {
-    double length;
-    int bounded;
     m->corrected = m->exact || (m->learned && promised < NEAR);
-    decompose(p, m, x, m->slope);
-    if (!p->defect || m->exact || !(solve_subproblem(p->n, m, 1, &length, &bounded) < NEAR)) return;
-    if (!p->defect(p->arg, m->E)) return;
-    m->exact = m->corrected = 1;
-    decompose(p, m, x, m->slope);
+    linearize(p, m, x, m->slope);
 }
 
 /* ------------------------------------------------------------------------------------------- the whole -- */
@@ -258,8 +295,8 @@ static void open_model(const newton_problem *p, local_model *m, const double *x,
 static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, const double *x, step last)
 {
     if (last.bounded) {
-        decompose(p, m, x, m->slope);
-        last.predicted = solve_subproblem(p->n, m, fmax(s->radius, p->horizon), &last.length, &last.bounded);
+        linearize(p, m, x, m->slope);
+        last.predicted = solve_subproblem(p, m, fmax(s->radius, p->horizon), &last.length, &last.bounded);
         if (!last.bounded) p->move(p->arg, x, m->step, m->here);
     }
     s->predicted = last.predicted;
@@ -270,7 +307,7 @@ static newton_end finish(const newton_problem *p, local_model *m, newton_state *
 static step next_step(const newton_problem *p, local_model *m, const double *x, double radius)
 {
     step s;
-    s.predicted = solve_subproblem(p->n, m, radius, &s.length, &s.bounded);
+    s.predicted = solve_subproblem(p, m, radius, &s.length, &s.bounded);
     if (s.predicted >= p->tolerance) return walk(p, m, x, radius);
     p->move(p->arg, x, m->step, m->here);
     return s;
@@ -332,9 +369,10 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
             continue;
         }
         memcpy(x, m.here, sizeof(double) * (size_t)p->size);
+        m.slow += promise < NEAR;
         remember(p, &m, x);
         if (differentiate(p, &m)) return NEWTON_NOTFINITE;
-        if (promise < NEAR && !p->noisy && !p->defect) learn(p, &m);
+        if (promise < NEAR && !p->noisy && !m.exact) learn(p, &m);
         doubt(p, &m);
         p->anchor(p->arg, x);
         p->coordinates(p->arg, x, m.c);

@@ -13,9 +13,8 @@ typedef struct {    /* what to minimize, and how                                
     int n, nc;      /* variables of a step; coordinates                                           */
     ptrdiff_t size; /* doubles that a point takes                                                 */
     double (*value)(void *arg, const double *x);               /* infinity where undefined        */
-    void (*derivatives)(void *arg, double *slope, double *A); /* in c, at the last x of value()  */
-    /* E := the Hessian in c less A there, if that is worth its price; 0: it is not. NULL: never */
-    int (*defect)(void *arg, double *E);
+    /* in c, at the last x of value(); and, if E is wanted, E := the Hessian less A: whether it is to be had */
+    int (*derivatives)(void *arg, double *slope, double *A, double *E);
     void (*coordinates)(void *arg, const double *x, double *c);
     /* gradient and Hessian, in steps from x, of the function of c whose slope and Hessian at c(x) are given;
        B may be overwritten */
@@ -25,6 +24,7 @@ typedef struct {    /* what to minimize, and how                                
     double (*distance)(void *arg, const double *x); /* ... to points that x was moved to            */
     int (*poll)(void *arg, const double *x, double f, double best, double radius, double predicted);
     void (*syev)(char *, char *, int *, double *, int *, double *, double *, int *, int *);
+    void (*potrf)(char *, int *, double *, int *, int *);
     void *arg;
     double tolerance; /* stop when the predicted decrease is below                         */
     double noise;     /* rounding error of value(): smaller decreases cannot be seen       */

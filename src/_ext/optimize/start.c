@@ -10,13 +10,14 @@
 
 #include "optimize/start.h"
 
+#include "evaluate/evaluate.h"
 #include "base/memory.h"
 #include "base/small.h"
 
 #define RIDGE 1e-8    /* of the moment equations, their diagonal being 1 */
 #define RESIDUAL 0.01 /* least share of y'My that is left to sigma^2 */
 
-static char lower = 'L', none = 'N', trans = 'T';
+static char lower = 'L', none = 'N';
 static double one = 1, minus = -1;
 
 typedef struct {
@@ -28,7 +29,6 @@ typedef struct {
     double *K;     /* products of pairs of entries of one pair of terms       */
     double *R, *D; /* BATCH blocks R, and B B' alone                          */
     int count;     /* blocks in them                                          */
-    double *low_rank; /* ntheta x p, where q < ntheta */
     double yy;     /* y'My                                                    */
 } moments;
 
@@ -38,7 +38,7 @@ ptrdiff_t start_work(const layout *lay)
     ptrdiff_t k = 1;
     for (term t = {0}; next_term(lay, &t);)
         if (t.k > k) k = t.k;
-    return 2 * N * N + 2 * N + 2 * BATCH * k * k + (lay->q < N ? N * lay->p : 0);
+    return 2 * N * N + 2 * N + 2 * BATCH * k * k;
 }
 
 /* ------------------------------------------------------------------------------------------- the edge -- */
@@ -188,41 +188,6 @@ static void pairs_of_levels(moments *mo)
         }
 }
 
-/* ----------------------------------------------------------------------------------- all pairs: B B' -- */
-
-/* Rows x of sum_l b_lr b_lc' for two columns of a term, b_l: p rows of the edge; added to h (rows x p) */
-static void columns_product(const moments *mo, const term *t, int x, int rows, int r, int c, double beta, double *h)
-{
-    const layout *lay = &mo->m->layout;
-    int p = lay->p, nlev = t->f->nlev, ld = t->f->p * lay->pb;
-    double *b = mo->edge + (ptrdiff_t)(t->f->col + t->first) * lay->pb;
-    mo->m->blas.gemm(&none, &trans, &rows, &p, &nlev, &one, b + (ptrdiff_t)r * lay->pb + x, &ld,
-                     b + (ptrdiff_t)c * lay->pb, &ld, &beta, h, &rows);
-}
-
-/* Tr += sum over x and y of h h', h_e = sum_l b_x'E_e b_y of the columns x and y of B; t -= sum over x of h. Some
-   x at a time. */
-static void low_rank_part(moments *mo, double *trace)
-{
-    const layout *lay = &mo->m->layout;
-    const ptrdiff_t most = lay->q / lay->ntheta;
-    int n = lay->ntheta, N = (int)mo->N, p = lay->p;
-    double *h = most ? mo->m->evaluation.H : mo->low_rank; /* pb x q, scratch between evaluations */
-    for (int x = 0, rows; x < p; x += rows) {
-        rows = most < 1 ? 1 : most < p - x ? (int)most : p - x;
-        int length = rows * p;
-        for (term t = {0}; next_term(lay, &t);)
-            for (int c = 0; c < t.k; c++)
-                for (int r = c; r < t.k; r++) {
-                    const ptrdiff_t e = t.th + packed_place(t.k, r, c);
-                    columns_product(mo, &t, x, rows, r, c, 0, h + e * length);
-                    if (r != c) columns_product(mo, &t, x, rows, c, r, 1, h + e * length);
-                    for (int i = 0; i < rows; i++) trace[e] -= h[e * length + i + (x + i) * (ptrdiff_t)rows];
-                }
-        mo->m->blas.syrk(&lower, &trans, &n, &length, &one, h, &length, &one, mo->Tr, &N);
-    }
-}
-
 /* ----------------------------------------------------------------------------------------- equations -- */
 
 /* tr(M V_e) without its part of X, and y'M V_e M y */
@@ -276,15 +241,14 @@ lmm_status moment_estimates(lmm_model *m, double *sigma, double *work)
     moments mo = {.m = m, .N = N, .Tr = work, .edge = m->evaluation.Y};
     double *trace = mo.Tr + N * N;
     mo.rhs = trace + N, mo.K = mo.rhs + N, mo.R = mo.K + N * N;
-    mo.low_rank = work + start_work(lay) - (lay->q < N ? N * lay->p : 0);
-    mo.D = mo.R + (mo.low_rank - mo.R) / 2;
+    mo.D = mo.R + (work + start_work(lay) - mo.R) / 2;
     m->evaluation.at.state = NOWHERE;
     memset(work, 0, sizeof(double) * (size_t)(N * N + 2 * N));
     TRY(project_edge(&mo));
     pairs_of_levels(&mo);
     right_sides(&mo, trace);
-    if (lay->p) low_rank_part(&mo, trace);
-    for (ptrdiff_t i = 0; i < N - 1; i++) mo.Tr[N - 1 + i * N] = trace[i];
+    add_edge_squares(m, mo.edge, mo.Tr, (int)N, mo.K);
+    for (ptrdiff_t i = 0; i < N - 1; i++) mo.Tr[N - 1 + i * N] = trace[i] - mo.K[i];
     mo.Tr[N * N - 1] = (double)lay->n - lay->p;
     mo.rhs[N - 1] = mo.yy;
     if (solve_moments(&mo)) return LMM_NOTPOSDEF;
