@@ -372,7 +372,7 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         m.slow += promise < NEAR;
         remember(p, &m, x);
         if (differentiate(p, &m)) return NEWTON_NOTFINITE;
-        if (promise < NEAR && !p->noisy && !m.exact) learn(p, &m);
+        if (promise < NEAR && !m.exact) learn(p, &m);
         doubt(p, &m);
         p->anchor(p->arg, x);
         p->coordinates(p->arg, x, m.c);
