@@ -20,7 +20,7 @@ from lmmfast.engine.starts import random_theta
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
 CERTIFIED = 1e-9  # deviance units
-PROMISED = 1e-7  # before the last step, which is taken unseen where each promises far less than the one before
+PROMISED = 1e-7  # before the last step, where steps shrink so fast that it is taken unseen
 SAME = 1e-6  # two runs to one optimum, deviance units
 
 
@@ -481,7 +481,7 @@ def test_callback_stops_with_the_best_so_far(stop: int) -> None:
 
 
 def test_best_so_far_is_not_the_last() -> None:
-    """On the way to infinity steps are rejected: stopping right after one returns the point before."""
+    """On a way to infinity steps are rejected: stopping after one returns the point before."""
     model = LMM.from_arrays(*small_design(30).arrays)
     evaluations, _ = seen(model, 40)
     worse = [e.n for e in evaluations if e.objective > e.best]

@@ -145,7 +145,8 @@ typedef struct {         /* parameters that are held or tied: theta = fixed + ba
 
 typedef struct {        /* how a fit ended                                                   */
     double objective;   /* criterion at the result                                           */
-    double certificate; /* predicted decrease still possible, deviance units                 */
+    double certificate; /* predicted decrease still possible, deviance units: where derivatives were
+                           known last, so before the last step, if that was taken without them */
     double resolution;  /* bound of its rounding error there: smaller differences mean nothing       */
     double noise;       /* by how much it was seen to change with the last digits of theta           */
     int32_t neval;      /* evaluations of the criterion                                      */
@@ -157,7 +158,8 @@ typedef struct lmm_model lmm_model;
 lmm_settings lmm_defaults(void);
 
 /* A model of the rows d, or of the cross-products x (the other is NULL). Evaluations and fits use the memory
-   made here and allocate nothing. keep: p bytes, receives which columns of X are independent. With
+   made here; a fit that converges slowly tries to have more for exact second derivatives, at most 100 MB, and does
+   without them if there is none. keep: p bytes, receives which columns of X are independent. With
    options.plan *m stays NULL. */
 lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const lmm_blas *blas,
                      const lmm_options *options, uint8_t *keep, lmm_report *report);
@@ -251,7 +253,7 @@ void lmm_arrange(lmm_model *m, const int32_t *place);
 void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
                                                       T = C times the whitened T, up to rotation */
 
-/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates, first_theta in fit.c),
+/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates, start.c),
    or within a plane from start = z (nz). theta: receives the optimum. All in the user's coordinates. A plane
    takes memory of its own during the call; LMM_NOTPOSDEF also when its basis is dependent. */
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,

@@ -8,8 +8,8 @@
 
 #include "base/small.h"
 
-CLONES void pull_back(int k, const double *L, const double *R, int ld, ptrdiff_t N, const double *from, double *to,
-                      double *half)
+CLONES void pull_back(int k, const double *L, const double *R, int ld, ptrdiff_t N, const double *from,
+                      double *to, double *half)
 {
     for (int j = 0; j < k; j++) {
         for (int a = L ? 0 : j; a < k; a++) { /* half_a := sum_b V_ab R_bj */
@@ -67,7 +67,8 @@ static void columns_to_theta(const lmm_model *m, int users, const double *T, ptr
     for (term t = {0}; next_term(lay, &t);) {
         const int p = t.f->p, corner = t.first * (p + 1);
         if (t.first == 0 && t.f->k > 0) T += lay->f[t.f->k - 1].p * lay->f[t.f->k - 1].p;
-        pull_back(t.k, users ? t.f->Cinv + corner : NULL, T + corner, p, N, from + t.th * N, to + t.th * N, half);
+        pull_back(t.k, users ? t.f->Cinv + corner : NULL, T + corner, p, N, from + t.th * N, to + t.th * N,
+                  half);
         for (ptrdiff_t i = 0; i < t.nth * N; i++) to[t.th * N + i] *= 2;
     }
 }

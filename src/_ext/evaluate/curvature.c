@@ -1,5 +1,6 @@
-/* Average information in the entries of Sigma = T T' (whitened): A_ef = nu v_e'Z'PZ v_f / r^2 - nu (v_e'g)(v_f'g)
-   / r^4 with v_e = dSigma/de g per level (Gilmour, Thompson & Cullis 1995). The quadratic form follows the elimination: for c = Z v,
+/* Average information in the entries of Sigma = T T' (whitened): A_ef = nu v_e'Z'PZ v_f / r^2 - nu
+   (v_e'g)(v_f'g) / r^4 with v_e = dSigma/de g per level (Gilmour, Thompson & Cullis 1995). The quadratic form
+   follows the elimination: for c = Z v,
 
      u = w_l + A_l v_l,  a = v_l - K_l u,  Q += v_l'w_l + u'a,  w_R += A_Rl a
 
@@ -15,8 +16,8 @@
 static char none = 'N', trans = 'T';
 static double one = 1;
 
-/* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv, zero before) for one level, with
-   g of its columns pb apart */
+/* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv, zero before) for one level,
+   with g of its columns pb apart */
 INLINE void directions(const factor *f, const double *g, int pb, double *v, ptrdiff_t ldv)
 {
     v += f->th;

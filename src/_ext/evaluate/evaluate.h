@@ -5,10 +5,10 @@
 
 #include "model/model.h"
 
-/* state.c: evaluate, then derivatives of the same T in the entries of Sigma = T T' (whitened, lower triangles in
-   the order of theta): slope, average information A, and E, what A lacks of the Hessian (NULL: not wanted; 0: not
-   to be had, for memory); or what a reading needs at the theta where the model stands: T with
-   such zeros, at least this state, and the trailing factor if `factor` */
+/* state.c: evaluate, then derivatives of the same T in the entries of Sigma = T T' (whitened, lower triangles
+   in the order of theta): slope, average information A, and E, what A lacks of the Hessian (NULL: not wanted;
+   0: not to be had, for memory); or what a reading needs at the theta where the model stands: T with such
+   zeros, at least this state, and the trailing factor if `factor` */
 double degrees(const lmm_model *m, int reml);
 double evaluate(lmm_model *m, int reml);
 int derivatives(lmm_model *m, int reml, double *slope, double *A, double *E);

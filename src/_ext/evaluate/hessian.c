@@ -1,4 +1,5 @@
-/* The exact Hessian of the criterion in the entries of Sigma = T T', as what the average information A lacks of it:
+/* The exact Hessian of the criterion in the entries of Sigma = T T', as what the average information A lacks
+   of it:
 
      Hessian - A = nu/r^2 Q - Tr,   Tr_ef = tr P dV_e P dV_f   (ML: V^-1 for P)
 
@@ -15,7 +16,8 @@
 static char none = 'N', trans = 'T', lower = 'L';
 static double one = 1;
 
-/* Rows x of sum_l b_lr b_lc' for two columns of a term, b_l: X's rows of the edge; beta h before (rows x p) */
+/* Rows x of sum_l b_lr b_lc' for two columns of a term, b_l: X's rows of the edge; beta h before (rows x p)
+ */
 static void columns_product(const lmm_model *m, double *edge, const term *t, int x, int rows, int r, int c,
                             double beta, double *h)
 {
@@ -65,8 +67,8 @@ lmm_status defect(lmm_model *m, int reml, const double *A, double *E)
     projections(m, single);
     for (ptrdiff_t j = 0; j < N; j++)
         for (ptrdiff_t i = j; i < N; i++)
-            E[i + j * N] = E[j + i * N] = (E[i + j * N] + E[j + i * N]) / 2 - pairs[i + j * N] + A[i + j * N] +
-                                          nu / (r2 * r2) * single[i] * single[j];
+            E[i + j * N] = E[j + i * N] = (E[i + j * N] + E[j + i * N]) / 2 - pairs[i + j * N] +
+                                          A[i + j * N] + nu / (r2 * r2) * single[i] * single[j];
     free(single);
     return status;
 }

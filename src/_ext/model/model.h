@@ -155,10 +155,10 @@ static inline ptrdiff_t panel_size(const layout *lay, int k)
     return lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p;
 }
 
-typedef struct {    /* columns of a factor that are correlated with each other, a block of T */
+typedef struct { /* columns of a factor that are correlated with each other, a block of T */
     const factor *f;
-    int first, k;   /* its first column, and their number                                */
-    int th, nth;    /* its first parameter: the lower triangle by columns                */
+    int first, k; /* its first column, and their number                                */
+    int th, nth;  /* its first parameter: the lower triangle by columns                */
 } term;
 
 /* The next term in the order of theta; the first one after {0}. 0: there is none. */

@@ -5,7 +5,7 @@
 #include "evaluate/chain.h"
 #include "base/small.h"
 
-#define SWEEPS 60     /* of rotations, at most; five to eight are usual */
+#define SWEEPS 60 /* of rotations, at most; five to eight are usual */
 #define VANISHED 1e-150
 
 typedef struct { /* the part of a point that belongs to a term */
@@ -49,8 +49,8 @@ static void rotate(int k, double *x, double *y, double c, double s)
     }
 }
 
-/* M := M V and A := A V with V orthogonal and the columns of M orthogonal to each other: one-sided Jacobi, which
-   finds small singular values as exactly as large ones (Demmel & Veselic 1992). */
+/* M := M V and A := A V with V orthogonal and the columns of M orthogonal to each other: one-sided Jacobi,
+   which finds small singular values as exactly as large ones (Demmel & Veselic 1992). */
 static void orthogonalize(int k, double *M, double *A)
 {
     int rotated = k > 1;
@@ -92,7 +92,8 @@ static void complete(int k, const double *U, int columns, double *u)
     for (int i = 0; i < k; i++) u[i] /= sqrt(size);
 }
 
-/* Orthogonal columns to lengths s and unit vectors; those without a length come last and get any direction. */
+/* Orthogonal columns to lengths s and unit vectors; those without a length come last and get any direction.
+ */
 static void normalize(int k, double *M, double *A, double *s)
 {
     int whole = k;
@@ -134,7 +135,8 @@ void axes_of_factors(const lmm_model *m, const double *T, double least, double m
         const int p = t.f->p, k = t.k;
         if (t.first == 0 && t.f->k > 0) T += m->layout.f[t.f->k - 1].p * m->layout.f[t.f->k - 1].p;
         const axes a = axes_at(x, k);
-        for (int c = 0; c < k; c++) memcpy(a.U + c * k, T + t.first + (t.first + c) * p, sizeof(double) * (size_t)k);
+        for (int c = 0; c < k; c++)
+            memcpy(a.U + c * k, T + t.first + (t.first + c) * p, sizeof(double) * (size_t)k);
         orthogonalize(k, a.U, work);
         normalize(k, a.U, work, a.s);
         for (int c = 0; c < k; c++) a.s[c] = fmin(fmax(a.s[c], least), most);
@@ -220,7 +222,8 @@ void axes_move(const lmm_model *m, const double *x, const double *step, double *
     }
 }
 
-/* ------------------------------------------------------------------------------------------- derivatives -- */
+/* ------------------------------------------------------------------------------------------- derivatives --
+ */
 
 /* Columns of to := those of from in steps: dSigma = U (K s + s K') U', in N rows */
 static void columns_to_steps(const lmm_model *m, const double *x, ptrdiff_t N, const double *from, double *to,

@@ -1,6 +1,6 @@
-/* All relative covariance matrices as variables, each by its principal axes: Sigma = U diag(s)^2 U'. T = U diag(s)
-   is one of the T with T T' = Sigma; which one means nothing. Steps dT = U K leave T'dT symmetric: they are the
-   shortest to their Sigma, so that nothing depends on how the columns are coded or ordered.
+/* All relative covariance matrices as variables, each by its principal axes: Sigma = U diag(s)^2 U'. T = U
+   diag(s) is one of the T with T T' = Sigma; which one means nothing. Steps dT = U K leave T'dT symmetric:
+   they are the shortest to their Sigma, so that nothing depends on how the columns are coded or ordered.
 
    A point is an array: for each term U (k x k), s (k), and the T (k x k) from which distances are taken. */
 

@@ -1,5 +1,5 @@
-/* Where variances are zero the slope of T -> T T' is zero too, whatever the criterion does: S = df/dSigma says
-   whether it falls, by u'S u < 0 for a direction u without variance. */
+/* Where variances are zero the slope of T -> T T' is zero too, whatever the criterion does: S = df/dSigma
+   says whether it falls, by u'S u < 0 for a direction u without variance. */
 
 #include "optimize/escape.h"
 
@@ -16,7 +16,8 @@ static double null_curvature(lmm_model *m, const term *t, double *x, int *place,
     char vectors = 'V', lower = 'L';
     const int k = t->k, p = t->f->p;
     const double *S = m->evaluation.f[t->f->k].S + t->first * (p + 1);
-    double *U = x, *s = x + k * k, *N = work, *R = N + k * k, *X = R + k * k, *w = X + k * k, *scratch = w + k;
+    double *U = x, *s = x + k * k, *N = work, *R = N + k * k, *X = R + k * k, *w = X + k * k,
+           *scratch = w + k;
     double most = 0;
     int n = 0, lwork = 34 * k, info;
     for (int i = 0; i < k; i++) most = fmax(most, s[i]);

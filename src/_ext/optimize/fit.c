@@ -9,18 +9,18 @@
 #include "trailing/trailing.h"
 #include "base/small.h"
 
-#define LOW 0.12      /* the start keeps standard deviations over sigma in [LOW, HIGH], off the boundary */
+#define LOW 0.12 /* the start keeps standard deviations over sigma in [LOW, HIGH], off the boundary */
 #define HIGH 100
-#define LIFT 0.01     /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
-#define FAR 1e3       /* ... rounding is all that it would see */
-#define TYPICAL 0.5   /* where moments say nothing */
-#define ZERO 3        /* floors up to which a standard deviation is zero */
-#define EVALUATIONS 8   /* what an exact Hessian may cost */
-#define MOST_BYTES 1e8  /* ... and take */
-#define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
-#define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
-#define STEEP 100     /* T from which rounding is looked at: its square multiplies errors */
-#define SAMPLES 4     /* ... by so many evaluations */
+#define LIFT 0.01      /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
+#define FAR 1e3        /* ... rounding is all that it would see */
+#define TYPICAL 0.5    /* where moments say nothing */
+#define ZERO 3         /* floors up to which a standard deviation is zero */
+#define EVALUATIONS 8  /* what an exact Hessian may cost */
+#define MOST_BYTES 1e8 /* ... and take */
+#define ENOUGH 1e-7    /* iterative models: a decrease that is small against what chance moves */
+#define UNSEEN 1e-8    /* ... and what the tolerance of their iterations hides */
+#define STEEP 100      /* T from which rounding is looked at: its square multiplies errors */
+#define SAMPLES 4      /* ... by so many evaluations */
 
 lmm_settings lmm_defaults(void)
 {
@@ -31,8 +31,8 @@ lmm_settings lmm_defaults(void)
 /* -------------------------------------------------------------------------------- what is minimized -- */
 
 /* The criterion of an iterative model: the estimate of the first evaluation, from there the integral of the
-   estimated slope over Sigma, one trapezoid a step. The estimates of both are not derivatives of each other; the
-   slope is the more accurate and decides. */
+   estimated slope over Sigma, one trapezoid a step. The estimates of both are not derivatives of each other;
+   the slope is the more accurate and decides. */
 static double integrate(fit *t, const double *x)
 {
     const int N = t->m->layout.ntheta;
@@ -194,7 +194,8 @@ static newton_problem problem_of(fit *t)
     return p;
 }
 
-/* -------------------------------------------------------------------------------------------- the start -- */
+/* -------------------------------------------------------------------------------------------- the start --
+ */
 
 /* Sigma of moments, its eigenvalues made possible variances. */
 static void start_by_moments(fit *t, double *x)
@@ -234,7 +235,8 @@ static void start_from(fit *t, const double *start, double *x)
     axes_of_factors(m, t->T, LIFT, FAR, x, t->work);
 }
 
-/* ---------------------------------------------------------------------------------------------- the end -- */
+/* ---------------------------------------------------------------------------------------------- the end --
+ */
 
 /* r^2 is what cancellation leaves of y'Wy = n (whitened): its relative error, times nu. */
 static double resolution(const lmm_model *m, int reml)
@@ -321,7 +323,8 @@ static int has_zeros(const fit *t)
     return t->m->evaluation.at.zeros != ANY;
 }
 
-/* Takes the last step, unless the criterion knows better, and leaves the model there. Returns the criterion. */
+/* Takes the last step, unless the criterion knows better, and leaves the model there. Returns the criterion.
+ */
 static double arrive(fit *t, double *x, double *theta)
 {
     newton_state *s = t->state;
@@ -377,17 +380,18 @@ static newton_end minimize(fit *t, double *x, lmm_info *info)
 
 ptrdiff_t fit_workspace(const layout *lay)
 {
-    const ptrdiff_t N = lay->ntheta, size = axes_size(lay), newton = newton_workspace(lay->ntheta, lay->ntheta, size),
-                    start = start_work(lay);
-    return (newton > start ? newton : start) + 3 * size + 6 * N + 1 + N * N + factors_size(lay) + axes_work(lay);
+    const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
+                    newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
+    return (newton > start ? newton : start) + 3 * size + 6 * N + 1 + N * N + factors_size(lay) +
+           axes_work(lay);
 }
 
 /* Arrays behind those of the minimizer */
 static double *lay_out(fit *t)
 {
     const layout *lay = &t->m->layout;
-    const ptrdiff_t N = lay->ntheta, size = axes_size(lay), newton = newton_workspace(lay->ntheta, lay->ntheta, size),
-                    start = start_work(lay);
+    const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
+                    newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
     double *x = t->m->scratch.newton + (newton > start ? newton : start);
     t->x = x + size, t->last.x = t->x + size, t->sigma = t->last.x + size;
     t->slope = t->sigma + N + 1, t->last.sigma = t->slope + N, t->last.slope = t->last.sigma + N;

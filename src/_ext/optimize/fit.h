@@ -32,7 +32,7 @@ typedef struct {
 
 double fit_value(void *arg, const double *x);
 void fit_coordinates(void *arg, const double *x, double *sigma);
-ptrdiff_t fit_size(const fit *t);               /* doubles of a point                       */
+ptrdiff_t fit_size(const fit *t);           /* doubles of a point                       */
 ptrdiff_t fit_workspace(const layout *lay); /* doubles of scratch.newton that a fit needs   */
 
 #endif

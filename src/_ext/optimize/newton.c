@@ -1,8 +1,8 @@
 /* Trust region on a composite model: f is taken as quadratic in c, m(x) = slope'd + d'B d/2 with
    d = c(x) - c(x0), B = A + E, and m is minimized over x near x0 by Newton steps (composite Newton methods:
    Fletcher 1982; the subproblem with the exact trust region: More & Sorensen 1983). A is given. E corrects
-   it near a minimum: exactly where the caller can, else by the symmetric rank-one formula (Conn, Gould & Toint
-   1991), which is at home in c, where nothing has to be transported. */
+   it near a minimum: exactly where the caller can, else by the symmetric rank-one formula (Conn, Gould &
+   Toint 1991), which is at home in c, where nothing has to be transported. */
 
 #include "optimize/newton.h"
 
@@ -51,7 +51,8 @@ static void lay_out(const newton_problem *p, local_model *m, double *work)
     m->slope = m->H + n * n, m->c = m->slope + nc, m->d = m->c + nc, m->Bd = m->d + nc;
     m->before = m->Bd + nc, m->product = m->before + nc;
     m->w = m->product + nc, m->g = m->w + n, m->gq = m->g + n, m->sq = m->gq + n, m->step = m->sq + n;
-    m->whole = m->step + n, m->here = m->whole + n, m->trial = m->here + p->size, m->scratch = m->trial + p->size;
+    m->whole = m->step + n, m->here = m->whole + n, m->trial = m->here + p->size,
+    m->scratch = m->trial + p->size;
 }
 
 static int is_finite(ptrdiff_t n, const double *x)
@@ -105,7 +106,8 @@ static int minimize_convex(const newton_problem *p, local_model *m)
         s[j] /= L[j + j * n];
         for (ptrdiff_t i = j + 1; i < n; i++) s[i] -= L[i + j * n] * s[j];
     }
-    for (ptrdiff_t i = n - 1; i >= 0; i--) s[i] = (s[i] - inner(n - i - 1, L + i + 1 + i * n, s + i + 1)) / L[i + i * n];
+    for (ptrdiff_t i = n - 1; i >= 0; i--)
+        s[i] = (s[i] - inner(n - i - 1, L + i + 1 + i * n, s + i + 1)) / L[i + i * n];
     m->length = sqrt(inner(n, s, s));
     return 1;
 }
@@ -142,7 +144,8 @@ static double step_length(int n, const local_model *m, double shift)
 }
 
 /* The best step not longer than the radius, and its length. Returns the decrease that it promises. */
-static double solve_subproblem(const newton_problem *p, local_model *m, double radius, double *length, int *bounded)
+static double solve_subproblem(const newton_problem *p, local_model *m, double radius, double *length,
+                               int *bounded)
 {
     const int n = p->n;
     double largest = 1e-300, gnorm = sqrt(inner(n, m->g, m->g)), shift = 0, predicted = 0;
@@ -290,8 +293,9 @@ static void open_model(const newton_problem *p, local_model *m, const double *x,
 
 /* ------------------------------------------------------------------------------------------- the whole -- */
 
-/* The certificate: what the best step from x promises, within the radius or of any size that is worth a promise.
-   A Newton step is taken, if only by who wants it: too small to be worth a look at f, it still leads closer. */
+/* The certificate: what the best step from x promises, within the radius or of any size that is worth a
+   promise. A Newton step is taken, if only by who wants it: too small to be worth a look at f, it still leads
+   closer. */
 static newton_end finish(const newton_problem *p, local_model *m, newton_state *s, const double *x, step last)
 {
     if (last.bounded) {

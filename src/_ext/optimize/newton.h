@@ -1,5 +1,5 @@
-/* Trust-region minimizer of f(c(x)), where f is nearly quadratic in the coordinates c and its curvature there is
-   given; knows nothing of mixed models.
+/* Trust-region minimizer of f(c(x)), where f is nearly quadratic in the coordinates c and its curvature there
+   is given; knows nothing of mixed models.
 
    The model in c is exact about how c bends: it is minimized over x by inner Newton steps that cost no
    evaluation. Points are opaque to it; a step is a vector of n variables around a point. */
@@ -12,8 +12,9 @@
 typedef struct {    /* what to minimize, and how                                                  */
     int n, nc;      /* variables of a step; coordinates                                           */
     ptrdiff_t size; /* doubles that a point takes                                                 */
-    double (*value)(void *arg, const double *x);               /* infinity where undefined        */
-    /* in c, at the last x of value(); and, if E is wanted, E := the Hessian less A: whether it is to be had */
+    double (*value)(void *arg, const double *x); /* infinity where undefined        */
+    /* in c, at the last x of value(); and, if E is wanted, E := the Hessian less A: whether it is to be had
+     */
     int (*derivatives)(void *arg, double *slope, double *A, double *E);
     void (*coordinates)(void *arg, const double *x, double *c);
     /* gradient and Hessian, in steps from x, of the function of c whose slope and Hessian at c(x) are given;

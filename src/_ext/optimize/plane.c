@@ -174,8 +174,8 @@ static void forget_pinned(const lmm_model *m, const double *theta, double *g)
     }
 }
 
-void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B, double *g,
-                   double *H)
+void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
+                   double *g, double *H)
 {
     const int N = (int)p->ntheta, n = p->n;
     const double *theta = factors_at(p, m, x);

@@ -32,12 +32,13 @@ void plane_close(plane *p);
 void plane_start(const plane *p, const double *z, double least, double most, double *x);
 const double *plane_theta(const plane *p, const double *x);
 void plane_nearest(const plane *p, const double *theta,
-                   double *x);                                /* the x of the nearest theta, over scale */
+                   double *x); /* the x of the nearest theta, over scale */
 /* Sigma = T T' at x, whitened lower triangles */
 void plane_coordinates(const plane *p, const lmm_model *m, const double *x, double *sigma);
-/* Gradient and Hessian in x of the function of Sigma with this slope and Hessian B there; B is overwritten. */
-void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B, double *g,
-                   double *H);
+/* Gradient and Hessian in x of the function of Sigma with this slope and Hessian B there; B is overwritten.
+ */
+void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
+                   double *g, double *H);
 
 /* x := with diagonals of T below limit at zero. Returns whether that changes anything. */
 int plane_round_to_zero(const plane *p, double limit, double *x);

@@ -4,9 +4,9 @@
 
      [Tr t; t' n-p] [v; s2] = [a; y'My],   Tr_ef = tr(M V_e M V_f),  t_e = tr(M V_e),  a_e = y'M V_e M y
 
-   V_e = Z (I x E_e) Z'. With R = Z'MZ = A - B B', B = Z'Q, Q an orthonormal basis of X, Tr_ef is a sum over pairs
-   of levels of products of R's entries. A is zero for most pairs, and what B B' adds over all pairs has rank one for
-   each pair of columns of B. */
+   V_e = Z (I x E_e) Z'. With R = Z'MZ = A - B B', B = Z'Q, Q an orthonormal basis of X, Tr_ef is a sum over
+   pairs of levels of products of R's entries. A is zero for most pairs, and what B B' adds over all pairs has
+   rank one for each pair of columns of B. */
 
 #include "optimize/start.h"
 
@@ -135,7 +135,8 @@ static void read_products(moments *mo, const term *s, const term *t)
                         v += product(mo, s, t, c, d, r, u);
                         if (u != d) v += product(mo, s, t, c, u, r, d);
                     }
-                    mo->Tr[t->th + packed_place(t->k, u, d) + mo->N * (s->th + packed_place(s->k, r, c))] += v;
+                    mo->Tr[t->th + packed_place(t->k, u, d) + mo->N * (s->th + packed_place(s->k, r, c))] +=
+                        v;
                 }
 }
 
