@@ -5,6 +5,8 @@
 
 #include "model/model.h"
 
+#define TYPICAL 0.5 /* T, whitened units */
+
 /* state.c: evaluate, then derivatives of the same T in the entries of Sigma = T T' (whitened, lower triangles
    in the order of theta): slope, average information A, and E, what A lacks of the Hessian (NULL: not wanted;
    0: not to be had, for memory); or what a reading needs at the theta where the model stands: T with such
@@ -18,6 +20,9 @@ void deepen(lmm_model *m, lmm_state least); /* the same where T is, after evalua
 
 /* factor.c, border.c, curvature.c, gradient.c: in this order, for one T */
 lmm_status factorize(lmm_model *m);
+/* A first factorization, at TYPICAL: where the trailing matrix is not exact it fixes what later ones keep. theta:
+   scratch */
+lmm_status factorize_typical(lmm_model *m, double *theta);
 void solve_border(lmm_model *m);
 void refine_residual(lmm_model *m); /* residual.c: solve_border, and r^2 where it is little */
 void information(lmm_model *m, double nu, double *A);

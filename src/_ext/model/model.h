@@ -134,6 +134,7 @@ struct lmm_model {
     layout layout;
     sums sums;
     trailing *trailing; /* the trailing matrix, at theta */
+    int approach;       /* is it so large that fits begin with an iterative one? (approach.c) */
     evaluation evaluation;
     scratch scratch;
     void *memory; /* every block that lmm_free frees */

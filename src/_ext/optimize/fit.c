@@ -4,16 +4,16 @@
 
 #include <float.h>
 
+#include "optimize/approach.h"
 #include "optimize/escape.h"
 #include "optimize/start.h"
 #include "trailing/trailing.h"
 #include "base/small.h"
 
-#define LOW 0.12 /* the start keeps standard deviations over sigma in [LOW, HIGH], off the boundary */
+#define LOW 0.03 /* the start keeps standard deviations over sigma in [LOW, HIGH], off the boundary */
 #define HIGH 100
 #define LIFT 0.01      /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
 #define FAR 1e3        /* ... rounding is all that it would see */
-#define TYPICAL 0.5    /* where moments say nothing */
 #define ZERO 3         /* floors up to which a standard deviation is zero */
 #define EVALUATIONS 8  /* what an exact Hessian may cost */
 #define MOST_BYTES 1e8 /* ... and take */
@@ -185,6 +185,7 @@ static newton_problem problem_of(fit *t)
                         .tolerance = t->s->tolerance,
                         .noise = 1e-14 * (double)t->m->layout.n,
                         .horizon = 1,
+                        .close = t->close,
                         .maxeval = t->s->maxeval};
     if (!t->m->trailing->exact) {
         p.noisy = 1;
@@ -358,11 +359,16 @@ static double arrive(fit *t, double *x, double *theta)
     return s->f;
 }
 
+newton_end fit_minimize(fit *t, double *x)
+{
+    const newton_problem p = problem_of(t);
+    return newton_minimize(&p, x, t->state, t->m->scratch.newton);
+}
+
 /* From x to a minimum that is no saddle point. A plane of no variables is a point. */
 static newton_end minimize(fit *t, double *x, lmm_info *info)
 {
     lmm_model *m = t->m;
-    const newton_problem p = problem_of(t);
     if (!t->n) {
         t->state->f = fit_value(t, x);
         t->state->neval = 1;
@@ -370,10 +376,16 @@ static newton_end minimize(fit *t, double *x, lmm_info *info)
         if (!m->trailing->exact) settle_reference(t);
         return isfinite(t->state->f) ? NEWTON_CONVERGED : NEWTON_UNDEFINED;
     }
+    if (m->approach && !t->plane) {
+        const newton_end end = approach(t, x);
+        if (end == NEWTON_STOPPED) return end;
+        t->close = end == NEWTON_CONVERGED;
+    }
     for (;;) {
-        const newton_end end = newton_minimize(&p, x, t->state, m->scratch.newton);
+        const newton_end end = fit_minimize(t, x);
         if (end != NEWTON_CONVERGED || info->escapes > t->n || !leave_saddle(t, x)) return end;
         info->escapes++;
+        t->close = 0;
         t->state->radius = t->s->radius;
     }
 }
@@ -382,7 +394,7 @@ ptrdiff_t fit_workspace(const layout *lay)
 {
     const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
                     newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
-    return (newton > start ? newton : start) + 3 * size + 6 * N + 1 + N * N + factors_size(lay) +
+    return (newton > start ? newton : start) + 4 * size + 6 * N + 1 + N * N + factors_size(lay) +
            axes_work(lay);
 }
 
@@ -393,7 +405,7 @@ static double *lay_out(fit *t)
     const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
                     newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
     double *x = t->m->scratch.newton + (newton > start ? newton : start);
-    t->x = x + size, t->last.x = t->x + size, t->sigma = t->last.x + size;
+    t->x = x + size, t->last.x = t->x + size, t->begin = t->last.x + size, t->sigma = t->begin + size;
     t->slope = t->sigma + N + 1, t->last.sigma = t->slope + N, t->last.slope = t->last.sigma + N;
     t->theta = t->last.slope + N, t->A = t->theta + 2 * N, t->T = t->A + N * N;
     t->work = t->T + factors_size(lay);

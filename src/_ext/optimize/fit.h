@@ -15,9 +15,11 @@ typedef struct {
     newton_state *state;
     int n;              /* variables of a step                                              */
     const plane *plane; /* NULL: all Sigma, see axes.h                                      */
+    int close;          /* does it begin close to a minimum?                               */
     int affordable;     /* is the exact Hessian?                                           */
     double f;           /* the criterion of the last evaluation                             */
     double *sigma;      /* N + 1  scratch: Sigma                                            */
+    double *begin;      /* where an approach began                                          */
     double *theta;      /* 2 N  scratch: theta                                              */
     double *T;          /* scratch: T of every factor                                       */
     double *work;       /* axes_work  scratch                                               */
@@ -30,6 +32,7 @@ typedef struct {
     int begun;
 } fit;
 
+newton_end fit_minimize(fit *t, double *x); /* newton_minimize, with the model's trailing matrix */
 double fit_value(void *arg, const double *x);
 void fit_coordinates(void *arg, const double *x, double *sigma);
 ptrdiff_t fit_size(const fit *t);           /* doubles of a point                       */

@@ -323,7 +323,7 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
     lay_out(p, &m, work);
     int resets = 0;
     double promised = INFINITY; /* by the last accepted step ...                       */
-    double rho = 0;             /* ... and the share of it that was kept               */
+    double rho = p->close;      /* ... and the share of it that was kept               */
     double blind = INFINITY;    /* promised by the last step whose gain rounding hides */
 
     s->predicted = INFINITY;

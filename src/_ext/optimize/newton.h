@@ -31,6 +31,7 @@ typedef struct {    /* what to minimize, and how                                
     double noise;     /* rounding error of value(): smaller decreases cannot be seen       */
     double horizon;   /* steps that a promise is about are at least allowed to be so long  */
     int maxeval;      /* evaluations of value()                                            */
+    int close;        /* the first x is known to be close to the minimum: f need not be seen to fall */
     int noisy;        /* derivatives are estimates: nothing is learned from their differences */
 } newton_problem;
 

@@ -120,21 +120,6 @@ static int is_identified(lmm_model *m)
     return whole > 2 * lay->p;
 }
 
-/* A first factorization, at a typical T: where the trailing matrix is not exact it fixes what later ones
-   keep. */
-static lmm_status factorize_typical(lmm_model *m)
-{
-    const layout *lay = &m->layout;
-    double *theta = m->scratch.newton;
-    for (int k = 0; k < lay->nfactor; k++)
-        for (int t = 0; t < lay->f[k].nth; t++)
-            theta[lay->f[k].th + t] = lay->f[k].thr[t] == lay->f[k].thc[t] ? TYPICAL : 0;
-    set_theta(m, theta, 0, FLOOR);
-    const lmm_status status = factorize(m);
-    m->evaluation.at.state = NOWHERE;
-    return status;
-}
-
 /* Pattern, storage and values of A. */
 static lmm_status make_cross_products(lmm_model *m, builder *b)
 {
@@ -158,7 +143,7 @@ static lmm_status make_cross_products(lmm_model *m, builder *b)
     TRY(fill(m, b));
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
     b->report->identified = is_identified(m);
-    return m->trailing->exact ? LMM_OK : factorize_typical(m);
+    return m->trailing->exact ? LMM_OK : factorize_typical(m, m->scratch.newton);
 }
 
 static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
@@ -296,7 +281,7 @@ lmm_status lmm_refill(lmm_model *m, const lmm_data *d)
     free_builder(&b);
     if (status != LMM_OK) return status;
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
-    return m->trailing->exact ? LMM_OK : factorize_typical(m);
+    return m->trailing->exact ? LMM_OK : factorize_typical(m, m->scratch.newton);
 }
 
 int32_t lmm_ntheta(const lmm_model *m)

@@ -15,6 +15,7 @@
 #define PER_COLUMN 3000.  /* what a random-effect column costs besides, in flops of BLAS 3, */
 #define PER_PAIR 1500.    /* a pair of co-occurring levels, */
 #define PER_CALL 3e5      /* and an evaluation by itself (measured) */
+#define APPROACH 2.       /* so many iterative evaluations must be cheaper than an exact one */
 #define SMALLEST 400      /* order below which a sparse factorization is not worth the analysis */
 #define SPARSE_ENOUGH 0.1 /* density below which a sparse factor will do */
 #define FULLEST 0.4       /* expected density above which it is hopeless */
@@ -167,6 +168,8 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options);
+    m->approach = r->storage != LMM_ITERATIVE && APPROACH * r->flops_of[LMM_ITERATIVE] < r->flops_of[r->storage] &&
+                  r->bytes_of[r->storage] + iterative_bytes(m) <= b->options->limit;
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
