@@ -14,11 +14,12 @@
 #define HIGH 100
 #define LIFT 0.01      /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
 #define FAR 1e3        /* ... rounding is all that it would see */
-#define ZERO 3         /* floors up to which a standard deviation is zero */
+#define ZERO 30        /* floors up to which a standard deviation is zero */
 #define EVALUATIONS 8  /* what an exact Hessian may cost */
 #define MOST_BYTES 1e8 /* ... and take */
 #define ENOUGH 1e-7    /* iterative models: a decrease that is small against what chance moves */
 #define UNSEEN 1e-8    /* ... and what the tolerance of their iterations hides */
+#define CLOSE 1e3      /* tolerances that an approach may leave to the last step, which is taken unseen */
 #define STEEP 100      /* T from which rounding is looked at: its square multiplies errors */
 #define SAMPLES 4      /* ... by so many evaluations */
 
@@ -185,10 +186,9 @@ static newton_problem problem_of(fit *t)
                         .tolerance = t->s->tolerance,
                         .noise = 1e-14 * (double)t->m->layout.n,
                         .horizon = 1,
-                        .close = t->close,
+                        .enough = t->close ? CLOSE * t->s->tolerance : 0,
                         .maxeval = t->s->maxeval};
     if (!t->m->trailing->exact) {
-        p.noisy = 1;
         p.noise = fmax(p.noise, UNSEEN);
         p.tolerance = fmax(p.tolerance, ENOUGH);
     }

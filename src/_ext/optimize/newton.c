@@ -12,12 +12,11 @@
 #define ACCEPT 1e-4     /* least share of the predicted decrease that a step must keep */
 #define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
 #define NEAR 1.0        /* promise below which A is corrected: far away it is the better model */
-#define EARLY 1e3       /* promise, in tolerances, from which the last step need not be evaluated */
 #define DEFINITE 1e-12  /* squared diagonals of a Cholesky factor, least over largest, of a convex model */
 #define SLOW 2          /* so many steps near a minimum call for the exact Hessian */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 #define INNER 60        /* inner steps at most (two to three are usual) */
-#define ENOUGH 1e-2     /* share of the decrease so far below which they end */
+#define ENOUGH 1e-2     /* share of the decrease so far below which they end; less near the end */
 #define COLLAPSED 1e-9  /* their radius, at which they end too */
 
 typedef struct {              /* the model at x, and the inner point on the way from it                    */
@@ -212,7 +211,7 @@ static step walk(const newton_problem *p, local_model *m, const double *x, doubl
     memcpy(m->here, x, sizeof(double) * (size_t)p->size);
     for (int i = 0; i < INNER; i++) {
         const double promise = solve_subproblem(p, m, r, &length, &binds);
-        if (!(promise >= fmax(p->tolerance * 1e-5, ENOUGH * s.predicted))) break;
+        if (!(promise >= fmax(p->tolerance * 1e-5, ENOUGH * s.predicted * fmin(1, s.predicted)))) break;
         p->move(p->arg, m->here, m->step, m->trial);
         const double away = p->distance(p->arg, m->trial);
         if (away > radius * 1.0001) {
@@ -322,15 +321,14 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
     local_model m;
     lay_out(p, &m, work);
     int resets = 0;
-    double promised = INFINITY; /* by the last accepted step ...                       */
-    double rho = p->close;      /* ... and the share of it that was kept               */
+    double promised = INFINITY; /* by the last accepted step                           */
     double blind = INFINITY;    /* promised by the last step whose gain rounding hides */
 
     s->predicted = INFINITY;
     s->moved = 0;
     s->ahead = NULL;
     s->f = p->value(p->arg, x);
-    s->neval++;
+    const int first = ++s->neval;
     if (!isfinite(s->f)) return NEWTON_UNDEFINED;
     if (p->poll && p->poll(p->arg, x, s->f, s->f, s->radius, NAN)) return NEWTON_STOPPED;
     if (differentiate(p, &m)) return NEWTON_NOTFINITE;
@@ -340,22 +338,20 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         open_model(p, &m, x, promised);
         const step next = next_step(p, &m, x, s->radius);
         const double promise = s->predicted = next.predicted;
-        const int done = promise < p->tolerance || (promise < 10 * p->noise && promise > blind / 2);
-        /* the promise shrinks from step to step as promised / promise: so it will once more */
-        const int early = !p->noisy && !next.bounded && promise < EARLY * p->tolerance &&
-                          fabs(rho - 1) < 0.5 && promise * promise / promised < p->tolerance / 10;
+        const int done = promise < (s->neval > first ? p->tolerance : fmax(p->tolerance, p->enough)) ||
+                         (promise < 10 * p->noise && promise > blind / 2);
         if (done && next.bounded && s->radius < 1 && resets < RESETS) {
             resets++;
             s->radius = 1;
             blind = INFINITY;
             continue;
         }
-        if (done || early) return finish(p, &m, s, x, next);
+        if (done) return finish(p, &m, s, x, next);
         if (s->neval >= p->maxeval) return NEWTON_MAXEVAL;
         const double f = p->value(p->arg, m.here), gain = s->f - f;
         s->neval++;
         const int hidden = promise < 10 * p->noise && gain > -10 * p->noise;
-        rho = hidden ? 1 : isfinite(f) ? gain / promise : -1;
+        const double rho = hidden ? 1 : isfinite(f) ? gain / promise : -1;
         if (promise < 10 * p->noise) blind = promise;
         if (rho < 0.25)
             s->radius = next.length / 4;

@@ -28,11 +28,10 @@ typedef struct {    /* what to minimize, and how                                
     void (*potrf)(char *, int *, double *, int *, int *);
     void *arg;
     double tolerance; /* stop when the predicted decrease is below                         */
+    double enough;    /* ... or, at the first x, below this: f need not be seen to fall    */
     double noise;     /* rounding error of value(): smaller decreases cannot be seen       */
     double horizon;   /* steps that a promise is about are at least allowed to be so long  */
     int maxeval;      /* evaluations of value()                                            */
-    int close;        /* the first x is known to be close to the minimum: f need not be seen to fall */
-    int noisy;        /* derivatives are estimates: nothing is learned from their differences */
 } newton_problem;
 
 typedef struct {      /* in: f is +infinity at the first call; out: where it stands        */

@@ -15,6 +15,7 @@
 #include "base/small.h"
 
 #define RIDGE 1e-8    /* of the moment equations, their diagonal being 1 */
+#define ABSORBED 1e-9 /* share of Tr_ee that X leaves at least where moments say something of e */
 #define RESIDUAL 0.01 /* least share of y'My that is left to sigma^2 */
 
 static char lower = 'L', none = 'N';
@@ -209,17 +210,29 @@ static void right_sides(moments *mo, double *trace)
     }
 }
 
-/* x := Tr^-1 rhs by Cholesky, after unit diagonal and ridge. Tr's upper triangle is scratch. */
+/* What X has taken up is left out: its Tr_ee is rounding beside what it would be without X, at least n^2 over the
+   number of levels. */
+static void leave_out_absorbed(const moments *mo, double *scale)
+{
+    const layout *lay = &mo->m->layout;
+    const double n = (double)lay->n;
+    for (term t = {0}; next_term(lay, &t);)
+        for (int i = t.th; i < t.th + t.nth; i++)
+            if (mo->Tr[i + i * mo->N] < ABSORBED * n * n / t.f->nlev) scale[i] = 0;
+}
+
+/* rhs := Tr^-1 rhs by Cholesky, after unit diagonal and ridge */
 static int solve_moments(moments *mo)
 {
     const ptrdiff_t N = mo->N;
     double *scale = mo->K;
     int n = (int)N, info;
     for (ptrdiff_t i = 0; i < N; i++) scale[i] = 1 / sqrt(fmax(mo->Tr[i + i * N], 1e-300));
+    leave_out_absorbed(mo, scale);
     for (ptrdiff_t j = 0; j < N; j++) {
         mo->rhs[j] *= scale[j];
         for (ptrdiff_t i = j; i < N; i++) mo->Tr[i + j * N] *= scale[i] * scale[j];
-        mo->Tr[j + j * N] += RIDGE;
+        mo->Tr[j + j * N] = 1 + RIDGE;
     }
     mo->m->blas.potrf(&lower, &n, mo->Tr, &n, &info);
     if (info) return 1;
