@@ -20,8 +20,8 @@ void deepen(lmm_model *m, lmm_state least); /* the same where T is, after evalua
 
 /* factor.c, border.c, curvature.c, gradient.c: in this order, for one T */
 lmm_status factorize(lmm_model *m);
-/* A first factorization, at TYPICAL: where the trailing matrix is not exact it fixes what later ones keep. theta:
-   scratch */
+/* A first factorization, at TYPICAL: where the trailing matrix is not exact it fixes what later ones keep.
+   theta: scratch */
 lmm_status factorize_typical(lmm_model *m, double *theta);
 void solve_border(lmm_model *m);
 void refine_residual(lmm_model *m); /* residual.c: solve_border, and r^2 where it is little */

@@ -1,7 +1,7 @@
-/* Where one exact factorization takes as long as many solves by conjugate gradients, the optimum is looked for with
-   these: their criterion and slope are estimates, but what is left to chance moves the optimum by far less than the
-   data do (measured: the exact criterion promises 1e-9 to 1e-6 there). What is certified is exact: the fit goes
-   on from there with the model's own trailing matrix, which one evaluation mostly ends.
+/* Where one exact factorization takes as long as many solves by conjugate gradients, the optimum is looked
+   for with these: their criterion and slope are estimates, but what is left to chance moves the optimum by
+   far less than the data do (measured: the exact criterion promises 1e-9 to 1e-6 there). What is certified is
+   exact: the fit goes on from there with the model's own trailing matrix, which one evaluation mostly ends.
 
    The iterative matrix lives as long as the approach; the exact one is not touched before. */
 

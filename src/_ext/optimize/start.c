@@ -210,8 +210,8 @@ static void right_sides(moments *mo, double *trace)
     }
 }
 
-/* What X has taken up is left out: its Tr_ee is rounding beside what it would be without X, at least n^2 over the
-   number of levels. */
+/* What X has taken up is left out: its Tr_ee is rounding beside what it would be without X, at least n^2 over
+   the number of levels. */
 static void leave_out_absorbed(const moments *mo, double *scale)
 {
     const layout *lay = &mo->m->layout;
