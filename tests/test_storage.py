@@ -489,3 +489,37 @@ def test_their_sparse_factor_equals_the_dense_one() -> None:
     dense = LMM(design, storage="dense", threads=2).objective(theta, gradient=True, hessian=True)
     for own, other in zip(sparse, dense, strict=True):
         assert np.allclose(own, other, rtol=1e-9, atol=0)
+
+
+# First steps the iterative way ------------------------------------------------------------------------
+
+
+def ratings(limit: float | None = None) -> LMM:
+    """Users and movies that meet at random, so many that an exact evaluation is dear."""
+    rng = np.random.default_rng(8)
+    u, m = rng.integers(0, 2_000, 30_000), rng.integers(0, 1_200, 30_000)
+    y = 0.5 * rng.normal(size=2_000)[u] + 0.3 * rng.normal(size=1_200)[m] + rng.normal(size=30_000)
+    return LMM.from_arrays(y, np.ones((30_000, 1)), [(u, np.ones((30_000, 1))), (m, None)])
+
+
+def test_first_steps_are_iterative_and_the_last_ones_exact() -> None:
+    """The optimum is that of exact steps alone, the criterion too; what is certified is exact."""
+    model = ratings()
+    assert model.storage["storage"] == "dense" and model.storage["approach"]
+    seen: list[lmmfast.Evaluation] = []
+    fit = model.fit(callback=seen.append)
+    assert fit.converged and fit.certificate <= 1e-7 and len(seen) == fit.n_evals
+    assert fit.objective == pytest.approx(model.objective(fit.theta), abs=1e-8)
+    exact = model.fit(free=lmmfast.Free(np.zeros(2), np.eye(2)), start=np.array([0.3, 0.3]))
+    assert fit.objective == pytest.approx(exact.objective, abs=1e-6)
+    assert fit.theta == pytest.approx(exact.theta, abs=1e-4)
+    assert (model.fit().theta == fit.theta).all()
+
+
+def test_first_steps_can_be_stopped() -> None:
+    model = ratings()
+    fit = model.fit(callback=lambda e: e.n == 2)
+    assert fit.estimates.status == "stopped by callback" and fit.n_evals == 2
+    assert fit.objective == pytest.approx(model.objective(fit.theta), abs=1e-8)
+    with pytest.warns(lmmfast.ConvergenceWarning, match="evaluation limit"):
+        assert model.fit(max_evals=1).n_evals <= 2

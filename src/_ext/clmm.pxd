@@ -72,7 +72,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_report:
-        int32_t rank, factor, column, eliminated, order, full, identified
+        int32_t rank, factor, column, eliminated, order, full, identified, approach
         uint64_t which
         lmm_storage storage
         lmm_order ordered

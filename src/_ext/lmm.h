@@ -120,6 +120,7 @@ typedef struct {            /* what set-up found                                
     lmm_storage storage;    /* how the trailing matrix is held                                   */
     double pairs;           /* pairs of co-occurring levels of two factors                      */
     double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
+    int32_t approach;       /* 1: fits begin with an iterative trailing matrix and end with this one     */
     lmm_order ordered;      /* what found the order of a sparse trailing matrix                  */
     double bytes;           /* memory that the model needs with this storage, ...                */
     double flops;           /* ... operations of an evaluation with derivatives, as BLAS 3 does them */

@@ -303,7 +303,7 @@ static newton_end finish(const newton_problem *p, local_model *m, newton_state *
         if (!last.bounded) p->move(p->arg, x, m->step, m->here);
     }
     s->predicted = last.predicted;
-    if (!last.bounded && last.predicted > p->tolerance * NEGLIGIBLE) s->ahead = m->here;
+    if (!last.bounded && last.predicted > fmax(p->tolerance, p->enough) * NEGLIGIBLE) s->ahead = m->here;
     return NEWTON_CONVERGED;
 }
 

@@ -152,12 +152,12 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options, lay->q2);
-    m->approach = r->storage != LMM_ITERATIVE &&
-                  APPROACH * r->flops_of[LMM_ITERATIVE] < r->flops_of[r->storage] &&
-                  r->bytes_of[r->storage] + iterative_bytes(m) <= b->options->limit;
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
+    m->approach = r->approach = r->storage != LMM_ITERATIVE && lay->q2 && !lay->full &&
+                                APPROACH * r->flops_of[LMM_ITERATIVE] < r->flops_of[r->storage] &&
+                                r->bytes_of[r->storage] + iterative_bytes(m) <= b->options->limit;
     r->bytes = r->bytes_of[r->storage];
     r->flops = r->flops_of[r->storage];
     r->rank = lay->p;
