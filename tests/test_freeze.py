@@ -63,9 +63,10 @@ def test_every_array_is_read_only(fit, way):
     found = dict(arrays_in(own))
     for name in ("theta", "beta", "vcov", "T[0]", "b[0]", "fixed_kept"):
         assert f"fit.estimates.{name}" in found
-    for name in ("sums.y", "sums.weights", "sums.positions", "fixed.matrix", "terms[0].levels"):
+    parts = "fixed.parts[1][0]"  # of a factor's column: codes, and what they mean
+    for name in ("sums.y", "sums.weights", f"{parts}[0]", f"{parts}[1]", "terms[0].levels"):
         assert f"fit.design.{name}" in found
-    for name in ("level", "matrix"):
+    for name in ("level", "parts[1][0]"):
         assert f"fit.design.terms[0].source.{name}" in found
     design, term = own.design, own.design.terms[0]
     shown = (design.y, design.X, design.weights, design.rows, term.codes, term.z)

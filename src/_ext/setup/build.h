@@ -47,6 +47,8 @@ typedef struct {        /* what only set-up needs */
     int32_t *place;  /* place in its panel of each entry of the lists */
     double *white;   /* a block of whitened rows: [z of all factors in elimination order | x | y] */
     int32_t ncol;    /* columns of these */
+    int32_t **node;  /* nfactor  nodes of each of them */
+    ptrdiff_t *spot; /* of each: where a block stands in the panels of a factor */
 } builder;
 
 typedef struct { /* co-occurring levels of two factors, one pair a row or each once */

@@ -3,7 +3,8 @@
 #include "setup/places.h"
 #include "base/small.h"
 
-#define PASS 64 /* rows of a column that are summed together */
+#define PASS 64  /* rows of a column that are summed together */
+#define AHEAD 12 /* rows whose blocks are fetched beforehand */
 
 /* to[i ncol] = root sum of (x_l - mean_l) B_lj over columns l = first, ..., j, of the rows that were read
  * last */
@@ -39,30 +40,42 @@ static void whiten_rows(const lmm_model *m, const builder *b, const response *y,
     for (int32_t i = 0; i < r->n; i++) to[(ptrdiff_t)i * b->ncol] = residual[i];
 }
 
-/* What the block adds to the columns of factor k. at: place of its columns in a row */
-INLINE void add_levels(int p, lmm_model *m, const builder *b, int k, int at, int64_t first)
+/* What the block adds to the diagonal blocks of factor k and to its edge, [X y]. at: place of its columns */
+INLINE void add_levels(int p, lmm_model *m, const builder *b, int k, int at)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
-    const int32_t *level = b->d->factor[f->user].level + first;
-    const int pb = lay->pb;
-    for (int32_t i = 0; i < b->rows.n; i++) {
-        const int32_t e = f->perm[level[i]];
-        const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *other = z + p,
-                     *x = v + b->ncol - pb;
-        double *diag = m->sums.A[k].diag + (ptrdiff_t)(e - f->node) * p * p;
-        double *pan = m->sums.A[k].pan + lay->pan[e];
-        const ptrdiff_t ld = lay->ld[e];
+    const int32_t n = b->rows.n, *node = b->node[k];
+    const int pb = lay->pb, edge = b->ncol - pb;
+    double *blocks = m->sums.A[k].diag, *pan = m->sums.A[k].pan - pb;
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t e = node[i], ahead = node[i + AHEAD < n ? i + AHEAD : n - 1];
+        const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *x = v + edge;
+        double *diag = blocks + (ptrdiff_t)(e - f->node) * p * p, *to = pan + lay->pan[e] + lay->ld[e];
+        __builtin_prefetch(blocks + (ptrdiff_t)(ahead - f->node) * p * p, 1);
+        __builtin_prefetch(pan + lay->pan[ahead] + lay->ld[ahead], 1);
         for (int c = 0; c < p; c++)
             for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
-        for (int j = k + 1; j < lay->nfactor; other += lay->f[j++].p) {
-            const int32_t o = lay->f[j].perm[b->d->factor[lay->f[j].user].level[first + i]];
-            double *to = pan + place_of(lay, b, k, j, e, o);
-            for (int c = 0; c < p; c++)
-                for (int a = 0; a < lay->f[j].p; a++) to[a + c * ld] += other[a] * z[c];
-        }
+        for (int c = 0; c < p; c++, to += lay->ld[e])
+            for (int a = 0; a < pb; a++) to[a] += x[a] * z[c];
+    }
+}
+
+/* What it adds to the blocks of co-occurring levels of factors k and j, w columns wide. */
+INLINE void add_pairs(int p, lmm_model *m, const builder *b, int k, int j, int at, int other)
+{
+    const layout *lay = &m->layout;
+    const int32_t n = b->rows.n, *node = b->node[k], *with = b->node[j];
+    const int w = lay->f[j].p;
+    double *pan = m->sums.A[k].pan;
+    for (int32_t i = 0; i < n; i++) b->spot[i] = lay->pan[node[i]] + place_of(lay, b, k, j, node[i], with[i]);
+    for (int32_t i = 0; i < n; i++) {
+        const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *y = v + other;
+        const ptrdiff_t ld = lay->ld[node[i]], ahead = b->spot[i + AHEAD < n ? i + AHEAD : n - 1];
+        double *to = pan + b->spot[i];
+        for (int c = 0; c < p; c++) __builtin_prefetch(pan + ahead + c * ld, 1);
         for (int c = 0; c < p; c++)
-            for (int a = 0; a < pb; a++) pan[ld - pb + a + c * ld] += x[a] * z[c];
+            for (int a = 0; a < w; a++) to[a + c * ld] += y[a] * z[c];
     }
 }
 
@@ -72,8 +85,15 @@ CLONES static void add_rows(lmm_model *m, const builder *b, int64_t first)
     char lower = 'L', none = 'N';
     int pb = lay->pb, n = b->rows.n, ncol = b->ncol;
     double one = 1;
-    for (int k = 0, at = 0; k < lay->nfactor; at += lay->f[k++].p)
-        BY_WIDTH(lay->f[k].p, add_levels, m, b, k, at, first);
+    for (int k = 0; k < lay->nfactor; k++) {
+        const int32_t *level = b->d->factor[lay->f[k].user].level + first;
+        for (int32_t i = 0; i < n; i++) b->node[k][i] = lay->f[k].perm[level[i]];
+    }
+    for (int k = 0, at = 0; k < lay->nfactor; at += lay->f[k++].p) {
+        BY_WIDTH(lay->f[k].p, add_levels, m, b, k, at);
+        for (int j = k + 1, other = at + lay->f[k].p; j < lay->nfactor; other += lay->f[j++].p)
+            BY_WIDTH(lay->f[k].p, add_pairs, m, b, k, j, at, other);
+    }
     m->blas.syrk(&lower, &none, &pb, &n, &one, b->white + (ncol - pb), &ncol, &one, m->sums.border, &pb);
 }
 
@@ -93,14 +113,25 @@ static void scale_response(lmm_model *m, double scale)
     last[(ptrdiff_t)lay->p * lay->pb] *= scale;
 }
 
+/* Room for what is made of a block of rows. */
+static lmm_status new_block(const lmm_model *m, builder *b)
+{
+    const size_t n = (size_t)b->rows.size, K = (size_t)m->layout.nfactor;
+    b->white = malloc(sizeof(double) * n * ((size_t)b->ncol + 1));
+    b->spot = malloc(sizeof(ptrdiff_t) * n);
+    b->node = calloc(K, sizeof(*b->node));
+    if (!b->white || !b->spot || !b->node || !(b->node[0] = malloc(sizeof(int32_t) * n * K))) return LMM_NOMEM;
+    for (size_t k = 1; k < K; k++) b->node[k] = b->node[k - 1] + n;
+    return LMM_OK;
+}
+
 lmm_status fill_rows(lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
     response y;
     double scale = 1;
     TRY(response_begin(m, &b->moments, &y));
-    b->white = malloc(sizeof(double) * (size_t)b->rows.size * ((size_t)b->ncol + 1));
-    if (!b->white) return LMM_NOMEM;
+    TRY(new_block(m, b));
     EACH_BLOCK(&b->rows, first)
     {
         whiten_rows(m, b, &y, b->white + (ptrdiff_t)b->rows.size * b->ncol);

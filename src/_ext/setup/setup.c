@@ -91,6 +91,7 @@ static void free_builder(builder *b)
     const int K = b->table ? b->d->nfactor : 0;
     for (int i = 0; i < K * K; i++) free(b->table[i]);
     free(b->other), free(b->start), free(b->stamp), free(b->table), free(b->place), free(b->white);
+    free(b->node ? b->node[0] : NULL), free(b->node), free(b->spot);
     rows_close(&b->rows);
     moments_free(&b->moments);
 }

@@ -201,11 +201,11 @@ class _Rows:
         root = None if design.weights is None else np.sqrt(design.weights[rows])[:, None]
         codes, levels, z = [], [], []
         for i, (term, C) in enumerate(zip(design.terms, engine.whitening(), strict=True)):
-            own = term.z[rows][:, engine.kept(i)] @ C
+            own = term.source.at(rows)[:, engine.kept(i)] @ C
             z.append(own if root is None else own * root)
             codes.append(term.codes[rows])
             levels.append(len(term.levels))
-        X = design.X[rows][:, engine.core.keep]
+        X = design.fixed.at(rows)[:, engine.core.keep]
         return cls(parts, codes, levels, z, np.linalg.qr(X if root is None else X * root)[0])
 
     def without_fixed(self, values: Matrix) -> Matrix:
