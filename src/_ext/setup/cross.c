@@ -8,8 +8,8 @@
 
 /* to[i ncol] = root sum of (x_l - mean_l) B_lj over columns l = first, ..., j, of the rows that were read
  * last */
-CLONES static void whiten_column(const rows *r, const int32_t *column, const whitening *w, int first, int j,
-                                 double *to, ptrdiff_t ncol)
+static void whiten_column(const rows *r, const int32_t *column, const whitening *w, int first, int j,
+                          double *to, ptrdiff_t ncol)
 {
     double sum[PASS];
     for (int32_t i = 0, n; i < r->n; i += n) {
@@ -120,7 +120,8 @@ static lmm_status new_block(const lmm_model *m, builder *b)
     b->white = malloc(sizeof(double) * n * ((size_t)b->ncol + 1));
     b->spot = malloc(sizeof(ptrdiff_t) * n);
     b->node = calloc(K, sizeof(*b->node));
-    if (!b->white || !b->spot || !b->node || !(b->node[0] = malloc(sizeof(int32_t) * n * K))) return LMM_NOMEM;
+    if (!b->white || !b->spot || !b->node || !(b->node[0] = malloc(sizeof(int32_t) * n * K)))
+        return LMM_NOMEM;
     for (size_t k = 1; k < K; k++) b->node[k] = b->node[k - 1] + n;
     return LMM_OK;
 }

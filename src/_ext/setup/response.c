@@ -43,7 +43,7 @@ lmm_status response_begin(lmm_model *m, const moments *mo, response *y)
 }
 
 /* sum += x'v, x the columns of X, centred */
-CLONES void response_products(const lmm_model *m, const rows *r, const double *v, double *sum)
+void response_products(const lmm_model *m, const rows *r, const double *v, double *sum)
 {
     const layout *lay = &m->layout;
     for (int l = 0; l < lay->pfull; l++) {
@@ -72,7 +72,7 @@ lmm_status response_again(lmm_model *m, rows *r, response *y, double *v)
 }
 
 /* out = sqrt(w) (y - ymean - (X - mean) c) / spread of the rows that were read last */
-CLONES void response_rows(const lmm_model *m, const response *y, const rows *r, double *out)
+void response_rows(const lmm_model *m, const response *y, const rows *r, double *out)
 {
     const layout *lay = &m->layout;
     for (int32_t i = 0; i < r->n; i++) out[i] = r->y[i] - m->sums.ymean;
