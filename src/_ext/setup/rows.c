@@ -52,13 +52,20 @@ lmm_status rows_open(rows *r, const lmm_data *d)
     r->size = fit > MOST ? MOST : fit < FEWEST ? FEWEST : fit;
     if (r->size > d->n) r->size = (int32_t)(d->n + 7) / 8 * 8;
     r->value = malloc(sizeof(double) * (size_t)(r->ncol + 1) * (size_t)r->size);
+    r->at = malloc(sizeof(*r->at) * (size_t)(r->ncol + 1));
     r->root = d->w ? malloc(sizeof(double) * (size_t)r->size) : NULL;
-    return r->value && (r->root || !d->w) ? LMM_OK : LMM_NOMEM;
+    if (!r->value || !r->at || (d->w && !r->root)) return LMM_NOMEM;
+    for (int32_t j = 0; j < r->ncol; j++) {
+        double *to = r->value + (ptrdiff_t)j * r->size;
+        r->at[j] = to;
+        for (int32_t i = 0; i < r->size && !r->column[j]->nparts; i++) to[i] = 1;
+    }
+    return LMM_OK;
 }
 
 void rows_close(rows *r)
 {
-    free(r->column), free(r->x), free(r->z), free(r->value), free(r->root);
+    free(r->column), free(r->x), free(r->z), free(r->value), free(r->at), free(r->root);
 }
 
 /* to = the numbers, or to *= them */
@@ -105,9 +112,16 @@ CLONES static void read_part(const lmm_part *p, int64_t first, int32_t n, int ti
     }
 }
 
+/* Is a column an array of doubles, which can be used where it is? */
+static int is_plain(const lmm_column *c)
+{
+    const lmm_part *p = c->part;
+    return c->nparts == 1 && !p->value && p->type == LMM_FLOAT64 && p->stride == sizeof(double);
+}
+
+/* Columns without parts are ones: nothing to read. */
 static void read_column(const lmm_column *c, int64_t first, int32_t n, double *to)
 {
-    for (int32_t i = 0; i < n && !c->nparts; i++) to[i] = 1;
     for (int32_t i = 0; i < c->nparts; i++) read_part(&c->part[i], first, n, i > 0, to);
 }
 
@@ -119,7 +133,10 @@ void rows_read(rows *r, int64_t first, int64_t *next)
     r->w = d->w ? d->w + first : NULL;
     for (int32_t i = 0; i < r->n && d->w; i++) r->root[i] = sqrt(r->w[i]);
     for (int32_t j = 0; j < r->ncol; j++)
-        read_column(r->column[j], first, r->n, r->value + (ptrdiff_t)j * r->size);
+        if (is_plain(r->column[j]))
+            r->at[j] = (const double *)r->column[j]->part->at + first;
+        else
+            read_column(r->column[j], first, r->n, r->value + (ptrdiff_t)j * r->size);
     *next = first + r->n;
 }
 

@@ -12,7 +12,8 @@ typedef struct {
     const lmm_column **column; /* ncol                                                              */
     int32_t **z, *x;           /* number of each column of the user's factors, and of X             */
     int32_t size, n;           /* most rows of a block; rows of the one that was read last          */
-    double *value;             /* ncol x size  its columns                                          */
+    double *value;             /* ncol x size  columns that had to be converted                     */
+    const double **at;         /* ncol         its columns: there, or where they are in the data    */
     const double *y, *w;       /* n            its response and weights (NULL: ones)                */
     double *root;              /* n            square roots of the weights; NULL                    */
 } rows;
@@ -29,7 +30,7 @@ double rows_value(const lmm_column *c, int64_t i); /* of one row */
 
 static inline const double *rows_column(const rows *r, int32_t j)
 {
-    return r->value + (ptrdiff_t)j * r->size;
+    return r->at[j];
 }
 
 #endif
