@@ -90,7 +90,7 @@ lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep);
 lmm_status copy_products(lmm_model *m, const builder *b);
 
 /* moments.c */
-lmm_status moments_of(moments *mo, rows *r, const lmm_blas *blas);
+lmm_status moments_of(moments *mo, rows *r);
 void moments_free(moments *mo);
 response response_moments(const lmm_data *d, int uncentred);
 lmm_status whiten(whitening *w, const span *s, const rows *r, uint8_t *keep);

@@ -10,10 +10,9 @@
 
 #include <stdlib.h>
 
-#define PIECE 256       /* rows summed at a time */
+#define PIECE 128       /* rows summed at a time, a lane's an eighth of them */
 #define LANES 8         /* sums that do not wait for each other */
 #define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
-#define MANY 12         /* columns from which on BLAS multiplies them */
 
 typedef struct { /* of a column: lowest and highest value, weighted sum of what it is above the first */
     double low, high, shift, sum;
@@ -98,11 +97,10 @@ CLONES static void multiply_columns(int k, int32_t n, const double *S, ptrdiff_t
 
 /* What the rows that were read last add to G. Summed in pieces: equal values round alike, and n roundings in
    one direction would hide that a column is dependent. */
-static void add_products(const span *s, const rows *r, const lmm_blas *blas, double *work)
+static void add_products(const span *s, const rows *r, double *work)
 {
-    int k = s->k, ld = r->size;
-    double *S = work, *part = S + (ptrdiff_t)k * ld, one = 1, zero = 0;
-    char lower = 'L', transposed = 'T';
+    const int k = s->k, ld = r->size;
+    double *S = work, *part = S + (ptrdiff_t)k * ld;
     for (int j = 0; j < k; j++) {
         double *to = S + (ptrdiff_t)j * ld;
         scale_column(r->n, s->column[j] < 0 ? r->y : rows_column(r, s->column[j]), s->mean[j], s->scale[j],
@@ -110,11 +108,7 @@ static void add_products(const span *s, const rows *r, const lmm_blas *blas, dou
         if (r->w) weigh(r->n, r->root, to);
     }
     for (int32_t i = 0; i < r->n; i += PIECE) {
-        int n = r->n - i < PIECE ? r->n - i : PIECE;
-        if (k < MANY)
-            multiply_columns(k, n, S + i, ld, part);
-        else
-            blas->syrk(&lower, &transposed, &k, &n, &one, S + i, &ld, &zero, part, &k);
+        multiply_columns(k, r->n - i < PIECE ? r->n - i : PIECE, S + i, ld, part);
         add_exactly((ptrdiff_t)k * k, s->G, s->lost, part);
     }
 }
@@ -205,7 +199,7 @@ void moments_free(moments *mo)
     release(&mo->memory, NULL);
 }
 
-lmm_status moments_of(moments *mo, rows *r, const lmm_blas *blas)
+lmm_status moments_of(moments *mo, rows *r)
 {
     column_range *range; /* of y, and of each column */
     double *work;
@@ -223,7 +217,7 @@ lmm_status moments_of(moments *mo, rows *r, const lmm_blas *blas)
     for (int32_t i = 0; i < mo->n; i++) choose_scales(&mo->span[i], range, mo->total);
     mo->y = response_of(range, mo->total, mo->span[mo->n - 1].constant < 0);
     EACH_BLOCK(r, i)
-    for (int32_t j = 0; j < mo->n; j++) add_products(&mo->span[j], r, blas, work);
+    for (int32_t j = 0; j < mo->n; j++) add_products(&mo->span[j], r, work);
     for (int32_t i = 0; i < mo->n; i++) {
         const span *s = &mo->span[i];
         for (ptrdiff_t j = 0; j < (ptrdiff_t)s->k * s->k; j++) s->G[j] /= (double)r->d->n;

@@ -189,11 +189,11 @@ static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
     return make_cross_products(m, b);
 }
 
-static lmm_status measure_rows(builder *b, const lmm_blas *blas)
+static lmm_status measure_rows(builder *b)
 {
     if (b->x) return LMM_OK;
     TRY(rows_open(&b->rows, b->d));
-    return moments_of(&b->moments, &b->rows, blas);
+    return moments_of(&b->moments, &b->rows);
 }
 
 /* Bytes of the square matrices over the columns of X and of the widest factor; of all columns when they
@@ -238,7 +238,7 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     m->blas = *blas;
     lay->n = b->d->n;
     lay->nfactor = b->d->nfactor;
-    lmm_status status = measure_rows(b, blas);
+    lmm_status status = measure_rows(b);
     if (status == LMM_OK) status = build(m, b, keep);
     free_builder(b);
     if (status == LMM_OK && !b->options->plan)
@@ -296,7 +296,7 @@ lmm_status lmm_refill(lmm_model *m, const lmm_data *d)
     for (int k = 0; k < d->nfactor; k++)
         if (d->factor[k].ncol > widest) widest = d->factor[k].ncol;
     uint8_t *keep = malloc((size_t)widest + 1);
-    lmm_status status = keep ? measure_rows(&b, &m->blas) : LMM_NOMEM;
+    lmm_status status = keep ? measure_rows(&b) : LMM_NOMEM;
     m->evaluation.at.state = NOWHERE;
     if (status == LMM_OK) status = new_builder(m, &b);
     if (status == LMM_OK) status = whiten_again(m, &b, keep);
