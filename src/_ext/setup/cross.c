@@ -47,13 +47,13 @@ INLINE void add_levels(int p, lmm_model *m, const builder *b, int k, int at)
     const factor *f = &lay->f[k];
     const int32_t n = b->rows.n, *node = b->node[k];
     const int pb = lay->pb, edge = b->ncol - pb;
-    double *blocks = m->sums.A[k].diag, *pan = m->sums.A[k].pan - pb;
+    double *blocks = m->sums.A[k].diag, *pan = m->sums.A[k].pan;
     for (int32_t i = 0; i < n; i++) {
         const int32_t e = node[i], ahead = node[i + AHEAD < n ? i + AHEAD : n - 1];
         const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *x = v + edge;
-        double *diag = blocks + (ptrdiff_t)(e - f->node) * p * p, *to = pan + lay->pan[e] + lay->ld[e];
+        double *diag = blocks + (ptrdiff_t)(e - f->node) * p * p, *to = pan + (lay->pan[e] + lay->ld[e] - pb);
         __builtin_prefetch(blocks + (ptrdiff_t)(ahead - f->node) * p * p, 1);
-        __builtin_prefetch(pan + lay->pan[ahead] + lay->ld[ahead], 1);
+        __builtin_prefetch(pan + (lay->pan[ahead] + lay->ld[ahead] - pb), 1);
         for (int c = 0; c < p; c++)
             for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
         for (int c = 0; c < p; c++, to += lay->ld[e])
