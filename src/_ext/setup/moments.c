@@ -10,7 +10,7 @@
 
 #include <stdlib.h>
 
-#define PIECE 128       /* rows summed at a time, a lane's an eighth of them */
+#define PIECE 256       /* rows summed at a time, an eighth of them in each lane */
 #define LANES 8         /* sums that do not wait for each other */
 #define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
 
