@@ -52,6 +52,8 @@ INLINE void add_levels(int p, lmm_model *m, const builder *b, int k, int at)
         const int32_t e = node[i], ahead = node[i + AHEAD < n ? i + AHEAD : n - 1];
         const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *x = v + edge;
         double *diag = blocks + (ptrdiff_t)(e - f->node) * p * p, *to = pan + (lay->pan[e] + lay->ld[e] - pb);
+        __builtin_prefetch(lay->pan + node[i + 2 * AHEAD < n ? i + 2 * AHEAD : n - 1]);
+        __builtin_prefetch(lay->ld + node[i + 2 * AHEAD < n ? i + 2 * AHEAD : n - 1]);
         __builtin_prefetch(blocks + (ptrdiff_t)(ahead - f->node) * p * p, 1);
         __builtin_prefetch(pan + (lay->pan[ahead] + lay->ld[ahead] - pb), 1);
         for (int c = 0; c < p; c++)
