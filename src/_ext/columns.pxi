@@ -12,9 +12,9 @@ _KINDS = {**dict.fromkeys("df", "f"), **dict.fromkeys("bhilq", "i"), **dict.from
 cdef class _Columns:
     """Columns (n, k) as C reads them; holds their buffers.
 
-    Given as an array of float64, by columns (Fortran order) or by rows; or as a list of columns, each a tuple
-    of the parts whose product it is (none: ones). A part is an array (n,) of numbers, or a tuple of codes (n,) int32
-    and what each of them stands for, (m,) float64.
+    Given as an array of float64, by columns (Fortran order) or by rows; or as a list of columns, each a
+    tuple of the parts whose product it is (none: ones). A part is an array (n,) of numbers, or a tuple of
+    codes (n,) int32 and what each of them stands for, (m,) float64.
     """
 
     cdef lmm_column *column
