@@ -62,8 +62,8 @@ def lmer(
         list) are read whole where that fits in memory; empty fields and NA, N/A, #N/A, NaN are
         missing values. Sources are read twice, in chunks, and never held in memory: larger text
         files, Parquet and Arrow files (a path, a pattern, a list, a directory of Parquet files),
-        pyarrow datasets, DuckDB relations, Dask data frames, lists of frames, and functions that return an
-        iterator of frames.
+        pyarrow datasets, DuckDB relations, Dask data frames, lists of frames, and functions that return
+        an iterator of frames.
     reml : bool, default True
         Restricted maximum likelihood; False for maximum likelihood.
     weights : str or (n,) array, optional
