@@ -57,18 +57,44 @@ typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-u
     int (*set_local_threads)(int);
 } lmm_blas;
 
+typedef enum {
+    LMM_FLOAT64,
+    LMM_FLOAT32,
+    LMM_INT64,
+    LMM_INT32,
+    LMM_INT16,
+    LMM_INT8,
+    LMM_UINT64,
+    LMM_UINT32,
+    LMM_UINT16,
+    LMM_UINT8
+} lmm_type;
+
+typedef struct {         /* an array as it is in somebody's table: numbers, or codes of levels     */
+    lmm_type type;       /* of codes LMM_INT32                                                    */
+    ptrdiff_t stride;    /* bytes from one row to the next                                        */
+    const void *at;      /* n                                                                     */
+    const double *value; /* NULL, or what each code stands for                                    */
+} lmm_part;
+
+typedef struct { /* a column of X or Z: the product of its parts, ones if there are none   */
+    int32_t nparts;
+    const lmm_part *part;
+} lmm_column;
+
 typedef struct {          /* a grouping factor with the columns of all its terms               */
     int32_t nlev, ncol;   /* m levels, p columns                                               */
     const int32_t *level; /* n      level of each row, 0-based, every level used               */
-    const double *z;      /* n x p  row-major                                                  */
+    const lmm_column *z;  /* p                                                                 */
     const int32_t *term;  /* p      columns with equal numbers (neighbours) are correlated     */
 } lmm_factor;
 
 typedef struct {              /* borrowed during the call, never kept                              */
     int64_t n;                /* rows                                                              */
     int32_t p, nfactor;       /* columns of X, grouping factors                                    */
-    const double *y, *X, *w;  /* n; n x p column-major; n, positive, or NULL for ones             */
-    const lmm_factor *factor; /* nfactor                                                         */
+    const double *y, *w;      /* n; n, positive, or NULL for ones                                  */
+    const lmm_column *X;      /* p                                                                 */
+    const lmm_factor *factor; /* nfactor                                                           */
 } lmm_data;
 
 typedef struct lmm_blocks lmm_blocks; /* blocks.h */
