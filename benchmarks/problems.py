@@ -141,6 +141,16 @@ def wide(levels: int, n: int = 20_000, groups: int = 100, seed: int = 6) -> pd.D
     return pd.DataFrame({"f": _factor(f), "x": x, "g": _factor(g), "y": y})
 
 
+def slopes(groups: int, per: int, seed: int = 6) -> pd.DataFrame:
+    """One grouping factor with very many levels, which have slopes too; rows are in no order."""
+    rng = np.random.default_rng(seed)
+    g = rng.permutation(np.repeat(np.arange(groups), per))
+    x = rng.normal(size=len(g))
+    b = rng.normal(0, [0.7, 0.3], (groups, 2))
+    y = 1.0 + b[g, 0] + (0.3 + b[g, 1]) * x + rng.normal(size=len(g))
+    return pd.DataFrame({"g": _factor(g), "x": x, "y": y})
+
+
 _KB07 = "1 + S + P + C + SP + SC + PC + SPC"
 _KB07_COLUMNS = ["subj", "item", "RTtrunc", "S", "P", "C", "SP", "SC", "PC", "SPC"]
 _INSTEVAL = ["y", "service", "dept", "s", "d"]
@@ -236,5 +246,11 @@ PROBLEMS: dict[str, Problem] = {
         "y ~ f + x + (1 | g)",
         True,
         "a predictor with 2,000 levels, 20,000 rows",
+    ),
+    "slopes_125k": Problem(
+        lambda: slopes(125_000, 4),
+        "y ~ x + (x | g)",
+        True,
+        "the same with slopes, rows in no order",
     ),
 }

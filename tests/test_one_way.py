@@ -23,6 +23,7 @@ from lmmfast.errors import LmmWarning
 from lmmfast.inference.estimability import openness_of
 
 EQUAL = 1e-9
+FOUND = 1e-8  # where minimizers of profiles stand between the answers after all
 
 MODELS = [
     "slope",
@@ -98,15 +99,15 @@ QUESTIONS: dict[str, Callable[[lmmfast.LMMFit], Any]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_one_answer(name: str, question: str) -> None:
     found, wanted = (values(QUESTIONS[question](fit)) for fit in pair(name))
-    compare(found, wanted)
+    compare(found, wanted, FOUND if question == "intervals of all" else EQUAL)
 
 
-def compare(found: np.ndarray, wanted: np.ndarray) -> None:
+def compare(found: np.ndarray, wanted: np.ndarray, tolerance: float = EQUAL) -> None:
     assert found.shape == wanted.shape
     there = np.isfinite(wanted)
     assert (np.isfinite(found) == there).all()
     size = np.abs(wanted[there]) + 1e-3 * np.abs(wanted[there]).max(initial=1e-12)
-    assert (np.abs(found - wanted)[there] <= EQUAL * size).all()
+    assert (np.abs(found - wanted)[there] <= tolerance * size).all()
 
 
 @pytest.mark.parametrize("name", ["slope", "gaps", "factors", "expressions", "small factor first"])

@@ -14,6 +14,7 @@ from test_kernels import largest
 
 from lmmfast import LMM, LMMFit, RankDeficientWarning, _core, anova, lmer
 from lmmfast.data.fixed import FixedColumns
+from lmmfast.data.rows import RowColumns
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::lmmfast.IdentifiabilityWarning", "ignore::lmmfast.RankDeficientWarning"
@@ -194,7 +195,7 @@ def test_columns_are_those_of_the_formula(name: str) -> None:
     wanted = recipe.fixed(DATA)[0]
     np.testing.assert_array_equal(fixed.values, wanted)
     rows = np.array([5, 3, 599, 5, 0])
-    np.testing.assert_array_equal(fixed.some(rows), wanted[rows])
+    np.testing.assert_array_equal(fixed.at(rows), wanted[rows])
     np.testing.assert_array_equal(fixed.taken(rows).values, wanted[rows])
     beta = np.random.default_rng(0).normal(size=fixed.width)
     close(fixed.times(beta), wanted @ beta, largest(wanted), 1e-13)
@@ -204,7 +205,7 @@ def test_columns_are_those_of_the_formula(name: str) -> None:
 
 def test_narrow_factors_are_stored() -> None:
     fit = lmer("y ~ h * x + (1 | g)", DATA)
-    assert not fit.design.fixed.coded and fit.design.X is fit.design.fixed.stored
+    assert not isinstance(fit.design.fixed, FixedColumns)
 
 
 def test_pickles_hold_no_matrix_that_was_made() -> None:
@@ -228,7 +229,7 @@ def coded() -> LMMFit:
 def stored() -> LMMFit:
     """The same model from a matrix."""
     fit = lmer("y ~ f * x + (1 | g)", DATA, weights="w")
-    design = fit.design.with_rows(fixed=FixedColumns.of(np.array(fit.design.X)))
+    design = fit.design.with_rows(fixed=RowColumns(np.asfortranarray(fit.design.X)))
     return LMM(design).fit()
 
 
@@ -365,7 +366,7 @@ BAD: dict[str, dict[str, Any]] = {
 def coded_columns(**changes: Any) -> _core.Fixed:
     own = GOOD | changes
     coded = [tuple(own[name] for name in ("level", "v", "start", "column", "value"))]
-    return _core.Fixed(own["p"], own["X"], own["place"], coded)
+    return _core.Fixed(len(LEVEL), own["p"], own["X"], own["place"], coded)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -378,7 +379,7 @@ def test_coded_columns_that_are_none(name: str) -> None:
 def test_two_lists_of_one_column() -> None:
     one = (LEVEL, None, START, COLUMN, VALUE)
     with pytest.raises(ValueError, match="another list"):
-        _core.Fixed(3, X, PLACE, [one, one])
+        _core.Fixed(len(LEVEL), 3, X, PLACE, [one, one])
 
 
 def test_coded_columns_of_other_rows() -> None:

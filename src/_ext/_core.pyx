@@ -136,6 +136,7 @@ MOST_THREADS = 1024
 MOST_SIDES = 2**24  # right-hand sides
 
 
+include "columns.pxi"
 include "rows.pxi"
 
 
@@ -214,8 +215,8 @@ cdef class Model:
     Parameters
     ----------
     y : (n,) float64, or a Cross alone
-    X : (n, p) float64, Fortran order, or the arguments of `Fixed`
-    factors : list of (codes int32 (n,), number of levels, columns float64 (n, k), term int32 (k,))
+    X : (n, p) float64, Fortran order, or a list of p columns: see `_Columns`; or the arguments of `Fixed`
+    factors : list of (codes int32 (n,), number of levels, columns float64 (n, k) or a list, term int32 (k,))
     weights : (n,) float64, positive, or None
     limit : float, bytes that may be used
     storage : "auto", "dense", "sparse" or "iterative", of the trailing matrix

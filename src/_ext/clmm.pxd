@@ -31,10 +31,24 @@ cdef extern from "lmm.h" nogil:
         void (*symm)(char *, char *, int *, int *, double *, double *, int *, double *, int *, double *,
                      double *, int *) noexcept nogil
 
+    ctypedef enum lmm_type:
+        LMM_FLOAT64, LMM_FLOAT32, LMM_INT64, LMM_INT32, LMM_INT16, LMM_INT8
+        LMM_UINT64, LMM_UINT32, LMM_UINT16, LMM_UINT8
+
+    ctypedef struct lmm_part:
+        lmm_type type
+        ptrdiff_t stride
+        const void *at
+        const double *value
+
+    ctypedef struct lmm_column:
+        int32_t nparts
+        const lmm_part *part
+
     ctypedef struct lmm_factor:
         int32_t nlev, ncol
         const int32_t *level
-        const double *z
+        const lmm_column *z
         const int32_t *term
 
     ctypedef struct lmm_coded:
@@ -52,8 +66,8 @@ cdef extern from "lmm.h" nogil:
         const int32_t *place
         const lmm_coded *coded
         const double *y
-        const double *X
         const double *w
+        const lmm_column *X
         const lmm_factor *factor
 
     ctypedef struct lmm_blocks:
@@ -83,7 +97,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_report:
-        int32_t rank, factor, column, eliminated, order, full, identified
+        int32_t rank, factor, column, eliminated, order, full, identified, approach
         uint64_t which
         lmm_storage storage
         lmm_order ordered

@@ -6,29 +6,30 @@ cdef class Fixed:
 
     Parameters
     ----------
-    p : int, number of columns
-    X : (n, s) float64, Fortran order, the columns that are stored
+    n, p : int, number of rows and of columns
+    X : s columns that are stored, see `_Columns`
     place : (s,) int32, their places among the p, ascending
     coded : list of (level int32 (n,), v float64 (n,) or None, start int32 (levels + 1,), column int32, value)
         column[start[l]:start[l + 1]] are the places of the columns that are not zero where the level is l,
         value (float64) what v is multiplied by there. Every column is stored or belongs to one of these.
     """
 
-    cdef const double[::1, :] X
+    cdef _Columns X
     cdef const int32_t[::1] place
     cdef lmm_coded *coded
     cdef int32_t p, ncoded
     cdef list held
 
-    def __cinit__(self, Py_ssize_t p, const double[::1, :] X not None, const int32_t[::1] place not None,
+    def __cinit__(self, Py_ssize_t n, Py_ssize_t p, X not None, const int32_t[::1] place not None,
                   list coded not None):
-        cdef Py_ssize_t k, n = X.shape[0]
+        cdef Py_ssize_t k
         cdef const int32_t[::1] level, start, column
         cdef const double[::1] v, value
         owner = np.full(p + 1, -1)
-        if p > MOST_COLUMNS or place.shape[0] != X.shape[1]:
-            raise ValueError(f"X has {X.shape[1]} columns and {place.shape[0]} places, {p} columns in all")
-        self.X, self.place, self.held = X, place, []
+        self.X = _Columns(X, n, True, "X")
+        if p > MOST_COLUMNS or place.shape[0] != self.X.k:
+            raise ValueError(f"X has {self.X.k} columns and {place.shape[0]} places, {p} columns in all")
+        self.place, self.held = place, []
         self.p, self.ncoded = <int32_t>p, <int32_t>len(coded)
         self.coded = <lmm_coded *>calloc(len(coded) + 1, sizeof(lmm_coded))
         if not self.coded:
@@ -87,58 +88,55 @@ cdef class Fixed:
 cdef class _Rows:
     """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them.
 
-    X: (n, p), or the arguments of `Fixed`, columns of which some are coded.
+    X: columns (see `_Columns`), or the other arguments of `Fixed`, columns of which some are coded.
     """
 
     cdef lmm_data d
     cdef lmm_factor *factor
     cdef list held
 
-    def __cinit__(self, const double[::1] y, columns, list factors, const double[::1] w=None):
-        cdef Py_ssize_t k, n = 0 if y is None else y.shape[0]
+    def __cinit__(self, const double[::1] y, X, list factors, const double[::1] w=None):
+        cdef Py_ssize_t k, n
         cdef const int32_t[::1] level, term
-        cdef const double[:, ::1] z
-        cdef Fixed fixed = Fixed(*columns) if isinstance(columns, tuple) else None
-        cdef const double[::1, :] X = columns if fixed is None else fixed.X
-        self.held = [y, X, w, fixed]
+        cdef _Columns columns
+        cdef Fixed fixed
         if y is None or X is None or not factors:
             raise ValueError("y, X and at least one factor are needed")
+        n = y.shape[0]
         self.factor = <lmm_factor *>calloc(len(factors), sizeof(lmm_factor))
         if not self.factor:
             raise MemoryError()
-        if n == 0 or X.shape[0] != n or (w is not None and w.shape[0] != n):
+        if n == 0 or (w is not None and w.shape[0] != n):
             raise ValueError("y, X and weights need the same number of rows, at least one")
-        if X.shape[1] > MOST_COLUMNS:
-            raise ValueError(f"X has more than {MOST_COLUMNS} columns")
         if not _is_finite(&y[0], n, False) or (w is not None and not _is_finite(&w[0], n, True)):
             raise ValueError("y must be finite, weights positive and finite")
-        if X.shape[1] and not _is_finite(&X[0, 0], n * X.shape[1], False):
-            raise ValueError("X must be finite")
+        fixed = Fixed(n, *X) if isinstance(X, tuple) else None
+        columns = _Columns(X, n, True, "X") if fixed is None else fixed.X
+        self.held = [y, columns, w, fixed]
+        self.d.X, self.d.p = columns.column, <int32_t>columns.k
+        self.d.pstored = self.d.p
+        if fixed is not None:
+            fixed.describe(&self.d)
         for k in range(len(factors)):
             level, nlev, z, term = factors[k]
             if level is None or z is None or term is None:
                 raise ValueError(f"factor {k}: codes, levels, columns and terms are needed")
-            if level.shape[0] != n or z.shape[0] != n or term.shape[0] != z.shape[1]:
+            columns = _Columns(z, n, False, f"columns of factor {k}")
+            if level.shape[0] != n or term.shape[0] != columns.k:
                 raise ValueError(f"factor {k}: codes and columns need as many rows as y")
-            if not 1 <= z.shape[1] <= MOST_COLUMNS or not 1 <= nlev <= MOST_LEVELS:
+            if not columns.k or not 1 <= nlev <= MOST_LEVELS:
                 raise ValueError(f"factor {k}: levels and columns are needed, and not too many")
             if not _codes_are_valid(level, nlev):
                 raise ValueError(f"factor {k}: codes must be 0 .. {nlev - 1}")
-            if not _is_finite(&z[0, 0], n * z.shape[1], False):
-                raise ValueError(f"factor {k}: columns must be finite")
-            self.held.append((level, z, term))
+            self.held.append((level, columns, term))
             self.factor[k].nlev = nlev
-            self.factor[k].ncol = <int32_t>z.shape[1]
+            self.factor[k].ncol = <int32_t>columns.k
             self.factor[k].level = &level[0]
-            self.factor[k].z = &z[0, 0]
+            self.factor[k].z = columns.column
             self.factor[k].term = &term[0]
         self.d.n = n
-        self.d.p = self.d.pstored = <int32_t>X.shape[1]
-        if fixed is not None:
-            fixed.describe(&self.d)
         self.d.nfactor = <int32_t>len(factors)
         self.d.y = &y[0]
-        self.d.X = &X[0, 0] if X.shape[1] else NULL
         self.d.w = NULL if w is None else &w[0]
         self.d.factor = self.factor
 

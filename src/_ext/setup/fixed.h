@@ -25,15 +25,14 @@ double first_value(const lmm_data *d, int32_t j); /* of column j */
 
 /* mean, largest deviation and the constant column; means are zero and deviations sizes where nothing is
    centred. coded (p): which columns are. */
-lmm_status fixed_moments(const lmm_data *d, whitening *x, double *scale, uint8_t *coded);
+lmm_status fixed_moments(const builder *b, whitening *x, double *scale, uint8_t *coded);
 
-/* sum (p x r) := X_c'diag(w) V, w: NULL for ones;  V (n x r) -= X_c c (p x r).  X_c: columns less their means
- */
-void fixed_products(const lmm_data *d, const double *mean, const double *w, int r, const double *V,
-                    double *sum);
-void subtract_fixed(const lmm_data *d, const double *mean, int r, const double *c, double *V);
+/* Of the rows that were read last, V: r columns, ld apart.  sum (p x r) += X_c'V;  V -= X_c c (p x r).
+   X_c: columns less their means */
+void fixed_products(const rows *rows, const double *mean, int r, const double *V, ptrdiff_t ld, double *sum);
+void subtract_fixed(const rows *rows, const double *mean, int r, const double *c, double *V, ptrdiff_t ld);
 
-/* The same data with all columns stored, in an X that the caller frees. */
-lmm_status store_fixed(const lmm_data *d, lmm_data *stored, double **X);
+/* The builder's data with all columns stored, in memory that is the builder's. */
+lmm_status store_fixed(builder *b);
 
 #endif

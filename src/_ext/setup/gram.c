@@ -13,7 +13,7 @@
 
 #include "setup/fixed.h"
 
-#define PIECE 512      /* rows of stored columns in one product */
+#define PIECE 512      /* rows of stored columns in one product, about */
 #define CAREFUL 32     /* the same where every rounding counts */
 #define PANEL 64       /* columns that are factorized together */
 #define SURELY 5e-14   /* share of a column that is left by earlier ones, below which it is dropped ... */
@@ -30,21 +30,33 @@ typedef struct { /* sums over some rows, of columns that are centred (coded ones
     const double *scale;
     double *part, *total, *lost; /* p x p, lower: of the rows since the last flush, of all, its rounding */
     double *sum[3];              /* p  the same of the columns themselves */
-    double *rows;                /* PIECE x pstored  scaled, times the roots of the weights */
+    double *rows;                /* ld x pstored  scaled, times the roots of the weights */
     double *stored;              /* pstored x pstored, lower  where some columns are coded */
     double *cross;               /* pstored x p  of stored with coded columns */
     int32_t *column;             /* p  columns of one row */
     double *value;
     double *memory;
+    int ld, held;  /* most rows of a product; rows that wait for one */
+    int64_t first; /* the first of these */
+    int64_t since; /* rows since the last flush */
+    int64_t often; /* rows between two of them */
+    int piece;     /* rows in one product */
 } gram;
 
-static lmm_status new_gram(gram *g, const lmm_data *d, whitening *x, const double *scale)
+static lmm_status new_gram(gram *g, const builder *b, whitening *x, const double *scale, int piece)
 {
+    const lmm_data *d = b->d;
+    const int ld = b->rows.size > PIECE ? b->rows.size : PIECE;
     const size_t p = (size_t)d->p, s = (size_t)d->pstored, mixed = d->ncoded ? s : 0;
-    const size_t size = p * p + 3 * p + PIECE * s + mixed * (s + p) + 2 * p;
+    const size_t size = p * p + 3 * p + (size_t)ld * s + mixed * (s + p) + 2 * p;
     double *next = g->memory = calloc(size + 1, sizeof(double));
     if (!next) return LMM_NOMEM;
     g->d = d;
+    g->ld = ld;
+    g->held = 0;
+    g->first = g->since = 0;
+    g->piece = piece;
+    g->often = piece == CAREFUL || d->p < piece ? piece : d->p; /* so that a flush costs little */
     g->mean = x->mean;
     g->scale = scale;
     g->total = x->C;
@@ -53,7 +65,7 @@ static lmm_status new_gram(gram *g, const lmm_data *d, whitening *x, const doubl
     memset(g->lost, 0, sizeof(double) * p * p);
     g->part = next, next += p * p;
     for (int i = 0; i < 3; i++, next += p) g->sum[i] = next;
-    g->rows = next, next += PIECE * s;
+    g->rows = next, next += (size_t)ld * s;
     g->stored = next, next += mixed * s;
     g->cross = next, next += mixed * p;
     g->value = next, next += p;
@@ -61,30 +73,35 @@ static lmm_status new_gram(gram *g, const lmm_data *d, whitening *x, const doubl
     return LMM_OK;
 }
 
-/* part += stored columns of the rows from i on; their scaled values stay in g->rows */
-static void add_stored(gram *g, const lmm_blas *blas, int64_t i, int count)
+/* The stored columns of the rows that were read last wait for a product. */
+static void hold(gram *g, const rows *r)
 {
-    const lmm_data *d = g->d;
-    int s = d->pstored, ld = PIECE;
-    for (int32_t j = 0; j < s; j++) {
-        const int32_t c = stored_place(d, j);
-        const double *x = d->X + j * d->n + i, mean = g->mean[c], unit = 1 / g->scale[c];
-        double *to = g->rows + (ptrdiff_t)j * PIECE;
-        for (int r = 0; r < count; r++) to[r] = (x[r] - mean) * unit;
-        for (int r = 0; d->w && r < count; r++) to[r] *= sqrt(d->w[i + r]);
+    for (int32_t j = 0; j < g->d->pstored; j++) {
+        const int32_t c = stored_place(g->d, j);
+        const double *x = rows_column(r, r->x[j]), mean = g->mean[c], unit = 1 / g->scale[c];
+        double *to = g->rows + (ptrdiff_t)j * g->ld + g->held;
+        for (int32_t i = 0; i < r->n; i++) to[i] = (x[i] - mean) * unit;
+        for (int32_t i = 0; r->root && i < r->n; i++) to[i] *= r->root[i];
     }
-    if (s)
-        blas->syrk(&lower, &trans, &s, &count, &one, g->rows, &ld, &one, d->ncoded ? g->stored : g->part, &s);
+    g->held += r->n;
 }
 
-/* part += coded columns of the rows from i on, with each other and with the stored ones */
-static void add_coded(gram *g, int64_t i, int count)
+/* part += stored columns of count rows that are held, from the i-th on */
+static void add_stored(gram *g, const lmm_blas *blas, int i, int count)
+{
+    int s = g->d->pstored;
+    double *to = g->d->ncoded ? g->stored : g->part;
+    if (s) blas->syrk(&lower, &trans, &s, &count, &one, g->rows + i, &g->ld, &one, to, &s);
+}
+
+/* part += coded columns of these rows, with each other and with the stored ones */
+static void add_coded(gram *g, int i, int count)
 {
     const lmm_data *d = g->d;
     const ptrdiff_t p = d->p, s = d->pstored;
-    for (int r = 0; r < count; r++) {
-        const double root = root_weight(d, i + r);
-        const int32_t found = coded_row(d, i + r, g->column, g->value);
+    for (int r = i; r < i + count; r++) {
+        const double root = root_weight(d, g->first + r);
+        const int32_t found = coded_row(d, g->first + r, g->column, g->value);
         for (int32_t a = 0; a < found; a++) g->value[a] *= root;
         for (int32_t a = 0; a < found; a++) {
             const ptrdiff_t c = g->column[a];
@@ -94,11 +111,11 @@ static void add_coded(gram *g, int64_t i, int count)
                 const ptrdiff_t e = g->column[b];
                 g->part[c > e ? c + e * p : e + c * p] += v * g->value[b];
             }
-            for (ptrdiff_t j = 0; j < s; j++) cross[j] += v * g->rows[r + j * PIECE];
+            for (ptrdiff_t j = 0; j < s; j++) cross[j] += v * g->rows[r + j * g->ld];
             g->sum[0][c] += v * root;
         }
         for (ptrdiff_t j = 0; j < s; j++)
-            g->sum[0][stored_place(d, (int32_t)j)] += root * g->rows[r + j * PIECE];
+            g->sum[0][stored_place(d, (int32_t)j)] += root * g->rows[r + j * g->ld];
     }
 }
 
@@ -153,24 +170,36 @@ static int center_coded(gram *g, const uint8_t *coded, int centred)
     return lost;
 }
 
+/* The sums of the rows that are held. */
+static void add_held(gram *g, const lmm_blas *blas)
+{
+    for (int i = 0; i < g->held; i += g->piece) {
+        const int count = g->held - i < g->piece ? g->held - i : g->piece;
+        add_stored(g, blas, i, count);
+        if (g->d->ncoded) add_coded(g, i, count);
+        if ((g->since += count) < g->often) continue;
+        flush(g);
+        g->since = 0;
+    }
+    g->first += g->held;
+    g->held = 0;
+}
+
 /* x->C := G (lower) of centred and scaled columns; B is overwritten. *lost: not all digits of it are right.
  */
-static lmm_status make_gram(const lmm_model *m, const lmm_data *d, whitening *x, const double *scale,
+static lmm_status make_gram(const lmm_model *m, builder *b, whitening *x, const double *scale,
                             const uint8_t *coded, int piece, int *lost)
 {
+    const lmm_data *d = b->d;
     gram g;
-    const int64_t often = piece == CAREFUL || d->p < piece ? piece : d->p; /* so that a flush costs little */
-    int64_t since = 0;
-    TRY(new_gram(&g, d, x, scale));
-    for (int64_t i = 0; i < d->n; i += piece) {
-        const int count = d->n - i < piece ? (int)(d->n - i) : piece;
-        add_stored(&g, &m->blas, i, count);
-        if (d->ncoded) add_coded(&g, i, count);
-        since += count;
-        if (since < often && i + count < d->n) continue;
-        flush(&g);
-        since = 0;
+    TRY(new_gram(&g, b, x, scale, piece));
+    EACH_BLOCK(&b->rows, first)
+    {
+        if (g.held + b->rows.n > g.ld) add_held(&g, &m->blas);
+        hold(&g, &b->rows);
     }
+    add_held(&g, &m->blas);
+    flush(&g);
     *lost = d->ncoded && center_coded(&g, coded, x->constant >= 0);
     for (ptrdiff_t i = 0; i < (ptrdiff_t)d->p * d->p; i++) x->C[i] /= (double)d->n;
     free(g.memory);
@@ -254,49 +283,51 @@ static int invert_gram(const lmm_model *m, whitening *x, uint8_t *keep, double *
     return unsure;
 }
 
-/* Squared length over n of column c of X_c B for scaled columns, all stored; row: n of its own */
-static double length_of(const lmm_data *d, const whitening *x, const double *scale, ptrdiff_t c, double *row)
+/* Squared length over n of column c of X_c B for scaled columns, all stored; v: of a block */
+static double length_of(rows *r, const whitening *x, const double *scale, ptrdiff_t c, double *v)
 {
     const double *B = x->B + c * x->k;
     double total = 0;
-    memset(row, 0, sizeof(double) * (size_t)d->n);
-    for (ptrdiff_t l = 0; l <= c; l++) {
-        const double *from = d->X + l * d->n, mean = x->mean[l], b = B[l] / scale[l];
-        for (int64_t i = 0; i < d->n && b != 0; i++) row[i] += (from[i] - mean) * b;
+    EACH_BLOCK(r, first)
+    {
+        memset(v, 0, sizeof(double) * (size_t)r->n);
+        for (ptrdiff_t l = 0; l <= c; l++) {
+            const double *from = rows_column(r, r->x[l]), mean = x->mean[l], b = B[l] / scale[l];
+            for (int32_t i = 0; i < r->n && b != 0; i++) v[i] += (from[i] - mean) * b;
+        }
+        for (int32_t i = 0; i < r->n; i++) total += (r->w ? r->w[i] : 1) * v[i] * v[i];
     }
-    for (int64_t i = 0; i < d->n; i++) total += (d->w ? d->w[i] : 1) * row[i] * row[i];
-    return total / (double)d->n;
+    return total / (double)r->d->n;
 }
 
 /* Drops columns that are kept though the rows say that nothing is left of them: roundings of the sums passed
    for it. Their number; -1: no memory. */
-static int drop_roundings(const lmm_data *d, const whitening *x, const double *scale, const double *full,
-                          uint8_t *keep)
+static int drop_roundings(rows *r, const whitening *x, const double *scale, const double *full, uint8_t *keep)
 {
     int found = 0;
-    double *row = malloc(sizeof(double) * (size_t)d->n);
-    if (!row) return -1;
-    for (ptrdiff_t j = 0; j < d->p; j++) {
-        const double root = x->B[j + j * d->p], share = 1 / (root * root * full[j]);
+    double *v = malloc(sizeof(double) * (size_t)r->size);
+    if (!v) return -1;
+    for (ptrdiff_t j = 0; j < x->k; j++) {
+        const double root = x->B[j + j * x->k], share = 1 / (root * root * full[j]);
         if (!keep[j] || share > DOUBTFUL) continue;
-        if (share * length_of(d, x, scale, j, row) > DEPENDENT) continue;
+        if (share * length_of(r, x, scale, j, v) > DEPENDENT) continue;
         keep[j] = 0;
         found++;
     }
-    free(row);
+    free(v);
     return found;
 }
 
-/* As invert_gram for the rows of d, all stored, until no column is kept that is none. */
-static lmm_status invert_carefully(const lmm_model *m, const lmm_data *d, whitening *x, const double *scale,
+/* As invert_gram for columns that are all stored, until no column is kept that is none. */
+static lmm_status invert_carefully(const lmm_model *m, rows *r, whitening *x, const double *scale,
                                    uint8_t *keep, double *full)
 {
-    const ptrdiff_t p = d->p;
+    const ptrdiff_t p = x->k;
     for (ptrdiff_t j = 0; j < p; j++) /* the upper triangle keeps G */
         for (ptrdiff_t i = 0; i < j; i++) x->C[i + j * p] = x->C[j + i * p];
     for (int found = 1; found;) {
         invert_gram(m, x, keep, full, 1);
-        found = drop_roundings(d, x, scale, full, keep);
+        found = drop_roundings(r, x, scale, full, keep);
         if (found < 0) return LMM_NOMEM;
         for (ptrdiff_t j = 0; j < p; j++) {
             for (ptrdiff_t i = 0; i < j; i++) x->C[j + i * p] = x->C[i + j * p];
@@ -309,24 +340,24 @@ static lmm_status invert_carefully(const lmm_model *m, const lmm_data *d, whiten
 }
 
 /* careful: whatever the sums are. *done: whether X is whitened. */
-static lmm_status whiten_columns(lmm_model *m, const lmm_data *d, uint8_t *keep, int careful, double *scale,
+static lmm_status whiten_columns(lmm_model *m, builder *b, uint8_t *keep, int careful, double *scale,
                                  uint8_t *coded, int *done)
 {
     whitening *x = &m->layout.x;
-    const int p = d->p;
+    const int p = b->d->p;
     double *full = scale + p, *work = full + p;
     int lost;
-    TRY(fixed_moments(d, x, scale, coded));
-    TRY(make_gram(m, d, x, scale, coded, careful ? CAREFUL : PIECE, &lost));
+    TRY(fixed_moments(b, x, scale, coded));
+    TRY(make_gram(m, b, x, scale, coded, careful ? CAREFUL : PIECE, &lost));
     if (careful)
-        TRY(invert_carefully(m, d, x, scale, keep, full));
+        TRY(invert_carefully(m, &b->rows, x, scale, keep, full));
     else if (lost || invert_gram(m, x, keep, full, 0))
         return LMM_OK;
     m->layout.inflation = largest_inflation(p, x->B, full, keep, work);
     if (!(m->layout.inflation < INFLATION || careful)) return LMM_OK;
     for (ptrdiff_t j = 0; j < p; j++)
         for (ptrdiff_t i = 0; i <= j; i++) x->B[i + j * p] /= scale[i];
-    uncentred(x, x->constant < 0 ? 1 : first_value(d, x->constant));
+    uncentred(x, x->constant < 0 ? 1 : first_value(b->d, x->constant));
     *done = 1;
     return LMM_OK;
 }
@@ -338,46 +369,38 @@ lmm_status whiten_wide(lmm_model *m, builder *b, uint8_t *keep)
     if (!scale) return LMM_NOMEM;
     uint8_t *coded = (uint8_t *)(scale + 3 * p);
     int done = 0;
-    lmm_status status = whiten_columns(m, b->d, keep, 0, scale, coded, &done);
+    lmm_status status = whiten_columns(m, b, keep, 0, scale, coded, &done);
     m->layout.summed = done;
-    if (status == LMM_OK && !done && b->d->ncoded) {
-        status = store_fixed(b->d, &b->stored, &b->X);
-        b->d = &b->stored;
-    }
-    if (status == LMM_OK && !done) status = whiten_columns(m, b->d, keep, 1, scale, coded, &done);
+    if (status == LMM_OK && !done && b->d->pstored < b->d->p) status = store_fixed(b);
+    if (status == LMM_OK && !done) status = whiten_columns(m, b, keep, 1, scale, coded, &done);
     free(scale);
     return status;
 }
 
-/* B over the kept columns, rows of all: pfull x p, or B itself where none is dropped; NULL: no memory. Freed
-   by the caller where it is not B. */
-static double *kept_columns(const layout *lay)
-{
-    const size_t k = (size_t)lay->pfull;
-    if (lay->p == lay->pfull) return lay->x.B;
-    double *B = malloc(sizeof(double) * (k * (size_t)lay->p + 1));
-    for (int a = 0; B && a < lay->p; a++)
-        memcpy(B + (size_t)a * k, lay->x.B + (size_t)lay->keep[a] * k, sizeof(double) * k);
-    return B;
-}
-
-/* The columns of X in b->rows, whitened, for stored columns. */
-lmm_status whiten_rows(lmm_model *m, const builder *b)
+/* The basis: B over the kept columns, rows of all. */
+lmm_status new_basis(const lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
-    const lmm_data *d = b->d;
-    int p = lay->p, k = lay->pfull, ld = PIECE, ncol = b->ncol;
-    double *B = kept_columns(lay), *X = malloc(sizeof(double) * PIECE * (size_t)k);
-    const lmm_status status = B && X ? LMM_OK : LMM_NOMEM;
-    for (int64_t i = 0; i < d->n && status == LMM_OK && p; i += PIECE) {
-        int count = d->n - i < PIECE ? (int)(d->n - i) : PIECE;
-        for (ptrdiff_t j = 0; j < k; j++)
-            for (ptrdiff_t r = 0; r < count; r++)
-                X[r + j * PIECE] = (d->X[i + r + j * d->n] - lay->x.mean[j]) * root_weight(d, i + r);
-        m->blas.gemm(&trans, &trans, &p, &count, &k, &one, B, &k, X, &ld, &zero,
-                     b->rows + i * ncol + (ncol - lay->pb), &ncol);
+    const size_t k = (size_t)lay->pfull;
+    b->basis = malloc(sizeof(double) * (k * (size_t)lay->p + 1));
+    if (!b->basis) return LMM_NOMEM;
+    for (int a = 0; a < lay->p; a++)
+        memcpy(b->basis + (size_t)a * k, lay->x.B + (size_t)lay->keep[a] * k, sizeof(double) * k);
+    return LMM_OK;
+}
+
+/* The columns of X in the block that was read last, whitened, all stored. */
+void whiten_wide_rows(const lmm_model *m, const builder *b, double *work)
+{
+    const layout *lay = &m->layout;
+    const rows *r = &b->rows;
+    int p = lay->p, k = lay->pfull, n = r->n, ld = r->size, ncol = b->ncol;
+    for (ptrdiff_t j = 0; j < k; j++) {
+        const double *x = rows_column(r, r->x[j]), mean = lay->x.mean[j];
+        double *to = work + j * ld;
+        for (int32_t i = 0; i < n; i++) to[i] = (x[i] - mean) * (r->root ? r->root[i] : 1);
     }
-    if (B != lay->x.B) free(B);
-    free(X);
-    return status;
+    if (p)
+        m->blas.gemm(&trans, &trans, &p, &n, &k, &one, b->basis, &k, work, &ld, &zero,
+                     b->white + (ncol - lay->pb), &ncol);
 }

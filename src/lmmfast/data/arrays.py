@@ -12,8 +12,7 @@ from ..formula.cells import floats_of
 from .alignment import aligned, index_of
 from .checks import check_levels
 from .design import Design
-from .fixed import FixedColumns
-from .rows import Rows
+from .rows import RowColumns, Rows
 from .terms import RandomTerm
 
 
@@ -41,7 +40,7 @@ def design_of(
         formula="",
         response="y",
         x_names=tuple(f"x{j}" for j in range(X.shape[1])),
-        fixed=FixedColumns.of(X),
+        fixed=RowColumns(X),
         terms=made,
         sums=Rows(
             y, own, None if offset is None else _vector(offset, "offset", n), np.arange(n), index

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..formula.column import Codes, Column
 from ..freeze import Frozen
 from .encode import Coding, Layout, Values
-from .sums import Columns
+from .rows import Part, RowColumns
 
 Matrix = NDArray[np.float64]
 Places = NDArray[np.int32]
@@ -65,131 +65,60 @@ class Coded(Frozen, arrays=("codes", "numbers", "start", "column", "value")):
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class FixedColumns(Frozen, Columns, arrays=("stored", "place")):
-    """X (n, p) in memory; its arrays are read-only."""
+class FixedColumns(RowColumns, arrays=("parts", "place", "level")):
+    """X (n, p) of which some columns are coded; `parts` are those of the stored ones."""
 
-    stored: Matrix  # (n, s), Fortran order
-    place: Places  # (s,) their places in X
+    place: Places  # of the stored columns in X
     coded: tuple[Coded, ...]  # the others
-    columns: int  # p
-
-    def __init__(
-        self, stored: Matrix, place: Places, coded: tuple[Coded, ...], columns: int
-    ) -> None:
-        # frozen fields one by one take thrice as long
-        vars(self).update(stored=stored, place=place, coded=coded, columns=columns)
-        self.__post_init__()
+    p: int
 
     @classmethod
-    def of(cls, X: Matrix) -> FixedColumns:
-        """A matrix (n, p); not a copy where it is in Fortran order."""
-        p = X.shape[1]
-        return cls(np.asfortranarray(X), np.arange(p, dtype=np.int32), (), p)
-
-    @classmethod
-    def made(
-        cls, layout: Layout, codings: Mapping[str, Coding], values: Mapping[str, Values], n: int
+    def of_coded(
+        cls,
+        n: int,
+        p: int,
+        parts: tuple[tuple[Part, ...], ...],
+        place: Places,
+        coded: tuple[Coded, ...],
     ) -> FixedColumns:
-        """The columns of a formula's fixed part."""
-        found = list(_coded(layout, codings, values))
-        width = len(layout.names)
-        if not found:
-            return cls.of(layout.fill(np.empty((n, width), order="F"), codings, values))
-        left = np.ones(width, bool)
-        for coded in found:
-            left[coded.column] = False
-        place = np.flatnonzero(left).astype(np.int32)
-        stored = np.empty((n, len(place)), order="F")
-        return cls(layout.fill(stored, codings, values, place.tolist()), place, tuple(found), width)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_whole"}
-
-    @property
-    def compiled(self) -> Any:
-        """What the compiled model takes: a matrix, or the arguments of ``_core.Fixed``."""
-        if not self.coded:
-            return self.stored
-        coded = [(c.codes, c.numbers, c.start, c.column, c.value) for c in self.coded]
-        return self.columns, self.stored, self.place, coded
-
-    @property
-    def values(self) -> Matrix:
-        if not self.coded:
-            return self.stored
-        if "_whole" not in vars(self):
-            whole = self.some(slice(None))
-            whole.flags.writeable = False
-            vars(self)["_whole"] = whole
-        made: Matrix = vars(self)["_whole"]
+        """p columns: by their parts, and coded ones."""
+        made = cls.__new__(cls)
+        vars(made).update(n=n, parts=parts, level=None, place=place, coded=coded, p=p)
+        made.__post_init__()
         return made
 
-    def some(self, rows: Any) -> Matrix:
-        """The columns in some rows (m, p), Fortran order."""
-        stored = self.stored[rows]
-        if not self.coded:
-            return np.asfortranarray(stored)
-        out = np.zeros((len(stored), self.columns), order="F")
+    def _multiplied(self, rows: slice | NDArray[np.int64]) -> Matrix:
+        stored = super()._multiplied(rows)
+        out = np.zeros((len(stored), self.width), order="F")
         out[:, self.place] = stored
         for coded in self.coded:
             row, column, value = coded.entries(rows)
             out[row, column] = value
         return out
 
-    def taken(self, rows: Any) -> FixedColumns:
-        """The same columns of other rows."""
-        stored = np.asfortranarray(self.stored[rows])
-        coded = tuple(own.taken(rows) for own in self.coded)
-        return FixedColumns(stored, self.place, coded, self.columns)
+    def taken(self, rows: NDArray[np.int64]) -> FixedColumns:
+        stored = super()._multiplied(rows)
+        parts = tuple((stored[:, j],) for j in range(stored.shape[1]))
+        coded = tuple(block.taken(rows) for block in self.coded)
+        return self.of_coded(len(stored), self.p, parts, self.place, coded)
+
+    def columns(self) -> Any:
+        """The arguments of ``_core.Fixed``."""
+        coded = [(c.codes, c.numbers, c.start, c.column, c.value) for c in self.coded]
+        return self.width, super().columns(), self.place, coded
 
     @property
     def width(self) -> int:
-        return self.columns
+        return self.p
 
-    @property
-    def what(self) -> str:
-        return "the columns"
-
-    @property
-    def factor(self) -> int:
-        return id(self)
-
-    def chosen(self, columns: Sequence[int]) -> FixedColumns:
-        return FixedColumns.of(self.values[:, list(columns)])
-
-    def combined(self, M: Matrix) -> FixedColumns:
-        return FixedColumns.of(self.values @ M)
+    def chosen(self, columns: Sequence[int]) -> RowColumns:
+        return RowColumns(np.asfortranarray(self.values[:, list(columns)]))
 
     def times(self, beta: Matrix) -> Matrix:
-        out = np.asarray(self.stored @ beta[self.place])
+        out = super()._multiplied(slice(None)) @ beta[self.place]
         for coded in self.coded:
             out += coded.times(beta)
-        return out
-
-    def root(self, kept: NDArray[np.bool_]) -> Matrix:
-        order = np.argsort(~kept, kind="stable")
-        rank = int(kept.sum())
-        R = np.empty((rank, self.width))
-        R[:, order] = np.linalg.qr(self.values[:, order], mode="r")[:rank]
-        return R
-
-    def variance(self, v: NDArray[np.float64]) -> float:
-        return float(np.var(self.times(v), ddof=1))
-
-    def mean_squares(self, M: Matrix) -> NDArray[np.float64]:
-        return np.asarray(np.mean(np.square(self.values @ M), axis=0))
-
-    def largest(self, directions: Matrix) -> NDArray[np.float64]:
-        return np.asarray(np.abs(self.values @ directions).max(axis=0, initial=0.0))
-
-    def constant(self) -> NDArray[np.bool_]:
-        return np.asarray((self.values == self.values[:1]).all(axis=0))
-
-    def by_level(self, M: Matrix) -> Matrix:
-        raise AssertionError("fixed effects have no levels")
-
-    def divides_as(self, other: Any) -> bool:
-        raise AssertionError("fixed effects have no levels")
+        return np.asarray(out)
 
 
 # ---- from a formula's columns --------------------------------------------------------------------
@@ -218,6 +147,21 @@ class _Table(NamedTuple):
             np.tile(self.column, two) + self.shape[1] * np.repeat(other.column, one),
             np.tile(self.value, two) * np.repeat(other.value, one),
         )
+
+
+def fixed_columns(
+    n: int, layout: Layout, codings: Mapping[str, Coding], values: Mapping[str, Values]
+) -> RowColumns:
+    """The columns of a formula's fixed part."""
+    coded = tuple(_coded(layout, codings, values))
+    if not coded:
+        return RowColumns.of_parts(n, layout.parts(codings, values))
+    p = len(layout.names)
+    left = np.ones(p, bool)
+    for block in coded:
+        left[block.column] = False
+    place = np.flatnonzero(left).astype(np.int32)
+    return FixedColumns.of_coded(n, p, layout.parts(codings, values, place.tolist()), place, coded)
 
 
 def _coded(

@@ -50,6 +50,10 @@ class Columns(ABC):
         """The columns themselves (n, k); an error where rows are not in memory."""
         raise no_rows(f"{self.what} would be needed")
 
+    def at(self, rows: slice | NDArray[np.int64]) -> Matrix:
+        """Some rows of the columns; an error where rows are not in memory."""
+        return self.values[rows]
+
     @property
     def codes(self) -> Codes:
         """Level of each row (n), of a random term; an error where rows are not in memory."""
@@ -68,12 +72,8 @@ class Columns(ABC):
     def combined(self, M: Matrix) -> Columns:
         """The columns times M (k, j)."""
 
-    def some(self, rows: Any) -> Matrix:
-        """The columns in some rows (m, k); an error where rows are not in memory."""
-        return np.asarray(self.values[rows])
-
-    def taken(self, rows: Any) -> Any:
-        """The same columns of some of the rows; an error where they are not in memory."""
+    def taken(self, rows: NDArray[np.int64]) -> Any:
+        """The same columns of some rows, of fixed effects; an error where there are none."""
         raise no_rows(f"rows of {self.what} would be needed")
 
     def times(self, beta: Matrix) -> Matrix:

@@ -11,8 +11,7 @@ import numpy as np
 from ..data.alignment import aligned, index_of
 from ..data.checks import check_levels
 from ..data.design import Design, check_text
-from ..data.fixed import FixedColumns
-from ..data.rows import Rows
+from ..data.rows import RowColumns, Rows
 from ..data.terms import RandomTerm
 from ..errors import DataError
 from ..formula.cells import read
@@ -127,7 +126,7 @@ class Arrays:
             raise DataError(f"endog is constant ({self.y[0]:g})", variable="endog")
         design = Design(
             formula="", response=self.y_name, x_names=self.x_names,
-            fixed=FixedColumns.of(self.X), terms=tuple(terms),
+            fixed=RowColumns(self.X), terms=tuple(terms),
             sums=Rows(self.y, None, None, self.rows, self.index),
             n_rows=self.n_rows, dropped=self.dropped, recipe=None,
         )  # fmt: skip

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.fixed import FixedColumns
-from ..data.rows import Rows
+from ..data.rows import RowColumns, Rows
 from .estimated import Estimated
 from .terms import Component, group_terms
 
@@ -129,7 +128,7 @@ def without_data(result: Estimated) -> None:
     design = result.lmm.design
     none = np.zeros(0, np.int32)
     terms = (term.with_rows(none, np.zeros((0, term.source.width))) for term in design.terms)
-    fixed = FixedColumns.of(np.zeros((0, design.fixed.width)))
+    fixed = RowColumns(np.zeros((0, design.fixed.width)))
     sums = Rows(np.zeros(0), None, None, np.zeros(0, np.int64), None)
     small = replace(design, fixed=fixed, terms=tuple(terms), sums=sums)
     result.lmm = replace(result.lmm, design=small, model=None)  # type: ignore[arg-type]
