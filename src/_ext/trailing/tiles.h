@@ -6,8 +6,8 @@
 #include "trailing/trailing.h"
 
 typedef struct {             /* trailing rows of an eliminated factor's panels, strip by strip */
-    double *value;           /* blocks, padded                                                  */
-    int32_t *node;           /* trailing node of each block, counted inside its strip           */
+    double *value;           /* blocks                                                          */
+    uint16_t *place;         /* trailing node of each block, counted inside its strip           */
     ptrdiff_t *ptr;          /* nstrip x (nlev+1)  first block of each level                    */
     ptrdiff_t *start;        /* nstrip  where a strip's values begin                            */
     int32_t *listat, *rowat; /* nlev  scratch of pack                                           */
