@@ -24,9 +24,6 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-typedef double vec4 __attribute__((vector_size(32), aligned(8), may_alias));
-typedef double vec2 __attribute__((vector_size(16), aligned(8), may_alias));
-
 typedef struct {           /* the blocks of one level in one strip                             */
     const double *value;   /* w x p each, column-major; four doubles may be read behind the last */
     const uint16_t *place; /* trailing level of each, counted inside the strip, ascending        */

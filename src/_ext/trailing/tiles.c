@@ -15,7 +15,9 @@
 #include "trailing/kernels.h"
 #include "trailing/tiles.h"
 
-#define STRIP 384 /* columns of a strip, at most */
+#define STRIP 288 /* columns of a strip, at most */
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define EDGE 32 /* rows of X and y that are summed up together, at most */
 
 typedef struct { /* one strip times another, for levels of one eliminated factor      */
     const dense *d;
@@ -255,6 +257,73 @@ void gather_tiles(dense *d, lmm_model *m, int k)
     }
 }
 
+/* n numbers, zeros behind them */
+INLINE vec4 some4(const double *x, ptrdiff_t n)
+{
+    return n >= 4   ? load4(x)
+           : n == 3 ? (vec4){x[0], x[1], x[2], 0}
+           : n == 2 ? (vec4){x[0], x[1], 0, 0}
+                    : (vec4){x[0], 0, 0, 0};
+}
+
+/* E -= A_b K_l A_lR for 4 v rows b of X and y from `first` on, those that there are; E's columns are 4 v long
+ */
+INLINE void edge_levels(const int p, const int v, const int constant, const work *w, ptrdiff_t first)
+{
+    const lmm_model *m = w->m;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[w->k];
+    const ptrdiff_t skip = ancestor_rows(lay, w->k), n = MIN(lay->pb - first, 4 * v);
+    vec4 local[8], *BK = constant ? local : (vec4 *)m->scratch.tmp;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const ptrdiff_t ld = lay->ld[e];
+        const double *A = m->evaluation.f[w->k].pan + lay->pan[e] + skip,
+                     *Ab = A - skip + ld - lay->pb + first, *K = w->K + (ptrdiff_t)(e - f->node) * p * p;
+        for (int x = 0; x < p; x++)
+            for (int j = 0; j < v; j++) {
+                vec4 sum = {0};
+                for (int y = 0; y < p; y++) sum += some4(Ab + 4 * j + y * ld, n - 4 * j) * K[y + x * p];
+                BK[x * v + j] = sum;
+            }
+        for (ptrdiff_t i = lay->ptr[e] + (lay->nelim - 1 - w->k); i < lay->ptr[e + 1]; i++) {
+            vec4 *to = (vec4 *)w->X + lay->trailcol[lay->row[i]] * (ptrdiff_t)v;
+            for (int c = 0; c < lay->width[lay->row[i]]; c++, A++, to += v)
+                for (int j = 0; j < v; j++) {
+                    vec4 sum = to[j];
+                    for (int x = 0; x < p; x++) sum -= BK[x * v + j] * A[x * ld];
+                    to[j] = sum;
+                }
+        }
+        for (ptrdiff_t c = 0; c < first + n; c++)
+            for (ptrdiff_t r = c < first ? 0 : c - first; r < n; r++)
+                for (int x = 0; x < p; x++)
+                    w->X[(lay->q2 + c) * 4 * v + r] -= BK[x * v + r / 4][r % 4] * A[c + x * ld];
+    }
+}
+
+#define EDGE_LEVELS(p, v, w, first) edge_levels(p, v, p <= 4 && v <= 2, w, first)
+
+/* S's rows of X and y -= A_b K_l A_lR. They are far apart in S, so that they are summed up beside it, some at
+   a time. */
+CLONES void downdate_tiles_edge(dense *d, lmm_model *m, int k)
+{
+    const layout *lay = &m->layout;
+    const int p = lay->f[k].p;
+    const work w = {.d = d, .m = m, .k = k, .K = m->evaluation.f[k].K, .X = d->edge};
+    for (int first = 0; first < lay->pb; first += EDGE) {
+        const int rows = MIN(lay->pb - first, EDGE), v = (rows + 3) / 4;
+        memset(d->edge, 0, sizeof(double) * 4 * (size_t)v * (size_t)lay->s);
+        if (v == 1)
+            BY_WIDTH(p, EDGE_LEVELS, 1, &w, first)
+        else if (v == 2)
+            BY_WIDTH(p, EDGE_LEVELS, 2, &w, first)
+        else
+            edge_levels(p, v, 0, &w, first);
+        for (ptrdiff_t c = 0; c < lay->s; c++)
+            for (int r = 0; r < rows; r++) d->S[lay->q2 + first + r + c * lay->s] += d->edge[r + c * 4 * v];
+    }
+}
+
 /* Buffers for so many workers; they do not shrink. LMM_NOMEM: as before. */
 lmm_status allocate_tiles(dense *d, int workers)
 {
@@ -301,6 +370,7 @@ static lmm_status make_blocks(dense *d, const lmm_model *m)
         if (lay->f[k].p * widest > d->ntile) d->ntile = lay->f[k].p * widest;
     d->ntile += d->largest_tile + 8; /* workers' buffers do not share a cache line */
     TRY(allocate_tiles(d, 1));
+    GRAB(&d->base, d->edge, MIN(lay->pb + 3, EDGE) * (ptrdiff_t)lay->s);
     GRAB(&d->base, d->packed, lay->nelim);
     for (int k = 0; k < lay->nelim && d->nstrip; k++) TRY(make_packed(d, m, k));
     return LMM_OK;
