@@ -178,12 +178,25 @@ def test_threads(count: int) -> None:
     assert np.isfinite(made.evaluate(np.ones(4)))
 
 
-def test_storage_and_orders_that_are_none() -> None:
+def test_storage_and_graphs_that_are_none() -> None:
     with pytest.raises(ValueError, match="storage"):
         _core.Model(*rows(), storage="tape")
-    for order in (lambda ptr, row: np.zeros(3), lambda ptr, row: np.zeros(len(ptr) - 1, int)):
-        with pytest.raises((ValueError, _core.Unavailable)):
-            _core.Model(*rows(), storage="sparse", order=order)
+    ptr, row, one = np.array([0, 2, 3]), np.array([0, 1, 1], np.int32), np.ones(2, np.int32)
+    assert sorted(_core.fill_reducing_order(_core.AMD, ptr, row, one)) == [0, 1]
+    with pytest.raises(ValueError, match="found by"):
+        _core.fill_reducing_order("guess", ptr, row, one)
+    for places in (ptr[:2], ptr + 1, ptr[::-1].copy(), np.array([0, 2, 4])):
+        with pytest.raises(ValueError, match="ptr"):
+            _core.fill_reducing_order(_core.AMD, places, row, one)
+    for other in (row - 1, row + 1):
+        with pytest.raises(ValueError, match="row"):
+            _core.fill_reducing_order(_core.RCM, ptr, other, one)
+    for wrong in ([0, 0], [0, 1, 2], [1, 2]):
+        with pytest.raises(ValueError, match="an order of 2 nodes"):
+            _core.factor_flops(ptr, row, np.array(wrong))
+    for weight in (one - 1, np.full(2, 2**30 + 1, np.int32)):
+        with pytest.raises(ValueError, match="column"):
+            _core.fill_reducing_order(_core.AMD, ptr, row, weight)
 
 
 def blocks() -> _core.Blocks:

@@ -14,7 +14,6 @@ from test_kernels import both, every
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
-from lmmfast.engine import ordering
 from lmmfast.inference.rows.deletion import Deletion
 from lmmfast.inference.rows.influence import without
 
@@ -132,8 +131,6 @@ STORED = [
 @pytest.mark.parametrize(("storage", "name"), STORED)
 def test_every_storage_says_the_same(storage: str, name: str) -> None:
     """As a dense trailing matrix does; where covariances cannot be read they are solved for."""
-    if storage == "sparse" and not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     _, wanted = at_random(name, storage="dense")
     _, fit = at_random(name, storage=storage)
     assert fit.model.storage["storage"] == storage
@@ -216,8 +213,6 @@ def test_a_chain_with_ten_thousand_classes() -> None:
 
 def test_workers_at_firms() -> None:
     """A trailing factor with thousands of levels: some of them are left out."""
-    if not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     rng = np.random.default_rng(12)
     n, workers, firms = 60_000, 20_000, 2_500
     worker = rng.permutation(np.arange(n) % workers)

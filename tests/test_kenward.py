@@ -17,7 +17,7 @@ from test_reference import fit_reference
 
 import lmmfast
 from lmmfast import LMM, lmer
-from lmmfast.engine import ordering, point
+from lmmfast.engine import point
 from lmmfast.inference.kenward import KenwardRoger
 from lmmfast.inference.satterthwaite import Satterthwaite
 
@@ -302,8 +302,6 @@ def moves(workers: int, firms: int, storage: str) -> lmmfast.LMMFit:
 
 
 def test_sparse_and_dense_trailing_matrices_agree() -> None:
-    if not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     sparse, dense = (KenwardRoger(moves(4_000, 700, way)) for way in ("sparse", "dense"))
     assert sparse.df(np.eye(2)) == pytest.approx(dense.df(np.eye(2)), rel=1e-9)
     close(sparse.vcov, dense.vcov, np.abs(dense.vcov).max(), 1e-11)
@@ -311,8 +309,6 @@ def test_sparse_and_dense_trailing_matrices_agree() -> None:
 
 @pytest.mark.slow
 def test_a_hundred_thousand_workers_at_ten_thousand_firms() -> None:
-    if not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     fit = moves(100_000, 10_000, "sparse")
     kenward, satterthwaite = KenwardRoger(fit), Satterthwaite(fit)
     # information of the data on two variances grows with the levels: both are close to normal

@@ -74,9 +74,6 @@ rng = np.random.default_rng(0)
 """
 
 SET_UP = r"""
-def reversed_order(ptr, row):
-    return np.arange(len(ptr) - 1)[::-1].copy()
-
 MODELS = dict(
     dense=([rng.integers(0, 6, 90), rng.integers(0, 5, 90)], [2, 1], "dense"),
     single=([rng.integers(0, 6, 60)], [3], "auto"),
@@ -91,7 +88,7 @@ made = problem(rng, factors, widths)
 X = np.asfortranarray(made.X)
 terms = [(codes.astype(np.int32), int(codes.max()) + 1, np.ascontiguousarray(term.z),
           np.zeros(term.z.shape[1], np.int32)) for codes, term in zip(factors, made.terms)]
-options = dict(storage=storage, order=reversed_order)
+options = dict(storage=storage)
 
 def model():
     return _core.Model(made.y, X, terms, **options)
@@ -161,6 +158,30 @@ assert spoiled
 print("done")
 """
 
+ORDERS = r"""
+full = rng.random((40, 40)) < 0.1
+column, row = np.nonzero(np.tril(full | np.eye(40, dtype=bool)).T)
+graph = np.searchsorted(column, np.arange(41)), row.astype(np.int32), np.ones(40, np.int32)
+for how in (_core.AMD, _core.RCM):
+    count, order = every_failure(lambda: _core.fill_reducing_order(how, *graph))
+    assert count > 5 and sorted(order) == list(range(40))
+    assert (order == _core.fill_reducing_order(how, *graph)).all()
+one = np.repeat(np.arange(8000), 2)
+two = np.r_[np.arange(4000), rng.integers(0, 4000, 12_000)]
+made = problem(rng, [one, two], [1, 1])
+terms = [(codes.astype(np.int32), int(codes.max()) + 1, np.ascontiguousarray(term.z),
+          np.zeros(1, np.int32)) for codes, term in zip([one, two], made.terms)]
+asked = []
+def offered(ptr, row):
+    asked.append(len(row))
+    return "offered", np.arange(len(ptr) - 1)
+wanted = _core.plan(made.y, np.asfortranarray(made.X), terms, storage="sparse")
+count, found = every_failure(lambda: _core.plan(made.y, np.asfortranarray(made.X), terms,
+                                                storage="sparse", order=offered))
+assert found == wanted and found["ordered_by"] == _core.AMD and len(asked) > 10
+print("done", count)
+"""
+
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc and /proc"),
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
@@ -199,6 +220,11 @@ def run(shim: Path, code: str, **names: str) -> str:
 def test_memory_that_runs_out_in_set_up_and_threads(shim: Path, name: str) -> None:
     count = int(run(shim, SET_UP, name=name).split()[1])
     assert count > 30  # allocations that failed one by one
+
+
+def test_memory_that_runs_out_while_orders_are_found(shim: Path) -> None:
+    """Alone, and in all the analyses of a graph that is hard to factorize."""
+    assert int(run(shim, ORDERS).split()[1]) > 100
 
 
 def test_memory_that_runs_out_in_sums_of_rows(shim: Path) -> None:

@@ -12,7 +12,6 @@ from structures import STRUCTURES
 
 from lmmfast import LMM, _core
 from lmmfast.data.arrays import design_of
-from lmmfast.engine import ordering
 from lmmfast.engine.compiled import Engine
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
@@ -29,8 +28,7 @@ CASES = [
     ("nested-three-crossed", "sparse"),
     ("no-fixed-weighted", "auto"),
 ]
-exact = [case for case in CASES if case[1] != "sparse" or ordering.available()]
-every = pytest.mark.parametrize(("name", "storage"), exact)
+every = pytest.mark.parametrize(("name", "storage"), CASES)
 
 
 def rows(problem: Problem) -> tuple[Any, ...]:
@@ -40,7 +38,7 @@ def rows(problem: Problem) -> tuple[Any, ...]:
 
 
 def made(source: tuple[Any, ...], storage: str = "auto") -> _core.Model:
-    return _core.Model(*source, storage=storage, order=ordering.fill_reducing_order)
+    return _core.Model(*source, storage=storage)
 
 
 def changed(problem: Problem, seed: int) -> Problem:

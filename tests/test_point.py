@@ -18,7 +18,6 @@ from structures import STRUCTURES
 
 import lmmfast
 from lmmfast import LMM, FitError
-from lmmfast.engine import ordering
 from lmmfast.engine.point import Point
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
@@ -70,8 +69,7 @@ def cases() -> Iterator[Any]:
     for name in NAMES:
         yield pytest.param(name, "auto", id=name)
     for name in SPARSE:
-        if ordering.available():
-            yield pytest.param(name, "sparse", id=f"{name}-sparse")
+        yield pytest.param(name, "sparse", id=f"{name}-sparse")
 
 
 exact = pytest.mark.parametrize(("name", "storage"), list(cases()))
@@ -229,8 +227,6 @@ def test_covariances_of_whitened_columns(name: str, storage: str) -> None:
 )
 def test_covariances_of_levels_of_one_trailing_factor(name: str, storage: str) -> None:
     """All that occur with one level of an eliminated factor; all, where the matrix is dense."""
-    if storage == "sparse" and not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     problem, _ = STRUCTURES[name]
     model = LMM.from_arrays(*problem.arrays, storage=storage)
     point = model.point(thetas(problem)[0])
@@ -380,8 +376,6 @@ READINGS: dict[str, Callable[[Point], Any]] = {
 @pytest.mark.parametrize("singular", [False, True], ids=["regular", "singular"])
 def test_readings_in_any_order(name: str, storage: str, singular: bool) -> None:
     """None depends on what was read before, where the model was, or on another response."""
-    if storage == "sparse" and not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     problem, _ = STRUCTURES[name]
     theta, rng = thetas(problem)[singular], np.random.default_rng(4)
     wanted = {

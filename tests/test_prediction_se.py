@@ -12,7 +12,6 @@ from scipy.linalg import block_diag
 
 from lmmfast import LMM, datasets, emmeans, lmer
 from lmmfast.data.columns import Table
-from lmmfast.engine import ordering
 from lmmfast.engine.point import Point
 from lmmfast.errors import DataError, FitError, LmmWarning
 from lmmfast.inference.rows import remaining
@@ -136,8 +135,6 @@ def pupils():
 @pytest.fixture(scope="module", params=LAYOUTS)
 def stored(request):
     formula, storage = LAYOUTS[request.param]
-    if storage == "sparse" and not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LmmWarning)
         fit = lmer(formula, pupils(), weights="w", storage=storage)
@@ -179,8 +176,6 @@ def test_levels_that_never_met(stored, rows):
 @pytest.mark.parametrize("name", ["chain", "chain, crossed", "crossed, sparse"])
 def test_streams_predict_as_data_in_memory(name):
     formula, storage = LAYOUTS[name]
-    if storage == "sparse" and not ordering.available():
-        pytest.skip("scikit-sparse is not installed")
     frame = pupils()
     fit = lmer(formula, frame, weights="w", storage=storage)
     model = lmer(formula, [frame[:200], frame[200:]], weights="w", storage=storage).model

@@ -17,10 +17,8 @@ from test_kernels import largest
 import lmmfast
 from lmmfast import LMM
 from lmmfast.data.arrays import design_of
-from lmmfast.engine import ordering
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
-needs_order = pytest.mark.skipif(not ordering.available(), reason="scikit-sparse is not installed")
 
 
 def one_way(columns: list[np.ndarray], weights: bool = False) -> Problem:
@@ -142,7 +140,7 @@ def sized(name: str) -> Problem:
         ("one factor", "auto"),
         ("designed", "dense"),
         ("crossed", "dense"),
-        pytest.param("crossed", "sparse", marks=needs_order),
+        ("crossed", "sparse"),
         ("crossed", "iterative"),
     ],
 )
@@ -166,7 +164,6 @@ def ratings(n: int, users: int, films: int) -> pd.DataFrame:
     return data.assign(y=rng.normal(size=n))
 
 
-@needs_order
 def test_sparse_where_dense_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """No faster, but exact: whatever fits comes before the iterative way."""
     data, formula = ratings(40_000, 2500, 1200), "y ~ 1 + (1 | u) + (1 | m)"

@@ -16,11 +16,9 @@ import pandas as pd
 import pytest
 
 import lmmfast
-from lmmfast import LMM, lmer
+from lmmfast import LMM, _core, lmer
 from lmmfast.data.arrays import design_of
 from lmmfast.engine import ordering
-
-needs_order = pytest.mark.skipif(not ordering.available(), reason="scikit-sparse is not installed")
 
 
 def workers(n_workers: int, n_firms: int, markets: int, years: int = 4) -> pd.DataFrame:
@@ -100,7 +98,6 @@ CROSSED = {
 }
 
 
-@needs_order
 @pytest.mark.parametrize("name", CROSSED)
 def test_sparse_equals_dense(name: str) -> None:
     spec, p = CROSSED[name]
@@ -110,7 +107,6 @@ def test_sparse_equals_dense(name: str) -> None:
     same(dense, sparse)
 
 
-@needs_order
 def test_sparse_equals_dense_below_nested_factors() -> None:
     """Two eliminated factors, the finer one inside the coarser, and two crossed ones."""
     rng = np.random.default_rng(2)
@@ -124,7 +120,6 @@ def test_sparse_equals_dense_below_nested_factors() -> None:
     same(dense, sparse)
 
 
-@needs_order
 def test_partly_crossed_designs_are_sparse() -> None:
     """Chosen by itself, and equal to the dense way."""
     data = workers(4000, 800, 80)
@@ -138,7 +133,6 @@ def test_partly_crossed_designs_are_sparse() -> None:
     assert np.allclose(sparse.bse, dense.bse, rtol=1e-9)
 
 
-@needs_order
 def test_sparse_results_do_not_depend_on_threads() -> None:
     """The same bits: objective, gradient and fit."""
     data = workers(3000, 600, 30)
@@ -158,7 +152,6 @@ def test_sparse_results_do_not_depend_on_threads() -> None:
         assert np.array_equal(other, found[0])
 
 
-@needs_order
 def test_pupils_in_schools_and_neighbourhoods() -> None:
     data = pupils()
     formula = "y ~ x + (1 | pupil) + (1 | school) + (x | quarter)"
@@ -256,31 +249,16 @@ def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) ->
     assert "it does not fit" in str(raised.value)
 
 
-def test_a_sparse_factor_is_advised_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not where nothing of the trailing matrix is zero; `workers` below have a sparse one."""
-    monkeypatch.setattr(ordering, "_cholmod", lambda: None)
-    monkeypatch.setattr(lmmfast.engine.compiled, "SMALL", 0)
-    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 1e4)
-    n = np.arange(1200)
-    data = {"y": np.sin(n), "x": np.cos(n), "one": n % 40, "two": n // 40}
-    with pytest.raises(MemoryError, match="may be used") as raised:
-        lmer("y ~ x + (1 | one) + (1 | two)", data)
-    assert "trailing matrix: order 30" in str(raised.value)
-    assert "sparse]" not in str(raised.value) and "is not zero:" not in str(raised.value)
-
-
-def test_without_scikit_sparse_the_dense_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or refused with the memory it would take and what would help."""
-    monkeypatch.setattr(ordering, "_cholmod", lambda: None)
+@pytest.mark.parametrize("installed", [True, False])
+def test_sparse_without_scikit_sparse(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain install takes the sparse way too, and says how it was ordered."""
+    if not installed:
+        monkeypatch.setattr(ordering, "_cholmod", lambda: None)
     data, formula = workers(4000, 800, 80), "y ~ x + (1 | worker) + (1 | firm)"
-    assert lmmfast.plan(formula, data).storage == "dense"
-    with pytest.raises(lmmfast.FitError, match=r"pip install 'lmmfast\[sparse\]'"):
-        lmer(formula, data, storage="sparse")
-    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 5e6)
-    with pytest.raises(MemoryError, match="trailing matrix is not zero") as raised:
-        lmer(formula, data)
-    assert "GB" in str(raised.value) or "MB" in str(raised.value)
-    assert "lmmfast[sparse]" in str(raised.value)
+    fit, dense = (lmer(formula, data, storage=way) for way in ("sparse", "dense"))
+    assert fit.objective == pytest.approx(dense.objective, abs=1e-8)
+    assert fit.model.storage["ordered_by"] in (_core.AMD, _core.RCM)
+    assert dense.model.storage["ordered_by"] == ""
 
 
 def test_unknown_storage_is_an_error() -> None:
@@ -381,7 +359,6 @@ def test_iterative_singular_fits_find_zero() -> None:
     assert np.allclose(fit.theta, exact.theta, rtol=0, atol=1e-4)
 
 
-@needs_order
 def test_too_large_for_exact_ways_becomes_iterative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 2e7)
     rng = np.random.default_rng(9)
@@ -421,7 +398,6 @@ def test_dense_results_do_not_depend_on_threads(n: int, spec: list[tuple[int, in
             assert np.array_equal(a, b)
 
 
-@needs_order
 def test_tiles_of_the_dense_factor_equal_the_sparse_one() -> None:
     """Order 900: above LAPACK's own share."""
     spec = [(1100, 1, "full"), (450, 2, "full")]
@@ -491,7 +467,6 @@ def test_the_least_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 WORKERS = "y ~ x + (1 | worker) + (1 | firm)"
 
 
-@needs_order
 def test_a_hundred_thousand_workers_in_ten_thousand_firms() -> None:
     data = workers(100_000, 10_000, 400)
     fit = lmer(WORKERS, data)
@@ -505,7 +480,6 @@ def test_a_hundred_thousand_workers_in_ten_thousand_firms() -> None:
     assert np.allclose(estimated.bse, fit.bse, rtol=1e-3)
 
 
-@needs_order
 @pytest.mark.slow
 def test_their_sparse_factor_equals_the_dense_one() -> None:
     """Order 10,000: a dense factor and inverse of 800 MB each."""

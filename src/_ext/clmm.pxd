@@ -61,6 +61,9 @@ cdef extern from "lmm.h" nogil:
     ctypedef enum lmm_storage:
         LMM_AUTO, LMM_DENSE, LMM_SPARSE, LMM_ITERATIVE
 
+    ctypedef enum lmm_order:
+        LMM_UNORDERED, LMM_AMD, LMM_RCM, LMM_OFFERED
+
     ctypedef struct lmm_options:
         double limit
         lmm_storage storage
@@ -72,6 +75,7 @@ cdef extern from "lmm.h" nogil:
         int32_t rank, factor, column, eliminated, order, full, identified
         uint64_t which
         lmm_storage storage
+        lmm_order ordered
         double pairs, density, bytes, flops
         double bytes_of[4]
         double flops_of[4]
@@ -156,3 +160,24 @@ cdef extern from "sums/blocks.h" nogil:
                                     const double *)
     const lmm_pairs *lmm_pairs_of(const lmm_blocks *, int, int)
     lmm_status lmm_blocks_order(const lmm_blocks *, int, int, int64_t *)
+
+
+cdef extern from "cholesky/graph.h" nogil:
+    ctypedef struct pattern:
+        int32_t n
+        const ptrdiff_t *ptr
+        const int32_t *row
+        const int32_t *weight
+
+    lmm_status minimum_degree(const pattern *a, int32_t *order)
+    lmm_status reverse_cuthill_mckee(const pattern *a, int32_t *order, double *flops)
+
+
+cdef extern from "cholesky/supernodal.h" nogil:
+    ctypedef struct supernodal:
+        pass
+
+    lmm_status supernodal_analyse(supernodal **out, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
+                                  const int32_t *perm, const lmm_blas *blas)
+    double supernodal_flops(const supernodal *factor)
+    void supernodal_free(supernodal *factor)

@@ -36,7 +36,7 @@ typedef enum {
     LMM_NOTPOSDEF,   /* the criterion is not finite at the starting value             */
     LMM_NOVARIANCE,  /* y is a linear combination of X: no residual variance is left  */
     LMM_DEPENDENT,   /* columns of a random term are linearly dependent (lmm_report)  */
-    LMM_UNAVAILABLE, /* not to be had with this storage, or no order for a sparse one */
+    LMM_UNAVAILABLE, /* not to be had with this storage                               */
     LMM_TOOLARGE,    /* the memory would exceed the caller's limit (lmm_report.bytes) */
     LMM_UNSOLVED,    /* the iterations of an iterative model did not converge        */
     LMM_NOTFINITE,   /* the derivatives of the criterion are not finite              */
@@ -91,12 +91,20 @@ typedef enum {               /* how the trailing matrix is held                 
                LMM_ITERATIVE /* conjugate gradients, stochastic log-determinant and gradient               */
 } lmm_storage;
 
+typedef enum {
+    LMM_UNORDERED,
+    LMM_AMD,
+    LMM_RCM,
+    LMM_OFFERED
+} lmm_order; /* what found a fill-reducing order */
+
 typedef struct {         /* what set-up may use and must do                                              */
     double limit;        /* bytes that may be used; INFINITY: any                                        */
     lmm_storage storage; /* what the caller insists on                                                   */
     int plan;            /* report only, make nothing                                                    */
-    /* Fill-reducing order of a symmetric matrix (n columns; lower triangle by columns) into perm; nonzero if
-       there is none to be had. NULL: no sparse factorization. */
+    /* One more fill-reducing order, asked for where a sparse trailing matrix is hard to factorize: of n nodes
+       whose graph is given as a lower triangle by columns, the i-th to eliminate into perm[i]; nonzero: there
+       is none. NULL: none is offered. */
     int (*order)(void *arg, int32_t n, const ptrdiff_t *ptr, const int32_t *row, int32_t *perm);
     void *arg;
 } lmm_options;
@@ -112,6 +120,7 @@ typedef struct {            /* what set-up found                                
     lmm_storage storage;    /* how the trailing matrix is held                                   */
     double pairs;           /* pairs of co-occurring levels of two factors                      */
     double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
+    lmm_order ordered;      /* what found the order of a sparse trailing matrix                  */
     double bytes;           /* memory that the model needs with this storage, ...                */
     double flops;           /* ... operations of an evaluation with derivatives, as BLAS 3 does them */
     double bytes_of[4];     /* the same for each storage, nan where it was not considered        */

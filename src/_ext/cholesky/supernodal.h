@@ -6,6 +6,7 @@
 
 #include "lmm.h"
 #include "base/team.h"
+#include "cholesky/graph.h"
 
 typedef struct supernodal supernodal;
 
@@ -14,6 +15,12 @@ typedef struct supernodal supernodal;
    written. ptr, row: borrowed until supernodal_free. perm[i]: the i-th column to eliminate. */
 lmm_status supernodal_analyse(supernodal **out, int32_t n, const ptrdiff_t *ptr, const int32_t *row,
                               const int32_t *perm, const lmm_blas *blas);
+
+/* The same in the order with the fewest multiplications among those at hand, and what found that. A node has
+   weight[i] successive columns with the same rows. */
+lmm_status supernodal_choose(supernodal **out, lmm_order *found, const pattern *nodes, const pattern *columns,
+                             const lmm_blas *blas, const lmm_options *options);
+
 double supernodal_flops(const supernodal *sn);  /* multiplications of one factorization            */
 double supernodal_bytes(const supernodal *sn);  /* what supernodal_allocate will take                */
 lmm_status supernodal_allocate(supernodal *sn); /* memory of the numbers, for one thread             */

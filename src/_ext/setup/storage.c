@@ -11,14 +11,14 @@
 #include "trailing/iterative.h"
 #include "trailing/sparse.h"
 
-#define SPARSE_COST 6.    /* a flop in the kernels over lists costs so many flops of BLAS 3 (measured) */
-#define PER_COLUMN 3000.  /* what a random-effect column costs besides, in flops of BLAS 3, */
-#define PER_PAIR 1500.    /* a pair of co-occurring levels, */
-#define PER_CALL 3e5      /* and an evaluation by itself (measured) */
-#define SMALLEST 400      /* order below which a sparse factorization is not worth the analysis */
-#define SPARSE_ENOUGH 0.1 /* density below which a sparse factor will do */
-#define FULLEST 0.4       /* expected density above which it is hopeless */
-#define PATIENCE 2e13     /* flops of an evaluation (ten minutes) that are not taken unasked */
+#define SPARSE_COST 6.   /* a flop in the kernels over lists costs so many flops of BLAS 3 (measured) */
+#define PER_COLUMN 3000. /* what a random-effect column costs besides, in flops of BLAS 3, */
+#define PER_PAIR 1500.   /* a pair of co-occurring levels, */
+#define PER_CALL 3e5     /* and an evaluation by itself (measured) */
+#define SMALLEST 100     /* order below which a sparse factorization is not worth the analysis */
+#define SMALL 400        /* order below which it must be so much cheaper, as its analysis takes time, too: */
+#define CHEAPER 1.1
+#define PATIENCE 2e13 /* flops of an evaluation (ten minutes) that are not taken unasked */
 
 /* Rows of the average list squared, summed over the first factor's levels: flops of the way with lists.
    (Widths differ between factors; the mean width is close enough for a cost.) */
@@ -97,35 +97,21 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
     return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
 }
 
-/* Share of the trailing matrix that the cliques of the eliminated levels fill, if they fall at random. */
-static double expected_density(const lmm_model *m)
-{
-    const layout *lay = &m->layout;
-    const double nodes = lay->nnode - lay->f[lay->nelim].node;
-    double pairs = 0;
-    for (int32_t e = 0; e < lay->f[lay->nelim].node; e++) {
-        const double len = (double)(lay->ptr[e + 1] - lay->ptr[e]);
-        pairs += len * len;
-    }
-    return 1 - exp(-pairs / (nodes * nodes));
-}
-
-/* The trailing matrix as a sparse one, unless that is hopeless. LMM_UNAVAILABLE where it was asked for and no
-   order is to be had. */
+/* The trailing matrix as a sparse one, unless that is hopeless */
 static lmm_status consider_sparse(lmm_model *m, const builder *b, double common, double elimination)
 {
     const layout *lay = &m->layout;
     lmm_report *r = b->report;
     const int forced = b->options->storage == LMM_SPARSE;
     if (lay->full || !lay->q2 || (!forced && b->options->storage != LMM_AUTO)) return LMM_OK;
-    if (!forced && (lay->q2 < SMALLEST || expected_density(m) > FULLEST)) return LMM_OK;
+    if (!forced && lay->q2 < SMALLEST) return LMM_OK;
     const lmm_status status = sparse_analyse(&m->trailing, m, b->options);
-    if (status == LMM_OK || status == LMM_UNAVAILABLE) r->density = sparse_density(m->trailing, m);
-    if (status == LMM_OK) {
-        r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
-        r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
-    }
-    return status == LMM_UNAVAILABLE && !forced ? LMM_OK : status;
+    if (status != LMM_OK) return status == LMM_UNAVAILABLE ? LMM_OK : status;
+    r->density = sparse_density(m->trailing, m);
+    r->bytes_of[LMM_SPARSE] = common + sparse_bytes(m->trailing, m);
+    r->flops_of[LMM_SPARSE] = elimination + sparse_flops(m->trailing);
+    r->ordered = sparse_ordered(m->trailing);
+    return LMM_OK;
 }
 
 /* Without packed copies of the panels. One factor is eliminated: of a chain the others would be trailing. */
@@ -140,17 +126,15 @@ static void consider_iterative(const lmm_model *m, const builder *b, double comm
 
 /* The cheapest exact way that fits; the iterative one where there is none or it takes too long; the one that
    was asked for, whatever it takes. */
-static lmm_storage cheapest(const lmm_report *r, const lmm_options *o)
+static lmm_storage cheapest(const lmm_report *r, const lmm_options *o, int32_t q2)
 {
-    const double limit = o->limit;
+    const double limit = o->limit, least = q2 < SMALL ? CHEAPER : 1;
     lmm_storage best = LMM_DENSE;
     if (o->storage != LMM_AUTO) return o->storage;
     if (r->bytes_of[LMM_SPARSE] <= limit &&
-        (r->flops_of[LMM_SPARSE] < r->flops_of[LMM_DENSE] || r->bytes_of[LMM_DENSE] > limit))
+        (least * r->flops_of[LMM_SPARSE] < r->flops_of[LMM_DENSE] || r->bytes_of[LMM_DENSE] > limit))
         best = LMM_SPARSE;
-    const int unordered = r->density >= 0 && r->density < SPARSE_ENOUGH && !(r->bytes_of[LMM_SPARSE] > 0);
-    if ((r->bytes_of[best] > limit || r->flops_of[best] > PATIENCE) && r->bytes_of[LMM_ITERATIVE] <= limit &&
-        !unordered) /* an exact way exists, and the caller can have it */
+    if ((r->bytes_of[best] > limit || r->flops_of[best] > PATIENCE) && r->bytes_of[LMM_ITERATIVE] <= limit)
         best = LMM_ITERATIVE;
     return best;
 }
@@ -166,7 +150,7 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     r->flops_of[LMM_DENSE] = elimination + q2 * q2 * q2;
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
-    r->storage = cheapest(r, b->options);
+    r->storage = cheapest(r, b->options, lay->q2);
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */

@@ -3,9 +3,14 @@
 
 #include "trailing/nonzeros.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
+
+#define SAMPLE 8       /* nodes whose neighbours are counted before those of all */
+#define FULLEST 0.4    /* density above which a sparse factor is hopeless, ...   */
+#define FULLER 1.25e-3 /* ... for each column where those are few: the analysis must pay (measured) */
 
 /* Lists of the levels in which each trailing node occurs (eliminated factors' nodes, ascending). */
 typedef struct {
@@ -64,8 +69,23 @@ static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrenc
     return count;
 }
 
-/* Lists of all trailing nodes. */
-static lmm_status make_graph(const lmm_model *m, sparse *s, const occurrences *o)
+/* Is the graph hopelessly full, as far as a few nodes all along tell? stamp: -1 before and after */
+static int seems_full(const lmm_model *m, const sparse *s, const occurrences *o, int32_t *stamp,
+                      int32_t *list)
+{
+    double later = 0;
+    for (int k = 0; k < SAMPLE; k++) {
+        const int32_t j = (int32_t)((2 * k + 1) * (int64_t)s->nnode / (2 * SAMPLE));
+        const ptrdiff_t count = neighbours(m, s, o, j, stamp, list);
+        for (ptrdiff_t i = 0; i < count; i++) stamp[list[i]] = -1;
+        later += (double)(count - 1) / SAMPLE;
+    }
+    return 2 * later + 1 > fmin(FULLEST, FULLER * m->layout.q2) * s->nnode;
+}
+
+/* Lists of all trailing nodes. LMM_UNAVAILABLE: there are too many neighbours for a sparse factor that nobody
+   insists on. */
+static lmm_status make_graph(const lmm_model *m, sparse *s, const occurrences *o, int forced)
 {
     lmm_status status = LMM_NOMEM;
     ptrdiff_t room = s->nnode + o->ptr[s->nnode];
@@ -74,6 +94,9 @@ static lmm_status make_graph(const lmm_model *m, sparse *s, const occurrences *o
     int32_t *all = malloc(sizeof(*all) * (size_t)room);
     if (!stamp || !list || !all) goto done;
     for (int32_t j = 0; j < s->nnode; j++) stamp[j] = -1;
+    status = LMM_UNAVAILABLE;
+    if (!forced && seems_full(m, s, o, stamp, list)) goto done;
+    status = LMM_NOMEM;
     for (int32_t j = 0; j < s->nnode; j++) {
         const ptrdiff_t count = neighbours(m, s, o, j, stamp, list);
         if (s->nptr[j] + count > room) {
@@ -151,14 +174,9 @@ static lmm_status make_spots(lmm_model *m, sparse *s, const occurrences *o)
 static lmm_status order_and_analyse(lmm_model *m, sparse *s, const lmm_options *options)
 {
     const layout *lay = &m->layout;
-    if (!options->order) return LMM_UNAVAILABLE;
-    int32_t *perm = malloc(sizeof(*perm) * (size_t)lay->q2);
-    if (!perm) return LMM_NOMEM;
-    lmm_status status = LMM_UNAVAILABLE;
-    if (options->order(options->arg, lay->q2, s->ptr, s->row, perm) == 0)
-        status = supernodal_analyse(&s->factor, lay->q2, s->ptr, s->row, perm, &m->blas);
-    free(perm);
-    return status;
+    const pattern nodes = {s->nnode, s->nptr, s->node, lay->width + s->first};
+    const pattern columns = {lay->q2, s->ptr, s->row, NULL};
+    return supernodal_choose(&s->factor, &s->ordered, &nodes, &columns, &m->blas, options);
 }
 
 lmm_status find_nonzeros(lmm_model *m, sparse *s, const lmm_options *options)
@@ -169,7 +187,7 @@ lmm_status find_nonzeros(lmm_model *m, sparse *s, const lmm_options *options)
     s->nnode = lay->nnode - s->first;
     GRAB(&s->base, s->nptr, s->nnode + 1);
     lmm_status status = find_occurrences(m, s, &o);
-    if (status == LMM_OK) status = make_graph(m, s, &o);
+    if (status == LMM_OK) status = make_graph(m, s, &o, options->storage == LMM_SPARSE);
     if (status == LMM_OK) status = make_columns(m, s);
     if (status == LMM_OK) status = order_and_analyse(m, s, options);
     if (status == LMM_OK) status = make_spots(m, s, &o);

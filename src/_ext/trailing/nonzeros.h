@@ -19,6 +19,7 @@ typedef struct {
     ptrdiff_t *spot;      /* place in S of the block of each pair of trailing nodes of a level    */
     double *S, *B;        /* values; B: the scaled S, then B on the pattern                       */
     supernodal *factor;
+    lmm_order ordered; /* what found its order */
 } sparse;
 
 /* First trailing node in the list of an eliminated node of factor k (a level without rows has none). */
@@ -46,7 +47,7 @@ INLINE ptrdiff_t height_of(const lmm_model *m, const sparse *s, int32_t j)
     return s->ptr[c + 1] - s->ptr[c];
 }
 
-/* Lists, columns, symbolic factor, spots. LMM_UNAVAILABLE where the caller has no order for the columns. */
+/* Lists, columns, symbolic factor, spots. LMM_UNAVAILABLE: too full, and nobody insists on it. */
 lmm_status find_nonzeros(lmm_model *m, sparse *s, const lmm_options *options);
 
 #endif

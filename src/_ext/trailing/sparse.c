@@ -31,6 +31,11 @@ double sparse_bytes(const trailing *t, const lmm_model *m)
            16. * lay->pb * (lay->q2 + lay->pb) + supernodal_bytes(s->factor);
 }
 
+lmm_order sparse_ordered(const trailing *t)
+{
+    return ((const sparse *)t)->ordered;
+}
+
 double sparse_flops(const trailing *t)
 {
     return PRICE * supernodal_flops(((const sparse *)t)->factor);

@@ -14,7 +14,7 @@ from ..data.sums import Columns, Group
 from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
-from .ordering import HOW_TO_GET_IT, fill_reducing_order
+from .ordering import nested_dissection
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
@@ -117,7 +117,7 @@ class Engine:
 
     def _compile(self, make: Any, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
-        options = {"limit": self._limit, "storage": storage, "order": fill_reducing_order}
+        options = {"limit": self._limit, "storage": storage, "order": nested_dissection}
         while True:
             try:
                 source = self.design.sums.source(self.design.fixed, self._groups)
@@ -133,10 +133,6 @@ class Engine:
                 ) from None
             except _core.NotFinite:
                 raise FitError(OUT_OF_RANGE, variable=self.design.response) from None
-            except _core.Unavailable:
-                raise FitError(
-                    f"storage='sparse' needs an order of the trailing matrix, and {HOW_TO_GET_IT}"
-                ) from None
             except _core.TooLarge as error:
                 raise MemoryError(refusal(self.design, error.args[0], self._limit)) from None
 

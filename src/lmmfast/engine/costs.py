@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ordering
-
 if TYPE_CHECKING:
     from ..data.design import Design
 
 
 NAMES = {  # of the trailing matrix: what is left when the first factor is eliminated
     "dense": "one dense Cholesky factor (LAPACK)",
-    "sparse": "a sparse Cholesky factor (order by CHOLMOD)",
+    "sparse": "a sparse Cholesky factor",
     "iterative": "conjugate gradients; log-determinant and gradient are estimated",
 }
-SPARSE_ENOUGH = 0.1  # share of the trailing matrix below which a sparse factor is worth a hint
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +39,8 @@ class ModelPlan:
         Order of the trailing matrix.
     density : float
         Share of the trailing matrix that is not zero; nan where it was not counted.
+    ordered_by : str
+        What found the fill-reducing order of a sparse trailing matrix; "" where none was asked for.
     bytes, seconds : float
         Memory, and time of one evaluation with derivatives on one thread. A fit is about ten
         evaluations.
@@ -59,6 +58,7 @@ class ModelPlan:
     storage: str
     order: int
     density: float
+    ordered_by: str
     bytes: float
     seconds: float
     available: float
@@ -94,6 +94,8 @@ class ModelPlan:
         lines.append(f"{'way':<15}{'memory':>10}  {'an evaluation':>14}")
         for name, (size, seconds) in self.considered.items():
             mark = "  <- " + NAMES[name] if name == self.storage else ""
+            if mark and name == "sparse":
+                mark += f" (order: {self.ordered_by})"
             label = name
             if self.storage == "block diagonal":
                 label, mark = self.storage, "  <- chosen"
@@ -128,6 +130,7 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
         storage=report["storage"] if report["order"] else "block diagonal",
         order=report["order"],
         density=density if density >= 0 else math.nan,
+        ordered_by=report["ordered_by"],
         bytes=report["bytes"],
         seconds=report["flops"] / rate,
         available=available,
@@ -144,12 +147,6 @@ def refusal(design: Design, report: Mapping[str, Any], limit: float) -> str:
     ]
     if report["considered"]:
         lines += ["", str(planned(design, report, limit)), ""]
-    if 0 <= report["density"] < SPARSE_ENOUGH and not ordering.available():
-        lines.append(
-            f"Only {100 * report['density']:.2g} % of the trailing matrix is not zero: a sparse "
-            f"factor would do. {ordering.HOW_TO_GET_IT}. Without it: storage='iterative', which "
-            "estimates."
-        )
     return "\n".join(lines).rstrip()
 
 

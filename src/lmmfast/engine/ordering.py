@@ -1,4 +1,4 @@
-"""Fill-reducing orders of sparse symmetric matrices, by CHOLMOD through scikit-sparse."""
+"""Nested dissection of trailing matrices that are hard to factorize: METIS, through CHOLMOD."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from typing import Any
 
 import numpy as np
 
-MANY = 5_000_000  # entries above which METIS takes longer than it is likely to save
-
-HOW_TO_GET_IT = (
-    "scikit-sparse finds it an order: install libsuitesparse-dev (Debian, Ubuntu) or suite-sparse "
-    "(Homebrew, conda), then pip install 'lmmfast[sparse]'"
-)
+MANY = 5_000_000  # entries from which METIS takes seconds, in which nothing can stop it
 
 
 @cache
@@ -25,28 +20,41 @@ def _cholmod() -> Any:
     return cholmod
 
 
-def available() -> bool:
-    """Whether scikit-sparse can be used."""
-    return _cholmod() is not None
+def nested_dissection(ptr: np.ndarray, row: np.ndarray) -> tuple[str, np.ndarray] | None:
+    """METIS's order for a sparse Cholesky factor.
 
+    Parameters
+    ----------
+    ptr : (n + 1,) int
+        Where each column begins in `row`.
+    row : (nnz,) int
+        Rows of the lower triangle by columns, the diagonal included.
 
-def fill_reducing_order(ptr: np.ndarray, row: np.ndarray) -> np.ndarray | None:
-    """CHOLMOD's order for a sparse Cholesky factor: AMD; METIS too where that fills in too much.
-
-    The i-th column to eliminate, (n,), or None without scikit-sparse; of the lower triangle by
-    columns, ptr (n + 1,) is where each begins in row, the diagonal included.
+    Returns
+    -------
+    name, (n,) array
+        How it was found, and the i-th node to eliminate. None where scikit-sparse is not installed,
+        its CHOLMOD has no METIS or runs out of memory, or there are so many entries that it would
+        take long.
     """
+    cholmod = _cholmod()
+    if cholmod is None or len(row) > MANY:
+        return None
     import scipy.sparse
 
-    cholmod = _cholmod()
-    if cholmod is None:
-        return None
     n = len(ptr) - 1
-    kind = np.int32 if len(row) < 2**31 else np.int64
-    data = np.ones(len(row))
-    lower = scipy.sparse.csc_matrix((data, row.astype(kind), ptr.astype(kind)), shape=(n, n))
-    how = "amd" if len(row) > MANY else "default"
+    parts = np.ones(len(row)), row, ptr.astype(np.int32)
+    lower = scipy.sparse.csc_array(parts, shape=(n, n))
+    try:
+        return "nested dissection (METIS)", _by_metis(cholmod, lower)
+    except cholmod.CholmodError:  # no METIS, or no memory for it: we have other orders
+        return None
+
+
+def _by_metis(cholmod: Any, lower: Any) -> np.ndarray:
     if hasattr(cholmod, "CholeskyFactor"):  # scikit-sparse 0.5
-        factor = cholmod.CholeskyFactor(lower, lower=True, order=how, supernodal_mode="simplicial")
+        factor = cholmod.CholeskyFactor(
+            lower, lower=True, order="metis", supernodal_mode="simplicial"
+        )
         return np.asarray(factor.get_perm())
-    return np.asarray(cholmod.analyze(lower, mode="simplicial", ordering_method=how).P())
+    return np.asarray(cholmod.analyze(lower, mode="simplicial", ordering_method="metis").P())
