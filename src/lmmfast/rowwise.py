@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .data.columns import Table
 from .fit import Fit
 from .inference.rows import influence as _influence
 from .inference.rows import predict as _predict
@@ -299,6 +300,8 @@ class Rowwise(Fit):
         >>> float(fit.predict(new, new_levels="population").round(3)[0])
         303.742
         """
+        if newdata is not None:
+            newdata = Table.of(newdata)  # columns are read once
         predicted = _predict.predict(self, newdata, re_form, new_levels, offset)
         if not se and interval is None:
             return predicted
