@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further dimension
 EQUAL = 1e-8  # degrees of freedom closer than this are one number
-FEW = 6  # free parameters up to which differences of the gradient are faster
+FEW = 6  # free parameters up to which differences of the gradient may be faster
+SMALL = 1e7  # operations of an evaluation times free parameters up to which they are
 DENSE = 500  # columns of a sparse trailing matrix that may be dense for second derivatives
 AT_ONCE = 64  # contrasts handled together: bounds the memory
 
@@ -152,7 +153,7 @@ class Satterthwaite:
             return False
         free = self.directions.shape[1]
         if order < LARGE:
-            return bool(free > FEW)
+            return bool(free > FEW or free * self._model.storage["flops"] > SMALL)
         return bool(self._fit.point.traces_price[1] <= 2 * free * order**3)
 
     def _numerical_hessian(self) -> np.ndarray:
