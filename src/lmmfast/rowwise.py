@@ -279,9 +279,10 @@ class Rowwise(Fit):
         confidence interval.
 
         Conditional standard errors of levels that occurred together are read off one evaluation:
-        about a second for a million rows. Other combinations take a solve for each row, or for
-        each level of the smaller factor: 500 pairs of 100,000 workers and 10,000 firms three
-        seconds. With ``storage="iterative"`` all of them do.
+        about a second for a million rows; so are those of any others where the trailing matrix is
+        dense. Elsewhere other combinations take a solve for each row, or for each level of the
+        smaller factor: 500 pairs of 100,000 workers and 10,000 firms three seconds. With
+        ``storage="iterative"`` all of them do.
 
         Raises
         ------
