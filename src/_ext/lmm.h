@@ -219,8 +219,8 @@ lmm_status lmm_projection(lmm_model *m, double *G, double *g, double *E, double 
  */
 lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *column, double *M);
 
-/* What derivatives of the variances of r contrasts L beta-hat (L: r x p, row-major) and of r^2 are made of, in
-   whitened coordinates (lmm_whitening): with h = Z'V^-1 X (X'V^-1 X)^-1 L' of each contrast and g = Z'P y,
+/* What derivatives of the variances of r contrasts L beta-hat (L: r x p, row-major) and of r^2 are made of,
+   in whitened coordinates (lmm_whitening): with h = Z'V^-1 X (X'V^-1 X)^-1 L' of each contrast and g = Z'P y,
      M  (r + 1) x K x K  sum over levels of g g', then of h h' of each contrast; zero between factors */
 lmm_status lmm_contrasts(lmm_model *m, int r, const double *L, double *M);
 
