@@ -23,9 +23,7 @@ from lmmfast.errors import LmmWarning
 from lmmfast.inference.estimability import openness_of
 
 EQUAL = 1e-9
-FOUND = (
-    1e-8  # where minimizers of profiles or differences of gradients stand between them after all
-)
+FOUND = 1e-8  # where minimizers or differences of gradients stand between them after all
 
 MODELS = [
     "slope",
