@@ -194,8 +194,8 @@ typedef struct lmm_model lmm_model;
 lmm_settings lmm_defaults(void);
 
 /* A model of the rows d, or of the cross-products x (the other is NULL). Evaluations and fits use the memory
-   made here; a fit that converges slowly tries to have more for exact second derivatives, at most 100 MB, and does
-   without them if there is none. keep: p bytes, receives which columns of X are independent. With
+   made here; a fit that converges slowly tries to have more for exact second derivatives, at most 100 MB, and
+   does without them if there is none. keep: p bytes, receives which columns of X are independent. With
    options.plan *m stays NULL. */
 lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const lmm_blas *blas,
                      const lmm_options *options, uint8_t *keep, lmm_report *report);
