@@ -131,6 +131,16 @@ def one_factor(groups: int, per: int, seed: int = 5) -> pd.DataFrame:
     return pd.DataFrame({"g": _factor(g), "x": x, "y": y})
 
 
+def slopes(groups: int, per: int, seed: int = 6) -> pd.DataFrame:
+    """One grouping factor with very many levels, which have slopes too; rows are in no order."""
+    rng = np.random.default_rng(seed)
+    g = rng.permutation(np.repeat(np.arange(groups), per))
+    x = rng.normal(size=len(g))
+    b = rng.normal(0, [0.7, 0.3], (groups, 2))
+    y = 1.0 + b[g, 0] + (0.3 + b[g, 1]) * x + rng.normal(size=len(g))
+    return pd.DataFrame({"g": _factor(g), "x": x, "y": y})
+
+
 _KB07 = "1 + S + P + C + SP + SC + PC + SPC"
 _KB07_COLUMNS = ["subj", "item", "RTtrunc", "S", "P", "C", "SP", "SC", "PC", "SPC"]
 _INSTEVAL = ["y", "service", "dept", "s", "d"]
@@ -208,5 +218,11 @@ PROBLEMS: dict[str, Problem] = {
         "y ~ x + (1 | g)",
         True,
         "one factor, 125,000 levels, 500,000 rows",
+    ),
+    "slopes_125k": Problem(
+        lambda: slopes(125_000, 4),
+        "y ~ x + (x | g)",
+        True,
+        "the same with slopes, rows in no order",
     ),
 }

@@ -69,7 +69,7 @@ def test_evaluations_on_the_way_to_the_constraint_count() -> None:
     seen: list[lmmfast.Evaluation] = []
     made = LMM.from_arrays(*problem().arrays).fit(free=tied(6, 3), callback=seen.append)
     assert [e.n for e in seen].count(1) == 2
-    assert made.n_evals - 2 <= len(seen) <= made.n_evals  # settling zeros takes one unseen
+    assert len(seen) == made.n_evals
 
 
 def test_columns_of_zeros_are_at_rest() -> None:
@@ -227,7 +227,7 @@ def test_signs_stay_where_the_plane_holds_a_column() -> None:
     one = model.fit(free=mirrored(0.2), start=start)
     start[:2] *= -1
     other = model.fit(free=mirrored(-0.2), start=start)
-    assert one.converged and other.converged and one.theta[0] > 0.1
+    assert one.converged and other.converged and abs(one.theta[0]) > 0.1
     assert other.theta[0] == pytest.approx(-one.theta[0], abs=1e-5)
     for fit in (one, other):
         assert fit.objective == pytest.approx(model.objective(fit.theta), abs=1e-8)

@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 from conftest import TOLERANCE, close
 from reference_data import data
+from structures import STRUCTURES
 
 import lmmfast
+from lmmfast import LMM
 
 FORMULA = "RTtrunc ~ 1 + S + P + C + x + (1 + P + x | subj) + (1 + S | item)"
 
@@ -38,6 +40,33 @@ def base(reml: bool) -> lmmfast.LMMFit:
 
 
 both = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+
+
+CODED = ["single-3-full", "single-8-full", "designed-3-4", "nested-three-crossed", "two-terms"]
+
+
+@both
+@pytest.mark.parametrize("name", CODED)
+def test_codings_take_the_same_steps(name: str, reml: bool) -> None:
+    """Other coordinates of a term's columns, other orders of levels: one way to the optimum."""
+    problem = STRUCTURES[name][0]
+    rng = np.random.default_rng(3)
+    fits = [LMM.from_arrays(*problem.arrays).fit(reml=reml)]
+    for _ in range(4):
+        terms, orders = [], {}
+        for term in problem.terms:
+            order = orders.setdefault(term.codes.tobytes(), rng.permutation(term.levels))
+            k = term.z.shape[1]
+            full = np.linalg.qr(rng.normal(size=(k, k)))[0] @ np.diag(10.0 ** rng.uniform(-1, 1, k))
+            z = term.z @ full if term.structure == "full" else term.z
+            terms.append((order[term.codes], z, term.structure))
+        y, X, _, *rest = problem.arrays
+        fits.append(LMM.from_arrays(y, X, terms, *rest).fit(reml=reml))
+    counts = [fit.n_evals for fit in fits]
+    assert max(counts) - min(counts) <= 3
+    for fit in fits:
+        assert fit.converged
+        assert fit.objective == pytest.approx(fits[0].objective, abs=1e-6)
 
 
 def same_criterion(fit: lmmfast.LMMFit, reml: bool, jacobian: float = 0.0) -> None:

@@ -140,15 +140,16 @@ def test_solutions_that_do_not_converge_are_forgotten() -> None:
 
 
 def test_estimated_criteria_lead_as_straight_to_the_optimum() -> None:
-    """Steps are judged by the integral of the gradient: that of a quadratic is exact."""
+    """Steps are judged by the integral of the gradient: that of a quadratic in Sigma is exact."""
     for seed in range(6):
         made = crossed(seed, 4000, (300, 160), (1 + seed % 2, 2))
         iterative, dense = both_ways(made)
         fit = iterative.fit()
         assert fit.converged
         assert fit.n_evals <= dense.fit().n_evals + 1
-        far = iterative.fit(start=np.full(made.ntheta, 5.0) * (1 - np.arange(made.ntheta) % 2 / 2))
-        assert far.n_evals <= 12
+        start = np.full(made.ntheta, 5.0) * (1 - np.arange(made.ntheta) % 2 / 2)
+        far = iterative.fit(start=start)
+        assert far.n_evals <= dense.fit(start=start).n_evals + 2
         assert far.theta == pytest.approx(fit.theta, abs=1e-3)
 
 

@@ -192,7 +192,7 @@ def allocated() -> int:
 @pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="ASan has its own malloc")
 @pytest.mark.parametrize("storage", ["dense", "sparse", "iterative"])
 def test_plan_predicts_what_the_model_takes(storage: str) -> None:
-    """What is allocated once it is made and evaluated, and all rows while it is made."""
+    """What is allocated once it is made and evaluated, and what set-up sorts while it is made."""
     data, formula = workers(8000, 1000, 20), "y ~ x + (x | worker) + (1 | firm)"
     planned = lmmfast.plan(formula, data, storage=storage)
     assert planned.storage == storage and planned.order == 1000
@@ -201,7 +201,7 @@ def test_plan_predicts_what_the_model_takes(storage: str) -> None:
     before = allocated()
     model = LMM(design, storage=storage)
     model.objective(np.full(4, 0.5), gradient=True, hessian=True)
-    rows = 8 * len(data) * (2 + 1 + 2 + 1)
+    rows = 4 * len(data)
     taken = allocated() - before + rows
     assert 0.8 * planned.bytes <= taken <= 1.02 * planned.bytes
 
@@ -489,3 +489,37 @@ def test_their_sparse_factor_equals_the_dense_one() -> None:
     dense = LMM(design, storage="dense", threads=2).objective(theta, gradient=True, hessian=True)
     for own, other in zip(sparse, dense, strict=True):
         assert np.allclose(own, other, rtol=1e-9, atol=0)
+
+
+# First steps the iterative way -------------------------------------------------------------------
+
+
+def ratings(limit: float | None = None) -> LMM:
+    """Users and movies that meet at random, so many that an exact evaluation is dear."""
+    rng = np.random.default_rng(8)
+    u, m = rng.integers(0, 2_000, 30_000), rng.integers(0, 1_200, 30_000)
+    y = 0.5 * rng.normal(size=2_000)[u] + 0.3 * rng.normal(size=1_200)[m] + rng.normal(size=30_000)
+    return LMM.from_arrays(y, np.ones((30_000, 1)), [(u, np.ones((30_000, 1))), (m, None)])
+
+
+def test_first_steps_are_iterative_and_the_last_ones_exact() -> None:
+    """The optimum is that of exact steps alone, the criterion too; what is certified is exact."""
+    model = ratings()
+    assert model.storage["storage"] == "dense" and model.storage["approach"]
+    seen: list[lmmfast.Evaluation] = []
+    fit = model.fit(callback=seen.append)
+    assert fit.converged and fit.certificate <= 1e-7 and len(seen) == fit.n_evals
+    assert fit.objective == pytest.approx(model.objective(fit.theta), abs=1e-8)
+    exact = model.fit(free=lmmfast.Free(np.zeros(2), np.eye(2)), start=np.array([0.3, 0.3]))
+    assert fit.objective == pytest.approx(exact.objective, abs=1e-6)
+    assert fit.theta == pytest.approx(exact.theta, abs=1e-4)
+    assert (model.fit().theta == fit.theta).all()
+
+
+def test_first_steps_can_be_stopped() -> None:
+    model = ratings()
+    fit = model.fit(callback=lambda e: e.n == 2)
+    assert fit.estimates.status == "stopped by callback" and fit.n_evals == 2
+    assert fit.objective == pytest.approx(model.objective(fit.theta), abs=1e-8)
+    with pytest.warns(lmmfast.ConvergenceWarning, match="evaluation limit"):
+        assert model.fit(max_evals=1).n_evals <= 2

@@ -136,6 +136,7 @@ MOST_THREADS = 1024
 MOST_SIDES = 2**24  # right-hand sides
 
 
+include "columns.pxi"
 include "rows.pxi"
 
 
@@ -214,8 +215,8 @@ cdef class Model:
     Parameters
     ----------
     y : (n,) float64, or a Cross alone
-    X : (n, p) float64, Fortran order
-    factors : list of (codes int32 (n,), number of levels, columns float64 (n, k), term int32 (k,))
+    X : (n, p) float64, Fortran order, or a list of p columns: see `_Columns`
+    factors : list of (codes int32 (n,), number of levels, columns float64 (n, k) or a list, term int32 (k,))
     weights : (n,) float64, positive, or None
     limit : float, bytes that may be used
     storage : "auto", "dense", "sparse" or "iterative", of the trailing matrix
@@ -455,6 +456,21 @@ cdef class Model:
                 status = lmm_squares(self.m, j, &r2, &beta[0], &column[0], &M[0, 0, 0])
         check(status)
         return r2, np.asarray(beta)[:p], np.asarray(column)[:p], np.asarray(M)
+
+    def contrasts(self, const double[:, ::1] L not None):
+        """(r + 1, K, K): sums over levels of g g', g = Z'P y, and of h h', h = Z'V^-1 X (X'V^-1 X)^-1 L', for
+        each of the contrasts L (r, p); whitened columns of all factors."""
+        cdef Py_ssize_t p = len(self.keep), K = sum(k for _, k in self.sizes)
+        cdef int r = <int>L.shape[0]
+        cdef double[:, :, ::1] M = np.empty((r + 1, K, K))
+        cdef lmm_status status
+        if L.shape[1] != p:
+            raise ValueError(f"contrasts need {p} columns, not {L.shape[1]}")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_contrasts(self.m, r, &L[0, 0] if r and p else NULL, &M[0, 0, 0])
+        check(status)
+        return np.asarray(M)
 
     def basis(self):
         """E (p, rank) with (X E)'V^-1 (X E) = I; Z'V^-1 X E and B Z'W X E, m x k x rank by factor."""

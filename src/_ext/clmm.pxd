@@ -31,18 +31,32 @@ cdef extern from "lmm.h" nogil:
         void (*symm)(char *, char *, int *, int *, double *, double *, int *, double *, int *, double *,
                      double *, int *) noexcept nogil
 
+    ctypedef enum lmm_type:
+        LMM_FLOAT64, LMM_FLOAT32, LMM_INT64, LMM_INT32, LMM_INT16, LMM_INT8
+        LMM_UINT64, LMM_UINT32, LMM_UINT16, LMM_UINT8
+
+    ctypedef struct lmm_part:
+        lmm_type type
+        ptrdiff_t stride
+        const void *at
+        const double *value
+
+    ctypedef struct lmm_column:
+        int32_t nparts
+        const lmm_part *part
+
     ctypedef struct lmm_factor:
         int32_t nlev, ncol
         const int32_t *level
-        const double *z
+        const lmm_column *z
         const int32_t *term
 
     ctypedef struct lmm_data:
         int64_t n
         int32_t p, nfactor
         const double *y
-        const double *X
         const double *w
+        const lmm_column *X
         const lmm_factor *factor
 
     ctypedef struct lmm_blocks:
@@ -72,7 +86,7 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_report:
-        int32_t rank, factor, column, eliminated, order, full, identified
+        int32_t rank, factor, column, eliminated, order, full, identified, approach
         uint64_t which
         lmm_storage storage
         lmm_order ordered
@@ -120,6 +134,7 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_estimates(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_projection(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_squares(lmm_model *, int, double *, double *, double *, double *)
+    lmm_status lmm_contrasts(lmm_model *, int, const double *, double *)
     lmm_status lmm_solve(lmm_model *, int, const double *, double *)
     lmm_status lmm_forms(lmm_model *, int, const double *, double *)
     lmm_status lmm_traces(lmm_model *, double *, double *)

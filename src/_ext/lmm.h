@@ -57,18 +57,44 @@ typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-u
     int (*set_local_threads)(int);
 } lmm_blas;
 
+typedef enum {
+    LMM_FLOAT64,
+    LMM_FLOAT32,
+    LMM_INT64,
+    LMM_INT32,
+    LMM_INT16,
+    LMM_INT8,
+    LMM_UINT64,
+    LMM_UINT32,
+    LMM_UINT16,
+    LMM_UINT8
+} lmm_type;
+
+typedef struct {         /* an array as it is in somebody's table: numbers, or codes of levels     */
+    lmm_type type;       /* of codes LMM_INT32                                                    */
+    ptrdiff_t stride;    /* bytes from one row to the next                                        */
+    const void *at;      /* n                                                                     */
+    const double *value; /* NULL, or what each code stands for                                    */
+} lmm_part;
+
+typedef struct { /* a column of X or Z: the product of its parts, ones if there are none   */
+    int32_t nparts;
+    const lmm_part *part;
+} lmm_column;
+
 typedef struct {          /* a grouping factor with the columns of all its terms               */
     int32_t nlev, ncol;   /* m levels, p columns                                               */
     const int32_t *level; /* n      level of each row, 0-based, every level used               */
-    const double *z;      /* n x p  row-major                                                  */
+    const lmm_column *z;  /* p                                                                 */
     const int32_t *term;  /* p      columns with equal numbers (neighbours) are correlated     */
 } lmm_factor;
 
 typedef struct {              /* borrowed during the call, never kept                              */
     int64_t n;                /* rows                                                              */
     int32_t p, nfactor;       /* columns of X, grouping factors                                    */
-    const double *y, *X, *w;  /* n; n x p column-major; n, positive, or NULL for ones             */
-    const lmm_factor *factor; /* nfactor                                                         */
+    const double *y, *w;      /* n; n, positive, or NULL for ones                                  */
+    const lmm_column *X;      /* p                                                                 */
+    const lmm_factor *factor; /* nfactor                                                           */
 } lmm_data;
 
 typedef struct lmm_blocks lmm_blocks; /* blocks.h */
@@ -120,6 +146,7 @@ typedef struct {            /* what set-up found                                
     lmm_storage storage;    /* how the trailing matrix is held                                   */
     double pairs;           /* pairs of co-occurring levels of two factors                      */
     double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
+    int32_t approach;       /* 1: fits begin with an iterative trailing matrix and end with this one     */
     lmm_order ordered;      /* what found the order of a sparse trailing matrix                  */
     double bytes;           /* memory that the model needs with this storage, ...                */
     double flops;           /* ... operations of an evaluation with derivatives, as BLAS 3 does them */
@@ -154,7 +181,8 @@ typedef struct {         /* parameters that are held or tied: theta = fixed + ba
 
 typedef struct {        /* how a fit ended                                                   */
     double objective;   /* criterion at the result                                           */
-    double certificate; /* predicted decrease still possible, deviance units                 */
+    double certificate; /* predicted decrease still possible, deviance units: where derivatives were
+                           known last, so before the last step, if that was taken without them */
     double resolution;  /* bound of its rounding error there: smaller differences mean nothing       */
     double noise;       /* by how much it was seen to change with the last digits of theta           */
     int32_t neval;      /* evaluations of the criterion                                      */
@@ -166,7 +194,8 @@ typedef struct lmm_model lmm_model;
 lmm_settings lmm_defaults(void);
 
 /* A model of the rows d, or of the cross-products x (the other is NULL). Evaluations and fits use the memory
-   made here and allocate nothing. keep: p bytes, receives which columns of X are independent. With
+   made here; a fit that converges slowly tries to have more for exact second derivatives, at most 100 MB, and
+   does without them if there is none. keep: p bytes, receives which columns of X are independent. With
    options.plan *m stays NULL. */
 lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const lmm_blas *blas,
                      const lmm_options *options, uint8_t *keep, lmm_report *report);
@@ -219,6 +248,11 @@ lmm_status lmm_projection(lmm_model *m, double *G, double *g, double *E, double 
  */
 lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *column, double *M);
 
+/* What derivatives of the variances of r contrasts L beta-hat (L: r x p, row-major) and of r^2 are made of,
+   in whitened coordinates (lmm_whitening): with h = Z'V^-1 X (X'V^-1 X)^-1 L' of each contrast and g = Z'P y,
+     M  (r + 1) x K x K  sum over levels of g g', then of h h' of each contrast; zero between factors */
+lmm_status lmm_contrasts(lmm_model *m, int r, const double *L, double *M);
+
 /* X = B V,  B = Lambda M^-1 Lambda' = (Z'WZ + (Lambda Lambda')^-1)^-1: covariances of the random effects
    given y, over sigma^2. r right-hand sides: one m x k x r block per factor, row-major, one after the other.
    X may be V. */
@@ -240,9 +274,10 @@ void lmm_traces_price(const lmm_model *m, double *bytes, double *flops);
 lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc);
 
 /* Blocks of B (p_a x p_c, row-major) for so many pairs of levels; whitened: of effects b = C b_w of the
-   whitened columns (lmm_whitening). a = c: two levels of a trailing factor where the trailing matrix has
-   them, all of those that one level of an eliminated factor meets among them. nan for pairs that are neither
-   such nor among those above. LMM_UNAVAILABLE for iterative models. */
+   whitened columns (lmm_whitening). Those above are known, and others as far as the trailing matrix has what
+   they follow from: of two factors all where it is dense. a = c: two levels of a trailing factor where the
+   trailing matrix has them, all of those that one level of an eliminated factor meets among them. nan for
+   others. LMM_UNAVAILABLE for iterative models. */
 lmm_status lmm_covariances(lmm_model *m, int a, int c, int whitened, int64_t count, const int32_t *la,
                            const int32_t *lc, double *B);
 
@@ -260,7 +295,7 @@ void lmm_arrange(lmm_model *m, const int32_t *place);
 void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor, row-major:
                                                       T = C times the whitened T, up to rotation */
 
-/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates, first_theta in fit.c),
+/* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates, start.c),
    or within a plane from start = z (nz). theta: receives the optimum. All in the user's coordinates. A plane
    takes memory of its own during the call; LMM_NOTPOSDEF also when its basis is dependent. */
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,

@@ -8,47 +8,43 @@ cdef class _Rows:
     cdef lmm_factor *factor
     cdef list held
 
-    def __cinit__(self, const double[::1] y, const double[::1, :] X, list factors, const double[::1] w=None):
-        cdef Py_ssize_t k, n = y.shape[0]
+    def __cinit__(self, const double[::1] y, X, list factors, const double[::1] w=None):
+        cdef Py_ssize_t k, n
         cdef const int32_t[::1] level, term
-        cdef const double[:, ::1] z
-        self.held = [y, X, w]
+        cdef _Columns columns
         if y is None or X is None or not factors:
             raise ValueError("y, X and at least one factor are needed")
+        n = y.shape[0]
         self.factor = <lmm_factor *>calloc(len(factors), sizeof(lmm_factor))
         if not self.factor:
             raise MemoryError()
-        if n == 0 or X.shape[0] != n or (w is not None and w.shape[0] != n):
+        if n == 0 or (w is not None and w.shape[0] != n):
             raise ValueError("y, X and weights need the same number of rows, at least one")
-        if X.shape[1] > MOST_COLUMNS:
-            raise ValueError(f"X has more than {MOST_COLUMNS} columns")
         if not _is_finite(&y[0], n, False) or (w is not None and not _is_finite(&w[0], n, True)):
             raise ValueError("y must be finite, weights positive and finite")
-        if X.shape[1] and not _is_finite(&X[0, 0], n * X.shape[1], False):
-            raise ValueError("X must be finite")
+        columns = _Columns(X, n, True, "X")
+        self.held = [y, columns, w]
+        self.d.X, self.d.p = columns.column, <int32_t>columns.k
         for k in range(len(factors)):
             level, nlev, z, term = factors[k]
             if level is None or z is None or term is None:
                 raise ValueError(f"factor {k}: codes, levels, columns and terms are needed")
-            if level.shape[0] != n or z.shape[0] != n or term.shape[0] != z.shape[1]:
+            columns = _Columns(z, n, False, f"columns of factor {k}")
+            if level.shape[0] != n or term.shape[0] != columns.k:
                 raise ValueError(f"factor {k}: codes and columns need as many rows as y")
-            if not 1 <= z.shape[1] <= MOST_COLUMNS or not 1 <= nlev <= MOST_LEVELS:
+            if not columns.k or not 1 <= nlev <= MOST_LEVELS:
                 raise ValueError(f"factor {k}: levels and columns are needed, and not too many")
             if not _codes_are_valid(level, nlev):
                 raise ValueError(f"factor {k}: codes must be 0 .. {nlev - 1}")
-            if not _is_finite(&z[0, 0], n * z.shape[1], False):
-                raise ValueError(f"factor {k}: columns must be finite")
-            self.held.append((level, z, term))
+            self.held.append((level, columns, term))
             self.factor[k].nlev = nlev
-            self.factor[k].ncol = <int32_t>z.shape[1]
+            self.factor[k].ncol = <int32_t>columns.k
             self.factor[k].level = &level[0]
-            self.factor[k].z = &z[0, 0]
+            self.factor[k].z = columns.column
             self.factor[k].term = &term[0]
         self.d.n = n
-        self.d.p = <int32_t>X.shape[1]
         self.d.nfactor = <int32_t>len(factors)
         self.d.y = &y[0]
-        self.d.X = &X[0, 0] if X.shape[1] else NULL
         self.d.w = NULL if w is None else &w[0]
         self.d.factor = self.factor
 

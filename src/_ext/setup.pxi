@@ -90,7 +90,7 @@ cdef class _Setup:
         which = [k for k in range(64) if r.which >> k & 1]
         return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
                     identified=bool(r.identified), storage=_NAMES[r.storage], pairs=r.pairs,
-                    density=r.density, ordered_by=self.ordered_by(),
+                    density=r.density, approach=bool(r.approach), ordered_by=self.ordered_by(),
                     bytes=r.bytes, flops=r.flops, considered=considered)
 
 

@@ -55,9 +55,11 @@ def lmer(
         correlation of its term to zero, those among the columns of a factor too (lme4 keeps them).
         Of cross-products the formula and the rows are known: ``lmer(cross)``.
     data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
-        Rows with a missing value in a variable of the formula are dropped and counted. Text files
-        (.csv, .tsv, .txt, packed or not; one, a pattern such as ``"data/*.csv"`` or a list) are
-        read whole where that fits in memory; empty fields and NA, N/A, #N/A, NaN are missing
+        Rows with a missing value in a variable of the formula are dropped and counted. Columns of
+        pandas (3 or later), polars and arrow tables of 100,000 rows and more are not copied but
+        shared with the table, whose later changes are not seen: it copies what it changes. Text
+        files (.csv, .tsv, .txt, packed or not; one, a pattern such as ``"data/*.csv"`` or a list)
+        are read whole where that fits in memory; empty fields and NA, N/A, #N/A, NaN are missing
         values. Sources are read twice, in chunks, and never held in memory: larger text files,
         Parquet and Arrow files (a path, a pattern, a list, a directory of Parquet files), pyarrow
         datasets, DuckDB relations, Dask data frames, lists of frames, and functions that return an

@@ -1,6 +1,6 @@
-/* Average information: H_ef = nu v_e'Z'PZ v_f / r^2 - nu (v_e'g)(v_f'g) / r^4 + boundary term, with
-   v_e = dLambda Lambda'g + Lambda dLambda'g per level (Gilmour, Thompson & Cullis 1995 for the idea;
-   here in theta). The quadratic form follows the elimination: for c = Z v,
+/* Average information in the entries of Sigma = T T' (whitened): A_ef = nu v_e'Z'PZ v_f / r^2 - nu
+   (v_e'g)(v_f'g) / r^4 with v_e = dSigma/de g per level (Gilmour, Thompson & Cullis 1995). The quadratic form
+   follows the elimination: for c = Z v,
 
      u = w_l + A_l v_l,  a = v_l - K_l u,  Q += v_l'w_l + u'a,  w_R += A_Rl a
 
@@ -16,22 +16,15 @@
 static char none = 'N', trans = 'T';
 static double one = 1;
 
-/* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv) for one level */
-INLINE void directions(const lmm_model *m, const factor *f, const double *Y, double *v, ptrdiff_t ldv)
+/* v: rows f->th .. f->th + f->nth of an ntheta x p block (leading dimension ldv, zero before) for one level,
+   with g of its columns pb apart */
+INLINE void directions(const factor *f, const double *g, int pb, double *v, ptrdiff_t ldv)
 {
-    const layout *lay = &m->layout;
-    const factor_state *fs = &m->evaluation.f[f->k];
-    const int p = f->p, pb = lay->pb;
+    v += f->th;
     for (int t = 0; t < f->nth; t++) {
         const int r = f->thr[t], c = f->thc[t];
-        double Tg = 0, Wg = fs->W ? 0 : Y[lay->p + r * pb];
-        for (int x = 0; x < p; x++) Tg += fs->T[x + c * p] * Y[lay->p + x * pb];
-        for (int x = 0; fs->W && x < p; x++) Wg += fs->W[x + r * p] * Y[lay->p + x * pb];
-        for (int x = 0; x < p; x++)
-            v[f->th + t + x * ldv] = (fs->W    ? fs->W[x + r * p] * Tg
-                                      : x == r ? Tg
-                                               : 0) +
-                                     fs->T[x + c * p] * Wg;
+        v[t + r * ldv] = g[c * pb];
+        v[t + c * ldv] = g[r * pb];
     }
 }
 
@@ -43,7 +36,7 @@ INLINE void own_rows(const lmm_model *m, const forms *q, const factor *f, int32_
     if (q->given)
         memcpy(v, q->given + column * N, sizeof(double) * (size_t)(f->p * N));
     else
-        directions(m, f, m->evaluation.Y + column * lay->pb, v, N);
+        directions(f, m->evaluation.Y + column * lay->pb + q->edge, lay->pb, v, N);
 }
 
 /* Rows that are not zero as far as factor f */
@@ -158,56 +151,41 @@ void quadratic_forms(lmm_model *m, const forms *q)
     trailing_forms(m, q);
 }
 
-/* a_e = v_e'g = 2 sum_l (W'g_l)_r (T'g_l)_c */
-static void projections(const lmm_model *m, double *a)
+double *direction_forms(lmm_model *m, int edge, int p)
+{
+    const layout *lay = &m->layout;
+    const ptrdiff_t N = lay->ntheta;
+    double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
+           *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
+    const forms q = {.N = (int)N, .edge = edge, .p = p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
+    quadratic_forms(m, &q);
+    return Q;
+}
+
+void projections(const lmm_model *m, double *a)
 {
     const layout *lay = &m->layout;
     for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
-        const factor_state *fs = &m->evaluation.f[k];
         const int p = f->p, pb = lay->pb;
         for (int t = 0; t < f->nth; t++) {
             const int r = f->thr[t], c = f->thc[t];
-            const double *Y = m->evaluation.Y + (ptrdiff_t)f->col * pb + lay->p;
-            a[f->th + t] = 0;
-            for (int32_t l = 0; l < f->nlev; l++, Y += (ptrdiff_t)p * pb) {
-                double Tg = 0, Wg = fs->W ? 0 : Y[r * pb];
-                for (int x = 0; x < p; x++) Tg += fs->T[x + c * p] * Y[x * pb];
-                for (int x = 0; fs->W && x < p; x++) Wg += fs->W[x + r * p] * Y[x * pb];
-                a[f->th + t] += 2 * Tg * Wg;
-            }
+            const double *g = m->evaluation.Y + (ptrdiff_t)f->col * pb + lay->p;
+            double sum = 0;
+            for (int32_t l = 0; l < f->nlev; l++, g += (ptrdiff_t)p * pb) sum += g[r * pb] * g[c * pb];
+            a[f->th + t] = r == c ? sum : 2 * sum;
         }
     }
 }
 
-/* H := nu/r^2 Q - nu/r^4 a a'  (ntheta x ntheta, elimination order); needs the factorization */
-void information(lmm_model *m, double nu, double *H)
+/* A := nu/r^2 Q - nu/r^4 a a'  (ntheta x ntheta, elimination order); needs the factorization */
+void information(lmm_model *m, double nu, double *A)
 {
     const layout *lay = &m->layout;
-    evaluation *ev = &m->evaluation;
+    const double r2 = m->evaluation.r2, *a = m->scratch.tmp, *Q = direction_forms(m, lay->p, lay->p);
     const ptrdiff_t N = lay->ntheta;
-    double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
-           *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
-    const forms q = {.N = (int)N, .p = lay->p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
-    quadratic_forms(m, &q);
     projections(m, m->scratch.tmp);
     for (ptrdiff_t j = 0; j < N; j++)
         for (ptrdiff_t i = 0; i < N; i++)
-            H[i + j * N] = nu / ev->r2 * (Q[i + j * N] + Q[j + i * N]) / 2 -
-                           nu / (ev->r2 * ev->r2) * m->scratch.tmp[i] * m->scratch.tmp[j];
-}
-
-/* H += 2 S[r, r'] for parameters in one column of one T: right near and on the boundary */
-void add_boundary_curvature(const lmm_model *m, double *H)
-{
-    const layout *lay = &m->layout;
-    for (int k = 0; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        const factor_state *fs = &m->evaluation.f[k];
-        for (int t = 0; t < f->nth; t++)
-            for (int u = 0; u < f->nth; u++)
-                if (f->thc[t] == f->thc[u])
-                    H[f->th + t + (ptrdiff_t)(f->th + u) * lay->ntheta] +=
-                        2 * fs->S[f->thr[t] + f->thr[u] * f->p];
-    }
+            A[i + j * N] = nu / r2 * (Q[i + j * N] + Q[j + i * N]) / 2 - nu / (r2 * r2) * a[i] * a[j];
 }

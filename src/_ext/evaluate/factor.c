@@ -132,3 +132,15 @@ lmm_status factorize(lmm_model *m)
     if (status == LMM_OK) ev->at.state = FACTORED;
     return status;
 }
+
+lmm_status factorize_typical(lmm_model *m, double *theta)
+{
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int t = 0; t < lay->f[k].nth; t++)
+            theta[lay->f[k].th + t] = lay->f[k].thr[t] == lay->f[k].thc[t] ? TYPICAL : 0;
+    set_theta(m, theta, 0, FLOOR);
+    const lmm_status status = factorize(m);
+    m->evaluation.at.state = NOWHERE;
+    return status;
+}

@@ -139,17 +139,31 @@ CLONES static void subtract_residual_part(lmm_model *m, const factor *f, int rem
     for (int i = 0; i < p * p; i++) fs->D[i] = 2 * (fs->D[i] - NT[i]);
 }
 
-/* D in the coordinates of theta, and S = D Tp^-1 / 2, symmetric */
+/* X := M'X M, p x p */
+static void congruence(int p, const double *M, double *X, double *work)
+{
+    mul(p, p, p, 0, X, p, M, p, work, p);
+    tmul(p, p, p, 0, M, p, work, p, X, p);
+}
+
+/* D in the coordinates of theta, and S = D T^-1 / 2, symmetric */
 static void boundary_matrix(lmm_model *m, const factor *f)
 {
     factor_state *fs = &m->evaluation.f[f->k];
     const int p = f->p;
+    double *work = m->scratch.tmp, *axes = work + p * p;
     if (fs->W) {
-        tmul(p, p, p, 0, fs->W, p, fs->D, p, m->scratch.tmp, p);
-        memcpy(fs->D, m->scratch.tmp, sizeof(double) * (size_t)(p * p));
+        tmul(p, p, p, 0, fs->W, p, fs->D, p, work, p);
+        memcpy(fs->D, work, sizeof(double) * (size_t)(p * p));
     }
     for (int i = 0; i < p * p; i++) fs->S[i] = fs->D[i] / 2;
     solve_right(p, fs->Tp, p, fs->S, p);
+    if (fs->W == fs->axes) {
+        for (int c = 0; c < p; c++)
+            for (int r = 0; r < p; r++) axes[c + r * p] = fs->axes[r + c * p];
+        congruence(p, axes, fs->S, work);
+    } else if (fs->W)
+        congruence(p, f->w.C, fs->S, work);
     symmetrize(p, fs->S);
 }
 

@@ -23,13 +23,20 @@ void invert_against_ancestor(lmm_model *m, int k, int j, const double *panels, d
 /* curvature.c: quadratic forms of N vectors over the random columns */
 typedef struct {
     int N;
-    const double *given; /* N x q, columns in elimination order; NULL: the N = ntheta directions of theta  */
+    const double *given; /* N x q, columns in elimination order; NULL: dSigma/de v for e = 1 ... N = ntheta */
+    int edge;            /* ... and v this row of Y: Z'V^-1 times a column of X R^-T, or (layout.p) Z'P y   */
     int p;               /* rows of X that are projected out, all (layout.p) or none (0)                    */
     double *Q;           /* N x N                                                                          */
     double *V;           /* N x (q - q1 + pb)  what the eliminated levels send                             */
     double *v;           /* N x q2                                                                         */
     double *U, *A;       /* N x (2 p BATCH) each, p: columns of the widest factor                          */
 } forms;
-void quadratic_forms(lmm_model *m, const forms *q); /* Q := V'Z'V^-1 Z V, or P for V^-1 */
+void quadratic_forms(lmm_model *m, const forms *q);     /* Q := V'Z'V^-1 Z V, or P for V^-1 */
+double *direction_forms(lmm_model *m, int edge, int p); /* those of the directions of Sigma, in scratch     */
+void projections(const lmm_model *m, double *a);        /* a_e = v'dSigma/de v, v = Z'P y                   */
+
+/* traces.c: tr V^-1 G_e, and tr V^-1 G_e V^-1 G_f of which r >= s stand in pairs[r + N s], whitened and in
+   elimination order; after evaluate() */
+lmm_status traces(lmm_model *m, double *single, double *pairs);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "base/small.h"
+#include "evaluate/chain.h"
 #include "evaluate/evaluate.h"
 #include "trailing/trailing.h"
 
@@ -34,6 +35,7 @@ double evaluate(lmm_model *m, int reml)
            nu * (1 + log(PI2 / nu) + log(ev->r2) + 2 * log(m->sums.yscale)) - m->sums.sumlogw;
 }
 
+/* df/dtheta, after differentiate() */
 static void gradient(const lmm_model *m, double *g)
 {
     const layout *lay = &m->layout;
@@ -42,15 +44,33 @@ static void gradient(const lmm_model *m, double *g)
             g[lay->f[k].th + t] = m->evaluation.f[k].D[lay->f[k].thr[t] + lay->f[k].thc[t] * lay->f[k].p];
 }
 
-/* Gradient and curvature after evaluate(), in elimination order; either may be NULL. */
-void derivatives(lmm_model *m, int reml, double *g, double *H)
+int derivatives(lmm_model *m, int reml, double *slope, double *A, double *E)
 {
+    const layout *lay = &m->layout;
     const double nu = degrees(m, reml);
-    if (m->evaluation.at.state < BORDERED) solve_border(m);
-    if (H) information(m, nu, H);
-    differentiate(m, reml, nu);
-    if (H) add_boundary_curvature(m, H);
-    if (g) gradient(m, g);
+    deepen(m, BORDERED);
+    information(m, nu, A);
+    const int known = E && defect(m, reml, A, E) == LMM_OK;
+    if (!known) differentiate(m, reml, nu);
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int t = 0; t < lay->f[k].nth; t++) {
+            const int r = lay->f[k].thr[t], c = lay->f[k].thc[t];
+            slope[lay->f[k].th + t] = (r == c ? 1 : 2) * m->evaluation.f[k].S[r + c * lay->f[k].p];
+        }
+    return known;
+}
+
+/* Gradient and curvature in theta, at set_theta's. work: chain_work and 2 N^2 + N and T */
+static void theta_derivatives(lmm_model *m, double *g, double *H, double *work)
+{
+    const layout *lay = &m->layout;
+    const ptrdiff_t N = lay->ntheta;
+    double *slope = work, *A = slope + N, *T = A + N * N, *to = T;
+    derivatives(m, m->evaluation.at.reml, slope, A, NULL);
+    for (int k = 0; k < lay->nfactor; to += lay->f[k].p * lay->f[k].p, k++)
+        memcpy(to, m->evaluation.f[k].T, sizeof(double) * (size_t)(lay->f[k].p * lay->f[k].p));
+    to_theta(m, !m->evaluation.at.whitened, T, slope, A, NULL, H, to);
+    gradient(m, g);
 }
 
 /* Does the factorization that there is serve a reading that needs T with such zeros, or the factor itself? */
@@ -75,12 +95,17 @@ lmm_status evaluate_there(lmm_model *m, zeros wanted, int factor)
     return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTPOSDEF;
 }
 
-lmm_status bring(lmm_model *m, zeros wanted, lmm_state least, int factor)
+void deepen(lmm_model *m, lmm_state least)
 {
-    evaluation *ev = &m->evaluation;
-    TRY(evaluate_there(m, wanted, factor));
+    const evaluation *ev = &m->evaluation;
     if (least >= BORDERED && ev->at.state < BORDERED) solve_border(m);
     if (least == INVERTED && ev->at.state < INVERTED) differentiate(m, ev->at.reml, degrees(m, ev->at.reml));
+}
+
+lmm_status bring(lmm_model *m, zeros wanted, lmm_state least, int factor)
+{
+    TRY(evaluate_there(m, wanted, factor));
+    deepen(m, least);
     return LMM_OK;
 }
 
@@ -128,7 +153,7 @@ lmm_status lmm_derivatives(lmm_model *m, double *g, double *H)
     double *slope = m->scratch.newton + N, *hessian = slope + N;
     if (H) {
         TRY(evaluate_there(m, FLOORED, 1));
-        derivatives(m, m->evaluation.at.reml, slope, hessian);
+        theta_derivatives(m, slope, hessian, hessian + N * N);
     } else {
         TRY(bring(m, FLOORED, INVERTED, 0));
         gradient(m, slope);
@@ -162,7 +187,7 @@ lmm_status lmm_montecarlo(lmm_model *m, double *se, double *cov)
     memset(cov, 0, sizeof(double) * (size_t)(N * N));
     if (m->trailing->exact || !N) return LMM_OK;
     TRY(evaluate_there(m, FLOORED, 1));
-    derivatives(m, m->evaluation.at.reml, g, H);
+    theta_derivatives(m, g, H, X + N * N);
     if (m->trailing->failed) return LMM_UNSOLVED;
     *se = m->trailing->deviation;
     m->trailing->steps->scores(m->trailing, m, C);

@@ -181,7 +181,7 @@ static lmm_status factor_sums(const changes *ch, int k, double *single, double *
 /* ------------------------------------------------------------------------------------------ the reading --
  */
 
-static void traces_to_user(const lmm_model *m, const double *own, const double *ownpairs, double *single,
+static void traces_to_user(const lmm_model *m, const double *mine, const double *between, double *single,
                            double *pairs)
 {
     const layout *lay = &m->layout;
@@ -189,24 +189,42 @@ static void traces_to_user(const lmm_model *m, const double *own, const double *
     for (int k = 0; k < lay->nfactor; k++)
         for (int t = 0; t < lay->f[k].nth; t++) {
             const int r = lay->f[k].th + t, to = user_place(&lay->f[k], t);
-            single[to] = own[r];
+            single[to] = mine[r];
             for (int j = 0; j <= k; j++)
                 for (int u = 0; u < lay->f[j].nth; u++) {
                     const int s = lay->f[j].th + u, at = user_place(&lay->f[j], u);
-                    if (s <= r) pairs[to + N * at] = pairs[at + N * to] = ownpairs[r + N * s];
+                    if (s <= r) pairs[to + N * at] = pairs[at + N * to] = between[r + N * s];
                 }
         }
 }
 
-/* After the factorization; w has begun where there is a trailing matrix */
-static lmm_status all_traces(changes *ch, whole *w, double *own)
+/* After whole_begin and changes_find, where they are needed */
+static lmm_status all_traces(changes *ch, whole *w, double *single, double *pairs)
 {
     lmm_model *m = ch->m;
     const layout *lay = &m->layout;
-    double *pairs = own + lay->ntheta;
-    TRY(bring(m, EXACT, INVERTED, 0));
-    for (int k = 0; k < lay->nelim; k++) TRY(factor_sums(ch, k, own, pairs));
-    return lay->q2 ? whole_traces(m, ch, w, own, pairs) : LMM_OK;
+    deepen(m, INVERTED);
+    for (int k = 0; k < lay->nelim; k++) TRY(factor_sums(ch, k, single, pairs));
+    return lay->q2 ? whole_traces(m, ch, w, single, pairs) : LMM_OK;
+}
+
+lmm_status traces(lmm_model *m, double *single, double *pairs)
+{
+    const layout *lay = &m->layout;
+    changes *ch = changes_new(m, !has_level_pairs(lay));
+    double *memory = malloc(sizeof(double) * (size_t)(whole_size(lay) + 1));
+    lmm_status status = ch && memory ? LMM_OK : LMM_NOMEM;
+    memset(single, 0, sizeof(double) * (size_t)lay->ntheta);
+    memset(pairs, 0, sizeof(double) * (size_t)lay->ntheta * (size_t)lay->ntheta);
+    if (status == LMM_OK) {
+        whole w = whole_in(lay, memory);
+        if (lay->q2) whole_begin(m, &w);
+        if (!has_level_pairs(lay)) status = changes_find(ch);
+        if (status == LMM_OK) status = all_traces(ch, &w, single, pairs);
+    }
+    changes_free(ch);
+    free(memory);
+    return status;
 }
 
 void lmm_traces_price(const lmm_model *m, double *bytes, double *flops)
@@ -223,21 +241,13 @@ void lmm_traces_price(const lmm_model *m, double *bytes, double *flops)
 
 lmm_status lmm_traces(lmm_model *m, double *single, double *pairs)
 {
-    const layout *lay = &m->layout;
-    const ptrdiff_t N = lay->ntheta;
+    const ptrdiff_t N = m->layout.ntheta;
     if (!m->trailing->exact) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, FACTORED, 1));
-    changes *ch = changes_new(m, !has_level_pairs(lay));
-    double *own = calloc((size_t)(N + N * N + whole_size(lay) + 1), sizeof(double));
-    lmm_status status = ch && own ? LMM_OK : LMM_NOMEM;
-    if (status == LMM_OK) {
-        whole w = whole_in(lay, own + N + N * N);
-        if (lay->q2) whole_begin(m, &w);
-        if (!has_level_pairs(lay)) status = changes_find(ch);
-        if (status == LMM_OK) status = all_traces(ch, &w, own);
-    }
-    if (status == LMM_OK) traces_to_user(m, own, own + N, single, pairs);
-    changes_free(ch);
-    free(own);
+    double *mine = malloc(sizeof(double) * (size_t)(N + N * N));
+    if (!mine) return LMM_NOMEM;
+    const lmm_status status = traces(m, mine, mine + N);
+    if (status == LMM_OK) traces_to_user(m, mine, mine + N, single, pairs);
+    free(mine);
     return status;
 }

@@ -76,10 +76,10 @@ typedef struct {          /* A = [Z X y]'W[Z X y], whitened: changes with y and 
 } sums;
 
 typedef struct {        /* one factor at theta                                               */
-    double *axes;       /* p x p  orthogonal: whitened columns = axes times turned ones      */
-    const double *W;    /* p x p  Cinv: theta in the user's coordinates; axes: turned; NULL: whitened */
-    double *Tp, *T;     /* p x p  lower triangle made of theta; T = W Tp                     */
-    double *D, *S;      /* p x p  D = df/dTp (unmasked), S = D Tp^-1 / 2                     */
+    double *axes;       /* p x p  principal axes of T T', orthogonal                         */
+    const double *W;    /* p x p  Cinv: theta in the user's coordinates; NULL: whitened; axes: set_axes */
+    double *Tp, *T;     /* p x p  lower triangle made of theta, or diagonal; T = W Tp        */
+    double *D, *S;      /* p x p  D = df/dTp (unmasked); S = df/d(T T'), whitened            */
     double *diag, *pan; /* Schur complement where its turn comes (A itself if first)         */
     double *L;          /* eliminated: chol(T'A_l T + I), nlev blocks                        */
     double *P;          /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
@@ -110,7 +110,6 @@ typedef struct { /* where the model stands                                      
 typedef struct {             /* everything that depends on theta                              */
     standing at;             /* theta, and how far the evaluation there has come              */
     factor_state *f;         /* nfactor                                                       */
-    int turned;              /* is theta, when it is not the user's, in turned coordinates? (during a fit) */
     double logdetM, logdetC; /* log|M|, log|C|                                                */
     double r2;               /* residual sum of squares                                       */
     double size;             /* what r^2 is the difference of: y'Wy, or more where coefficients cancel */
@@ -135,6 +134,8 @@ struct lmm_model {
     layout layout;
     sums sums;
     trailing *trailing; /* the trailing matrix, at theta */
+    double flops;       /* of an evaluation with derivatives */
+    int approach;       /* is it so large that fits begin with an iterative one? (approach.c) */
     evaluation evaluation;
     scratch scratch;
     void *memory; /* every block that lmm_free frees */
@@ -156,14 +157,54 @@ static inline ptrdiff_t panel_size(const layout *lay, int k)
     return lay->pan[last] + (ptrdiff_t)lay->ld[last] * f->p;
 }
 
+typedef struct { /* columns of a factor that are correlated with each other, a block of T */
+    const factor *f;
+    int first, k; /* its first column, and their number                                */
+    int th, nth;  /* its first parameter: the lower triangle by columns                */
+} term;
+
+/* The next term in the order of theta; the first one after {0}. 0: there is none. */
+static inline int next_term(const layout *lay, term *t)
+{
+    int k = 0;
+    if (t->f) {
+        k = t->f->k;
+        t->first += t->k;
+        t->th += t->nth;
+        if (t->first == t->f->p) k++, t->first = 0;
+    }
+    if (k == lay->nfactor) return 0;
+    t->f = &lay->f[k];
+    for (t->k = 1; t->first + t->k < t->f->p && t->f->term[t->first + t->k] == t->first;) t->k++;
+    t->nth = t->k * (t->k + 1) / 2;
+    return 1;
+}
+
+/* Place of entry (r, c), r >= c, among a term's parameters */
+static inline ptrdiff_t packed_place(int k, int r, int c)
+{
+    return r + (ptrdiff_t)c * (2 * k - c - 1) / 2;
+}
+
+/* Doubles of T of every factor, and its eigenvalues beside it */
+static inline ptrdiff_t factors_size(const layout *lay)
+{
+    ptrdiff_t size = 0, p = 0;
+    for (int k = 0; k < lay->nfactor; k++) {
+        size += (ptrdiff_t)lay->f[k].p * lay->f[k].p;
+        if (lay->f[k].p > p) p = lay->f[k].p;
+    }
+    return size + p;
+}
+
 /* theta.c */
 int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users, double floor);
-int is_pinned(const lmm_model *m, const factor *f, int i); /* is diagonal i of the last T at the floor? */
-void triangularize_theta(lmm_model *m, double *theta);
-void turn(lmm_model *m, double *theta, double *work);
-void turn_back(lmm_model *m, double *theta);
+int is_pinned(const factor *f, int i, double d); /* is diagonal i of the user's T, d, at the floor? */
+void theta_of_factors(lmm_model *m, const double *T, double *theta);
+void factors_of_theta(const lmm_model *m, const double *theta, double *T, double *work);
+void set_axes(lmm_model *m, const term *t, const double *U, const double *s);
 void change_coordinates(lmm_model *m, double *theta, int to_user);
 
 #endif

@@ -11,10 +11,9 @@ static double unit_of(const factor *f, int i, int users)
     return users ? fabs(f->w.C[i + i * f->p]) : 1;
 }
 
-int is_pinned(const lmm_model *m, const factor *f, int i)
+int is_pinned(const factor *f, int i, double d)
 {
-    const factor_state *fs = &m->evaluation.f[f->k];
-    return fs->Tp[i + i * f->p] == FLOOR * unit_of(f, i, fs->W == f->Cinv);
+    return fabs(d) <= FLOOR * unit_of(f, i, 1);
 }
 
 /* T of every factor from theta in elimination order; diagonals are kept floor away from zero (0: they are
@@ -28,7 +27,7 @@ void set_theta(lmm_model *m, const double *theta, int users, double floor)
         const factor *f = &lay->f[k];
         factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
-        fs->W = users ? f->Cinv : ev->turned ? fs->axes : NULL;
+        fs->W = users ? f->Cinv : NULL;
         memset(fs->Tp, 0, sizeof(double) * (size_t)(p * p));
         for (int t = 0; t < f->nth; t++) fs->Tp[f->thr[t] + f->thc[t] * p] = theta[f->th + t];
         for (int i = 0; i < p; i++) {
@@ -120,69 +119,50 @@ static void unique_factor(lmm_model *m, const factor *f, const double *theta)
     }
 }
 
-/* theta in unique form: diagonals nonnegative, a zero column where the diagonal is zero */
-void triangularize_theta(lmm_model *m, double *theta)
+/* theta (whitened) of any T, one p x p block per factor: T times rotations that make it triangular */
+void theta_of_factors(lmm_model *m, const double *T, double *theta)
 {
     const layout *lay = &m->layout;
-    for (int k = 0; k < lay->nfactor; k++) {
+    for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++) {
         const factor *f = &lay->f[k];
-        factor_state *fs = &m->evaluation.f[k];
-        unique_factor(m, f, theta);
-        for (int t = 0; t < f->nth; t++) theta[f->th + t] = fs->D[f->thr[t] + f->thc[t] * f->p];
+        double *D = m->evaluation.f[k].D; /* scratch between evaluations */
+        memcpy(D, T, sizeof(double) * (size_t)(f->p * f->p));
+        triangularize_terms(f, D);
+        for (int t = 0; t < f->nth; t++) theta[f->th + t] = D[f->thr[t] + f->thc[t] * f->p];
     }
 }
 
-/* theta in turned coordinates to whitened ones: T = axes T, again lower triangular */
-void turn_back(lmm_model *m, double *theta)
+/* T of every factor, one p x p block after the other, from the user's theta */
+void factors_of_theta(const lmm_model *m, const double *theta, double *T, double *work)
 {
     const layout *lay = &m->layout;
-    evaluation *ev = &m->evaluation;
-    for (int k = 0; k < lay->nfactor && ev->turned; k++) {
+    for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++) {
         const factor *f = &lay->f[k];
-        factor_state *fs = &m->evaluation.f[k];
-        unique_factor(m, f, theta);
-        mul(f->p, f->p, f->p, 0, fs->axes, f->p, fs->D, f->p, fs->S, f->p);
-        triangularize_terms(f, fs->S);
-        for (int t = 0; t < f->nth; t++) theta[f->th + t] = fs->S[f->thr[t] + f->thc[t] * f->p];
-    }
-    ev->turned = 0;
-}
-
-/* The principal axes of T T' (k x k) in U, largest first, their standard deviations in s */
-static void principal_axes(lmm_model *m, int k, const double *T, double *U, int ld, double *s, double *work)
-{
-    char vectors = 'V', lower = 'L';
-    int n = k, lwork = 34 * k, info;
-    double *G = work, *w = G + k * k, *scratch = w + k;
-    mult(k, k, k, 0, T, ld, T, ld, G, k);
-    m->blas.syev(&vectors, &lower, &n, G, &n, w, scratch, &lwork, &info);
-    for (int j = 0; j < k; j++) {
-        s[j] = sqrt(fmax(w[k - 1 - j], 0));
-        for (int i = 0; i < k; i++) U[i + j * ld] = G[i + (k - 1 - j) * k];
+        memset(work, 0, sizeof(double) * (size_t)(f->p * f->p));
+        for (int t = 0; t < f->nth; t++) work[f->thr[t] + f->thc[t] * f->p] = theta[f->th + t];
+        mul(f->p, f->p, f->p, 0, f->Cinv, f->p, work, f->p, T, f->p);
     }
 }
 
-/* theta to coordinates in which every T is diagonal, the least variances last. Near a singular T the triangle
-   in the columns' own order may stand almost still while its entries turn into each other; this one does not.
- */
-void turn(lmm_model *m, double *theta, double *work)
+/* T = U diag(s) of one term (U: k x k, orthogonal) */
+void set_axes(lmm_model *m, const term *t, const double *U, const double *s)
 {
-    const layout *lay = &m->layout;
-    turn_back(m, theta);
-    for (int k = 0; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        factor_state *fs = &m->evaluation.f[k];
-        const int p = f->p;
-        double *s = work;
-        unique_factor(m, f, theta);
-        memset(fs->axes, 0, sizeof(double) * (size_t)(p * p));
-        for (int a = 0, b; a < p; a = b) {
-            for (b = a + 1; b < p && f->term[b] == a;) b++;
-            principal_axes(m, b - a, fs->D + a + a * p, fs->axes + a + a * p, p, s + a, work + p);
+    factor_state *fs = &m->evaluation.f[t->f->k];
+    const int p = t->f->p, k = t->k, corner = t->first * (p + 1);
+    if (t->first == 0) {
+        const size_t size = sizeof(double) * (size_t)(p * p);
+        fs->W = fs->axes;
+        memset(fs->axes, 0, size), memset(fs->Tp, 0, size), memset(fs->T, 0, size);
+        if (t->f->k == 0) m->evaluation.at.zeros = ANY;
+    }
+    for (int c = 0; c < k; c++) {
+        fs->Tp[corner + c * (p + 1)] = s[c];
+        if (s[c] <= FLOOR) m->evaluation.at.zeros = FLOORED;
+        for (int r = 0; r < k; r++) {
+            fs->axes[corner + r + c * p] = U[r + c * k];
+            fs->T[corner + r + c * p] = U[r + c * k] * s[c];
         }
-        for (int t = 0; t < f->nth; t++) theta[f->th + t] = f->thr[t] == f->thc[t] ? s[f->thr[t]] : 0;
     }
-    m->evaluation.turned = 1;
 }
 
 /* AB (p x p) in X, where terms that cancel to their rounding error leave an exact zero */

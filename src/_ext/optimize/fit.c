@@ -1,24 +1,28 @@
-/* The fit: a first theta, minimize, leave saddle points, settle exact zeros. */
+/* The fit: a first Sigma, minimize, leave saddle points, and theta of what is found. */
+
+#include "optimize/fit.h"
 
 #include <float.h>
 
-#include "evaluate/evaluate.h"
-#include "optimize/newton.h"
-#include "optimize/plane.h"
+#include "optimize/approach.h"
+#include "optimize/escape.h"
+#include "optimize/start.h"
 #include "trailing/trailing.h"
 #include "base/small.h"
 
-#define SNAP 1e-3     /* whitened diagonals below this are tried at exactly zero */
-#define LOW 0.015     /* the start keeps variances in [LOW, HIGH]: off the boundary, ... */
-#define HIGH 0.6      /* ... and not where the moments of crossed designs mislead (measured) */
-#define LIFT 0.01     /* ... or, where a start is given, diagonals at least so large */
-#define FAR 1e3       /* a start beyond this is brought back: rounding is all it would see */
-#define ENOUGH 1e-7   /* iterative models: a decrease that is small against what chance moves */
-#define UNSEEN 1e-8   /* ... and what the tolerance of their iterations hides */
-#define STEEP 100     /* whitened theta from which rounding is looked at: its square multiplies errors */
-#define TURNS 3       /* how often a collapsed trust region is opened in other coordinates */
-#define SAMPLES 4     /* ... by so many evaluations */
-#define NEGATIVE 1e-5 /* a curvature of the boundary matrix below -NEGATIVE is worth a try */
+#define LOW 0.03 /* the start keeps standard deviations over sigma in [LOW, HIGH], off the boundary */
+#define HIGH 100
+#define LIFT 0.01 /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
+#define FAR 1e3   /* ... rounding is all that it would see */
+#define ZERO 30   /* floors up to which a standard deviation is zero */
+#define SLOW 2    /* steps near a minimum after which the exact Hessian is wanted, if it is cheap, */
+#define MOST_EVALUATIONS 100 /* ... if it costs no more evaluations */
+#define MOST_BYTES 1e8       /* ... and no more memory */
+#define ENOUGH 1e-7          /* iterative models: a decrease that is small against what chance moves */
+#define UNSEEN 1e-8          /* ... and what the tolerance of their iterations hides */
+#define CLOSE 1e3 /* tolerances that an approach may leave to the last step, which is taken unseen */
+#define STEEP 100 /* T from which rounding is looked at: its square multiplies errors */
+#define SAMPLES 4 /* ... by so many evaluations */
 
 lmm_settings lmm_defaults(void)
 {
@@ -26,472 +30,412 @@ lmm_settings lmm_defaults(void)
     return s;
 }
 
-typedef struct { /* a fit under way                                                   */
-    lmm_model *m;
-    const lmm_settings *s;
-    newton_state *state;
-    int n;              /* variables x: theta, whitened and perhaps turned, or those of the plane */
-    const plane *plane; /* NULL: all parameters are free                       */
-    /* iterative models: */
-    double *x, *g, *H; /* the last evaluation: x, gradient, curvature,                       */
-    double value, f;   /* the criterion by integration, and as estimated                     */
-    double *rx, *rg;   /* the last accepted one                                              */
-    double rvalue, rf;
-    int begun;
-    double *whole; /* 2 ntheta  scratch: theta where a saddle point is left         */
-} fit;
-
-/* theta in the coordinates of evaluations */
-static const double *theta_at(const fit *t, const double *x)
-{
-    return t->plane ? plane_theta(t->plane, x) : x;
-}
-
-/* A diagonal pinned at the floor promises nothing: what its slope there predicts is not to be had. */
-static void forget_pinned(const lmm_model *m, double *g)
-{
-    const layout *lay = &m->layout;
-    for (int k = 0; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        for (int i = 0; i < f->nth; i++)
-            if (f->thr[i] == f->thc[i] && g[f->th + i] > 0 && is_pinned(m, f, f->thr[i])) g[f->th + i] = 0;
-    }
-}
-
-/* Derivatives in x after an evaluation there; H may be NULL. */
-static void derivatives_in_x(const fit *t, double *g, double *H)
-{
-    if (!t->plane) {
-        derivatives(t->m, t->s->reml, g, H);
-        return;
-    }
-    derivatives(t->m, t->s->reml, t->plane->slope, H ? t->plane->H : NULL);
-    forget_pinned(t->m, t->plane->slope);
-    plane_derivatives(t->plane, g, H);
-}
+/* -------------------------------------------------------------------------------- what is minimized -- */
 
 /* The criterion of an iterative model: the estimate of the first evaluation, from there the integral of the
-   estimated gradient, one trapezoid a step. The estimates of both are not derivatives of each other; the
-   gradient is the more accurate and decides. */
+   estimated slope over Sigma, one trapezoid a step. The estimates of both are not derivatives of each other;
+   the slope is the more accurate and decides. */
 static double integrate(fit *t, const double *x)
 {
-    derivatives_in_x(t, t->g, t->H);
+    const int N = t->m->layout.ntheta;
+    fit_coordinates(t, x, t->sigma);
+    derivatives(t->m, t->s->reml, t->slope, t->A, NULL);
     if (t->m->trailing->failed) return INFINITY;
-    memcpy(t->x, x, sizeof(double) * (size_t)t->n);
-    t->value = t->begun ? t->rvalue : t->f;
-    for (int i = 0; t->begun && i < t->n; i++) t->value += (t->g[i] + t->rg[i]) / 2 * (x[i] - t->rx[i]);
+    memcpy(t->x, x, sizeof(double) * (size_t)fit_size(t));
+    t->value = t->begun ? t->last.value : t->f;
+    for (int i = 0; t->begun && i < N; i++)
+        t->value += (t->slope[i] + t->last.slope[i]) / 2 * (t->sigma[i] - t->last.sigma[i]);
     return t->value;
 }
 
 /* The last evaluation is where the next trapezoids begin. */
 static void settle_reference(fit *t)
 {
-    const size_t size = sizeof(double) * (size_t)t->n;
-    memcpy(t->rx, t->x, size);
-    memcpy(t->rg, t->g, size);
-    t->rvalue = t->value;
-    t->rf = t->f;
+    const size_t size = sizeof(double) * (size_t)t->m->layout.ntheta;
+    memcpy(t->last.sigma, t->sigma, size);
+    memcpy(t->last.slope, t->slope, size);
+    memcpy(t->last.x, t->x, sizeof(double) * (size_t)fit_size(t));
+    t->last.value = t->value;
+    t->last.f = t->f;
     t->begun = 1;
 }
 
-static double fit_value(void *arg, const double *x)
+double fit_value(void *arg, const double *x)
 {
     fit *t = arg;
-    set_theta(t->m, theta_at(t, x), t->plane != NULL, FLOOR);
+    if (t->plane)
+        set_theta(t->m, plane_theta(t->plane, x), 1, FLOOR);
+    else
+        axes_to_model(t->m, x);
     t->f = evaluate(t->m, t->s->reml);
     return !t->m->trailing->exact && isfinite(t->f) ? integrate(t, x) : t->f;
 }
 
-static void fit_derivatives(void *arg, double *g, double *H)
+/* The exact Hessian saves about one evaluation each time: it is asked for when a fit has taken as many steps
+   near a minimum as the evaluations that it costs. 0: never. */
+static int patience(const lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    double bytes, flops;
+    if (!m->trailing->exact) return 0;
+    lmm_traces_price(m, &bytes, &flops);
+    flops += lay->p * (double)lay->ntheta * lay->ntheta * lay->q;
+    const double evaluations = flops / m->flops;
+    if (bytes > MOST_BYTES || evaluations > MOST_EVALUATIONS) return 0;
+    return evaluations < SLOW ? SLOW : (int)ceil(evaluations);
+}
+
+static int fit_derivatives(void *arg, double *slope, double *A, double *E)
 {
     fit *t = arg;
-    if (!t->m->trailing->exact) {
-        settle_reference(t);
-        memcpy(g, t->g, sizeof(double) * (size_t)t->n);
-        memcpy(H, t->H, sizeof(double) * (size_t)t->n * (size_t)t->n);
-    } else
-        derivatives_in_x(t, g, H);
-    if (!t->plane) forget_pinned(t->m, g);
+    const size_t N = (size_t)t->m->layout.ntheta;
+    if (t->m->trailing->exact) return derivatives(t->m, t->s->reml, slope, A, E);
+    settle_reference(t);
+    memcpy(slope, t->slope, sizeof(double) * N);
+    memcpy(A, t->A, sizeof(double) * N * N);
+    return 0;
+}
+
+ptrdiff_t fit_size(const fit *t)
+{
+    return t->plane ? 2 * (ptrdiff_t)t->n : axes_size(&t->m->layout);
+}
+
+void fit_coordinates(void *arg, const double *x, double *sigma)
+{
+    const fit *t = arg;
+    if (t->plane)
+        plane_coordinates(t->plane, t->m, x, sigma);
+    else
+        axes_coordinates(t->m, x, sigma);
+}
+
+static void fit_tangent(void *arg, const double *x, const double *slope, double *B, double *g, double *H)
+{
+    const fit *t = arg;
+    if (t->plane)
+        plane_tangent(t->plane, t->m, x, slope, B, g, H);
+    else
+        axes_tangent(t->m, x, slope, B, g, H, t->work);
+}
+
+/* A point of a plane is x and, behind it, the x from which distances are taken. */
+static void fit_move(void *arg, const double *x, const double *step, double *to)
+{
+    const fit *t = arg;
+    if (!t->plane) {
+        axes_move(t->m, x, step, to, t->work);
+        return;
+    }
+    for (int i = 0; i < t->n; i++) {
+        to[i] = x[i] + step[i];
+        to[t->n + i] = x[t->n + i];
+    }
+}
+
+static void fit_anchor(void *arg, double *x)
+{
+    const fit *t = arg;
+    if (t->plane)
+        memcpy(x + t->n, x, sizeof(double) * (size_t)t->n);
+    else
+        axes_anchor(t->m, x);
+}
+
+static double fit_distance(void *arg, const double *x)
+{
+    const fit *t = arg;
+    if (!t->plane) return axes_distance(t->m, x);
+    double sum = 0;
+    for (int i = 0; i < t->n; i++) sum += (x[i] - x[t->n + i]) * (x[i] - x[t->n + i]);
+    return sqrt(sum);
 }
 
 static int fit_poll(void *arg, const double *x, double f, double best, double radius, double predicted)
 {
-    const fit *t = arg;
+    fit *t = arg;
+    const double *theta = x;
+    if (!t->plane) {
+        axes_factors(t->m, x, 0, t->T);
+        theta_of_factors(t->m, t->T, t->theta);
+        theta = t->theta;
+    }
     const lmm_trace trace = {.neval = t->state->neval,
                              .ntheta = t->n,
                              .objective = f,
                              .best = best,
                              .radius = radius,
                              .predicted = predicted,
-                             .theta = x};
+                             .theta = theta};
     return t->s->poll(t->s->arg, &trace);
-}
-
-/* What the optimizer left near zero becomes exactly zero: without asking below FLOOR, where it was
-   evaluated at the floor, and below SNAP where the criterion does not rise. In a column whose diagonal
-   is zero, the entries below it are variances of their own and go too when they are as small. */
-static int round_to_zero(const lmm_model *m, double *theta, double limit)
-{
-    const layout *lay = &m->layout;
-    int changed = 0;
-    for (int k = 0; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        double *x = theta + f->th;
-        for (int i = 0; i < f->nth; i++) {
-            if (f->thr[i] != f->thc[i] || fabs(x[i]) >= limit) continue;
-            for (int j = i; j < f->nth && f->thc[j] == f->thc[i]; j++)
-                if (x[j] != 0 && fabs(x[j]) < limit) {
-                    x[j] = 0;
-                    changed = 1;
-                }
-        }
-    }
-    return changed;
-}
-
-/* Takes trial, which has zeros that x has not, if the criterion does not rise. */
-static int try_zeros(fit *t, double *x, const double *trial)
-{
-    const double f = fit_value(t, trial);
-    t->state->moved = 1;
-    t->state->neval++;
-    if (!(f <= t->state->f + t->s->tolerance)) return 0;
-    memcpy(x, trial, sizeof(double) * (size_t)t->n);
-    t->state->f = fmin(f, t->state->f);
-    if (!t->m->trailing->exact) settle_reference(t);
-    return 1;
-}
-
-/* Within a plane a zero may move other parameters: the criterion is always asked. Returns 0 if it refuses. */
-static int settle_below(fit *t, double *x, double *trial, double limit)
-{
-    memcpy(trial, x, sizeof(double) * (size_t)t->n);
-    return !plane_round_to_zero(t->plane, limit, trial) || try_zeros(t, x, trial);
-}
-
-static void settle_zeros(fit *t, double *x, double *trial)
-{
-    if (t->plane) {
-        if (!settle_below(t, x, trial, SNAP)) settle_below(t, x, trial, 3 * FLOOR);
-        plane_signs(t->plane, x);
-        return;
-    }
-    triangularize_theta(t->m, x);
-    round_to_zero(t->m, x, 3 * FLOOR);
-    memcpy(trial, x, sizeof(double) * (size_t)t->n);
-    if (round_to_zero(t->m, trial, SNAP)) try_zeros(t, x, trial);
-}
-
-/* The unit vector u in the null space of T T' (one term, k x k) with the least u'S u; returns that. */
-static double null_curvature(lmm_model *m, int k, const double *T, const double *S, int ld, double *u,
-                             double *work)
-{
-    char vectors = 'V', lower = 'L';
-    int n = k, lwork = 34 * k, info, nulls = 0;
-    double *G = work, *w = G + k * k, *R = w + k, *scratch = R + k * k;
-    mult(k, k, k, 0, T, ld, T, ld, G, k);
-    m->blas.syev(&vectors, &lower, &n, G, &n, w, scratch, &lwork, &info);
-    const double none = fmax(FLOOR * FLOOR, 1e-14 * w[k - 1]);
-    while (nulls < k && w[nulls] < none) nulls++;
-    if (!nulls) return 0;
-    for (int j = 0; j < nulls; j++)
-        for (int i = 0; i < nulls; i++) {
-            double v = 0;
-            for (int a = 0; a < k; a++)
-                for (int b = 0; b < k; b++) v += G[a + i * k] * S[a + b * ld] * G[b + j * k];
-            R[i + j * nulls] = v;
-        }
-    m->blas.syev(&vectors, &lower, &nulls, R, &nulls, w, scratch, &lwork, &info);
-    for (int a = 0; a < k; a++) {
-        u[a] = 0;
-        for (int i = 0; i < nulls; i++) u[a] += G[a + i * k] * R[i];
-    }
-    return w[0];
-}
-
-/* T T' + e^2 u u', T lower triangular again: one rotation a column takes e u in; u is overwritten. */
-static void add_direction(int k, double *T, int ld, double *u, double e)
-{
-    for (int i = 0; i < k; i++) u[i] *= e;
-    for (int c = 0; c < k; c++) {
-        const double r = hypot(T[c + c * ld], u[c]);
-        if (!(r > 0)) continue;
-        const double a = T[c + c * ld] / r, b = u[c] / r;
-        for (int i = c; i < k; i++) {
-            const double t = T[i + c * ld];
-            T[i + c * ld] = a * t + b * u[i];
-            u[i] = a * u[i] - b * t;
-        }
-    }
-}
-
-/* T of one factor from theta, its rows over scale (NULL: ones), and back */
-static void factor_of(const factor *f, const double *theta, const double *scale, double *T)
-{
-    memset(T, 0, sizeof(double) * (size_t)(f->p * f->p));
-    for (int i = 0; i < f->nth; i++)
-        T[f->thr[i] + f->thc[i] * f->p] = theta[f->th + i] / (scale ? scale[f->th + i] : 1);
-}
-
-static void theta_of(const factor *f, const double *T, const double *scale, double *theta)
-{
-    for (int i = 0; i < f->nth; i++)
-        theta[f->th + i] = T[f->thr[i] + f->thc[i] * f->p] * (scale ? scale[f->th + i] : 1);
-}
-
-/* S in the coordinates of T over scale */
-static void scale_boundary(const factor *f, const double *scale, double *S)
-{
-    for (int i = 0; scale && i < f->nth; i++)
-        if (f->thr[i] == f->thc[i])
-            for (int c = 0; c < f->p; c++) {
-                S[f->thr[i] + c * f->p] *= scale[f->th + i];
-                S[c + f->thr[i] * f->p] *= scale[f->th + i];
-            }
-}
-
-/* Is the criterion lower at theta, or in a plane where it is nearest? Goes there. */
-static int try_theta(fit *t, const double *theta, double *x, double *trial)
-{
-    if (t->plane)
-        plane_nearest(t->plane, theta, trial);
-    else
-        memcpy(trial, theta, sizeof(double) * (size_t)t->n);
-    t->state->neval++;
-    t->state->moved = 1;
-    if (!(fit_value(t, trial) < t->state->f - t->s->tolerance)) return 0;
-    memcpy(x, trial, sizeof(double) * (size_t)t->n);
-    return 1;
-}
-
-/* The same for one factor: T over scale in scratch until the next evaluation, theta as it is */
-static int leave_saddle_of(fit *t, const factor *f, const double *theta, double *other, double *x,
-                           double *trial)
-{
-    lmm_model *m = t->m;
-    factor_state *fs = &m->evaluation.f[f->k];
-    const double *scale = t->plane ? t->plane->scale : NULL;
-    const int p = f->p;
-    double *T = fs->D, *u = m->scratch.work, *v = u + p;
-    scale_boundary(f, scale, fs->S);
-    for (int a = 0, b; a < p; a = b) {
-        for (b = a + 1; b < p && f->term[b] == a;) b++;
-        factor_of(f, theta, scale, T);
-        const double curvature = null_curvature(m, b - a, T + a + a * p, fs->S + a + a * p, p, u, v);
-        for (double e = 0.3; curvature < -NEGATIVE && e > 1e-3; e /= 3) {
-            factor_of(f, theta, scale, T);
-            memcpy(other, theta, sizeof(double) * (size_t)m->layout.ntheta);
-            memcpy(v, u, sizeof(double) * (size_t)(b - a));
-            add_direction(b - a, T + a + a * p, p, v, e);
-            theta_of(f, T, scale, other);
-            if (try_theta(t, other, x, trial)) return 1;
-        }
-    }
-    return 0;
-}
-
-/* A direction of zero variance in which the criterion falls: goes there. Returns whether it did. */
-static int leave_saddle(fit *t, double *x, double *trial)
-{
-    lmm_model *m = t->m;
-    const layout *lay = &m->layout;
-    const size_t size = sizeof(double) * (size_t)lay->ntheta;
-    double *whole = t->whole, *other = whole + lay->ntheta;
-    if (!m->trailing->exact && memcmp(t->x, t->rx, sizeof(double) * (size_t)t->n) != 0) {
-        fit_value(t, x); /* S belongs to a step that was not accepted */
-        t->state->neval++;
-    }
-    memcpy(whole, theta_at(t, x), size);
-    for (int k = 0; k < lay->nfactor; k++)
-        if (leave_saddle_of(t, &lay->f[k], whole, other, x, trial)) return 1;
-    return 0;
-}
-
-/* Variance of one whitened column over that of y, by moments: sum_l (z_l'y)^2 / z_l'z_l has expectation
-   m sigma^2 + n sigma_b^2 when nothing else varies between levels. */
-static double moment_variance(const lmm_model *m, const factor *f, int c)
-{
-    const layout *lay = &m->layout;
-    double s = 0, n = 0;
-    int32_t levels = 0;
-    for (int32_t l = 0; l < f->nlev; l++) {
-        const ptrdiff_t ld = lay->ld[f->node + l];
-        const double a = m->sums.A[f->k].diag[((ptrdiff_t)l * f->p + c) * f->p + c];
-        const double zy = m->sums.A[f->k].pan[lay->pan[f->node + l] + (c + 1) * ld - 1];
-        if (!(a > 0)) continue;
-        s += zy * zy / a;
-        n += a;
-        levels++;
-    }
-    return n > levels ? (s - levels) / (n - levels) : 0;
-}
-
-/* First guess of theta: moment estimates, whitened, or the user's theta kept off the boundary. */
-static void first_theta(lmm_model *m, const double *start, double *theta)
-{
-    const layout *lay = &m->layout;
-    if (start) {
-        from_user(m, start, theta);
-        change_coordinates(m, theta, 0);
-    }
-    for (int k = 0; k < lay->nfactor; k++)
-        for (int t = 0; t < lay->f[k].nth; t++) {
-            const int diagonal = lay->f[k].thr[t] == lay->f[k].thc[t];
-            double *x = &theta[lay->f[k].th + t];
-            if (!start)
-                *x = diagonal ? sqrt(fmin(fmax(moment_variance(m, &lay->f[k], lay->f[k].thr[t]), LOW), HIGH))
-                              : 0;
-            else if (diagonal && fabs(*x) < LIFT)
-                *x = LIFT;
-            else
-                *x = fmin(fmax(*x, -FAR), FAR);
-        }
-}
-
-/* r^2 is what cancellation leaves of y'Wy = n (whitened): its relative error, times nu. */
-static double resolution(const lmm_model *m, int reml)
-{
-    const evaluation *ev = &m->evaluation;
-    return DBL_EPSILON * degrees(m, reml) * (1 + ev->size / ev->r2);
-}
-
-/* How much rounding moves the criterion at theta, a minimum: its changes with the last digits of theta, which
-   exact numbers would hide. Taken where cancellation is known to be strong; 0 elsewhere. */
-static double seen_noise(fit *t, const double *theta, double *trial)
-{
-    lmm_model *m = t->m;
-    const layout *lay = &m->layout;
-    const evaluation *ev = &m->evaluation;
-    double most = 0, largest = 0;
-    for (int i = 0; i < lay->ntheta; i++) largest = fmax(largest, fabs(theta[i]));
-    if (!m->trailing->exact || (ev->r2 > LITTLE * ev->size && largest < STEEP)) return 0;
-    for (int s = 0; s < SAMPLES; s++) {
-        for (int i = 0; i < lay->ntheta; i++)
-            trial[i] = theta[i] * (1 + DBL_EPSILON * ((3 * i + 5 * s + i * s) % 7 - 3));
-        most = fmax(most, fabs(fit_value(t, trial) - t->state->f));
-        t->state->neval++;
-    }
-    t->state->moved = 1;
-    return 2 * most;
-}
-
-/* The model stands at the result. Was the last evaluation there, readings need not repeat it. (But with zeros
-   in theta: they were evaluated at the floor.) */
-static void stand(const fit *t, const double *theta, double f)
-{
-    standing *at = &t->m->evaluation.at;
-    if (t->state->moved) at->state = NOWHERE;
-    at->reml = t->s->reml;
-    at->whitened = 0;
-    at->moved = 1;
-    at->f = f;
-    for (int32_t i = 0; i < t->m->layout.ntheta; i++) {
-        at->theta[i] = theta[i];
-        if (theta[i] == 0) at->state = NOWHERE;
-    }
-}
-
-/* Is there a term of several correlated columns, whose coordinates can be turned? */
-static int has_axes(const lmm_model *m)
-{
-    const layout *lay = &m->layout;
-    for (int k = 0; k < lay->nfactor && m->trailing->exact; k++)
-        if (lay->f[k].nth > lay->f[k].p) return 1;
-    return 0;
 }
 
 static newton_problem problem_of(fit *t)
 {
     newton_problem p = {.n = t->n,
+                        .nc = t->m->layout.ntheta,
+                        .size = fit_size(t),
                         .value = fit_value,
                         .derivatives = fit_derivatives,
+                        .coordinates = fit_coordinates,
+                        .tangent = fit_tangent,
+                        .move = fit_move,
+                        .anchor = fit_anchor,
+                        .distance = fit_distance,
                         .poll = t->s->poll ? fit_poll : NULL,
                         .syev = t->m->blas.syev,
+                        .potrf = t->m->blas.potrf,
                         .arg = t,
                         .tolerance = t->s->tolerance,
                         .noise = 1e-14 * (double)t->m->layout.n,
+                        .horizon = 1,
+                        .enough = t->close ? CLOSE * t->s->tolerance : 0,
+                        .patience = patience(t->m),
                         .maxeval = t->s->maxeval};
     if (!t->m->trailing->exact) {
-        p.noisy = 1;
         p.noise = fmax(p.noise, UNSEEN);
         p.tolerance = fmax(p.tolerance, ENOUGH);
     }
     return p;
 }
 
-/* From x to a minimum that is no saddle point. A plane of no variables is a point. */
-static newton_end minimize(fit *t, double *x, double *trial, lmm_info *info)
+/* -------------------------------------------------------------------------------------------- the start --
+ */
+
+/* Sigma of moments, its eigenvalues made possible variances. */
+static void start_by_moments(fit *t, double *x)
 {
     lmm_model *m = t->m;
+    const layout *lay = &m->layout;
+    const double *sigma = t->sigma;
+    double total = 0;
+    char vectors = 'V', lower = 'L';
+    const int known = moment_estimates(m, t->sigma, m->scratch.newton) == LMM_OK;
+    for (int pass = 0; pass < 2; pass++) {
+        double *to = x, share = total > sigma[lay->ntheta] ? sigma[lay->ntheta] / total : 1;
+        for (term s = {0}; next_term(lay, &s); to += term_size(s.k)) {
+            int k = s.k, lwork = 34 * k, info;
+            double *E = t->T, *w = E + k * k;
+            for (int c = 0; c < k; c++)
+                for (int r = c; r < k; r++) E[r + c * k] = sigma[s.th + packed_place(k, r, c)];
+            m->blas.syev(&vectors, &lower, &k, E, &k, w, m->scratch.newton, &lwork, &info);
+            for (int i = 0; pass == 0 && i < k; i++) total += fmax(w[i], 0);
+            for (int i = 0; i < k; i++)
+                w[i] = known ? fmin(fmax(sqrt(fmax(share * w[i], 0)), LOW), HIGH) : TYPICAL;
+            set_term(to, k, E, w);
+        }
+    }
+}
+
+/* The user's theta, or z, kept off the boundary */
+static void start_from(fit *t, const double *start, double *x)
+{
+    lmm_model *m = t->m;
+    if (t->plane) {
+        plane_start(t->plane, start, LIFT, FAR, x);
+        return;
+    }
+    from_user(m, start, t->theta);
+    factors_of_theta(m, t->theta, t->T, t->work);
+    axes_of_factors(m, t->T, LIFT, FAR, x, t->work);
+}
+
+/* ---------------------------------------------------------------------------------------------- the end --
+ */
+
+/* r^2 is what cancellation leaves of y'Wy = n (whitened): its relative error, times nu. */
+static double resolution(const lmm_model *m, int reml)
+{
+    const evaluation *ev = &m->evaluation;
+    return ev->r2 > 0 ? DBL_EPSILON * degrees(m, reml) * (1 + ev->size / ev->r2) : INFINITY;
+}
+
+/* Largest entry of any T */
+static double largest(const lmm_model *m)
+{
+    double most = 0;
+    for (int k = 0; k < m->layout.nfactor; k++)
+        for (int i = 0; i < m->layout.f[k].p * m->layout.f[k].p; i++)
+            most = fmax(most, fabs(m->evaluation.f[k].T[i]));
+    return most;
+}
+
+/* How much rounding moves the criterion f at x, a minimum: its changes with the last digits of x, which exact
+   numbers would hide. Taken where cancellation is known to be strong; 0 elsewhere. */
+static double seen_noise(fit *t, const double *x, double f, double *trial)
+{
+    const evaluation *ev = &t->m->evaluation;
+    double most = 0;
+    if (!t->m->trailing->exact || (ev->r2 > LITTLE * ev->size && largest(t->m) < STEEP)) return 0;
+    for (int s = 0; s < SAMPLES; s++) {
+        for (int i = 0; i < fit_size(t); i++)
+            trial[i] = x[i] * (1 + DBL_EPSILON * ((3 * i + 5 * s + i * s) % 7 - 3));
+        most = fmax(most, fabs(fit_value(t, trial) - f));
+        t->state->neval++;
+    }
+    t->state->moved = 1;
+    return 2 * most;
+}
+
+/* theta of x, in the user's coordinates and elimination order; what is at the floor is zero. */
+static void theta_at(fit *t, const double *x, double *theta)
+{
+    lmm_model *m = t->m;
+    if (t->plane) {
+        memcpy(theta, plane_theta(t->plane, x), sizeof(double) * (size_t)m->layout.ntheta);
+        return;
+    }
+    axes_factors(m, x, ZERO * FLOOR, t->T);
+    theta_of_factors(m, t->T, theta);
+    change_coordinates(m, theta, 1);
+}
+
+static void to_user(const lmm_model *m, const double *theta, double *user)
+{
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int i = 0; i < lay->f[k].nth; i++) user[user_place(&lay->f[k], i)] = theta[lay->f[k].th + i];
+}
+
+/* The model stands at theta (the user's). evaluated: where a fit was last, with diagonals at the floor */
+static void stand(const fit *t, const double *theta, double f, int evaluated)
+{
+    standing *at = &t->m->evaluation.at;
+    if (!evaluated) at->state = NOWHERE;
+    at->reml = t->s->reml;
+    at->whitened = 0;
+    at->moved = 1;
+    at->f = f;
+    memcpy(at->theta, theta, sizeof(double) * (size_t)t->m->layout.ntheta);
+}
+
+/* The criterion at x with exact zeros, where the model stands then; theta receives the user's. */
+static double stand_at(fit *t, const double *x, double *theta)
+{
+    lmm_model *m = t->m;
+    theta_at(t, x, t->theta);
+    to_user(m, t->theta, theta);
+    set_theta(m, t->theta, 1, 0);
+    const double f = evaluate(m, t->s->reml);
+    stand(t, theta, f, isfinite(f));
+    m->evaluation.at.moved = 0;
+    return f;
+}
+
+/* Zeros among the standard deviations of x? */
+static int has_zeros(const fit *t)
+{
+    return t->m->evaluation.at.zeros != ANY;
+}
+
+/* Takes the last step, unless the criterion knows better, and leaves the model there. Returns the criterion.
+ */
+static double arrive(fit *t, double *x, double *theta)
+{
+    newton_state *s = t->state;
+    const double slack = fmax(t->s->tolerance, 1e-13 * (double)t->m->layout.n);
+    if (t->plane) {
+        double *z = s->ahead ? s->ahead : x;
+        if (plane_round_to_zero(t->plane, ZERO * FLOOR, z)) s->moved = 1;
+        plane_signs(t->plane, z);
+    }
+    if (!t->m->trailing->exact) {
+        theta_at(t, s->ahead ? s->ahead : x, t->theta);
+        to_user(t->m, t->theta, theta);
+        stand(t, theta, t->last.f, 0);
+        return t->last.f;
+    }
+    if (s->ahead) {
+        const double f = stand_at(t, s->ahead, theta);
+        if (f <= s->f + slack) {
+            memcpy(x, s->ahead, sizeof(double) * (size_t)fit_size(t));
+            return f;
+        }
+        s->moved = 1;
+    }
+    if (s->moved || has_zeros(t)) {
+        const double f = stand_at(t, x, theta);
+        return isfinite(f) ? f : s->f;
+    }
+    theta_at(t, x, t->theta);
+    to_user(t->m, t->theta, theta);
+    stand(t, theta, s->f, 1);
+    return s->f;
+}
+
+newton_end fit_minimize(fit *t, double *x)
+{
     const newton_problem p = problem_of(t);
-    t->state->turns = !t->plane && has_axes(m) ? TURNS : 0;
+    return newton_minimize(&p, x, t->state, t->m->scratch.newton);
+}
+
+/* From x to a minimum that is no saddle point. A plane of no variables is a point. */
+static newton_end minimize(fit *t, double *x, lmm_info *info)
+{
+    lmm_model *m = t->m;
     if (!t->n) {
         t->state->f = fit_value(t, x);
         t->state->neval = 1;
+        t->state->predicted = 0;
         if (!m->trailing->exact) settle_reference(t);
         return isfinite(t->state->f) ? NEWTON_CONVERGED : NEWTON_UNDEFINED;
     }
+    if (m->approach && !t->plane) {
+        const newton_end end = approach(t, x);
+        if (end == NEWTON_STOPPED) return end;
+        t->close = end == NEWTON_CONVERGED;
+    }
     for (;;) {
-        const newton_end end = newton_minimize(&p, x, t->state, m->scratch.newton);
-        if (end == NEWTON_COLLAPSED) {
-            turn(m, x, m->scratch.work);
-            t->state->turns--;
-            t->state->radius = t->s->radius;
-            continue;
-        }
-        if ((end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) && m->evaluation.turned) {
-            turn_back(m, x); /* rounding decides whether the criterion is finite here: it was, before */
-            t->state->turns = 0;
-            t->state->radius = t->s->radius;
-            continue;
-        }
-        if (end != NEWTON_CONVERGED || info->escapes > t->n || !leave_saddle(t, x, trial)) return end;
+        const newton_end end = fit_minimize(t, x);
+        if (end != NEWTON_CONVERGED || info->escapes > t->n || !leave_saddle(t, x)) return end;
         info->escapes++;
+        t->close = 0;
         t->state->radius = t->s->radius;
     }
 }
 
-/* x to theta in the user's coordinates and order */
-static void result_of(const fit *t, double *x, double *theta)
+ptrdiff_t fit_workspace(const layout *lay)
 {
-    lmm_model *m = t->m;
-    const layout *lay = &m->layout;
-    if (!t->plane) change_coordinates(m, x, 1);
-    const double *whole = theta_at(t, x);
-    for (int k = 0; k < lay->nfactor; k++)
-        for (int i = 0; i < lay->f[k].nth; i++) theta[user_place(&lay->f[k], i)] = whole[lay->f[k].th + i];
+    const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
+                    newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
+    return (newton > start ? newton : start) + 4 * size + 6 * N + 1 + N * N + factors_size(lay) +
+           axes_work(lay);
+}
+
+/* Arrays behind those of the minimizer */
+static double *lay_out(fit *t)
+{
+    const layout *lay = &t->m->layout;
+    const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
+                    newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
+    double *x = t->m->scratch.newton + (newton > start ? newton : start);
+    t->x = x + size, t->last.x = t->x + size, t->begin = t->last.x + size, t->sigma = t->begin + size;
+    t->slope = t->sigma + N + 1, t->last.sigma = t->slope + N, t->last.slope = t->last.sigma + N;
+    t->theta = t->last.slope + N, t->A = t->theta + 2 * N, t->T = t->A + N * N;
+    t->work = t->T + factors_size(lay);
+    return x;
 }
 
 static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info *info)
 {
     lmm_model *m = t->m;
-    const layout *lay = &m->layout;
-    evaluation *ev = &m->evaluation;
-    const ptrdiff_t N = lay->ntheta;
-    double *x = m->scratch.newton + newton_workspace(lay->ntheta), *trial = x + N;
-    t->x = trial + N, t->rx = trial + 2 * N, t->g = trial + 3 * N, t->rg = trial + 4 * N;
-    t->H = trial + 5 * N, t->whole = t->H + N * N;
+    double *x = lay_out(t);
     info->escapes = 0;
-    if (t->plane)
-        plane_start(t->plane, start, LIFT, FAR, x);
+    m->evaluation.at.reml = t->s->reml;
+    if (start)
+        start_from(t, start, x);
     else
-        first_theta(m, start, x);
-    const newton_end end = minimize(t, x, trial, info);
-    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) {
-        ev->turned = 0;
-        ev->at.state = NOWHERE;
-    }
+        start_by_moments(t, x);
+    const newton_end end = minimize(t, x, info);
+    if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) m->evaluation.at.state = NOWHERE;
     if (end == NEWTON_NOTFINITE) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTFINITE;
     if (end == NEWTON_UNDEFINED)
         return m->trailing->failed ? LMM_UNSOLVED : t->state->neval > 1 ? LMM_EXACT : LMM_NOTPOSDEF;
-    if (end == NEWTON_CONVERGED) settle_zeros(t, x, trial);
-    turn_back(m, x);
-    info->resolution = resolution(m, t->s->reml);
-    info->noise = end == NEWTON_CONVERGED ? seen_noise(t, x, trial) : 0;
-    result_of(t, x, theta);
-    info->objective = !m->trailing->exact ? t->rf : t->state->f;
-    stand(t, theta, info->objective);
     info->certificate = t->state->predicted;
+    info->objective = arrive(t, x, theta);
+    info->resolution = resolution(m, t->s->reml);
+    info->noise = end == NEWTON_CONVERGED ? seen_noise(t, x, info->objective, t->x) : 0;
+    if (info->noise > 0) m->evaluation.at.state = NOWHERE;
     info->neval = t->state->neval;
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
 }

@@ -6,6 +6,7 @@
 
 #include "optimize/plane.h"
 
+#include "evaluate/chain.h"
 #include "base/memory.h"
 #include "base/small.h"
 
@@ -30,9 +31,13 @@ static void describe(plane *p, const factor *f)
     }
 }
 
-static lmm_status grab_arrays(plane *p)
+static lmm_status grab_arrays(plane *p, const layout *lay)
 {
     const ptrdiff_t N = p->ntheta, n = p->n;
+    ptrdiff_t blocks = 0;
+    for (int k = 0; k < lay->nfactor; k++) blocks += (ptrdiff_t)lay->f[k].p * lay->f[k].p;
+    GRAB(p, p->T, blocks);
+    GRAB(p, p->work, chain_work(lay));
     GRAB(p, p->scale, N);
     GRAB(p, p->unit, n + 1);
     GRAB(p, p->fixed, N);
@@ -89,7 +94,7 @@ lmm_status plane_open(plane *p, const lmm_model *m, const lmm_plane *given)
     memset(p, 0, sizeof(*p));
     p->n = given->nz;
     p->ntheta = N;
-    TRY(grab_arrays(p));
+    TRY(grab_arrays(p, lay));
     for (int k = 0; k < lay->nfactor; k++) describe(p, &lay->f[k]);
     from_user(m, given->fixed, p->fixed);
     for (int j = 0; j < p->n; j++) from_user(m, given->basis + j * N, p->basis + j * N);
@@ -134,11 +139,49 @@ void plane_start(const plane *p, const double *z, double least, double most, dou
     }
 }
 
-void plane_derivatives(const plane *p, double *g, double *H)
+/* T of every factor at x; returns theta */
+static const double *factors_at(const plane *p, const lmm_model *m, const double *x)
+{
+    const double *theta = plane_theta(p, x);
+    factors_of_theta(m, theta, p->T, p->work);
+    return theta;
+}
+
+void plane_coordinates(const plane *p, const lmm_model *m, const double *x, double *sigma)
+{
+    const layout *lay = &m->layout;
+    const double *T = p->T;
+    factors_at(p, m, x);
+    for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++) {
+        const factor *f = &lay->f[k];
+        for (int t = 0; t < f->nth; t++) {
+            double v = 0;
+            for (int j = 0; j < f->p; j++) v += T[f->thr[t] + j * f->p] * T[f->thc[t] + j * f->p];
+            sigma[f->th + t] = v;
+        }
+    }
+}
+
+/* A diagonal at the floor promises nothing where the criterion rises with it. */
+static void forget_pinned(const lmm_model *m, const double *theta, double *g)
+{
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int i = 0; i < f->nth; i++)
+            if (f->thr[i] == f->thc[i] && g[f->th + i] > 0 && is_pinned(f, f->thr[i], theta[f->th + i]))
+                g[f->th + i] = 0;
+    }
+}
+
+void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
+                   double *g, double *H)
 {
     const int N = (int)p->ntheta, n = p->n;
+    const double *theta = factors_at(p, m, x);
+    to_theta(m, 1, p->T, slope, B, p->slope, p->H, p->work);
+    forget_pinned(m, theta, p->slope);
     tmul(n, 1, N, 0, p->basis, N, p->slope, N, g, n);
-    if (!H) return;
     mul(N, n, N, 0, p->H, N, p->basis, N, p->HB, N);
     tmul(n, n, N, 0, p->basis, N, p->HB, N, H, n);
     symmetrize(n, H);

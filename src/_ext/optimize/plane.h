@@ -16,9 +16,11 @@ typedef struct {       /* everything in elimination order and the user's coordin
     int32_t *control;  /* N      the one x that theta is a multiple of, -1: there is none     */
     int32_t *head;     /* N      place of the diagonal of the column of T that it is in       */
     double *theta;     /* N      of the last plane_theta                                      */
+    double *T;         /* p x p  for each factor: whitened T of the last plane_coordinates    */
     double *slope, *H; /* N, N x N  derivatives in theta                                      */
     double *HB;        /* N x n  scratch                                                      */
     double *flipped;   /* N      scratch                                                      */
+    double *work;      /* chain_work  scratch                                                 */
     void *memory;
 } plane;
 
@@ -30,8 +32,13 @@ void plane_close(plane *p);
 void plane_start(const plane *p, const double *z, double least, double most, double *x);
 const double *plane_theta(const plane *p, const double *x);
 void plane_nearest(const plane *p, const double *theta,
-                   double *x);                                /* the x of the nearest theta, over scale */
-void plane_derivatives(const plane *p, double *g, double *H); /* of slope and H; H may be NULL      */
+                   double *x); /* the x of the nearest theta, over scale */
+/* Sigma = T T' at x, whitened lower triangles */
+void plane_coordinates(const plane *p, const lmm_model *m, const double *x, double *sigma);
+/* Gradient and Hessian in x of the function of Sigma with this slope and Hessian B there; B is overwritten.
+ */
+void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
+                   double *g, double *H);
 
 /* x := with diagonals of T below limit at zero. Returns whether that changes anything. */
 int plane_round_to_zero(const plane *p, double limit, double *x);

@@ -8,17 +8,47 @@
 #include "base/memory.h"
 #include "sums/blocks.h"
 #include "model/model.h"
+#include "setup/rows.h"
+
+typedef struct { /* columns that are whitened together: of one term, or of X and y                    */
+    int32_t k, constant;   /* columns; the constant one, -1 if there is none                  */
+    const int32_t *column; /* k      numbers in rows, -1: the response                        */
+    double *mean, *scale;  /* k      what is taken off them, and what they are divided by     */
+    double *G, *lost;      /* k x k  cross-products over n, lower; what rounding took of them */
+} span;
+
+typedef struct {         /* of a response                                               */
+    double mean, spread; /* taken off it; the largest that is left                      */
+    double size, total;  /* its largest absolute value; the sum of the weights          */
+    double *c;           /* pfull  coefficients on the centred columns of X             */
+} response;
+
+typedef struct { /* of all columns */
+    void *memory;
+    int32_t n, widest;
+    span *span;      /* n            terms of the user's factors, one after the other; X and y    */
+    int32_t *first;  /* nfactor + 1  first span of each factor, and of X                          */
+    int32_t *column; /* p + 1        of X and y                                                   */
+    double total;    /* of the weights                                                            */
+    response y;
+} moments;
 
 typedef struct {        /* what only set-up needs */
     const lmm_data *d;  /* rows; without rows (x) its factors have no levels and columns */
     const lmm_cross *x; /* or NULL */
     const lmm_options *options;
     lmm_report *report;
-    int64_t *order; /* pairs sorted by the node of one factor */
-    int64_t *start; /* nnode+1  where each node's begin in order */
-    int32_t *stamp; /* nnode    last node whose list has this one */
-    double *rows;   /* n x ncol whitened rows */
-    int32_t ncol;
+    rows rows;
+    moments moments;
+    int32_t *other;  /* pairs    nodes sorted by the node that they co-occur with, or bits */
+    int64_t *start;  /* nnode+1  where each node's begin in other */
+    int32_t *stamp;  /* nnode    last node whose list has this one */
+    int32_t **table; /* nfactor x nfactor  place in the panels for two small factors, else NULL */
+    int32_t *place;  /* place in its panel of each entry of the lists */
+    double *white;   /* a block of whitened rows: [z of all factors in elimination order | x | y] */
+    int32_t ncol;    /* columns of these */
+    int32_t **node;  /* nfactor  nodes of each of them */
+    ptrdiff_t *spot; /* of each: where a block stands in the panels of a factor */
 } builder;
 
 typedef struct { /* co-occurring levels of two factors, one pair a row or each once */
@@ -36,14 +66,13 @@ lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order);
 lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep);
 lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep);
 /* each term by itself: the factor's B and C are block diagonal */
-lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint8_t *keep, lmm_report *report);
-void whiten_fixed(lmm_model *m, const lmm_data *d); /* what follows from the whitening of X, and from w */
+lmm_status whiten_factor(lmm_model *m, factor *f, const builder *b, uint8_t *keep, lmm_report *report);
+/* what follows from the whitening of X, and from w */
+void whiten_fixed(lmm_model *m, const builder *b);
 void invert(int p, const double *A, double *X, double *work); /* work: p x p */
 
 /* pattern.c: co-occurring nodes */
 lmm_status number_nodes(lmm_model *m, const builder *b);
-/* order, start := pairs by their node of factor k (stable) */
-void sort_pairs(const lmm_model *m, const builder *b, int k, const level_pairs *pairs);
 void count_lists(lmm_model *m, const builder *b);
 lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size);
 
@@ -51,19 +80,28 @@ lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size);
 void choose_lists(lmm_model *m, const builder *b);
 lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size);
 
+/* places.c: where the block of two nodes stands */
+lmm_status new_places(const lmm_model *m, builder *b);
+
 /* cross.c: values of A from rows;  products.c: from cross-products */
-lmm_status make_rows(lmm_model *m, builder *b);
-void accumulate(lmm_model *m, builder *b);
+lmm_status fill_rows(lmm_model *m, builder *b);
 lmm_status whiten_products(lmm_model *m, factor *f, const builder *b, uint8_t *keep);
 lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep);
 lmm_status copy_products(lmm_model *m, const builder *b);
 
 /* moments.c */
-lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rowstride, ptrdiff_t colstride,
-                  const double *weight, uint8_t *keep);
-lmm_status center_response(lmm_model *m, const lmm_data *d, double *out);
-void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out);
+lmm_status moments_of(moments *mo, rows *r);
+void moments_free(moments *mo);
+response response_moments(const lmm_data *d, int uncentred);
+lmm_status whiten(whitening *w, const span *s, const rows *r, uint8_t *keep);
 void chol_dropping(int k, double *G, uint8_t *keep);
 void invert_factor(int k, const double *G, const double *scale, const uint8_t *keep, double *B);
+
+/* response.c */
+lmm_status response_begin(lmm_model *m, const moments *mo, response *y);
+lmm_status response_again(lmm_model *m, rows *r, response *y, double *v);
+void response_products(const lmm_model *m, const rows *r, const double *v, double *sum);
+void response_rows(const lmm_model *m, const response *y, const rows *r, double *out);
+lmm_status response_end(lmm_model *m, const response *y, double ss, double *scale);
 
 #endif

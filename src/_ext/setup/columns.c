@@ -14,11 +14,11 @@ static lmm_status new_whitening(lmm_model *m, whitening *w, int32_t k)
 }
 
 /* Whitens columns a, ... of one term; t: as wide. */
-static lmm_status whiten_term(factor *f, const lmm_data *d, int a, whitening *t, uint8_t *keep,
+static lmm_status whiten_term(factor *f, const builder *b, int a, const span *s, whitening *t, uint8_t *keep,
                               lmm_report *report)
 {
     const int p = f->p;
-    TRY(whiten(t, d->n, d->factor[f->user].z + a, p, 1, d->w, keep));
+    TRY(whiten(t, s, &b->rows, keep));
     for (int j = 0; j < t->k; j++) {
         if (!keep[j]) {
             report->factor = f->user;
@@ -34,27 +34,29 @@ static lmm_status whiten_term(factor *f, const lmm_data *d, int a, whitening *t,
     return LMM_OK;
 }
 
-lmm_status whiten_factor(lmm_model *m, factor *f, const lmm_data *d, uint8_t *keep, lmm_report *report)
+lmm_status whiten_factor(lmm_model *m, factor *f, const builder *b, uint8_t *keep, lmm_report *report)
 {
     const size_t p = (size_t)f->p;
+    const span *s = b->moments.span + b->moments.first[f->user];
     lmm_status status = LMM_OK;
     double *buffer = malloc(sizeof(double) * (p + 2 * p * p));
     if (!buffer) return LMM_NOMEM;
     whitening t = {.mean = buffer, .B = buffer + p, .C = buffer + p + p * p};
-    for (int a = 0; a < f->p && status == LMM_OK; a += t.k) {
-        for (t.k = 1; a + t.k < f->p && f->term[a + t.k] == a;) t.k++;
-        status = whiten_term(f, d, a, &t, keep, report);
+    for (int a = 0; a < f->p && status == LMM_OK; a += t.k, s++) {
+        t.k = s->k;
+        status = whiten_term(f, b, a, s, &t, keep, report);
     }
     free(buffer);
     invert(f->p, f->w.C, f->Cinv, m->evaluation.f[f->k].T);
     return status;
 }
 
-void whiten_fixed(lmm_model *m, const lmm_data *d)
+void whiten_fixed(lmm_model *m, const builder *b)
 {
+    const lmm_data *d = b->d;
     layout *lay = &m->layout;
     lay->logdetB = m->sums.sumlogw = 0;
-    if (lay->x.constant >= 0) lay->xconstant = d->X[lay->x.constant * d->n];
+    if (lay->x.constant >= 0) lay->xconstant = rows_value(&d->X[lay->x.constant], 0);
     for (int a = 0; a < lay->p; a++) lay->logdetB += log(lay->x.B[lay->keep[a] * (d->p + 1)]);
     for (int64_t i = 0; d->w && i < d->n; i++) m->sums.sumlogw += log(d->w[i]);
 }
@@ -121,7 +123,7 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     GRAB(m, f->Cinv, p * p);
     TRY(new_state(m, f));
     TRY(new_whitening(m, &f->w, p));
-    if (!b->x) return whiten_factor(m, f, b->d, keep, b->report);
+    if (!b->x) return whiten_factor(m, f, b, keep, b->report);
     TRY(whiten_products(m, f, b, keep));
     invert(p, f->w.C, f->Cinv, m->evaluation.f[f->k].T);
     return LMM_OK;
@@ -139,10 +141,10 @@ lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
     if (b->x) {
         TRY(whiten_fixed_products(m, b, keep));
     } else {
-        if (d->p) TRY(whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep));
+        if (d->p) TRY(whiten(&lay->x, &b->moments.span[b->moments.n - 1], &b->rows, keep));
         for (int j = 0; j < d->p; j++)
             if (keep[j]) lay->keep[lay->p++] = j;
-        whiten_fixed(m, d);
+        whiten_fixed(m, b);
     }
     lay->pb = lay->p + 1;
     GRAB(m, m->evaluation.beta, 2 * lay->pb); /* and scratch of residual.c */

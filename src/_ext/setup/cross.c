@@ -1,88 +1,183 @@
 /* The cross-products A = [Z X y]'W[Z X y] in whitened coordinates: from rows, or y alone anew. */
 
-#include "setup/build.h"
+#include "setup/places.h"
 #include "base/small.h"
 
-/* The blocks of A in the columns of node e. */
-CLONES static void accumulate_node(lmm_model *m, const builder *b, int k, int32_t e)
+#define PASS 64  /* rows of a column that are summed together */
+#define AHEAD 12 /* rows whose blocks are fetched beforehand */
+
+/* to[i ncol] = root sum of (x_l - mean_l) B_lj over columns l = first, ..., j, of the rows that were read
+ * last */
+static void whiten_column(const rows *r, const int32_t *column, const whitening *w, int first, int j,
+                          double *to, ptrdiff_t ncol)
+{
+    double sum[PASS];
+    for (int32_t i = 0, n; i < r->n; i += n) {
+        n = r->n - i < PASS ? r->n - i : PASS;
+        memset(sum, 0, sizeof(double) * (size_t)n);
+        for (int l = first; l <= j; l++) {
+            const double *x = rows_column(r, column[l]) + i, mean = w->mean[l],
+                         c = w->B[l + (ptrdiff_t)j * w->k];
+            for (int32_t s = 0; s < n; s++) sum[s] += (x[s] - mean) * c;
+        }
+        for (int32_t s = 0; s < n && r->root; s++) sum[s] *= r->root[i + s];
+        for (int32_t s = 0; s < n; s++) to[(i + s) * ncol] = sum[s];
+    }
+}
+
+/* The block that was read last, row by row: [z of all factors in elimination order | x | y] */
+static void whiten_rows(const lmm_model *m, const builder *b, const response *y, double *residual)
+{
+    const layout *lay = &m->layout;
+    const rows *r = &b->rows;
+    double *to = b->white;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int j = 0; j < f->p; j++) whiten_column(r, r->z[f->user], &f->w, f->term[j], j, to++, b->ncol);
+    }
+    for (int a = 0; a < lay->p; a++) whiten_column(r, r->x, &lay->x, 0, lay->keep[a], to++, b->ncol);
+    response_rows(m, y, r, residual);
+    for (int32_t i = 0; i < r->n; i++) to[(ptrdiff_t)i * b->ncol] = residual[i];
+}
+
+/* What the block adds to the diagonal blocks of factor k and to its edge, [X y]. at: place of its columns */
+INLINE void add_levels(int p, lmm_model *m, const builder *b, int k, int at)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
-    const int p = f->p, c0 = (int)(b->ncol - lay->pb), pb = lay->pb;
-    const ptrdiff_t ld = lay->ld[e];
-    double *diag = m->sums.A[k].diag + (ptrdiff_t)(e - f->node) * p * p,
-           *pan = m->sums.A[k].pan + lay->pan[e];
-    int at = 0;
-    for (int j = 0; j < k; j++) at += lay->f[j].p;
-    for (ptrdiff_t i = lay->ptr[e], row = 0; i < lay->ptr[e + 1]; row += lay->width[lay->row[i++]])
-        m->scratch.pos[lay->row[i]] = (int32_t)row;
-    for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {
-        const int64_t i = b->order[r];
-        const double *v = b->rows + i * b->ncol, *z = v + at, *other = z + p;
+    const int32_t n = b->rows.n, *node = b->node[k];
+    const int pb = lay->pb, edge = b->ncol - pb;
+    double *blocks = m->sums.A[k].diag, *pan = m->sums.A[k].pan;
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t e = node[i], ahead = node[i + AHEAD < n ? i + AHEAD : n - 1];
+        const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *x = v + edge;
+        double *diag = blocks + (ptrdiff_t)(e - f->node) * p * p, *to = pan + (lay->pan[e] + lay->ld[e] - pb);
+        __builtin_prefetch(lay->pan + node[i + 2 * AHEAD < n ? i + 2 * AHEAD : n - 1]);
+        __builtin_prefetch(lay->ld + node[i + 2 * AHEAD < n ? i + 2 * AHEAD : n - 1]);
+        __builtin_prefetch(blocks + (ptrdiff_t)(ahead - f->node) * p * p, 1);
+        __builtin_prefetch(pan + (lay->pan[ahead] + lay->ld[ahead] - pb), 1);
         for (int c = 0; c < p; c++)
             for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
-        for (int j = k + 1; j < lay->nfactor; other += lay->f[j++].p) {
-            const int32_t o = lay->f[j].perm[b->d->factor[lay->f[j].user].level[i]];
-            double *to = pan + (lay->full && k == 0 ? lay->nodecol[o] - lay->q1 : m->scratch.pos[o]);
-            for (int c = 0; c < p; c++)
-                for (int a = 0; a < lay->f[j].p; a++) to[a + c * ld] += other[a] * z[c];
-        }
-        for (int c = 0; c < p; c++)
-            for (int a = 0; a < pb; a++) pan[ld - pb + a + c * ld] += v[c0 + a] * z[c];
+        for (int c = 0; c < p; c++, to += lay->ld[e])
+            for (int a = 0; a < pb; a++) to[a] += x[a] * z[c];
     }
 }
 
-void accumulate(lmm_model *m, builder *b)
+/* What it adds to the blocks of co-occurring levels of factors k and j, w columns wide. */
+INLINE void add_pairs(int p, lmm_model *m, const builder *b, int k, int j, int at, int other)
+{
+    const layout *lay = &m->layout;
+    const int32_t n = b->rows.n, *node = b->node[k], *with = b->node[j];
+    const int w = lay->f[j].p;
+    double *pan = m->sums.A[k].pan;
+    for (int32_t i = 0; i < n; i++) b->spot[i] = lay->pan[node[i]] + place_of(lay, b, k, j, node[i], with[i]);
+    for (int32_t i = 0; i < n; i++) {
+        const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *y = v + other;
+        const ptrdiff_t ld = lay->ld[node[i]], ahead = b->spot[i + AHEAD < n ? i + AHEAD : n - 1];
+        double *to = pan + b->spot[i];
+        for (int c = 0; c < p; c++) __builtin_prefetch(pan + ahead + c * ld, 1);
+        for (int c = 0; c < p; c++)
+            for (int a = 0; a < w; a++) to[a + c * ld] += y[a] * z[c];
+    }
+}
+
+CLONES static void add_rows(lmm_model *m, const builder *b, int64_t first)
 {
     const layout *lay = &m->layout;
     char lower = 'L', none = 'N';
-    int pb = lay->pb, n, ncol = b->ncol;
+    int pb = lay->pb, n = b->rows.n, ncol = b->ncol;
     double one = 1;
     for (int k = 0; k < lay->nfactor; k++) {
-        const int32_t *level = b->d->factor[lay->f[k].user].level;
-        const level_pairs rows = {b->d->n, level, level};
-        sort_pairs(m, b, k, &rows);
-        for (int32_t e = lay->f[k].node; e < lay->f[k].node + lay->f[k].nlev; e++)
-            accumulate_node(m, b, k, e);
+        const int32_t *level = b->d->factor[lay->f[k].user].level + first;
+        for (int32_t i = 0; i < n; i++) b->node[k][i] = lay->f[k].perm[level[i]];
     }
-    for (int64_t i = 0; i < b->d->n; i += n) { /* in pieces: int row counts, better rounding */
-        n = b->d->n - i < 4096 ? (int)(b->d->n - i) : 4096;
-        m->blas.syrk(&lower, &none, &pb, &n, &one, b->rows + i * ncol + (ncol - pb), &ncol, &one,
-                     m->sums.border, &pb);
+    for (int k = 0, at = 0; k < lay->nfactor; at += lay->f[k++].p) {
+        BY_WIDTH(lay->f[k].p, add_levels, m, b, k, at);
+        for (int j = k + 1, other = at + lay->f[k].p; j < lay->nfactor; other += lay->f[j++].p)
+            BY_WIDTH(lay->f[k].p, add_pairs, m, b, k, j, at, other);
     }
+    m->blas.syrk(&lower, &none, &pb, &n, &one, b->white + (ncol - pb), &ncol, &one, m->sums.border, &pb);
 }
 
-lmm_status make_rows(lmm_model *m, builder *b)
-{
-    const int64_t n = b->d->n;
-    double *y = malloc(sizeof(double) * (size_t)n);
-    if (!y) return LMM_NOMEM;
-    const lmm_status status = center_response(m, b->d, y);
-    for (int64_t i = 0; i < n && status == LMM_OK; i++) {
-        whitened_row(m, b->d, i, b->rows + i * b->ncol);
-        b->rows[(i + 1) * b->ncol - 1] = y[i];
-    }
-    free(y);
-    return status;
-}
-
-/* Z'W y of one factor: sums over rows of centred columns, then whitened level by level. */
-static void response_factor(lmm_model *m, factor *f, const lmm_data *d, const double *y)
+/* y in units of its size */
+static void scale_response(lmm_model *m, double scale)
 {
     const layout *lay = &m->layout;
-    const lmm_factor *u = &d->factor[f->user];
+    double *last = m->sums.border + lay->p;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+            double *to = m->sums.A[k].pan + lay->pan[e] + lay->ld[e] - 1;
+            for (int c = 0; c < f->p; c++) to[(ptrdiff_t)c * lay->ld[e]] *= scale;
+        }
+    }
+    for (int a = 0; a <= lay->p; a++) last[(ptrdiff_t)a * lay->pb] *= scale;
+    last[(ptrdiff_t)lay->p * lay->pb] *= scale;
+}
+
+/* Room for what is made of a block of rows. */
+static lmm_status new_block(const lmm_model *m, builder *b)
+{
+    const size_t n = (size_t)b->rows.size, K = (size_t)m->layout.nfactor;
+    b->white = malloc(sizeof(double) * n * ((size_t)b->ncol + 1));
+    b->spot = malloc(sizeof(ptrdiff_t) * n);
+    b->node = calloc(K, sizeof(*b->node));
+    if (!b->white || !b->spot || !b->node || !(b->node[0] = malloc(sizeof(int32_t) * n * K)))
+        return LMM_NOMEM;
+    for (size_t k = 1; k < K; k++) b->node[k] = b->node[k - 1] + n;
+    return LMM_OK;
+}
+
+lmm_status fill_rows(lmm_model *m, builder *b)
+{
+    const layout *lay = &m->layout;
+    response y;
+    double scale = 1;
+    TRY(response_begin(m, &b->moments, &y));
+    TRY(new_block(m, b));
+    EACH_BLOCK(&b->rows, first)
+    {
+        whiten_rows(m, b, &y, b->white + (ptrdiff_t)b->rows.size * b->ncol);
+        add_rows(m, b, first);
+    }
+    TRY(response_end(m, &y, m->sums.border[(ptrdiff_t)lay->p * lay->pb + lay->p], &scale));
+    scale_response(m, scale);
+    return LMM_OK;
+}
+
+/* What the block adds to Z'W y of one factor: sums over rows of centred columns. y: residuals, times the
+   roots of the weights */
+static void add_response(lmm_model *m, const factor *f, const rows *r, int64_t first, const double *y)
+{
+    const layout *lay = &m->layout;
+    const int32_t *level = r->d->factor[f->user].level + first;
+    for (int c = 0; c < f->p; c++) {
+        const double *z = rows_column(r, r->z[f->user][c]), mean = f->w.mean[c];
+        for (int32_t i = 0; i < r->n; i++) {
+            const int32_t e = f->perm[level[i]];
+            const double v = y[i] * (r->root ? r->root[i] : 1);
+            m->sums.A[f->k].pan[lay->pan[e] + (c + 1) * (ptrdiff_t)lay->ld[e] - 1] += (z[i] - mean) * v;
+        }
+    }
+}
+
+static void clear_response(lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        for (int32_t e = f->node; e < f->node + f->nlev; e++)
+            for (int c = 1; c <= f->p; c++) m->sums.A[k].pan[lay->pan[e] + c * (ptrdiff_t)lay->ld[e] - 1] = 0;
+    }
+    for (int a = 0; a < lay->pb; a++) m->sums.border[a * (ptrdiff_t)lay->pb + lay->p] = 0;
+}
+
+/* Z'W y of one factor, whitened level by level */
+static void whiten_response(lmm_model *m, const factor *f)
+{
+    const layout *lay = &m->layout;
     const int p = f->p;
     double *sum = m->scratch.tmp;
-    for (int32_t l = 0; l < f->nlev; l++) {
-        double *to = m->sums.A[f->k].pan + lay->pan[f->node + l] + lay->ld[f->node + l] - 1;
-        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * lay->ld[f->node + l]] = 0;
-    }
-    for (int64_t i = 0; i < d->n; i++) {
-        const int32_t e = f->perm[u->level[i]];
-        const double v = y[i] * (d->w ? sqrt(d->w[i]) : 1);
-        double *to = m->sums.A[f->k].pan + lay->pan[e] + lay->ld[e] - 1;
-        for (int c = 0; c < p; c++) to[(ptrdiff_t)c * lay->ld[e]] += (u->z[i * p + c] - f->w.mean[c]) * v;
-    }
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         double *to = m->sums.A[f->k].pan + lay->pan[e] + lay->ld[e] - 1;
         for (int c = 0; c < p; c++) sum[c] = to[(ptrdiff_t)c * lay->ld[e]];
@@ -94,36 +189,48 @@ static void response_factor(lmm_model *m, factor *f, const lmm_data *d, const do
     }
 }
 
-/* X'W y and y'W y */
-static void response_border(lmm_model *m, const lmm_data *d, const double *y)
+/* X'W y and y'W y; product: of the centred columns */
+static void whiten_border(lmm_model *m, const double *product, double yy)
 {
     const layout *lay = &m->layout;
-    double *sum = m->scratch.tmp, *last = m->sums.border + lay->p, yy = 0;
-    for (int l = 0; l < lay->pfull; l++) {
-        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
-        sum[l] = 0;
-        for (int64_t i = 0; i < d->n; i++) sum[l] += (x[i] - mean) * y[i] * (d->w ? sqrt(d->w[i]) : 1);
-    }
-    for (int a = 0; a < lay->p; a++) {
-        last[a * lay->pb] = 0;
+    double *last = m->sums.border + lay->p;
+    for (int a = 0; a < lay->p; a++)
         for (int l = 0; l <= lay->keep[a]; l++)
-            last[a * lay->pb] += lay->x.B[l + lay->keep[a] * lay->pfull] * sum[l];
+            last[(ptrdiff_t)a * lay->pb] += lay->x.B[l + (ptrdiff_t)lay->keep[a] * lay->pfull] * product[l];
+    last[(ptrdiff_t)lay->p * lay->pb] = yy;
+}
+
+static lmm_status replace_response(lmm_model *m, rows *r, double *v)
+{
+    const layout *lay = &m->layout;
+    double *product = v + r->size, yy = 0, scale = 1;
+    response y;
+    TRY(response_again(m, r, &y, v));
+    clear_response(m);
+    memset(product, 0, sizeof(double) * (size_t)lay->pfull);
+    EACH_BLOCK(r, first)
+    {
+        response_rows(m, &y, r, v);
+        yy += dot(r->n, v, v);
+        for (int k = 0; k < lay->nfactor; k++) add_response(m, &lay->f[k], r, first, v);
+        for (int32_t i = 0; i < r->n && r->root; i++) v[i] *= r->root[i];
+        response_products(m, r, v, product);
     }
-    for (int64_t i = 0; i < d->n; i++) yy += y[i] * y[i];
-    last[lay->p * lay->pb] = yy;
+    TRY(response_end(m, &y, yy, &scale));
+    for (int k = 0; k < lay->nfactor; k++) whiten_response(m, &lay->f[k]);
+    whiten_border(m, product, yy);
+    scale_response(m, scale);
+    return LMM_OK;
 }
 
 lmm_status lmm_response(lmm_model *m, const lmm_data *d)
 {
-    const layout *lay = &m->layout;
-    double *y = malloc(sizeof(double) * (size_t)d->n);
-    if (!y) return LMM_NOMEM;
-    const lmm_status status = center_response(m, d, y);
+    rows r;
+    lmm_status status = rows_open(&r, d);
+    double *v = status == LMM_OK ? malloc(sizeof(double) * (size_t)(r.size + m->layout.pfull)) : NULL;
     m->evaluation.at.state = NOWHERE;
-    if (status == LMM_OK) {
-        for (int k = 0; k < lay->nfactor; k++) response_factor(m, &lay->f[k], d, y);
-        response_border(m, d, y);
-    }
-    free(y);
+    if (status == LMM_OK) status = v ? replace_response(m, &r, v) : LMM_NOMEM;
+    free(v);
+    rows_close(&r);
     return status;
 }

@@ -1,4 +1,5 @@
-/* Whitening: moments of columns (means, scales), dependent ones, from two passes over the rows.
+/* Moments of columns (means, scales, cross-products) and what follows from them: whitening, dependent
+   columns. Two passes over the rows.
 
    For columns x with weights w:  x_w = (x - mean) B  with  x_w'W x_w = n I.  Columns are centred when one
    of them is constant (then the others stay in the same space). Taken on centred and scaled columns, the
@@ -9,71 +10,219 @@
 
 #include <stdlib.h>
 
-#define PIECE 32        /* rows summed at a time */
+#define PIECE 256       /* rows summed at a time, an eighth of them in each lane */
+#define LANES 8         /* sums that do not wait for each other */
 #define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
 
-static double at(const double *x, ptrdiff_t rs, ptrdiff_t cs, int64_t i, int32_t j)
-{
-    return x[i * rs + j * cs];
-}
+typedef struct { /* of a column: lowest and highest value, weighted sum of what it is above the first */
+    double low, high, shift, sum;
+} column_range;
 
-static double weight_of(const double *w, int64_t i)
+/* Takes in the n values of a block. */
+CLONES static void widen_range(column_range *c, int32_t n, const double *x, const double *w)
 {
-    return w ? w[i] : 1;
-}
-
-/* mean, largest deviation from it, and whether a column is constant */
-static void column_moments(int64_t n, const double *x, ptrdiff_t rs, const double *w, double *mean,
-                           double *spread, int *constant)
-{
-    double lo = x[0], hi = x[0], sum = 0, total = 0;
-    const double shift = x[0];
-    for (int64_t i = 0; i < n; i++) {
-        const double v = x[i * rs], u = weight_of(w, i);
-        if (v < lo) lo = v;
-        if (v > hi) hi = v;
-        sum += u * (v - shift);
-        total += u;
+    double low[LANES], high[LANES], sum[LANES] = {0};
+    const double shift = c->shift;
+    int32_t i = 0;
+    for (int l = 0; l < LANES; l++) low[l] = c->low, high[l] = c->high;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            const double v = x[i + l];
+            low[l] = v < low[l] ? v : low[l];
+            high[l] = v > high[l] ? v : high[l];
+            sum[l] += (w ? w[i + l] : 1) * (v - shift);
+        }
+    for (; i < n; i++) {
+        low[0] = x[i] < low[0] ? x[i] : low[0];
+        high[0] = x[i] > high[0] ? x[i] : high[0];
+        sum[0] += (w ? w[i] : 1) * (x[i] - shift);
     }
-    *mean = shift + sum / total;
-    *spread = fmax(hi - *mean, *mean - lo);
-    *constant = lo == hi;
+    for (int l = 0; l < LANES; l++) {
+        c->low = fmin(c->low, low[l]);
+        c->high = fmax(c->high, high[l]);
+        c->sum += sum[l];
+    }
+}
+
+static void begin_range(column_range *c, double first)
+{
+    c->low = c->high = c->shift = first;
+    c->sum = 0;
+}
+
+static double mean_of(const column_range *c, double total)
+{
+    return c->shift + c->sum / total;
+}
+
+static double spread_of(const column_range *c, double mean)
+{
+    return fmax(c->high - mean, mean - c->low);
+}
+
+static double sum_of(int32_t n, const double *w)
+{
+    double sum = 0;
+    for (int32_t i = 0; i < n && w; i++) sum += w[i];
+    return w ? sum : n;
 }
 
 /* total += part, keeping in lost what rounding took (Kahan) */
-static void add_exactly(int n, double *total, double *lost, const double *part)
+static void add_exactly(ptrdiff_t n, double *total, double *lost, const double *part)
 {
-    for (int i = 0; i < n; i++) {
+    for (ptrdiff_t i = 0; i < n; i++) {
         const double y = part[i] - lost[i], t = total[i] + y;
         lost[i] = (t - total[i]) - y;
         total[i] = t;
     }
 }
 
-/* G (k x k, lower) = (1/n) sum of w (x - mean)(x - mean)' / (scale scale'). Summed in pieces: equal
-   values round alike, and n roundings in one direction would hide that a column is dependent.
-   work: 2 k^2 + k */
-static void gram(const whitening *wh, const double *scale, int64_t n, const double *x, ptrdiff_t rs,
-                 ptrdiff_t cs, const double *w, double *G, double *work)
+/* out = (x - mean) / scale */
+CLONES static void scale_column(int32_t n, const double *x, double mean, double scale, double *out)
 {
-    const int k = wh->k;
-    double *part = work, *lost = part + k * k, *row = lost + k * k;
-    memset(G, 0, sizeof(double) * (size_t)k * (size_t)k);
-    memset(lost, 0, sizeof(double) * (size_t)k * (size_t)k);
-    for (int64_t i = 0; i < n;) {
-        memset(part, 0, sizeof(double) * (size_t)k * (size_t)k);
-        for (const int64_t end = i + PIECE < n ? i + PIECE : n; i < end; i++) {
-            const double u = weight_of(w, i);
-            for (int j = 0; j < k; j++)
-                row[j] = (at(x, rs, cs, i, j) - (j == wh->constant ? 0 : wh->mean[j])) / scale[j];
-            for (int j = 0; j < k; j++) {
-                const double v = u * row[j];
-                for (int l = j; l < k; l++) part[l + j * k] += v * row[l];
-            }
-        }
-        add_exactly(k * k, G, lost, part);
+    for (int32_t i = 0; i < n; i++) out[i] = (x[i] - mean) / scale;
+}
+
+CLONES static void weigh(int32_t n, const double *w, double *x)
+{
+    for (int32_t i = 0; i < n; i++) x[i] *= w[i];
+}
+
+/* part (k x k, lower) = S'S of n rows of k columns, ld apart */
+CLONES static void multiply_columns(int k, int32_t n, const double *S, ptrdiff_t ld, double *part)
+{
+    for (int j = 0; j < k; j++)
+        for (int i = j; i < k; i++) part[i + (ptrdiff_t)j * k] = dot(n, S + j * ld, S + i * ld);
+}
+
+/* What the rows that were read last add to G. Summed in pieces: equal values round alike, and n roundings in
+   one direction would hide that a column is dependent. */
+static void add_products(const span *s, const rows *r, double *work)
+{
+    const int k = s->k, ld = r->size;
+    double *S = work, *part = S + (ptrdiff_t)k * ld;
+    for (int j = 0; j < k; j++) {
+        double *to = S + (ptrdiff_t)j * ld;
+        scale_column(r->n, s->column[j] < 0 ? r->y : rows_column(r, s->column[j]), s->mean[j], s->scale[j],
+                     to);
+        if (r->w) weigh(r->n, r->root, to);
     }
-    for (int j = 0; j < k * k; j++) G[j] /= (double)n;
+    for (int32_t i = 0; i < r->n; i += PIECE) {
+        multiply_columns(k, r->n - i < PIECE ? r->n - i : PIECE, S + i, ld, part);
+        add_exactly((ptrdiff_t)k * k, s->G, s->lost, part);
+    }
+}
+
+/* Means and scales of a span: of columns that are not centred where none is constant. */
+static void choose_scales(span *s, const column_range *range, double total)
+{
+    s->constant = -1;
+    for (int j = 0; j < s->k; j++) {
+        const column_range *c = &range[s->column[j] + 1];
+        s->mean[j] = mean_of(c, total);
+        s->scale[j] = spread_of(c, s->mean[j]);
+        if (s->column[j] >= 0 && c->low == c->high && s->constant < 0 && s->mean[j] != 0) s->constant = j;
+    }
+    for (int j = 0; j < s->k; j++) {
+        if (s->constant < 0 || j == s->constant) {
+            s->scale[j] += fabs(s->mean[j]);
+            s->mean[j] = 0;
+        }
+        if (!(s->scale[j] > 0)) s->scale[j] = 1;
+    }
+}
+
+static response response_of(const column_range *c, double total, int uncentred)
+{
+    const double mean = mean_of(c, total), spread = spread_of(c, mean);
+    const response y = {.mean = uncentred ? 0 : mean,
+                        .spread = spread + (uncentred ? fabs(mean) : 0),
+                        .size = fmax(fabs(c->low), fabs(c->high)),
+                        .total = total};
+    return y;
+}
+
+/* Of the response alone: columns are not read. */
+response response_moments(const lmm_data *d, int uncentred)
+{
+    column_range range;
+    double total = 0;
+    begin_range(&range, d->y[0]);
+    for (int64_t i = 0; i < d->n; i += PIECE) {
+        const int32_t n = d->n - i < PIECE ? (int32_t)(d->n - i) : PIECE;
+        const double *w = d->w ? d->w + i : NULL;
+        widen_range(&range, n, d->y + i, w);
+        total += sum_of(n, w);
+    }
+    return response_of(&range, total, uncentred);
+}
+
+/* The spans of the columns of Z, term by term, and of X and y. */
+static lmm_status new_spans(moments *mo, const rows *r)
+{
+    const lmm_data *d = r->d;
+    int32_t n = 1;
+    for (int a = 0; a < d->nfactor; a++) n += d->factor[a].ncol;
+    GRAB(mo, mo->span, n);
+    GRAB(mo, mo->first, d->nfactor + 1);
+    GRAB(mo, mo->column, d->p + 1);
+    n = 0;
+    for (int a = 0; a < d->nfactor; a++) {
+        mo->first[a] = n;
+        for (int32_t c = 0; c < d->factor[a].ncol; n++) {
+            span *s = &mo->span[n];
+            s->column = r->z[a] + c;
+            for (s->k = 1, c++; c < d->factor[a].ncol && d->factor[a].term[c] == d->factor[a].term[c - 1];
+                 c++)
+                s->k++;
+        }
+    }
+    mo->first[d->nfactor] = n;
+    memcpy(mo->column, r->x, sizeof(*mo->column) * (size_t)d->p);
+    mo->column[d->p] = -1;
+    mo->span[n].column = mo->column;
+    mo->span[n].k = d->p + 1;
+    mo->n = n + 1;
+    for (int32_t i = 0; i < mo->n; i++) {
+        span *s = &mo->span[i];
+        GRAB(mo, s->mean, s->k);
+        GRAB(mo, s->scale, s->k);
+        GRAB(mo, s->G, (ptrdiff_t)s->k * s->k);
+        GRAB(mo, s->lost, (ptrdiff_t)s->k * s->k);
+        if (s->k > mo->widest) mo->widest = s->k;
+    }
+    return LMM_OK;
+}
+
+void moments_free(moments *mo)
+{
+    release(&mo->memory, NULL);
+}
+
+lmm_status moments_of(moments *mo, rows *r)
+{
+    column_range *range; /* of y, and of each column */
+    double *work;
+    TRY(new_spans(mo, r));
+    GRAB(mo, range, r->ncol + 1);
+    GRAB(mo, work, (ptrdiff_t)mo->widest * (r->size + mo->widest));
+    begin_range(range, r->d->y[0]);
+    for (int32_t j = 0; j < r->ncol; j++) begin_range(&range[j + 1], rows_value(r->column[j], 0));
+    EACH_BLOCK(r, i)
+    {
+        mo->total += sum_of(r->n, r->w);
+        widen_range(range, r->n, r->y, r->w);
+        for (int32_t j = 0; j < r->ncol; j++) widen_range(&range[j + 1], r->n, rows_column(r, j), r->w);
+    }
+    for (int32_t i = 0; i < mo->n; i++) choose_scales(&mo->span[i], range, mo->total);
+    mo->y = response_of(range, mo->total, mo->span[mo->n - 1].constant < 0);
+    EACH_BLOCK(r, i)
+    for (int32_t j = 0; j < mo->n; j++) add_products(&mo->span[j], r, work);
+    for (int32_t i = 0; i < mo->n; i++) {
+        const span *s = &mo->span[i];
+        for (ptrdiff_t j = 0; j < (ptrdiff_t)s->k * s->k; j++) s->G[j] /= (double)r->d->n;
+    }
+    return LMM_OK;
 }
 
 /* G = R'R in place (R upper, by rows below the diagonal of G); keep[j] = 0 where column j depends on
@@ -128,111 +277,18 @@ static void uncentred(const whitening *w, double constant)
             if (i != w->constant) w->C[w->constant + j * k] -= w->mean[i] * w->B[i + j * k] / constant;
 }
 
-/* Fills w for the k columns at x; keep (k bytes) receives which columns are independent. */
-lmm_status whiten(whitening *w, int64_t n, const double *x, ptrdiff_t rs, ptrdiff_t cs, const double *weight,
-                  uint8_t *keep)
+/* Fills w for the first w->k columns of a span; keep (k bytes) receives which columns are independent. */
+lmm_status whiten(whitening *w, const span *s, const rows *r, uint8_t *keep)
 {
     const int k = w->k;
-    double *buffer = malloc(sizeof(double) * (3 * (size_t)k * (size_t)k + 2 * (size_t)k + 1));
-    if (!buffer) return LMM_NOMEM;
-    double *G = buffer, *scale = G + k * k, *work = scale + k;
-    w->constant = -1;
-    for (int j = 0; j < k; j++) {
-        int constant;
-        column_moments(n, x + j * cs, rs, weight, &w->mean[j], &scale[j], &constant);
-        if (constant && w->constant < 0 && w->mean[j] != 0) w->constant = j;
-    }
-    for (int j = 0; j < k; j++) {
-        if (w->constant < 0 || j == w->constant) {
-            scale[j] += fabs(w->mean[j]);
-            w->mean[j] = 0;
-        }
-        if (!(scale[j] > 0)) scale[j] = 1;
-    }
-    gram(w, scale, n, x, rs, cs, weight, G, work);
+    double *G = malloc(sizeof(double) * ((size_t)k * (size_t)k + 1));
+    if (!G) return LMM_NOMEM;
+    for (int j = 0; j < k; j++) memcpy(G + j * k, s->G + (ptrdiff_t)j * s->k, sizeof(double) * (size_t)k);
+    memcpy(w->mean, s->mean, sizeof(double) * (size_t)k);
+    w->constant = s->constant;
     chol_dropping(k, G, keep);
-    invert_factor(k, G, scale, keep, w->B);
-    uncentred(w, w->constant < 0 ? 1 : at(x, rs, cs, 0, w->constant));
-    free(buffer);
+    invert_factor(k, G, s->scale, keep, w->B);
+    uncentred(w, w->constant < 0 ? 1 : rows_value(r->column[s->column[w->constant]], 0));
+    free(G);
     return LMM_OK;
-}
-
-/* c = B b0 with b0 = (1/n) X_w'W v: coefficients of v on the centred columns of X */
-static void regress(lmm_model *m, const lmm_data *d, double spread, double *c)
-{
-    const layout *lay = &m->layout;
-    const int k = lay->pfull;
-    double *sum = c + k;
-    memset(sum, 0, sizeof(double) * (size_t)k);
-    for (int l = 0; l < k; l++) {
-        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
-        double s = 0;
-        for (int64_t i = 0; i < d->n; i++)
-            s += weight_of(d->w, i) * (x[i] - mean) * ((d->y[i] - m->sums.ymean) / spread);
-        sum[l] = s * spread / (double)d->n;
-    }
-    for (int j = 0; j < k; j++) m->sums.b0[j] = 0;
-    for (int j = 0; j < k; j++)
-        for (int l = 0; l <= j; l++) m->sums.b0[j] += lay->x.B[l + j * k] * sum[l];
-    for (int l = 0; l < k; l++) {
-        c[l] = 0;
-        for (int j = l; j < k; j++) c[l] += lay->x.B[l + j * k] * m->sums.b0[j];
-    }
-}
-
-/* out = sqrt(w) y_w,  where y = ymean + X_w b0 + yscale y_w: what ordinary least squares leaves,
-   in units of its size. Whether that is more than rounding does not depend on the unit of the weights. */
-lmm_status center_response(lmm_model *m, const lmm_data *d, double *out)
-{
-    const layout *lay = &m->layout;
-    double spread, *c = m->scratch.tmp, ss = 0, total = 0, size = 0;
-    int constant;
-    column_moments(d->n, d->y, 1, d->w, &m->sums.ymean, &spread, &constant);
-    if (lay->x.constant < 0) {
-        spread += fabs(m->sums.ymean);
-        m->sums.ymean = 0;
-    }
-    if (!isfinite(spread)) return LMM_NOTFINITE;
-    if (!(spread > 0)) return LMM_NOVARIANCE;
-    regress(m, d, spread, c);
-    for (int64_t i = 0; i < d->n; i++) out[i] = d->y[i] - m->sums.ymean;
-    for (int l = 0; l < lay->pfull; l++) {
-        const double *x = d->X + l * d->n, mean = lay->x.mean[l];
-        if (c[l] != 0)
-            for (int64_t i = 0; i < d->n; i++) out[i] -= (x[i] - mean) * c[l];
-    }
-    for (int64_t i = 0; i < d->n; i++) {
-        const double e = out[i] / spread;
-        ss += weight_of(d->w, i) * e * e;
-        total += weight_of(d->w, i);
-        size = fmax(size, fabs(d->y[i]));
-    }
-    m->sums.yscale = spread * sqrt(ss / (double)d->n);
-    if (!isfinite(m->sums.yscale)) return LMM_NOTFINITE;
-    if (!(spread * sqrt(ss / total) > 4e-16 * size * sqrt((double)lay->pb))) return LMM_NOVARIANCE;
-    for (int64_t i = 0; i < d->n; i++) out[i] *= (d->w ? sqrt(d->w[i]) : 1) / m->sums.yscale;
-    return LMM_OK;
-}
-
-/* [z_w of all factors in elimination order | x_w] of row i, times sqrt(w) */
-void whitened_row(const lmm_model *m, const lmm_data *d, int64_t i, double *out)
-{
-    const layout *lay = &m->layout;
-    const double root = d->w ? sqrt(d->w[i]) : 1;
-    for (int k = 0; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        const double *z = d->factor[f->user].z + i * f->p;
-        for (int j = 0; j < f->p; j++) {
-            double s = 0;
-            for (int l = f->term[j]; l <= j; l++) s += (z[l] - f->w.mean[l]) * f->w.B[l + j * f->p];
-            *out++ = root * s;
-        }
-    }
-    for (int a = 0; a < lay->p; a++) {
-        const int j = lay->keep[a];
-        double s = 0;
-        for (int l = 0; l <= j; l++)
-            s += (d->X[i + l * d->n] - lay->x.mean[l]) * lay->x.B[l + j * lay->pfull];
-        *out++ = root * s;
-    }
 }

@@ -61,18 +61,6 @@ lmm_status number_nodes(lmm_model *m, const builder *b)
     return LMM_OK;
 }
 
-void sort_pairs(const lmm_model *m, const builder *b, int k, const level_pairs *pairs)
-{
-    const factor *f = &m->layout.f[k];
-    int64_t *start = b->start + f->node;
-    memset(start, 0, sizeof(int64_t) * ((size_t)f->nlev + 1));
-    for (int64_t i = 0; i < pairs->n; i++) start[f->perm[pairs->a[i]] - f->node + 1]++;
-    for (int32_t l = 0; l < f->nlev; l++) start[l + 1] += start[l];
-    for (int64_t i = 0; i < pairs->n; i++) b->order[start[f->perm[pairs->a[i]] - f->node]++] = i;
-    for (int32_t l = f->nlev; l > 0; l--) start[l] = start[l - 1];
-    start[0] = 0;
-}
-
 static int ascending(const void *a, const void *b)
 {
     const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
@@ -93,28 +81,84 @@ static void sort_list(int32_t *a, ptrdiff_t n)
     }
 }
 
+typedef struct { /* lists that are being counted or written: of factor k's nodes, of nodes of factor j */
+    const factor *k, *j;
+    level_pairs pairs;
+    ptrdiff_t *length; /* of each node's list: grows                                               */
+    int32_t *list;     /* where they begin at length[node] instead, in ascending order; NULL: counted */
+} listing;
+
+static void add_node(const listing *to, int32_t e, int32_t node)
+{
+    if (to->list) to->list[to->length[e]] = node;
+    to->length[e]++;
+}
+
+/* Levels of k are nested in those of j: one node each. parent: room for one a level */
+static void list_parents(const listing *to, int32_t *parent)
+{
+    const factor *k = to->k;
+    memset(parent, -1, sizeof(*parent) * (size_t)k->nlev);
+    for (int64_t i = 0; i < to->pairs.n; i++) parent[to->pairs.a[i]] = to->pairs.b[i];
+    for (int32_t l = 0; l < k->nlev; l++)
+        if (parent[l] >= 0) add_node(to, k->perm[l], to->j->perm[parent[l]]);
+}
+
+static int64_t words(const listing *to)
+{
+    return (int64_t)to->k->nlev * ((to->j->nlev + 63) / 64);
+}
+
+/* One bit for each pair of levels that there may be. */
+static void list_bits(const listing *to, uint64_t *bits)
+{
+    const factor *k = to->k, *j = to->j;
+    const ptrdiff_t stride = (j->nlev + 63) / 64;
+    memset(bits, 0, sizeof(*bits) * (size_t)words(to));
+    for (int64_t i = 0; i < to->pairs.n; i++) {
+        const int32_t o = j->perm[to->pairs.b[i]] - j->node;
+        bits[(k->perm[to->pairs.a[i]] - k->node) * stride + o / 64] |= (uint64_t)1 << o % 64;
+    }
+    for (int32_t e = 0; e < k->nlev; e++, bits += stride)
+        for (ptrdiff_t w = 0; w < stride; w++)
+            for (uint64_t left = bits[w]; left; left &= left - 1)
+                add_node(to, k->node + e, j->node + (int32_t)(64 * w) + __builtin_ctzll(left));
+}
+
+/* Sorted by their first level, then each list by itself. */
+static void list_sorted(const listing *to, const builder *b)
+{
+    const factor *k = to->k;
+    int64_t *start = b->start;
+    memset(start, 0, sizeof(*start) * ((size_t)k->nlev + 1));
+    for (int64_t i = 0; i < to->pairs.n; i++) start[k->perm[to->pairs.a[i]] - k->node + 1]++;
+    for (int32_t e = 0; e < k->nlev; e++) start[e + 1] += start[e];
+    for (int64_t i = 0; i < to->pairs.n; i++)
+        b->other[start[k->perm[to->pairs.a[i]] - k->node]++] = to->j->perm[to->pairs.b[i]];
+    for (int32_t e = 0; e < k->nlev; e++) {
+        const ptrdiff_t first = to->length[k->node + e];
+        for (int64_t r = e ? start[e - 1] : 0; r < start[e]; r++) {
+            const int32_t other = b->other[r];
+            if (b->stamp[other] == k->node + e) continue;
+            b->stamp[other] = k->node + e;
+            add_node(to, k->node + e, other);
+        }
+        if (to->list) sort_list(to->list + first, to->length[k->node + e] - first);
+    }
+}
+
 /* Nodes of factor j that co-occur with each node of factor k: adds their number to length[node], or writes
-   them to list from length[node] on, in ascending order. Rows have one order for all j: j = k + 1 comes
-   first. */
+   them to list from length[node] on, in ascending order. */
 static void list_nodes(const lmm_model *m, const builder *b, int k, int j, ptrdiff_t *length, int32_t *list)
 {
-    const layout *lay = &m->layout;
-    const factor *f = &lay->f[k];
-    const int32_t *perm = lay->f[j].perm;
-    const level_pairs pairs = level_pairs_of(b, f->user, lay->f[j].user);
-    if (b->x || j == k + 1) sort_pairs(m, b, k, &pairs);
-    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        ptrdiff_t count = 0;
-        for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {
-            const int32_t other = perm[pairs.b[b->order[r]]];
-            if (b->stamp[other] == e) continue;
-            b->stamp[other] = e;
-            if (list) list[length[e] + count] = other;
-            count++;
-        }
-        if (list) sort_list(list + length[e], count);
-        length[e] += count;
-    }
+    const factor *f = &m->layout.f[k], *o = &m->layout.f[j];
+    const listing to = {f, o, level_pairs_of(b, f->user, o->user), length, list};
+    if (j < m->layout.nelim)
+        list_parents(&to, b->other);
+    else if (2 * words(&to) <= to.pairs.n) /* no more memory than `other` has */
+        list_bits(&to, (uint64_t *)b->other);
+    else
+        list_sorted(&to, b);
 }
 
 static void clear_stamps(const lmm_model *m, const builder *b)

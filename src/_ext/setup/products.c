@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "setup/build.h"
+#include "setup/places.h"
 #include "base/small.h"
 
 /* T := inverse Cholesky factor of G / n (k x k, lower triangle given); keep: independent columns */
@@ -173,19 +173,11 @@ static void copy_pairs(lmm_model *m, const builder *b, int k, int j)
     const lmm_pairs *pairs =
         swapped ? lmm_pairs_of(b->x->blocks, o->user, f->user) : lmm_pairs_of(b->x->blocks, f->user, o->user);
     const level_pairs levels = level_pairs_of(b, f->user, o->user);
-    sort_pairs(m, b, k, &levels);
-    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        if (b->start[e] == b->start[e + 1]) continue;
-        for (ptrdiff_t i = lay->ptr[e], row = 0; i < lay->ptr[e + 1]; row += lay->width[lay->row[i++]])
-            m->scratch.pos[lay->row[i]] = (int32_t)row;
-        for (int64_t r = b->start[e]; r < b->start[e + 1]; r++) {
-            const int64_t i = b->order[r];
-            const int32_t node = o->perm[levels.b[i]];
-            double *to = m->sums.A[k].pan + lay->pan[e] +
-                         (lay->full && k == 0 ? lay->nodecol[node] - lay->q1 : m->scratch.pos[node]);
-            copy_block(f->p, o->p, f->w.B, o->w.B, pairs->value + (ptrdiff_t)i * f->p * o->p, swapped, to,
-                       lay->ld[e]);
-        }
+    for (int64_t i = 0; i < levels.n; i++) {
+        const int32_t e = f->perm[levels.a[i]], node = o->perm[levels.b[i]];
+        double *to = m->sums.A[k].pan + lay->pan[e] + place_of(lay, b, k, j, e, node);
+        copy_block(f->p, o->p, f->w.B, o->w.B, pairs->value + (ptrdiff_t)i * f->p * o->p, swapped, to,
+                   lay->ld[e]);
     }
 }
 

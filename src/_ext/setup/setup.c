@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "evaluate/evaluate.h"
-#include "optimize/newton.h"
+#include "optimize/fit.h"
 #include "setup/build.h"
 #include "trailing/iterative.h"
 #include "base/small.h"
@@ -57,14 +57,16 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
          12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + TOGETHER * pmax + 3 * lay->pfull +
              8);
     GRAB(m, ev->at.theta, lay->ntheta + 1);
-    GRAB(m, m->scratch.newton, newton_workspace(lay->ntheta) + (8 + (ptrdiff_t)lay->ntheta) * lay->ntheta);
+    GRAB(m, m->scratch.newton, fit_workspace(lay) + chain_work(lay));
     return LMM_OK;
 }
 
-/* The longest list of pairs of levels that will be sorted. */
+/* The longest list of pairs of levels that will be sorted, and the most levels. */
 static int64_t most_pairs(const builder *b)
 {
     int64_t most = b->x ? 1 : b->d->n;
+    for (int a = 0; a < b->d->nfactor; a++)
+        if (b->d->factor[a].nlev > most) most = b->d->factor[a].nlev;
     for (int a = 0; b->x && a < b->d->nfactor; a++)
         for (int c = a + 1; c < b->d->nfactor; c++) {
             const int64_t count = lmm_pairs_of(b->x->blocks, a, c)->count;
@@ -76,27 +78,29 @@ static int64_t most_pairs(const builder *b)
 static lmm_status new_builder(const lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
-    b->order = malloc(sizeof(int64_t) * (size_t)most_pairs(b));
+    b->other = malloc(sizeof(int32_t) * (size_t)most_pairs(b));
     b->start = malloc(sizeof(int64_t) * ((size_t)lay->nnode + 1));
     b->stamp = malloc(sizeof(int32_t) * ((size_t)lay->nnode + 1));
     b->ncol = lay->pb;
     for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
-    return b->order && b->start && b->stamp ? LMM_OK : LMM_NOMEM;
+    return b->other && b->start && b->stamp ? LMM_OK : LMM_NOMEM;
 }
 
 static void free_builder(builder *b)
 {
-    free(b->order), free(b->start), free(b->stamp), free(b->rows);
+    const int K = b->table ? b->d->nfactor : 0;
+    for (int i = 0; i < K * K; i++) free(b->table[i]);
+    free(b->other), free(b->start), free(b->stamp), free(b->table), free(b->place), free(b->white);
+    free(b->node ? b->node[0] : NULL), free(b->node), free(b->spot);
+    rows_close(&b->rows);
+    moments_free(&b->moments);
 }
 
 /* Values of A. */
 static lmm_status fill(lmm_model *m, builder *b)
 {
-    if (b->x) return copy_products(m, b);
-    if (!(b->rows = malloc(sizeof(double) * (size_t)b->d->n * (size_t)b->ncol))) return LMM_NOMEM;
-    TRY(make_rows(m, b));
-    accumulate(m, b);
-    return LMM_OK;
+    TRY(new_places(m, b));
+    return b->x ? copy_products(m, b) : fill_rows(m, b);
 }
 
 /* Does every level's block of the only factor stand alone, so that no combination of its covariance's entries
@@ -118,21 +122,6 @@ static int is_identified(lmm_model *m)
         whole += least > WHOLE;
     }
     return whole > 2 * lay->p;
-}
-
-/* A first factorization, at a typical T: where the trailing matrix is not exact it fixes what later ones
-   keep. */
-static lmm_status factorize_typical(lmm_model *m)
-{
-    const layout *lay = &m->layout;
-    double *theta = m->scratch.newton;
-    for (int k = 0; k < lay->nfactor; k++)
-        for (int t = 0; t < lay->f[k].nth; t++)
-            theta[lay->f[k].th + t] = lay->f[k].thr[t] == lay->f[k].thc[t] ? TYPICAL : 0;
-    set_theta(m, theta, 0, FLOOR);
-    const lmm_status status = factorize(m);
-    m->evaluation.at.state = NOWHERE;
-    return status;
 }
 
 /* Pattern, storage and values of A. */
@@ -158,7 +147,7 @@ static lmm_status make_cross_products(lmm_model *m, builder *b)
     TRY(fill(m, b));
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
     b->report->identified = is_identified(m);
-    return m->trailing->exact ? LMM_OK : factorize_typical(m);
+    return m->trailing->exact ? LMM_OK : factorize_typical(m, m->scratch.newton);
 }
 
 static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
@@ -182,9 +171,14 @@ static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
     }
     TRY(new_fixed(m, b, keep));
     TRY(number_nodes(m, b));
-    const lmm_status status = make_cross_products(m, b);
-    free_builder(b);
-    return status;
+    return make_cross_products(m, b);
+}
+
+static lmm_status measure_rows(builder *b)
+{
+    if (b->x) return LMM_OK;
+    TRY(rows_open(&b->rows, b->d));
+    return moments_of(&b->moments, &b->rows);
 }
 
 /* Bytes of the square matrices over the columns of X and of the widest factor; of all columns when they
@@ -229,7 +223,9 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     m->blas = *blas;
     lay->n = b->d->n;
     lay->nfactor = b->d->nfactor;
-    const lmm_status status = build(m, b, keep);
+    lmm_status status = measure_rows(b);
+    if (status == LMM_OK) status = build(m, b, keep);
+    free_builder(b);
     if (status == LMM_OK && !b->options->plan)
         *out = m;
     else
@@ -252,17 +248,18 @@ lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const
 }
 
 /* Whitening with other weights. LMM_DEPENDENT: other columns are independent. */
-static lmm_status whiten_again(lmm_model *m, const lmm_data *d, uint8_t *keep)
+static lmm_status whiten_again(lmm_model *m, const builder *b, uint8_t *keep)
 {
     layout *lay = &m->layout;
+    const lmm_data *d = b->d;
     lmm_report report;
-    for (int k = 0; k < lay->nfactor; k++) TRY(whiten_factor(m, &lay->f[k], d, keep, &report));
-    if (d->p) TRY(whiten(&lay->x, d->n, d->X, 1, d->n, d->w, keep));
+    for (int k = 0; k < lay->nfactor; k++) TRY(whiten_factor(m, &lay->f[k], b, keep, &report));
+    if (d->p) TRY(whiten(&lay->x, &b->moments.span[b->moments.n - 1], &b->rows, keep));
     int32_t rank = 0;
     for (int j = 0; j < d->p; j++)
         if (keep[j] && (rank == lay->p || lay->keep[rank++] != j)) return LMM_DEPENDENT;
     if (rank < lay->p) return LMM_DEPENDENT;
-    whiten_fixed(m, d);
+    whiten_fixed(m, b);
     return LMM_OK;
 }
 
@@ -280,14 +277,14 @@ static void clear_sums(lmm_model *m)
 lmm_status lmm_refill(lmm_model *m, const lmm_data *d)
 {
     builder b = {.d = d};
-    lmm_status status = new_builder(m, &b);
     int32_t widest = d->p;
     for (int k = 0; k < d->nfactor; k++)
         if (d->factor[k].ncol > widest) widest = d->factor[k].ncol;
     uint8_t *keep = malloc((size_t)widest + 1);
-    if (!keep) status = LMM_NOMEM;
+    lmm_status status = keep ? measure_rows(&b) : LMM_NOMEM;
     m->evaluation.at.state = NOWHERE;
-    if (status == LMM_OK) status = whiten_again(m, d, keep);
+    if (status == LMM_OK) status = new_builder(m, &b);
+    if (status == LMM_OK) status = whiten_again(m, &b, keep);
     if (status == LMM_OK) {
         clear_sums(m);
         status = fill(m, &b);
@@ -296,7 +293,7 @@ lmm_status lmm_refill(lmm_model *m, const lmm_data *d)
     free_builder(&b);
     if (status != LMM_OK) return status;
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
-    return m->trailing->exact ? LMM_OK : factorize_typical(m);
+    return m->trailing->exact ? LMM_OK : factorize_typical(m, m->scratch.newton);
 }
 
 int32_t lmm_ntheta(const lmm_model *m)

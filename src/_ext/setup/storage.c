@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "optimize/newton.h"
+#include "optimize/fit.h"
 #include "setup/build.h"
 #include "cholesky/dense.h"
 #include "trailing/dense.h"
@@ -15,6 +15,7 @@
 #define PER_COLUMN 3000. /* what a random-effect column costs besides, in flops of BLAS 3, */
 #define PER_PAIR 1500.   /* a pair of co-occurring levels, */
 #define PER_CALL 3e5     /* and an evaluation by itself (measured) */
+#define APPROACH 2.      /* so many iterative evaluations must be cheaper than an exact one */
 #define SMALLEST 100     /* order below which a sparse factorization is not worth the analysis */
 #define SMALL 400        /* order below which it must be so much cheaper, as its analysis takes time, too: */
 #define CHEAPER 1.1
@@ -91,9 +92,9 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
         pmax = fmax(pmax, p);
     }
     const double wide = fmax(lay->pb, N);
-    doubles += (double)newton_workspace(lay->ntheta) + 6 * N + N * N;        /* minimizer, information */
+    doubles += (double)(fit_workspace(lay) + chain_work(lay)) + N * N;       /* minimizer, information */
     doubles += 4 * BATCH * pmax * wide + 12 * pmax * pmax + 6 * pmax * wide; /* batches, small blocks */
-    const double rows = b->x ? 0 : 8. * (double)b->d->n * b->ncol;
+    const double rows = b->x ? 0 : 4. * (double)b->d->n;                     /* the pattern's */
     return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
 }
 
@@ -154,8 +155,11 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */
+    m->approach = r->approach = r->storage != LMM_ITERATIVE && lay->q2 && !lay->full &&
+                                APPROACH * r->flops_of[LMM_ITERATIVE] < r->flops_of[r->storage] &&
+                                r->bytes_of[r->storage] + iterative_bytes(m) <= b->options->limit;
     r->bytes = r->bytes_of[r->storage];
-    r->flops = r->flops_of[r->storage];
+    m->flops = r->flops = r->flops_of[r->storage];
     r->rank = lay->p;
     r->eliminated = lay->nelim;
     for (int k = 0; k < lay->nelim; k++)

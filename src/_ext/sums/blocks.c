@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sums/blocks.h"
+#include "base/small.h"
 
 #define FIRST_SLOTS 64 /* a power of two, as every size of a hash table */
 #define MOST_PAIRS 0xfffffff0LL
@@ -142,11 +143,10 @@ static lmm_status reserve(lmm_pairs *p, int64_t more, size_t size)
     return nslot == p->nslot ? LMM_OK : rehash(p, nslot);
 }
 
-/* The block of levels a and c, made zero when it is new. Room for it is there. */
-static double *block_of(lmm_pairs *p, int32_t a, int32_t c, size_t size)
+/* The block of levels a and c, looked for from slot h on, made zero when it is new. Room for it is there. */
+static double *block_from(lmm_pairs *p, int32_t a, int32_t c, size_t h, size_t size)
 {
     const size_t mask = (size_t)p->nslot - 1;
-    size_t h = scattered(a, c) & mask;
     for (; p->slot[h]; h = (h + 1) & mask) {
         const int64_t i = (int64_t)p->slot[h] - 1;
         if (p->a[i] == a && p->b[i] == c) return p->value + (size_t)i * size;
@@ -159,8 +159,13 @@ static double *block_of(lmm_pairs *p, int32_t a, int32_t c, size_t size)
     return value;
 }
 
+static double *block_of(lmm_pairs *p, int32_t a, int32_t c, size_t size)
+{
+    return block_from(p, a, c, scattered(a, c) & ((size_t)p->nslot - 1), size);
+}
+
 /* to (m x n, row-major) += sign x y' */
-static void add_product(int m, int n, double sign, const double *x, const double *y, double *to)
+INLINE void add_product(int m, int n, double sign, const double *x, const double *y, double *to)
 {
     for (int i = 0; i < m; i++) {
         const double v = sign * x[i];
@@ -169,22 +174,79 @@ static void add_product(int m, int n, double sign, const double *x, const double
 }
 
 #define PIECE 4096 /* rows for which room is made at a time */
+#define BATCH 64   /* rows whose places in the tables are looked up together: memory answers meanwhile */
+#define AHEAD 12   /* rows whose sums are fetched beforehand */
 
-static lmm_status add_pairs(lmm_blocks *b, int a, int c, int64_t n, const int32_t *const *level,
-                            const double *za, const double *zc, int32_t ncol, double sign)
+/* Without fused multiply-adds (CLONES): sums of products that are equal are equal to the last bit, whoever
+   adds them. Rows of two factors: levels, columns (za, zc; ncol apart), and what they are added with. */
+typedef struct {
+    const int32_t *a, *c;
+    const double *za, *zc;
+    ptrdiff_t ncol;
+    double sign;
+} paired_rows;
+
+INLINE void add_batch(int wa, lmm_pairs *p, int wc, const paired_rows *r, int64_t first, int n)
 {
-    lmm_pairs *p = pairs_between(b, a, c);
-    const int wa = b->width[a], wc = b->width[c];
-    const size_t size = (size_t)wa * (size_t)wc;
+    const size_t size = (size_t)wa * (size_t)wc, mask = (size_t)p->nslot - 1;
+    size_t h[BATCH];
+    for (int i = 0; i < n; i++) {
+        h[i] = scattered(r->a[first + i], r->c[first + i]) & mask;
+        __builtin_prefetch(p->slot + h[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        const size_t at = p->slot[h[i]] ? p->slot[h[i]] - 1 : 0;
+        __builtin_prefetch(p->a + at);
+        __builtin_prefetch(p->b + at);
+        __builtin_prefetch(p->value + at * size, 1);
+    }
+    for (int i = 0; i < n; i++) {
+        const int64_t row = first + i;
+        add_product(wa, wc, r->sign, r->za + row * r->ncol, r->zc + row * r->ncol,
+                    block_from(p, r->a[row], r->c[row], h[i], size));
+    }
+}
+
+static void add_piece(int wa, lmm_pairs *p, int wc, const paired_rows *r, int64_t first, int64_t last)
+{
+    for (int64_t i = first; i < last; i += BATCH) {
+        const int n = last - i < BATCH ? (int)(last - i) : BATCH;
+        BY_WIDTH(wa, add_batch, p, wc, r, i, n);
+    }
+}
+
+static lmm_status add_pairs(lmm_pairs *p, int wa, int wc, int64_t n, const paired_rows *r)
+{
     for (int64_t first = 0; first < n; first += PIECE) {
         const int64_t last = first + PIECE < n ? first + PIECE : n;
-        const lmm_status status = reserve(p, last - first, size);
+        const lmm_status status = reserve(p, last - first, (size_t)wa * (size_t)wc);
         if (status != LMM_OK) return status;
-        for (int64_t i = first; i < last; i++)
-            add_product(wa, wc, sign, za + i * ncol, zc + i * ncol,
-                        block_of(p, level[a][i], level[c][i], size));
+        add_piece(wa, p, wc, r, first, last);
     }
     return LMM_OK;
+}
+
+/* Diagonal blocks and edges of one factor. */
+INLINE void add_to_levels(int w, int nb, int64_t n, const paired_rows *r, double *diag, double *edge)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double *z = r->za + i * r->ncol;
+        const ptrdiff_t l = r->a[i], ahead = r->a[i + AHEAD < n ? i + AHEAD : n - 1];
+        __builtin_prefetch(diag + ahead * w * w, 1);
+        __builtin_prefetch(edge + ahead * w * nb, 1);
+        add_product(w, w, r->sign, z, z, diag + l * w * w);
+        add_product(w, nb, r->sign, z, r->zc + i * r->ncol, edge + l * w * nb);
+    }
+}
+
+static void add_levels(int w, int nb, int64_t n, const paired_rows *r, double *diag, double *edge)
+{
+    BY_WIDTH(w, add_to_levels, nb, n, r, diag, edge);
+}
+
+static void add_corner(int nb, int64_t n, const double *edge, ptrdiff_t ncol, double sign, double *corner)
+{
+    for (int64_t i = 0; i < n; i++) add_product(nb, nb, sign, edge + i * ncol, edge + i * ncol, corner);
 }
 
 lmm_status lmm_blocks_add(lmm_blocks *b, int64_t n, const int32_t *const *level, const int32_t *nlev,
@@ -194,18 +256,17 @@ lmm_status lmm_blocks_add(lmm_blocks *b, int64_t n, const int32_t *const *level,
     for (int k = 0; k < b->nfactor; k++) ncol += b->width[k];
     const double *edge = rows + ncol - b->border;
     for (int a = 0; a < b->nfactor; at += b->width[a++]) {
-        const int w = b->width[a], nb = b->border;
+        const int w = b->width[a];
+        paired_rows r = {level[a], NULL, rows + at, edge, ncol, sign};
         if (grow_levels(b, a, nlev[a]) != LMM_OK) return LMM_NOMEM;
-        for (int64_t i = 0; i < n; i++) {
-            const double *z = rows + i * ncol + at;
-            add_product(w, w, sign, z, z, b->diag[a] + (ptrdiff_t)level[a][i] * w * w);
-            add_product(w, nb, sign, z, edge + i * ncol, b->edge[a] + (ptrdiff_t)level[a][i] * w * nb);
+        add_levels(w, b->border, n, &r, b->diag[a], b->edge[a]);
+        for (int c = a + 1, to = at + w; c < b->nfactor; to += b->width[c++]) {
+            r.c = level[c];
+            r.zc = rows + to;
+            if (add_pairs(pairs_between(b, a, c), w, b->width[c], n, &r) != LMM_OK) return LMM_NOMEM;
         }
-        for (int c = a + 1, to = at + w; c < b->nfactor; to += b->width[c++])
-            if (add_pairs(b, a, c, n, level, rows + at, rows + to, ncol, sign) != LMM_OK) return LMM_NOMEM;
     }
-    for (int64_t i = 0; i < n; i++)
-        add_product(b->border, b->border, sign, edge + i * ncol, edge + i * ncol, b->corner);
+    add_corner(b->border, n, edge, ncol, sign, b->corner);
     return LMM_OK;
 }
 

@@ -6,8 +6,6 @@
 
 #include "trailing/trailing.h"
 
-#define TYPICAL 0.5 /* T at which the first factorization finds its directions, whitened units */
-
 trailing *iterative_new(void); /* NULL: no memory */
 
 /* Before anything is allocated: memory, and flops of one evaluation with derivatives. entries: nonzero

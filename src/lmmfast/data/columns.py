@@ -32,6 +32,7 @@ class Table:
         else:
             self._open_other(data)
         self._read: dict[str, Column] = {}
+        self._natives: dict[str, Any] = {}  # series that columns were read from
 
     @classmethod
     def of(cls, data: Any) -> Table:
@@ -144,8 +145,33 @@ class Table:
                     f"there are several columns named {name!r}: rename or drop all but one",
                     variable=name,
                 )
+            self._natives[name] = native
             column = self._read[name] = read(name, native, self._maker)
         return column
+
+    def lasting(self, name: str, column: Column, copy: bool = True) -> Column:
+        """A column of this name whose numbers nobody else can change: the table's memory where that
+        is large and cannot be written to, else a copy; without `copy` the column as it is.
+        """
+        if column.values is None or column.lasting:
+            return column
+        native = self._natives.get(name)
+        if self.n < LARGE or native is None or not self._is_immutable() or _is_writeable(column):
+            return column.copy() if copy else column
+        values = np.asarray(_Borrowed(column.values, native))
+        return Column(name, values, missing=column.missing, lasting=True)
+
+    def _is_immutable(self) -> bool:
+        """Whether writing to the user's table leaves columns alone that others have taken from it:
+        arrow memory is never written to, pandas copies it first.
+        """
+        if not self.pandas:
+            return not isinstance(self._native, dict)
+        import pandas as pd
+
+        if int(pd.__version__.partition(".")[0]) >= 3:
+            return True
+        return pd.options.mode.copy_on_write is True
 
     def _maker(self, name: str) -> str:
         """What an arrow dictionary was: a "pandas" categorical, an "enum", or "" (unknown)."""
@@ -161,6 +187,22 @@ class Table:
             for own in known.get("columns", ())
         )
         return "pandas" if categorical else ""
+
+
+LARGE = 100_000  # rows from which on columns are not copied
+
+
+class _Borrowed:
+    """Memory of an array, and the series that it is of: while that is held, nobody writes to it."""
+
+    def __init__(self, array: NDArray[Any], series: Any) -> None:
+        self.held = array, series
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = array.__array_interface__ | {"data": (address, True)}
+
+
+def _is_writeable(column: Column) -> bool:
+    return column.values is not None and bool(column.values.flags.writeable)
 
 
 DECLARED = b"lmmfast.declared"  # marks arrow dictionaries whose order was declared

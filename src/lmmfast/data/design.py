@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError, NumbersAsTextWarning, UnusedContrastsWarning, warn
 from ..formula.cells import floats_of
-from ..formula.column import Codes, Column
+from ..formula.column import Codes, Column, places
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.terms import Sum
@@ -28,7 +28,7 @@ from .terms import RandomTerm
 from .usable import Used, used_rows
 
 Matrix = NDArray[np.float64]
-Positions = NDArray[np.int64]
+Positions = NDArray[np.int64] | range  # of rows in the data
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Design:
     @property
     def rows(self) -> NDArray[np.int64]:
         """Positions in the data of the rows used (n)."""
-        return self.rows_for("the positions of the rows would be needed").positions
+        return places(self.rows_for("the positions of the rows would be needed").positions)
 
     @property
     def index(self) -> Any:
@@ -158,7 +158,6 @@ def build(
 
     fixed = layout_of(ordered(plan.fixed), codings)
     check_size(used.n, fixed.names, codings)
-    X = fixed.fill(np.empty((used.n, len(fixed.names)), order="F"), codings, values)
     layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
     groupings = _groupings(plan, used)
     terms = tuple(_random_terms(plan, layouts, groupings, codings, values))
@@ -168,12 +167,14 @@ def build(
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     offsets = total_offset(given, plan, used.columns, used.memory, used.rows)
     used.memory.close()
-    index = table.index if table.index is None or used.n == table.n else table.index[used.rows]
+    index = table.index
+    if index is not None and used.n < table.n:
+        index = index[places(used.rows)]
     return Design(
         formula=formula,
         response=plan.formula.response,
         x_names=fixed.names,
-        fixed=RowColumns(X),
+        fixed=RowColumns.of_parts(used.n, fixed.parts(codings, values)),
         terms=terms,
         sums=Rows(y, w, offsets, used.rows, index),
         n_rows=table.n,
@@ -238,7 +239,7 @@ def evaluated(
 
 def _response(plan: Plan, used: Used) -> Matrix:
     label = plan.formula.response
-    y = np.array(response_of(plan, used.columns, used.memory, used.rows))  # our own copy
+    y = response_of(plan, used.columns, used.memory, used.rows)
     if y.min() == y.max():
         raise DataError(f"the response {label!r} is constant ({y[0]:g})", variable=label)
     return y
@@ -340,7 +341,7 @@ def _random_terms(
 ) -> Iterator[RandomTerm]:
     for bar, layout in zip(plan.formula.random, layouts, strict=True):
         grouping, codes = groupings[bar.factor]
-        z = layout.fill(np.empty((len(codes), len(layout.names))), codings, values)
+        z = layout.parts(codings, values)
         own = bar.label, bar.factor, layout.names, codes, grouping.levels, z, bar.structure
         yield RandomTerm.of_rows(*own)
 
@@ -378,7 +379,7 @@ def _recipe(
 
 
 def _variables(plan: Plan, used: Used) -> dict[str, Column]:
-    """Columns of the fixed part and of offsets; the user may change the data after the fit."""
+    """Columns of the fixed part and of offsets; changes of the data after the fit are not seen."""
     atoms = (*plan.fixed.atoms, *plan.offsets)
     names = (name for atom in atoms for name in atom.names if name in used.columns)
     found = {name: used.columns[name].copy() for name in names}

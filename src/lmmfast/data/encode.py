@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from ..errors import DataError, FormulaError
 from ..formula.cells import read
 from ..formula.coerce import as_factor
-from ..formula.column import Column, first_rows
+from ..formula.column import Column, first_rows, places
 from ..formula.contrasts import Contrast, Spec, contrast_matrix
 from ..formula.expressions import Expression, Memory, evaluate
 from ..formula.terms import Sum
 from ..formula.values import Logical, Matrix, length
+from ..freeze import freeze
 from .columns import Levels, is_time
+from .rows import Part
 
 Numbers = NDArray[np.float64]
 # What a variable is in some data: a factor, or named numeric columns {"": x} or {"[1]": ...}.
@@ -75,6 +77,23 @@ class Coding:
             )
         return Column(self.label, None, codes, self.levels)
 
+    @cached_property
+    def _dummies(self) -> Numbers:
+        """As `contrast`, for a column for each level."""
+        assert self.levels is not None
+        size = len(self.levels)
+        table: Numbers = np.full((size + 1, size), np.nan, order="F")
+        table[:-1] = np.eye(size)
+        freeze((table,))
+        return table
+
+    def part(self, values: Values, dummy: bool, j: int) -> Part:
+        """The j-th column of this variable as it is: numbers, or codes and what they mean."""
+        if not isinstance(values, Column):
+            return _readable(values[list(values)[j] if len(values) > 1 else next(iter(values))])
+        assert values.codes is not None and self.contrast is not None
+        return values.codes, (self._dummies if dummy else self.contrast)[:, j]
+
     def column(self, values: Values, dummy: bool, j: int) -> NDArray[Any]:
         """The j-th column of this variable."""
         if not isinstance(values, Column):
@@ -96,6 +115,15 @@ class Layout:
     columns: tuple[tuple[tuple[str, bool, int], ...], ...]  # factors of each; none: constant
     atoms: tuple[Expression, ...]
 
+    def parts(
+        self, codings: Mapping[str, Coding], values: Mapping[str, Values]
+    ) -> tuple[tuple[Part, ...], ...]:
+        """The parts whose products are the columns, of data without missing values."""
+        return tuple(
+            tuple(codings[a].part(values[a], dummy, j) for a, dummy, j in factors)
+            for factors in self.columns
+        )
+
     def fill(
         self, out: Numbers, codings: Mapping[str, Coding], values: Mapping[str, Values]
     ) -> Numbers:
@@ -109,6 +137,14 @@ class Layout:
             for part in parts[1:]:
                 out[:, target] *= part
         return out
+
+
+def _readable(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Numbers of a type that the compiled core reads; floats where they are not."""
+    kind, size = numbers.dtype.kind, numbers.itemsize
+    if numbers.dtype.isnative and (kind in "iub" or (kind == "f" and 4 <= size <= 8)):
+        return numbers
+    return numbers.astype(np.float64)
 
 
 def value_of(atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int) -> Values:
@@ -182,8 +218,10 @@ def _real(values: Any, label: str) -> NDArray[np.float64]:
         raise FormulaError(f"{label} does not give numbers: {error}", term=label) from error
 
 
-def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
+def check_finite(values: Values, label: str, rows: NDArray[np.int64] | range) -> None:
     """A transform of data without missing values must not give missing or infinite ones."""
+    if not isinstance(values, Column) and all(map(_is_finite, values.values())):
+        return
     bad = np.zeros(len(rows), dtype=bool)
     if isinstance(values, Column):
         if values.codes is not None:
@@ -193,7 +231,7 @@ def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
             if column.dtype.kind == "f":
                 bad |= ~np.isfinite(column)
     if bad.any():
-        where = rows[bad]
+        where = places(rows)[bad]
         mask = np.zeros(int(where.max()) + 1, dtype=bool)
         mask[where] = True
         lack = "has no level" if isinstance(values, Column) else "is not a finite number"
@@ -204,6 +242,14 @@ def check_finite(values: Values, label: str, rows: NDArray[np.int64]) -> None:
             variable=label,
             rows=where[:10].tolist(),
         )
+
+
+def _is_finite(numbers: NDArray[Any]) -> bool:
+    """Whether the sum of all is finite: one pass, without a mask."""
+    if numbers.dtype.kind != "f":
+        return True
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(numbers.sum()))
 
 
 _MOST_LEVELS = 10_000  # of a predictor: its contrast matrix takes 0.8 GB

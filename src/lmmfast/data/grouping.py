@@ -15,7 +15,7 @@ from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression, Memory
 from ..freeze import Frozen
 from .columns import Levels
-from .encode import Values, factor_of, value_of
+from .encode import factor_of, value_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
         codes = np.zeros(n, dtype=np.int64)
         missing = np.zeros(n, dtype=bool)
         for i, atom in enumerate(self.atoms):
-            factor = _factor(self.label, value_of(atom, columns, memory, n))
+            factor = _factor(self.label, atom, columns, memory, n)
             if factor.missing is not None:
                 missing |= factor.missing
             found = self._training[i].codes(factor, unseen=-1).astype(np.int64)
@@ -56,7 +56,7 @@ def factors_of(
     label: str, atoms: Sequence[Expression], columns: Mapping[str, Column], memory: Memory, n: int
 ) -> list[Column]:
     """The factors, without missing values, whose combinations are a grouping factor."""
-    factors = [_factor(label, value_of(atom, columns, memory, n)) for atom in atoms]
+    factors = [_factor(label, atom, columns, memory, n) for atom in atoms]
     for atom, factor in zip(atoms, factors, strict=True):
         if factor.missing is not None:
             raise DataError(
@@ -67,7 +67,12 @@ def factors_of(
     return factors
 
 
-def _factor(label: str, values: Values) -> Column:
+def _factor(
+    label: str, atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int
+) -> Column:
+    if atom.is_name:
+        return columns[atom.names[0]].as_factor()
+    values = value_of(atom, columns, memory, n)
     if not isinstance(values, Column) and len(values) != 1:
         raise FormulaError(f"grouping factor {label!r} has several columns", variable=label)
     return factor_of(label, values)

@@ -4,33 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..formula.column import Codes, Column
-from ..freeze import Frozen
+from ..freeze import Frozen, freeze
 from .sums import Columns, Group, Sums
 
 Matrix = NDArray[np.float64]
+# An array (n,) of numbers; or codes (n,) and what each of them stands for.
+Part = NDArray[Any] | tuple[Codes, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
-    """A model matrix in memory; its arrays are read-only."""
+class RowColumns(Frozen, Columns, arrays=("parts", "level")):
+    """The columns of a model matrix in memory; arrays are read-only.
 
-    matrix: Matrix  # (n, k), C-contiguous of random terms, Fortran order of the fixed effects
+    Columns of a formula stay what they are made of: `parts` of the data, whose products they are.
+    """
+
+    n: int
+    parts: tuple[tuple[Part, ...], ...] | None  # of each of k columns; None: only `values`
     level: Codes | None  # (n,), 0-based, every one used; terms of one factor share it
 
-    def __init__(self, matrix: Matrix, level: Codes | None = None) -> None:
+    def __init__(self, values: Matrix, level: Codes | None = None) -> None:
         # frozen fields one by one take thrice as long
-        vars(self).update(matrix=matrix, level=level)
+        vars(self).update(n=len(values), parts=None, level=level, values=values)
         self.__post_init__()
+        freeze((values,))
 
-    @property
-    def values(self) -> Matrix:
-        return self.matrix
+    @classmethod
+    def of_parts(
+        cls, n: int, parts: tuple[tuple[Part, ...], ...], level: Codes | None = None
+    ) -> RowColumns:
+        """Columns by their parts."""
+        made = cls.__new__(cls)
+        vars(made).update(n=n, parts=parts, level=level)
+        made.__post_init__()
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the matrix where parts make it."""
+        kept = dict(vars(self))
+        if self.parts is not None:
+            kept.pop("values", None)
+        return kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        freeze((state.get("values"),))
+
+    @cached_property
+    def values(self) -> Matrix:  # type: ignore[override]
+        """The matrix (n, k): C-contiguous of random terms, Fortran order of the fixed effects."""
+        made = self.at(slice(None))
+        freeze((made,))
+        return made
+
+    def at(self, rows: slice | NDArray[np.int64]) -> Matrix:
+        if self.parts is None or "values" in vars(self):
+            return self.values[rows]
+        n = len(range(self.n)[rows]) if isinstance(rows, slice) else len(rows)
+        made: Matrix = np.ones((n, self.width), order="F" if self.level is None else "C")
+        for j, column in enumerate(self.parts):
+            for i, part in enumerate(column):
+                own = part[1][part[0][rows]] if isinstance(part, tuple) else part[rows]
+                made[:, j] = own if i == 0 else made[:, j] * own
+        return made
+
+    def columns(self) -> Any:
+        """The columns as the compiled core takes them."""
+        return self.values if self.parts is None else list(self.parts)
 
     @property
     def codes(self) -> Codes:
@@ -39,7 +86,7 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
 
     @property
     def width(self) -> int:
-        return int(self.matrix.shape[1])
+        return int(self.values.shape[1]) if self.parts is None else len(self.parts)
 
     @property
     def what(self) -> str:
@@ -50,10 +97,12 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
         return id(self.level)
 
     def chosen(self, columns: Sequence[int]) -> RowColumns:
-        return self._with(self.matrix[:, list(columns)])
+        if self.parts is not None:
+            return self.of_parts(self.n, tuple(self.parts[j] for j in columns), self.level)
+        return self._with(self.values[:, list(columns)])
 
     def combined(self, M: Matrix) -> RowColumns:
-        return self._with(self.matrix @ M)
+        return self._with(self.values @ M)
 
     def _with(self, values: Matrix) -> RowColumns:
         made = np.asfortranarray(values) if self.level is None else np.ascontiguousarray(values)
@@ -63,24 +112,24 @@ class RowColumns(Frozen, Columns, arrays=("matrix", "level")):
         order = np.argsort(~kept, kind="stable")
         rank = int(kept.sum())
         R = np.empty((rank, self.width))
-        R[:, order] = np.linalg.qr(self.matrix[:, order], mode="r")[:rank]
+        R[:, order] = np.linalg.qr(self.values[:, order], mode="r")[:rank]
         return R
 
     def variance(self, v: NDArray[np.float64]) -> float:
-        return float(np.var(self.matrix @ v, ddof=1))
+        return float(np.var(self.values @ v, ddof=1))
 
     def mean_squares(self, M: Matrix) -> NDArray[np.float64]:
-        return np.asarray(np.mean(np.square(self.matrix @ M), axis=0))
+        return np.asarray(np.mean(np.square(self.values @ M), axis=0))
 
     def largest(self, directions: Matrix) -> NDArray[np.float64]:
-        return np.asarray(np.abs(self.matrix @ directions).max(axis=0, initial=0.0))
+        return np.asarray(np.abs(self.values @ directions).max(axis=0, initial=0.0))
 
     def constant(self) -> NDArray[np.bool_]:
-        return np.asarray((self.matrix == self.matrix[:1]).all(axis=0))
+        return np.asarray((self.values == self.values[:1]).all(axis=0))
 
     def by_level(self, M: Matrix) -> Matrix:
         assert self.level is not None
-        z = self.matrix @ M
+        z = self.values @ M
         m, k = int(self.level.max()) + 1, z.shape[1]
         sums = [np.bincount(self.level, z[:, r] * z[:, c], m) for r in range(k) for c in range(k)]
         return np.asarray(np.column_stack(sums).reshape(m, k, k), np.float64)
@@ -99,7 +148,7 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
     y: Matrix  # (n,), offset not subtracted
     weights: Matrix | None  # (n,), positive
     offset: Matrix | None  # (n,): sum of ``offset=`` and the ``offset()`` terms
-    positions: NDArray[np.int64]  # (n,): places in the data
+    positions: NDArray[np.int64] | range  # (n,): places in the data
     index: Any  # of pandas data: labels of these rows, else None
 
     def __init__(
@@ -107,7 +156,7 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
         y: Matrix,
         weights: Matrix | None,
         offset: Matrix | None,
-        positions: NDArray[np.int64],
+        positions: NDArray[np.int64] | range,
         index: Any,
     ) -> None:
         vars(self).update(y=y, weights=weights, offset=offset, positions=positions, index=index)
@@ -143,13 +192,17 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
 
     def source(self, fixed: RowColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
         given = [(g.columns[0].codes, g.nlev, _side_by_side(g), g.owners) for g in factors]
-        return self.response(), fixed.values, given, self.weights
+        return self.response(), fixed.columns(), given, self.weights
 
 
-def _side_by_side(group: Group) -> Matrix:
-    """The columns of a factor (n, k), C-contiguous."""
-    parts = [columns.values for columns in group.columns]
-    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+def _side_by_side(group: Group) -> Any:
+    """The columns of a factor as the compiled core takes them."""
+    own: Sequence[RowColumns] = group.columns
+    if any(columns.parts is None for columns in own):
+        matrices = [columns.values for columns in own]
+        whole = matrices[0] if len(own) == 1 else np.concatenate(matrices, axis=1)
+        return np.ascontiguousarray(whole)
+    return [column for columns in own for column in columns.parts or ()]
 
 
 def cell_counts(

@@ -93,7 +93,7 @@ class Strays:
         return [int(row) for row in np.flatnonzero(stray[self.codes])[:10]]
 
 
-def strays_of(column: Column, rows: NDArray[np.int64] | None = None) -> Strays | None:
+def strays_of(column: Column, rows: NDArray[np.int64] | range | None = None) -> Strays | None:
     """Whether a text column should have been numeric.
 
     It should where its entries are numbers but for a few: words (no numbers and no spelling of
@@ -137,7 +137,7 @@ def strays_of(column: Column, rows: NDArray[np.int64] | None = None) -> Strays |
     return Strays(column.name, kinds, levels, counts, codes, surely)
 
 
-def not_numbers(column: Column, rows: NDArray[np.int64] | None = None) -> str:
+def not_numbers(column: Column, rows: NDArray[np.int64] | range | None = None) -> str:
     """Why a column that must be numeric is not: its entries that are no numbers, and the cure."""
     levels = column.levels
     if levels is None or not any(isinstance(level, str) for level in levels.tolist()):
@@ -187,10 +187,12 @@ def _only_missing(kinds: NDArray[np.str_], counts: NDArray[np.int64]) -> bool:
     )
 
 
-def _in_data(column: Column, rows: NDArray[np.int64] | None) -> NDArray[Any] | None:
+def _in_data(column: Column, rows: NDArray[np.int64] | range | None) -> NDArray[Any] | None:
     """Level of each row of the data, -1 for rows that are not used."""
     if not isinstance(column.codes, np.ndarray) or rows is None or not len(rows):
         return column.codes if isinstance(column.codes, np.ndarray) else None
+    if isinstance(rows, range):
+        return column.codes
     out = np.full(int(rows[-1]) + 1, -1, dtype=np.int32)
     out[rows] = column.codes
     return out

@@ -50,6 +50,10 @@ class Columns(ABC):
         """The columns themselves (n, k); an error where rows are not in memory."""
         raise no_rows(f"{self.what} would be needed")
 
+    def at(self, rows: slice | NDArray[np.int64]) -> Matrix:
+        """Some rows of the columns; an error where rows are not in memory."""
+        return self.values[rows]
+
     @property
     def codes(self) -> Codes:
         """Level of each row (n), of a random term; an error where rows are not in memory."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes
 from ..freeze import Frozen
-from .rows import RowColumns
+from .rows import Part, RowColumns
 from .sums import Columns
 
 Matrix = NDArray[np.float64]
@@ -36,11 +36,16 @@ class RandomTerm(Frozen, arrays=("levels",)):
         columns: tuple[str, ...],
         codes: Codes,
         levels: NDArray[Any],
-        z: Matrix,
+        z: Matrix | tuple[tuple[Part, ...], ...],
         structure: str,
     ) -> RandomTerm:
-        """A term in memory; terms that share the array ``codes`` share a grouping factor."""
-        return cls(label, group, columns, levels, structure, RowColumns(z, codes))
+        """A term in memory, of a matrix (n, k) or of the parts of its columns; terms that share the
+        array ``codes`` share a grouping factor."""
+        if isinstance(z, tuple):
+            source = RowColumns.of_parts(len(codes), z, codes)
+        else:
+            source = RowColumns(z, codes)
+        return cls(label, group, columns, levels, structure, source)
 
     @property
     def codes(self) -> Codes:

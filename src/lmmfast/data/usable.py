@@ -29,7 +29,7 @@ class Used:
     columns: dict[str, Column]
     weights: Column | None
     offset: Column | None  # its name is "" if it was given as an array
-    rows: Positions
+    rows: Positions | range
     dropped: dict[str, int]
     memory: Memory
 
@@ -45,16 +45,24 @@ def used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memor
     w = numeric_vector(weights, "weights", table)
     off = numeric_vector(offset, "offset", table)
     own = columns if memory.patsy else needed(plan, columns, table.n, memory)
-    rows, dropped = complete_rows(own, w, off, table.n)
+    complete, dropped = _complete(own, w, off, table.n)
+    rows = range(table.n) if complete is None else complete
     if len(rows) == 0:
         raise nothing_left(table.n, dropped, weights if isinstance(weights, str) else "weights")
-    if len(rows) < table.n:
+    if complete is not None and len(rows) < table.n:
         if not memory.patsy:
             for atom in dict.fromkeys(plan.learners):
                 _learn(atom, columns, table.n, memory)
-        columns = {name: taken(column, rows) for name, column in columns.items()}
-        w = None if w is None else w.take(rows)
-        off = None if off is None else off.take(rows)
+        columns = {name: taken(column, complete) for name, column in columns.items()}
+        w = None if w is None else w.take(complete)
+        off = None if off is None else off.take(complete)
+    else:
+        atoms = (plan.response, *plan.atoms, *plan.offsets)
+        numbers = {name for atom in atoms for name in atom.names}  # others: grouping factors alone
+        columns = {
+            name: table.lasting(name, column, copy=name in numbers)
+            for name, column in columns.items()
+        }
     return Used(columns, w, off, rows, dropped, memory)
 
 
@@ -149,6 +157,14 @@ def complete_rows(
     columns: Mapping[str, Column], weights: Column | None, offset: Column | None, n: int
 ) -> tuple[Positions, dict[str, int]]:
     """Rows without missing values and with a weight, and how many rows each variable costs."""
+    rows, dropped = _complete(columns, weights, offset, n)
+    return np.arange(n) if rows is None else rows, dropped
+
+
+def _complete(
+    columns: Mapping[str, Column], weights: Column | None, offset: Column | None, n: int
+) -> tuple[Positions | None, dict[str, int]]:
+    """The same; None for all rows."""
     missing = {name: column.missing for name, column in columns.items()}
     for role, given in (("weights", weights), ("offset", offset)):
         if given is not None:
@@ -157,7 +173,7 @@ def complete_rows(
         missing["weights == 0"] = _zero_weights(weights.values, weights.name or "weights")
     masks = {name: mask for name, mask in missing.items() if mask is not None}
     if not masks:
-        return np.arange(n), {}
+        return None, {}
     dropped = {name: int(mask.sum()) for name, mask in masks.items()}
     return np.flatnonzero(~np.logical_or.reduce(list(masks.values()))), dropped
 

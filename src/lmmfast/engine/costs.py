@@ -41,8 +41,11 @@ class ModelPlan:
         Share of the trailing matrix that is not zero; nan where it was not counted.
     ordered_by : str
         What found the fill-reducing order of a sparse trailing matrix; "" where none was asked for.
+    approach : bool
+        Whether fits take their first steps the iterative way, which is much cheaper, and end with
+        exact evaluations.
     bytes, seconds : float
-        Memory, and time of one evaluation with derivatives on one thread. A fit is about ten
+        Memory, and time of one evaluation with derivatives on one thread. A fit is about five
         evaluations.
     available : float
         Bytes that may be used now.
@@ -59,6 +62,7 @@ class ModelPlan:
     order: int
     density: float
     ordered_by: str
+    approach: bool
     bytes: float
     seconds: float
     available: float
@@ -96,6 +100,8 @@ class ModelPlan:
             mark = "  <- " + NAMES[name] if name == self.storage else ""
             if mark and name == "sparse":
                 mark += f" (order: {self.ordered_by})"
+            if name == "iterative" and self.approach:
+                mark = "  <- first steps of a fit"
             label = name
             if self.storage == "block diagonal":
                 label, mark = self.storage, "  <- chosen"
@@ -131,6 +137,7 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
         order=report["order"],
         density=density if density >= 0 else math.nan,
         ordered_by=report["ordered_by"],
+        approach=report["approach"],
         bytes=report["bytes"],
         seconds=report["flops"] / rate,
         available=available,

@@ -89,6 +89,8 @@ def _differences(
     # a parameter that the data say nothing about moves as far as the least known of the others
     size, points = COARSE if model.storage["order"] >= LARGE else FINE
     steps = size / np.sqrt(np.maximum(curvature, 1e-12 * largest if largest > 0 else 1.0))
+    if theta.any():  # nor farther than theta is from zero, where the data say nothing at all
+        steps = np.minimum(steps, np.abs(theta).max())
     H = np.zeros((len(steps), len(steps)))
     for i, step in enumerate(steps):
         for place, weight in points:

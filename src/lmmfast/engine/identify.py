@@ -201,11 +201,11 @@ class _Rows:
         root = None if design.weights is None else np.sqrt(design.weights[rows])[:, None]
         codes, levels, z = [], [], []
         for i, (term, C) in enumerate(zip(design.terms, engine.whitening(), strict=True)):
-            own = term.z[rows][:, engine.kept(i)] @ C
+            own = term.source.at(rows)[:, engine.kept(i)] @ C
             z.append(own if root is None else own * root)
             codes.append(term.codes[rows])
             levels.append(len(term.levels))
-        X = design.X[rows][:, engine.core.keep]
+        X = design.fixed.at(rows)[:, engine.core.keep]
         return cls(parts, codes, levels, z, np.linalg.qr(X if root is None else X * root)[0])
 
     def without_fixed(self, values: Matrix) -> Matrix:
@@ -263,7 +263,7 @@ class _Stream:
         K, pairs = len(blocks.widths), []
         for a, c in combinations(range(K), 2):
             la, lc, values = blocks.pairs(a, c)
-            pairs.append((a, c, la, lc, whiten[a].T @ values @ whiten[c]))
+            pairs.append((a, c, la, lc, _between(whiten[a], values, whiten[c])))
         if sum(len(pair[2]) for pair in pairs) > MOST_PAIRS:
             return None
         keep = np.flatnonzero(engine.core.keep)
@@ -276,15 +276,17 @@ class _Stream:
         diagonal = [W.T @ blocks.diagonal(k) @ W for k, W in enumerate(whiten)]
         return cls(parts, sizes, place, diagonal, pairs, edge, loose)
 
-    def _times(self, u: list[Matrix], free: bool) -> list[Matrix]:
-        """N u, N = Z'WZ or Z'WMZ."""
+    def _times(self, u: list[Matrix], free: bool, only: int | None = None) -> list[Matrix]:
+        """N u, N = Z'WZ or Z'WMZ. `only`: the factor in which u is not zero."""
         out = [np.einsum("lij,lj->li", D, x) for D, x in zip(self.diagonal, u, strict=True)]
         for a, c, la, lc, block in self.pairs:
             there, back = (a, la, lc, c, block), (c, lc, la, a, block.swapaxes(1, 2))
             for to, at, other, of, B in (there, back):
-                sent = np.einsum("lij,lj->li", B, u[of][other])
-                for j in range(sent.shape[1]):
-                    out[to][:, j] += np.bincount(at, sent[:, j], len(out[to]))
+                if only not in (None, of):
+                    continue
+                for j in range(B.shape[1]):
+                    sent = sum(B[:, j, i] * u[of][other, i] for i in range(B.shape[2]))
+                    out[to][:, j] += np.bincount(at, sent, len(out[to]))
         if free:
             x = sum(np.einsum("lip,li->p", B, v) for B, v in zip(self.edge, u, strict=True))
             out = [o - B @ x for o, B in zip(out, self.edge, strict=True)]
@@ -308,7 +310,13 @@ class _Stream:
         w[k][:, r] += t[k][:, c]
         if r != c:
             w[k][:, c] += t[k][:, r]
-        return np.concatenate([x.ravel() for x in self._times(w, free)])
+        return np.concatenate([x.ravel() for x in self._times(w, free, only=k)])
+
+
+def _between(A: Matrix, blocks: Matrix, C: Matrix) -> Matrix:
+    """A' B C of every block."""
+    right = blocks.reshape(-1, blocks.shape[2]) @ C
+    return np.asarray(np.einsum("ij,lik->ljk", A, right.reshape(blocks.shape)))
 
 
 # ---- in words ------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .column import Column, Mask, factorize, first_rows, objects
+from .column import PIECE, Column, Mask, factorize, first_rows, looked_up, objects, occurring
+
+FEW = 1_000  # labels in a piece of a column that are found by their names in the whole
 
 
 def _nobody(name: str) -> str:
@@ -226,7 +228,8 @@ def _sorted_factor(name: str, raw: NDArray[Any], levels: NDArray[Any]) -> Column
         order = sorted(range(len(levels)), key=lambda i: (str(type(levels[i])), str(levels[i])))
     rank = np.full(len(levels) + 1, -1, dtype=np.int32)  # the last entry answers code -1
     rank[order] = np.arange(len(levels), dtype=np.int32)
-    return Column.factor(name, rank[raw], levels[order])
+    into = raw if raw.dtype == np.int32 and raw.flags.writeable else None  # nobody else has it
+    return Column.factor(name, looked_up(rank, raw, into=into), levels[order])
 
 
 def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
@@ -252,7 +255,10 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
         if missing.any():
             return _with_gaps(name, values.to_numpy(dtype=whole, na_value=0), missing)
         return Column(name, values.to_numpy(dtype=whole))
-    raw, uniques = _distinct_objects(name, getattr(values, "array", values))
+    array = getattr(values, "array", values)
+    if isinstance(dtype, pd.StringDtype) and dtype.storage.startswith("pyarrow"):
+        return _from_arrow_text(name, array.__arrow_array__())
+    raw, uniques = _distinct_objects(name, array)
     column = _sorted_factor(name, raw, np.asarray(uniques, dtype=object))
     if isinstance(dtype, pd.IntervalDtype):
         column.levels = _without_intervals(column.levels)
@@ -267,7 +273,7 @@ def _without_intervals(levels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _categorical(name: str, codes: NDArray[Any], levels: NDArray[Any], ordered: bool) -> Column:
-    codes = codes.astype(np.int32)  # never the user's own
+    codes = codes.astype(np.int32)  # never the user's
     column = Column.factor(name, codes, levels, ordered=ordered, declared=levels)
     return column if column.missing is not None else column.used()
 
@@ -297,15 +303,64 @@ def _from_narwhals(name: str, values: Any, maker: Callable[[str], str]) -> Colum
             return Column(name, series.to_numpy())
         if dtype.is_integer():
             return _with_gaps(name, series.fill_null(0).to_numpy(), series.is_null().to_numpy())
-        return _numbers(name, series.cast(nw.Float64).to_numpy().astype(np.float64))
+        if dtype not in (nw.Float32, nw.Float64):
+            series = series.cast(nw.Float64)
+        return _numbers(name, series.to_numpy())
+    if isinstance(dtype, nw.String) and (text := _arrow(series)) is not None:
+        return _from_arrow_text(name, text)
     return _from_array(name, np.asarray(series.to_numpy()))
+
+
+def _arrow(series: Any) -> Any:
+    """The arrow array of a narwhals series; None where pyarrow is not installed."""
+    try:
+        return series.to_arrow()
+    except ImportError:
+        return None
+
+
+def _from_arrow_text(name: str, text: Any) -> Column:
+    """Arrow's strings: hashed there, and never made objects."""
+    raw, labels = _coded_in_pieces(text)
+    return _sorted_factor(name, raw, labels)
+
+
+def _coded_in_pieces(text: Any) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Codes (-1: missing) and labels of arrow's strings; piece by piece where labels are few."""
+    codes = np.empty(len(text), dtype=np.int32)
+    known: dict[str, int] = {}
+    for a in range(0, len(text), PIECE):
+        part = text.slice(a, PIECE)
+        part = part.combine_chunks() if hasattr(part, "chunks") else part
+        own, labels = _coded(part.dictionary_encode())
+        if len(labels) > FEW:
+            return _coded(text.dictionary_encode())
+        place = [known.setdefault(label, len(known)) for label in labels.tolist()]
+        codes[a : a + PIECE] = np.array([*place, -1], dtype=np.int32)[own]
+    return codes, objects(list(known))
+
+
+def _coded(encoded: Any) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Codes (-1: missing) and labels of an arrow dictionary, in chunks or not."""
+    if hasattr(encoded, "chunks"):
+        encoded = encoded.unify_dictionaries()
+    chunks = getattr(encoded, "chunks", [encoded])
+    codes = np.empty(len(encoded), dtype=np.int32)
+    at = 0
+    for chunk in chunks:
+        own = chunk.indices
+        if own.null_count:
+            own = own.cast("int64").fill_null(-1)
+        codes[at : at + len(chunk)] = own.to_numpy(zero_copy_only=False)
+        at += len(chunk)
+    return codes, objects(chunks[0].dictionary.to_pylist() if chunks else [])
 
 
 def _dictionary(name: str, series: Any, maker: Callable[[str], str]) -> Column:
     """A polars Categorical or Enum, or a pyarrow dictionary."""
     import narwhals.stable.v2 as nw
 
-    raw, distinct = factorize_objects(series.to_list())
+    raw, distinct = _labels_used(series)
     arrow = getattr(series.to_native(), "type", None)
     made = "" if arrow is None else maker(name)
     declared = arrow is None and isinstance(series.dtype, nw.Enum)
@@ -316,10 +371,25 @@ def _dictionary(name: str, series: Any, maker: Callable[[str], str]) -> Column:
     lookup = np.array([position[level] for level in distinct] + [-1], dtype=np.int32)
     # polars' Enum says "ordered" in arrow, but is a plain factor here, as from polars itself
     ordered = made != "enum" and bool(getattr(arrow, "ordered", False))
-    return _categorical(name, lookup[raw], levels, ordered)
+    return _categorical(name, looked_up(lookup, raw), levels, ordered)
 
 
-def factorize_objects(values: Sequence[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+def _labels_used(series: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Codes (-1: missing) and the labels that occur, each once, of a narwhals series of these."""
+    arrow = _arrow(series)
+    if arrow is None:
+        return factorize_objects(series.to_list())
+    raw, labels = _coded(arrow if hasattr(arrow.type, "index_type") else arrow.dictionary_encode())
+    present = occurring(raw, len(labels))
+    codes, distinct = factorize_objects(labels[present])
+    table = np.full(len(labels) + 1, -1, dtype=np.intp)
+    table[:-1][present] = codes
+    return looked_up(table, raw), distinct
+
+
+def factorize_objects(
+    values: Sequence[Any] | NDArray[Any],
+) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Codes by order of appearance (-1: missing) and the labels."""
     import pandas as pd
 

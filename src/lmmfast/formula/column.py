@@ -15,6 +15,8 @@ from ..freeze import freeze
 
 Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
+PIECE = 65_536  # rows that are worked on together: what is made of them stays in the cache
+MANY = 10_000  # values from which on hashing is faster than sorting
 
 
 @dataclass(slots=True)
@@ -29,12 +31,12 @@ class Column:
     missing: Mask | None = None  # n, None when nothing is missing
     contrasts: Any = None  # how C() and the like want it coded
     declared: NDArray[Any] | None = None  # a categorical's categories, unused ones included
+    lasting: bool = False  # nobody else can change its numbers
 
     @classmethod
     def factor(cls, name: str, codes: NDArray[Any], levels: NDArray[Any], **more: Any) -> Column:
         """A factor whose missing entries are those of code -1."""
-        missing = codes < 0
-        gaps = missing if missing.any() else None
+        gaps = codes < 0 if len(codes) and codes.min() < 0 else None
         return cls(name, None, codes.astype(np.int32, copy=False), levels, missing=gaps, **more)
 
     @property
@@ -66,27 +68,26 @@ class Column:
 
     def copy(self) -> Column:
         """The column with numbers of its own; codes are never the user's."""
-        if self.values is None:
+        if self.values is None or self.lasting:
             return self
-        return Column(self.name, self.values.copy(), missing=self.missing)
+        return Column(self.name, self.values.copy(), missing=self.missing, lasting=True)
 
     def used(self) -> Column:
         """The same factor without levels that no row has."""
         if self.codes is None or self.levels is None:
             return self
-        seen = self.codes if self.missing is None else self.codes[~self.missing]
-        present = np.bincount(seen, minlength=len(self.levels)) > 0
+        present = occurring(self.codes, len(self.levels))
         if present.all():
             return self
         rank = np.cumsum(present, dtype=np.int32) - np.int32(1)
-        codes = np.append(rank, np.int32(-1))[self.codes]  # the last entry answers code -1
+        codes = looked_up(np.append(rank, np.int32(-1)), self.codes)  # the last answers code -1
         levels = self.levels[present]
         own = (self.name, None, codes, levels, self.ordered, self.missing, self.contrasts)
         return Column(*own, self.declared)
 
     def recoded(self, places: Sequence[int], levels: NDArray[Any]) -> Column:
         """The factor with other levels; `places`: where each of its levels is among them, or -1."""
-        codes = np.array([*places, -1], dtype=np.int32)[self.codes]
+        codes = looked_up(np.array([*places, -1], dtype=np.int32), self.codes)
         more = {"ordered": self.ordered, "contrasts": self.contrasts}
         return Column.factor(self.name, codes, levels, **more)
 
@@ -94,7 +95,7 @@ class Column:
         """Numbers become levels in increasing order; missing values get code -1."""
         if self.values is None:
             return self
-        codes, levels = factorize(self.values, self.missing)
+        codes, levels = factorize(self.values, self.missing, self.lasting)
         return Column(self.name, None, codes, levels, False, self.missing)
 
     def distinct(self) -> NDArray[Any]:
@@ -113,10 +114,13 @@ class Text(Column):
     __slots__ = ()
 
 
-def factorize(values: NDArray[Any], missing: Mask | None = None) -> tuple[Codes, NDArray[Any]]:
+def factorize(
+    values: NDArray[Any], missing: Mask | None = None, lasting: bool = False
+) -> tuple[Codes, NDArray[Any]]:
     """Numbers (or dates) -> codes 0..m-1 in increasing order of the m distinct values.
 
-    Integers in a narrow range, the usual labels of subjects and items, cost a few passes.
+    Integers in a narrow range, the usual labels of subjects and items, cost a few passes. Codes may
+    be the values themselves where these are `lasting`.
     """
     if missing is not None:
         codes = np.full(len(values), -1, dtype=np.int32)
@@ -130,13 +134,65 @@ def factorize(values: NDArray[Any], missing: Mask | None = None) -> tuple[Codes,
     if values.dtype.kind in "iu" and len(values):
         low, high = int(values.min()), int(values.max())
         if high < 2**62 and high - low <= 4 * len(values) + 1000:
-            shifted = values.astype(np.intp) - low
-            seen = np.zeros(high - low + 1, dtype=bool)
-            seen[shifted] = True
-            rank = np.cumsum(seen, dtype=np.int32) - np.int32(1)
-            return rank[shifted], np.flatnonzero(seen) + low
+            return _ranked(values, low, high, lasting)
+    if len(values) >= MANY and values.dtype.kind in "iuf":
+        return _hashed(values)
     levels, inverse = np.unique(values, return_inverse=True)
     return inverse.astype(np.int32), levels
+
+
+def _ranked(values: NDArray[Any], low: int, high: int, lasting: bool) -> tuple[Codes, NDArray[Any]]:
+    """`factorize` of integers in a narrow range."""
+    seen = occurring(values, high - low + 1, low)
+    levels = np.flatnonzero(seen) + low
+    if seen.all() and low == 0 and lasting and values.dtype == np.int32 and values.dtype.isnative:
+        return np.ascontiguousarray(values), levels
+    rank = np.cumsum(seen, dtype=np.int32) - np.int32(1)
+    return looked_up(rank, values, low), levels
+
+
+def _hashed(values: NDArray[Any]) -> tuple[Codes, NDArray[Any]]:
+    """`factorize` of any numbers, none of them missing."""
+    import pandas as pd
+
+    raw, distinct = pd.factorize(values)
+    order = np.argsort(distinct)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return looked_up(rank, raw), distinct[order]
+
+
+def occurring(values: NDArray[Any], size: int, low: int = 0) -> Mask:
+    """Which of the integers low, ..., low + size - 1 occur; negative codes are missing values."""
+    seen = np.zeros(size + 1, dtype=bool)
+    for a in range(0, len(values), PIECE):
+        piece = values[a : a + PIECE]
+        seen[_shifted(piece, low)] = True
+    return seen[:-1]
+
+
+def looked_up(
+    table: NDArray[Any], values: NDArray[Any], low: int = 0, into: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """What a table says of each value: its entry value - low. `into`: room, maybe the values'."""
+    out = np.empty(len(values), dtype=table.dtype) if into is None else into
+    for a in range(0, len(values), PIECE):
+        piece = values[a : a + PIECE]
+        out[a : a + PIECE] = table[_shifted(piece, low)]
+    return out
+
+
+def _shifted(values: NDArray[Any], low: int) -> NDArray[Any]:
+    return values.astype(np.intp) - low if low else values
+
+
+def places(rows: NDArray[np.int64] | range) -> NDArray[np.int64]:
+    """Positions of rows as an array; those of all rows are kept as a range."""
+    if not isinstance(rows, range):
+        return rows
+    made = np.arange(rows.start, rows.stop)
+    freeze((made,))
+    return made
 
 
 def first_rows(mask: Mask, limit: int = 5) -> str:
@@ -147,7 +203,7 @@ def first_rows(mask: Mask, limit: int = 5) -> str:
     return f"row{'s' if len(where) > 1 else ''} {shown}{more}"
 
 
-def objects(entries: Sequence[Any]) -> NDArray[Any]:
+def objects(entries: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     """An array of Python objects, lists and texts as they are."""
     made = np.empty(len(entries), dtype=object)
     made[:] = entries

@@ -1,0 +1,36 @@
+/* Private: rows at hand, read a block at a time. Arrays stay where and as they are; what a block needs of
+   them becomes doubles, each distinct column once. */
+
+#ifndef LMM_ROWS_H
+#define LMM_ROWS_H
+
+#include "lmm.h"
+
+typedef struct {
+    const lmm_data *d;
+    int32_t ncol;              /* distinct columns of Z and X                                       */
+    const lmm_column **column; /* ncol                                                              */
+    int32_t **z, *x;           /* number of each column of the user's factors, and of X             */
+    int32_t size, n;           /* most rows of a block; rows of the one that was read last          */
+    double *value;             /* ncol x size  columns that had to be converted                     */
+    const double **at;         /* ncol         its columns: there, or where they are in the data    */
+    const double *y, *w;       /* n            its response and weights (NULL: ones)                */
+    double *root;              /* n            square roots of the weights; NULL                    */
+} rows;
+
+lmm_status rows_open(rows *r, const lmm_data *d);
+void rows_close(rows *r); /* also of what could not be opened, or is all zero */
+
+/* Reads the block that begins with this row; next: the row after its last one. */
+void rows_read(rows *r, int64_t first, int64_t *next);
+#define EACH_BLOCK(r, first) \
+    for (int64_t first = 0, next_ = 0; first < (r)->d->n && (rows_read(r, first, &next_), 1); first = next_)
+
+double rows_value(const lmm_column *c, int64_t i); /* of one row */
+
+static inline const double *rows_column(const rows *r, int32_t j)
+{
+    return r->at[j];
+}
+
+#endif
