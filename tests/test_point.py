@@ -295,13 +295,61 @@ def test_derivatives_where_a_fit_ended(name: str) -> None:
     close(fit.point.gradient, slope, np.abs(slope).max(), 1e-8)
 
 
-def test_covariances_of_levels_that_never_met() -> None:
+@exact
+def test_covariances_of_levels_that_never_met(name: str, storage: str) -> None:
+    """All of two factors where the trailing matrix is dense; elsewhere right, or not known."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    starts = np.cumsum([0] + [t.levels * t.z.shape[1] for t in problem.terms])
+    theta = thetas(problem)[0]
+    point, B = model.point(theta), problem.remaining(theta)
+    for (i, one), (j, other) in product(enumerate(problem.terms), repeat=2):
+        k, p = one.z.shape[1], other.z.shape[1]
+        la, lc = np.array(list(product(range(one.levels), range(other.levels)))).T
+        rows, columns = starts[i] + la[:, None] * k, starts[j] + lc[:, None] * p
+        wanted = B[(rows + np.arange(k))[:, :, None], (columns + np.arange(p))[:, None]]
+        found = point.covariances(i, j, (la, lc))
+        known = np.isfinite(found).all(axis=(1, 2))
+        few = np.flatnonzero(known)[:: 1 + len(la) // 5]
+        alone = model.point(theta).covariances(i, j, (la[few], lc[few]))
+        close(alone, found[few], max(np.abs(B).max(), 1e-6), 1e-10)
+        close(found[known], wanted[known], max(np.abs(B).max(), 1e-6), READING)
+        together = {*zip(*(own.tolist() for own in point.pairs(i, j)), strict=True)}
+        met = [pair in together for pair in zip(la.tolist(), lc.tolist(), strict=True)]
+        assert known[met].all()
+        same = point._engine.place(i).factor == point._engine.place(j).factor
+        assert model.storage["storage"] == "sparse" or same or known.all()
+
+
+@exact
+def test_squares_of_contrasts(name: str, storage: str) -> None:
+    """Sums over levels of g g' and h h', in whitened columns, beside the vectors themselves."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    p = problem.X.shape[1]
+    for theta, r in zip(thetas(problem), (0, 1, 3, 70), strict=False):
+        point, L = model.point(theta), np.random.default_rng(r).normal(size=(r, p))
+        G, g = point.projection
+        found = point.contrasts(L)
+        for M, C, own, residual in zip(found, point.whitening, G, g, strict=True):
+            h = np.concatenate([residual[:, :, None], own @ L.T], axis=2)
+            white = np.einsum("mkr,kj->rmj", h, C)
+            wanted = white.swapaxes(1, 2) @ white
+            assert M.shape == (r + 1, C.shape[1], C.shape[1])
+            for one, other in zip(M, wanted, strict=True):
+                close(one, other, max(np.abs(other).max(), 1e-300), 1e-9)
+
+
+def test_contrasts_need_a_weight_for_each_fixed_effect() -> None:
     problem, _ = STRUCTURES["sparse-1-1"]
     point = LMM.from_arrays(*problem.arrays).point(np.ones(2))
-    met = {*zip(*(one.tolist() for one in point.pairs(0, 1)), strict=True)}
-    every = np.array(list(product(range(84), range(15))))
-    found = point.covariances(0, 1, (every[:, 0], every[:, 1]))[:, 0, 0]
-    assert [bool(np.isfinite(v)) for v in found] == [tuple(pair) in met for pair in every.tolist()]
+    with pytest.raises(ValueError, match=f"need {problem.X.shape[1]} columns"):
+        point.contrasts(np.ones((1, problem.X.shape[1] + 1)))
+
+
+def test_levels_of_an_eliminated_factor_are_not_known() -> None:
+    problem, _ = STRUCTURES["sparse-1-1"]
+    point = LMM.from_arrays(*problem.arrays).point(np.ones(2))
     within = point.covariances(0, 0, (np.array([1, 1]), np.array([1, 2])))
     assert np.isfinite(within[0]).all()
     assert np.isnan(within[1]).all()

@@ -189,7 +189,7 @@ def test_streams_predict_as_data_in_memory(name):
 
 
 def test_hours_of_solves_are_refused(monkeypatch):
-    fit = lmer("y ~ x + (x | pupil) + (1 | area)", pupils())
+    fit = lmer("y ~ x + (x | pupil) + (1 | area)", pupils(), storage="sparse")
     monkeypatch.setattr(remaining, "HOURS", 100.0)
     known = pupils()
     assert fit.predict(known, se=True)["se"].notna().all()

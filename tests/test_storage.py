@@ -491,7 +491,7 @@ def test_their_sparse_factor_equals_the_dense_one() -> None:
         assert np.allclose(own, other, rtol=1e-9, atol=0)
 
 
-# First steps the iterative way --------------------------------------------------------------------
+# First steps the iterative way -------------------------------------------------------------------
 
 
 def ratings(limit: float | None = None) -> LMM:

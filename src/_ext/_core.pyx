@@ -474,6 +474,21 @@ cdef class Model:
         check(status)
         return r2, np.asarray(beta)[:p], np.asarray(column)[:p], np.asarray(M)
 
+    def contrasts(self, const double[:, ::1] L not None):
+        """(r + 1, K, K): sums over levels of g g', g = Z'P y, and of h h', h = Z'V^-1 X (X'V^-1 X)^-1 L', for
+        each of the contrasts L (r, p); whitened columns of all factors."""
+        cdef Py_ssize_t p = len(self.keep), K = sum(k for _, k in self.sizes)
+        cdef int r = <int>L.shape[0]
+        cdef double[:, :, ::1] M = np.empty((r + 1, K, K))
+        cdef lmm_status status
+        if L.shape[1] != p:
+            raise ValueError(f"contrasts need {p} columns, not {L.shape[1]}")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_contrasts(self.m, r, &L[0, 0] if r and p else NULL, &M[0, 0, 0])
+        check(status)
+        return np.asarray(M)
+
     def basis(self):
         """E (p, rank) with (X E)'V^-1 (X E) = I; Z'V^-1 X E and B Z'W X E, m x k x rank by factor."""
         cdef Py_ssize_t p = len(self.keep), rank = np.count_nonzero(self.keep)

@@ -146,6 +146,7 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_estimates(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_projection(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_squares(lmm_model *, int, double *, double *, double *, double *)
+    lmm_status lmm_contrasts(lmm_model *, int, const double *, double *)
     lmm_status lmm_solve(lmm_model *, int, const double *, double *)
     lmm_status lmm_forms(lmm_model *, int, const double *, double *)
     lmm_status lmm_traces(lmm_model *, double *, double *)

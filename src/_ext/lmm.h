@@ -263,6 +263,11 @@ lmm_status lmm_projection(lmm_model *m, double *G, double *g, double *E, double 
  */
 lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *column, double *M);
 
+/* What derivatives of the variances of r contrasts L beta-hat (L: r x p, row-major) and of r^2 are made of,
+   in whitened coordinates (lmm_whitening): with h = Z'V^-1 X (X'V^-1 X)^-1 L' of each contrast and g = Z'P y,
+     M  (r + 1) x K x K  sum over levels of g g', then of h h' of each contrast; zero between factors */
+lmm_status lmm_contrasts(lmm_model *m, int r, const double *L, double *M);
+
 /* X = B V,  B = Lambda M^-1 Lambda' = (Z'WZ + (Lambda Lambda')^-1)^-1: covariances of the random effects
    given y, over sigma^2. r right-hand sides: one m x k x r block per factor, row-major, one after the other.
    X may be V. */
@@ -284,9 +289,10 @@ void lmm_traces_price(const lmm_model *m, double *bytes, double *flops);
 lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc);
 
 /* Blocks of B (p_a x p_c, row-major) for so many pairs of levels; whitened: of effects b = C b_w of the
-   whitened columns (lmm_whitening). a = c: two levels of a trailing factor where the trailing matrix has
-   them, all of those that one level of an eliminated factor meets among them. nan for pairs that are neither
-   such nor among those above. LMM_UNAVAILABLE for iterative models. */
+   whitened columns (lmm_whitening). Those above are known, and others as far as the trailing matrix has what
+   they follow from: of two factors all where it is dense. a = c: two levels of a trailing factor where the
+   trailing matrix has them, all of those that one level of an eliminated factor meets among them. nan for
+   others. LMM_UNAVAILABLE for iterative models. */
 lmm_status lmm_covariances(lmm_model *m, int a, int c, int whitened, int64_t count, const int32_t *la,
                            const int32_t *lc, double *B);
 

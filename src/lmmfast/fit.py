@@ -43,7 +43,7 @@ class Fit:
         return replace(self, estimates=estimates, design=design, model=model or self.model)
 
     def refit(self, y: Any = None, *, weights: Any = None) -> Self:
-        """The same model fitted to another response or with other weights, from this fit's theta.
+        """The same model fitted to another response or with other weights.
 
         Parameters
         ----------
@@ -68,7 +68,8 @@ class Fit:
         """
         design = refilled(self.design, y, weights)
         free = self.estimates.free
-        estimates = self.model.again(design.sums, reml=self.reml, start=self.theta, free=free)
+        start = None if free is None else self.theta  # else moments of the response are closer
+        estimates = self.model.again(design.sums, reml=self.reml, start=start, free=free)
         return self.remade(estimates, design)
 
     @cached_property

@@ -15,6 +15,7 @@ from .inference.intervals import confidence as _intervals
 from .inference.intervals import variance_errors as _variance_errors
 from .inference.selection import singular as _singular
 from .rowwise import Rowwise
+from .tables import name_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,7 @@ class LMMFit(Rowwise):
     def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
 
-        return pd.Series(values, index=list(self.design.x_names), name=name, copy=True)
+        return pd.Series(values, index=name_index(self.design.x_names), name=name, copy=True)
 
     @property
     def pvalues(self) -> pd.Series:

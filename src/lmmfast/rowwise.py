@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .data.columns import Table
 from .fit import Fit
 from .inference.rows import influence as _influence
 from .inference.rows import predict as _predict
@@ -278,9 +279,10 @@ class Rowwise(Fit):
         confidence interval.
 
         Conditional standard errors of levels that occurred together are read off one evaluation:
-        about a second for a million rows. Other combinations take a solve for each row, or for
-        each level of the smaller factor: 500 pairs of 100,000 workers and 10,000 firms three
-        seconds. With ``storage="iterative"`` all of them do.
+        about a second for a million rows; so are those of any others where the trailing matrix is
+        dense. Elsewhere other combinations take a solve for each row, or for each level of the
+        smaller factor: 500 pairs of 100,000 workers and 10,000 firms three seconds. With
+        ``storage="iterative"`` all of them do.
 
         Raises
         ------
@@ -299,6 +301,8 @@ class Rowwise(Fit):
         >>> float(fit.predict(new, new_levels="population").round(3)[0])
         303.742
         """
+        if newdata is not None:
+            newdata = Table.of(newdata)  # columns are read once
         predicted = _predict.predict(self, newdata, re_form, new_levels, offset)
         if not se and interval is None:
             return predicted

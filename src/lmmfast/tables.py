@@ -6,10 +6,15 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "NA"
 DIGITS = 4  # significant digits of the smallest number in a column
@@ -165,3 +170,21 @@ def wrapped(text: str) -> list[str]:
     """Text in lines of at most 100 characters, continued with an indent."""
     options = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
     return textwrap.wrap(text, LINE, **options)  # type: ignore[arg-type]
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+FEW_NAMES = 64  # of which an index is remembered: loops fit one formula to many data sets
+
+
+def name_index(names: Sequence[str], dtype: str | None = None) -> pd.Index:
+    """A pandas index of names that its owner may rename."""
+    key = tuple(names)
+    return _index(key, dtype).copy() if len(key) <= FEW_NAMES else _index.__wrapped__(key, dtype)
+
+
+@lru_cache(maxsize=64)
+def _index(names: tuple[str, ...], dtype: str | None) -> pd.Index:
+    import pandas as pd
+
+    return pd.Index(list(names), dtype=dtype)

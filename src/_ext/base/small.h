@@ -17,6 +17,9 @@
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
+/* Four doubles, anywhere in memory */
+typedef double vec4 __attribute__((vector_size(32), aligned(8), may_alias));
+
 /* Calls F(p, ...) with p constant for the widths that occur most, so that its loops unroll. */
 #define BY_WIDTH(p, F, ...)           \
     switch (p) {                      \

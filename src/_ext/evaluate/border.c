@@ -24,32 +24,71 @@ static void solve_border_trailing(lmm_model *m)
     m->trailing->steps->times(m->trailing, m, lay->pb, -1, H, Y);
 }
 
+/* Y := A_b - H_R A_Rl for one level and n rows b, at most four: all columns in one pass over the level's
+   list. A_b: the same rows of the panel A */
+INLINE void residual_rows(const int p, const int n, const layout *lay, int32_t e, const double *A,
+                          const double *Ab, const double *H, double *Y)
+{
+    const ptrdiff_t pb = lay->pb, ld = lay->ld[e];
+    vec4 sum[4] = {{0}, {0}, {0}, {0}};
+    for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; i++) {
+        const double *from = H + lay->nodecol[lay->row[i]] * pb;
+        for (int r = 0; r < lay->width[lay->row[i]]; r++, from += pb, A++) {
+            vec4 h = {0};
+            if (n == 4)
+                h = *(const vec4 *)from;
+            else
+                for (int b = 0; b < n; b++) h[b] = from[b];
+            for (int c = 0; c < p; c++) sum[c] += h * A[c * ld];
+        }
+    }
+    for (int c = 0; c < p; c++)
+        for (int b = 0; b < n; b++) Y[b + c * pb] = Ab[b + c * ld] - sum[c][b];
+}
+
+/* The same for all rows. The last four may overlap those before them: they are found again. */
+INLINE void residual_level(const int p, const layout *lay, int32_t e, const double *A, const double *H,
+                           double *Y)
+{
+    const double *Ab = A + lay->ld[e] - lay->pb;
+    switch (lay->pb) {
+    case 1: residual_rows(p, 1, lay, e, A, Ab, H, Y); break;
+    case 2: residual_rows(p, 2, lay, e, A, Ab, H, Y); break;
+    case 3: residual_rows(p, 3, lay, e, A, Ab, H, Y); break;
+    default:
+        for (int b = 0; b < lay->pb; b += 4) {
+            const int at = b + 4 <= lay->pb ? b : lay->pb - 4;
+            residual_rows(p, 4, lay, e, A, Ab + at, H + at, Y + at);
+        }
+    }
+}
+
+/* The same for all levels, some columns at a time where they are many */
+INLINE void residual_levels(const int p, lmm_model *m, const factor *f)
+{
+    const layout *lay = &m->layout;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const double *A = m->evaluation.f[f->k].pan + lay->pan[e];
+        double *Y = m->evaluation.Y + (ptrdiff_t)lay->nodecol[e] * lay->pb;
+        if (p <= 4)
+            residual_level(p, lay, e, A, m->evaluation.H, Y);
+        else
+            for (int c = 0; c < p; c++)
+                residual_level(1, lay, e, A + (ptrdiff_t)c * lay->ld[e], m->evaluation.H,
+                               Y + (ptrdiff_t)c * lay->pb);
+    }
+}
+
 /* Y_l := A_l[X y] - A_lR H_R for every level of an eliminated factor */
 CLONES static void border_residual(lmm_model *m, const factor *f)
 {
     const layout *lay = &m->layout;
     evaluation *ev = &m->evaluation;
-    factor_state *fs = &m->evaluation.f[f->k];
-    const ptrdiff_t pb = lay->pb;
-    const int p = f->p;
-    int ipb = lay->pb, q1 = lay->q1, q2 = lay->q2, s = lay->s;
-    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const ptrdiff_t ld = lay->ld[e];
-        const double *A = fs->pan + lay->pan[e];
-        double *Y = ev->Y + lay->nodecol[e] * pb;
-        for (int c = 0; c < p; c++) {
-            memcpy(Y + c * pb, A + c * ld + ld - pb, sizeof(double) * (size_t)pb);
-            const double *from = A + c * ld;
-            for (ptrdiff_t i = lay->ptr[e]; i < lay->ptr[e + 1]; i++) {
-                const double *H = ev->H + lay->nodecol[lay->row[i]] * pb;
-                for (int r = 0; r < lay->width[lay->row[i]]; r++, H += pb, from++)
-                    for (int b = 0; b < pb; b++) Y[b + c * pb] -= *from * H[b];
-            }
-        }
-    }
+    int pb = lay->pb, q1 = lay->q1, q2 = lay->q2, s = lay->s;
+    BY_WIDTH(f->p, residual_levels, m, f)
     if (lay->full && q2)
-        m->blas.gemm(&none, &none, &ipb, &q1, &q2, &minus, ev->H + lay->q1 * pb, &ipb, fs->pan, &s, &one,
-                     ev->Y, &ipb);
+        m->blas.gemm(&none, &none, &pb, &q1, &q2, &minus, ev->H + (ptrdiff_t)lay->q1 * pb, &pb,
+                     m->evaluation.f[f->k].pan, &s, &one, ev->Y, &pb);
 }
 
 INLINE void border_levels(const int p, lmm_model *m, const factor *f)

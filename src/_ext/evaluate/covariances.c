@@ -1,8 +1,10 @@
-/* Blocks of B = Lambda M^-1 Lambda' where levels co-occur: covariances of the random effects given y,
-   over sigma^2. The inverse (gradient.c) has those of the trailing levels, pairs of one factor among them,
-   and of the coarser eliminated factors; for the first factor
+/* Blocks of B = Lambda M^-1 Lambda': covariances of the random effects given y, over sigma^2. The inverse
+   (gradient.c) has those of the trailing levels, pairs of one factor among them, and of the coarser
+   eliminated factors; for the first factor, and for any later level x that a level l never occurs with,
 
-     B_Rl = -B_RR A_Rl K_l  */
+     B_Rl = -B_RR A_Rl K_l,   B_xl = -B_xR A_Rl K_l
+
+   as long as B_xR is known: always where the trailing matrix is dense. */
 
 #include <stdlib.h>
 
@@ -10,6 +12,8 @@
 #include "base/small.h"
 #include "evaluate/readings.h"
 #include "trailing/trailing.h"
+
+#define FEW_OF 4 /* fewer pairs than one in so many of the first factor's are found one by one */
 
 /* ------------------------------------------------------------------- the first factor's covariances -- */
 
@@ -94,14 +98,73 @@ static ptrdiff_t panel_row(const lmm_model *m, int k, int32_t e, int c, int32_t 
     return row;
 }
 
-/* B_ji (w_j x w_i) of the nodes i of factor k and j of factor c, k < c */
-static int pair_block(const lmm_model *m, int k, int32_t i, int c, int32_t j, double *B)
+static int pair_block(const lmm_model *m, int k, int32_t i, int c, int32_t j, double *B, double *room);
+
+/* acc (w_x x w_i) += B_xr A_ri for the row A of a panel that belongs to node r of factor g; x: of factor c */
+static int add_row(const lmm_model *m, int g, int32_t r, int c, int32_t x, int width, const double *A,
+                   ptrdiff_t ld, double *acc, double *room)
+{
+    const int wr = m->layout.f[g].p, wx = m->layout.f[c].p;
+    double *B = room;
+    if (r == x)
+        mul(wx, width, wx, 1, m->evaluation.f[c].B + (ptrdiff_t)(x - m->layout.f[c].node) * wx * wx, wx, A,
+            ld, acc, wx);
+    else if (r < x) {
+        if (!pair_block(m, g, r, c, x, B, room + wr * wx)) return 0;
+        mul(wx, width, wr, 1, B, wx, A, ld, acc, wx);
+    } else {
+        if (!pair_block(m, c, x, g, r, B, room + wr * wx)) return 0;
+        tmul(wx, width, wr, 1, B, wr, A, ld, acc, wx);
+    }
+    return 1;
+}
+
+/* B_xi = -B_xR A_Ri K_i of node i of the eliminated factor k and a later node x of factor c, wherever B_xR is
+   known */
+static int swept_block(const lmm_model *m, int k, int32_t i, int c, int32_t x, double *B, double *room)
 {
     const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const factor_state *fs = &m->evaluation.f[k];
+    const int p = f->p, wx = lay->f[c].p;
+    const int32_t trailing = lay->nelim < lay->nfactor ? lay->f[lay->nelim].node : lay->nnode;
+    const ptrdiff_t count = lay->full ? lay->nnode - trailing : lay->ptr[i + 1] - lay->ptr[i];
+    const double *A = fs->pan + lay->pan[i];
+    double *acc = room, *U = acc + p * wx, *K = U + p * p;
+    memset(acc, 0, sizeof(double) * (size_t)(p * wx));
+    int g = k + 1;
+    for (ptrdiff_t at = 0; at < count; at++) {
+        const int32_t r = lay->full ? trailing + (int32_t)at : lay->row[lay->ptr[i] + at];
+        while (r >= lay->f[g].node + lay->f[g].nlev) g++;
+        if (!add_row(m, g, r, c, x, p, A, lay->ld[i], acc, K + p * p)) return 0;
+        A += lay->f[g].p;
+    }
+    scaled_factor(p, fs->T, fs->L + (ptrdiff_t)(i - f->node) * p * p, U);
+    mult(p, p, p, 0, U, p, U, p, K, p);
+    mul(wx, p, p, 0, acc, wx, K, p, B, wx);
+    for (int y = 0; y < p * wx; y++) B[y] = -B[y];
+    return 1;
+}
+
+/* Doubles of room that it takes: each step leads to later factors, on one side or the other */
+static size_t swept_room(const layout *lay)
+{
+    size_t widest = 1;
+    for (int k = 0; k < lay->nfactor; k++)
+        if ((size_t)lay->f[k].p > widest) widest = (size_t)lay->f[k].p;
+    return (2 * (size_t)lay->nelim + 1) * 4 * widest * widest;
+}
+
+/* B_ji (w_j x w_i) of the nodes i of factor k and j of factor c, i < j */
+static int pair_block(const lmm_model *m, int k, int32_t i, int c, int32_t j, double *B, double *room)
+{
+    const layout *lay = &m->layout;
+    const evaluation *ev = &m->evaluation;
     if (k >= lay->nelim) return m->trailing->steps->covariance(m->trailing, m, i, j, B);
-    const ptrdiff_t row = panel_row(m, k, i, c, j), ld = lay->ld[i];
-    if (row < 0) return 0;
-    const double *from = (k ? m->evaluation.f[k].P : m->evaluation.first) + lay->pan[i] + row;
+    const int is_kept = k || ev->at.complete;
+    const ptrdiff_t row = is_kept && c > k ? panel_row(m, k, i, c, j) : -1, ld = lay->ld[i];
+    if (row < 0) return swept_block(m, k, i, c, j, B, room);
+    const double *from = (k ? ev->f[k].P : ev->first) + lay->pan[i] + row;
     for (int x = 0; x < lay->f[k].p; x++)
         for (int r = 0; r < lay->f[c].p; r++) *B++ = from[r + x * ld];
     return 1;
@@ -127,14 +190,14 @@ static void block_to_user(lmm_model *m, const factor *a, const factor *c, const 
 
 /* The block of levels ea of a and ec of c: B_ac, or B_ca if transposed; 0: not known */
 static int node_block(const lmm_model *m, const factor *a, const factor *c, int32_t ea, int32_t ec,
-                      int *transposed, double *B)
+                      int *transposed, double *B, double *room)
 {
     *transposed = ea < ec; /* nodes go by factor */
     if (ea == ec)
         memcpy(B, m->evaluation.f[a->k].B + (ptrdiff_t)(ea - a->node) * a->p * a->p,
                sizeof(double) * (size_t)(a->p * a->p));
     if (ea == ec || (a == c && a->k < m->layout.nelim)) return ea == ec;
-    return ea < ec ? pair_block(m, a->k, ea, c->k, ec, B) : pair_block(m, c->k, ec, a->k, ea, B);
+    return ea < ec ? pair_block(m, a->k, ea, c->k, ec, B, room) : pair_block(m, c->k, ec, a->k, ea, B, room);
 }
 
 /* out (p_a x p_c, row-major) := B as it is */
@@ -149,7 +212,8 @@ static void user_block(lmm_model *m, const factor *a, const factor *c, int32_t l
                        double *B, double *out)
 {
     int transposed;
-    if (!node_block(m, a, c, a->perm[la], c->perm[lc], &transposed, B))
+    double *room = B + a->p * c->p;
+    if (!node_block(m, a, c, a->perm[la], c->perm[lc], &transposed, B, room))
         for (int i = 0; i < a->p * c->p; i++) out[i] = NAN;
     else if (whitened)
         block_to_rows(a, c, B, transposed, out);
@@ -157,19 +221,48 @@ static void user_block(lmm_model *m, const factor *a, const factor *c, int32_t l
         block_to_user(m, a, c, B, transposed, out);
 }
 
+/* Pairs of a level of the first factor and a later one that co-occur */
+static int64_t first_pairs(const layout *lay)
+{
+    const factor *f = &lay->f[0];
+    if (lay->full) return (int64_t)f->nlev * (lay->nnode - f->nlev);
+    return lay->ptr[f->node + f->nlev] - lay->ptr[f->node];
+}
+
+/* The pairs by their later node, whose rows of the inverse then stay at hand; NULL: no memory */
+static int64_t *by_later_node(const factor *a, const factor *c, int64_t count, const int32_t *la,
+                              const int32_t *lc)
+{
+    const int is_a = a->k > c->k;
+    const factor *later = is_a ? a : c;
+    const int32_t *level = is_a ? la : lc;
+    int64_t *order = malloc(sizeof(*order) * (size_t)(count + later->nlev + 1)), *next = order + count;
+    if (!order) return NULL;
+    memset(next, 0, sizeof(*next) * (size_t)(later->nlev + 1));
+    for (int64_t i = 0; i < count; i++) next[later->perm[level[i]] - later->node + 1]++;
+    for (int32_t l = 0; l < later->nlev; l++) next[l + 1] += next[l];
+    for (int64_t i = 0; i < count; i++) order[next[later->perm[level[i]] - later->node]++] = i;
+    return order;
+}
+
 lmm_status lmm_covariances(lmm_model *m, int a, int c, int whitened, int64_t count, const int32_t *la,
                            const int32_t *lc, double *B)
 {
     const factor *fa = factor_of_user(m, a), *fc = factor_of_user(m, c);
+    const ptrdiff_t size = (ptrdiff_t)fa->p * fc->p;
     if (!m->trailing->exact) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, INVERTED, 0));
-    if (a != c && (!fa->k || !fc->k)) TRY(complete_first(m));
-    double *block = malloc(sizeof(double) * (size_t)(fa->p * fc->p));
-    if (!block) return LMM_NOMEM;
-    for (int64_t i = 0; i < count; i++, B += fa->p * fc->p)
-        user_block(m, fa, fc, la[i], lc[i], whitened, block, B);
+    if (a != c && (!fa->k || !fc->k) && count * FEW_OF >= first_pairs(&m->layout)) TRY(complete_first(m));
+    double *block = malloc(sizeof(double) * ((size_t)size + swept_room(&m->layout)));
+    int64_t *order = by_later_node(fa, fc, count, la, lc);
+    for (int64_t j = 0; block && order && j < count; j++) {
+        const int64_t i = order[j];
+        user_block(m, fa, fc, la[i], lc[i], whitened, block, B + i * size);
+    }
+    const lmm_status status = block && order ? LMM_OK : LMM_NOMEM;
     free(block);
-    return LMM_OK;
+    free(order);
+    return status;
 }
 
 /* -------------------------------------------------------------------------------------------- pairs -- */

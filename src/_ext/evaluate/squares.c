@@ -4,7 +4,13 @@
      d r^2 / dT = -2 (sum_l g_l g_l') T,
 
    and the same with g - h d / c where beta_j is held at a distance d from its best, c = (X'V^-1 X)^-1_jj.
-   All in the user's units and coordinates. */
+   Of the variance of a contrast L beta-hat over sigma^2, with h = Z'V^-1 X (X'V^-1 X)^-1 L',
+
+     d L (X'V^-1 X)^-1 L' / dT = 2 (sum_l h_l h_l') T.
+
+   All in the user's units and, but for contrasts, coordinates. */
+
+#include <stdlib.h>
 
 #include "base/memory.h"
 #include "base/small.h"
@@ -81,5 +87,76 @@ lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *co
         add_levels(m, f, j < 0 ? NULL : u, K, at, g, M);
         at += f->p;
     }
+    return LMM_OK;
+}
+
+/* ----------------------------------------------------------------------------------------- contrasts -- */
+
+/* Columns of U (p x r) := R^-1 C_X'L', L: r x pfull, row-major */
+static void contrast_directions(const lmm_model *m, int r, const double *L, double *U)
+{
+    const layout *lay = &m->layout;
+    const ptrdiff_t ld = m->trailing->lde;
+    const double *R = m->trailing->Le + lay->q2 * ld;
+    for (int c = 0; c < r; c++, L += lay->pfull, U += lay->p)
+        for (int a = 0; a < lay->p; a++) {
+            const double *C = lay->x.C + (ptrdiff_t)lay->keep[a] * lay->pfull;
+            U[a] = 0;
+            for (int i = 0; i < lay->pfull; i++) U[a] += C[i] * L[i];
+            for (int b = 0; b < a; b++) U[a] -= R[a + b * ld] * U[b];
+            U[a] /= R[a + a * ld];
+        }
+}
+
+/* M (K x K) += h h' for so many levels of k columns; h: r apart from one column to the next */
+static void add_squares(int k, int32_t levels, ptrdiff_t r, const double *h, ptrdiff_t K, double *M)
+{
+    for (int32_t l = 0; l < levels; l++, h += k * r)
+        for (int i = 0; i < k; i++)
+            for (int j = 0; j <= i; j++) M[i + j * K] += h[i * r] * h[j * r];
+}
+
+/* Of all levels of f, BATCH at a time; W: room for r x (BATCH k) */
+static void add_contrasts(const lmm_model *m, const factor *f, int r, double *U, ptrdiff_t K, ptrdiff_t at,
+                          double *W, double *M)
+{
+    const layout *lay = &m->layout;
+    char none = 'N', trans = 'T';
+    double one = 1, zero = 0;
+    int k = f->p, p = lay->p, pb = lay->pb;
+    const double scale = m->sums.yscale;
+    for (int32_t l = 0; l < f->nlev; l += BATCH) {
+        const int32_t levels = f->nlev - l < BATCH ? f->nlev - l : BATCH;
+        double *Y = m->evaluation.Y + (ptrdiff_t)lay->nodecol[f->node + l] * pb, *block = M + at * (K + 1);
+        int columns = levels * k;
+        for (int i = 0; i < columns; i++) W[i] = scale * Y[p + (ptrdiff_t)i * pb];
+        add_squares(k, levels, 1, W, K, block);
+        if (!r || !p) continue;
+        m->blas.gemm(&trans, &none, &r, &columns, &p, &one, U, &p, Y, &pb, &zero, W, &r);
+        for (int c = 0; c < r; c++) add_squares(k, levels, r, W + c, K, block + (c + 1) * K * K);
+    }
+}
+
+lmm_status lmm_contrasts(lmm_model *m, int r, const double *L, double *M)
+{
+    const layout *lay = &m->layout;
+    ptrdiff_t K = 0, at = 0, widest = 1;
+    TRY(bring(m, EXACT, BORDERED, 0));
+    for (int k = 0; k < lay->nfactor; k++) {
+        K += lay->f[k].p;
+        if (lay->f[k].p > widest) widest = lay->f[k].p;
+    }
+    const ptrdiff_t batch = BATCH * widest * (r ? r : 1);
+    double *U = malloc(sizeof(double) * (size_t)(batch + (ptrdiff_t)r * lay->p + 1));
+    if (!U) return LMM_NOMEM;
+    contrast_directions(m, r, L, U);
+    memset(M, 0, sizeof(double) * (size_t)(K * K * (r + 1)));
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = factor_of_user(m, k);
+        add_contrasts(m, f, r, U, K, at, U + (ptrdiff_t)r * lay->p, M);
+        at += f->p;
+    }
+    free(U);
+    for (int c = 0; c <= r; c++, M += K * K) mirror((int)K, M, (int)K);
     return LMM_OK;
 }

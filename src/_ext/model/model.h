@@ -136,6 +136,7 @@ struct lmm_model {
     layout layout;
     sums sums;
     trailing *trailing; /* the trailing matrix, at theta */
+    double flops;       /* of an evaluation with derivatives */
     int approach;       /* is it so large that fits begin with an iterative one? (approach.c) */
     evaluation evaluation;
     scratch scratch;

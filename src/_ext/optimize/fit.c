@@ -12,16 +12,17 @@
 
 #define LOW 0.03 /* the start keeps standard deviations over sigma in [LOW, HIGH], off the boundary */
 #define HIGH 100
-#define LIFT 0.01      /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
-#define FAR 1e3        /* ... rounding is all that it would see */
-#define ZERO 30        /* floors up to which a standard deviation is zero */
-#define EVALUATIONS 8  /* what an exact Hessian may cost */
-#define MOST_BYTES 1e8 /* ... and take */
-#define ENOUGH 1e-7    /* iterative models: a decrease that is small against what chance moves */
-#define UNSEEN 1e-8    /* ... and what the tolerance of their iterations hides */
-#define CLOSE 1e3      /* tolerances that an approach may leave to the last step, which is taken unseen */
-#define STEEP 100      /* T from which rounding is looked at: its square multiplies errors */
-#define SAMPLES 4      /* ... by so many evaluations */
+#define LIFT 0.01 /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
+#define FAR 1e3   /* ... rounding is all that it would see */
+#define ZERO 30   /* floors up to which a standard deviation is zero */
+#define SLOW 2    /* steps near a minimum after which the exact Hessian is wanted, if it is cheap, */
+#define MOST_EVALUATIONS 100 /* ... if it costs no more evaluations */
+#define MOST_BYTES 1e8       /* ... and no more memory */
+#define ENOUGH 1e-7          /* iterative models: a decrease that is small against what chance moves */
+#define UNSEEN 1e-8          /* ... and what the tolerance of their iterations hides */
+#define CLOSE 1e3 /* tolerances that an approach may leave to the last step, which is taken unseen */
+#define STEEP 100 /* T from which rounding is looked at: its square multiplies errors */
+#define SAMPLES 4 /* ... by so many evaluations */
 
 lmm_settings lmm_defaults(void)
 {
@@ -70,23 +71,25 @@ double fit_value(void *arg, const double *x)
     return !t->m->trailing->exact && isfinite(t->f) ? integrate(t, x) : t->f;
 }
 
-/* Is the exact Hessian cheap beside the evaluations that it saves? */
-static int worth_its_price(const lmm_model *m)
+/* The exact Hessian saves about one evaluation each time: it is asked for when a fit has taken as many steps
+   near a minimum as the evaluations that it costs. 0: never. */
+static int patience(const lmm_model *m)
 {
     const layout *lay = &m->layout;
-    const double q1 = lay->q1, q2 = lay->q2, N = lay->ntheta;
     double bytes, flops;
     if (!m->trailing->exact) return 0;
     lmm_traces_price(m, &bytes, &flops);
-    flops += lay->p * N * N * (q1 + q2);
-    return bytes < MOST_BYTES && flops < EVALUATIONS * (q2 * q2 * (q1 + q2) + N * N * (q1 + q2));
+    flops += lay->p * (double)lay->ntheta * lay->ntheta * lay->q;
+    const double evaluations = flops / m->flops;
+    if (bytes > MOST_BYTES || evaluations > MOST_EVALUATIONS) return 0;
+    return evaluations < SLOW ? SLOW : (int)ceil(evaluations);
 }
 
 static int fit_derivatives(void *arg, double *slope, double *A, double *E)
 {
     fit *t = arg;
     const size_t N = (size_t)t->m->layout.ntheta;
-    if (t->m->trailing->exact) return derivatives(t->m, t->s->reml, slope, A, t->affordable ? E : NULL);
+    if (t->m->trailing->exact) return derivatives(t->m, t->s->reml, slope, A, E);
     settle_reference(t);
     memcpy(slope, t->slope, sizeof(double) * N);
     memcpy(A, t->A, sizeof(double) * N * N);
@@ -187,6 +190,7 @@ static newton_problem problem_of(fit *t)
                         .noise = 1e-14 * (double)t->m->layout.n,
                         .horizon = 1,
                         .enough = t->close ? CLOSE * t->s->tolerance : 0,
+                        .patience = patience(t->m),
                         .maxeval = t->s->maxeval};
     if (!t->m->trailing->exact) {
         p.noise = fmax(p.noise, UNSEEN);
@@ -418,7 +422,6 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info 
     double *x = lay_out(t);
     info->escapes = 0;
     m->evaluation.at.reml = t->s->reml;
-    t->affordable = worth_its_price(m);
     if (start)
         start_from(t, start, x);
     else

@@ -16,7 +16,6 @@ typedef struct {
     int n;              /* variables of a step                                              */
     const plane *plane; /* NULL: all Sigma, see axes.h                                      */
     int close;          /* does it begin close to a minimum?                               */
-    int affordable;     /* is the exact Hessian?                                           */
     double f;           /* the criterion of the last evaluation                             */
     double *sigma;      /* N + 1  scratch: Sigma                                            */
     double *begin;      /* where an approach began                                          */

@@ -10,10 +10,10 @@
 #include <string.h>
 
 #define ACCEPT 1e-4     /* least share of the predicted decrease that a step must keep */
-#define NEGLIGIBLE 0.01 /* share of the tolerance below which the last step is not taken */
+#define NEGLIGIBLE 1e-5 /* share of the tolerance below which the last step is not taken, */
+#define SPARED 0.01     /* ... of what is enough at the first x, where one more look at f is dear */
 #define NEAR 1.0        /* promise below which A is corrected: far away it is the better model */
 #define DEFINITE 1e-12  /* squared diagonals of a Cholesky factor, least over largest, of a convex model */
-#define SLOW 2          /* so many steps near a minimum call for the exact Hessian */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 #define INNER 60        /* inner steps at most (two to three are usual) */
 #define ENOUGH 1e-2     /* share of the decrease so far below which they end; less near the end */
@@ -247,7 +247,7 @@ static step walk(const newton_problem *p, local_model *m, const double *x, doubl
 /* Slope and curvature at the last accepted x. Nonzero: they are not finite. */
 static int differentiate(const newton_problem *p, local_model *m)
 {
-    m->exact = p->derivatives(p->arg, m->slope, m->A, m->slow >= SLOW ? m->E : NULL);
+    m->exact = p->derivatives(p->arg, m->slope, m->A, p->patience && m->slow >= p->patience ? m->E : NULL);
     return !is_finite(p->nc, m->slope) || !is_finite((ptrdiff_t)p->nc * p->nc, m->A);
 }
 
@@ -303,7 +303,8 @@ static newton_end finish(const newton_problem *p, local_model *m, newton_state *
         if (!last.bounded) p->move(p->arg, x, m->step, m->here);
     }
     s->predicted = last.predicted;
-    if (!last.bounded && last.predicted > fmax(p->tolerance, p->enough) * NEGLIGIBLE) s->ahead = m->here;
+    if (!last.bounded && last.predicted > fmax(p->tolerance * NEGLIGIBLE, p->enough * SPARED))
+        s->ahead = m->here;
     return NEWTON_CONVERGED;
 }
 

@@ -31,6 +31,7 @@ typedef struct {    /* what to minimize, and how                                
     double enough;    /* ... or, at the first x, below this: f need not be seen to fall    */
     double noise;     /* rounding error of value(): smaller decreases cannot be seen       */
     double horizon;   /* steps that a promise is about are at least allowed to be so long  */
+    int patience;     /* so many steps near a minimum call for E; 0: nothing does           */
     int maxeval;      /* evaluations of value()                                            */
 } newton_problem;
 

@@ -161,7 +161,7 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
                                 APPROACH * r->flops_of[LMM_ITERATIVE] < r->flops_of[r->storage] &&
                                 r->bytes_of[r->storage] + iterative_bytes(m) <= b->options->limit;
     r->bytes = r->bytes_of[r->storage];
-    r->flops = r->flops_of[r->storage];
+    m->flops = r->flops = r->flops_of[r->storage];
     r->rank = lay->p;
     r->eliminated = lay->nelim;
     for (int k = 0; k < lay->nelim; k++)

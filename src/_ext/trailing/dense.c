@@ -89,7 +89,7 @@ static void dense_downdate(trailing *t, lmm_model *m, int k)
     else {
         if (k) pack(d, m, k);
         downdate_tiles(d, m, k, m->evaluation.f[k].K, d->S, lay->s);
-        downdate_edge(t, m, k);
+        downdate_tiles_edge(d, m, k);
     }
 }
 
@@ -98,31 +98,36 @@ static void dense_downdate_by(trailing *t, lmm_model *m, int k, const double *K,
     downdate_tiles((dense *)t, m, k, K, X, m->layout.q2);
 }
 
+/* The columns of one trailing factor */
+INLINE void scale_factor(const int p, dense *d, lmm_model *m, int k)
+{
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const ptrdiff_t s = lay->s;
+    const double *T = m->evaluation.f[k].T;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const ptrdiff_t c0 = lay->trailcol[e], len = s - c0;
+        const double *S = d->S + c0 * s + c0;
+        mirror(p, d->S + c0 * s + c0, lay->s);
+        for (int c = 0; c < p; c++) {
+            double *restrict L = d->L + (c0 + c) * s + c0;
+            for (ptrdiff_t r = 0; r < len; r++) {
+                double v = S[r] * T[c * p];
+                for (int x = 1; x < p; x++) v += S[r + x * s] * T[x + c * p];
+                L[r] = v;
+            }
+            scale_rows(m, k, e, L, 1);
+            L[c] += 1;
+        }
+    }
+}
+
 /* L := [Lambda'S Lambda + I, .; S_b Lambda, S_bb], lower; S's diagonal blocks are made symmetric */
 CLONES static void scale_trailing(dense *d, lmm_model *m)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t s = lay->s;
-    for (int k = lay->nelim; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        factor_state *fs = &m->evaluation.f[k];
-        const int p = f->p;
-        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            const ptrdiff_t c0 = lay->trailcol[e], len = s - c0;
-            const double *S = d->S + c0 * s + c0;
-            mirror(p, d->S + c0 * s + c0, lay->s);
-            for (int c = 0; c < p; c++) {
-                double *L = d->L + (c0 + c) * s + c0;
-                for (ptrdiff_t r = 0; r < len; r++) L[r] = S[r] * fs->T[c * p];
-                for (int x = 1; x < p; x++) {
-                    const double t = fs->T[x + c * p], *from = S + x * s;
-                    for (ptrdiff_t r = 0; r < len; r++) L[r] += from[r] * t;
-                }
-                scale_rows(m, k, e, L, 1);
-                L[c] += 1;
-            }
-        }
-    }
+    for (int k = lay->nelim; k < lay->nfactor; k++) BY_WIDTH(lay->f[k].p, scale_factor, d, m, k)
     for (int c = 0; c < lay->pb; c++)
         memcpy(d->L + (lay->q2 + c) * s + lay->q2, d->S + (lay->q2 + c) * s + lay->q2,
                sizeof(double) * (size_t)lay->pb);
@@ -190,30 +195,38 @@ static void dense_quadratic(trailing *t, lmm_model *m, int r, int p, double *w, 
     m->blas.gemm(&none, &trans, &r, &r, &all, &minus, w, &r, w, &r, &one, Q, &r);
 }
 
-/* D_j += (S_jl T_l) Sinv_jl' for every trailing block j below level l of factor k */
-INLINE void gradient_below(const dense *d, lmm_model *m, int k, int32_t e)
+/* D (w x w) += (S_jl T_l) Sinv_jl' for the blocks j of one factor from row `first` to row `last` of S and B;
+   D is summed up beside it. Y: w x p, D: w x w doubles */
+INLINE void gradient_blocks(const int w, const int p, const double *S, const double *B, int s,
+                            ptrdiff_t first, ptrdiff_t last, const double *T, double *Y, double *D,
+                            double *to)
+{
+    for (int i = 0; i < w * w; i++) D[i] = 0;
+    for (ptrdiff_t r = first; r < last; r += w) {
+        mul(w, p, p, 0, S + r, s, T, p, Y, w);
+        mult(w, w, p, 1, Y, w, B + r, s, D, w);
+    }
+    for (int i = 0; i < w * w; i++) to[i] += D[i];
+}
+
+/* The same for every trailing block j below level l of factor k */
+INLINE void gradient_below(const int p, const dense *d, lmm_model *m, int k, int32_t e)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t s = lay->s, c0 = lay->trailcol[e];
-    const factor *f = &lay->f[k];
-    factor_state *fs = &m->evaluation.f[k];
-    const int p = f->p;
-    const double *S = d->S + c0 * s, *B = d->L + c0 * s;
-    double *Y = m->scratch.tmp;
+    const double *S = d->S + c0 * s, *B = d->L + c0 * s, *T = m->evaluation.f[k].T;
     for (int j = k; j < lay->nfactor; j++) {
         const factor *other = &lay->f[j];
-        factor_state *os = &m->evaluation.f[j];
+        double *D = m->evaluation.f[j].D, Y[16], sum[16];
         const int w = other->p;
         const ptrdiff_t first = j == k ? c0 + p : lay->trailcol[other->node];
         const ptrdiff_t last = lay->trailcol[other->node] + (ptrdiff_t)other->nlev * w;
-        if (w == 1 && p == 1) {
-            *os->D += fs->T[0] * dot(last - first, S + first, B + first);
-            continue;
-        }
-        for (ptrdiff_t r = first; r < last; r += w) {
-            mul(w, p, p, 0, S + r, lay->s, fs->T, p, Y, w);
-            mult(w, w, p, 1, Y, w, B + r, lay->s, os->D, w);
-        }
+        if (w == 1 && p == 1)
+            *D += *T * dot(last - first, S + first, B + first);
+        else if (w == p && p <= 4)
+            gradient_blocks(p, p, S, B, lay->s, first, last, T, Y, sum, D);
+        else
+            gradient_blocks(w, p, S, B, lay->s, first, last, T, m->scratch.tmp, m->scratch.tmp + w * p, D);
     }
 }
 
@@ -234,31 +247,35 @@ INLINE void times_transpose(int p, const double *T, ptrdiff_t n, double *X, ptrd
     }
 }
 
+/* The columns of one trailing factor: B in place of S^-1 */
+INLINE void invert_factor(const int p, dense *d, lmm_model *m, int k)
+{
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    factor_state *fs = &m->evaluation.f[k];
+    const ptrdiff_t s = lay->s;
+    double few[4];
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const ptrdiff_t c0 = lay->trailcol[e], len = lay->q2 - c0;
+        double *B = d->L + c0 * s + c0, *S = d->S + c0 * s + c0;
+        mirror(p, B, lay->s);
+        gradient_below(p, d, m, k, e);
+        for (int c = 0; c < p; c++) {
+            scale_rows(m, k, e, B + c * s, 0);
+            for (int r = 0; r < p; r++) fs->D[r + c * p] += dot(len, S + r * s, B + c * s);
+        }
+        times_transpose(p, fs->T, len, B, s, p <= 4 ? few : m->scratch.tmp);
+        for (int c = 0; c < p; c++)
+            memcpy(fs->B + ((ptrdiff_t)(e - f->node) * p + c) * p, B + c * s, sizeof(double) * (size_t)p);
+    }
+}
+
 /* Trailing part of B in place of S^-1, and D += blocks of S Lambda S^-1 */
 CLONES static void invert_dense(dense *d, lmm_model *m)
 {
     const layout *lay = &m->layout;
-    const ptrdiff_t s = lay->s;
-    const int q2 = lay->q2, is = lay->s;
     cholesky_invert(&m->blas, m->team, lay->q2, d->L, lay->s, d->cholesky);
-    for (int k = lay->nelim; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        factor_state *fs = &m->evaluation.f[k];
-        const int p = f->p;
-        for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-            const ptrdiff_t c0 = lay->trailcol[e], len = q2 - c0;
-            double *B = d->L + c0 * s + c0, *S = d->S + c0 * s + c0;
-            mirror(p, B, is);
-            gradient_below(d, m, k, e);
-            for (int c = 0; c < p; c++) {
-                scale_rows(m, k, e, B + c * s, 0);
-                for (int r = 0; r < p; r++) fs->D[r + c * p] += dot(len, S + r * s, B + c * s);
-            }
-            times_transpose(p, fs->T, len, B, s, m->scratch.tmp);
-            for (int c = 0; c < p; c++)
-                memcpy(fs->B + ((ptrdiff_t)(e - f->node) * p + c) * p, B + c * s, sizeof(double) * (size_t)p);
-        }
-    }
+    for (int k = lay->nelim; k < lay->nfactor; k++) BY_WIDTH(lay->f[k].p, invert_factor, d, m, k)
 }
 
 /* Q_l = |L^-1 Lambda' A_Jl|^2 when every level co-occurs with every trailing one; needs L before inversion */

@@ -8,8 +8,6 @@
 #include "base/small.h"
 #include "base/team.h"
 
-typedef double vec4 __attribute__((vector_size(32), aligned(8), may_alias));
-
 #define LANES 8   /* vectors of a block: one cache line a column */
 #define NODES 120 /* so many iterations give the logarithm */
 

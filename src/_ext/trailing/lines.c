@@ -2,6 +2,16 @@
 
 #include "trailing/lines.h"
 
+/* Calls F(r, ...) with r constant */
+#define BY_ROWS(r, F, ...)               \
+    switch (r) {                         \
+    case 5: F(5, __VA_ARGS__); break;    \
+    case 6: F(6, __VA_ARGS__); break;    \
+    case 7: F(7, __VA_ARGS__); break;    \
+    case 8: F(8, __VA_ARGS__); break;    \
+    default: BY_WIDTH(r, F, __VA_ARGS__) \
+    }
+
 INLINE void times_symmetric(const int r, ptrdiff_t n, double alpha, const double *V, const double *S,
                             ptrdiff_t s, double *W)
 {
@@ -54,7 +64,7 @@ CLONES void rows_times_symmetric(const lmm_model *m, int r, int n, double alpha,
     if (r > FEW)
         m->blas.symm(&right, &lower, &r, &n, &alpha, (double *)S, &s, (double *)V, &r, &one, W, &r);
     else
-        BY_WIDTH(r, times_symmetric, n, alpha, V, S, s, W)
+        BY_ROWS(r, times_symmetric, n, alpha, V, S, s, W)
 }
 
 CLONES void rows_solve(const lmm_model *m, int r, int n, const double *L, int s, int transposed, double *X)
@@ -64,9 +74,9 @@ CLONES void rows_solve(const lmm_model *m, int r, int n, const double *L, int s,
     if (r > FEW)
         m->blas.trsm(&right, &lower, &how, &none, &r, &n, &one, (double *)L, &s, X, &r);
     else if (transposed)
-        BY_WIDTH(r, solve_forward, n, L, s, X)
+        BY_ROWS(r, solve_forward, n, L, s, X)
     else
-        BY_WIDTH(r, solve_backward, n, L, s, X)
+        BY_ROWS(r, solve_backward, n, L, s, X)
 }
 
 void columns_times_lambda(const lmm_model *m, int r, double *X, int transposed)

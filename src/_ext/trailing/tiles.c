@@ -4,25 +4,20 @@
      gather:    Q_l   = A_lJ B_JJ A_Jl      B = (Lambda M^-1 Lambda') over the trailing columns
 
    Trailing columns are cut into strips, the panels are stored strip by strip (pack), and a tile is one
-   strip of rows times one of columns: two sequential streams of small blocks and a buffer in the
-   second-level cache. Blocks of three or more rows are padded to whole vectors of four. */
+   strip of rows times one of columns: two sequential streams of small blocks and a buffer near the core.
+   Larger tiles mean fewer passes over the panels and longer loops, smaller ones a nearer cache. What a level
+   does in a tile: kernels.h. */
 
 #include <stdlib.h>
 
 #include "base/memory.h"
 #include "base/small.h"
+#include "trailing/kernels.h"
 #include "trailing/tiles.h"
 
-#define STRIP 288 /* columns of a strip: a strip x strip tile of S stays in the second-level cache */
-
-typedef double vec4 __attribute__((vector_size(32), aligned(8), may_alias));
-typedef double vec2 __attribute__((vector_size(16), aligned(8), may_alias));
-
-/* rows that a block of w rows takes when it is padded */
-INLINE int lanes(const int w)
-{
-    return w <= 2 ? w : (w + 3) / 4 * 4;
-}
+#define STRIP 288 /* columns of a strip, at most */
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define EDGE 32 /* rows of X and y that are summed up together, at most */
 
 typedef struct { /* one strip times another, for levels of one eliminated factor      */
     const dense *d;
@@ -31,116 +26,33 @@ typedef struct { /* one strip times another, for levels of one eliminated factor
     const packed *packed;   /* its panels                                                        */
     int32_t first, last;    /* the levels                                                        */
     int32_t r, c, wr, wc;   /* strips of rows and columns, and the widths of their blocks        */
-    ptrdiff_t ld;           /* rows of the buffer                                                */
+    int32_t nr, nc;         /* blocks of a column and of a row                                   */
+    ptrdiff_t height;       /* doubles between columns of blocks                                 */
     const double *K;        /* downdate: K of the levels                                         */
     double *Q;              /* gather: their Q                                                   */
     double *buffer, *small; /* the worker's: a tile, and room for one block                      */
 } tile;
 
-/* y += a x for one padded block */
-INLINE void add_block(const int n, double *y, const double *x, double a)
+INLINE blocks blocks_of(const tile *t, int32_t strip, int w, int32_t l)
 {
-    if (n == 1)
-        *y += a * *x;
-    else if (n == 2)
-        *(vec2 *)y += a * *(const vec2 *)x;
-    else
-        for (int i = 0; i < n; i += 4) *(vec4 *)(y + i) += a * *(const vec4 *)(x + i);
-}
-
-/* buffer_rc += A_r K A_c' for the blocks of one level in one tile */
-INLINE void downdate_level(const int p, const int wr, const int wc, const double *R, const int32_t *rows,
-                           ptrdiff_t nr, const double *C, const int32_t *cols, ptrdiff_t nc, const double *K,
-                           int same, double *buffer, ptrdiff_t ld, double *coef)
-{
-    const int lr = lanes(wr), lc = lanes(wc);
-    for (ptrdiff_t b = 0; b < nc; b++, C += p * lc) {
-        double *to = buffer + cols[b] * wc * ld;
-        for (int c = 0; c < wc; c++)
-            for (int x = 0; x < p; x++) {
-                coef[x + c * p] = 0;
-                for (int y = 0; y < p; y++) coef[x + c * p] += C[c + y * lc] * K[y + x * p];
-            }
-        for (ptrdiff_t a = same ? b : 0; a < nr; a++)
-            for (int c = 0; c < wc; c++)
-                for (int x = 0; x < p; x++)
-                    add_block(lr, to + rows[a] * lr + c * ld, R + (a * p + x) * lr, coef[x + c * p]);
-    }
-}
-
-/* t (p x wc) += A_R'B_Rc: partial sums, one vector each, do not wait for each other */
-INLINE void gather_column(const int p, const int wr, const int wc, const double *R, const int32_t *rows,
-                          ptrdiff_t nr, const double *B, ptrdiff_t ld, double *t)
-{
-    const int lr = lanes(wr);
-    if (lr == 4 && p <= 3 && wc <= 4) {
-        vec4 sums[12] = {0};
-        for (ptrdiff_t a = 0; a < nr; a++)
-            for (int c = 0; c < wc; c++) {
-                const vec4 b = *(const vec4 *)(B + rows[a] * lr + c * ld);
-                for (int x = 0; x < p; x++) sums[x + c * p] += b * *(const vec4 *)(R + (a * p + x) * lr);
-            }
-        for (int i = 0; i < p * wc; i++) t[i] += (sums[i][0] + sums[i][1]) + (sums[i][2] + sums[i][3]);
-    } else if (lr == 1 && p == 1 && wc == 1) {
-        double sums[4] = {0};
-        ptrdiff_t a = 0;
-        for (; a + 4 <= nr; a += 4)
-            for (int u = 0; u < 4; u++) sums[u] += R[a + u] * B[rows[a + u]];
-        for (; a < nr; a++) sums[0] += R[a] * B[rows[a]];
-        *t += (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    } else
-        for (ptrdiff_t a = 0; a < nr; a++)
-            for (int c = 0; c < wc; c++)
-                for (int x = 0; x < p; x++) {
-                    const double *b = B + rows[a] * lr + c * ld, *r = R + (a * p + x) * lr;
-                    double sum = 0;
-                    for (int i = 0; i < wr; i++) sum += b[i] * r[i];
-                    t[x + c * p] += sum;
-                }
-}
-
-/* Q += half of A_r' B_rc A_c (its symmetric part counts the other half) for one level in one tile */
-INLINE void gather_level(const int p, const int wr, const int wc, const double *R, const int32_t *rows,
-                         ptrdiff_t nr, const double *C, const int32_t *cols, ptrdiff_t nc,
-                         const double *buffer, ptrdiff_t ld, int same, double *Q, double *t)
-{
-    const int lr = lanes(wr), lc = lanes(wc);
-    for (ptrdiff_t b = 0; b < nc; b++, C += p * lc) {
-        const double *B = buffer + cols[b] * wc * ld;
-        for (int i = 0; i < p * wc; i++) t[i] = 0;
-        const ptrdiff_t from = same ? b + 1 : 0;
-        gather_column(p, wr, wc, R + from * p * lr, rows + from, nr - from, B, ld, t);
-        if (same) /* the diagonal block is whole: its halves are each other's transposes */
-            for (int c = 0; c < wc; c++)
-                for (int x = 0; x < p; x++)
-                    for (int r = 0; r < wc; r++)
-                        t[x + c * p] += 0.5 * B[cols[b] * lr + r + c * ld] * C[r + x * lc];
-        for (int c = 0; c < wc; c++)
-            for (int x = 0; x < p; x++)
-                for (int y = 0; y < p; y++) Q[y + x * p] += t[y + c * p] * C[c + x * lc];
-    }
+    const packed *P = t->packed;
+    const ptrdiff_t *ptr = P->ptr + strip * ((ptrdiff_t)t->f->nlev + 1);
+    return (blocks){P->value + P->start[strip] + (ptr[l] - *ptr) * t->f->p * w, P->place + ptr[l],
+                    ptr[l + 1] - ptr[l]};
 }
 
 /* Calls one of the two for every level that has blocks in both strips. */
-INLINE void each_level(const int p, const int wr, const int wc, const tile *t, int gather)
+INLINE void each_level(const int p, const int wr, const int wc, const int constant, const tile *t, int gather)
 {
-    const factor *f = t->f;
-    const packed *P = t->packed;
-    const ptrdiff_t per = (ptrdiff_t)f->nlev + 1, *pr = P->ptr + t->r * per, *pc = P->ptr + t->c * per;
-    const double *R = P->value + P->start[t->r], *C = P->value + P->start[t->c];
-    const int32_t *rows = P->node, lr = lanes(wr), lc = lanes(wc);
-    double local[12], *small = p <= 3 && wc <= 4 ? local : t->small;
+    const int diagonal = t->r == t->c;
     for (int32_t l = t->first; l < t->last; l++) {
-        const ptrdiff_t nr = pr[l + 1] - pr[l], nc = pc[l + 1] - pc[l];
-        if (!nr || !nc) continue;
-        const double *r = R + (pr[l] - *pr) * p * lr, *c = C + (pc[l] - *pc) * p * lc;
+        const blocks R = blocks_of(t, t->r, wr, l), C = blocks_of(t, t->c, wc, l);
         const ptrdiff_t block = (ptrdiff_t)l * p * p;
+        if (!R.n || !C.n) continue;
         if (gather)
-            gather_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, t->buffer, t->ld, t->r == t->c,
-                         t->Q + block, small);
+            gather_level(p, wr, wc, constant, R, C, diagonal, t->buffer, t->height, t->Q + block, t->small);
         else
-            downdate_level(p, wr, wc, r, rows + pr[l], nr, c, rows + pc[l], nc, t->K + block, t->r == t->c,
-                           t->buffer, t->ld, small);
+            downdate_level(p, wr, wc, constant, R, C, t->K + block, diagonal, t->buffer, t->height, t->small);
     }
 }
 
@@ -149,9 +61,9 @@ INLINE void each_level(const int p, const int wr, const int wc, const tile *t, i
     CLONES static void levels_##p##w(const tile *t, int gather) \
     {                                                           \
         if (gather)                                             \
-            each_level(p, w, w, t, 1);                          \
+            each_level(p, w, w, 1, t, 1);                       \
         else                                                    \
-            each_level(p, w, w, t, 0);                          \
+            each_level(p, w, w, 1, t, 0);                       \
     }
 INSTANCE(1, 1)
 INSTANCE(1, 2)
@@ -168,7 +80,7 @@ INSTANCE(3, 4)
 
 CLONES static void levels_any(const tile *t, int gather)
 {
-    each_level(t->f->p, t->wr, t->wc, t, gather);
+    each_level(t->f->p, t->wr, t->wc, 0, t, gather);
 }
 
 static void all_levels(const tile *t, int gather)
@@ -183,26 +95,45 @@ static void all_levels(const tile *t, int gather)
         levels_any(t, gather);
 }
 
-/* buffer := tile of X (load), or X -= buffer */
-CLONES static void move_tile(const tile *t, double *X, ptrdiff_t s, int load)
+/* X -= buffer, on the diagonal its lower blocks */
+CLONES static void subtract_tile(const tile *t, double *X, ptrdiff_t ldx)
 {
-    const dense *d = t->d;
-    const lmm_model *m = t->m;
-    const layout *lay = &m->layout;
-    const ptrdiff_t r0 = lay->trailcol[d->strip[t->r]], c0 = lay->trailcol[d->strip[t->c]];
-    const int lr = lanes(t->wr);
-    const int32_t blocks = d->strip[t->r + 1] - d->strip[t->r],
-                  columns = (d->strip[t->c + 1] - d->strip[t->c]) * t->wc;
-    for (int32_t c = 0; c < columns; c++) {
-        double *x = X + (c0 + c) * s + r0, *b = t->buffer + c * t->ld;
-        for (int32_t a = 0; a < blocks; a++, x += t->wr, b += lr)
-            for (int r = 0; r < lr; r++) {
-                if (load)
-                    b[r] = r < t->wr ? x[r] : 0;
-                else if (r < t->wr)
-                    x[r] -= b[r];
-            }
+    const int wr = t->wr, wc = t->wc, lr = lanes(wr);
+    for (int32_t b = 0; b < t->nc; b++) {
+        const int32_t from = t->r == t->c ? b : 0;
+        for (int c = 0; c < wc; c++) {
+            double *x = X + (ptrdiff_t)(b * wc + c) * ldx;
+            const double *block = t->buffer + b * t->height + c * lr;
+            for (int32_t a = from; a < t->nr; a++)
+                for (int i = 0; i < wr; i++) x[a * wr + i] -= block[(ptrdiff_t)a * lr * wc + i];
+        }
     }
+}
+
+/* buffer := X; on the diagonal half the blocks there, zero above them */
+CLONES static void load_tile(const tile *t, const double *X, ptrdiff_t ldx)
+{
+    const int wr = t->wr, wc = t->wc, lr = lanes(wr), diagonal = t->r == t->c;
+    for (int32_t b = 0; b < t->nc; b++) {
+        const int32_t from = diagonal ? b : 0;
+        double *column = t->buffer + b * t->height;
+        memset(column, 0, sizeof(double) * (size_t)(from * lr * wc));
+        for (int c = 0; c < wc; c++) {
+            const double *x = X + (ptrdiff_t)(b * wc + c) * ldx;
+            for (int32_t a = from; a < t->nr; a++) {
+                double *block = column + (ptrdiff_t)(a * wc + c) * lr;
+                for (int i = 0; i < lr; i++) block[i] = i < wr ? x[a * wr + i] : 0;
+            }
+        }
+        for (int i = 0; diagonal && i < lr * wc; i++) column[(ptrdiff_t)b * lr * wc + i] /= 2;
+    }
+}
+
+/* Where the tile's first entry is in a matrix over the trailing columns */
+INLINE ptrdiff_t corner(const tile *t, ptrdiff_t ldx)
+{
+    const int32_t *column = t->m->layout.trailcol;
+    return column[t->d->strip[t->r]] + column[t->d->strip[t->c]] * ldx;
 }
 
 /* The tile of strips r and c for factor k and all its levels, with the buffer of a worker. */
@@ -219,7 +150,9 @@ static tile make_tile(const dense *d, const lmm_model *m, int k, int32_t r, int3
               .c = c};
     t.wr = lay->width[d->strip[r]];
     t.wc = lay->width[d->strip[c]];
-    t.ld = (ptrdiff_t)(d->strip[r + 1] - d->strip[r]) * lanes(t.wr);
+    t.nr = d->strip[r + 1] - d->strip[r];
+    t.nc = d->strip[c + 1] - d->strip[c];
+    t.height = (ptrdiff_t)t.nr * lanes(t.wr) * t.wc;
     t.buffer = d->tile + worker * d->ntile;
     t.small = t.buffer + d->largest_tile;
     return t;
@@ -237,7 +170,7 @@ void pack(dense *d, const lmm_model *m, int k)
     ptrdiff_t *at = P->ptr, next = 0;
     double *to = P->value;
     for (int32_t s = 0; s < d->nstrip; s++) {
-        const int w = lay->width[d->strip[s]], l = lanes(w);
+        const int w = lay->width[d->strip[s]];
         P->start[s] = to - P->value;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {
             ptrdiff_t i = lay->ptr[e] + P->listat[e - f->node], row = P->rowat[e - f->node];
@@ -247,10 +180,10 @@ void pack(dense *d, const lmm_model *m, int k)
             }
             *at++ = next;
             for (; i < lay->ptr[e + 1] && lay->row[i] < d->strip[s + 1]; i++, row += w, next++) {
-                P->node[next] = lay->row[i] - d->strip[s];
-                for (int x = 0; x < p; x++, to += l)
-                    for (int r = 0; r < l; r++)
-                        to[r] = r < w ? fs->pan[lay->pan[e] + row + r + (ptrdiff_t)x * lay->ld[e]] : 0;
+                P->place[next] = (uint16_t)(lay->row[i] - d->strip[s]);
+                for (int x = 0; x < p; x++)
+                    for (int r = 0; r < w; r++)
+                        *to++ = fs->pan[lay->pan[e] + row + r + (ptrdiff_t)x * lay->ld[e]];
             }
             P->listat[e - f->node] = (int32_t)(i - lay->ptr[e]);
             P->rowat[e - f->node] = (int32_t)row;
@@ -279,9 +212,9 @@ static void downdate_tile(void *arg, int64_t i, int worker)
     r = c + (int32_t)i;
     tile t = make_tile(d, m, w->k, r, c, worker);
     t.K = w->K;
-    memset(t.buffer, 0, sizeof(double) * (size_t)(t.ld * t.wc * (d->strip[c + 1] - d->strip[c])));
+    memset(t.buffer, 0, sizeof(double) * (size_t)(t.height * t.nc));
     all_levels(&t, 0);
-    move_tile(&t, w->X, w->ldx, 0);
+    subtract_tile(&t, w->X + corner(&t, w->ldx), w->ldx);
 }
 
 void downdate_tiles(dense *d, lmm_model *m, int k, const double *K, double *X, ptrdiff_t ldx)
@@ -303,7 +236,7 @@ static void gather_share(void *arg, int64_t i, int worker)
             tile t = make_tile(d, m, w->k, r, c, worker);
             t.first = (int32_t)(levels * i / shares);
             t.last = (int32_t)(levels * (i + 1) / shares);
-            move_tile(&t, d->L, m->layout.s, 1);
+            load_tile(&t, d->L + corner(&t, m->layout.s), m->layout.s);
             all_levels(&t, 1);
         }
 }
@@ -321,6 +254,73 @@ void gather_tiles(dense *d, lmm_model *m, int k)
         double *Q = fs->Q + (ptrdiff_t)l * p * p;
         for (int j = 0; j < p; j++)
             for (int i = j; i < p; i++) Q[i + j * p] = Q[j + i * p] = Q[i + j * p] + Q[j + i * p];
+    }
+}
+
+/* n numbers, zeros behind them */
+INLINE vec4 some4(const double *x, ptrdiff_t n)
+{
+    return n >= 4   ? load4(x)
+           : n == 3 ? (vec4){x[0], x[1], x[2], 0}
+           : n == 2 ? (vec4){x[0], x[1], 0, 0}
+                    : (vec4){x[0], 0, 0, 0};
+}
+
+/* E -= A_b K_l A_lR for 4 v rows b of X and y from `first` on, those that there are; E's columns are 4 v long
+ */
+INLINE void edge_levels(const int p, const int v, const int constant, const work *w, ptrdiff_t first)
+{
+    const lmm_model *m = w->m;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[w->k];
+    const ptrdiff_t skip = ancestor_rows(lay, w->k), n = MIN(lay->pb - first, 4 * v);
+    vec4 local[8], *BK = constant ? local : (vec4 *)m->scratch.tmp;
+    for (int32_t e = f->node; e < f->node + f->nlev; e++) {
+        const ptrdiff_t ld = lay->ld[e];
+        const double *A = m->evaluation.f[w->k].pan + lay->pan[e] + skip,
+                     *Ab = A - skip + ld - lay->pb + first, *K = w->K + (ptrdiff_t)(e - f->node) * p * p;
+        for (int x = 0; x < p; x++)
+            for (int j = 0; j < v; j++) {
+                vec4 sum = {0};
+                for (int y = 0; y < p; y++) sum += some4(Ab + 4 * j + y * ld, n - 4 * j) * K[y + x * p];
+                BK[x * v + j] = sum;
+            }
+        for (ptrdiff_t i = lay->ptr[e] + (lay->nelim - 1 - w->k); i < lay->ptr[e + 1]; i++) {
+            vec4 *to = (vec4 *)w->X + lay->trailcol[lay->row[i]] * (ptrdiff_t)v;
+            for (int c = 0; c < lay->width[lay->row[i]]; c++, A++, to += v)
+                for (int j = 0; j < v; j++) {
+                    vec4 sum = to[j];
+                    for (int x = 0; x < p; x++) sum -= BK[x * v + j] * A[x * ld];
+                    to[j] = sum;
+                }
+        }
+        for (ptrdiff_t c = 0; c < first + n; c++)
+            for (ptrdiff_t r = c < first ? 0 : c - first; r < n; r++)
+                for (int x = 0; x < p; x++)
+                    w->X[(lay->q2 + c) * 4 * v + r] -= BK[x * v + r / 4][r % 4] * A[c + x * ld];
+    }
+}
+
+#define EDGE_LEVELS(p, v, w, first) edge_levels(p, v, p <= 4 && v <= 2, w, first)
+
+/* S's rows of X and y -= A_b K_l A_lR. They are far apart in S, so that they are summed up beside it, some at
+   a time. */
+CLONES void downdate_tiles_edge(dense *d, lmm_model *m, int k)
+{
+    const layout *lay = &m->layout;
+    const int p = lay->f[k].p;
+    const work w = {.d = d, .m = m, .k = k, .K = m->evaluation.f[k].K, .X = d->edge};
+    for (int first = 0; first < lay->pb; first += EDGE) {
+        const int rows = MIN(lay->pb - first, EDGE), v = (rows + 3) / 4;
+        memset(d->edge, 0, sizeof(double) * 4 * (size_t)v * (size_t)lay->s);
+        if (v == 1)
+            BY_WIDTH(p, EDGE_LEVELS, 1, &w, first)
+        else if (v == 2)
+            BY_WIDTH(p, EDGE_LEVELS, 2, &w, first)
+        else
+            edge_levels(p, v, 0, &w, first);
+        for (ptrdiff_t c = 0; c < lay->s; c++)
+            for (int r = 0; r < rows; r++) d->S[lay->q2 + first + r + c * lay->s] += d->edge[r + c * 4 * v];
     }
 }
 
@@ -345,9 +345,9 @@ static lmm_status make_packed(dense *d, const lmm_model *m, int k)
     ptrdiff_t blocks = 0, values = 0;
     for (int32_t e = f->node; e < f->node + f->nlev; e++)
         for (ptrdiff_t i = lay->ptr[e] + (lay->nelim - 1 - k); i < lay->ptr[e + 1]; i++, blocks++)
-            values += (ptrdiff_t)lanes(lay->width[lay->row[i]]) * f->p;
+            values += (ptrdiff_t)lay->width[lay->row[i]] * f->p;
     GRAB(&d->base, P->value, values + 4);
-    GRAB(&d->base, P->node, blocks + 1);
+    GRAB(&d->base, P->place, blocks + 1);
     GRAB(&d->base, P->ptr, d->nstrip * ((ptrdiff_t)f->nlev + 1));
     GRAB(&d->base, P->start, d->nstrip);
     GRAB(&d->base, P->listat, f->nlev);
@@ -370,29 +370,31 @@ static lmm_status make_blocks(dense *d, const lmm_model *m)
         if (lay->f[k].p * widest > d->ntile) d->ntile = lay->f[k].p * widest;
     d->ntile += d->largest_tile + 8; /* workers' buffers do not share a cache line */
     TRY(allocate_tiles(d, 1));
+    GRAB(&d->base, d->edge, MIN(lay->pb + 3, EDGE) * (ptrdiff_t)lay->s);
     GRAB(&d->base, d->packed, lay->nelim);
     for (int k = 0; k < lay->nelim && d->nstrip; k++) TRY(make_packed(d, m, k));
     return LMM_OK;
 }
 
-INLINE int32_t levels_of_strip(const factor *f)
+/* How many strips the levels of a factor are cut into */
+INLINE int32_t strips_of(const factor *f)
 {
-    return STRIP / f->p > 0 ? STRIP / f->p : 1;
+    const int32_t most = STRIP / f->p > 0 ? STRIP / f->p : 1;
+    return (f->nlev + most - 1) / most;
 }
 
-/* Strips of about STRIP trailing columns of one factor, and room for what stands in them. */
+/* Strips of nearly equal length, each of one factor's trailing columns, and room for what stands in them. */
 lmm_status make_tiles(dense *d, const lmm_model *m)
 {
     const layout *lay = &m->layout;
     int32_t count = 0;
-    for (int k = lay->nelim; k < lay->nfactor; k++) {
-        const int32_t per = levels_of_strip(&lay->f[k]);
-        count += (lay->f[k].nlev + per - 1) / per;
-    }
+    for (int k = lay->nelim; k < lay->nfactor; k++) count += strips_of(&lay->f[k]);
     GRAB(&d->base, d->strip, count + 1);
     for (int k = lay->nelim; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
-        for (int32_t e = 0; e < f->nlev; e += levels_of_strip(f)) d->strip[d->nstrip++] = f->node + e;
+        const int64_t strips = strips_of(f);
+        for (int64_t i = 0; i < strips; i++)
+            d->strip[d->nstrip++] = f->node + (int32_t)(f->nlev * i / strips);
     }
     d->strip[d->nstrip] = lay->nnode;
     return make_blocks(d, m);

@@ -246,6 +246,15 @@ class Engine:
             for i, place in enumerate(self._places)
         )
 
+    def squares_by_term(self, M: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Diagonal blocks r x k x k of each term, kept columns, from r x K x K of all factors."""
+        first = np.cumsum([0, *(sum(len(self._kept[i]) for i in own) for own in self._factors)])
+        out = []
+        for place in self._places:
+            own = slice(first[place.factor] + place.columns.start, None)
+            out.append(M[:, own, own][:, : len(place.kept), : len(place.kept)])
+        return tuple(out)
+
     def widened(self, i: int, j: int, blocks: np.ndarray) -> np.ndarray:
         """Blocks n x k x k of two terms over all their columns: zero for dropped ones."""
         return self._widen(i, self._widen(j, blocks).swapaxes(1, 2)).swapaxes(1, 2)

@@ -286,7 +286,7 @@ class Model:
             return self._minimize(options.reml, options.start, options.watch, options.free, *limits)
 
     def again(
-        self, sums: Sums, *, reml: bool, start: np.ndarray, free: Free | None = None
+        self, sums: Sums, *, reml: bool, start: np.ndarray | None, free: Free | None = None
     ) -> Estimates:
         """The estimates for other rows: another response and other weights, all else the same."""
         with self._lock:

@@ -179,6 +179,26 @@ class Point:
             G, g = core.projection()
         return self._engine.by_term(G), self._engine.modes(g)
 
+    def contrasts(self, L: np.ndarray) -> Parts:
+        """What derivatives of r^2 and of the variances of contrasts are made of.
+
+        With g = Z'V^-1 (y - X beta), and h = Z'V^-1 X (X'V^-1 X)^-1 L' of each contrast.
+
+        Parameters
+        ----------
+        L : (r, p) array
+
+        Returns
+        -------
+        tuple of (r + 1, k, k) arrays
+            Per term, in whitened columns (`whitening`): the sum of g g' over levels, then that of
+            h h' of each contrast. Where T is that of the whitened columns, r^2 has the gradient
+            -2 (sum of g g') T in T, and L (X'V^-1 X)^-1 L' the gradient 2 (sum of h h') T.
+        """
+        with self._core() as core:
+            M = core.contrasts(np.ascontiguousarray(L, np.float64))
+        return self._engine.squares_by_term(M)
+
     @cached_property
     def basis(self) -> Basis:
         """The fixed effects in a basis in which they are independent."""
@@ -280,12 +300,13 @@ class Point:
         *,
         whitened: bool = False,
     ) -> np.ndarray:
-        """Blocks of B, (n, k_i, k_j), at levels of terms i and j that occur together.
+        """Blocks of B, (n, k_i, k_j), at pairs of levels of terms i and j.
 
         Covariance of b of the one with b of the other given y, over sigma^2; zero for dropped
-        columns. Of other pairs of levels than ``self.pairs(i, j)`` those that do not occur together
-        are NaN (``solve`` has those); two levels of one factor have a block where the trailing
-        matrix has: all that occur with one level of an eliminated factor do. Whitened: of the
+        columns. Other pairs of levels than ``self.pairs(i, j)`` have a block where the trailing
+        matrix has what it follows from, always where that is dense, else NaN (``solve`` has those);
+        two levels of one factor where the trailing matrix has it: all that occur with one level of
+        an eliminated factor do. Whitened: of the
         effects of whitened columns (`whitening`), without dropped ones: far origins and unequal
         units cost no digits there.
         """

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further dimension
 EQUAL = 1e-8  # degrees of freedom closer than this are one number
-FEW = 6  # free parameters up to which differences of the gradient are faster
+FEW = 6  # free parameters up to which differences of the gradient may be faster
+SMALL = 1e7  # operations of an evaluation times free parameters up to which they are
 DENSE = 500  # columns of a sparse trailing matrix that may be dense for second derivatives
 AT_ONCE = 64  # contrasts handled together: bounds the memory
 
@@ -62,11 +63,9 @@ class Whitened:
         varied = np.abs(self.T).max(axis=0) > 0
         return np.asarray(varied[self.column])
 
-    def gradient(self, w: np.ndarray) -> np.ndarray:
-        """Derivatives of the sum of w_l'T T'w_l over levels l, for each row of w (c, m, k)."""
-        own = w[:, :, self.kept] @ self.C  # before it is squared: C may have large entries
-        crossed = own.swapaxes(1, 2) @ own
-        return np.asarray(2 * (crossed @ self.T)[:, self.row, self.column])
+    def gradient(self, squares: np.ndarray) -> np.ndarray:
+        """Derivatives of the sum of w_l'T T'w_l over levels l, from sums of w_l w_l' (c, k, k)."""
+        return np.asarray(2 * (squares @ self.T)[:, self.row, self.column])
 
 
 def _whitened(
@@ -141,10 +140,6 @@ class Satterthwaite:
         return np.eye(len(free))[:, free]
 
     @cached_property
-    def _projection(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-        return self._fit.point.projection
-
-    @cached_property
     def _information(self) -> tuple[np.ndarray, np.ndarray]:
         if self._analytic_is_faster():
             with suppress(MemoryError, FitError):
@@ -158,7 +153,7 @@ class Satterthwaite:
             return False
         free = self.directions.shape[1]
         if order < LARGE:
-            return bool(free > FEW)
+            return bool(free > FEW or free * self._model.storage["flops"] > SMALL)
         return bool(self._fit.point.traces_price[1] <= 2 * free * order**3)
 
     def _numerical_hessian(self) -> np.ndarray:
@@ -172,7 +167,7 @@ class Satterthwaite:
         """From second derivatives in the entries of T T': no more for many parameters."""
         fit, r2 = self._fit, self.nu * self._fit.estimates.sigma**2
         variances, whitening = Variances(fit), fit.model._engine.whitening()
-        slope, second = variances.curvature(self._projection[1], r2, self.nu, fit.reml)
+        slope, second = variances.curvature(fit.point.projection[1], r2, self.nu, fit.reml)
         roots = [
             (np.linalg.solve(C, term.C), term.T, term.row, term.column)
             for C, term in zip(whitening, self.terms, strict=True)
@@ -200,11 +195,18 @@ class Satterthwaite:
     def slope(self) -> np.ndarray:
         """(k,) gradient of log r^2, the logarithm of the residual sum of squares."""
         total = self.nu * self._fit.estimates.sigma**2
-        return np.asarray(-self._gradient([g[None] for g in self._projection[1]])[0] / total)
+        none = np.zeros((0, len(self._fit.estimates.beta)))
+        return np.asarray(-self._gradient(none)[0] / total)
 
-    def _gradient(self, w: list[np.ndarray]) -> np.ndarray:
-        """Derivatives of the sum of w_l'T T'w_l in the free parameters: w (c, m, k) per term."""
-        parts = [term.gradient(one) for one, term in zip(w, self.terms, strict=True)]
+    def _gradient(self, L: np.ndarray) -> np.ndarray:
+        """(c + 1, k): derivatives in the free parameters of -r^2, and of the variances of the
+        contrasts over sigma^2."""
+        squares = self._fit.point.contrasts(L)
+        if self._fit.estimates.free is not None:  # the user's columns
+            back = self._fit.point.unwhitening
+            dual = [C[term.kept] for C, term in zip(back, self.terms, strict=True)]
+            squares = tuple(D @ M @ D.T for D, M in zip(dual, squares, strict=True))
+        parts = [term.gradient(one) for one, term in zip(squares, self.terms, strict=True)]
         return np.asarray(np.concatenate(parts, axis=1) @ self.directions)
 
     @cached_property
@@ -237,10 +239,11 @@ class Satterthwaite:
 
     def _df(self, L: np.ndarray) -> np.ndarray:
         variance = np.einsum("ij,jk,ik->i", L, self._vcov, L)
-        w = [np.moveaxis(G @ L.T, 2, 0) for G in self._projection[0]]
-        scale = self._fit.estimates.sigma**2
+        scale, total = self._fit.estimates.sigma**2, self.nu * self._fit.estimates.sigma**2
+        gradient = self._gradient(L)
+        self.__dict__.setdefault("slope", -gradient[0] / total)
         with np.errstate(invalid="ignore", divide="ignore"):
-            h = scale * self._gradient(w) / variance[:, None] + self.slope
+            h = scale * gradient[1:] / variance[:, None] + self.slope
             return np.asarray(2 / (((h @ self.root) ** 2).sum(axis=1) + 2 / self.nu))
 
     def f_df(self, L: Any) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.design import Design
+from ..tables import name_index
 from .terms import Component, is_component, pair_name
 
 
@@ -30,11 +31,9 @@ class ModelData:
 
     def index(self, names: Sequence[str]) -> Any:
         """A pandas index of names, made once."""
-        import pandas as pd
-
         key = tuple(names)
         if key not in self._indices:
-            self._indices[key] = pd.Index(list(names), dtype="object")
+            self._indices[key] = name_index(key, "object")
         return self._indices[key]
 
 
