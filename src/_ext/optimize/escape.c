@@ -74,6 +74,7 @@ int leave_saddle(fit *t, double *x)
         const double curvature = null_curvature(m, &s, place, &i, work);
         double *deviation = place + s.k * s.k + i;
         for (double e = FIRST; curvature < -NEGATIVE && e > LEAST; e /= 3) {
+            if (t->state->neval >= t->s->maxeval) return -1;
             *deviation = e;
             if (try_point(t, axes, x, trial)) return 1;
         }

@@ -261,7 +261,8 @@ static double largest(const lmm_model *m)
 }
 
 /* How much rounding moves the criterion f at x, a minimum: its changes with the last digits of x, which exact
-   numbers would hide. Taken where cancellation is known to be strong; 0 elsewhere. */
+   numbers would hide. Taken where cancellation is known to be strong; 0 elsewhere. These looks are no steps
+   of the fit: they do not count. */
 static double seen_noise(fit *t, const double *x, double f, double *trial)
 {
     const evaluation *ev = &t->m->evaluation;
@@ -271,7 +272,6 @@ static double seen_noise(fit *t, const double *x, double f, double *trial)
         for (int i = 0; i < fit_size(t); i++)
             trial[i] = x[i] * (1 + DBL_EPSILON * ((3 * i + 5 * s + i * s) % 7 - 3));
         most = fmax(most, fabs(fit_value(t, trial) - f));
-        t->state->neval++;
     }
     t->state->moved = 1;
     return 2 * most;
@@ -387,7 +387,9 @@ static newton_end minimize(fit *t, double *x, lmm_info *info)
     }
     for (;;) {
         const newton_end end = fit_minimize(t, x);
-        if (end != NEWTON_CONVERGED || info->escapes > t->n || !leave_saddle(t, x)) return end;
+        if (end != NEWTON_CONVERGED || info->escapes > t->n) return end;
+        const int left = leave_saddle(t, x);
+        if (left <= 0) return left ? NEWTON_MAXEVAL : end;
         info->escapes++;
         t->close = 0;
         t->state->radius = t->s->radius;

@@ -358,7 +358,7 @@ class Model:
         known = noise <= CERTIFIED and bound <= RESOLUTION
         if status == "converged" and not (known and certificate <= CERTIFIED):
             status = "flat direction" if known else "limited by rounding"
-        left = max(certificate, *rounding)
+        left = certificate if status == "flat direction" else max(certificate, *rounding)
         return _Run(theta, objective, certificate, left, before + evals, status)
 
     def _more_runs(
