@@ -131,6 +131,16 @@ def one_factor(groups: int, per: int, seed: int = 5) -> pd.DataFrame:
     return pd.DataFrame({"g": _factor(g), "x": x, "y": y})
 
 
+def wide(levels: int, n: int = 20_000, groups: int = 100, seed: int = 6) -> pd.DataFrame:
+    """A predictor with very many levels, one numeric predictor, one grouping factor."""
+    rng = np.random.default_rng(seed)
+    f, g = rng.integers(0, levels, n), rng.integers(0, groups, n)
+    f[:levels] = np.arange(levels)
+    x = rng.normal(size=n)
+    y = rng.normal(size=levels)[f] + 0.3 * x + rng.normal(size=groups)[g] + rng.normal(size=n)
+    return pd.DataFrame({"f": _factor(f), "x": x, "g": _factor(g), "y": y})
+
+
 def slopes(groups: int, per: int, seed: int = 6) -> pd.DataFrame:
     """One grouping factor with very many levels, which have slopes too; rows are in no order."""
     rng = np.random.default_rng(seed)
@@ -218,6 +228,24 @@ PROBLEMS: dict[str, Problem] = {
         "y ~ x + (1 | g)",
         True,
         "one factor, 125,000 levels, 500,000 rows",
+    ),
+    "wide_500": Problem(
+        lambda: wide(500),
+        "y ~ f + x + (1 | g)",
+        True,
+        "a predictor with 500 levels, 20,000 rows",
+    ),
+    "wide_500_slopes": Problem(
+        lambda: wide(500),
+        "y ~ f * x + (1 | g)",
+        True,
+        "the same with a slope for each level",
+    ),
+    "wide_2000": Problem(
+        lambda: wide(2_000),
+        "y ~ f + x + (1 | g)",
+        True,
+        "a predictor with 2,000 levels, 20,000 rows",
     ),
     "slopes_125k": Problem(
         lambda: slopes(125_000, 4),

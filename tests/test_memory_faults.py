@@ -81,11 +81,22 @@ MODELS = dict(
     crossed=([*chain(rng, 120, 30, 6), rng.integers(0, 7, 120)], [1, 2, 1], "dense"),
     sparse=(sparse_pair(rng, 300, 60, 50), [2, 1], "sparse"),
     iterative=(sparse_pair(rng, 200, 40, 30), [1, 2], "iterative"),
+    wide=([rng.integers(0, 6, 300)], [1], "auto"),
+    collinear=([rng.integers(0, 6, 300)], [1], "auto"),
+    coded=([rng.integers(0, 6, 300), rng.integers(0, 3, 300)], [1, 2], "dense"),
 )
 factors, widths, storage = MODELS[{name!r}]
 factors = [np.unique(codes, return_inverse=True)[1] for codes in factors]
 made = problem(rng, factors, widths)
 X = np.asfortranarray(made.X)
+if {name!r} in ("wide", "collinear"):
+    X = np.asfortranarray(np.column_stack([X, rng.normal(size=(300, 120)), X[:, 1]]))
+    X[:, -1] += rng.normal(size=300) * (1e-5 if {name!r} == "collinear" else 1)
+if {name!r} == "coded":  # the last level has two columns to itself: one of these is dropped
+    start, column = np.array([*range(20), 22]), np.array([*range(2, 21), 20, 21, 22])
+    coded = [rng.integers(0, 20, 300), None, start, column, np.ones(22)]
+    coded = [one if i in (1, 4) else one.astype(np.int32) for i, one in enumerate(coded)]
+    X = 23, X, np.arange(2, dtype=np.int32), [tuple(coded)]
 terms = [(codes.astype(np.int32), int(codes.max()) + 1, np.ascontiguousarray(term.z),
           np.zeros(term.z.shape[1], np.int32)) for codes, term in zip(factors, made.terms)]
 options = dict(storage=storage)
@@ -216,7 +227,12 @@ def run(shim: Path, code: str, **names: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["dense", "single", "nested", "crossed", "sparse", "iterative"])
+WIDE = ["wide", "collinear", "coded"]
+
+
+@pytest.mark.parametrize(
+    "name", ["dense", "single", "nested", "crossed", "sparse", "iterative", *WIDE]
+)
 def test_memory_that_runs_out_in_set_up_and_threads(shim: Path, name: str) -> None:
     count = int(run(shim, SET_UP, name=name).split()[1])
     assert count > 30  # allocations that failed one by one

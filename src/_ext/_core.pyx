@@ -151,41 +151,7 @@ cdef int _check_theta(const double[::1] theta, Py_ssize_t n, str name) except -1
 include "blocks.pxi"
 
 
-cdef class _Watch:
-    """What the poll callback of a fit needs: the user's callback and the error it raised."""
-
-    cdef object callback, error
-
-
-cdef int poll(void *arg, const lmm_trace *t) noexcept with gil:
-    cdef _Watch watch = <_Watch>arg
-    try:
-        PyErr_CheckSignals()
-        if watch.callback is None:
-            return 0
-        return bool(watch.callback(t.neval, t.objective, t.best, t.radius, t.predicted))
-    except BaseException as error:
-        watch.error = error
-        return 1
-
-
-cdef class _Plane:
-    """theta = fixed + basis z, checked; keeps the arrays."""
-
-    cdef lmm_plane plane
-    cdef const double[::1] fixed
-    cdef const double[::1, :] basis
-
-    def __init__(self, const double[::1] fixed not None, const double[::1, :] basis not None, int ntheta):
-        _check_theta(fixed, ntheta, "fixed")
-        if basis.shape[0] != ntheta or basis.shape[1] > ntheta:
-            raise ValueError(f"basis needs {ntheta} rows and at most as many columns")
-        if not np.isfinite(basis).all():
-            raise ValueError("basis has values that are not finite")
-        self.fixed, self.basis = fixed, basis
-        self.plane.nz = <int32_t>basis.shape[1]
-        self.plane.fixed = &fixed[0] if ntheta else NULL
-        self.plane.basis = &basis[0, 0] if basis.shape[1] else NULL
+include "fits.pxi"
 
 
 class _Lock:
@@ -215,7 +181,7 @@ cdef class Model:
     Parameters
     ----------
     y : (n,) float64, or a Cross alone
-    X : (n, p) float64, Fortran order, or a list of p columns: see `_Columns`
+    X : (n, p) float64, Fortran order, or a list of p columns: see `_Columns`; or the arguments of `Fixed`
     factors : list of (codes int32 (n,), number of levels, columns float64 (n, k) or a list, term int32 (k,))
     weights : (n,) float64, positive, or None
     limit : float, bytes that may be used
@@ -292,6 +258,23 @@ cdef class Model:
         if status == LMM_DEPENDENT:
             raise Dependent()
         check(status)
+
+    def without_fixed(self, values, y, X, list factors, weights=None):
+        """What the fixed effects leave of columns (n, r) that are scaled by the roots of the weights.
+
+        The other arguments must be what the model was made of.
+        """
+        cdef _Rows rows = self.same_rows(y, X, factors, weights)
+        cdef double[::1, :] V = np.array(values, np.float64, order="F", ndmin=2)
+        cdef int r = <int>V.shape[1]
+        cdef lmm_status status
+        if V.shape[0] != self.n:
+            raise ValueError(f"columns need {self.n} rows, not {V.shape[0]}")
+        if r:
+            with self.lock, nogil:
+                status = lmm_without_fixed(self.m, &rows.d, r, &V[0, 0])
+            check(status)
+        return np.asarray(V)
 
     cdef _Rows same_rows(self, y, X, list factors, weights):
         cdef _Rows rows = _Rows(y, X, factors, weights)

@@ -51,9 +51,20 @@ cdef extern from "lmm.h" nogil:
         const lmm_column *z
         const int32_t *term
 
+    ctypedef struct lmm_coded:
+        const int32_t *level
+        const double *v
+        int32_t nlev
+        const int32_t *start
+        const int32_t *column
+        const double *value
+
     ctypedef struct lmm_data:
         int64_t n
         int32_t p, nfactor
+        int32_t pstored, ncoded
+        const int32_t *place
+        const lmm_coded *coded
         const double *y
         const double *w
         const lmm_column *X
@@ -120,6 +131,7 @@ cdef extern from "lmm.h" nogil:
     lmm_settings lmm_defaults()
     lmm_status lmm_setup(lmm_model **, const lmm_data *, const lmm_cross *, const lmm_blas *,
                          const lmm_options *, uint8_t *, lmm_report *)
+    lmm_status lmm_without_fixed(const lmm_model *, const lmm_data *, int, double *)
     lmm_status lmm_response(lmm_model *, const lmm_data *)
     void lmm_free(lmm_model *)
     int32_t lmm_ntheta(const lmm_model *)

@@ -89,11 +89,23 @@ typedef struct {          /* a grouping factor with the columns of all its terms
     const int32_t *term;  /* p      columns with equal numbers (neighbours) are correlated     */
 } lmm_factor;
 
+typedef struct {           /* columns of X that are zero in most rows: x = v t(level)                 */
+    const int32_t *level;  /* n      level of each row, 0-based                                       */
+    const double *v;       /* n      NULL: ones                                                       */
+    int32_t nlev;          /*        levels                                                           */
+    const int32_t *start;  /* nlev+1 where each level's t begins: its columns and what these are      */
+    const int32_t *column; /*        place in X, each once a level                                    */
+    const double *value;
+} lmm_coded;
+
 typedef struct {              /* borrowed during the call, never kept                              */
     int64_t n;                /* rows                                                              */
     int32_t p, nfactor;       /* columns of X, grouping factors                                    */
+    int32_t pstored, ncoded;  /* columns of X that are stored; others are coded                    */
     const double *y, *w;      /* n; n, positive, or NULL for ones                                  */
-    const lmm_column *X;      /* p                                                                 */
+    const lmm_column *X;      /* pstored                                                           */
+    const int32_t *place;     /* pstored  their places in X, ascending; NULL: all are stored       */
+    const lmm_coded *coded;   /* ncoded                                                            */
     const lmm_factor *factor; /* nfactor                                                           */
 } lmm_data;
 
@@ -204,6 +216,9 @@ lmm_status lmm_response(lmm_model *m, const lmm_data *d); /* new y, same X, Z, w
    LMM_DEPENDENT: with these weights other columns are independent, and the model can't be used until it is
    refilled again. */
 lmm_status lmm_refill(lmm_model *m, const lmm_data *d);
+/* V (n x r): what the fixed effects leave of columns that are scaled by the roots of the weights. d: the rows
+   that the model was made of; their y is not read. */
+lmm_status lmm_without_fixed(const lmm_model *m, const lmm_data *d, int r, double *V);
 void lmm_free(lmm_model *m); /* NULL and half-built are fine        */
 int32_t lmm_ntheta(const lmm_model *m);
 

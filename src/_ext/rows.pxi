@@ -1,8 +1,95 @@
 # Included by _core.pyx. Rows in memory, checked: what a model is made of, besides `Cross`.
 
 
+cdef class Fixed:
+    """Columns of X of which some are coded: zero in most rows, x_j = v t_j(level).
+
+    Parameters
+    ----------
+    n, p : int, number of rows and of columns
+    X : s columns that are stored, see `_Columns`
+    place : (s,) int32, their places among the p, ascending
+    coded : list of (level int32 (n,), v float64 (n,) or None, start int32 (levels + 1,), column int32, value)
+        column[start[l]:start[l + 1]] are the places of the columns that are not zero where the level is l,
+        value (float64) what v is multiplied by there. Every column is stored or belongs to one of these.
+    """
+
+    cdef _Columns X
+    cdef const int32_t[::1] place
+    cdef lmm_coded *coded
+    cdef int32_t p, ncoded
+    cdef list held
+
+    def __cinit__(self, Py_ssize_t n, Py_ssize_t p, X not None, const int32_t[::1] place not None,
+                  list coded not None):
+        cdef Py_ssize_t k
+        cdef const int32_t[::1] level, start, column
+        cdef const double[::1] v, value
+        owner = np.full(p + 1, -1)
+        self.X = _Columns(X, n, True, "X")
+        if p > MOST_COLUMNS or place.shape[0] != self.X.k:
+            raise ValueError(f"X has {self.X.k} columns and {place.shape[0]} places, {p} columns in all")
+        self.place, self.held = place, []
+        self.p, self.ncoded = <int32_t>p, <int32_t>len(coded)
+        self.coded = <lmm_coded *>calloc(len(coded) + 1, sizeof(lmm_coded))
+        if not self.coded:
+            raise MemoryError()
+        for k in range(self.ncoded):
+            level, v, start, column, value = coded[k]
+            if level is None or start is None or column is None or value is None or start.shape[0] < 1:
+                raise ValueError(f"coded columns {k}: levels and what belongs to these are needed")
+            if level.shape[0] != n or (v is not None and v.shape[0] != n):
+                raise ValueError(f"coded columns {k} need as many rows as X")
+            self._check(k, np.asarray(start), np.asarray(column), value, owner)
+            if not _codes_are_valid(level, <int32_t>(start.shape[0] - 1)):
+                raise ValueError(f"coded columns {k}: levels must be 0 .. {start.shape[0] - 2}")
+            if n and v is not None and not _is_finite(&v[0], n, False):
+                raise ValueError(f"coded columns {k} must be finite")
+            self.held.append((level, v, start, column, value))
+            self.coded[k].level = &level[0] if n else NULL
+            self.coded[k].v = NULL if v is None or not n else &v[0]
+            self.coded[k].nlev = <int32_t>(start.shape[0] - 1)
+            self.coded[k].start = &start[0]
+            self.coded[k].column = &column[0] if column.shape[0] else NULL
+            self.coded[k].value = &value[0] if value.shape[0] else NULL
+        stored = np.asarray(place)
+        if (np.diff(stored) <= 0).any() or (stored < 0).any() or (stored >= p).any():
+            raise ValueError("places must be ascending, 0 .. p - 1")
+        if (owner[stored] >= 0).any():
+            raise ValueError("a column is stored and coded too")
+
+    def _check(self, Py_ssize_t k, start, column, const double[::1] value, owner):
+        """Are levels' lists in order, and does no other list have their columns?"""
+        count = len(column)
+        if start[0] != 0 or start[-1] != count or (np.diff(start) < 0).any() or value.shape[0] != count:
+            raise ValueError(f"coded columns {k}: start must lead through columns and values")
+        if not count:
+            return
+        if column.min() < 0 or column.max() >= self.p or not _is_finite(&value[0], count, False):
+            raise ValueError(f"coded columns {k}: columns must be 0 .. {self.p - 1}, values finite")
+        within = np.diff(column) <= 0
+        within[start[1:-1][(start[1:-1] > 0) & (start[1:-1] < count)] - 1] = False
+        if within.any():
+            raise ValueError(f"coded columns {k}: the columns of a level must be ascending")
+        if (owner[column] >= 0).any():
+            raise ValueError(f"coded columns {k}: another list has one of these columns")
+        owner[column] = k
+
+    cdef void describe(self, lmm_data *d) noexcept:
+        d.p = self.p
+        d.ncoded = self.ncoded
+        d.place = &self.place[0] if self.place.shape[0] else NULL
+        d.coded = self.coded
+
+    def __dealloc__(self):
+        free(self.coded)
+
+
 cdef class _Rows:
-    """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them."""
+    """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them.
+
+    X: columns (see `_Columns`), or the other arguments of `Fixed`, columns of which some are coded.
+    """
 
     cdef lmm_data d
     cdef lmm_factor *factor
@@ -12,6 +99,7 @@ cdef class _Rows:
         cdef Py_ssize_t k, n
         cdef const int32_t[::1] level, term
         cdef _Columns columns
+        cdef Fixed fixed
         if y is None or X is None or not factors:
             raise ValueError("y, X and at least one factor are needed")
         n = y.shape[0]
@@ -22,9 +110,13 @@ cdef class _Rows:
             raise ValueError("y, X and weights need the same number of rows, at least one")
         if not _is_finite(&y[0], n, False) or (w is not None and not _is_finite(&w[0], n, True)):
             raise ValueError("y must be finite, weights positive and finite")
-        columns = _Columns(X, n, True, "X")
-        self.held = [y, columns, w]
+        fixed = Fixed(n, *X) if isinstance(X, tuple) else None
+        columns = _Columns(X, n, True, "X") if fixed is None else fixed.X
+        self.held = [y, columns, w, fixed]
         self.d.X, self.d.p = columns.column, <int32_t>columns.k
+        self.d.pstored = self.d.p
+        if fixed is not None:
+            fixed.describe(&self.d)
         for k in range(len(factors)):
             level, nlev, z, term = factors[k]
             if level is None or z is None or term is None:

@@ -10,7 +10,8 @@ const factor *factor_of_user(const lmm_model *m, int user);
 /* estimates.c: coefficients of the whitened columns of X */
 void solve_fixed(const lmm_model *m, double *w);                      /* w (p) := R^-T w,  C = R R'         */
 void fixed_to_user(const lmm_model *m, const double *w, double *out); /* to those of the user's (pfull)     */
-void fixed_estimates(lmm_model *m, double variance, double *beta, double *vcov); /* either may be NULL */
+lmm_status fixed_estimates(lmm_model *m, double variance, double *beta, double *vcov); /* either: or NULL */
+void fixed_root(const lmm_model *m, double *E); /* E (pfull x p) := C_X R^-T           */
 
 /* solve.c: n right-hand sides as the rows of X (n x q), columns in elimination order */
 void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first, int n, int dual, double *X);

@@ -73,7 +73,7 @@ lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *co
     TRY(bring(m, ANY, BORDERED, 0));
     for (int k = 0; k < lay->nfactor; k++) K += lay->f[k].p;
     *r2 = m->sums.yscale * m->sums.yscale * m->evaluation.r2;
-    fixed_estimates(m, 0, beta, NULL);
+    TRY(fixed_estimates(m, 0, beta, NULL));
     double *u = m->scratch.tmp, *w = u + lay->pfull, *g = w + lay->pfull;
     if (j >= 0) {
         direction_of(m, j, u);

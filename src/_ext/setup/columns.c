@@ -1,6 +1,6 @@
 /* The columns of X and of each factor: parameters, whitening, the way back to the user's units. */
 
-#include "setup/build.h"
+#include "setup/fixed.h"
 #include "base/small.h"
 
 static lmm_status new_whitening(lmm_model *m, whitening *w, int32_t k)
@@ -56,8 +56,8 @@ void whiten_fixed(lmm_model *m, const builder *b)
     const lmm_data *d = b->d;
     layout *lay = &m->layout;
     lay->logdetB = m->sums.sumlogw = 0;
-    if (lay->x.constant >= 0) lay->xconstant = rows_value(&d->X[lay->x.constant], 0);
-    for (int a = 0; a < lay->p; a++) lay->logdetB += log(lay->x.B[lay->keep[a] * (d->p + 1)]);
+    if (lay->x.constant >= 0) lay->xconstant = first_value(d, lay->x.constant);
+    for (int a = 0; a < lay->p; a++) lay->logdetB += log(lay->x.B[(ptrdiff_t)lay->keep[a] * (d->p + 1)]);
     for (int64_t i = 0; d->w && i < d->n; i++) m->sums.sumlogw += log(d->w[i]);
 }
 
@@ -129,7 +129,17 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     return LMM_OK;
 }
 
-lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
+lmm_status whiten_x(lmm_model *m, builder *b, uint8_t *keep)
+{
+    layout *lay = &m->layout;
+    lay->summed = 0;
+    lay->inflation = INFINITY;
+    lay->wide = is_wide(b->d);
+    if (lay->wide) return whiten_wide(m, b, keep);
+    return b->d->p ? whiten(&lay->x, &b->moments.span[b->moments.n - 1], &b->rows, keep) : LMM_OK;
+}
+
+lmm_status new_fixed(lmm_model *m, builder *b, uint8_t *keep)
 {
     layout *lay = &m->layout;
     const lmm_data *d = b->d;
@@ -141,7 +151,7 @@ lmm_status new_fixed(lmm_model *m, const builder *b, uint8_t *keep)
     if (b->x) {
         TRY(whiten_fixed_products(m, b, keep));
     } else {
-        if (d->p) TRY(whiten(&lay->x, &b->moments.span[b->moments.n - 1], &b->rows, keep));
+        TRY(whiten_x(m, b, keep));
         for (int j = 0; j < d->p; j++)
             if (keep[j]) lay->keep[lay->p++] = j;
         whiten_fixed(m, b);

@@ -1,5 +1,6 @@
 /* The cross-products A = [Z X y]'W[Z X y] in whitened coordinates: from rows, or y alone anew. */
 
+#include "setup/fixed.h"
 #include "setup/places.h"
 #include "base/small.h"
 
@@ -25,7 +26,8 @@ static void whiten_column(const rows *r, const int32_t *column, const whitening 
     }
 }
 
-/* The block that was read last, row by row: [z of all factors in elimination order | x | y] */
+/* The block that was read last, row by row: [z of all factors in elimination order | x | y], without x where
+   X is whitened in its sums. residual: room for y of the block, then for it times the columns of a wide X */
 static void whiten_rows(const lmm_model *m, const builder *b, const response *y, double *residual)
 {
     const layout *lay = &m->layout;
@@ -35,7 +37,10 @@ static void whiten_rows(const lmm_model *m, const builder *b, const response *y,
         const factor *f = &lay->f[k];
         for (int j = 0; j < f->p; j++) whiten_column(r, r->z[f->user], &f->w, f->term[j], j, to++, b->ncol);
     }
-    for (int a = 0; a < lay->p; a++) whiten_column(r, r->x, &lay->x, 0, lay->keep[a], to++, b->ncol);
+    for (int a = 0; a < lay->p && !lay->wide; a++)
+        whiten_column(r, r->x, &lay->x, 0, lay->keep[a], to++, b->ncol);
+    if (b->basis) whiten_wide_rows(m, b, residual + r->size);
+    to = b->white + (b->ncol - 1);
     response_rows(m, y, r, residual);
     for (int32_t i = 0; i < r->n; i++) to[(ptrdiff_t)i * b->ncol] = residual[i];
 }
@@ -46,20 +51,21 @@ INLINE void add_levels(int p, lmm_model *m, const builder *b, int k, int at)
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
     const int32_t n = b->rows.n, *node = b->node[k];
-    const int pb = lay->pb, edge = b->ncol - pb;
+    const int width = b->edge, edge = b->ncol - width;
     double *blocks = m->sums.A[k].diag, *pan = m->sums.A[k].pan;
     for (int32_t i = 0; i < n; i++) {
         const int32_t e = node[i], ahead = node[i + AHEAD < n ? i + AHEAD : n - 1];
         const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *x = v + edge;
-        double *diag = blocks + (ptrdiff_t)(e - f->node) * p * p, *to = pan + (lay->pan[e] + lay->ld[e] - pb);
+        double *diag = blocks + (ptrdiff_t)(e - f->node) * p * p,
+               *to = pan + (lay->pan[e] + lay->ld[e] - width);
         __builtin_prefetch(lay->pan + node[i + 2 * AHEAD < n ? i + 2 * AHEAD : n - 1]);
         __builtin_prefetch(lay->ld + node[i + 2 * AHEAD < n ? i + 2 * AHEAD : n - 1]);
         __builtin_prefetch(blocks + (ptrdiff_t)(ahead - f->node) * p * p, 1);
-        __builtin_prefetch(pan + (lay->pan[ahead] + lay->ld[ahead] - pb), 1);
+        __builtin_prefetch(pan + (lay->pan[ahead] + lay->ld[ahead] - width), 1);
         for (int c = 0; c < p; c++)
             for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
         for (int c = 0; c < p; c++, to += lay->ld[e])
-            for (int a = 0; a < pb; a++) to[a] += x[a] * z[c];
+            for (int a = 0; a < width; a++) to[a] += x[a] * z[c];
     }
 }
 
@@ -85,7 +91,8 @@ CLONES static void add_rows(lmm_model *m, const builder *b, int64_t first)
 {
     const layout *lay = &m->layout;
     char lower = 'L', none = 'N';
-    int pb = lay->pb, n = b->rows.n, ncol = b->ncol;
+    int pb = lay->pb, edge = b->edge, n = b->rows.n, ncol = b->ncol;
+    double *corner = m->sums.border + (ptrdiff_t)(pb - edge) * (pb + 1);
     double one = 1;
     for (int k = 0; k < lay->nfactor; k++) {
         const int32_t *level = b->d->factor[lay->f[k].user].level + first;
@@ -96,7 +103,7 @@ CLONES static void add_rows(lmm_model *m, const builder *b, int64_t first)
         for (int j = k + 1, other = at + lay->f[k].p; j < lay->nfactor; other += lay->f[j++].p)
             BY_WIDTH(lay->f[k].p, add_pairs, m, b, k, j, at, other);
     }
-    m->blas.syrk(&lower, &none, &pb, &n, &one, b->white + (ncol - pb), &ncol, &one, m->sums.border, &pb);
+    m->blas.syrk(&lower, &none, &edge, &n, &one, b->white + (ncol - edge), &ncol, &one, corner, &pb);
 }
 
 /* y in units of its size */
@@ -118,14 +125,17 @@ static void scale_response(lmm_model *m, double scale)
 /* Room for what is made of a block of rows. */
 static lmm_status new_block(const lmm_model *m, builder *b)
 {
-    const size_t n = (size_t)b->rows.size, K = (size_t)m->layout.nfactor;
-    b->white = malloc(sizeof(double) * n * ((size_t)b->ncol + 1));
+    const layout *lay = &m->layout;
+    const size_t n = (size_t)b->rows.size, K = (size_t)lay->nfactor;
+    const size_t extra = 1 + (size_t)(lay->wide && !lay->summed ? lay->pfull : 0);
+    b->white = malloc(sizeof(double) * n * ((size_t)b->ncol + extra));
     b->spot = malloc(sizeof(ptrdiff_t) * n);
     b->node = calloc(K, sizeof(*b->node));
     if (!b->white || !b->spot || !b->node || !(b->node[0] = malloc(sizeof(int32_t) * n * K)))
         return LMM_NOMEM;
     for (size_t k = 1; k < K; k++) b->node[k] = b->node[k - 1] + n;
-    return LMM_OK;
+    if (!lay->wide) return LMM_OK;
+    return lay->summed ? new_edge(m, b) : new_basis(m, b);
 }
 
 lmm_status fill_rows(lmm_model *m, builder *b)
@@ -133,13 +143,16 @@ lmm_status fill_rows(lmm_model *m, builder *b)
     const layout *lay = &m->layout;
     response y;
     double scale = 1;
-    TRY(response_begin(m, &b->moments, &y));
     TRY(new_block(m, b));
+    double *residual = b->white + (ptrdiff_t)b->rows.size * b->ncol;
+    TRY(lay->wide ? response_again(m, &b->rows, &y, residual) : response_begin(m, &b->moments, &y));
     EACH_BLOCK(&b->rows, first)
     {
-        whiten_rows(m, b, &y, b->white + (ptrdiff_t)b->rows.size * b->ncol);
+        whiten_rows(m, b, &y, residual);
         add_rows(m, b, first);
+        if (lay->summed) add_edge(m, b, residual);
     }
+    if (lay->summed) finish_edge(m, b);
     TRY(response_end(m, &y, m->sums.border[(ptrdiff_t)lay->p * lay->pb + lay->p], &scale));
     scale_response(m, scale);
     return LMM_OK;
@@ -190,13 +203,16 @@ static void whiten_response(lmm_model *m, const factor *f)
 }
 
 /* X'W y and y'W y; product: of the centred columns */
-static void whiten_border(lmm_model *m, const double *product, double yy)
+void response_border(lmm_model *m, const double *product, double yy)
 {
     const layout *lay = &m->layout;
     double *last = m->sums.border + lay->p;
-    for (int a = 0; a < lay->p; a++)
-        for (int l = 0; l <= lay->keep[a]; l++)
-            last[(ptrdiff_t)a * lay->pb] += lay->x.B[l + (ptrdiff_t)lay->keep[a] * lay->pfull] * product[l];
+    for (int a = 0; a < lay->p; a++) {
+        const double *B = lay->x.B + (ptrdiff_t)lay->keep[a] * lay->pfull;
+        double v = 0;
+        for (int l = 0; l <= lay->keep[a]; l++) v += B[l] * product[l];
+        last[(ptrdiff_t)a * lay->pb] = v;
+    }
     last[(ptrdiff_t)lay->p * lay->pb] = yy;
 }
 
@@ -214,11 +230,11 @@ static lmm_status replace_response(lmm_model *m, rows *r, double *v)
         yy += dot(r->n, v, v);
         for (int k = 0; k < lay->nfactor; k++) add_response(m, &lay->f[k], r, first, v);
         for (int32_t i = 0; i < r->n && r->root; i++) v[i] *= r->root[i];
-        response_products(m, r, v, product);
+        fixed_products(r, lay->x.mean, 1, v, r->size, product);
     }
     TRY(response_end(m, &y, yy, &scale));
     for (int k = 0; k < lay->nfactor; k++) whiten_response(m, &lay->f[k]);
-    whiten_border(m, product, yy);
+    response_border(m, product, yy);
     scale_response(m, scale);
     return LMM_OK;
 }

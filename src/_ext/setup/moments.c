@@ -10,13 +10,8 @@
 
 #include <stdlib.h>
 
-#define PIECE 256       /* rows summed at a time, an eighth of them in each lane */
-#define LANES 8         /* sums that do not wait for each other */
-#define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
-
-typedef struct { /* of a column: lowest and highest value, weighted sum of what it is above the first */
-    double low, high, shift, sum;
-} column_range;
+#define PIECE 256 /* rows summed at a time, an eighth of them in each lane */
+#define LANES 8   /* sums that do not wait for each other */
 
 /* Takes in the n values of a block. */
 CLONES static void widen_range(column_range *c, int32_t n, const double *x, const double *w)
@@ -68,7 +63,7 @@ static double sum_of(int32_t n, const double *w)
 }
 
 /* total += part, keeping in lost what rounding took (Kahan) */
-static void add_exactly(ptrdiff_t n, double *total, double *lost, const double *part)
+void add_exactly(ptrdiff_t n, double *total, double *lost, const double *part)
 {
     for (ptrdiff_t i = 0; i < n; i++) {
         const double y = part[i] - lost[i], t = total[i] + y;
@@ -113,23 +108,33 @@ static void add_products(const span *s, const rows *r, double *work)
     }
 }
 
-/* Means and scales of a span: of columns that are not centred where none is constant. */
+int range_moments(const column_range *c, double total, double *mean, double *scale)
+{
+    *mean = mean_of(c, total);
+    *scale = spread_of(c, *mean);
+    return c->low == c->high;
+}
+
+void center_on_constant(int k, int constant, double *mean, double *scale)
+{
+    for (int j = 0; j < k; j++) {
+        if (constant < 0 || j == constant) {
+            scale[j] += fabs(mean[j]);
+            mean[j] = 0;
+        }
+        if (!(scale[j] > 0)) scale[j] = 1;
+    }
+}
+
+/* Means and scales of a span. */
 static void choose_scales(span *s, const column_range *range, double total)
 {
     s->constant = -1;
     for (int j = 0; j < s->k; j++) {
-        const column_range *c = &range[s->column[j] + 1];
-        s->mean[j] = mean_of(c, total);
-        s->scale[j] = spread_of(c, s->mean[j]);
-        if (s->column[j] >= 0 && c->low == c->high && s->constant < 0 && s->mean[j] != 0) s->constant = j;
+        const int constant = range_moments(&range[s->column[j] + 1], total, &s->mean[j], &s->scale[j]);
+        if (s->column[j] >= 0 && constant && s->constant < 0 && s->mean[j] != 0) s->constant = j;
     }
-    for (int j = 0; j < s->k; j++) {
-        if (s->constant < 0 || j == s->constant) {
-            s->scale[j] += fabs(s->mean[j]);
-            s->mean[j] = 0;
-        }
-        if (!(s->scale[j] > 0)) s->scale[j] = 1;
-    }
+    center_on_constant(s->k, s->constant, s->mean, s->scale);
 }
 
 static response response_of(const column_range *c, double total, int uncentred)
@@ -157,7 +162,7 @@ response response_moments(const lmm_data *d, int uncentred)
     return response_of(&range, total, uncentred);
 }
 
-/* The spans of the columns of Z, term by term, and of X and y. */
+/* The spans of the columns of Z, term by term, and of X and y unless X is wide. */
 static lmm_status new_spans(moments *mo, const rows *r)
 {
     const lmm_data *d = r->d;
@@ -178,11 +183,13 @@ static lmm_status new_spans(moments *mo, const rows *r)
         }
     }
     mo->first[d->nfactor] = n;
-    memcpy(mo->column, r->x, sizeof(*mo->column) * (size_t)d->p);
-    mo->column[d->p] = -1;
-    mo->span[n].column = mo->column;
-    mo->span[n].k = d->p + 1;
-    mo->n = n + 1;
+    if (!is_wide(d)) {
+        memcpy(mo->column, r->x, sizeof(*mo->column) * (size_t)d->p);
+        mo->column[d->p] = -1;
+        mo->span[n].column = mo->column;
+        mo->span[n++].k = d->p + 1;
+    }
+    mo->n = n;
     for (int32_t i = 0; i < mo->n; i++) {
         span *s = &mo->span[i];
         GRAB(mo, s->mean, s->k);
@@ -201,10 +208,10 @@ void moments_free(moments *mo)
 
 lmm_status moments_of(moments *mo, rows *r)
 {
-    column_range *range; /* of y, and of each column */
     double *work;
     TRY(new_spans(mo, r));
-    GRAB(mo, range, r->ncol + 1);
+    GRAB(mo, mo->range, r->ncol + 1);
+    column_range *range = mo->range;
     GRAB(mo, work, (ptrdiff_t)mo->widest * (r->size + mo->widest));
     begin_range(range, r->d->y[0]);
     for (int32_t j = 0; j < r->ncol; j++) begin_range(&range[j + 1], rows_value(r->column[j], 0));
@@ -215,7 +222,7 @@ lmm_status moments_of(moments *mo, rows *r)
         for (int32_t j = 0; j < r->ncol; j++) widen_range(&range[j + 1], r->n, rows_column(r, j), r->w);
     }
     for (int32_t i = 0; i < mo->n; i++) choose_scales(&mo->span[i], range, mo->total);
-    mo->y = response_of(range, mo->total, mo->span[mo->n - 1].constant < 0);
+    if (!is_wide(r->d)) mo->y = response_of(range, mo->total, mo->span[mo->n - 1].constant < 0);
     EACH_BLOCK(r, i)
     for (int32_t j = 0; j < mo->n; j++) add_products(&mo->span[j], r, work);
     for (int32_t i = 0; i < mo->n; i++) {
@@ -267,7 +274,7 @@ void invert_factor(int k, const double *G, const double *scale, const uint8_t *k
 }
 
 /* C: what B means for columns that are not centred (the constant column takes up the means) */
-static void uncentred(const whitening *w, double constant)
+void uncentred(const whitening *w, double constant)
 {
     const int k = w->k;
     memcpy(w->C, w->B, sizeof(double) * (size_t)k * (size_t)k);

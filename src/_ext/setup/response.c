@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "setup/build.h"
+#include "setup/fixed.h"
 #include "base/small.h"
 
 /* c = B b0 with b0 = (1/n) X_w'W v: coefficients on the centred columns of X, from their products with v */
@@ -11,13 +11,13 @@ static void regress(lmm_model *m, const double *product, double *c)
 {
     const layout *lay = &m->layout;
     const int k = lay->pfull;
+    for (int l = 0; l < k; l++) c[l] = 0;
     for (int j = 0; j < k; j++) {
-        m->sums.b0[j] = 0;
-        for (int l = 0; l <= j; l++) m->sums.b0[j] += lay->x.B[l + j * k] * product[l];
-    }
-    for (int l = 0; l < k; l++) {
-        c[l] = 0;
-        for (int j = l; j < k; j++) c[l] += lay->x.B[l + j * k] * m->sums.b0[j];
+        const double *B = lay->x.B + (ptrdiff_t)j * k;
+        double b0 = 0;
+        for (int l = 0; l <= j; l++) b0 += B[l] * product[l];
+        for (int l = 0; l <= j; l++) c[l] += B[l] * b0;
+        m->sums.b0[j] = b0;
     }
 }
 
@@ -42,18 +42,6 @@ lmm_status response_begin(lmm_model *m, const moments *mo, response *y)
     return begin(m, y, product);
 }
 
-/* sum += x'v, x the columns of X, centred */
-void response_products(const lmm_model *m, const rows *r, const double *v, double *sum)
-{
-    const layout *lay = &m->layout;
-    for (int l = 0; l < lay->pfull; l++) {
-        const double *x = rows_column(r, r->x[l]), mean = lay->x.mean[l];
-        double s = 0;
-        for (int32_t i = 0; i < r->n; i++) s += (x[i] - mean) * v[i];
-        sum[l] += s;
-    }
-}
-
 /* The same of another response to columns that are known. v: room for a block of rows */
 lmm_status response_again(lmm_model *m, rows *r, response *y, double *v)
 {
@@ -65,7 +53,7 @@ lmm_status response_again(lmm_model *m, rows *r, response *y, double *v)
     {
         for (int32_t i = 0; i < r->n; i++) v[i] = (r->y[i] - y->mean) / y->spread;
         for (int32_t i = 0; i < r->n && r->w; i++) v[i] *= r->w[i];
-        response_products(m, r, v, product);
+        fixed_products(r, m->layout.x.mean, 1, v, r->size, product);
     }
     for (int l = 0; l < k; l++) product[l] *= y->spread / (double)r->d->n;
     return begin(m, y, product);
@@ -76,10 +64,7 @@ void response_rows(const lmm_model *m, const response *y, const rows *r, double 
 {
     const layout *lay = &m->layout;
     for (int32_t i = 0; i < r->n; i++) out[i] = r->y[i] - m->sums.ymean;
-    for (int l = 0; l < lay->pfull; l++) {
-        const double *x = rows_column(r, r->x[l]), mean = lay->x.mean[l], c = y->c[l];
-        for (int32_t i = 0; i < r->n && c != 0; i++) out[i] -= (x[i] - mean) * c;
-    }
+    subtract_fixed(r, lay->x.mean, 1, y->c, out, r->size);
     for (int32_t i = 0; i < r->n; i++) out[i] *= (r->root ? r->root[i] : 1) / y->spread;
 }
 

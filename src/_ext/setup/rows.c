@@ -34,7 +34,7 @@ static int32_t number_of(rows *r, const lmm_column *c)
 
 lmm_status rows_open(rows *r, const lmm_data *d)
 {
-    size_t most = (size_t)d->p;
+    size_t most = (size_t)d->pstored;
     memset(r, 0, sizeof(*r));
     for (int k = 0; k < d->nfactor; k++) most += (size_t)d->factor[k].ncol;
     r->d = d;
@@ -42,8 +42,8 @@ lmm_status rows_open(rows *r, const lmm_data *d)
     r->x = malloc(sizeof(*r->x) * (most + 1));
     r->z = malloc(sizeof(*r->z) * ((size_t)d->nfactor + 1));
     if (!r->column || !r->x || !r->z) return LMM_NOMEM;
-    for (int32_t j = 0; j < d->p; j++) r->column[r->x[j] = r->ncol++] = &d->X[j];
-    int32_t *at = r->x + d->p;
+    for (int32_t j = 0; j < d->pstored; j++) r->column[r->x[j] = r->ncol++] = &d->X[j];
+    int32_t *at = r->x + d->pstored;
     for (int k = 0; k < d->nfactor; at += d->factor[k++].ncol) {
         r->z[k] = at;
         for (int32_t j = 0; j < d->factor[k].ncol; j++) at[j] = number_of(r, &d->factor[k].z[j]);
@@ -129,6 +129,7 @@ void rows_read(rows *r, int64_t first, int64_t *next)
 {
     const lmm_data *d = r->d;
     r->n = d->n - first < r->size ? (int32_t)(d->n - first) : r->size;
+    r->first = first;
     r->y = d->y + first;
     r->w = d->w ? d->w + first : NULL;
     for (int32_t i = 0; i < r->n && d->w; i++) r->root[i] = sqrt(r->w[i]);

@@ -10,8 +10,9 @@ typedef struct {
     const lmm_data *d;
     int32_t ncol;              /* distinct columns of Z and X                                       */
     const lmm_column **column; /* ncol                                                              */
-    int32_t **z, *x;           /* number of each column of the user's factors, and of X             */
-    int32_t size, n;           /* most rows of a block; rows of the one that was read last          */
+    int32_t **z, *x;           /* number of each column of the user's factors, and stored one of X  */
+    int32_t size, n;           /* most rows of a block; rows of the one that was read last, ...     */
+    int64_t first;             /* ... and the first of these                                        */
     double *value;             /* ncol x size  columns that had to be converted                     */
     const double **at;         /* ncol         its columns: there, or where they are in the data    */
     const double *y, *w;       /* n            its response and weights (NULL: ones)                */

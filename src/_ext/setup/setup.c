@@ -75,14 +75,19 @@ static int64_t most_pairs(const builder *b)
     return most;
 }
 
+/* Columns of the rows that are made: of Z, and X and y or y alone. */
+static void count_columns(const layout *lay, builder *b)
+{
+    b->ncol = b->edge = lay->summed ? 1 : lay->pb;
+    for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
+}
+
 static lmm_status new_builder(const lmm_model *m, builder *b)
 {
     const layout *lay = &m->layout;
     b->other = malloc(sizeof(int32_t) * (size_t)most_pairs(b));
     b->start = malloc(sizeof(int64_t) * ((size_t)lay->nnode + 1));
     b->stamp = malloc(sizeof(int32_t) * ((size_t)lay->nnode + 1));
-    b->ncol = lay->pb;
-    for (int k = 0; k < lay->nfactor; k++) b->ncol += lay->f[k].p;
     return b->other && b->start && b->stamp ? LMM_OK : LMM_NOMEM;
 }
 
@@ -92,6 +97,7 @@ static void free_builder(builder *b)
     for (int i = 0; i < K * K; i++) free(b->table[i]);
     free(b->other), free(b->start), free(b->stamp), free(b->table), free(b->place), free(b->white);
     free(b->node ? b->node[0] : NULL), free(b->node), free(b->spot);
+    free(b->basis), free(b->fixed), free(b->columns);
     rows_close(&b->rows);
     moments_free(&b->moments);
 }
@@ -99,6 +105,7 @@ static void free_builder(builder *b)
 /* Values of A. */
 static lmm_status fill(lmm_model *m, builder *b)
 {
+    count_columns(&m->layout, b);
     TRY(new_places(m, b));
     return b->x ? copy_products(m, b) : fill_rows(m, b);
 }
@@ -174,9 +181,12 @@ static lmm_status build(lmm_model *m, builder *b, uint8_t *keep)
     return make_cross_products(m, b);
 }
 
-static lmm_status measure_rows(builder *b)
+lmm_status measure_rows(builder *b)
 {
     if (b->x) return LMM_OK;
+    rows_close(&b->rows);
+    moments_free(&b->moments);
+    memset(&b->moments, 0, sizeof(b->moments));
     TRY(rows_open(&b->rows, b->d));
     return moments_of(&b->moments, &b->rows);
 }
@@ -248,13 +258,13 @@ lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const
 }
 
 /* Whitening with other weights. LMM_DEPENDENT: other columns are independent. */
-static lmm_status whiten_again(lmm_model *m, const builder *b, uint8_t *keep)
+static lmm_status whiten_again(lmm_model *m, builder *b, uint8_t *keep)
 {
     layout *lay = &m->layout;
     const lmm_data *d = b->d;
     lmm_report report;
     for (int k = 0; k < lay->nfactor; k++) TRY(whiten_factor(m, &lay->f[k], b, keep, &report));
-    if (d->p) TRY(whiten(&lay->x, &b->moments.span[b->moments.n - 1], &b->rows, keep));
+    TRY(whiten_x(m, b, keep));
     int32_t rank = 0;
     for (int j = 0; j < d->p; j++)
         if (keep[j] && (rank == lay->p || lay->keep[rank++] != j)) return LMM_DEPENDENT;
@@ -283,7 +293,6 @@ lmm_status lmm_refill(lmm_model *m, const lmm_data *d)
     uint8_t *keep = malloc((size_t)widest + 1);
     lmm_status status = keep ? measure_rows(&b) : LMM_NOMEM;
     m->evaluation.at.state = NOWHERE;
-    if (status == LMM_OK) status = new_builder(m, &b);
     if (status == LMM_OK) status = whiten_again(m, &b, keep);
     if (status == LMM_OK) {
         clear_sums(m);

@@ -94,7 +94,9 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
     const double wide = fmax(lay->pb, N);
     doubles += (double)(fit_workspace(lay) + chain_work(lay)) + N * N;       /* minimizer, information */
     doubles += 4 * BATCH * pmax * wide + 12 * pmax * pmax + 6 * pmax * wide; /* batches, small blocks */
-    const double rows = b->x ? 0 : 4. * (double)b->d->n;                     /* the pattern's */
+    double rows = b->x ? 0 : 4. * (double)b->d->n;                           /* the pattern's */
+    if (b->columns) rows += 8. * (double)b->d->n * lay->pfull;               /* coded ones that are stored */
+    if (lay->wide) rows += 8. * (double)lay->pfull * lay->pfull;             /* of the kept columns */
     return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
 }
 

@@ -8,7 +8,7 @@
 #include "trailing/lines.h"
 #include "trailing/tiles.h"
 
-static char lower = 'L', left = 'L', none = 'N', trans = 'T';
+static char lower = 'L', left = 'L', right = 'R', none = 'N', trans = 'T';
 static double one = 1, zero = 0, minus = -1;
 
 static lmm_status dense_make(trailing *t, lmm_model *m)
@@ -133,6 +133,23 @@ CLONES static void scale_trailing(dense *d, lmm_model *m)
                sizeof(double) * (size_t)lay->pb);
 }
 
+/* The trailing columns alone, then the corner by its rank: of it the last row is updated here. */
+static lmm_status factorize_with_corner(dense *d, lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    trailing *t = &d->base;
+    int q2 = lay->q2, s = lay->s, pb = lay->pb, row = 1;
+    double *last = t->Le + lay->p;
+    if (q2) {
+        if (cholesky(&m->blas, m->team, q2, d->L, s)) return LMM_NOTPOSDEF;
+        m->blas.trsm(&right, &lower, &trans, &none, &pb, &q2, &one, d->L, &s, t->Le, &s);
+        m->blas.gemm(&none, &trans, &row, &pb, &q2, &minus, last, &s, t->Le, &s, &one,
+                     last + (ptrdiff_t)q2 * s, &s);
+    }
+    for (ptrdiff_t i = 0; i < q2; i++) m->evaluation.logdetM += 2 * log(d->L[i + i * s]);
+    return factorize_corner(t, m);
+}
+
 static lmm_status dense_factorize(trailing *t, lmm_model *m)
 {
     const layout *lay = &m->layout;
@@ -140,6 +157,7 @@ static lmm_status dense_factorize(trailing *t, lmm_model *m)
     dense *d = (dense *)t;
     const int s = lay->s;
     scale_trailing(d, m);
+    if (corner_has_low_rank(t, lay)) return factorize_with_corner(d, m);
     const int failed = cholesky(&m->blas, m->team, s, d->L, s);
     if (failed && failed < s) return LMM_NOTPOSDEF;
     for (ptrdiff_t i = 0; i < s - 1; i++)

@@ -22,7 +22,7 @@ INLINE void edge_levels(const int p, trailing *t, lmm_model *m, int k)
     factor_state *fs = &m->evaluation.f[k];
     const ptrdiff_t s = t->lde, pb = lay->pb;
     double *corner = t->Se + lay->q2 * s, *BK = m->scratch.tmp; /* p x pb: column r is row r of A_b K */
-    const ptrdiff_t skip = ancestor_rows(&m->layout, k);
+    const ptrdiff_t skip = ancestor_rows(&m->layout, k), first = corner_has_low_rank(t, lay) ? lay->p : 0;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t ld = lay->ld[e];
         const double *A = fs->pan + lay->pan[e], *Ab = A + ld - pb;
@@ -38,7 +38,7 @@ INLINE void edge_levels(const int p, trailing *t, lmm_model *m, int k)
                 }
             }
         for (ptrdiff_t c = 0; c < pb; c++)
-            for (ptrdiff_t r = c; r < pb; r++)
+            for (ptrdiff_t r = c < first ? first : c; r < pb; r++)
                 for (int x = 0; x < p; x++) corner[r + c * s] -= BK[x + r * p] * Ab[c + x * ld];
     }
 }
@@ -48,19 +48,4 @@ CLONES void downdate_edge(trailing *t, lmm_model *m, int k)
 {
     const int p = m->layout.f[k].p;
     BY_WIDTH(p, edge_levels, t, m, k)
-}
-
-lmm_status factorize_corner(trailing *t, lmm_model *m)
-{
-    const layout *lay = &m->layout;
-    evaluation *ev = &m->evaluation;
-    char lower = 'L';
-    int pb = lay->pb, ld = (int)t->lde, info;
-    double *R = t->Le + lay->q2 * t->lde;
-    m->blas.potrf(&lower, &pb, R, &ld, &info);
-    if (info && info < pb) return LMM_NOTPOSDEF;
-    for (ptrdiff_t a = 0; a < lay->p; a++) ev->logdetC += 2 * log(R[a + a * t->lde]);
-    const double r = R[lay->p + lay->p * t->lde];
-    ev->r2 = info ? 0 : r * r;
-    return LMM_OK;
 }

@@ -74,8 +74,9 @@ void trailing_free(trailing *t); /* NULL and half-made are fine */
 
 /* For the ways: the edge of S -= A_b K_l A_lR over factor k */
 void downdate_edge(trailing *t, lmm_model *m, int k);
-/* Cholesky factor of the corner of Le and what follows from it: log|C|, r^2; r^2 = 0 where cancellation
-   leaves nothing of it. */
+/* corner.c: Cholesky factor of the corner of Le and what follows from it: log|C|, r^2; r^2 = 0 where
+   cancellation leaves nothing of it. Where the corner has low rank only its last row is read. */
 lmm_status factorize_corner(trailing *t, lmm_model *m);
+int corner_has_low_rank(const trailing *t, const layout *lay);
 
 #endif

@@ -19,6 +19,7 @@ from .alignment import aligned, index_of
 from .checks import check_levels, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
+from .fixed import fixed_columns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .rows import RowColumns, Rows
@@ -85,7 +86,10 @@ class Design:
 
     @property
     def X(self) -> Matrix:
-        """Fixed-effects columns (n, p), Fortran order, dependent ones included."""
+        """Fixed-effects columns (n, p), Fortran order, dependent ones included.
+
+        Columns of wide factors are made when they are asked for.
+        """
         return self.fixed.values
 
     @property
@@ -112,12 +116,12 @@ class Design:
         """pandas index of the rows used; None for other data."""
         return self.sums.index if isinstance(self.sums, Rows) else None
 
-    def with_rows(self, *, X: Matrix | None = None, **changes: Any) -> Design:
-        """The same model of other rows (attributes of `Rows`), or with another X (n, p)."""
+    def with_rows(self, *, fixed: RowColumns | None = None, **changes: Any) -> Design:
+        """The same model of other rows (attributes of `Rows`), or with another X."""
         rows = self.rows_for("rows cannot be replaced")
         own = vars(self) | {"sums": Rows(**(vars(rows) | changes))}
-        if X is not None:
-            own["fixed"] = RowColumns(np.asfortranarray(X))
+        if fixed is not None:
+            own["fixed"] = fixed
         return Design(**own)
 
 
@@ -174,7 +178,7 @@ def build(
         formula=formula,
         response=plan.formula.response,
         x_names=fixed.names,
-        fixed=RowColumns.of_parts(used.n, fixed.parts(codings, values)),
+        fixed=fixed_columns(used.n, fixed, codings, values),
         terms=terms,
         sums=Rows(y, w, offsets, used.rows, index),
         n_rows=table.n,
@@ -415,7 +419,7 @@ def refilled(design: Design, y: Any, weights: Any) -> Design:
     design.rows_for("a fit to another response")
     if y is None and weights is None:
         raise DataError("a new response, or new weights, are needed", variable=design.response)
-    changes: dict[str, Matrix] = {}
+    changes: dict[str, Any] = {}
     if y is not None:
         changes["y"] = _new_values(y, design, "the new response", design.response)
     if weights is not None:

@@ -116,16 +116,24 @@ class Layout:
     atoms: tuple[Expression, ...]
 
     def parts(
-        self, codings: Mapping[str, Coding], values: Mapping[str, Values]
+        self,
+        codings: Mapping[str, Coding],
+        values: Mapping[str, Values],
+        chosen: Sequence[int] | None = None,
     ) -> tuple[tuple[Part, ...], ...]:
-        """The parts whose products are the columns, of data without missing values."""
+        """The parts whose products are the columns, or the chosen ones, of data without missing
+        values."""
+        columns = self.columns if chosen is None else [self.columns[j] for j in chosen]
         return tuple(
             tuple(codings[a].part(values[a], dummy, j) for a, dummy, j in factors)
-            for factors in self.columns
+            for factors in columns
         )
 
     def fill(
-        self, out: Numbers, codings: Mapping[str, Coding], values: Mapping[str, Values]
+        self,
+        out: Numbers,
+        codings: Mapping[str, Coding],
+        values: Mapping[str, Values],
     ) -> Numbers:
         """Write the columns into `out` (n x p)."""
         for target, factors in enumerate(self.columns):

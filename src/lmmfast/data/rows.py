@@ -65,15 +65,22 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
         return made
 
     def at(self, rows: slice | NDArray[np.int64]) -> Matrix:
-        if self.parts is None or "values" in vars(self):
-            return self.values[rows]
+        return self.values[rows] if "values" in vars(self) else self._multiplied(rows)
+
+    def _multiplied(self, rows: slice | NDArray[np.int64]) -> Matrix:
+        """Some rows of the products of parts."""
+        assert self.parts is not None
         n = len(range(self.n)[rows]) if isinstance(rows, slice) else len(rows)
-        made: Matrix = np.ones((n, self.width), order="F" if self.level is None else "C")
+        made: Matrix = np.ones((n, len(self.parts)), order="F" if self.level is None else "C")
         for j, column in enumerate(self.parts):
             for i, part in enumerate(column):
                 own = part[1][part[0][rows]] if isinstance(part, tuple) else part[rows]
                 made[:, j] = own if i == 0 else made[:, j] * own
         return made
+
+    def taken(self, rows: NDArray[np.int64]) -> RowColumns:
+        assert self.level is None, "levels may have none of these rows"
+        return self._with(self.at(rows))
 
     def columns(self) -> Any:
         """The columns as the compiled core takes them."""

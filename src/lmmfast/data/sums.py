@@ -72,6 +72,14 @@ class Columns(ABC):
     def combined(self, M: Matrix) -> Columns:
         """The columns times M (k, j)."""
 
+    def taken(self, rows: NDArray[np.int64]) -> Any:
+        """The same columns of some rows, of fixed effects; an error where there are none."""
+        raise no_rows(f"rows of {self.what} would be needed")
+
+    def times(self, beta: Matrix) -> Matrix:
+        """The columns times coefficients (k), of the fixed effects; an error without rows."""
+        return np.asarray(self.values @ beta)
+
     @abstractmethod
     def root(self, kept: NDArray[np.bool_]) -> Matrix:
         """R (rank, k) with R'R = X'X for the columns X, upper triangular in the kept ones (k).

@@ -96,6 +96,11 @@ class Engine:
                 "with the new weights other columns are linearly independent: fit the formula anew"
             ) from None
 
+    def without_fixed(self, values: np.ndarray) -> np.ndarray:
+        """What the fixed effects leave of columns (n, r), scaled by the roots of the weights."""
+        source = self.design.sums.source(self.design.fixed, self._groups)
+        return np.asarray(self.core.without_fixed(values, *source))
+
     def products(self) -> tuple[Any, list[np.ndarray]]:
         """Of models without rows: blocks of cross-products, and C of each factor (their columns
         are the design's times C)."""

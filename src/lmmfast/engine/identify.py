@@ -33,11 +33,17 @@ GROWTH = 8  # by how much more rows are taken each time
 DOUBTFUL = 1e-6  # share of a part that the others leave, above which it is independent
 NONE = 1e-9  # singular value, relative, below which a combination of parts vanishes
 TOGETHER = 1e-6  # share of a combination that counts
+WIDE = 200  # fixed effects
 MOST_PARTS = 1_500  # beyond that the algebra would take longer than the fit
 MOST_NUMBERS = 4e7  # rows times parts that are held at a time
 MOST_PAIRS = 4e6  # pairs of co-occurring levels of streamed data
 
 Matrix = NDArray[np.float64]
+
+
+def is_wide(engine: Engine) -> bool:
+    """Would a basis of the fixed effects on some rows take longer than the model's on all?"""
+    return int(engine.core.keep.sum()) > WIDE
 
 
 class Part(NamedTuple):
@@ -99,6 +105,8 @@ def _combinations(design: Design, engine: Engine, parts: list[Part], free: bool)
         return None if stream is None else _combinations_of(stream, rng, free)
     count = FIRST + 2 * (len(parts) + int(engine.core.keep.sum()))
     most = int(min(design.n, max(MOST_NUMBERS / len(parts), count)))
+    if is_wide(engine) and most == design.n:
+        count = most
     while count < most:
         own = _Rows.of(design, engine, parts, count)
         if _are_independent(own.images(rng, True)):
@@ -188,7 +196,8 @@ class _Rows:
     codes: list[np.ndarray]
     levels: list[int]
     z: list[Matrix]
-    Q: Matrix  # orthonormal basis of the fixed effects
+    Q: Matrix | None  # orthonormal basis of the fixed effects; None: the compiled model has one
+    engine: Engine
 
     @classmethod
     def of(cls, design: Design, engine: Engine, parts: list[Part], count: int) -> _Rows:
@@ -205,11 +214,17 @@ class _Rows:
             z.append(own if root is None else own * root)
             codes.append(term.codes[rows])
             levels.append(len(term.levels))
+        if count >= n and is_wide(engine):
+            return cls(parts, codes, levels, z, None, engine)
         X = design.fixed.at(rows)[:, engine.core.keep]
-        return cls(parts, codes, levels, z, np.linalg.qr(X if root is None else X * root)[0])
+        Q = np.linalg.qr(X if root is None else X * root)[0]
+        return cls(parts, codes, levels, z, Q, engine)
 
     def without_fixed(self, values: Matrix) -> Matrix:
         """What fixed effects leave of columns."""
+        if self.Q is None:
+            left = self.engine.without_fixed(values.reshape(len(values), -1))
+            return left.reshape(values.shape)
         return np.asarray(values - self.Q @ (self.Q.T @ values))
 
     def meet(self, rng: np.random.Generator, free: bool) -> tuple[Matrix, list[Matrix]]:

@@ -169,7 +169,7 @@ def without(design: Design, rows: np.ndarray) -> Design:
         codes, levels = known[id(term.codes)]
         terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels))
     return replace(design, terms=tuple(terms)).with_rows(
-        X=design.X[keep],
+        fixed=design.fixed.taken(np.flatnonzero(keep)),
         y=design.y[keep],
         weights=None if design.weights is None else design.weights[keep],
         offset=None if design.offset is None else design.offset[keep],

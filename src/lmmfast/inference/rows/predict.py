@@ -82,7 +82,7 @@ def fitted_array(
     estimates: Estimates, design: Design, groups: Collection[str] | None = None
 ) -> np.ndarray:
     """Fitted values of the rows used (n) with the random effects of ``groups`` (None: all)."""
-    values = fixed_part(estimates, design.X)
+    values = fixed_part_of(estimates, design)
     if design.offset is not None:
         values += design.offset
     for term, b in zip(design.terms, estimates.b, strict=True):
@@ -105,6 +105,11 @@ def fixed_part(estimates: Estimates, X: np.ndarray) -> np.ndarray:
     if np.all(kept):
         return np.asarray(X @ estimates.beta)
     return np.asarray(X[:, kept] @ estimates.beta[kept])
+
+
+def fixed_part_of(estimates: Estimates, design: Design) -> np.ndarray:
+    """The same of the rows used; columns of wide factors are not made."""
+    return design.fixed.times(np.where(estimates.fixed_kept, estimates.beta, 0.0))
 
 
 def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:

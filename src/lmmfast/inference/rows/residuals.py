@@ -9,7 +9,7 @@ import numpy as np
 from ...engine.compiled import _memory_limit
 from ..ddf import check_choice
 from .deletion import groups, root_weights
-from .predict import fitted_of, fixed_part, row_series
+from .predict import fitted_of, fixed_part_of, row_series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def residuals(fit: Fit, kind: str) -> pd.Series:
         if kind == "pearson":
             values = values * root_weights(design) / fit.sigma
     else:
-        values = design.y - fixed_part(fit.estimates, design.X)
+        values = design.y - fixed_part_of(fit.estimates, design)
         if design.offset is not None:
             values = values - design.offset
         if kind == "scaled":
