@@ -20,7 +20,6 @@ from lmmfast.engine.starts import random_theta
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
 CERTIFIED = 1e-9  # deviance units
-PROMISED = 1e-7  # before the last step, where steps shrink so fast that it is taken unseen
 SAME = 1e-6  # two runs to one optimum, deviance units
 
 
@@ -65,7 +64,7 @@ def test_certificate_is_the_newton_decrement(name: str, reml: bool) -> None:
     model = LMM.from_arrays(*STRUCTURES[name][0].arrays)
     fit = model.fit(reml=reml)
     assert fit.converged and fit.estimates.status == "converged"
-    assert 0 <= fit.certificate < PROMISED
+    assert 0 <= fit.certificate < CERTIFIED
     _, g, H = model.objective(fit.theta, reml=reml, gradient=True, hessian=True)
     free = fit.theta != 0
     left = g[free] @ np.linalg.pinv(H[np.ix_(free, free)], rcond=1e-10, hermitian=True) @ g[free]
@@ -180,7 +179,7 @@ def test_the_first_start_is_the_moment_estimate() -> None:
                 [Term(np.arange(m * each) // each, np.ones((m * each, 1)))],
             )
         )
-        assert fit.theta == pytest.approx([max(np.sqrt(max(variance, 0)), 0.12)], rel=1e-6)
+        assert fit.theta == pytest.approx([max(np.sqrt(max(variance, 0)), 0.03)], rel=1e-7)
 
 
 def at_the_start(made: Problem) -> lmmfast.LMMFit:
@@ -193,7 +192,7 @@ def at_the_start(made: Problem) -> lmmfast.LMMFit:
 # Most evaluations of a fit, and of one from zero, a longer way. About a third above what they are.
 EVALUATIONS = {
     "single-3-full": (13, 20),
-    "single-8-full": (145, 165),
+    "single-8-full": (18, 28),
     "designed-1-3": (11, 15),
     "designed-2-1": (9, 14),
     "designed-8-2": (28, 40),

@@ -186,6 +186,14 @@ void axes_anchor(const lmm_model *m, double *x)
     }
 }
 
+double axes_largest(const lmm_model *m, const double *x)
+{
+    double most = 0;
+    for (term t = {0}; next_term(&m->layout, &t); x += term_size(t.k))
+        for (int i = 0; i < t.k; i++) most = fmax(most, axes_at(x, t.k).s[i]);
+    return most;
+}
+
 double axes_distance(const lmm_model *m, const double *x)
 {
     double sum = 0;

@@ -27,6 +27,7 @@ void axes_tangent(const lmm_model *m, const double *x, const double *slope, doub
                   double *work);
 void axes_move(const lmm_model *m, const double *x, const double *step, double *to, double *work);
 void axes_anchor(const lmm_model *m, double *x);
+double axes_largest(const lmm_model *m, const double *x); /* of all s */
 double axes_distance(const lmm_model *m, const double *x);
 
 #endif

@@ -151,6 +151,16 @@ static double fit_distance(void *arg, const double *x)
     return sqrt(sum);
 }
 
+/* Largest standard deviation over sigma, or variable of a plane */
+static double fit_extent(void *arg, const double *x)
+{
+    const fit *t = arg;
+    double most = 0;
+    if (!t->plane) return axes_largest(t->m, x);
+    for (int i = 0; i < t->n; i++) most = fmax(most, fabs(x[i]));
+    return most;
+}
+
 static int fit_poll(void *arg, const double *x, double f, double best, double radius, double predicted)
 {
     fit *t = arg;
@@ -188,7 +198,7 @@ static newton_problem problem_of(fit *t)
                         .arg = t,
                         .tolerance = t->s->tolerance,
                         .noise = 1e-14 * (double)t->m->layout.n,
-                        .horizon = 1,
+                        .extent = fit_extent,
                         .enough = t->close ? CLOSE * t->s->tolerance : 0,
                         .patience = patience(t->m),
                         .maxeval = t->s->maxeval};

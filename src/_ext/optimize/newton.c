@@ -202,7 +202,7 @@ static void follow(const newton_problem *p, local_model *m)
     linearize(p, m, m->here, m->Bd);
 }
 
-/* Minimizes the model within the radius by inner steps; the first one is decomposed. */
+/* Minimizes the model within the radius by inner steps; the first one is linearized. */
 static step walk(const newton_problem *p, local_model *m, const double *x, double radius)
 {
     step s = {0};
@@ -247,7 +247,10 @@ static step walk(const newton_problem *p, local_model *m, const double *x, doubl
 /* Slope and curvature at the last accepted x. Nonzero: they are not finite. */
 static int differentiate(const newton_problem *p, local_model *m)
 {
-    m->exact = p->derivatives(p->arg, m->slope, m->A, p->patience && m->slow >= p->patience ? m->E : NULL);
+    const int wanted = p->patience && m->slow >= p->patience;
+    m->exact = p->derivatives(p->arg, m->slope, m->A, wanted ? m->E : NULL) &&
+               is_finite((ptrdiff_t)p->nc * p->nc, m->E);
+    if (wanted) m->learned = 0; /* its place is taken */
     return !is_finite(p->nc, m->slope) || !is_finite((ptrdiff_t)p->nc * p->nc, m->A);
 }
 
@@ -299,7 +302,8 @@ static newton_end finish(const newton_problem *p, local_model *m, newton_state *
 {
     if (last.bounded) {
         linearize(p, m, x, m->slope);
-        last.predicted = solve_subproblem(p, m, fmax(s->radius, p->horizon), &last.length, &last.bounded);
+        last.predicted = solve_subproblem(p, m, fmax(s->radius, fmax(1, p->extent(p->arg, x))), &last.length,
+                                          &last.bounded);
         if (!last.bounded) p->move(p->arg, x, m->step, m->here);
     }
     s->predicted = last.predicted;

@@ -23,6 +23,7 @@ typedef struct {    /* what to minimize, and how                                
     void (*move)(void *arg, const double *x, const double *step, double *to);
     void (*anchor)(void *arg, double *x);           /* distances are taken from here on from x ...  */
     double (*distance)(void *arg, const double *x); /* ... to points that x was moved to            */
+    double (*extent)(void *arg, const double *x);   /* size of x, for steps that are worth a promise */
     int (*poll)(void *arg, const double *x, double f, double best, double radius, double predicted);
     void (*syev)(char *, char *, int *, double *, int *, double *, double *, int *, int *);
     void (*potrf)(char *, int *, double *, int *, int *);
@@ -30,7 +31,6 @@ typedef struct {    /* what to minimize, and how                                
     double tolerance; /* stop when the predicted decrease is below                         */
     double enough;    /* ... or, at the first x, below this: f need not be seen to fall    */
     double noise;     /* rounding error of value(): smaller decreases cannot be seen       */
-    double horizon;   /* steps that a promise is about are at least allowed to be so long  */
     int patience;     /* so many steps near a minimum call for E; 0: nothing does           */
     int maxeval;      /* evaluations of value()                                            */
 } newton_problem;
