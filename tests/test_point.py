@@ -156,17 +156,43 @@ def test_solve(name: str, storage: str) -> None:
         same(model.point(theta).solve(split(problem, V)), split(problem, B @ V), READING)
 
 
-@exact
-def test_forms_and_traces(name: str, storage: str) -> None:
-    """V'Z'V^-1 Z V, tr V^-1 G_r and tr V^-1 G_r V^-1 G_s, G_r in whitened columns."""
-    problem, _ = STRUCTURES[name]
-    model = LMM.from_arrays(*problem.arrays, storage=storage)
+def changes_of_covariance(problem: Problem, model: LMM) -> list[np.ndarray]:
+    """Derivatives G_r of V in the entries of relative covariance matrices of whitened columns."""
     G = []
     for term, C in zip(problem.terms, model._engine.whitening(), strict=True):
         z, together = term.z @ C, term.codes[:, None] == term.codes
         for r, c in term.free:
             half = np.outer(z[:, r], z[:, c]) * together
             G.append(half if r == c else half + half.T)
+    return G
+
+
+@exact
+@pytest.mark.parametrize("reml", [True, False])
+def test_hessian(name: str, storage: str, reml: bool) -> None:
+    """Gradient and Hessian in the entries of covariance matrices, singular ones too."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    G, X, nu = changes_of_covariance(problem, model), problem.X, problem.degrees(reml)
+    for theta in thetas(problem):
+        inverse = np.linalg.inv(problem.covariance(theta))
+        P = inverse - inverse @ X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
+        Py, M = P @ problem.response(), P if reml else inverse
+        r2, moved = problem.response() @ Py, np.array([one @ Py for one in G])
+        a, MG = moved @ Py, np.array([M @ one for one in G])
+        trace, traces = np.trace(MG, axis1=1, axis2=2), np.einsum("rij,sji->rs", MG, MG)
+        second = nu * (2 * moved @ P @ moved.T / r2 - np.outer(a, a) / r2**2) - traces
+        found = model.point(theta, reml=reml).hessian
+        close(found[0], trace - nu * a / r2, np.abs(trace).max(), READING)
+        close(found[1], second, max(np.abs(traces).max(), np.abs(second).max()), READING)
+
+
+@exact
+def test_forms_and_traces(name: str, storage: str) -> None:
+    """V'Z'V^-1 Z V, tr V^-1 G_r and tr V^-1 G_r V^-1 G_s, G_r in whitened columns."""
+    problem, _ = STRUCTURES[name]
+    model = LMM.from_arrays(*problem.arrays, storage=storage)
+    G = changes_of_covariance(problem, model)
     V = right_hand_sides(problem, 7)
     for theta in thetas(problem):
         point, inverse = model.point(theta), np.linalg.inv(problem.covariance(theta))
@@ -406,6 +432,7 @@ READINGS: dict[str, Callable[[Point], Any]] = {
     "solve": lambda p: p.solve([np.ones((*one.shape, 2)) for one in p.b]),
     "forms": lambda p: p.forms([np.ones((*one.shape, 2)) for one in p.b]),
     "traces": lambda p: p.traces,
+    "hessian": lambda p: p.hessian,
     "covariances": lambda p: [p.covariances(i, j) for i in range(2) for j in range(2)],
 }
 

@@ -511,6 +511,19 @@ cdef class Model:
         check(status)
         return np.asarray(single)[:n], np.asarray(pairs)[:n, :n]
 
+    def hessian(self):
+        """Gradient (ntheta,) and exact Hessian (ntheta, ntheta) of the criterion in the entries of each
+        term's relative covariance matrix, in whitened coordinates."""
+        cdef int n = self.ntheta
+        cdef double[::1] slope = np.empty(max(n, 1))
+        cdef double[:, ::1] H = np.empty((max(n, 1), max(n, 1)))
+        cdef lmm_status status
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_hessian(self.m, &slope[0], &H[0, 0])
+        check(status)
+        return np.asarray(slope)[:n], np.asarray(H)[:n, :n]
+
     def pairs(self, int a, int c):
         """Levels of factors a and c that occur together, two arrays; a = c: each with itself."""
         cdef int64_t count

@@ -150,6 +150,7 @@ cdef extern from "lmm.h" nogil:
     lmm_status lmm_solve(lmm_model *, int, const double *, double *)
     lmm_status lmm_forms(lmm_model *, int, const double *, double *)
     lmm_status lmm_traces(lmm_model *, double *, double *)
+    lmm_status lmm_hessian(lmm_model *, double *, double *)
     void lmm_traces_price(const lmm_model *, double *, double *)
     lmm_status lmm_pairs_of_levels(const lmm_model *, int, int, int64_t *, int32_t *, int32_t *)
     lmm_status lmm_covariances(lmm_model *, int, int, int, int64_t, const int32_t *,

@@ -284,6 +284,10 @@ lmm_status lmm_forms(lmm_model *m, int r, const double *V, double *Q);
 lmm_status lmm_traces(lmm_model *m, double *single, double *pairs);
 void lmm_traces_price(const lmm_model *m, double *bytes, double *flops);
 
+/* Gradient (ntheta) and exact Hessian (ntheta x ntheta) of the criterion in the entries of each term's
+   relative covariance matrix, T as it is, zeros too; coordinates, order and price as for lmm_traces. */
+lmm_status lmm_hessian(lmm_model *m, double *slope, double *H);
+
 /* Pairs of co-occurring levels of the factors a and c; all pairs of the two where the larger factor is held
    with every level of the other (lmm_report.full). a = c: a level with itself. la, lc: NULL to count. */
 lmm_status lmm_pairs_of_levels(const lmm_model *m, int a, int c, int64_t *count, int32_t *la, int32_t *lc);

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/readings.h"
+#include "trailing/trailing.h"
 
 static char none = 'N', trans = 'T', lower = 'L';
 static double one = 1;
@@ -50,7 +51,8 @@ void add_edge_squares(lmm_model *m, double *edge, double *squares, int ld, doubl
     }
 }
 
-lmm_status defect(lmm_model *m, int reml, const double *A, double *E)
+/* E, and slope := tr P dV_e - nu/r^2 v_e'v_e: that of boundary_matrix(), but where T is singular too */
+static lmm_status defect_and_slope(lmm_model *m, int reml, const double *A, double *E, double *slope)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t N = lay->ntheta;
@@ -62,13 +64,41 @@ lmm_status defect(lmm_model *m, int reml, const double *A, double *E)
         const double *Q = direction_forms(m, x, 0);
         for (ptrdiff_t i = 0; i < N * N; i++) E[i] += 2 * Q[i];
     }
-    const lmm_status status = traces(m, single, pairs);
+    const lmm_status status = traces(m, slope, pairs);
+    memset(single, 0, sizeof(double) * (size_t)N);
     if (reml) add_edge_squares(m, m->evaluation.Y, pairs, (int)N, single);
+    for (ptrdiff_t i = 0; i < N; i++) slope[i] -= single[i];
     projections(m, single);
+    for (ptrdiff_t i = 0; i < N; i++) slope[i] -= nu / r2 * single[i];
     for (ptrdiff_t j = 0; j < N; j++)
         for (ptrdiff_t i = j; i < N; i++)
             E[i + j * N] = E[j + i * N] = (E[i + j * N] + E[j + i * N]) / 2 - pairs[i + j * N] +
                                           A[i + j * N] + nu / (r2 * r2) * single[i] * single[j];
     free(single);
+    return status;
+}
+
+lmm_status defect(lmm_model *m, int reml, const double *A, double *E)
+{
+    double *slope = malloc(sizeof(double) * (size_t)(m->layout.ntheta + 1));
+    const lmm_status status = slope ? defect_and_slope(m, reml, A, E, slope) : LMM_NOMEM;
+    free(slope);
+    return status;
+}
+
+lmm_status lmm_hessian(lmm_model *m, double *slope, double *H)
+{
+    const ptrdiff_t N = m->layout.ntheta;
+    if (!m->trailing->exact) return LMM_UNAVAILABLE;
+    TRY(bring(m, EXACT, FACTORED, 1));
+    deepen(m, BORDERED);
+    const int reml = m->evaluation.at.reml;
+    double *mine = malloc(sizeof(double) * (size_t)(N + 2 * N * N)), *A = mine + N, *E = A + N * N;
+    if (!mine) return LMM_NOMEM;
+    information(m, degrees(m, reml), A);
+    const lmm_status status = defect_and_slope(m, reml, A, E, mine);
+    for (ptrdiff_t i = 0; i < N * N; i++) A[i] += E[i];
+    if (status == LMM_OK) to_user(m, mine, A, slope, H);
+    free(mine);
     return status;
 }

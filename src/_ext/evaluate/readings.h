@@ -7,6 +7,9 @@
 
 const factor *factor_of_user(const lmm_model *m, int user);
 
+/* state.c: gradient and Hessian in elimination order to the user's order; g, H: or NULL */
+void to_user(const lmm_model *m, const double *gradient, const double *hessian, double *g, double *H);
+
 /* estimates.c: coefficients of the whitened columns of X */
 void solve_fixed(const lmm_model *m, double *w);                      /* w (p) := R^-T w,  C = R R'         */
 void fixed_to_user(const lmm_model *m, const double *w, double *out); /* to those of the user's (pfull)     */

@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/chain.h"
-#include "evaluate/evaluate.h"
+#include "evaluate/readings.h"
 #include "trailing/trailing.h"
 
 static const double PI2 = 6.283185307179586476925;
@@ -132,8 +132,7 @@ lmm_status lmm_evaluate(lmm_model *m, int reml, int whitened, const double *thet
     return LMM_OK;
 }
 
-/* Gradient and Hessian in elimination order to the user's */
-static void to_user(const lmm_model *m, const double *gradient, const double *hessian, double *g, double *H)
+void to_user(const lmm_model *m, const double *gradient, const double *hessian, double *g, double *H)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t N = lay->ntheta;

@@ -256,6 +256,23 @@ class Point:
             single, pairs = core.traces()
         return np.asarray(single), np.asarray(pairs)
 
+    @cached_property
+    def hessian(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient (ntheta,) and exact Hessian (ntheta, ntheta) of the criterion in the entries of
+        relative covariance matrices; coordinates, price and errors as of `traces`.
+
+        With P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1 and a_r = y'P G_r P y:
+
+            f_r  = tr(P G_r) - nu a_r / r2
+            f_rs = -tr(P G_r P G_s) + nu (2 y'P G_r P G_s P y / r2 - a_r a_s / r2^2)
+
+        where traces of a deviance (not REML) have V^-1 for P.
+        """
+        with self._core() as core:
+            self._afford(*self.traces_price)
+            slope, second = core.hessian()
+        return np.asarray(slope), np.asarray(second)
+
     @property
     def traces_price(self) -> tuple[float, float]:
         """Bytes and floating-point operations that `traces` takes."""

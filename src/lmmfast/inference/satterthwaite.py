@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 RANK = 1.5e-8  # relative variance below which a joint hypothesis has no further dimension
 EQUAL = 1e-8  # degrees of freedom closer than this are one number
-FEW = 6  # free parameters up to which differences of the gradient may be faster
-SMALL = 1e7  # operations of an evaluation times free parameters up to which they are
 DENSE = 500  # columns of a sparse trailing matrix that may be dense for second derivatives
 AT_ONCE = 64  # contrasts handled together: bounds the memory
 
@@ -152,9 +150,7 @@ class Satterthwaite:
         if storage != "dense" and order > DENSE:
             return False
         free = self.directions.shape[1]
-        if order < LARGE:
-            return bool(free > FEW or free * self._model.storage["flops"] > SMALL)
-        return bool(self._fit.point.traces_price[1] <= 2 * free * order**3)
+        return order < LARGE or bool(self._fit.point.traces_price[1] <= 2 * free * order**3)
 
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""
@@ -165,9 +161,9 @@ class Satterthwaite:
 
     def _analytic_hessian(self) -> np.ndarray:
         """From second derivatives in the entries of T T': no more for many parameters."""
-        fit, r2 = self._fit, self.nu * self._fit.estimates.sigma**2
+        fit = self._fit
         variances, whitening = Variances(fit), fit.model._engine.whitening()
-        slope, second = variances.curvature(fit.point.projection[1], r2, self.nu, fit.reml)
+        slope, second = fit.point.hessian
         roots = [
             (np.linalg.solve(C, term.C), term.T, term.row, term.column)
             for C, term in zip(whitening, self.terms, strict=True)

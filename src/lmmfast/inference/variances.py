@@ -125,43 +125,6 @@ class Variances:
         Q = self.point.forms(V)
         return np.concatenate(P), Q.reshape(number, p, number, p)
 
-    def curvature(
-        self, g: tuple[np.ndarray, ...], r2: float, nu: int, reml: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient and Hessian of the profiled criterion in gamma.
-
-        With P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1 and a_r = y'P G_r P y:
-
-            f_r  = tr(P G_r) - nu a_r / r2
-            f_rs = -tr(P G_r P G_s) + nu (2 y'P G_r P G_s P y / r2 - a_r a_s / r2^2)
-
-        where traces of a deviance (not REML) have V^-1 for P.
-
-        Parameters
-        ----------
-        g : tuple of (m, k) arrays
-            Z'P y by term.
-        r2, nu, reml
-            Residual sum of squares, its divisor, and which criterion.
-
-        Returns
-        -------
-        (r,) and (r, r) arrays
-        """
-        fixed = self.point.basis.projected
-        J = tuple(
-            np.concatenate([j, one[:, :, None]], axis=2) for j, one in zip(fixed, g, strict=True)
-        )
-        P, Q = self.forms(J)
-        inner, beside, a = P[:, :-1, :-1], P[:, :-1, -1], -P[:, -1, -1]
-        slope, information = self.point.traces
-        if reml:
-            slope = slope + np.einsum("rii->r", inner)
-            information = restricted(information, inner, Q[:, :-1, :, :-1])
-        quadratic = Q[:, -1, :, -1] - beside @ beside.T
-        second = nu * (2 * quadratic / r2 - np.outer(a, a) / r2**2) - information
-        return slope - nu * a / r2, (second + second.T) / 2
-
     def chain(
         self,
         slope: np.ndarray,
@@ -176,7 +139,7 @@ class Variances:
         Parameters
         ----------
         slope, second : (r,) and (r, r) arrays
-            As `curvature` gives them.
+            As `Point.hessian` gives them.
         roots : list of (A, T, row, column), one for each term
             S = A T T'A', and the entries of T in question.
 
