@@ -282,3 +282,19 @@ def test_profiles_and_errors_of_what_is_not_identified() -> None:
         limits = made.conf_int(method="profile", parameters="random")
     assert (limits["lower"] <= limits["upper"]).all()
     assert limits.loc["sd(Intercept | village)", "lower"] == 0
+
+
+def test_the_residual_of_very_many_rows_is_seen() -> None:
+    """Cross-products of a billion rows are large; the residual variance is not lost beside them."""
+    rng = np.random.default_rng(5)
+    data = {"y": rng.normal(size=600), "x": rng.normal(size=600)}
+    data |= {"g": np.arange(600) % 20, "h": np.arange(600) // 20}
+    formula = "y ~ x + (1 + x | g) + (1 | h)"
+    total = CrossProducts.from_frame(data, Spec.from_data(formula, data))
+    for _ in range(21):
+        total = total + total
+    model = LMM(lmer(total).design)
+    engine = model._engine
+    parts = identify._parts(engine, 2)
+    found = identify._combinations(model.design, engine, parts, True)
+    assert found is not None and found.shape == (len(parts), 0)

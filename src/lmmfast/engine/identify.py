@@ -312,7 +312,8 @@ class _Stream:
         columns = [self._image(part, t, free) for part in self.parts]
         if self.loose:  # the residual variance reaches beyond the columns of Z
             columns = [np.append(column, 0.0) for column in columns]
-            columns[-1] = np.eye(1, len(columns[0]), len(columns[0]) - 1)[0]
+            size = max(np.linalg.norm(column) for column in columns)  # no smaller than the others
+            columns[-1] = size * np.eye(1, len(columns[0]), len(columns[0]) - 1)[0]
         return np.column_stack(columns)
 
     def _image(self, part: Part, t: list[Matrix], free: bool) -> Matrix:
