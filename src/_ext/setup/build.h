@@ -13,7 +13,7 @@
 #define WIDE 48         /* columns of X from which products are worth calls of BLAS */
 #define DEPENDENT 1e-13 /* squared residual norm over squared norm, below which a column is dropped */
 
-/* Is X whitened by gram.c? */
+/* Is X whitened by wide.c? */
 static inline int is_wide(const lmm_data *d)
 {
     return d->p >= WIDE || d->pstored < d->p;
@@ -109,7 +109,7 @@ lmm_status whiten_products(lmm_model *m, factor *f, const builder *b, uint8_t *k
 lmm_status whiten_fixed_products(lmm_model *m, const builder *b, uint8_t *keep);
 lmm_status copy_products(lmm_model *m, const builder *b);
 
-/* gram.c: whitening of a wide X, in its sums where these keep its digits (lay->summed), else of its rows */
+/* wide.c: whitening of a wide X, in its sums where these keep its digits (lay->summed), else of its rows */
 lmm_status whiten_wide(lmm_model *m, builder *b, uint8_t *keep);
 lmm_status new_basis(const lmm_model *m, builder *b);
 void whiten_wide_rows(const lmm_model *m, const builder *b, double *work); /* work: pfull times a block */

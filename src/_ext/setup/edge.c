@@ -1,4 +1,4 @@
-/* What else follows from X whitened in its sums (gram.c): its products with Z and y, and what it leaves of
+/* What else follows from X whitened in its sums (wide.c): its products with Z and y, and what it leaves of
    any columns.
 
      Z'W X_w = (Z'W X_c) B,   X_w'W X_w = n I,   M v = v - W^1/2 X_w X_w'W^1/2 v / n  */

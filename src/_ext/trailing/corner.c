@@ -1,5 +1,5 @@
 /* The corner of the trailing factor, C = R R' = X'V^-1 X in whitened coordinates with y below. Where X has
-   many more columns than Z and X_w'W X_w = n I exactly (gram.c), the random effects change it by little:
+   many more columns than Z and X_w'W X_w = n I exactly (wide.c), the random effects change it by little:
 
      C = n I - W W',   W (p x q): the rows of X in the factor of M
 

@@ -312,7 +312,7 @@ class _Stream:
         columns = [self._image(part, t, free) for part in self.parts]
         if self.loose:  # the residual variance reaches beyond the columns of Z
             columns = [np.append(column, 0.0) for column in columns]
-            size = max(np.linalg.norm(column) for column in columns)  # no smaller than the others
+            size = max(np.linalg.norm(column) for column in columns) or 1.0  # as the largest
             columns[-1] = size * np.eye(1, len(columns[0]), len(columns[0]) - 1)[0]
         return np.column_stack(columns)
 

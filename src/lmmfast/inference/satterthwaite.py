@@ -160,7 +160,7 @@ class Satterthwaite:
         return hessian_along(self._model, theta, self._fit.reml, along, whitened=whitened)
 
     def _analytic_hessian(self) -> np.ndarray:
-        """From second derivatives in the entries of T T': no more for many parameters."""
+        """From second derivatives in the entries of T T', by the chain rule."""
         fit = self._fit
         variances, whitening = Variances(fit), fit.model._engine.whitening()
         slope, second = fit.point.hessian
