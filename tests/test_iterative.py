@@ -54,6 +54,47 @@ def test_few_trailing_columns_leave_nothing_to_chance(
         assert model.monte_carlo(theta, reml=reml)[0] < 1e-9
 
 
+def nested(
+    seed: int, n: int, chain: tuple[int, ...], trailing: tuple[int, ...], widths: tuple[int, ...]
+) -> Problem:
+    """A chain of factors, each nested in the next, and factors that cross it at random."""
+    rng = np.random.default_rng(seed)
+    codes = [rng.permutation(np.arange(n) % chain[0])]
+    for coarser in chain[1:]:
+        codes.append(codes[-1] % coarser)
+    codes += [rng.permutation(np.arange(n) % m) for m in trailing]
+    return problem(rng, codes, list(widths), fixed=2)
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize(
+    ("chain", "trailing", "widths"),
+    [
+        ((60, 12), (8,), (1, 1, 1)),
+        ((60, 12), (4,), (2, 1, 2)),
+        ((60, 12), (2,), (1, 4, 3)),
+        ((80, 20, 10), (6,), (1, 2, 1, 1)),
+        ((80, 40, 10), (2, 2), (4, 1, 1, 2, 1)),
+    ],
+)
+def test_chains_of_nested_factors_are_eliminated_too(
+    chain: tuple[int, ...], trailing: tuple[int, ...], widths: tuple[int, ...], reml: bool
+) -> None:
+    """A chain goes whole before the iterations begin; its derivatives are exact all the same."""
+    made = nested(4, 400, chain, trailing, widths)
+    model = LMM.from_arrays(*made.arrays, storage="iterative")
+    assert model.storage["eliminated"] == len(chain) and model.storage["order"] <= 8
+    for scale in (0.5, 10.0):
+        theta = np.random.default_rng(1).normal(size=made.ntheta) * scale
+        f, g, H = model.objective(theta, reml=reml, gradient=True, hessian=True)
+        assert f == pytest.approx(made.objective(theta, reml), rel=1e-9)
+        wanted = made.gradient(theta, reml)
+        close(g, wanted, largest(wanted) + 1e-6 * np.abs(H).max(axis=1), 1e-7)
+    found, exact = (one.at(theta).estimates for one in both_ways(made))
+    for one, other in zip(found.b, exact.b, strict=True):
+        close(one, other, largest(other), 1e-8)
+
+
 @pytest.mark.parametrize("fixed", [6, 7, 8, 15, 16, 17])
 def test_many_fixed_effects_are_exact(fixed: int) -> None:
     """Solutions for X and y come in blocks of eight; none is estimated."""

@@ -115,6 +115,26 @@ INLINE void invert_levels(const int p, lmm_model *m, int k)
     for (int i = 0; i < p * p; i++) fs->D[i] += D[i];
 }
 
+/* D -= N_l'Q_l T M_l^-1,  B_ll += K_l Q_l K_l: what Q, a part of Q_l that came later, adds */
+INLINE void add_estimated(const int p, lmm_model *m, int k, const double *Q)
+{
+    const factor *f = &m->layout.f[k];
+    factor_state *fs = &m->evaluation.f[k];
+    double *U = m->scratch.tmp, *K = U + p * p, *KQ = K + p * p, *X = KQ + p * p;
+    for (int32_t l = 0; l < f->nlev; l++, Q += p * p) {
+        const ptrdiff_t block = (ptrdiff_t)l * p * p;
+        const double *L = fs->L + block;
+        scaled_factor(p, fs->T, L, U);
+        mult(p, p, p, 0, U, p, U, p, K, p);
+        mul(p, p, p, 0, K, p, Q, p, KQ, p);
+        for (int i = 0; i < p * p; i++) X[i] = -Q[i];
+        mul(p, p, p, 1, fs->diag + block, p, KQ, p, X, p);
+        solve_right(p, L, p, U, p);
+        mul(p, p, p, 1, X, p, U, p, fs->D, p);
+        mul(p, p, p, 1, KQ, p, K, p, fs->B + block, p);
+    }
+}
+
 /* ------------------------------------------------------------------------------------- gradient -- */
 
 /* D := 2 (D - sum_l (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T) */
@@ -178,6 +198,8 @@ CLONES void differentiate(lmm_model *m, int reml, double nu)
         if (!lay->full) gather_lists(m, k);
         BY_WIDTH(lay->f[k].p, invert_levels, m, k)
     }
+    for (int k = 0; k < lay->nelim && m->trailing->steps->estimated; k++)
+        BY_WIDTH(lay->f[k].p, add_estimated, m, k, m->trailing->steps->estimated(m->trailing, m, k))
     for (int k = 0; k < lay->nfactor; k++) {
         subtract_residual_part(m, &lay->f[k], reml, nu);
         boundary_matrix(m, &lay->f[k]);

@@ -60,7 +60,7 @@ void choose_lists(lmm_model *m, const builder *b)
     b->report->pairs = 0;
     for (int32_t e = 0; e < lay->nnode; e++) b->report->pairs += (double)lay->ptr[e + 1];
     lay->full = lay->nfactor == 1 || (dense <= sparse && (wanted == LMM_AUTO || wanted == LMM_DENSE));
-    if (lay->full || wanted == LMM_ITERATIVE) lay->nelim = 1;
+    if (lay->full) lay->nelim = 1;
     b->report->flops = lay->full ? 2 * dense : 2 * SPARSE_COST * lists;
     b->report->flops += PER_CALL + PER_COLUMN * lay->q + PER_PAIR * b->report->pairs;
     count_columns(m);
@@ -117,13 +117,17 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
     return LMM_OK;
 }
 
-/* Without packed copies of the panels. One factor is eliminated: of a chain the others would be trailing. */
+/* Without packed copies of the panels */
 static void consider_iterative(const lmm_model *m, const builder *b, double common, const ptrdiff_t *size)
 {
     const layout *lay = &m->layout;
-    if (lay->full || !lay->q2 || lay->nelim != 1) return;
-    const double entries = (double)size[0] - (double)lay->pb * lay->q1;
-    b->report->bytes_of[LMM_ITERATIVE] = common - 8 * 1.4 * (double)size[0] + iterative_bytes(m);
+    if (lay->full || !lay->q2) return;
+    double packed = 0, entries = 0;
+    for (int k = 0; k < lay->nelim; k++) {
+        packed += 1.4 * (double)size[k];
+        entries += (double)size[k] - (double)lay->pb * lay->f[k].nlev * lay->f[k].p;
+    }
+    b->report->bytes_of[LMM_ITERATIVE] = common - 8 * packed + iterative_bytes(m);
     b->report->flops_of[LMM_ITERATIVE] = PER_CALL + PER_COLUMN * lay->q + iterative_flops(m, entries);
 }
 

@@ -2,6 +2,9 @@
 
      S x = A_RR x - sum_l A_Rl K_l (A_lR x),   M = T'S T + I   (T: of every trailing level)
 
+   over the levels l of every eliminated factor; A_Rl of a factor that contains another one is what the
+   other's elimination has left of it.
+
    Everything happens in coordinates in which the diagonal blocks of M are identities. With P_l = L_l L_l' the
    diagonal blocks of M, G_l = L_l^-T and F_l = T G_l:
 
@@ -51,7 +54,7 @@ static void iterative_load(trailing *t, lmm_model *m)
     const layout *lay = &m->layout;
     iterative *it = (iterative *)t;
     const ptrdiff_t pb = lay->pb;
-    for (int k = 1; k < lay->nfactor; k++) {
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
             for (int c = 0; c < f->p; c++)
@@ -64,21 +67,23 @@ static void iterative_load(trailing *t, lmm_model *m)
     memcpy(it->base.Se + lay->q2 * pb, m->sums.border, sizeof(double) * (size_t)(pb * pb));
 }
 
-/* S_jj -= A_jl K_l A_lj */
-INLINE void downdate_blocks(const int p, iterative *it, lmm_model *m)
+/* S_jj -= A_jl K_l A_lj over the levels of an eliminated factor */
+INLINE void downdate_blocks(const int p, iterative *it, lmm_model *m, int eliminated)
 {
     const layout *lay = &m->layout;
+    const double *K = it->K + it->at[eliminated];
     double *C = m->scratch.tmp;
-    for (ptrdiff_t l = 0; l < lay->f[0].nlev; l++) {
-        const double *K = it->K + l * p * p, *a = m->evaluation.f[0].pan + lay->pan[l];
-        const int ld = lay->ld[l];
-        int k = 1;
-        for (ptrdiff_t i = lay->ptr[l]; i < lay->ptr[l + 1]; i++) {
+    for (int32_t l = 0; l < lay->f[eliminated].nlev; l++, K += p * p) {
+        const trailing_part part = trailing_rows(m, eliminated, lay->f[eliminated].node + l);
+        const double *a = part.a;
+        const ptrdiff_t ld = part.ld;
+        int k = lay->nelim;
+        for (ptrdiff_t i = part.begin; i < part.end; i++) {
             const int32_t e = lay->row[i];
             while (e >= lay->f[k].node + lay->f[k].nlev) k++;
             const int w = lay->f[k].p;
             double *S = it->S + it->at[k] + (ptrdiff_t)(e - lay->f[k].node) * w * w;
-            mul(w, p, p, 0, a, ld, K, p, C, w);
+            mul(w, p, p, 0, a, (int)ld, K, p, C, w);
             for (int c = 0; c < w; c++)
                 for (int r = 0; r < w; r++)
                     for (int x = 0; x < p; x++) S[r + c * w] -= C[r + x * w] * a[c + x * ld];
@@ -92,8 +97,8 @@ CLONES static void iterative_downdate(trailing *t, lmm_model *m, int k)
     iterative *it = (iterative *)t;
     const factor *f = &m->layout.f[k];
     factor_state *fs = &m->evaluation.f[k];
-    memcpy(it->K, fs->K, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
-    BY_WIDTH(f->p, downdate_blocks, it, m)
+    memcpy(it->K + it->at[k], fs->K, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
+    BY_WIDTH(f->p, downdate_blocks, it, m, k)
     downdate_edge(t, m, k);
 }
 
@@ -125,7 +130,7 @@ INLINE int scale_levels(const int p, iterative *it, lmm_model *m, int k)
 CLONES static int scale_blocks(iterative *it, lmm_model *m)
 {
     const layout *lay = &m->layout;
-    for (int k = 1; k < lay->nfactor; k++) {
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
         int failed = 0;
         BY_WIDTH(lay->f[k].p, SCALE, it, m, k, failed)
         if (failed) return 1;
@@ -305,7 +310,7 @@ CLONES static void iterative_quadratic(trailing *t, lmm_model *m, int r, int p, 
     char none = 'N', trans = 'T';
     double one = 1, minus = -1, *wX = w + lay->q2 * N;
     int n = r;
-    for (int k = 1; k < lay->nfactor; k++) {
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
         const int width = lay->f[k].p;
         double *x = w + lay->trailcol[lay->f[k].node] * N, *G = it->G + it->at[k];
         for (int32_t l = 0; l < lay->f[k].nlev; l++, x += width * N, G += width * width) {
@@ -348,11 +353,11 @@ double iterative_bytes(const lmm_model *m)
 {
     const layout *lay = &m->layout;
     const double vector = 8. * LANES * (lay->q2 + 1.), edges = (lay->pb + LANES - 1) / LANES,
-                 p0 = lay->f[0].p;
-    const double blocks = blocks_for(PROBES), levels = (double)lay->f[0].nlev * p0 * p0;
+                 blocks = blocks_for(PROBES);
     double bytes = vector * (2 * (blocks + edges) + WORK + 1) + (blocks - 1) * lay->q2;
-    for (int k = 1; k < lay->nfactor; k++) bytes += 48. * lay->f[k].nlev * lay->f[k].p * lay->f[k].p;
-    bytes += 8 * (blocks + 1) * levels + 16. * lay->pb * (lay->q2 + lay->pb);
+    for (int k = 0; k < lay->nfactor; k++)
+        bytes += (k < lay->nelim ? 8 * (blocks + 1) : 48) * lay->f[k].nlev * lay->f[k].p * lay->f[k].p;
+    bytes += 16. * 8 * LANES * containing(lay) + 16. * lay->pb * (lay->q2 + lay->pb);
     return bytes + blocks * 16. * NODES * LANES + 8. * NODES * (NODES + 40.);
 }
 
@@ -385,7 +390,7 @@ static lmm_status allocate_blocks(iterative *it, lmm_model *m)
         if (i >= it->nblock) continue;
         GRAB(&it->base, b->alpha, NODES * LANES);
         GRAB(&it->base, b->beta, NODES * LANES);
-        GRAB(&it->base, b->Q, (ptrdiff_t)lay->f[0].nlev * lay->f[0].p * lay->f[0].p);
+        GRAB(&it->base, b->Q, it->nK);
         GRAB(&it->base, b->R, LANES * it->nR);
     }
     return LMM_OK;
@@ -405,7 +410,8 @@ static lmm_status iterative_threads(trailing *t, const lmm_model *m, int threads
 {
     iterative *it = (iterative *)t;
     if (threads <= it->threads) return LMM_OK;
-    const ptrdiff_t p = widest(m), size = WORK * vector_size(m) + 8, line = 64 / sizeof(double);
+    const ptrdiff_t p = widest(m), size = WORK * vector_size(m) + 2 * LANES * containing(&m->layout) + 8,
+                    line = 64 / sizeof(double);
     const ptrdiff_t stride = (size + line - 1) / line * line, smallsize = 4 * p * LANES + p * p + 8;
     double **part = calloc((size_t)threads, sizeof(*part));
     double *vectors = calloc((size_t)(threads * stride + line), sizeof(*vectors));
@@ -437,8 +443,12 @@ static lmm_status iterative_make(trailing *t, lmm_model *m)
     for (int k = 0; k < lay->nfactor; k++) {
         const ptrdiff_t pp = (ptrdiff_t)lay->f[k].p * lay->f[k].p;
         it->nR += pp;
+        if (k == lay->nelim) {
+            it->nK = blocks;
+            blocks = 0;
+        }
         it->at[k] = blocks;
-        if (k) blocks += lay->f[k].nlev * pp;
+        blocks += lay->f[k].nlev * pp;
     }
     GRAB(&it->base, it->S, blocks);
     GRAB(&it->base, it->L, blocks);
@@ -446,7 +456,7 @@ static lmm_status iterative_make(trailing *t, lmm_model *m)
     GRAB(&it->base, it->G, blocks);
     GRAB(&it->base, it->I, blocks);
     GRAB(&it->base, it->N, blocks);
-    GRAB(&it->base, it->K, (ptrdiff_t)lay->f[0].nlev * lay->f[0].p * lay->f[0].p);
+    GRAB(&it->base, it->K, it->nK);
     GRAB_VECTORS(it, m, it->W, 1);
     GRAB(&it->base, it->sign, (it->nblock - 1) * (ptrdiff_t)lay->q2);
     TRY(iterative_threads(t, m, 1));
@@ -477,6 +487,8 @@ static const trailing_steps ITERATIVE = {.make = iterative_make,
                                          .quadratic = iterative_quadratic,
                                          .invert = iterative_invert,
                                          .gather = iterative_gather,
+                                         .product = iterative_product,
+                                         .estimated = iterative_estimated,
                                          .solve = iterative_solve,
                                          .scores = iterative_scores};
 

@@ -1,5 +1,5 @@
 /* Private: the trailing matrix by conjugate gradients, for models whose trailing columns are too many for a
-   dense matrix. One eliminated factor, with lists. */
+   dense matrix. Eliminated factors have lists. */
 
 #ifndef LMM_ITERATIVE_H
 #define LMM_ITERATIVE_H

@@ -67,7 +67,7 @@ void draw_probes(iterative *it, const lmm_model *m)
         const uint64_t bits = splitmix(&state);
         for (int j = 0; j < LANES; j++) it->W[i * LANES + j] = bits >> (8 + j) & 1 ? 1 : -1;
     }
-    for (int k = 1, lane = 0; k < lay->nfactor; k++)
+    for (int k = lay->nelim, lane = 0; k < lay->nfactor; k++)
         for (int c = 0; c < lay->f[k].p && lane < LANES / 2; c++, lane++) {
             for (ptrdiff_t i = 0; i < n; i++) it->W[i * LANES + lane] = 0;
             for (int32_t l = 0; l < lay->f[k].nlev; l++)
@@ -147,7 +147,8 @@ CLONES static void derive_block(void *arg, int64_t i, int worker)
     const layout *lay = &m->layout;
     block *b = &it->block[i];
     const ptrdiff_t size = vector_size(m);
-    double *Fy = it->part[worker], *Fu = Fy + size, *y = Fu + size, *u = y + size;
+    const ptrdiff_t before = containing(lay) * LANES;
+    double *Fy = it->part[worker] + before, *Fu = Fy + size + before, *y = Fu + size, *u = y + size;
     double *small = it->small + worker * it->smallsize, weight[LANES];
     for (int j = 0; j < LANES; j++) weight[j] = i ? 1. / it->probes : 1;
     memset(b->R, 0, sizeof(double) * LANES * (size_t)it->nR);
@@ -156,7 +157,7 @@ CLONES static void derive_block(void *arg, int64_t i, int worker)
     trailing_times(m, LANES / 4, Fy, y);
     trailing_times(m, LANES / 4, Fu, u);
     derive(it, m, b, weight, Fy, Fu, y, u, small);
-    for (int k = 1; k < lay->nfactor; k++)
+    for (int k = lay->nelim; k < lay->nfactor; k++)
         BY_WIDTH(lay->f[k].p, derive_trailing, it, m, k, b, Fy, Fu, y, u, small)
 }
 
@@ -188,32 +189,31 @@ void iterative_invert(trailing *t, lmm_model *m)
     team_run(m->team, it->nblock, derive_block, &task);
     ptrdiff_t place = 0;
     for (int k = 0; k < lay->nfactor; k++) {
-        if (k) trailing_gradient(it, m, k, place);
+        if (k >= lay->nelim) trailing_gradient(it, m, k, place);
         place += lay->f[k].p * lay->f[k].p;
     }
 }
 
-/* Q_l := A_lR F F'A_Rl + what the blocks have */
+/* Q_l := A_lR F F'A_Rl of the first factor's levels: without what is estimated */
 INLINE void gather_exact(const int p, iterative *it, lmm_model *m)
 {
     const layout *lay = &m->layout;
     double *X = m->scratch.tmp;
-    for (ptrdiff_t l = 0; l < lay->f[0].nlev; l++) {
-        const double *a = m->evaluation.f[0].pan + lay->pan[l];
-        double *Q = m->evaluation.f[0].Q + l * p * p;
-        const int ld = lay->ld[l];
-        int k = 1;
+    for (int32_t l = 0; l < lay->f[0].nlev; l++) {
+        const trailing_part part = trailing_rows(m, 0, l);
+        const double *a = part.a;
+        double *Q = m->evaluation.f[0].Q + (ptrdiff_t)l * p * p;
+        int k = lay->nelim;
         for (int i = 0; i < p * p; i++) Q[i] = 0;
-        for (ptrdiff_t i = lay->ptr[l]; i < lay->ptr[l + 1]; i++) {
+        for (ptrdiff_t i = part.begin; i < part.end; i++) {
             const int32_t e = lay->row[i];
             while (e >= lay->f[k].node + lay->f[k].nlev) k++;
             const int w = lay->f[k].p;
-            tmul(p, w, w, 0, a, ld, it->F + it->at[k] + (ptrdiff_t)(e - lay->f[k].node) * w * w, w, X, p);
+            tmul(p, w, w, 0, a, (int)part.ld, it->F + it->at[k] + (ptrdiff_t)(e - lay->f[k].node) * w * w, w,
+                 X, p);
             mult(p, p, w, 1, X, p, X, p, Q, p);
             a += w;
         }
-        for (int b = 0; b < it->nblock; b++)
-            for (int i = 0; i < p * p; i++) Q[i] += it->block[b].Q[l * p * p + i];
     }
 }
 
@@ -221,6 +221,43 @@ CLONES void iterative_gather(trailing *t, lmm_model *m)
 {
     iterative *it = (iterative *)t;
     BY_WIDTH(m->layout.f[0].p, gather_exact, it, m)
+}
+
+/* V_R += F F'A_Rl of the levels of an eliminated factor: without what is estimated */
+CLONES void iterative_product(trailing *t, lmm_model *m, int k, const double *A, double *V)
+{
+    const layout *lay = &m->layout;
+    const iterative *it = (const iterative *)t;
+    const factor *f = &lay->f[k];
+    double *X = m->scratch.tmp;
+    for (int32_t l = f->node; l < f->node + f->nlev; l++) {
+        const trailing_part part = trailing_rows(m, k, l);
+        ptrdiff_t at = part.a - m->evaluation.f[k].pan;
+        int j = lay->nelim;
+        for (ptrdiff_t i = part.begin; i < part.end; i++) {
+            const int32_t e = lay->row[i];
+            while (e >= lay->f[j].node + lay->f[j].nlev) j++;
+            const int w = lay->f[j].p;
+            const double *F = it->F + it->at[j] + (ptrdiff_t)(e - lay->f[j].node) * w * w;
+            tmul(w, f->p, w, 0, F, w, A + at, (int)part.ld, X, w);
+            mul(w, f->p, w, 1, F, w, X, w, V + at, (int)part.ld);
+            at += w;
+        }
+    }
+}
+
+/* What is estimated of Q_l: the sum over the blocks, left in the first */
+const double *iterative_estimated(trailing *t, const lmm_model *m, int k)
+{
+    const iterative *it = (const iterative *)t;
+    const factor *f = &m->layout.f[k];
+    const ptrdiff_t size = (ptrdiff_t)f->nlev * f->p * f->p;
+    double *Q = it->block[0].Q + it->at[k];
+    for (int b = 1; b < it->nblock; b++) {
+        const double *add = it->block[b].Q + it->at[k];
+        for (ptrdiff_t i = 0; i < size; i++) Q[i] += add[i];
+    }
+    return Q;
 }
 
 /* Covariance of the last gradient, from the probes: D = (... - mean R) T, g = 2 D */

@@ -46,6 +46,9 @@ typedef struct {
     void (*gather)(trailing *t, lmm_model *m);
     /* V_R += B_RR A_Rl for an eliminated factor k; A, V: laid out as its panels */
     void (*product)(trailing *t, lmm_model *m, int k, const double *A, double *V);
+    /* gather and product know of B_RR what is exact; what is estimated adds to Q_l (p x p) of the levels of
+       an eliminated factor, once after invert; NULL: nothing */
+    const double *(*estimated)(trailing *t, const lmm_model *m, int k);
     /* share of S that is not zero; NULL: all */
     double (*density)(const trailing *t, const lmm_model *m);
     /* S as a whole, q2 x q2 and both triangles; NULL where it is never formed */
