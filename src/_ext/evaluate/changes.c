@@ -268,6 +268,7 @@ CLONES static void send_factor(changes *ch, int k, int r, double *half, double *
     const int t = r - f->th, dense = is_dense(lay, k), same = t >= 0 && dense && f->thr[t] == f->thc[t];
     const int tiled = t >= 0 && !dense && lay->q2 && ch->m->trailing->steps->downdate_by;
     const ptrdiff_t skip = ancestor_rows(lay, k);
+    if (k == lay->nelim - 1 && !lay->q2) return; /* nothing to send to */
     if (tiled) send_tiles(ch, k, t, half, work);
     if (tiled && k == lay->nelim - 1) return;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
