@@ -5,7 +5,7 @@
 """
 
 from . import datasets
-from .api import lmer, plan
+from .api import fit_many, lmer, plan
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
@@ -66,6 +66,7 @@ __all__ = [
     "datasets",
     "drop1",
     "emmeans",
+    "fit_many",
     "lmer",
     "mixedlm",
     "plan",

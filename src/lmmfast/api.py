@@ -179,8 +179,8 @@ def fit_many(
         The predictors and grouping factors, one row a row of `Y`.
     Y : (n, m) array, or table with m columns, or iterable of these
         One column a response. Pandas tables go by their labels. A missing value drops its row for
-        that response alone; responses with the same missing rows share a model. Of an iterable (or a
-        function that returns one) one chunk at a time is in memory.
+        that response alone; responses with the same missing rows share a model. Of an iterable
+        (or a function that returns one) one chunk at a time is in memory.
     contrasts : str, array, dict, table or list, optional
         Hypotheses about the fixed effects, as for ``fit.t_test``. Default: each coefficient.
     ddf : {"satterthwaite", "z"}
@@ -197,8 +197,8 @@ def fit_many(
     Returns
     -------
     ManyFits
-        Arrays with a row for each response, and ``to_frame()``. A response that cannot be fitted has
-        NaN, and its ``status`` says why: nothing is raised, and no warning is given, for it.
+        Arrays with a row for each response, and ``to_frame()``. A response that cannot be fitted
+        has NaN, and its ``status`` says why: nothing is raised, and no warning is given, for it.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def fit_many(
     >>> Y = data["Reaction"].to_numpy()[:, None] ** np.array([1.0, 0.5, -1.0])
     >>> found = fit_many("~ Days + (Days | Subject)", data, Y, contrasts="Days")
     >>> found.statistic.ravel().round(2)
-    array([ 6.77,  7.02, -7.4 ])
+    array([ 6.77,  6.95, -7.16])
     """
     from .many.run import asked, fit_all
 

@@ -300,6 +300,8 @@ class Model:
 
         Nothing is raised for single columns: ``status`` says how each ended.
         """
+        if not self._core.report["identified"]:
+            self._check_identified(reml)
         kept = self._core.keep
         with self._lock:
             source = self.design.sums.source(self.design.fixed, self._engine._groups)

@@ -84,7 +84,9 @@ def _floats(values: Any) -> np.ndarray:
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{ROLE} has columns that are not numbers ({error})", variable=ROLE) from None
+        raise DataError(
+            f"{ROLE} has columns that are not numbers ({error})", variable=ROLE
+        ) from None
     found = found[:, None] if found.ndim == 1 else found
     if found.ndim != 2:
         raise DataError(

@@ -57,11 +57,11 @@ def asked(
     return Asked(np.ascontiguousarray(L), tuple(q), labels, ddf, reml, max_evals, threads)
 
 
-def fit_all(model: Model, given: Any, want: Asked, advance: Advance = lambda count: None) -> ManyFits:
+def fit_all(
+    model: Model, given: Any, want: Asked, advance: Advance = lambda count: None
+) -> ManyFits:
     """The fits of every chunk of responses."""
-    parts = [
-        _fit_chunk(model, chunk, want, advance) for chunk in chunks_of(given, model.design)
-    ]
+    parts = [_fit_chunk(model, chunk, want, advance) for chunk in chunks_of(given, model.design)]
     if not parts:
         raise ValueError("Y has no chunks: there is nothing to fit")
     return joined(parts)
