@@ -108,7 +108,7 @@ def _studentized(q: np.ndarray, k: int, df: np.ndarray) -> np.ndarray:
     low, high = _window(q, df)
     nodes = int(np.ceil(((high - low) / _spacing(df)).max())) + 1
     t = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, nodes)
-    # f(t) = 2 (df/2)^(df/2) / Gamma(df/2) exp(df t - df e^2t / 2), without what cancels for large df
+    # f(t) = 2 (df/2)^(df/2) / Gamma(df/2) exp(df t - df e^2t / 2); large terms must not cancel
     log = df[:, None] * (t - np.expm1(2 * t) / 2) + _log_range_tail(q[:, None] * np.exp(t), k)
     top = log.max(axis=1)
     sums = np.exp(log - top[:, None]).sum(axis=1) * (high - low) / (nodes - 1)
@@ -126,7 +126,7 @@ def _log_mode(df: np.ndarray) -> np.ndarray:
 
 
 def _window(q: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the integrand is: around the mode of t alone, and around that with a tail e^(-w^2/4)."""
+    """Where the integrand is: around the mode of t, and around that with a tail e^(-w^2/4)."""
     mode = -0.5 * np.log1p(q * q / (2 * df))
     low = mode - DROP / df - np.sqrt(2 * DROP / df)
     high = 0.5 * np.log1p(2 * np.sqrt(2 * DROP / df) + 4 * DROP / df)
@@ -134,7 +134,7 @@ def _window(q: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spacing(df: np.ndarray) -> np.ndarray:
-    return np.minimum(SPREAD, 0.4 / np.sqrt(2 * df))
+    return np.asarray(np.minimum(SPREAD, 0.4 / np.sqrt(2 * df)))
 
 
 def _batches(places: np.ndarray, df: np.ndarray) -> list[np.ndarray]:
