@@ -17,10 +17,13 @@ from ..errors import DataError
 from ..formula.tree import Call, Constant, Name, Node, shown, strip
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..fit import Fit
 
 Values = Any  # arrays of floats
 E = math.e
+NODES = 65  # of an integral over the distribution of the response
 
 
 class Step(NamedTuple):
@@ -66,12 +69,9 @@ class ResponseScale:
                 eta = step.inverse(eta)
         return np.asarray(product, dtype=float)
 
-    def limits(self, lower: Values, upper: Values) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of an interval, the smaller one first."""
-        ends = np.array([self.to_response(lower), self.to_response(upper)])
-        known = np.isfinite(np.array([lower, upper], dtype=float)) | ~np.isnan(ends)
-        ends = np.where(known, ends, np.nan)
-        return np.minimum(*ends), np.maximum(*ends)
+    def averaged(self, variance: float) -> Averaged:
+        """The same, as means over a normal distribution of this variance (0: as it is)."""
+        return Averaged(self, variance)
 
     @property
     def ratio(self) -> str:
@@ -291,10 +291,57 @@ def _cannot(label: str, node: Node) -> DataError:
     )
 
 
-def total_variance(fit: Fit) -> float:
-    """Variance of a response around its fixed part: of the residuals, and of the random effects on
-    average over the rows."""
+def total_variance(fit: Fit, known: Mapping[int, np.ndarray] | None = None) -> float:
+    """Variance of a response around what is known of it: of the residuals, and of the random
+    effects on average over the rows, but those that are known (masks of columns, by term)."""
     estimates, total = fit.estimates, 0.0
-    for T, term in zip(estimates.T, fit.design.terms, strict=True):
-        total += float(term.source.mean_squares(T).sum())
+    for i, (T, term) in enumerate(zip(estimates.T, fit.design.terms, strict=True)):
+        mask = (known or {}).get(i)
+        own = T if mask is None else T * ~mask[:, None]
+        total += float(term.source.mean_squares(own).sum())
     return float(estimates.sigma**2 * (1 + total))
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A response's scale, averaged over a normal distribution of what is not known.
+
+    References
+    ----------
+    Duan (1983), *J. Amer. Statist. Assoc.* 78, for a known distribution.
+    """
+
+    scale: ResponseScale
+    variance: float  # 0: not averaged
+
+    def values(self, eta: Values) -> np.ndarray:
+        """Means of the response."""
+        return self._mean(self.scale.to_response, eta)
+
+    def slope(self, eta: Values) -> np.ndarray:
+        """Absolute derivative of `values`."""
+        return np.asarray(np.abs(self._mean(self.scale.slope, eta)))
+
+    def _mean(self, function: Callable[[Values], np.ndarray], eta: Values) -> np.ndarray:
+        eta = np.asarray(eta, dtype=float)
+        if not self.variance:
+            return function(eta)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+        found = function(eta[:, None] + np.sqrt(self.variance) * nodes)
+        return np.asarray(found @ weights / weights.sum())
+
+    def limits(self, lower: Values, upper: Values) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of an interval on this scale, the smaller one first."""
+        one, two = self.values(lower), self.values(upper)
+        return np.fmin(one, two), np.fmax(one, two)
+
+    def series(self, values: pd.Series) -> pd.Series:
+        """Predictions on this scale."""
+        return type(values)(self.values(values.to_numpy()), index=values.index, name=values.name)
+
+    def frame(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Predictions, their standard errors and limits on this scale."""
+        fit = table["fit"].to_numpy()
+        lower, upper = self.limits(table["lower"].to_numpy(), table["upper"].to_numpy())
+        se = self.slope(fit) * table["se"].to_numpy()
+        return table.assign(fit=self.values(fit), se=se, lower=lower, upper=upper)

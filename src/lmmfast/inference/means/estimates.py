@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 
 ROUNDING = 1e-13  # of a sum of products, relative to that of their sizes
-NODES = 65  # of an integral over the distribution of the response
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,19 +118,11 @@ class LinearEstimates(_tables.Printed):
 
     def _transformed(self, eta: np.ndarray) -> np.ndarray:
         assert self.scale is not None
-        if not self.bias:
-            return self.scale.to_response(eta)
-        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-        values = self.scale.to_response(eta[:, None] + np.sqrt(self.bias) * nodes)
-        return np.asarray(values @ weights / weights.sum())
+        return self.scale.averaged(self.bias).values(eta)
 
     def _slope(self, eta: np.ndarray) -> np.ndarray:
         assert self.scale is not None
-        if not self.bias:
-            return np.asarray(np.abs(self.scale.slope(eta)))
-        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-        values = self.scale.slope(eta[:, None] + np.sqrt(self.bias) * nodes)
-        return np.asarray(np.abs(values @ weights / weights.sum()))
+        return self.scale.averaged(self.bias).slope(eta)
 
     @property
     def _name(self) -> str:
