@@ -132,7 +132,8 @@ class MixedLMResults(Estimated):
         """
         from .termwise import wald_test_terms
 
-        return wald_test_terms(self, skip_single, extra_constraints or [], combine_terms or [])
+        more = extra_constraints or [], combine_terms or []
+        return wald_test_terms(self.lmm.design, self.wald_test, skip_single, *more)
 
     def _fixed_only(self, given: Any) -> Any:
         """Hypotheses without the columns of variance parameters, which must be zero."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from ..inference.wald import WaldTest
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .results import MixedLMResults
+    from ..data.design import Design
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,8 @@ class TermTests:
 
 
 def wald_test_terms(
-    result: MixedLMResults,
+    design: Design,
+    wald_test: Callable[[Any], WaldTest],
     skip_single: bool,
     extra_constraints: Sequence[Any],
     combine_terms: Sequence[str],
@@ -72,27 +73,27 @@ def wald_test_terms(
     """As ``MixedLMResults.wald_test_terms`` documents it."""
     import pandas as pd
 
-    terms = _columns_of_terms(result)
+    terms = _columns_of_terms(design)
     rows: dict[str, WaldTest] = {}
-    p = result.k_fe
+    p = len(design.x_names)
     for name, columns in terms.items():
         if not (skip_single and len(columns) == 1):
-            rows[name] = result.wald_test(np.eye(p)[columns])
+            rows[name] = wald_test(np.eye(p)[columns])
     for part in combine_terms:
         columns = [c for name, own in terms.items() if part in name for c in own]
         if not columns:
             raise ValueError(f"combine_terms: no term contains {part!r}")
-        rows[part] = result.wald_test(np.eye(p)[columns])
+        rows[part] = wald_test(np.eye(p)[columns])
     for constraint in extra_constraints:
-        rows[str(constraint)] = result.wald_test(constraint)
+        rows[str(constraint)] = wald_test(constraint)
     numbers = [(float(t.statistic), float(t.pvalue), int(t.df_num)) for t in rows.values()]
     columns_of_table = ["statistic", "pvalue", "df_constraint"]
     return TermTests(pd.DataFrame(numbers, index=list(rows), columns=columns_of_table))
 
 
-def _columns_of_terms(result: MixedLMResults) -> dict[str, list[int]]:
+def _columns_of_terms(design: Design) -> dict[str, list[int]]:
     """Columns of the fixed effects by term, in their order."""
-    recipe = result.lmm.design.recipe
+    recipe = design.recipe
     if recipe is None:
         raise DataError("wald_test_terms needs a model with a formula, which has terms")
     found: dict[str, list[int]] = {}
