@@ -5,7 +5,7 @@
 """
 
 from . import datasets
-from .api import lmer, plan
+from .api import fit_many, lmer, plan
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
@@ -72,6 +72,7 @@ __all__ = [
     "drop1",
     "emmeans",
     "emtrends",
+    "fit_many",
     "joint_tests",
     "lmer",
     "mixedlm",
