@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .data.design import Design, build
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
 from .engine.options import MAX_EVALS, Options
 from .lmm import LMM
+from .sources.given import design_from
 
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
@@ -121,28 +121,6 @@ def lmer(
     options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
     design = design_from(formula, data, weights, offset, contrasts)
     return LMM(design, storage=storage, threads=threads).fitted(options)
-
-
-def design_from(
-    formula: Any,
-    data: Any,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-) -> Design:
-    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
-    usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
-    if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
-        try:
-            return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
-        except MemoryError as error:
-            raise MemoryError(
-                f"no memory for the columns of {formula!r} ({error}): files and lists of frames "
-                "are read in chunks, as in lmer(formula, 'trials.parquet')"
-            ) from error
-    from .sources.fit import any_design
-
-    return any_design(formula, data, weights, offset, contrasts)
 
 
 def plan(

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import summary as _summary
+from .data.design import Given
 from .effects import ratios, standard_errors, varcorr_frame
+from .engine.options import MAX_EVALS, Options
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import confidence as _intervals
 from .inference.intervals import variance_errors as _variance_errors
 from .inference.selection import singular as _singular
+from .inference.selection import update as _update
+from .inference.selection.update import AS_BEFORE
 from .rowwise import Rowwise
 from .tables import name_index
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .engine.estimates import Evaluation
     from .inference.intervals.profile import Profile
     from .inference.means.emmeans import EMMeans
     from .inference.means.marginal import Marginal
@@ -398,6 +403,69 @@ class LMMFit(Rowwise):
         return _singular.explain_singularity(self)
 
     # ---- again, and on paper --------------------------------------------------------------------
+
+    def update(
+        self,
+        formula: str | None = None,
+        data: Any = AS_BEFORE,
+        *,
+        reml: bool | None = None,
+        weights: Any = AS_BEFORE,
+        offset: Any = AS_BEFORE,
+        contrasts: Any = AS_BEFORE,
+        start: Any = None,
+        verbose: bool = False,
+        callback: Callable[[Evaluation], object] | None = None,
+        max_seconds: float | None = None,
+        max_evals: int = MAX_EVALS,
+        starts: int = 0,
+    ) -> LMMFit:
+        """The fit of a changed model: R's ``update``.
+
+        Parameters
+        ----------
+        formula : str, optional
+            What changes, in R's language: ``". ~ . - x + (1 | item)"``, ``"log(.) ~ ."``,
+            ``"~ . * z"``. On the left ``.`` is the response, on the right all terms. Random terms
+            are taken out by what they mean: ``- (1 + x | g)`` takes out ``(x | g)``; in products
+            and functions ``.`` is the fixed part. What is taken out and is not there gives a
+            warning. Default: the same formula.
+        data : table or source, optional
+            As for `lmmfast.lmer`. Default: the object that the fit was given, as it is now, which
+            the fit refers to (but does not hold in a pickle): rows that were left out for a
+            variable that is gone come back, as in R. A warning tells when values have changed.
+        reml : bool, optional
+            Default: as before.
+        weights, offset, contrasts
+            As for `lmmfast.lmer`; None for none. Default: as before.
+        start, verbose, callback, max_seconds, max_evals, starts
+            As for `lmmfast.lmer`. Storage and threads are as before.
+
+        Returns
+        -------
+        LMMFit
+
+        Raises
+        ------
+        FormulaError
+            When the change cannot be read, or no random term is left.
+        DataError
+            When the data are not known (a fit of cross-products, made by `refit` or unpickled), or
+            values given as weights or offset are of other rows than new data.
+        FitError
+            For fits of `mixedlm` and of arrays.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.update(". ~ . - (Days | Subject) + (1 | Subject)", reml=False).formula
+        'Reaction ~ Days + (1 | Subject)'
+        """
+        given = Given(data, weights, offset, contrasts)
+        reml = self.reml if reml is None else reml
+        options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
+        return _update.update(self, formula, given, options)
 
     def summary(self, *, correlation: bool | None = None, ddf: str = "satterthwaite") -> Summary:
         """Tables as lme4 prints them; ``print(fit.summary())``, or HTML in a notebook.
