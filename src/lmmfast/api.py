@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
 from .engine.options import MAX_EVALS, Options
+from .hints import hinted
 from .lmm import LMM
 from .sources.given import design_from
 
@@ -18,16 +19,7 @@ if TYPE_CHECKING:
     from .sources.cross import CrossProducts
 
 
-_ELSEWHERE = {
-    "REML": "write reml=False for maximum likelihood",
-    "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
-    "family": "only linear mixed models are fitted",
-    "control": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
-    "subset": "select the rows of the data beforehand",
-    "na_action": "rows with missing values are dropped and counted",
-}
-
-
+@hinted
 def lmer(
     formula: str | CrossProducts,
     data: Any = None,
@@ -44,7 +36,6 @@ def lmer(
     starts: int = 0,
     storage: str = "auto",
     threads: int = 1,
-    **unknown: Any,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -114,15 +105,12 @@ def lmer(
     >>> round(fit.objective, 4)
     1743.6283
     """
-    if unknown:
-        name = next(iter(unknown))
-        hint = _ELSEWHERE.get(name, "see help(lmmfast.lmer)")
-        raise TypeError(f"lmer() has no argument {name!r}: {hint}")
     options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
     design = design_from(formula, data, weights, offset, contrasts)
     return LMM(design, storage=storage, threads=threads).fitted(options)
 
 
+@hinted
 def plan(
     formula: Any,
     data: Any = None,

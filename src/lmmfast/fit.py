@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .data.design import refilled
+from .hints import hinted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,6 +43,7 @@ class Fit:
         design = self.design if design is None else design
         return replace(self, estimates=estimates, design=design, model=model or self.model)
 
+    @hinted
     def refit(self, y: Any = None, *, weights: Any = None) -> Self:
         """The same model fitted to another response or with other weights.
 

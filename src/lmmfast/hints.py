@@ -10,6 +10,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 from typing import Any, TypeVar
 
 Called = TypeVar("Called", bound=Callable[..., Any])
@@ -59,9 +60,9 @@ _OF = {
         "devFunOnly": "lmer(...).model.objective is the criterion",
         "lmod": "lmer(...).design has the matrices",
     },
-    "ranova": {"reduce_terms": "", "ddf": "likelihood-ratio tests have no degrees of freedom"},
+    "ranova": {"ddf": "likelihood-ratio tests have no degrees of freedom"},
     "anova": {"test": 'write ddf="z" for chi-squared tests', "REML": "write refit=False"},
-    "update": {"formula_": "the formula comes first", "evaluate": "see the formula of the result"},
+    "update": {"evaluate": "see the formula of the result"},
 }
 
 # Attributes of other packages' fits.
@@ -131,22 +132,24 @@ ATTRIBUTES = {
 
 def hinted(function: Called) -> Called:
     """The function, whose error for an argument that it has not says what to write instead."""
-    names = frozenset(inspect.signature(function).parameters)
+    listed = [name for name in inspect.signature(function).parameters if name != "self"]
+    names, message = frozenset(listed), argument_error
 
-    @functools.wraps(function)
     def called(*args: Any, **named: Any) -> Any:
         if not names.issuperset(named):
             wrong = next(name for name in named if name not in names)
-            raise TypeError(argument_error(function.__name__, wrong, names - {"self"}))
+            raise TypeError(message(function.__name__, wrong, listed))
         return function(*args, **named)
 
-    return called  # type: ignore[return-value]
+    # of the function's module: doctest looks for examples there
+    home = FunctionType(called.__code__, function.__globals__, closure=called.__closure__)
+    return functools.wraps(function)(home)  # type: ignore[return-value]
 
 
 def argument_error(function: str, wrong: str, names: Iterable[str]) -> str:
     """The message for an argument that a function does not have."""
     known = _OF.get(function, {}).get(wrong) or ARGUMENTS.get(wrong, "")
-    hint = known or _nearest(wrong, names) or f"its arguments are {', '.join(sorted(names))}"
+    hint = known or _nearest(wrong, names) or f"its arguments are {', '.join(names)}"
     return f"{function}() has no argument {wrong!r}: {hint}"
 
 

@@ -12,6 +12,8 @@ from . import summary as _summary
 from .data.design import Given
 from .effects import ratios, standard_errors, varcorr_frame
 from .engine.options import MAX_EVALS, Options
+from .hints import attribute_error, hinted
+from .inference.ddf import coverage
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import confidence as _intervals
 from .inference.intervals import variance_errors as _variance_errors
@@ -103,6 +105,7 @@ class LMMFit(Rowwise):
         """Satterthwaite degrees of freedom of the fixed effects."""
         return self._by_name(self.coef_test().df_denom, "df")
 
+    @hinted
     def conf_int(
         self,
         level: float = 0.95,
@@ -110,13 +113,14 @@ class LMMFit(Rowwise):
         method: str = "wald",
         parameters: Any = "fixed",
         ddf: str = "satterthwaite",
+        alpha: float | None = None,
     ) -> pd.DataFrame:
         """Confidence intervals of the parameters.
 
         Parameters
         ----------
         level : float, default 0.95
-            Coverage (not statsmodels' alpha), at least 0.5.
+            Coverage, at least 0.5.
         method : {"wald", "profile"}, default "wald"
             Wald: fixed effects with t quantiles, standard deviations symmetric on the logarithmic
             scale, correlations on Fisher's; NaN for what lies on its boundary. Profile: from the
@@ -126,6 +130,8 @@ class LMMFit(Rowwise):
             example "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma".
         ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
             Wald intervals of fixed effects: as for `t_test`.
+        alpha : float, optional
+            statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
 
         Returns
         -------
@@ -148,8 +154,9 @@ class LMMFit(Rowwise):
         sigma  22.898  28.858
         Days    7.359  13.576
         """
-        return _intervals.conf_int(self, level, method, parameters, ddf)
+        return _intervals.conf_int(self, coverage(level, alpha), method, parameters, ddf)
 
+    @hinted
     def profile(self, which: Any = None, level: float = 0.99, *, reml: bool = False) -> Profile:
         """Profile likelihood: the criterion at values of a parameter, the others at their best.
 
@@ -179,10 +186,12 @@ class LMMFit(Rowwise):
 
         return profile(self, which, level, reml)
 
+    @hinted
     def coef_test(self, *, ddf: str = "satterthwaite") -> TTest:
         """Tests of every coefficient against zero; see `t_test`."""
         return _tests.coef_test(self, ddf)
 
+    @hinted
     def t_test(self, L: Any, *, ddf: str = "satterthwaite") -> TTest:
         """Tests of linear hypotheses L beta = q on the fixed effects, one by one.
 
@@ -217,6 +226,7 @@ class LMMFit(Rowwise):
         """
         return _tests.t_test(self, L, ddf)
 
+    @hinted
     def f_test(self, L: Any, *, ddf: str = "satterthwaite") -> WaldTest:
         """Joint test of linear hypotheses L beta = q on the fixed effects.
 
@@ -282,6 +292,7 @@ class LMMFit(Rowwise):
         """
         return varcorr_frame(self.estimates, self.design)
 
+    @hinted
     def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
         """Conditional modes of the random effects (BLUPs).
 
@@ -404,6 +415,7 @@ class LMMFit(Rowwise):
 
     # ---- again, and on paper --------------------------------------------------------------------
 
+    @hinted
     def update(
         self,
         formula: str | None = None,
@@ -467,6 +479,7 @@ class LMMFit(Rowwise):
         options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
         return _update.update(self, formula, given, options)
 
+    @hinted
     def summary(self, *, correlation: bool | None = None, ddf: str = "satterthwaite") -> Summary:
         """Tables as lme4 prints them; ``print(fit.summary())``, or HTML in a notebook.
 
@@ -479,6 +492,14 @@ class LMMFit(Rowwise):
             much: Satterthwaite's holds what is zero at zero, Kenward and Roger's does not.
         """
         return _summary.summarize(self, correlation, ddf)
+
+    if not TYPE_CHECKING:  # type checkers know every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Names of R and statsmodels are errors that say what to write."""
+            if hasattr(type(self), name):  # a property that raised AttributeError: let it
+                return object.__getattribute__(self, name)
+            raise AttributeError(attribute_error(type(self).__name__, name, dir(type(self))))
 
     def __repr__(self) -> str:
         return _summary.one_line(self)

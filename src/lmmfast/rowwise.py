@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .data.columns import Table
 from .fit import Fit
+from .hints import hinted
 from .inference.rows import influence as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
@@ -29,6 +30,7 @@ class Rowwise(Fit):
         """Response residuals ``y - fittedvalues`` (n), not scaled by the weights."""
         return _predict.row_series(self.design, self.design.y - _predict.fitted_of(self), "resid")
 
+    @hinted
     def residuals(self, type: str = "response") -> pd.Series:
         """Residuals of the rows used (n).
 
@@ -88,6 +90,7 @@ class Rowwise(Fit):
 
         return stream_residuals(self, source, type)
 
+    @hinted
     def influence(
         self, by: str | None = None, *, levels: Any = None, refine: bool | str = False
     ) -> pd.DataFrame:
@@ -213,6 +216,7 @@ class Rowwise(Fit):
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
     ) -> pd.DataFrame: ...  # fmt: skip
 
+    @hinted
     def predict(
         self,
         newdata: Any = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,37 @@ class Evaluation:
     radius: float
     predicted: float
     seconds: float
+
+
+class Criterion(NamedTuple):
+    """The criterion at one theta with its derivatives.
+
+    Attributes
+    ----------
+    value : float
+        REML criterion or deviance.
+    gradient : (ntheta,) array
+    information : (ntheta, ntheta) array
+        Average information: the Hessian in expectation, not exactly.
+    """
+
+    value: float
+    gradient: np.ndarray
+    information: np.ndarray
+
+
+class CriterionAndGradient(NamedTuple):
+    """The criterion at one theta and its gradient; as `Criterion`."""
+
+    value: float
+    gradient: np.ndarray
+
+
+class CriterionAndInformation(NamedTuple):
+    """The criterion at one theta and its average information; as `Criterion`."""
+
+    value: float
+    information: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,13 @@ from ..errors import (
 )
 from ..linalg import predicted_gain
 from .compiled import OUT_OF_RANGE, Engine
-from .estimates import Estimates, singular_directions
+from .estimates import (
+    Criterion,
+    CriterionAndGradient,
+    CriterionAndInformation,
+    Estimates,
+    singular_directions,
+)
 from .free import Free
 from .identify import Overlap, overlaps
 from .options import MAX_EVALS, Options, Watch
@@ -156,7 +162,7 @@ class Model:
     def objective(
         self, theta: Any, *, reml: bool = True, gradient: bool = False, hessian: bool = False
     ) -> Any:
-        """REML criterion or deviance at theta, with exact gradient and curvature if asked for.
+        """REML criterion or deviance at theta, with exact gradient and information if asked for.
 
         Parameters
         ----------
@@ -164,14 +170,14 @@ class Model:
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
         gradient, hessian : bool, default False
-            Whether to return derivatives too. The curvature is the average information of
-            Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term; it equals the
-            Hessian in expectation, not exactly.
+            Whether to return derivatives too. In the place of the Hessian stands the average
+            information of Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term,
+            which equals it in expectation, not exactly.
 
         Returns
         -------
-        float, or tuple
-            The criterion alone, or followed by the gradient (ntheta,) and the curvature
+        float, or named tuple
+            The criterion alone, or ``value`` with ``gradient`` (ntheta,) and ``information``
             (ntheta, ntheta), as asked for.
 
         Raises
@@ -186,7 +192,9 @@ class Model:
             if not (gradient or hessian):
                 return value
             g, H = self._core.derivatives(hessian)
-        return (value, *[g] * bool(gradient), *[H] * bool(hessian))
+        if not hessian:
+            return CriterionAndGradient(value, g)
+        return Criterion(value, g, H) if gradient else CriterionAndInformation(value, H)
 
     def point(self, theta: Any, *, reml: bool = True, sums: Any = None) -> Point:
         """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.

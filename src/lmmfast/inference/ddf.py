@@ -113,3 +113,14 @@ def check_level(level: Any) -> float:
             f"level is the coverage, at least 0.5 and below 1, for example 0.95; got {level!r}"
         )
     return float(level)
+
+
+def coverage(level: float, alpha: float | None) -> float:
+    """The level of an interval, given as such or by statsmodels' alpha."""
+    if alpha is None:
+        return level
+    if level != 0.95:
+        raise TypeError("level and alpha say the same: give one of them")
+    if not isinstance(alpha, numbers.Real) or not 0 < float(alpha) <= 0.5:
+        raise ValueError(f"alpha is what an interval leaves out, for example 0.05; got {alpha!r}")
+    return 1 - float(alpha)

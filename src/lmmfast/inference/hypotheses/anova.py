@@ -18,6 +18,7 @@ import numpy as np
 
 from ... import tables as _tables
 from ...errors import DataError, FitError
+from ...hints import hinted
 from ..ddf import METHODS, ddf_of, fit_of, method_of
 from ..refits import by_likelihood
 from ..wald import wald_test
@@ -96,6 +97,7 @@ def _cells(name: str, values: list[Any]) -> list[str]:
 # ---- terms of the fixed effects -----------------------------------------------------------------
 
 
+@hinted
 def anova(
     *fits: Fit,
     type: int | str = 3,

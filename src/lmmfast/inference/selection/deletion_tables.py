@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...hints import hinted
 from ..ddf import check_choice, ddf_of, fit_of
 from ..hypotheses.anova import (
     EQUAL,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 # ---- fixed effects ------------------------------------------------------------------------------
 
 
+@hinted
 def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     """Test what taking out one term of the fixed effects does, for each that may be taken out.
 
@@ -126,6 +128,7 @@ def _other_optimum(higher: list[str]) -> list[str]:
 # ---- random effects -----------------------------------------------------------------------------
 
 
+@hinted
 def ranova(fit: Fit, reduce: bool = True) -> Anova:
     """Test what taking out one random effect does, as lmerTest's ``ranova``.
 

@@ -24,6 +24,7 @@ import numpy as np
 from ... import tables
 from ...effects import term_covariance
 from ...errors import FitError
+from ...hints import hinted
 from ..ddf import check_choice, fit_of
 from ..hypotheses.anova import chi2_tail
 from ..refits import model_of
@@ -370,6 +371,7 @@ class Simplification(tables.Printed):
         return tables.Summary((tuple(_steps_text(self.steps)), tuple(end)))
 
 
+@hinted
 def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:
     """Makes the random part of a singular fit smaller until it is not singular any more.
 
