@@ -25,6 +25,7 @@ from .errors import (
 )
 from .inference.hypotheses.anova import Anova, anova
 from .inference.means.emmeans import EMMeans, emmeans
+from .inference.selection.compare import compare
 from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .lmm import LMM
@@ -63,6 +64,7 @@ __all__ = [
     "Spec",
     "UnusedArgumentWarning",
     "anova",
+    "compare",
     "datasets",
     "drop1",
     "emmeans",

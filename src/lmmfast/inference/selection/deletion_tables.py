@@ -16,16 +16,14 @@ import numpy as np
 from ...hints import hinted
 from ..ddf import check_choice, ddf_of, fit_of
 from ..hypotheses.anova import (
-    EQUAL,
     Anova,
-    chi2_tail,
-    criterion_name,
     method_name,
     model_line,
     table_of_tests,
     terms_of,
     untested,
 )
+from ..hypotheses.comparison import EQUAL, chi2_tail, criterion_name
 from ..refits import by_likelihood, estimated, model_of_part, refitted
 from .reductions import Deletion, Refit, allowed_deletions, refit_without
 

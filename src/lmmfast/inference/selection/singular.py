@@ -26,7 +26,7 @@ from ...effects import term_covariance
 from ...errors import FitError
 from ...hints import hinted
 from ..ddf import check_choice, fit_of
-from ..hypotheses.anova import chi2_tail
+from ..hypotheses.comparison import chi2_tail
 from ..refits import model_of
 from .reductions import Reduction, costless, costly, refit_reduced, without_factors
 
