@@ -28,6 +28,7 @@ from .inference.means.emmeans import EMMeans, emmeans
 from .inference.selection.compare import compare
 from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
+from .inference.selection.step import step
 from .lmm import LMM
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
@@ -73,6 +74,7 @@ __all__ = [
     "plan",
     "ranova",
     "simplify",
+    "step",
 ]
 
 

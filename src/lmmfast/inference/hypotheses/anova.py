@@ -68,7 +68,7 @@ class Anova(_tables.Printed):
         return _tables.Summary(((self.title, *models), (table, *notes)))
 
 
-WHOLE = ("npar", "Df", "NumDF")
+WHOLE = ("npar", "Df", "NumDF", "Eliminated")
 DECIMALS = {"AIC": 3, "BIC": 3, "logLik": 3, "deviance": 3, "Chisq": 4, "LRT": 4, "F value": 4}
 DECIMALS |= {"AICc": 3, "delta": 3, "weight": 4}
 

@@ -230,7 +230,7 @@ def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
         return replace(design, terms=tuple(terms))
     groupings = tuple(recipe.groupings[part.term] for part in parts)
     smaller = replace(recipe, random_layouts=tuple(layouts), groupings=groupings)
-    return replace(design, formula=_formula(design, parts), terms=tuple(terms), recipe=smaller)
+    return replace(design, formula=formula_of(design, parts), terms=tuple(terms), recipe=smaller)
 
 
 def _reduced_term(
@@ -248,9 +248,10 @@ def _reduced_term(
     )
 
 
-def _formula(design: Design, parts: tuple[Part, ...]) -> str:
+def formula_of(design: Design, parts: tuple[Part, ...], fixed: str = "") -> str:
+    """The formula with these random terms, and with another fixed part."""
     formula = design.plan.formula
-    pieces = [formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
+    pieces = [fixed or formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
     for part in parts:
         bar = "||" if part.structure == "diag" and len(part.columns) > 1 else "|"
         group = ":".join(formula.random[part.term].group)
@@ -278,7 +279,7 @@ def costless(fit: Fit) -> Reduction | None:
         parts.append(kept)
     if not removed:
         return None
-    return Reduction(_distinct(design, parts), f"{', '.join(removed)}: no variance", "no variance")
+    return Reduction(distinct(design, parts), f"{', '.join(removed)}: no variance", "no variance")
 
 
 def _varying(fit: Fit) -> set[str]:
@@ -303,7 +304,7 @@ def _without_zero_units(design: Design, part: Part, T: np.ndarray) -> tuple[Part
     return part, removed
 
 
-def _distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
+def distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
     """Without parts that have become the same as an earlier one: one would be left unidentified."""
     seen: dict[tuple[str, ...], Part] = {}
     for part in parts:
@@ -322,18 +323,22 @@ def without_factors(fit: Fit) -> Reduction | None:
     return Reduction(parts, f"all terms of {tables.joined(gone)}: no variance", "no variance")
 
 
-def costly(fit: Fit) -> list[Reduction]:
-    """Ways to reduce each singular term where nothing can be taken out for free."""
+def costly(fit: Fit, every: bool = False) -> list[Reduction]:
+    """Ways to reduce each singular term where nothing can be taken out for free, or every term."""
+    zero = {item.term: len(item.zero) for item in fit.estimates.singular}
     out: list[Reduction] = []
-    for item in fit.estimates.singular:
-        i, parts, label = item.term, list(whole(fit.design)), fit.design.terms[item.term].label
-        if int(np.sum(fit.estimates.T[i].diagonal() == 0)) > len(item.zero):  # dependent
+    for i, term in enumerate(fit.design.terms):
+        if i not in zero and not every:
+            continue
+        parts, label = list(whole(fit.design)), term.label
+        dependent = int(np.sum(fit.estimates.T[i].diagonal() == 0)) > zero.get(i, 0)
+        if dependent or (every and term.structure == "full" and len(term.columns) > 1):
             parts[i] = replace(parts[i], structure="diag")
             out.append(Reduction(tuple(parts), f"correlations of ({label})", "correlations"))
         least = _least_important(fit, i)
         if least is not None:
             name, parts[i] = least
-            smaller = _distinct(fit.design, parts)
+            smaller = distinct(fit.design, parts)
             out.append(Reduction(smaller, f"{name} of ({label})", "column"))
     return out
 
