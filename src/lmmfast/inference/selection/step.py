@@ -19,7 +19,7 @@ from ... import tables
 from ...errors import FitError
 from ...hints import hinted
 from ..ddf import ddf_of, fit_of
-from ..hypotheses.anova import Anova, model_line, terms_of
+from ..hypotheses.anova import Anova, terms_of
 from ..refits import model_of_part, refitted
 from .deletion_tables import NOTHING, drop1, tested_deletions
 from .fixed_part import named_terms, reduction_of, without_term
