@@ -199,9 +199,11 @@ class LMMFit(Rowwise):
         ----------
         L : array, str, dict, DataFrame or (array, values)
             Hypotheses: rows of p weights, text such as ``"x1 = x2, x3 = 0"``, weights by name.
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
             Degrees of freedom: Satterthwaite's (as lmerTest), Kenward and Roger's (1997) with
-            their adjusted covariance, rows minus rank, or infinitely many.
+            their adjusted covariance (from the expected information of the variance parameters, as
+            pbkrtest, or from the observed one, as SAS and JMP), rows minus rank, or infinitely
+            many.
 
         Returns
         -------

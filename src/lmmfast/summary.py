@@ -156,7 +156,7 @@ def fixed_notes(fit: Fit, ddf: str) -> list[str]:
     method = METHODS[ddf]
     kind = "z (normal approximation)" if ddf == "z" else f"t, {method} degrees of freedom"
     notes = [f"p-values: {kind}"]
-    if ddf == "kenward-roger":
+    if ddf.startswith("kenward-roger"):
         notes[0] += "; standard errors are adjusted"
     columns = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
     dropped = [name for name, kept in columns if not kept]

@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 METHODS = {
     "satterthwaite": "Satterthwaite",
     "kenward-roger": "Kenward-Roger",
+    "kenward-roger-observed": "Kenward-Roger (observed information)",
     "residual": "residual",
     "z": "z",
+}
+
+
+SHORT = {
+    "kr": "kenward-roger",
+    "kr-observed": "kenward-roger-observed",
+    "satt": "satterthwaite",
 }
 
 
@@ -58,9 +66,9 @@ Method = Satterthwaite | KenwardRoger | Constant
 
 
 def ddf_of(name: Any) -> str:
-    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr"."""
-    plain = str(name).lower().replace("_", "-").replace(" ", "-")
-    found = {"kr": "kenward-roger", "satt": "satterthwaite"}.get(plain, plain)
+    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger (observed)", "kr"."""
+    plain = str(name).lower().replace("_", "-").replace(" ", "-").translate({40: None, 41: None})
+    found = SHORT.get(plain, plain)
     check_choice("ddf", found, METHODS, name)
     return found
 
@@ -81,8 +89,8 @@ def method_of(fit: Fit, ddf: str) -> Method:
 def _make(fit: Fit, ddf: str) -> Method:
     if ddf == "satterthwaite":
         return Satterthwaite(fit)
-    if ddf == "kenward-roger":
-        return KenwardRoger(fit)
+    if ddf.startswith("kenward-roger"):
+        return KenwardRoger(fit, ddf.endswith("observed"))
     if ddf == "z":
         return Constant(fit, np.inf)
     return Constant(fit, float(fit.nobs - np.sum(fit.estimates.fixed_kept)))

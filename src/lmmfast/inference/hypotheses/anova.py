@@ -223,7 +223,7 @@ def table_of_tests(
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
     columns = ["Chisq", "Df", "Pr(>Chisq)"] if ddf == "z" else columns
     table = pd.DataFrame(rows, index=list(tests), columns=columns, dtype=float)
-    if ddf == "kenward-roger" and any(len(L) > 1 for L in tests.values()):
+    if ddf.startswith("kenward-roger") and any(len(L) > 1 for L in tests.values()):
         notes.append("sums and mean squares go with F before Kenward and Roger's scaling")
     return table.astype({name: int for name in columns if name in WHOLE}), tuple(notes)
 

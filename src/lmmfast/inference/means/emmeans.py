@@ -222,7 +222,7 @@ class EMMeans(_tables.Printed):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was averaged and held, how degrees of freedom and p-values were computed."""
-        adjusts = "; standard errors are adjusted" if self.ddf == "kenward-roger" else ""
+        adjusts = "; standard errors are adjusted" if self.ddf.startswith("kenward-roger") else ""
         method = f"Degrees of freedom: {METHODS[self.ddf]}{adjusts}"
         found = [*self.grid_notes, method, f"Confidence level: {self.level:g}"]
         unknown = int(self.table["emmean"].isna().sum())
