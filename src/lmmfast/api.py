@@ -36,6 +36,7 @@ def lmer(
     starts: int = 0,
     storage: str = "auto",
     threads: int = 1,
+    fixed: Mapping[str, Any] | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -86,6 +87,11 @@ def lmer(
         ``lmmfast.plan`` shows what each way takes. "auto": the fastest that fits.
     threads : int, default 1
         Threads of the fit. The result is identical for any number.
+    fixed : dict, optional
+        Covariance parameters that are held: ``{"theta": {"Subject.Days.Intercept": 0}}``, or all of
+        theta in order, None for what is estimated: ``{"theta": [0.9, None, 0.2]}``. theta is of
+        ``T`` with Cov(b) = sigma^2 T T', its names are ``fit.model.theta_names``. The certificate
+        is within the constraint; held parameters are no parameters to tests and criteria.
 
     Returns
     -------
@@ -107,7 +113,10 @@ def lmer(
     """
     options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
     design = design_from(formula, data, weights, offset, contrasts)
-    return LMM(design, storage=storage, threads=threads).fitted(options)
+    model = LMM(design, storage=storage, threads=threads)
+    if fixed is not None:
+        options.free = model.holding(fixed)
+    return model.fitted(options)
 
 
 @hinted

@@ -433,6 +433,7 @@ class LMMFit(Rowwise):
         max_seconds: float | None = None,
         max_evals: int = MAX_EVALS,
         starts: int = 0,
+        fixed: Any = AS_BEFORE,
     ) -> LMMFit:
         """The fit of a changed model: R's ``update``.
 
@@ -454,6 +455,9 @@ class LMMFit(Rowwise):
             As for `lmmfast.lmer`; None for none. Default: as before.
         start, verbose, callback, max_seconds, max_evals, starts
             As for `lmmfast.lmer`. Storage and threads are as before.
+        fixed : dict, optional
+            As for `lmmfast.lmer`; None: nothing is held. Default: what was held or tied, as far as
+            the changed model has these parameters.
 
         Returns
         -------
@@ -479,7 +483,7 @@ class LMMFit(Rowwise):
         given = Given(data, weights, offset, contrasts)
         reml = self.reml if reml is None else reml
         options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
-        return _update.update(self, formula, given, options)
+        return _update.update(self, formula, given, options, fixed)
 
     @hinted
     def summary(self, *, correlation: bool | None = None, ddf: str = "satterthwaite") -> Summary:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..freeze import Frozen
+
+if TYPE_CHECKING:
+    from ..data.design import Design
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,3 +118,70 @@ def directions(
     basis = np.eye(len(varied)) if free is None else free.basis
     moved = np.where(varied[:, None], basis, 0.0)
     return np.asarray(moved[:, moved.any(axis=0)])
+
+
+# ---- by name -------------------------------------------------------------------------------------
+
+
+def theta_names(design: Design, entries: Sequence[tuple[int, int, int]]) -> list[str]:
+    """Names of the entries of theta: "g.x" on the diagonal of T, "g.x.Intercept" below it."""
+    names = []
+    for i, r, c in entries:
+        term = design.terms[i]
+        columns = [term.columns[r]] if r == c else [term.columns[r], term.columns[c]]
+        names.append(".".join([term.group, *columns]))
+    return names
+
+
+def held(fixed: Any, names: Sequence[str], diagonal: Sequence[bool]) -> Free | None:
+    """What may move when some entries of theta are held at values; None: all of it.
+
+    Parameters
+    ----------
+    fixed : mapping with the key "theta", or None
+        Values by name, or for all entries with None or NaN for those that move.
+    names : sequence of str
+        Of the entries of theta.
+    diagonal : sequence of bool
+        Which of them are on the diagonal, and not negative.
+    """
+    if fixed is None:
+        return None
+    if not isinstance(fixed, Mapping) or set(fixed) != {"theta"}:
+        wrong = "" if not isinstance(fixed, Mapping) else _wrong_keys(fixed)
+        raise ValueError(f'fixed must be {{"theta": values}}: theta by name or in order{wrong}')
+    values = _values(fixed["theta"], names)
+    moving = np.isnan(values)
+    bad = np.flatnonzero(~moving & (~np.isfinite(values) | (np.array(diagonal) & (values < 0))))
+    if len(bad):
+        name, value = names[bad[0]], values[bad[0]]
+        raise ValueError(f"theta {name!r} cannot be {value}: a diagonal entry is zero or more")
+    if moving.all():
+        return None
+    return Free(np.where(moving, 0.0, values), np.eye(len(values))[:, moving])
+
+
+def _wrong_keys(fixed: Mapping[Any, Any]) -> str:
+    if "sigma" in fixed:
+        return "; sigma cannot be held, as its estimate follows from theta"
+    return f", not {', '.join(map(repr, fixed))}"
+
+
+def _values(given: Any, names: Sequence[str]) -> np.ndarray:
+    """One value for each entry, NaN for those that move."""
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise ValueError(f"theta has no {name!r}: its entries are {', '.join(names)}")
+            if names.count(name) > 1:
+                raise ValueError(f"theta has several {name!r}: give values in order, None for free")
+        given = [given.get(name) for name in names]
+    try:
+        values = np.array([np.nan if v is None else v for v in np.atleast_1d(given)], dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"theta must be numbers, None for those that move: {given!r}") from None
+    if values.shape != (len(names),):
+        raise ValueError(
+            f"theta has {len(names)} entries, {', '.join(names)}: {values.size} values were given"
+        )
+    return values

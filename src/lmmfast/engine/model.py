@@ -31,7 +31,7 @@ from .estimates import (
     Estimates,
     singular_directions,
 )
-from .free import Free
+from .free import Free, held, theta_names
 from .identify import Overlap, overlaps
 from .options import MAX_EVALS, Options, Watch
 from .point import WORDS, Point, in_words
@@ -129,6 +129,17 @@ class Model:
     def theta_entries(self) -> list[tuple[int, int, int]]:
         """For each parameter of theta: its term, and its row and column in the term's factor T."""
         return self._engine.theta_entries()
+
+    @property
+    def theta_names(self) -> list[str]:
+        """Names of the entries of theta: "Subject.Intercept" is on the diagonal of the factor T,
+        "Subject.Days.Intercept" below it."""
+        return theta_names(self.design, self.theta_entries)
+
+    def holding(self, fixed: Any) -> Free | None:
+        """What may move when entries of theta are held, as ``fixed=`` of `lmmfast.lmer`."""
+        diagonal = [row == column for _, row, column in self.theta_entries]
+        return held(fixed, self.theta_names, diagonal)
 
     @property
     def storage(self) -> dict[str, Any]:

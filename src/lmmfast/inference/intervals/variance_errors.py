@@ -22,18 +22,8 @@ def vcov_theta(fit: Fit) -> pd.DataFrame:
     """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""
     import pandas as pd
 
-    names = [*theta_names(fit), "sigma"]
+    names = [*fit.model.theta_names, "sigma"]
     return pd.DataFrame(covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
-
-
-def theta_names(fit: Fit) -> list[str]:
-    """Names of the entries of theta: "Subject.Intercept", "Subject.Days.Intercept" (row.column)."""
-    names = []
-    for i, row, column in fit.model.theta_entries:
-        term = fit.design.terms[i]
-        entry = [row] if row == column else [row, column]
-        names.append(".".join([term.group, *(term.columns[j] for j in entry)]))
-    return names
 
 
 def varcorr_se(fit: Fit) -> pd.DataFrame:

@@ -13,6 +13,8 @@ from ...sources.given import design_from
 
 if TYPE_CHECKING:
     from ...data.design import Design
+    from ...engine.free import Free
+    from ...engine.model import Model
     from ...engine.options import Options
     from ...fit import Fit
     from ...formula.column import Column
@@ -30,8 +32,11 @@ class AsBefore:
 AS_BEFORE = AsBefore()
 
 
-def update(fit: AnyFit, change: str | None, given: Given, options: Options) -> AnyFit:
-    """The fit of a changed model, as ``LMMFit.update`` documents it; `given` may be as before."""
+def update(
+    fit: AnyFit, change: str | None, given: Given, options: Options, fixed: Any = AS_BEFORE
+) -> AnyFit:
+    """The fit of a changed model, as ``LMMFit.update`` documents it; what is given may be as
+    before."""
     if fit.design.recipe is None or fit.design.recipe.memory.patsy:
         how = "lmer(formula, data)" if fit.design.recipe else "LMM.from_arrays(...)"
         raise FitError(
@@ -44,7 +49,23 @@ def update(fit: AnyFit, change: str | None, given: Given, options: Options) -> A
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
     model = fit.model.with_design(design)
+    options.free = _free_before(fit, model) if fixed is AS_BEFORE else model.holding(fixed)
     return fit.remade(model.minimize(options), design, model)
+
+
+def _free_before(fit: Fit, model: Model) -> Free | None:
+    """What was held or tied, as far as the changed model has these parameters."""
+    if fit.estimates.free is None:
+        return None
+    before, now = fit.model.theta_names, model.theta_names
+    if len({*before}) < len(before) or len({*now}) < len(now):
+        raise FitError(
+            "parameters of theta were held or tied, and several have one name: write "
+            "fit.update(..., fixed=...)"
+        )
+    free = fit.estimates.free.at([before.index(name) if name in before else None for name in now])
+    everything = free.nz == len(now) and not free.fixed.any() and (free.basis.sum(axis=1) == 1)
+    return None if np.all(everything) else free
 
 
 def _given(design: Design, asked: Given) -> Given:
