@@ -37,6 +37,7 @@ def lmer(
     storage: str = "auto",
     threads: int = 1,
     fixed: Mapping[str, Any] | None = None,
+    sigma: float | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -91,7 +92,10 @@ def lmer(
         Covariance parameters that are held: ``{"theta": {"Subject.Days.Intercept": 0}}``, or all of
         theta in order, None for what is estimated: ``{"theta": [0.9, None, 0.2]}``. theta is of
         ``T`` with Cov(b) = sigma^2 T T', its names are ``fit.model.theta_names``. The certificate
-        is within the constraint; held parameters are no parameters to tests and criteria.
+        is within the constraint; held parameters are no parameters to tests and criteria. "sigma"
+        is the residual standard deviation (of a row with weight 1).
+    sigma : float, optional
+        Short for ``fixed={"sigma": sigma}``: 1 with ``weights=1 / variance`` in meta-analyses.
 
     Returns
     -------
@@ -114,6 +118,10 @@ def lmer(
     options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
     design = design_from(formula, data, weights, offset, contrasts)
     model = LMM(design, storage=storage, threads=threads)
+    if sigma is not None:
+        if fixed is not None and "sigma" in fixed:
+            raise TypeError("sigma is given twice, in fixed= and in sigma=")
+        fixed = {**(fixed or {}), "sigma": sigma}
     if fixed is not None:
         options.free = model.holding(fixed)
     return model.fitted(options)

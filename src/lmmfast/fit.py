@@ -118,7 +118,9 @@ class Fit:
 
         What was held does not count, and what was tied counts once.
         """
-        return int(np.sum(self.estimates.fixed_kept)) + self.estimates.n_theta + 1
+        estimates = self.estimates
+        variances = estimates.n_theta + (not estimates.is_sigma_known)
+        return int(np.sum(estimates.fixed_kept)) + variances
 
     @property
     def df_resid(self) -> int:

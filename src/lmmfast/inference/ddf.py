@@ -76,8 +76,9 @@ def ddf_of(name: Any) -> str:
 def method_of(fit: Fit, ddf: str) -> Method:
     """The method of this name for a fit; what it computes is kept with the fit.
 
-    "residual": rows minus the rank of the fixed effects; "z": the normal distribution. FitError
-    for Kenward-Roger by maximum likelihood, or with held or tied parameters.
+    "residual": rows minus the rank of the fixed effects, infinitely many where sigma is known; "z":
+    the normal distribution. FitError for Kenward-Roger by maximum likelihood, or with held or tied
+    parameters.
     """
     ddf = ddf_of(ddf)
     if ddf not in fit._known:
@@ -91,7 +92,7 @@ def _make(fit: Fit, ddf: str) -> Method:
         return Satterthwaite(fit)
     if ddf.startswith("kenward-roger"):
         return KenwardRoger(fit, ddf.endswith("observed"))
-    if ddf == "z":
+    if ddf == "z" or fit.estimates.is_sigma_known:
         return Constant(fit, np.inf)
     return Constant(fit, float(fit.nobs - np.sum(fit.estimates.fixed_kept)))
 

@@ -64,6 +64,11 @@ def nesting(small: Fit, large: Fit) -> Nesting:
 def _constrained(small: Fit, large: Fit, boundary: bool) -> Nesting:
     """What parameters that are held or tied change, where the random terms are nested."""
     own, other = small.estimates.free, large.estimates.free
+    sigma = None if other is None else other.sigma
+    if sigma is not None and (own is None or own.sigma != sigma):
+        return Nesting(
+            "the residual variance is known in one, and is not the same in the other", False
+        )
     places = small.model.theta_entries
     at_zero = own is not None and any(
         r == c and not moves and value == 0

@@ -421,8 +421,8 @@ def _refit(
     """The model with these random terms, from these factors of their covariance matrices; kept:
     what they are in the fit, None for one that is new."""
     if not terms:  # ordinary regression
-        theta = np.zeros_like(fit.theta)
-        return Refit(model_of(fit).objective(theta, reml=fit.reml), fit.estimates.n_theta, False)
+        at = model_of(fit).criterion(np.zeros_like(fit.theta), fit.reml, fit.estimates.free)
+        return Refit(at, fit.estimates.n_theta, False)
     model, start = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None)), None
     rows = {(i, r) for i, r, _ in model.theta_entries}
     if T is not None and len(rows) == sum(len(term.columns) for term in terms):

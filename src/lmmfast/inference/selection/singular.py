@@ -202,6 +202,11 @@ def directions(fit: Fit) -> list[Direction]:
     """All directions without variance: single columns, then combinations, lowest score first."""
     if not fit.is_singular:
         return []
+    if fit.estimates.is_sigma_known:
+        raise FitError(
+            "slopes at the boundary take sigma as estimated, but it was held in this fit: fit the "
+            "smaller model and compare with anova()"
+        )
     _, curvature = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)
     out: list[Direction] = []
     for item in fit.estimates.singular:

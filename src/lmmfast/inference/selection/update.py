@@ -64,8 +64,8 @@ def _free_before(fit: Fit, model: Model) -> Free | None:
             "fit.update(..., fixed=...)"
         )
     free = fit.estimates.free.at([before.index(name) if name in before else None for name in now])
-    everything = free.nz == len(now) and not free.fixed.any() and (free.basis.sum(axis=1) == 1)
-    return None if np.all(everything) else free
+    moves = free.nz == len(now) and not free.fixed.any() and (free.basis.sum(axis=1) == 1).all()
+    return None if moves and free.sigma is None else free
 
 
 def _given(design: Design, asked: Given) -> Given:
