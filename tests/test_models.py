@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import close
 from reference_data import data
+from scipy.optimize import minimize
 
 import lmmfast
 from lmmfast import (
@@ -471,7 +472,9 @@ def test_update_keeps_what_is_held() -> None:
 @pytest.mark.parametrize(
     ("fixed", "words"),
     [
-        ({"sigma": 1}, "sigma cannot be held"),
+        ({"sigma": 0}, "sigma must be positive"),
+        ({"sigma": "1"}, "sigma must be a number"),
+        ({"beta": 1}, "fixed must be"),
         ({"theta": {"q": 1}}, "theta has no 'q': its entries are g.Intercept"),
         ({"theta": [1]}, "3 entries"),
         ({"theta": [-1, None, None]}, "zero or more"),
@@ -482,6 +485,129 @@ def test_update_keeps_what_is_held() -> None:
 def test_what_cannot_be_held(fixed: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         lmer("y ~ x + (x | g)", small(), fixed=fixed)
+
+
+# ---- a known residual standard deviation ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+def test_meta_analysis(method: str) -> None:
+    """metafor's random-effects model: the rows' variances are known."""
+    wanted, frame = CASES["known"][method], data("meta")
+    frame["study"] = np.arange(len(frame))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one row a study can be told from what is known
+        fit = lmer("eff ~ x + (1 | study)", frame, weights="wi", sigma=1.0, reml=method == "REML")
+    assert fit.sigma == 1.0 and fit.n_params == 3
+    close(fit.varcorr["sdcor"].iloc[0], wanted["tau"], wanted["tau"], 1e-5)
+    close(fit.params, wanted["beta"], fit.bse, 1e-5)
+    close(fit.bse, wanted["se"], fit.bse, 1e-5)
+    if wanted["llf"] is not None:
+        assert fit.llf == pytest.approx(wanted["llf"], abs=1e-7)
+
+
+def dense_criterion(frame: pd.DataFrame, reml: bool, sigma: float) -> Any:
+    """y ~ x + (x | g) with weights w from its definition: theta -> criterion, Cov(beta)."""
+    y, w, g = frame["y"].to_numpy(), frame["w"].to_numpy(), frame["g"].to_numpy()
+    X = np.column_stack([np.ones(len(y)), frame["x"]])
+    same = g[:, None] == g
+
+    def at(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        T = np.array([[theta[0], 0], [theta[1], theta[2]]])
+        V = sigma**2 * (np.diag(1 / w) + (X @ T @ T.T @ X.T) * same)
+        inverse = np.linalg.inv(V)
+        precision = X.T @ inverse @ X
+        rest = y - X @ np.linalg.solve(precision, X.T @ inverse @ y)
+        value = np.linalg.slogdet(V)[1] + rest @ inverse @ rest + len(y) * np.log(2 * np.pi)
+        if reml:
+            value += np.linalg.slogdet(precision)[1] - 2 * np.log(2 * np.pi)
+        return float(value), np.linalg.inv(precision)
+
+    return at
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("sigma", [0.5, 1.4])
+def test_known_sigma(sigma: float, reml: bool) -> None:
+    """The criterion, its minimum and Satterthwaite's degrees of freedom from their definitions."""
+    frame = small()
+    frame["y"] = frame["y"] + np.random.default_rng(5).normal(size=12)[frame["g"]] * frame["x"]
+    fit = lmer("y ~ x + (x | g)", frame, weights="w", reml=reml, sigma=sigma)
+    at = dense_criterion(frame, reml, sigma)
+    value, covariance = at(fit.theta)
+    assert fit.converged and fit.objective == pytest.approx(value, abs=1e-8)
+    close(fit.cov_params(), covariance, covariance[0, 0], 1e-9)
+    found = minimize(lambda theta: at(theta)[0], fit.theta, method="Nelder-Mead")
+    assert fit.objective <= found.fun + 1e-8
+    h = 1e-3 * np.eye(3)
+    H = np.array(
+        [
+            [
+                sum(a * b * at(fit.theta + a * u + b * v)[0] for a in (1, -1) for b in (1, -1))
+                for v in h
+            ]
+            for u in h
+        ]
+    ) / (4e-6)
+    slopes = np.array([(at(fit.theta + u)[1] - at(fit.theta - u)[1]) / 2e-3 for u in h])
+    slopes = slopes[:, [0, 1], [0, 1]].T
+    spread = np.einsum("ij,jk,ik->i", slopes, 2 * np.linalg.inv(H), slopes)
+    wanted = 2 * covariance.diagonal() ** 2 / spread
+    close(fit.coef_test().df_denom, wanted, wanted, 1e-3)
+    assert np.isinf(fit.coef_test(ddf="residual").df_denom).all()
+
+
+def test_sigma_as_estimated_changes_nothing_but_the_count() -> None:
+    frame = small()
+    fit = lmer("y ~ x + (1 | g)", frame, weights="w")
+    known = lmer("y ~ x + (1 | g)", frame, weights="w", fixed={"sigma": fit.sigma})
+    assert known.objective == pytest.approx(fit.objective, abs=1e-8)
+    close(known.theta, fit.theta, 1, 1e-5)
+    assert known.n_params == fit.n_params - 1
+    assert "Held, not estimated: sigma =" in str(known.summary())
+
+
+def test_zeros_are_exact_with_a_known_sigma() -> None:
+    frame = small()
+    fit = lmer("y ~ x + (x | g)", frame, sigma=3.0)
+    assert fit.is_singular and fit.theta[2] == 0.0 and fit.converged
+    smaller = lmer("y ~ x + (1 | g)", frame, sigma=20.0)
+    assert smaller.theta.tolist() == [0.0] and smaller.is_singular
+
+
+def test_everything_that_follows_knows_sigma() -> None:
+    frame = small()
+    fit = lmer("y ~ x + z + (x | g)", frame, sigma=1.2)
+    for other in (
+        fit.refit(frame["y"] * 1.5),
+        fit.update(". ~ . - z"),
+        pickle.loads(pickle.dumps(fit)),
+        lmer("y ~ x + z + (x | g)", [frame[:50], frame[50:]], sigma=1.2),
+    ):
+        assert other.sigma == 1.2 and other.estimates.is_sigma_known
+    less = fit.update(". ~ . - z")
+    ratio = anova(less, fit).table["Chisq"].iloc[1]
+    assert drop1(fit, "Chisq").table.loc["z", "LRT"] == pytest.approx(ratio, abs=1e-6)
+    least = ranova(fit.update("~ . - (x | g) + (1 | g)")).table["LRT"].iloc[1]
+    at = dense_criterion(frame.assign(w=1.0), True, 1.2)
+    plain = lmer("y ~ x + (x | g)", frame, sigma=1.2)
+    gone = ranova(plain, reduce_terms=False).table
+    assert gone["LRT"].iloc[1] == pytest.approx(at(np.zeros(3))[0] - plain.objective, abs=1e-6)
+    assert least > 0 and np.isnan(fit.varcorr_se()["se"].iloc[-1])
+    free = fit.update(fixed=None)
+    assert anova(fit, free).table["Df"].iloc[1] == 1
+    other = lmer("y ~ x + z + (x | g)", frame, sigma=1.3)
+    assert "the residual variance is known" in str(anova(less, other))
+    for call in (fit.profile, lambda: fit.conf_int(method="profile")):
+        with pytest.raises(FitError, match="it was held"):
+            call()
+    with pytest.raises(FitError, match="full"):
+        fit.influence("g", refine=True)
+    assert (fit.influence("g", refine="full")["sigma"] == 1.2).all()
+    with pytest.raises(FitError, match="held or tied"):
+        fit.t_test("x", ddf="kenward-roger")
+    with pytest.raises(TypeError, match="twice"):
+        lmer("y ~ x + (1 | g)", frame, sigma=1, fixed={"sigma": 1})
 
 
 # ---- names of others ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
 from .engine.options import MAX_EVALS, Options
+from .errors import OneRowPerLevelWarning
 from .hints import hinted
 from .lmm import LMM
 from .sources.given import design_from
@@ -116,15 +117,20 @@ def lmer(
     1743.6283
     """
     options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
-    design = design_from(formula, data, weights, offset, contrasts)
-    model = LMM(design, storage=storage, threads=threads)
     if sigma is not None:
         if fixed is not None and "sigma" in fixed:
             raise TypeError("sigma is given twice, in fixed= and in sigma=")
         fixed = {**(fixed or {}), "sigma": sigma}
-    if fixed is not None:
+    if fixed is None:
+        design = design_from(formula, data, weights, offset, contrasts)
+        return LMM(design, storage=storage, threads=threads).fitted(options)
+    with warnings.catch_warnings():
+        if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
+            warnings.simplefilter("ignore", OneRowPerLevelWarning)
+        design = design_from(formula, data, weights, offset, contrasts)
+        model = LMM(design, storage=storage, threads=threads)
         options.free = model.holding(fixed)
-    return model.fitted(options)
+        return model.fitted(options)
 
 
 @hinted

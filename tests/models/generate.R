@@ -3,7 +3,7 @@
 # Run in this folder: Rscript generate.R. Writes cases.json; the data are those of
 # ../reference/data. AICc is computed here from logLik (Burnham & Anderson 2002, eq. 2.11).
 #
-# Made with R 4.2.2, lme4 1.1-31, lmerTest 3.1-3, pbkrtest 0.5.2.
+# Made with R 4.2.2, lme4 1.1-31, lmerTest 3.1-3, pbkrtest 0.5.2, metafor 3.8.1.
 
 suppressMessages({
   library(lme4); library(lmerTest); library(jsonlite)
@@ -129,5 +129,13 @@ cases <- list(
          every = 2, c(". ~ . - status", "exp(.) ~ . - rack")),
   record("uncorrelated", "carrots", "Preference ~ sens2 + Homesize + (1 | Consumer) + (0 + sens2 | Consumer)",
          c(". ~ . - (0 + sens2 | Consumer)", ". ~ . - sens2")))
+# Meta-analysis: variances of the rows are known, that between the regions is not.
+known <- function(method) {
+  fit <- metafor::rma(eff, 1 / wi, mods = ~ x, data = read_data("meta"), method = method,
+                      control = list(threshold = 1e-12, maxiter = 1000))
+  list(tau = sqrt(fit$tau2), beta = as.numeric(fit$beta), se = fit$se,
+       llf = if (method == "ML") as.numeric(logLik(fit)) else NULL)
+}
+cases$known <- list(name = "known", dataset = "meta", REML = known("REML"), ML = known("ML"))
 names(cases) <- vapply(cases, `[[`, "", "name")
 write_json(cases, "cases.json", digits = 12, auto_unbox = TRUE, na = "null", null = "null")

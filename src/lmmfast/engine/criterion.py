@@ -12,7 +12,7 @@ g = Z'V^-1 (y - X beta), sums over levels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from .point import in_words
 if TYPE_CHECKING:
     from ..data.sums import Sums
     from .free import Free
-    from .model import Model
 
 
 NO_COLUMN = 1e-4  # entries of T, in units of the whitened columns, that count as zero here
@@ -70,7 +69,7 @@ class Criterion:
     """
 
     def __init__(
-        self, model: Model, reml: bool, free: Free | None = None, sums: Sums | None = None
+        self, model: Any, reml: bool, free: Free | None = None, sums: Sums | None = None
     ) -> None:
         self.model, self.reml, self._free, self._sums = model, reml, free, sums
         self.entries = model.theta_entries
@@ -189,7 +188,7 @@ class Criterion:
         return H if self._free is None else self._free.basis.T @ H @ self._free.basis
 
 
-def _places(model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each parameter: row and column among the columns of all factors, size of its row of T."""
     engine = model._engine
     places = [engine.place(i) for i in range(len(model.design.terms))]
