@@ -409,6 +409,18 @@ def test_streams_are_reduced_too() -> None:
     pd.testing.assert_frame_equal(streamed.fixed, held.fixed, rtol=1e-6)
 
 
+def test_levels_of_a_factor_give_way_to_an_intercept() -> None:
+    """As lmerTest: (1 | g) is what is left of (0 + f | g)."""
+    frame = small()
+    found = step(lmer("y ~ x + (0 + f | g)", frame), alpha_random=1e-9, alpha_fixed=1.0)
+    assert found.random["Eliminated"].tolist()[1:] == [1, 0]
+    assert found.fit.formula == "y ~ x + (1 | g)"
+    assert found.random.index[1] == "f in (0 + f | g)"
+    equal(found.fit, lmer("y ~ x + (1 | g)", frame))
+    close(found.fit.predict(frame[:4]), found.fit.fittedvalues[:4], 1, 1e-9)
+    assert found.fit.ranef()["g"].columns.tolist() == ["Intercept"]
+
+
 def test_the_last_random_effect_stays() -> None:
     rng = np.random.default_rng(2)
     frame = small().assign(y=rng.normal(size=120))

@@ -21,6 +21,7 @@ from .point import in_words
 
 if TYPE_CHECKING:
     from ..data.sums import Sums
+    from .compiled import Engine
     from .free import Free
 
 
@@ -100,7 +101,7 @@ class Criterion:
 
     def factors(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """T of each term."""
-        engine = self.model._engine
+        engine: Engine = self.model._engine
         return engine.factors(engine.checked(self.theta(z)))
 
     # ---- values ---------------------------------------------------------------------------------

@@ -105,8 +105,10 @@ def reduction_of(design: Design, deletion: Deletion) -> Reduction | None:
     for part in whole(design):
         if part.term != deletion.term:
             parts.append(part)
-        elif deletion.constant:
+        elif deletion.constant and deletion.stay:
             return None
+        elif deletion.constant:
+            parts.append(replace(part, columns=(), structure="full", constant=True))
         elif deletion.stay:
             parts.append(replace(part, columns=deletion.stay))
             if not expressible(design, parts[-1]):

@@ -143,6 +143,7 @@ class Part:
     term: int
     columns: tuple[int, ...]
     structure: str  # "full" | "diag"
+    constant: bool = False  # an intercept in the place of all columns: (0 + f | g) -> (1 | g)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,8 @@ def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
 
 def columns_text(design: Design, part: Part) -> str:
     """The columns of a part as a formula writes them."""
+    if part.constant:
+        return "1"
     term = design.terms[part.term]
     if design.recipe is None:
         return " + ".join(term.columns[j] for j in part.columns)
@@ -214,12 +217,19 @@ def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[
 
 def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
     """The design with a smaller random part; it encodes new data as the whole one does."""
+    from ...data.encode import layout_of
+    from ...formula.terms import read_sum
+
     recipe = design.recipe
     terms, layouts = [], []
     for part in parts:
         if recipe is None:
             names = [design.terms[part.term].columns[j] for j in part.columns]
             terms.append(_reduced_term(design, part, part.columns, names))
+            continue
+        if part.constant:
+            layouts.append(layout_of(read_sum("1", recipe.memory.patsy), recipe.codings))
+            terms.append(_constant_term(design, part.term))
             continue
         arranged = _arranged(design, recipe, part)
         assert arranged is not None, f"{part} cannot be written as a formula"
@@ -231,6 +241,12 @@ def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
     groupings = tuple(recipe.groupings[part.term] for part in parts)
     smaller = replace(recipe, random_layouts=tuple(layouts), groupings=groupings)
     return replace(design, formula=formula_of(design, parts), terms=tuple(terms), recipe=smaller)
+
+
+def _constant_term(design: Design, i: int) -> RandomTerm:
+    """An intercept in the place of the columns of a term."""
+    term = _narrowed(design, Deletion("", i, (), True, None))
+    return replace(term, label=f"1 | {term.group}", structure="full")
 
 
 def _reduced_term(
@@ -309,7 +325,8 @@ def distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
     seen: dict[tuple[str, ...], Part] = {}
     for part in parts:
         term = design.terms[part.term]
-        seen.setdefault((term.group, *(term.columns[j] for j in part.columns)), part)
+        names = ("Intercept",) if part.constant else tuple(term.columns[j] for j in part.columns)
+        seen.setdefault((term.group, *names), part)
     return tuple(seen.values())
 
 
@@ -448,10 +465,19 @@ def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         model = fit.model.with_design(design)
         factors = [
-            _lifted(_factor(fit.estimates.T[part.term][_places(fit.design, part)], term), design, i)
+            _lifted(_factor(_root_of(fit, part), term), design, i)
             for i, (part, term) in enumerate(zip(reduction.parts, design.terms, strict=True))
         ]
         return refitted(fit, model, _theta(model, factors))
+
+
+def _root_of(fit: Fit, part: Part) -> np.ndarray:
+    """A root of the relative covariance of what is kept of a term: of an intercept in its place the
+    mean standard deviation."""
+    T = fit.estimates.T[part.term]
+    if part.constant:
+        return np.full((1, 1), np.sqrt(np.mean((T * T).sum(axis=1))))
+    return np.asarray(T[_places(fit.design, part)])
 
 
 def _places(design: Design, part: Part) -> list[int]:
