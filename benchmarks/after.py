@@ -86,7 +86,86 @@ def _again(fit: lmmfast.LMMFit) -> lmmfast.LMMFit:
     return lmmfast.LMMFit(fit.estimates, fit.design, fit.model)
 
 
-SECTIONS: dict[str, Callable[[], Iterator[Problem]]] = {"models": models}
+# ---- marginal means -----------------------------------------------------------------------------
+
+
+def means() -> Iterator[Problem]:
+    """Means of many levels, and all pairs of them."""
+    rng = np.random.default_rng(7)
+    for levels, rows in ((12, 2_000), (80, 20_000), (1_000, 200_000)):
+        data = pd.DataFrame({"s": rng.integers(0, 400, rows)})
+        data["t"] = [f"t{k}" for k in rng.integers(0, levels, rows)]
+        data["y"] = rng.normal(size=400)[data["s"]] + rng.normal(size=rows)
+        fit = lmer("y ~ t + (1 | s)", data)
+        asked: dict[str, Callable[[], object]] = {
+            "emmeans()": lambda fit=fit: lmmfast.emmeans(_again(fit), "t").table,
+            "joint_tests()": lambda fit=fit: lmmfast.joint_tests(_again(fit)),
+        }
+        if levels < 1000:
+            pairs = lmmfast.emmeans(fit, "t").contrast("pairwise")
+            asked["p-values of all pairs"] = lambda fit=fit: lmmfast.emmeans(fit, "t").pairs().table
+            asked["their intervals"] = pairs.conf_int
+            asked["letters"] = lmmfast.emmeans(fit, "t").cld
+        yield "means", f"{levels:,} means", partial(lmer, "y ~ t + (1 | s)", data), asked
+
+
+# ---- predictions and modes ----------------------------------------------------------------------
+
+
+def predictions() -> Iterator[Problem]:
+    """Parts of random effects, and modes in other forms."""
+    for rows, levels in ((20_000, 500), (1_000_000, 100_000)):
+        data = trials(rows, levels)
+        fit = lmer(FORMULA, data)
+        asked: dict[str, Callable[[], object]] = {
+            "predict(new)": partial(fit.predict, data),
+            "part of a term": partial(fit.predict, data, re_form="~(1 | g)"),
+            "coef()": fit.coef,
+            "ranef_cov()": lambda fit=fit: _again(fit).ranef_cov(),
+            "partial_fitted()": partial(fit.partial_fitted, "f", residuals=True),
+            "shrinkage()": lambda fit=fit: _again(fit).shrinkage(),
+        }
+        yield "predictions", f"{rows:,} rows", partial(lmer, FORMULA, data), asked
+
+
+# ---- many responses -----------------------------------------------------------------------------
+
+
+def many() -> Iterator[Problem]:
+    """Responses of one design; of the fit so many are the limit."""
+    rng = np.random.default_rng(1)
+    days = lmmfast.datasets.load("sleepstudy")
+    people, items = np.repeat(np.arange(56), 32), np.tile(np.arange(32), 56)
+    crossed = pd.DataFrame({"s": people, "i": items, "x": rng.choice([-0.5, 0.5], 1792)})
+    genes = pd.DataFrame({"s": rng.integers(0, 30, 300), "i": rng.integers(0, 10, 300)})
+    genes["x"] = rng.normal(size=300)
+    designs = (
+        ("Days + (Days | Subject)", days.rename(columns={"Reaction": "y"}), 10_000),
+        ("x + (1 + x | s) + (1 + x | i)", crossed, 1_000),
+        ("x + (1 | s) + (1 | i)", genes, 2_000),
+    )
+    for right, frame, count in designs:
+        noise = rng.normal(size=(len(frame), count))
+        if "y" in frame:
+            noise = frame["y"].to_numpy()[:, None] + 30 * noise
+        else:
+            noise += (
+                rng.normal(size=(60, count))[frame["s"]] + rng.normal(size=(40, count))[frame["i"]]
+            )
+        data = frame.assign(y=noise[:, 0])
+        asked = {
+            f"{count:,} with p-values": partial(lmmfast.fit_many, f"~ {right}", frame, noise),
+            f"{count:,} without": partial(lmmfast.fit_many, f"~ {right}", frame, noise, ddf="z"),
+        }
+        yield "many", right, partial(lmer, f"y ~ {right}", data), asked
+
+
+SECTIONS: dict[str, Callable[[], Iterator[Problem]]] = {
+    "models": models,
+    "means": means,
+    "predictions": predictions,
+    "many": many,
+}
 
 
 def main() -> None:
