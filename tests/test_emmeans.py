@@ -13,7 +13,8 @@ from reference_data import data, reference, reference_names
 
 from lmmfast import LMM, datasets, emmeans, lmer
 from lmmfast.errors import DataError, FitError, LmmWarning, RankDeficientWarning
-from lmmfast.inference.means.comparisons import adjusted, contrast_weights, critical
+from lmmfast.inference.means.adjust import Family, adjusted, critical
+from lmmfast.inference.means.comparisons import contrast_weights
 
 FOLDER = Path(__file__).parent / "emmeans"
 DESIGNS = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -245,8 +246,8 @@ def test_contrasts_by_matrix_table_and_name(machines):
 def test_tukey_of_other_contrasts_is_sidak(machines):
     found = emmeans(machines, "Machine", contrasts="consec", adjust="tukey")
     assert found.adjust == "sidak"
-    with pytest.raises(ValueError, match="no contrasts"):
-        emmeans(machines, "Machine").conf_int()
+    means = emmeans(machines, "Machine")
+    pd.testing.assert_frame_equal(means.conf_int(), means.table)
 
 
 def test_polynomials_are_those_of_the_tables():
@@ -262,16 +263,22 @@ def test_adjustments():
     # R: p.adjust(c(.01, .04, .03, .005), "holm"); sidak by its formula; ptukey, qtukey
     t = np.array([-2.5758293035489, 2.0537489106318, 2.1700903775846, 2.8070337683438])
     z = np.full(4, np.inf)
-    p = adjusted(t, z, 4, "none")
+    p = adjusted(t, z, Family(4, None), "none")
     np.testing.assert_allclose(p, [0.01, 0.04, 0.03, 0.005], rtol=1e-8)
-    np.testing.assert_allclose(adjusted(t, z, 4, "holm"), [0.03, 0.06, 0.06, 0.02], rtol=1e-8)
-    np.testing.assert_allclose(adjusted(t, z, 4, "bonferroni"), 4 * p, rtol=1e-12)
-    np.testing.assert_allclose(adjusted(t, z, 4, "sidak"), 1 - (1 - p) ** 4, rtol=1e-12)
+    np.testing.assert_allclose(
+        adjusted(t, z, Family(4, None), "holm"), [0.03, 0.06, 0.06, 0.02], rtol=1e-8
+    )
+    np.testing.assert_allclose(adjusted(t, z, Family(4, None), "bonferroni"), 4 * p, rtol=1e-12)
+    np.testing.assert_allclose(
+        adjusted(t, z, Family(4, None), "sidak"), 1 - (1 - p) ** 4, rtol=1e-12
+    )
     df = np.array([10.2, 313.0])
-    found = adjusted(np.full(2, 3.5 / np.sqrt(2)), df, 6, "tukey")
+    found = adjusted(np.full(2, 3.5 / np.sqrt(2)), df, Family(6, None), "tukey")
     np.testing.assert_allclose(found, [0.217205789356475, 0.134779915044374], atol=1e-9)
     np.testing.assert_allclose(
-        critical(0.95, df, 15, 6, "tukey") * np.sqrt(2), [4.8926461783, 4.05520518506], rtol=1e-7
+        critical(0.95, df, Family(6, None), "tukey", 15) * np.sqrt(2),
+        [4.8926461783, 4.05520518506],
+        rtol=1e-7,
     )
 
 
@@ -286,8 +293,8 @@ def test_adjustments():
         ({"specs": "Machine", "contrasts": "all"}, ValueError, "'pairwise'"),
         ({"specs": "Machine", "contrasts": [1, -1]}, ValueError, "3 means"),
         ({"specs": "Machine", "contrasts": {"a": "b"}}, ValueError, "weights"),
-        ({"specs": "Machine", "adjust": "mvt"}, ValueError, '"sidak" or "tukey"'),
-        ({"specs": "Machine", "weights": "cells"}, ValueError, "proportional"),
+        ({"specs": "Machine", "adjust": "hsd"}, ValueError, '"dunnettx" or "mvt"'),
+        ({"specs": "Machine", "weights": "rows"}, ValueError, "proportional"),
         ({"specs": "Machine", "level": 95}, ValueError, "level"),
         ({"specs": "Machine", "ddf": "t"}, ValueError, "ddf"),
     ],

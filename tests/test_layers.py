@@ -31,6 +31,7 @@ inference.selection
 rowwise
 summary
 results
+many
 lmm
 api
 sm datasets

@@ -121,7 +121,7 @@ def test_single_group_idiom(frame: pd.DataFrame) -> None:
     assert result.llf == fit.llf
     assert np.array_equal(result.vcomp, fit.varcorr.vcov[:2])
     effects = result.random_effects[1.0]
-    assert effects["item[3]"] == fit.ranef()["item"].loc[3, "Intercept"]
+    assert effects["item[C(item)[3]]"] == fit.ranef()["item"].loc[3, "Intercept"]
     assert result.random_effects_cov[1.0].shape == (31, 31)
 
 
@@ -559,12 +559,12 @@ def _packed(result: MixedLMResults) -> np.ndarray:
 def test_random_effects(result: MixedLMResults, frame: pd.DataFrame) -> None:
     effects = result.random_effects
     assert isinstance(effects, dict) and len(effects) == 24
-    names = ["g", "x", "class[0]", "class[1]", "class[2]"]
+    names = ["g", "x", "class[C(c)[0]]", "class[C(c)[1]]", "class[C(c)[2]]"]
     table = pd.DataFrame.from_dict(effects, orient="index")
     assert list(table.columns) == names and list(table.index) == list(range(24))
     modes = result.ranef()
     assert np.array_equal(table[["g", "x"]], modes["g"])
-    assert table.loc[4, "class[2]"] == modes["g:c"].loc["4:2", "Intercept"]
+    assert table.loc[4, "class[C(c)[2]]"] == modes["g:c"].loc["4:2", "Intercept"]
     assert list(effects[:3]) == [0, 1, 2] and list(effects[-1:]) == [23]
     assert pd.DataFrame(effects).shape == (5, 24)
     assert effects.get("nobody") is None and 3 in effects

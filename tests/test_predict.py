@@ -154,9 +154,9 @@ def test_many_levels():
     ("arguments", "message"),
     [
         ({"re_form": ["Item"]}, "'Item'.*Subject"),
-        ({"re_form": "Subject"}, '"all", "none" or a list'),
-        ({"re_form": None}, '"all", "none" or a list'),
-        ({"new_levels": "nan"}, '"error" or "population"'),
+        ({"re_form": "Subject"}, '"all", "none", a list'),
+        ({"re_form": 3}, '"all", "none", a list'),
+        ({"new_levels": "nan"}, '"error", "population"'),
     ],
 )
 def test_bad_arguments(fit, arguments, message):

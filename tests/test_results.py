@@ -256,7 +256,8 @@ def test_other_spellings(fit):
     with pytest.raises(TypeError, match="no argument 'maxiter'"):
         lmer(SLOPES, datasets.load("sleepstudy"), maxiter=3)
     with pytest.raises(DataError, match="R's NULL"):
-        fit.predict(re_form=None)
+        fit.predict(re_form="NULL")
+    assert fit.predict(re_form=None).equals(fit.predict())
 
 
 def test_contrasts_of_another_models_columns_are_left_alone():

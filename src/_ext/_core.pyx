@@ -175,6 +175,9 @@ class _Lock:
 include "setup.pxi"
 
 
+include "many.pxi"
+
+
 cdef class Model:
     """Cross-products of one model and its workspace. One thread at a time; any number of models.
 
@@ -362,6 +365,16 @@ cdef class Model:
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         out = np.asarray(theta)[:self.ntheta]
         return out, info.objective, info.certificate, (info.resolution, info.noise), info.neval, name
+
+    def many(self, Y, L, y, X, list factors, weights=None, *, bint reml=True, int maxeval=500, bint df=True):
+        """Fits of the columns of Y (n, count), Fortran order, each from its own moments; contrasts L (r, p).
+
+        The other arguments must be what the model was made of.
+        """
+        cdef _Rows rows = self.same_rows(y, X, factors, weights)
+        if Y.shape[0] != self.n or L.shape[1] != len(self.keep):
+            raise ValueError(f"Y needs {self.n} rows and L {len(self.keep)} columns")
+        return _fit_many(self.m, self.lock, rows, Y, L, reml, maxeval, df) if Y.shape[1] else None
 
     def montecarlo(self):
         """Standard error of the criterion and covariance of theta-hat from an iterative model's probes."""

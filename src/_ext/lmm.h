@@ -268,6 +268,11 @@ lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *co
      M  (r + 1) x K x K  sum over levels of g g', then of h h' of each contrast; zero between factors */
 lmm_status lmm_contrasts(lmm_model *m, int r, const double *L, double *M);
 
+/* Variances of r contrasts L beta-hat over sigma^2 (L: r x p, row-major), and their degrees of freedom after
+   Satterthwaite, from exact second derivatives; nan for contrasts without variance. At an optimum. Price as
+   for lmm_traces; LMM_UNAVAILABLE for iterative models. */
+lmm_status lmm_satterthwaite(lmm_model *m, int r, const double *L, double *variance, double *df);
+
 /* X = B V,  B = Lambda M^-1 Lambda' = (Z'WZ + (Lambda Lambda')^-1)^-1: covariances of the random effects
    given y, over sigma^2. r right-hand sides: one m x k x r block per factor, row-major, one after the other.
    X may be V. */
@@ -319,5 +324,22 @@ void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor
    takes memory of its own during the call; LMM_NOTPOSDEF also when its basis is dependent. */
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
                    double *theta, lmm_info *info);
+
+typedef struct {        /* fits of many responses, one row each, in their order                       */
+    lmm_status *status; /* count          how each ended; what is below is nan where there is no fit  */
+    lmm_info *info;     /* count                                                                      */
+    double *theta;      /* count x ntheta                                                             */
+    double *sigma;      /* count                                                                      */
+    double *beta, *se;  /* count x p                                                                  */
+    double *variance;   /* count x r      of the contrasts, sigma^2 included                          */
+    double *df;         /* count x r      Satterthwaite's; nan where they are not to be had           */
+} lmm_fits;
+
+/* Fits of count responses Y (n x count, column-major) to the columns of the model, each from its own moment
+   estimates: no result depends on the others. r contrasts L (r x p, row-major) of each; df NULL: not asked
+   for. d: the rows that the model was made of; their y is not read. The model keeps the last response. Not
+   LMM_OK: LMM_NOMEM, or LMM_STOPPED by the settings' poll; rows from *done on are not filled then. */
+lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, int64_t count, const double *Y,
+                    int r, const double *L, const lmm_fits *out, int64_t *done);
 
 #endif

@@ -5,7 +5,7 @@
 """
 
 from . import datasets
-from .api import lmer, plan
+from .api import fit_many, lmer, plan
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
@@ -24,7 +24,10 @@ from .errors import (
     UnusedArgumentWarning,
 )
 from .inference.hypotheses.anova import Anova, anova
+from .inference.means.contrasts import Contrasts
 from .inference.means.emmeans import EMMeans, emmeans
+from .inference.means.joint import joint_tests
+from .inference.means.trends import Trends, emtrends
 from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .lmm import LMM
@@ -39,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LMM",
     "Anova",
+    "Contrasts",
     "ConvergenceWarning",
     "CrossProducts",
     "DataError",
@@ -61,11 +65,15 @@ __all__ = [
     "RankDeficientWarning",
     "RestrictedLikelihoodWarning",
     "Spec",
+    "Trends",
     "UnusedArgumentWarning",
     "anova",
     "datasets",
     "drop1",
     "emmeans",
+    "emtrends",
+    "fit_many",
+    "joint_tests",
     "lmer",
     "mixedlm",
     "plan",

@@ -6,6 +6,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .data.columns import Table
 from .data.design import Design, build
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
@@ -14,9 +17,12 @@ from .lmm import LMM
 
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
+    from .many.fits import ManyFits
     from .results import LMMFit
     from .sources.cross import CrossProducts
 
+
+RESPONSE = "response_"  # what the left side of `fit_many` is called
 
 _ELSEWHERE = {
     "REML": "write reml=False for maximum likelihood",
@@ -143,6 +149,84 @@ def design_from(
     from .sources.fit import any_design
 
     return any_design(formula, data, weights, offset, contrasts)
+
+
+def fit_many(
+    formula: str,
+    data: Any,
+    Y: Any,
+    *,
+    contrasts: Any = None,
+    ddf: str = "satterthwaite",
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    codings: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    storage: str = "auto",
+    max_evals: int = MAX_EVALS,
+) -> ManyFits:
+    """Fit one linear mixed model to many responses.
+
+    Everything but the response is set up once, and the fits run compiled, one after the other; none
+    depends on another, on their order or on the number of threads.
+
+    Parameters
+    ----------
+    formula : str
+        lme4's syntax. Its left side, if it has one, is not read: ``"~ cond + (1 | subj)"``.
+    data : pandas, polars or pyarrow table, dict of arrays
+        The predictors and grouping factors, one row a row of `Y`.
+    Y : (n, m) array, or table with m columns, or iterable of these
+        One column a response. Pandas tables go by their labels. A missing value drops its row for
+        that response alone; responses with the same missing rows share a model. Of an iterable
+        (or a function that returns one) one chunk at a time is in memory.
+    contrasts : str, array, dict, table or list, optional
+        Hypotheses about the fixed effects, as for ``fit.t_test``. Default: each coefficient.
+    ddf : {"satterthwaite", "z"}
+        Degrees of freedom of the contrasts; "z": infinitely many.
+    reml : bool, default True
+    weights, offset
+        As for ``lmer``; the same for all responses.
+    codings : dict, optional
+        Codings of factors: what ``lmer`` calls ``contrasts``.
+    threads : int, default 1
+    storage, max_evals
+        As for ``lmer``.
+
+    Returns
+    -------
+    ManyFits
+        Arrays with a row for each response, and ``to_frame()``. A response that cannot be fitted
+        has NaN, and its ``status`` says why: nothing is raised, and no warning is given, for it.
+
+    Raises
+    ------
+    FormulaError, DataError, FitError
+        What is wrong with the model, in which variable, and what to do.
+    ValueError
+        For arguments that cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import datasets, fit_many
+    >>> data = datasets.load("sleepstudy")
+    >>> Y = data["Reaction"].to_numpy()[:, None] ** np.array([1.0, 0.5, -1.0])
+    >>> found = fit_many("~ Days + (Days | Subject)", data, Y, contrasts="Days")
+    >>> found.statistic.ravel().round(2)
+    array([ 6.77,  6.95, -7.16])
+    """
+    from .many.run import asked, fit_all
+
+    table = Table.of(data)
+    table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))  # stands in for all of them
+    right = formula.partition("~")[2] if "~" in formula else formula
+    design = build(
+        f"{RESPONSE} ~ {right}", table, weights=weights, offset=offset, contrasts=codings
+    )
+    want = asked(design, contrasts, ddf, reml, max_evals, threads)
+    return fit_all(LMM(design, storage=storage), Y, want)
 
 
 def plan(

@@ -13,6 +13,7 @@ from .results import LMMFit
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
     from .engine.free import Free
+    from .many.fits import ManyFits
     from .sources.cross import CrossProducts
 
 
@@ -163,6 +164,22 @@ class LMM(Model):
     def fitted(self, options: Options) -> LMMFit:
         """The fit that checked options ask for."""
         return LMMFit(self.minimize(options), self.design, self)
+
+    def fit_many(
+        self,
+        Y: Any,
+        *,
+        contrasts: Any = None,
+        ddf: str = "satterthwaite",
+        reml: bool = True,
+        threads: int = 1,
+        max_evals: int = MAX_EVALS,
+    ) -> ManyFits:
+        """Fits the model to many responses; see `lmmfast.fit_many`."""
+        from .many.run import asked, fit_all
+
+        want = asked(self.design, contrasts, ddf, reml, max_evals, threads)
+        return fit_all(self, Y, want)
 
     def refit(self, fit: LMMFit, y: Any = None, *, weights: Any = None) -> LMMFit:
         """The same model fitted to another response or with other weights, from a fit of it.

@@ -13,6 +13,7 @@ from .effects import ratios, standard_errors, varcorr_frame
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import confidence as _intervals
 from .inference.intervals import variance_errors as _variance_errors
+from .inference.rows import modes as _modes
 from .inference.selection import singular as _singular
 from .rowwise import Rowwise
 from .tables import name_index
@@ -313,6 +314,42 @@ class LMMFit(Rowwise):
             group: pd.concat({"condval": modes[group], "condsd": deviations[group]}, axis=1)
             for group in modes
         }
+
+    def coef(self) -> dict[str, pd.DataFrame]:
+        """Coefficients of each level: fixed effects plus conditional modes.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            Per grouping factor a frame levels x coefficients; columns of random effects without a
+            fixed effect come last.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.coef()["Subject"].loc["308"].round(2).tolist()
+        [253.66, 19.67]
+        """
+        return _modes.coef(self)
+
+    def ranef_cov(self) -> dict[str, np.ndarray]:
+        """Conditional covariance matrices of the modes, given the variance parameters.
+
+        Returns
+        -------
+        dict of str to (m, k, k) array
+            Per term, by its label ("1 + Days | Subject"): one matrix a level, as lme4's
+            ``ranef(condVar=TRUE)``.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.ranef_cov()["1 + Days | Subject"][0].round(1).tolist()
+        [[145.7, -21.4], [-21.4, 5.3]]
+        """
+        return _modes.ranef_cov(self)
 
     def _frames(self, blocks: Iterable[np.ndarray]) -> dict[str, pd.DataFrame]:
         import pandas as pd

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .data.columns import Table
+from .errors import DataError
 from .fit import Fit
+from .inference.response import response_scale, total_variance
 from .inference.rows import influence as _influence
+from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
@@ -194,30 +197,36 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: str | Sequence[str] = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: Literal[False] = ..., interval: None = ...,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
+        bias_adjust: bool = ...,
     ) -> pd.Series: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: str | Sequence[str] = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: Literal[True], interval: str | None = ...,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
+        bias_adjust: bool = ...,
     ) -> pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: str | Sequence[str] = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: bool = ..., interval: str,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
+        bias_adjust: bool = ...,
     ) -> pd.DataFrame: ...  # fmt: skip
 
     def predict(
         self,
         newdata: Any = None,
         *,
-        re_form: str | Sequence[str] = "all",
+        re_form: Any = "all",
         new_levels: str = "error",
         offset: Any = None,
         se: bool = False,
@@ -226,17 +235,25 @@ class Rowwise(Fit):
         ddf: str = "satterthwaite",
         weights: Any = None,
         vary_left_out: bool = True,
+        random_only: bool = False,
+        seed: int = 0,
+        type: str = "link",
+        inverse: Any = None,
+        bias_adjust: bool = False,
     ) -> pd.Series | pd.DataFrame:
         """Predict the response, for the rows of the fit or for new ones.
 
         Parameters
         ----------
         newdata : data frame or dict of arrays, optional
-            The variables of the formula's right-hand side. Default: the rows of the fit.
-        re_form : {"all", "none"} or list of str, default "all"
-            Random effects to include: all, none (population), or those of the named factors.
-        new_levels : {"error", "population"}, default "error"
-            What an unseen level of a grouping factor means: an error, or random effects of zero.
+            The variables of the formula's right-hand side; one row of a pandas frame,
+            ``df.iloc[0]``, too. Default: the rows of the fit.
+        re_form : {"all", "none"}, list of str, or formula, default "all"
+            Random effects to include: all (None is R's NULL), none (the population; also "~0",
+            "NA"), those of the named factors, or parts of terms, ``"~(1 | subj)"``.
+        new_levels : {"error", "population", "missing", "sample"}, default "error"
+            What an unseen level of a grouping factor means: an error, random effects of zero, a
+            missing prediction, or effects drawn from their estimated distribution.
         offset : float, array, Series or str, optional
             Offset of the new rows, for fits with the argument ``offset=``: a number, one for each
             row (a Series by its labels), or the name of a column of ``newdata``. An ``offset()``
@@ -258,6 +275,17 @@ class Rowwise(Fit):
         vary_left_out : bool, default True
             Whether a prediction interval covers the random effects that ``re_form`` leaves out, as
             those of levels drawn anew.
+        random_only : bool, default False
+            The random effects alone, without fixed effects and offset; no standard errors.
+        seed : int, default 0
+            Of ``new_levels="sample"``: the same seed gives a level the same effects.
+        type : {"link", "response"}
+            "response": on the scale of the response itself, where the formula transforms it
+            (``log(rt)``, ``-1000 / rt``, ...): predictions and limits are transformed, standard
+            errors by the delta method.
+        inverse, bias_adjust
+            As for ``lmmfast.emmeans``. The variance integrated over is that of the residuals and
+            of the random effects that ``re_form`` leaves out, on average over the fit's rows.
 
         Returns
         -------
@@ -302,12 +330,102 @@ class Rowwise(Fit):
         303.742
         """
         if newdata is not None:
-            newdata = Table.of(newdata)  # columns are read once
-        predicted = _predict.predict(self, newdata, re_form, new_levels, offset)
+            newdata = Table.of(_one_row(newdata))  # columns are read once
+        if random_only and (se or interval is not None or type != "link"):
+            raise DataError("random_only has no standard errors and no scale of the response")
+        shown = _shown(self, type, inverse, bias_adjust, re_form)
+        predicted = _predict.predict(self, newdata, re_form, new_levels, offset, random_only, seed)
         if not se and interval is None:
-            return predicted
+            return predicted if shown is None else shown.series(predicted)
         from .inference.rows.prediction_errors import prediction_frame
 
-        return prediction_frame(
+        found = prediction_frame(
             self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out
         )
+        return found if shown is None else shown.frame(found)
+
+    def partial_fitted(
+        self,
+        fixed: str | Sequence[str] = "all",
+        random: Any = "none",
+        *,
+        residuals: bool = False,
+    ) -> pd.Series:
+        """Fitted values of some effects alone, of the rows used.
+
+        Parameters
+        ----------
+        fixed : {"all", "none"}, str or list of str
+            Fixed effects to keep: names of terms ("cond", "cond:x") or coefficients ("Intercept").
+        random : as `re_form` of `predict`, default "none"
+            Random effects to keep.
+        residuals : bool, default False
+            Add the residuals: partial residuals, or, with all that is not removed, the response
+            without what is (Hohenstein & Kliegl's remef).
+
+        Returns
+        -------
+        pandas.Series
+            The offset is not in it.
+
+        Raises
+        ------
+        DataError
+            For unknown names; without rows (a fit of a stream).
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> float(fit.partial_fitted("Days", residuals=True).iloc[0].round(2))
+        -4.1
+        """
+        return _modes.partial_fitted(self, fixed, random, residuals)
+
+    def shrinkage(self) -> pd.DataFrame:
+        """Least squares within each level beside the conditional modes.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each level and column of each term: ``group``, ``level``, ``column``, its
+            number of ``rows``, ``least_squares`` (of what the fixed effects and the other terms
+            leave; missing where the level's rows do not determine it), ``mode`` and ``condsd``.
+
+        Raises
+        ------
+        DataError
+            Without rows (a fit of a stream).
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.shrinkage().loc[1, ["least_squares", "mode"]].astype(float).round(2).tolist()
+        [11.3, 9.2]
+        """
+        return _modes.shrinkage(self)
+
+
+def _one_row(newdata: Any) -> Any:
+    """New data; a row of a pandas frame as a table of one row."""
+    if hasattr(newdata, "iloc") and getattr(newdata, "ndim", 2) == 1:
+        return {str(name): [value] for name, value in newdata.items()}
+    return newdata
+
+
+def _shown(fit: Rowwise, type: str, inverse: Any, bias_adjust: bool, re_form: Any) -> Any:
+    """The scale that predictions are shown on; None for the fitted one."""
+    from .inference.ddf import check_choice
+    from .inference.rows.chosen import chosen_columns
+
+    check_choice("type", type, ("link", "response"))
+    if type == "link":
+        if bias_adjust or inverse is not None:
+            raise DataError('bias_adjust and inverse need type="response"')
+        return None
+    scale = response_scale(fit, inverse)
+    variance = 0.0
+    if bias_adjust:
+        variance = total_variance(fit, chosen_columns(fit.design, re_form))
+    return scale.averaged(variance)

@@ -86,19 +86,29 @@ lmm_status defect(lmm_model *m, int reml, const double *A, double *E)
     return status;
 }
 
+lmm_status hessian_there(lmm_model *m, double *slope, double *H)
+{
+    const ptrdiff_t N = m->layout.ntheta;
+    const int reml = m->evaluation.at.reml;
+    double *E = malloc(sizeof(double) * (size_t)(N * N + 1));
+    if (!E) return LMM_NOMEM;
+    information(m, degrees(m, reml), H);
+    const lmm_status status = defect_and_slope(m, reml, H, E, slope);
+    for (ptrdiff_t i = 0; i < N * N; i++) H[i] += E[i];
+    free(E);
+    return status;
+}
+
 lmm_status lmm_hessian(lmm_model *m, double *slope, double *H)
 {
     const ptrdiff_t N = m->layout.ntheta;
     if (!m->trailing->exact) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, FACTORED, 1));
     deepen(m, BORDERED);
-    const int reml = m->evaluation.at.reml;
-    double *mine = malloc(sizeof(double) * (size_t)(N + 2 * N * N)), *A = mine + N, *E = A + N * N;
+    double *mine = malloc(sizeof(double) * (size_t)(N + N * N + 1));
     if (!mine) return LMM_NOMEM;
-    information(m, degrees(m, reml), A);
-    const lmm_status status = defect_and_slope(m, reml, A, E, mine);
-    for (ptrdiff_t i = 0; i < N * N; i++) A[i] += E[i];
-    if (status == LMM_OK) to_user(m, mine, A, slope, H);
+    const lmm_status status = hessian_there(m, mine, mine + N);
+    if (status == LMM_OK) to_user(m, mine, mine + N, slope, H);
     free(mine);
     return status;
 }

@@ -43,4 +43,11 @@ void projections(const lmm_model *m, double *a);        /* a_e = v'dSigma/de v, 
    elimination order; after evaluate() */
 lmm_status traces(lmm_model *m, double *single, double *pairs);
 
+/* hessian.c: gradient (N) and Hessian (N x N) in the entries of Sigma, whitened and in elimination order;
+   after bring(EXACT, FACTORED, 1) and deepen(BORDERED) */
+lmm_status hessian_there(lmm_model *m, double *slope, double *H);
+
+/* squares.c: variances of r contrasts over sigma^2, after solve_border() */
+lmm_status contrast_variances(const lmm_model *m, int r, const double *L, double *variance);
+
 #endif

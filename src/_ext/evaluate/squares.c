@@ -108,6 +108,20 @@ static void contrast_directions(const lmm_model *m, int r, const double *L, doub
         }
 }
 
+lmm_status contrast_variances(const lmm_model *m, int r, const double *L, double *variance)
+{
+    const ptrdiff_t p = m->layout.p;
+    double *U = malloc(sizeof(double) * (size_t)(r * p + 1));
+    if (!U) return LMM_NOMEM;
+    contrast_directions(m, r, L, U);
+    for (int c = 0; c < r; c++) {
+        variance[c] = 0;
+        for (ptrdiff_t a = 0; a < p; a++) variance[c] += U[a + c * p] * U[a + c * p];
+    }
+    free(U);
+    return LMM_OK;
+}
+
 /* M (K x K) += h h' for so many levels of k columns; h: r apart from one column to the next */
 static void add_squares(int k, int32_t levels, ptrdiff_t r, const double *h, ptrdiff_t K, double *M)
 {

@@ -61,11 +61,12 @@ def model_of(
             variable=next(iter(design.dropped)),
         )
     parts: list[Component] = []
-    for i, ((kind, name, tied), term) in enumerate(zip(terms, design.terms, strict=True)):
+    for i, (own, term) in enumerate(zip(terms, design.terms, strict=True)):
         columns = term.columns
-        if kind == "re":  # statsmodels calls the groups' intercept by their name
+        if own.kind == "re":  # statsmodels calls the groups' intercept by their name
             columns = tuple(column.replace("Intercept", shown) for column in columns)
-        parts.append(Component(kind, name, ((i, tuple(range(len(columns)))),), columns, tied))
+        where = ((i, tuple(range(len(columns)))),)
+        parts.append(Component(own.kind, own.name, where, columns, own.tied, own.written))
     codes, labels = _groups_of(design, parts, table, group)
     lme4 = None if any(part.tied for part in parts) else whole  # it has no shared variances
     model = cls.__new__(cls)

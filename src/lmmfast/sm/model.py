@@ -106,10 +106,22 @@ class MixedLM(Stated):
         groups: Any = None,
         eval_env: int = 0,
         use_sqrt: bool = True,
+        exog_re: Any = None,
+        exog_vc: Any = None,
     ) -> MixedLM:
-        """A model from formulas; see `mixedlm`, which drops missing values by default."""
+        """A model from formulas; see `mixedlm`, which drops missing values by default.
+
+        exog_re and exog_vc, which statsmodels' tools hand on beside the formula, are not read: the
+        formulas say what they are.
+        """
         given = groups, re_formula, vc_formula, subset, missing, eval_env, use_sqrt
         return model_of(cls, formula, data, *given)
+
+    def _get_init_kwds(self) -> dict[str, Any]:
+        """What statsmodels' tools (`Mediation`) make the same model of other rows with."""
+        columns = self.exog_vc if self.k_vc else None
+        own = {"groups": self.groups, "exog_re": self.exog_re, "exog_vc": columns}
+        return own | {"use_sqrt": self.use_sqrt, "formula": self.formula}
 
     # ---- fit ------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..inference.wald import TTest, WaldTest
+    from .termwise import TermTests
 
 
 class MixedLMResults(Estimated):
@@ -103,6 +104,36 @@ class MixedLMResults(Estimated):
     def f_test(self, r_matrix: Any, cov_p: Any = None) -> WaldTest:
         """`wald_test` with F."""
         return self.wald_test(r_matrix, cov_p, use_f=True)
+
+    def wald_test_terms(
+        self,
+        skip_single: bool = False,
+        extra_constraints: Any = None,
+        combine_terms: Any = None,
+        scalar: bool = True,
+    ) -> TermTests:
+        """Wald tests of each term of the fixed effects.
+
+        Parameters
+        ----------
+        skip_single : bool, default False
+            Leave out terms of one column.
+        extra_constraints : list, optional
+            More hypotheses, as for `wald_test`.
+        combine_terms : list of str, optional
+            Parts of names: all terms that contain one are tested together, too.
+        scalar : bool
+            Without effect: statistics are numbers.
+
+        Returns
+        -------
+        TermTests
+            ``table`` and ``summary_frame()``.
+        """
+        from .termwise import wald_test_terms
+
+        more = extra_constraints or [], combine_terms or []
+        return wald_test_terms(self.lmm.design, self.wald_test, skip_single, *more)
 
     def _fixed_only(self, given: Any) -> Any:
         """Hypotheses without the columns of variance parameters, which must be zero."""

@@ -27,7 +27,27 @@ class ModelData:
     vcomp_names: list[str]
     param_names: list[str]
     row_labels: Any
+    endog: np.ndarray = field(repr=False)
+    exog: np.ndarray = field(repr=False)
     _indices: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def orig_endog(self) -> Any:
+        """The response as pandas has it; an array where the model is of arrays."""
+        if self.row_labels is None:
+            return self.endog
+        import pandas as pd
+
+        return pd.DataFrame({self.ynames: self.endog}, index=self.row_labels)
+
+    @property
+    def orig_exog(self) -> Any:
+        """The fixed-effects columns by name; an array where the model is of arrays."""
+        if self.row_labels is None:
+            return self.exog
+        import pandas as pd
+
+        return pd.DataFrame(self.exog, index=self.row_labels, columns=self.xnames)
 
     def index(self, names: Sequence[str]) -> Any:
         """A pandas index of names, made once."""
@@ -35,6 +55,58 @@ class ModelData:
         if key not in self._indices:
             self._indices[key] = name_index(key, "object")
         return self._indices[key]
+
+
+class VarianceColumns:
+    """Columns of the variance components, as statsmodels' ``VCSpec``; made when asked for.
+
+    Attributes
+    ----------
+    names : list of str
+        The components.
+    colnames : list of lists of lists of str
+        Of each component and group: names of its columns.
+    mats : list of lists of (rows, columns) arrays
+        The columns themselves.
+    """
+
+    def __init__(self, model: Stated) -> None:
+        self._model = model
+        self._parts = [part for part in model.components if part.kind == "vc"]
+        self.names = [part.name for part in self._parts]
+
+    @cached_property
+    def colnames(self) -> list[list[list[str]]]:
+        """Names of the columns, by component and group."""
+        return [[names for names, _ in own] for own in self._made]
+
+    @cached_property
+    def mats(self) -> list[list[np.ndarray]]:
+        """The columns, by component and group."""
+        return [[columns for _, columns in own] for own in self._made]
+
+    @cached_property
+    def _made(self) -> list[list[tuple[list[str], np.ndarray]]]:
+        rows = list(self._model.row_indices.values())
+        return [[self._of(part, own, g) for g, own in enumerate(rows)] for part in self._parts]
+
+    def _of(self, part: Component, rows: np.ndarray, group: int) -> tuple[list[str], np.ndarray]:
+        names: list[str] = []
+        columns = []
+        prefix = f"{self._model.group_labels[group]}:"
+        for t, _ in part.terms:
+            term = self._model._design.terms[t]
+            z, codes = term.z[rows], term.codes[rows]
+            levels = np.unique(codes)
+            if not part.written:
+                names += [str(name) for name in term.columns]
+                columns.append(z)
+                continue
+            for level in levels:
+                label = str(term.levels[level]).removeprefix(prefix)
+                names.append(part.level_name(label)[len(part.name) + 1 : -1])
+                columns.append(z * (codes == level)[:, None])
+        return names, np.concatenate(columns, axis=1)
 
 
 class Stated:
@@ -124,8 +196,13 @@ class Stated:
         names = [*self.exog_names, *full, *(f"{name} Var" for name in vcomp), *further]
         return ModelData(
             self._frame, self.exog_names, self.endog_names, columns, full, vcomp, names,
-            self._design.index,
+            self._design.index, self.endog, self.exog,
         )  # fmt: skip
+
+    @cached_property
+    def exog_vc(self) -> VarianceColumns:
+        """Variance components: ``names``, and by name and group ``colnames`` and ``mats``."""
+        return VarianceColumns(self)
 
     @cached_property
     def row_indices(self) -> Mapping[Any, np.ndarray]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..data.columns import Table
 from ..errors import FormulaError
 from ..formula.bars import Bar, has_bar, parse
+from ..formula.expressions import Expression
 from ..formula.parser import parse_text
 from ..formula.terms import Sum, read_sum
 from ..formula.tree import INFIX, Call, quoted
@@ -25,6 +26,26 @@ class Component:
     terms: tuple[tuple[int, tuple[int, ...]], ...]  # in the design; which of its columns each has
     columns: tuple[str, ...] = ()  # what these are called, as statsmodels does
     tied: bool = False  # whether its columns share one variance
+    # of factors and numbers of a variance component: how they are written, and which are factors
+    written: tuple[tuple[str, bool], ...] = ()
+
+    def level_name(self, label: str) -> str:
+        """statsmodels' name of the effect of a level: "class[C(class)[a]]"."""
+        factors = [own for own, is_factor in self.written if is_factor]
+        if not factors:
+            return f"{self.name}[{label}]"
+        levels = iter(label.split(":", len(factors) - 1) if len(factors) > 1 else [label])
+        parts = [f"{own}[{next(levels)}]" if is_factor else own for own, is_factor in self.written]
+        return f"{self.name}[{':'.join(parts)}]"
+
+
+class Stating(NamedTuple):
+    """What a random term is stated as: kind, name, tied and written of a `Component`."""
+
+    kind: str
+    name: str
+    tied: bool = False
+    written: tuple[tuple[str, bool], ...] = ()
 
 
 def is_component(part: Component) -> bool:
@@ -48,8 +69,8 @@ def state(
     group: str,
     re_formula: str | None,
     vc_formula: Mapping[str, str] | None,
-) -> tuple[str, list[tuple[str, str, bool]]]:
-    """The model in lme4's syntax, and kind, name and tied of its random terms, in their order.
+) -> tuple[str, list[Stating]]:
+    """The model in lme4's syntax, and what its random terms are, in their order.
 
     The table tells numbers from factors, and whether all rows are one group. Of re_formula,
     ``"~x"`` is ``(x | group)``, and ``"~1|item"`` is ``(1 | group)`` and a crossed ``(1 | item)``;
@@ -62,7 +83,7 @@ def state(
     bars: list[str] = []
     # random terms that the main formula has already, as lme4's would
     present = parse(formula, python=True).random if "|" in formula else ()
-    components = [("crossed", bar.factor, False) for bar in present]
+    components = [Stating("crossed", bar.factor) for bar in present]
     if vc_formula is not None and not isinstance(vc_formula, Mapping):
         raise FormulaError(
             f'vc_formula must name its components, as in {{"class": "0 + C(class)"}}, not '
@@ -72,11 +93,11 @@ def state(
     if (re_formula is not None and not (nothing and vc_formula)) or not vc_formula:
         for place, (text, factor) in enumerate(_random_effects(re_formula, group)):
             bars.append(text)
-            components.append(("crossed" if place else "re", factor, False))
+            components.append(Stating("crossed" if place else "re", factor))
     if vc_formula:
         single = _is_single(table, group)
         for name in sorted(vc_formula):
-            text, tied = _variance_component(name, vc_formula[name], table, group, single)
+            text, own = _variance_component(name, vc_formula[name], table, group, single)
             if text in bars:
                 raise FormulaError(
                     f"vc_formula[{name!r}] states {text} once more: only the sum of both variances "
@@ -84,7 +105,7 @@ def state(
                     term=text,
                 )
             bars.append(text)
-            components.append(("vc", name, tied))
+            components.append(own)
     return " + ".join([_open_to_terms(formula.strip()), *bars]), components
 
 
@@ -144,15 +165,16 @@ def _is_single(table: Table, group: str) -> bool:
 
 def _variance_component(
     name: str, text: str, table: Table, group: str, single: bool
-) -> tuple[str, bool]:
-    """One entry of vc_formula as a random term, and whether its columns share a variance."""
+) -> tuple[str, Stating]:
+    """One entry of vc_formula as a random term, and what it is."""
     parts = read_sum(_one_sided(text, f"vc_formula[{name!r}]"), python=True)
     own = quoted(group)
     factors, numbers = _sorted_atoms(parts, table)
     if not factors:
         slopes = [parts.label(term) for term in parts.terms]
         columns = " + ".join(slopes if parts.intercept else ["0", *slopes])
-        return f"({columns} {'||' if len(slopes) > 1 else '|'} {own})", len(slopes) > 1
+        tied = len(slopes) > 1
+        return f"({columns} {'||' if tied else '|'} {own})", Stating("vc", name, tied)
     if len(parts.terms) > 1:
         raise FormulaError(
             f"vc_formula[{name!r}] = {text!r} mixes the levels of {factors[0]!r} with other "
@@ -161,17 +183,25 @@ def _variance_component(
         )
     levels = ":".join(quoted(factor) for factor in factors)
     columns = f"0 + {':'.join(numbers)}" if numbers else "1"
-    return f"({columns} | {levels if single else f'{own}:{levels}'})", False
+    written = tuple((atom.label, _is_levels(atom, table)) for atom in parts.atoms)
+    return f"({columns} | {levels if single else f'{own}:{levels}'})", Stating(
+        "vc", name, False, written
+    )
 
 
 def _sorted_atoms(parts: Sum, table: Table) -> tuple[list[str], list[str]]:
     """Labels of the factors and of the numeric variables of a sum."""
     factors, numbers = [], []
     for atom in parts.atoms:
-        inner = atom.names[0] if len(atom.names) == 1 else ""
-        labels = atom.is_name and table.has(inner) and table.column(inner).values is None
-        if labels or (inner and atom.label.startswith(("C(", "factor(", "as.factor("))):
-            factors.append(inner)  # its coding does not matter: a level each
+        if _is_levels(atom, table):
+            factors.append(atom.names[0])  # its coding does not matter: a level each
         else:
             numbers.append(atom.label)
     return factors, numbers
+
+
+def _is_levels(atom: Expression, table: Table) -> bool:
+    """Whether an expression is a factor."""
+    inner = atom.names[0] if len(atom.names) == 1 else ""
+    labels = atom.is_name and table.has(inner) and table.column(inner).values is None
+    return labels or bool(inner and atom.label.startswith(("C(", "factor(", "as.factor(")))

@@ -1,56 +1,134 @@
-"""Contrasts among means, and p-values and critical values for several of them.
+"""Contrasts among means: which there are, what they are called, their weights.
 
 References
 ----------
-Tukey (1953) and Kramer (1956), *Biometrics* 12 (studentized range); Holm (1979), *Scand. J. Stat.*
-6; Šidák (1967), *J. Amer. Statist. Assoc.* 62. Integer orthogonal polynomials are those of Fisher &
-Yates' tables.
+Integer orthogonal polynomials are those of Fisher & Yates' tables; names and directions are those
+documented for R's package emmeans.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import gcd, lcm
 from typing import Any
 
 import numpy as np
 
-from ..wald import t_pvalues, t_quantile
+from ..linear import hypothesis
+
+Named = tuple[list[str], np.ndarray]  # names, and weights (k x m)
 
 # Which of m means are compared: numbers of the first and the second of each pair.
 PAIRS: dict[str, Callable[[int], list[tuple[int, int]]]] = {
     "pairwise": lambda m: list(combinations(range(m), 2)),
     "revpairwise": lambda m: [(j, i) for i, j in combinations(range(m), 2)],
-    "trt.vs.ctrl": lambda m: [(i, 0) for i in range(1, m)],
     "consec": lambda m: [(i + 1, i) for i in range(m - 1)],
 }
-KINDS = (*PAIRS, "poly")
-ADJUSTMENTS = ("none", "bonferroni", "holm", "sidak", "tukey")
-DEFAULTS = dict(zip(PAIRS, ("tukey", "tukey", "holm", "holm"), strict=True))
+CONTROLS = {"trt.vs.ctrl": 0, "trt.vs.ctrl1": 0, "trt.vs.ctrlk": -1, "dunnett": 0}
+OTHERS = ("eff", "del.eff", "mean_chg", "poly", "identity")
+ALIASES = {"tukey": "pairwise", "trt_vs_ctrl": "trt.vs.ctrl", "del_eff": "del.eff"}
+KINDS = (*PAIRS, *CONTROLS, *OTHERS)
+DEFAULTS = {  # adjustments
+    "pairwise": "tukey",
+    "revpairwise": "tukey",
+    **dict.fromkeys(CONTROLS, "holm"),
+    "consec": "holm",
+    "mean_chg": "holm",
+    "eff": "fdr",
+    "del.eff": "fdr",
+}
 HIGHEST_DEGREE = 6
 DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
 
 
-def contrast_weights(kind: Any, labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def kind_of(kind: Any) -> Any:
+    """A kind by its own name, or weights as they are."""
+    return ALIASES.get(kind, kind) if isinstance(kind, str) else kind
+
+
+def contrast_weights(kind: Any, labels: Sequence[str], ref: Any = None) -> Named:
     """Names and weights (k x m) of contrasts among m means, which are called ``labels``.
 
-    They are given by a name of `KINDS`, by weights with or without names, or by a table with one
-    contrast a row and m columns; ValueError for anything else.
+    They are given by a name of `KINDS`, by weights with or without names, by text about the labels
+    ("b - a, (b + c) / 2 - a"), or by a table with one contrast a row and m columns. ``ref`` is the
+    mean that comparisons with a control are made with, by label or place. ValueError for anything
+    else.
     """
+    kind = kind_of(kind)
+    if isinstance(kind, str) and kind in KINDS:
+        return _of_kind(kind, labels, ref)
+    if ref is not None:
+        raise ValueError(f"ref is for comparisons with a control ({', '.join(CONTROLS)})")
     if isinstance(kind, str):
-        if kind not in KINDS:
-            known = ", ".join(map(repr, KINDS))
-            raise ValueError(f"contrasts must be one of {known}, weights or None, not {kind!r}")
-        if kind == "poly":
-            return _polynomial(labels)
-        return _differences(PAIRS[kind](len(labels)), labels)
+        return _in_words(kind, labels)
+    return _given(kind, labels)
+
+
+def _of_kind(kind: str, labels: Sequence[str], ref: Any) -> Named:
+    m = len(labels)
+    if kind in CONTROLS:
+        control = _control(CONTROLS[kind] if ref is None else ref, labels)
+        return _differences([(i, control) for i in range(m) if i != control], labels)
+    if ref is not None:
+        raise ValueError(f"ref is for comparisons with a control, not for {kind!r}")
+    if kind in PAIRS:
+        return _differences(PAIRS[kind](m), labels)
+    if kind == "poly":
+        return _polynomial(labels)
+    if kind == "identity":
+        return list(labels), np.eye(m)
+    if kind == "mean_chg":
+        return _changes(labels)
+    others = np.full((m, m), 1 / m) if kind == "eff" else (1 - np.eye(m)) / max(m - 1, 1)
+    return [f"{label} effect" for label in labels], np.eye(m) - others
+
+
+def _control(ref: Any, labels: Sequence[str]) -> int:
+    """The place of the control."""
+    if isinstance(ref, (int, np.integer)) and not isinstance(ref, bool):
+        if not -len(labels) <= ref < len(labels):
+            raise ValueError(f"ref: there are {len(labels)} means, counted from 0; got {ref}")
+        return int(ref) % len(labels)
+    if str(ref) not in labels:
+        raise ValueError(f"ref: {ref!r} is none of the means: {', '.join(labels[:12])}")
+    return list(labels).index(str(ref))
+
+
+def _changes(labels: Sequence[str]) -> Named:
+    """Mean of all after a place minus mean of all up to it."""
+    m = len(labels)
+    weights = np.array([[1 / (m - i) if j >= i else -1 / i for j in range(m)] for i in range(1, m)])
+    names = [f"{a}|{b}" for a, b in pairwise(labels)]
+    return names, weights.reshape(m - 1, m)
+
+
+def _in_words(text: str, labels: Sequence[str]) -> Named:
+    known = ", ".join(map(repr, KINDS))
+    try:
+        weights, values, names = hypothesis(text, labels, "contrasts")
+    except ValueError as error:
+        raise ValueError(
+            f"contrasts must be one of {known}, weights, or an expression of the means "
+            f"{', '.join(labels[:8])}, not {text!r} ({error})"
+        ) from None
+    if values.any():
+        raise ValueError(f"contrasts: {text!r} has a right-hand side; leave it out")
+    return list(names), weights
+
+
+def _given(kind: Any, labels: Sequence[str]) -> Named:
     names: list[str] | None = None
     if isinstance(kind, Mapping):
+        if any(isinstance(own, str) for own in kind.values()):
+            return _named_texts(kind, labels)
         names, kind = [str(name) for name in kind], list(kind.values())
     elif hasattr(kind, "index") and hasattr(kind, "columns"):
         names = [str(name) for name in kind.index]
+    elif isinstance(kind, (list, tuple)) and kind and all(isinstance(own, str) for own in kind):
+        parts = [_in_words(own, labels) for own in kind]
+        return [name for own, _ in parts for name in own], np.concatenate([w for _, w in parts])
     try:
         weights = np.atleast_2d(np.asarray(kind, dtype=float))
     except (TypeError, ValueError):
@@ -62,6 +140,17 @@ def contrast_weights(kind: Any, labels: Sequence[str]) -> tuple[list[str], np.nd
             f"({', '.join(labels[:10])}); they are {shape}"
         )
     return names or [f"c{i}" for i in range(len(weights))], weights
+
+
+def _named_texts(kind: Mapping[Any, Any], labels: Sequence[str]) -> Named:
+    """Contrasts in words, or weights, by name."""
+    names, rows = [], []
+    for name, own in kind.items():
+        given = _in_words(own, labels) if isinstance(own, str) else _given([own], labels)
+        several = len(given[1]) > 1
+        names += [f"{name} {i}" if several else str(name) for i in range(len(given[1]))]
+        rows.append(given[1])
+    return names, np.concatenate(rows)
 
 
 def _differences(
@@ -96,55 +185,3 @@ def _smallest_integers(row: list[Fraction]) -> list[int]:
     whole = lcm(*(value.denominator for value in row))
     integers = [int(value * whole) for value in row]
     return [value // gcd(*integers) for value in integers]
-
-
-def adjustment(kind: Any, asked: str | None) -> str:
-    """What was asked for, or the default: Tukey's for all pairs, Holm's for other differences,
-    none for polynomials and weights. Tukey's is for all pairs only, else it becomes Sidak's."""
-    default = DEFAULTS.get(kind, "none") if isinstance(kind, str) else "none"
-    adjust = asked or default
-    return "sidak" if adjust == "tukey" and default != "tukey" else adjust
-
-
-def adjusted(statistic: np.ndarray, df: np.ndarray, means: int, adjust: str) -> np.ndarray:
-    """Two-sided p-values of one family of tests (k), by one of `ADJUSTMENTS`.
-
-    NaN for contrasts that cannot be estimated: they count, as in R. Tukey's needs the number of
-    means that are compared.
-    """
-    p, k = t_pvalues(statistic, df), len(statistic)
-    if adjust == "none" or k < 2:
-        return p
-    if adjust == "tukey":
-        return _tukey(np.abs(statistic), df, means)
-    if adjust == "bonferroni":
-        return np.asarray(np.minimum(1.0, k * p))
-    if adjust == "sidak":
-        with np.errstate(divide="ignore"):
-            return np.asarray(-np.expm1(k * np.log1p(-p)))
-    order = np.argsort(p)  # Holm's; missing ones last
-    steps = np.maximum.accumulate((k - np.arange(k)) * p[order])
-    p[order] = np.minimum(1.0, steps)
-    return p
-
-
-def _tukey(size: np.ndarray, df: np.ndarray, means: int) -> np.ndarray:
-    from scipy.stats import studentized_range  # a second: only where it is needed
-
-    p, known = np.full(len(size), np.nan), ~np.isnan(size)
-    p[known] = studentized_range.sf(np.sqrt(2) * size[known], means, df[known])
-    return np.asarray(np.clip(p, 0.0, 1.0))
-
-
-def critical(level: float, df: np.ndarray, tests: int, means: int, adjust: str) -> np.ndarray:
-    """Critical values (k) of simultaneous intervals; Holm's have none: Bonferroni's."""
-    outside = 1 - level
-    if tests < 2 or adjust == "none":
-        return t_quantile(1 - outside / 2, df)
-    if adjust == "tukey":
-        from scipy.stats import studentized_range
-
-        found = {v: studentized_range.ppf(level, means, v) for v in np.unique(df[~np.isnan(df)])}
-        return np.asarray(np.array([found.get(value, np.nan) for value in df]) / np.sqrt(2))
-    each = -np.expm1(np.log1p(-outside) / tests) if adjust == "sidak" else outside / tests
-    return t_quantile(1 - each / 2, df)

@@ -16,20 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
-from ..ddf import METHODS, check_choice, check_level, ddf_of, fit_of, method_of
-from ..estimability import openness_of
-from ..wald import statistic_cells, t_quantile
-from .comparisons import ADJUSTMENTS, adjusted, adjustment, contrast_weights, critical
-from .grid import Grid, text
+from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
+from ..response import response_scale, total_variance
+from .adjust import ADJUSTMENTS, adjustment
+from .contrasts import Contrasts, contrasts_of
+from .estimates import LinearEstimates, frame, paper
+from .grid import WEIGHTS, Grid
+from .letters import letters
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...fit import Fit
-    from ..ddf import Method
-
-
-ROUNDING = 1e-13  # of a sum of products, relative to that of their sizes
 
 
 def emmeans(
@@ -39,48 +37,78 @@ def emmeans(
     by: str | Sequence[str] | None = None,
     at: Mapping[str, Any] | None = None,
     contrasts: Any = None,
+    interaction: Any = None,
+    ref: Any = None,
     adjust: str | None = None,
     ddf: str = "satterthwaite",
     level: float = 0.95,
     weights: str = "equal",
+    type: str = "link",
+    inverse: Any = None,
+    bias_adjust: bool = False,
 ) -> EMMeans:
     """Estimated marginal means of a fit, and contrasts among them.
 
     Predictions of the fixed effects on the grid of all levels of the factors, with numeric
     variables at their means (those with two values, and those that are made factors by the
     formula, at all their values), averaged over what is not asked for. A transform such as
-    ``log(x)`` is taken of the mean of x.
+    ``log(x)`` is taken of the mean of x. A factor whose every level occurs with one level of
+    another only is nested in it: cells that cannot exist are left out, and means of the coarser
+    factor are those over its own levels.
 
     Parameters
     ----------
     fit : Fit
     specs : str or list of str
         Variables whose means are asked for: ``"cond"``, ``"a * b"`` or ``["a", "b"]`` for all
-        combinations, ``"a | b"`` for a by b.
+        combinations, ``"a | b"`` for a by b, ``"1"`` for the mean of all.
     by : str or list of str, optional
         Variables within whose levels means are compared.
     at : dict, optional
         Values of variables instead of their levels or mean: ``{"age": [8, 14]}``.
-    contrasts : str, dict or array, optional
+    contrasts : str, dict, list or array, optional
         Comparisons: "pairwise" and "revpairwise" (all pairs, in either direction), "trt.vs.ctrl"
-        (each with the first), "consec" (each with the one before), "poly" (polynomials, smallest
-        integers), or weights for the means of ``specs``, rows or ``{name: weights}``.
-    adjust : {"tukey", "holm", "bonferroni", "sidak", "none"}, optional
-        For several tests, within each level of ``by``. Default: "tukey" for "pairwise", "holm" for
-        "trt.vs.ctrl" and "consec", else "none". Tukey's for anything but "pairwise" becomes
-        "sidak", as in R.
+        (each with the first, or with `ref`), "trt.vs.ctrlk" (with the last), "consec" (each with
+        the one before), "eff" and "del.eff" (each with the mean of all, or of the others),
+        "mean_chg" (all after a place with all before), "poly" (polynomials, smallest integers),
+        "identity"; text about the means, ``"(b + c) / 2 - a"``; or weights for the means of
+        ``specs``, rows or ``{name: weights}``.
+    interaction : bool, str, list or dict, optional
+        Contrasts of contrasts: one kind for all variables of `specs`, or one for each. True:
+        `contrasts` for all.
+    ref : str or int, optional
+        The mean that "trt.vs.ctrl" compares with, by its label or place (from 0).
+    adjust : str, optional
+        For several tests, within each level of ``by``: "tukey" (all pairs), "dunnettx" (with a
+        control, as if means were of equal size), "mvt" (by the correlations of the tests),
+        "scheffe", "holm", "bonferroni", "sidak", "fdr" or "none". Default: "tukey" for pairs,
+        "holm" for comparisons with a control, "consec" and "mean_chg", "fdr" for "eff" and
+        "del.eff", else "none". Tukey's for anything but pairs becomes "sidak", as in R.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
         As for ``Fit.t_test``.
     level : float, default 0.95
         Coverage of the intervals.
-    weights : {"equal", "proportional"}
-        Of the cells that are averaged: the same for all, or the number of rows that have these
-        levels.
+    weights : {"equal", "proportional", "outer", "cells", "flat"}
+        Of the cells that are averaged: the same for all; the number of rows with these levels of
+        the averaged variables; products of the shares of each averaged variable; the number of rows
+        in the cell itself (means of the data where the model has every interaction); the same for
+        all cells that have rows.
+    type : {"link", "response"}
+        "response": on the scale of the response itself, where the formula transforms it
+        (``log(rt)``, ``-1000 / rt``, ``sqrt(y)``, ...); contrasts of a logarithm become ratios.
+    inverse : callable or dict, optional
+        The way back for a transformation that the formula does not show:
+        ``{"inverse": f, "derivative": g}``.
+    bias_adjust : bool, default False
+        With ``type="response"``: the mean of the response rather than the response of the mean. It
+        is integrated over a normal distribution whose variance is that of the residuals and, on
+        average over rows, of the random effects.
 
     Returns
     -------
     EMMeans
-        ``table``, ``contrasts``, ``notes``; NaN where the data leave a mean open.
+        ``table``, ``contrasts``, ``contrast()``, ``cld()``, ``vcov``, ``notes``; NaN where the data
+        leave a mean open.
 
     Raises
     ------
@@ -102,12 +130,17 @@ def emmeans(
     """
     fit, ddf = fit_of(fit), ddf_of(ddf)
     check_level(level)
-    check_choice("weights", weights, ("equal", "proportional"))
+    check_choice("weights", weights, WEIGHTS)
+    check_choice("type", type, ("link", "response"))
     if adjust is not None:
         check_choice("adjust", adjust, ADJUSTMENTS)
+    scale = response_scale(fit, inverse) if type == "response" else None
+    if scale is None and (bias_adjust or inverse is not None):
+        raise ValueError('bias_adjust and inverse need type="response"')
     grid = Grid.of(fit, at or {})
     wanted, within = grid.targets(specs, by)
-    L, offset = grid.averages(wanted + within, weights)
+    wanted += grid.parents(wanted + within)
+    L, offset, there = grid.averages(wanted + within, weights)
     means = EMMeans(
         fit=fit,
         method=method_of(fit, ddf),
@@ -115,16 +148,20 @@ def emmeans(
         level=level,
         specs=tuple(wanted),
         by=tuple(within),
-        cells=grid.cells(wanted + within),
-        groups=int(np.prod([len(grid.values[name]) for name in within], dtype=int)),
-        L=L,
-        offset=offset,
-        kind=contrasts,
+        cells={name: own[there] for name, own in grid.cells(wanted + within).items()},
+        L=L[there],
+        offset=offset[there],
+        scale=scale,
+        bias=total_variance(fit) if bias_adjust else 0.0,
+        kind=interaction if contrasts is None and interaction is not None else contrasts,
+        interaction=interaction,
+        ref=ref,
         adjust=adjustment(contrasts, adjust),
-        grid_notes=tuple(grid.notes(wanted, within, weights)),
+        asked=adjust,
+        grid_notes=tuple(grid.notes(wanted, within, weights, scale is None)),
     )
-    if contrasts is not None:
-        _ = means._weights  # refuses what cannot be compared now rather than when it is printed
+    if means.kind is not None:
+        _ = means._made  # refuses what cannot be compared now rather than when it is printed
     return means
 
 
@@ -132,7 +169,7 @@ def emmeans(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EMMeans(_tables.Printed):
+class EMMeans(LinearEstimates):
     """Estimated marginal means; `emmeans` makes them.
 
     Attributes
@@ -144,88 +181,139 @@ class EMMeans(_tables.Printed):
     ddf, adjust, level : str, str, float
     """
 
-    fit: Fit
-    method: Method
-    ddf: str
-    level: float
-    specs: tuple[str, ...]
-    by: tuple[str, ...]
-    cells: dict[str, np.ndarray]  # values of specs and by, a row a mean
-    groups: int  # levels of by; their means stand one after the other
-    L: np.ndarray
-    offset: np.ndarray
     kind: Any
+    interaction: Any
+    ref: Any
     adjust: str
+    asked: str | None
     grid_notes: tuple[str, ...]
 
     @property
     def table(self) -> pd.DataFrame:
-        """The means: variables, ``emmean``, ``SE``, ``df``, ``lower``, ``upper``."""
+        """The means: variables, ``emmean`` (``response``), ``SE``, ``df``, ``lower``, ``upper``."""
         return self._table.copy()
+
+    def to_frame(self) -> pd.DataFrame:
+        """As ``table``."""
+        return self.table
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        mean, se, df = self._estimates(self.L, self.offset)
-        half = t_quantile((1 + self.level) / 2, df) * se
-        numbers = {"emmean": mean, "SE": se, "df": df, "lower": mean - half, "upper": mean + half}
-        return _frame({**self.cells, **numbers})
+        return self._with_limits(self.level, "none")
 
     @property
     def contrasts(self) -> pd.DataFrame | None:
         """The contrasts: ``contrast``, variables of ``by``, ``estimate``, ``SE``, ``df``, ``t`` (or
         ``z``) and ``p``, adjusted; None if none were asked for."""
-        return None if self._contrasts is None else self._contrasts.copy()
+        return None if self.kind is None else self._made.table
 
-    @cached_property
-    def _contrasts(self) -> pd.DataFrame | None:
-        if self.kind is None:
-            return None
-        estimate, se, df = self._contrast_estimates
-        with np.errstate(divide="ignore", invalid="ignore"):
-            statistic = estimate / se
-        parts = zip(np.split(statistic, self.groups), np.split(df, self.groups), strict=True)
-        p = [adjusted(one, own, self._means, self.adjust) for one, own in parts]
-        numbers = {"estimate": estimate, "SE": se, "df": df}
-        tests = {self._letter: statistic, "p": np.concatenate(p)}
-        return _frame({**self._contrast_cells, **numbers, **tests})
+    def contrast(
+        self,
+        kind: Any = "pairwise",
+        *,
+        by: str | Sequence[str] | None = "same",
+        adjust: str | None = None,
+        ref: Any = None,
+        interaction: Any = None,
+    ) -> Contrasts:
+        """Contrasts among the means, which can be contrasted again.
 
-    def conf_int(self, level: float | None = None) -> pd.DataFrame:
+        Parameters
+        ----------
+        kind, interaction, ref, adjust
+            As `contrasts`, `interaction`, `ref` and `adjust` of `emmeans`.
+        by : str, list of str or None, optional
+            Variables within whose levels means are compared. Default: those of the means; None: all
+            are compared.
+
+        Returns
+        -------
+        Contrasts
+            ``table``, ``conf_int()``, ``vcov``, ``contrast()``.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, emmeans, lmer
+        >>> fit = lmer("score ~ Machine + (1 | Worker)", datasets.load("Machines"))
+        >>> pairs = emmeans(fit, "Machine").contrast("pairwise")
+        >>> pairs.contrast().table["contrast"][0]
+        '(A - B) - (A - C)'
+        """
+        return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref, interaction=interaction)
+
+    def pairs(self, **arguments: Any) -> Contrasts:
+        """All pairs: ``contrast("pairwise", ...)``."""
+        return self.contrast("pairwise", **arguments)
+
+    def conf_int(self, level: float | None = None, *, adjust: str | None = None) -> pd.DataFrame:
         """Intervals of the contrasts, simultaneous by ``adjust`` within each level of ``by``.
+
+        Where no contrasts were asked for they are those of the means.
 
         Parameters
         ----------
         level : float, optional
             Coverage; default that of the means.
+        adjust : str, optional
+            Of the means' intervals, among `emmeans`' adjustments; default "none".
 
         Returns
         -------
         pandas.DataFrame
-            Columns ``lower`` and ``upper`` beside those of ``contrasts`` without tests.
+            Columns ``lower`` and ``upper`` beside those of the table without tests.
 
         Raises
         ------
         ValueError
-            If no contrasts were asked for, or ``level`` is not between 0 and 1.
+            If ``level`` is not between 0.5 and 1.
         """
         level = self.level if level is None else level
-        if self.kind is None:
-            raise ValueError("no contrasts were asked for: emmeans(..., contrasts='pairwise')")
         check_level(level)
-        estimate, se, df = self._contrast_estimates
-        each, size = np.split(df, self.groups), len(df) // self.groups
-        values = [critical(level, own, size, self._means, self.adjust) for own in each]
-        half = np.concatenate(values) * se
-        numbers = {"estimate": estimate, "SE": se, "df": df}
-        limits = {"lower": estimate - half, "upper": estimate + half}
-        return _frame({**self._contrast_cells, **numbers, **limits})
+        if self.kind is not None:
+            return self._made.conf_int(level)
+        if adjust is not None:
+            check_choice("adjust", adjust, ADJUSTMENTS)
+        return self._with_limits(level, adjust or "none")
+
+    def cld(self, alpha: float = 0.05, *, adjust: str = "tukey") -> pd.DataFrame:
+        """The means with compact letters: those that share one do not differ (Piepho 2004).
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Level of the tests of all pairs.
+        adjust : str, default "tukey"
+            As for `emmeans`; within each level of ``by``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``table`` with a column ``letters``, the means of each level of ``by`` in their order;
+            missing where a mean is left open.
+        """
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
+        tests = self.contrast("pairwise", adjust=adjust)
+        p, table = tests.table["p"].to_numpy(), self.table
+        shown = np.full(len(table), "", dtype=object)
+        order, at = [], 0
+        for rows in self.families:
+            count = len(rows) * (len(rows) - 1) // 2
+            own, at = p[at : at + count], at + count
+            order += list(rows[np.argsort(self.estimates[0][rows], kind="stable")])
+            shown[rows] = _letters(self.estimates[0][rows], own <= alpha)
+        return table.assign(letters=shown).iloc[order].reset_index(drop=True)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was averaged and held, how degrees of freedom and p-values were computed."""
-        adjusts = "; standard errors are adjusted" if self.ddf == "kenward-roger" else ""
-        method = f"Degrees of freedom: {METHODS[self.ddf]}{adjusts}"
-        found = [*self.grid_notes, method, f"Confidence level: {self.level:g}"]
-        unknown = int(self.table["emmean"].isna().sum())
+        found = [
+            *self.grid_notes,
+            *self._scale_notes(),
+            self._method_note(),
+            f"Confidence level: {self.level:g}",
+        ]
+        unknown = int(np.isnan(self.estimates[0]).sum())
         if unknown:
             what = f"{unknown} mean{'s are' if unknown > 1 else ' is'} not estimable"
             why = "the data have no rows for some of the cells that are averaged"
@@ -236,112 +324,39 @@ class EMMeans(_tables.Printed):
         """The means, and the contrasts, on paper."""
         notes = [line for note in self.notes for line in _tables.wrapped(note)]
         sections: list[tuple[str | _tables.Table, ...]] = [
-            ("Estimated marginal means:", _paper(self.table, len(self.cells)), *notes)
+            ("Estimated marginal means:", paper(self._table, len(self.cells)), *notes)
         ]
-        if self.contrasts is not None:
-            table = _paper(self.contrasts, len(self._contrast_cells))
-            sections.append(("Contrasts:", table, *self._adjust_notes()))
+        if self.kind is not None:
+            sections.append(self._made.section())
         return _tables.Summary(tuple(sections))
 
     # ---- what these are made of
 
-    @property
-    def _letter(self) -> str:
-        return "z" if self.ddf == "z" else "t"
-
-    @property
-    def _means(self) -> int:
-        """Number of means that are compared."""
-        return len(self.L) // self.groups
-
     @cached_property
-    def _weights(self) -> tuple[list[str], np.ndarray]:
-        """Names and weights of the contrasts within one level of by."""
-        cells = {name: self.cells[name][: self._means] for name in self.specs}
-        return contrast_weights(self.kind, _labels(cells))
+    def _made(self) -> Contrasts:
+        """The contrasts that were asked for with the means."""
+        return contrasts_of(
+            self, self.kind, adjust=self.asked, ref=self.ref, interaction=self.interaction
+        )
+
+    def _with_limits(self, level: float, adjust: str) -> pd.DataFrame:
+        half = self._half_widths(level, adjust, [len(rows) for rows in self.families])
+        return frame({**self.cells, **self._shown(half)})
 
     @property
-    def _contrast_cells(self) -> dict[str, np.ndarray]:
-        names = self._weights[0]
-        first = [i * self._means for i in range(self.groups)]
-        cells: dict[str, np.ndarray] = {"contrast": np.array(names * self.groups, dtype=object)}
-        return cells | {name: np.repeat(self.cells[name][first], len(names)) for name in self.by}
-
-    @cached_property
-    def _contrast_estimates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        C = np.kron(np.eye(self.groups), self._weights[1])
-        return self._estimates(_product(C, self.L), _product(C, self.offset))
-
-    def _estimates(
-        self, L: np.ndarray, offset: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Estimates, standard errors and degrees of freedom of L beta + offset."""
-        kept = self.fit.estimates.fixed_kept
-        usable, own = openness_of(self.fit).estimable(L), np.where(kept, L, 0.0)
-        vcov = self.method.vcov[np.ix_(kept, kept)]
-        estimate = own[:, kept] @ self.fit.estimates.beta[kept] + offset
-        se = np.sqrt(np.einsum("ij,jk,ik->i", own[:, kept], vcov, own[:, kept]))
-        df = self.method.df(own)
-        return tuple(np.where(usable, values, np.nan) for values in (estimate, se, df))  # type: ignore[return-value]
-
-    def _adjust_notes(self) -> list[str]:
-        count = len(self._weights[0])
-        if count < 2:
-            return []
-        if self.adjust == "none":
-            return [f"p-values: not adjusted for {count} tests"]
-        family = f"{count} tests"
-        if self.adjust == "tukey":
-            family = f"comparing a family of {self._means} estimates"
-        each = f" in each level of {', '.join(self.by)}" if self.by else ""
-        return [f"p-values: adjusted, {self.adjust} method for {family}{each}"]
+    def _name(self) -> str:
+        return "emmean" if self.scale is None else "response"
 
 
-def _product(C: np.ndarray, L: np.ndarray) -> np.ndarray:
-    """C L, exactly zero where the sum is nothing but rounding."""
-    product = C @ L
-    product[np.abs(product) <= ROUNDING * (np.abs(C) @ np.abs(L))] = 0.0
-    return np.asarray(product)
-
-
-def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(columns)
-
-
-def _paper(frame: pd.DataFrame, n_left: int) -> _tables.Table:
-    """A table of means or contrasts as text."""
-    se = frame["SE"].to_numpy()
-    columns: dict[str, Sequence[str]] = {
-        str(name): _cells(str(name), frame[name].to_numpy(), se, position < n_left)
-        for position, name in enumerate(frame.columns)
-    }
-    return _tables.Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), n_left)
-
-
-def _cells(name: str, values: np.ndarray, se: np.ndarray, label: bool) -> list[str]:
-    if label:
-        return [text(value) for value in values]
-    if name == "df":
-        return _tables.df_cells(values)
-    if name in ("t", "z"):
-        return statistic_cells(values)
-    if name == "p":
-        return [_tables.p_value(p) for p in values]
-    return _tables.column(values, by=se)
-
-
-def _labels(cells: dict[str, np.ndarray]) -> list[str]:
-    """What each mean is called in contrasts; numbers are preceded by their variable."""
-    parts = [[_label(name, value) for value in values] for name, values in cells.items()]
-    return [" ".join(words) for words in zip(*parts, strict=True)]
-
-
-def _label(name: str, value: Any) -> str:
-    label = text(value)
-    try:
-        float(label)
-    except ValueError:
-        return label
-    return f"{name}{label}"
+def _letters(means: np.ndarray, differ: np.ndarray) -> list[str]:
+    """Letters of the means that are known; `differ` of all pairs, in the order of "pairwise"."""
+    first, second = np.triu_indices(len(means), 1)
+    known = ~np.isnan(means)
+    number = np.cumsum(known) - 1
+    pairs = [
+        (int(number[i]), int(number[j]))
+        for i, j, yes in zip(first, second, differ, strict=True)
+        if yes and known[i] and known[j]
+    ]
+    found = iter(letters(np.argsort(means[known], kind="stable").tolist(), pairs))
+    return [next(found) if own else "" for own in known]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ...formula.column import Column
 
 
+WEIGHTS = ("equal", "proportional", "outer", "cells", "flat")
 LEVELS = 2  # a numeric variable with no more distinct values stands in the grid with all of them
 MOST_CELLS = 1_000_000  # of a grid
 
@@ -70,6 +72,8 @@ class Grid:
             left, bar = specs, ""
         within = self._names(right, "specs") if bar else []
         within += [name for name in self._names(by or [], "by") if name not in within]
+        if isinstance(left, str) and left.strip().removeprefix("~").strip() == "1":
+            return [], within
         wanted = [name for name in self._names(left, "specs") if name not in within]
         if not wanted:
             raise ValueError('specs names no variable besides those of by: emmeans(fit, "cond")')
@@ -106,27 +110,97 @@ class Grid:
 
     def cells(self, names: list[str]) -> dict[str, np.ndarray]:
         """Values of some variables in all their combinations, the first varying fastest."""
+        if not names:
+            return {"1": np.array(["overall"], dtype=object)}
         mesh = np.meshgrid(*(self.values[name] for name in reversed(names)), indexing="ij")
         return {name: values.ravel() for name, values in zip(names, reversed(mesh), strict=True)}
 
-    def averages(self, names: list[str], weights: str) -> tuple[np.ndarray, np.ndarray]:
+    def averages(self, names: list[str], weights: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights (k, p) of the fixed effects, and offset, in the mean of each combination of
-        these variables."""
-        X = self._averaged(self.X, names, weights).reshape(-1, self.X.shape[-1])
-        return X, self._averaged(self.offset[..., None], names, weights).ravel()
+        these variables; and which combinations can be."""
+        shares = self._shares(names, weights)
+        L = self._averaged(self.X, names, shares).reshape(-1, self.X.shape[-1])
+        offset = self._averaged(self.offset[..., None], names, shares).ravel()
+        there = self._averaged(self.possible[..., None].astype(float), names, None).ravel() > 0
+        return L, offset, there
 
-    def _averaged(self, cells: np.ndarray, names: list[str], weights: str) -> np.ndarray:
-        """Means over the variables that are not among ``names``, which come in reverse order."""
+    def _split(self, names: list[str]) -> tuple[list[int], list[int]]:
+        """Places of these variables, in reverse order, and of the others."""
         order = list(self.values)
         rest = [i for i, name in enumerate(order) if name not in names]
-        targets = [order.index(name) for name in reversed(names)]
-        share = self._frequencies() if weights == "proportional" else np.ones(cells.shape[:-1])
-        share = share.sum(axis=tuple(targets))
+        return [order.index(name) for name in reversed(names)], rest
+
+    def _shares(self, names: list[str], weights: str) -> np.ndarray:
+        """Weights of all cells of the grid; zero for those that cannot be. Their sums over the
+        averaged variables are one."""
+        targets, rest = self._split(names)
+        if weights in ("equal", "flat"):
+            share = np.ones(self.possible.shape)
+            if weights == "flat":
+                share = (self._frequencies() > 0).astype(float)
+        elif weights == "cells":
+            share = self._frequencies()
+        else:
+            counts = self._frequencies()
+            share = counts.sum(axis=tuple(targets), keepdims=True)
+            if weights == "outer":
+                parts = [
+                    counts.sum(axis=tuple(j for j in range(counts.ndim) if j != i), keepdims=True)
+                    for i in rest
+                ]
+                share = np.ones(())
+                for part in parts:
+                    share = share * part
+            share = np.broadcast_to(share, self.possible.shape)
         if not share.sum() > 0:
-            raise DataError("weights='proportional': no row of the data is in the grid")
-        moved = cells.transpose(*targets, *rest, cells.ndim - 1)
-        axes = list(range(len(targets), len(order)))
-        return np.asarray(np.tensordot(share / share.sum(), moved, (range(len(rest)), axes)))
+            raise DataError(f"weights={weights!r}: no row of the data is in the grid")
+        share = share * self.possible
+        total = share.sum(axis=tuple(rest), keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(total > 0, share / total, 0.0))
+
+    def _averaged(
+        self, cells: np.ndarray, names: list[str], share: np.ndarray | None
+    ) -> np.ndarray:
+        """Sums over the variables that are not among ``names``, which come in reverse order."""
+        targets, rest = self._split(names)
+        weighted = cells if share is None else cells * share[..., None]
+        moved = weighted.transpose(*targets, *rest, cells.ndim - 1)
+        return np.asarray(moved.sum(axis=tuple(range(len(targets), len(targets) + len(rest)))))
+
+    @cached_property
+    def possible(self) -> np.ndarray:
+        """Which cells can be: no level of a nested factor with another level than its own."""
+        out = np.ones(self.offset.shape, dtype=bool)
+        order = list(self.values)
+        for inner, outer, pairs in self._nested:
+            axes = tuple(i for i, name in enumerate(order) if name not in (inner, outer))
+            table = pairs if order.index(inner) < order.index(outer) else pairs.T
+            out &= np.expand_dims(table, axes)
+        return out
+
+    @cached_property
+    def _nested(self) -> list[tuple[str, str, np.ndarray]]:
+        """Factors each of whose levels occurs with one level of another only: inner, outer, and
+        which of their levels occur together (inner x outer)."""
+        names = [n for n in self.values if n in self.factors and len(self.values[n]) > 1]
+        found = []
+        design = self.fit.design
+        for inner in names:
+            for outer in names:
+                if inner == outer or len(self.values[inner]) <= len(self.values[outer]):
+                    continue
+                own = {n: self.values[n] for n in self.values if n in (inner, outer)}
+                counts = design.sums.frequencies(design.variables, own)
+                table = counts if list(own) == [inner, outer] else counts.T
+                if ((table > 0).sum(axis=1) == 1).all() and _terms_share(self.fit, inner, outer):
+                    found.append((inner, outer, table > 0))
+        return found
+
+    def parents(self, names: list[str]) -> list[str]:
+        """Factors in which some of these are nested and that are not among them."""
+        found = [outer for inner, outer, _ in self._nested if inner in names]
+        return [name for name in dict.fromkeys(found) if name not in names]
 
     def _frequencies(self) -> np.ndarray:
         """Rows of the data in each cell, as far as factors tell them apart."""
@@ -136,32 +210,43 @@ class Grid:
         shape = [len(v) if name in self.factors else 1 for name, v in self.values.items()]
         return np.broadcast_to(counts.reshape(shape), self.offset.shape)
 
-    def notes(self, wanted: list[str], within: list[str], weights: str) -> Iterable[str]:
+    def notes(
+        self, wanted: list[str], within: list[str], weights: str, link: bool = True
+    ) -> Iterable[str]:
         """What was averaged, what is held, and what may mislead."""
         response = self.fit.design.response
-        if not response.replace(".", "_").isidentifier():
+        if link and not response.replace(".", "_").isidentifier():
             yield f"Means are on the scale of {response}"
+        for inner, outer, _ in self._nested:
+            yield f"Nested: {inner} in {outer}; combinations without rows are left out"
         rest = {name: v for name, v in self.values.items() if name not in wanted + within}
         averaged = [name for name, values in rest.items() if len(values) > 1]
         if averaged:
-            how = " (weights: proportional)" if weights == "proportional" else ""
+            how = "" if weights == "equal" else f" (weights: {weights})"
             yield f"Averaged over the levels of: {', '.join(averaged)}{how}"
         held = [f"{name} = {text(values[0])}" for name, values in rest.items() if len(values) == 1]
         if held:
             yield f"At: {', '.join(held)}"
-        terms = [term for term in _terms(self.fit) if term & set(wanted)]  # that are compared
-        found = [name for name in averaged if any(name in term for term in terms)]
+        terms = [term for term in terms_of(self.fit) if term & set(wanted)]  # that are compared
+        nested = {name for name, _, _ in self._nested}
+        found = [n for n in averaged if n not in nested and any(n in term for term in terms)]
         if found:
             verb = "interacts" if len(found) == 1 else "interact"
             them = f"{', '.join(found)}, averaged over, {verb} with {', '.join(wanted)}"
             yield f"Means may mislead: {them}"
 
 
-def _terms(fit: Fit) -> list[set[str]]:
+def terms_of(fit: Fit) -> list[set[str]]:
     """Variables of each column of the fixed part."""
     layout = recipe_of(fit).fixed_layout
     names = {atom.label: set(atom.names) for atom in layout.atoms}
     return [set().union(*(names[label] for label, _, _ in parts)) for parts in layout.columns]
+
+
+def _terms_share(fit: Fit, inner: str, outer: str) -> bool:
+    """Whether the formula treats them as nested: a column of one with the other, or both."""
+    variables = set().union(*terms_of(fit))
+    return inner in variables and outer in variables
 
 
 def _is_factor(fit: Fit, name: str, column: Column) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ...errors import DataError, RankDeficientWarning, warn
 from ...formula.cells import floats_of
 from ...formula.column import first_rows
 from ..estimability import openness_of
+from .chosen import Chosen, chosen_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,45 +26,30 @@ if TYPE_CHECKING:
     from ...fit import Fit
 
 
+NEW_LEVELS = ("error", "population", "missing", "sample")
 SHOWN = 5  # unseen levels and dropped columns named in a message
 
 
 def predict(
-    fit: Fit, newdata: Any, re_form: str | Sequence[str], new_levels: str, offset: Any
+    fit: Fit, newdata: Any, re_form: Any, new_levels: str, offset: Any, random_only: bool, seed: int
 ) -> pd.Series:
     """Predictions as ``Fit.predict`` documents them."""
     import pandas as pd
 
-    groups = chosen_groups(fit.design, re_form)
-    if new_levels not in ("error", "population"):
-        raise DataError(f'new_levels must be "error" or "population", not {new_levels!r}')
+    chosen = chosen_columns(fit.design, re_form)
+    if new_levels not in NEW_LEVELS:
+        known = ", ".join(f'"{name}"' for name in NEW_LEVELS)
+        raise DataError(f"new_levels must be one of {known}, not {new_levels!r}")
     if newdata is None:
         if offset is not None:
             raise DataError("offset= is for new data: the rows of the fit have theirs already")
-        return row_series(fit.design, fitted_array(fit.estimates, fit.design, groups), "predict")
+        values = fitted_array(fit.estimates, fit.design, chosen, fixed=not random_only)
+        return row_series(fit.design, values, "predict")
     table = Table.of(newdata)
-    values = new_fixed(fit, table, offset)
-    if groups:
-        values += new_random(fit, table, groups, new_levels)
+    values = np.zeros(table.n) if random_only else new_fixed(fit, table, offset)
+    if chosen:
+        values += new_random(fit, table, chosen, new_levels, seed)
     return pd.Series(values, index=table.index, name="predict")
-
-
-def chosen_groups(design: Design, re_form: str | Sequence[str]) -> list[str]:
-    """Grouping factors that ``re_form`` asks for, in the formula's order."""
-    known = list(dict.fromkeys(term.group for term in design.terms))
-    if isinstance(re_form, str) and re_form in ("all", "none"):
-        return known if re_form == "all" else []
-    if isinstance(re_form, str) or not isinstance(re_form, Iterable):
-        raise DataError(
-            f're_form must be "all", "none" or a list of grouping factors ({", ".join(known)}), '
-            f'not {re_form!r} (R\'s NULL is "all"; NA and ~0 are "none")'
-        )
-    wanted = list(re_form)
-    for group in wanted:
-        if group not in known:
-            what = f"is no grouping factor of this model; it has {', '.join(known)}"
-            raise DataError(f"re_form names {group!r}, which {what}", variable=str(group))
-    return [group for group in known if group in wanted]
 
 
 # ---- the rows of the fit ------------------------------------------------------------------------
@@ -79,15 +65,16 @@ def fitted_of(fit: Fit) -> np.ndarray:
 
 
 def fitted_array(
-    estimates: Estimates, design: Design, groups: Collection[str] | None = None
+    estimates: Estimates, design: Design, chosen: Chosen | None = None, fixed: bool = True
 ) -> np.ndarray:
-    """Fitted values of the rows used (n) with the random effects of ``groups`` (None: all)."""
-    values = fixed_part_of(estimates, design)
-    if design.offset is not None:
+    """Fitted values of the rows used (n) with the chosen random effects (None: all)."""
+    values = fixed_part_of(estimates, design) if fixed else np.zeros(design.n)
+    if design.offset is not None and fixed:
         values += design.offset
-    for term, b in zip(design.terms, estimates.b, strict=True):
-        if groups is None or term.group in groups:
-            values += random_part(term.codes, term.z, b)
+    for i, (term, b) in enumerate(zip(design.terms, estimates.b, strict=True)):
+        if chosen is None or i in chosen:
+            own = b if chosen is None else b * chosen[i]
+            values += random_part(term.codes, term.z, own)
     return values
 
 
@@ -207,22 +194,53 @@ def values_for(given: Any, table: Table | None, role: str, n: int) -> np.ndarray
     return values
 
 
-def new_random(fit: Fit, newdata: Table, groups: list[str], new_levels: str) -> np.ndarray:
-    """Random part of the predictor of new rows: unseen levels count zero, missing ones NaN."""
-    encoded = recipe_of(fit).random(newdata, groups)
-    pairs = zip(fit.design.terms, fit.estimates.b, strict=True)
-    chosen = [(term, b) for term, b in pairs if term.group in groups]
-    total = np.zeros(len(encoded[0][0]))
-    for (term, b), (codes, z) in zip(chosen, encoded, strict=True):
-        part = random_part(codes, z, b)
+def new_random(
+    fit: Fit, newdata: Table, chosen: Chosen, new_levels: str, seed: int = 0
+) -> np.ndarray:
+    """Random part of the predictor of new rows; missing levels are NaN, unseen ones as
+    `new_levels` says."""
+    terms = fit.design.terms
+    encoded = encoded_terms(recipe_of(fit), newdata, terms, chosen)
+    total = np.zeros(newdata.n)
+    for i, (codes, z) in encoded.items():
+        z = z * chosen[i]
+        part = random_part(codes, z, fit.estimates.b[i])
         unknown = codes < 0
         if unknown.any():
             unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
             if len(unseen) and new_levels == "error":
-                raise unseen_levels(newdata, term.group, unseen)
+                raise unseen_levels(newdata, terms[i].group, unseen)
             part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
+            if new_levels == "missing":
+                part[unseen] = np.nan
+            elif new_levels == "sample":
+                b = _sampled(fit, i, level_labels(newdata, terms[i].group, unseen), seed)
+                part[unseen] += np.einsum("ij,ij->i", z[unseen], b)
         total += part
     return total
+
+
+def encoded_terms(
+    recipe: Recipe, newdata: Table, terms: Sequence[Any], chosen: Chosen
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Levels and columns of the chosen terms in new rows."""
+    groups = {terms[i].group for i in chosen}
+    inside = [i for i, term in enumerate(terms) if term.group in groups]
+    encoded = dict(zip(inside, recipe.random(newdata, groups), strict=True)) if groups else {}
+    return {i: encoded[i] for i in chosen}
+
+
+def _sampled(fit: Fit, term: int, labels: list[str], seed: int) -> np.ndarray:
+    """Effects of unseen levels, drawn from their estimated distribution: the same for one level in
+    all rows, and whatever other levels there are."""
+    from zlib import crc32
+
+    T = fit.sigma * fit.estimates.T[term]
+    drawn = {
+        label: T @ np.random.default_rng([seed, term, crc32(label.encode())]).normal(size=len(T))
+        for label in dict.fromkeys(labels)
+    }
+    return np.array([drawn[label] for label in labels]).reshape(len(labels), len(T))
 
 
 def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
@@ -230,7 +248,8 @@ def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
     names = list(dict.fromkeys(level_labels(newdata, group, rows)))
     return DataError(
         f"levels of {group!r} that the fit has not seen: {first_of(names)}; "
-        'new_levels="population" predicts them with random effects of zero',
+        'new_levels="population" predicts them with random effects of zero, "missing" as missing, '
+        '"sample" with effects drawn from their distribution',
         variable=group,
         rows=rows[:SHOWN].tolist(),
     )

@@ -20,7 +20,6 @@ Henderson (1975), *Biometrics* 31, 423-447; Robinson (1991), *Statist. Sci.* 6, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,8 @@ from ...errors import DataError
 from ..ddf import check_level, method_of
 from ..wald import t_quantile
 from . import remaining
-from .predict import chosen_groups, open_rows, recipe_of, values_for
+from .chosen import Chosen, chosen_columns
+from .predict import encoded_terms, open_rows, recipe_of, values_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def prediction_frame(
     fit: Fit,
     predicted: pd.Series,
     newdata: Any,
-    re_form: str | Sequence[str],
+    re_form: Any,
     interval: str | None,
     level: float,
     ddf: str,
@@ -62,12 +62,12 @@ def prediction_frame(
     if interval not in INTERVALS:
         raise DataError(f'interval must be "confidence" or "prediction", not {interval!r}')
     check_level(level)
-    groups = chosen_groups(fit.design, re_form)
+    chosen = chosen_columns(fit.design, re_form)
     newdata = None if newdata is None else Table.of(newdata)
     everything = interval == "prediction" and vary_left_out
-    rows = _rows(fit, newdata, groups, everything)
+    rows = _rows(fit, newdata, chosen, everything)
     method = method_of(fit, ddf)
-    if groups:  # only "residual" has degrees of freedom there
+    if chosen:  # only "residual" has degrees of freedom there
         residual = fit.nobs - float(fit.estimates.fixed_kept.sum())
         variance, df = _conditional(fit, rows), np.array(residual if ddf == "residual" else np.inf)
     else:
@@ -116,22 +116,24 @@ def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
     return np.asarray(fit.scale * np.square(z @ fit.estimates.T[term]).sum(axis=1))
 
 
-def _rows(fit: Fit, newdata: Table | None, groups: list[str], everything: bool) -> _Rows:
+def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> _Rows:
     terms, kept = fit.design.terms, fit.estimates.fixed_kept
-    inside = [i for i, term in enumerate(terms) if term.group in groups]
-    outside = [i for i in range(len(terms)) if everything and i not in inside]
+    outside = [
+        i for i in range(len(terms)) if everything and not (i in chosen and bool(np.all(chosen[i])))
+    ]
     if newdata is None:
         X = fit.design.X
-        chosen = {i: (terms[i].codes, terms[i].z) for i in inside}
-        left_out = {i: terms[i].z for i in outside}
+        inside = {i: (terms[i].codes, terms[i].z) for i in chosen}
+        columns = [term.z for term in terms] if outside else []
     else:
         recipe = recipe_of(fit)
         X, _ = replace(recipe, offset=None, offset_terms=()).fixed(newdata)
-        chosen = dict(zip(inside, recipe.random(newdata, groups), strict=True)) if inside else {}
+        inside = encoded_terms(recipe, newdata, terms, chosen)
         columns = recipe.random_columns(newdata) if outside else []
-        left_out = {i: columns[i] for i in outside}
+    inside = {i: (codes, z * chosen[i]) for i, (codes, z) in inside.items()}
+    left_out = {i: columns[i] * ~chosen[i] if i in chosen else columns[i] for i in outside}
     unknown = np.zeros(len(X), bool) if newdata is None or kept.all() else open_rows(fit, X)
-    return _Rows(X[:, kept], unknown, chosen, left_out)
+    return _Rows(X[:, kept], unknown, inside, left_out)
 
 
 def _weights(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:

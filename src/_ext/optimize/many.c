@@ -1,0 +1,94 @@
+/* The same model of many responses. Everything but the last column of the cross-products stays. */
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "model/model.h"
+
+typedef struct { /* where one fit is written */
+    lmm_status *status;
+    lmm_info *info;
+    double *theta, *sigma, *beta, *se, *variance, *df;
+} place;
+
+static place place_of(const lmm_fits *out, int64_t i, ptrdiff_t N, ptrdiff_t p, ptrdiff_t r)
+{
+    return (place){.status = out->status + i,
+                   .info = out->info + i,
+                   .theta = out->theta + i * N,
+                   .sigma = out->sigma + i,
+                   .beta = out->beta + i * p,
+                   .se = out->se + i * p,
+                   .variance = out->variance + i * r,
+                   .df = out->df ? out->df + i * r : NULL};
+}
+
+static void fill(double *x, ptrdiff_t n, double value)
+{
+    for (ptrdiff_t i = 0; i < n; i++) x[i] = value;
+}
+
+static void without_fit(const place *to, ptrdiff_t N, ptrdiff_t p, ptrdiff_t r)
+{
+    *to->info = (lmm_info){.objective = NAN, .certificate = NAN, .resolution = NAN, .noise = NAN};
+    fill(to->theta, N, NAN);
+    fill(to->sigma, 1, NAN);
+    fill(to->beta, p, NAN);
+    fill(to->se, p, NAN);
+    fill(to->variance, r, NAN);
+    if (to->df) fill(to->df, r, NAN);
+}
+
+/* beta, standard errors, sigma and the contrasts where the fit ended. vcov: p x p */
+static lmm_status read_fit(lmm_model *m, int r, const double *L, double *vcov, const place *to)
+{
+    const ptrdiff_t p = m->layout.pfull;
+    TRY(lmm_estimates(m, to->beta, vcov, to->sigma, NULL, NULL));
+    for (ptrdiff_t j = 0; j < p; j++) to->se[j] = sqrt(vcov[j + j * p]);
+    for (int c = 0; c < r; c++) {
+        double sum = 0;
+        for (ptrdiff_t i = 0; i < p; i++)
+            for (ptrdiff_t j = 0; j < p; j++) sum += L[i + c * p] * vcov[i + j * p] * L[j + c * p];
+        to->variance[c] = sum;
+    }
+    if (!to->df) return LMM_OK;
+    const lmm_status status = r ? lmm_satterthwaite(m, r, L, vcov, to->df) : LMM_OK;
+    if (status == LMM_OK) return LMM_OK;
+    fill(to->df, r, NAN);
+    return status == LMM_NOMEM ? LMM_NOMEM : LMM_OK;
+}
+
+static lmm_status fit_one(lmm_model *m, const lmm_data *d, const lmm_settings *s, int r, const double *L,
+                          double *vcov, const place *to)
+{
+    const ptrdiff_t p = m->layout.pfull;
+    without_fit(to, m->layout.ntheta, p, r);
+    lmm_status status = lmm_response(m, d);
+    if (status == LMM_OK) status = lmm_fit(m, s, NULL, NULL, to->theta, to->info);
+    const int fitted = status == LMM_OK || status == LMM_MAXEVAL;
+    const lmm_status read = fitted ? read_fit(m, r, L, vcov, to) : LMM_OK;
+    *to->status = read == LMM_OK ? status : read;
+    if (!fitted || read != LMM_OK) without_fit(to, m->layout.ntheta, p, r);
+    return *to->status;
+}
+
+lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, int64_t count, const double *Y,
+                    int r, const double *L, const lmm_fits *out, int64_t *done)
+{
+    const size_t p = (size_t)m->layout.pfull, room = p * p > (size_t)r ? p * p : (size_t)r;
+    lmm_data one = *d;
+    double *vcov = malloc(sizeof(double) * (room + 1));
+    *done = 0;
+    if (!vcov) return LMM_NOMEM;
+    lmm_status status = LMM_OK;
+    for (; *done < count && status != LMM_NOMEM && status != LMM_STOPPED; ++*done) {
+        const place to = place_of(out, *done, m->layout.ntheta, (ptrdiff_t)p, r);
+        one.y = Y + *done * d->n;
+        status = fit_one(m, &one, s, r, L, vcov, &to);
+    }
+    free(vcov);
+    if (status != LMM_NOMEM && status != LMM_STOPPED) return LMM_OK;
+    --*done;
+    return status;
+}

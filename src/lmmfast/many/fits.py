@@ -1,0 +1,142 @@
+"""Fits of many responses, as columns of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import tables
+from ..inference.wald import t_pvalues
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ManyFits(tables.Printed):
+    """Fits of one model to m responses, a row each; `fit_many` makes them.
+
+    Numbers are NaN where there is no fit, and for coefficients of dropped columns. ``status`` says
+    how each fit ended: "converged", or why it did not, or why there is none.
+
+    Attributes
+    ----------
+    responses : (m,) array
+        Names of the responses, or their numbers.
+    x_names : tuple of str
+        Names of the p fixed effects.
+    contrast_names : tuple of str
+        Names of the r contrasts.
+    objective : (m,) array
+        REML criterion, or deviance.
+    beta, se : (m, p) arrays
+        Fixed effects and their standard errors.
+    theta : (m, ntheta) array
+        Relative Cholesky parameters, as ``fit.theta``.
+    sigma : (m,) array
+        Residual standard deviations.
+    converged : (m,) array of bool
+    certificate : (m,) array
+        What each objective can still fall, as ``fit.certificate``.
+    evals : (m,) array
+        Evaluations of the criterion.
+    status : (m,) array of str
+    estimate, contrast_se, df : (m, r) arrays
+        The contrasts, their standard errors and degrees of freedom.
+    reml : bool
+    ddf : str
+    n : (m,) array
+        Rows of each response that are not missing.
+    seconds : float
+        Time of all fits.
+    """
+
+    formula: str
+    responses: np.ndarray
+    x_names: tuple[str, ...]
+    contrast_names: tuple[str, ...]
+    values: tuple[float, ...]  # right-hand sides of the contrasts
+    objective: np.ndarray
+    beta: np.ndarray
+    se: np.ndarray
+    theta: np.ndarray
+    sigma: np.ndarray
+    converged: np.ndarray
+    certificate: np.ndarray
+    evals: np.ndarray
+    status: np.ndarray
+    estimate: np.ndarray
+    contrast_se: np.ndarray
+    df: np.ndarray
+    n: np.ndarray
+    reml: bool
+    ddf: str
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+    @cached_property
+    def statistic(self) -> np.ndarray:
+        """(m, r): t of each contrast against its hypothesis, z where df is infinite."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((self.estimate - np.array(self.values)) / self.contrast_se)
+
+    @cached_property
+    def pvalue(self) -> np.ndarray:
+        """(m, r): two-sided p-values of the contrasts, not adjusted for their number."""
+        return t_pvalues(self.statistic, self.df)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each response and contrast.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``response``, ``contrast``, ``estimate``, ``SE``, ``df``, ``t`` (or ``z``), ``p``, and
+            of the response's fit ``sigma``, ``objective``, ``converged``, ``status``.
+        """
+        import pandas as pd
+
+        m, r = self.estimate.shape
+        letter = "z" if self.ddf == "z" else "t"
+        flat = {"estimate": self.estimate, "SE": self.contrast_se, "df": self.df}
+        tests = {letter: self.statistic, "p": self.pvalue}
+        own = {name: getattr(self, name) for name in ("sigma", "objective", "converged", "status")}
+        return pd.DataFrame(
+            {
+                "response": np.repeat(self.responses, r),
+                "contrast": np.tile(np.array(self.contrast_names, dtype=object), m),
+                **{name: values.ravel() for name, values in (flat | tests).items()},
+                **{name: np.repeat(values, r) for name, values in own.items()},
+            }
+        )
+
+    def summary(self) -> tables.Summary:
+        """How many fits there are, and how they ended."""
+        ends, counts = np.unique(self.status.astype(str), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        rows = tuple((str(ends[i]), f"{counts[i]:,}") for i in order)
+        table = tables.Table(("status", "fits"), rows, 1)
+        kind = "REML" if self.reml else "maximum likelihood"
+        title = f"{len(self):,} responses, {self.formula}"
+        how = f"Fitted by {kind} in {tables.duration(self.seconds)}"
+        return tables.Summary(((title,), (how, table)))
+
+
+def joined(parts: Sequence[ManyFits]) -> ManyFits:
+    """Fits of several chunks as one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    changes: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name, value in vars(first).items()
+        if isinstance(value, np.ndarray)
+    }
+    kept = {name: getattr(first, name) for name in first.__dataclass_fields__}
+    return ManyFits(**(kept | changes | {"seconds": sum(part.seconds for part in parts)}))

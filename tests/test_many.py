@@ -1,0 +1,184 @@
+"""Many responses of one model: each fit is the one that `lmer` makes of it alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lmmfast
+from lmmfast import DataError, FormulaError, RankDeficientWarning, datasets, fit_many, lmer
+
+
+def crossed(n: int = 300, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "s": rng.integers(0, 20, n),
+            "i": rng.integers(0, 9, n),
+            "x": rng.normal(size=n),
+            "w": rng.uniform(0.5, 2, n),
+            "o": rng.normal(size=n),
+            "f": rng.choice(list("abc"), n),
+        }
+    )
+
+
+def responses(data: pd.DataFrame, m: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    s, i = rng.normal(size=(20, m)), rng.normal(size=(9, m))
+    slope = rng.normal(0, 0.5, size=(20, m)) * rng.integers(0, 2, m)  # some without
+    x = data["x"].to_numpy()[:, None]
+    return s[data["s"]] + i[data["i"]] + slope[data["s"]] * x + rng.normal(size=(len(data), m))
+
+
+FORMULAS = {
+    "~ x + (1 | s)": {},
+    "~ x + f + (1 + x | s) + (1 | i)": {},
+    "~ f + (1 + x || s) + (1 | i)": {"weights": "w"},
+    "~ x + (0 + f | s)": {"offset": "o"},
+    "~ x + f + (1 | s) + (1 | i)": {"weights": "w", "offset": "o"},
+}
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_every_fit_is_that_of_its_response_alone(formula: str, reml: bool) -> None:
+    data = crossed()
+    Y = responses(data, 12)
+    found = fit_many(formula, data, Y, reml=reml, **FORMULAS[formula])
+    for k, y in enumerate(Y.T):
+        fit = lmer(f"y {formula}", data.assign(y=y), reml=reml, **FORMULAS[formula])
+        assert found.objective[k] == pytest.approx(fit.objective, rel=1e-12, abs=1e-9)
+        np.testing.assert_allclose(found.beta[k], fit.params, rtol=1e-7)
+        np.testing.assert_allclose(found.se[k], fit.bse, rtol=1e-7)
+        np.testing.assert_allclose(found.theta[k], fit.theta, atol=1e-5)
+        assert found.sigma[k] == pytest.approx(fit.sigma, rel=1e-7)
+        test = fit.t_test(np.eye(len(fit.params)))
+        np.testing.assert_allclose(found.df[k], test.df_denom, rtol=1e-4)
+        np.testing.assert_allclose(found.pvalue[k], test.pvalue, rtol=2e-4)
+    assert found.converged.all() and set(found.status) == {"converged"}
+
+
+def test_threads_order_and_blocks_change_nothing() -> None:
+    data = crossed()
+    Y = responses(data, 150)
+    one = fit_many("~ x + (1 | s) + (1 | i)", data, Y)
+    two = fit_many("~ x + (1 | s) + (1 | i)", data, Y, threads=2)
+    back = fit_many("~ x + (1 | s) + (1 | i)", data, Y[:, ::-1])
+    chunks = fit_many(
+        "~ x + (1 | s) + (1 | i)", data, (Y[:, a : a + 40] for a in range(0, 150, 40))
+    )
+    for name in ("objective", "beta", "se", "theta", "sigma", "df", "estimate", "certificate"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(back, name)[::-1])
+        np.testing.assert_array_equal(getattr(one, name), getattr(chunks, name))
+    assert list(chunks.responses) == list(range(150))
+
+
+def test_missing_values_drop_the_rows_of_their_response() -> None:
+    data = crossed()
+    Y = responses(data, 6)
+    Y[3:7, 1] = Y[3:7, 4] = np.nan
+    Y[data["s"].to_numpy() == 2, 2] = np.nan  # a level is gone
+    found = fit_many("~ x + f + (1 | s) + (1 | i)", data, Y)
+    for k, y in enumerate(Y.T):
+        fit = lmer("y ~ x + f + (1 | s) + (1 | i)", data.assign(y=y))
+        assert found.objective[k] == pytest.approx(fit.objective, abs=1e-8)
+        np.testing.assert_allclose(found.beta[k], fit.params, rtol=1e-6)
+        assert found.n[k] == fit.nobs
+
+
+def test_rows_without_predictors_are_no_rows_of_any() -> None:
+    data = crossed()
+    data.loc[[4, 9], "x"] = np.nan
+    Y = responses(data, 3)
+    found = fit_many("~ x + (1 | s)", data, Y)
+    fit = lmer("y ~ x + (1 | s)", data.assign(y=Y[:, 1]))
+    assert found.n[1] == fit.nobs == 298
+    assert found.objective[1] == pytest.approx(fit.objective, abs=1e-9)
+    used = fit_many("~ x + (1 | s)", data, np.delete(Y, [4, 9], axis=0))
+    np.testing.assert_array_equal(used.objective, found.objective)
+
+
+def test_responses_that_cannot_be_fitted_say_so_and_spoil_nothing() -> None:
+    data = crossed()
+    Y = responses(data, 8)
+    Y[:, 1] = 3.0
+    Y[:, 2] = 2 * data["x"] + 1
+    Y[5, 3] = np.inf
+    Y[:, 4] = np.nan
+    Y[6:, 5] = np.nan
+    good = [0, 6, 7]
+    found = fit_many("~ x + (1 | s)", data, Y)
+    alone = fit_many("~ x + (1 | s)", data, Y[:, good])
+    np.testing.assert_array_equal(found.beta[good], alone.beta)
+    assert list(found.converged) == [True, False, False, False, False, False, True, True]
+    assert found.status[1] == found.status[2] == "no residual variance"
+    assert found.status[3] == "not finite"
+    assert all(found.status[k].startswith("no model: ") for k in (4, 5))
+    assert np.isnan(found.beta[1:6]).all() and np.isnan(found.pvalue[1:6]).all()
+
+
+def test_dropped_columns_are_missing() -> None:
+    data = crossed().assign(x2=lambda d: 2 * d.x)
+    with pytest.warns(RankDeficientWarning, match="x2"):
+        found = fit_many(
+            "~ x + x2 + (1 | s)", data, responses(data, 3), contrasts=["x", "x2", "x = 1"]
+        )
+    assert np.isnan(found.beta[:, 2]).all() and np.isnan(found.estimate[:, 1]).all()
+    assert np.isnan(found.pvalue[:, 1]).all() and np.isfinite(found.pvalue[:, [0, 2]]).all()
+    np.testing.assert_allclose(
+        found.statistic[:, 2], (found.beta[:, 1] - 1) / found.se[:, 1], rtol=1e-12
+    )
+
+
+def test_tables_name_their_responses() -> None:
+    pl = pytest.importorskip("polars")
+    data = crossed()
+    Y = responses(data, 3)
+    frame = pd.DataFrame(Y, columns=["a", "b", "c"])
+    found = fit_many("~ x + (1 | s)", data, frame, ddf="z", contrasts={"x": 1})
+    assert list(found.responses) == ["a", "b", "c"] and np.isinf(found.df).all()
+    table = found.to_frame()
+    assert list(table["response"]) == ["a", "b", "c"] and "z" in table
+    shuffled = frame.sample(frac=1, random_state=0)
+    for other in (shuffled, pl.from_pandas(frame), dict(frame.items())):
+        again = fit_many("~ x + (1 | s)", data, other, ddf="z")
+        np.testing.assert_array_equal(again.objective, found.objective)
+        assert list(again.responses) == ["a", "b", "c"]
+    assert "3 responses" in str(found) and "converged" in str(found)
+
+
+def test_what_cannot_be_meant_is_refused() -> None:
+    data = crossed()
+    Y = responses(data, 2)
+    with pytest.raises(DataError, match="Y has 299 rows, the data have 300"):
+        fit_many("~ x + (1 | s)", data, Y[1:])
+    with pytest.raises(DataError, match="not numbers"):
+        fit_many("~ x + (1 | s)", data, Y.astype(str).astype(object) + "a")
+    with pytest.raises(ValueError, match="ddf must be one of"):
+        fit_many("~ x + (1 | s)", data, Y, ddf="kr")
+    with pytest.raises(ValueError, match="threads must be"):
+        fit_many("~ x + (1 | s)", data, Y, threads=0)
+    with pytest.raises(ValueError, match="no chunks"):
+        fit_many("~ x + (1 | s)", data, [])
+    with pytest.raises(FormulaError, match="nope"):
+        fit_many("~ nope + (1 | s)", data, Y)
+
+
+def test_a_model_keeps_its_own_response() -> None:
+    fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    before = fit.model.objective(fit.theta)
+    found = fit.model.fit_many(np.random.default_rng(0).normal(size=(180, 3)))
+    assert len(found) == 3
+    assert fit.model.objective(fit.theta) == before
+    assert lmmfast.fit_many is fit_many
+
+
+def test_iterative_models_have_no_degrees_of_freedom() -> None:
+    data = crossed(600)
+    rng = np.random.default_rng(2)
+    Y = rng.normal(size=20)[data["s"]][:, None] + rng.normal(size=(600, 2))
+    found = fit_many("~ x + (1 | s) + (1 | i)", data, Y, storage="iterative")
+    assert np.isnan(found.df).all() and np.isfinite(found.se).all()
