@@ -108,20 +108,23 @@ class MixedLM(Stated):
         use_sqrt: bool = True,
         exog_re: Any = None,
         exog_vc: Any = None,
+        missing_idx: Any = None,
+        model_spec: Any = None,
     ) -> MixedLM:
         """A model from formulas; see `mixedlm`, which drops missing values by default.
 
-        exog_re and exog_vc, which statsmodels' tools hand on beside the formula, are not read: the
-        formulas say what they are.
+        statsmodels' tools make the same model of other data with the formulas of `model_spec`; what
+        they hand on beside it (exog_re, exog_vc, missing_idx) the formulas say.
         """
         given = groups, re_formula, vc_formula, subset, missing, eval_env, use_sqrt
-        return model_of(cls, formula, data, *given)
+        return model_of(cls, formula, data, *given, model_spec)
 
     def _get_init_kwds(self) -> dict[str, Any]:
         """What statsmodels' tools (`Mediation`) make the same model of other rows with."""
-        columns = self.exog_vc if self.k_vc else None
-        own = {"groups": self.groups, "exog_re": self.exog_re, "exog_vc": columns}
-        return own | {"use_sqrt": self.use_sqrt, "formula": self.formula}
+        columns = self.exog_vc if self.exog_vc.names else None
+        given = {"groups": self.groups, "exog_re": self.exog_re, "exog_vc": columns}
+        spec = {} if self.spec is None else {"formula": self.data.formula, "model_spec": self.spec}
+        return given | {"use_sqrt": self.use_sqrt} | spec
 
     # ---- fit ------------------------------------------------------------------------------------
 

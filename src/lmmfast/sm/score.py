@@ -149,13 +149,22 @@ def _covariance_of_factor(L: np.ndarray, lower: list[tuple[int, int]]) -> np.nda
 
 
 class Simulator:
-    """Draws responses of a model at given parameters, all random effects new."""
+    """Draws responses of a model at given parameters, all random effects new.
+
+    Parameters may be draws from the distribution of the estimates: of variances, what is negative
+    counts as zero. Missing parameters are a FitError.
+    """
 
     def __init__(self, model: Stated, params: np.ndarray, scale: float, exog: Any) -> None:
+        if not np.isfinite(params).all():
+            raise FitError(
+                "the parameters have missing values: a column that the others determine, or a "
+                "variance of zero, whose uncertainty is not known: leave it out of the model"
+            )
         self._model, self._scale = model, scale
         self._mean = model.predict(params, exog)
         over = MixedLMParams.from_packed(params, model.k_fe, model.k_re, False, True)
-        self._cov_re, self._vcomp = scale * over.cov_re, scale * over.vcomp
+        self._cov_re, self._vcomp = scale * over.cov_re, scale * np.maximum(over.vcomp, 0.0)
 
     def rvs(self, n: Any = None, rng: Any = None) -> np.ndarray:
         """One response (n), whatever `n` says.
