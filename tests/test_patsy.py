@@ -100,6 +100,8 @@ soil / year
 soil / (rain + year)
 (soil + year):rain
 (rain + soil + year) ** 2
+(rain + sun + soil) ** 2
+(rain + soil + sun + year) ** 3
 rain:soil:year
 rain:soil + rain:year
 0 + rain + rain:soil

@@ -165,7 +165,8 @@ class _Algebra:
         found = first = self.operand(base, node, added)
         for _ in range(count - 1):
             self.bounded(len(found) * len(first), node)
-            more = list(dict.fromkeys(a | b for a in first for b in found))
+            products = [a | b for a in first for b in found]
+            more = list(dict.fromkeys([*found, *products] if self.python else products))
             done = set(more) == set(found)
             found = more
             if done:

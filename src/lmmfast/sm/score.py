@@ -56,6 +56,11 @@ class _Point:
         return self.fit.llf - 0.5 * self.freedom * float(np.log1p(self.excess / self.r2))
 
     @property
+    def scale(self) -> float:
+        """Best residual variance at the other fixed effects."""
+        return float((self.r2 + self.excess) / self.freedom)
+
+    @property
     def score_fixed(self) -> np.ndarray:
         """Its gradient in the fixed effects."""
         return np.asarray(-self.freedom * (self.C @ self.off) / (self.r2 + self.excess))
@@ -92,6 +97,14 @@ class Likelihood(NamedTuple):
         """Log likelihood, at the fixed effects of `params` or at the best ones."""
         fit = self._fit(params)
         return fit.llf if profile_fe else _Point(fit, params.fe_params).loglike
+
+    def fe_params(self, params: MixedLMParams) -> np.ndarray:
+        """The best fixed effects."""
+        return self._fit(params).estimates.beta.copy()
+
+    def scale(self, params: MixedLMParams) -> float:
+        """The best residual variance."""
+        return _Point(self._fit(params), params.fe_params).scale
 
     def score(self, params: MixedLMParams, profile_fe: bool, use_sqrt: bool) -> np.ndarray:
         """Gradient of the log likelihood, exact."""

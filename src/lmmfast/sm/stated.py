@@ -57,6 +57,8 @@ class Stated:
             bare.__dict__.pop(cached, None)
         return bare
 
+    fe_pen = cov_pen = re_pen = None  # statsmodels' penalties, which are not part of lmmfast
+
     # ---- sizes and names ------------------------------------------------------------------------
 
     @property

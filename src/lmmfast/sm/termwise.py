@@ -52,10 +52,14 @@ class TermTests:
         """As `summary_frame`."""
         return self.summary_frame()
 
+    @property
+    def col_names(self) -> list[str]:
+        """statsmodels' titles of the columns."""
+        return ["chi2", "P>chi2", "df constraint"]
+
     def summary_frame(self) -> pd.DataFrame:
         """The table under statsmodels' titles."""
-        titles = {"statistic": "chi2", "pvalue": "P>chi2", "df_constraint": "df constraint"}
-        return self.table.rename(columns=titles)
+        return self.table.rename(columns=dict(zip(self.table.columns, self.col_names, strict=True)))
 
     def __str__(self) -> str:
         return str(self.summary_frame())
