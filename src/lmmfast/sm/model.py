@@ -1,7 +1,8 @@
 """statsmodels' interface: `mixedlm(formula, data, groups=...)` and `MixedLM(endog, exog, groups)`.
 
 A facade without an engine: it states the model in lme4's terms (`formulas.py` and `arrays.py`, with
-`terms.py`), fits it as `lmer` does, and gives results under statsmodels' names (`results.py`).
+`terms.py`), fits it as `lmer` does, and gives results under statsmodels' names (`results.py`). What
+the model was made of is in `original.py`.
 """
 
 from __future__ import annotations
