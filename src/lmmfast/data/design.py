@@ -14,6 +14,7 @@ from ..formula.cells import floats_of
 from ..formula.column import Codes, Column, places
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
+from ..formula.redundancy import in_patsys_order
 from ..formula.terms import Sum
 from .alignment import aligned, index_of
 from .checks import check_levels, check_size, note_double_bars
@@ -178,11 +179,11 @@ def build(
     used = used_rows(plan, table, weights, offset, Memory(scope, patsy))
     y = _response(plan, used)
     values = _values(plan, used)
-    codings = codings_of(values, contrasts or {}, table.has, "treatment" if patsy else "poly")
+    codings = codings_of(values, contrasts or {}, table.has, patsy)
 
     def ordered(part: Sum) -> Sum:
         return (
-            part.in_patsys_order(lambda a: codings[a.label].levels is not None) if patsy else part
+            in_patsys_order(part, lambda a: codings[a.label].levels is not None) if patsy else part
         )
 
     fixed = layout_of(ordered(plan.fixed), codings)
@@ -307,12 +308,12 @@ def codings_of(
     values: Mapping[str, Values],
     contrasts: Mapping[str, Any],
     has: Callable[[str], bool],
-    ordered: str = "poly",
+    patsy: bool = False,
 ) -> dict[str, Coding]:
-    """The coding of each variable; `ordered` are the contrasts of ordered categories."""
+    """The coding of each variable, with `patsy` as patsy has it."""
     _check_contrasts(contrasts, values, has)
     return {
-        label: coding_of(label, value, contrasts.get(label), ordered)
+        label: coding_of(label, value, contrasts.get(label), patsy)
         for label, value in values.items()
     }
 

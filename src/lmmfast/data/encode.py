@@ -15,7 +15,7 @@ from ..errors import DataError, FormulaError
 from ..formula.cells import read
 from ..formula.coerce import as_factor
 from ..formula.column import Column, first_rows, places
-from ..formula.contrasts import Contrast, Spec, contrast_matrix
+from ..formula.contrasts import Contrast, Spec, contrast_matrix, full_rank_matrix
 from ..formula.expressions import Expression, Memory, evaluate
 from ..formula.terms import Sum
 from ..formula.values import Logical, Matrix, length
@@ -37,6 +37,7 @@ class Coding:
     contrast: Numbers | None  # (L + 1) x k, the last row, NaN, answers missing values
     names: tuple[str, ...]  # k columns beside an intercept, or the numeric columns
     dummy_names: tuple[str, ...]  # one column for each level; numeric: the same as names
+    full_rank: Numbers | None = None  # (L + 1) x k, in place of one column for each level
 
     def fields(self, dummy: bool) -> tuple[str, ...]:
         """Names of its columns: one for each level, or beside an intercept."""
@@ -81,6 +82,8 @@ class Coding:
     def _dummies(self) -> Numbers:
         """As `contrast`, for a column for each level."""
         assert self.levels is not None
+        if self.full_rank is not None:
+            return self.full_rank
         size = len(self.levels)
         table: Numbers = np.full((size + 1, size), np.nan, order="F")
         table[:-1] = np.eye(size)
@@ -92,15 +95,20 @@ class Coding:
         if not isinstance(values, Column):
             return _readable(values[list(values)[j] if len(values) > 1 else next(iter(values))])
         assert values.codes is not None and self.contrast is not None
-        return values.codes, (self._dummies if dummy else self.contrast)[:, j]
+        return values.codes, self.table(dummy)[:, j]
+
+    def table(self, dummy: bool) -> Numbers:
+        """What its columns are at each level, with a last row of NaN for missing values."""
+        assert self.contrast is not None
+        return self._dummies if dummy else self.contrast
 
     def column(self, values: Values, dummy: bool, j: int) -> NDArray[Any]:
         """The j-th column of this variable."""
         if not isinstance(values, Column):
             return values[list(values)[j] if len(values) > 1 else next(iter(values))]
         assert values.codes is not None and self.contrast is not None
-        if not dummy:
-            return np.asarray(self.contrast[:, j][values.codes])
+        if not dummy or self.full_rank is not None:
+            return np.asarray(self.table(dummy)[:, j][values.codes])
         column: Numbers = (values.codes == j).astype(np.float64)
         if (values.codes < 0).any():
             column[values.codes < 0] = np.nan
@@ -263,11 +271,11 @@ def _is_finite(numbers: NDArray[Any]) -> bool:
 _MOST_LEVELS = 10_000  # of a predictor: its contrast matrix takes 0.8 GB
 
 
-def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "poly") -> Coding:
+def coding_of(label: str, values: Values, spec: Spec | None, patsy: bool = False) -> Coding:
     """Levels, contrasts and column names of a variable, from the training data.
 
-    Contrasts: `spec`, else those of the values, else `ordered` for ordered categories and
-    "treatment" for others; formula/contrasts.py makes their matrix.
+    Contrasts: `spec`, else those of the values, else "poly" for ordered categories and "treatment"
+    for others, with `patsy` for all; formula/contrasts.py makes their matrix.
     """
     if not isinstance(values, Column):
         if spec is not None:
@@ -300,11 +308,18 @@ def coding_of(label: str, values: Values, spec: Spec | None, ordered: str = "pol
     if spec is None:
         spec = values.contrasts
     if spec is None:
-        spec = ordered if values.ordered else "treatment"
-    matrix, names = contrast_matrix(spec, levels, label)
-    table = np.vstack([matrix, np.full((1, matrix.shape[1]), np.nan)])
+        spec = "poly" if values.ordered and not patsy else "treatment"
+    matrix, names = contrast_matrix(spec, levels, label, patsy)
+    full = full_rank_matrix(spec, levels, label) if patsy else None
+    if full is not None:
+        return Coding(label, values.levels, _table(matrix), names, full[1], _table(full[0]))
     dummies = tuple(f"{label}[{level}]" for level in levels)
-    return Coding(label, values.levels, np.asfortranarray(table), names, dummies)
+    return Coding(label, values.levels, _table(matrix), names, dummies)
+
+
+def _table(matrix: Numbers) -> Numbers:
+    """A matrix by level with a last row that answers missing values."""
+    return np.asfortranarray(np.vstack([matrix, np.full((1, matrix.shape[1]), np.nan)]))
 
 
 def layout_of(terms: Sum, codings: Mapping[str, Coding]) -> Layout:

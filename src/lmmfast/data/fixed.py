@@ -197,10 +197,10 @@ def _terms(
 def _table(coding: Coding, factor: Values, dummy: bool) -> _Table:
     assert isinstance(factor, Column) and coding.contrast is not None
     codes = factor.codes.astype(np.int64)
-    if dummy:
+    if dummy and coding.full_rank is None:
         every = np.arange(len(coding.dummy_names))
         return _Table(codes, (len(every), len(every)), every, every, np.ones(len(every)))
-    table = coding.contrast[:-1]  # the last row answers missing values
+    table = coding.table(dummy)[:-1]  # the last row answers missing values
     level, column = np.nonzero(table)
     shape = (table.shape[0], table.shape[1])
     return _Table(codes, shape, level, column, table[level, column])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .coerce import number, numbers, reals
 from .function import Function, State, Wrong, learns
-from .splines import bs, ns, numbered
+from .splines import MOST_COLUMNS, bs, ns, numbered
 from .values import Matrix
 
 Vector = NDArray[np.float64]
@@ -140,6 +140,46 @@ def _counted_from_zero(x: Any, *values: Any, state: State, **options: Any) -> Ma
     return numbered(BASES["bs"]([x, *values], options, state).values, start=0)
 
 
+def _tensor(*smooths: Any, constraints: Any = None, state: State) -> Matrix:
+    """patsy's te(): all products of the columns of several bases, the last varying fastest.
+
+    Constraints c'b = 0 on its coefficients ("center": their mean over the training data) are
+    absorbed: what is left are the columns orthogonal to c (Wood 2006, "Generalized Additive
+    Models", section 1.8.1).
+    """
+    if not smooths:
+        raise Wrong("te() needs bases, such as te(cr(x, df=4), cr(z, df=4))")
+    columns = [_two_dimensional(smooth) for smooth in smooths]
+    product = columns[0]
+    for other in columns[1:]:
+        if product.shape[1] * other.shape[1] > MOST_COLUMNS:
+            raise Wrong(f"te() would have more than {MOST_COLUMNS} columns")
+        product = np.einsum("ni,nj->nij", product, other).reshape(len(product), -1)
+    if constraints is not None and "free" not in state:
+        state["free"] = _unconstrained(product, constraints)
+    return numbered(product @ state["free"] if "free" in state else product, start=0)
+
+
+def _two_dimensional(smooth: Any) -> Vector:
+    if isinstance(smooth, Matrix):
+        return np.asarray(smooth.values, np.float64)
+    return numbers(smooth, "te()")[:, None]
+
+
+def _unconstrained(product: Vector, constraints: Any) -> Vector:
+    """An orthonormal basis of the coefficients that fulfil the constraints."""
+    if isinstance(constraints, str):
+        if constraints != "center":
+            raise Wrong(f'constraints of te() are "center" or numbers, not {constraints!r}')
+        given = np.nanmean(product, axis=0)[None]
+    else:
+        found = constraints.values if isinstance(constraints, Matrix) else constraints
+        given = np.atleast_2d(np.asarray(found, np.float64))
+    if given.ndim != 2 or given.shape[1] != product.shape[1]:
+        raise Wrong(f"constraints of te() need {product.shape[1]} columns, not {given.shape[1]}")
+    return np.linalg.qr(given.T, mode="complete")[0][:, len(given) :]
+
+
 BASES: dict[str, Function] = {
     "scale": learns(_scale),
     **dict.fromkeys(("poly", "polym"), learns(_poly)),
@@ -151,4 +191,5 @@ BASES: dict[str, Function] = {
 PATSYS: dict[str, Function] = {
     **dict.fromkeys(("scale", "standardize"), learns(_standardize)),
     "bs": learns(_counted_from_zero),
+    "te": learns(_tensor),
 }

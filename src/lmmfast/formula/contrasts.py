@@ -33,7 +33,7 @@ class Contrast:
     """Contrasts by name, with their options."""
 
     kind: str  # of _KINDS
-    base: Any = None  # the reference of "treatment": a level, or its number from 1
+    base: Any = None  # reference of "treatment", level that "sum" omits; or its number from 1
     size: int | None = None  # number of levels they are for, where it was said
     count: int | None = None  # of columns, the first ones; default all
     scores: Numbers | None = None  # of "poly": positions of the levels
@@ -61,10 +61,8 @@ def _treatment(size: int, base: int) -> Numbers:
     return np.delete(np.eye(size), base, axis=1)
 
 
-def _sum(size: int, _: int) -> Numbers:
-    matrix = np.eye(size, size - 1)
-    matrix[-1] = -1.0
-    return matrix
+def _sum(size: int, omitted: int) -> Numbers:
+    return np.insert(np.eye(size - 1), omitted, -1.0, axis=0)
 
 
 def _helmert(size: int, _: int) -> Numbers:
@@ -166,7 +164,7 @@ def _named(spec: Contrast, levels: Sequence[Any], name: str) -> tuple[Numbers, t
         "treatment": (_treatment, "T", others),
         "SAS": (_treatment, "T", others),
         "deviation": (_deviation, "D", others),
-        "sum": (_sum, "S", levels[:-1]),
+        "sum": (_sum, "S", others),
         "sdif": (_successive, "D", levels[:-1]),
         "helmert": (_helmert, "H", levels[1:]),
     }[spec.kind]
@@ -183,7 +181,7 @@ def _poly_names(name: str, size: int, patsy: bool) -> tuple[str, ...]:
 def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
     """Position of the reference level."""
     if spec.base is None:
-        return len(levels) - 1 if spec.kind == "SAS" else 0
+        return len(levels) - 1 if spec.kind in ("SAS", "sum") else 0
     labels = [label_of(level) for level in levels]
     if isinstance(spec.base, str) or (spec.patsy and label_of(spec.base) in labels):
         if label_of(spec.base) in labels:
@@ -198,7 +196,7 @@ def _base_of(spec: Contrast, levels: Sequence[Any], name: str) -> int:
 
 
 def contrast_matrix(
-    spec: Spec, levels: Sequence[Any], name: str
+    spec: Spec, levels: Sequence[Any], name: str, patsy: bool = False
 ) -> tuple[Numbers, tuple[str, ...]]:
     """Columns that code a factor beside an intercept, (L, k), and k names such as "cond[T.b]".
 
@@ -207,7 +205,8 @@ def contrast_matrix(
     polynomials of the level's position), "SAS" (last level is the reference), "sdif", "repeated" or
     "diff" (each level against the one before), "deviation" or "simple" (each level against the
     first, the intercept is the mean of the levels: two levels are -1/2 and 1/2); R's names
-    ("contr.sum") are understood. A matrix has one row per level.
+    ("contr.sum") are understood. A matrix has one row per level. With `patsy` the columns of a
+    matrix without names are called as patsy does: cond[custom0].
     """
     if isinstance(spec, str):
         spec = contrast_of(spec, name)
@@ -222,7 +221,35 @@ def contrast_matrix(
     if isinstance(spec, Matrix):
         spec = spec.values
     matrix, fields = _own_matrix(spec, levels, name)
+    if patsy and fields is None:
+        fields = [f"custom{j}" for j in range(matrix.shape[1])]
+    fields = list(range(1, matrix.shape[1] + 1)) if fields is None else fields
     return matrix, tuple(f"{name}[{field}]" for field in fields)
+
+
+_CONSTANTS = {"sum": "[mean]", "helmert": "[H.intercept]", "poly": ".Constant"}
+
+
+def full_rank_matrix(
+    spec: Spec, levels: Sequence[Any], name: str
+) -> tuple[Numbers, tuple[str, ...]] | None:
+    """patsy's columns for a factor whose constant is in no other term, and their names.
+
+    None: a column for each level. patsy's own contrasts get a column of ones in front of them; a
+    matrix stays as it is (patsy.contrasts, ``code_with_intercept``).
+    """
+    if isinstance(spec, str):
+        spec = contrast_of(spec, name)
+    if not isinstance(spec, Contrast):
+        return contrast_matrix(spec, levels, name, patsy=True)
+    if not spec.patsy or spec.kind == "treatment":
+        return None
+    matrix, names = _named(spec, levels, name)
+    if spec.kind == "sdif":
+        names = tuple(f"{name}[D.{level}]" for level in levels)
+    else:
+        names = (name + _CONSTANTS[spec.kind], *names)
+    return np.column_stack([np.ones(len(levels)), matrix]), names
 
 
 def completed(columns: Numbers, count: int) -> Numbers:
@@ -279,7 +306,7 @@ def _by_level(spec: Any, levels: Sequence[Any], name: str) -> Any:
     )
 
 
-def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, list[Any]]:
+def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, list[Any] | None]:
     """A matrix, {name: weights} or data frame; the rows of a data frame are found by level."""
     fields: list[Any] | None = None
     if isinstance(spec, Mapping):
@@ -301,7 +328,7 @@ def _own_matrix(spec: Any, levels: Sequence[Any], name: str) -> tuple[Numbers, l
             f": the matrix is {shape}, but it needs one row of finite numbers for each of the "
             f"{len(levels)} levels {list(map(str, levels))[:10]}",
         )
-    return matrix, list(range(1, matrix.shape[1] + 1)) if fields is None else fields
+    return matrix, fields
 
 
 # ---- in formulas --------------------------------------------------------------------------------
@@ -341,19 +368,25 @@ def _reference(base: Any) -> Any:
     return str(texts(base)[0]) if is_textual(base) else number(base, "base")
 
 
-def _patsys(kind: str) -> Callable[..., Contrast]:
-    """Treatment('b'), Sum, Poly, ...: patsy's names."""
+def _patsys_treatment(reference: Any = None) -> Contrast:
+    return Contrast("treatment", _reference(reference), patsy=True)
 
-    def make(reference: Any = None, scores: Any = None) -> Contrast:
-        base = _reference(reference)
-        given = None if scores is None else numbers(scores, "scores")
-        return Contrast(kind, base, scores=given, patsy=True)
 
-    return make
+def _patsys_sum(omit: Any = None) -> Contrast:
+    return Contrast("sum", _reference(omit), patsy=True)
+
+
+def _patsys_poly(scores: Any = None) -> Contrast:
+    given = None if scores is None else numbers(scores, "scores")
+    return Contrast("poly", scores=given, patsy=True)
 
 
 CONTRASTS: dict[str, Function] = {
     **{f"contr.{kind}": each(_maker(kind)) for kind in _KINDS},
     **{f"contr.{alias}": each(_maker(_ALIASES[alias])) for alias in ("diff", "repeated", "simple")},
-    **{name: each(_patsys(kind)) for name, kind in _PATSYS.items()},
+    "Treatment": each(_patsys_treatment),
+    "Sum": each(_patsys_sum),
+    "Poly": each(_patsys_poly),
+    "Helmert": each(lambda: Contrast("helmert", patsy=True)),
+    "Diff": each(lambda: Contrast("sdif", patsy=True)),
 }

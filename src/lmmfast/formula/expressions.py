@@ -342,7 +342,10 @@ class _Evaluator:
         given = _arguments(node, ("object", "contr", "how.many"))
         if "object" not in given:
             raise Wrong("C() needs a factor")
-        column = as_factor(plain(self.value(given["object"])))
+        value = plain(self.value(given["object"]))
+        column = as_factor(value)
+        if self.memory.patsy and _is_float(value) and not self.of_integers(given["object"]):
+            column.levels = column.levels.astype(np.float64)  # labels 1.0, 2.0 rather than 1, 2
         if "levels" in given:
             factor = vocabulary.FUNCTIONS["factor"]
             column = factor([column], {"levels": self.value(given["levels"])}, {})
@@ -352,8 +355,23 @@ class _Evaluator:
             kind = spec.kind if isinstance(spec, Contrast) else "treatment"
             spec = Contrast(kind, base if isinstance(base, str) else number(base, "base"))
         count = number(self.value(given["how.many"]), "how.many") if "how.many" in given else None
-        column.contrasts = _counted(spec, count, len(column.levels))
+        whole = self.memory.patsy and count is None  # patsy adds no columns to those of a matrix
+        column.contrasts = spec if whole else _counted(spec, count, len(column.levels))
         return column
+
+    def of_integers(self, node: Node) -> bool:
+        """Whether Python's numbers would be integers here, which are floats as in R."""
+        for own in walk(node):
+            if isinstance(own, Name):
+                values = self.columns[own.name].values if own.name in self.columns else None
+                exact = values is not None and values.dtype.kind in "iu"
+            elif isinstance(own, Constant):
+                exact = own.text.isdigit()
+            else:
+                exact = own.function in ("(", "+", "-", "*", "//", "%", "^", "**")
+            if not exact:
+                return False
+        return True
 
     def contrasts(self, node: Node) -> Any:
         """Contrasts: a name, a call of contr.*, a matrix, a text."""
@@ -366,6 +384,12 @@ class _Evaluator:
         if isinstance(value, np.ndarray) and not is_textual(value):
             return Matrix(value[:, None])
         return value
+
+
+def _is_float(value: Any) -> bool:
+    """Whether it is floating-point numbers."""
+    values = value.values if isinstance(value, (Column, Matrix)) else value
+    return isinstance(values, np.ndarray) and values.dtype.kind == "f"
 
 
 def _counted(spec: Any, count: float | None, size: int) -> Any:

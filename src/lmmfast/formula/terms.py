@@ -45,6 +45,7 @@ class Sum:
     atoms: tuple[Expression, ...]
     terms: tuple[Term, ...]
     removed: tuple[Expression, ...] = ()  # variables all of whose terms were taken out again
+    settled: bool = False  # whether `dummy` holds already for the factors that there are
 
     def label(self, term: Term) -> str:
         """A term as R writes it: "1", "a:b"."""
@@ -55,24 +56,9 @@ class Sum:
         """Whether there is a constant column."""
         return any(not term.atoms for term in self.terms)
 
-    def in_patsys_order(self, is_factor: Callable[[Expression], bool]) -> Sum:
-        """The same terms as patsy orders and codes them (statsmodels' formulas).
-
-        Terms without numeric variables come first, then those with each set of these in order of
-        appearance; inside these by degree.
-        """
-        numeric = {i for i, atom in enumerate(self.atoms) if not is_factor(atom)}
-
-        def place(term: Term) -> tuple[tuple[int, int], int]:
-            own = set(term.atoms) & numeric  # atoms are in order of appearance
-            return (max(own), len(own)) if own else (-1, 0), len(term.atoms)
-
-        ordered = sorted(self.terms, key=place)
-        return Sum(self.atoms, _coded_terms([term.atoms for term in ordered]))
-
     def coded(self, is_factor: Callable[[Expression], bool]) -> tuple[Term, ...]:
         """The terms, with R's correction when there is no intercept."""
-        if self.intercept:
+        if self.intercept or self.settled:
             return self.terms
         for i, term in enumerate(self.terms):
             for j, atom in enumerate(term.atoms):
@@ -91,14 +77,15 @@ def read_sum(text: str, python: bool = False) -> Sum:
 def sum_of(parts: Iterable[Signed], text: str, python: bool = False) -> Sum:
     """Terms of the parts of a sum in the formula `text`; FormulaError for what is not a term.
 
-    With `python` operators bind as in Python.
+    With `python` operators bind as in Python, and terms and their variables stay in the order in
+    which they are written.
     """
     algebra = _Algebra(text, python)
     found = algebra.sum(parts, True)
-    degrees = sorted(found, key=int.bit_count)  # Python's sort is stable
+    degrees = found if python else sorted(found, key=int.bit_count)  # Python's sort is stable
     used = _members(_union(degrees))
     place = {atom: i for i, atom in enumerate(used)}
-    atoms = [tuple(place[atom] for atom in _members(mask)) for mask in degrees]
+    atoms = [tuple(place[atom] for atom in _written(mask)) for mask in degrees]
     if algebra.intercept:
         atoms.insert(0, ())
     kept = tuple(algebra.atoms[i] for i in used)
@@ -178,7 +165,8 @@ class _Algebra:
         found = first = self.operand(base, node, added)
         for _ in range(count - 1):
             self.bounded(len(found) * len(first), node)
-            more = list(dict.fromkeys(a | b for a in first for b in found))
+            products = [a | b for a in first for b in found]
+            more = list(dict.fromkeys([*found, *products] if self.python else products))
             done = set(more) == set(found)
             found = more
             if done:
@@ -202,7 +190,7 @@ class _Algebra:
         place = self.places.setdefault(expression.label, len(self.atoms))
         if place == len(self.atoms):
             self.atoms.append(expression)
-        return [1 << place]
+        return [Product(1 << place, (place,)) if self.python else 1 << place]
 
     def check(self, node: Node) -> None:
         if isinstance(node, Name) and node.name == "." and not node.written:
@@ -216,6 +204,29 @@ class _Algebra:
 
     def error(self, reason: str, node: Node) -> FormulaError:
         return at_node(reason, self.text, node, shown(node))
+
+
+class Product(int):
+    """A set of variables that remembers in which order they were multiplied, as patsy's do."""
+
+    order: tuple[int, ...]
+
+    def __new__(cls, mask: Mask, order: tuple[int, ...]) -> Product:
+        new = super().__new__(cls, mask)
+        new.order = order
+        return new
+
+    def __or__(self, other: Mask) -> Product:
+        order = (*self.order, *(atom for atom in _written(other) if not self >> atom & 1))
+        return Product(int(self) | int(other), order)
+
+    def __ror__(self, other: Mask) -> Product:
+        return Product(other, _members(other)) | self
+
+
+def _written(mask: Mask) -> tuple[int, ...]:
+    """Numbers of the bits that are set, in the order in which they are known to come."""
+    return mask.order if isinstance(mask, Product) else _members(mask)
 
 
 def _union(masks: Iterable[Mask]) -> Mask:

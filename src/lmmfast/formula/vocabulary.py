@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from .bases import BASES, PATSYS
 from .coerce import texts
 from .column import Column
@@ -15,6 +17,7 @@ from .factors import FACTORS
 from .function import Function
 from .numeric import CONSTANTS, NUMERIC
 from .numpys import NUMPY_CONSTANTS, NUMPYS
+from .splines import numbered
 from .textual import TEXTUAL
 from .tree import Call, Constant, Name, Node, strip, walk
 from .values import Matrix, whole
@@ -46,6 +49,8 @@ def function_of(name: str, patsy: bool = False) -> Function | None:
     """The function of a name, None when there is none."""
     if patsy and name in PATSYS:
         return PATSYS[name]
+    if patsy and name in ("cr", "cc"):
+        return _smooth(name)
     found = FUNCTIONS.get(name) or FUNCTIONS.get(name.replace("_", "."))
     return found or (_formulaics(name) if name in _FORMULAICS else None)
 
@@ -63,6 +68,19 @@ def _formulaics(name: str) -> Function:
         return transform(*map(_native, values), **named, **({"_state": state} if stateful else {}))
 
     return _Formulaics(run, "learns" if stateful else "all" if name == "lag" else "each")
+
+
+@lru_cache(maxsize=2)
+def _smooth(name: str) -> Function:
+    """formulaic's cr() or cc(), which are patsy's, with columns numbered from 0."""
+    found = _formulaics(name)
+
+    def run(*values: Any, state: dict[str, Any], **options: Any) -> Matrix:
+        columns = found(values, options, state)
+        columns = getattr(columns, "__wrapped__", columns)
+        return numbered(np.column_stack([columns[key] for key in columns]), start=0)
+
+    return _Formulaics(run, "learns")
 
 
 class _Formulaics(Function):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from ..data.design import Design
 from ..engine.model import CERTIFIED, RESOLUTION, Model
 from ..errors import LmmError
 from ..inference.linear import hypothesis
+from ..progress import Advance, progress
 from .fits import ManyFits, joined
 from .responses import Responses, chunks_of
 
@@ -24,8 +25,6 @@ BLOCK = 64  # columns between two looks at the clock and at Ctrl-C
 METHODS = ("satterthwaite", "z")
 NUMBERS = ("objective", "certificate", "sigma")
 MATRICES = ("theta", "beta", "se", "variance", "df")
-
-Advance = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,13 @@ def asked(
     return Asked(np.ascontiguousarray(L), tuple(q), labels, ddf, reml, max_evals, threads)
 
 
-def fit_all(
-    model: Model, given: Any, want: Asked, advance: Advance = lambda count: None
-) -> ManyFits:
+def fit_all(model: Model, given: Any, want: Asked) -> ManyFits:
     """The fits of every chunk of responses."""
-    parts = [_fit_chunk(model, chunk, want, advance) for chunk in chunks_of(given, model.design)]
+    parts = []
+    for chunk in chunks_of(given, model.design):
+        count = chunk.values.shape[1]
+        with progress(count, "responses", "fit", 2 * BLOCK) as advance:
+            parts.append(_fit_chunk(model, chunk, want, advance))
     if not parts:
         raise ValueError("Y has no chunks: there is nothing to fit")
     return joined(parts)

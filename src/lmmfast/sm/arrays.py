@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..formula.cells import read
 from ..formula.column import Column
 from ..formula.tree import quoted
-from .terms import Component
+from .terms import UNNAMED, Component
 
 _NO_NUMBERS = (
     "has values that are not numbers: give a pandas frame, whose columns of labels are coded"
@@ -102,7 +102,7 @@ class Arrays:
         parts: list[Component] = []
         z, names = self.z, self.z_names
         if z is None and not self.vc:
-            z, names = np.ones((len(self.y), 1)), ("Group",)
+            z, names = np.ones((len(self.y), 1)), UNNAMED
         if z is not None:
             constant = len(names) == 1 and bool((z == 1.0).all())
             columns = ("Intercept",) if constant else names

@@ -48,9 +48,20 @@ class Estimated:
 
     # ---- the fit --------------------------------------------------------------------------------
 
-    k_constant = 0
     use_t = False
     cov_pen = None
+
+    @property
+    def k_constant(self) -> int:
+        """1 if a fixed-effects column is constant, else 0."""
+        return self.model.k_constant
+
+    @property
+    def hessv(self) -> tuple[np.ndarray, bool]:
+        """Hessian of the log likelihood at the estimates; whether it is singular."""
+        model: Any = self.model
+        H, singular = model.hessian(self.params_object)
+        return np.asarray(H), bool(singular)
 
     @property
     def df_resid(self) -> int:

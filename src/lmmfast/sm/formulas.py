@@ -13,6 +13,7 @@ from ..data.alignment import aligned
 from ..data.columns import Table
 from ..data.design import Design, build
 from ..errors import DataError, FormulaError
+from .original import ModelSpec
 from .stated import Stated
 from .terms import Component, state
 
@@ -37,11 +38,19 @@ def model_of(
     missing: str,
     eval_env: int,
     use_sqrt: bool,
+    spec: ModelSpec | None = None,
 ) -> Model:
-    """A model of the class `cls`, as `mixedlm` documents it; who calls is called by the user."""
+    """A model of the class `cls`, as `mixedlm` documents it; who calls is called by the user.
+
+    `spec` are the formulas of another model, whose random part and names this one has.
+    """
     checked_missing(missing)
-    seen = None if eval_env < 0 else sys._getframe(2 + eval_env)
-    scope = None if seen is None else ChainMap(seen.f_locals, seen.f_globals)
+    scope: Any = None
+    if spec is not None:
+        re_formula, vc_formula, scope = spec.re_formula, spec.vc_formula, spec.scope
+    elif eval_env >= 0:
+        seen = sys._getframe(2 + eval_env)
+        scope = ChainMap(seen.f_locals, seen.f_globals)
     if groups is None:
         raise FormulaError(
             "groups= is required: a column of the data or the group of each row "
@@ -70,7 +79,8 @@ def model_of(
     codes, labels = _groups_of(design, parts, table, group)
     lme4 = None if any(part.tied for part in parts) else whole  # it has no shared variances
     model = cls.__new__(cls)
-    model._open(design, tuple(parts), True, codes, labels, shown, lme4, use_sqrt, formula, data)
+    given = formula, data, (re_formula, vc_formula)
+    model._open(design, tuple(parts), True, codes, labels, shown, lme4, use_sqrt, *given)
     return model
 
 

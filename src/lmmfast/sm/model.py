@@ -1,7 +1,8 @@
 """statsmodels' interface: `mixedlm(formula, data, groups=...)` and `MixedLM(endog, exog, groups)`.
 
 A facade without an engine: it states the model in lme4's terms (`formulas.py` and `arrays.py`, with
-`terms.py`), fits it as `lmer` does, and gives results under statsmodels' names (`results.py`).
+`terms.py`), fits it as `lmer` does, and gives results under statsmodels' names (`results.py`). What
+the model was made of is in `original.py`.
 """
 
 from __future__ import annotations
@@ -108,20 +109,23 @@ class MixedLM(Stated):
         use_sqrt: bool = True,
         exog_re: Any = None,
         exog_vc: Any = None,
+        missing_idx: Any = None,
+        model_spec: Any = None,
     ) -> MixedLM:
         """A model from formulas; see `mixedlm`, which drops missing values by default.
 
-        exog_re and exog_vc, which statsmodels' tools hand on beside the formula, are not read: the
-        formulas say what they are.
+        statsmodels' tools make the same model of other data with the formulas of `model_spec`; what
+        they hand on beside it (exog_re, exog_vc, missing_idx) the formulas say.
         """
         given = groups, re_formula, vc_formula, subset, missing, eval_env, use_sqrt
-        return model_of(cls, formula, data, *given)
+        return model_of(cls, formula, data, *given, model_spec)
 
     def _get_init_kwds(self) -> dict[str, Any]:
         """What statsmodels' tools (`Mediation`) make the same model of other rows with."""
-        columns = self.exog_vc if self.k_vc else None
-        own = {"groups": self.groups, "exog_re": self.exog_re, "exog_vc": columns}
-        return own | {"use_sqrt": self.use_sqrt, "formula": self.formula}
+        columns = self.exog_vc if self.exog_vc.names else None
+        given = {"groups": self.groups, "exog_re": self.exog_re, "exog_vc": columns}
+        spec = {} if self.spec is None else {"formula": self.data.formula, "model_spec": self.spec}
+        return given | {"use_sqrt": self.use_sqrt} | spec
 
     # ---- fit ------------------------------------------------------------------------------------
 
@@ -299,6 +303,72 @@ class MixedLM(Stated):
             the square roots of ``vcomp``; with ``use_sqrt=False`` in ``cov_re`` and ``vcomp``.
         """
         return self._likelihood.score(self._start(params), profile_fe, self.use_sqrt)
+
+    def score_sqrt(
+        self, params: Any, calc_fe: bool = True
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gradient of `loglike` at the fixed effects of `params`, in three parts.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array
+            As for `loglike`.
+        calc_fe : bool, default True
+            False: zeros for the fixed effects.
+
+        Returns
+        -------
+        (k_fe,), (k_re2,), (k_vc,) arrays
+            In fixed effects, the Cholesky factor of ``cov_re`` and the square roots of ``vcomp``.
+        """
+        return self._score_parts(params, calc_fe, True)
+
+    def score_full(self, params: Any, calc_fe: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `score_sqrt`, in ``cov_re`` and ``vcomp`` themselves.
+
+        Parameters
+        ----------
+        params : MixedLMParams or array
+        calc_fe : bool
+        """
+        return self._score_parts(params, calc_fe, False)
+
+    def _score_parts(
+        self, params: Any, calc_fe: bool, use_sqrt: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        whole = self._likelihood.score(self._start(params), False, use_sqrt)
+        fixed, groups, parts = np.split(whole, [self.k_fe, self.k_fe + self.k_re2])
+        return fixed if calc_fe else np.zeros(self.k_fe), groups, parts
+
+    def get_fe_params(self, cov_re: Any, vcomp: Any, tol: float = 1e-10) -> tuple[np.ndarray, bool]:
+        """Best fixed effects at given variances, and whether these are singular.
+
+        Parameters
+        ----------
+        cov_re : (k_re, k_re) array
+            Covariance of the groups' random effects over `scale`.
+        vcomp : (k_vc,) array
+            Variances of the components over `scale`.
+        tol : float, default 1e-10
+            Eigenvalues of `cov_re` below this count as zero.
+        """
+        params = self._start(
+            MixedLMParams.from_components(np.zeros(self.k_fe), cov_re, None, vcomp)
+        )
+        singular = self.k_re > 0 and float(np.linalg.eigvalsh(params.cov_re)[0]) < tol
+        return self._likelihood.fe_params(params), singular
+
+    def get_scale(self, fe_params: Any, cov_re: Any, vcomp: Any) -> float:
+        """Best residual variance at given fixed effects and variances.
+
+        Parameters
+        ----------
+        fe_params : (k_fe,) array
+        cov_re, vcomp : arrays
+            As for `get_fe_params`.
+        """
+        params = self._start(MixedLMParams.from_components(fe_params, cov_re, None, vcomp))
+        return self._likelihood.scale(params)
 
     def hessian(self, params: Any) -> tuple[np.ndarray, bool]:
         """Hessian of `loglike` in fixed effects, ``cov_re`` and ``vcomp``; whether it is singular.

@@ -29,7 +29,8 @@ class RandomEffects(dict):  # type: ignore[type-arg]
 def _level_names(result: Estimated, part: Component, group: int, own: np.ndarray) -> list[str]:
     """Names of a component's effects within a group: ``class[C(class)[a]]``."""
     term = result.lmm.design.terms[part.terms[0][0]]
-    if len(own) == 1 and len(term.levels) == result.model.n_groups:  # slopes by group
+    by_group = len(term.levels) == result.model.n_groups and not part.written
+    if len(own) == 1 and by_group:  # slopes
         return [c if c.startswith(f"{part.name}[") else f"{part.name}[{c}]" for c in term.columns]
     prefix = f"{result.model.group_labels[group]}:"
     return [part.level_name(str(label).removeprefix(prefix)) for label in term.levels[own]]

@@ -112,14 +112,14 @@ class MixedLMResults(Estimated):
         combine_terms: Any = None,
         scalar: bool = True,
     ) -> TermTests:
-        """Wald tests of each term of the fixed effects.
+        """Wald tests of each term of the fixed effects, of each column where there is no formula.
 
         Parameters
         ----------
         skip_single : bool, default False
             Leave out terms of one column.
         extra_constraints : list, optional
-            More hypotheses, as for `wald_test`.
+            More hypotheses, as for `wald_test`, or pairs of a name and a matrix.
         combine_terms : list of str, optional
             Parts of names: all terms that contain one are tested together, too.
         scalar : bool
@@ -133,7 +133,7 @@ class MixedLMResults(Estimated):
         from .termwise import wald_test_terms
 
         more = extra_constraints or [], combine_terms or []
-        return wald_test_terms(self.lmm.design, self.wald_test, skip_single, *more)
+        return wald_test_terms(self.lmm.design, self.model.spec, self.wald_test, skip_single, *more)
 
     def _fixed_only(self, given: Any) -> Any:
         """Hypotheses without the columns of variance parameters, which must be zero."""

@@ -56,6 +56,11 @@ class _Point:
         return self.fit.llf - 0.5 * self.freedom * float(np.log1p(self.excess / self.r2))
 
     @property
+    def scale(self) -> float:
+        """Best residual variance at the other fixed effects."""
+        return float((self.r2 + self.excess) / self.freedom)
+
+    @property
     def score_fixed(self) -> np.ndarray:
         """Its gradient in the fixed effects."""
         return np.asarray(-self.freedom * (self.C @ self.off) / (self.r2 + self.excess))
@@ -92,6 +97,14 @@ class Likelihood(NamedTuple):
         """Log likelihood, at the fixed effects of `params` or at the best ones."""
         fit = self._fit(params)
         return fit.llf if profile_fe else _Point(fit, params.fe_params).loglike
+
+    def fe_params(self, params: MixedLMParams) -> np.ndarray:
+        """The best fixed effects."""
+        return self._fit(params).estimates.beta.copy()
+
+    def scale(self, params: MixedLMParams) -> float:
+        """The best residual variance."""
+        return _Point(self._fit(params), params.fe_params).scale
 
     def score(self, params: MixedLMParams, profile_fe: bool, use_sqrt: bool) -> np.ndarray:
         """Gradient of the log likelihood, exact."""
@@ -149,13 +162,22 @@ def _covariance_of_factor(L: np.ndarray, lower: list[tuple[int, int]]) -> np.nda
 
 
 class Simulator:
-    """Draws responses of a model at given parameters, all random effects new."""
+    """Draws responses of a model at given parameters, all random effects new.
+
+    Parameters may be draws from the distribution of the estimates: of variances, what is negative
+    counts as zero. Missing parameters are a FitError.
+    """
 
     def __init__(self, model: Stated, params: np.ndarray, scale: float, exog: Any) -> None:
+        if not np.isfinite(params).all():
+            raise FitError(
+                "the parameters have missing values: a column that the others determine, or a "
+                "variance of zero, whose uncertainty is not known: leave it out of the model"
+            )
         self._model, self._scale = model, scale
         self._mean = model.predict(params, exog)
         over = MixedLMParams.from_packed(params, model.k_fe, model.k_re, False, True)
-        self._cov_re, self._vcomp = scale * over.cov_re, scale * over.vcomp
+        self._cov_re, self._vcomp = scale * over.cov_re, scale * np.maximum(over.vcomp, 0.0)
 
     def rvs(self, n: Any = None, rng: Any = None) -> np.ndarray:
         """One response (n), whatever `n` says.

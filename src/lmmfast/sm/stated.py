@@ -2,111 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..data.design import Design
-from ..tables import name_index
-from .terms import Component, is_component, pair_name
-
-
-@dataclass(eq=False)
-class ModelData:
-    """Names and original data of a model, as statsmodels' ``model.data``."""
-
-    frame: Any
-    xnames: list[str]
-    ynames: str
-    exog_re_names: list[str]
-    exog_re_names_full: list[str]
-    vcomp_names: list[str]
-    param_names: list[str]
-    row_labels: Any
-    endog: np.ndarray = field(repr=False)
-    exog: np.ndarray = field(repr=False)
-    _indices: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def orig_endog(self) -> Any:
-        """The response as pandas has it; an array where the model is of arrays."""
-        if self.row_labels is None:
-            return self.endog
-        import pandas as pd
-
-        return pd.DataFrame({self.ynames: self.endog}, index=self.row_labels)
-
-    @property
-    def orig_exog(self) -> Any:
-        """The fixed-effects columns by name; an array where the model is of arrays."""
-        if self.row_labels is None:
-            return self.exog
-        import pandas as pd
-
-        return pd.DataFrame(self.exog, index=self.row_labels, columns=self.xnames)
-
-    def index(self, names: Sequence[str]) -> Any:
-        """A pandas index of names, made once."""
-        key = tuple(names)
-        if key not in self._indices:
-            self._indices[key] = name_index(key, "object")
-        return self._indices[key]
-
-
-class VarianceColumns:
-    """Columns of the variance components, as statsmodels' ``VCSpec``; made when asked for.
-
-    Attributes
-    ----------
-    names : list of str
-        The components.
-    colnames : list of lists of lists of str
-        Of each component and group: names of its columns.
-    mats : list of lists of (rows, columns) arrays
-        The columns themselves.
-    """
-
-    def __init__(self, model: Stated) -> None:
-        self._model = model
-        self._parts = [part for part in model.components if part.kind == "vc"]
-        self.names = [part.name for part in self._parts]
-
-    @cached_property
-    def colnames(self) -> list[list[list[str]]]:
-        """Names of the columns, by component and group."""
-        return [[names for names, _ in own] for own in self._made]
-
-    @cached_property
-    def mats(self) -> list[list[np.ndarray]]:
-        """The columns, by component and group."""
-        return [[columns for _, columns in own] for own in self._made]
-
-    @cached_property
-    def _made(self) -> list[list[tuple[list[str], np.ndarray]]]:
-        rows = list(self._model.row_indices.values())
-        return [[self._of(part, own, g) for g, own in enumerate(rows)] for part in self._parts]
-
-    def _of(self, part: Component, rows: np.ndarray, group: int) -> tuple[list[str], np.ndarray]:
-        names: list[str] = []
-        columns = []
-        prefix = f"{self._model.group_labels[group]}:"
-        for t, _ in part.terms:
-            term = self._model._design.terms[t]
-            z, codes = term.z[rows], term.codes[rows]
-            levels = np.unique(codes)
-            if not part.written:
-                names += [str(name) for name in term.columns]
-                columns.append(z)
-                continue
-            for level in levels:
-                label = str(term.levels[level]).removeprefix(prefix)
-                names.append(part.level_name(label)[len(part.name) + 1 : -1])
-                columns.append(z * (codes == level)[:, None])
-        return names, np.concatenate(columns, axis=1)
+from .original import ModelData, ModelSpec, VarianceColumns
+from .terms import Component, is_component
 
 
 class Stated:
@@ -124,6 +29,7 @@ class Stated:
         use_sqrt: bool,
         formula: str | None = None,
         frame: Any = None,
+        parts: tuple[str | None, Mapping[str, str] | None] = (None, None),
     ) -> None:
         self._design, self._frame, self.labelled = design, frame, labelled
         self.components = components
@@ -137,7 +43,9 @@ class Stated:
         self.k_fe, self.k_vc = design.fixed.width, len(self.vcomp_names)
         self.k_re = 0 if self._group_effects is None else len(self._group_effects.columns)
         self.k_re2 = self.k_re * (self.k_re + 1) // 2
-        self.formula, self.formula_lme4 = formula, formula_lme4
+        self.formula_lme4, self._parts = formula_lme4, parts
+        if formula is not None:  # statsmodels' tools ask whether there is one
+            self.formula = formula
         self.use_sqrt, self.reml = use_sqrt, True
 
     def without_data(self, design: Design) -> Stated:
@@ -145,9 +53,11 @@ class Stated:
         bare = copy(self)
         bare._design, bare._frame = design, None
         bare.group_codes, bare.groups = np.zeros(0, np.int32), np.zeros(0)
-        for cached in ("row_indices", "data", "_lmm"):
+        for cached in ("row_indices", "data", "spec", "exog_vc", "_lmm"):
             bare.__dict__.pop(cached, None)
         return bare
+
+    fe_pen = cov_pen = re_pen = None  # statsmodels' penalties, which are not part of lmmfast
 
     # ---- sizes and names ------------------------------------------------------------------------
 
@@ -179,25 +89,20 @@ class Stated:
         """Number of parameters without the residual variance."""
         return len(self.data.param_names)
 
+    @property
+    def k_constant(self) -> int:
+        """1 if a fixed-effects column is constant, else 0."""
+        return self.data.k_constant
+
     @cached_property
     def data(self) -> ModelData:
-        """Names of all parameters, and the frame of the formula."""
-        columns = [] if self._group_effects is None else list(self._group_effects.columns)
-        full = [pair_name(columns, i, j) for i in range(len(columns)) for j in range(i + 1)]
-        vcomp = self.vcomp_names
-        further = [
-            f"{part.name}: {pair_name(part.columns, i, j)}"
-            for part in self.components
-            if part.kind == "crossed" and not is_component(part)
-            for i in range(len(part.columns))
-            for j in range(i + 1)
-            if self._design.terms[part.terms[0][0]].structure == "full" or i == j
-        ]
-        names = [*self.exog_names, *full, *(f"{name} Var" for name in vcomp), *further]
-        return ModelData(
-            self._frame, self.exog_names, self.endog_names, columns, full, vcomp, names,
-            self._design.index, self.endog, self.exog,
-        )  # fmt: skip
+        """Names of all parameters, and what the model was made of."""
+        return ModelData(self)
+
+    @cached_property
+    def spec(self) -> ModelSpec | None:
+        """The formulas and their columns; None where the model is of arrays."""
+        return None if self._design.recipe is None else ModelSpec(self._design, *self._parts)
 
     @cached_property
     def exog_vc(self) -> VarianceColumns:
@@ -232,6 +137,12 @@ class Stated:
     def exog_re_li(self) -> list[np.ndarray] | None:
         """The groups' random columns by group."""
         return self.group_list(self.exog_re)
+
+    @property
+    def exog_re2_li(self) -> list[np.ndarray] | None:
+        """Products Z'Z of the groups' random columns by group."""
+        columns = self.exog_re_li
+        return None if columns is None else [Z.T @ Z for Z in columns]
 
     def predict(self, params: Any, exog: Any = None) -> np.ndarray:
         """Mean of the response by the fixed effects: ``exog @ fe_params``.

@@ -16,6 +16,9 @@ from ..formula.parser import parse_text
 from ..formula.terms import Sum, read_sum
 from ..formula.tree import INFIX, Call, quoted
 
+# What statsmodels calls the random intercepts of a model from arrays that was given no columns.
+UNNAMED = ("Group Var",)
+
 
 @dataclass(frozen=True)
 class Component:
@@ -60,6 +63,8 @@ def group_terms(components: Sequence[Component]) -> tuple[tuple[int, tuple[int, 
 
 def pair_name(columns: Sequence[str], i: int, j: int) -> str:
     """statsmodels' name of a variance or covariance."""
+    if tuple(columns) == UNNAMED:
+        return UNNAMED[0]
     return f"{columns[i]} Var" if i == j else f"{columns[j]} x {columns[i]} Cov"
 
 

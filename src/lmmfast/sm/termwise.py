@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError
 from ..inference.wald import WaldTest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..data.design import Design
+    from .original import ModelSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,14 @@ class TermTests:
         """As `summary_frame`."""
         return self.summary_frame()
 
+    @property
+    def col_names(self) -> list[str]:
+        """statsmodels' titles of the columns."""
+        return ["chi2", "P>chi2", "df constraint"]
+
     def summary_frame(self) -> pd.DataFrame:
         """The table under statsmodels' titles."""
-        titles = {"statistic": "chi2", "pvalue": "P>chi2", "df_constraint": "df constraint"}
-        return self.table.rename(columns=titles)
+        return self.table.rename(columns=dict(zip(self.table.columns, self.col_names, strict=True)))
 
     def __str__(self) -> str:
         return str(self.summary_frame())
@@ -65,6 +69,7 @@ class TermTests:
 
 def wald_test_terms(
     design: Design,
+    spec: ModelSpec | None,
     wald_test: Callable[[Any], WaldTest],
     skip_single: bool,
     extra_constraints: Sequence[Any],
@@ -73,31 +78,33 @@ def wald_test_terms(
     """As ``MixedLMResults.wald_test_terms`` documents it."""
     import pandas as pd
 
-    terms = _columns_of_terms(design)
-    rows: dict[str, WaldTest] = {}
-    p = len(design.x_names)
-    for name, columns in terms.items():
-        if not (skip_single and len(columns) == 1):
-            rows[name] = wald_test(np.eye(p)[columns])
+    names = list(design.x_names)
+    slices = (
+        {name: slice(j, j + 1) for j, name in enumerate(names)}
+        if spec is None
+        else (spec.term_name_slices)
+    )
+    identity = np.eye(len(names))
+    rows = [
+        (name, identity[columns])
+        for name, columns in slices.items()
+        if not (skip_single and len(names[columns]) == 1)
+    ]
     for part in combine_terms:
-        columns = [c for name, own in terms.items() if part in name for c in own]
-        if not columns:
-            raise ValueError(f"combine_terms: no term contains {part!r}")
-        rows[part] = wald_test(np.eye(p)[columns])
-    for constraint in extra_constraints:
-        rows[str(constraint)] = wald_test(constraint)
-    numbers = [(float(t.statistic), float(t.pvalue), int(t.df_num)) for t in rows.values()]
-    columns_of_table = ["statistic", "pvalue", "df_constraint"]
-    return TermTests(pd.DataFrame(numbers, index=list(rows), columns=columns_of_table))
+        found = [identity[columns] for name, columns in slices.items() if part in name]
+        if not found:
+            raise ValueError(f"combine_terms: no term contains {part!r}: {', '.join(slices)}")
+        rows.append((part, np.vstack(found)))
+    rows += [
+        constraint if _is_named(constraint) else (str(constraint), constraint)
+        for constraint in extra_constraints
+    ]
+    tests = [wald_test(constraint) for _, constraint in rows]
+    numbers = [(float(t.statistic), float(t.pvalue), int(t.df_num)) for t in tests]
+    titles = ["statistic", "pvalue", "df_constraint"]
+    return TermTests(pd.DataFrame(numbers, index=[name for name, _ in rows], columns=titles))
 
 
-def _columns_of_terms(design: Design) -> dict[str, list[int]]:
-    """Columns of the fixed effects by term, in their order."""
-    recipe = design.recipe
-    if recipe is None:
-        raise DataError("wald_test_terms needs a model with a formula, which has terms")
-    found: dict[str, list[int]] = {}
-    for i, parts in enumerate(recipe.fixed_layout.columns):
-        name = ":".join(label for label, _, _ in parts) or "Intercept"
-        found.setdefault(name, []).append(i)
-    return found
+def _is_named(constraint: Any) -> bool:
+    """Whether it is a name and a matrix, as statsmodels has it."""
+    return isinstance(constraint, tuple) and isinstance(constraint[0], str)

@@ -205,9 +205,7 @@ class Spec:
         for (factor, cut), basis in zip(self.places, own.random, strict=True):
             means[factor][cut], B[factor][cut, cut] = basis.mean, basis.B
         fixed, factors = (own.fixed.mean, own.fixed.B), list(zip(means, B, strict=True))
-        return _core.Coordinates(
-            factors, fixed, own.slope, own.center, own.yscale, bool(own.shift)
-        )
+        return _core.Coordinates(factors, fixed, own.slope, own.center, own.yscale, bool(own.shift))
 
     @property
     def border(self) -> int:

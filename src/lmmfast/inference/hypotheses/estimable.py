@@ -54,6 +54,7 @@ class _Variable:
     columns: int
     dummy: bool
     indicators: np.ndarray  # L x L, rows 1 and contrasts -> a factor's indicator columns; or 0 x 0
+    levels: np.ndarray | None = None  # its columns -> indicator columns, where they are others
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,8 @@ class _Term:
         axes: list[str] = []
         for variable in self.variables:
             at = len(axes)
+            if variable.levels is not None:
+                out = np.moveaxis(np.tensordot(out, variable.levels, axes=(at, 0)), -1, at)
             if not (variable.indicators.size and variable.dummy):
                 axes.append(variable.label)
             elif variable.label in factors:
@@ -141,7 +144,12 @@ def _variable(coding: Coding, dummy: bool) -> _Variable:
     size = len(coding.levels)
     full = np.column_stack([np.ones(size), coding.contrast[:size]])
     whole = full.shape[1] == size == np.linalg.matrix_rank(full)
-    return _Variable(coding.label, columns, dummy, np.linalg.inv(full) if whole else none)
+    if not (dummy and coding.full_rank is not None):
+        return _Variable(coding.label, columns, dummy, np.linalg.inv(full) if whole else none)
+    own = coding.full_rank[:size]
+    if not whole or own.shape[1] != size or np.linalg.matrix_rank(own) < size:
+        return _Variable(coding.label, columns, dummy, none)
+    return _Variable(coding.label, columns, dummy, np.linalg.inv(full), np.linalg.inv(own))
 
 
 def _indicators(term: _Term, terms: Iterable[_Term], p: int) -> np.ndarray | None:

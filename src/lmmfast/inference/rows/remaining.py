@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import FitError
+from ...progress import progress
 
 if TYPE_CHECKING:
     from ...engine.point import Point
@@ -54,9 +55,12 @@ def variances(point: Point, parts: Sequence[Loading]) -> np.ndarray:
     """
     n = len(parts[0].codes) if parts else 0
     total: np.ndarray = np.full(n, np.nan)
-    for a in range(0, n if point.is_exact else 0, ROWS):
-        cut = slice(a, a + ROWS)
-        total[cut] = _sum(point, [part.at(cut) for part in parts], solve=False)
+    exact = n if point.is_exact else 0
+    with progress(exact, "standard errors", "row", 2 * ROWS) as advance:
+        for a in range(0, exact, ROWS):
+            cut = slice(a, min(a + ROWS, n))
+            total[cut] = _sum(point, [part.at(cut) for part in parts], solve=False)
+            advance(cut.stop - a)
     left = np.flatnonzero(np.isnan(total))
     if len(left):
         total[left] = _solved(point, [part.at(left) for part in parts])
@@ -89,8 +93,10 @@ def _solved(point: Point, parts: Sequence[Loading]) -> np.ndarray:
         return _sum(point, distinct, solve=True)[back.ravel()]
     _check_price(point, len(first))
     step, found = _at_once(point), []
-    for a in range(0, len(first), step):
-        found.append(_by_rows(point, [part.at(slice(a, a + step)) for part in distinct]))
+    with progress(len(first), "standard errors, solved for", "row", 2 * step) as advance:
+        for a in range(0, len(first), step):
+            found.append(_by_rows(point, [part.at(slice(a, a + step)) for part in distinct]))
+            advance(len(found[-1]))
     return np.concatenate(found)[back.ravel()]
 
 

@@ -199,6 +199,7 @@ def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[
     """The layout of a formula with the part's columns, and the place of each in the whole term. A
     product may be written in another order where a variable appears later than it did."""
     from ...data.encode import layout_of
+    from ...formula.redundancy import in_patsys_order
     from ...formula.terms import read_sum
 
     def identities(layout: Layout) -> list[Any]:
@@ -209,7 +210,11 @@ def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[
             for factors in layout.columns
         ]
 
-    layout = layout_of(read_sum(columns_text(design, part), recipe.memory.patsy), recipe.codings)
+    patsy, codings = recipe.memory.patsy, recipe.codings
+    terms = read_sum(columns_text(design, part), patsy)
+    if patsy:
+        terms = in_patsys_order(terms, lambda a: codings[a.label].levels is not None)
+    layout = layout_of(terms, codings)
     known = {key: j for j, key in enumerate(identities(recipe.random_layouts[part.term]))}
     found = [known.get(key, -1) for key in identities(layout)]
     return (layout, found) if set(found) == set(part.columns) else None
@@ -424,8 +429,15 @@ def _constant_of(design: Design, i: int) -> np.ndarray:
     columns = design.recipe.random_layouts[i].columns
     for atom in (factors[0][0] for factors in columns if len(factors) == 1):
         own = [len(factors) == 1 and factors[0][:2] == (atom, True) for factors in columns]
-        if sum(own) == len(design.recipe.codings[atom].dummy_names):
-            return np.array(own, dtype=np.float64)
+        coding = design.recipe.codings[atom]
+        if sum(own) == len(coding.dummy_names):
+            weights = np.array(own, dtype=np.float64)
+            if coding.full_rank is not None:
+                ones = np.ones(len(coding.full_rank) - 1)
+                solved = np.linalg.lstsq(coding.full_rank[:-1], ones)[0]
+                places = [f[0][2] for f, is_own in zip(columns, own, strict=True) if is_own]
+                weights[own] = solved[places]
+            return weights
     raise DataError(f"no columns of ({design.terms[i].label}) make a constant")
 
 
