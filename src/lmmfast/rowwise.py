@@ -15,6 +15,7 @@ from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
+from .inference.rows import shrinkage as _shrinkage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -402,10 +403,9 @@ class Rowwise(Fit):
             number of ``rows``, ``least_squares`` (of what the fixed effects and the other terms
             leave; missing where the level's rows do not determine it), ``mode`` and ``condsd``.
 
-        Raises
-        ------
-        DataError
-            Without rows (a fit of a stream).
+        Notes
+        -----
+        Fits of streams and of cross-products have it, too.
 
         Examples
         --------
@@ -414,7 +414,7 @@ class Rowwise(Fit):
         >>> fit.shrinkage().loc[1, ["least_squares", "mode"]].astype(float).round(2).tolist()
         [11.3, 9.2]
         """
-        return _modes.shrinkage(self)
+        return _shrinkage.shrinkage(self)
 
 
 def _one_row(newdata: Any) -> Any:

@@ -79,7 +79,7 @@ class ResponseScale:
                 if step.pole:
                     found &= np.sign(eta) == np.sign(centre)
                 eta, centre = step.inverse(eta), step.inverse(centre)
-        return found & ~np.isnan(eta)
+        return np.asarray(found & ~np.isnan(eta))
 
     def averaged(self, variance: Values) -> Averaged:
         """The same, as means over a normal distribution of this variance (0: as it is)."""
@@ -129,7 +129,9 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
     node: Node = tree
     while not isinstance(node, Name):
         learned = fit.design.recipe.memory.get(label, {}).get(shown(node))
-        step, node, what, power = _undone(node, label) if learned is None else _unscaled(node, learned)
+        step, node, what, power = (
+            _undone(node, label) if learned is None else _unscaled(node, learned)
+        )
         if not steps and what:
             kind, base = what, power
         if step is not None:

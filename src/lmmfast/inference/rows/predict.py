@@ -209,12 +209,13 @@ def new_random(
         if unknown.any():
             unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
             if len(unseen) and new_levels == "error":
-                raise unseen_levels(newdata, terms[i].group, unseen)
+                raise unseen_levels(fit, newdata, terms[i].group, unseen)
             part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
             if new_levels == "missing":
                 part[unseen] = np.nan
             elif new_levels == "sample":
-                b = _sampled(fit, i, level_labels(newdata, terms[i].group, unseen), seed)
+                names = recipe_of(fit).level_names(newdata, terms[i].group, unseen)
+                b = _sampled(fit, i, names, seed)
                 part[unseen] += np.einsum("ij,ij->i", z[unseen], b)
         total += part
     return total
@@ -243,9 +244,9 @@ def _sampled(fit: Fit, term: int, labels: list[str], seed: int) -> np.ndarray:
     return np.array([drawn[label] for label in labels]).reshape(len(labels), len(T))
 
 
-def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
+def unseen_levels(fit: Fit, newdata: Table, group: str, rows: np.ndarray) -> DataError:
     """The error for levels of ``group`` that the fit has no random effects for."""
-    names = list(dict.fromkeys(level_labels(newdata, group, rows)))
+    names = [repr(one) for one in dict.fromkeys(recipe_of(fit).level_names(newdata, group, rows))]
     return DataError(
         f"levels of {group!r} that the fit has not seen: {first_of(names)}; "
         'new_levels="population" predicts them with random effects of zero, "missing" as missing, '
@@ -253,15 +254,3 @@ def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
         variable=group,
         rows=rows[:SHOWN].tolist(),
     )
-
-
-def level_labels(table: Table, group: str, rows: np.ndarray) -> list[str]:
-    """Levels of ``group`` in some rows of the new data, quoted, for messages."""
-    names = [group] if table.has(group) else group.split(":")
-    if not all(table.has(name) for name in names):  # an expression, as in (1 | factor(g))
-        return [f"the one in row {row}" for row in rows]
-    columns = []
-    for factor in (table.column(name).as_factor() for name in names):
-        assert factor.codes is not None and factor.levels is not None  # what as_factor() makes
-        columns.append(map(str, factor.levels[factor.codes[rows]]))
-    return [repr(":".join(parts)) for parts in zip(*columns, strict=True)]
