@@ -71,15 +71,16 @@ class ResponseScale:
                 eta = step.inverse(eta)
         return np.asarray(product, dtype=float)
 
-    def possible(self, eta: Values, centre: Values) -> np.ndarray:
-        """Whether `eta` can be undone, on the side of a pole where `centre` lies."""
-        found = np.ones(np.shape(eta), dtype=bool)
-        with np.errstate(all="ignore"):
-            for step in self.steps:
-                if step.pole:
-                    found &= np.sign(eta) == np.sign(centre)
-                eta, centre = step.inverse(eta), step.inverse(centre)
-        return np.asarray(found & ~np.isnan(eta))
+    def same_side(self, eta: Values, centre: Values) -> np.ndarray | bool:
+        """Whether no pole lies between `eta` and `centre`."""
+        found: Any = True
+        if any(step.pole for step in self.steps):
+            with np.errstate(all="ignore"):
+                for step in self.steps:
+                    if step.pole:
+                        found = found & (np.sign(eta) == np.sign(centre))
+                    eta, centre = step.inverse(eta), step.inverse(centre)
+        return found if found is True else np.asarray(found)
 
     def averaged(self, variance: Values) -> Averaged:
         """The same, as means over a normal distribution of this variance (0: as it is)."""
@@ -413,8 +414,9 @@ class Averaged:
         total, sure = np.zeros(eta.shape), np.zeros(eta.shape)
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
             at = eta + np.sqrt(self.variance) * node
-            possible = self.scale.possible(at, eta)
-            total += weight * np.where(possible, function(at), 0.0)
+            value = function(at)
+            possible = ~np.isnan(value) & self.scale.same_side(at, eta)
+            total += weight * np.where(possible, value, 0.0)
             sure += weight * possible
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(sure >= 1 - IMPOSSIBLE, total / sure, np.nan)

@@ -232,16 +232,27 @@ def encoded_terms(
 
 
 def _sampled(fit: Fit, term: int, labels: list[str], seed: int) -> np.ndarray:
-    """Effects of unseen levels, drawn from their estimated distribution: the same for one level in
-    all rows, and whatever other levels there are."""
-    from zlib import crc32
+    """Effects (n, k) of unseen levels, drawn from their estimated distribution: the same for one
+    level in all rows, and whatever other levels there are."""
+    import pandas as pd
+    from scipy.special import ndtri
 
     T = fit.sigma * fit.estimates.T[term]
-    drawn = {
-        label: T @ np.random.default_rng([seed, term, crc32(label.encode())]).normal(size=len(T))
-        for label in dict.fromkeys(labels)
-    }
-    return np.array([drawn[label] for label in labels]).reshape(len(labels), len(T))
+    names = pd.util.hash_array(np.array(labels, dtype=object))
+    normal = np.empty((len(names), len(T)))
+    for column in range(len(T)):
+        key = np.random.SeedSequence([seed, term, column]).generate_state(1, np.uint64)
+        uniform = (_mixed(_mixed(names) ^ key) >> np.uint64(11)) + 0.5
+        normal[:, column] = ndtri(uniform / 2.0**53)
+    return np.asarray(normal @ T.T)
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """Well-mixed 64 bits of each number: splitmix64 (Steele, Lea & Flood 2014, *OOPSLA*)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
 
 
 def unseen_levels(fit: Fit, newdata: Table, group: str, rows: np.ndarray) -> DataError:
