@@ -199,11 +199,32 @@ def test_storage_and_graphs_that_are_none() -> None:
             _core.fill_reducing_order(_core.AMD, ptr, row, weight)
 
 
+def plain(widths: tuple[int, ...] = (2, 1), p: int = 2, **changes: Any) -> _core.Coordinates:
+    """Coordinates that change nothing."""
+    own = {
+        "factors": [(np.zeros(k), np.eye(k)) for k in widths],
+        "fixed": (np.zeros(p), np.eye(p)),
+        "slope": np.zeros(p),
+        "center": 0.0,
+        "yscale": 1.0,
+        "centred": False,
+    } | changes
+    return _core.Coordinates(*own.values())
+
+
+def chunk(values: np.ndarray, codes: list[Any], nlev: list[int]) -> list[Any]:
+    """Rows [z_1 | z_2 | X y] (n, 6) as `Blocks.add` takes them."""
+    values = np.asfortranarray(values)
+    first = codes[0], nlev[0], np.ascontiguousarray(values[:, :2]), np.zeros(2, np.int32)
+    second = codes[1], nlev[1], np.ascontiguousarray(values[:, 2:3]), np.zeros(1, np.int32)
+    return [np.ascontiguousarray(values[:, 5]), values[:, 3:5], [first, second]]
+
+
 def blocks() -> _core.Blocks:
     made = _core.Blocks([2, 1], 3)
     rng = np.random.default_rng(1)
     codes = [CODES, np.tile(np.arange(5, dtype=np.int32), 8)]
-    made.add(codes, [8, 5], rng.normal(size=(N, 6)))
+    made.add(plain(), *chunk(rng.normal(size=(N, 6)), codes, [8, 5]))
     return made
 
 
@@ -216,7 +237,7 @@ def test_blocks_that_were_compacted_grow_on() -> None:
         codes = [rng.integers(0, m, n).astype(np.int32) for m in levels]
         values = rng.normal(size=(n, 6))
         for made in (one, other):
-            made.add(codes, levels, values)
+            made.add(plain(), *chunk(values, codes, levels))
     np.testing.assert_array_equal(one.corner, other.corner)
     for found, wanted in zip(one.pairs(0, 1), other.pairs(0, 1), strict=True):
         np.testing.assert_array_equal(found, wanted)
@@ -273,21 +294,34 @@ def test_blocks_of_arrays(name: str) -> None:
 def test_additions_to_blocks() -> None:
     made, codes = blocks(), [CODES, np.tile(np.arange(5, dtype=np.int32), 8)]
     before, values = made.corner, np.ones((N, 6))
+    y, X, factors = chunk(values, codes, [8, 5])
+    first, second = factors
     for wrong in (
-        ([], [8, 5], values),
-        (codes, [], values),
-        (codes[:1], [8], values),
-        ([*codes, codes[0]], [8, 5, 8], values),
-        (codes, [7, 5], values),
-        (codes, [-8, 5], values),
-        (codes, [2**40, 5], values),
-        ([codes[0][:-1], codes[1]], [8, 5], values),
-        ([None, codes[1]], [8, 5], values),
-        (codes, [8, 5], values[:, :5].copy()),
-        (codes, [8, 5], values[:-1].copy()),
+        (plain(), y, X, []),
+        (plain(), y, X, factors[:1]),
+        (plain(), y, X, [*factors, second]),
+        (plain(), y, X, [(first[0], 7, *first[2:]), second]),
+        (plain(), y, X, [(first[0], -8, *first[2:]), second]),
+        (plain(), y, X, [(first[0], 2**40, *first[2:]), second]),
+        (plain(), y, X, [(first[0][:-1], *first[1:]), second]),
+        (plain(), y, X, [(None, *first[1:]), second]),
+        (plain(), y, X[:, :1].copy(order="F"), factors),
+        (plain(), y[:-1].copy(), X, factors),
+        (plain((2, 2)), y, X, factors),
+        (plain(p=3), y, X, factors),
+    ):
+        with pytest.raises((ValueError, TypeError), match=r"\w"):
+            made.add(*wrong)
+    for change in (
+        {"yscale": 0.0},
+        {"center": NAN},
+        {"slope": np.zeros(3)},
+        {"fixed": (np.zeros(2), np.ones((2, 2)))},
+        {"fixed": (np.zeros(3), np.eye(2))},
+        {"factors": [(np.full(2, NAN), np.eye(2)), (np.zeros(1), np.eye(1))]},
     ):
         with pytest.raises(ValueError, match=r"\w"):
-            made.add(*wrong)
+            plain(**change)
     identity = [np.arange(8, dtype=np.int32), np.arange(5, dtype=np.int32)]
     for wrong in (
         (made, identity, [8, 5]),

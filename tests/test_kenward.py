@@ -112,7 +112,7 @@ def derivatives(problem: Problem, fit: lmmfast.LMMFit) -> list[np.ndarray]:
 
 
 def definition(
-    problem: Problem, fit: lmmfast.LMMFit
+    problem: Problem, fit: lmmfast.LMMFit, observed: bool = False
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Adjusted covariance, derivatives of the unadjusted one, W: Halekoh & Højsgaard (2014)."""
     X = problem.X
@@ -128,7 +128,12 @@ def definition(
     information = flat @ other.T - 2 * np.einsum("ab,rsba->rs", Phi, Q)
     PhiP = Phi @ P
     information += np.einsum("rab,sba->rs", PhiP, PhiP)
-    scale = np.sqrt(information.diagonal())
+    if observed:  # half the Hessian of the REML criterion in the variances, times two
+        projector = inverse - VX @ Phi @ VX.T
+        y = problem.y if problem.offset is None else problem.y - problem.offset
+        Gq = G @ projector @ y
+        information = 2 * Gq @ projector @ Gq.T - information
+    scale = np.sqrt(np.abs(information.diagonal()))
     W = 2 * np.linalg.pinv(information / np.outer(scale, scale), rcond=1e-10, hermitian=True)
     W /= np.outer(scale, scale)
     middle = np.einsum("rs,rsab->ab", W, Q) - np.einsum("rs,rab,sbc->ac", W, P, PhiP)
@@ -174,6 +179,68 @@ def test_definition(name: str) -> None:
             wanted = definition_f(rows, fit, adjusted, slopes, W)
             close(own.f(rows), wanted, np.abs(wanted), 1e3 * DENSE)
         close(own.df(L), [own.f(row)[2] for row in L], own.df(L), 1e-10)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
+def test_observed_information(name: str) -> None:
+    """At the optimum: the definition with the observed information, or a refusal."""
+    problem, _ = STRUCTURES[name]
+    fit = LMM.from_arrays(*problem.arrays).fit()
+    p = problem.X.shape[1]
+    if p == 0:
+        return
+    own = KenwardRoger(fit, observed=True)
+    adjusted, slopes, W = definition(problem, fit, observed=True)
+    size = np.abs(W.diagonal())
+    lowest = np.linalg.eigvalsh(W / np.sqrt(np.outer(size, size)))[0]
+    if lowest < -1e-6:
+        with pytest.raises(lmmfast.FitError, match="observed information"):
+            _ = own.vcov
+        return
+    se = np.sqrt(adjusted.diagonal())
+    close(own.vcov, adjusted, np.outer(se, se), 1e2 * DENSE)
+    L = np.random.default_rng(p).normal(size=(min(p, 3), p))
+    for rows in (L, *L[:, None]):
+        wanted = definition_f(rows, fit, adjusted, slopes, W)
+        close(own.f(rows), wanted, np.abs(wanted), 1e4 * DENSE)
+
+
+def test_observed_information_is_the_hessian() -> None:
+    """Of the REML criterion in the variances themselves, by differences of dense determinants."""
+    data = lmmfast.datasets.load("Dyestuff").iloc[:-3]
+    fit = lmer("Yield ~ 1 + (1 | Batch)", data)
+    y, batch = data["Yield"].to_numpy(float), data["Batch"].to_numpy()
+    same, one = (batch[:, None] == batch).astype(float), np.ones((len(y), 1))
+
+    def criterion(between: float, within: float) -> float:
+        V = between * same + within * np.eye(len(y))
+        inverse = np.linalg.inv(V)
+        precision = float((one.T @ inverse @ one).item())
+        rest = y - float((one.T @ inverse @ y).item()) / precision
+        logs = np.linalg.slogdet(V)[1] + np.log(precision)
+        return float(logs + rest @ inverse @ rest)
+
+    at = np.array([fit.scale * fit.theta[0] ** 2, fit.scale])
+    h = 1e-3 * at
+    H = np.empty((2, 2))
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        u, v = np.eye(2)[i] * h, np.eye(2)[j] * h
+        ends = criterion(*(at + u + v)) - criterion(*(at + u - v))
+        ends += criterion(*(at - u - v)) - criterion(*(at - u + v))
+        H[i, j] = ends / (4 * h[i] * h[j])
+    wanted = 2 * np.linalg.inv(H)
+    own = KenwardRoger(fit, observed=True)
+    close(own._W * fit.scale**2, wanted, np.abs(wanted), 1e-4)
+    assert own.df(np.eye(1)) != pytest.approx(KenwardRoger(fit).df(np.eye(1)), rel=1e-4)
+
+
+def test_balanced_data_have_one_information() -> None:
+    """Observed and expected information are the same there; every way to ask for it works."""
+    fit = lmer("Reaction ~ Days + (Days | Subject)", lmmfast.datasets.load("sleepstudy"))
+    for ddf in ("kenward-roger-observed", "Kenward-Roger (observed)", "kr_observed"):
+        assert fit.coef_test(ddf=ddf).df_denom == pytest.approx([17.0, 17.0], rel=1e-6)
+    assert "Kenward-Roger (observed information)" in str(fit.summary(ddf="kr-observed"))
 
 
 def tiny() -> lmmfast.LMMFit:

@@ -14,7 +14,7 @@ PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
 
 # A room may import those of earlier lines, and of its own line those that are its own folder.
 LAYERS = """
-errors linalg memory threads freeze
+errors linalg memory threads freeze hints
 _core
 formula
 data

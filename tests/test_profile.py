@@ -18,7 +18,7 @@ from test_reference import Case, fit_reference
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
-from lmmfast.inference.intervals.criterion import Criterion
+from lmmfast.engine.criterion import Criterion
 from lmmfast.inference.intervals.held import (
     Correlation,
     Deviation,

@@ -4,6 +4,7 @@
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 cimport cython
 cimport scipy.linalg.cython_blas as blas
@@ -149,8 +150,6 @@ cdef int _check_theta(const double[::1] theta, Py_ssize_t n, str name) except -1
 
 
 include "blocks.pxi"
-
-
 include "fits.pxi"
 
 
@@ -173,8 +172,6 @@ class _Lock:
 
 
 include "setup.pxi"
-
-
 include "many.pxi"
 
 

@@ -1,6 +1,59 @@
 # Included by _core.pyx. Cross-products by levels: `Blocks`, which can be added, and `Cross`, a model's.
 
 
+cdef class Coordinates:
+    """Coordinates in which rows are added to blocks: new columns are (x - mean) B.
+
+    Parameters
+    ----------
+    factors : list of (mean (k,), B (k, k)), upper triangular, zero between columns of different terms
+    fixed : (mean (p,), B (p, p)), of X
+    slope : (p,), center, yscale : float
+        The new response is (y - center - (new columns of X) slope) / yscale.
+    centred : bool, whether the centre is subtracted
+    """
+
+    cdef lmm_coordinates c
+    cdef const double **mean
+    cdef const double **B
+    cdef list held, widths
+
+    def __cinit__(self, list factors not None, tuple fixed not None, slope, double center, double yscale,
+                  bint centred):
+        cdef Py_ssize_t k
+        cdef const double[::1] mean, along = np.append(np.asarray(slope, np.float64), 0.0)
+        cdef const double[::1, :] B
+        self.mean = <const double **>calloc(len(factors) + 1, sizeof(double *))
+        self.B = <const double **>calloc(len(factors) + 1, sizeof(double *))
+        if not self.mean or not self.B:
+            raise MemoryError()
+        self.held, self.widths = [along], []
+        for k, (first, second) in enumerate([*factors, fixed]):
+            size = len(first)
+            if np.shape(first) != (size,) or np.shape(second) != (size, size):
+                raise ValueError(f"coordinates {k}: a mean and a square matrix are needed")
+            mean = np.append(np.asarray(first, np.float64), 0.0)
+            B = np.array(second if size else [[0.0]], np.float64, order="F")
+            if not (np.isfinite(mean).all() and np.isfinite(B).all()) or np.tril(B, -1).any():
+                raise ValueError(f"coordinates {k}: they must be finite, B upper triangular")
+            self.held.append((mean, B))
+            self.widths.append(size)
+            self.mean[k], self.B[k] = &mean[0], &B[0, 0]
+        finite = np.isfinite(np.append(along, [center, yscale])).all()
+        if along.shape[0] != size + 1 or not finite or yscale <= 0:
+            raise ValueError("the response needs a slope for each column of X, finite, and a positive scale")
+        self.c.mean, self.c.B, self.c.slope = self.mean, self.B, &along[0]
+        self.c.xmean, self.c.BX = self.mean[len(factors)], self.B[len(factors)]
+        self.c.center, self.c.yscale, self.c.uncentred = center, yscale, not centred
+
+    cdef bint fits(self, list widths, int border):
+        return self.widths == [*widths, border - 1]
+
+    def __dealloc__(self):
+        free(self.mean)
+        free(self.B)
+
+
 cdef class Blocks:
     """Additive cross-products of rows [z_1 | ... | z_K | X y], by levels of the K factors.
 
@@ -36,20 +89,38 @@ cdef class Blocks:
         """Memory of the values and of the tables of pairs."""
         return int(lmm_blocks_bytes(self.b))
 
-    def add(self, list codes not None, list nlev not None, const double[:, ::1] rows not None,
-            double sign=1.0):
-        """Adds sign times the cross-products of rows (n, sum(widths) + border), already weighted."""
-        cdef Py_ssize_t n = rows.shape[0], K = len(self.widths)
-        cdef _Codes levels = _Codes(codes, nlev, [n] * K)
+    def add(self, Coordinates coordinates not None, y, X, list factors not None, weights=None):
+        """Adds the cross-products of rows, given as to `Model`, in these coordinates.
+
+        Returns
+        -------
+        columns : (p,) float64, sums of the new columns of X, without weights
+        plain : (p p + sum of widths squared,) float64, X'X and then Z'Z of each factor without weights, with
+            weights only; else empty
+        response : tuple of two float, sums of the response less the centre and of the squares of that
+        logs, low, high : float, sum of the logarithms of the weights, the lowest and the highest (0, 0, 0
+            without)
+        """
+        cdef _Rows rows = _Rows(y, X, factors, weights)
+        cdef lmm_totals totals
         cdef lmm_status status
-        if rows.shape[1] != sum(self.widths) + self.border:
+        cdef double[::1] columns, plain
+        if rows.d.ncoded or rows.d.p != self.border - 1 or not coordinates.fits(self.widths, self.border):
             raise ValueError("rows do not fit the blocks")
-        if n == 0:
-            return
-        with nogil:
-            status = lmm_blocks_add(self.b, n, levels.at, levels.nlev, &rows[0, 0], sign)
+        if [rows.factor[k].ncol for k in range(rows.d.nfactor)] != self.widths:
+            raise ValueError("the factors of the rows do not fit the blocks")
+        columns = np.zeros(self.border)
+        plain = np.zeros(1 + (rows.d.p**2 + sum([w * w for w in self.widths]) if weights is not None else 0))
+        memset(&totals, 0, sizeof(totals))
+        totals.low, totals.high = np.inf, -np.inf
+        totals.columns, totals.plain = &columns[0], &plain[0] if weights is not None else NULL
+        with single_threaded_blas(), nogil:
+            status = lmm_add_rows(self.b, &TABLE, &rows.d, &coordinates.c, &totals)
         self.spoiled |= status != LMM_OK
         check(status)
+        given = (totals.sumlogw, totals.low, totals.high) if weights is not None else (0.0, 0.0, 0.0)
+        return (np.asarray(columns)[:-1], np.asarray(plain)[:-1], (totals.response[0], totals.response[1]),
+                *given)
 
     def merge(self, Blocks other not None, list maps not None, list nlev not None, double sign=1.0):
         """Adds sign times other, whose level l of factor k is level maps[k][l] here."""

@@ -192,8 +192,6 @@ cdef extern from "sums/blocks.h" nogil:
     void lmm_blocks_free(lmm_blocks *)
     double lmm_blocks_bytes(const lmm_blocks *)
     void lmm_blocks_compact(lmm_blocks *)
-    lmm_status lmm_blocks_add(lmm_blocks *, int64_t, const int32_t *const *, const int32_t *, const double *,
-                              double)
     lmm_status lmm_blocks_merge(lmm_blocks *, const lmm_blocks *, const int32_t *const *, const int32_t *,
                                 double)
     lmm_status lmm_blocks_set(lmm_blocks *, int, int32_t, const double *, const double *)
@@ -222,3 +220,23 @@ cdef extern from "cholesky/supernodal.h" nogil:
                                   const int32_t *perm, const lmm_blas *blas)
     double supernodal_flops(const supernodal *factor)
     void supernodal_free(supernodal *factor)
+
+
+cdef extern from "setup/chunk.h" nogil:
+    ctypedef struct lmm_coordinates:
+        const double *const *mean
+        const double *const *B
+        const double *xmean
+        const double *BX
+        const double *slope
+        double center, yscale
+        int uncentred
+
+    ctypedef struct lmm_totals:
+        double *columns
+        double *plain
+        double response[2]
+        double sumlogw, low, high
+
+    lmm_status lmm_add_rows(lmm_blocks *, const lmm_blas *, const lmm_data *, const lmm_coordinates *,
+                            lmm_totals *)

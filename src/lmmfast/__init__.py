@@ -28,8 +28,10 @@ from .inference.means.contrasts import Contrasts
 from .inference.means.emmeans import EMMeans, emmeans
 from .inference.means.joint import joint_tests
 from .inference.means.trends import Trends, emtrends
+from .inference.selection.compare import compare
 from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
+from .inference.selection.step import step
 from .lmm import LMM
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
@@ -68,6 +70,7 @@ __all__ = [
     "Trends",
     "UnusedArgumentWarning",
     "anova",
+    "compare",
     "datasets",
     "drop1",
     "emmeans",
@@ -79,6 +82,7 @@ __all__ = [
     "plan",
     "ranova",
     "simplify",
+    "step",
 ]
 
 

@@ -15,12 +15,23 @@ class TooLarge(MemoryError): ...
 class Unsolved(NotPositiveDefinite): ...
 class Unavailable(NotImplementedError): ...
 
-Factor = tuple[np.ndarray, int, np.ndarray, np.ndarray]
+Factor = tuple[np.ndarray, int, Any, np.ndarray]  # columns: a matrix or a list
 Order = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 
 class OneThread(AbstractContextManager[None]):
     def __init__(self, control: Any) -> None: ...
     def __exit__(self, *error: object) -> None: ...
+
+class Coordinates:
+    def __init__(
+        self,
+        factors: list[tuple[np.ndarray, np.ndarray]],
+        fixed: tuple[np.ndarray, np.ndarray],
+        slope: np.ndarray,
+        center: float,
+        yscale: float,
+        centred: bool,
+    ) -> None: ...
 
 class Blocks:
     widths: list[int]
@@ -34,8 +45,13 @@ class Blocks:
     @property
     def corner(self) -> np.ndarray: ...
     def add(
-        self, codes: list[np.ndarray], nlev: list[int], rows: np.ndarray, sign: float = 1.0
-    ) -> None: ...
+        self,
+        coordinates: Coordinates,
+        y: np.ndarray,
+        X: Any,
+        factors: list[Factor],
+        weights: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float], float, float, float]: ...
     def merge(
         self, other: Blocks, maps: list[np.ndarray], nlev: list[int], sign: float = 1.0
     ) -> None: ...

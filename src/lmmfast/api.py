@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .data.columns import Table
-from .data.design import Design, build
+from .data.design import build
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
 from .engine.options import MAX_EVALS, Options
+from .errors import OneRowPerLevelWarning
+from .hints import hinted
 from .lmm import LMM
+from .sources.given import design_from
 
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
@@ -24,16 +27,8 @@ if TYPE_CHECKING:
 
 RESPONSE = "response_"  # what the left side of `fit_many` is called
 
-_ELSEWHERE = {
-    "REML": "write reml=False for maximum likelihood",
-    "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
-    "family": "only linear mixed models are fitted",
-    "control": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
-    "subset": "select the rows of the data beforehand",
-    "na_action": "rows with missing values are dropped and counted",
-}
 
-
+@hinted
 def lmer(
     formula: str | CrossProducts,
     data: Any = None,
@@ -50,7 +45,8 @@ def lmer(
     starts: int = 0,
     storage: str = "auto",
     threads: int = 1,
-    **unknown: Any,
+    fixed: Mapping[str, Any] | None = None,
+    sigma: float | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -101,6 +97,14 @@ def lmer(
         ``lmmfast.plan`` shows what each way takes. "auto": the fastest that fits.
     threads : int, default 1
         Threads of the fit. The result is identical for any number.
+    fixed : dict, optional
+        Covariance parameters that are held: ``{"theta": {"Subject.Days.Intercept": 0}}``, or all of
+        theta in order, None for what is estimated: ``{"theta": [0.9, None, 0.2]}``. theta is of
+        ``T`` with Cov(b) = sigma^2 T T', its names are ``fit.model.theta_names``. The certificate
+        is within the constraint; held parameters are no parameters to tests and criteria. "sigma"
+        is the residual standard deviation (of a row with weight 1).
+    sigma : float, optional
+        Short for ``fixed={"sigma": sigma}``: 1 with ``weights=1 / variance`` in meta-analyses.
 
     Returns
     -------
@@ -120,37 +124,24 @@ def lmer(
     >>> round(fit.objective, 4)
     1743.6283
     """
-    if unknown:
-        name = next(iter(unknown))
-        hint = _ELSEWHERE.get(name, "see help(lmmfast.lmer)")
-        raise TypeError(f"lmer() has no argument {name!r}: {hint}")
     options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
-    design = design_from(formula, data, weights, offset, contrasts)
-    return LMM(design, storage=storage, threads=threads).fitted(options)
+    if sigma is not None:
+        if fixed is not None and "sigma" in fixed:
+            raise TypeError("sigma is given twice, in fixed= and in sigma=")
+        fixed = {**(fixed or {}), "sigma": sigma}
+    if fixed is None:
+        design = design_from(formula, data, weights, offset, contrasts)
+        return LMM(design, storage=storage, threads=threads).fitted(options)
+    with warnings.catch_warnings():
+        if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
+            warnings.simplefilter("ignore", OneRowPerLevelWarning)
+        design = design_from(formula, data, weights, offset, contrasts)
+        model = LMM(design, storage=storage, threads=threads)
+        options.free = model.holding(fixed)
+        return model.fitted(options)
 
 
-def design_from(
-    formula: Any,
-    data: Any,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-) -> Design:
-    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
-    usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
-    if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
-        try:
-            return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
-        except MemoryError as error:
-            raise MemoryError(
-                f"no memory for the columns of {formula!r} ({error}): files and lists of frames "
-                "are read in chunks, as in lmer(formula, 'trials.parquet')"
-            ) from error
-    from .sources.fit import any_design
-
-    return any_design(formula, data, weights, offset, contrasts)
-
-
+@hinted
 def fit_many(
     formula: str,
     data: Any,
@@ -229,6 +220,7 @@ def fit_many(
     return fit_all(LMM(design, storage=storage), Y, want)
 
 
+@hinted
 def plan(
     formula: Any,
     data: Any = None,

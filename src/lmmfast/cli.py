@@ -135,7 +135,7 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N", default="1", help="threads of the fit (default: 1)")
     more = "more starts at random, to look for other optima (default: 0)"
     add("--starts", metavar="K", default="0", help=more)
-    methods = ["satterthwaite", "kenward-roger", "residual", "z"]
+    methods = ["satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"]
     tests = "degrees of freedom of the tests (default: satterthwaite)"
     add("--ddf", choices=methods, default="satterthwaite", help=tests)
     add("--anova", action="store_true", help="also print the type III table of the terms")

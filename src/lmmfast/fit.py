@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .data.design import refilled
+from .hints import hinted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,6 +43,7 @@ class Fit:
         design = self.design if design is None else design
         return replace(self, estimates=estimates, design=design, model=model or self.model)
 
+    @hinted
     def refit(self, y: Any = None, *, weights: Any = None) -> Self:
         """The same model fitted to another response or with other weights.
 
@@ -116,7 +118,9 @@ class Fit:
 
         What was held does not count, and what was tied counts once.
         """
-        return int(np.sum(self.estimates.fixed_kept)) + self.estimates.n_theta + 1
+        estimates = self.estimates
+        variances = estimates.n_theta + (not estimates.is_sigma_known)
+        return int(np.sum(estimates.fixed_kept)) + variances
 
     @property
     def df_resid(self) -> int:

@@ -53,6 +53,19 @@ def trust_step(slope: np.ndarray, curvature: np.ndarray, radius: float) -> tuple
     return vectors @ step, -float(step @ (g + 0.5 * values * step))
 
 
+def rank_one(
+    learnt: np.ndarray, change: np.ndarray, step: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """The symmetric rank-one correction of a curvature that explains how the slope changed along a
+    step, besides what is known; parameters in these units."""
+    missing, along = (change - learnt @ step) * unit, step / unit
+    product = float(missing @ along)
+    if product * product <= 1e-12 * float(missing @ missing) * float(along @ along):
+        return learnt
+    whole = missing / unit
+    return np.asarray(learnt + whole[:, None] * whole / product)
+
+
 def _shift_to(radius: float, g: np.ndarray, values: np.ndarray, least: float) -> float:
     """The shift of the eigenvalues that shortens the step to the radius: bisection, for its norm
     falls with the shift."""

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import summary as _summary
+from .data.design import Given
 from .effects import ratios, standard_errors, varcorr_frame
+from .engine.options import MAX_EVALS, Options
+from .hints import attribute_error, hinted
+from .inference.ddf import coverage
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import confidence as _intervals
 from .inference.intervals import variance_errors as _variance_errors
 from .inference.rows import modes as _modes
 from .inference.selection import singular as _singular
+from .inference.selection import update as _update
+from .inference.selection.update import AS_BEFORE
 from .rowwise import Rowwise
 from .tables import name_index
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .engine.estimates import Evaluation
     from .inference.intervals.profile import Profile
     from .inference.means.emmeans import EMMeans
     from .inference.means.marginal import Marginal
@@ -99,6 +106,7 @@ class LMMFit(Rowwise):
         """Satterthwaite degrees of freedom of the fixed effects."""
         return self._by_name(self.coef_test().df_denom, "df")
 
+    @hinted
     def conf_int(
         self,
         level: float = 0.95,
@@ -106,13 +114,14 @@ class LMMFit(Rowwise):
         method: str = "wald",
         parameters: Any = "fixed",
         ddf: str = "satterthwaite",
+        alpha: float | None = None,
     ) -> pd.DataFrame:
         """Confidence intervals of the parameters.
 
         Parameters
         ----------
         level : float, default 0.95
-            Coverage (not statsmodels' alpha), at least 0.5.
+            Coverage, at least 0.5.
         method : {"wald", "profile"}, default "wald"
             Wald: fixed effects with t quantiles, standard deviations symmetric on the logarithmic
             scale, correlations on Fisher's; NaN for what lies on its boundary. Profile: from the
@@ -122,6 +131,8 @@ class LMMFit(Rowwise):
             example "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma".
         ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
             Wald intervals of fixed effects: as for `t_test`.
+        alpha : float, optional
+            statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
 
         Returns
         -------
@@ -144,8 +155,9 @@ class LMMFit(Rowwise):
         sigma  22.898  28.858
         Days    7.359  13.576
         """
-        return _intervals.conf_int(self, level, method, parameters, ddf)
+        return _intervals.conf_int(self, coverage(level, alpha), method, parameters, ddf)
 
+    @hinted
     def profile(self, which: Any = None, level: float = 0.99, *, reml: bool = False) -> Profile:
         """Profile likelihood: the criterion at values of a parameter, the others at their best.
 
@@ -175,10 +187,12 @@ class LMMFit(Rowwise):
 
         return profile(self, which, level, reml)
 
+    @hinted
     def coef_test(self, *, ddf: str = "satterthwaite") -> TTest:
         """Tests of every coefficient against zero; see `t_test`."""
         return _tests.coef_test(self, ddf)
 
+    @hinted
     def t_test(self, L: Any, *, ddf: str = "satterthwaite") -> TTest:
         """Tests of linear hypotheses L beta = q on the fixed effects, one by one.
 
@@ -186,9 +200,11 @@ class LMMFit(Rowwise):
         ----------
         L : array, str, dict, DataFrame or (array, values)
             Hypotheses: rows of p weights, text such as ``"x1 = x2, x3 = 0"``, weights by name.
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
             Degrees of freedom: Satterthwaite's (as lmerTest), Kenward and Roger's (1997) with
-            their adjusted covariance, rows minus rank, or infinitely many.
+            their adjusted covariance (from the expected information of the variance parameters, as
+            pbkrtest, or from the observed one, as SAS and JMP), rows minus rank, or infinitely
+            many.
 
         Returns
         -------
@@ -213,6 +229,7 @@ class LMMFit(Rowwise):
         """
         return _tests.t_test(self, L, ddf)
 
+    @hinted
     def f_test(self, L: Any, *, ddf: str = "satterthwaite") -> WaldTest:
         """Joint test of linear hypotheses L beta = q on the fixed effects.
 
@@ -278,6 +295,7 @@ class LMMFit(Rowwise):
         """
         return varcorr_frame(self.estimates, self.design)
 
+    @hinted
     def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
         """Conditional modes of the random effects (BLUPs).
 
@@ -436,6 +454,75 @@ class LMMFit(Rowwise):
 
     # ---- again, and on paper --------------------------------------------------------------------
 
+    @hinted
+    def update(
+        self,
+        formula: str | None = None,
+        data: Any = AS_BEFORE,
+        *,
+        reml: bool | None = None,
+        weights: Any = AS_BEFORE,
+        offset: Any = AS_BEFORE,
+        contrasts: Any = AS_BEFORE,
+        start: Any = None,
+        verbose: bool = False,
+        callback: Callable[[Evaluation], object] | None = None,
+        max_seconds: float | None = None,
+        max_evals: int = MAX_EVALS,
+        starts: int = 0,
+        fixed: Any = AS_BEFORE,
+    ) -> LMMFit:
+        """The fit of a changed model: R's ``update``.
+
+        Parameters
+        ----------
+        formula : str, optional
+            What changes, in R's language: ``". ~ . - x + (1 | item)"``, ``"log(.) ~ ."``,
+            ``"~ . * z"``. On the left ``.`` is the response, on the right all terms. Random terms
+            are taken out by what they mean: ``- (1 + x | g)`` takes out ``(x | g)``; in products
+            and functions ``.`` is the fixed part. What is taken out and is not there gives a
+            warning. Default: the same formula.
+        data : table or source, optional
+            As for `lmmfast.lmer`. Default: the object that the fit was given, as it is now, which
+            the fit refers to (but does not hold in a pickle): rows that were left out for a
+            variable that is gone come back, as in R. A warning tells when values have changed.
+        reml : bool, optional
+            Default: as before.
+        weights, offset, contrasts
+            As for `lmmfast.lmer`; None for none. Default: as before.
+        start, verbose, callback, max_seconds, max_evals, starts
+            As for `lmmfast.lmer`. Storage and threads are as before.
+        fixed : dict, optional
+            As for `lmmfast.lmer`; None: nothing is held. Default: what was held or tied, as far as
+            the changed model has these parameters.
+
+        Returns
+        -------
+        LMMFit
+
+        Raises
+        ------
+        FormulaError
+            When the change cannot be read, or no random term is left.
+        DataError
+            When the data are not known (a fit of cross-products, made by `refit` or unpickled), or
+            values given as weights or offset are of other rows than new data.
+        FitError
+            For fits of `mixedlm` and of arrays.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.update(". ~ . - (Days | Subject) + (1 | Subject)", reml=False).formula
+        'Reaction ~ Days + (1 | Subject)'
+        """
+        given = Given(data, weights, offset, contrasts)
+        reml = self.reml if reml is None else reml
+        options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
+        return _update.update(self, formula, given, options, fixed)
+
+    @hinted
     def summary(self, *, correlation: bool | None = None, ddf: str = "satterthwaite") -> Summary:
         """Tables as lme4 prints them; ``print(fit.summary())``, or HTML in a notebook.
 
@@ -448,6 +535,14 @@ class LMMFit(Rowwise):
             much: Satterthwaite's holds what is zero at zero, Kenward and Roger's does not.
         """
         return _summary.summarize(self, correlation, ddf)
+
+    if not TYPE_CHECKING:  # type checkers know every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Names of R and statsmodels are errors that say what to write."""
+            if hasattr(type(self), name):  # a property that raised AttributeError: let it
+                return object.__getattribute__(self, name)
+            raise AttributeError(attribute_error(type(self).__name__, name, dir(type(self))))
 
     def __repr__(self) -> str:
         return _summary.one_line(self)

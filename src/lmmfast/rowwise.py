@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .data.columns import Table
 from .errors import DataError
 from .fit import Fit
+from .hints import hinted
 from .inference.ddf import check_choice
 from .inference.response import response_scale
 from .inference.rows import influence as _influence
@@ -36,6 +37,7 @@ class Rowwise(Fit):
         """Response residuals ``y - fittedvalues`` (n), not scaled by the weights."""
         return _predict.row_series(self.design, self.design.y - _predict.fitted_of(self), "resid")
 
+    @hinted
     def residuals(self, type: str = "response") -> pd.Series:
         """Residuals of the rows used (n).
 
@@ -95,6 +97,7 @@ class Rowwise(Fit):
 
         return stream_residuals(self, source, type)
 
+    @hinted
     def influence(
         self, by: str | None = None, *, levels: Any = None, refine: bool | str = False
     ) -> pd.DataFrame:
@@ -226,6 +229,7 @@ class Rowwise(Fit):
         bias_adjust: bool = ...,
     ) -> pd.DataFrame: ...  # fmt: skip
 
+    @hinted
     def predict(
         self,
         newdata: Any = None,

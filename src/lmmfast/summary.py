@@ -46,7 +46,7 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str) -> Summary:
     ]
     if fit.design.is_held:
         sections.append(("Scaled residuals:", residual_table(fit)))
-    said = [*unidentified_lines(fit), counts(fit), *dropped_rows(fit.design)]
+    said = [*unidentified_lines(fit), *held_lines(fit), counts(fit), *dropped_rows(fit.design)]
     sections.append(("Random effects:", random_table(fit), *said))
     if fit.design.x_names:
         sections.append(("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf)))
@@ -83,6 +83,23 @@ def criteria(fit: Fit) -> tuple[str | Table, ...]:
     header = ("AIC", "BIC", "logLik", "deviance", "df.resid")
     values = [f"{value:.4f}" for value in (fit.aic, fit.bic, fit.llf, fit.objective)]
     return (Table(header, ((*values, str(fit.df_resid)),), 0),)
+
+
+def held_lines(fit: Fit) -> list[str]:
+    """Which parameters of the covariances were held or tied."""
+    free = fit.estimates.free
+    if free is None:
+        return []
+    names, moving = fit.model.theta_names, free.moving
+    fixed = [
+        f"{name} = {general(value, 4)}"
+        for name, value, moves in zip(names, free.fixed, moving, strict=True)
+        if not moves
+    ]
+    fixed = ([f"theta: {', '.join(fixed)}"] if fixed else []) + (
+        [] if free.sigma is None else [f"sigma = {general(free.sigma, 4)}"]
+    )
+    return wrapped(f"Held, not estimated: {'; '.join(fixed)}") if fixed else []
 
 
 def residual_table(fit: Fit) -> Table:
@@ -156,7 +173,7 @@ def fixed_notes(fit: Fit, ddf: str) -> list[str]:
     method = METHODS[ddf]
     kind = "z (normal approximation)" if ddf == "z" else f"t, {method} degrees of freedom"
     notes = [f"p-values: {kind}"]
-    if ddf == "kenward-roger":
+    if ddf.startswith("kenward-roger"):
         notes[0] += "; standard errors are adjusted"
     columns = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
     dropped = [name for name, kept in columns if not kept]

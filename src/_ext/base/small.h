@@ -77,6 +77,13 @@ INLINE void mult(int m, int n, int k, double alpha, const double *A, int lda, co
         }
 }
 
+/* C (rows of w, ld apart) += z x',  z: p, x: w */
+INLINE void add_outer(int p, int w, const double *z, const double *x, double *C, ptrdiff_t ld)
+{
+    for (int c = 0; c < p; c++)
+        for (int a = 0; a < w; a++) C[a + c * ld] += x[a] * z[c];
+}
+
 /* A = L L' in place (lower; the upper triangle is cleared). Nonzero if not positive definite. */
 INLINE int chol(int p, double *A)
 {

@@ -4,27 +4,7 @@
 #include "setup/places.h"
 #include "base/small.h"
 
-#define PASS 64  /* rows of a column that are summed together */
 #define AHEAD 12 /* rows whose blocks are fetched beforehand */
-
-/* to[i ncol] = root sum of (x_l - mean_l) B_lj over columns l = first, ..., j, of the rows that were read
- * last */
-static void whiten_column(const rows *r, const int32_t *column, const whitening *w, int first, int j,
-                          double *to, ptrdiff_t ncol)
-{
-    double sum[PASS];
-    for (int32_t i = 0, n; i < r->n; i += n) {
-        n = r->n - i < PASS ? r->n - i : PASS;
-        memset(sum, 0, sizeof(double) * (size_t)n);
-        for (int l = first; l <= j; l++) {
-            const double *x = rows_column(r, column[l]) + i, mean = w->mean[l],
-                         c = w->B[l + (ptrdiff_t)j * w->k];
-            for (int32_t s = 0; s < n; s++) sum[s] += (x[s] - mean) * c;
-        }
-        for (int32_t s = 0; s < n && r->root; s++) sum[s] *= r->root[i + s];
-        for (int32_t s = 0; s < n; s++) to[(i + s) * ncol] = sum[s];
-    }
-}
 
 /* The block that was read last, row by row: [z of all factors in elimination order | x | y], without x where
    X is whitened in its sums. residual: room for y of the block, then for it times the columns of a wide X */
@@ -32,13 +12,16 @@ static void whiten_rows(const lmm_model *m, const builder *b, const response *y,
 {
     const layout *lay = &m->layout;
     const rows *r = &b->rows;
+    const basis x = {lay->pfull, lay->x.mean, lay->x.B};
     double *to = b->white;
     for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
-        for (int j = 0; j < f->p; j++) whiten_column(r, r->z[f->user], &f->w, f->term[j], j, to++, b->ncol);
+        const basis z = {f->p, f->w.mean, f->w.B};
+        for (int j = 0; j < f->p; j++)
+            rows_whiten(r, r->z[f->user], &z, f->term[j], j, r->root, to++, b->ncol);
     }
     for (int a = 0; a < lay->p && !lay->wide; a++)
-        whiten_column(r, r->x, &lay->x, 0, lay->keep[a], to++, b->ncol);
+        rows_whiten(r, r->x, &x, 0, lay->keep[a], r->root, to++, b->ncol);
     if (b->basis) whiten_wide_rows(m, b, residual + r->size);
     to = b->white + (b->ncol - 1);
     response_rows(m, y, r, residual);
@@ -62,10 +45,8 @@ INLINE void add_levels(int p, lmm_model *m, const builder *b, int k, int at)
         __builtin_prefetch(lay->ld + node[i + 2 * AHEAD < n ? i + 2 * AHEAD : n - 1]);
         __builtin_prefetch(blocks + (ptrdiff_t)(ahead - f->node) * p * p, 1);
         __builtin_prefetch(pan + (lay->pan[ahead] + lay->ld[ahead] - width), 1);
-        for (int c = 0; c < p; c++)
-            for (int a = 0; a < p; a++) diag[a + c * p] += z[a] * z[c];
-        for (int c = 0; c < p; c++, to += lay->ld[e])
-            for (int a = 0; a < width; a++) to[a] += x[a] * z[c];
+        add_outer(p, p, z, z, diag, p);
+        add_outer(p, width, z, x, to, lay->ld[e]);
     }
 }
 
@@ -80,10 +61,8 @@ INLINE void add_pairs(int p, lmm_model *m, const builder *b, int k, int j, int a
     for (int32_t i = 0; i < n; i++) {
         const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *y = v + other;
         const ptrdiff_t ld = lay->ld[node[i]], ahead = b->spot[i + AHEAD < n ? i + AHEAD : n - 1];
-        double *to = pan + b->spot[i];
         for (int c = 0; c < p; c++) __builtin_prefetch(pan + ahead + c * ld, 1);
-        for (int c = 0; c < p; c++)
-            for (int a = 0; a < w; a++) to[a + c * ld] += y[a] * z[c];
+        add_outer(p, w, z, y, pan + b->spot[i], ld);
     }
 }
 

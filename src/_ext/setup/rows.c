@@ -11,6 +11,7 @@
 #define DOUBLES 12288 /* of a block: 96 KB, so that what is made of it fits in the second cache too */
 #define FEWEST 64     /* rows of a block of very many columns, a multiple of eight */
 #define MOST 1024
+#define PASS 64 /* rows of a new column that are summed together */
 
 static int same_parts(const lmm_column *a, const lmm_column *b)
 {
@@ -139,6 +140,23 @@ void rows_read(rows *r, int64_t first, int64_t *next)
         else
             read_column(r->column[j], first, r->n, r->value + (ptrdiff_t)j * r->size);
     *next = first + r->n;
+}
+
+CLONES void rows_whiten(const rows *r, const int32_t *column, const basis *b, int first, int j,
+                        const double *root, double *to, ptrdiff_t ncol)
+{
+    double sum[PASS];
+    for (int32_t i = 0, n; i < r->n; i += n) {
+        n = r->n - i < PASS ? r->n - i : PASS;
+        memset(sum, 0, sizeof(double) * (size_t)n);
+        for (int l = first; l <= j; l++) {
+            const double *x = rows_column(r, column[l]) + i, mean = b->mean[l],
+                         c = b->B[l + (ptrdiff_t)j * b->k];
+            for (int32_t s = 0; s < n; s++) sum[s] += (x[s] - mean) * c;
+        }
+        for (int32_t s = 0; s < n && root; s++) sum[s] *= root[i + s];
+        for (int32_t s = 0; s < n; s++) to[(i + s) * ncol] = sum[s];
+    }
 }
 
 double rows_value(const lmm_column *c, int64_t i)

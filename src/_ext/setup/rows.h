@@ -27,6 +27,16 @@ void rows_read(rows *r, int64_t first, int64_t *next);
 #define EACH_BLOCK(r, first) \
     for (int64_t first = 0, next_ = 0; first < (r)->d->n && (rows_read(r, first, &next_), 1); first = next_)
 
+typedef struct { /* new columns (x - mean) B of k columns; B upper triangular, column-major          */
+    int32_t k;
+    const double *mean, *B;
+} basis;
+
+/* to[i ncol] = root_i times new column j of the rows that were read last, which columns first, ..., j make;
+   column: their numbers, of all k. root: NULL for ones */
+void rows_whiten(const rows *r, const int32_t *column, const basis *b, int first, int j, const double *root,
+                 double *to, ptrdiff_t ncol);
+
 double rows_value(const lmm_column *c, int64_t i); /* of one row */
 
 static inline const double *rows_column(const rows *r, int32_t j)

@@ -7,6 +7,8 @@
 #include "base/small.h"
 
 #define FIRST_SLOTS 64 /* a power of two, as every size of a hash table */
+#define FIRST_ACROSS 16
+#define MOST_DIRECT 1000000 /* levels times levels of a direct table: 4 MB, 16 where it may grow */
 #define MOST_PAIRS 0xfffffff0LL
 
 static lmm_pairs *pairs_between(lmm_blocks *b, int a, int c)
@@ -87,19 +89,25 @@ static size_t scattered(int32_t a, int32_t c)
     return (size_t)(h ^ h >> 29);
 }
 
-static lmm_status rehash(lmm_pairs *p, int64_t nslot)
+/* Where the search for a pair begins: in a direct table, where it ends too. */
+static inline size_t slot_of(const lmm_pairs *p, int32_t a, int32_t c)
+{
+    return p->across ? (size_t)a * (size_t)p->across + (size_t)c : scattered(a, c) & ((size_t)p->nslot - 1);
+}
+
+static lmm_status rehash(lmm_pairs *p, int64_t nslot, int64_t across)
 {
     uint32_t *slot = calloc((size_t)nslot, sizeof(*slot));
     if (!slot) return LMM_NOMEM;
-    const size_t mask = (size_t)nslot - 1;
-    for (int64_t i = 0; i < p->count; i++) {
-        size_t h = scattered(p->a[i], p->b[i]) & mask;
-        while (slot[h]) h = (h + 1) & mask;
-        slot[h] = (uint32_t)i + 1;
-    }
     free(p->slot);
     p->slot = slot;
     p->nslot = nslot;
+    p->across = across;
+    for (int64_t i = 0; i < p->count; i++) {
+        size_t h = slot_of(p, p->a[i], p->b[i]);
+        while (slot[h]) h = (h + 1) & ((size_t)nslot - 1);
+        slot[h] = (uint32_t)i + 1;
+    }
     return LMM_OK;
 }
 
@@ -111,7 +119,7 @@ void lmm_blocks_compact(lmm_blocks *b)
             const size_t size = (size_t)b->width[a] * (size_t)b->width[c], n = (size_t)p->count;
             free(p->slot);
             p->slot = NULL;
-            p->nslot = 0;
+            p->nslot = p->across = 0;
             if (!n) continue;
             void *first = realloc(p->a, sizeof(int32_t) * n), *second = realloc(p->b, sizeof(int32_t) * n);
             void *value = realloc(p->value, sizeof(double) * size * n);
@@ -122,10 +130,29 @@ void lmm_blocks_compact(lmm_blocks *b)
         }
 }
 
-/* Room for `more` pairs: a third more than there are, so that what is not used stays small. */
-static lmm_status reserve(lmm_pairs *p, int64_t more, size_t size)
+/* Slots of a hash table of so many pairs, a power of two */
+static int64_t slots_for(int64_t need)
 {
-    int64_t nslot = p->nslot ? p->nslot : FIRST_SLOTS;
+    int64_t nslot = FIRST_SLOTS;
+    while (need > nslot - nslot / 4) nslot *= 2;
+    return nslot;
+}
+
+/* A direct table for m x n levels, which may grow a little, while it is small; else it is a hash table. */
+static lmm_status choose_table(lmm_pairs *p, int64_t m, int64_t n)
+{
+    int64_t across = FIRST_ACROSS, down = FIRST_ACROSS;
+    while (across < n) across *= 2;
+    while (down < m) down *= 2;
+    if (p->across >= n && p->across && p->nslot / p->across >= m) return LMM_OK;
+    if (m * n > MOST_DIRECT) return p->across || !p->nslot ? rehash(p, slots_for(p->count), 0) : LMM_OK;
+    return rehash(p, down * across, across);
+}
+
+/* Room for `more` pairs of m x n levels: a third more than there are, so that what is not used stays small.
+ */
+static lmm_status reserve(lmm_pairs *p, int64_t more, size_t size, int64_t m, int64_t n)
+{
     const int64_t need = p->count + more;
     if (need > MOST_PAIRS) return LMM_NOMEM;
     if (need > p->room) {
@@ -139,8 +166,9 @@ static lmm_status reserve(lmm_pairs *p, int64_t more, size_t size)
         if (!a || !b || !value) return LMM_NOMEM;
         p->room = room;
     }
-    while (need > nslot - nslot / 4) nslot *= 2;
-    return nslot == p->nslot ? LMM_OK : rehash(p, nslot);
+    const lmm_status status = choose_table(p, m, n);
+    if (status != LMM_OK || p->across || need <= p->nslot - p->nslot / 4) return status;
+    return rehash(p, slots_for(need), 0);
 }
 
 /* The block of levels a and c, looked for from slot h on, made zero when it is new. Room for it is there. */
@@ -149,7 +177,7 @@ static double *block_from(lmm_pairs *p, int32_t a, int32_t c, size_t h, size_t s
     const size_t mask = (size_t)p->nslot - 1;
     for (; p->slot[h]; h = (h + 1) & mask) {
         const int64_t i = (int64_t)p->slot[h] - 1;
-        if (p->a[i] == a && p->b[i] == c) return p->value + (size_t)i * size;
+        if (p->across || (p->a[i] == a && p->b[i] == c)) return p->value + (size_t)i * size;
     }
     p->a[p->count] = a;
     p->b[p->count] = c;
@@ -161,53 +189,43 @@ static double *block_from(lmm_pairs *p, int32_t a, int32_t c, size_t h, size_t s
 
 static double *block_of(lmm_pairs *p, int32_t a, int32_t c, size_t size)
 {
-    return block_from(p, a, c, scattered(a, c) & ((size_t)p->nslot - 1), size);
-}
-
-/* to (m x n, row-major) += sign x y' */
-INLINE void add_product(int m, int n, double sign, const double *x, const double *y, double *to)
-{
-    for (int i = 0; i < m; i++) {
-        const double v = sign * x[i];
-        for (int j = 0; j < n; j++) to[i * n + j] += v * y[j];
-    }
+    return block_from(p, a, c, slot_of(p, a, c), size);
 }
 
 #define PIECE 4096 /* rows for which room is made at a time */
 #define BATCH 64   /* rows whose places in the tables are looked up together: memory answers meanwhile */
 #define AHEAD 12   /* rows whose sums are fetched beforehand */
 
-/* Without fused multiply-adds (CLONES): sums of products that are equal are equal to the last bit, whoever
-   adds them. Rows of two factors: levels, columns (za, zc; ncol apart), and what they are added with. */
+/* Rows of two factors: levels, columns (za, zc; ncol apart) */
 typedef struct {
     const int32_t *a, *c;
     const double *za, *zc;
     ptrdiff_t ncol;
-    double sign;
 } paired_rows;
 
 INLINE void add_batch(int wa, lmm_pairs *p, int wc, const paired_rows *r, int64_t first, int n)
 {
-    const size_t size = (size_t)wa * (size_t)wc, mask = (size_t)p->nslot - 1;
+    const size_t size = (size_t)wa * (size_t)wc;
     size_t h[BATCH];
+    double *to[BATCH];
     for (int i = 0; i < n; i++) {
-        h[i] = scattered(r->a[first + i], r->c[first + i]) & mask;
+        h[i] = slot_of(p, r->a[first + i], r->c[first + i]);
         __builtin_prefetch(p->slot + h[i]);
     }
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && !p->across; i++) {
         const size_t at = p->slot[h[i]] ? p->slot[h[i]] - 1 : 0;
         __builtin_prefetch(p->a + at);
         __builtin_prefetch(p->b + at);
-        __builtin_prefetch(p->value + at * size, 1);
     }
     for (int i = 0; i < n; i++) {
-        const int64_t row = first + i;
-        add_product(wa, wc, r->sign, r->za + row * r->ncol, r->zc + row * r->ncol,
-                    block_from(p, r->a[row], r->c[row], h[i], size));
+        to[i] = block_from(p, r->a[first + i], r->c[first + i], h[i], size);
+        __builtin_prefetch(to[i], 1);
     }
+    for (int i = 0; i < n; i++)
+        add_outer(wa, wc, r->za + (first + i) * r->ncol, r->zc + (first + i) * r->ncol, to[i], wc);
 }
 
-static void add_piece(int wa, lmm_pairs *p, int wc, const paired_rows *r, int64_t first, int64_t last)
+CLONES static void add_piece(int wa, lmm_pairs *p, int wc, const paired_rows *r, int64_t first, int64_t last)
 {
     for (int64_t i = first; i < last; i += BATCH) {
         const int n = last - i < BATCH ? (int)(last - i) : BATCH;
@@ -215,11 +233,13 @@ static void add_piece(int wa, lmm_pairs *p, int wc, const paired_rows *r, int64_
     }
 }
 
-static lmm_status add_pairs(lmm_pairs *p, int wa, int wc, int64_t n, const paired_rows *r)
+static lmm_status add_pairs(lmm_blocks *b, int a, int c, int64_t n, const paired_rows *r)
 {
+    lmm_pairs *p = pairs_between(b, a, c);
+    const int wa = b->width[a], wc = b->width[c];
     for (int64_t first = 0; first < n; first += PIECE) {
         const int64_t last = first + PIECE < n ? first + PIECE : n;
-        const lmm_status status = reserve(p, last - first, (size_t)wa * (size_t)wc);
+        const lmm_status status = reserve(p, last - first, (size_t)wa * (size_t)wc, b->nlev[a], b->nlev[c]);
         if (status != LMM_OK) return status;
         add_piece(wa, p, wc, r, first, last);
     }
@@ -234,39 +254,49 @@ INLINE void add_to_levels(int w, int nb, int64_t n, const paired_rows *r, double
         const ptrdiff_t l = r->a[i], ahead = r->a[i + AHEAD < n ? i + AHEAD : n - 1];
         __builtin_prefetch(diag + ahead * w * w, 1);
         __builtin_prefetch(edge + ahead * w * nb, 1);
-        add_product(w, w, r->sign, z, z, diag + l * w * w);
-        add_product(w, nb, r->sign, z, r->zc + i * r->ncol, edge + l * w * nb);
+        add_outer(w, w, z, z, diag + l * w * w, w);
+        add_outer(w, nb, z, r->zc + i * r->ncol, edge + l * w * nb, nb);
     }
 }
 
-static void add_levels(int w, int nb, int64_t n, const paired_rows *r, double *diag, double *edge)
+CLONES static void add_levels(int w, int nb, int64_t n, const paired_rows *r, double *diag, double *edge)
 {
     BY_WIDTH(w, add_to_levels, nb, n, r, diag, edge);
 }
 
-static void add_corner(int nb, int64_t n, const double *edge, ptrdiff_t ncol, double sign, double *corner)
+static void add_corner(lmm_blocks *b, const lmm_blas *blas, int64_t n, const double *edge, int ncol)
 {
-    for (int64_t i = 0; i < n; i++) add_product(nb, nb, sign, edge + i * ncol, edge + i * ncol, corner);
+    char lower = 'L', none = 'N';
+    int nb = b->border;
+    double one = 1;
+    for (int64_t first = 0; first < n; first += PIECE) {
+        int some = n - first < PIECE ? (int)(n - first) : PIECE;
+        blas->syrk(&lower, &none, &nb, &some, &one, (double *)edge + first * ncol, &ncol, &one, b->corner,
+                   &nb);
+    }
+    mirror(nb, b->corner, nb);
 }
 
-lmm_status lmm_blocks_add(lmm_blocks *b, int64_t n, const int32_t *const *level, const int32_t *nlev,
-                          const double *rows, double sign)
+lmm_status lmm_blocks_add(lmm_blocks *b, const lmm_blas *blas, int64_t n, const int32_t *const *level,
+                          const int32_t *nlev, const double *rows)
 {
     int32_t ncol = b->border, at = 0;
-    for (int k = 0; k < b->nfactor; k++) ncol += b->width[k];
+    for (int k = 0; k < b->nfactor; k++) {
+        ncol += b->width[k];
+        if (grow_levels(b, k, nlev[k]) != LMM_OK) return LMM_NOMEM;
+    }
     const double *edge = rows + ncol - b->border;
     for (int a = 0; a < b->nfactor; at += b->width[a++]) {
         const int w = b->width[a];
-        paired_rows r = {level[a], NULL, rows + at, edge, ncol, sign};
-        if (grow_levels(b, a, nlev[a]) != LMM_OK) return LMM_NOMEM;
+        paired_rows r = {level[a], NULL, rows + at, edge, ncol};
         add_levels(w, b->border, n, &r, b->diag[a], b->edge[a]);
         for (int c = a + 1, to = at + w; c < b->nfactor; to += b->width[c++]) {
             r.c = level[c];
             r.zc = rows + to;
-            if (add_pairs(pairs_between(b, a, c), w, b->width[c], n, &r) != LMM_OK) return LMM_NOMEM;
+            if (add_pairs(b, a, c, n, &r) != LMM_OK) return LMM_NOMEM;
         }
     }
-    add_corner(b->border, n, edge, ncol, sign, b->corner);
+    add_corner(b, blas, n, edge, ncol);
     return LMM_OK;
 }
 
@@ -278,10 +308,11 @@ static void add_scaled(size_t n, double sign, const double *x, double *y)
 lmm_status lmm_blocks_merge(lmm_blocks *b, const lmm_blocks *other, const int32_t *const *map,
                             const int32_t *nlev, double sign)
 {
+    for (int a = 0; a < b->nfactor; a++)
+        if (grow_levels(b, a, nlev[a]) != LMM_OK) return LMM_NOMEM;
     for (int a = 0; a < b->nfactor; a++) {
         const size_t ww = (size_t)b->width[a] * (size_t)b->width[a],
                      we = (size_t)b->width[a] * (size_t)b->border;
-        if (grow_levels(b, a, nlev[a]) != LMM_OK) return LMM_NOMEM;
         for (int32_t l = 0; l < other->nlev[a]; l++) {
             const size_t to = (size_t)map[a][l];
             add_scaled(ww, sign, other->diag[a] + (size_t)l * ww, b->diag[a] + to * ww);
@@ -294,7 +325,8 @@ lmm_status lmm_blocks_merge(lmm_blocks *b, const lmm_blocks *other, const int32_
             for (int64_t i = 0; i < from->count; i++) {
                 if (i % PIECE == 0) {
                     const int64_t left = from->count - i;
-                    if (reserve(p, left < PIECE ? left : PIECE, size) != LMM_OK) return LMM_NOMEM;
+                    const int64_t some = left < PIECE ? left : PIECE;
+                    if (reserve(p, some, size, b->nlev[a], b->nlev[c]) != LMM_OK) return LMM_NOMEM;
                 }
                 add_scaled(size, sign, from->value + (size_t)i * size,
                            block_of(p, map[a][from->a[i]], map[c][from->b[i]], size));
@@ -319,7 +351,7 @@ lmm_status lmm_blocks_set_pairs(lmm_blocks *b, int a, int c, int64_t n, const in
 {
     lmm_pairs *p = pairs_between(b, a, c);
     const size_t size = (size_t)b->width[a] * (size_t)b->width[c];
-    if (reserve(p, n, size) != LMM_OK) return LMM_NOMEM;
+    if (reserve(p, n, size, b->nlev[a], b->nlev[c]) != LMM_OK) return LMM_NOMEM;
     for (int64_t i = 0; i < n; i++)
         add_scaled(size, 1, value + (size_t)i * size, block_of(p, la[i], lc[i], size));
     return LMM_OK;

@@ -11,8 +11,9 @@ typedef struct { /* blocks of two factors, for the pairs of levels that occur to
     int64_t count, room;
     int32_t *a, *b; /* count  levels                                                        */
     double *value;  /* count blocks, row-major                                              */
-    uint32_t *slot; /* hash table: 1 + number of the pair, 0 where empty                    */
+    uint32_t *slot; /* 1 + number of the pair, 0 where there is none: nslot entries ...     */
     int64_t nslot;
+    int64_t across; /* ... at a across + b, where levels are few; 0: a hash table            */
 } lmm_pairs;
 
 struct lmm_blocks {
@@ -31,10 +32,10 @@ double lmm_blocks_bytes(const lmm_blocks *b);
 /* Gives back what only later additions need; they make it anew. */
 void lmm_blocks_compact(lmm_blocks *b);
 
-/* Adds sign times the cross-products of n rows (row-major, already times the square roots of their
-   weights); level: one array of n for each factor, below nlev (tables of levels grow to that). */
-lmm_status lmm_blocks_add(lmm_blocks *b, int64_t n, const int32_t *const *level, const int32_t *nlev,
-                          const double *rows, double sign);
+/* Adds the cross-products of n rows (row-major, already times the square roots of their weights); level: one
+   array of n for each factor, below nlev (tables of levels grow to that). */
+lmm_status lmm_blocks_add(lmm_blocks *b, const lmm_blas *blas, int64_t n, const int32_t *const *level,
+                          const int32_t *nlev, const double *rows);
 
 /* Adds sign times other, whose level l of factor k is level map[k][l] here. */
 lmm_status lmm_blocks_merge(lmm_blocks *b, const lmm_blocks *other, const int32_t *const *map,

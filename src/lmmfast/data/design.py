@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,22 @@ Matrix = NDArray[np.float64]
 Positions = NDArray[np.int64] | range  # of rows in the data
 
 
+class Given(NamedTuple):
+    """What `lmer` was given besides the formula; the fit of a changed formula reads it again."""
+
+    data: Any
+    weights: Any
+    offset: Any
+    contrasts: Mapping[str, Any] | None
+
+    def without_data(self) -> Given:
+        """The names of columns, and contrasts."""
+        weights, offset = (
+            own if isinstance(own, str) else None for own in (self.weights, self.offset)
+        )
+        return Given(None, weights, offset, self.contrasts)
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """The numbers of a model, and how to make them for new data; its arrays are read-only."""
@@ -47,10 +63,14 @@ class Design:
     recipe: Recipe | None  # encodes new data; None for models given as arrays
     # what the fixed part and offsets are made of, in the rows used; copies
     variables: dict[str, Column] = field(default_factory=dict)
+    given: Given | None = None  # None: not known, or others; pickles are without data and values
 
     def __post_init__(self) -> None:
         for column in self.variables.values():
             column.freeze()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"given": self.given and self.given.without_data()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -116,10 +136,15 @@ class Design:
         """pandas index of the rows used; None for other data."""
         return self.sums.index if isinstance(self.sums, Rows) else None
 
+    def made_of(self, given: Given) -> Design:
+        """This design, which was just made, remembering what of."""
+        vars(self)["given"] = given  # a copy of all fields would take thrice as long
+        return self
+
     def with_rows(self, *, fixed: RowColumns | None = None, **changes: Any) -> Design:
         """The same model of other rows (attributes of `Rows`), or with another X."""
         rows = self.rows_for("rows cannot be replaced")
-        own = vars(self) | {"sums": Rows(**(vars(rows) | changes))}
+        own = vars(self) | {"sums": Rows(**(vars(rows) | changes)), "given": None}
         if fixed is not None:
             own["fixed"] = fixed
         return Design(**own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,22 @@ from .sums import Columns, Group, Sums
 Matrix = NDArray[np.float64]
 # An array (n,) of numbers; or codes (n,) and what each of them stands for.
 Part = NDArray[Any] | tuple[Codes, NDArray[np.float64]]
+_ALL = slice(None)
+
+
+def multiplied(
+    columns: Sequence[Sequence[Part]],
+    n: int,
+    rows: slice | NDArray[np.int64] = _ALL,
+    order: Literal["C", "F"] = "F",
+) -> Matrix:
+    """The columns that parts make, of some n rows, as a matrix (n, k)."""
+    made: Matrix = np.ones((n, len(columns)), order=order)
+    for j, column in enumerate(columns):
+        for i, part in enumerate(column):
+            own = part[1][part[0][rows]] if isinstance(part, tuple) else part[rows]
+            made[:, j] = own if i == 0 else made[:, j] * own
+    return made
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -71,12 +87,7 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
         """Some rows of the products of parts."""
         assert self.parts is not None
         n = len(range(self.n)[rows]) if isinstance(rows, slice) else len(rows)
-        made: Matrix = np.ones((n, len(self.parts)), order="F" if self.level is None else "C")
-        for j, column in enumerate(self.parts):
-            for i, part in enumerate(column):
-                own = part[1][part[0][rows]] if isinstance(part, tuple) else part[rows]
-                made[:, j] = own if i == 0 else made[:, j] * own
-        return made
+        return multiplied(self.parts, n, rows, "F" if self.level is None else "C")
 
     def taken(self, rows: NDArray[np.int64]) -> RowColumns:
         assert self.level is None, "levels may have none of these rows"

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._core import NotPositiveDefinite
 from ..errors import FitError
+from .criterion import Criterion
 
 if TYPE_CHECKING:
     from .model import Model
@@ -73,6 +74,20 @@ def hessian_along(
         return _differences(model, gradient, theta, information.diagonal(), directions)
     except NotPositiveDefinite:
         raise FitError("the criterion is not finite near this theta") from None
+
+
+def hessian_at_sigma(
+    model: Model, theta: np.ndarray, reml: bool, directions: np.ndarray, sigma: float
+) -> np.ndarray:
+    """The same of the criterion at a known sigma (see `criterion`), in the user's coordinates."""
+    criterion, log_variance = Criterion(model, reml), 2 * float(np.log(sigma))
+
+    def gradient(point: np.ndarray) -> np.ndarray:
+        return np.asarray(criterion.with_sigma(point, log_variance).slope @ directions)
+
+    information = criterion.with_sigma(theta, log_variance).curvature
+    along = np.einsum("ij,ik,kj->j", directions, information, directions)
+    return _differences(model, gradient, theta, along, directions)
 
 
 def _differences(

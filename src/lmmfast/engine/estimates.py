@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,37 @@ class Evaluation:
     radius: float
     predicted: float
     seconds: float
+
+
+class Objective(NamedTuple):
+    """The criterion at one theta with its derivatives.
+
+    Attributes
+    ----------
+    value : float
+        REML criterion or deviance.
+    gradient : (ntheta,) array
+    information : (ntheta, ntheta) array
+        Average information: the Hessian in expectation, not exactly.
+    """
+
+    value: float
+    gradient: np.ndarray
+    information: np.ndarray
+
+
+class ObjectiveAndGradient(NamedTuple):
+    """The criterion at one theta and its gradient; as `Objective`."""
+
+    value: float
+    gradient: np.ndarray
+
+
+class ObjectiveAndInformation(NamedTuple):
+    """The criterion at one theta and its average information; as `Objective`."""
+
+    value: float
+    information: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +124,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
         Covariance parameters that cannot be told apart, whatever the response: one sentence for
         each group of terms. The objective, fixed effects and predictions are not affected.
     free : Free or None
-        What of theta could move, where some of it was held or tied; None: all of it.
+        What could move, where parameters were held or tied; None: all of them.
     """
 
     reml: bool
@@ -116,6 +147,11 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     starts: Starts | None = None
     unidentified: tuple[str, ...] = ()
     free: Free | None = None
+
+    @property
+    def is_sigma_known(self) -> bool:
+        """Whether the residual standard deviation was held, not estimated."""
+        return self.free is not None and self.free.sigma is not None
 
     @property
     def n_theta(self) -> int:

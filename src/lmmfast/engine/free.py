@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..freeze import Frozen
+
+if TYPE_CHECKING:
+    from ..data.design import Design
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +26,8 @@ class Free(Frozen, arrays=("fixed", "basis")):
     basis : (ntheta, nz) array
         Independent columns. One of the identity leaves a parameter free, one with several ones ties
         parameters to each other; a row of zeros holds a parameter.
+    sigma : float, optional
+        The residual standard deviation where it is known. Default: it is estimated.
 
     Raises
     ------
@@ -37,6 +44,7 @@ class Free(Frozen, arrays=("fixed", "basis")):
 
     fixed: np.ndarray
     basis: np.ndarray
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
         fixed = np.array(self.fixed, dtype=np.float64)
@@ -48,6 +56,8 @@ class Free(Frozen, arrays=("fixed", "basis")):
             )
         if not (np.isfinite(fixed).all() and np.isfinite(basis).all()):
             raise ValueError("fixed and basis must be finite")
+        if self.sigma is not None and not 0 < self.sigma < np.inf:
+            raise ValueError(f"sigma must be positive and finite, not {self.sigma!r}")
         if basis.shape[1] and np.linalg.matrix_rank(basis) < basis.shape[1]:
             raise ValueError(
                 "the columns of basis depend on each other: what moves would not be unique"
@@ -99,7 +109,7 @@ class Free(Frozen, arrays=("fixed", "basis")):
         fixed[old] = self.fixed[there]
         basis[old, : rows.shape[1]] = rows
         basis[new, range(rows.shape[1], basis.shape[1])] = 1.0
-        return Free(fixed, basis)
+        return Free(fixed, basis, self.sigma)
 
 
 def directions(
@@ -114,3 +124,79 @@ def directions(
     basis = np.eye(len(varied)) if free is None else free.basis
     moved = np.where(varied[:, None], basis, 0.0)
     return np.asarray(moved[:, moved.any(axis=0)])
+
+
+def positive(theta: np.ndarray, entries: Sequence[tuple[int, int, int]], free: Free) -> np.ndarray:
+    """theta with columns of T turned so that their diagonal entries are not negative, where all of
+    a column is free: the criterion does not depend on the sign of a column."""
+    out = theta.copy()
+    for place, (term, row, column) in enumerate(entries):
+        mine = [k for k, (t, _, c) in enumerate(entries) if (t, c) == (term, column)]
+        if row == column and out[place] < 0 and free.is_free(mine) and not free.fixed[mine].any():
+            out[mine] *= -1
+    return out
+
+
+# ---- by name -------------------------------------------------------------------------------------
+
+
+def theta_names(design: Design, entries: Sequence[tuple[int, int, int]]) -> list[str]:
+    """Names of the entries of theta: "g.x" on the diagonal of T, "g.x.Intercept" below it."""
+    names = []
+    for i, r, c in entries:
+        term = design.terms[i]
+        columns = [term.columns[r]] if r == c else [term.columns[r], term.columns[c]]
+        names.append(".".join([term.group, *columns]))
+    return names
+
+
+def held(fixed: Any, names: Sequence[str], diagonal: Sequence[bool]) -> Free | None:
+    """What may move when some parameters are held at values; None: all of them.
+
+    Parameters
+    ----------
+    fixed : mapping, or None
+        "theta": values by name, or for all entries with None or NaN for those that move. "sigma": a
+        number.
+    names : sequence of str
+        Of the entries of theta.
+    diagonal : sequence of bool
+        Which of them are on the diagonal, and not negative.
+    """
+    if fixed is None:
+        return None
+    if not isinstance(fixed, Mapping) or not set(fixed) <= {"theta", "sigma"}:
+        raise ValueError(f'fixed must be {{"theta": values, "sigma": number}}, not {fixed!r}')
+    sigma = fixed.get("sigma")
+    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, Real)):
+        raise ValueError(f"sigma must be a number, not {sigma!r}")
+    values = _values(fixed.get("theta", [None] * len(names)), names)
+    moving = np.isnan(values)
+    bad = np.flatnonzero(~moving & (~np.isfinite(values) | (np.array(diagonal) & (values < 0))))
+    if len(bad):
+        name, value = names[bad[0]], values[bad[0]]
+        raise ValueError(f"theta {name!r} cannot be {value}: a diagonal entry is zero or more")
+    if moving.all() and sigma is None:
+        return None
+    known = None if sigma is None else float(sigma)
+    return Free(np.where(moving, 0.0, values), np.eye(len(values))[:, moving], known)
+
+
+def _values(given: Any, names: Sequence[str]) -> np.ndarray:
+    """One value for each entry, NaN for those that move."""
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise ValueError(f"theta has no {name!r}: its entries are {', '.join(names)}")
+            if names.count(name) > 1:
+                raise ValueError(f"theta has several {name!r}: give values in order, None for free")
+        given = [given.get(name) for name in names]
+    try:
+        values = np.array([np.nan if v is None else v for v in np.atleast_1d(given)], dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"theta must be numbers, None for those that move: {given!r}") from None
+    if values.shape != (len(names),):
+        raise ValueError(
+            f"theta has {len(names)} entries, {', '.join(names)}: {values.size} values were given"
+        )
+    return values

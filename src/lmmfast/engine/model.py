@@ -24,9 +24,17 @@ from ..errors import (
 )
 from ..linalg import predicted_gain
 from .compiled import OUT_OF_RANGE, Engine
-from .estimates import Estimates, singular_directions
-from .free import Free
+from .criterion import Criterion
+from .estimates import (
+    Estimates,
+    Objective,
+    ObjectiveAndGradient,
+    ObjectiveAndInformation,
+    singular_directions,
+)
+from .free import Free, held, positive, theta_names
 from .identify import Overlap, overlaps
+from .known import minimum
 from .options import MAX_EVALS, Options, Watch
 from .point import WORDS, Point, in_words
 from .starts import Starts, random_theta
@@ -125,6 +133,17 @@ class Model:
         return self._engine.theta_entries()
 
     @property
+    def theta_names(self) -> list[str]:
+        """Names of the entries of theta: "Subject.Intercept" is on the diagonal of the factor T,
+        "Subject.Days.Intercept" below it."""
+        return theta_names(self.design, self.theta_entries)
+
+    def holding(self, fixed: Any) -> Free | None:
+        """What may move when entries of theta are held, as ``fixed=`` of `lmmfast.lmer`."""
+        diagonal = [row == column for _, row, column in self.theta_entries]
+        return held(fixed, self.theta_names, diagonal)
+
+    @property
     def storage(self) -> dict[str, Any]:
         """How the cross-products are stored: eliminated factors, the trailing matrix, bytes."""
         return dict(self._core.report)
@@ -156,7 +175,7 @@ class Model:
     def objective(
         self, theta: Any, *, reml: bool = True, gradient: bool = False, hessian: bool = False
     ) -> Any:
-        """REML criterion or deviance at theta, with exact gradient and curvature if asked for.
+        """REML criterion or deviance at theta, with exact gradient and information if asked for.
 
         Parameters
         ----------
@@ -164,14 +183,14 @@ class Model:
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
         gradient, hessian : bool, default False
-            Whether to return derivatives too. The curvature is the average information of
-            Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term; it equals the
-            Hessian in expectation, not exactly.
+            Whether to return derivatives too. In the place of the Hessian stands the average
+            information of Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term,
+            which equals it in expectation, not exactly.
 
         Returns
         -------
-        float, or tuple
-            The criterion alone, or followed by the gradient (ntheta,) and the curvature
+        float, or named tuple
+            The criterion alone, or ``value`` with ``gradient`` (ntheta,) and ``information``
             (ntheta, ntheta), as asked for.
 
         Raises
@@ -186,7 +205,15 @@ class Model:
             if not (gradient or hessian):
                 return value
             g, H = self._core.derivatives(hessian)
-        return (value, *[g] * bool(gradient), *[H] * bool(hessian))
+        if not hessian:
+            return ObjectiveAndGradient(value, g)
+        return Objective(value, g, H) if gradient else ObjectiveAndInformation(value, H)
+
+    def criterion(self, theta: np.ndarray, reml: bool, free: Free | None) -> float:
+        """The criterion at theta as a fit with these parameters has it: at its sigma, if known."""
+        if free is None or free.sigma is None:
+            return float(self.objective(theta, reml=reml))
+        return float(Criterion(self, reml).with_sigma(theta, 2 * float(np.log(free.sigma))).f)
 
     def point(self, theta: Any, *, reml: bool = True, sums: Any = None) -> Point:
         """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
@@ -341,7 +368,7 @@ class Model:
             left = f"about {best.left:.2g}" if best.left < np.inf else "any amount"
             why = _NOT_CERTIFIED[best.status].format(left=left)
             warn(ConvergenceWarning(f"{best.status}: {why}"))
-        found = self._estimates(reml, best, evals, began)
+        found = self._estimates(reml, best, evals, began, free)
         if starts is None and free is None:
             return found
         return replace(found, starts=starts, free=free)
@@ -362,6 +389,8 @@ class Model:
     ) -> _Run:
         """One start followed to its end."""
         before = 0
+        if free is not None and free.sigma is not None:
+            return self._known_sigma(first, watch, free, how)
         try:
             if free is not None:
                 if first is None:
@@ -380,6 +409,25 @@ class Model:
         left = certificate if status == "flat direction" else max(certificate, *rounding)
         return _Run(theta, objective, certificate, left, before + evals, status)
 
+    def _known_sigma(
+        self, first: np.ndarray | None, watch: Watch, free: Free, how: dict[str, Any]
+    ) -> _Run:
+        """One start with a residual standard deviation that is known."""
+        assert free.sigma is not None
+        criterion = Criterion(self, bool(how["reml"]), replace(free, sigma=None), self._held)
+        before = 0
+        if first is None:  # covariances as they are where sigma is estimated
+            run = self._run(None, watch, replace(free, sigma=None), how)
+            r2 = criterion.estimates(criterion.coordinates(run.theta))[2]
+            first, before = run.theta * np.sqrt(r2 / criterion.nu) / free.sigma, run.evals
+        start = free.nearest(first)
+        found = minimum(criterion, start, free.sigma, how["maxeval"], how["callback"])
+        status = watch.reason or found.status
+        if status == "converged" and found.gain > CERTIFIED:
+            status = "flat direction"
+        theta = positive(free.theta(found.z), self.theta_entries, free)
+        return _Run(theta, found.value, found.gain, found.gain, before + found.evals, status)
+
     def _more_runs(
         self, count: int, watch: Watch, free: Free | None, how: dict[str, Any]
     ) -> Iterator[_Run]:
@@ -392,7 +440,9 @@ class Model:
             except FitError:
                 yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
 
-    def _estimates(self, reml: bool, run: _Run, evals: int, began: float) -> Estimates:
+    def _estimates(
+        self, reml: bool, run: _Run, evals: int, began: float, free: Free | None = None
+    ) -> Estimates:
         """Everything that follows from the theta of a run."""
         try:
             self._core.evaluate(run.theta, reml, value=False)
@@ -400,6 +450,9 @@ class Model:
             objective = self._core.value()
         except _core.NotPositiveDefinite:
             raise FitError(WORDS[_core.Exact]) from None
+        if free is not None and free.sigma is not None:
+            vcov *= (free.sigma / sigma) ** 2
+            objective, sigma = run.objective, free.sigma
         seconds = time.perf_counter() - began
         keep = self._core.keep
         _check_range(sigma, beta, vcov)

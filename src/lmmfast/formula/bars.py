@@ -78,6 +78,13 @@ def parse(text: str, python: bool = False) -> Formula:
     return _Cut(text).formula(parse_text(text, python))
 
 
+def random_terms(node: Node, text: str) -> tuple[Bar, ...]:
+    """The random terms that a part of the formula `text` stands for: those of (1 | g/h) are two."""
+    cut = _Cut(text)
+    cut.sum(node)
+    return tuple(cut.random)
+
+
 class _Cut:
     """The parts of one formula, as they are found."""
 

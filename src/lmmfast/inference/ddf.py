@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 METHODS = {
     "satterthwaite": "Satterthwaite",
     "kenward-roger": "Kenward-Roger",
+    "kenward-roger-observed": "Kenward-Roger (observed information)",
     "residual": "residual",
     "z": "z",
+}
+
+
+SHORT = {
+    "kr": "kenward-roger",
+    "kr-observed": "kenward-roger-observed",
+    "satt": "satterthwaite",
 }
 
 
@@ -58,9 +66,9 @@ Method = Satterthwaite | KenwardRoger | Constant
 
 
 def ddf_of(name: Any) -> str:
-    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger", "kr"."""
-    plain = str(name).lower().replace("_", "-").replace(" ", "-")
-    found = {"kr": "kenward-roger", "satt": "satterthwaite"}.get(plain, plain)
+    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger (observed)", "kr"."""
+    plain = str(name).lower().replace("_", "-").replace(" ", "-").translate({40: None, 41: None})
+    found = SHORT.get(plain, plain)
     check_choice("ddf", found, METHODS, name)
     return found
 
@@ -68,8 +76,9 @@ def ddf_of(name: Any) -> str:
 def method_of(fit: Fit, ddf: str) -> Method:
     """The method of this name for a fit; what it computes is kept with the fit.
 
-    "residual": rows minus the rank of the fixed effects; "z": the normal distribution. FitError
-    for Kenward-Roger by maximum likelihood, or with held or tied parameters.
+    "residual": rows minus the rank of the fixed effects, infinitely many where sigma is known; "z":
+    the normal distribution. FitError for Kenward-Roger by maximum likelihood, or with held or tied
+    parameters.
     """
     ddf = ddf_of(ddf)
     if ddf not in fit._known:
@@ -81,9 +90,9 @@ def method_of(fit: Fit, ddf: str) -> Method:
 def _make(fit: Fit, ddf: str) -> Method:
     if ddf == "satterthwaite":
         return Satterthwaite(fit)
-    if ddf == "kenward-roger":
-        return KenwardRoger(fit)
-    if ddf == "z":
+    if ddf.startswith("kenward-roger"):
+        return KenwardRoger(fit, ddf.endswith("observed"))
+    if ddf == "z" or fit.estimates.is_sigma_known:
         return Constant(fit, np.inf)
     return Constant(fit, float(fit.nobs - np.sum(fit.estimates.fixed_kept)))
 
@@ -113,3 +122,14 @@ def check_level(level: Any) -> float:
             f"level is the coverage, at least 0.5 and below 1, for example 0.95; got {level!r}"
         )
     return float(level)
+
+
+def coverage(level: float, alpha: float | None) -> float:
+    """The level of an interval, given as such or by statsmodels' alpha."""
+    if alpha is None:
+        return level
+    if level != 0.95:
+        raise TypeError("level and alpha say the same: give one of them")
+    if not isinstance(alpha, numbers.Real) or not 0 < float(alpha) <= 0.5:
+        raise ValueError(f"alpha is what an interval leaves out, for example 0.05; got {alpha!r}")
+    return 1 - float(alpha)

@@ -10,13 +10,21 @@ fits are nothing special. With Phi = (X'V^-1 X)^-1 and
 
 the adjusted covariance is Phi + 2 Phi [sum W_rs (Q_rs - P_r Phi P_s)] Phi (times sigma^2).
 
+W is the covariance of the variance parameters, from the expected information as above, or from the
+observed one, which SAS and JMP take (with q = V^-1 (y - X beta) / sigma),
+
+    W^-1 = q'G_r P G_s q - tr(P G_r P G_s) / 2,   P = V^-1 - V^-1 X Phi X'V^-1,
+
+exactly half the Hessian of the REML criterion in gamma sigma^2 and sigma^2, in units of sigma^4.
+
 What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
 evaluation of the model (`variances`): no matrix has a side of the number of rows.
 
 References
 ----------
 Kenward & Roger (1997), *Biometrics* 53; Halekoh & Højsgaard (2014), *J. Stat. Softw.* 59(9),
-whose package pbkrtest gives the same numbers for models without weights (it takes all as one).
+whose package pbkrtest gives the same numbers for models without weights (it takes all as one);
+Gilmour, Thompson & Cullis (1995), *Biometrics* 51 (observed, expected and average information).
 """
 
 from __future__ import annotations
@@ -49,13 +57,18 @@ class KenwardRoger:
     ----------
     fit : Fit
         A REML fit; may be singular.
+    observed : bool, default False
+        Take the covariance of the variance parameters from the observed information, not from the
+        expected one.
 
     Raises
     ------
     FitError
         For a fit by maximum likelihood, or with covariance parameters that are held or tied.
-        On first use, for iterative models, and when the columns that are left when the nested or
-        the largest grouping factors are eliminated are so many that it would take too long.
+        On first use: with the observed information where that is not positive definite, as it may
+        be for singular fits; for iterative models; and when the columns that are left when the
+        nested or the largest grouping factors are eliminated are so many that it would take too
+        long.
     MemoryError
         On first use, when there is no memory for dense matrices of their order.
 
@@ -69,7 +82,7 @@ class KenwardRoger:
     array([17., 17.])
     """
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: Fit, observed: bool = False) -> None:
         if not fit.reml:
             raise FitError(
                 "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "
@@ -80,18 +93,37 @@ class KenwardRoger:
                 "Kenward-Roger tests take every covariance parameter as estimated, but some were "
                 "held or tied in this fit: use Satterthwaite degrees of freedom"
             )
-        self._fit = fit
+        self._fit, self._observed = fit, observed
 
     @cached_property
-    def _moments(self) -> Moments:
+    def _read(self) -> tuple[Moments, np.ndarray]:
+        """The moments, and q'G_r P G_s q where it is asked for."""
         variances = Variances(self._fit)
-        return _with_residual(variances.moments, variances.gamma, self._fit.nobs)
+        n, gamma = self._fit.nobs, variances.gamma
+        if not self._observed:
+            return _with_residual(variances.moments, gamma, n), np.zeros((0, 0))
+        moments, slope, score = variances.observed(self._fit.estimates.sigma)
+        df = n - int(self._fit.estimates.fixed_kept.sum())
+        return _with_residual(moments, gamma, n), _score_with_residual(slope, score, gamma, df)
+
+    @property
+    def _moments(self) -> Moments:
+        return self._read[0]
 
     @cached_property
     def _W(self) -> np.ndarray:
         """Covariance of gamma (in units that cancel)."""
-        m = self._moments
-        return _generalized_inverse(restricted(m.traces, m.P, m.Q) / 2)
+        m, score = self._read
+        expected = restricted(m.traces, m.P, m.Q) / 2
+        if not self._observed:
+            return _generalized_inverse(expected)
+        information = score - expected
+        if not _is_positive(information):
+            raise FitError(
+                "the observed information of the variance parameters is not positive definite at "
+                'this fit: use ddf="kenward-roger", which takes the expected one'
+            )
+        return _generalized_inverse(information)
 
     @cached_property
     def _adjusted(self) -> np.ndarray:
@@ -199,6 +231,15 @@ def _denominator(q: int, A1: float, A2: float) -> tuple[float, float]:
     return float(df), 1.0 if abs(df - 2) < 0.01 else float(df * E / (df - 2))
 
 
+def _is_positive(A: np.ndarray) -> bool:
+    """Whether a symmetric matrix, scaled to a unit diagonal, has no negative eigenvalue."""
+    size = A.diagonal()
+    if not (size > 0).all():
+        return False
+    scale = np.sqrt(size)
+    return bool(np.linalg.eigvalsh(A / np.outer(scale, scale))[0] > -KNOWN)
+
+
 def _generalized_inverse(A: np.ndarray) -> np.ndarray:
     """Of a positive semidefinite matrix, scaled to a unit diagonal."""
     size = np.abs(np.diag(A))
@@ -225,3 +266,16 @@ def _with_residual(m: Moments, gamma: np.ndarray, n: int) -> Moments:
     Q[r, :, r] = -P[r] - np.tensordot(gamma, Q[:r, :, r], axes=1)
     trace = np.append(m.trace, n - gamma @ m.trace)
     return Moments(trace, traces, P, Q, m.basis)
+
+
+def _score_with_residual(
+    slope: np.ndarray, score: np.ndarray, gamma: np.ndarray, df: int
+) -> np.ndarray:
+    """q'G_r P G_s q with the residual variance as last parameter: G q = V q - sum gamma_r G_r q,
+    and q'V P G_s q is the slope q'G_s q, q'V P V q the residual sum of squares over sigma^2, df."""
+    r = len(gamma)
+    out = np.empty((r + 1, r + 1))
+    out[:r, :r] = score
+    out[:r, r] = out[r, :r] = slope - score @ gamma
+    out[r, r] = df - 2 * gamma @ slope + gamma @ score @ gamma
+    return out

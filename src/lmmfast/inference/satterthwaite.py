@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.derivatives import LARGE, hessian_along
+from ..engine.derivatives import LARGE, hessian_along, hessian_at_sigma
 from ..engine.free import directions
 from ..errors import FitError
 from ..linalg import inverse_root, triangular_root
@@ -85,7 +85,8 @@ class Satterthwaite:
     boundary (zero columns of T) are held: the criterion is even in such a column, so that neither
     curvature nor the gradient of any contrast's variance leads there. Directions without curvature
     are left out, as in lmerTest; contrasts depend on them only if the model is not identified. Of a
-    fit in which parameters were held or tied, the derivatives are in what was free.
+    fit in which parameters were held or tied, the derivatives are in what was free; a sigma that is
+    known adds no uncertainty.
 
     Parameters
     ----------
@@ -139,6 +140,10 @@ class Satterthwaite:
 
     @cached_property
     def _information(self) -> tuple[np.ndarray, np.ndarray]:
+        sigma = None if self._fit.estimates.free is None else self._fit.estimates.free.sigma
+        if sigma is not None:
+            place = self._model, self._fit.theta, self._fit.reml
+            return inverse_root(hessian_at_sigma(*place, self.directions, sigma))
         if self._analytic_is_faster():
             with suppress(MemoryError, FitError):
                 return inverse_root(self._analytic_hessian())
@@ -181,6 +186,11 @@ class Satterthwaite:
         """(k, i) array: directions of the free parameters about which the data say nothing."""
         return self._information[1]
 
+    @property
+    def is_sigma_known(self) -> bool:
+        """Whether the residual standard deviation was held."""
+        return self._fit.estimates.is_sigma_known
+
     @cached_property
     def nu(self) -> int:
         """Denominator of the residual variance: n - p (REML) or n (ML)."""
@@ -189,7 +199,10 @@ class Satterthwaite:
 
     @cached_property
     def slope(self) -> np.ndarray:
-        """(k,) gradient of log r^2, the logarithm of the residual sum of squares."""
+        """(k,) gradient of log r^2, the logarithm of the residual sum of squares; zero where sigma
+        is known, and does not follow it."""
+        if self.is_sigma_known:
+            return np.zeros(self.directions.shape[1])
         total = self.nu * self._fit.estimates.sigma**2
         none = np.zeros((0, len(self._fit.estimates.beta)))
         return np.asarray(-self._gradient(none)[0] / total)
@@ -225,7 +238,8 @@ class Satterthwaite:
         Returns
         -------
         (k,) array
-            NaN for contrasts that are zero or involve a dropped column. Never above ``nu``.
+            NaN for contrasts that are zero or involve a dropped column. Never above ``nu``, unless
+            sigma is known.
         """
         L = contrasts(L, len(self._fit.estimates.beta))
         found = [self._df(L[a : a + AT_ONCE]) for a in range(0, len(L), AT_ONCE)]
@@ -237,10 +251,12 @@ class Satterthwaite:
         variance = np.einsum("ij,jk,ik->i", L, self._vcov, L)
         scale, total = self._fit.estimates.sigma**2, self.nu * self._fit.estimates.sigma**2
         gradient = self._gradient(L)
-        self.__dict__.setdefault("slope", -gradient[0] / total)
+        if not self.is_sigma_known:
+            self.__dict__.setdefault("slope", -gradient[0] / total)
         with np.errstate(invalid="ignore", divide="ignore"):
             h = scale * gradient[1:] / variance[:, None] + self.slope
-            return np.asarray(2 / (((h @ self.root) ** 2).sum(axis=1) + 2 / self.nu))
+            own = 0.0 if self.is_sigma_known else 2 / self.nu  # of sigma's estimate
+            return np.asarray(2 / (((h @ self.root) ** 2).sum(axis=1) + own))
 
     def f_df(self, L: Any) -> float:
         """Denominator degrees of freedom of the joint F test of L beta = 0 (see ``f``)."""

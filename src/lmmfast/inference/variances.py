@@ -98,6 +98,32 @@ class Variances:
         P, Q = self.forms(self.point.basis.projected)
         return Moments(trace, traces, P, Q, self.point.basis.E)
 
+    def observed(self, sigma: float) -> tuple[Moments, np.ndarray, np.ndarray]:
+        """The moments of all fixed effects, and what the observed information is made of.
+
+        With q = V^-1 (y - X beta) / sigma and P = V^-1 - V^-1 X E E'X'V^-1.
+
+        Parameters
+        ----------
+        sigma : float
+            Residual standard deviation.
+
+        Returns
+        -------
+        moments : Moments
+        slope : (r,) array
+            q'G_r q.
+        score : (r, r) array
+            q'G_r P G_s q.
+        """
+        basis, residual = self.point.basis, self.point.projection[1]
+        pairs = zip(basis.projected, residual, strict=True)
+        P, Q = self.forms(tuple(np.dstack([J, g / sigma]) for J, g in pairs))
+        trace, traces = self.point.traces
+        score = Q[:, -1, :, -1] - P[:, -1, :-1] @ P[:, :-1, -1].T
+        moments = Moments(trace, traces, P[:, :-1, :-1], Q[:, :-1, :, :-1], basis.E)
+        return moments, -P[:, -1, -1], score
+
     def forms(self, J: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
         """-J'(I x C E_r C') J, (r, p, p), and J'(I x C E_r C') Z'V^-1 Z (I x C E_s C') J.
 

@@ -59,14 +59,6 @@ class Coordinates:
     center: float  # near the mean of the response: sums of it and its squares are taken from it
     shift: float
 
-    def rest(self, response: Matrix, x: Matrix) -> Matrix:
-        """What is left of the response (n), scaled, beside new columns of fixed effects (n, p).
-
-        The centre goes first: a mean that is large beside the residuals takes no digits of these.
-        """
-        centred = response - self.center if self.shift else response
-        return np.asarray((centred - x @ self.slope) / self.yscale)
-
 
 def basis_of(x: Matrix, constant: float, full: bool) -> Basis:
     """Coordinates of a matrix x (n, k) from a sample of its rows.

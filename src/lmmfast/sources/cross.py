@@ -23,7 +23,7 @@ from .labels import Grouper
 from .open import source_of
 from .part import Part, add_counts, part_of
 from .source import Chunk, check_columns, located
-from .spec import CHANGED, Encoded, Spec
+from .spec import CHANGED, Spec
 from .totals import Totals
 
 
@@ -106,25 +106,26 @@ class CrossProducts(Totals):
         columns_read = self._variables_read(encoded.part)
         self._own_blocks()
         codes = self._codes(encoded.part, grow, where)
-        rows = self._rows(encoded)
-        assert self.spec.coordinates is not None
-        response = encoded.response - self.spec.coordinates.center
-        weights = encoded.part.weights
-        columns, plain = rows[:, -self.spec.border : -1].sum(axis=0), self._squares(rows)
-        if weights is not None:
-            rows *= np.sqrt(weights)[:, None]
+        spec, weights = self.spec, encoded.part.weights
+        factors = [
+            (own, len(group), [column for i in terms for column in encoded.random[i]], owners)
+            for own, group, (_, terms), owners in zip(
+                codes, self._groups, spec.factors, spec.owners, strict=True
+            )
+        ]
         with self._changing():
-            self._blocks.add(codes, [len(group) for group in self._groups], rows)
+            columns, plain, response, logs, low, high = self._blocks.add(
+                spec.compiled, encoded.response, list(encoded.fixed), factors, weights
+            )
             for group, own in zip(self._groups, codes, strict=True):
                 group.count(own)
             self._count_rows(encoded.part)
-            self._columns, self._plain = self._columns + columns, self._plain + plain
-            sums = np.array([response.sum(), np.square(response).sum()])
-            self._response = self._response + sums
+            self._columns = self._columns + columns
+            self._response = self._response + np.array(response)
             if weights is not None:
-                self._sumlogw += float(np.log(weights).sum())
-                low, high = self._weights
-                self._weights = min(low, float(weights.min())), max(high, float(weights.max()))
+                self._plain = self._plain + self._by_term(plain)
+                self._sumlogw += logs
+                self._weights = min(self._weights[0], low), max(self._weights[1], high)
             self._add_variables(columns_read, encoded.part.n)
 
     @contextmanager
@@ -156,24 +157,12 @@ class CrossProducts(Totals):
             out.append(codes)
         return out
 
-    def _rows(self, encoded: Encoded) -> NDArray[np.float64]:
-        """[z of each factor | X | y] in the coordinates of the spec (n, columns)."""
-        spec, own = self.spec, self.spec.coordinates
-        assert own is not None
-        rows = np.empty((encoded.part.n, sum(spec.widths) + spec.border))
-        for cut, basis, z in zip(spec.cuts, own.random, encoded.z, strict=True):
-            rows[:, cut] = basis.apply(z)
-        x = own.fixed.apply(encoded.X)
-        rows[:, -spec.border : -1] = x
-        rows[:, -1] = own.rest(encoded.response, x)
-        return rows
-
-    def _squares(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """X'X and Z'Z of each term, in one; nothing where the rows have no weights."""
-        if not self.spec.weights:
-            return np.zeros(0)
-        parts = [rows[:, cut] for cut in (slice(-self.spec.border, -1), *self.spec.cuts)]
-        return np.concatenate([(part.T @ part).ravel() for part in parts])
+    def _by_term(self, plain: NDArray[np.float64]) -> NDArray[np.float64]:
+        """X'X and Z'Z of each factor as X'X and Z'Z of each term, in one."""
+        sizes = [self.spec.border - 1, *self.spec.widths]
+        parts = np.split(plain, np.cumsum(np.square(sizes))[:-1])
+        X, *Z = (part.reshape(k, k) for part, k in zip(parts, sizes, strict=True))
+        return np.concatenate([X.ravel(), *(Z[f][cut, cut].ravel() for f, cut in self.spec.places)])
 
     def _count_rows(self, part: Part) -> None:
         self.n, self.n_rows = self.n + part.n, self.n_rows + part.n_rows

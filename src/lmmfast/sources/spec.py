@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..data.checks import note_double_bars
 from ..data.columns import Table
 from ..data.design import codings_of
 from ..data.encode import Coding, Layout, Values, layout_of
+from ..data.rows import Part as Cells
+from ..data.rows import multiplied
 from ..errors import DataError, FormulaError
 from ..formula.column import Column
 from ..formula.expressions import Memory
@@ -38,18 +41,21 @@ MOST_CELLS = 1_000_000  # combinations of levels of predictors whose rows are co
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Rows of a chunk as numbers, in the user's columns."""
+    """Rows of a chunk by what their columns are made of, in the user's columns."""
 
     part: Part
-    y: Matrix  # (n,), offset not subtracted
-    offset: Matrix | None  # (n,)
-    X: Matrix  # (n, p)
-    z: list[Matrix]  # (n, k), of each random term
+    response: Matrix  # (n,), without its offset
+    fixed: tuple[tuple[Cells, ...], ...]  # of each of p columns, see data/rows.py
+    random: list[tuple[tuple[Cells, ...], ...]]  # of each random term
 
     @property
-    def response(self) -> Matrix:
-        """The response without its offset (n)."""
-        return self.y if self.offset is None else self.y - self.offset
+    def X(self) -> Matrix:
+        """The columns of the fixed effects (n, p)."""
+        return multiplied(self.fixed, self.part.n)
+
+    def z(self, i: int) -> Matrix:
+        """The columns of a random term (n, k)."""
+        return multiplied(self.random[i], self.part.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +187,26 @@ class Spec:
         starts = np.cumsum([0, *self.widths]).tolist()
         return [slice(starts[f] + own.start, starts[f] + own.stop) for f, own in self.places]
 
+    @cached_property
+    def owners(self) -> list[NDArray[np.int32]]:
+        """Of each grouping factor: the random term of each of its columns."""
+        return [
+            np.repeat(np.array(terms, np.int32), [len(self.random[i].names) for i in terms])
+            for _, terms in self.factors
+        ]
+
+    @cached_property
+    def compiled(self) -> Any:
+        """The coordinates as the compiled core takes them."""
+        own = self.coordinates
+        assert own is not None
+        means = [np.zeros(width) for width in self.widths]
+        B = [np.zeros((width, width)) for width in self.widths]
+        for (factor, cut), basis in zip(self.places, own.random, strict=True):
+            means[factor][cut], B[factor][cut, cut] = basis.mean, basis.B
+        fixed, factors = (own.fixed.mean, own.fixed.B), list(zip(means, B, strict=True))
+        return _core.Coordinates(factors, fixed, own.slope, own.center, own.yscale, bool(own.shift))
+
     @property
     def border(self) -> int:
         """Fixed effects and the response."""
@@ -255,12 +281,13 @@ class Spec:
             label: self._recoded(label, value, part, hint)
             for label, value in part.values(self.plan.atoms, memory).items()
         }
-        X = self.fixed.fill(np.empty((part.n, len(self.fixed.names))), self.codings, values)
-        z = [
-            layout.fill(np.empty((part.n, len(layout.names))), self.codings, values)
-            for layout in self.random
-        ]
-        return Encoded(part, part.response(memory), part.offset(memory), X, z)
+        y, offset = part.response(memory), part.offset(memory)
+        return Encoded(
+            part,
+            np.ascontiguousarray(y if offset is None else y - offset, np.float64),
+            self.fixed.parts(self.codings, values),
+            [layout.parts(self.codings, values) for layout in self.random],
+        )
 
     def _recoded(self, label: str, value: Values, part: Part, hint: str) -> Values:
         try:
@@ -361,7 +388,7 @@ def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
     layouts = (spec.fixed, *spec.random)
     own = coordinates_of(
         np.concatenate([one.X for one in sample]),
-        [np.concatenate([one.z[i] for one in sample]) for i in range(len(spec.random))],
+        [np.concatenate([one.z(i) for one in sample]) for i in range(len(spec.random))],
         np.concatenate([one.response for one in sample]),
         [constant_of(layout) for layout in layouts],
         [bar.structure == "full" for bar in spec.plan.formula.random],

@@ -8,7 +8,6 @@ Kuznetsova, Brockhoff & Christensen (2017), *J. Stat. Softw.* 82(13) (the tables
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,24 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
-from ...errors import DataError, FitError
+from ...errors import DataError
+from ...hints import hinted
 from ..ddf import METHODS, ddf_of, fit_of, method_of
-from ..refits import by_likelihood
 from ..wald import wald_test
+from .comparison import chi2_tail, compared
 from .estimable import Effects, effects_of
-from .nesting import kept_columns, nesting
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...data.design import Design
     from ...fit import Fit
     from ..ddf import Method
 
 
 TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
 ROMAN = {1: "I", 2: "II", 3: "III"}
-EQUAL = 1e-5  # difference of deviances that is none: ten times what certified fits leave open
 
 
 # ---- the result ---------------------------------------------------------------------------------
@@ -71,8 +68,9 @@ class Anova(_tables.Printed):
         return _tables.Summary(((self.title, *models), (table, *notes)))
 
 
-WHOLE = ("npar", "Df", "NumDF")
+WHOLE = ("npar", "Df", "NumDF", "Eliminated")
 DECIMALS = {"AIC": 3, "BIC": 3, "logLik": 3, "deviance": 3, "Chisq": 4, "LRT": 4, "F value": 4}
+DECIMALS |= {"AICc": 3, "delta": 3, "weight": 4}
 
 
 def _cells(name: str, values: list[Any]) -> list[str]:
@@ -96,6 +94,7 @@ def _cells(name: str, values: list[Any]) -> list[str]:
 # ---- terms of the fixed effects -----------------------------------------------------------------
 
 
+@hinted
 def anova(
     *fits: Fit,
     type: int | str = 3,
@@ -111,7 +110,9 @@ def anova(
     Parameters
     ----------
     *fits : Fit
-        Several fits must have the same response in the same rows.
+        Several fits must have the same response in the same rows; rows of pandas in another order
+        are put in order by their labels. Among several may be fits of statsmodels' OLS and WLS,
+        models without random effects.
     type : {3, 2, 1, "III", "II", "I"}
         Of one fit; SAS's types. 3: each term given all others; 2: given those that do not contain
         it; 1: given those before it.
@@ -152,14 +153,14 @@ def anova(
     """
     if not fits:
         raise TypeError("anova needs at least one fit")
-    fits, ddf = tuple(map(fit_of, fits)), ddf_of(ddf)
+    ddf = ddf_of(ddf)
     if len(fits) > 1:
         if type != 3 or ddf != "satterthwaite":
             raise ValueError("type= and ddf= are for the terms of one fit, not for several fits")
         return _compare(fits, refit, names)
     if type not in TYPES or isinstance(type, bool):
         raise ValueError(f"type must be 1, 2 or 3, not {type!r}")
-    fit, kind = fits[0], TYPES[type]
+    fit, kind = fit_of(fits[0]), TYPES[type]
     effects = terms_of(fit)
     terms = [t for t, label in enumerate(effects.labels) if label]
     tests = {effects.labels[t]: effects.hypothesis(t, kind) for t in terms}
@@ -222,7 +223,7 @@ def table_of_tests(
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
     columns = ["Chisq", "Df", "Pr(>Chisq)"] if ddf == "z" else columns
     table = pd.DataFrame(rows, index=list(tests), columns=columns, dtype=float)
-    if ddf == "kenward-roger" and any(len(L) > 1 for L in tests.values()):
+    if ddf.startswith("kenward-roger") and any(len(L) > 1 for L in tests.values()):
         notes.append("sums and mean squares go with F before Kenward and Roger's scaling")
     return table.astype({name: int for name in columns if name in WHOLE}), tuple(notes)
 
@@ -255,132 +256,25 @@ def _chisq(own: Method, L: np.ndarray) -> tuple[float, ...]:
     return statistic * df, df, chi2_tail(statistic * df, df)
 
 
-def chi2_tail(chisq: float, df: int) -> float:
-    """Upper tail of chi-squared; all of it is at zero without degrees of freedom."""
-    from scipy.special import chdtrc
-
-    return float(chdtrc(df, max(chisq, 0.0)) if df else chisq <= 0)
-
-
 # ---- nested models ------------------------------------------------------------------------------
 
 
-def _compare(fits: Sequence[Fit], refit: bool, names: Sequence[str] | None) -> Anova:
+def _compare(fits: Sequence[Any], refit: bool, names: Sequence[str] | None) -> Anova:
     """Likelihood-ratio tests of each model against the next smaller one."""
     import pandas as pd
 
-    own = [f"m{i + 1}" for i in range(len(fits))] if names is None else [str(n) for n in names]
-    if len(own) != len(fits) or len(set(own)) != len(own):
-        raise ValueError(f"names must be {len(fits)} different names, one for each fit: {own}")
-    _check_same_data(fits, own)
-    fits, notes = _comparable(fits, own, refit)
-    order = sorted(range(len(fits)), key=lambda i: fits[i].n_params)
+    found = compared(fits, refit, names)
     tests: list[tuple[float, float, float]] = [(np.nan, np.nan, np.nan)]
-    for before, i in pairwise(order):
-        test, found = _ratio_test(fits[before], fits[i], f"{own[i]} against {own[before]}")
+    notes = list(found.notes)
+    for before, i in pairwise(range(len(fits))):
+        test, said = found.test(before, i)
         tests.append(test)
-        notes += found
+        notes += said
     rows = [
-        (fits[i].n_params, fits[i].aic, fits[i].bic, fits[i].llf, fits[i].objective, *test)
-        for i, test in zip(order, tests, strict=True)
+        (fit.n_params, fit.aic, fit.bic, fit.llf, fit.objective, *test)
+        for fit, test in zip(found.fits, tests, strict=True)
     ]
     columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"]
-    table = pd.DataFrame(rows, index=[own[i] for i in order], columns=columns)
-    models = tuple(f"{own[i]}: {_tables.formula_text(fits[i].formula)}" for i in order)
-    title = f"Likelihood-ratio tests, {criterion_name(fits[0])}"
-    return Anova(title, models, table.astype({"npar": int}), tuple(notes))
-
-
-def criterion_name(fit: Fit) -> str:
-    """What the fit maximizes, for titles."""
-    return "REML" if fit.reml else "maximum likelihood"
-
-
-def _check_same_data(fits: Sequence[Fit], names: Sequence[str]) -> None:
-    """DataError when the first fit and another differ in the response or the rows."""
-    first = fits[0].design
-    for fit, name in zip(fits[1:], names[1:], strict=True):
-        pair, own = f"{names[0]} and {name}", fit.design
-        if own.n != first.n:
-            missing = sorted({**own.dropped, **first.dropped})
-            hint = f" (rows were dropped for {', '.join(missing)})" if missing else ""
-            rows = f"{first.n} and {own.n} rows{hint}: fit both to the rows that both can use"
-            raise DataError(f"{pair} were fitted to {rows}")
-        if not own.is_held or not first.is_held:  # sums of the response and of its squares
-            moments = own.sums.response_moments(), first.sums.response_moments()
-            if not np.allclose(*moments, rtol=1e-9, atol=0):
-                raise _other_response(own, first, pair, "their means or variances differ")
-            continue
-        other = np.flatnonzero(own.y != first.y)
-        if len(other):
-            what = f"they differ in {len(other)} of {len(own.y)} rows"
-            raise _other_response(own, first, pair, what, other[:10].tolist())
-        if own.n_rows == first.n_rows and not np.array_equal(own.rows, first.rows):
-            raise DataError(f"{pair} were fitted to different rows of the data")
-
-
-def _other_response(
-    own: Design, first: Design, pair: str, what: str, rows: Sequence[int] = ()
-) -> DataError:
-    responses = f"{first.response!r} and {own.response!r}"
-    message = f"{pair} have different responses, {responses}: {what}"
-    return DataError(message, variable=own.response, rows=rows)
-
-
-def _comparable(
-    fits: Sequence[Fit], names: Sequence[str], refit: bool
-) -> tuple[list[Fit], list[str]]:
-    """Fits by one criterion that can be compared."""
-    reml = [fit.reml for fit in fits]
-    if refit and any(reml):
-        which = ", ".join(name for name, one in zip(names, reml, strict=True) if one)
-        note = f"{which}: refitted by maximum likelihood (instead of REML)"
-        return [by_likelihood(fit) for fit in fits], [note]
-    if not any(reml):
-        return list(fits), []
-    if not all(reml):
-        raise FitError("some fits are by REML, others by maximum likelihood: use refit=True")
-    if not all(fit.design.is_held for fit in fits):
-        raise FitError(
-            "REML criteria can only be compared when the fixed effects are the same, and rows of a "
-            "stream are not in memory to tell: use refit=True"
-        )
-    first = kept_columns(fits[0])
-    for fit, name in zip(fits[1:], names[1:], strict=True):
-        own = kept_columns(fit)
-        if own.shape != first.shape or not np.allclose(own, first, rtol=1e-10, atol=0):
-            raise FitError(
-                f"REML criteria of {names[0]} and {name} cannot be compared: their fixed effects "
-                "differ, or are coded differently; use refit=True"
-            )
-    return list(fits), ["REML criteria are compared: the models have the same fixed effects"]
-
-
-def _ratio_test(small: Fit, large: Fit, pair: str) -> tuple[tuple[float, float, float], list[str]]:
-    """Chisq, Df and p of two fits, and what to say about them."""
-    df = large.n_params - small.n_params
-    chisq = small.objective - large.objective
-    if df == 0:
-        return (np.nan, 0, np.nan), [f"{pair}: equally many parameters, so there is no test"]
-    found = nesting(small, large)
-    notes = [f"{pair}: {found.note}"] if found.note else []
-    if found.reason:
-        note = f"{pair}: no p-value, the models are not nested: {found.reason}"
-        return (chisq, df, np.nan), [note]
-    error = math.hypot(small.objective_se, large.objective_se)
-    if error > 0:
-        notes.append(
-            f"{pair}: criteria are estimated (storage='iterative'): Chisq is known to {error:.2g} "
-            "or better (one standard error)"
-        )
-    if chisq < -EQUAL - 4 * error:
-        notes.append(
-            f"{pair}: the smaller model has the higher likelihood, so the larger one is at another "
-            "optimum or was not fitted to the end"
-        )
-    if found.boundary:
-        notes.append(
-            f"{pair}: variances are zero in the smaller model, on the boundary: the p-value is "
-            "conservative (too large)"
-        )
-    return (max(chisq, 0.0), df, chi2_tail(chisq, df)), notes
+    table = pd.DataFrame(rows, index=list(found.names), columns=columns)
+    title = f"Likelihood-ratio tests, {found.criterion}"
+    return Anova(title, found.models, table.astype({"npar": int}), tuple(notes))

@@ -200,6 +200,10 @@ class Effects:
         a, b = self._terms[outer], self._terms[inner]
         return a.numeric == b.numeric and a.factors > b.factors
 
+    def variables(self, term: int) -> frozenset[str]:
+        """The variables of a term."""
+        return frozenset(variable.label for variable in self._terms[term].variables)
+
     def contained(self, term: int) -> bool:
         """Whether some term contains this one."""
         return any(self.contains(outer, term) for outer in range(len(self.labels)))

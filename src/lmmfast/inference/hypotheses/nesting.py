@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 INSIDE = 1e-7  # share of a column that may lie outside of the space that contains it
+DENSE = 16  # combinations of levels for each row that are counted in a table
 MOST_CELLS = 1000  # different rows of random columns that are compared one by one
 
 
@@ -63,6 +64,11 @@ def nesting(small: Fit, large: Fit) -> Nesting:
 def _constrained(small: Fit, large: Fit, boundary: bool) -> Nesting:
     """What parameters that are held or tied change, where the random terms are nested."""
     own, other = small.estimates.free, large.estimates.free
+    sigma = None if other is None else other.sigma
+    if sigma is not None and (own is None or own.sigma != sigma):
+        return Nesting(
+            "the residual variance is known in one, and is not the same in the other", False
+        )
     places = small.model.theta_entries
     at_zero = own is not None and any(
         r == c and not moves and value == 0
@@ -96,8 +102,9 @@ def kept_columns(fit: Fit) -> np.ndarray:
 
 def _coordinates(columns: np.ndarray, space: np.ndarray) -> np.ndarray | None:
     """Columns as combinations (k x m) of others, None when they are not."""
-    if columns.shape == space.shape and (columns == space).all():
-        return np.eye(space.shape[1])
+    same = _same_columns(columns, space)
+    if same is not None:
+        return np.eye(space.shape[1])[:, same]
     scale = np.linalg.norm(space, axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     found = np.linalg.lstsq(space / scale, columns, rcond=1e-10)[0]
@@ -105,6 +112,18 @@ def _coordinates(columns: np.ndarray, space: np.ndarray) -> np.ndarray | None:
     if (rest > INSIDE * np.linalg.norm(columns, axis=0)).any():
         return None
     return np.asarray(found / scale[:, None])
+
+
+def _same_columns(columns: np.ndarray, space: np.ndarray) -> list[int] | None:
+    """Where each column is among others, None where one is not there as it is."""
+    places = []
+    for column in columns.T:
+        near = np.flatnonzero((space[:50] == column[:50, None]).all(axis=0))
+        place = next((j for j in near if np.array_equal(space[:, j], column)), None)
+        if place is None:
+            return None
+        places.append(int(place))
+    return places
 
 
 def _rank(share: list[np.ndarray]) -> int:
@@ -149,8 +168,10 @@ def _count(*codes: np.ndarray) -> int:
     """Number of combinations of levels that occur."""
     joint: np.ndarray = np.zeros(len(codes[0]), np.int64)
     for one in codes:
-        joint = np.unique(joint * (int(one.max()) + 1) + one, return_inverse=True)[1]
-    return int(joint.max()) + 1
+        joint = joint * (int(one.max()) + 1) + one
+        if joint.max() > DENSE * len(joint):  # a table of all combinations would be large
+            joint = np.unique(joint, return_inverse=True)[1].ravel()
+    return int(np.count_nonzero(np.bincount(joint)))
 
 
 def _pieces(codes: np.ndarray, other: RandomTerm) -> np.ndarray | None:

@@ -10,7 +10,7 @@ import numpy as np
 from ..ddf import check_choice, check_level
 from ..hypotheses.tests import coef_test
 from .parameters import Parameter, chosen, normal_quantile, parameters_of
-from .profile import Profile, base_of
+from .profile import Profile, base_of, check_sigma
 from .variance_errors import covariance_parameters
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> 
     check_choice("method", method, ("wald", "profile"))
     wanted = chosen(parameters_of(fit.design), parameters)
     if method == "profile":  # from the deviance, as lme4's
+        check_sigma(fit)
         found = Profile(base_of(fit, False), wanted, level).conf_int(level) if wanted else ()
         limits = np.asarray(found, dtype=float).reshape(-1, 2)
     else:

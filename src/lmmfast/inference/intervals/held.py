@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ...engine.criterion import Criterion
 from ...errors import FitError
-from .criterion import Criterion
 
 if TYPE_CHECKING:
     from ...fit import Fit

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...engine.criterion import Criterion
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
-from .criterion import Criterion
 from .held import Correlation, Deviation, Effect, Held, Sigma, lower_root
 from .parameters import Parameter, chosen, normal_quantile, parameters_of, value_of
 from .trace import Point, Trace
@@ -416,7 +416,16 @@ def profile(fit: Fit, which: Any, level: float, reml: bool) -> Profile:
             "the REML criterion does not depend on the fixed effects: profile them with reml=False "
             '(the deviance), or ask for the others with "random"'
         )
+    check_sigma(fit)
     return Profile(base_of(fit, reml), wanted, level)
+
+
+def check_sigma(fit: Fit) -> None:
+    """FitError where sigma was held: profiles take it as estimated."""
+    if fit.estimates.is_sigma_known:
+        raise FitError(
+            "profiles take sigma as estimated, but it was held in this fit: use Wald intervals"
+        )
 
 
 def base_of(fit: Fit, reml: bool) -> Fit:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import FitError
-from ...linalg import trust_step
+from ...linalg import rank_one, trust_step
 from .held import Held, Local
 
 SPACING = 0.66  # of the points of a profile, in zeta, at most
@@ -107,14 +107,10 @@ def _learn(
 ) -> np.ndarray:
     """The symmetric rank-one correction that explains the change of the slope along a step."""
     change = there.slope - here.slope - (here.curvature + there.curvature) @ step / 2
-    missing = (change - learnt @ step)[free] * unit
-    along = step[free] / unit
-    product = float(missing @ along)
-    if product * product <= 1e-12 * float(missing @ missing) * float(along @ along):
-        return learnt
-    whole = np.zeros(len(step))
-    whole[free] = missing / unit
-    return learnt + whole[:, None] * whole / product
+    both = np.ix_(free, free)
+    out = learnt.copy()
+    out[both] = rank_one(learnt[both], change[free], step[free], unit)
+    return out
 
 
 # ---- the walk ------------------------------------------------------------------------------------

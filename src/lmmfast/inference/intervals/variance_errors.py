@@ -22,18 +22,8 @@ def vcov_theta(fit: Fit) -> pd.DataFrame:
     """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""
     import pandas as pd
 
-    names = [*theta_names(fit), "sigma"]
+    names = [*fit.model.theta_names, "sigma"]
     return pd.DataFrame(covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
-
-
-def theta_names(fit: Fit) -> list[str]:
-    """Names of the entries of theta: "Subject.Intercept", "Subject.Days.Intercept" (row.column)."""
-    names = []
-    for i, row, column in fit.model.theta_entries:
-        term = fit.design.terms[i]
-        entry = [row] if row == column else [row, column]
-        names.append(".".join([term.group, *(term.columns[j] for j in entry)]))
-    return names
 
 
 def varcorr_se(fit: Fit) -> pd.DataFrame:
@@ -87,7 +77,10 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     log_sigma[-1] = 1
     vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
     found = tuple(sd), tuple(sd_se), tuple(corr), tuple(corr_se)
-    return CovarianceParameters(sigma, float(sigma * errors(log_sigma)), *found, vcov)
+    sigma_se = float(sigma * errors(log_sigma))
+    if fit.estimates.is_sigma_known:
+        sigma_se, vcov[-1], vcov[:, -1] = np.nan, np.nan, np.nan
+    return CovarianceParameters(sigma, sigma_se, *found, vcov)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +94,8 @@ class _Errors:
     def of(cls, own: Satterthwaite) -> _Errors:
         root = np.vstack([own.root, own.slope @ own.root / 2])
         alone = np.zeros((len(root), 1))
-        alone[-1] = np.sqrt(1 / (2 * own.nu))
+        if not own.is_sigma_known:
+            alone[-1] = np.sqrt(1 / (2 * own.nu))
         lost = np.vstack([own.unknown, own.slope @ own.unknown / 2])
         return cls(np.hstack([root, alone]), lost / np.linalg.norm(lost, axis=0))
 

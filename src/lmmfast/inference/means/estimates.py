@@ -158,7 +158,7 @@ class LinearEstimates(_tables.Printed):
         return "z" if self.ddf == "z" else "t"
 
     def _method_note(self) -> str:
-        adjusts = "; standard errors are adjusted" if self.ddf == "kenward-roger" else ""
+        adjusts = "; standard errors are adjusted" if self.ddf.startswith("kenward-roger") else ""
         return f"Degrees of freedom: {METHODS[self.ddf]}{adjusts}"
 
     def _scale_notes(self) -> list[str]:

@@ -39,6 +39,8 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
 
     fit.design.rows_for("influence is that of rows")
     check_choice("refine", refine, (False, True, "full"))
+    if refine is True and fit.estimates.is_sigma_known:
+        raise FitError('a step takes sigma as estimated, but it was held: write refine="full"')
     if by is None and levels is not None:
         raise ValueError("levels= chooses among the levels of a grouping factor: give by= too")
     if by is not None and by not in fit.n_levels:

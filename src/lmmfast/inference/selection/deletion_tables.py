@@ -8,24 +8,25 @@ Kuznetsova, Brockhoff & Christensen (2017), *J. Stat. Softw.* 82(13) (the tables
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...hints import hinted
 from ..ddf import check_choice, ddf_of, fit_of
 from ..hypotheses.anova import (
-    EQUAL,
     Anova,
-    chi2_tail,
-    criterion_name,
     method_name,
     model_line,
     table_of_tests,
     terms_of,
     untested,
 )
+from ..hypotheses.comparison import EQUAL, chi2_tail, criterion_name
 from ..refits import by_likelihood, estimated, model_of_part, refitted
+from .fixed_part import named_terms
 from .reductions import Deletion, Refit, allowed_deletions, refit_without
 
 if TYPE_CHECKING:
@@ -33,10 +34,16 @@ if TYPE_CHECKING:
     from ..hypotheses.estimable import Effects
 
 
+NOTHING = (np.nan, np.nan, np.nan, "", np.nan)  # of the whole model: no test
+
+
 # ---- fixed effects ------------------------------------------------------------------------------
 
 
-def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
+@hinted
+def drop1(
+    fit: Fit, test: str = "F", ddf: str = "satterthwaite", scope: str | Sequence[str] | None = None
+) -> Anova:
     """Test what taking out one term of the fixed effects does, for each that may be taken out.
 
     These are the terms whose variables are not all in another term: main effects stay while there
@@ -50,6 +57,10 @@ def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
         likelihood with and without the term, as lme4's.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
         Of F tests: denominator degrees of freedom; "z" gives Wald's chi-squared tests.
+    scope : str or sequence of str, optional
+        The terms to take out, by name or as a formula: ``"x"``, ``["x", "a:b"]``, ``"~ x + a:b"``;
+        ``"~ ."`` are all terms. Nothing is left to test of a term that others contain, as in
+        lme4: without it the model is the same. Default: those that no other term contains.
 
     Returns
     -------
@@ -61,6 +72,8 @@ def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     ------
     DataError
         For a model made from arrays.
+    ValueError
+        For a scope that names what is no term.
     FitError
         Kenward-Roger for a fit by maximum likelihood.
 
@@ -74,7 +87,7 @@ def drop1(fit: Fit, test: str = "F", ddf: str = "satterthwaite") -> Anova:
     fit, ddf = fit_of(fit), ddf_of(ddf)
     check_choice("test", test, ("F", "Chisq"))
     effects = terms_of(fit)
-    terms = effects.droppable()
+    terms = effects.droppable() if scope is None else named_terms(effects, scope, "scope")
     if test == "Chisq":
         return _drop_by_likelihood(fit, effects, terms)
     tests = {effects.labels[t]: effects.removal(t) for t in terms}
@@ -126,7 +139,8 @@ def _other_optimum(higher: list[str]) -> list[str]:
 # ---- random effects -----------------------------------------------------------------------------
 
 
-def ranova(fit: Fit, reduce: bool = True) -> Anova:
+@hinted
+def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -> Anova:
     """Test what taking out one random effect does, as lmerTest's ``ranova``.
 
     Likelihood-ratio tests by the fit's criterion, REML or maximum likelihood. A variance of zero is
@@ -138,9 +152,11 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
     Parameters
     ----------
     fit : Fit
-    reduce : bool, default True
+    reduce_terms : bool, default True
         Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
         stands alone; columns of ``||`` one by one. False: whole random terms.
+    reduce : bool, optional
+        The same, by a shorter name.
 
     Returns
     -------
@@ -159,17 +175,16 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
     import pandas as pd
 
     fit = fit_of(fit)
+    reduce_terms = reduce_terms if reduce is None else reduce
     columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
-    nothing = (np.nan, np.nan, np.nan, "", np.nan)
-    index, rows = ["<none>"], [(fit.n_params, fit.llf, fit.aic, *nothing)]
+    index, rows = ["<none>"], [(fit.n_params, fit.llf, fit.aic, *NOTHING)]
     held, higher, unknown = [], [], []
-    for deletion in allowed_deletions(fit, reduce):
-        if deletion.note:
+    for deletion, reduced, row in tested_deletions(fit, reduce_terms):
+        if reduced is None:
             held.append(deletion.note)
             continue
-        reduced = refit_without(fit, deletion)
         index.append(deletion.label)
-        rows.append(_deletion_row(fit, deletion, reduced))
+        rows.append(row)
         if reduced.objective < fit.objective - EQUAL:
             higher.append(deletion.label)
         if reduced.singular and deletion.beside is not None:
@@ -185,6 +200,16 @@ def ranova(fit: Fit, reduce: bool = True) -> Anova:
     table = pd.DataFrame(rows, index=index, columns=columns).astype({"npar": int})
     title = f"Single deletions of random effects, likelihood-ratio tests, {criterion_name(fit)}"
     return Anova(title, (model_line(fit),), table, tuple(notes))
+
+
+def tested_deletions(
+    fit: Fit, reduce_terms: bool
+) -> Iterator[tuple[Deletion, Refit | None, tuple[Any, ...]]]:
+    """Each random effect that may be taken out, the fit without it (None: it is held, and its note
+    says so), and its row in the table."""
+    for deletion in allowed_deletions(fit, reduce_terms):
+        reduced = None if deletion.note else refit_without(fit, deletion)
+        yield deletion, reduced, () if reduced is None else _deletion_row(fit, deletion, reduced)
 
 
 def _deletion_row(fit: Fit, deletion: Deletion, reduced: Refit) -> tuple[Any, ...]:

@@ -143,6 +143,7 @@ class Part:
     term: int
     columns: tuple[int, ...]
     structure: str  # "full" | "diag"
+    constant: bool = False  # an intercept in the place of all columns: (0 + f | g) -> (1 | g)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,8 @@ def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
 
 def columns_text(design: Design, part: Part) -> str:
     """The columns of a part as a formula writes them."""
+    if part.constant:
+        return "1"
     term = design.terms[part.term]
     if design.recipe is None:
         return " + ".join(term.columns[j] for j in part.columns)
@@ -214,12 +217,19 @@ def _arranged(design: Design, recipe: Recipe, part: Part) -> tuple[Layout, list[
 
 def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
     """The design with a smaller random part; it encodes new data as the whole one does."""
+    from ...data.encode import layout_of
+    from ...formula.terms import read_sum
+
     recipe = design.recipe
     terms, layouts = [], []
     for part in parts:
         if recipe is None:
             names = [design.terms[part.term].columns[j] for j in part.columns]
             terms.append(_reduced_term(design, part, part.columns, names))
+            continue
+        if part.constant:
+            layouts.append(layout_of(read_sum("1", recipe.memory.patsy), recipe.codings))
+            terms.append(_constant_term(design, part.term))
             continue
         arranged = _arranged(design, recipe, part)
         assert arranged is not None, f"{part} cannot be written as a formula"
@@ -230,7 +240,13 @@ def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
         return replace(design, terms=tuple(terms))
     groupings = tuple(recipe.groupings[part.term] for part in parts)
     smaller = replace(recipe, random_layouts=tuple(layouts), groupings=groupings)
-    return replace(design, formula=_formula(design, parts), terms=tuple(terms), recipe=smaller)
+    return replace(design, formula=formula_of(design, parts), terms=tuple(terms), recipe=smaller)
+
+
+def _constant_term(design: Design, i: int) -> RandomTerm:
+    """An intercept in the place of the columns of a term."""
+    term = _narrowed(design, Deletion("", i, (), True, None))
+    return replace(term, label=f"1 | {term.group}", structure="full")
 
 
 def _reduced_term(
@@ -248,9 +264,10 @@ def _reduced_term(
     )
 
 
-def _formula(design: Design, parts: tuple[Part, ...]) -> str:
+def formula_of(design: Design, parts: tuple[Part, ...], fixed: str = "") -> str:
+    """The formula with these random terms, and with another fixed part."""
     formula = design.plan.formula
-    pieces = [formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
+    pieces = [fixed or formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
     for part in parts:
         bar = "||" if part.structure == "diag" and len(part.columns) > 1 else "|"
         group = ":".join(formula.random[part.term].group)
@@ -278,7 +295,7 @@ def costless(fit: Fit) -> Reduction | None:
         parts.append(kept)
     if not removed:
         return None
-    return Reduction(_distinct(design, parts), f"{', '.join(removed)}: no variance", "no variance")
+    return Reduction(distinct(design, parts), f"{', '.join(removed)}: no variance", "no variance")
 
 
 def _varying(fit: Fit) -> set[str]:
@@ -303,12 +320,13 @@ def _without_zero_units(design: Design, part: Part, T: np.ndarray) -> tuple[Part
     return part, removed
 
 
-def _distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
+def distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
     """Without parts that have become the same as an earlier one: one would be left unidentified."""
     seen: dict[tuple[str, ...], Part] = {}
     for part in parts:
         term = design.terms[part.term]
-        seen.setdefault((term.group, *(term.columns[j] for j in part.columns)), part)
+        names = ("Intercept",) if part.constant else tuple(term.columns[j] for j in part.columns)
+        seen.setdefault((term.group, *names), part)
     return tuple(seen.values())
 
 
@@ -322,18 +340,22 @@ def without_factors(fit: Fit) -> Reduction | None:
     return Reduction(parts, f"all terms of {tables.joined(gone)}: no variance", "no variance")
 
 
-def costly(fit: Fit) -> list[Reduction]:
-    """Ways to reduce each singular term where nothing can be taken out for free."""
+def costly(fit: Fit, every: bool = False) -> list[Reduction]:
+    """Ways to reduce each singular term where nothing can be taken out for free, or every term."""
+    zero = {item.term: len(item.zero) for item in fit.estimates.singular}
     out: list[Reduction] = []
-    for item in fit.estimates.singular:
-        i, parts, label = item.term, list(whole(fit.design)), fit.design.terms[item.term].label
-        if int(np.sum(fit.estimates.T[i].diagonal() == 0)) > len(item.zero):  # dependent
+    for i, term in enumerate(fit.design.terms):
+        if i not in zero and not every:
+            continue
+        parts, label = list(whole(fit.design)), term.label
+        dependent = int(np.sum(fit.estimates.T[i].diagonal() == 0)) > zero.get(i, 0)
+        if dependent or (every and term.structure == "full" and len(term.columns) > 1):
             parts[i] = replace(parts[i], structure="diag")
             out.append(Reduction(tuple(parts), f"correlations of ({label})", "correlations"))
         least = _least_important(fit, i)
         if least is not None:
             name, parts[i] = least
-            smaller = _distinct(fit.design, parts)
+            smaller = distinct(fit.design, parts)
             out.append(Reduction(smaller, f"{name} of ({label})", "column"))
     return out
 
@@ -416,8 +438,8 @@ def _refit(
     """The model with these random terms, from these factors of their covariance matrices; kept:
     what they are in the fit, None for one that is new."""
     if not terms:  # ordinary regression
-        theta = np.zeros_like(fit.theta)
-        return Refit(model_of(fit).objective(theta, reml=fit.reml), fit.estimates.n_theta, False)
+        at = model_of(fit).criterion(np.zeros_like(fit.theta), fit.reml, fit.estimates.free)
+        return Refit(at, fit.estimates.n_theta, False)
     model, start = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None)), None
     rows = {(i, r) for i, r, _ in model.theta_entries}
     if T is not None and len(rows) == sum(len(term.columns) for term in terms):
@@ -443,10 +465,19 @@ def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         model = fit.model.with_design(design)
         factors = [
-            _lifted(_factor(fit.estimates.T[part.term][_places(fit.design, part)], term), design, i)
+            _lifted(_factor(_root_of(fit, part), term), design, i)
             for i, (part, term) in enumerate(zip(reduction.parts, design.terms, strict=True))
         ]
         return refitted(fit, model, _theta(model, factors))
+
+
+def _root_of(fit: Fit, part: Part) -> np.ndarray:
+    """A root of the relative covariance of what is kept of a term: of an intercept in its place the
+    mean standard deviation."""
+    T = fit.estimates.T[part.term]
+    if part.constant:
+        return np.full((1, 1), np.sqrt(np.mean((T * T).sum(axis=1))))
+    return np.asarray(T[_places(fit.design, part)])
 
 
 def _places(design: Design, part: Part) -> list[int]:

@@ -24,8 +24,9 @@ import numpy as np
 from ... import tables
 from ...effects import term_covariance
 from ...errors import FitError
+from ...hints import hinted
 from ..ddf import check_choice, fit_of
-from ..hypotheses.anova import chi2_tail
+from ..hypotheses.comparison import chi2_tail
 from ..refits import model_of
 from .reductions import Reduction, costless, costly, refit_reduced, without_factors
 
@@ -201,6 +202,11 @@ def directions(fit: Fit) -> list[Direction]:
     """All directions without variance: single columns, then combinations, lowest score first."""
     if not fit.is_singular:
         return []
+    if fit.estimates.is_sigma_known:
+        raise FitError(
+            "slopes at the boundary take sigma as estimated, but it was held in this fit: fit the "
+            "smaller model and compare with anova()"
+        )
     _, curvature = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)
     out: list[Direction] = []
     for item in fit.estimates.singular:
@@ -370,8 +376,11 @@ class Simplification(tables.Printed):
         return tables.Summary((tuple(_steps_text(self.steps)), tuple(end)))
 
 
-def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplification:
-    """Makes the random part of a singular fit smaller until it is not singular any more.
+@hinted
+def simplify(
+    fit: Fit, criterion: str = "LRT", alpha: float = 0.2, *, until: str = "not singular"
+) -> Simplification:
+    """Makes the random part of a fit smaller: until it is not singular, or as the criterion says.
 
     What has no variance goes first: it costs nothing. While random effects are still linearly
     dependent (perfectly correlated), the candidates are each such term without its correlations
@@ -390,6 +399,10 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
         that one's is, else the candidate with the largest p. "AIC": the lowest.
     alpha : float, default 0.2
         As Matuschek et al. (2017) recommend.
+    until : {"not singular", "criterion"}, default "not singular"
+        Where to stop. "criterion": go on, beyond what is singular, as long as a candidate's p-value
+        is at least alpha (Matuschek et al. 2017: backward selection from the maximal model), or
+        its AIC is not above the present one; every random term is a candidate then.
 
     Returns
     -------
@@ -399,7 +412,7 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
     Raises
     ------
     ValueError
-        For another criterion, or alpha not between 0 and 1.
+        For another criterion or end, or alpha not between 0 and 1.
     FitError
         For a fit with covariance parameters that were held or tied.
 
@@ -411,9 +424,12 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
     >>> fit = lmer("RTtrunc ~ S + P + C + (S + P + C | subj) + (S + P + C | item)", data)
     >>> lmmfast.simplify(fit).fit.is_singular
     False
+    >>> lmmfast.simplify(fit, until="criterion").fit.formula
+    'RTtrunc ~ S + P + C + (1 | subj) + (1 + P | item)'
     """
     fit = fit_of(fit)
     check_choice("criterion", criterion, ("LRT", "AIC"))
+    check_choice("until", until, ("not singular", "criterion"))
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}")
     if fit.estimates.free is not None:
@@ -422,16 +438,24 @@ def simplify(fit: Fit, criterion: str = "LRT", alpha: float = 0.2) -> Simplifica
             "in this fit: fit the smaller model and compare with anova()"
         )
     steps = [_step(fit, None, "")]
-    while fit.is_singular:
-        free = costless(fit)
-        found = [(way, refit_reduced(fit, way)) for way in ([free] if free else costly(fit))]
+    while fit.is_singular or until == "criterion":
+        free = costless(fit) if fit.is_singular else None
+        ways = [free] if free else costly(fit, not fit.is_singular)
+        found = [(way, refit_reduced(fit, way)) for way in ways]
         if not found:
             break
         rows = [_step(smaller, fit, way.removed) for way, smaller in found]
         best = _choice([way.kind for way, _ in found], rows, criterion, alpha)
+        if not fit.is_singular and not _is_better(rows[best], criterion, alpha):
+            break
         steps.append(rows[best])
         fit = found[best][1]
     return Simplification(fit, _frame(steps))
+
+
+def _is_better(row: dict[str, Any], criterion: str, alpha: float) -> bool:
+    """Whether the smaller model is to be preferred."""
+    return bool(row["p"] >= alpha if criterion == "LRT" else row["aic"] <= 0)
 
 
 def _choice(kinds: list[str], rows: list[dict[str, Any]], criterion: str, alpha: float) -> int:

@@ -12,16 +12,17 @@ g = Z'V^-1 (y - X beta), sums over levels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...engine.point import in_words
-from ...errors import FitError
+from ..errors import FitError
+from .point import in_words
 
 if TYPE_CHECKING:
-    from ...engine.free import Free
-    from ...engine.model import Model
+    from ..data.sums import Sums
+    from .compiled import Engine
+    from .free import Free
 
 
 NO_COLUMN = 1e-4  # entries of T, in units of the whitened columns, that count as zero here
@@ -63,15 +64,19 @@ class Criterion:
     """Deviance or REML criterion of one model at any theta: at best, sigma or b_j given.
 
     Coordinates z of theta are those of ``free`` where parameters are held or tied, else theta
-    itself. ``nu`` is n - p (REML) or n (ML), ``entries`` each parameter's term, row and column.
+    itself. ``nu`` is n - p (REML) or n (ML), ``entries`` each parameter's term, row and column,
+    ``unit`` the size of its row of T in whitened columns. ``sums`` are of other rows than the
+    model's, where another response or other weights are fitted.
     """
 
-    def __init__(self, model: Model, reml: bool, free: Free | None = None) -> None:
-        self.model, self.reml, self._free = model, reml, free
+    def __init__(
+        self, model: Any, reml: bool, free: Free | None = None, sums: Sums | None = None
+    ) -> None:
+        self.model, self.reml, self._free, self._sums = model, reml, free, sums
         self.entries = model.theta_entries
         rank = int(model._core.keep.sum())
         self.nu = model.design.n - (rank if reml else 0)
-        self._row, self._column, self._unit = _places(model)
+        self._row, self._column, self.unit = _places(model)
         same = self._column[:, None] == self._column
         self._first, self._second = np.nonzero(same)
 
@@ -96,7 +101,7 @@ class Criterion:
 
     def factors(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """T of each term."""
-        engine = self.model._engine
+        engine: Engine = self.model._engine
         return engine.factors(engine.checked(self.theta(z)))
 
     # ---- values ---------------------------------------------------------------------------------
@@ -110,7 +115,7 @@ class Criterion:
         """beta, column j of (X'V^-1 X)^-1 and the residual sum of squares."""
         model, theta = self.model, self.model._engine.checked(self.theta(z))
         with model._lock, in_words():
-            model._use(None)
+            model._use(self._sums)
             model._core.evaluate(theta, self.reml, value=False)
             r2, beta, column, _ = model._core.squares(j)
         return beta, column, r2
@@ -154,7 +159,7 @@ class Criterion:
     def _evaluate(self, z: np.ndarray, j: int) -> _Evaluation:
         model, theta = self.model, self.model._engine.checked(self.theta(z))
         with model._lock, in_words():
-            model._use(None)
+            model._use(self._sums)
             f = model._core.evaluate(theta, self.reml)
             g, H = model._core.derivatives(True)
             r2, beta, column, M = model._core.squares(j)
@@ -171,7 +176,7 @@ class Criterion:
     ) -> np.ndarray:
         """H + weight d(S T)/dT between columns of T that are zero: the average information has
         nothing of these."""
-        small = np.abs(theta) <= NO_COLUMN * self._unit
+        small = np.abs(theta) <= NO_COLUMN * self.unit
         a, b, out = self._first, self._second, H.copy()
         a, b = a[small[a] & small[b]], b[small[a] & small[b]]
         out[a, b] += weight * S[self._row[a], self._row[b]]
@@ -184,7 +189,7 @@ class Criterion:
         return H if self._free is None else self._free.basis.T @ H @ self._free.basis
 
 
-def _places(model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each parameter: row and column among the columns of all factors, size of its row of T."""
     engine = model._engine
     places = [engine.place(i) for i in range(len(model.design.terms))]

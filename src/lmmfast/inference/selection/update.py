@@ -1,0 +1,130 @@
+"""The fit of a changed model: another formula, other data, another criterion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ...data.design import Given
+from ...errors import DataError, FitError, LmmWarning, warn
+from ...formula.update import updated
+from ...sources.given import design_from
+
+if TYPE_CHECKING:
+    from ...data.design import Design
+    from ...engine.free import Free
+    from ...engine.model import Model
+    from ...engine.options import Options
+    from ...fit import Fit
+    from ...formula.column import Column
+
+AnyFit = TypeVar("AnyFit", bound="Fit")
+
+
+class AsBefore:
+    """The value of an argument that was not given: what the fit was given."""
+
+    def __repr__(self) -> str:
+        return "as before"
+
+
+AS_BEFORE = AsBefore()
+
+
+def update(
+    fit: AnyFit, change: str | None, given: Given, options: Options, fixed: Any = AS_BEFORE
+) -> AnyFit:
+    """The fit of a changed model, as ``LMMFit.update`` documents it; what is given may be as
+    before."""
+    if fit.design.recipe is None or fit.design.recipe.memory.patsy:
+        how = "lmer(formula, data)" if fit.design.recipe else "LMM.from_arrays(...)"
+        raise FitError(
+            "update() changes formulas as lmer reads them, and this fit was made in another way: "
+            f"fit anew with {how}"
+        )
+    formula = fit.formula if change is None else updated(fit.formula, change)
+    now = _given(fit.design, given)
+    design = design_from(formula, *now)
+    if given.data is AS_BEFORE:
+        _note_changes(fit.design, design)
+    model = fit.model.with_design(design)
+    options.free = _free_before(fit, model) if fixed is AS_BEFORE else model.holding(fixed)
+    return fit.remade(model.minimize(options), design, model)
+
+
+def _free_before(fit: Fit, model: Model) -> Free | None:
+    """What was held or tied, as far as the changed model has these parameters."""
+    if fit.estimates.free is None:
+        return None
+    before, now = fit.model.theta_names, model.theta_names
+    if len({*before}) < len(before) or len({*now}) < len(now):
+        raise FitError(
+            "parameters of theta were held or tied, and several have one name: write "
+            "fit.update(..., fixed=...)"
+        )
+    free = fit.estimates.free.at([before.index(name) if name in before else None for name in now])
+    moves = free.nz == len(now) and not free.fixed.any() and (free.basis.sum(axis=1) == 1).all()
+    return None if moves and free.sigma is None else free
+
+
+def _given(design: Design, asked: Given) -> Given:
+    """What the new fit is given; DataError where what was given before is not known."""
+    before = design.given
+    if asked.data is not AS_BEFORE:
+        values = (
+            _before(design, name) if new is AS_BEFORE else new
+            for name, new in zip(Given._fields[1:], asked[1:], strict=True)
+        )
+        return Given(asked.data, *values)
+    if before is None or before.data is None:
+        raise DataError(
+            "this fit does not know its data (it was made of cross-products, by refit() or read "
+            "from a file): write fit.update(..., data=...)"
+        )
+    pairs = zip(asked, before, strict=True)
+    return Given(*(old if new is AS_BEFORE else new for new, old in pairs))
+
+
+def _before(design: Design, name: str) -> Any:
+    """An argument for other data: a column's name, or contrasts; values are of the old rows."""
+    sums, given = design.sums, design.given
+    has = {"weights": sums.is_weighted, "offset": sums.has_offset, "contrasts": True}[name]
+    value = None if given is None else getattr(given, name)
+    if name == "offset" and has:
+        recipe = design.recipe
+        has = recipe is None or recipe.offset is not None or recipe.offset_is_array
+    if not has or isinstance(value, str) or (name == "contrasts" and given is not None):
+        return value
+    raise DataError(
+        f"the {name} of this fit are not known for other data: write fit.update(..., {name}=...)",
+        variable=name,
+    )
+
+
+def _note_changes(old: Design, new: Design) -> None:
+    """A warning where the data that the fit refers to have changed since."""
+    if not (old.is_held and new.is_held) or not np.array_equal(old.rows, new.rows):
+        return
+    changed = [
+        name
+        for name, column in old.variables.items()
+        if name in new.variables and not _same(column, new.variables[name])
+    ]
+    if old.response == new.response and not np.array_equal(old.y, new.y):
+        changed.insert(0, old.response)
+    if changed:
+        what = f"the data have changed since the fit, in {', '.join(changed)}"
+        warn(LmmWarning(f"{what}: the new fit is of what they are now", variable=changed[0]))
+
+
+def _same(one: Column, other: Column) -> bool:
+    """Whether two columns have the same values."""
+    if one.numeric != other.numeric:
+        return False
+    if one.numeric:
+        a, b = np.asarray(one.values), np.asarray(other.values)
+        return np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f")
+    if one.codes is None or other.codes is None:
+        return True
+    return one.labels == other.labels and np.array_equal(one.codes, other.codes)

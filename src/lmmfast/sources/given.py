@@ -1,0 +1,33 @@
+"""The design of what `lmer` is given, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..data.design import Design, Given, build
+
+
+def design_from(
+    formula: Any,
+    data: Any,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+) -> Design:
+    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
+    given = Given(data, weights, offset, contrasts)
+    usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
+    if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
+        try:
+            made = build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+        except MemoryError as error:
+            raise MemoryError(
+                f"no memory for the columns of {formula!r} ({error}): files and lists of frames "
+                "are read in chunks, as in lmer(formula, 'trials.parquet')"
+            ) from error
+        return made.made_of(given)
+    from .fit import any_design
+
+    made = any_design(formula, data, weights, offset, contrasts)
+    return made if data is None else made.made_of(given)
