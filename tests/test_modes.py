@@ -117,11 +117,7 @@ def test_unseen_levels() -> None:
         .assign(subj=[f"n{i}" for i in range(4000)])
     )
     drawn = fit.predict(many, new_levels="sample") - fit.predict(many, new_levels="population")
-    sd = (
-        float(fit.varcorr()["sdcor"].iloc[0])
-        if callable(fit.varcorr)
-        else float(fit.varcorr["sdcor"].iloc[0])
-    )
+    sd = float(fit.varcorr["sdcor"].iloc[0])
     assert drawn.std() == pytest.approx(sd, rel=0.05) and abs(drawn.mean()) < 4 * sd / 60
     with pytest.raises(DataError, match='"missing" as missing'):
         fit.predict(new)
@@ -205,3 +201,148 @@ def test_predictions_on_the_scale_of_the_response() -> None:
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         fit_of("slopes").predict(NEW, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("formula", "arguments"),
+    [
+        ("y ~ f + x + (x | subj) + (1 | item)", {}),
+        ("y ~ f + x + (x || subj)", {}),
+        ("y ~ f + (1 | item / subj)", {"weights": "w"}),
+        ("y ~ x + (1 | subj) + (0 + x | subj) + (f | item)", {"offset": "dose"}),
+        ("y ~ f + (0 + f | subj)", {"weights": "w"}),
+    ],
+)
+@pytest.mark.parametrize("empty", [False, True])
+def test_shrinkage_is_least_squares_in_each_level(
+    formula: str, arguments: dict[str, Any], empty: bool
+) -> None:
+    """From rows, from cross-products, and by numpy's least squares with the terms' own columns."""
+    data = trials()
+    if empty:
+        data = data[~((data.f == "c") & (data.g == "q"))].reset_index(drop=True)
+        formula = formula.replace("y ~", "y ~ f:g +")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LmmWarning)
+        fit = lmer(formula, data, **arguments)
+        streamed = lmer(formula, [data[:60], data[60:]], **arguments)
+    table, other = fit.shrinkage(), streamed.shrinkage()
+    pd.testing.assert_frame_equal(table, other, rtol=1e-6, atol=1e-8)
+    root = np.sqrt(data["w"].to_numpy()) if "weights" in arguments else np.ones(len(data))
+    at = 0
+    for i, term in enumerate(fit.design.terms):
+        left = fit.resid.to_numpy() + np.einsum("ij,ij->i", term.z, fit.estimates.b[i][term.codes])
+        for level in range(len(term.levels)):
+            rows, k = term.codes == level, len(term.columns)
+            z = term.z[rows] * root[rows, None]
+            own = table.iloc[at : at + k]
+            at += k
+            assert (own["rows"] == rows.sum()).all()
+            if np.linalg.matrix_rank(z) < k:
+                assert own["least_squares"].isna().all()
+                continue
+            expected = np.linalg.lstsq(z, left[rows] * root[rows], rcond=None)[0]
+            np.testing.assert_allclose(own["least_squares"].astype(float), expected, rtol=1e-6)
+
+
+LEFT_SIDES = [
+    "log(p / (1 - p))",
+    "qlogis(p)",
+    "qnorm(p)",
+    "expm1(p)",
+    "scale(y)",
+    "scale(log(y))",
+    "center(sqrt(y))",
+    "standardize(y)",
+    "log(base = 2, x = y)",
+    "np.square(y)",
+    "np.reciprocal(y)",
+    "np.power(y, 0.25)",
+    "(y^0.3 - 1) / 0.3",
+    "asin(sqrt(p))",
+    "-1000 / y",
+    "100 * log1p(y)",
+]
+
+
+@pytest.mark.parametrize("left", LEFT_SIDES)
+def test_ways_back(left: str) -> None:
+    """The transformation of the prediction is the prediction of the transformation; the standard
+    error goes by the derivative, here by differences."""
+    from lmmfast.inference.response import response_scale
+
+    data = positive()
+    fit = lmer(f"{left} ~ x + (1 | subj)", data)
+    scale = response_scale(fit)
+    np.testing.assert_allclose(scale.to_response(fit.design.y), data[scale.variable], rtol=1e-9)
+    eta = fit.fittedvalues.to_numpy()
+    h = 1e-6 * np.maximum(np.abs(eta), 1e-3)
+    slope = (scale.to_response(eta + h) - scale.to_response(eta - h)) / (2 * h)
+    np.testing.assert_allclose(scale.slope(eta), slope, rtol=1e-5)
+
+
+@cache
+def positive() -> pd.DataFrame:
+    """Positive responses, and shares."""
+    data = trials()
+    y = data["y"] - data["y"].min() + 20
+    return data.assign(y=y, p=(y - 19) / (y.max() - 18))
+
+
+@pytest.mark.parametrize("left", ["log(y)", "sqrt(y)", "qlogis(p)", "log10(y + 1)", "1 / y"])
+@pytest.mark.parametrize("re_form", ["none", "~(1 | subj)", "all"])
+def test_means_row_by_row(left: str, re_form: str) -> None:
+    """Beside adaptive quadrature over what is left out, whose variance depends on the row."""
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    from lmmfast.inference.response import response_scale
+
+    data = positive()
+    fit = lmer(f"{left} ~ f + x + (x | subj)", data, weights="w")
+    new = data.iloc[[0, 40, 90]]
+    found = fit.predict(new, re_form=re_form, type="response", bias_adjust=True)
+    T, back = fit.estimates.T[0], response_scale(fit).to_response
+    z = np.column_stack([np.ones(3), new["x"]])
+    left_out = {"none": z, "~(1 | subj)": z * [0, 1], "all": z * 0}[re_form]
+    sd = fit.sigma * np.sqrt(np.square(left_out @ T).sum(axis=1) + 1 / new["w"].to_numpy())
+    eta = fit.predict(new, re_form=re_form).to_numpy()
+    for mean, at, width in zip(found, eta, sd, strict=True):
+        ends = (at - 9 * width, at + 9 * width)
+        if left == "1 / y":
+            ends = (max(ends[0], 0.05 * at), ends[1])
+        expected = quad(lambda v, at=at, s=width: back(v) * norm.pdf(v, at, s), *ends, limit=200)
+        assert mean == pytest.approx(expected[0], rel=1e-6)
+
+
+def test_means_that_do_not_exist() -> None:
+    """1 / y has no mean where the model lets it have either sign."""
+    data = trials()
+    y = data["y"] - data["y"].min() + 0.5
+    fit = lmer("1 / y ~ f + (1 | subj)", data.assign(y=y))
+    with pytest.warns(LmmWarning, match="has no mean there"):
+        found = fit.predict(type="response", bias_adjust=True)
+    assert found.isna().any() and fit.predict(type="response").notna().all()
+
+
+def test_unseen_levels_of_expressions() -> None:
+    """A level is one level in all rows, whatever the grouping factor is made of."""
+    data = trials().assign(number=lambda d: d["subj"].str[1:].astype(int))
+    fit = lmer("y ~ x + (1 | factor(number)) + (1 | f:item)", data)
+    new = data.iloc[:4].assign(number=[1, 77, 77, 78])
+    drawn = fit.predict(new, new_levels="sample") - fit.predict(new, new_levels="population")
+    assert drawn.iloc[0] == 0 and drawn.iloc[1] == pytest.approx(drawn.iloc[2], rel=1e-12)
+    assert drawn.iloc[1] != pytest.approx(drawn.iloc[3])
+    with pytest.raises(DataError, match="not seen: '77', '78'"):
+        fit.predict(new)
+    table = fit.predict(new, new_levels="missing", se=True)
+    assert table.isna().all(axis=1).tolist() == [False, True, True, True]
+
+
+def test_terms_in_lists() -> None:
+    fit = fit_of("slopes")
+    expected = fit.predict(NEW, re_form="~(1 | subj) + (1 | item)")
+    for form in (["~(1 | subj)", "~(1 | item)"], ["1 | subj", "(1 | item)"]):
+        pd.testing.assert_series_equal(fit.predict(NEW, re_form=form), expected)
+    with pytest.raises(DataError, match="has no random term"):
+        fit.predict(NEW, re_form="~subj")

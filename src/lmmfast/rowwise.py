@@ -9,15 +9,19 @@ from .data.columns import Table
 from .errors import DataError
 from .fit import Fit
 from .hints import hinted
-from .inference.response import response_scale, total_variance
+from .inference.ddf import check_choice
+from .inference.response import response_scale
 from .inference.rows import influence as _influence
 from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
+from .inference.rows import shrinkage as _shrinkage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .inference.response import ResponseScale
 
 
 class Rowwise(Fit):
@@ -288,8 +292,10 @@ class Rowwise(Fit):
             (``log(rt)``, ``-1000 / rt``, ...): predictions and limits are transformed, standard
             errors by the delta method.
         inverse, bias_adjust
-            As for ``lmmfast.emmeans``. The variance integrated over is that of the residuals and
-            of the random effects that ``re_form`` leaves out, on average over the fit's rows.
+            As for ``lmmfast.emmeans``. The variance integrated over is, row by row, that of the
+            residual (``weights``), of the random effects that ``re_form`` leaves out and of those
+            of unseen levels. Missing, with a warning, where the response has no mean: where 1 / y
+            may be of either sign, say.
 
         Returns
         -------
@@ -337,16 +343,21 @@ class Rowwise(Fit):
             newdata = Table.of(_one_row(newdata))  # columns are read once
         if random_only and (se or interval is not None or type != "link"):
             raise DataError("random_only has no standard errors and no scale of the response")
-        shown = _shown(self, type, inverse, bias_adjust, re_form)
+        shown = _shown(self, type, inverse, bias_adjust)
+        spread: Any = 0.0
+        if bias_adjust:
+            from .inference.rows.prediction_errors import unknown_variance
+
+            spread = unknown_variance(self, newdata, re_form, new_levels, weights)
         predicted = _predict.predict(self, newdata, re_form, new_levels, offset, random_only, seed)
         if not se and interval is None:
-            return predicted if shown is None else shown.series(predicted)
+            return predicted if shown is None else shown.averaged(spread).series(predicted)
         from .inference.rows.prediction_errors import prediction_frame
 
         found = prediction_frame(
             self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out
         )
-        return found if shown is None else shown.frame(found)
+        return found if shown is None else shown.averaged(spread).frame(found)
 
     def partial_fitted(
         self,
@@ -396,10 +407,9 @@ class Rowwise(Fit):
             number of ``rows``, ``least_squares`` (of what the fixed effects and the other terms
             leave; missing where the level's rows do not determine it), ``mode`` and ``condsd``.
 
-        Raises
-        ------
-        DataError
-            Without rows (a fit of a stream).
+        Notes
+        -----
+        Fits of streams and of cross-products have it, too.
 
         Examples
         --------
@@ -408,7 +418,7 @@ class Rowwise(Fit):
         >>> fit.shrinkage().loc[1, ["least_squares", "mode"]].astype(float).round(2).tolist()
         [11.3, 9.2]
         """
-        return _modes.shrinkage(self)
+        return _shrinkage.shrinkage(self)
 
 
 def _one_row(newdata: Any) -> Any:
@@ -418,18 +428,11 @@ def _one_row(newdata: Any) -> Any:
     return newdata
 
 
-def _shown(fit: Rowwise, type: str, inverse: Any, bias_adjust: bool, re_form: Any) -> Any:
+def _shown(fit: Rowwise, type: str, inverse: Any, bias_adjust: bool) -> ResponseScale | None:
     """The scale that predictions are shown on; None for the fitted one."""
-    from .inference.ddf import check_choice
-    from .inference.rows.chosen import chosen_columns
-
     check_choice("type", type, ("link", "response"))
-    if type == "link":
-        if bias_adjust or inverse is not None:
-            raise DataError('bias_adjust and inverse need type="response"')
-        return None
-    scale = response_scale(fit, inverse)
-    variance = 0.0
-    if bias_adjust:
-        variance = total_variance(fit, chosen_columns(fit.design, re_form))
-    return scale.averaged(variance)
+    if type == "response":
+        return response_scale(fit, inverse)
+    if bias_adjust or inverse is not None:
+        raise DataError('bias_adjust and inverse need type="response"')
+    return None

@@ -93,19 +93,24 @@ lmm_status lmm_squares(lmm_model *m, int j, double *r2, double *beta, double *co
 /* ----------------------------------------------------------------------------------------- contrasts -- */
 
 /* Columns of U (p x r) := R^-1 C_X'L', L: r x pfull, row-major */
-static void contrast_directions(const lmm_model *m, int r, const double *L, double *U)
+static lmm_status contrast_directions(const lmm_model *m, int r, const double *L, double *U)
 {
+    char left = 'L', lower = 'L', none = 'N', trans = 'T';
     const layout *lay = &m->layout;
-    const ptrdiff_t ld = m->trailing->lde;
-    const double *R = m->trailing->Le + lay->q2 * ld;
-    for (int c = 0; c < r; c++, L += lay->pfull, U += lay->p)
-        for (int a = 0; a < lay->p; a++) {
-            const double *C = lay->x.C + (ptrdiff_t)lay->keep[a] * lay->pfull;
-            U[a] = 0;
-            for (int i = 0; i < lay->pfull; i++) U[a] += C[i] * L[i];
-            for (int b = 0; b < a; b++) U[a] -= R[a + b * ld] * U[b];
-            U[a] /= R[a + a * ld];
-        }
+    int p = lay->p, pfull = lay->pfull, ld = (int)m->trailing->lde;
+    double one = 1, zero = 0, *kept = NULL, *C = lay->x.C, *R = m->trailing->Le + (ptrdiff_t)lay->q2 * ld;
+    if (!r || !p) return LMM_OK;
+    if (p < pfull) {
+        C = kept = malloc(sizeof(double) * (size_t)p * (size_t)pfull);
+        if (!kept) return LMM_NOMEM;
+        for (ptrdiff_t a = 0; a < p; a++)
+            memcpy(kept + a * pfull, lay->x.C + (ptrdiff_t)lay->keep[a] * pfull,
+                   sizeof(double) * (size_t)pfull);
+    }
+    m->blas.gemm(&trans, &none, &p, &r, &pfull, &one, C, &pfull, (double *)L, &pfull, &zero, U, &p);
+    m->blas.trsm(&left, &lower, &none, &none, &p, &r, &one, R, &ld, U, &p);
+    free(kept);
+    return LMM_OK;
 }
 
 lmm_status contrast_variances(const lmm_model *m, int r, const double *L, double *variance)
@@ -113,13 +118,13 @@ lmm_status contrast_variances(const lmm_model *m, int r, const double *L, double
     const ptrdiff_t p = m->layout.p;
     double *U = malloc(sizeof(double) * (size_t)(r * p + 1));
     if (!U) return LMM_NOMEM;
-    contrast_directions(m, r, L, U);
-    for (int c = 0; c < r; c++) {
+    const lmm_status status = contrast_directions(m, r, L, U);
+    for (int c = 0; c < r && status == LMM_OK; c++) {
         variance[c] = 0;
         for (ptrdiff_t a = 0; a < p; a++) variance[c] += U[a + c * p] * U[a + c * p];
     }
     free(U);
-    return LMM_OK;
+    return status;
 }
 
 /* M (K x K) += h h' for so many levels of k columns; h: r apart from one column to the next */
@@ -163,14 +168,14 @@ lmm_status lmm_contrasts(lmm_model *m, int r, const double *L, double *M)
     const ptrdiff_t batch = BATCH * widest * (r ? r : 1);
     double *U = malloc(sizeof(double) * (size_t)(batch + (ptrdiff_t)r * lay->p + 1));
     if (!U) return LMM_NOMEM;
-    contrast_directions(m, r, L, U);
+    const lmm_status status = contrast_directions(m, r, L, U);
     memset(M, 0, sizeof(double) * (size_t)(K * K * (r + 1)));
-    for (int k = 0; k < lay->nfactor; k++) {
+    for (int k = 0; k < lay->nfactor && status == LMM_OK; k++) {
         const factor *f = factor_of_user(m, k);
         add_contrasts(m, f, r, U, K, at, U + (ptrdiff_t)r * lay->p, M);
         at += f->p;
     }
     free(U);
     for (int c = 0; c <= r; c++, M += K * K) mirror((int)K, M, (int)K);
-    return LMM_OK;
+    return status;
 }

@@ -46,6 +46,17 @@ class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
             codes = found if i == 0 else self._pair(codes, found, i)
         return codes.astype(np.int32), missing
 
+    def names(
+        self, columns: Mapping[str, Column], memory: Memory, n: int, rows: NDArray[np.int64]
+    ) -> list[str]:
+        """Names of the levels of some rows of new data, none of them missing, unseen ones too."""
+        parts = []
+        for atom in self.atoms:
+            factor = _factor(self.label, atom, columns, memory, n)
+            assert factor.codes is not None and factor.levels is not None
+            parts.append(map(str, factor.levels[factor.codes[rows]]))
+        return [":".join(own) for own in zip(*parts, strict=True)]
+
     def _pair(self, left: NDArray[np.int64], right: NDArray[np.int64], i: int) -> NDArray[np.int64]:
         keys, known = left * len(self.atom_levels[i]) + right, self.pairs[i - 1]
         where = np.minimum(np.searchsorted(known, keys), len(known) - 1)

@@ -81,6 +81,13 @@ class Recipe(Frozen):
             encoded.append((codes, z))
         return encoded
 
+    def level_names(self, newdata: Any, group: str, rows: NDArray[np.int64]) -> list[str]:
+        """Names of the levels of a grouping factor in some rows of new data, unseen ones too."""
+        table = Table.of(newdata)
+        grouping = next(own for own in self.groupings if own.label == group)
+        columns = self._read(table, grouping.atoms)
+        return grouping.names(columns, self.memory, table.n, rows)
+
     def random_columns(self, newdata: Any) -> list[Matrix]:
         """Columns of every random term (n', k) of new data, which need no grouping factors."""
         table = Table.of(newdata)

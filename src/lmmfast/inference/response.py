@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, LmmWarning, warn
 from ..formula.tree import Call, Constant, Name, Node, shown, strip
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Values = Any  # arrays of floats
 E = math.e
 NODES = 65  # of an integral over the distribution of the response
+IMPOSSIBLE = 1e-6  # share of the distribution beyond what can be undone, above which means are none
 
 
 class Step(NamedTuple):
@@ -31,6 +32,7 @@ class Step(NamedTuple):
 
     inverse: Callable[[Values], Values]
     slope: Callable[[Values], Values]
+    pole: bool = False  # whether the inverse is infinite at 0: its two sides do not belong together
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,18 @@ class ResponseScale:
                 eta = step.inverse(eta)
         return np.asarray(product, dtype=float)
 
-    def averaged(self, variance: float) -> Averaged:
+    def same_side(self, eta: Values, centre: Values) -> np.ndarray | bool:
+        """Whether no pole lies between `eta` and `centre`."""
+        found: Any = True
+        if any(step.pole for step in self.steps):
+            with np.errstate(all="ignore"):
+                for step in self.steps:
+                    if step.pole:
+                        found = found & (np.sign(eta) == np.sign(centre))
+                    eta, centre = step.inverse(eta), step.inverse(centre)
+        return found if found is True else np.asarray(found)
+
+    def averaged(self, variance: Values) -> Averaged:
         """The same, as means over a normal distribution of this variance (0: as it is)."""
         return Averaged(self, variance)
 
@@ -116,7 +129,10 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
     kind, base = "", E
     node: Node = tree
     while not isinstance(node, Name):
-        step, node, what, power = _undone(node, label)
+        learned = fit.design.recipe.memory.get(label, {}).get(shown(node))
+        step, node, what, power = (
+            _undone(node, label) if learned is None else _unscaled(node, learned)
+        )
         if not steps and what:
             kind, base = what, power
         if step is not None:
@@ -151,11 +167,35 @@ def _given(label: str, inverse: Any) -> ResponseScale:
     return ResponseScale(label, label, "", (Step(back, slope or difference),))
 
 
+def _unscaled(node: Node, learned: Mapping[str, Any]) -> tuple[Step, Node, str, float]:
+    """The step back from scale(), center() and standardize(), by what the training data gave."""
+    centre = learned.get("center", learned.get("mean"))
+    if not isinstance(node, Call) or centre is None:
+        raise _cannot(shown(node), node)
+    scale = learned.get("scale", learned.get("sd", 1.0))
+    by, plus = (float(np.ravel(value)[0]) for value in (scale, centre))
+    return _linear(by, plus), strip(node.operands[0]), "", E
+
+
 # ---- undoing one call ---------------------------------------------------------------------------
 
 
 def _power(p: float) -> Step:
-    return Step(lambda v: np.power(v, 1 / p), lambda v: np.power(v, 1 / p - 1) / p)
+    return Step(lambda v: np.power(v, 1 / p), lambda v: np.power(v, 1 / p - 1) / p, p < 0)
+
+
+def _quotient(a: float) -> Step:
+    return Step(lambda v: a / v, lambda v: -a / v**2, True)
+
+
+def _density(v: Values) -> Values:
+    return np.exp(-np.square(v) / 2) / math.sqrt(2 * math.pi)
+
+
+def _probability(v: Values) -> Values:
+    from scipy.special import ndtr
+
+    return ndtr(v)
 
 
 def _exponential(base: float) -> Step:
@@ -175,16 +215,22 @@ _LOGS = {
 _LOGIT = Step(
     lambda v: 1 / (1 + np.exp(-v)), lambda v: np.exp(-np.abs(v)) / (1 + np.exp(-np.abs(v))) ** 2
 )
+_ODDS = Step(lambda v: 1 / (1 + 1 / v), lambda v: 1 / (1 + v) ** 2)
 _FUNCTIONS: dict[str, tuple[Step, str]] = {
     "sqrt": (Step(np.square, lambda v: 2 * v), ""),
     "np.sqrt": (Step(np.square, lambda v: 2 * v), ""),
     "np.cbrt": (Step(lambda v: v**3, lambda v: 3 * v**2), ""),
     "log1p": (Step(np.expm1, np.exp), ""),
     "np.log1p": (Step(np.expm1, np.exp), ""),
+    "expm1": (Step(np.log1p, lambda v: 1 / (1 + v)), ""),
+    "np.expm1": (Step(np.log1p, lambda v: 1 / (1 + v)), ""),
+    "np.square": (_power(2.0), ""),
+    "np.reciprocal": (_quotient(1.0), ""),
     "exp": (Step(np.log, lambda v: 1 / v), ""),
     "np.exp": (Step(np.log, lambda v: 1 / v), ""),
     "qlogis": (_LOGIT, "logit"),
     "logit": (_LOGIT, "logit"),
+    "qnorm": (Step(_probability, _density), ""),
     "asin": (Step(np.sin, np.cos), ""),
     "np.arcsin": (Step(np.sin, np.cos), ""),
     "atanh": (Step(np.tanh, lambda v: 1 / np.cosh(v) ** 2), ""),
@@ -203,8 +249,7 @@ def _undone(node: Node, label: str) -> tuple[Step | None, Node, str, float]:
     if name in ("I", "(", "identity"):
         return None, strip(node.operands[0]), "", E
     if name in _LOGS:
-        base = _LOGS[name] if len(node.operands) == 1 else _number(node.operands[1], label)
-        return _exponential(base), strip(node.operands[0]), "log", base
+        return _undone_log(_LOGS[name], node, label)
     if name in _FUNCTIONS and len(node.operands) == 1:
         step, kind = _FUNCTIONS[name]
         return step, strip(node.operands[0]), kind, E
@@ -224,7 +269,7 @@ def _undone_operator(name: str, node: Call, label: str) -> tuple[Step, Node]:
             return _linear(1.0, -b if name == "+" else b), left
         if name in ("*", "/") and b != 0:
             return _linear(1 / b if name == "*" else b, 0.0), left
-        if name in ("^", "**") and b != 0:
+        if name in ("^", "**", "np.power", "np.float_power") and b != 0:
             return _power(b), left
     if a is not None and b is None:
         if name == "+":
@@ -234,8 +279,35 @@ def _undone_operator(name: str, node: Call, label: str) -> tuple[Step, Node]:
         if name == "*" and a != 0:
             return _linear(1 / a, 0.0), right
         if name == "/" and a != 0:
-            return Step(lambda v: a / v, lambda v: -a / v**2), right
+            return _quotient(a), right
+    if name == "/" and _is_rest(right, left):
+        return _ODDS, left
     raise _cannot(label, node)
+
+
+def _undone_log(base: float, node: Call, label: str) -> tuple[Step, Node, str, float]:
+    """The same of a logarithm, whose base may be given by name."""
+    named = dict(zip(("x", "base"), (value for name, value in node.args if not name), strict=False))
+    named |= {name: value for name, value in node.args if name}
+    inner, given = named.get("x"), named.get("base")
+    if inner is None:
+        raise _cannot(label, node)
+    if given is not None:
+        base = _number(given, label)
+    inner = strip(inner)
+    if base == E and isinstance(inner, Call) and inner.function == "/":
+        p, rest = (strip(operand) for operand in inner.operands)
+        if _is_rest(rest, p):
+            return _LOGIT, p, "logit", E
+    return _exponential(base), inner, "log", base
+
+
+def _is_rest(node: Node, share: Node) -> bool:
+    """Whether an expression is 1 - share."""
+    if not (isinstance(node, Call) and node.function == "-" and len(node.operands) == 2):
+        return False
+    one, taken = (strip(operand) for operand in node.operands)
+    return _constant(one) == 1 and _constant(share) is None and shown(taken) == shown(share)
 
 
 def _linear(by: float, plus: float) -> Step:
@@ -291,14 +363,12 @@ def _cannot(label: str, node: Node) -> DataError:
     )
 
 
-def total_variance(fit: Fit, known: Mapping[int, np.ndarray] | None = None) -> float:
-    """Variance of a response around what is known of it: of the residuals, and of the random
-    effects on average over the rows, but those that are known (masks of columns, by term)."""
+def total_variance(fit: Fit) -> float:
+    """Variance of a response around its population mean: of the residuals, and of the random
+    effects on average over the rows."""
     estimates, total = fit.estimates, 0.0
-    for i, (T, term) in enumerate(zip(estimates.T, fit.design.terms, strict=True)):
-        mask = (known or {}).get(i)
-        own = T if mask is None else T * ~mask[:, None]
-        total += float(term.source.mean_squares(own).sum())
+    for T, term in zip(estimates.T, fit.design.terms, strict=True):
+        total += float(term.source.mean_squares(T).sum())
     return float(estimates.sigma**2 * (1 + total))
 
 
@@ -312,23 +382,44 @@ class Averaged:
     """
 
     scale: ResponseScale
-    variance: float  # 0: not averaged
+    variance: Values  # one, or one for each value; 0: not averaged
 
     def values(self, eta: Values) -> np.ndarray:
-        """Means of the response."""
-        return self._mean(self.scale.to_response, eta)
+        """Means of the response; NaN, with a warning, where there are none."""
+        eta = np.asarray(eta, dtype=float)
+        found = self._mean(self.scale.to_response, eta)
+        lost = np.isnan(found) & ~np.isnan(self.scale.to_response(eta))
+        if lost.any():
+            warn(
+                LmmWarning(
+                    f"{self.scale.label}: {int(lost.sum())} of {lost.size} means are missing "
+                    "(NaN): the distribution that the model estimates reaches where the "
+                    "transformation cannot be undone, so that the response has no mean there; "
+                    "bias_adjust=False gives its median",
+                    variable=self.scale.variable,
+                )
+            )
+        return found
 
     def slope(self, eta: Values) -> np.ndarray:
         """Absolute derivative of `values`."""
         return np.asarray(np.abs(self._mean(self.scale.slope, eta)))
 
     def _mean(self, function: Callable[[Values], np.ndarray], eta: Values) -> np.ndarray:
+        """Mean of a function, given that it can be undone; NaN where that is not nearly sure."""
         eta = np.asarray(eta, dtype=float)
-        if not self.variance:
+        if not np.any(self.variance):
             return function(eta)
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-        found = function(eta[:, None] + np.sqrt(self.variance) * nodes)
-        return np.asarray(found @ weights / weights.sum())
+        total, sure = np.zeros(eta.shape), np.zeros(eta.shape)
+        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+            at = eta + np.sqrt(self.variance) * node
+            value = function(at)
+            possible = ~np.isnan(value) & self.scale.same_side(at, eta)
+            total += weight * np.where(possible, value, 0.0)
+            sure += weight * possible
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(sure >= 1 - IMPOSSIBLE, total / sure, np.nan)
 
     def limits(self, lower: Values, upper: Values) -> tuple[np.ndarray, np.ndarray]:
         """Ends of an interval on this scale, the smaller one first."""

@@ -247,7 +247,7 @@ class Satterthwaite:
         return df
 
     def _df(self, L: np.ndarray) -> np.ndarray:
-        variance = np.einsum("ij,jk,ik->i", L, self._vcov, L)
+        variance = ((L @ self._vcov) * L).sum(axis=1)
         scale, total = self._fit.estimates.sigma**2, self.nu * self._fit.estimates.sigma**2
         gradient = self._gradient(L)
         if not self.is_sigma_known:

@@ -21,7 +21,8 @@ from ..progress import Advance, progress
 from .fits import ManyFits, joined
 from .responses import Responses, chunks_of
 
-BLOCK = 64  # columns between two looks at the clock and at Ctrl-C
+BLOCK = 64  # columns between two looks at Ctrl-C, at most, ...
+IMPATIENCE = 0.3  # ... and seconds
 METHODS = ("satterthwaite", "z")
 NUMBERS = ("objective", "certificate", "sigma")
 MATRICES = ("theta", "beta", "se", "variance", "df")
@@ -74,7 +75,7 @@ def _fit_chunk(model: Model, chunk: Responses, want: Asked, advance: Advance) ->
     for columns, rows in _patterns(chunk.values):
         own = chunk.values[:, columns] if rows is None else chunk.values[np.ix_(rows, columns)]
         try:
-            models = _models(model, rows, min(want.threads, -(-len(columns) // BLOCK)))
+            models = _models(model, rows, min(want.threads, len(columns)))
         except LmmError as error:
             out.refuse(columns, str(error))
             advance(len(columns))
@@ -130,8 +131,16 @@ def _fit_columns(
     out: _Numbers,
     advance: Advance,
 ) -> None:
-    """Blocks of columns, on as many threads as there are models; the order does not matter."""
-    blocks = [slice(a, a + BLOCK) for a in range(0, len(columns), BLOCK)]
+    """Blocks of columns, on as many threads as there are models; the order does not matter.
+
+    The first column alone says how many make a block that Ctrl-C need not wait for.
+    """
+    began = time.perf_counter()
+    out.take(columns[:1], models[0].many(values[:, :1], want.L, **_how(want)))
+    advance(1)
+    each = max(time.perf_counter() - began, 1e-9)
+    size = max(1, min(BLOCK, int(IMPATIENCE / each)))
+    blocks = [slice(a, min(a + size, len(columns))) for a in range(1, len(columns), size)]
     if len(models) == 1:
         for block in blocks:
             out.take(columns[block], models[0].many(values[:, block], want.L, **_how(want)))

@@ -58,6 +58,11 @@ class StreamColumns(Columns):
             self.basis.constant and map.shape[1] and map[0, 0] == 1 and not map[1:, 0].any()
         )
 
+    @property
+    def level_counts(self) -> NDArray[np.int64]:
+        """Rows of each level (m), of a random term."""
+        return self.cross._groups[self.factor].counts
+
     def chosen(self, columns: Sequence[int]) -> StreamColumns:
         return StreamColumns(self.cross, self.term, self.map[:, list(columns)])
 

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-WIDEST = 76.0  # range beyond which nothing is left: its tail is below 1e-300
+USUAL = 24.0  # range that few tails go beyond, ...
+WIDEST = 76.0  # ... and beyond which nothing is left: its tail is below 1e-300
 STEP = 0.0625  # between two nodes of w
 SPACING = 0.1  # of z
 REACH = 9.5  # standard deviations after which a normal density is nothing
@@ -177,15 +178,17 @@ def _roots(p: float, k: int, df: np.ndarray) -> np.ndarray:
 
 def _log_range_tail(w: np.ndarray, k: int) -> np.ndarray:
     """log P(W > w), w not negative."""
-    found = np.asarray(_interpolant(k)(np.minimum(w, WIDEST)))
+    widest = USUAL if w.max(initial=0.0) <= USUAL else WIDEST
+    found = np.asarray(_interpolant(k, widest)(np.minimum(w, widest)))
     return np.where(w < WIDEST, np.minimum(found, 0.0), -np.inf)
 
 
 @lru_cache(maxsize=64)
-def _interpolant(k: int) -> Any:
+def _interpolant(k: int, widest: float) -> Any:
+    """The logarithm of the tail up to a range, as a function."""
     from scipy.interpolate import make_interp_spline
 
-    w = np.arange(0.0, WIDEST + STEP / 2, STEP)
+    w = np.arange(0.0, widest + STEP / 2, STEP)
     return make_interp_spline(w, _log_range_tails(w, k), k=9)
 
 

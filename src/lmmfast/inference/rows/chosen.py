@@ -34,6 +34,8 @@ def chosen_columns(design: Design, re_form: Any) -> dict[int, np.ndarray]:
             '~0 are "none")'
         )
     wanted = list(re_form)
+    if wanted and all(isinstance(one, str) and "|" in one for one in wanted):
+        return _of_formula(design, " + ".join(_right(one) for one in wanted))
     for group in wanted:
         if group not in known:
             what = f"is no grouping factor of this model; it has {', '.join(known)}"
@@ -58,7 +60,12 @@ def _of_formula(design: Design, text: str) -> dict[int, np.ndarray]:
     """Columns of the bars of a formula, which must be columns of the model's own terms."""
     if design.recipe is None:
         raise DataError("re_form: a model from arrays has no formula: name grouping factors")
-    right = text.partition("~")[2] if "~" in text else text
+    right = _right(text)
+    if "|" not in right:
+        known = design.terms[0].group
+        raise DataError(
+            f're_form: {text!r} has no random term: write "~(1 | {known})", or "~0" for none'
+        )
     try:
         plan = plan_of(f"response ~ 1 + {right}")
     except LmmError as error:
@@ -75,6 +82,12 @@ def _of_formula(design: Design, text: str) -> dict[int, np.ndarray]:
         for name in _names(design, part, text):
             _include(design, own, name, bar.factor, found)
     return found
+
+
+def _right(text: str) -> str:
+    """What stands right of "~"; terms without parentheses around get them."""
+    right = text.rpartition("~")[2].strip()
+    return right if right.startswith("(") or "(" in right else f"({right})"
 
 
 def _names(design: Design, part: Any, text: str) -> tuple[str, ...]:

@@ -1,5 +1,4 @@
-"""Conditional modes in other forms: coefficients by level, covariances, shrinkage, parts of fitted
-values."""
+"""Conditional modes in other forms: coefficients by level, covariances, parts of fitted values."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import numpy as np
 from ...data.columns import suggest
 from ...errors import DataError
 from .chosen import chosen_columns
-from .predict import fixed_part, fixed_part_of, random_part, row_series
+from .predict import fixed_part_of, random_part, row_series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,56 +89,3 @@ def _terms_of_columns(fit: Fit) -> list[str]:
         return list(fit.design.x_names)
     parts = [":".join(label for label, _, _ in own) for own in recipe.fixed_layout.columns]
     return [part or "Intercept" for part in parts]
-
-
-def shrinkage(fit: Fit) -> pd.DataFrame:
-    """Within-level least squares beside the modes; as ``LMMFit.shrinkage`` documents it."""
-    import pandas as pd
-
-    design = fit.design
-    rest = design.rows_for("least squares within levels would be needed").response()
-    rest = rest - fixed_part(fit.estimates, design.X)
-    weights = np.ones(design.n) if design.weights is None else design.weights
-    frames = []
-    for i, (term, b) in enumerate(zip(design.terms, fit.estimates.b, strict=True)):
-        own = rest.copy()
-        for j, (other, modes) in enumerate(zip(design.terms, fit.estimates.b, strict=True)):
-            if j != i:
-                own -= random_part(other.codes, other.z, modes)
-        least, size = _least_squares(term.codes, term.z, own, weights, len(b))
-        deviation = fit.sigma * np.sqrt(np.einsum("mkk->mk", fit.point.condvar[i]))
-        m, k = b.shape
-        frames.append(
-            pd.DataFrame(
-                {
-                    "group": term.group,
-                    "level": np.repeat(np.asarray(term.levels, dtype=object), k),
-                    "column": np.tile(np.array(term.columns, dtype=object), m),
-                    "rows": np.repeat(size, k),
-                    "least_squares": least.ravel(),
-                    "mode": b.ravel(),
-                    "condsd": deviation.ravel(),
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
-
-
-def _least_squares(
-    codes: np.ndarray, z: np.ndarray, y: np.ndarray, w: np.ndarray, m: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of z in each level (m, k), NaN where its rows leave them open; and rows."""
-    k = z.shape[1]
-    A = np.empty((m, k, k))
-    c = np.empty((m, k))
-    for r in range(k):
-        c[:, r] = np.bincount(codes, w * z[:, r] * y, m)
-        for s in range(r, k):
-            A[:, r, s] = A[:, s, r] = np.bincount(codes, w * z[:, r] * z[:, s], m)
-    unit = np.sqrt(np.einsum("mkk->mk", A))
-    unit[unit == 0] = 1.0
-    scaled = A / unit[:, :, None] / unit[:, None, :]
-    full = np.linalg.eigvalsh(scaled)[:, 0] > 1e-10
-    out = np.full((m, k), np.nan)
-    out[full] = np.linalg.solve(scaled[full], (c / unit)[full][:, :, None])[:, :, 0] / unit[full]
-    return out, np.bincount(codes, minlength=m)

@@ -209,12 +209,13 @@ def new_random(
         if unknown.any():
             unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
             if len(unseen) and new_levels == "error":
-                raise unseen_levels(newdata, terms[i].group, unseen)
+                raise unseen_levels(fit, newdata, terms[i].group, unseen)
             part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
             if new_levels == "missing":
                 part[unseen] = np.nan
             elif new_levels == "sample":
-                b = _sampled(fit, i, level_labels(newdata, terms[i].group, unseen), seed)
+                names = recipe_of(fit).level_names(newdata, terms[i].group, unseen)
+                b = _sampled(fit, i, names, seed)
                 part[unseen] += np.einsum("ij,ij->i", z[unseen], b)
         total += part
     return total
@@ -231,21 +232,32 @@ def encoded_terms(
 
 
 def _sampled(fit: Fit, term: int, labels: list[str], seed: int) -> np.ndarray:
-    """Effects of unseen levels, drawn from their estimated distribution: the same for one level in
-    all rows, and whatever other levels there are."""
-    from zlib import crc32
+    """Effects (n, k) of unseen levels, drawn from their estimated distribution: the same for one
+    level in all rows, and whatever other levels there are."""
+    import pandas as pd
+    from scipy.special import ndtri
 
     T = fit.sigma * fit.estimates.T[term]
-    drawn = {
-        label: T @ np.random.default_rng([seed, term, crc32(label.encode())]).normal(size=len(T))
-        for label in dict.fromkeys(labels)
-    }
-    return np.array([drawn[label] for label in labels]).reshape(len(labels), len(T))
+    names = pd.util.hash_array(np.array(labels, dtype=object))
+    normal = np.empty((len(names), len(T)))
+    for column in range(len(T)):
+        key = np.random.SeedSequence([seed, term, column]).generate_state(1, np.uint64)
+        uniform = (_mixed(_mixed(names) ^ key) >> np.uint64(11)) + 0.5
+        normal[:, column] = ndtri(uniform / 2.0**53)
+    return np.asarray(normal @ T.T)
 
 
-def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """Well-mixed 64 bits of each number: splitmix64 (Steele, Lea & Flood 2014, *OOPSLA*)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def unseen_levels(fit: Fit, newdata: Table, group: str, rows: np.ndarray) -> DataError:
     """The error for levels of ``group`` that the fit has no random effects for."""
-    names = list(dict.fromkeys(level_labels(newdata, group, rows)))
+    names = [repr(one) for one in dict.fromkeys(recipe_of(fit).level_names(newdata, group, rows))]
     return DataError(
         f"levels of {group!r} that the fit has not seen: {first_of(names)}; "
         'new_levels="population" predicts them with random effects of zero, "missing" as missing, '
@@ -253,15 +265,3 @@ def unseen_levels(newdata: Table, group: str, rows: np.ndarray) -> DataError:
         variable=group,
         rows=rows[:SHOWN].tolist(),
     )
-
-
-def level_labels(table: Table, group: str, rows: np.ndarray) -> list[str]:
-    """Levels of ``group`` in some rows of the new data, quoted, for messages."""
-    names = [group] if table.has(group) else group.split(":")
-    if not all(table.has(name) for name in names):  # an expression, as in (1 | factor(g))
-        return [f"the one in row {row}" for row in rows]
-    columns = []
-    for factor in (table.column(name).as_factor() for name in names):
-        assert factor.codes is not None and factor.levels is not None  # what as_factor() makes
-        columns.append(map(str, factor.levels[factor.codes[rows]]))
-    return [repr(":".join(parts)) for parts in zip(*columns, strict=True)]

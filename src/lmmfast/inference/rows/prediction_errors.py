@@ -81,10 +81,25 @@ def prediction_frame(
         if everything:
             total = total + rows.left_out_variance(fit)
     variance, total = (np.where(rows.open, np.nan, values) for values in (variance, total))
-    half = t_quantile((1 + level) / 2, df) * np.sqrt(total)
     fitted = predicted.to_numpy()
+    variance = np.where(np.isnan(fitted), np.nan, variance)  # new_levels="missing"
+    half = t_quantile((1 + level) / 2, df) * np.sqrt(total)
     values = np.array([fitted, np.sqrt(variance), fitted - half, fitted + half])
     return pd.DataFrame(values.T, index=predicted.index, columns=name_index(SHOWN), copy=False)
+
+
+def unknown_variance(
+    fit: Fit, newdata: Any, re_form: Any, new_levels: str, weights: Any
+) -> np.ndarray:
+    """Variance of an observation around its prediction at known parameters (n): of the residual,
+    the random effects that are left out, and those of unseen levels unless they are drawn."""
+    chosen = chosen_columns(fit.design, re_form)
+    newdata = None if newdata is None else Table.of(newdata)
+    rows = _rows(fit, newdata, chosen, True)
+    total = rows.left_out_variance(fit)
+    if new_levels != "sample":
+        total = total + rows.unseen_variance(fit)
+    return np.asarray(total + fit.scale / _weights(fit, newdata, weights, len(total)))
 
 
 # ---- what is predicted --------------------------------------------------------------------------
