@@ -8,6 +8,7 @@ Python's ``**``, ``and``, ``or``, ``not``, ``in``, ``//``, ``[a, b]``, ``a if c 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NoReturn
 
 from ..errors import FormulaError
@@ -48,8 +49,9 @@ _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 Argument = tuple[str, "Node | None"]
 
 
+@lru_cache(maxsize=256)
 def parse_text(text: str, python: bool = False) -> Node:
-    """The syntax tree of a formula or expression.
+    """The syntax tree of a formula or expression; those of the last texts are kept.
 
     With `python` ``&`` and ``|`` bind more tightly than comparisons. What cannot be read is a
     FormulaError, which shows where and says what to write.

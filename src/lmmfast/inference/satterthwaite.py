@@ -31,7 +31,7 @@ from ..errors import FitError
 from ..linalg import inverse_root, triangular_root
 from .estimability import contrasts, usable_rows
 from .refits import model_of
-from .variances import Variances
+from .variances import chain
 
 if TYPE_CHECKING:
     from ..engine.model import Model
@@ -166,15 +166,14 @@ class Satterthwaite:
 
     def _analytic_hessian(self) -> np.ndarray:
         """From second derivatives in the entries of T T', by the chain rule."""
-        fit = self._fit
-        variances, whitening = Variances(fit), fit.model._engine.whitening()
+        fit, terms = self._fit, self.terms
         slope, second = fit.point.hessian
-        roots = [
-            (np.linalg.solve(C, term.C), term.T, term.row, term.column)
-            for C, term in zip(whitening, self.terms, strict=True)
-        ]
-        whole = variances.chain(slope, second, roots)
-        return np.asarray(self.directions.T @ whole @ self.directions)
+        turns: list[np.ndarray | None] = [None] * len(terms)  # terms are in whitened columns
+        if fit.estimates.free is not None:
+            whitening = fit.model._engine.whitening()
+            turns = [np.linalg.solve(C, term.C) for C, term in zip(whitening, terms, strict=True)]
+        roots = [(A, term.T, term.row, term.column) for A, term in zip(turns, terms, strict=True)]
+        return np.asarray(self.directions.T @ chain(slope, second, roots) @ self.directions)
 
     @property
     def root(self) -> np.ndarray:

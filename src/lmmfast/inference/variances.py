@@ -55,10 +55,6 @@ class _Term:
     row: np.ndarray  # place in S of each parameter
     column: np.ndarray
 
-    def coordinates(self, change: np.ndarray) -> np.ndarray:
-        """Changes (t, k, k) of S in the parameters, (r, t)."""
-        return np.asarray(change[:, self.row, self.column].T)
-
     def moved(self, J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """C'J, (m, k, p), and E_r C'J, (m, k, r p), for J (m, columns, p)."""
         own = np.asarray(self.C.T @ J[:, self.kept])
@@ -151,42 +147,42 @@ class Variances:
         Q = self.point.forms(V)
         return np.concatenate(P), Q.reshape(number, p, number, p)
 
-    def chain(
-        self,
-        slope: np.ndarray,
-        second: np.ndarray,
-        roots: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
-    ) -> np.ndarray:
-        """The Hessian in entries of roots of the covariance matrices, from that in gamma.
 
-        A change dT of a root makes S change by A (dT T' + T dT') A'; two changes of one column of T
-        meet in the second derivative too.
+def chain(
+    slope: np.ndarray,
+    second: np.ndarray,
+    roots: list[tuple[np.ndarray | None, np.ndarray, np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """The Hessian in entries of roots of the covariance matrices, from that in their own entries.
 
-        Parameters
-        ----------
-        slope, second : (r,) and (r, r) arrays
-            As `Point.hessian` gives them.
-        roots : list of (A, T, row, column), one for each term
-            S = A T T'A', and the entries of T in question.
+    A change dT of a root makes S change by A (dT T' + T dT') A'; two changes of one column of T
+    meet in the second derivative too.
 
-        Returns
-        -------
-        (parameters, parameters) array
-        """
-        ends = np.cumsum([0, *(len(row) for _, _, row, _ in roots)])
-        J, H = np.zeros((len(slope), ends[-1])), np.zeros((ends[-1], ends[-1]))
-        at = 0
-        for i, (term, (A, T, row, column)) in enumerate(zip(self._terms, roots, strict=True)):
-            mine, its = slice(at, at + len(term.row)), slice(ends[i], ends[i + 1])
-            half = A.T[row][:, :, None] * (A @ T).T[column][:, None, :]
-            J[mine, its] = term.coordinates(half + half.swapaxes(1, 2))
-            S = np.zeros(term.S.shape)
-            share = np.where(term.row == term.column, 1.0, 0.5) * slope[mine]
-            S[term.row, term.column] = S[term.column, term.row] = share
-            own = (A.T @ S @ A)[np.ix_(row, row)]
-            H[its, its] = 2 * own * (column[:, None] == column)
-            at = mine.stop
-        return np.asarray(H + J.T @ second @ J)
+    Parameters
+    ----------
+    slope, second : (r,) and (r, r) arrays
+        As `Point.hessian` gives them.
+    roots : list of (A, T, row, column), one for each term
+        S = A T T'A' of the whitened columns, A None for the identity; row and column of its
+        parameters, in S as in T.
+
+    Returns
+    -------
+    (r, r) array
+    """
+    J, H = np.zeros(second.shape), np.zeros(second.shape)
+    at = 0
+    for A, T, row, column in roots:
+        mine = slice(at, at + len(row))
+        left = np.eye(len(T)) if A is None else A
+        half = left.T[row][:, :, None] * (T if A is None else A @ T).T[column][:, None, :]
+        J[mine, mine] = (half + half.swapaxes(1, 2))[:, row, column].T
+        S = np.zeros(T.shape)
+        S[row, column] = S[column, row] = np.where(row == column, 1.0, 0.5) * slope[mine]
+        inner = S if A is None else A.T @ S @ A
+        H[mine, mine] = 2 * inner[row[:, None], row] * (column[:, None] == column)
+        at = mine.stop
+    return np.asarray(H + J.T @ second @ J)
 
 
 def restricted(traces: np.ndarray, P: np.ndarray, Q: np.ndarray) -> np.ndarray:

@@ -326,10 +326,13 @@ def covariance_uncertainty(fit: LMMFit, places: Places) -> tuple[np.ndarray, np.
     cov = step @ step.T
     both = variance * (moved + np.outer(entries, known.slope)) @ known.root
     se = np.sqrt((both**2).sum(axis=1) + 2 * (variance * entries) ** 2 / known.nu)
-    lost |= np.linalg.norm(moved @ known.unknown, axis=1) > 1e-6 * np.linalg.norm(moved, axis=1)
+    if known.unknown.size:
+        size = np.linalg.norm(moved, axis=1)
+        lost |= np.linalg.norm(moved @ known.unknown, axis=1) > 1e-6 * size
     held = np.array([place is None for place in places], dtype=bool)
     for where, value in ((lost, np.nan), (held, 0.0)):
-        cov[where], cov[:, where], se[where] = value, value, value
+        if where.any():
+            cov[where], cov[:, where], se[where] = value, value, value
     return cov, se
 
 

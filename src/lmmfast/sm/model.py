@@ -229,6 +229,8 @@ class MixedLM(Stated):
         start_params: Any,
     ) -> Free | None:
         """What of theta may move; None when everything may."""
+        if mask is None and not any(part.tied for part in components):
+            return None
         free, owner = np.ones(model.ntheta, bool), np.arange(model.ntheta)
         entries = model.theta_entries
         estimated = iter(np.ones(self.k_vc) if mask is None else mask.vcomp)

@@ -28,6 +28,7 @@ import numpy as np
 from ...data.columns import Table
 from ...data.design import aligned_to_fit
 from ...errors import DataError
+from ...tables import name_index
 from ..ddf import check_level, method_of
 from ..wald import t_quantile
 from . import remaining
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 
 INTERVALS = (None, "confidence", "prediction")
+SHOWN = ("fit", "se", "lower", "upper")
 ROWS = 65_536  # rows that are computed together
 
 
@@ -82,9 +84,8 @@ def prediction_frame(
     fitted = predicted.to_numpy()
     variance = np.where(np.isnan(fitted), np.nan, variance)  # new_levels="missing"
     half = t_quantile((1 + level) / 2, df) * np.sqrt(total)
-    limits = {"lower": fitted - half, "upper": fitted + half}
-    columns = {"fit": fitted, "se": np.sqrt(variance), **limits}
-    return pd.DataFrame(columns, index=predicted.index)
+    values = np.array([fitted, np.sqrt(variance), fitted - half, fitted + half])
+    return pd.DataFrame(values.T, index=predicted.index, columns=name_index(SHOWN), copy=False)
 
 
 def unknown_variance(
