@@ -886,3 +886,15 @@ def test_residuals_that_are_little_are_fitted() -> None:
     data["y"] = 1 / 3 + 2 / 7 * data["x"] + 1e-13 * (noise + data["g"] % 7)
     found, wanted = lmer("y ~ x + (1 | g)", pieces(data)), lmer("y ~ x + (1 | g)", data)
     assert worst(found.sigma, wanted.sigma) < 1e-2 and 0.5e-13 < wanted.sigma < 2e-13
+
+
+def test_memory_that_is_not_aligned_is_read() -> None:
+    """Fields of records, and what other processes send."""
+    rng = np.random.default_rng(0)
+    records = np.zeros(60, dtype=[("k", "i1"), ("y", "f8"), ("x", "f8"), ("g", "i4"), ("w", "f4")])
+    records["y"], records["x"] = rng.normal(size=(2, 60))
+    records["g"], records["w"] = np.repeat(np.arange(6), 10), rng.uniform(1, 2, 60)
+    assert not records["x"].flags.aligned
+    whole = lmer("y ~ x + (x | g)", records, weights="w")
+    streamed = lmer("y ~ x + (x | g)", [records[:30], records[30:]], weights="w")
+    assert streamed.objective == pytest.approx(whole.objective, abs=1e-9)

@@ -10,6 +10,7 @@ import enum
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,14 @@ def read(name: str, values: Any, maker: Callable[[str], str] = _nobody) -> Colum
     categorical or an "enum" (polars, DuckDB), whose order it has then. Values that are neither
     numbers nor labels, or are infinite, are a DataError.
     """
+    column = _read(name, values, maker)
+    if column.values is None or column.values.flags.aligned:
+        return column
+    # fields of records, and what came in packets from other processes: the core reads no such
+    return replace(column, values=column.values.copy())
+
+
+def _read(name: str, values: Any, maker: Callable[[str], str]) -> Column:
     if type(values) is np.ndarray:
         return _from_array(name, values)
     dtype = getattr(values, "dtype", None)
