@@ -28,10 +28,11 @@ inference.rows
 inference.intervals
 inference.means
 inference.selection
+many
 rowwise
+resampled
 summary
 results
-many
 lmm
 api
 sm datasets

@@ -33,6 +33,7 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
+from .many.parameters import Parameters
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -64,6 +65,7 @@ __all__ = [
     "MixedLMResults",
     "ModelPlan",
     "OneRowPerLevelWarning",
+    "Parameters",
     "RankDeficientWarning",
     "RestrictedLikelihoodWarning",
     "Spec",

@@ -21,7 +21,7 @@ from .inference.rows import modes as _modes
 from .inference.selection import singular as _singular
 from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE
-from .rowwise import Rowwise
+from .resampled import Resampled
 from .tables import name_index
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LMMFit(Rowwise):
+class LMMFit(Resampled):
     """A fitted linear mixed model.
 
     Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``,

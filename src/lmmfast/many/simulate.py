@@ -1,0 +1,192 @@
+"""Responses drawn from a model: its random effects, its residuals, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.columns import Table
+from ..errors import DataError
+from ..inference.ddf import check_choice
+from ..inference.rows.predict import new_fixed, recipe_of, values_for
+from .parameters import Assumed, Parameters
+from .streams import Shared, Streams
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data.design import Design
+    from ..data.recipe import Recipe
+    from ..fit import Fit
+
+NUMBERS = 2_000_000  # random effects and rows that are held at a time, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A random term in some rows."""
+
+    codes: np.ndarray  # n
+    z: np.ndarray  # n x k
+    factor: np.ndarray  # k x k  effects of a level = factor times independent normal numbers
+    levels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """Draws responses: mean + sum_terms Z b + e, b and e normal.
+
+    No number depends on which replicates are drawn together: sums are taken in one order.
+    """
+
+    mean: np.ndarray  # n
+    parts: tuple[Part, ...]
+    residual: np.ndarray  # n  standard deviations
+
+    @classmethod
+    def of_design(cls, design: Design, assumed: Assumed) -> Simulator:
+        """For the rows of a design, offsets not added."""
+        rows = design.rows_for("simulated responses need the rows")
+        parts = [
+            Part(term.codes, term.z, factor, len(term.levels))
+            for term, factor in zip(design.terms, assumed.factors, strict=True)
+        ]
+        residual = np.full(rows.n, assumed.sigma)
+        if rows.weights is not None:
+            residual /= np.sqrt(rows.weights)
+        return cls(design.fixed.times(assumed.beta), tuple(parts), residual)
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return len(self.mean)
+
+    def draw(self, streams: Streams, first: int, stop: int) -> np.ndarray:
+        """Replicates first .. stop - 1 as columns (n, stop - first), in Fortran order."""
+        out = np.empty((stop - first, self.n))
+        effects = sum(part.levels * len(part.factor) for part in self.parts)
+        step = max(1, NUMBERS // max(1, effects + self.n))
+        shared = streams.shared()
+        for a in range(first, stop, step):
+            b = min(a + step, stop)
+            self._draw_some(shared, a, effects, out[a - first : b - first])
+        return out.T
+
+    def _draw_some(self, shared: Shared, first: int, effects: int, out: np.ndarray) -> None:
+        normal = np.empty((len(out), effects))
+        for i in range(len(out)):
+            generator = shared.at(first + i)
+            generator.standard_normal(out=normal[i])
+            generator.standard_normal(out=out[i])
+        out *= self.residual
+        out += self.mean
+        at = 0
+        for part in self.parts:
+            k = len(part.factor)
+            size = part.levels * k
+            own = normal[:, at : at + size].reshape(len(out), k, part.levels)
+            at += size
+            for j in range(k):
+                b = _row_times(part.factor[j], own)
+                if b is not None:
+                    out += part.z[:, j] * b[:, part.codes]
+
+
+def _row_times(row: np.ndarray, normal: np.ndarray) -> np.ndarray | None:
+    """Sum of row[j] normal[:, j], None where the row is zero."""
+    total = None
+    for weight, own in zip(row, normal.swapaxes(0, 1), strict=True):
+        if weight != 0:
+            total = weight * own if total is None else total + weight * own
+    return total
+
+
+# ---- fit.simulate --------------------------------------------------------------------------------
+
+
+def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) -> pd.DataFrame:
+    """As ``Fit.simulate`` documents it."""
+    import pandas as pd
+
+    check_choice("re", re, ("new", "fixed"))
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"n must be a whole number from 1 on, not {n!r}")
+    streams = Streams(seed)
+    given = Parameters.read(params)
+    assumed = given.of(fit.design, fit.model.theta_entries, fit.estimates)
+    if re == "fixed" and (given.sd, given.corr, given.theta) != (None, None, None):
+        raise ValueError('re="fixed" keeps the conditional modes: sd, corr and theta mean nothing')
+    if newdata is None:
+        simulator, offset = Simulator.of_design(fit.design, assumed), fit.design.offset
+        index: Any = fit.design.rows if fit.design.index is None else fit.design.index
+        if re == "fixed":
+            simulator = _with_modes(simulator, fit.estimates.b)
+    else:
+        table = Table.of(newdata)
+        simulator, offset = _of_new_rows(fit, table, assumed, re == "fixed"), None
+        index = table.index
+    values = simulator.draw(streams, 0, int(n))
+    if offset is not None:
+        values += offset[:, None]
+    return pd.DataFrame(values, index=index, columns=range(int(n)))
+
+
+def _with_modes(simulator: Simulator, modes: Sequence[np.ndarray]) -> Simulator:
+    """The random effects given."""
+    mean = simulator.mean.copy()
+    for part, b in zip(simulator.parts, modes, strict=True):
+        mean += np.einsum("ij,ij->i", part.z, b[part.codes])
+    return Simulator(mean, (), simulator.residual)
+
+
+def _of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simulator:
+    """For new data: levels that the fit has not seen get effects of their own."""
+    design, recipe = fit.design, recipe_of(fit)
+    beta = np.where(fit.estimates.fixed_kept, assumed.beta, np.nan)
+    mean = new_fixed(fit.remade(replace(fit.estimates, beta=beta)), table, None)
+    parts, bad = [], np.isnan(mean)
+    for i, (term, (codes, z)) in enumerate(zip(design.terms, recipe.random(table), strict=True)):
+        bad |= np.isnan(z).any(axis=1)
+        own = _with_unseen(recipe, table, term.group, codes, len(term.levels))
+        if given:
+            seen = codes >= 0
+            mean[seen] += np.einsum("ij,ij->i", z[seen], fit.estimates.b[i][codes[seen]])
+            z = np.where(seen[:, None], 0.0, z)
+        parts.append(Part(own, z, assumed.factors[i], int(own.max(initial=0)) + 1))
+    if bad.any():
+        raise DataError(
+            f"{int(bad.sum())} rows of newdata cannot be simulated: a variable is missing there, "
+            "or the data of the fit say nothing about them",
+            rows=np.flatnonzero(bad)[:10].tolist(),
+        )
+    return Simulator(mean, tuple(parts), _residual_of(design, recipe, table, assumed.sigma))
+
+
+def _with_unseen(
+    recipe: Recipe, table: Table, group: str, codes: np.ndarray, known: int
+) -> np.ndarray:
+    """Codes of all levels, those that the fit has not seen after those that it has."""
+    unseen = np.flatnonzero(codes < 0)
+    if not len(unseen):
+        return codes
+    whole = codes.copy()
+    names = recipe.level_names(table, group, unseen)
+    whole[unseen] = known + np.unique(names, return_inverse=True)[1].ravel()
+    return whole
+
+
+def _residual_of(design: Design, recipe: Recipe, table: Table, sigma: float) -> np.ndarray:
+    """Standard deviations of the residuals of new rows."""
+    residual = np.full(table.n, sigma)
+    if recipe.weights is not None:
+        residual /= np.sqrt(values_for(recipe.weights, table, "weights", table.n))
+    elif design.sums.is_weighted:
+        raise DataError(
+            "the model was fitted with an array as weights=, which new data do not carry: fit it "
+            "with a column's name as weights",
+            variable="weights",
+        )
+    return residual
