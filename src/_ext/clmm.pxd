@@ -153,8 +153,8 @@ cdef extern from "lmm.h" nogil:
     void lmm_whitening(const lmm_model *, double *)
     lmm_status lmm_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *, double *,
                        lmm_info *)
-    lmm_status lmm_many(lmm_model *, const lmm_data *, const lmm_settings *, int64_t, const double *, int,
-                        const double *, const lmm_fits *, int64_t *)
+    lmm_status lmm_many(lmm_model *, const lmm_data *, const lmm_settings *, int64_t, const double *,
+                        const double *, int, const double *, const lmm_fits *, int64_t *)
     lmm_status lmm_satterthwaite(lmm_model *, int, const double *, double *, double *)
     lmm_status lmm_estimates(lmm_model *, double *, double *, double *, double *, double *)
     lmm_status lmm_projection(lmm_model *, double *, double *, double *, double *, double *)

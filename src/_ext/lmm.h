@@ -335,11 +335,12 @@ typedef struct {        /* fits of many responses, one row each, in their order 
     double *df;         /* count x r      Satterthwaite's; nan where they are not to be had           */
 } lmm_fits;
 
-/* Fits of count responses Y (n x count, column-major) to the columns of the model, each from its own moment
-   estimates: no result depends on the others. r contrasts L (r x p, row-major) of each; df NULL: not asked
-   for. d: the rows that the model was made of; their y is not read. The model keeps the last response. Not
-   LMM_OK: LMM_NOMEM, or LMM_STOPPED by the settings' poll; rows from *done on are not filled then. */
+/* Fits of count responses Y (n x count, column-major) to the columns of the model, all from start (ntheta)
+   or, if that is NULL, each from its own moment estimates: no result depends on the others. r contrasts L (r
+   x p, row-major) of each; df NULL: not asked for. d: the rows that the model was made of; their y is not
+   read. The model keeps the last response. Not LMM_OK: LMM_NOMEM, or LMM_STOPPED by the settings' poll; rows
+   from *done on are not filled then. */
 lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, int64_t count, const double *Y,
-                    int r, const double *L, const lmm_fits *out, int64_t *done);
+                    const double *start, int r, const double *L, const lmm_fits *out, int64_t *done);
 
 #endif

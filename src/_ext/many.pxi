@@ -5,8 +5,8 @@ ENDS = {LMM_OK: "converged", LMM_MAXEVAL: "evaluation limit", LMM_NOVARIANCE: "n
         LMM_UNSOLVED: "not solved", LMM_UNAVAILABLE: "not available"}
 
 
-cdef _fit_many(lmm_model *m, lock, _Rows rows, const double[::1, :] Y, const double[:, ::1] L, bint reml,
-               int maxeval, bint df):
+cdef _fit_many(lmm_model *m, lock, _Rows rows, const double[::1, :] Y, const double[::1] start,
+               const double[:, ::1] L, bint reml, int maxeval, bint df):
     """Columns of Y, one after the other; a dictionary of arrays with one row each."""
     cdef Py_ssize_t count = Y.shape[1], p = rows.d.p, r = L.shape[0], N = lmm_ntheta(m)
     cdef lmm_settings s = lmm_defaults()
@@ -20,8 +20,12 @@ cdef _fit_many(lmm_model *m, lock, _Rows rows, const double[::1, :] Y, const dou
     cdef double[:, ::1] degrees = np.empty((count + 1, r + 1))
     cdef double[::1] sigma = np.empty(count + 1)
     cdef const double *contrasts = NULL
+    cdef const double *first = NULL
     if r:
         contrasts = &L[0, 0]
+    if start is not None and N:
+        _check_theta(start, <int>N, "start")
+        first = &start[0]
     try:
         if ends == NULL or info == NULL:
             raise MemoryError()
@@ -31,7 +35,7 @@ cdef _fit_many(lmm_model *m, lock, _Rows rows, const double[::1, :] Y, const dou
         s.reml, s.maxeval = reml, maxeval
         with lock, single_threaded_blas():
             with nogil:
-                status = lmm_many(m, &rows.d, &s, count, &Y[0, 0], <int>r, contrasts, &out, &done)
+                status = lmm_many(m, &rows.d, &s, count, &Y[0, 0], first, <int>r, contrasts, &out, &done)
         check(status)
         found = {"theta": _rows_of(theta, count, N), "beta": _rows_of(beta, count, p),
                  "se": _rows_of(se, count, p), "sigma": np.asarray(sigma)[:count],
