@@ -5,7 +5,7 @@
 """
 
 from . import datasets
-from .api import fit_many, lmer, plan
+from .api import fit_many, lmer, plan, simulate
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
@@ -86,6 +86,7 @@ __all__ = [
     "plan",
     "ranova",
     "simplify",
+    "simulate",
     "step",
 ]
 

@@ -128,6 +128,11 @@ ATTRIBUTES = {
     "zvalues": "fit.tvalues",
     "use_t": 'fit.coef_test(ddf="z") for normal quantiles',
     "hqic": "fit.aic, fit.bic",
+    "bootMer": "fit.bootstrap(1000)",
+    "parametricbootstrap": "fit.bootstrap(1000)",
+    "PBmodcomp": "lmmfast.pb_test(fit0, fit)",
+    "refit_many": "fit.model.fit_many(Y)",
+    "loo": 'lmmfast.cross_validate(fit, by="subj")',
 }
 
 
