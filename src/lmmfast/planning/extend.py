@@ -90,7 +90,7 @@ def extend(
 
 def extended(frame: pd.DataFrame, along: str, to: int, nested: Iterable[str]) -> pd.DataFrame:
     """As `extend` along a column describes it."""
-    levels, codes = _levels_of(frame, along)
+    levels, codes = levels_of(frame, along)
     if to < 2:
         raise ValueError(f"to must leave two levels of {along!r} at least, not {to!r}")
     order, m = _balanced_order(frame, along, codes, len(levels)), len(levels)
@@ -109,7 +109,7 @@ def _within(frame: pd.DataFrame, names: Sequence[str], to: int) -> pd.DataFrame:
         raise ValueError("within must name the columns that make cells")
     cell = np.zeros(len(frame), dtype=np.int64)
     for name in names:
-        levels, codes = _levels_of(frame, name)
+        levels, codes = levels_of(frame, name)
         cell = np.unique(cell * len(levels) + codes, return_inverse=True)[1].ravel()
     counts = np.bincount(cell)
     by_cell = np.split(np.argsort(cell, kind="stable"), np.cumsum(counts)[:-1])
@@ -124,7 +124,7 @@ def _names(given: Any) -> list[str]:
     return [str(one) for one in given]
 
 
-def _levels_of(frame: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
+def levels_of(frame: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Levels of a column as they come in the rows, and the level of each row."""
     import pandas as pd
 
@@ -186,7 +186,7 @@ def _nested(
             found.append(name)
     for name in wanted:
         if name not in frame.columns:
-            _levels_of(frame, name)
+            levels_of(frame, name)
     return found
 
 
