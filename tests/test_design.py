@@ -148,7 +148,7 @@ def test_dropout_by_a_function() -> None:
         ({"subjects": 1, "items": 2, "within": TWO}, "use 2"),
         (
             {"subjects": 9, "between": {"g": [1, 2]}},
-            "2 cells between subjects: use 8 or 10, or bal",
+            "2 cells between subjects: use 8 or 10, or",
         ),
         ({"subjects": 1, "between": {"g": [1, 2]}}, "fewer than the 2 cells"),
         ({"subjects": 0}, "whole number"),
