@@ -37,6 +37,7 @@ from .lmm import LMM
 from .many.parameters import Parameters
 from .planning.design import design
 from .planning.extend import extend
+from .planning.power import power
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -88,6 +89,7 @@ __all__ = [
     "lmer",
     "mixedlm",
     "plan",
+    "power",
     "ranova",
     "simplify",
     "step",
