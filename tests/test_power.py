@@ -10,13 +10,26 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmmfast import LMM, DataError, Parameters, anova, datasets, design, extend, lmer, power
+from lmmfast import (
+    LMM,
+    DataError,
+    Parameters,
+    RankDeficientWarning,
+    anova,
+    datasets,
+    design,
+    extend,
+    lmer,
+    mixedlm,
+    power,
+)
 from lmmfast.many.simulate import Simulator
 from lmmfast.many.streams import Streams
 
 TWO = {"cond": ["a", "b"]}
 CROSSED = "rt ~ cond + (1 | subj) + (1 | item)"
 PAIRED, FAR = "y ~ cond + (1 | subj)", Parameters(sd={"subj": 5}, sigma=1)
+SLEEP = {"sd": {"Subject": 30}, "sigma": 25}
 ASSUMED = {"sd": {"subj": 80, "item": 30}, "sigma": 200}
 
 FORMULA = "y ~ c * g + (1 + c | subj) + (1 | item)"
@@ -255,6 +268,58 @@ def test_from_a_fit(recwarn) -> None:
     changed = power(fit, params={"beta": {"Days": 3}}, n=200, seed=2)
     assert float(changed) == pytest.approx(table[18, 3], abs=0.02)  # rounding of other sums
     assert not recwarn
+
+
+def test_other_fits() -> None:
+    """Of arrays, of statsmodels' interface, of transformed and missing responses."""
+    data = datasets.load("sleepstudy")
+    plain = lmer("Reaction ~ Days + (1 | Subject)", data)
+    terms = [(term.codes, term.z) for term in plain.design.terms]
+    arrays = LMM.from_arrays(data["Reaction"], plain.design.X, terms).fit()
+    how = {"n": 40, "seed": 1, "effect": 2}
+    expected = float(power(plain, **how))
+    assert float(power(arrays, test="x1", **how)) == pytest.approx(expected, abs=0.03)
+    other = mixedlm("Reaction ~ Days", data, groups="Subject").fit()
+    assert float(power(other, **how)) == pytest.approx(expected, abs=0.03)
+    data.loc[[3, 50], "Reaction"] = np.nan
+    log = lmer("log(Reaction) ~ scale(Days) + (Days | Subject)", data)
+    found = power(log, n=30, seed=1, effect=0.05, along={"Subject": [18, 36]})
+    assert list(found.to_frame()["nobs"]) == [178, 356]
+    dot = power("Reaction ~ . - Subject + (1 | Subject)", data, params=SLEEP, **how)
+    bare = power("~ Days + (1 | Subject)", data, params=SLEEP, **how)
+    assert dot.test == bare.test == "Days" and float(bare) > 0.5
+    none = SLEEP | {"sd": {"Subject": 0}}
+    assert power("~ Days + (1 | Subject)", data, params=none, **how).to_frame()["singular"][0] > 0.2
+
+
+def test_dropped_columns() -> None:
+    data = design(12, within=TWO).assign(twice=lambda d: 2.0 * (d["cond"] == "b"))
+    formula = "y ~ cond + twice + (1 | subj)"
+    how = {"params": FAR, "effect": 0.7, "n": 60, "seed": 1}
+    with pytest.warns(RankDeficientWarning, match="twice"):
+        found = power(formula, data, test="cond[T.b]", **how)
+    plain = power(PAIRED, data, **how)
+    np.testing.assert_allclose(
+        found.outcomes[0].found["p"], plain.outcomes[0].found["p"], rtol=1e-6
+    )
+    for method in ("lrt", "z"):
+        with pytest.warns(RankDeficientWarning, match="twice"):
+            found = power(formula, data, test="cond[T.b]", method=method, **how)
+        plain = power(PAIRED, data, method=method, **how)
+        np.testing.assert_allclose(
+            found.outcomes[0].found["p"], plain.outcomes[0].found["p"], rtol=1e-5, atol=1e-12
+        )
+    with pytest.warns(RankDeficientWarning), pytest.raises(DataError, match="'twice' cannot be"):
+        power(formula, data, test="twice", **how)
+
+
+def test_pickles(trials) -> None:
+    how = {"params": ASSUMED, "effect": 60, "n": 20, "along": {"subj": [8]}}
+    made = power(CROSSED, lambda subj: design(subj, 8, within=TWO), **how)
+    again = pickle.loads(pickle.dumps(made))
+    np.testing.assert_array_equal(again.power, made.power)
+    with pytest.raises(DataError, match="a function of a module"):
+        again.smallest(0.9)
 
 
 def test_smallest_sizes() -> None:

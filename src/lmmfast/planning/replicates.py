@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,13 @@ from .tested import Tested
 if TYPE_CHECKING:
     from ..data.design import Design
     from ..many.asked import Asked
+
+
+class _Null(NamedTuple):
+    """The model in which the hypothesis holds, of responses less X base."""
+
+    model: Model
+    base: np.ndarray  # p
 
 
 @dataclass(eq=False)
@@ -48,11 +55,14 @@ class Replicates(Job):
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"spare": []}
 
-    def begin(self) -> tuple[Model, Model | None]:
+    def begin(self) -> tuple[Model, _Null | None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
             model = self.spare.pop() if self.spare else Model(self.design)
-            null = Model(smaller(self.design, self.tested)) if self.by_likelihood else None
+            null = None
+            if self.by_likelihood:
+                N, base = restriction(self.tested, model._core.keep)
+                null = _Null(Model(smaller(self.design, N)), base)
         return model, null
 
     def run(self, state: Any, first: int, stop: int, part: Any) -> Columns:
@@ -89,16 +99,15 @@ class Replicates(Job):
             return np.asarray(chdtrc(r, square))
         return np.asarray(fdtrc(r, self.joint.denominator(variance, df)[:, None], square / r))
 
-    def _ratios(self, null: Model, Y: np.ndarray, deviance: np.ndarray) -> np.ndarray:
+    def _ratios(self, null: _Null, Y: np.ndarray, deviance: np.ndarray) -> np.ndarray:
         """(c, E) p-values of likelihood-ratio tests."""
         from scipy.special import chdtrc
 
-        _, base = restriction(self.tested)
-        want = replace(self.want, L=np.zeros((0, null.design.fixed.width)))
+        want = replace(self.want, L=np.zeros((0, null.model.design.fixed.width)))
         p = np.empty((Y.shape[1], len(self.shifts)))
         for e, shift in enumerate(self.shifts):
-            moved = Y + self.design.fixed.times(shift - base)[:, None]
-            found = fitted_columns(null, moved, None, want)
+            moved = Y + self.design.fixed.times(shift - null.base)[:, None]
+            found = fitted_columns(null.model, moved, None, want)
             chisq = np.maximum(found["objective"] - deviance, 0)
             p[:, e] = chdtrc(len(self.tested.L), chisq)
         return p
@@ -115,23 +124,24 @@ class Replicates(Job):
         )
 
 
-def restriction(tested: Tested) -> tuple[np.ndarray, np.ndarray]:
-    """N (p, p - r) and b (p): the coefficients with L beta = q are b + N g."""
+def restriction(tested: Tested, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """N (p, k) and b (p): the coefficients with L beta = q are b + N g; those of columns that are
+    not kept (p) are zero."""
     from scipy.linalg import qr
 
-    L, r = tested.L, len(tested.L)
+    places = np.flatnonzero(kept)
+    L = tested.L[:, places]
     order = qr(L, pivoting=True, mode="r")[1]
-    pivot, rest = order[:r], np.sort(order[r:])
-    N, b = np.zeros((L.shape[1], len(rest))), np.zeros(L.shape[1])
-    N[rest, np.arange(len(rest))] = 1.0
-    N[pivot] = -np.linalg.solve(L[:, pivot], L[:, rest])
-    b[pivot] = np.linalg.solve(L[:, pivot], tested.q)
+    pivot, rest = order[: len(L)], np.sort(order[len(L) :])
+    N, b = np.zeros((len(kept), len(rest))), np.zeros(len(kept))
+    N[places[rest], np.arange(len(rest))] = 1.0
+    N[places[pivot]] = -np.linalg.solve(L[:, pivot], L[:, rest])
+    b[places[pivot]] = np.linalg.solve(L[:, pivot], tested.q)
     return N, b
 
 
-def smaller(design: Design, tested: Tested) -> Design:
-    """The design in which the hypothesis holds; b of `restriction` is to be subtracted."""
-    N, _ = restriction(tested)
+def smaller(design: Design, N: np.ndarray) -> Design:
+    """The design in which coefficients are N g, of `restriction`; b is to be subtracted."""
     X = RowColumns(np.asfortranarray(design.X @ N))
     names = tuple(f"g{j}" for j in range(N.shape[1]))
     return replace(design, fixed=X, x_names=names, recipe=None, variables={})

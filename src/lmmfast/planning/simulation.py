@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,8 +104,13 @@ class Simulation:
         return len(levels_of(self._table, along)[0])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickles are without workers."""
-        return vars(self) | {"client": None}
+        """Pickles are without workers, and without a function that has no name."""
+        state = vars(self) | {"client": None}
+        try:
+            pickle.dumps(self.make)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            state["make"] = _lost
+        return state
 
     def sized(self, sizes: Sizes) -> Study:
         """The study of this size."""
@@ -189,6 +195,13 @@ def _complete(study: Study, tested: Tested, moved: bool) -> Parameters:
             'params={"beta": {...}, ...} or effect='
         )
     return replace(params, beta=dict.fromkeys(names, 0.0) | given)
+
+
+def _lost(**sizes: Any) -> Any:
+    raise DataError(
+        "the function that makes the data of a size was not in the pickle: a function of a module "
+        "can be"
+    )
 
 
 def _made(make: Callable[..., Any], sizes: Sizes) -> Any:

@@ -92,10 +92,13 @@ class Study(tables.Printed):
         """The data as pandas has them; DataError where they are not at hand."""
         if self.data is None or not (hasattr(self.data, "columns") or isinstance(self.data, dict)):
             raise DataError(
-                "the data of this fit are not at hand (it was read from files or a pickle): give "
-                "formula, data and params"
+                "the data of this fit are not at hand (it was made from files, arrays or a "
+                "pickle): give formula, data and params"
             )
-        return table_of(self.data)
+        frame = table_of(self.data)
+        if self.made is None:
+            return frame
+        return frame.iloc[self.made.rows].reset_index(drop=True)  # those that the fit used
 
     @property
     def groups(self) -> list[str]:
