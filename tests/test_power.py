@@ -179,6 +179,41 @@ def likelihood_ratio(fit, data: pd.DataFrame, test: str) -> float:
     return float(stats.chi2.sf(null.objective - fit.objective, len(L)))
 
 
+@pytest.mark.parametrize("smaller", ["~ c + g", "~ g", "~ 1"])
+def test_against_a_smaller_model(factorial, smaller) -> None:
+    found = power(FORMULA, factorial, params=FULL, test=smaller, method="lrt", n=3, seed=7)
+    data, Y = simulated(found)
+    random = " + (1 + c | subj) + (1 | item)"
+    for i, y in enumerate(Y.T):
+        own = data.assign(y=y)
+        fits = [lmer(f"y ~ {part} {random}", own, reml=False) for part in (smaller[1:], "c * g")]
+        expected = anova(*fits).table["Pr(>Chisq)"].iloc[-1]
+        assert found.outcomes[0].found["p"][i, 0] == pytest.approx(expected, rel=2e-3)
+    if smaller == "~ c + g":
+        term, same = (
+            power(FORMULA, factorial, params=FULL, test=test, n=20, seed=7)
+            for test in ("c:g", smaller)
+        )
+        np.testing.assert_allclose(
+            term.outcomes[0].found["p"], same.outcomes[0].found["p"], rtol=1e-6
+        )
+
+
+def test_what_expressions_learned_stays() -> None:
+    """poly(x, 2) of twice the rows would have columns of half the variance."""
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"s": np.repeat(range(12), 6), "x": rng.normal(size=72)})
+    data["y"] = 0.3 * data["x"] ** 2 + rng.normal(size=12)[data["s"]] + rng.normal(size=72)
+    fit = lmer("y ~ poly(x, 2) + (1 | s)", data)
+    study = extend(fit, along="s", to=24)
+    np.testing.assert_array_equal(study.design.X, np.tile(fit.design.X, (2, 1)))
+    how = {"test": "poly(x, 2)[2]", "n": 100, "seed": 1, "effect": 3.0}
+    ones = power(fit, along={"s": [12, 24]}, **how)
+    params = {"sd": {"s": 1}, "sigma": 1}
+    given = power("y ~ poly(x, 2) + (1 | s)", data, params=params, along={"s": [24]}, **how)
+    assert ones.power[1] > ones.power[0] + 0.1 and given.power[0] > 0.9
+
+
 def test_estimates_errors_of_sign_and_size(trials) -> None:
     found = power(CROSSED, trials, params=ASSUMED, effect=[-15.0, 30.0], n=300, seed=11)
     _, Y = simulated(found)
@@ -446,6 +481,12 @@ def test_arguments_that_mean_nothing(trials, changes, words) -> None:
 def test_models_that_cannot_be(trials, factorial) -> None:
     with pytest.raises(ValueError, match=r"say what is tested.*terms c, g, c:g"):
         power(FORMULA, factorial, params=FULL)
+    for test, words in (("~ c * g", "nothing to test"), ("~ c + item", "'item' is no variable")):
+        with pytest.raises(ValueError, match=words):
+            power(FORMULA, factorial, params=FULL, test=test)
+    without = "y ~ c + (1 | subj) + (1 | item)"
+    with pytest.raises(ValueError, match="'g' is no variable"):
+        power(without, factorial, params=FULL, test="~ g")
     with pytest.raises(DataError, match="no column 'sbj'"):
         power(CROSSED, trials, params=ASSUMED, effect=60, along={"sbj": [8]})
     with pytest.raises(ValueError, match="data= is missing"):

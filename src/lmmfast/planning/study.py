@@ -43,6 +43,9 @@ class Study(tables.Printed):
         Of the fit that the study is made of.
     made : Design, optional
         The rows of that fit, where the data are the same.
+    learned : dict, optional
+        What ``poly(x, 2)``, ``scale(x)`` and the like learned from the data that the parameters are
+        meant for.
     """
 
     formula: str
@@ -54,6 +57,7 @@ class Study(tables.Printed):
     reml: bool = True
     estimates: Estimates | None = None
     made: Design | None = None
+    learned: Mapping[str, Any] | None = None
 
     @classmethod
     def of_fit(cls, fit: Any) -> Study:
@@ -86,7 +90,16 @@ class Study(tables.Printed):
                     "column of the data and give its name",
                     variable=name,
                 )
-        return replace(self, data=data, made=None)
+        return replace(self, data=data, made=None, learned=self._memory())
+
+    def _memory(self) -> Mapping[str, Any] | None:
+        """What expressions have learned, for other rows: of its first ones."""
+        if self.learned is not None or (self.data is None and self.made is None):
+            return self.learned
+        if self.made is None and not plan_of(self._right).learners:
+            return None
+        recipe = self.design.recipe
+        return None if recipe is None else dict(recipe.memory)
 
     def table(self) -> pd.DataFrame:
         """The data as pandas has them; DataError where they are not at hand."""
@@ -127,7 +140,7 @@ class Study(tables.Printed):
             table = Table(self.data._native)
         table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))
         named = {"weights": self.weights, "offset": self.offset, "contrasts": self.contrasts}
-        return build(self._right, table, **named)
+        return build(self._right, table, learned=self.learned, **named)
 
     def summary(self) -> tables.Summary:
         """Formula, rows, parameters."""

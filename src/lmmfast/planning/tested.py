@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.encode import layout_of
 from ..errors import DataError
+from ..formula.terms import read_sum
 from ..inference.hypotheses.estimable import effects_of
 from ..inference.linear import hypothesis
+from ..inference.selection.fixed_part import columns_of
 
 if TYPE_CHECKING:
     from ..data.design import Design
     from ..inference.hypotheses.estimable import Effects
 
+DEPENDENT = 1e-8  # singular value of columns of length one below which they depend on others
 ZERO = 1e-12  # weights of a hypothesis that are rounding errors
 
 
@@ -31,6 +35,11 @@ class Tested:
     def read(cls, given: Any, design: Design, kept: np.ndarray) -> Tested:
         """What `test` means in a design; kept (p): columns that are not dropped."""
         names = [str(name) for name in design.x_names]
+        if isinstance(given, str) and given.lstrip().startswith("~"):
+            L = _beyond(given, design, kept)
+            return cls(f"the model against {given.strip()}", L, np.zeros(len(L)))._checked(
+                kept, names
+            )
         effects = _effects(design, kept)
         if given is None:
             given = _only(names, effects)
@@ -81,6 +90,42 @@ class Tested:
     def scaled(self, beta: np.ndarray, scale: float) -> np.ndarray:
         """beta (p) with all coefficients that have weight multiplied."""
         return np.where(self.L.any(axis=0), scale * beta, beta)
+
+
+def _beyond(text: str, design: Design, kept: np.ndarray) -> np.ndarray:
+    """(r, p) hypothesis that holds where a smaller fixed part, ``~ a + b``, is enough."""
+    from scipy.linalg import qr
+
+    recipe = design.recipe
+    if recipe is None:
+        raise ValueError("test: a model made from arrays has no terms")
+    small = read_sum(text.lstrip().removeprefix("~"))
+    known = [atom.label for atom in recipe.fixed_layout.atoms]
+    for atom in small.atoms:
+        if atom.label not in known:
+            raise ValueError(
+                f"test: {atom.label!r} is no variable of the fixed part, which has "
+                f"{', '.join(dict.fromkeys(known))}"
+            )
+    X = design.X[:, kept]
+    length = np.sqrt((X * X).sum(axis=0))
+    unit, inner = X / length, columns_of(design, layout_of(small, recipe.codings)).values
+    inner = inner / np.sqrt((inner * inner).sum(axis=0))
+    basis = np.linalg.qr(unit)[0]
+    if np.abs(inner - basis @ (basis.T @ inner)).max(initial=0.0) > DEPENDENT:
+        raise ValueError(f"test: {text.strip()} is not part of the model's fixed part")
+    left, values, _ = np.linalg.svd(inner, full_matrices=False)
+    inside = left[:, values > DEPENDENT * values.max(initial=0.0)]
+    _, values, right = np.linalg.svd(unit - inside @ (inside.T @ unit), full_matrices=False)
+    rows = right[values > DEPENDENT]
+    if not len(rows):
+        raise ValueError(f"test: {text.strip()} is the whole fixed part: there is nothing to test")
+    pivot = np.sort(qr(rows, pivoting=True, mode="r")[1][: len(rows)])
+    rows = np.linalg.solve(rows[:, pivot], rows)
+    rows = np.where(np.abs(rows) > DEPENDENT, rows, 0.0)
+    L = np.zeros((len(rows), len(kept)))
+    L[:, kept] = rows * length / length[pivot, None]
+    return L
 
 
 def _effects(design: Design, kept: np.ndarray) -> Effects | None:
