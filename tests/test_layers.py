@@ -35,6 +35,7 @@ summary
 results
 lmm
 api
+planning
 sm datasets
 cli
 """

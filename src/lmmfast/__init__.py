@@ -35,6 +35,9 @@ from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
 from .many.parameters import Parameters
+from .planning.design import design
+from .planning.extend import extend
+from .planning.power import power
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -76,14 +79,17 @@ __all__ = [
     "anova",
     "compare",
     "datasets",
+    "design",
     "drop1",
     "emmeans",
     "emtrends",
+    "extend",
     "fit_many",
     "joint_tests",
     "lmer",
     "mixedlm",
     "plan",
+    "power",
     "ranova",
     "simplify",
     "simulate",
