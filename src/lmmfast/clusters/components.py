@@ -58,29 +58,34 @@ class Rule:
         out = np.zeros(len(values))
         for sign in (1, -1):
             if self.tail != ("less" if sign > 0 else "greater"):
-                out += sign * enhanced(np.maximum(sign * values, 0), graph, self.extent, self.height)
+                out += sign * enhanced(
+                    np.maximum(sign * values, 0), graph, self.extent, self.height
+                )
         return out
 
 
 def clusters(signs: np.ndarray, graph: Graph) -> np.ndarray:
-    """Connected components of neighbours that have the same sign, those of sign 0 left out."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    labels = np.zeros(len(signs), dtype=np.int64)
-    inside = np.flatnonzero(signs)
-    if not len(inside):
-        return labels
+    """(T,): connected components of neighbours that have the same sign, numbered from 1 on by their
+    first points; 0 for points of sign 0."""
     kept = (signs[graph.one] == signs[graph.two]) & (signs[graph.one] != 0)
-    pairs = (graph.one[kept], graph.two[kept])
-    size = (graph.count, graph.count)
-    matrix = coo_matrix((np.ones(int(kept.sum()), np.int8), pairs), shape=size)
-    found = connected_components(matrix, directed=False)[1][inside]
-    _, first, back = np.unique(found, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
-    labels[inside] = rank[back.ravel()]
+    root = list(range(graph.count))
+    for one, two in zip(graph.one[kept].tolist(), graph.two[kept].tolist(), strict=True):
+        a, b = _top(root, one), _top(root, two)
+        root[max(a, b)] = min(a, b)
+    labels, number = np.zeros(graph.count, dtype=np.int64), 0
+    for point in np.flatnonzero(signs).tolist():
+        first = _top(root, point)
+        number += first == point
+        labels[point] = number if first == point else labels[first]
     return labels
+
+
+def _top(root: list[int], node: int) -> int:
+    """The root of a node's tree, with shorter ways to it."""
+    while root[node] != node:
+        root[node] = root[root[node]]
+        node = root[node]
+    return node
 
 
 def enhanced(values: np.ndarray, graph: Graph, extent: float, height: float) -> np.ndarray:
@@ -97,12 +102,6 @@ def enhanced(values: np.ndarray, graph: Graph, extent: float, height: float) -> 
     root = list(range(len(top)))  # of the tree of components, shortened on the way
     active = [False] * len(top)
 
-    def top_of(node: int) -> int:
-        while root[node] != node:
-            root[node] = root[root[node]]
-            node = root[node]
-        return node
-
     for point in np.argsort(-values, kind="stable").tolist():
         level = top[point]
         if level <= 0:
@@ -111,7 +110,7 @@ def enhanced(values: np.ndarray, graph: Graph, extent: float, height: float) -> 
         for other in graph.lists[point]:
             if not active[other]:
                 continue
-            one, two = top_of(point), top_of(other)
+            one, two = _top(root, point), _top(root, other)
             if one != two:
                 made = len(top)
                 parent[one] = parent[two] = root[one] = root[two] = made
@@ -119,7 +118,9 @@ def enhanced(values: np.ndarray, graph: Graph, extent: float, height: float) -> 
                 size.append(size[one] + size[two])
                 parent.append(-1)
                 root.append(made)
-    return _integrals(np.array(top), np.array(size), np.array(parent), extent, height)[: len(values)]
+    return _integrals(np.array(top), np.array(size), np.array(parent), extent, height)[
+        : len(values)
+    ]
 
 
 def _integrals(

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import gammaln
 
-from ..many.streams import Streams
+from ..many.streams import Shared, Streams
 from ..tables import joined
 
 KINDS = ("labels", "within", "between")
@@ -66,6 +65,8 @@ class Exchange:
     @cached_property
     def arrangements(self) -> float:
         """How many different ones there are, that of the data included; infinite for too many."""
+        from scipy.special import gammaln
+
         if self.kind == "labels":
             present, k = (self.table(self.value, self.block) > 0).sum(axis=1), self.values
             log = float((gammaln(k + 1) - gammaln(k - present + 1)).sum())
@@ -86,11 +87,11 @@ class Exchange:
         """One at random, each with the same probability."""
         if self.kind == "labels":
             order = np.argsort(rng.random((self.size, self.values)), axis=1)
-            return self._representatives[order[self.block, self.value]]
+            return np.asarray(self._representatives[order[self.block, self.value]])
         block, value = self._of_unit(self.block), self._of_unit(self.value)
         made = np.empty_like(value)
         made[np.argsort(block, kind="stable")] = value[np.lexsort((rng.random(len(block)), block))]
-        return self._representatives[made[self.unit]]
+        return np.asarray(self._representatives[made[self.unit]])
 
     def listed(self, number: int) -> np.ndarray:
         """One of all but that of the data, by its number from 0 on; where there are few."""
@@ -100,7 +101,7 @@ class Exchange:
             number, way = divmod(number, len(ways))
             for rows, value in zip(places, ways[way], strict=True):
                 made[rows] = value
-        return self._representatives[made]
+        return np.asarray(self._representatives[made])
 
     @cached_property
     def _representatives(self) -> np.ndarray:
@@ -157,11 +158,11 @@ class Arrangements:
     def count(self) -> int:
         return int(self.exchange.arrangements) - 1 if self.all else self.asked
 
-    def source(self, number: int) -> np.ndarray:
-        """For each row the row whose value it gets, of one arrangement."""
+    def source(self, number: int, generators: Shared) -> np.ndarray:
+        """For each row the row whose value it gets; generators: one thread's, of the streams."""
         if self.all:
             return self.exchange.listed(number)
-        return self.exchange.drawn(self.streams.generator(number))
+        return self.exchange.drawn(generators.at(number))
 
 
 def exchange_of(

@@ -28,6 +28,11 @@ class Tested:
         return "t" if len(self.L) == 1 else "F"
 
     @property
+    def height(self) -> float:
+        """H of threshold-free cluster enhancement: F is as t squared."""
+        return 2.0 if self.statistic == "t" else 1.0
+
+    @property
     def contrasts(self) -> np.ndarray:
         """What is asked of the fits: the hypotheses and, for their covariances, sums of two."""
         pairs = itertools.combinations(self.L, 2)

@@ -17,16 +17,21 @@ LISTED = "a square matrix (dense or scipy.sparse) or a list of pairs of places"
 class Graph:
     """Points 0, ..., count - 1 and the pairs of them that are neighbours, each pair once."""
 
-    count: int
+    shape: tuple[int, ...]  # extents of their axes
     one: np.ndarray  # (m,), less than
     two: np.ndarray  # (m,)
 
     @classmethod
-    def of_pairs(cls, count: int, one: np.ndarray, two: np.ndarray) -> Graph:
+    def of_pairs(cls, shape: Sequence[int], one: np.ndarray, two: np.ndarray) -> Graph:
         """Pairs in any order, repeated or not; a point is no neighbour of itself."""
+        count = math.prod(shape)
         low, high = np.minimum(one, two), np.maximum(one, two)
         keys = np.unique((low * np.int64(count) + high)[low != high])
-        return cls(count, keys // count, keys % count)
+        return cls(tuple(shape), keys // count, keys % count)
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
 
     @cached_property
     def lists(self) -> list[list[int]]:
@@ -64,7 +69,7 @@ def neighbours(shape: Sequence[int], adjacency: Any = None) -> Graph:
         return _lattice(shape)
     size, one, two = _pairs(adjacency, shape[0])
     if size == count:
-        return Graph.of_pairs(count, one, two)
+        return Graph.of_pairs(shape, one, two)
     if size != shape[0]:
         raise ValueError(
             f"adjacency is of {size} places: it should be of all {count} points, or of the "
@@ -74,7 +79,7 @@ def neighbours(shape: Sequence[int], adjacency: Any = None) -> Graph:
     within = _lattice(shape[1:])
     along, at = np.arange(rest), rest * np.arange(size)[:, None]
     return Graph.of_pairs(
-        count,
+        shape,
         np.concatenate([_all(one[:, None] * rest + along), _all(at + within.one)]),
         np.concatenate([_all(two[:, None] * rest + along), _all(at + within.two)]),
     )
@@ -82,15 +87,14 @@ def neighbours(shape: Sequence[int], adjacency: Any = None) -> Graph:
 
 def _lattice(shape: Sequence[int]) -> Graph:
     """Neighbours differ by one on one axis."""
-    count = math.prod(shape)
-    places = np.arange(count).reshape(shape)
+    places = np.arange(math.prod(shape)).reshape(shape)
     one, two = [], []
     for axis, size in enumerate(shape):
         if size > 1:
             one.append(_all(places.take(range(size - 1), axis)))
             two.append(_all(places.take(range(1, size), axis)))
     none = np.zeros(0, dtype=np.int64)
-    return Graph.of_pairs(count, np.concatenate([none, *one]), np.concatenate([none, *two]))
+    return Graph.of_pairs(shape, np.concatenate([none, *one]), np.concatenate([none, *two]))
 
 
 def _all(values: np.ndarray) -> np.ndarray:

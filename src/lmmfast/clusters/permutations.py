@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.model import Model
-from ..errors import LmmError, LmmWarning
+from ..errors import FitError, LmmError, LmmWarning
+from ..many.streams import Shared
 from .components import Rule
 from .exchange import Arrangements
 from .hypothesis import Tested
@@ -47,13 +48,14 @@ class Permutations:
     def count(self) -> int:
         return self.arrangements.count
 
-    def begin(self) -> None:
-        """Every permutation has a model of its own."""
+    def begin(self) -> Shared:
+        """The random numbers of a thread; every permutation has a model of its own."""
+        return self.arrangements.streams.shared()
 
     def part(self, first: int, stop: int) -> None:
         """The job has everything."""
 
-    def run(self, state: Any, first: int, stop: int, part: Any) -> dict[str, np.ndarray]:
+    def run(self, state: Shared, first: int, stop: int, part: Any) -> dict[str, np.ndarray]:
         """Some permutations: the largest cluster of each, points that failed, doubtful fits.
 
         A permutation of which a point cannot be fitted, though the data can, has failed: its
@@ -61,7 +63,7 @@ class Permutations:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
-            rows = [self._one(number) for number in range(first, stop)]
+            rows = [self._one(number, state) for number in range(first, stop)]
         largest, failed, doubtful = zip(*rows, strict=True)
         return {
             "largest": np.array(largest),
@@ -69,9 +71,9 @@ class Permutations:
             "doubtful": np.array(doubtful),
         }
 
-    def _one(self, number: int) -> tuple[float, int, int]:
+    def _one(self, number: int, generators: Shared) -> tuple[float, int, int]:
         try:
-            design = self.shuffled.design_at(self.arrangements.source(number))
+            design = self.shuffled.design_at(self.arrangements.source(number, generators))
             fits = points_of(design, self.Y, self.tested, self.how)
         except LmmError:
             return np.inf, int(self.known.sum()), 0
@@ -86,3 +88,11 @@ def points_of(design: Any, Y: np.ndarray, tested: Tested, how: How) -> Points:
     """The fits of a design at every point."""
     model = Model(design, storage=how.storage)
     return fitted(model, Y, tested.contrasts, reml=how.reml, max_evals=how.max_evals)
+
+
+def known_of(fits: Points, tested: Tested) -> np.ndarray:
+    """(T,): at which points the data have a statistic, one at least."""
+    known: np.ndarray = np.isfinite(tested.of(fits))
+    if not known.any():
+        raise FitError(f"the model could not be fitted at any point: {fits.status[0]}")
+    return known

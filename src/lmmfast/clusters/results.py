@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = 20  # clusters in a summary
-LEVEL = 0.05  # up to which a plot marks clusters
+LEVEL = 0.05  # up to which points are marked
+TOLERANCE = 1e-6  # relative, of statistics
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,7 +100,7 @@ class ClusterTest(tables.Printed):
         """(T,): the p-value of the cluster of each point, with "tfce" its own; 1 where none is."""
         if self.enhanced is not None:
             return corrected(np.abs(self.enhanced), self.null)
-        return np.append(1.0, self.pvalue)[self.labels]
+        return np.asarray(np.append(1.0, self.pvalue)[self.labels])
 
     def members(self, cluster: int) -> np.ndarray:
         """(size,) or (size, axes): the places of the points of a cluster, by its number from 1 on.
@@ -140,7 +141,9 @@ class ClusterTest(tables.Printed):
         peak = own[np.argmax(np.abs(self.statistic[own]))]
         last = np.unravel_index(own, self.shape)[-1]
         one = len(self.shape) == 1
-        first, end = (self.points[own[0]], self.points[own[-1]]) if one else (last.min(), last.max())
+        first, end = (
+            (self.points[own[0]], self.points[own[-1]]) if one else (last.min(), last.max())
+        )
         k = cluster - 1
         numbers = (int(self.size[k]), float(self.mass[k]), float(self.statistic[peak]))
         sign = "+" if self.sign[k] > 0 else "-"
@@ -168,10 +171,9 @@ class ClusterTest(tables.Printed):
         how = "all" if self.exhaustive else "random"
         kinds = {"mass": "cluster mass", "size": "cluster size", "tfce": "TFCE"}
         beyond = "" if self.kind == "tfce" else f", beyond {self.threshold:.4g} ({self.tail})"
-        lines = [
-            f"Cluster-based permutation test of {self.test}: {kinds[self.kind]} of {self.name}{beyond}",
-            *tables.wrapped(self.formula),
-        ]
+        what = f"{self.test}: {kinds[self.kind]} of {self.name}{beyond}"
+        lines = tables.wrapped(f"Cluster-based permutation test of {what}")
+        lines += tables.wrapped(self.formula)
         made = f"{self.n:,} permutations ({how}): {self.scheme}"
         notes = [*tables.wrapped(made), *self._notes()]
         done = f"{len(self.points):,} points, in {tables.duration(self.seconds)}"
@@ -181,7 +183,7 @@ class ClusterTest(tables.Printed):
         if not len(self):
             return "There is no cluster."
         frame = self.to_frame().head(SHOWN)
-        texts = {name: [str(value) for value in frame[name]] for name in frame}
+        texts = {str(name): [str(value) for value in frame[name]] for name in frame}
         texts |= {name: tables.column(frame[name]) for name in ("mass", "peak")}
         texts["p"] = [tables.p_value(p) for p in frame["p"]]
         rows = tuple(zip(*texts.values(), strict=True))
@@ -256,10 +258,11 @@ class ClusterTest(tables.Printed):
 def corrected(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     """(1 + b) / (1 + n) of each value, b the number of the n null values that are not smaller.
 
-    What rounding makes of equal values counts as equal.
+    What the tolerance of fits makes of equal values counts as equal: those of a permutation and of
+    its mirror image, for example.
     """
     least = np.sort(null)
-    below = np.searchsorted(least, values * (1 - 1e-10), side="left")
+    below = np.searchsorted(least, values * (1 - TOLERANCE), side="left")
     return np.asarray((1 + len(null) - below) / (1 + len(null)))
 
 

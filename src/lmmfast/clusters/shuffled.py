@@ -16,6 +16,7 @@ from ..data.terms import RandomTerm
 from ..data.usable import taken
 from ..errors import DataError
 from ..formula.column import Column
+from ..tables import joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,25 +32,28 @@ class Shuffled:
         """Of a table that the design was just made of."""
         recipe = design.recipe
         assert recipe is not None
-        fixed_atoms = [name for atom in recipe.offset_terms for name in atom.names]
-        for role, names in (("offset", [recipe.offset, *fixed_atoms]), ("weights", [recipe.weights])):
-            if set(variables) & set(names):
-                raise DataError(
-                    f"{variables[0]!r} is shuffled, but it is in the {role} too",
-                    variable=variables[0],
-                )
+        known = [name for atom in recipe.offset_terms for name in atom.names]
+        roles = {"offset": [recipe.offset, *known], "weights": [recipe.weights]}
+        for name, role in ((name, role) for name in variables for role in roles):
+            if name in roles[role]:
+                raise DataError(f"{name!r} is shuffled, but it is in the {role} too", variable=name)
         rows = design.rows
         columns = {name: taken(table.column(name), rows) for name in sorted(recipe.names)}
         return cls(design, columns, tuple(variables))
+
+    @property
+    def words(self) -> str:
+        """The variables, in words."""
+        return joined(self.variables)
 
     def values(self) -> np.ndarray:
         """(n,): numbers 0, ..., k - 1 of the distinct joint values of the variables."""
         found = np.zeros(self.design.n, dtype=np.int64)
         for name in self.variables:
             codes = self.columns[name].as_factor().codes
-            found = np.unique(
-                found * (int(codes.max()) + 1) + codes, return_inverse=True
-            )[1].ravel()
+            found = np.unique(found * (int(codes.max()) + 1) + codes, return_inverse=True)[
+                1
+            ].ravel()
         return found
 
     def design_at(self, source: np.ndarray) -> Design:

@@ -1,0 +1,138 @@
+"""A test from its arguments to its result: the data, the permutations, the clusters."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..many.streams import Streams
+from ..progress import progress
+from .arguments import (
+    check,
+    chosen,
+    factors,
+    responses,
+    rule_of,
+    unfolded,
+    without_response,
+)
+from .components import clusters
+from .exchange import Arrangements, exchange_of
+from .hypothesis import tested
+from .neighbours import neighbours, shape_of
+from .permutations import How, Permutations, known_of, points_of
+from .points import Points
+from .results import LEVEL, ClusterTest, corrected
+from .shuffled import Shuffled
+
+Arguments = Mapping[str, Any]  # arguments by name
+
+
+def conduct(
+    formula: Any,
+    data: Any,
+    Y: Any,
+    test: Any,
+    model: Arguments,
+    fits: Arguments,
+    how: Arguments,
+    rule: Arguments,
+    place: Arguments,
+    threads: int,
+) -> ClusterTest:
+    """The test that the arguments of `cluster_test` ask for."""
+    began = time.perf_counter()
+    check(rule, how["n"], threads)
+    Y, shape = unfolded(Y, place["shape"])
+    design, table = without_response(formula, data, **model)
+    hypotheses = tested(test, design)
+    shuffled = Shuffled.of(design, table, chosen(hypotheses, how["shuffle"]))
+    among = factors(design, table, how["by"], shuffled.variables)
+    permute = how["permute"], how["by"], among
+    exchange = exchange_of(*permute, shuffled.values(), shuffled.words)
+    points = responses(Y, design)
+    graph = neighbours(shape_of(shape, len(points.names)), place["adjacency"])
+    found = points_of(design, points.values, hypotheses, How(**fits))
+    job = Permutations(
+        shuffled,
+        Arrangements(exchange, Streams(how["seed"]), how["n"]),
+        hypotheses,
+        points.values,
+        How(**fits),
+        rule_of(rule, hypotheses, exchange.size - 1),
+        graph,
+        known_of(found, hypotheses),
+    )
+    return _result(job, found, points.names, _run(job, threads), began)
+
+
+def _result(
+    job: Permutations, fits: Points, names: Any, null: dict[str, np.ndarray], began: float
+) -> ClusterTest:
+    """The data beside the null distribution."""
+    statistic = job.tested.of(fits)
+    return ClusterTest(
+        formula=f"~ {' '.join(job.shuffled.design.formula.partition('~')[2].split())}",
+        test=job.tested.name,
+        kind=job.rule.kind,
+        tail=job.rule.tail,
+        name=job.tested.statistic,
+        points=np.array(names, dtype=object),
+        shape=job.graph.shape,
+        statistic=statistic,
+        status=fits.status,
+        threshold=job.rule.threshold,
+        **_found(job, statistic, null["largest"]),
+        null=null["largest"],
+        failed=int((null["failed"] > 0).sum()),
+        doubtful=int(null["doubtful"].sum()),
+        exhaustive=job.arrangements.all,
+        scheme=f"{job.shuffled.words} {job.arrangements.exchange.words}",
+        seed=job.arrangements.streams.seed,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _found(job: Permutations, statistic: np.ndarray, null: np.ndarray) -> dict[str, Any]:
+    """The clusters of the data, beside the null distribution."""
+    rule, graph, enhanced = job.rule, job.graph, None
+    if rule.kind == "tfce":
+        enhanced = rule.enhanced(statistic, graph)
+        points = corrected(np.abs(enhanced), null)
+        signs = np.where(points <= LEVEL, np.sign(enhanced), 0)
+        labels = clusters(signs, graph)
+        first = np.unique(labels, return_index=True)[1][int((labels == 0).any()) :]
+        groups = [np.flatnonzero(labels == labels[i]) for i in first]
+        mass = np.array([enhanced[own][np.argmax(np.abs(enhanced[own]))] for own in groups])
+        pvalue = np.array([points[own].min() for own in groups])
+    else:
+        labels = rule.labels(statistic, graph)
+        mass = np.bincount(labels, np.where(labels > 0, statistic, 0.0))[1:]
+        pvalue = corrected(np.abs(rule.weights(statistic, labels)), null)
+    size = np.bincount(labels)[1:]
+    own = {"labels": labels, "sign": np.sign(mass).astype(int), "size": size, "mass": mass}
+    return own | {"pvalue": pvalue, "enhanced": enhanced}
+
+
+def _run(job: Permutations, threads: int) -> dict[str, np.ndarray]:
+    blocks = [(a, min(a + 1, job.count)) for a in range(job.count)]
+    with progress(job.count, "permutations", "permutation", 2) as advance:
+        lock = threading.Lock()
+
+        def work(block: tuple[int, int]) -> dict[str, np.ndarray]:
+            found = job.run(job.begin(), *block, None)
+            with lock:
+                advance(block[1] - block[0])
+            return found
+
+        if threads == 1:
+            parts = [work(block) for block in blocks]
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                parts = list(pool.map(work, blocks))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
