@@ -290,6 +290,11 @@ def test_units_inside_of_larger_ones_are_shuffled_within_these() -> None:
     assert (found.kind, found.blocks, found.units) == ("within", "school", "pupil")
     made = value[found.drawn(rng)]
     assert (made[::2] == made[1::2]).all()
+    nested = {"class": np.repeat(np.arange(6), 4), "school": school}
+    rows = exchange_of("auto", None, nested, np.arange(24), "x")
+    assert rows.words == "shuffled among rows within each of 3 school"
+    pairs = exchange_of("within", None, nested | {"pupil": pupil}, value, "x", "pupil")
+    assert pairs.words == "shuffled among pupil within each of 3 school"
     free = exchange_of("between", None, {"pupil": pupil, "school": school}, value, "x")
     assert free.words == "shuffled among 12 pupil"
 
@@ -310,8 +315,16 @@ def test_what_cannot_be_shuffled_is_said() -> None:
         test="group",
         permute="within",
     )
+    refused("cond varies within its levels", permute="within", together="item")
+    refused(
+        "its levels are not within those of subj",
+        test="freq",
+        formula="~ freq + (1 | subj)",
+        permute="within",
+        together="item",
+    )
     refused("permute must be one of 'auto'", permute="rows")
-    refused("the column for by 'person'", by="person")
+    refused("the column of the units 'person'", by="person")
     refused(
         "made of cond and group: say which",
         formula="~ cond * group + (1 | subj)",

@@ -90,10 +90,10 @@ def chosen(hypotheses: Tested, shuffle: Any) -> tuple[str, ...]:
 
 
 def factors(
-    design: Design, table: Table, by: str | None, variables: Sequence[str]
+    design: Design, table: Table, named: Sequence[str | None], variables: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Numbers of the levels in each row of what may be units, the likelier first: factors of the
-    formula with slopes of what is shuffled, the other ones, and what `by` names."""
+    formula with slopes of what is shuffled, the other ones, and those that are named."""
     recipe = design.recipe
     assert recipe is not None
 
@@ -106,8 +106,9 @@ def factors(
         for i in order
         if not has(recipe.groupings[i].atoms)
     }
-    if by is not None and by not in found:
-        found[by] = _numbers(by, table, design)
+    for name in named:
+        if name is not None and name not in found:
+            found[name] = _numbers(name, table, design)
     if not found:
         raise ValueError(
             f"{joined(variables)} is in every grouping factor: name the units that are "
@@ -116,14 +117,15 @@ def factors(
     return found
 
 
-def _numbers(by: str, table: Table, design: Design) -> np.ndarray:
+def _numbers(name: str, table: Table, design: Design) -> np.ndarray:
     """The levels of a column of the data, in the rows that the model uses."""
-    if not isinstance(by, str) or not table.has(by):
-        raise table.lacks(by, DataError, "the column for by")
-    column = table.column(by).take(design.rows).as_factor()
+    if not isinstance(name, str) or not table.has(name):
+        raise table.lacks(name, DataError, "the column of the units")
+    column = table.column(name).take(design.rows).as_factor()
     if column.codes.min() < 0:
         raise DataError(
-            f"{by!r}, given as by, is missing in {first_rows(column.codes < 0)}", variable=by
+            f"{name!r} is missing in {first_rows(column.codes < 0)}: every row needs one",
+            variable=name,
         )
     return np.unique(column.codes, return_inverse=True)[1].ravel().astype(np.int64)
 

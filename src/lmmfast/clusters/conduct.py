@@ -52,9 +52,10 @@ def conduct(
     design, table = without_response(formula, data, **model)
     hypotheses = tested(test, design)
     shuffled = Shuffled.of(design, table, chosen(hypotheses, how["shuffle"]))
-    among = factors(design, table, how["by"], shuffled.variables)
-    permute = how["permute"], how["by"], among
-    exchange = exchange_of(*permute, shuffled.values(), shuffled.words)
+    by, together = how["by"], how["together"]
+    among = factors(design, table, (by, together), shuffled.variables)
+    own = shuffled.values(), shuffled.words
+    exchange = exchange_of(how["permute"], by, among, *own, together)
     points = responses(Y, design)
     graph = neighbours(shape_of(shape, len(points.names)), place["adjacency"])
     found = points_of(design, points.values, hypotheses, How(**fits))

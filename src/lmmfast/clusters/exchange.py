@@ -166,11 +166,17 @@ class Arrangements:
 
 
 def exchange_of(
-    permute: str, by: str | None, factors: Names, value: np.ndarray, what: str
+    permute: str,
+    by: str | None,
+    factors: Names,
+    value: np.ndarray,
+    what: str,
+    together: str | None = None,
 ) -> Exchange:
     """The exchange that is asked for, of a predictor whose values have these numbers.
 
-    `factors` are those that could be blocks or units, the likelier first; `by` names one, or none.
+    `factors` are those that could be blocks or units, the likelier first; `by` names one, or none,
+    `together` the units of "within".
     """
     if permute not in ("auto", *KINDS):
         known = joined([repr(kind) for kind in ("auto", *KINDS)])
@@ -192,14 +198,29 @@ def exchange_of(
                 "or write permute='within'"
             )
         return _checked(_between(whole, factors, value), what)
-    names = [name for name in ([by] if by else factors) if name in varying]
+    if by is None:  # the first that is in no larger one
+        others = {a: {b: own for b, own in varying.items() if b != a} for a in varying}
+        names = [a for a, own in varying.items() if not _inside(own, others[a])] or list(varying)
+    else:
+        names = [by] if by in varying else []
     if not names:
         raise ValueError(
             f"permute={permute!r}: {what} does not vary within the levels of "
             f"{joined([by] if by else list(factors))}: write permute='between', or name larger "
             "units by by="
         )
+    if together is not None:
+        constant = _only(together, names[0], factors, constant, what)
     return _checked(_within(permute, names[0], factors, constant, value), what)
+
+
+def _only(name: str, block: str, factors: Names, constant: Names, what: str) -> Names:
+    """The units that are asked for."""
+    if name not in constant:
+        raise ValueError(f"together={name!r}: {what} varies within its levels")
+    if not _is_constant(factors[block], constant[name]):
+        raise ValueError(f"together={name!r}: its levels are not within those of {block}")
+    return {name: constant[name]}
 
 
 def _between(names: Sequence[str], factors: Names, value: np.ndarray) -> Exchange:

@@ -21,6 +21,7 @@ def cluster_test(
     test: Any,
     permute: str = "auto",
     by: str | None = None,
+    together: str | None = None,
     shuffle: str | list[str] | None = None,
     kind: str = "mass",
     threshold: float | None = None,
@@ -67,9 +68,14 @@ def cluster_test(
         the levels of a grouping factor, else "labels" where every unit has all of its values, else
         "within".
     by : str, optional
-        The units: a grouping factor of the formula, or a column of the data. Default: the first
-        factor of the formula with slopes of the predictor, or the first one; with "between" that
-        with the fewest levels, within which the predictor is constant.
+        What labels or rows are shuffled within, or the units of "between": a grouping factor of
+        the formula, or a column of the data. Default: the first factor with slopes of the
+        predictor, or the first one, that is not nested in another; with "between" that with the
+        fewest levels, within which the predictor is constant.
+    together : str, optional
+        Rows that keep a common value in "within": a trial that was recorded on several channels.
+        Default: the largest grouping factor of the formula that is nested in `by` and within which
+        the predictor is constant; single rows if there is none.
     shuffle : str or list of str, optional
         Columns of the data that are shuffled, together. Default: those that the tested columns are
         made of, where that is one; interactions need to say.
@@ -159,7 +165,8 @@ def cluster_test(
     """
     from .conduct import conduct
 
-    how = {"permute": permute, "by": by, "shuffle": shuffle, "n": n, "seed": seed}
+    how: dict[str, Any] = {"permute": permute, "by": by, "together": together, "shuffle": shuffle}
+    how |= {"n": n, "seed": seed}
     rule = {"kind": kind, "threshold": threshold, "alpha": alpha, "tail": tail}
     rule |= {"extent": extent, "height": height}
     place = {"shape": shape, "adjacency": adjacency}
