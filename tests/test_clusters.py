@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -493,6 +496,23 @@ def test_threads_and_numbers_change_nothing() -> None:
     drawn = cluster_test(formula, data, Y, test="cond", n=3)
     kept = cluster_test(formula, data, Y, test="cond", n=3, seed=drawn.seed)
     np.testing.assert_array_equal(drawn.null, kept.null)
+
+
+def test_workers_and_interrupted_runs_give_the_same(tmp_path: Path) -> None:
+    data = trials(6, 4)
+    Y = recordings(data, 4)
+    how = {"test": "cond", "seed": 5, "threshold": 1.0}
+    formula = "~ cond + (cond | subj) + (1 | item)"
+    alone = cluster_test(formula, data, Y, n=12, **how)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        sent = cluster_test(formula, data, Y, n=12, client=pool, **how)
+    np.testing.assert_array_equal(sent.null, alone.null)
+    file = tmp_path / "permutations"
+    cluster_test(formula, data, Y, n=5, checkpoint=file, **how)
+    resumed = cluster_test(formula, data, Y, n=12, checkpoint=file, **how)
+    np.testing.assert_array_equal(resumed.null, alone.null)
+    with pytest.raises(ValueError, match="of another run"):
+        cluster_test(formula, data, -Y, n=12, checkpoint=file, **how)
 
 
 def test_channels_and_times() -> None:

@@ -19,7 +19,7 @@ from .hypothesis import Tested
 RESPONSE = "response_"  # what the left side of the formula is called
 
 
-def check(rule: Mapping[str, Any], n: Any, threads: Any) -> None:
+def check(rule: Mapping[str, Any]) -> None:
     """Arguments that mean nothing are refused."""
     for name, known in (("kind", KINDS), ("tail", TAILS)):
         if rule[name] not in known:
@@ -33,9 +33,6 @@ def check(rule: Mapping[str, Any], n: Any, threads: Any) -> None:
             raise ValueError(f"{name} must be a positive number, not {rule[name]!r}")
     if rule["kind"] == "tfce" and rule["threshold"] is not None:
         raise ValueError('kind="tfce" has no threshold')
-    for name, given in (("n", n), ("threads", threads)):
-        if not isinstance(given, (int, np.integer)) or isinstance(given, bool) or given < 1:
-            raise ValueError(f"{name} must be a whole number from 1 on, not {given!r}")
 
 
 def without_response(
@@ -60,13 +57,14 @@ def unfolded(Y: Any, shape: Any) -> tuple[Any, Any]:
 
 def responses(Y: Any, design: Design) -> Responses:
     """All points, whatever chunks they come in."""
-    parts = list(chunks_of(Y, design))
+    parts = list(chunks_of(Y, None, design))
     if not parts or not sum(len(part.names) for part in parts):
         raise DataError("Y has no columns: there is no point to test", variable="Y")
     if len(parts) == 1:
         return parts[0]
     names = tuple(name for part in parts for name in part.names)
-    return Responses(np.asfortranarray(np.hstack([part.values for part in parts])), names)
+    whole = np.asfortranarray(np.hstack([part.values for part in parts]))
+    return Responses(whole, names, None)
 
 
 def chosen(hypotheses: Tested, shuffle: Any) -> tuple[str, ...]:

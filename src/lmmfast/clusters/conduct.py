@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from ..many.job import checked_count, checked_threads
+from ..many.jobs import run_job
 from ..many.streams import Streams
-from ..progress import progress
 from .arguments import (
     check,
     chosen,
@@ -25,8 +24,8 @@ from .components import clusters
 from .exchange import Arrangements, exchange_of
 from .hypothesis import tested
 from .neighbours import neighbours, shape_of
-from .permutations import How, Permutations, known_of, points_of
-from .points import Points
+from .permutations import Permutations, known_of
+from .points import Points, points_of
 from .results import LEVEL, ClusterTest, corrected
 from .shuffled import Shuffled
 
@@ -43,11 +42,12 @@ def conduct(
     how: Arguments,
     rule: Arguments,
     place: Arguments,
-    threads: int,
+    work: Arguments,
 ) -> ClusterTest:
     """The test that the arguments of `cluster_test` ask for."""
     began = time.perf_counter()
-    check(rule, how["n"], threads)
+    check(rule)
+    n, threads = checked_count(how["n"]), checked_threads(work["threads"])
     Y, shape = unfolded(Y, place["shape"])
     design, table = without_response(formula, data, **model)
     hypotheses = tested(test, design)
@@ -58,18 +58,23 @@ def conduct(
     exchange = exchange_of(how["permute"], by, among, *own, together)
     points = responses(Y, design)
     graph = neighbours(shape_of(shape, len(points.names)), place["adjacency"])
-    found = points_of(design, points.values, hypotheses, How(**fits))
+    want = hypotheses.asked(fits["reml"], fits["max_evals"])
+    found = points_of(design, points.values, want, fits["storage"])
+    arrangements = Arrangements(exchange, Streams(how["seed"]), n)
     job = Permutations(
         shuffled,
-        Arrangements(exchange, Streams(how["seed"]), how["n"]),
+        arrangements,
         hypotheses,
         points.values,
-        How(**fits),
+        want,
+        fits["storage"],
         rule_of(rule, hypotheses, exchange.size - 1),
         graph,
         known_of(found, hypotheses),
+        arrangements.count,
     )
-    return _result(job, found, points.names, _run(job, threads), began)
+    null = run_job(job, **{**work, "threads": threads}, unit="permutations")
+    return _result(job, found, points.names, null, began)
 
 
 def _result(
@@ -118,22 +123,3 @@ def _found(job: Permutations, statistic: np.ndarray, null: np.ndarray) -> dict[s
     size = np.bincount(labels)[1:]
     own = {"labels": labels, "sign": np.sign(mass).astype(int), "size": size, "mass": mass}
     return own | {"pvalue": pvalue, "enhanced": enhanced}
-
-
-def _run(job: Permutations, threads: int) -> dict[str, np.ndarray]:
-    blocks = [(a, min(a + 1, job.count)) for a in range(job.count)]
-    with progress(job.count, "permutations", "permutation", 2) as advance:
-        lock = threading.Lock()
-
-        def work(block: tuple[int, int]) -> dict[str, np.ndarray]:
-            found = job.run(job.begin(), *block, None)
-            with lock:
-                advance(block[1] - block[0])
-            return found
-
-        if threads == 1:
-            parts = [work(block) for block in blocks]
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                parts = list(pool.map(work, blocks))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

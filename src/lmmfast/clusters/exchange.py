@@ -209,9 +209,8 @@ def exchange_of(
             f"{joined([by] if by else list(factors))}: write permute='between', or name larger "
             "units by by="
         )
-    if together is not None:
-        constant = _only(together, names[0], factors, constant, what)
-    return _checked(_within(permute, names[0], factors, constant, value), what)
+    own = constant if together is None else _only(together, names[0], factors, constant, what)
+    return _checked(_within(permute, names[0], factors, own, value), what)
 
 
 def _only(name: str, block: str, factors: Names, constant: Names, what: str) -> Names:

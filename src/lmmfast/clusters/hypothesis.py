@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.design import Design
 from ..inference.linear import hypothesis
+from ..many.asked import Asked
 from .points import Points
 
 
@@ -32,11 +33,11 @@ class Tested:
         """H of threshold-free cluster enhancement: F is as t squared."""
         return 2.0 if self.statistic == "t" else 1.0
 
-    @property
-    def contrasts(self) -> np.ndarray:
-        """What is asked of the fits: the hypotheses and, for their covariances, sums of two."""
+    def asked(self, reml: bool, max_evals: int) -> Asked:
+        """What is wanted of the fits: the hypotheses and, for their covariances, sums of two."""
         pairs = itertools.combinations(self.L, 2)
-        return np.array([*self.L, *(one + two for one, two in pairs)])
+        L = np.array([*self.L, *(one + two for one, two in pairs)])
+        return Asked(L, (0.0,) * len(L), ("",) * len(L), "z", reml, max_evals)
 
     def of(self, fits: Points) -> np.ndarray:
         """(T,): the statistic at each point; NaN where there is none."""

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..engine.model import Model
 from ..errors import FitError, LmmError, LmmWarning
+from ..many.asked import Asked
+from ..many.checkpoint import fingerprint
+from ..many.job import Columns, Job
+from ..many.run import design_fingerprint
 from ..many.streams import Shared
 from .components import Rule
 from .exchange import Arrangements
 from .hypothesis import Tested
 from .neighbours import Graph
-from .points import Points, fitted
+from .points import Points, points_of
 from .shuffled import Shuffled
 
 
-@dataclass(frozen=True, eq=False)
-class How:
-    """How the model is fitted at each point."""
-
-    reml: bool
-    max_evals: int
-    storage: str
-
-
-@dataclass(frozen=True, eq=False)
-class Permutations:
+@dataclass(eq=False)
+class Permutations(Job):
     """Permutations by number: of each the largest cluster, and how its fits ended.
 
     Number k is always the same, so that any part of them can run anywhere.
@@ -39,23 +33,18 @@ class Permutations:
     arrangements: Arrangements
     tested: Tested
     Y: np.ndarray  # (n, T)
-    how: How
+    want: Asked
+    storage: str
     rule: Rule
     graph: Graph
     known: np.ndarray  # (T,) points at which the data have a statistic
-
-    @property
-    def count(self) -> int:
-        return self.arrangements.count
+    count: int
 
     def begin(self) -> Shared:
         """The random numbers of a thread; every permutation has a model of its own."""
         return self.arrangements.streams.shared()
 
-    def part(self, first: int, stop: int) -> None:
-        """The job has everything."""
-
-    def run(self, state: Shared, first: int, stop: int, part: Any) -> dict[str, np.ndarray]:
+    def run(self, state: Shared, first: int, stop: int, part: Any) -> Columns:
         """Some permutations: the largest cluster of each, points that failed, doubtful fits.
 
         A permutation of which a point cannot be fitted, though the data can, has failed: its
@@ -71,10 +60,19 @@ class Permutations:
             "doubtful": np.array(doubtful),
         }
 
+    def fingerprint(self) -> str:
+        """Of the design, the responses, what is shuffled how, and how maps are read."""
+        exchange, graph = self.arrangements.exchange, self.graph
+        shuffled = exchange.kind, exchange.block, exchange.unit, exchange.value
+        how = self.arrangements.streams.seed, self.arrangements.all, self.shuffled.variables
+        maps = astuple(self.rule), graph.shape, graph.one, graph.two, self.known
+        model = design_fingerprint(self.shuffled.design), self.want.facts(), len(self.tested.L)
+        return fingerprint(model, self.Y, shuffled, how, maps)
+
     def _one(self, number: int, generators: Shared) -> tuple[float, int, int]:
         try:
             design = self.shuffled.design_at(self.arrangements.source(number, generators))
-            fits = points_of(design, self.Y, self.tested, self.how)
+            fits = points_of(design, self.Y, self.want, self.storage)
         except LmmError:
             return np.inf, int(self.known.sum()), 0
         statistic = np.where(self.known, self.tested.of(fits), np.nan)
@@ -82,12 +80,6 @@ class Permutations:
         found = np.inf if failed else self.rule.largest(statistic, self.graph)
         doubtful = (fits.status != "converged") & np.isfinite(statistic)
         return found, failed, int(doubtful.sum())
-
-
-def points_of(design: Any, Y: np.ndarray, tested: Tested, how: How) -> Points:
-    """The fits of a design at every point."""
-    model = Model(design, storage=how.storage)
-    return fitted(model, Y, tested.contrasts, reml=how.reml, max_evals=how.max_evals)
 
 
 def known_of(fits: Points, tested: Tested) -> np.ndarray:

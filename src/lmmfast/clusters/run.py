@@ -38,6 +38,8 @@ def cluster_test(
     offset: Any = None,
     codings: Mapping[str, Any] | None = None,
     threads: int = 1,
+    client: Any = None,
+    checkpoint: Any = None,
     storage: str = "auto",
     max_evals: int = MAX_EVALS,
 ) -> ClusterTest:
@@ -110,6 +112,11 @@ def cluster_test(
         Codings of factors: what ``lmer`` calls ``contrasts``.
     threads : int, default 1
         The result is identical for any number.
+    client : concurrent.futures.Executor or dask.distributed.Client, optional
+        Workers in place of threads. The data travel once to each.
+    checkpoint : path, optional
+        File of the permutations that are done; the same call with the same file and seed goes on
+        from there.
 
     Returns
     -------
@@ -172,4 +179,5 @@ def cluster_test(
     place = {"shape": shape, "adjacency": adjacency}
     model = {"weights": weights, "offset": offset, "codings": codings}
     fits = {"reml": reml, "max_evals": max_evals, "storage": storage}
-    return conduct(formula, data, Y, test, model, fits, how, rule, place, threads)
+    work = {"threads": threads, "client": client, "checkpoint": checkpoint}
+    return conduct(formula, data, Y, test, model, fits, how, rule, place, work)
