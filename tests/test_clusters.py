@@ -447,6 +447,33 @@ def test_the_null_distribution_is_that_of_every_arrangement() -> None:
         assert p == pytest.approx((1 + count) / 20)
 
 
+def test_averages_of_two_conditions_are_tested_by_flipping_signs_of_differences() -> None:
+    """Maris and Oostenveld's test of one group by its definition: t of pairs, all 2^7 flips."""
+    rng = np.random.default_rng(8)
+    subj = np.repeat(np.arange(7), 2)
+    data = {"subj": subj, "cond": np.tile(["a", "b"], 7)}
+    Y = 10 * rng.normal(size=(7, 1))[subj] + smooth(rng, 14, 9)
+    Y[1::2] += 2 * bump(9, 4, 1.5)
+    d = Y[1::2] - Y[::2]
+
+    def largest(signs: np.ndarray) -> tuple[np.ndarray, float]:
+        t = stats.ttest_1samp(signs[:, None] * d, 0).statistic
+        masses = [0.0]
+        for side in (t, -t):
+            labels, count = ndimage.label(side > stats.t.isf(0.025, 6))
+            masses += [side[labels == k].sum() for k in range(1, count + 1)]
+        return t, max(masses)
+
+    flips = [largest(np.array(s))[1] for s in itertools.product((1, -1), repeat=7)]
+    t, own = largest(np.ones(7))
+    found = cluster_test("~ cond + (1 | subj)", data, Y, test="cond", n=200)
+    assert found.exhaustive and found.n == 127
+    np.testing.assert_allclose(found.statistic, t, rtol=1e-6)
+    np.testing.assert_allclose(np.sort([*found.null, own]), np.sort(flips), rtol=1e-5)
+    share = np.mean([one >= own * (1 - 1e-6) for one in flips])
+    assert found.pvalue.min() == pytest.approx(share)
+
+
 def test_p_values_count_equal_values_and_never_are_zero() -> None:
     null = np.array([0.0, 1.0, 2.0, 2.0, np.inf])
     np.testing.assert_allclose(corrected(np.array([0.0, 1.5, 2.0, 9.0]), null) * 6, [6, 4, 4, 2])
@@ -575,6 +602,35 @@ def test_points_and_permutations_that_cannot_be_fitted() -> None:
     assert found.exhaustive and found.failed == np.isinf(found.null).sum() == 2
     assert found.pvalue.min() >= 3 / 16
     assert "2 permutations failed at a point" in str(found)
+
+
+def test_what_is_shuffled_besides_the_hypothesis_is_said() -> None:
+    data = trials()
+    how = {"test": "cond:group", "shuffle": "cond", "n": 2, "seed": 1}
+    found = cluster_test("~ cond * group + (cond | subj)", data, recordings(data, 3), **how)
+    assert found.untested == ("cond[T.b]",)
+    assert "Shuffled too: cond[T.b]" in str(found)
+    alone = cluster_test("~ cond + (cond | subj)", data, recordings(data, 3), test="cond", n=2)
+    assert alone.untested == () and "Shuffled too" not in str(alone)
+
+
+def test_responses_in_other_containers() -> None:
+    pl = pytest.importorskip("polars")
+    data = trials()
+    Y = recordings(data, 3)
+    how = {"test": "cond", "n": 4, "seed": 1}
+    wanted = cluster_test(CROSSED, data, Y, **how).null
+    frame = pd.DataFrame(Y, columns=["a", "b", "c"])
+    for given in (Y.tolist(), frame, pl.from_pandas(frame), [Y[:, :2], Y[:, 2:]], dict(frame)):
+        np.testing.assert_array_equal(cluster_test(CROSSED, data, given, **how).null, wanted)
+    one = cluster_test(CROSSED, data, frame["b"], **how)
+    assert list(one.points) == ["b"] and one.shape == (1,)
+    none = cluster_test(CROSSED, data, Y, adjacency=[], threshold=0.1, **how)
+    assert (none.size == 1).all() and len(none) == 3
+    with pytest.raises(DataError, match="missing everywhere"):
+        cluster_test(CROSSED, data, np.full((60, 2), np.nan), **how)
+    with pytest.raises(DataError, match="not equally many numbers"):
+        cluster_test(CROSSED, data, [[1.0, 2.0], [1.0]], **how)
 
 
 def test_missing_rows_of_predictors_are_no_rows() -> None:

@@ -50,9 +50,21 @@ def without_response(
 
 def unfolded(Y: Any, shape: Any) -> tuple[Any, Any]:
     """Arrays with several axes of points as one axis, and the extents of these."""
+    if isinstance(Y, (list, tuple)) and Y and not hasattr(Y[0], "columns") and np.ndim(Y[0]) < 2:
+        Y = _array(Y)
+    if hasattr(Y, "to_frame") and not hasattr(Y, "columns"):
+        Y = Y.to_frame()
     if isinstance(Y, np.ndarray) and Y.ndim > 2:
         return Y.reshape(len(Y), -1), Y.shape[1:] if shape is None else shape
     return Y, shape
+
+
+def _array(rows: Any) -> np.ndarray:
+    """Rows of numbers."""
+    try:
+        return np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Y has rows that are not equally many numbers ({error})") from None
 
 
 def responses(Y: Any, design: Design) -> Responses:
@@ -60,6 +72,8 @@ def responses(Y: Any, design: Design) -> Responses:
     parts = list(chunks_of(Y, None, design))
     if not parts or not sum(len(part.names) for part in parts):
         raise DataError("Y has no columns: there is no point to test", variable="Y")
+    if all(np.isnan(part.values).all() for part in parts):
+        raise DataError("Y is missing everywhere", variable="Y")
     if len(parts) == 1:
         return parts[0]
     names = tuple(name for part in parts for name in part.names)

@@ -98,10 +98,18 @@ def _result(
         failed=int((null["failed"] > 0).sum()),
         doubtful=int(null["doubtful"].sum()),
         exhaustive=job.arrangements.all,
+        untested=_untested(job),
         scheme=f"{job.shuffled.words} {job.arrangements.exchange.words}",
         seed=job.arrangements.streams.seed,
         seconds=time.perf_counter() - began,
     )
+
+
+def _untested(job: Permutations) -> tuple[str, ...]:
+    """Coefficients of what is shuffled that are not in the hypothesis."""
+    names = job.shuffled.design.x_names
+    too = job.shuffled.columns_of() & ~job.tested.L.any(axis=0)
+    return tuple(str(names[j]) for j in np.flatnonzero(too))
 
 
 def _found(job: Permutations, statistic: np.ndarray, null: np.ndarray) -> dict[str, Any]:

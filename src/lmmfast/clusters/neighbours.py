@@ -110,6 +110,8 @@ def _pairs(adjacency: Any, first: int) -> tuple[int, np.ndarray, np.ndarray]:
         values = np.asarray(given)
     except ValueError:
         values = np.zeros(0)
+    if isinstance(given, list) and not given:
+        values = np.zeros((0, 2), dtype=np.int64)
     listed = values.ndim == 2 and values.shape[1] == 2 and values.dtype.kind in "iu"
     if values.ndim == 2 and values.shape[0] == values.shape[1] and not (listed and first != 2):
         from scipy.sparse import coo_matrix
@@ -117,9 +119,9 @@ def _pairs(adjacency: Any, first: int) -> tuple[int, np.ndarray, np.ndarray]:
         return _of_matrix(coo_matrix(values))
     if not listed:
         raise ValueError(f"adjacency should be {LISTED}, not {_told(adjacency)}")
-    if values.min() < 0 or values.max() >= first:
-        wrong = values[(values < 0) | (values >= first)][0]
-        raise ValueError(f"adjacency names the place {wrong}: there are {first}, from 0 on")
+    wrong = values[(values < 0) | (values >= first)]
+    if len(wrong):
+        raise ValueError(f"adjacency names the place {wrong[0]}: there are {first}, from 0 on")
     return first, _all(values[:, 0]), _all(values[:, 1])
 
 

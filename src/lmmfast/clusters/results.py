@@ -57,6 +57,9 @@ class ClusterTest(tables.Printed):
         Fits of permutations, of all n x T, that have a statistic but no certified optimum.
     exhaustive : bool
         Whether all arrangements were tried, so that p-values are exact.
+    untested : tuple of str
+        Coefficients that are not in the hypothesis though their variable was shuffled: effects
+        which they have are noise in permutations.
     scheme : str
         What was shuffled among what.
     seed : int
@@ -83,6 +86,7 @@ class ClusterTest(tables.Printed):
     failed: int
     doubtful: int
     exhaustive: bool
+    untested: tuple[str, ...]
     scheme: str
     seed: int
     seconds: float
@@ -196,6 +200,9 @@ class ClusterTest(tables.Printed):
         if missing:
             ends = ", ".join(sorted(set(self.status[np.isnan(self.statistic)].tolist())))
             notes.append(f"{missing} points have no fit, and are in no cluster: {ends}")
+        if self.untested:
+            names = tables.joined(self.untested)
+            notes.append(f"Shuffled too: {names}; without random slopes their effects become noise")
         if self.failed:
             notes.append(
                 f"{self.failed} permutations failed at a point, and count against every cluster"

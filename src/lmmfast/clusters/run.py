@@ -151,7 +151,9 @@ def cluster_test(
     Where it is not exact, the statistic helps: t and F of the model with these random effects have
     nearly the same distribution at a point, whatever is shuffled. Covariates stay with their rows,
     so that shuffling unties them from the predictor (Draper and Stoneman 1966, *Technometrics* 8).
-    An interaction is tested by shuffling one of its variables, whose main effect goes with it.
+    An interaction is tested by shuffling one of its variables. The main effect goes with it, and is
+    noise in permutations, which makes the test liberal unless units have slopes of it: to test
+    ``a:b``, write ``(a * b | subj)``.
 
     Permutations of which a point cannot be fitted are counted as if they exceeded everything.
 

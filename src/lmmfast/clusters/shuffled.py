@@ -56,6 +56,16 @@ class Shuffled:
             ].ravel()
         return found
 
+    def columns_of(self) -> np.ndarray:
+        """(p,): which fixed-effects columns are made of the variables."""
+        recipe = self.design.recipe
+        assert recipe is not None
+        atoms = recipe.fixed_layout.atoms
+        touched = {atom.label for atom in atoms if self._is_in([atom])}
+        return np.array(
+            [any(label in touched for label, *_ in own) for own in recipe.fixed_layout.columns]
+        )
+
     def design_at(self, source: np.ndarray) -> Design:
         """The design in which each row has the variables of another, by its number (n)."""
         changed = {name: self.columns[name].take(source) for name in self.variables}
