@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.model import Model
 from ..many.job import checked_count, checked_threads
 from ..many.jobs import run_job
 from ..many.streams import Streams
@@ -59,7 +60,7 @@ def conduct(
     points = responses(Y, design)
     graph = neighbours(shape_of(shape, len(points.names)), place["adjacency"])
     want = hypotheses.asked(fits["reml"], fits["max_evals"])
-    found = points_of(design, points.values, want, fits["storage"])
+    found = points_of(Model(design, storage=fits["storage"]), points.values, want)
     arrangements = Arrangements(exchange, Streams(how["seed"]), n)
     job = Permutations(
         shuffled,

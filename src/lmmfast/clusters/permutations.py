@@ -18,7 +18,7 @@ from .components import Rule
 from .exchange import Arrangements
 from .hypothesis import Tested
 from .neighbours import Graph
-from .points import Points, points_of
+from .points import Permuted, Points, points_of
 from .shuffled import Shuffled
 
 
@@ -72,7 +72,8 @@ class Permutations(Job):
     def _one(self, number: int, generators: Shared) -> tuple[float, int, int]:
         try:
             design = self.shuffled.design_at(self.arrangements.source(number, generators))
-            fits = points_of(design, self.Y, self.want, self.storage)
+            model = Permuted(design, storage=self.storage)
+            fits = points_of(model, self.Y, self.want)
         except LmmError:
             return np.inf, int(self.known.sum()), 0
         statistic = np.where(self.known, self.tested.of(fits), np.nan)

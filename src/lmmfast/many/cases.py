@@ -37,18 +37,14 @@ class Cases(Job):
     factors keep their levels.
     """
 
-    def __init__(
-        self, model: Model, by: str, want: Asked, streams: Streams, count: int
-    ) -> None:
+    def __init__(self, model: Model, by: str, want: Asked, streams: Streams, count: int) -> None:
         design = model.design
         rows = design.rows_for("levels that are drawn need the rows")
         self.model, self.want, self.count, self._streams = model, want, count, streams
         codes = next(term.codes for term in design.terms if term.group == by)
         self._order = np.argsort(codes, kind="stable")
         self._ends = np.searchsorted(codes[self._order], np.arange(codes.max() + 2))
-        self._nested = {
-            id(term.codes): _is_nested(term.codes, codes) for term in design.terms
-        }
+        self._nested = {id(term.codes): _is_nested(term.codes, codes) for term in design.terms}
         self._y = np.array(rows.response())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,5 +115,3 @@ def _is_nested(inner: np.ndarray, outer: np.ndarray) -> bool:
     image = np.empty(int(inner.max()) + 1, outer.dtype)
     image[inner] = outer
     return bool((image[inner] == outer).all())
-
-

@@ -98,5 +98,3 @@ def reflated(b: np.ndarray, factor: np.ndarray) -> np.ndarray:
     u, U = np.linalg.eigh(target)
     root = (U * np.sqrt(np.maximum(u, 0))) @ U.T
     return np.asarray(white @ root @ V[:, varies].T)
-
-
