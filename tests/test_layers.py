@@ -29,6 +29,7 @@ inference.intervals
 inference.means
 inference.selection
 many
+clusters
 rowwise
 resampled
 summary

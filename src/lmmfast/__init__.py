@@ -6,6 +6,8 @@
 
 from . import datasets
 from .api import fit_many, lmer, plan, simulate
+from .clusters.results import ClusterTest
+from .clusters.run import cluster_test
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LMM",
     "Anova",
+    "ClusterTest",
     "Contrasts",
     "ConvergenceWarning",
     "CrossProducts",
@@ -77,6 +80,7 @@ __all__ = [
     "Trends",
     "UnusedArgumentWarning",
     "anova",
+    "cluster_test",
     "compare",
     "datasets",
     "design",
