@@ -223,6 +223,7 @@ class Remaining(Rows):
 
     @cached_property
     def n(self) -> int:  # type: ignore[override]
+        assert self.weights is not None
         return int(np.count_nonzero(self.weights))
 
 
