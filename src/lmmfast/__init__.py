@@ -33,6 +33,7 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
+from .many.exact import lr_test, rlr_test
 from .many.parameters import Parameters
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
@@ -80,9 +81,11 @@ __all__ = [
     "fit_many",
     "joint_tests",
     "lmer",
+    "lr_test",
     "mixedlm",
     "plan",
     "ranova",
+    "rlr_test",
     "simplify",
     "step",
 ]
