@@ -59,7 +59,6 @@ def dense(fit: Any, i: int, column: int) -> tuple[np.ndarray, np.ndarray]:
         ("y ~ 0 + (1 | g)", 0, 0),
         ("y ~ x * c + (1 + x || g) + (1 | h)", 0, 1),
         ("y ~ x + (1 + x | g) + (1 | h)", 1, 0),
-        ("y ~ factor(h) + (1 | g) + (1 | h)", 1, 0),  # nothing is left of it
     ],
 )
 def test_eigenvalues_are_those_of_the_dense_matrix(
@@ -76,6 +75,15 @@ def test_eigenvalues_are_those_of_the_dense_matrix(
     rank = int(fit.estimates.fixed_kept.sum())
     assert own.residual == fit.nobs - rank
     assert own.rest == fit.nobs - rank - len(positive)
+
+
+def test_a_term_of_which_nothing_is_left_is_refused_in_words() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = lmer("y ~ factor(h) + (1 | h)", frame())
+    for test in (rlr_test, lr_test):
+        with pytest.raises(FitError, match=r"take up all that \(1 \| h\) could explain"):
+            test(fit)
 
 
 def test_equal_levels_are_taken_together() -> None:
@@ -306,6 +314,21 @@ def test_regressions_must_be_nested() -> None:
         lr_test(fit, weighted)
     test = lr_test(lmer("y ~ x + (1 | g)", data, weights="w"), weighted, n=200, seed=1)
     assert test.title.endswith("of Intercept by g and 1 fixed effect")
+
+
+def test_the_regression_without_the_term_is_no_news() -> None:
+    sm = pytest.importorskip("statsmodels.formula.api")
+    data = frame()
+    fit = lmer("y ~ x + (1 | g)", data)
+    own = rlr_test(fit, n=300, seed=1)
+    np.testing.assert_array_equal(
+        rlr_test(fit, sm.ols("y ~ x", data).fit(), n=300, seed=1).null, own.null
+    )
+    for other in ("y ~ 1", "y ~ c"):
+        with pytest.raises(FitError, match="lmmfast.lr_test tests fixed effects, too"):
+            rlr_test(fit, sm.ols(other, data).fit())
+    with pytest.raises(FitError, match="one random term of one column"):
+        rlr_test(lmer("y ~ x + (1 + x | g)", data), sm.ols("y ~ x", data).fit())
 
 
 def test_it_prints() -> None:

@@ -35,6 +35,7 @@ from .inference.selection.step import step
 from .lmm import LMM
 from .many.exact import lr_test, rlr_test
 from .many.parameters import Parameters
+from .many.pb import pb_test
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -83,6 +84,7 @@ __all__ = [
     "lmer",
     "lr_test",
     "mixedlm",
+    "pb_test",
     "plan",
     "ranova",
     "rlr_test",

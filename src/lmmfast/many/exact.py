@@ -19,8 +19,9 @@ from ..hints import hinted
 from ..inference.ddf import fit_of
 from ..inference.hypotheses.comparison import EQUAL, chi2_tail, compared
 from ..inference.hypotheses.nesting import nesting
+from ..inference.hypotheses.regression import Regression, comparable_fit
 from ..inference.refits import by_likelihood, by_restricted_likelihood, estimated, model_of
-from .count import checked_count
+from .job import checked_count
 from .spectrum import spectrum_of
 from .streams import Streams
 from .suprema import Ratio
@@ -103,7 +104,8 @@ def rlr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: Any = None) -> R
     fit : Fit
         With the tested random effect; refitted by REML if it is by maximum likelihood.
     fit0 : Fit, optional
-        Without it, everything else the same; needed where `fit` has other random effects.
+        Without it, everything else the same; needed where `fit` has other random effects. Where it
+        has none, results of statsmodels' OLS or WLS are as good as nothing.
     n : int, default 10,000
         Ratios drawn.
     seed : int, optional
@@ -144,7 +146,7 @@ def rlr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: Any = None) -> R
     if not larger.reml:
         larger = by_restricted_likelihood(larger)
         notes.append("fitted by REML (instead of maximum likelihood)")
-    if fit0 is None:
+    if fit0 is None or _is_regression(fit0, larger):
         i, column = _only_column(larger)
         null = model_of(larger).criterion(np.zeros_like(larger.theta), True, None)
         models = _formulas(f"no ({larger.design.terms[i].label})", larger)
@@ -255,6 +257,23 @@ def _free_fit(fit: Any) -> Fit:
             "and the tested variance are estimated, and all else is"
         )
     return own
+
+
+def _is_regression(fit0: Any, larger: Fit) -> bool:
+    """Whether the hypothesis is the regression with the fixed effects of the alternative; FitError
+    where it is another one."""
+    regression = comparable_fit(fit0)
+    if not isinstance(regression, Regression):
+        return False
+    found = compared((fit0, larger), True, ("hypothesis", "alternative"))
+    reason = nesting(*found.fits).reason
+    if reason or regression.rank != int(np.sum(larger.estimates.fixed_kept)):
+        why = f" ({reason})" if reason else ""
+        raise FitError(
+            "restricted likelihoods can only be compared when the fixed effects are the same"
+            f"{why}: lmmfast.lr_test tests fixed effects, too"
+        )
+    return True
 
 
 def _only_column(fit: Fit) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def spectrum_of(fit: Fit, i: int, column: int = 0) -> Spectrum:
     Raises
     ------
     FitError
-        When there are too many different levels.
+        When there are too many different levels, or the fixed effects leave nothing of the term.
     """
     term = fit.design.terms[i]
     sums = None if fit.design is fit.model.design else fit.design.sums
@@ -55,6 +55,11 @@ def spectrum_of(fit: Fit, i: int, column: int = 0) -> Spectrum:
     largest = d.max()
     own, sizes = _eigenvalues(d, U, term)
     found = own > ZERO * largest
+    if not found.any():
+        raise FitError(
+            f"the fixed effects take up all that ({term.label}) could explain: there is no test of "
+            "its variance"
+        )
     values, counts = _distinct(own[found], sizes[found])
     freedom = fit.nobs - int(np.sum(fit.estimates.fixed_kept))
     positive = d[d > ZERO * largest]
