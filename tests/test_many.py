@@ -182,3 +182,100 @@ def test_iterative_models_have_no_degrees_of_freedom() -> None:
     Y = rng.normal(size=20)[data["s"]][:, None] + rng.normal(size=(600, 2))
     found = fit_many("~ x + (1 | s) + (1 | i)", data, Y, storage="iterative")
     assert np.isnan(found.df).all() and np.isfinite(found.se).all()
+
+
+# ---- weights by response, starts, Kenward-Roger --------------------------------------------------
+
+
+def test_weights_of_each_response() -> None:
+    data = crossed()
+    Y = responses(data, 7)
+    W = np.random.default_rng(2).uniform(0.5, 3, Y.shape)
+    W[:5, 2] = 0
+    W[7, 3] = np.nan
+    formula = "~ x + f + (1 + x | s) + (1 | i)"
+    found = fit_many(formula, data, Y, weights=W)
+    for k in range(7):
+        fit = lmer(f"y {formula}", data.assign(y=Y[:, k], w=W[:, k]), weights="w")
+        assert found.objective[k] == pytest.approx(fit.objective, abs=1e-8)
+        np.testing.assert_allclose(found.beta[k], fit.params, rtol=1e-6)
+        np.testing.assert_allclose(found.se[k], fit.bse, rtol=1e-6)
+        np.testing.assert_allclose(found.df[k], fit.df, rtol=1e-4)
+        assert found.n[k] == fit.nobs
+    two = fit_many(formula, data, Y, weights=W, threads=2)
+    np.testing.assert_array_equal(two.objective, found.objective)
+    chunks = fit_many(formula, data, (Y[:, :3], Y[:, 3:]), weights=(W[:, :3], W[:, 3:]))
+    np.testing.assert_array_equal(chunks.objective, found.objective)
+    names = list("abcdefg")
+    frame, back = pd.DataFrame(Y, columns=names), pd.DataFrame(W, columns=names)[names[::-1]]
+    named = fit_many(formula, data, frame, weights=back)
+    np.testing.assert_array_equal(named.objective, found.objective)
+    same = fit_many(formula, data, Y[:, 4:], weights=np.tile(W[:, [4]], 3))
+    np.testing.assert_array_equal(
+        same.objective, fit_many(formula, data, Y[:, 4:], weights=W[:, 4]).objective
+    )
+
+
+def test_a_model_keeps_its_weights() -> None:
+    data = crossed()
+    Y = responses(data, 3)
+    fit = lmer("y ~ x + (1 | s)", data.assign(y=Y[:, 0]), weights="w")
+    before = fit.model.objective(fit.theta)
+    fit.model.fit_many(Y, weights=np.full(Y.shape, 2.0))
+    assert fit.model.objective(fit.theta) == before
+    assert fit.refit(Y[:, 1]).objective == fit.model.fit_many(Y).objective[1]
+
+
+def test_weights_that_cannot_be_meant() -> None:
+    data = crossed()
+    Y = responses(data, 3)
+    for bad, words in (
+        (np.ones((300, 2)), "2 columns"),
+        (np.ones((3, 3)), "has 3 rows|have 3 rows"),
+        (np.full((300, 3), -1.0), "not negative"),
+        (np.full((300, 3), np.inf), "finite"),
+    ):
+        with pytest.raises(DataError, match=words):
+            fit_many("~ x + (1 | s)", data, Y, weights=bad)
+    with pytest.raises(DataError, match="fewer chunks"):
+        fit_many("~ x + (1 | s)", data, (Y, Y), weights=(np.ones(Y.shape),))
+
+
+def test_kenward_roger() -> None:
+    data = crossed(120)
+    Y = responses(data, 3)
+    Y[4, 1], Y[:, 2] = np.nan, 1.0
+    found = fit_many("~ x + (1 + x | s) + (1 | i)", data, Y, ddf="kenward-roger", contrasts="x")
+    for k in range(2):
+        fit = lmer("y ~ x + (1 + x | s) + (1 | i)", data.assign(y=Y[:, k]))
+        test = fit.t_test("x", ddf="kenward-roger")
+        np.testing.assert_allclose(found.df[k], test.df_denom, rtol=1e-3)
+        np.testing.assert_allclose(found.contrast_se[k], test.sd.ravel(), rtol=1e-5)
+        np.testing.assert_allclose(found.pvalue[k], test.pvalue, rtol=1e-3)
+    assert not found.converged[2] and np.isnan(found.pvalue[2])
+    with pytest.raises(ValueError, match="REML"):
+        fit_many("~ x + (1 | s)", data, Y, ddf="kenward-roger", reml=False)
+
+
+def test_a_shared_start_finds_the_same() -> None:
+    data = crossed()
+    Y = responses(data, 6)
+    fit = lmer("y ~ x + (1 + x | s) + (1 | i)", data.assign(y=Y[:, 0]))
+    how = {"reml": True, "max_evals": 500, "df": True}
+    free = fit.model.many(Y, np.eye(2), **how)
+    begun = fit.model.many(Y, np.eye(2), start=fit.theta, **how)
+    np.testing.assert_allclose(begun["objective"], free["objective"], atol=1e-8)
+    np.testing.assert_allclose(begun["df"], free["df"], rtol=1e-4)
+    for k, y in enumerate(Y.T):
+        again = fit.model.again(fit.design.with_rows(y=y).sums, reml=True, start=fit.theta)
+        assert again.objective == begun["objective"][k]
+        np.testing.assert_array_equal(again.theta, begun["theta"][k])
+    with pytest.raises(ValueError, match="theta needs shape"):
+        fit.model.many(Y, np.eye(2), start=np.ones(2), **how)
+
+
+def test_arrow() -> None:
+    pytest.importorskip("pyarrow")
+    data = crossed()
+    found = fit_many("~ x + (1 | s)", data, responses(data, 3))
+    assert found.to_arrow().num_rows == 6

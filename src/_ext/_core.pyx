@@ -363,15 +363,14 @@ cdef class Model:
         out = np.asarray(theta)[:self.ntheta]
         return out, info.objective, info.certificate, (info.resolution, info.noise), info.neval, name
 
-    def many(self, Y, L, y, X, list factors, weights=None, *, bint reml=True, int maxeval=500, bint df=True):
-        """Fits of the columns of Y (n, count), Fortran order, each from its own moments; contrasts L (r, p).
+    def many(self, Y, L, y, X, list factors, w=None, *, weights=None, start=None, bint reml=True,
+             int maxeval=500, bint df=True):
+        """Fits of the columns of Y (n, count), Fortran order, and contrasts L (r, p) of each.
 
-        The other arguments must be what the model was made of.
+        weights: of each column, as Y; start (ntheta): None for moments of each. The others: see `lmm_many`.
         """
-        cdef _Rows rows = self.same_rows(y, X, factors, weights)
-        if Y.shape[0] != self.n or L.shape[1] != len(self.keep):
-            raise ValueError(f"Y needs {self.n} rows and L {len(self.keep)} columns")
-        return _fit_many(self.m, self.lock, rows, Y, L, reml, maxeval, df) if Y.shape[1] else None
+        cdef _Rows rows = self.same_rows(y, X, factors, w)
+        return _fit_many(self.m, self.lock, rows, Y, weights, start, L, reml, maxeval, df) if Y.shape[1] else None
 
     def montecarlo(self):
         """Standard error of the criterion and covariance of theta-hat from an iterative model's probes."""

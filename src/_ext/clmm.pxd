@@ -125,6 +125,12 @@ cdef extern from "lmm.h" nogil:
         double objective, certificate, resolution, noise
         int32_t neval, escapes
 
+    ctypedef struct lmm_responses:
+        int64_t count
+        const double *y
+        const double *w
+        const double *start
+
     ctypedef struct lmm_fits:
         lmm_status *status
         lmm_info *info
@@ -153,7 +159,7 @@ cdef extern from "lmm.h" nogil:
     void lmm_whitening(const lmm_model *, double *)
     lmm_status lmm_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *, double *,
                        lmm_info *)
-    lmm_status lmm_many(lmm_model *, const lmm_data *, const lmm_settings *, int64_t, const double *, int,
+    lmm_status lmm_many(lmm_model *, const lmm_data *, const lmm_settings *, const lmm_responses *, int,
                         const double *, const lmm_fits *, int64_t *)
     lmm_status lmm_satterthwaite(lmm_model *, int, const double *, double *, double *)
     lmm_status lmm_estimates(lmm_model *, double *, double *, double *, double *, double *)

@@ -325,6 +325,13 @@ void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
                    double *theta, lmm_info *info);
 
+typedef struct {         /* many responses to the columns of a model                                 */
+    int64_t count;
+    const double *y;     /* n x count     column-major                                                */
+    const double *w;     /* n x count     weights of each; NULL: the model keeps its own              */
+    const double *start; /* ntheta        where all fits begin; NULL: moments of each response        */
+} lmm_responses;
+
 typedef struct {        /* fits of many responses, one row each, in their order                       */
     lmm_status *status; /* count          how each ended; what is below is nan where there is no fit  */
     lmm_info *info;     /* count                                                                      */
@@ -335,11 +342,11 @@ typedef struct {        /* fits of many responses, one row each, in their order 
     double *df;         /* count x r      Satterthwaite's; nan where they are not to be had           */
 } lmm_fits;
 
-/* Fits of count responses Y (n x count, column-major) to the columns of the model, each from its own moment
-   estimates: no result depends on the others. r contrasts L (r x p, row-major) of each; df NULL: not asked
-   for. d: the rows that the model was made of; their y is not read. The model keeps the last response. Not
-   LMM_OK: LMM_NOMEM, or LMM_STOPPED by the settings' poll; rows from *done on are not filled then. */
-lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, int64_t count, const double *Y,
-                    int r, const double *L, const lmm_fits *out, int64_t *done);
+/* A fit to each response: no result depends on the others. r contrasts L (r x p, row-major) of each; df NULL:
+   not asked for. d: the rows that the model was made of; their y is not read, and their w not where responses
+   have their own. The model keeps the last response and its weights. Not LMM_OK: LMM_NOMEM, or LMM_STOPPED by
+   the settings' poll; rows from *done on are not filled then. */
+lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, const lmm_responses *given, int r,
+                    const double *L, const lmm_fits *out, int64_t *done);
 
 #endif

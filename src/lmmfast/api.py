@@ -154,6 +154,8 @@ def fit_many(
     offset: Any = None,
     codings: Mapping[str, Any] | None = None,
     threads: int = 1,
+    client: Any = None,
+    checkpoint: Any = None,
     storage: str = "auto",
     max_evals: int = MAX_EVALS,
 ) -> ManyFits:
@@ -174,14 +176,22 @@ def fit_many(
         (or a function that returns one) one chunk at a time is in memory.
     contrasts : str, array, dict, table or list, optional
         Hypotheses about the fixed effects, as for ``fit.t_test``. Default: each coefficient.
-    ddf : {"satterthwaite", "z"}
-        Degrees of freedom of the contrasts; "z": infinitely many.
+    ddf : {"satterthwaite", "kenward-roger", "z"}
+        Degrees of freedom of the contrasts; "z": infinitely many. Kenward and Roger's take a Python
+        call a response, and are for REML fits.
     reml : bool, default True
-    weights, offset
+    weights
+        As for ``lmer``, the same for all responses; or (n, m), or a table, one column for each, in
+        chunks as `Y`. A value whose weight is zero or missing is missing.
+    offset
         As for ``lmer``; the same for all responses.
     codings : dict, optional
         Codings of factors: what ``lmer`` calls ``contrasts``.
     threads : int, default 1
+    client : concurrent.futures.Executor or dask.distributed.Client, optional
+        Workers in place of threads. The design travels once, a response to the worker that fits it.
+    checkpoint : path, optional
+        File of the fits that are done; the same call with the same file goes on from there.
     storage, max_evals
         As for ``lmer``.
 
@@ -208,16 +218,31 @@ def fit_many(
     >>> found.statistic.ravel().round(2)
     array([ 6.77,  6.95, -7.16])
     """
-    from .many.run import asked, fit_all
+    from .many.asked import asked
+    from .many.run import fit_all
 
     table = Table.of(data)
     table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))  # stands in for all of them
     right = formula.partition("~")[2] if "~" in formula else formula
+    flat = isinstance(weights, (list, tuple)) and all(np.isscalar(own) for own in weights)
+    same = weights is None or isinstance(weights, str) or flat or getattr(weights, "ndim", 2) == 1
     design = build(
-        f"{RESPONSE} ~ {right}", table, weights=weights, offset=offset, contrasts=codings
+        f"{RESPONSE} ~ {right}",
+        table,
+        weights=weights if same else None,
+        offset=offset,
+        contrasts=codings,
     )
-    want = asked(design, contrasts, ddf, reml, max_evals, threads)
-    return fit_all(LMM(design, storage=storage), Y, want)
+    want = asked(design, contrasts, ddf, reml, max_evals)
+    return fit_all(
+        LMM(design, storage=storage),
+        Y,
+        want,
+        weights=None if same else weights,
+        threads=threads,
+        client=client,
+        checkpoint=checkpoint,
+    )
 
 
 @hinted

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["ConvergenceWarning", "DataError", "DoubleBarWarning", "FitError", "FormulaError"]
-__all__ += ["IdentifiabilityWarning", "LmmError", "LmmWarning", "NumbersAsTextWarning"]
-__all__ += ["OneRowPerLevelWarning", "RankDeficientWarning", "RestrictedLikelihoodWarning"]
-__all__ += ["UnusedArgumentWarning", "UnusedContrastsWarning", "warn"]
+__all__ += ["IdentifiabilityWarning", "LmmError", "LmmWarning", "LostWorkerWarning"]
+__all__ += ["NumbersAsTextWarning", "OneRowPerLevelWarning", "RankDeficientWarning"]
+__all__ += ["RestrictedLikelihoodWarning", "UnusedArgumentWarning", "UnusedContrastsWarning"]
+__all__ += ["warn"]
 
 
 class _About(Exception):
@@ -88,6 +89,10 @@ class ConvergenceWarning(LmmWarning):
 
 class RestrictedLikelihoodWarning(LmmWarning):
     """Restricted likelihoods of models with different fixed effects were compared."""
+
+
+class LostWorkerWarning(LmmWarning):
+    """A worker died: what it had been given was computed again elsewhere."""
 
 
 class UnusedContrastsWarning(LmmWarning):

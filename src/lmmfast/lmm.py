@@ -174,12 +174,20 @@ class LMM(Model):
         reml: bool = True,
         threads: int = 1,
         max_evals: int = MAX_EVALS,
+        weights: Any = None,
+        client: Any = None,
+        checkpoint: Any = None,
     ) -> ManyFits:
-        """Fits the model to many responses; see `lmmfast.fit_many`."""
-        from .many.run import asked, fit_all
+        """Fits the model to many responses; see `lmmfast.fit_many`.
 
-        want = asked(self.design, contrasts, ddf, reml, max_evals, threads)
-        return fit_all(self, Y, want)
+        weights are by response here, (n, m) as `Y`; default: those of the model.
+        """
+        from .many.asked import asked
+        from .many.run import fit_all
+
+        want = asked(self.design, contrasts, ddf, reml, max_evals)
+        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        return fit_all(self, Y, want, weights=weights, **how)
 
     def refit(self, fit: LMMFit, y: Any = None, *, weights: Any = None) -> LMMFit:
         """The same model fitted to another response or with other weights, from a fit of it.

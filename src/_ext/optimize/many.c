@@ -59,13 +59,14 @@ static lmm_status read_fit(lmm_model *m, int r, const double *L, double *vcov, c
     return status == LMM_NOMEM ? LMM_NOMEM : LMM_OK;
 }
 
-static lmm_status fit_one(lmm_model *m, const lmm_data *d, const lmm_settings *s, int r, const double *L,
-                          double *vcov, const place *to)
+/* refilled: with weights that the model does not have yet */
+static lmm_status fit_one(lmm_model *m, const lmm_data *d, int refilled, const lmm_settings *s,
+                          const double *start, int r, const double *L, double *vcov, const place *to)
 {
     const ptrdiff_t p = m->layout.pfull;
     without_fit(to, m->layout.ntheta, p, r);
-    lmm_status status = lmm_response(m, d);
-    if (status == LMM_OK) status = lmm_fit(m, s, NULL, NULL, to->theta, to->info);
+    lmm_status status = refilled ? lmm_refill(m, d) : lmm_response(m, d);
+    if (status == LMM_OK) status = lmm_fit(m, s, NULL, start, to->theta, to->info);
     const int fitted = status == LMM_OK || status == LMM_MAXEVAL;
     const lmm_status read = fitted ? read_fit(m, r, L, vcov, to) : LMM_OK;
     *to->status = read == LMM_OK ? status : read;
@@ -73,8 +74,8 @@ static lmm_status fit_one(lmm_model *m, const lmm_data *d, const lmm_settings *s
     return *to->status;
 }
 
-lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, int64_t count, const double *Y,
-                    int r, const double *L, const lmm_fits *out, int64_t *done)
+lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, const lmm_responses *given, int r,
+                    const double *L, const lmm_fits *out, int64_t *done)
 {
     const size_t p = (size_t)m->layout.pfull, room = p * p > (size_t)r ? p * p : (size_t)r;
     lmm_data one = *d;
@@ -82,10 +83,11 @@ lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, int6
     *done = 0;
     if (!vcov) return LMM_NOMEM;
     lmm_status status = LMM_OK;
-    for (; *done < count && status != LMM_NOMEM && status != LMM_STOPPED; ++*done) {
+    for (; *done < given->count && status != LMM_NOMEM && status != LMM_STOPPED; ++*done) {
         const place to = place_of(out, *done, m->layout.ntheta, (ptrdiff_t)p, r);
-        one.y = Y + *done * d->n;
-        status = fit_one(m, &one, s, r, L, vcov, &to);
+        one.y = given->y + *done * d->n;
+        if (given->w) one.w = given->w + *done * d->n;
+        status = fit_one(m, &one, given->w != NULL, s, given->start, r, L, vcov, &to);
     }
     free(vcov);
     if (status != LMM_NOMEM && status != LMM_STOPPED) return LMM_OK;

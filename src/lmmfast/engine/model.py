@@ -321,21 +321,32 @@ class Model:
             return self._minimize(reml, start, Watch(), free, MAX_EVALS, 0)
 
     def many(
-        self, Y: np.ndarray, L: np.ndarray, *, reml: bool, max_evals: int, df: bool
+        self,
+        Y: np.ndarray,
+        L: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+        start: np.ndarray | None = None,
+        reml: bool,
+        max_evals: int,
+        df: bool,
     ) -> dict[str, np.ndarray]:
         """Fits of the columns of Y (n, m), each as `again` would, and contrasts L (r, p) of them.
 
-        Nothing is raised for single columns: ``status`` says how each ended.
+        weights (n, m): of each column, in place of the design's. start (ntheta): where all fits
+        begin, each at moments of its response otherwise. Nothing is raised for single columns:
+        ``status`` says how each ended.
         """
         if not self._core.report["identified"]:
             self._check_identified(reml)
         kept = self._core.keep
+        first = None if start is None else self._engine.checked(start)
+        W = None if weights is None else np.asfortranarray(weights)
+        how = {"weights": W, "start": first, "reml": reml, "maxeval": max_evals, "df": df}
         with self._lock:
             source = self.design.sums.source(self.design.fixed, self._engine._groups)
             self._held = None  # the last response stays in the compiled model
-            found: dict[str, np.ndarray] = self._core.many(
-                np.asfortranarray(Y), L, *source, reml=reml, maxeval=max_evals, df=df
-            )
+            found: dict[str, np.ndarray] = self._core.many(np.asfortranarray(Y), L, *source, **how)
         found["beta"][:, ~kept] = found["se"][:, ~kept] = np.nan
         return found
 

@@ -14,6 +14,12 @@ from ..inference.wald import t_pvalues
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+    from ..engine.model import Model
+    from .asked import Asked
+    from .job import Columns
+    from .responses import Responses
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,6 +122,12 @@ class ManyFits(tables.Printed):
             }
         )
 
+    def to_arrow(self) -> pa.Table:
+        """The same as an arrow table; needs pyarrow."""
+        import pyarrow as pa
+
+        return pa.Table.from_pandas(self.to_frame(), preserve_index=False)
+
     def summary(self) -> tables.Summary:
         """How many fits there are, and how they ended."""
         ends, counts = np.unique(self.status.astype(str), return_counts=True)
@@ -126,6 +138,38 @@ class ManyFits(tables.Printed):
         title = f"{len(self):,} responses, {self.formula}"
         how = f"Fitted by {kind} in {tables.duration(self.seconds)}"
         return tables.Summary(((title,), (how, table)))
+
+
+def fits_of(
+    model: Model, chunk: Responses, want: Asked, found: Columns, seconds: float
+) -> ManyFits:
+    """What fits of columns found, with names."""
+    estimate = estimates_of(found["beta"], want.L)
+    known = ~np.isnan(estimate)
+    with np.errstate(invalid="ignore"):
+        se = np.where(known, np.sqrt(found["variance"]), np.nan)
+    same = ("objective", "beta", "se", "theta", "sigma", "certificate", "evals", "status")
+    return ManyFits(
+        formula=model.design.formula,
+        responses=np.array(chunk.names, dtype=object),
+        x_names=tuple(model.design.x_names),
+        contrast_names=want.names,
+        values=want.values,
+        converged=found["status"] == "converged",
+        estimate=estimate,
+        contrast_se=se,
+        df=np.where(known, found["df"], np.nan),
+        n=(~np.isnan(chunk.values)).sum(axis=0),
+        reml=want.reml,
+        ddf=want.ddf,
+        seconds=seconds,
+        **{name: found[name] for name in same},
+    )
+
+
+def estimates_of(beta: np.ndarray, L: np.ndarray) -> np.ndarray:
+    """Contrasts (m, r) of coefficients (m, p); missing ones matter where they are used."""
+    return np.asarray(np.where((L != 0)[None], L[None] * beta[:, None, :], 0.0).sum(axis=2))
 
 
 def joined(parts: Sequence[ManyFits]) -> ManyFits:

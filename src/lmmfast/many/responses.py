@@ -20,21 +20,50 @@ class Responses(NamedTuple):
 
     values: np.ndarray  # n x m, Fortran order, offsets subtracted
     names: tuple[Any, ...]  # m
+    weights: np.ndarray | None  # n x m, Fortran order
 
 
-def chunks_of(given: Any, design: Design) -> Iterator[Responses]:
+def chunks_of(given: Any, weights: Any, design: Design) -> Iterator[Responses]:
     """The responses, chunk by chunk; arrays and tables are one chunk.
 
-    Rows are those of the data that the design was made of, or those that it uses.
+    Rows are those of the data that the design was made of, or those that it uses. weights: a column
+    for each response, in the same chunks; None: those of the design.
     """
     if _is_table(given):
-        yield _read(given, design, 0)
+        yield _weighted(_read(given, design, 0), weights, design)
         return
     seen = 0
+    own = iter(weights() if callable(weights) else weights) if weights is not None else None
     for chunk in given() if callable(given) else given:
         found = _read(chunk, design, seen)
         seen += len(found.names)
-        yield found
+        if own is None:
+            yield found
+            continue
+        if (part := next(own, None)) is None:
+            raise DataError("weights have fewer chunks than Y", variable="weights")
+        yield _weighted(found, part, design)
+
+
+def _weighted(found: Responses, weights: Any, design: Design) -> Responses:
+    """With a weight for each value; a value without weight, or with weight zero, is missing."""
+    if weights is None:
+        return found
+    w, names = _columns(weights, design, "weights")
+    w = _in_rows(w, design, "weights")
+    if w.shape != found.values.shape:
+        raise DataError(
+            f"weights have {w.shape[1]} columns, {ROLE} has {found.values.shape[1]}: give one "
+            "column of weights for each response",
+            variable="weights",
+        )
+    if names is not None and set(names) == set(found.names) and names != found.names:
+        w = w[:, [names.index(name) for name in found.names]]
+    if (w < 0).any() or np.isinf(w).any():
+        raise DataError("weights must be finite and not negative", variable="weights")
+    empty = ~(w > 0)
+    values = np.where(empty, np.nan, found.values)
+    return Responses(np.asfortranarray(values), found.names, np.where(empty, 1.0, w))
 
 
 def _is_table(given: Any) -> bool:
@@ -42,56 +71,62 @@ def _is_table(given: Any) -> bool:
 
 
 def _read(given: Any, design: Design, first: int) -> Responses:
-    values, names = _columns(given, design)
-    n, rows = len(values), design.rows
-    if n == design.n_rows:
-        values = values if len(rows) == n else values[rows]
-    elif n != design.n:
-        used = "" if design.n == design.n_rows else f" ({design.n} of them are used)"
-        raise DataError(
-            f"{ROLE} has {n} rows, the data have {design.n_rows}{used}: give one column a "
-            "response and one value for each row",
-            variable=ROLE,
-        )
+    values, names = _columns(given, design, ROLE)
+    values = _in_rows(values, design, ROLE)
     if design.offset is not None:
         values = values - design.offset[:, None]
     labels = tuple(range(first, first + values.shape[1])) if names is None else names
-    return Responses(np.asfortranarray(values), labels)
+    return Responses(np.asfortranarray(values), labels, None)
 
 
-def _columns(given: Any, design: Design) -> tuple[np.ndarray, tuple[Any, ...] | None]:
+def _in_rows(values: np.ndarray, design: Design, role: str) -> np.ndarray:
+    """In the rows that the design uses."""
+    n, rows = len(values), design.rows
+    if n == design.n_rows:
+        return values if len(rows) == n else values[rows]
+    if n != design.n:
+        used = "" if design.n == design.n_rows else f" ({design.n} of them are used)"
+        raise DataError(
+            f"{role} has {n} rows, the data have {design.n_rows}{used}: give one column a "
+            "response and one value for each row",
+            variable=role,
+        )
+    return values
+
+
+def _columns(given: Any, design: Design, role: str) -> tuple[np.ndarray, tuple[Any, ...] | None]:
     """Numbers (n, m), and names where there are some."""
     if isinstance(given, dict):
         names = tuple(given)
         columns = [np.asarray(floats_of(column, str(name))) for name, column in given.items()]
         if len({column.shape for column in columns}) != 1:
-            raise DataError(f"{ROLE}: its columns have different lengths", variable=ROLE)
+            raise DataError(f"{role}: its columns have different lengths", variable=role)
         return np.column_stack(columns), names
     if hasattr(given, "iloc"):  # pandas: by its labels
         index = design.index
         whole = index is not None and len(given) == len(index)
-        own = aligned(given, index, ROLE) if whole else given
-        return _floats(own.to_numpy()), tuple(own.columns)
+        own = aligned(given, index, role) if whole else given
+        return _floats(own.to_numpy(), role), tuple(own.columns)
     if hasattr(given, "columns"):
         import narwhals.stable.v2 as nw
 
         frame = nw.from_native(given, eager_only=True)
-        return _floats(frame.to_numpy()), tuple(frame.columns)
-    return _floats(given), None
+        return _floats(frame.to_numpy(), role), tuple(frame.columns)
+    return _floats(given, role), None
 
 
-def _floats(values: Any) -> np.ndarray:
+def _floats(values: Any, role: str) -> np.ndarray:
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{ROLE} has columns that are not numbers ({error})", variable=ROLE
+            f"{role} has columns that are not numbers ({error})", variable=role
         ) from None
     found = found[:, None] if found.ndim == 1 else found
     if found.ndim != 2:
         raise DataError(
-            f"{ROLE} has shape {found.shape}; it needs one row for each row of the data and one "
+            f"{role} has shape {found.shape}; it needs one row for each row of the data and one "
             "column a response",
-            variable=ROLE,
+            variable=role,
         )
     return found

@@ -1,115 +1,162 @@
-"""Fits the columns of a matrix of responses: rows that are missing, blocks, threads."""
+"""Fits the columns of a matrix of responses: rows that are missing, weights, chunks."""
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from collections import OrderedDict
+from contextlib import nullcontext
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..data.arrays import design_of
 from ..data.design import Design
-from ..engine.model import CERTIFIED, RESOLUTION, Model
+from ..engine.model import Model
 from ..errors import LmmError
-from ..inference.linear import hypothesis
-from ..progress import Advance, progress
-from .fits import ManyFits, joined
-from .responses import Responses, chunks_of
+from .asked import Asked
+from .checkpoint import Checkpoint, fingerprint
+from .columns import fitted_columns, no_fits
+from .fits import ManyFits, fits_of, joined
+from .job import Columns, Job, checked_threads
+from .jobs import run_job
+from .responses import chunks_of
 
-BLOCK = 64  # columns between two looks at Ctrl-C, at most, ...
-IMPATIENCE = 0.3  # ... and seconds
-METHODS = ("satterthwaite", "z")
-NUMBERS = ("objective", "certificate", "sigma")
-MATRICES = ("theta", "beta", "se", "variance", "df")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is wanted of each response."""
-
-    L: np.ndarray  # r x p
-    values: tuple[float, ...]
-    names: tuple[str, ...]
-    ddf: str
-    reml: bool
-    max_evals: int
-    threads: int
+HELD = 8  # models of some rows that a thread holds
 
 
-def asked(
-    design: Design, contrasts: Any, ddf: str, reml: bool, max_evals: int, threads: int
-) -> Asked:
-    """The arguments, checked."""
-    if ddf not in METHODS:
-        raise ValueError(f"ddf must be one of {', '.join(map(repr, METHODS))}, not {ddf!r}")
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads must be a whole number from 1 on, not {threads!r}")
-    names = [str(name) for name in design.x_names]
-    if contrasts is None:
-        L, q, labels = np.eye(len(names)), np.zeros(len(names)), tuple(names)
-    else:
-        L, q, labels = hypothesis(contrasts, names, "contrasts")
-    return Asked(np.ascontiguousarray(L), tuple(q), labels, ddf, reml, max_evals, threads)
+class Source(Protocol):
+    """Where the responses of a job come from."""
+
+    def part(self, first: int, stop: int) -> Any:
+        """What travels with these columns."""
+
+    def columns(self, first: int, stop: int, part: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Responses (n, stop - first), offsets subtracted, NaN where missing; weights, if any."""
+
+    def fingerprint(self) -> str:
+        """Of everything that the columns depend on besides `part`."""
 
 
-def fit_all(model: Model, given: Any, want: Asked) -> ManyFits:
-    """The fits of every chunk of responses."""
-    parts = []
-    for chunk in chunks_of(given, model.design):
-        count = chunk.values.shape[1]
-        with progress(count, "responses", "fit", 2 * BLOCK) as advance:
-            parts.append(_fit_chunk(model, chunk, want, advance))
-    if not parts:
-        raise ValueError("Y has no chunks: there is nothing to fit")
-    return joined(parts)
+class Given:
+    """Responses that are at hand; only those that are needed travel."""
+
+    def __init__(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
+        self._values, self._weights = values, weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_values": None, "_weights": None}
+
+    def part(self, first: int, stop: int) -> Any:
+        some = slice(first, stop)
+        return self._values[:, some], None if self._weights is None else self._weights[:, some]
+
+    def columns(self, first: int, stop: int, part: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        values, weights = part
+        return values, weights
+
+    def fingerprint(self) -> str:
+        return "given"
 
 
-def _fit_chunk(model: Model, chunk: Responses, want: Asked, advance: Advance) -> ManyFits:
-    began = time.perf_counter()
-    out = _Numbers(model, want, chunk.values.shape[1])
-    for columns, rows in _patterns(chunk.values):
-        own = chunk.values[:, columns] if rows is None else chunk.values[np.ix_(rows, columns)]
-        try:
-            models = _models(model, rows, min(want.threads, len(columns)))
-        except LmmError as error:
-            out.refuse(columns, str(error))
-            advance(len(columns))
-            continue
-        _fit_columns(models, np.asfortranarray(own), columns, want, out, advance)
-    return out.fits(chunk, time.perf_counter() - began)
+class ColumnsJob(Job):
+    """Fits of a model to columns of responses."""
+
+    def __init__(self, model: Model, source: Source, want: Asked, count: int) -> None:
+        self.model, self.source, self.want, self.count = model, source, want, count
+        self._is_lent = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_is_lent": False}
+
+    def begin(self) -> _State:
+        """The model itself first, and then copies of it."""
+        if not self._is_lent:
+            self._is_lent = True
+            return _State(self.model, self.want)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _State(self.model.with_design(self.model.design), self.want)
+
+    def part(self, first: int, stop: int) -> Any:
+        return self.source.part(first, stop)
+
+    def run(self, state: _State, first: int, stop: int, part: Any) -> Columns:
+        return state.fits(*self.source.columns(first, stop, part))
+
+    def fingerprint(self) -> str:
+        design = design_fingerprint(self.model.design)
+        return fingerprint(design, self.want.facts(), self.source.fingerprint())
 
 
-def _patterns(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Columns that are missing in the same rows, and the rows that they have (None: all)."""
-    missing = np.isnan(values)
-    some = missing.any(axis=0)
-    if not some.all():
-        yield np.flatnonzero(~some), None
-    if not some.any():
-        return
-    incomplete = np.flatnonzero(some)
-    packed = np.packbits(missing[:, incomplete], axis=0)
+def design_fingerprint(design: Design) -> str:
+    """Of everything in a design but its response."""
+    terms = [(term.label, term.structure, term.codes, term.z) for term in design.terms]
+    return fingerprint(design.x_names, design.X, terms, design.weights, design.offset)
+
+
+class _State:
+    """The model of one thread, and those of the rows which the last responses had."""
+
+    def __init__(self, model: Model, want: Asked) -> None:
+        self._whole, self._want = model, want
+        self._some: OrderedDict[bytes, Model | LmmError] = OrderedDict()
+
+    def fits(self, values: np.ndarray, weights: np.ndarray | None) -> Columns:
+        """One row a column; columns that are missing in the same rows together."""
+        missing = np.isnan(values)
+        if not missing.any():
+            return fitted_columns(self._whole, values, weights, self._want)
+        parts, order = [], []
+        for columns in patterns(missing):
+            own = None if weights is None else weights[:, columns]
+            parts.append(self._fits_of(values[:, columns], own, ~missing[:, columns[0]]))
+            order.append(columns)
+        place = np.argsort(np.concatenate(order))
+        return {name: np.concatenate([part[name] for part in parts])[place] for name in parts[0]}
+
+    def _fits_of(self, values: np.ndarray, weights: np.ndarray | None, has: np.ndarray) -> Columns:
+        """Of columns that have the same rows."""
+        want, count = self._want, values.shape[1]
+        if has.all():
+            return fitted_columns(self._whole, values, weights, want)
+        model = self._of_rows(has)
+        if isinstance(model, LmmError):
+            return no_fits(self._whole, want, count, f"no model: {model}")
+        same = model.ntheta == self._whole.ntheta
+        own = want if same else want.without_start()
+        found = fitted_columns(model, values[has], None if weights is None else weights[has], own)
+        if not same:  # a random column depends on others in these rows
+            found["theta"] = np.full((count, self._whole.ntheta), np.nan)
+        return found
+
+    def _of_rows(self, has: np.ndarray) -> Model | LmmError:
+        """The model of these rows alone, or why there is none."""
+        key = np.packbits(has).tobytes()
+        if key not in self._some:
+            while len(self._some) >= HELD:
+                self._some.popitem(last=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    design = restricted(self._whole.design, np.flatnonzero(has))
+                    self._some[key] = self._whole.with_design(design)
+                except LmmError as error:
+                    self._some[key] = error
+        return self._some[key]
+
+
+def patterns(missing: np.ndarray) -> list[np.ndarray]:
+    """Columns that are missing in the same rows (n, m), in the order of their first ones."""
+    packed = np.packbits(missing, axis=0)
     _, first, back = np.unique(packed, axis=1, return_index=True, return_inverse=True)
-    back = back.ravel()
-    for pattern in np.argsort(first):
-        columns = incomplete[back == pattern]
-        yield columns, np.flatnonzero(~missing[:, columns[0]])
+    order = np.argsort(back.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(back.ravel(), minlength=len(first)))[:-1]
+    groups = np.split(order, ends)
+    return [groups[i] for i in np.argsort(first)]
 
 
-def _models(model: Model, rows: np.ndarray | None, count: int) -> list[Model]:
-    """The model of these rows, as often as threads want it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        first = model if rows is None else model.with_design(_restricted(model.design, rows))
-        return [first, *(first.with_design(first.design) for _ in range(count - 1))]
-
-
-def _restricted(design: Design, rows: np.ndarray) -> Design:
+def restricted(design: Design, rows: np.ndarray) -> Design:
     """The design of some of its rows; levels without rows are gone."""
     known: dict[int, np.ndarray] = {}
     terms = []
@@ -123,117 +170,44 @@ def _restricted(design: Design, rows: np.ndarray) -> Design:
     return design_of(y, design.fixed.at(rows), terms, weights, None)
 
 
-def _fit_columns(
-    models: Sequence[Model],
-    values: np.ndarray,
-    columns: np.ndarray,
+def fit_all(
+    model: Model,
+    given: Any,
     want: Asked,
-    out: _Numbers,
-    advance: Advance,
-) -> None:
-    """Blocks of columns, on as many threads as there are models; the order does not matter.
-
-    The first column alone says how many make a block that Ctrl-C need not wait for.
-    """
-    began = time.perf_counter()
-    out.take(columns[:1], models[0].many(values[:, :1], want.L, **_how(want)))
-    advance(1)
-    each = max(time.perf_counter() - began, 1e-9)
-    size = max(1, min(BLOCK, int(IMPATIENCE / each)))
-    blocks = [slice(a, min(a + size, len(columns))) for a in range(1, len(columns), size)]
-    if len(models) == 1:
-        for block in blocks:
-            out.take(columns[block], models[0].many(values[:, block], want.L, **_how(want)))
-            advance(len(columns[block]))
-        return
-    left, lock = iter(blocks), threading.Lock()
-
-    def work(model: Model) -> None:
-        while not stopped.is_set():
-            with lock:
-                block = next(left, None)
-            if block is None:
-                return
-            found = model.many(values[:, block], want.L, **_how(want))
-            with lock:
-                out.take(columns[block], found)
-                advance(len(columns[block]))
-
-    stopped = threading.Event()
-    with ThreadPoolExecutor(len(models)) as pool:
-        try:
-            for done in [pool.submit(work, model) for model in models]:
-                done.result()
-        finally:
-            stopped.set()
-
-
-def _how(want: Asked) -> dict[str, Any]:
-    return {"reml": want.reml, "max_evals": want.max_evals, "df": want.ddf == "satterthwaite"}
-
-
-class _Numbers:
-    """The numbers of all fits of a chunk, filled block by block."""
-
-    def __init__(self, model: Model, want: Asked, count: int) -> None:
-        p, r = want.L.shape[1], len(want.L)
-        widths = {"theta": model.ntheta, "beta": p, "se": p, "variance": r, "df": r}
-        self._model, self._want = model, want
-        self._of = {name: np.full((count, width), np.nan) for name, width in widths.items()}
-        self._of |= {name: np.full(count, np.nan) for name in NUMBERS}
-        self.evals = np.zeros(count, dtype=np.int64)
-        self.status = np.full(count, "", dtype=object)
-
-    def refuse(self, columns: np.ndarray, why: str) -> None:
-        """There is no model for these."""
-        self.status[columns] = f"no model: {why}"
-
-    def take(self, columns: np.ndarray, found: dict[str, np.ndarray]) -> None:
-        """The fits of some columns."""
-        for name, values in self._of.items():
-            if name in found and (values.ndim == 1 or found[name].shape[1] == values.shape[1]):
-                values[columns] = found[name]
-        self.evals[columns] = found["evals"]
-        self.status[columns] = _ends(found)
-
-    def fits(self, chunk: Responses, seconds: float) -> ManyFits:
-        """All of them."""
-        want, own = self._want, self._of
-        beta, L = own["beta"], want.L
-        used = L != 0
-        estimate = np.where(used[None], L[None] * beta[:, None, :], 0.0).sum(axis=2)
-        df = np.full_like(own["df"], np.inf) if want.ddf == "z" else own["df"]
-        df = np.where(np.isnan(estimate), np.nan, df)
-        return ManyFits(
-            formula=self._model.design.formula,
-            responses=np.array(chunk.names, dtype=object),
-            x_names=tuple(self._model.design.x_names),
-            contrast_names=want.names,
-            values=want.values,
-            objective=own["objective"],
-            beta=beta,
-            se=own["se"],
-            theta=own["theta"],
-            sigma=own["sigma"],
-            converged=self.status == "converged",
-            certificate=own["certificate"],
-            evals=self.evals,
-            status=self.status,
-            estimate=estimate,
-            contrast_se=np.where(np.isnan(estimate), np.nan, np.sqrt(own["variance"])),
-            df=df,
-            n=(~np.isnan(chunk.values)).sum(axis=0),
-            reml=want.reml,
-            ddf=want.ddf,
-            seconds=seconds,
-        )
-
-
-def _ends(found: dict[str, np.ndarray]) -> np.ndarray:
-    """How fits ended, with what `LMM.fit` would say of them."""
-    status = found["status"].copy()
-    known = (found["noise"] <= CERTIFIED) & (found["resolution"] <= RESOLUTION)
-    short = (status == "converged") & ~(known & (found["certificate"] <= CERTIFIED))
-    status[short & known] = "flat direction"
-    status[short & ~known] = "limited by rounding"
-    return status
+    *,
+    weights: Any = None,
+    threads: int = 1,
+    client: Any = None,
+    checkpoint: Any = None,
+) -> ManyFits:
+    """The fits of every chunk of responses, as `lmmfast.fit_many` documents them."""
+    threads = checked_threads(threads)
+    parts, done = [], 0
+    book: Any = nullcontext(None)
+    if checkpoint is not None:
+        nothing = ColumnsJob(model, Given(np.empty((model.design.n, 0))), want, 0)
+        book = Checkpoint(checkpoint, nothing.fingerprint())
+    with book as kept:
+        for chunk in chunks_of(given, weights, model.design):
+            began = time.perf_counter()
+            missing = np.isnan(chunk.values)
+            order = np.concatenate(patterns(missing)) if missing.any() else None
+            values, own = chunk.values, chunk.weights
+            if order is not None:  # models of some rows are made once
+                values, own = values[:, order], None if own is None else own[:, order]
+            job = ColumnsJob(model, Given(values, own), want, values.shape[1])
+            found = run_job(
+                job,
+                threads=threads,
+                client=client,
+                checkpoint=kept,
+                done=done,
+                unit="responses",
+            )
+            done += job.count
+            if order is not None:
+                found = {name: part[np.argsort(order)] for name, part in found.items()}
+            parts.append(fits_of(model, chunk, want, found, time.perf_counter() - began))
+    if not parts:
+        raise ValueError("Y has no chunks: there is nothing to fit")
+    return joined(parts)

@@ -1,0 +1,111 @@
+"""Fits of columns of responses, a row of numbers each: compiled, or one by one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..engine.model import CERTIFIED, RESOLUTION, Model
+from ..errors import LmmError
+from ..fit import Fit
+from ..inference.ddf import method_of
+from .asked import Asked
+from .job import Columns
+
+
+def fitted_columns(
+    model: Model, values: np.ndarray, weights: np.ndarray | None, want: Asked
+) -> Columns:
+    """One row for each column of values (n, m); weights (n, m): of each."""
+    if want.is_compiled:
+        return _compiled(model, values, weights, want)
+    out = no_fits(model, want, values.shape[1], "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(values.shape[1]):
+            own = None if weights is None else weights[:, i]
+            _fill(out, i, model, values[:, i], own, want)
+    return out
+
+
+def no_fits(model: Model, want: Asked, count: int, why: str) -> Columns:
+    """Rows of responses that were not fitted."""
+    p, r = want.L.shape[1], len(want.L)
+    widths = {"theta": model.ntheta, "beta": p, "se": p, "variance": r, "df": r}
+    out = {name: np.full((count, width), np.nan) for name, width in widths.items()}
+    out |= {name: np.full(count, np.nan) for name in ("objective", "certificate", "sigma")}
+    out["evals"] = np.zeros(count, dtype=np.int64)
+    out["status"] = np.full(count, why, dtype=object)
+    if want.statistic is not None:
+        out["statistic"] = np.full((count, want.width), np.nan)
+    return out
+
+
+def _compiled(model: Model, values: np.ndarray, weights: np.ndarray | None, want: Asked) -> Columns:
+    """All in one pass."""
+    found = model.many(
+        values,
+        want.L,
+        weights=weights,
+        start=want.start,
+        reml=want.reml,
+        max_evals=want.max_evals,
+        df=want.ddf == "satterthwaite",
+    )
+    status = found["status"].copy()  # with what `LMM.fit` would say of them
+    known = (found.pop("noise") <= CERTIFIED) & (found.pop("resolution") <= RESOLUTION)
+    short = (status == "converged") & ~(known & (found["certificate"] <= CERTIFIED))
+    status[short & known] = "flat direction"
+    status[short & ~known] = "limited by rounding"
+    found["status"] = status
+    if "df" not in found:
+        found["df"] = np.full_like(found["variance"], np.inf)
+    return found
+
+
+def _fill(
+    out: Columns,
+    i: int,
+    model: Model,
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    want: Asked,
+) -> None:
+    """Row i, from a fit that inference can read."""
+    design = model.design
+    changes: dict[str, Any] = {"y": y if design.offset is None else y + design.offset}
+    if weights is not None:
+        changes["weights"] = np.array(weights)
+    try:
+        own = design.with_rows(**changes)
+        estimates = model.again(own.sums, reml=want.reml, start=want.start, free=want.free)
+        fill_row(out, i, want.kind(estimates, own, model), want)
+    except LmmError as error:
+        out["status"][i] = str(error)
+
+
+def fill_row(out: Columns, i: int, fit: Fit, want: Asked) -> None:
+    """Row i: the numbers of a fit. LmmError where a test cannot be had."""
+    estimates = fit.estimates
+    out["status"][i] = estimates.status
+    out["objective"][i], out["sigma"][i] = estimates.objective, estimates.sigma
+    out["certificate"][i], out["evals"][i] = estimates.certificate, estimates.n_evals
+    out["theta"][i], out["beta"][i] = estimates.theta, estimates.beta
+    out["se"][i] = np.sqrt(estimates.vcov.diagonal())
+    method = method_of(fit, want.ddf)
+    out["df"][i] = method.df(want.L)
+    vcov = np.where(np.isnan(method.vcov), 0.0, method.vcov)
+    out["variance"][i] = np.einsum("ij,jk,ik->i", want.L, vcov, want.L)
+    if want.statistic is None:
+        return
+    try:
+        out["statistic"][i] = numbers_of(want.statistic(fit))
+    except Exception as error:  # the user's own: a row that says so
+        out["status"][i] = f"statistic: {type(error).__name__}: {error}"
+
+
+def numbers_of(value: object) -> np.ndarray:
+    """What a statistic returns, as so many numbers."""
+    return np.asarray(list(value.values()) if isinstance(value, dict) else value, float).ravel()
