@@ -325,7 +325,7 @@ def test_the_regression_without_the_term_is_no_news() -> None:
         rlr_test(fit, sm.ols("y ~ x", data).fit(), n=300, seed=1).null, own.null
     )
     for other in ("y ~ 1", "y ~ c"):
-        with pytest.raises(FitError, match="lmmfast.lr_test tests fixed effects, too"):
+        with pytest.raises(FitError, match="lr_test tests fixed effects, too"):
             rlr_test(fit, sm.ols(other, data).fit())
     with pytest.raises(FitError, match="one random term of one column"):
         rlr_test(lmer("y ~ x + (1 + x | g)", data), sm.ols("y ~ x", data).fit())

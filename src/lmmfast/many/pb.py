@@ -139,7 +139,7 @@ class PBTest(tables.Printed):
 
     @property
     def _counted(self) -> np.ndarray:
-        return self.null[~np.isnan(self.null)]
+        return np.asarray(self.null[~np.isnan(self.null)])
 
     def summary(self) -> tables.Summary:
         """The test on paper."""
