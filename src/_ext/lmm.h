@@ -325,7 +325,7 @@ void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
                    double *theta, lmm_info *info);
 
-typedef struct {         /* many responses to the columns of a model                                 */
+typedef struct { /* many responses to the columns of a model                                 */
     int64_t count;
     const double *y;     /* n x count     column-major                                                */
     const double *w;     /* n x count     weights of each; NULL: the model keeps its own              */
