@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from scipy import stats
 
 from lmmfast import DataError, FitError, datasets, lmer, lr_test, pb_test
+from lmmfast.inference.hypotheses.regression import comparable_fit
 from lmmfast.many import ratios
+from lmmfast.many.streams import Streams
 
 R = json.loads((Path(__file__).parent / "simulated" / "pbmodcomp.json").read_text())
 CASES = {case["name"]: case for case in R["cases"]}
@@ -91,6 +94,24 @@ def test_who_works_changes_nothing(tmp_path: Path) -> None:
     assert (pb_test(*fits, n=40, seed=3).null != first.null).any()
     drawn = pb_test(*fits, n=10)
     np.testing.assert_array_equal(pb_test(*fits, n=10, seed=drawn.seed).null, drawn.null)
+
+
+def test_a_packed_job_is_the_same() -> None:
+    sm = pytest.importorskip("statsmodels.formula.api")
+    data = frame()
+    fit = lmer("y ~ x + (1 | g)", data, reml=False)
+    for fit0 in (lmer("y ~ 1 + (1 | g)", data, reml=False), comparable(sm.ols("y ~ x", data))):
+        job = ratios.job_of(fit0, fit, Streams(7), 20)
+        other = pickle.loads(pickle.dumps(job))
+        assert other.fingerprint() == job.fingerprint()
+        one, two = job.run(job.begin(), 3, 9, None), other.run(other.begin(), 3, 9, None)
+        np.testing.assert_array_equal(one["ratio"], two["ratio"])
+        assert ratios.job_of(fit0, fit, Streams(8), 20).fingerprint() != job.fingerprint()
+
+
+def comparable(model: Any) -> Any:
+    """A regression as comparisons take it."""
+    return comparable_fit(model.fit())
 
 
 # ---- distributions -------------------------------------------------------------------------------
