@@ -36,7 +36,9 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
+from .many.exact import lr_test, rlr_test
 from .many.parameters import Parameters
+from .many.pb import pb_test
 from .planning.design import design
 from .planning.extend import extend
 from .planning.power import power
@@ -91,10 +93,13 @@ __all__ = [
     "fit_many",
     "joint_tests",
     "lmer",
+    "lr_test",
     "mixedlm",
+    "pb_test",
     "plan",
     "power",
     "ranova",
+    "rlr_test",
     "simplify",
     "simulate",
     "step",
