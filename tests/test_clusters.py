@@ -13,11 +13,22 @@ import pandas as pd
 import pytest
 from scipy import ndimage, sparse, stats
 
-from lmmfast import DataError, FitError, FormulaError, cluster_test, lmer
+from lmmfast import (
+    DataError,
+    FitError,
+    FormulaError,
+    RankDeficientWarning,
+    cluster_test,
+    lmer,
+)
+from lmmfast.clusters.arguments import without_response
 from lmmfast.clusters.components import Rule, clusters, enhanced
 from lmmfast.clusters.exchange import Arrangements, Exchange, exchange_of
+from lmmfast.clusters.flips import Effects, effects_of, flipped
 from lmmfast.clusters.neighbours import neighbours, shape_of
 from lmmfast.clusters.results import corrected
+from lmmfast.clusters.shuffled import Shuffled
+from lmmfast.engine.model import Model
 from lmmfast.many.streams import Streams
 
 CROSSED = "~ cond + (1 | subj) + (1 | item)"
@@ -270,6 +281,16 @@ def test_what_is_shuffled_follows_from_where_the_predictor_varies() -> None:
     slopes = "~ cond + (1 | item) + (cond | subj)"
     assert scheme("cond", CROSSED) == "cond swapped within each of 10 subj"
     assert scheme("cond", slopes) == "cond swapped within each of 10 subj"
+    flips = "signs of the effects of subj and item, and of residuals, are flipped"
+    assert scheme("cond", "~ cond + (cond | subj) + (cond | item)") == flips
+    assert scheme("freq", "~ freq + (freq | subj) + (1 | item)") == flips
+    assert scheme("freq", "~ freq + (freq | subj) + (1 | item)", by="item") == (
+        "freq shuffled among 6 item"
+    )
+    assert scheme("cond", "~ cond + (cond | subj) + (cond | subj:sound)") == (
+        "cond swapped within each of 10 subj"
+    )
+    assert scheme("cond:group", "~ cond * group + (1 | subj) + (1 | item)") == flips
     assert scheme("cond", CROSSED, by="item") == "cond swapped within each of 6 item"
     assert scheme("cond", CROSSED, permute="within") == (
         "cond shuffled among rows within each of 10 subj"
@@ -332,10 +353,11 @@ def test_what_cannot_be_shuffled_is_said() -> None:
         "made of cond and group: say which",
         formula="~ cond * group + (1 | subj)",
         test="cond:group",
+        permute="labels",
     )
     refused("shuffle='freq' has none of the columns", shuffle="freq")
     refused("right-hand sides must be 0", test="cond[T.b] = 1")
-    refused("made of no column of the data", test="Intercept")
+    refused("made of no column of the data", test="Intercept", permute="labels")
     refused("which is not a coefficient", test="noun")
     refused("its hypotheses say the same thing twice", test=["cond[T.b]", "cond[T.b]"])
     refused("kind must be one of 'mass'", kind="sum")
@@ -400,9 +422,6 @@ def test_shuffled_designs_are_those_of_shuffled_data() -> None:
     """Every statistic of a permutation is that of `lmer` with the column shuffled by hand."""
     data = trials(6, 4)
     formula = "~ sound * group + poly(freq, 2) + (0 + sound | subj) + (1 | item:sound)"
-    from lmmfast.clusters.arguments import without_response
-    from lmmfast.clusters.shuffled import Shuffled
-
     design, table = without_response(formula, data, None, None, {"sound": "sum"})
     own = Shuffled.of(design, table, ("sound",))
     source = np.random.default_rng(1).permutation(len(data))
@@ -477,6 +496,115 @@ def test_averages_of_two_conditions_are_tested_by_flipping_signs_of_differences(
 def test_p_values_count_equal_values_and_never_are_zero() -> None:
     null = np.array([0.0, 1.0, 2.0, 2.0, np.inf])
     np.testing.assert_allclose(corrected(np.array([0.0, 1.5, 2.0, 9.0]), null) * 6, [6, 4, 4, 2])
+
+
+# ---- sign flips ---------------------------------------------------------------------------------
+
+
+def test_effects_have_the_estimated_covariances() -> None:
+    data = trials(12, 8).assign(w=np.linspace(0.5, 2, 96))
+    Y = recordings(data, 3)
+    formula = "~ freq + (cond | subj) + (1 | item) + (0 + freq | item)"
+    design, _ = without_response(formula, data, "w", None, None)
+    model = Model(design)
+    effects = effects_of(model, Y, np.array([True, False, True]), True)
+    assert [len(terms) for terms in effects.terms] == [1, 2]  # one factor, one sign
+    modes = [b for terms in effects.terms for _, b in terms]
+    for t in (0, 2):
+        fit = lmer(f"y {formula}", data.assign(y=Y[:, t]), weights="w")
+        for b, T in zip(modes, fit.estimates.T, strict=True):
+            wanted = fit.sigma**2 * T @ T.T
+            np.testing.assert_allclose(b[:, :, t].T @ b[:, :, t] / len(b), wanted, atol=1e-6)
+        e = effects.residuals[:, t] ** 2 * data["w"]
+        assert e.mean() == pytest.approx(fit.sigma**2, rel=1e-6)
+        own = fit.resid * np.sqrt(data["w"])
+        assert np.corrcoef(effects.residuals[:, t] * np.sqrt(data["w"]), own)[0, 1] > 1 - 1e-9
+    assert all((b[:, :, 1] == 0).all() for b in modes) and (effects.residuals[:, 1] == 0).all()
+
+
+def test_effects_of_missing_rows_are_those_of_the_others() -> None:
+    data = trials(6, 5)
+    Y = recordings(data, 4)
+    formula = "~ freq + (cond | subj) + (1 | item)"
+    Y[:4, 1] = Y[(data["item"] == "w02").to_numpy(), 3] = np.nan
+    design, _ = without_response(formula, data, None, None, None)
+    effects = effects_of(Model(design), Y, np.ones(4, bool), True)
+    for t in range(4):
+        has = ~np.isnan(Y[:, t])
+        own, _ = without_response(formula, data[has], None, None, None)
+        alone = effects_of(Model(own), Y[has][:, [t]], np.ones(1, bool), True)
+        np.testing.assert_allclose(effects.residuals[has, t], alone.residuals[:, 0], atol=1e-9)
+        assert np.isnan(effects.residuals[~has, t]).all()
+        for terms, others, kept in zip(effects.terms, alone.terms, own.terms, strict=True):
+            at = np.isin(design.terms[len(kept.columns) == 1].levels, kept.levels)
+            np.testing.assert_allclose(terms[0][1][at, :, t], others[0][1][:, :, 0], atol=1e-9)
+            assert (terms[0][1][~at, :, t] == 0).all()
+    how = {"test": "cond", "permute": "signs", "n": 3, "seed": 1}
+    found = cluster_test("~ cond + (cond | subj) + (cond | item)", data, Y, **how)
+    assert found.failed == 0 and np.isfinite(found.null).all()
+
+
+def test_flips_are_signs_of_levels_and_rows() -> None:
+    """Every level has one sign for all terms and points: those with which the sum is made."""
+    rng = np.random.default_rng(0)
+    codes = [np.repeat(np.arange(4), 3), np.tile(np.arange(3), 4)]
+    z = [rng.normal(size=(12, k)) for k in (2, 1, 1)]
+    b = [rng.normal(size=(m, k, 5)) for m, k in ((4, 2), (3, 1), (3, 1))]
+    e = rng.normal(size=(12, 5))
+    effects = Effects(codes, [[(z[0], b[0])], [(z[1], b[1]), (z[2], b[2])]], e)
+    made = {}
+    for seed in range(400):
+        found = flipped(effects, np.random.default_rng(seed))
+        again = np.random.default_rng(seed)
+        signs = [2.0 * again.integers(0, 2, m) - 1 for m in (12, 4, 3)]
+        wanted = signs[0][:, None] * e
+        for i in range(12):
+            s, w = codes[0][i], codes[1][i]
+            wanted[i] += signs[1][s] * z[0][i] @ b[0][s]
+            wanted[i] += signs[2][w] * (z[1][i] @ b[1][w] + z[2][i] @ b[2][w])
+        np.testing.assert_allclose(found, wanted)
+        made[seed] = found
+    mean = np.mean(list(made.values()), axis=0)
+    assert np.abs(mean).max() < 5 * np.std(list(made.values())) / np.sqrt(400)
+
+
+def test_sign_flips_are_fitted_with_the_same_model() -> None:
+    data = trials(8, 6)
+    b = (data["cond"] == "b").to_numpy()
+    Y = recordings(data, 8) + np.outer(b, 3 * bump(8, 4, 1.5))
+    formula = "~ cond + (cond | subj) + (cond | item)"
+    how = {"test": "cond", "permute": "signs", "seed": 4}
+    found = cluster_test(formula, data, Y, n=20, **how)
+    two = cluster_test(formula, data, Y, n=20, threads=2, **how)
+    np.testing.assert_array_equal(found.null, two.null)
+    assert "signs of the effects of subj and item" in str(found) and not found.exhaustive
+    assert found.pvalue.min() == 1 / 21 and found.threshold == pytest.approx(stats.t.isf(0.025, 5))
+    design, _ = without_response(formula, data, None, None, None)
+    effects = effects_of(Model(design), Y, np.ones(8, bool), True)
+    y = flipped(effects, Streams(4).generator(3))
+    t = [lmer(f"y {formula}", data.assign(y=own)).tvalues["cond[T.b]"] for own in y.T]
+    rule = Rule("mass", "two-sided", found.threshold, 0.5, 2.0)
+    assert found.null[3] == pytest.approx(rule.largest(np.array(t), neighbours((8,))), rel=1e-5)
+    shifted = cluster_test(formula, data, Y + 5 * b[:, None], n=20, **how)
+    np.testing.assert_allclose(shifted.null, found.null, rtol=1e-4)  # whatever the effect is
+    mean = {"test": "Intercept", "permute": "signs", "n": 2}
+    every = cluster_test("~ cond * group + (1 | subj)", data, Y, **mean)
+    assert every.untested == ()
+    interaction = {"test": "cond:group", "permute": "signs", "n": 2}
+    assert cluster_test("~ cond * group + (1 | subj)", data, Y, **interaction).n == 2
+
+
+def test_sign_flips_shuffle_nothing() -> None:
+    data = trials()
+    Y = recordings(data, 2)
+    with pytest.raises(ValueError, match="by='subj': permute='signs' shuffles nothing"):
+        cluster_test(CROSSED, data, Y, test="cond", permute="signs", by="subj")
+    Y[:, 1] = 1.0
+    found = cluster_test(CROSSED, data, Y, test="cond", permute="signs", n=2)
+    assert np.isnan(found.statistic[1]) and found.failed == 0
+    twice = data.assign(other=data["freq"] * 2)
+    with pytest.warns(RankDeficientWarning), pytest.raises(FitError, match="linear combinations"):
+        cluster_test("~ freq + other + (1 | subj)", twice, Y, test="other", n=2)
 
 
 # ---- the whole test -----------------------------------------------------------------------------
@@ -679,6 +807,8 @@ def rejections(predictor: str, formula: str, count: int, **how: object) -> float
         b = (data["cond"] == "b").to_numpy()
         Y = recordings(data, 12, seed) + np.outer(b, effect * bump(12, 6, 2))
         Y += slopes * smooth(rng, 12, 12)[subj] * b[:, None]
+        item = pd.factorize(data["item"])[0]
+        Y += how.get("item_slopes", 0.0) * smooth(rng, 6, 12)[item] * b[:, None]
         options = {name: value for name, value in how.items() if name in ("kind", "permute")}
         test = cluster_test(formula, data, Y, test=predictor, n=39, seed=seed, **options)
         found += test.pvalue.min(initial=1.0) <= 0.05
@@ -691,6 +821,11 @@ SCHEMES = {
     "labels, tfce": ("cond", CROSSED, {"kind": "tfce"}),
     "within": ("cond", CROSSED, {"permute": "within"}),
     "between": ("group", "~ group + (1 | subj) + (1 | item)", {}),
+    "signs": (
+        "cond",
+        "~ cond + (cond | subj) + (cond | item)",
+        {"slopes": 0.7, "item_slopes": 0.7},
+    ),
     "slopes": ("cond", "~ cond + (cond | subj) + (1 | item)", {"slopes": 1.0}),
 }
 

@@ -93,8 +93,8 @@ def chosen(hypotheses: Tested, shuffle: Any) -> tuple[str, ...]:
         if len(made_of) > 1:
             raise ValueError(
                 f"test={hypotheses.name!r} is made of {joined(made_of)}: say which of these is "
-                f"shuffled, as in shuffle={made_of[0]!r} (the others stay with their rows), or "
-                "give a list of those that are shuffled together"
+                f"shuffled, as in shuffle={made_of[0]!r} (the others stay with their rows), give a "
+                "list of those that are shuffled together, or write permute='signs'"
             )
         return made_of
     found = (shuffle,) if isinstance(shuffle, str) else tuple(shuffle)
@@ -108,21 +108,23 @@ def chosen(hypotheses: Tested, shuffle: Any) -> tuple[str, ...]:
 
 def factors(
     design: Design, table: Table, named: Sequence[str | None], variables: Sequence[str]
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Numbers of the levels in each row of what may be units, the likelier first: factors of the
-    formula with slopes of what is shuffled, the other ones, and those that are named."""
+    formula with slopes of what is shuffled, the other ones, and those that are named; and which
+    have such slopes."""
     recipe = design.recipe
     assert recipe is not None
 
     def has(atoms: Sequence[Any]) -> bool:
         return any(name in variables for atom in atoms for name in atom.names)
 
-    order = sorted(range(len(design.terms)), key=lambda i: not has(recipe.random_layouts[i].atoms))
+    sloped = [has(layout.atoms) for layout in recipe.random_layouts]
+    free = [i for i in range(len(sloped)) if not has(recipe.groupings[i].atoms)]
     found = {
         design.terms[i].group: np.asarray(design.terms[i].codes, np.int64)
-        for i in order
-        if not has(recipe.groupings[i].atoms)
+        for i in sorted(free, key=lambda i: not sloped[i])
     }
+    slopes = tuple(dict.fromkeys(design.terms[i].group for i in free if sloped[i]))
     for name in named:
         if name is not None and name not in found:
             found[name] = _numbers(name, table, design)
@@ -131,7 +133,7 @@ def factors(
             f"{joined(variables)} is in every grouping factor: name the units that are "
             "exchangeable by by="
         )
-    return found
+    return found, slopes
 
 
 def fewest(design: Design) -> int:

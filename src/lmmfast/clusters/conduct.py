@@ -80,17 +80,23 @@ def conduct(
 def _exchange(
     design: Design, table: Table, hypotheses: Tested, how: Arguments
 ) -> tuple[Shuffled, Exchange] | None:
-    """What is shuffled, and how; None for sign flips."""
+    """What is shuffled, and how; None for sign flips: where it is not known what to shuffle, or
+    shuffling would destroy slopes."""
     by, together, shuffle = how["by"], how["together"], how["shuffle"]
     if how["permute"] == SIGNS:
         for name in ("by", "together", "shuffle"):
             if how[name] is not None:
                 raise ValueError(f"{name}={how[name]!r}: permute='signs' shuffles nothing")
         return None
+    if how["permute"] == "auto" and shuffle is None and len(hypotheses.variables) != 1:
+        return None
     shuffled = Shuffled.of(design, table, chosen(hypotheses, shuffle))
-    among = factors(design, table, (by, together), shuffled.variables)
+    among, slopes = factors(design, table, (by, together), shuffled.variables)
     own = shuffled.values(), shuffled.words
-    return shuffled, exchange_of(how["permute"], by, among, *own, together)
+    found = exchange_of(how["permute"], by, among, *own, together)
+    asked = by is not None or together is not None or shuffle is not None
+    kept = all(found.keeps(among[name]) for name in slopes)
+    return (shuffled, found) if kept or asked or how["permute"] != "auto" else None
 
 
 def _result(

@@ -63,6 +63,12 @@ class Exchange:
             return f"shuffled among {self.units} {where}"
         return f"swapped {where}" if self.values == 2 else f"relabelled {where}"
 
+    def keeps(self, factor: np.ndarray) -> bool:
+        """Whether slopes of the predictor by a factor are what they were, but for their signs."""
+        if self.kind == "labels":
+            return _is_constant(self.block, factor)
+        return self.kind == "between" and _is_constant(self.unit, factor)
+
     @cached_property
     def arrangements(self) -> float:
         """How many different ones there are, that of the data included; infinite for too many."""

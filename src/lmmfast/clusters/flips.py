@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,8 +13,9 @@ from ..data.design import Design
 from ..data.rows import Rows
 from ..engine.estimates import Estimates
 from ..engine.model import Model
-from ..errors import DataError, LmmError, LmmWarning
+from ..errors import LmmError, LmmWarning
 from ..many.draws import reflated
+from ..many.run import patterns, restricted
 from ..many.streams import Shared
 from ..tables import joined
 from .null import Null
@@ -73,46 +75,52 @@ def _signs(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def effects_of(model: Model, Y: np.ndarray, known: np.ndarray, reml: bool) -> Effects:
-    """The conditional modes and residuals of every point; zero where there is no fit.
+    """The conditional modes and residuals of every point; zero where there is no fit, and residuals
+    missing where values are.
 
     They are centred and scaled to the estimated covariances, for modes are shrunken (Carpenter,
     Goldstein and Rasbash 2003, *JRSS C* 52).
     """
-    if np.isnan(Y).any():
-        raise DataError(
-            "Y has missing values: permute='signs' needs every row at every point", variable="Y"
-        )
-    design, count = model.design, Y.shape[1]
+    terms, count = model.design.terms, Y.shape[1]
     order: dict[int, list[int]] = {}
-    for i, term in enumerate(design.terms):
+    for i, term in enumerate(terms):
         order.setdefault(id(term.codes), []).append(i)
-    modes = [np.zeros((len(term.levels), len(term.columns), count)) for term in design.terms]
-    residuals = np.zeros(Y.shape)
-    for t in np.flatnonzero(known).tolist():
-        _fill(modes, residuals, t, model, Y[:, t], reml)
+    modes = [np.zeros((len(term.levels), len(term.columns), count)) for term in terms]
+    residuals = np.where(np.isnan(Y), np.nan, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LmmWarning)
+        for rows, points in _patterns(~np.isnan(Y), known):
+            own = model if len(rows) == len(Y) else Permuted(restricted(model.design, rows))
+            levels = [np.unique(term.codes[rows]) for term in terms]
+            for t in points:
+                found = _estimates(own, Y[rows, t], reml)
+                if found is None:
+                    continue
+                for made, at, b, T in zip(modes, levels, found.b, found.T, strict=True):
+                    made[at, :, t] = reflated(b, found.sigma * T)
+                residuals[rows, t] = _residuals(own.design, found, Y[rows, t])
     return Effects(
-        [design.terms[own[0]].codes for own in order.values()],
-        [[(design.terms[i].z, modes[i]) for i in own] for own in order.values()],
+        [terms[own[0]].codes for own in order.values()],
+        [[(terms[i].z, modes[i]) for i in own] for own in order.values()],
         residuals,
     )
 
 
-def _fill(
-    modes: list[np.ndarray], residuals: np.ndarray, t: int, model: Model, y: np.ndarray, reml: bool
-) -> None:
-    """One point's."""
-    design = model.design
-    own = design.rows_for("sign flips need the rows")
-    sums = Rows(y, own.weights, None, own.positions, own.index)
+def _patterns(has: np.ndarray, known: np.ndarray) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Rows, and the points that have values in these alone."""
+    points = np.flatnonzero(known)
+    for own in patterns(~has[:, points]):
+        yield np.flatnonzero(has[:, points[own[0]]]), points[own].tolist()
+
+
+def _estimates(model: Model, y: np.ndarray, reml: bool) -> Estimates | None:
+    """The fit of a response; None where there is none."""
+    own = model.design.rows_for("sign flips need the rows")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LmmWarning)
-            found = model.again(sums, reml=reml, start=None)
+        sums = Rows(y, own.weights, None, own.positions, own.index)
+        return model.again(sums, reml=reml, start=None)
     except LmmError:
-        return
-    for made, b, T in zip(modes, found.b, found.T, strict=True):
-        made[:, :, t] = reflated(b, found.sigma * T)
-    residuals[:, t] = _residuals(design, found, y)
+        return None
 
 
 def _residuals(design: Design, found: Estimates, y: np.ndarray) -> np.ndarray:

@@ -99,6 +99,11 @@ class Null(Job):
 def known_of(fits: Points, tested: Tested) -> np.ndarray:
     """(T,): at which points the data have a statistic, one at least."""
     known: np.ndarray = np.isfinite(tested.of(fits))
+    if not known.any() and (fits.status == "converged").any():
+        raise FitError(
+            f"test={tested.name!r} has columns that were dropped from the model: they are linear "
+            "combinations of the others"
+        )
     if not known.any():
         raise FitError(f"the model could not be fitted at any point: {fits.status[0]}")
     return known

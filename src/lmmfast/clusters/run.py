@@ -46,7 +46,8 @@ def cluster_test(
     """Cluster-based permutation test of an effect over time, space or both.
 
     A linear mixed model, crossed random effects and all, is fitted at every point: of the data, and
-    of n permutations in which the predictor is shuffled and everything else stays with its row.
+    of n data sets without the effect, in which the predictor is shuffled and everything else stays
+    with its row, or random effects and residuals change signs.
     Neighbouring points whose statistic is beyond a threshold are clusters; a cluster's p-value is
     the share of permutations whose largest cluster is at least as large (Maris and Oostenveld 2007,
     *J. Neurosci. Methods* 164). The error rate is that of all points together.
@@ -65,10 +66,11 @@ def cluster_test(
         A term of the formula (``"cond"``), a coefficient (``"cond[T.b]"``), or hypotheses as for
         ``fit.t_test``. One: t is the statistic; several together, as of a factor with three levels:
         Wald's F. One test a call: other predictors are shuffled otherwise.
-    permute : {"auto", "labels", "within", "between"}, default "auto"
+    permute : {"auto", "labels", "within", "between", "signs"}, default "auto"
         What is exchangeable; see Notes. "auto": "between" where the predictor is constant within
         the levels of a grouping factor, else "labels" where every unit has all of its values, else
-        "within".
+        "within"; and "signs" in place of these where they would destroy random slopes of the
+        predictor, and for interactions, unless `by`, `together` or `shuffle` are given.
     by : str, optional
         What labels or rows are shuffled within, or the units of "between": a grouping factor of
         the formula, or a column of the data. Default: the first factor with slopes of the
@@ -80,7 +82,7 @@ def cluster_test(
         the predictor is constant; single rows if there is none.
     shuffle : str or list of str, optional
         Columns of the data that are shuffled, together. Default: those that the tested columns are
-        made of, where that is one; interactions need to say.
+        made of, where that is one.
     kind : {"mass", "size", "tfce"}, default "mass"
         What makes a cluster large: the sum of its statistics, or its number of points. "tfce":
         threshold-free cluster enhancement (Smith and Nichols 2009), of which each point has a
@@ -136,24 +138,30 @@ def cluster_test(
     probable as the data (Winkler, Ridgway, Webster, Smith and Nichols 2014, *NeuroImage* 92).
 
     - "between": values trade places among units in which they are constant (groups of subjects,
-      kinds of items). Exact if units are exchangeable: with intercepts of the unit, any other
-      factor's intercepts, and equally many trials; not with slopes of the predictor by another
-      factor (subjects' slopes of an item's frequency), which shuffling destroys.
-    - "labels": the values trade places as a whole within each unit, with two values: a swap, the
-      sign of each unit's effect. Exact if units' effects are symmetric around zero: with the
-      units' own slopes, and with intercepts of other factors, balanced trials presupposed; not
-      with slopes by another crossed factor (items'), of which no test is exact.
-    - "within": the rows of a unit trade values. Exact if trials are exchangeable within units, and
-      that is a stronger hypothesis: nobody has an effect. Slopes are destroyed by it. Where slopes
-      are smooth in time and vary much, observed clusters are larger than those of permutations,
-      and the test says too often that there is an effect: prefer "labels".
+      kinds of items). Exact if units are exchangeable: with intercepts of the unit and of other
+      factors, and equally many trials; not with slopes of the predictor by another factor
+      (subjects' slopes of an item's frequency).
+    - "labels": the values trade places as a whole within each unit; with two values a swap, which
+      changes the sign of the unit's effect. Exact if units' effects are symmetric around zero: with
+      the units' own slopes, and intercepts of other factors, balanced trials presupposed; not with
+      slopes by a crossed factor (items').
+    - "within": the rows of a unit trade values. Exact if trials are exchangeable within units,
+      which says more than that the mean effect is zero: nobody has one.
+    - "signs": of the conditional modes of every point, of one level for all points and columns
+      alike, and of the residuals of every row; modes are scaled to the estimated covariances
+      before. It is a wild bootstrap of clusters, not exact, and good where factors have many
+      levels; it keeps all slopes, needs no exchangeable predictor, and tests interactions.
 
-    Where it is not exact, the statistic helps: t and F of the model with these random effects have
-    nearly the same distribution at a point, whatever is shuffled. Covariates stay with their rows,
-    so that shuffling unties them from the predictor (Draper and Stoneman 1966, *Technometrics* 8).
-    An interaction is tested by shuffling one of its variables. The main effect goes with it, and is
-    noise in permutations, which makes the test liberal unless units have slopes of it: to test
-    ``a:b``, write ``(a * b | subj)``.
+    What shuffling destroys makes a test liberal, since t then has more degrees of freedom and
+    clusters are smaller. Of 200 simulated data sets without an effect, 12 subjects and 6 items, so
+    many had a cluster with p at most 0.05: with slopes of subjects and items 14 % by "labels", 22 %
+    by "within" and 8 % by "signs"; with slopes of subjects alone 3 to 5 % by "labels" and 9 to 14 %
+    by "within".
+
+    Covariates stay with their rows, so that shuffling unties them from the predictor (Draper and
+    Stoneman 1966, *Technometrics* 8). When an interaction is tested by shuffling one of its
+    variables, the main effect goes with it and is noise in permutations, which is liberal too
+    unless units have slopes of it.
 
     Permutations of which a point cannot be fitted are counted as if they exceeded everything.
 
