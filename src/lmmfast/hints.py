@@ -31,7 +31,10 @@ ARGUMENTS = {
     "re": 'write re_form="none" for the fixed effects alone',
     "parm": 'write parameters="all", "fixed", "random" or a list of names',
     "oldNames": "names are as in lmmfast: sd(x | g), cor(x, z | g), sigma",
-    "nsim": "bootstraps are not there: profiles are, method='profile'",
+    "nsim": "write n=1000 for the number of replicates",
+    "n_boot": "write n=1000 for the number of replicates",
+    "use_u": 'write re="fixed" for the conditional modes',
+    "boot_type": 'write kind="percentile", "basic", "normal", "studentized" or "bca"',
     "use_t": 'write ddf="z" for normal quantiles, else t with the degrees of freedom of ddf=',
     "cov_p": "the covariance goes with ddf=",
     "cov_type": "the covariance is that of the model, or Kenward and Roger's by ddf=",
@@ -124,8 +127,6 @@ ATTRIBUTES = {
     "p_values": "fit.pvalues",
     "zvalues": "fit.tvalues",
     "use_t": 'fit.coef_test(ddf="z") for normal quantiles',
-    "simulate": "there is no simulation yet",
-    "bootstrap": "there is no bootstrap: fit.conf_int(method='profile')",
     "hqic": "fit.aic, fit.bic",
 }
 
