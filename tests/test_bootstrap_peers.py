@@ -109,9 +109,7 @@ def test_resampled_responses_have_the_estimated_moments(formula: str) -> None:
         m = len(term.levels)
         Z = np.eye(m)[term.codes]
         sums = Z.T @ centred
-        np.testing.assert_allclose(
-            (sums**2).mean(), np.trace(Z.T @ V @ Z) / m, rtol=0.06
-        )
+        np.testing.assert_allclose((sums**2).mean(), np.trace(Z.T @ V @ Z) / m, rtol=0.06)
 
 
 @pytest.mark.parametrize("by", ["s", "i"])
@@ -126,8 +124,7 @@ def test_cases_are_fits_of_the_rows_of_drawn_levels(formula: str, by: str) -> No
     for k in range(6):
         drawn = Streams(3).generator(k).integers(0, len(levels), len(levels))
         parts = [
-            data[data[by] == levels[g]].assign(**{by: 100 + place})
-            for place, g in enumerate(drawn)
+            data[data[by] == levels[g]].assign(**{by: 100 + place}) for place, g in enumerate(drawn)
         ]
         check(boot, k, fitted(formula, pd.concat(parts, ignore_index=True), **how))
 
@@ -151,9 +148,7 @@ def test_lme4_has_the_same_distributions() -> None:
         ours = values[~np.isnan(values)]
         assert stats.ks_2samp(ours, theirs).pvalue > 0.001, name
     estimates = dict(zip(boot.names, boot.estimates, strict=True))
-    assert estimates["sd(Days | Subject)"] == pytest.approx(
-        LME4["estimates"]["sd_days"], rel=1e-5
-    )
+    assert estimates["sd(Days | Subject)"] == pytest.approx(LME4["estimates"]["sd_days"], rel=1e-5)
     share = LME4["singular"]
     error = np.sqrt(share * (1 - share) * (1 / 2000 + 1 / 4000))
     assert boot.is_singular.mean() == pytest.approx(share, abs=4 * error)
