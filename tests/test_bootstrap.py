@@ -148,6 +148,21 @@ def test_statistics_are_rows_too(sleep):
         sleep.bootstrap(3, statistic="Days")
 
 
+def test_modes_may_be_kept(sleep):
+    boot = sleep.bootstrap(6, seed=4, re="fixed")
+    Y = sleep.simulate(6, seed=4, re="fixed")
+    for i in range(6):
+        assert boot.fits.objective[i] == pytest.approx(sleep.refit(Y[i]).objective, abs=1e-8)
+    with pytest.raises(ValueError, match='re="fixed" is for'):
+        sleep.bootstrap(3, kind="residual", re="fixed")
+
+
+def test_explained_variance_has_intervals(sleep):
+    limits = sleep.bootstrap(40, seed=1, statistic=lambda fit: fit.r2()).conf_int()
+    shares = limits.loc[list(sleep.r2().index)]
+    assert ((shares["lower"] < sleep.r2()) & (sleep.r2() < shares["upper"])).all()
+
+
 def test_held_parameters_stay_held():
     data = datasets.load("sleepstudy")
     fit = lmer(FORMULA, data, fixed={"theta": {"Subject.Days.Intercept": 0.0}})

@@ -248,7 +248,7 @@ cdef class Model:
         check(status)
 
     def refill(self, y, X, list factors, weights=None):
-        """Replaces y and weights. Dependent: the columns that are independent are others now, and the model
+        """Replaces y and weights; rows of weight zero are as if they were not there. Dependent: the columns that are independent are others now, and the model
         cannot be used before it is filled again."""
         cdef _Rows rows = self.same_rows(y, X, factors, weights)
         cdef lmm_status status
@@ -277,7 +277,7 @@ cdef class Model:
         return np.asarray(V)
 
     cdef _Rows same_rows(self, y, X, list factors, weights):
-        cdef _Rows rows = _Rows(y, X, factors, weights)
+        cdef _Rows rows = _Rows(y, X, factors, weights, True)
         sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
         if rows.d.n != self.n or rows.d.p != len(self.keep) or sizes != self.sizes:
             raise ValueError("these are not the rows that the model was made of")

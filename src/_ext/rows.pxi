@@ -89,13 +89,14 @@ cdef class _Rows:
     """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them.
 
     X: columns (see `_Columns`), or the other arguments of `Fixed`, columns of which some are coded.
+    absent: whether rows may have weight zero.
     """
 
     cdef lmm_data d
     cdef lmm_factor *factor
     cdef list held
 
-    def __cinit__(self, const double[::1] y, X, list factors, const double[::1] w=None):
+    def __cinit__(self, const double[::1] y, X, list factors, const double[::1] w=None, bint absent=False):
         cdef Py_ssize_t k, n
         cdef const int32_t[::1] level, term
         cdef _Columns columns
@@ -108,7 +109,7 @@ cdef class _Rows:
             raise MemoryError()
         if n == 0 or (w is not None and w.shape[0] != n):
             raise ValueError("y, X and weights need the same number of rows, at least one")
-        if not _is_finite(&y[0], n, False) or (w is not None and not _is_finite(&w[0], n, True)):
+        if not _is_finite(&y[0], n, False) or (w is not None and not _are_weights(&w[0], n, absent)):
             raise ValueError("y must be finite, weights positive and finite")
         fixed = Fixed(n, *X) if isinstance(X, tuple) else None
         columns = _Columns(X, n, True, "X") if fixed is None else fixed.X
@@ -166,3 +167,16 @@ cdef bint _is_finite(const double *x, Py_ssize_t n, bint positive) noexcept nogi
         for i in range(n):
             valid &= x[i] > 0
     return valid and a + b == 0
+
+
+@cython.boundscheck(False)
+cdef bint _are_weights(const double *w, Py_ssize_t n, bint absent) noexcept nogil:
+    """Positive and finite; of rows that may be absent some are."""
+    cdef Py_ssize_t i, count = 0
+    if not absent:
+        return _is_finite(w, n, True)
+    for i in range(n):
+        if w[i] < 0:
+            return False
+        count += w[i] > 0
+    return count > 0 and _is_finite(w, n, False)

@@ -5,7 +5,9 @@
 """
 
 from . import datasets
-from .api import fit_many, lmer, plan
+from .api import fit_many, lmer, plan, simulate
+from .clusters.results import ClusterTest
+from .clusters.run import cluster_test
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
@@ -37,6 +39,9 @@ from .lmm import LMM
 from .many.exact import lr_test, rlr_test
 from .many.parameters import Parameters
 from .many.pb import pb_test
+from .planning.design import design
+from .planning.extend import extend
+from .planning.power import power
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -48,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LMM",
     "Anova",
+    "ClusterTest",
     "Contrasts",
     "ConvergenceWarning",
     "CrossProducts",
@@ -76,11 +82,14 @@ __all__ = [
     "Trends",
     "UnusedArgumentWarning",
     "anova",
+    "cluster_test",
     "compare",
     "datasets",
+    "design",
     "drop1",
     "emmeans",
     "emtrends",
+    "extend",
     "fit_many",
     "joint_tests",
     "lmer",
@@ -88,9 +97,11 @@ __all__ = [
     "mixedlm",
     "pb_test",
     "plan",
+    "power",
     "ranova",
     "rlr_test",
     "simplify",
+    "simulate",
     "step",
 ]
 

@@ -63,6 +63,24 @@ _OF = {
         "devFunOnly": "lmer(...).model.objective is the criterion",
         "lmod": "lmer(...).design has the matrices",
     },
+    "power": {
+        "nsim": "write n=1000",
+        "fixed": 'write test="x", a coefficient or a term',
+        "breaks": 'sizes go with their column: along={"subj": [10, 20, 40]}',
+        "sig": "write alpha=0.05",
+        "ddf": 'write method="satterthwaite", "kenward-roger", "z" or "lrt"',
+        "fixef": 'write params={"beta": {...}, "sd": {...}, "sigma": ...}',
+        "progress": "a terminal shows a bar after two seconds",
+    },
+    "extend": {"n": "write to=60", "values": "new levels get labels of their own"},
+    "design": {
+        "n_subjects": "write subjects=24",
+        "n_items": "write items=16",
+        "subj_btwn": "write between={...}",
+        "item_btwn": "write between_items={...}",
+        "both_win": "write within={...}",
+        "between_subjects": "write between={...}",
+    },
     "ranova": {"ddf": "likelihood-ratio tests have no degrees of freedom"},
     "anova": {"test": 'write ddf="z" for chi-squared tests', "REML": "write refit=False"},
     "update": {"evaluate": "see the formula of the result"},
@@ -128,6 +146,11 @@ ATTRIBUTES = {
     "zvalues": "fit.tvalues",
     "use_t": 'fit.coef_test(ddf="z") for normal quantiles',
     "hqic": "fit.aic, fit.bic",
+    "bootMer": "fit.bootstrap(1000)",
+    "parametricbootstrap": "fit.bootstrap(1000)",
+    "PBmodcomp": "lmmfast.pb_test(fit0, fit)",
+    "refit_many": "fit.model.fit_many(Y)",
+    "loo": 'lmmfast.cross_validate(fit, by="subj")',
 }
 
 

@@ -77,6 +77,7 @@ class Resampled(Rowwise):
         kind: str = "parametric",
         statistic: Callable[[Any], Any] | None = None,
         by: str | None = None,
+        re: str = "new",
         threads: int = 1,
         client: Any = None,
         checkpoint: Any = None,
@@ -101,6 +102,9 @@ class Resampled(Rowwise):
             fails, the row says so.
         by : str, optional
             "cases": the grouping factor whose levels are drawn. Default: the first.
+        re : {"new", "fixed"}, default "new"
+            "parametric": as for `simulate`; "fixed" keeps the conditional modes (lme4's
+            ``use.u=TRUE``), so that replicates tell of the residuals alone.
         threads : int, default 1
         client : concurrent.futures.Executor or dask.distributed.Client, optional
             Workers in place of threads.
@@ -128,5 +132,5 @@ class Resampled(Rowwise):
         >>> bool(boot.conf_int(parameters="fixed").loc["Days", "lower"] > 0)
         True
         """
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        how = {"threads": threads, "client": client, "checkpoint": checkpoint, "re": re}
         return _bootstrap.bootstrap(self, n, seed, kind, statistic, by, **how)

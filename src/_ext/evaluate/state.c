@@ -18,7 +18,7 @@ static const double PI2 = 6.283185307179586476925;
 double degrees(const lmm_model *m, int reml)
 {
     const layout *lay = &m->layout;
-    return (double)lay->n - (reml ? lay->p : 0);
+    return (double)(lay->n - m->sums.absent) - (reml ? lay->p : 0);
 }
 
 /* Criterion at the current T; infinity where the factorization fails. */

@@ -72,6 +72,7 @@ typedef struct {          /* A = [Z X y]'W[Z X y], whitened: changes with y and 
     columns *A;           /* nfactor                                                          */
     double *border;       /* pb x pb  [X y]'W[X y], lower                                     */
     double sumlogw;       /* sum of the logarithms of the weights                             */
+    int64_t absent;       /* rows of weight zero: as if they were not there                   */
     double ymean, yscale; /* y = ymean + X_w b0 + X beta0 + yscale y_w ...                     */
     double *b0;           /* pfull ... b0 in whitened coordinates                             */
     double *beta0;        /* pfull ... beta0 in the user's; zero when made of rows            */

@@ -263,10 +263,10 @@ lmm_status moment_estimates(lmm_model *m, double *sigma, double *work)
     right_sides(&mo, trace);
     add_edge_squares(m, mo.edge, mo.Tr, (int)N, mo.K);
     for (ptrdiff_t i = 0; i < N - 1; i++) mo.Tr[N - 1 + i * N] = trace[i] - mo.K[i];
-    mo.Tr[N * N - 1] = (double)lay->n - lay->p;
+    mo.Tr[N * N - 1] = degrees(m, 1);
     mo.rhs[N - 1] = mo.yy;
     if (solve_moments(&mo)) return LMM_NOTPOSDEF;
-    const double residual = fmax(mo.rhs[N - 1], RESIDUAL * mo.yy / ((double)lay->n - lay->p));
+    const double residual = fmax(mo.rhs[N - 1], RESIDUAL * mo.yy / degrees(m, 1));
     for (ptrdiff_t i = 0; i < N - 1; i++) sigma[i] = mo.rhs[i] / residual;
     sigma[N - 1] = mo.yy / ((double)lay->n * residual);
     return LMM_OK;

@@ -58,7 +58,13 @@ void whiten_fixed(lmm_model *m, const builder *b)
     lay->logdetB = m->sums.sumlogw = 0;
     if (lay->x.constant >= 0) lay->xconstant = first_value(d, lay->x.constant);
     for (int a = 0; a < lay->p; a++) lay->logdetB += log(lay->x.B[(ptrdiff_t)lay->keep[a] * (d->p + 1)]);
-    for (int64_t i = 0; d->w && i < d->n; i++) m->sums.sumlogw += log(d->w[i]);
+    m->sums.absent = 0;
+    for (int64_t i = 0; d->w && i < d->n; i++) {
+        if (d->w[i] > 0)
+            m->sums.sumlogw += log(d->w[i]);
+        else
+            m->sums.absent++;
+    }
 }
 
 /* A^-1 by Gauss-Jordan with partial pivoting; A is p x p, well conditioned by construction. */

@@ -213,6 +213,20 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
         return self.response(), fixed.columns(), given, self.weights
 
 
+class Remaining(Rows):
+    """The rows of a model without some: these have weight zero, nothing else changes."""
+
+    def __init__(self, rows: Rows, left_out: NDArray[np.int64] | NDArray[np.bool_]) -> None:
+        weights = np.ones(rows.n) if rows.weights is None else rows.weights.copy()
+        weights[left_out] = 0
+        super().__init__(rows.y, weights, rows.offset, rows.positions, rows.index)
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        assert self.weights is not None
+        return int(np.count_nonzero(self.weights))
+
+
 def _side_by_side(group: Group) -> Any:
     """The columns of a factor as the compiled core takes them."""
     own: Sequence[RowColumns] = group.columns

@@ -75,7 +75,7 @@ class Criterion:
         self.model, self.reml, self._free, self._sums = model, reml, free, sums
         self.entries = model.theta_entries
         rank = int(model._core.keep.sum())
-        self.nu = model.design.n - (rank if reml else 0)
+        self.nu = (model.design if sums is None else sums).n - (rank if reml else 0)
         self._row, self._column, self.unit = _places(model)
         same = self._column[:, None] == self._column
         self._first, self._second = np.nonzero(same)

@@ -86,6 +86,17 @@ def overlaps(design: Design, engine: Engine, reml: bool) -> tuple[Overlap, ...]:
     )
 
 
+def are_told_apart(design: Design, engine: Engine, reml: bool) -> bool:
+    """Whether no parts overlap on these rows, which are some of the engine's."""
+    parts = _parts(engine, len(design.terms))
+    if len(parts) > MOST_PARTS:
+        return True
+    if is_wide(engine):
+        return False  # not looked for
+    null = _combinations(design, engine, parts, reml)
+    return null is None or not null.shape[1]
+
+
 def _parts(engine: Engine, count: int) -> list[Part]:
     entries = [(i, np.column_stack(engine.entries(i)).tolist()) for i in range(count)]
     return [

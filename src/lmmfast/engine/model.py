@@ -472,7 +472,7 @@ class Model:
         T = self._engine.factors(run.theta)
         return Estimates(
             bool(reml),
-            self.design.n,
+            self._held.n,
             objective,
             run.theta.copy(),
             beta,

@@ -221,11 +221,14 @@ def bootstrap(
     threads: int,
     client: Any,
     checkpoint: Any,
-    max_evals: int = MAX_EVALS,
+    re: str = "new",
 ) -> Bootstrap:
     """As ``LMMFit.bootstrap`` documents it."""
     count, threads = checked_count(n), checked_threads(threads)
     check_choice("kind", kind, KINDS)
+    check_choice("re", re, ("new", "fixed"))
+    if re == "fixed" and kind != "parametric":
+        raise ValueError(f're="fixed" is for kind="parametric": a {kind} bootstrap draws levels')
     if by is not None and kind != "cases":
         raise ValueError(f'by= is for kind="cases": a {kind} bootstrap draws all factors')
     streams = Streams(seed)
@@ -235,7 +238,7 @@ def bootstrap(
         None,
         "z",
         fit.reml,
-        max_evals,
+        MAX_EVALS,
         start=None if fit.estimates.free is None else fit.theta,  # else moments are closer
         free=fit.estimates.free,
         kind=type(fit),
@@ -243,7 +246,7 @@ def bootstrap(
         width=0 if first is None else len(first[1]),
     )
     group = grouping(fit.design, by) if kind == "cases" else None
-    job = _job(fit, kind, group, want, streams, count)
+    job = _job(fit, kind, re, group, want, streams, count)
     began = time.perf_counter()
     found = run_job(job, threads=threads, client=client, checkpoint=checkpoint, what="bootstrap")
     seconds = time.perf_counter() - began
@@ -260,14 +263,19 @@ def bootstrap(
     return Bootstrap(fit, kind, streams.seed, fits, group, names, estimates, replicates)
 
 
-def _job(fit: Fit, kind: str, group: str | None, want: Asked, streams: Streams, count: int) -> Job:
+def _job(
+    fit: Fit, kind: str, re: str, group: str | None, want: Asked, streams: Streams, count: int
+) -> Job:
     model = model_of(fit)
     if group is not None:
         return Cases(model, group, want, streams, count)
     if kind == "residual":
         return ColumnsJob(model, Resampled(fit.design, fit.estimates, streams), want, count)
     assumed = Parameters().of(fit.design, model.theta_entries, fit.estimates)
-    return ColumnsJob(model, Drawn(Simulator.of_design(fit.design, assumed), streams), want, count)
+    simulator = Simulator.of_design(fit.design, assumed)
+    if re == "fixed":
+        simulator = simulator.with_modes(fit.estimates.b)
+    return ColumnsJob(model, Drawn(simulator, streams), want, count)
 
 
 def _first(statistic: Callable[[Any], Any], fit: Fit) -> tuple[tuple[str, ...], np.ndarray]:
@@ -278,6 +286,8 @@ def _first(statistic: Callable[[Any], Any], fit: Fit) -> tuple[tuple[str, ...], 
     numbers = numbers_of(value)
     if isinstance(value, dict):
         return tuple(str(name) for name in value), numbers
+    if hasattr(value, "columns"):
+        return tuple(f"{row}, {name}" for row in value.index for name in value.columns), numbers
     if hasattr(value, "index") and hasattr(value, "to_numpy"):
         return tuple(f"{name}" for name in value.index), numbers
     name = getattr(statistic, "__name__", "statistic").replace("<lambda>", "statistic")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +16,15 @@ from ...engine.free import directions
 from ...errors import DataError, FitError, LmmWarning
 from ...linalg import trust_step
 from ..ddf import check_choice
-from ..refits import refitted
 from .deletion import Deletion, groups
+from .leaving import Leaving, Left, are_identified_without, without
 from .predict import first_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...data.design import Design
     from ...data.terms import RandomTerm
+    from ...engine.estimates import Estimates
     from ...engine.model import Model
     from ...fit import Fit
 
@@ -46,22 +45,28 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
     if by is not None and by not in fit.n_levels:
         message = f"{by!r} is not a grouping factor of the model; it has {', '.join(fit.n_levels)}"
         raise DataError(message, variable=by)
-    own, kept = Deletion.of(fit), fit.estimates.fixed_kept
+    own = Deletion.of(fit)
     found = _of_rows(fit, own) if by is None else _of_levels(fit, own, by, levels)
-    index, columns, changes, sets = found
-    beta = np.full((len(sets), len(kept)), np.nan)
-    beta[:, kept] = changes @ own.back.T
-    scale = standard_errors(fit.estimates)
     if refine:
-        beta, scale, columns["sigma"] = _refined(fit, sets, refine == "full")
+        beta, scale = (_refitted if refine == "full" else _refined)(fit, found.sets, found.columns)
+    else:
+        beta, scale = _changes(fit, own, found.chosen), standard_errors(fit.estimates)
+    index, columns = found.labels, found.columns
+    last = {"status": columns.pop("status")} if refine == "full" else {}
     columns["cooks_d"] = _cooks_distance(fit, beta)
     names = [f"dfb_{name}" for name in fit.design.x_names]
     shifts = pd.DataFrame(beta / scale, index=index, columns=names)
-    return pd.concat([pd.DataFrame(columns, index=index), shifts], axis=1)
+    frames = [pd.DataFrame(columns, index=index), shifts, pd.DataFrame(last, index=index)]
+    return pd.concat(frames, axis=1)
 
 
-# Labels, first columns, changes of the kept coefficients in the basis of `Deletion`, and the rows.
-Found = tuple["pd.Index", dict[str, np.ndarray], np.ndarray, list[np.ndarray]]
+class Found(NamedTuple):
+    """What is left out, one set of rows after the other."""
+
+    labels: pd.Index
+    columns: dict[str, np.ndarray]  # the first ones of the result
+    sets: list[np.ndarray]  # rows
+    chosen: tuple[np.ndarray, np.ndarray] | None  # levels of the rows, and which; None: each row
 
 
 def _of_rows(fit: Fit, own: Deletion) -> Found:
@@ -69,7 +74,7 @@ def _of_rows(fit: Fit, own: Deletion) -> Found:
 
     index = pd.Index(fit.design.rows if fit.design.index is None else fit.design.index)
     rows = list(np.arange(fit.nobs)[:, None])
-    return index, {"hat_diag": own.leverage()}, own.by_row(), rows
+    return Found(index, {"hat_diag": own.leverage()}, rows, None)
 
 
 def _of_levels(fit: Fit, own: Deletion, by: str, levels: Any) -> Found:
@@ -82,7 +87,16 @@ def _of_levels(fit: Fit, own: Deletion, by: str, levels: Any) -> Found:
     rows = np.flatnonzero(np.isin(term.codes, chosen))
     trace = np.bincount(term.codes[rows], own.leverage(rows), len(every))
     columns = {"nobs": np.array([len(one) for one in sets]), "hat_trace": trace[chosen]}
-    return pd.Index(term.levels[chosen], name=by), columns, own.by_level(term.codes, chosen), sets
+    return Found(pd.Index(term.levels[chosen], name=by), columns, sets, (term.codes, chosen))
+
+
+def _changes(fit: Fit, own: Deletion, chosen: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+    """Changes of the coefficients at the fit's variance parameters; NaN for dropped columns."""
+    kept = fit.estimates.fixed_kept
+    moved = own.by_row() if chosen is None else own.by_level(*chosen)
+    beta = np.full((len(moved), len(kept)), np.nan)
+    beta[:, kept] = moved @ own.back.T
+    return beta
 
 
 def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
@@ -110,36 +124,60 @@ def _cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
 
 
 def _refined(
-    fit: Fit, sets: list[np.ndarray], full: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Changes of beta, standard errors and sigma when theta moves too after each deletion."""
+    fit: Fit, sets: list[np.ndarray], columns: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Changes of beta and standard errors when theta moves by a step after each deletion."""
     beta = np.full((len(sets), len(fit.design.x_names)), np.nan)
     scale, sigma = np.full_like(beta, np.nan), np.full(len(sets), np.nan)
     for i, rows in enumerate(sets):
-        smaller = _moved(fit, rows, full)
-        if smaller is not None:
-            beta[i] = fit.estimates.beta - smaller.estimates.beta
-            scale[i] = standard_errors(smaller.estimates)
-            sigma[i] = smaller.sigma
-    return beta, scale, sigma
+        moved = _stepped(fit, rows)
+        if moved is not None:
+            beta[i] = fit.estimates.beta - moved.beta
+            scale[i] = standard_errors(moved)
+            sigma[i] = moved.sigma
+    columns["sigma"] = sigma
+    return beta, scale
 
 
-def _moved(fit: Fit, rows: np.ndarray, full: bool) -> Fit | None:
-    """The model without some rows, from the fit's theta; None if it lacks a parameter."""
+def _refitted(
+    fit: Fit, sets: list[np.ndarray], columns: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same when everything is fitted anew."""
+    leaving = Leaving(fit, are_identified_without(fit, sets))
+    left = [leaving.without(rows) for rows in sets]
+    columns["sigma"] = _column(left, "sigma", np.nan)
+    names = [f"theta_{name}" for name in fit.model.theta_names]
+    theta = _column(left, "theta", np.full(len(names), np.nan)).reshape(len(left), len(names))
+    columns.update(zip(names, theta.T, strict=True))
+    columns["status"] = np.array([one.status for one in left], dtype=object)
+    p = len(fit.design.x_names)
+    beta = _column(left, "beta", np.full(p, np.nan)).reshape(len(left), p)
+    scale = np.full_like(beta, np.nan)
+    for own, one in zip(scale, left, strict=True):
+        if one.estimates is not None:
+            own[:] = standard_errors(one.estimates)
+    return fit.estimates.beta - beta, scale
+
+
+def _column(left: list[Left], name: str, missing: Any) -> np.ndarray:
+    """An attribute of the estimates of all deletions."""
+    return np.array([missing if own is None else getattr(own, name) for own, _, _ in left])
+
+
+def _stepped(fit: Fit, rows: np.ndarray) -> Estimates | None:
+    """The model without some rows, one step from the fit's theta; None if it lacks a parameter."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
             model = fit.model.with_design(without(fit.design, rows))
             if model.theta_entries != fit.model.theta_entries:
                 return None
-            if full:
-                return refitted(fit, model, fit.theta, free=fit.estimates.free)
             return _one_step(fit, model)
     except (FitError, DataError):
         return None
 
 
-def _one_step(fit: Fit, model: Model) -> Fit:
+def _one_step(fit: Fit, model: Model) -> Estimates:
     """Newton's step with the average information, within a trust radius, if it leads down.
     Parameters at the boundary stay there: the criterion is even in them."""
     f, slope, curvature = model.objective(fit.theta, reml=fit.reml, gradient=True, hessian=True)
@@ -152,29 +190,4 @@ def _one_step(fit: Fit, model: Model) -> Fit:
     moved = model.estimates_at(theta, reml=fit.reml)
     if moved.objective > f:
         moved = model.estimates_at(fit.theta, reml=fit.reml)
-    return fit.remade(moved, model.design, model)
-
-
-def without(design: Design, rows: np.ndarray) -> Design:
-    """The design without some rows; levels that have none left are gone. DataError when a grouping
-    factor has a single level left."""
-    keep = np.ones(len(design.y), bool)
-    keep[rows] = False
-    known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    terms = []
-    for term in design.terms:
-        if id(term.codes) not in known:
-            left, back = np.unique(term.codes[keep], return_inverse=True)
-            if len(left) < 2:
-                raise DataError(f"{term.group!r} has a single level left", variable=term.group)
-            known[id(term.codes)] = back.astype(np.int32), term.levels[left]
-        codes, levels = known[id(term.codes)]
-        terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels))
-    return replace(design, terms=tuple(terms)).with_rows(
-        fixed=design.fixed.taken(np.flatnonzero(keep)),
-        y=design.y[keep],
-        weights=None if design.weights is None else design.weights[keep],
-        offset=None if design.offset is None else design.offset[keep],
-        positions=design.rows[keep],
-        index=None if design.index is None else design.index[keep],
-    )
+    return moved
