@@ -376,6 +376,7 @@ def test_smallest_sizes() -> None:
 
     expected = next(m for m in range(3, 200) if exact(m) >= 0.8)
     assert abs(answer.size - expected) <= 2 and answer.lower < expected < answer.upper + 1
+    assert answer.lower < answer.crossing < answer.upper and answer.size == np.ceil(answer.crossing)
     assert answer.upper - answer.lower < 8
     assert "is reached at subj" in str(answer) and len(answer.to_frame()) == len(answer.tried)
     even = found.smallest(0.8, along="subj", by=4, n=400)
@@ -459,6 +460,8 @@ def test_it_prints_and_draws(trials) -> None:
         ({"params": {"sd": {"subj": 1, "item": 1}}}, "needs sigma"),
         ({"effect": None}, r"beta lacks cond\[T.b\], which"),
         ({"effect": None, "params": None}, "lacks"),
+        ({"params": ASSUMED | {"beta": {"cond[T.c]": 1}}, "effect": None}, r"'cond\[T.c\]'"),
+        ({"along": {"subj": [1]}}, "two levels of 'subj'"),
         ({"test": "condd"}, "condd"),
         ({"test": ["cond[T.b]", "Intercept"]}, "effect= are values of one coefficient"),
         ({"effect": "large"}, "must be a number or a list"),

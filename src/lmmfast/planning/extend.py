@@ -92,7 +92,7 @@ def extended(frame: pd.DataFrame, along: str, to: int, nested: Iterable[str]) ->
     """As `extend` along a column describes it."""
     levels, codes = levels_of(frame, along)
     if to < 2:
-        raise ValueError(f"to must leave two levels of {along!r} at least, not {to!r}")
+        raise ValueError(f"a sample needs two levels of {along!r} at least, not {to!r}")
     order, m = _balanced_order(frame, along, codes, len(levels)), len(levels)
     copies = [np.arange(m)] * (to // m) + [order[: to % m]] * (to % m > 0)
     rows = [np.flatnonzero(np.isin(codes, own)) for own in copies]

@@ -189,7 +189,7 @@ def _complete(study: Study, tested: Tested, moved: bool) -> Parameters:
     given = dict(params.beta or {})
     needed = [names[j] for j in np.flatnonzero(tested.L.any(axis=0))]
     left = [name for name in needed if name not in given]
-    if left and not moved:
+    if left and not moved and set(given) <= set(names):
         raise ValueError(
             f"params: beta lacks {', '.join(left)}, which {tested.label!r} tests; give "
             'params={"beta": {...}, ...} or effect='

@@ -30,9 +30,11 @@ class Smallest(tables.Printed):
     target : float
         The power that was asked for.
     size : int or float
-        The smallest that reaches it, as far as is known.
+        The smallest that reaches it, as far as is known: `crossing`, rounded up.
+    crossing : float
+        Where the curve of power crosses the target.
     lower, upper : float
-        Interval for where the power is reached: how well `size` is known from so many simulations.
+        Interval of the crossing: how well it is known from so many simulations.
     level : float
         Coverage of the interval.
     tried : tuple of (size, Estimate)
@@ -42,6 +44,7 @@ class Smallest(tables.Printed):
     along: str
     target: float
     size: float
+    crossing: float
     lower: float
     upper: float
     level: float
@@ -56,10 +59,10 @@ class Smallest(tables.Printed):
 
     def summary(self) -> tables.Summary:
         """The size and what was tried."""
-        ends = tuple(tables.general(end, 4) for end in (self.lower, self.upper))
+        at, low, high = (tables.general(x, 4) for x in (self.crossing, self.lower, self.upper))
         line = (
             f"Power {self.target:g} is reached at {self.along} = {tables.general(self.size, 4)} "
-            f"({self.level:.0%} interval {ends[0]} to {ends[1]})"
+            f"(the curve crosses it at {at}, {self.level:.0%} interval {low} to {high})"
         )
         if not self.tried:
             return tables.Summary(((line,),))
@@ -108,7 +111,7 @@ def smallest_size(
     size, *ends = _crossing(known, high, target, level)
     rounded = int(by * np.ceil(size / by - 1e-9))
     tried = tuple(sorted(known.items()))
-    return Smallest(along, target, rounded, ends[0], ends[1], level, tried)
+    return Smallest(along, target, rounded, size, ends[0], ends[1], level, tried)
 
 
 def _bracket(
@@ -227,4 +230,4 @@ def smallest_effect(outcome: Outcome, alpha: float, level: float, target: float)
     few, many = counts[upper >= target].min() / n, counts[lower <= target].max() / n
     value, low, high = (sign * reached(share) for share in (target, few, many))
     low, high = min(low, high), max(low, high)
-    return Smallest("effect", target, value, low, high, level, ())
+    return Smallest("effect", target, value, value, low, high, level, ())
