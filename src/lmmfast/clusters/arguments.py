@@ -84,6 +84,11 @@ def responses(Y: Any, design: Design) -> Responses:
 def chosen(hypotheses: Tested, shuffle: Any) -> tuple[str, ...]:
     """The columns of the data that are shuffled."""
     made_of = hypotheses.variables
+    if not made_of:
+        raise ValueError(
+            f"test={hypotheses.name!r} is made of no column of the data: there is nothing that "
+            "could be shuffled; write permute='signs'"
+        )
     if shuffle is None:
         if len(made_of) > 1:
             raise ValueError(
@@ -127,6 +132,11 @@ def factors(
             "exchangeable by by="
         )
     return found
+
+
+def fewest(design: Design) -> int:
+    """Levels of the smallest grouping factor."""
+    return min(len(term.levels) for term in design.terms)
 
 
 def _numbers(name: str, table: Table, design: Design) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.columns import Table
+from ..data.design import Design
 from ..engine.model import Model
 from ..many.job import checked_count, checked_threads
 from ..many.jobs import run_job
@@ -16,16 +18,19 @@ from .arguments import (
     check,
     chosen,
     factors,
+    fewest,
     responses,
     rule_of,
     unfolded,
     without_response,
 )
 from .components import clusters
-from .exchange import Arrangements, exchange_of
-from .hypothesis import tested
+from .exchange import SIGNS, Arrangements, Exchange, exchange_of
+from .flips import Flips, effects_of
+from .hypothesis import Tested, tested
 from .neighbours import neighbours, shape_of
-from .permutations import Permutations, known_of
+from .null import Null, known_of
+from .permutations import Permutations
 from .points import Points, points_of
 from .results import LEVEL, ClusterTest, corrected
 from .shuffled import Shuffled
@@ -52,39 +57,49 @@ def conduct(
     Y, shape = unfolded(Y, place["shape"])
     design, table = without_response(formula, data, **model)
     hypotheses = tested(test, design)
-    shuffled = Shuffled.of(design, table, chosen(hypotheses, how["shuffle"]))
-    by, together = how["by"], how["together"]
-    among = factors(design, table, (by, together), shuffled.variables)
-    own = shuffled.values(), shuffled.words
-    exchange = exchange_of(how["permute"], by, among, *own, together)
+    exchange = _exchange(design, table, hypotheses, how)
     points = responses(Y, design)
     graph = neighbours(shape_of(shape, len(points.names)), place["adjacency"])
     want = hypotheses.asked(fits["reml"], fits["max_evals"])
-    found = points_of(Model(design, storage=fits["storage"]), points.values, want)
-    arrangements = Arrangements(exchange, Streams(how["seed"]), n)
-    job = Permutations(
-        shuffled,
-        arrangements,
-        hypotheses,
-        points.values,
-        want,
-        fits["storage"],
-        rule_of(rule, hypotheses, exchange.size - 1),
-        graph,
-        known_of(found, hypotheses),
-        arrangements.count,
-    )
+    whole = Model(design, storage=fits["storage"])
+    found = points_of(whole, points.values, want)
+    known, streams = known_of(found, hypotheses), Streams(how["seed"])
+    own = design, hypotheses, points.values, want, fits["storage"]
+    job: Null
+    if exchange is None:
+        maps = rule_of(rule, hypotheses, fewest(design) - 1), graph, known, streams
+        job = Flips(*own, *maps, n, effects_of(whole, points.values, known, want.reml))
+    else:
+        maps = rule_of(rule, hypotheses, exchange[1].size - 1), graph, known, streams
+        arrangements = Arrangements(exchange[1], streams, n)
+        job = Permutations(*own, *maps, arrangements.count, exchange[0], arrangements)
     null = run_job(job, **{**work, "threads": threads}, unit="permutations")
     return _result(job, found, points.names, null, began)
 
 
+def _exchange(
+    design: Design, table: Table, hypotheses: Tested, how: Arguments
+) -> tuple[Shuffled, Exchange] | None:
+    """What is shuffled, and how; None for sign flips."""
+    by, together, shuffle = how["by"], how["together"], how["shuffle"]
+    if how["permute"] == SIGNS:
+        for name in ("by", "together", "shuffle"):
+            if how[name] is not None:
+                raise ValueError(f"{name}={how[name]!r}: permute='signs' shuffles nothing")
+        return None
+    shuffled = Shuffled.of(design, table, chosen(hypotheses, shuffle))
+    among = factors(design, table, (by, together), shuffled.variables)
+    own = shuffled.values(), shuffled.words
+    return shuffled, exchange_of(how["permute"], by, among, *own, together)
+
+
 def _result(
-    job: Permutations, fits: Points, names: Any, null: dict[str, np.ndarray], began: float
+    job: Null, fits: Points, names: Any, null: dict[str, np.ndarray], began: float
 ) -> ClusterTest:
     """The data beside the null distribution."""
     statistic = job.tested.of(fits)
     return ClusterTest(
-        formula=f"~ {' '.join(job.shuffled.design.formula.partition('~')[2].split())}",
+        formula=f"~ {' '.join(job.design.formula.partition('~')[2].split())}",
         test=job.tested.name,
         kind=job.rule.kind,
         tail=job.rule.tail,
@@ -98,22 +113,15 @@ def _result(
         null=null["largest"],
         failed=int((null["failed"] > 0).sum()),
         doubtful=int(null["doubtful"].sum()),
-        exhaustive=job.arrangements.all,
-        untested=_untested(job),
-        scheme=f"{job.shuffled.words} {job.arrangements.exchange.words}",
-        seed=job.arrangements.streams.seed,
+        exhaustive=job.is_exhaustive,
+        untested=job.untested,
+        scheme=job.words,
+        seed=job.streams.seed,
         seconds=time.perf_counter() - began,
     )
 
 
-def _untested(job: Permutations) -> tuple[str, ...]:
-    """Coefficients of what is shuffled that are not in the hypothesis."""
-    names = job.shuffled.design.x_names
-    too = job.shuffled.columns_of() & ~job.tested.L.any(axis=0)
-    return tuple(str(names[j]) for j in np.flatnonzero(too))
-
-
-def _found(job: Permutations, statistic: np.ndarray, null: np.ndarray) -> dict[str, Any]:
+def _found(job: Null, statistic: np.ndarray, null: np.ndarray) -> dict[str, Any]:
     """The clusters of the data, beside the null distribution."""
     rule, graph, enhanced = job.rule, job.graph, None
     if rule.kind == "tfce":

@@ -14,6 +14,7 @@ from ..many.streams import Shared, Streams
 from ..tables import joined
 
 KINDS = ("labels", "within", "between")
+SIGNS = "signs"  # which shuffles nothing
 ROWS = "rows"
 Names = Mapping[str, np.ndarray]  # numbers of the levels in each row (n), by the factor's name
 
@@ -179,7 +180,7 @@ def exchange_of(
     `together` the units of "within".
     """
     if permute not in ("auto", *KINDS):
-        known = joined([repr(kind) for kind in ("auto", *KINDS)])
+        known = joined([repr(kind) for kind in ("auto", *KINDS, SIGNS)])
         raise ValueError(f"permute must be one of {known}, not {permute!r}")
     constant = {name: own for name, own in factors.items() if _is_constant(value, own)}
     varying = {name: own for name, own in factors.items() if name not in constant}

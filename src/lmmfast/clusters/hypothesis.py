@@ -90,11 +90,6 @@ def tested(test: Any, design: Design) -> Tested:
     variables = dict.fromkeys(
         name for atom in atoms for name in atom.names if name in design.recipe.names
     )
-    if not variables:
-        raise ValueError(
-            f"test={test!r} is made of no column of the data: there is nothing that could be "
-            "shuffled (for the intercept, subtract its value and flip signs elsewhere)"
-        )
     name = test if isinstance(test, str) else ", ".join(labels)
     return Tested(name, L, labels, tuple(variables))
 
