@@ -22,9 +22,9 @@ def test_levels_are_repeated_under_new_labels(sleepstudy) -> None:
     pd.testing.assert_frame_equal(
         first.astype({"Subject": str}), sleepstudy.astype({"Subject": str})
     )
-    for label, own in larger.groupby("Subject", observed=True):
+    for label, rows in larger.groupby("Subject", observed=True):
         source = sleepstudy[sleepstudy["Subject"].astype(str) == str(label).split(".")[0]]
-        np.testing.assert_array_equal(own["Reaction"], source["Reaction"])
+        np.testing.assert_array_equal(rows["Reaction"], source["Reaction"])
 
 
 def test_levels_are_left_out(sleepstudy) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -117,6 +119,28 @@ def test_without_an_effect_the_level_is_kept(factorial) -> None:
         assert low < 0.05 < high
 
 
+def test_as_lme4_and_lmertest() -> None:
+    """Shares of significant and singular fits of R's simulated studies."""
+    theirs = json.loads((Path(__file__).parent / "power" / "power.json").read_text())
+    data, n = design(16, 8, within=TWO), 1500
+    for method in ("satterthwaite", "z", "lrt"):
+        how = {"params": ASSUMED, "effect": theirs["effect"], "method": method}
+        found = power(CROSSED, data, n=n, seed=1, **how)
+        table = found.to_frame().iloc[0]
+        pairs = [(float(found), theirs[method])]
+        if method != "lrt":  # maximum likelihood is singular more often
+            pairs.append((table["singular"], theirs["singular"]))
+        for share, expected in pairs:
+            error = np.sqrt(expected * (1 - expected) * (1 / n + 1 / theirs["n"]))
+            assert abs(share - expected) < 4 * error, method
+        if method == "satterthwaite":
+            assert table["type_M"] == pytest.approx(theirs["type_m"], abs=0.05)
+            df = found.outcomes[0].found["df"].mean()
+            assert df == pytest.approx(theirs["mean_df"], rel=0.02)
+            sd = found.outcomes[0].found["estimate"].std()
+            assert sd == pytest.approx(theirs["sd_estimate"], rel=0.1)
+
+
 # ---- each replicate by brute force ---------------------------------------------------------------
 
 
@@ -185,8 +209,8 @@ def test_against_a_smaller_model(factorial, smaller) -> None:
     data, Y = simulated(found)
     random = " + (1 + c | subj) + (1 | item)"
     for i, y in enumerate(Y.T):
-        own = data.assign(y=y)
-        fits = [lmer(f"y ~ {part} {random}", own, reml=False) for part in (smaller[1:], "c * g")]
+        drawn = data.assign(y=y)
+        fits = [lmer(f"y ~ {part} {random}", drawn, reml=False) for part in (smaller[1:], "c * g")]
         expected = anova(*fits).table["Pr(>Chisq)"].iloc[-1]
         assert found.outcomes[0].found["p"][i, 0] == pytest.approx(expected, rel=2e-3)
     if smaller == "~ c + g":

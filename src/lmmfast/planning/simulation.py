@@ -147,7 +147,7 @@ class Simulation:
         else:
             betas = [tested.scaled(beta, value) for value in self.scale or (1.0,)]
         many = len(tested.L) > 1
-        effects = [np.nan if many else float(tested.effect(own)[0]) for own in betas]
+        effects = [np.nan if many else float(tested.effect(moved)[0]) for moved in betas]
         scales = np.full(len(betas), np.nan) if self.effect is not None else self.scale or (1.0,)
         return np.array(betas), np.array(effects), np.array(scales, dtype=float)
 
