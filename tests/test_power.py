@@ -25,8 +25,10 @@ from lmmfast import (
     mixedlm,
     power,
 )
+from lmmfast.many import jobs
 from lmmfast.many.simulate import Simulator
 from lmmfast.many.streams import Streams
+from lmmfast.planning.replicates import Replicates
 
 TWO = {"cond": ["a", "b"]}
 CROSSED = "rt ~ cond + (1 | subj) + (1 | item)"
@@ -276,6 +278,35 @@ def test_threads_and_workers_change_nothing(factorial, method, test) -> None:
     for other in others:
         for name, values in one.outcomes[0].found.items():
             np.testing.assert_array_equal(values, other.outcomes[0].found[name])
+
+
+def test_an_interrupted_curve_goes_on(trials, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(jobs, "MOST", 7)
+    how = {"params": ASSUMED, "effect": 60, "n": 40, "seed": 3, "along": {"subj": [8, 16]}}
+    whole = power(CROSSED, trials, **how)
+    run, left = Replicates.run, [9]
+
+    def interrupted(self, *arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return run(self, *arguments)
+
+    path = tmp_path / "power.bin"
+    monkeypatch.setattr(Replicates, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        power(CROSSED, trials, checkpoint=path, **how)
+    left[0] = 6  # fewer than all of it takes
+    again = power(CROSSED, trials, checkpoint=path, **how)
+    left[0] = 0
+    once_more = power(CROSSED, trials, checkpoint=path, threads=2, **how)
+    for other in (again, once_more):
+        for mine, theirs in zip(whole.outcomes, other.outcomes, strict=True):
+            for name, values in mine.found.items():
+                np.testing.assert_array_equal(values, theirs.found[name])
+    for changes in ({"seed": 4}, {"effect": 50}, {"n": 30}, {"method": "z"}):
+        with pytest.raises(ValueError, match="of another run"):
+            power(CROSSED, trials, checkpoint=path, **how | changes)
 
 
 def test_seeds(trials) -> None:

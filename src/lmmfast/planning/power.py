@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 from .. import tables
 from ..hints import hinted
 from ..inference.ddf import check_choice
+from ..many.checkpoint import Checkpoint, fingerprint
 from ..many.job import checked_count, checked_threads
 from ..many.parameters import Parameters
 from ..many.streams import checked_seed
@@ -296,6 +298,7 @@ def power(
     seed: int | None = None,
     threads: int = 1,
     client: Any = None,
+    checkpoint: Any = None,
 ) -> Power:
     """Power of a test, by simulation: the share of studies that find an effect of some size.
 
@@ -346,6 +349,8 @@ def power(
         The result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads.
+    checkpoint : path, optional
+        File of the studies that are done; the same call, with the same seed, goes on from there.
 
     Returns
     -------
@@ -398,11 +403,7 @@ def power(
         client=client,
     )
     n = checked_count(n)
-    outcomes: list[Outcome] = []
-    with progress(len(sizes), "power", "sizes", 2) as advance:
-        for cell in sizes:
-            outcomes.append(simulation.at(cell, n, quiet=bool(outcomes)))
-            advance(1)
+    outcomes = _outcomes(simulation, sizes, n, checkpoint)
     is_observed = study.estimates is not None and effect is None and scale is None
     is_observed = is_observed and study.params.beta is None
     return Power(
@@ -419,6 +420,23 @@ def power(
         seconds=time.perf_counter() - began,
         simulation=simulation,
     )
+
+
+def _outcomes(simulation: Simulation, sizes: list[Sizes], n: int, checkpoint: Any) -> list[Outcome]:
+    """Of all sizes; those that a checkpoint has are not simulated again."""
+    outcomes: list[Outcome] = []
+    kept = None
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress(len(sizes), "power", "sizes", 2))
+        for cell in sizes:
+            job, outcome = simulation.prepared(cell, n, quiet=bool(outcomes))
+            job.is_kept = checkpoint is not None
+            if job.is_kept and kept is None:
+                whole = fingerprint(job.fingerprint(), [str(size) for size in sizes], n)
+                kept = stack.enter_context(Checkpoint(checkpoint, whole))
+            outcomes.append(simulation.run(job, outcome, kept, n * len(outcomes)))
+            advance(1)
+    return outcomes
 
 
 def _study(
