@@ -34,7 +34,9 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
+from .many.jackknife import Jackknife, jackknife
 from .many.parameters import Parameters
+from .many.validation import CrossValidation, cross_validate
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -49,6 +51,7 @@ __all__ = [
     "Contrasts",
     "ConvergenceWarning",
     "CrossProducts",
+    "CrossValidation",
     "DataError",
     "DoubleBarWarning",
     "EMMeans",
@@ -58,6 +61,7 @@ __all__ = [
     "FormulaError",
     "Free",
     "IdentifiabilityWarning",
+    "Jackknife",
     "LMMFit",
     "LmmError",
     "LmmWarning",
@@ -75,11 +79,13 @@ __all__ = [
     "UnusedArgumentWarning",
     "anova",
     "compare",
+    "cross_validate",
     "datasets",
     "drop1",
     "emmeans",
     "emtrends",
     "fit_many",
+    "jackknife",
     "joint_tests",
     "lmer",
     "mixedlm",
