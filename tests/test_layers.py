@@ -29,12 +29,14 @@ inference.intervals
 inference.means
 inference.selection
 many
+clusters
 rowwise
 resampled
 summary
 results
 lmm
 api
+planning
 sm datasets
 cli
 """

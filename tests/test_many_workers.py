@@ -94,12 +94,91 @@ def test_a_worker_that_dies_is_said_and_its_work_is_done():
     np.testing.assert_array_equal(found["square"], np.arange(40) ** 2)
 
 
+class FatalOnce(Fatal):
+    """The first worker that gets so far dies; who comes after it finds the sign."""
+
+    def __init__(self, sign):
+        super().__init__()
+        self.sign = sign
+
+    def run(self, state, first, stop, part):
+        if stop > 30 and os.getpid() != self.home and not self.sign.exists():
+            self.sign.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"square": np.arange(first, stop) ** 2}
+
+
+@pytest.mark.slow
+def test_dask_repeats_what_a_worker_lost_and_it_is_said(tmp_path, data, Y, alone):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert_same(fit_many(FORMULA, data, Y, client=client), alone)
+        fit = lmer("Reaction ~ Days + (Days | Subject)", data)
+        there = fit.bootstrap(50, seed=1, client=client).replicates
+        np.testing.assert_array_equal(there, fit.bootstrap(50, seed=1).replicates)
+        with pytest.warns(LostWorkerWarning, match="computed again"):
+            found = run_job(FatalOnce(tmp_path / "sign"), client=client)
+        np.testing.assert_array_equal(found["square"], np.arange(40) ** 2)
+
+
+def test_memory_is_that_of_a_chunk(data):
+    import tracemalloc
+
+    fit = lmer("Reaction ~ Days + (Days | Subject)", data)
+    base = fit.simulate(500, seed=1).to_numpy()
+
+    def peak(count):
+        tracemalloc.start()
+        found = fit.model.fit_many((base + i for i in range(count)), ddf="z", contrasts="Days")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most, sum(value.nbytes for value in vars(found).values() if hasattr(value, "nbytes"))
+
+    one, rows = peak(1)
+    many, more = peak(8)
+    assert many - one < 3 * (more - rows)  # results grow, responses (n = 180 numbers each) do not
+    assert 3 * (more - rows) < 7 * base.nbytes
+
+
 def test_what_cannot_work_is_refused(data, Y):
     with pytest.raises(TypeError, match="client must be"):
         fit_many(FORMULA, data, Y, client="tcp://somewhere")
     for bad in (0, 1.5, True):
         with pytest.raises(ValueError, match="threads must be"):
             fit_many(FORMULA, data, Y, threads=bad)
+
+
+class Stubborn(Job):
+    """Fails here after a while; in other threads it takes its time."""
+
+    def __init__(self):
+        self.count, self.ran = 3000, []
+
+    def begin(self):
+        return None
+
+    def run(self, state, first, stop, part):
+        if first > 100:
+            raise ArithmeticError("enough")
+        self.ran.append(first)
+        return {"x": np.arange(first, stop)}
+
+    def fingerprint(self):
+        return "stubborn"
+
+
+def test_an_error_leaves_nothing_behind_in_the_executor():
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ArithmeticError, match="enough"):
+            run_job(Stubborn(), client=pool)
+        assert pool._work_queue.qsize() <= 1 or all(
+            item is None or item.future.cancelled() for item in list(pool._work_queue.queue)
+        )
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmmfast import DataError, Parameters, datasets, lmer
+from lmmfast import DataError, Parameters, datasets, lmer, simulate
 from lmmfast.many.streams import Streams
 
 CROSSED = "y ~ x + (1 + x || a) + (1 | b)"
@@ -176,3 +176,17 @@ def test_correlations_of_one():
     levels = Y.sub(fit.predict(re_form="none"), axis=0).groupby(data.Subject).mean()
     expected = 10**2 * (1 + 4.5) ** 2 + fit.sigma**2 / 10
     assert abs((levels.to_numpy() ** 2).mean() / expected - 1) < 0.1
+
+
+def test_nothing_needs_to_be_fitted(sleep):
+    data = datasets.load("sleepstudy")
+    assumed = {"beta": {"Intercept": 250, "Days": 10}, "sd": {"Subject": [25, 6]}, "sigma": 20}
+    there = simulate("~ Days + (Days | Subject)", data[["Days", "Subject"]], assumed, 3, seed=8)
+    here = sleep.simulate(3, seed=8, params=Parameters(**assumed, corr={"Subject": 0}))
+    np.testing.assert_allclose(there, here, rtol=1e-12)
+    for name, words in (("beta", "fixed effects"), ("sd", "lacks 'Subject'"), ("sigma", "sigma")):
+        some = {key: value for key, value in assumed.items() if key != name}
+        with pytest.raises(ValueError, match=words):
+            simulate("~ Days + (Days | Subject)", data, some)
+    with pytest.raises(ValueError, match="lacks Days"):
+        simulate("~ Days + (Days | Subject)", data, {**assumed, "beta": {"Intercept": 1}})

@@ -5,7 +5,9 @@
 """
 
 from . import datasets
-from .api import fit_many, lmer, plan
+from .api import fit_many, lmer, plan, simulate
+from .clusters.results import ClusterTest
+from .clusters.run import cluster_test
 from .engine.costs import ModelPlan
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
@@ -34,9 +36,14 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
+from .many.exact import lr_test, rlr_test
 from .many.jackknife import Jackknife, jackknife
 from .many.parameters import Parameters
+from .many.pb import pb_test
 from .many.validation import CrossValidation, cross_validate
+from .planning.design import design
+from .planning.extend import extend
+from .planning.power import power
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -48,6 +55,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LMM",
     "Anova",
+    "ClusterTest",
     "Contrasts",
     "ConvergenceWarning",
     "CrossProducts",
@@ -78,20 +86,28 @@ __all__ = [
     "Trends",
     "UnusedArgumentWarning",
     "anova",
+    "cluster_test",
     "compare",
     "cross_validate",
     "datasets",
+    "design",
     "drop1",
     "emmeans",
     "emtrends",
+    "extend",
     "fit_many",
     "jackknife",
     "joint_tests",
     "lmer",
+    "lr_test",
     "mixedlm",
+    "pb_test",
     "plan",
+    "power",
     "ranova",
+    "rlr_test",
     "simplify",
+    "simulate",
     "step",
 ]
 

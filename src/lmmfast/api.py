@@ -19,6 +19,9 @@ from .lmm import LMM
 from .sources.given import design_from
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from .data.design import Design
     from .engine.estimates import Evaluation
     from .many.fits import ManyFits
     from .results import LMMFit
@@ -221,18 +224,9 @@ def fit_many(
     from .many.asked import asked
     from .many.run import fit_all
 
-    table = Table.of(data)
-    table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))  # stands in for all of them
-    right = formula.partition("~")[2] if "~" in formula else formula
     flat = isinstance(weights, (list, tuple)) and all(np.isscalar(own) for own in weights)
     same = weights is None or isinstance(weights, str) or flat or getattr(weights, "ndim", 2) == 1
-    design = build(
-        f"{RESPONSE} ~ {right}",
-        table,
-        weights=weights if same else None,
-        offset=offset,
-        contrasts=codings,
-    )
+    design = _without_response(formula, data, weights if same else None, offset, codings)
     want = asked(design, contrasts, ddf, reml, max_evals)
     return fit_all(
         LMM(design, storage=storage),
@@ -243,6 +237,73 @@ def fit_many(
         client=client,
         checkpoint=checkpoint,
     )
+
+
+@hinted
+def simulate(
+    formula: str,
+    data: Any,
+    params: Any,
+    n: int = 1,
+    seed: int | None = None,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Responses drawn from a model and assumed parameters; nothing needs to be fitted.
+
+    Parameters
+    ----------
+    formula : str
+        lme4's syntax. Its left side, if it has one, is not read.
+    data : pandas, polars or pyarrow table, dict of arrays
+        Predictors and grouping factors, as `lmmfast.design` makes them.
+    params : Parameters or dict
+        ``beta``, ``sigma``, and ``sd`` (with ``corr``) or ``theta``: all of them.
+    n : int, default 1
+        Responses; the i-th is the same for every n.
+    seed : int, optional
+        From 0 on. Default: a new one each time.
+    weights, offset, contrasts
+        As for ``lmer``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each row that has all predictors, labelled as the data, and one column a
+        response, 0 .. n - 1.
+
+    Raises
+    ------
+    FormulaError, DataError
+        What is wrong, in which variable, and what to do.
+    ValueError
+        For parameters that are missing or mean nothing.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, simulate
+    >>> data = datasets.load("sleepstudy")[["Days", "Subject"]]
+    >>> assumed = {"beta": [250, 10], "sd": {"Subject": [25, 6]}, "sigma": 25}
+    >>> simulate("~ Days + (Days | Subject)", data, assumed, 3, seed=1).shape
+    (180, 3)
+    """
+    from .many.simulate import simulate_design
+
+    design = _without_response(formula, data, weights, offset, contrasts)
+    return simulate_design(design, Engine(design), params, n, seed)
+
+
+def _without_response(
+    formula: str, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None
+) -> Design:
+    """The design of a formula whose left side is not read."""
+    table = Table.of(data)
+    table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))  # stands in for what is not there
+    right = formula.partition("~")[2] if "~" in formula else formula
+    how = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    return build(f"{RESPONSE} ~ {right}", table, **how)
 
 
 @hinted

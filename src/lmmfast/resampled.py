@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .hints import hinted
+from .many import bootstrap as _bootstrap
 from .many import simulate as _simulate
 from .rowwise import Rowwise
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .many.bootstrap import Bootstrap
 
 
 class Resampled(Rowwise):
@@ -63,3 +67,70 @@ class Resampled(Rowwise):
         True
         """
         return _simulate.simulate(self, n, seed, re, params, newdata)
+
+    @hinted
+    def bootstrap(
+        self,
+        n: int = 1000,
+        seed: int | None = None,
+        *,
+        kind: str = "parametric",
+        statistic: Callable[[Any], Any] | None = None,
+        by: str | None = None,
+        re: str = "new",
+        threads: int = 1,
+        client: Any = None,
+        checkpoint: Any = None,
+    ) -> Bootstrap:
+        """Replicates of the fit, each to a response that was drawn anew.
+
+        Parameters
+        ----------
+        n : int, default 1000
+            Replicates.
+        seed : int, optional
+            The same seed gives the same replicates, whatever `n`, `threads` and `client`. Default:
+            a new one, kept in the result.
+        kind : {"parametric", "residual", "cases"}, default "parametric"
+            "parametric": new random effects and residuals from normal distributions. "residual":
+            modes and residuals drawn with replacement, scaled to the estimated covariances
+            (Carpenter, Goldstein & Rasbash 2003, *JRSS C* 52). "cases": whole levels of a grouping
+            factor drawn with replacement; each replicate is set up as a model of its own.
+        statistic : callable, optional
+            Called with each replicate's fit, it returns a number, an array, a Series or a dict; of
+            these intervals can be had too. It takes a Python call for each replicate. Where it
+            fails, the row says so.
+        by : str, optional
+            "cases": the grouping factor whose levels are drawn. Default: the first.
+        re : {"new", "fixed"}, default "new"
+            "parametric": as for `simulate`; "fixed" keeps the conditional modes (lme4's
+            ``use.u=TRUE``), so that replicates tell of the residuals alone.
+        threads : int, default 1
+        client : concurrent.futures.Executor or dask.distributed.Client, optional
+            Workers in place of threads.
+        checkpoint : path, optional
+            File of the replicates that are done; the same call with the same file (and a seed) goes
+            on from there, also to a larger `n`.
+
+        Returns
+        -------
+        Bootstrap
+            ``conf_int``, ``se``, ``bias``, ``to_frame``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For arguments that mean nothing.
+        DataError
+            When the rows of the fit are not in memory.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> boot = fit.bootstrap(200, seed=1)
+        >>> bool(boot.conf_int(parameters="fixed").loc["Days", "lower"] > 0)
+        True
+        """
+        how = {"threads": threads, "client": client, "checkpoint": checkpoint, "re": re}
+        return _bootstrap.bootstrap(self, n, seed, kind, statistic, by, **how)

@@ -115,6 +115,10 @@ class LMMFit(Resampled):
         parameters: Any = "fixed",
         ddf: str = "satterthwaite",
         alpha: float | None = None,
+        n: int = 1000,
+        seed: int | None = None,
+        kind: str = "percentile",
+        threads: int = 1,
     ) -> pd.DataFrame:
         """Confidence intervals of the parameters.
 
@@ -122,10 +126,11 @@ class LMMFit(Resampled):
         ----------
         level : float, default 0.95
             Coverage, at least 0.5.
-        method : {"wald", "profile"}, default "wald"
+        method : {"wald", "profile", "boot"}, default "wald"
             Wald: fixed effects with t quantiles, standard deviations symmetric on the logarithmic
             scale, correlations on Fisher's; NaN for what lies on its boundary. Profile: from the
             profile likelihood, see `profile`; that of the deviance, also for REML fits, as lme4's.
+            Boot: from `n` parametric replicates, see `bootstrap`.
         parameters : {"fixed", "random", "all"} or list of str, default "fixed"
             Random: standard deviations, correlations and sigma. Names are the row names, for
             example "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma".
@@ -133,6 +138,10 @@ class LMMFit(Resampled):
             Wald intervals of fixed effects: as for `t_test`.
         alpha : float, optional
             statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
+        n, seed, threads
+            "boot": as for `bootstrap`.
+        kind : {"percentile", "basic", "normal", "studentized", "bca"}
+            "boot": as for `Bootstrap.conf_int`.
 
         Returns
         -------
@@ -143,8 +152,6 @@ class LMMFit(Resampled):
         ------
         ValueError
             If ``level`` is not strictly between 0 and 1, or a name is not known.
-        NotImplementedError
-            For "boot".
 
         Examples
         --------
@@ -155,7 +162,11 @@ class LMMFit(Resampled):
         sigma  22.898  28.858
         Days    7.359  13.576
         """
-        return _intervals.conf_int(self, coverage(level, alpha), method, parameters, ddf)
+        level = coverage(level, alpha)
+        if method != "boot":
+            return _intervals.conf_int(self, level, method, parameters, ddf)
+        boot = self.bootstrap(n, seed, threads=threads)
+        return boot.conf_int(level, kind=kind, parameters=parameters)
 
     @hinted
     def profile(self, which: Any = None, level: float = 0.99, *, reml: bool = False) -> Profile:

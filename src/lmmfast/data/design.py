@@ -160,6 +160,7 @@ def build(
     contrasts: Mapping[str, Any] | None = None,
     scope: Mapping[str, Any] | None = None,
     patsy: bool = False,
+    learned: Mapping[str, Any] | None = None,
 ) -> Design:
     """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
@@ -168,7 +169,8 @@ def build(
     expression is because of one; ``scale(x)`` and the like learn from all rows that have x, as in
     R. A weight of zero drops its row. Expressions may use the functions and constants of `scope`
     besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
-    of statsmodels) instead of R's.
+    of statsmodels) instead of R's. `learned` is the memory of another design: what its expressions
+    learned is not learned anew.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -176,7 +178,9 @@ def build(
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
-    used = used_rows(plan, table, weights, offset, Memory(scope, patsy))
+    memory = Memory(scope, patsy)
+    memory.update(learned or {})
+    used = used_rows(plan, table, weights, offset, memory)
     y = _response(plan, used)
     values = _values(plan, used)
     codings = codings_of(values, contrasts or {}, table.has, patsy)

@@ -55,3 +55,10 @@ def by_likelihood(fit: Fit) -> Fit:
     if not fit.reml:
         return fit
     return refitted(fit, model_of(fit), fit.theta, reml=False, free=fit.estimates.free)
+
+
+def by_restricted_likelihood(fit: Fit) -> Fit:
+    """The fit, by restricted maximum likelihood."""
+    if fit.reml:
+        return fit
+    return refitted(fit, model_of(fit), fit.theta, reml=True, free=fit.estimates.free)

@@ -15,7 +15,7 @@ from .asked import Asked
 from .checkpoint import fingerprint
 from .columns import fill_row, no_fits
 from .job import Columns, Job
-from .run import design_fingerprint
+from .run import design_fingerprint, named_as
 from .streams import Streams
 
 
@@ -37,18 +37,14 @@ class Cases(Job):
     factors keep their levels.
     """
 
-    def __init__(
-        self, model: Model, by: str, want: Asked, streams: Streams, count: int
-    ) -> None:
+    def __init__(self, model: Model, by: str, want: Asked, streams: Streams, count: int) -> None:
         design = model.design
         rows = design.rows_for("levels that are drawn need the rows")
         self.model, self.want, self.count, self._streams = model, want, count, streams
         codes = next(term.codes for term in design.terms if term.group == by)
         self._order = np.argsort(codes, kind="stable")
         self._ends = np.searchsorted(codes[self._order], np.arange(codes.max() + 2))
-        self._nested = {
-            id(term.codes): _is_nested(term.codes, codes) for term in design.terms
-        }
+        self._nested = {id(term.codes): _is_nested(term.codes, codes) for term in design.terms}
         self._y = np.array(rows.response())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,18 +89,19 @@ class Cases(Job):
         pieces = [self._order[self._ends[g] : self._ends[g + 1]] for g in drawn]
         rows = np.concatenate(pieces)
         copy = np.repeat(np.arange(len(drawn)), [len(piece) for piece in pieces])
-        made: dict[int, np.ndarray] = {}
+        known: dict[int, np.ndarray] = {}
         terms = []
         for term in design.terms:
             key = id(term.codes)
-            if key not in made:
+            if key not in known:
                 codes = term.codes[rows].astype(np.int64)
                 if self._nested[key]:
                     codes += copy * np.int64(len(term.levels))
-                made[key] = np.unique(codes, return_inverse=True)[1].astype(np.int32).ravel()
-            terms.append((made[key], term.source.at(rows), term.structure))
+                known[key] = np.unique(codes, return_inverse=True)[1].astype(np.int32).ravel()
+            terms.append((known[key], term.source.at(rows), term.structure))
         weights = None if design.weights is None else design.weights[rows]
-        return design_of(self._y[rows], design.fixed.at(rows), terms, weights, None)
+        made = design_of(self._y[rows], design.fixed.at(rows), terms, weights, None)
+        return named_as(made, design)
 
     def fingerprint(self) -> str:
         streams = self._streams.seed, self._streams.branch
@@ -119,5 +116,3 @@ def _is_nested(inner: np.ndarray, outer: np.ndarray) -> bool:
     image = np.empty(int(inner.max()) + 1, outer.dtype)
     image[inner] = outer
     return bool((image[inner] == outer).all())
-
-

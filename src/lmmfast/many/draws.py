@@ -88,8 +88,10 @@ class Resampled:
 
 
 def reflated(b: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Modes (m, k), centred and turned so that b'b / m = factor factor'; directions that do not vary
-    at all stay without variance."""
+    """Modes (m, k), centred and scaled so that b'b / m = factor factor'.
+
+    Directions in which no mode varies stay without variance.
+    """
     centred = b - b.mean(axis=0)
     w, V = np.linalg.eigh(centred.T @ centred / len(b))
     varies = w > FAINT * max(float(w[-1]), 0.0)
@@ -98,5 +100,3 @@ def reflated(b: np.ndarray, factor: np.ndarray) -> np.ndarray:
     u, U = np.linalg.eigh(target)
     root = (U * np.sqrt(np.maximum(u, 0))) @ U.T
     return np.asarray(white @ root @ V[:, varies].T)
-
-

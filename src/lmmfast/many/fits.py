@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..engine.model import Model
     from .asked import Asked
     from .job import Columns
-    from .responses import Responses
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,9 +140,9 @@ class ManyFits(tables.Printed):
 
 
 def fits_of(
-    model: Model, chunk: Responses, want: Asked, found: Columns, seconds: float
+    model: Model, names: Sequence[Any], n: np.ndarray, want: Asked, found: Columns, seconds: float
 ) -> ManyFits:
-    """What fits of columns found, with names."""
+    """What fits of columns found, with names (m) and numbers of rows (m)."""
     estimate = estimates_of(found["beta"], want.L)
     known = ~np.isnan(estimate)
     with np.errstate(invalid="ignore"):
@@ -151,7 +150,7 @@ def fits_of(
     same = ("objective", "beta", "se", "theta", "sigma", "certificate", "evals", "status")
     return ManyFits(
         formula=model.design.formula,
-        responses=np.array(chunk.names, dtype=object),
+        responses=np.array(names, dtype=object),
         x_names=tuple(model.design.x_names),
         contrast_names=want.names,
         values=want.values,
@@ -159,7 +158,7 @@ def fits_of(
         estimate=estimate,
         contrast_se=se,
         df=np.where(known, found["df"], np.nan),
-        n=(~np.isnan(chunk.values)).sum(axis=0),
+        n=n,
         reml=want.reml,
         ddf=want.ddf,
         seconds=seconds,

@@ -17,6 +17,8 @@ from .workers import Workers
 IMPATIENCE = 0.3  # seconds of a block in this process: Ctrl-C waits no longer
 ERRAND = 1.0  # ... in another one
 MOST = 512  # replicates of a block
+GROWTH = 16  # how much larger than the last one a block may be
+PROBES = 2  # blocks that this process works on before others do
 SHARES = 4  # blocks that each worker gets, at least
 FEW = 128  # replicates that need no bar
 
@@ -94,17 +96,21 @@ def _blocks(
 
 
 def _work(job: Job, first: int, threads: int, client: Any) -> Iterator[Columns]:
-    """The first replicate alone says how many make a block."""
+    """Blocks grow with what a replicate takes at best: the first one may import a library."""
     if first >= job.count:
         return
     state = job.begin()
-    began = time.perf_counter()
-    yield job.run(state, first, first + 1, job.part(first, first + 1))
-    each = max(time.perf_counter() - began, 1e-9)
-    first += 1
-    if client is None and threads == 1:
-        for a, b in _cut(first, job.count, int(IMPATIENCE / each)):
-            yield job.run(state, a, b, job.part(a, b))
+    each, size, probes = float("inf"), 1, 0
+    alone = client is None and threads == 1
+    while first < job.count and (alone or probes < PROBES):
+        stop = min(first + size, job.count)
+        began = time.perf_counter()
+        found = job.run(state, first, stop, job.part(first, stop))
+        each = min(each, max(time.perf_counter() - began, 1e-9) / (stop - first))
+        yield found
+        first, probes = stop, probes + 1
+        size = max(1, min(int(IMPATIENCE / each), MOST, GROWTH * size))
+    if first >= job.count:
         return
     with Workers(job, state, client, threads) as workers:
         left = -(-(job.count - first) // (SHARES * workers.number))

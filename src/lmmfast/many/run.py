@@ -6,6 +6,7 @@ import time
 import warnings
 from collections import OrderedDict
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -167,7 +168,22 @@ def restricted(design: Design, rows: np.ndarray) -> Design:
         terms.append((codes, term.source.at(rows), term.structure))
     y = np.arange(len(rows), dtype=float)  # replaced before anything is fitted
     weights = None if design.weights is None else design.weights[rows]
-    return design_of(y, design.fixed.at(rows), terms, weights, None)
+    return named_as(design_of(y, design.fixed.at(rows), terms, weights, None), design)
+
+
+def named_as(made: Design, design: Design) -> Design:
+    """A design from arrays with the names of another."""
+    terms = tuple(
+        replace(new, label=term.label, group=term.group, columns=term.columns)
+        for new, term in zip(made.terms, design.terms, strict=True)
+    )
+    return replace(
+        made,
+        formula=design.formula,
+        response=design.response,
+        x_names=design.x_names,
+        terms=terms,
+    )
 
 
 def fit_all(
@@ -207,7 +223,9 @@ def fit_all(
             done += job.count
             if order is not None:
                 found = {name: part[np.argsort(order)] for name, part in found.items()}
-            parts.append(fits_of(model, chunk, want, found, time.perf_counter() - began))
+            rows = (~missing).sum(axis=0)
+            seconds = time.perf_counter() - began
+            parts.append(fits_of(model, chunk.names, rows, want, found, seconds))
     if not parts:
         raise ValueError("Y has no chunks: there is nothing to fit")
     return joined(parts)

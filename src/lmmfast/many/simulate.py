@@ -12,6 +12,7 @@ from ..data.columns import Table
 from ..errors import DataError
 from ..inference.ddf import check_choice
 from ..inference.rows.predict import new_fixed, recipe_of, values_for
+from .job import checked_count
 from .parameters import Assumed, Parameters
 from .streams import Shared, Streams
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..data.design import Design
     from ..data.recipe import Recipe
+    from ..engine.compiled import Engine
     from ..fit import Fit
 
 NUMBERS = 2_000_000  # random effects and rows that are held at a time, at most
@@ -58,6 +60,13 @@ class Simulator:
         if rows.weights is not None:
             residual /= np.sqrt(rows.weights)
         return cls(design.fixed.times(assumed.beta), tuple(parts), residual)
+
+    def with_modes(self, modes: Sequence[np.ndarray]) -> Simulator:
+        """The random effects given, (m, k) of each term, in place of new ones."""
+        mean = self.mean.copy()
+        for part, b in zip(self.parts, modes, strict=True):
+            mean += np.einsum("ij,ij->i", part.z, b[part.codes])
+        return Simulator(mean, (), self.residual)
 
     @property
     def n(self) -> int:
@@ -107,39 +116,43 @@ def _row_times(row: np.ndarray, normal: np.ndarray) -> np.ndarray | None:
 # ---- fit.simulate --------------------------------------------------------------------------------
 
 
+def simulate_design(design: Design, engine: Engine, params: Any, n: int, seed: Any) -> pd.DataFrame:
+    """As `lmmfast.simulate` documents it."""
+    assumed = Parameters.read(params).of(design, engine.theta_entries())
+    count, streams = checked_count(n), Streams(seed)
+    return _frame_of(Simulator.of_design(design, assumed), design, streams, count)
+
+
+def _frame_of(simulator: Simulator, design: Design, streams: Streams, count: int) -> pd.DataFrame:
+    """Draws for the rows of a design, with their labels and offsets."""
+    import pandas as pd
+
+    values = simulator.draw(streams, 0, count)
+    if design.offset is not None:
+        values += design.offset[:, None]
+    index = design.rows if design.index is None else design.index
+    return pd.DataFrame(values, index=index, columns=range(count))
+
+
 def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) -> pd.DataFrame:
     """As ``Fit.simulate`` documents it."""
     import pandas as pd
 
     check_choice("re", re, ("new", "fixed"))
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise ValueError(f"n must be a whole number from 1 on, not {n!r}")
+    count = checked_count(n)
     streams = Streams(seed)
     given = Parameters.read(params)
     assumed = given.of(fit.design, fit.model.theta_entries, fit.estimates)
     if re == "fixed" and (given.sd, given.corr, given.theta) != (None, None, None):
         raise ValueError('re="fixed" keeps the conditional modes: sd, corr and theta mean nothing')
     if newdata is None:
-        simulator, offset = Simulator.of_design(fit.design, assumed), fit.design.offset
-        index: Any = fit.design.rows if fit.design.index is None else fit.design.index
+        simulator = Simulator.of_design(fit.design, assumed)
         if re == "fixed":
-            simulator = _with_modes(simulator, fit.estimates.b)
-    else:
-        table = Table.of(newdata)
-        simulator, offset = _of_new_rows(fit, table, assumed, re == "fixed"), None
-        index = table.index
-    values = simulator.draw(streams, 0, int(n))
-    if offset is not None:
-        values += offset[:, None]
-    return pd.DataFrame(values, index=index, columns=range(int(n)))
-
-
-def _with_modes(simulator: Simulator, modes: Sequence[np.ndarray]) -> Simulator:
-    """The random effects given."""
-    mean = simulator.mean.copy()
-    for part, b in zip(simulator.parts, modes, strict=True):
-        mean += np.einsum("ij,ij->i", part.z, b[part.codes])
-    return Simulator(mean, (), simulator.residual)
+            simulator = simulator.with_modes(fit.estimates.b)
+        return _frame_of(simulator, fit.design, streams, count)
+    table = Table.of(newdata)
+    values = _of_new_rows(fit, table, assumed, re == "fixed").draw(streams, 0, count)
+    return pd.DataFrame(values, index=table.index, columns=range(count))
 
 
 def _of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simulator:

@@ -24,12 +24,7 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> 
     import pandas as pd
 
     check_level(level)
-    if method == "boot":
-        raise NotImplementedError(
-            'bootstrap intervals are not in this version: method="profile" needs no simulation and '
-            "is exact in the likelihood"
-        )
-    check_choice("method", method, ("wald", "profile"))
+    check_choice("method", method, ("wald", "profile", "boot"))
     wanted = chosen(parameters_of(fit.design), parameters)
     if method == "profile":  # from the deviance, as lme4's
         check_sigma(fit)

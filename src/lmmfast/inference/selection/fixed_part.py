@@ -61,7 +61,7 @@ def without_term(design: Design, variables: frozenset[str]) -> Design:
         design,
         formula=formula,
         x_names=layout.names,
-        fixed=_columns(design, layout),
+        fixed=columns_of(design, layout),
         recipe=replace(recipe, fixed_layout=layout, names=names),
     )
 
@@ -78,7 +78,7 @@ def _text_without(terms: Sum, gone: frozenset[str]) -> str:
     return " + ".join(kept) or "1"
 
 
-def _columns(design: Design, layout: Layout) -> Any:
+def columns_of(design: Design, layout: Layout) -> Any:
     """The columns of a smaller layout: made of the variables, or chosen where rows are not held."""
     recipe = design.recipe
     assert recipe is not None

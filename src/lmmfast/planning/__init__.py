@@ -1,0 +1,1 @@
+"""Before the data: designs of experiments, larger samples, power."""

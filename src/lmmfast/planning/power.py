@@ -1,0 +1,477 @@
+"""Power by simulation: `lmmfast.power`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import tables
+from ..hints import hinted
+from ..inference.ddf import check_choice
+from ..many.job import checked_count, checked_threads
+from ..many.parameters import Parameters
+from ..many.streams import checked_seed
+from ..progress import progress
+from .estimate import Estimate, estimates_of
+from .frames import table_of
+from .simulation import Outcome, Simulation, Sizes, grid
+from .smallest import Smallest, smallest_effect, smallest_size
+from .study import Study, study_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHODS = {
+    "satterthwaite": "Satterthwaite degrees of freedom",
+    "kenward-roger": "Kenward-Roger degrees of freedom",
+    "z": "Wald tests, normal approximation",
+    "lrt": "likelihood-ratio tests",
+}
+OBSERVED = (
+    "The effect is the estimate of the fit: this power says what its p-value says, not what a new "
+    "study can find. Give effect= or params=."
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Power(tables.Printed):
+    """Shares of simulated studies that find an effect; `power` makes it.
+
+    One row for each size of the study and each effect.
+
+    Attributes
+    ----------
+    formula : str
+    test : str
+        What was tested.
+    method : str
+    alpha : float
+        Level of significance.
+    level : float
+        Coverage of the intervals.
+    n : int
+        Simulated studies of each size.
+    seed : int
+    along : tuple of str
+        What the sizes are of.
+    outcomes : tuple of Outcome
+        Of each size, with what every simulated study found: ``outcomes[0].found``.
+    seconds : float
+    """
+
+    formula: str
+    test: str
+    method: str
+    alpha: float
+    level: float
+    n: int
+    seed: int
+    along: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...]
+    seconds: float
+    simulation: Simulation
+
+    @cached_property
+    def _rows(self) -> list[tuple[Outcome, int, Estimate]]:
+        return [
+            (outcome, e, own)
+            for outcome in self.outcomes
+            for e, own in enumerate(estimates_of(outcome, self.alpha, self.level))
+        ]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __float__(self) -> float:
+        """The power where there is one."""
+        if len(self) != 1:
+            raise TypeError(f"there are {len(self)} powers: take one of .power, or to_frame()")
+        return float(self.power[0])
+
+    @property
+    def power(self) -> np.ndarray:
+        """Shares of simulated studies whose test is significant, of each row."""
+        return np.array([own.power for _, _, own in self._rows])
+
+    @property
+    def interval(self) -> np.ndarray:
+        """Clopper and Pearson's intervals of these (rows, 2)."""
+        return np.array([(own.lower, own.upper) for _, _, own in self._rows])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each size and effect.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The sizes; ``effect`` (the true distance from the hypothesis) or ``scale``; ``nobs``
+            (rows of a study); ``power`` with ``lower`` and ``upper``; ``n``; the shares of studies
+            with a singular fit, a fit that is not certified (``not_converged``; it counts all the
+            same) and without a p-value (``failed``, which count as not significant); ``type_S`` and
+            ``type_M``: of significant estimates the share with the wrong sign, and their mean size
+            over the true one.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([self._row(*row) for row in self._rows])
+
+    def _row(self, outcome: Outcome, e: int, own: Estimate) -> dict[str, Any]:
+        name, value = "effect", outcome.effects[e]
+        if np.isnan(value):
+            name, value = "scale", outcome.scales[e]
+        return {
+            **outcome.sizes,
+            name: value,
+            "nobs": outcome.nobs,
+            "power": own.power,
+            "lower": own.lower,
+            "upper": own.upper,
+            "n": own.n,
+            "singular": own.singular,
+            "not_converged": own.not_converged,
+            "failed": own.failed,
+            "type_S": own.type_s,
+            "type_M": own.type_m,
+        }
+
+    def summary(self) -> tables.Summary:
+        """The powers on paper."""
+        title = f"Power of the test of {self.test}, alpha = {self.alpha:g}, {METHODS[self.method]}"
+        how = (
+            f"{self.n:,} simulated studies a size, seed {self.seed}, in "
+            f"{tables.duration(self.seconds)}"
+        )
+        model = f"Model: {tables.formula_text(self.formula)}"
+        return tables.Summary(((title, model, how), (self._table(), *self._said())))
+
+    def _table(self) -> tables.Table:
+        frame = self.to_frame()
+        labels = list(frame.columns[: frame.columns.get_loc("nobs")])
+        columns: dict[str, list[str]] = {name: _cells(frame[name].tolist()) for name in labels}
+        columns["rows"] = [str(value) for value in frame["nobs"]]
+        columns["power"] = [tables.fixed(value, 3) for value in frame["power"]]
+        ends = zip(frame["lower"], frame["upper"], strict=True)
+        columns[f"{self.level:.0%} interval"] = [f"{low:.3f} - {high:.3f}" for low, high in ends]
+        for name in ("singular", "not_converged", "failed"):
+            if name == "singular" or frame[name].any():
+                columns[name.replace("_", " ")] = [f"{share:.1%}" for share in frame[name]]
+        for name in ("type_S", "type_M"):
+            if frame[name].notna().any():
+                columns[name.replace("_", " ")] = [tables.fixed(one, 3) for one in frame[name]]
+        return tables.Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), len(labels))
+
+    def _said(self) -> list[str]:
+        return [line for note in self.notes for line in tables.wrapped(note)]
+
+    # ---- how large it must be --------------------------------------------------------------------
+
+    def smallest(
+        self,
+        power: float = 0.8,
+        along: str | None = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        most: int | None = None,
+        by: int = 1,
+        n: int | None = None,
+    ) -> Smallest:
+        """How many levels, or how large an effect, reach a power.
+
+        Sizes are tried by bisection, each with simulations of its own, and a probit curve in the
+        square root of the size through all that were tried says which one reaches the power, and
+        how well that is known. Effects cost nothing: no fit depends on them.
+
+        Parameters
+        ----------
+        power : float, default 0.8
+        along : str, optional
+            What is counted: a column or an argument of the function that makes data, or "effect".
+            Default: what the power was computed along.
+        at : dict, optional
+            The others, and ``"effect"`` or ``"scale"`` where there are several. Default: what the
+            power was computed for.
+        most : int, optional
+            Sizes that are tried, at most; default 100 times the smallest.
+        by : int, default 1
+            Sizes are multiples of this: lists of a Latin square times groups.
+        n : int, optional
+            Simulated studies of each size that is tried. Default: as many as before.
+
+        Returns
+        -------
+        Smallest
+            ``size``, ``lower``, ``upper``; what was tried; prints.
+
+        Raises
+        ------
+        ValueError
+            When no size up to `most` reaches the power, or arguments are missing.
+        """
+        if not 0 < power < 1:
+            raise ValueError(f"power must be between 0 and 1, for example 0.8; got {power!r}")
+        if along is None and len(self.along) == 1:
+            along = self.along[0]
+        if along is None:
+            raise ValueError("say what is counted: along= a column, or along='effect'")
+        if along == "effect":
+            return smallest_effect(self._outcome(at or {}, None), self.alpha, self.level, power)
+        outcome = self._outcome(at or {}, along)
+        simulation = self.simulation.of_one(self._effect(at or {}, outcome))
+        studies = checked_count(n, "n") if n is not None else self.n
+        options = self.alpha, self.level, power, checked_count(by, "by"), most
+        return smallest_size(simulation, outcome.sizes, along, studies, *options)
+
+    def _outcome(self, at: Mapping[str, Any], but: str | None) -> Outcome:
+        """The one that is meant."""
+        for name in at:
+            if name not in (*self.along, "effect", "scale"):
+                raise ValueError(f"at: {name!r} is none of {', '.join(self.along) or 'effect'}")
+        wanted = {name: value for name, value in at.items() if name in self.along and name != but}
+        left = [own for own in self.outcomes if wanted.items() <= own.sizes.items()]
+        others = {tuple(v for k, v in own.sizes.items() if k != but) for own in left}
+        if not left or len(others) > 1:
+            names = [name for name in self.along if name != but]
+            raise ValueError(
+                f"at= must say at which {', '.join(names)} of those that were computed"
+            )
+        return left[-1]
+
+    def _effect(self, at: Mapping[str, Any], outcome: Outcome) -> int:
+        values = outcome.scales if "scale" in at else outcome.effects
+        wanted = at.get("scale", at.get("effect"))
+        if wanted is None and len(values) == 1:
+            return 0
+        places = np.flatnonzero(np.isclose(values, np.nan if wanted is None else wanted))
+        if len(places) != 1:
+            known = ", ".join(f"{value:g}" for value in values)
+            raise ValueError(f'at= must say for which effect, as in {{"effect": ...}}: {known}')
+        return int(places[0])
+
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draws the power with its intervals, a line for each of what else varies.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Default: a new figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, when no axes are given.
+        """
+        from .plot import curve
+
+        return curve(self.to_frame(), ax)
+
+
+@hinted
+def power(
+    model: Any,
+    data: Any = None,
+    *,
+    test: Any = None,
+    params: Any = None,
+    effect: Any = None,
+    scale: Any = None,
+    along: Mapping[str, Sequence[Any]] | None = None,
+    n: int = 1000,
+    method: str = "satterthwaite",
+    alpha: float = 0.05,
+    level: float = 0.95,
+    reml: bool | None = None,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    threads: int = 1,
+    client: Any = None,
+) -> Power:
+    """Power of a test, by simulation: the share of studies that find an effect of some size.
+
+    Responses are drawn from assumed parameters (new random effects each time), fitted and tested.
+    The same rows serve all of them; sizes use the same streams of random numbers. What ``poly(x,
+    2)`` and the like learned from the data, other sizes of these keep.
+
+    Parameters
+    ----------
+    model : str, fit of `lmer`, or Study
+        A formula, whose left side need not be a column; or a fit, whose data and estimates are
+        taken; or what `extend` makes of a fit.
+    data : table or callable, optional
+        With a formula: the rows of a study, as `design` makes them. A function is called with the
+        sizes of `along`: ``lambda subjects: design(subjects, items=24, ...)``.
+    test : str, array, dict or list, optional
+        A coefficient by its name (``"cond[T.b]"``); a term (``"cond"``), tested as ``anova`` of
+        type III does; a smaller fixed part (``"~ group"``), as by comparison of models; or a
+        hypothesis as for ``fit.t_test``, several rows together. Default: the only coefficient or
+        term beside the intercept.
+    params : Parameters or dict, optional
+        Assumed values: ``{"beta": {"cond[T.b]": 20}, "sd": {"subj": 80, "item": 30}, "sigma":
+        200}``. Of a fit: those that shall differ from its estimates. Without one: coefficients that
+        are neither named nor tested are 0, which does not change the power.
+    effect : float or list, optional
+        Values of the coefficient that is tested, in place of that in `params`.
+    scale : float or list, optional
+        The same as multiples of all coefficients that the test involves.
+    along : dict, optional
+        Sizes: ``{"subj": [20, 40, 60], "item": [16, 24]}``, all combinations. Levels are repeated
+        or left out as by `extend`; with a function, its arguments.
+    n : int, default 1000
+        Simulated studies of each size.
+    method : {"satterthwaite", "kenward-roger", "z", "lrt"}, default "satterthwaite"
+        t and F tests with these degrees of freedom, Wald tests, or likelihood-ratio tests of fits
+        by maximum likelihood. Kenward and Roger's are for one row at a time, and slower.
+    alpha : float, default 0.05
+        Level of significance; tests are two-sided.
+    level : float, default 0.95
+        Coverage of the intervals for the power, which tell of the number of simulations alone.
+    reml : bool, optional
+        Default: that of the fit, True for a formula. Likelihood-ratio tests: False.
+    weights, offset, contrasts
+        With a formula: as for `lmer`.
+    seed : int, optional
+        Default: a new one, kept in the result.
+    threads : int, default 1
+        The result is identical for any number.
+    client : concurrent.futures.Executor or dask.distributed.Client, optional
+        Workers in place of threads.
+
+    Returns
+    -------
+    Power
+        Prints; ``to_frame()``, ``plot()``, ``smallest(power=0.8, along="subj")``.
+
+    Raises
+    ------
+    FormulaError, DataError, FitError
+        What is wrong with the model or the data.
+    ValueError
+        For arguments that mean nothing, parameters that are missing.
+
+    Notes
+    -----
+    Estimates of the covariance parameters, standard errors and degrees of freedom do not depend on
+    the fixed effects that are assumed: all values of `effect` are answered by the same fits, and
+    their powers are those of the same studies. Type S and type M errors: Gelman & Carlin (2014),
+    *Perspect. Psychol. Sci.* 9. Simulation for mixed models: Green & MacLeod (2016), *Methods Ecol.
+    Evol.* 7. Intervals: Clopper & Pearson (1934), *Biometrika* 26.
+
+    Examples
+    --------
+    >>> from lmmfast import design, power
+    >>> trials = design(subjects=20, items=16, within={"cond": ["a", "b"]})
+    >>> assumed = {"sd": {"subj": 80, "item": 30}, "sigma": 200}
+    >>> formula = "rt ~ cond + (1 | subj) + (1 | item)"
+    >>> found = power(formula, trials, params=assumed, effect=[0, 60], n=200, seed=1)
+    >>> found.to_frame()[["effect", "power"]].round(2).values.tolist()
+    [[0.0, 0.06], [60.0, 0.76]]
+    """
+    began = time.perf_counter()
+    study, make, sizes = _study(model, data, along or {}, weights, offset, contrasts)
+    study = replace(study, params=Parameters.read(params) if params is not None else study.params)
+    check_choice("method", method, METHODS)
+    _check_share("alpha", alpha)
+    _check_share("level", level)
+    if effect is not None and scale is not None:
+        raise ValueError("give effect= or scale=, not both")
+    simulation = Simulation(
+        study=study,
+        make=make,
+        test=test,
+        method=method,
+        reml=method != "lrt" and (study.reml if reml is None else bool(reml)),
+        effect=_numbers("effect", effect),
+        scale=_numbers("scale", scale),
+        seed=checked_seed(seed),
+        threads=checked_threads(threads),
+        client=client,
+    )
+    n = checked_count(n)
+    outcomes: list[Outcome] = []
+    with progress(len(sizes), "power", "sizes", 2) as advance:
+        for own in sizes:
+            outcomes.append(simulation.at(own, n, quiet=bool(outcomes)))
+            advance(1)
+    is_observed = study.estimates is not None and effect is None and scale is None
+    is_observed = is_observed and study.params.beta is None
+    return Power(
+        formula=study.formula,
+        test=outcomes[0].label,
+        method=method,
+        alpha=float(alpha),
+        level=float(level),
+        n=n,
+        seed=simulation.seed,
+        along=tuple(along or {}),
+        outcomes=tuple(outcomes),
+        notes=(OBSERVED,) if is_observed else (),
+        seconds=time.perf_counter() - began,
+        simulation=simulation,
+    )
+
+
+def _study(
+    model: Any, data: Any, along: Mapping[str, Any], weights: Any, offset: Any, contrasts: Any
+) -> tuple[Study, Callable[..., Any] | None, list[Sizes]]:
+    """The study, the function that makes its data, and the sizes."""
+    cells = grid({name: _sizes(name, values) for name, values in along.items()})
+    known = study_of(model)
+    if known is not None:
+        given = {"data": data, "weights": weights, "offset": offset, "contrasts": contrasts}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name}= goes with a formula: a fit or a study has its own")
+        return known, None, cells
+    if not isinstance(model, str):
+        raise TypeError(
+            f"the first argument is a formula, a fit of lmer or a study, not {type(model).__name__}"
+        )
+    if data is None:
+        raise ValueError("data= is missing: the rows of a study, as lmmfast.design makes them")
+    own = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    if not callable(data):
+        return Study(model, table_of(data), Parameters(), **own), None, cells
+    if not along:
+        raise ValueError("data is a function: say with what to call it, along={...}")
+    return Study(model, None, Parameters(), **own), data, cells
+
+
+def _cells(values: list[Any]) -> list[str]:
+    return [tables.general(one) if isinstance(one, float) else str(one) for one in values]
+
+
+def _sizes(name: str, values: Any) -> list[Any]:
+    found = list(values) if np.ndim(values) else [values]
+    if not found:
+        raise ValueError(f"along: {name!r} has no sizes")
+    for value in found:
+        checked_count(value, f"along: sizes of {name!r}")
+    return [int(value) for value in found]
+
+
+def _numbers(name: str, given: Any) -> tuple[float, ...] | None:
+    if given is None:
+        return None
+    try:
+        found = np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        found = np.array([np.nan])
+    if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
+        raise ValueError(f"{name} must be a number or a list of numbers, not {given!r}")
+    return tuple(float(value) for value in found)
+
+
+def _check_share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, not {value!r}")

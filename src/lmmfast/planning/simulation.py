@@ -1,0 +1,220 @@
+"""One study simulated at one size after the other."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..engine.model import Model
+from ..engine.options import MAX_EVALS
+from ..errors import DataError, IdentifiabilityWarning, LmmWarning, RankDeficientWarning
+from ..many.asked import Asked
+from ..many.jobs import run_job
+from ..many.parameters import Parameters
+from ..many.simulate import Simulator
+from ..many.streams import Streams
+from .extend import extended, levels_of
+from .frames import table_of
+from .joint import MOST, Joint
+from .replicates import Replicates
+from .study import Study
+from .tested import Tested
+
+if TYPE_CHECKING:
+    from ..many.job import Columns
+    from ..many.parameters import Assumed
+
+Sizes = dict[str, Any]  # numbers of levels by column, or arguments of a function that makes data
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What simulated studies of one size found, for E effects."""
+
+    sizes: Sizes
+    nobs: int
+    label: str  # of what was tested
+    effects: np.ndarray  # E  true distances from the hypothesis; NaN where it has several rows
+    scales: np.ndarray  # E  multiples of the tested coefficients that are assumed
+    drawn: float  # the effect that was drawn, of which `found` has the estimates
+    found: Columns  # a row each: p (n, E), fitted, converged, singular; estimate, se, df
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """How studies are simulated and tested."""
+
+    study: Study
+    make: Callable[..., Any] | None  # data of a size; None: levels of the study's are repeated
+    test: Any
+    method: str
+    reml: bool
+    effect: tuple[float, ...] | None
+    scale: tuple[float, ...] | None
+    seed: int
+    threads: int
+    client: Any
+
+    def at(self, sizes: Sizes, n: int, *, branch: int = 0, quiet: bool = False) -> Outcome:
+        """n studies of one size; quiet: what its warnings say was said of another one."""
+        with warnings.catch_warnings():
+            if quiet:
+                warnings.simplefilter("ignore", LmmWarning)
+            study = self.sized(sizes)
+            model = Model(study.design)
+            model._check_identified(self.reml)
+        assumed, tested = self._assumed(study, model)
+        betas, effects, scales = self._alternatives(tested, assumed.beta)
+        joint = self._joint(tested, model)
+        job = Replicates(
+            count=n,
+            design=study.design,
+            simulator=Simulator.of_design(study.design, assumed),
+            streams=Streams(self.seed, branch),
+            tested=tested,
+            want=self._want(tested.L if joint is None else joint.contrasts),
+            shifts=betas - assumed.beta,
+            joint=joint,
+            by_likelihood=self.method == "lrt",
+            spare=[model],
+        )
+        with warnings.catch_warnings():
+            for said in (IdentifiabilityWarning, RankDeficientWarning):
+                warnings.simplefilter("ignore", said)
+            found = run_job(job, threads=self.threads, client=self.client, what="power")
+        drawn = float(tested.effect(assumed.beta)[0]) if len(tested.L) == 1 else np.nan
+        return Outcome(sizes, study.design.n, tested.label, effects, scales, drawn, found)
+
+    def of_one(self, place: int) -> Simulation:
+        """Of one of the effects."""
+        if self.effect is not None:
+            return replace(self, effect=(self.effect[place],))
+        return self if self.scale is None else replace(self, scale=(self.scale[place],))
+
+    def count(self, along: str) -> int:
+        """Levels of a column of the study's data."""
+        if self.make is not None:
+            raise ValueError(f"along: {along!r} is no argument that the function was called with")
+        return len(levels_of(self._table, along)[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickles are without workers, and without a function that has no name."""
+        state = vars(self) | {"client": None}
+        try:
+            pickle.dumps(self.make)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            state["make"] = _lost
+        return state
+
+    def sized(self, sizes: Sizes) -> Study:
+        """The study of this size."""
+        if self.make is not None:
+            return self.study.with_data(_made(self.make, sizes))
+        if not sizes:
+            return self.study
+        frame = self._table
+        for name, count in sizes.items():
+            frame = extended(frame, name, int(count), self.study.groups)
+        return self.study.with_data(frame)
+
+    @cached_property
+    def _table(self) -> Any:
+        return self.study.table()
+
+    def _assumed(self, study: Study, model: Model) -> tuple[Assumed, Tested]:
+        design = study.design
+        if study.estimates is not None and len(study.estimates.beta) != len(design.x_names):
+            raise DataError(
+                f"the model of this size has the coefficients {', '.join(design.x_names)}: others "
+                "than the fit whose estimates are assumed"
+            )
+        tested = Tested.read(self.test, design, model._core.keep)
+        params = _complete(study, tested, self.effect is not None)
+        return params.of(design, model.theta_entries, study.estimates), tested
+
+    def _alternatives(
+        self, tested: Tested, beta: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(E, p) coefficients of each effect, and how large it is."""
+        if self.effect is not None:
+            betas = [tested.moved(beta, value) for value in self.effect]
+        else:
+            betas = [tested.scaled(beta, value) for value in self.scale or (1.0,)]
+        many = len(tested.L) > 1
+        effects = [np.nan if many else float(tested.effect(own)[0]) for own in betas]
+        scales = np.full(len(betas), np.nan) if self.effect is not None else self.scale or (1.0,)
+        return np.array(betas), np.array(effects), np.array(scales, dtype=float)
+
+    def _joint(self, tested: Tested, model: Model) -> Joint | None:
+        """How rows are tested together, where there are several."""
+        r = len(tested.L)
+        if r == 1 or self.method == "lrt":
+            return None
+        if self.method == "kenward-roger" or (self.method == "satterthwaite" and r > MOST):
+            most = MOST if self.method == "satterthwaite" else 1
+            raise ValueError(
+                f'{tested.label!r} has {r} rows, and method="{self.method}" tests {most} together '
+                'at most: use method="lrt" or "z"'
+            )
+        return Joint.of(tested.L, _rough_covariance(model.design.X))
+
+    def _want(self, L: np.ndarray) -> Asked:
+        """What is asked of each fit. It begins at moments of its response: they are closer to its
+        optimum than the parameters that are assumed are."""
+        ddf = "z" if self.method == "lrt" else self.method
+        none = (0.0,) * len(L), ("",) * len(L)
+        return Asked(np.ascontiguousarray(L), *none, ddf, self.reml, MAX_EVALS)
+
+
+def _rough_covariance(X: np.ndarray) -> np.ndarray:
+    """(X'X)^+: of coefficients as if rows were independent."""
+    length = np.sqrt((X * X).sum(axis=0))
+    unit = X / np.where(length > 0, length, 1.0)
+    length = np.where(length > 0, length, np.inf)
+    return np.asarray(np.linalg.pinv(unit.T @ unit, hermitian=True) / np.outer(length, length))
+
+
+def _complete(study: Study, tested: Tested, moved: bool) -> Parameters:
+    """Fixed effects that are not named and not tested are zero: power does not depend on them."""
+    params = study.params
+    if study.estimates is not None or not isinstance(params.beta, (Mapping, type(None))):
+        return params
+    names = [str(name) for name in study.design.x_names]
+    given = dict(params.beta or {})
+    needed = [names[j] for j in np.flatnonzero(tested.L.any(axis=0))]
+    left = [name for name in needed if name not in given]
+    if left and not moved and set(given) <= set(names):
+        raise ValueError(
+            f"params: beta lacks {', '.join(left)}, which {tested.label!r} tests; give "
+            'params={"beta": {...}, ...} or effect='
+        )
+    return replace(params, beta=dict.fromkeys(names, 0.0) | given)
+
+
+def _lost(**sizes: Any) -> Any:
+    raise DataError(
+        "the function that makes the data of a size was not in the pickle: a function of a module "
+        "can be"
+    )
+
+
+def _made(make: Callable[..., Any], sizes: Sizes) -> Any:
+    try:
+        return table_of(make(**sizes))
+    except TypeError as error:
+        named = ", ".join(f"{name}={value!r}" for name, value in sizes.items())
+        raise DataError(f"data({named}) could not be called: {error}") from error
+
+
+def grid(along: Mapping[str, Sequence[Any]]) -> list[Sizes]:
+    """All combinations of sizes, the last one changing first."""
+    cells: list[Sizes] = [{}]
+    for name, values in along.items():
+        cells = [{**cell, name: value} for cell in cells for value in values]
+    return cells

@@ -1,0 +1,161 @@
+"""A study that is planned: a formula, its data without responses, and assumed parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import tables
+from ..data.columns import Table
+from ..data.design import Design, build
+from ..errors import DataError
+from ..formula.plan import plan_of, without_dot
+from ..many.parameters import Parameters
+from .frames import table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..engine.estimates import Estimates
+
+RESPONSE = "response_"  # what stands in for responses that are drawn
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Study(tables.Printed):
+    """A model and rows to simulate and fit; `lmmfast.extend` makes one of a fit.
+
+    Attributes
+    ----------
+    formula : str
+    data : table
+        Predictors and grouping factors, a row each; a response among them is not read.
+    params : Parameters
+        Assumed values; what is not given is that of the fit.
+    weights, offset, contrasts
+        As for ``lmer``.
+    reml : bool
+    estimates : Estimates, optional
+        Of the fit that the study is made of.
+    made : Design, optional
+        The rows of that fit, where the data are the same.
+    learned : dict, optional
+        What ``poly(x, 2)``, ``scale(x)`` and the like learned from the data that the parameters are
+        meant for.
+    """
+
+    formula: str
+    data: Any
+    params: Parameters
+    weights: Any = None
+    offset: Any = None
+    contrasts: Mapping[str, Any] | None = None
+    reml: bool = True
+    estimates: Estimates | None = None
+    made: Design | None = None
+    learned: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of_fit(cls, fit: Any) -> Study:
+        """The model of a fit, its data and estimates."""
+        design = fit.design
+        if fit.estimates.free is not None:
+            raise ValueError(
+                "parameters of this fit were held (fixed=, sigma=): simulated responses would be "
+                "fitted without that; fit without it, or give formula, data and params"
+            )
+        given = design.given
+        named = {} if given is None else {"weights": given.weights, "offset": given.offset}
+        return cls(
+            design.formula,
+            None if given is None else given.data,
+            Parameters(),
+            contrasts=None if given is None else given.contrasts,
+            reml=fit.reml,
+            estimates=fit.estimates,
+            made=design,
+            **named,
+        )
+
+    def with_data(self, data: Any) -> Study:
+        """The same study of other rows."""
+        for name, given in (("weights", self.weights), ("offset", self.offset)):
+            if given is not None and not isinstance(given, str):
+                raise DataError(
+                    f"{name}= was given as an array, which other rows do not have: make it a "
+                    "column of the data and give its name",
+                    variable=name,
+                )
+        return replace(self, data=data, made=None, learned=self._memory())
+
+    def _memory(self) -> Mapping[str, Any] | None:
+        """What expressions have learned, for other rows: of its first ones."""
+        if self.learned is not None or (self.data is None and self.made is None):
+            return self.learned
+        if self.made is None and not plan_of(self._right).learners:
+            return None
+        recipe = self.design.recipe
+        return None if recipe is None else dict(recipe.memory)
+
+    def table(self) -> pd.DataFrame:
+        """The data as pandas has them; DataError where they are not at hand."""
+        if self.data is None or not (hasattr(self.data, "columns") or isinstance(self.data, dict)):
+            raise DataError(
+                "the data of this fit are not at hand (it was made from files, arrays or a "
+                "pickle): give formula, data and params"
+            )
+        frame = table_of(self.data)
+        if self.made is None:
+            return frame
+        return frame.iloc[self.made.rows].reset_index(drop=True)  # those that the fit used
+
+    @property
+    def groups(self) -> list[str]:
+        """Columns that make the grouping factors."""
+        plan = plan_of(self._right)
+        names = [name for group in plan.groups for atom in group for name in atom.names]
+        return list(dict.fromkeys(names))
+
+    @cached_property
+    def _right(self) -> str:
+        """The formula with a stand-in on its left side."""
+        left, tilde, right = self.formula.partition("~")
+        if not tilde:
+            left, right = "", self.formula
+        whole = f"{left.strip() or RESPONSE} ~ {right}"
+        names = () if self.data is None else Table.of(self.data).names
+        return f"{RESPONSE} ~ {without_dot(whole, lambda: names).partition('~')[2].strip()}"
+
+    @cached_property
+    def design(self) -> Design:
+        """The rows, with a response that stands in for those that are drawn."""
+        if self.made is not None:
+            return self.made
+        table = Table.of(self.data)
+        if table is self.data:
+            table = Table(self.data._native)
+        table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))
+        named = {"weights": self.weights, "offset": self.offset, "contrasts": self.contrasts}
+        return build(self._right, table, learned=self.learned, **named)
+
+    def summary(self) -> tables.Summary:
+        """Formula, rows, parameters."""
+        rows = Table.of(self.data).n if self.made is None else self.made.n_rows
+        lines = [f"Study: {tables.formula_text(self.formula)}", f"{rows:,} rows"]
+        whence = "estimates of a fit" if self.estimates is not None else "given"
+        lines.append(f"Assumed parameters: {whence}")
+        return tables.Summary((tuple(lines),))
+
+
+def study_of(given: Any) -> Study | None:
+    """A study, of a fit too; None for anything else."""
+    from ..fit import Fit
+
+    if isinstance(given, Study):
+        return given
+    own = getattr(given, "lmm", given)  # results of mixedlm
+    return Study.of_fit(own) if isinstance(own, Fit) else None
