@@ -153,6 +153,18 @@ def test_densities_are_those_of_normal_vectors(name: str, reml: bool) -> None:
             assert found.rmse[fold] == pytest.approx(wanted, rel=1e-5)
 
 
+def test_densities_of_lme4(sleep) -> None:
+    """lme4 1.1-31 and dense algebra, by validation/generate.R; lme4 stops above the optimum."""
+    found = cross_validate(sleep, "Subject").to_frame().loc[["308", "335", "352"]]
+    close(found["elpd"], [-61.2992468784, -47.5338509640, -48.3473938103], 1, 1e-4)
+    close(found["rmse"], [71.6974015917, 66.1975791578, 48.0361155124], 1, 1e-4)
+    fit = lmer("RTtrunc ~ S + P + (1 + P | subj) + (1 | item)", datasets.load("kb07"))
+    frame = cross_validate(fit, "item").to_frame()
+    found = frame[frame.index.astype(str).isin(["1", "12"])]
+    close(found["elpd"], [-446.483408212, -452.243246609], 1, 3e-4)
+    close(found["rmse"], [794.664020935, 1122.445024545], 1, 2e-3)
+
+
 def test_new_subjects_are_predicted_by_the_fixed_effects(sleep) -> None:
     data = datasets.load("sleepstudy")
     found = cross_validate(sleep, "Subject")
