@@ -287,9 +287,6 @@ def test_what_is_shuffled_follows_from_where_the_predictor_varies() -> None:
     assert scheme("freq", "~ freq + (freq | subj) + (1 | item)", by="item") == (
         "freq shuffled among 6 item"
     )
-    assert scheme("cond", "~ cond + (cond | subj) + (cond | subj:sound)") == (
-        "cond swapped within each of 10 subj"
-    )
     assert scheme("cond:group", "~ cond * group + (1 | subj) + (1 | item)") == flips
     assert scheme("cond", CROSSED, by="item") == "cond swapped within each of 6 item"
     assert scheme("cond", CROSSED, permute="within") == (
@@ -303,6 +300,18 @@ def test_what_is_shuffled_follows_from_where_the_predictor_varies() -> None:
     assert scheme("cond", "~ cond + (1 | subj) + (1 | subj:cond)") == (
         "cond swapped within each of 10 subj"
     )
+
+
+def test_slopes_are_kept_by_swaps_of_what_they_are_nested_in() -> None:
+    data = trials(6, 6)
+    subj, item, cond = (numbers(data[name]) for name in ("subj", "item", "cond"))
+    session = numbers(data["subj"] + data["sound"])
+    swaps = exchange_of("labels", None, {"subj": subj, "item": item}, cond, "cond")
+    assert swaps.keeps(subj) and swaps.keeps(session) and not swaps.keeps(item)
+    rows = exchange_of("within", None, {"subj": subj, "item": item}, cond, "cond")
+    assert not rows.keeps(subj)
+    kinds = exchange_of("auto", None, {"item": item, "subj": subj}, item % 2, "kind")
+    assert kinds.kind == "between" and kinds.keeps(item) and not kinds.keeps(subj)
 
 
 def test_units_inside_of_larger_ones_are_shuffled_within_these() -> None:

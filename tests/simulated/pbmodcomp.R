@@ -15,7 +15,7 @@ pairs <- list(
 N <- 2000
 out <- lapply(pairs, function(p) {
   test <- suppressMessages(suppressWarnings(PBmodcomp(fit(p$large, p$data), fit(p$small, p$data), nsim = N, seed = 1)))
-  list(name = p$name, large = p$large, small = p$small, table = test$test, ref = sort(round(as.numeric(test$ref), 5)), n = N,
+  list(name = p$name, large = p$large, small = p$small, table = summary(test)$test, ref = sort(round(as.numeric(test$ref), 5)), n = N,
        p = unname(test$test["PBtest", "p.value"]), positive = unname(test$samples["npos"]))
 })
 write_json(list(data = d, cases = out), "tests/simulated/pbmodcomp.json", auto_unbox = TRUE, digits = 8)

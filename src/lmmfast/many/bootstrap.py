@@ -22,6 +22,7 @@ from .cases import Cases, grouping
 from .columns import numbers_of
 from .draws import Drawn, Resampled
 from .fits import ManyFits, fits_of
+from .jackknife import jackknife
 from .job import Job, checked_count, checked_threads
 from .jobs import run_job
 from .parameters import Parameters
@@ -192,8 +193,33 @@ class Bootstrap(tables.Printed):
                 many[:, k] = self.fits.se[:, i]
         return one, many
 
+    @cached_property
+    def _accelerations(self) -> np.ndarray:
+        """Of the parameters (k,): levels of each grouping factor are a sample (Davison & Hinkley
+        1997, eq. 5.27). NaN for a statistic's numbers."""
+        groups = dict.fromkeys(term.group for term in self.fit.design.terms)
+        cubes, squares = 0.0, 0.0
+        for group in [self.by] if self.by else groups:
+            found = jackknife(self.fit, group)
+            good = np.isfinite(found.values) & (found.status == "converged")[:, None]
+            m = good.sum(axis=0)
+            values = np.where(good, found.values, 0.0)
+            d = np.where(good, values.sum(axis=0) / np.maximum(m, 1) - values, 0.0)
+            share = (m - 1) / np.maximum(m, 1)  # empirical influence values over m
+            cubes = cubes + share**3 * (d**3).sum(axis=0)
+            squares = squares + share**2 * (d**2).sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found_a = np.where(squares > 0, cubes / (6 * squares**1.5), 0.0)
+        return np.concatenate([found_a, np.full(len(self.names) - len(found_a), np.nan)])
+
     def _acceleration(self, places: Sequence[int]) -> np.ndarray:
-        raise NotImplementedError
+        every = len(parameters_of(self.fit.design))
+        if any(place >= every for place in places):
+            raise ValueError(
+                'kind="bca" is for parameters: the jackknife of a statistic is not known; choose '
+                'parameters= or kind="percentile"'
+            )
+        return np.asarray(self._accelerations[list(places)])
 
     def summary(self) -> tables.Summary:
         """Estimates, bias, standard errors and percentile intervals."""

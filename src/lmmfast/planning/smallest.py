@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import tables
-from .estimate import Estimate, estimates_of, share_interval
+from .estimate import PowerEstimate, estimates_of, share_interval
 from .simulation import Outcome, Simulation, Sizes
 
 if TYPE_CHECKING:
@@ -30,42 +30,53 @@ class Smallest(tables.Printed):
     target : float
         The power that was asked for.
     size : int or float
-        The smallest that reaches it, as far as is known.
+        The smallest that reaches it, as far as is known: `crossing`, rounded up.
+    crossing : float
+        Where the curve of power crosses the target.
     lower, upper : float
-        Interval for where the power is reached: how well `size` is known from so many simulations.
+        Interval of the crossing: how well it is known from so many simulations.
     level : float
         Coverage of the interval.
-    tried : tuple of (size, Estimate)
+    tried : tuple of (size, PowerEstimate)
         Sizes that were simulated.
     """
 
     along: str
     target: float
     size: float
+    crossing: float
     lower: float
     upper: float
     level: float
-    tried: tuple[tuple[int, Estimate], ...]
+    tried: tuple[tuple[int, PowerEstimate], ...]
 
     def to_frame(self) -> pd.DataFrame:
         """What was tried: size, power, lower, upper, n."""
         import pandas as pd
 
-        rows = [(size, own.power, own.lower, own.upper, own.n) for size, own in self.tried]
+        rows = [
+            (size, estimate.power, estimate.lower, estimate.upper, estimate.n)
+            for size, estimate in self.tried
+        ]
         return pd.DataFrame(rows, columns=[self.along, "power", "lower", "upper", "n"])
 
     def summary(self) -> tables.Summary:
         """The size and what was tried."""
-        ends = tuple(tables.general(end, 4) for end in (self.lower, self.upper))
+        at, low, high = (tables.general(x, 4) for x in (self.crossing, self.lower, self.upper))
         line = (
             f"Power {self.target:g} is reached at {self.along} = {tables.general(self.size, 4)} "
-            f"({self.level:.0%} interval {ends[0]} to {ends[1]})"
+            f"(the curve crosses it at {at}, {self.level:.0%} interval {low} to {high})"
         )
         if not self.tried:
             return tables.Summary(((line,),))
         rows = tuple(
-            (str(size), f"{own.power:.3f}", f"{own.lower:.3f} - {own.upper:.3f}", f"{own.n:,}")
-            for size, own in self.tried
+            (
+                str(size),
+                f"{estimate.power:.3f}",
+                f"{estimate.lower:.3f} - {estimate.upper:.3f}",
+                f"{estimate.n:,}",
+            )
+            for size, estimate in self.tried
         )
         header = (self.along, "power", f"{self.level:.0%} interval", "simulations")
         return tables.Summary(((line,), ("Tried:", tables.Table(header, rows, 1))))
@@ -86,7 +97,7 @@ def smallest_size(
     most: int | None,
 ) -> Smallest:
     """By doubling and bisection; `sizes` are those of what else varies."""
-    known: dict[int, Estimate] = {}
+    known: dict[int, PowerEstimate] = {}
 
     def power_at(size: int) -> float:
         if size not in known:
@@ -108,7 +119,7 @@ def smallest_size(
     size, *ends = _crossing(known, high, target, level)
     rounded = int(by * np.ceil(size / by - 1e-9))
     tried = tuple(sorted(known.items()))
-    return Smallest(along, target, rounded, ends[0], ends[1], level, tried)
+    return Smallest(along, target, rounded, size, ends[0], ends[1], level, tried)
 
 
 def _bracket(
@@ -137,12 +148,12 @@ def _bracket(
 
 
 def _crossing(
-    known: dict[int, Estimate], found: int, target: float, level: float
+    known: dict[int, PowerEstimate], found: int, target: float, level: float
 ) -> tuple[float, float, float]:
     """Where a probit curve in the square root of the size reaches the target, and an interval."""
     from scipy.special import ndtri
 
-    near = {s: own for s, own in known.items() if found / NEAR <= s <= found * NEAR}
+    near = {s: estimate for s, estimate in known.items() if found / NEAR <= s <= found * NEAR}
     x = np.sqrt(np.array(sorted(near), dtype=float))
     hits = np.array([near[s].significant for s in sorted(near)], dtype=float)
     n = np.array([near[s].n for s in sorted(near)], dtype=float)
@@ -227,4 +238,4 @@ def smallest_effect(outcome: Outcome, alpha: float, level: float, target: float)
     few, many = counts[upper >= target].min() / n, counts[lower <= target].max() / n
     value, low, high = (sign * reached(share) for share in (target, few, many))
     low, high = min(low, high), max(low, high)
-    return Smallest("effect", target, value, low, high, level, ())
+    return Smallest("effect", target, value, value, low, high, level, ())

@@ -76,7 +76,7 @@ class Tested:
         return np.asarray(self.L @ beta - self.q)
 
     def moved(self, beta: np.ndarray, effect: float) -> np.ndarray:
-        """beta (p) with the tested coefficient so far from the hypothesis's value."""
+        """beta (p) with this value of the tested coefficient."""
         place = self.coefficient
         if place is None:
             raise ValueError(
