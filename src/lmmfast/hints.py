@@ -51,6 +51,15 @@ ARGUMENTS = {
     "disp": "write verbose=True",
 }
 _OF = {
+    "cluster_test": {
+        "nsim": "write n=1000",
+        "n_permutations": "write n=1000",
+        "connectivity": "write adjacency=",
+        "predictors": "write test=, and shuffle= for what is permuted",
+        "predictor_type": 'write permute="between" or "within"',
+        "stat_fun": "the statistic is t of the model, F of several coefficients",
+        "n_jobs": "write threads=2",
+    },
     "lmer": {
         "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
         "re_formula": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes it",
