@@ -248,8 +248,11 @@ cdef class Model:
         check(status)
 
     def refill(self, y, X, list factors, weights=None):
-        """Replaces y and weights; rows of weight zero are as if they were not there. Dependent: the columns that are independent are others now, and the model
-        cannot be used before it is filled again."""
+        """Replaces y and weights; rows of weight zero are as if they were not there.
+
+        Dependent: the columns that are independent are others now, and the model cannot be used before it is
+        filled again.
+        """
         cdef _Rows rows = self.same_rows(y, X, factors, weights)
         cdef lmm_status status
         with self.lock, single_threaded_blas():
