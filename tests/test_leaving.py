@@ -246,3 +246,15 @@ def test_influence_without_fixed_effects() -> None:
     data = datasets.load("sleepstudy")
     found = lmer("Reaction ~ 0 + (1 | Subject)", data).influence("Subject", refine="full")
     assert (found["status"] == "converged").all() and found["sigma"].gt(0).all()
+
+
+def test_weights_that_the_core_refuses() -> None:
+    """Zero leaves a row out; all of them, or a negative weight, do not fill a model."""
+    fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    for out, value in ((np.arange(180), 0.0), (np.arange(3), -1.0), (np.arange(3), np.nan)):
+        rows = Remaining(fit.design.sums, np.zeros(0, dtype=np.int64))
+        rows.weights.flags.writeable = True
+        rows.weights[out] = value
+        with pytest.raises(ValueError, match="weights positive and finite"):
+            fit.model.again(rows, reml=True, start=None)
+    assert fit.model.again(fit.design.sums, reml=True, start=None).objective == fit.objective

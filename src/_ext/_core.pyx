@@ -248,9 +248,12 @@ cdef class Model:
         check(status)
 
     def refill(self, y, X, list factors, weights=None):
-        """Replaces y and weights; rows of weight zero are as if they were not there. Dependent: the columns that are independent are others now, and the model
-        cannot be used before it is filled again."""
-        cdef _Rows rows = self.same_rows(y, X, factors, weights)
+        """Replaces y and weights; rows of weight zero are as if they were not there.
+
+        Dependent: the columns that are independent are others now, and the model cannot be used before it is
+        filled again.
+        """
+        cdef _Rows rows = self.same_rows(y, X, factors, weights, True)
         cdef lmm_status status
         with self.lock, single_threaded_blas():
             with nogil:
@@ -276,8 +279,8 @@ cdef class Model:
             check(status)
         return np.asarray(V)
 
-    cdef _Rows same_rows(self, y, X, list factors, weights):
-        cdef _Rows rows = _Rows(y, X, factors, weights, True)
+    cdef _Rows same_rows(self, y, X, list factors, weights, bint absent=False):
+        cdef _Rows rows = _Rows(y, X, factors, weights, absent)
         sizes = [(rows.factor[k].nlev, rows.factor[k].ncol) for k in range(rows.d.nfactor)]
         if rows.d.n != self.n or rows.d.p != len(self.keep) or sizes != self.sizes:
             raise ValueError("these are not the rows that the model was made of")

@@ -214,7 +214,7 @@ lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const
 lmm_status lmm_response(lmm_model *m, const lmm_data *d); /* new y, same X, Z, w                 */
 /* New y and w, same X, Z and levels: the model that lmm_setup would make, without a new pattern or storage.
    Rows of weight zero are as if they were not there: levels that have no others have no data. LMM_DEPENDENT:
-   with these weights other columns are independent, and the model can't be used until it is refilled again. */
+   with these weights other columns are independent, and the model can't be used until it is refilled. */
 lmm_status lmm_refill(lmm_model *m, const lmm_data *d);
 /* V (n x r): what the fixed effects leave of columns that are scaled by the roots of the weights. d: the rows
    that the model was made of; their y is not read. */
