@@ -276,11 +276,11 @@ def test_it_prints() -> None:
 def test_p_values_are_uniform_under_the_hypothesis(small: str, large: str) -> None:
     """P(p <= a) is a, at the small a where a ratio of zero plays no part."""
     data = frame(n=40)
-    drawn = lmer(small, data).simulate(400, seed=1, params={"sd": {"g": 0.5}, "sigma": 1.0})
+    drawn = lmer(small, data).simulate(200, seed=1, params={"sd": {"g": 0.5}, "sigma": 1.0})
     p = []
-    for k in range(400):
+    for k in range(200):
         own = data.assign(y=drawn[k])
         p.append(pb_test(lmer(small, own), lmer(large, own), n=199, seed=k).pvalue)
     for level in (0.05, 0.1, 0.2):
-        error = 4 * np.sqrt(level * (1 - level) / 400)
+        error = 4 * np.sqrt(level * (1 - level) / 200)
         assert np.mean(np.array(p) <= level) == pytest.approx(level, abs=error)
