@@ -13,6 +13,7 @@
 #define NEGLIGIBLE 1e-5 /* share of the tolerance below which the last step is not taken, */
 #define SPARED 0.01     /* ... of what is enough at the first x, where one more look at f is dear */
 #define NEAR 1.0        /* promise below which A is corrected: far away it is the better model */
+#define AGAIN 2         /* an exact E is found again after so many times the first patience */
 #define DEFINITE 1e-12  /* squared diagonals of a Cholesky factor, least over largest, of a convex model */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 #define INNER 60        /* inner steps at most (two to three are usual) */
@@ -23,7 +24,7 @@ typedef struct {              /* the model at x, and the inner point on the way 
     double *slope, *A, *E;    /* nc, nc x nc  derivatives in c at x: f's slope, curvature, its correction   */
     int learned, exact;       /* is there an E, and is it all that A lacks at x?                            */
     int corrected;            /* is it part of the model?                                                   */
-    int slow;                 /* accepted steps whose promise was near                                      */
+    int slow, due;            /* accepted steps whose promise was near; so many call for an exact E         */
     double *H, *g;            /* n x n, n  Hessian and gradient there, in steps                             */
     double *whole, length;    /* n  the step that minimizes the model, and its length; see convex           */
     int convex, spectral;     /* is there one? are H and w eigenvectors and eigenvalues by now?             */
@@ -247,10 +248,13 @@ static step walk(const newton_problem *p, local_model *m, const double *x, doubl
 /* Slope and curvature at the last accepted x. Nonzero: they are not finite. */
 static int differentiate(const newton_problem *p, local_model *m)
 {
-    const int wanted = p->patience && m->slow >= p->patience;
+    const int wanted = p->patience && m->slow >= m->due;
     m->exact = p->derivatives(p->arg, m->slope, m->A, wanted ? m->E : NULL) &&
                is_finite((ptrdiff_t)p->nc * p->nc, m->E);
-    if (wanted) m->learned = 0; /* its place is taken */
+    if (wanted) { /* from here on it is learned further */
+        m->due = m->slow + AGAIN * p->patience;
+        m->learned = m->exact;
+    }
     return !is_finite(p->nc, m->slope) || !is_finite((ptrdiff_t)p->nc * p->nc, m->A);
 }
 
@@ -325,6 +329,7 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
 {
     local_model m;
     lay_out(p, &m, work);
+    m.due = p->patience;
     int resets = 0;
     double promised = INFINITY; /* by the last accepted step                           */
     double blind = INFINITY;    /* promised by the last step whose gain rounding hides */
