@@ -347,12 +347,13 @@ class Model:
         how = {"weights": W, "start": first, "reml": reml, "maxeval": max_evals, "df": df}
         with self._lock:
             source = self.design.sums.source(self.design.fixed, self._engine._groups)
+            own: Any = self.design.sums
             if weights is None:
                 self._use(None)  # the weights of the design, whoever was here before
             self._held = None
             found: dict[str, np.ndarray] = self._core.many(np.asfortranarray(Y), L, *source, **how)
             if weights is None:
-                self._held = _LastResponse(self.design.sums.weights)
+                self._held = _LastResponse(own.weights)
         found["beta"][:, ~kept] = found["se"][:, ~kept] = np.nan
         return found
 
