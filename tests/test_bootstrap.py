@@ -265,3 +265,28 @@ def test_singular_replicates_are_counted():
     assert 10 < boot.is_singular.sum() < 100
     np.testing.assert_array_equal(boot.is_singular, boot.replicates[:, 0] == 0)
     assert f"{boot.is_singular.sum()} singular" in str(boot)
+
+
+def test_bca_intervals_of_a_fit(crossed):
+    fit, data = crossed
+    boot = fit.bootstrap(300, seed=3)
+    limits = boot.conf_int(kind="bca", parameters=["x", "sigma", "sd(Intercept | a)"])
+    plain = boot.conf_int(parameters=["x", "sigma", "sd(Intercept | a)"])
+    assert (limits["lower"] < limits["upper"]).all() and (limits != plain).to_numpy().any()
+    # the acceleration by its definition, from fits without each level
+    cubes = squares = 0.0
+    for group in ("a", "b"):
+        some = [data[data[group] != level] for level in data[group].unique()]
+        beta = np.array(
+            [lmer("y ~ x + (1 + x | a) + (1 | b)", part, weights="w").params["x"] for part in some]
+        )
+        m = len(beta)
+        influence = (m - 1) * (beta.mean() - beta)
+        cubes += (influence**3).sum() / m**3
+        squares += (influence**2).sum() / m**2
+    place = boot.names.index("x")
+    assert boot._accelerations[place] == pytest.approx(cubes / (6 * squares**1.5), rel=1e-4)
+    with pytest.raises(ValueError, match="jackknife of a statistic"):
+        fit.bootstrap(30, seed=1, statistic=lambda fit: fit.llf).conf_int(kind="bca")
+    cases = fit.bootstrap(40, seed=1, kind="cases", by="a")
+    assert np.isfinite(cases.conf_int(kind="bca", parameters="fixed")).to_numpy().all()

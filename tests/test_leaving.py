@@ -10,7 +10,6 @@ import pytest
 from conftest import close
 from dense import Problem, Term
 from structures import STRUCTURES
-from test_kernels import every
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
@@ -32,7 +31,7 @@ def subset(problem: Problem, keep: np.ndarray) -> tuple[Problem, list[np.ndarray
     return Problem(problem.y[keep], problem.X[keep], terms, *rest), levels
 
 
-@every
+@pytest.mark.parametrize("name", [name for name in STRUCTURES if "strips" not in name])
 def test_every_structure_without_rows(name: str) -> None:
     """Criterion, slope, estimates, modes and covariances of the other rows, at one theta."""
     problem, _ = STRUCTURES[name]

@@ -153,6 +153,34 @@ def test_what_cannot_work_is_refused(data, Y):
             fit_many(FORMULA, data, Y, threads=bad)
 
 
+class Stubborn(Job):
+    """Fails here after a while; in other threads it takes its time."""
+
+    def __init__(self):
+        self.count, self.ran = 3000, []
+
+    def begin(self):
+        return None
+
+    def run(self, state, first, stop, part):
+        if first > 100:
+            raise ArithmeticError("enough")
+        self.ran.append(first)
+        return {"x": np.arange(first, stop)}
+
+    def fingerprint(self):
+        return "stubborn"
+
+
+def test_an_error_leaves_nothing_behind_in_the_executor():
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ArithmeticError, match="enough"):
+            run_job(Stubborn(), client=pool)
+        assert pool._work_queue.qsize() <= 1 or all(
+            item is None or item.future.cancelled() for item in list(pool._work_queue.queue)
+        )
+
+
 # ---- checkpoints ---------------------------------------------------------------------------------
 
 

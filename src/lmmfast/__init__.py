@@ -37,8 +37,10 @@ from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
 from .many.exact import lr_test, rlr_test
+from .many.jackknife import Jackknife, jackknife
 from .many.parameters import Parameters
 from .many.pb import pb_test
+from .many.validation import CrossValidation, cross_validate
 from .planning.design import design
 from .planning.extend import extend
 from .planning.power import power
@@ -57,6 +59,7 @@ __all__ = [
     "Contrasts",
     "ConvergenceWarning",
     "CrossProducts",
+    "CrossValidation",
     "DataError",
     "DoubleBarWarning",
     "EMMeans",
@@ -66,6 +69,7 @@ __all__ = [
     "FormulaError",
     "Free",
     "IdentifiabilityWarning",
+    "Jackknife",
     "LMMFit",
     "LmmError",
     "LmmWarning",
@@ -84,6 +88,7 @@ __all__ = [
     "anova",
     "cluster_test",
     "compare",
+    "cross_validate",
     "datasets",
     "design",
     "drop1",
@@ -91,6 +96,7 @@ __all__ = [
     "emtrends",
     "extend",
     "fit_many",
+    "jackknife",
     "joint_tests",
     "lmer",
     "lr_test",

@@ -111,8 +111,8 @@ class Rowwise(Fit):
             Levels of `by`, by their labels: which ones to leave out. Default: each.
         refine : {False, True, "full"}
             False: theta and sigma stay as they are, exact in closed form. True: theta moves by one
-            Newton step for the deletion. "full": it is fitted anew from there. Both set up a model
-            for each deletion. One step suffices where a level is a small part of the data; with
+            Newton step for the deletion. "full": everything is fitted anew from there, as `lmer`
+            fits the other rows. One step suffices where a level is a small part of the data; with
             few levels it does not.
 
         Returns
@@ -124,7 +124,8 @@ class Rowwise(Fit):
             from the leverage). ``dfb_...``, change (fit minus deletion; lme4: the opposite sign)
             of each coefficient over its standard error, with `refine` that of the deletion, which
             then also gives ``sigma``. NaN where a coefficient or a parameter of theta cannot be
-            estimated without the rows.
+            estimated without the rows. "full" also gives ``theta_...`` and ``status``:
+            "converged", or why a row has no numbers or not those of an optimum.
 
         Raises
         ------

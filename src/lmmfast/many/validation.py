@@ -252,7 +252,7 @@ def cross_validate(
     >>> means = cross_validate(lmer("Reaction ~ Days + (1 | Subject)", data), "Subject")
     >>> found = slopes.compare(means)
     >>> round(found.difference, 1), round(found.se, 1)
-    (17.8, 10.6)
+    (17.2, 15.4)
     """
     began = time.perf_counter()
     threads, parts = checked_threads(threads), folds_of(fit, by, k, folds, seed)

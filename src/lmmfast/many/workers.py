@@ -30,6 +30,7 @@ class Workers:
 
     def __init__(self, job: Job, state: Any, client: Any, threads: int) -> None:
         self._job, self._state = job, state
+        self._sent: deque[tuple[Block, Any]] = deque()
         self._client: _Threads | _Executor | _Dask
         if client is None:
             self._client = _Threads(job, state, threads)
@@ -48,11 +49,14 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
+        for _, future in self._sent:  # an error, Ctrl-C: nobody waits for these
+            if future is not None:
+                future.cancel()
         self._client.close(error[0] is not None)
 
     def results(self, blocks: Iterable[Block]) -> Iterator[Columns]:
         """What the job makes of these blocks, one after the other."""
-        left, sent = iter(blocks), deque[tuple[Block, Any]]()
+        left, sent = iter(blocks), self._sent
         while True:
             while len(sent) < AHEAD * self.number and (block := next(left, None)) is not None:
                 try:
@@ -77,6 +81,7 @@ class Workers:
     ) -> Iterator[Columns]:
         """What is left when the executor is broken."""
         again = [block for block, _ in sent]
+        self._sent = deque()
         warn(
             LostWorkerWarning(
                 f"a worker of the executor died ({error}): replicates from {again[0][0]} on are "

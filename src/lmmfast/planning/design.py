@@ -191,7 +191,7 @@ class _Plan:
         import pandas as pd
 
         counts = (len(people), 1 if things is None else len(things), self.crossed.count, replicates)
-        s, i, cell, replicate = (own.ravel() for own in np.indices(counts))
+        s, i, cell, replicate = (index.ravel() for index in np.indices(counts))
         columns: dict[str, Any] = {
             names[0]: categorical(s, labels_of("S", len(people))),
         }

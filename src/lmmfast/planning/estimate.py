@@ -11,7 +11,7 @@ from .simulation import Outcome
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PowerEstimate:
     """Of one effect at one size.
 
     A study without a p-value, because it could not be fitted, is one in which the test failed.
@@ -32,7 +32,7 @@ class Estimate:
         return self.significant / self.n
 
 
-def estimates_of(outcome: Outcome, alpha: float, level: float) -> list[Estimate]:
+def estimates_of(outcome: Outcome, alpha: float, level: float) -> list[PowerEstimate]:
     """One for each effect."""
     found = outcome.found
     n = len(found["p"])
@@ -50,7 +50,7 @@ def estimates_of(outcome: Outcome, alpha: float, level: float) -> list[Estimate]
             sizes = found["estimate"][hit] + effect - outcome.drawn
         errors = _errors(sizes, float(effect))
         low, high = map(float, share_interval(count, n, level))
-        out.append(Estimate(n, count, low, high, **shares, **errors))
+        out.append(PowerEstimate(n, count, low, high, **shares, **errors))
     return out
 
 

@@ -95,9 +95,9 @@ def extended(frame: pd.DataFrame, along: str, to: int, nested: Iterable[str]) ->
         raise ValueError(f"a sample needs two levels of {along!r} at least, not {to!r}")
     order, m = _balanced_order(frame, along, codes, len(levels)), len(levels)
     copies = [np.arange(m)] * (to // m) + [order[: to % m]] * (to % m > 0)
-    rows = [np.flatnonzero(np.isin(codes, own)) for own in copies]
+    rows = [np.flatnonzero(np.isin(codes, chosen)) for chosen in copies]
     larger = frame.iloc[np.concatenate(rows)].reset_index(drop=True)
-    copy = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+    copy = np.repeat(np.arange(len(rows)), list(map(len, rows)))
     for name in [along, *_nested(frame, along, codes, m, nested)]:
         larger[name] = _relabelled(frame[name], larger[name], copy)
     return _without_unused(larger) if to < m else larger
@@ -113,7 +113,7 @@ def _within(frame: pd.DataFrame, names: Sequence[str], to: int) -> pd.DataFrame:
         cell = np.unique(cell * len(levels) + codes, return_inverse=True)[1].ravel()
     counts = np.bincount(cell)
     by_cell = np.split(np.argsort(cell, kind="stable"), np.cumsum(counts)[:-1])
-    rows = np.concatenate([np.resize(own, to) for own in by_cell])
+    rows = np.concatenate([np.resize(places, to) for places in by_cell])
     return frame.iloc[rows].reset_index(drop=True)
 
 
@@ -151,12 +151,12 @@ def _groups(frame: pd.DataFrame, along: str, codes: np.ndarray, m: int) -> np.nd
     constant = []
     for name in frame.columns:
         if name != along and frame[name].dtype.kind != "f":
-            own = _codes(frame[name])
-            if np.array_equal(own, own[first][codes]):
-                constant.append(own[first] + 1)  # 0: missing
+            coded = _codes(frame[name])
+            if np.array_equal(coded, coded[first][codes]):
+                constant.append(coded[first] + 1)  # 0: missing
     group = np.zeros(m, dtype=np.int64)
-    for own in sorted(constant, key=np.max):
-        finer = np.unique(group * (own.max() + 1) + own, return_inverse=True)[1].ravel()
+    for coded in sorted(constant, key=np.max):
+        finer = np.unique(group * (coded.max() + 1) + coded, return_inverse=True)[1].ravel()
         if 2 * (finer.max() + 1) > m:
             break
         group = finer
@@ -179,10 +179,10 @@ def _nested(
         column = frame[name]
         if name == along or (name not in wanted and column.dtype.kind in "biufM"):
             continue
-        own = _codes(column)
-        first = np.unique(own, return_index=True)[1]
-        inside = bool((own >= 0).all()) and np.array_equal(codes, codes[first][own])
-        if inside and own.max() + 1 > count:
+        coded = _codes(column)
+        first = np.unique(coded, return_index=True)[1]
+        inside = bool((coded >= 0).all()) and np.array_equal(codes, codes[first][coded])
+        if inside and coded.max() + 1 > count:
             found.append(name)
     for name in wanted:
         if name not in frame.columns:

@@ -44,7 +44,7 @@ class Cells:
                 f'{role} must name factors and their levels, as in {{"cond": ["a", "b"]}}, '
                 f"not {given!r}"
             )
-        found = (Factor(str(name), _levels(own, name, role)) for name, own in given.items())
+        found = (Factor(str(name), _levels(levels, name, role)) for name, levels in given.items())
         return cls(tuple(found))
 
     @property
@@ -65,7 +65,10 @@ class Cells:
         """A column a factor, of rows in these cells (n)."""
         shape = [len(factor.levels) for factor in self.factors]
         codes = np.unravel_index(cell, shape) if shape else ()
-        return {own.name: own.column(code) for own, code in zip(self.factors, codes, strict=True)}
+        return {
+            factor.name: factor.column(code)
+            for factor, code in zip(self.factors, codes, strict=True)
+        }
 
 
 def _levels(given: Any, name: Any, role: str) -> tuple[Any, ...]:
@@ -94,7 +97,7 @@ def interleaved(counts: Sequence[int]) -> np.ndarray:
     """The cells of units, so many in each, in an order whose every beginning has nearly the same
     shares; with equal counts 0, 1, 2, 0, 1, 2, ... ."""
     cell = np.repeat(np.arange(len(counts)), counts)
-    place = np.concatenate([(np.arange(own) + 0.5) / max(own, 1) for own in counts])
+    place = np.concatenate([(np.arange(count) + 0.5) / max(count, 1) for count in counts])
     return np.asarray(cell[np.lexsort((cell, place))])
 
 

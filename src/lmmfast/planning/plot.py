@@ -15,12 +15,12 @@ def curve(frame: pd.DataFrame, ax: Any) -> Any:
     x, *others = varied
     ax = _new_axes() if ax is None else ax
     parts = [((), frame)] if not others else list(frame.groupby(others, sort=False))
-    for key, own in parts:
+    for key, part in parts:
         label = ", ".join(f"{name} = {value:g}" for name, value in zip(others, key, strict=True))
-        own = own.sort_values(x)
-        (line,) = ax.plot(own[x], own["power"], marker="o", markersize=4, label=label or None)
+        part = part.sort_values(x)
+        (line,) = ax.plot(part[x], part["power"], marker="o", markersize=4, label=label or None)
         ax.fill_between(
-            own[x], own["lower"], own["upper"], color=line.get_color(), alpha=0.2, linewidth=0
+            part[x], part["lower"], part["upper"], color=line.get_color(), alpha=0.2, linewidth=0
         )
     ax.axhline(0.8, color="0.6", linewidth=0.8, linestyle="--")
     ax.set(xlabel=x, ylabel="power", ylim=(0, 1.02))

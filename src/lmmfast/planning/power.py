@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,12 @@ import numpy as np
 from .. import tables
 from ..hints import hinted
 from ..inference.ddf import check_choice
+from ..many.checkpoint import Checkpoint, fingerprint
 from ..many.job import checked_count, checked_threads
 from ..many.parameters import Parameters
 from ..many.streams import checked_seed
 from ..progress import progress
-from .estimate import Estimate, estimates_of
+from .estimate import PowerEstimate, estimates_of
 from .frames import table_of
 from .simulation import Outcome, Simulation, Sizes, grid
 from .smallest import Smallest, smallest_effect, smallest_size
@@ -78,11 +80,11 @@ class Power(tables.Printed):
     simulation: Simulation
 
     @cached_property
-    def _rows(self) -> list[tuple[Outcome, int, Estimate]]:
+    def _rows(self) -> list[tuple[Outcome, int, PowerEstimate]]:
         return [
-            (outcome, e, own)
+            (outcome, e, estimate)
             for outcome in self.outcomes
-            for e, own in enumerate(estimates_of(outcome, self.alpha, self.level))
+            for e, estimate in enumerate(estimates_of(outcome, self.alpha, self.level))
         ]
 
     def __len__(self) -> int:
@@ -97,12 +99,12 @@ class Power(tables.Printed):
     @property
     def power(self) -> np.ndarray:
         """Shares of simulated studies whose test is significant, of each row."""
-        return np.array([own.power for _, _, own in self._rows])
+        return np.array([estimate.power for _, _, estimate in self._rows])
 
     @property
     def interval(self) -> np.ndarray:
         """Clopper and Pearson's intervals of these (rows, 2)."""
-        return np.array([(own.lower, own.upper) for _, _, own in self._rows])
+        return np.array([(estimate.lower, estimate.upper) for _, _, estimate in self._rows])
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each size and effect.
@@ -121,7 +123,7 @@ class Power(tables.Printed):
 
         return pd.DataFrame([self._row(*row) for row in self._rows])
 
-    def _row(self, outcome: Outcome, e: int, own: Estimate) -> dict[str, Any]:
+    def _row(self, outcome: Outcome, e: int, estimate: PowerEstimate) -> dict[str, Any]:
         name, value = "effect", outcome.effects[e]
         if np.isnan(value):
             name, value = "scale", outcome.scales[e]
@@ -129,15 +131,15 @@ class Power(tables.Printed):
             **outcome.sizes,
             name: value,
             "nobs": outcome.nobs,
-            "power": own.power,
-            "lower": own.lower,
-            "upper": own.upper,
-            "n": own.n,
-            "singular": own.singular,
-            "not_converged": own.not_converged,
-            "failed": own.failed,
-            "type_S": own.type_s,
-            "type_M": own.type_m,
+            "power": estimate.power,
+            "lower": estimate.lower,
+            "upper": estimate.upper,
+            "n": estimate.n,
+            "singular": estimate.singular,
+            "not_converged": estimate.not_converged,
+            "failed": estimate.failed,
+            "type_S": estimate.type_s,
+            "type_M": estimate.type_m,
         }
 
     def summary(self) -> tables.Summary:
@@ -233,8 +235,8 @@ class Power(tables.Printed):
             if name not in (*self.along, "effect", "scale"):
                 raise ValueError(f"at: {name!r} is none of {', '.join(self.along) or 'effect'}")
         wanted = {name: value for name, value in at.items() if name in self.along and name != but}
-        left = [own for own in self.outcomes if wanted.items() <= own.sizes.items()]
-        others = {tuple(v for k, v in own.sizes.items() if k != but) for own in left}
+        left = [outcome for outcome in self.outcomes if wanted.items() <= outcome.sizes.items()]
+        others = {tuple(v for k, v in outcome.sizes.items() if k != but) for outcome in left}
         if not left or len(others) > 1:
             names = [name for name in self.along if name != but]
             raise ValueError(
@@ -296,6 +298,7 @@ def power(
     seed: int | None = None,
     threads: int = 1,
     client: Any = None,
+    checkpoint: Any = None,
 ) -> Power:
     """Power of a test, by simulation: the share of studies that find an effect of some size.
 
@@ -346,6 +349,8 @@ def power(
         The result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads.
+    checkpoint : path, optional
+        File of the studies that are done; the same call, with the same seed, goes on from there.
 
     Returns
     -------
@@ -398,11 +403,7 @@ def power(
         client=client,
     )
     n = checked_count(n)
-    outcomes: list[Outcome] = []
-    with progress(len(sizes), "power", "sizes", 2) as advance:
-        for own in sizes:
-            outcomes.append(simulation.at(own, n, quiet=bool(outcomes)))
-            advance(1)
+    outcomes = _outcomes(simulation, sizes, n, checkpoint)
     is_observed = study.estimates is not None and effect is None and scale is None
     is_observed = is_observed and study.params.beta is None
     return Power(
@@ -419,6 +420,23 @@ def power(
         seconds=time.perf_counter() - began,
         simulation=simulation,
     )
+
+
+def _outcomes(simulation: Simulation, sizes: list[Sizes], n: int, checkpoint: Any) -> list[Outcome]:
+    """Of all sizes; those that a checkpoint has are not simulated again."""
+    outcomes: list[Outcome] = []
+    kept = None
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress(len(sizes), "power", "sizes", 2))
+        for cell in sizes:
+            job, outcome = simulation.prepared(cell, n, quiet=bool(outcomes))
+            job.is_kept = checkpoint is not None
+            if job.is_kept and kept is None:
+                whole = fingerprint(job.fingerprint(), [str(size) for size in sizes], n)
+                kept = stack.enter_context(Checkpoint(checkpoint, whole))
+            outcomes.append(simulation.run(job, outcome, kept, n * len(outcomes)))
+            advance(1)
+    return outcomes
 
 
 def _study(
@@ -439,12 +457,12 @@ def _study(
         )
     if data is None:
         raise ValueError("data= is missing: the rows of a study, as lmmfast.design makes them")
-    own = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    named = {"weights": weights, "offset": offset, "contrasts": contrasts}
     if not callable(data):
-        return Study(model, table_of(data), Parameters(), **own), None, cells
+        return Study(model, table_of(data), Parameters(), **named), None, cells
     if not along:
         raise ValueError("data is a function: say with what to call it, along={...}")
-    return Study(model, None, Parameters(), **own), data, cells
+    return Study(model, None, Parameters(), **named), data, cells
 
 
 def _cells(values: list[Any]) -> list[str]:

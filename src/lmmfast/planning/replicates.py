@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,7 @@ class Replicates(Job):
     shifts: np.ndarray  # E x p  differences from the fixed effects that are drawn
     joint: Joint | None = None
     by_likelihood: bool = False
+    is_kept: bool = False  # in a checkpoint
     spare: list[Model] = field(default_factory=list)  # models that are made already
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,6 +66,14 @@ class Replicates(Job):
                 N, base = restriction(self.tested, model._core.keep)
                 null = _Null(Model(smaller(self.design, N)), base)
         return model, null
+
+    def part(self, first: int, stop: int) -> Any:
+        """Which study the replicates are of, where several share a checkpoint."""
+        return self._print if self.is_kept else None
+
+    @cached_property
+    def _print(self) -> str:
+        return self.fingerprint()
 
     def run(self, state: Any, first: int, stop: int, part: Any) -> Columns:
         model, null = state

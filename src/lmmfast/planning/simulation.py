@@ -27,6 +27,7 @@ from .study import Study
 from .tested import Tested
 
 if TYPE_CHECKING:
+    from ..many.checkpoint import Checkpoint
     from ..many.job import Columns
     from ..many.parameters import Assumed
 
@@ -63,6 +64,12 @@ class Simulation:
 
     def at(self, sizes: Sizes, n: int, *, branch: int = 0, quiet: bool = False) -> Outcome:
         """n studies of one size; quiet: what its warnings say was said of another one."""
+        return self.run(*self.prepared(sizes, n, branch=branch, quiet=quiet))
+
+    def prepared(
+        self, sizes: Sizes, n: int, *, branch: int = 0, quiet: bool = False
+    ) -> tuple[Replicates, Outcome]:
+        """What there is to do for a size, and its outcome but for what is found."""
         with warnings.catch_warnings():
             if quiet:
                 warnings.simplefilter("ignore", LmmWarning)
@@ -84,12 +91,19 @@ class Simulation:
             by_likelihood=self.method == "lrt",
             spare=[model],
         )
+        drawn = float(tested.effect(assumed.beta)[0]) if len(tested.L) == 1 else np.nan
+        return job, Outcome(sizes, study.design.n, tested.label, effects, scales, drawn, {})
+
+    def run(
+        self, job: Replicates, outcome: Outcome, kept: Checkpoint | None = None, before: int = 0
+    ) -> Outcome:
+        """The outcome, with what is found. before: replicates of other sizes in the checkpoint."""
+        how: dict[str, Any] = {"threads": self.threads, "client": self.client}
         with warnings.catch_warnings():
             for said in (IdentifiabilityWarning, RankDeficientWarning):
                 warnings.simplefilter("ignore", said)
-            found = run_job(job, threads=self.threads, client=self.client, what="power")
-        drawn = float(tested.effect(assumed.beta)[0]) if len(tested.L) == 1 else np.nan
-        return Outcome(sizes, study.design.n, tested.label, effects, scales, drawn, found)
+            found = run_job(job, checkpoint=kept, done=before, what="power", **how)
+        return replace(outcome, found=found)
 
     def of_one(self, place: int) -> Simulation:
         """Of one of the effects."""
@@ -147,7 +161,7 @@ class Simulation:
         else:
             betas = [tested.scaled(beta, value) for value in self.scale or (1.0,)]
         many = len(tested.L) > 1
-        effects = [np.nan if many else float(tested.effect(own)[0]) for own in betas]
+        effects = [np.nan if many else float(tested.effect(moved)[0]) for moved in betas]
         scales = np.full(len(betas), np.nan) if self.effect is not None else self.scale or (1.0,)
         return np.array(betas), np.array(effects), np.array(scales, dtype=float)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import tables
-from .estimate import Estimate, estimates_of, share_interval
+from .estimate import PowerEstimate, estimates_of, share_interval
 from .simulation import Outcome, Simulation, Sizes
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Smallest(tables.Printed):
         Interval of the crossing: how well it is known from so many simulations.
     level : float
         Coverage of the interval.
-    tried : tuple of (size, Estimate)
+    tried : tuple of (size, PowerEstimate)
         Sizes that were simulated.
     """
 
@@ -48,13 +48,16 @@ class Smallest(tables.Printed):
     lower: float
     upper: float
     level: float
-    tried: tuple[tuple[int, Estimate], ...]
+    tried: tuple[tuple[int, PowerEstimate], ...]
 
     def to_frame(self) -> pd.DataFrame:
         """What was tried: size, power, lower, upper, n."""
         import pandas as pd
 
-        rows = [(size, own.power, own.lower, own.upper, own.n) for size, own in self.tried]
+        rows = [
+            (size, estimate.power, estimate.lower, estimate.upper, estimate.n)
+            for size, estimate in self.tried
+        ]
         return pd.DataFrame(rows, columns=[self.along, "power", "lower", "upper", "n"])
 
     def summary(self) -> tables.Summary:
@@ -67,8 +70,13 @@ class Smallest(tables.Printed):
         if not self.tried:
             return tables.Summary(((line,),))
         rows = tuple(
-            (str(size), f"{own.power:.3f}", f"{own.lower:.3f} - {own.upper:.3f}", f"{own.n:,}")
-            for size, own in self.tried
+            (
+                str(size),
+                f"{estimate.power:.3f}",
+                f"{estimate.lower:.3f} - {estimate.upper:.3f}",
+                f"{estimate.n:,}",
+            )
+            for size, estimate in self.tried
         )
         header = (self.along, "power", f"{self.level:.0%} interval", "simulations")
         return tables.Summary(((line,), ("Tried:", tables.Table(header, rows, 1))))
@@ -89,7 +97,7 @@ def smallest_size(
     most: int | None,
 ) -> Smallest:
     """By doubling and bisection; `sizes` are those of what else varies."""
-    known: dict[int, Estimate] = {}
+    known: dict[int, PowerEstimate] = {}
 
     def power_at(size: int) -> float:
         if size not in known:
@@ -140,12 +148,12 @@ def _bracket(
 
 
 def _crossing(
-    known: dict[int, Estimate], found: int, target: float, level: float
+    known: dict[int, PowerEstimate], found: int, target: float, level: float
 ) -> tuple[float, float, float]:
     """Where a probit curve in the square root of the size reaches the target, and an interval."""
     from scipy.special import ndtri
 
-    near = {s: own for s, own in known.items() if found / NEAR <= s <= found * NEAR}
+    near = {s: estimate for s, estimate in known.items() if found / NEAR <= s <= found * NEAR}
     x = np.sqrt(np.array(sorted(near), dtype=float))
     hits = np.array([near[s].significant for s in sorted(near)], dtype=float)
     n = np.array([near[s].n for s in sorted(near)], dtype=float)

@@ -157,5 +157,5 @@ def study_of(given: Any) -> Study | None:
 
     if isinstance(given, Study):
         return given
-    own = getattr(given, "lmm", given)  # results of mixedlm
-    return Study.of_fit(own) if isinstance(own, Fit) else None
+    fit = getattr(given, "lmm", given)  # results of mixedlm
+    return Study.of_fit(fit) if isinstance(fit, Fit) else None
