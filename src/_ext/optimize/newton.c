@@ -14,6 +14,7 @@
 #define SPARED 0.01     /* ... of what is enough at the first x, where one more look at f is dear */
 #define NEAR 1.0        /* promise below which A is corrected: far away it is the better model */
 #define AGAIN 2         /* an exact E is found again after so many times the first patience */
+#define LEARNED 1e-2    /* share of the tolerance that is asked for where E is learned from an exact one */
 #define DEFINITE 1e-12  /* squared diagonals of a Cholesky factor, least over largest, of a convex model */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 #define INNER 60        /* inner steps at most (two to three are usual) */
@@ -348,7 +349,8 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         open_model(p, &m, x, promised);
         const step next = next_step(p, &m, x, s->radius);
         const double promise = s->predicted = next.predicted;
-        const int done = promise < (s->neval > first ? p->tolerance : fmax(p->tolerance, p->enough)) ||
+        const double least = m.due > p->patience && !m.exact ? LEARNED * p->tolerance : p->tolerance;
+        const int done = promise < (s->neval > first ? least : fmax(least, p->enough)) ||
                          (promise < 10 * p->noise && promise > blind / 2);
         if (done && next.bounded && s->radius < 1 && resets < RESETS) {
             resets++;
