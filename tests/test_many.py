@@ -278,6 +278,22 @@ def test_kenward_roger() -> None:
         fit_many("~ x + (1 | s)", data, Y, ddf="kenward-roger", reml=False)
 
 
+def test_fits_with_other_weights_before_and_after_leave_no_trace() -> None:
+    data = crossed()
+    Y = responses(data, 4)
+    model = lmer("y ~ x + (1 + x | s) + (1 | i)", data.assign(y=Y[:, 0])).model
+    how = {"reml": True, "max_evals": 500, "df": True}
+    wanted = model.many(Y, np.eye(2), **how)
+    again = [model.again(model.design.with_rows(y=y).sums, reml=True, start=None) for y in Y.T]
+    for k, fit in enumerate(again):
+        assert fit.objective == wanted["objective"][k]
+        np.testing.assert_array_equal(fit.theta, wanted["theta"][k])
+    other = model.design.with_rows(weights=data["w"].to_numpy()).sums
+    assert abs(model.again(other, reml=True, start=None).objective - again[0].objective) > 1
+    found = model.many(Y, np.eye(2), **how)
+    np.testing.assert_allclose(found["objective"], wanted["objective"], rtol=1e-13)
+
+
 def test_a_shared_start_finds_the_same() -> None:
     data = crossed()
     Y = responses(data, 6)

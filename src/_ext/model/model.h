@@ -122,6 +122,11 @@ typedef struct {             /* everything that depends on theta                
     double *first;           /* B_Rl of the first factor, laid out as its panels; NULL: not asked for yet */
 } evaluation;
 
+typedef struct {    /* moment equations of start.c, which no response changes                    */
+    double *values; /* NULL: not kept                                                         */
+    int known;
+} equations;
+
 typedef struct {     /* nothing outlives the function that uses it                            */
     double *work;    /* nwork  large products (set-up knows how large)                        */
     ptrdiff_t nwork; /* doubles of work                                                       */
@@ -140,6 +145,7 @@ struct lmm_model {
     double flops;       /* of an evaluation with derivatives */
     int approach;       /* is it so large that fits begin with an iterative one? (approach.c) */
     evaluation evaluation;
+    equations equations; /* while many responses are fitted (many.c) */
     scratch scratch;
     void *memory; /* every block that lmm_free frees */
 };

@@ -71,8 +71,8 @@ double fit_value(void *arg, const double *x)
     return !t->m->trailing->exact && isfinite(t->f) ? integrate(t, x) : t->f;
 }
 
-/* The exact Hessian saves about one evaluation each time: it is asked for when a fit has taken as many steps
-   near a minimum as the evaluations that it costs. 0: never. */
+/* The exact Hessian saves about one evaluation: it is asked for when a fit has taken as many steps near a
+   minimum as the evaluations that it costs, and learned further from there on. 0: never. */
 static int patience(const lmm_model *m)
 {
     const layout *lay = &m->layout;

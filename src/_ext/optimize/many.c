@@ -79,18 +79,21 @@ lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, cons
 {
     const size_t p = (size_t)m->layout.pfull, room = p * p > (size_t)r ? p * p : (size_t)r;
     lmm_data one = *d;
-    double *vcov = malloc(sizeof(double) * (room + 1));
+    const size_t N = (size_t)m->layout.ntheta + 1; /* of the moment equations, which other weights change */
+    double *vcov = malloc(sizeof(double) * (room + 1)), *kept = malloc(sizeof(double) * (N * N + N));
     *done = 0;
-    if (!vcov) return LMM_NOMEM;
-    lmm_status status = LMM_OK;
+    m->equations = (equations){.values = given->w ? NULL : kept};
+    lmm_status status = vcov && kept ? LMM_OK : LMM_NOMEM;
     for (; *done < given->count && status != LMM_NOMEM && status != LMM_STOPPED; ++*done) {
         const place to = place_of(out, *done, m->layout.ntheta, (ptrdiff_t)p, r);
         one.y = given->y + *done * d->n;
         if (given->w) one.w = given->w + *done * d->n;
         status = fit_one(m, &one, given->w != NULL, s, given->start, r, L, vcov, &to);
     }
+    m->equations = (equations){0};
+    free(kept);
     free(vcov);
     if (status != LMM_NOMEM && status != LMM_STOPPED) return LMM_OK;
-    --*done;
+    if (*done) --*done;
     return status;
 }

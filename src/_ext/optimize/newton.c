@@ -13,6 +13,8 @@
 #define NEGLIGIBLE 1e-5 /* share of the tolerance below which the last step is not taken, */
 #define SPARED 0.01     /* ... of what is enough at the first x, where one more look at f is dear */
 #define NEAR 1.0        /* promise below which A is corrected: far away it is the better model */
+#define AGAIN 2         /* an exact E is found again after so many times the first patience */
+#define LEARNED 1e-2    /* share of the tolerance that is asked for where E is learned from an exact one */
 #define DEFINITE 1e-12  /* squared diagonals of a Cholesky factor, least over largest, of a convex model */
 #define RESETS 3        /* how often a collapsed radius is opened again before giving up */
 #define INNER 60        /* inner steps at most (two to three are usual) */
@@ -23,7 +25,7 @@ typedef struct {              /* the model at x, and the inner point on the way 
     double *slope, *A, *E;    /* nc, nc x nc  derivatives in c at x: f's slope, curvature, its correction   */
     int learned, exact;       /* is there an E, and is it all that A lacks at x?                            */
     int corrected;            /* is it part of the model?                                                   */
-    int slow;                 /* accepted steps whose promise was near                                      */
+    int slow, due;            /* accepted steps whose promise was near; so many call for an exact E         */
     double *H, *g;            /* n x n, n  Hessian and gradient there, in steps                             */
     double *whole, length;    /* n  the step that minimizes the model, and its length; see convex           */
     int convex, spectral;     /* is there one? are H and w eigenvectors and eigenvalues by now?             */
@@ -247,10 +249,13 @@ static step walk(const newton_problem *p, local_model *m, const double *x, doubl
 /* Slope and curvature at the last accepted x. Nonzero: they are not finite. */
 static int differentiate(const newton_problem *p, local_model *m)
 {
-    const int wanted = p->patience && m->slow >= p->patience;
+    const int wanted = p->patience && m->slow >= m->due;
     m->exact = p->derivatives(p->arg, m->slope, m->A, wanted ? m->E : NULL) &&
                is_finite((ptrdiff_t)p->nc * p->nc, m->E);
-    if (wanted) m->learned = 0; /* its place is taken */
+    if (wanted) { /* from here on it is learned further */
+        m->due = m->slow + AGAIN * p->patience;
+        m->learned = m->exact;
+    }
     return !is_finite(p->nc, m->slope) || !is_finite((ptrdiff_t)p->nc * p->nc, m->A);
 }
 
@@ -325,6 +330,7 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
 {
     local_model m;
     lay_out(p, &m, work);
+    m.due = p->patience;
     int resets = 0;
     double promised = INFINITY; /* by the last accepted step                           */
     double blind = INFINITY;    /* promised by the last step whose gain rounding hides */
@@ -343,7 +349,8 @@ newton_end newton_minimize(const newton_problem *p, double *x, newton_state *s, 
         open_model(p, &m, x, promised);
         const step next = next_step(p, &m, x, s->radius);
         const double promise = s->predicted = next.predicted;
-        const int done = promise < (s->neval > first ? p->tolerance : fmax(p->tolerance, p->enough)) ||
+        const double least = m.due > p->patience && !m.exact ? LEARNED * p->tolerance : p->tolerance;
+        const int done = promise < (s->neval > first ? least : fmax(least, p->enough)) ||
                          (promise < 10 * p->noise && promise > blind / 2);
         if (done && next.bounded && s->radius < 1 && resets < RESETS) {
             resets++;

@@ -24,7 +24,8 @@ static double one = 1, minus = -1;
 typedef struct {
     lmm_model *m;
     ptrdiff_t N;   /* ntheta + 1                                              */
-    double *Tr;    /* N x N  lower, and the right-hand side                   */
+    double *Tr;    /* N x N  lower; then its Cholesky factor, of unit diagonal before */
+    double *scale; /* N      what makes the diagonal one; 0: left out         */
     double *rhs;   /* N                                                       */
     double *edge;  /* pb x q columns [B_c'; z_c'My]                           */
     double *K;     /* products of pairs of entries of one pair of terms       */
@@ -192,22 +193,33 @@ static void pairs_of_levels(moments *mo)
 
 /* ----------------------------------------------------------------------------------------- equations -- */
 
-/* tr(M V_e) without its part of X, and y'M V_e M y */
-static void right_sides(moments *mo, double *trace)
+/* trace += tr(M V_e) without its part of X */
+static void traces_of_terms(const moments *mo, double *trace)
 {
     const layout *lay = &mo->m->layout;
     for (term t = {0}; next_term(lay, &t);) {
         const double *A = mo->m->sums.A[t.f->k].diag + t.first * (t.f->p + 1);
-        double *to = trace + t.th, *a = mo->rhs + t.th;
-        for (int32_t e = t.f->node; e < t.f->node + t.f->nlev; e++, A += t.f->p * t.f->p) {
+        double *to = trace + t.th;
+        for (int32_t e = t.f->node; e < t.f->node + t.f->nlev; e++, A += t.f->p * t.f->p)
+            for (int c = 0, i = 0; c < t.k; c++)
+                for (int r = c; r < t.k; r++, i++) to[i] += (r == c ? 1 : 2) * A[r + c * t.f->p];
+    }
+}
+
+/* y'M V_e M y, and y'My */
+static void right_sides(moments *mo)
+{
+    const layout *lay = &mo->m->layout;
+    memset(mo->rhs, 0, sizeof(double) * (size_t)mo->N);
+    for (term t = {0}; next_term(lay, &t);) {
+        double *a = mo->rhs + t.th;
+        for (int32_t e = t.f->node; e < t.f->node + t.f->nlev; e++) {
             const double *g = mo->edge + (ptrdiff_t)(lay->nodecol[e] + t.first) * lay->pb + lay->p;
             for (int c = 0, i = 0; c < t.k; c++)
-                for (int r = c; r < t.k; r++, i++) {
-                    to[i] += (r == c ? 1 : 2) * A[r + c * t.f->p];
-                    a[i] += (r == c ? 1 : 2) * g[r * lay->pb] * g[c * lay->pb];
-                }
+                for (int r = c; r < t.k; r++, i++) a[i] += (r == c ? 1 : 2) * g[r * lay->pb] * g[c * lay->pb];
         }
     }
+    mo->rhs[mo->N - 1] = mo->yy;
 }
 
 /* What X has taken up is left out: its Tr_ee is rounding beside what it would be without X, at least n^2 over
@@ -221,21 +233,59 @@ static void leave_out_absorbed(const moments *mo, double *scale)
             if (mo->Tr[i + i * mo->N] < ABSORBED * n * n / t.f->nlev) scale[i] = 0;
 }
 
-/* rhs := Tr^-1 rhs by Cholesky, after unit diagonal and ridge */
-static int solve_moments(moments *mo)
+/* Tr to its Cholesky factor, after unit diagonal and ridge */
+static int factor_moments(moments *mo)
 {
     const ptrdiff_t N = mo->N;
-    double *scale = mo->K;
+    double *scale = mo->scale;
     int n = (int)N, info;
     for (ptrdiff_t i = 0; i < N; i++) scale[i] = 1 / sqrt(fmax(mo->Tr[i + i * N], 1e-300));
     leave_out_absorbed(mo, scale);
     for (ptrdiff_t j = 0; j < N; j++) {
-        mo->rhs[j] *= scale[j];
         for (ptrdiff_t i = j; i < N; i++) mo->Tr[i + j * N] *= scale[i] * scale[j];
         mo->Tr[j + j * N] = 1 + RIDGE;
     }
     mo->m->blas.potrf(&lower, &n, mo->Tr, &n, &info);
-    if (info) return 1;
+    return info;
+}
+
+/* All of the equations that does not depend on y. Nonzero: they have no solution. */
+static int make_equations(moments *mo)
+{
+    lmm_model *m = mo->m;
+    const ptrdiff_t N = mo->N;
+    double *trace = mo->rhs; /* before there are right-hand sides */
+    memset(mo->Tr, 0, sizeof(double) * (size_t)(N * N));
+    memset(trace, 0, sizeof(double) * (size_t)N);
+    pairs_of_levels(mo);
+    traces_of_terms(mo, trace);
+    add_edge_squares(m, mo->edge, mo->Tr, (int)N, mo->K);
+    for (ptrdiff_t i = 0; i < N - 1; i++) mo->Tr[N - 1 + i * N] = trace[i] - mo->K[i];
+    mo->Tr[N * N - 1] = degrees(m, 1);
+    return factor_moments(mo);
+}
+
+/* The same, known from another response or kept for others */
+static int find_equations(moments *mo)
+{
+    equations *kept = &mo->m->equations;
+    const size_t N = (size_t)mo->N;
+    if (kept->known) {
+        memcpy(mo->Tr, kept->values, sizeof(double) * (N * N + N));
+        return 0;
+    }
+    if (make_equations(mo)) return 1;
+    if (kept->values) memcpy(kept->values, mo->Tr, sizeof(double) * (N * N + N));
+    kept->known = kept->values != NULL;
+    return 0;
+}
+
+/* rhs := Tr^-1 rhs */
+static void solve_moments(moments *mo)
+{
+    const ptrdiff_t N = mo->N;
+    const double *scale = mo->scale;
+    for (ptrdiff_t i = 0; i < N; i++) mo->rhs[i] *= scale[i];
     for (ptrdiff_t i = 0; i < N; i++) {
         for (ptrdiff_t j = 0; j < i; j++) mo->rhs[i] -= mo->Tr[i + j * N] * mo->rhs[j];
         mo->rhs[i] /= mo->Tr[i + i * N];
@@ -245,7 +295,6 @@ static int solve_moments(moments *mo)
         mo->rhs[i] /= mo->Tr[i + i * N];
     }
     for (ptrdiff_t i = 0; i < N; i++) mo->rhs[i] *= scale[i];
-    return 0;
 }
 
 lmm_status moment_estimates(lmm_model *m, double *sigma, double *work)
@@ -253,19 +302,13 @@ lmm_status moment_estimates(lmm_model *m, double *sigma, double *work)
     const layout *lay = &m->layout;
     const ptrdiff_t N = lay->ntheta + 1;
     moments mo = {.m = m, .N = N, .Tr = work, .edge = m->evaluation.Y};
-    double *trace = mo.Tr + N * N;
-    mo.rhs = trace + N, mo.K = mo.rhs + N, mo.R = mo.K + N * N;
+    mo.scale = mo.Tr + N * N, mo.rhs = mo.scale + N, mo.K = mo.rhs + N, mo.R = mo.K + N * N;
     mo.D = mo.R + (work + start_work(lay) - mo.R) / 2;
     m->evaluation.at.state = NOWHERE;
-    memset(work, 0, sizeof(double) * (size_t)(N * N + 2 * N));
     TRY(project_edge(&mo));
-    pairs_of_levels(&mo);
-    right_sides(&mo, trace);
-    add_edge_squares(m, mo.edge, mo.Tr, (int)N, mo.K);
-    for (ptrdiff_t i = 0; i < N - 1; i++) mo.Tr[N - 1 + i * N] = trace[i] - mo.K[i];
-    mo.Tr[N * N - 1] = degrees(m, 1);
-    mo.rhs[N - 1] = mo.yy;
-    if (solve_moments(&mo)) return LMM_NOTPOSDEF;
+    if (find_equations(&mo)) return LMM_NOTPOSDEF;
+    right_sides(&mo);
+    solve_moments(&mo);
     const double residual = fmax(mo.rhs[N - 1], RESIDUAL * mo.yy / degrees(m, 1));
     for (ptrdiff_t i = 0; i < N - 1; i++) sigma[i] = mo.rhs[i] / residual;
     sigma[N - 1] = mo.yy / ((double)lay->n * residual);

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -169,6 +169,8 @@ class Model:
         held, self._held = self._held, None
         if wanted is not held:
             reweighted = held is None or wanted.weights is not held.weights
+            if wanted is self.design.sums and isinstance(held, _LastResponse):
+                reweighted = True  # its sums to the last digit, as they were made
             self._engine.fill(wanted, reweighted)
         self._held = wanted
 
@@ -345,8 +347,13 @@ class Model:
         how = {"weights": W, "start": first, "reml": reml, "maxeval": max_evals, "df": df}
         with self._lock:
             source = self.design.sums.source(self.design.fixed, self._engine._groups)
-            self._held = None  # the last response stays in the compiled model
+            own: Any = self.design.sums
+            if weights is None:
+                self._use(None)  # the weights of the design, whoever was here before
+            self._held = None
             found: dict[str, np.ndarray] = self._core.many(np.asfortranarray(Y), L, *source, **how)
+            if weights is None:
+                self._held = _LastResponse(own.weights)
         found["beta"][:, ~kept] = found["se"][:, ~kept] = np.nan
         return found
 
@@ -530,6 +537,13 @@ def _check_width(design: Design) -> None:
             raise FitError(
                 f"{what} have {columns} columns, more than the {most} that can be fitted"
             )
+
+
+@dataclass(frozen=True)
+class _LastResponse:
+    """What `many` leaves in the compiled model: a response that nobody keeps, and these weights."""
+
+    weights: Any
 
 
 def _note_many_effects(design: Design) -> None:
