@@ -373,7 +373,8 @@ cdef class Model:
         weights: of each column, as Y; start (ntheta): None for moments of each. The others: see `lmm_many`.
         """
         cdef _Rows rows = self.same_rows(y, X, factors, w)
-        return _fit_many(self.m, self.lock, rows, Y, weights, start, L, reml, maxeval, df) if Y.shape[1] else None
+        if Y.shape[1]:
+            return _fit_many(self.m, self.lock, rows, Y, weights, start, L, reml, maxeval, df)
 
     def montecarlo(self):
         """Standard error of the criterion and covariance of theta-hat from an iterative model's probes."""
