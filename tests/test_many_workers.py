@@ -293,9 +293,13 @@ def test_fits_go_on(tmp_path, data, Y, alone, small_blocks):
 def test_ctrl_c_ends_it(data, Y, threads):
     model = LMM(lmer("Reaction ~ Days + (Days | Subject)", data).design)
     wide = np.tile(Y[:, :6], 20_000)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        model.fit_many(wide, threads=threads)
-    timer.cancel()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.fit_many(wide, threads=threads)
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
     assert model.fit_many(Y[:, :2]).converged.all()
