@@ -10,10 +10,9 @@ import pytest
 from scipy import stats
 
 from lmmfast import ConvergenceWarning, datasets, lmer
-from lmmfast.inference.intervals.parameters import parameters_of
-from lmmfast.many import intervals
-from lmmfast.many.bootstrap import values_at
-from lmmfast.many.draws import reflated
+from lmmfast.inference.intervals.parameters import parameters_of, values_of
+from lmmfast.resampling import intervals
+from lmmfast.resampling.draws import reflated
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 
@@ -33,7 +32,7 @@ def crossed():
 
 
 def parameters(fit):
-    return values_at(parameters_of(fit.design), fit)
+    return values_of(parameters_of(fit.design), fit.estimates)
 
 
 def test_replicates_are_fits_of_what_was_simulated(sleep):

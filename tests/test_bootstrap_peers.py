@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from lmmfast import datasets, lmer
-from lmmfast.many.draws import Resampled
 from lmmfast.many.streams import Streams
+from lmmfast.resampling.draws import WithReplacement
 
 LME4 = json.loads((Path(__file__).parent / "simulated" / "bootmer.json").read_text())
 MODELS = {
@@ -81,7 +81,7 @@ def test_residual_replicates_are_fits_of_resampled_responses(formula: str) -> No
     data, how = frame(), MODELS[formula]
     fit = fitted(formula, data, **how)
     boot = fit.bootstrap(8, seed=3, kind="residual")
-    drawn, _ = Resampled(fit.design, fit.estimates, Streams(3)).columns(0, 8, None)
+    drawn, _ = WithReplacement(fit.design, fit.estimates, Streams(3)).columns(0, 8, None)
     offset = 0 if fit.design.offset is None else fit.design.offset
     for k in range(8):
         check(boot, k, fitted(formula, data.assign(y=drawn[:, k] + offset), **how))
@@ -92,7 +92,7 @@ def test_resampled_responses_have_the_estimated_moments(formula: str) -> None:
     """Mean and covariance over all draws are those of the fit: sums over levels and residuals."""
     data, how = frame(), MODELS[formula]
     fit = fitted(formula, data, **how)
-    own = Resampled(fit.design, fit.estimates, Streams(1))
+    own = WithReplacement(fit.design, fit.estimates, Streams(1))
     drawn, _ = own.columns(0, 6000, None)
     beta = np.nan_to_num(fit.estimates.beta)
     mean = fit.design.X @ beta

@@ -29,6 +29,7 @@ inference.intervals
 inference.means
 inference.selection
 many
+resampling
 clusters
 rowwise
 resampled

@@ -15,8 +15,8 @@ from scipy import stats
 
 from lmmfast import DataError, FitError, datasets, lmer, lr_test, pb_test
 from lmmfast.inference.hypotheses.regression import comparable_fit
-from lmmfast.many import ratios
 from lmmfast.many.streams import Streams
+from lmmfast.resampling import ratios
 
 R = json.loads((Path(__file__).parent / "simulated" / "pbmodcomp.json").read_text())
 CASES = {case["name"]: case for case in R["cases"]}
@@ -176,7 +176,7 @@ def test_approximations_are_those_of_pbkrtest(name: str) -> None:
 
 def of_ratios(null: np.ndarray, statistic: float, df: int) -> Any:
     """A test with these ratios."""
-    from lmmfast.many.pb import PBTest
+    from lmmfast.resampling.pb import PBTest
 
     n = len(null)
     status = np.full(n, "converged", dtype=object)

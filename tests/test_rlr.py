@@ -14,9 +14,9 @@ from scipy import stats
 
 import lmmfast
 from lmmfast import DataError, FitError, datasets, fit_many, lmer, lr_test, rlr_test
-from lmmfast.many import spectrum as _spectrum
-from lmmfast.many.spectrum import Spectrum, spectrum_of
-from lmmfast.many.suprema import Ratio
+from lmmfast.resampling import spectrum as _spectrum
+from lmmfast.resampling.spectrum import Spectrum, spectrum_of
+from lmmfast.resampling.suprema import Ratio
 
 R = json.loads((Path(__file__).parent / "simulated" / "rlrsim.json").read_text())
 

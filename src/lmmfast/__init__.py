@@ -36,14 +36,14 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
-from .many.exact import lr_test, rlr_test
-from .many.jackknife import Jackknife, jackknife
 from .many.parameters import Parameters
-from .many.pb import pb_test
-from .many.validation import CrossValidation, cross_validate
 from .planning.design import design
 from .planning.extend import extend
 from .planning.power import power
+from .resampling.exact import lr_test, rlr_test
+from .resampling.jackknife import Jackknife, jackknife
+from .resampling.pb import pb_test
+from .resampling.validation import CrossValidation, cross_validate
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .hints import hinted
-from .many import bootstrap as _bootstrap
 from .many import simulate as _simulate
+from .resampling import bootstrap as _bootstrap
 from .rowwise import Rowwise
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .many.bootstrap import Bootstrap
+    from .resampling.bootstrap import Bootstrap
 
 
 class Resampled(Rowwise):

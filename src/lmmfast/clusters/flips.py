@@ -14,9 +14,9 @@ from ..data.rows import Rows
 from ..engine.estimates import Estimates
 from ..engine.model import Model
 from ..errors import LmmError, LmmWarning
-from ..many.draws import reflated
 from ..many.run import patterns, restricted
 from ..many.streams import Shared
+from ..resampling.draws import reflated
 from ..tables import joined
 from .null import Null
 from .points import Permuted, Points, points_of

@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ...data.design import Design
+    from ...engine.estimates import Estimates
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ def value_of(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.nda
     a, b = rows[one.i], rows[one.j]
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.clip(a @ b / size, -1, 1)) if size > 0 else np.nan
+
+
+def values_of(parameters: Sequence[Parameter], estimates: Estimates) -> np.ndarray:
+    """The values of some parameters (r,)."""
+    T, sigma, beta = estimates.T, estimates.sigma, estimates.beta
+    return np.array([value_of(one, T, sigma, beta) for one in parameters])
 
 
 def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:

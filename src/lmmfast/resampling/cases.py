@@ -11,12 +11,12 @@ from ..data.arrays import design_of
 from ..data.design import Design
 from ..engine.model import Model
 from ..errors import DataError, LmmError
-from .asked import Asked
-from .checkpoint import fingerprint
-from .columns import fill_row, no_fits
-from .job import Columns, Job
-from .run import design_fingerprint, named_as
-from .streams import Streams
+from ..many.asked import Asked
+from ..many.checkpoint import fingerprint
+from ..many.columns import fill_row, no_fits
+from ..many.job import Columns, Job
+from ..many.run import design_fingerprint, named_as
+from ..many.streams import Streams
 
 
 def grouping(design: Design, by: Any) -> str:

@@ -11,19 +11,19 @@ import numpy as np
 from ..engine.options import MAX_EVALS
 from ..inference.hypotheses.regression import Regression
 from ..inference.refits import model_of
-from .asked import Asked
-from .checkpoint import fingerprint
-from .columns import fitted_columns
-from .job import Columns, Job
-from .parameters import Parameters
-from .run import design_fingerprint
-from .simulate import Simulator
+from ..many.asked import Asked
+from ..many.checkpoint import fingerprint
+from ..many.columns import fitted_columns
+from ..many.job import Columns, Job
+from ..many.parameters import Parameters
+from ..many.run import design_fingerprint
+from ..many.simulate import Simulator
 
 if TYPE_CHECKING:
     from ..data.design import Design
     from ..engine.model import Model
     from ..fit import Fit
-    from .streams import Streams
+    from ..many.streams import Streams
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,10 +24,10 @@ from ..inference.hypotheses.comparison import EQUAL, Comparison, chi2_tail, comp
 from ..inference.hypotheses.nesting import nesting
 from ..inference.hypotheses.regression import Regression, comparable_fit
 from ..inference.refits import estimated
-from .job import checked_count, checked_threads
-from .jobs import run_job
+from ..many.job import checked_count, checked_threads
+from ..many.jobs import run_job
+from ..many.streams import Streams
 from .ratios import job_of
-from .streams import Streams
 
 if TYPE_CHECKING:
     import pandas as pd

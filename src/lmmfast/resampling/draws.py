@@ -8,9 +8,9 @@ import numpy as np
 
 from ..data.design import Design
 from ..engine.estimates import Estimates
-from .checkpoint import fingerprint
-from .simulate import Simulator
-from .streams import Shared, Streams
+from ..many.checkpoint import fingerprint
+from ..many.simulate import Simulator
+from ..many.streams import Shared, Streams
 
 FAINT = 1e-12  # share of the largest variance below which modes have none
 
@@ -34,7 +34,7 @@ class Drawn:
         return fingerprint("drawn", own.mean, parts, own.residual, *streams)
 
 
-class Resampled:
+class WithReplacement:
     """Responses from modes and residuals that are drawn with replacement.
 
     Modes of a term and residuals are centred and scaled first, so that their covariances are the

@@ -21,9 +21,9 @@ from ..inference.hypotheses.comparison import EQUAL, chi2_tail, compared
 from ..inference.hypotheses.nesting import nesting
 from ..inference.hypotheses.regression import Regression, comparable_fit
 from ..inference.refits import by_likelihood, by_restricted_likelihood, estimated, model_of
-from .job import checked_count
+from ..many.job import checked_count
+from ..many.streams import Streams
 from .spectrum import spectrum_of
-from .streams import Streams
 from .suprema import Ratio
 
 if TYPE_CHECKING:

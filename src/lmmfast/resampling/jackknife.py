@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables
-from ..inference.intervals.parameters import Parameter, parameters_of, value_of
+from ..inference.intervals.parameters import parameters_of, values_of
 from ..inference.rows.leaving import Leaving, are_identified_without
+from ..many.job import Columns, Job, checked_threads
+from ..many.jobs import run_job
 from .folds import Folds, folds_of
-from .job import Columns, Job, checked_threads
-from .jobs import run_job
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..engine.estimates import Estimates
     from ..fit import Fit
 
 
@@ -173,19 +172,13 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
         by=folds.what,
         labels=folds.labels,
         names=tuple(one.name for one in job.parameters),
-        estimates=_values(job.parameters, fit.estimates),
+        estimates=values_of(job.parameters, fit.estimates),
         values=found["values"],
         theta=found["theta"],
         objective=found["objective"],
         status=found["status"],
         seconds=time.perf_counter() - began,
     )
-
-
-def _values(parameters: list[Parameter], estimates: Estimates) -> np.ndarray:
-    """All parameters (r,)."""
-    T, sigma, beta = estimates.T, estimates.sigma, estimates.beta
-    return np.array([value_of(one, T, sigma, beta) for one in parameters])
 
 
 @dataclass(eq=False)
@@ -217,6 +210,6 @@ class LeaveOut(Job):
         for i, rows in enumerate(self.folds.sets[first:stop]):
             estimates, out["status"][i], _ = state.without(rows)
             if estimates is not None:
-                out["values"][i] = _values(self.parameters, estimates)
+                out["values"][i] = values_of(self.parameters, estimates)
                 out["theta"][i], out["objective"][i] = estimates.theta, estimates.objective
         return out

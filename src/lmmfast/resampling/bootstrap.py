@@ -14,21 +14,21 @@ from .. import tables
 from ..engine.options import MAX_EVALS
 from ..errors import ConvergenceWarning, warn
 from ..inference.ddf import check_choice, check_level
-from ..inference.intervals.parameters import Parameter, chosen, parameters_of, value_of
+from ..inference.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from ..inference.refits import model_of
+from ..many.asked import Asked, asked
+from ..many.columns import numbers_of
+from ..many.fits import ManyFits, fits_of
+from ..many.job import Job, checked_count, checked_threads
+from ..many.jobs import run_job
+from ..many.parameters import Parameters
+from ..many.run import ColumnsJob
+from ..many.simulate import Simulator
+from ..many.streams import Streams
 from . import intervals
-from .asked import Asked, asked
 from .cases import Cases, grouping
-from .columns import numbers_of
-from .draws import Drawn, Resampled
-from .fits import ManyFits, fits_of
+from .draws import Drawn, WithReplacement
 from .jackknife import jackknife
-from .job import Job, checked_count, checked_threads
-from .jobs import run_job
-from .parameters import Parameters
-from .run import ColumnsJob
-from .simulate import Simulator
-from .streams import Streams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,8 +279,8 @@ def bootstrap(
     rows = np.full(count, fit.nobs)
     fits = fits_of(fit.model, range(count), rows, want, found, seconds)
     every = parameters_of(fit.design)
-    estimates = values_at(every, fit)
-    replicates = values_of_all(every, fit, fits)
+    estimates = values_of(every, fit.estimates)
+    replicates = _values_of_all(every, fit, fits)
     names = tuple(one.name for one in every)
     if first is not None:
         names += first[0]
@@ -296,7 +296,7 @@ def _job(
     if group is not None:
         return Cases(model, group, want, streams, count)
     if kind == "residual":
-        return ColumnsJob(model, Resampled(fit.design, fit.estimates, streams), want, count)
+        return ColumnsJob(model, WithReplacement(fit.design, fit.estimates, streams), want, count)
     assumed = Parameters().of(fit.design, model.theta_entries, fit.estimates)
     simulator = Simulator.of_design(fit.design, assumed)
     if re == "fixed":
@@ -322,13 +322,7 @@ def _first(statistic: Callable[[Any], Any], fit: Fit) -> tuple[tuple[str, ...], 
     )
 
 
-def values_at(every: Sequence[Parameter], fit: Fit) -> np.ndarray:
-    """The parameters of a fit (k,)."""
-    own = fit.estimates
-    return np.array([value_of(one, own.T, own.sigma, own.beta) for one in every])
-
-
-def values_of_all(every: Sequence[Parameter], fit: Fit, fits: ManyFits) -> np.ndarray:
+def _values_of_all(every: Sequence[Parameter], fit: Fit, fits: ManyFits) -> np.ndarray:
     """The parameters of many fits (n, k); correlations with a variance of zero are missing."""
     T = [np.zeros((len(fits), len(t), len(t))) for t in fit.estimates.T]
     for k, (term, row, column) in enumerate(fit.model.theta_entries):

@@ -26,9 +26,9 @@ from .. import tables
 from ..errors import FitError
 from ..inference.rows.leaving import Leaving, are_identified_without, copied
 from ..inference.rows.predict import random_part, row_series
+from ..many.job import Columns, Job, checked_threads
+from ..many.jobs import run_job
 from .folds import Folds, folds_of
-from .job import Columns, Job, checked_threads
-from .jobs import run_job
 
 if TYPE_CHECKING:
     import pandas as pd

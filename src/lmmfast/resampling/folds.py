@@ -11,8 +11,8 @@ import numpy as np
 from ..data.design import aligned_to_fit
 from ..errors import DataError
 from ..inference.rows.deletion import groups
-from .job import checked_count
-from .streams import Streams
+from ..many.job import checked_count
+from ..many.streams import Streams
 
 if TYPE_CHECKING:
     from ..fit import Fit

@@ -1,0 +1,1 @@
+"""What responses drawn anew, and rows left out, say of a fit."""
