@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
@@ -153,32 +153,27 @@ def test_what_cannot_work_is_refused(data, Y):
             fit_many(FORMULA, data, Y, threads=bad)
 
 
-class Stubborn(Job):
-    """Fails here after a while; in other threads it takes its time."""
+class Promises:
+    """An executor whose first answer is an error, and whose others never come."""
+
+    _max_workers = 2
 
     def __init__(self):
-        self.count, self.ran = 3000, []
+        self.futures = []
 
-    def begin(self):
-        return None
-
-    def run(self, state, first, stop, part):
-        if first > 100:
-            raise ArithmeticError("enough")
-        self.ran.append(first)
-        return {"x": np.arange(first, stop)}
-
-    def fingerprint(self):
-        return "stubborn"
+    def submit(self, *_):
+        future = Future()
+        if not self.futures:
+            future.set_exception(ArithmeticError("enough"))
+        self.futures.append(future)
+        return future
 
 
 def test_an_error_leaves_nothing_behind_in_the_executor():
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(ArithmeticError, match="enough"):
-            run_job(Stubborn(), client=pool)
-        assert pool._work_queue.qsize() <= 1 or all(
-            item is None or item.future.cancelled() for item in list(pool._work_queue.queue)
-        )
+    pool = Promises()
+    with pytest.raises(ArithmeticError, match="enough"):
+        run_job(Counted(3000), client=pool)
+    assert len(pool.futures) > 2 and all(own.cancelled() for own in pool.futures[1:])
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------
