@@ -143,6 +143,9 @@ def test_statistics_are_rows_too(sleep):
     assert list(limits.index) == ["ratio"]
     with pytest.raises(ArithmeticError):
         sleep.bootstrap(3, statistic=lambda fit: 1 / 0)
+    for value in (None, "x", object()):
+        with pytest.raises(TypeError, match="statistic must return"):
+            sleep.bootstrap(3, statistic=lambda fit, value=value: value)
     with pytest.raises(TypeError, match="function of a fit"):
         sleep.bootstrap(3, statistic="Days")
 

@@ -316,3 +316,11 @@ def test_arrow() -> None:
     data = crossed()
     found = fit_many("~ x + (1 | s)", data, responses(data, 3))
     assert found.to_arrow().num_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("Y", "words"), [(None, "not None"), ("y", r"data\[\["), (np.empty((300, 0)), "no columns")]
+)
+def test_what_are_no_responses(Y: object, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        fit_many("~ x + (1 | s)", crossed(), Y)

@@ -148,6 +148,10 @@ def test_memory_is_that_of_a_chunk(data):
 def test_what_cannot_work_is_refused(data, Y):
     with pytest.raises(TypeError, match="client must be"):
         fit_many(FORMULA, data, Y, client="tcp://somewhere")
+    with pytest.raises(TypeError, match="client must be"):
+        fit_many(FORMULA, data, Y[:, :1], client=4)  # also where there is nothing left for it
+    with pytest.raises(TypeError, match="path of a file"):
+        fit_many(FORMULA, data, Y, checkpoint=5)
     for bad in (0, 1.5, True):
         with pytest.raises(ValueError, match="threads must be"):
             fit_many(FORMULA, data, Y, threads=bad)

@@ -42,6 +42,8 @@ class Checkpoint:
     """
 
     def __init__(self, path: Any, fingerprint: str) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"checkpoint must be the path of a file, not {path!r}")
         self._path = Path(path)
         self._file = self._open()
         try:

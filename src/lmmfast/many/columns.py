@@ -107,5 +107,13 @@ def fill_row(out: Columns, i: int, fit: Fit, want: Asked) -> None:
 
 
 def numbers_of(value: object) -> np.ndarray:
-    """What a statistic returns, as so many numbers."""
-    return np.asarray(list(value.values()) if isinstance(value, dict) else value, float).ravel()
+    """What a statistic returns, as so many numbers; TypeError for anything else."""
+    try:
+        if value is None:
+            raise TypeError
+        return np.asarray(list(value.values()) if isinstance(value, dict) else value, float).ravel()
+    except (TypeError, ValueError):
+        raise TypeError(
+            "statistic must return a number, an array, a Series or a dict of numbers, not "
+            f"{value!r}"
+        ) from None

@@ -12,7 +12,7 @@ import numpy as np
 from ..progress import progress
 from .checkpoint import Checkpoint
 from .job import Columns, Job
-from .workers import Workers
+from .workers import Workers, check_client
 
 IMPATIENCE = 0.3  # seconds of a block in this process: Ctrl-C waits no longer
 ERRAND = 1.0  # ... in another one
@@ -54,6 +54,7 @@ def run_job(
     dict of arrays
         By name, one row a replicate; the same to the last bit whoever worked.
     """
+    check_client(client)
     if checkpoint is None or isinstance(checkpoint, Checkpoint):
         book: Any = nullcontext(checkpoint)
     else:

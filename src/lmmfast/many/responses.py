@@ -29,6 +29,12 @@ def chunks_of(given: Any, weights: Any, design: Design) -> Iterator[Responses]:
     Rows are those of the data that the design was made of, or those that it uses. weights: a column
     for each response, in the same chunks; None: those of the design.
     """
+    if given is None or isinstance(given, (str, bytes)):
+        raise DataError(
+            f"{ROLE} must be an array (n, m), a table, or chunks of these, not {given!r}: of "
+            "columns of the data write data[[...]]",
+            variable=ROLE,
+        )
     if _is_table(given):
         yield _weighted(_read(given, design, 0), weights, design)
         return
@@ -72,6 +78,8 @@ def _is_table(given: Any) -> bool:
 
 def _read(given: Any, design: Design, first: int) -> Responses:
     values, names = _columns(given, design, ROLE)
+    if not values.shape[1]:
+        raise DataError(f"{ROLE} has no columns: there is nothing to fit", variable=ROLE)
     values = _in_rows(values, design, ROLE)
     if design.offset is not None:
         values = values - design.offset[:, None]

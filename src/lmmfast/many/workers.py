@@ -36,13 +36,8 @@ class Workers:
             self._client = _Threads(job, state, threads)
         elif _is_dask(client):
             self._client = _Dask(job, client)
-        elif callable(getattr(client, "submit", None)):
-            self._client = _Executor(job, client)
         else:
-            raise TypeError(
-                "client must be an executor of concurrent.futures or a Dask client, not "
-                f"{type(client).__name__}"
-            )
+            self._client = _Executor(job, client)
         self.number = self._client.number
 
     def __enter__(self) -> Workers:
@@ -218,6 +213,15 @@ def _pack(job: Job) -> bytes:
             ) from error
         packed: bytes = cloudpickle.dumps(job, protocol=5)
         return packed
+
+
+def check_client(client: Any) -> None:
+    """TypeError for what is neither None nor somebody who works."""
+    if client is not None and not callable(getattr(client, "submit", None)):
+        raise TypeError(
+            "client must be an executor of concurrent.futures or a Dask client, not "
+            f"{type(client).__name__}"
+        )
 
 
 def _is_dask(client: Any) -> bool:
