@@ -11,7 +11,6 @@
 #include "base/small.h"
 #include "generalized/state.h"
 
-#define DONE 1e-14    /* what a step to the mode may promise                                         */
 #define UNSEEN 1e-6   /* ... below which rounding decides whether j falls: it is not asked           */
 #define FAIR 10.0     /* ... below which a second step with a new factorization is tried             */
 #define SLOWEST 0.3   /* share of its promise that a step with an old factorization may leave        */
@@ -180,7 +179,7 @@ static int goes_on(const glmm_model *g, double promise, double before)
 {
     const double rate = promise / before;
     if (g->halved || !isfinite(before) || !(rate < SLOWEST)) return 0;
-    const double old = ceil(log(promise / DONE) / -log(rate));
+    const double old = ceil(log(promise / g->enough) / -log(rate));
     const double anew = promise < 1e-7 ? 1 : promise < 1e-3 ? 2 : promise < 1 ? 3 : 4;
     return old * g->passcost < anew * g->passcost + (anew - 1) * g->cost;
 }
@@ -194,7 +193,7 @@ lmm_status find_mode(glmm_model *g)
     for (int step = 0; step < STEPS; step++) {
         g->halved = 0;
         const double promise = g->promise = take_step(g);
-        if (promise < DONE) {
+        if (promise < g->enough) {
             const int again = !fresh || !observed;
             if (again) TRY(factorize_here(g, &observed));
             g->stepped = !again;

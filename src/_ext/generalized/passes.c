@@ -241,6 +241,27 @@ INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int k, c
     }
 }
 
+/* The same for the first factor, whose levels come in runs, with one column: sums of a run wait */
+INLINE void add_runs(const glmm_model *g, int64_t block, const double *wz)
+{
+    const lmm_model *m = g->m;
+    const layout *lay = &m->layout;
+    const kept *rows = &g->rows;
+    const int32_t n = kept_rows(rows, block), *level = rows->level[0] + block * KEPT;
+    const double *z = kept_column(rows, block, 0), *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    for (int32_t i = 0, end; i < n; i = end) {
+        const int32_t e = lay->f[0].node + level[i];
+        double *edge = m->sums.A[0].pan + lay->pan[e] + lay->ld[e] - lay->pb, sum = 0;
+        for (end = i; end < n && level[end] == level[i]; end++) sum += z[end] * wz[end];
+        m->sums.A[0].diag[level[i]] += sum;
+        for (int a = 0; a < lay->p; a++) {
+            double product = 0;
+            for (int32_t r = i; r < end; r++) product += x[a * KEPT + r] * wz[r];
+            edge[a] += product;
+        }
+    }
+}
+
 /* Blocks of the levels of factors k and j */
 INLINE void add_pairs(const int p, const glmm_model *g, int64_t block, int k, int j, const double *wz)
 {
@@ -292,7 +313,10 @@ CLONES void pass_weights(glmm_model *g)
             const double *z = kept_column(&g->rows, block, g->rows.at[k]);
             for (int c = 0; c < p; c++)
                 for (int32_t i = 0; i < n; i++) wz[c * KEPT + i] = z[c * KEPT + i] * w[i];
-            BY_WIDTH(p, add_blocks, g, block, k, wz)
+            if (k == 0 && p == 1)
+                add_runs(g, block, wz);
+            else
+                BY_WIDTH(p, add_blocks, g, block, k, wz)
             for (int j = k + 1; j < lay->nfactor; j++) BY_WIDTH(p, add_pairs, g, block, k, j, wz)
         }
         add_corner(g, block, w, wz);

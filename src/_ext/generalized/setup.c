@@ -103,7 +103,7 @@ static void price(glmm_model *g)
         for (int j = k + 1; j < lay->nfactor; j++) pairs += p * lay->f[j].p;
     }
     g->passcost = (double)g->rows.n * (8 + 4. * g->rows.at[lay->nfactor]) + 2 * entries + 2. * lay->q2 * lay->q2;
-    g->cost = (double)g->rows.n * (2 * blocks + 3 * pairs) + 0.03 * g->m->flops;
+    g->cost = (double)g->rows.n * (2 * blocks + 3 * pairs) + 0.1 * g->m->flops;
 }
 
 static lmm_status set_up(glmm_model *g, const lmm_data *d, const glmm_response *r)

@@ -28,6 +28,8 @@ typedef struct { /* q each: elimination order, whitened */
     double *columns;   /* KEPT x: columns of the widest factor, or what passes need in each x */
 } effects;
 
+#define EXACTLY 1e-14 /* what the last step to a mode promises at most where everything is read off it */
+
 struct glmm_model {
     lmm_model *m;
     kept rows;
@@ -46,6 +48,7 @@ struct glmm_model {
     double *xk;            /* p x nextra      X'V^-1 K                                                  */
     double *along;         /* ntheta */
     double *Tnew;          /* factors_size    T of every factor to come                                 */
+    double enough;         /* what the last step to a mode may promise                                  */
     double j, promise;     /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;

@@ -37,6 +37,10 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         fs->pan = m->sums.A[k].pan;
         GRAB(m, fs->K, blocks);
         fs->Q = fs->B = fs->K;
+        if (lay->generalized) {
+            GRAB(m, fs->B, blocks);
+            fs->Q = fs->B;
+        }
         if (k >= lay->nelim) continue;
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
             if (lay->ld[e] > ldmax) ldmax = lay->ld[e];
