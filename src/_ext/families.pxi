@@ -18,7 +18,7 @@ cdef const double *_row_weights(const double[::1] w, Py_ssize_t n) except? NULL:
 
 
 def describe_family(str family, str link, int32_t classes=0):
-    """(number of extra parameters, is l concave in eta for every y?); ValueError where there is no such family."""
+    """(number of extra parameters, is l concave in eta for every y?); ValueError: there is no such family."""
     cdef lmm_family f = _family(family, link, classes)
     return f.nextra, bool(f.concave)
 
@@ -67,7 +67,8 @@ def density(str family, str link, const double[::1] y not None, const double[::1
     return found
 
 
-def density_constant(str family, str link, const double[::1] y not None, const double[::1] w=None, int32_t classes=0):
+def density_constant(str family, str link, const double[::1] y not None, const double[::1] w=None,
+                     int32_t classes=0):
     """What the log-densities of `density` leave out, summed over rows."""
     cdef lmm_family f = _family(family, link, classes)
     cdef const double *weights = _row_weights(w, y.shape[0])

@@ -25,7 +25,7 @@ INLINE void logit_row(const int level, const parameters *c, double y, double w, 
 INLINE void probit_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
     (void)c, (void)level;
-    const double z = smaller(fabs(eta), 1e150), sign = eta < 0 ? -1 : 1;
+    const double z = smaller(fabs(eta), 1e90), sign = eta < 0 ? -1 : 1;
     const double rare = eta < 0 ? y : w - y, usual = w - rare;
     const tail q = normal_tail(z);
     const double phi = exponential(-z * z / 2 - HALF_LOG_2PI), Q = phi / q.hazard, h = phi / (1 - Q);
