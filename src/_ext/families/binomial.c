@@ -87,7 +87,7 @@ DENSITY(cloglog, no_parameters)
 DENSITY(cauchit, no_parameters)
 
 /* log of the binomial coefficients */
-static double binomial_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
+double binomial_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
 {
     (void)family;
     double sum = 0;
@@ -98,8 +98,9 @@ static double binomial_constant(const lmm_family *family, int64_t n, const doubl
     return sum;
 }
 
-int find_binomial(const char *link, lmm_family *out)
+int find_binomial(const char *family, const char *link, lmm_family *out)
 {
+    (void)family;
     out->constant = binomial_constant;
     out->concave = strcmp(link, "cauchit") != 0;
     if (!strcmp(link, "logit")) out->density = logit_density;
