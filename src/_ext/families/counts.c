@@ -2,7 +2,7 @@
    What a link makes of them is written out: less to compute than by the chain rule, and nothing to cancel. */
 
 #include "families/rows.h"
-#include "families/special.h"
+#include "families/negative.h"
 
 INLINE void poisson_log_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
@@ -54,36 +54,6 @@ DENSITY(poisson_log, no_parameters)
 DENSITY(poisson_identity, no_parameters)
 DENSITY(poisson_sqrt, no_parameters)
 
-INLINE parameters size_of(const lmm_family *family, const double *x)
-{
-    (void)family;
-    parameters c = {.x = larger(smaller(x[0], 300), -300)};
-    c.e = exp(c.x);
-    for (int j = 0; j < SHIFT; j++) c.inv[j] = 1 / (c.e + j);
-    return c;
-}
-
-/* l = y eta - (y + s) log(1 + mu / s) + ..., a binomial's with pi = mu / (mu + s) */
-INLINE void nb_log_row(const int level, const parameters *c, double y, double w, double eta, row *r)
-{
-    const double s = c->e, from = eta - c->x, t = exponential(-fabs(from)), near = 1 / (1 + t),
-                 far = t * near;
-    const double pi = from > 0 ? near : far, rest = from > 0 ? far : near;
-    const double soft = larger(from, 0) + logarithm1p_unit(t), v = (y + s) * (near * far), m = s * pi;
-    r->l = w * ((y * eta - (y + s) * soft) + rising_with(c->inv, s, y));
-    r->d1 = w * (y * rest - m);
-    r->d2 = -w * v;
-    r->d3 = w * v * (pi - rest);
-    r->d4 = -w * v * (1 - 6 * near * far);
-    r->w = w * m;
-    r->dw = w * m * rest;
-    if (level < EXTRA) return;
-    r->lx = w * ((m - y * rest) + s * (digamma_rising(c->inv, s, y) - soft));
-    r->d1x = w * (v - m);
-    r->d2x = w * (v * (rest - pi) - m * rest);
-    r->wx = w * m * pi;
-}
-
 /* l, lx and wx / w where mu and its logarithm are known; q = 1 / (mu + s) */
 INLINE void nb_values(const int level, const parameters *c, double y, double w, double mu, double ylog,
                       row *r)
@@ -95,7 +65,8 @@ INLINE void nb_values(const int level, const parameters *c, double y, double w, 
 
 INLINE void nb_identity_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
-    const double mu = larger(eta, 1e-60), s = c->e, i = 1 / mu, q = 1 / (mu + s), g = y * i, k = (y + s) * q;
+    const double mu = larger(smaller(eta, 1e150), 1e-60), s = c->e, i = 1 / mu, q = 1 / (mu + s), g = y * i,
+                 k = (y + s) * q;
     nb_values(level, c, y, w, mu, y * logarithm(mu), r);
     if (!(eta > 0)) r->l = BARRED;
     r->d1 = w * (g - k);
@@ -113,8 +84,10 @@ INLINE void nb_identity_row(const int level, const parameters *c, double y, doub
 /* mu = eta^2, on either side of zero */
 INLINE void nb_sqrt_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
-    const double size = larger(fabs(eta), 1e-60), i = (eta < 0 ? -1 : 1) / size, g = 2 * share(y, i);
-    const double s = c->e, mu = eta * eta, q = 1 / (mu + s), k = (y + s) * q, pi = mu * q;
+    const double size = larger(smaller(fabs(eta), 1e75), 1e-60), sign = eta < 0 ? -1 : 1;
+    const double i = sign / size, g = 2 * share(y, i), s = c->e, mu = size * size, q = 1 / (mu + s),
+                 k = (y + s) * q, pi = mu * q;
+    eta = sign * size;
     nb_values(level, c, y, w, mu, y > 0 ? 2 * y * logarithm(size) : 0, r);
     r->d1 = w * (g - 2 * k * eta);
     r->d2 = -w * (g * i + k * (2 - 4 * pi));
@@ -132,7 +105,7 @@ DENSITY(nb_log, size_of)
 DENSITY(nb_identity, size_of)
 DENSITY(nb_sqrt, size_of)
 
-static double count_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
+double count_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
 {
     (void)family;
     double sum = 0;
