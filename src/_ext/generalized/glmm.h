@@ -7,6 +7,8 @@
 
      f(theta, beta, x) = 2 j(u) + log|Lambda'A Lambda + I|     (Tierney & Kadane 1986)
 
+   or, if asked for, with the expected -l'' in log|..|, which differs where the link is not canonical.
+
    A linear mixed model of the same columns has the machinery: its cross-products get the weights W. */
 
 #ifndef LMM_GLMM_H
@@ -26,6 +28,7 @@ typedef struct {          /* borrowed during glmm_setup, never kept             
     double unit;          /*          size of changes of eta: 1 for links without a unit                  */
     /* what is added to f: sum precision (beta - mean)^2, in the user's columns; NULL: nothing */
     const double *mean, *precision; /* p */
+    int expected;         /*          log|M| with expected weights, as in lme4; no quadrature         */
     int nodes;            /*          of the quadrature in each direction, of one factor of at most three */
     const double *node;   /* 2 nodes  columns: Gauss and Hermite's, then their weights; 0: Laplace        */
 } glmm_response;

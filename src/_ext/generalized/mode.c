@@ -84,7 +84,7 @@ static int all_positive(ptrdiff_t n, const double *w)
     return positive;
 }
 
-static lmm_status factorize_with(glmm_model *g, const double *w)
+lmm_status factorize_with(glmm_model *g, const double *w)
 {
     if (w != g->v.wf) memcpy(g->v.wf, w, sizeof(double) * (size_t)g->rows.n);
     pass_weights(g);
@@ -100,7 +100,7 @@ static lmm_status factorize_here(glmm_model *g, int *observed)
     const lmm_status status = factorize_with(g, g->v.w2);
     if (status != LMM_NOTPOSDEF || (g->family.concave && all_positive(g->rows.n, g->v.w2))) return status;
     *observed = 0;
-    pass_expected(g, g->v.wf);
+    pass_expected(g, g->v.wf, NULL);
     return factorize_with(g, g->v.wf);
 }
 

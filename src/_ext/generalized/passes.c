@@ -166,7 +166,7 @@ CLONES double pass_try(glmm_model *g, double *slope)
     return isnan(total) ? INFINITY : -total;
 }
 
-CLONES void pass_expected(glmm_model *g, double *w)
+CLONES void pass_expected(glmm_model *g, double *w, double *dw)
 {
     const row_values *v = &g->v;
     double eta[KEPT];
@@ -174,9 +174,10 @@ CLONES void pass_expected(glmm_model *g, double *w)
     EACH(g, block, n)
     {
         const int64_t at = block * KEPT;
-        const lmm_density out = {.w = w + at};
+        const lmm_density out = {.w = w + at, .dw = dw ? dw + at : NULL};
         for (int32_t i = 0; i < n; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
         g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        for (int32_t i = 0; dw && i < n; i++) dw[at + i] = -dw[at + i];
     }
 }
 
@@ -492,8 +493,14 @@ CLONES void pass_extra(glmm_model *g)
         const int64_t at = block * KEPT;
         double one[KEPT];
         for (int32_t i = 0; i < rows; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
-        const lmm_density out = {.l = l, .lx = lx, .d2x = d2x, .d1x = l + (1 + 2 * N) * KEPT, .ldx = KEPT};
+        const lmm_density out = {.l = l,
+                                 .lx = lx,
+                                 .d2x = g->expected ? NULL : d2x,
+                                 .wx = g->expected ? d2x : NULL,
+                                 .d1x = l + (1 + 2 * N) * KEPT,
+                                 .ldx = KEPT};
         g->family.density(&g->family, rows, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        for (ptrdiff_t i = 0; g->expected && i < N * KEPT; i++) d2x[i] = -d2x[i];
         for (ptrdiff_t e = 0; e < N; e++) {
             const double *d1 = out.d1x + e * KEPT;
             double sum = 0;

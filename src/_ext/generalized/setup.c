@@ -103,6 +103,9 @@ static lmm_status make_nodes(glmm_model *g, const glmm_response *r)
 {
     const layout *lay = &g->m->layout;
     g->nodes = r->nodes;
+    g->expected = r->expected;
+    if (g->expected) GRAB(g, g->slope_of_log, factors_size(lay));
+    if (g->expected && g->nodes) return LMM_UNAVAILABLE;
     if (!g->nodes) return LMM_OK;
     if (lay->nfactor > 1 || lay->f[0].p > 3) return LMM_UNAVAILABLE;
     GRAB(g, g->node, 2 * g->nodes);

@@ -43,6 +43,8 @@ struct glmm_model {
     double center, unit;   /*                 see glmm_response                                         */
     double *begin;         /* nextra          x where fits begin                                        */
     double constant;       /*                 what l leaves out                                         */
+    int expected;          /*                 are the weights of log|M| expected ones?                  */
+    double *slope_of_log;  /* factors_size    D of log|M|, while the factorization is that of the mode; NULL */
     int nodes;             /*                 of the quadrature in each direction; 0: Laplace            */
     double *node;          /* 2 x nodes       of Gauss and Hermite, then their weights                  */
     double *share;         /* nodes^p x nlev  log-densities of the nodes, then their shares; NULL       */
@@ -75,7 +77,7 @@ double pass_density(glmm_model *g);         /* -sum l; d1, w2, d3 at fixed + zb 
 /* zn := Z bn and densities there, r := Z'(d1 + wf zn); slope: (old d1)'(zn - zb). Returns -sum l. */
 double pass_try(glmm_model *g, double *slope);
 void pass_weights(glmm_model *g);             /* A := [Z X]'wf[Z X],  r := Z'(d1 + wf zb)                */
-void pass_expected(glmm_model *g, double *w); /* expected weights                                        */
+void pass_expected(glmm_model *g, double *w, double *dw); /* expected weights; -dw/deta, or NULL          */
 void pass_leverages(glmm_model *g);           /* h;  s := Z'(-d3 h)                                      */
 /* zt := Z t,  c := Z'l',  d := Z'(-d3 h - wf zt),  gx := X'(-d3 h - wf zt - 2 d1), d1: the model's, or another */
 void pass_slopes(glmm_model *g, const double *t, const double *d1);
@@ -93,6 +95,7 @@ void pass_product(glmm_model *g, const double *b, const double *gamma, double *z
 
 /* mode.c: from b and u to the mode, where the factorization is; c. LMM_NOTPOSDEF: there is none */
 lmm_status find_mode(glmm_model *g);
+lmm_status factorize_with(glmm_model *g, const double *w); /* n weights */
 void start_mode(glmm_model *g); /* b, u := 0 */
 /* b and u at new T, gamma and x, by first order; before the model gets that T */
 void predict_mode(glmm_model *g, const double *T, const double *gamma, const double *x);
