@@ -7,6 +7,7 @@
 #include "base/small.h"
 #include "generalized/state.h"
 #include "optimize/axes.h"
+#include "optimize/escape.h"
 #include "optimize/newton.h"
 #include "optimize/plane.h"
 
@@ -19,6 +20,7 @@
 #define COARSE 1e-3    /* far away modes may be so inexact, ... */
 #define SHARE 1e-6     /* ... or by this share of what the step to there promises */
 #define SHRINKS 8     /* times that a first T may be too large for a criterion to be there */
+#define SETTLED 1e-12 /* what the last step must promise to be taken: it moves estimates by 1e-6 of their errors */
 #define HIDDEN 1e-10   /* what the modes leave unknown of f */
 
 typedef struct {
@@ -319,29 +321,17 @@ static void to_psi(joint *t, const double *x, double *psi)
     memcpy(psi + lay->ntheta + lay->pfull, g->next + lay->p, sizeof(double) * (size_t)g->family.nextra);
 }
 
-/* The null axis of one term with the least u'S u replaces the first of them; returns that, and its place. */
-static double null_curvature(lmm_model *m, const term *t, double *x, int *place, double *work)
+/* Is a standard deviation next to nothing? */
+static int has_zeros(const layout *lay, const double *x)
 {
-    char vectors = 'V', lower = 'L';
-    const int k = t->k, p = t->f->p;
-    const double *S = m->evaluation.f[t->f->k].S + t->first * (p + 1);
-    double *U = x, *s = x + k * k, *N = work, *R = N + k * k, *X = R + k * k, *w = X + k * k, *scratch = w + k;
-    double most = 0;
-    int n = 0, lwork = 34 * k, info;
-    for (int i = 0; i < k; i++) most = fmax(most, s[i]);
-    const double none = fmax(FLOOR, 1e-7 * most);
-    for (int i = k - 1; i >= 0; i--)
-        if (s[i] <= none) {
-            memcpy(N + n++ * k, U + i * k, sizeof(double) * (size_t)k);
-            *place = i;
-        }
-    if (!n) return 0;
-    mul(k, n, k, 0, S, p, N, k, X, k);
-    tmul(n, n, k, 0, N, k, X, k, R, n);
-    m->blas.syev(&vectors, &lower, &n, R, &n, w, scratch, &lwork, &info);
-    for (int i = 0, j = 0; i < k; i++)
-        if (s[i] <= none) mul(k, 1, n, 0, N, k, R + j++ * n, n, U + i * k, k);
-    return w[0];
+    for (term t = {0}; next_term(lay, &t); x += term_size(t.k)) {
+        const double *s = x + t.k * t.k;
+        double most = 0;
+        for (int i = 0; i < t.k; i++) most = fmax(most, s[i]);
+        for (int i = 0; i < t.k; i++)
+            if (s[i] <= fmax(FLOOR, NOTHING * most)) return 1;
+    }
+    return 0;
 }
 
 /* Does the criterion fall from a zero? Then x moves there. The slopes are those of x, or of a step from it that
@@ -349,6 +339,7 @@ static double null_curvature(lmm_model *m, const term *t, double *x, int *place,
 static int leave_saddle(joint *t, double *x, double *trial, double *work)
 {
     const layout *lay = &t->g->m->layout;
+    if (!has_zeros(lay, x)) return 0;
     memcpy(trial, x, sizeof(double) * (size_t)point_size(t));
     if (t->state->moved || !t->g->derived) {
         if (!isfinite(joint_value(t, x))) return 0;
@@ -381,7 +372,7 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
     for (;;) {
         const newton_end end = newton_minimize(&p, x, t->state, work);
         if (end != NEWTON_CONVERGED || info->escapes > p.n) return end;
-        if (t->state->ahead) { /* one last step, which costs an evaluation */
+        if (t->state->ahead && t->state->predicted > SETTLED) { /* one last step, which costs an evaluation */
             memcpy(trial, t->state->ahead, sizeof(double) * (size_t)point_size(t));
             const double f = joint_value(t, trial);
             t->state->moved = 1;
