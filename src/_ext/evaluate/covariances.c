@@ -40,7 +40,7 @@ INLINE void times_inverse(const int p, lmm_model *m, const factor *f, double *V)
 }
 
 /* first := B_Rl of the first factor, laid out as its panels */
-CLONES static lmm_status complete_first(lmm_model *m)
+CLONES lmm_status complete_first(lmm_model *m)
 {
     const layout *lay = &m->layout;
     evaluation *ev = &m->evaluation;

@@ -45,6 +45,7 @@ typedef struct {            /* fixed at set-up: what stands where, and in which 
     int32_t p, pb;          /* kept columns of X; p + 1: with y, the border                      */
     int32_t pfull;          /* columns of X as given                                             */
     int32_t wide, summed;   /* X is whitened by wide.c: in its sums, or row by row               */
+    int32_t generalized;    /* there is no response: y is zero                                   */
     int32_t ntheta, nnode;  /* parameters; nodes                                                 */
     int32_t q, q1, q2, s;   /* columns: all, first factor, trailing; s = q2 + pb                 */
     int32_t full;           /* every eliminated node co-occurs with every trailing node: no lists */

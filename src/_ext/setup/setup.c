@@ -227,12 +227,14 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     lmm_report *r = b->report;
     r->bytes = widest(b->d);
     if (r->bytes > WIDEST || r->bytes > b->options->limit) return LMM_TOOLARGE;
+    if (b->options->generalized && b->options->storage == LMM_ITERATIVE) return LMM_UNAVAILABLE;
     lmm_model *m = calloc(1, sizeof(*m));
     layout *lay = &m->layout;
     if (!m) return LMM_NOMEM;
     m->blas = *blas;
     lay->n = b->d->n;
     lay->nfactor = b->d->nfactor;
+    lay->generalized = b->options->generalized;
     lmm_status status = measure_rows(b);
     if (status == LMM_OK) status = build(m, b, keep);
     free_builder(b);

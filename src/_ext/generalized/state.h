@@ -1,0 +1,89 @@
+/* Private: a generalized model's memory, and the steps of an evaluation in their order. */
+
+#ifndef LMM_STATE_H
+#define LMM_STATE_H
+
+#include "base/memory.h"
+#include "evaluate/readings.h"
+#include "generalized/glmm.h"
+#include "setup/keep.h"
+#include "trailing/trailing.h"
+
+typedef struct { /* n each, by kept row */
+    double *y, *w, *o;
+    double *zb, *d1, *w2, *d3; /* at u: Z b; l', -l'', l'''                                     */
+    double *zn;                /* Z b of the next u                                             */
+    double *wf;                /* weights of the factorization                                  */
+    double *h, *zt;            /* leverages; Z Lambda t                                         */
+    double *d1x;               /* nextra x n  l'_x                                              */
+} row_values;
+
+typedef struct { /* q each: elimination order, whitened */
+    double *b, *u, *c; /* the mode b = Lambda u; Z'l' there              */
+    double *bn, *un;   /* a step further                                 */
+    double *s, *d;     /* Z'(h w'); Z'r                                  */
+    double *work;      /* solve_work */
+    double *columns;   /* KEPT x: columns of the widest factor, or what passes need in each x */
+} effects;
+
+struct glmm_model {
+    lmm_model *m;
+    kept rows;
+    lmm_family family;
+    row_values v;
+    effects e;
+    double *next;          /* p               gamma of an evaluation to come                                */
+    double *gamma, *x;     /* p, nextra       coefficients of the whitened X; the family's parameters   */
+    double *Cinv;          /* p x p           inverse of X's C over the kept columns                    */
+    double center, unit;   /*                 see glmm_response                                         */
+    double *begin;         /* nextra          x where fits begin                                        */
+    double constant;       /*                 what l leaves out                                         */
+    double **first;        /* nfactor         blocks of B laid out as the panels of each factor         */
+    double *zx;            /* nextra x q      Z'l'_x, then Z'V^-1 K                                     */
+    double *gx, *fx, *xx;  /* r, nextra, nextra^2  slopes in gamma and x; curvature in x                */
+    double *xk;            /* p x nextra      X'V^-1 K                                                  */
+    double *along;         /* ntheta */
+    double *Tnew;          /* factors_size    T of every factor to come                                 */
+    double j, promise;     /* j(u); what a step from u promises                                         */
+    double f;
+    int stands;            /* does the factorization belong to b?                                       */
+    int known;             /* are derivatives in x (d1x) those of b?                                    */
+    int derived;           /* are slopes known there?                                                   */
+    int32_t factorizations, passes;
+    void *memory;
+};
+
+/* passes.c: over the rows */
+void pass_random(glmm_model *g, const double *b, double *zb);        /* zb := Z b                       */
+double pass_density(glmm_model *g);                                  /* -sum l; d1, w2, d3              */
+void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted) */
+void pass_weights(glmm_model *g);                                    /* A := [Z X]'wf[Z X]              */
+void pass_leverages(glmm_model *g);                                  /* h                               */
+void pass_expected(glmm_model *g, double *w);                        /* expected weights                */
+/* z := Z'(weight (Z b + X gamma)), weight NULL: wf; either may be NULL. zb: n, scratch */
+void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);
+void pass_extra(glmm_model *g);                                      /* d1x, fx, xx, zx and X'l'_x in xk */
+void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *eta);
+
+/* mode.c: from b, u and zb to the mode, where the factorization is; c. LMM_NOTPOSDEF: there is none */
+lmm_status find_mode(glmm_model *g);
+void start_mode(glmm_model *g); /* b, u, zb := 0 */
+/* b, u and zb at new T, gamma and x, by first order; before the model gets that T */
+void predict_mode(glmm_model *g, const double *T, const double *gamma, const double *x);
+void adopt_mode(glmm_model *g); /* ... after it has */
+void solve_effects(glmm_model *g, double *z); /* z := B z, with the factor */
+void spread(const lmm_model *m, const double *u, double *b);  /* b := T u   */
+void gather(const lmm_model *m, const double *b, double *u);  /* u := T^-1 b */
+void transpose_spread(const lmm_model *m, const double *T, const double *c, double *u); /* u := T'c */
+
+/* laplace.c: the criterion at the mode with its slopes; LMM_NOTPOSDEF */
+lmm_status laplace(glmm_model *g);
+lmm_status slopes(glmm_model *g);
+/* in (Sigma's entries, gamma, x): slope, model Hessian (n x n) */
+void joint_derivatives(glmm_model *g, double *slope, double *H);
+int32_t joint_size(const glmm_model *g);
+
+/* start.c: gamma and x of the model without random effects */
+lmm_status start_fixed(glmm_model *g);
+
+#endif
