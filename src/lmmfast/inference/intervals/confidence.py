@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...fit import Fit
 
 
-def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> pd.DataFrame:
+def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str | None) -> pd.DataFrame:
     """As ``Fit.conf_int`` documents it."""
     import pandas as pd
 
@@ -35,7 +35,7 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> 
     return pd.DataFrame(limits, index=[one.name for one in wanted], columns=["lower", "upper"])
 
 
-def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | None) -> np.ndarray:
     """Wald intervals (k, 2): fixed effects by ``ddf``, standard deviations on the logarithmic
     scale, correlations on Fisher's, both with normal quantiles; NaN on the boundary."""
     fixed = [k for k, one in enumerate(parameters) if one.is_fixed]

@@ -54,7 +54,7 @@ def prediction_frame(
     re_form: Any,
     interval: str | None,
     level: float,
-    ddf: str,
+    ddf: str | None,
     weights: Any,
     vary_left_out: bool,
 ) -> pd.DataFrame:
