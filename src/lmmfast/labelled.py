@@ -161,9 +161,10 @@ class Labelled(Fit):
 
         Columns ``group``, ``var1``, ``var2``, ``vcov`` (variance or covariance) and ``sdcor``
         (standard deviation or correlation). ``var2`` is None for variances. The last row, group
-        ``Residual``, is the residual variance. Correlations with a zero variance are NaN.
+        ``Residual``, is the residual variance; generalized models have none. Correlations with a
+        zero variance are NaN.
         """
-        return varcorr_frame(self.estimates, self.design)
+        return varcorr_frame(self.estimates, self.design, self.family is None)
 
     @hinted
     def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
@@ -196,7 +197,7 @@ class Labelled(Fit):
         import pandas as pd
 
         variances = self.point.condvar
-        sd = [self.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
+        sd = [self.estimates.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
         deviations = self._frames(sd)
         return {
             group: pd.concat({"condval": modes[group], "condsd": deviations[group]}, axis=1)
