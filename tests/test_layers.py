@@ -31,9 +31,10 @@ inference.selection
 many
 resampling
 clusters
+summary
+labelled
 rowwise
 resampled
-summary
 results
 lmm
 api

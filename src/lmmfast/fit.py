@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .data.design import Design
     from .engine.estimates import Estimates
+    from .engine.families import Family
     from .engine.model import Model
     from .engine.point import Point
     from .engine.starts import Starts
@@ -91,6 +92,11 @@ class Fit:
     def formula(self) -> str:
         """The formula as it was written."""
         return self.design.formula
+
+    @property
+    def family(self) -> Family | None:
+        """Distribution and link of a generalized model; None: a linear one."""
+        return None
 
     @property
     def reml(self) -> bool:

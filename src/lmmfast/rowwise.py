@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .data.columns import Table
@@ -12,7 +12,6 @@ from .hints import hinted
 from .inference.ddf import check_choice
 from .inference.response import response_scale
 from .inference.rows import influence as _influence
-from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
@@ -173,36 +172,6 @@ class Rowwise(Fit):
         """
         return _quality.r2(self)
 
-    def icc(self) -> pd.DataFrame:
-        """Intraclass correlations: the share of the variance that lies between groups.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``adjusted`` (of what the fixed effects leave) and ``unadjusted`` (of all);
-            first row "all", all random effects together, then one row per grouping factor.
-        """
-        return _quality.icc(self)
-
-    def vif(self) -> pd.DataFrame:
-        """Variance inflation of the fixed effects by collinearity (Fox & Monette 1992).
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per term of the formula but the intercept (from arrays: per column): ``gvif``,
-            the (generalized) variance inflation factor, ``df``, its columns, and ``per_df``,
-            gvif^(1/(2 df)), comparable between terms. As car's ``vif``: from the covariance of the
-            estimates. Terms that share variables (interactions) inflate each other by coding
-            alone: center predictors first. Without an intercept inflation means little.
-
-        Raises
-        ------
-        FitError
-            When there is nothing besides an intercept.
-        """
-        return _quality.vif(self)
-
     @overload
     def predict(
         self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
@@ -241,7 +210,7 @@ class Rowwise(Fit):
         se: bool = False,
         interval: str | None = None,
         level: float = 0.95,
-        ddf: str = "satterthwaite",
+        ddf: str | None = None,
         weights: Any = None,
         vary_left_out: bool = True,
         random_only: bool = False,
@@ -359,44 +328,6 @@ class Rowwise(Fit):
             self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out
         )
         return found if shown is None else shown.averaged(spread).frame(found)
-
-    def partial_fitted(
-        self,
-        fixed: str | Sequence[str] = "all",
-        random: Any = "none",
-        *,
-        residuals: bool = False,
-    ) -> pd.Series:
-        """Fitted values of some effects alone, of the rows used.
-
-        Parameters
-        ----------
-        fixed : {"all", "none"}, str or list of str
-            Fixed effects to keep: names of terms ("cond", "cond:x") or coefficients ("Intercept").
-        random : as `re_form` of `predict`, default "none"
-            Random effects to keep.
-        residuals : bool, default False
-            Add the residuals: partial residuals, or, with all that is not removed, the response
-            without what is (Hohenstein & Kliegl's remef).
-
-        Returns
-        -------
-        pandas.Series
-            The offset is not in it.
-
-        Raises
-        ------
-        DataError
-            For unknown names; without rows (a fit of a stream).
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> float(fit.partial_fitted("Days", residuals=True).iloc[0].round(2))
-        -4.1
-        """
-        return _modes.partial_fitted(self, fixed, random, residuals)
 
     def shrinkage(self) -> pd.DataFrame:
         """Least squares within each level beside the conditional modes.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_CORRELATED = 8  # more fixed effects than this: their correlations are shown on request only
 
 
-def summarize(fit: Fit, correlation: bool | None, ddf: str) -> Summary:
+def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
     """Summary of a fit, as ``LMMFit.summary`` documents it."""
     kept = int(np.sum(fit.estimates.fixed_kept))
     if correlation is None:
@@ -148,9 +148,9 @@ def dropped_rows(design: Design) -> list[str]:
     return wrapped(f"{count} of {design.n_rows} rows dropped, missing or unusable: {missing}")
 
 
-def fixed_table(fit: Fit, ddf: str) -> Table:
+def fixed_table(fit: Fit, ddf: str | None) -> Table:
     """Estimates, standard errors, degrees of freedom, t (or z) values and p-values."""
-    ddf = ddf_of(ddf)
+    ddf = ddf_of(ddf, fit)
     test = coef_test(fit, ddf)
     letter = "z" if ddf == "z" else "t"
     columns: dict[str, Sequence[str]] = {
@@ -167,9 +167,9 @@ def fixed_table(fit: Fit, ddf: str) -> Table:
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
 
 
-def fixed_notes(fit: Fit, ddf: str) -> list[str]:
+def fixed_notes(fit: Fit, ddf: str | None) -> list[str]:
     """How p was computed, and which columns were dropped."""
-    ddf = ddf_of(ddf)
+    ddf = ddf_of(ddf, fit)
     method = METHODS[ddf]
     kind = "z (normal approximation)" if ddf == "z" else f"t, {method} degrees of freedom"
     notes = [f"p-values: {kind}"]

@@ -157,7 +157,7 @@ class Bootstrap(tables.Printed):
         return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
 
     def _places(self, parameters: Any) -> list[int]:
-        every = parameters_of(self.fit.design)
+        every = parameters_of(self.fit)
         if isinstance(parameters, str) and parameters == "all":
             return list(range(len(self.names)))
         extra = self.names[len(every) :]
@@ -184,7 +184,7 @@ class Bootstrap(tables.Printed):
 
     def _errors(self, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Standard errors of the fit (k,) and of the replicates (n, k); NaN where not known."""
-        every = parameters_of(self.fit.design)
+        every = parameters_of(self.fit)
         one, many = np.full(len(places), np.nan), np.full((len(self), len(places)), np.nan)
         for k, place in enumerate(places):
             if place < len(every) and every[place].is_fixed:
@@ -213,7 +213,7 @@ class Bootstrap(tables.Printed):
         return np.concatenate([found_a, np.full(len(self.names) - len(found_a), np.nan)])
 
     def _acceleration(self, places: Sequence[int]) -> np.ndarray:
-        every = len(parameters_of(self.fit.design))
+        every = len(parameters_of(self.fit))
         if any(place >= every for place in places):
             raise ValueError(
                 'kind="bca" is for parameters: the jackknife of a statistic is not known; choose '
@@ -278,8 +278,8 @@ def bootstrap(
     seconds = time.perf_counter() - began
     rows = np.full(count, fit.nobs)
     fits = fits_of(fit.model, range(count), rows, want, found, seconds)
-    every = parameters_of(fit.design)
-    estimates = values_of(every, fit.estimates)
+    every = parameters_of(fit)
+    estimates = values_of(every, fit)
     replicates = _values_of_all(every, fit, fits)
     names = tuple(one.name for one in every)
     if first is not None:

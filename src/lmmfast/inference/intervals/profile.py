@@ -192,7 +192,7 @@ class Profile(Printed):
         self.fit, self.reml, self.level = fit, fit.reml, level
         self.parameters = tuple(parameters)
         self._machine = _Machine(fit)
-        self._every = parameters_of(fit.design)
+        self._every = parameters_of(fit)
         self.conf_int(level)
         self._warn_of_lower()
 
@@ -408,7 +408,7 @@ class Profile(Printed):
 def profile(fit: Fit, which: Any, level: float, reml: bool) -> Profile:
     """As `Fit.profile` documents it."""
     check_level(level)
-    every = parameters_of(fit.design)
+    every = parameters_of(fit)
     asked = "random" if which is None and reml else which
     wanted = chosen(every, asked)
     if reml and any(one.is_fixed for one in wanted):

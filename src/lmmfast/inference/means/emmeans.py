@@ -40,7 +40,7 @@ def emmeans(
     interaction: Any = None,
     ref: Any = None,
     adjust: str | None = None,
-    ddf: str = "satterthwaite",
+    ddf: str | None = None,
     level: float = 0.95,
     weights: str = "equal",
     type: str = "link",
@@ -128,7 +128,8 @@ def emmeans(
     1       B  60.322  2.229  5.833
     2       C  66.272  2.229  5.833
     """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
     check_level(level)
     check_choice("weights", weights, WEIGHTS)
     check_choice("type", type, ("link", "response"))

@@ -40,7 +40,7 @@ def emtrends(
     interaction: Any = None,
     ref: Any = None,
     adjust: str | None = None,
-    ddf: str = "satterthwaite",
+    ddf: str | None = None,
     level: float = 0.95,
     weights: str = "equal",
 ) -> Trends:
@@ -79,7 +79,8 @@ def emtrends(
     >>> emtrends(fit, "1", "Days").table["trend"].round(3).tolist()
     [10.467]
     """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
     check_level(level)
     check_choice("weights", weights, WEIGHTS)
     if adjust is not None:

@@ -54,7 +54,7 @@ def prediction_frame(
     re_form: Any,
     interval: str | None,
     level: float,
-    ddf: str,
+    ddf: str | None,
     weights: Any,
     vary_left_out: bool,
 ) -> pd.DataFrame:
@@ -99,6 +99,8 @@ def unknown_variance(
     total = rows.left_out_variance(fit)
     if new_levels != "sample":
         total = total + rows.unseen_variance(fit)
+    if fit.family is not None:  # eta is all that varies: the mean given eta is known
+        return np.asarray(total)
     return np.asarray(total + fit.scale / _weights(fit, newdata, weights, len(total)))
 
 
@@ -129,7 +131,7 @@ class _Rows:
 
 def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
     """Variance of z'b of one term (n)."""
-    return np.asarray(fit.scale * np.square(z @ fit.estimates.T[term]).sum(axis=1))
+    return np.square(z @ (fit.estimates.sigma * fit.estimates.T[term])).sum(axis=1)
 
 
 def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> _Rows:
@@ -196,7 +198,7 @@ def _conditional(fit: Fit, rows: _Rows) -> np.ndarray:
     variance: np.ndarray = np.full(len(rows.X), np.nan)
     present = np.flatnonzero(~missing)
     levels = {i: (codes[present], z[present]) for i, (codes, z) in seen.items()}
-    variance[present] = fit.scale * _quadratic(fit, rows.X[present], levels)
+    variance[present] = fit.estimates.sigma**2 * _quadratic(fit, rows.X[present], levels)
     return variance
 
 

@@ -44,7 +44,7 @@ def variances(fit: Fit) -> Variances:
     beta = np.where(fit.estimates.fixed_kept, fit.estimates.beta, 0.0)
     random: dict[str, float] = {}
     for i, term in enumerate(fit.design.terms):
-        share = float(term.source.mean_squares(fit.sigma * fit.estimates.T[i]).sum())
+        share = float(term.source.mean_squares(fit.estimates.sigma * fit.estimates.T[i]).sum())
         random[term.group] = random.get(term.group, 0.0) + share
     return Variances(fit.design.fixed.variance(beta), random, fit.scale)
 

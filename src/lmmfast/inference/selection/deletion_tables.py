@@ -42,7 +42,7 @@ NOTHING = (np.nan, np.nan, np.nan, "", np.nan)  # of the whole model: no test
 
 @hinted
 def drop1(
-    fit: Fit, test: str = "F", ddf: str = "satterthwaite", scope: str | Sequence[str] | None = None
+    fit: Fit, test: str = "F", ddf: str | None = None, scope: str | Sequence[str] | None = None
 ) -> Anova:
     """Test what taking out one term of the fixed effects does, for each that may be taken out.
 
@@ -84,7 +84,8 @@ def drop1(
     >>> float(drop1(fit, test="Chisq").table.loc["Days", "LRT"].round(3))
     23.537
     """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
     check_choice("test", test, ("F", "Chisq"))
     effects = terms_of(fit)
     terms = effects.droppable() if scope is None else named_terms(effects, scope, "scope")
