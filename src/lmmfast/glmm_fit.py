@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from .engine.estimates import Evaluation
     from .engine.families import Family
     from .engine.generalized import GeneralizedEstimates, GeneralizedModel
-    from .inference.intervals.profile import Profile
-    from .inference.means.marginal import Marginal
     from .tables import Summary
 
 

@@ -1,8 +1,9 @@
 """A generalized model at its conditional modes, read lazily: what `Point` is for a linear one.
 
-With W = -d2 l / d eta2 of the rows at the modes, B = (Z'WZ + (Lambda Lambda')^-1)^-1 is the curvature's
-covariance of the random effects given y and the other parameters. Of beta-hat and b-hat together it
-has the covariance of beta, from the Hessian of all parameters, in the place of (X'V^-1 X)^-1.
+With W = -d2 l / d eta2 of the rows at the modes, B = (Z'WZ + (Lambda Lambda')^-1)^-1 is the
+covariance of the random effects given y and the other parameters, from the curvature at the modes.
+In the errors of beta-hat and b-hat together the covariance of beta-hat, from the Hessian of all
+parameters, stands in the place of (X'V^-1 X)^-1.
 """
 
 from __future__ import annotations
