@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .engine.estimates import Evaluation
     from .engine.families import Family
     from .engine.generalized import GeneralizedEstimates, GeneralizedModel
+    from .inference.intervals.profile import Profile
     from .tables import Summary
 
 
@@ -128,6 +129,14 @@ class GLMMFit(Labelled, GeneralizedRows):
         """Fixed effects without finite estimates: combinations of them separate the responses."""
         return tuple(self.estimates.separation or ())
 
+    def start_of(self, model: Any, theta: np.ndarray) -> np.ndarray | None:
+        """theta with the fixed effects and the distribution of this fit, where these are the
+        model's."""
+        if model.design.x_names != self.design.x_names:
+            return None
+        beta = np.where(self.estimates.fixed_kept, self.estimates.beta, 0.0)
+        return np.concatenate([theta, beta, self.estimates.extra])
+
     @cached_property
     def point(self) -> Any:
         """The model at the estimates: what inference reads of it is computed once."""
@@ -187,6 +196,31 @@ class GLMMFit(Labelled, GeneralizedRows):
             return _intervals.conf_int(self, level, method, parameters, None)
         boot = self.bootstrap(n, seed, threads=threads)
         return boot.conf_int(level, kind=kind, parameters=parameters)
+
+    @hinted
+    def profile(self, which: Any = None, level: float = 0.99) -> Profile:
+        """Profile likelihood: the deviance at values of a parameter, the others at their best.
+
+        Parameters
+        ----------
+        which : {"fixed", "random", "all"} or list of str, optional
+            As ``parameters`` of `conf_int`. Default: all.
+        level : float, default 0.99
+            Coverage of the intervals to whose ends the profiles are followed.
+
+        Returns
+        -------
+        Profile
+            ``conf_int()``, ``frame``, ``plot()``.
+
+        Raises
+        ------
+        ValueError
+            If ``level`` is not strictly between 0 and 1, or a name is not known.
+        """
+        from .inference.intervals.profile import profile
+
+        return profile(self, which, level, False)
 
     # ---- again, and on paper --------------------------------------------------------------------
 
