@@ -36,6 +36,8 @@ labelled
 rowwise
 resampled
 results
+glmm_rowwise
+glmm_fit
 lmm
 api
 planning

@@ -75,6 +75,10 @@ class Fit:
         estimates = self.model.again(design.sums, reml=self.reml, start=start, free=free)
         return self.remade(estimates, design)
 
+    def start_of(self, model: Model, theta: np.ndarray) -> np.ndarray | None:
+        """Where the fit of a part of this model begins, from a theta; None: where others do."""
+        return theta
+
     @cached_property
     def point(self) -> Point:
         """The model at the estimates: what inference reads of it is computed once."""

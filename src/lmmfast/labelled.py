@@ -12,6 +12,7 @@ from .effects import ratios, standard_errors, varcorr_frame
 from .fit import Fit
 from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
+from .inference.intervals import variance_errors as _variance_errors
 from .inference.rows import modes as _modes
 from .inference.rows import quality as _quality
 from .inference.selection import singular as _singular
@@ -249,6 +250,40 @@ class Labelled(Fit):
             frame = pd.DataFrame(block, index=index, columns=list(term.columns), copy=True)
             parts.setdefault(term.group, []).append(frame)
         return {group: pd.concat(frames, axis=1) for group, frames in parts.items()}
+
+    def varcorr_se(self) -> pd.DataFrame:
+        """Standard deviations and correlations of the random effects with standard errors.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``varcorr`` without ``vcov``, and a column ``se``: by the delta method from the
+            curvature of the criterion. NaN at the boundary (variances of zero, correlations of
+            one) and for what is not identified. Standard errors of variance parameters are rough
+            guides: their distributions are skewed.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.varcorr_se()[["sdcor", "se"]].round(2).to_numpy().tolist()
+        [[24.74, 5.84], [5.92, 1.25], [0.07, 0.33], [25.59, 1.51]]
+        """
+        return _variance_errors.varcorr_se(self)
+
+    def vcov_theta(self) -> pd.DataFrame:
+        """Covariance matrix of theta and sigma, from the exact curvature of the criterion.
+
+        Of a generalized model that of theta, from the Hessian of all its parameters.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Rows and columns by factor and entry: "Subject.Intercept" is on the diagonal of the
+            factor T of the relative covariance T T', "Subject.Days.Intercept" below it; last,
+            "sigma". NaN for parameters at the boundary, which are held where they are.
+        """
+        return _variance_errors.vcov_theta(self)
 
     def rePCA(self) -> _singular.RandomEffectsPCA:
         """Principal components of the random effects of each grouping factor, relative to sigma.

@@ -12,7 +12,6 @@ from .engine.options import MAX_EVALS, Options
 from .hints import hinted
 from .inference.ddf import coverage
 from .inference.intervals import confidence as _intervals
-from .inference.intervals import variance_errors as _variance_errors
 from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE
 from .labelled import Labelled
@@ -180,38 +179,6 @@ class LMMFit(Labelled, Resampled):
         from .inference.means.marginal import Marginal
 
         return Marginal(self, ddf)
-
-    def varcorr_se(self) -> pd.DataFrame:
-        """Standard deviations and correlations of the random effects with standard errors.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``varcorr`` without ``vcov``, and a column ``se``: by the delta method from the exact
-            curvature of the criterion. NaN at the boundary (variances of zero, correlations of
-            one) and for what is not identified. Standard errors of variance parameters are rough
-            guides: their distributions are skewed.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> fit.varcorr_se()[["sdcor", "se"]].round(2).to_numpy().tolist()
-        [[24.74, 5.84], [5.92, 1.25], [0.07, 0.33], [25.59, 1.51]]
-        """
-        return _variance_errors.varcorr_se(self)
-
-    def vcov_theta(self) -> pd.DataFrame:
-        """Covariance matrix of theta and sigma, from the exact curvature of the criterion.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Rows and columns by factor and entry: "Subject.Intercept" is on the diagonal of the
-            factor T of the relative covariance T T', "Subject.Days.Intercept" below it; last,
-            "sigma". NaN for parameters at the boundary, which are held where they are.
-        """
-        return _variance_errors.vcov_theta(self)
 
     # ---- again, and on paper --------------------------------------------------------------------
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .data.columns import Table
-from .errors import DataError
 from .fit import Fit
 from .hints import hinted
-from .inference.ddf import check_choice
-from .inference.response import response_scale
 from .inference.rows import influence as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
 from .inference.rows import shrinkage as _shrinkage
+from .inference.rows.shown import Asked, predictions
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .inference.response import ResponseScale
 
 
 class Rowwise(Fit):
@@ -309,25 +304,11 @@ class Rowwise(Fit):
         >>> float(fit.predict(new, new_levels="population").round(3)[0])
         303.742
         """
-        if newdata is not None:
-            newdata = Table.of(_one_row(newdata))  # columns are read once
-        if random_only and (se or interval is not None or type != "link"):
-            raise DataError("random_only has no standard errors and no scale of the response")
-        shown = _shown(self, type, inverse, bias_adjust)
-        spread: Any = 0.0
-        if bias_adjust:
-            from .inference.rows.prediction_errors import unknown_variance
-
-            spread = unknown_variance(self, newdata, re_form, new_levels, weights)
-        predicted = _predict.predict(self, newdata, re_form, new_levels, offset, random_only, seed)
-        if not se and interval is None:
-            return predicted if shown is None else shown.averaged(spread).series(predicted)
-        from .inference.rows.prediction_errors import prediction_frame
-
-        found = prediction_frame(
-            self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out
-        )
-        return found if shown is None else shown.averaged(spread).frame(found)
+        asked = Asked(
+            re_form, new_levels, offset, se, interval, level, ddf, weights, vary_left_out,
+            random_only, seed, type, inverse, bias_adjust,
+        )  # fmt: skip
+        return predictions(self, newdata, asked)
 
     def shrinkage(self) -> pd.DataFrame:
         """Least squares within each level beside the conditional modes.
@@ -351,20 +332,3 @@ class Rowwise(Fit):
         [11.3, 9.2]
         """
         return _shrinkage.shrinkage(self)
-
-
-def _one_row(newdata: Any) -> Any:
-    """New data; a row of a pandas frame as a table of one row."""
-    if hasattr(newdata, "iloc") and getattr(newdata, "ndim", 2) == 1:
-        return {str(name): [value] for name, value in newdata.items()}
-    return newdata
-
-
-def _shown(fit: Rowwise, type: str, inverse: Any, bias_adjust: bool) -> ResponseScale | None:
-    """The scale that predictions are shown on; None for the fitted one."""
-    check_choice("type", type, ("link", "response"))
-    if type == "response":
-        return response_scale(fit, inverse)
-    if bias_adjust or inverse is not None:
-        raise DataError('bias_adjust and inverse need type="response"')
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,8 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     by themselves, are combinations of the other's columns. So (1 | g) + (1 | g:f) is a special
     case of (f | g).
     """
+    if _distribution(small) != _distribution(large):
+        return Nesting("their distributions or links differ", False)
     if not small.design.is_held or not large.design.is_held:
         wider = len(large.theta) > len(small.theta)
         return Nesting("", wider, "that they are nested is taken for granted (rows are needed)")
@@ -59,6 +61,12 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     ranks = [_rank(share) for share in shares]
     fewer = any(rank < width for rank, width in zip(ranks, widths, strict=True))
     return _constrained(small, large, fewer)
+
+
+def _distribution(fit: Any) -> Any:
+    """Family and link of a generalized fit; None of a linear one."""
+    family = getattr(fit, "family", None)
+    return None if family is None else (family.core_name, family.core_link)
 
 
 def _constrained(small: Fit, large: Fit, boundary: bool) -> Nesting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,9 +122,7 @@ def _notes(
     grid: Grid, name: str, ends: np.ndarray, wanted: list[str], within: list[str], weights: str
 ) -> list[str]:
     """The grid's, with var at the place of the slope."""
-    middle = Grid(
-        grid.fit, grid.values | {name: np.array([ends.mean()])}, grid.factors, grid.X, grid.offset
-    )
+    middle = replace(grid, values=grid.values | {name: np.array([ends.mean()])})
     return list(middle.notes(wanted, within, weights))
 
 

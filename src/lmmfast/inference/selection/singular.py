@@ -23,6 +23,7 @@ import numpy as np
 
 from ... import tables
 from ...effects import term_covariance
+from ...engine.psi import PsiCriterion
 from ...errors import FitError
 from ...hints import hinted
 from ..ddf import check_choice, fit_of
@@ -207,7 +208,7 @@ def directions(fit: Fit) -> list[Direction]:
             "slopes at the boundary take sigma as estimated, but it was held in this fit: fit the "
             "smaller model and compare with anova()"
         )
-    _, curvature = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)
+    curvature = _curvature(fit)
     out: list[Direction] = []
     for item in fit.estimates.singular:
         S = boundary_slope(fit, item.term, curvature)
@@ -217,6 +218,16 @@ def directions(fit: Fit) -> list[Direction]:
             out.append(Direction(item.term, np.eye(len(S))[j], score))
         out += _combinations(fit, item, S)
     return out
+
+
+def _curvature(fit: Fit) -> np.ndarray:
+    """Curvature of the criterion in theta, exact in columns of T that are zero."""
+    if fit.family is None:
+        found: np.ndarray = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)[1]
+        return found
+    own: Any = fit
+    count = len(fit.theta)
+    return PsiCriterion(own.model).profiled(own.psi).curvature[:count, :count]
 
 
 def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
