@@ -57,7 +57,8 @@ CLONES lmm_status complete_first(lmm_model *m)
     }
     if (lay->full || ev->first != fs->P) /* else the coarser eliminated factors' part is there */
         memset(ev->first, 0, sizeof(double) * (size_t)size);
-    m->trailing->steps->product(m->trailing, m, 0, fs->pan, ev->first);
+    if (lay->full || !lay->generalized) /* else so is the trailing ones' (gradient.c) */
+        m->trailing->steps->product(m->trailing, m, 0, fs->pan, ev->first);
     BY_WIDTH(f->p, times_inverse, m, f, ev->first)
     ev->at.complete = 1;
     return LMM_OK;

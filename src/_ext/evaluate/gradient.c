@@ -60,14 +60,14 @@ static void gather_lists(lmm_model *m, int k)
     const int p = f->p;
     const int32_t last = f->node + f->nlev - 1;
     if (fs->P) memset(fs->P, 0, sizeof(double) * (size_t)(lay->pan[last] + (ptrdiff_t)lay->ld[last] * p));
-    if (k == 0)
+    if (k == 0 && !m->layout.generalized)
         m->trailing->steps->gather(m->trailing, m);
-    else {
+    else { /* rows need the panels, too (covariances.c) */
         memset(fs->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
         m->trailing->steps->product(m->trailing, m, k, fs->pan, fs->P);
     }
     for (int j = k + 1; j < lay->nelim; j++) invert_against_ancestor(m, k, j, fs->pan, fs->P);
-    if (k == 0 && lay->nelim == 1) return;
+    if (k == 0 && lay->nelim == 1 && !lay->generalized) return;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const int ld = lay->ld[e], rows = ld - lay->pb;
         double *Q = fs->Q + (ptrdiff_t)(e - f->node) * p * p;

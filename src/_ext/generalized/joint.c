@@ -14,6 +14,8 @@
 #define NEGATIVE 1e-5  /* a curvature below -NEGATIVE at a zero is worth a try */
 #define FIRST 0.3      /* standard deviations that are tried there: this, a third of it, ... */
 #define LEAST 1e-3
+#define COARSE 1e-3    /* far away modes may be so inexact, ... */
+#define SHARE 1e-6     /* ... or by this share of what the step to there promises */
 #define HIDDEN 1e-10   /* what the modes leave unknown of f */
 
 typedef struct {
@@ -51,6 +53,7 @@ static double joint_value(void *arg, const double *x)
         adopt_mode(g);
     else
         start_mode(g);
+    g->enough = fmax(EXACTLY, fmin(COARSE, SHARE * t->state->predicted));
     return evaluate_at(g) == LMM_OK ? g->f : INFINITY;
 }
 
@@ -303,7 +306,10 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const double *start, d
     lmm_status status = begin(&t, start, x);
     if (status == LMM_OK) status = status_of(minimize(&t, x, trial, work, info));
     if (status == LMM_OK || status == LMM_STOPPED || status == LMM_MAXEVAL) {
-        if (state.moved && !isfinite(joint_value(&t, x))) status = LMM_NOTFINITE;
+        const double certificate = state.predicted;
+        state.predicted = 0; /* exactly */
+        if ((state.moved || g->promise > EXACTLY) && !isfinite(joint_value(&t, x))) status = LMM_NOTFINITE;
+        state.predicted = certificate;
         to_psi(&t, x, psi);
     }
     info->objective = g->f;
@@ -334,6 +340,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
         adopt_mode(g);
     else
         start_mode(g);
+    g->enough = EXACTLY;
     lmm_status status = evaluate_at(g);
     *f = g->f;
     if (status != LMM_OK || !gradient) return status;

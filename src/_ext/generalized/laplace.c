@@ -51,17 +51,14 @@ static lmm_status find_leverages(glmm_model *g)
     return LMM_OK;
 }
 
+/* What the last step adds to log|M|, which is known where it began, is s'(b - b before). */
 lmm_status laplace(glmm_model *g)
 {
-    const row_values *v = &g->v;
-    effects *e = &g->e;
-    const ptrdiff_t n = g->rows.n, q = g->m->layout.q;
+    const effects *e = &g->e;
     double towards = 0;
     TRY(find_leverages(g));
-    for (ptrdiff_t i = 0; i < n; i++) v->zt[i] = -v->h[i] * v->d3[i];
-    pass_scatter(g, v->zt, e->s, NULL);
-    for (ptrdiff_t i = 0; i < q; i++) towards += e->s[i] * (e->bn[i] - e->b[i]); /* the step not taken */
-    g->f = 2 * (g->j - g->constant) - g->promise + g->m->evaluation.logdetM + towards;
+    for (ptrdiff_t i = 0; i < g->m->layout.q && g->stepped; i++) towards += e->s[i] * (e->b[i] - e->bn[i]);
+    g->f = 2 * (g->j - g->constant) + g->m->evaluation.logdetM + towards;
     return isfinite(g->f) ? LMM_OK : LMM_NOTPOSDEF;
 }
 
@@ -77,19 +74,12 @@ static void mode_part(const glmm_model *g, const factor *f, double *N)
     mirror(p, N, p);
 }
 
-lmm_status slopes(glmm_model *g)
+void slopes(glmm_model *g)
 {
     lmm_model *m = g->m;
-    const row_values *v = &g->v;
-    effects *e = &g->e;
-    const ptrdiff_t n = g->rows.n, q = m->layout.q;
-    memcpy(e->d, e->s, sizeof(double) * (size_t)q);
-    solve_effects(g, e->d);
-    pass_random(g, e->d, v->zt);
-    for (ptrdiff_t i = 0; i < n; i++) v->zn[i] = -v->h[i] * v->d3[i] - v->wf[i] * v->zt[i];
-    pass_scatter(g, v->zn, e->d, NULL);
-    for (ptrdiff_t i = 0; i < n; i++) v->zn[i] -= 2 * v->d1[i];
-    pass_scatter(g, v->zn, NULL, g->gx);
+    memcpy(g->e.un, g->e.s, sizeof(double) * (size_t)m->layout.q);
+    solve_effects(g, g->e.un);
+    pass_slopes(g, g->e.un);
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
         mode_part(g, f, m->scratch.tmp);
@@ -97,7 +87,6 @@ lmm_status slopes(glmm_model *g)
     }
     if (g->family.nextra) pass_extra(g);
     g->known = g->derived = 1;
-    return LMM_OK;
 }
 
 /* ----------------------------------------------------------------------------------------- curvature -- */

@@ -4,14 +4,16 @@
      b_n = B Z'(l' + W_f Z b),   B = Lambda (Lambda'Z'W_f Z Lambda + I)^-1 Lambda',
      promise = (u_n - u)'(Lambda'c - u) = l''(Z b_n - Z b) - (u_n - u)'u,   c = Z'l'
 
+   The last step is taken, too: the factorization is that of the point before it, which is as good as there.
+
    At the mode u = Lambda'c. */
 
 #include "base/small.h"
 #include "generalized/state.h"
 
-#define DONE 1e-14    /* promise below which a point is the mode                                     */
 #define UNSEEN 1e-6   /* ... below which rounding decides whether j falls: it is not asked           */
-#define CONTRACTS 25  /* times by which a step with an old factorization must reduce the promise     */
+#define FAIR 10.0     /* ... below which a second step with a new factorization is tried             */
+#define SLOWEST 0.3   /* share of its promise that a step with an old factorization may leave        */
 #define STEPS 200     /* at most                                                                     */
 #define HALVINGS 60
 #define WORSE 0.01 /* a prediction from which j rises by more, relative to its size, is compared with u = 0 */
@@ -109,50 +111,45 @@ static double half_square(const glmm_model *g, const double *u)
     return dot(g->m->layout.q, u, u) / 2;
 }
 
-/* bn, un and zn: a whole step from b. Returns its promise. */
-static double propose(glmm_model *g)
-{
-    const row_values *v = &g->v;
-    effects *e = &g->e;
-    const ptrdiff_t n = g->rows.n, q = g->m->layout.q;
-    double slope = 0, fall = 0;
-    for (ptrdiff_t i = 0; i < n; i++) v->zn[i] = v->d1[i] + v->wf[i] * v->zb[i];
-    pass_scatter(g, v->zn, e->bn, NULL);
-    solve_effects(g, e->bn);
-    pass_random(g, e->bn, v->zn);
-    gather(g->m, e->bn, e->un);
-    for (ptrdiff_t i = 0; i < n; i++) slope += v->d1[i] * (v->zn[i] - v->zb[i]);
-    for (ptrdiff_t i = 0; i < q; i++) fall += (e->un[i] - e->u[i]) * e->u[i];
-    return slope - fall;
-}
-
 static void swap(double **a, double **b)
 {
     double *t = *a;
     *a = *b, *b = t;
 }
 
-/* Goes there, and by halves back where j rises. Nonzero: nothing on the way is lower. */
-static int take(glmm_model *g, double promise)
+/* A whole step from b, or halves of it where j rises: r is known for it, and for the next one. Returns what
+   it promised; INFINITY: nothing on the way is lower. */
+static double take_step(glmm_model *g)
 {
+    row_values *v = &g->v;
     effects *e = &g->e;
     const ptrdiff_t n = g->rows.n, q = g->m->layout.q;
     const double before = g->j;
-    swap(&e->b, &e->bn), swap(&e->u, &e->un), swap(&g->v.zb, &g->v.zn);
+    double slope, fall = 0;
+    memcpy(e->bn, e->r, sizeof(double) * (size_t)q);
+    solve_effects(g, e->bn);
+    gather(g->m, e->bn, e->un);
+    g->j = pass_try(g, &slope) + half_square(g, e->un);
+    for (ptrdiff_t i = 0; i < q; i++) fall += (e->un[i] - e->u[i]) * e->u[i];
+    const double promise = slope - fall;
+    swap(&e->b, &e->bn), swap(&e->u, &e->un), swap(&v->zb, &v->zn);
+    if (isfinite(g->j) && (g->j <= before || promise < UNSEEN)) return promise;
+    if (!isfinite(promise)) return INFINITY;
     for (int halved = 0; halved < HALVINGS; halved++) {
-        g->j = pass_density(g) + half_square(g, e->u);
-        if (isfinite(g->j) && (g->j <= before || (promise < UNSEEN && halved == 0))) return 0;
         for (ptrdiff_t i = 0; i < q; i++) e->b[i] = (e->b[i] + e->bn[i]) / 2, e->u[i] = (e->u[i] + e->un[i]) / 2;
-        for (ptrdiff_t i = 0; i < n; i++) g->v.zb[i] = (g->v.zb[i] + g->v.zn[i]) / 2;
+        for (ptrdiff_t i = 0; i < n; i++) v->zb[i] = (v->zb[i] + v->zn[i]) / 2;
+        g->j = pass_density(g) + half_square(g, e->u);
+        if (!isfinite(g->j) || g->j > before) continue;
+        g->halved = 1;
+        return promise;
     }
-    return 1;
+    return INFINITY;
 }
 
 void start_mode(glmm_model *g)
 {
     const size_t q = sizeof(double) * (size_t)g->m->layout.q;
     memset(g->e.b, 0, q), memset(g->e.u, 0, q), memset(g->e.c, 0, q);
-    memset(g->v.zb, 0, sizeof(double) * (size_t)g->rows.n);
     g->stands = g->known = 0;
 }
 
@@ -162,46 +159,53 @@ static lmm_status first_point(glmm_model *g)
     const double before = g->j;
     const int predicted = g->stands;
     g->stands = g->known = g->derived = 0;
-    g->j = pass_density(g) + half_square(g, g->e.u);
+    g->j = pass_first(g, 0) + half_square(g, g->e.u);
     if (isfinite(g->j) && !(predicted && g->j > before + WORSE * (1 + fabs(before)))) return LMM_OK;
     const double there = g->j;
     memcpy(g->e.un, g->e.u, sizeof(double) * (size_t)g->m->layout.q);
     start_mode(g);
-    g->j = pass_density(g);
+    g->j = pass_first(g, 1);
     if (isfinite(there) && !(g->j < there)) { /* back */
         memcpy(g->e.u, g->e.un, sizeof(double) * (size_t)g->m->layout.q);
         spread(g->m, g->e.u, g->e.b);
-        pass_random(g, g->e.b, g->v.zb);
-        g->j = pass_density(g) + half_square(g, g->e.u);
+        g->j = pass_first(g, 0) + half_square(g, g->e.u);
     }
     return isfinite(g->j) ? LMM_OK : LMM_NOTPOSDEF;
 }
 
+/* Is another step with the old factorization worth it? The last two promised `promise` and `before`: at that
+   rate so many more are needed, against few with new factorizations. */
+static int goes_on(const glmm_model *g, double promise, double before)
+{
+    const double rate = promise / before;
+    if (g->halved || !isfinite(before) || !(rate < SLOWEST)) return 0;
+    const double old = ceil(log(promise / g->enough) / -log(rate));
+    const double anew = promise < 1e-7 ? 1 : promise < 1e-3 ? 2 : promise < 1 ? 3 : 4;
+    return old * g->passcost < anew * g->passcost + (anew - 1) * g->cost;
+}
+
 lmm_status find_mode(glmm_model *g)
 {
-    double last = INFINITY;
+    double before = INFINITY;
     int observed, fresh = 1;
     TRY(first_point(g));
     TRY(factorize_here(g, &observed));
     for (int step = 0; step < STEPS; step++) {
-        const double promise = g->promise = propose(g);
-        if (!isfinite(promise)) return LMM_NOTPOSDEF;
-        if (fresh && (promise < DONE || step == STEPS - 1)) {
-            if (!observed || promise > UNSEEN) return LMM_NOTPOSDEF;
-            g->stands = 1;
-            pass_scatter(g, g->v.d1, g->e.c, NULL);
-            return LMM_OK;
+        g->halved = 0;
+        const double promise = g->promise = take_step(g);
+        if (promise < g->enough) {
+            const int again = !fresh || !observed;
+            if (again) TRY(factorize_here(g, &observed));
+            g->stepped = !again;
+            g->stands = observed;
+            return observed ? LMM_OK : LMM_NOTPOSDEF;
         }
-        if (promise < DONE || fresh || promise * CONTRACTS <= last) {
-            const int stuck = take(g, promise);
-            last = promise;
-            if (stuck && fresh) return LMM_NOTPOSDEF;
-            fresh = 0;
-            if (!stuck && promise >= DONE && observed) continue;
-        }
+        if (fresh && !isfinite(promise)) return LMM_NOTPOSDEF;
+        fresh = !(fresh && !g->halved && observed && promise < FAIR) && !goes_on(g, promise, before);
+        before = promise;
+        if (!fresh) continue;
         TRY(factorize_here(g, &observed));
-        fresh = 1;
-        last = INFINITY;
+        before = INFINITY;
     }
     return LMM_NOTPOSDEF;
 }
@@ -234,6 +238,7 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
     const ptrdiff_t n = g->rows.n, q = g->m->layout.q, N = g->family.nextra;
     double *dgamma = g->gx; /* free between evaluations */
     if (!g->stands) return;
+    if (!g->derived) pass_scatter(g, v->d1, e->c, NULL);
     for (int a = 0; a < g->m->layout.p; a++) dgamma[a] = gamma[a] - g->gamma[a];
     change_of_effects(g, T, e->bn, g->m->scratch.tmp);
     if (g->known && N) {
@@ -258,5 +263,4 @@ void adopt_mode(glmm_model *g)
         memcpy(T, g->m->evaluation.f[k].T, sizeof(double) * (size_t)(lay->f[k].p * lay->f[k].p));
     transpose_spread(g->m, g->Tnew, g->e.c, g->e.u);
     spread(g->m, g->e.u, g->e.b);
-    pass_random(g, g->e.b, g->v.zb);
 }

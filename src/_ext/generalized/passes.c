@@ -72,7 +72,7 @@ void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *
 {
     const int32_t n = kept_rows(&g->rows, block);
     const double *o = g->v.o ? g->v.o + block * KEPT : NULL;
-    for (int32_t i = 0; i < n; i++) eta[i] = zb[block * KEPT + i] + (o ? o[i] : 0);
+    for (int32_t i = 0; i < n; i++) eta[i] = (zb ? zb[block * KEPT + i] : 0) + (o ? o[i] : 0);
     add_fixed(g, block, g->gamma, eta);
 }
 
@@ -97,24 +97,68 @@ CLONES void pass_random(glmm_model *g, const double *b, double *zb)
     }
 }
 
-CLONES double pass_density(glmm_model *g)
+/* Densities of a block at eta = fixed + zb. Returns the sum of l. */
+INLINE double density_of_block(glmm_model *g, int64_t block, int32_t n, const double *zb)
 {
     const row_values *v = &g->v;
-    double eta[KEPT], l[KEPT], total = 0;
+    const int64_t at = block * KEPT;
+    double eta[KEPT], l[KEPT], sum = 0;
+    const lmm_density out = {.l = l, .d1 = v->d1 + at, .d2 = v->w2 + at, .d3 = v->d3 + at};
+    for (int32_t i = 0; i < n; i++) eta[i] = v->fixed[at + i] + zb[at + i];
+    g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+    for (int32_t i = 0; i < n; i++) {
+        sum += l[i];
+        v->w2[at + i] = -v->w2[at + i];
+    }
+    return sum;
+}
+
+CLONES double pass_density(glmm_model *g)
+{
+    double total = 0;
+    g->passes++;
+    EACH(g, block, n) total += density_of_block(g, block, n, g->v.zb);
+    return isnan(total) ? INFINITY : -total;
+}
+
+CLONES double pass_first(glmm_model *g, int zero)
+{
+    const row_values *v = &g->v;
+    double total = 0;
     g->passes++;
     EACH(g, block, n)
     {
         const int64_t at = block * KEPT;
-        const lmm_density out = {.l = l, .d1 = v->d1 + at, .d2 = v->w2 + at, .d3 = v->d3 + at};
-        double sum = 0;
-        eta_of_block(g, block, v->zb, eta);
-        g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
         for (int32_t i = 0; i < n; i++) {
-            sum += l[i];
-            v->w2[at + i] = -v->w2[at + i];
+            v->fixed[at + i] = v->o ? v->o[at + i] : 0;
+            v->zb[at + i] = 0;
         }
-        total += sum;
+        add_fixed(g, block, g->gamma, v->fixed + at);
+        if (!zero) add_random(g, block, g->e.b, v->zb + at);
+        total += density_of_block(g, block, n, v->zb);
     }
+    return isnan(total) ? INFINITY : -total;
+}
+
+CLONES double pass_try(glmm_model *g, double *slope)
+{
+    const row_values *v = &g->v;
+    double total = 0, all = 0, r[KEPT];
+    g->passes++;
+    memset(g->e.r, 0, effects_size(g));
+    EACH(g, block, n)
+    {
+        const int64_t at = block * KEPT;
+        double sum = 0;
+        memset(v->zn + at, 0, sizeof(double) * (size_t)n);
+        add_random(g, block, g->e.bn, v->zn + at);
+        for (int32_t i = 0; i < n; i++) sum += v->d1[at + i] * (v->zn[at + i] - v->zb[at + i]);
+        all += sum;
+        total += density_of_block(g, block, n, v->zn);
+        for (int32_t i = 0; i < n; i++) r[i] = v->d1[at + i] + v->wf[at + i] * v->zn[at + i];
+        add_levels(g, block, r, g->e.r);
+    }
+    *slope = all;
     return isnan(total) ? INFINITY : -total;
 }
 
@@ -127,7 +171,7 @@ CLONES void pass_expected(glmm_model *g, double *w)
     {
         const int64_t at = block * KEPT;
         const lmm_density out = {.w = w + at};
-        eta_of_block(g, block, v->zb, eta);
+        for (int32_t i = 0; i < n; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
         g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
     }
 }
@@ -197,6 +241,27 @@ INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int k, c
     }
 }
 
+/* The same for the first factor, whose levels come in runs, with one column: sums of a run wait */
+INLINE void add_runs(const glmm_model *g, int64_t block, const double *wz)
+{
+    const lmm_model *m = g->m;
+    const layout *lay = &m->layout;
+    const kept *rows = &g->rows;
+    const int32_t n = kept_rows(rows, block), *level = rows->level[0] + block * KEPT;
+    const double *z = kept_column(rows, block, 0), *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    for (int32_t i = 0, end; i < n; i = end) {
+        const int32_t e = lay->f[0].node + level[i];
+        double *edge = m->sums.A[0].pan + lay->pan[e] + lay->ld[e] - lay->pb, sum = 0;
+        for (end = i; end < n && level[end] == level[i]; end++) sum += z[end] * wz[end];
+        m->sums.A[0].diag[level[i]] += sum;
+        for (int a = 0; a < lay->p; a++) {
+            double product = 0;
+            for (int32_t r = i; r < end; r++) product += x[a * KEPT + r] * wz[r];
+            edge[a] += product;
+        }
+    }
+}
+
 /* Blocks of the levels of factors k and j */
 INLINE void add_pairs(const int p, const glmm_model *g, int64_t block, int k, int j, const double *wz)
 {
@@ -204,7 +269,7 @@ INLINE void add_pairs(const int p, const glmm_model *g, int64_t block, int k, in
     const layout *lay = &m->layout;
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const ptrdiff_t *spot = rows->spot[k * lay->nfactor + j] + block * KEPT;
+    const uint32_t *spot = rows->spot[k * lay->nfactor + j] + block * KEPT;
     const double *z = kept_column(rows, block, rows->at[j]);
     const int w = lay->f[j].p;
     double *pan = m->sums.A[k].pan;
@@ -236,9 +301,10 @@ CLONES void pass_weights(glmm_model *g)
 {
     lmm_model *m = g->m;
     const layout *lay = &m->layout;
-    double *wz = g->e.columns;
+    double *wz = g->e.columns, r[KEPT];
     g->passes++;
     clear(m);
+    memset(g->e.r, 0, effects_size(g));
     EACH(g, block, n)
     {
         const double *w = g->v.wf + block * KEPT;
@@ -247,10 +313,15 @@ CLONES void pass_weights(glmm_model *g)
             const double *z = kept_column(&g->rows, block, g->rows.at[k]);
             for (int c = 0; c < p; c++)
                 for (int32_t i = 0; i < n; i++) wz[c * KEPT + i] = z[c * KEPT + i] * w[i];
-            BY_WIDTH(p, add_blocks, g, block, k, wz)
+            if (k == 0 && p == 1)
+                add_runs(g, block, wz);
+            else
+                BY_WIDTH(p, add_blocks, g, block, k, wz)
             for (int j = k + 1; j < lay->nfactor; j++) BY_WIDTH(p, add_pairs, g, block, k, j, wz)
         }
         add_corner(g, block, w, wz);
+        for (int32_t i = 0; i < n; i++) r[i] = g->v.d1[block * KEPT + i] + w[i] * g->v.zb[block * KEPT + i];
+        add_levels(g, block, r, g->e.r);
     }
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
 }
@@ -278,7 +349,7 @@ INLINE void shared_leverages(const int p, const glmm_model *g, int64_t block, in
     const layout *lay = &g->m->layout;
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const ptrdiff_t *spot = rows->spot[k * lay->nfactor + j] + block * KEPT;
+    const uint32_t *spot = rows->spot[k * lay->nfactor + j] + block * KEPT;
     const double *z = kept_column(rows, block, rows->at[k]), *y = kept_column(rows, block, rows->at[j]);
     const double *B = g->first[k];
     const int w = lay->f[j].p;
@@ -295,15 +366,39 @@ CLONES void pass_leverages(glmm_model *g)
 {
     const layout *lay = &g->m->layout;
     g->passes++;
+    memset(g->e.s, 0, effects_size(g));
     EACH(g, block, n)
     {
-        double *h = g->v.h + block * KEPT;
+        double *h = g->v.h + block * KEPT, r[KEPT];
         memset(h, 0, sizeof(double) * (size_t)n);
         for (int k = 0; k < lay->nfactor; k++) {
             const int p = lay->f[k].p;
             BY_WIDTH(p, own_leverages, g, block, k, h)
             for (int j = k + 1; j < lay->nfactor; j++) BY_WIDTH(p, shared_leverages, g, block, k, j, h)
         }
+        for (int32_t i = 0; i < n; i++) r[i] = -h[i] * g->v.d3[block * KEPT + i];
+        add_levels(g, block, r, g->e.s);
+    }
+}
+
+CLONES void pass_slopes(glmm_model *g, const double *t)
+{
+    const row_values *v = &g->v;
+    double r[KEPT];
+    g->passes++;
+    memset(g->e.c, 0, effects_size(g));
+    memset(g->e.d, 0, effects_size(g));
+    memset(g->gx, 0, sizeof(double) * (size_t)g->m->layout.p);
+    EACH(g, block, n)
+    {
+        const int64_t at = block * KEPT;
+        memset(v->zt + at, 0, sizeof(double) * (size_t)n);
+        add_random(g, block, t, v->zt + at);
+        for (int32_t i = 0; i < n; i++) r[i] = -v->h[at + i] * v->d3[at + i] - v->wf[at + i] * v->zt[at + i];
+        add_levels(g, block, v->d1 + at, g->e.c);
+        add_levels(g, block, r, g->e.d);
+        for (int32_t i = 0; i < n; i++) r[i] -= 2 * v->d1[at + i];
+        add_columns(g, block, r, g->gx);
     }
 }
 
@@ -323,7 +418,7 @@ CLONES void pass_extra(glmm_model *g)
     {
         const int64_t at = block * KEPT;
         double one[KEPT];
-        eta_of_block(g, block, v->zb, eta);
+        for (int32_t i = 0; i < rows; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
         const lmm_density out = {.l = l, .lx = lx, .d2x = d2x, .d1x = l + (1 + 2 * N) * KEPT, .ldx = KEPT};
         g->family.density(&g->family, rows, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
         for (ptrdiff_t e = 0; e < N; e++) {

@@ -52,7 +52,7 @@ static double sum_rows(glmm_model *g, int derivatives, totals *s)
         const int64_t at = block * KEPT;
         const lmm_density value = {.l = l};
         const lmm_density all = {.l = l, .d1 = d1, .w = w, .lx = N ? lx : NULL, .d1x = N ? d1x : NULL, .ldx = KEPT};
-        eta_of_block(g, block, v->zb, eta);
+        eta_of_block(g, block, NULL, eta);
         g->family.density(&g->family, rows, v->y + at, v->w ? v->w + at : NULL, eta, g->x,
                           derivatives ? &all : &value);
         for (int32_t i = 0; i < rows; i++) total -= l[i];
@@ -128,7 +128,6 @@ lmm_status start_fixed(glmm_model *g)
     if (!memory) return LMM_NOMEM;
     totals s = {.slope = memory, .H = memory + n};
     double *L = s.H + n * n, *step = L + n * n, *from = step + n;
-    memset(g->v.zb, 0, sizeof(double) * (size_t)g->rows.n);
     begin_at_center(g);
     sum_rows(g, 1, &s);
     for (int i = 0; n && i < STEPS && isfinite(s.value); i++) {

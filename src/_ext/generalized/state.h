@@ -11,6 +11,7 @@
 
 typedef struct { /* n each, by kept row */
     double *y, *w, *o;
+    double *fixed;             /* o + X gamma                                                   */
     double *zb, *d1, *w2, *d3; /* at u: Z b; l', -l'', l'''                                     */
     double *zn;                /* Z b of the next u                                             */
     double *wf;                /* weights of the factorization                                  */
@@ -20,11 +21,14 @@ typedef struct { /* n each, by kept row */
 
 typedef struct { /* q each: elimination order, whitened */
     double *b, *u, *c; /* the mode b = Lambda u; Z'l' there              */
-    double *bn, *un;   /* a step further                                 */
+    double *bn, *un;   /* a step further, or before                      */
+    double *r;         /* Z'(l' + W_f Z b)                               */
     double *s, *d;     /* Z'(h w'); Z'r                                  */
     double *work;      /* solve_work */
     double *columns;   /* KEPT x: columns of the widest factor, or what passes need in each x */
 } effects;
+
+#define EXACTLY 1e-14 /* what the last step to a mode promises at most where everything is read off it */
 
 struct glmm_model {
     lmm_model *m;
@@ -44,31 +48,39 @@ struct glmm_model {
     double *xk;            /* p x nextra      X'V^-1 K                                                  */
     double *along;         /* ntheta */
     double *Tnew;          /* factors_size    T of every factor to come                                 */
-    double j, promise;     /* j(u); what a step from u promises                                         */
+    double enough;         /* what the last step to a mode may promise                                  */
+    double j, promise;     /* j(u); what the last step to it promised                                   */
+    double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
     int stands;            /* does the factorization belong to b?                                       */
     int known;             /* are derivatives in x (d1x) those of b?                                    */
-    int derived;           /* are slopes known there?                                                   */
+    int derived;           /* are slopes, and c, known there?                                           */
+    int stepped;           /* is it the factorization of bn, a step before?                             */
+    int halved;            /* was the last step shortened?                                              */
     int32_t factorizations, passes;
     void *memory;
 };
 
 /* passes.c: over the rows */
-void pass_random(glmm_model *g, const double *b, double *zb);        /* zb := Z b                       */
-double pass_density(glmm_model *g);                                  /* -sum l; d1, w2, d3              */
-void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted) */
-void pass_weights(glmm_model *g);                                    /* A := [Z X]'wf[Z X]              */
-void pass_leverages(glmm_model *g);                                  /* h                               */
-void pass_expected(glmm_model *g, double *w);                        /* expected weights                */
-/* z := Z'(weight (Z b + X gamma)), weight NULL: wf; either may be NULL. zb: n, scratch */
+double pass_first(glmm_model *g, int zero); /* fixed, zb = Z b (zero: 0), then as pass_density            */
+double pass_density(glmm_model *g);         /* -sum l; d1, w2, d3 at fixed + zb                          */
+/* zn := Z bn and densities there, r := Z'(d1 + wf zn); slope: (old d1)'(zn - zb). Returns -sum l. */
+double pass_try(glmm_model *g, double *slope);
+void pass_weights(glmm_model *g);             /* A := [Z X]'wf[Z X],  r := Z'(d1 + wf zb)                */
+void pass_expected(glmm_model *g, double *w); /* expected weights                                        */
+void pass_leverages(glmm_model *g);           /* h;  s := Z'(-d3 h)                                      */
+void pass_slopes(glmm_model *g, const double *t); /* zt := Z t,  c, d = Z'(-d3 h - wf zt), gx             */
+void pass_extra(glmm_model *g);               /* d1x, fx, xx, zx and X'l'_x in xk                        */
+void pass_random(glmm_model *g, const double *b, double *zb);            /* zb := Z b                    */
+void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
+void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *eta); /* zb: or NULL */
+/* z := Z'wf(Z b + X gamma), either may be NULL. zb: n, Z b + X gamma, or NULL */
 void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);
-void pass_extra(glmm_model *g);                                      /* d1x, fx, xx, zx and X'l'_x in xk */
-void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *eta);
 
-/* mode.c: from b, u and zb to the mode, where the factorization is; c. LMM_NOTPOSDEF: there is none */
+/* mode.c: from b and u to the mode, where the factorization is; c. LMM_NOTPOSDEF: there is none */
 lmm_status find_mode(glmm_model *g);
-void start_mode(glmm_model *g); /* b, u, zb := 0 */
-/* b, u and zb at new T, gamma and x, by first order; before the model gets that T */
+void start_mode(glmm_model *g); /* b, u := 0 */
+/* b and u at new T, gamma and x, by first order; before the model gets that T */
 void predict_mode(glmm_model *g, const double *T, const double *gamma, const double *x);
 void adopt_mode(glmm_model *g); /* ... after it has */
 void solve_effects(glmm_model *g, double *z); /* z := B z, with the factor */
@@ -78,7 +90,7 @@ void transpose_spread(const lmm_model *m, const double *T, const double *c, doub
 
 /* laplace.c: the criterion at the mode with its slopes; LMM_NOTPOSDEF */
 lmm_status laplace(glmm_model *g);
-lmm_status slopes(glmm_model *g);
+void slopes(glmm_model *g); /* and c */
 /* in (Sigma's entries, gamma, x): slope, model Hessian (n x n) */
 void joint_derivatives(glmm_model *g, double *slope, double *H);
 int32_t joint_size(const glmm_model *g);

@@ -27,6 +27,8 @@ static lmm_status room(kept *r, const lmm_model *m)
     const layout *lay = &m->layout;
     const int K = lay->nfactor;
     r->n = lay->n;
+    for (int k = 0; k < K; k++)
+        if (panel_size(lay, k) > UINT32_MAX) return LMM_TOOLARGE;
     GRAB(r, r->at, K + 1);
     for (int k = 0; k < K; k++) r->at[k + 1] = r->at[k] + lay->f[k].p;
     r->width = r->at[K] + lay->p;
@@ -114,7 +116,7 @@ static void find_places(kept *r, const lmm_model *m, const builder *b)
         for (int j = k + 1; j < K; j++)
             for (int64_t i = 0; i < r->n; i++) {
                 const int32_t e = lay->f[k].node + r->level[k][i], o = lay->f[j].node + r->level[j][i];
-                r->spot[k * K + j][i] = lay->pan[e] + place_of(lay, b, k, j, e, o);
+                r->spot[k * K + j][i] = (uint32_t)(lay->pan[e] + place_of(lay, b, k, j, e, o));
             }
 }
 

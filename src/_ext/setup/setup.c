@@ -37,11 +37,15 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         fs->pan = m->sums.A[k].pan;
         GRAB(m, fs->K, blocks);
         fs->Q = fs->B = fs->K;
+        if (lay->generalized) {
+            GRAB(m, fs->B, blocks);
+            fs->Q = fs->B;
+        }
         if (k >= lay->nelim) continue;
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
             if (lay->ld[e] > ldmax) ldmax = lay->ld[e];
         GRAB(m, fs->L, blocks);
-        if (lay->full || lay->nelim > 1) GRAB(m, fs->P, size[k] + 1);
+        if (lay->full || lay->nelim > 1 || lay->generalized) GRAB(m, fs->P, size[k] + 1);
         if (k == 0) continue;
         GRAB(m, fs->diag, blocks);
         GRAB(m, fs->pan, size[k] + 1);

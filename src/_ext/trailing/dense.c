@@ -342,28 +342,58 @@ static void product_full(const dense *d, lmm_model *m, const double *A, double *
     m->blas.symm(&left, &lower, &q2, &q1, &one, d->B, &s, (double *)A, &s, &one, V, &s);
 }
 
-/* V += B_JJ A_J for every level of an eliminated factor with lists, J: its trailing columns */
-CLONES static void product_lists(const dense *d, lmm_model *m, int k, const double *from, double *panels)
+/* V += B_JJ A_J of one level: rows J in place, as many as there are; B's lower triangle, ascending J */
+INLINE void product_level(const int p, const double *B, ptrdiff_t s, int rows, const int32_t *J,
+                          const double *A, double *V, ptrdiff_t ld)
+{
+    for (int i = 0; i < rows; i++) {
+        const double *column = B + J[i] * s;
+        double sum[4], *own = p <= 4 ? sum : NULL;
+        for (int x = 0; own && x < p; x++) own[x] = column[J[i]] * A[i + x * ld];
+        if (p == 1) {
+            const double a = A[i];
+            double here = *sum;
+            for (int j = i + 1; j < rows; j++) {
+                const double b = column[J[j]];
+                V[j] += b * a;
+                here += b * A[j];
+            }
+            V[i] += here;
+            continue;
+        }
+        for (int x = 0; !own && x < p; x++) V[i + x * ld] += column[J[i]] * A[i + x * ld];
+        for (int j = i + 1; j < rows; j++) {
+            const double b = column[J[j]];
+            for (int x = 0; x < p; x++) {
+                V[j + x * ld] += b * A[i + x * ld];
+                *(own ? own + x : V + i + x * ld) += b * A[j + x * ld];
+            }
+        }
+        for (int x = 0; own && x < p; x++) V[i + x * ld] += own[x];
+    }
+}
+
+/* The same for every level of an eliminated factor with lists. The trailing rows of a panel are listed in the
+   model's scratch. */
+INLINE void product_levels(const int p, const dense *d, lmm_model *m, int k, const double *from,
+                           double *panels)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
-    const ptrdiff_t s = lay->s;
-    const ptrdiff_t skip = ancestor_rows(&m->layout, k);
+    const ptrdiff_t skip = ancestor_rows(lay, k);
+    int32_t *J = (int32_t *)m->scratch.tmp;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const ptrdiff_t ld = lay->ld[e], first = lay->ptr[e] + (lay->nelim - 1 - k);
-        const double *A = from + lay->pan[e] + skip;
-        double *V = panels + lay->pan[e] + skip;
-        for (ptrdiff_t i = first, rc = 0; i < lay->ptr[e + 1]; i++)
-            for (int c = 0; c < lay->width[lay->row[i]]; c++, rc++) {
-                const int32_t col = lay->trailcol[lay->row[i]] + c;
-                for (ptrdiff_t j = first, rr = 0; j < lay->ptr[e + 1]; j++)
-                    for (int r = 0; r < lay->width[lay->row[j]]; r++, rr++) {
-                        const int32_t row = lay->trailcol[lay->row[j]] + r;
-                        const double b = row >= col ? d->B[row + col * s] : d->B[col + row * s];
-                        for (int x = 0; x < f->p; x++) V[rr + x * ld] += b * A[rc + x * ld];
-                    }
-            }
+        int rows = 0;
+        for (ptrdiff_t i = lay->ptr[e] + (lay->nelim - 1 - k); i < lay->ptr[e + 1]; i++)
+            for (int c = 0; c < lay->width[lay->row[i]]; c++) J[rows++] = lay->trailcol[lay->row[i]] + c;
+        product_level(p, d->B, lay->s, rows, J, from + lay->pan[e] + skip, panels + lay->pan[e] + skip,
+                      lay->ld[e]);
     }
+}
+
+CLONES static void product_lists(const dense *d, lmm_model *m, int k, const double *from, double *panels)
+{
+    BY_WIDTH(m->layout.f[k].p, product_levels, d, m, k, from, panels)
 }
 
 static void dense_product(trailing *t, lmm_model *m, int k, const double *A, double *V)
