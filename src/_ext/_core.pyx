@@ -104,28 +104,10 @@ cdef int _check_theta(const double[::1] theta, Py_ssize_t n, str name) except -1
 
 include "blocks.pxi"
 include "fits.pxi"
-
-
-class _Lock:
-    """A lock that tells a callback which uses its own model, instead of waiting for ever."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.owner = None
-
-    def __enter__(self):
-        if self.owner == threading.get_ident():
-            raise RuntimeError("the model is being fitted: its callback cannot use it")
-        self.lock.acquire()
-        self.owner = threading.get_ident()
-
-    def __exit__(self, *error):
-        self.owner = None
-        self.lock.release()
-
-
+include "lock.pxi"
 include "setup.pxi"
 include "many.pxi"
+include "families.pxi"
 
 
 cdef class Model:

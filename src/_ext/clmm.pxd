@@ -250,12 +250,30 @@ cdef extern from "setup/chunk.h" nogil:
 
 
 cdef extern from "families/family.h" nogil:
+    ctypedef struct lmm_density:
+        double *l
+        double *d1
+        double *d2
+        double *d3
+        double *d4
+        double *w
+        double *dw
+        double *lx
+        double *d1x
+        double *d2x
+        double *wx
+        ptrdiff_t ldx
+
     ctypedef struct lmm_family:
+        void (*density)(const lmm_family *, int32_t, const double *, const double *, const double *,
+                        const double *, const lmm_density *) noexcept nogil
+        double (*constant)(const lmm_family *, int64_t, const double *, const double *) noexcept nogil
         int32_t nextra
         int concave
         int32_t classes
+        void *arg
 
-    int lmm_find_family(const char *family, const char *link, int32_t classes, lmm_family *out)
+    int lmm_find_family(const char *, const char *, int32_t, lmm_family *)
 
 
 cdef extern from "generalized/glmm.h" nogil:

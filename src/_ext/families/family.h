@@ -1,7 +1,8 @@
-/* A family of distributions with its link: log-densities of rows and their derivatives in the linear predictor
-   eta and in the family's own parameters x, for blocks of rows. It knows nothing of models.
+/* A family of distributions with its link: log-densities of rows and their derivatives in the linear
+   predictor eta and in the family's own parameters x, for blocks of rows. It knows nothing of models.
 
-   Parameters x are unconstrained: a logarithm of a size or a dispersion, or thresholds by their differences. */
+   Parameters x are unconstrained: a logarithm of a size or a dispersion, or thresholds by their differences.
+ */
 
 #ifndef LMM_FAMILY_H
 #define LMM_FAMILY_H

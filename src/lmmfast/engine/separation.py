@@ -1,13 +1,13 @@
 """Separation: coefficients that the likelihood would move without end.
 
-Where a direction d of the fixed effects has x'd > 0 in some rows in which the response is as high as
-it can be, x'd < 0 in some in which it is as low, and x'd = 0 in all others, the likelihood rises
+Where a direction d of the fixed effects has x'd > 0 in some rows in which the response is as high
+as it can be, x'd < 0 in some in which it is as low, and x'd = 0 in all others, the likelihood rises
 along d for ever (Albert and Anderson 1984, *Biometrika* 71). The linear programme
 
     maximize sum s x'd    over    |d| <= 1,  s x'd >= 0 where the response is extreme (s = 1 or -1),
                                   x'd = 0 elsewhere
 
-finds such a direction where there is one (Konis 2007, thesis, Oxford). It is solved only when a row's
+finds such a direction where there is one (Konis 2007, thesis, Oxford). It is solved only when a
 fitted mean has reached the edge.
 """
 
