@@ -177,6 +177,7 @@ static lmm_status begin(joint *t, const double *start, double *x)
                 T[i] = i % (lay->f[k].p + 1) ? 0 : TYPICAL * g->unit;
         axes_of_factors(m, g->Tnew, 0, INFINITY, x, t->work);
         TRY(start_fixed(g));
+        start_random(g, x);
         memcpy(x + t->axes, g->gamma, sizeof(double) * (size_t)lay->p);
         memcpy(x + t->axes + lay->p, g->x, sizeof(double) * (size_t)g->family.nextra);
     }

@@ -5,11 +5,15 @@
 
 #include "base/small.h"
 #include "generalized/state.h"
+#include "optimize/axes.h"
+#include "optimize/start.h"
 
 #define ENOUGH 1e-4 /* decrease of -2 log-likelihood that is worth a step, relative to its size */
 #define STEPS 50
 #define HALVINGS 40
 #define FARTHEST 5 /* steps of x at most */
+#define LOW 0.1    /* standard deviations begin between these, in units of eta */
+#define HIGH 3.0
 
 /* Sums over rows at gamma and x: slopes of -l and curvature in both, lower (n x n) */
 typedef struct {
@@ -138,4 +142,57 @@ lmm_status start_fixed(glmm_model *g)
     }
     free(memory);
     return isfinite(s.value) ? LMM_OK : LMM_NOTPOSDEF;
+}
+
+/* The response of the moment equations: working residuals l'/W at the fixed part, with weights W. Returns what
+   is left of their sum of squares; 0: weights are no weights. */
+static double set_response(glmm_model *g)
+{
+    lmm_model *m = g->m;
+    const layout *lay = &m->layout;
+    const row_values *v = &g->v;
+    double total = 0;
+    for (ptrdiff_t i = 0; i < g->rows.n; i++) {
+        if (!(v->w2[i] >= 0)) return 0;
+        if (v->w2[i] > 0) total += v->d1[i] * v->d1[i] / v->w2[i];
+    }
+    memcpy(v->wf, v->w2, sizeof(double) * (size_t)g->rows.n);
+    pass_weights(g);
+    pass_scatter(g, v->d1, g->e.c, g->gx);
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        const double *c = g->e.c + f->col;
+        for (int32_t e = f->node; e < f->node + f->nlev; e++)
+            for (int i = 1; i <= f->p; i++) m->sums.A[k].pan[lay->pan[e] + i * (ptrdiff_t)lay->ld[e] - 1] = *c++;
+    }
+    for (int a = 0; a < lay->p; a++) m->sums.border[lay->p + a * (ptrdiff_t)lay->pb] = g->gx[a];
+    m->sums.border[lay->p + lay->p * (ptrdiff_t)lay->pb] = total;
+    return isfinite(total) ? total : 0;
+}
+
+void start_random(glmm_model *g, double *axes)
+{
+    lmm_model *m = g->m;
+    const layout *lay = &m->layout;
+    double *memory = malloc(sizeof(double) * (size_t)(lay->ntheta + 1 + start_work(lay) + 36 * factors_size(lay)));
+    if (!memory) return;
+    double *sigma = memory, *work = sigma + lay->ntheta + 1;
+    pass_first(g, 1);
+    const double total = set_response(g);
+    if (total > 0 && moment_estimates(m, sigma, work) == LMM_OK) {
+        const double residual = total / ((double)lay->n * sigma[lay->ntheta]); /* of sigma's, relative to it */
+        double *E = work, *w;
+        for (term s = {0}; next_term(lay, &s); axes += term_size(s.k)) {
+            char vectors = 'V', lower = 'L';
+            int k = s.k, lwork = 34 * k, info;
+            w = E + k * k;
+            for (int c = 0; c < k; c++)
+                for (int r = c; r < k; r++) E[r + c * k] = residual * sigma[s.th + packed_place(k, r, c)];
+            m->blas.syev(&vectors, &lower, &k, E, &k, w, w + k, &lwork, &info);
+            for (int i = 0; i < k; i++)
+                w[i] = fmin(fmax(sqrt(fmax(w[i], 0)), LOW * g->unit), HIGH * g->unit);
+            if (!info) set_term(axes, k, E, w);
+        }
+    }
+    free(memory);
 }

@@ -97,5 +97,7 @@ int32_t joint_size(const glmm_model *g);
 
 /* start.c: gamma and x of the model without random effects */
 lmm_status start_fixed(glmm_model *g);
+/* then axes of every Sigma by moments of the working residuals; as they were where there are none */
+void start_random(glmm_model *g, double *axes);
 
 #endif
