@@ -163,7 +163,7 @@ def _binomial(given: _Given) -> Answer:
             (y > 0) & (y < 1),
             "is the share {}",
             "how many trials it is a share of must be given, weights=trials; or write "
-            'cbind(successes, failures). family="beta" is for shares without trials',
+            "cbind(successes, failures)",
         )
         return _tried(given, y, None, Outcome(given.family, "binary"))
     _check_trials(given, given.weights)
@@ -283,8 +283,8 @@ def _varying(given: _Given, y: Matrix) -> Matrix:
 def _ordered(given: _Given) -> Answer:
     if isinstance(given.value, Column):
         factor = given.value.used()
-        texts = factor.declared is None and factor.levels.dtype.kind not in "biuf"
-        if texts:
+        named = factor.name == given.label  # else made by the formula: factor(y, levels = ...)
+        if named and factor.declared is None and factor.levels.dtype.kind not in "biuf":
             shown = ", ".join(map(repr, factor.labels[:5]))
             raise given.constant(
                 f"is text ({shown}, ...), whose order is not known: make it ordered, as in "

@@ -92,7 +92,6 @@ class GeneralizedModel(Machine):
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         self.information = information
-        self._psi: np.ndarray | None = None  # where the compiled model stands
         self._compile(design, storage, threads, self._made(design))
         size = int(self._core.keep.sum()) + int(self._core.nextra)
         if design.n <= size:
@@ -105,8 +104,8 @@ class GeneralizedModel(Machine):
     def _made(self, design: Design) -> Any:
         """What makes the compiled model: the response is not shifted by the offset here."""
         rows = design.rows_for("a generalized model needs its rows")
-        classes = 0 if design.outcome is None else design.outcome.classes
         own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
+        classes = 0 if design.outcome is None else design.outcome.classes
         own |= {"classes": classes, "offset": rows.offset}
         if self.information != "observed":
             own["information"] = self.information
@@ -126,6 +125,11 @@ class GeneralizedModel(Machine):
     def nextra(self) -> int:
         """Number of parameters of the family."""
         return int(self._core.nextra)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of an ordered response, else 0."""
+        return 0 if self.design.outcome is None else self.design.outcome.classes
 
     @property
     def size(self) -> int:
@@ -152,16 +156,24 @@ class GeneralizedModel(Machine):
             raise ValueError(f"psi has values that are not finite: {psi}")
         return psi
 
+    def scales(self) -> np.ndarray:
+        """(size,) changes of each parameter that move eta by about one, fixed effects all rows
+        together: psi is measured in these."""
+        out = np.ones(self.size)
+        for place, (i, row, _) in enumerate(self.theta_entries):
+            source = self.design.terms[i].source
+            out[place] = source.mean_squares(np.eye(source.width)[:, [row]])[0]
+        squares = self.design.fixed.mean_squares(np.eye(self.design.fixed.width))
+        out[self.ntheta : self.ntheta + len(squares)] = squares * self.design.n
+        return np.asarray(1 / np.sqrt(np.where(out > 0, out, 1.0)))
+
     # ---- evaluation ------------------------------------------------------------------------------
 
     @contextmanager
-    def _standing(self, psi: np.ndarray) -> Iterator[Any]:
-        """The compiled model at psi; evaluated there only if it had left."""
+    def standing(self, psi: np.ndarray) -> Iterator[Any]:
+        """The compiled model, evaluated at psi."""
         with self._lock, _in_words():
-            if self._psi is None or not np.array_equal(self._psi, psi):
-                self._psi = None
-                self._core.value(psi)
-                self._psi = psi
+            self._core.value(psi)
             yield self._core
 
     def objective(self, psi: Any, *, gradient: bool = False) -> Any:
@@ -185,10 +197,7 @@ class GeneralizedModel(Machine):
         """
         psi = self.checked(psi)
         with self._lock, _in_words():
-            self._psi = None
-            found = self._core.value(psi, gradient)
-            self._psi = psi
-        return found
+            return self._core.value(psi, gradient)
 
     value = objective
 
@@ -215,14 +224,14 @@ class GeneralizedModel(Machine):
         psi = self.checked(psi)
         point = self.point(psi)
         free = self.free(psi)
-        gain = predicted_gain(point.gradient[free], point.curvature[np.ix_(free, free)])
+        gain = predicted_gain(point.gradient[free], point.hessian[np.ix_(free, free)])
         status = "converged" if gain <= CERTIFIED else "psi was given, not fitted"
-        return self._estimates(_Run(psi, gain, 0.0, 1, 1, 1, status), began)
+        with self.standing(psi):
+            return self._estimates(_Run(psi, point.value, gain, 0.0, 1, 1, 1, status), began)
 
     def _minimize(self, start: Any, watch: Watch, most: int) -> GeneralizedEstimates:
         began = time.perf_counter()
         how = {"maxeval": most, "callback": watch.active(began)}
-        self._psi = None
         try:
             psi, info = self._core.minimize(self._start(start), **how)
         except _core.NotPositiveDefinite:
@@ -233,7 +242,8 @@ class GeneralizedModel(Machine):
         if status == "converged" and info["certificate"] > CERTIFIED:
             status = "flat direction"
         counts = [int(info[name]) for name in ("neval", "factorizations", "passes")]
-        run = _Run(np.array(psi), info["certificate"], info["mode"], *counts, status)
+        ends = (float(info[name]) for name in ("objective", "certificate", "mode"))
+        run = _Run(np.array(psi), *ends, *counts, status)
         found = self._estimates(run, began)
         if found.separation:
             warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
@@ -274,21 +284,21 @@ class GeneralizedModel(Machine):
         return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
 
     def _estimates(self, run: _Run, began: float) -> GeneralizedEstimates:
-        """Everything that follows from the psi of a run."""
-        point = self.point(run.psi)
+        """Everything that follows from the psi of a run, where the compiled model stands."""
+        b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
         theta, beta, extra = self.split(run.psi)
         keep = np.asarray(self._core.keep, bool)
         T = self._engine.factors(theta)
-        found = separation(self.design, self.family, point.predictor, extra, keep)
+        found = separation(self.design, self.family, eta, extra, keep)
         return GeneralizedEstimates(
             reml=False,
             n=self.design.n,
-            objective=point.value,
+            objective=run.objective,
             theta=theta.copy(),
             beta=np.where(keep, beta, np.nan),
             sigma=1.0,
             T=T,
-            b=point.b,
+            b=b,
             fixed_kept=keep,
             singular=singular_directions(T),
             converged=run.status == "converged",
@@ -297,7 +307,7 @@ class GeneralizedModel(Machine):
             seconds=time.perf_counter() - began,
             status=run.status,
             extra=extra.copy(),
-            point=point,
+            point=self.point(run.psi),
             mode_certificate=float(run.mode),
             factorizations=run.factorizations,
             passes=run.passes,
@@ -310,6 +320,7 @@ class _Run(NamedTuple):
     """The end of a fit."""
 
     psi: np.ndarray
+    objective: float
     certificate: float
     mode: float  # what the inner problem could still gain
     evals: int
@@ -333,8 +344,8 @@ def _in_words() -> Iterator[None]:
 class GeneralizedPoint:
     """A generalized model at one psi; what is read is computed then, and kept.
 
-    May be used from several threads, and after the model has gone elsewhere. `GeneralizedModel.point`
-    makes it.
+    May be used from several threads, and after the model has gone elsewhere; made by
+    `GeneralizedModel.point`.
 
     Attributes
     ----------
@@ -350,7 +361,7 @@ class GeneralizedPoint:
     @cached_property
     def value(self) -> float:
         """-2 log-likelihood."""
-        with self._model._standing(self.psi) as core:
+        with self._model.standing(self.psi) as core:
             return float(core.value(self.psi))
 
     @cached_property
@@ -361,31 +372,31 @@ class GeneralizedPoint:
     @cached_property
     def curvature(self) -> np.ndarray:
         """The curvature that the fit steps with, (size, size): the Hessian only about."""
-        with self._model._standing(self.psi) as core:
+        with self._model.standing(self.psi) as core:
             return np.asarray(core.curvature(self.psi))
 
     @cached_property
     def predictor(self) -> np.ndarray:
         """eta of every row, offset and conditional modes included, (n,)."""
-        with self._model._standing(self.psi) as core:
+        with self._model.standing(self.psi) as core:
             return np.asarray(core.predictor())
 
     @cached_property
     def leverages(self) -> np.ndarray:
         """Conditional variance of z'b of every row given the parameters, (n,)."""
-        with self._model._standing(self.psi) as core:
+        with self._model.standing(self.psi) as core:
             return np.asarray(core.leverages())
 
     @cached_property
     def b(self) -> tuple[np.ndarray, ...]:
         """Conditional modes of each term, (m, k)."""
-        with self._model._standing(self.psi) as core:
+        with self._model.standing(self.psi) as core:
             return self._model._engine.modes(core.modes())
 
     @cached_property
     def condvar(self) -> tuple[np.ndarray, ...]:
         """Conditional covariances of each level's effects given y and psi, (m, k, k) by term."""
-        with self._model._standing(self.psi) as core:
+        with self._model.standing(self.psi) as core:
             return self._model._engine.conditional_variances(core.condvar())
 
     @cached_property
@@ -397,18 +408,32 @@ class GeneralizedPoint:
         """
         free = np.flatnonzero(self._model.free(self.psi))
         out = np.full((len(self.psi),) * 2, np.nan)
-        own = np.abs(self.curvature.diagonal()[free])
-        step = STEP / np.sqrt(np.where(own > 0, own, 1.0))
-        columns = [self._slope(j, h)[free] for j, h in zip(free, step, strict=True)]
-        H = np.array(columns).reshape(len(free), len(free))
+        step = self._steps(free)
+        H = np.array([self._slope(j, h)[free] for j, h in zip(free, step, strict=True)])
         out[np.ix_(free, free)] = (H + H.T) / 2
         return out
 
+    def _steps(self, free: np.ndarray) -> np.ndarray:
+        """Steps in some parameters, `STEP` where their curvature is one; found by trial steps."""
+        trial, moved = self._model.scales()[free] * STEP, []
+        for j, h in zip(free, trial, strict=True):
+            there = self._model.objective(self._moved(j, h), gradient=True)[1]
+            moved.append((there[j] - self.gradient[j]) / h)
+        own = np.abs(np.array(moved))
+        with np.errstate(divide="ignore"):
+            return np.asarray(
+                np.where(own > 0, np.minimum(STEP / np.sqrt(own), 1e3 * trial), trial)
+            )
+
+    def _moved(self, j: int, step: float) -> np.ndarray:
+        psi = self.psi.copy()
+        psi[j] += step
+        return psi
+
     def _slope(self, j: int, step: float) -> np.ndarray:
         """The derivative of the gradient in one parameter."""
-        move = np.zeros(len(self.psi))
-        move[j] = step
-        up, down = (self._model.objective(self.psi + s * move, gradient=True)[1] for s in (1, -1))
+        ends = (self._moved(j, side * step) for side in (1, -1))
+        up, down = (self._model.objective(psi, gradient=True)[1] for psi in ends)
         return np.asarray((up - down) / (2 * step))
 
     @cached_property
