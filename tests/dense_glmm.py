@@ -80,6 +80,7 @@ class DenseGeneralized:
         self.expected = {"observed": False, "expected": True}[information]
         self.nextra, self.p = self.family.nextra, self.X.shape[1]
         self.terms: list[Term] = []
+        self.given = factors
         self.factors: list[tuple[int, int, int]] = []  # first column of Z, levels, columns
         blocks = [self._add(*factor) for factor in factors]
         self.Z = np.concatenate(blocks, axis=1)
