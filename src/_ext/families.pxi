@@ -51,6 +51,8 @@ def density(str family, str link, const double[::1] y not None, const double[::1
         raise ValueError(f"{family} needs {f.nextra} extra parameters")
     if f.nextra:
         extra = &x[0]
+    if classes and n and not (np.isin(y, np.arange(classes))).all():
+        raise ValueError(f"y must be 0 .. {classes - 1}")
     names = ("l", "d1", "d2", "d3", "d4", "w", "dw", "lx", "d1x", "d2x", "wx")
     found = {}
     for k in range(11):

@@ -1,7 +1,6 @@
-/* Binomial responses: y successes of w trials, l = y log F(eta) + (w - y) log(1 - F(eta)). Every link takes
-   F, 1 - F and what its derivatives need from the side where they are small, so none is a difference. */
+/* Binomial responses: y successes of w trials, l = y log F(eta) + (w - y) log(1 - F(eta)). */
 
-#include "families/normal.h"
+#include "families/cumulative.h"
 #include "families/rows.h"
 #include "families/special.h"
 
@@ -20,8 +19,7 @@ INLINE void logit_row(const int level, const parameters *c, double y, double w, 
     no_extra(r);
 }
 
-/* Of log Q(z) and log(1 - Q(z)) at z = |eta|: the first belongs to the `rare` outcomes, the second to the
-   others. With normal.h's e, k, m: e' = e (e - k), k' = k (k - m). */
+/* z = |eta|: log(1 - F(z)) belongs to the `rare` outcomes, log F(z) to the others */
 INLINE void probit_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
     (void)c, (void)level;
@@ -29,46 +27,29 @@ INLINE void probit_row(const int level, const parameters *c, double y, double w,
     const double rare = eta < 0 ? y : w - y, usual = w - rare;
     const tail q = normal_tail(z);
     const double phi = exponential(-z * z / 2 - HALF_LOG_2PI), Q = phi / q.hazard, h = phi / (1 - Q);
-    const double p = q.hazard, e = q.e, k = q.k, b = 2 * e - k, zh = z + h;
-    r->l = rare * (-z * z / 2 - HALF_LOG_2PI - logarithm(p)) + usual * logarithm1p(-Q);
-    r->d1 = sign * (usual * h - rare * p);
-    r->d2 = -(usual * h * zh + rare * p * e);
-    r->d3 = sign * (usual * h * (zh * (zh + h) - 1) - rare * p * e * e * k * (q.m - k));
-    r->d4 = usual * h * ((1 - h * zh) * (zh + h) + zh * (1 - 2 * h * zh) - zh * (zh * (zh + h) - 1)) -
-            rare * p * e * (b * b + 2 * e * (e - k) - k * (k - q.m));
-    r->w = w * h * p;
-    r->dw = sign * r->w * (e - zh);
+    const side a = normal_rare(z, q), b = normal_usual(z, Q, h);
+    r->l = rare * a.l + usual * b.l;
+    r->d1 = sign * (rare * a.d1 + usual * b.d1);
+    r->d2 = rare * a.d2 + usual * b.d2;
+    r->d3 = sign * (rare * a.d3 + usual * b.d3);
+    r->d4 = rare * a.d4 + usual * b.d4;
+    r->w = w * h * q.hazard;
+    r->dw = sign * r->w * (q.e - z - h);
     no_extra(r);
 }
 
-/* (u / 2) coth(u / 2) - 1 = sum of B_2j u^2j / (2j)!, j >= 1, where u < 1 */
-INLINE double coth_tail(double u)
-{
-    const double s = u * u, s2 = s * s;
-    const double a = 1.0 / 12 - s * (1.0 / 720), b = 1.0 / 30240 - s * (1.0 / 1209600);
-    const double c = 1.0 / 47900160 - s * (691.0 / 1307674368000.0);
-    const double d = 1.0 / 74724249600.0 - s * (3617.0 / 10670622842880000.0);
-    const double f = 8.5860620562778446e-15 - s * 2.1748686985580619e-16;
-    return s * ((a + s2 * b) + s2 * s2 * ((c + s2 * d) + s2 * s2 * f));
-}
-
-/* u = e^eta: log(1 - F) = -u, (log F)' = u / (e^u - 1) = 1 - u / 2 + s with s = (u / 2) coth(u / 2) - 1 */
+/* log(1 - F) = -e^eta, which is its derivatives too */
 INLINE void cloglog_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
     (void)c, (void)level;
-    const double all = exponential(eta), u = smaller(all, 600), G = exponential(-u);
-    const double beyond = u * G / (1 - smaller(G, 0.9)), series = coth_tail(smaller(u, 1));
-    const int low = u < 1;
-    const double p = low ? 1 - u / 2 + series : beyond, s = low ? series : u / 2 + p - 1;
-    const double b = u / 2 + s, s1 = low ? u * u / 4 - s - s * s : u / 2 - p * b;
-    const double curve = s - u / 2 + u * s + 2 * s * s;
-    const double logF = low ? eta - u - logarithm(p) : logarithm1p(-smaller(G, 0.9));
-    const double none = (w - y) * all;
-    r->l = y * logF - none;
-    r->d1 = y * p - none;
-    r->d2 = -y * p * b - none;
-    r->d3 = y * p * curve - none;
-    r->d4 = y * p * (s1 - u / 2 + u * s + u * s1 + 4 * s * s1 - b * curve) - none;
+    const double all = exponential(eta), none = (w - y) * all, u = smaller(all, 600);
+    double p, s;
+    const side a = extreme_low(eta, all, &p, &s);
+    r->l = y * a.l - none;
+    r->d1 = y * a.d1 - none;
+    r->d2 = y * a.d2 - none;
+    r->d3 = y * a.d3 - none;
+    r->d4 = y * a.d4 - none;
     r->w = w * p * u;
     r->dw = r->w * (1 - u / 2 - s);
     no_extra(r);

@@ -95,7 +95,8 @@ INLINE void nb_values(const int level, const parameters *c, double y, double w, 
 
 INLINE void nb_identity_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
-    const double mu = larger(eta, 1e-60), s = c->e, i = 1 / mu, q = 1 / (mu + s), g = y * i, k = (y + s) * q;
+    const double mu = larger(smaller(eta, 1e150), 1e-60), s = c->e, i = 1 / mu, q = 1 / (mu + s), g = y * i,
+                 k = (y + s) * q;
     nb_values(level, c, y, w, mu, y * logarithm(mu), r);
     if (!(eta > 0)) r->l = BARRED;
     r->d1 = w * (g - k);
@@ -113,8 +114,10 @@ INLINE void nb_identity_row(const int level, const parameters *c, double y, doub
 /* mu = eta^2, on either side of zero */
 INLINE void nb_sqrt_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
-    const double size = larger(fabs(eta), 1e-60), i = (eta < 0 ? -1 : 1) / size, g = 2 * share(y, i);
-    const double s = c->e, mu = eta * eta, q = 1 / (mu + s), k = (y + s) * q, pi = mu * q;
+    const double size = larger(smaller(fabs(eta), 1e75), 1e-60), sign = eta < 0 ? -1 : 1;
+    const double i = sign / size, g = 2 * share(y, i), s = c->e, mu = size * size, q = 1 / (mu + s),
+                 k = (y + s) * q, pi = mu * q;
+    eta = sign * size;
     nb_values(level, c, y, w, mu, y > 0 ? 2 * y * logarithm(size) : 0, r);
     r->d1 = w * (g - 2 * k * eta);
     r->d2 = -w * (g * i + k * (2 - 4 * pi));

@@ -9,6 +9,7 @@ const double lmm_ones[CHUNK] = {ONES32, ONES32, ONES32, ONES32};
 int lmm_find_family(const char *family, const char *link, int32_t classes, lmm_family *out)
 {
     *out = (lmm_family){.classes = classes};
+    if (!strcmp(family, "ordered")) return find_ordered(link, out);
     if (classes) return 0;
     if (!strcmp(family, "binomial")) return find_binomial(link, out);
     if (!strcmp(family, "poisson") || !strcmp(family, "negativebinomial"))

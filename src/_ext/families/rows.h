@@ -111,5 +111,6 @@ int find_binomial(const char *link, lmm_family *out);
 int find_count(const char *family, const char *link, lmm_family *out);
 int find_positive(const char *family, const char *link, lmm_family *out);
 int find_gaussian(const char *link, lmm_family *out);
+int find_ordered(const char *link, lmm_family *out); /* its classes are set */
 
 #endif
