@@ -51,6 +51,7 @@ INCLUDES = {
     "base": set(),
     "cholesky": {"base"},
     "sums": {"base"},
+    "families": {"base"},
     "model": {"base", "sums"},
     "trailing": {"base", "cholesky", "sums", "model"},
     "evaluate": {"base", "cholesky", "sums", "model", "trailing"},

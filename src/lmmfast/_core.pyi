@@ -1,6 +1,6 @@
 """Types of the compiled engine (src/_ext/_core.pyx)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -157,3 +157,18 @@ class Model:
     def covariances(
         self, a: int, c: int, la: np.ndarray, lc: np.ndarray, whitened: bool = False
     ) -> np.ndarray: ...
+
+def describe_family(family: str, link: str, classes: int = 0) -> tuple[int, bool]: ...
+def density(
+    family: str,
+    link: str,
+    y: np.ndarray,
+    w: np.ndarray | None,
+    eta: np.ndarray,
+    x: np.ndarray | None = None,
+    classes: int = 0,
+    only: Container[str] | None = None,
+) -> dict[str, np.ndarray]: ...
+def density_constant(
+    family: str, link: str, y: np.ndarray, w: np.ndarray | None = None, classes: int = 0
+) -> float: ...

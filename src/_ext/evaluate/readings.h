@@ -21,6 +21,9 @@ void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first
 void solve_rows(lmm_model *m, int r, double *X, double *work); /* X := X B                            */
 ptrdiff_t solve_work(const lmm_model *m, int r);               /* doubles                             */
 
+/* covariances.c: B_Rl of the first factor, laid out as its panels, into evaluation.first; after INVERTED */
+lmm_status complete_first(lmm_model *m);
+
 /* gradient.c */
 void invert_against_ancestor(lmm_model *m, int k, int j, const double *panels, double *out);
 

@@ -1,0 +1,164 @@
+# Included by _core.pyx. Generalized linear mixed models: one class over generalized/glmm.h.
+
+
+UNITLESS = {"logit", "probit", "cloglog", "cauchit", "log"}  # links whose eta has no unit
+
+
+def _center(family, link, y, w, classes):
+    """eta of a middling row, the family's parameters x and the size of changes of eta, where fits begin."""
+    total = np.sum(y) if family == "binomial" else np.sum(y if w is None else w * y)
+    weight = len(y) if w is None else np.sum(w)
+    mean, x, unit = total / weight, np.zeros(0), 1.0
+    if family == "ordered":
+        share = np.bincount(np.asarray(y, np.intp), w, classes)[:-1].cumsum()
+        share = np.clip(share / weight, 0.5 / weight, 1 - 0.5 / weight)
+        a = np.log(share / (1 - share))
+        return 0.0, np.append(a[0], np.log(np.maximum(np.diff(a), 1e-3))), 1.0
+    spread = np.mean((y - mean) ** 2)
+    if family == "binomial":
+        mean = np.clip(mean, 0.5 / weight, 1 - 0.5 / weight)
+        eta = {"logit": lambda p: np.log(p / (1 - p)), "probit": lambda p: np.log(p / (1 - p)) / 1.7,
+               "cloglog": lambda p: np.log(-np.log1p(-p)), "cauchit": lambda p: np.tan(np.pi * (p - 0.5))}[link](mean)
+        return float(eta), x, unit
+    if family == "poisson":
+        mean = max(mean, 0.5 / weight)
+    elif family == "negativebinomial":
+        mean = max(mean, 0.5 / weight)
+        x = np.array([np.log(mean * mean / max(spread - mean, 0.01 * mean * (1 + mean)))])
+        x = np.clip(x, -3, 5)
+    elif family in ("gamma", "inversegaussian"):
+        x = np.array([np.log(max(spread, 1e-12 * mean * mean) / mean ** (2 if family == "gamma" else 3))])
+    elif family == "gaussian":
+        x = np.array([np.log(max(spread, 1e-300))])
+        mean = mean if link == "identity" or mean > 0 else max(np.std(y), 1e-300)
+    eta = {"log": np.log, "identity": lambda m: m, "sqrt": np.sqrt, "inverse": lambda m: 1 / m,
+           "inversesquared": lambda m: 1 / (m * m)}[link](mean)
+    if link not in UNITLESS:
+        slope = {"identity": 1.0, "sqrt": 2 * np.sqrt(abs(mean)), "inverse": mean * mean,
+                 "inversesquared": abs(mean) ** 3 / 2}[link]
+        unit = max(np.sqrt(spread) / slope, 1e-300)
+    return float(eta), x, float(unit)
+
+
+cdef class Generalized(Model):
+    """Rows of a generalized linear mixed model and its workspace. One thread at a time.
+
+    Parameters
+    ----------
+    y : (n,) float64, and weights : (n,) float64 or None, as the family reads them (families/family.h)
+    X, factors, limit, storage, order : as `Model`
+    family, link : str
+    classes : int, of an ordered response
+    offset : (n,) float64 or None
+
+    Attributes
+    ----------
+    nextra : int, parameters of the family
+    size : int, of psi = (theta, beta of all columns of X, the family's parameters)
+    """
+
+    cdef glmm_model *g
+    cdef readonly int nextra, size
+
+    def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
+                  storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None):
+        cdef glmm_response r
+        cdef const double[::1] values = y, w, o, x
+        cdef lmm_status status
+        cdef bytes name = family.encode(), link_name = link.encode()
+        memset(&r, 0, sizeof(r))
+        if not lmm_find_family(name, link_name, classes, &r.family):
+            raise ValueError(f"there is no family {family!r} with link {link!r}")
+        cdef _Rows rows = _Rows(np.zeros(len(y)), X, factors, None)
+        for what in (weights, offset):
+            if what is not None and (len(what) != len(y) or not np.isfinite(what).all()):
+                raise ValueError("weights and offset must be finite, one for each row")
+        r.y = &values[0]
+        if weights is not None:
+            w = weights
+            r.w = &w[0]
+        if offset is not None:
+            o = offset
+            r.offset = &o[0]
+        r.center, start, r.unit = _center(family, link, np.asarray(y), weights, classes)
+        x = np.append(start, 0.0)
+        r.x = &x[0]
+        with nogil:
+            status = glmm_setup(&self.g, self.m, &rows.d, &r)
+        check(status)
+        self.nextra = r.family.nextra
+        self.size = glmm_size(self.g)
+
+    def __dealloc__(self):
+        glmm_free(self.g)
+
+    def minimize(self, start=None, *, int maxeval=500, double tolerance=1e-10, double radius=1.0, callback=None):
+        """Minimizes the Laplace deviance. Returns psi and a dict: how it ended, what it took."""
+        cdef lmm_settings s = lmm_defaults()
+        cdef glmm_info info
+        cdef lmm_status status
+        cdef double[::1] psi = np.zeros(self.size + 1)
+        cdef const double[::1] given
+        cdef const double *first = NULL
+        cdef _Watch watch = _Watch()
+        if start is not None:
+            given = np.ascontiguousarray(start, np.float64)
+            _check_theta(given, self.size, "start")
+            first = &given[0]
+        watch.callback = callback
+        s.maxeval, s.tolerance, s.radius = maxeval, tolerance, radius
+        s.poll = poll
+        s.arg = <void *>watch
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = glmm_fit(self.g, &s, first, &psi[0], &info)
+        if watch.error is not None:
+            raise watch.error
+        check(status)
+        name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
+        return np.asarray(psi)[:self.size], dict(
+            objective=info.objective, certificate=info.certificate, mode=info.mode, neval=info.neval,
+            factorizations=info.factorizations, passes=info.passes, escapes=info.escapes, status=name)
+
+    def value(self, psi, bint gradient=False):
+        """-2 log-likelihood by the Laplace approximation at psi, and its gradient if asked for."""
+        cdef const double[::1] given = np.ascontiguousarray(psi, np.float64)
+        cdef double[::1] g = np.zeros(self.size + 1)
+        cdef double f = 0
+        cdef lmm_status status
+        _check_theta(given, self.size, "psi")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = glmm_evaluate(self.g, &given[0], &f, &g[0] if gradient else NULL)
+        check(status)
+        return (f, np.asarray(g)[:self.size]) if gradient else f
+
+    def work(self):
+        """Factorizations and passes over the rows since the last fit began."""
+        cdef int32_t factorizations, passes
+        glmm_work(self.g, &factorizations, &passes)
+        return factorizations, passes
+
+    def modes(self):
+        """Conditional modes of the random effects, m x k by factor."""
+        cdef double[::1] b = np.empty(self.effects())
+        check(glmm_readings(self.g, &b[0], NULL, NULL, NULL))
+        return _cut(np.asarray(b), self.sizes)
+
+    def predictor(self):
+        """The linear predictor eta of every row."""
+        cdef double[::1] eta = np.empty(self.n)
+        check(glmm_readings(self.g, NULL, &eta[0], NULL, NULL))
+        return np.asarray(eta)
+
+    def leverages(self):
+        """z_i'B z_i of every row: the variance of its random part given y."""
+        cdef double[::1] h = np.empty(self.n)
+        check(glmm_readings(self.g, NULL, NULL, &h[0], NULL))
+        return np.asarray(h)
+
+    def condvar(self):
+        """Conditional covariances of each level given y, m x k x k by factor."""
+        cdef double[::1] out = np.empty(sum(m * k * k for m, k in self.sizes))
+        check(glmm_readings(self.g, NULL, NULL, NULL, &out[0]))
+        return _cut(np.asarray(out), [(m, k, k) for m, k in self.sizes])

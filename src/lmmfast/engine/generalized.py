@@ -1,0 +1,435 @@
+"""Generalized linear mixed models: a design, a family, and their compiled form.
+
+eta = o + X beta + Z b,  Cov(b of a level) = T T',  y ~ family(eta, x), with x the family's own
+parameters (log dispersion, log size, thresholds), all of them without bounds. What is minimized is
+f = -2 log-likelihood, by Laplace's approximation and with all constants, jointly in
+psi = (theta, beta, x).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
+from ..linalg import predicted_gain
+from .estimates import singular_directions
+from .families import Family, find_family
+from .generalized_estimates import GeneralizedEstimates
+from .machine import Machine, note_dropped_columns
+from .options import Options, Watch
+from .separation import separation
+
+if TYPE_CHECKING:
+    from ..data.design import Design
+    from ..data.sums import Sums
+
+CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
+STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one
+
+_BAD_START = (
+    "the likelihood is not finite where the fit begins: check the response and the predictors for "
+    "extreme values, or give start="
+)
+_BAD_LINK = (
+    "; the link {link!r} needs a predictor within bounds, which the fixed effects may leave: "
+    'link="log" has none'
+)
+_NOT_FINITE = "the likelihood is not finite at these parameters"
+_NOT_CERTIFIED = {
+    "evaluation limit": "-2 log-likelihood can still fall by about {left:.2g}",
+    "out of time": "-2 log-likelihood can still fall by about {left:.2g}",
+    "flat direction": "no step lowers -2 log-likelihood any more, though its slope still promises "
+    "{left:.2g}: it hardly changes along some curve of parameters",
+}
+
+
+class GeneralizedModel(Machine):
+    """A generalized linear mixed model and its data, ready to be evaluated and fitted.
+
+    Parameters
+    ----------
+    design : Design
+        Of a generalized model: its response has been read for the family.
+    family : Family, str or other packages' family, default "binomial"
+    link : str, optional
+        Default: the family's first one.
+    storage : {"auto", "dense", "sparse"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated.
+    threads : int, default 1
+        Results are identical for any number.
+    information : {"observed", "expected"}, default "observed"
+        Which weights stand in Laplace's log-determinant: those of the log-density itself, as in
+        glmmTMB, or their expectation, as in lme4. They differ for links that are not canonical.
+
+    Raises
+    ------
+    FitError
+        When there is no random term, or there are too few rows.
+    MemoryError
+        When the factorization would not fit in the memory that is available.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        family: Any = "binomial",
+        link: str | None = None,
+        *,
+        storage: str = "auto",
+        threads: int = 1,
+        information: str = "observed",
+    ) -> None:
+        if information not in ("observed", "expected"):
+            raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
+        self.family: Family = find_family(family, link)
+        if design.outcome is not None and design.outcome.classes:
+            self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
+        self.information = information
+        self._psi: np.ndarray | None = None  # where the compiled model stands
+        self._compile(design, storage, threads, self._made(design))
+        size = int(self._core.keep.sum()) + int(self._core.nextra)
+        if design.n <= size:
+            raise FitError(
+                f"{design.n} rows cannot estimate {size} fixed effects and parameters of the "
+                "family: use more rows or a smaller formula"
+            )
+        note_dropped_columns(design, self._core.keep)
+
+    def _made(self, design: Design) -> Any:
+        """What makes the compiled model: the response is not shifted by the offset here."""
+        rows = design.rows_for("a generalized model needs its rows")
+        classes = 0 if design.outcome is None else design.outcome.classes
+        own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
+        own |= {"classes": classes, "offset": rows.offset}
+        if self.information != "observed":
+            own["information"] = self.information
+
+        def make(_: Any, X: Any, factors: Any, weights: Any, limit: float, **how: Any) -> Any:
+            return _core.Generalized(rows.y, X, factors, weights, limit, **how, **own)
+
+        return make
+
+    def _options(self) -> dict[str, Any]:
+        own = {"family": self.family, "information": self.information}
+        return super()._options() | own
+
+    # ---- psi -------------------------------------------------------------------------------------
+
+    @property
+    def nextra(self) -> int:
+        """Number of parameters of the family."""
+        return int(self._core.nextra)
+
+    @property
+    def size(self) -> int:
+        """Length of psi = (theta, beta of all columns of X, parameters of the family)."""
+        return self.ntheta + len(self.design.x_names) + self.nextra
+
+    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """theta, beta and the family's parameters, of psi (size,)."""
+        p = len(self.design.x_names)
+        theta, beta, extra = np.split(psi, [self.ntheta, self.ntheta + p])
+        return theta, beta, extra
+
+    def checked(self, psi: Any) -> np.ndarray:
+        """A psi of the right length with finite values (NaN in dropped columns is zero)."""
+        psi = np.array(psi, np.float64)
+        if psi.shape != (self.size,):
+            raise ValueError(
+                f"psi (theta, beta, parameters of the family) needs shape ({self.size},), not "
+                f"{psi.shape}"
+            )
+        p = len(self.design.x_names)
+        psi[self.ntheta : self.ntheta + p][~self._core.keep] = 0.0
+        if not np.isfinite(psi).all():
+            raise ValueError(f"psi has values that are not finite: {psi}")
+        return psi
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _standing(self, psi: np.ndarray) -> Iterator[Any]:
+        """The compiled model at psi; evaluated there only if it had left."""
+        with self._lock, _in_words():
+            if self._psi is None or not np.array_equal(self._psi, psi):
+                self._psi = None
+                self._core.value(psi)
+                self._psi = psi
+            yield self._core
+
+    def objective(self, psi: Any, *, gradient: bool = False) -> Any:
+        """-2 log-likelihood at psi, with its exact gradient if asked for.
+
+        Parameters
+        ----------
+        psi : (size,) array
+            theta, beta of all columns of X, parameters of the family.
+        gradient : bool, default False
+
+        Returns
+        -------
+        float, or (float, (size,) array)
+            The gradient is zero for dropped columns.
+
+        Raises
+        ------
+        FitError
+            When the likelihood is not finite at psi.
+        """
+        psi = self.checked(psi)
+        with self._lock, _in_words():
+            self._psi = None
+            found = self._core.value(psi, gradient)
+            self._psi = psi
+        return found
+
+    value = objective
+
+    def point(self, psi: Any) -> GeneralizedPoint:
+        """The model at psi, to be read: derivatives, modes, leverages."""
+        return GeneralizedPoint(self, self.checked(psi))
+
+    # ---- fit -------------------------------------------------------------------------------------
+
+    def minimize(self, options: Options) -> GeneralizedEstimates:
+        """The estimates at the maximum of the likelihood; `options` as of linear models (`start`:
+        psi, or a dict with some of theta, beta and extra)."""
+        with self._lock:
+            return self._minimize(options.start, options.watch, options.max_evals)
+
+    def again(self, sums: Sums, *, start: Any = None) -> GeneralizedEstimates:
+        """The estimates for other rows: another response and other weights, all else the same."""
+        design = type(self.design)(**(vars(self.design) | {"sums": sums, "given": None}))
+        return self.with_design(design).minimize(Options(False, start))
+
+    def estimates_at(self, psi: Any) -> GeneralizedEstimates:
+        """What the model says at a given psi, without minimizing."""
+        began = time.perf_counter()
+        psi = self.checked(psi)
+        point = self.point(psi)
+        free = self.free(psi)
+        gain = predicted_gain(point.gradient[free], point.curvature[np.ix_(free, free)])
+        status = "converged" if gain <= CERTIFIED else "psi was given, not fitted"
+        return self._estimates(_Run(psi, gain, 0.0, 1, 1, 1, status), began)
+
+    def _minimize(self, start: Any, watch: Watch, most: int) -> GeneralizedEstimates:
+        began = time.perf_counter()
+        how = {"maxeval": most, "callback": watch.active(began)}
+        self._psi = None
+        try:
+            psi, info = self._core.minimize(self._start(start), **how)
+        except _core.NotPositiveDefinite:
+            bounded = self.family.core_link not in ("log", "logit", "probit", "cloglog", "cauchit")
+            more = _BAD_LINK.format(link=self.family.link.name) if bounded else ""
+            raise FitError(_BAD_START + more, variable=self.design.response) from None
+        status = watch.reason or _STATUS.get(info["status"], info["status"])
+        if status == "converged" and info["certificate"] > CERTIFIED:
+            status = "flat direction"
+        counts = [int(info[name]) for name in ("neval", "factorizations", "passes")]
+        run = _Run(np.array(psi), info["certificate"], info["mode"], *counts, status)
+        found = self._estimates(run, began)
+        if found.separation:
+            warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
+        elif status in _NOT_CERTIFIED:
+            why = _NOT_CERTIFIED[status].format(left=run.certificate)
+            warn(ConvergenceWarning(f"{status}: {why}"))
+        return found
+
+    def _start(self, start: Any) -> np.ndarray | None:
+        """The psi that a fit begins with; None: the core's own."""
+        if start is None:
+            return None
+        if not isinstance(start, Mapping):
+            return self.checked(start)
+        parts = ("theta", "beta", "extra")
+        if not start or not set(start) <= set(parts):
+            raise ValueError(f"start must be psi, or a dict with some of {', '.join(parts)}")
+        if set(start) < set(parts):  # what is not given is as where fits begin
+            psi, _ = self._core.minimize(None, maxeval=1)
+        else:
+            psi = np.zeros(self.size)
+        whole = list(self.split(np.asarray(psi)))
+        for i, name in enumerate(parts):
+            if name not in start:
+                continue
+            own = np.atleast_1d(np.asarray(start[name], np.float64))
+            if own.shape != whole[i].shape:
+                raise ValueError(f"start[{name!r}] needs shape {whole[i].shape}, not {own.shape}")
+            whole[i] = own
+        return self.checked(np.concatenate(whole))
+
+    def free(self, psi: np.ndarray) -> np.ndarray:
+        """(size,) bool: the parameters in which f moves freely at psi: all but those of dropped
+        columns, and those of columns of T that are zero."""
+        T = self._engine.factors(self.split(psi)[0])
+        varied = [bool(T[i][:, c].any()) for i, _, c in self.theta_entries]
+        kept = np.asarray(self._core.keep, bool)
+        return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
+
+    def _estimates(self, run: _Run, began: float) -> GeneralizedEstimates:
+        """Everything that follows from the psi of a run."""
+        point = self.point(run.psi)
+        theta, beta, extra = self.split(run.psi)
+        keep = np.asarray(self._core.keep, bool)
+        T = self._engine.factors(theta)
+        found = separation(self.design, self.family, point.predictor, extra, keep)
+        return GeneralizedEstimates(
+            reml=False,
+            n=self.design.n,
+            objective=point.value,
+            theta=theta.copy(),
+            beta=np.where(keep, beta, np.nan),
+            sigma=1.0,
+            T=T,
+            b=point.b,
+            fixed_kept=keep,
+            singular=singular_directions(T),
+            converged=run.status == "converged",
+            certificate=float(run.certificate),
+            n_evals=run.evals,
+            seconds=time.perf_counter() - began,
+            status=run.status,
+            extra=extra.copy(),
+            point=point,
+            mode_certificate=float(run.mode),
+            factorizations=run.factorizations,
+            passes=run.passes,
+            information=self.information,
+            separation=found,
+        )
+
+
+class _Run(NamedTuple):
+    """The end of a fit."""
+
+    psi: np.ndarray
+    certificate: float
+    mode: float  # what the inner problem could still gain
+    evals: int
+    factorizations: int
+    passes: int
+    status: str
+
+
+_STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What the compiled model refuses, as a FitError."""
+    try:
+        yield
+    except _core.NotPositiveDefinite:
+        raise FitError(_NOT_FINITE) from None
+
+
+class GeneralizedPoint:
+    """A generalized model at one psi; what is read is computed then, and kept.
+
+    May be used from several threads, and after the model has gone elsewhere. `GeneralizedModel.point`
+    makes it.
+
+    Attributes
+    ----------
+    psi : (size,) array
+        theta, beta of all columns of X (zero for dropped ones), parameters of the family.
+    """
+
+    def __init__(self, model: GeneralizedModel, psi: np.ndarray) -> None:
+        self._model = model
+        self.psi = psi.copy()
+        self.psi.setflags(write=False)
+
+    @cached_property
+    def value(self) -> float:
+        """-2 log-likelihood."""
+        with self._model._standing(self.psi) as core:
+            return float(core.value(self.psi))
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """Its gradient in psi, (size,); exact, zero for dropped columns."""
+        return np.asarray(self._model.objective(self.psi, gradient=True)[1])
+
+    @cached_property
+    def curvature(self) -> np.ndarray:
+        """The curvature that the fit steps with, (size, size): the Hessian only about."""
+        with self._model._standing(self.psi) as core:
+            return np.asarray(core.curvature(self.psi))
+
+    @cached_property
+    def predictor(self) -> np.ndarray:
+        """eta of every row, offset and conditional modes included, (n,)."""
+        with self._model._standing(self.psi) as core:
+            return np.asarray(core.predictor())
+
+    @cached_property
+    def leverages(self) -> np.ndarray:
+        """Conditional variance of z'b of every row given the parameters, (n,)."""
+        with self._model._standing(self.psi) as core:
+            return np.asarray(core.leverages())
+
+    @cached_property
+    def b(self) -> tuple[np.ndarray, ...]:
+        """Conditional modes of each term, (m, k)."""
+        with self._model._standing(self.psi) as core:
+            return self._model._engine.modes(core.modes())
+
+    @cached_property
+    def condvar(self) -> tuple[np.ndarray, ...]:
+        """Conditional covariances of each level's effects given y and psi, (m, k, k) by term."""
+        with self._model._standing(self.psi) as core:
+            return self._model._engine.conditional_variances(core.condvar())
+
+    @cached_property
+    def hessian(self) -> np.ndarray:
+        """The Hessian of f, (size, size), by central differences of the exact gradient.
+
+        NaN in rows and columns of parameters that f does not move in: those of dropped columns of
+        X, and of columns of T that are zero.
+        """
+        free = np.flatnonzero(self._model.free(self.psi))
+        out = np.full((len(self.psi),) * 2, np.nan)
+        own = np.abs(self.curvature.diagonal()[free])
+        step = STEP / np.sqrt(np.where(own > 0, own, 1.0))
+        columns = [self._slope(j, h)[free] for j, h in zip(free, step, strict=True)]
+        H = np.array(columns).reshape(len(free), len(free))
+        out[np.ix_(free, free)] = (H + H.T) / 2
+        return out
+
+    def _slope(self, j: int, step: float) -> np.ndarray:
+        """The derivative of the gradient in one parameter."""
+        move = np.zeros(len(self.psi))
+        move[j] = step
+        up, down = (self._model.objective(self.psi + s * move, gradient=True)[1] for s in (1, -1))
+        return np.asarray((up - down) / (2 * step))
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the estimates psi, (size, size): twice the inverse of the Hessian.
+
+        NaN where `hessian` is, and everywhere when it is not positive definite.
+        """
+        H = self.hessian
+        free = ~np.isnan(H.diagonal())
+        out = np.full_like(H, np.nan)
+        unit = 1 / np.sqrt(np.abs(H.diagonal()[free]))
+        scaled = unit[:, None] * H[np.ix_(free, free)] * unit
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(scaled))
+        except np.linalg.LinAlgError:
+            what = (
+                "the likelihood is not curved in all directions at the estimates: there are no "
+                "standard errors"
+            )
+            warn(ConvergenceWarning(what))
+            return out
+        out[np.ix_(free, free)] = 2 * unit[:, None] * (root.T @ root) * unit
+        return out
