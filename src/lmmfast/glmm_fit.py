@@ -69,7 +69,7 @@ class GLMMFit(Labelled, GeneralizedRows):
     @property
     def link(self) -> str:
         """Name of the link."""
-        return str(self.family.link)
+        return str(self.family.link.name)
 
     @property
     def n_params(self) -> int:
@@ -125,9 +125,17 @@ class GLMMFit(Labelled, GeneralizedRows):
         return np.concatenate([own.theta, np.where(own.fixed_kept, own.beta, 0.0), own.extra])
 
     @property
+    def thresholds(self) -> pd.Series:
+        """Thresholds of an ordered response, by the classes on both sides; else AttributeError."""
+        if self.family.response != "ordered":
+            raise AttributeError(f"a {self.family.name} response has no thresholds")
+        return self.extra.rename("thresholds")
+
+    @property
     def separation(self) -> tuple[str, ...]:
         """Fixed effects without finite estimates: combinations of them separate the responses."""
-        return tuple(self.estimates.separation or ())
+        found = self.estimates.separation
+        return tuple(found.names) if found else ()
 
     def start_of(self, model: Any, theta: np.ndarray) -> np.ndarray | None:
         """theta with the fixed effects and the distribution of this fit, where these are the
@@ -143,7 +151,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         from .engine.modal import ModalPoint
 
         model = self.model if self.design is self.model.design else self._remodelled(self.design)
-        return ModalPoint(model, self.estimates, self.psi)
+        return ModalPoint(model, self.estimates)
 
     # ---- intervals ------------------------------------------------------------------------------
 

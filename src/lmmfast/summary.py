@@ -12,7 +12,7 @@ import numpy as np
 from .effects import term_covariance
 from .inference.ddf import METHODS, ddf_of
 from .inference.hypotheses.tests import coef_test
-from .inference.rows.generalized import is_ordered, means, pearson, response_note
+from .inference.rows.generalized import is_ordered, pearson, response_note
 from .inference.rows.predict import fitted_of
 from .inference.selection.singular import singular_sentences
 from .tables import (
@@ -76,7 +76,7 @@ def title(fit: Fit) -> str:
     if fit.family is not None:
         method += f" ({approximation(fit)})"
     sums = fit.design.sums
-    trials = fit.family is not None and fit.family.core_name == "binomial"
+    trials = fit.family is not None and fit.family.response == "binomial"
     given = [("prior weights", sums.is_weighted and not trials), ("an offset", sums.has_offset)]
     extras = [name for name, is_there in given if is_there]
     return f"{kind} mixed model fit by {method}" + (f", with {' and '.join(extras)}" * bool(extras))
@@ -94,7 +94,7 @@ def family_lines(fit: Fit) -> list[str]:
     """Distribution and link, and what the response is."""
     if fit.family is None:
         return []
-    return [f"Family: {fit.family.name} ({fit.family.link})", *wrapped(response_note(fit))]
+    return [f"Family: {fit.family.name} ({fit.family.link.name})", *wrapped(response_note(fit))]
 
 
 def criteria(fit: Fit) -> tuple[str | Table, ...]:
@@ -126,7 +126,7 @@ def held_lines(fit: Fit) -> list[str]:
 def residual_table(fit: Fit) -> Table:
     """Quartiles of the residuals over sigma (times the root of the weights)."""
     if fit.family is not None:
-        residuals = pearson(fit, means(fit))
+        residuals = pearson(fit, fitted_of(fit))
     else:
         residuals = (fit.design.y - fitted_of(fit)) / fit.sigma
         if fit.weights is not None:

@@ -24,68 +24,35 @@ if TYPE_CHECKING:
 
 
 class ModalPoint(Point):
-    """A generalized model at one psi.
+    """A generalized model at its estimates.
 
     Parameters
     ----------
     model : GeneralizedModel
     estimates : GeneralizedEstimates
-        Of this model at psi: theta and the covariance of the fixed effects are taken from them.
-    psi : array
-        All parameters, as `GeneralizedModel.value` takes them.
+        Of this model: where it stands, and the covariance of its fixed effects.
     """
 
-    def __init__(self, model: GeneralizedModel, estimates: GeneralizedEstimates, psi: Any) -> None:
+    def __init__(self, model: GeneralizedModel, estimates: GeneralizedEstimates) -> None:
         super().__init__(model, estimates.theta, False)
-        self._own, self._psi = estimates, np.array(psi, dtype=np.float64)
+        self._own = estimates
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ModalPoint, (self._model, self._own, self._psi)
+        return ModalPoint, (self._model, self._own)
 
     @contextmanager
     def _core(self) -> Iterator[Any]:
         """The compiled model, standing here."""
-        with self._model._lock, in_words():
-            core = self._model._core
-            core.value(self._psi)
+        with in_words(), self._model._standing(self._own.psi) as core:
             yield core
-
-    @cached_property
-    def value(self) -> float:
-        """The deviance."""
-        with self._model._lock, in_words():
-            return float(self._model._core.value(self._psi))
-
-    @cached_property
-    def gradient(self) -> np.ndarray:
-        """Its gradient in psi."""
-        with self._model._lock, in_words():
-            return np.asarray(self._model._core.value(self._psi, gradient=True)[1])
-
-    @property
-    def information(self) -> np.ndarray:
-        """Of linear models."""
-        raise _linear("average information")
-
-    @cached_property
-    def predictor(self) -> np.ndarray:
-        """Linear predictor of the rows, (n,)."""
-        with self._core() as core:
-            return np.asarray(core.predictor())
-
-    @cached_property
-    def leverages(self) -> np.ndarray:
-        """z_i'B z_i of the rows, (n,)."""
-        with self._core() as core:
-            return np.asarray(core.leverages())
 
     @cached_property
     def weights(self) -> np.ndarray:
         """W: minus the second derivatives of the rows' log-densities, (n,)."""
         design, family = self._engine.design, self._model.family
-        x, classes = np.asarray(self._own.extra, dtype=float), self._model.classes
-        given = family.core_name, family.core_link, design.y, design.weights, self.predictor, x
-        return -np.asarray(_core.density(*given, classes, only=("d2",))["d2"])
+        x, eta = np.asarray(self._own.extra, dtype=float), self._own.point.predictor
+        given = family.core_name, family.core_link, design.y, design.weights, eta, x
+        return -np.asarray(_core.density(*given, family.classes, only=("d2",))["d2"])
 
     @cached_property
     def basis(self) -> Basis:
@@ -100,6 +67,21 @@ class ModalPoint(Point):
     @property
     def _terms(self) -> Any:
         return self._engine.design.terms
+
+    @property
+    def value(self) -> float:
+        """-2 log-likelihood."""
+        return self._own.point.value
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """Its gradient in psi."""
+        return self._own.point.gradient
+
+    @property
+    def information(self) -> np.ndarray:
+        """Of linear models."""
+        raise _linear("average information")
 
     @property
     def projection(self) -> tuple[Parts, Parts]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from .criterion import Value
 from .options import MAX_EVALS
-from .point import in_words
 from .search import Minimum, Search
 
 if TYPE_CHECKING:
@@ -36,10 +35,8 @@ class PsiCriterion:
 
     def profiled(self, psi: np.ndarray) -> Value:
         """Deviance, gradient and model of the curvature."""
-        with self.model._lock, in_words():
-            f, slope = self.model._core.value(psi, gradient=True)
-            curvature = self.model._core.curvature(psi)
-        return Value(float(f), np.asarray(slope), np.asarray(curvature))
+        point = self.model.point(psi)
+        return Value(point.value, point.gradient, point.curvature)
 
     def coordinates(self, psi: np.ndarray) -> np.ndarray:
         """psi itself."""

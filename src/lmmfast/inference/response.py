@@ -151,16 +151,18 @@ def _of_link(family: Family, label: str, inverse: Any) -> ResponseScale:
     """The scale of the mean of a generalized model's response."""
     if inverse is not None:
         raise DataError("inverse= is for linear models: the family has its own way back, its link")
-    if family.core_name == "ordered":
+    if family.response == "ordered":
         raise DataError(
             "the classes of an ordered response have probabilities, not one mean: means and slopes "
             'are those of the latent variable, type="link"; fit.predict(type="response") has the '
             "probabilities",
             variable=label,
         )
-    kind = family.link if family.link in ("log", "logit") else ""
+    kind = family.link.name if family.link.name in ("log", "logit") else ""
     step = Step(family.linkinv, family.mu_eta)
-    return ResponseScale(f"{family.link}({label})", label, kind, (step,), mean=family.marginal_mean)
+    return ResponseScale(
+        f"{family.link.name}({label})", label, kind, (step,), mean=family.marginal_mean
+    )
 
 
 def _is_scale(steps: list[Step]) -> bool:

@@ -37,7 +37,7 @@ def observed(fit: Fit, y: np.ndarray | None = None) -> np.ndarray:
     """The response (n) in the units of its mean: of binomial counts the share of the trials."""
     y = fit.design.y if y is None else y
     trials = fit.design.weights
-    return y if family_of(fit).core_name != "binomial" or trials is None else y / trials
+    return y if family_of(fit).response != "binomial" or trials is None else y / trials
 
 
 def means(fit: Fit) -> np.ndarray:
@@ -49,12 +49,12 @@ def means(fit: Fit) -> np.ndarray:
     return values
 
 
-def pearson(fit: Fit, mu: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-    """Residuals over the standard deviations that the family has at these means (n)."""
-    variance = family_of(fit).variance(mu, extra_of(fit))
-    root = 1.0 if fit.design.weights is None else np.sqrt(fit.design.weights)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((observed(fit, y) - mu) * root / np.sqrt(variance))
+def pearson(fit: Fit, eta: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+    """Residuals over the standard deviations that the family has at a linear predictor (n)."""
+    given = fit.design.y if y is None else y
+    return np.asarray(
+        family_of(fit).pearson_residual(given, eta, extra_of(fit), fit.design.weights)
+    )
 
 
 def extra_of(fit: Fit) -> np.ndarray:
@@ -67,9 +67,10 @@ def residuals(fit: Fit, kind: str, seed: int) -> pd.Series:
     """Residuals of the rows used, as ``GLMMFit.residuals`` documents them."""
     check_choice("type", kind, RESIDUALS)
     family, eta = family_of(fit), fitted_of(fit)
-    if is_ordered(fit) and kind != "quantile":
+    if is_ordered(fit) and kind in ("response", "working"):
         raise DataError(
-            f'the classes of an ordered response have no {kind} residuals: use type="quantile"',
+            f"the classes of an ordered response have no {kind} residuals: use "
+            'type="quantile", "pearson" or "deviance"',
             variable=fit.design.response,
         )
     if kind == "quantile":
@@ -78,7 +79,7 @@ def residuals(fit: Fit, kind: str, seed: int) -> pd.Series:
         given = fit.design.y, eta, extra_of(fit), fit.design.weights
         values = np.asarray(family.deviance_residual(*given))
     elif kind == "pearson":
-        values = pearson(fit, means(fit))
+        values = pearson(fit, eta)
     else:
         values = observed(fit) - means(fit)
         if kind == "working":
@@ -106,39 +107,32 @@ def quantile_residuals(
 
 def is_ordered(fit: Fit) -> bool:
     """Whether the response has ordered classes."""
-    return fit.family is not None and fit.family.core_name == "ordered"
+    return fit.family is not None and fit.family.response == "ordered"
 
 
-def probabilities(fit: Fit, eta: np.ndarray) -> np.ndarray:
-    """Probability of each class at linear predictors (n, K); NaN where these are missing."""
-    family, x = family_of(fit), extra_of(fit)
-    below = [np.zeros(len(eta))]
-    for k in range(len(x)):
-        below.append(np.asarray(family.cdf(np.full(len(eta), float(k)), eta, x, None)))
-    below.append(np.ones(len(eta)))
-    found = np.diff(np.array(below), axis=0).T
-    return np.where(np.isnan(eta)[:, None], np.nan, np.maximum(found, 0.0))
-
-
-def probability_frame(fit: Fit, eta: np.ndarray, index: Any) -> pd.DataFrame:
-    """The same as a table, one column a class."""
+def probability_frame(fit: Fit, eta: np.ndarray, index: Any, variance: Any = 0.0) -> pd.DataFrame:
+    """Probabilities of the classes at linear predictors (n), one column a class; with a variance,
+    means over linear predictors that are normal around these. NaN where one is missing."""
     import pandas as pd
 
-    names = class_names(fit, len(extra_of(fit)) + 1)
-    return pd.DataFrame(probabilities(fit, eta), index=index, columns=names)
-
-
-def class_names(fit: Fit, count: int) -> list[Any]:
-    """Names of the classes of an ordered response, lowest first."""
-    levels = response_levels(fit)
-    return list(levels) if levels and len(levels) == count else list(range(count))
-
-
-def response_levels(fit: Fit) -> tuple[Any, ...]:
-    """Levels of a response that is a factor, lowest first; none where it is numbers."""
-    return tuple(getattr(fit.model, "response_levels", None) or ())
+    family: Any = family_of(fit)
+    there = np.where(np.isnan(eta), 0.0, eta)
+    if np.any(variance):
+        found = family.marginal_probabilities(there, variance, extra_of(fit))
+    else:
+        found = family.probabilities(there, extra_of(fit))
+    found = np.where(np.isnan(eta)[:, None], np.nan, found)
+    return pd.DataFrame(found, index=index, columns=list(family.levels))
 
 
 def response_note(fit: Fit) -> str:
     """What a response that was not numbers means, in a sentence; empty for numbers."""
-    return str(getattr(fit.model, "response_note", "") or "")
+    outcome = fit.design.outcome
+    if outcome is None:
+        return ""
+    if outcome.classes:
+        return (
+            f"Ordered response: {' < '.join(outcome.levels)}; thresholds take the place of an "
+            "intercept"
+        )
+    return outcome.said[:1].upper() + outcome.said[1:]

@@ -64,7 +64,7 @@ def _latent(fit: Fit, spread: float) -> float:
     eta = fixed_part_of(fit.estimates, fit.design)
     if fit.design.offset is not None:
         eta = eta + fit.design.offset
-    ordered = family.core_name == "ordered"
+    ordered = family.response == "ordered"
     mu = np.nan if ordered else float(np.mean(family.marginal_mean(eta, np.full(len(eta), spread))))
     return float(family.latent_variance(mu, extra_of(fit)))
 

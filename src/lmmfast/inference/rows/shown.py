@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NODES = 31  # of the distribution of a linear predictor, for limits of new observations
 HALVINGS = 200  # of an interval in which a quantile lies
-CONTINUOUS = ("gamma", "inversegaussian", "gaussian", "beta")  # families without jumps
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def predictions(fit: Fit, newdata: Any, asked: Asked) -> pd.Series | pd.DataFram
         raise DataError("random_only has no standard errors and no scale of the response")
     given = asked.re_form, asked.new_levels, asked.offset, asked.random_only, asked.seed
     if is_ordered(fit) and asked.type == "response":
-        return _classes(fit, predict(fit, newdata, *given), errors or asked.averaged)
+        return _classes(fit, newdata, asked, predict(fit, newdata, *given))
     observation = fit.family is not None and asked.interval == "prediction"
     if observation and asked.type != "response":
         raise DataError(
@@ -103,13 +102,17 @@ def _scale(fit: Fit, asked: Asked) -> ResponseScale | None:
 # ---- generalized models --------------------------------------------------------------------------
 
 
-def _classes(fit: Fit, predicted: pd.Series, more: bool) -> pd.DataFrame:
-    if more:
+def _classes(fit: Fit, newdata: Any, asked: Asked, predicted: pd.Series) -> pd.DataFrame:
+    """Probabilities of ordered classes."""
+    if asked.se or asked.interval is not None:
         raise DataError(
-            "probabilities of ordered classes have no standard errors, intervals or marginal means "
-            'here yet: type="link" has those of the latent variable'
+            "probabilities of ordered classes have no standard errors or intervals: "
+            'type="link" has those of the latent variable'
         )
-    return probability_frame(fit, predicted.to_numpy(), predicted.index)
+    spread: Any = 0.0
+    if asked.averaged:
+        spread = unknown_variance(fit, newdata, asked.re_form, asked.new_levels, asked.weights)
+    return probability_frame(fit, predicted.to_numpy(), predicted.index, spread)
 
 
 def _of_observations(
@@ -140,12 +143,6 @@ class _Mixture:
         nodes, shares = np.polynomial.hermite_e.hermegauss(NODES)
         self.shares = shares / shares.sum()
         self.eta = eta + np.sqrt(variance) * nodes[:, None]
-        self.discrete = self.family.core_name not in (
-            "gamma",
-            "inversegaussian",
-            "gaussian",
-            "beta",
-        )
 
     def cdf(self, y: np.ndarray) -> np.ndarray:
         """P(Y <= y), (n,)."""
@@ -160,7 +157,7 @@ class _Mixture:
         missing = np.isnan(self.eta).any(axis=0)
         low, high = self._bracket(p)
         for _ in range(HALVINGS):
-            middle = np.floor((low + high) / 2) if self.discrete else (low + high) / 2
+            middle = np.floor((low + high) / 2) if self.family.discrete else (low + high) / 2
             if not ((middle > low) & (middle < high)).any():
                 break
             reached = self.cdf(middle) >= p
@@ -170,16 +167,16 @@ class _Mixture:
     def _bracket(self, p: float) -> tuple[np.ndarray, np.ndarray]:
         """Values below and at or above the quantiles."""
         count = self.eta.shape[1]
-        if self.family.core_name in ("binomial", "betabinomial"):
+        if self.family.response == "binomial":
             return np.full(count, -1.0), np.array(self.weights, dtype=float)
         high = np.ones(count)
-        low = np.full(count, -1.0 if self.discrete else 0.0)
+        low = np.full(count, -1.0 if self.family.discrete else 0.0)
         for _ in range(1000):
             short = self.cdf(high) < p
             if not short.any():
                 break
             low, high = np.where(short, high, low), np.where(short, 2 * high, high)
-        if self.family.core_name == "gaussian":
+        if self.family.response == "real":
             low = -np.ones(count)
             for _ in range(1000):
                 over = self.cdf(low) >= p
