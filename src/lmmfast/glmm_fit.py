@@ -17,10 +17,14 @@ from .hints import hinted
 from .inference.ddf import coverage
 from .inference.intervals import confidence as _intervals
 from .inference.intervals.parameters import natural_extra
+from .inference.rows import checks as _checks
 from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE
 from .labelled import Labelled
 from .many import generalized as _drawn
+from .many.job import checked_count
+from .many.streams import Streams
+from .resampling import generalized as _bootstrap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from .engine.families import Family
     from .engine.generalized import GeneralizedEstimates, GeneralizedModel
     from .inference.intervals.profile import Profile
+    from .inference.means.marginal import Marginal
+    from .inference.rows.checks import Checks
+    from .resampling.bootstrap import Bootstrap
     from .tables import Summary
 
 
@@ -304,6 +311,106 @@ class GLMMFit(Labelled, GeneralizedRows):
             When rows of `newdata` lack a value.
         """
         return _drawn.simulate(self, n, seed, re, params, newdata)
+
+    @hinted
+    def bootstrap(
+        self,
+        n: int = 1000,
+        seed: int | None = None,
+        *,
+        statistic: Callable[[Any], Any] | None = None,
+        re: str = "new",
+        threads: int = 1,
+        client: Any = None,
+        checkpoint: Any = None,
+    ) -> Bootstrap:
+        """Replicates of the fit, each to a response that was drawn from it.
+
+        Parameters
+        ----------
+        n : int, default 1000
+            Replicates.
+        seed : int, optional
+            The same seed gives the same replicates, whatever `n`, `threads` and `client`. Default:
+            a new one, kept in the result.
+        statistic : callable, optional
+            Called with each replicate's fit, it returns a number, an array, a Series or a dict; of
+            these intervals can be had too. Where it fails, the row says so.
+        re : {"new", "fixed"}, default "new"
+            As for `simulate`; "fixed" keeps the conditional modes (lme4's ``use.u=TRUE``).
+        threads : int, default 1
+        client : concurrent.futures.Executor or dask.distributed.Client, optional
+            Workers in place of threads.
+        checkpoint : path, optional
+            File of the replicates that are done; the same call with the same file (and a seed) goes
+            on from there, also to a larger `n`.
+
+        Returns
+        -------
+        Bootstrap
+            ``conf_int``, ``se``, ``bias``, ``to_frame``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For arguments that mean nothing.
+        """
+        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        return _bootstrap.bootstrap(self, n, seed, statistic, re, **how)
+
+    @hinted
+    def check(self, n: int = 250, seed: int = 0) -> Checks:
+        """Whether the model could have made its response, by responses drawn from it.
+
+        Dispersion, the distribution of quantile residuals, outliers and, for counts, zeros: each
+        statistic of the data beside those of responses that are drawn with new random effects and
+        have conditional modes of their own. Residuals given modes are too small, which makes
+        chi-squared tests with n - p degrees of freedom miss overdispersion; here both are.
+
+        Parameters
+        ----------
+        n : int, default 250
+            Responses drawn, each of which takes one search for its modes.
+        seed : int, default 0
+
+        Returns
+        -------
+        Checks
+            ``table``, ``simulated``, ``residuals``.
+
+        Raises
+        ------
+        FitError
+            For an ordered response; when the modes of too few responses are found.
+        """
+        streams, simulator = Streams(seed), _drawn.simulator_of(self)
+        return _checks.check(
+            self,
+            checked_count(n),
+            streams.seed,
+            lambda first, stop: simulator.draw(streams, first, stop),
+            self.linear_predictor.index,
+        )
+
+    def to_marginaleffects(self) -> Marginal:
+        """This fit as the package marginaleffects takes models.
+
+        Predictions are means of the response at random effects of zero (``re_form="none"``), tests
+        z.
+
+        Returns
+        -------
+        Marginal
+            A ``marginaleffects.classes.ModelAbstract``.
+
+        Raises
+        ------
+        ImportError
+            Without marginaleffects: ``pip install 'lmmfast[effects]'``.
+        """
+        from .inference.means.marginal import Marginal
+
+        return Marginal(self, "z")
 
     @hinted
     def update(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .fit import Fit
 from .hints import hinted
 from .inference.rows import generalized as _generalized
+from .inference.rows import influence_generalized as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows.shown import Asked, predictions
@@ -171,6 +172,36 @@ class GeneralizedRows(Fit):
             random_only, seed, type, None, marginal,
         )  # fmt: skip
         return predictions(self, newdata, asked)
+
+    @hinted
+    def influence(self, by: str | None = None, *, levels: Any = None) -> pd.DataFrame:
+        """What the fixed effects would be without each row, or without each level of a factor.
+
+        Parameters
+        ----------
+        by : str, optional
+            A grouping factor. Default: by row.
+        levels : str or sequence, optional
+            Levels of `by`, by their labels: which ones to leave out. Default: each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``nobs``, the rows left out; ``cooks_d``, Cook's distance (change' vcov^-1 change / p
+            with the fit's vcov); ``dfb_...``, the change (fit minus deletion) of each coefficient
+            over its standard error; ``theta_...`` without them; ``status``: "converged", or why a
+            row has no numbers or not those of an optimum.
+
+        Raises
+        ------
+        DataError
+            For what is not a grouping factor of the model, or a level of it.
+
+        Notes
+        -----
+        Every deletion is fitted anew, from the estimates of all rows: a few evaluations each.
+        """
+        return _influence.influence(self, by, levels)
 
     def r2(self) -> pd.Series:
         """Marginal and conditional R2 on the link's scale (Nakagawa, Johnson & Schielzeth 2017).

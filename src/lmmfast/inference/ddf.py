@@ -120,6 +120,12 @@ def fit_of(fit: Any) -> Fit:
     return own
 
 
+def linear_only(fit: Any, what: str) -> None:
+    """FitError where `what` is for linear models and the fit is a generalized one."""
+    if getattr(fit, "family", None) is not None:
+        raise FitError(f"{what} is for linear mixed models: this fit is a generalized one")
+
+
 def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:
     """ValueError where an argument is none of the values that it may have."""
     if value not in known:

@@ -160,8 +160,9 @@ def _of_link(family: Family, label: str, inverse: Any) -> ResponseScale:
         )
     kind = family.link.name if family.link.name in ("log", "logit") else ""
     step = Step(family.linkinv, family.mu_eta)
+    variable = label if label.replace(".", "_").isidentifier() else "the response"
     return ResponseScale(
-        f"{family.link.name}({label})", label, kind, (step,), mean=family.marginal_mean
+        f"the {family.link.name} link", variable, kind, (step,), mean=family.marginal_mean
     )
 
 

@@ -165,7 +165,8 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
     """
     began = time.perf_counter()
     threads, folds = checked_threads(threads), folds_of(fit, by)
-    job = LeaveOut(fit, folds, are_identified_without(fit, folds.sets))
+    linear = fit.family is None  # fits of generalized models are set up anew
+    job = LeaveOut(fit, folds, linear and are_identified_without(fit, folds.sets))
     found = run_job(job, threads=threads, client=client, what="jackknife", unit="levels")
     return Jackknife(
         formula=fit.formula,

@@ -235,7 +235,9 @@ class Grid:
     ) -> Iterable[str]:
         """What was averaged, what is held, and what may mislead."""
         response = self.fit.design.response
-        if link and not response.replace(".", "_").isidentifier():
+        if link and self.fit.family is not None:
+            yield f"Means are on the scale of the {self.fit.family.link.name} link"
+        elif link and not response.replace(".", "_").isidentifier():
             yield f"Means are on the scale of {response}"
         for inner, outer, _ in self._nested:
             yield f"Nested: {inner} in {outer}; combinations without rows are left out"

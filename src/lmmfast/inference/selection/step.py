@@ -18,7 +18,7 @@ import numpy as np
 from ... import tables
 from ...errors import FitError
 from ...hints import hinted
-from ..ddf import ddf_of, fit_of
+from ..ddf import ddf_of, fit_of, linear_only
 from ..hypotheses.anova import Anova, terms_of
 from ..refits import model_of_part, refitted
 from .deletion_tables import NOTHING, drop1, tested_deletions
@@ -135,6 +135,7 @@ def step(
     for name, alpha in (("alpha_random", alpha_random), ("alpha_fixed", alpha_fixed)):
         if not 0 <= alpha <= 1:
             raise ValueError(f"{name} must be between 0 and 1, not {alpha!r}")
+    linear_only(fit, "step(), which makes F tests,")
     if ddf == "z":
         raise ValueError('step() makes F tests, of linear models: ddf must be another than "z"')
     kept = {terms_of(fit).variables(t) for t in named_terms(terms_of(fit), keep, "keep")}
