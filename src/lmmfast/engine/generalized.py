@@ -88,6 +88,10 @@ class GeneralizedModel(Machine):
     ) -> None:
         if information not in ("observed", "expected"):
             raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
+        if storage == "iterative":
+            raise ValueError(
+                "a generalized model needs an exact factorization: storage='dense' or 'sparse'"
+            )
         self.family: Family = find_family(family, link)
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]

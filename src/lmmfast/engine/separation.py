@@ -19,15 +19,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from ..formula.column import label_of
 
 if TYPE_CHECKING:
     from ..data.design import Design
     from .families import Family
 
+Mask = NDArray[np.bool_]
+_NONE = np.zeros(0, dtype=np.int64)
+
 EDGE = 1e-6  # what a row of an extreme response may still gain, at the end of a fit: a sign
-MOVED = 1e-6  # of the largest coefficient of a direction
-SHOWN = 5  # coefficients that a message names
+MOVED = 1e-5  # of a direction's largest entry: what counts as not zero
+SHOWN = 5  # coefficients or levels that a message names
+FEASIBLE = 1e-6  # by which a direction may violate a constraint; HiGHS allows 1e-7
+AT_ONCE = 1000  # rows that are added to the programme when they violate its constraints
 
 
 @dataclass(frozen=True)
@@ -106,28 +111,60 @@ def _extremes(design: Design, family: Family) -> tuple[Mask, Mask]:
 def direction(X: NDArray[np.float64], high: Mask, low: Mask) -> NDArray[np.float64] | None:
     """A direction d (p,), |d| <= 1, that separates the rows; None where there is none.
 
-    X (n, p) with columns of size one; high, low (n,): where the response is extreme.
+    X (n, p) with columns of size one; high, low (n,): where the response is extreme. Rows become
+    constraints of the programme when its solution without them violates them.
     """
+    sign = np.where(high, 1.0, np.where(low, -1.0, 0.0))
+    rising = X[sign != 0] * sign[sign != 0, None]  # must not fall along d
+    still = X[sign == 0]  # must not move
+    gain = rising.sum(axis=0) / len(X)
+    chosen = _spread(len(rising)), _spread(len(still))
+    while True:
+        d = _programme(gain, rising[chosen[0]], still[chosen[1]])
+        if d is None or gain @ d <= MOVED / len(X):
+            return None
+        fall, move = -(rising @ d), np.abs(still @ d)
+        if max(fall.max(), move.max(initial=0.0)) <= FEASIBLE:
+            return d if -fall.min() > MOVED else None
+        more = np.union1d(chosen[0], _worst(fall)), np.union1d(chosen[1], _worst(move))
+        if sum(map(len, more)) == sum(map(len, chosen)):  # no direction is as exact as asked for
+            return None
+        chosen = more
+
+
+def _spread(n: int) -> NDArray[np.int64]:
+    """Some of n rows, from everywhere."""
+    return np.unique(np.linspace(0, n - 1, min(n, AT_ONCE)).astype(np.int64)) if n else _NONE
+
+
+def _worst(excess: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rows that violate the constraints most."""
+    bad = np.flatnonzero(excess > FEASIBLE)
+    return bad[np.argsort(-excess[bad])[:AT_ONCE]]
+
+
+def _programme(
+    gain: NDArray[np.float64], rising: NDArray[np.float64], still: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """The d of the largest gain with these rows as constraints."""
     from scipy.optimize import linprog
 
-    sign = np.where(high, 1.0, np.where(low, -1.0, 0.0))
-    rows, counts = np.unique(np.column_stack([X, sign]), axis=0, return_counts=True)
-    X, sign = rows[:, :-1], rows[:, -1]
-    signed = X[sign != 0] * sign[sign != 0, None]
-    if not len(signed):
-        return None
-    found = linprog(
-        -(counts[sign != 0] @ signed) / counts.sum(),
-        A_ub=-signed,
-        b_ub=np.zeros(len(signed)),
-        A_eq=X[sign == 0] if (sign == 0).any() else None,
-        b_eq=np.zeros(int((sign == 0).sum())) if (sign == 0).any() else None,
-        bounds=(-1, 1),
-        method="highs",
-    )
-    if found.x is None or (signed @ found.x).max() <= MOVED:
-        return None
-    return np.asarray(found.x)
+    equal = {"A_eq": still, "b_eq": np.zeros(len(still))} if len(still) else {}
+    bounds = {"A_ub": -rising, "b_ub": np.zeros(len(rising)), "bounds": (-1, 1)}
+    found = linprog(-gain, **bounds, **equal, method="highs")
+    return None if found.x is None else np.asarray(found.x)
+
+
+def _where(design: Design, moved: Mask) -> str:
+    """The levels of one predictor that these rows have, and no others; "" where there are none."""
+    for name, column in design.variables.items():
+        if column.levels is None:
+            continue
+        own = np.unique(column.codes[moved])
+        if 0 < len(own) <= SHOWN and np.array_equal(np.isin(column.codes, own), moved):
+            levels = " or ".join(repr(label_of(level)) for level in column.levels[own])
+            return f" where {name} is {levels}"
+    return f" (first row {design.rows[moved][0]})"
 
 
 def _said(names: list[str], moved: Mask, high: Mask, design: Design) -> str:
@@ -136,11 +173,13 @@ def _said(names: list[str], moved: Mask, high: Mask, design: Design) -> str:
     what = {count: "as high as it can be", 0: "as low as it can be"}.get(
         up, f"as high as it can be in {up} of them and as low in {count - up}"
     )
-    where = f"{count} row{'s' if count > 1 else ''}"
+    where = f"{'all ' if count > 1 else ''}{count} row{'s' if count > 1 else ''}"
+    many = len(names) > 1
     return (
-        f"the response {design.response!r} is separated: it is {what} in {where} "
-        f"(first row {design.rows[moved][0]}) that the coefficient{'s' if len(names) > 1 else ''} "
-        f"{shown} set{'s' if len(names) == 1 else ''} apart, and the likelihood has no maximum "
-        "there: estimates and standard errors of these coefficients mean nothing; take them out, "
-        "join levels, or test them by likelihood ratios"
+        f"the response {design.response!r} is separated: it is {what} in {where}"
+        f"{_where(design, moved)}, which the coefficient{'s' if many else ''} {shown} "
+        f"set{'' if many else 's'} apart; the likelihood rises without end along "
+        f"{'them' if many else 'it'}: estimates and standard errors of "
+        f"{'these coefficients' if many else 'this coefficient'} mean nothing. Take the predictor "
+        "out, join levels, or compare models by likelihood ratios"
     )
