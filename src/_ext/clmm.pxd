@@ -287,6 +287,8 @@ cdef extern from "generalized/glmm.h" nogil:
         double center
         const double *x
         double unit
+        int nodes
+        const double *node
 
     ctypedef struct glmm_info:
         double objective, certificate, mode

@@ -50,6 +50,7 @@ cdef class Generalized(Model):
     family, link : str
     classes : int, of an ordered response
     offset : (n,) float64 or None
+    nagq : int, nodes of adaptive quadrature a direction: one factor of at most three columns; 1: Laplace
 
     Attributes
     ----------
@@ -61,9 +62,10 @@ cdef class Generalized(Model):
     cdef readonly int nextra, size
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
-                  storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None):
+                  storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
+                  int nagq=1):
         cdef glmm_response r
-        cdef const double[::1] values = y, w, o, x
+        cdef const double[::1] values = y, w, o, x, nodes
         cdef lmm_status status
         cdef bytes name = family.encode(), link_name = link.encode()
         memset(&r, 0, sizeof(r))
@@ -83,6 +85,9 @@ cdef class Generalized(Model):
         r.center, start, r.unit = _center(family, link, np.asarray(y), weights, classes)
         x = np.append(start, 0.0)
         r.x = &x[0]
+        if nagq > 1:
+            nodes = np.concatenate(np.polynomial.hermite.hermgauss(nagq))
+            r.nodes, r.node = nagq, &nodes[0]
         with nogil:
             status = glmm_setup(&self.g, self.m, &rows.d, &r)
         check(status)

@@ -35,7 +35,23 @@ static ptrdiff_t point_size(const joint *t)
 static lmm_status evaluate_at(glmm_model *g)
 {
     TRY(find_mode(g));
-    return laplace(g);
+    return g->nodes ? node_sum(g) : laplace(g);
+}
+
+static void find_slopes(glmm_model *g)
+{
+    if (g->nodes)
+        node_slopes(g);
+    else
+        slopes(g);
+}
+
+/* The model's T := Tnew, in its triangular form */
+static void set_triangular(glmm_model *g)
+{
+    double *theta = g->m->scratch.newton;
+    theta_of_factors(g->m, g->Tnew, theta);
+    set_theta(g->m, theta, 0, FLOOR);
 }
 
 static double joint_value(void *arg, const double *x)
@@ -48,7 +64,10 @@ static double joint_value(void *arg, const double *x)
     predict_mode(g, g->Tnew, gamma, extra);
     memcpy(g->gamma, gamma, sizeof(double) * (size_t)lay->p);
     memcpy(g->x, extra, sizeof(double) * (size_t)g->family.nextra);
-    axes_to_model(g->m, x);
+    if (g->nodes)
+        set_triangular(g);
+    else
+        axes_to_model(g->m, x);
     if (g->stands)
         adopt_mode(g);
     else
@@ -61,7 +80,7 @@ static int joint_derivatives_of(void *arg, double *slope, double *A, double *E)
 {
     joint *t = arg;
     (void)E;
-    slopes(t->g);
+    find_slopes(t->g);
     joint_derivatives(t->g, slope, A);
     return 0;
 }
@@ -234,7 +253,7 @@ static int leave_saddle(joint *t, double *x, double *trial, double *work)
     memcpy(trial, x, sizeof(double) * (size_t)point_size(t));
     if (t->state->moved || !t->g->derived) {
         if (!isfinite(joint_value(t, x))) return 0;
-        slopes(t->g);
+        find_slopes(t->g);
         t->state->moved = 0;
     }
     double *place = trial;
@@ -323,6 +342,21 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const double *start, d
     return status;
 }
 
+/* D := df/dTheta = 2 Cinv'S Cinv Theta of one factor, Theta the user's triangle */
+static void slope_in_theta(glmm_model *g, const double *psi)
+{
+    lmm_model *m = g->m;
+    const factor *f = &m->layout.f[0];
+    factor_state *fs = &m->evaluation.f[0];
+    const int p = f->p;
+    double *theta = m->scratch.newton, *X = m->scratch.tmp + p * p;
+    from_user(m, psi, theta);
+    factors_of_theta(m, theta, g->Tnew, m->scratch.tmp);
+    mul(p, p, p, 0, fs->S, p, g->Tnew, p, X, p);
+    tmul(p, p, p, 0, f->Cinv, p, X, p, fs->D, p);
+    for (int i = 0; i < p * p; i++) fs->D[i] *= 2;
+}
+
 lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
 {
     lmm_model *m = g->m;
@@ -336,7 +370,10 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
     predict_mode(g, g->Tnew, gamma, x);
     memcpy(g->gamma, gamma, sizeof(double) * (size_t)p);
     memcpy(g->x, x, sizeof(double) * (size_t)N);
-    set_theta(m, theta, 1, FLOOR);
+    if (g->nodes)
+        set_triangular(g);
+    else
+        set_theta(m, theta, 1, FLOOR);
     if (g->stands)
         adopt_mode(g);
     else
@@ -345,7 +382,8 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
     lmm_status status = evaluate_at(g);
     *f = g->f;
     if (status != LMM_OK || !gradient) return status;
-    slopes(g);
+    find_slopes(g);
+    if (g->nodes) slope_in_theta(g, psi);
     for (int k = 0; k < lay->nfactor; k++)
         for (int i = 0; i < lay->f[k].nth; i++)
             gradient[user_place(&lay->f[k], i)] =

@@ -82,6 +82,18 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     return LMM_OK;
 }
 
+static lmm_status make_nodes(glmm_model *g, const glmm_response *r)
+{
+    const layout *lay = &g->m->layout;
+    g->nodes = r->nodes;
+    if (!g->nodes) return LMM_OK;
+    if (lay->nfactor > 1 || lay->f[0].p > 3) return LMM_UNAVAILABLE;
+    GRAB(g, g->node, 2 * g->nodes);
+    GRAB(g, g->share, node_count(g) * lay->f[0].nlev);
+    memcpy(g->node, r->node, sizeof(double) * 2 * (size_t)g->nodes);
+    return LMM_OK;
+}
+
 static lmm_status make_panels(glmm_model *g)
 {
     const layout *lay = &g->m->layout;
@@ -117,6 +129,7 @@ static lmm_status set_up(glmm_model *g, const lmm_data *d, const glmm_response *
     TRY(make_effects(g));
     TRY(make_parameters(g, r));
     TRY(make_panels(g));
+    TRY(make_nodes(g, r));
     price(g);
     g->constant = g->family.constant(&g->family, g->rows.n, g->v.y, g->v.w);
     return LMM_OK;
@@ -157,7 +170,8 @@ static void read_variances(const glmm_model *g, double *out)
         const factor *f = factor_of_user(m, k);
         const int p = f->p;
         for (int32_t l = 0; l < f->nlev; l++, out += p * p) {
-            const double *B = m->evaluation.f[f->k].B + (ptrdiff_t)(f->perm[l] - f->node) * p * p;
+            const factor_state *fs = &m->evaluation.f[f->k];
+            const double *B = (g->nodes ? fs->K : fs->B) + (ptrdiff_t)(f->perm[l] - f->node) * p * p;
             mul(p, p, p, 0, f->w.C, p, B, p, m->scratch.tmp, p);
             mult(p, p, p, 0, m->scratch.tmp, p, f->w.C, p, out, p);
         }
@@ -173,6 +187,7 @@ lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, doubl
         for (int64_t i = at * KEPT; i < at * KEPT + kept_rows(&g->rows, at); i++)
             eta[g->rows.row[i]] = g->v.fixed[i] + g->v.zb[i];
     }
+    if (h && g->nodes) pass_node_leverages(g, g->m->evaluation.f[0].K);
     for (int64_t i = 0; h && i < g->rows.n; i++) h[g->rows.row[i]] = g->v.h[i];
     return LMM_OK;
 }
