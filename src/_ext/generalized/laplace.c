@@ -79,7 +79,7 @@ void slopes(glmm_model *g)
     lmm_model *m = g->m;
     memcpy(g->e.un, g->e.s, sizeof(double) * (size_t)m->layout.q);
     solve_effects(g, g->e.un);
-    pass_slopes(g, g->e.un);
+    pass_slopes(g, g->e.un, g->v.d1);
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
         mode_part(g, f, m->scratch.tmp);

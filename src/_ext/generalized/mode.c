@@ -194,7 +194,7 @@ lmm_status find_mode(glmm_model *g)
         g->halved = 0;
         const double promise = g->promise = take_step(g);
         if (promise < g->enough) {
-            const int again = !fresh || !observed;
+            const int again = !fresh || !observed || g->nodes; /* quadrature stands at the mode itself */
             if (again) TRY(factorize_here(g, &observed));
             g->stepped = !again;
             g->stands = observed;

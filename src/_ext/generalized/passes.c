@@ -329,11 +329,11 @@ CLONES void pass_weights(glmm_model *g)
 /* ----------------------------------------------------------------------------------------- leverages -- */
 
 /* h += z_k'B_kk z_k of factor k */
-INLINE void own_leverages(const int p, const glmm_model *g, int64_t block, int k, double *h)
+INLINE void own_leverages(const int p, const glmm_model *g, int64_t block, int k, const double *B, double *h)
 {
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[k]), *B = g->m->evaluation.f[k].B;
+    const double *z = kept_column(rows, block, rows->at[k]);
     for (int32_t i = 0; i < n; i++) {
         const double *of = B + (ptrdiff_t)level[i] * p * p;
         double sum = 0;
@@ -373,7 +373,7 @@ CLONES void pass_leverages(glmm_model *g)
         memset(h, 0, sizeof(double) * (size_t)n);
         for (int k = 0; k < lay->nfactor; k++) {
             const int p = lay->f[k].p;
-            BY_WIDTH(p, own_leverages, g, block, k, h)
+            BY_WIDTH(p, own_leverages, g, block, k, g->m->evaluation.f[k].B, h)
             for (int j = k + 1; j < lay->nfactor; j++) BY_WIDTH(p, shared_leverages, g, block, k, j, h)
         }
         for (int32_t i = 0; i < n; i++) r[i] = -h[i] * g->v.d3[block * KEPT + i];
@@ -381,7 +381,7 @@ CLONES void pass_leverages(glmm_model *g)
     }
 }
 
-CLONES void pass_slopes(glmm_model *g, const double *t)
+CLONES void pass_slopes(glmm_model *g, const double *t, const double *d1)
 {
     const row_values *v = &g->v;
     double r[KEPT];
@@ -397,8 +397,66 @@ CLONES void pass_slopes(glmm_model *g, const double *t)
         for (int32_t i = 0; i < n; i++) r[i] = -v->h[at + i] * v->d3[at + i] - v->wf[at + i] * v->zt[at + i];
         add_levels(g, block, v->d1 + at, g->e.c);
         add_levels(g, block, r, g->e.d);
-        for (int32_t i = 0; i < n; i++) r[i] -= 2 * v->d1[at + i];
+        for (int32_t i = 0; i < n; i++) r[i] -= 2 * d1[at + i];
         add_columns(g, block, r, g->gx);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- quadrature -- */
+
+CLONES void pass_node(glmm_model *g, const double *b, double *sums)
+{
+    const row_values *v = &g->v;
+    double eta[KEPT], l[KEPT];
+    g->passes++;
+    memset(sums, 0, sizeof(double) * (size_t)g->m->layout.f[0].nlev);
+    EACH(g, block, n)
+    {
+        const int64_t at = block * KEPT;
+        const int32_t *level = g->rows.level[0] + at;
+        const lmm_density out = {.l = l};
+        memcpy(eta, v->fixed + at, sizeof(double) * (size_t)n);
+        add_random(g, block, b, eta);
+        g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        for (int32_t i = 0; i < n; i++) sums[level[i]] += l[i];
+    }
+}
+
+CLONES void pass_node_slopes(glmm_model *g, const double *b, const double *share, double *c, double *mean)
+{
+    const row_values *v = &g->v;
+    const ptrdiff_t N = g->family.nextra;
+    double eta[KEPT], *l = g->e.columns, *lx = l + KEPT, *d1x = lx + N * KEPT, d1[KEPT];
+    g->passes++;
+    memset(c, 0, effects_size(g));
+    EACH(g, block, n)
+    {
+        const int64_t at = block * KEPT;
+        const int32_t *level = g->rows.level[0] + at;
+        const lmm_density out = {.l = l, .d1 = d1, .lx = N ? lx : NULL, .d1x = N ? d1x : NULL, .ldx = KEPT};
+        memcpy(eta, v->fixed + at, sizeof(double) * (size_t)n);
+        add_random(g, block, b, eta);
+        g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        add_levels(g, block, d1, c);
+        for (int32_t i = 0; i < n; i++) mean[at + i] += share[level[i]] > 0 ? share[level[i]] * d1[i] : 0;
+        for (ptrdiff_t k = 0; k < N; k++)
+            for (int32_t i = 0; i < n; i++)
+                g->fx[k] -= share[level[i]] > 0 ? 2 * share[level[i]] * lx[k * KEPT + i] : 0;
+    }
+}
+
+CLONES void pass_node_leverages(glmm_model *g, const double *Mbar)
+{
+    const layout *lay = &g->m->layout;
+    g->passes++;
+    memset(g->e.s, 0, effects_size(g));
+    EACH(g, block, n)
+    {
+        double *h = g->v.h + block * KEPT, r[KEPT];
+        memset(h, 0, sizeof(double) * (size_t)n);
+        own_leverages(lay->f[0].p, g, block, 0, Mbar, h);
+        for (int32_t i = 0; i < n; i++) r[i] = -h[i] * g->v.d3[block * KEPT + i];
+        add_levels(g, block, r, g->e.s);
     }
 }
 
@@ -410,7 +468,7 @@ CLONES void pass_extra(glmm_model *g)
     const ptrdiff_t N = g->family.nextra, q = g->m->layout.q, p = g->m->layout.p, n = g->rows.n;
     double eta[KEPT], *l = g->e.columns, *lx = l + KEPT, *d2x = lx + N * KEPT;
     g->passes++;
-    memset(g->fx, 0, sizeof(double) * (size_t)N);
+    if (!g->nodes) memset(g->fx, 0, sizeof(double) * (size_t)N); /* else it has that of the nodes */
     memset(g->xx, 0, sizeof(double) * (size_t)(N * N));
     memset(g->zx, 0, sizeof(double) * (size_t)(N * q));
     memset(g->xk, 0, sizeof(double) * (size_t)(N * p));
@@ -426,7 +484,7 @@ CLONES void pass_extra(glmm_model *g)
             double sum = 0;
             memcpy(v->d1x + e * n + at, d1, sizeof(double) * (size_t)rows);
             for (int32_t i = 0; i < rows; i++)
-                sum += -2 * lx[e * KEPT + i] - v->h[at + i] * d2x[e * KEPT + i] + v->zt[at + i] * d1[i];
+                sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] + v->zt[at + i] * d1[i];
             g->fx[e] += sum;
             for (ptrdiff_t f = 0; f < N; f++) g->xx[e + N * f] += 2 * dot(rows, lx + e * KEPT, lx + f * KEPT);
             memcpy(one, d1, sizeof(double) * (size_t)rows);

@@ -29,16 +29,26 @@ static lmm_status make_rows(glmm_model *g, const glmm_response *r)
     const ptrdiff_t n = g->rows.n;
     double **arrays[] = {&v->y, &v->fixed, &v->zb, &v->d1, &v->w2, &v->d3, &v->zn, &v->wf, &v->h, &v->zt};
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], n);
-    if (r->w) GRAB(g, v->w, n);
+    GRAB(g, v->weights, n); /* a later response may have some */
     if (r->offset) GRAB(g, v->o, n);
     if (g->family.nextra) GRAB(g, v->d1x, n * g->family.nextra);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const int64_t from = g->rows.row[i];
-        v->y[i] = r->y[from];
-        if (v->w) v->w[i] = r->w[from];
-        if (v->o) v->o[i] = r->offset[from];
-    }
+    for (ptrdiff_t i = 0; i < n && v->o; i++) v->o[i] = r->offset[g->rows.row[i]];
     return LMM_OK;
+}
+
+void glmm_again(glmm_model *g, const glmm_response *r)
+{
+    const row_values *v = &g->v;
+    for (ptrdiff_t i = 0; i < g->rows.n; i++) {
+        v->y[i] = r->y[g->rows.row[i]];
+        if (r->w) g->v.weights[i] = r->w[g->rows.row[i]];
+    }
+    memcpy(g->begin, r->x, sizeof(double) * (size_t)g->family.nextra);
+    g->center = r->center;
+    g->unit = r->unit;
+    g->v.w = r->w ? g->v.weights : NULL;
+    g->stands = 0;
+    g->constant = g->family.constant(&g->family, g->rows.n, v->y, v->w);
 }
 
 static lmm_status make_effects(glmm_model *g)
@@ -62,7 +72,7 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     const ptrdiff_t p = lay->p, N = g->family.nextra, q = lay->q;
     double *C, *work;
     GRAB(g, g->gamma, p + 1);
-    GRAB(g, g->next, p + 1);
+    GRAB(g, g->next, p + N + 1);
     GRAB(g, g->x, N + 1);
     GRAB(g, g->begin, N + 1);
     GRAB(g, g->gx, p + 1);
@@ -75,10 +85,21 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     GRAB(g, g->Cinv, p * p + 1);
     GRAB(g, C, p * p + 1);
     GRAB(g, work, p * p + 1);
-    memcpy(g->begin, r->x, sizeof(double) * (size_t)N);
     for (ptrdiff_t j = 0; j < p; j++)
         for (ptrdiff_t i = 0; i < p; i++) C[i + j * p] = lay->x.C[lay->keep[i] + lay->keep[j] * (ptrdiff_t)lay->pfull];
     invert((int)p, C, g->Cinv, work);
+    return LMM_OK;
+}
+
+static lmm_status make_nodes(glmm_model *g, const glmm_response *r)
+{
+    const layout *lay = &g->m->layout;
+    g->nodes = r->nodes;
+    if (!g->nodes) return LMM_OK;
+    if (lay->nfactor > 1 || lay->f[0].p > 3) return LMM_UNAVAILABLE;
+    GRAB(g, g->node, 2 * g->nodes);
+    GRAB(g, g->share, node_count(g) * lay->f[0].nlev);
+    memcpy(g->node, r->node, sizeof(double) * 2 * (size_t)g->nodes);
     return LMM_OK;
 }
 
@@ -117,8 +138,9 @@ static lmm_status set_up(glmm_model *g, const lmm_data *d, const glmm_response *
     TRY(make_effects(g));
     TRY(make_parameters(g, r));
     TRY(make_panels(g));
+    TRY(make_nodes(g, r));
     price(g);
-    g->constant = g->family.constant(&g->family, g->rows.n, g->v.y, g->v.w);
+    glmm_again(g, r);
     return LMM_OK;
 }
 
@@ -129,8 +151,6 @@ lmm_status glmm_setup(glmm_model **out, lmm_model *m, const lmm_data *d, const g
     if (!g) return LMM_NOMEM;
     g->m = m;
     g->family = r->family;
-    g->center = r->center;
-    g->unit = r->unit;
     const lmm_status status = set_up(g, d, r);
     if (status == LMM_OK)
         *out = g;
@@ -157,7 +177,8 @@ static void read_variances(const glmm_model *g, double *out)
         const factor *f = factor_of_user(m, k);
         const int p = f->p;
         for (int32_t l = 0; l < f->nlev; l++, out += p * p) {
-            const double *B = m->evaluation.f[f->k].B + (ptrdiff_t)(f->perm[l] - f->node) * p * p;
+            const factor_state *fs = &m->evaluation.f[f->k];
+            const double *B = (g->nodes ? fs->K : fs->B) + (ptrdiff_t)(f->perm[l] - f->node) * p * p;
             mul(p, p, p, 0, f->w.C, p, B, p, m->scratch.tmp, p);
             mult(p, p, p, 0, m->scratch.tmp, p, f->w.C, p, out, p);
         }
@@ -173,6 +194,7 @@ lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, doubl
         for (int64_t i = at * KEPT; i < at * KEPT + kept_rows(&g->rows, at); i++)
             eta[g->rows.row[i]] = g->v.fixed[i] + g->v.zb[i];
     }
+    if (h && g->nodes) pass_node_leverages(g, g->m->evaluation.f[0].K);
     for (int64_t i = 0; h && i < g->rows.n; i++) h[g->rows.row[i]] = g->v.h[i];
     return LMM_OK;
 }

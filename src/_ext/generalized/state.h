@@ -10,7 +10,8 @@
 #include "trailing/trailing.h"
 
 typedef struct { /* n each, by kept row */
-    double *y, *w, *o;
+    double *y, *o;
+    double *w, *weights;       /* w: weights, or NULL for ones                                  */
     double *fixed;             /* o + X gamma                                                   */
     double *zb, *d1, *w2, *d3; /* at u: Z b; l', -l'', l'''                                     */
     double *zn;                /* Z b of the next u                                             */
@@ -36,12 +37,15 @@ struct glmm_model {
     lmm_family family;
     row_values v;
     effects e;
-    double *next;          /* p               gamma of an evaluation to come                                */
+    double *next;          /* p + nextra      gamma and x of an evaluation to come                                */
     double *gamma, *x;     /* p, nextra       coefficients of the whitened X; the family's parameters   */
     double *Cinv;          /* p x p           inverse of X's C over the kept columns                    */
     double center, unit;   /*                 see glmm_response                                         */
     double *begin;         /* nextra          x where fits begin                                        */
     double constant;       /*                 what l leaves out                                         */
+    int nodes;             /*                 of the quadrature in each direction; 0: Laplace            */
+    double *node;          /* 2 x nodes       of Gauss and Hermite, then their weights                  */
+    double *share;         /* nodes^p x nlev  log-densities of the nodes, then their shares; NULL       */
     double **first;        /* nfactor         blocks of B laid out as the panels of each factor         */
     double *zx;            /* nextra x q      Z'l'_x, then Z'V^-1 K                                     */
     double *gx, *fx, *xx;  /* r, nextra, nextra^2  slopes in gamma and x; curvature in x                */
@@ -69,7 +73,13 @@ double pass_try(glmm_model *g, double *slope);
 void pass_weights(glmm_model *g);             /* A := [Z X]'wf[Z X],  r := Z'(d1 + wf zb)                */
 void pass_expected(glmm_model *g, double *w); /* expected weights                                        */
 void pass_leverages(glmm_model *g);           /* h;  s := Z'(-d3 h)                                      */
-void pass_slopes(glmm_model *g, const double *t); /* zt := Z t,  c, d = Z'(-d3 h - wf zt), gx             */
+/* zt := Z t,  c := Z'l',  d := Z'(-d3 h - wf zt),  gx := X'(-d3 h - wf zt - 2 d1), d1: the model's, or another */
+void pass_slopes(glmm_model *g, const double *t, const double *d1);
+/* of one factor's levels: sums of l at effects b; c := Z'l' there, mean += share l', fx -= 2 share l_x; h and s
+   from blocks in the place of B */
+void pass_node(glmm_model *g, const double *b, double *sums);
+void pass_node_slopes(glmm_model *g, const double *b, const double *share, double *c, double *mean);
+void pass_node_leverages(glmm_model *g, const double *blocks);
 void pass_extra(glmm_model *g);               /* d1x, fx, xx, zx and X'l'_x in xk                        */
 void pass_random(glmm_model *g, const double *b, double *zb);            /* zb := Z b                    */
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
@@ -94,6 +104,11 @@ void slopes(glmm_model *g); /* and c */
 /* in (Sigma's entries, gamma, x): slope, model Hessian (n x n) */
 void joint_derivatives(glmm_model *g, double *slope, double *H);
 int32_t joint_size(const glmm_model *g);
+
+/* quadrature.c: in the place of laplace and slopes; T is triangular. LMM_NOTPOSDEF */
+lmm_status node_sum(glmm_model *g);
+void node_slopes(glmm_model *g);
+ptrdiff_t node_count(const glmm_model *g); /* of all directions */
 
 /* start.c: gamma and x of the model without random effects */
 lmm_status start_fixed(glmm_model *g);
