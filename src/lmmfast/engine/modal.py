@@ -2,8 +2,11 @@
 
 With W = -d2 l / d eta2 of the rows at the modes, B = (Z'WZ + (Lambda Lambda')^-1)^-1 is the
 covariance of the random effects given y and the other parameters, from the curvature at the modes.
-In the errors of beta-hat and b-hat together the covariance of beta-hat, from the Hessian of all
-parameters, stands in the place of (X'V^-1 X)^-1.
+The modes b = Lambda u move with the parameters: with c = Z'l',
+
+    db = dLambda u - B Z'W (X dbeta + Z dLambda u) + B Lambda^-T dLambda'c + B Z'l'_x dx,
+
+and errors of predictions have the covariance of all parameters, through these, beside B.
 """
 
 from __future__ import annotations
@@ -43,26 +46,58 @@ class ModalPoint(Point):
     @contextmanager
     def _core(self) -> Iterator[Any]:
         """The compiled model, standing here."""
-        with in_words(), self._model._standing(self._own.psi) as core:
+        with in_words(), self._model.standing(self._own.psi) as core:
             yield core
 
     @cached_property
-    def weights(self) -> np.ndarray:
-        """W: minus the second derivatives of the rows' log-densities, (n,)."""
-        design, family = self._engine.design, self._model.family
-        x, eta = np.asarray(self._own.extra, dtype=float), self._own.point.predictor
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Derivatives of the rows' log-densities in eta: d1, d2 (n,) and d1x (nextra, n)."""
+        design, family, own = self._engine.design, self._model.family, self._own
+        x, eta = np.asarray(own.extra, dtype=float), own.point.predictor
         given = family.core_name, family.core_link, design.y, design.weights, eta, x
-        return -np.asarray(_core.density(*given, family.classes, only=("d2",))["d2"])
+        found: dict[str, np.ndarray] = _core.density(
+            *given, family.classes, only=("d1", "d2", "d1x")
+        )
+        return found
 
     @cached_property
     def basis(self) -> Basis:
-        """A root of the covariance of the fixed effects, and what it takes from the random ones."""
-        kept = self._own.fixed_kept
-        E = np.zeros((len(kept), int(kept.sum())))
-        values, vectors = np.linalg.eigh(self._own.vcov[np.ix_(kept, kept)])
-        E[kept] = vectors * np.sqrt(np.maximum(values, 0.0))
-        weighted = self._engine.design.X @ E * self.weights[:, None]
-        return Basis(E, (), self.solve([_sums(term, weighted) for term in self._terms]))
+        """A root R of the covariance of all parameters: E has its rows of the fixed effects, and
+        moved is -J R with J the derivatives of the modes in the parameters."""
+        free = ~np.isnan(self._own.covariance.diagonal())
+        values, vectors = np.linalg.eigh(self._own.covariance[np.ix_(free, free)])
+        R = np.zeros((len(free), len(values)))
+        R[free] = vectors * np.sqrt(np.maximum(values, 0.0))
+        theta, beta, extra = self._model.split(R)
+        along = self._engine.design.X @ beta * self._rows["d2"][:, None]
+        if len(extra):
+            along += self._rows["d1x"].T @ extra
+        at_rest, pulled = self._along_theta(theta, along)
+        solved = self.solve([_sums(term, along) + p for term, p in zip(self._terms, pulled)])
+        moved = tuple(-(s + a) for s, a in zip(solved, at_rest, strict=True))
+        return Basis(beta, (), moved)
+
+    def _along_theta(
+        self, directions: np.ndarray, along: np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """How the modes b = T u move with theta, for directions (ntheta, r) of it: at fixed u, by
+        term (m, k, r), and what else pulls at them, B Lambda^-T dLambda'Z'l' without B. What eta
+        does at fixed u is added to `along` (n, r), times d2."""
+        at_rest, pulled = [], []
+        entries = self._model.theta_entries
+        for i, (term, T) in enumerate(zip(self._terms, self._own.T, strict=True)):
+            c = _sums(term, self._rows["d1"][:, None])[:, :, 0]
+            u, dT = c @ T, np.zeros((*T.shape, directions.shape[1]))
+            for place, (owner, row, column) in enumerate(entries):
+                if owner == i:
+                    dT[row, column] = directions[place]
+            rest = np.einsum("rcd,mc->mrd", dT, u)
+            along += np.einsum("nr,nrd->nd", term.z, rest[term.codes]) * self._rows["d2"][:, None]
+            back = np.einsum("rcd,mr->mcd", dT, c)  # dT'c; in T' of something where it matters
+            inverse = np.linalg.pinv(T.T, rcond=1e-10)
+            pulled.append(np.einsum("kc,mcd->mkd", inverse, back))
+            at_rest.append(rest)
+        return at_rest, pulled
 
     @property
     def _terms(self) -> Any:
