@@ -38,7 +38,7 @@ resampled
 results
 glmm_rowwise
 glmm_fit
-lmm
+lmm glmm
 api
 planning
 sm datasets

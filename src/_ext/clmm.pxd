@@ -297,7 +297,15 @@ cdef extern from "generalized/glmm.h" nogil:
     lmm_status glmm_setup(glmm_model **g, lmm_model *m, const lmm_data *d, const glmm_response *r)
     void glmm_free(glmm_model *g)
     int32_t glmm_size(const glmm_model *g)
-    lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const double *start, double *psi, glmm_info *info)
+    ctypedef struct glmm_plane:
+        const lmm_plane *theta
+        int32_t nz
+        const double *fixed
+        const double *basis
+
+    lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
+                        double *psi, glmm_info *info)
+    void glmm_again(glmm_model *g, const glmm_response *r)
     lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
     lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
     void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)

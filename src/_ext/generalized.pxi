@@ -40,6 +40,55 @@ def _center(family, link, y, w, classes):
     return float(eta), x, float(unit)
 
 
+cdef class _Response:
+    """A response, its weights, its family and where fits begin; keeps the arrays."""
+
+    cdef glmm_response r
+    cdef const double[::1] y, w, x
+
+    def __cinit__(self, y, weights, str family not None, str link not None, int classes):
+        cdef bytes name = family.encode(), link_name = link.encode()
+        if not lmm_find_family(name, link_name, classes, &self.r.family):
+            raise ValueError(f"there is no family {family!r} with link {link!r}")
+        self.y = y
+        if not self.y.shape[0] or not _is_finite(&self.y[0], self.y.shape[0], False):
+            raise ValueError("the response must be finite")
+        if weights is not None:
+            self.w = weights
+            if self.w.shape[0] != self.y.shape[0] or not _is_finite(&self.w[0], self.w.shape[0], False):
+                raise ValueError("weights must be finite, one for each row")
+            self.r.w = &self.w[0]
+        self.r.center, start, self.r.unit = _center(family, link, np.asarray(y), weights, classes)
+        self.x = np.append(start, 0.0)
+        self.r.y, self.r.x = &self.y[0], &self.x[0]
+
+
+cdef class _Within:
+    """The plane of what is not held at the values of psi; keeps the arrays."""
+
+    cdef glmm_plane plane
+    cdef _Plane theta
+    cdef const double[::1] fixed
+    cdef const double[::1, :] basis
+
+    def __cinit__(self, psi, held, int ntheta, keep):
+        if held.shape != psi.shape:
+            raise ValueError(f"held needs {len(psi)} values")
+        still = held[ntheta:].copy()
+        still[:len(keep)] |= ~np.asarray(keep)
+        values = psi[ntheta:].copy()
+        values[:len(keep)][~np.asarray(keep)] = 0
+        self.fixed = np.append(np.where(still, values, 0.0), 0.0)
+        self.basis = np.asfortranarray(np.eye(len(still) + 1)[:-1, :-1][:, ~still])
+        self.plane.nz = <int32_t>self.basis.shape[1]
+        self.plane.fixed = &self.fixed[0]
+        self.plane.basis = &self.basis[0, 0] if self.basis.shape[1] else NULL
+        if held[:ntheta].any():
+            now = held[:ntheta]
+            self.theta = _Plane(np.where(now, psi[:ntheta], 0.0), np.asfortranarray(np.eye(ntheta)[:, ~now]), ntheta)
+            self.plane.theta = &self.theta.plane
+
+
 cdef class Generalized(Model):
     """Rows of a generalized linear mixed model and its workspace. One thread at a time.
 
@@ -60,63 +109,72 @@ cdef class Generalized(Model):
 
     cdef glmm_model *g
     cdef readonly int nextra, size
+    cdef tuple kind
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
                   int nagq=1):
-        cdef glmm_response r
-        cdef const double[::1] values = y, w, o, x, nodes
+        cdef _Response own = _Response(y, weights, family, link, classes)
+        cdef const double[::1] o, nodes
         cdef lmm_status status
-        cdef bytes name = family.encode(), link_name = link.encode()
-        memset(&r, 0, sizeof(r))
-        if not lmm_find_family(name, link_name, classes, &r.family):
-            raise ValueError(f"there is no family {family!r} with link {link!r}")
         cdef _Rows rows = _Rows(np.zeros(len(y)), X, factors, None)
-        for what in (weights, offset):
-            if what is not None and (len(what) != len(y) or not np.isfinite(what).all()):
-                raise ValueError("weights and offset must be finite, one for each row")
-        r.y = &values[0]
-        if weights is not None:
-            w = weights
-            r.w = &w[0]
+        self.kind = (family, link, classes)
         if offset is not None:
             o = offset
-            r.offset = &o[0]
-        r.center, start, r.unit = _center(family, link, np.asarray(y), weights, classes)
-        x = np.append(start, 0.0)
-        r.x = &x[0]
+            if o.shape[0] != rows.d.n or not _is_finite(&o[0], rows.d.n, False):
+                raise ValueError("the offset must be finite, one value for each row")
+            own.r.offset = &o[0]
         if nagq > 1:
             nodes = np.concatenate(np.polynomial.hermite.hermgauss(nagq))
-            r.nodes, r.node = nagq, &nodes[0]
+            own.r.nodes, own.r.node = nagq, &nodes[0]
         with nogil:
-            status = glmm_setup(&self.g, self.m, &rows.d, &r)
+            status = glmm_setup(&self.g, self.m, &rows.d, &own.r)
         check(status)
-        self.nextra = r.family.nextra
+        self.nextra = own.r.family.nextra
         self.size = glmm_size(self.g)
 
     def __dealloc__(self):
         glmm_free(self.g)
 
-    def minimize(self, start=None, *, int maxeval=500, double tolerance=1e-10, double radius=1.0, callback=None):
-        """Minimizes the Laplace deviance. Returns psi and a dict: how it ended, what it took."""
+    def again(self, y, weights=None):
+        """Replaces the response and its weights; columns, offset and quadrature stay."""
+        cdef _Response other = _Response(y, weights, *self.kind)
+        if len(y) != self.n:
+            raise ValueError(f"the response needs {self.n} values, not {len(y)}")
+        with self.lock:
+            glmm_again(self.g, &other.r)
+
+    def minimize(self, start=None, *, held=None, int maxeval=500, double tolerance=1e-10, double radius=1.0,
+                 callback=None):
+        """Minimizes the criterion. Returns psi and a dict: how it ended, what it took.
+
+        held (size,): which of psi keep the value that they have in start.
+        """
         cdef lmm_settings s = lmm_defaults()
         cdef glmm_info info
         cdef lmm_status status
         cdef double[::1] psi = np.zeros(self.size + 1)
         cdef const double[::1] given
         cdef const double *first = NULL
+        cdef _Within within = None
+        cdef const glmm_plane *plane = NULL
         cdef _Watch watch = _Watch()
         if start is not None:
-            given = np.ascontiguousarray(start, np.float64)
-            _check_theta(given, self.size, "start")
+            given = np.append(np.asarray(start, np.float64), 0.0)
+            _check_theta(given[:given.shape[0] - 1], self.size, "start")
             first = &given[0]
+        if held is not None and np.any(held):
+            if start is None:
+                raise ValueError("start is needed: the values of what is held")
+            within = _Within(np.asarray(start, np.float64), np.asarray(held, bool), self.ntheta, self.keep)
+            plane = &within.plane
         watch.callback = callback
         s.maxeval, s.tolerance, s.radius = maxeval, tolerance, radius
         s.poll = poll
         s.arg = <void *>watch
         with self.lock, single_threaded_blas():
             with nogil:
-                status = glmm_fit(self.g, &s, first, &psi[0], &info)
+                status = glmm_fit(self.g, &s, plane, first, &psi[0], &info)
         if watch.error is not None:
             raise watch.error
         check(status)

@@ -45,8 +45,20 @@ void glmm_free(glmm_model *g); /* not the model; NULL is fine */
 
 int32_t glmm_size(const glmm_model *g); /* of psi */
 
-/* Minimizes the criterion from start (NULL: a generalized linear model without random effects). */
-lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const double *start, double *psi, glmm_info *info);
+typedef struct {            /* parameters that are held or tied                                   */
+    const lmm_plane *theta; /* NULL: all theta may move                                           */
+    int32_t nz;
+    const double *fixed; /* p + nextra       (beta, x) = fixed + basis z, of full rank         */
+    const double *basis; /* p + nextra x nz                                                    */
+} glmm_plane;
+
+/* Minimizes the criterion from start (NULL: a generalized linear model without random effects), or within a
+   plane from the point that is nearest to start, which is needed then. */
+lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
+                    double *psi, glmm_info *info);
+
+/* Another response with its weights and starts; family, offset and quadrature stay. */
+void glmm_again(glmm_model *g, const glmm_response *r);
 
 /* The criterion at psi, and its gradient; or NULL */
 lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient);

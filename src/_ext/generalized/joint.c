@@ -1,5 +1,6 @@
 /* The fit: theta by principal axes (optimize/axes.h), gamma and x together in one trust region. A point is
-   that of the axes, then gamma and x, then the gamma and x from which distances are taken. */
+   that of the axes (or of a plane of theta), then w, (gamma, x) = fixed + basis w, then the w from which distances
+   are taken. */
 
 #include <stdlib.h>
 
@@ -7,6 +8,7 @@
 #include "generalized/state.h"
 #include "optimize/axes.h"
 #include "optimize/newton.h"
+#include "optimize/plane.h"
 
 #define LIFT 0.01      /* a start that is given is kept so far off the boundary, */
 #define FAR 1e3        /* ... and below this */
@@ -22,14 +24,32 @@ typedef struct {
     glmm_model *g;
     const lmm_settings *s;
     newton_state *state;
-    ptrdiff_t axes; /* doubles of the axes of a point */
-    int more;       /* p + nextra */
-    double *work;   /* axes_work */
+    const plane *plane; /* of theta, where some of it is held or tied; NULL: all Sigma, by axes */
+    ptrdiff_t first;    /* doubles of theta's part of a point */
+    int nt, more;       /* variables of theta; of (gamma, x) = fixed + basis w */
+    double *fixed;      /* p + nextra */
+    double *basis;      /* (p + nextra) x more, orthonormal columns */
+    double *gF, *HF;    /* n, n x n of all coordinates */
+    double *work;       /* axes_work */
 } joint;
+
+static int all_fixed(const joint *t)
+{
+    return t->g->m->layout.p + t->g->family.nextra;
+}
 
 static ptrdiff_t point_size(const joint *t)
 {
-    return t->axes + 2 * (ptrdiff_t)t->more;
+    return t->first + 2 * (ptrdiff_t)t->more;
+}
+
+/* (gamma, x) of a point */
+static void parameters_at(const joint *t, const double *x, double *out)
+{
+    const int n = all_fixed(t);
+    memcpy(out, t->fixed, sizeof(double) * (size_t)n);
+    for (int j = 0; j < t->more; j++)
+        for (int i = 0; i < n; i++) out[i] += t->basis[i + j * (ptrdiff_t)n] * x[t->first + j];
 }
 
 static lmm_status evaluate_at(glmm_model *g)
@@ -59,13 +79,19 @@ static double joint_value(void *arg, const double *x)
     joint *t = arg;
     glmm_model *g = t->g;
     const layout *lay = &g->m->layout;
-    const double *gamma = x + t->axes, *extra = gamma + lay->p;
-    axes_factors(g->m, x, 0, g->Tnew);
+    double *gamma = g->next, *extra = gamma + lay->p;
+    parameters_at(t, x, gamma);
+    if (t->plane)
+        factors_of_theta(g->m, plane_theta(t->plane, x), g->Tnew, g->m->scratch.tmp);
+    else
+        axes_factors(g->m, x, 0, g->Tnew);
     predict_mode(g, g->Tnew, gamma, extra);
     memcpy(g->gamma, gamma, sizeof(double) * (size_t)lay->p);
     memcpy(g->x, extra, sizeof(double) * (size_t)g->family.nextra);
     if (g->nodes)
         set_triangular(g);
+    else if (t->plane)
+        set_theta(g->m, plane_theta(t->plane, x), 1, FLOOR);
     else
         axes_to_model(g->m, x);
     if (g->stands)
@@ -88,48 +114,97 @@ static int joint_derivatives_of(void *arg, double *slope, double *A, double *E)
 static void joint_coordinates(void *arg, const double *x, double *c)
 {
     const joint *t = arg;
-    axes_coordinates(t->g->m, x, c);
-    memcpy(c + t->g->m->layout.ntheta, x + t->axes, sizeof(double) * (size_t)t->more);
+    if (t->plane)
+        plane_coordinates(t->plane, t->g->m, x, c);
+    else
+        axes_coordinates(t->g->m, x, c);
+    parameters_at(t, x, c + t->g->m->layout.ntheta);
 }
 
+/* Theta's rows and columns of the derivatives in (Sigma, gamma, x) become those of its variables: gF, HF */
+static void tangent_of_theta(const joint *t, const double *x, const double *slope, double *B)
+{
+    const lmm_model *m = t->g->m;
+    const ptrdiff_t N = m->layout.ntheta, n = joint_size(t->g), rest = n - N, all = t->nt + rest;
+    if (!t->plane) {
+        axes_tangent(m, x, slope, (int)n, B, t->gF, t->HF, t->work);
+        return;
+    }
+    double *block = t->work, *H = block + N * N; /* of theta alone */
+    for (ptrdiff_t j = 0; j < N; j++) memcpy(block + j * N, B + j * n, sizeof(double) * (size_t)N);
+    plane_tangent(t->plane, m, x, slope, block, t->gF, H);
+    memcpy(t->gF + t->nt, slope + N, sizeof(double) * (size_t)rest);
+    for (ptrdiff_t j = 0; j < t->nt; j++) memcpy(t->HF + j * all, H + j * t->nt, sizeof(double) * (size_t)t->nt);
+    for (ptrdiff_t j = 0; j < rest; j++) {
+        double *to = t->HF + (t->nt + j) * all;
+        plane_pull(t->plane, m, x, B + (N + j) * n, to);
+        for (ptrdiff_t i = 0; i < t->nt; i++) t->HF[t->nt + j + i * all] = to[i];
+        memcpy(to + t->nt, B + N + (N + j) * n, sizeof(double) * (size_t)rest);
+    }
+}
+
+/* ... and those of gamma and x those of w: g := R'gF, H := R'HF R, R = (I, basis) */
 static void joint_tangent(void *arg, const double *x, const double *slope, double *B, double *g, double *H)
 {
     const joint *t = arg;
-    axes_tangent(t->g->m, x, slope, joint_size(t->g), B, g, H, t->work);
+    const ptrdiff_t rest = all_fixed(t), all = t->nt + rest, n = t->nt + t->more;
+    double *half = B; /* all x n: B has been read */
+    tangent_of_theta(t, x, slope, B);
+    memcpy(g, t->gF, sizeof(double) * (size_t)t->nt);
+    memcpy(half, t->HF, sizeof(double) * (size_t)(all * t->nt));
+    mul((int)all, t->more, (int)rest, 0, t->HF + t->nt * all, (int)all, t->basis, (int)rest, half + t->nt * all, (int)all);
+    tmul(t->more, 1, (int)rest, 0, t->basis, (int)rest, t->gF + t->nt, (int)rest, g + t->nt, t->more);
+    for (ptrdiff_t j = 0; j < n; j++) memcpy(H + j * n, half + j * all, sizeof(double) * (size_t)t->nt);
+    tmul(t->more, (int)n, (int)rest, 0, t->basis, (int)rest, half + t->nt, (int)all, H + t->nt, (int)n);
+    symmetrize((int)n, H);
 }
 
 static void joint_move(void *arg, const double *x, const double *step, double *to)
 {
     const joint *t = arg;
-    axes_move(t->g->m, x, step, to, t->work);
-    step += t->g->m->layout.ntheta;
-    for (ptrdiff_t i = t->axes; i < t->axes + t->more; i++) {
-        to[i] = x[i] + step[i - t->axes];
-        to[i + t->more] = x[i + t->more];
+    if (t->plane)
+        for (int i = 0; i < t->nt; i++) {
+            to[i] = x[i] + step[i];
+            to[t->nt + i] = x[t->nt + i];
+        }
+    else
+        axes_move(t->g->m, x, step, to, t->work);
+    for (int i = 0; i < t->more; i++) {
+        to[t->first + i] = x[t->first + i] + step[t->nt + i];
+        to[t->first + t->more + i] = x[t->first + t->more + i];
     }
 }
 
 static void joint_anchor(void *arg, double *x)
 {
     const joint *t = arg;
-    axes_anchor(t->g->m, x);
-    memcpy(x + t->axes + t->more, x + t->axes, sizeof(double) * (size_t)t->more);
+    if (t->plane)
+        memcpy(x + t->nt, x, sizeof(double) * (size_t)t->nt);
+    else
+        axes_anchor(t->g->m, x);
+    memcpy(x + t->first + t->more, x + t->first, sizeof(double) * (size_t)t->more);
 }
 
 static double joint_distance(void *arg, const double *x)
 {
     const joint *t = arg;
-    const double d = axes_distance(t->g->m, x);
-    double sum = d * d;
-    for (ptrdiff_t i = t->axes; i < t->axes + t->more; i++) sum += (x[i] - x[i + t->more]) * (x[i] - x[i + t->more]);
+    double sum = 0;
+    if (t->plane)
+        for (int i = 0; i < t->nt; i++) sum += (x[i] - x[t->nt + i]) * (x[i] - x[t->nt + i]);
+    else {
+        const double d = axes_distance(t->g->m, x);
+        sum = d * d;
+    }
+    for (const double *w = x + t->first; w < x + t->first + t->more; w++) sum += (*w - w[t->more]) * (*w - w[t->more]);
     return sqrt(sum);
 }
 
 static double joint_extent(void *arg, const double *x)
 {
     const joint *t = arg;
-    double most = axes_largest(t->g->m, x);
-    for (ptrdiff_t i = t->axes; i < t->axes + t->more; i++) most = fmax(most, fabs(x[i]));
+    double most = t->plane ? 0 : axes_largest(t->g->m, x);
+    for (int i = 0; t->plane && i < t->nt; i++) most = fmax(most, fabs(x[i]));
+    for (int i = 0; i < t->more; i++) most = fmax(most, fabs(x[t->first + i]));
     return most;
 }
 
@@ -144,7 +219,7 @@ static int joint_poll(void *arg, const double *x, double f, double best, double 
 
 static newton_problem problem_of(joint *t)
 {
-    const newton_problem p = {.n = joint_size(t->g),
+    const newton_problem p = {.n = t->nt + t->more,
                               .nc = joint_size(t->g),
                               .size = point_size(t),
                               .value = joint_value,
@@ -177,19 +252,33 @@ static void whitened(const glmm_model *g, const double *beta, double *gamma)
     }
 }
 
+/* w of the point next to (gamma, x) */
+static void nearest(const joint *t, const double *parameters, double *w)
+{
+    const int n = all_fixed(t);
+    for (int j = 0; j < t->more; j++) {
+        w[j] = 0;
+        for (int i = 0; i < n; i++) w[j] += t->basis[i + j * (ptrdiff_t)n] * (parameters[i] - t->fixed[i]);
+    }
+}
+
 static lmm_status begin(joint *t, const double *start, double *x)
 {
     glmm_model *g = t->g;
     lmm_model *m = g->m;
     const layout *lay = &m->layout;
-    double *T = g->Tnew, *theta = m->scratch.newton;
+    double *T = g->Tnew, *theta = m->scratch.newton, *parameters = g->next;
     g->stands = 0;
     if (start) {
         from_user(m, start, theta);
-        factors_of_theta(m, theta, T, m->scratch.tmp);
-        axes_of_factors(m, T, LIFT * g->unit, FAR * g->unit, x, t->work);
-        whitened(g, start + lay->ntheta, x + t->axes);
-        memcpy(x + t->axes + lay->p, start + lay->ntheta + lay->pfull, sizeof(double) * (size_t)g->family.nextra);
+        if (t->plane)
+            plane_nearest(t->plane, theta, x);
+        else {
+            factors_of_theta(m, theta, T, m->scratch.tmp);
+            axes_of_factors(m, T, LIFT * g->unit, FAR * g->unit, x, t->work);
+        }
+        whitened(g, start + lay->ntheta, parameters);
+        memcpy(parameters + lay->p, start + lay->ntheta + lay->pfull, sizeof(double) * (size_t)g->family.nextra);
     } else {
         for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++)
             for (int i = 0; i < lay->f[k].p * lay->f[k].p; i++)
@@ -197,10 +286,11 @@ static lmm_status begin(joint *t, const double *start, double *x)
         axes_of_factors(m, g->Tnew, 0, INFINITY, x, t->work);
         TRY(start_fixed(g));
         start_random(g, x);
-        memcpy(x + t->axes, g->gamma, sizeof(double) * (size_t)lay->p);
-        memcpy(x + t->axes + lay->p, g->x, sizeof(double) * (size_t)g->family.nextra);
+        memcpy(parameters, g->gamma, sizeof(double) * (size_t)lay->p);
+        memcpy(parameters + lay->p, g->x, sizeof(double) * (size_t)g->family.nextra);
     }
-    memcpy(x + t->axes + t->more, x + t->axes, sizeof(double) * (size_t)t->more);
+    nearest(t, parameters, x + t->first);
+    joint_anchor(t, x);
     start_mode(g);
     return LMM_OK;
 }
@@ -211,13 +301,18 @@ static void to_psi(joint *t, const double *x, double *psi)
     lmm_model *m = g->m;
     const layout *lay = &m->layout;
     double *theta = m->scratch.newton;
-    axes_factors(m, x, ZERO * FLOOR * g->unit, g->Tnew);
-    theta_of_factors(m, g->Tnew, theta);
-    change_coordinates(m, theta, 1);
+    if (t->plane)
+        memcpy(theta, plane_theta(t->plane, x), sizeof(double) * (size_t)lay->ntheta);
+    else {
+        axes_factors(m, x, ZERO * FLOOR * g->unit, g->Tnew);
+        theta_of_factors(m, g->Tnew, theta);
+        change_coordinates(m, theta, 1);
+    }
     for (int k = 0; k < lay->nfactor; k++)
         for (int i = 0; i < lay->f[k].nth; i++) psi[user_place(&lay->f[k], i)] = theta[lay->f[k].th + i];
-    fixed_to_user(m, x + t->axes, psi + lay->ntheta);
-    memcpy(psi + lay->ntheta + lay->pfull, x + t->axes + lay->p, sizeof(double) * (size_t)g->family.nextra);
+    parameters_at(t, x, g->next);
+    fixed_to_user(m, g->next, psi + lay->ntheta);
+    memcpy(psi + lay->ntheta + lay->pfull, g->next + lay->p, sizeof(double) * (size_t)g->family.nextra);
 }
 
 /* The null axis of one term with the least u'S u replaces the first of them; returns that, and its place. */
@@ -281,7 +376,7 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
     const newton_problem p = problem_of(t);
     for (;;) {
         const newton_end end = newton_minimize(&p, x, t->state, work);
-        if (end != NEWTON_CONVERGED || info->escapes > joint_size(t->g)) return end;
+        if (end != NEWTON_CONVERGED || info->escapes > p.n) return end;
         if (t->state->ahead) { /* one last step, which costs an evaluation */
             memcpy(trial, t->state->ahead, sizeof(double) * (size_t)point_size(t));
             const double f = joint_value(t, trial);
@@ -292,7 +387,7 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
                 t->state->moved = 0;
             }
         }
-        const int left = leave_saddle(t, x, trial, work);
+        const int left = t->plane ? 0 : leave_saddle(t, x, trial, work);
         if (left <= 0) return left ? NEWTON_MAXEVAL : end;
         info->escapes++;
         t->state->radius = t->s->radius * t->g->unit;
@@ -311,34 +406,90 @@ static lmm_status status_of(newton_end end)
     return LMM_NOTFINITE;
 }
 
-lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const double *start, double *psi, glmm_info *info)
+/* fixed and basis: those of (beta, x), whitened, the columns made orthonormal; NULL: everything may move.
+   LMM_NOTPOSDEF: the columns are dependent. */
+static lmm_status open_within(joint *t, const glmm_plane *within)
+{
+    glmm_model *g = t->g;
+    const layout *lay = &g->m->layout;
+    const ptrdiff_t n = all_fixed(t), all = lay->pfull + g->family.nextra;
+    for (ptrdiff_t j = -1; j < t->more; j++) {
+        double *to = j < 0 ? t->fixed : t->basis + j * n, size = 0;
+        if (!within) {
+            for (ptrdiff_t i = 0; i < n; i++) to[i] = i == j;
+            continue;
+        }
+        const double *from = j < 0 ? within->fixed : within->basis + j * all;
+        whitened(g, from, to);
+        memcpy(to + lay->p, from + lay->pfull, sizeof(double) * (size_t)g->family.nextra);
+        for (ptrdiff_t i = 0; i < n; i++) size += to[i] * to[i];
+        for (int twice = 0; twice < 2 && j > 0; twice++)
+            for (ptrdiff_t k = 0; k < j; k++) {
+                const double along = dot(n, to, t->basis + k * n);
+                for (ptrdiff_t i = 0; i < n; i++) to[i] -= along * t->basis[k * n + i];
+            }
+        const double left = dot(n, to, to);
+        if (j >= 0 && !(left > 1e-24 * size && left > 0)) return LMM_NOTPOSDEF;
+        for (ptrdiff_t i = 0; i < n && j >= 0; i++) to[i] /= sqrt(left);
+    }
+    return LMM_OK;
+}
+
+static lmm_status run(joint *t, const double *start, double *psi, double *x, double *trial, double *work,
+                      glmm_info *info)
+{
+    glmm_model *g = t->g;
+    newton_state *state = t->state;
+    TRY(begin(t, start, x));
+    const lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
+    if (!(t->nt + t->more)) state->predicted = 0, state->moved = 1, state->neval = 1;
+    info->certificate = state->predicted;
+    if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;
+    state->predicted = 0; /* the mode exactly */
+    if ((state->moved || !g->stands || g->promise > EXACTLY) && !isfinite(joint_value(t, x))) return LMM_NOTFINITE;
+    to_psi(t, x, psi);
+    return status;
+}
+
+lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
+                    double *psi, glmm_info *info)
 {
     const layout *lay = &g->m->layout;
     newton_state state = {.f = INFINITY, .radius = s->radius * g->unit};
-    joint t = {.g = g, .s = s, .state = &state, .axes = axes_size(lay), .more = lay->p + g->family.nextra};
-    const ptrdiff_t size = point_size(&t), n = joint_size(g), newton = newton_workspace((int)n, (int)n, size);
-    double *x = malloc(sizeof(double) * (size_t)(2 * size + newton + axes_work(lay, t.more) + 40 * n));
-    if (!x) return LMM_NOMEM;
-    double *trial = x + size, *work = trial + size;
-    t.work = work + newton;
+    plane p = {0};
+    joint t = {.g = g, .s = s, .state = &state, .nt = lay->ntheta, .first = axes_size(lay)};
+    lmm_status status = LMM_OK;
     memset(info, 0, sizeof(*info));
     g->factorizations = g->passes = 0;
-    lmm_status status = begin(&t, start, x);
-    if (status == LMM_OK) status = status_of(minimize(&t, x, trial, work, info));
-    if (status == LMM_OK || status == LMM_STOPPED || status == LMM_MAXEVAL) {
-        const double certificate = state.predicted;
-        state.predicted = 0; /* exactly */
-        if ((state.moved || g->promise > EXACTLY) && !isfinite(joint_value(&t, x))) status = LMM_NOTFINITE;
-        state.predicted = certificate;
-        to_psi(&t, x, psi);
+    if (within && within->theta) {
+        status = plane_open(&p, g->m, within->theta);
+        t.plane = &p;
+        t.nt = p.n;
+        t.first = 2 * (ptrdiff_t)p.n;
+    }
+    t.more = within ? within->nz : all_fixed(&t);
+    const ptrdiff_t size = point_size(&t), all = joint_size(g), rest = all_fixed(&t), n = t.nt + t.more,
+                    newton = newton_workspace((int)n, (int)all, size);
+    const ptrdiff_t axes = axes_work(lay, (int)rest) + 2 * (ptrdiff_t)lay->ntheta * lay->ntheta;
+    double *x = malloc(sizeof(double) * (size_t)(2 * size + newton + axes + 40 * all + rest * (t.more + 1) + all * (all + 1)));
+    if (!x) status = LMM_NOMEM;
+    if (status == LMM_OK) {
+        double *trial = x + size, *work = trial + size;
+        t.work = work + newton;
+        t.fixed = t.work + axes + 40 * all;
+        t.basis = t.fixed + rest;
+        t.gF = t.basis + rest * t.more;
+        t.HF = t.gF + all;
+        status = open_within(&t, within);
+        if (status == LMM_OK) status = run(&t, start, psi, x, trial, work, info);
     }
     info->objective = g->f;
-    info->certificate = state.predicted;
     info->mode = g->promise;
     info->neval = state.neval;
     info->factorizations = g->factorizations;
     info->passes = g->passes;
     free(x);
+    plane_close(&p);
     return status;
 }
 

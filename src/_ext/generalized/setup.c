@@ -29,16 +29,26 @@ static lmm_status make_rows(glmm_model *g, const glmm_response *r)
     const ptrdiff_t n = g->rows.n;
     double **arrays[] = {&v->y, &v->fixed, &v->zb, &v->d1, &v->w2, &v->d3, &v->zn, &v->wf, &v->h, &v->zt};
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], n);
-    if (r->w) GRAB(g, v->w, n);
+    GRAB(g, v->weights, n); /* a later response may have some */
     if (r->offset) GRAB(g, v->o, n);
     if (g->family.nextra) GRAB(g, v->d1x, n * g->family.nextra);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const int64_t from = g->rows.row[i];
-        v->y[i] = r->y[from];
-        if (v->w) v->w[i] = r->w[from];
-        if (v->o) v->o[i] = r->offset[from];
-    }
+    for (ptrdiff_t i = 0; i < n && v->o; i++) v->o[i] = r->offset[g->rows.row[i]];
     return LMM_OK;
+}
+
+void glmm_again(glmm_model *g, const glmm_response *r)
+{
+    const row_values *v = &g->v;
+    for (ptrdiff_t i = 0; i < g->rows.n; i++) {
+        v->y[i] = r->y[g->rows.row[i]];
+        if (r->w) g->v.weights[i] = r->w[g->rows.row[i]];
+    }
+    memcpy(g->begin, r->x, sizeof(double) * (size_t)g->family.nextra);
+    g->center = r->center;
+    g->unit = r->unit;
+    g->v.w = r->w ? g->v.weights : NULL;
+    g->stands = 0;
+    g->constant = g->family.constant(&g->family, g->rows.n, v->y, v->w);
 }
 
 static lmm_status make_effects(glmm_model *g)
@@ -62,7 +72,7 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     const ptrdiff_t p = lay->p, N = g->family.nextra, q = lay->q;
     double *C, *work;
     GRAB(g, g->gamma, p + 1);
-    GRAB(g, g->next, p + 1);
+    GRAB(g, g->next, p + N + 1);
     GRAB(g, g->x, N + 1);
     GRAB(g, g->begin, N + 1);
     GRAB(g, g->gx, p + 1);
@@ -75,7 +85,6 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     GRAB(g, g->Cinv, p * p + 1);
     GRAB(g, C, p * p + 1);
     GRAB(g, work, p * p + 1);
-    memcpy(g->begin, r->x, sizeof(double) * (size_t)N);
     for (ptrdiff_t j = 0; j < p; j++)
         for (ptrdiff_t i = 0; i < p; i++) C[i + j * p] = lay->x.C[lay->keep[i] + lay->keep[j] * (ptrdiff_t)lay->pfull];
     invert((int)p, C, g->Cinv, work);
@@ -131,7 +140,7 @@ static lmm_status set_up(glmm_model *g, const lmm_data *d, const glmm_response *
     TRY(make_panels(g));
     TRY(make_nodes(g, r));
     price(g);
-    g->constant = g->family.constant(&g->family, g->rows.n, g->v.y, g->v.w);
+    glmm_again(g, r);
     return LMM_OK;
 }
 
@@ -142,8 +151,6 @@ lmm_status glmm_setup(glmm_model **out, lmm_model *m, const lmm_data *d, const g
     if (!g) return LMM_NOMEM;
     g->m = m;
     g->family = r->family;
-    g->center = r->center;
-    g->unit = r->unit;
     const lmm_status status = set_up(g, d, r);
     if (status == LMM_OK)
         *out = g;

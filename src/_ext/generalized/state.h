@@ -10,7 +10,8 @@
 #include "trailing/trailing.h"
 
 typedef struct { /* n each, by kept row */
-    double *y, *w, *o;
+    double *y, *o;
+    double *w, *weights;       /* w: weights, or NULL for ones                                  */
     double *fixed;             /* o + X gamma                                                   */
     double *zb, *d1, *w2, *d3; /* at u: Z b; l', -l'', l'''                                     */
     double *zn;                /* Z b of the next u                                             */
@@ -36,7 +37,7 @@ struct glmm_model {
     lmm_family family;
     row_values v;
     effects e;
-    double *next;          /* p               gamma of an evaluation to come                                */
+    double *next;          /* p + nextra      gamma and x of an evaluation to come                                */
     double *gamma, *x;     /* p, nextra       coefficients of the whitened X; the family's parameters   */
     double *Cinv;          /* p x p           inverse of X's C over the kept columns                    */
     double center, unit;   /*                 see glmm_response                                         */

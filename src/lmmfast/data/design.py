@@ -23,7 +23,7 @@ from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, 
 from .fixed import fixed_columns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .responses import Answer, Outcome, answer_of
+from .responses import Answer, Outcome, answer_of, check_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums, no_rows
@@ -474,11 +474,13 @@ def refilled(design: Design, y: Any, weights: Any) -> Design:
         w = changes["weights"] = _new_values(weights, design, "the new weights", "weights")
         if not (w > 0).all():
             raise DataError(
-                "the new weights must be positive: weights are inverse variances (rows without "
-                "weight are left out of the data)",
+                "the new weights must be positive (rows without weight are left out of the data)",
                 variable="weights",
                 rows=np.flatnonzero(~(w > 0))[:10].tolist(),
             )
+    if design.outcome is not None:
+        own = vars(design.sums) | changes
+        check_again(design.outcome, design.response, own["y"], own["weights"])
     return design.with_rows(**changes)
 
 

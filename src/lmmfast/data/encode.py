@@ -145,8 +145,8 @@ class Layout:
                 "formula must not take out: factors are coded beside it"
             )
         kept = [j for j, factors in enumerate(self.columns) if factors]
-        names, columns = ([own[j] for j in kept] for own in (self.names, self.columns))
-        return Layout(tuple(names), tuple(columns), self.atoms)
+        names = tuple(self.names[j] for j in kept)
+        return Layout(names, tuple(self.columns[j] for j in kept), self.atoms)
 
     def fill(
         self,

@@ -317,3 +317,32 @@ _READERS: dict[str, Callable[[_Given], Answer]] = {
     "inversegaussian": _positive,
     "ordered": _ordered,
 }
+
+
+# ---- another response of the same rows -----------------------------------------------------------
+
+
+def check_again(outcome: Outcome, label: str, y: Matrix, weights: Matrix | None) -> None:
+    """Whether numbers can be the response of a family, as it takes them.
+
+    Successes of a binomial, counts, positive values, places of classes; as `simulate` gives them.
+
+    Raises
+    ------
+    DataError
+        Which number cannot be, in which of the rows used.
+    """
+    given = _Given(outcome.family, label, {"": y}, weights, range(len(y)))
+    if outcome.family in ("binomial", "betabinomial"):
+        trials = np.ones(len(y)) if weights is None else weights
+        _check_trials(given, trials)
+        bad = (y < 0) | (y > trials) | (y != np.rint(y))
+        given.refuse(bad, "must be a number of successes, 0 to the trials of its row; it is {}")
+        _tried(given, y, weights, outcome)
+    elif outcome.classes:
+        bad = (y < 0) | (y >= outcome.classes) | (y != np.rint(y))
+        given.refuse(bad, f"must be a class, 0 to {outcome.classes - 1}; it is {{}}")
+        if len(np.unique(y)) < outcome.classes:
+            raise given.constant("does not have all classes of the model")
+    else:
+        _READERS.get(outcome.family, _number)(given)

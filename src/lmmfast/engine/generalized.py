@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..linalg import predicted_gain
 from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_estimates import GeneralizedEstimates
+from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
 from .options import Options, Watch
 from .separation import separation
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..data.sums import Sums
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
-STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one
+CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
 
 _BAD_START = (
     "the likelihood is not finite where the fit begins: check the response and the predictors for "
@@ -104,6 +104,8 @@ class GeneralizedModel(Machine):
                 "family: use more rows or a smaller formula"
             )
         note_dropped_columns(design, self._core.keep)
+        if self.classes:
+            _check_thresholds(design, np.asarray(self._core.keep, bool))
 
     def _made(self, design: Design) -> Any:
         """What makes the compiled model: the response is not shifted by the offset here."""
@@ -245,9 +247,16 @@ class GeneralizedModel(Machine):
         status = watch.reason or _STATUS.get(info["status"], info["status"])
         if status == "converged" and info["certificate"] > CERTIFIED:
             status = "flat direction"
-        counts = [int(info[name]) for name in ("neval", "factorizations", "passes")]
-        ends = (float(info[name]) for name in ("objective", "certificate", "mode"))
-        run = _Run(np.array(psi), *ends, *counts, status)
+        run = _Run(
+            np.array(psi),
+            float(info["objective"]),
+            float(info["certificate"]),
+            float(info["mode"]),
+            int(info["neval"]),
+            int(info["factorizations"]),
+            int(info["passes"]),
+            status,
+        )
         found = self._estimates(run, began)
         if found.separation:
             warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
@@ -336,6 +345,22 @@ class _Run(NamedTuple):
 _STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
 
 
+def _check_thresholds(design: Design, keep: np.ndarray) -> None:
+    """Columns that add up to a constant shift all thresholds: neither could be told."""
+    kept = np.flatnonzero(keep)
+    X = design.X[:, kept]
+    d = np.linalg.lstsq(X, np.ones(design.n), rcond=None)[0]
+    if not len(kept) or np.abs(X @ d - 1).max() > CONSTANT:
+        return
+    part = np.abs(d) * np.abs(X).max(axis=0)
+    names = ", ".join(design.x_names[kept[j]] for j in np.flatnonzero(part > CONSTANT))
+    raise FitError(
+        "the thresholds of an ordered response take the place of an intercept, but the fixed "
+        f"effects have one: {names} add up to a constant; take a column out",
+        variable=design.x_names[kept[int(part.argmax())]],
+    )
+
+
 @contextmanager
 def _in_words() -> Iterator[None]:
     """What the compiled model refuses, as a FitError."""
@@ -343,122 +368,3 @@ def _in_words() -> Iterator[None]:
         yield
     except _core.NotPositiveDefinite:
         raise FitError(_NOT_FINITE) from None
-
-
-class GeneralizedPoint:
-    """A generalized model at one psi; what is read is computed then, and kept.
-
-    May be used from several threads, and after the model has gone elsewhere; made by
-    `GeneralizedModel.point`.
-
-    Attributes
-    ----------
-    psi : (size,) array
-        theta, beta of all columns of X (zero for dropped ones), parameters of the family.
-    """
-
-    def __init__(self, model: GeneralizedModel, psi: np.ndarray) -> None:
-        self._model = model
-        self.psi = psi.copy()
-        self.psi.setflags(write=False)
-
-    @cached_property
-    def value(self) -> float:
-        """-2 log-likelihood."""
-        with self._model.standing(self.psi) as core:
-            return float(core.value(self.psi))
-
-    @cached_property
-    def gradient(self) -> np.ndarray:
-        """Its gradient in psi, (size,); exact, zero for dropped columns."""
-        return np.asarray(self._model.objective(self.psi, gradient=True)[1])
-
-    @cached_property
-    def curvature(self) -> np.ndarray:
-        """The curvature that the fit steps with, (size, size): the Hessian only about."""
-        with self._model.standing(self.psi) as core:
-            return np.asarray(core.curvature(self.psi))
-
-    @cached_property
-    def predictor(self) -> np.ndarray:
-        """eta of every row, offset and conditional modes included, (n,)."""
-        with self._model.standing(self.psi) as core:
-            return np.asarray(core.predictor())
-
-    @cached_property
-    def leverages(self) -> np.ndarray:
-        """Conditional variance of z'b of every row given the parameters, (n,)."""
-        with self._model.standing(self.psi) as core:
-            return np.asarray(core.leverages())
-
-    @cached_property
-    def b(self) -> tuple[np.ndarray, ...]:
-        """Conditional modes of each term, (m, k)."""
-        with self._model.standing(self.psi) as core:
-            return self._model._engine.modes(core.modes())
-
-    @cached_property
-    def condvar(self) -> tuple[np.ndarray, ...]:
-        """Conditional covariances of each level's effects given y and psi, (m, k, k) by term."""
-        with self._model.standing(self.psi) as core:
-            return self._model._engine.conditional_variances(core.condvar())
-
-    @cached_property
-    def hessian(self) -> np.ndarray:
-        """The Hessian of f, (size, size), by central differences of the exact gradient.
-
-        NaN in rows and columns of parameters that f does not move in: those of dropped columns of
-        X, and of columns of T that are zero.
-        """
-        free = np.flatnonzero(self._model.free(self.psi))
-        out = np.full((len(self.psi),) * 2, np.nan)
-        step = self._steps(free)
-        H = np.array([self._slope(j, h)[free] for j, h in zip(free, step, strict=True)])
-        out[np.ix_(free, free)] = (H + H.T) / 2
-        return out
-
-    def _steps(self, free: np.ndarray) -> np.ndarray:
-        """Steps in some parameters, `STEP` where their curvature is one; found by trial steps."""
-        trial, moved = self._model.scales()[free] * STEP, []
-        for j, h in zip(free, trial, strict=True):
-            there = self._model.objective(self._moved(j, h), gradient=True)[1]
-            moved.append((there[j] - self.gradient[j]) / h)
-        own = np.abs(np.array(moved))
-        with np.errstate(divide="ignore"):
-            return np.asarray(
-                np.where(own > 0, np.minimum(STEP / np.sqrt(own), 1e3 * trial), trial)
-            )
-
-    def _moved(self, j: int, step: float) -> np.ndarray:
-        psi = self.psi.copy()
-        psi[j] += step
-        return psi
-
-    def _slope(self, j: int, step: float) -> np.ndarray:
-        """The derivative of the gradient in one parameter."""
-        ends = (self._moved(j, side * step) for side in (1, -1))
-        up, down = (self._model.objective(psi, gradient=True)[1] for psi in ends)
-        return np.asarray((up - down) / (2 * step))
-
-    @cached_property
-    def covariance(self) -> np.ndarray:
-        """Covariance of the estimates psi, (size, size): twice the inverse of the Hessian.
-
-        NaN where `hessian` is, and everywhere when it is not positive definite.
-        """
-        H = self.hessian
-        free = ~np.isnan(H.diagonal())
-        out = np.full_like(H, np.nan)
-        unit = 1 / np.sqrt(np.abs(H.diagonal()[free]))
-        scaled = unit[:, None] * H[np.ix_(free, free)] * unit
-        try:
-            root = np.linalg.inv(np.linalg.cholesky(scaled))
-        except np.linalg.LinAlgError:
-            what = (
-                "the likelihood is not curved in all directions at the estimates: there are no "
-                "standard errors"
-            )
-            warn(ConvergenceWarning(what))
-            return out
-        out[np.ix_(free, free)] = 2 * unit[:, None] * (root.T @ root) * unit
-        return out

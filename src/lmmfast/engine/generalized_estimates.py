@@ -10,7 +10,7 @@ import numpy as np
 from .estimates import Estimates
 
 if TYPE_CHECKING:
-    from .generalized import GeneralizedPoint
+    from .generalized_point import GeneralizedPoint
     from .separation import Separation
 
 

@@ -54,7 +54,8 @@ class Machine:
 
     def with_design(self, design: Design) -> Self:
         """A model of another design that is stored and run as this one."""
-        return type(self)(design, **self._options())
+        make: Any = type(self)
+        return make(design, **self._options())  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle holds the design; what was compiled is compiled anew."""
