@@ -45,8 +45,9 @@ class ModalPoint(Point):
 
     @contextmanager
     def _core(self) -> Iterator[Any]:
-        """The compiled model, standing here."""
+        """The compiled model with the weights of the rows here and T as it is, zeros included."""
         with in_words(), self._model.standing(self._own.psi) as core:
+            core.evaluate(self._theta, False, value=False)
             yield core
 
     @cached_property

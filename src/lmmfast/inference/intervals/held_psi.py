@@ -79,6 +79,30 @@ class Extra(Entry):
         return float(np.asarray(self._family.natural(x)[0])[self._place])
 
 
+class Threshold(Entry):
+    """The k-th threshold of an ordered response, k > 0: it takes the place of the first one, and
+    the steps between thresholds, whose logarithms psi has, stay."""
+
+    def __init__(self, criterion: PsiCriterion, psi: np.ndarray, k: int) -> None:
+        first = len(psi) - len(criterion.extra(psi))
+        super().__init__(criterion, psi, first)
+        self._steps = np.arange(first, first + k)  # in z, where the first one is left out
+        self.best = float(psi[first] + np.exp(self.z[self._steps]).sum())
+
+    def _psi(self, w: float, z: np.ndarray) -> np.ndarray:
+        return np.insert(z, self.at, w - np.exp(z[self._steps]).sum())
+
+    def local(self, w: float, z: np.ndarray) -> Local:
+        value = super().local(w, z)
+        pull, own = np.zeros(len(z)), value.slope_held
+        pull[self._steps] = -np.exp(z[self._steps])
+        across = value.mixed[:, None] * pull
+        curvature = value.curvature + across + across.T
+        curvature += value.curvature_held * pull[:, None] * pull + np.diag(own * pull)
+        mixed = value.mixed + value.curvature_held * pull
+        return Local(value.f, value.slope + own * pull, curvature, own, mixed, value.curvature_held)
+
+
 class CorrelationOfPsi(Correlation):
     """A correlation, beside all else that psi has."""
 

@@ -26,7 +26,7 @@ from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
 from .held import Correlation, Deviation, Effect, Held, Sigma, lower_root
-from .held_psi import CorrelationOfPsi, Entry, EntryOfRoot, Extra, psi_in
+from .held_psi import CorrelationOfPsi, Entry, EntryOfRoot, Extra, Threshold, psi_in
 from .parameters import (
     Parameter,
     chosen,
@@ -122,7 +122,7 @@ class _Machine:
             return self._curve(held, self._plain)
         J = natural_extra(self.base.estimates, family)[1]
         if np.count_nonzero(J[one.i]) > 1:  # made of several entries
-            return None
+            return self._curve(Threshold(criterion, psi, one.i), self._plain)
         at = len(self.base.theta) + len(self.base.estimates.beta) + one.i
         return self._curve(Extra(criterion, psi, at, family), self._plain)
 

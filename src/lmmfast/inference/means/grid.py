@@ -236,7 +236,11 @@ class Grid:
         """What was averaged, what is held, and what may mislead."""
         response = self.fit.design.response
         if link and self.fit.family is not None:
-            yield f"Means are on the scale of the {self.fit.family.link.name} link"
+            family = self.fit.family
+            if family.response == "ordered":
+                yield "Means are those of the latent variable: only their differences mean something"
+            else:
+                yield f"Means are on the scale of the {family.link.name} link"
         elif link and not response.replace(".", "_").isidentifier():
             yield f"Means are on the scale of {response}"
         for inner, outer, _ in self._nested:

@@ -104,7 +104,8 @@ def combination(columns: Sequence[str], direction: np.ndarray, share: np.ndarray
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RandomEffectsPCA(tables.Printed):
-    """Principal components of the random effects of each grouping factor, relative to sigma.
+    """Principal components of the random effects of each grouping factor, relative to sigma (of
+    generalized models as they are).
 
     Attributes
     ----------
@@ -117,10 +118,11 @@ class RandomEffectsPCA(tables.Printed):
 
     components: dict[str, pd.DataFrame]
     loadings: dict[str, pd.DataFrame]
+    over: str = " / sigma"  # what standard deviations are relative to
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""
-        titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
+        titles = (f"Standard deviation{self.over}", "Proportion of variance", "Cumulative")
         sections: list[tuple[str | tables.Table, ...]] = []
         for group, frame in self.components.items():
             table = _fixed(frame.T.set_axis(titles), 4)
@@ -154,7 +156,7 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
             {"sd": sd, "proportion": share, "cumulative": np.cumsum(share)}, index=labels
         )
         loadings[group] = pd.DataFrame(U * np.sign(largest), index=names, columns=labels)
-    return RandomEffectsPCA(components, loadings)
+    return RandomEffectsPCA(components, loadings, " / sigma" if fit.family is None else "")
 
 
 # ---- slopes at the boundary ----------------------------------------------------------------------
@@ -277,13 +279,14 @@ class Singularity(tables.Printed):
     sentences: tuple[str, ...]
     directions: pd.DataFrame
     reductions: pd.DataFrame
+    over: str = " (over sigma^2)"  # what variances are relative to
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""
         if not self.singular:
             return tables.Summary((("The fit is not singular: every direction has variance.",),))
         slopes = [
-            "Slope of the criterion in the variance (over sigma^2) of each direction; the",
+            f"Slope of the criterion in the variance{self.over} of each direction; the",
             "steeper it is, the clearer that this variance is zero:",
         ]
         for term, text, score in self.directions.itertuples(index=False):
@@ -306,7 +309,9 @@ def explain_singularity(fit: Fit) -> Singularity:
     if fit.estimates.free is None and fit.is_singular:
         ways = [costless(fit), without_factors(fit), *costly(fit)]
     smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways if way]
-    return Singularity(fit.is_singular, tuple(singular_sentences(fit)), frame, _frame(smaller))
+    over = " (over sigma^2)" if fit.family is None else ""
+    sentences = tuple(singular_sentences(fit))
+    return Singularity(fit.is_singular, sentences, frame, _frame(smaller), over)
 
 
 def _in_words(fit: Fit, direction: Direction) -> str:
