@@ -15,8 +15,16 @@ from lmmfast.engine.families import FAMILIES, Family, find_family
 from lmmfast.engine.links import LINKS
 
 CASES = [(name, link) for name, kind in FAMILIES.items() for link in kind.links]
-EXTRA = {"ordered": [-0.8, 0.3, -0.4]}
-WEIGHTED = {"binomial", "gamma", "inversegaussian", "gaussian"}  # the law of y depends on weights
+EXTRA = {"ordered": [-0.8, 0.3, -0.4], "beta": [3.0]}
+SOUGHT = {"beta", "betabinomial", "nb1", "truncatedpoisson", "truncatednegativebinomial"}
+OF_MEANS = {"betabinomial", "nb1"}  # w is the information of the mean alone
+WEIGHTED = {
+    "binomial",
+    "betabinomial",
+    "gamma",
+    "inversegaussian",
+    "gaussian",
+}  # the law of y depends on weights
 
 # eighth-order central differences
 OFFSETS = np.arange(-4, 5)
@@ -42,7 +50,7 @@ def rows_of(family: Family, n: int = 300, seed: int = 1) -> tuple:
     if family.link.name == "sqrt":
         eta *= rng.choice([-1, 1], n)
     weights = rng.uniform(0.5, 3, n)
-    if family.core_name == "binomial":
+    if family.response == "binomial":
         weights = rng.integers(1, 9, n).astype(float)
     law = weights if family.core_name in WEIGHTED else None
     x = extra_of(family)
@@ -103,7 +111,7 @@ def test_densities_are_scipys(name: str, link: str) -> None:
     assert found == pytest.approx(expected.sum(), rel=1e-13)
     np.testing.assert_allclose(family.log_density(y, eta, x, w), expected, rtol=1e-10, atol=1e-12)
     one = np.ones_like(y)
-    if name != "binomial":
+    if family.response != "binomial":
         alike = density(family, y, None, eta, x)["l"], density(family, y, one, eta, x)["l"]
         np.testing.assert_array_equal(*alike)
         assert constant(family, y) == constant(family, y, one)
@@ -161,21 +169,40 @@ def test_expected_weights(name: str, link: str) -> None:
             return -np.exp(value) * density(family, y, weight, e, x)["d2"]
 
         if family.discrete:
-            most = {"binomial": wi[0], "ordered": 3}.get(name, 5000)
-            expected = curvature(np.arange(most + 1)).sum()
+            most = {"binomial": wi[0], "ordered": 3}.get(family.response, 5000)
+            expected = curvature(np.arange(family.response == "positive count", most + 1)).sum()
         else:
-            # y = e^s where y is positive
-            f = (
-                (lambda s: curvature(np.exp(s))[0] * np.exp(s))
-                if family.response == "positive"
-                else (lambda s: curvature(s)[0])
+            expected = integral(curvature, family.response)
+        y = np.full(1, 0.5 if family.response == "unit" else 1.0)
+        found = density(family, y, wi, ei, x)["w"][0]
+        if name in OF_MEANS:
+            mean = family.mean(ei, x, wi)[0]
+            total = wi[0] if name == "betabinomial" else 1.0
+            y = np.arange(most + 1)
+            P = np.exp(
+                family.log_density(
+                    y, *(np.full(len(y), v[0]) for v in (ei,)), x, np.full(len(y), total)
+                )
             )
-            ends = (-80.0, 15.0) if family.response == "positive" else (-60.0, 60.0)
-            expected = scipy.integrate.quad(
-                f, *ends, epsabs=1e-12, epsrel=1e-11, limit=800, points=(-3, 0, 3)
-            )[0]
-        found = density(family, np.ones(1), wi, ei, x)["w"][0]
-        assert found == pytest.approx(expected, rel=1e-8), i
+            variance = (P * (y - mean) ** 2).sum()
+            slope_of_mean = family.mu_eta(ei)[0] * total
+            multiplier = 1.0 if name == "betabinomial" else wi[0]
+            assert found == pytest.approx(multiplier * slope_of_mean**2 / variance, rel=1e-8)
+            assert found <= expected * (1 + 1e-8)
+        else:
+            assert found == pytest.approx(expected, rel=1e-8), i
+
+
+def integral(function, response: str) -> float:
+    """Over all y, by equal steps in s: y = e^(2s - 20) where y is positive, expit(s) between 0 and 1."""
+    s = np.linspace(-36.0, 36.0, 60_001)
+    p = scipy.special.expit
+    y, slopes = {
+        "positive": (np.exp(2 * s - 20), 2 * np.exp(2 * s - 20)),
+        "unit": (p(s), p(s) * p(-s)),
+        "real": (s, 1.0),
+    }[response]
+    return float((function(y) * slopes).sum() * (s[1] - s[0]))
 
 
 @pytest.mark.parametrize("name, link", CASES)
@@ -208,7 +235,8 @@ def test_everything_is_finite_in_the_domain(name: str, link: str) -> None:
     if link == "sqrt" or (name, link) == ("gaussian", "inverse"):
         eta = eta[eta != 0]  # a pole
     for x in ([0.0], [-20.0], [20.0]) if family.nextra == 1 else (EXTRA.get(name),):
-        for y in (0.0, 1.0, 3.0) if family.response in ("count", "ordered") else (1.0,):
+        ys = {"count": (0.0, 1.0, 3.0), "ordered": (0.0, 1.0, 3.0), "unit": (0.2,)}
+        for y in ys.get(family.response, (1.0,)):
             found = density(
                 family, np.full(len(eta), y), None, eta, None if x is None else np.array(x)
             )
@@ -263,7 +291,7 @@ def test_logits_keep_their_digits() -> None:
 def test_extreme_values_keep_their_digits() -> None:
     eta = np.array([-800.0, -40.0, -5.0, -0.3, -1e-6, 0.0, 1e-6, 0.5, 2.0, 3.0])
     found = _core.density("binomial", "cloglog", np.ones(10), None, eta)
-    u = np.exp(np.maximum(eta, -690))
+    u = np.exp(np.maximum(eta, -708))
     np.testing.assert_allclose(found["l"][2:7], np.log(-np.expm1(-u))[2:7], rtol=1e-14)
     np.testing.assert_allclose(found["l"][7:], np.log1p(-np.exp(-u[7:])), rtol=1e-14)
     np.testing.assert_allclose(found["l"][:2], eta[:2], rtol=1e-15)
@@ -390,10 +418,13 @@ def test_concave_families_are(name: str, link: str) -> None:
         else np.linspace(-8, 5, 200)
     )
     y = np.array([0.0, 1.0, 2.0, 3.0, 9.0])
-    y = {"binomial": y[:2], "ordered": y[:4], "positive": y[1:]}.get(family.response, y)
+    y = {"ordered": y[:4], "positive": y[1:], "positive count": y[1:], "unit": y[1:] / 10}.get(
+        family.response, y
+    )
+    w = np.full(200, 9.0) if family.response == "binomial" else None
+    extras = [extra_of(family)] if family.nextra != 1 else [np.array([v]) for v in (-3.0, 0.3)]
     rising = any(
-        (density(family, np.full(200, v), None, eta, extra_of(family))["d2"] > 1e-12).any()
-        for v in y
+        (density(family, np.full(200, v), w, eta, x)["d2"] > 1e-12).any() for v in y for x in extras
     )
     assert _core.describe_family(family.core_name, family.core_link, family.classes)[1] == (
         not rising
@@ -427,6 +458,21 @@ def test_residuals(name: str, link: str) -> None:
     squares = np.square(family.pearson_residual(y, eta, x, law))
     assert squares.mean() == pytest.approx(1, abs=5 * squares.std() / np.sqrt(len(y)))
     if name == "ordered":
+        return
+    if name in SOUGHT:
+        y, w, eta = y[:50], w[:50], eta[:50]
+        law = w if name in WEIGHTED else None
+        grid = np.linspace(-41, 41, 20_501)
+        trials = np.ones_like(grid)
+        for yi, wi, ei, found in zip(y, w, eta, family.unit_deviance(y, eta, x, law), strict=True):
+            weight = wi * trials if name in WEIGHTED else None
+            values = family.log_density(np.full_like(grid, yi), grid, x, weight)
+            here = family.log_density(
+                np.array([yi]), np.array([ei]), x, None if weight is None else weight[:1]
+            )
+            assert found == pytest.approx(
+                2 * (np.max(values[np.isfinite(values)]) - here[0]), abs=1e-4
+            )
         return
     inner = (y > 0) & (y < w) if name == "binomial" else y > 0
     y, w, eta = y[inner], w[inner], eta[inner]

@@ -13,10 +13,12 @@ import pytest
 from conftest import close
 from dense_glmm import DenseGeneralized
 from reference_data import data, generalized_names, reference
+from scipy import stats
 from scipy.special import gammaln
 
 import lmmfast
 from lmmfast import GLMM, DataError, FitError, FormulaError, SeparationWarning, glmer, lmer
+from lmmfast.engine.options import Options
 
 LAPLACE = [name for name in generalized_names() if reference(name)["nAGQ"] == 1]
 CANONICAL = [name for name in LAPLACE if reference(name)["link"] in ("logit", "log")]
@@ -133,6 +135,42 @@ def test_a_gaussian_model_is_lmers(trials: pd.DataFrame) -> None:
     close(fit.params, linear.params, linear.bse, 1e-4)
     close(fit.extra["dispersion"], linear.sigma**2, linear.sigma**2, 1e-4)
     close(fit.theta, linear.theta * linear.sigma, linear.sigma, 1e-3)
+
+
+# lme4 leaves out -2 log-likelihood of the saturated model where it has more than one node.
+SATURATED = {
+    "glmm__cbpp__agq9": "binomial",
+    "glmm__Contraception__agq9": None,  # which is 0 for binary rows
+    "glmm__epil__agq9": "poisson",
+}
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_quadrature_is_lme4s(name: str) -> None:
+    wanted = reference(name)
+    fit = glmer(wanted["formula"], data(wanted["dataset"]), wanted["family"], nagq=9)
+    y, w = fit.design.y, fit.design.weights
+    constant = 0.0
+    if SATURATED[name] == "binomial":
+        constant = -2 * stats.binom.logpmf(y, w, y / w).sum()
+    elif SATURATED[name] == "poisson":
+        constant = -2 * stats.poisson.logpmf(y, y).sum()
+    above = wanted["criterion"] + constant - fit.objective
+    assert -1e-8 < above < 1e-7
+    close(fit.params, wanted["beta"], wanted["se"], 1e-3)
+    close(fit.theta, wanted["theta"], 1.0, 1e-4)
+
+
+def test_quadrature_has_its_models(trials: pd.DataFrame) -> None:
+    with pytest.raises(FitError, match="2 grouping factors"):
+        glmer("hit ~ x + (1 | subj) + (1 | cond)", trials, nagq=5)
+    with pytest.raises(FitError, match="4 random columns"):
+        glmer("hit ~ x + (cond | subj)", trials, nagq=5)
+    with pytest.raises(ValueError, match="at least 1"):
+        glmer("hit ~ x + (1 | subj)", trials, nagq=0)
+    two = glmer("hit ~ x + (1 + x | subj)", trials, nagq=7)
+    close(two.objective, glmer(two.formula, trials, nagq=9).objective, 1.0, 1e-3)
+    assert not np.isnan(two.bse).any()
 
 
 # ---- the same response in several forms ----------------------------------------------------------
@@ -315,7 +353,7 @@ def test_an_ordered_response_has_no_intercept_to_take_out(trials: pd.DataFrame) 
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("nAGQ", "Laplace"),
+        ("nAGQ", "nagq=9"),
         ("REML", "maximum likelihood"),
         ("trials", "weights=trials"),
         ("exposure", "offset"),
@@ -469,6 +507,29 @@ def test_at_and_pickles(trials: pd.DataFrame) -> None:
     assert again.objective == fit.objective
     close(again.bse, fit.bse, fit.bse, 1e-7)
     assert again.model.family == fit.model.family
+
+
+def test_another_response_without_set_up(trials: pd.DataFrame) -> None:
+    fit = glmer("count ~ x + (1 | subj)", trials, "nbinom2")
+    model, y = fit.model, np.random.default_rng(3).permutation(fit.design.y)
+    found = model.again(fit.design.with_rows(y=y).sums, start=fit.estimates.psi)
+    wanted = glmer("count ~ x + (1 | subj)", trials.assign(count=y), "nbinom2")
+    close(found.objective, wanted.objective, 1.0, 1e-7)
+    close(np.sqrt(np.diag(found.vcov)), wanted.bse, wanted.bse, 1e-4)
+    close(model.objective(fit.estimates.psi), fit.objective, 1.0, 1e-9)
+
+
+def test_parameters_that_are_held(trials: pd.DataFrame) -> None:
+    fit = glmer("count ~ x + (1 | subj)", trials, "nbinom2")
+    psi = fit.estimates.psi.copy()
+    psi[2] = 0.1
+    held = np.arange(len(psi)) == 2
+    found = fit.model.minimize(Options(False, psi), held)
+    assert found.beta[1] == 0.1
+    known = trials.assign(slope=0.1 * trials["x"])
+    wanted = glmer("count ~ 1 + (1 | subj)", known, "nbinom2", offset="slope")
+    close(found.objective, wanted.objective, 1.0, 1e-7)
+    close(found.beta[0], wanted.params["Intercept"], wanted.bse["Intercept"], 1e-4)
 
 
 def test_a_variance_of_zero(trials: pd.DataFrame) -> None:

@@ -287,6 +287,8 @@ cdef extern from "generalized/glmm.h" nogil:
         double center
         const double *x
         double unit
+        const double *mean
+        const double *precision
         int nodes
         const double *node
 

@@ -99,6 +99,7 @@ cdef class Generalized(Model):
     family, link : str
     classes : int, of an ordered response
     offset : (n,) float64 or None
+    prior : (mean, precision) of the columns of X, (p,) each: sum precision (beta - mean)^2 is added; or None
     nagq : int, nodes of adaptive quadrature a direction: one factor of at most three columns; 1: Laplace
 
     Attributes
@@ -113,9 +114,9 @@ cdef class Generalized(Model):
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
-                  int nagq=1):
+                  int nagq=1, prior=None):
         cdef _Response own = _Response(y, weights, family, link, classes)
-        cdef const double[::1] o, nodes
+        cdef const double[::1] o, nodes, mean, precision
         cdef lmm_status status
         cdef _Rows rows = _Rows(np.zeros(len(y)), X, factors, None)
         self.kind = (family, link, classes)
@@ -127,6 +128,13 @@ cdef class Generalized(Model):
         if nagq > 1:
             nodes = np.concatenate(np.polynomial.hermite.hermgauss(nagq))
             own.r.nodes, own.r.node = nagq, &nodes[0]
+        if prior is not None:
+            mean, precision = (np.append(np.asarray(v, np.float64), 0.0) for v in prior)
+            if mean.shape[0] != rows.d.p + 1 or precision.shape[0] != rows.d.p + 1:
+                raise ValueError(f"a prior needs {rows.d.p} means and precisions")
+            if not np.isfinite(mean).all() or not np.isfinite(precision).all() or np.min(precision) < 0:
+                raise ValueError("means and precisions must be finite, precisions not negative")
+            own.r.mean, own.r.precision = &mean[0], &precision[0]
         with nogil:
             status = glmm_setup(&self.g, self.m, &rows.d, &own.r)
         check(status)

@@ -164,9 +164,9 @@ def glmer(
     max_evals: int = MAX_EVALS,
     storage: str = "auto",
     threads: int = 1,
-    information: str = "observed",
+    nagq: int = 1,
 ) -> GLMMFit:
-    """Fit a generalized linear mixed model by maximum likelihood (Laplace's approximation).
+    """Fit a generalized linear mixed model by maximum likelihood.
 
     All parameters are optimized together, with exact derivatives, and the optimum is certified:
     theta, the fixed effects and what the family has of its own (dispersion, size, thresholds).
@@ -209,9 +209,10 @@ def glmer(
         How the matrix is held that is left when the first grouping factor is eliminated.
     threads : int, default 1
         Threads of the fit. The result is identical for any number.
-    information : {"observed", "expected"}, default "observed"
-        Weights in the approximation: "observed" is Laplace's own, as glmmTMB has it; "expected"
-        reproduces lme4, whose likelihood differs where the link is not canonical.
+    nagq : int, default 1
+        Nodes of adaptive Gauss-Hermite quadrature in each direction of the random effects of a
+        level, for models with one grouping factor and up to three random columns; 1: Laplace's
+        approximation. The objective keeps all constants, so that orders can be compared.
 
     Returns
     -------
@@ -227,7 +228,9 @@ def glmer(
     Notes
     -----
     Gamma, inverse Gaussian and negative binomial models have proper likelihoods in which the
-    dispersion or size is a parameter as any other. lme4's Gamma and inverse Gaussian models measure
+    dispersion or size is a parameter as any other. Laplace's approximation has the observed
+    information, as in glmmTMB; lme4 has the expected one, whose likelihood differs a little for
+    links that are not canonical. lme4's Gamma and inverse Gaussian models measure
     the random effects by the dispersion, which is another model, and its ``glmer.nb`` alternates
     between the size and the rest: numbers of these three differ from lme4's and agree with
     glmmTMB's.
@@ -249,8 +252,8 @@ def glmer(
     options = Options(False, start, verbose, callback, max_seconds, max_evals)
     found = find_family(family, link)
     design = design_from(formula, data, weights, offset, contrasts, found.core_name)
-    how = {"storage": storage, "threads": threads, "information": information}
-    return GLMM(design, found, **how).fitted(options)
+    model = GLMM(design, found, storage=storage, threads=threads, nagq=nagq)
+    return model.fitted(options)
 
 
 @hinted

@@ -30,7 +30,7 @@ class GLMM(GeneralizedModel):
         *,
         storage: str = "auto",
         threads: int = 1,
-        information: str = "observed",
+        nagq: int = 1,
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -50,7 +50,7 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads, information
+        storage, threads, nagq
             As for ``GLMM``.
 
         Returns
@@ -77,7 +77,7 @@ class GLMM(GeneralizedModel):
 
         found = find_family(family, link)
         design = design_of(y, X, terms, weights, offset, found.core_name)
-        return cls(design, found, storage=storage, threads=threads, information=information)
+        return cls(design, found, storage=storage, threads=threads, nagq=nagq)
 
     def fit(
         self,
@@ -88,7 +88,7 @@ class GLMM(GeneralizedModel):
         max_seconds: float | None = None,
         max_evals: int = MAX_EVALS,
     ) -> GLMMFit:
-        """Maximizes the likelihood, by Laplace's approximation.
+        """Maximizes the likelihood, by Laplace's approximation or adaptive quadrature.
 
         Parameters
         ----------

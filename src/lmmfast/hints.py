@@ -74,7 +74,8 @@ _OF = {
         "lmod": "lmer(...).design has the matrices",
     },
     "glmer": {
-        "nAGQ": "the likelihood is Laplace's approximation",
+        "nAGQ": "write nagq=9 for nine nodes (there is no nAGQ = 0)",
+        "n_quad": "write nagq=9 for nine nodes",
         "groups": "the formula has the random effects, as in lme4",
         "reml": "generalized models are fitted by maximum likelihood",
         "REML": "generalized models are fitted by maximum likelihood",

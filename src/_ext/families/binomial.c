@@ -26,7 +26,8 @@ INLINE void probit_row(const int level, const parameters *c, double y, double w,
     const double z = smaller(fabs(eta), 1e90), sign = eta < 0 ? -1 : 1;
     const double rare = eta < 0 ? y : w - y, usual = w - rare;
     const tail q = normal_tail(z);
-    const double phi = exponential(-z * z / 2 - HALF_LOG_2PI), Q = phi / q.hazard, h = phi / (1 - Q);
+    const double phi = exponential(-z * z / 2 - HALF_LOG_2PI), Q = phi / q.hazard,
+                 h = phi * q.hazard / (q.hazard - phi);
     const side a = normal_rare(z, q), b = normal_usual(z, Q, h);
     r->l = rare * a.l + usual * b.l;
     r->d1 = sign * (rare * a.d1 + usual * b.d1);
@@ -86,7 +87,7 @@ DENSITY(cloglog, no_parameters)
 DENSITY(cauchit, no_parameters)
 
 /* log of the binomial coefficients */
-static double binomial_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
+double binomial_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
 {
     (void)family;
     double sum = 0;
@@ -97,8 +98,9 @@ static double binomial_constant(const lmm_family *family, int64_t n, const doubl
     return sum;
 }
 
-int find_binomial(const char *link, lmm_family *out)
+int find_binomial(const char *family, const char *link, lmm_family *out)
 {
+    (void)family;
     out->constant = binomial_constant;
     out->concave = strcmp(link, "cauchit") != 0;
     if (!strcmp(link, "logit")) out->density = logit_density;

@@ -2,7 +2,7 @@
    What a link makes of them is written out: less to compute than by the chain rule, and nothing to cancel. */
 
 #include "families/rows.h"
-#include "families/special.h"
+#include "families/negative.h"
 
 INLINE void poisson_log_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
@@ -53,36 +53,6 @@ INLINE void poisson_sqrt_row(const int level, const parameters *c, double y, dou
 DENSITY(poisson_log, no_parameters)
 DENSITY(poisson_identity, no_parameters)
 DENSITY(poisson_sqrt, no_parameters)
-
-INLINE parameters size_of(const lmm_family *family, const double *x)
-{
-    (void)family;
-    parameters c = {.x = larger(smaller(x[0], 300), -300)};
-    c.e = exp(c.x);
-    for (int j = 0; j < SHIFT; j++) c.inv[j] = 1 / (c.e + j);
-    return c;
-}
-
-/* l = y eta - (y + s) log(1 + mu / s) + ..., a binomial's with pi = mu / (mu + s) */
-INLINE void nb_log_row(const int level, const parameters *c, double y, double w, double eta, row *r)
-{
-    const double s = c->e, from = eta - c->x, t = exponential(-fabs(from)), near = 1 / (1 + t),
-                 far = t * near;
-    const double pi = from > 0 ? near : far, rest = from > 0 ? far : near;
-    const double soft = larger(from, 0) + logarithm1p_unit(t), v = (y + s) * (near * far), m = s * pi;
-    r->l = w * ((y * eta - (y + s) * soft) + rising_with(c->inv, s, y));
-    r->d1 = w * (y * rest - m);
-    r->d2 = -w * v;
-    r->d3 = w * v * (pi - rest);
-    r->d4 = -w * v * (1 - 6 * near * far);
-    r->w = w * m;
-    r->dw = w * m * rest;
-    if (level < EXTRA) return;
-    r->lx = w * ((m - y * rest) + s * (digamma_rising(c->inv, s, y) - soft));
-    r->d1x = w * (v - m);
-    r->d2x = w * (v * (rest - pi) - m * rest);
-    r->wx = w * m * pi;
-}
 
 /* l, lx and wx / w where mu and its logarithm are known; q = 1 / (mu + s) */
 INLINE void nb_values(const int level, const parameters *c, double y, double w, double mu, double ylog,
@@ -135,7 +105,7 @@ DENSITY(nb_log, size_of)
 DENSITY(nb_identity, size_of)
 DENSITY(nb_sqrt, size_of)
 
-static double count_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
+double count_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
 {
     (void)family;
     double sum = 0;

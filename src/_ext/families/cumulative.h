@@ -29,7 +29,7 @@ INLINE side normal_usual(double z, double Q, double h)
 {
     const double s = z + h, a = s * (s + h) - 1;
     side r;
-    r.l = logarithm1p(-Q);
+    r.l = logarithm_of_rest(Q);
     r.d1 = h;
     r.d2 = -h * s;
     r.d3 = h * a;

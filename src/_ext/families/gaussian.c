@@ -65,8 +65,9 @@ static double gaussian_constant(const lmm_family *family, int64_t n, const doubl
     return sum;
 }
 
-int find_gaussian(const char *link, lmm_family *out)
+int find_gaussian(const char *family, const char *link, lmm_family *out)
 {
+    (void)family;
     out->constant = gaussian_constant;
     out->nextra = 1;
     out->concave = !strcmp(link, "identity");

@@ -18,7 +18,7 @@ typedef struct { /* at z >= 0 */
 
 INLINE tail normal_tail(double z)
 {
-    const double t = (z - 4.5) / (z + 4.5), s = t * t, s2 = s * s;
+    const double D = z + 4.5, i = 1 / D, t = (z - 4.5) * i, s = t * t, s2 = s * s;
     /* even and odd powers, each by pairs: chains that do not wait for each other */
     double a = -2.4531309394737175e-06, b = 2.3675978164514237e-05;
     a = a * s2 + -0.00011297379880416755, b = b * s2 + 0.00036650079506688604;
@@ -36,10 +36,12 @@ INLINE tail normal_tail(double z)
     c = c * s2 + -0.26315359374094915, d = d * s2 + 0.7485342989975511;
     const double even = 5.15200259729082 + s * (b + s * a);
     const double odd = -2.648761449939686 + s * (d + s * c);
+    /* the continued fraction as quotients of sums of positive numbers: divisions that do not wait */
+    const double P = even + t * odd, a2 = z * D + P, a3 = z * a2 + 2 * D;
     tail q;
-    q.m = (even + t * odd) / (z + 4.5);
-    q.k = 2 / (z + q.m);
-    q.e = 1 / (z + q.k);
+    q.m = P * i;
+    q.k = 2 * D / a2;
+    q.e = a2 / a3;
     q.hazard = z + q.e;
     return q;
 }

@@ -252,8 +252,9 @@ static double no_constant(const lmm_family *family, int64_t n, const double *y, 
     return 0;
 }
 
-int find_ordered(const char *link, lmm_family *out)
+int find_ordered(const char *family, const char *link, lmm_family *out)
 {
+    (void)family;
     out->constant = no_constant;
     out->nextra = out->classes - 1;
     out->concave = 1;

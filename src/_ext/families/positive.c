@@ -147,8 +147,10 @@ static double inverse_gaussian_constant(const lmm_family *family, int64_t n, con
     return sum;
 }
 
-static int find_gamma(const char *link, lmm_family *out)
+int find_gamma(const char *family, const char *link, lmm_family *out)
 {
+    (void)family;
+    out->nextra = 1;
     out->constant = gamma_constant;
     out->concave = strcmp(link, "identity") != 0;
     if (!strcmp(link, "log")) out->density = gamma_log_density;
@@ -157,8 +159,10 @@ static int find_gamma(const char *link, lmm_family *out)
     return out->density != NULL;
 }
 
-static int find_inverse_gaussian(const char *link, lmm_family *out)
+int find_inverse_gaussian(const char *family, const char *link, lmm_family *out)
 {
+    (void)family;
+    out->nextra = 1;
     out->constant = inverse_gaussian_constant;
     out->concave = !strcmp(link, "inverse") || !strcmp(link, "inversesquared");
     if (!strcmp(link, "log")) out->density = inverse_gaussian_log_density;
@@ -166,10 +170,4 @@ static int find_inverse_gaussian(const char *link, lmm_family *out)
     if (!strcmp(link, "inversesquared")) out->density = inverse_gaussian_squared_density;
     if (!strcmp(link, "identity")) out->density = inverse_gaussian_identity_density;
     return out->density != NULL;
-}
-
-int find_positive(const char *family, const char *link, lmm_family *out)
-{
-    out->nextra = 1;
-    return !strcmp(family, "gamma") ? find_gamma(link, out) : find_inverse_gaussian(link, out);
 }

@@ -106,11 +106,18 @@ INLINE void no_extra(row *r)
     r->lx = r->d1x = r->d2x = r->wx = 0;
 }
 
-/* families by files; each function returns 0 where there is no such link */
-int find_binomial(const char *link, lmm_family *out);
+/* families by files: each sets all fields but classes, and returns 0 where there is no such link */
+int find_binomial(const char *family, const char *link, lmm_family *out);
 int find_count(const char *family, const char *link, lmm_family *out);
-int find_positive(const char *family, const char *link, lmm_family *out);
-int find_gaussian(const char *link, lmm_family *out);
-int find_ordered(const char *link, lmm_family *out); /* its classes are set */
+int find_gamma(const char *family, const char *link, lmm_family *out);
+int find_inverse_gaussian(const char *family, const char *link, lmm_family *out);
+int find_gaussian(const char *family, const char *link, lmm_family *out);
+int find_ordered(const char *family, const char *link, lmm_family *out);
+int find_shape(const char *family, const char *link, lmm_family *out);
+int find_truncated(const char *family, const char *link, lmm_family *out);
+
+/* constants: of binomial coefficients, of factorials */
+double binomial_constant(const lmm_family *family, int64_t n, const double *y, const double *w);
+double count_constant(const lmm_family *family, int64_t n, const double *y, const double *w);
 
 #endif

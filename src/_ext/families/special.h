@@ -82,4 +82,29 @@ INLINE double digamma_gap(double a)
     return digamma_tail(z) + (sum - logarithm1p(SHIFT / a));
 }
 
+typedef struct {
+    double d0, d1, d2, d3;
+} polygammas;
+
+/* digamma(x) and its first three derivatives, x > 0 */
+INLINE polygammas polygamma(double x)
+{
+    const double z = x + SHIFT, i = 1 / z, s = i * i;
+    double s1 = 0, s2 = 0, s3 = 0, s4 = 0;
+    for (int j = 0; j < SHIFT; j++) {
+        const double r = 1 / (x + j), t = r * r;
+        s1 += r, s2 += t, s3 += r * t, s4 += t * t;
+    }
+    const double B[] = {1.0 / 6,  -1.0 / 30,     1.0 / 42, -1.0 / 30,
+                        5.0 / 66, -691.0 / 2730, 7.0 / 6,  -3617.0 / 510};
+    double a = 0, b = 0, c = 0; /* Bernoulli numbers over powers of z */
+    for (int k = 7; k >= 0; k--) {
+        a = (a + B[k]) * s;
+        b = (b + (2 * k + 3) * B[k]) * s;
+        c = (c + (2 * k + 3) * (2 * k + 4) * B[k]) * s;
+    }
+    return (polygammas){logarithm(z) - digamma_tail(z) - s1, i + s / 2 + a * i + s2,
+                        -(s + s * i + b * s + 2 * s3), i * s * (2 + c) + 3 * s * s + 6 * s4};
+}
+
 #endif

@@ -93,4 +93,14 @@ INLINE double logarithm1p_unit(double t)
     return upper ? base + LN2 : base;
 }
 
+/* log(1 - q) for q in [0, 1/2] */
+INLINE double logarithm_of_rest(double q)
+{
+    const double root = 1.41421356237309505; /* of 2 */
+    const int upper = q > 0.29289321881345248;
+    const double f = upper ? (1 - q) * root - 1 : -q;
+    const double s = f / (2 + f), base = f - s * (f - atanh_tail(s));
+    return upper ? base - LN2 / 2 : base;
+}
+
 #endif

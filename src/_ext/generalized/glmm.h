@@ -24,6 +24,8 @@ typedef struct {          /* borrowed during glmm_setup, never kept             
     double center;        /*          eta of a middling row, from which fits begin                        */
     const double *x;      /* nextra   x, from which they begin                                            */
     double unit;          /*          size of changes of eta: 1 for links without a unit                  */
+    /* what is added to f: sum precision (beta - mean)^2, in the user's columns; NULL: nothing */
+    const double *mean, *precision; /* p */
     int nodes;            /*          of the quadrature in each direction, of one factor of at most three */
     const double *node;   /* 2 nodes  columns: Gauss and Hermite's, then their weights; 0: Laplace        */
 } glmm_response;

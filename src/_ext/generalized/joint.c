@@ -55,7 +55,9 @@ static void parameters_at(const joint *t, const double *x, double *out)
 static lmm_status evaluate_at(glmm_model *g)
 {
     TRY(find_mode(g));
-    return g->nodes ? node_sum(g) : laplace(g);
+    TRY(g->nodes ? node_sum(g) : laplace(g));
+    add_prior(g);
+    return LMM_OK;
 }
 
 static void find_slopes(glmm_model *g)
@@ -64,6 +66,7 @@ static void find_slopes(glmm_model *g)
         node_slopes(g);
     else
         slopes(g);
+    add_prior_slope(g);
 }
 
 /* The model's T := Tnew, in its triangular form */

@@ -163,6 +163,7 @@ void joint_derivatives(glmm_model *g, double *slope, double *H)
             set_both(H, n, T + i, T + j, 2 * sum);
         }
     }
+    add_prior_curvature(g, n, T, H);
     const double *Q = direction_forms(m, (int)p, 0);
     for (ptrdiff_t j = 0; j < T; j++)
         for (ptrdiff_t i = 0; i < T; i++) H[i + j * n] = (Q[i + j * T] + Q[j + i * T]) / 2;

@@ -88,6 +88,13 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     for (ptrdiff_t j = 0; j < p; j++)
         for (ptrdiff_t i = 0; i < p; i++) C[i + j * p] = lay->x.C[lay->keep[i] + lay->keep[j] * (ptrdiff_t)lay->pfull];
     invert((int)p, C, g->Cinv, work);
+    if (!r->precision) return LMM_OK;
+    GRAB(g, g->mean, p + 1);
+    GRAB(g, g->precision, p + 1);
+    for (ptrdiff_t i = 0; i < p; i++) {
+        g->mean[i] = r->mean[lay->keep[i]];
+        g->precision[i] = r->precision[lay->keep[i]];
+    }
     return LMM_OK;
 }
 

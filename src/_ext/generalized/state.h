@@ -51,6 +51,9 @@ struct glmm_model {
     double *gx, *fx, *xx;  /* r, nextra, nextra^2  slopes in gamma and x; curvature in x                */
     double *xk;            /* p x nextra      X'V^-1 K                                                  */
     double *along;         /* ntheta */
+    double *mean;          /* p               mean of a prior on beta, over the kept columns ...               */
+    double *precision;     /* p               ... and its precision; NULL: none                               */
+    double penalty;        /*                 what it adds to f                                         */
     double *Tnew;          /* factors_size    T of every factor to come                                 */
     double enough;         /* what the last step to a mode may promise                                  */
     double j, promise;     /* j(u); what the last step to it promised                                   */
@@ -104,6 +107,10 @@ void slopes(glmm_model *g); /* and c */
 /* in (Sigma's entries, gamma, x): slope, model Hessian (n x n) */
 void joint_derivatives(glmm_model *g, double *slope, double *H);
 int32_t joint_size(const glmm_model *g);
+/* What the prior adds: to f, to the slope gx in gamma; and (size n, from column `first`) to the Hessian */
+void add_prior(glmm_model *g);
+void add_prior_slope(glmm_model *g);
+void add_prior_curvature(const glmm_model *g, ptrdiff_t n, ptrdiff_t first, double *H);
 
 /* quadrature.c: in the place of laplace and slopes; T is triangular. LMM_NOTPOSDEF */
 lmm_status node_sum(glmm_model *g);

@@ -15,7 +15,7 @@ class Binomial(Family):
     """y successes of `weights` trials (default 1), each with probability F(eta)."""
 
     name = "binomial"
-    links = ("logit", "probit", "cloglog", "cauchit")
+    links: tuple[str, ...] = ("logit", "probit", "cloglog", "cauchit")
     response = "binomial"
     discrete = True
 
@@ -83,7 +83,7 @@ class Poisson(Family):
     """Counts with mean and variance mu; weights multiply the log-density."""
 
     name = "poisson"
-    links = ("log", "sqrt", "identity")
+    links: tuple[str, ...] = ("log", "sqrt", "identity")
     response = "count"
     discrete = True
 
@@ -118,7 +118,7 @@ class NegativeBinomial(Family):
     """Counts with variance mu + mu^2 / size ("NB2"), the size estimated; weights as of Poisson."""
 
     name = "negative binomial"
-    links = ("log", "sqrt", "identity")
+    links: tuple[str, ...] = ("log", "sqrt", "identity")
     response = "count"
     extra = ("size",)
     discrete = True

@@ -10,13 +10,29 @@ from .discrete import Binomial, NegativeBinomial, Poisson
 from .family import Family
 from .links import LINKS, Link, link_named, plain
 from .ordered import Ordered
+from .shaped import Beta, BetaBinomial, NegativeBinomial1
+from .truncated import TruncatedNegativeBinomial, TruncatedPoisson
 
-__all__ = ["FAMILIES", "Binomial", "Family", "Gamma", "Gaussian", "InverseGaussian"]
-__all__ += ["NegativeBinomial", "Ordered", "Poisson", "find_family"]
+__all__ = ["FAMILIES", "Beta", "BetaBinomial", "Binomial", "Family", "Gamma", "Gaussian"]
+__all__ += ["InverseGaussian", "NegativeBinomial", "NegativeBinomial1", "Ordered", "Poisson"]
+__all__ += ["TruncatedNegativeBinomial", "TruncatedPoisson", "find_family"]
 
 FAMILIES: dict[str, type[Family]] = {
     plain(kind.name): kind
-    for kind in (Binomial, Poisson, NegativeBinomial, Gamma, InverseGaussian, Gaussian, Ordered)
+    for kind in (
+        Binomial,
+        Poisson,
+        NegativeBinomial,
+        Gamma,
+        InverseGaussian,
+        Gaussian,
+        Ordered,
+        Beta,
+        BetaBinomial,
+        NegativeBinomial1,
+        TruncatedPoisson,
+        TruncatedNegativeBinomial,
+    )
 }
 
 # Other names, of R's, glmmTMB's, statsmodels' and others; lower case, letters and digits alone.
@@ -29,6 +45,15 @@ SPELLINGS = {
     "nb2": "negativebinomial",
     "negbin": "negativebinomial",
     "negbinomial": "negativebinomial",
+    "nbinom1": "nb1",
+    "negativebinomial1": "nb1",
+    "betabinom": "betabinomial",
+    "betafamily": "beta",
+    "truncatednbinom2": "truncatednegativebinomial",
+    "truncatednbinom": "truncatednegativebinomial",
+    "truncatednb": "truncatednegativebinomial",
+    "truncatednb2": "truncatednegativebinomial",
+    "ztpoisson": "truncatedpoisson",
     "normal": "gaussian",
     "invgauss": "inversegaussian",
     "inversenormal": "inversegaussian",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _core
 from .links import Link, link_named, plain
 
 
@@ -24,9 +25,9 @@ class Family:
     link : Link
     links : tuple of str
         The links there are, the default first.
-    response : {"binomial", "count", "positive", "unit", "real", "ordered"}
-        What y must be: successes out of `weights` trials; whole numbers from 0; above 0; between
-        0 and 1; any; classes 0 .. K-1.
+    response : {"binomial", "count", "positive count", "positive", "unit", "real", "ordered"}
+        What y must be: successes out of `weights` trials; whole numbers from 0; from 1; above 0;
+        between 0 and 1; any; classes 0 .. K-1.
     extra : tuple of str
         Names of the family's own parameters in the user's terms: "size", "dispersion".
     discrete : bool
@@ -171,8 +172,31 @@ class Family:
     def unit_deviance(
         self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
     ) -> np.ndarray:
-        """2 (l at the best mu for y alone - l) times the dispersion, not below zero."""
-        raise NotImplementedError
+        """2 (l at the best eta for y alone - l) times the dispersion, not below zero.
+
+        Where the best eta has no closed form it is found by bisection, to 1e-10.
+        """
+        y = np.broadcast_to(np.asarray(y, dtype=float), np.shape(eta))
+        best = self._best_eta(y, x, weights)
+        w = None if self.response == "binomial" else np.ones_like(best)
+        trials = weights if self.response == "binomial" else None
+        gain = self.log_density(y, best, x, trials) - self.log_density(y, eta, x, trials)
+        return np.asarray(np.maximum(2 * gain * (1 if w is None else ones(eta, weights)), 0))
+
+    def _best_eta(self, y: np.ndarray, x: Any, weights: np.ndarray | None) -> np.ndarray:
+        """Where every row alone is most likely, within 40 of zero."""
+        flat, w = np.ascontiguousarray(y, dtype=float).ravel(), None
+        if weights is not None:
+            w = np.ascontiguousarray(np.broadcast_to(weights, y.shape), dtype=float).ravel()
+        low, high = np.full(len(flat), -40.0), np.full(len(flat), 40.0)
+        for _ in range(40):
+            middle = (low + high) / 2
+            up = (
+                _core.density(self.core_name, self.core_link, flat, w, middle, x, 0, ("d1",))["d1"]
+                > 0
+            )
+            low, high = np.where(up, middle, low), np.where(up, high, middle)
+        return np.asarray((low + high) / 2).reshape(y.shape)
 
     def mean(self, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None) -> np.ndarray:
         """Mean of y: of a binomial the number of successes, of classes 0 .. K-1 their mean."""
@@ -189,8 +213,8 @@ class Family:
         self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
     ) -> np.ndarray:
         """(y - mean) / standard deviation, dispersion included, so that its square has mean 1."""
-        w, mu = ones(eta, weights), self.linkinv(eta)
-        return np.asarray((y - mu) * np.sqrt(w / self.variance(mu, x)))
+        w, variance = ones(eta, weights), self.variance(self.linkinv(eta), x)
+        return np.asarray((y - self.mean(eta, x)) * np.sqrt(w / variance))
 
     def latent_variance(
         self, mu: np.ndarray, x: Any = None, method: str = "lognormal"
@@ -224,8 +248,11 @@ class Family:
 
         return np.asarray(polygamma(1, 1 / relative))
 
-    def marginal_mean(self, eta: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Mean of mu over normal random effects of variance v; see `Link.marginal`."""
+    def marginal_mean(self, eta: np.ndarray, v: np.ndarray, x: Any = None) -> np.ndarray:
+        """Mean of `mean` (for one trial) over normal random effects of variance v.
+
+        See `Link.marginal`; x matters for truncated families alone.
+        """
         return self.link.marginal(eta, v)
 
 

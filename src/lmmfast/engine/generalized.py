@@ -2,8 +2,8 @@
 
 eta = o + X beta + Z b,  Cov(b of a level) = T T',  y ~ family(eta, x), with x the family's own
 parameters (log dispersion, log size, thresholds), all of them without bounds. What is minimized is
-f = -2 log-likelihood, by Laplace's approximation and with all constants, jointly in
-psi = (theta, beta, x).
+f = -2 log-likelihood, by Laplace's approximation or adaptive quadrature and with all constants,
+jointly in psi = (theta, beta, x).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,14 +24,15 @@ from .families import Family, find_family
 from .generalized_estimates import GeneralizedEstimates
 from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
-from .options import Options, Watch
+from .options import MAX_EVALS, Options, Watch, whole
 from .separation import separation
 
 if TYPE_CHECKING:
     from ..data.design import Design
-    from ..data.sums import Sums
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
+MOST_NODES = 100  # of a quadrature, in each direction
+MOST_DIRECTIONS = 3  # random effects of one level that it goes over
 CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
 
 _BAD_START = (
@@ -64,14 +66,14 @@ class GeneralizedModel(Machine):
         How the matrix is held that is left when the first grouping factor is eliminated.
     threads : int, default 1
         Results are identical for any number.
-    information : {"observed", "expected"}, default "observed"
-        Which weights stand in Laplace's log-determinant: those of the log-density itself, as in
-        glmmTMB, or their expectation, as in lme4. They differ for links that are not canonical.
+    nagq : int, default 1
+        Nodes of adaptive Gauss-Hermite quadrature in each direction; 1: Laplace's approximation.
 
     Raises
     ------
     FitError
-        When there is no random term, or there are too few rows.
+        When there is no random term, there are too few rows, or the random effects have too many
+        directions for quadrature.
     MemoryError
         When the factorization would not fit in the memory that is available.
     """
@@ -84,10 +86,9 @@ class GeneralizedModel(Machine):
         *,
         storage: str = "auto",
         threads: int = 1,
-        information: str = "observed",
+        nagq: int = 1,
     ) -> None:
-        if information not in ("observed", "expected"):
-            raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
+        self.nagq = whole("nagq", nagq, 1, MOST_NODES)
         if storage == "iterative":
             raise ValueError(
                 "a generalized model needs an exact factorization: storage='dense' or 'sparse'"
@@ -95,7 +96,7 @@ class GeneralizedModel(Machine):
         self.family: Family = find_family(family, link)
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
-        self.information = information
+        _check_quadrature(design, self.nagq)
         self._compile(design, storage, threads, self._made(design))
         size = int(self._core.keep.sum()) + int(self._core.nextra)
         if design.n <= size:
@@ -112,9 +113,7 @@ class GeneralizedModel(Machine):
         rows = design.rows_for("a generalized model needs its rows")
         own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
         classes = 0 if design.outcome is None else design.outcome.classes
-        own |= {"classes": classes, "offset": rows.offset}
-        if self.information != "observed":
-            own["information"] = self.information
+        own |= {"classes": classes, "offset": rows.offset, "nagq": self.nagq}
 
         def make(_: Any, X: Any, factors: Any, weights: Any, limit: float, **how: Any) -> Any:
             return _core.Generalized(rows.y, X, factors, weights, limit, **how, **own)
@@ -122,8 +121,7 @@ class GeneralizedModel(Machine):
         return make
 
     def _options(self) -> dict[str, Any]:
-        own = {"family": self.family, "information": self.information}
-        return super()._options() | own
+        return super()._options() | {"family": self.family, "nagq": self.nagq}
 
     # ---- psi -------------------------------------------------------------------------------------
 
@@ -176,13 +174,27 @@ class GeneralizedModel(Machine):
     # ---- evaluation ------------------------------------------------------------------------------
 
     @contextmanager
-    def standing(self, psi: np.ndarray) -> Iterator[Any]:
-        """The compiled model, evaluated at psi."""
+    def _filled(self, sums: Any) -> Iterator[Any]:
+        """The compiled model with the response and weights of other rows; None: its own."""
+        own: Any = self.design.sums
+        other = sums is not None and sums is not own
         with self._lock, _in_words():
-            self._core.value(psi)
-            yield self._core
+            if other:
+                self._core.again(sums.y, sums.weights)
+            try:
+                yield self._core
+            finally:
+                if other:
+                    self._core.again(own.y, own.weights)
 
-    def objective(self, psi: Any, *, gradient: bool = False) -> Any:
+    @contextmanager
+    def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
+        """The compiled model, evaluated at psi; `sums` as for `point`."""
+        with self._filled(sums) as core:
+            core.value(psi)
+            yield core
+
+    def objective(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
         """-2 log-likelihood at psi, with its exact gradient if asked for.
 
         Parameters
@@ -190,6 +202,8 @@ class GeneralizedModel(Machine):
         psi : (size,) array
             theta, beta of all columns of X, parameters of the family.
         gradient : bool, default False
+        sums : Rows, optional
+            Another response and other weights of the same rows; default: the design's.
 
         Returns
         -------
@@ -202,27 +216,36 @@ class GeneralizedModel(Machine):
             When the likelihood is not finite at psi.
         """
         psi = self.checked(psi)
-        with self._lock, _in_words():
-            return self._core.value(psi, gradient)
+        with self._filled(sums) as core:
+            return core.value(psi, gradient)
 
     value = objective
 
-    def point(self, psi: Any) -> GeneralizedPoint:
-        """The model at psi, to be read: derivatives, modes, leverages."""
-        return GeneralizedPoint(self, self.checked(psi))
+    def point(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
+        """The model at psi, to be read: derivatives, modes, leverages; sums as for `objective`."""
+        return GeneralizedPoint(self, self.checked(psi), sums)
 
     # ---- fit -------------------------------------------------------------------------------------
 
-    def minimize(self, options: Options) -> GeneralizedEstimates:
-        """The estimates at the maximum of the likelihood; `options` as of linear models (`start`:
-        psi, or a dict with some of theta, beta and extra)."""
-        with self._lock:
-            return self._minimize(options.start, options.watch, options.max_evals)
+    def minimize(self, options: Options, held: Any = None) -> GeneralizedEstimates:
+        """The estimates at the maximum of the likelihood.
 
-    def again(self, sums: Sums, *, start: Any = None) -> GeneralizedEstimates:
-        """The estimates for other rows: another response and other weights, all else the same."""
-        design = type(self.design)(**(vars(self.design) | {"sums": sums, "given": None}))
-        return self.with_design(design).minimize(Options(False, start))
+        Parameters
+        ----------
+        options : Options
+            As of linear models; `start` is psi, or a dict with some of theta, beta and extra.
+        held : (size,) bool array, optional
+            Which parameters keep the values that they have in `start`, which is psi then.
+        """
+        with self._lock:
+            how = {"maxeval": options.max_evals, "held": held}
+            return self._minimize(options.start, options.watch, None, how)
+
+    def again(self, sums: Any, *, start: Any = None) -> GeneralizedEstimates:
+        """The estimates for another response and other weights of the same rows (`Rows`), without
+        a new set-up. The offset stays."""
+        with self._filled(sums):
+            return self._minimize(start, Watch(), sums, {"maxeval": MAX_EVALS})
 
     def estimates_at(self, psi: Any) -> GeneralizedEstimates:
         """What the model says at a given psi, without minimizing."""
@@ -235,11 +258,14 @@ class GeneralizedModel(Machine):
         with self.standing(psi):
             return self._estimates(_Run(psi, point.value, gain, 0.0, 1, 1, 1, status), began)
 
-    def _minimize(self, start: Any, watch: Watch, most: int) -> GeneralizedEstimates:
+    def _minimize(
+        self, start: Any, watch: Watch, sums: Any, how: dict[str, Any]
+    ) -> GeneralizedEstimates:
+        """The end of a fit, with what the compiled model is filled with."""
         began = time.perf_counter()
-        how = {"maxeval": most, "callback": watch.active(began)}
         try:
-            psi, info = self._core.minimize(self._start(start), **how)
+            first = self._start(start)
+            psi, info = self._core.minimize(first, callback=watch.active(began), **how)
         except _core.NotPositiveDefinite:
             bounded = self.family.core_link not in ("log", "logit", "probit", "cloglog", "cauchit")
             more = _BAD_LINK.format(link=self.family.link.name) if bounded else ""
@@ -257,7 +283,7 @@ class GeneralizedModel(Machine):
             int(info["passes"]),
             status,
         )
-        found = self._estimates(run, began)
+        found = self._estimates(run, began, sums)
         if found.separation:
             warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
         elif status in _NOT_CERTIFIED:
@@ -296,13 +322,14 @@ class GeneralizedModel(Machine):
         kept = np.asarray(self._core.keep, bool)
         return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
 
-    def _estimates(self, run: _Run, began: float) -> GeneralizedEstimates:
+    def _estimates(self, run: _Run, began: float, sums: Any = None) -> GeneralizedEstimates:
         """Everything that follows from the psi of a run, where the compiled model stands."""
         b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
         theta, beta, extra = self.split(run.psi)
         keep = np.asarray(self._core.keep, bool)
         T = self._engine.factors(theta)
-        found = separation(self.design, self.family, eta, extra, keep)
+        design = self.design if sums is None else replace(self.design, sums=sums)
+        found = separation(design, self.family, eta, extra, keep)
         return GeneralizedEstimates(
             reml=False,
             n=self.design.n,
@@ -320,12 +347,26 @@ class GeneralizedModel(Machine):
             seconds=time.perf_counter() - began,
             status=run.status,
             extra=extra.copy(),
-            point=self.point(run.psi),
+            point=self.point(run.psi, sums),
             mode_certificate=float(run.mode),
             factorizations=run.factorizations,
             passes=run.passes,
-            information=self.information,
             separation=found,
+            nagq=self.nagq,
+        )
+
+
+def _check_quadrature(design: Design, nagq: int) -> None:
+    """Quadrature goes over the effects of one level: one grouping factor, few columns."""
+    if nagq == 1:
+        return
+    groups = dict.fromkeys(term.source.factor for term in design.terms)
+    width = sum(term.source.width for term in design.terms)
+    if len(groups) > 1 or width > MOST_DIRECTIONS:
+        has = f"{len(groups)} grouping factors" if len(groups) > 1 else f"{width} random columns"
+        raise FitError(
+            f"nagq={nagq}: quadrature is for one grouping factor with at most {MOST_DIRECTIONS} "
+            f"columns, this model has {has}; nagq=1 is Laplace's approximation"
         )
 
 

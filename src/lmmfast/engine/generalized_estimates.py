@@ -21,7 +21,7 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
     Attributes
     ----------
     objective : float
-        -2 log-likelihood by Laplace's approximation, with all constants.
+        -2 log-likelihood by Laplace's approximation, or quadrature, with all constants.
     theta : (ntheta,) array
         Cholesky parameters of the random effects' covariances themselves: Cov(b of a level) = T T'.
     sigma : float
@@ -41,12 +41,10 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
         What the log-density of the random effects could still gain at their modes.
     factorizations, passes : int
         What the fit took.
-    information : str
-        "observed" or "expected": the weights in the approximation.
     separation : Separation or ()
         Coefficients that the likelihood would move without end.
     nagq : int
-        Nodes of the quadrature; 1: Laplace.
+        Nodes of the quadrature in each direction; 1: Laplace.
     """
 
     extra: np.ndarray
@@ -54,7 +52,6 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
     mode_certificate: float
     factorizations: int
     passes: int
-    information: str
     vcov: np.ndarray = field(init=False)
     separation: Separation | tuple[()] = ()
     nagq: int = 1

@@ -24,50 +24,54 @@ class GeneralizedPoint:
         theta, beta of all columns of X (zero for dropped ones), parameters of the family.
     """
 
-    def __init__(self, model: Any, psi: np.ndarray) -> None:
-        self._model = model
+    def __init__(self, model: Any, psi: np.ndarray, sums: Any = None) -> None:
+        self._model, self._sums = model, sums
         self.psi = psi.copy()
         self.psi.setflags(write=False)
 
     @cached_property
     def value(self) -> float:
         """-2 log-likelihood."""
-        with self._model.standing(self.psi) as core:
+        with self._model.standing(self.psi, self._sums) as core:
             return float(core.value(self.psi))
 
     @cached_property
     def gradient(self) -> np.ndarray:
         """Its gradient in psi, (size,); exact, zero for dropped columns."""
-        return np.asarray(self._model.objective(self.psi, gradient=True)[1])
+        return np.asarray(self._slope(self.psi))
+
+    def _slope(self, psi: np.ndarray) -> np.ndarray:
+        found = self._model.objective(psi, gradient=True, sums=self._sums)
+        return np.asarray(found[1])
 
     @cached_property
     def curvature(self) -> np.ndarray:
-        """The curvature that the fit steps with, (size, size): the Hessian only about."""
-        with self._model.standing(self.psi) as core:
+        """The curvature that the fit steps with, (size, size): the Hessian, but not exactly."""
+        with self._model.standing(self.psi, self._sums) as core:
             return np.asarray(core.curvature(self.psi))
 
     @cached_property
     def predictor(self) -> np.ndarray:
         """eta of every row, offset and conditional modes included, (n,)."""
-        with self._model.standing(self.psi) as core:
+        with self._model.standing(self.psi, self._sums) as core:
             return np.asarray(core.predictor())
 
     @cached_property
     def leverages(self) -> np.ndarray:
         """Conditional variance of z'b of every row given the parameters, (n,)."""
-        with self._model.standing(self.psi) as core:
+        with self._model.standing(self.psi, self._sums) as core:
             return np.asarray(core.leverages())
 
     @cached_property
     def b(self) -> tuple[np.ndarray, ...]:
         """Conditional modes of each term, (m, k)."""
-        with self._model.standing(self.psi) as core:
+        with self._model.standing(self.psi, self._sums) as core:
             return tuple(self._model._engine.modes(core.modes()))
 
     @cached_property
     def condvar(self) -> tuple[np.ndarray, ...]:
         """Conditional covariances of each level's effects given y and psi, (m, k, k) by term."""
-        with self._model.standing(self.psi) as core:
+        with self._model.standing(self.psi, self._sums) as core:
             return tuple(self._model._engine.conditional_variances(core.condvar()))
 
     @cached_property
@@ -80,7 +84,7 @@ class GeneralizedPoint:
         free = np.flatnonzero(self._model.free(self.psi))
         out = np.full((len(self.psi),) * 2, np.nan)
         step = self._steps(free)
-        H = np.array([self._slope(int(j), h)[free] for j, h in zip(free, step, strict=True)])
+        H = np.array([self._change(int(j), h)[free] for j, h in zip(free, step, strict=True)])
         out[np.ix_(free, free)] = (H + H.T) / 2
         return out
 
@@ -88,7 +92,7 @@ class GeneralizedPoint:
         """Steps in some parameters, `STEP` where their curvature is one; found by trial steps."""
         trial, moved = self._model.scales()[free] * STEP, []
         for j, h in zip(free, trial, strict=True):
-            there = self._model.objective(self._moved(j, h), gradient=True)[1]
+            there = self._slope(self._moved(j, h))
             moved.append((there[j] - self.gradient[j]) / h)
         own = np.abs(np.array(moved))
         with np.errstate(divide="ignore"):
@@ -101,10 +105,10 @@ class GeneralizedPoint:
         psi[j] += step
         return psi
 
-    def _slope(self, j: int, step: float) -> np.ndarray:
+    def _change(self, j: int, step: float) -> np.ndarray:
         """The derivative of the gradient in one parameter."""
         ends = (self._moved(j, side * step) for side in (1, -1))
-        up, down = (self._model.objective(psi, gradient=True)[1] for psi in ends)
+        up, down = map(self._slope, ends)
         return np.asarray((up - down) / (2 * step))
 
     @cached_property
