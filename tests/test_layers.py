@@ -31,11 +31,14 @@ inference.selection
 many
 resampling
 clusters
+summary
+labelled
 rowwise
 resampled
-summary
 results
-lmm
+glmm_rowwise
+glmm_fit
+lmm glmm
 api
 planning
 sm datasets

@@ -172,3 +172,39 @@ def density(
 def density_constant(
     family: str, link: str, y: np.ndarray, w: np.ndarray | None = None, classes: int = 0
 ) -> float: ...
+
+class Generalized(Model):
+    nextra: int
+    size: int
+    def __init__(
+        self,
+        y: np.ndarray,
+        X: Any = None,
+        factors: list[Factor] | None = None,
+        weights: np.ndarray | None = None,
+        limit: float = ...,
+        *,
+        storage: str = "auto",
+        order: Order | None = None,
+        family: str = "binomial",
+        link: str = "logit",
+        classes: int = 0,
+        offset: np.ndarray | None = None,
+        nagq: int = 1,
+    ) -> None: ...
+    def again(self, y: np.ndarray, weights: np.ndarray | None = None) -> None: ...
+    def minimize(
+        self,
+        start: np.ndarray | None = None,
+        *,
+        held: np.ndarray | None = None,
+        maxeval: int = 500,
+        tolerance: float = 1e-10,
+        radius: float = 1.0,
+        callback: Callable[[int, float, float, float, float], bool] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]: ...
+    def value(self, psi: np.ndarray, gradient: bool = False) -> Any: ...  # type: ignore[override]
+    def work(self) -> tuple[int, int]: ...
+    def modes(self) -> list[np.ndarray]: ...
+    def predictor(self) -> np.ndarray: ...
+    def leverages(self) -> np.ndarray: ...

@@ -1,4 +1,4 @@
-"""The calls that take a formula and data: `lmer`, `plan`."""
+"""The calls that take a formula and data: `lmer`, `glmer`, `plan`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from .data.columns import Table
 from .data.design import build
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
+from .engine.families import find_family
 from .engine.options import MAX_EVALS, Options
 from .errors import OneRowPerLevelWarning
+from .glmm import GLMM
 from .hints import hinted
 from .lmm import LMM
 from .sources.given import design_from
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from .data.design import Design
     from .engine.estimates import Evaluation
+    from .glmm_fit import GLMMFit
     from .many.fits import ManyFits
     from .results import LMMFit
     from .sources.cross import CrossProducts
@@ -142,6 +145,115 @@ def lmer(
         model = LMM(design, storage=storage, threads=threads)
         options.free = model.holding(fixed)
         return model.fitted(options)
+
+
+@hinted
+def glmer(
+    formula: str,
+    data: Any = None,
+    family: Any = "binomial",
+    link: str | None = None,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    start: Any = None,
+    verbose: bool = False,
+    callback: Callable[[Evaluation], object] | None = None,
+    max_seconds: float | None = None,
+    max_evals: int = MAX_EVALS,
+    storage: str = "auto",
+    threads: int = 1,
+    nagq: int = 1,
+) -> GLMMFit:
+    """Fit a generalized linear mixed model by maximum likelihood.
+
+    All parameters are optimized together, with exact derivatives, and the optimum is certified:
+    theta, the fixed effects and what the family has of its own (dispersion, size, thresholds).
+
+    Parameters
+    ----------
+    formula : str
+        lme4's syntax. A binomial response is ``cbind(successes, failures)``; a share, with its
+        trials as `weights`; 0 and 1, or True and False; or a factor with two levels, of which the
+        second is the success. An ordered response is an ordered factor, or numbers.
+    data : pandas, polars or pyarrow table, dict of arrays, or text file
+        As for ``lmer``; rows must fit in memory.
+    family : str, family of lmmfast or statsmodels, default "binomial"
+        "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
+        dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
+        link model with thresholds in the place of the intercept); other packages' names are
+        understood, "nbinom2" for one.
+    link : str, optional
+        Default: "logit" for binomial and ordered responses, "log" for counts and positive
+        responses, "identity" for "gaussian". Others: "probit", "cloglog", "cauchit", "sqrt",
+        "inverse", "inversesquared".
+    weights : str or (n,) array, optional
+        Trials of binomial shares; else what a row counts for: a multiplier of its log-density
+        (counts, ordered), or a divisor of its dispersion. Rows with weight 0 are dropped.
+    offset : str or (n,) array, optional
+        Known part of the linear predictor, besides ``offset()`` terms.
+    contrasts : dict, optional
+        Coding of factors, as for ``lmer``.
+    start : (size,) array or dict, optional
+        Where the fit begins: ``fit.estimates.psi`` of another fit, or some of ``{"theta": ...,
+        "beta": ..., "extra": ...}``.
+    verbose : bool, default False
+        One line an evaluation on stderr.
+    callback : callable, optional
+        Called with an ``Evaluation`` after each; a true result stops the fit.
+    max_seconds : float, optional
+        Stop this long after the call with the best so far, marked not converged.
+    max_evals : int, default 500
+    storage : {"auto", "dense", "sparse"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated.
+    threads : int, default 1
+        Threads of the fit. The result is identical for any number.
+    nagq : int, default 1
+        Nodes of adaptive Gauss-Hermite quadrature in each direction of the random effects of a
+        level, for models with one grouping factor and up to three random columns; 1: Laplace's
+        approximation. The objective keeps all constants, so that orders can be compared.
+
+    Returns
+    -------
+    GLMMFit
+
+    Raises
+    ------
+    FormulaError, DataError, FitError
+        What is wrong, in which variable, and what to do.
+    MemoryError
+        When the model would not fit in the memory that is available.
+
+    Notes
+    -----
+    Gamma, inverse Gaussian and negative binomial models have proper likelihoods in which the
+    dispersion or size is a parameter as any other. Laplace's approximation has the observed
+    information, as in glmmTMB; lme4 has the expected one, whose likelihood differs a little for
+    links that are not canonical. lme4's Gamma and inverse Gaussian models measure
+    the random effects by the dispersion, which is another model, and its ``glmer.nb`` alternates
+    between the size and the rest: numbers of these three differ from lme4's and agree with
+    glmmTMB's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import glmer
+    >>> rng = np.random.default_rng(1)
+    >>> subj, dose = np.repeat(np.arange(30), 20), np.tile([0.0, 1.0], 300)
+    >>> eta = 0.5 + dose + rng.normal(size=30)[subj]
+    >>> data = {"hit": rng.random(600) < 1 / (1 + np.exp(-eta)), "dose": dose, "subj": subj}
+    >>> fit = glmer("hit ~ dose + (1 | subj)", data)
+    >>> fit.converged
+    True
+    """
+    if data is None and not isinstance(formula, str):
+        raise TypeError("a formula and data are needed: glmer(formula, data)")
+    options = Options(False, start, verbose, callback, max_seconds, max_evals)
+    found = find_family(family, link)
+    design = design_from(formula, data, weights, offset, contrasts, found.core_name)
+    model = GLMM(design, found, storage=storage, threads=threads, nagq=nagq)
+    return model.fitted(options)
 
 
 @hinted

@@ -159,7 +159,7 @@ def list_datasets(_: argparse.Namespace) -> None:
 def fit_command(args: argparse.Namespace) -> None:
     """Read, fit, print, write."""
     from .api import lmer
-    from .engine.model import MOST_THREADS
+    from .engine.machine import MOST_THREADS
     from .engine.options import MOST_STARTS
 
     model = model_options(args)

@@ -19,6 +19,7 @@ from ..formula.tree import Call, Constant, Name, Node, shown, strip
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..engine.families import Family
     from ..fit import Fit
 
 Values = Any  # arrays of floats
@@ -54,6 +55,8 @@ class ResponseScale:
     kind: str
     steps: tuple[Step, ...]  # the first undoes the outermost function
     base: float = E  # of a logarithm
+    # its mean at normal predictors, given mean and variance of these, where that is known
+    mean: Callable[[Values, Values], Values] | None = None
 
     def to_response(self, eta: Values) -> np.ndarray:
         """Values on the response's own scale; NaN where there are none."""
@@ -112,6 +115,8 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
         When the left side is a variable itself, or cannot be undone.
     """
     label = fit.design.response
+    if fit.family is not None:
+        return _of_link(fit.family, label, inverse)
     if inverse is not None:
         return _given(label, inverse)
     if fit.design.recipe is None:
@@ -140,6 +145,25 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
     if kind == "log" and not _is_scale(steps[1:]):
         kind = ""
     return ResponseScale(label, node.name, kind, tuple(steps), base)
+
+
+def _of_link(family: Family, label: str, inverse: Any) -> ResponseScale:
+    """The scale of the mean of a generalized model's response."""
+    if inverse is not None:
+        raise DataError("inverse= is for linear models: the family has its own way back, its link")
+    if family.response == "ordered":
+        raise DataError(
+            "the classes of an ordered response have probabilities, not one mean: means and slopes "
+            'are those of the latent variable, type="link"; fit.predict(type="response") has the '
+            "probabilities",
+            variable=label,
+        )
+    kind = family.link.name if family.link.name in ("log", "logit") else ""
+    step = Step(family.linkinv, family.mu_eta)
+    variable = label if label.replace(".", "_").isidentifier() else "the response"
+    return ResponseScale(
+        f"the {family.link.name} link", variable, kind, (step,), mean=family.marginal_mean
+    )
 
 
 def _is_scale(steps: list[Step]) -> bool:
@@ -365,11 +389,12 @@ def _cannot(label: str, node: Node) -> DataError:
 
 def total_variance(fit: Fit) -> float:
     """Variance of a response around its population mean: of the residuals, and of the random
-    effects on average over the rows."""
-    estimates, total = fit.estimates, 0.0
+    effects on average over the rows. Of a generalized model that of its linear predictor."""
+    estimates = fit.estimates
+    total = 1.0 if fit.family is None else 0.0
     for T, term in zip(estimates.T, fit.design.terms, strict=True):
         total += float(term.source.mean_squares(T).sum())
-    return float(estimates.sigma**2 * (1 + total))
+    return float(estimates.sigma**2 * total)
 
 
 @dataclass(frozen=True)
@@ -387,6 +412,8 @@ class Averaged:
     def values(self, eta: Values) -> np.ndarray:
         """Means of the response; NaN, with a warning, where there are none."""
         eta = np.asarray(eta, dtype=float)
+        if self.scale.mean is not None and np.any(self.variance):
+            return np.asarray(self.scale.mean(eta, self.variance), dtype=float)
         found = self._mean(self.scale.to_response, eta)
         lost = np.isnan(found) & ~np.isnan(self.scale.to_response(eta))
         if lost.any():

@@ -14,6 +14,7 @@ from ..data.columns import Table
 from ..data.design import Design, build
 from ..errors import DataError
 from ..formula.plan import plan_of, without_dot
+from ..inference.ddf import linear_only
 from ..many.parameters import Parameters
 from .frames import table_of
 
@@ -158,4 +159,5 @@ def study_of(given: Any) -> Study | None:
     if isinstance(given, Study):
         return given
     fit = getattr(given, "lmm", given)  # results of mixedlm
+    linear_only(fit, "planning from a fit")
     return Study.of_fit(fit) if isinstance(fit, Fit) else None

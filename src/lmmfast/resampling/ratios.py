@@ -14,10 +14,12 @@ from ..inference.refits import model_of
 from ..many.asked import Asked
 from ..many.checkpoint import fingerprint
 from ..many.columns import fitted_columns
+from ..many.generalized import simulator_of
 from ..many.job import Columns, Job
 from ..many.parameters import Parameters
 from ..many.run import design_fingerprint
 from ..many.simulate import Simulator
+from .generalized import Refits
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -99,7 +101,7 @@ class RatioJob(Job):
         self,
         simulator: Simulator,
         streams: Streams,
-        sides: tuple[Mixed | Linear, Mixed],
+        sides: tuple[Any, Any],  # what has objectives(Y): Mixed, Linear, Refits
         count: int,
     ) -> None:
         self.simulator, self.streams, self.sides, self.count = simulator, streams, sides, count
@@ -108,7 +110,7 @@ class RatioJob(Job):
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_is_lent": False}
 
-    def begin(self) -> tuple[Mixed | Linear, Mixed]:
+    def begin(self) -> tuple[Any, Any]:
         """The models themselves first, and then copies of them."""
         if not self._is_lent:
             self._is_lent = True
@@ -132,6 +134,10 @@ class RatioJob(Job):
 
 def job_of(smaller: Fit | Regression, larger: Fit, streams: Streams, count: int) -> RatioJob:
     """So many ratios under the smaller model, at its estimates."""
+    if larger.family is not None:
+        smaller_fit: Any = smaller
+        sides = Refits.of(smaller_fit), Refits.of(larger)
+        return RatioJob(simulator_of(smaller_fit), streams, sides, count)
     alternative = Mixed.of(larger)
     if isinstance(smaller, Regression):
         return RatioJob(_regressed(smaller), streams, (Linear.of(smaller), alternative), count)

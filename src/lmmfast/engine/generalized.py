@@ -1,0 +1,411 @@
+"""Generalized linear mixed models: a design, a family, and their compiled form.
+
+eta = o + X beta + Z b,  Cov(b of a level) = T T',  y ~ family(eta, x), with x the family's own
+parameters (log dispersion, log size, thresholds), all of them without bounds. What is minimized is
+f = -2 log-likelihood, by Laplace's approximation or adaptive quadrature and with all constants,
+jointly in psi = (theta, beta, x).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
+from ..linalg import predicted_gain
+from .estimates import singular_directions
+from .families import Family, find_family
+from .generalized_estimates import GeneralizedEstimates
+from .generalized_point import GeneralizedPoint
+from .machine import Machine, note_dropped_columns
+from .options import MAX_EVALS, Options, Watch, whole
+from .separation import separation
+
+if TYPE_CHECKING:
+    from ..data.design import Design
+
+CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
+MOST_NODES = 100  # of a quadrature, in each direction
+MOST_DIRECTIONS = 3  # random effects of one level that it goes over
+CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
+
+_BAD_START = (
+    "the likelihood is not finite where the fit begins: check the response and the predictors for "
+    "extreme values, or give start="
+)
+_BAD_LINK = (
+    "; the link {link!r} needs a predictor within bounds, which the fixed effects may leave: "
+    'link="log" has none'
+)
+_NOT_FINITE = "the likelihood is not finite at these parameters"
+_NOT_CERTIFIED = {
+    "evaluation limit": "-2 log-likelihood can still fall by about {left:.2g}",
+    "out of time": "-2 log-likelihood can still fall by about {left:.2g}",
+    "flat direction": "no step lowers -2 log-likelihood any more, though its slope still promises "
+    "{left:.2g}: it hardly changes along some curve of parameters",
+}
+
+
+class GeneralizedModel(Machine):
+    """A generalized linear mixed model and its data, ready to be evaluated and fitted.
+
+    Parameters
+    ----------
+    design : Design
+        Of a generalized model: its response has been read for the family.
+    family : Family, str or other packages' family, default "binomial"
+    link : str, optional
+        Default: the family's first one.
+    storage : {"auto", "dense", "sparse"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated.
+    threads : int, default 1
+        Results are identical for any number.
+    nagq : int, default 1
+        Nodes of adaptive Gauss-Hermite quadrature in each direction; 1: Laplace's approximation.
+
+    Raises
+    ------
+    FitError
+        When there is no random term, there are too few rows, or the random effects have too many
+        directions for quadrature.
+    MemoryError
+        When the factorization would not fit in the memory that is available.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        family: Any = "binomial",
+        link: str | None = None,
+        *,
+        storage: str = "auto",
+        threads: int = 1,
+        nagq: int = 1,
+    ) -> None:
+        self.nagq = whole("nagq", nagq, 1, MOST_NODES)
+        if storage == "iterative":
+            raise ValueError(
+                "a generalized model needs an exact factorization: storage='dense' or 'sparse'"
+            )
+        self.family: Family = find_family(family, link)
+        if design.outcome is not None and design.outcome.classes:
+            self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
+        _check_quadrature(design, self.nagq)
+        self._compile(design, storage, threads, self._made(design))
+        size = int(self._core.keep.sum()) + int(self._core.nextra)
+        if design.n <= size:
+            raise FitError(
+                f"{design.n} rows cannot estimate {size} fixed effects and parameters of the "
+                "family: use more rows or a smaller formula"
+            )
+        note_dropped_columns(design, self._core.keep)
+        if self.classes:
+            _check_thresholds(design, np.asarray(self._core.keep, bool))
+
+    def _made(self, design: Design) -> Any:
+        """What makes the compiled model: the response is not shifted by the offset here."""
+        rows = design.rows_for("a generalized model needs its rows")
+        own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
+        classes = 0 if design.outcome is None else design.outcome.classes
+        own |= {"classes": classes, "offset": rows.offset, "nagq": self.nagq}
+
+        def make(_: Any, X: Any, factors: Any, weights: Any, limit: float, **how: Any) -> Any:
+            return _core.Generalized(rows.y, X, factors, weights, limit, **how, **own)
+
+        return make
+
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | {"family": self.family, "nagq": self.nagq}
+
+    # ---- psi -------------------------------------------------------------------------------------
+
+    @property
+    def nextra(self) -> int:
+        """Number of parameters of the family."""
+        return int(self._core.nextra)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of an ordered response, else 0."""
+        return 0 if self.design.outcome is None else self.design.outcome.classes
+
+    @property
+    def size(self) -> int:
+        """Length of psi = (theta, beta of all columns of X, parameters of the family)."""
+        return self.ntheta + len(self.design.x_names) + self.nextra
+
+    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """theta, beta and the family's parameters, of psi (size,)."""
+        p = len(self.design.x_names)
+        theta, beta, extra = np.split(psi, [self.ntheta, self.ntheta + p])
+        return theta, beta, extra
+
+    def checked(self, psi: Any) -> np.ndarray:
+        """A psi of the right length with finite values (NaN in dropped columns is zero)."""
+        psi = np.array(psi, np.float64)
+        if psi.shape != (self.size,):
+            raise ValueError(
+                f"psi (theta, beta, parameters of the family) needs shape ({self.size},), not "
+                f"{psi.shape}"
+            )
+        p = len(self.design.x_names)
+        psi[self.ntheta : self.ntheta + p][~self._core.keep] = 0.0
+        if not np.isfinite(psi).all():
+            raise ValueError(f"psi has values that are not finite: {psi}")
+        return psi
+
+    def scales(self) -> np.ndarray:
+        """(size,) changes of each parameter that move eta by about one, fixed effects all rows
+        together: psi is measured in these."""
+        out = np.ones(self.size)
+        for place, (i, row, _) in enumerate(self.theta_entries):
+            source = self.design.terms[i].source
+            out[place] = source.mean_squares(np.eye(source.width)[:, [row]])[0]
+        squares = self.design.fixed.mean_squares(np.eye(self.design.fixed.width))
+        out[self.ntheta : self.ntheta + len(squares)] = squares * self.design.n
+        return np.asarray(1 / np.sqrt(np.where(out > 0, out, 1.0)))
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _filled(self, sums: Any) -> Iterator[Any]:
+        """The compiled model with the response and weights of other rows; None: its own."""
+        own: Any = self.design.sums
+        other = sums is not None and sums is not own
+        with self._lock, _in_words():
+            if other:
+                self._core.again(sums.y, sums.weights)
+            try:
+                yield self._core
+            finally:
+                if other:
+                    self._core.again(own.y, own.weights)
+
+    @contextmanager
+    def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
+        """The compiled model, evaluated at psi; `sums` as for `point`."""
+        with self._filled(sums) as core:
+            core.value(psi)
+            yield core
+
+    def objective(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+        """-2 log-likelihood at psi, with its exact gradient if asked for.
+
+        Parameters
+        ----------
+        psi : (size,) array
+            theta, beta of all columns of X, parameters of the family.
+        gradient : bool, default False
+        sums : Rows, optional
+            Another response and other weights of the same rows; default: the design's.
+
+        Returns
+        -------
+        float, or (float, (size,) array)
+            The gradient is zero for dropped columns.
+
+        Raises
+        ------
+        FitError
+            When the likelihood is not finite at psi.
+        """
+        psi = self.checked(psi)
+        with self._filled(sums) as core:
+            return core.value(psi, gradient)
+
+    value = objective
+
+    def point(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
+        """The model at psi, to be read: derivatives, modes, leverages; sums as for `objective`."""
+        return GeneralizedPoint(self, self.checked(psi), sums)
+
+    # ---- fit -------------------------------------------------------------------------------------
+
+    def minimize(self, options: Options, held: Any = None) -> GeneralizedEstimates:
+        """The estimates at the maximum of the likelihood.
+
+        Parameters
+        ----------
+        options : Options
+            As of linear models; `start` is psi, or a dict with some of theta, beta and extra.
+        held : (size,) bool array, optional
+            Which parameters keep the values that they have in `start`, which is psi then.
+        """
+        with self._lock:
+            how = {"maxeval": options.max_evals, "held": held}
+            return self._minimize(options.start, options.watch, None, how)
+
+    def again(self, sums: Any, *, start: Any = None) -> GeneralizedEstimates:
+        """The estimates for another response and other weights of the same rows (`Rows`), without
+        a new set-up. The offset stays."""
+        with self._filled(sums):
+            return self._minimize(start, Watch(), sums, {"maxeval": MAX_EVALS})
+
+    def estimates_at(self, psi: Any) -> GeneralizedEstimates:
+        """What the model says at a given psi, without minimizing."""
+        began = time.perf_counter()
+        psi = self.checked(psi)
+        point = self.point(psi)
+        free = self.free(psi)
+        gain = predicted_gain(point.gradient[free], point.hessian[np.ix_(free, free)])
+        status = "converged" if gain <= CERTIFIED else "psi was given, not fitted"
+        with self.standing(psi):
+            return self._estimates(_Run(psi, point.value, gain, 0.0, 1, 1, 1, status), began)
+
+    def _minimize(
+        self, start: Any, watch: Watch, sums: Any, how: dict[str, Any]
+    ) -> GeneralizedEstimates:
+        """The end of a fit, with what the compiled model is filled with."""
+        began = time.perf_counter()
+        try:
+            first = self._start(start)
+            psi, info = self._core.minimize(first, callback=watch.active(began), **how)
+        except _core.NotPositiveDefinite:
+            bounded = self.family.core_link not in ("log", "logit", "probit", "cloglog", "cauchit")
+            more = _BAD_LINK.format(link=self.family.link.name) if bounded else ""
+            raise FitError(_BAD_START + more, variable=self.design.response) from None
+        status = watch.reason or _STATUS.get(info["status"], info["status"])
+        if status == "converged" and info["certificate"] > CERTIFIED:
+            status = "flat direction"
+        run = _Run(
+            np.array(psi),
+            float(info["objective"]),
+            float(info["certificate"]),
+            float(info["mode"]),
+            int(info["neval"]),
+            int(info["factorizations"]),
+            int(info["passes"]),
+            status,
+        )
+        found = self._estimates(run, began, sums)
+        if found.separation:
+            warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
+        elif status in _NOT_CERTIFIED:
+            why = _NOT_CERTIFIED[status].format(left=run.certificate)
+            warn(ConvergenceWarning(f"{status}: {why}"))
+        return found
+
+    def _start(self, start: Any) -> np.ndarray | None:
+        """The psi that a fit begins with; None: the core's own."""
+        if start is None:
+            return None
+        if not isinstance(start, Mapping):
+            return self.checked(start)
+        parts = ("theta", "beta", "extra")
+        if not start or not set(start) <= set(parts):
+            raise ValueError(f"start must be psi, or a dict with some of {', '.join(parts)}")
+        if set(start) < set(parts):  # what is not given is as where fits begin
+            psi, _ = self._core.minimize(None, maxeval=1)
+        else:
+            psi = np.zeros(self.size)
+        whole = list(self.split(np.asarray(psi)))
+        for i, name in enumerate(parts):
+            if name not in start:
+                continue
+            own = np.atleast_1d(np.asarray(start[name], np.float64))
+            if own.shape != whole[i].shape:
+                raise ValueError(f"start[{name!r}] needs shape {whole[i].shape}, not {own.shape}")
+            whole[i] = own
+        return self.checked(np.concatenate(whole))
+
+    def free(self, psi: np.ndarray) -> np.ndarray:
+        """(size,) bool: the parameters in which f moves freely at psi: all but those of dropped
+        columns, and those of columns of T that are zero."""
+        T = self._engine.factors(self.split(psi)[0])
+        varied = [bool(T[i][:, c].any()) for i, _, c in self.theta_entries]
+        kept = np.asarray(self._core.keep, bool)
+        return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
+
+    def _estimates(self, run: _Run, began: float, sums: Any = None) -> GeneralizedEstimates:
+        """Everything that follows from the psi of a run, where the compiled model stands."""
+        b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
+        theta, beta, extra = self.split(run.psi)
+        keep = np.asarray(self._core.keep, bool)
+        T = self._engine.factors(theta)
+        design = self.design if sums is None else replace(self.design, sums=sums)
+        found = separation(design, self.family, eta, extra, keep)
+        return GeneralizedEstimates(
+            reml=False,
+            n=self.design.n,
+            objective=run.objective,
+            theta=theta.copy(),
+            beta=np.where(keep, beta, np.nan),
+            sigma=1.0,
+            T=T,
+            b=b,
+            fixed_kept=keep,
+            singular=singular_directions(T),
+            converged=run.status == "converged",
+            certificate=float(run.certificate),
+            n_evals=run.evals,
+            seconds=time.perf_counter() - began,
+            status=run.status,
+            extra=extra.copy(),
+            point=self.point(run.psi, sums),
+            mode_certificate=float(run.mode),
+            factorizations=run.factorizations,
+            passes=run.passes,
+            separation=found,
+            nagq=self.nagq,
+        )
+
+
+def _check_quadrature(design: Design, nagq: int) -> None:
+    """Quadrature goes over the effects of one level: one grouping factor, few columns."""
+    if nagq == 1:
+        return
+    groups = dict.fromkeys(term.source.factor for term in design.terms)
+    width = sum(term.source.width for term in design.terms)
+    if len(groups) > 1 or width > MOST_DIRECTIONS:
+        has = f"{len(groups)} grouping factors" if len(groups) > 1 else f"{width} random columns"
+        raise FitError(
+            f"nagq={nagq}: quadrature is for one grouping factor with at most {MOST_DIRECTIONS} "
+            f"columns, this model has {has}; nagq=1 is Laplace's approximation"
+        )
+
+
+class _Run(NamedTuple):
+    """The end of a fit."""
+
+    psi: np.ndarray
+    objective: float
+    certificate: float
+    mode: float  # what the inner problem could still gain
+    evals: int
+    factorizations: int
+    passes: int
+    status: str
+
+
+_STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
+
+
+def _check_thresholds(design: Design, keep: np.ndarray) -> None:
+    """Columns that add up to a constant shift all thresholds: neither could be told."""
+    kept = np.flatnonzero(keep)
+    X = design.X[:, kept]
+    d = np.linalg.lstsq(X, np.ones(design.n), rcond=None)[0]
+    if not len(kept) or np.abs(X @ d - 1).max() > CONSTANT:
+        return
+    part = np.abs(d) * np.abs(X).max(axis=0)
+    names = ", ".join(design.x_names[kept[j]] for j in np.flatnonzero(part > CONSTANT))
+    raise FitError(
+        "the thresholds of an ordered response take the place of an intercept, but the fixed "
+        f"effects have one: {names} add up to a constant; take a column out",
+        variable=design.x_names[kept[int(part.argmax())]],
+    )
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What the compiled model refuses, as a FitError."""
+    try:
+        yield
+    except _core.NotPositiveDefinite:
+        raise FitError(_NOT_FINITE) from None

@@ -1,0 +1,135 @@
+"""A generalized model at one psi, to be read: derivatives, modes, the covariance of estimates."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceWarning, warn
+
+STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one
+
+
+class GeneralizedPoint:
+    """A generalized model at one psi; what is read is computed then, and kept.
+
+    May be used from several threads, and after the model has gone elsewhere; made by
+    `GeneralizedModel.point`.
+
+    Attributes
+    ----------
+    psi : (size,) array
+        theta, beta of all columns of X (zero for dropped ones), parameters of the family.
+    """
+
+    def __init__(self, model: Any, psi: np.ndarray, sums: Any = None) -> None:
+        self._model, self._sums = model, sums
+        self.psi = psi.copy()
+        self.psi.setflags(write=False)
+
+    @cached_property
+    def value(self) -> float:
+        """-2 log-likelihood."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return float(core.value(self.psi))
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """Its gradient in psi, (size,); exact, zero for dropped columns."""
+        return np.asarray(self._slope(self.psi))
+
+    def _slope(self, psi: np.ndarray) -> np.ndarray:
+        found = self._model.objective(psi, gradient=True, sums=self._sums)
+        return np.asarray(found[1])
+
+    @cached_property
+    def curvature(self) -> np.ndarray:
+        """The curvature that the fit steps with, (size, size): the Hessian, but not exactly."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return np.asarray(core.curvature(self.psi))
+
+    @cached_property
+    def predictor(self) -> np.ndarray:
+        """eta of every row, offset and conditional modes included, (n,)."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return np.asarray(core.predictor())
+
+    @cached_property
+    def leverages(self) -> np.ndarray:
+        """Conditional variance of z'b of every row given the parameters, (n,)."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return np.asarray(core.leverages())
+
+    @cached_property
+    def b(self) -> tuple[np.ndarray, ...]:
+        """Conditional modes of each term, (m, k)."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return tuple(self._model._engine.modes(core.modes()))
+
+    @cached_property
+    def condvar(self) -> tuple[np.ndarray, ...]:
+        """Conditional covariances of each level's effects given y and psi, (m, k, k) by term."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return tuple(self._model._engine.conditional_variances(core.condvar()))
+
+    @cached_property
+    def hessian(self) -> np.ndarray:
+        """The Hessian of f, (size, size), by central differences of the exact gradient.
+
+        NaN in rows and columns of parameters that f does not move in: those of dropped columns of
+        X, and of columns of T that are zero.
+        """
+        free = np.flatnonzero(self._model.free(self.psi))
+        out = np.full((len(self.psi),) * 2, np.nan)
+        step = self._steps(free)
+        H = np.array([self._change(int(j), h)[free] for j, h in zip(free, step, strict=True)])
+        out[np.ix_(free, free)] = (H + H.T) / 2
+        return out
+
+    def _steps(self, free: np.ndarray) -> np.ndarray:
+        """Steps in some parameters, `STEP` where their curvature is one; found by trial steps."""
+        trial, moved = self._model.scales()[free] * STEP, []
+        for j, h in zip(free, trial, strict=True):
+            there = self._slope(self._moved(j, h))
+            moved.append((there[j] - self.gradient[j]) / h)
+        own = np.abs(np.array(moved))
+        with np.errstate(divide="ignore"):
+            return np.asarray(
+                np.where(own > 0, np.minimum(STEP / np.sqrt(own), 1e3 * trial), trial)
+            )
+
+    def _moved(self, j: int, step: float) -> np.ndarray:
+        psi = self.psi.copy()
+        psi[j] += step
+        return psi
+
+    def _change(self, j: int, step: float) -> np.ndarray:
+        """The derivative of the gradient in one parameter."""
+        ends = (self._moved(j, side * step) for side in (1, -1))
+        up, down = map(self._slope, ends)
+        return np.asarray((up - down) / (2 * step))
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the estimates psi, (size, size): twice the inverse of the Hessian.
+
+        NaN where `hessian` is, and everywhere when it is not positive definite.
+        """
+        H = self.hessian
+        free = ~np.isnan(H.diagonal())
+        out = np.full_like(H, np.nan)
+        unit = 1 / np.sqrt(np.abs(H.diagonal()[free]))
+        scaled = unit[:, None] * H[np.ix_(free, free)] * unit
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(scaled))
+        except np.linalg.LinAlgError:
+            what = (
+                "the likelihood is not curved in all directions at the estimates: there are no "
+                "standard errors"
+            )
+            warn(ConvergenceWarning(what))
+            return out
+        out[np.ix_(free, free)] = 2 * unit[:, None] * (root.T @ root) * unit
+        return out

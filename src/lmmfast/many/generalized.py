@@ -1,0 +1,106 @@
+"""Responses drawn from a generalized model: random effects, then each row from its family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.columns import Table
+from ..inference.ddf import check_choice
+from ..inference.rows.generalized import extra_of, family_of
+from ..inference.rows.prediction_errors import weights_of
+from .job import checked_count
+from .parameters import Parameters
+from .simulate import Simulator, of_new_rows
+from .streams import Streams
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data.design import Design
+    from ..engine.families import Family
+    from ..fit import Fit
+    from .parameters import Assumed
+    from .streams import Shared
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralizedSimulator(Simulator):
+    """Draws eta = mean + sum_terms Z b, b normal, offsets in the mean, and responses given eta."""
+
+    family: Family
+    extra: np.ndarray
+    weights: np.ndarray | None
+
+    @classmethod
+    def of_rows(
+        cls, design: Design, assumed: Assumed, family: Family, extra: np.ndarray
+    ) -> GeneralizedSimulator:
+        """For the rows of a design."""
+        linear = Simulator.of_design(design, assumed)
+        mean = linear.mean if design.offset is None else linear.mean + design.offset
+        return cls(mean, linear.parts, linear.residual, family, extra, design.weights)
+
+    def with_modes(self, modes: Sequence[np.ndarray]) -> GeneralizedSimulator:
+        return replace(self, mean=super().with_modes(modes).mean, parts=())
+
+    def predictor(self, generator: np.random.Generator) -> np.ndarray:
+        """A linear predictor (n), random effects drawn anew."""
+        eta = self.mean.copy()
+        for part in self.parts:
+            b = generator.standard_normal((part.levels, len(part.factor))) @ part.factor.T
+            eta += np.einsum("ij,ij->i", part.z, b[part.codes])
+        return eta
+
+    def _draw_some(self, shared: Shared, first: int, effects: int, out: np.ndarray) -> None:
+        for i in range(len(out)):
+            generator = shared.at(first + i)
+            eta = self.predictor(generator)
+            out[i] = self.family.simulate(generator, eta, self.extra, self.weights)
+
+
+# ---- fit.simulate --------------------------------------------------------------------------------
+
+
+def simulator_of(fit: Fit, params: Any = None, re: str = "new") -> GeneralizedSimulator:
+    """For the rows of a generalized fit, with some parameters assumed."""
+    check_choice("re", re, ("new", "fixed"))
+    assumed, extra = _assumed(fit, params, re)
+    simulator = GeneralizedSimulator.of_rows(fit.design, assumed, family_of(fit), extra)
+    return simulator.with_modes(fit.estimates.b) if re == "fixed" else simulator
+
+
+def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) -> pd.DataFrame:
+    """As ``GLMMFit.simulate`` documents it."""
+    import pandas as pd
+
+    count, streams = checked_count(n), Streams(seed)
+    if newdata is None:
+        values = simulator_of(fit, params, re).draw(streams, 0, count)
+        design = fit.design
+        index = design.rows if design.index is None else design.index
+    else:
+        check_choice("re", re, ("new", "fixed"))
+        table = Table.of(newdata)
+        assumed, extra = _assumed(fit, params, re)
+        linear = of_new_rows(fit, table, assumed, re == "fixed")
+        weights = weights_of(fit, table, None, table.n)
+        own = linear.mean, linear.parts, linear.residual, family_of(fit), extra, weights
+        values, index = GeneralizedSimulator(*own).draw(streams, 0, count), table.index
+    return pd.DataFrame(values, index=index, columns=range(count))
+
+
+def _assumed(fit: Fit, params: Any, re: str) -> tuple[Assumed, np.ndarray]:
+    """The parameters that are assumed; those of the fit where nothing else is said."""
+    given = Parameters.read(params)
+    if given.sigma is not None:
+        raise ValueError(
+            "params: sigma is the residual standard deviation of linear models; a generalized one "
+            "has none"
+        )
+    if re == "fixed" and (given.sd, given.corr, given.theta) != (None, None, None):
+        raise ValueError('re="fixed" keeps the conditional modes: sd, corr and theta mean nothing')
+    return given.of(fit.design, fit.model.theta_entries, fit.estimates), extra_of(fit)
