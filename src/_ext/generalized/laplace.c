@@ -51,7 +51,8 @@ static lmm_status find_leverages(glmm_model *g)
     return LMM_OK;
 }
 
-/* The same with expected weights in log|M|: first their factorization, for its inverse, then that of the mode */
+/* The same with expected weights in log|M|: first their factorization, for its inverse, then that of the mode
+ */
 static lmm_status expected_laplace(glmm_model *g)
 {
     lmm_model *m = g->m;
@@ -197,7 +198,8 @@ void joint_derivatives(glmm_model *g, double *slope, double *H)
         for (ptrdiff_t j = 0; j <= i; j++) {
             const double *R = m->trailing->Le + lay->q2 * m->trailing->lde;
             double sum = 0;
-            for (ptrdiff_t c = 0; c <= j; c++) sum += R[i + c * m->trailing->lde] * R[j + c * m->trailing->lde];
+            for (ptrdiff_t c = 0; c <= j; c++)
+                sum += R[i + c * m->trailing->lde] * R[j + c * m->trailing->lde];
             set_both(H, n, T + i, T + j, 2 * sum);
         }
     }

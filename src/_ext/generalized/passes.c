@@ -82,8 +82,8 @@ void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *
 
 /* ---------------------------------------------------------------------------------------- the passes -- */
 
-#define EACH(g, block, n)                                                    \
-    for (int64_t block = 0; block < kept_blocks(&(g)->rows); block++)        \
+#define EACH(g, block, n)                                             \
+    for (int64_t block = 0; block < kept_blocks(&(g)->rows); block++) \
         for (int32_t n = kept_rows(&(g)->rows, block); n; n = 0)
 
 static size_t effects_size(const glmm_model *g)
@@ -232,7 +232,8 @@ INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int k, c
     const factor *f = &lay->f[k];
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[k]), *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    const double *z = kept_column(rows, block, rows->at[k]),
+                 *x = kept_column(rows, block, rows->at[lay->nfactor]);
     for (int32_t i = 0; i < n; i++) {
         const int32_t e = f->node + level[i];
         const ptrdiff_t ld = lay->ld[e];
@@ -302,7 +303,8 @@ INLINE void add_corner(const glmm_model *g, int64_t block, const double *w, doub
     }
 }
 
-/* The corner enters no criterion, and must not stop a factorization where separated rows leave it singular. */
+/* The corner enters no criterion, and must not stop a factorization where separated rows leave it singular.
+ */
 static void lift_corner(lmm_model *m)
 {
     const ptrdiff_t p = m->layout.p, pb = m->layout.pb;
@@ -506,7 +508,8 @@ CLONES void pass_extra(glmm_model *g)
             double sum = 0;
             memcpy(v->d1x + e * n + at, d1, sizeof(double) * (size_t)rows);
             for (int32_t i = 0; i < rows; i++)
-                sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] + v->zt[at + i] * d1[i];
+                sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] +
+                       v->zt[at + i] * d1[i];
             g->fx[e] += sum;
             for (int32_t i = 0; i < rows; i++) one[i] = v->wf[at + i] > 0 ? d1[i] / v->wf[at + i] : 0;
             for (ptrdiff_t f = 0; f < N; f++) {

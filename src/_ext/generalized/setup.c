@@ -87,7 +87,8 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     GRAB(g, C, p * p + 1);
     GRAB(g, work, p * p + 1);
     for (ptrdiff_t j = 0; j < p; j++)
-        for (ptrdiff_t i = 0; i < p; i++) C[i + j * p] = lay->x.C[lay->keep[i] + lay->keep[j] * (ptrdiff_t)lay->pfull];
+        for (ptrdiff_t i = 0; i < p; i++)
+            C[i + j * p] = lay->x.C[lay->keep[i] + lay->keep[j] * (ptrdiff_t)lay->pfull];
     invert((int)p, C, g->Cinv, work);
     if (!r->precision) return LMM_OK;
     GRAB(g, g->mean, p + 1);
@@ -134,7 +135,8 @@ static void price(glmm_model *g)
         blocks += p * (p + lay->p);
         for (int j = k + 1; j < lay->nfactor; j++) pairs += p * lay->f[j].p;
     }
-    g->passcost = (double)g->rows.n * (8 + 4. * g->rows.at[lay->nfactor]) + 2 * entries + 2. * lay->q2 * lay->q2;
+    g->passcost =
+        (double)g->rows.n * (8 + 4. * g->rows.at[lay->nfactor]) + 2 * entries + 2. * lay->q2 * lay->q2;
     g->cost = (double)g->rows.n * (2 * blocks + 3 * pairs) + 0.1 * g->m->flops;
 }
 
