@@ -22,13 +22,13 @@ class Ordered(Family):
     Parameters
     ----------
     link : str or Link, optional
-        "logit" (default: the proportional odds model), "probit" or "cloglog".
+        "logit" (default: the proportional odds model), "probit", "cloglog" or "loglog".
     levels : sequence, optional
         Names of the classes, ascending; known once there are data, see `with_levels`.
     """
 
     name = "ordered"
-    links = ("logit", "probit", "cloglog")
+    links = ("logit", "probit", "cloglog", "loglog")
     response = "ordered"
     discrete = True
 
