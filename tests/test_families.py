@@ -278,8 +278,7 @@ def test_the_normal_tail_keeps_its_digits() -> None:
     np.testing.assert_allclose(found["l"], scipy.special.log_ndtr(-z), rtol=4e-16 * 8)
     hazard = np.sqrt(2 / np.pi) / scipy.special.erfcx(z / np.sqrt(2))
     np.testing.assert_allclose(found["d1"], hazard, rtol=2e-15)
-    # asymptotic series of the derivatives of log Q
-    t = z[5:] ** -2
+    t = z[5:] ** -2  # asymptotic series of the derivatives of log Q
     np.testing.assert_allclose(found["d2"][5:], -1 + t - 6 * t**2 + 50 * t**3, rtol=1e-8)
     np.testing.assert_allclose(found["d3"][5:] * z[5:] ** 3, 2 - 24 * t + 300 * t**2, rtol=1e-5)
     np.testing.assert_allclose(found["d4"][5:] * z[5:] ** 4, 6 - 120 * t, rtol=1e-2)
@@ -472,9 +471,8 @@ def test_residuals(name: str, link: str) -> None:
         y, w, eta = y[:50], w[:50], eta[:50]
         law = w if name in WEIGHTED else None
         grid = np.linspace(-41, 41, 20_501)
-        trials = np.ones_like(grid)
         for yi, wi, ei, found in zip(y, w, eta, family.unit_deviance(y, eta, x, law), strict=True):
-            weight = wi * trials if name in WEIGHTED else None
+            weight = np.full_like(grid, wi) if name in WEIGHTED else None
             values = family.log_density(np.full_like(grid, yi), grid, x, weight)
             here = family.log_density(
                 np.array([yi]), np.array([ei]), x, None if weight is None else weight[:1]
