@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from .engine.estimates import Evaluation
     from .engine.families import Family
-    from .engine.generalized import GeneralizedEstimates, GeneralizedModel
+    from .engine.generalized import GeneralizedModel
+    from .engine.generalized_estimates import GeneralizedEstimates
     from .inference.intervals.profile import Profile
     from .inference.means.marginal import Marginal
     from .inference.rows.checks import Checks
@@ -110,7 +111,9 @@ class GLMMFit(Labelled, GeneralizedRows):
         "dispersion", thresholds of an ordered response; empty for most."""
         import pandas as pd
 
-        values = natural_extra(self.estimates, self.family)[0] if len(self.estimates.extra) else []
+        values = np.zeros(0)
+        if len(self.estimates.extra):
+            values = natural_extra(self.estimates, self.family)[0]
         return pd.Series(values, index=list(self.family.extra_names), name="extra", dtype=float)
 
     @property
@@ -119,9 +122,13 @@ class GLMMFit(Labelled, GeneralizedRows):
         import pandas as pd
 
         own = slice(len(self.estimates.theta) + len(self.estimates.beta), None)
-        J = natural_extra(self.estimates, self.family)[1] if len(self.estimates.extra) else None
-        V = self.estimates.covariance[own, own]
-        se = [] if J is None else np.sqrt(np.diag(J @ V @ J.T))
+        se = np.zeros(0)
+        if len(self.estimates.extra):
+            J, V = (
+                natural_extra(self.estimates, self.family)[1],
+                self.estimates.covariance[own, own],
+            )
+            se = np.sqrt(np.diag(J @ V @ J.T))
         return pd.Series(se, index=list(self.family.extra_names), name="extra_se", dtype=float)
 
     @property

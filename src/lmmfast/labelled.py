@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .inference.means.emmeans import EMMeans
     from .inference.wald import TTest, WaldTest
+    from .tables import Summary
 
 
 class Labelled(Fit):
@@ -377,6 +378,10 @@ class Labelled(Fit):
 
     # ---- on paper -------------------------------------------------------------------------------
 
+    def summary(self, *, correlation: bool | None = None) -> Summary:
+        """Tables as lme4 prints them."""
+        return _summary.summarize(self, correlation, None)
+
     if not TYPE_CHECKING:  # type checkers know every attribute
 
         def __getattr__(self, name: str) -> Any:
@@ -389,4 +394,4 @@ class Labelled(Fit):
         return _summary.one_line(self)
 
     def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+        return str(self.summary()._repr_html_())

@@ -23,7 +23,8 @@ from ..errors import FitError
 from .point import Basis, Parts, Point, in_words
 
 if TYPE_CHECKING:
-    from .generalized import GeneralizedEstimates, GeneralizedModel
+    from .generalized import GeneralizedModel
+    from .generalized_estimates import GeneralizedEstimates
 
 
 class ModalPoint(Point):
@@ -74,7 +75,8 @@ class ModalPoint(Point):
         if len(extra):
             along += self._rows["d1x"].T @ extra
         at_rest, pulled = self._along_theta(theta, along)
-        solved = self.solve([_sums(term, along) + p for term, p in zip(self._terms, pulled)])
+        parts = zip(self._terms, pulled, strict=True)
+        solved = self.solve([_sums(term, along) + pull for term, pull in parts])
         moved = tuple(-(s + a) for s, a in zip(solved, at_rest, strict=True))
         return Basis(beta, (), moved)
 

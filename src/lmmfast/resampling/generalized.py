@@ -92,7 +92,7 @@ class Replicates(Job):
         """Every replicate has its own model."""
 
     def run(self, state: None, first: int, stop: int, part: Any) -> Columns:
-        model = self.refits.model
+        model: Any = self.refits.model
         out = no_fits(model, self.want, stop - first, "")
         out["extra"] = np.full((stop - first, model.nextra), np.nan)
         Y = self.simulator.draw(self.streams, first, stop)

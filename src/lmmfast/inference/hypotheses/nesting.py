@@ -41,6 +41,8 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     limit = _is_limit(small, large)
     if not limit and _distribution(small) != _distribution(large):
         return Nesting("their distributions or links differ", False)
+    if _approximation(small) != _approximation(large):
+        return Nesting("their likelihoods are approximated in different ways", False)
     found = _linear_nesting(small, large)
     return replace(found, boundary=True) if limit and not found.reason else found
 
@@ -74,6 +76,12 @@ def _distribution(fit: Any) -> Any:
     """Family and link of a generalized fit; None of a linear one."""
     family = getattr(fit, "family", None)
     return None if family is None else (family.core_name, family.core_link)
+
+
+def _approximation(fit: Any) -> Any:
+    """How the likelihood of a generalized fit is computed."""
+    own = fit.estimates
+    return getattr(own, "information", None), getattr(own, "nagq", 1)
 
 
 def _is_limit(small: Any, large: Any) -> bool:

@@ -29,10 +29,10 @@ class Entry(Held):
         self._moving = np.delete(criterion.varied, at)
 
     def free(self, w: float) -> np.ndarray:
-        return super().free(w) & self._moving
+        return np.asarray(super().free(w) & self._moving)
 
     def _psi(self, w: float, z: np.ndarray) -> np.ndarray:
-        return np.insert(z, self.at, w)
+        return np.asarray(np.insert(z, self.at, w))
 
     def local(self, w: float, z: np.ndarray) -> Local:
         f, slope, curvature = self.criterion.profiled(self._psi(w, z))
@@ -111,7 +111,7 @@ class CorrelationOfPsi(Correlation):
         self._moving = criterion.varied
 
     def free(self, w: float) -> np.ndarray:
-        return super().free(w) & self._moving
+        return np.asarray(super().free(w) & self._moving)
 
 
 def psi_in(fit: Fit, theta: np.ndarray) -> np.ndarray:

@@ -135,7 +135,8 @@ class _Machine:
         if columns not in self._criteria:
             model = self._model(columns)
             if self.base.family is not None:
-                self._criteria[columns] = PsiCriterion(model)
+                generalized: Any = model
+                self._criteria[columns] = PsiCriterion(generalized)
                 return self._criteria[columns]
             free = self._free_of(model, columns, changed)
             self._criteria[columns] = Criterion(model, self.base.reml, free)
@@ -352,7 +353,8 @@ class Profile(Printed):
             T.append(rows)
         if self.fit.family is None:
             return T, sigma, beta
-        extra = self.fit.family.natural(held.criterion.extra(theta))[0]
+        criterion: Any = held.criterion
+        extra = self.fit.family.natural(criterion.extra(theta))[0]
         return T, sigma, beta, np.asarray(extra)
 
     def _warn_of_lower(self) -> None:

@@ -103,7 +103,9 @@ def _generalized(fit: Fit) -> CovarianceParameters:
         sd_se = np.where(length > 0, length * root(dlog[..., :count]), np.nan)
         for one, values in zip(found, (length, sd_se, R, corr_se), strict=True):
             one.append(values)
-    return CovarianceParameters(1.0, np.nan, *map(tuple, found), vcov)
+    found_sd, found_sd_se, found_corr, found_corr_se = (tuple(own) for own in found)
+    own = found_sd, found_sd_se, found_corr, found_corr_se
+    return CovarianceParameters(1.0, np.nan, *own, vcov)
 
 
 @dataclass(frozen=True, eq=False)

@@ -238,7 +238,7 @@ class Grid:
         if link and self.fit.family is not None:
             family = self.fit.family
             if family.response == "ordered":
-                yield "Means are those of the latent variable: only their differences mean something"
+                yield "Means of the latent variable, whose origin is arbitrary: compare them"
             else:
                 yield f"Means are on the scale of the {family.link.name} link"
         elif link and not response.replace(".", "_").isidentifier():

@@ -93,10 +93,10 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
         rows = pl.Series("rowid", range(len(values)), dtype=pl.Int32)
         return pl.DataFrame([rows, pl.Series("estimate", values)])
 
-    def get_autodiff_args(self) -> dict[str, Any]:
+    def get_autodiff_args(self) -> dict[str, Any] | None:
         """Of a linear model: derivatives are exact where marginaleffects has JAX."""
         if self.model.family is not None:
-            return {}
+            return None
         return {"model_type": "linear", "family": None, "link": None}
 
 

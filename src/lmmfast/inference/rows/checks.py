@@ -80,9 +80,8 @@ class Checks(tables.Printed):
             f"p: place among {self.n - self.failed} responses drawn from the fit, each with modes "
             f"of its own (seed {self.seed}){failed}",
         ]
-        ratio = float(self.table.loc["dispersion", "ratio"])
-        p = float(self.table.loc["dispersion", "p"])
-        if p < 0.05:
+        ratio, p = (self.table[name].to_numpy()[0] for name in ("ratio", "p"))
+        if p < 0.05:  # of the dispersion, which comes first
             what = "more" if ratio > 1 else "less"
             notes.append(f"The response varies {what} than the family has it")
         lines = [line for note in notes for line in tables.wrapped(note)]
@@ -116,7 +115,7 @@ def check(
     values = pd.Series(observed)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = values / expected
-    p = [_p(values[name], simulated[name].to_numpy(), name) for name in simulated]
+    p = [_p(value, simulated[name].to_numpy(), name) for name, value in observed.items()]
     columns = {"observed": values, "expected": expected, "ratio": ratio, "p": p}
     own = pd.Series(residuals, index=index, name="quantile")
     return Checks(fit.formula, pd.DataFrame(columns), simulated, own, n, failed, seed)

@@ -136,7 +136,7 @@ class _Rows:
 
 def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
     """Variance of z'b of one term (n)."""
-    return np.square(z @ (fit.estimates.sigma * fit.estimates.T[term])).sum(axis=1)
+    return np.asarray(np.square(z @ (fit.estimates.sigma * fit.estimates.T[term])).sum(axis=1))
 
 
 def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> _Rows:

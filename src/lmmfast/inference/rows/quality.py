@@ -65,7 +65,9 @@ def _latent(fit: Fit, spread: float) -> float:
     if fit.design.offset is not None:
         eta = eta + fit.design.offset
     ordered = family.response == "ordered"
-    mu = np.nan if ordered else float(np.mean(family.marginal_mean(eta, np.full(len(eta), spread))))
+    mu = np.array(np.nan)
+    if not ordered:
+        mu = np.asarray(np.mean(family.marginal_mean(eta, np.full(len(eta), spread))))
     return float(family.latent_variance(mu, extra_of(fit)))
 
 

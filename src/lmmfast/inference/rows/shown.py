@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from ..response import ResponseScale
 
 
-NODES = 31  # of the distribution of a linear predictor, for limits of new observations
+NODES = 121  # of the distribution of a linear predictor, for limits of new observations ...
+FAR = 8.0  # ... so many standard deviations to each side
 HALVINGS = 200  # of an interval in which a quantile lies
+CLOSE = 1e-9  # width of that interval, relative, at which it is known
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ class _Mixture:
         self, fit: Fit, eta: np.ndarray, variance: np.ndarray, weights: np.ndarray
     ) -> None:
         self.family, self.x, self.weights = family_of(fit), extra_of(fit), weights
-        nodes, shares = np.polynomial.hermite_e.hermegauss(NODES)
+        nodes = np.linspace(-FAR, FAR, NODES)
+        shares = np.exp(-nodes * nodes / 2)
         self.shares = shares / shares.sum()
         self.eta = eta + np.sqrt(variance) * nodes[:, None]
 
@@ -158,7 +161,8 @@ class _Mixture:
         low, high = self._bracket(p)
         for _ in range(HALVINGS):
             middle = np.floor((low + high) / 2) if self.family.discrete else (low + high) / 2
-            if not ((middle > low) & (middle < high)).any():
+            wide = high - low > CLOSE * np.maximum(np.abs(low), np.abs(high))
+            if not (wide & (middle > low) & (middle < high)).any():
                 break
             reached = self.cdf(middle) >= p
             low, high = np.where(reached, low, middle), np.where(reached, middle, high)
