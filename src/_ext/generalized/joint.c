@@ -18,6 +18,7 @@
 #define LEAST 1e-3
 #define COARSE 1e-3    /* far away modes may be so inexact, ... */
 #define SHARE 1e-6     /* ... or by this share of what the step to there promises */
+#define SHRINKS 8     /* times that a first T may be too large for a criterion to be there */
 #define HIDDEN 1e-10   /* what the modes leave unknown of f */
 
 typedef struct {
@@ -438,13 +439,28 @@ static lmm_status open_within(joint *t, const glmm_plane *within)
     return LMM_OK;
 }
 
+/* A third of every T */
+static void shrink(const joint *t, double *x)
+{
+    const lmm_model *m = t->g->m;
+    axes_factors(m, x, 0, t->g->Tnew);
+    for (ptrdiff_t i = 0; i < factors_size(&m->layout); i++) t->g->Tnew[i] /= 3;
+    axes_of_factors(m, t->g->Tnew, FLOOR, INFINITY, x, t->work);
+    joint_anchor((void *)t, x);
+    t->g->stands = 0;
+}
+
 static lmm_status run(joint *t, const double *start, double *psi, double *x, double *trial, double *work,
                       glmm_info *info)
 {
     glmm_model *g = t->g;
     newton_state *state = t->state;
     TRY(begin(t, start, x));
-    const lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
+    lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
+    for (int i = 0; i < SHRINKS && !start && status == LMM_NOTPOSDEF; i++) {
+        shrink(t, x);
+        status = status_of(minimize(t, x, trial, work, info));
+    }
     if (!(t->nt + t->more)) state->predicted = 0, state->moved = 1, state->neval = 1;
     info->certificate = state->predicted;
     if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;

@@ -109,12 +109,30 @@ static void along_directions(const glmm_model *g, const double *z, ptrdiff_t apa
     }
 }
 
-/* zx, xk := Z'V^-1 K, X'V^-1 K with W K = -l'_x, from Z'l'_x and X'l'_x; xx -= 2 (Z'l'_x)'B Z'l'_x */
+/* xx := 2 K'W K + 2 (xx - K'W K), of which the second part has no negative curvature: the whole is then
+   a square, as its rows beside theta and gamma are */
+static void lift_outer_products(glmm_model *g)
+{
+    char vectors = 'V', lower = 'L';
+    int N = g->family.nextra, lwork = 34 * N, info;
+    double *D = g->kk + N * N, *w = D + N * N;
+    for (int i = 0; i < N * N; i++) D[i] = g->xx[i] - g->kk[i];
+    g->m->blas.syev(&vectors, &lower, &N, D, &N, w, w + N, &lwork, &info);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            double sum = g->kk[i + j * N];
+            for (int k = 0; k < N && !info; k++) sum += fmax(w[k], 0) * D[i + k * N] * D[j + k * N];
+            g->xx[i + j * N] = 2 * sum;
+        }
+}
+
+/* zx, xk := Z'V^-1 K, X'V^-1 K with W K = -l'_x, from Z'l'_x and X'l'_x; xx := the curvature in x */
 static void extra_curvature(glmm_model *g)
 {
     const row_values *v = &g->v;
     const ptrdiff_t N = g->family.nextra, q = g->m->layout.q, p = g->m->layout.p, n = g->rows.n;
     double *y = g->e.bn, *z = g->e.un, *x = g->gx; /* gx has been read */
+    lift_outer_products(g);
     for (ptrdiff_t k = 0; k < N; k++) {
         memcpy(y, g->zx + k * q, sizeof(double) * (size_t)q);
         solve_effects(g, y);

@@ -1,8 +1,12 @@
 /* Passes over the rows: the linear predictor, densities, sums by level, weights into the cross-products,
    leverages. Blocks of rows stay in the cache between the steps of a pass. */
 
+#include <float.h>
+
 #include "base/small.h"
 #include "generalized/state.h"
+
+#define LIFT 1e-12 /* of the largest diagonal of X'W X */
 
 /* ---------------------------------------------------------------------------------- one block of rows -- */
 
@@ -297,6 +301,15 @@ INLINE void add_corner(const glmm_model *g, int64_t block, const double *w, doub
     }
 }
 
+/* The corner enters no criterion, and must not stop a factorization where separated rows leave it singular. */
+static void lift_corner(lmm_model *m)
+{
+    const ptrdiff_t p = m->layout.p, pb = m->layout.pb;
+    double most = 0;
+    for (ptrdiff_t a = 0; a < p; a++) most = fmax(most, m->sums.border[a + a * pb]);
+    for (ptrdiff_t a = 0; a < p; a++) m->sums.border[a + a * pb] += LIFT * most + DBL_MIN;
+}
+
 CLONES void pass_weights(glmm_model *g)
 {
     lmm_model *m = g->m;
@@ -323,6 +336,7 @@ CLONES void pass_weights(glmm_model *g)
         for (int32_t i = 0; i < n; i++) r[i] = g->v.d1[block * KEPT + i] + w[i] * g->v.zb[block * KEPT + i];
         add_levels(g, block, r, g->e.r);
     }
+    lift_corner(m);
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
 }
 
@@ -470,6 +484,7 @@ CLONES void pass_extra(glmm_model *g)
     g->passes++;
     if (!g->nodes) memset(g->fx, 0, sizeof(double) * (size_t)N); /* else it has that of the nodes */
     memset(g->xx, 0, sizeof(double) * (size_t)(N * N));
+    memset(g->kk, 0, sizeof(double) * (size_t)(N * N));
     memset(g->zx, 0, sizeof(double) * (size_t)(N * q));
     memset(g->xk, 0, sizeof(double) * (size_t)(N * p));
     EACH(g, block, rows)
@@ -486,7 +501,11 @@ CLONES void pass_extra(glmm_model *g)
             for (int32_t i = 0; i < rows; i++)
                 sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] + v->zt[at + i] * d1[i];
             g->fx[e] += sum;
-            for (ptrdiff_t f = 0; f < N; f++) g->xx[e + N * f] += 2 * dot(rows, lx + e * KEPT, lx + f * KEPT);
+            for (int32_t i = 0; i < rows; i++) one[i] = v->wf[at + i] > 0 ? d1[i] / v->wf[at + i] : 0;
+            for (ptrdiff_t f = 0; f < N; f++) {
+                g->xx[e + N * f] += dot(rows, lx + e * KEPT, lx + f * KEPT);
+                g->kk[e + N * f] += dot(rows, one, out.d1x + f * KEPT);
+            }
             memcpy(one, d1, sizeof(double) * (size_t)rows);
             add_levels(g, block, one, g->zx + e * q);
             add_columns(g, block, one, g->xk + e * p);

@@ -78,6 +78,7 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     GRAB(g, g->gx, p + 1);
     GRAB(g, g->fx, N + 1);
     GRAB(g, g->xx, N * N + 1);
+    GRAB(g, g->kk, 37 * N * N + 1);
     GRAB(g, g->zx, N * q + 1);
     GRAB(g, g->xk, N * p + 1);
     GRAB(g, g->along, lay->ntheta + 1);

@@ -14,6 +14,7 @@
 #define FARTHEST 5 /* steps of x at most */
 #define LOW 0.1    /* standard deviations begin between these, in units of eta */
 #define HIGH 3.0
+#define LEAST 0.05 /* of a dispersion that random effects leave */
 
 /* Sums over rows at gamma and x: slopes of -l and curvature in both, lower (n x n) */
 typedef struct {
@@ -193,6 +194,7 @@ void start_random(glmm_model *g, double *axes)
                 w[i] = fmin(fmax(sqrt(fmax(w[i], 0)), LOW * g->unit), HIGH * g->unit);
             if (!info) set_term(axes, k, E, w);
         }
+        if (g->family.dispersion) g->x[0] += log(fmin(fmax(residual, LEAST), 1));
     }
     free(memory);
 }

@@ -48,7 +48,8 @@ struct glmm_model {
     double *share;         /* nodes^p x nlev  log-densities of the nodes, then their shares; NULL       */
     double **first;        /* nfactor         blocks of B laid out as the panels of each factor         */
     double *zx;            /* nextra x q      Z'l'_x, then Z'V^-1 K                                     */
-    double *gx, *fx, *xx;  /* r, nextra, nextra^2  slopes in gamma and x; curvature in x                */
+    double *gx, *fx, *xx;  /* r, nextra, nextra^2  slopes in gamma and x; sum of l_x l_x'               */
+    double *kk;            /* nextra^2        K'W K = sum of l'_x l'_x'/W                               */
     double *xk;            /* p x nextra      X'V^-1 K                                                  */
     double *along;         /* ntheta */
     double *mean;          /* p               mean of a prior on beta, over the kept columns ...               */
