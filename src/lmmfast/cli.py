@@ -174,7 +174,8 @@ def fit_command(args: argparse.Namespace) -> None:
     fitted: Callable[..., LMMFit | GLMMFit] = lmer if args.family is None else glmer
     fit = fitted(args.formula, data, **model, **more)
     ddf = args.ddf or ("satterthwaite" if fit.family is None else "z")
-    print(fit.summary(**({"ddf": ddf} if fit.family is None else {})))
+    summary: Callable[..., Any] = fit.summary  # a generalized fit has one kind of tests
+    print(summary(**({"ddf": ddf} if fit.family is None else {})))
     if args.anova:
         from .inference.hypotheses.anova import anova
 
