@@ -97,6 +97,7 @@ cdef class Generalized(Model):
     classes : int, of an ordered response
     offset : (n,) float64 or None
     prior : (mean, precision) of the columns of X, (p,) each: sum precision (beta - mean)^2 is added; or None
+    information : "observed" or "expected", weights of log|M|
     nagq : int, nodes of adaptive quadrature a direction: one factor of at most three columns; 1: Laplace
 
     Attributes
@@ -111,7 +112,7 @@ cdef class Generalized(Model):
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
-                  int nagq=1, prior=None):
+                  int nagq=1, prior=None, str information="observed"):
         cdef _Response own = _Response(y, weights, family, link, classes)
         cdef const double[::1] o, nodes, mean, precision
         cdef lmm_status status
@@ -122,6 +123,9 @@ cdef class Generalized(Model):
             if o.shape[0] != rows.d.n or not _is_finite(&o[0], rows.d.n, False):
                 raise ValueError("the offset must be finite, one value for each row")
             own.r.offset = &o[0]
+        if information not in ("observed", "expected"):
+            raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
+        own.r.expected = information == "expected"
         if nagq > 1:
             nodes = np.concatenate(np.polynomial.hermite.hermgauss(nagq))
             own.r.nodes, own.r.node = nagq, &nodes[0]

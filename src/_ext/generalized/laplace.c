@@ -51,11 +51,29 @@ static lmm_status find_leverages(glmm_model *g)
     return LMM_OK;
 }
 
+/* The same with expected weights in log|M|: first their factorization, for its inverse, then that of the mode
+ */
+static lmm_status expected_laplace(glmm_model *g)
+{
+    lmm_model *m = g->m;
+    double *D = g->slope_of_log;
+    pass_expected(g, g->v.zn, g->v.d3);
+    TRY(factorize_with(g, g->v.zn));
+    TRY(find_leverages(g));
+    g->f = 2 * (g->j - g->constant) + m->evaluation.logdetM;
+    for (int k = 0; k < m->layout.nfactor; D += m->layout.f[k].p * m->layout.f[k].p, k++)
+        memcpy(D, m->evaluation.f[k].D, sizeof(double) * (size_t)(m->layout.f[k].p * m->layout.f[k].p));
+    g->stepped = 0;
+    TRY(factorize_with(g, g->v.w2));
+    return isfinite(g->f) ? LMM_OK : LMM_NOTPOSDEF;
+}
+
 /* What the last step adds to log|M|, which is known where it began, is s'(b - b before). */
 lmm_status laplace(glmm_model *g)
 {
     const effects *e = &g->e;
     double towards = 0;
+    if (g->expected) return expected_laplace(g);
     TRY(find_leverages(g));
     for (ptrdiff_t i = 0; i < g->m->layout.q && g->stepped; i++) towards += e->s[i] * (e->b[i] - e->bn[i]);
     g->f = 2 * (g->j - g->constant) + g->m->evaluation.logdetM + towards;
@@ -80,8 +98,11 @@ void slopes(glmm_model *g)
     memcpy(g->e.un, g->e.s, sizeof(double) * (size_t)m->layout.q);
     solve_effects(g, g->e.un);
     pass_slopes(g, g->e.un, g->v.d1);
+    const double *D = g->slope_of_log;
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
+        if (g->expected) memcpy(m->evaluation.f[k].D, D, sizeof(double) * (size_t)(f->p * f->p));
+        if (g->expected) D += f->p * f->p;
         mode_part(g, f, m->scratch.tmp);
         finish_slope(m, f, m->scratch.tmp);
     }
@@ -177,7 +198,8 @@ void joint_derivatives(glmm_model *g, double *slope, double *H)
         for (ptrdiff_t j = 0; j <= i; j++) {
             const double *R = m->trailing->Le + lay->q2 * m->trailing->lde;
             double sum = 0;
-            for (ptrdiff_t c = 0; c <= j; c++) sum += R[i + c * m->trailing->lde] * R[j + c * m->trailing->lde];
+            for (ptrdiff_t c = 0; c <= j; c++)
+                sum += R[i + c * m->trailing->lde] * R[j + c * m->trailing->lde];
             set_both(H, n, T + i, T + j, 2 * sum);
         }
     }

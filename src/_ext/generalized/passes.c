@@ -82,8 +82,8 @@ void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *
 
 /* ---------------------------------------------------------------------------------------- the passes -- */
 
-#define EACH(g, block, n)                                                    \
-    for (int64_t block = 0; block < kept_blocks(&(g)->rows); block++)        \
+#define EACH(g, block, n)                                             \
+    for (int64_t block = 0; block < kept_blocks(&(g)->rows); block++) \
         for (int32_t n = kept_rows(&(g)->rows, block); n; n = 0)
 
 static size_t effects_size(const glmm_model *g)
@@ -166,7 +166,7 @@ CLONES double pass_try(glmm_model *g, double *slope)
     return isnan(total) ? INFINITY : -total;
 }
 
-CLONES void pass_expected(glmm_model *g, double *w)
+CLONES void pass_expected(glmm_model *g, double *w, double *dw)
 {
     const row_values *v = &g->v;
     double eta[KEPT];
@@ -174,9 +174,10 @@ CLONES void pass_expected(glmm_model *g, double *w)
     EACH(g, block, n)
     {
         const int64_t at = block * KEPT;
-        const lmm_density out = {.w = w + at};
+        const lmm_density out = {.w = w + at, .dw = dw ? dw + at : NULL};
         for (int32_t i = 0; i < n; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
         g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        for (int32_t i = 0; dw && i < n; i++) dw[at + i] = -dw[at + i];
     }
 }
 
@@ -231,7 +232,8 @@ INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int k, c
     const factor *f = &lay->f[k];
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[k]), *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    const double *z = kept_column(rows, block, rows->at[k]),
+                 *x = kept_column(rows, block, rows->at[lay->nfactor]);
     for (int32_t i = 0; i < n; i++) {
         const int32_t e = f->node + level[i];
         const ptrdiff_t ld = lay->ld[e];
@@ -301,7 +303,8 @@ INLINE void add_corner(const glmm_model *g, int64_t block, const double *w, doub
     }
 }
 
-/* The corner enters no criterion, and must not stop a factorization where separated rows leave it singular. */
+/* The corner enters no criterion, and must not stop a factorization where separated rows leave it singular.
+ */
 static void lift_corner(lmm_model *m)
 {
     const ptrdiff_t p = m->layout.p, pb = m->layout.pb;
@@ -492,14 +495,21 @@ CLONES void pass_extra(glmm_model *g)
         const int64_t at = block * KEPT;
         double one[KEPT];
         for (int32_t i = 0; i < rows; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
-        const lmm_density out = {.l = l, .lx = lx, .d2x = d2x, .d1x = l + (1 + 2 * N) * KEPT, .ldx = KEPT};
+        const lmm_density out = {.l = l,
+                                 .lx = lx,
+                                 .d2x = g->expected ? NULL : d2x,
+                                 .wx = g->expected ? d2x : NULL,
+                                 .d1x = l + (1 + 2 * N) * KEPT,
+                                 .ldx = KEPT};
         g->family.density(&g->family, rows, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        for (ptrdiff_t i = 0; g->expected && i < N * KEPT; i++) d2x[i] = -d2x[i];
         for (ptrdiff_t e = 0; e < N; e++) {
             const double *d1 = out.d1x + e * KEPT;
             double sum = 0;
             memcpy(v->d1x + e * n + at, d1, sizeof(double) * (size_t)rows);
             for (int32_t i = 0; i < rows; i++)
-                sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] + v->zt[at + i] * d1[i];
+                sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] +
+                       v->zt[at + i] * d1[i];
             g->fx[e] += sum;
             for (int32_t i = 0; i < rows; i++) one[i] = v->wf[at + i] > 0 ? d1[i] / v->wf[at + i] : 0;
             for (ptrdiff_t f = 0; f < N; f++) {
