@@ -9,7 +9,9 @@ import numpy as np
 
 from ..errors import ConvergenceWarning, warn
 
-STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one
+STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one, ...
+SHORT, LONG = 0.1, 5.0  # ... and the shortest and the longest relative to it that are as good
+MOST_LONGER = 1e3  # times a step that was too short
 
 
 class GeneralizedPoint:
@@ -83,22 +85,19 @@ class GeneralizedPoint:
         """
         free = np.flatnonzero(self._model.free(self.psi))
         out = np.full((len(self.psi),) * 2, np.nan)
-        step = self._steps(free)
-        H = np.array([self._change(int(j), h)[free] for j, h in zip(free, step, strict=True)])
-        out[np.ix_(free, free)] = (H + H.T) / 2
+        steps = STEP * self._model.units(self.psi, self.predictor)
+        H = np.array([self._column(int(j), steps[j])[free] for j in free])
+        out[np.ix_(free, free)] = (H.reshape(len(free), -1) + H.reshape(len(free), -1).T) / 2
         return out
 
-    def _steps(self, free: np.ndarray) -> np.ndarray:
-        """Steps in some parameters, `STEP` where their curvature is one; found by trial steps."""
-        trial, moved = self._model.scales()[free] * STEP, []
-        for j, h in zip(free, trial, strict=True):
-            there = self._slope(self._moved(j, h))
-            moved.append((there[j] - self.gradient[j]) / h)
-        own = np.abs(np.array(moved))
-        with np.errstate(divide="ignore"):
-            return np.asarray(
-                np.where(own > 0, np.minimum(STEP / np.sqrt(own), 1e3 * trial), trial)
-            )
+    def _column(self, j: int, step: float) -> np.ndarray:
+        """The derivative of the gradient in one parameter; the step is corrected where its unit
+        turns out to be far from that in which the curvature is one."""
+        found = self._change(j, step)
+        right = STEP / np.sqrt(max(abs(found[j]), 1e-300))
+        if SHORT < step / right < LONG:
+            return found
+        return self._change(j, min(right, MOST_LONGER * step))
 
     def _moved(self, j: int, step: float) -> np.ndarray:
         psi = self.psi.copy()
