@@ -194,7 +194,7 @@ def test_expected_weights(name: str, link: str) -> None:
 
 
 def integral(function, response: str) -> float:
-    """Over all y, by equal steps in s: y = e^(2s - 20) where y is positive, expit(s) between 0 and 1."""
+    """Over all y, by equal steps in s: e^(2s - 20) is positive, expit(s) between 0 and 1."""
     s = np.linspace(-36.0, 36.0, 60_001)
     p = scipy.special.expit
     y, slopes = {
@@ -390,7 +390,7 @@ def test_families_of_statsmodels() -> None:
         (families.NegativeBinomial(alpha=1.0), "negativebinomial", "log"),
         (families.Gamma(), "gamma", "inverse"),
         (families.Gamma, "gamma", "inverse"),
-        (families.Gamma(links.Power(power=-1)), "gamma", "inverse"),
+        (families.Gamma(links.InversePower()), "gamma", "inverse"),
         (families.InverseGaussian(), "inversegaussian", "inversesquared"),
         (families.Gaussian(links.Log()), "gaussian", "log"),
     ):

@@ -314,6 +314,8 @@ REFUSED = [
     ("-1 * k ~ cond + (1 | subj)", "nbinom2", {}, "count, 0 or more; it is -"),
     ("0 * k ~ cond + (1 | subj)", "poisson", {}, "0 in all rows"),
     ("word ~ x + (1 | subj)", "poisson", {}, "'word' is not numeric"),
+    ("k ~ x + (1 | subj)", "beta", {}, "between 0 and 1, neither of them; it is"),
+    ("count ~ x + (1 | subj)", "truncated_poisson", {}, "1 or more; it is 0"),
     ("x ~ cond + (1 | subj)", "gamma", {}, "must be positive; it is -"),
     ("k - k + 2 ~ cond + (1 | subj)", "gamma", {}, "constant \\(2\\)"),
     ("word ~ x + (1 | subj)", "ordered", {}, "text .* order is not known"),

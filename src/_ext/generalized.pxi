@@ -1,43 +1,40 @@
 # Included by _core.pyx. Generalized linear mixed models: one class over generalized/glmm.h.
 
 
-UNITLESS = {"logit", "probit", "cloglog", "cauchit", "log"}  # links whose eta has no unit
+LINKS = {
+    "logit": lambda p: np.log(p / (1 - p)), "probit": lambda p: np.log(p / (1 - p)) / 1.7,
+    "cloglog": lambda p: np.log(-np.log1p(-p)), "cauchit": lambda p: np.tan(np.pi * (p - 0.5)), "log": np.log,
+    "identity": lambda m: m, "sqrt": np.sqrt, "inverse": lambda m: 1 / m, "inversesquared": lambda m: m ** -2,
+}
+SLOPES = {"identity": lambda m: 1.0, "sqrt": lambda m: 2 * m ** 0.5, "inverse": lambda m: m * m,
+          "inversesquared": lambda m: m ** 3 / 2}  # dmu/deta of links whose eta has a unit
 
 
-def _center(family, link, y, w, classes):
+def _begin(family, link, y, w, classes):
     """eta of a middling row, the family's parameters x and the size of changes of eta, where fits begin."""
-    total = np.sum(y) if family == "binomial" else np.sum(y if w is None else w * y)
+    trials = family in ("binomial", "betabinomial")
     weight = len(y) if w is None else np.sum(w)
-    mean, x, unit = total / weight, np.zeros(0), 1.0
     if family == "ordered":
         share = np.bincount(np.asarray(y, np.intp), w, classes)[:-1].cumsum()
-        share = np.clip(share / weight, 0.5 / weight, 1 - 0.5 / weight)
-        a = np.log(share / (1 - share))
+        a = LINKS["logit"](np.clip(share / weight, 0.5 / weight, 1 - 0.5 / weight))
         return 0.0, np.append(a[0], np.log(np.maximum(np.diff(a), 1e-3))), 1.0
-    spread = np.mean((y - mean) ** 2)
-    if family == "binomial":
+    mean = np.sum(y if trials or w is None else w * y) / weight
+    spread = max(np.mean((y - mean) ** 2), 1e-300)
+    if trials or family == "beta":
         mean = np.clip(mean, 0.5 / weight, 1 - 0.5 / weight)
-        eta = {"logit": lambda p: np.log(p / (1 - p)), "probit": lambda p: np.log(p / (1 - p)) / 1.7,
-               "cloglog": lambda p: np.log(-np.log1p(-p)), "cauchit": lambda p: np.tan(np.pi * (p - 0.5))}[link](mean)
-        return float(eta), x, unit
-    if family == "poisson":
-        mean = max(mean, 0.5 / weight)
-    elif family == "negativebinomial":
-        mean = max(mean, 0.5 / weight)
-        x = np.array([np.log(mean * mean / max(spread - mean, 0.01 * mean * (1 + mean)))])
-        x = np.clip(x, -3, 5)
-    elif family in ("gamma", "inversegaussian"):
-        x = np.array([np.log(max(spread, 1e-12 * mean * mean) / mean ** (2 if family == "gamma" else 3))])
-    elif family == "gaussian":
-        x = np.array([np.log(max(spread, 1e-300))])
-        mean = mean if link == "identity" or mean > 0 else max(np.std(y), 1e-300)
-    eta = {"log": np.log, "identity": lambda m: m, "sqrt": np.sqrt, "inverse": lambda m: 1 / m,
-           "inversesquared": lambda m: 1 / (m * m)}[link](mean)
-    if link not in UNITLESS:
-        slope = {"identity": 1.0, "sqrt": 2 * np.sqrt(abs(mean)), "inverse": mean * mean,
-                 "inversesquared": abs(mean) ** 3 / 2}[link]
-        unit = max(np.sqrt(spread) / slope, 1e-300)
-    return float(eta), x, float(unit)
+        x = {"binomial": [], "betabinomial": [1.0],
+             "beta": [np.log(np.clip(mean * (1 - mean) / spread - 1, 0.1, 1e4))]}[family]
+        return float(LINKS[link](mean)), np.array(x), 1.0
+    if family != "gaussian":
+        mean = max(mean, 0.5 / weight if np.min(y) >= 0 else 1e-300)
+    elif link != "identity" and not mean > 0:
+        mean = np.sqrt(spread)
+    over = max(spread - mean, 0.01 * mean * (1 + mean))  # beyond a Poisson's variance
+    x = {"negativebinomial": [np.clip(np.log(mean * mean / over), -3, 5)], "nb1": [np.clip(np.log(over / mean), -3, 5)],
+         "truncatednegativebinomial": [0.0], "gamma": [np.log(spread / mean ** 2)],
+         "inversegaussian": [np.log(spread / mean ** 3)], "gaussian": [np.log(spread)]}.get(family, [])
+    unit = np.sqrt(spread) / SLOPES[link](abs(mean)) if link in SLOPES else 1.0
+    return float(LINKS[link](mean)), np.array(x), float(max(unit, 1e-300))
 
 
 cdef class _Response:
@@ -58,7 +55,7 @@ cdef class _Response:
             if self.w.shape[0] != self.y.shape[0] or not _is_finite(&self.w[0], self.w.shape[0], False):
                 raise ValueError("weights must be finite, one for each row")
             self.r.w = &self.w[0]
-        self.r.center, start, self.r.unit = _center(family, link, np.asarray(y), weights, classes)
+        self.r.center, start, self.r.unit = _begin(family, link, np.asarray(y), weights, classes)
         self.x = np.append(start, 0.0)
         self.r.y, self.r.x = &self.y[0], &self.x[0]
 
@@ -100,6 +97,7 @@ cdef class Generalized(Model):
     classes : int, of an ordered response
     offset : (n,) float64 or None
     prior : (mean, precision) of the columns of X, (p,) each: sum precision (beta - mean)^2 is added; or None
+    information : "observed" or "expected", weights of log|M|
     nagq : int, nodes of adaptive quadrature a direction: one factor of at most three columns; 1: Laplace
 
     Attributes
@@ -114,7 +112,7 @@ cdef class Generalized(Model):
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
-                  int nagq=1, prior=None):
+                  int nagq=1, prior=None, str information="observed"):
         cdef _Response own = _Response(y, weights, family, link, classes)
         cdef const double[::1] o, nodes, mean, precision
         cdef lmm_status status
@@ -125,6 +123,9 @@ cdef class Generalized(Model):
             if o.shape[0] != rows.d.n or not _is_finite(&o[0], rows.d.n, False):
                 raise ValueError("the offset must be finite, one value for each row")
             own.r.offset = &o[0]
+        if information not in ("observed", "expected"):
+            raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
+        own.r.expected = information == "expected"
         if nagq > 1:
             nodes = np.concatenate(np.polynomial.hermite.hermgauss(nagq))
             own.r.nodes, own.r.node = nagq, &nodes[0]

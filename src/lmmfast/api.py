@@ -251,7 +251,7 @@ def glmer(
         raise TypeError("a formula and data are needed: glmer(formula, data)")
     options = Options(False, start, verbose, callback, max_seconds, max_evals)
     found = find_family(family, link)
-    design = design_from(formula, data, weights, offset, contrasts, found.core_name)
+    design = design_from(formula, data, weights, offset, contrasts, found.response)
     model = GLMM(design, found, storage=storage, threads=threads, nagq=nagq)
     return model.fitted(options)
 

@@ -76,7 +76,7 @@ class GLMM(GeneralizedModel):
         from .data.arrays import design_of
 
         found = find_family(family, link)
-        design = design_of(y, X, terms, weights, offset, found.core_name)
+        design = design_of(y, X, terms, weights, offset, found.response)
         return cls(design, found, storage=storage, threads=threads, nagq=nagq)
 
     def fit(

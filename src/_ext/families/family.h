@@ -30,6 +30,7 @@ struct lmm_family {
     double (*constant)(const lmm_family *f, int64_t n, const double *y, const double *w);
     int32_t nextra;  /* parameters x                                                          */
     int concave;     /* is l concave in eta whatever y is?                                    */
+    int dispersion;  /* is x the logarithm of a dispersion, by which W is divided?            */
     int32_t classes; /* of an ordered response; else 0                                        */
     void *arg;       /* of a user's family                                                    */
 };

@@ -11,6 +11,7 @@
 #include "families/rows.h"
 
 #define MOST_CLASSES 1000
+#define BEYOND 1e305 /* where an end is that there is not */
 
 typedef struct {       /* log P of a class, and its derivatives                        */
     double l;          /* log P                                                        */
@@ -18,12 +19,21 @@ typedef struct {       /* log P of a class, and its derivatives                 
     double u[3], v[3]; /* of l, t[0], t[1] in the upper and in the lower end alone     */
 } ends;
 
-typedef struct { /* a class: which ends it has, where they are, their distance */
+typedef struct { /* a class: where its ends are, and their distance */
     double u, v, gap;
-    int upper, lower;
+    int upper, lower; /* are there such ends? */
 } interval;
 
-typedef void class_function(interval c, ends *r);
+typedef struct { /* what a row takes from its class */
+    double upper, lower, gap, whole, share;
+} class_row;
+
+typedef struct { /* what rows of a call share, by class */
+    int classes;
+    double upper[MOST_CLASSES], lower[MOST_CLASSES]; /* thresholds                            */
+    double gap[MOST_CLASSES], slope[MOST_CLASSES];   /* of class k >= 1; da / dx_k            */
+    double whole[MOST_CLASSES], share[MOST_CLASSES]; /* what a link makes of the gap          */
+} scale;
 
 /* adds what depends on one end alone */
 static void add_side(side s, double sign, double *end, ends *r)
@@ -31,43 +41,6 @@ static void add_side(side s, double sign, double *end, ends *r)
     r->l += s.l;
     r->t[0] += sign * s.d1, r->t[1] += s.d2, r->t[2] += sign * s.d3, r->t[3] += s.d4;
     end[0] += sign * s.d1, end[1] += s.d2, end[2] += sign * s.d3;
-}
-
-/* log F(t) of the logistic distribution */
-static side logistic_low(double t)
-{
-    const double s = exponential(-fabs(t)), near = 1 / (1 + s), far = s * near, v = near * far;
-    const double F = t > 0 ? near : far, G = t > 0 ? far : near;
-    return (side){smaller(t, 0) - logarithm1p_unit(s), G, -v, v * (F - G), -v * (1 - 6 * v)};
-}
-
-static void logit_class(interval c, ends *r)
-{
-    if (c.upper) add_side(logistic_low(c.u), 1, r->u, r);
-    if (c.lower) add_side(logistic_low(-c.v), -1, r->v, r);
-    if (!c.upper || !c.lower) return;
-    const double q = 1 / expm1(c.gap);
-    r->l += log(-expm1(-c.gap));
-    r->u[0] += q, r->v[0] -= q;
-}
-
-static void cloglog_class(interval c, ends *r)
-{
-    if (c.lower) {
-        const double g = -exponential(c.v);
-        add_side((side){g, g, g, g, g}, 1, r->v, r);
-    }
-    if (!c.upper) return;
-    const double t = c.lower ? c.v + c.gap + log(-expm1(-c.gap)) : c.u;
-    const double k = c.lower ? -1 / expm1(-c.gap) : 1; /* derivative of t in u */
-    double p, s, unused[3] = {0};
-    const side low = extreme_low(t, exponential(t), &p, &s);
-    const double d[] = {low.d1, low.d2, low.d3};
-    add_side(low, 1, unused, r);
-    for (int i = 0; i < 3; i++) {
-        r->u[i] += k * d[i];
-        if (c.lower) r->v[i] += (1 - k) * d[i];
-    }
 }
 
 /* log F(t) of the normal distribution */
@@ -137,8 +110,11 @@ static void wide_normal(interval c, ends *r)
     r->v[2] = -(B[2] - N[1] * B[0]) - 2 * N[0] * r->v[1];
 }
 
-static void probit_class(interval c, ends *r)
+/* P = Phi(u) - Phi(v) */
+INLINE void probit_class(class_row d, double eta, ends *r)
 {
+    const interval c = {d.upper - eta, d.lower - eta, d.gap, d.upper<BEYOND, d.lower> - BEYOND};
+    *r = (ends){0};
     const double m = (c.u + c.v) / 2;
     const int inner = c.upper && c.lower, distant = c.gap * fabs(m) > 45; /* the farther end is nothing */
     if (!c.lower || (inner && distant && m < 0))
@@ -151,100 +127,196 @@ static void probit_class(interval c, ends *r)
         wide_normal(c, r);
 }
 
-typedef struct { /* what rows of a call share */
-    class_function *of;
-    int classes;
-    double *a, *gap, *slope; /* K-1 thresholds, their distances, derivatives in x */
-} scale;
-
-static ends class_at(const scale *s, int k, double eta)
+/* log F(t) of the logistic distribution */
+INLINE side logistic_low(double t)
 {
-    const interval c = {.u = k < s->classes - 1 ? s->a[k] - eta : 0,
-                        .v = k > 0 ? s->a[k - 1] - eta : 0,
-                        .gap = k > 0 && k < s->classes - 1 ? s->gap[k] : 0,
-                        .upper = k < s->classes - 1,
-                        .lower = k > 0};
-    ends r = {0};
-    s->of(c, &r);
-    return r;
+    const double s = exponential(-fabs(t)), near = 1 / (1 + s), far = s * near, v = near * far;
+    const double F = t > 0 ? near : far, G = t > 0 ? far : near;
+    return (side){smaller(t, 0) - logarithm1p_unit(s), G, -v, v * (F - G), -v * (1 - 6 * v)};
 }
 
-/* to[j ldx] += by times the derivative in x_j of a function of the ends whose derivatives in these are u and
- * v */
-static void add_in_x(const scale *s, int k, double by, double u, double v, double *to, ptrdiff_t ldx)
+/* whole: log(1 - e^-gap); share: its derivative in u */
+INLINE void logit_class(class_row d, double eta, ends *r)
 {
-    for (int j = 0; j < k; j++) to[j * ldx] += by * s->slope[j] * (u + v);
-    if (k < s->classes - 1) to[k * ldx] += by * s->slope[k] * u;
+    const side a = logistic_low(d.upper - eta), b = logistic_low(eta - d.lower);
+    r->l = a.l + b.l + d.whole;
+    r->t[0] = a.d1 - b.d1, r->t[1] = a.d2 + b.d2, r->t[2] = a.d3 - b.d3, r->t[3] = a.d4 + b.d4;
+    r->u[0] = a.d1 + d.share, r->u[1] = a.d2, r->u[2] = a.d3;
+    r->v[0] = -b.d1 - d.share, r->v[1] = b.d2, r->v[2] = -b.d3;
 }
 
-/* Expected weight E d1^2 at eta, its derivatives in eta and in x */
-static void expect(const scale *s, double eta, double by, double *w, double *dw, double *wx, ptrdiff_t ldx)
+/* whole: where F is taken, less eta; share: derivative of that in u */
+INLINE void cloglog_class(class_row d, double eta, ends *r)
 {
-    double sum = 0, slope = 0;
-    for (int k = 0; k < s->classes; k++) {
-        const ends e = class_at(s, k, eta);
-        if (e.l < -600) continue;
-        const double P = exp(e.l), t = e.t[0];
-        sum += P * t * t;
-        slope -= P * t * (t * t + 2 * e.t[1]);
-        if (wx) add_in_x(s, k, by * P * t, e.u[0] * t + 2 * e.u[1], e.v[0] * t + 2 * e.v[1], wx, ldx);
-    }
-    if (w) *w = by * sum;
-    if (dw) *dw = by * slope;
+    const double t = d.whole - eta, g = exponential(d.lower - eta), share = d.share;
+    double p, unused;
+    const side a = extreme_low(t, exponential(t), &p, &unused);
+    r->l = a.l - g;
+    r->t[0] = a.d1 - g, r->t[1] = a.d2 - g, r->t[2] = a.d3 - g, r->t[3] = a.d4 - g;
+    r->u[0] = share * a.d1, r->u[1] = share * a.d2, r->u[2] = share * a.d3;
+    r->v[0] = r->t[0] - r->u[0], r->v[1] = r->t[1] - r->u[1], r->v[2] = r->t[2] - r->u[2];
 }
 
-static void clear(int count, double *x, ptrdiff_t ldx)
-{
-    for (int j = 0; x && j < count; j++) x[j * ldx] = 0;
-}
+typedef struct { /* `ends` of CHUNK rows */
+    double l[CHUNK], t[4][CHUNK], u[3][CHUNK], v[3][CHUNK];
+} block;
 
-static void ordered_rows(const scale *s, int32_t n, const double *y, const double *w, const double *eta,
-                         const lmm_density *o)
+typedef struct { /* `class_row` of CHUNK rows */
+    double upper[CHUNK], lower[CHUNK], gap[CHUNK], whole[CHUNK], share[CHUNK];
+} class_rows;
+
+static void take(const scale *s, int32_t n, const double *y, class_rows *d)
 {
-    const int nx = s->classes - 1;
     for (int32_t i = 0; i < n; i++) {
         const int k = (int)y[i];
-        const double by = w ? w[i] : 1;
-        const ends e = class_at(s, k, eta[i]);
-        double *const lx = o->lx ? o->lx + i : NULL, *const d1x = o->d1x ? o->d1x + i : NULL;
-        double *const d2x = o->d2x ? o->d2x + i : NULL, *const wx = o->wx ? o->wx + i : NULL;
-        if (o->l) o->l[i] = by * e.l;
-        if (o->d1) o->d1[i] = -by * e.t[0];
-        if (o->d2) o->d2[i] = by * e.t[1];
-        if (o->d3) o->d3[i] = -by * e.t[2];
-        if (o->d4) o->d4[i] = by * e.t[3];
-        clear(nx, lx, o->ldx), clear(nx, d1x, o->ldx), clear(nx, d2x, o->ldx), clear(nx, wx, o->ldx);
-        if (lx) add_in_x(s, k, by, e.u[0], e.v[0], lx, o->ldx);
-        if (d1x) add_in_x(s, k, -by, e.u[1], e.v[1], d1x, o->ldx);
-        if (d2x) add_in_x(s, k, by, e.u[2], e.v[2], d2x, o->ldx);
-        if (o->w || o->dw || wx)
-            expect(s, eta[i], by, o->w ? o->w + i : NULL, o->dw ? o->dw + i : NULL, wx, o->ldx);
+        d->upper[i] = s->upper[k], d->lower[i] = s->lower[k], d->gap[i] = s->gap[k];
+        d->whole[i] = s->whole[k], d->share[i] = s->share[k];
     }
 }
 
-static void ordered_density(const lmm_family *family, class_function *of, int32_t n, const double *y,
-                            const double *w, const double *eta, const double *x, const lmm_density *out)
+typedef void block_function(int32_t n, const class_rows *d, const double *eta, block *e);
+
+#define BLOCK(LINK)                                                                              \
+    CLONES static void LINK##_block(int32_t n, const class_rows *d, const double *eta, block *e) \
+    {                                                                                            \
+        INDEPENDENT                                                                              \
+        for (int32_t i = 0; i < n; i++) {                                                        \
+            const class_row c = {d->upper[i], d->lower[i], d->gap[i], d->whole[i], d->share[i]}; \
+            ends r;                                                                              \
+            LINK##_class(c, eta[i], &r);                                                         \
+            e->l[i] = r.l;                                                                       \
+            e->t[0][i] = r.t[0], e->t[1][i] = r.t[1], e->t[2][i] = r.t[2], e->t[3][i] = r.t[3];  \
+            e->u[0][i] = r.u[0], e->u[1][i] = r.u[1], e->u[2][i] = r.u[2];                       \
+            e->v[0][i] = r.v[0], e->v[1][i] = r.v[1], e->v[2][i] = r.v[2];                       \
+        }                                                                                        \
+    }
+
+BLOCK(logit)
+BLOCK(probit)
+BLOCK(cloglog)
+
+/* to (+)= by times the derivative in x_j, where u and v are those in the ends */
+static void in_x(const scale *s, int j, int32_t n, const double *y, const double *by, const double *u,
+                 const double *v, double *to, int add)
 {
-    double a[MOST_CLASSES], gap[MOST_CLASSES], slope[MOST_CLASSES];
-    const scale s = {.of = of, .classes = family->classes, .a = a, .gap = gap, .slope = slope};
-    a[0] = x[0], gap[0] = 0, slope[0] = 1;
-    for (int k = 1; k < s.classes - 1; k++) {
-        gap[k] = slope[k] = exp(larger(smaller(x[k], 300), -300));
-        a[k] = a[k - 1] + gap[k];
+    for (int32_t i = 0; i < n; i++) {
+        const double d = j < y[i] ? u[i] + v[i] : j > y[i] ? 0 : u[i];
+        to[i] = (add ? to[i] : 0) + by[i] * s->slope[j] * d;
     }
-    ordered_rows(&s, n, y, w, eta, out);
 }
 
-#define ORDERED(LINK)                                                                                 \
-    static void LINK##_density(const lmm_family *family, int32_t n, const double *y, const double *w, \
-                               const double *eta, const double *x, const lmm_density *out)            \
-    {                                                                                                 \
-        ordered_density(family, LINK##_class, n, y, w, eta, x, out);                                  \
+/* Expected weights E d1^2, their derivatives in eta and in x */
+static void expect(const scale *s, block_function *of, int32_t n, const double *by, const double *eta,
+                   const lmm_density *o)
+{
+    double y[CHUNK], P[CHUNK], u[CHUNK], v[CHUNK], w[CHUNK] = {0}, dw[CHUNK] = {0};
+    class_rows d;
+    block e;
+    for (int k = 0; k < s->classes; k++) {
+        for (int32_t i = 0; i < n; i++) y[i] = k;
+        take(s, n, y, &d);
+        of(n, &d, eta, &e);
+        for (int32_t i = 0; i < n; i++) {
+            const double t = e.t[0][i], p = e.l[i] > -600 ? by[i] * exp(e.l[i]) : 0, q = p > 0 ? p * t : 0;
+            w[i] += q * t;
+            dw[i] -= p > 0 ? q * (t * t + 2 * e.t[1][i]) : 0;
+            P[i] = q;
+            u[i] = p > 0 ? e.u[0][i] * t + 2 * e.u[1][i] : 0;
+            v[i] = p > 0 ? e.v[0][i] * t + 2 * e.v[1][i] : 0;
+        }
+        for (int j = 0; o->wx && j < s->classes - 1; j++)
+            in_x(s, j, n, y, P, u, v, o->wx + j * o->ldx, k > 0);
     }
+    for (int32_t i = 0; i < n; i++) {
+        if (o->w) o->w[i] = w[i];
+        if (o->dw) o->dw[i] = dw[i];
+    }
+}
 
-ORDERED(logit)
-ORDERED(probit)
-ORDERED(cloglog)
+static void times(int32_t n, double sign, const double *by, const double *from, double *to)
+{
+    for (int32_t i = 0; to && i < n; i++) to[i] = sign * by[i] * from[i];
+}
+
+static void rows_of(const scale *s, block_function *of, int32_t n, const double *y, const double *by,
+                    const double *eta, const lmm_density *o)
+{
+    double minus[CHUNK];
+    class_rows d;
+    block e;
+    take(s, n, y, &d);
+    of(n, &d, eta, &e);
+    times(n, 1, by, e.l, o->l);
+    times(n, -1, by, e.t[0], o->d1), times(n, 1, by, e.t[1], o->d2);
+    times(n, -1, by, e.t[2], o->d3), times(n, 1, by, e.t[3], o->d4);
+    for (int32_t i = 0; i < n; i++) minus[i] = -by[i];
+    for (int j = 0; j < s->classes - 1; j++) {
+        if (o->lx) in_x(s, j, n, y, by, e.u[0], e.v[0], o->lx + j * o->ldx, 0);
+        if (o->d1x) in_x(s, j, n, y, minus, e.u[1], e.v[1], o->d1x + j * o->ldx, 0);
+        if (o->d2x) in_x(s, j, n, y, by, e.u[2], e.v[2], o->d2x + j * o->ldx, 0);
+    }
+    if (o->w || o->dw || o->wx) expect(s, of, n, by, eta, o);
+}
+
+static void thresholds(const lmm_family *family, const double *x, scale *s)
+{
+    const int last = family->classes - 1;
+    s->classes = family->classes;
+    memset(s->whole, 0, sizeof(double) * (size_t)s->classes);
+    memset(s->share, 0, sizeof(double) * (size_t)s->classes);
+    double a = x[0];
+    s->lower[0] = -BEYOND, s->upper[last] = BEYOND;
+    s->gap[0] = s->gap[last] = 0, s->slope[0] = 1;
+    for (int k = 0; k < last; k++) {
+        if (k) a += s->gap[k] = s->slope[k] = exp(larger(smaller(x[k], 300), -300));
+        s->upper[k] = s->lower[k + 1] = a;
+    }
+}
+
+static void ordered_rows(const scale *s, block_function *of, int32_t n, const double *y, const double *w,
+                         const double *eta, const lmm_density *out)
+{
+    for (int32_t from = 0; from < n; from += CHUNK) {
+        lmm_density o = *out;
+        double **at[] = {&o.l, &o.d1, &o.d2, &o.d3, &o.d4, &o.w, &o.dw, &o.lx, &o.d1x, &o.d2x, &o.wx};
+        for (int i = 0; i < 11; i++)
+            if (*at[i]) *at[i] += from;
+        rows_of(s, of, n - from < CHUNK ? n - from : CHUNK, y + from, w ? w + from : lmm_ones, eta + from,
+                &o);
+    }
+}
+
+static void logit_density(const lmm_family *family, int32_t n, const double *y, const double *w,
+                          const double *eta, const double *x, const lmm_density *out)
+{
+    scale s;
+    thresholds(family, x, &s);
+    for (int k = 1; k < s.classes - 1; k++)
+        s.whole[k] = log(-expm1(-s.gap[k])), s.share[k] = 1 / expm1(s.gap[k]);
+    ordered_rows(&s, logit_block, n, y, w, eta, out);
+}
+
+static void probit_density(const lmm_family *family, int32_t n, const double *y, const double *w,
+                           const double *eta, const double *x, const lmm_density *out)
+{
+    scale s;
+    thresholds(family, x, &s);
+    ordered_rows(&s, probit_block, n, y, w, eta, out);
+}
+
+static void cloglog_density(const lmm_family *family, int32_t n, const double *y, const double *w,
+                            const double *eta, const double *x, const lmm_density *out)
+{
+    scale s;
+    thresholds(family, x, &s);
+    s.whole[0] = s.upper[0], s.share[0] = 1;
+    s.whole[s.classes - 1] = BEYOND;
+    for (int k = 1; k < s.classes - 1; k++) {
+        const double P = -expm1(-s.gap[k]);
+        s.whole[k] = s.upper[k] + log(P), s.share[k] = 1 / P;
+    }
+    ordered_rows(&s, cloglog_block, n, y, w, eta, out);
+}
 
 static double no_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
 {

@@ -2,10 +2,12 @@
 
      eta = o + X beta + Z b,   b = Lambda u,   u ~ N(0, I),   y_i ~ exp l_i(eta_i; x)
 
-   Lambda is absolute: dispersion is among the family's parameters x. With j(u) = -sum l_i + u'u/2, smallest at
-   the mode u, A = Z'WZ and W = -l'' there, the criterion is -2 log-likelihood with all its constants,
+   Lambda is absolute: dispersion is among the family's parameters x. With j(u) = -sum l_i + u'u/2, smallest
+   at the mode u, A = Z'WZ and W = -l'' there, the criterion is -2 log-likelihood with all its constants,
 
      f(theta, beta, x) = 2 j(u) + log|Lambda'A Lambda + I|     (Tierney & Kadane 1986)
+
+   or, if asked for, with the expected -l'' in log|..|, which differs where the link is not canonical.
 
    A linear mixed model of the same columns has the machinery: its cross-products get the weights W. */
 
@@ -26,8 +28,9 @@ typedef struct {          /* borrowed during glmm_setup, never kept             
     double unit;          /*          size of changes of eta: 1 for links without a unit                  */
     /* what is added to f: sum precision (beta - mean)^2, in the user's columns; NULL: nothing */
     const double *mean, *precision; /* p */
-    int nodes;            /*          of the quadrature in each direction, of one factor of at most three */
-    const double *node;   /* 2 nodes  columns: Gauss and Hermite's, then their weights; 0: Laplace        */
+    int expected;       /*          log|M| with expected weights, as in lme4; no quadrature         */
+    int nodes;          /*          of the quadrature in each direction, of one factor of at most three */
+    const double *node; /* 2 nodes  columns: Gauss and Hermite's, then their weights; 0: Laplace        */
 } glmm_response;
 
 typedef struct {            /* how a fit ended                                                  */

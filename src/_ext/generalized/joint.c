@@ -1,24 +1,28 @@
 /* The fit: theta by principal axes (optimize/axes.h), gamma and x together in one trust region. A point is
-   that of the axes (or of a plane of theta), then w, (gamma, x) = fixed + basis w, then the w from which distances
-   are taken. */
+   that of the axes (or of a plane of theta), then w, (gamma, x) = fixed + basis w, then the w from which
+   distances are taken. */
 
 #include <stdlib.h>
 
 #include "base/small.h"
 #include "generalized/state.h"
 #include "optimize/axes.h"
+#include "optimize/escape.h"
 #include "optimize/newton.h"
 #include "optimize/plane.h"
 
-#define LIFT 0.01      /* a start that is given is kept so far off the boundary, */
-#define FAR 1e3        /* ... and below this */
-#define ZERO 30        /* floors up to which a standard deviation is zero */
-#define NEGATIVE 1e-5  /* a curvature below -NEGATIVE at a zero is worth a try */
-#define FIRST 0.3      /* standard deviations that are tried there: this, a third of it, ... */
+#define LIFT 0.01     /* a start that is given is kept so far off the boundary, */
+#define FAR 1e3       /* ... and below this */
+#define ZERO 30       /* floors up to which a standard deviation is zero */
+#define NEGATIVE 1e-5 /* a curvature below -NEGATIVE at a zero is worth a try */
+#define FIRST 0.3     /* standard deviations that are tried there: this, a third of it, ... */
 #define LEAST 1e-3
-#define COARSE 1e-3    /* far away modes may be so inexact, ... */
-#define SHARE 1e-6     /* ... or by this share of what the step to there promises */
-#define HIDDEN 1e-10   /* what the modes leave unknown of f */
+#define COARSE 1e-3 /* far away modes may be so inexact, ... */
+#define SHARE 1e-6  /* ... or by this share of what the step to there promises */
+#define SHRINKS 8   /* times that a first T may be too large for a criterion to be there */
+#define SETTLED \
+    1e-12 /* what the last step must promise to be taken: it moves estimates by 1e-6 of their errors */
+#define HIDDEN 1e-10 /* what the modes leave unknown of f */
 
 typedef struct {
     glmm_model *g;
@@ -137,7 +141,8 @@ static void tangent_of_theta(const joint *t, const double *x, const double *slop
     for (ptrdiff_t j = 0; j < N; j++) memcpy(block + j * N, B + j * n, sizeof(double) * (size_t)N);
     plane_tangent(t->plane, m, x, slope, block, t->gF, H);
     memcpy(t->gF + t->nt, slope + N, sizeof(double) * (size_t)rest);
-    for (ptrdiff_t j = 0; j < t->nt; j++) memcpy(t->HF + j * all, H + j * t->nt, sizeof(double) * (size_t)t->nt);
+    for (ptrdiff_t j = 0; j < t->nt; j++)
+        memcpy(t->HF + j * all, H + j * t->nt, sizeof(double) * (size_t)t->nt);
     for (ptrdiff_t j = 0; j < rest; j++) {
         double *to = t->HF + (t->nt + j) * all;
         plane_pull(t->plane, m, x, B + (N + j) * n, to);
@@ -155,7 +160,8 @@ static void joint_tangent(void *arg, const double *x, const double *slope, doubl
     tangent_of_theta(t, x, slope, B);
     memcpy(g, t->gF, sizeof(double) * (size_t)t->nt);
     memcpy(half, t->HF, sizeof(double) * (size_t)(all * t->nt));
-    mul((int)all, t->more, (int)rest, 0, t->HF + t->nt * all, (int)all, t->basis, (int)rest, half + t->nt * all, (int)all);
+    mul((int)all, t->more, (int)rest, 0, t->HF + t->nt * all, (int)all, t->basis, (int)rest,
+        half + t->nt * all, (int)all);
     tmul(t->more, 1, (int)rest, 0, t->basis, (int)rest, t->gF + t->nt, (int)rest, g + t->nt, t->more);
     for (ptrdiff_t j = 0; j < n; j++) memcpy(H + j * n, half + j * all, sizeof(double) * (size_t)t->nt);
     tmul(t->more, (int)n, (int)rest, 0, t->basis, (int)rest, half + t->nt, (int)all, H + t->nt, (int)n);
@@ -198,7 +204,8 @@ static double joint_distance(void *arg, const double *x)
         const double d = axes_distance(t->g->m, x);
         sum = d * d;
     }
-    for (const double *w = x + t->first; w < x + t->first + t->more; w++) sum += (*w - w[t->more]) * (*w - w[t->more]);
+    for (const double *w = x + t->first; w < x + t->first + t->more; w++)
+        sum += (*w - w[t->more]) * (*w - w[t->more]);
     return sqrt(sum);
 }
 
@@ -243,7 +250,8 @@ static newton_problem problem_of(joint *t)
     return p;
 }
 
-/* ------------------------------------------------------------------------------- where it begins and ends -- */
+/* ------------------------------------------------------------------------------- where it begins and ends --
+ */
 
 /* Coefficients of the whitened columns from the user's */
 static void whitened(const glmm_model *g, const double *beta, double *gamma)
@@ -281,7 +289,8 @@ static lmm_status begin(joint *t, const double *start, double *x)
             axes_of_factors(m, T, LIFT * g->unit, FAR * g->unit, x, t->work);
         }
         whitened(g, start + lay->ntheta, parameters);
-        memcpy(parameters + lay->p, start + lay->ntheta + lay->pfull, sizeof(double) * (size_t)g->family.nextra);
+        memcpy(parameters + lay->p, start + lay->ntheta + lay->pfull,
+               sizeof(double) * (size_t)g->family.nextra);
     } else {
         for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++)
             for (int i = 0; i < lay->f[k].p * lay->f[k].p; i++)
@@ -318,36 +327,25 @@ static void to_psi(joint *t, const double *x, double *psi)
     memcpy(psi + lay->ntheta + lay->pfull, g->next + lay->p, sizeof(double) * (size_t)g->family.nextra);
 }
 
-/* The null axis of one term with the least u'S u replaces the first of them; returns that, and its place. */
-static double null_curvature(lmm_model *m, const term *t, double *x, int *place, double *work)
+/* Is a standard deviation next to nothing? */
+static int has_zeros(const layout *lay, const double *x)
 {
-    char vectors = 'V', lower = 'L';
-    const int k = t->k, p = t->f->p;
-    const double *S = m->evaluation.f[t->f->k].S + t->first * (p + 1);
-    double *U = x, *s = x + k * k, *N = work, *R = N + k * k, *X = R + k * k, *w = X + k * k, *scratch = w + k;
-    double most = 0;
-    int n = 0, lwork = 34 * k, info;
-    for (int i = 0; i < k; i++) most = fmax(most, s[i]);
-    const double none = fmax(FLOOR, 1e-7 * most);
-    for (int i = k - 1; i >= 0; i--)
-        if (s[i] <= none) {
-            memcpy(N + n++ * k, U + i * k, sizeof(double) * (size_t)k);
-            *place = i;
-        }
-    if (!n) return 0;
-    mul(k, n, k, 0, S, p, N, k, X, k);
-    tmul(n, n, k, 0, N, k, X, k, R, n);
-    m->blas.syev(&vectors, &lower, &n, R, &n, w, scratch, &lwork, &info);
-    for (int i = 0, j = 0; i < k; i++)
-        if (s[i] <= none) mul(k, 1, n, 0, N, k, R + j++ * n, n, U + i * k, k);
-    return w[0];
+    for (term t = {0}; next_term(lay, &t); x += term_size(t.k)) {
+        const double *s = x + t.k * t.k;
+        double most = 0;
+        for (int i = 0; i < t.k; i++) most = fmax(most, s[i]);
+        for (int i = 0; i < t.k; i++)
+            if (s[i] <= fmax(FLOOR, NOTHING * most)) return 1;
+    }
+    return 0;
 }
 
-/* Does the criterion fall from a zero? Then x moves there. The slopes are those of x, or of a step from it that
-   was rejected: then they are found again. */
-static int leave_saddle(joint *t, double *x, double *trial, double *work)
+/* Does the criterion fall from a zero? Then x moves there. The slopes are those of x, or of a step from it
+   that was rejected: then they are found again. */
+static int leave_zero(joint *t, double *x, double *trial, double *work)
 {
     const layout *lay = &t->g->m->layout;
+    if (!has_zeros(lay, x)) return 0;
     memcpy(trial, x, sizeof(double) * (size_t)point_size(t));
     if (t->state->moved || !t->g->derived) {
         if (!isfinite(joint_value(t, x))) return 0;
@@ -380,7 +378,7 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
     for (;;) {
         const newton_end end = newton_minimize(&p, x, t->state, work);
         if (end != NEWTON_CONVERGED || info->escapes > p.n) return end;
-        if (t->state->ahead) { /* one last step, which costs an evaluation */
+        if (t->state->ahead && t->state->predicted > SETTLED) { /* one last step, which costs an evaluation */
             memcpy(trial, t->state->ahead, sizeof(double) * (size_t)point_size(t));
             const double f = joint_value(t, trial);
             t->state->moved = 1;
@@ -390,7 +388,7 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
                 t->state->moved = 0;
             }
         }
-        const int left = t->plane ? 0 : leave_saddle(t, x, trial, work);
+        const int left = t->plane ? 0 : leave_zero(t, x, trial, work);
         if (left <= 0) return left ? NEWTON_MAXEVAL : end;
         info->escapes++;
         t->state->radius = t->s->radius * t->g->unit;
@@ -438,18 +436,34 @@ static lmm_status open_within(joint *t, const glmm_plane *within)
     return LMM_OK;
 }
 
+/* A third of every T */
+static void shrink(const joint *t, double *x)
+{
+    const lmm_model *m = t->g->m;
+    axes_factors(m, x, 0, t->g->Tnew);
+    for (ptrdiff_t i = 0; i < factors_size(&m->layout); i++) t->g->Tnew[i] /= 3;
+    axes_of_factors(m, t->g->Tnew, FLOOR, INFINITY, x, t->work);
+    joint_anchor((void *)t, x);
+    t->g->stands = 0;
+}
+
 static lmm_status run(joint *t, const double *start, double *psi, double *x, double *trial, double *work,
                       glmm_info *info)
 {
     glmm_model *g = t->g;
     newton_state *state = t->state;
     TRY(begin(t, start, x));
-    const lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
+    lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
+    for (int i = 0; i < SHRINKS && !start && status == LMM_NOTPOSDEF; i++) {
+        shrink(t, x);
+        status = status_of(minimize(t, x, trial, work, info));
+    }
     if (!(t->nt + t->more)) state->predicted = 0, state->moved = 1, state->neval = 1;
     info->certificate = state->predicted;
     if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;
     state->predicted = 0; /* the mode exactly */
-    if ((state->moved || !g->stands || g->promise > EXACTLY) && !isfinite(joint_value(t, x))) return LMM_NOTFINITE;
+    if ((state->moved || !g->stands || g->promise > EXACTLY) && !isfinite(joint_value(t, x)))
+        return LMM_NOTFINITE;
     to_psi(t, x, psi);
     return status;
 }
@@ -474,7 +488,8 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
     const ptrdiff_t size = point_size(&t), all = joint_size(g), rest = all_fixed(&t), n = t.nt + t.more,
                     newton = newton_workspace((int)n, (int)all, size);
     const ptrdiff_t axes = axes_work(lay, (int)rest) + 2 * (ptrdiff_t)lay->ntheta * lay->ntheta;
-    double *x = malloc(sizeof(double) * (size_t)(2 * size + newton + axes + 40 * all + rest * (t.more + 1) + all * (all + 1)));
+    double *x = malloc(sizeof(double) *
+                       (size_t)(2 * size + newton + axes + 40 * all + rest * (t.more + 1) + all * (all + 1)));
     if (!x) status = LMM_NOMEM;
     if (status == LMM_OK) {
         double *trial = x + size, *work = trial + size;

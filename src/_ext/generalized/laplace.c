@@ -51,11 +51,29 @@ static lmm_status find_leverages(glmm_model *g)
     return LMM_OK;
 }
 
+/* The same with expected weights in log|M|: first their factorization, for its inverse, then that of the mode
+ */
+static lmm_status expected_laplace(glmm_model *g)
+{
+    lmm_model *m = g->m;
+    double *D = g->slope_of_log;
+    pass_expected(g, g->v.zn, g->v.d3);
+    TRY(factorize_with(g, g->v.zn));
+    TRY(find_leverages(g));
+    g->f = 2 * (g->j - g->constant) + m->evaluation.logdetM;
+    for (int k = 0; k < m->layout.nfactor; D += m->layout.f[k].p * m->layout.f[k].p, k++)
+        memcpy(D, m->evaluation.f[k].D, sizeof(double) * (size_t)(m->layout.f[k].p * m->layout.f[k].p));
+    g->stepped = 0;
+    TRY(factorize_with(g, g->v.w2));
+    return isfinite(g->f) ? LMM_OK : LMM_NOTPOSDEF;
+}
+
 /* What the last step adds to log|M|, which is known where it began, is s'(b - b before). */
 lmm_status laplace(glmm_model *g)
 {
     const effects *e = &g->e;
     double towards = 0;
+    if (g->expected) return expected_laplace(g);
     TRY(find_leverages(g));
     for (ptrdiff_t i = 0; i < g->m->layout.q && g->stepped; i++) towards += e->s[i] * (e->b[i] - e->bn[i]);
     g->f = 2 * (g->j - g->constant) + g->m->evaluation.logdetM + towards;
@@ -80,8 +98,11 @@ void slopes(glmm_model *g)
     memcpy(g->e.un, g->e.s, sizeof(double) * (size_t)m->layout.q);
     solve_effects(g, g->e.un);
     pass_slopes(g, g->e.un, g->v.d1);
+    const double *D = g->slope_of_log;
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
+        if (g->expected) memcpy(m->evaluation.f[k].D, D, sizeof(double) * (size_t)(f->p * f->p));
+        if (g->expected) D += f->p * f->p;
         mode_part(g, f, m->scratch.tmp);
         finish_slope(m, f, m->scratch.tmp);
     }
@@ -109,12 +130,30 @@ static void along_directions(const glmm_model *g, const double *z, ptrdiff_t apa
     }
 }
 
-/* zx, xk := Z'V^-1 K, X'V^-1 K with W K = -l'_x, from Z'l'_x and X'l'_x; xx -= 2 (Z'l'_x)'B Z'l'_x */
+/* xx := 2 K'W K + 2 (xx - K'W K), of which the second part has no negative curvature: the whole is then
+   a square, as its rows beside theta and gamma are */
+static void lift_outer_products(glmm_model *g)
+{
+    char vectors = 'V', lower = 'L';
+    int N = g->family.nextra, lwork = 34 * N, info;
+    double *D = g->kk + N * N, *w = D + N * N;
+    for (int i = 0; i < N * N; i++) D[i] = g->xx[i] - g->kk[i];
+    g->m->blas.syev(&vectors, &lower, &N, D, &N, w, w + N, &lwork, &info);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            double sum = g->kk[i + j * N];
+            for (int k = 0; k < N && !info; k++) sum += fmax(w[k], 0) * D[i + k * N] * D[j + k * N];
+            g->xx[i + j * N] = 2 * sum;
+        }
+}
+
+/* zx, xk := Z'V^-1 K, X'V^-1 K with W K = -l'_x, from Z'l'_x and X'l'_x; xx := the curvature in x */
 static void extra_curvature(glmm_model *g)
 {
     const row_values *v = &g->v;
     const ptrdiff_t N = g->family.nextra, q = g->m->layout.q, p = g->m->layout.p, n = g->rows.n;
     double *y = g->e.bn, *z = g->e.un, *x = g->gx; /* gx has been read */
+    lift_outer_products(g);
     for (ptrdiff_t k = 0; k < N; k++) {
         memcpy(y, g->zx + k * q, sizeof(double) * (size_t)q);
         solve_effects(g, y);
@@ -159,7 +198,8 @@ void joint_derivatives(glmm_model *g, double *slope, double *H)
         for (ptrdiff_t j = 0; j <= i; j++) {
             const double *R = m->trailing->Le + lay->q2 * m->trailing->lde;
             double sum = 0;
-            for (ptrdiff_t c = 0; c <= j; c++) sum += R[i + c * m->trailing->lde] * R[j + c * m->trailing->lde];
+            for (ptrdiff_t c = 0; c <= j; c++)
+                sum += R[i + c * m->trailing->lde] * R[j + c * m->trailing->lde];
             set_both(H, n, T + i, T + j, 2 * sum);
         }
     }

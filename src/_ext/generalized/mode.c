@@ -11,23 +11,26 @@
 #include "base/small.h"
 #include "generalized/state.h"
 
-#define UNSEEN 1e-6   /* ... below which rounding decides whether j falls: it is not asked           */
-#define FAIR 10.0     /* ... below which a second step with a new factorization is tried             */
-#define SLOWEST 0.3   /* share of its promise that a step with an old factorization may leave        */
-#define STEPS 200     /* at most                                                                     */
+#define UNSEEN 1e-6 /* ... below which rounding decides whether j falls: it is not asked           */
+#define FAIR 10.0   /* ... below which a second step with a new factorization is tried             */
+#define SLOWEST 0.3 /* share of its promise that a step with an old factorization may leave        */
+#define STEPS 200   /* at most                                                                     */
 #define HALVINGS 60
-#define WORSE 0.01 /* a prediction from which j rises by more, relative to its size, is compared with u = 0 */
+#define WORSE 0.01 /* a prediction from which j rises by more, relative to its size, is compared with u = 0 \
+                    */
 
 /* -------------------------------------------------------------------------------------- b, u and T -- */
 
 INLINE void spread_levels(const int p, const double *T, int32_t levels, const double *u, double *b)
 {
-    for (int32_t l = 0; l < levels; l++) mul(p, 1, p, 0, T, p, u + (ptrdiff_t)l * p, p, b + (ptrdiff_t)l * p, p);
+    for (int32_t l = 0; l < levels; l++)
+        mul(p, 1, p, 0, T, p, u + (ptrdiff_t)l * p, p, b + (ptrdiff_t)l * p, p);
 }
 
 INLINE void transpose_levels(const int p, const double *T, int32_t levels, const double *c, double *u)
 {
-    for (int32_t l = 0; l < levels; l++) tmul(p, 1, p, 0, T, p, c + (ptrdiff_t)l * p, p, u + (ptrdiff_t)l * p, p);
+    for (int32_t l = 0; l < levels; l++)
+        tmul(p, 1, p, 0, T, p, c + (ptrdiff_t)l * p, p, u + (ptrdiff_t)l * p, p);
 }
 
 CLONES void spread(const lmm_model *m, const double *u, double *b)
@@ -84,7 +87,7 @@ static int all_positive(ptrdiff_t n, const double *w)
     return positive;
 }
 
-static lmm_status factorize_with(glmm_model *g, const double *w)
+lmm_status factorize_with(glmm_model *g, const double *w)
 {
     if (w != g->v.wf) memcpy(g->v.wf, w, sizeof(double) * (size_t)g->rows.n);
     pass_weights(g);
@@ -100,7 +103,7 @@ static lmm_status factorize_here(glmm_model *g, int *observed)
     const lmm_status status = factorize_with(g, g->v.w2);
     if (status != LMM_NOTPOSDEF || (g->family.concave && all_positive(g->rows.n, g->v.w2))) return status;
     *observed = 0;
-    pass_expected(g, g->v.wf);
+    pass_expected(g, g->v.wf, NULL);
     return factorize_with(g, g->v.wf);
 }
 
@@ -136,7 +139,8 @@ static double take_step(glmm_model *g)
     if (isfinite(g->j) && (g->j <= before || promise < UNSEEN)) return promise;
     if (!isfinite(promise)) return INFINITY;
     for (int halved = 0; halved < HALVINGS; halved++) {
-        for (ptrdiff_t i = 0; i < q; i++) e->b[i] = (e->b[i] + e->bn[i]) / 2, e->u[i] = (e->u[i] + e->un[i]) / 2;
+        for (ptrdiff_t i = 0; i < q; i++)
+            e->b[i] = (e->b[i] + e->bn[i]) / 2, e->u[i] = (e->u[i] + e->un[i]) / 2;
         for (ptrdiff_t i = 0; i < n; i++) v->zb[i] = (v->zb[i] + v->zn[i]) / 2;
         g->j = pass_density(g) + half_square(g, e->u);
         if (!isfinite(g->j) || g->j > before) continue;

@@ -1,8 +1,12 @@
 /* Passes over the rows: the linear predictor, densities, sums by level, weights into the cross-products,
    leverages. Blocks of rows stay in the cache between the steps of a pass. */
 
+#include <float.h>
+
 #include "base/small.h"
 #include "generalized/state.h"
+
+#define LIFT 1e-12 /* of the largest diagonal of X'W X */
 
 /* ---------------------------------------------------------------------------------- one block of rows -- */
 
@@ -78,8 +82,8 @@ void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *
 
 /* ---------------------------------------------------------------------------------------- the passes -- */
 
-#define EACH(g, block, n)                                                    \
-    for (int64_t block = 0; block < kept_blocks(&(g)->rows); block++)        \
+#define EACH(g, block, n)                                             \
+    for (int64_t block = 0; block < kept_blocks(&(g)->rows); block++) \
         for (int32_t n = kept_rows(&(g)->rows, block); n; n = 0)
 
 static size_t effects_size(const glmm_model *g)
@@ -162,7 +166,7 @@ CLONES double pass_try(glmm_model *g, double *slope)
     return isnan(total) ? INFINITY : -total;
 }
 
-CLONES void pass_expected(glmm_model *g, double *w)
+CLONES void pass_expected(glmm_model *g, double *w, double *dw)
 {
     const row_values *v = &g->v;
     double eta[KEPT];
@@ -170,9 +174,10 @@ CLONES void pass_expected(glmm_model *g, double *w)
     EACH(g, block, n)
     {
         const int64_t at = block * KEPT;
-        const lmm_density out = {.w = w + at};
+        const lmm_density out = {.w = w + at, .dw = dw ? dw + at : NULL};
         for (int32_t i = 0; i < n; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
         g->family.density(&g->family, n, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        for (int32_t i = 0; dw && i < n; i++) dw[at + i] = -dw[at + i];
     }
 }
 
@@ -227,7 +232,8 @@ INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int k, c
     const factor *f = &lay->f[k];
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[k]), *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    const double *z = kept_column(rows, block, rows->at[k]),
+                 *x = kept_column(rows, block, rows->at[lay->nfactor]);
     for (int32_t i = 0; i < n; i++) {
         const int32_t e = f->node + level[i];
         const ptrdiff_t ld = lay->ld[e];
@@ -297,6 +303,16 @@ INLINE void add_corner(const glmm_model *g, int64_t block, const double *w, doub
     }
 }
 
+/* The corner enters no criterion, and must not stop a factorization where separated rows leave it singular.
+ */
+static void lift_corner(lmm_model *m)
+{
+    const ptrdiff_t p = m->layout.p, pb = m->layout.pb;
+    double most = 0;
+    for (ptrdiff_t a = 0; a < p; a++) most = fmax(most, m->sums.border[a + a * pb]);
+    for (ptrdiff_t a = 0; a < p; a++) m->sums.border[a + a * pb] += LIFT * most + DBL_MIN;
+}
+
 CLONES void pass_weights(glmm_model *g)
 {
     lmm_model *m = g->m;
@@ -323,6 +339,7 @@ CLONES void pass_weights(glmm_model *g)
         for (int32_t i = 0; i < n; i++) r[i] = g->v.d1[block * KEPT + i] + w[i] * g->v.zb[block * KEPT + i];
         add_levels(g, block, r, g->e.r);
     }
+    lift_corner(m);
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
 }
 
@@ -470,6 +487,7 @@ CLONES void pass_extra(glmm_model *g)
     g->passes++;
     if (!g->nodes) memset(g->fx, 0, sizeof(double) * (size_t)N); /* else it has that of the nodes */
     memset(g->xx, 0, sizeof(double) * (size_t)(N * N));
+    memset(g->kk, 0, sizeof(double) * (size_t)(N * N));
     memset(g->zx, 0, sizeof(double) * (size_t)(N * q));
     memset(g->xk, 0, sizeof(double) * (size_t)(N * p));
     EACH(g, block, rows)
@@ -477,16 +495,27 @@ CLONES void pass_extra(glmm_model *g)
         const int64_t at = block * KEPT;
         double one[KEPT];
         for (int32_t i = 0; i < rows; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
-        const lmm_density out = {.l = l, .lx = lx, .d2x = d2x, .d1x = l + (1 + 2 * N) * KEPT, .ldx = KEPT};
+        const lmm_density out = {.l = l,
+                                 .lx = lx,
+                                 .d2x = g->expected ? NULL : d2x,
+                                 .wx = g->expected ? d2x : NULL,
+                                 .d1x = l + (1 + 2 * N) * KEPT,
+                                 .ldx = KEPT};
         g->family.density(&g->family, rows, v->y + at, v->w ? v->w + at : NULL, eta, g->x, &out);
+        for (ptrdiff_t i = 0; g->expected && i < N * KEPT; i++) d2x[i] = -d2x[i];
         for (ptrdiff_t e = 0; e < N; e++) {
             const double *d1 = out.d1x + e * KEPT;
             double sum = 0;
             memcpy(v->d1x + e * n + at, d1, sizeof(double) * (size_t)rows);
             for (int32_t i = 0; i < rows; i++)
-                sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] + v->zt[at + i] * d1[i];
+                sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] +
+                       v->zt[at + i] * d1[i];
             g->fx[e] += sum;
-            for (ptrdiff_t f = 0; f < N; f++) g->xx[e + N * f] += 2 * dot(rows, lx + e * KEPT, lx + f * KEPT);
+            for (int32_t i = 0; i < rows; i++) one[i] = v->wf[at + i] > 0 ? d1[i] / v->wf[at + i] : 0;
+            for (ptrdiff_t f = 0; f < N; f++) {
+                g->xx[e + N * f] += dot(rows, lx + e * KEPT, lx + f * KEPT);
+                g->kk[e + N * f] += dot(rows, one, out.d1x + f * KEPT);
+            }
             memcpy(one, d1, sizeof(double) * (size_t)rows);
             add_levels(g, block, one, g->zx + e * q);
             add_columns(g, block, one, g->xk + e * p);

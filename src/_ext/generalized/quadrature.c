@@ -1,15 +1,16 @@
-/* Adaptive Gauss-Hermite quadrature over the levels of one factor (Pinheiro & Bates 1995), its nodes at the mode
-   and in units of the curvature there, M_l = L L':
+/* Adaptive Gauss-Hermite quadrature over the levels of one factor (Pinheiro & Bates 1995), its nodes at the
+   mode and in units of the curvature there, M_l = L L':
 
-     u_k = u + sqrt2 L^-T x_k,   L_l = pi^-p/2 |L|^-1 sum_k w_k exp(x_k'x_k - j_l(u_k)),   f = -2 sum_l log L_l
+     u_k = u + sqrt2 L^-T x_k,   L_l = pi^-p/2 |L|^-1 sum_k w_k exp(x_k'x_k - j_l(u_k)),   f = -2 sum_l log
+   L_l
 
    Slopes by the same steps backwards. With pi_k the share of node k and u^_k = 2 pi_k (u_k - T'Z'l'(eta_k)),
 
      L^ = 2 diag(1/L) - sqrt2 sum_k (L^-T x_k)(L^-1 u^_k)',   M^ = L^-T sym(tril(L'L^, half diagonal)) L^-1
 
-   takes the place of M^-1 in the leverages and in G = A T M^; s gets sum_k u^_k, and l', c u' and l_x are means
-   over nodes. In several directions f depends on which T has T T' = Sigma: it is the triangular one of whitened
-   columns, wherever it comes from. */
+   takes the place of M^-1 in the leverages and in G = A T M^; s gets sum_k u^_k, and l', c u' and l_x are
+   means over nodes. In several directions f depends on which T has T T' = Sigma: it is the triangular one of
+   whitened columns, wherever it comes from. */
 
 #include "base/small.h"
 #include "generalized/state.h"
@@ -88,7 +89,8 @@ lmm_status node_sum(glmm_model *g)
         double most = -INFINITY, sum = 0;
         for (ptrdiff_t k = 0; k < count; k++) most = fmax(most, g->share[k * levels + l]);
         for (ptrdiff_t k = 0; k < count; k++) sum += exp(g->share[k * levels + l] - most);
-        for (ptrdiff_t k = 0; k < count; k++) g->share[k * levels + l] = exp(g->share[k * levels + l] - most) / sum;
+        for (ptrdiff_t k = 0; k < count; k++)
+            g->share[k * levels + l] = exp(g->share[k * levels + l] - most) / sum;
         total += most + log(sum) - p * log(3.14159265358979323846) / 2;
         for (int i = 0; i < p; i++) total -= log(L[i + i * p]);
     }
@@ -208,7 +210,8 @@ void node_slopes(glmm_model *g)
     for (ptrdiff_t l = 0; l < levels; l++)
         for (int j = 0; j < p; j++)
             for (int i = 0; i < p; i++)
-                fs->D[i + j * p] += (e->d[l * p + i] * e->u[l * p + j] + e->c[l * p + i] * e->un[l * p + j]) / 2;
+                fs->D[i + j * p] +=
+                    (e->d[l * p + i] * e->u[l * p + j] + e->c[l * p + i] * e->un[l * p + j]) / 2;
     slope_in_sigma(m);
     if (g->family.nextra) pass_extra(g);
     g->known = g->derived = 1;

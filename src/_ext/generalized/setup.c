@@ -78,6 +78,7 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     GRAB(g, g->gx, p + 1);
     GRAB(g, g->fx, N + 1);
     GRAB(g, g->xx, N * N + 1);
+    GRAB(g, g->kk, 37 * N * N + 1);
     GRAB(g, g->zx, N * q + 1);
     GRAB(g, g->xk, N * p + 1);
     GRAB(g, g->along, lay->ntheta + 1);
@@ -86,7 +87,8 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     GRAB(g, C, p * p + 1);
     GRAB(g, work, p * p + 1);
     for (ptrdiff_t j = 0; j < p; j++)
-        for (ptrdiff_t i = 0; i < p; i++) C[i + j * p] = lay->x.C[lay->keep[i] + lay->keep[j] * (ptrdiff_t)lay->pfull];
+        for (ptrdiff_t i = 0; i < p; i++)
+            C[i + j * p] = lay->x.C[lay->keep[i] + lay->keep[j] * (ptrdiff_t)lay->pfull];
     invert((int)p, C, g->Cinv, work);
     if (!r->precision) return LMM_OK;
     GRAB(g, g->mean, p + 1);
@@ -102,6 +104,9 @@ static lmm_status make_nodes(glmm_model *g, const glmm_response *r)
 {
     const layout *lay = &g->m->layout;
     g->nodes = r->nodes;
+    g->expected = r->expected;
+    if (g->expected) GRAB(g, g->slope_of_log, factors_size(lay));
+    if (g->expected && g->nodes) return LMM_UNAVAILABLE;
     if (!g->nodes) return LMM_OK;
     if (lay->nfactor > 1 || lay->f[0].p > 3) return LMM_UNAVAILABLE;
     GRAB(g, g->node, 2 * g->nodes);
@@ -130,7 +135,8 @@ static void price(glmm_model *g)
         blocks += p * (p + lay->p);
         for (int j = k + 1; j < lay->nfactor; j++) pairs += p * lay->f[j].p;
     }
-    g->passcost = (double)g->rows.n * (8 + 4. * g->rows.at[lay->nfactor]) + 2 * entries + 2. * lay->q2 * lay->q2;
+    g->passcost =
+        (double)g->rows.n * (8 + 4. * g->rows.at[lay->nfactor]) + 2 * entries + 2. * lay->q2 * lay->q2;
     g->cost = (double)g->rows.n * (2 * blocks + 3 * pairs) + 0.1 * g->m->flops;
 }
 

@@ -14,6 +14,7 @@
 #define FARTHEST 5 /* steps of x at most */
 #define LOW 0.1    /* standard deviations begin between these, in units of eta */
 #define HIGH 3.0
+#define LEAST 0.05 /* of a dispersion that random effects leave */
 
 /* Sums over rows at gamma and x: slopes of -l and curvature in both, lower (n x n) */
 typedef struct {
@@ -36,7 +37,8 @@ static void add_block(glmm_model *g, int64_t block, int32_t rows, const double *
     }
     for (ptrdiff_t k = 0; k < N; k++) {
         for (int32_t i = 0; i < rows; i++) s->slope[p + k] -= lx[k * KEPT + i];
-        for (ptrdiff_t f = k; f < N; f++) s->H[p + f + (p + k) * n] += dot(rows, lx + f * KEPT, lx + k * KEPT);
+        for (ptrdiff_t f = k; f < N; f++)
+            s->H[p + f + (p + k) * n] += dot(rows, lx + f * KEPT, lx + k * KEPT);
     }
 }
 
@@ -55,7 +57,8 @@ static double sum_rows(glmm_model *g, int derivatives, totals *s)
         const int32_t rows = kept_rows(&g->rows, block);
         const int64_t at = block * KEPT;
         const lmm_density value = {.l = l};
-        const lmm_density all = {.l = l, .d1 = d1, .w = w, .lx = N ? lx : NULL, .d1x = N ? d1x : NULL, .ldx = KEPT};
+        const lmm_density all = {
+            .l = l, .d1 = d1, .w = w, .lx = N ? lx : NULL, .d1x = N ? d1x : NULL, .ldx = KEPT};
         eta_of_block(g, block, NULL, eta);
         g->family.density(&g->family, rows, v->y + at, v->w ? v->w + at : NULL, eta, g->x,
                           derivatives ? &all : &value);
@@ -66,7 +69,8 @@ static double sum_rows(glmm_model *g, int derivatives, totals *s)
 }
 
 /* step := -H^-1 slope; H gets a little on its diagonal until it is positive definite */
-static int solve(const glmm_model *g, ptrdiff_t n, const double *H, double *L, const double *slope, double *step)
+static int solve(const glmm_model *g, ptrdiff_t n, const double *H, double *L, const double *slope,
+                 double *step)
 {
     char lower = 'L';
     int order = (int)n, info = 1;
@@ -144,8 +148,8 @@ lmm_status start_fixed(glmm_model *g)
     return isfinite(s.value) ? LMM_OK : LMM_NOTPOSDEF;
 }
 
-/* The response of the moment equations: working residuals l'/W at the fixed part, with weights W. Returns what
-   is left of their sum of squares; 0: weights are no weights. */
+/* The response of the moment equations: working residuals l'/W at the fixed part, with weights W. Returns
+   what is left of their sum of squares; 0: weights are no weights. */
 static double set_response(glmm_model *g)
 {
     lmm_model *m = g->m;
@@ -163,7 +167,8 @@ static double set_response(glmm_model *g)
         const factor *f = &lay->f[k];
         const double *c = g->e.c + f->col;
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
-            for (int i = 1; i <= f->p; i++) m->sums.A[k].pan[lay->pan[e] + i * (ptrdiff_t)lay->ld[e] - 1] = *c++;
+            for (int i = 1; i <= f->p; i++)
+                m->sums.A[k].pan[lay->pan[e] + i * (ptrdiff_t)lay->ld[e] - 1] = *c++;
     }
     for (int a = 0; a < lay->p; a++) m->sums.border[lay->p + a * (ptrdiff_t)lay->pb] = g->gx[a];
     m->sums.border[lay->p + lay->p * (ptrdiff_t)lay->pb] = total;
@@ -174,13 +179,15 @@ void start_random(glmm_model *g, double *axes)
 {
     lmm_model *m = g->m;
     const layout *lay = &m->layout;
-    double *memory = malloc(sizeof(double) * (size_t)(lay->ntheta + 1 + start_work(lay) + 36 * factors_size(lay)));
+    double *memory =
+        malloc(sizeof(double) * (size_t)(lay->ntheta + 1 + start_work(lay) + 36 * factors_size(lay)));
     if (!memory) return;
     double *sigma = memory, *work = sigma + lay->ntheta + 1;
     pass_first(g, 1);
     const double total = set_response(g);
     if (total > 0 && moment_estimates(m, sigma, work) == LMM_OK) {
-        const double residual = total / ((double)lay->n * sigma[lay->ntheta]); /* of sigma's, relative to it */
+        const double residual =
+            total / ((double)lay->n * sigma[lay->ntheta]); /* of sigma's, relative to it */
         double *E = work, *w;
         for (term s = {0}; next_term(lay, &s); axes += term_size(s.k)) {
             char vectors = 'V', lower = 'L';
@@ -189,10 +196,10 @@ void start_random(glmm_model *g, double *axes)
             for (int c = 0; c < k; c++)
                 for (int r = c; r < k; r++) E[r + c * k] = residual * sigma[s.th + packed_place(k, r, c)];
             m->blas.syev(&vectors, &lower, &k, E, &k, w, w + k, &lwork, &info);
-            for (int i = 0; i < k; i++)
-                w[i] = fmin(fmax(sqrt(fmax(w[i], 0)), LOW * g->unit), HIGH * g->unit);
+            for (int i = 0; i < k; i++) w[i] = fmin(fmax(sqrt(fmax(w[i], 0)), LOW * g->unit), HIGH * g->unit);
             if (!info) set_term(axes, k, E, w);
         }
+        if (g->family.dispersion) g->x[0] += log(fmin(fmax(residual, LEAST), 1));
     }
     free(memory);
 }

@@ -10,13 +10,13 @@
 
 typedef struct {
     int64_t n;
-    int32_t width;    /* columns: of all factors, then of X                                            */
-    int32_t *at;      /* nfactor+1  first column of each factor, and of X                              */
-    double *value;    /* blocks of KEPT rows x width; the last one is filled with zeros                */
-    uint8_t *ones;    /* width      is the column 1 in every row?                                      */
-    int32_t **level;  /* nfactor    n  node of each row, less the factor's first                       */
-    uint32_t **spot;  /* nfactor^2  n  of k < j: place in the panels of k of the block with j; else NULL */
-    int64_t *row;     /* n          where it stands in the data                                        */
+    int32_t width;   /* columns: of all factors, then of X                                            */
+    int32_t *at;     /* nfactor+1  first column of each factor, and of X                              */
+    double *value;   /* blocks of KEPT rows x width; the last one is filled with zeros                */
+    uint8_t *ones;   /* width      is the column 1 in every row?                                      */
+    int32_t **level; /* nfactor    n  node of each row, less the factor's first                       */
+    uint32_t **spot; /* nfactor^2  n  of k < j: place in the panels of k of the block with j; else NULL */
+    int64_t *row;    /* n          where it stands in the data                                        */
     void *memory;
 } kept;
 
