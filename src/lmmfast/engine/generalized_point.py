@@ -47,12 +47,6 @@ class GeneralizedPoint:
         return np.asarray(found[1])
 
     @cached_property
-    def curvature(self) -> np.ndarray:
-        """The curvature that the fit steps with, (size, size): the Hessian, but not exactly."""
-        with self._model.standing(self.psi, self._sums) as core:
-            return np.asarray(core.curvature(self.psi))
-
-    @cached_property
     def predictor(self) -> np.ndarray:
         """eta of every row, offset and conditional modes included, (n,)."""
         with self._model.standing(self.psi, self._sums) as core:
@@ -77,18 +71,24 @@ class GeneralizedPoint:
             return tuple(self._model._engine.conditional_variances(core.condvar()))
 
     @cached_property
-    def hessian(self) -> np.ndarray:
-        """The Hessian of f, (size, size), by central differences of the exact gradient.
-
-        NaN in rows and columns of parameters that f does not move in: those of dropped columns of
-        X, and of columns of T that are zero.
-        """
-        free = np.flatnonzero(self._model.free(self.psi))
-        out = np.full((len(self.psi),) * 2, np.nan)
+    def curvature(self) -> np.ndarray:
+        """Second derivatives of f, (size, size), by central differences of the exact gradient; zero
+        for dropped columns. f is even in columns of T that are zero: theirs are there, too."""
+        size, p = len(self.psi), len(self._model.design.x_names)
+        keep = np.ones(size, bool)
+        keep[self._model.ntheta :][:p] = self._model._core.keep
+        out = np.zeros((size, size))
         steps = STEP * self._model.units(self.psi, self.predictor)
-        H = np.array([self._column(int(j), steps[j])[free] for j in free])
-        out[np.ix_(free, free)] = (H.reshape(len(free), -1) + H.reshape(len(free), -1).T) / 2
-        return out
+        for j in np.flatnonzero(keep):
+            out[j] = self._column(int(j), steps[j])
+        return np.asarray((out + out.T) / 2)
+
+    @property
+    def hessian(self) -> np.ndarray:
+        """The same, with NaN for parameters in which f does not move freely: those of dropped
+        columns of X, and of columns of T that are zero."""
+        free = self._model.free(self.psi)
+        return np.where(free[:, None] & free, self.curvature, np.nan)
 
     def _column(self, j: int, step: float) -> np.ndarray:
         """The derivative of the gradient in one parameter; the step is corrected where its unit
