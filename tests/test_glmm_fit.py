@@ -694,3 +694,42 @@ def _with_information(fit: GLMMFit, information: str) -> Any:
     own = copy.copy(fit.estimates)
     object.__setattr__(own, "information", information)
     return own
+
+
+def test_bounds_of_dispersions(made: pd.DataFrame) -> None:
+    """Counts that vary as Poisson's or less: any large size is as good."""
+    rng = np.random.default_rng(4)
+    data = made.assign(
+        count=rng.poisson(np.exp(0.3 * made["x"] + 0.5 * rng.normal(size=30)[made["g"]]))
+    )
+    fit = glmer("count ~ x + (1 | g)", data, "nbinom2")
+    profile = fit.profile(["size"])
+    assert np.isinf(profile.conf_int().loc["size", "upper"])
+    assert bool(profile.open_ends().loc["size", "upper"])
+    assert np.isfinite(profile.conf_int().loc["size", "lower"])
+
+
+def test_truncated_counts(made: pd.DataFrame) -> None:
+    """Means are those of what is there, not those of the counts before."""
+    data = made[made["count"] > 0]
+    fit = glmer("count ~ x + (1 | g)", data, "truncatedpoisson")
+    rate = np.exp(fit.linear_predictor)
+    wanted = rate / -np.expm1(-rate)
+    near(fit.fittedvalues, wanted, 1e-9)
+    near(fit.predict(type="response"), wanted, 1e-9)
+    found = fit.predict(type="response", se=True)["se"] / fit.predict(se=True)["se"]
+    step = 1e-4
+    up, down = np.exp(fit.linear_predictor + step), np.exp(fit.linear_predictor - step)
+    slope = (up / -np.expm1(-up) - down / -np.expm1(-down)) / (2 * step)
+    near(found, slope, 1e-6)
+    near(fit.simulate(400, seed=1, re="fixed").mean(axis=1), wanted, 0.25)
+
+
+def test_separation_is_said(made: pd.DataFrame) -> None:
+    data = made.assign(z=(made["f"] == "a").astype(int))
+    data.loc[data["z"] == 1, "yes"] = True
+    with pytest.warns(lmmfast.LmmWarning, match="separated"):
+        fit = glmer("yes ~ x + z + (1 | g)", data)
+    assert fit.separation == ("z",)
+    assert "Separated:" in str(fit.summary())
+    assert drop1(fit).table.loc["z", "LRT"] > 10  # without the same warning again

@@ -31,6 +31,7 @@ class GLMM(GeneralizedModel):
         storage: str = "auto",
         threads: int = 1,
         nagq: int = 1,
+        information: str = "observed",
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -50,7 +51,7 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads, nagq
+        storage, threads, nagq, information
             As for ``GLMM``.
 
         Returns
@@ -76,8 +77,10 @@ class GLMM(GeneralizedModel):
         from .data.arrays import design_of
 
         found = find_family(family, link)
-        design = design_of(y, X, terms, weights, offset, found.core_name)
-        return cls(design, found, storage=storage, threads=threads, nagq=nagq)
+        design = design_of(y, X, terms, weights, offset, found.response)
+        return cls(
+            design, found, storage=storage, threads=threads, nagq=nagq, information=information
+        )
 
     def fit(
         self,

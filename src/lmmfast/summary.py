@@ -87,7 +87,7 @@ def approximation(fit: Fit) -> str:
     own: Any = fit.estimates
     if own.nagq > 1:
         return f"adaptive Gauss-Hermite quadrature, {own.nagq} nodes"
-    return "Laplace approximation"
+    return f"Laplace approximation{', expected information' * (own.information == 'expected')}"
 
 
 def family_lines(fit: Fit) -> list[str]:
@@ -218,6 +218,9 @@ def fixed_notes(fit: Fit, ddf: str | None) -> list[str]:
         notes[0] += "; standard errors are adjusted"
     columns = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
     dropped = [name for name, kept in columns if not kept]
+    separated: Any = getattr(fit.estimates, "separation", ())
+    if separated:
+        notes += wrapped(f"Separated: {separated.message}")
     if dropped:
         depend = "it depends" if len(dropped) == 1 else "they depend"
         notes += wrapped(f"Dropped: {', '.join(dropped)} ({depend} linearly on the others)")

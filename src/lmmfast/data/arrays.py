@@ -23,32 +23,32 @@ def design_of(
     terms: Sequence[tuple[Any, ...]],
     weights: Any,
     offset: Any,
-    family: str | None = None,
+    kind: str | None = None,
 ) -> Design:
     """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.. .
 
     Rows are those of y: pandas objects with another index are put in its order, or refused.
-    `family` (its name in the compiled core): y is the response of a generalized model, or two
-    columns of successes and failures.
+    `kind` (see `Outcome`): y is the response of a generalized model, or two columns of successes
+    and failures.
     """
     index = index_of(y)
-    columns = _columns_of(y) if family is not None else [_vector(y, "y")]
+    columns = _columns_of(y) if kind is not None else [_vector(y, "y")]
     y, n = columns[0], len(columns[0])
     X = np.asfortranarray(floats_of(aligned(X, index, "X", "y"), "X")).view()
     if X.ndim != 2 or len(X) != n:
         raise DataError(f"X has shape {X.shape}; it needs ({n}, p)", variable="X")
     _check_finite(X, "X")
-    if family is None and y.min() == y.max():
+    if kind is None and y.min() == y.max():
         raise DataError(f"y is constant ({y[0]:g})", variable="y")
     made = _terms(terms, n, index)
     own = _weights(aligned(weights, index, "weights", "y"), n)
     offset = aligned(offset, index, "offset", "y")
     outcome = None
-    if family is None:
+    if kind is None:
         check_levels(made, own, n)
     else:
         value = {f"[{j}]": column for j, column in enumerate(columns)}
-        y, own, outcome = answer_of(family, "y", value, own, range(n))
+        y, own, outcome = answer_of(kind, "y", value, own, range(n))
     return Design(
         formula="",
         response="y",

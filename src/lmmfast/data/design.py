@@ -163,7 +163,7 @@ def build(
     scope: Mapping[str, Any] | None = None,
     patsy: bool = False,
     learned: Mapping[str, Any] | None = None,
-    family: str | None = None,
+    kind: str | None = None,
 ) -> Design:
     """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
@@ -173,8 +173,8 @@ def build(
     R. A weight of zero drops its row. Expressions may use the functions and constants of `scope`
     besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
     of statsmodels) instead of R's. `learned` is the memory of another design: what its expressions
-    learned is not learned anew. `family` (its name in the compiled core) reads the response of a
-    generalized model; an ordered one has thresholds in the place of an intercept.
+    learned is not learned anew. `kind` says what the response of a generalized model is, see
+    `Outcome`; an ordered one has thresholds in the place of an intercept.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -187,10 +187,10 @@ def build(
     used = used_rows(plan, table, weights, offset, memory)
     w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
     outcome = None
-    if family is None:
+    if kind is None:
         y = _response(plan, used)
     else:
-        y, w, outcome = _answer(family, plan, used, w)
+        y, w, outcome = _answer(kind, plan, used, w)
     values = _values(plan, used)
     codings = codings_of(values, contrasts or {}, table.has, patsy)
 
@@ -291,10 +291,10 @@ def _response(plan: Plan, used: Used) -> Matrix:
     return y
 
 
-def _answer(family: str, plan: Plan, used: Used, w: Matrix | None) -> Answer:
+def _answer(kind: str, plan: Plan, used: Used, w: Matrix | None) -> Answer:
     """The response of a generalized model."""
     value = evaluated(plan.response, used.columns, used.memory, used.rows)
-    return answer_of(family, plan.formula.response, value, w, used.rows)
+    return answer_of(kind, plan.formula.response, value, w, used.rows)
 
 
 def _values(plan: Plan, used: Used) -> dict[str, Values]:

@@ -32,8 +32,9 @@ class Outcome:
 
     Attributes
     ----------
-    family : str
-        Name of the family in the compiled core.
+    kind : str
+        What the family needs: "binomial", "count", "positive count", "positive", "unit", "real" or
+        "ordered".
     form : str
         How it was given: "cbind" (successes and failures), "share" (of the trials, which are the
         weights), "binary" (0 and 1, or logicals), "factor" (two levels), "number" or "ordered".
@@ -41,7 +42,7 @@ class Outcome:
         Of a factor: what is no success, and what is one. Of an ordered response: its classes.
     """
 
-    family: str
+    kind: str
     form: str
     levels: tuple[str, ...] = ()
 
@@ -70,7 +71,7 @@ class Answer(NamedTuple):
 class _Given:
     """A response as the formula gives it."""
 
-    family: str
+    kind: str
     label: str
     value: Values
     weights: Matrix | None
@@ -116,14 +117,14 @@ class _Given:
 
 
 def answer_of(
-    family: str, label: str, value: Values, weights: Matrix | None, rows: Positions
+    kind: str, label: str, value: Values, weights: Matrix | None, rows: Positions
 ) -> Answer:
     """The response of a generalized model.
 
     Parameters
     ----------
-    family : str
-        The family's name in the compiled core.
+    kind : str
+        What the family needs, see `Outcome`.
     label : str
         The left side of the formula.
     value : Column, or dict of arrays (n,)
@@ -137,8 +138,8 @@ def answer_of(
     DataError
         When the family has no such values, or they do not vary; with variable and rows.
     """
-    given = _Given(family, label, value, weights, rows)
-    return _READERS.get(family, _number)(given)
+    given = _Given(kind, label, value, weights, rows)
+    return _READERS[kind](given)
 
 
 # ---- binomial ------------------------------------------------------------------------------------
@@ -163,9 +164,9 @@ def _binomial(given: _Given) -> Answer:
             (y > 0) & (y < 1),
             "is the share {}",
             "how many trials it is a share of must be given, weights=trials; or write "
-            "cbind(successes, failures)",
+            'cbind(successes, failures); family="beta" is for shares of no trials',
         )
-        return _tried(given, y, None, Outcome(given.family, "binary"))
+        return _tried(given, y, None, Outcome(given.kind, "binary"))
     _check_trials(given, given.weights)
     successes = y * given.weights
     near = np.rint(successes)
@@ -174,7 +175,7 @@ def _binomial(given: _Given) -> Answer:
         "is the share {}, which times its weight is no whole number of successes,",
         "weights= must be the trials",
     )
-    outcome = Outcome(given.family, "binary" if binary else "share")
+    outcome = Outcome(given.kind, "binary" if binary else "share")
     return _tried(given, near, given.weights, outcome)
 
 
@@ -204,7 +205,7 @@ def _two_levels(given: _Given, factor: Column) -> Answer:
             'family="ordered"'
         )
     binary = factor.levels.dtype.kind == "b"
-    outcome = Outcome(given.family, *(("binary",) if binary else ("factor", labels)))
+    outcome = Outcome(given.kind, *(("binary",) if binary else ("factor", labels)))
     y = factor.codes.astype(np.float64)
     if given.weights is None:
         return _tried(given, y, None, outcome)
@@ -227,7 +228,7 @@ def _successes_and_failures(given: _Given, columns: dict[str, NDArray[Any]]) -> 
             "rows that count more often have larger counts",
             variable="weights",
         )
-    return _tried(given, one, one + two, Outcome(given.family, "cbind"))
+    return _tried(given, one, one + two, Outcome(given.kind, "cbind"))
 
 
 def _in_shares(one: Matrix, two: Matrix) -> str:
@@ -250,28 +251,43 @@ def _tried(given: _Given, y: Matrix, trials: Matrix | None, outcome: Outcome) ->
 
 
 def _count(given: _Given) -> Answer:
-    y = given.one_column("counts are needed")
-    family = f"of family {given.family!r} must be a count"
-    given.refuse(y < 0, f"{family}, 0 or more; it is {{}}")
-    given.refuse(
-        y != np.rint(y),
-        f"{family}, a whole number; it is {{}}",
-        "rates are counts with offset(log(exposure))",
-    )
+    y = _counted(given, 0)
     if not y.any():
         raise given.constant("is 0 in all rows used: there is nothing to model")
-    return Answer(y, given.weights, Outcome(given.family, "number"))
+    return Answer(y, given.weights, Outcome(given.kind, "number"))
+
+
+def _positive_count(given: _Given) -> Answer:
+    y = _counted(given, 1)
+    if (y == 1).all():
+        raise given.constant("is 1 in all rows used: there is nothing to model")
+    return Answer(y, given.weights, Outcome(given.kind, "number"))
+
+
+def _counted(given: _Given, least: int) -> Matrix:
+    """Whole numbers from the least on."""
+    y = given.one_column("counts are needed")
+    given.refuse(y < least, f"must be a count, {least} or more; it is {{}}")
+    rates = "rates are counts with offset(log(exposure))"
+    given.refuse(y != np.rint(y), "must be a count, a whole number; it is {}", rates)
+    return y
 
 
 def _positive(given: _Given) -> Answer:
     y = given.one_column("positive numbers are needed")
-    given.refuse(y <= 0, f"of family {given.family!r} must be positive; it is {{}}")
-    return Answer(_varying(given, y), given.weights, Outcome(given.family, "number"))
+    given.refuse(y <= 0, "must be positive; it is {}")
+    return Answer(_varying(given, y), given.weights, Outcome(given.kind, "number"))
+
+
+def _unit(given: _Given) -> Answer:
+    y = given.one_column("shares between 0 and 1 are needed")
+    given.refuse((y <= 0) | (y >= 1), "must be between 0 and 1, neither of them; it is {}")
+    return Answer(_varying(given, y), given.weights, Outcome(given.kind, "number"))
 
 
 def _number(given: _Given) -> Answer:
     y = given.one_column("numbers are needed")
-    return Answer(_varying(given, y), given.weights, Outcome(given.family, "number"))
+    return Answer(_varying(given, y), given.weights, Outcome(given.kind, "number"))
 
 
 def _varying(given: _Given, y: Matrix) -> Matrix:
@@ -303,18 +319,17 @@ def _ordered(given: _Given) -> Answer:
             f"has {count} classes; family='ordered' is for at most {MOST_CLASSES}: a response of "
             "so many values is measured (lmer), or cut() into classes"
         )
-    outcome = Outcome(given.family, "ordered", tuple(factor.labels))
+    outcome = Outcome(given.kind, "ordered", tuple(factor.labels))
     return Answer(factor.codes.astype(np.float64), given.weights, outcome)
 
 
 _READERS: dict[str, Callable[[_Given], Answer]] = {
     "binomial": _binomial,
-    "betabinomial": _binomial,
-    "poisson": _count,
-    "negativebinomial": _count,
-    "nb1": _count,
-    "gamma": _positive,
-    "inversegaussian": _positive,
+    "count": _count,
+    "positive count": _positive_count,
+    "positive": _positive,
+    "unit": _unit,
+    "real": _number,
     "ordered": _ordered,
 }
 
@@ -332,8 +347,8 @@ def check_again(outcome: Outcome, label: str, y: Matrix, weights: Matrix | None)
     DataError
         Which number cannot be, in which of the rows used.
     """
-    given = _Given(outcome.family, label, {"": y}, weights, range(len(y)))
-    if outcome.family in ("binomial", "betabinomial"):
+    given = _Given(outcome.kind, label, {"": y}, weights, range(len(y)))
+    if outcome.kind == "binomial":
         trials = np.ones(len(y)) if weights is None else weights
         _check_trials(given, trials)
         bad = (y < 0) | (y > trials) | (y != np.rint(y))
@@ -345,4 +360,4 @@ def check_again(outcome: Outcome, label: str, y: Matrix, weights: Matrix | None)
         if len(np.unique(y)) < outcome.classes:
             raise given.constant("does not have all classes of the model")
     else:
-        _READERS.get(outcome.family, _number)(given)
+        _READERS[outcome.kind](given)

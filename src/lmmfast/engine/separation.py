@@ -71,16 +71,10 @@ def separation(
 ) -> Separation | tuple[()]:
     """The coefficients of a separated response, () where it is not.
 
-    eta (n,) and the family's parameters x are those at the end of a fit. Where some row of an
-    extreme response has nothing left to gain, the programme is solved.
+    eta (n,) and the family's parameters x are those at the end of a fit.
     """
     high, low = _extremes(design, family)
-    extreme = np.flatnonzero(high | low)
-    if not len(extreme) or not keep.any():
-        return ()
-    weights = None if design.weights is None else design.weights[extreme]
-    left = family.log_density(design.y[extreme], eta[extreme], x, weights)
-    if not (left > -EDGE).any():
+    if not keep.any() or not _at_edge(family, eta, x, high, low):
         return ()
     kept = np.flatnonzero(keep)
     X = design.X[:, kept]
@@ -106,6 +100,22 @@ def _extremes(design: Design, family: Family) -> tuple[Mask, Mask]:
     if family.response == "count" and family.link.name == "log":
         return none, y == 0
     return none, none
+
+
+def _at_edge(
+    family: Family, eta: NDArray[np.float64], x: NDArray[np.float64], high: Mask, low: Mask
+) -> bool:
+    """Whether an extreme response has nothing left to gain: where eta is farthest, by one trial."""
+    ends = []
+    if high.any():
+        far = int(np.argmax(np.where(high, eta, -np.inf)))
+        ends.append((family.classes - 1.0 if family.classes else 1.0, eta[far]))
+    if low.any():
+        ends.append((0.0, eta[int(np.argmin(np.where(low, eta, np.inf)))]))
+    if not ends:
+        return False
+    y, there = map(np.array, zip(*ends, strict=True))
+    return bool((family.log_density(y, there, x) > -EDGE).any())
 
 
 def direction(X: NDArray[np.float64], high: Mask, low: Mask) -> NDArray[np.float64] | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engine.options import Options
 from ..engine.psi import PsiCriterion
-from ..errors import LmmWarning
+from ..errors import LmmWarning, SeparationWarning
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -49,7 +49,10 @@ def refitted(
     `free` says what is held or tied: ``fit.estimates.free`` where the random terms are the same."""
     first = None if start is None else fit.start_of(model, start)
     options = Options(fit.reml if reml is None else reml, first, free=free)
-    return fit.remade(model.minimize(options), model.design, model)
+    with warnings.catch_warnings():
+        if getattr(fit.estimates, "separation", ()):  # which was said of the fit itself
+            warnings.simplefilter("ignore", SeparationWarning)
+        return fit.remade(model.minimize(options), model.design, model)
 
 
 def without_random(fit: Fit) -> float:

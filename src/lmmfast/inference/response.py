@@ -116,7 +116,8 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
     """
     label = fit.design.response
     if fit.family is not None:
-        return _of_link(fit.family, label, inverse)
+        extra: Any = fit.estimates
+        return _of_link(fit.family, np.asarray(extra.extra, dtype=float), label, inverse)
     if inverse is not None:
         return _given(label, inverse)
     if fit.design.recipe is None:
@@ -147,7 +148,7 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
     return ResponseScale(label, node.name, kind, tuple(steps), base)
 
 
-def _of_link(family: Family, label: str, inverse: Any) -> ResponseScale:
+def _of_link(family: Family, x: np.ndarray, label: str, inverse: Any) -> ResponseScale:
     """The scale of the mean of a generalized model's response."""
     if inverse is not None:
         raise DataError("inverse= is for linear models: the family has its own way back, its link")
@@ -159,11 +160,17 @@ def _of_link(family: Family, label: str, inverse: Any) -> ResponseScale:
             variable=label,
         )
     kind = family.link.name if family.link.name in ("log", "logit") else ""
-    step = Step(family.linkinv, family.mu_eta)
+
+    def mean(eta: Values) -> Values:
+        return family.mean(eta, x)
+
+    def averaged(eta: Values, variance: Values) -> Values:
+        return family.marginal_mean(eta, variance, x)
+
+    truncated = family.response == "positive count"  # where the mean is not that of the link
+    step = Step(mean, _differences(mean) if truncated else family.mu_eta)
     variable = label if label.replace(".", "_").isidentifier() else "the response"
-    return ResponseScale(
-        f"the {family.link.name} link", variable, kind, (step,), mean=family.marginal_mean
-    )
+    return ResponseScale(f"the {family.link.name} link", variable, kind, (step,), mean=averaged)
 
 
 def _is_scale(steps: list[Step]) -> bool:
@@ -183,12 +190,17 @@ def _given(label: str, inverse: Any) -> ResponseScale:
         raise ValueError(
             "inverse must be a function of arrays, or {'inverse': function, 'derivative': function}"
         )
+    return ResponseScale(label, label, "", (Step(back, slope or _differences(back)),))
+
+
+def _differences(function: Callable[[Values], Values]) -> Callable[[Values], Values]:
+    """Its derivative by central differences."""
 
     def difference(eta: Values) -> Values:
         h = 1e-5 * np.maximum(1.0, np.abs(eta))
-        return (np.asarray(back(eta + h)) - np.asarray(back(eta - h))) / (2 * h)
+        return (np.asarray(function(eta + h)) - np.asarray(function(eta - h))) / (2 * h)
 
-    return ResponseScale(label, label, "", (Step(back, slope or difference),))
+    return difference
 
 
 def _unscaled(node: Node, learned: Mapping[str, Any]) -> tuple[Step, Node, str, float]:

@@ -38,11 +38,11 @@ def any_design(
     weights: Any,
     offset: Any,
     contrasts: Mapping[str, Any] | None,
-    family: str | None = None,
+    kind: str | None = None,
 ) -> Design:
-    """The design of whatever `lmer`, or with a family `glmer`, was given besides pandas, polars and
+    """The design of whatever `lmer`, or with a kind `glmer`, was given besides pandas, polars and
     dicts."""
-    if family is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
+    if kind is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
         raise DataError(_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
@@ -66,8 +66,8 @@ def any_design(
     source = stream_of(data)
     if source is None:
         how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-        return build(formula, data, **how, family=family)
-    if family is not None:
+        return build(formula, data, **how, kind=kind)
+    if kind is not None:
         raise DataError(_NEEDS_ROWS)
     formula = checked_formula(formula, source.columns)
     return streamed_design(formula, source, Roles.of(weights, offset), contrasts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .held import Correlation, Held, Local, _below
+from .held import SMALLEST, Correlation, Held, Local, _below
 
 if TYPE_CHECKING:
     from ...engine.families import Family
@@ -66,14 +66,22 @@ class EntryOfRoot(Entry):
 
 
 class Extra(Entry):
-    """A parameter of the distribution that users see on another scale than psi has it."""
+    """A parameter of the distribution of which psi has the logarithm."""
 
     def __init__(self, criterion: PsiCriterion, psi: np.ndarray, at: int, family: Family) -> None:
         super().__init__(criterion, psi, at)
         self._family, self._extra = family, criterion.extra(psi).copy()
         self._place = at - (len(psi) - len(self._extra))
+        reach = -float(np.log(SMALLEST))
+        self.low, self.high = self.best - reach, self.best + reach
 
     def value(self, w: float) -> float:
+        if w <= self.low:
+            return 0.0
+        return float("inf") if w >= self.high else self.natural(w)
+
+    def natural(self, w: float) -> float:
+        """The parameter as users see it."""
         x = self._extra.copy()
         x[self._place] = w
         return float(np.asarray(self._family.natural(x)[0])[self._place])

@@ -124,6 +124,8 @@ class _Machine:
         if np.count_nonzero(J[one.i]) > 1:  # made of several entries
             return self._curve(Threshold(criterion, psi, one.i), self._plain)
         at = len(self.base.theta) + len(self.base.estimates.beta) + one.i
+        if family.response == "ordered":
+            return self._curve(Entry(criterion, psi, at), self._plain)
         return self._curve(Extra(criterion, psi, at, family), self._plain)
 
     def _curve(self, held: Held, columns: Columns) -> _Curve:

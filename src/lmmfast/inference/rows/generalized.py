@@ -43,7 +43,8 @@ def observed(fit: Fit, y: np.ndarray | None = None) -> np.ndarray:
 def means(fit: Fit) -> np.ndarray:
     """Means of the rows used (n) given the conditional modes, computed once; read-only."""
     if means not in fit._known:
-        fit._known[means] = np.asarray(family_of(fit).linkinv(fitted_of(fit)), dtype=float)
+        found = family_of(fit).mean(fitted_of(fit), extra_of(fit))
+        fit._known[means] = np.array(found, dtype=float)
         fit._known[means].flags.writeable = False
     values: np.ndarray = fit._known[means]
     return values

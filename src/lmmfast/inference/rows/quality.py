@@ -65,10 +65,10 @@ def _latent(fit: Fit, spread: float) -> float:
     if fit.design.offset is not None:
         eta = eta + fit.design.offset
     ordered = family.response == "ordered"
-    mu = np.array(np.nan)
+    mu, x = np.array(np.nan), extra_of(fit)
     if not ordered:
-        mu = np.asarray(np.mean(family.marginal_mean(eta, np.full(len(eta), spread))))
-    return float(family.latent_variance(mu, extra_of(fit)))
+        mu = np.asarray(np.mean(family.marginal_mean(eta, np.full(len(eta), spread), x)))
+    return float(family.latent_variance(mu, x))
 
 
 def r2(fit: Fit) -> pd.Series:
