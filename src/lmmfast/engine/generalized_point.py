@@ -45,12 +45,6 @@ class GeneralizedPoint:
         return np.asarray(found[1])
 
     @cached_property
-    def curvature(self) -> np.ndarray:
-        """The curvature that the fit steps with, (size, size): the Hessian, but not exactly."""
-        with self._model.standing(self.psi, self._sums) as core:
-            return np.asarray(core.curvature(self.psi))
-
-    @cached_property
     def predictor(self) -> np.ndarray:
         """eta of every row, offset and conditional modes included, (n,)."""
         with self._model.standing(self.psi, self._sums) as core:
@@ -83,10 +77,15 @@ class GeneralizedPoint:
         """
         free = np.flatnonzero(self._model.free(self.psi))
         out = np.full((len(self.psi),) * 2, np.nan)
-        step = self._steps(free)
-        H = np.array([self._change(int(j), h)[free] for j, h in zip(free, step, strict=True)])
-        out[np.ix_(free, free)] = (H + H.T) / 2
+        out[np.ix_(free, free)] = self.second(free)
         return out
+
+    def second(self, places: np.ndarray) -> np.ndarray:
+        """Second derivatives of f in some parameters, (k, k), by central differences of the exact
+        gradient: two evaluations each."""
+        step = self._steps(places)
+        H = np.array([self._change(int(j), h)[places] for j, h in zip(places, step, strict=True)])
+        return np.asarray((H + H.T) / 2).reshape(len(places), len(places))
 
     def _steps(self, free: np.ndarray) -> np.ndarray:
         """Steps in some parameters, `STEP` where their curvature is one; found by trial steps."""
