@@ -10,6 +10,8 @@ from test_dense_glmm import LINKS, simulated
 
 from lmmfast import _core
 
+WAYS = [("dense", "observed"), ("sparse", "observed"), ("dense", "expected")]
+
 
 def compiled(dense: DenseGeneralized, **how: object) -> _core.Generalized:
     """The compiled model of the same rows."""
@@ -26,11 +28,11 @@ def compiled(dense: DenseGeneralized, **how: object) -> _core.Generalized:
     return model
 
 
-@pytest.mark.parametrize("storage", ["dense", "sparse"])
+@pytest.mark.parametrize(("storage", "information"), WAYS)
 @pytest.mark.parametrize(("name", "link"), LINKS)
-def test_value_and_gradient(name: str, link: str, storage: str) -> None:
-    dense, psi = simulated(name, link)
-    model = compiled(dense, storage=storage)
+def test_value_and_gradient(name: str, link: str, storage: str, information: str) -> None:
+    dense, psi = simulated(name, link, information)
+    model = compiled(dense, storage=storage, information=information)
     wanted, slope = dense.value(psi, gradient=True)
     value, gradient = model.value(psi, gradient=True)
     close(value, wanted, 1 + abs(wanted), 1e-11)

@@ -191,6 +191,8 @@ class Generalized(Model):
         classes: int = 0,
         offset: np.ndarray | None = None,
         nagq: int = 1,
+        prior: tuple[np.ndarray, np.ndarray] | None = None,
+        information: str = "observed",
     ) -> None: ...
     def again(self, y: np.ndarray, weights: np.ndarray | None = None) -> None: ...
     def minimize(

@@ -165,6 +165,7 @@ def glmer(
     storage: str = "auto",
     threads: int = 1,
     nagq: int = 1,
+    information: str = "observed",
 ) -> GLMMFit:
     """Fit a generalized linear mixed model by maximum likelihood.
 
@@ -213,6 +214,9 @@ def glmer(
         Nodes of adaptive Gauss-Hermite quadrature in each direction of the random effects of a
         level, for models with one grouping factor and up to three random columns; 1: Laplace's
         approximation. The objective keeps all constants, so that orders can be compared.
+    information : {"observed", "expected"}, default "observed"
+        Weights in Laplace's approximation: "observed" is its own, as glmmTMB has it; "expected"
+        reproduces lme4, whose likelihood differs where the link is not canonical.
 
     Returns
     -------
@@ -228,9 +232,7 @@ def glmer(
     Notes
     -----
     Gamma, inverse Gaussian and negative binomial models have proper likelihoods in which the
-    dispersion or size is a parameter as any other. Laplace's approximation has the observed
-    information, as in glmmTMB; lme4 has the expected one, whose likelihood differs a little for
-    links that are not canonical. lme4's Gamma and inverse Gaussian models measure
+    dispersion or size is a parameter as any other. lme4's Gamma and inverse Gaussian models measure
     the random effects by the dispersion, which is another model, and its ``glmer.nb`` alternates
     between the size and the rest: numbers of these three differ from lme4's and agree with
     glmmTMB's.
@@ -252,7 +254,9 @@ def glmer(
     options = Options(False, start, verbose, callback, max_seconds, max_evals)
     found = find_family(family, link)
     design = design_from(formula, data, weights, offset, contrasts, found.response)
-    model = GLMM(design, found, storage=storage, threads=threads, nagq=nagq)
+    model = GLMM(
+        design, found, storage=storage, threads=threads, nagq=nagq, information=information
+    )
     return model.fitted(options)
 
 

@@ -31,6 +31,7 @@ class GLMM(GeneralizedModel):
         storage: str = "auto",
         threads: int = 1,
         nagq: int = 1,
+        information: str = "observed",
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -50,7 +51,7 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads, nagq
+        storage, threads, nagq, information
             As for ``GLMM``.
 
         Returns
@@ -77,7 +78,9 @@ class GLMM(GeneralizedModel):
 
         found = find_family(family, link)
         design = design_of(y, X, terms, weights, offset, found.response)
-        return cls(design, found, storage=storage, threads=threads, nagq=nagq)
+        return cls(
+            design, found, storage=storage, threads=threads, nagq=nagq, information=information
+        )
 
     def fit(
         self,

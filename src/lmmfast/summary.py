@@ -87,7 +87,7 @@ def approximation(fit: Fit) -> str:
     own: Any = fit.estimates
     if own.nagq > 1:
         return f"adaptive Gauss-Hermite quadrature, {own.nagq} nodes"
-    return "Laplace approximation"
+    return f"Laplace approximation{', expected information' * (own.information == 'expected')}"
 
 
 def family_lines(fit: Fit) -> list[str]:

@@ -56,6 +56,31 @@ INLINE void cloglog_row(const int level, const parameters *c, double y, double w
     no_extra(r);
 }
 
+/* F = exp(-e^-eta), one less the extreme value distribution at -eta */
+INLINE void loglog_row(const int level, const parameters *c, double y, double w, double eta, row *r)
+{
+    cloglog_row(level, c, w - y, w, -eta, r);
+    r->d1 = -r->d1, r->d3 = -r->d3, r->dw = -r->dw;
+}
+
+/* F = e^eta < 1; h1 .. h4: derivatives of log(1 - e^-g) at g = -eta, h1 = F / (1 - F) */
+INLINE void log_row(const int level, const parameters *c, double y, double w, double eta, row *r)
+{
+    (void)c, (void)level;
+    const double g = larger(-eta, 1e-60), n = w - y;
+    double p, s;
+    const side fail = extreme_low(logarithm(g), g, &p, &s);
+    const double h1 = p / g, h2 = -h1 * (1 + h1), h3 = -h2 * (1 + 2 * h1), h4 = h2 * (1 + 6 * h1 * (1 + h1));
+    r->l = eta < 0 ? y * eta + n * fail.l : BARRED;
+    r->d1 = y - n * h1;
+    r->d2 = n * h2;
+    r->d3 = -n * h3;
+    r->d4 = n * h4;
+    r->w = w * h1;
+    r->dw = -w * h2;
+    no_extra(r);
+}
+
 /* F = 1/2 + atan(eta) / pi. Its ratios f'/f, f''/f, f'''/f are those of a polynomial to powers of 1 + eta^2.
  */
 INLINE void cauchit_row(const int level, const parameters *c, double y, double w, double eta, row *r)
@@ -85,6 +110,8 @@ DENSITY(logit, no_parameters)
 DENSITY(probit, no_parameters)
 DENSITY(cloglog, no_parameters)
 DENSITY(cauchit, no_parameters)
+DENSITY(loglog, no_parameters)
+DENSITY(log, no_parameters)
 
 /* log of the binomial coefficients */
 double binomial_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
@@ -107,5 +134,7 @@ int find_binomial(const char *family, const char *link, lmm_family *out)
     if (!strcmp(link, "probit")) out->density = probit_density;
     if (!strcmp(link, "cloglog")) out->density = cloglog_density;
     if (!strcmp(link, "cauchit")) out->density = cauchit_density;
+    if (!strcmp(link, "loglog")) out->density = loglog_density;
+    if (!strcmp(link, "log")) out->density = log_density;
     return out->density != NULL;
 }

@@ -14,6 +14,7 @@ typedef struct { /* n each; NULL: not wanted. Outside the domain l = -infinity, 
     double *l;   /* log-density less what depends on neither eta nor x (see constant)          */
     double *d1, *d2, *d3, *d4; /* its derivatives in eta                                       */
     double *w, *dw;            /* expected -d2, and its derivative in eta                      */
+                               /* (of nb1 and beta-binomial the mean's information: shapes.c)  */
     double *lx, *d1x, *d2x;    /* derivatives of l, d1, d2 in each x: nextra arrays, ldx apart */
     double *wx;                /* the same of w                                                */
     ptrdiff_t ldx;

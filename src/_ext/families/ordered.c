@@ -157,6 +157,18 @@ INLINE void cloglog_class(class_row d, double eta, ends *r)
     r->v[0] = r->t[0] - r->u[0], r->v[1] = r->t[1] - r->u[1], r->v[2] = r->t[2] - r->u[2];
 }
 
+/* The mirror image of cloglog: P = F(-v) - F(-u) with its F, and its whole and share */
+INLINE void loglog_class(class_row d, double eta, ends *r)
+{
+    const class_row image = {-d.lower, -d.upper, d.gap, d.whole, d.share};
+    ends m;
+    cloglog_class(image, -eta, &m);
+    r->l = m.l;
+    r->t[0] = -m.t[0], r->t[1] = m.t[1], r->t[2] = -m.t[2], r->t[3] = m.t[3];
+    r->u[0] = -m.v[0], r->u[1] = m.v[1], r->u[2] = -m.v[2];
+    r->v[0] = -m.u[0], r->v[1] = m.u[1], r->v[2] = -m.u[2];
+}
+
 typedef struct { /* `ends` of CHUNK rows */
     double l[CHUNK], t[4][CHUNK], u[3][CHUNK], v[3][CHUNK];
 } block;
@@ -194,6 +206,7 @@ typedef void block_function(int32_t n, const class_rows *d, const double *eta, b
 BLOCK(logit)
 BLOCK(probit)
 BLOCK(cloglog)
+BLOCK(loglog)
 
 /* to (+)= by times the derivative in x_j, where u and v are those in the ends */
 static void in_x(const scale *s, int j, int32_t n, const double *y, const double *by, const double *u,
@@ -304,18 +317,33 @@ static void probit_density(const lmm_family *family, int32_t n, const double *y,
     ordered_rows(&s, probit_block, n, y, w, eta, out);
 }
 
+/* upper: the upper ends of the classes, or those of the mirror image; first, last: its outermost classes */
+static void extreme_tables(const double *upper, double sign, int first, int last, scale *s)
+{
+    for (int k = 1; k < s->classes - 1; k++) {
+        const double P = -expm1(-s->gap[k]);
+        s->whole[k] = sign * upper[k] + log(P), s->share[k] = 1 / P;
+    }
+    s->whole[first] = sign * upper[first], s->share[first] = 1;
+    s->whole[last] = BEYOND;
+}
+
 static void cloglog_density(const lmm_family *family, int32_t n, const double *y, const double *w,
                             const double *eta, const double *x, const lmm_density *out)
 {
     scale s;
     thresholds(family, x, &s);
-    s.whole[0] = s.upper[0], s.share[0] = 1;
-    s.whole[s.classes - 1] = BEYOND;
-    for (int k = 1; k < s.classes - 1; k++) {
-        const double P = -expm1(-s.gap[k]);
-        s.whole[k] = s.upper[k] + log(P), s.share[k] = 1 / P;
-    }
+    extreme_tables(s.upper, 1, 0, s.classes - 1, &s);
     ordered_rows(&s, cloglog_block, n, y, w, eta, out);
+}
+
+static void loglog_density(const lmm_family *family, int32_t n, const double *y, const double *w,
+                           const double *eta, const double *x, const lmm_density *out)
+{
+    scale s;
+    thresholds(family, x, &s);
+    extreme_tables(s.lower, -1, s.classes - 1, 0, &s);
+    ordered_rows(&s, loglog_block, n, y, w, eta, out);
 }
 
 static double no_constant(const lmm_family *family, int64_t n, const double *y, const double *w)
@@ -334,5 +362,6 @@ int find_ordered(const char *family, const char *link, lmm_family *out)
     if (!strcmp(link, "logit")) out->density = logit_density;
     if (!strcmp(link, "probit")) out->density = probit_density;
     if (!strcmp(link, "cloglog")) out->density = cloglog_density;
+    if (!strcmp(link, "loglog")) out->density = loglog_density;
     return out->density != NULL;
 }

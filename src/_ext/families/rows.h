@@ -36,6 +36,14 @@ INLINE int wanted_level(const lmm_density *o)
     return o->d1 || o->d2 || o->d3 ? SLOPES : VALUES;
 }
 
+/* A family without parameters writes nothing of these, whatever the pointers are. */
+INLINE lmm_density asked_of(const lmm_family *family, const lmm_density *o)
+{
+    lmm_density p = *o;
+    if (!family->nextra) p.lx = p.d1x = p.d2x = p.wx = NULL;
+    return p;
+}
+
 /* The part of a call that begins at `from`: pointers nobody gave lead to scratch. */
 INLINE lmm_density part_of(const lmm_density *o, int32_t from, double scratch[11][CHUNK])
 {
@@ -72,10 +80,11 @@ INLINE lmm_density part_of(const lmm_density *o, int32_t from, double scratch[11
                                       const double *eta, const double *x, const lmm_density *out)            \
     {                                                                                                        \
         double scratch[11][CHUNK];                                                                           \
-        const int level = wanted_level(out);                                                                 \
+        const lmm_density all = asked_of(family, out);                                                       \
+        const int level = wanted_level(&all);                                                                \
         const parameters c = PREPARE(family, x);                                                             \
         for (int32_t from = 0; from < n; from += CHUNK) {                                                    \
-            const lmm_density o = part_of(out, from, scratch);                                               \
+            const lmm_density o = part_of(&all, from, scratch);                                              \
             const int32_t m = n - from < CHUNK ? n - from : CHUNK;                                           \
             const double *yi = y + from, *wi = w ? w + from : lmm_ones, *ei = eta + from;                    \
             switch (level) {                                                                                 \

@@ -7,6 +7,7 @@
 #include "generalized/state.h"
 
 #define LIFT 1e-12 /* of the largest diagonal of X'W X */
+#define FLAT 0.1   /* of its expectation: an observed weight below it says nothing of a shift of its row */
 
 /* ---------------------------------------------------------------------------------- one block of rows -- */
 
@@ -493,9 +494,10 @@ CLONES void pass_extra(glmm_model *g)
     EACH(g, block, rows)
     {
         const int64_t at = block * KEPT;
-        double one[KEPT];
+        double one[KEPT], w[KEPT];
         for (int32_t i = 0; i < rows; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
         const lmm_density out = {.l = l,
+                                 .w = w,
                                  .lx = lx,
                                  .d2x = g->expected ? NULL : d2x,
                                  .wx = g->expected ? d2x : NULL,
@@ -511,7 +513,8 @@ CLONES void pass_extra(glmm_model *g)
                 sum += (g->nodes ? 0 : -2 * lx[e * KEPT + i]) - v->h[at + i] * d2x[e * KEPT + i] +
                        v->zt[at + i] * d1[i];
             g->fx[e] += sum;
-            for (int32_t i = 0; i < rows; i++) one[i] = v->wf[at + i] > 0 ? d1[i] / v->wf[at + i] : 0;
+            for (int32_t i = 0; i < rows; i++)
+                one[i] = v->wf[at + i] > FLAT * w[i] ? d1[i] / v->wf[at + i] : 0;
             for (ptrdiff_t f = 0; f < N; f++) {
                 g->xx[e + N * f] += dot(rows, lx + e * KEPT, lx + f * KEPT);
                 g->kk[e + N * f] += dot(rows, one, out.d1x + f * KEPT);

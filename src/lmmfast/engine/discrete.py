@@ -15,13 +15,17 @@ class Binomial(Family):
     """y successes of `weights` trials (default 1), each with probability F(eta)."""
 
     name = "binomial"
-    links: tuple[str, ...] = ("logit", "probit", "cloglog", "cauchit")
+    links: tuple[str, ...] = ("logit", "probit", "cloglog", "loglog", "cauchit", "log")
     response = "binomial"
     discrete = True
 
     def _tails(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert self.link.log_tails is not None
         return self.link.log_tails(np.asarray(eta, dtype=float))
+
+    def valid(self, eta: np.ndarray) -> np.ndarray:
+        eta = np.asarray(eta, dtype=float)
+        return np.asarray(eta < 0) if self.link.name == "log" else np.isfinite(eta)
 
     def variance(self, mu: np.ndarray, x: Any = None) -> np.ndarray:
         return np.asarray(mu * (1 - mu))

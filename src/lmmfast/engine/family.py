@@ -108,6 +108,14 @@ class Family:
         """d mu / d eta."""
         return np.asarray(self.link.mu_eta(np.asarray(eta, dtype=float)))
 
+    def valid(self, eta: np.ndarray) -> np.ndarray:
+        """Whether there is a distribution at eta (bool, shape of eta)."""
+        eta = np.asarray(eta, dtype=float)
+        if self.response in ("real", "unit", "ordered"):
+            return self.link.valid(eta)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.link.valid(eta) & (self.linkinv(eta) > 0))
+
     def natural(self, x: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Extra parameters in the user's terms (nextra), and their derivatives in x (square)."""
         values = np.exp(np.asarray(() if x is None else x, dtype=float))

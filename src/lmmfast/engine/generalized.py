@@ -68,6 +68,9 @@ class GeneralizedModel(Machine):
         Results are identical for any number.
     nagq : int, default 1
         Nodes of adaptive Gauss-Hermite quadrature in each direction; 1: Laplace's approximation.
+    information : {"observed", "expected"}, default "observed"
+        Which weights stand in Laplace's log-determinant: those of the log-density itself, as in
+        glmmTMB, or their expectation, as in lme4. They differ for links that are not canonical.
 
     Raises
     ------
@@ -87,7 +90,11 @@ class GeneralizedModel(Machine):
         storage: str = "auto",
         threads: int = 1,
         nagq: int = 1,
+        information: str = "observed",
     ) -> None:
+        if information not in ("observed", "expected"):
+            raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
+        self.information = information
         self.nagq = whole("nagq", nagq, 1, MOST_NODES)
         if storage == "iterative":
             raise ValueError(
@@ -113,7 +120,8 @@ class GeneralizedModel(Machine):
         rows = design.rows_for("a generalized model needs its rows")
         own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
         classes = 0 if design.outcome is None else design.outcome.classes
-        own |= {"classes": classes, "offset": rows.offset, "nagq": self.nagq}
+        own |= {"classes": classes, "offset": rows.offset}
+        own |= {"nagq": self.nagq, "information": self.information}
 
         def make(_: Any, X: Any, factors: Any, weights: Any, limit: float, **how: Any) -> Any:
             return _core.Generalized(rows.y, X, factors, weights, limit, **how, **own)
@@ -121,7 +129,8 @@ class GeneralizedModel(Machine):
         return make
 
     def _options(self) -> dict[str, Any]:
-        return super()._options() | {"family": self.family, "nagq": self.nagq}
+        own = {"family": self.family, "nagq": self.nagq, "information": self.information}
+        return super()._options() | own
 
     # ---- psi -------------------------------------------------------------------------------------
 
@@ -160,16 +169,24 @@ class GeneralizedModel(Machine):
             raise ValueError(f"psi has values that are not finite: {psi}")
         return psi
 
-    def scales(self) -> np.ndarray:
-        """(size,) changes of each parameter that move eta by about one, fixed effects all rows
-        together: psi is measured in these."""
-        out = np.ones(self.size)
+    def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
+        """(size,) changes of each parameter from psi for which the curvature is about one: a guess,
+        in which steps begin. eta (n,) is the predictor there."""
+        theta, beta, extra = self.split(psi)
+        T, n = self._engine.factors(theta), self.design.n
+        out = np.full(self.size, 3 / np.sqrt(n))
         for place, (i, row, _) in enumerate(self.theta_entries):
-            source = self.design.terms[i].source
-            out[place] = source.mean_squares(np.eye(source.width)[:, [row]])[0]
-        squares = self.design.fixed.mean_squares(np.eye(self.design.fixed.width))
-        out[self.ntheta : self.ntheta + len(squares)] = squares * self.design.n
-        return np.asarray(1 / np.sqrt(np.where(out > 0, out, 1.0)))
+            size = float(np.linalg.norm(T[i][row])) or 1.0
+            out[place] = size / np.sqrt(len(self.design.terms[i].levels))
+        w, design = (
+            _expected_weights(self.family, self.design, self.classes, eta, extra),
+            self.design,
+        )
+        squares = design.fixed.mean_squares(np.eye(design.fixed.width)) * n * max(w, 1e-300)
+        out[self.ntheta : self.ntheta + len(beta)] = 3 / np.sqrt(
+            np.where(squares > 0, squares, 1.0)
+        )
+        return out
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -353,6 +370,7 @@ class GeneralizedModel(Machine):
             passes=run.passes,
             separation=found,
             nagq=self.nagq,
+            information=self.information,
         )
 
 
@@ -400,6 +418,15 @@ def _check_thresholds(design: Design, keep: np.ndarray) -> None:
         f"effects have one: {names} add up to a constant; take a column out",
         variable=design.x_names[kept[int(part.argmax())]],
     )
+
+
+def _expected_weights(
+    family: Family, design: Design, classes: int, eta: np.ndarray, extra: np.ndarray
+) -> float:
+    """The mean of the rows' Fisher information in eta."""
+    given = family.core_name, family.core_link, design.y, design.weights, eta, extra, classes
+    w = _core.density(*given, only=("w",))["w"]
+    return float(np.mean(w[np.isfinite(w)])) if np.isfinite(w).any() else 1.0
 
 
 @contextmanager

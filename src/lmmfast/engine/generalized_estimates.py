@@ -45,6 +45,8 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
         Coefficients that the likelihood would move without end.
     nagq : int
         Nodes of the quadrature in each direction; 1: Laplace.
+    information : str
+        "observed" or "expected": the weights in the approximation.
     """
 
     extra: np.ndarray
@@ -55,6 +57,7 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
     vcov: np.ndarray = field(init=False)
     separation: Separation | tuple[()] = ()
     nagq: int = 1
+    information: str = "observed"
 
     def __getattr__(self, name: str) -> Any:
         """vcov and covariance, which take evaluations, when they are first asked for."""

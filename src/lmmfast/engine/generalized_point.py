@@ -9,7 +9,9 @@ import numpy as np
 
 from ..errors import ConvergenceWarning, warn
 
-STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one
+STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one, ...
+SHORT, LONG = 0.1, 5.0  # ... and the shortest and the longest relative to it that are as good
+MOST_LONGER = 1e3  # times a step that was too short
 
 
 class GeneralizedPoint:
@@ -69,35 +71,33 @@ class GeneralizedPoint:
             return tuple(self._model._engine.conditional_variances(core.condvar()))
 
     @cached_property
+    def curvature(self) -> np.ndarray:
+        """Second derivatives of f, (size, size), by central differences of the exact gradient; zero
+        for dropped columns. f is even in columns of T that are zero: theirs are there, too."""
+        size, p = len(self.psi), len(self._model.design.x_names)
+        keep = np.ones(size, bool)
+        keep[self._model.ntheta :][:p] = self._model._core.keep
+        out = np.zeros((size, size))
+        steps = STEP * self._model.units(self.psi, self.predictor)
+        for j in np.flatnonzero(keep):
+            out[j] = self._column(int(j), steps[j])
+        return np.asarray((out + out.T) / 2)
+
+    @property
     def hessian(self) -> np.ndarray:
-        """The Hessian of f, (size, size), by central differences of the exact gradient.
+        """The same, with NaN for parameters in which f does not move freely: those of dropped
+        columns of X, and of columns of T that are zero."""
+        free = self._model.free(self.psi)
+        return np.where(free[:, None] & free, self.curvature, np.nan)
 
-        NaN in rows and columns of parameters that f does not move in: those of dropped columns of
-        X, and of columns of T that are zero.
-        """
-        free = np.flatnonzero(self._model.free(self.psi))
-        out = np.full((len(self.psi),) * 2, np.nan)
-        out[np.ix_(free, free)] = self.second(free)
-        return out
-
-    def second(self, places: np.ndarray) -> np.ndarray:
-        """Second derivatives of f in some parameters, (k, k), by central differences of the exact
-        gradient: two evaluations each."""
-        step = self._steps(places)
-        H = np.array([self._change(int(j), h)[places] for j, h in zip(places, step, strict=True)])
-        return np.asarray((H + H.T) / 2).reshape(len(places), len(places))
-
-    def _steps(self, free: np.ndarray) -> np.ndarray:
-        """Steps in some parameters, `STEP` where their curvature is one; found by trial steps."""
-        trial, moved = self._model.scales()[free] * STEP, []
-        for j, h in zip(free, trial, strict=True):
-            there = self._slope(self._moved(j, h))
-            moved.append((there[j] - self.gradient[j]) / h)
-        own = np.abs(np.array(moved))
-        with np.errstate(divide="ignore"):
-            return np.asarray(
-                np.where(own > 0, np.minimum(STEP / np.sqrt(own), 1e3 * trial), trial)
-            )
+    def _column(self, j: int, step: float) -> np.ndarray:
+        """The derivative of the gradient in one parameter; the step is corrected where its unit
+        turns out to be far from that in which the curvature is one."""
+        found = self._change(j, step)
+        right = STEP / np.sqrt(max(abs(found[j]), 1e-300))
+        if SHORT < step / right < LONG:
+            return found
+        return self._change(j, min(right, MOST_LONGER * step))
 
     def _moved(self, j: int, step: float) -> np.ndarray:
         psi = self.psi.copy()

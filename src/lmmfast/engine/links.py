@@ -197,6 +197,17 @@ def _marginal_log(eta: np.ndarray, v: np.ndarray) -> np.ndarray:
     return _exp(eta + v / 2)
 
 
+def _loglog_tails(eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return _gumbel_tails(-eta)[::-1]
+
+
+def _log_tails(eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of probabilities e^eta; NaN where they are not below 1."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        small, large = np.log1p(-np.exp(np.minimum(eta, 0))), np.log(-np.expm1(np.minimum(eta, 0)))
+    return eta, np.where(eta < 0, np.where(eta < -0.7, small, large), np.nan)
+
+
 CLOSED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "identity": lambda eta, v: eta + 0 * v,
     "log": _marginal_log,
@@ -234,7 +245,16 @@ LINKS = {
             strip=1.0,
             log_tails=_cauchy_tails,
         ),
-        Link("log", np.log, _exp, _exp),
+        Link(
+            "loglog",
+            lambda mu: -np.log(-np.log(mu)),
+            lambda eta: np.exp(-_exp(-eta)),
+            lambda eta: _gumbel_density(-eta),
+            latent=PI**2 / 6,
+            strip=PI / 2,
+            log_tails=_loglog_tails,
+        ),
+        Link("log", np.log, _exp, _exp, log_tails=_log_tails),
         Link("identity", np.asarray, np.asarray, lambda eta: np.ones_like(eta, dtype=float)),
         Link("sqrt", np.sqrt, np.square, lambda eta: 2 * np.asarray(eta)),
         Link(
