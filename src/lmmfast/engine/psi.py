@@ -1,17 +1,19 @@
 """The deviance of a generalized model in some of its parameters, and its minimum with others held.
 
-psi = (theta, fixed effects, parameters of the distribution), as the compiled model takes it.
+psi = (theta, fixed effects, parameters of the distribution), as the compiled model takes it. Slopes
+are exact; the curvature is that at one psi, the estimates, by differences of slopes: who follows
+the deviance from there corrects it by what steps show.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .criterion import Value
-from .options import MAX_EVALS
-from .search import Minimum, Search
+from .point import in_words
 
 if TYPE_CHECKING:
     from .generalized import GeneralizedModel
@@ -23,20 +25,30 @@ class PsiCriterion:
     Parameters
     ----------
     model : GeneralizedModel
+    psi : (size,) array
+        The estimates.
     """
 
     nu = 1.0  # there is no sigma to estimate
 
-    def __init__(self, model: GeneralizedModel) -> None:
-        self.model, self.entries = model, model.theta_entries
+    def __init__(self, model: GeneralizedModel, psi: np.ndarray) -> None:
+        self.model, self.entries, self.psi = model, model.theta_entries, psi
         free = np.ones(len(self.entries) + len(model._core.keep) + model._core.nextra, dtype=bool)
         free[len(self.entries) :][: len(model._core.keep)] = model._core.keep
         self.varied = free  # all but dropped columns of X
 
+    @cached_property
+    def curvature(self) -> np.ndarray:
+        """Second derivatives at the estimates, (size, size); zero for dropped columns."""
+        out = np.zeros((len(self.psi),) * 2)
+        places = np.flatnonzero(self.varied)
+        out[np.ix_(places, places)] = self.model.point(self.psi).second(places)
+        return out
+
     def profiled(self, psi: np.ndarray) -> Value:
-        """Deviance, gradient and model of the curvature."""
+        """Deviance, gradient, and the curvature at the estimates."""
         point = self.model.point(psi)
-        return Value(point.value, point.gradient, point.curvature)
+        return Value(point.value, point.gradient, self.curvature)
 
     def coordinates(self, psi: np.ndarray) -> np.ndarray:
         """psi itself."""
@@ -53,29 +65,16 @@ class PsiCriterion:
 
     def estimates(self, psi: np.ndarray, j: int = -1) -> tuple[np.ndarray, Any, float]:
         """Fixed effects, and what linear models have besides."""
-        return self.fixed(psi), None, 1.0
-
-    def fixed(self, psi: np.ndarray) -> np.ndarray:
-        """Fixed effects in psi."""
         first = len(self.entries)
-        return np.asarray(psi[first : first + len(self.model._core.keep)])
+        return np.asarray(psi[first : first + len(self.model._core.keep)]), None, 1.0
 
     def extra(self, psi: np.ndarray) -> np.ndarray:
         """Parameters of the distribution in psi."""
         return np.asarray(psi[len(psi) - self.model._core.nextra :])
 
-    def minimum(self, psi: np.ndarray, held: np.ndarray, most: int = MAX_EVALS) -> Minimum:
-        """The minimum over what is not held (a boolean for each parameter), from psi."""
-        moving = self.varied & ~held
 
-        def whole(z: np.ndarray) -> np.ndarray:
-            out = psi.copy()
-            out[moving] = z
-            return out
-
-        def at(z: np.ndarray) -> Value:
-            f, slope, curvature = self.profiled(whole(z))
-            return Value(f, slope[moving], curvature[np.ix_(moving, moving)])
-
-        found = Search(at, most, None).end(psi[moving])
-        return found._replace(z=whole(found.z))
+def minimum_with(model: GeneralizedModel, psi: np.ndarray, held: np.ndarray) -> float:
+    """The deviance at the best of what is not held (a boolean for each of psi)."""
+    with model._lock, in_words():
+        _, found = model._core.minimize(psi, held=held)
+    return float(found["objective"])

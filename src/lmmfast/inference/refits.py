@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.options import Options
-from ..engine.psi import PsiCriterion
+from ..engine.psi import minimum_with
 from ..errors import LmmWarning, SeparationWarning
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def without_random(fit: Fit) -> float:
         return float(model_of(fit).criterion(theta, fit.reml, fit.estimates.free))
     own: Any = fit
     psi = np.concatenate([theta, own.psi[len(theta) :]])
-    return PsiCriterion(own.model).minimum(psi, np.arange(len(psi)) < len(theta)).value
+    return minimum_with(own.model, psi, np.arange(len(psi)) < len(theta))
 
 
 def by_likelihood(fit: Fit) -> Fit:

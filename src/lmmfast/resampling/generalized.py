@@ -70,7 +70,7 @@ class Refits:
     def fingerprint(self) -> str:
         """Of all that its objectives depend on."""
         family = self.model.family
-        own = family.core_name, family.core_link, self.model.information
+        own = family.core_name, family.core_link, self.model.nagq
         return fingerprint(design_fingerprint(self.model.design), *own, self.start)
 
 

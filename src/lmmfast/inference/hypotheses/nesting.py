@@ -80,8 +80,7 @@ def _distribution(fit: Any) -> Any:
 
 def _approximation(fit: Any) -> Any:
     """How the likelihood of a generalized fit is computed."""
-    own = fit.estimates
-    return getattr(own, "information", None), getattr(own, "nagq", 1)
+    return getattr(fit.estimates, "nagq", 1)
 
 
 def _is_limit(small: Any, large: Any) -> bool:

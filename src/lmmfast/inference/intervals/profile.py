@@ -104,7 +104,7 @@ class _Machine:
             )
             wanted = (0, 1)[: len(wanted)]
         criterion = self._criterion(columns, one.term)
-        theta = self._theta(criterion, columns)
+        theta = self._theta(criterion.model, columns)
         places = {(r, c): k for k, (t, r, c) in enumerate(criterion.entries) if t == one.term}
         three = places[wanted[0], wanted[0]], places.get((1, 0), -1), places.get((1, 1), -1)
         if base.family is not None:
@@ -138,7 +138,8 @@ class _Machine:
             model = self._model(columns)
             if self.base.family is not None:
                 generalized: Any = model
-                self._criteria[columns] = PsiCriterion(generalized)
+                theta = self._theta(generalized, columns)
+                self._criteria[columns] = PsiCriterion(generalized, psi_in(self.base, theta))
                 return self._criteria[columns]
             free = self._free_of(model, columns, changed)
             self._criteria[columns] = Criterion(model, self.base.reml, free)
@@ -188,13 +189,13 @@ class _Machine:
             warnings.simplefilter("ignore", LmmWarning)
             return base.model.with_design(replace(base.design, terms=terms))
 
-    def _theta(self, criterion: Criterion, columns: Columns) -> np.ndarray:
+    def _theta(self, model: Any, columns: Columns) -> np.ndarray:
         """The estimates in that order of the columns; dependent rows make columns of zeros."""
         base, own = self.base, list(self.base.estimates.T)
         for t, term in enumerate(base.design.terms):
             if term.structure == "full":
                 own[t] = lower_root(own[t][list(columns[t])])
-        return np.array([own[t][r, c] for t, r, c in criterion.entries])
+        return np.array([own[t][r, c] for t, r, c in model.theta_entries])
 
 
 def _held_in_psi(one: Parameter, criterion: Any, psi: np.ndarray, three: Any) -> Held:

@@ -229,7 +229,7 @@ def _curvature(fit: Fit) -> np.ndarray:
         return found
     own: Any = fit
     count = len(fit.theta)
-    return PsiCriterion(own.model).profiled(own.psi).curvature[:count, :count]
+    return PsiCriterion(own.model, own.psi).curvature[:count, :count]
 
 
 def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
