@@ -234,3 +234,15 @@ cdef class Generalized(Model):
         cdef double[::1] out = np.empty(sum(m * k * k for m, k in self.sizes))
         check(glmm_readings(self.g, NULL, NULL, NULL, &out[0]))
         return _cut(np.asarray(out), [(m, k, k) for m, k in self.sizes])
+
+    def solve(self, list V not None):
+        """B V: the covariance of the random effects given y times V; both are m x k x r by factor."""
+        cdef double[::1] flat = self.columns(V)
+        cdef int r = <int>(flat.shape[0] // self.effects())
+        cdef lmm_status status
+        if r:
+            with self.lock, single_threaded_blas():
+                with nogil:
+                    status = glmm_solve(self.g, r, &flat[0], &flat[0])
+            check(status)
+        return _cut(np.asarray(flat), [(m, k, r) for m, k in self.sizes])
