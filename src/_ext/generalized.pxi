@@ -3,8 +3,9 @@
 
 LINKS = {
     "logit": lambda p: np.log(p / (1 - p)), "probit": lambda p: np.log(p / (1 - p)) / 1.7,
-    "cloglog": lambda p: np.log(-np.log1p(-p)), "cauchit": lambda p: np.tan(np.pi * (p - 0.5)), "log": np.log,
-    "identity": lambda m: m, "sqrt": np.sqrt, "inverse": lambda m: 1 / m, "inversesquared": lambda m: m ** -2,
+    "cloglog": lambda p: np.log(-np.log1p(-p)), "loglog": lambda p: -np.log(-np.log(p)),
+    "cauchit": lambda p: np.tan(np.pi * (p - 0.5)), "log": np.log, "identity": lambda m: m, "sqrt": np.sqrt,
+    "inverse": lambda m: 1 / m, "inversesquared": lambda m: m ** -2,
 }
 SLOPES = {"identity": lambda m: 1.0, "sqrt": lambda m: 2 * m ** 0.5, "inverse": lambda m: m * m,
           "inversesquared": lambda m: m ** 3 / 2}  # dmu/deta of links whose eta has a unit
@@ -234,3 +235,15 @@ cdef class Generalized(Model):
         cdef double[::1] out = np.empty(sum(m * k * k for m, k in self.sizes))
         check(glmm_readings(self.g, NULL, NULL, NULL, &out[0]))
         return _cut(np.asarray(out), [(m, k, k) for m, k in self.sizes])
+
+    def solve(self, list V not None):
+        """B V: the covariance of the random effects given y times V; both are m x k x r by factor."""
+        cdef double[::1] flat = self.columns(V)
+        cdef int r = <int>(flat.shape[0] // self.effects())
+        cdef lmm_status status
+        if r:
+            with self.lock, single_threaded_blas():
+                with nogil:
+                    status = glmm_solve(self.g, r, &flat[0], &flat[0])
+            check(status)
+        return _cut(np.asarray(flat), [(m, k, r) for m, k in self.sizes])

@@ -62,6 +62,26 @@ class GLMMFit(Labelled, GeneralizedRows):
         Response, columns, grouping factors and the recipe that encodes new data.
     model : GLMM
         The machine that made the fit; it can evaluate the deviance elsewhere and refit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import glmer
+    >>> rng = np.random.default_rng(1)
+    >>> subj, dose = np.repeat(np.arange(30), 20), np.tile([0.0, 1.0], 300)
+    >>> eta = 0.5 + dose + 1.5 * rng.normal(size=30)[subj]
+    >>> data = {"hit": rng.random(600) < 1 / (1 + np.exp(-eta)), "dose": dose, "subj": subj}
+    >>> fit = glmer("hit ~ dose + (1 | subj)", data)
+    >>> bool(fit.pvalues["dose"] < 0.001)
+    True
+
+    Of a typical subject, and over all subjects:
+
+    >>> new = {"dose": [0, 1]}
+    >>> typical = fit.predict(new, type="response", re_form="none")
+    >>> overall = fit.predict(new, type="response", marginal=True)
+    >>> bool((abs(overall - 0.5) < abs(typical - 0.5)).all())
+    True
     """
 
     estimates: GeneralizedEstimates

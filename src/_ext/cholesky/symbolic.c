@@ -363,8 +363,8 @@ lmm_status supernodal_analyse(supernodal **out, int32_t n, const ptrdiff_t *ptr,
 void supernodal_free(supernodal *sn)
 {
     if (!sn) return;
-    void *owned[] = {sn->perm, sn->inv,    sn->cycle,  sn->panel,   sn->rows, sn->first,
-                     sn->nrow, sn->rowptr, sn->valptr, sn->descptr, sn->desc, sn->inside,
+    void *owned[] = {sn->perm, sn->inv,    sn->cycle,  sn->panel,   sn->rows,   sn->first,
+                     sn->nrow, sn->rowptr, sn->valptr, sn->descptr, sn->desc,   sn->inside,
                      sn->top,  sn->L,      sn->spare,  sn->entry,   sn->buffer, sn->map};
     free_each(owned, sizeof(owned));
     free(sn);

@@ -24,7 +24,7 @@ lmm_status factorize(lmm_model *m);
    theta: scratch */
 lmm_status factorize_typical(lmm_model *m, double *theta);
 void solve_border(lmm_model *m);
-void border_rows(lmm_model *m); /* its first half: H, and Y = Z'V^-1 [X y] */
+void border_rows(lmm_model *m);     /* its first half: H, and Y = Z'V^-1 [X y] */
 void refine_residual(lmm_model *m); /* residual.c: solve_border, and r^2 where it is little */
 void information(lmm_model *m, double nu, double *A);
 void differentiate(lmm_model *m, int reml, double nu);

@@ -18,6 +18,7 @@ void fixed_root(const lmm_model *m, double *E); /* E (pfull x p) := C_X R^-T    
 
 /* solve.c: n right-hand sides as the rows of X (n x q), columns in elimination order */
 void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first, int n, int dual, double *X);
+void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V);
 void solve_rows(lmm_model *m, int r, double *X, double *work); /* X := X B                            */
 ptrdiff_t solve_work(const lmm_model *m, int r);               /* doubles                             */
 

@@ -217,7 +217,7 @@ void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first
 }
 
 /* And back, to the user's X: X C' */
-static void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V)
+void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V)
 {
     const layout *lay = &m->layout;
     for (int k = 0; k < lay->nfactor; k++) {

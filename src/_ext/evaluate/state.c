@@ -79,7 +79,8 @@ static int serves(const lmm_model *m, zeros wanted, int factor)
 {
     const standing *at = &m->evaluation.at;
     if (at->state == NOWHERE || (at->moved && wanted == FLOORED)) return 0;
-    if (factor && at->state == INVERTED && m->layout.q2 && m->trailing->exact && !m->trailing->spared) return 0;
+    if (factor && at->state == INVERTED && m->layout.q2 && m->trailing->exact && !m->trailing->spared)
+        return 0;
     return wanted == ANY || at->zeros == ANY || at->zeros == wanted;
 }
 

@@ -16,8 +16,9 @@
 #define SLOWEST 0.3 /* share of its promise that a step with an old factorization may leave        */
 #define STEPS 200   /* at most                                                                     */
 #define HALVINGS 60
-#define WORSE 0.01 /* a prediction from which j rises by more, relative to its size, is compared with u = 0 \
-                    */
+#define WORSE                                                                                     \
+    0.01 /* a prediction from which j rises by more, relative to its size, is compared with u = 0 \
+          */
 
 /* -------------------------------------------------------------------------------------- b, u and T -- */
 

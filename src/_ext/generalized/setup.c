@@ -211,3 +211,21 @@ lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, doubl
     for (int64_t i = 0; h && i < g->rows.n; i++) h[g->rows.row[i]] = g->v.h[i];
     return LMM_OK;
 }
+
+lmm_status glmm_solve(glmm_model *g, int r, const double *V, double *X)
+{
+    lmm_model *m = g->m;
+    const ptrdiff_t q = m->layout.q;
+    const int most = r < TOGETHER ? r : TOGETHER;
+    if (!g->stands) return LMM_NOTPOSDEF;
+    double *rows = malloc(sizeof(double) * (size_t)(most * q + solve_work(m, most) + 1));
+    if (!rows) return LMM_NOMEM;
+    for (int first = 0; first < r; first += TOGETHER) {
+        const int n = r - first < TOGETHER ? r - first : TOGETHER;
+        take_rows(m, V, r, first, n, 0, rows);
+        solve_rows(m, n, rows, rows + n * q);
+        give_rows(m, rows, r, first, n, X);
+    }
+    free(rows);
+    return LMM_OK;
+}

@@ -87,7 +87,8 @@ typedef struct {        /* one factor at theta                                  
     double *diag, *pan; /* Schur complement where its turn comes (A itself if first)         */
     double *L;          /* eliminated: chol(T'A_l T + I), nlev blocks                        */
     double *P;          /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
-    /* nlev blocks p x p, one array under the name of what stands there (two, K and B, where it is generalized): */
+    /* nlev blocks p x p, one array under the name of what stands there (two, K and B, where it is
+     * generalized): */
     double *K; /* from factorize on: K_l = T M_l^-1 T', eliminated factors only     */
     double *Q; /* while differentiate is at this factor: A_lR B_RR A_Rl             */
     double *B; /* after it: B_ll, B = Lambda M^-1 Lambda'                           */

@@ -40,10 +40,7 @@ class PsiCriterion:
     @cached_property
     def curvature(self) -> np.ndarray:
         """Second derivatives at the estimates, (size, size); zero for dropped columns."""
-        out = np.zeros((len(self.psi),) * 2)
-        places = np.flatnonzero(self.varied)
-        out[np.ix_(places, places)] = self.model.point(self.psi).second(places)
-        return out
+        return self.model.point(self.psi).curvature
 
     def profiled(self, psi: np.ndarray) -> Value:
         """Deviance, gradient, and the curvature at the estimates."""
