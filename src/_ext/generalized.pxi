@@ -3,9 +3,9 @@
 
 LINKS = {
     "logit": lambda p: np.log(p / (1 - p)), "probit": lambda p: np.log(p / (1 - p)) / 1.7,
-    "cloglog": lambda p: np.log(-np.log1p(-p)), "loglog": lambda p: -np.log(-np.log(p)),
-    "cauchit": lambda p: np.tan(np.pi * (p - 0.5)), "log": np.log, "identity": lambda m: m, "sqrt": np.sqrt,
-    "inverse": lambda m: 1 / m, "inversesquared": lambda m: m ** -2,
+    "cloglog": lambda p: np.log(-np.log1p(-p)),
+    "loglog": lambda p: -np.log(-np.log(p)), "cauchit": lambda p: np.tan(np.pi * (p - 0.5)), "log": np.log,
+    "identity": lambda m: m, "sqrt": np.sqrt, "inverse": lambda m: 1 / m, "inversesquared": lambda m: m ** -2,
 }
 SLOPES = {"identity": lambda m: 1.0, "sqrt": lambda m: 2 * m ** 0.5, "inverse": lambda m: m * m,
           "inversesquared": lambda m: m ** 3 / 2}  # dmu/deta of links whose eta has a unit
@@ -31,7 +31,8 @@ def _begin(family, link, y, w, classes):
     elif link != "identity" and not mean > 0:
         mean = np.sqrt(spread)
     over = max(spread - mean, 0.01 * mean * (1 + mean))  # beyond a Poisson's variance
-    x = {"negativebinomial": [np.clip(np.log(mean * mean / over), -3, 5)], "nb1": [np.clip(np.log(over / mean), -3, 5)],
+    x = {"negativebinomial": [np.clip(np.log(mean * mean / over), -3, 5)],
+         "nb1": [np.clip(np.log(over / mean), -3, 5)],
          "truncatednegativebinomial": [0.0], "gamma": [np.log(spread / mean ** 2)],
          "inversegaussian": [np.log(spread / mean ** 3)], "gaussian": [np.log(spread)]}.get(family, [])
     unit = np.sqrt(spread) / SLOPES[link](abs(mean)) if link in SLOPES else 1.0
@@ -83,7 +84,8 @@ cdef class _Within:
         self.plane.basis = &self.basis[0, 0] if self.basis.shape[1] else NULL
         if held[:ntheta].any():
             now = held[:ntheta]
-            self.theta = _Plane(np.where(now, psi[:ntheta], 0.0), np.asfortranarray(np.eye(ntheta)[:, ~now]), ntheta)
+            basis = np.asfortranarray(np.eye(ntheta)[:, ~now])
+            self.theta = _Plane(np.where(now, psi[:ntheta], 0.0), basis, ntheta)
             self.plane.theta = &self.theta.plane
 
 

@@ -72,7 +72,8 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
    (n); conditional covariances of b, one m x p x p block per factor; any may be NULL */
 lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar);
 
-/* X = B V, the covariance of b given y times V: r right-hand sides, one m x p x r block per factor, row-major */
+/* X = B V, the covariance of b given y times V: r right-hand sides, one m x p x r block per factor, row-major
+ */
 lmm_status glmm_solve(glmm_model *g, int r, const double *V, double *X);
 
 /* What evaluations took since the model was made */
