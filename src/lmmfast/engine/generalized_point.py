@@ -72,8 +72,8 @@ class GeneralizedPoint:
 
     @cached_property
     def curvature(self) -> np.ndarray:
-        """Second derivatives of f, (size, size), zero for dropped columns. f is even in columns of T
-        that are zero: theirs are there, too."""
+        """Second derivatives of f, (size, size), zero for dropped columns; in columns of T that are
+        zero, too, in which f is even."""
         size, p = len(self.psi), len(self._model.design.x_names)
         keep = np.ones(size, bool)
         keep[self._model.ntheta :][:p] = self._model._core.keep
