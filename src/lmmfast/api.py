@@ -166,6 +166,7 @@ def glmer(
     threads: int = 1,
     nagq: int = 1,
     information: str = "observed",
+    accuracy: str = "laplace",
 ) -> GLMMFit:
     """Fit a generalized linear mixed model by maximum likelihood.
 
@@ -217,6 +218,10 @@ def glmer(
     information : {"observed", "expected"}, default "observed"
         Weights in Laplace's approximation: "observed" is its own, as glmmTMB has it; "expected"
         reproduces lme4, whose likelihood differs where the link is not canonical.
+    accuracy : {"laplace", "second-order"}, default "laplace"
+        "second-order" has the next order of Laplace's approximation in the likelihood (Shun &
+        McCullagh 1995): for any random effects, and of use where levels have few rows; see
+        ``fit.approximation()``. Only with nagq=1 and observed information.
 
     Returns
     -------
@@ -254,9 +259,8 @@ def glmer(
     options = Options(False, start, verbose, callback, max_seconds, max_evals)
     found = find_family(family, link)
     design = design_from(formula, data, weights, offset, contrasts, found.response)
-    model = GLMM(
-        design, found, storage=storage, threads=threads, nagq=nagq, information=information
-    )
+    how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+    model = GLMM(design, found, storage=storage, threads=threads, **how)
     return model.fitted(options)
 
 

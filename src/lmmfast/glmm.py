@@ -32,6 +32,7 @@ class GLMM(GeneralizedModel):
         threads: int = 1,
         nagq: int = 1,
         information: str = "observed",
+        accuracy: str = "laplace",
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -51,7 +52,7 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads, nagq, information
+        storage, threads, nagq, information, accuracy
             As for ``GLMM``.
 
         Returns
@@ -78,9 +79,8 @@ class GLMM(GeneralizedModel):
 
         found = find_family(family, link)
         design = design_of(y, X, terms, weights, offset, found.response)
-        return cls(
-            design, found, storage=storage, threads=threads, nagq=nagq, information=information
-        )
+        how = {"nagq": nagq, "information": information, "accuracy": accuracy}
+        return cls(design, found, storage=storage, threads=threads, **how)
 
     def fit(
         self,
@@ -91,7 +91,8 @@ class GLMM(GeneralizedModel):
         max_seconds: float | None = None,
         max_evals: int = MAX_EVALS,
     ) -> GLMMFit:
-        """Maximizes the likelihood, by Laplace's approximation or adaptive quadrature.
+        """Maximizes the likelihood, by Laplace's approximation, one with its next order, or
+        adaptive quadrature.
 
         Parameters
         ----------

@@ -34,17 +34,17 @@ class GeneralizedPoint:
     @cached_property
     def value(self) -> float:
         """-2 log-likelihood."""
-        with self._model.standing(self.psi, self._sums) as core:
-            return float(core.value(self.psi))
+        return float(self._model.objective(self.psi, sums=self._sums))
 
     @cached_property
     def gradient(self) -> np.ndarray:
-        """Its gradient in psi, (size,); exact, zero for dropped columns."""
-        return np.asarray(self._slope(self.psi))
+        """Its gradient in psi, (size,); zero for dropped columns."""
+        return np.asarray(self._model.objective(self.psi, gradient=True, sums=self._sums)[1])
 
     def _slope(self, psi: np.ndarray) -> np.ndarray:
-        found = self._model.objective(psi, gradient=True, sums=self._sums)
-        return np.asarray(found[1])
+        """The exact gradient of what the compiled model evaluates."""
+        with self._model.standing(psi, self._sums) as core:
+            return np.asarray(core.value(psi, True)[1])
 
     @cached_property
     def predictor(self) -> np.ndarray:

@@ -80,7 +80,8 @@ def _distribution(fit: Any) -> Any:
 
 def _approximation(fit: Any) -> Any:
     """How the likelihood of a generalized fit is computed."""
-    return getattr(fit.estimates, "nagq", 1)
+    own = fit.estimates
+    return getattr(own, "nagq", 1), getattr(own, "accuracy", "laplace")
 
 
 def _is_limit(small: Any, large: Any) -> bool:
