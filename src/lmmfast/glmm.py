@@ -79,7 +79,7 @@ class GLMM(GeneralizedModel):
 
         found = find_family(family, link)
         design = design_of(y, X, terms, weights, offset, found.response)
-        how = {"nagq": nagq, "information": information, "accuracy": accuracy}
+        how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
         return cls(design, found, storage=storage, threads=threads, **how)
 
     def fit(

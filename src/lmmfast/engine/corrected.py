@@ -46,8 +46,18 @@ class CorrectedPoint(GeneralizedPoint):
     """
 
     @cached_property
+    def value(self) -> float:
+        """-2 log-likelihood."""
+        return float(self._model.objective(self.psi, sums=self._sums))
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """Its gradient in psi, (size,); that of the correction by differences."""
+        return np.asarray(self._model.objective(self.psi, gradient=True, sums=self._sums)[1])
+
+    @cached_property
     def curvature(self) -> np.ndarray:
-        laplace = self._model.uncorrected(self.psi, self._sums).curvature
+        laplace: np.ndarray = self._model.uncorrected(self.psi, self._sums).curvature
         price = self._model.second_order.price * len(self.psi) ** 2
         return laplace + self._second() if price <= MOST_CURVED else laplace
 
@@ -61,7 +71,7 @@ class CorrectedPoint(GeneralizedPoint):
 
 def correction_of(model: GeneralizedModel, sums: Any) -> At:
     """The correction as a function of psi."""
-    rows = model.design.sums if sums is None else sums
+    rows: Any = model.design.sums if sums is None else sums
 
     def at(psi: np.ndarray) -> float:
         with model.standing(psi, sums) as core:

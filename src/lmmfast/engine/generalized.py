@@ -185,7 +185,7 @@ class GeneralizedModel(Machine):
         psi[self.ntheta : self.ntheta + p][~self._core.keep] = 0.0
         if not np.isfinite(psi).all():
             raise ValueError(f"psi has values that are not finite: {psi}")
-        return psi
+        return np.asarray(psi)
 
     def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """(size,) changes of each parameter from psi for which the curvature is about one: a guess,
@@ -285,7 +285,7 @@ class GeneralizedModel(Machine):
         return kind(self, self.checked(psi), sums)
 
     def uncorrected(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
-        """The same, with the curvature of Laplace's approximation itself."""
+        """The same of the criterion that the compiled model has, without a correction."""
         return GeneralizedPoint(self, self.checked(psi), sums)
 
     # ---- fit -------------------------------------------------------------------------------------

@@ -34,15 +34,15 @@ class GeneralizedPoint:
     @cached_property
     def value(self) -> float:
         """-2 log-likelihood."""
-        return float(self._model.objective(self.psi, sums=self._sums))
+        with self._model.standing(self.psi, self._sums) as core:
+            return float(core.value(self.psi))
 
     @cached_property
     def gradient(self) -> np.ndarray:
-        """Its gradient in psi, (size,); zero for dropped columns."""
-        return np.asarray(self._model.objective(self.psi, gradient=True, sums=self._sums)[1])
+        """Its gradient in psi, (size,); exact, zero for dropped columns."""
+        return self._slope(self.psi)
 
     def _slope(self, psi: np.ndarray) -> np.ndarray:
-        """The exact gradient of what the compiled model evaluates."""
         with self._model.standing(psi, self._sums) as core:
             return np.asarray(core.value(psi, True)[1])
 

@@ -11,9 +11,9 @@ All three are of one order: with some of them alone the sign may be wrong.
 Sums over pairs of rows: with one grouping factor only rows of one level have Sigma_ij other than
 zero, and the sum of a level follows from its third moments, in time proportional to rows. With
 several, rows that no chain of shared levels connects are apart; all other pairs are gone through
-while there are not too many. Beyond that only pairs that share a level count, for which Sigma_ij
-is z_i'B z_j over the effects of the levels that they share: again third moments, of the cells of
-each set of factors. What is left out is of pairs that are connected by way of other rows only.
+while there are not too many. Beyond that only pairs that share a level count: the others are
+correlated by way of third rows alone. And where these are too many, Sigma_ij is z_i'B z_j over the
+effects of the levels that they share, again by third moments, of the cells of each set of factors.
 
 References
 ----------
@@ -30,12 +30,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _core
+from ..errors import FitError
 
 if TYPE_CHECKING:
     from .generalized import GeneralizedModel
 
-MOST_PAIRS = 1e8  # of rows that are gone through one by one: about half a second
+MOST_PAIRS = 5e7  # of rows that are gone through one by one: a quarter of a second
 MOST_ENTRIES = 2.5e7  # of B that are held for them: 200 MB
+SLACK = 1e-6  # of a variance, beside rounding
 WIDE, LONG = 64, 512  # rows of a block of pairs, which stays in the cache
 
 
@@ -59,15 +61,15 @@ class SecondOrder:
         self._model = model
         self._parts = parts_of(model)
 
-    @cached_property
+    @property
     def exact(self) -> bool:
         """Whether all pairs of rows are in it; else those that share a level."""
-        return len(self._parts) == 1 or self._pairs.affordable
+        return len(self._parts) == 1 or (self._pairs.exact and self._pairs.affordable)
 
     @property
     def price(self) -> float:
         """Pairs of rows that it goes through, or what takes as long."""
-        several = len(self._parts) > 1 and self.exact
+        several = len(self._parts) > 1 and self._pairs.affordable
         return self._pairs.count if several else float(len(self._parts[0].codes))
 
     @cached_property
@@ -98,14 +100,27 @@ class SecondOrder:
         if len(self._parts) == 1:
             part = self._parts[0]
             return contracted(moments(part.codes, part.z, third, part.m), core.condvar()[0])
-        if self.exact:
+        if self._pairs.affordable:
             return self._pairs.sum(third, core.solve)
+        self._check_levels(core.leverages(), core.condvar())
         core.evaluate(self._model.split(psi)[0], False, value=False)  # blocks of B can be read then
         return sharing(self._parts, third, core)
 
+    def _check_levels(self, h: np.ndarray, blocks: list[np.ndarray]) -> None:
+        """FitError where sums of effects are known far better than these: blocks of single levels
+        say little of covariances then."""
+        for part, B in zip(self._parts, blocks, strict=True):
+            own = np.einsum("ij,ijk,ik->i", part.z, B[part.codes], part.z)
+            if own.sum() > (1 + SLACK) * h.sum():
+                raise FitError(
+                    "the error of Laplace's approximation is a sum over pairs of rows, of which "
+                    f"there are too many here ({self._pairs.count:.1e}), and the levels of one "
+                    "grouping factor lie within those of another"
+                )
+
 
 def parts_of(model: GeneralizedModel) -> list[Part]:
-    """The grouping factors of a model with all their kept columns, as the compiled model has them."""
+    """The grouping factors of a model with their kept columns, as the compiled model has them."""
     return [
         Part(
             np.asarray(group.columns[0].codes),
@@ -125,14 +140,14 @@ def _sums(part: Part, values: np.ndarray) -> np.ndarray:
 # ---- third moments of levels ---------------------------------------------------------------------
 
 
-def moments(codes: np.ndarray, z: np.ndarray, a: np.ndarray, m: int) -> np.ndarray:
-    """C = sum a_i z_i (x) z_i (x) z_i of the rows of each level, (m, k, k, k)."""
+def moments(codes: np.ndarray, z: np.ndarray, weight: np.ndarray, m: int) -> np.ndarray:
+    """sum weight_i z_i (x) z_i (x) z_i over the rows of each level, (m, k, k, k)."""
     k = z.shape[1]
     out = np.empty((m, k, k, k))
     for own in combinations_with_replacement(range(k), 3):
-        sums = np.bincount(codes, a * z[:, own].prod(axis=1), m)
-        for place in set(permutations(own)):
-            out[(slice(None), *place)] = sums
+        sums = np.bincount(codes, weight * z[:, own].prod(axis=1), m)
+        for a, b, c in set(permutations(own)):
+            out[:, a, b, c] = sums
     return out
 
 
@@ -149,41 +164,42 @@ def contracted(C: np.ndarray, B: np.ndarray) -> float:
 
 
 class Pairs:
-    """All pairs of rows that shared levels connect, of several factors.
+    """All pairs of rows that shared levels connect, of several factors; where these are too many,
+    pairs that share a level. Rows with the same levels and columns are one, with the sum of their
+    derivatives.
 
-    Rows with the same levels and columns are one, with the sum of their derivatives.
+    Attributes
+    ----------
+    exact : bool
+        Whether all pairs are in it.
+    affordable : bool
+        Whether they can be gone through.
+    count : float
+        How many there are.
     """
 
     def __init__(self, parts: list[Part]) -> None:
         self._inverse, first = _alike(parts)
         cluster, levels = _clusters(parts)
-        own = cluster[first]
-        order = np.argsort(own, kind="stable")
-        self._order, self._first, self._cluster = order, first[order], own[order]
-        sizes = np.bincount(own)
-        self._ends = np.cumsum(sizes)[self._cluster]  # where the rows of its cluster end
-        self._parts = [Part(part.codes[self._first], part.z[self._first], part.m) for part in parts]
-        widths = np.array([part.z.shape[1] for part in parts])
-        self._local, self.width = _places(levels, widths, len(sizes))
+        self._parts = [Part(part.codes[first], part.z[first], part.m) for part in parts]
+        self._local, self.width = _places(levels, [part.z.shape[1] for part in parts])
+        self._within = [cluster[first]]
+        self.exact = _count(self._within) <= MOST_PAIRS
+        if not self.exact:
+            self._within = [part.codes for part in self._parts]
+        self.count = _count(self._within)
         effects = sum(part.m * part.z.shape[1] for part in parts)
-        self._plain = [bool((part.z == 1).all()) for part in parts]
-        self._room = np.empty((2, LONG * WIDE))
-        self.count = float(sizes.astype(float) @ sizes) / 2
-        few = self.count <= MOST_PAIRS
-        self.affordable = few and effects * float(self.width) <= MOST_ENTRIES
+        self.affordable = self.count <= MOST_PAIRS and effects * float(self.width) <= MOST_ENTRIES
+
+    @cached_property
+    def _walks(self) -> list[Walk]:
+        return [Walk(self._parts, self._local, label, self.exact) for label in self._within]
 
     def sum(self, a: np.ndarray, solve: Any) -> float:
         """sum_ij a_i a_j Sigma_ij^3 for a (n,); `solve` has B V for V (m, k, r) by factor."""
-        a = np.bincount(self._inverse, a, len(self._first))[self._order]
         B = self._covariance(solve)
-        total, n = 0.0, len(a)
-        for begin in range(0, n, WIDE):
-            end = min(begin + WIDE, n)
-            block = self._covariances(B, slice(begin, end))
-            for low in range(begin, int(self._ends[end - 1]), LONG):
-                here = slice(low, min(low + LONG, int(self._ends[end - 1])))
-                total += self._block(block, a, slice(begin, end), here)
-        return total
+        a = np.bincount(self._inverse, a)
+        return sum(walk.sum(a, B) for walk in self._walks)
 
     def _covariance(self, solve: Any) -> list[np.ndarray]:
         """B by factor, (m, k, width): the columns of the effects of the same cluster."""
@@ -193,6 +209,42 @@ class Pairs:
             np.put_along_axis(V, local[:, :, None], 1.0, axis=2)
             unit.append(V)
         return [np.asarray(v) for v in solve(unit)]
+
+
+class Walk:
+    """Pairs of rows with the same label, block by block.
+
+    Parameters
+    ----------
+    parts : list of Part
+    local : list of (m, k) arrays
+        Place of each effect among those of its cluster.
+    label : (n,) array
+        Of its cluster, or level of one factor.
+    once : bool
+        Whether no pair is in another walk; else it counts there, too, for each factor whose level
+        it shares.
+    """
+
+    def __init__(
+        self, parts: list[Part], local: list[np.ndarray], label: np.ndarray, once: bool
+    ) -> None:
+        self._order = order = np.argsort(label, kind="stable")
+        self._label, self._once, self._local = label[order], once, local
+        self._ends = np.searchsorted(self._label, self._label, side="right")
+        self._parts = [Part(part.codes[order], part.z[order], part.m) for part in parts]
+        self._plain = [bool((part.z == 1).all()) for part in parts]
+        self._room = np.empty((2, LONG * WIDE))
+
+    def sum(self, a: np.ndarray, B: list[np.ndarray]) -> float:
+        """The sum over its pairs."""
+        a, total = a[self._order], 0.0
+        for begin in range(0, len(a), WIDE):
+            rows = slice(begin, min(begin + WIDE, len(a)))
+            block, last = self._covariances(B, rows), int(self._ends[rows.stop - 1])
+            for low in range(begin, last, LONG):
+                total += self._block(block, a, rows, slice(low, min(low + LONG, last)))
+        return total
 
     def _covariances(self, B: list[np.ndarray], rows: slice) -> np.ndarray:
         """Covariances of the effects of its own cluster with each of some rows, (width, rows)."""
@@ -216,11 +268,20 @@ class Pairs:
                 sigma += other
         cubes = np.multiply(sigma, sigma, out=other)
         cubes *= sigma
-        if self._cluster[rows.start] != self._cluster[max(others.stop, rows.stop) - 1]:
-            cubes *= self._cluster[others, None] == self._cluster[None, rows]
+        if self._label[rows.start] != self._label[others.stop - 1]:
+            cubes *= self._label[others, None] == self._label[None, rows]
+        if not self._once:
+            same = (part.codes[others, None] == part.codes[None, rows] for part in self._parts)
+            cubes /= np.maximum(sum(one.astype(np.int8) for one in same), 1)
         by_row = (cubes @ a[rows]) * a[others]
         inside = max(0, min(rows.stop, others.stop) - others.start)  # pairs that are there twice
         return float(by_row[:inside].sum() + 2 * by_row[inside:].sum())
+
+
+def _count(labels: list[np.ndarray]) -> float:
+    """Pairs of rows with one label."""
+    sizes = (np.bincount(label).astype(float) for label in labels)
+    return sum(float(size @ size) for size in sizes) / 2
 
 
 def _alike(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
@@ -252,10 +313,9 @@ def _clusters(parts: list[Part]) -> tuple[np.ndarray, list[np.ndarray]]:
     return label[first], np.split(label, starts[1:-1])
 
 
-def _places(
-    levels: list[np.ndarray], widths: np.ndarray, count: int
-) -> tuple[list[np.ndarray], int]:
+def _places(levels: list[np.ndarray], widths: list[int]) -> tuple[list[np.ndarray], int]:
     """Place of each effect among those of its cluster, (m, k) by factor, and the most of them."""
+    count = 1 + max(int(label.max()) for label in levels)
     used, out = np.zeros(count, np.intp), []
     for label, k in zip(levels, widths, strict=True):
         order = np.argsort(label, kind="stable")
