@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .generalized_point import GeneralizedPoint
 from .search import Minimum, Search, Watch
-
-if TYPE_CHECKING:
-    from .generalized import GeneralizedModel
 
 STEP = 5e-3  # of differences of the correction, in units of `GeneralizedModel.units`, ...
 SECOND_STEP = 0.05  # ... and of its second differences
@@ -69,7 +66,7 @@ class CorrectedPoint(GeneralizedPoint):
             return second_differences(at, self.psi, steps)
 
 
-def correction_of(model: GeneralizedModel, sums: Any) -> At:
+def correction_of(model: Any, sums: Any) -> At:
     """The correction as a function of psi."""
     rows: Any = model.design.sums if sums is None else sums
 
@@ -104,7 +101,7 @@ def second_differences(at: At, psi: np.ndarray, steps: np.ndarray) -> np.ndarray
 
 
 def maximum(
-    model: GeneralizedModel,
+    model: Any,
     psi: np.ndarray,
     sums: Any,
     held: np.ndarray,
@@ -131,7 +128,7 @@ def maximum(
     return _closed(model, whole(found.z), found, sums, held, units)
 
 
-def _columns(model: GeneralizedModel) -> list[np.ndarray]:
+def _columns(model: Any) -> list[np.ndarray]:
     """Places in psi of each column of T, its diagonal first."""
     found: dict[tuple[int, int], list[int]] = {}
     for place, (term, _, column) in enumerate(model.theta_entries):
@@ -140,7 +137,7 @@ def _columns(model: GeneralizedModel) -> list[np.ndarray]:
 
 
 def _opened(
-    model: GeneralizedModel, psi: np.ndarray, sums: Any, held: np.ndarray, units: np.ndarray
+    model: Any, psi: np.ndarray, sums: Any, held: np.ndarray, units: np.ndarray
 ) -> np.ndarray:
     """psi, with columns of T that are zero for Laplace's and should not be for this criterion: it
     is even in them, so that no slope says so."""
@@ -155,7 +152,7 @@ def _opened(
 
 
 def _closed(
-    model: GeneralizedModel,
+    model: Any,
     psi: np.ndarray,
     found: Minimum,
     sums: Any,

@@ -25,15 +25,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import combinations, combinations_with_replacement, permutations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _core
 from ..errors import FitError
-
-if TYPE_CHECKING:
-    from .generalized import GeneralizedModel
 
 MOST_PAIRS = 5e7  # of rows that are gone through one by one: a quarter of a second
 MOST_ENTRIES = 2.5e7  # of B that are held for them: 200 MB
@@ -57,7 +54,7 @@ class SecondOrder:
     model : GeneralizedModel
     """
 
-    def __init__(self, model: GeneralizedModel) -> None:
+    def __init__(self, model: Any) -> None:
         self._model = model
         self._parts = parts_of(model)
 
@@ -119,7 +116,7 @@ class SecondOrder:
                 )
 
 
-def parts_of(model: GeneralizedModel) -> list[Part]:
+def parts_of(model: Any) -> list[Part]:
     """The grouping factors of a model with their kept columns, as the compiled model has them."""
     return [
         Part(
