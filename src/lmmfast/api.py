@@ -167,6 +167,7 @@ def glmer(
     nagq: int = 1,
     information: str = "observed",
     prior: Any = None,
+    accuracy: str = "laplace",
 ) -> GLMMFit:
     """Fit a generalized linear mixed model by maximum likelihood.
 
@@ -224,6 +225,10 @@ def glmer(
         deviation around 0, ``{"cond[T.b]": (0.5, 2.5)}`` one around 0.5; a number is for all but
         the intercept. Estimates are modes then; ``objective`` and ``llf`` are of the likelihood
         alone, and likelihoods are not compared.
+    accuracy : {"laplace", "second-order"}, default "laplace"
+        "second-order" has the next order of Laplace's approximation in the likelihood (Shun &
+        McCullagh 1995): for any random effects, and of use where levels have few rows; see
+        ``fit.approximation()``. Only with nagq=1 and observed information.
 
     Returns
     -------
@@ -261,15 +266,8 @@ def glmer(
     options = Options(False, start, verbose, callback, max_seconds, max_evals)
     found = find_family(family, link)
     design = design_from(formula, data, weights, offset, contrasts, found.response)
-    model = GLMM(
-        design,
-        found,
-        storage=storage,
-        threads=threads,
-        nagq=nagq,
-        information=information,
-        prior=prior,
-    )
+    how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+    model = GLMM(design, found, storage=storage, threads=threads, prior=prior, **how)
     return model.fitted(options)
 
 

@@ -33,6 +33,7 @@ class GLMM(GeneralizedModel):
         nagq: int = 1,
         information: str = "observed",
         prior: Any = None,
+        accuracy: str = "laplace",
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -52,7 +53,7 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads, nagq, information, prior
+        storage, threads, nagq, information, prior, accuracy
             As for ``GLMM``.
 
         Returns
@@ -79,15 +80,8 @@ class GLMM(GeneralizedModel):
 
         found = find_family(family, link)
         design = design_of(y, X, terms, weights, offset, found.response)
-        return cls(
-            design,
-            found,
-            storage=storage,
-            threads=threads,
-            nagq=nagq,
-            information=information,
-            prior=prior,
-        )
+        how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+        return cls(design, found, storage=storage, threads=threads, prior=prior, **how)
 
     def fit(
         self,
@@ -98,7 +92,8 @@ class GLMM(GeneralizedModel):
         max_seconds: float | None = None,
         max_evals: int = MAX_EVALS,
     ) -> GLMMFit:
-        """Maximizes the likelihood, by Laplace's approximation or adaptive quadrature.
+        """Maximizes the likelihood, by Laplace's approximation, one with its next order, or
+        adaptive quadrature.
 
         Parameters
         ----------

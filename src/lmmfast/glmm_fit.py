@@ -16,6 +16,7 @@ from .glmm_rowwise import GeneralizedRows
 from .hints import hinted
 from .inference.ddf import coverage
 from .inference.intervals import confidence as _intervals
+from .inference.intervals.approximation import approximation as _approximation
 from .inference.intervals.parameters import natural_extra
 from .inference.rows import checks as _checks
 from .inference.selection import update as _update
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .engine.families import Family
     from .engine.generalized import GeneralizedModel
     from .engine.generalized_estimates import GeneralizedEstimates
+    from .inference.intervals.approximation import Approximation
     from .inference.intervals.profile import Profile
     from .inference.means.marginal import Marginal
     from .inference.rows.checks import Checks
@@ -418,6 +420,29 @@ class GLMMFit(Labelled, GeneralizedRows):
             lambda first, stop: simulator.draw(streams, first, stop),
             self.linear_predictor.index,
         )
+
+    def approximation(self) -> Approximation:
+        """The error of Laplace's approximation, from its next order: what it adds to -2 log
+        likelihood, and how far it would move each estimate.
+
+        It takes two evaluations a parameter. What is left after the next order is smaller, but not
+        zero where levels have very few rows.
+
+        Returns
+        -------
+        Approximation
+            ``correction``, ``table``, ``largest``, ``exact``, ``advice``.
+
+        Raises
+        ------
+        FitError
+            For fits by quadrature, with the correction, or with expected information.
+
+        References
+        ----------
+        Shun & McCullagh (1995), *J. R. Statist. Soc. B* 57, 749-760.
+        """
+        return _approximation(self)
 
     def to_marginaleffects(self) -> Marginal:
         """This fit as the package marginaleffects takes models.

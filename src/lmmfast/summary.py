@@ -90,6 +90,8 @@ def approximation(fit: Fit) -> str:
     own: Any = fit.estimates
     if own.nagq > 1:
         return f"adaptive Gauss-Hermite quadrature, {own.nagq} nodes"
+    if own.accuracy == "second-order":
+        return "Laplace approximation, second order"
     return f"Laplace approximation{', expected information' * (own.information == 'expected')}"
 
 

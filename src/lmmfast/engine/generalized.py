@@ -2,8 +2,8 @@
 
 eta = o + X beta + Z b,  Cov(b of a level) = T T',  y ~ family(eta, x), with x the family's own
 parameters (log dispersion, log size, thresholds), all of them without bounds. What is minimized is
-f = -2 log-likelihood, by Laplace's approximation or adaptive quadrature and with all constants,
-jointly in psi = (theta, beta, x).
+f = -2 log-likelihood, by Laplace's approximation, with its next order if asked for, or adaptive
+quadrature, and with all constants, jointly in psi = (theta, beta, x).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from .. import _core
 from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
 from ..linalg import predicted_gain
+from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
 from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_estimates import GeneralizedEstimates
@@ -26,6 +28,7 @@ from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch, whole
 from .priors import precisions, priors
+from .second_order import SecondOrder
 from .separation import separation
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ class GeneralizedModel(Machine):
     prior : dict or float, optional
         Standard deviations, or pairs of mean and standard deviation, of normal priors on
         coefficients by name; one number for all but the intercept.
+    accuracy : {"laplace", "second-order"}, default "laplace"
+        Whether -2 log-likelihood has the next order of Laplace's approximation (`SecondOrder`).
 
     Raises
     ------
@@ -98,12 +103,14 @@ class GeneralizedModel(Machine):
         nagq: int = 1,
         information: str = "observed",
         prior: Any = None,
+        accuracy: str = "laplace",
     ) -> None:
         if information not in ("observed", "expected"):
             raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
         self.information = information
         self.prior = priors(prior, design.x_names)
         self.nagq = whole("nagq", nagq, 1, MOST_NODES)
+        self.accuracy = _checked_accuracy(accuracy, self.nagq, information)
         if storage == "iterative":
             raise ValueError(
                 "a generalized model needs an exact factorization: storage='dense' or 'sparse'"
@@ -113,6 +120,7 @@ class GeneralizedModel(Machine):
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         _check_quadrature(design, self.nagq)
         self._compile(design, storage, threads, self._made(design))
+        self._rows: Any = design.sums  # that the compiled model has now
         size = int(self._core.keep.sum()) + int(self._core.nextra)
         if design.n <= size:
             raise FitError(
@@ -140,7 +148,8 @@ class GeneralizedModel(Machine):
 
     def _options(self) -> dict[str, Any]:
         own = {"family": self.family, "nagq": self.nagq, "information": self.information}
-        return super()._options() | own | {"prior": self.prior or None}
+        own |= {"accuracy": self.accuracy, "prior": self.prior or None}
+        return super()._options() | own
 
     def with_design(self, design: Design) -> Self:
         """A model of another design that is run as this one; priors of columns that are gone are,
@@ -148,6 +157,16 @@ class GeneralizedModel(Machine):
         kept = {name: own for name, own in self.prior.items() if name in design.x_names}
         make: Any = type(self)
         return make(design, **self._options() | {"prior": kept or None})  # type: ignore[no-any-return]
+
+    @cached_property
+    def second_order(self) -> SecondOrder:
+        """What Laplace's approximation lacks, for this model."""
+        return SecondOrder(self)
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether it is in the criterion."""
+        return self.accuracy == "second-order"
 
     # ---- psi -------------------------------------------------------------------------------------
 
@@ -210,16 +229,19 @@ class GeneralizedModel(Machine):
     @contextmanager
     def _filled(self, sums: Any) -> Iterator[Any]:
         """The compiled model with the response and weights of other rows; None: its own."""
-        own: Any = self.design.sums
-        other = sums is not None and sums is not own
+        wanted: Any = self.design.sums if sums is None else sums
         with self._lock, _in_words():
+            before = self._rows
+            other = wanted is not before
             if other:
-                self._core.again(sums.y, sums.weights)
+                self._core.again(wanted.y, wanted.weights)
+                self._rows = wanted
             try:
                 yield self._core
             finally:
                 if other:
-                    self._core.again(own.y, own.weights)
+                    self._core.again(before.y, before.weights)
+                    self._rows = before
 
     @contextmanager
     def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
@@ -251,12 +273,37 @@ class GeneralizedModel(Machine):
         """
         psi = self.checked(psi)
         with self._filled(sums) as core:
-            return core.value(psi, gradient)
+            found = core.value(psi, gradient)
+            if not self.is_corrected:
+                return found
+            more = self.correction(psi, gradient=gradient, sums=sums)
+        return (found[0] + more[0], found[1] + more[1]) if gradient else found + more
 
     value = objective
 
+    def correction(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+        """What the next order of Laplace's approximation adds to -2 log-likelihood at psi.
+
+        Parameters and errors as of `objective`; the gradient is by central differences, in the
+        parameters that move freely.
+        """
+        psi = self.checked(psi)
+        at = correction_of(self, sums)
+        with self._filled(sums) as core:
+            value = at(psi)
+            if not gradient:
+                return value
+            core.value(psi)
+            steps = STEP * self.units(psi, core.predictor())
+            return value, differences(at, psi, np.where(self.free(psi), steps, 0.0))
+
     def point(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
         """The model at psi, to be read: derivatives, modes, leverages; sums as for `objective`."""
+        kind = CorrectedPoint if self.is_corrected else GeneralizedPoint
+        return kind(self, self.checked(psi), sums)
+
+    def uncorrected(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
+        """The same of the criterion that the compiled model has, without a correction."""
         return GeneralizedPoint(self, self.checked(psi), sums)
 
     # ---- fit -------------------------------------------------------------------------------------
@@ -274,6 +321,14 @@ class GeneralizedModel(Machine):
         with self._lock:
             how = {"maxeval": options.max_evals, "held": held}
             return self._minimize(options.start, options.watch, None, how)
+
+    def minimum(self, psi: np.ndarray, held: np.ndarray) -> float:
+        """-2 log-likelihood at the best of what is not held at its value in psi."""
+        with self._filled(None) as core:
+            best, found = core.minimize(psi, held=held)
+            if not self.is_corrected:
+                return float(found["objective"])
+            return maximum(self, best, None, held, MAX_EVALS, None, found["neval"])[1].value
 
     def again(self, sums: Any, *, start: Any = None) -> GeneralizedEstimates:
         """The estimates for another response and other weights of the same rows (`Rows`), without
@@ -307,6 +362,9 @@ class GeneralizedModel(Machine):
         status = watch.reason or _STATUS.get(info["status"], info["status"])
         if status == "converged" and info["certificate"] > CERTIFIED:
             status = "flat direction"
+        if self.is_corrected and status == "converged":
+            psi, info = self._improved(np.array(psi), info, watch.active(began), sums, how)
+            status = watch.reason or info["status"]
         run = _Run(
             np.array(psi),
             float(info["objective"]),
@@ -324,6 +382,21 @@ class GeneralizedModel(Machine):
             why = _NOT_CERTIFIED[status].format(left=run.certificate)
             warn(ConvergenceWarning(f"{status}: {why}"))
         return found
+
+    def _improved(
+        self, psi: np.ndarray, info: dict[str, Any], watch: Any, sums: Any, how: dict[str, Any]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """The maximum of the corrected likelihood, from Laplace's, and how it ended."""
+        held = how.get("held")
+        held = np.zeros(self.size, bool) if held is None else np.asarray(held, bool)
+        psi, end = maximum(self, psi, sums, held, how["maxeval"], watch, info["neval"])
+        factorizations, passes = self._core.work()
+        took = {"neval": end.evals, "factorizations": factorizations, "passes": passes}
+        return psi, info | took | {
+            "objective": end.value,
+            "certificate": end.gain,
+            "status": end.status,
+        }
 
     def _start(self, start: Any) -> np.ndarray | None:
         """The psi that a fit begins with; None: the core's own."""
@@ -365,6 +438,8 @@ class GeneralizedModel(Machine):
 
     def _estimates(self, run: _Run, began: float, sums: Any = None) -> GeneralizedEstimates:
         """Everything that follows from the psi of a run, where the compiled model stands."""
+        if self.is_corrected:
+            self._core.value(run.psi)
         b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
         theta, beta, extra = self.split(run.psi)
         keep = np.asarray(self._core.keep, bool)
@@ -399,6 +474,7 @@ class GeneralizedModel(Machine):
             nagq=self.nagq,
             information=self.information,
             penalty=penalty,
+            accuracy=self.accuracy,
         )
 
 
@@ -414,6 +490,18 @@ def _check_quadrature(design: Design, nagq: int) -> None:
             f"nagq={nagq}: quadrature is for one grouping factor with at most {MOST_DIRECTIONS} "
             f"columns, this model has {has}; nagq=1 is Laplace's approximation"
         )
+
+
+def _checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
+    """The accuracy, which goes with Laplace's own approximation only."""
+    if accuracy not in ("laplace", "second-order"):
+        raise ValueError(f"accuracy must be 'laplace' or 'second-order', not {accuracy!r}")
+    if accuracy == "second-order" and (nagq > 1 or information == "expected"):
+        other = f"nagq={nagq}" if nagq > 1 else "information='expected'"
+        raise FitError(
+            f"accuracy='second-order' corrects Laplace's approximation: leave out {other}"
+        )
+    return accuracy
 
 
 class _Run(NamedTuple):

@@ -49,6 +49,8 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
         "observed" or "expected": the weights in the approximation.
     penalty : float
         What priors on coefficients add to the criterion that was minimized; not in `objective`.
+    accuracy : str
+        "laplace", or "second-order" where the objective has the next order of the approximation.
     """
 
     extra: np.ndarray
@@ -61,6 +63,7 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
     nagq: int = 1
     information: str = "observed"
     penalty: float = 0.0
+    accuracy: str = "laplace"
 
     def __getattr__(self, name: str) -> Any:
         """vcov and covariance, which take evaluations, when they are first asked for."""

@@ -40,11 +40,11 @@ class GeneralizedPoint:
     @cached_property
     def gradient(self) -> np.ndarray:
         """Its gradient in psi, (size,); exact, zero for dropped columns."""
-        return np.asarray(self._slope(self.psi))
+        return self._slope(self.psi)
 
     def _slope(self, psi: np.ndarray) -> np.ndarray:
-        found = self._model.objective(psi, gradient=True, sums=self._sums)
-        return np.asarray(found[1])
+        with self._model.standing(psi, self._sums) as core:
+            return np.asarray(core.value(psi, True)[1])
 
     @cached_property
     def predictor(self) -> np.ndarray:

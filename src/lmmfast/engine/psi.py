@@ -72,6 +72,5 @@ class PsiCriterion:
 
 def minimum_with(model: GeneralizedModel, psi: np.ndarray, held: np.ndarray) -> float:
     """The deviance at the best of what is not held (a boolean for each of psi)."""
-    with model._lock, in_words():
-        _, found = model._core.minimize(psi, held=held)
-    return float(found["objective"])
+    with in_words():
+        return model.minimum(psi, held)

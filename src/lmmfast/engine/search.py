@@ -45,12 +45,21 @@ class Search:
         Called before each step; a true result stops the search.
     evals : int, default 0
         Made before.
+    gain : float, optional
+        Predicted decrease at which it ends.
     """
 
     def __init__(
-        self, at: Callable[[np.ndarray], Any], most: int, watch: Watch | None, evals: int = 0
+        self,
+        at: Callable[[np.ndarray], Any],
+        most: int,
+        watch: Watch | None,
+        evals: int = 0,
+        *,
+        gain: float = GAIN,
     ) -> None:
         self._at, self.most, self.watch, self.evals = at, most, watch, evals
+        self.gain = gain
 
     def at(self, z: np.ndarray) -> Any:
         """The criterion there; None where it is not finite."""
@@ -74,7 +83,7 @@ class Search:
             scaled, gain = trust_step(unit * here.slope, model, radius)
             if self.watch and self.watch(self.evals, here.f, here.f, radius, gain):
                 return Minimum(z, here.f, gain, self.evals, "stopped")
-            if gain <= GAIN or radius < SMALLEST:
+            if gain <= self.gain or radius < SMALLEST:
                 return Minimum(z, here.f, gain, self.evals, "converged")
             if self.evals >= self.most:
                 return Minimum(z, here.f, gain, self.evals, "evaluation limit")

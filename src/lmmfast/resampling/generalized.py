@@ -70,7 +70,7 @@ class Refits:
     def fingerprint(self) -> str:
         """Of all that its objectives depend on."""
         family = self.model.family
-        own = family.core_name, family.core_link, self.model.nagq
+        own = family.core_name, family.core_link, self.model.nagq, self.model.accuracy
         return fingerprint(design_fingerprint(self.model.design), *own, self.start)
 
 

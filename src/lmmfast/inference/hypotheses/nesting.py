@@ -82,7 +82,9 @@ def _distribution(fit: Any) -> Any:
 
 def _approximation(fit: Any) -> Any:
     """How the likelihood of a generalized fit is computed."""
-    return getattr(fit.estimates, "nagq", 1), getattr(fit.estimates, "information", "")
+    own = fit.estimates
+    kinds = {"nagq": 1, "information": "", "accuracy": "laplace"}
+    return tuple(getattr(own, name, usual) for name, usual in kinds.items())
 
 
 def _is_limit(small: Any, large: Any) -> bool:
