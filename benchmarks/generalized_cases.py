@@ -48,6 +48,11 @@ class Case:
     nagq: int = 1
     calls: int = 1
 
+    @property
+    def canonical(self) -> bool:
+        """Whether observed and expected weights are the same."""
+        return (self.family, self.link) in (("binomial", "logit"), ("poisson", "log"))
+
 
 def _factor(codes: np.ndarray) -> pd.Categorical:
     """Level labels "0", "1", ... of the levels that occur."""
