@@ -140,7 +140,8 @@ def rows(way: str, counts: Counts, truth: dict[str, float], methods: list[str]) 
         bias, rmse = x.mean() - value, np.sqrt(np.mean((x - value) ** 2))
         held = [f"{100 * np.mean(counts.held[m][name]):.1f} %" for m in methods]
         cells = [f"{value:g}", f"{x.mean():.4f} ({error:.4f})", f"{100 * bias / value:+.1f} %"]
-        lines.append(f"| {way} | {name} | {' | '.join([*cells, f'{rmse:.3f}', *held])} |")
+        label = name.replace("|", "\\|")
+        lines.append(f"| {way} | {label} | {' | '.join([*cells, f'{rmse:.3f}', *held])} |")
     return lines
 
 
