@@ -16,7 +16,7 @@ import numpy as np
 from jets import Jet
 from scipy.special import gammaln
 
-BINARY = ("logit", "probit", "cloglog", "cauchit")
+BINARY = ("logit", "probit", "cloglog", "loglog", "cauchit", "log")
 FAMILIES: dict[str, tuple[str, ...]] = {
     "binomial": BINARY,
     "poisson": ("log", "sqrt", "identity"),
@@ -24,8 +24,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "gamma": ("log", "inverse", "identity"),
     "inversegaussian": ("log", "inverse", "identity", "inversesquared"),
     "gaussian": ("identity", "log", "inverse"),
-    "ordered": ("logit", "probit", "cloglog"),
+    "ordered": ("logit", "probit", "cloglog", "loglog"),
+    "beta": ("logit",),
+    "betabinomial": ("logit",),
+    "nb1": ("log",),
+    "truncatedpoisson": ("log",),
+    "truncatednegativebinomial": ("log",),
 }
+TRIALS = ("binomial", "betabinomial")
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Family:
     def nextra(self) -> int:
         if self.name == "ordered":
             return self.classes - 1
-        return 0 if self.name in ("binomial", "poisson") else 1
+        return 0 if self.name in ("binomial", "poisson", "truncatedpoisson") else 1
 
     def rows(self, y: np.ndarray, w: np.ndarray, eta: np.ndarray, x: np.ndarray) -> Rows:
         """l with all constants, -inf outside the domain, and its derivatives."""
@@ -82,15 +88,15 @@ class Family:
         )
 
     def mean(self, eta: np.ndarray) -> np.ndarray:
-        """The mean (of one trial) at eta; of no ordered response."""
+        """The mean (of one trial, before truncation) at eta; of no ordered response."""
         t = Jet.constant(np.asarray(eta, float), 0)
-        if self.name == "binomial":
+        if self.name in (*TRIALS, "beta"):
             return np.exp(log_tails(self.link, t)[0].value)
         return mean(self.link, t)[0].value
 
     def feasible(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         """An eta at which l is finite, near the response; of an ordered one zero."""
-        share = y / w if self.name == "binomial" else y
+        share = y / w if self.name in TRIALS else y
         mu = 0.8 * share + 0.2 * share.mean()
         inverse: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "log": np.log,
@@ -111,6 +117,11 @@ def log_tails(link: str, a: Jet) -> tuple[Jet, Jet]:
     if link == "cloglog":
         e = jets.exp(a)
         return _log_one_minus_exp(e), -e
+    if link == "loglog":
+        e = jets.exp(-a)
+        return -e, _log_one_minus_exp(e)
+    if link == "log":
+        return a, _log_one_minus_exp(-a)
     return jets.log(_cauchy(a)), jets.log(_cauchy(-a))
 
 
@@ -175,6 +186,10 @@ def _density(link: str, t: Jet) -> Jet:
         return jets.exp(t * t * -0.5) / np.sqrt(2 * np.pi)
     if link == "cloglog":
         return jets.exp(t - jets.exp(t))
+    if link == "loglog":
+        return jets.exp(-t - jets.exp(-t))
+    if link == "log":
+        return jets.exp(t)
     return jets.lorentz(t) / np.pi
 
 
@@ -262,6 +277,68 @@ def _ordered(link: str, y: np.ndarray, w: np.ndarray, t: Jet, extra: list[Jet]) 
     return density, information
 
 
+def _shares(link: str, t: Jet, extra: list[Jet]) -> tuple[Jet, Jet, Jet, Jet]:
+    """mu and its slope, and the shapes of a beta distribution of this precision."""
+    F, G = map(jets.exp, log_tails(link, t))
+    precision = jets.exp(extra[0])
+    return F, _density(link, t), precision * F, precision * G
+
+
+def _beta(link: str, y: np.ndarray, w: np.ndarray, t: Jet, extra: list[Jet]) -> tuple[Jet, Jet]:
+    _, slope, a, b = _shares(link, t, extra)
+    density = jets.gammaln(a + b) - jets.gammaln(a) - jets.gammaln(b)
+    density = density + (a - 1.0) * np.log(y) + (b - 1.0) * np.log1p(-y)
+    scaled = (a + b) * slope
+    return density * w, scaled * scaled * (jets.trigamma(a) + jets.trigamma(b)) * w
+
+
+def _beta_binomial(
+    link: str, y: np.ndarray, w: np.ndarray, t: Jet, extra: list[Jet]
+) -> tuple[Jet, Jet]:
+    mu, slope, a, b = _shares(link, t, extra)
+    choose = gammaln(w + 1) - gammaln(y + 1) - gammaln(w - y + 1)
+    above = jets.gammaln(a + y) + jets.gammaln(b + (w - y)) - jets.gammaln(a + b + w)
+    density = choose + above - jets.gammaln(a) - jets.gammaln(b) + jets.gammaln(a + b)
+    variance = mu * (1.0 - mu) * (a + b + w) / (a + b + 1.0)  # of the mean, times the trials
+    return density, slope * slope / variance * w
+
+
+def _nb1(link: str, y: np.ndarray, w: np.ndarray, t: Jet, extra: list[Jet]) -> tuple[Jet, Jet]:
+    mu, slope = mean(link, t)
+    phi = jets.exp(extra[0])
+    size, one = mu / phi, jets.log(phi + 1.0)
+    density = jets.gammaln(size + y) - jets.gammaln(size) - gammaln(y + 1)
+    density = density - size * one + (extra[0] - one) * y
+    return density * w, slope * slope / (mu * (phi + 1.0)) * w
+
+
+def _above_zero(density: Jet, zero: Jet) -> Jet:
+    """A log-density given y > 0, from the log-probability of zero."""
+    return density - _log_one_minus_exp(-zero)
+
+
+def _truncated_poisson(
+    link: str, y: np.ndarray, w: np.ndarray, t: Jet, extra: list[Jet]
+) -> tuple[Jet, Jet]:
+    mu, slope = mean(link, t)
+    density = _above_zero(_poisson(link, y, np.ones_like(y), t, extra)[0], -mu)
+    rest = mu / (1.0 - jets.exp(-mu))  # the mean above zero
+    return density * w, slope * slope * rest * (mu + 1.0 - rest) / (mu * mu) * w
+
+
+def _truncated_negative_binomial(
+    link: str, y: np.ndarray, w: np.ndarray, t: Jet, extra: list[Jet]
+) -> tuple[Jet, Jet]:
+    mu, slope = mean(link, t)
+    size = jets.exp(extra[0])
+    zero = size * jets.log(size / (mu + size))
+    density = _above_zero(_negative_binomial(link, y, np.ones_like(y), t, extra)[0], zero)
+    rest = mu / (1.0 - jets.exp(zero))
+    variance = rest * (mu / size + mu + 1.0 - rest)
+    score = slope * size / (mu * (mu + size))  # what y is multiplied by
+    return density * w, score * score * variance * w
+
+
 _DENSITIES = {
     "binomial": _binomial,
     "poisson": _poisson,
@@ -270,4 +347,9 @@ _DENSITIES = {
     "inversegaussian": _inverse_gaussian,
     "gaussian": _gaussian,
     "ordered": _ordered,
+    "beta": _beta,
+    "betabinomial": _beta_binomial,
+    "nb1": _nb1,
+    "truncatedpoisson": _truncated_poisson,
+    "truncatednegativebinomial": _truncated_negative_binomial,
 }

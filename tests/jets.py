@@ -15,6 +15,10 @@ from scipy.special import log_ndtr, polygamma
 
 ORDER = 4  # derivatives in t
 
+# which powers of t make each power in a product
+_LEFT, _RIGHT = np.array([(i, k - i) for k in range(ORDER + 1) for i in range(k + 1)]).T
+_FIRST = np.cumsum([0, *range(1, ORDER + 1)])
+
 
 class Jet:
     """Coefficients c[j, k, i] of t^k in row i: of the value (j = 0), and times e_j."""
@@ -67,12 +71,9 @@ class Jet:
     def __mul__(self, other: Any) -> Jet:
         if not isinstance(other, Jet):
             return Jet(self.c * other)
-        out = np.zeros_like(self.c)
-        for k in range(ORDER + 1):
-            for i in range(k + 1):
-                out[:, k] += self.c[:, i] * other.c[:1, k - i]
-                out[1:, k] += self.c[:1, i] * other.c[1:, k - i]
-        return Jet(out)
+        products = self.c[:, _LEFT] * other.c[:1, _RIGHT]
+        products[1:] += self.c[:1, _LEFT] * other.c[1:, _RIGHT]
+        return Jet(np.add.reduceat(products, _FIRST, axis=1))
 
     def __neg__(self) -> Jet:
         return Jet(-self.c)
@@ -132,6 +133,10 @@ def gammaln(a: Jet) -> Jet:
 
     x = a.value
     return a.of([value(x), *(polygamma(k - 1, x) / factorial(k) for k in _TERMS[1:])])
+
+
+def trigamma(a: Jet) -> Jet:
+    return a.of([polygamma(k + 1, a.value) / factorial(k) for k in _TERMS])
 
 
 def lorentz(a: Jet) -> Jet:

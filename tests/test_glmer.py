@@ -315,6 +315,7 @@ def test_one_row_per_level(cbpp: pd.DataFrame, herds: Any) -> None:
 
 REFUSED = [
     ("x ~ cond + (1 | subj)", "binomial", {}, "'x' is .* in row 1 and .*cbind"),
+    ("1 * hit + 1 ~ cond + (1 | subj)", "binomial", {}, r"is 2 in row .*== 2\) ~"),
     ("x / 10 + 0.5 ~ cond + (1 | subj)", "binomial", {}, "share .* weights=trials"),
     ("hit ~ cond + (1 | subj)", "binomial", {"weights": "x2"}, "whole numbers; in row 0"),
     ("k / 7 ~ cond + (1 | subj)", "binomial", {"weights": "k"}, "no whole number of successes"),
@@ -392,7 +393,7 @@ def test_lmer_names_glmer(trials: pd.DataFrame) -> None:
     ("more", "error", "words"),
     [
         ({"family": "tweedy"}, ValueError, "there are binomial"),
-        ({"link": "loglog"}, ValueError, "logit, probit"),
+        ({"link": "loglogit"}, ValueError, "logit, probit"),
         ({"storage": "iterative"}, ValueError, "exact factorization"),
         ({"start": [1.0]}, ValueError, r"shape \(3,\)"),
         ({"start": {"beta": [1.0]}}, ValueError, r"start\['beta'\] needs shape \(2,\)"),

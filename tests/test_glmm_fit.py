@@ -725,3 +725,17 @@ def test_separation_is_said(made: pd.DataFrame) -> None:
     assert fit.separation == ("z",)
     assert "Separated:" in str(fit.summary())
     assert drop1(fit).table.loc["z", "LRT"] > 10  # without the same warning again
+
+
+def test_every_hint_is_true(cbpp: GLMMFit) -> None:
+    from lmmfast.hints import ATTRIBUTES, GENERALIZED
+
+    for name, hint in (ATTRIBUTES | GENERALIZED).items():
+        if hasattr(GLMMFit, name):
+            assert name in ("deviance",), name
+            continue
+        for word in hint.replace("(", " ").replace(",", " ").split():
+            if word.startswith("fit."):
+                assert hasattr(cbpp, word[4:].split(".")[0]), hint
+    with pytest.raises(AttributeError, match=r"write fit.check\(\)"):
+        _ = cbpp.testDispersion

@@ -3,7 +3,8 @@
 
 LINKS = {
     "logit": lambda p: np.log(p / (1 - p)), "probit": lambda p: np.log(p / (1 - p)) / 1.7,
-    "cloglog": lambda p: np.log(-np.log1p(-p)), "cauchit": lambda p: np.tan(np.pi * (p - 0.5)), "log": np.log,
+    "cloglog": lambda p: np.log(-np.log1p(-p)),
+    "loglog": lambda p: -np.log(-np.log(p)), "cauchit": lambda p: np.tan(np.pi * (p - 0.5)), "log": np.log,
     "identity": lambda m: m, "sqrt": np.sqrt, "inverse": lambda m: 1 / m, "inversesquared": lambda m: m ** -2,
 }
 SLOPES = {"identity": lambda m: 1.0, "sqrt": lambda m: 2 * m ** 0.5, "inverse": lambda m: m * m,
@@ -30,7 +31,8 @@ def _begin(family, link, y, w, classes):
     elif link != "identity" and not mean > 0:
         mean = np.sqrt(spread)
     over = max(spread - mean, 0.01 * mean * (1 + mean))  # beyond a Poisson's variance
-    x = {"negativebinomial": [np.clip(np.log(mean * mean / over), -3, 5)], "nb1": [np.clip(np.log(over / mean), -3, 5)],
+    x = {"negativebinomial": [np.clip(np.log(mean * mean / over), -3, 5)],
+         "nb1": [np.clip(np.log(over / mean), -3, 5)],
          "truncatednegativebinomial": [0.0], "gamma": [np.log(spread / mean ** 2)],
          "inversegaussian": [np.log(spread / mean ** 3)], "gaussian": [np.log(spread)]}.get(family, [])
     unit = np.sqrt(spread) / SLOPES[link](abs(mean)) if link in SLOPES else 1.0
@@ -58,6 +60,7 @@ cdef class _Response:
         self.r.center, start, self.r.unit = _begin(family, link, np.asarray(y), weights, classes)
         self.x = np.append(start, 0.0)
         self.r.y, self.r.x = &self.y[0], &self.x[0]
+        self.r.flat = -1
 
 
 cdef class _Within:
@@ -82,7 +85,8 @@ cdef class _Within:
         self.plane.basis = &self.basis[0, 0] if self.basis.shape[1] else NULL
         if held[:ntheta].any():
             now = held[:ntheta]
-            self.theta = _Plane(np.where(now, psi[:ntheta], 0.0), np.asfortranarray(np.eye(ntheta)[:, ~now]), ntheta)
+            basis = np.asfortranarray(np.eye(ntheta)[:, ~now])
+            self.theta = _Plane(np.where(now, psi[:ntheta], 0.0), basis, ntheta)
             self.plane.theta = &self.theta.plane
 
 
@@ -112,7 +116,8 @@ cdef class Generalized(Model):
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
-                  int nagq=1, prior=None, str information="observed"):
+                  int nagq=1, prior=None, str information="observed",
+                  int flat=-1):
         cdef _Response own = _Response(y, weights, family, link, classes)
         cdef const double[::1] o, nodes, mean, precision
         cdef lmm_status status
@@ -126,6 +131,9 @@ cdef class Generalized(Model):
         if information not in ("observed", "expected"):
             raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
         own.r.expected = information == "expected"
+        own.r.flat = flat
+        if flat >= rows.d.nfactor or (flat >= 0 and rows.factor[flat].nlev != 1):
+            raise ValueError(f"factor {flat} must be there, with one level")
         if nagq > 1:
             nodes = np.concatenate(np.polynomial.hermite.hermgauss(nagq))
             own.r.nodes, own.r.node = nagq, &nodes[0]

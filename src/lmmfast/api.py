@@ -183,12 +183,13 @@ def glmer(
     family : str, family of lmmfast or statsmodels, default "binomial"
         "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
         dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
-        link model with thresholds in the place of the intercept); other packages' names are
-        understood, "nbinom2" for one.
+        link model with thresholds in the place of the intercept), "beta", "betabinomial", "nb1",
+        "truncatedpoisson", "truncatednegativebinomial"; other packages' names are understood,
+        "nbinom2" for one.
     link : str, optional
-        Default: "logit" for binomial and ordered responses, "log" for counts and positive
-        responses, "identity" for "gaussian". Others: "probit", "cloglog", "cauchit", "sqrt",
-        "inverse", "inversesquared".
+        Default, as in R: "logit" for binomial and ordered responses and shares, "log" for counts,
+        "inverse" for "gamma", "inversesquared" for "inversegaussian", "identity" for "gaussian".
+        Others: "probit", "cloglog", "loglog", "cauchit", "log", "sqrt".
     weights : str or (n,) array, optional
         Trials of binomial shares; else what a row counts for: a multiplier of its log-density
         (counts, ordered), or a divisor of its dispersion. Rows with weight 0 are dropped.

@@ -168,15 +168,7 @@ ATTRIBUTES = {
     "get_influence": "fit.influence()",
     "get_prediction": "fit.predict(new, se=True)",
     "rstudent": 'fit.residuals("pearson")',
-    "resid_deviance": 'fit.residuals("deviance")',
     "resid_response": "fit.resid",
-    "resid_working": 'fit.residuals("working")',
-    "mu": "fit.fittedvalues",
-    "fitted_probabilities": "fit.fittedvalues",
-    "predict_proba": 'fit.predict(new, type="response")',
-    "pearson_chi2": "fit.check(), which compares it with that of simulated responses",
-    "testDispersion": "fit.check()",
-    "simulateResiduals": "fit.check()",
     "r_squaredGLMM": "fit.r2()",
     "resid_pearson": 'fit.residuals("pearson")',
     "pearson_resid": 'fit.residuals("pearson")',
@@ -194,6 +186,21 @@ ATTRIBUTES = {
     "PBmodcomp": "lmmfast.pb_test(fit0, fit)",
     "refit_many": "fit.model.fit_many(Y)",
     "loo": 'lmmfast.cross_validate(fit, by="subj")',
+}
+
+
+# And those of generalized fits alone.
+GENERALIZED = {
+    "resid_deviance": 'fit.residuals("deviance")',
+    "resid_working": 'fit.residuals("working")',
+    "mu": "fit.fittedvalues",
+    "predict_proba": 'fit.predict(new, type="response")',
+    "pearson_chi2": "fit.check(), which compares it with that of simulated responses",
+    "testDispersion": "fit.check()",
+    "overdisp": "fit.check()",
+    "simulateResiduals": "fit.check()",
+    "phi": "fit.extra",
+    "alpha": "fit.extra",
 }
 
 
@@ -222,7 +229,8 @@ def argument_error(function: str, wrong: str, names: Iterable[str]) -> str:
 
 def attribute_error(kind: str, wrong: str, names: Iterable[str]) -> str:
     """The message for an attribute that a fit does not have."""
-    known = ATTRIBUTES.get(wrong) or ATTRIBUTES.get(wrong.replace(".", "_"))
+    hints = ATTRIBUTES | (GENERALIZED if kind == "GLMMFit" else {})
+    known = hints.get(wrong) or hints.get(wrong.replace(".", "_"))
     hint = f"write {known}" if known and known.startswith(("fit.", "lmmfast.")) else known
     hint = hint or _nearest(wrong, [name for name in names if not name.startswith("_")])
     return f"{kind!r} object has no attribute {wrong!r}" + (f": {hint}" if hint else "")

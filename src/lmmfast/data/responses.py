@@ -152,12 +152,12 @@ def _binomial(given: _Given) -> Answer:
         return _successes_and_failures(given, given.value)
     needs = "a binomial response is cbind(successes, failures), a share with weights=trials, 0 and "
     y = given.one_column(needs + "1, or a factor with two levels")
-    given.refuse(
-        (y < 0) | (y > 1),
-        "is {}",
-        "a binomial response is 0, 1 or a share between them; counts of successes are written "
-        f"cbind({given.label}, trials - {given.label})",
-    )
+    cure = f"counts of successes are written cbind({given.label}, trials - {given.label})"
+    values = np.unique(y)
+    if len(values) == 2:
+        cure = f"write which of the two values is a success, ({given.label} == {values[1]:g}) ~ ..."
+    needed = "a binomial response is 0, 1 or a share between them; "
+    given.refuse((y < 0) | (y > 1), "is {}", needed + cure)
     binary = bool(((y == 0) | (y == 1)).all())
     if given.weights is None:
         given.refuse(

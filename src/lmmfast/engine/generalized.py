@@ -157,17 +157,17 @@ class GeneralizedModel(Machine):
 
     def checked(self, psi: Any) -> np.ndarray:
         """A psi of the right length with finite values (NaN in dropped columns is zero)."""
-        psi = np.array(psi, np.float64)
-        if psi.shape != (self.size,):
+        out: np.ndarray = np.array(psi, np.float64)
+        if out.shape != (self.size,):
             raise ValueError(
                 f"psi (theta, beta, parameters of the family) needs shape ({self.size},), not "
-                f"{psi.shape}"
+                f"{out.shape}"
             )
         p = len(self.design.x_names)
-        psi[self.ntheta : self.ntheta + p][~self._core.keep] = 0.0
-        if not np.isfinite(psi).all():
-            raise ValueError(f"psi has values that are not finite: {psi}")
-        return psi
+        out[self.ntheta : self.ntheta + p][~self._core.keep] = 0.0
+        if not np.isfinite(out).all():
+            raise ValueError(f"psi has values that are not finite: {out}")
+        return out
 
     def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """(size,) changes of each parameter from psi for which the curvature is about one: a guess,

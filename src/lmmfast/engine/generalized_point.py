@@ -72,23 +72,34 @@ class GeneralizedPoint:
 
     @cached_property
     def curvature(self) -> np.ndarray:
-        """Second derivatives of f, (size, size), by central differences of the exact gradient; zero
-        for dropped columns. f is even in columns of T that are zero: theirs are there, too."""
+        """Second derivatives of f, (size, size), zero for dropped columns; in columns of T that are
+        zero, too, in which f is even."""
         size, p = len(self.psi), len(self._model.design.x_names)
         keep = np.ones(size, bool)
         keep[self._model.ntheta :][:p] = self._model._core.keep
-        out = np.zeros((size, size))
-        steps = STEP * self._model.units(self.psi, self.predictor)
-        for j in np.flatnonzero(keep):
-            out[j] = self._column(int(j), steps[j])
-        return np.asarray((out + out.T) / 2)
+        out, places = np.zeros((size, size)), np.flatnonzero(keep)
+        out[np.ix_(places, places)] = self.second(places)
+        return out
 
-    @property
+    @cached_property
     def hessian(self) -> np.ndarray:
-        """The same, with NaN for parameters in which f does not move freely: those of dropped
-        columns of X, and of columns of T that are zero."""
-        free = self._model.free(self.psi)
-        return np.where(free[:, None] & free, self.curvature, np.nan)
+        """Second derivatives of f, (size, size).
+
+        NaN in rows and columns of parameters in which f does not move freely: those of dropped
+        columns of X, and of columns of T that are zero.
+        """
+        places = np.flatnonzero(self._model.free(self.psi))
+        out = np.full((len(self.psi),) * 2, np.nan)
+        out[np.ix_(places, places)] = self.second(places)
+        return out
+
+    def second(self, places: np.ndarray) -> np.ndarray:
+        """Second derivatives of f in some parameters, (k, k), by central differences of the exact
+        gradient: two evaluations each."""
+        steps = STEP * self._model.units(self.psi, self.predictor)
+        H = np.array([self._column(int(j), steps[j])[places] for j in places])
+        H = H.reshape(len(places), len(places))
+        return np.asarray((H + H.T) / 2)
 
     def _column(self, j: int, step: float) -> np.ndarray:
         """The derivative of the gradient in one parameter; the step is corrected where its unit
