@@ -72,7 +72,7 @@ def correction_of(model: Any, sums: Any) -> At:
 
     def at(psi: np.ndarray) -> float:
         with model.standing(psi, sums) as core:
-            return model.second_order.at(core, psi, rows.y, rows.weights)
+            return float(model.second_order.at(core, psi, rows.y, rows.weights))
 
     return at
 
