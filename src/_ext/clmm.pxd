@@ -289,6 +289,7 @@ cdef extern from "generalized/glmm.h" nogil:
         double unit
         const double *mean
         const double *precision
+        int flat
         int expected
         int nodes
         const double *node

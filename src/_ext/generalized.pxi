@@ -60,6 +60,7 @@ cdef class _Response:
         self.r.center, start, self.r.unit = _begin(family, link, np.asarray(y), weights, classes)
         self.x = np.append(start, 0.0)
         self.r.y, self.r.x = &self.y[0], &self.x[0]
+        self.r.flat = -1
 
 
 cdef class _Within:
@@ -115,7 +116,8 @@ cdef class Generalized(Model):
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
-                  int nagq=1, prior=None, str information="observed"):
+                  int nagq=1, prior=None, str information="observed",
+                  int flat=-1):
         cdef _Response own = _Response(y, weights, family, link, classes)
         cdef const double[::1] o, nodes, mean, precision
         cdef lmm_status status
@@ -129,6 +131,9 @@ cdef class Generalized(Model):
         if information not in ("observed", "expected"):
             raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
         own.r.expected = information == "expected"
+        own.r.flat = flat
+        if flat >= rows.d.nfactor or (flat >= 0 and rows.factor[flat].nlev != 1):
+            raise ValueError(f"factor {flat} must be there, with one level")
         if nagq > 1:
             nodes = np.concatenate(np.polynomial.hermite.hermgauss(nagq))
             own.r.nodes, own.r.node = nagq, &nodes[0]

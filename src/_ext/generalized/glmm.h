@@ -19,6 +19,8 @@
 
 typedef struct glmm_model glmm_model;
 
+#define FLAT 1e5 /* standard deviation of coefficients with a flat prior, whitened, in units of eta */
+
 typedef struct {          /* borrowed during glmm_setup, never kept                                       */
     const double *y, *w;  /* n        as the family reads them (family.h); w NULL: ones                   */
     const double *offset; /* n        NULL: none                                                          */
@@ -28,6 +30,10 @@ typedef struct {          /* borrowed during glmm_setup, never kept             
     double unit;          /*          size of changes of eta: 1 for links without a unit                  */
     /* what is added to f: sum precision (beta - mean)^2, in the user's columns; NULL: nothing */
     const double *mean, *precision; /* p */
+    /* A factor of one level whose columns are fixed effects, integrated over a flat prior as in restricted
+       likelihood (T = FLAT I, whitened: 1 / FLAT^2 is nothing beside information); -1: there is none. Its
+       theta does not move, and is not read. */
+    int flat;
     int expected;       /*          log|M| with expected weights, as in lme4; no quadrature         */
     int nodes;          /*          of the quadrature in each direction, of one factor of at most three */
     const double *node; /* 2 nodes  columns: Gauss and Hermite's, then their weights; 0: Laplace        */

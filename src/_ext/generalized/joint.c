@@ -30,11 +30,12 @@ typedef struct {
     newton_state *state;
     const plane *plane; /* of theta, where some of it is held or tied; NULL: all Sigma, by axes */
     ptrdiff_t first;    /* doubles of theta's part of a point */
-    int nt, more;       /* variables of theta; of (gamma, x) = fixed + basis w */
-    double *fixed;      /* p + nextra */
-    double *basis;      /* (p + nextra) x more, orthonormal columns */
-    double *gF, *HF;    /* n, n x n of all coordinates */
-    double *work;       /* axes_work */
+    int nt, more;      /* variables of theta, those of a flat factor aside; of (gamma, x) = fixed + basis w */
+    int skip, skipped; /* first variable of a flat factor, and their number */
+    double *fixed;     /* p + nextra */
+    double *basis;     /* (p + nextra) x more, orthonormal columns */
+    double *gF, *HF;   /* n, n x n of all coordinates */
+    double *work;      /* axes_work */
 } joint;
 
 static int all_fixed(const joint *t)
@@ -151,6 +152,20 @@ static void tangent_of_theta(const joint *t, const double *x, const double *slop
     }
 }
 
+/* gF and HF without the variables of a flat factor: n are left */
+static void forget_flat(const joint *t, ptrdiff_t n)
+{
+    const ptrdiff_t all = n + t->skipped;
+    if (!t->skipped) return;
+    for (ptrdiff_t j = 0, to = 0; j < all; j++) {
+        if (j >= t->skip && j < t->skip + t->skipped) continue;
+        t->gF[to] = t->gF[j];
+        for (ptrdiff_t i = 0, at = 0; i < all; i++)
+            if (i < t->skip || i >= t->skip + t->skipped) t->HF[at++ + to * n] = t->HF[i + j * all];
+        to++;
+    }
+}
+
 /* ... and those of gamma and x those of w: g := R'gF, H := R'HF R, R = (I, basis) */
 static void joint_tangent(void *arg, const double *x, const double *slope, double *B, double *g, double *H)
 {
@@ -158,6 +173,7 @@ static void joint_tangent(void *arg, const double *x, const double *slope, doubl
     const ptrdiff_t rest = all_fixed(t), all = t->nt + rest, n = t->nt + t->more;
     double *half = B; /* all x n: B has been read */
     tangent_of_theta(t, x, slope, B);
+    forget_flat(t, all);
     memcpy(g, t->gF, sizeof(double) * (size_t)t->nt);
     memcpy(half, t->HF, sizeof(double) * (size_t)(all * t->nt));
     mul((int)all, t->more, (int)rest, 0, t->HF + t->nt * all, (int)all, t->basis, (int)rest,
@@ -176,8 +192,14 @@ static void joint_move(void *arg, const double *x, const double *step, double *t
             to[i] = x[i] + step[i];
             to[t->nt + i] = x[t->nt + i];
         }
-    else
+    else if (!t->skipped)
         axes_move(t->g->m, x, step, to, t->work);
+    else { /* a flat factor stays */
+        double *whole = t->gF;
+        for (int i = 0, from = 0; i < t->nt + t->skipped; i++)
+            whole[i] = i >= t->skip && i < t->skip + t->skipped ? 0 : step[from++];
+        axes_move(t->g->m, x, whole, to, t->work);
+    }
     for (int i = 0; i < t->more; i++) {
         to[t->first + i] = x[t->first + i] + step[t->nt + i];
         to[t->first + t->more + i] = x[t->first + t->more + i];
@@ -273,6 +295,18 @@ static void nearest(const joint *t, const double *parameters, double *w)
     }
 }
 
+/* T = FLAT I of a flat factor */
+static void flatten(const joint *t, double *x)
+{
+    const layout *lay = &t->g->m->layout;
+    if (t->g->flat < 0 || t->plane) return;
+    for (term s = {0}; next_term(lay, &s); x += term_size(s.k)) {
+        if (s.f->k != t->g->flat) continue;
+        for (int i = 0; i < s.k * s.k; i++) x[i] = i % (s.k + 1) == 0;
+        for (int i = 0; i < s.k; i++) x[s.k * s.k + i] = FLAT * t->g->unit;
+    }
+}
+
 static lmm_status begin(joint *t, const double *start, double *x)
 {
     glmm_model *g = t->g;
@@ -297,10 +331,11 @@ static lmm_status begin(joint *t, const double *start, double *x)
                 T[i] = i % (lay->f[k].p + 1) ? 0 : TYPICAL * g->unit;
         axes_of_factors(m, g->Tnew, 0, INFINITY, x, t->work);
         TRY(start_fixed(g));
-        start_random(g, x);
+        if (g->flat < 0) start_random(g, x);
         memcpy(parameters, g->gamma, sizeof(double) * (size_t)lay->p);
         memcpy(parameters + lay->p, g->x, sizeof(double) * (size_t)g->family.nextra);
     }
+    flatten(t, x);
     nearest(t, parameters, x + t->first);
     joint_anchor(t, x);
     start_mode(g);
@@ -443,6 +478,7 @@ static void shrink(const joint *t, double *x)
     axes_factors(m, x, 0, t->g->Tnew);
     for (ptrdiff_t i = 0; i < factors_size(&m->layout); i++) t->g->Tnew[i] /= 3;
     axes_of_factors(m, t->g->Tnew, FLOOR, INFINITY, x, t->work);
+    flatten(t, x);
     joint_anchor((void *)t, x);
     t->g->stands = 0;
 }
@@ -483,6 +519,12 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
         t.plane = &p;
         t.nt = p.n;
         t.first = 2 * (ptrdiff_t)p.n;
+    }
+    if (g->flat >= 0) {
+        if (t.plane) status = LMM_UNAVAILABLE;
+        t.skip = lay->f[g->flat].th;
+        t.skipped = lay->f[g->flat].nth;
+        t.nt -= t.skipped;
     }
     t.more = within ? within->nz : all_fixed(&t);
     const ptrdiff_t size = point_size(&t), all = joint_size(g), rest = all_fixed(&t), n = t.nt + t.more,
@@ -526,6 +568,22 @@ static void slope_in_theta(glmm_model *g, const double *psi)
     for (int i = 0; i < p * p; i++) fs->D[i] *= 2;
 }
 
+/* The user's theta of a flat factor: the triangle of which FLAT C FLAT C' is the square */
+static void flat_theta(glmm_model *g, double *theta)
+{
+    lmm_model *m = g->m;
+    const layout *lay = &m->layout;
+    double *T = g->Tnew, *own = g->flat_theta;
+    if (g->flat < 0) return;
+    for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++)
+        for (int i = 0; i < lay->f[k].p * lay->f[k].p; i++)
+            T[i] = k == g->flat && i % (lay->f[k].p + 1) == 0 ? FLAT * g->unit : 0;
+    theta_of_factors(m, g->Tnew, own);
+    change_coordinates(m, own, 1);
+    memcpy(theta + lay->f[g->flat].th, own + lay->f[g->flat].th,
+           sizeof(double) * (size_t)lay->f[g->flat].nth);
+}
+
 lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
 {
     lmm_model *m = g->m;
@@ -534,6 +592,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
     double *theta = m->scratch.newton, *gamma = g->next;
     const double *x = psi + T + pfull;
     from_user(m, psi, theta);
+    flat_theta(g, theta);
     factors_of_theta(m, theta, g->Tnew, m->scratch.tmp);
     whitened(g, psi + T, gamma);
     predict_mode(g, g->Tnew, gamma, x);

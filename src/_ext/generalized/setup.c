@@ -36,6 +36,36 @@ static lmm_status make_rows(glmm_model *g, const glmm_response *r)
     return LMM_OK;
 }
 
+/* log|det A|, p x p, by elimination. work: p x p */
+static double log_determinant(int p, const double *A, double *work)
+{
+    double sum = 0;
+    memcpy(work, A, sizeof(double) * (size_t)(p * p));
+    for (int c = 0; c < p; c++) {
+        int r = c;
+        for (int i = c + 1; i < p; i++)
+            if (fabs(work[i + c * p]) > fabs(work[r + c * p])) r = i;
+        for (int j = c; j < p && r != c; j++) {
+            const double t = work[c + j * p];
+            work[c + j * p] = work[r + j * p], work[r + j * p] = t;
+        }
+        sum += log(fabs(work[c + c * p]));
+        for (int i = c + 1; i < p; i++)
+            for (int j = c + 1; j < p; j++)
+                work[i + j * p] -= work[i + c * p] / work[c + c * p] * work[c + j * p];
+    }
+    return sum;
+}
+
+/* Log of what turns the integral over u of a flat factor into that over the user's b = FLAT C u */
+static double flat_constant(const glmm_model *g)
+{
+    if (g->flat < 0) return 0;
+    const factor *f = &g->m->layout.f[g->flat];
+    return f->p * (log(FLAT * g->unit) + log(6.283185307179586476925) / 2) +
+           log_determinant(f->p, f->w.C, g->m->scratch.tmp);
+}
+
 void glmm_again(glmm_model *g, const glmm_response *r)
 {
     const row_values *v = &g->v;
@@ -48,7 +78,7 @@ void glmm_again(glmm_model *g, const glmm_response *r)
     g->unit = r->unit;
     g->v.w = r->w ? g->v.weights : NULL;
     g->stands = 0;
-    g->constant = g->family.constant(&g->family, g->rows.n, v->y, v->w);
+    g->constant = g->family.constant(&g->family, g->rows.n, v->y, v->w) + flat_constant(g);
 }
 
 static lmm_status make_effects(glmm_model *g)
@@ -82,6 +112,7 @@ static lmm_status make_parameters(glmm_model *g, const glmm_response *r)
     GRAB(g, g->zx, N * q + 1);
     GRAB(g, g->xk, N * p + 1);
     GRAB(g, g->along, lay->ntheta + 1);
+    GRAB(g, g->flat_theta, lay->ntheta + 1);
     GRAB(g, g->Tnew, factors_size(lay));
     GRAB(g, g->Cinv, p * p + 1);
     GRAB(g, C, p * p + 1);
@@ -104,6 +135,8 @@ static lmm_status make_nodes(glmm_model *g, const glmm_response *r)
 {
     const layout *lay = &g->m->layout;
     g->nodes = r->nodes;
+    g->flat = r->flat < 0 ? -1 : factor_of_user(g->m, r->flat)->k;
+    if (g->flat >= 0 && g->nodes) return LMM_UNAVAILABLE;
     g->expected = r->expected;
     if (g->expected) GRAB(g, g->slope_of_log, factors_size(lay));
     if (g->expected && g->nodes) return LMM_UNAVAILABLE;

@@ -43,6 +43,8 @@ struct glmm_model {
     double center, unit;  /*                 see glmm_response                                         */
     double *begin;        /* nextra          x where fits begin                                        */
     double constant;      /*                 what l leaves out                                         */
+    double *flat_theta;   /* ntheta          scratch of glmm_evaluate                                  */
+    int flat;             /*                 factor of fixed effects (elimination order); -1: none     */
     int expected;         /*                 are the weights of log|M| expected ones?                  */
     double *slope_of_log; /* factors_size    D of log|M|, while the factorization is that of the mode; NULL */
     int nodes;            /*                 of the quadrature in each direction; 0: Laplace            */
