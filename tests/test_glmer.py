@@ -311,6 +311,19 @@ def test_one_row_per_level(cbpp: pd.DataFrame, herds: Any) -> None:
     close(fit.objective, dense_of(fit).value(fit.estimates.psi), 1.0, 1e-9)
 
 
+def test_variances_that_are_hard_to_tell(trials: pd.DataFrame) -> None:
+    rows = trials.assign(row=np.arange(240), again=trials["subj"].astype(str))
+    for left, family, words in (
+        ("hit", "binomial", "that of the link"),
+        ("grade", "ordered", "that of the link"),
+        ("count", "nbinom2", "the size of the family"),
+    ):
+        with pytest.warns(lmmfast.OneRowPerLevelWarning, match=words):
+            glmer(f"{left} ~ x + (1 | row)", rows, family)
+    with pytest.warns(lmmfast.IdentifiabilityWarning, match="divide the rows in the same way"):
+        glmer("hit ~ x + (1 | subj) + (1 | again)", rows)
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 REFUSED = [

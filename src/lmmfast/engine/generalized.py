@@ -23,6 +23,7 @@ from ..linalg import predicted_gain
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
 from .estimates import singular_directions
 from .families import Family, find_family
+from .generalized_checks import check_quadrature, check_thresholds, note_identification
 from .generalized_estimates import GeneralizedEstimates
 from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
 MOST_NODES = 100  # of a quadrature, in each direction
-MOST_DIRECTIONS = 3  # random effects of one level that it goes over
-CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
 
 _BAD_START = (
     "the likelihood is not finite where the fit begins: check the response and the predictors for "
@@ -118,7 +117,7 @@ class GeneralizedModel(Machine):
         self.family: Family = find_family(family, link)
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
-        _check_quadrature(design, self.nagq)
+        check_quadrature(design, self.nagq)
         self._compile(design, storage, threads, self._made(design))
         self._rows: Any = design.sums  # that the compiled model has now
         size = int(self._core.keep.sum()) + int(self._core.nextra)
@@ -129,7 +128,8 @@ class GeneralizedModel(Machine):
             )
         note_dropped_columns(design, self._core.keep)
         if self.classes:
-            _check_thresholds(design, np.asarray(self._core.keep, bool))
+            check_thresholds(design, np.asarray(self._core.keep, bool))
+        note_identification(design, self.family)
 
     def _made(self, design: Design) -> Any:
         """What makes the compiled model: the response is not shifted by the offset here."""
@@ -478,20 +478,6 @@ class GeneralizedModel(Machine):
         )
 
 
-def _check_quadrature(design: Design, nagq: int) -> None:
-    """Quadrature goes over the effects of one level: one grouping factor, few columns."""
-    if nagq == 1:
-        return
-    groups = dict.fromkeys(term.source.factor for term in design.terms)
-    width = sum(term.source.width for term in design.terms)
-    if len(groups) > 1 or width > MOST_DIRECTIONS:
-        has = f"{len(groups)} grouping factors" if len(groups) > 1 else f"{width} random columns"
-        raise FitError(
-            f"nagq={nagq}: quadrature is for one grouping factor with at most {MOST_DIRECTIONS} "
-            f"columns, this model has {has}; nagq=1 is Laplace's approximation"
-        )
-
-
 def _checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
     """The accuracy, which goes with Laplace's own approximation only."""
     if accuracy not in ("laplace", "second-order"):
@@ -518,22 +504,6 @@ class _Run(NamedTuple):
 
 
 _STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
-
-
-def _check_thresholds(design: Design, keep: np.ndarray) -> None:
-    """Columns that add up to a constant shift all thresholds: neither could be told."""
-    kept = np.flatnonzero(keep)
-    X = design.X[:, kept]
-    d = np.linalg.lstsq(X, np.ones(design.n), rcond=None)[0]
-    if not len(kept) or np.abs(X @ d - 1).max() > CONSTANT:
-        return
-    part = np.abs(d) * np.abs(X).max(axis=0)
-    names = ", ".join(design.x_names[kept[j]] for j in np.flatnonzero(part > CONSTANT))
-    raise FitError(
-        "the thresholds of an ordered response take the place of an intercept, but the fixed "
-        f"effects have one: {names} add up to a constant; take a column out",
-        variable=design.x_names[kept[int(part.argmax())]],
-    )
 
 
 def _expected_weights(

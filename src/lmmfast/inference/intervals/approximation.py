@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables
-from ...engine.generalized import MOST_DIRECTIONS
+from ...engine.generalized_checks import MOST_DIRECTIONS
 from ...errors import FitError
 from .parameters import Parameter, parameters_of, value_of
 
