@@ -20,7 +20,7 @@ from .search import Minimum, Search, Watch
 STEP = 5e-3  # of differences of the correction, in units of `GeneralizedModel.units`, ...
 SECOND_STEP = 0.05  # ... and of its second differences
 GAIN = 1e-8  # predicted decrease at which a fit ends: slopes are known to about 1e-6
-MOST_CURVED = 1e9  # pairs of rows that second differences may go through: a few seconds
+MOST_CURVED = 3e8  # pairs of rows that second differences may go through: two seconds
 APART = 0.3  # of the size of a column of T that is tried where Laplace's estimate is zero
 NONE = 1e-3  # size of a column of T, relative to its unit, that may be zero
 

@@ -35,6 +35,7 @@ from ..errors import FitError
 MOST_PAIRS = 5e7  # of rows that are gone through one by one: a quarter of a second
 QUICK = 1e7  # of them, beyond which derivatives do with pairs that share a level
 MOST_ENTRIES = 2.5e7  # of B that are held for them: 200 MB
+PASSES = 20.0  # pairs that are gone through while a row is evaluated
 SLACK = 1e-6  # of a variance, beside rounding
 WIDE, LONG = 64, 512  # rows of a block of pairs, which stays in the cache
 
@@ -66,9 +67,9 @@ class SecondOrder:
 
     @property
     def price(self) -> float:
-        """Pairs of rows that a quick one goes through, or what takes as long."""
+        """Pairs of rows that a quick one goes through, and what takes as long."""
         several = len(self._parts) > 1 and self._quick.affordable
-        return self._quick.count if several else float(len(self._parts[0].codes))
+        return several * self._quick.count + PASSES * len(self._parts[0].codes)
 
     @cached_property
     def _pairs(self) -> Pairs:
@@ -127,8 +128,8 @@ class SecondOrder:
             if own.sum() > (1 + SLACK) * h.sum():
                 raise FitError(
                     "the error of Laplace's approximation is a sum over pairs of rows, of which "
-                    f"there are too many here ({self._pairs.count:.1e}), and the levels of one "
-                    "grouping factor lie within those of another"
+                    f"there are too many here (about {self._pairs.count:.1e}), and the levels of "
+                    "one grouping factor lie within those of another"
                 )
 
 
@@ -189,7 +190,7 @@ class Pairs:
     affordable : bool
         Whether they can be gone through.
     count : float
-        How many there are.
+        How many there are, and numbers of Z B that are read for them.
     """
 
     def __init__(self, parts: list[Part], most: float) -> None:
@@ -203,6 +204,7 @@ class Pairs:
             self._within = [part.codes for part in self._parts]
         self.count = _count(self._within)
         effects = sum(part.m * part.z.shape[1] for part in parts)
+        self.count += float(len(first) * self.width * len(self._within))  # Z B, which is as long
         self.affordable = self.count <= MOST_PAIRS and effects * float(self.width) <= MOST_ENTRIES
 
     @cached_property
