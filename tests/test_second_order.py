@@ -120,17 +120,29 @@ def shared_levels(model: GLMM) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["crossed", "slopes", "three"])
-def test_pairs_that_share_a_level(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_that_share_a_level(kind: str) -> None:
     model = coded(kind)
     psi = parameters(model)
     B, rows, Z = dense(model, psi)
     shared, third = np.any(shared_levels(model), axis=0), rows["d3"]
     missing = third @ (np.where(shared, 0.0, Z @ B @ Z.T) ** 3) @ third / 12
     wanted = by_definition(model, psi) + 2 * missing
-    count = second_order.Pairs(second_order.parts_of(model)).count
-    monkeypatch.setattr(second_order, "MOST_PAIRS", count - 1)
+    model.second_order._pairs = second_order.Pairs(second_order.parts_of(model), 0.0)
     assert not model.second_order.exact
     close(model.correction(psi), wanted, 1.0, 1e-9)
+
+
+def test_many_rows_have_slopes_by_fewer_pairs() -> None:
+    """VerbAgg's 7,584 rows: 29 million pairs, of which two million share a level."""
+    wanted = reference("glmm__VerbAgg__main")
+    model = glmer(wanted["formula"], data("VerbAgg")).model
+    psi = np.concatenate([wanted["theta"], wanted["beta"]])
+    assert model.second_order.exact
+    assert model.second_order.price < 1e7
+    _, slope = model.correction(psi, gradient=True)
+    along = np.where(np.arange(9) < 2, 0.05, 0.02)
+    exact = model.correction(psi + along / 10) - model.correction(psi - along / 10)
+    close(slope @ along / 5, exact, abs(exact), 1e-3)
 
 
 @pytest.mark.parametrize("kind", ["crossed", "slopes", "three"])
@@ -309,6 +321,10 @@ def test_corrected_fits_are_said_to_be(corrected: Any, binary: pd.DataFrame) -> 
     assert "Laplace approximation, second order" in str(corrected.summary())
     again = pickle.loads(pickle.dumps(corrected))
     close(again.model.objective(again.psi), corrected.objective, 1.0, 1e-8)
+    there = corrected.model.at(corrected.psi)
+    assert there.converged
+    close(there.objective, corrected.objective, 1.0, 1e-8)
+    close(there.bse, corrected.bse, corrected.bse, 1e-4)
     other = corrected.refit(binary["y"].to_numpy())
     close(other.objective, corrected.objective, 1.0, 1e-7)
 

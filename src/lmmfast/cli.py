@@ -375,6 +375,7 @@ def family_record(fit: Any) -> dict[str, Any]:
         "link": fit.link,
         "extra": fit.extra.to_dict(),
         "nagq": fit.estimates.nagq,
+        "accuracy": fit.estimates.accuracy,
         "levels": list(fit.design.outcome.levels),
         "separation": list(fit.separation),
     }

@@ -20,7 +20,7 @@ from .search import Minimum, Search, Watch
 STEP = 5e-3  # of differences of the correction, in units of `GeneralizedModel.units`, ...
 SECOND_STEP = 0.05  # ... and of its second differences
 GAIN = 1e-8  # predicted decrease at which a fit ends: slopes are known to about 1e-6
-MOST_CURVED = 1e9  # pairs of rows that second differences may go through: a few seconds
+MOST_CURVED = 3e8  # pairs of rows that second differences may go through: two seconds
 APART = 0.3  # of the size of a column of T that is tried where Laplace's estimate is zero
 NONE = 1e-3  # size of a column of T, relative to its unit, that may be zero
 
@@ -59,20 +59,20 @@ class CorrectedPoint(GeneralizedPoint):
         return laplace + self._second() if price <= MOST_CURVED else laplace
 
     def _second(self) -> np.ndarray:
-        at, steps = correction_of(self._model, self._sums), np.zeros(len(self.psi))
+        at, steps = correction_of(self._model, self._sums, quick=True), np.zeros(len(self.psi))
         free = self._model.free(self.psi)
         steps[free] = SECOND_STEP * self._model.units(self.psi, self.predictor)[free]
         with self._model._filled(self._sums):
             return second_differences(at, self.psi, steps)
 
 
-def correction_of(model: Any, sums: Any) -> At:
-    """The correction as a function of psi."""
+def correction_of(model: Any, sums: Any, *, quick: bool = False) -> At:
+    """The correction as a function of psi; quick: as differences do with it."""
     rows: Any = model.design.sums if sums is None else sums
 
     def at(psi: np.ndarray) -> float:
         with model.standing(psi, sums) as core:
-            return float(model.second_order.at(core, psi, rows.y, rows.weights))
+            return float(model.second_order.at(core, psi, rows.y, rows.weights, quick=quick))
 
     return at
 

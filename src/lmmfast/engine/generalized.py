@@ -288,9 +288,9 @@ class GeneralizedModel(Machine):
         parameters that move freely.
         """
         psi = self.checked(psi)
-        at = correction_of(self, sums)
+        at = correction_of(self, sums, quick=True)
         with self._filled(sums) as core:
-            value = at(psi)
+            value = correction_of(self, sums)(psi)
             if not gradient:
                 return value
             core.value(psi)

@@ -22,7 +22,7 @@ Shun & McCullagh (1995), *J. R. Statist. Soc. B* 57, 749-760 (the expansion for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import combinations, combinations_with_replacement, permutations
 from typing import Any, NamedTuple
@@ -33,7 +33,9 @@ from .. import _core
 from ..errors import FitError
 
 MOST_PAIRS = 5e7  # of rows that are gone through one by one: a quarter of a second
+QUICK = 1e7  # of them, beyond which derivatives do with pairs that share a level
 MOST_ENTRIES = 2.5e7  # of B that are held for them: 200 MB
+PASSES = 20.0  # pairs that are gone through while a row is evaluated
 SLACK = 1e-6  # of a variance, beside rounding
 WIDE, LONG = 64, 512  # rows of a block of pairs, which stays in the cache
 
@@ -65,15 +67,27 @@ class SecondOrder:
 
     @property
     def price(self) -> float:
-        """Pairs of rows that it goes through, or what takes as long."""
-        several = len(self._parts) > 1 and self._pairs.affordable
-        return self._pairs.count if several else float(len(self._parts[0].codes))
+        """Pairs of rows that a quick one goes through, and what takes as long."""
+        several = len(self._parts) > 1 and self._quick.affordable
+        return several * self._quick.count + PASSES * len(self._parts[0].codes)
 
     @cached_property
     def _pairs(self) -> Pairs:
-        return Pairs(self._parts)
+        return Pairs(self._parts, MOST_PAIRS)
 
-    def at(self, core: Any, psi: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> float:
+    @cached_property
+    def _quick(self) -> Pairs:
+        return self._pairs if self._pairs.count <= QUICK else Pairs(self._parts, 0.0)
+
+    def at(
+        self,
+        core: Any,
+        psi: np.ndarray,
+        y: np.ndarray,
+        w: np.ndarray | None,
+        *,
+        quick: bool = False,
+    ) -> float:
         """What is to be added to -2 log-likelihood where the compiled model stands.
 
         Parameters
@@ -81,6 +95,8 @@ class SecondOrder:
         core : _core.Generalized
             Evaluated at psi, with the response y and the weights w.
         psi : (size,) array
+        quick : bool, default False
+            For differences: of very many pairs of rows those that share a level.
         """
         family, x = self._model.family, self._model.split(psi)[2]
         given = family.core_name, family.core_link, y, w, core.predictor(), x
@@ -90,15 +106,16 @@ class SecondOrder:
         s = [_sums(part, third * h) for part in self._parts]
         solved = core.solve([one[:, :, None] for one in s])
         second = sum(float(np.vdot(a, b)) for a, b in zip(s, solved, strict=True)) / 8
-        return -2 * (first + second + self._third(core, psi, third) / 12)
+        return -2 * (first + second + self._third(core, psi, third, quick) / 12)
 
-    def _third(self, core: Any, psi: np.ndarray, third: np.ndarray) -> float:
+    def _third(self, core: Any, psi: np.ndarray, third: np.ndarray, quick: bool) -> float:
         """The sum over pairs of rows."""
         if len(self._parts) == 1:
             part = self._parts[0]
             return contracted(moments(part.codes, part.z, third, part.m), core.condvar()[0])
-        if self._pairs.affordable:
-            return self._pairs.sum(third, core.solve)
+        pairs = self._quick if quick else self._pairs
+        if pairs.affordable:
+            return pairs.sum(third, core.solve)
         self._check_levels(core.leverages(), core.condvar())
         core.evaluate(self._model.split(psi)[0], False, value=False)  # blocks of B can be read then
         return sharing(self._parts, third, core)
@@ -111,8 +128,8 @@ class SecondOrder:
             if own.sum() > (1 + SLACK) * h.sum():
                 raise FitError(
                     "the error of Laplace's approximation is a sum over pairs of rows, of which "
-                    f"there are too many here ({self._pairs.count:.1e}), and the levels of one "
-                    "grouping factor lie within those of another"
+                    f"there are too many here (about {self._pairs.count:.1e}), and the levels of "
+                    "one grouping factor lie within those of another"
                 )
 
 
@@ -161,9 +178,10 @@ def contracted(C: np.ndarray, B: np.ndarray) -> float:
 
 
 class Pairs:
-    """All pairs of rows that shared levels connect, of several factors; where these are too many,
-    pairs that share a level. Rows with the same levels and columns are one, with the sum of their
-    derivatives.
+    """All pairs of rows that shared levels connect, of several factors; where these are more than
+    `most`, pairs that share a level.
+
+    Rows with the same levels and columns are one, with the sum of their derivatives.
 
     Attributes
     ----------
@@ -172,25 +190,27 @@ class Pairs:
     affordable : bool
         Whether they can be gone through.
     count : float
-        How many there are.
+        How many there are, and numbers of Z B that are read for them.
     """
 
-    def __init__(self, parts: list[Part]) -> None:
+    def __init__(self, parts: list[Part], most: float) -> None:
         self._inverse, first = _alike(parts)
         cluster, levels = _clusters(parts)
         self._parts = [Part(part.codes[first], part.z[first], part.m) for part in parts]
         self._local, self.width = _places(levels, [part.z.shape[1] for part in parts])
         self._within = [cluster[first]]
-        self.exact = _count(self._within) <= MOST_PAIRS
+        self.exact = _count(self._within) <= most
         if not self.exact:
             self._within = [part.codes for part in self._parts]
         self.count = _count(self._within)
         effects = sum(part.m * part.z.shape[1] for part in parts)
+        self.count += float(len(first) * self.width * len(self._within))  # Z B, which is as long
         self.affordable = self.count <= MOST_PAIRS and effects * float(self.width) <= MOST_ENTRIES
 
     @cached_property
     def _walks(self) -> list[Walk]:
-        return [Walk(self._parts, self._local, label, self.exact) for label in self._within]
+        before = range(len(self._within))  # factors whose walks have a pair already
+        return [Walk(self._parts, self._local, self._within[f], before[:f]) for f in before]
 
     def sum(self, a: np.ndarray, solve: Any) -> float:
         """sum_ij a_i a_j Sigma_ij^3 for a (n,); `solve` has B V for V (m, k, r) by factor."""
@@ -218,16 +238,19 @@ class Walk:
         Place of each effect among those of its cluster.
     label : (n,) array
         Of its cluster, or level of one factor.
-    once : bool
-        Whether no pair is in another walk; else it counts there, too, for each factor whose level
-        it shares.
+    others : sequence of int
+        Factors: pairs that share a level of these are in other walks.
     """
 
     def __init__(
-        self, parts: list[Part], local: list[np.ndarray], label: np.ndarray, once: bool
+        self,
+        parts: list[Part],
+        local: list[np.ndarray],
+        label: np.ndarray,
+        others: Sequence[int],
     ) -> None:
         self._order = order = np.argsort(label, kind="stable")
-        self._label, self._once, self._local = label[order], once, local
+        self._label, self._others, self._local = label[order], others, local
         self._ends = np.searchsorted(self._label, self._label, side="right")
         self._parts = [Part(part.codes[order], part.z[order], part.m) for part in parts]
         self._plain = [bool((part.z == 1).all()) for part in parts]
@@ -267,9 +290,9 @@ class Walk:
         cubes *= sigma
         if self._label[rows.start] != self._label[others.stop - 1]:
             cubes *= self._label[others, None] == self._label[None, rows]
-        if not self._once:
-            same = (part.codes[others, None] == part.codes[None, rows] for part in self._parts)
-            cubes /= np.maximum(sum(one.astype(np.int8) for one in same), 1)
+        for f in self._others:
+            codes = self._parts[f].codes
+            cubes *= codes[others, None] != codes[None, rows]
         by_row = (cubes @ a[rows]) * a[others]
         inside = max(0, min(rows.stop, others.stop) - others.start)  # pairs that are there twice
         return float(by_row[:inside].sum() + 2 * by_row[inside:].sum())
