@@ -606,3 +606,52 @@ def test_separation_in_the_reference_level_and_in_counts(trials: pd.DataFrame) -
 def test_a_numeric_predictor_that_separates(trials: pd.DataFrame) -> None:
     with pytest.warns(SeparationWarning, match=r"coefficients? .*x"):
         glmer("(x > 0.2) ~ x + (1 | subj)", trials)
+
+
+# ---- priors --------------------------------------------------------------------------------------
+
+
+def test_a_prior_keeps_separated_coefficients(trials: pd.DataFrame) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = glmer("hit ~ cond + x + (1 | subj)", separated(trials), prior={"cond[T.c]": 2.5})
+    assert fit.separation == ()
+    assert 1 < fit.params["cond[T.c]"] < 10
+    assert fit.bse["cond[T.c]"] < 2.5
+    assert "cond[T.c] ~ N(0, sd 2.5)" in str(fit.summary())
+    assert "penalized" in str(fit.summary())
+    penalty = (fit.params["cond[T.c]"] / 2.5) ** 2
+    close(fit.estimates.penalty, penalty, 1.0, 1e-12)
+    psi, dense = fit.estimates.psi, dense_of(fit)
+    close(fit.objective, dense.value(psi), 1.0, 1e-8)
+    slope = dense.value(psi, gradient=True)[1]
+    slope[1 + list(fit.params.index).index("cond[T.c]")] += 2 * fit.params["cond[T.c]"] / 2.5**2
+    close(slope, np.zeros(len(psi)), 1.0, 1e-3)
+
+
+def test_wide_priors_are_none_and_narrow_ones_hold(trials: pd.DataFrame) -> None:
+    formula = "hit ~ cond + x + (1 | subj)"
+    free, wide = glmer(formula, trials), glmer(formula, trials, prior=1e6)
+    close(wide.params, free.params, free.bse, 1e-5)
+    assert "Intercept" not in wide.model.prior
+    held = glmer(formula, trials, prior={"x": (0.25, 1e-4)})
+    close(held.params["x"], 0.25, 1.0, 1e-3)
+    again = pickle.loads(pickle.dumps(held))
+    assert again.model.prior == {"x": (0.25, 1e-4)}
+    small = glmer("hit ~ cond + (1 | subj)", trials)
+    assert "have priors" in str(lmmfast.anova(small, held))
+    assert "have priors" not in str(lmmfast.anova(small, free))
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        ({"cond[T.e]": 1}, "did you mean 'cond\\[T"),
+        ({"x": 0}, "above 0"),
+        ({"x": (1, 2, 3)}, "mean, standard"),
+        ("wide", "standard deviation"),
+    ],
+)
+def test_priors_that_mean_nothing(trials: pd.DataFrame, prior: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        glmer("hit ~ cond + x + (1 | subj)", trials, prior=prior)

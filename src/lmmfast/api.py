@@ -166,6 +166,7 @@ def glmer(
     threads: int = 1,
     nagq: int = 1,
     information: str = "observed",
+    prior: Any = None,
 ) -> GLMMFit:
     """Fit a generalized linear mixed model by maximum likelihood.
 
@@ -218,6 +219,11 @@ def glmer(
     information : {"observed", "expected"}, default "observed"
         Weights in Laplace's approximation: "observed" is its own, as glmmTMB has it; "expected"
         reproduces lme4, whose likelihood differs where the link is not canonical.
+    prior : dict or float, optional
+        Normal priors on coefficients, for data that separate: ``{"cond[T.b]": 2.5}`` is a standard
+        deviation around 0, ``{"cond[T.b]": (0.5, 2.5)}`` one around 0.5; a number is for all but
+        the intercept. Estimates are modes then; ``objective`` and ``llf`` are of the likelihood
+        alone, and likelihoods are not compared.
 
     Returns
     -------
@@ -256,7 +262,13 @@ def glmer(
     found = find_family(family, link)
     design = design_from(formula, data, weights, offset, contrasts, found.response)
     model = GLMM(
-        design, found, storage=storage, threads=threads, nagq=nagq, information=information
+        design,
+        found,
+        storage=storage,
+        threads=threads,
+        nagq=nagq,
+        information=information,
+        prior=prior,
     )
     return model.fitted(options)
 

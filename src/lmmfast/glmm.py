@@ -32,6 +32,7 @@ class GLMM(GeneralizedModel):
         threads: int = 1,
         nagq: int = 1,
         information: str = "observed",
+        prior: Any = None,
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -51,7 +52,7 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads, nagq, information
+        storage, threads, nagq, information, prior
             As for ``GLMM``.
 
         Returns
@@ -79,7 +80,13 @@ class GLMM(GeneralizedModel):
         found = find_family(family, link)
         design = design_of(y, X, terms, weights, offset, found.response)
         return cls(
-            design, found, storage=storage, threads=threads, nagq=nagq, information=information
+            design,
+            found,
+            storage=storage,
+            threads=threads,
+            nagq=nagq,
+            information=information,
+            prior=prior,
         )
 
     def fit(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .effects import term_covariance
+from .engine.priors import described
 from .inference.ddf import METHODS, ddf_of
 from .inference.hypotheses.tests import coef_test
 from .inference.rows.generalized import is_ordered, pearson, response_note
@@ -74,6 +75,8 @@ def title(fit: Fit) -> str:
     method = "REML" if fit.reml else "maximum likelihood"
     kind = "Linear" if fit.family is None else "Generalized linear"
     if fit.family is not None:
+        penalized: Any = fit.model
+        method = "penalized likelihood" if penalized.prior else method
         method += f" ({approximation(fit)})"
     sums = fit.design.sums
     trials = fit.family is not None and fit.family.response == "binomial"
@@ -94,7 +97,9 @@ def family_lines(fit: Fit) -> list[str]:
     """Distribution and link, and what the response is."""
     if fit.family is None:
         return []
-    return [f"Family: {fit.family.name} ({fit.family.link.name})", *wrapped(response_note(fit))]
+    model: Any = fit.model
+    lines = [f"Family: {fit.family.name} ({fit.family.link.name})", *wrapped(response_note(fit))]
+    return lines + (wrapped(f"Priors: {described(model.prior)}") if model.prior else [])
 
 
 def criteria(fit: Fit) -> tuple[str | Table, ...]:

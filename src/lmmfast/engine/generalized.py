@@ -25,9 +25,12 @@ from .generalized_estimates import GeneralizedEstimates
 from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch, whole
+from .priors import precisions, priors
 from .separation import separation
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ..data.design import Design
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
@@ -71,6 +74,9 @@ class GeneralizedModel(Machine):
     information : {"observed", "expected"}, default "observed"
         Which weights stand in Laplace's log-determinant: those of the log-density itself, as in
         glmmTMB, or their expectation, as in lme4. They differ for links that are not canonical.
+    prior : dict or float, optional
+        Standard deviations, or pairs of mean and standard deviation, of normal priors on
+        coefficients by name; one number for all but the intercept.
 
     Raises
     ------
@@ -91,10 +97,12 @@ class GeneralizedModel(Machine):
         threads: int = 1,
         nagq: int = 1,
         information: str = "observed",
+        prior: Any = None,
     ) -> None:
         if information not in ("observed", "expected"):
             raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
         self.information = information
+        self.prior = priors(prior, design.x_names)
         self.nagq = whole("nagq", nagq, 1, MOST_NODES)
         if storage == "iterative":
             raise ValueError(
@@ -122,6 +130,8 @@ class GeneralizedModel(Machine):
         classes = 0 if design.outcome is None else design.outcome.classes
         own |= {"classes": classes, "offset": rows.offset}
         own |= {"nagq": self.nagq, "information": self.information}
+        if self.prior:
+            own["prior"] = precisions(self.prior, design.x_names)
 
         def make(_: Any, X: Any, factors: Any, weights: Any, limit: float, **how: Any) -> Any:
             return _core.Generalized(rows.y, X, factors, weights, limit, **how, **own)
@@ -130,7 +140,14 @@ class GeneralizedModel(Machine):
 
     def _options(self) -> dict[str, Any]:
         own = {"family": self.family, "nagq": self.nagq, "information": self.information}
-        return super()._options() | own
+        return super()._options() | own | {"prior": self.prior or None}
+
+    def with_design(self, design: Design) -> Self:
+        """A model of another design that is run as this one; priors of columns that are gone are,
+        too."""
+        kept = {name: own for name, own in self.prior.items() if name in design.x_names}
+        make: Any = type(self)
+        return make(design, **self._options() | {"prior": kept or None})  # type: ignore[no-any-return]
 
     # ---- psi -------------------------------------------------------------------------------------
 
@@ -212,7 +229,7 @@ class GeneralizedModel(Machine):
             yield core
 
     def objective(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
-        """-2 log-likelihood at psi, with its exact gradient if asked for.
+        """-2 log-likelihood at psi (and what priors add), with its exact gradient if asked for.
 
         Parameters
         ----------
@@ -339,6 +356,13 @@ class GeneralizedModel(Machine):
         kept = np.asarray(self._core.keep, bool)
         return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
 
+    def _penalty(self, beta: np.ndarray) -> float:
+        """What the priors add to the criterion: -2 log-density without constants."""
+        if not self.prior:
+            return 0.0
+        mean, precision = precisions(self.prior, self.design.x_names)
+        return float(precision[self._core.keep] @ (beta - mean)[self._core.keep] ** 2)
+
     def _estimates(self, run: _Run, began: float, sums: Any = None) -> GeneralizedEstimates:
         """Everything that follows from the psi of a run, where the compiled model stands."""
         b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
@@ -347,10 +371,13 @@ class GeneralizedModel(Machine):
         T = self._engine.factors(theta)
         design = self.design if sums is None else replace(self.design, sums=sums)
         found = separation(design, self.family, eta, extra, keep)
+        if any(name in self.prior for name in found):
+            found = ()  # the prior has a limit there
+        penalty = self._penalty(beta)
         return GeneralizedEstimates(
             reml=False,
             n=self.design.n,
-            objective=run.objective,
+            objective=run.objective - penalty,
             theta=theta.copy(),
             beta=np.where(keep, beta, np.nan),
             sigma=1.0,
@@ -371,6 +398,7 @@ class GeneralizedModel(Machine):
             separation=found,
             nagq=self.nagq,
             information=self.information,
+            penalty=penalty,
         )
 
 

@@ -47,6 +47,8 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
         Nodes of the quadrature in each direction; 1: Laplace.
     information : str
         "observed" or "expected": the weights in the approximation.
+    penalty : float
+        What priors on coefficients add to the criterion that was minimized; not in `objective`.
     """
 
     extra: np.ndarray
@@ -58,6 +60,7 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
     separation: Separation | tuple[()] = ()
     nagq: int = 1
     information: str = "observed"
+    penalty: float = 0.0
 
     def __getattr__(self, name: str) -> Any:
         """vcov and covariance, which take evaluations, when they are first asked for."""

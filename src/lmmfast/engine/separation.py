@@ -191,5 +191,6 @@ def _said(names: list[str], moved: Mask, high: Mask, design: Design) -> str:
         f"set{'' if many else 's'} apart; the likelihood rises without end along "
         f"{'them' if many else 'it'}: estimates and standard errors of "
         f"{'these coefficients' if many else 'this coefficient'} mean nothing. Take the predictor "
-        "out, join levels, or compare models by likelihood ratios"
+        "out, join levels, compare models by likelihood ratios, or give priors, "
+        f"prior={{{names[-1]!r}: 2.5}}"
     )

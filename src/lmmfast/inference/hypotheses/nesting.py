@@ -41,6 +41,8 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     limit = _is_limit(small, large)
     if not limit and _distribution(small) != _distribution(large):
         return Nesting("their distributions or links differ", False)
+    if any(getattr(fit.estimates, "penalty", 0.0) for fit in (small, large)):
+        return Nesting("coefficients have priors: they do not maximize likelihoods", False)
     if _approximation(small) != _approximation(large):
         return Nesting("their likelihoods are approximated in different ways", False)
     found = _linear_nesting(small, large)
@@ -80,7 +82,7 @@ def _distribution(fit: Any) -> Any:
 
 def _approximation(fit: Any) -> Any:
     """How the likelihood of a generalized fit is computed."""
-    return getattr(fit.estimates, "nagq", 1)
+    return getattr(fit.estimates, "nagq", 1), getattr(fit.estimates, "information", "")
 
 
 def _is_limit(small: Any, large: Any) -> bool:
