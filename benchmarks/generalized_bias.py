@@ -48,7 +48,7 @@ class Setting:
         return {"Intercept": self.beta[0], "x": self.beta[1], **sds}
 
 
-LAPLACE = {"Laplace": {"nagq": 1}}
+LAPLACE = {"Laplace": {"nagq": 1}, "second order": {"accuracy": "second-order"}}
 SETTINGS = {
     "crossed": Setting(
         "30 subjects x 20 items, one row a cell", "y ~ x + (1 | subj) + (1 | item)",
