@@ -31,10 +31,15 @@ def _begin(family, link, y, w, classes):
     elif link != "identity" and not mean > 0:
         mean = np.sqrt(spread)
     over = max(spread - mean, 0.01 * mean * (1 + mean))  # beyond a Poisson's variance
-    x = {"negativebinomial": [np.clip(np.log(mean * mean / over), -3, 5)],
-         "nb1": [np.clip(np.log(over / mean), -3, 5)],
-         "truncatednegativebinomial": [0.0], "gamma": [np.log(spread / mean ** 2)],
-         "inversegaussian": [np.log(spread / mean ** 3)], "gaussian": [np.log(spread)]}.get(family, [])
+    x = []
+    if family == "negativebinomial":
+        x = [np.clip(np.log(mean * mean / over), -3, 5)]
+    elif family == "nb1":
+        x = [np.clip(np.log(over / mean), -3, 5)]
+    elif family == "truncatednegativebinomial":
+        x = [0.0]
+    elif family in ("gamma", "inversegaussian", "gaussian"):
+        x = [np.log(spread / mean ** {"gamma": 2, "inversegaussian": 3, "gaussian": 0}[family])]
     unit = np.sqrt(spread) / SLOPES[link](abs(mean)) if link in SLOPES else 1.0
     return float(LINKS[link](mean)), np.array(x), float(max(unit, 1e-300))
 
