@@ -12,9 +12,10 @@
 #define NEGATIVE 1e-5 /* a curvature below -NEGATIVE at a zero is worth a try */
 #define FIRST 0.3     /* standard deviations that are tried there: this, a third of it, ... */
 #define LEAST 1e-3
-#define SHRINKS 8     /* times that a first T may be too large for a criterion to be there */
-#define SETTLED 1e-12 /* what a last step must promise to be taken: estimates move by 1e-6 of their errors \
-                       */
+#define SHRINKS 8 /* times that a first T may be too large for a criterion to be there */
+#define SETTLED                                                                                \
+    1e-12 /* what a last step must promise to be taken: estimates move by 1e-6 of their errors \
+           */
 
 /* w of the point next to (gamma, x) */
 static void nearest(const joint *t, const double *parameters, double *w)
