@@ -154,7 +154,8 @@ class GLMMFit(Labelled, GeneralizedRows):
     @property
     def psi(self) -> np.ndarray:
         """All parameters as they were optimized: theta, fixed effects (zero for dropped columns)
-        and those of the distribution; ``fit.model.at(psi)`` is the fit there."""
+        and those of the distribution; ``fit.model.at(psi)`` is the fit there (of a fit by `refit`
+        the model has the response of the first one)."""
         own = self.estimates
         return np.concatenate([own.theta, np.where(own.fixed_kept, own.beta, 0.0), own.extra])
 
@@ -289,8 +290,7 @@ class GLMMFit(Labelled, GeneralizedRows):
             does not have; when neither is given.
         """
         design = refilled(self.design, y, weights)
-        model = self._remodelled(design)
-        return self.remade(model.minimize(Options(False, self.psi)), design, model)
+        return self.remade(self.model.again(design.sums, start=self.psi), design)
 
     def _remodelled(self, design: Any) -> Any:
         """The model of another design of the same columns."""

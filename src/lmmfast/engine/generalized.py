@@ -105,6 +105,7 @@ class GeneralizedModel(Machine):
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         _check_quadrature(design, self.nagq)
         self._compile(design, storage, threads, self._made(design))
+        self._held: Any = design.sums  # whose response and weights the compiled model has
         size = int(self._core.keep.sum()) + int(self._core.nextra)
         if design.n <= size:
             raise FitError(
@@ -192,17 +193,15 @@ class GeneralizedModel(Machine):
 
     @contextmanager
     def _filled(self, sums: Any) -> Iterator[Any]:
-        """The compiled model with the response and weights of other rows; None: its own."""
-        own: Any = self.design.sums
-        other = sums is not None and sums is not own
+        """The compiled model with the response and weights of other rows; None: its own. They stay
+        until others are asked for."""
+        wanted: Any = self.design.sums if sums is None else sums
         with self._lock, _in_words():
-            if other:
-                self._core.again(sums.y, sums.weights)
-            try:
-                yield self._core
-            finally:
-                if other:
-                    self._core.again(own.y, own.weights)
+            if wanted is not self._held:
+                self._held = None  # while neither is whole
+                self._core.again(wanted.y, wanted.weights)
+                self._held = wanted
+            yield self._core
 
     @contextmanager
     def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
@@ -254,15 +253,17 @@ class GeneralizedModel(Machine):
         held : (size,) bool array, optional
             Which parameters keep the values that they have in `start`, which is psi then.
         """
-        with self._lock:
+        with self._filled(None):
             how = {"maxeval": options.max_evals, "held": held}
             return self._minimize(options.start, options.watch, None, how)
 
-    def again(self, sums: Any, *, start: Any = None) -> GeneralizedEstimates:
+    def again(
+        self, sums: Any, *, start: Any = None, max_evals: int = MAX_EVALS
+    ) -> GeneralizedEstimates:
         """The estimates for another response and other weights of the same rows (`Rows`), without
         a new set-up. The offset stays."""
         with self._filled(sums):
-            return self._minimize(start, Watch(), sums, {"maxeval": MAX_EVALS})
+            return self._minimize(start, Watch(), sums, {"maxeval": max_evals})
 
     def estimates_at(self, psi: Any) -> GeneralizedEstimates:
         """What the model says at a given psi, without minimizing."""

@@ -72,6 +72,6 @@ class PsiCriterion:
 
 def minimum_with(model: GeneralizedModel, psi: np.ndarray, held: np.ndarray) -> float:
     """The deviance at the best of what is not held (a boolean for each of psi)."""
-    with model._lock, in_words():
-        _, found = model._core.minimize(psi, held=held)
+    with in_words(), model._filled(None) as core:
+        _, found = core.minimize(psi, held=held)
     return float(found["objective"])

@@ -44,6 +44,10 @@ class GeneralizedSimulator(Simulator):
         mean = linear.mean if design.offset is None else linear.mean + design.offset
         return cls(mean, linear.parts, linear.residual, family, extra, design.weights)
 
+    def facts(self) -> tuple[Any, ...]:
+        family = self.family.core_name, self.family.core_link
+        return (*super().facts(), *family, self.extra, self.weights)
+
     def with_modes(self, modes: Sequence[np.ndarray]) -> GeneralizedSimulator:
         return replace(self, mean=super().with_modes(modes).mean, parts=())
 
