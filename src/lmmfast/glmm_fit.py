@@ -320,7 +320,8 @@ class GLMMFit(Labelled, GeneralizedRows):
             New random effects for each response, or the conditional modes of the fit (lme4's
             ``use.u=TRUE``); levels that the fit has not seen get new ones either way.
         params : Parameters or dict, optional
-            Assumed fixed effects, standard deviations and correlations. Default: the estimates.
+            Assumed fixed effects, standard deviations, correlations and, as ``extra``, parameters
+            of the distribution. Default: the estimates.
         newdata : table, optional
             Rows to simulate. Default: those of the fit.
 

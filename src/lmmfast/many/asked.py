@@ -54,9 +54,18 @@ class Asked:
 
 
 def asked(
-    design: Design, contrasts: Any, ddf: str, reml: bool, max_evals: int, **more: Any
+    design: Design,
+    contrasts: Any,
+    ddf: str,
+    reml: bool,
+    max_evals: int,
+    *,
+    generalized: bool = False,
+    **more: Any,
 ) -> Asked:
     """The arguments, checked."""
+    if generalized and ddf != "z":
+        raise ValueError(f'tests of generalized models are z: ddf must be "z", not {ddf!r}')
     if ddf not in METHODS:
         raise ValueError(f"ddf must be one of {', '.join(map(repr, METHODS))}, not {ddf!r}")
     if ddf == "kenward-roger" and not reml:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -248,5 +248,5 @@ def joined(parts: Sequence[ManyFits]) -> ManyFits:
         for name, value in vars(first).items()
         if isinstance(value, np.ndarray)
     }
-    kept = {name: getattr(first, name) for name in first.__dataclass_fields__}
+    kept = {one.name: getattr(first, one.name) for one in fields(first)}
     return type(first)(**(kept | changes | {"seconds": sum(part.seconds for part in parts)}))
