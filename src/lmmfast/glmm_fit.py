@@ -156,7 +156,8 @@ class GLMMFit(Labelled, GeneralizedRows):
     @property
     def psi(self) -> np.ndarray:
         """All parameters as they were optimized: theta, fixed effects (zero for dropped columns)
-        and those of the distribution; ``fit.model.at(psi)`` is the fit there."""
+        and those of the distribution; ``fit.model.at(psi)`` is the fit there (of a fit by `refit`
+        the model has the response of the first one)."""
         own = self.estimates
         return np.concatenate([own.theta, np.where(own.fixed_kept, own.beta, 0.0), own.extra])
 
@@ -291,8 +292,7 @@ class GLMMFit(Labelled, GeneralizedRows):
             does not have; when neither is given.
         """
         design = refilled(self.design, y, weights)
-        model = self._remodelled(design)
-        return self.remade(model.minimize(Options(False, self.psi)), design, model)
+        return self.remade(self.model.again(design.sums, start=self.psi), design)
 
     def _remodelled(self, design: Any) -> Any:
         """The model of another design of the same columns."""
@@ -322,7 +322,8 @@ class GLMMFit(Labelled, GeneralizedRows):
             New random effects for each response, or the conditional modes of the fit (lme4's
             ``use.u=TRUE``); levels that the fit has not seen get new ones either way.
         params : Parameters or dict, optional
-            Assumed fixed effects, standard deviations and correlations. Default: the estimates.
+            Assumed fixed effects, standard deviations, correlations and, as ``extra``, parameters
+            of the distribution. Default: the estimates.
         newdata : table, optional
             Rows to simulate. Default: those of the fit.
 

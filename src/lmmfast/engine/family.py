@@ -34,6 +34,8 @@ class Family:
         Whether y has probabilities rather than densities.
     classes : int
         Classes of an ordered response; else 0.
+    levels : tuple of str
+        Their names, ascending; else ().
 
     Notes
     -----
@@ -50,6 +52,7 @@ class Family:
     extra: tuple[str, ...] = ()
     discrete: bool = False
     classes: int = 0
+    levels: tuple[str, ...] = ()
     link: Link
 
     def __init__(self, link: str | Link | None = None) -> None:

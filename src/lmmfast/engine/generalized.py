@@ -119,7 +119,8 @@ class GeneralizedModel(Machine):
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         check_quadrature(design, self.nagq)
         self._compile(design, storage, threads, self._made(design))
-        self._rows: Any = design.sums  # that the compiled model has now
+        self._held: Any = design.sums  # whose response and weights the compiled model has
+        self._uses = 0  # of `_filled`, one inside the other
         size = int(self._core.keep.sum()) + int(self._core.nextra)
         if design.n <= size:
             raise FitError(
@@ -228,20 +229,24 @@ class GeneralizedModel(Machine):
 
     @contextmanager
     def _filled(self, sums: Any) -> Iterator[Any]:
-        """The compiled model with the response and weights of other rows; None: its own."""
-        wanted: Any = self.design.sums if sums is None else sums
+        """The compiled model with the response and weights of other rows; None: its own. They stay
+        until others are asked for, and come back after a use inside this one."""
         with self._lock, _in_words():
-            before = self._rows
-            other = wanted is not before
-            if other:
-                self._core.again(wanted.y, wanted.weights)
-                self._rows = wanted
+            before = self._held
+            self._fill(self.design.sums if sums is None else sums)
+            self._uses += 1
             try:
                 yield self._core
             finally:
-                if other:
-                    self._core.again(before.y, before.weights)
-                    self._rows = before
+                self._uses -= 1
+                if self._uses and before is not None:
+                    self._fill(before)
+
+    def _fill(self, wanted: Any) -> None:
+        if wanted is not self._held:
+            self._held = None  # while neither is whole
+            self._core.again(wanted.y, wanted.weights)
+            self._held = wanted
 
     @contextmanager
     def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
@@ -318,7 +323,7 @@ class GeneralizedModel(Machine):
         held : (size,) bool array, optional
             Which parameters keep the values that they have in `start`, which is psi then.
         """
-        with self._lock:
+        with self._filled(None):
             how = {"maxeval": options.max_evals, "held": held}
             return self._minimize(options.start, options.watch, None, how)
 
@@ -330,11 +335,13 @@ class GeneralizedModel(Machine):
                 return float(found["objective"])
             return maximum(self, best, None, held, MAX_EVALS, None, found["neval"])[1].value
 
-    def again(self, sums: Any, *, start: Any = None) -> GeneralizedEstimates:
+    def again(
+        self, sums: Any, *, start: Any = None, max_evals: int = MAX_EVALS
+    ) -> GeneralizedEstimates:
         """The estimates for another response and other weights of the same rows (`Rows`), without
         a new set-up. The offset stays."""
         with self._filled(sums):
-            return self._minimize(start, Watch(), sums, {"maxeval": MAX_EVALS})
+            return self._minimize(start, Watch(), sums, {"maxeval": max_evals})
 
     def estimates_at(self, psi: Any) -> GeneralizedEstimates:
         """What the model says at a given psi, without minimizing."""

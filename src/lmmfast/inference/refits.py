@@ -62,7 +62,8 @@ def without_random(fit: Fit) -> float:
         return float(model_of(fit).criterion(theta, fit.reml, fit.estimates.free))
     own: Any = fit
     psi = np.concatenate([theta, own.psi[len(theta) :]])
-    return minimum_with(own.model, psi, np.arange(len(psi)) < len(theta))
+    model: Any = model_of(fit)
+    return minimum_with(model, psi, np.arange(len(psi)) < len(theta))
 
 
 def by_likelihood(fit: Fit) -> Fit:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.columns import Table
 from ..inference.ddf import check_choice
-from ..inference.rows.generalized import extra_of, family_of
+from ..inference.rows.generalized import family_of
 from ..inference.rows.prediction_errors import weights_of
 from .job import checked_count
 from .parameters import Parameters
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..data.design import Design
+    from ..engine.compiled import Engine
     from ..engine.families import Family
     from ..fit import Fit
     from .parameters import Assumed
@@ -36,13 +37,15 @@ class GeneralizedSimulator(Simulator):
     weights: np.ndarray | None
 
     @classmethod
-    def of_rows(
-        cls, design: Design, assumed: Assumed, family: Family, extra: np.ndarray
-    ) -> GeneralizedSimulator:
+    def of_rows(cls, design: Design, assumed: Assumed, family: Family) -> GeneralizedSimulator:
         """For the rows of a design."""
         linear = Simulator.of_design(design, assumed)
         mean = linear.mean if design.offset is None else linear.mean + design.offset
-        return cls(mean, linear.parts, linear.residual, family, extra, design.weights)
+        return cls(mean, linear.parts, linear.residual, family, assumed.extra, design.weights)
+
+    def facts(self) -> tuple[Any, ...]:
+        family = self.family.core_name, self.family.core_link
+        return (*super().facts(), *family, self.extra, self.weights)
 
     def with_modes(self, modes: Sequence[np.ndarray]) -> GeneralizedSimulator:
         return replace(self, mean=super().with_modes(modes).mean, parts=())
@@ -61,15 +64,18 @@ class GeneralizedSimulator(Simulator):
             eta = self.predictor(generator)
             out[i] = self.family.simulate(generator, eta, self.extra, self.weights)
 
+    def moved(self, change: np.ndarray) -> GeneralizedSimulator:
+        """With another mean of the linear predictor: change (n) is added."""
+        return replace(self, mean=self.mean + change)
 
-# ---- fit.simulate --------------------------------------------------------------------------------
+
+# ---- fit.simulate, and without a fit -------------------------------------------------------------
 
 
 def simulator_of(fit: Fit, params: Any = None, re: str = "new") -> GeneralizedSimulator:
     """For the rows of a generalized fit, with some parameters assumed."""
     check_choice("re", re, ("new", "fixed"))
-    assumed, extra = _assumed(fit, params, re)
-    simulator = GeneralizedSimulator.of_rows(fit.design, assumed, family_of(fit), extra)
+    simulator = GeneralizedSimulator.of_rows(fit.design, _assumed(fit, params, re), family_of(fit))
     return simulator.with_modes(fit.estimates.b) if re == "fixed" else simulator
 
 
@@ -79,28 +85,40 @@ def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) ->
 
     count, streams = checked_count(n), Streams(seed)
     if newdata is None:
-        values = simulator_of(fit, params, re).draw(streams, 0, count)
-        design = fit.design
-        index = design.rows if design.index is None else design.index
-    else:
-        check_choice("re", re, ("new", "fixed"))
-        table = Table.of(newdata)
-        assumed, extra = _assumed(fit, params, re)
-        linear = of_new_rows(fit, table, assumed, re == "fixed")
-        weights = weights_of(fit, table, None, table.n)
-        own = linear.mean, linear.parts, linear.residual, family_of(fit), extra, weights
-        values, index = GeneralizedSimulator(*own).draw(streams, 0, count), table.index
+        return _frame_of(simulator_of(fit, params, re), fit.design, streams, count)
+    check_choice("re", re, ("new", "fixed"))
+    table = Table.of(newdata)
+    assumed = _assumed(fit, params, re)
+    linear = of_new_rows(fit, table, assumed, re == "fixed")
+    weights = weights_of(fit, table, None, table.n)
+    own = linear.mean, linear.parts, linear.residual, family_of(fit), assumed.extra, weights
+    values = GeneralizedSimulator(*own).draw(streams, 0, count)
+    return pd.DataFrame(values, index=table.index, columns=range(count))
+
+
+def simulate_design(
+    design: Design, engine: Engine, family: Family, params: Any, n: int, seed: Any
+) -> pd.DataFrame:
+    """As `lmmfast.simulate` documents it."""
+    assumed = Parameters.read(params).of(design, engine.theta_entries(), family=family)
+    count, streams = checked_count(n), Streams(seed)
+    return _frame_of(GeneralizedSimulator.of_rows(design, assumed, family), design, streams, count)
+
+
+def _frame_of(
+    simulator: GeneralizedSimulator, design: Design, streams: Streams, count: int
+) -> pd.DataFrame:
+    """Draws for the rows of a design, with their labels."""
+    import pandas as pd
+
+    index = design.rows if design.index is None else design.index
+    values = simulator.draw(streams, 0, count)
     return pd.DataFrame(values, index=index, columns=range(count))
 
 
-def _assumed(fit: Fit, params: Any, re: str) -> tuple[Assumed, np.ndarray]:
+def _assumed(fit: Fit, params: Any, re: str) -> Assumed:
     """The parameters that are assumed; those of the fit where nothing else is said."""
     given = Parameters.read(params)
-    if given.sigma is not None:
-        raise ValueError(
-            "params: sigma is the residual standard deviation of linear models; a generalized one "
-            "has none"
-        )
     if re == "fixed" and (given.sd, given.corr, given.theta) != (None, None, None):
         raise ValueError('re="fixed" keeps the conditional modes: sd, corr and theta mean nothing')
-    return given.of(fit.design, fit.model.theta_entries, fit.estimates), extra_of(fit)
+    return given.of(fit.design, fit.model.theta_entries, fit.estimates, fit.family)

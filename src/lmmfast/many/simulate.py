@@ -73,6 +73,11 @@ class Simulator:
         """Rows."""
         return len(self.mean)
 
+    def facts(self) -> tuple[Any, ...]:
+        """What draws depend on besides the random numbers, for a checkpoint."""
+        parts = [(part.codes, part.z, part.factor, part.levels) for part in self.parts]
+        return self.mean, parts, self.residual
+
     def draw(self, streams: Streams, first: int, stop: int) -> np.ndarray:
         """Replicates first .. stop - 1 as columns (n, stop - first), in Fortran order."""
         out = np.empty((stop - first, self.n))

@@ -14,7 +14,6 @@ Statist.* 5 (quantile residuals).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -124,10 +123,8 @@ def check(
 def modes_of(fit: Fit, y: np.ndarray) -> np.ndarray:
     """The linear predictor (n) at the modes that another response has at the fit's estimates."""
     own: Any = fit
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = own.model.with_design(fit.design.with_rows(y=np.ascontiguousarray(y)))
-    found: np.ndarray = model.point(own.psi).predictor
+    rows = fit.design.with_rows(y=np.ascontiguousarray(y)).sums
+    found: np.ndarray = own.model.point(own.psi, rows).predictor
     return found
 
 

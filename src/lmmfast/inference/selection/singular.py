@@ -228,8 +228,9 @@ def _curvature(fit: Fit) -> np.ndarray:
         found: np.ndarray = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)[1]
         return found
     own: Any = fit
+    model: Any = model_of(fit)
     count = len(fit.theta)
-    return PsiCriterion(own.model, own.psi).curvature[:count, :count]
+    return PsiCriterion(model, own.psi).curvature[:count, :count]
 
 
 def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
