@@ -98,7 +98,8 @@ def model_fingerprint(model: AnyModel) -> str:
         return design
     own = model.family
     kind = own.core_name, own.core_link, model.classes
-    return fingerprint(design, *kind, model.nagq, model.information)
+    how = model.nagq, model.information, model.accuracy, sorted(model.prior.items())
+    return fingerprint(design, *kind, *how)
 
 
 def design_fingerprint(design: Design) -> str:
