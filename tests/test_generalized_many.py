@@ -9,7 +9,18 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from lmmfast import GLMM, DataError, FitError, design, extend, fit_many, glmer, power, simulate
+from lmmfast import (
+    GLMM,
+    DataError,
+    FitError,
+    design,
+    extend,
+    fit_many,
+    glmer,
+    power,
+    ranova,
+    simulate,
+)
 from lmmfast.many import jobs
 
 TRIALS = design(16, 8, within={"cond": ["a", "b"]})
@@ -180,6 +191,8 @@ def test_replicates_and_refits_are_single_fits() -> None:
     np.testing.assert_allclose(
         again.profile(["cond[T.b]"]).conf_int(), one.profile(["cond[T.b]"]).conf_int(), atol=1e-4
     )
+    tables = [np.asarray(ranova(own).table, dtype=float) for own in (again, one)]
+    np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-6)
     assert fit.refit(y).objective == pytest.approx(fit.objective, abs=1e-8)
     assert glmer(f"y ~ {FORMULA}", TRIALS.assign(y=y), "nbinom2").objective == fit.objective
 

@@ -26,7 +26,7 @@ from .extend import extended, levels_of
 from .frames import table_of
 from .joint import MOST, Joint
 from .replicates import Replicates
-from .replicates_generalized import GeneralizedReplicates, first_psi
+from .replicates_generalized import GeneralizedReplicates
 from .study import Study
 from .tested import Tested
 
@@ -98,10 +98,7 @@ class Simulation:
         job: Replicates
         if isinstance(model, GeneralizedModel):
             drawing = GeneralizedSimulator.of_rows(study.design, assumed, model.family)
-            first = first_psi(assumed, model)
-            job = GeneralizedReplicates(
-                **own, simulator=drawing, like=model._options(), first=first
-            )
+            job = GeneralizedReplicates(**own, simulator=drawing, like=model._options())
         else:
             job = Replicates(**own, simulator=Simulator.of_design(study.design, assumed))
         drawn = float(tested.effect(assumed.beta)[0]) if len(tested.L) == 1 else np.nan
@@ -200,8 +197,8 @@ class Simulation:
         return Joint.of(tested.L, _rough_covariance(model.design.X))
 
     def _want(self, L: np.ndarray) -> Asked:
-        """What is asked of each fit. It begins at moments of its response: they are closer to its
-        optimum than the parameters that are assumed are. (Of generalized models: at these.)"""
+        """What is asked of each fit. It begins at moments of its response, where fits begin: they
+        are closer to its optimum than the parameters that are assumed are."""
         ddf = "z" if self.method == "lrt" else self.method
         none = (0.0,) * len(L), ("",) * len(L)
         own = np.ascontiguousarray(L), *none, ddf, self.reml, MAX_EVALS
