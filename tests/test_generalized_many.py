@@ -191,7 +191,7 @@ def test_replicates_and_refits_are_single_fits() -> None:
     np.testing.assert_allclose(
         again.profile(["cond[T.b]"]).conf_int(), one.profile(["cond[T.b]"]).conf_int(), atol=1e-4
     )
-    tables = [np.asarray(ranova(own).table, dtype=float) for own in (again, one)]
+    tables = [ranova(own).table.select_dtypes("number") for own in (again, one)]
     np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-6)
     assert fit.refit(y).objective == pytest.approx(fit.objective, abs=1e-8)
     assert glmer(f"y ~ {FORMULA}", TRIALS.assign(y=y), "nbinom2").objective == fit.objective
