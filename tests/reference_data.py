@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 FOLDER = Path(__file__).resolve().parent / "reference"
+GENERALIZED = "glmm__"  # how names of generalized models begin
 
 _NUMPY = {"numeric": "float64", "character": "object"}
 
@@ -56,5 +57,14 @@ def reference(name: str) -> dict[str, Any]:
 
 
 def reference_names() -> list[str]:
-    """Names of all models with a reference."""
+    """Names of all linear models with a reference."""
+    return [name for name in _names() if not name.startswith(GENERALIZED)]
+
+
+def generalized_names() -> list[str]:
+    """Names of all generalized models with a reference."""
+    return [name for name in _names() if name.startswith(GENERALIZED)]
+
+
+def _names() -> list[str]:
     return sorted(path.stem for path in (FOLDER / "ref").glob("*.json"))

@@ -32,7 +32,7 @@ def crossed():
 
 
 def parameters(fit):
-    return values_of(parameters_of(fit.design), fit.estimates)
+    return values_of(parameters_of(fit), fit)
 
 
 def test_replicates_are_fits_of_what_was_simulated(sleep):

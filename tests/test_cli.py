@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from reference_data import data
 
 import lmmfast
 from lmmfast import cli, datasets, lmer
@@ -37,6 +38,59 @@ def trials(tmp_path):
 
 
 # ---- fits ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def herds(tmp_path):
+    path = tmp_path / "herds.csv"
+    data("cbpp").to_csv(path, index=False)
+    return str(path)
+
+
+HERDS = "cbind(incidence, size - incidence) ~ factor(period) + (1 | herd)"
+
+
+def test_a_generalized_model(run, herds, tmp_path):
+    code, out, err = run("fit", HERDS, herds, "--family", "binomial", "--json", str(tmp_path / "f"))
+    assert (code, err) == (0, "")
+    assert "Family: binomial (logit)" in out
+    assert "184.0526" in out
+    assert "z value" in out
+    written = json.loads((tmp_path / "f").read_text())
+    wanted = lmmfast.glmer(HERDS, data("cbpp"))
+    assert written["ddf"] == "z"
+    assert written["sigma"] is None
+    assert (written["family"], written["link"], written["nagq"]) == ("binomial", "logit", 1)
+    assert written["objective"] == pytest.approx(184.05256, abs=1e-4)
+    assert wanted.objective == pytest.approx(written["objective"], abs=1e-7)
+
+
+def test_link_quadrature_and_anova_of_a_generalized_model(run, herds):
+    more = ("--family", "binomial", "--link", "probit", "--nagq", "9", "--anova")
+    code, out, err = run("fit", HERDS, herds, *more)
+    assert (code, err) == (0, "")
+    assert "binomial (probit)" in out
+    assert "quadrature, 9 nodes" in out
+    assert "Chisq" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--link", "logit"], "--link is for generalized models"),
+        (["--nagq", "5"], "--nagq is for generalized models"),
+        (["--family", "binomial", "--ddf", "satterthwaite"], "tests are z"),
+        (["--family", "binomial", "--starts", "3"], "--starts is for linear models"),
+        (["--family", "binomal"], "there is no family 'binomal'"),
+        (["--family", "poisson", "--link", "logit"], "no link 'logit'"),
+        (["--family", "binomial", "--stream"], "needs them in memory"),
+    ],
+)
+def test_mistakes_with_families(run, herds, options, words):
+    code, out, err = run("fit", HERDS, herds, *options)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
 
 
 def test_bundled_data(run):

@@ -31,11 +31,14 @@ inference.selection
 many
 resampling
 clusters
+summary
+labelled
 rowwise
 resampled
-summary
 results
-lmm
+glmm_rowwise
+glmm_fit
+lmm glmm
 api
 planning
 sm datasets
@@ -48,11 +51,13 @@ INCLUDES = {
     "base": set(),
     "cholesky": {"base"},
     "sums": {"base"},
+    "families": {"base"},
     "model": {"base", "sums"},
     "trailing": {"base", "cholesky", "sums", "model"},
     "evaluate": {"base", "cholesky", "sums", "model", "trailing"},
     "optimize": {"base", "cholesky", "sums", "model", "trailing", "evaluate"},
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
+    "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
 }
 
 

@@ -109,7 +109,7 @@ def dense_criterion(problem: Problem, theta: np.ndarray, sigma: float, reml: boo
 def theta_of(base: Any, x: np.ndarray, held: Parameter, value: float) -> tuple[np.ndarray, float]:
     """theta and sigma from standard deviations in units of their estimates (of either sign),
     arc sines of correlations and log sigma, so that no boundary is at infinity; one is held."""
-    random = [one for one in parameters_of(base.design) if not one.is_fixed]
+    random = [one for one in parameters_of(base) if not one.is_fixed]
     values: dict[Parameter, float] = {}
     for one, own in zip(random, x, strict=True):
         if one.kind == "sd":
@@ -136,7 +136,7 @@ def dense_profile(base: Any, held: Parameter, value: float, starts: int = 1) -> 
         shifted = replace(problem, y=problem.y - problem.X[:, held.i] * value, X=rest)
         first = base.theta + 0.1
     else:
-        random = [one for one in parameters_of(base.design) if not one.is_fixed]
+        random = [one for one in parameters_of(base) if not one.is_fixed]
         first = np.array([float(one.kind == "sd") for one in random])
 
     def criterion(x: np.ndarray) -> float:
@@ -287,7 +287,7 @@ def test_points_are_on_the_profile(sleep: Any) -> None:
     profile = sleep.profile(["sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma"])
     frame, n = profile.frame, sleep.nobs
     assert list(frame.columns[:3]) == ["parameter", "value", "zeta"]
-    assert list(frame.columns[3:]) == [one.name for one in parameters_of(sleep.design)]
+    assert list(frame.columns[3:]) == [one.name for one in parameters_of(sleep)]
     assert frame.groupby("parameter")["zeta"].agg(lambda z: np.abs(z).min()).eq(0).all()
     for _, row in frame.iterrows():
         assert row["value"] == pytest.approx(row[row["parameter"]], rel=1e-9)
@@ -329,7 +329,7 @@ def test_levels(sleep: Any) -> None:
 def test_reml_profile(sleep: Any) -> None:
     """The REML criterion is profiled on request, for variance parameters; the ends are wider."""
     restricted = sleep.profile(reml=True)
-    assert restricted.names == [one.name for one in parameters_of(sleep.design)[:4]]
+    assert restricted.names == [one.name for one in parameters_of(sleep)[:4]]
     assert restricted.fit is sleep and restricted.reml
     names = ["sd(Intercept | Subject)", "sd(Days | Subject)"]
     deviance = sleep.profile(names).conf_int()
@@ -539,7 +539,7 @@ def test_names_are_unique() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lmmfast.LmmWarning)
         fit = lmer("Reaction ~ Days + (1 | Subject) + (1 + Days | Subject)", data)
-    names = [one.name for one in parameters_of(fit.design)]
+    names = [one.name for one in parameters_of(fit)]
     assert names[:2] == ["sd(Intercept | Subject)", "sd(Intercept | Subject.1)"]
     assert len(set(names)) == len(names)
 

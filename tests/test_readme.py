@@ -1,4 +1,4 @@
-"""The README's example runs as it stands, and its commands are those that exist."""
+"""The README's examples run as they stand, and its commands are those that exist."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lmmfast
+from lmmfast.engine.families import FAMILIES, find_family
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -27,6 +28,35 @@ def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "REML criterion: 1743.6283" in out
     assert "Optimum certified" in out
+
+
+def test_generalized_example(capsys: pytest.CaptureFixture[str]) -> None:
+    example = blocks("python")[1]
+    assert len([line for line in example.splitlines() if line]) == 12
+    exec(compile(example, str(README), "exec"), {})
+    out = capsys.readouterr().out
+    assert "Family: binomial (logit)" in out
+    assert "averaged over random effects" in out
+
+
+def test_families_of_the_table() -> None:
+    """Every family, with its links (the default first) and parameters, and no other."""
+    text = README.read_text(encoding="utf-8")
+    table = text.split("| family | links")[1].split("\n\n")[0].splitlines()[2:]
+    named = {}
+    for cells in (line.strip("| ").split("|") for line in table):
+        own = cells[2].split(";") if len(cells) > 2 else [""]
+        families = cells[0].split(";") if len(own) > 1 else [cells[0]]
+        for part, extra in zip(families, own, strict=True):
+            for family in re.findall(r"`(\w+)`", part):
+                links = [link.strip() for link in cells[1].split(",")]
+                named[family] = (links, extra.strip())
+    assert named.keys() == FAMILIES.keys()
+    for name, (links, extra) in named.items():
+        family = find_family(name)
+        assert list(family.links) == links
+        if name != "ordered":
+            assert ", ".join(family.extra_names) == extra
 
 
 @pytest.fixture
@@ -73,7 +103,7 @@ def test_examples_of_streams(trials: dict[str, Any], capsys: pytest.CaptureFixtu
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=lmmfast.IdentifiabilityWarning)
         wanted = lmmfast.lmer(trials["formula"], trials["data"])
-        for example in blocks("python")[1:]:
+        for example in blocks("python")[2:]:
             for step in ast.parse(example).body:
                 line = ast.unparse(step)
                 exec(compile(line, str(README), "exec"), trials)

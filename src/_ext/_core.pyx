@@ -80,54 +80,7 @@ cdef int check(lmm_status status) except -1:
     return 0
 
 
-cdef class OneThread:
-    """A use of BLAS on one thread, `with OneThread(control()):`.
-
-    Compiled, so that no interrupt falls between its own lines and no traceback keeps it alive: where
-    one falls into what it calls, the use ends with this object.
-    """
-
-    cdef object control, mark, __weakref__
-    cdef bint begun  # and not ended
-
-    def __cinit__(self, counter):
-        self.control, self.mark = counter, weakref.ref(self)
-
-    def __enter__(self):
-        if self.control is None:
-            return
-        self.begun = True
-        lock = self.control.lock
-        lock.acquire()
-        try:
-            self.control.begin(self.mark)
-        finally:
-            lock.release()
-
-    def __exit__(self, *error):
-        if not self.begun:
-            return
-        try:
-            PyErr_CheckSignals()  # those that came during a long call
-        finally:
-            self.end()
-
-    def __del__(self):
-        if self.begun:
-            self.end()
-
-    cdef end(self):
-        lock = self.control.lock
-        lock.acquire()
-        try:
-            self.control.end(self.mark)
-            self.begun = False
-        finally:
-            lock.release()
-
-
-cdef OneThread single_threaded_blas():
-    return OneThread(CONTROL)
+include "threads.pxi"
 
 
 CONTROL = control()
@@ -151,28 +104,10 @@ cdef int _check_theta(const double[::1] theta, Py_ssize_t n, str name) except -1
 
 include "blocks.pxi"
 include "fits.pxi"
-
-
-class _Lock:
-    """A lock that tells a callback which uses its own model, instead of waiting for ever."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.owner = None
-
-    def __enter__(self):
-        if self.owner == threading.get_ident():
-            raise RuntimeError("the model is being fitted: its callback cannot use it")
-        self.lock.acquire()
-        self.owner = threading.get_ident()
-
-    def __exit__(self, *error):
-        self.owner = None
-        self.lock.release()
-
-
+include "lock.pxi"
 include "setup.pxi"
 include "many.pxi"
+include "families.pxi"
 
 
 cdef class Model:
@@ -205,11 +140,17 @@ cdef class Model:
     cdef Py_ssize_t n  # rows, 0 where they are gone
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
-                  storage="auto", order=None):
+                  storage="auto", order=None, **family):
         cdef _Setup setup = _Setup()
         cdef Cross cross = y if isinstance(y, Cross) else None
-        cdef _Rows rows = _Rows(y, X, factors, weights) if cross is None else None
-        setup.run(rows, cross, limit, storage, order, False)
+        cdef _Rows rows = None
+        if family:  # of a Generalized: response and weights are its own
+            if not isinstance(self, Generalized):
+                raise TypeError(f"unexpected arguments: {', '.join(family)}")
+            rows = _Rows(np.zeros(len(y)), X, factors, None)
+        elif cross is None:
+            rows = _Rows(y, X, factors, weights)
+        setup.run(rows, cross, limit, storage, order, False, bool(family))
         self.m = setup.taken()
         self.lock = _Lock()
         self.ntheta = lmm_ntheta(self.m)
@@ -598,3 +539,6 @@ def _cut(flat, shapes):
         out.append(flat[at:at + size].reshape(shape))
         at += size
     return out
+
+
+include "generalized.pxi"

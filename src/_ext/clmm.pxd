@@ -93,6 +93,7 @@ cdef extern from "lmm.h" nogil:
         double limit
         lmm_storage storage
         int plan
+        int generalized
         int (*order)(void *, int32_t, const ptrdiff_t *, const int32_t *, int32_t *) noexcept nogil
         void *arg
 
@@ -246,3 +247,70 @@ cdef extern from "setup/chunk.h" nogil:
 
     lmm_status lmm_add_rows(lmm_blocks *, const lmm_blas *, const lmm_data *, const lmm_coordinates *,
                             lmm_totals *)
+
+
+cdef extern from "families/family.h" nogil:
+    ctypedef struct lmm_density:
+        double *l
+        double *d1
+        double *d2
+        double *d3
+        double *d4
+        double *w
+        double *dw
+        double *lx
+        double *d1x
+        double *d2x
+        double *wx
+        ptrdiff_t ldx
+
+    ctypedef struct lmm_family:
+        void (*density)(const lmm_family *, int32_t, const double *, const double *, const double *,
+                        const double *, const lmm_density *) noexcept nogil
+        double (*constant)(const lmm_family *, int64_t, const double *, const double *) noexcept nogil
+        int32_t nextra
+        int concave
+        int32_t classes
+        void *arg
+
+    int lmm_find_family(const char *, const char *, int32_t, lmm_family *)
+
+
+cdef extern from "generalized/glmm.h" nogil:
+    ctypedef struct glmm_model
+
+    ctypedef struct glmm_response:
+        const double *y
+        const double *w
+        const double *offset
+        lmm_family family
+        double center
+        const double *x
+        double unit
+        const double *mean
+        const double *precision
+        int flat
+        int expected
+        int nodes
+        const double *node
+
+    ctypedef struct glmm_info:
+        double objective, certificate, mode
+        int32_t neval, factorizations, passes, escapes
+
+    lmm_status glmm_setup(glmm_model **g, lmm_model *m, const lmm_data *d, const glmm_response *r)
+    void glmm_free(glmm_model *g)
+    int32_t glmm_size(const glmm_model *g)
+    ctypedef struct glmm_plane:
+        const lmm_plane *theta
+        int32_t nz
+        const double *fixed
+        const double *basis
+
+    lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
+                        double *psi, glmm_info *info)
+    void glmm_again(glmm_model *g, const glmm_response *r)
+    lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
+    lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
+    lmm_status glmm_solve(glmm_model *g, int r, const double *V, double *X)
+    void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)

@@ -140,6 +140,7 @@ typedef struct {         /* what set-up may use and must do                     
     double limit;        /* bytes that may be used; INFINITY: any                                        */
     lmm_storage storage; /* what the caller insists on                                                   */
     int plan;            /* report only, make nothing                                                    */
+    int generalized;     /* the model serves a generalized one (glmm.h): y is not read, only exact ways  */
     /* One more fill-reducing order, asked for where a sparse trailing matrix is hard to factorize: of n nodes
        whose graph is given as a lower triangle by columns, the i-th to eliminate into perm[i]; nonzero: there
        is none. NULL: none is offered. */

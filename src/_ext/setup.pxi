@@ -46,7 +46,7 @@ cdef class _Setup:
         self.m = NULL
         return m
 
-    cdef run(self, _Rows rows, Cross cross, double limit, storage, order, bint plan):
+    cdef run(self, _Rows rows, Cross cross, double limit, storage, order, bint plan, bint generalized=False):
         cdef const lmm_data *d = NULL
         cdef const lmm_cross *x = NULL
         cdef lmm_status status
@@ -61,6 +61,7 @@ cdef class _Setup:
         self.options.limit = limit
         self.options.storage = STORAGES[storage]
         self.options.plan = plan
+        self.options.generalized = generalized
         if order is not None:
             self.options.order = find_order
         self.options.arg = <void *>self.order

@@ -1,11 +1,12 @@
 """Linear mixed-effects models with lme4's formulas, exact derivatives and a certified optimum.
 
-``lmer(formula, data)`` fits a model; ``LMM.from_arrays`` does so without formulas and pandas;
+``lmer(formula, data)`` fits a linear model, ``glmer(formula, data, family)`` a generalized one;
+``LMM.from_arrays`` and ``GLMM.from_arrays`` do so without formulas and pandas;
 ``mixedlm`` and ``MixedLM`` take and give what statsmodels' do.
 """
 
 from . import datasets
-from .api import fit_many, lmer, plan, simulate
+from .api import fit_many, glmer, lmer, plan, simulate
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
 from .engine.costs import ModelPlan
@@ -24,8 +25,11 @@ from .errors import (
     OneRowPerLevelWarning,
     RankDeficientWarning,
     RestrictedLikelihoodWarning,
+    SeparationWarning,
     UnusedArgumentWarning,
 )
+from .glmm import GLMM
+from .glmm_fit import GLMMFit
 from .inference.hypotheses.anova import Anova, anova
 from .inference.means.contrasts import Contrasts
 from .inference.means.emmeans import EMMeans, emmeans
@@ -53,6 +57,7 @@ from .sources import CrossProducts, Spec
 __version__ = "0.1.0"
 
 __all__ = [
+    "GLMM",
     "LMM",
     "Anova",
     "ClusterTest",
@@ -68,6 +73,7 @@ __all__ = [
     "FitError",
     "FormulaError",
     "Free",
+    "GLMMFit",
     "IdentifiabilityWarning",
     "Jackknife",
     "LMMFit",
@@ -82,6 +88,7 @@ __all__ = [
     "Parameters",
     "RankDeficientWarning",
     "RestrictedLikelihoodWarning",
+    "SeparationWarning",
     "Spec",
     "Trends",
     "UnusedArgumentWarning",
@@ -96,6 +103,7 @@ __all__ = [
     "emtrends",
     "extend",
     "fit_many",
+    "glmer",
     "jackknife",
     "joint_tests",
     "lmer",

@@ -1,6 +1,6 @@
 """Types of the compiled engine (src/_ext/_core.pyx)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -157,3 +157,56 @@ class Model:
     def covariances(
         self, a: int, c: int, la: np.ndarray, lc: np.ndarray, whitened: bool = False
     ) -> np.ndarray: ...
+
+def describe_family(family: str, link: str, classes: int = 0) -> tuple[int, bool]: ...
+def density(
+    family: str,
+    link: str,
+    y: np.ndarray,
+    w: np.ndarray | None,
+    eta: np.ndarray,
+    x: np.ndarray | None = None,
+    classes: int = 0,
+    only: Container[str] | None = None,
+) -> dict[str, np.ndarray]: ...
+def density_constant(
+    family: str, link: str, y: np.ndarray, w: np.ndarray | None = None, classes: int = 0
+) -> float: ...
+
+class Generalized(Model):
+    nextra: int
+    size: int
+    def __init__(
+        self,
+        y: np.ndarray,
+        X: Any = None,
+        factors: list[Factor] | None = None,
+        weights: np.ndarray | None = None,
+        limit: float = ...,
+        *,
+        storage: str = "auto",
+        order: Order | None = None,
+        family: str = "binomial",
+        link: str = "logit",
+        classes: int = 0,
+        offset: np.ndarray | None = None,
+        nagq: int = 1,
+        prior: tuple[np.ndarray, np.ndarray] | None = None,
+        information: str = "observed",
+    ) -> None: ...
+    def again(self, y: np.ndarray, weights: np.ndarray | None = None) -> None: ...
+    def minimize(
+        self,
+        start: np.ndarray | None = None,
+        *,
+        held: np.ndarray | None = None,
+        maxeval: int = 500,
+        tolerance: float = 1e-10,
+        radius: float = 1.0,
+        callback: Callable[[int, float, float, float, float], bool] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]: ...
+    def value(self, psi: np.ndarray, gradient: bool = False) -> Any: ...  # type: ignore[override]
+    def work(self) -> tuple[int, int]: ...
+    def modes(self) -> list[np.ndarray]: ...
+    def predictor(self) -> np.ndarray: ...
+    def leverages(self) -> np.ndarray: ...

@@ -1,4 +1,4 @@
-"""The calls that take a formula and data: `lmer`, `plan`."""
+"""The calls that take a formula and data: `lmer`, `glmer`, `plan`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.columns import Table
-from .data.design import build
+from .data.unanswered import without_response
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
+from .engine.families import find_family
 from .engine.options import MAX_EVALS, Options
 from .errors import OneRowPerLevelWarning
+from .glmm import GLMM
 from .hints import hinted
 from .lmm import LMM
 from .sources.given import design_from
@@ -21,14 +22,11 @@ from .sources.given import design_from
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .data.design import Design
     from .engine.estimates import Evaluation
+    from .glmm_fit import GLMMFit
     from .many.fits import ManyFits
     from .results import LMMFit
     from .sources.cross import CrossProducts
-
-
-RESPONSE = "response_"  # what the left side of `fit_many` is called
 
 
 @hinted
@@ -145,13 +143,139 @@ def lmer(
 
 
 @hinted
+def glmer(
+    formula: str,
+    data: Any = None,
+    family: Any = "binomial",
+    link: str | None = None,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    start: Any = None,
+    verbose: bool = False,
+    callback: Callable[[Evaluation], object] | None = None,
+    max_seconds: float | None = None,
+    max_evals: int = MAX_EVALS,
+    storage: str = "auto",
+    threads: int = 1,
+    nagq: int = 1,
+    information: str = "observed",
+    prior: Any = None,
+    accuracy: str = "laplace",
+) -> GLMMFit:
+    """Fit a generalized linear mixed model by maximum likelihood.
+
+    All parameters are optimized together, with exact derivatives, and the optimum is certified:
+    theta, the fixed effects and what the family has of its own (dispersion, size, thresholds).
+
+    Parameters
+    ----------
+    formula : str
+        lme4's syntax. A binomial response is ``cbind(successes, failures)``; a share, with its
+        trials as `weights`; 0 and 1, or True and False; or a factor with two levels, of which the
+        second is the success. An ordered response is an ordered factor, or numbers.
+    data : pandas, polars or pyarrow table, dict of arrays, or text file
+        As for ``lmer``; rows must fit in memory.
+    family : str, family of lmmfast or statsmodels, default "binomial"
+        "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
+        dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
+        link model with thresholds in the place of the intercept), "beta", "betabinomial", "nb1",
+        "truncatedpoisson", "truncatednegativebinomial"; other packages' names are understood,
+        "nbinom2" for one.
+    link : str, optional
+        Default, as in R: "logit" for binomial and ordered responses and shares, "log" for counts,
+        "inverse" for "gamma", "inversesquared" for "inversegaussian", "identity" for "gaussian".
+        Others: "probit", "cloglog", "loglog", "cauchit", "log", "sqrt".
+    weights : str or (n,) array, optional
+        Trials of binomial shares; else what a row counts for: a multiplier of its log-density
+        (counts, ordered), or a divisor of its dispersion. Rows with weight 0 are dropped.
+    offset : str or (n,) array, optional
+        Known part of the linear predictor, besides ``offset()`` terms.
+    contrasts : dict, optional
+        Coding of factors, as for ``lmer``.
+    start : (size,) array or dict, optional
+        Where the fit begins: ``fit.estimates.psi`` of another fit, or some of ``{"theta": ...,
+        "beta": ..., "extra": ...}``.
+    verbose : bool, default False
+        One line an evaluation on stderr.
+    callback : callable, optional
+        Called with an ``Evaluation`` after each; a true result stops the fit.
+    max_seconds : float, optional
+        Stop this long after the call with the best so far, marked not converged.
+    max_evals : int, default 500
+    storage : {"auto", "dense", "sparse"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated.
+    threads : int, default 1
+        Threads of the fit. The result is identical for any number.
+    nagq : int, default 1
+        Nodes of adaptive Gauss-Hermite quadrature in each direction of the random effects of a
+        level, for models with one grouping factor and up to three random columns; 1: Laplace's
+        approximation. The objective keeps all constants, so that orders can be compared.
+    information : {"observed", "expected"}, default "observed"
+        Weights in Laplace's approximation: "observed" is its own, as glmmTMB has it; "expected"
+        reproduces lme4, whose likelihood differs where the link is not canonical.
+    prior : dict or float, optional
+        Normal priors on coefficients, for data that separate: ``{"cond[T.b]": 2.5}`` is a standard
+        deviation around 0, ``{"cond[T.b]": (0.5, 2.5)}`` one around 0.5; a number is for all but
+        the intercept. Estimates are modes then; ``objective`` and ``llf`` are of the likelihood
+        alone, and likelihoods are not compared.
+    accuracy : {"laplace", "second-order"}, default "laplace"
+        "second-order" has the next order of Laplace's approximation in the likelihood (Shun &
+        McCullagh 1995): for any random effects, and of use where levels have few rows; see
+        ``fit.approximation()``. Only with nagq=1 and observed information.
+
+    Returns
+    -------
+    GLMMFit
+
+    Raises
+    ------
+    FormulaError, DataError, FitError
+        What is wrong, in which variable, and what to do.
+    MemoryError
+        When the model would not fit in the memory that is available.
+
+    Notes
+    -----
+    Gamma, inverse Gaussian and negative binomial models have proper likelihoods in which the
+    dispersion or size is a parameter as any other. lme4's Gamma and inverse Gaussian models measure
+    the random effects by the dispersion, which is another model, and its ``glmer.nb`` alternates
+    between the size and the rest: numbers of these three differ from lme4's and agree with
+    glmmTMB's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import glmer
+    >>> rng = np.random.default_rng(1)
+    >>> subj, dose = np.repeat(np.arange(30), 20), np.tile([0.0, 1.0], 300)
+    >>> eta = 0.5 + dose + rng.normal(size=30)[subj]
+    >>> data = {"hit": rng.random(600) < 1 / (1 + np.exp(-eta)), "dose": dose, "subj": subj}
+    >>> fit = glmer("hit ~ dose + (1 | subj)", data)
+    >>> fit.converged
+    True
+    """
+    if data is None and not isinstance(formula, str):
+        raise TypeError("a formula and data are needed: glmer(formula, data)")
+    options = Options(False, start, verbose, callback, max_seconds, max_evals)
+    found = find_family(family, link)
+    design = design_from(formula, data, weights, offset, contrasts, found.response)
+    how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+    model = GLMM(design, found, storage=storage, threads=threads, prior=prior, **how)
+    return model.fitted(options)
+
+
+@hinted
 def fit_many(
     formula: str,
     data: Any,
     Y: Any,
     *,
+    family: Any = None,
+    link: str | None = None,
     contrasts: Any = None,
-    ddf: str = "satterthwaite",
+    ddf: str | None = None,
     reml: bool = True,
     weights: Any = None,
     offset: Any = None,
@@ -161,11 +285,13 @@ def fit_many(
     checkpoint: Any = None,
     storage: str = "auto",
     max_evals: int = MAX_EVALS,
+    nagq: int = 1,
+    information: str = "observed",
 ) -> ManyFits:
-    """Fit one linear mixed model to many responses.
+    """Fit one linear, or generalized linear, mixed model to many responses.
 
-    Everything but the response is set up once, and the fits run compiled, one after the other; none
-    depends on another, on their order or on the number of threads.
+    Everything but the response is set up once, and the fits run one after the other; none depends
+    on another, on their order or on the number of threads.
 
     Parameters
     ----------
@@ -176,16 +302,22 @@ def fit_many(
     Y : (n, m) array, or table with m columns, or iterable of these
         One column a response. Pandas tables go by their labels. A missing value drops its row for
         that response alone; responses with the same missing rows share a model. Of an iterable
-        (or a function that returns one) one chunk at a time is in memory.
+        (or a function that returns one) one chunk at a time is in memory. Of a generalized model
+        as ``fit.simulate`` has them: binomial responses are successes, out of 1 or of `weights`
+        trials, ordered ones classes 0 .. K - 1 of a table.
+    family, link
+        Of a generalized model, as for ``glmer``. Default: a linear model.
     contrasts : str, array, dict, table or list, optional
         Hypotheses about the fixed effects, as for ``fit.t_test``. Default: each coefficient.
     ddf : {"satterthwaite", "kenward-roger", "z"}
-        Degrees of freedom of the contrasts; "z": infinitely many. Kenward and Roger's take a Python
-        call a response, and are for REML fits.
+        Degrees of freedom of the contrasts; "z": infinitely many, the only choice and the default
+        of generalized models. Kenward and Roger's take a Python call a response, and are for REML
+        fits.
     reml : bool, default True
+        Of linear models; generalized ones are fitted by maximum likelihood.
     weights
-        As for ``lmer``, the same for all responses; or (n, m), or a table, one column for each, in
-        chunks as `Y`. A value whose weight is zero or missing is missing.
+        As for ``lmer`` (``glmer``), the same for all responses; or (n, m), or a table, one column
+        for each, in chunks as `Y`. A value whose weight is zero or missing is missing.
     offset
         As for ``lmer``; the same for all responses.
     codings : dict, optional
@@ -197,12 +329,16 @@ def fit_many(
         File of the fits that are done; the same call with the same file goes on from there.
     storage, max_evals
         As for ``lmer``.
+    nagq, information
+        Of generalized models, as for ``glmer``.
 
     Returns
     -------
     ManyFits
-        Arrays with a row for each response, and ``to_frame()``. A response that cannot be fitted
-        has NaN, and its ``status`` says why: nothing is raised, and no warning is given, for it.
+        Arrays with a row for each response, and ``to_frame()``; of a generalized model also the
+        parameters of the distribution, ``extra``, and ``separated``. A response that cannot be
+        fitted has NaN, and its ``status`` says why: nothing is raised, and no warning is given, for
+        it.
 
     Raises
     ------
@@ -220,16 +356,35 @@ def fit_many(
     >>> found = fit_many("~ Days + (Days | Subject)", data, Y, contrasts="Days")
     >>> found.statistic.ravel().round(2)
     array([ 6.77,  6.95, -7.16])
+
+    Counts of several kinds in the same trials:
+
+    >>> counts = np.random.default_rng(1).poisson(3, size=(180, 2))
+    >>> found = fit_many("~ Days + (1 | Subject)", data, counts, family="poisson")
+    >>> found.converged
+    array([ True,  True])
     """
     from .many.asked import asked
+    from .many.families import family_for
     from .many.run import fit_all
 
     flat = isinstance(weights, (list, tuple)) and all(np.isscalar(own) for own in weights)
     same = weights is None or isinstance(weights, str) or flat or getattr(weights, "ndim", 2) == 1
-    design = _without_response(formula, data, weights if same else None, offset, codings)
-    want = asked(design, contrasts, ddf, reml, max_evals)
+    named = {"weights": weights if same else None, "offset": offset, "contrasts": codings}
+    model: Any
+    if family is None:
+        _linear(link, nagq, information)
+        design = without_response(formula, data, **named)
+        model = LMM(design, storage=storage)
+        want = asked(design, contrasts, ddf or "satterthwaite", reml, max_evals)
+    else:
+        own = family_for(family, link, Y)
+        how: dict[str, Any] = {"storage": storage, "nagq": nagq, "information": information}
+        design = without_response(formula, data, **named, kind=own.response, classes=own.levels)
+        model = GLMM(design, own, **how)
+        want = asked(design, contrasts, ddf or "z", False, max_evals, generalized=True)
     return fit_all(
-        LMM(design, storage=storage),
+        model,
         Y,
         want,
         weights=None if same else weights,
@@ -247,6 +402,8 @@ def simulate(
     n: int = 1,
     seed: int | None = None,
     *,
+    family: Any = None,
+    link: str | None = None,
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
@@ -260,19 +417,22 @@ def simulate(
     data : pandas, polars or pyarrow table, dict of arrays
         Predictors and grouping factors, as `lmmfast.design` makes them.
     params : Parameters or dict
-        ``beta``, ``sigma``, and ``sd`` (with ``corr``) or ``theta``: all of them.
+        ``beta``, ``sigma``, and ``sd`` (with ``corr``) or ``theta``: all of them. Of a generalized
+        model ``extra``, what the distribution has, in place of ``sigma``.
     n : int, default 1
         Responses; the i-th is the same for every n.
     seed : int, optional
         From 0 on. Default: a new one each time.
+    family, link
+        Of a generalized model, as for ``glmer``. Default: a linear model.
     weights, offset, contrasts
-        As for ``lmer``.
+        As for ``lmer``; of a binomial response weights are the trials.
 
     Returns
     -------
     pandas.DataFrame
         One row for each row that has all predictors, labelled as the data, and one column a
-        response, 0 .. n - 1.
+        response, 0 .. n - 1: of a binomial successes, of an ordered response classes 0 .. K - 1.
 
     Raises
     ------
@@ -288,22 +448,38 @@ def simulate(
     >>> assumed = {"beta": [250, 10], "sd": {"Subject": [25, 6]}, "sigma": 25}
     >>> simulate("~ Days + (Days | Subject)", data, assumed, 3, seed=1).shape
     (180, 3)
+
+    Yes and no, with the same slopes on the scale of the logit:
+
+    >>> assumed = {"beta": [-1, 0.3], "sd": {"Subject": [1, 0.2]}}
+    >>> drawn = simulate("~ Days + (Days | Subject)", data, assumed, 3, seed=1, family="binomial")
+    >>> sorted(set(drawn[0]))
+    [0.0, 1.0]
     """
+    from .many.families import family_given
     from .many.simulate import simulate_design
 
-    design = _without_response(formula, data, weights, offset, contrasts)
-    return simulate_design(design, Engine(design), params, n, seed)
-
-
-def _without_response(
-    formula: str, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None
-) -> Design:
-    """The design of a formula whose left side is not read."""
-    table = Table.of(data)
-    table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))  # stands in for what is not there
-    right = formula.partition("~")[2] if "~" in formula else formula
     how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-    return build(f"{RESPONSE} ~ {right}", table, **how)
+    if family is None:
+        _linear(link)
+        design = without_response(formula, data, **how)
+        return simulate_design(design, Engine(design), params, n, seed)
+    from .many.generalized import simulate_design as draw
+
+    own = family_given(family, link, params)
+    design = without_response(formula, data, **how, kind=own.response, classes=own.levels)
+    return draw(design, Engine(design), own, params, n, seed)
+
+
+def _linear(link: Any, nagq: int = 1, information: str = "observed") -> None:
+    """ValueError for arguments of generalized models without a family."""
+    for name, is_given in (
+        ("link", link is not None),
+        ("nagq", nagq != 1),
+        ("information", information != "observed"),
+    ):
+        if is_given:
+            raise ValueError(f'{name}= is for generalized models: give family= too, "binomial"')
 
 
 @hinted

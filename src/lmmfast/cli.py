@@ -22,16 +22,18 @@ from .sources.paths import MISSING, Looks, Text, columns_of, expand, kind_of, re
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .glmm_fit import GLMMFit
     from .results import LMMFit
 
 
-DESCRIPTION = "Fit linear mixed models with lme4's formulas."
+DESCRIPTION = "Fit linear and generalized linear mixed models with lme4's formulas."
 EPILOG = """\
 examples:
   lmmfast fit "Reaction ~ Days + (Days | Subject)" --data sleepstudy
   lmmfast fit "rt ~ cond + (1 + cond | subj) + (1 | item)" trials.csv --contrasts cond=sum
   lmmfast fit "rt ~ cond + (1 | subj) + (1 | item)" trials.parquet --stream
   lmmfast fit "rt ~ cond + (1 | subj)" versuche.csv --sep ";" --decimal , --encoding latin-1
+  lmmfast fit "cbind(hits, n - hits) ~ cond + (1 | subj)" trials.csv --family binomial
   lmmfast plan "rt ~ cond + (cond | subj) + (cond | item)" trials.csv
 """
 CHUNK = 200_000  # rows of a text file that are read at a time with --stream
@@ -131,13 +133,18 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
 def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     """The arguments of ``lmmfast fit`` beside those of the model."""
     add = fit.add_argument
+    families = "fit a generalized model: binomial, poisson, negativebinomial, gamma, ordered, ..."
+    add("--family", metavar="NAME", help=families)
+    add("--link", metavar="NAME", help="link of the family (default: its first)")
+    nodes = "nodes of adaptive quadrature with --family (default: 1, Laplace's approximation)"
+    add("--nagq", metavar="K", default="1", help=nodes)
     add("--ml", action="store_true", help="maximum likelihood (default: REML)")
     add("--threads", metavar="N", default="1", help="threads of the fit (default: 1)")
     more = "more starts at random, to look for other optima (default: 0)"
     add("--starts", metavar="K", default="0", help=more)
     methods = ["satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"]
-    tests = "degrees of freedom of the tests (default: satterthwaite)"
-    add("--ddf", choices=methods, default="satterthwaite", help=tests)
+    tests = "degrees of freedom of the tests (default: satterthwaite; z with --family)"
+    add("--ddf", choices=methods, help=tests)
     add("--anova", action="store_true", help="also print the type III table of the terms")
     add("--json", metavar="FILE", help="write all results to FILE as JSON")
     add("--verbose", action="store_true", help="show every evaluation")
@@ -158,25 +165,45 @@ def list_datasets(_: argparse.Namespace) -> None:
 
 def fit_command(args: argparse.Namespace) -> None:
     """Read, fit, print, write."""
-    from .api import lmer
-    from .engine.model import MOST_THREADS
-    from .engine.options import MOST_STARTS
+    from .api import glmer, lmer
 
-    model = model_options(args)
-    threads = whole_number(args.threads, "--threads", 1, MOST_THREADS)
-    starts = whole_number(args.starts, "--starts", 0, MOST_STARTS)
+    model, more = model_options(args), fit_options(args)
     if args.json is not None:
         check_writable(args.json)
     data = chosen_data(args)
-    more = {"reml": not args.ml, "verbose": args.verbose, "threads": threads, "starts": starts}
-    fit = lmer(args.formula, data, **model, **more)
-    print(fit.summary(ddf=args.ddf))
+    fitted: Callable[..., LMMFit | GLMMFit] = lmer if args.family is None else glmer
+    fit = fitted(args.formula, data, **model, **more)
+    ddf = args.ddf or ("satterthwaite" if fit.family is None else "z")
+    summary: Callable[..., Any] = fit.summary  # a generalized fit has one kind of tests
+    print(summary(**({"ddf": ddf} if fit.family is None else {})))
     if args.anova:
         from .inference.hypotheses.anova import anova
 
-        print(f"\n{anova(fit, ddf=args.ddf)}")
+        print(f"\n{anova(fit, ddf=ddf)}")
     if args.json is not None:
-        write_json(record(fit, args.ddf), args.json)
+        write_json(record(fit, ddf), args.json)
+
+
+def fit_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `lmer`, or with --family `glmer`, takes besides data and model."""
+    from .engine.generalized import MOST_NODES
+    from .engine.machine import MOST_THREADS
+    from .engine.options import MOST_STARTS
+
+    threads = whole_number(args.threads, "--threads", 1, MOST_THREADS)
+    starts = whole_number(args.starts, "--starts", 0, MOST_STARTS)
+    nodes = whole_number(args.nagq, "--nagq", 1, MOST_NODES)
+    given: dict[str, Any] = {"verbose": args.verbose, "threads": threads}
+    if args.family is None:
+        if args.link is not None or nodes > 1:
+            option = "--link" if args.link is not None else "--nagq"
+            raise CommandError(f"{option} is for generalized models: give --family too")
+        return {**given, "reml": not args.ml, "starts": starts}
+    if starts:
+        raise CommandError("--starts is for linear models: give one of it and --family")
+    if args.ddf not in (None, "z"):
+        raise CommandError(f"--ddf {args.ddf} is for linear models: with --family tests are z")
+    return {**given, "family": args.family, "link": args.link, "nagq": nodes}
 
 
 def plan_command(args: argparse.Namespace) -> None:
@@ -293,7 +320,7 @@ def read_table(path: str) -> pd.DataFrame:
 # ---- results out --------------------------------------------------------------------------------
 
 
-def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
+def record(fit: LMMFit | GLMMFit, ddf: str) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
     from .inference.ddf import method_of
     from .inference.selection.singular import singular_sentences
@@ -306,6 +333,7 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
         "formula": fit.formula,
         "response": design.response,
         "reml": fit.reml,
+        **family_record(fit),
         "n": fit.nobs,
         "n_rows": design.n_rows,
         "n_missing": design.dropped,
@@ -331,10 +359,25 @@ def record(fit: LMMFit, ddf: str) -> dict[str, Any]:
         **{name: dict(zip(names, values, strict=True)) for name, values in tested.items()},
         "cov_params": method_of(fit, ddf).vcov,
         "dropped_columns": fit.params.index[~np.asarray(estimates.fixed_kept)].tolist(),
-        "sigma": fit.sigma,
+        "sigma": fit.sigma if fit.family is None else None,
         "theta": fit.theta,
         "varcorr": fit.varcorr.astype(object).to_dict("records"),
         "ranef": {group: frame.to_dict("split") for group, frame in fit.ranef().items()},
+    }
+
+
+def family_record(fit: Any) -> dict[str, Any]:
+    """What only generalized models have."""
+    if fit.family is None:
+        return {}
+    return {
+        "family": fit.family.name,
+        "link": fit.link,
+        "extra": fit.extra.to_dict(),
+        "nagq": fit.estimates.nagq,
+        "accuracy": fit.estimates.accuracy,
+        "levels": list(fit.design.outcome.levels),
+        "separation": list(fit.separation),
     }
 
 

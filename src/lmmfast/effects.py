@@ -42,8 +42,8 @@ def term_covariance(estimates: Estimates, term: int) -> tuple[np.ndarray, np.nda
     return cov, sd, corr
 
 
-def varcorr_frame(estimates: Estimates, design: Design) -> pd.DataFrame:
-    """`LMMFit.varcorr`."""
+def varcorr_frame(estimates: Estimates, design: Design, residual: bool = True) -> pd.DataFrame:
+    """``Fit.varcorr``, with a last row for the residuals or without it."""
     import pandas as pd
 
     rows: list[tuple[Any, ...]] = []
@@ -54,6 +54,7 @@ def varcorr_frame(estimates: Estimates, design: Design) -> pd.DataFrame:
         if term.structure == "full":
             pairs = combinations(range(len(names)), 2)
             rows += [(term.group, names[c], names[r], cov[r, c], corr[r, c]) for c, r in pairs]
-    rows.append(("Residual", None, None, estimates.sigma**2, estimates.sigma))
+    if residual:
+        rows.append(("Residual", None, None, estimates.sigma**2, estimates.sigma))
     frame = pd.DataFrame(rows, columns=["group", "var1", "var2", "vcov", "sdcor"], dtype=object)
     return frame.astype({"vcov": float, "sdcor": float})

@@ -12,8 +12,8 @@ from pathlib import Path
 __all__ = ["ConvergenceWarning", "DataError", "DoubleBarWarning", "FitError", "FormulaError"]
 __all__ += ["IdentifiabilityWarning", "LmmError", "LmmWarning", "LostWorkerWarning"]
 __all__ += ["NumbersAsTextWarning", "OneRowPerLevelWarning", "RankDeficientWarning"]
-__all__ += ["RestrictedLikelihoodWarning", "UnusedArgumentWarning", "UnusedContrastsWarning"]
-__all__ += ["warn"]
+__all__ += ["RestrictedLikelihoodWarning", "SeparationWarning", "UnusedArgumentWarning"]
+__all__ += ["UnusedContrastsWarning", "warn"]
 
 
 class _About(Exception):
@@ -85,6 +85,10 @@ class OneRowPerLevelWarning(IdentifiabilityWarning):
 
 class ConvergenceWarning(LmmWarning):
     """The optimizer was stopped before it could certify the optimum."""
+
+
+class SeparationWarning(LmmWarning):
+    """Some fixed effects predict a response without error: the likelihood has no maximum."""
 
 
 class RestrictedLikelihoodWarning(LmmWarning):

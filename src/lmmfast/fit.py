@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .data.design import Design
     from .engine.estimates import Estimates
+    from .engine.families import Family
     from .engine.model import Model
     from .engine.point import Point
     from .engine.starts import Starts
@@ -74,6 +75,10 @@ class Fit:
         estimates = self.model.again(design.sums, reml=self.reml, start=start, free=free)
         return self.remade(estimates, design)
 
+    def start_of(self, model: Model, theta: np.ndarray) -> np.ndarray | None:
+        """Where the fit of a part of this model begins, from a theta; None: where others do."""
+        return theta
+
     @cached_property
     def point(self) -> Point:
         """The model at the estimates: what inference reads of it is computed once."""
@@ -91,6 +96,11 @@ class Fit:
     def formula(self) -> str:
         """The formula as it was written."""
         return self.design.formula
+
+    @property
+    def family(self) -> Family | None:
+        """Distribution and link of a generalized model; None: a linear one."""
+        return None
 
     @property
     def reml(self) -> bool:

@@ -64,13 +64,27 @@ _OF = {
         "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
         "re_formula": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes it",
         "vc_formula": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes it",
-        "family": "only linear mixed models are fitted",
+        "family": "generalized models are fitted by glmer(formula, data, family)",
+        "link": "generalized models are fitted by glmer(formula, data, family, link)",
         "random": "the formula has the random effects: y ~ x + (1 | group)",
         "correlation": "rows are independent given the random effects",
         "method": 'write reml=True (the default) for "REML", reml=False for "ML"',
         "newdata": "the data come second: lmer(formula, data)",
         "devFunOnly": "lmer(...).model.objective is the criterion",
         "lmod": "lmer(...).design has the matrices",
+    },
+    "glmer": {
+        "nAGQ": "write nagq=9 for nine nodes (there is no nAGQ = 0)",
+        "n_quad": "write nagq=9 for nine nodes",
+        "groups": "the formula has the random effects, as in lme4",
+        "reml": "generalized models are fitted by maximum likelihood",
+        "REML": "generalized models are fitted by maximum likelihood",
+        "random": "the formula has the random effects: y ~ x + (1 | group)",
+        "trials": "write weights=trials for shares, or cbind(successes, failures) ~ ...",
+        "exposure": "write offset(log(exposure)) in the formula",
+        "ziformula": "there are no zero-inflated models",
+        "dispformula": "the dispersion is one number",
+        "newdata": "the data come second: glmer(formula, data)",
     },
     "power": {
         "nsim": "write n=1000",
@@ -89,6 +103,12 @@ _OF = {
         "item_btwn": "write between_items={...}",
         "both_win": "write within={...}",
         "between_subjects": "write between={...}",
+    },
+    "predict": {
+        "which": 'write type="response" or type="link"',
+        "transform": 'write type="response" or type="link"',
+        "re_formula": 'write re_form="none" for the fixed effects alone',
+        "se_fit": "write se=True",
     },
     "ranova": {"ddf": "likelihood-ratio tests have no degrees of freedom"},
     "anova": {"test": 'write ddf="z" for chi-squared tests', "REML": "write refit=False"},
@@ -148,6 +168,8 @@ ATTRIBUTES = {
     "get_influence": "fit.influence()",
     "get_prediction": "fit.predict(new, se=True)",
     "rstudent": 'fit.residuals("pearson")',
+    "resid_response": "fit.resid",
+    "r_squaredGLMM": "fit.r2()",
     "resid_pearson": 'fit.residuals("pearson")',
     "pearson_resid": 'fit.residuals("pearson")',
     "t_values": "fit.tvalues",
@@ -164,6 +186,21 @@ ATTRIBUTES = {
     "PBmodcomp": "lmmfast.pb_test(fit0, fit)",
     "refit_many": "fit.model.fit_many(Y)",
     "loo": 'lmmfast.cross_validate(fit, by="subj")',
+}
+
+
+# And those of generalized fits alone.
+GENERALIZED = {
+    "resid_deviance": 'fit.residuals("deviance")',
+    "resid_working": 'fit.residuals("working")',
+    "mu": "fit.fittedvalues",
+    "predict_proba": 'fit.predict(new, type="response")',
+    "pearson_chi2": "fit.check(), which compares it with that of simulated responses",
+    "testDispersion": "fit.check()",
+    "overdisp": "fit.check()",
+    "simulateResiduals": "fit.check()",
+    "phi": "fit.extra",
+    "alpha": "fit.extra",
 }
 
 
@@ -192,7 +229,8 @@ def argument_error(function: str, wrong: str, names: Iterable[str]) -> str:
 
 def attribute_error(kind: str, wrong: str, names: Iterable[str]) -> str:
     """The message for an attribute that a fit does not have."""
-    known = ATTRIBUTES.get(wrong) or ATTRIBUTES.get(wrong.replace(".", "_"))
+    hints = ATTRIBUTES | (GENERALIZED if kind == "GLMMFit" else {})
+    known = hints.get(wrong) or hints.get(wrong.replace(".", "_"))
     hint = f"write {known}" if known and known.startswith(("fit.", "lmmfast.")) else known
     hint = hint or _nearest(wrong, [name for name in names if not name.startswith("_")])
     return f"{kind!r} object has no attribute {wrong!r}" + (f": {hint}" if hint else "")

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import summary as _summary
 from .data.design import Given
-from .effects import ratios, standard_errors, varcorr_frame
 from .engine.options import MAX_EVALS, Options
-from .hints import attribute_error, hinted
+from .hints import hinted
 from .inference.ddf import coverage
-from .inference.hypotheses import tests as _tests
 from .inference.intervals import confidence as _intervals
-from .inference.intervals import variance_errors as _variance_errors
-from .inference.rows import modes as _modes
-from .inference.selection import singular as _singular
 from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE
+from .labelled import Labelled
 from .resampled import Resampled
-from .tables import name_index
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .engine.estimates import Evaluation
     from .inference.intervals.profile import Profile
-    from .inference.means.emmeans import EMMeans
     from .inference.means.marginal import Marginal
-    from .inference.wald import TTest, WaldTest
     from .tables import Summary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LMMFit(Resampled):
+class LMMFit(Labelled, Resampled):
     """A fitted linear mixed model.
 
     Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``,
@@ -67,45 +58,6 @@ class LMMFit(Resampled):
     {'Intercept': 251.405, 'Days': 10.467}
     """
 
-    # ---- fixed effects --------------------------------------------------------------------------
-
-    @property
-    def params(self) -> pd.Series:
-        """Fixed-effect estimates; NaN for dropped columns."""
-        return self._by_name(self.estimates.beta, "params")
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of the fixed effects; NaN for dropped columns."""
-        return self._by_name(standard_errors(self.estimates), "bse")
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Estimates over standard errors."""
-        return self._by_name(ratios(self.estimates), "tvalues")
-
-    def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects; NaN for dropped columns."""
-        import pandas as pd
-
-        names = list(self.design.x_names)
-        return pd.DataFrame(self.estimates.vcov, index=names, columns=names, copy=True)
-
-    def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
-        import pandas as pd
-
-        return pd.Series(values, index=name_index(self.design.x_names), name=name, copy=True)
-
-    @property
-    def pvalues(self) -> pd.Series:
-        """Two-sided p-values of the fixed effects, t with Satterthwaite degrees of freedom."""
-        return self._by_name(self.coef_test().pvalue, "pvalues")
-
-    @property
-    def df(self) -> pd.Series:
-        """Satterthwaite degrees of freedom of the fixed effects."""
-        return self._by_name(self.coef_test().df_denom, "df")
-
     @hinted
     def conf_int(
         self,
@@ -113,7 +65,7 @@ class LMMFit(Resampled):
         *,
         method: str = "wald",
         parameters: Any = "fixed",
-        ddf: str = "satterthwaite",
+        ddf: str | None = None,
         alpha: float | None = None,
         n: int = 1000,
         seed: int | None = None,
@@ -198,72 +150,6 @@ class LMMFit(Resampled):
 
         return profile(self, which, level, reml)
 
-    @hinted
-    def coef_test(self, *, ddf: str = "satterthwaite") -> TTest:
-        """Tests of every coefficient against zero; see `t_test`."""
-        return _tests.coef_test(self, ddf)
-
-    @hinted
-    def t_test(self, L: Any, *, ddf: str = "satterthwaite") -> TTest:
-        """Tests of linear hypotheses L beta = q on the fixed effects, one by one.
-
-        Parameters
-        ----------
-        L : array, str, dict, DataFrame or (array, values)
-            Hypotheses: rows of p weights, text such as ``"x1 = x2, x3 = 0"``, weights by name.
-        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
-            Degrees of freedom: Satterthwaite's (as lmerTest), Kenward and Roger's (1997) with
-            their adjusted covariance (from the expected information of the variance parameters, as
-            pbkrtest, or from the observed one, as SAS and JMP), rows minus rank, or infinitely
-            many.
-
-        Returns
-        -------
-        TTest
-            ``effect``, ``sd``, ``tvalue``, ``df_denom``, ``pvalue``, ``conf_int()``,
-            ``summary_frame()``.
-
-        Raises
-        ------
-        ValueError
-            When a hypothesis cannot be read or has another number of columns.
-        FitError
-            Kenward-Roger for a fit by maximum likelihood.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> test = fit.t_test("Days = 10", ddf="kenward-roger")
-        >>> float(test.tvalue[0].round(3)), float(test.df_denom[0].round(2))
-        (0.302, 17.0)
-        """
-        return _tests.t_test(self, L, ddf)
-
-    @hinted
-    def f_test(self, L: Any, *, ddf: str = "satterthwaite") -> WaldTest:
-        """Joint test of linear hypotheses L beta = q on the fixed effects.
-
-        Parameters
-        ----------
-        L : array, str, dict, DataFrame or (array, values)
-            As for `t_test`.
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-            As for `t_test`; "z" makes it a chi-squared test.
-
-        Returns
-        -------
-        WaldTest
-            ``fvalue``, ``df_num``, ``df_denom``, ``pvalue``, ``summary_frame()``.
-        """
-        return _tests.f_test(self, L, ddf)
-
-    def emmeans(self, specs: str | Sequence[str], **options: Any) -> EMMeans:
-        """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`."""
-        from .inference.means.emmeans import emmeans
-
-        return emmeans(self, specs, **options)
-
     def to_marginaleffects(self, ddf: str = "z") -> Marginal:
         """This fit as the package marginaleffects takes models.
 
@@ -293,175 +179,6 @@ class LMMFit(Resampled):
         from .inference.means.marginal import Marginal
 
         return Marginal(self, ddf)
-
-    # ---- random effects -------------------------------------------------------------------------
-
-    @property
-    def varcorr(self) -> pd.DataFrame:
-        """Variances and covariances of the random effects, as lme4's ``as.data.frame(VarCorr())``.
-
-        Columns ``group``, ``var1``, ``var2``, ``vcov`` (variance or covariance) and ``sdcor``
-        (standard deviation or correlation). ``var2`` is None for variances. The last row, group
-        ``Residual``, is the residual variance. Correlations with a zero variance are NaN.
-        """
-        return varcorr_frame(self.estimates, self.design)
-
-    @hinted
-    def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
-        """Conditional modes of the random effects (BLUPs).
-
-        Parameters
-        ----------
-        cond_var : bool, default False
-            Also give the conditional standard deviations, given the variance parameters.
-
-        Returns
-        -------
-        dict of str to pandas.DataFrame
-            Per grouping factor, in the formula's order, a frame levels x columns; the columns of
-            terms with the same factor stand side by side. With ``cond_var=True`` the columns have
-            two levels: ``frame["condval"]`` are the modes, ``frame["condsd"]`` their deviations.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> float(round(fit.ranef()["Subject"].loc["308", "Days"], 3))
-        9.199
-        >>> float(round(fit.ranef(cond_var=True)["Subject"]["condsd"].loc["308", "Days"], 3))
-        2.305
-        """
-        modes = self._frames(self.estimates.b)
-        if not cond_var:
-            return modes
-        import pandas as pd
-
-        variances = self.point.condvar
-        sd = [self.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
-        deviations = self._frames(sd)
-        return {
-            group: pd.concat({"condval": modes[group], "condsd": deviations[group]}, axis=1)
-            for group in modes
-        }
-
-    def coef(self) -> dict[str, pd.DataFrame]:
-        """Coefficients of each level: fixed effects plus conditional modes.
-
-        Returns
-        -------
-        dict of str to pandas.DataFrame
-            Per grouping factor a frame levels x coefficients; columns of random effects without a
-            fixed effect come last.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> fit.coef()["Subject"].loc["308"].round(2).tolist()
-        [253.66, 19.67]
-        """
-        return _modes.coef(self)
-
-    def ranef_cov(self) -> dict[str, np.ndarray]:
-        """Conditional covariance matrices of the modes, given the variance parameters.
-
-        Returns
-        -------
-        dict of str to (m, k, k) array
-            Per term, by its label ("1 + Days | Subject"): one matrix a level, as lme4's
-            ``ranef(condVar=TRUE)``.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> fit.ranef_cov()["1 + Days | Subject"][0].round(1).tolist()
-        [[145.7, -21.4], [-21.4, 5.3]]
-        """
-        return _modes.ranef_cov(self)
-
-    def _frames(self, blocks: Iterable[np.ndarray]) -> dict[str, pd.DataFrame]:
-        import pandas as pd
-
-        parts: dict[str, list[pd.DataFrame]] = {}
-        for term, block in zip(self.design.terms, blocks, strict=True):
-            index = pd.Index(term.levels, name=term.group)
-            frame = pd.DataFrame(block, index=index, columns=list(term.columns), copy=True)
-            parts.setdefault(term.group, []).append(frame)
-        return {group: pd.concat(frames, axis=1) for group, frames in parts.items()}
-
-    def varcorr_se(self) -> pd.DataFrame:
-        """Standard deviations and correlations of the random effects with standard errors.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``varcorr`` without ``vcov``, and a column ``se``: by the delta method from the exact
-            curvature of the criterion. NaN at the boundary (variances of zero, correlations of
-            one) and for what is not identified. Standard errors of variance parameters are rough
-            guides: their distributions are skewed.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> fit.varcorr_se()[["sdcor", "se"]].round(2).to_numpy().tolist()
-        [[24.74, 5.84], [5.92, 1.25], [0.07, 0.33], [25.59, 1.51]]
-        """
-        return _variance_errors.varcorr_se(self)
-
-    def vcov_theta(self) -> pd.DataFrame:
-        """Covariance matrix of theta and sigma, from the exact curvature of the criterion.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Rows and columns by factor and entry: "Subject.Intercept" is on the diagonal of the
-            factor T of the relative covariance T T', "Subject.Days.Intercept" below it; last,
-            "sigma". NaN for parameters at the boundary, which are held where they are.
-        """
-        return _variance_errors.vcov_theta(self)
-
-    def rePCA(self) -> _singular.RandomEffectsPCA:
-        """Principal components of the random effects of each grouping factor, relative to sigma.
-
-        Components without variance say how many dimensions the data do not support (Bates et al.
-        2015, "Parsimonious mixed models").
-
-        Returns
-        -------
-        RandomEffectsPCA
-            ``components`` (``sd``, ``proportion``, ``cumulative``) and ``loadings``, data frames
-            by grouping factor; prints as text and HTML. Terms of one factor stand side by side.
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> fit.rePCA().components["Subject"]["sd"].round(3).tolist()
-        [0.967, 0.231]
-        """
-        return _singular.random_pca(self)
-
-    def explain_singularity(self) -> _singular.Singularity:
-        """What has no variance in a singular fit, how clearly so, and smaller models.
-
-        Returns
-        -------
-        Singularity
-            ``sentences``; ``directions``: every direction without variance, with its score, the
-            slope of the criterion in the variance of that direction (over sigma^2), zero or more;
-            ``reductions``: smaller models, each fitted and with its formula. Columns without
-            variance come first: the model without them is the same, its criterion does not change.
-            For perfectly correlated effects: the term without correlations, and without its least
-            important column, as Bates et al. (2015) recommend. Formulas mean what they do in
-            lmmfast: `||` sets all correlations to zero. Prints as text and HTML.
-
-        See Also
-        --------
-        lmmfast.simplify : follows these to a fit that is not singular.
-        """
-        return _singular.explain_singularity(self)
 
     # ---- again, and on paper --------------------------------------------------------------------
 
@@ -534,7 +251,7 @@ class LMMFit(Resampled):
         return _update.update(self, formula, given, options, fixed)
 
     @hinted
-    def summary(self, *, correlation: bool | None = None, ddf: str = "satterthwaite") -> Summary:
+    def summary(self, *, correlation: bool | None = None, ddf: str | None = None) -> Summary:
         """Tables as lme4 prints them; ``print(fit.summary())``, or HTML in a notebook.
 
         Parameters
@@ -546,17 +263,3 @@ class LMMFit(Resampled):
             much: Satterthwaite's holds what is zero at zero, Kenward and Roger's does not.
         """
         return _summary.summarize(self, correlation, ddf)
-
-    if not TYPE_CHECKING:  # type checkers know every attribute
-
-        def __getattr__(self, name: str) -> Any:
-            """Names of R and statsmodels are errors that say what to write."""
-            if hasattr(type(self), name):  # a property that raised AttributeError: let it
-                return object.__getattribute__(self, name)
-            raise AttributeError(attribute_error(type(self).__name__, name, dir(type(self))))
-
-    def __repr__(self) -> str:
-        return _summary.one_line(self)
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .data.columns import Table
-from .errors import DataError
 from .fit import Fit
 from .hints import hinted
-from .inference.ddf import check_choice
-from .inference.response import response_scale
 from .inference.rows import influence as _influence
-from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
 from .inference.rows import shrinkage as _shrinkage
+from .inference.rows.shown import Asked, predictions
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .inference.response import ResponseScale
 
 
 class Rowwise(Fit):
@@ -173,36 +167,6 @@ class Rowwise(Fit):
         """
         return _quality.r2(self)
 
-    def icc(self) -> pd.DataFrame:
-        """Intraclass correlations: the share of the variance that lies between groups.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``adjusted`` (of what the fixed effects leave) and ``unadjusted`` (of all);
-            first row "all", all random effects together, then one row per grouping factor.
-        """
-        return _quality.icc(self)
-
-    def vif(self) -> pd.DataFrame:
-        """Variance inflation of the fixed effects by collinearity (Fox & Monette 1992).
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per term of the formula but the intercept (from arrays: per column): ``gvif``,
-            the (generalized) variance inflation factor, ``df``, its columns, and ``per_df``,
-            gvif^(1/(2 df)), comparable between terms. As car's ``vif``: from the covariance of the
-            estimates. Terms that share variables (interactions) inflate each other by coding
-            alone: center predictors first. Without an intercept inflation means little.
-
-        Raises
-        ------
-        FitError
-            When there is nothing besides an intercept.
-        """
-        return _quality.vif(self)
-
     @overload
     def predict(
         self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
@@ -241,7 +205,7 @@ class Rowwise(Fit):
         se: bool = False,
         interval: str | None = None,
         level: float = 0.95,
-        ddf: str = "satterthwaite",
+        ddf: str | None = None,
         weights: Any = None,
         vary_left_out: bool = True,
         random_only: bool = False,
@@ -340,63 +304,11 @@ class Rowwise(Fit):
         >>> float(fit.predict(new, new_levels="population").round(3)[0])
         303.742
         """
-        if newdata is not None:
-            newdata = Table.of(_one_row(newdata))  # columns are read once
-        if random_only and (se or interval is not None or type != "link"):
-            raise DataError("random_only has no standard errors and no scale of the response")
-        shown = _shown(self, type, inverse, bias_adjust)
-        spread: Any = 0.0
-        if bias_adjust:
-            from .inference.rows.prediction_errors import unknown_variance
-
-            spread = unknown_variance(self, newdata, re_form, new_levels, weights)
-        predicted = _predict.predict(self, newdata, re_form, new_levels, offset, random_only, seed)
-        if not se and interval is None:
-            return predicted if shown is None else shown.averaged(spread).series(predicted)
-        from .inference.rows.prediction_errors import prediction_frame
-
-        found = prediction_frame(
-            self, predicted, newdata, re_form, interval, level, ddf, weights, vary_left_out
-        )
-        return found if shown is None else shown.averaged(spread).frame(found)
-
-    def partial_fitted(
-        self,
-        fixed: str | Sequence[str] = "all",
-        random: Any = "none",
-        *,
-        residuals: bool = False,
-    ) -> pd.Series:
-        """Fitted values of some effects alone, of the rows used.
-
-        Parameters
-        ----------
-        fixed : {"all", "none"}, str or list of str
-            Fixed effects to keep: names of terms ("cond", "cond:x") or coefficients ("Intercept").
-        random : as `re_form` of `predict`, default "none"
-            Random effects to keep.
-        residuals : bool, default False
-            Add the residuals: partial residuals, or, with all that is not removed, the response
-            without what is (Hohenstein & Kliegl's remef).
-
-        Returns
-        -------
-        pandas.Series
-            The offset is not in it.
-
-        Raises
-        ------
-        DataError
-            For unknown names; without rows (a fit of a stream).
-
-        Examples
-        --------
-        >>> from lmmfast import datasets, lmer
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
-        >>> float(fit.partial_fitted("Days", residuals=True).iloc[0].round(2))
-        -4.1
-        """
-        return _modes.partial_fitted(self, fixed, random, residuals)
+        asked = Asked(
+            re_form, new_levels, offset, se, interval, level, ddf, weights, vary_left_out,
+            random_only, seed, type, inverse, bias_adjust,
+        )  # fmt: skip
+        return predictions(self, newdata, asked)
 
     def shrinkage(self) -> pd.DataFrame:
         """Least squares within each level beside the conditional modes.
@@ -420,20 +332,3 @@ class Rowwise(Fit):
         [11.3, 9.2]
         """
         return _shrinkage.shrinkage(self)
-
-
-def _one_row(newdata: Any) -> Any:
-    """New data; a row of a pandas frame as a table of one row."""
-    if hasattr(newdata, "iloc") and getattr(newdata, "ndim", 2) == 1:
-        return {str(name): [value] for name, value in newdata.items()}
-    return newdata
-
-
-def _shown(fit: Rowwise, type: str, inverse: Any, bias_adjust: bool) -> ResponseScale | None:
-    """The scale that predictions are shown on; None for the fitted one."""
-    check_choice("type", type, ("link", "response"))
-    if type == "response":
-        return response_scale(fit, inverse)
-    if bias_adjust or inverse is not None:
-        raise DataError('bias_adjust and inverse need type="response"')
-    return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .effects import term_covariance
+from .engine.priors import described
 from .inference.ddf import METHODS, ddf_of
 from .inference.hypotheses.tests import coef_test
+from .inference.rows.generalized import is_ordered, pearson, response_note
 from .inference.rows.predict import fitted_of
 from .inference.selection.singular import singular_sentences
 from .tables import (
@@ -35,21 +37,22 @@ if TYPE_CHECKING:
 MAX_CORRELATED = 8  # more fixed effects than this: their correlations are shown on request only
 
 
-def summarize(fit: Fit, correlation: bool | None, ddf: str) -> Summary:
+def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
     """Summary of a fit, as ``LMMFit.summary`` documents it."""
     kept = int(np.sum(fit.estimates.fixed_kept))
     if correlation is None:
         correlation = kept <= MAX_CORRELATED
     sections: list[tuple[str | Table, ...]] = [
-        (title(fit), *wrapped(f"Formula: {formula_text(fit.formula)}")),
+        (title(fit), *family_lines(fit), *wrapped(f"Formula: {formula_text(fit.formula)}")),
         criteria(fit),
     ]
-    if fit.design.is_held:
+    if fit.design.is_held and not is_ordered(fit):
         sections.append(("Scaled residuals:", residual_table(fit)))
     said = [*unidentified_lines(fit), *held_lines(fit), counts(fit), *dropped_rows(fit.design)]
     sections.append(("Random effects:", random_table(fit), *said))
     if fit.design.x_names:
         sections.append(("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf)))
+    sections += extra_sections(fit)
     if correlation and kept > 1:
         sections.append(("Correlation of fixed effects:", correlation_table(fit)))
     starts = wrapped(f"{fit.starts}.") if fit.starts is not None else ()
@@ -61,7 +64,7 @@ def one_line(fit: Fit) -> str:
     """The fit in one line, for ``repr``."""
     state = fit.estimates.status + (", singular" if fit.is_singular else "")
     value = f"{'REML criterion' if fit.reml else 'deviance'} {fit.objective:.4f}"
-    return f"<LMMFit {formula_text(fit.formula)}: {value}, n = {fit.nobs}, {state}>"
+    return f"<{type(fit).__name__} {formula_text(fit.formula)}: {value}, n = {fit.nobs}, {state}>"
 
 
 # ---- sections -----------------------------------------------------------------------------------
@@ -70,10 +73,35 @@ def one_line(fit: Fit) -> str:
 def title(fit: Fit) -> str:
     """First line of a summary."""
     method = "REML" if fit.reml else "maximum likelihood"
+    kind = "Linear" if fit.family is None else "Generalized linear"
+    if fit.family is not None:
+        penalized: Any = fit.model
+        method = "penalized likelihood" if penalized.prior else method
+        method += f" ({approximation(fit)})"
     sums = fit.design.sums
-    given = [("prior weights", sums.is_weighted), ("an offset", sums.has_offset)]
+    trials = fit.family is not None and fit.family.response == "binomial"
+    given = [("prior weights", sums.is_weighted and not trials), ("an offset", sums.has_offset)]
     extras = [name for name, is_there in given if is_there]
-    return f"Linear mixed model fit by {method}" + (f", with {' and '.join(extras)}" * bool(extras))
+    return f"{kind} mixed model fit by {method}" + (f", with {' and '.join(extras)}" * bool(extras))
+
+
+def approximation(fit: Fit) -> str:
+    """How the integral over the random effects is approximated."""
+    own: Any = fit.estimates
+    if own.nagq > 1:
+        return f"adaptive Gauss-Hermite quadrature, {own.nagq} nodes"
+    if own.accuracy == "second-order":
+        return "Laplace approximation, second order"
+    return f"Laplace approximation{', expected information' * (own.information == 'expected')}"
+
+
+def family_lines(fit: Fit) -> list[str]:
+    """Distribution and link, and what the response is."""
+    if fit.family is None:
+        return []
+    model: Any = fit.model
+    lines = [f"Family: {fit.family.name} ({fit.family.link.name})", *wrapped(response_note(fit))]
+    return lines + (wrapped(f"Priors: {described(model.prior)}") if model.prior else [])
 
 
 def criteria(fit: Fit) -> tuple[str | Table, ...]:
@@ -104,9 +132,12 @@ def held_lines(fit: Fit) -> list[str]:
 
 def residual_table(fit: Fit) -> Table:
     """Quartiles of the residuals over sigma (times the root of the weights)."""
-    residuals = (fit.design.y - fitted_of(fit)) / fit.sigma
-    if fit.weights is not None:
-        residuals = residuals * np.sqrt(fit.weights)
+    if fit.family is not None:
+        residuals = pearson(fit, fitted_of(fit))
+    else:
+        residuals = (fit.design.y - fitted_of(fit)) / fit.sigma
+        if fit.weights is not None:
+            residuals = residuals * np.sqrt(fit.weights)
     quartiles = np.quantile(residuals, [0, 0.25, 0.5, 0.75, 1])
     cells = tuple(f"{value:.4f}" for value in quartiles)
     return Table(("Min", "1Q", "Median", "3Q", "Max"), (cells,), 0)
@@ -123,9 +154,10 @@ def random_table(fit: Fit) -> Table:
         labels += zip([term.group, *[""] * (len(sd) - 1)], term.columns, strict=True)
         full = term.structure == "full"
         correlations += [[fixed(c, 2) for c in corr[r, :r]] if full else [] for r in range(len(sd))]
-    labels.append(("Residual", ""))
-    correlations.append([])
-    sds.append(fit.sigma)
+    if fit.family is None:
+        labels.append(("Residual", ""))
+        correlations.append([])
+        sds.append(fit.sigma)
     width = max(map(len, correlations))
     parts = zip(labels, column(np.square(sds)), column(sds), correlations, strict=True)
     rows = tuple((*label, v, s, *corr, *[""] * (width - len(corr))) for label, v, s, corr in parts)
@@ -148,9 +180,9 @@ def dropped_rows(design: Design) -> list[str]:
     return wrapped(f"{count} of {design.n_rows} rows dropped, missing or unusable: {missing}")
 
 
-def fixed_table(fit: Fit, ddf: str) -> Table:
+def fixed_table(fit: Fit, ddf: str | None) -> Table:
     """Estimates, standard errors, degrees of freedom, t (or z) values and p-values."""
-    ddf = ddf_of(ddf)
+    ddf = ddf_of(ddf, fit)
     test = coef_test(fit, ddf)
     letter = "z" if ddf == "z" else "t"
     columns: dict[str, Sequence[str]] = {
@@ -167,9 +199,25 @@ def fixed_table(fit: Fit, ddf: str) -> Table:
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
 
 
-def fixed_notes(fit: Fit, ddf: str) -> list[str]:
+def extra_sections(fit: Fit) -> list[tuple[str | Table, ...]]:
+    """Parameters of a generalized model's distribution."""
+    if fit.family is None or not fit.family.extra_names:
+        return []
+    own: Any = fit
+    values, se = own.extra.to_numpy(), own.extra_se.to_numpy()
+    columns = {
+        "": fit.family.extra_names,
+        "Estimate": column(values, by=se),
+        "Std. Error": column(se),
+    }
+    table = Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
+    name = "Thresholds:" if is_ordered(fit) else "Parameters of the distribution:"
+    return [(name, table)]
+
+
+def fixed_notes(fit: Fit, ddf: str | None) -> list[str]:
     """How p was computed, and which columns were dropped."""
-    ddf = ddf_of(ddf)
+    ddf = ddf_of(ddf, fit)
     method = METHODS[ddf]
     kind = "z (normal approximation)" if ddf == "z" else f"t, {method} degrees of freedom"
     notes = [f"p-values: {kind}"]
@@ -177,6 +225,9 @@ def fixed_notes(fit: Fit, ddf: str) -> list[str]:
         notes[0] += "; standard errors are adjusted"
     columns = zip(fit.design.x_names, fit.estimates.fixed_kept, strict=True)
     dropped = [name for name, kept in columns if not kept]
+    separated: Any = getattr(fit.estimates, "separation", ())
+    if separated:
+        notes += wrapped(f"Separated: {separated.message}")
     if dropped:
         depend = "it depends" if len(dropped) == 1 else "they depend"
         notes += wrapped(f"Dropped: {', '.join(dropped)} ({depend} linearly on the others)")

@@ -49,6 +49,7 @@ struct supernodal {
     int32_t nchunk;
 
     double *L;        /* values, then those of the inverse       */
+    double *spare;    /* room for the inverse beside the values; NULL */
     ptrdiff_t *entry; /* place in L of each entry of the matrix  */
     double *buffer;   /* for each thread `room` doubles ...      */
     int32_t *map;     /* ... and 2n integers                     */

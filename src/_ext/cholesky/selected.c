@@ -350,8 +350,14 @@ static void store_body(void *arg, int64_t i, int worker)
 void supernodal_invert(supernodal *sn, team *t, double *inverse)
 {
     inverse_job a = {sn, inverse};
+    double *factor = sn->L;
+    if (sn->spare) {
+        memcpy(sn->spare, factor, sizeof(double) * (size_t)sn->valptr[sn->np]);
+        sn->L = sn->spare;
+    }
     for (int32_t s = sn->np - 1; s >= 0; s--)
         if (sn->top[s]) invert_panel(sn, t, s, 0);
     team_run(t, sn->nchunk, invert_body, &a);
     team_run(t, parts(sn->n, COLUMNS), store_body, &a);
+    sn->L = factor;
 }

@@ -36,7 +36,10 @@ int supernodal_factor(supernodal *sn, team *t, const double *values, double *log
    order of elimination), 2: X := X L^-1 P, 3: both, X M^-1 */
 void supernodal_solve(const supernodal *sn, team *t, int r, double *X, int part);
 
-/* inverse: as values, the entries of M^-1 on the pattern. L is overwritten. */
+/* Memory, so that the inverse leaves the factor. */
+lmm_status supernodal_spare(supernodal *sn);
+
+/* inverse: as values, the entries of M^-1 on the pattern. L is overwritten unless it is spared. */
 void supernodal_invert(supernodal *sn, team *t, double *inverse);
 
 #endif

@@ -363,9 +363,9 @@ lmm_status supernodal_analyse(supernodal **out, int32_t n, const ptrdiff_t *ptr,
 void supernodal_free(supernodal *sn)
 {
     if (!sn) return;
-    void *owned[] = {sn->perm, sn->inv,    sn->cycle,  sn->panel,   sn->rows, sn->first,
-                     sn->nrow, sn->rowptr, sn->valptr, sn->descptr, sn->desc, sn->inside,
-                     sn->top,  sn->L,      sn->entry,  sn->buffer,  sn->map};
+    void *owned[] = {sn->perm, sn->inv,    sn->cycle,  sn->panel,   sn->rows,   sn->first,
+                     sn->nrow, sn->rowptr, sn->valptr, sn->descptr, sn->desc,   sn->inside,
+                     sn->top,  sn->L,      sn->spare,  sn->entry,   sn->buffer, sn->map};
     free_each(owned, sizeof(owned));
     free(sn);
 }
@@ -383,6 +383,12 @@ static ptrdiff_t entries(const supernodal *sn)
 double supernodal_bytes(const supernodal *sn)
 {
     return 8.0 * (double)(sn->valptr[sn->np] + sn->room + sn->n + entries(sn));
+}
+
+lmm_status supernodal_spare(supernodal *sn)
+{
+    if (!sn->spare) sn->spare = array(sn->valptr[sn->np], sizeof(*sn->spare));
+    return sn->spare ? LMM_OK : LMM_NOMEM;
 }
 
 lmm_status supernodal_allocate(supernodal *sn)

@@ -125,19 +125,25 @@ INLINE void fixed_effects(lmm_model *m)
     }
 }
 
+CLONES void border_rows(lmm_model *m)
+{
+    const layout *lay = &m->layout;
+    solve_border_trailing(m);
+    for (int k = lay->nelim - 1; k >= 0; k--) {
+        border_residual(m, &lay->f[k]);
+        BY_WIDTH(lay->f[k].p, border_levels, m, &lay->f[k])
+    }
+    m->evaluation.at.state = BORDERED;
+}
+
 /* H, Y, beta; then the last row of Y becomes g' and the others R^-1 X'V^-1 Z */
 CLONES void solve_border(lmm_model *m)
 {
     const layout *lay = &m->layout;
     evaluation *ev = &m->evaluation;
     const ptrdiff_t pb = lay->pb;
-    solve_border_trailing(m);
-    for (int k = lay->nelim - 1; k >= 0; k--) {
-        border_residual(m, &lay->f[k]);
-        BY_WIDTH(lay->f[k].p, border_levels, m, &lay->f[k])
-    }
+    border_rows(m);
     fixed_effects(m);
-    ev->at.state = BORDERED;
     for (ptrdiff_t c = 0; c < lay->q; c++) {
         double *Y = ev->Y + c * pb;
         for (int a = 0; a < lay->p; a++) Y[lay->p] -= Y[a] * ev->beta[a];

@@ -99,6 +99,7 @@ void to_theta(const lmm_model *m, int users, const double *T, const double *slop
 {
     const ptrdiff_t N = m->layout.ntheta;
     if (g) columns_to_theta(m, users, T, 1, slope, g, work);
+    if (!H) return;
     columns_to_theta(m, users, T, N, B, H, work);
     memcpy(B, H, sizeof(double) * (size_t)(N * N));
     transpose(N, B);

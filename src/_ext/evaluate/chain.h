@@ -15,7 +15,7 @@ void pull_back(int k, const double *L, const double *R, int ld, ptrdiff_t N, con
 /* V itself, k x k with leading dimension ld, from such a row */
 void unfold(int k, const double *row, double *V, int ld);
 
-/* H := J'B J + the curvature of Sigma in theta along the slope, g := J'slope (NULL: not needed), J =
+/* H := J'B J + the curvature of Sigma in theta along the slope, g := J'slope (either NULL: not needed), J =
    dSigma/dtheta at T: one p x p block per factor, one after the other. W: NULL, or T = W times the triangle
    that theta is, with users: W = Cinv. B is overwritten. work: chain_work doubles. */
 void to_theta(const lmm_model *m, int users, const double *T, const double *slope, double *B, double *g,

@@ -40,7 +40,7 @@ INLINE void times_inverse(const int p, lmm_model *m, const factor *f, double *V)
 }
 
 /* first := B_Rl of the first factor, laid out as its panels */
-CLONES static lmm_status complete_first(lmm_model *m)
+CLONES lmm_status complete_first(lmm_model *m)
 {
     const layout *lay = &m->layout;
     evaluation *ev = &m->evaluation;
@@ -57,7 +57,8 @@ CLONES static lmm_status complete_first(lmm_model *m)
     }
     if (lay->full || ev->first != fs->P) /* else the coarser eliminated factors' part is there */
         memset(ev->first, 0, sizeof(double) * (size_t)size);
-    m->trailing->steps->product(m->trailing, m, 0, fs->pan, ev->first);
+    if (lay->full || !lay->generalized) /* else so is the trailing ones' (gradient.c) */
+        m->trailing->steps->product(m->trailing, m, 0, fs->pan, ev->first);
     BY_WIDTH(f->p, times_inverse, m, f, ev->first)
     ev->at.complete = 1;
     return LMM_OK;

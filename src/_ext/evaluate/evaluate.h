@@ -24,9 +24,14 @@ lmm_status factorize(lmm_model *m);
    theta: scratch */
 lmm_status factorize_typical(lmm_model *m, double *theta);
 void solve_border(lmm_model *m);
+void border_rows(lmm_model *m);     /* its first half: H, and Y = Z'V^-1 [X y] */
 void refine_residual(lmm_model *m); /* residual.c: solve_border, and r^2 where it is little */
 void information(lmm_model *m, double nu, double *A);
 void differentiate(lmm_model *m, int reml, double nu);
+/* The two halves of differentiate: B, and D := blocks of A Lambda M^-1; then D and S of one factor, of which
+   N (p x p) T is taken away, N = sum_l g_l g_l' with sigma = 1. N may be scratch.tmp. */
+void invert_model(lmm_model *m);
+void finish_slope(lmm_model *m, const factor *f, const double *N);
 
 /* hessian.c: E, from BORDERED to INVERTED */
 lmm_status defect(lmm_model *m, int reml, const double *A, double *E);

@@ -60,14 +60,14 @@ static void gather_lists(lmm_model *m, int k)
     const int p = f->p;
     const int32_t last = f->node + f->nlev - 1;
     if (fs->P) memset(fs->P, 0, sizeof(double) * (size_t)(lay->pan[last] + (ptrdiff_t)lay->ld[last] * p));
-    if (k == 0)
+    if (k == 0 && !m->layout.generalized)
         m->trailing->steps->gather(m->trailing, m);
-    else {
+    else { /* rows need the panels, too (covariances.c) */
         memset(fs->Q, 0, sizeof(double) * (size_t)f->nlev * (size_t)(p * p));
         m->trailing->steps->product(m->trailing, m, k, fs->pan, fs->P);
     }
     for (int j = k + 1; j < lay->nelim; j++) invert_against_ancestor(m, k, j, fs->pan, fs->P);
-    if (k == 0 && lay->nelim == 1) return;
+    if (k == 0 && lay->nelim == 1 && !lay->generalized) return;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const int ld = lay->ld[e], rows = ld - lay->pb;
         double *Q = fs->Q + (ptrdiff_t)(e - f->node) * p * p;
@@ -137,14 +137,12 @@ INLINE void add_estimated(const int p, lmm_model *m, int k, const double *Q)
 
 /* ------------------------------------------------------------------------------------- gradient -- */
 
-/* D := 2 (D - sum_l (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l') T) */
-CLONES static void subtract_residual_part(lmm_model *m, const factor *f, int reml, double nu)
+/* N := sum_l (nu/r^2 g_l g_l' + [REML] WX_l C^-1 WX_l'), p x p */
+CLONES static void residual_part(const lmm_model *m, const factor *f, int reml, double nu, double *N)
 {
     const layout *lay = &m->layout;
-    evaluation *ev = &m->evaluation;
-    factor_state *fs = &m->evaluation.f[f->k];
+    const evaluation *ev = &m->evaluation;
     const int p = f->p, pb = lay->pb;
-    double *N = m->scratch.tmp, *NT = N + p * p;
     const double *Y = ev->Y + (ptrdiff_t)f->col * pb;
     memset(N, 0, sizeof(double) * (size_t)(p * p));
     for (int32_t l = 0; l < f->nlev; l++, Y += (ptrdiff_t)p * pb)
@@ -155,8 +153,6 @@ CLONES static void subtract_residual_part(lmm_model *m, const factor *f, int rem
                 N[r + c * p] += v;
             }
     mirror(p, N, p);
-    mul(p, p, p, 0, N, p, fs->T, p, NT, p);
-    for (int i = 0; i < p * p; i++) fs->D[i] = 2 * (fs->D[i] - NT[i]);
 }
 
 /* X := M'X M, p x p */
@@ -166,12 +162,14 @@ static void congruence(int p, const double *M, double *X, double *work)
     tmul(p, p, p, 0, M, p, work, p, X, p);
 }
 
-/* D in the coordinates of theta, and S = D T^-1 / 2, symmetric */
-static void boundary_matrix(lmm_model *m, const factor *f)
+/* D := 2 (D - N T) in the coordinates of theta, and S = D T^-1 / 2, symmetric */
+void finish_slope(lmm_model *m, const factor *f, const double *N)
 {
     factor_state *fs = &m->evaluation.f[f->k];
     const int p = f->p;
-    double *work = m->scratch.tmp, *axes = work + p * p;
+    double *work = m->scratch.tmp + p * p, *axes = work + p * p; /* N may stand before them */
+    mul(p, p, p, 0, N, p, fs->T, p, work, p);
+    for (int i = 0; i < p * p; i++) fs->D[i] = 2 * (fs->D[i] - work[i]);
     if (fs->W) {
         tmul(p, p, p, 0, fs->W, p, fs->D, p, work, p);
         memcpy(fs->D, work, sizeof(double) * (size_t)(p * p));
@@ -187,8 +185,7 @@ static void boundary_matrix(lmm_model *m, const factor *f)
     symmetrize(p, fs->S);
 }
 
-/* D and S of every factor, B where A is not zero. The trailing factor is overwritten. */
-CLONES void differentiate(lmm_model *m, int reml, double nu)
+CLONES void invert_model(lmm_model *m)
 {
     const layout *lay = &m->layout;
     for (int k = 0; k < lay->nfactor; k++)
@@ -200,10 +197,17 @@ CLONES void differentiate(lmm_model *m, int reml, double nu)
     }
     for (int k = 0; k < lay->nelim && m->trailing->steps->estimated; k++)
         BY_WIDTH(lay->f[k].p, add_estimated, m, k, m->trailing->steps->estimated(m->trailing, m, k))
-    for (int k = 0; k < lay->nfactor; k++) {
-        subtract_residual_part(m, &lay->f[k], reml, nu);
-        boundary_matrix(m, &lay->f[k]);
-    }
     m->evaluation.at.state = INVERTED;
     m->evaluation.at.complete = 0;
+}
+
+/* D and S of every factor, B where A is not zero. The trailing factor is overwritten, unless it is spared. */
+CLONES void differentiate(lmm_model *m, int reml, double nu)
+{
+    const layout *lay = &m->layout;
+    invert_model(m);
+    for (int k = 0; k < lay->nfactor; k++) {
+        residual_part(m, &lay->f[k], reml, nu, m->scratch.tmp);
+        finish_slope(m, &lay->f[k], m->scratch.tmp);
+    }
 }

@@ -18,8 +18,12 @@ void fixed_root(const lmm_model *m, double *E); /* E (pfull x p) := C_X R^-T    
 
 /* solve.c: n right-hand sides as the rows of X (n x q), columns in elimination order */
 void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first, int n, int dual, double *X);
+void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V);
 void solve_rows(lmm_model *m, int r, double *X, double *work); /* X := X B                            */
 ptrdiff_t solve_work(const lmm_model *m, int r);               /* doubles                             */
+
+/* covariances.c: B_Rl of the first factor, laid out as its panels, into evaluation.first; after INVERTED */
+lmm_status complete_first(lmm_model *m);
 
 /* gradient.c */
 void invert_against_ancestor(lmm_model *m, int k, int j, const double *panels, double *out);

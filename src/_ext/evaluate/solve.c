@@ -15,13 +15,15 @@
 static char none = 'N', trans = 'T';
 static double one = 1, zero = 0, minus = -1;
 
-/* K_l = T M_l^-1 T' */
-INLINE void level_inverse(const int p, const lmm_model *m, const factor *f, int32_t l, double *K)
+/* K_l = T M_l^-1 T', into K or where it is kept */
+INLINE const double *level_inverse(const int p, const lmm_model *m, const factor *f, int32_t l, double *K)
 {
     const factor_state *fs = &m->evaluation.f[f->k];
     double *U = m->scratch.tmp;
+    if (fs->K != fs->B) return fs->K + (ptrdiff_t)l * p * p;
     scaled_factor(p, fs->T, fs->L + (ptrdiff_t)l * p * p, U);
     mult(p, p, p, 0, U, p, U, p, K, p);
+    return K;
 }
 
 /* X_R -= W A_lR for the list of node e */
@@ -67,8 +69,7 @@ INLINE void forward_levels(const int p, lmm_model *m, const factor *f, int r, do
     double *K = m->scratch.tmp + p * p;
     for (int32_t l = 0; l < f->nlev; l++) {
         double *x = X + (ptrdiff_t)lay->nodecol[f->node + l] * r;
-        level_inverse(p, m, f, l, K);
-        mul(r, p, p, 0, x, r, K, p, W, r);
+        mul(r, p, p, 0, x, r, level_inverse(p, m, f, l, K), p, W, r);
         memcpy(x, W, sizeof(double) * (size_t)(p * r));
         if (!lay->full) send(p, m, f, f->node + l, r, W, X);
     }
@@ -93,10 +94,63 @@ INLINE void backward_levels(const int p, lmm_model *m, const factor *f, int r, d
                 m->blas.gemm(&none, &none, &r, &cols, &q2, &one, X + (ptrdiff_t)lay->q1 * r, &r,
                              fs->pan + lay->pan[e], &s, &zero, Y, &r);
         }
-        level_inverse(p, m, f, l, K);
-        mul(r, p, p, 0, y, r, K, p, W, r);
+        mul(r, p, p, 0, y, r, level_inverse(p, m, f, l, K), p, W, r);
         for (ptrdiff_t i = 0; i < (ptrdiff_t)p * r; i++) x[i] -= W[i];
     }
+}
+
+/* The same for one right-hand side and lists of levels with one column each */
+INLINE void forward_one(const int p, lmm_model *m, const factor *f, double *X)
+{
+    const layout *lay = &m->layout;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    double *K = m->scratch.tmp + p * p, w[4];
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const int32_t e = f->node + l, *row = lay->row + lay->ptr[e];
+        const ptrdiff_t count = lay->ptr[e + 1] - lay->ptr[e], ld = lay->ld[e];
+        const double *A = fs->pan + lay->pan[e], *Kl = level_inverse(p, m, f, l, K);
+        double *x = X + lay->nodecol[e];
+        mul(1, p, p, 0, x, 1, Kl, p, w, 1);
+        for (int c = 0; c < p; c++) x[c] = w[c];
+        for (ptrdiff_t i = 0; i < count; i++)
+            for (int c = 0; c < p; c++) X[lay->nodecol[row[i]]] -= w[c] * A[i + c * ld];
+    }
+}
+
+INLINE void backward_one(const int p, lmm_model *m, const factor *f, double *X)
+{
+    const layout *lay = &m->layout;
+    const factor_state *fs = &m->evaluation.f[f->k];
+    double *K = m->scratch.tmp + p * p, w[4];
+    for (int32_t l = 0; l < f->nlev; l++) {
+        const int32_t e = f->node + l, *row = lay->row + lay->ptr[e];
+        const ptrdiff_t count = lay->ptr[e + 1] - lay->ptr[e], ld = lay->ld[e];
+        const double *A = fs->pan + lay->pan[e], *Kl = level_inverse(p, m, f, l, K);
+        double y[4] = {0}, more[4] = {0}, *x = X + lay->nodecol[e];
+        ptrdiff_t i = 0;
+        for (; i + 2 <= count; i += 2) {
+            const double a = X[lay->nodecol[row[i]]], b = X[lay->nodecol[row[i + 1]]];
+            for (int c = 0; c < p; c++) y[c] += a * A[i + c * ld], more[c] += b * A[i + 1 + c * ld];
+        }
+        for (; i < count; i++)
+            for (int c = 0; c < p; c++) y[c] += X[lay->nodecol[row[i]]] * A[i + c * ld];
+        for (int c = 0; c < p; c++) y[c] += more[c];
+        mul(1, p, p, 0, y, 1, Kl, p, w, 1);
+        for (int c = 0; c < p; c++) x[c] -= w[c];
+    }
+}
+
+/* Are the lists of factor k of levels with one column each? */
+static int has_single_columns(const layout *lay, int k)
+{
+    for (int j = k + 1; j < lay->nfactor; j++)
+        if (lay->f[j].p != 1) return 0;
+    return 1;
+}
+
+static int goes_alone(const layout *lay, int k, int r)
+{
+    return r == 1 && !lay->full && lay->f[k].p <= 4 && has_single_columns(lay, k);
 }
 
 CLONES static void forward(lmm_model *m, int k, int r, double *X, double *work)
@@ -104,6 +158,10 @@ CLONES static void forward(lmm_model *m, int k, int r, double *X, double *work)
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
     int q1 = lay->q1, q2 = lay->q2, s = lay->s;
+    if (goes_alone(lay, k, r)) {
+        BY_WIDTH(f->p, forward_one, m, f, X)
+        return;
+    }
     BY_WIDTH(f->p, forward_levels, m, f, r, X, work)
     if (lay->full && q2)
         m->blas.gemm(&none, &trans, &r, &q2, &q1, &minus, X, &r, m->evaluation.f[k].pan, &s, &one,
@@ -115,6 +173,10 @@ CLONES static void backward(lmm_model *m, int k, int r, double *X, double *work)
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
     if (lay->full && !lay->q2) return;
+    if (goes_alone(lay, k, r)) {
+        BY_WIDTH(f->p, backward_one, m, f, X)
+        return;
+    }
     BY_WIDTH(f->p, backward_levels, m, f, r, X, work)
 }
 
@@ -155,7 +217,7 @@ void take_rows(const lmm_model *m, const double *V, ptrdiff_t r, ptrdiff_t first
 }
 
 /* And back, to the user's X: X C' */
-static void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V)
+void give_rows(const lmm_model *m, const double *X, ptrdiff_t r, ptrdiff_t first, int n, double *V)
 {
     const layout *lay = &m->layout;
     for (int k = 0; k < lay->nfactor; k++) {

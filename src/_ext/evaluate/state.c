@@ -28,6 +28,7 @@ double evaluate(lmm_model *m, int reml)
     evaluation *ev = &m->evaluation;
     const double nu = degrees(m, reml);
     if (factorize(m) != LMM_OK) return INFINITY;
+    if (lay->generalized) return ev->logdetM; /* there is no response: the factor is what is asked for */
     ev->size = (double)lay->n;
     if (ev->r2 < LITTLE * ev->size && m->trailing->exact) refine_residual(m);
     if (!(ev->r2 > 0)) return INFINITY;
@@ -78,7 +79,8 @@ static int serves(const lmm_model *m, zeros wanted, int factor)
 {
     const standing *at = &m->evaluation.at;
     if (at->state == NOWHERE || (at->moved && wanted == FLOORED)) return 0;
-    if (factor && at->state == INVERTED && m->layout.q2 && m->trailing->exact) return 0;
+    if (factor && at->state == INVERTED && m->layout.q2 && m->trailing->exact && !m->trailing->spared)
+        return 0;
     return wanted == ANY || at->zeros == ANY || at->zeros == wanted;
 }
 

@@ -45,6 +45,7 @@ typedef struct {            /* fixed at set-up: what stands where, and in which 
     int32_t p, pb;          /* kept columns of X; p + 1: with y, the border                      */
     int32_t pfull;          /* columns of X as given                                             */
     int32_t wide, summed;   /* X is whitened by wide.c: in its sums, or row by row               */
+    int32_t generalized;    /* there is no response: y is zero                                   */
     int32_t ntheta, nnode;  /* parameters; nodes                                                 */
     int32_t q, q1, q2, s;   /* columns: all, first factor, trailing; s = q2 + pb                 */
     int32_t full;           /* every eliminated node co-occurs with every trailing node: no lists */
@@ -86,7 +87,8 @@ typedef struct {        /* one factor at theta                                  
     double *diag, *pan; /* Schur complement where its turn comes (A itself if first)         */
     double *L;          /* eliminated: chol(T'A_l T + I), nlev blocks                        */
     double *P;          /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
-    /* nlev blocks p x p, one array under the name of what stands there: */
+    /* nlev blocks p x p, one array under the name of what stands there (two, K and B, where it is
+     * generalized): */
     double *K; /* from factorize on: K_l = T M_l^-1 T', eliminated factors only     */
     double *Q; /* while differentiate is at this factor: A_lR B_RR A_Rl             */
     double *B; /* after it: B_ll, B = Lambda M^-1 Lambda'                           */

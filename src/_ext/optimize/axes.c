@@ -30,12 +30,12 @@ ptrdiff_t axes_size(const layout *lay)
     return size;
 }
 
-ptrdiff_t axes_work(const layout *lay)
+ptrdiff_t axes_work(const layout *lay, int more)
 {
     ptrdiff_t k = 1;
     for (term t = {0}; next_term(lay, &t);)
         if (t.k > k) k = t.k;
-    return 3 * k * k + k * lay->ntheta;
+    return 3 * k * k + k * (lay->ntheta + more);
 }
 
 /* ------------------------------------------------------------------------------------------- rotations -- */
@@ -250,10 +250,10 @@ static void columns_to_steps(const lmm_model *m, const double *x, ptrdiff_t N, c
     }
 }
 
-/* H += 2 tr(dT_a'S dT_b): entries of K in one column meet */
-static void add_bend(const lmm_model *m, const double *x, const double *slope, double *H, double *work)
+/* H (n x n) += 2 tr(dT_a'S dT_b): entries of K in one column meet */
+static void add_bend(const lmm_model *m, const double *x, const double *slope, ptrdiff_t n, double *H,
+                     double *work)
 {
-    const ptrdiff_t N = m->layout.ntheta;
     for (term t = {0}; next_term(&m->layout, &t); x += term_size(t.k)) {
         const axes a = axes_at(x, t.k);
         const int k = t.k;
@@ -267,7 +267,7 @@ static void add_bend(const lmm_model *m, const double *x, const double *slope, d
                 const double u = i == c ? 1 : a.s[c] / hypot(a.s[i], a.s[c]);
                 for (int j = 0; j < k; j++) {
                     const ptrdiff_t f = t.th + packed_place(k, j > c ? j : c, j > c ? c : j);
-                    H[e + f * N] += 2 * u * S[i + j * k] * (j == c ? 1 : a.s[c] / hypot(a.s[j], a.s[c]));
+                    H[e + f * n] += 2 * u * S[i + j * k] * (j == c ? 1 : a.s[c] / hypot(a.s[j], a.s[c]));
                 }
             }
     }
@@ -285,16 +285,20 @@ static void forget_pinned(const lmm_model *m, const double *x, double *g)
     }
 }
 
-void axes_tangent(const lmm_model *m, const double *x, const double *slope, double *B, double *g, double *H,
-                  double *work)
+void axes_tangent(const lmm_model *m, const double *x, const double *slope, int n, double *B, double *g,
+                  double *H, double *work)
 {
-    const ptrdiff_t N = m->layout.ntheta;
+    const ptrdiff_t N = m->layout.ntheta, more = n - N;
     columns_to_steps(m, x, 1, slope, g, work);
-    columns_to_steps(m, x, N, B, H, work);
-    transpose(N, H);
-    memcpy(B, H, sizeof(double) * (size_t)(N * N));
-    columns_to_steps(m, x, N, B, H, work);
-    symmetrize((int)N, H);
-    add_bend(m, x, slope, H, work);
+    memcpy(g + N, slope + N, sizeof(double) * (size_t)more);
+    for (int side = 0; side < 2; side++) {
+        columns_to_steps(m, x, n, B, H, work);
+        memcpy(H + N * n, B + N * n, sizeof(double) * (size_t)(more * n));
+        if (side) break;
+        transpose(n, H);
+        memcpy(B, H, sizeof(double) * (size_t)n * (size_t)n);
+    }
+    symmetrize(n, H);
+    add_bend(m, x, slope, n, H, work);
     forget_pinned(m, x, g);
 }

@@ -11,7 +11,8 @@
 
 ptrdiff_t axes_size(const layout *lay); /* doubles of a point                                      */
 ptrdiff_t term_size(int k);             /* ... of a term of k columns                              */
-ptrdiff_t axes_work(const layout *lay); /* doubles of the scratch that the others need             */
+/* doubles of the scratch that the others need, with so many more variables in axes_tangent */
+ptrdiff_t axes_work(const layout *lay, int more);
 
 /* The point of T, one p x p block per factor; s within [least, most] */
 void axes_of_factors(const lmm_model *m, const double *T, double least, double most, double *x, double *work);
@@ -23,8 +24,10 @@ void axes_to_model(lmm_model *m, const double *x);
 void axes_factors(const lmm_model *m, const double *x, double least, double *T);
 
 void axes_coordinates(const lmm_model *m, const double *x, double *sigma); /* lower triangles of Sigma */
-void axes_tangent(const lmm_model *m, const double *x, const double *slope, double *B, double *g, double *H,
-                  double *work);
+/* Gradient and Hessian in steps. n: variables, of which the first ntheta are Sigma's, the others their own
+   steps. B (n x n) may be overwritten. */
+void axes_tangent(const lmm_model *m, const double *x, const double *slope, int n, double *B, double *g,
+                  double *H, double *work);
 void axes_move(const lmm_model *m, const double *x, const double *step, double *to, double *work);
 void axes_anchor(const lmm_model *m, double *x);
 double axes_largest(const lmm_model *m, const double *x); /* of all s */

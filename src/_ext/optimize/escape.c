@@ -10,8 +10,7 @@
 #define FIRST 0.3     /* standard deviations that are tried: this, */
 #define LEAST 1e-3    /* ... a third of it, and so on down to here */
 
-/* The null axis of one term with the least u'S u replaces the first of them; returns that, and its place. */
-static double null_curvature(lmm_model *m, const term *t, double *x, int *place, double *work)
+double null_curvature(lmm_model *m, const term *t, double *x, int *place, double *work)
 {
     char vectors = 'V', lower = 'L';
     const int k = t->k, p = t->f->p;
@@ -21,7 +20,7 @@ static double null_curvature(lmm_model *m, const term *t, double *x, int *place,
     double most = 0;
     int n = 0, lwork = 34 * k, info;
     for (int i = 0; i < k; i++) most = fmax(most, s[i]);
-    const double none = fmax(FLOOR, 1e-7 * most);
+    const double none = fmax(FLOOR, NOTHING * most);
     for (int i = k - 1; i >= 0; i--)
         if (s[i] <= none) {
             memcpy(N + n++ * k, U + i * k, sizeof(double) * (size_t)k);

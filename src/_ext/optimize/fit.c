@@ -116,7 +116,7 @@ static void fit_tangent(void *arg, const double *x, const double *slope, double 
     if (t->plane)
         plane_tangent(t->plane, t->m, x, slope, B, g, H);
     else
-        axes_tangent(t->m, x, slope, B, g, H, t->work);
+        axes_tangent(t->m, x, slope, t->n, B, g, H, t->work);
 }
 
 /* A point of a plane is x and, behind it, the x from which distances are taken. */
@@ -411,7 +411,7 @@ ptrdiff_t fit_workspace(const layout *lay)
     const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
                     newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
     return (newton > start ? newton : start) + 4 * size + 6 * N + 1 + N * N + factors_size(lay) +
-           axes_work(lay);
+           axes_work(lay, 0);
 }
 
 /* Arrays behind those of the minimizer */

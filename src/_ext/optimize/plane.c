@@ -187,6 +187,14 @@ void plane_tangent(const plane *p, const lmm_model *m, const double *x, const do
     symmetrize(n, H);
 }
 
+void plane_pull(const plane *p, const lmm_model *m, const double *x, const double *slope, double *g)
+{
+    const int N = (int)p->ntheta, n = p->n;
+    factors_at(p, m, x);
+    to_theta(m, 1, p->T, slope, NULL, p->slope, NULL, p->work);
+    tmul(n, 1, N, 0, p->basis, N, p->slope, N, g, n);
+}
+
 int plane_round_to_zero(const plane *p, double limit, double *x)
 {
     const double *theta = plane_theta(p, x);

@@ -40,6 +40,9 @@ void plane_coordinates(const plane *p, const lmm_model *m, const double *x, doub
 void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
                    double *g, double *H);
 
+/* g := J'slope, J = dSigma/dx */
+void plane_pull(const plane *p, const lmm_model *m, const double *x, const double *slope, double *g);
+
 /* x := with diagonals of T below limit at zero. Returns whether that changes anything. */
 int plane_round_to_zero(const plane *p, double limit, double *x);
 

@@ -24,6 +24,11 @@ static void regress(lmm_model *m, const double *product, double *c)
 /* product: of X, centred, with y */
 static lmm_status begin(lmm_model *m, response *y, const double *product)
 {
+    if (m->layout.generalized) { /* y = 0 */
+        *y = (response){.spread = 1, .c = m->scratch.tmp};
+        memset(y->c, 0, sizeof(double) * (size_t)m->layout.pfull);
+        return LMM_OK;
+    }
     if (!isfinite(y->spread)) return LMM_NOTFINITE;
     if (!(y->spread > 0)) return LMM_NOVARIANCE;
     m->sums.ymean = y->mean;
@@ -73,6 +78,8 @@ void response_rows(const lmm_model *m, const response *y, const rows *r, double 
 lmm_status response_end(lmm_model *m, const response *y, double ss, double *scale)
 {
     const layout *lay = &m->layout;
+    m->sums.yscale = *scale = 1;
+    if (lay->generalized) return LMM_OK;
     m->sums.yscale = y->spread * sqrt(ss / (double)lay->n);
     if (!isfinite(m->sums.yscale)) return LMM_NOTFINITE;
     if (!(y->spread * sqrt(ss / y->total) > 4e-16 * y->size * sqrt((double)lay->pb))) return LMM_NOVARIANCE;

@@ -37,11 +37,15 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         fs->pan = m->sums.A[k].pan;
         GRAB(m, fs->K, blocks);
         fs->Q = fs->B = fs->K;
+        if (lay->generalized) {
+            GRAB(m, fs->B, blocks);
+            fs->Q = fs->B;
+        }
         if (k >= lay->nelim) continue;
         for (int32_t e = f->node; e < f->node + f->nlev; e++)
             if (lay->ld[e] > ldmax) ldmax = lay->ld[e];
         GRAB(m, fs->L, blocks);
-        if (lay->full || lay->nelim > 1) GRAB(m, fs->P, size[k] + 1);
+        if (lay->full || lay->nelim > 1 || lay->generalized) GRAB(m, fs->P, size[k] + 1);
         if (k == 0) continue;
         GRAB(m, fs->diag, blocks);
         GRAB(m, fs->pan, size[k] + 1);
@@ -227,12 +231,14 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     lmm_report *r = b->report;
     r->bytes = widest(b->d);
     if (r->bytes > WIDEST || r->bytes > b->options->limit) return LMM_TOOLARGE;
+    if (b->options->generalized && b->options->storage == LMM_ITERATIVE) return LMM_UNAVAILABLE;
     lmm_model *m = calloc(1, sizeof(*m));
     layout *lay = &m->layout;
     if (!m) return LMM_NOMEM;
     m->blas = *blas;
     lay->n = b->d->n;
     lay->nfactor = b->d->nfactor;
+    lay->generalized = b->options->generalized;
     lmm_status status = measure_rows(b);
     if (status == LMM_OK) status = build(m, b, keep);
     free_builder(b);

@@ -6,6 +6,7 @@
 
 #include "optimize/fit.h"
 #include "setup/build.h"
+#include "setup/keep.h"
 #include "cholesky/dense.h"
 #include "trailing/dense.h"
 #include "trailing/iterative.h"
@@ -97,6 +98,7 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
     double rows = b->x ? 0 : 4. * (double)b->d->n;                           /* the pattern's */
     if (b->columns) rows += 8. * (double)b->d->n * lay->pfull;               /* coded ones that are stored */
     if (lay->wide) rows += 8. * (double)lay->pfull * lay->pfull;             /* of the kept columns */
+    if (lay->generalized) rows += kept_bytes(lay);
     return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
 }
 
@@ -121,7 +123,7 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
 static void consider_iterative(const lmm_model *m, const builder *b, double common, const ptrdiff_t *size)
 {
     const layout *lay = &m->layout;
-    if (lay->full || !lay->q2) return;
+    if (lay->full || !lay->q2 || lay->generalized) return;
     double packed = 0, entries = 0;
     for (int k = 0; k < lay->nelim; k++) {
         packed += 1.4 * (double)size[k];

@@ -17,11 +17,21 @@ static lmm_status dense_make(trailing *t, lmm_model *m)
     dense *d = (dense *)t;
     GRAB(t, d->S, (ptrdiff_t)lay->s * lay->s);
     GRAB(t, d->L, (ptrdiff_t)lay->s * lay->s);
+    d->B = d->L;
     GRAB(t, d->cholesky, cholesky_work(lay->q2));
     t->lde = lay->s;
     t->Se = d->S + lay->q2;
     t->Le = d->L + lay->q2;
     return lay->full ? LMM_OK : make_tiles(d, m);
+}
+
+static lmm_status dense_spare(trailing *t, const lmm_model *m)
+{
+    dense *d = (dense *)t;
+    if (t->spared) return LMM_OK;
+    GRAB(t, d->B, (ptrdiff_t)m->layout.s * m->layout.s);
+    t->spared = 1;
+    return LMM_OK;
 }
 
 static void dense_free(trailing *t)
@@ -214,7 +224,7 @@ INLINE void gradient_below(const int p, const dense *d, lmm_model *m, int k, int
 {
     const layout *lay = &m->layout;
     const ptrdiff_t s = lay->s, c0 = lay->trailcol[e];
-    const double *S = d->S + c0 * s, *B = d->L + c0 * s, *T = m->evaluation.f[k].T;
+    const double *S = d->S + c0 * s, *B = d->B + c0 * s, *T = m->evaluation.f[k].T;
     for (int j = k; j < lay->nfactor; j++) {
         const factor *other = &lay->f[j];
         double *D = m->evaluation.f[j].D, Y[16], sum[16];
@@ -247,7 +257,7 @@ INLINE void times_transpose(int p, const double *T, ptrdiff_t n, double *X, ptrd
     }
 }
 
-/* The columns of one trailing factor: B in place of S^-1 */
+/* The columns of one trailing factor: B in place of M^-1 */
 INLINE void invert_factor(const int p, dense *d, lmm_model *m, int k)
 {
     const layout *lay = &m->layout;
@@ -257,7 +267,7 @@ INLINE void invert_factor(const int p, dense *d, lmm_model *m, int k)
     double few[4];
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const ptrdiff_t c0 = lay->trailcol[e], len = lay->q2 - c0;
-        double *B = d->L + c0 * s + c0, *S = d->S + c0 * s + c0;
+        double *B = d->B + c0 * s + c0, *S = d->S + c0 * s + c0;
         mirror(p, B, lay->s);
         gradient_below(p, d, m, k, e);
         for (int c = 0; c < p; c++) {
@@ -270,11 +280,12 @@ INLINE void invert_factor(const int p, dense *d, lmm_model *m, int k)
     }
 }
 
-/* Trailing part of B in place of S^-1, and D += blocks of S Lambda S^-1 */
+/* Trailing part of B in place of M^-1, and D += blocks of S Lambda M^-1 */
 CLONES static void invert_dense(dense *d, lmm_model *m)
 {
     const layout *lay = &m->layout;
-    cholesky_invert(&m->blas, m->team, lay->q2, d->L, lay->s, d->cholesky);
+    if (d->B != d->L) memcpy(d->B, d->L, sizeof(double) * (size_t)lay->s * (size_t)lay->q2);
+    cholesky_invert(&m->blas, m->team, lay->q2, d->B, lay->s, d->cholesky);
     for (int k = lay->nelim; k < lay->nfactor; k++) BY_WIDTH(lay->f[k].p, invert_factor, d, m, k)
 }
 
@@ -328,31 +339,61 @@ static void dense_gather(trailing *t, lmm_model *m)
 static void product_full(const dense *d, lmm_model *m, const double *A, double *V)
 {
     int s = m->layout.s, q1 = m->layout.q1, q2 = m->layout.q2;
-    m->blas.symm(&left, &lower, &q2, &q1, &one, d->L, &s, (double *)A, &s, &one, V, &s);
+    m->blas.symm(&left, &lower, &q2, &q1, &one, d->B, &s, (double *)A, &s, &one, V, &s);
 }
 
-/* V += B_JJ A_J for every level of an eliminated factor with lists, J: its trailing columns */
-CLONES static void product_lists(const dense *d, lmm_model *m, int k, const double *from, double *panels)
+/* V += B_JJ A_J of one level: rows J in place, as many as there are; B's lower triangle, ascending J */
+INLINE void product_level(const int p, const double *B, ptrdiff_t s, int rows, const int32_t *J,
+                          const double *A, double *V, ptrdiff_t ld)
+{
+    for (int i = 0; i < rows; i++) {
+        const double *column = B + J[i] * s;
+        double sum[4], *own = p <= 4 ? sum : NULL;
+        for (int x = 0; own && x < p; x++) own[x] = column[J[i]] * A[i + x * ld];
+        if (p == 1) {
+            const double a = A[i];
+            double here = *sum;
+            for (int j = i + 1; j < rows; j++) {
+                const double b = column[J[j]];
+                V[j] += b * a;
+                here += b * A[j];
+            }
+            V[i] += here;
+            continue;
+        }
+        for (int x = 0; !own && x < p; x++) V[i + x * ld] += column[J[i]] * A[i + x * ld];
+        for (int j = i + 1; j < rows; j++) {
+            const double b = column[J[j]];
+            for (int x = 0; x < p; x++) {
+                V[j + x * ld] += b * A[i + x * ld];
+                *(own ? own + x : V + i + x * ld) += b * A[j + x * ld];
+            }
+        }
+        for (int x = 0; own && x < p; x++) V[i + x * ld] += own[x];
+    }
+}
+
+/* The same for every level of an eliminated factor with lists. The trailing rows of a panel are listed in the
+   model's scratch. */
+INLINE void product_levels(const int p, const dense *d, lmm_model *m, int k, const double *from,
+                           double *panels)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
-    const ptrdiff_t s = lay->s;
-    const ptrdiff_t skip = ancestor_rows(&m->layout, k);
+    const ptrdiff_t skip = ancestor_rows(lay, k);
+    int32_t *J = (int32_t *)m->scratch.tmp;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
-        const ptrdiff_t ld = lay->ld[e], first = lay->ptr[e] + (lay->nelim - 1 - k);
-        const double *A = from + lay->pan[e] + skip;
-        double *V = panels + lay->pan[e] + skip;
-        for (ptrdiff_t i = first, rc = 0; i < lay->ptr[e + 1]; i++)
-            for (int c = 0; c < lay->width[lay->row[i]]; c++, rc++) {
-                const int32_t col = lay->trailcol[lay->row[i]] + c;
-                for (ptrdiff_t j = first, rr = 0; j < lay->ptr[e + 1]; j++)
-                    for (int r = 0; r < lay->width[lay->row[j]]; r++, rr++) {
-                        const int32_t row = lay->trailcol[lay->row[j]] + r;
-                        const double b = row >= col ? d->L[row + col * s] : d->L[col + row * s];
-                        for (int x = 0; x < f->p; x++) V[rr + x * ld] += b * A[rc + x * ld];
-                    }
-            }
+        int rows = 0;
+        for (ptrdiff_t i = lay->ptr[e] + (lay->nelim - 1 - k); i < lay->ptr[e + 1]; i++)
+            for (int c = 0; c < lay->width[lay->row[i]]; c++) J[rows++] = lay->trailcol[lay->row[i]] + c;
+        product_level(p, d->B, lay->s, rows, J, from + lay->pan[e] + skip, panels + lay->pan[e] + skip,
+                      lay->ld[e]);
     }
+}
+
+CLONES static void product_lists(const dense *d, lmm_model *m, int k, const double *from, double *panels)
+{
+    BY_WIDTH(m->layout.f[k].p, product_levels, d, m, k, from, panels)
 }
 
 static void dense_product(trailing *t, lmm_model *m, int k, const double *A, double *V)
@@ -380,7 +421,7 @@ static void dense_matrix(const trailing *t, const lmm_model *m, double *S)
 
 static void dense_inverse(const trailing *t, const lmm_model *m, double *B)
 {
-    copy_symmetric(&m->layout, ((const dense *)t)->L, B);
+    copy_symmetric(&m->layout, ((const dense *)t)->B, B);
 }
 
 static void dense_solve(trailing *t, lmm_model *m, int r, double *X)
@@ -396,7 +437,7 @@ static void dense_solve(trailing *t, lmm_model *m, int r, double *X)
 static int dense_covariance(const trailing *t, const lmm_model *m, int32_t i, int32_t j, double *B)
 {
     const layout *lay = &m->layout;
-    const double *from = ((const dense *)t)->L + lay->trailcol[j] + (ptrdiff_t)lay->trailcol[i] * lay->s;
+    const double *from = ((const dense *)t)->B + lay->trailcol[j] + (ptrdiff_t)lay->trailcol[i] * lay->s;
     for (int c = 0; c < lay->width[i]; c++, from += lay->s)
         for (int r = 0; r < lay->width[j]; r++) *B++ = from[r];
     return 1;
@@ -405,6 +446,7 @@ static int dense_covariance(const trailing *t, const lmm_model *m, int32_t i, in
 static const trailing_steps DENSE = {.make = dense_make,
                                      .free = dense_free,
                                      .threads = dense_threads,
+                                     .spare = dense_spare,
                                      .begin = dense_begin,
                                      .load = dense_load,
                                      .downdate = dense_downdate,

@@ -59,6 +59,14 @@ static lmm_status sparse_threads(trailing *t, const lmm_model *m, int threads)
     return supernodal_set_threads(((sparse *)t)->factor, threads);
 }
 
+static lmm_status sparse_spare(trailing *t, const lmm_model *m)
+{
+    (void)m;
+    TRY(supernodal_spare(((sparse *)t)->factor));
+    t->spared = 1;
+    return LMM_OK;
+}
+
 static void sparse_free(trailing *t)
 {
     supernodal_free(((sparse *)t)->factor);
@@ -421,6 +429,7 @@ static int sparse_covariance(const trailing *t, const lmm_model *m, int32_t i, i
 static const trailing_steps SPARSE = {.make = sparse_make,
                                       .free = sparse_free,
                                       .threads = sparse_threads,
+                                      .spare = sparse_spare,
                                       .load = sparse_load,
                                       .downdate = sparse_downdate,
                                       .factorize = sparse_factorize,

@@ -236,7 +236,7 @@ static void gather_share(void *arg, int64_t i, int worker)
             tile t = make_tile(d, m, w->k, r, c, worker);
             t.first = (int32_t)(levels * i / shares);
             t.last = (int32_t)(levels * (i + 1) / shares);
-            load_tile(&t, d->L + corner(&t, m->layout.s), m->layout.s);
+            load_tile(&t, d->B + corner(&t, m->layout.s), m->layout.s);
             all_levels(&t, 1);
         }
 }

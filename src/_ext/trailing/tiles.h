@@ -16,7 +16,8 @@ typedef struct {             /* trailing rows of an eliminated factor's panels, 
 typedef struct {
     trailing base;
     double *S;        /* s x s  Schur complement, lower; depends: theta                           */
-    double *L;        /* s x s  chol of the scaled S; later (Lambda M^-1 Lambda')_trailing        */
+    double *L;        /* s x s  chol of the scaled S                                              */
+    double *B;        /* s x s  (Lambda M^-1 Lambda')_trailing: L itself, unless that is spared   */
     double *cholesky; /* scratch of the inverse (cholesky/dense.c)                                */
     int32_t nstrip;   /* with lists: trailing columns are cut into strips that fit in cache       */
     int32_t *strip;   /* nstrip+1 first node of each strip                                        */

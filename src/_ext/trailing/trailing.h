@@ -5,7 +5,8 @@
      M = Lambda'S Lambda + I,   B = Lambda M^-1 Lambda'   (over the trailing columns)
 
    load, downdate (every eliminated factor), factorize; then border, times, quadratic and solve; then, in an
-   order that gradient.c fixes, invert (which overwrites the factor), gather, product and covariance. */
+   order that gradient.c fixes, invert (which overwrites the factor, unless it was asked to spare it), gather,
+   product and covariance. */
 
 #ifndef LMM_TRAILING_H
 #define LMM_TRAILING_H
@@ -19,6 +20,8 @@ typedef struct {
     void (*free)(trailing *t);
     /* scratch for so many threads; it does not shrink. LMM_NOMEM: as before */
     lmm_status (*threads)(trailing *t, const lmm_model *m, int threads);
+    /* memory, so that invert leaves the factor: solve works after it too; NULL: not to be had */
+    lmm_status (*spare)(trailing *t, const lmm_model *m);
     /* A is known, or known anew: what stays as long as A does; NULL: nothing */
     void (*begin)(trailing *t, const lmm_model *m);
 
@@ -66,6 +69,7 @@ typedef struct {
 struct trailing { /* the first member of every way's struct                                   */
     const trailing_steps *steps;
     int exact;        /* no iterations, no chance                                             */
+    int spared;       /* does the factor outlive the inverse?                                 */
     int failed;       /* iterations of the last evaluation did not converge                   */
     double deviation; /* standard error of the last log|M|; 0: exact                          */
     ptrdiff_t lde;    /* leading dimension of the edges: the rows of X and y, pb x (q2 + pb)  */

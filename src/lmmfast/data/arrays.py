@@ -12,30 +12,43 @@ from ..formula.cells import floats_of
 from .alignment import aligned, index_of
 from .checks import check_levels
 from .design import Design
+from .responses import answer_of
 from .rows import RowColumns, Rows
 from .terms import RandomTerm
 
 
 def design_of(
-    y: Any, X: Any, terms: Sequence[tuple[Any, ...]], weights: Any, offset: Any
+    y: Any,
+    X: Any,
+    terms: Sequence[tuple[Any, ...]],
+    weights: Any,
+    offset: Any,
+    kind: str | None = None,
 ) -> Design:
     """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.. .
 
     Rows are those of y: pandas objects with another index are put in its order, or refused.
+    `kind` (see `Outcome`): y is the response of a generalized model, or two columns of successes
+    and failures.
     """
     index = index_of(y)
-    y = _vector(y, "y")
-    n = len(y)
+    columns = _columns_of(y) if kind is not None else [_vector(y, "y")]
+    y, n = columns[0], len(columns[0])
     X = np.asfortranarray(floats_of(aligned(X, index, "X", "y"), "X")).view()
     if X.ndim != 2 or len(X) != n:
         raise DataError(f"X has shape {X.shape}; it needs ({n}, p)", variable="X")
     _check_finite(X, "X")
-    if y.min() == y.max():
+    if kind is None and y.min() == y.max():
         raise DataError(f"y is constant ({y[0]:g})", variable="y")
     made = _terms(terms, n, index)
     own = _weights(aligned(weights, index, "weights", "y"), n)
     offset = aligned(offset, index, "offset", "y")
-    check_levels(made, own, n)
+    outcome = None
+    if kind is None:
+        check_levels(made, own, n)
+    else:
+        value = {f"[{j}]": column for j, column in enumerate(columns)}
+        y, own, outcome = answer_of(kind, "y", value, own, range(n))
     return Design(
         formula="",
         response="y",
@@ -48,7 +61,16 @@ def design_of(
         n_rows=n,
         dropped={},
         recipe=None,
+        outcome=outcome,
     )
+
+
+def _columns_of(y: Any) -> list[np.ndarray]:
+    """A response of one column (n,), or of several (n, k)."""
+    given = floats_of(y, "y")
+    if np.ndim(given) != 2:
+        return [_vector(given, "y")]
+    return [_vector(column, "y") for column in np.asarray(given).T]
 
 
 def _vector(values: Any, name: str, n: int | None = None) -> np.ndarray:

@@ -23,6 +23,7 @@ from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, 
 from .fixed import fixed_columns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
+from .responses import Answer, Outcome, answer_of, check_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums, no_rows
@@ -65,6 +66,7 @@ class Design:
     # what the fixed part and offsets are made of, in the rows used; copies
     variables: dict[str, Column] = field(default_factory=dict)
     given: Given | None = None  # None: not known, or others; pickles are without data and values
+    outcome: Outcome | None = None  # what the response of a generalized model is
 
     def __post_init__(self) -> None:
         for column in self.variables.values():
@@ -161,6 +163,7 @@ def build(
     scope: Mapping[str, Any] | None = None,
     patsy: bool = False,
     learned: Mapping[str, Any] | None = None,
+    kind: str | None = None,
 ) -> Design:
     """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
@@ -170,7 +173,8 @@ def build(
     R. A weight of zero drops its row. Expressions may use the functions and constants of `scope`
     besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
     of statsmodels) instead of R's. `learned` is the memory of another design: what its expressions
-    learned is not learned anew.
+    learned is not learned anew. `kind` says what the response of a generalized model is, see
+    `Outcome`; an ordered one has thresholds in the place of an intercept.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -181,7 +185,12 @@ def build(
     memory = Memory(scope, patsy)
     memory.update(learned or {})
     used = used_rows(plan, table, weights, offset, memory)
-    y = _response(plan, used)
+    w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
+    outcome = None
+    if kind is None:
+        y = _response(plan, used)
+    else:
+        y, w, outcome = _answer(kind, plan, used, w)
     values = _values(plan, used)
     codings = codings_of(values, contrasts or {}, table.has, patsy)
 
@@ -191,12 +200,14 @@ def build(
         )
 
     fixed = layout_of(ordered(plan.fixed), codings)
+    if outcome is not None and outcome.classes:
+        fixed = fixed.without_constant()
     check_size(used.n, fixed.names, codings)
     layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
     groupings = _groupings(plan, used)
     terms = tuple(_random_terms(plan, layouts, groupings, codings, values))
-    w = None if used.weights is None else numbers_of(used.weights, "weights").copy()
-    check_levels(terms, w, used.n)
+    if outcome is None:
+        check_levels(terms, w, used.n)
     note_double_bars(plan, codings)
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     offsets = total_offset(given, plan, used.columns, used.memory, used.rows)
@@ -215,6 +226,7 @@ def build(
         dropped=used.dropped,
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
         variables=_variables(plan, used),
+        outcome=outcome,
     )
 
 
@@ -277,6 +289,12 @@ def _response(plan: Plan, used: Used) -> Matrix:
     if y.min() == y.max():
         raise DataError(f"the response {label!r} is constant ({y[0]:g})", variable=label)
     return y
+
+
+def _answer(kind: str, plan: Plan, used: Used, w: Matrix | None) -> Answer:
+    """The response of a generalized model."""
+    value = evaluated(plan.response, used.columns, used.memory, used.rows)
+    return answer_of(kind, plan.formula.response, value, w, used.rows)
 
 
 def _values(plan: Plan, used: Used) -> dict[str, Values]:
@@ -456,11 +474,13 @@ def refilled(design: Design, y: Any, weights: Any) -> Design:
         w = changes["weights"] = _new_values(weights, design, "the new weights", "weights")
         if not (w > 0).all():
             raise DataError(
-                "the new weights must be positive: weights are inverse variances (rows without "
-                "weight are left out of the data)",
+                "the new weights must be positive (rows without weight are left out of the data)",
                 variable="weights",
                 rows=np.flatnonzero(~(w > 0))[:10].tolist(),
             )
+    if design.outcome is not None:
+        own = vars(design.sums) | changes
+        check_again(design.outcome, design.response, own["y"], own["weights"])
     return design.with_rows(**changes)
 
 

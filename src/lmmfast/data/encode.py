@@ -137,6 +137,17 @@ class Layout:
             for factors in columns
         )
 
+    def without_constant(self) -> Layout:
+        """The layout without its intercept; an error where it has none."""
+        if () not in self.columns:
+            raise FormulaError(
+                "the thresholds of an ordered response take the place of the intercept, which the "
+                "formula must not take out: factors are coded beside it"
+            )
+        kept = [j for j, factors in enumerate(self.columns) if factors]
+        names = tuple(self.names[j] for j in kept)
+        return Layout(names, tuple(self.columns[j] for j in kept), self.atoms)
+
     def fill(
         self,
         out: Numbers,

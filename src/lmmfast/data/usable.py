@@ -190,8 +190,7 @@ def _zero_weights(weights: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
     negative = weights < 0
     if negative.any():
         raise DataError(
-            f"weights {name!r} are negative in {first_rows(negative)}: weights are inverse "
-            "variances, greater than or equal to 0",
+            f"weights {name!r} are negative in {first_rows(negative)}: weights are 0 or more",
             variable=name,
             rows=np.flatnonzero(negative)[:10].tolist(),
         )

@@ -48,7 +48,7 @@ class Engine:
         self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
         self.core = self._compile(make, storage)
         self._places = self._locate()
-        if isinstance(self.core, _core.Model):
+        if not isinstance(self.core, dict):  # which is a plan
             self.core.arrange(self._by_factor())
 
     def _gather(self) -> list[list[int]]:

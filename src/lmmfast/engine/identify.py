@@ -388,6 +388,12 @@ def _describe(
     return Overlap(own, _say_overlap(labels, spare), "noted" if one_factor else "warned")
 
 
+def twins(terms: Sequence[RandomTerm]) -> list[tuple[RandomTerm, str]]:
+    """Terms whose grouping factors divide the rows as an earlier one's, each with a sentence."""
+    pairs = combinations(terms, 2)
+    return [(other, _say_twins(one, other)) for one, other in pairs if _are_twins(one, other)]
+
+
 def _are_twins(one: RandomTerm, other: RandomTerm) -> bool:
     """Do different grouping factors divide the rows in the same way?"""
     same = one.group != other.group and len(one.levels) == len(other.levels)

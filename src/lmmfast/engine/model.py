@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,11 +15,10 @@ from ..errors import (
     DataError,
     FitError,
     IdentifiabilityWarning,
-    RankDeficientWarning,
     warn,
 )
 from ..linalg import predicted_gain
-from .compiled import OUT_OF_RANGE, Engine
+from .compiled import OUT_OF_RANGE
 from .criterion import Criterion
 from .estimates import (
     Estimates,
@@ -32,25 +27,21 @@ from .estimates import (
     ObjectiveAndInformation,
     singular_directions,
 )
-from .free import Free, held, positive, theta_names
+from .free import Free, positive
 from .identify import Overlap, overlaps
 from .known import minimum
+from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch
 from .point import WORDS, Point, in_words
 from .starts import Starts, random_theta
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from ..data.design import Design
     from ..data.sums import Sums
 
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
-MOST_THREADS = 1024  # no machine gains from more, and each takes a stack
-MOST_FIXED = 20_000  # columns of X: a dense cross-product of 3.2 GB
-MOST_RANDOM = 2_000  # columns of one random term: two million variance parameters
 
 _NOT_CERTIFIED = {
     "evaluation limit": "the objective can still fall by {left}",
@@ -68,7 +59,7 @@ _BAD_START = (
 )
 
 
-class Model:
+class Model(Machine):
     """A linear mixed model and its data, ready to be evaluated and fitted.
 
     After construction memory does not depend on the number of rows except for the arrays of the
@@ -95,71 +86,17 @@ class Model:
     """
 
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
-        self.design = design
-        self._storage = storage
-        self._lock = threading.RLock()
+        self._compile(design, storage, threads, _core.Model)
         self._held: Any = design.sums  # what the compiled model is filled with
-        _check_width(design)
-        self._engine = Engine(design, storage)
-        self._core = self._engine.core
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
-        self.threads = threads
-        _MODELS.add(self)
         rank = int(self._core.keep.sum())
         if design.n <= rank:
             raise FitError(
                 f"{design.n} rows cannot estimate {rank} fixed effects and a residual "
                 "variance: use more rows or a smaller formula"
             )
-        _note_dropped_columns(design, self._core.keep)
+        note_dropped_columns(design, self._core.keep)
         _note_many_effects(design)
-
-    def with_design(self, design: Design) -> Self:
-        """A model of another design that is stored and run as this one."""
-        return type(self)(design, storage=self._storage, threads=self._threads)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle holds the design; cross-products are made anew."""
-        return partial(type(self), storage=self._storage, threads=self._threads), (self.design,)
-
-    @property
-    def ntheta(self) -> int:
-        """Number of variance parameters in theta."""
-        return int(self._core.ntheta)
-
-    @property
-    def theta_entries(self) -> list[tuple[int, int, int]]:
-        """For each parameter of theta: its term, and its row and column in the term's factor T."""
-        return self._engine.theta_entries()
-
-    @property
-    def theta_names(self) -> list[str]:
-        """Names of the entries of theta: "Subject.Intercept" is on the diagonal of the factor T,
-        "Subject.Days.Intercept" below it."""
-        return theta_names(self.design, self.theta_entries)
-
-    def holding(self, fixed: Any) -> Free | None:
-        """What may move when entries of theta are held, as ``fixed=`` of `lmmfast.lmer`."""
-        diagonal = [row == column for _, row, column in self.theta_entries]
-        return held(fixed, self.theta_names, diagonal)
-
-    @property
-    def storage(self) -> dict[str, Any]:
-        """How the cross-products are stored: eliminated factors, the trailing matrix, bytes."""
-        return dict(self._core.report)
-
-    @property
-    def threads(self) -> int:
-        """Threads of evaluations and fits; may be set at any time."""
-        return self._threads
-
-    @threads.setter
-    def threads(self, count: int) -> None:
-        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
-        if not whole or not 1 <= count <= MOST_THREADS:
-            raise ValueError(f"threads must be a whole number, 1 to {MOST_THREADS}, not {count!r}")
-        self._core.use_threads(int(count))
-        self._threads = int(count)
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -514,31 +451,6 @@ class _Run(NamedTuple):
         return np.isnan(self.objective), self.objective
 
 
-def _renew_locks() -> None:
-    """In a forked child, where threads that held a lock are not there to give it back."""
-    for model in list(_MODELS):
-        model._lock = threading.RLock()
-        model._core.renew_lock()
-
-
-_MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
-
-
-def _check_width(design: Design) -> None:
-    """Dense columns have a limit; more of them are levels of a grouping factor."""
-    if not design.terms:
-        raise FitError("the model has no random term")
-    widths = [("the fixed effects", design.fixed.width, MOST_FIXED)]
-    widths += [(f"({term.label})", term.source.width, MOST_RANDOM) for term in design.terms]
-    for what, columns, most in widths:
-        if columns > most:
-            raise FitError(
-                f"{what} have {columns} columns, more than the {most} that can be fitted"
-            )
-
-
 @dataclass(frozen=True)
 class _LastResponse:
     """What `many` leaves in the compiled model: a response that nobody keeps, and these weights."""
@@ -565,14 +477,3 @@ def _check_range(sigma: float, beta: np.ndarray, vcov: np.ndarray) -> None:
         fits = fits and 0 < sigma**2 < np.inf and (vcov.diagonal()[beta != 0] > 0).all()
     if not fits:
         raise FitError(OUT_OF_RANGE)
-
-
-def _note_dropped_columns(design: Design, keep: np.ndarray) -> None:
-    if keep.all():
-        return
-    dropped = [name for name, kept in zip(design.x_names, keep, strict=True) if not kept]
-    what = (
-        f"the fixed effects are linearly dependent: {len(dropped)} of {len(keep)} columns are "
-        f"dropped and reported as missing: {', '.join(dropped)}"
-    )
-    warn(RankDeficientWarning(what, variable=dropped[0]))

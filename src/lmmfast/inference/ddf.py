@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import FitError
 from .estimability import contrasts, usable_rows
 from .kenward import KenwardRoger
 from .satterthwaite import Satterthwaite
@@ -65,22 +66,34 @@ class Constant:
 Method = Satterthwaite | KenwardRoger | Constant
 
 
-def ddf_of(name: Any) -> str:
-    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger (observed)", "kr"."""
+def ddf_of(name: Any, fit: Fit | None = None) -> str:
+    """A method of `METHODS` by its name, in any spelling: "Kenward-Roger (observed)", "kr".
+
+    None: what is usual for the fit. FitError for one that the fit, generalized, does not have.
+    """
+    generalized = fit is not None and fit.family is not None
+    if name is None:
+        return "z" if generalized else "satterthwaite"
     plain = str(name).lower().replace("_", "-").replace(" ", "-").translate({40: None, 41: None})
     found = SHORT.get(plain, plain)
     check_choice("ddf", found, METHODS, name)
+    if generalized and found != "z":
+        raise FitError(
+            f"{METHODS[found]} degrees of freedom belong to linear models: tests of a generalized "
+            'model are z and chi-squared, ddf="z" (its default); for small samples see '
+            "fit.bootstrap() and likelihood ratios, anova(fit0, fit)"
+        )
     return found
 
 
-def method_of(fit: Fit, ddf: str) -> Method:
+def method_of(fit: Fit, ddf: str | None) -> Method:
     """The method of this name for a fit; what it computes is kept with the fit.
 
     "residual": rows minus the rank of the fixed effects, infinitely many where sigma is known; "z":
     the normal distribution. FitError for Kenward-Roger by maximum likelihood, or with held or tied
     parameters.
     """
-    ddf = ddf_of(ddf)
+    ddf = ddf_of(ddf, fit)
     if ddf not in fit._known:
         fit._known[ddf] = _make(fit, ddf)
     method: Method = fit._known[ddf]
@@ -105,6 +118,12 @@ def fit_of(fit: Any) -> Fit:
     if not isinstance(own, Fit):
         raise TypeError(f"a fit as lmer gives it is needed, not {type(fit).__name__}")
     return own
+
+
+def linear_only(fit: Any, what: str) -> None:
+    """FitError where `what` is for linear models and the fit is a generalized one."""
+    if getattr(fit, "family", None) is not None:
+        raise FitError(f"{what} is for linear mixed models: this fit is a generalized one")
 
 
 def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:

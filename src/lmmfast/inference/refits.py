@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..engine.options import Options
-from ..errors import LmmWarning
+from ..engine.psi import minimum_with
+from ..errors import LmmWarning, SeparationWarning
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..data.design import Design
     from ..engine.free import Free
     from ..engine.model import Model
@@ -46,8 +47,23 @@ def refitted(
 ) -> Fit:
     """The fit of a model, of the same kind as a fit and (if reml is None) by the same criterion.
     `free` says what is held or tied: ``fit.estimates.free`` where the random terms are the same."""
-    options = Options(fit.reml if reml is None else reml, start, free=free)
-    return fit.remade(model.minimize(options), model.design, model)
+    first = None if start is None else fit.start_of(model, start)
+    options = Options(fit.reml if reml is None else reml, first, free=free)
+    with warnings.catch_warnings():
+        if getattr(fit.estimates, "separation", ()):  # which was said of the fit itself
+            warnings.simplefilter("ignore", SeparationWarning)
+        return fit.remade(model.minimize(options), model.design, model)
+
+
+def without_random(fit: Fit) -> float:
+    """The criterion of the model without its random effects, at the best of the others."""
+    theta = np.zeros_like(fit.theta)
+    if fit.family is None:
+        return float(model_of(fit).criterion(theta, fit.reml, fit.estimates.free))
+    own: Any = fit
+    psi = np.concatenate([theta, own.psi[len(theta) :]])
+    model: Any = model_of(fit)
+    return minimum_with(model, psi, np.arange(len(psi)) < len(theta))
 
 
 def by_likelihood(fit: Fit) -> Fit:

@@ -19,6 +19,7 @@ from ..formula.tree import Call, Constant, Name, Node, shown, strip
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..engine.families import Family
     from ..fit import Fit
 
 Values = Any  # arrays of floats
@@ -54,6 +55,8 @@ class ResponseScale:
     kind: str
     steps: tuple[Step, ...]  # the first undoes the outermost function
     base: float = E  # of a logarithm
+    # its mean at normal predictors, given mean and variance of these, where that is known
+    mean: Callable[[Values, Values], Values] | None = None
 
     def to_response(self, eta: Values) -> np.ndarray:
         """Values on the response's own scale; NaN where there are none."""
@@ -112,6 +115,9 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
         When the left side is a variable itself, or cannot be undone.
     """
     label = fit.design.response
+    if fit.family is not None:
+        extra: Any = fit.estimates
+        return _of_link(fit.family, np.asarray(extra.extra, dtype=float), label, inverse)
     if inverse is not None:
         return _given(label, inverse)
     if fit.design.recipe is None:
@@ -142,6 +148,31 @@ def response_scale(fit: Fit, inverse: Any = None) -> ResponseScale:
     return ResponseScale(label, node.name, kind, tuple(steps), base)
 
 
+def _of_link(family: Family, x: np.ndarray, label: str, inverse: Any) -> ResponseScale:
+    """The scale of the mean of a generalized model's response."""
+    if inverse is not None:
+        raise DataError("inverse= is for linear models: the family has its own way back, its link")
+    if family.response == "ordered":
+        raise DataError(
+            "the classes of an ordered response have probabilities, not one mean: means and slopes "
+            'are those of the latent variable, type="link"; fit.predict(type="response") has the '
+            "probabilities",
+            variable=label,
+        )
+    kind = family.link.name if family.link.name in ("log", "logit") else ""
+
+    def mean(eta: Values) -> Values:
+        return family.mean(eta, x)
+
+    def averaged(eta: Values, variance: Values) -> Values:
+        return family.marginal_mean(eta, variance, x)
+
+    truncated = family.response == "positive count"  # where the mean is not that of the link
+    step = Step(mean, _differences(mean) if truncated else family.mu_eta)
+    variable = label if label.replace(".", "_").isidentifier() else "the response"
+    return ResponseScale(f"the {family.link.name} link", variable, kind, (step,), mean=averaged)
+
+
 def _is_scale(steps: list[Step]) -> bool:
     """Whether the steps multiply by a number: ratios inside are ratios of the response."""
     values: Values = np.array([1.0, 2.0, 3.0])
@@ -159,12 +190,17 @@ def _given(label: str, inverse: Any) -> ResponseScale:
         raise ValueError(
             "inverse must be a function of arrays, or {'inverse': function, 'derivative': function}"
         )
+    return ResponseScale(label, label, "", (Step(back, slope or _differences(back)),))
+
+
+def _differences(function: Callable[[Values], Values]) -> Callable[[Values], Values]:
+    """Its derivative by central differences."""
 
     def difference(eta: Values) -> Values:
         h = 1e-5 * np.maximum(1.0, np.abs(eta))
-        return (np.asarray(back(eta + h)) - np.asarray(back(eta - h))) / (2 * h)
+        return (np.asarray(function(eta + h)) - np.asarray(function(eta - h))) / (2 * h)
 
-    return ResponseScale(label, label, "", (Step(back, slope or difference),))
+    return difference
 
 
 def _unscaled(node: Node, learned: Mapping[str, Any]) -> tuple[Step, Node, str, float]:
@@ -365,11 +401,12 @@ def _cannot(label: str, node: Node) -> DataError:
 
 def total_variance(fit: Fit) -> float:
     """Variance of a response around its population mean: of the residuals, and of the random
-    effects on average over the rows."""
-    estimates, total = fit.estimates, 0.0
+    effects on average over the rows. Of a generalized model that of its linear predictor."""
+    estimates = fit.estimates
+    total = 1.0 if fit.family is None else 0.0
     for T, term in zip(estimates.T, fit.design.terms, strict=True):
         total += float(term.source.mean_squares(T).sum())
-    return float(estimates.sigma**2 * (1 + total))
+    return float(estimates.sigma**2 * total)
 
 
 @dataclass(frozen=True)
@@ -387,6 +424,8 @@ class Averaged:
     def values(self, eta: Values) -> np.ndarray:
         """Means of the response; NaN, with a warning, where there are none."""
         eta = np.asarray(eta, dtype=float)
+        if self.scale.mean is not None and np.any(self.variance):
+            return np.asarray(self.scale.mean(eta, self.variance), dtype=float)
         found = self._mean(self.scale.to_response, eta)
         lost = np.isnan(found) & ~np.isnan(self.scale.to_response(eta))
         if lost.any():

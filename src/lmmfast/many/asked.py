@@ -28,11 +28,13 @@ class Asked:
     ddf: str
     reml: bool
     max_evals: int
-    start: np.ndarray | None = None  # theta that all fits begin at; None: moments of each response
+    # theta (psi of generalized models) that all fits begin at; None: by each response
+    start: np.ndarray | None = None
     free: Free | None = None  # as `LMM.fit`
     kind: type[Fit] = Fit  # of the fits that `statistic` is given
     statistic: Callable[[Any], Any] | None = None  # of each fit: so many numbers
     width: int = 0
+    errors: bool = True  # standard errors, which take evaluations of generalized models
 
     @property
     def is_compiled(self) -> bool:
@@ -48,13 +50,22 @@ class Asked:
         free = None if self.free is None else (self.free.fixed, self.free.basis, self.free.sigma)
         what = self.L, self.values, self.ddf, self.reml, self.max_evals, self.start, free
         name = getattr(self.statistic, "__qualname__", None)
-        return (*what, name, self.width)
+        return (*what, name, self.width, self.errors)
 
 
 def asked(
-    design: Design, contrasts: Any, ddf: str, reml: bool, max_evals: int, **more: Any
+    design: Design,
+    contrasts: Any,
+    ddf: str,
+    reml: bool,
+    max_evals: int,
+    *,
+    generalized: bool = False,
+    **more: Any,
 ) -> Asked:
     """The arguments, checked."""
+    if generalized and ddf != "z":
+        raise ValueError(f'tests of generalized models are z: ddf must be "z", not {ddf!r}')
     if ddf not in METHODS:
         raise ValueError(f"ddf must be one of {', '.join(map(repr, METHODS))}, not {ddf!r}")
     if ddf == "kenward-roger" and not reml:

@@ -7,19 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from ..data.design import Design
+from ..data.responses import check_again
+from ..engine.estimates import Estimates
+from ..engine.generalized import GeneralizedModel
 from ..engine.model import CERTIFIED, RESOLUTION, Model
 from ..errors import LmmError
 from ..fit import Fit
 from ..inference.ddf import method_of
+from ..inference.intervals.parameters import natural_extra
 from .asked import Asked
 from .job import Columns
 
+AnyModel = Model | GeneralizedModel
+
 
 def fitted_columns(
-    model: Model, values: np.ndarray, weights: np.ndarray | None, want: Asked
+    model: AnyModel, values: np.ndarray, weights: np.ndarray | None, want: Asked
 ) -> Columns:
     """One row for each column of values (n, m); weights (n, m): of each."""
-    if want.is_compiled:
+    if isinstance(model, Model) and want.is_compiled:
         return _compiled(model, values, weights, want)
     out = no_fits(model, want, values.shape[1], "")
     with warnings.catch_warnings():
@@ -30,7 +37,7 @@ def fitted_columns(
     return out
 
 
-def no_fits(model: Model, want: Asked, count: int, why: str) -> Columns:
+def no_fits(model: AnyModel, want: Asked, count: int, why: str) -> Columns:
     """Rows of responses that were not fitted."""
     p, r = want.L.shape[1], len(want.L)
     widths = {"theta": model.ntheta, "beta": p, "se": p, "variance": r, "df": r}
@@ -40,6 +47,9 @@ def no_fits(model: Model, want: Asked, count: int, why: str) -> Columns:
     out["status"] = np.full(count, why, dtype=object)
     if want.statistic is not None:
         out["statistic"] = np.full((count, want.width), np.nan)
+    if isinstance(model, GeneralizedModel):
+        out["extra"] = np.full((count, model.nextra), np.nan)
+        out["separated"] = np.full(count, "", dtype=object)
     return out
 
 
@@ -68,42 +78,62 @@ def _compiled(model: Model, values: np.ndarray, weights: np.ndarray | None, want
 def _fill(
     out: Columns,
     i: int,
-    model: Model,
+    model: AnyModel,
     y: np.ndarray,
     weights: np.ndarray | None,
     want: Asked,
 ) -> None:
     """Row i, from a fit that inference can read."""
     design = model.design
-    changes: dict[str, Any] = {"y": y if design.offset is None else y + design.offset}
+    shifted = design.outcome is None and design.offset is not None
+    changes: dict[str, Any] = {"y": y + design.offset if shifted else np.ascontiguousarray(y)}
     if weights is not None:
         changes["weights"] = np.array(weights)
     try:
         own = design.with_rows(**changes)
-        estimates = model.again(own.sums, reml=want.reml, start=want.start, free=want.free)
-        fill_row(out, i, want.kind(estimates, own, model), want)
+        fill_row(out, i, want.kind(_again(model, own, want), own, model), want)  # type: ignore[arg-type]
     except LmmError as error:
         out["status"][i] = str(error)
 
 
+def _again(model: AnyModel, own: Design, want: Asked) -> Estimates:
+    """The estimates of a model for the response of another design of its rows."""
+    if isinstance(model, Model):
+        return model.again(own.sums, reml=want.reml, start=want.start, free=want.free)
+    assert own.outcome is not None
+    check_again(own.outcome, own.response, own.y, own.weights)
+    return model.again(own.sums, start=want.start, max_evals=want.max_evals)
+
+
 def fill_row(out: Columns, i: int, fit: Fit, want: Asked) -> None:
     """Row i: the numbers of a fit. LmmError where a test cannot be had."""
-    estimates = fit.estimates
+    estimates: Any = fit.estimates
     out["status"][i] = estimates.status
     out["objective"][i], out["sigma"][i] = estimates.objective, estimates.sigma
     out["certificate"][i], out["evals"][i] = estimates.certificate, estimates.n_evals
     out["theta"][i], out["beta"][i] = estimates.theta, estimates.beta
-    out["se"][i] = np.sqrt(estimates.vcov.diagonal())
-    method = method_of(fit, want.ddf)
-    out["df"][i] = method.df(want.L)
-    vcov = np.where(np.isnan(method.vcov), 0.0, method.vcov)
-    out["variance"][i] = np.einsum("ij,jk,ik->i", want.L, vcov, want.L)
+    if isinstance(fit.model, GeneralizedModel):
+        out["extra"][i] = natural_extra(estimates, fit.model.family)[0]
+        out["separated"][i] = "; ".join(estimates.separation)
+    if want.errors:
+        _fill_errors(out, i, fit, want)
     if want.statistic is None:
         return
     try:
         out["statistic"][i] = numbers_of(want.statistic(fit))
     except Exception as error:  # the user's own: a row that says so
         out["status"][i] = f"statistic: {type(error).__name__}: {error}"
+
+
+def _fill_errors(out: Columns, i: int, fit: Fit, want: Asked) -> None:
+    """What tests of row i need."""
+    out["se"][i] = np.sqrt(fit.estimates.vcov.diagonal())
+    method = method_of(fit, want.ddf)
+    out["df"][i] = method.df(want.L)
+    known = np.isfinite(method.vcov)  # not those of dropped columns
+    vcov = np.where(known, method.vcov, 0.0)
+    variance = np.einsum("ij,jk,ik->i", want.L, vcov, want.L)
+    out["variance"][i] = variance if known.any() else np.nan
 
 
 def numbers_of(value: object) -> np.ndarray:

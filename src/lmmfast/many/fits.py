@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from ..engine.model import Model
     from .asked import Asked
+    from .columns import AnyModel
     from .job import Columns
 
 
@@ -82,6 +82,9 @@ class ManyFits(tables.Printed):
     ddf: str
     seconds: float
 
+    # of each response, in frames
+    _shown: ClassVar[tuple[str, ...]] = ("sigma", "objective", "converged", "status")
+
     def __len__(self) -> int:
         return len(self.responses)
 
@@ -111,7 +114,7 @@ class ManyFits(tables.Printed):
         letter = "z" if self.ddf == "z" else "t"
         flat = {"estimate": self.estimate, "SE": self.contrast_se, "df": self.df}
         tests = {letter: self.statistic, "p": self.pvalue}
-        own = {name: getattr(self, name) for name in ("sigma", "objective", "converged", "status")}
+        own = {name: getattr(self, name) for name in self._shown}
         return pd.DataFrame(
             {
                 "response": np.repeat(self.responses, r),
@@ -134,13 +137,68 @@ class ManyFits(tables.Printed):
         rows = tuple((str(ends[i]), f"{counts[i]:,}") for i in order)
         table = tables.Table(("status", "fits"), rows, 1)
         kind = "REML" if self.reml else "maximum likelihood"
-        title = f"{len(self):,} responses, {self.formula}"
+        title = self._title()
         how = f"Fitted by {kind} in {tables.duration(self.seconds)}"
         return tables.Summary(((title,), (how, table)))
 
+    def _title(self) -> str:
+        return f"{len(self):,} responses, {self.formula}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ManyGeneralizedFits(ManyFits):
+    """Fits of one generalized model to m responses; as `ManyFits`, and:
+
+    Attributes
+    ----------
+    objective : (m,) array
+        -2 log likelihood.
+    theta : (m, ntheta) array
+        Cholesky parameters of the random effects' covariances themselves.
+    sigma : (m,) array
+        1: the distribution has its own parameters.
+    family : str
+        Distribution and link.
+    extra_names : tuple of str
+    extra : (m, r) array
+        The distribution's own parameters, in the units of ``fit.extra``.
+    separated : (m,) array of str
+        Fixed effects without a finite estimate, because they separate the response, with "; "
+        between them; "" where there are none.
+    """
+
+    family: str = ""
+    extra_names: tuple[str, ...] = ()
+    extra: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    separated: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
+
+    _shown: ClassVar[tuple[str, ...]] = ("objective", "converged", "status", "separated")
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each response and contrast.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``response``, ``contrast``, ``estimate``, ``SE``, ``df``, ``z``, ``p``, and of the
+            response's fit ``objective``, ``converged``, ``status``, ``separated`` and the
+            parameters of the distribution by name.
+        """
+        found, r = super().to_frame(), self.estimate.shape[1]
+        own = zip(self.extra_names, self.extra.T, strict=True)
+        return found.assign(**{name: np.repeat(values, r) for name, values in own})
+
+    def _title(self) -> str:
+        return f"{super()._title()}, {self.family}"
+
 
 def fits_of(
-    model: Model, names: Sequence[Any], n: np.ndarray, want: Asked, found: Columns, seconds: float
+    model: AnyModel,
+    names: Sequence[Any],
+    n: np.ndarray,
+    want: Asked,
+    found: Columns,
+    seconds: float,
 ) -> ManyFits:
     """What fits of columns found, with names (m) and numbers of rows (m)."""
     estimate = estimates_of(found["beta"], want.L)
@@ -148,7 +206,14 @@ def fits_of(
     with np.errstate(invalid="ignore"):
         se = np.where(known, np.sqrt(found["variance"]), np.nan)
     same = ("objective", "beta", "se", "theta", "sigma", "certificate", "evals", "status")
-    return ManyFits(
+    kind: Any = ManyFits
+    more: dict[str, Any] = {}
+    if "extra" in found:
+        own: Any = model
+        kind, more = ManyGeneralizedFits, {"family": repr(own.family)}
+        more |= {"extra_names": own.family.extra_names, "extra": found["extra"]}
+        more |= {"separated": found["separated"]}
+    fits: ManyFits = kind(
         formula=model.design.formula,
         responses=np.array(names, dtype=object),
         x_names=tuple(model.design.x_names),
@@ -163,7 +228,9 @@ def fits_of(
         ddf=want.ddf,
         seconds=seconds,
         **{name: found[name] for name in same},
+        **more,
     )
+    return fits
 
 
 def estimates_of(beta: np.ndarray, L: np.ndarray) -> np.ndarray:
@@ -181,5 +248,5 @@ def joined(parts: Sequence[ManyFits]) -> ManyFits:
         for name, value in vars(first).items()
         if isinstance(value, np.ndarray)
     }
-    kept = {name: getattr(first, name) for name in first.__dataclass_fields__}
-    return ManyFits(**(kept | changes | {"seconds": sum(part.seconds for part in parts)}))
+    kept = {one.name: getattr(first, one.name) for one in fields(first)}
+    return type(first)(**(kept | changes | {"seconds": sum(part.seconds for part in parts)}))

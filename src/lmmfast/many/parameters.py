@@ -12,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ..data.design import Design
     from ..engine.estimates import Estimates
+    from ..engine.families import Family
 
 FAINT = 1e-10  # eigenvalues of a correlation matrix that count as zero
 
@@ -22,6 +23,7 @@ class Assumed(NamedTuple):
     beta: np.ndarray  # p; zero for dropped columns
     factors: tuple[np.ndarray, ...]  # of each term: sigma T, k x k, Cov(b) = sigma T (sigma T)'
     sigma: float
+    extra: np.ndarray = np.zeros(0)  # of a generalized model's distribution, as it is optimized
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,11 @@ class Parameters:
         In place of `sd` and `corr`: relative Cholesky parameters, as ``fit.theta``.
     sigma : float, optional
         Residual standard deviation, of a row with weight 1. It does not change those of the random
-        effects unless these are given by `theta`.
+        effects unless these are given by `theta`. Generalized models have none: their `sd` and
+        `theta` are on the scale of the linear predictor.
+    extra : dict or list, optional
+        What the distribution of a generalized model has of its own, as ``fit.extra``: ``{"size":
+        2}``, ``{"dispersion": 0.1}``, thresholds of an ordered response.
 
     Raises
     ------
@@ -68,6 +74,7 @@ class Parameters:
     corr: Mapping[str, Any] | None = None
     theta: Any = None
     sigma: float | None = None
+    extra: Any = None
 
     @classmethod
     def read(cls, given: Any) -> Parameters:
@@ -84,19 +91,57 @@ class Parameters:
                 raise ValueError(f"params has no {name!r}: it may have {', '.join(known)}")
         return cls(**given)
 
-    def of(self, design: Design, theta_entries: Any, fit: Estimates | None = None) -> Assumed:
+    def of(
+        self,
+        design: Design,
+        theta_entries: Any,
+        fit: Estimates | None = None,
+        family: Family | None = None,
+    ) -> Assumed:
         """The arrays of a model, what is not given from a fit of it.
 
-        theta_entries: as `Model.theta_entries`.
+        theta_entries: as `Model.theta_entries`. family: of a generalized model.
         """
-        sigma = self._sigma(fit)
+        extra = self._extra(fit, family)
+        sigma = self._sigma(fit) if family is None else 1.0
         if self.theta is not None:
             if self.sd is not None or self.corr is not None:
                 raise ValueError("params: give theta, or sd and corr, not both")
             factors = _factors_of_theta(self.theta, design, theta_entries, sigma)
         else:
             factors = self._factors(design, fit)
-        return Assumed(self._beta(design, fit), factors, sigma)
+        return Assumed(self._beta(design, fit), factors, sigma, extra)
+
+    def _extra(self, fit: Any, family: Family | None) -> np.ndarray:
+        """The distribution's own parameters as they are optimized."""
+        if family is None:
+            if self.extra is not None:
+                raise ValueError("params: extra is for generalized models; a linear one has sigma")
+            return np.zeros(0)
+        if self.sigma is not None:
+            raise ValueError(
+                "params: sigma is the residual standard deviation of linear models; a generalized "
+                "one has none"
+            )
+        names = list(family.extra_names)
+        if not names and self.extra is not None:
+            raise ValueError(f"params: {family.name} responses have no extra parameters")
+        if self.extra is None:
+            if fit is None and names:
+                raise ValueError(f"params needs extra: {', '.join(names)}")
+            return np.zeros(0) if fit is None else np.asarray(fit.extra, dtype=float)
+        if not isinstance(self.extra, Mapping):
+            values = _numbers(np.atleast_1d(self.extra), len(names), "extra", names)
+        else:
+            values = np.full(len(names), np.nan) if fit is None else family.natural(fit.extra)[0]
+            for name, value in self.extra.items():
+                values[names.index(_known(name, names, "extra parameter"))] = float(value)
+            if left := [n for n, value in zip(names, values, strict=True) if np.isnan(value)]:
+                raise ValueError(f"params: extra lacks {', '.join(left)}")
+        try:
+            return family.unconstrained(values)
+        except ValueError as error:
+            raise ValueError(f"params: {error}") from None
 
     def _sigma(self, fit: Estimates | None) -> float:
         if self.sigma is None:

@@ -18,7 +18,7 @@ ROLE = "Y"  # what messages call the responses
 class Responses(NamedTuple):
     """Some columns: a value for each row that the design uses, NaN where it is missing."""
 
-    values: np.ndarray  # n x m, Fortran order, offsets subtracted
+    values: np.ndarray  # n x m, Fortran order, offsets of linear models subtracted
     names: tuple[Any, ...]  # m
     weights: np.ndarray | None  # n x m, Fortran order
 
@@ -81,7 +81,7 @@ def _read(given: Any, design: Design, first: int) -> Responses:
     if not values.shape[1]:
         raise DataError(f"{ROLE} has no columns: there is nothing to fit", variable=ROLE)
     values = _in_rows(values, design, ROLE)
-    if design.offset is not None:
+    if design.offset is not None and design.outcome is None:  # generalized models have their own
         values = values - design.offset[:, None]
     labels = tuple(range(first, first + values.shape[1])) if names is None else names
     return Responses(np.asfortranarray(values), labels, None)

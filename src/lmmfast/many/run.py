@@ -13,11 +13,12 @@ import numpy as np
 
 from ..data.arrays import design_of
 from ..data.design import Design
-from ..engine.model import Model
+from ..data.rows import Rows
+from ..engine.generalized import GeneralizedModel
 from ..errors import LmmError
 from .asked import Asked
 from .checkpoint import Checkpoint, fingerprint
-from .columns import fitted_columns, no_fits
+from .columns import AnyModel, fitted_columns, no_fits
 from .fits import ManyFits, fits_of, joined
 from .job import Columns, Job, checked_threads
 from .jobs import run_job
@@ -63,7 +64,7 @@ class Given:
 class ColumnsJob(Job):
     """Fits of a model to columns of responses."""
 
-    def __init__(self, model: Model, source: Source, want: Asked, count: int) -> None:
+    def __init__(self, model: AnyModel, source: Source, want: Asked, count: int) -> None:
         self.model, self.source, self.want, self.count = model, source, want, count
         self._is_lent = False
 
@@ -86,8 +87,19 @@ class ColumnsJob(Job):
         return state.fits(*self.source.columns(first, stop, part))
 
     def fingerprint(self) -> str:
-        design = design_fingerprint(self.model.design)
-        return fingerprint(design, self.want.facts(), self.source.fingerprint())
+        model = model_fingerprint(self.model)
+        return fingerprint(model, self.want.facts(), self.source.fingerprint())
+
+
+def model_fingerprint(model: AnyModel) -> str:
+    """Of everything that fits of a model depend on but the response."""
+    design = design_fingerprint(model.design)
+    if not isinstance(model, GeneralizedModel):
+        return design
+    own = model.family
+    kind = own.core_name, own.core_link, model.classes
+    how = model.nagq, model.information, model.accuracy, sorted(model.prior.items())
+    return fingerprint(design, *kind, *how)
 
 
 def design_fingerprint(design: Design) -> str:
@@ -99,9 +111,9 @@ def design_fingerprint(design: Design) -> str:
 class _State:
     """The model of one thread, and those of the rows which the last responses had."""
 
-    def __init__(self, model: Model, want: Asked) -> None:
+    def __init__(self, model: AnyModel, want: Asked) -> None:
         self._whole, self._want = model, want
-        self._some: OrderedDict[bytes, Model | LmmError] = OrderedDict()
+        self._some: OrderedDict[bytes, AnyModel | LmmError] = OrderedDict()
 
     def fits(self, values: np.ndarray, weights: np.ndarray | None) -> Columns:
         """One row a column; columns that are missing in the same rows together."""
@@ -131,7 +143,7 @@ class _State:
             found["theta"] = np.full((count, self._whole.ntheta), np.nan)
         return found
 
-    def _of_rows(self, has: np.ndarray) -> Model | LmmError:
+    def _of_rows(self, has: np.ndarray) -> AnyModel | LmmError:
         """The model of these rows alone, or why there is none."""
         key = np.packbits(has).tobytes()
         if key not in self._some:
@@ -168,7 +180,14 @@ def restricted(design: Design, rows: np.ndarray) -> Design:
         terms.append((codes, term.source.at(rows), term.structure))
     y = np.arange(len(rows), dtype=float)  # replaced before anything is fitted
     weights = None if design.weights is None else design.weights[rows]
-    return named_as(design_of(y, design.fixed.at(rows), terms, weights, None), design)
+    X, kind = design.fixed.at(rows), None if design.outcome is None else "real"
+    made = named_as(design_of(y, X, terms, weights, None, kind), design)
+    if design.outcome is None:
+        return made
+    offset = None if design.offset is None else design.offset[rows]
+    whole = design.rows
+    own = Rows(design.y[rows], weights, offset, whole[rows], None)
+    return replace(made, sums=own, outcome=design.outcome)
 
 
 def named_as(made: Design, design: Design) -> Design:
@@ -187,7 +206,7 @@ def named_as(made: Design, design: Design) -> Design:
 
 
 def fit_all(
-    model: Model,
+    model: AnyModel,
     given: Any,
     want: Asked,
     *,

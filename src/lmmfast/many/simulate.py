@@ -73,6 +73,11 @@ class Simulator:
         """Rows."""
         return len(self.mean)
 
+    def facts(self) -> tuple[Any, ...]:
+        """What draws depend on besides the random numbers, for a checkpoint."""
+        parts = [(part.codes, part.z, part.factor, part.levels) for part in self.parts]
+        return self.mean, parts, self.residual
+
     def draw(self, streams: Streams, first: int, stop: int) -> np.ndarray:
         """Replicates first .. stop - 1 as columns (n, stop - first), in Fortran order."""
         out = np.empty((stop - first, self.n))
@@ -151,12 +156,14 @@ def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) ->
             simulator = simulator.with_modes(fit.estimates.b)
         return _frame_of(simulator, fit.design, streams, count)
     table = Table.of(newdata)
-    values = _of_new_rows(fit, table, assumed, re == "fixed").draw(streams, 0, count)
+    found = of_new_rows(fit, table, assumed, re == "fixed")
+    residual = _residual_of(fit.design, recipe_of(fit), table, assumed.sigma)
+    values = replace(found, residual=residual).draw(streams, 0, count)
     return pd.DataFrame(values, index=table.index, columns=range(count))
 
 
-def _of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simulator:
-    """For new data: levels that the fit has not seen get effects of their own."""
+def of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simulator:
+    """For new data, without residuals: levels that the fit has not seen get new effects."""
     design, recipe = fit.design, recipe_of(fit)
     beta = np.where(fit.estimates.fixed_kept, assumed.beta, np.nan)
     mean = new_fixed(fit.remade(replace(fit.estimates, beta=beta)), table, None)
@@ -175,7 +182,7 @@ def _of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simul
             "or the data of the fit say nothing about them",
             rows=np.flatnonzero(bad)[:10].tolist(),
         )
-    return Simulator(mean, tuple(parts), _residual_of(design, recipe, table, assumed.sigma))
+    return Simulator(mean, tuple(parts), np.zeros(table.n))
 
 
 def _with_unseen(

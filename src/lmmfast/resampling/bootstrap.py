@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import tables
 from ..engine.options import MAX_EVALS
-from ..errors import ConvergenceWarning, warn
+from ..errors import ConvergenceWarning, FitError, warn
 from ..inference.ddf import check_choice, check_level
 from ..inference.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from ..inference.refits import model_of
@@ -143,6 +143,11 @@ class Bootstrap(tables.Printed):
 
         check_level(level)
         check_choice("kind", kind, intervals.KINDS)
+        if kind == "studentized" and self.fit.family is not None:
+            raise FitError(
+                "studentized intervals need a standard error of each replicate, which fits of "
+                'generalized models compute on request only: write kind="bca" or "percentile"'
+            )
         places = self._places(parameters)
         own = self.replicates[:, places]
         estimates = self.estimates[places]
@@ -157,7 +162,7 @@ class Bootstrap(tables.Printed):
         return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
 
     def _places(self, parameters: Any) -> list[int]:
-        every = parameters_of(self.fit.design)
+        every = parameters_of(self.fit)
         if isinstance(parameters, str) and parameters == "all":
             return list(range(len(self.names)))
         extra = self.names[len(every) :]
@@ -184,7 +189,7 @@ class Bootstrap(tables.Printed):
 
     def _errors(self, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Standard errors of the fit (k,) and of the replicates (n, k); NaN where not known."""
-        every = parameters_of(self.fit.design)
+        every = parameters_of(self.fit)
         one, many = np.full(len(places), np.nan), np.full((len(self), len(places)), np.nan)
         for k, place in enumerate(places):
             if place < len(every) and every[place].is_fixed:
@@ -213,7 +218,7 @@ class Bootstrap(tables.Printed):
         return np.concatenate([found_a, np.full(len(self.names) - len(found_a), np.nan)])
 
     def _acceleration(self, places: Sequence[int]) -> np.ndarray:
-        every = len(parameters_of(self.fit.design))
+        every = len(parameters_of(self.fit))
         if any(place >= every for place in places):
             raise ValueError(
                 'kind="bca" is for parameters: the jackknife of a statistic is not known; choose '
@@ -258,7 +263,7 @@ def bootstrap(
     if by is not None and kind != "cases":
         raise ValueError(f'by= is for kind="cases": a {kind} bootstrap draws all factors')
     streams = Streams(seed)
-    first = None if statistic is None else _first(statistic, fit)
+    first = None if statistic is None else first_of(statistic, fit)
     want = asked(
         fit.design,
         None,
@@ -278,9 +283,9 @@ def bootstrap(
     seconds = time.perf_counter() - began
     rows = np.full(count, fit.nobs)
     fits = fits_of(fit.model, range(count), rows, want, found, seconds)
-    every = parameters_of(fit.design)
-    estimates = values_of(every, fit.estimates)
-    replicates = _values_of_all(every, fit, fits)
+    every = parameters_of(fit)
+    estimates = values_of(every, fit)
+    replicates = values_of_all(every, fit, fits)
     names = tuple(one.name for one in every)
     if first is not None:
         names += first[0]
@@ -304,7 +309,7 @@ def _job(
     return ColumnsJob(model, Drawn(simulator, streams), want, count)
 
 
-def _first(statistic: Callable[[Any], Any], fit: Fit) -> tuple[tuple[str, ...], np.ndarray]:
+def first_of(statistic: Callable[[Any], Any], fit: Fit) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of what a statistic returns, and its numbers of the fit."""
     if not callable(statistic):
         raise TypeError(f"statistic must be a function of a fit, not {statistic!r}")
@@ -322,8 +327,11 @@ def _first(statistic: Callable[[Any], Any], fit: Fit) -> tuple[tuple[str, ...], 
     )
 
 
-def _values_of_all(every: Sequence[Parameter], fit: Fit, fits: ManyFits) -> np.ndarray:
-    """The parameters of many fits (n, k); correlations with a variance of zero are missing."""
+def values_of_all(
+    every: Sequence[Parameter], fit: Fit, fits: ManyFits, extra: np.ndarray | None = None
+) -> np.ndarray:
+    """The parameters of many fits (n, k); correlations with a variance of zero are missing. extra
+    (n, r): those of the distributions of generalized models."""
     T = [np.zeros((len(fits), len(t), len(t))) for t in fit.estimates.T]
     for k, (term, row, column) in enumerate(fit.model.theta_entries):
         T[term][:, row, column] = fits.theta[:, k]
@@ -334,6 +342,8 @@ def _values_of_all(every: Sequence[Parameter], fit: Fit, fits: ManyFits) -> np.n
             out[:, k] = fits.beta[:, one.i]
         elif one.kind == "sigma":
             out[:, k] = fits.sigma
+        elif one.kind == "extra":
+            out[:, k] = np.nan if extra is None else extra[:, one.i]
         elif one.kind == "sd":
             out[:, k] = fits.sigma * sizes[one.term][:, one.i]
         else:

@@ -28,10 +28,8 @@ class Drawn:
         return self._simulator.draw(self._streams, first, stop), None
 
     def fingerprint(self) -> str:
-        own = self._simulator
-        parts = [(one.codes, one.z, one.factor) for one in own.parts]
         streams = self._streams.seed, self._streams.branch
-        return fingerprint("drawn", own.mean, parts, own.residual, *streams)
+        return fingerprint("drawn", self._simulator.facts(), *streams)
 
 
 class WithReplacement:

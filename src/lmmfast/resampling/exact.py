@@ -16,7 +16,7 @@ import numpy as np
 from .. import tables
 from ..errors import FitError
 from ..hints import hinted
-from ..inference.ddf import fit_of
+from ..inference.ddf import fit_of, linear_only
 from ..inference.hypotheses.comparison import EQUAL, chi2_tail, compared
 from ..inference.hypotheses.nesting import nesting
 from ..inference.hypotheses.regression import Regression, comparable_fit
@@ -251,6 +251,7 @@ def lr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: Any = None) -> Ra
 def _free_fit(fit: Any) -> Fit:
     """A fit whose parameters were all estimated."""
     own = fit_of(fit)
+    linear_only(own, "the exact distribution of the ratio (see lmmfast.pb_test)")
     if own.estimates.free is not None:
         raise FitError(
             "parameters of the fit were held: the distribution of the ratio is known where sigma "

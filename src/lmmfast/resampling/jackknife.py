@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables
-from ..inference.intervals.parameters import parameters_of, values_of
+from ..inference.intervals.parameters import parameters_of, values_in, values_of
 from ..inference.rows.leaving import Leaving, are_identified_without
 from ..many.job import Columns, Job, checked_threads
 from ..many.jobs import run_job
@@ -165,14 +165,15 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
     """
     began = time.perf_counter()
     threads, folds = checked_threads(threads), folds_of(fit, by)
-    job = LeaveOut(fit, folds, are_identified_without(fit, folds.sets))
+    linear = fit.family is None  # fits of generalized models are set up anew
+    job = LeaveOut(fit, folds, linear and are_identified_without(fit, folds.sets))
     found = run_job(job, threads=threads, client=client, what="jackknife", unit="levels")
     return Jackknife(
         formula=fit.formula,
         by=folds.what,
         labels=folds.labels,
         names=tuple(one.name for one in job.parameters),
-        estimates=values_of(job.parameters, fit.estimates),
+        estimates=values_of(job.parameters, fit),
         values=found["values"],
         theta=found["theta"],
         objective=found["objective"],
@@ -191,7 +192,7 @@ class LeaveOut(Job):
 
     def __post_init__(self) -> None:
         self.count = len(self.folds.labels)
-        self.parameters = parameters_of(self.fit.design)
+        self.parameters = parameters_of(self.fit)
 
     def begin(self) -> Leaving:
         return Leaving(self.fit, self.are_identified)
@@ -210,6 +211,6 @@ class LeaveOut(Job):
         for i, rows in enumerate(self.folds.sets[first:stop]):
             estimates, out["status"][i], _ = state.without(rows)
             if estimates is not None:
-                out["values"][i] = values_of(self.parameters, estimates)
+                out["values"][i] = values_in(self.parameters, estimates, self.fit.family)
                 out["theta"][i], out["objective"][i] = estimates.theta, estimates.objective
         return out

@@ -13,15 +13,15 @@ from ..inference.hypotheses.regression import Regression
 from ..inference.refits import model_of
 from ..many.asked import Asked
 from ..many.checkpoint import fingerprint
-from ..many.columns import fitted_columns
+from ..many.columns import AnyModel, fitted_columns
+from ..many.generalized import simulator_of
 from ..many.job import Columns, Job
 from ..many.parameters import Parameters
-from ..many.run import design_fingerprint
+from ..many.run import model_fingerprint
 from ..many.simulate import Simulator
 
 if TYPE_CHECKING:
     from ..data.design import Design
-    from ..engine.model import Model
     from ..fit import Fit
     from ..many.streams import Streams
 
@@ -30,14 +30,17 @@ if TYPE_CHECKING:
 class Mixed:
     """A mixed model as a side of a ratio."""
 
-    model: Model
+    model: AnyModel
     want: Asked
 
     @classmethod
     def of(cls, fit: Fit) -> Mixed:
         """By the criterion of a fit, with what is held there."""
+        own: Any = fit
+        start = None if fit.family is None else own.psi
         none = np.zeros((0, len(fit.design.x_names)))
-        want = Asked(none, (), (), "z", fit.reml, MAX_EVALS, free=fit.estimates.free)
+        how: dict[str, Any] = {"free": fit.estimates.free, "start": start, "errors": False}
+        want = Asked(none, (), (), "z", fit.reml, MAX_EVALS, **how)
         return cls(model_of(fit), want)
 
     def copied(self) -> Mixed:
@@ -53,7 +56,7 @@ class Mixed:
 
     def fingerprint(self) -> str:
         """Of all that its objectives depend on."""
-        return fingerprint(design_fingerprint(self.model.design), self.want.facts())
+        return fingerprint(model_fingerprint(self.model), self.want.facts())
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,7 @@ class RatioJob(Job):
         self,
         simulator: Simulator,
         streams: Streams,
-        sides: tuple[Mixed | Linear, Mixed],
+        sides: tuple[Any, Any],  # what has objectives(Y): Mixed, Linear
         count: int,
     ) -> None:
         self.simulator, self.streams, self.sides, self.count = simulator, streams, sides, count
@@ -108,7 +111,7 @@ class RatioJob(Job):
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_is_lent": False}
 
-    def begin(self) -> tuple[Mixed | Linear, Mixed]:
+    def begin(self) -> tuple[Any, Any]:
         """The models themselves first, and then copies of them."""
         if not self._is_lent:
             self._is_lent = True
@@ -124,14 +127,16 @@ class RatioJob(Job):
         return {"ratio": small - large, "status": status.astype(object)}
 
     def fingerprint(self) -> str:
-        own = self.simulator
-        parts = [(part.codes, part.z, part.factor, part.levels) for part in own.parts]
         sides = [side.fingerprint() for side in self.sides]
-        return fingerprint("ratios", own.mean, parts, own.residual, self.streams.seed, sides)
+        return fingerprint("ratios", self.simulator.facts(), self.streams.seed, sides)
 
 
 def job_of(smaller: Fit | Regression, larger: Fit, streams: Streams, count: int) -> RatioJob:
     """So many ratios under the smaller model, at its estimates."""
+    if larger.family is not None:
+        small: Any = smaller
+        both = Mixed.of(small), Mixed.of(larger)
+        return RatioJob(simulator_of(small), streams, both, count)
     alternative = Mixed.of(larger)
     if isinstance(smaller, Regression):
         return RatioJob(_regressed(smaller), streams, (Linear.of(smaller), alternative), count)

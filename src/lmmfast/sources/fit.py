@@ -26,11 +26,24 @@ from .paths import Text, columns_of, expand, fits_in_memory, kind_of, read_text
 from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
 
+_NEEDS_ROWS = (
+    "a generalized model goes over its rows many times: it needs them in memory, as a table; read "
+    "what is streamed first (pandas.read_parquet(path), data.compute(), ...)"
+)
+
 
 def any_design(
-    formula: Any, data: Any, weights: Any, offset: Any, contrasts: Mapping[str, Any] | None
+    formula: Any,
+    data: Any,
+    weights: Any,
+    offset: Any,
+    contrasts: Mapping[str, Any] | None,
+    kind: str | None = None,
 ) -> Design:
-    """The design of whatever `lmer` was given besides pandas, polars and dicts."""
+    """The design of whatever `lmer`, or with a kind `glmer`, was given besides pandas, polars and
+    dicts."""
+    if kind is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
+        raise DataError(_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
             raise TypeError(
@@ -52,7 +65,10 @@ def any_design(
     data = held(formula, collected(data))
     source = stream_of(data)
     if source is None:
-        return build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+        how = {"weights": weights, "offset": offset, "contrasts": contrasts}
+        return build(formula, data, **how, kind=kind)
+    if kind is not None:
+        raise DataError(_NEEDS_ROWS)
     formula = checked_formula(formula, source.columns)
     return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
 

@@ -14,13 +14,18 @@ def design_from(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    kind: str | None = None,
 ) -> Design:
-    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products."""
+    """The design of what `lmer` is given: a frame, a source that is streamed, cross-products.
+
+    `kind`: of the response of a generalized model (see `Outcome`), whose rows must be in memory.
+    """
     given = Given(data, weights, offset, contrasts)
     usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
     if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
         try:
-            made = build(formula, data, weights=weights, offset=offset, contrasts=contrasts)
+            how = {"weights": weights, "offset": offset, "contrasts": contrasts}
+            made = build(formula, data, **how, kind=kind)
         except MemoryError as error:
             raise MemoryError(
                 f"no memory for the columns of {formula!r} ({error}): files and lists of frames "
@@ -29,5 +34,5 @@ def design_from(
         return made.made_of(given)
     from .fit import any_design
 
-    made = any_design(formula, data, weights, offset, contrasts)
+    made = any_design(formula, data, weights, offset, contrasts, kind)
     return made if data is None else made.made_of(given)

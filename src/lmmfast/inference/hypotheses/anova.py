@@ -98,7 +98,7 @@ def _cells(name: str, values: list[Any]) -> list[str]:
 def anova(
     *fits: Fit,
     type: int | str = 3,
-    ddf: str = "satterthwaite",
+    ddf: str | None = None,
     refit: bool = True,
     names: Sequence[str] | None = None,
 ) -> Anova:
@@ -117,7 +117,8 @@ def anova(
         Of one fit; SAS's types. 3: each term given all others; 2: given those that do not contain
         it; 1: given those before it.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-        Of one fit: denominator degrees of freedom; "z" gives chi-squared tests.
+        Of one fit: denominator degrees of freedom; "z" gives chi-squared tests, which is what
+        generalized models have.
     refit : bool, default True
         Of several: fit by maximum likelihood what was fitted by REML. Without it REML criteria are
         compared, which is possible for models with the same fixed effects.
@@ -153,14 +154,14 @@ def anova(
     """
     if not fits:
         raise TypeError("anova needs at least one fit")
-    ddf = ddf_of(ddf)
     if len(fits) > 1:
-        if type != 3 or ddf != "satterthwaite":
+        if type != 3 or ddf is not None:
             raise ValueError("type= and ddf= are for the terms of one fit, not for several fits")
         return _compare(fits, refit, names)
     if type not in TYPES or isinstance(type, bool):
         raise ValueError(f"type must be 1, 2 or 3, not {type!r}")
     fit, kind = fit_of(fits[0]), TYPES[type]
+    ddf = ddf_of(ddf, fit)
     effects = terms_of(fit)
     terms = [t for t, label in enumerate(effects.labels) if label]
     tests = {effects.labels[t]: effects.hypothesis(t, kind) for t in terms}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,19 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     by themselves, are combinations of the other's columns. So (1 | g) + (1 | g:f) is a special
     case of (f | g).
     """
+    limit = _is_limit(small, large)
+    if not limit and _distribution(small) != _distribution(large):
+        return Nesting("their distributions or links differ", False)
+    if any(getattr(fit.estimates, "penalty", 0.0) for fit in (small, large)):
+        return Nesting("coefficients have priors: they do not maximize likelihoods", False)
+    if _approximation(small) != _approximation(large):
+        return Nesting("their likelihoods are approximated in different ways", False)
+    found = _linear_nesting(small, large)
+    return replace(found, boundary=True) if limit and not found.reason else found
+
+
+def _linear_nesting(small: Fit, large: Fit) -> Nesting:
+    """The same of two fits with one distribution."""
     if not small.design.is_held or not large.design.is_held:
         wider = len(large.theta) > len(small.theta)
         return Nesting("", wider, "that they are nested is taken for granted (rows are needed)")
@@ -59,6 +72,27 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     ranks = [_rank(share) for share in shares]
     fewer = any(rank < width for rank, width in zip(ranks, widths, strict=True))
     return _constrained(small, large, fewer)
+
+
+def _distribution(fit: Any) -> Any:
+    """Family and link of a generalized fit; None of a linear one."""
+    family = getattr(fit, "family", None)
+    return None if family is None else (family.core_name, family.core_link)
+
+
+def _approximation(fit: Any) -> Any:
+    """How the likelihood of a generalized fit is computed."""
+    own = fit.estimates
+    kinds = {"nagq": 1, "information": "", "accuracy": "laplace"}
+    return tuple(getattr(own, name, usual) for name, usual in kinds.items())
+
+
+def _is_limit(small: Any, large: Any) -> bool:
+    """Whether one distribution is the other's on its boundary: counts without overdispersion."""
+    one, two = _distribution(small), _distribution(large)
+    if one is None or two is None:
+        return False
+    return bool(one[0] == "poisson" and two[0] == "negativebinomial" and one[1] == two[1])
 
 
 def _constrained(small: Fit, large: Fit, boundary: bool) -> Nesting:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from ..wald import TTest, WaldTest
 
 
-def coef_test(fit: Fit, ddf: str = "satterthwaite") -> TTest:
+def coef_test(fit: Fit, ddf: str | None = None) -> TTest:
     """Every coefficient against zero; `LMMFit.coef_test`."""
     p = len(fit.design.x_names)
-    return _t_test(fit, np.eye(p), np.zeros(p), fit.design.x_names, ddf_of(ddf))
+    return _t_test(fit, np.eye(p), np.zeros(p), fit.design.x_names, ddf_of(ddf, fit))
 
 
-def t_test(fit: Fit, L: Any, ddf: str) -> TTest:
+def t_test(fit: Fit, L: Any, ddf: str | None) -> TTest:
     """Linear hypotheses one by one; `LMMFit.t_test`."""
-    ddf = ddf_of(ddf)
+    ddf = ddf_of(ddf, fit)
     return _t_test(fit, *hypothesis(L, list(fit.design.x_names)), ddf)
 
 
@@ -33,9 +33,9 @@ def _t_test(fit: Fit, rows: np.ndarray, q: np.ndarray, labels: Any, ddf: str) ->
     return wald.t_test(rows, q, labels, fit.estimates.beta, method.vcov, df, METHODS[ddf])
 
 
-def f_test(fit: Fit, L: Any, ddf: str) -> WaldTest:
+def f_test(fit: Fit, L: Any, ddf: str | None) -> WaldTest:
     """Linear hypotheses together; `LMMFit.f_test`."""
-    ddf = ddf_of(ddf)
+    ddf = ddf_of(ddf, fit)
     rows, q, _ = hypothesis(L, list(fit.design.x_names))
     beta, method = fit.estimates.beta, method_of(fit, ddf)
     if ddf == "z":

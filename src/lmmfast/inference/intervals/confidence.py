@@ -9,7 +9,7 @@ import numpy as np
 
 from ..ddf import check_choice, check_level
 from ..hypotheses.tests import coef_test
-from .parameters import Parameter, chosen, normal_quantile, parameters_of
+from .parameters import Parameter, chosen, natural_extra, normal_quantile, parameters_of
 from .profile import Profile, base_of, check_sigma
 from .variance_errors import covariance_parameters
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ...fit import Fit
 
 
-def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> pd.DataFrame:
+def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str | None) -> pd.DataFrame:
     """As ``Fit.conf_int`` documents it."""
     import pandas as pd
 
     check_level(level)
     check_choice("method", method, ("wald", "profile", "boot"))
-    wanted = chosen(parameters_of(fit.design), parameters)
+    wanted = chosen(parameters_of(fit), parameters)
     if method == "profile":  # from the deviance, as lme4's
         check_sigma(fit)
         found = Profile(base_of(fit, False), wanted, level).conf_int(level) if wanted else ()
@@ -35,7 +35,7 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str) -> 
     return pd.DataFrame(limits, index=[one.name for one in wanted], columns=["lower", "upper"])
 
 
-def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> np.ndarray:
+def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | None) -> np.ndarray:
     """Wald intervals (k, 2): fixed effects by ``ddf``, standard deviations on the logarithmic
     scale, correlations on Fisher's, both with normal quantiles; NaN on the boundary."""
     fixed = [k for k, one in enumerate(parameters) if one.is_fixed]
@@ -48,6 +48,8 @@ def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> n
         for k, one in enumerate(parameters):
             if one.kind == "sigma":
                 out[k] = _of_positive(own.sigma, own.sigma_se, width)
+            elif one.kind == "extra":
+                out[k] = _of_extra(fit, one.i, width)
             elif one.kind == "sd":
                 sd, se = own.sd[one.term][one.i], own.sd_se[one.term][one.i]
                 out[k] = _of_positive(float(sd), float(se), width)
@@ -55,6 +57,25 @@ def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str) -> n
                 corr, se = own.corr[one.term][one.i, one.j], own.corr_se[one.term][one.i, one.j]
                 out[k] = _of_correlation(float(corr), float(se), width)
     return out
+
+
+def _of_extra(fit: Fit, i: int, width: float) -> tuple[float, float]:
+    """Symmetric on the scale on which it was optimized, where it is not bounded; thresholds, made
+    of several numbers there, on their own."""
+    assert fit.family is not None
+    estimates: Any = fit.estimates
+    values, J = natural_extra(estimates, fit.family)
+    own = slice(len(estimates.theta) + len(estimates.beta), None)
+    V = estimates.covariance[own, own]
+    if np.count_nonzero(J) > len(J):
+        half = width * np.sqrt(J[i] @ V @ J[i])
+        return float(values[i] - half), float(values[i] + half)
+    ends = []
+    for sign in (-1.0, 1.0):
+        x = np.array(estimates.extra, dtype=float)
+        x[i] += sign * width * np.sqrt(V[i, i])
+        ends.append(float(np.asarray(fit.family.natural(x)[0])[i]))
+    return min(ends), max(ends)
 
 
 def _of_positive(value: float, se: float, width: float) -> tuple[float, float]:

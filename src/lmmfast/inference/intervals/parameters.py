@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ...data.design import Design
     from ...engine.estimates import Estimates
+    from ...engine.families import Family
+    from ...fit import Fit
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a linear mixed model."""
+    """One parameter of a mixed model."""
 
     name: str  # "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", a fixed effect's
-    kind: str  # "sd", "cor", "sigma" or "fixed"
+    kind: str  # "sd", "cor", "sigma", "extra" (of a generalized model's distribution) or "fixed"
     term: int = -1  # random term of a standard deviation or correlation
-    i: int = -1  # column of the term or of X
+    i: int = -1  # column of the term or of X, place of an extra parameter
     j: int = -1  # second column of a correlation
 
     @property
@@ -30,11 +31,12 @@ class Parameter:
         return self.kind == "fixed"
 
 
-def parameters_of(design: Design) -> list[Parameter]:
-    """All parameters: by random term, as lme4 orders its theta, then sigma and the fixed effects.
-    Names of variance parameters that occur twice get a number."""
+def parameters_of(fit: Fit) -> list[Parameter]:
+    """All parameters: by random term, as lme4 orders its theta, then sigma (of generalized models
+    what their distribution has) and the fixed effects. Names of variance parameters that occur
+    twice get a number."""
     out: list[Parameter] = []
-    for t, term in enumerate(design.terms):
+    for t, term in enumerate(fit.design.terms):
         names = term.columns
         for c, name in enumerate(names):
             out.append(Parameter(f"sd({name} | {term.group})", "sd", t, c))
@@ -43,19 +45,27 @@ def parameters_of(design: Design) -> list[Parameter]:
                     Parameter(f"cor({name}, {names[r]} | {term.group})", "cor", t, c, r)
                     for r in range(c + 1, len(names))
                 ]
-    out.append(Parameter("sigma", "sigma"))
+    if fit.family is None:
+        out.append(Parameter("sigma", "sigma"))
+    else:
+        out += [Parameter(name, "extra", i=i) for i, name in enumerate(fit.family.extra_names)]
     seen: dict[str, int] = {}
     for k, one in enumerate(out):
         seen[one.name] = seen.get(one.name, 0) + 1
         if seen[one.name] > 1:
             out[k] = replace(one, name=f"{one.name[:-1]}.{seen[one.name] - 1})")
-    return out + [Parameter(name, "fixed", i=i) for i, name in enumerate(design.x_names)]
+    return out + [Parameter(name, "fixed", i=i) for i, name in enumerate(fit.design.x_names)]
 
 
-def value_of(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarray) -> float:
-    """Its value; NaN for a correlation with a standard deviation of zero."""
+def value_of(
+    one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.ndarray, extra: Any = ()
+) -> float:
+    """Its value; NaN for a correlation with a standard deviation of zero. extra: in the units that
+    users see."""
     if one.kind == "fixed":
         return float(beta[one.i])
+    if one.kind == "extra":
+        return float(extra[one.i])
     if one.kind == "sigma":
         return sigma
     rows = T[one.term]
@@ -66,10 +76,26 @@ def value_of(one: Parameter, T: Sequence[np.ndarray], sigma: float, beta: np.nda
     return float(np.clip(a @ b / size, -1, 1)) if size > 0 else np.nan
 
 
-def values_of(parameters: Sequence[Parameter], estimates: Estimates) -> np.ndarray:
-    """The values of some parameters (r,)."""
+def values_of(parameters: Sequence[Parameter], fit: Fit) -> np.ndarray:
+    """The values of some parameters (r,) of a fit."""
+    return values_in(parameters, fit.estimates, fit.family)
+
+
+def values_in(
+    parameters: Sequence[Parameter], estimates: Estimates, family: Family | None
+) -> np.ndarray:
+    """The same of bare estimates."""
     T, sigma, beta = estimates.T, estimates.sigma, estimates.beta
-    return np.array([value_of(one, T, sigma, beta) for one in parameters])
+    extra = () if family is None else natural_extra(estimates, family)[0]
+    return np.array([value_of(one, T, sigma, beta, extra) for one in parameters])
+
+
+def natural_extra(estimates: Any, family: Family) -> tuple[np.ndarray, np.ndarray]:
+    """Extra parameters (r,) of a generalized model as users see them, and their derivatives (r, r)
+    in those that were optimized."""
+    values, slopes = family.natural(estimates.extra)
+    slopes = np.asarray(slopes, dtype=float)
+    return np.asarray(values, float), np.diag(slopes) if slopes.ndim == 1 else slopes
 
 
 def chosen(parameters: Sequence[Parameter], which: Any) -> list[Parameter]:

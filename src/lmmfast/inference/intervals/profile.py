@@ -20,17 +20,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...engine.criterion import Criterion
+from ...engine.psi import PsiCriterion
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
 from .held import Correlation, Deviation, Effect, Held, Sigma, lower_root
-from .parameters import Parameter, chosen, normal_quantile, parameters_of, value_of
+from .held_psi import CorrelationOfPsi, Entry, EntryOfRoot, Extra, Threshold, psi_in
+from .parameters import (
+    Parameter,
+    chosen,
+    natural_extra,
+    normal_quantile,
+    parameters_of,
+    value_of,
+    values_in,
+)
 from .trace import Point, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ...engine.families import Family
     from ...engine.free import Free
     from ...engine.model import Model
     from ...fit import Fit
@@ -62,7 +73,7 @@ class _Machine:
         engine = base.model._engine
         self._kept = [engine.kept(i) for i in range(len(base.design.terms))]
         self._plain = tuple(tuple(range(len(term.columns))) for term in base.design.terms)
-        self._criteria: dict[Columns, Criterion] = {}
+        self._criteria: dict[Columns, Any] = {}
         self._curves: dict[Parameter, _Curve | None] = {}
 
     def curve(self, one: Parameter) -> _Curve | None:
@@ -73,9 +84,11 @@ class _Machine:
 
     def _make(self, one: Parameter) -> _Curve | None:
         base, columns = self.base, self._plain
+        if one.kind == "fixed" and not base.estimates.fixed_kept[one.i]:
+            return None
+        if base.family is not None and one.kind in ("fixed", "extra"):
+            return self._entry(one, base.family)
         if one.kind == "fixed":
-            if not base.estimates.fixed_kept[one.i]:
-                return None
             return self._curve(Effect(self._criterion(columns, None), base, one.i), columns)
         if one.kind == "sigma":
             return self._curve(Sigma(self._criterion(columns, None), base), columns)
@@ -91,22 +104,43 @@ class _Machine:
             )
             wanted = (0, 1)[: len(wanted)]
         criterion = self._criterion(columns, one.term)
-        theta = self._theta(criterion, columns)
+        theta = self._theta(criterion.model, columns)
         places = {(r, c): k for k, (t, r, c) in enumerate(criterion.entries) if t == one.term}
+        three = places[wanted[0], wanted[0]], places.get((1, 0), -1), places.get((1, 1), -1)
+        if base.family is not None:
+            return self._curve(_held_in_psi(one, criterion, psi_in(base, theta), three), columns)
         if one.kind == "sd":
-            place = places[wanted[0], wanted[0]]
-            return self._curve(Deviation(criterion, theta, base.sigma, place), columns)
-        three = places[0, 0], places[1, 0], places[1, 1]
+            return self._curve(Deviation(criterion, theta, base.sigma, three[0]), columns)
         return self._curve(Correlation(criterion, theta, three), columns)
+
+    def _entry(self, one: Parameter, family: Family) -> _Curve | None:
+        """A fixed effect, or a parameter of the distribution, of a generalized model."""
+        criterion: Any = self._criterion(self._plain, None)
+        psi = psi_in(self.base, self.base.theta)
+        if one.kind == "fixed":
+            held = Entry(criterion, psi, len(self.base.theta) + one.i)
+            return self._curve(held, self._plain)
+        J = natural_extra(self.base.estimates, family)[1]
+        if np.count_nonzero(J[one.i]) > 1:  # made of several entries
+            return self._curve(Threshold(criterion, psi, one.i), self._plain)
+        at = len(self.base.theta) + len(self.base.estimates.beta) + one.i
+        if family.response == "ordered":
+            return self._curve(Entry(criterion, psi, at), self._plain)
+        return self._curve(Extra(criterion, psi, at, family), self._plain)
 
     def _curve(self, held: Held, columns: Columns) -> _Curve:
         return _Curve(Trace(held, self.base.objective), columns)
 
-    def _criterion(self, columns: Columns, term: int | None) -> Criterion:
+    def _criterion(self, columns: Columns, term: int | None) -> Any:
         """Of the model with its columns in this order, for a parameter of a term."""
         changed = None if term is None or columns[term] == self._kept[term] else term
         if columns not in self._criteria:
             model = self._model(columns)
+            if self.base.family is not None:
+                generalized: Any = model
+                theta = self._theta(generalized, columns)
+                self._criteria[columns] = PsiCriterion(generalized, psi_in(self.base, theta))
+                return self._criteria[columns]
             free = self._free_of(model, columns, changed)
             self._criteria[columns] = Criterion(model, self.base.reml, free)
         return self._criteria[columns]
@@ -155,13 +189,20 @@ class _Machine:
             warnings.simplefilter("ignore", LmmWarning)
             return base.model.with_design(replace(base.design, terms=terms))
 
-    def _theta(self, criterion: Criterion, columns: Columns) -> np.ndarray:
+    def _theta(self, model: Any, columns: Columns) -> np.ndarray:
         """The estimates in that order of the columns; dependent rows make columns of zeros."""
         base, own = self.base, list(self.base.estimates.T)
         for t, term in enumerate(base.design.terms):
             if term.structure == "full":
                 own[t] = lower_root(own[t][list(columns[t])])
-        return np.array([own[t][r, c] for t, r, c in criterion.entries])
+        return np.array([own[t][r, c] for t, r, c in model.theta_entries])
+
+
+def _held_in_psi(one: Parameter, criterion: Any, psi: np.ndarray, three: Any) -> Held:
+    """A standard deviation or correlation of a generalized model."""
+    if one.kind == "sd":
+        return EntryOfRoot(criterion, psi, three[0])
+    return CorrelationOfPsi(criterion, psi, three)
 
 
 class Profile(Printed):
@@ -192,7 +233,7 @@ class Profile(Printed):
         self.fit, self.reml, self.level = fit, fit.reml, level
         self.parameters = tuple(parameters)
         self._machine = _Machine(fit)
-        self._every = parameters_of(fit.design)
+        self._every = parameters_of(fit)
         self.conf_int(level)
         self._warn_of_lower()
 
@@ -302,8 +343,9 @@ class Profile(Printed):
         names = ["parameter", "value", "zeta", *(one.name for one in self._every)]
         return pd.DataFrame(rows, columns=names)
 
-    def _state(self, curve: _Curve, point: Point) -> tuple[list[np.ndarray], float, np.ndarray]:
-        """Relative factors by the fit's columns, sigma and fixed effects at a point."""
+    def _state(self, curve: _Curve, point: Point) -> tuple[Any, ...]:
+        """Relative factors by the fit's columns, sigma and fixed effects at a point; of generalized
+        models also what the distribution has."""
         held = curve.trace.held
         theta, beta, sigma = held.state(point.w, point.z)
         beta = np.where(self.fit.estimates.fixed_kept, beta, np.nan)
@@ -312,7 +354,11 @@ class Profile(Printed):
             rows = np.zeros((len(self.fit.design.terms[t].columns), own.shape[1]))
             rows[list(curve.columns[t])] = own
             T.append(rows)
-        return T, sigma, beta
+        if self.fit.family is None:
+            return T, sigma, beta
+        criterion: Any = held.criterion
+        extra = self.fit.family.natural(criterion.extra(theta))[0]
+        return T, sigma, beta, np.asarray(extra)
 
     def _warn_of_lower(self) -> None:
         below = [
@@ -392,7 +438,7 @@ class Profile(Printed):
             if sides:
                 bounds = "bounds are" if len(sides) > 1 else "bound is"
                 notes.append(f"{name}: the {' and '.join(sides)} {bounds} not excluded")
-        values = [value_of(one, own.T, own.sigma, own.beta) for one in self.parameters]
+        values = values_in(self.parameters, own, self.fit.family)
         cells = column(values), column(limits["lower"]), column(limits["upper"])
         header = ("", "Estimate", "Lower 95%", "Upper 95%")
         table = Table(header, tuple(zip(self.names, *cells, strict=True)), 1)
@@ -408,7 +454,7 @@ class Profile(Printed):
 def profile(fit: Fit, which: Any, level: float, reml: bool) -> Profile:
     """As `Fit.profile` documents it."""
     check_level(level)
-    every = parameters_of(fit.design)
+    every = parameters_of(fit)
     asked = "random" if which is None and reml else which
     wanted = chosen(every, asked)
     if reml and any(one.is_fixed for one in wanted):

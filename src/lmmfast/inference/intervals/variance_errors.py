@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def vcov_theta(fit: Fit) -> pd.DataFrame:
     """Covariance of theta and sigma, as ``Fit.vcov_theta`` documents it."""
     import pandas as pd
 
-    names = [*fit.model.theta_names, "sigma"]
+    names = [*fit.model.theta_names, *(["sigma"] if fit.family is None else [])]
     return pd.DataFrame(covariance_parameters(fit).vcov, index=names, columns=names, copy=True)
 
 
@@ -35,8 +35,9 @@ def varcorr_se(fit: Fit) -> pd.DataFrame:
         if term.structure == "full":
             k = len(term.columns)
             errors += [own.corr_se[i][r, c] for c in range(k) for r in range(c + 1, k)]
-    frame = varcorr_frame(fit.estimates, fit.design)
-    return frame.drop(columns="vcov").assign(se=[*errors, own.sigma_se])
+    residual = fit.family is None
+    frame = varcorr_frame(fit.estimates, fit.design, residual)
+    return frame.drop(columns="vcov").assign(se=[*errors, own.sigma_se] if residual else errors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,8 @@ class CovarianceParameters:
 
 def covariance_parameters(fit: Fit) -> CovarianceParameters:
     """Standard deviations and correlations of a fit with standard errors by the delta method."""
+    if fit.family is not None:
+        return _generalized(fit)
     own = method_of(fit, "satterthwaite")
     assert isinstance(own, Satterthwaite)
     sigma, errors = fit.estimates.sigma, _Errors.of(own)
@@ -81,6 +84,42 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     if fit.estimates.is_sigma_known:
         sigma_se, vcov[-1], vcov[:, -1] = np.nan, np.nan, np.nan
     return CovarianceParameters(sigma, sigma_se, *found, vcov)
+
+
+def _generalized(fit: Fit) -> CovarianceParameters:
+    """The same of a generalized model, from the covariance of its theta as it was optimized."""
+    estimates: Any = fit.estimates
+    entries, count = fit.model.theta_entries, len(fit.theta)
+    vcov = estimates.covariance[:count, :count]
+    root = _Known(np.where(np.isnan(vcov), 0.0, vcov), ~np.isnan(vcov.diagonal()))
+    found: tuple[list[np.ndarray], ...] = ([], [], [], [])
+    for i, T in enumerate(estimates.T):
+        dT = np.zeros((*T.shape, count + 1))
+        for place, (term, row, column) in enumerate(entries):
+            if term == i:
+                dT[row, column, place] = 1.0
+        length, dlog, R, dR = _spread(T, dT)
+        corr_se = np.where(np.abs(R) < 1 - 1e-12, root(dR[..., :count]), np.nan)
+        sd_se = np.where(length > 0, length * root(dlog[..., :count]), np.nan)
+        for one, values in zip(found, (length, sd_se, R, corr_se), strict=True):
+            one.append(values)
+    found_sd, found_sd_se, found_corr, found_corr_se = (tuple(own) for own in found)
+    own = found_sd, found_sd_se, found_corr, found_corr_se
+    return CovarianceParameters(1.0, np.nan, *own, vcov)
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Standard errors by the delta method from a covariance; NaN for what moves with a parameter
+    that has none."""
+
+    vcov: np.ndarray
+    known: np.ndarray
+
+    def __call__(self, jacobian: np.ndarray) -> np.ndarray:
+        variance = np.einsum("...i,ij,...j->...", jacobian, self.vcov, jacobian)
+        lost = (jacobian[..., ~self.known] != 0).any(axis=-1)
+        return np.where(lost, np.nan, np.sqrt(np.maximum(variance, 0.0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,6 +172,8 @@ def _made(
     notes: list[str] = []
     if own.scale is not None and not ratios:
         notes.append(f"Contrasts are on the scale of {own.scale.label}")
+    if ratios and np.any(own.bias) and own.fit.family is not None:
+        notes.append("Ratios are given the random effects, not of the means that are averaged")
     if ratios and "contrast" in cells:
         divided = [name.replace(" - ", " / ") for name in cells["contrast"]]
         cells = cells | {"contrast": np.array(divided, dtype=object)}
@@ -218,9 +220,10 @@ def _regrouped(
     if (order == np.arange(len(order))).all():
         return own
     cells = {name: values[order] for name, values in given.cells.items()}
+    bias = given.bias[order] if np.ndim(given.bias) else given.bias
     return LinearEstimates(
         given.fit, given.method, given.ddf, given.level, specs, within, cells, given.L[order],
-        given.offset[order], given.scale, given.bias,
+        given.offset[order], given.scale, bias,
     )  # fmt: skip
 
 

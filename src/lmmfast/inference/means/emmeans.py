@@ -40,12 +40,12 @@ def emmeans(
     interaction: Any = None,
     ref: Any = None,
     adjust: str | None = None,
-    ddf: str = "satterthwaite",
+    ddf: str | None = None,
     level: float = 0.95,
     weights: str = "equal",
     type: str = "link",
     inverse: Any = None,
-    bias_adjust: bool = False,
+    bias_adjust: bool | None = None,
 ) -> EMMeans:
     """Estimated marginal means of a fit, and contrasts among them.
 
@@ -95,14 +95,17 @@ def emmeans(
         all cells that have rows.
     type : {"link", "response"}
         "response": on the scale of the response itself, where the formula transforms it
-        (``log(rt)``, ``-1000 / rt``, ``sqrt(y)``, ...); contrasts of a logarithm become ratios.
+        (``log(rt)``, ``-1000 / rt``, ``sqrt(y)``, ...), and that of the mean in generalized
+        models; contrasts of a logarithm become ratios, those of logits odds ratios.
     inverse : callable or dict, optional
         The way back for a transformation that the formula does not show:
         ``{"inverse": f, "derivative": g}``.
-    bias_adjust : bool, default False
+    bias_adjust : bool, optional
         With ``type="response"``: the mean of the response rather than the response of the mean. It
         is integrated over a normal distribution whose variance is that of the residuals and, on
-        average over rows, of the random effects.
+        average over rows, of the random effects. Default: no; of generalized models yes: means
+        over the random effects, with their variance at the predictors of each mean (False: those
+        of a group whose random effects are zero, as R's emmeans gives them).
 
     Returns
     -------
@@ -128,19 +131,26 @@ def emmeans(
     1       B  60.322  2.229  5.833
     2       C  66.272  2.229  5.833
     """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
     check_level(level)
     check_choice("weights", weights, WEIGHTS)
     check_choice("type", type, ("link", "response"))
     if adjust is not None:
         check_choice("adjust", adjust, ADJUSTMENTS)
     scale = response_scale(fit, inverse) if type == "response" else None
+    if bias_adjust is None:
+        bias_adjust = scale is not None and fit.family is not None
     if scale is None and (bias_adjust or inverse is not None):
         raise ValueError('bias_adjust and inverse need type="response"')
     grid = Grid.of(fit, at or {})
     wanted, within = grid.targets(specs, by)
     wanted += grid.parents(wanted + within)
     L, offset, there = grid.averages(wanted + within, weights)
+    bias: Any = 0.0
+    if bias_adjust:
+        linear = fit.family is None
+        bias = total_variance(fit) if linear else grid.variances(wanted + within, weights)[there]
     means = EMMeans(
         fit=fit,
         method=method_of(fit, ddf),
@@ -152,7 +162,7 @@ def emmeans(
         L=L[there],
         offset=offset[there],
         scale=scale,
-        bias=total_variance(fit) if bias_adjust else 0.0,
+        bias=bias,
         kind=interaction if contrasts is None and interaction is not None else contrasts,
         interaction=interaction,
         ref=ref,

@@ -57,7 +57,7 @@ class LinearEstimates(_tables.Printed):
     L: np.ndarray
     offset: np.ndarray
     scale: ResponseScale | None  # that they are shown on; None: the fitted one
-    bias: float  # variance of the response that they are corrected for; 0: none
+    bias: Any  # variance over which they are averaged, one or one for each; 0: they are not
 
     # ---- what they are
 
@@ -165,11 +165,11 @@ class LinearEstimates(_tables.Printed):
         if self.scale is None:
             return []
         notes = [f"Back on the scale of {self.scale.variable} from {self.scale.label}"]
-        if self.bias:
-            notes.append(
-                "Means of the response: averaged over random effects and residuals, variance "
-                f"{text(float(self.bias))}"
-            )
+        if np.any(self.bias):
+            what = "random effects" + " and residuals" * (self.fit.family is None)
+            low, high = np.min(self.bias), np.max(self.bias)
+            size = text(float(low)) + (f" to {text(float(high))}" if high > low else "")
+            notes.append(f"Means of the response: averaged over {what}, variance {size}")
         return notes
 
 

@@ -13,10 +13,13 @@ import numpy as np
 from ... import tables as _tables
 from ...data.columns import suggest
 from ...errors import DataError
+from ..response import total_variance
 from ..rows.predict import recipe_of
 from .comparisons import KINDS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ...fit import Fit
     from ...formula.column import Column
 
@@ -40,6 +43,7 @@ class Grid:
     factors: frozenset[str]  # variables whose values are levels in the data
     X: np.ndarray  # sizes of the variables x p
     offset: np.ndarray  # sizes of the variables
+    table: pd.DataFrame  # the variables in every cell
 
     @classmethod
     def of(cls, fit: Fit, at: Mapping[str, Any]) -> Grid:
@@ -60,8 +64,9 @@ class Grid:
         if np.prod(shape, dtype=float) > MOST_CELLS:
             sizes = ", ".join(f"{name} ({len(own)})" for name, own in values.items())
             raise DataError(f"the grid of {sizes} has too many cells: restrict variables with at=")
-        X, offset = _encode(fit, recipe, columns, values, shape)
-        return cls(fit, values, factors, X.reshape(*shape, -1), offset.reshape(shape))
+        table = _table(columns, values, shape)
+        X, offset = _encode(fit, recipe, table)
+        return cls(fit, values, factors, X.reshape(*shape, -1), offset.reshape(shape), table)
 
     def targets(
         self, specs: str | Sequence[str], by: str | Sequence[str] | None
@@ -123,6 +128,21 @@ class Grid:
         offset = self._averaged(self.offset[..., None], names, shares).ravel()
         there = self._averaged(self.possible[..., None].astype(float), names, None).ravel() > 0
         return L, offset, there
+
+    def variances(self, names: list[str], weights: str) -> np.ndarray:
+        """Variance (k,) of the random effects in the mean of each combination of these variables;
+        their average over the rows where random terms have variables that the grid has not."""
+        fit, shape = self.fit, self.offset.shape
+        try:
+            columns = recipe_of(fit).random_columns(self.table)
+        except DataError:
+            sizes = [len(self.values[name]) for name in names]
+            return np.full(int(np.prod(sizes, dtype=int)), total_variance(fit))
+        shares, total = self._shares(names, weights), 0.0
+        for Z, T in zip(columns, fit.estimates.T, strict=True):
+            z = self._averaged(Z.reshape(*shape, -1), names, shares).reshape(-1, Z.shape[1])
+            total = total + np.square(z @ T).sum(axis=1)
+        return np.asarray(total)
 
     def _split(self, names: list[str]) -> tuple[list[int], list[int]]:
         """Places of these variables, in reverse order, and of the others."""
@@ -215,7 +235,13 @@ class Grid:
     ) -> Iterable[str]:
         """What was averaged, what is held, and what may mislead."""
         response = self.fit.design.response
-        if link and not response.replace(".", "_").isidentifier():
+        if link and self.fit.family is not None:
+            family = self.fit.family
+            if family.response == "ordered":
+                yield "Means of the latent variable, whose origin is arbitrary: compare them"
+            else:
+                yield f"Means are on the scale of the {family.link.name} link"
+        elif link and not response.replace(".", "_").isidentifier():
             yield f"Means are on the scale of {response}"
         for inner, outer, _ in self._nested:
             yield f"Nested: {inner} in {outer}; combinations without rows are left out"
@@ -315,14 +341,10 @@ def _unknown(name: Any, known: Iterable[str], role: str) -> DataError:
     return DataError(f"{role}: {name!r} is {what}", variable=str(name))
 
 
-def _encode(
-    fit: Fit,
-    recipe: Any,
-    columns: dict[str, Column],
-    values: dict[str, np.ndarray],
-    shape: tuple[int, ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed-effects columns and offset of every cell, the last variable varying fastest."""
+def _table(
+    columns: dict[str, Column], values: dict[str, np.ndarray], shape: tuple[int, ...]
+) -> pd.DataFrame:
+    """The variables in every cell, the last one varying fastest."""
     import pandas as pd
 
     cells = int(np.prod(shape, dtype=int))
@@ -333,7 +355,13 @@ def _encode(
         if not column.numeric and column.levels is not None and column.levels.dtype != bool:
             own = pd.Categorical(own, categories=column.levels, ordered=column.ordered)
         data[name] = own
-    X, offset = recipe.fixed(pd.DataFrame(data, index=range(cells)))
+    return pd.DataFrame(data, index=range(cells))
+
+
+def _encode(fit: Fit, recipe: Any, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed-effects columns and offset of every cell."""
+    cells = len(table)
+    X, offset = recipe.fixed(table)
     if recipe.offset_is_array:
         return X, np.full(cells, np.mean(np.asarray(fit.design.offset)))
     return X, np.zeros(cells) if offset is None else offset

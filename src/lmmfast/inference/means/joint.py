@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def joint_tests(
-    fit: Fit, *, by: str | Sequence[str] | None = None, ddf: str = "satterthwaite"
+    fit: Fit, *, by: str | Sequence[str] | None = None, ddf: str | None = None
 ) -> pd.DataFrame:
     """F tests of main effects and interactions, from contrasts of equally weighted means.
 
@@ -65,7 +65,8 @@ def joint_tests(
     """
     import pandas as pd
 
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
     grid = _grid(fit)
     _, within = grid.targets("1", by)
     variables = [n for n, values in grid.values.items() if len(values) > 1 and n not in within]

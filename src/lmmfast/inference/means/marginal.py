@@ -88,11 +88,15 @@ class Marginal(ModelAbstract):  # type: ignore[misc]
         """Predictions at other fixed effects; ``newdata`` is what ``get_exog`` made."""
         exog = np.asarray(newdata, dtype=float)
         values = exog[:, : len(params)] @ np.asarray(params) + exog[:, len(params) :].sum(axis=1)
+        if self.model.family is not None:
+            values = self.model.family.linkinv(values)
         rows = pl.Series("rowid", range(len(values)), dtype=pl.Int32)
         return pl.DataFrame([rows, pl.Series("estimate", values)])
 
-    def get_autodiff_args(self) -> dict[str, Any]:
-        """A linear model: derivatives are exact where marginaleffects has JAX."""
+    def get_autodiff_args(self) -> dict[str, Any] | None:
+        """Of a linear model: derivatives are exact where marginaleffects has JAX."""
+        if self.model.family is not None:
+            return None
         return {"model_type": "linear", "family": None, "link": None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def emtrends(
     interaction: Any = None,
     ref: Any = None,
     adjust: str | None = None,
-    ddf: str = "satterthwaite",
+    ddf: str | None = None,
     level: float = 0.95,
     weights: str = "equal",
 ) -> Trends:
@@ -79,7 +80,8 @@ def emtrends(
     >>> emtrends(fit, "1", "Days").table["trend"].round(3).tolist()
     [10.467]
     """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
     check_level(level)
     check_choice("weights", weights, WEIGHTS)
     if adjust is not None:
@@ -120,9 +122,7 @@ def _notes(
     grid: Grid, name: str, ends: np.ndarray, wanted: list[str], within: list[str], weights: str
 ) -> list[str]:
     """The grid's, with var at the place of the slope."""
-    middle = Grid(
-        grid.fit, grid.values | {name: np.array([ends.mean()])}, grid.factors, grid.X, grid.offset
-    )
+    middle = replace(grid, values=grid.values | {name: np.array([ends.mean()])})
     return list(middle.notes(wanted, within, weights))
 
 

@@ -53,7 +53,7 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
         beta, scale = _changes(fit, own, found.chosen), standard_errors(fit.estimates)
     index, columns = found.labels, found.columns
     last = {"status": columns.pop("status")} if refine == "full" else {}
-    columns["cooks_d"] = _cooks_distance(fit, beta)
+    columns["cooks_d"] = cooks_distance(fit, beta)
     names = [f"dfb_{name}" for name in fit.design.x_names]
     shifts = pd.DataFrame(beta / scale, index=index, columns=names)
     frames = [pd.DataFrame(columns, index=index), shifts, pd.DataFrame(last, index=index)]
@@ -81,7 +81,7 @@ def _of_levels(fit: Fit, own: Deletion, by: str, levels: Any) -> Found:
     import pandas as pd
 
     term = next(term for term in fit.design.terms if term.group == by)
-    chosen = np.arange(len(term.levels)) if levels is None else _chosen(term, levels)
+    chosen = np.arange(len(term.levels)) if levels is None else chosen_levels(term, levels)
     every = groups(term.codes)
     sets = [every[level] for level in chosen]
     rows = np.flatnonzero(np.isin(term.codes, chosen))
@@ -99,7 +99,7 @@ def _changes(fit: Fit, own: Deletion, chosen: tuple[np.ndarray, np.ndarray] | No
     return beta
 
 
-def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
+def chosen_levels(term: RandomTerm, levels: Any) -> np.ndarray:
     """Numbers of levels that are given by their labels."""
     given = [levels] if isinstance(levels, str) or not isinstance(levels, Iterable) else [*levels]
     place = {level: i for i, level in enumerate(term.levels.tolist())}
@@ -114,7 +114,7 @@ def _chosen(term: RandomTerm, levels: Any) -> np.ndarray:
     return np.array(found, np.int64)
 
 
-def _cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
+def cooks_distance(fit: Fit, change: np.ndarray) -> np.ndarray:
     """Squared length of the change of beta in units of its covariance, over its rank."""
     kept = fit.estimates.fixed_kept
     if not kept.any():

@@ -39,13 +39,18 @@ def ranef_cov(fit: Fit) -> dict[str, np.ndarray]:
     """Conditional covariance matrices of the modes; as ``LMMFit.ranef_cov`` documents it."""
     blocks = fit.point.condvar
     return {
-        f"{term.label}": fit.scale * np.asarray(block)
+        f"{term.label}": fit.estimates.sigma**2 * np.asarray(block)
         for term, block in zip(fit.design.terms, blocks, strict=True)
     }
 
 
 def partial_fitted(fit: Fit, fixed: str | Sequence[str], random: Any, residuals: bool) -> pd.Series:
     """Chosen effects of the rows used; as ``LMMFit.partial_fitted`` documents it."""
+    if residuals and fit.family is not None:
+        raise DataError(
+            "residuals=True adds residuals to effects, which are on different scales in a "
+            "generalized model: see fit.residuals()"
+        )
     kept = _fixed_columns(fit, fixed)
     beta = np.where(kept & fit.estimates.fixed_kept, fit.estimates.beta, 0.0)
     values = fit.design.fixed.times(beta)

@@ -237,7 +237,7 @@ def _sampled(fit: Fit, term: int, labels: list[str], seed: int) -> np.ndarray:
     import pandas as pd
     from scipy.special import ndtri
 
-    T = fit.sigma * fit.estimates.T[term]
+    T = fit.estimates.sigma * fit.estimates.T[term]
     names = pd.util.hash_array(np.array(labels, dtype=object))
     normal = np.empty((len(names), len(T)))
     for column in range(len(T)):

@@ -54,15 +54,14 @@ def prediction_frame(
     re_form: Any,
     interval: str | None,
     level: float,
-    ddf: str,
+    ddf: str | None,
     weights: Any,
     vary_left_out: bool,
 ) -> pd.DataFrame:
     """Predictions with standard errors and limits, as ``Fit.predict`` documents them."""
     import pandas as pd
 
-    if interval not in INTERVALS:
-        raise DataError(f'interval must be "confidence" or "prediction", not {interval!r}')
+    check_interval(interval)
     check_level(level)
     chosen = chosen_columns(fit.design, re_form)
     newdata = None if newdata is None else Table.of(newdata)
@@ -77,7 +76,7 @@ def prediction_frame(
     variance = variance + rows.unseen_variance(fit)
     total = variance
     if interval == "prediction":
-        total = variance + fit.scale / _weights(fit, newdata, weights, len(variance))
+        total = variance + fit.scale / weights_of(fit, newdata, weights, len(variance))
         if everything:
             total = total + rows.left_out_variance(fit)
     variance, total = (np.where(rows.open, np.nan, values) for values in (variance, total))
@@ -86,6 +85,12 @@ def prediction_frame(
     half = t_quantile((1 + level) / 2, df) * np.sqrt(total)
     values = np.array([fitted, np.sqrt(variance), fitted - half, fitted + half])
     return pd.DataFrame(values.T, index=predicted.index, columns=name_index(SHOWN), copy=False)
+
+
+def check_interval(interval: str | None) -> None:
+    """DataError for an interval that there is not."""
+    if interval not in INTERVALS:
+        raise DataError(f'interval must be "confidence" or "prediction", not {interval!r}')
 
 
 def unknown_variance(
@@ -99,7 +104,9 @@ def unknown_variance(
     total = rows.left_out_variance(fit)
     if new_levels != "sample":
         total = total + rows.unseen_variance(fit)
-    return np.asarray(total + fit.scale / _weights(fit, newdata, weights, len(total)))
+    if fit.family is not None:  # eta is all that varies: the mean given eta is known
+        return np.asarray(total)
+    return np.asarray(total + fit.scale / weights_of(fit, newdata, weights, len(total)))
 
 
 # ---- what is predicted --------------------------------------------------------------------------
@@ -129,7 +136,7 @@ class _Rows:
 
 def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
     """Variance of z'b of one term (n)."""
-    return np.asarray(fit.scale * np.square(z @ fit.estimates.T[term]).sum(axis=1))
+    return np.asarray(np.square(z @ (fit.estimates.sigma * fit.estimates.T[term])).sum(axis=1))
 
 
 def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> _Rows:
@@ -152,7 +159,7 @@ def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> 
     return _Rows(X[:, kept], unknown, inside, left_out)
 
 
-def _weights(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
+def weights_of(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
     """Prior weights of the rows: those that are given; else the fit's own for its rows, and for new
     ones those of its column of weights where they have it (0: missing, no limits), 1 where not."""
     column = None if fit.design.recipe is None else fit.design.recipe.weights
@@ -196,7 +203,7 @@ def _conditional(fit: Fit, rows: _Rows) -> np.ndarray:
     variance: np.ndarray = np.full(len(rows.X), np.nan)
     present = np.flatnonzero(~missing)
     levels = {i: (codes[present], z[present]) for i, (codes, z) in seen.items()}
-    variance[present] = fit.scale * _quadratic(fit, rows.X[present], levels)
+    variance[present] = fit.estimates.sigma**2 * _quadratic(fit, rows.X[present], levels)
     return variance
 
 

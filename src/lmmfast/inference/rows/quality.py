@@ -3,7 +3,8 @@
 References
 ----------
 Nakagawa & Schielzeth (2013), *Methods Ecol. Evol.* 4 (R2); Johnson (2014), *Methods Ecol. Evol.* 5
-(with random slopes); Nakagawa, Johnson & Schielzeth (2017), *J. R. Soc. Interface* 14 (ICC);
+(with random slopes); Nakagawa, Johnson & Schielzeth (2017), *J. R. Soc. Interface* 14 (ICC, and
+generalized models);
 Fox & Monette (1992), *J. Am. Stat. Assoc.* 87 (generalized variance inflation).
 """
 
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import FitError
+from .generalized import extra_of, family_of
+from .predict import fixed_part_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +34,7 @@ class Variances:
 
     fixed: float  # of the linear predictor of the fixed effects over the rows, without offset
     random: dict[str, float]  # per grouping factor: mean of z'Cov(b) z (Johnson 2014)
-    residual: float  # sigma^2, of a row with weight 1
+    residual: float  # sigma^2, of a row with weight 1; of a latent variable given its predictor
 
     @property
     def total(self) -> float:
@@ -44,9 +47,28 @@ def variances(fit: Fit) -> Variances:
     beta = np.where(fit.estimates.fixed_kept, fit.estimates.beta, 0.0)
     random: dict[str, float] = {}
     for i, term in enumerate(fit.design.terms):
-        share = float(term.source.mean_squares(fit.sigma * fit.estimates.T[i]).sum())
+        share = float(term.source.mean_squares(fit.estimates.sigma * fit.estimates.T[i]).sum())
         random[term.group] = random.get(term.group, 0.0) + share
-    return Variances(fit.design.fixed.variance(beta), random, fit.scale)
+    fixed = fit.design.fixed.variance(beta)
+    if fit.family is None:
+        return Variances(fixed, random, fit.scale)
+    rows = {term.group for term in fit.design.terms if len(term.levels) == fit.nobs}
+    own = sum(random.pop(group) for group in rows)  # overdispersion, a level a row
+    return Variances(fixed, random, own + _latent(fit, sum(random.values()) + own))
+
+
+def _latent(fit: Fit, spread: float) -> float:
+    """Variance of a latent variable given its predictor; where that depends on the mean, at the
+    mean of the population: of rows with random effects drawn anew."""
+    family = family_of(fit)
+    eta = fixed_part_of(fit.estimates, fit.design)
+    if fit.design.offset is not None:
+        eta = eta + fit.design.offset
+    ordered = family.response == "ordered"
+    mu, x = np.array(np.nan), extra_of(fit)
+    if not ordered:
+        mu = np.asarray(np.mean(family.marginal_mean(eta, np.full(len(eta), spread), x)))
+    return float(family.latent_variance(mu, x))
 
 
 def r2(fit: Fit) -> pd.Series:

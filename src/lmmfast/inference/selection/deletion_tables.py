@@ -42,7 +42,10 @@ NOTHING = (np.nan, np.nan, np.nan, "", np.nan)  # of the whole model: no test
 
 @hinted
 def drop1(
-    fit: Fit, test: str = "F", ddf: str = "satterthwaite", scope: str | Sequence[str] | None = None
+    fit: Fit,
+    test: str | None = None,
+    ddf: str | None = None,
+    scope: str | Sequence[str] | None = None,
 ) -> Anova:
     """Test what taking out one term of the fixed effects does, for each that may be taken out.
 
@@ -52,9 +55,10 @@ def drop1(
     Parameters
     ----------
     fit : Fit
-    test : {"F", "Chisq"}
-        F tests in the fitted model, as lmerTest's, or likelihood ratios of models fitted by maximum
-        likelihood with and without the term, as lme4's.
+    test : {"F", "Chisq"}, optional
+        F tests in the fitted model, as lmerTest's (of generalized models Wald's chi-squared tests),
+        or likelihood ratios of models fitted by maximum likelihood with and without the term, as
+        lme4's. Default: "F", of generalized models "Chisq".
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
         Of F tests: denominator degrees of freedom; "z" gives Wald's chi-squared tests.
     scope : str or sequence of str, optional
@@ -84,7 +88,10 @@ def drop1(
     >>> float(drop1(fit, test="Chisq").table.loc["Days", "LRT"].round(3))
     23.537
     """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
+    if test is None:
+        test = "F" if fit.family is None else "Chisq"
     check_choice("test", test, ("F", "Chisq"))
     effects = terms_of(fit)
     terms = effects.droppable() if scope is None else named_terms(effects, scope, "scope")

@@ -17,7 +17,7 @@ import numpy as np
 from ... import tables
 from ...errors import DataError, IdentifiabilityWarning, RankDeficientWarning
 from ...linalg import triangular_root
-from ..refits import model_of, model_of_part, refitted
+from ..refits import model_of_part, refitted, without_random
 from ..rows.quality import columns_of_terms
 
 if TYPE_CHECKING:
@@ -450,7 +450,7 @@ def _refit(
     """The model with these random terms, from these factors of their covariance matrices; kept:
     what they are in the fit, None for one that is new."""
     if not terms:  # ordinary regression
-        at = model_of(fit).criterion(np.zeros_like(fit.theta), fit.reml, fit.estimates.free)
+        at = without_random(fit)
         return Refit(at, fit.estimates.n_theta, False)
     model, start = model_of_part(fit, replace(fit.design, terms=tuple(terms), recipe=None)), None
     rows = {(i, r) for i, r, _ in model.theta_entries}

@@ -23,6 +23,7 @@ import numpy as np
 
 from ... import tables
 from ...effects import term_covariance
+from ...engine.psi import PsiCriterion
 from ...errors import FitError
 from ...hints import hinted
 from ..ddf import check_choice, fit_of
@@ -103,7 +104,8 @@ def combination(columns: Sequence[str], direction: np.ndarray, share: np.ndarray
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RandomEffectsPCA(tables.Printed):
-    """Principal components of the random effects of each grouping factor, relative to sigma.
+    """Principal components of the random effects of each grouping factor, relative to sigma (of
+    generalized models as they are).
 
     Attributes
     ----------
@@ -116,10 +118,11 @@ class RandomEffectsPCA(tables.Printed):
 
     components: dict[str, pd.DataFrame]
     loadings: dict[str, pd.DataFrame]
+    over: str = " / sigma"  # what standard deviations are relative to
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""
-        titles = ("Standard deviation / sigma", "Proportion of variance", "Cumulative")
+        titles = (f"Standard deviation{self.over}", "Proportion of variance", "Cumulative")
         sections: list[tuple[str | tables.Table, ...]] = []
         for group, frame in self.components.items():
             table = _fixed(frame.T.set_axis(titles), 4)
@@ -153,7 +156,7 @@ def random_pca(fit: Fit) -> RandomEffectsPCA:
             {"sd": sd, "proportion": share, "cumulative": np.cumsum(share)}, index=labels
         )
         loadings[group] = pd.DataFrame(U * np.sign(largest), index=names, columns=labels)
-    return RandomEffectsPCA(components, loadings)
+    return RandomEffectsPCA(components, loadings, " / sigma" if fit.family is None else "")
 
 
 # ---- slopes at the boundary ----------------------------------------------------------------------
@@ -207,7 +210,7 @@ def directions(fit: Fit) -> list[Direction]:
             "slopes at the boundary take sigma as estimated, but it was held in this fit: fit the "
             "smaller model and compare with anova()"
         )
-    _, curvature = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)
+    curvature = _curvature(fit)
     out: list[Direction] = []
     for item in fit.estimates.singular:
         S = boundary_slope(fit, item.term, curvature)
@@ -217,6 +220,17 @@ def directions(fit: Fit) -> list[Direction]:
             out.append(Direction(item.term, np.eye(len(S))[j], score))
         out += _combinations(fit, item, S)
     return out
+
+
+def _curvature(fit: Fit) -> np.ndarray:
+    """Curvature of the criterion in theta, exact in columns of T that are zero."""
+    if fit.family is None:
+        found: np.ndarray = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)[1]
+        return found
+    own: Any = fit
+    model: Any = model_of(fit)
+    count = len(fit.theta)
+    return PsiCriterion(model, own.psi).curvature[:count, :count]
 
 
 def _combinations(fit: Fit, item: Singular, S: np.ndarray) -> Iterator[Direction]:
@@ -266,13 +280,14 @@ class Singularity(tables.Printed):
     sentences: tuple[str, ...]
     directions: pd.DataFrame
     reductions: pd.DataFrame
+    over: str = " (over sigma^2)"  # what variances are relative to
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""
         if not self.singular:
             return tables.Summary((("The fit is not singular: every direction has variance.",),))
         slopes = [
-            "Slope of the criterion in the variance (over sigma^2) of each direction; the",
+            f"Slope of the criterion in the variance{self.over} of each direction; the",
             "steeper it is, the clearer that this variance is zero:",
         ]
         for term, text, score in self.directions.itertuples(index=False):
@@ -295,7 +310,9 @@ def explain_singularity(fit: Fit) -> Singularity:
     if fit.estimates.free is None and fit.is_singular:
         ways = [costless(fit), without_factors(fit), *costly(fit)]
     smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways if way]
-    return Singularity(fit.is_singular, tuple(singular_sentences(fit)), frame, _frame(smaller))
+    over = " (over sigma^2)" if fit.family is None else ""
+    sentences = tuple(singular_sentences(fit))
+    return Singularity(fit.is_singular, sentences, frame, _frame(smaller), over)
 
 
 def _in_words(fit: Fit, direction: Direction) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from ... import tables
 from ...errors import FitError
 from ...hints import hinted
-from ..ddf import ddf_of, fit_of
+from ..ddf import ddf_of, fit_of, linear_only
 from ..hypotheses.anova import Anova, terms_of
 from ..refits import model_of_part, refitted
 from .deletion_tables import NOTHING, drop1, tested_deletions
@@ -76,7 +76,7 @@ class Steps(tables.Printed):
 @hinted
 def step(
     fit: Fit,
-    ddf: str = "satterthwaite",
+    ddf: str | None = None,
     alpha_random: float = 0.1,
     alpha_fixed: float = 0.05,
     *,
@@ -130,12 +130,14 @@ def step(
     >>> found.fit.formula
     'angle ~ temperature + (1 | recipe:replicate)'
     """
-    fit, ddf = fit_of(fit), ddf_of(ddf)
+    fit = fit_of(fit)
+    ddf = ddf_of(ddf, fit)
     for name, alpha in (("alpha_random", alpha_random), ("alpha_fixed", alpha_fixed)):
         if not 0 <= alpha <= 1:
             raise ValueError(f"{name} must be between 0 and 1, not {alpha!r}")
+    linear_only(fit, "step(), which makes F tests,")
     if ddf == "z":
-        raise ValueError('step() makes F tests: ddf must be another than "z"')
+        raise ValueError('step() makes F tests, of linear models: ddf must be another than "z"')
     kept = {terms_of(fit).variables(t) for t in named_terms(terms_of(fit), keep, "keep")}
     if fit.estimates.free is not None:
         raise FitError(

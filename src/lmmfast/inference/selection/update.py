@@ -45,7 +45,8 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    design = design_from(formula, *now)
+    family = None if fit.family is None else fit.family.core_name
+    design = design_from(formula, *now, family)
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
     model = fit.model.with_design(design)

@@ -1,0 +1,531 @@
+"""Generalized linear mixed models: a design, a family, and their compiled form.
+
+eta = o + X beta + Z b,  Cov(b of a level) = T T',  y ~ family(eta, x), with x the family's own
+parameters (log dispersion, log size, thresholds), all of them without bounds. What is minimized is
+f = -2 log-likelihood, by Laplace's approximation, with its next order if asked for, or adaptive
+quadrature, and with all constants, jointly in psi = (theta, beta, x).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
+from ..linalg import predicted_gain
+from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
+from .estimates import singular_directions
+from .families import Family, find_family
+from .generalized_checks import check_quadrature, check_thresholds, note_identification
+from .generalized_estimates import GeneralizedEstimates
+from .generalized_point import GeneralizedPoint
+from .machine import Machine, note_dropped_columns
+from .options import MAX_EVALS, Options, Watch, whole
+from .priors import precisions, priors
+from .second_order import SecondOrder
+from .separation import separation
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..data.design import Design
+
+CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
+MOST_NODES = 100  # of a quadrature, in each direction
+
+_BAD_START = (
+    "the likelihood is not finite where the fit begins: check the response and the predictors for "
+    "extreme values, or give start="
+)
+_BAD_LINK = (
+    "; the link {link!r} needs a predictor within bounds, which the fixed effects may leave: "
+    'link="log" has none'
+)
+_NOT_FINITE = "the likelihood is not finite at these parameters"
+_NOT_CERTIFIED = {
+    "evaluation limit": "-2 log-likelihood can still fall by about {left:.2g}",
+    "out of time": "-2 log-likelihood can still fall by about {left:.2g}",
+    "flat direction": "no step lowers -2 log-likelihood any more, though its slope still promises "
+    "{left:.2g}: it hardly changes along some curve of parameters",
+}
+
+
+class GeneralizedModel(Machine):
+    """A generalized linear mixed model and its data, ready to be evaluated and fitted.
+
+    Parameters
+    ----------
+    design : Design
+        Of a generalized model: its response has been read for the family.
+    family : Family, str or other packages' family, default "binomial"
+    link : str, optional
+        Default: the family's first one.
+    storage : {"auto", "dense", "sparse"}, default "auto"
+        How the matrix is held that is left when the first grouping factor is eliminated.
+    threads : int, default 1
+        Results are identical for any number.
+    nagq : int, default 1
+        Nodes of adaptive Gauss-Hermite quadrature in each direction; 1: Laplace's approximation.
+    information : {"observed", "expected"}, default "observed"
+        Which weights stand in Laplace's log-determinant: those of the log-density itself, as in
+        glmmTMB, or their expectation, as in lme4. They differ for links that are not canonical.
+    prior : dict or float, optional
+        Standard deviations, or pairs of mean and standard deviation, of normal priors on
+        coefficients by name; one number for all but the intercept.
+    accuracy : {"laplace", "second-order"}, default "laplace"
+        Whether -2 log-likelihood has the next order of Laplace's approximation (`SecondOrder`).
+
+    Raises
+    ------
+    FitError
+        When there is no random term, there are too few rows, or the random effects have too many
+        directions for quadrature.
+    MemoryError
+        When the factorization would not fit in the memory that is available.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        family: Any = "binomial",
+        link: str | None = None,
+        *,
+        storage: str = "auto",
+        threads: int = 1,
+        nagq: int = 1,
+        information: str = "observed",
+        prior: Any = None,
+        accuracy: str = "laplace",
+    ) -> None:
+        if information not in ("observed", "expected"):
+            raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
+        self.information = information
+        self.prior = priors(prior, design.x_names)
+        self.nagq = whole("nagq", nagq, 1, MOST_NODES)
+        self.accuracy = _checked_accuracy(accuracy, self.nagq, information)
+        if storage == "iterative":
+            raise ValueError(
+                "a generalized model needs an exact factorization: storage='dense' or 'sparse'"
+            )
+        self.family: Family = find_family(family, link)
+        if design.outcome is not None and design.outcome.classes:
+            self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
+        check_quadrature(design, self.nagq)
+        self._compile(design, storage, threads, self._made(design))
+        self._held: Any = design.sums  # whose response and weights the compiled model has
+        self._uses = 0  # of `_filled`, one inside the other
+        size = int(self._core.keep.sum()) + int(self._core.nextra)
+        if design.n <= size:
+            raise FitError(
+                f"{design.n} rows cannot estimate {size} fixed effects and parameters of the "
+                "family: use more rows or a smaller formula"
+            )
+        note_dropped_columns(design, self._core.keep)
+        if self.classes:
+            check_thresholds(design, np.asarray(self._core.keep, bool))
+        note_identification(design, self.family)
+
+    def _made(self, design: Design) -> Any:
+        """What makes the compiled model: the response is not shifted by the offset here."""
+        rows = design.rows_for("a generalized model needs its rows")
+        own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
+        classes = 0 if design.outcome is None else design.outcome.classes
+        own |= {"classes": classes, "offset": rows.offset}
+        own |= {"nagq": self.nagq, "information": self.information}
+        if self.prior:
+            own["prior"] = precisions(self.prior, design.x_names)
+
+        def make(_: Any, X: Any, factors: Any, weights: Any, limit: float, **how: Any) -> Any:
+            return _core.Generalized(rows.y, X, factors, weights, limit, **how, **own)
+
+        return make
+
+    def _options(self) -> dict[str, Any]:
+        own = {"family": self.family, "nagq": self.nagq, "information": self.information}
+        own |= {"accuracy": self.accuracy, "prior": self.prior or None}
+        return super()._options() | own
+
+    def with_design(self, design: Design) -> Self:
+        """A model of another design that is run as this one; priors of columns that are gone are,
+        too."""
+        kept = {name: own for name, own in self.prior.items() if name in design.x_names}
+        make: Any = type(self)
+        return make(design, **self._options() | {"prior": kept or None})  # type: ignore[no-any-return]
+
+    @cached_property
+    def second_order(self) -> SecondOrder:
+        """What Laplace's approximation lacks, for this model."""
+        return SecondOrder(self)
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether it is in the criterion."""
+        return self.accuracy == "second-order"
+
+    # ---- psi -------------------------------------------------------------------------------------
+
+    @property
+    def nextra(self) -> int:
+        """Number of parameters of the family."""
+        return int(self._core.nextra)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of an ordered response, else 0."""
+        return 0 if self.design.outcome is None else self.design.outcome.classes
+
+    @property
+    def size(self) -> int:
+        """Length of psi = (theta, beta of all columns of X, parameters of the family)."""
+        return self.ntheta + len(self.design.x_names) + self.nextra
+
+    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """theta, beta and the family's parameters, of psi (size,)."""
+        p = len(self.design.x_names)
+        theta, beta, extra = np.split(psi, [self.ntheta, self.ntheta + p])
+        return theta, beta, extra
+
+    def checked(self, psi: Any) -> np.ndarray:
+        """A psi of the right length with finite values (NaN in dropped columns is zero)."""
+        out: np.ndarray = np.array(psi, np.float64)
+        if out.shape != (self.size,):
+            raise ValueError(
+                f"psi (theta, beta, parameters of the family) needs shape ({self.size},), not "
+                f"{out.shape}"
+            )
+        p = len(self.design.x_names)
+        out[self.ntheta : self.ntheta + p][~self._core.keep] = 0.0
+        if not np.isfinite(out).all():
+            raise ValueError(f"psi has values that are not finite: {out}")
+        return out
+
+    def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
+        """(size,) changes of each parameter from psi for which the curvature is about one: a guess,
+        in which steps begin. eta (n,) is the predictor there."""
+        theta, beta, extra = self.split(psi)
+        T, n = self._engine.factors(theta), self.design.n
+        out = np.full(self.size, 3 / np.sqrt(n))
+        for place, (i, row, _) in enumerate(self.theta_entries):
+            size = float(np.linalg.norm(T[i][row])) or 1.0
+            out[place] = size / np.sqrt(len(self.design.terms[i].levels))
+        w, design = (
+            _expected_weights(self.family, self.design, self.classes, eta, extra),
+            self.design,
+        )
+        squares = design.fixed.mean_squares(np.eye(design.fixed.width)) * n * max(w, 1e-300)
+        out[self.ntheta : self.ntheta + len(beta)] = 3 / np.sqrt(
+            np.where(squares > 0, squares, 1.0)
+        )
+        return out
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _filled(self, sums: Any) -> Iterator[Any]:
+        """The compiled model with the response and weights of other rows; None: its own. They stay
+        until others are asked for, and come back after a use inside this one."""
+        with self._lock, _in_words():
+            before = self._held
+            self._fill(self.design.sums if sums is None else sums)
+            self._uses += 1
+            try:
+                yield self._core
+            finally:
+                self._uses -= 1
+                if self._uses and before is not None:
+                    self._fill(before)
+
+    def _fill(self, wanted: Any) -> None:
+        if wanted is not self._held:
+            self._held = None  # while neither is whole
+            self._core.again(wanted.y, wanted.weights)
+            self._held = wanted
+
+    @contextmanager
+    def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
+        """The compiled model, evaluated at psi; `sums` as for `point`."""
+        with self._filled(sums) as core:
+            core.value(psi)
+            yield core
+
+    def objective(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+        """-2 log-likelihood at psi (and what priors add), with its exact gradient if asked for.
+
+        Parameters
+        ----------
+        psi : (size,) array
+            theta, beta of all columns of X, parameters of the family.
+        gradient : bool, default False
+        sums : Rows, optional
+            Another response and other weights of the same rows; default: the design's.
+
+        Returns
+        -------
+        float, or (float, (size,) array)
+            The gradient is zero for dropped columns.
+
+        Raises
+        ------
+        FitError
+            When the likelihood is not finite at psi.
+        """
+        psi = self.checked(psi)
+        with self._filled(sums) as core:
+            found = core.value(psi, gradient)
+            if not self.is_corrected:
+                return found
+            more = self.correction(psi, gradient=gradient, sums=sums)
+        return (found[0] + more[0], found[1] + more[1]) if gradient else found + more
+
+    value = objective
+
+    def correction(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+        """What the next order of Laplace's approximation adds to -2 log-likelihood at psi.
+
+        Parameters and errors as of `objective`; the gradient is by central differences, in the
+        parameters that move freely.
+        """
+        psi = self.checked(psi)
+        at = correction_of(self, sums, quick=True)
+        with self._filled(sums) as core:
+            value = correction_of(self, sums)(psi)
+            if not gradient:
+                return value
+            core.value(psi)
+            steps = STEP * self.units(psi, core.predictor())
+            return value, differences(at, psi, np.where(self.free(psi), steps, 0.0))
+
+    def point(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
+        """The model at psi, to be read: derivatives, modes, leverages; sums as for `objective`."""
+        kind = CorrectedPoint if self.is_corrected else GeneralizedPoint
+        return kind(self, self.checked(psi), sums)
+
+    def uncorrected(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
+        """The same of the criterion that the compiled model has, without a correction."""
+        return GeneralizedPoint(self, self.checked(psi), sums)
+
+    # ---- fit -------------------------------------------------------------------------------------
+
+    def minimize(self, options: Options, held: Any = None) -> GeneralizedEstimates:
+        """The estimates at the maximum of the likelihood.
+
+        Parameters
+        ----------
+        options : Options
+            As of linear models; `start` is psi, or a dict with some of theta, beta and extra.
+        held : (size,) bool array, optional
+            Which parameters keep the values that they have in `start`, which is psi then.
+        """
+        with self._filled(None):
+            how = {"maxeval": options.max_evals, "held": held}
+            return self._minimize(options.start, options.watch, None, how)
+
+    def minimum(self, psi: np.ndarray, held: np.ndarray) -> float:
+        """-2 log-likelihood at the best of what is not held at its value in psi."""
+        with self._filled(None) as core:
+            best, found = core.minimize(psi, held=held)
+            if not self.is_corrected:
+                return float(found["objective"])
+            return maximum(self, best, None, held, MAX_EVALS, None, found["neval"])[1].value
+
+    def again(
+        self, sums: Any, *, start: Any = None, max_evals: int = MAX_EVALS
+    ) -> GeneralizedEstimates:
+        """The estimates for another response and other weights of the same rows (`Rows`), without
+        a new set-up. The offset stays."""
+        with self._filled(sums):
+            return self._minimize(start, Watch(), sums, {"maxeval": max_evals})
+
+    def estimates_at(self, psi: Any) -> GeneralizedEstimates:
+        """What the model says at a given psi, without minimizing."""
+        began = time.perf_counter()
+        psi = self.checked(psi)
+        point = self.point(psi)
+        free = self.free(psi)
+        gain = predicted_gain(point.gradient[free], point.hessian[np.ix_(free, free)])
+        status = "converged" if gain <= CERTIFIED else "psi was given, not fitted"
+        with self.standing(psi):
+            return self._estimates(_Run(psi, point.value, gain, 0.0, 1, 1, 1, status), began)
+
+    def _minimize(
+        self, start: Any, watch: Watch, sums: Any, how: dict[str, Any]
+    ) -> GeneralizedEstimates:
+        """The end of a fit, with what the compiled model is filled with."""
+        began = time.perf_counter()
+        try:
+            first = self._start(start)
+            psi, info = self._core.minimize(first, callback=watch.active(began), **how)
+        except _core.NotPositiveDefinite:
+            bounded = self.family.core_link not in ("log", "logit", "probit", "cloglog", "cauchit")
+            more = _BAD_LINK.format(link=self.family.link.name) if bounded else ""
+            raise FitError(_BAD_START + more, variable=self.design.response) from None
+        status = watch.reason or _STATUS.get(info["status"], info["status"])
+        if status == "converged" and info["certificate"] > CERTIFIED:
+            status = "flat direction"
+        if self.is_corrected and status == "converged":
+            psi, info = self._improved(np.array(psi), info, watch.active(began), sums, how)
+            status = watch.reason or info["status"]
+        run = _Run(
+            np.array(psi),
+            float(info["objective"]),
+            float(info["certificate"]),
+            float(info["mode"]),
+            int(info["neval"]),
+            int(info["factorizations"]),
+            int(info["passes"]),
+            status,
+        )
+        found = self._estimates(run, began, sums)
+        if found.separation:
+            warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
+        elif status in _NOT_CERTIFIED:
+            why = _NOT_CERTIFIED[status].format(left=run.certificate)
+            warn(ConvergenceWarning(f"{status}: {why}"))
+        return found
+
+    def _improved(
+        self, psi: np.ndarray, info: dict[str, Any], watch: Any, sums: Any, how: dict[str, Any]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """The maximum of the corrected likelihood, from Laplace's, and how it ended."""
+        held = how.get("held")
+        held = np.zeros(self.size, bool) if held is None else np.asarray(held, bool)
+        psi, end = maximum(self, psi, sums, held, how["maxeval"], watch, info["neval"])
+        factorizations, passes = self._core.work()
+        took = {"neval": end.evals, "factorizations": factorizations, "passes": passes}
+        return psi, info | took | {
+            "objective": end.value,
+            "certificate": end.gain,
+            "status": end.status,
+        }
+
+    def _start(self, start: Any) -> np.ndarray | None:
+        """The psi that a fit begins with; None: the core's own."""
+        if start is None:
+            return None
+        if not isinstance(start, Mapping):
+            return self.checked(start)
+        parts = ("theta", "beta", "extra")
+        if not start or not set(start) <= set(parts):
+            raise ValueError(f"start must be psi, or a dict with some of {', '.join(parts)}")
+        if set(start) < set(parts):  # what is not given is as where fits begin
+            psi, _ = self._core.minimize(None, maxeval=1)
+        else:
+            psi = np.zeros(self.size)
+        whole = list(self.split(np.asarray(psi)))
+        for i, name in enumerate(parts):
+            if name not in start:
+                continue
+            own = np.atleast_1d(np.asarray(start[name], np.float64))
+            if own.shape != whole[i].shape:
+                raise ValueError(f"start[{name!r}] needs shape {whole[i].shape}, not {own.shape}")
+            whole[i] = own
+        return self.checked(np.concatenate(whole))
+
+    def free(self, psi: np.ndarray) -> np.ndarray:
+        """(size,) bool: the parameters in which f moves freely at psi: all but those of dropped
+        columns, and those of columns of T that are zero."""
+        T = self._engine.factors(self.split(psi)[0])
+        varied = [bool(T[i][:, c].any()) for i, _, c in self.theta_entries]
+        kept = np.asarray(self._core.keep, bool)
+        return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
+
+    def _penalty(self, beta: np.ndarray) -> float:
+        """What the priors add to the criterion: -2 log-density without constants."""
+        if not self.prior:
+            return 0.0
+        mean, precision = precisions(self.prior, self.design.x_names)
+        return float(precision[self._core.keep] @ (beta - mean)[self._core.keep] ** 2)
+
+    def _estimates(self, run: _Run, began: float, sums: Any = None) -> GeneralizedEstimates:
+        """Everything that follows from the psi of a run, where the compiled model stands."""
+        if self.is_corrected:
+            self._core.value(run.psi)
+        b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
+        theta, beta, extra = self.split(run.psi)
+        keep = np.asarray(self._core.keep, bool)
+        T = self._engine.factors(theta)
+        design = self.design if sums is None else replace(self.design, sums=sums)
+        found = separation(design, self.family, eta, extra, keep)
+        if any(name in self.prior for name in found):
+            found = ()  # the prior has a limit there
+        penalty = self._penalty(beta)
+        return GeneralizedEstimates(
+            reml=False,
+            n=self.design.n,
+            objective=run.objective - penalty,
+            theta=theta.copy(),
+            beta=np.where(keep, beta, np.nan),
+            sigma=1.0,
+            T=T,
+            b=b,
+            fixed_kept=keep,
+            singular=singular_directions(T),
+            converged=run.status == "converged",
+            certificate=float(run.certificate),
+            n_evals=run.evals,
+            seconds=time.perf_counter() - began,
+            status=run.status,
+            extra=extra.copy(),
+            point=self.point(run.psi, sums),
+            mode_certificate=float(run.mode),
+            factorizations=run.factorizations,
+            passes=run.passes,
+            separation=found,
+            nagq=self.nagq,
+            information=self.information,
+            penalty=penalty,
+            accuracy=self.accuracy,
+        )
+
+
+def _checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
+    """The accuracy, which goes with Laplace's own approximation only."""
+    if accuracy not in ("laplace", "second-order"):
+        raise ValueError(f"accuracy must be 'laplace' or 'second-order', not {accuracy!r}")
+    if accuracy == "second-order" and (nagq > 1 or information == "expected"):
+        other = f"nagq={nagq}" if nagq > 1 else "information='expected'"
+        raise FitError(
+            f"accuracy='second-order' corrects Laplace's approximation: leave out {other}"
+        )
+    return accuracy
+
+
+class _Run(NamedTuple):
+    """The end of a fit."""
+
+    psi: np.ndarray
+    objective: float
+    certificate: float
+    mode: float  # what the inner problem could still gain
+    evals: int
+    factorizations: int
+    passes: int
+    status: str
+
+
+_STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
+
+
+def _expected_weights(
+    family: Family, design: Design, classes: int, eta: np.ndarray, extra: np.ndarray
+) -> float:
+    """The mean of the rows' Fisher information in eta."""
+    given = family.core_name, family.core_link, design.y, design.weights, eta, extra, classes
+    w = _core.density(*given, only=("w",))["w"]
+    return float(np.mean(w[np.isfinite(w)])) if np.isfinite(w).any() else 1.0
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What the compiled model refuses, as a FitError."""
+    try:
+        yield
+    except _core.NotPositiveDefinite:
+        raise FitError(_NOT_FINITE) from None

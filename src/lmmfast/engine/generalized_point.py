@@ -1,0 +1,145 @@
+"""A generalized model at one psi, to be read: derivatives, modes, the covariance of estimates."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceWarning, warn
+
+STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one, ...
+SHORT, LONG = 0.1, 5.0  # ... and the shortest and the longest relative to it that are as good
+MOST_LONGER = 1e3  # times a step that was too short
+
+
+class GeneralizedPoint:
+    """A generalized model at one psi; what is read is computed then, and kept.
+
+    May be used from several threads, and after the model has gone elsewhere; made by
+    `GeneralizedModel.point`.
+
+    Attributes
+    ----------
+    psi : (size,) array
+        theta, beta of all columns of X (zero for dropped ones), parameters of the family.
+    """
+
+    def __init__(self, model: Any, psi: np.ndarray, sums: Any = None) -> None:
+        self._model, self._sums = model, sums
+        self.psi = psi.copy()
+        self.psi.setflags(write=False)
+
+    @cached_property
+    def value(self) -> float:
+        """-2 log-likelihood."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return float(core.value(self.psi))
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """Its gradient in psi, (size,); exact, zero for dropped columns."""
+        return self._slope(self.psi)
+
+    def _slope(self, psi: np.ndarray) -> np.ndarray:
+        with self._model.standing(psi, self._sums) as core:
+            return np.asarray(core.value(psi, True)[1])
+
+    @cached_property
+    def predictor(self) -> np.ndarray:
+        """eta of every row, offset and conditional modes included, (n,)."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return np.asarray(core.predictor())
+
+    @cached_property
+    def leverages(self) -> np.ndarray:
+        """Conditional variance of z'b of every row given the parameters, (n,)."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return np.asarray(core.leverages())
+
+    @cached_property
+    def b(self) -> tuple[np.ndarray, ...]:
+        """Conditional modes of each term, (m, k)."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return tuple(self._model._engine.modes(core.modes()))
+
+    @cached_property
+    def condvar(self) -> tuple[np.ndarray, ...]:
+        """Conditional covariances of each level's effects given y and psi, (m, k, k) by term."""
+        with self._model.standing(self.psi, self._sums) as core:
+            return tuple(self._model._engine.conditional_variances(core.condvar()))
+
+    @cached_property
+    def curvature(self) -> np.ndarray:
+        """Second derivatives of f, (size, size), zero for dropped columns; in columns of T that are
+        zero, too, in which f is even."""
+        size, p = len(self.psi), len(self._model.design.x_names)
+        keep = np.ones(size, bool)
+        keep[self._model.ntheta :][:p] = self._model._core.keep
+        out, places = np.zeros((size, size)), np.flatnonzero(keep)
+        out[np.ix_(places, places)] = self.second(places)
+        return out
+
+    @cached_property
+    def hessian(self) -> np.ndarray:
+        """Second derivatives of f, (size, size).
+
+        NaN in rows and columns of parameters in which f does not move freely: those of dropped
+        columns of X, and of columns of T that are zero.
+        """
+        places = np.flatnonzero(self._model.free(self.psi))
+        out = np.full((len(self.psi),) * 2, np.nan)
+        out[np.ix_(places, places)] = self.second(places)
+        return out
+
+    def second(self, places: np.ndarray) -> np.ndarray:
+        """Second derivatives of f in some parameters, (k, k), by central differences of the exact
+        gradient: two evaluations each."""
+        steps = STEP * self._model.units(self.psi, self.predictor)
+        H = np.array([self._column(int(j), steps[j])[places] for j in places])
+        H = H.reshape(len(places), len(places))
+        return np.asarray((H + H.T) / 2)
+
+    def _column(self, j: int, step: float) -> np.ndarray:
+        """The derivative of the gradient in one parameter; the step is corrected where its unit
+        turns out to be far from that in which the curvature is one."""
+        found = self._change(j, step)
+        right = STEP / np.sqrt(max(abs(found[j]), 1e-300))
+        if SHORT < step / right < LONG:
+            return found
+        return self._change(j, min(right, MOST_LONGER * step))
+
+    def _moved(self, j: int, step: float) -> np.ndarray:
+        psi = self.psi.copy()
+        psi[j] += step
+        return psi
+
+    def _change(self, j: int, step: float) -> np.ndarray:
+        """The derivative of the gradient in one parameter."""
+        ends = (self._moved(j, side * step) for side in (1, -1))
+        up, down = map(self._slope, ends)
+        return np.asarray((up - down) / (2 * step))
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the estimates psi, (size, size): twice the inverse of the Hessian.
+
+        NaN where `hessian` is, and everywhere when it is not positive definite.
+        """
+        H = self.hessian
+        free = ~np.isnan(H.diagonal())
+        out = np.full_like(H, np.nan)
+        unit = 1 / np.sqrt(np.abs(H.diagonal()[free]))
+        scaled = unit[:, None] * H[np.ix_(free, free)] * unit
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(scaled))
+        except np.linalg.LinAlgError:
+            what = (
+                "the likelihood is not curved in all directions at the estimates: there are no "
+                "standard errors"
+            )
+            warn(ConvergenceWarning(what))
+            return out
+        out[np.ix_(free, free)] = 2 * unit[:, None] * (root.T @ root) * unit
+        return out

@@ -1,0 +1,173 @@
+"""GLMM: the generalized model as users hold it, whose fits are `GLMMFit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .engine.families import find_family
+from .engine.generalized import GeneralizedModel
+from .engine.options import MAX_EVALS, Options
+from .glmm_fit import GLMMFit
+
+if TYPE_CHECKING:
+    from .engine.estimates import Evaluation
+    from .many.fits import ManyFits
+
+
+class GLMM(GeneralizedModel):
+    __doc__ = GeneralizedModel.__doc__
+
+    @classmethod
+    def from_arrays(
+        cls,
+        y: Any,
+        X: Any,
+        terms: Sequence[tuple[Any, ...]],
+        family: Any = "binomial",
+        link: str | None = None,
+        weights: Any = None,
+        offset: Any = None,
+        *,
+        storage: str = "auto",
+        threads: int = 1,
+        nagq: int = 1,
+        information: str = "observed",
+        prior: Any = None,
+        accuracy: str = "laplace",
+    ) -> GLMM:
+        """A model from arrays, without a formula and without pandas.
+
+        Parameters
+        ----------
+        y : (n,) array, or (n, 2) array of successes and failures
+            Response: of a binomial 0 and 1, or shares with their trials as `weights`; counts;
+            positive numbers; classes in increasing order.
+        X : (n, p) array
+            Fixed-effects columns, the intercept included (of an ordered response: without it).
+        terms : sequence of (codes, columns) or (codes, columns, structure)
+            Random terms: ``codes`` (n,) are the levels 0 .. m-1, ``columns`` (n, k) the random
+            columns (None: an intercept), ``structure`` "full" (default) or "diag".
+        family, link
+            As for ``lmmfast.glmer``.
+        weights : (n,) array, optional
+            Positive, as for ``lmmfast.glmer``.
+        offset : (n,) array, optional
+            Added to the linear predictor.
+        storage, threads, nagq, information, prior, accuracy
+            As for ``GLMM``.
+
+        Returns
+        -------
+        GLMM
+
+        Raises
+        ------
+        DataError
+            When shapes differ, values are none of the family's or codes have gaps.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from lmmfast import GLMM
+        >>> rng = np.random.default_rng(1)
+        >>> codes = np.repeat(np.arange(20), 10)
+        >>> y = rng.poisson(np.exp(1 + 0.5 * rng.normal(size=20)[codes]))
+        >>> model = GLMM.from_arrays(y, np.ones((200, 1)), [(codes, None)], "poisson")
+        >>> model.fit().converged
+        True
+        """
+        from .data.arrays import design_of
+
+        found = find_family(family, link)
+        design = design_of(y, X, terms, weights, offset, found.response)
+        how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+        return cls(design, found, storage=storage, threads=threads, prior=prior, **how)
+
+    def fit(
+        self,
+        *,
+        start: Any = None,
+        verbose: bool = False,
+        callback: Callable[[Evaluation], object] | None = None,
+        max_seconds: float | None = None,
+        max_evals: int = MAX_EVALS,
+    ) -> GLMMFit:
+        """Maximizes the likelihood, by Laplace's approximation, one with its next order, or
+        adaptive quadrature.
+
+        Parameters
+        ----------
+        start : (size,) array or dict, optional
+            Where the fit begins: psi = (theta, beta, parameters of the family), or some of
+            ``{"theta": ..., "beta": ..., "extra": ...}``.
+        verbose : bool, default False
+            One line an evaluation on stderr.
+        callback : callable, optional
+            Called with an ``Evaluation`` after each; a true result stops the fit.
+        max_seconds : float, optional
+            Stop after this time with the best so far.
+        max_evals : int, default 500
+
+        Returns
+        -------
+        GLMMFit
+            Marked not converged when it was stopped.
+
+        Raises
+        ------
+        FitError
+            When the likelihood is not finite at the start.
+        TypeError, ValueError
+            When an option means nothing, in words.
+        KeyboardInterrupt
+            On Ctrl-C, between two evaluations.
+        """
+        return self.fitted(Options(False, start, verbose, callback, max_seconds, max_evals))
+
+    def fitted(self, options: Options) -> GLMMFit:
+        """The fit that checked options ask for."""
+        return GLMMFit(self.minimize(options), self.design, self)
+
+    def fit_many(
+        self,
+        Y: Any,
+        *,
+        contrasts: Any = None,
+        threads: int = 1,
+        max_evals: int = MAX_EVALS,
+        weights: Any = None,
+        client: Any = None,
+        checkpoint: Any = None,
+    ) -> ManyFits:
+        """Fits the model to many responses; see `lmmfast.fit_many`.
+
+        weights are by response here, (n, m) as `Y`; default: those of the model.
+        """
+        from .many.asked import asked
+        from .many.run import fit_all
+
+        want = asked(self.design, contrasts, "z", False, max_evals, generalized=True)
+        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        return fit_all(self, Y, want, weights=weights, **how)
+
+    def at(self, psi: Any) -> GLMMFit:
+        """The model at given parameters: modes and likelihood without maximizing.
+
+        Parameters
+        ----------
+        psi : (size,) array or dict
+            theta, beta and parameters of the family; a dict of all three.
+
+        Returns
+        -------
+        GLMMFit
+            Its ``certificate`` is what a step of length one (in units of the curvature) is
+            predicted to gain; it is called converged when that is below 1e-6.
+
+        Raises
+        ------
+        FitError
+            When the likelihood is not finite there.
+        """
+        return GLMMFit(self.estimates_at(psi), self.design, self)
