@@ -77,6 +77,7 @@ def title(fit: Fit) -> str:
     if fit.family is not None:
         penalized: Any = fit.model
         method = "penalized likelihood" if penalized.prior else method
+        method = "restricted maximum likelihood" if fit.reml else method
         method += f" ({approximation(fit)})"
     sums = fit.design.sums
     trials = fit.family is not None and fit.family.response == "binomial"
