@@ -1,6 +1,6 @@
 """Restricted likelihood of generalized models: the fixed effects are integrated out as well.
 
-    L_R(theta, x) = integral of L(theta, beta, x) over beta, by Laplace's approximation in (b, beta),
+    L_R(theta, x) = integral of L(theta, beta, x) over beta, Laplace's approximation in (b, beta),
 
 for coefficients with a flat prior: REML where the response is Gaussian, and glmmTMB's REML=TRUE.
 beta is at its mode given theta and x, and is no parameter of the criterion.
@@ -90,7 +90,8 @@ class Restricted:
     ) -> None:
         self._plain = make(X, factors, offset, limit / 2)
         self._kept = np.flatnonzero(self._plain.keep)
-        self._near = self._begin()
+        self._first: np.ndarray | None = None  # psi where fits to this response begin
+        self._near = self._middle()
         shift = design.X[:, self._kept] @ self._near
         one = np.zeros(design.n, np.int32), 1, *_flat(X, design, self._kept)
         try:
@@ -126,13 +127,18 @@ class Restricted:
         return {**own, "bytes": own["bytes"] + other["bytes"], "flops": other["flops"]}
 
     def _begin(self) -> np.ndarray:
-        """Coefficients of the kept columns without random effects: around these the prior is flat,
-        so that eta begins in the domain of the link."""
+        """psi where fits by likelihood begin: its coefficients are those without random effects."""
+        if self._first is None:
+            self._first = np.asarray(self._plain.minimize(None, maxeval=1)[0])
+        return self._first
+
+    def _middle(self) -> np.ndarray:
+        """Kept coefficients around which the prior is flat, so that eta begins in the domain of the
+        link; zero where no fit can begin, which fits say."""
         try:
-            psi = self._plain.minimize(None, maxeval=1)[0]
+            return self._begin()[self._plain.ntheta :][self._kept]
         except _core.NotPositiveDefinite:
             return np.zeros(len(self._kept))
-        return np.asarray(psi[self._plain.ntheta :][self._kept])
 
     # ---- psi of both -----------------------------------------------------------------------------
 
@@ -177,7 +183,7 @@ class Restricted:
 
     def again(self, y: Any, weights: Any = None) -> None:
         """Replaces the response and its weights."""
-        self._stands = False
+        self._first, self._stands = None, False
         self._plain.again(y, weights)
         self._whole.again(y, weights)
 
@@ -192,8 +198,7 @@ class Restricted:
         if held is not None and np.any(held):
             raise FitError(HELD)
         self._stands = False
-        if start is None:
-            start = self._plain.minimize(None, maxeval=1)[0]
+        start = self._begin() if start is None else start
         inner, info = self._whole.minimize(self._inner(np.asarray(start, np.float64)), **how)
         return self._outer(np.asarray(inner)), info
 
