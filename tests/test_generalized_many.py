@@ -7,8 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2
 
-from lmmfast import GLMM, DataError, FitError, design, extend, fit_many, glmer, power, simulate
+from lmmfast import (
+    GLMM,
+    DataError,
+    FitError,
+    design,
+    extend,
+    fit_many,
+    glmer,
+    power,
+    ranova,
+    simulate,
+)
 from lmmfast.many import jobs
 
 TRIALS = design(16, 8, within={"cond": ["a", "b"]})
@@ -179,6 +191,8 @@ def test_replicates_and_refits_are_single_fits() -> None:
     np.testing.assert_allclose(
         again.profile(["cond[T.b]"]).conf_int(), one.profile(["cond[T.b]"]).conf_int(), atol=1e-4
     )
+    tables = [ranova(own).table.select_dtypes("number") for own in (again, one)]
+    np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-6)
     assert fit.refit(y).objective == pytest.approx(fit.objective, abs=1e-8)
     assert glmer(f"y ~ {FORMULA}", TRIALS.assign(y=y), "nbinom2").objective == fit.objective
 
@@ -232,3 +246,161 @@ def test_words_of_parameters() -> None:
     falling = HITS | {"beta": {"cond[T.b]": 1}, "extra": [1, 0.5]}
     with pytest.raises(ValueError, match="must increase"):
         simulate(formula, TRIALS, falling, family="ordered")
+
+
+# ---- power ---------------------------------------------------------------------------------------
+
+
+def counted(formula: str, data: pd.DataFrame, params, effect: float, n: int, seed: int, **how):
+    """p-values of single fits, by z and by likelihood ratios."""
+    link = how.pop("link", None)
+    beta = params["beta"] | {"cond[T.b]": effect}
+    family = how.pop("family")
+    own = {"family": family, "link": link}
+    Y = simulate(f"~ {formula}", data, params | {"beta": beta}, n, seed, **own, **how)
+    z, ratio = np.empty(n), np.empty(n)
+    for i in range(n):
+        drawn_data = data.assign(y=Y[i])
+        fit = glmer(f"y ~ {formula}", drawn_data, family, link, **how)
+        small = glmer(f"y ~ {formula.replace('cond', '1')}", drawn_data, family, link, **how)
+        z[i] = fit.pvalues["cond[T.b]"]
+        ratio[i] = chi2.sf(small.objective - fit.objective, 1)
+    return z, ratio
+
+
+@pytest.mark.parametrize("family", ["binomial", "negativebinomial", "ordered"])
+@pytest.mark.parametrize("method", ["z", "lrt"])
+def test_power_is_the_count_of_single_fits(family, method) -> None:
+    n = 12
+    params = HITS | {"extra": EXTRA[family]}
+    if family == "ordered":
+        params = params | {"beta": {}}
+    how = {"family": family, "method": method, "effect": [0.0, 0.9], "n": n, "seed": 5}
+    found = power(f"y ~ {FORMULA}", TRIALS, params=params, **how)
+    for place, effect in enumerate((0.0, 0.9)):
+        p = counted(FORMULA, TRIALS, params, effect, n, 5, family=family)[method == "lrt"]
+        mine = found.outcomes[0].found["p"][:, place]
+        np.testing.assert_allclose(mine, p, rtol=2e-3, atol=1e-8)
+        assert found.power[place] == (p < 0.05).mean()
+    assert found.power[1] > found.power[0]
+    assert found.to_frame()["effect"].tolist() == [0.0, 0.9]
+
+
+def test_power_is_the_same_whoever_works(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(jobs, "MOST", 7)
+    how = {"family": "binomial", "params": HITS, "scale": [1, 2], "n": 30, "seed": 3}
+    for method in ("z", "lrt"):
+        one = power(FORMULA, TRIALS, method=method, **how)
+        others = [power(FORMULA, TRIALS, method=method, threads=2, **how)]
+        with ThreadPoolExecutor(2) as pool:
+            others.append(power(FORMULA, TRIALS, method=method, client=pool, **how))
+        path = tmp_path / method
+        others += [power(FORMULA, TRIALS, method=method, checkpoint=path, **how) for _ in range(2)]
+        for other in others:
+            for name, values in one.outcomes[0].found.items():
+                np.testing.assert_array_equal(values, other.outcomes[0].found[name], err_msg=name)
+    with pytest.raises(ValueError, match="another run"):
+        power(FORMULA, TRIALS, checkpoint=path, **how | {"family": "poisson"}, method="lrt")
+
+
+def test_terms_and_hypotheses_of_several_rows() -> None:
+    data = design(15, 9, within={"c": ["a", "b", "x"]})
+    formula = "c + (1 | subj)"
+    params = {"beta": {"Intercept": 0.0, "c[T.b]": 0.8, "c[T.x]": 1.2}, "sd": {"subj": 0.7}}
+    how = {"family": "binomial", "params": params, "n": 4, "seed": 2}
+    Y = simulate(f"~ {formula}", data, params, 4, 2, family="binomial")
+    wald = power(formula, data, test="c", **how).outcomes[0].found["p"][:, 0]
+    ratio = power(formula, data, test="c", method="lrt", **how).outcomes[0].found["p"][:, 0]
+    shifted = power(formula, data, test="c[T.b] = 0.5", method="lrt", **how).outcomes[0].found["p"]
+    for i in range(4):
+        drawn_data = data.assign(y=Y[i])
+        fit = glmer(f"y ~ {formula}", drawn_data)
+        small = glmer("y ~ 1 + (1 | subj)", drawn_data)
+        at = glmer("y ~ offset(0.5 * (c == 'b')) + (c == 'x') + (1 | subj)", drawn_data)
+        assert wald[i] == pytest.approx(fit.f_test("c[T.b], c[T.x]").pvalue, rel=2e-3)
+        assert ratio[i] == pytest.approx(chi2.sf(small.objective - fit.objective, 2), rel=2e-3)
+        p = chi2.sf(at.objective - fit.objective, 1)
+        assert shifted[i, 0] == pytest.approx(p, rel=2e-3, abs=1e-6)
+
+
+def test_curves_smallest_size_and_errors() -> None:
+    how = {"family": "binomial", "params": HITS, "n": 60, "seed": 1, "threads": 2}
+    found = power(FORMULA, TRIALS, effect=[0.5, 1.0], along={"subj": [8, 32]}, **how)
+    table = found.to_frame().set_index(["subj", "effect"])
+    assert table["power"][32, 1.0] > table["power"][8, 0.5]
+    assert (table["lower"] < table["power"]).all() and (table["power"] < table["upper"]).any()
+    assert "separated" in table and table["type_M"][8, 0.5] > 1
+    own = found.outcomes[1].found
+    hit = own["p"][:, 1] < 0.05
+    assert table["type_M"][32, 1.0] == pytest.approx(np.abs(own["estimate"][hit, 1]).mean())
+    size = found.smallest(0.8, along="subj", at={"effect": 1.0}, by=2, n=40)
+    assert 2 < size.size <= 64
+    with pytest.raises(ValueError, match="is for linear models"):
+        found.smallest(0.8, along="effect", at={"subj": 8})
+
+
+def test_separated_studies_are_counted_and_named() -> None:
+    params = {"beta": {"Intercept": 1.0}, "sd": {"subj": 0.5}}
+    data = design(8, within={"cond": ["a", "b"], "k": range(2)})
+    found = power(
+        "cond + (1 | subj)", data, family="binomial", params=params, effect=4, n=40, seed=2
+    )
+    table = found.to_frame()
+    own = found.outcomes[0].found["separated"][:, 0]
+    assert table["separated"][0] == (own != "").mean() > 0.2
+    assert "cond[T.b] (" in str(found.summary()) and table["singular"][0] > 0
+    ratio = power(
+        "cond + (1 | subj)", data, family="binomial", params=params, effect=4, n=40, seed=2,
+        method="lrt",
+    )  # fmt: skip
+    assert float(ratio) > float(found)
+
+
+def test_of_a_fit_and_of_larger_samples() -> None:
+    rng = np.random.default_rng(4)
+    data = TRIALS.assign(tries=rng.integers(2, 6, len(TRIALS)))
+    y = drawn("binomial", 1, 3, data, weights="tries")[0]
+    data = data.assign(hits=y, misses=data["tries"] - y)
+    fit = glmer(f"cbind(hits, misses) ~ {FORMULA}", data)
+    how = {"effect": 0.5, "n": 4, "seed": 1}
+    found = power(fit, **how)
+    psi = {"beta": dict(fit.params) | {"cond[T.b]": 0.5}, "theta": fit.theta}
+    Y = simulate(f"~ {FORMULA}", data, psi, 4, 1, family="binomial", weights="tries")
+    for i in range(4):
+        one = glmer(f"cbind(y, tries - y) ~ {FORMULA}", data.assign(y=Y[i]))
+        assert found.outcomes[0].found["p"][i, 0] == pytest.approx(one.pvalues.iloc[1], rel=2e-3)
+    larger = power(extend(fit, along="subj", to=32), **how)
+    along = power(fit, along={"subj": [32]}, **how)
+    assert larger.outcomes[0].nobs == 2 * len(data) and float(larger) == float(along)
+    again = extend(data, along="subj", to=32)
+    given = power(FORMULA, again, family="binomial", params=psi, weights="tries", **how)
+    np.testing.assert_allclose(given.outcomes[0].found["p"], larger.outcomes[0].found["p"])
+    observed = power(fit, n=3, seed=1)
+    assert "says what its p-value says" in str(observed.summary()).replace("\n", " ")
+
+
+def test_words_of_power() -> None:
+    how = {"family": "binomial", "n": 3, "seed": 1}
+    with pytest.raises(ValueError, match="beta lacks Intercept"):
+        power(FORMULA, TRIALS, params={"sd": {"subj": 1, "item": 1}}, effect=1, **how)
+    with pytest.raises(ValueError, match="beta lacks cond"):
+        power(FORMULA, TRIALS, params=HITS | {"beta": {"Intercept": 1}}, **how)
+    with pytest.raises(ValueError, match='must be "z" or "lrt"'):
+        power(FORMULA, TRIALS, params=HITS, method="satterthwaite", **how)
+    with pytest.raises(ValueError, match="give family="):
+        power(FORMULA, TRIALS, params=HITS, nagq=5)
+    with pytest.raises(ValueError, match="thresholds of an ordered"):
+        power(FORMULA, TRIALS, params=HITS, family="ordered")
+    fit = glmer(f"y ~ {FORMULA}", TRIALS.assign(y=drawn("binomial", 1)[0]))
+    with pytest.raises(ValueError, match="family= goes with a formula"):
+        power(fit, family="binomial")
+
+
+def test_a_model_of_arrays_takes_many_responses() -> None:
+    codes = TRIALS["subj"].cat.codes.to_numpy().astype(int)
+    Y = drawn("poisson", 3).to_numpy()
+    model = GLMM.from_arrays(Y[:, 0], np.ones((len(Y), 1)), [(codes, None)], "poisson")
+    found = model.fit_many(Y, threads=2)
+    for i in range(3):
+        one = glmer("y ~ 1 + (1 | subj)", TRIALS.assign(y=Y[:, i]), "poisson")
+        assert found.objective[i] == pytest.approx(one.objective, abs=1e-6)

@@ -150,7 +150,7 @@ def test_degrees_of_freedom_are_refused(cbpp: GLMMFit, ddf: str) -> None:
 
 
 def test_what_is_for_linear_models_says_so(cbpp: GLMMFit) -> None:
-    for call in (lmmfast.step, lmmfast.rlr_test, lmmfast.lr_test, lmmfast.power):
+    for call in (lmmfast.step, lmmfast.rlr_test, lmmfast.lr_test):
         with pytest.raises(FitError, match="is for linear mixed models"):
             call(cbpp)
     with pytest.raises(FitError, match="is for linear mixed models"):

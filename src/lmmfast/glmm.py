@@ -12,6 +12,7 @@ from .glmm_fit import GLMMFit
 
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
+    from .many.fits import ManyFits
 
 
 class GLMM(GeneralizedModel):
@@ -129,6 +130,28 @@ class GLMM(GeneralizedModel):
     def fitted(self, options: Options) -> GLMMFit:
         """The fit that checked options ask for."""
         return GLMMFit(self.minimize(options), self.design, self)
+
+    def fit_many(
+        self,
+        Y: Any,
+        *,
+        contrasts: Any = None,
+        threads: int = 1,
+        max_evals: int = MAX_EVALS,
+        weights: Any = None,
+        client: Any = None,
+        checkpoint: Any = None,
+    ) -> ManyFits:
+        """Fits the model to many responses; see `lmmfast.fit_many`.
+
+        weights are by response here, (n, m) as `Y`; default: those of the model.
+        """
+        from .many.asked import asked
+        from .many.run import fit_all
+
+        want = asked(self.design, contrasts, "z", False, max_evals, generalized=True)
+        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        return fit_all(self, Y, want, weights=weights, **how)
 
     def at(self, psi: Any) -> GLMMFit:
         """The model at given parameters: modes and likelihood without maximizing.

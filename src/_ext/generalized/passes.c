@@ -7,7 +7,7 @@
 #include "generalized/state.h"
 
 #define LIFT 1e-12 /* of the largest diagonal of X'W X */
-#define FLAT 0.1   /* of its expectation: an observed weight below it says nothing of a shift of its row */
+#define SLIGHT 0.1 /* of its expectation: an observed weight below it says nothing of a shift of its row */
 
 /* ---------------------------------------------------------------------------------- one block of rows -- */
 
@@ -514,7 +514,7 @@ CLONES void pass_extra(glmm_model *g)
                        v->zt[at + i] * d1[i];
             g->fx[e] += sum;
             for (int32_t i = 0; i < rows; i++)
-                one[i] = v->wf[at + i] > FLAT * w[i] ? d1[i] / v->wf[at + i] : 0;
+                one[i] = v->wf[at + i] > SLIGHT * w[i] ? d1[i] / v->wf[at + i] : 0;
             for (ptrdiff_t f = 0; f < N; f++) {
                 g->xx[e + N * f] += dot(rows, lx + e * KEPT, lx + f * KEPT);
                 g->kk[e + N * f] += dot(rows, one, out.d1x + f * KEPT);

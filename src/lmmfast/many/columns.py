@@ -114,7 +114,7 @@ def fill_row(out: Columns, i: int, fit: Fit, want: Asked) -> None:
     out["theta"][i], out["beta"][i] = estimates.theta, estimates.beta
     if isinstance(fit.model, GeneralizedModel):
         out["extra"][i] = natural_extra(estimates, fit.model.family)[0]
-        out["separated"][i] = ", ".join(estimates.separation)
+        out["separated"][i] = "; ".join(estimates.separation)
     if want.errors:
         _fill_errors(out, i, fit, want)
     if want.statistic is None:

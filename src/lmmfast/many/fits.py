@@ -163,8 +163,8 @@ class ManyGeneralizedFits(ManyFits):
     extra : (m, r) array
         The distribution's own parameters, in the units of ``fit.extra``.
     separated : (m,) array of str
-        Fixed effects without a finite estimate, because they separate the response; "" where there
-        are none.
+        Fixed effects without a finite estimate, because they separate the response, with "; "
+        between them; "" where there are none.
     """
 
     family: str = ""

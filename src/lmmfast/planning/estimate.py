@@ -26,6 +26,7 @@ class PowerEstimate:
     failed: float
     type_s: float
     type_m: float
+    separated: float = 0.0
 
     @property
     def power(self) -> float:
@@ -36,22 +37,35 @@ def estimates_of(outcome: Outcome, alpha: float, level: float) -> list[PowerEsti
     """One for each effect."""
     found = outcome.found
     n = len(found["p"])
-    shares: dict[str, float] = {
-        "singular": float(found["singular"].mean()),
-        "not_converged": float((found["fitted"] & ~found["converged"]).mean()),
-        "failed": float(np.isnan(found["p"]).any(axis=1).mean()),
-    }
     out = []
     for e, effect in enumerate(outcome.effects):
         hit = found["p"][:, e] < alpha  # False for NaN
         count = int(hit.sum())
         sizes = np.full(count, np.nan)
         if "estimate" in found:
-            sizes = found["estimate"][hit] + effect - outcome.drawn
+            shift = effect - outcome.drawn if found["estimate"].ndim == 1 else 0.0
+            sizes = _of(found["estimate"], e)[hit] + shift
         errors = _errors(sizes, float(effect))
         low, high = map(float, share_interval(count, n, level))
-        out.append(PowerEstimate(n, count, low, high, **shares, **errors))
+        out.append(PowerEstimate(n, count, low, high, **_shares(outcome, e), **errors))
     return out
+
+
+def _of(values: np.ndarray, e: int) -> np.ndarray:
+    """Those of one effect, where fits depend on it."""
+    return values if values.ndim == 1 else values[:, e]
+
+
+def _shares(outcome: Outcome, e: int) -> dict[str, float]:
+    """Shares of studies that went wrong, by how."""
+    found, p = outcome.found, outcome.found["p"]
+    lost = np.isnan(p).any(axis=1) if found["fitted"].ndim == 1 else np.isnan(p[:, e])
+    short = _of(found["fitted"] & ~found["converged"], e)
+    shares = {"singular": float(_of(found["singular"], e).mean())}
+    shares |= {"not_converged": float(short.mean()), "failed": float(lost.mean())}
+    if "separated" in found:
+        shares["separated"] = float((_of(found["separated"], e) != "").mean())
+    return shares
 
 
 def _errors(estimates: np.ndarray, effect: float) -> dict[str, float]:

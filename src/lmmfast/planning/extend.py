@@ -37,7 +37,7 @@ def extend(
 
     Parameters
     ----------
-    data : table, fit of `lmer`, or Study
+    data : table, fit of `lmer` or `glmer`, or Study
     along : str
         Column whose levels are counted: ``along="subj", to=60``.
     within : str or list of str, optional

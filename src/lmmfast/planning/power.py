@@ -15,6 +15,7 @@ from .. import tables
 from ..hints import hinted
 from ..inference.ddf import check_choice
 from ..many.checkpoint import Checkpoint, fingerprint
+from ..many.families import family_given
 from ..many.job import checked_count, checked_threads
 from ..many.parameters import Parameters
 from ..many.streams import checked_seed
@@ -34,6 +35,7 @@ METHODS = {
     "z": "Wald tests, normal approximation",
     "lrt": "likelihood-ratio tests",
 }
+DEFAULTS: dict[str, Any] = {"nagq": 1, "information": "observed"}
 OBSERVED = (
     "The effect is the estimate of the fit: this power says what its p-value says, not what a new "
     "study can find. Give effect= or params=."
@@ -115,9 +117,10 @@ class Power(tables.Printed):
             The sizes; ``effect`` (the true distance from the hypothesis) or ``scale``; ``nobs``
             (rows of a study); ``power`` with ``lower`` and ``upper``; ``n``; the shares of studies
             with a singular fit, a fit that is not certified (``not_converged``; it counts all the
-            same) and without a p-value (``failed``, which count as not significant); ``type_S`` and
-            ``type_M``: of significant estimates the share with the wrong sign, and their mean size
-            over the true one.
+            same) and without a p-value (``failed``, which count as not significant); of generalized
+            models ``separated``, studies some coefficient of which has no finite estimate (they
+            count too); ``type_S`` and ``type_M``: of significant estimates the share with the wrong
+            sign, and their mean size over the true one.
         """
         import pandas as pd
 
@@ -138,6 +141,7 @@ class Power(tables.Printed):
             "singular": estimate.singular,
             "not_converged": estimate.not_converged,
             "failed": estimate.failed,
+            **({"separated": estimate.separated} if "separated" in outcome.found else {}),
             "type_S": estimate.type_s,
             "type_M": estimate.type_m,
         }
@@ -160,8 +164,8 @@ class Power(tables.Printed):
         columns["power"] = [tables.fixed(value, 3) for value in frame["power"]]
         ends = zip(frame["lower"], frame["upper"], strict=True)
         columns[f"{self.level:.0%} interval"] = [f"{low:.3f} - {high:.3f}" for low, high in ends]
-        for name in ("singular", "not_converged", "failed"):
-            if name == "singular" or frame[name].any():
+        for name in ("singular", "not_converged", "failed", "separated"):
+            if name in frame and (name == "singular" or frame[name].any()):
                 columns[name.replace("_", " ")] = [f"{share:.1%}" for share in frame[name]]
         for name in ("type_S", "type_M"):
             if frame[name].notna().any():
@@ -169,7 +173,22 @@ class Power(tables.Printed):
         return tables.Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), len(labels))
 
     def _said(self) -> list[str]:
-        return [line for note in self.notes for line in tables.wrapped(note)]
+        notes = [*self.notes, *self._separations()]
+        return [line for note in notes for line in tables.wrapped(note)]
+
+    def _separations(self) -> list[str]:
+        """Which coefficients had no finite estimate."""
+        parts = [outcome.found.get("separated", ()) for outcome in self.outcomes]
+        every = [str(names) for part in parts for names in np.ravel(part) if names]
+        if not every:
+            return []
+        each = [name for one in every for name in one.split("; ")]
+        names, counts = np.unique(each, return_counts=True)
+        shown = ", ".join(f"{names[k]} ({counts[k]:,})" for k in np.argsort(-counts, kind="stable"))
+        return [
+            f"Separated: in {len(every):,} simulated studies the responses leave no finite "
+            f'estimate of {shown}; their z is near 0, method="lrt" does not suffer from that'
+        ]
 
     # ---- how large it must be --------------------------------------------------------------------
 
@@ -187,7 +206,8 @@ class Power(tables.Printed):
 
         Sizes are tried by bisection, each with simulations of its own, and a probit curve in the
         square root of the size through all that were tried says which one reaches the power, and
-        how well that is known. Effects cost nothing: no fit depends on them.
+        how well that is known. Effects cost nothing: no fit of a linear model depends on them (of
+        generalized ones only sizes are sought).
 
         Parameters
         ----------
@@ -282,19 +302,23 @@ def power(
     model: Any,
     data: Any = None,
     *,
+    family: Any = None,
+    link: str | None = None,
     test: Any = None,
     params: Any = None,
     effect: Any = None,
     scale: Any = None,
     along: Mapping[str, Sequence[Any]] | None = None,
     n: int = 1000,
-    method: str = "satterthwaite",
+    method: str | None = None,
     alpha: float = 0.05,
     level: float = 0.95,
     reml: bool | None = None,
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    nagq: int = 1,
+    information: str = "observed",
     seed: int | None = None,
     threads: int = 1,
     client: Any = None,
@@ -308,12 +332,14 @@ def power(
 
     Parameters
     ----------
-    model : str, fit of `lmer`, or Study
+    model : str, fit of `lmer` or `glmer`, or Study
         A formula, whose left side need not be a column; or a fit, whose data and estimates are
         taken; or what `extend` makes of a fit.
     data : table or callable, optional
         With a formula: the rows of a study, as `design` makes them. A function is called with the
         sizes of `along`: ``lambda subjects: design(subjects, items=24, ...)``.
+    family, link
+        With a formula: of a generalized model, as for `glmer`.
     test : str, array, dict or list, optional
         A coefficient by its name (``"cond[T.b]"``); a term (``"cond"``), tested as ``anova`` of
         type III does; a smaller fixed part (``"~ group"``), as by comparison of models; or a
@@ -322,7 +348,9 @@ def power(
     params : Parameters or dict, optional
         Assumed values: ``{"beta": {"cond[T.b]": 20}, "sd": {"subj": 80, "item": 30}, "sigma":
         200}``. Of a fit: those that shall differ from its estimates. Without one: coefficients that
-        are neither named nor tested are 0, which does not change the power.
+        are neither named nor tested are 0, which does not change the power; of generalized models
+        it does, so that all are needed, and ``"extra"`` (``{"size": 2}``, thresholds) in place of
+        sigma.
     effect : float or list, optional
         Values of the coefficient that is tested, in place of that in `params`.
     scale : float or list, optional
@@ -334,7 +362,8 @@ def power(
         Simulated studies of each size.
     method : {"satterthwaite", "kenward-roger", "z", "lrt"}, default "satterthwaite"
         t and F tests with these degrees of freedom, Wald tests, or likelihood-ratio tests of fits
-        by maximum likelihood. Kenward and Roger's are for one row at a time, and slower.
+        by maximum likelihood. Kenward and Roger's are for one row at a time, and slower. Of
+        generalized models "z" (default) or "lrt".
     alpha : float, default 0.05
         Level of significance; tests are two-sided.
     level : float, default 0.95
@@ -342,7 +371,9 @@ def power(
     reml : bool, optional
         Default: that of the fit, True for a formula. Likelihood-ratio tests: False.
     weights, offset, contrasts
-        With a formula: as for `lmer`.
+        With a formula: as for `lmer`; weights are the trials of a binomial response.
+    nagq, information
+        With a formula and a family: as for `glmer`.
     seed : int, optional
         Default: a new one, kept in the result.
     threads : int, default 1
@@ -368,7 +399,8 @@ def power(
     -----
     Estimates of the covariance parameters, standard errors and degrees of freedom do not depend on
     the fixed effects that are assumed: all values of `effect` are answered by the same fits, and
-    their powers are those of the same studies. Type S and type M errors: Gelman & Carlin (2014),
+    their powers are those of the same studies. Of generalized models they do: each effect has fits
+    of its own, of the same random numbers. Type S and type M errors: Gelman & Carlin (2014),
     *Perspect. Psychol. Sci.* 9. Simulation for mixed models: Green & MacLeod (2016), *Methods Ecol.
     Evol.* 7. Intervals: Clopper & Pearson (1934), *Biometrika* 26.
 
@@ -381,11 +413,20 @@ def power(
     >>> found = power(formula, trials, params=assumed, effect=[0, 60], n=200, seed=1)
     >>> found.to_frame()[["effect", "power"]].round(2).values.tolist()
     [[0.0, 0.06], [60.0, 0.76]]
+
+    Yes and no: the difference of the conditions is one of log odds.
+
+    >>> odds = {"beta": {"Intercept": 0.5}, "sd": {"subj": 1, "item": 0.5}}
+    >>> found = power(formula, trials, family="binomial", params=odds, effect=0.7, n=50, seed=1)
+    >>> round(float(found), 2)
+    0.74
     """
     began = time.perf_counter()
-    study, make, sizes = _study(model, data, along or {}, weights, offset, contrasts)
+    own = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    own |= {"family": family, "link": link, "nagq": nagq, "information": information}
+    study, make, sizes = _study(model, data, along or {}, own, params)
     study = replace(study, params=Parameters.read(params) if params is not None else study.params)
-    check_choice("method", method, METHODS)
+    method = _method(method, study)
     _check_share("alpha", alpha)
     _check_share("level", level)
     if effect is not None and scale is not None:
@@ -395,7 +436,9 @@ def power(
         make=make,
         test=test,
         method=method,
-        reml=method != "lrt" and (study.reml if reml is None else bool(reml)),
+        reml=method != "lrt"
+        and study.family is None
+        and (study.reml if reml is None else bool(reml)),
         effect=_numbers("effect", effect),
         scale=_numbers("scale", scale),
         seed=checked_seed(seed),
@@ -439,30 +482,49 @@ def _outcomes(simulation: Simulation, sizes: list[Sizes], n: int, checkpoint: An
     return outcomes
 
 
+def _method(method: Any, study: Study) -> str:
+    """How tests are made."""
+    if study.family is None:
+        method = "satterthwaite" if method is None else method
+        check_choice("method", method, METHODS)
+        return str(method)
+    method = "z" if method is None else method
+    if method in METHODS and method not in ("z", "lrt"):
+        raise ValueError(
+            f'{METHODS[method]} belong to linear models: method must be "z" or "lrt" of a '
+            "generalized one"
+        )
+    check_choice("method", method, ("z", "lrt"))
+    return str(method)
+
+
 def _study(
-    model: Any, data: Any, along: Mapping[str, Any], weights: Any, offset: Any, contrasts: Any
+    model: Any, data: Any, along: Mapping[str, Any], own: dict[str, Any], params: Any
 ) -> tuple[Study, Callable[..., Any] | None, list[Sizes]]:
     """The study, the function that makes its data, and the sizes."""
     cells = grid({name: _sizes(name, values) for name, values in along.items()})
     known = study_of(model)
     if known is not None:
-        given = {"data": data, "weights": weights, "offset": offset, "contrasts": contrasts}
-        for name, value in given.items():
-            if value is not None:
+        for name, value in {"data": data, **own}.items():
+            if value is not None and (name not in DEFAULTS or value != DEFAULTS[name]):
                 raise ValueError(f"{name}= goes with a formula: a fit or a study has its own")
         return known, None, cells
     if not isinstance(model, str):
         raise TypeError(
-            f"the first argument is a formula, a fit of lmer or a study, not {type(model).__name__}"
+            f"the first argument is a formula, a fit or a study, not {type(model).__name__}"
         )
     if data is None:
         raise ValueError("data= is missing: the rows of a study, as lmmfast.design makes them")
-    named = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    link = own.pop("link")
+    if own["family"] is not None:
+        own["family"] = family_given(own["family"], link, params)
+    elif link is not None or any(own[name] != value for name, value in DEFAULTS.items()):
+        raise ValueError("link=, nagq= and information= are for generalized models: give family=")
     if not callable(data):
-        return Study(model, table_of(data), Parameters(), **named), None, cells
+        return Study(model, table_of(data), Parameters(), **own), None, cells
     if not along:
         raise ValueError("data is a function: say with what to call it, along={...}")
-    return Study(model, None, Parameters(), **named), data, cells
+    return Study(model, None, Parameters(), **own), data, cells
 
 
 def _cells(values: list[Any]) -> list[str]:

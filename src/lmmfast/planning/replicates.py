@@ -14,7 +14,7 @@ from ..engine.model import Model
 from ..errors import LmmWarning
 from ..inference.wald import t_pvalues
 from ..many.checkpoint import fingerprint
-from ..many.columns import fitted_columns
+from ..many.columns import AnyModel, fitted_columns
 from ..many.job import Columns, Job
 from ..many.run import design_fingerprint
 from ..many.simulate import Simulator
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ..many.asked import Asked
 
 
-class _Null(NamedTuple):
+class Null(NamedTuple):
     """The model in which the hypothesis holds, of responses less X base."""
 
-    model: Model
+    model: Any
     base: np.ndarray  # p
 
 
@@ -52,20 +52,27 @@ class Replicates(Job):
     joint: Joint | None = None
     by_likelihood: bool = False
     is_kept: bool = False  # in a checkpoint
-    spare: list[Model] = field(default_factory=list)  # models that are made already
+    spare: list[Any] = field(default_factory=list)  # models that are made already
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"spare": []}
 
-    def begin(self) -> tuple[Model, _Null | None]:
+    def begin(self) -> tuple[Any, Null | None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
-            model = self.spare.pop() if self.spare else Model(self.design)
+            model = self.spare.pop() if self.spare else self.made(self.design)
             null = None
             if self.by_likelihood:
-                N, base = restriction(self.tested, model._core.keep)
-                null = _Null(Model(smaller(self.design, N)), base)
+                null = self.restricted(*restriction(self.tested, model._core.keep))
         return model, null
+
+    def made(self, design: Design) -> AnyModel:
+        """The model of a design."""
+        return Model(design)
+
+    def restricted(self, N: np.ndarray, base: np.ndarray) -> Null:
+        """The model in which the hypothesis holds, see `restriction`."""
+        return Null(self.made(smaller(self.design, N)), base)
 
     def part(self, first: int, stop: int) -> Any:
         """Which study the replicates are of, where several share a checkpoint."""
@@ -79,6 +86,16 @@ class Replicates(Job):
         model, null = state
         Y = self.simulator.draw(self.streams, first, stop)
         found = fitted_columns(model, Y, None, self.want)
+        effect, out = self.said(model, found)
+        out["p"] = (
+            self.wald(effect, found, self.shifts @ self.tested.L.T)
+            if null is None
+            else self._ratios(null, Y, found["objective"])
+        )
+        return out
+
+    def said(self, model: AnyModel, found: Columns) -> tuple[np.ndarray, Columns]:
+        """Distances from the hypothesis (c, r), and what is kept of fits besides p-values."""
         effect = _times(self.tested.L, found["beta"]) - self.tested.q
         out = {
             "fitted": np.isfinite(found["objective"]),
@@ -88,18 +105,13 @@ class Replicates(Job):
         if len(self.tested.L) == 1:
             out |= {"estimate": effect[:, 0], "se": np.sqrt(found["variance"][:, 0])}
             out["df"] = found["df"][:, 0]
-        out["p"] = (
-            self._wald(effect, found["variance"], found["df"])
-            if null is None
-            else self._ratios(null, Y, found["objective"])
-        )
-        return out
+        return effect, out
 
-    def _wald(self, effect: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
-        """(c, E) p-values of t, z, F or chi-squared."""
+    def wald(self, effect: np.ndarray, found: Columns, shifts: np.ndarray) -> np.ndarray:
+        """(c, E) p-values of t, z, F or chi-squared, at distances that are shifted by (E, r)."""
         from scipy.special import chdtrc, fdtrc
 
-        shifts = self.shifts @ self.tested.L.T
+        variance, df = found["variance"], found["df"]
         if self.joint is None:
             return t_pvalues((effect + shifts[:, 0]) / np.sqrt(variance), df)
         r = len(self.tested.L)
@@ -109,7 +121,7 @@ class Replicates(Job):
             return np.asarray(chdtrc(r, square))
         return np.asarray(fdtrc(r, self.joint.denominator(variance, df)[:, None], square / r))
 
-    def _ratios(self, null: _Null, Y: np.ndarray, deviance: np.ndarray) -> np.ndarray:
+    def _ratios(self, null: Null, Y: np.ndarray, deviance: np.ndarray) -> np.ndarray:
         """(c, E) p-values of likelihood-ratio tests."""
         from scipy.special import chdtrc
 
@@ -125,9 +137,10 @@ class Replicates(Job):
     def fingerprint(self) -> str:
         return fingerprint(
             design_fingerprint(self.design),
-            self.simulator.mean,
-            self.simulator.residual,
-            [part.factor for part in self.simulator.parts],
+            self.simulator.facts(),
+            self.tested.L,
+            self.tested.q,
+            self.by_likelihood,
             (self.streams.seed, self.streams.branch),
             self.want.facts(),
             self.shifts,
@@ -163,7 +176,7 @@ def _times(L: np.ndarray, beta: np.ndarray) -> np.ndarray:
     return np.asarray((beta[:, None, used] @ L[:, used].T)[:, 0])
 
 
-def _singular(model: Model, theta: np.ndarray) -> np.ndarray:
+def _singular(model: AnyModel, theta: np.ndarray) -> np.ndarray:
     """(c,) whether some variance, or what is left of it, is zero."""
     diagonal = [row == column for _, row, column in model.theta_entries]
     return np.asarray((theta[:, diagonal] == 0).any(axis=1))

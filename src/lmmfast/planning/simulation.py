@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engine.generalized import GeneralizedModel
 from ..engine.model import Model
 from ..engine.options import MAX_EVALS
 from ..errors import DataError, IdentifiabilityWarning, LmmWarning, RankDeficientWarning
 from ..many.asked import Asked
+from ..many.columns import AnyModel
+from ..many.generalized import GeneralizedSimulator
 from ..many.jobs import run_job
 from ..many.parameters import Parameters
 from ..many.simulate import Simulator
@@ -23,6 +26,7 @@ from .extend import extended, levels_of
 from .frames import table_of
 from .joint import MOST, Joint
 from .replicates import Replicates
+from .replicates_generalized import GeneralizedReplicates
 from .study import Study
 from .tested import Tested
 
@@ -44,7 +48,9 @@ class Outcome:
     effects: np.ndarray  # E  true distances from the hypothesis; NaN where it has several rows
     scales: np.ndarray  # E  multiples of the tested coefficients that are assumed
     drawn: float  # the effect that was drawn, of which `found` has the estimates
-    found: Columns  # a row each: p (n, E), fitted, converged, singular; estimate, se, df
+    # a row each: p (n, E), fitted, converged, singular; estimate, se, df; of generalized models
+    # all of them (n, E), and separated: the coefficients without a finite estimate
+    found: Columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,23 +80,27 @@ class Simulation:
             if quiet:
                 warnings.simplefilter("ignore", LmmWarning)
             study = self.sized(sizes)
-            model = Model(study.design)
-            model._check_identified(self.reml)
+            model = self._model(study)
         assumed, tested = self._assumed(study, model)
         betas, effects, scales = self._alternatives(tested, assumed.beta)
         joint = self._joint(tested, model)
-        job = Replicates(
-            count=n,
-            design=study.design,
-            simulator=Simulator.of_design(study.design, assumed),
-            streams=Streams(self.seed, branch),
-            tested=tested,
-            want=self._want(tested.L if joint is None else joint.contrasts),
-            shifts=betas - assumed.beta,
-            joint=joint,
-            by_likelihood=self.method == "lrt",
-            spare=[model],
-        )
+        own: dict[str, Any] = {
+            "count": n,
+            "design": study.design,
+            "streams": Streams(self.seed, branch),
+            "tested": tested,
+            "want": self._want(tested.L if joint is None else joint.contrasts),
+            "shifts": betas - assumed.beta,
+            "joint": joint,
+            "by_likelihood": self.method == "lrt",
+            "spare": [model],
+        }
+        job: Replicates
+        if isinstance(model, GeneralizedModel):
+            drawing = GeneralizedSimulator.of_rows(study.design, assumed, model.family)
+            job = GeneralizedReplicates(**own, simulator=drawing, like=model._options())
+        else:
+            job = Replicates(**own, simulator=Simulator.of_design(study.design, assumed))
         drawn = float(tested.effect(assumed.beta)[0]) if len(tested.L) == 1 else np.nan
         return job, Outcome(sizes, study.design.n, tested.label, effects, scales, drawn, {})
 
@@ -141,7 +151,15 @@ class Simulation:
     def _table(self) -> Any:
         return self.study.table()
 
-    def _assumed(self, study: Study, model: Model) -> tuple[Assumed, Tested]:
+    def _model(self, study: Study) -> AnyModel:
+        if study.family is not None:
+            how: dict[str, Any] = {"nagq": study.nagq, "information": study.information}
+            return GeneralizedModel(study.design, study.family, **how)
+        model = Model(study.design)
+        model._check_identified(self.reml)
+        return model
+
+    def _assumed(self, study: Study, model: AnyModel) -> tuple[Assumed, Tested]:
         design = study.design
         if study.estimates is not None and len(study.estimates.beta) != len(design.x_names):
             raise DataError(
@@ -150,7 +168,7 @@ class Simulation:
             )
         tested = Tested.read(self.test, design, model._core.keep)
         params = _complete(study, tested, self.effect is not None)
-        return params.of(design, model.theta_entries, study.estimates), tested
+        return params.of(design, model.theta_entries, study.estimates, study.family), tested
 
     def _alternatives(
         self, tested: Tested, beta: np.ndarray
@@ -165,7 +183,7 @@ class Simulation:
         scales = np.full(len(betas), np.nan) if self.effect is not None else self.scale or (1.0,)
         return np.array(betas), np.array(effects), np.array(scales, dtype=float)
 
-    def _joint(self, tested: Tested, model: Model) -> Joint | None:
+    def _joint(self, tested: Tested, model: AnyModel) -> Joint | None:
         """How rows are tested together, where there are several."""
         r = len(tested.L)
         if r == 1 or self.method == "lrt":
@@ -179,11 +197,12 @@ class Simulation:
         return Joint.of(tested.L, _rough_covariance(model.design.X))
 
     def _want(self, L: np.ndarray) -> Asked:
-        """What is asked of each fit. It begins at moments of its response: they are closer to its
-        optimum than the parameters that are assumed are."""
+        """What is asked of each fit. It begins at moments of its response, where fits begin: they
+        are closer to its optimum than the parameters that are assumed are."""
         ddf = "z" if self.method == "lrt" else self.method
         none = (0.0,) * len(L), ("",) * len(L)
-        return Asked(np.ascontiguousarray(L), *none, ddf, self.reml, MAX_EVALS)
+        own = np.ascontiguousarray(L), *none, ddf, self.reml, MAX_EVALS
+        return Asked(*own, errors=self.method != "lrt")
 
 
 def _rough_covariance(X: np.ndarray) -> np.ndarray:
@@ -195,12 +214,17 @@ def _rough_covariance(X: np.ndarray) -> np.ndarray:
 
 
 def _complete(study: Study, tested: Tested, moved: bool) -> Parameters:
-    """Fixed effects that are not named and not tested are zero: power does not depend on them."""
+    """Fixed effects that are not named and not tested are zero: power does not depend on them. Of
+    generalized models it does, and all are needed but the one that `effect` gives."""
     params = study.params
     if study.estimates is not None or not isinstance(params.beta, (Mapping, type(None))):
         return params
     names = [str(name) for name in study.design.x_names]
     given = dict(params.beta or {})
+    if study.family is not None:
+        place = tested.coefficient
+        known = {} if place is None or not moved else {names[place]: 0.0}
+        return replace(params, beta=known | given)
     needed = [names[j] for j in np.flatnonzero(tested.L.any(axis=0))]
     left = [name for name in needed if name not in given]
     if left and not moved and set(given) <= set(names):

@@ -207,6 +207,11 @@ def smallest_effect(outcome: Outcome, alpha: float, level: float, target: float)
     from ..inference.wald import t_pvalues
 
     found = outcome.found
+    if "separated" in found:
+        raise ValueError(
+            "along='effect' is for linear models, whose fits do not depend on it: give effect= "
+            "several values"
+        )
     if "estimate" not in found or np.isnan(found["se"]).all():
         raise ValueError(
             "along='effect' needs a test of one row by satterthwaite, kenward-roger or z: for "

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import tables
 from ..data.columns import Table
 from ..data.design import Design, build
+from ..data.unanswered import RESPONSE, without_response
 from ..errors import DataError
 from ..formula.plan import plan_of, without_dot
-from ..inference.ddf import linear_only
 from ..many.parameters import Parameters
 from .frames import table_of
 
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..engine.estimates import Estimates
-
-RESPONSE = "response_"  # what stands in for responses that are drawn
+    from ..engine.families import Family
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,6 +44,12 @@ class Study(tables.Printed):
     learned : dict, optional
         What ``poly(x, 2)``, ``scale(x)`` and the like learned from the data that the parameters are
         meant for.
+    family : Family, optional
+        Of a generalized model; an ordered one with its classes.
+    nagq, information
+        As for ``glmer``.
+    left : str
+        The formula's left side where its data have the trials of binomial counts, else "".
     """
 
     formula: str
@@ -59,6 +62,10 @@ class Study(tables.Printed):
     estimates: Estimates | None = None
     made: Design | None = None
     learned: Mapping[str, Any] | None = None
+    family: Family | None = None
+    nagq: int = 1
+    information: str = "observed"
+    left: str = ""
 
     @classmethod
     def of_fit(cls, fit: Any) -> Study:
@@ -71,6 +78,11 @@ class Study(tables.Printed):
             )
         given = design.given
         named = {} if given is None else {"weights": given.weights, "offset": given.offset}
+        if fit.family is not None:
+            named |= {"family": fit.family, "nagq": fit.model.nagq}
+            named["information"] = fit.model.information
+            if design.outcome.form == "cbind":
+                named["left"] = design.response
         return cls(
             design.formula,
             None if given is None else given.data,
@@ -136,12 +148,14 @@ class Study(tables.Printed):
         """The rows, with a response that stands in for those that are drawn."""
         if self.made is not None:
             return self.made
-        table = Table.of(self.data)
-        if table is self.data:
-            table = Table(self.data._native)
-        table.add(RESPONSE, np.sin(np.arange(1.0, table.n + 1)))
         named = {"weights": self.weights, "offset": self.offset, "contrasts": self.contrasts}
-        return build(self._right, table, learned=self.learned, **named)
+        named["learned"] = self.learned
+        kind = None if self.family is None else self.family.response
+        if self.left:
+            right = self._right.partition("~")[2]
+            return build(f"{self.left} ~ {right}", Table.of(self.data), kind=kind, **named)
+        classes = () if self.family is None else self.family.levels
+        return without_response(self._right, self.data, kind=kind, classes=classes, **named)
 
     def summary(self) -> tables.Summary:
         """Formula, rows, parameters."""
@@ -159,5 +173,4 @@ def study_of(given: Any) -> Study | None:
     if isinstance(given, Study):
         return given
     fit = getattr(given, "lmm", given)  # results of mixedlm
-    linear_only(fit, "planning from a fit")
     return Study.of_fit(fit) if isinstance(fit, Fit) else None
