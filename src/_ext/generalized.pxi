@@ -107,6 +107,7 @@ cdef class Generalized(Model):
     offset : (n,) float64 or None
     prior : (mean, precision) of the columns of X, (p,) each: sum precision (beta - mean)^2 is added; or None
     information : "observed" or "expected", weights of log|M|
+    flat : int, the factor of one level whose columns have a flat prior, as in restricted likelihood; -1: none
     nagq : int, nodes of adaptive quadrature a direction: one factor of at most three columns; 1: Laplace
 
     Attributes
