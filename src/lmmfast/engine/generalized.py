@@ -23,7 +23,12 @@ from ..linalg import predicted_gain
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
 from .estimates import singular_directions
 from .families import Family, find_family
-from .generalized_checks import check_quadrature, check_thresholds, note_identification
+from .generalized_checks import (
+    check_family,
+    check_quadrature,
+    check_thresholds,
+    note_identification,
+)
 from .generalized_estimates import GeneralizedEstimates
 from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
@@ -118,6 +123,7 @@ class GeneralizedModel(Machine):
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         check_quadrature(design, self.nagq)
+        check_family(self.family, design, information)
         self._compile(design, storage, threads, self._made(design))
         self._held: Any = design.sums  # whose response and weights the compiled model has
         self._uses = 0  # of `_filled`, one inside the other
@@ -135,7 +141,7 @@ class GeneralizedModel(Machine):
     def _made(self, design: Design) -> Any:
         """What makes the compiled model: the response is not shifted by the offset here."""
         rows = design.rows_for("a generalized model needs its rows")
-        own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
+        own: dict[str, Any] = {"family": self.family.core_family, "link": self.family.core_link}
         classes = 0 if design.outcome is None else design.outcome.classes
         own |= {"classes": classes, "offset": rows.offset}
         own |= {"nagq": self.nagq, "information": self.information}
@@ -517,7 +523,7 @@ def _expected_weights(
     family: Family, design: Design, classes: int, eta: np.ndarray, extra: np.ndarray
 ) -> float:
     """The mean of the rows' Fisher information in eta."""
-    given = family.core_name, family.core_link, design.y, design.weights, eta, extra, classes
+    given = family.core_family, family.core_link, design.y, design.weights, eta, extra, classes
     w = _core.density(*given, only=("w",))["w"]
     return float(np.mean(w[np.isfinite(w)])) if np.isfinite(w).any() else 1.0
 

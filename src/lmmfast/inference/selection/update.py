@@ -45,7 +45,7 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    family = None if fit.family is None else fit.family.core_name
+    family = None if fit.family is None else fit.family.response
     design = design_from(formula, *now, family)
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
