@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -135,7 +137,8 @@ def test_every_number_of_rows(own: CustomFamily) -> None:
     total = expected.pop("l").sum() + _core.density_constant(core, "log", y)
     assert found["l"].sum() == pytest.approx(total, abs=1e-9)
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-7, err_msg=name)
+        close = 1e-4 if name == "d4" else 1e-7  # of which no gradient is made
+        np.testing.assert_allclose(found[name], values, rtol=close, atol=1e-7, err_msg=name)
 
 
 def test_weights(data: pd.DataFrame) -> None:
@@ -196,7 +199,7 @@ class Broken(Counts):
         return super().log_density(y, eta, x, weights)
 
 
-@pytest.mark.parametrize("calls", [0, 5, 60, 200])
+@pytest.mark.parametrize("calls", [0, 5, 60, 120])
 def test_errors_come_out_unchanged(data: pd.DataFrame, calls: int) -> None:
     family = Broken(calls)
     with pytest.raises(KeyError) as caught:
@@ -219,6 +222,23 @@ def test_an_interrupt_stops_the_fit(data: pd.DataFrame) -> None:
     family.error = KeyboardInterrupt()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         glmer("y ~ x + (1 | g)", data, family)
+
+
+class Signalled(KnownCounts):
+    calls = 0
+
+    def log_density(self, y: Any, eta: Any, x: Any = None, weights: Any = None) -> Any:
+        self.calls += 1
+        if self.calls == 40:
+            signal.raise_signal(signal.SIGINT)
+        return super().log_density(y, eta, x, weights)
+
+
+def test_a_signal_stops_the_fit(data: pd.DataFrame) -> None:
+    family = Signalled()
+    with pytest.raises(KeyboardInterrupt):
+        glmer("y ~ x + (1 | g)", data, family)
+    assert family.calls == 40
 
 
 @pytest.mark.parametrize("name", ["d1", "d2", "d3", "lx", "d1x", "d2x"])
@@ -288,10 +308,43 @@ def test_what_it_lacks_is_refused(data: pd.DataFrame) -> None:
 
 
 def test_pickles(data: pd.DataFrame) -> None:
-    fit = glmer("real ~ x + (1 | g)", data, StudentT(5.0))
+    fit = glmer("real ~ x + (1 | g)", data[:150], StudentT(5.0))
     other = pickle.loads(pickle.dumps(fit))
     assert other.family == fit.family
     assert other.model.objective(fit.psi) == pytest.approx(fit.objective, abs=1e-9)
+
+
+def test_many_threads(data: pd.DataFrame) -> None:
+    def fitted(threads: int) -> float:
+        return float(glmer(FORMULA, data, KnownClumped(), threads=threads).objective)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(fitted, [1, 1, 2, 2]))
+    assert found == [found[0]] * 4
+
+
+def test_compared_and_changed(data: pd.DataFrame) -> None:
+    small, large = (glmer(f"y ~ {one} + (1 | g)", data, Clumped()) for one in ("1", "x"))
+    core = lmmfast.anova(*(glmer(f"y ~ {one} + (1 | g)", data, "nbinom2") for one in ("1", "x")))
+    np.testing.assert_allclose(
+        lmmfast.anova(small, large).table["Chisq"], core.table["Chisq"], atol=1e-5
+    )
+    assert small.update(". ~ . + x").objective == pytest.approx(large.objective, abs=1e-7)
+    with pytest.raises(ValueError):
+        lmmfast.anova(small, glmer("y ~ x + (1 | g)", data, "gamma"))
+
+
+def test_responses_drawn_from_it(data: pd.DataFrame) -> None:
+    some = data[data["g"] < 12]
+    own, core = (glmer("y ~ x + (1 | g)", some, one) for one in (KnownCounts(), "poisson"))
+    drawn = [fit.bootstrap(6, seed=3, threads=2).replicates for fit in (own, core)]
+    np.testing.assert_allclose(*drawn, atol=1e-5)
+    Y = np.asarray(core.simulate(3, seed=2))
+    many = [
+        lmmfast.fit_many("~ x + (1 | g)", some, Y, family=one).objective
+        for one in (KnownCounts(), "poisson")
+    ]
+    np.testing.assert_allclose(*many, atol=1e-7)
 
 
 def test_equal_families() -> None:
@@ -312,5 +365,5 @@ def test_differences_of_rows_of_any_width() -> None:
 
     first, second = differences(values, (1, 2), np.full(4, 5.0))
     r, squares = y - eta, scale**2 + np.square(y - eta)
-    np.testing.assert_allclose(first, r / squares, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(second, (r * r - scale**2) / squares**2, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(first, r / squares, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(second, (r * r - scale**2) / squares**2, rtol=1e-9, atol=1e-12)

@@ -10,10 +10,10 @@ import numpy as np
 # values at shifts: (rows (m,) of them, shifts (k, m)) -> (..., k, m)
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-HALF = 6  # points on either side; two less give what the error is judged by
+HALF = 6  # points on either side; one and two less give what the error is judged by
 POINTS = np.arange(-HALF, HALF + 1.0)
 SHRINK = 3.0  # steps of rows where they were too long
-CLOSE = 1e-6  # how well nine points must agree with thirteen, whose own error is far smaller
+CLOSE = 1e-8  # how well nine and eleven points must agree with thirteen, which err far less
 EPS = float(np.finfo(float).eps)
 
 
@@ -87,6 +87,10 @@ def differences(
     return best
 
 
+def _applied(w: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.einsum("k,...km->...m", w, values))
+
+
 def _judged(
     values: np.ndarray, orders: Sequence[int], h: np.ndarray, unit: np.ndarray, noise: float
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -95,10 +99,10 @@ def _judged(
     most = np.abs(values).max(axis=-2)
     found, error, fine = [], np.zeros(len(h)), np.ones(len(h), bool)
     for order in orders:
-        wide, narrow = weights(HALF, order), weights(HALF - 2, order)
-        one = np.einsum("k,...km->...m", wide, values) / h**order
-        two = np.einsum("k,...km->...m", narrow, values[..., 2:-2, :]) / h**order
-        off = np.abs(one - two)
+        wide = weights(HALF, order)
+        one = _applied(wide, values) / h**order
+        less = (_applied(weights(HALF - k, order), values[..., k:-k, :]) for k in (1, 2))
+        off = np.maximum(*(np.abs(one - other / h**order) for other in less))
         rounding = 4 * noise * np.abs(wide).sum() * most / h**order
         fine &= (off <= CLOSE * np.abs(one) + rounding).all(axis=lead)
         error = np.maximum(error, (off * unit**order).max(axis=lead, initial=0.0))
