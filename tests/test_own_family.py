@@ -90,6 +90,19 @@ class KnownClumped(Clumped):
         }
 
 
+class Skewed(CustomFamily):
+    """Gamma, by its log-density alone; eta must be positive with two of its links."""
+
+    response = "positive"
+    extra = ("dispersion",)
+    links = ("inverse", "log", "identity")
+
+    def log_density(self, y: Any, eta: Any, x: Any = None, weights: Any = None) -> Any:
+        mu, shape = self.linkinv(eta), np.exp(-x[0])
+        value = shape * np.log(shape / mu) + (shape - 1) * np.log(y) - shape * y / mu
+        return np.where(mu > 0, value - gammaln(shape), -np.inf)
+
+
 class StudentT(CustomFamily):
     extra = ("scale",)
 
@@ -123,6 +136,15 @@ def test_equals_the_cores_family(data: pd.DataFrame, own: Any, built_in: str, of
     np.testing.assert_allclose(fit.params, core.params, atol=1e-4)
     np.testing.assert_allclose(fit.bse, core.bse, rtol=1e-3)
     np.testing.assert_allclose(fit.extra, core.extra, rtol=1e-3)
+
+
+@pytest.mark.parametrize("link", Skewed.links)
+def test_links_with_bounds(data: pd.DataFrame, link: str) -> None:
+    """Differences stay within the domain of eta."""
+    some = data.assign(z=np.exp(data["real"] / 3))
+    fit, core = (glmer("z ~ x + (1 | g)", some, one, link) for one in (Skewed(), "gamma"))
+    assert fit.converged
+    assert fit.objective == pytest.approx(core.objective, abs=1e-7)
 
 
 @pytest.mark.parametrize("own", [Counts(), KnownCounts(), Clumped(), KnownClumped()])
@@ -284,6 +306,7 @@ def test_what_a_fit_says(data: pd.DataFrame) -> None:
     fit = glmer("y ~ x + (1 | g)", data, KnownCounts())
     core = glmer("y ~ x + (1 | g)", data, "poisson")
     assert "Family: KnownCounts (log)" in str(fit.summary())
+    assert "Scaled residuals" in str(fit.summary())
     for kind in ("response", "pearson", "quantile"):
         np.testing.assert_allclose(fit.residuals(kind), core.residuals(kind), atol=1e-4)
     new = {"x": [0.0, 1.0]}
@@ -297,6 +320,7 @@ def test_what_a_fit_says(data: pd.DataFrame) -> None:
 
 def test_what_it_lacks_is_refused(data: pd.DataFrame) -> None:
     fit = glmer("y ~ x + (1 | g)", data, Counts())
+    assert "Scaled residuals" not in str(fit.summary())
     with pytest.raises(FitError, match=r"'Counts' has no simulate\(\): define it"):
         fit.simulate(1, seed=1)
     with pytest.raises(FitError, match=r"has no cdf\(\)"):

@@ -122,6 +122,13 @@ class CustomFamily(Family):
         """The compiled core takes the family itself."""
         return self
 
+    @property
+    def has_variance(self) -> bool:
+        """Whether it says what its variance is, or how residuals are scaled."""
+        kind = type(self)
+        own = kind.pearson_residual is not Family.pearson_residual
+        return own or kind.variance is not CustomFamily.variance
+
     def with_link(self, link: str | Link | None) -> Family:
         """The same family with another link (None: with its own)."""
         if link is None:

@@ -86,6 +86,11 @@ class Family:
         return self.core_name
 
     @property
+    def has_variance(self) -> bool:
+        """Whether residuals can be scaled: a user's own family need not say how."""
+        return True
+
+    @property
     def core_link(self) -> str:
         """The link's name in the compiled core."""
         return self.link.name
