@@ -15,6 +15,7 @@ from scipy.stats import poisson, t
 
 import lmmfast
 from lmmfast import GLMM, CustomFamily, FitError, _core, glmer
+from lmmfast.engine.custom_rows import check_custom
 from lmmfast.engine.families import NegativeBinomial, Poisson
 from lmmfast.engine.stencils import differences
 
@@ -161,6 +162,27 @@ def test_every_number_of_rows(own: CustomFamily) -> None:
     for name, values in expected.items():
         close = 1e-4 if name == "d4" else 1e-7  # of which no gradient is made
         np.testing.assert_allclose(found[name], values, rtol=close, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "some", ["d1", "d1 d2", "d2", "d1 d3", "lx", "d1 lx d1x", "d1 d2 d3 lx", "d2x", "d1x d2"]
+)
+def test_some_derivatives(data: pd.DataFrame, some: str) -> None:
+    """What is given is taken, the rest is by differences of it."""
+
+    class Part(KnownClumped):
+        def derivatives(self, y: Any, eta: Any, x: Any, weights: Any) -> dict[str, Any]:
+            found = super().derivatives(y, eta, x, weights)
+            return {name: found[name] for name in some.split()}
+
+    y, eta, x = np.arange(9.0), np.linspace(-1, 3, 9), np.array([0.3])
+    whole = KnownClumped().derivatives(y, eta, x, None)
+    found = _core.density(Part(), "log", y, None, eta, x, only=tuple(whole))
+    for name, values in whole.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-7, atol=1e-8, err_msg=name)
+    for name in some.split():
+        np.testing.assert_array_equal(found[name], whole[name])
+    check_custom(Part(), data["y"].to_numpy(float), None)
 
 
 def test_weights(data: pd.DataFrame) -> None:

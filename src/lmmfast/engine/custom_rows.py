@@ -122,7 +122,7 @@ class Rows:
         last = len(out) - 1
         if last < order:
             out += self._in_eta_of(IN_ETA[last], tuple(range(1, order - last + 1)))
-        return out
+        return self._known(IN_ETA, out)
 
     def in_x(self, depth: int) -> list[np.ndarray]:
         """Derivatives in each x (nextra, n) of l, d1 and d2: that many of them."""
@@ -130,14 +130,19 @@ class Rows:
             return []
         if "lx" not in self.given:
             found = [self._along(k, depth) for k in range(self._family.nextra)]
-            return [np.array([one[i] for one in found]) for i in range(depth)]
+            whole = [np.array([one[i] for one in found]) for i in range(depth)]
+            return self._known(IN_X, whole)
         out = [self.given["lx"]]
         while len(out) < depth and IN_X[len(out)] in self.given:
             out.append(self.given[IN_X[len(out)]])
         last = len(out) - 1
         if len(out) < depth:
             out += self._in_eta_of(IN_X[last], tuple(range(1, depth - last)))
-        return out
+        return self._known(IN_X, out)
+
+    def _known(self, names: tuple[str, ...], values: list[np.ndarray]) -> list[np.ndarray]:
+        """The values of these names, those in place of differences that are given."""
+        return [self.given.get(*pair) for pair in zip(names, values, strict=False)]
 
     def _in_eta_of(self, name: str, orders: tuple[int, ...]) -> list[np.ndarray]:
         def values(rows: np.ndarray, shifts: np.ndarray) -> np.ndarray:
