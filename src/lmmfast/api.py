@@ -178,7 +178,7 @@ def glmer(
         second is the success. An ordered response is an ordered factor, or numbers.
     data : pandas, polars or pyarrow table, dict of arrays, or text file
         As for ``lmer``; rows must fit in memory.
-    family : str, family of lmmfast or statsmodels, default "binomial"
+    family : str, family of lmmfast or statsmodels, or `CustomFamily`, default "binomial"
         "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
         dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
         link model with thresholds in the place of the intercept), "beta", "betabinomial", "nb1",

@@ -24,7 +24,12 @@ from ..linalg import predicted_gain
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
 from .estimates import singular_directions
 from .families import Family, find_family
-from .generalized_checks import check_quadrature, check_thresholds, note_identification
+from .generalized_checks import (
+    check_family,
+    check_quadrature,
+    check_thresholds,
+    note_identification,
+)
 from .generalized_estimates import GeneralizedEstimates
 from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
@@ -133,6 +138,7 @@ class GeneralizedModel(Machine):
                 prior=(prior if self.prior else None, None),
                 accuracy=(accuracy, "laplace"),
             )
+        check_family(self.family, design, information)
         self._compile(design, storage, threads, self._made(design))
         self._held: Any = design.sums  # whose response and weights the compiled model has
         self._uses = 0  # of `_filled`, one inside the other
@@ -150,7 +156,7 @@ class GeneralizedModel(Machine):
     def _made(self, design: Design) -> Any:
         """What makes the compiled model: the response is not shifted by the offset here."""
         rows = design.rows_for("a generalized model needs its rows")
-        own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
+        own: dict[str, Any] = {"family": self.family.core_family, "link": self.family.core_link}
         classes = 0 if design.outcome is None else design.outcome.classes
         own |= {"classes": classes, "nagq": self.nagq, "information": self.information}
         if self.prior:
@@ -554,7 +560,7 @@ def _expected_weights(
     family: Family, design: Design, classes: int, eta: np.ndarray, extra: np.ndarray
 ) -> float:
     """The mean of the rows' Fisher information in eta."""
-    given = family.core_name, family.core_link, design.y, design.weights, eta, extra, classes
+    given = family.core_family, family.core_link, design.y, design.weights, eta, extra, classes
     w = _core.density(*given, only=("w",))["w"]
     return float(np.mean(w[np.isfinite(w)])) if np.isfinite(w).any() else 1.0
 
