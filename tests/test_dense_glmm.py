@@ -152,6 +152,7 @@ def slopes(f: object, at: np.ndarray, step: float) -> np.ndarray:
     return np.asarray((4 * central(step) - central(2 * step)) / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("information", ["observed", "expected"])
 @pytest.mark.parametrize(("name", "link"), LINKS)
 def test_gradient_is_that_of_the_value(name: str, link: str, information: str) -> None:

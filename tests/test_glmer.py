@@ -386,7 +386,7 @@ def test_an_ordered_response_has_no_intercept_to_take_out(trials: pd.DataFrame) 
     ("argument", "words"),
     [
         ("nAGQ", "nagq=9"),
-        ("REML", "maximum likelihood"),
+        ("REML", "write reml=True"),
         ("trials", "weights=trials"),
         ("exposure", "offset"),
         ("famly", "did you mean family"),

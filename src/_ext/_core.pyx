@@ -2,9 +2,10 @@
 """The compiled engine: one class over lmm.h. Checks shapes, takes the lock, drops the GIL, calls, raises."""
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int32_t, uint8_t
+from libc.math cimport NAN
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport cython
 cimport scipy.linalg.cython_blas as blas
@@ -103,6 +104,7 @@ cdef int _check_theta(const double[::1] theta, Py_ssize_t n, str name) except -1
 
 
 include "blocks.pxi"
+include "own.pxi"
 include "fits.pxi"
 include "lock.pxi"
 include "setup.pxi"

@@ -2,15 +2,18 @@
 
 
 cdef class _Watch:
-    """What the poll callback of a fit needs: the user's callback and the error it raised."""
+    """What the poll callback of a fit needs: the user's callback and the error it raised; his family."""
 
     cdef object callback, error
+    cdef _Own own
 
 
 cdef int poll(void *arg, const lmm_trace *t) noexcept with gil:
     cdef _Watch watch = <_Watch>arg
     try:
         PyErr_CheckSignals()
+        if watch.own is not None and watch.own.error is not None:
+            return 1
         if watch.callback is None:
             return 0
         return bool(watch.callback(t.neval, t.objective, t.best, t.radius, t.predicted))

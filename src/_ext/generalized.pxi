@@ -49,11 +49,14 @@ cdef class _Response:
 
     cdef glmm_response r
     cdef const double[::1] y, w, x
+    cdef _Own own
 
-    def __cinit__(self, y, weights, str family not None, str link not None, int classes):
-        cdef bytes name = family.encode(), link_name = link.encode()
-        if not lmm_find_family(name, link_name, classes, &self.r.family):
-            raise ValueError(f"there is no family {family!r} with link {link!r}")
+    def __cinit__(self, y, weights, family not None, str link not None, int classes):
+        self.own = _own(family)
+        if self.own is None:
+            self.r.family = _family(family, link, classes)
+        else:
+            self.own.point(&self.r.family)
         self.y = y
         if not self.y.shape[0] or not _is_finite(&self.y[0], self.y.shape[0], False):
             raise ValueError("the response must be finite")
@@ -62,7 +65,10 @@ cdef class _Response:
             if self.w.shape[0] != self.y.shape[0] or not _is_finite(&self.w[0], self.w.shape[0], False):
                 raise ValueError("weights must be finite, one for each row")
             self.r.w = &self.w[0]
-        self.r.center, start, self.r.unit = _begin(family, link, np.asarray(y), weights, classes)
+        if self.own is None:
+            self.r.center, start, self.r.unit = _begin(family, link, np.asarray(y), weights, classes)
+        else:
+            self.r.center, start, self.r.unit = family.begin(np.asarray(y), weights)
         self.x = np.append(start, 0.0)
         self.r.y, self.r.x = &self.y[0], &self.x[0]
         self.r.flat = -1
@@ -102,11 +108,12 @@ cdef class Generalized(Model):
     ----------
     y : (n,) float64, and weights : (n,) float64 or None, as the family reads them (families/family.h)
     X, factors, limit, storage, order : as `Model`
-    family, link : str
+    family, link : str; or the family is one in Python
     classes : int, of an ordered response
     offset : (n,) float64 or None
     prior : (mean, precision) of the columns of X, (p,) each: sum precision (beta - mean)^2 is added; or None
     information : "observed" or "expected", weights of log|M|
+    flat : int, the factor of one level whose columns have a flat prior, as in restricted likelihood; -1: none
     nagq : int, nodes of adaptive quadrature a direction: one factor of at most three columns; 1: Laplace
 
     Attributes
@@ -118,6 +125,7 @@ cdef class Generalized(Model):
     cdef glmm_model *g
     cdef readonly int nextra, size
     cdef tuple kind
+    cdef _Own own
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
@@ -127,7 +135,7 @@ cdef class Generalized(Model):
         cdef const double[::1] o, nodes, mean, precision
         cdef lmm_status status
         cdef _Rows rows = _Rows(np.zeros(len(y)), X, factors, None)
-        self.kind = (family, link, classes)
+        self.kind, self.own = (family, link, classes), own.own
         if offset is not None:
             o = offset
             if o.shape[0] != rows.d.n or not _is_finite(&o[0], rows.d.n, False):
@@ -190,13 +198,15 @@ cdef class Generalized(Model):
                 raise ValueError("start is needed: the values of what is held")
             within = _Within(np.asarray(start, np.float64), np.asarray(held, bool), self.ntheta, self.keep)
             plane = &within.plane
-        watch.callback = callback
+        watch.callback, watch.own = callback, self.own
         s.maxeval, s.tolerance, s.radius = maxeval, tolerance, radius
         s.poll = poll
         s.arg = <void *>watch
         with self.lock, single_threaded_blas():
             with nogil:
                 status = glmm_fit(self.g, &s, plane, first, &psi[0], &info)
+            if self.own is not None:
+                self.own.raised()
         if watch.error is not None:
             raise watch.error
         check(status)
@@ -215,6 +225,8 @@ cdef class Generalized(Model):
         with self.lock, single_threaded_blas():
             with nogil:
                 status = glmm_evaluate(self.g, &given[0], &f, &g[0] if gradient else NULL)
+            if self.own is not None:
+                self.own.raised()
         check(status)
         return (f, np.asarray(g)[:self.size]) if gradient else f
 

@@ -10,6 +10,7 @@ from .api import fit_many, glmer, lmer, plan, simulate
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
 from .engine.costs import ModelPlan
+from .engine.custom import CustomFamily
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
 from .errors import (
@@ -65,6 +66,7 @@ __all__ = [
     "ConvergenceWarning",
     "CrossProducts",
     "CrossValidation",
+    "CustomFamily",
     "DataError",
     "DoubleBarWarning",
     "EMMeans",

@@ -160,7 +160,7 @@ class Model:
 
 def describe_family(family: str, link: str, classes: int = 0) -> tuple[int, bool]: ...
 def density(
-    family: str,
+    family: Any,
     link: str,
     y: np.ndarray,
     w: np.ndarray | None,
@@ -186,7 +186,7 @@ class Generalized(Model):
         *,
         storage: str = "auto",
         order: Order | None = None,
-        family: str = "binomial",
+        family: Any = "binomial",
         link: str = "logit",
         classes: int = 0,
         offset: np.ndarray | None = None,

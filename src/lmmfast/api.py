@@ -163,8 +163,9 @@ def glmer(
     information: str = "observed",
     prior: Any = None,
     accuracy: str = "laplace",
+    reml: bool = False,
 ) -> GLMMFit:
-    """Fit a generalized linear mixed model by maximum likelihood.
+    """Fit a generalized linear mixed model by maximum, or restricted maximum, likelihood.
 
     All parameters are optimized together, with exact derivatives, and the optimum is certified:
     theta, the fixed effects and what the family has of its own (dispersion, size, thresholds).
@@ -177,7 +178,7 @@ def glmer(
         second is the success. An ordered response is an ordered factor, or numbers.
     data : pandas, polars or pyarrow table, dict of arrays, or text file
         As for ``lmer``; rows must fit in memory.
-    family : str, family of lmmfast or statsmodels, default "binomial"
+    family : str, family of lmmfast or statsmodels, or `CustomFamily`, default "binomial"
         "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
         dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
         link model with thresholds in the place of the intercept), "beta", "betabinomial", "nb1",
@@ -224,6 +225,12 @@ def glmer(
         "second-order" has the next order of Laplace's approximation in the likelihood (Shun &
         McCullagh 1995): for any random effects, and of use where levels have few rows; see
         ``fit.approximation()``. Only with nagq=1 and observed information.
+    reml : bool, default False
+        Restricted likelihood, as glmmTMB's REML=TRUE: Laplace's approximation goes over the fixed
+        effects, too, which have a flat prior. Of use where there are few groups for many fixed
+        effects. Not with nagq, prior, accuracy, expected information or an ordered response. Such
+        criteria are compared between models of the same fixed effects only: tests of these refit by
+        maximum likelihood. The rows are held twice.
 
     Returns
     -------
@@ -258,10 +265,11 @@ def glmer(
     """
     if data is None and not isinstance(formula, str):
         raise TypeError("a formula and data are needed: glmer(formula, data)")
-    options = Options(False, start, verbose, callback, max_seconds, max_evals)
+    options = Options(reml, start, verbose, callback, max_seconds, max_evals)
     found = find_family(family, link)
     design = design_from(formula, data, weights, offset, contrasts, found.response)
     how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+    how["reml"] = reml
     model = GLMM(design, found, storage=storage, threads=threads, prior=prior, **how)
     return model.fitted(options)
 

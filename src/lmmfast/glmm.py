@@ -35,6 +35,7 @@ class GLMM(GeneralizedModel):
         information: str = "observed",
         prior: Any = None,
         accuracy: str = "laplace",
+        reml: bool = False,
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
 
@@ -54,7 +55,7 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads, nagq, information, prior, accuracy
+        storage, threads, nagq, information, prior, accuracy, reml
             As for ``GLMM``.
 
         Returns
@@ -82,6 +83,7 @@ class GLMM(GeneralizedModel):
         found = find_family(family, link)
         design = design_of(y, X, terms, weights, offset, found.response)
         how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+        how["reml"] = reml
         return cls(design, found, storage=storage, threads=threads, prior=prior, **how)
 
     def fit(
@@ -94,7 +96,7 @@ class GLMM(GeneralizedModel):
         max_evals: int = MAX_EVALS,
     ) -> GLMMFit:
         """Maximizes the likelihood, by Laplace's approximation, one with its next order, or
-        adaptive quadrature.
+        adaptive quadrature; or the restricted likelihood.
 
         Parameters
         ----------
@@ -123,7 +125,7 @@ class GLMM(GeneralizedModel):
         KeyboardInterrupt
             On Ctrl-C, between two evaluations.
         """
-        return self.fitted(Options(False, start, verbose, callback, max_seconds, max_evals))
+        return self.fitted(Options(self.reml, start, verbose, callback, max_seconds, max_evals))
 
     def fitted(self, options: Options) -> GLMMFit:
         """The fit that checked options ask for."""

@@ -48,7 +48,7 @@ class GLMMFit(Labelled, GeneralizedRows):
     """A fitted generalized linear mixed model.
 
     What `LMMFit` has it has by the same names, where it means something here: tests are z and
-    chi-squared, there is no REML and no residual standard deviation, and random effects are on the
+    chi-squared, there is no residual standard deviation, and random effects are on the
     scale of the linear predictor. A singular fit is a normal result: every method works on it.
 
     See Also
@@ -437,7 +437,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         Raises
         ------
         FitError
-            For fits by quadrature, with the correction, or with expected information.
+            For fits by quadrature, with the correction, with expected information or by REML.
 
         References
         ----------
@@ -474,6 +474,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         weights: Any = AS_BEFORE,
         offset: Any = AS_BEFORE,
         contrasts: Any = AS_BEFORE,
+        reml: bool | None = None,
         start: Any = None,
         verbose: bool = False,
         callback: Callable[[Evaluation], object] | None = None,
@@ -491,6 +492,8 @@ class GLMMFit(Labelled, GeneralizedRows):
             As for `lmmfast.glmer`. Default: the object that the fit was given, as it is now.
         weights, offset, contrasts
             As for `lmmfast.glmer`; None for none. Default: as before.
+        reml : bool, optional
+            Default: the criterion of the fit.
         start, verbose, callback, max_seconds, max_evals
             As for `lmmfast.glmer`. Family, link, storage and threads are as before.
 
@@ -509,7 +512,8 @@ class GLMMFit(Labelled, GeneralizedRows):
             For fits of arrays.
         """
         given = Given(data, weights, offset, contrasts)
-        options = Options(False, start, verbose, callback, max_seconds, max_evals)
+        reml = self.reml if reml is None else reml
+        options = Options(reml, start, verbose, callback, max_seconds, max_evals)
         return _update.update(self, formula, given, options)
 
     @hinted

@@ -46,7 +46,8 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
         (title(fit), *family_lines(fit), *wrapped(f"Formula: {formula_text(fit.formula)}")),
         criteria(fit),
     ]
-    if fit.design.is_held and not is_ordered(fit):
+    scaled = fit.family is None or fit.family.has_variance
+    if fit.design.is_held and scaled and not is_ordered(fit):
         sections.append(("Scaled residuals:", residual_table(fit)))
     said = [*unidentified_lines(fit), *held_lines(fit), counts(fit), *dropped_rows(fit.design)]
     sections.append(("Random effects:", random_table(fit), *said))
@@ -77,6 +78,7 @@ def title(fit: Fit) -> str:
     if fit.family is not None:
         penalized: Any = fit.model
         method = "penalized likelihood" if penalized.prior else method
+        method = "restricted maximum likelihood" if fit.reml else method
         method += f" ({approximation(fit)})"
     sums = fit.design.sums
     trials = fit.family is not None and fit.family.response == "binomial"

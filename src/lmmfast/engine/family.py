@@ -81,6 +81,16 @@ class Family:
         return plain(self.name)
 
     @property
+    def core_family(self) -> Any:
+        """What the compiled core takes as the family: its name, or a family in Python itself."""
+        return self.core_name
+
+    @property
+    def has_variance(self) -> bool:
+        """Whether residuals can be scaled: a user's own family need not say how."""
+        return True
+
+    @property
     def core_link(self) -> str:
         """The link's name in the compiled core."""
         return self.link.name
@@ -203,7 +213,9 @@ class Family:
         for _ in range(40):
             middle = (low + high) / 2
             up = (
-                _core.density(self.core_name, self.core_link, flat, w, middle, x, 0, ("d1",))["d1"]
+                _core.density(self.core_family, self.core_link, flat, w, middle, x, 0, ("d1",))[
+                    "d1"
+                ]
                 > 0
             )
             low, high = np.where(up, middle, low), np.where(up, high, middle)

@@ -3,7 +3,8 @@
 eta = o + X beta + Z b,  Cov(b of a level) = T T',  y ~ family(eta, x), with x the family's own
 parameters (log dispersion, log size, thresholds), all of them without bounds. What is minimized is
 f = -2 log-likelihood, by Laplace's approximation, with its next order if asked for, or adaptive
-quadrature, and with all constants, jointly in psi = (theta, beta, x).
+quadrature, and with all constants, jointly in psi = (theta, beta, x); or -2 log restricted
+likelihood, in which beta is integrated out (`restricted`).
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from ..linalg import predicted_gain
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
 from .estimates import singular_directions
 from .families import Family, find_family
-from .generalized_checks import check_quadrature, check_thresholds, note_identification
+from .generalized_checks import (
+    check_family,
+    check_quadrature,
+    check_thresholds,
+    note_identification,
+)
 from .generalized_estimates import GeneralizedEstimates
 from .generalized_point import GeneralizedPoint
 from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch, whole
 from .priors import precisions, priors
+from .restricted import Restricted, RestrictedPoint, check_restricted, restricted_minimum
 from .second_order import SecondOrder
 from .separation import separation
 
@@ -81,12 +88,15 @@ class GeneralizedModel(Machine):
         coefficients by name; one number for all but the intercept.
     accuracy : {"laplace", "second-order"}, default "laplace"
         Whether -2 log-likelihood has the next order of Laplace's approximation (`SecondOrder`).
+    reml : bool, default False
+        Restricted likelihood: the fixed effects are integrated out, too, over a flat prior. Only
+        with nagq=1, observed information, no prior and accuracy="laplace".
 
     Raises
     ------
     FitError
-        When there is no random term, there are too few rows, or the random effects have too many
-        directions for quadrature.
+        When there is no random term, there are too few rows, the random effects have too many
+        directions for quadrature, or there is no restricted likelihood.
     MemoryError
         When the factorization would not fit in the memory that is available.
     """
@@ -103,6 +113,7 @@ class GeneralizedModel(Machine):
         information: str = "observed",
         prior: Any = None,
         accuracy: str = "laplace",
+        reml: bool = False,
     ) -> None:
         if information not in ("observed", "expected"):
             raise ValueError(f"information must be 'observed' or 'expected', not {information!r}")
@@ -118,6 +129,16 @@ class GeneralizedModel(Machine):
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         check_quadrature(design, self.nagq)
+        self.reml = _checked_reml(reml)
+        if self.reml:
+            check_restricted(
+                design,
+                nagq=(self.nagq, 1),
+                information=(information, "observed"),
+                prior=(prior if self.prior else None, None),
+                accuracy=(accuracy, "laplace"),
+            )
+        check_family(self.family, design, information)
         self._compile(design, storage, threads, self._made(design))
         self._held: Any = design.sums  # whose response and weights the compiled model has
         self._uses = 0  # of `_filled`, one inside the other
@@ -135,21 +156,26 @@ class GeneralizedModel(Machine):
     def _made(self, design: Design) -> Any:
         """What makes the compiled model: the response is not shifted by the offset here."""
         rows = design.rows_for("a generalized model needs its rows")
-        own: dict[str, Any] = {"family": self.family.core_name, "link": self.family.core_link}
+        own: dict[str, Any] = {"family": self.family.core_family, "link": self.family.core_link}
         classes = 0 if design.outcome is None else design.outcome.classes
-        own |= {"classes": classes, "offset": rows.offset}
-        own |= {"nagq": self.nagq, "information": self.information}
+        own |= {"classes": classes, "nagq": self.nagq, "information": self.information}
         if self.prior:
             own["prior"] = precisions(self.prior, design.x_names)
 
         def make(_: Any, X: Any, factors: Any, weights: Any, limit: float, **how: Any) -> Any:
-            return _core.Generalized(rows.y, X, factors, weights, limit, **how, **own)
+            def plain(X: Any, factors: Any, offset: Any, limit: float, **more: Any) -> Any:
+                given = {"offset": offset, **own, **how, **more}
+                return _core.Generalized(rows.y, X, factors, weights, limit, **given)
+
+            if self.reml:
+                return Restricted(plain, design, X, factors, rows.offset, limit)
+            return plain(X, factors, rows.offset, limit)
 
         return make
 
     def _options(self) -> dict[str, Any]:
         own = {"family": self.family, "nagq": self.nagq, "information": self.information}
-        own |= {"accuracy": self.accuracy, "prior": self.prior or None}
+        own |= {"accuracy": self.accuracy, "prior": self.prior or None, "reml": self.reml}
         return super()._options() | own
 
     def with_design(self, design: Design) -> Self:
@@ -158,6 +184,13 @@ class GeneralizedModel(Machine):
         kept = {name: own for name, own in self.prior.items() if name in design.x_names}
         make: Any = type(self)
         return make(design, **self._options() | {"prior": kept or None})  # type: ignore[no-any-return]
+
+    def by_criterion(self, reml: bool) -> Self:
+        """The model of the same design by likelihood, or restricted likelihood."""
+        if reml == self.reml:
+            return self
+        make: Any = type(self)
+        return make(self.design, **self._options() | {"reml": reml})  # type: ignore[no-any-return]
 
     @cached_property
     def second_order(self) -> SecondOrder:
@@ -256,7 +289,8 @@ class GeneralizedModel(Machine):
             yield core
 
     def objective(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
-        """-2 log-likelihood at psi (and what priors add), with its exact gradient if asked for.
+        """-2 log-likelihood at psi (and what priors add), with its exact gradient if asked for;
+        restricted likelihood does not depend on beta.
 
         Parameters
         ----------
@@ -305,6 +339,7 @@ class GeneralizedModel(Machine):
     def point(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
         """The model at psi, to be read: derivatives, modes, leverages; sums as for `objective`."""
         kind = CorrectedPoint if self.is_corrected else GeneralizedPoint
+        kind = RestrictedPoint if self.reml else kind
         return kind(self, self.checked(psi), sums)
 
     def uncorrected(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
@@ -330,6 +365,8 @@ class GeneralizedModel(Machine):
     def minimum(self, psi: np.ndarray, held: np.ndarray) -> float:
         """-2 log-likelihood at the best of what is not held at its value in psi."""
         with self._filled(None) as core:
+            if self.reml:
+                return restricted_minimum(self, self.checked(psi), held)
             best, found = core.minimize(psi, held=held)
             if not self.is_corrected:
                 return float(found["objective"])
@@ -346,8 +383,8 @@ class GeneralizedModel(Machine):
     def estimates_at(self, psi: Any) -> GeneralizedEstimates:
         """What the model says at a given psi, without minimizing."""
         began = time.perf_counter()
-        psi = self.checked(psi)
-        point = self.point(psi)
+        point = self.point(self.checked(psi))
+        psi = np.array(point.psi)  # beta is another one by restricted likelihood
         free = self.free(psi)
         gain = predicted_gain(point.gradient[free], point.hessian[np.ix_(free, free)])
         status = "converged" if gain <= CERTIFIED else "psi was given, not fitted"
@@ -430,10 +467,10 @@ class GeneralizedModel(Machine):
 
     def free(self, psi: np.ndarray) -> np.ndarray:
         """(size,) bool: the parameters in which f moves freely at psi: all but those of dropped
-        columns, and those of columns of T that are zero."""
+        columns, those of columns of T that are zero, and beta by restricted likelihood."""
         T = self._engine.factors(self.split(psi)[0])
         varied = [bool(T[i][:, c].any()) for i, _, c in self.theta_entries]
-        kept = np.asarray(self._core.keep, bool)
+        kept = np.asarray(self._core.keep, bool) & (not self.reml)
         return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
 
     def _penalty(self, beta: np.ndarray) -> float:
@@ -445,7 +482,7 @@ class GeneralizedModel(Machine):
 
     def _estimates(self, run: _Run, began: float, sums: Any = None) -> GeneralizedEstimates:
         """Everything that follows from the psi of a run, where the compiled model stands."""
-        if self.is_corrected:
+        if self.is_corrected or self.reml:
             self._core.value(run.psi)
         b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
         theta, beta, extra = self.split(run.psi)
@@ -457,7 +494,7 @@ class GeneralizedModel(Machine):
             found = ()  # the prior has a limit there
         penalty = self._penalty(beta)
         return GeneralizedEstimates(
-            reml=False,
+            reml=self.reml,
             n=self.design.n,
             objective=run.objective - penalty,
             theta=theta.copy(),
@@ -483,6 +520,12 @@ class GeneralizedModel(Machine):
             penalty=penalty,
             accuracy=self.accuracy,
         )
+
+
+def _checked_reml(reml: Any) -> bool:
+    if not isinstance(reml, (bool, np.bool_)):
+        raise TypeError(f"reml must be True or False, not {reml!r}")
+    return bool(reml)
 
 
 def _checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
@@ -517,7 +560,7 @@ def _expected_weights(
     family: Family, design: Design, classes: int, eta: np.ndarray, extra: np.ndarray
 ) -> float:
     """The mean of the rows' Fisher information in eta."""
-    given = family.core_name, family.core_link, design.y, design.weights, eta, extra, classes
+    given = family.core_family, family.core_link, design.y, design.weights, eta, extra, classes
     w = _core.density(*given, only=("w",))["w"]
     return float(np.mean(w[np.isfinite(w)])) if np.isfinite(w).any() else 1.0
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import FitError, IdentifiabilityWarning, OneRowPerLevelWarning, warn
+from .custom import CustomFamily
+from .custom_rows import check_custom
 from .identify import twins
 
 if TYPE_CHECKING:
@@ -28,6 +30,20 @@ def check_quadrature(design: Design, nagq: int) -> None:
         raise FitError(
             f"nagq={nagq}: quadrature is for one grouping factor with at most {MOST_DIRECTIONS} "
             f"columns, this model has {has}; nagq=1 is Laplace's approximation"
+        )
+
+
+def check_family(family: Family, design: Design, information: str) -> None:
+    """FitError where a user's own family is wrong, or has no expected weights and these are asked
+    for."""
+    if not isinstance(family, CustomFamily):
+        return
+    rows = design.rows_for("a generalized model needs its rows")
+    known = check_custom(family, np.asarray(rows.y), rows.weights)
+    if information == "expected" and "w" not in known:
+        raise FitError(
+            f"information='expected' needs the expectation of -d2: derivatives() of family "
+            f"{family.name!r} must give it as 'w'"
         )
 
 

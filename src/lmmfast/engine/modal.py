@@ -56,7 +56,7 @@ class ModalPoint(Point):
         """Derivatives of the rows' log-densities in eta: d1, d2 (n,) and d1x (nextra, n)."""
         design, family, own = self._engine.design, self._model.family, self._own
         x, eta = np.asarray(own.extra, dtype=float), own.point.predictor
-        given = family.core_name, family.core_link, design.y, design.weights, eta, x
+        given = family.core_family, family.core_link, design.y, design.weights, eta, x
         found: dict[str, np.ndarray] = _core.density(
             *given, family.classes, only=("d1", "d2", "d1x")
         )

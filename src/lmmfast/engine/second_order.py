@@ -99,7 +99,7 @@ class SecondOrder:
             For differences: of very many pairs of rows those that share a level.
         """
         family, x = self._model.family, self._model.split(psi)[2]
-        given = family.core_name, family.core_link, y, w, core.predictor(), x
+        given = family.core_family, family.core_link, y, w, core.predictor(), x
         rows = _core.density(*given, self._model.classes, only=("d3", "d4"))
         third, h = rows["d3"], core.leverages()
         first = float(rows["d4"] @ (h * h)) / 8

@@ -30,6 +30,15 @@ def model_of_part(fit: Fit, design: Design) -> Model:
         return fit.model.with_design(design)
 
 
+def model_by(model: Any, reml: bool) -> Any:
+    """The model by the criterion that is asked for: a generalized one is compiled for its own."""
+    if not hasattr(model, "by_criterion"):
+        return model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LmmWarning)
+        return model.by_criterion(reml)
+
+
 def estimated(fit: Fit) -> list[str]:
     """A note where the criteria that are compared are estimates themselves."""
     known = f"each is known to {fit.objective_se:.2g} (one standard error)"
@@ -48,7 +57,9 @@ def refitted(
     """The fit of a model, of the same kind as a fit and (if reml is None) by the same criterion.
     `free` says what is held or tied: ``fit.estimates.free`` where the random terms are the same."""
     first = None if start is None else fit.start_of(model, start)
-    options = Options(fit.reml if reml is None else reml, first, free=free)
+    reml = fit.reml if reml is None else reml
+    options = Options(reml, first, free=free)
+    model = model_by(model, reml)
     with warnings.catch_warnings():
         if getattr(fit.estimates, "separation", ()):  # which was said of the fit itself
             warnings.simplefilter("ignore", SeparationWarning)

@@ -116,6 +116,11 @@ def _laplace(fit: Any) -> Any:
             "with information='expected' the log-determinant is not Laplace's: fit with "
             "information='observed'"
         )
+    if fit.reml:
+        raise FitError(
+            "the correction is that of the likelihood, this fit is by restricted likelihood: fit "
+            "with reml=False"
+        )
     return fit.model if fit.design is fit.model.design else fit._remodelled(fit.design)
 
 

@@ -10,6 +10,7 @@ from ...data.design import Given
 from ...errors import DataError, FitError, LmmWarning, warn
 from ...formula.update import updated
 from ...sources.given import design_from
+from ..refits import model_by
 
 if TYPE_CHECKING:
     from ...data.design import Design
@@ -45,11 +46,11 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    family = None if fit.family is None else fit.family.core_name
+    family = None if fit.family is None else fit.family.response
     design = design_from(formula, *now, family)
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
-    model = fit.model.with_design(design)
+    model = model_by(fit.model.with_design(design), options.reml)
     options.free = _free_before(fit, model) if fixed is AS_BEFORE else model.holding(fixed)
     return fit.remade(model.minimize(options), design, model)
 
