@@ -49,8 +49,9 @@ typedef struct {            /* how a fit ended                                  
     int32_t escapes;        /* saddle points left along negative curvature                      */
 } glmm_info;
 
-/* m: made by lmm_setup with options.generalized of the rows d, without weights; it belongs to the result,
-   unless that is NULL. psi below is theta (the user's), beta (all p columns of X), x, one after the other. */
+/* m: made by lmm_setup with options.generalized of the rows d, without weights; it stays the
+   caller's, and must outlive the result. psi below is theta (the user's), beta (all p columns of X), x, one
+   after the other. */
 lmm_status glmm_setup(glmm_model **g, lmm_model *m, const lmm_data *d, const glmm_response *r);
 void glmm_free(glmm_model *g); /* not the model; NULL is fine */
 

@@ -11,14 +11,12 @@
 #include "base/small.h"
 #include "generalized/state.h"
 
-#define UNSEEN 1e-6 /* ... below which rounding decides whether j falls: it is not asked           */
-#define FAIR 10.0   /* ... below which a second step with a new factorization is tried             */
+#define UNSEEN 1e-6 /* promise below which rounding decides whether j falls: it is not asked       */
+#define FAIR 10.0   /* ... below which a factorization is kept for a second step                   */
 #define SLOWEST 0.3 /* share of its promise that a step with an old factorization may leave        */
 #define STEPS 200   /* at most                                                                     */
 #define HALVINGS 60
-#define WORSE                                                                                     \
-    0.01 /* a prediction from which j rises by more, relative to its size, is compared with u = 0 \
-          */
+#define WORSE 0.01 /* rise of j, relative, beyond which a prediction is compared with u = 0        */
 
 /* -------------------------------------------------------------------------------------- b, u and T -- */
 

@@ -73,11 +73,11 @@ INLINE void add_columns(const glmm_model *g, int64_t block, const double *r, dou
     for (int a = 0; a < g->m->layout.p; a++) x[a] += dot(n, kept_column(&g->rows, block, first + a), r);
 }
 
-void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *eta)
+void fixed_of_block(const glmm_model *g, int64_t block, double *eta)
 {
     const int32_t n = kept_rows(&g->rows, block);
     const double *o = g->v.o ? g->v.o + block * KEPT : NULL;
-    for (int32_t i = 0; i < n; i++) eta[i] = (zb ? zb[block * KEPT + i] : 0) + (o ? o[i] : 0);
+    for (int32_t i = 0; i < n; i++) eta[i] = o ? o[i] : 0;
     add_fixed(g, block, g->gamma, eta);
 }
 
@@ -134,11 +134,8 @@ CLONES double pass_first(glmm_model *g, int zero)
     EACH(g, block, n)
     {
         const int64_t at = block * KEPT;
-        for (int32_t i = 0; i < n; i++) {
-            v->fixed[at + i] = v->o ? v->o[at + i] : 0;
-            v->zb[at + i] = 0;
-        }
-        add_fixed(g, block, g->gamma, v->fixed + at);
+        fixed_of_block(g, block, v->fixed + at);
+        memset(v->zb + at, 0, sizeof(double) * (size_t)n);
         if (!zero) add_random(g, block, g->e.b, v->zb + at);
         total += density_of_block(g, block, n, v->zb);
     }

@@ -20,10 +20,8 @@ static double away(const glmm_model *g, ptrdiff_t i)
 
 void add_prior(glmm_model *g)
 {
-    g->penalty = 0;
     for (ptrdiff_t i = 0; g->precision && i < g->m->layout.p; i++)
-        if (g->precision[i] > 0) g->penalty += g->precision[i] * away(g, i) * away(g, i);
-    g->f += g->penalty;
+        if (g->precision[i] > 0) g->f += g->precision[i] * away(g, i) * away(g, i);
 }
 
 void add_prior_slope(glmm_model *g)

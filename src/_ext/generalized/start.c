@@ -59,7 +59,7 @@ static double sum_rows(glmm_model *g, int derivatives, totals *s)
         const lmm_density value = {.l = l};
         const lmm_density all = {
             .l = l, .d1 = d1, .w = w, .lx = N ? lx : NULL, .d1x = N ? d1x : NULL, .ldx = KEPT};
-        eta_of_block(g, block, NULL, eta);
+        fixed_of_block(g, block, eta);
         g->family.density(&g->family, rows, v->y + at, v->w ? v->w + at : NULL, eta, g->x,
                           derivatives ? &all : &value);
         for (int32_t i = 0; i < rows; i++) total -= l[i];

@@ -58,7 +58,6 @@ struct glmm_model {
     double *along;        /* ntheta */
     double *mean;      /* p               mean of a prior on beta, over the kept columns ...               */
     double *precision; /* p               ... and its precision; NULL: none                               */
-    double penalty;    /*                 what it adds to f                                         */
     double *Tnew;      /* factors_size    T of every factor to come                                 */
     double enough;     /* what the last step to a mode may promise                                  */
     double j, promise; /* j(u); what the last step to it promised                                   */
@@ -92,7 +91,7 @@ void pass_node_leverages(glmm_model *g, const double *blocks);
 void pass_extra(glmm_model *g); /* d1x, fx, xx, zx and X'l'_x in xk                        */
 void pass_random(glmm_model *g, const double *b, double *zb);            /* zb := Z b                    */
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
-void eta_of_block(const glmm_model *g, int64_t block, const double *zb, double *eta); /* zb: or NULL */
+void fixed_of_block(const glmm_model *g, int64_t block, double *eta);    /* o + X gamma of a block          */
 /* z := Z'wf(Z b + X gamma), either may be NULL. zb: n, Z b + X gamma, or NULL */
 void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);
 
