@@ -38,6 +38,7 @@ newton_problem joint_problem(joint *t);
 lmm_status evaluate_at(glmm_model *g);
 void find_slopes(glmm_model *g);
 void set_triangular(glmm_model *g);
+void theta_of_psi(glmm_model *g, const double *psi, double *theta);
 void whitened(const glmm_model *g, const double *beta, double *gamma);
 
 #endif

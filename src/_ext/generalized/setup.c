@@ -234,6 +234,7 @@ static void read_variances(const glmm_model *g, double *out)
 lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
 {
     if (!g->stands) return LMM_NOTPOSDEF;
+    if (condvar && g->elsewhere) TRY(find_leverages(g));
     if (b) read_effects(g, b);
     if (condvar) read_variances(g, condvar);
     for (int64_t at = 0; eta && at < kept_blocks(&g->rows); at++) {

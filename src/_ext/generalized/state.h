@@ -63,11 +63,12 @@ struct glmm_model {
     double j, promise; /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
-    int stands;  /* does the factorization belong to b?                                       */
-    int known;   /* are derivatives in x (d1x) those of b?                                    */
-    int derived; /* are slopes, and c, known there?                                           */
-    int stepped; /* is it the factorization of bn, a step before?                             */
-    int halved;  /* was the last step shortened?                                              */
+    int stands;    /* does the factorization belong to b?                                       */
+    int known;     /* are derivatives in x (d1x) those of b?                                    */
+    int derived;   /* are slopes, and c, known there?                                           */
+    int stepped;   /* is it the factorization of bn, a step before?                             */
+    int halved;    /* was the last step shortened?                                              */
+    int elsewhere; /* is the inverse that of a point nearby? (hessian.c) */
     int32_t factorizations, passes;
     void *memory;
 };
@@ -88,7 +89,8 @@ void pass_slopes(glmm_model *g, const double *t, const double *d1);
 void pass_node(glmm_model *g, const double *b, double *sums);
 void pass_node_slopes(glmm_model *g, const double *b, const double *share, double *c, double *mean);
 void pass_node_leverages(glmm_model *g, const double *blocks);
-void pass_extra(glmm_model *g); /* d1x, fx, xx, zx and X'l'_x in xk                        */
+void pass_fourth(glmm_model *g, double *d4); /* l'''' */
+void pass_extra(glmm_model *g);              /* d1x, fx, xx, zx and X'l'_x in xk                        */
 void pass_random(glmm_model *g, const double *b, double *zb);            /* zb := Z b                    */
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
 void fixed_of_block(const glmm_model *g, int64_t block, double *eta);    /* o + X gamma of a block          */
@@ -109,7 +111,9 @@ void transpose_spread(const lmm_model *m, const double *T, const double *c, doub
 
 /* laplace.c: the criterion at the mode with its slopes; LMM_NOTPOSDEF */
 lmm_status laplace(glmm_model *g);
-void slopes(glmm_model *g); /* and c */
+void slopes(glmm_model *g);               /* and c */
+lmm_status find_leverages(glmm_model *g); /* the inverse where rows need it, and their leverages */
+void mode_part(const glmm_model *g, const factor *f, double *N); /* N := sum_l c c' - (d c' + c d')/2 */
 /* in (Sigma's entries, gamma, x): slope, model Hessian (n x n) */
 void joint_derivatives(glmm_model *g, double *slope, double *H);
 int32_t joint_size(const glmm_model *g);
