@@ -19,8 +19,8 @@
 #include "generalized/block.h"
 #include "generalized/joint.h"
 
-#define STEP \
-    1e-6 /* relative change of weights, or of Theta: its error is of this order, that of rounding less */
+/* Relative change of weights, or of Theta: the error is of this order, that of rounding less */
+#define STEP 1e-7
 
 typedef struct {
     glmm_model *g;
