@@ -97,7 +97,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
         adopt_mode(g);
     else
         start_mode(g);
-    g->enough = EXACTLY;
+    g->enough = g->near = EXACTLY;
     lmm_status status = evaluate_at(g);
     *f = g->f;
     if (status != LMM_OK || !gradient) return status;

@@ -144,6 +144,7 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
     const newton_problem p = joint_problem(t);
     for (;;) {
         const newton_end end = newton_minimize(&p, x, t->state, work);
+        t->own = 0;
         if (end != NEWTON_CONVERGED || info->escapes > p.n) return end;
         if (t->state->ahead && t->state->predicted > SETTLED) { /* one last step, which costs an evaluation */
             memcpy(trial, t->state->ahead, sizeof(double) * (size_t)joint_point(t));
@@ -220,6 +221,7 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
 {
     glmm_model *g = t->g;
     newton_state *state = t->state;
+    t->own = !start;
     TRY(begin(t, start, x));
     lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
     for (int i = 0; i < SHRINKS && !start && status == LMM_NOTPOSDEF; i++) {

@@ -75,7 +75,7 @@ lmm_status laplace(glmm_model *g)
     double towards = 0;
     if (g->expected) return expected_laplace(g);
     TRY(find_leverages(g));
-    for (ptrdiff_t i = 0; i < g->m->layout.q && g->stepped; i++) towards += e->s[i] * (e->b[i] - e->bn[i]);
+    for (ptrdiff_t i = 0; i < g->m->layout.q && g->stepped; i++) towards += e->s[i] * (e->b[i] - e->at[i]);
     g->f = 2 * (g->j - g->constant) + g->m->evaluation.logdetM + towards;
     return isfinite(g->f) ? LMM_OK : LMM_NOTPOSDEF;
 }

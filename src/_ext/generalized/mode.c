@@ -89,6 +89,7 @@ static int all_positive(ptrdiff_t n, const double *w)
 lmm_status factorize_with(glmm_model *g, const double *w)
 {
     if (w != g->v.wf) memcpy(g->v.wf, w, sizeof(double) * (size_t)g->rows.n);
+    memcpy(g->e.at, g->e.b, sizeof(double) * (size_t)g->m->layout.q);
     pass_weights(g);
     g->factorizations++;
     return factorize(g->m);
@@ -191,13 +192,16 @@ lmm_status find_mode(glmm_model *g)
 {
     double before = INFINITY;
     int observed, fresh = 1;
+    double strayed = 0; /* what steps since the factorization have promised */
     TRY(first_point(g));
     TRY(factorize_here(g, &observed));
     for (int step = 0; step < STEPS; step++) {
         g->halved = 0;
         const double promise = g->promise = take_step(g);
+        strayed += fmax(promise, 0);
         if (promise < g->enough) {
-            const int again = !fresh || !observed || g->nodes; /* quadrature stands at the mode itself */
+            /* quadrature stands at the mode itself */
+            const int again = !(strayed < g->near) || g->halved || !observed || g->nodes;
             if (again) TRY(factorize_here(g, &observed));
             g->stepped = !again;
             g->stands = observed;
@@ -209,6 +213,7 @@ lmm_status find_mode(glmm_model *g)
         if (!fresh) continue;
         TRY(factorize_here(g, &observed));
         before = INFINITY;
+        strayed = 0;
     }
     return LMM_NOTPOSDEF;
 }

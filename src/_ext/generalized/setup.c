@@ -86,7 +86,7 @@ static lmm_status make_effects(glmm_model *g)
     const lmm_model *m = g->m;
     const ptrdiff_t q = m->layout.q, N = g->family.nextra;
     effects *e = &g->e;
-    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->r, &e->s, &e->d};
+    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->at, &e->r, &e->s, &e->d};
     ptrdiff_t columns = 2 + 3 * N;
     for (int k = 0; k < m->layout.nfactor; k++)
         if (m->layout.f[k].p > columns) columns = m->layout.f[k].p;
