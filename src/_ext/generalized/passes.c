@@ -151,36 +151,54 @@ CLONES void pass_product(glmm_model *g, const double *b, const double *gamma, do
 
 /* ------------------------------------------------------------------------------------------- weights -- */
 
-static void clear(lmm_model *m)
+static void clear(glmm_model *g)
 {
+    lmm_model *m = g->m;
     const layout *lay = &m->layout;
     for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
-        memset(m->sums.A[k].diag, 0, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * f->p));
+        if (g->e.blocks[k])
+            memset(g->e.blocks[k], 0, sizeof(double) * (size_t)f->nlev * (size_t)(f->p * (f->p + lay->p)));
+        else
+            memset(m->sums.A[k].diag, 0, sizeof(double) * (size_t)f->nlev);
         memset(m->sums.A[k].pan, 0, sizeof(double) * (size_t)panel_size(lay, k));
     }
     memset(m->sums.border, 0, sizeof(double) * (size_t)(lay->pb * lay->pb));
 }
 
-/* Diagonal blocks of factor k, and its rows of X. wz: the factor's columns times the weights, KEPT apart */
+/* Diagonal blocks of factor k, and its rows of X: of each level p x p and p x p(X) numbers together, which
+   wait for the end of the pass. wz: the factor's columns times the weights, KEPT apart */
 INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int k, const double *wz)
 {
-    const lmm_model *m = g->m;
-    const layout *lay = &m->layout;
-    const factor *f = &lay->f[k];
+    const layout *lay = &g->m->layout;
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
     const double *z = kept_column(rows, block, rows->at[k]),
                  *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    const ptrdiff_t size = p * (ptrdiff_t)(p + lay->p);
     for (int32_t i = 0; i < n; i++) {
-        const int32_t e = f->node + level[i];
-        const ptrdiff_t ld = lay->ld[e];
-        double *diag = m->sums.A[k].diag + (ptrdiff_t)level[i] * p * p,
-               *edge = m->sums.A[k].pan + lay->pan[e] + ld - lay->pb;
+        double *to = g->e.blocks[k] + level[i] * size;
         for (int c = 0; c < p; c++) {
             const double v = wz[c * KEPT + i];
-            for (int r = 0; r < p; r++) diag[r + c * p] += z[r * KEPT + i] * v;
-            for (int a = 0; a < lay->p; a++) edge[a + c * ld] += x[a * KEPT + i] * v;
+            for (int r = 0; r < p; r++) *to++ += z[r * KEPT + i] * v;
+            for (int a = 0; a < lay->p; a++) *to++ += x[a * KEPT + i] * v;
+        }
+    }
+}
+
+/* ... and where they belong */
+static void place_blocks(const glmm_model *g, int k)
+{
+    const lmm_model *m = g->m;
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const double *from = g->e.blocks[k];
+    double *diag = m->sums.A[k].diag;
+    for (int32_t e = f->node; from && e < f->node + f->nlev; e++) {
+        double *edge = m->sums.A[k].pan + lay->pan[e] + lay->ld[e] - lay->pb;
+        for (int c = 0; c < f->p; c++, edge += lay->ld[e], diag += f->p, from += f->p + lay->p) {
+            memcpy(diag, from, sizeof(double) * (size_t)f->p);
+            memcpy(edge, from + f->p, sizeof(double) * (size_t)lay->p);
         }
     }
 }
@@ -257,7 +275,7 @@ CLONES void pass_weights(glmm_model *g)
     const layout *lay = &m->layout;
     double *wz = g->e.columns, r[KEPT];
     g->passes++;
-    clear(m);
+    clear(g);
     memset(g->e.r, 0, effects_size(g));
     EACH(g, block, n)
     {
@@ -277,6 +295,7 @@ CLONES void pass_weights(glmm_model *g)
         for (int32_t i = 0; i < n; i++) r[i] = g->v.d1[block * KEPT + i] + w[i] * g->v.zb[block * KEPT + i];
         add_levels(g, block, r, g->e.r);
     }
+    for (int k = 0; k < lay->nfactor; k++) place_blocks(g, k);
     lift_corner(m);
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
 }

@@ -93,6 +93,11 @@ static lmm_status make_effects(glmm_model *g)
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], q + 1);
     GRAB(g, e->work, solve_work(m, 1) + 1);
     GRAB(g, e->columns, columns * KEPT);
+    GRAB(g, e->blocks, m->layout.nfactor);
+    for (int k = 0; k < m->layout.nfactor; k++) {
+        const factor *f = &m->layout.f[k];
+        if (k || f->p > 1) GRAB(g, e->blocks[k], (ptrdiff_t)f->nlev * f->p * (f->p + m->layout.p));
+    }
     return LMM_OK;
 }
 

@@ -27,6 +27,7 @@ typedef struct {       /* q each: elimination order, whitened */
     double *r;         /* Z'(l' + W_f Z b)                               */
     double *s, *d;     /* Z'(h w'); Z'r                                  */
     double *work;      /* solve_work */
+    double **blocks;   /* nfactor   sums by level of pass_weights; NULL: it has them where they belong */
     double *columns;   /* KEPT x: columns of the widest factor, or what passes need in each x */
 } effects;
 
@@ -60,15 +61,15 @@ struct glmm_model {
     double *mean;      /* p               mean of a prior on beta, over the kept columns ...               */
     double *precision; /* p               ... and its precision; NULL: none                               */
     double *Tnew;      /* factors_size    T of every factor to come                                 */
-double enough; /* what the last step to a mode may promise, ... */
-    double near; /* ... and all of those since the factorization */
+    double enough;     /* what the last step to a mode may promise, ... */
+    double near;       /* ... and all of those since the factorization */
     double j, promise; /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
     int stands;    /* does the factorization belong to b?                                       */
     int known;     /* are derivatives in x (d1x) those of b?                                    */
     int derived;   /* are slopes, and c, known there?                                           */
-    int stepped; /* is it the factorization of a point before b? */
+    int stepped;   /* is it the factorization of a point before b? */
     int halved;    /* was the last step shortened?                                              */
     int elsewhere; /* is the inverse that of a point nearby? (hessian.c) */
     int32_t factorizations, passes;

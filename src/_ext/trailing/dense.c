@@ -344,7 +344,8 @@ static void product_full(const dense *d, lmm_model *m, const double *A, double *
 
 /* V += B_JJ A_J of one level with one column. Rows of B go four at a time, whose sums do not wait for each
    other; each sum has its terms in the order that one row at a time would give. */
-INLINE void product_column(const double *B, ptrdiff_t s, int rows, const int32_t *J, const double *A, double *V)
+INLINE void product_column(const double *B, ptrdiff_t s, int rows, const int32_t *J, const double *A,
+                           double *V)
 {
     int i = 0;
     for (; i + 4 <= rows; i += 4) {

@@ -18,7 +18,7 @@
 #include "base/small.h"
 
 #define AT_ONCE 4 /* columns of numbers */
-#define SMALL 12 /* p times w where both are constants, at most */
+#define SMALL 12  /* p times w where both are constants, at most */
 
 #ifdef __GNUC__ /* a vector that a function returns: all are inline, so that no call has to agree about it \
                  */
