@@ -98,7 +98,7 @@ static void move_effects(second *s, int32_t count)
         if (d.k >= 0 && d.k == g->flat) continue;
         open_direction(s, &d);
         times_change(s, e->c, db);
-        pass_product(g, d.k < 0 ? NULL : db, d.k < 0 ? s->gamma : NULL, NULL, e->un);
+        pass_product(g, d.k < 0 ? NULL : db, d.k < 0 ? s->gamma : NULL, g->v.zn, e->un);
         solve_effects(g, e->un);
         for (ptrdiff_t i = 0; i < q; i++) db[i] -= e->un[i];
     }
@@ -179,7 +179,7 @@ CLONES static void pass_rows(second *s, double step, const double *deta, const d
             r[i] = -dh * d3[i] - h[i] * d4[i] * de[i] + d3[i] * de[i] * zt[i];
             y[i] = r[i] - s->w[at + i] * y[i];
         }
-        add_levels(g, block, y, z);
+        add_levels(g, block, y, WHOLE, z);
     }
 }
 
@@ -201,8 +201,8 @@ CLONES static void pass_changes(second *s, const double *deta, const double *t, 
             dl[i] = -s->w[at + i] * deta[at + i];
             r[i] = s->r[at + i] - s->w[at + i] * zt[i];
         }
-        add_levels(g, block, r, dd);
-        add_levels(g, block, dl, dc);
+        add_levels(g, block, r, WHOLE, dd);
+        add_levels(g, block, dl, WHOLE, dc);
         for (int32_t i = 0; i < n; i++) r[i] -= 2 * dl[i];
         add_columns(g, block, r, x);
     }

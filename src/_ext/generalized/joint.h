@@ -20,7 +20,7 @@ typedef struct {
     ptrdiff_t first;    /* doubles of theta's part of a point */
     int nt, more;      /* variables of theta, those of a flat factor aside; of (gamma, x) = fixed + basis w */
     int skip, skipped; /* first variable of a flat factor, and their number */
-    int own;     /* is the start the model's own? */
+    int own;           /* is the start the model's own? */
     double *fixed;     /* p + nextra */
     double *basis;     /* (p + nextra) x more, orthonormal columns */
     double *gF, *HF;   /* n, n x n of all coordinates */

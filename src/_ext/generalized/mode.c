@@ -256,10 +256,10 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
             for (ptrdiff_t i = 0; i < n; i++) v->zn[i] -= v->d1x[k * n + i] * (x[k] - g->x[k]);
         pass_scatter(g, v->zn, e->un, NULL);
     } else
-        pass_product(g, e->bn, dgamma, NULL, e->un);
+        pass_product(g, e->bn, dgamma, v->zn, e->un);
     memcpy(e->bn, e->un, sizeof(double) * (size_t)q);
     solve_effects(g, e->bn);
-    pass_product(g, e->bn, NULL, NULL, e->d);
+    pass_product(g, e->bn, NULL, v->zn, e->d);
     for (ptrdiff_t i = 0; i < q; i++) e->c[i] += e->d[i] - e->un[i];
 }
 

@@ -18,6 +18,7 @@ typedef struct { /* n each, by kept row */
     double *wf;                /* weights of the factorization                                  */
     double *h, *zt;            /* leverages; Z Lambda t                                         */
     double *d1x;               /* nextra x n  l'_x                                              */
+    double *sum;               /* 2 x blocks     of l, and another of each block */
 } row_values;
 
 typedef struct {       /* q each: elimination order, whitened */
@@ -28,7 +29,7 @@ typedef struct {       /* q each: elimination order, whitened */
     double *s, *d;     /* Z'(h w'); Z'r                                  */
     double *work;      /* solve_work */
     double **blocks;   /* nfactor   sums by level of pass_weights; NULL: it has them where they belong */
-    double *columns;   /* KEPT x: columns of the widest factor, or what passes need in each x */
+    double *columns;   /* KEPT x: columns of all factors, or what passes need in each x */
 } effects;
 
 #define EXACTLY 1e-14 /* what the last step to a mode promises at most where everything is read off it */
@@ -97,7 +98,7 @@ void pass_extra(glmm_model *g);              /* d1x, fx, xx, zx and X'l'_x in xk
 void pass_random(glmm_model *g, const double *b, double *zb);            /* zb := Z b                    */
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
 void fixed_of_block(const glmm_model *g, int64_t block, double *eta);    /* o + X gamma of a block          */
-/* z := Z'wf(Z b + X gamma), either may be NULL. zb: n, Z b + X gamma, or NULL */
+/* zb := Z b + X gamma (n), either may be NULL; z := Z'wf zb, or NULL */
 void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);
 
 /* mode.c: from b and u to the mode, where the factorization is; c. LMM_NOTPOSDEF: there is none */
