@@ -231,8 +231,8 @@ cdef class Generalized(Model):
         return (f, np.asarray(g)[:self.size]) if gradient else f
 
     def hessian(self, psi):
-        """Second derivatives of the criterion at psi in theta and beta, (k, k), zero for dropped columns; None
-        by quadrature and with expected weights, which have no formula."""
+        """Second derivatives of the criterion at psi in theta and beta, (k, k), zero for dropped columns;
+        None by quadrature and with expected weights, which have no formula."""
         cdef const double[::1] given = np.ascontiguousarray(psi, np.float64)
         cdef int k = self.size - self.nextra
         cdef double[:, ::1] H = np.zeros((k, k + 1))

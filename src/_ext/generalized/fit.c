@@ -12,7 +12,8 @@
 #define NEGATIVE 1e-5 /* a curvature below -NEGATIVE at a zero is worth a try */
 #define FIRST 0.3     /* standard deviations that are tried there: this, a third of it, ... */
 #define LEAST 1e-3
-#define SHRINKS 8 /* times that a first T may be too large for a criterion to be there */
+#define STRAYED 1e-10 /* so much steps since the factorization may have promised in the end */
+#define SHRINKS 8     /* times that a first T may be too large for a criterion to be there */
 #define SETTLED                                                                                \
     1e-12 /* what a last step must promise to be taken: estimates move by 1e-6 of their errors \
            */
@@ -232,7 +233,8 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
     info->certificate = state->predicted;
     if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;
     state->predicted = 0; /* the mode exactly */
-    if ((state->moved || !g->stands || g->promise > EXACTLY) && !isfinite(joint_value(t, x)))
+    if ((state->moved || !g->stands || g->promise > EXACTLY || g->strayed > STRAYED) &&
+        !isfinite(joint_value(t, x)))
         return LMM_NOTFINITE;
     to_psi(t, x, psi);
     return status;

@@ -4,7 +4,9 @@
      b_n = B Z'(l' + W_f Z b),   B = Lambda (Lambda'Z'W_f Z Lambda + I)^-1 Lambda',
      promise = (u_n - u)'(Lambda'c - u) = l''(Z b_n - Z b) - (u_n - u)'u,   c = Z'l'
 
-   The last step is taken, too: the factorization is that of the point before it, which is as good as there.
+   The last step is taken, too: the factorization is that of a point before it, which serves as well as one
+   there as long as steps since then promised little beside what the minimizer expects (laplace.c corrects
+   log|M|).
 
    At the mode u = Lambda'c. */
 
@@ -90,6 +92,7 @@ lmm_status factorize_with(glmm_model *g, const double *w)
 {
     if (w != g->v.wf) memcpy(g->v.wf, w, sizeof(double) * (size_t)g->rows.n);
     memcpy(g->e.at, g->e.b, sizeof(double) * (size_t)g->m->layout.q);
+    g->strayed = 0;
     pass_weights(g);
     g->factorizations++;
     return factorize(g->m);
@@ -192,16 +195,15 @@ lmm_status find_mode(glmm_model *g)
 {
     double before = INFINITY;
     int observed, fresh = 1;
-    double strayed = 0; /* what steps since the factorization have promised */
     TRY(first_point(g));
     TRY(factorize_here(g, &observed));
     for (int step = 0; step < STEPS; step++) {
         g->halved = 0;
         const double promise = g->promise = take_step(g);
-        strayed += fmax(promise, 0);
+        g->strayed += fmax(promise, 0);
         if (promise < g->enough) {
             /* quadrature stands at the mode itself */
-            const int again = !(strayed < g->near) || g->halved || !observed || g->nodes;
+            const int again = !(g->strayed < g->near) || g->halved || !observed || g->nodes;
             if (again) TRY(factorize_here(g, &observed));
             g->stepped = !again;
             g->stands = observed;
@@ -213,7 +215,6 @@ lmm_status find_mode(glmm_model *g)
         if (!fresh) continue;
         TRY(factorize_here(g, &observed));
         before = INFINITY;
-        strayed = 0;
     }
     return LMM_NOTPOSDEF;
 }

@@ -64,6 +64,7 @@ struct glmm_model {
     double *Tnew;      /* factors_size    T of every factor to come                                 */
     double enough;     /* what the last step to a mode may promise, ... */
     double near;       /* ... and all of those since the factorization */
+    double strayed;    /* what steps since the factorization have promised */
     double j, promise; /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
