@@ -311,6 +311,7 @@ cdef extern from "generalized/glmm.h" nogil:
                         double *psi, glmm_info *info)
     void glmm_again(glmm_model *g, const glmm_response *r)
     lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
+    lmm_status glmm_hessian(glmm_model *g, const double *psi, double *H)
     lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
     lmm_status glmm_solve(glmm_model *g, int r, const double *V, double *X)
     void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)

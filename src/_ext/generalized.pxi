@@ -230,6 +230,24 @@ cdef class Generalized(Model):
         check(status)
         return (f, np.asarray(g)[:self.size]) if gradient else f
 
+    def hessian(self, psi):
+        """Second derivatives of the criterion at psi in theta and beta, (k, k), zero for dropped columns;
+        None by quadrature and with expected weights, which have no formula."""
+        cdef const double[::1] given = np.ascontiguousarray(psi, np.float64)
+        cdef int k = self.size - self.nextra
+        cdef double[:, ::1] H = np.zeros((k, k + 1))
+        cdef lmm_status status
+        _check_theta(given, self.size, "psi")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = glmm_hessian(self.g, &given[0], &H[0, 0])
+            if self.own is not None:
+                self.own.raised()
+        if status == LMM_UNAVAILABLE:
+            return None
+        check(status)
+        return np.asarray(H).ravel()[:k * k].reshape(k, k)
+
     def work(self):
         """Factorizations and passes over the rows since the last fit began."""
         cdef int32_t factorizations, passes

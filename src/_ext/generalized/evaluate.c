@@ -69,6 +69,13 @@ static void flat_theta(glmm_model *g, double *theta)
            sizeof(double) * (size_t)lay->f[g->flat].nth);
 }
 
+/* theta as set_theta takes it */
+void theta_of_psi(glmm_model *g, const double *psi, double *theta)
+{
+    from_user(g->m, psi, theta);
+    flat_theta(g, theta);
+}
+
 lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
 {
     lmm_model *m = g->m;
@@ -76,8 +83,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
     const ptrdiff_t T = lay->ntheta, p = lay->p, pfull = lay->pfull, N = g->family.nextra;
     double *theta = m->scratch.newton, *gamma = g->next;
     const double *x = psi + T + pfull;
-    from_user(m, psi, theta);
-    flat_theta(g, theta);
+    theta_of_psi(g, psi, theta);
     factors_of_theta(m, theta, g->Tnew, m->scratch.tmp);
     whitened(g, psi + T, gamma);
     predict_mode(g, g->Tnew, gamma, x);
@@ -91,7 +97,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
         adopt_mode(g);
     else
         start_mode(g);
-    g->enough = EXACTLY;
+    g->enough = g->near = EXACTLY;
     lmm_status status = evaluate_at(g);
     *f = g->f;
     if (status != LMM_OK || !gradient) return status;

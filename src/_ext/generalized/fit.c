@@ -12,7 +12,8 @@
 #define NEGATIVE 1e-5 /* a curvature below -NEGATIVE at a zero is worth a try */
 #define FIRST 0.3     /* standard deviations that are tried there: this, a third of it, ... */
 #define LEAST 1e-3
-#define SHRINKS 8 /* times that a first T may be too large for a criterion to be there */
+#define STRAYED 1e-10 /* so much steps since the factorization may have promised in the end */
+#define SHRINKS 8     /* times that a first T may be too large for a criterion to be there */
 #define SETTLED                                                                                \
     1e-12 /* what a last step must promise to be taken: estimates move by 1e-6 of their errors \
            */
@@ -144,6 +145,7 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
     const newton_problem p = joint_problem(t);
     for (;;) {
         const newton_end end = newton_minimize(&p, x, t->state, work);
+        t->own = 0;
         if (end != NEWTON_CONVERGED || info->escapes > p.n) return end;
         if (t->state->ahead && t->state->predicted > SETTLED) { /* one last step, which costs an evaluation */
             memcpy(trial, t->state->ahead, sizeof(double) * (size_t)joint_point(t));
@@ -220,6 +222,7 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
 {
     glmm_model *g = t->g;
     newton_state *state = t->state;
+    t->own = !start;
     TRY(begin(t, start, x));
     lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
     for (int i = 0; i < SHRINKS && !start && status == LMM_NOTPOSDEF; i++) {
@@ -230,7 +233,8 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
     info->certificate = state->predicted;
     if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;
     state->predicted = 0; /* the mode exactly */
-    if ((state->moved || !g->stands || g->promise > EXACTLY) && !isfinite(joint_value(t, x)))
+    if ((state->moved || !g->stands || g->promise > EXACTLY || g->strayed > STRAYED) &&
+        !isfinite(joint_value(t, x)))
         return LMM_NOTFINITE;
     to_psi(t, x, psi);
     return status;

@@ -75,6 +75,10 @@ void glmm_again(glmm_model *g, const glmm_response *r);
 /* The criterion at psi, and its gradient; or NULL */
 lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient);
 
+/* Second derivatives of the criterion at psi in theta and beta: n x n, n = ntheta + p, zeros for dropped
+   columns. LMM_UNAVAILABLE: by quadrature, with expected weights */
+lmm_status glmm_hessian(glmm_model *g, const double *psi, double *H);
+
 /* At the last evaluation: modes b, one m x p block per factor, row-major; eta and leverages z_i'B z_i by row
    (n); conditional covariances of b, one m x p x p block per factor; any may be NULL */
 lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar);

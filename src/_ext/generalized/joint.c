@@ -4,8 +4,10 @@
 
 #include "base/small.h"
 
-#define COARSE 1e-3 /* far away modes may be so inexact, ... */
-#define SHARE 1e-6  /* ... or by this share of what the step to there promises */
+#define COARSE 1e-2 /* far away modes may be so inexact, ... */
+#define SHARE 1e-5  /* ... or by this share of what the step to there promises, ... */
+#define ROUGH 1e-5  /* ... and by this, a row, where a fit begins with a start of its own */
+#define NEAR 1e-2   /* share of the same that steps since the factorization may have promised */
 
 int joint_fixed(const joint *t)
 {
@@ -24,6 +26,18 @@ void joint_parameters(const joint *t, const double *x, double *out)
     memcpy(out, t->fixed, sizeof(double) * (size_t)n);
     for (int j = 0; j < t->more; j++)
         for (int i = 0; i < n; i++) out[i] += t->basis[i + j * (ptrdiff_t)n] * x[t->first + j];
+}
+
+/* How inexact a mode may be, and how far from it the factorization */
+static void tolerate(const joint *t)
+{
+    glmm_model *g = t->g;
+    const double predicted = t->state->predicted;
+    if (isfinite(predicted)) {
+        g->enough = fmax(EXACTLY, fmin(COARSE, SHARE * predicted));
+        g->near = fmax(g->enough, NEAR * predicted);
+    } else
+        g->enough = g->near = t->own ? fmax(COARSE, ROUGH * (double)g->rows.n) : COARSE;
 }
 
 double joint_value(void *arg, const double *x)
@@ -50,7 +64,7 @@ double joint_value(void *arg, const double *x)
         adopt_mode(g);
     else
         start_mode(g);
-    g->enough = fmax(EXACTLY, fmin(COARSE, SHARE * t->state->predicted));
+    tolerate(t);
     return evaluate_at(g) == LMM_OK ? g->f : INFINITY;
 }
 

@@ -20,6 +20,7 @@ typedef struct {
     ptrdiff_t first;    /* doubles of theta's part of a point */
     int nt, more;      /* variables of theta, those of a flat factor aside; of (gamma, x) = fixed + basis w */
     int skip, skipped; /* first variable of a flat factor, and their number */
+    int own;           /* is the start the model's own? */
     double *fixed;     /* p + nextra */
     double *basis;     /* (p + nextra) x more, orthonormal columns */
     double *gF, *HF;   /* n, n x n of all coordinates */
@@ -38,6 +39,7 @@ newton_problem joint_problem(joint *t);
 lmm_status evaluate_at(glmm_model *g);
 void find_slopes(glmm_model *g);
 void set_triangular(glmm_model *g);
+void theta_of_psi(glmm_model *g, const double *psi, double *theta);
 void whitened(const glmm_model *g, const double *beta, double *gamma);
 
 #endif

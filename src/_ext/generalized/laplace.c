@@ -35,10 +35,10 @@ static void trailing_blocks(glmm_model *g, int k)
     }
 }
 
-/* The inverse where rows need it, and their leverages */
-static lmm_status find_leverages(glmm_model *g)
+lmm_status find_leverages(glmm_model *g)
 {
     lmm_model *m = g->m;
+    g->elsewhere = 0;
     const layout *lay = &m->layout;
     invert_model(m);
     if (lay->nfactor > 1) {
@@ -75,13 +75,12 @@ lmm_status laplace(glmm_model *g)
     double towards = 0;
     if (g->expected) return expected_laplace(g);
     TRY(find_leverages(g));
-    for (ptrdiff_t i = 0; i < g->m->layout.q && g->stepped; i++) towards += e->s[i] * (e->b[i] - e->bn[i]);
+    for (ptrdiff_t i = 0; i < g->m->layout.q && g->stepped; i++) towards += e->s[i] * (e->b[i] - e->at[i]);
     g->f = 2 * (g->j - g->constant) + g->m->evaluation.logdetM + towards;
     return isfinite(g->f) ? LMM_OK : LMM_NOTPOSDEF;
 }
 
-/* N := sum_l c c' - (d c' + c d')/2 */
-static void mode_part(const glmm_model *g, const factor *f, double *N)
+void mode_part(const glmm_model *g, const factor *f, double *N)
 {
     const int p = f->p;
     const double *c = g->e.c + f->col, *d = g->e.d + f->col;

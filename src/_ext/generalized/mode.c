@@ -4,7 +4,9 @@
      b_n = B Z'(l' + W_f Z b),   B = Lambda (Lambda'Z'W_f Z Lambda + I)^-1 Lambda',
      promise = (u_n - u)'(Lambda'c - u) = l''(Z b_n - Z b) - (u_n - u)'u,   c = Z'l'
 
-   The last step is taken, too: the factorization is that of the point before it, which is as good as there.
+   The last step is taken, too: the factorization is that of a point before it, which serves as well as one
+   there as long as steps since then promised little beside what the minimizer expects (laplace.c corrects
+   log|M|).
 
    At the mode u = Lambda'c. */
 
@@ -89,6 +91,8 @@ static int all_positive(ptrdiff_t n, const double *w)
 lmm_status factorize_with(glmm_model *g, const double *w)
 {
     if (w != g->v.wf) memcpy(g->v.wf, w, sizeof(double) * (size_t)g->rows.n);
+    memcpy(g->e.at, g->e.b, sizeof(double) * (size_t)g->m->layout.q);
+    g->strayed = 0;
     pass_weights(g);
     g->factorizations++;
     return factorize(g->m);
@@ -196,8 +200,10 @@ lmm_status find_mode(glmm_model *g)
     for (int step = 0; step < STEPS; step++) {
         g->halved = 0;
         const double promise = g->promise = take_step(g);
+        g->strayed += fmax(promise, 0);
         if (promise < g->enough) {
-            const int again = !fresh || !observed || g->nodes; /* quadrature stands at the mode itself */
+            /* quadrature stands at the mode itself */
+            const int again = !(g->strayed < g->near) || g->halved || !observed || g->nodes;
             if (again) TRY(factorize_here(g, &observed));
             g->stepped = !again;
             g->stands = observed;
@@ -251,10 +257,10 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
             for (ptrdiff_t i = 0; i < n; i++) v->zn[i] -= v->d1x[k * n + i] * (x[k] - g->x[k]);
         pass_scatter(g, v->zn, e->un, NULL);
     } else
-        pass_product(g, e->bn, dgamma, NULL, e->un);
+        pass_product(g, e->bn, dgamma, v->zn, e->un);
     memcpy(e->bn, e->un, sizeof(double) * (size_t)q);
     solve_effects(g, e->bn);
-    pass_product(g, e->bn, NULL, NULL, e->d);
+    pass_product(g, e->bn, NULL, v->zn, e->d);
     for (ptrdiff_t i = 0; i < q; i++) e->c[i] += e->d[i] - e->un[i];
 }
 

@@ -29,6 +29,7 @@ static lmm_status make_rows(glmm_model *g, const glmm_response *r)
     const ptrdiff_t n = g->rows.n;
     double **arrays[] = {&v->y, &v->fixed, &v->zb, &v->d1, &v->w2, &v->d3, &v->zn, &v->wf, &v->h, &v->zt};
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], n);
+    GRAB(g, v->sum, 2 * kept_blocks(&g->rows));
     GRAB(g, v->weights, n); /* a later response may have some */
     if (r->offset) GRAB(g, v->o, n);
     if (g->family.nextra) GRAB(g, v->d1x, n * g->family.nextra);
@@ -86,13 +87,17 @@ static lmm_status make_effects(glmm_model *g)
     const lmm_model *m = g->m;
     const ptrdiff_t q = m->layout.q, N = g->family.nextra;
     effects *e = &g->e;
-    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->r, &e->s, &e->d};
+    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->at, &e->r, &e->s, &e->d};
     ptrdiff_t columns = 2 + 3 * N;
-    for (int k = 0; k < m->layout.nfactor; k++)
-        if (m->layout.f[k].p > columns) columns = m->layout.f[k].p;
+    if (g->rows.at[m->layout.nfactor] > columns) columns = g->rows.at[m->layout.nfactor];
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], q + 1);
     GRAB(g, e->work, solve_work(m, 1) + 1);
     GRAB(g, e->columns, columns * KEPT);
+    GRAB(g, e->blocks, m->layout.nfactor);
+    for (int k = 0; k < m->layout.nfactor; k++) {
+        const factor *f = &m->layout.f[k];
+        if (k || f->p > 1) GRAB(g, e->blocks[k], (ptrdiff_t)f->nlev * f->p * (f->p + m->layout.p));
+    }
     return LMM_OK;
 }
 
@@ -234,6 +239,7 @@ static void read_variances(const glmm_model *g, double *out)
 lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
 {
     if (!g->stands) return LMM_NOTPOSDEF;
+    if (condvar && g->elsewhere) TRY(find_leverages(g));
     if (b) read_effects(g, b);
     if (condvar) read_variances(g, condvar);
     for (int64_t at = 0; eta && at < kept_blocks(&g->rows); at++) {

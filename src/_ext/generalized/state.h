@@ -18,15 +18,18 @@ typedef struct { /* n each, by kept row */
     double *wf;                /* weights of the factorization                                  */
     double *h, *zt;            /* leverages; Z Lambda t                                         */
     double *d1x;               /* nextra x n  l'_x                                              */
+    double *sum;               /* 2 x blocks     of l, and another of each block */
 } row_values;
 
 typedef struct {       /* q each: elimination order, whitened */
     double *b, *u, *c; /* the mode b = Lambda u; Z'l' there              */
     double *bn, *un;   /* a step further, or before                      */
+    double *at;        /* b of the factorization                         */
     double *r;         /* Z'(l' + W_f Z b)                               */
     double *s, *d;     /* Z'(h w'); Z'r                                  */
     double *work;      /* solve_work */
-    double *columns;   /* KEPT x: columns of the widest factor, or what passes need in each x */
+    double **blocks;   /* nfactor   sums by level of pass_weights; NULL: it has them where they belong */
+    double *columns;   /* KEPT x: columns of all factors, or what passes need in each x */
 } effects;
 
 #define EXACTLY 1e-14 /* what the last step to a mode promises at most where everything is read off it */
@@ -59,15 +62,18 @@ struct glmm_model {
     double *mean;      /* p               mean of a prior on beta, over the kept columns ...               */
     double *precision; /* p               ... and its precision; NULL: none                               */
     double *Tnew;      /* factors_size    T of every factor to come                                 */
-    double enough;     /* what the last step to a mode may promise                                  */
+    double enough;     /* what the last step to a mode may promise, ... */
+    double near;       /* ... and all of those since the factorization */
+    double strayed;    /* what steps since the factorization have promised */
     double j, promise; /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
-    int stands;  /* does the factorization belong to b?                                       */
-    int known;   /* are derivatives in x (d1x) those of b?                                    */
-    int derived; /* are slopes, and c, known there?                                           */
-    int stepped; /* is it the factorization of bn, a step before?                             */
-    int halved;  /* was the last step shortened?                                              */
+    int stands;    /* does the factorization belong to b?                                       */
+    int known;     /* are derivatives in x (d1x) those of b?                                    */
+    int derived;   /* are slopes, and c, known there?                                           */
+    int stepped;   /* is it the factorization of a point before b? */
+    int halved;    /* was the last step shortened?                                              */
+    int elsewhere; /* is the inverse that of a point nearby? (hessian.c) */
     int32_t factorizations, passes;
     void *memory;
 };
@@ -88,11 +94,12 @@ void pass_slopes(glmm_model *g, const double *t, const double *d1);
 void pass_node(glmm_model *g, const double *b, double *sums);
 void pass_node_slopes(glmm_model *g, const double *b, const double *share, double *c, double *mean);
 void pass_node_leverages(glmm_model *g, const double *blocks);
-void pass_extra(glmm_model *g); /* d1x, fx, xx, zx and X'l'_x in xk                        */
+void pass_fourth(glmm_model *g, double *d4); /* l'''' */
+void pass_extra(glmm_model *g);              /* d1x, fx, xx, zx and X'l'_x in xk                        */
 void pass_random(glmm_model *g, const double *b, double *zb);            /* zb := Z b                    */
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
 void fixed_of_block(const glmm_model *g, int64_t block, double *eta);    /* o + X gamma of a block          */
-/* z := Z'wf(Z b + X gamma), either may be NULL. zb: n, Z b + X gamma, or NULL */
+/* zb := Z b + X gamma (n), either may be NULL; z := Z'wf zb, or NULL */
 void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);
 
 /* mode.c: from b and u to the mode, where the factorization is; c. LMM_NOTPOSDEF: there is none */
@@ -109,7 +116,9 @@ void transpose_spread(const lmm_model *m, const double *T, const double *c, doub
 
 /* laplace.c: the criterion at the mode with its slopes; LMM_NOTPOSDEF */
 lmm_status laplace(glmm_model *g);
-void slopes(glmm_model *g); /* and c */
+void slopes(glmm_model *g);               /* and c */
+lmm_status find_leverages(glmm_model *g); /* the inverse where rows need it, and their leverages */
+void mode_part(const glmm_model *g, const factor *f, double *N); /* N := sum_l c c' - (d c' + c d')/2 */
 /* in (Sigma's entries, gamma, x): slope, model Hessian (n x n) */
 void joint_derivatives(glmm_model *g, double *slope, double *H);
 int32_t joint_size(const glmm_model *g);

@@ -342,25 +342,57 @@ static void product_full(const dense *d, lmm_model *m, const double *A, double *
     m->blas.symm(&left, &lower, &q2, &q1, &one, d->B, &s, (double *)A, &s, &one, V, &s);
 }
 
+/* V += B_JJ A_J of one level with one column. Rows of B go four at a time, whose sums do not wait for each
+   other; each sum has its terms in the order that one row at a time would give. */
+INLINE void product_column(const double *B, ptrdiff_t s, int rows, const int32_t *J, const double *A,
+                           double *V)
+{
+    int i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        const double *b[4], *a = A + i;
+        double sum[4] = {0}, *v = V + i;
+        for (int x = 0; x < 4; x++) {
+            b[x] = B + J[i + x] * s;
+            sum[x] += b[x][J[i + x]] * a[x]; /* alone: no product may be fused with the next one */
+            for (int y = x + 1; y < 4; y++) {
+                v[y] += b[x][J[i + y]] * a[x];
+                sum[x] += b[x][J[i + y]] * a[y];
+            }
+        }
+        const double a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+        double s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
+        for (int j = i + 4; j < rows; j++) {
+            const double b0 = b[0][J[j]], b1 = b[1][J[j]], b2 = b[2][J[j]], b3 = b[3][J[j]];
+            double here = V[j];
+            here += b0 * a0, here += b1 * a1, here += b2 * a2, here += b3 * a3;
+            V[j] = here;
+            s0 += b0 * A[j], s1 += b1 * A[j], s2 += b2 * A[j], s3 += b3 * A[j];
+        }
+        v[0] += s0, v[1] += s1, v[2] += s2, v[3] += s3;
+    }
+    for (; i < rows; i++) {
+        const double *b = B + J[i] * s, a = A[i];
+        double sum = b[J[i]] * a;
+        for (int j = i + 1; j < rows; j++) {
+            V[j] += b[J[j]] * a;
+            sum += b[J[j]] * A[j];
+        }
+        V[i] += sum;
+    }
+}
+
 /* V += B_JJ A_J of one level: rows J in place, as many as there are; B's lower triangle, ascending J */
 INLINE void product_level(const int p, const double *B, ptrdiff_t s, int rows, const int32_t *J,
                           const double *A, double *V, ptrdiff_t ld)
 {
+    if (p == 1) {
+        product_column(B, s, rows, J, A, V);
+        return;
+    }
     for (int i = 0; i < rows; i++) {
         const double *column = B + J[i] * s;
         double sum[4], *own = p <= 4 ? sum : NULL;
         for (int x = 0; own && x < p; x++) own[x] = column[J[i]] * A[i + x * ld];
-        if (p == 1) {
-            const double a = A[i];
-            double here = *sum;
-            for (int j = i + 1; j < rows; j++) {
-                const double b = column[J[j]];
-                V[j] += b * a;
-                here += b * A[j];
-            }
-            V[i] += here;
-            continue;
-        }
         for (int x = 0; !own && x < p; x++) V[i + x * ld] += column[J[i]] * A[i + x * ld];
         for (int j = i + 1; j < rows; j++) {
             const double b = column[J[j]];

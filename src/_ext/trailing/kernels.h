@@ -17,7 +17,8 @@
 
 #include "base/small.h"
 
-#define SMALL 12 /* p times w where both are constants, at most */
+#define AT_ONCE 4 /* columns of numbers */
+#define SMALL 12  /* p times w where both are constants, at most */
 
 #ifdef __GNUC__ /* a vector that a function returns: all are inline, so that no call has to agree about it \
                  */
@@ -149,6 +150,37 @@ INLINE void add_any_column(const int p, const int wr, const int wc, blocks R, pt
         add_any_block(p, wr, wc, R.value + a * p * wr, coef, to + (ptrdiff_t)R.place[a] * (lanes(wr) * wc));
 }
 
+/* The same for count columns of numbers, from one row on: p = w = 1 */
+INLINE void add_numbers(const int count, blocks R, ptrdiff_t from, const double *coef, double *const *to)
+{
+    double factor[AT_ONCE], *column[AT_ONCE];
+    for (int b = 0; b < count; b++) factor[b] = coef[b], column[b] = to[b];
+    for (ptrdiff_t a = from; a < R.n; a++) {
+        const ptrdiff_t at = R.place[a];
+        const double row = R.value[a];
+        double sum[AT_ONCE];
+        for (int b = 0; b < count; b++) sum[b] = column[b][at] + row * factor[b];
+        for (int b = 0; b < count; b++) column[b][at] = sum[b];
+    }
+}
+
+/* tile += R K C' for one level of one column in a tile of numbers, some columns at a time */
+INLINE void downdate_numbers(blocks R, blocks C, double K, int diagonal, double *tile, ptrdiff_t height)
+{
+    double coef[AT_ONCE], *to[AT_ONCE];
+    for (ptrdiff_t b = 0; b < C.n; b += AT_ONCE) {
+        const ptrdiff_t left = C.n - b, from = diagonal ? b : 0;
+        for (int i = 0; i < AT_ONCE && i < left; i++) {
+            coef[i] = C.value[b + i] * K;
+            to[i] = tile + C.place[b + i] * height;
+        }
+        if (left >= AT_ONCE)
+            add_numbers(AT_ONCE, R, from, coef, to);
+        else
+            for (int i = 0; i < left; i++) add_numbers(1, R, from, coef + i, to + i);
+    }
+}
+
 /* tile += A_R K A_C' for the blocks of one level; in a tile on the diagonal its lower blocks, and some of
    those above. height: doubles between columns of blocks; room: for p x wc where they are no constants */
 INLINE void downdate_level(const int p, const int wr, const int wc, const int constant, blocks R, blocks C,
@@ -156,6 +188,10 @@ INLINE void downdate_level(const int p, const int wr, const int wc, const int co
 {
     double local[2 * SMALL], *coef = constant ? local : room;
     const int pairs = constant && wr >= 2;
+    if (constant && p == 1 && wr == 1) {
+        downdate_numbers(R, C, *K, diagonal, tile, height);
+        return;
+    }
     for (ptrdiff_t b = 0; b < C.n; b += 1 + pairs) {
         const int both = pairs && b + 1 < C.n;
         const ptrdiff_t from = diagonal ? b : 0;

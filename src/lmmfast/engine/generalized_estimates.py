@@ -28,8 +28,8 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
         1: the residual variance is a matter of the family.
     vcov : (p, p) array
         Of the fixed effects, from the Hessian in all parameters; computed when it is first asked
-        for (2 evaluations a parameter). NaN for dropped columns, and everywhere when the Hessian
-        is not positive definite.
+        for (about an evaluation a parameter; two by quadrature and for the family's own). NaN for
+        dropped columns, and everywhere when the Hessian is not positive definite.
     extra : (nextra,) array
         Parameters of the family as they are optimized: log dispersion, log size, thresholds (the
         first, and logarithms of the steps between them).

@@ -94,12 +94,27 @@ class GeneralizedPoint:
         return out
 
     def second(self, places: np.ndarray) -> np.ndarray:
-        """Second derivatives of f in some parameters, (k, k), by central differences of the exact
-        gradient: two evaluations each."""
+        """Second derivatives of f in some parameters, (k, k): by their formulas in theta and the
+        fixed effects, where there are any; else by central differences of the exact gradient, two
+        evaluations each."""
+        whole, known = self._by_formula()
         steps = STEP * self._model.units(self.psi, self.predictor)
-        H = np.array([self._column(int(j), steps[j])[places] for j in places])
-        H = H.reshape(len(places), len(places))
+        for j in places[~known[places]]:
+            column = self._column(int(j), steps[j])
+            whole[:, j] = column
+            whole[j, known] = column[known]
+        H = whole[np.ix_(places, places)]
         return np.asarray((H + H.T) / 2)
+
+    def _by_formula(self) -> tuple[np.ndarray, np.ndarray]:
+        """Second derivatives, (size, size), and which rows and columns of them are known."""
+        whole, known = np.zeros((len(self.psi),) * 2), np.zeros(len(self.psi), bool)
+        with self._model.standing(self.psi, self._sums) as core:
+            H = core.hessian(self.psi)
+        if H is not None and np.isfinite(H).all():
+            whole[: len(H), : len(H)] = H
+            known[: len(H)] = True
+        return whole, known
 
     def _column(self, j: int, step: float) -> np.ndarray:
         """The derivative of the gradient in one parameter; the step is corrected where its unit

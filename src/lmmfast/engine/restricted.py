@@ -215,6 +215,15 @@ class Restricted:
         out[len(psi) - self.nextra :] = slope[len(slope) - self.nextra :]
         return f, out
 
+    def hessian(self, psi: Any) -> np.ndarray | None:
+        """Second derivatives in theta and beta, which are zero in beta."""
+        found = self._whole.hessian(self._inner(np.asarray(psi, np.float64)))
+        if found is None:
+            return None
+        out = np.zeros((self.ntheta + len(self.keep),) * 2)
+        out[: self.ntheta, : self.ntheta] = found[: self.ntheta, : self.ntheta]
+        return out
+
     def _stand(self) -> Any:
         """The likelihood's model at the psi of the last value, with beta at its mode."""
         if not self._stands:
