@@ -46,10 +46,7 @@ double joint_value(void *arg, const double *x)
         set_theta(g->m, plane_theta(t->plane, x), 1, FLOOR);
     else
         axes_to_model(g->m, x);
-    if (g->stands)
-        adopt_mode(g);
-    else
-        start_mode(g);
+    adopt_mode(g);
     g->enough = fmax(EXACTLY, fmin(COARSE, SHARE * t->state->predicted));
     return evaluate_at(g) == LMM_OK ? g->f : INFINITY;
 }

@@ -16,6 +16,7 @@
 #define SLOWEST 0.3 /* share of its promise that a step with an old factorization may leave        */
 #define STEPS 200   /* at most                                                                     */
 #define HALVINGS 60
+#define EDGE 1e-5  /* share of its promise below which a shortened step has met the edge of the domain */
 #define WORSE 0.01 /* rise of j, relative, beyond which a prediction is compared with u = 0        */
 
 /* -------------------------------------------------------------------------------------- b, u and T -- */
@@ -40,12 +41,12 @@ CLONES void spread(const lmm_model *m, const double *u, double *b)
     }
 }
 
-CLONES void transpose_spread(const lmm_model *m, const double *T, const double *c, double *u)
+/* u := T'c */
+static CLONES void transpose_spread(const lmm_model *m, const double *c, double *u)
 {
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
-        BY_WIDTH(f->p, transpose_levels, T, f->nlev, c + f->col, u + f->col)
-        T += f->p * f->p;
+        BY_WIDTH(f->p, transpose_levels, m->evaluation.f[k].T, f->nlev, c + f->col, u + f->col)
     }
 }
 
@@ -120,7 +121,7 @@ static void swap(double **a, double **b)
 }
 
 /* A whole step from b, or halves of it where j rises: r is known for it, and for the next one. Returns what
-   it promised; INFINITY: nothing on the way is lower. */
+   it promised; INFINITY: nothing on the way is lower, or next to nothing. */
 static double take_step(glmm_model *g)
 {
     row_values *v = &g->v;
@@ -144,7 +145,7 @@ static double take_step(glmm_model *g)
         g->j = pass_density(g) + half_square(g, e->u);
         if (!isfinite(g->j) || g->j > before) continue;
         g->halved = 1;
-        return promise;
+        return before - g->j < EDGE * promise ? INFINITY : promise;
     }
     return INFINITY;
 }
@@ -260,10 +261,18 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
 
 void adopt_mode(glmm_model *g)
 {
-    const layout *lay = &g->m->layout;
-    double *T = g->Tnew;
-    for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++)
-        memcpy(T, g->m->evaluation.f[k].T, sizeof(double) * (size_t)(lay->f[k].p * lay->f[k].p));
-    transpose_spread(g->m, g->Tnew, g->e.c, g->e.u);
-    spread(g->m, g->e.u, g->e.b);
+    effects *e = &g->e;
+    if (!g->stands && !g->lasts) {
+        start_mode(g);
+        return;
+    }
+    if (!g->stands) memcpy(e->c, e->last, sizeof(double) * (size_t)g->m->layout.q);
+    transpose_spread(g->m, e->c, e->u);
+    spread(g->m, e->u, e->b);
+}
+
+void keep_mode(glmm_model *g)
+{
+    memcpy(g->e.last, g->e.c, sizeof(double) * (size_t)g->m->layout.q);
+    g->lasts = 1;
 }

@@ -77,7 +77,7 @@ void glmm_again(glmm_model *g, const glmm_response *r)
     g->center = r->center;
     g->unit = r->unit;
     g->v.w = r->w ? g->v.weights : NULL;
-    g->stands = 0;
+    g->stands = g->lasts = 0;
     g->constant = g->family.constant(&g->family, g->rows.n, v->y, v->w) + flat_constant(g);
 }
 
@@ -86,7 +86,7 @@ static lmm_status make_effects(glmm_model *g)
     const lmm_model *m = g->m;
     const ptrdiff_t q = m->layout.q, N = g->family.nextra;
     effects *e = &g->e;
-    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->r, &e->s, &e->d};
+    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->r, &e->s, &e->d, &e->last};
     ptrdiff_t columns = 2 + 3 * N;
     for (int k = 0; k < m->layout.nfactor; k++)
         if (m->layout.f[k].p > columns) columns = m->layout.f[k].p;
