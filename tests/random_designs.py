@@ -73,7 +73,11 @@ def draw(seed: int) -> Drawn:
     for i, code in enumerate(factors):
         own = np.column_stack([np.ones(n), x[:, : rng.integers(0, min(2, k) + 1)]])
         sd = 0.0 if i == nothing else 0.8 * rng.choice([0.5, 1, 1.5])
-        b = sd * rng.normal(size=(code.max() + 1, own.shape[1])) * np.r_[1, [0.5, 0.5]][: own.shape[1]]
+        b = (
+            sd
+            * rng.normal(size=(code.max() + 1, own.shape[1]))
+            * np.r_[1, [0.5, 0.5]][: own.shape[1]]
+        )
         eta += (own * b[code]).sum(axis=1)
         terms.append((code, own, str(rng.choice(["full", "full", "diag"]))))
     offset = rng.normal(size=n) * 0.2 if rng.random() < 0.25 else None

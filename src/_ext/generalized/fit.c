@@ -246,6 +246,7 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
     lmm_status status = LMM_OK;
     memset(info, 0, sizeof(*info));
     g->factorizations = g->passes = 0;
+    g->met = GLMM_NONE;
     if (within && within->theta) {
         status = plane_open(&p, g->m, within->theta);
         t.plane = &p;

@@ -192,7 +192,10 @@ lmm_status find_mode(glmm_model *g)
 {
     double before = INFINITY;
     int observed, fresh = 1;
+    const glmm_obstacle met = g->met;
+    g->met = GLMM_EDGE; /* if it ends here */
     TRY(first_point(g));
+    g->met = GLMM_CURVATURE;
     TRY(factorize_here(g, &observed));
     for (int step = 0; step < STEPS; step++) {
         g->halved = 0;
@@ -202,9 +205,13 @@ lmm_status find_mode(glmm_model *g)
             if (again) TRY(factorize_here(g, &observed));
             g->stepped = !again;
             g->stands = observed;
+            if (observed) g->met = met;
             return observed ? LMM_OK : LMM_NOTPOSDEF;
         }
-        if (fresh && !isfinite(promise)) return LMM_NOTPOSDEF;
+        if (fresh && !isfinite(promise)) {
+            if (observed) g->met = GLMM_EDGE;
+            return LMM_NOTPOSDEF;
+        }
         fresh = !(fresh && !g->halved && observed && promise < FAIR) && !goes_on(g, promise, before);
         before = promise;
         if (!fresh) continue;

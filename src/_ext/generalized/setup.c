@@ -23,6 +23,11 @@ void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)
     *passes = g->passes;
 }
 
+glmm_obstacle glmm_met(const glmm_model *g)
+{
+    return g->met;
+}
+
 static lmm_status make_rows(glmm_model *g, const glmm_response *r)
 {
     row_values *v = &g->v;

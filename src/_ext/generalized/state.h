@@ -64,12 +64,13 @@ struct glmm_model {
     double j, promise; /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
-    int lasts;   /* is there a last c?                                                        */
-    int stands;  /* does the factorization belong to b?                                       */
-    int known;   /* are derivatives in x (d1x) those of b?                                    */
-    int derived; /* are slopes, and c, known there?                                           */
-    int stepped; /* is it the factorization of bn, a step before?                             */
-    int halved;  /* was the last step shortened?                                              */
+    int lasts;         /* is there a last c?                                                        */
+    int stands;        /* does the factorization belong to b?                                       */
+    int known;         /* are derivatives in x (d1x) those of b?                                    */
+    int derived;       /* are slopes, and c, known there?                                           */
+    int stepped;       /* is it the factorization of bn, a step before?                             */
+    int halved;        /* was the last step shortened?                                              */
+    glmm_obstacle met; /* by the last evaluation that failed                                    */
     int32_t factorizations, passes;
     void *memory;
 };

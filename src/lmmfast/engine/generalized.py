@@ -22,6 +22,7 @@ from .. import _core
 from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
 from ..linalg import predicted_gain
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
+from .endings import NOT_CERTIFIED, STATUS, standing_still, why_not_certified, why_undefined
 from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_checks import (
@@ -47,21 +48,7 @@ if TYPE_CHECKING:
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
 MOST_NODES = 100  # of a quadrature, in each direction
 
-_BAD_START = (
-    "the likelihood is not finite where the fit begins: check the response and the predictors for "
-    "extreme values, or give start="
-)
-_BAD_LINK = (
-    "; the link {link!r} needs a predictor within bounds, which the fixed effects may leave: "
-    'link="log" has none'
-)
 _NOT_FINITE = "the likelihood is not finite at these parameters"
-_NOT_CERTIFIED = {
-    "evaluation limit": "-2 log-likelihood can still fall by about {left:.2g}",
-    "out of time": "-2 log-likelihood can still fall by about {left:.2g}",
-    "flat direction": "no step lowers -2 log-likelihood any more, though its slope still promises "
-    "{left:.2g}: it hardly changes along some curve of parameters",
-}
 
 
 class GeneralizedModel(Machine):
@@ -399,13 +386,12 @@ class GeneralizedModel(Machine):
         try:
             first = self._start(start)
             psi, info = self._core.minimize(first, callback=watch.active(began), **how)
-        except _core.NotPositiveDefinite:
-            bounded = self.family.core_link not in ("log", "logit", "probit", "cloglog", "cauchit")
-            more = _BAD_LINK.format(link=self.family.link.name) if bounded else ""
-            raise FitError(_BAD_START + more, variable=self.design.response) from None
-        status = watch.reason or _STATUS.get(info["status"], info["status"])
+        except _core.NotPositiveDefinite as error:
+            why = why_undefined(error, self._core.obstacle(), self.family)
+            raise FitError(why, variable=self.design.response) from None
+        status = watch.reason or STATUS.get(info["status"], info["status"])
         if status == "converged" and info["certificate"] > CERTIFIED:
-            status = "flat direction"
+            status = standing_still(info["certificate"], self._core.obstacle(), self.family)
         if self.is_corrected and status == "converged":
             psi, info = self._improved(np.array(psi), info, watch.active(began), sums, how)
             status = watch.reason or info["status"]
@@ -422,9 +408,8 @@ class GeneralizedModel(Machine):
         found = self._estimates(run, began, sums)
         if found.separation:
             warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
-        elif status in _NOT_CERTIFIED:
-            why = _NOT_CERTIFIED[status].format(left=run.certificate)
-            warn(ConvergenceWarning(f"{status}: {why}"))
+        elif status in NOT_CERTIFIED:
+            warn(ConvergenceWarning(why_not_certified(status, run.certificate, self.family)))
         return found
 
     def _improved(
@@ -551,9 +536,6 @@ class _Run(NamedTuple):
     factorizations: int
     passes: int
     status: str
-
-
-_STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
 
 
 def _expected_weights(
