@@ -1,14 +1,15 @@
 """Random generalized models: each fit is certified, or says why it cannot be; nothing crashes.
 
-Every other start that is certified, too, has the same optimum. The approximation has kinds of
-families in which it may have no maximum (log-densities that are not concave, links whose means end
-at an edge): these fits may end with a reason; the others must not.
+Every other start that is certified, too, has the same optimum. The approximation has families in
+which it may have no maximum, or two (log-densities that are not concave, links whose means end at an
+edge): these fits may end with a reason, or elsewhere from another start; the others must not.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from lmmfast import GLMM, FitError
 from lmmfast.engine.endings import NOT_CERTIFIED
 from lmmfast.errors import LmmWarning
 
-# Of these, a share of the fits may end without a maximum; of all others none but separated ones.
+# Of these, a share of the fits may end without a maximum, and few at another one.
 HARD = {
     ("binomial", "cauchit"): 0.15,
     ("binomial", "log"): 0.5,
     ("poisson", "identity"): 0.3,
     ("negativebinomial", "identity"): 0.4,
+    ("negativebinomial", "sqrt"): 0.1,
     ("gamma", "identity"): 0.3,
     ("inversegaussian", "log"): 0.2,
     ("inversegaussian", "identity"): 0.7,
@@ -35,7 +37,8 @@ GONE = 15  # a dispersion of e^-15 is none: the likelihood is flat in it
 
 
 def outcome(drawn: Drawn) -> str:
-    """How the fit ended: "certified", "separated" or "reason"; what is wrong is raised."""
+    """How the fit ended: "certified", "separated", "reason", or "elsewhere": certified, and there is
+    another optimum; what is wrong is raised."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
@@ -57,23 +60,21 @@ def outcome(drawn: Drawn) -> str:
     assert 0 <= fit.certificate <= 1e-6
     if found.separation:
         return "separated"
-    same_from_elsewhere(model, fit)
-    return "certified"
+    return "certified" if is_same_from_elsewhere(model, found) else "elsewhere"
 
 
-def same_from_elsewhere(model: GLMM, fit: object) -> None:
-    """Another start that is certified ends at the same optimum."""
-    found = fit.estimates  # type: ignore[attr-defined]
+def is_same_from_elsewhere(model: GLMM, found: Any) -> bool:
+    """Whether another start, if it is certified, ends at the same optimum."""
     start = np.r_[found.theta * 0.3 + 0.05, found.psi[len(found.theta) :] * 0.9]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             other = model.fit(start=start)
         except FitError:
-            return
-    if other.converged:
-        flat = np.abs(np.r_[found.extra, other.estimates.extra]).max(initial=0) > GONE
-        assert other.objective == pytest.approx(found.objective, abs=1e-3 if flat else 1e-6)
+            return True
+    flat = np.abs(np.r_[found.extra, other.estimates.extra]).max(initial=0) > GONE
+    away = abs(other.objective - found.objective)
+    return not other.converged or away < (1e-3 if flat else 1e-6)
 
 
 def run(seeds: range) -> dict[tuple[str, str], Counter[str]]:
@@ -91,7 +92,7 @@ def run(seeds: range) -> dict[tuple[str, str], Counter[str]]:
 
 def test_random_designs_are_certified_or_say_why() -> None:
     for kind, count in run(range(SAMPLE)).items():
-        assert not count["reason"] or kind in HARD, (kind, count)
+        assert not count["reason"] + count["elsewhere"] or kind in HARD, (kind, count)
 
 
 @pytest.mark.slow
@@ -101,8 +102,9 @@ def test_two_thousand_random_designs_are_certified_or_say_why() -> None:
     ends = run(range(ALL))
     for kind, share in HARD.items():
         assert ends[kind]["reason"] <= share * ends[kind].total(), (kind, ends[kind])
+        assert ends[kind]["elsewhere"] <= 0.05 * ends[kind].total(), (kind, ends[kind])
     easy = sum((count for kind, count in ends.items() if kind not in HARD), Counter())
-    assert easy["reason"] <= 0.01 * easy.total(), ends
+    assert easy["reason"] <= 0.01 * easy.total() and not easy["elsewhere"], ends
 
 
 def test_designs_are_of_all_kinds() -> None:

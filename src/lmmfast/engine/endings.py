@@ -42,6 +42,8 @@ def standing_still(left: float, obstacle: str, family: Family) -> str:
 
 def why_not_certified(status: str, left: float, family: Family) -> str:
     """What a warning says of a status in `NOT_CERTIFIED`."""
+    if not left < float("inf"):  # stopped before there was a slope
+        return f"{status}: the fit is where it began"
     return f"{status}: {NOT_CERTIFIED[status].format(left=left, **_words(family))}"
 
 

@@ -165,12 +165,12 @@ class GeneralizedModel(Machine):
         own |= {"accuracy": self.accuracy, "prior": self.prior or None, "reml": self.reml}
         return super()._options() | own
 
-    def with_design(self, design: Design) -> Self:
-        """A model of another design that is run as this one; priors of columns that are gone are,
-        too."""
+    def with_design(self, design: Design, **other: Any) -> Self:
+        """A model of another design that is run as this one, but for what is given; priors of
+        columns that are gone are, too."""
         kept = {name: own for name, own in self.prior.items() if name in design.x_names}
         make: Any = type(self)
-        return make(design, **self._options() | {"prior": kept or None})  # type: ignore[no-any-return]
+        return make(design, **self._options() | {"prior": kept or None} | other)  # type: ignore[no-any-return]
 
     def by_criterion(self, reml: bool) -> Self:
         """The model of the same design by likelihood, or restricted likelihood."""
