@@ -1,8 +1,8 @@
 """Random generalized models: each fit is certified, or says why it cannot be; nothing crashes.
 
-Every other start that is certified, too, has the same optimum. The approximation has families in
-which it may have no maximum, or two (log-densities that are not concave, links whose means end at an
-edge): these fits may end with a reason, or elsewhere from another start; the others must not.
+Every other start that is certified, too, has the same optimum. In some families the approximation
+may have no maximum, or two (log-densities that are not concave, links whose means end at an edge):
+these fits may end with a reason, or elsewhere from another start; the others must not.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ GONE = 15  # a dispersion of e^-15 is none: the likelihood is flat in it
 
 
 def outcome(drawn: Drawn) -> str:
-    """How the fit ended: "certified", "separated", "reason", or "elsewhere": certified, and there is
-    another optimum; what is wrong is raised."""
+    """How the fit ended: "certified", "separated", "reason", or "elsewhere": certified, but
+    there is another optimum; what is wrong is raised."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:

@@ -5,7 +5,8 @@
 #include "base/small.h"
 
 #define COARSE 1e-3 /* far away modes may be so inexact, ... */
-#define SHARE 1e-6  /* ... or by this share of what the step to there promises */
+#define ROUNDING 4e-16
+#define SHARE 1e-6 /* ... or by this share of what the step to there promises */
 
 int joint_fixed(const joint *t)
 {
@@ -192,6 +193,9 @@ static int joint_poll(void *arg, const double *x, double f, double best, double 
 
 newton_problem joint_problem(joint *t)
 {
+    /* of sums over rows; what l leaves out, its constant, is as large as l */
+    const double rounding = fmax(1e-14 * (double)t->g->rows.n, ROUNDING * fabs(t->g->constant));
+    const double noise = fmax(HIDDEN / 10, rounding);
     const newton_problem p = {.n = t->nt + t->more,
                               .nc = joint_size(t->g),
                               .size = joint_point(t),
@@ -208,7 +212,7 @@ newton_problem joint_problem(joint *t)
                               .potrf = t->g->m->blas.potrf,
                               .arg = t,
                               .tolerance = t->s->tolerance,
-                              .noise = fmax(HIDDEN / 10, 1e-14 * (double)t->g->rows.n),
+                              .noise = noise,
                               .maxeval = t->s->maxeval};
     return p;
 }

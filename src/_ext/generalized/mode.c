@@ -11,10 +11,11 @@
 #include "base/small.h"
 #include "generalized/state.h"
 
-#define UNSEEN 1e-6 /* promise below which rounding decides whether j falls: it is not asked       */
-#define FAIR 10.0   /* ... below which a factorization is kept for a second step                   */
-#define SLOWEST 0.3 /* share of its promise that a step with an old factorization may leave        */
-#define STEPS 200   /* at most                                                                     */
+#define UNSEEN 1e-6   /* promise below which rounding decides whether j falls: it is not asked       */
+#define ROUNDED 1e-15 /* ... or below this share of j */
+#define FAIR 10.0     /* ... below which a factorization is kept for a second step                   */
+#define SLOWEST 0.3   /* share of its promise that a step with an old factorization may leave        */
+#define STEPS 200     /* at most                                                                     */
 #define HALVINGS 60
 #define EDGE 1e-5  /* share of its promise below which a shortened step has met the edge of the domain */
 #define WORSE 0.01 /* rise of j, relative, beyond which a prediction is compared with u = 0        */
@@ -136,7 +137,7 @@ static double take_step(glmm_model *g)
     for (ptrdiff_t i = 0; i < q; i++) fall += (e->un[i] - e->u[i]) * e->u[i];
     const double promise = slope - fall;
     swap(&e->b, &e->bn), swap(&e->u, &e->un), swap(&v->zb, &v->zn);
-    if (isfinite(g->j) && (g->j <= before || promise < UNSEEN)) return promise;
+    if (isfinite(g->j) && (g->j <= before || promise < UNSEEN + ROUNDED * fabs(before))) return promise;
     if (!isfinite(promise)) return INFINITY;
     for (int halved = 0; halved < HALVINGS; halved++) {
         for (ptrdiff_t i = 0; i < q; i++)
@@ -195,7 +196,7 @@ lmm_status find_mode(glmm_model *g)
     const glmm_obstacle met = g->met;
     g->met = GLMM_EDGE; /* if it ends here */
     TRY(first_point(g));
-    g->met = GLMM_CURVATURE;
+    g->met = g->family.concave ? GLMM_NONE : GLMM_CURVATURE;
     TRY(factorize_here(g, &observed));
     for (int step = 0; step < STEPS; step++) {
         g->halved = 0;

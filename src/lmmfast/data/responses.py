@@ -355,8 +355,8 @@ def numbered(outcome: Outcome, label: str, values: Any) -> tuple[Any, Any]:
     bad = ~np.isin(labels, outcome.levels)
     if bad.any():
         raise DataError(
-            f"the new response {label!r} is {labels[bad][0]!r} in row {np.argmax(bad)}; the fit has "
-            f"the classes {', '.join(map(repr, outcome.levels))}",
+            f"the new response {label!r} is {labels[bad][0]!r} in row {np.argmax(bad)}; the fit "
+            f"has the classes {', '.join(map(repr, outcome.levels))}",
             variable=label,
             rows=np.flatnonzero(bad)[:10].tolist(),
         )

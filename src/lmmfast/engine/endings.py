@@ -10,10 +10,17 @@ FAR = 1e-3  # promised decrease from which a fit that stands still has met somet
 
 _LEFT = "-2 log-likelihood can still fall by about {left:.2g}"
 _SLOPE = "no step lowers -2 log-likelihood any more, though its slope still promises {left:.2g}: "
-_EDGE = "the modes of the random effects reach the edge of where link {link!r} has a mean{edge}"
+_EDGE = (
+    "the modes of the random effects reach the edge of the predictors for which family {family!r} "
+    "with link {link!r} has a mean"
+)
 _CURVATURE = (
     "the log-density of family {family!r} with link {link!r} is not concave, and Laplace's "
     "approximation breaks down where the modes of the random effects lose their curvature"
+)
+_ROUNDED = (
+    "the modes of the random effects are lost in rounding errors: check the response and the "
+    "predictors for extreme values"
 )
 _ADVICE = "; {links}information='expected' (lme4's approximation) is defined there, too"
 _START = (
@@ -54,10 +61,11 @@ def why_undefined(error: _core.NotPositiveDefinite, obstacle: str, family: Famil
         bounded = _free_link(family) != family.link.name and not _is_free(family)
         more = _BOUNDS + "{links}or information='expected' may do" if bounded else ""
         return (_START + more).format(**words)
-    reason = _EDGE if obstacle == "edge" and not _is_free(family) else _CURVATURE
-    return ("the likelihood has no maximum that could be found: " + reason + _ADVICE).format(
-        **words
-    )
+    if obstacle == "curvature":
+        reason = _CURVATURE + _ADVICE
+    else:
+        reason = _ROUNDED if _is_free(family) else _EDGE + _ADVICE
+    return ("the likelihood has no maximum that could be found: " + reason).format(**words)
 
 
 def _is_free(family: Family) -> bool:
@@ -75,10 +83,8 @@ def _free_link(family: Family) -> str:
 def _words(family: Family) -> dict[str, str]:
     other = _free_link(family)
     has = other in family.links and other != family.link.name
-    edge = "" if _is_free(family) else ", where a linear predictor must not go"
     return {
         "family": family.name,
         "link": family.link.name,
         "links": f"link={other!r} has no bounds, and " if has and not _is_free(family) else "",
-        "edge": edge,
     }

@@ -65,7 +65,8 @@ SPELLINGS = {
 
 # What there is in place of families that there are not; by the beginning of the name.
 INSTEAD = {
-    "quasibinomial": '"betabinomial", or a random effect of every row, (1 | obs), has more variance',
+    "quasibinomial": '"betabinomial", or a random effect of every row, (1 | obs), has '
+    "more variance",
     "quasipoisson": '"negativebinomial", "nb1", or a random effect of every row, (1 | obs), has '
     "more variance",
     "quasi": "a quasi-likelihood is no likelihood; dispersions are parameters of families here",

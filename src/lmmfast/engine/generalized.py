@@ -469,10 +469,11 @@ class GeneralizedModel(Machine):
         """Everything that follows from the psi of a run, where the compiled model stands."""
         if self.is_corrected or self.reml:
             self._core.value(run.psi)
-        b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
+        modes, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
         theta, beta, extra = self.split(run.psi)
         keep = np.asarray(self._core.keep, bool)
         T = self._engine.factors(theta)
+        b = tuple(own * t.any(axis=1) for own, t in zip(modes, T, strict=True))
         design = self.design if sums is None else replace(self.design, sums=sums)
         found = separation(design, self.family, eta, extra, keep)
         if any(name in self.prior for name in found):
