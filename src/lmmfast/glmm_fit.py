@@ -524,11 +524,11 @@ class GLMMFit(Labelled, GeneralizedRows):
         given = Given(data, weights, offset, contrasts)
         reml = self.reml if reml is None else reml
         options = Options(reml, start, verbose, callback, max_seconds, max_evals)
-        asked = {"nagq": nagq, "information": information, "accuracy": accuracy}
-        how = {name: value for name, value in asked.items() if value is not None}
+        asked: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+        other = {name: value for name, value in asked.items() if value is not None}
         if family is not None or link is not None:
-            how["family"] = find_family(self.family if family is None else family, link)
-        return _update.update(self, formula, given, options, how=how)
+            other["family"] = find_family(self.family if family is None else family, link)
+        return _update.update(self, formula, given, options, other=other)
 
     @hinted
     def summary(self, *, correlation: bool | None = None) -> Summary:

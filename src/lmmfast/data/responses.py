@@ -150,7 +150,7 @@ def _binomial(given: _Given) -> Answer:
         return _two_levels(given, given.value)
     if len(given.value) == 2:
         return _successes_and_failures(given, given.value)
-    if given.label.startswith("cbind("):
+    if given.label.startswith("cbind(") and len(given.value) == 1:
         raise given.constant("has one column: cbind(successes, failures) has two")
     needs = "a binomial response is cbind(successes, failures), a share with weights=trials, 0 and "
     y = given.one_column(needs + "1, or a factor with two levels")

@@ -39,10 +39,10 @@ def update(
     given: Given,
     options: Options,
     fixed: Any = AS_BEFORE,
-    how: dict[str, Any] | None = None,
+    other: dict[str, Any] | None = None,
 ) -> AnyFit:
     """The fit of a changed model, as ``LMMFit.update`` documents it; what is given may be as
-    before. how: what else is another, of a generalized model."""
+    before. other: what else is another, of a generalized model."""
     if fit.design.recipe is None or fit.design.recipe.memory.patsy:
         how = "lmer(formula, data)" if fit.design.recipe else "LMM.from_arrays(...)"
         raise FitError(
@@ -51,11 +51,11 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    family = (how or {}).get("family", fit.family)
+    family = (other or {}).get("family", fit.family)
     design = design_from(formula, *now, None if family is None else family.response)
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
-    model = model_by(fit.model.with_design(design, **how or {}), options.reml)
+    model = model_by(fit.model.with_design(design, **other or {}), options.reml)
     options.free = _free_before(fit, model) if fixed is AS_BEFORE else model.holding(fixed)
     return fit.remade(model.minimize(options), design, model)
 
@@ -129,8 +129,10 @@ def _is_same_response(old: Design, new: Design) -> bool:
     """Whether y should be the same: a binomial's is the number of successes of its trials."""
     if old.response != new.response or old.outcome != new.outcome:
         return False
-    shares = old.outcome is not None and old.outcome.kind == "binomial"
-    return not shares or np.array_equal(old.weights, new.weights)
+    if old.outcome is None or old.outcome.kind != "binomial":
+        return True
+    one, other = (np.ones(d.n) if d.weights is None else d.weights for d in (old, new))
+    return np.array_equal(one, other)
 
 
 def _same(one: Column, other: Column) -> bool:
