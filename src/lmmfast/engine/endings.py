@@ -22,18 +22,18 @@ _ROUNDED = (
     "the modes of the random effects are lost in rounding errors: check the response and the "
     "predictors for extreme values"
 )
-_ADVICE = "; {links}information='expected' (lme4's approximation) is defined there, too"
+_EXPECTED = "information='expected' (lme4's approximation) is defined there, too"
 _START = (
     "the likelihood is not finite where the fit begins: check the response and the predictors for "
-    "extreme values, or give start="
+    "extreme values, or give "
 )
-_BOUNDS = "; the link {link!r} needs a predictor within bounds, which the fixed effects may leave: "
+_BOUNDS = "; the link {link!r} needs a predictor within bounds, which the fixed effects may leave"
 NOT_CERTIFIED = {
     "evaluation limit": _LEFT,
     "out of time": _LEFT,
     "flat direction": _SLOPE + "it hardly changes along some curve of parameters",
-    "edge of the domain": _SLOPE + _EDGE + _ADVICE,
-    "no curvature": _SLOPE + _CURVATURE + _ADVICE,
+    "edge of the domain": _SLOPE + _EDGE + "{advice}",
+    "no curvature": _SLOPE + _CURVATURE + "{advice}",
 }
 _OBSTACLE = {"edge": "edge of the domain", "curvature": "no curvature"}
 _FREE = {"binomial": "logit", "gaussian": "identity"}  # links with a mean everywhere; others: log
@@ -47,24 +47,27 @@ def standing_still(left: float, obstacle: str, family: Family) -> str:
     return _OBSTACLE.get(obstacle, "flat direction")
 
 
-def why_not_certified(status: str, left: float, family: Family) -> str:
-    """What a warning says of a status in `NOT_CERTIFIED`."""
+def why_not_certified(status: str, left: float, family: Family, plain: bool) -> str:
+    """What a warning says of a status in `NOT_CERTIFIED`; plain: whether the approximation is
+    Laplace's with observed information, which has an alternative."""
     if not left < float("inf"):  # stopped before there was a slope
         return f"{status}: the fit is where it began"
-    return f"{status}: {NOT_CERTIFIED[status].format(left=left, **_words(family))}"
+    return f"{status}: {NOT_CERTIFIED[status].format(left=left, **_words(family, plain))}"
 
 
-def why_undefined(error: _core.NotPositiveDefinite, obstacle: str, family: Family) -> str:
-    """What an error says of a fit that could not begin, or lost its modes at the end."""
-    words = _words(family)
+def why_undefined(
+    error: _core.NotPositiveDefinite, obstacle: str, family: Family, plain: bool, given: bool
+) -> str:
+    """What an error says of a fit that could not begin, or lost its modes at the end; given: whether
+    the start was."""
+    words = _words(family, plain)
     if not isinstance(error, _core.NotFinite):
-        bounded = _free_link(family) != family.link.name and not _is_free(family)
-        more = _BOUNDS + "{links}or information='expected' may do" if bounded else ""
-        return (_START + more).format(**words)
+        start = _START + ("another start=" if given else "start=")
+        return (start + ("" if _is_free(family) else _BOUNDS + "{advice}")).format(**words)
     if obstacle == "curvature":
-        reason = _CURVATURE + _ADVICE
+        reason = _CURVATURE + "{advice}"
     else:
-        reason = _ROUNDED if _is_free(family) else _EDGE + _ADVICE
+        reason = _ROUNDED if _is_free(family) else _EDGE + "{advice}"
     return ("the likelihood has no maximum that could be found: " + reason).format(**words)
 
 
@@ -76,15 +79,13 @@ def _is_free(family: Family) -> bool:
     return not positive and family.link.name not in ("inverse", "inversesquared")
 
 
-def _free_link(family: Family) -> str:
-    return _FREE.get(family.name, "log")
-
-
-def _words(family: Family) -> dict[str, str]:
-    other = _free_link(family)
-    has = other in family.links and other != family.link.name
+def _words(family: Family, plain: bool) -> dict[str, str]:
+    """What messages name; plain: see `why_not_certified`."""
+    other = _FREE.get(family.name, "log")
+    has = other in family.links and other != family.link.name and not _is_free(family)
+    advice = [f"link={other!r} has no bounds"] * has + [_EXPECTED] * plain
     return {
         "family": family.name,
         "link": family.link.name,
-        "links": f"link={other!r} has no bounds, and " if has and not _is_free(family) else "",
+        "advice": "; " + ", and ".join(advice) if advice else "",
     }

@@ -120,12 +120,19 @@ def find_family(family: Any, link: Any = None) -> Family:
     if _key(kind.__name__) not in FAMILIES:
         raise TypeError(
             f"family must be a name ({', '.join(FAMILIES)}), a family of lmmfast or one of "
-            f"statsmodels, not {family!r}"
+            f"statsmodels, not {_shown(family)}"
         )
     own = None if isinstance(family, type) else getattr(family, "link", None)
     if link is None and own is not None:
         link = _foreign_link(own)
     return _by_name(kind.__name__, link)
+
+
+def _shown(family: Any) -> str:
+    """What was given as a family, in few words: it may be a table in the wrong place."""
+    if hasattr(family, "columns"):
+        return f"a {type(family).__name__}: write glmer(formula, data, family)"
+    return repr(family)
 
 
 def _key(name: str) -> str:

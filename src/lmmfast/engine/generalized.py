@@ -226,6 +226,13 @@ class GeneralizedModel(Machine):
             raise ValueError(f"psi has values that are not finite: {out}")
         return out
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the approximation is Laplace's with observed information, as it is by default."""
+        return self.information == "observed" and self.nagq == 1 and not (
+            self.reml or self.is_corrected
+        )
+
     def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """(size,) changes of each parameter from psi for which the curvature is about one: a guess,
         in which steps begin. eta (n,) is the predictor there."""
@@ -387,7 +394,9 @@ class GeneralizedModel(Machine):
             first = self._start(start)
             psi, info = self._core.minimize(first, callback=watch.active(began), **how)
         except _core.NotPositiveDefinite as error:
-            why = why_undefined(error, self._core.obstacle(), self.family)
+            why = why_undefined(
+                error, self._core.obstacle(), self.family, self._is_plain, start is not None
+            )
             raise FitError(why, variable=self.design.response) from None
         status = watch.reason or STATUS.get(info["status"], info["status"])
         if status == "converged" and info["certificate"] > CERTIFIED:
@@ -409,7 +418,8 @@ class GeneralizedModel(Machine):
         if found.separation:
             warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
         elif status in NOT_CERTIFIED:
-            warn(ConvergenceWarning(why_not_certified(status, run.certificate, self.family)))
+            why = why_not_certified(status, run.certificate, self.family, self._is_plain)
+            warn(ConvergenceWarning(why))
         return found
 
     def _improved(
