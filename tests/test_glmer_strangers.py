@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from random_designs import draw
 
-from lmmfast import ConvergenceWarning, DataError, FitError, glmer
+from lmmfast import GLMM, ConvergenceWarning, DataError, FitError, emmeans, glmer
 
 
 def near(found: object, wanted: object, relative: float) -> None:
@@ -131,3 +132,45 @@ def test_a_predictor_at_its_edge_is_no_separation(answers: pd.DataFrame) -> None
     except FitError as error:
         said = [str(error)]
     assert len(said) == 1 and "edge of the predictors" in said[0] and "logit" in said[0]
+
+
+def test_what_is_drawn_outside_of_a_link_is_said(answers: pd.DataFrame) -> None:
+    rng = np.random.default_rng(6)
+    y = rng.poisson(np.maximum(2 + 1.2 * rng.normal(size=20)[answers["subj"]], 0.2))
+    fit = glmer("y ~ 1 + (1 | subj)", answers.assign(y=y), "poisson(identity)")
+    with pytest.raises(DataError, match="link 'identity' has no mean at the linear predictor -"):
+        fit.simulate(200, seed=1)
+    assert fit.simulate(2, seed=1, re="fixed").to_numpy().min() >= 0
+
+
+def test_a_table_as_the_family(answers: pd.DataFrame) -> None:
+    with pytest.raises(TypeError, match=r"not a DataFrame: write glmer\(formula, data, family\)"):
+        glmer("word ~ cond + (1 | subj)", "binomial", answers)
+
+
+def test_advice_is_what_the_model_can_do() -> None:
+    """information="expected" is advised where it is not what failed."""
+    drawn = draw(21)
+    for how, advised in ({}, True), ({"information": "expected"}, False):
+        model = GLMM.from_arrays(*drawn.arrays, **how)
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            try:
+                model.fit()
+            except FitError as error:
+                said = str(error)
+            else:
+                said = str(heard[-1].message)
+        assert "lose their curvature" in said and "'identity' has no bounds" in said
+        assert ("information='expected'" in said) == advised
+
+
+def test_who_asks_for_probabilities_is_told_where_they_are(answers: pd.DataFrame) -> None:
+    fit = glmer("grade ~ cond + (1 | subj)", answers, "ordered")
+    for asked in (lambda: emmeans(fit, "cond", type="prob"), lambda: fit.predict(type="class")):
+        with pytest.raises(ValueError, match=r"fit\.predict\(new, type=\"response\"\)"):
+            asked()
+    with pytest.raises(DataError, match="marginal=True"):
+        emmeans(fit, "cond", type="response")
+    new = pd.DataFrame({"cond": ["a", "b"]})
+    assert_allclose(fit.predict(new, type="response", marginal=True).sum(axis=1), 1, rtol=1e-12)

@@ -58,8 +58,8 @@ def why_not_certified(status: str, left: float, family: Family, plain: bool) -> 
 def why_undefined(
     error: _core.NotPositiveDefinite, obstacle: str, family: Family, plain: bool, given: bool
 ) -> str:
-    """What an error says of a fit that could not begin, or lost its modes at the end; given: whether
-    the start was."""
+    """What an error says of a fit that could not begin, or lost its modes at the end; given: was
+    the start?"""
     words = _words(family, plain)
     if not isinstance(error, _core.NotFinite):
         start = _START + ("another start=" if given else "start=")

@@ -229,8 +229,10 @@ class GeneralizedModel(Machine):
     @property
     def _is_plain(self) -> bool:
         """Whether the approximation is Laplace's with observed information, as it is by default."""
-        return self.information == "observed" and self.nagq == 1 and not (
-            self.reml or self.is_corrected
+        return (
+            self.information == "observed"
+            and self.nagq == 1
+            and not (self.reml or self.is_corrected)
         )
 
     def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
