@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from random_designs import draw
 
-from lmmfast import GLMM, ConvergenceWarning, DataError, FitError, emmeans, glmer
+from lmmfast import GLMM, ConvergenceWarning, DataError, FitError, LmmWarning, emmeans, glmer
 
 
 def near(found: object, wanted: object, relative: float) -> None:
@@ -174,3 +174,15 @@ def test_who_asks_for_probabilities_is_told_where_they_are(answers: pd.DataFrame
         emmeans(fit, "cond", type="response")
     new = pd.DataFrame({"cond": ["a", "b"]})
     assert_allclose(fit.predict(new, type="response", marginal=True).sum(axis=1), 1, rtol=1e-12)
+
+
+def test_trials_in_the_place_of_failures(answers: pd.DataFrame) -> None:
+    with pytest.warns(LmmWarning, match=r"write cbind\(k, trials - k\)"):
+        glmer("cbind(k, trials) ~ cond + (1 | subj)", answers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        glmer("cbind(k, trials - k) ~ cond + (1 | subj)", answers)
+        glmer("cbind(k, misses) ~ cond + (1 | subj)", answers.assign(misses=answers["trials"]))
+        glmer("cbind(trials, k) ~ cond + (1 | subj)", answers)
+    with pytest.raises(TypeError, match='re="fixed" for the modes'):
+        glmer("word ~ cond + (1 | subj)", answers).simulate(1, re_form="none")

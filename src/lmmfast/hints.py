@@ -109,6 +109,9 @@ _OF = {
         "re_formula": 'write re_form="none" for the fixed effects alone',
         "se_fit": "write se=True",
     },
+    "simulate": {
+        "re_form": 'write re="fixed" for the modes of the fit, re="new" for new random effects',
+    },
     "ranova": {"ddf": "likelihood-ratio tests have no degrees of freedom"},
     "anova": {"test": 'write ddf="z" for chi-squared tests', "REML": "write refit=False"},
     "update": {"evaluate": "see the formula of the result"},

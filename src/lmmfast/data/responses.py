@@ -6,6 +6,7 @@ are whole; positive values are positive; an ordered response is the place of its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, LmmWarning, warn
 from ..formula.column import Column, label_of, places
 from .encode import Values, check_finite
 from .strays import not_numbers
@@ -23,6 +24,8 @@ Positions = NDArray[np.int64] | range
 Mask = NDArray[np.bool_]
 
 WHOLE = 1e-3  # how far from whole a number of successes may be: shares are rounded in files
+CBIND = re.compile(r"cbind\((\w+), (\w+)\)")  # of two names
+TOTALS = ("trials", "total", "totals", "n", "size", "count", "all")  # names of trials, not failures
 MOST_CLASSES = 100  # of an ordered response
 
 
@@ -230,7 +233,23 @@ def _successes_and_failures(given: _Given, columns: dict[str, NDArray[Any]]) -> 
             "rows that count more often have larger counts",
             variable="weights",
         )
+    _note_totals(given, one, two)
     return _tried(given, one, one + two, Outcome(given.kind, "cbind"))
+
+
+def _note_totals(given: _Given, one: Matrix, two: Matrix) -> None:
+    """A warning where the failures are called trials, and could be."""
+    call = CBIND.fullmatch(given.label)
+    if call is None or call[2].lower() not in TOTALS or (one > two).any():
+        return
+    what, total = call.groups()
+    warn(
+        LmmWarning(
+            f"{given.label} means {total} failures beside {what} successes: if {total!r} counts "
+            f"all trials, write cbind({what}, {total} - {what})",
+            variable=given.label,
+        )
+    )
 
 
 def _in_shares(one: Matrix, two: Matrix) -> str:
