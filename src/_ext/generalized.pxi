@@ -237,8 +237,8 @@ cdef class Generalized(Model):
         return factorizations, passes
 
     def obstacle(self):
-        """What the last evaluation that failed since a fit began has met: "edge" of the domain, "curvature" that
-        is not positive; ""."""
+        """What the last evaluation that failed since a fit began has met: "edge" of the domain, "curvature"
+        that is not positive; ""."""
         return {GLMM_NONE: "", GLMM_EDGE: "edge", GLMM_CURVATURE: "curvature"}[glmm_met(self.g)]
 
     def modes(self):
