@@ -321,6 +321,27 @@ def test_large_sizes_are_poisson(size: float) -> None:
     np.testing.assert_allclose(found["d2"], poisson["d2"], rtol=1e-13 + 50 / size)
 
 
+@pytest.mark.parametrize("little", [1e-6, 1e-9, 1e-12])
+@pytest.mark.parametrize("name", ["betabinomial", "nb1"])
+def test_derivatives_without_overdispersion_are_those_of_the_simpler_family(
+    name: str, little: float
+) -> None:
+    """Every derivative differs by a multiple of 1 / precision, or dispersion: nothing cancels."""
+    rng = np.random.default_rng(6)
+    eta, trials = rng.normal(0.5, 0.5, 50), np.arange(1.0, 51)
+    if name == "nb1":
+        y, trials = rng.poisson(3, 50).astype(float), None
+        given, x = ("poisson", "log", y, trials, eta), np.log([little])
+    else:
+        y = rng.binomial(trials.astype(int), 0.6).astype(float)
+        given, x = ("binomial", "logit", y, trials, eta), -np.log([little])
+    plain = _core.density(*given)
+    link = "log" if name == "nb1" else "logit"
+    found = _core.density(name, link, y, trials, eta, x)
+    for order in ("l", "d1", "d2", "d3", "d4"):
+        np.testing.assert_allclose(found[order], plain[order], rtol=0, atol=1e-11 + 3e4 * little)
+
+
 @pytest.mark.parametrize("dispersion", [1e-12, 1e-6, 1e-2, 1.0, 1e3])
 def test_the_gamma_functions_cancel_nowhere(dispersion: float) -> None:
     """Near y = mu the Gamma density is (2 pi phi)^-1/2 / y, however small phi is."""

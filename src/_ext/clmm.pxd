@@ -314,4 +314,10 @@ cdef extern from "generalized/glmm.h" nogil:
     lmm_status glmm_hessian(glmm_model *g, const double *psi, double *H)
     lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
     lmm_status glmm_solve(glmm_model *g, int r, const double *V, double *X)
+    ctypedef enum glmm_obstacle:
+        GLMM_NONE
+        GLMM_EDGE
+        GLMM_CURVATURE
+
+    glmm_obstacle glmm_met(const glmm_model *g)
     void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)

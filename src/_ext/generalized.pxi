@@ -254,6 +254,11 @@ cdef class Generalized(Model):
         glmm_work(self.g, &factorizations, &passes)
         return factorizations, passes
 
+    def obstacle(self):
+        """What the last evaluation that failed since a fit began has met: "edge" of the domain, "curvature"
+        that is not positive; ""."""
+        return {GLMM_NONE: "", GLMM_EDGE: "edge", GLMM_CURVATURE: "curvature"}[glmm_met(self.g)]
+
     def modes(self):
         """Conditional modes of the random effects, m x k by factor."""
         cdef double[::1] b = np.empty(self.effects())

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import summary as _summary
 from .data.design import Given, refilled
+from .engine.families import find_family
 from .engine.options import MAX_EVALS, Options
 from .glmm_rowwise import GeneralizedRows
 from .hints import hinted
@@ -277,7 +278,9 @@ class GLMMFit(Labelled, GeneralizedRows):
         ----------
         y : (n,) array, or Series, optional
             One value for each row that the fit used, in their order, as ``simulate`` gives them: of
-            binomial counts successes. A Series goes by its labels. Default: the fit's response.
+            a binomial response successes, of an ordered one places of classes, 0 to K - 1. Or as
+            the formula had it: labels of classes, shares of the trials, or (n, 2) successes and
+            failures. A Series goes by its labels. Default: the fit's response.
         weights : (n,) array, or Series, optional
             Positive; of binomial counts the trials. Default: the fit's weights.
 
@@ -474,6 +477,11 @@ class GLMMFit(Labelled, GeneralizedRows):
         weights: Any = AS_BEFORE,
         offset: Any = AS_BEFORE,
         contrasts: Any = AS_BEFORE,
+        family: Any = None,
+        link: str | None = None,
+        nagq: int | None = None,
+        information: str | None = None,
+        accuracy: str | None = None,
         reml: bool | None = None,
         start: Any = None,
         verbose: bool = False,
@@ -492,10 +500,12 @@ class GLMMFit(Labelled, GeneralizedRows):
             As for `lmmfast.glmer`. Default: the object that the fit was given, as it is now.
         weights, offset, contrasts
             As for `lmmfast.glmer`; None for none. Default: as before.
+        family, link, nagq, information, accuracy
+            As for `lmmfast.glmer`. Default: as before; the link of another family is its first one.
         reml : bool, optional
             Default: the criterion of the fit.
         start, verbose, callback, max_seconds, max_evals
-            As for `lmmfast.glmer`. Family, link, storage and threads are as before.
+            As for `lmmfast.glmer`. Priors, storage and threads are as before.
 
         Returns
         -------
@@ -514,7 +524,11 @@ class GLMMFit(Labelled, GeneralizedRows):
         given = Given(data, weights, offset, contrasts)
         reml = self.reml if reml is None else reml
         options = Options(reml, start, verbose, callback, max_seconds, max_evals)
-        return _update.update(self, formula, given, options)
+        asked: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
+        other = {name: value for name, value in asked.items() if value is not None}
+        if family is not None or link is not None:
+            other["family"] = find_family(self.family if family is None else family, link)
+        return _update.update(self, formula, given, options, other=other)
 
     @hinted
     def summary(self, *, correlation: bool | None = None) -> Summary:

@@ -68,11 +68,6 @@ INLINE void beta_row(const int level, const parameters *c, double y, double w, d
     r->wx = -w * v * m.m1 * m.m1;
 }
 
-INLINE polygammas difference(polygammas p, polygammas q)
-{
-    return (polygammas){p.d0 - q.d0, p.d1 - q.d1, p.d2 - q.d2, p.d3 - q.d3};
-}
-
 INLINE void beta_binomial_row(const int level, const parameters *c, double y, double w, double eta, row *r)
 {
     const double s = c->e, rest = w - y;
@@ -81,8 +76,8 @@ INLINE void beta_binomial_row(const int level, const parameters *c, double y, do
     r->l = y * smaller(m.eta, 0) - rest * larger(m.eta, 0) - w * logarithm1p_unit(m.t) +
            (rising(a, y) + rising(b, rest) - rising_with(c->inv, s, w));
     if (level == VALUES) return;
-    const polygammas p = difference(polygamma(y + a), polygamma(a));
-    const polygammas q = difference(polygamma(rest + b), polygamma(b));
+    const polygammas p = polygamma_rising(a, y);
+    const polygammas q = polygamma_rising(b, rest);
     const double in_mean[] = {s * (p.d0 - q.d0), s * s * (p.d1 + q.d1), s * s * s * (p.d2 - q.d2),
                               s * s * s * s * (p.d3 + q.d3)};
     chain(in_mean, &m, 1, r);
@@ -105,7 +100,7 @@ INLINE void nb1_row(const int level, const parameters *c, double y, double w, do
     const double each = logarithm1p(c->e), share = c->e * c->inv[1];
     r->l = w * (y * t - (y + q) * each + rising(q, y));
     if (level == VALUES) return;
-    const polygammas p = difference(polygamma(y + q), polygamma(q));
+    const polygammas p = polygamma_rising(q, y);
     const double d0 = q * (p.d0 - each), d1 = q * q * p.d1, d2 = q * q * q * p.d2;
     r->d1 = w * d0;
     r->d2 = w * (d0 + d1);

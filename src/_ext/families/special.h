@@ -86,15 +86,10 @@ typedef struct {
     double d0, d1, d2, d3;
 } polygammas;
 
-/* digamma(x) and its first three derivatives, x > 0 */
-INLINE polygammas polygamma(double x)
+/* polygamma at z >= 8 without log z, 1 / z, -1 / z^2, 2 / z^3, its leading terms */
+INLINE polygammas polygamma_tail(double z)
 {
-    const double z = x + SHIFT, i = 1 / z, s = i * i;
-    double s1 = 0, s2 = 0, s3 = 0, s4 = 0;
-    for (int j = 0; j < SHIFT; j++) {
-        const double r = 1 / (x + j), t = r * r;
-        s1 += r, s2 += t, s3 += r * t, s4 += t * t;
-    }
+    const double i = 1 / z, s = i * i;
     const double B[] = {1.0 / 6,  -1.0 / 30,     1.0 / 42, -1.0 / 30,
                         5.0 / 66, -691.0 / 2730, 7.0 / 6,  -3617.0 / 510};
     double a = 0, b = 0, c = 0; /* Bernoulli numbers over powers of z */
@@ -103,8 +98,36 @@ INLINE polygammas polygamma(double x)
         b = (b + (2 * k + 3) * B[k]) * s;
         c = (c + (2 * k + 3) * (2 * k + 4) * B[k]) * s;
     }
-    return (polygammas){logarithm(z) - digamma_tail(z) - s1, i + s / 2 + a * i + s2,
-                        -(s + s * i + b * s + 2 * s3), i * s * (2 + c) + 3 * s * s + 6 * s4};
+    return (polygammas){-digamma_tail(z), s / 2 + a * i, -(s * i + b * s), i * s * c + 3 * s * s};
+}
+
+/* digamma(x) and its first three derivatives, x > 0 */
+INLINE polygammas polygamma(double x)
+{
+    const double z = x + SHIFT, i = 1 / z, s = i * i;
+    const polygammas tail = polygamma_tail(z);
+    double s1 = 0, s2 = 0, s3 = 0, s4 = 0;
+    for (int j = 0; j < SHIFT; j++) {
+        const double r = 1 / (x + j), t = r * r;
+        s1 += r, s2 += t, s3 += r * t, s4 += t * t;
+    }
+    return (polygammas){logarithm(z) + tail.d0 - s1, i + tail.d1 + s2, -s + tail.d2 - 2 * s3,
+                        2 * i * s + tail.d3 + 6 * s4};
+}
+
+/* polygamma(x + y) - polygamma(x), y >= 0, to its own last digits where y is nothing beside x */
+INLINE polygammas polygamma_rising(double x, double y)
+{
+    const double z = x + SHIFT, i = 1 / z, k = 1 / (z + y), d = -y * i * k;
+    const polygammas low = polygamma_tail(z), high = polygamma_tail(z + y);
+    double s1 = 0, s2 = 0, s3 = 0, s4 = 0;
+    for (int j = 0; j < SHIFT; j++) {
+        const double p = 1 / (x + j), q = 1 / (x + y + j), e = y * p * q;
+        s1 += e, s2 += e * (p + q), s3 += e * (p * p + p * q + q * q), s4 += e * (p + q) * (p * p + q * q);
+    }
+    return (polygammas){logarithm1p(y / z) + (high.d0 - low.d0) + s1, d + (high.d1 - low.d1) - s2,
+                        -d * (i + k) + (high.d2 - low.d2) + 2 * s3,
+                        2 * d * (i * i + i * k + k * k) + (high.d3 - low.d3) - 6 * s4};
 }
 
 #endif

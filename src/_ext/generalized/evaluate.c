@@ -18,6 +18,7 @@ void find_slopes(glmm_model *g)
     else
         slopes(g);
     add_prior_slope(g);
+    keep_mode(g);
 }
 
 /* The model's T := Tnew, in its triangular form */
@@ -93,10 +94,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
         set_triangular(g);
     else
         set_theta(m, theta, 1, FLOOR);
-    if (g->stands)
-        adopt_mode(g);
-    else
-        start_mode(g);
+    adopt_mode(g);
     g->enough = g->near = EXACTLY;
     lmm_status status = evaluate_at(g);
     *f = g->f;

@@ -46,7 +46,7 @@ static lmm_status begin(joint *t, const double *start, double *x)
     lmm_model *m = g->m;
     const layout *lay = &m->layout;
     double *T = g->Tnew, *theta = m->scratch.newton, *parameters = g->next;
-    g->stands = 0;
+    g->stands = g->lasts = 0;
     if (start) {
         from_user(m, start, theta);
         if (t->plane)
@@ -214,7 +214,7 @@ static void shrink(const joint *t, double *x)
     axes_of_factors(m, t->g->Tnew, FLOOR, INFINITY, x, t->work);
     flatten(t, x);
     joint_anchor((void *)t, x);
-    t->g->stands = 0;
+    t->g->stands = t->g->lasts = 0;
 }
 
 static lmm_status run(joint *t, const double *start, double *psi, double *x, double *trial, double *work,
@@ -250,6 +250,7 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
     lmm_status status = LMM_OK;
     memset(info, 0, sizeof(*info));
     g->factorizations = g->passes = 0;
+    g->met = GLMM_NONE;
     if (within && within->theta) {
         status = plane_open(&p, g->m, within->theta);
         t.plane = &p;

@@ -87,6 +87,15 @@ lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, doubl
  */
 lmm_status glmm_solve(glmm_model *g, int r, const double *V, double *X);
 
+typedef enum {
+    GLMM_NONE,
+    GLMM_EDGE,     /* the mode is not inside the domain of the link          */
+    GLMM_CURVATURE /* its curvature is not positive, or no step leads to it  */
+} glmm_obstacle;
+
+/* What the last evaluation that failed since a fit began has met */
+glmm_obstacle glmm_met(const glmm_model *g);
+
 /* What evaluations took since the model was made */
 void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes);
 

@@ -8,6 +8,7 @@
 #define SHARE 1e-5  /* ... or by this share of what the step to there promises, ... */
 #define ROUGH 1e-5  /* ... and by this, a row, where a fit begins with a start of its own */
 #define NEAR 1e-2   /* share of the same that steps since the factorization may have promised */
+#define ROUNDING 4e-16
 
 int joint_fixed(const joint *t)
 {
@@ -60,10 +61,7 @@ double joint_value(void *arg, const double *x)
         set_theta(g->m, plane_theta(t->plane, x), 1, FLOOR);
     else
         axes_to_model(g->m, x);
-    if (g->stands)
-        adopt_mode(g);
-    else
-        start_mode(g);
+    adopt_mode(g);
     tolerate(t);
     return evaluate_at(g) == LMM_OK ? g->f : INFINITY;
 }
@@ -209,6 +207,9 @@ static int joint_poll(void *arg, const double *x, double f, double best, double 
 
 newton_problem joint_problem(joint *t)
 {
+    /* of sums over rows; what l leaves out, its constant, is as large as l */
+    const double rounding = fmax(1e-14 * (double)t->g->rows.n, ROUNDING * fabs(t->g->constant));
+    const double noise = fmax(HIDDEN / 10, rounding);
     const newton_problem p = {.n = t->nt + t->more,
                               .nc = joint_size(t->g),
                               .size = joint_point(t),
@@ -225,7 +226,7 @@ newton_problem joint_problem(joint *t)
                               .potrf = t->g->m->blas.potrf,
                               .arg = t,
                               .tolerance = t->s->tolerance,
-                              .noise = fmax(HIDDEN / 10, 1e-14 * (double)t->g->rows.n),
+                              .noise = noise,
                               .maxeval = t->s->maxeval};
     return p;
 }

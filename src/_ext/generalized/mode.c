@@ -13,11 +13,13 @@
 #include "base/small.h"
 #include "generalized/state.h"
 
-#define UNSEEN 1e-6 /* promise below which rounding decides whether j falls: it is not asked       */
-#define FAIR 10.0   /* ... below which a factorization is kept for a second step                   */
-#define SLOWEST 0.3 /* share of its promise that a step with an old factorization may leave        */
-#define STEPS 200   /* at most                                                                     */
+#define UNSEEN 1e-6   /* promise below which rounding decides whether j falls: it is not asked       */
+#define ROUNDED 1e-15 /* ... or below this share of j */
+#define FAIR 10.0     /* ... below which a factorization is kept for a second step                   */
+#define SLOWEST 0.3   /* share of its promise that a step with an old factorization may leave        */
+#define STEPS 200     /* at most                                                                     */
 #define HALVINGS 60
+#define EDGE 1e-5  /* share of its promise below which a shortened step has met the edge of the domain */
 #define WORSE 0.01 /* rise of j, relative, beyond which a prediction is compared with u = 0        */
 
 /* -------------------------------------------------------------------------------------- b, u and T -- */
@@ -42,12 +44,12 @@ CLONES void spread(const lmm_model *m, const double *u, double *b)
     }
 }
 
-CLONES void transpose_spread(const lmm_model *m, const double *T, const double *c, double *u)
+/* u := T'c */
+static CLONES void transpose_spread(const lmm_model *m, const double *c, double *u)
 {
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
-        BY_WIDTH(f->p, transpose_levels, T, f->nlev, c + f->col, u + f->col)
-        T += f->p * f->p;
+        BY_WIDTH(f->p, transpose_levels, m->evaluation.f[k].T, f->nlev, c + f->col, u + f->col)
     }
 }
 
@@ -124,7 +126,7 @@ static void swap(double **a, double **b)
 }
 
 /* A whole step from b, or halves of it where j rises: r is known for it, and for the next one. Returns what
-   it promised; INFINITY: nothing on the way is lower. */
+   it promised; INFINITY: nothing on the way is lower, or next to nothing. */
 static double take_step(glmm_model *g)
 {
     row_values *v = &g->v;
@@ -139,7 +141,7 @@ static double take_step(glmm_model *g)
     for (ptrdiff_t i = 0; i < q; i++) fall += (e->un[i] - e->u[i]) * e->u[i];
     const double promise = slope - fall;
     swap(&e->b, &e->bn), swap(&e->u, &e->un), swap(&v->zb, &v->zn);
-    if (isfinite(g->j) && (g->j <= before || promise < UNSEEN)) return promise;
+    if (isfinite(g->j) && (g->j <= before || promise < UNSEEN + ROUNDED * fabs(before))) return promise;
     if (!isfinite(promise)) return INFINITY;
     for (int halved = 0; halved < HALVINGS; halved++) {
         for (ptrdiff_t i = 0; i < q; i++)
@@ -148,7 +150,7 @@ static double take_step(glmm_model *g)
         g->j = pass_density(g) + half_square(g, e->u);
         if (!isfinite(g->j) || g->j > before) continue;
         g->halved = 1;
-        return promise;
+        return before - g->j < EDGE * promise ? INFINITY : promise;
     }
     return INFINITY;
 }
@@ -195,7 +197,10 @@ lmm_status find_mode(glmm_model *g)
 {
     double before = INFINITY;
     int observed, fresh = 1;
+    const glmm_obstacle met = g->met;
+    g->met = GLMM_EDGE; /* if it ends here */
     TRY(first_point(g));
+    g->met = g->family.concave ? GLMM_NONE : GLMM_CURVATURE;
     TRY(factorize_here(g, &observed));
     for (int step = 0; step < STEPS; step++) {
         g->halved = 0;
@@ -207,9 +212,13 @@ lmm_status find_mode(glmm_model *g)
             if (again) TRY(factorize_here(g, &observed));
             g->stepped = !again;
             g->stands = observed;
+            if (observed) g->met = met;
             return observed ? LMM_OK : LMM_NOTPOSDEF;
         }
-        if (fresh && !isfinite(promise)) return LMM_NOTPOSDEF;
+        if (fresh && !isfinite(promise)) {
+            if (observed) g->met = GLMM_EDGE;
+            return LMM_NOTPOSDEF;
+        }
         fresh = !(fresh && !g->halved && observed && promise < FAIR) && !goes_on(g, promise, before);
         before = promise;
         if (!fresh) continue;
@@ -266,10 +275,18 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
 
 void adopt_mode(glmm_model *g)
 {
-    const layout *lay = &g->m->layout;
-    double *T = g->Tnew;
-    for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++)
-        memcpy(T, g->m->evaluation.f[k].T, sizeof(double) * (size_t)(lay->f[k].p * lay->f[k].p));
-    transpose_spread(g->m, g->Tnew, g->e.c, g->e.u);
-    spread(g->m, g->e.u, g->e.b);
+    effects *e = &g->e;
+    if (!g->stands && !g->lasts) {
+        start_mode(g);
+        return;
+    }
+    if (!g->stands) memcpy(e->c, e->last, sizeof(double) * (size_t)g->m->layout.q);
+    transpose_spread(g->m, e->c, e->u);
+    spread(g->m, e->u, e->b);
+}
+
+void keep_mode(glmm_model *g)
+{
+    memcpy(g->e.last, g->e.c, sizeof(double) * (size_t)g->m->layout.q);
+    g->lasts = 1;
 }

@@ -23,6 +23,11 @@ void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)
     *passes = g->passes;
 }
 
+glmm_obstacle glmm_met(const glmm_model *g)
+{
+    return g->met;
+}
+
 static lmm_status make_rows(glmm_model *g, const glmm_response *r)
 {
     row_values *v = &g->v;
@@ -78,7 +83,7 @@ void glmm_again(glmm_model *g, const glmm_response *r)
     g->center = r->center;
     g->unit = r->unit;
     g->v.w = r->w ? g->v.weights : NULL;
-    g->stands = 0;
+    g->stands = g->lasts = 0;
     g->constant = g->family.constant(&g->family, g->rows.n, v->y, v->w) + flat_constant(g);
 }
 
@@ -87,7 +92,7 @@ static lmm_status make_effects(glmm_model *g)
     const lmm_model *m = g->m;
     const ptrdiff_t q = m->layout.q, N = g->family.nextra;
     effects *e = &g->e;
-    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->at, &e->r, &e->s, &e->d};
+    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->at, &e->r, &e->s, &e->d, &e->last};
     ptrdiff_t columns = 2 + 3 * N;
     if (g->rows.at[m->layout.nfactor] > columns) columns = g->rows.at[m->layout.nfactor];
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], q + 1);

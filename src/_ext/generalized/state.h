@@ -25,6 +25,7 @@ typedef struct {       /* q each: elimination order, whitened */
     double *b, *u, *c; /* the mode b = Lambda u; Z'l' there              */
     double *bn, *un;   /* a step further, or before                      */
     double *at;        /* b of the factorization                         */
+    double *last;      /* c where slopes were found last                 */
     double *r;         /* Z'(l' + W_f Z b)                               */
     double *s, *d;     /* Z'(h w'); Z'r                                  */
     double *work;      /* solve_work */
@@ -68,12 +69,14 @@ struct glmm_model {
     double j, promise; /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
+    int lasts;     /* is there a last c?                                                        */
     int stands;    /* does the factorization belong to b?                                       */
     int known;     /* are derivatives in x (d1x) those of b?                                    */
     int derived;   /* are slopes, and c, known there?                                           */
     int stepped;   /* is it the factorization of a point before b? */
     int halved;    /* was the last step shortened?                                              */
     int elsewhere; /* is the inverse that of a point nearby? (hessian.c) */
+    glmm_obstacle met; /* by the last evaluation that failed                                    */
     int32_t factorizations, passes;
     void *memory;
 };
@@ -108,11 +111,12 @@ lmm_status factorize_with(glmm_model *g, const double *w); /* n weights */
 void start_mode(glmm_model *g);                            /* b, u := 0 */
 /* b and u at new T, gamma and x, by first order; before the model gets that T */
 void predict_mode(glmm_model *g, const double *T, const double *gamma, const double *x);
-void adopt_mode(glmm_model *g);                              /* ... after it has */
+/* ... after it has; without a mode that stands, from the last c, or from 0 */
+void adopt_mode(glmm_model *g);
+void keep_mode(glmm_model *g);                               /* last := c */
 void solve_effects(glmm_model *g, double *z);                /* z := B z, with the factor */
 void spread(const lmm_model *m, const double *u, double *b); /* b := T u   */
 void gather(const lmm_model *m, const double *b, double *u); /* u := T^-1 b */
-void transpose_spread(const lmm_model *m, const double *T, const double *c, double *u); /* u := T'c */
 
 /* laplace.c: the criterion at the mode with its slopes; LMM_NOTPOSDEF */
 lmm_status laplace(glmm_model *g);

@@ -23,7 +23,7 @@ from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, 
 from .fixed import fixed_columns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .responses import Answer, Outcome, answer_of, check_again
+from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums, no_rows
@@ -468,6 +468,9 @@ def refilled(design: Design, y: Any, weights: Any) -> Design:
     if y is None and weights is None:
         raise DataError("a new response, or new weights, are needed", variable=design.response)
     changes: dict[str, Any] = {}
+    if design.outcome is not None and y is not None and not isinstance(y, str):
+        y, trials = numbered(design.outcome, design.response, y)
+        weights = trials if weights is None else weights
     if y is not None:
         changes["y"] = _new_values(y, design, "the new response", design.response)
     if weights is not None:
@@ -480,6 +483,8 @@ def refilled(design: Design, y: Any, weights: Any) -> Design:
             )
     if design.outcome is not None:
         own = vars(design.sums) | changes
+        if y is not None:
+            own["y"] = changes["y"] = tried_again(design.outcome, own["y"], own["weights"])
         check_again(design.outcome, design.response, own["y"], own["weights"])
     return design.with_rows(**changes)
 

@@ -6,6 +6,7 @@ are whole; positive values are positive; an ordered response is the place of its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, LmmWarning, warn
 from ..formula.column import Column, label_of, places
 from .encode import Values, check_finite
 from .strays import not_numbers
@@ -23,6 +24,8 @@ Positions = NDArray[np.int64] | range
 Mask = NDArray[np.bool_]
 
 WHOLE = 1e-3  # how far from whole a number of successes may be: shares are rounded in files
+CBIND = re.compile(r"cbind\((\w+), (\w+)\)")  # of two names
+TOTALS = ("trials", "total", "totals", "n", "size", "count", "all")  # names of trials, not failures
 MOST_CLASSES = 100  # of an ordered response
 
 
@@ -150,6 +153,8 @@ def _binomial(given: _Given) -> Answer:
         return _two_levels(given, given.value)
     if len(given.value) == 2:
         return _successes_and_failures(given, given.value)
+    if given.label.startswith("cbind(") and len(given.value) == 1:
+        raise given.constant("has one column: cbind(successes, failures) has two")
     needs = "a binomial response is cbind(successes, failures), a share with weights=trials, 0 and "
     y = given.one_column(needs + "1, or a factor with two levels")
     cure = f"counts of successes are written cbind({given.label}, trials - {given.label})"
@@ -228,7 +233,23 @@ def _successes_and_failures(given: _Given, columns: dict[str, NDArray[Any]]) -> 
             "rows that count more often have larger counts",
             variable="weights",
         )
+    _note_totals(given, one, two)
     return _tried(given, one, one + two, Outcome(given.kind, "cbind"))
+
+
+def _note_totals(given: _Given, one: Matrix, two: Matrix) -> None:
+    """A warning where the failures are called trials, and could be."""
+    call = CBIND.fullmatch(given.label)
+    if call is None or call[2].lower() not in TOTALS or (one > two).any():
+        return
+    what, total = call.groups()
+    warn(
+        LmmWarning(
+            f"{given.label} means {total} failures beside {what} successes: if {total!r} counts "
+            f"all trials, write cbind({what}, {total} - {what})",
+            variable=given.label,
+        )
+    )
 
 
 def _in_shares(one: Matrix, two: Matrix) -> str:
@@ -335,6 +356,47 @@ _READERS: dict[str, Callable[[_Given], Answer]] = {
 
 
 # ---- another response of the same rows -----------------------------------------------------------
+
+
+def numbered(outcome: Outcome, label: str, values: Any) -> tuple[Any, Any]:
+    """A new response as the core has it, and its trials where it brings them: labels become places
+    of classes, successes and failures become successes. Everything else stays, index and all."""
+    array = np.asarray(values)
+    like = values.iloc[:, 0] if hasattr(values, "iloc") and array.ndim == 2 else values
+    if outcome.kind == "binomial" and array.ndim == 2 and array.shape[1:] == (2,):
+        both = array.astype(np.float64)
+        return _indexed(both[:, 0], like), _indexed(both.sum(axis=1), like)
+    text = array.dtype.kind in "OUS" and any(isinstance(cell, str) for cell in array.flat)
+    if not (outcome.levels and (text or hasattr(getattr(values, "dtype", None), "categories"))):
+        return values, None
+    labels = np.array([label_of(cell) for cell in array.tolist()], dtype=object)
+    place = {name: i for i, name in enumerate(outcome.levels)}
+    bad = ~np.isin(labels, outcome.levels)
+    if bad.any():
+        raise DataError(
+            f"the new response {label!r} is {labels[bad][0]!r} in row {np.argmax(bad)}; the fit "
+            f"has the classes {', '.join(map(repr, outcome.levels))}",
+            variable=label,
+            rows=np.flatnonzero(bad)[:10].tolist(),
+        )
+    return _indexed(np.array([place[name] for name in labels], np.float64), like), None
+
+
+def _indexed(numbers: Matrix, like: Any) -> Any:
+    """The numbers with the index of a pandas object, if it is one."""
+    if not hasattr(like, "iloc"):
+        return numbers
+    import pandas as pd
+
+    return pd.Series(numbers, index=like.index)
+
+
+def tried_again(outcome: Outcome, y: Matrix, weights: Matrix | None) -> Matrix:
+    """Successes, where shares of the trials were given."""
+    if outcome.form != "share" or weights is None or (y == np.rint(y)).all():
+        return y
+    near = np.rint(y * weights)
+    return near if (np.abs(y * weights - near) <= WHOLE).all() else y
 
 
 def check_again(outcome: Outcome, label: str, y: Matrix, weights: Matrix | None) -> None:

@@ -63,6 +63,27 @@ SPELLINGS = {
     "clmm": "ordered",
 }
 
+# What there is in place of families that there are not; by the beginning of the name.
+INSTEAD = {
+    "quasibinomial": '"betabinomial", or a random effect of every row, (1 | obs), has '
+    "more variance",
+    "quasipoisson": '"negativebinomial", "nb1", or a random effect of every row, (1 | obs), has '
+    "more variance",
+    "quasi": "a quasi-likelihood is no likelihood; dispersions are parameters of families here",
+    "z": "zero inflation is not there; a hurdle is two fits: (y > 0) ~ ... with "
+    '"binomial", and the rows above zero with "truncatedpoisson" or "truncatednegativebinomial"',
+    "hurdle": 'a hurdle is two fits: (y > 0) ~ ... with "binomial", and the rows above zero with '
+    '"truncatedpoisson" or "truncatednegativebinomial"',
+    "multinomial": 'classes in an order are for "ordered"; others are fitted pair by pair with '
+    '"binomial"',
+    "categorical": 'classes in an order are for "ordered"; others are fitted pair by pair with '
+    '"binomial"',
+    "tweedie": 'positive numbers are for "gamma", with zeros in a fit of their own, (y > 0) ~ ...',
+    "exponential": '"gamma" has a dispersion as well, which is 1 of an exponential distribution',
+    "lognormal": "log(y) ~ ... with lmer is this model",
+    "student": "a family of your own can have it: lmmfast.CustomFamily",
+}
+
 CALL = re.compile(r"\s*([\w .]+?)\s*\(\s*(?:link\s*=\s*)?['\"]?([^'\"()]*?)['\"]?\s*\)\s*$")
 
 
@@ -99,12 +120,19 @@ def find_family(family: Any, link: Any = None) -> Family:
     if _key(kind.__name__) not in FAMILIES:
         raise TypeError(
             f"family must be a name ({', '.join(FAMILIES)}), a family of lmmfast or one of "
-            f"statsmodels, not {family!r}"
+            f"statsmodels, not {_shown(family)}"
         )
     own = None if isinstance(family, type) else getattr(family, "link", None)
     if link is None and own is not None:
         link = _foreign_link(own)
     return _by_name(kind.__name__, link)
+
+
+def _shown(family: Any) -> str:
+    """What was given as a family, in few words: it may be a table in the wrong place."""
+    if hasattr(family, "columns"):
+        return f"a {type(family).__name__}: write glmer(formula, data, family)"
+    return repr(family)
 
 
 def _key(name: str) -> str:
@@ -119,7 +147,9 @@ def _by_name(name: str, link: Any) -> Family:
         link = link or written or None
     key = _key(name)
     if key not in FAMILIES:
-        raise ValueError(f"there is no family {name!r}; there are {', '.join(FAMILIES)}")
+        other = next((own for start, own in INSTEAD.items() if key.startswith(start)), None)
+        instead = f": {other}" if other else ""
+        raise ValueError(f"there is no family {name!r}{instead}; there are {', '.join(FAMILIES)}")
     return FAMILIES[key](
         link if link is None or isinstance(link, (str, Link)) else _foreign_link(link)
     )

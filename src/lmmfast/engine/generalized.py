@@ -22,6 +22,7 @@ from .. import _core
 from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
 from ..linalg import predicted_gain
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
+from .endings import NOT_CERTIFIED, STATUS, standing_still, why_not_certified, why_undefined
 from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_checks import (
@@ -47,21 +48,7 @@ if TYPE_CHECKING:
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
 MOST_NODES = 100  # of a quadrature, in each direction
 
-_BAD_START = (
-    "the likelihood is not finite where the fit begins: check the response and the predictors for "
-    "extreme values, or give start="
-)
-_BAD_LINK = (
-    "; the link {link!r} needs a predictor within bounds, which the fixed effects may leave: "
-    'link="log" has none'
-)
 _NOT_FINITE = "the likelihood is not finite at these parameters"
-_NOT_CERTIFIED = {
-    "evaluation limit": "-2 log-likelihood can still fall by about {left:.2g}",
-    "out of time": "-2 log-likelihood can still fall by about {left:.2g}",
-    "flat direction": "no step lowers -2 log-likelihood any more, though its slope still promises "
-    "{left:.2g}: it hardly changes along some curve of parameters",
-}
 
 
 class GeneralizedModel(Machine):
@@ -178,12 +165,12 @@ class GeneralizedModel(Machine):
         own |= {"accuracy": self.accuracy, "prior": self.prior or None, "reml": self.reml}
         return super()._options() | own
 
-    def with_design(self, design: Design) -> Self:
-        """A model of another design that is run as this one; priors of columns that are gone are,
-        too."""
+    def with_design(self, design: Design, **other: Any) -> Self:
+        """A model of another design that is run as this one, but for what is given; priors of
+        columns that are gone are, too."""
         kept = {name: own for name, own in self.prior.items() if name in design.x_names}
         make: Any = type(self)
-        return make(design, **self._options() | {"prior": kept or None})  # type: ignore[no-any-return]
+        return make(design, **self._options() | {"prior": kept or None} | other)  # type: ignore[no-any-return]
 
     def by_criterion(self, reml: bool) -> Self:
         """The model of the same design by likelihood, or restricted likelihood."""
@@ -238,6 +225,15 @@ class GeneralizedModel(Machine):
         if not np.isfinite(out).all():
             raise ValueError(f"psi has values that are not finite: {out}")
         return out
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the approximation is Laplace's with observed information, as it is by default."""
+        return (
+            self.information == "observed"
+            and self.nagq == 1
+            and not (self.reml or self.is_corrected)
+        )
 
     def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """(size,) changes of each parameter from psi for which the curvature is about one: a guess,
@@ -399,13 +395,14 @@ class GeneralizedModel(Machine):
         try:
             first = self._start(start)
             psi, info = self._core.minimize(first, callback=watch.active(began), **how)
-        except _core.NotPositiveDefinite:
-            bounded = self.family.core_link not in ("log", "logit", "probit", "cloglog", "cauchit")
-            more = _BAD_LINK.format(link=self.family.link.name) if bounded else ""
-            raise FitError(_BAD_START + more, variable=self.design.response) from None
-        status = watch.reason or _STATUS.get(info["status"], info["status"])
+        except _core.NotPositiveDefinite as error:
+            why = why_undefined(
+                error, self._core.obstacle(), self.family, self._is_plain, start is not None
+            )
+            raise FitError(why, variable=self.design.response) from None
+        status = watch.reason or STATUS.get(info["status"], info["status"])
         if status == "converged" and info["certificate"] > CERTIFIED:
-            status = "flat direction"
+            status = standing_still(info["certificate"], self._core.obstacle(), self.family)
         if self.is_corrected and status == "converged":
             psi, info = self._improved(np.array(psi), info, watch.active(began), sums, how)
             status = watch.reason or info["status"]
@@ -422,9 +419,9 @@ class GeneralizedModel(Machine):
         found = self._estimates(run, began, sums)
         if found.separation:
             warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
-        elif status in _NOT_CERTIFIED:
-            why = _NOT_CERTIFIED[status].format(left=run.certificate)
-            warn(ConvergenceWarning(f"{status}: {why}"))
+        elif status in NOT_CERTIFIED:
+            why = why_not_certified(status, run.certificate, self.family, self._is_plain)
+            warn(ConvergenceWarning(why))
         return found
 
     def _improved(
@@ -484,10 +481,11 @@ class GeneralizedModel(Machine):
         """Everything that follows from the psi of a run, where the compiled model stands."""
         if self.is_corrected or self.reml:
             self._core.value(run.psi)
-        b, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
+        modes, eta = self._engine.modes(self._core.modes()), np.asarray(self._core.predictor())
         theta, beta, extra = self.split(run.psi)
         keep = np.asarray(self._core.keep, bool)
         T = self._engine.factors(theta)
+        b = tuple(own * t.any(axis=1) for own, t in zip(modes, T, strict=True))
         design = self.design if sums is None else replace(self.design, sums=sums)
         found = separation(design, self.family, eta, extra, keep)
         if any(name in self.prior for name in found):
@@ -551,9 +549,6 @@ class _Run(NamedTuple):
     factorizations: int
     passes: int
     status: str
-
-
-_STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
 
 
 def _expected_weights(

@@ -62,13 +62,21 @@ class GeneralizedPoint:
     def b(self) -> tuple[np.ndarray, ...]:
         """Conditional modes of each term, (m, k)."""
         with self._model.standing(self.psi, self._sums) as core:
-            return tuple(self._model._engine.modes(core.modes()))
+            found = self._model._engine.modes(core.modes())
+        return tuple(own * has for own, has in zip(found, self._varied, strict=True))
 
     @cached_property
     def condvar(self) -> tuple[np.ndarray, ...]:
         """Conditional covariances of each level's effects given y and psi, (m, k, k) by term."""
         with self._model.standing(self.psi, self._sums) as core:
-            return tuple(self._model._engine.conditional_variances(core.condvar()))
+            found = self._model._engine.conditional_variances(core.condvar())
+        pairs = zip(found, self._varied, strict=True)
+        return tuple(own * np.outer(has, has) for own, has in pairs)
+
+    @property
+    def _varied(self) -> list[np.ndarray]:
+        """Which columns of each term vary, (k,) bool: the core has a little of the others."""
+        return [T.any(axis=1) for T in self._model._engine.factors(self._model.split(self.psi)[0])]
 
     @cached_property
     def curvature(self) -> np.ndarray:

@@ -52,6 +52,11 @@ class ModalPoint(Point):
             yield core
 
     @cached_property
+    def condvar(self) -> Parts:
+        """Covariance of each level's effects given y, (m, k, k) by term."""
+        return self._own.point.condvar
+
+    @cached_property
     def _rows(self) -> dict[str, np.ndarray]:
         """Derivatives of the rows' log-densities in eta: d1, d2 (n,) and d1x (nextra, n)."""
         design, family, own = self._engine.design, self._model.family, self._own

@@ -191,6 +191,10 @@ class Restricted:
         """Factorizations and passes over the rows since the last fit began."""
         return self._whole.work()  # type: ignore[no-any-return]
 
+    def obstacle(self) -> str:
+        """What the last evaluation that failed has met."""
+        return self._whole.obstacle()  # type: ignore[no-any-return]
+
     def minimize(
         self, start: Any = None, *, held: Any = None, **how: Any
     ) -> tuple[np.ndarray, dict[str, Any]]:

@@ -94,7 +94,8 @@ def _extremes(design: Design, family: Family) -> tuple[Mask, Mask]:
     y, none = design.y, np.zeros(design.n, bool)
     if family.response == "binomial":
         trials = np.ones(design.n) if design.weights is None else design.weights
-        return y == trials, y == 0
+        ends = family.link.name == "log"  # a probability of 1 is reached at eta = 0
+        return (none if ends else y == trials), y == 0
     if family.response == "ordered":
         return y == y.max(), y == 0
     if family.response == "count" and family.link.name == "log":

@@ -126,6 +126,17 @@ def linear_only(fit: Any, what: str) -> None:
         raise FitError(f"{what} is for linear mixed models: this fit is a generalized one")
 
 
+def check_scale(kind: Any) -> None:
+    """ValueError where ``type=`` is no scale of means."""
+    if isinstance(kind, str) and kind.lower().startswith(("prob", "class")):
+        raise ValueError(
+            f'type must be "link" or "response", not {kind!r}: probabilities are type="response"; '
+            'those of ordered classes are fit.predict(new, type="response"), averaged over random '
+            "effects with marginal=True"
+        )
+    check_choice("type", kind, ("link", "response"))
+
+
 def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:
     """ValueError where an argument is none of the values that it may have."""
     if value not in known:

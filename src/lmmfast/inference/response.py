@@ -155,8 +155,8 @@ def _of_link(family: Family, x: np.ndarray, label: str, inverse: Any) -> Respons
     if family.response == "ordered":
         raise DataError(
             "the classes of an ordered response have probabilities, not one mean: means and slopes "
-            'are those of the latent variable, type="link"; fit.predict(type="response") has the '
-            "probabilities",
+            'are those of the latent variable, type="link"; fit.predict(new, type="response", '
+            "marginal=True) has the probabilities, averaged over random effects",
             variable=label,
         )
     kind = family.link.name if family.link.name in ("log", "logit") else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.columns import Table
+from ..errors import DataError
 from ..inference.ddf import check_choice
 from ..inference.rows.generalized import family_of
 from ..inference.rows.prediction_errors import weights_of
@@ -62,7 +63,20 @@ class GeneralizedSimulator(Simulator):
         for i in range(len(out)):
             generator = shared.at(first + i)
             eta = self.predictor(generator)
+            self._check(eta)
             out[i] = self.family.simulate(generator, eta, self.extra, self.weights)
+
+    def _check(self, eta: np.ndarray) -> None:
+        """DataError where there is no distribution: normal effects may leave the link's domain."""
+        bad = ~self.family.valid(eta)
+        if bad.any():
+            link = self.family.link.name
+            raise DataError(
+                f"family {self.family.name!r} with link {link!r} has no mean at the linear "
+                f"predictor {eta[bad][0]:.3g} of row {int(np.argmax(bad))} and {bad.sum() - 1} "
+                "more: random effects that are drawn anew may leave its domain; re='fixed' keeps "
+                "those of the fit, and a model with another link has no such rows"
+            )
 
     def moved(self, change: np.ndarray) -> GeneralizedSimulator:
         """With another mean of the linear predictor: change (n) is added."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
-from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
+from ..ddf import check_choice, check_level, check_scale, ddf_of, fit_of, method_of
 from ..response import response_scale, total_variance
 from .adjust import ADJUSTMENTS, adjustment
 from .contrasts import Contrasts, contrasts_of
@@ -135,7 +135,7 @@ def emmeans(
     ddf = ddf_of(ddf, fit)
     check_level(level)
     check_choice("weights", weights, WEIGHTS)
-    check_choice("type", type, ("link", "response"))
+    check_scale(type)
     if adjust is not None:
         check_choice("adjust", adjust, ADJUSTMENTS)
     scale = response_scale(fit, inverse) if type == "response" else None

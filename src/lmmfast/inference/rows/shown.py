@@ -10,7 +10,7 @@ import numpy as np
 from ...data.columns import Table
 from ...errors import DataError
 from ...tables import name_index
-from ..ddf import check_choice
+from ..ddf import check_scale
 from ..response import response_scale
 from .generalized import extra_of, family_of, is_ordered, probability_frame
 from .predict import predict
@@ -91,7 +91,7 @@ def _one_row(newdata: Any) -> Any:
 
 def _scale(fit: Fit, asked: Asked) -> ResponseScale | None:
     """The scale that predictions are shown on; None for the fitted one."""
-    check_choice("type", asked.type, ("link", "response"))
+    check_scale(asked.type)
     check_interval(asked.interval)
     if asked.type == "response":
         return response_scale(fit, asked.inverse)

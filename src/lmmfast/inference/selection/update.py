@@ -34,10 +34,15 @@ AS_BEFORE = AsBefore()
 
 
 def update(
-    fit: AnyFit, change: str | None, given: Given, options: Options, fixed: Any = AS_BEFORE
+    fit: AnyFit,
+    change: str | None,
+    given: Given,
+    options: Options,
+    fixed: Any = AS_BEFORE,
+    other: dict[str, Any] | None = None,
 ) -> AnyFit:
     """The fit of a changed model, as ``LMMFit.update`` documents it; what is given may be as
-    before."""
+    before. other: what else is another, of a generalized model."""
     if fit.design.recipe is None or fit.design.recipe.memory.patsy:
         how = "lmer(formula, data)" if fit.design.recipe else "LMM.from_arrays(...)"
         raise FitError(
@@ -46,11 +51,11 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    family = None if fit.family is None else fit.family.response
-    design = design_from(formula, *now, family)
+    family = (other or {}).get("family", fit.family)
+    design = design_from(formula, *now, None if family is None else family.response)
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
-    model = model_by(fit.model.with_design(design), options.reml)
+    model = model_by(fit.model.with_design(design, **other or {}), options.reml)
     options.free = _free_before(fit, model) if fixed is AS_BEFORE else model.holding(fixed)
     return fit.remade(model.minimize(options), design, model)
 
@@ -113,11 +118,21 @@ def _note_changes(old: Design, new: Design) -> None:
         for name, column in old.variables.items()
         if name in new.variables and not _same(column, new.variables[name])
     ]
-    if old.response == new.response and not np.array_equal(old.y, new.y):
+    if _is_same_response(old, new) and not np.array_equal(old.y, new.y):
         changed.insert(0, old.response)
     if changed:
         what = f"the data have changed since the fit, in {', '.join(changed)}"
         warn(LmmWarning(f"{what}: the new fit is of what they are now", variable=changed[0]))
+
+
+def _is_same_response(old: Design, new: Design) -> bool:
+    """Whether y should be the same: a binomial's is the number of successes of its trials."""
+    if old.response != new.response or old.outcome != new.outcome:
+        return False
+    if old.outcome is None or old.outcome.kind != "binomial":
+        return True
+    one, other = (np.ones(d.n) if d.weights is None else d.weights for d in (old, new))
+    return np.array_equal(one, other)
 
 
 def _same(one: Column, other: Column) -> bool:
