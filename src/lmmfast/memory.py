@@ -1,10 +1,18 @@
-"""How much memory may be taken: of the machine, of the container, of the process."""
+"""How much memory may be taken: of the machine, of the container, of the process; and files in the
+place of memory."""
 
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 V2 = Path("/sys/fs/cgroup")
 V1 = Path("/sys/fs/cgroup/memory")
@@ -17,6 +25,39 @@ def available() -> float:
     groups) and what is left of the process's own limit (``ulimit -v``).
     """
     return max(0.0, min(_machine(), _container(), _process()))
+
+
+def in_file(size: int, what: str) -> NDArray[np.uint8]:
+    """Zeros (size,) in a temporary file without a name, of which the system keeps in memory what
+    there is room for; the file goes when the array does.
+
+    Raises
+    ------
+    MemoryError
+        When the disk has not so much room; `what` says what it is for.
+    """
+    size = max(int(size), 1)
+    with tempfile.TemporaryFile(prefix="lmmfast-") as file:
+        try:
+            _reserve(file, size)
+            whole = mmap.mmap(file.fileno(), size)
+        except (OSError, OverflowError) as error:
+            raise MemoryError(
+                f"{what}: {size / 1e9:.3g} GB do not fit in memory, nor in a file in "
+                f"{tempfile.gettempdir()!r} ({error}): set TMPDIR to a directory on a larger disk"
+            ) from error
+    return np.frombuffer(whole, np.uint8)
+
+
+def _reserve(file: Any, size: int) -> None:
+    """Makes a file so long, with the disk space for it: writing to it later cannot fail."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < size:
+        raise OSError(f"{free / 1e9:.3g} GB are free")
+    file.truncate(size)
 
 
 def _machine() -> float:
