@@ -10,10 +10,11 @@ likelihood, in which beta is integrated out (`restricted`).
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ import numpy as np
 from .. import _core
 from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
 from ..linalg import predicted_gain
+from ..memory import in_file
+from .compiled import Engine
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
 from .estimates import singular_directions
 from .families import Family, find_family
@@ -139,7 +142,7 @@ class GeneralizedModel(Machine):
                 accuracy=(accuracy, "laplace"),
             )
         check_family(self.family, design, information)
-        self._compile(design, storage, threads, self._made(design))
+        self._compile(design, storage, threads, self._made(design, merge=True))
         self._held: Any = design.sums  # whose response and weights the compiled model has
         self._uses = 0  # of `_filled`, one inside the other
         size = int(self._core.keep.sum()) + int(self._core.nextra)
@@ -153,12 +156,17 @@ class GeneralizedModel(Machine):
             check_thresholds(design, np.asarray(self._core.keep, bool))
         note_identification(design, self.family)
 
-    def _made(self, design: Design) -> Any:
-        """What makes the compiled model: the response is not shifted by the offset here."""
+    def _made(self, design: Design, merge: bool) -> Any:
+        """What makes the compiled model: the response is not shifted by the offset here.
+
+        With `merge` rows that are equal may be kept once. Rows that do not fit in memory go to
+        files.
+        """
         rows = design.rows_for("a generalized model needs its rows")
         own: dict[str, Any] = {"family": self.family.core_family, "link": self.family.core_link}
         classes = 0 if design.outcome is None else design.outcome.classes
         own |= {"classes": classes, "nagq": self.nagq, "information": self.information}
+        own |= {"merge": merge, "elsewhere": partial(in_file, what="the rows of the model")}
         if self.prior:
             own["prior"] = precisions(self.prior, design.x_names)
 
@@ -278,8 +286,20 @@ class GeneralizedModel(Machine):
     def _fill(self, wanted: Any) -> None:
         if wanted is not self._held:
             self._held = None  # while neither is whole
-            self._core.again(wanted.y, wanted.weights)
+            try:
+                self._core.again(wanted.y, wanted.weights)
+            except _core.Unavailable:  # rows that were equal are so no more
+                self._compile_apart()
+                self._core.again(wanted.y, wanted.weights)
             self._held = wanted
+
+    def _compile_apart(self) -> None:
+        """Compiles the model anew, every row by itself; who reads the old one goes on with that."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is to be said of the columns was said
+            self._engine = Engine(self.design, self._storage, self._made(self.design, merge=False))
+        self._core = self._engine.core
+        self.threads = self._threads
 
     @contextmanager
     def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
@@ -519,6 +539,8 @@ class GeneralizedModel(Machine):
             information=self.information,
             penalty=penalty,
             accuracy=self.accuracy,
+            rows=int(self._core.rows),
+            outside=float(self._core.outside),
         )
 
 

@@ -124,7 +124,13 @@ class Restricted:
     def report(self) -> dict[str, Any]:
         """Storage of the likelihood's own model, memory and price of both."""
         own, other = self._plain.report, self._whole.report
-        return {**own, "bytes": own["bytes"] + other["bytes"], "flops": other["flops"]}
+        both = {name: own[name] + other[name] for name in ("bytes", "rows")}
+        return {**own, **both, "flops": other["flops"]}
+
+    @property
+    def outside(self) -> float:
+        """Bytes of the rows of both that are not in memory."""
+        return float(self._plain.outside + self._whole.outside)
 
     def _begin(self) -> np.ndarray:
         """psi where fits by likelihood begin: its coefficients are those without random effects."""

@@ -1,5 +1,4 @@
-"""The design of a generalized model of a source: rows are read twice, and the columns that the model
-needs stay, in memory or in a file.
+"""The design of a generalized model of a source: rows are read twice, the columns they need stay.
 
 The first pass finds levels and counts rows, the second one fills the columns of all rows. From then
 on the design is that of data in memory, whose arrays the system may have put on disk.
@@ -164,6 +163,8 @@ class _Kept:
         weights, offset = store.get("weights"), store.get("offset")
         response = plan.formula.response
         answer = answer_of(kind, response, self._whole_answer(), weights, positions)
+        if answer.weights is not weights:
+            weights = self._put_away("trials", answer.weights)
         if answer.outcome.classes:
             spec = replace(spec, fixed=spec.fixed.without_constant())
         values = {atom.label: self.value(("atom", atom.label)) for atom in plan.atoms}
@@ -178,7 +179,7 @@ class _Kept:
             x_names=spec.fixed.names,
             fixed=fixed_columns(n, spec.fixed, spec.codings, values),
             terms=tuple(terms),
-            sums=Rows(answer.y, answer.weights, offset, positions, None),
+            sums=Rows(self._put_away("y", answer.y), weights, offset, positions, None),
             n_rows=survey.n_rows,
             dropped=dict(survey.dropped),
             recipe=recipe_of(spec, {label: own for label, (own, _) in groupings.items()}),
@@ -186,6 +187,13 @@ class _Kept:
             outcome=answer.outcome,
             reading=reading,
         )
+
+    def _put_away(self, name: str, numbers: Any) -> Any:
+        """Numbers of all rows, where the others are."""
+        if not self.store.in_file:
+            return numbers
+        self.store.put(name, 0, numbers)
+        return self.store[name]
 
     def _whole_answer(self) -> Values:
         """The response of all rows, a factor's levels in the order of data in memory."""
