@@ -71,7 +71,7 @@ def test_a_generalized_model(run, herds, tmp_path):
         (["--stream"], "2 passes over"),
         (["--reml"], "restricted"),
         (["--ml"], "maximum likelihood"),
-        (["--accuracy", "second-order"], "second-order"),
+        (["--accuracy", "second-order"], "second order"),
     ],
 )
 def test_ways_to_fit_a_generalized_model(run, herds, options, words):

@@ -37,13 +37,14 @@ def cells() -> pd.DataFrame:
     made["more"] = made["count"] + 1
     made["grade"] = np.digitize(eta + rng.logistic(size=n), [-1, 0, 1])
     made["time"] = rng.gamma(3, np.exp(eta) / 3)
+    made["spread"] = rng.binomial(6, rng.beta(2 * mean, 2 * (1 - mean)))
     made["part"] = rng.beta(3 * mean, 3 * (1 - mean)).clip(0.01, 0.99)
     return made
 
 
 RESPONSES = {
     "binomial": "y",
-    "betabinomial": "cbind(hits, trials - hits)",
+    "betabinomial": "cbind(spread, 6 - spread)",
     "poisson": "count",
     "negativebinomial": "count",
     "nb1": "count",

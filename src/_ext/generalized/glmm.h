@@ -73,8 +73,8 @@ typedef struct {            /* parameters that are held or tied                 
 lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
                     double *psi, glmm_info *info);
 
-/* Another response with its weights and starts; family, offset and quadrature stay. LMM_UNAVAILABLE: rows were
-   kept once that are not equal any more; nothing has changed. */
+/* Another response with its weights and starts; family, offset and quadrature stay. LMM_UNAVAILABLE: rows
+   were kept once that are not equal any more; nothing has changed. */
 lmm_status glmm_again(glmm_model *g, const glmm_response *r);
 
 /* The criterion at psi, and its gradient; or NULL */

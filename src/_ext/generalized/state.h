@@ -94,7 +94,7 @@ void pass_random(glmm_model *g, const double *b, double *zb);            /* zb :
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
 /* lx over the rows of the data that are one; where room is, or lx itself */
 const double *score_of_block(const glmm_model *g, int64_t at, int32_t n, const double *lx, double *room);
-void fixed_of_block(const glmm_model *g, int64_t block, double *eta);    /* o + X gamma of a block          */
+void fixed_of_block(const glmm_model *g, int64_t block, double *eta); /* o + X gamma of a block          */
 /* z := Z'wf(Z b + X gamma), either may be NULL. zb: n, Z b + X gamma, or NULL */
 void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);
 

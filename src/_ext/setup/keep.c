@@ -52,8 +52,8 @@ static lmm_status room(kept *r, const lmm_model *m)
     return LMM_OK;
 }
 
-/* Where the kept rows go: by the node of their first factor, else as they come. place: of each row, the number
-   of the distinct one that it is, numbered as they come; or (merged: 0) nothing */
+/* Where the kept rows go: by the node of their first factor, else as they come. place: of each row, the
+   number of the distinct one that it is, numbered as they come; or (merged: 0) nothing */
 static lmm_status sort_rows(kept *r, const lmm_model *m, const lmm_data *d, int merged)
 {
     const factor *f = &m->layout.f[0];

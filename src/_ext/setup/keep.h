@@ -18,11 +18,11 @@ typedef struct {              /* how rows are kept                              
 } keeping;
 
 typedef struct {
-    int64_t n;       /* rows that are kept                                                            */
-    int64_t nrow;    /* rows of the data                                                              */
-    int64_t *place;  /* nrow       where each of these is kept; NULL: where it is in the data         */
-    double budget;   /* bytes that memory has left; the rest is elsewhere                             */
-    double nbytes;   /* that are elsewhere                                                            */
+    int64_t n;      /* rows that are kept                                                            */
+    int64_t nrow;   /* rows of the data                                                              */
+    int64_t *place; /* nrow       where each of these is kept; NULL: where it is in the data         */
+    double budget;  /* bytes that memory has left; the rest is elsewhere                             */
+    double nbytes;  /* that are elsewhere                                                            */
     keeping how;
     int32_t width;   /* columns: of all factors, then of X                                            */
     int32_t *at;     /* nfactor+1  first column of each factor, and of X                              */

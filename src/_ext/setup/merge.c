@@ -8,11 +8,11 @@
 
 #include "setup/rows.h"
 
-#define SAMPLE 2048      /* rows that are looked at first, ...                                    */
-#define SHARE 8          /* ... and at most one in so many                                        */
-#define PROMISING 0.75   /* share of distinct ones among these, below which all rows are          */
-#define WORTH 0.9        /* share of distinct ones, above which rows stay as they are             */
-#define PROBES 64        /* levels that are looked into at most                                   */
+#define SAMPLE 2048    /* rows that are looked at first, ...                                    */
+#define SHARE 8        /* ... and at most one in so many                                        */
+#define PROMISING 0.75 /* share of distinct ones among these, below which all rows are          */
+#define WORTH 0.9      /* share of distinct ones, above which rows stay as they are             */
+#define PROBES 64      /* levels that are looked into at most                                   */
 
 typedef struct { /* distinct rows, by hash; open addressing */
     const lmm_data *d;
