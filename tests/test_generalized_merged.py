@@ -61,7 +61,7 @@ RESPONSES = {
 def both(fit: Any) -> tuple[GeneralizedModel, GeneralizedModel]:
     """The model of a fit, and the same with every row by itself."""
     apart = GeneralizedModel(fit.design, **fit.model._options())
-    apart._compile_apart()
+    apart._compile_again(merge=False)
     assert apart._core.rows == fit.nobs
     return fit.model, apart
 

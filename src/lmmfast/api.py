@@ -176,8 +176,9 @@ def glmer(
         lme4's syntax. A binomial response is ``cbind(successes, failures)``; a share, with its
         trials as `weights`; 0 and 1, or True and False; or a factor with two levels, of which the
         second is the success. An ordered response is an ordered factor, or numbers.
-    data : pandas, polars or pyarrow table, dict of arrays, or text file
-        As for ``lmer``; rows must fit in memory.
+    data : table, or source
+        As for ``lmer``. Files and streams are read twice, chunk by chunk; the columns that the
+        model needs stay. Rows that do not fit in memory are kept in temporary files.
     family : str, family of lmmfast or statsmodels, or `CustomFamily`, default "binomial"
         "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
         dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
@@ -245,6 +246,10 @@ def glmer(
 
     Notes
     -----
+    Rows of the same levels and predictors are kept once where their likelihood is that of a sum:
+    trials of a cell one by one cost as much as their counts. The likelihood, and all that is said
+    of rows, is that of the rows as they are given.
+
     Gamma, inverse Gaussian and negative binomial models have proper likelihoods in which the
     dispersion or size is a parameter as any other. lme4's Gamma and inverse Gaussian models measure
     the random effects by the dispersion, which is another model, and its ``glmer.nb`` alternates

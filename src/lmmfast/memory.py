@@ -22,7 +22,7 @@ def available() -> float:
     """Bytes that this process can still take; infinity where there is no way to know.
 
     The least of what the machine has available, what is left of the limit of a container (control
-    groups) and what is left of the process's own limit (``ulimit -v``).
+    groups) and what is left of the process's own limits (``ulimit -v``, ``ulimit -d``).
     """
     return max(0.0, min(_machine(), _container(), _process()))
 
@@ -93,14 +93,20 @@ def _container() -> float:
 
 
 def _process() -> float:
-    """What is left of the address space; Linux says how much is in use."""
+    """What is left of the address space, and of the data in it; Linux says how much is in use."""
     try:
         import resource
 
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit == resource.RLIM_INFINITY:
-            return math.inf
         with open("/proc/self/statm", encoding="ascii") as sizes:
-            return float(limit - int(sizes.read().split()[0]) * resource.getpagesize())
+            pages = [int(size) for size in sizes.read().split()]
+        used = {resource.RLIMIT_AS: pages[0], resource.RLIMIT_DATA: pages[5]}
+        limits = {kind: resource.getrlimit(kind)[0] for kind in used}
+        unlimited = resource.RLIM_INFINITY
+        left = [
+            float(limit - used[kind] * resource.getpagesize())
+            for kind, limit in limits.items()
+            if limit != unlimited
+        ]
+        return min(left, default=math.inf)
     except (ImportError, OSError, ValueError):
         return math.inf

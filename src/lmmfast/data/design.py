@@ -83,7 +83,8 @@ class Design:
             column.freeze()
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"given": self.given and self.given.without_data()}
+        reading = self.reading and self.reading._replace(in_file=False)  # where it is loaded
+        return vars(self) | {"given": self.given and self.given.without_data(), "reading": reading}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

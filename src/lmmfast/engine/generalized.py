@@ -31,6 +31,8 @@ from .generalized_checks import (
     check_family,
     check_quadrature,
     check_thresholds,
+    checked_accuracy,
+    checked_reml,
     note_identification,
 )
 from .generalized_estimates import GeneralizedEstimates
@@ -123,7 +125,7 @@ class GeneralizedModel(Machine):
         self.information = information
         self.prior = priors(prior, design.x_names)
         self.nagq = whole("nagq", nagq, 1, MOST_NODES)
-        self.accuracy = _checked_accuracy(accuracy, self.nagq, information)
+        self.accuracy = checked_accuracy(accuracy, self.nagq, information)
         if storage == "iterative":
             raise ValueError(
                 "a generalized model needs an exact factorization: storage='dense' or 'sparse'"
@@ -132,7 +134,7 @@ class GeneralizedModel(Machine):
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         check_quadrature(design, self.nagq)
-        self.reml = _checked_reml(reml)
+        self.reml = checked_reml(reml)
         if self.reml:
             check_restricted(
                 design,
@@ -145,6 +147,8 @@ class GeneralizedModel(Machine):
         self._compile(design, storage, threads, self._made(design, merge=True))
         self._held: Any = design.sums  # whose response and weights the compiled model has
         self._uses = 0  # of `_filled`, one inside the other
+        self._merge = True  # whether equal rows may be one
+        self._is_copy = False  # of another process's model
         size = int(self._core.keep.sum()) + int(self._core.nextra)
         if design.n <= size:
             raise FitError(
@@ -273,6 +277,8 @@ class GeneralizedModel(Machine):
         """The compiled model with the response and weights of other rows; None: its own. They stay
         until others are asked for, and come back after a use inside this one."""
         with self._lock, _in_words():
+            if self._is_copy:
+                self._compile_again(self._merge)
             before = self._held
             self._fill(self.design.sums if sums is None else sums)
             self._uses += 1
@@ -289,17 +295,23 @@ class GeneralizedModel(Machine):
             try:
                 self._core.again(wanted.y, wanted.weights)
             except _core.Unavailable:  # rows that were equal are so no more
-                self._compile_apart()
+                self._compile_again(merge=False)
                 self._core.again(wanted.y, wanted.weights)
             self._held = wanted
 
-    def _compile_apart(self) -> None:
-        """Compiles the model anew, every row by itself; who reads the old one goes on with that."""
+    def _compile_again(self, merge: bool) -> None:
+        """Compiles the model anew; who reads the one that there was goes on with that."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is to be said of the columns was said
-            self._engine = Engine(self.design, self._storage, self._made(self.design, merge=False))
+            self._engine = Engine(self.design, self._storage, self._made(self.design, merge))
         self._core = self._engine.core
+        self._held = self.design.sums
+        self._merge, self._is_copy = merge, False
         self.threads = self._threads
+
+    def _after_fork(self) -> None:
+        """Rows in files are those of the parent, which may be reading them."""
+        self._is_copy = self._core.outside > 0
 
     @contextmanager
     def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
@@ -542,24 +554,6 @@ class GeneralizedModel(Machine):
             rows=int(self._core.rows),
             outside=float(self._core.outside),
         )
-
-
-def _checked_reml(reml: Any) -> bool:
-    if not isinstance(reml, (bool, np.bool_)):
-        raise TypeError(f"reml must be True or False, not {reml!r}")
-    return bool(reml)
-
-
-def _checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
-    """The accuracy, which goes with Laplace's own approximation only."""
-    if accuracy not in ("laplace", "second-order"):
-        raise ValueError(f"accuracy must be 'laplace' or 'second-order', not {accuracy!r}")
-    if accuracy == "second-order" and (nagq > 1 or information == "expected"):
-        other = f"nagq={nagq}" if nagq > 1 else "information='expected'"
-        raise FitError(
-            f"accuracy='second-order' corrects Laplace's approximation: leave out {other}"
-        )
-    return accuracy
 
 
 class _Run(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,25 @@ if TYPE_CHECKING:
 
 MOST_DIRECTIONS = 3  # random effects of one level that it goes over
 CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
+
+
+def checked_reml(reml: Any) -> bool:
+    """Whether the criterion is restricted likelihood; TypeError for what is no answer."""
+    if not isinstance(reml, (bool, np.bool_)):
+        raise TypeError(f"reml must be True or False, not {reml!r}")
+    return bool(reml)
+
+
+def checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
+    """The accuracy, which goes with Laplace's own approximation only."""
+    if accuracy not in ("laplace", "second-order"):
+        raise ValueError(f"accuracy must be 'laplace' or 'second-order', not {accuracy!r}")
+    if accuracy == "second-order" and (nagq > 1 or information == "expected"):
+        other = f"nagq={nagq}" if nagq > 1 else "information='expected'"
+        raise FitError(
+            f"accuracy='second-order' corrects Laplace's approximation: leave out {other}"
+        )
+    return accuracy
 
 
 def check_quadrature(design: Design, nagq: int) -> None:
