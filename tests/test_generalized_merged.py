@@ -125,6 +125,8 @@ def test_further_criteria(how: dict[str, Any], cells: pd.DataFrame) -> None:
     fit = fitted("y ~ a + b + (1 | subj)", cells, **how)
     assert fit.estimates.rows == 120
     merged, apart = both(fit)
+    if fit.reml:
+        assert merged._core._whole.rows == 120  # where the fixed effects are in the offset, too
     found, wanted = (model.objective(fit.psi, gradient=True) for model in (merged, apart))
     assert worst(found[0], wanted[0]) <= 1e-12
     assert worst(found[1], wanted[1], 1.0) <= 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -236,6 +237,25 @@ def test_rows_in_files_give_the_same_fit(name: str, data: pd.DataFrame, request:
     assert wanted.estimates.outside == 0
     assert_same(found, wanted)
     assert worst(found.fittedvalues, wanted.fittedvalues) <= 1e-9
+
+
+@pytest.mark.usefixtures("scarce")
+@pytest.mark.parametrize("how", [{}, {"reml": True}])
+def test_no_matrix_of_all_rows_is_made(how: dict[str, Any], data: pd.DataFrame) -> None:
+    fit = glmer("y ~ x + c + offset(o) + (1 + x | id)", pieces(data), **how)
+    fit.summary()
+    own = fit.linear_predictor
+    made = [fit.design.fixed, *(term.source for term in fit.design.terms)]
+    assert not any("values" in vars(columns) for columns in made)
+    assert worst(own, fit.model.point(fit.psi).predictor) <= 1e-9
+
+
+@pytest.mark.usefixtures("scarce")
+def test_a_pickle_has_its_rows_in_memory(data: pd.DataFrame) -> None:
+    fit = glmer("z ~ x + (1 | id)", pieces(data), family="gamma", link="log")
+    again = pickle.loads(pickle.dumps(fit))
+    assert fit.design.reading.in_file and not again.design.reading.in_file
+    assert worst(again.fittedvalues, fit.fittedvalues) <= 1e-12
 
 
 @pytest.mark.usefixtures("scarce")

@@ -43,6 +43,7 @@ from .priors import precisions, priors
 from .restricted import Restricted, RestrictedPoint, check_restricted, restricted_minimum
 from .second_order import SecondOrder
 from .separation import separation
+from .units import units
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -254,21 +255,7 @@ class GeneralizedModel(Machine):
     def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """(size,) changes of each parameter from psi for which the curvature is about one: a guess,
         in which steps begin. eta (n,) is the predictor there."""
-        theta, beta, extra = self.split(psi)
-        T, n = self._engine.factors(theta), self.design.n
-        out = np.full(self.size, 3 / np.sqrt(n))
-        for place, (i, row, _) in enumerate(self.theta_entries):
-            size = float(np.linalg.norm(T[i][row])) or 1.0
-            out[place] = size / np.sqrt(len(self.design.terms[i].levels))
-        w, design = (
-            _expected_weights(self.family, self.design, self.classes, eta, extra),
-            self.design,
-        )
-        squares = design.fixed.mean_squares(np.eye(design.fixed.width)) * n * max(w, 1e-300)
-        out[self.ntheta : self.ntheta + len(beta)] = 3 / np.sqrt(
-            np.where(squares > 0, squares, 1.0)
-        )
-        return out
+        return units(self, psi, eta)
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -570,15 +557,6 @@ class _Run(NamedTuple):
 
 
 _STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
-
-
-def _expected_weights(
-    family: Family, design: Design, classes: int, eta: np.ndarray, extra: np.ndarray
-) -> float:
-    """The mean of the rows' Fisher information in eta."""
-    given = family.core_family, family.core_link, design.y, design.weights, eta, extra, classes
-    w = _core.density(*given, only=("w",))["w"]
-    return float(np.mean(w[np.isfinite(w)])) if np.isfinite(w).any() else 1.0
 
 
 @contextmanager
