@@ -286,6 +286,17 @@ def test_files_hold_zeros_and_what_is_written() -> None:
         memory.in_file(10**18, "a test")
 
 
+def test_columns_share_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    own = memory.in_file
+    monkeypatch.setattr(memory, "in_file", lambda size, what: made.append(size) or own(size, what))
+    store = Store(1000, True)
+    for j in range(200):
+        store.put(j, 0, np.arange(1000.0))
+    assert len(made) < 15
+    assert sum(made) < 2 * store.nbytes
+
+
 @pytest.mark.parametrize("in_file", [False, True])
 def test_store(in_file: bool) -> None:
     store = Store(7, in_file)
@@ -294,6 +305,10 @@ def test_store(in_file: bool) -> None:
     store.put("a", 5, np.array([1, 300]))
     np.testing.assert_array_equal(store["a"], [0, 1, 2, 0.5, 2, 1, 300])
     assert store.nbytes == 7 * 8
+    for j in range(40):
+        store.put(j, 0, np.full(7, j, np.int16))
+    assert all((store[j] == j).all() for j in range(40))
+    np.testing.assert_array_equal(store["a"], [0, 1, 2, 0.5, 2, 1, 300])
     assert "b" not in store and store.get("b") is None
 
 

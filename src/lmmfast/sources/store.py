@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from .. import memory
 
+ALIGNED = 64  # bytes, to which columns of a file are
+
 
 class Store:
     """Columns (n,) whose rows come one chunk after the other.
@@ -31,6 +33,8 @@ class Store:
         self.n, self.in_file = n, in_file
         self.nbytes = 0
         self._columns: dict[Hashable, NDArray[Any]] = {}
+        self._rest: NDArray[np.uint8] = np.zeros(0, np.uint8)  # of the last file
+        self._reserved = 0  # bytes of all files
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._columns
@@ -60,7 +64,18 @@ class Store:
 
     def _made(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         self.nbytes += self.n * dtype.itemsize
-        if not self.in_file:
-            return np.empty(self.n, dtype)
-        size = self.n * dtype.itemsize
-        return memory.in_file(size, "a column of the data")[:size].view(dtype)
+        return (
+            self._room(self.n * dtype.itemsize).view(dtype)
+            if self.in_file
+            else np.empty(self.n, dtype)
+        )
+
+    def _room(self, size: int) -> NDArray[np.uint8]:
+        """Bytes of a file. Files grow with what there is: so they are few."""
+        whole = -(-size // ALIGNED) * ALIGNED
+        if len(self._rest) < whole:
+            length = max(whole, self._reserved // 2)
+            self._rest = memory.in_file(length, "the columns of the data")
+            self._reserved += length
+        found, self._rest = self._rest[:size], self._rest[whole:]
+        return found
