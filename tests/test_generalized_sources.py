@@ -17,7 +17,8 @@ import pytest
 from streams import pieces, worst
 
 import lmmfast
-from lmmfast import DataError, FormulaError, glmer, memory
+from lmmfast import DataError, FormulaError, SeparationWarning, glmer, memory
+from lmmfast.engine import separation
 from lmmfast.sources import kept
 from lmmfast.sources.store import Store
 
@@ -248,6 +249,21 @@ def test_no_matrix_of_all_rows_is_made(how: dict[str, Any], data: pd.DataFrame) 
     made = [fit.design.fixed, *(term.source for term in fit.design.terms)]
     assert not any("values" in vars(columns) for columns in made)
     assert worst(own, fit.model.point(fit.psi).predictor) <= 1e-9
+
+
+@pytest.mark.usefixtures("scarce")
+@pytest.mark.parametrize("some", [100_000, 50])
+def test_separation(some: int, data: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named as in memory, by some rows as by all."""
+    monkeypatch.setattr(separation, "SOME", some)
+    own = data.assign(y=np.where(data.c == "v", 1, data.y))
+    with pytest.warns(SeparationWarning, match="c is 'v'"):
+        fit = glmer("y ~ x + c + (1 | id)", pieces(own))
+    assert fit.estimates.separation.names == ("c[T.v]",)
+    own.loc[own.index[own.c == "v"][-1], "y"] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SeparationWarning)
+        glmer("y ~ x + c + (1 | id)", pieces(own))
 
 
 @pytest.mark.usefixtures("scarce")
