@@ -65,6 +65,28 @@ def test_a_generalized_model(run, herds, tmp_path):
     assert wanted.objective == pytest.approx(written["objective"], abs=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--stream"], "2 passes over"),
+        (["--reml"], "restricted"),
+        (["--ml"], "maximum likelihood"),
+        (["--accuracy", "second-order"], "second order"),
+    ],
+)
+def test_ways_to_fit_a_generalized_model(run, herds, options, words):
+    code, out, err = run("fit", HERDS, herds, "--family", "binomial", *options)
+    assert (code, err) == (0, "")
+    assert words in out
+
+
+def test_plan_of_a_generalized_model(run, herds):
+    code, out, err = run("plan", HERDS, herds, "--family", "binomial")
+    assert (code, err) == (0, "")
+    assert "rows: " in out
+    assert run("plan", "size ~ 1 + (1 | herd)", herds, "--link", "log")[0] == 2
+
+
 def test_link_quadrature_and_anova_of_a_generalized_model(run, herds):
     more = ("--family", "binomial", "--link", "probit", "--nagq", "9", "--anova")
     code, out, err = run("fit", HERDS, herds, *more)
@@ -83,7 +105,9 @@ def test_link_quadrature_and_anova_of_a_generalized_model(run, herds):
         (["--family", "binomial", "--starts", "3"], "--starts is for linear models"),
         (["--family", "binomal"], "there is no family 'binomal'"),
         (["--family", "poisson", "--link", "logit"], "no link 'logit'"),
-        (["--family", "binomial", "--stream"], "needs them in memory"),
+        (["--accuracy", "second-order"], "--accuracy is for generalized models"),
+        (["--family", "binomial", "--ml", "--reml"], "not allowed with"),
+        (["--family", "binomial", "--nagq", "5", "--reml"], "reml"),
     ],
 )
 def test_mistakes_with_families(run, herds, options, words):

@@ -59,6 +59,35 @@ def alike(found, i: int, fit) -> None:
 # ---- many fits -----------------------------------------------------------------------------------
 
 
+def test_restricted_likelihood() -> None:
+    Y = drawn("binomial", 3)
+    found = fit_many(f"~ {FORMULA}", TRIALS, Y, family="binomial", reml=True)
+    assert found.reml
+    for i in range(3):
+        fit = glmer(f"y ~ {FORMULA}", TRIALS.assign(y=np.asarray(Y)[:, i]), reml=True)
+        alike(found, i, fit)
+    by_model = GLMM(fit.design, "binomial", reml=True).fit_many(Y)
+    np.testing.assert_allclose(by_model.objective, found.objective, atol=1e-6)
+    with pytest.raises(FitError, match="reml"):
+        fit_many("~ cond + (1 | subj)", TRIALS, Y, family="binomial", reml=True, nagq=3)
+
+
+def test_power_by_restricted_likelihood() -> None:
+    """Simulated responses are fitted as is asked for, or as the fit that is assumed was."""
+    formula, test = f"~ {FORMULA}", "cond[T.b]"
+    how = {"family": "binomial", "n": 4, "seed": 3, "test": test, "params": HITS}
+    found = power(formula, TRIALS, reml=True, **how)
+    Y = simulate(formula, TRIALS, HITS, 4, 3, family="binomial")
+    for i in range(4):
+        fit = glmer(f"y ~ {FORMULA}", TRIALS.assign(y=Y[i]), reml=True)
+        assert found.outcomes[0].found["p"][i, 0] == pytest.approx(fit.pvalues[test], rel=1e-4)
+    other = power(formula, TRIALS, **how).outcomes[0].found["p"]
+    assert abs(other / found.outcomes[0].found["p"] - 1).max() > 1e-3
+    assert not power(formula, TRIALS, method="lrt", **how).simulation.reml
+    assert power(fit, test=test, n=2, seed=3).simulation.reml
+    assert not power(fit, test=test, n=2, seed=3, reml=False).simulation.reml
+
+
 @pytest.mark.parametrize("family", list(EXTRA))
 def test_every_row_is_the_fit_of_its_response(family) -> None:
     Y = drawn(family)

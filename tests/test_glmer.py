@@ -422,11 +422,6 @@ def test_options_that_mean_nothing(
         glmer("hit ~ x + (1 | subj)", trials, **more)
 
 
-def test_rows_must_be_in_memory(trials: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="needs them in memory"):
-        glmer("hit ~ x + (1 | subj)", [trials.iloc[:120], trials.iloc[120:]])
-
-
 # ---- data and labels -----------------------------------------------------------------------------
 
 

@@ -149,7 +149,7 @@ cdef class Model:
         if family:  # of a Generalized: response and weights are its own
             if not isinstance(self, Generalized):
                 raise TypeError(f"unexpected arguments: {', '.join(family)}")
-            rows = _Rows(np.zeros(len(y)), X, factors, None)
+            rows = _Rows(y, X, factors, None)
         elif cross is None:
             rows = _Rows(y, X, factors, weights)
         setup.run(rows, cross, limit, storage, order, False, bool(family))

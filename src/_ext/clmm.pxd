@@ -102,7 +102,7 @@ cdef extern from "lmm.h" nogil:
         uint64_t which
         lmm_storage storage
         lmm_order ordered
-        double pairs, density, bytes, flops
+        double pairs, density, rows, bytes, flops
         double bytes_of[4]
         double flops_of[4]
 
@@ -293,6 +293,10 @@ cdef extern from "generalized/glmm.h" nogil:
         int expected
         int nodes
         const double *node
+        int merge
+        double limit
+        void *(*room)(void *, double) noexcept nogil
+        void *arg
 
     ctypedef struct glmm_info:
         double objective, certificate, mode
@@ -309,7 +313,7 @@ cdef extern from "generalized/glmm.h" nogil:
 
     lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
                         double *psi, glmm_info *info)
-    void glmm_again(glmm_model *g, const glmm_response *r)
+    lmm_status glmm_again(glmm_model *g, const glmm_response *r)
     lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
     lmm_status glmm_hessian(glmm_model *g, const double *psi, double *H)
     lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
@@ -320,4 +324,5 @@ cdef extern from "generalized/glmm.h" nogil:
         GLMM_CURVATURE
 
     glmm_obstacle glmm_met(const glmm_model *g)
+    void glmm_kept(const glmm_model *g, int64_t *n, double *elsewhere)
     void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)

@@ -101,6 +101,28 @@ cdef class _Within:
             self.plane.theta = &self.theta.plane
 
 
+cdef class _Elsewhere:
+    """Where rows are that memory has no room for: what a function of bytes makes, and the error it raised."""
+
+    cdef object make, error
+    cdef list held
+
+    def __cinit__(self, make):
+        self.make, self.held = make, []
+
+
+cdef void *make_room(void *arg, double size) noexcept with gil:
+    cdef _Elsewhere elsewhere = <_Elsewhere>arg
+    cdef uint8_t[::1] room
+    try:
+        room = elsewhere.make(int(size))
+        elsewhere.held.append(room)
+        return &room[0]
+    except BaseException as error:
+        elsewhere.error = error
+        return NULL
+
+
 cdef class Generalized(Model):
     """Rows of a generalized linear mixed model and its workspace. One thread at a time.
 
@@ -115,14 +137,22 @@ cdef class Generalized(Model):
     information : "observed" or "expected", weights of log|M|
     flat : int, the factor of one level whose columns have a flat prior, as in restricted likelihood; -1: none
     nagq : int, nodes of adaptive quadrature a direction: one factor of at most three columns; 1: Laplace
+    merge : bool, whether rows that are equal may be kept once; readings are of all rows all the same
+    elsewhere : function of a number of bytes that gives as many zeros (uint8), for rows that do not fit
+        within the limit; None: there is nothing else
 
     Attributes
     ----------
     nextra : int, parameters of the family
     size : int, of psi = (theta, beta of all columns of X, the family's parameters)
+    rows : int, that are kept: less than there are where equal ones are one
+    outside : float, bytes of rows that are not in memory
     """
 
     cdef glmm_model *g
+    cdef _Elsewhere elsewhere
+    cdef readonly int64_t rows
+    cdef readonly double outside
     cdef readonly int nextra, size
     cdef tuple kind
     cdef _Own own
@@ -130,11 +160,11 @@ cdef class Generalized(Model):
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
                   storage="auto", order=None, family="binomial", link="logit", int classes=0, offset=None,
                   int nagq=1, prior=None, str information="observed",
-                  int flat=-1):
+                  int flat=-1, bint merge=True, elsewhere=None):
         cdef _Response own = _Response(y, weights, family, link, classes)
         cdef const double[::1] o, nodes, mean, precision
         cdef lmm_status status
-        cdef _Rows rows = _Rows(np.zeros(len(y)), X, factors, None)
+        cdef _Rows rows = _Rows(y, X, factors, None)
         self.kind, self.own = (family, link, classes), own.own
         if offset is not None:
             o = offset
@@ -157,9 +187,16 @@ cdef class Generalized(Model):
             if not np.isfinite(mean).all() or not np.isfinite(precision).all() or np.min(precision) < 0:
                 raise ValueError("means and precisions must be finite, precisions not negative")
             own.r.mean, own.r.precision = &mean[0], &precision[0]
+        own.r.merge, own.r.limit = merge, limit - self.report["bytes"]
+        if elsewhere is not None:
+            self.elsewhere = _Elsewhere(elsewhere)
+            own.r.room, own.r.arg = make_room, <void *>self.elsewhere
         with nogil:
             status = glmm_setup(&self.g, self.m, &rows.d, &own.r)
+        if self.elsewhere is not None and self.elsewhere.error is not None:
+            raise self.elsewhere.error
         check(status)
+        glmm_kept(self.g, &self.rows, &self.outside)
         self.nextra = own.r.family.nextra
         self.size = glmm_size(self.g)
 
@@ -167,12 +204,17 @@ cdef class Generalized(Model):
         glmm_free(self.g)
 
     def again(self, y, weights=None):
-        """Replaces the response and its weights; columns, offset and quadrature stay."""
+        """Replaces the response and its weights; columns, offset and quadrature stay.
+
+        Unavailable: rows were kept once that are not equal any more; nothing has changed.
+        """
+        cdef lmm_status status
         cdef _Response other = _Response(y, weights, *self.kind)
         if len(y) != self.n:
             raise ValueError(f"the response needs {self.n} values, not {len(y)}")
         with self.lock:
-            glmm_again(self.g, &other.r)
+            status = glmm_again(self.g, &other.r)
+        check(status)
 
     def minimize(self, start=None, *, held=None, int maxeval=500, double tolerance=1e-10, double radius=1.0,
                  callback=None):

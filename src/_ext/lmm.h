@@ -161,6 +161,7 @@ typedef struct {            /* what set-up found                                
     double density;         /* share of the trailing matrix that is not zero (-1: not counted)   */
     int32_t approach;       /* 1: fits begin with an iterative trailing matrix and end with this one     */
     lmm_order ordered;      /* what found the order of a sparse trailing matrix                  */
+    double rows;            /* bytes of the rows of a generalized model, which may be elsewhere  */
     double bytes;           /* memory that the model needs with this storage, ...                */
     double flops;           /* ... operations of an evaluation with derivatives, as BLAS 3 does them */
     double bytes_of[4];     /* the same for each storage, nan where it was not considered        */

@@ -92,15 +92,16 @@ cdef class _Setup:
         return dict(eliminated=r.eliminated, which=which, order=r.order, full=bool(r.full),
                     identified=bool(r.identified), storage=_NAMES[r.storage], pairs=r.pairs,
                     density=r.density, approach=bool(r.approach), ordered_by=self.ordered_by(),
-                    bytes=r.bytes, flops=r.flops, considered=considered)
+                    bytes=r.bytes, rows=r.rows, flops=r.flops, considered=considered)
 
 
 def plan(y, X=None, list factors=None, weights=None, double limit=float("inf"), *, storage="auto",
-         order=None):
+         order=None, bint generalized=False):
     """The report of a model that is not made: storage, bytes, multiplications of an evaluation."""
     cdef _Setup setup = _Setup()
     cdef Cross cross = y if isinstance(y, Cross) else None
-    setup.run(_Rows(y, X, factors, weights) if cross is None else None, cross, limit, storage, order, True)
+    setup.run(_Rows(y, X, factors, weights) if cross is None else None, cross, limit, storage, order, True,
+              generalized)
     return setup.summary()
 
 

@@ -95,6 +95,7 @@ def plan(
     *,
     storage: str = "auto",
     order: Order | None = None,
+    generalized: bool = False,
 ) -> dict[str, Any]: ...
 
 class Model:
@@ -176,6 +177,8 @@ def density_constant(
 class Generalized(Model):
     nextra: int
     size: int
+    rows: int
+    outside: float
     def __init__(
         self,
         y: np.ndarray,
@@ -193,6 +196,9 @@ class Generalized(Model):
         nagq: int = 1,
         prior: tuple[np.ndarray, np.ndarray] | None = None,
         information: str = "observed",
+        flat: int = -1,
+        merge: bool = True,
+        elsewhere: Callable[[int], np.ndarray] | None = None,
     ) -> None: ...
     def again(self, y: np.ndarray, weights: np.ndarray | None = None) -> None: ...
     def minimize(

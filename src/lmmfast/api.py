@@ -176,8 +176,9 @@ def glmer(
         lme4's syntax. A binomial response is ``cbind(successes, failures)``; a share, with its
         trials as `weights`; 0 and 1, or True and False; or a factor with two levels, of which the
         second is the success. An ordered response is an ordered factor, or numbers.
-    data : pandas, polars or pyarrow table, dict of arrays, or text file
-        As for ``lmer``; rows must fit in memory.
+    data : table, or source
+        As for ``lmer``. Files and streams are read twice, chunk by chunk; the columns that the
+        model needs stay. Rows that do not fit in memory are kept in temporary files.
     family : str, family of lmmfast or statsmodels, or `CustomFamily`, default "binomial"
         "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
         dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
@@ -245,6 +246,10 @@ def glmer(
 
     Notes
     -----
+    Rows of the same levels and predictors are kept once where their likelihood is that of a sum:
+    trials of a cell one by one cost as much as their counts. The likelihood, and all that is said
+    of rows, is that of the rows as they are given.
+
     Gamma, inverse Gaussian and negative binomial models have proper likelihoods in which the
     dispersion or size is a parameter as any other. lme4's Gamma and inverse Gaussian models measure
     the random effects by the dispersion, which is another model, and its ``glmer.nb`` alternates
@@ -284,7 +289,7 @@ def fit_many(
     link: str | None = None,
     contrasts: Any = None,
     ddf: str | None = None,
-    reml: bool = True,
+    reml: bool | None = None,
     weights: Any = None,
     offset: Any = None,
     codings: Mapping[str, Any] | None = None,
@@ -321,8 +326,8 @@ def fit_many(
         Degrees of freedom of the contrasts; "z": infinitely many, the only choice and the default
         of generalized models. Kenward and Roger's take a Python call a response, and are for REML
         fits.
-    reml : bool, default True
-        Of linear models; generalized ones are fitted by maximum likelihood.
+    reml : bool, optional
+        Restricted likelihood. Default: True of linear models, False of generalized ones.
     weights
         As for ``lmer`` (``glmer``), the same for all responses; or (n, m), or a table, one column
         for each, in chunks as `Y`. A value whose weight is zero or missing is missing.
@@ -384,13 +389,15 @@ def fit_many(
         _linear(link, nagq, information)
         design = without_response(formula, data, **named)
         model = LMM(design, storage=storage)
-        want = asked(design, contrasts, ddf or "satterthwaite", reml, max_evals)
+        by_reml = True if reml is None else reml
+        want = asked(design, contrasts, ddf or "satterthwaite", by_reml, max_evals)
     else:
         own = family_for(family, link, Y)
         how: dict[str, Any] = {"storage": storage, "nagq": nagq, "information": information}
+        how["reml"] = False if reml is None else reml
         design = without_response(formula, data, **named, kind=own.response, classes=own.levels)
         model = GLMM(design, own, **how)
-        want = asked(design, contrasts, ddf or "z", False, max_evals, generalized=True)
+        want = asked(design, contrasts, ddf or "z", model.reml, max_evals, generalized=True)
     return fit_all(
         model,
         Y,
@@ -499,6 +506,8 @@ def plan(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     storage: str = "auto",
+    family: Any = None,
+    link: str | None = None,
 ) -> ModelPlan:
     """How a model would be stored, and the memory and time it would take; nothing is fitted.
 
@@ -508,6 +517,8 @@ def plan(
         As for ``lmer``; cross-products alone too.
     storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
         A way to insist on.
+    family, link
+        Of a generalized model, as for ``glmer``: its rows count too. Default: a linear model.
 
     Returns
     -------
@@ -528,7 +539,12 @@ def plan(
     >>> chosen.storage, chosen.order
     ('dense', 32)
     """
-    design = design_from(formula, data, weights, offset, contrasts)
+    kind = None
+    if family is None:
+        _linear(link)
+    else:
+        kind = find_family(family, link).response
+    design = design_from(formula, data, weights, offset, contrasts, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report, available = Engine.report(design, storage)

@@ -34,6 +34,7 @@ examples:
   lmmfast fit "rt ~ cond + (1 | subj) + (1 | item)" trials.parquet --stream
   lmmfast fit "rt ~ cond + (1 | subj)" versuche.csv --sep ";" --decimal , --encoding latin-1
   lmmfast fit "cbind(hits, n - hits) ~ cond + (1 | subj)" trials.csv --family binomial
+  lmmfast fit "hit ~ cond + (1 | subj)" trials.parquet --family binomial --stream
   lmmfast plan "rt ~ cond + (cond | subj) + (cond | item)" trials.csv
 """
 CHUNK = 200_000  # rows of a text file that are read at a time with --stream
@@ -128,17 +129,23 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     ways = "how the trailing matrix is held (default: the fastest way that fits; see plan)"
     known = ["auto", "dense", "sparse", "iterative"]
     add("--storage", choices=known, default="auto", help=ways)
+    families = "a generalized model: binomial, poisson, negativebinomial, gamma, ordered, ..."
+    add("--family", metavar="NAME", help=families)
+    add("--link", metavar="NAME", help="link of the family (default: its first)")
 
 
 def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     """The arguments of ``lmmfast fit`` beside those of the model."""
     add = fit.add_argument
-    families = "fit a generalized model: binomial, poisson, negativebinomial, gamma, ordered, ..."
-    add("--family", metavar="NAME", help=families)
-    add("--link", metavar="NAME", help="link of the family (default: its first)")
     nodes = "nodes of adaptive quadrature with --family (default: 1, Laplace's approximation)"
     add("--nagq", metavar="K", default="1", help=nodes)
-    add("--ml", action="store_true", help="maximum likelihood (default: REML)")
+    further = "the likelihood of --family: Laplace's approximation, or with its next order"
+    add("--accuracy", choices=["laplace", "second-order"], default="laplace", help=further)
+    criterion = fit.add_mutually_exclusive_group()
+    likelihood = "maximum likelihood (default with --family)"
+    criterion.add_argument("--ml", action="store_true", help=likelihood)
+    restricted = "restricted likelihood (default without --family)"
+    criterion.add_argument("--reml", action="store_true", help=restricted)
     add("--threads", metavar="N", default="1", help="threads of the fit (default: 1)")
     more = "more starts at random, to look for other optima (default: 0)"
     add("--starts", metavar="K", default="0", help=more)
@@ -195,22 +202,32 @@ def fit_options(args: argparse.Namespace) -> dict[str, Any]:
     nodes = whole_number(args.nagq, "--nagq", 1, MOST_NODES)
     given: dict[str, Any] = {"verbose": args.verbose, "threads": threads}
     if args.family is None:
-        if args.link is not None or nodes > 1:
-            option = "--link" if args.link is not None else "--nagq"
-            raise CommandError(f"{option} is for generalized models: give --family too")
+        asked = {"--nagq": nodes > 1, "--accuracy": args.accuracy != "laplace"}
+        check_linear(args.link, **asked)
         return {**given, "reml": not args.ml, "starts": starts}
     if starts:
         raise CommandError("--starts is for linear models: give one of it and --family")
     if args.ddf not in (None, "z"):
         raise CommandError(f"--ddf {args.ddf} is for linear models: with --family tests are z")
-    return {**given, "family": args.family, "link": args.link, "nagq": nodes}
+    given |= {"family": args.family, "link": args.link, "nagq": nodes}
+    return {**given, "accuracy": args.accuracy, "reml": args.reml}
+
+
+def check_linear(link: str | None, **asked: bool) -> None:
+    """Refuses options of generalized models where there is no --family."""
+    for option, is_given in {"--link": link is not None, **asked}.items():
+        if is_given:
+            raise CommandError(f"{option} is for generalized models: give --family too")
 
 
 def plan_command(args: argparse.Namespace) -> None:
     """Read, count, print."""
     from .api import plan
 
-    print(plan(args.formula, chosen_data(args), **model_options(args)))
+    if args.family is None:
+        check_linear(args.link)
+    family = {"family": args.family, "link": args.link}
+    print(plan(args.formula, chosen_data(args), **model_options(args), **family))
 
 
 def model_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class GLMM(GeneralizedModel):
         from .many.asked import asked
         from .many.run import fit_all
 
-        want = asked(self.design, contrasts, "z", False, max_evals, generalized=True)
+        want = asked(self.design, contrasts, "z", self.reml, max_evals, generalized=True)
         how = {"threads": threads, "client": client, "checkpoint": checkpoint}
         return fit_all(self, Y, want, weights=weights, **how)
 

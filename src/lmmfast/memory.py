@@ -1,10 +1,18 @@
-"""How much memory may be taken: of the machine, of the container, of the process."""
+"""How much memory may be taken: of the machine, of the container, of the process; and files in the
+place of memory."""
 
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 V2 = Path("/sys/fs/cgroup")
 V1 = Path("/sys/fs/cgroup/memory")
@@ -14,9 +22,42 @@ def available() -> float:
     """Bytes that this process can still take; infinity where there is no way to know.
 
     The least of what the machine has available, what is left of the limit of a container (control
-    groups) and what is left of the process's own limit (``ulimit -v``).
+    groups) and what is left of the process's own limits (``ulimit -v``, ``ulimit -d``).
     """
     return max(0.0, min(_machine(), _container(), _process()))
+
+
+def in_file(size: int, what: str) -> NDArray[np.uint8]:
+    """Zeros (size,) in a temporary file without a name, of which the system keeps in memory what
+    there is room for; the file goes when the array does.
+
+    Raises
+    ------
+    MemoryError
+        When the disk has not so much room; `what` says what it is for.
+    """
+    size = max(int(size), 1)
+    with tempfile.TemporaryFile(prefix="lmmfast-") as file:
+        try:
+            _reserve(file, size)
+            whole = mmap.mmap(file.fileno(), size)
+        except (OSError, OverflowError) as error:
+            raise MemoryError(
+                f"{what}: {size / 1e9:.3g} GB do not fit in memory, nor in a file in "
+                f"{tempfile.gettempdir()!r} ({error}): set TMPDIR to a directory on a larger disk"
+            ) from error
+    return np.frombuffer(whole, np.uint8)
+
+
+def _reserve(file: Any, size: int) -> None:
+    """Makes a file so long, with the disk space for it: writing to it later cannot fail."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < size:
+        raise OSError(f"{free / 1e9:.3g} GB are free")
+    file.truncate(size)
 
 
 def _machine() -> float:
@@ -52,14 +93,20 @@ def _container() -> float:
 
 
 def _process() -> float:
-    """What is left of the address space; Linux says how much is in use."""
+    """What is left of the address space, and of the data in it; Linux says how much is in use."""
     try:
         import resource
 
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit == resource.RLIM_INFINITY:
-            return math.inf
         with open("/proc/self/statm", encoding="ascii") as sizes:
-            return float(limit - int(sizes.read().split()[0]) * resource.getpagesize())
+            pages = [int(size) for size in sizes.read().split()]
+        used = {resource.RLIMIT_AS: pages[0], resource.RLIMIT_DATA: pages[5]}
+        limits = {kind: resource.getrlimit(kind)[0] for kind in used}
+        unlimited = resource.RLIM_INFINITY
+        left = [
+            float(limit - used[kind] * resource.getpagesize())
+            for kind, limit in limits.items()
+            if limit != unlimited
+        ]
+        return min(left, default=math.inf)
     except (ImportError, OSError, ValueError):
         return math.inf

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .effects import term_covariance
+from .engine.generalized_estimates import GeneralizedEstimates
 from .engine.priors import described
 from .inference.ddf import METHODS, ddf_of
 from .inference.hypotheses.tests import coef_test
@@ -47,9 +48,11 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
         criteria(fit),
     ]
     scaled = fit.family is None or fit.family.has_variance
-    if fit.design.is_held and scaled and not is_ordered(fit):
+    at_hand = fit.design.is_held and not (fit.design.reading and fit.design.reading.in_file)
+    if at_hand and scaled and not is_ordered(fit):
         sections.append(("Scaled residuals:", residual_table(fit)))
     said = [*unidentified_lines(fit), *held_lines(fit), counts(fit), *dropped_rows(fit.design)]
+    said += kept_rows(fit)
     sections.append(("Random effects:", random_table(fit), *said))
     if fit.design.x_names:
         sections.append(("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf)))
@@ -180,6 +183,19 @@ def dropped_rows(design: Design) -> list[str]:
         return []
     missing = ", ".join(f"{name} ({rows})" for name, rows in design.dropped.items())
     return wrapped(f"{count} of {design.n_rows} rows dropped, missing or unusable: {missing}")
+
+
+def kept_rows(fit: Fit) -> list[str]:
+    """Where the rows of a generalized fit come from and are, and which are merged."""
+    reading, estimates = fit.design.reading, fit.estimates
+    said = []
+    if isinstance(estimates, GeneralizedEstimates) and estimates.rows < fit.nobs:
+        said.append(f"{fit.nobs} rows, equal ones merged: {estimates.rows}")
+    if reading is not None and isinstance(estimates, GeneralizedEstimates):
+        said.append(f"{reading.passes} passes over {reading.source}, {estimates.passes} over rows")
+        outside = estimates.outside + reading.nbytes * reading.in_file
+        said.append(f"{outside / 1e9:.2g} GB of them in files" if outside else "all in memory")
+    return wrapped("; ".join(said)) if said else []
 
 
 def fixed_table(fit: Fit, ddf: str | None) -> Table:

@@ -20,6 +20,10 @@ typedef struct { /* n each; NULL: not wanted. Outside the domain l = -infinity, 
     ptrdiff_t ldx;
 } lmm_density;
 
+/* Rows of the same eta: they stay apart; y and w are summed (successes, trials); y becomes the mean by w, and
+   w is summed (l is linear in y, w multiplies it); w is summed where y is the same (it multiplies l) */
+enum { LMM_APART, LMM_SUMMED, LMM_AVERAGED, LMM_COUNTED };
+
 typedef struct lmm_family lmm_family;
 
 struct lmm_family {
@@ -33,6 +37,7 @@ struct lmm_family {
     int concave;     /* is l concave in eta whatever y is?                                    */
     int dispersion;  /* is x the logarithm of a dispersion, by which W is divided?            */
     int32_t classes; /* of an ordered response; else 0                                        */
+    int merging;     /* how rows of the same eta can be one                                   */
     void *arg;       /* of a user's family                                                    */
 };
 

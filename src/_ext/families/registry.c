@@ -11,20 +11,20 @@ typedef int finder(const char *family, const char *link, lmm_family *out);
 static const struct {
     const char *family;
     finder *find;
-    int dispersion;
+    int dispersion, merging;
 } FAMILIES[] = {
-    {"binomial", find_binomial, 0},
-    {"poisson", find_count, 0},
-    {"negativebinomial", find_count, 0},
-    {"gamma", find_gamma, 1},
-    {"inversegaussian", find_inverse_gaussian, 1},
-    {"gaussian", find_gaussian, 1},
-    {"ordered", find_ordered, 0},
-    {"beta", find_shape, 0},
-    {"betabinomial", find_shape, 0},
-    {"nb1", find_shape, 0},
-    {"truncatedpoisson", find_truncated, 0},
-    {"truncatednegativebinomial", find_truncated, 0},
+    {"binomial", find_binomial, 0, LMM_SUMMED},
+    {"poisson", find_count, 0, LMM_AVERAGED},
+    {"negativebinomial", find_count, 0, LMM_COUNTED},
+    {"gamma", find_gamma, 1, LMM_APART},
+    {"inversegaussian", find_inverse_gaussian, 1, LMM_APART},
+    {"gaussian", find_gaussian, 1, LMM_APART},
+    {"ordered", find_ordered, 0, LMM_COUNTED},
+    {"beta", find_shape, 0, LMM_APART},
+    {"betabinomial", find_shape, 0, LMM_APART},
+    {"nb1", find_shape, 0, LMM_COUNTED},
+    {"truncatedpoisson", find_truncated, 0, LMM_AVERAGED},
+    {"truncatednegativebinomial", find_truncated, 0, LMM_COUNTED},
 };
 
 int lmm_find_family(const char *family, const char *link, int32_t classes, lmm_family *out)
@@ -35,6 +35,7 @@ int lmm_find_family(const char *family, const char *link, int32_t classes, lmm_f
         if (!strcmp(family, FAMILIES[i].family)) {
             const int found = FAMILIES[i].find(family, link, out);
             out->dispersion = FAMILIES[i].dispersion;
+            out->merging = FAMILIES[i].merging;
             return found;
         }
     return 0;

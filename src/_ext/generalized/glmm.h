@@ -37,6 +37,10 @@ typedef struct {          /* borrowed during glmm_setup, never kept             
     int expected;       /*          log|M| with expected weights, as in lme4; no quadrature         */
     int nodes;          /*          of the quadrature in each direction, of one factor of at most three */
     const double *node; /* 2 nodes  columns: Gauss and Hermite's, then their weights; 0: Laplace        */
+    int merge;          /*          may equal rows be kept once? Readings are of all rows all the same  */
+    double limit;       /*          bytes that memory has for rows                                      */
+    void *(*room)(void *arg, double bytes); /* zeros elsewhere, which must outlive the model; NULL: none */
+    void *arg;
 } glmm_response;
 
 typedef struct {            /* how a fit ended                                                  */
@@ -69,8 +73,9 @@ typedef struct {            /* parameters that are held or tied                 
 lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
                     double *psi, glmm_info *info);
 
-/* Another response with its weights and starts; family, offset and quadrature stay. */
-void glmm_again(glmm_model *g, const glmm_response *r);
+/* Another response with its weights and starts; family, offset and quadrature stay. LMM_UNAVAILABLE: rows
+   were kept once that are not equal any more; nothing has changed. */
+lmm_status glmm_again(glmm_model *g, const glmm_response *r);
 
 /* The criterion at psi, and its gradient; or NULL */
 lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient);
@@ -95,6 +100,8 @@ typedef enum {
 
 /* What the last evaluation that failed since a fit began has met */
 glmm_obstacle glmm_met(const glmm_model *g);
+/* Rows that are kept, equal ones once, and their bytes that are not in memory */
+void glmm_kept(const glmm_model *g, int64_t *n, double *elsewhere);
 
 /* What evaluations took since the model was made */
 void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes);

@@ -327,6 +327,15 @@ CLONES void pass_node_leverages(glmm_model *g, const double *Mbar)
 
 /* --------------------------------------------------------------------------- the family's parameters -- */
 
+/* Scores of a block of rows, by which those of f are multiplied: of each of the rows of the data that are one
+   here. room: KEPT */
+const double *score_of_block(const glmm_model *g, int64_t at, int32_t n, const double *lx, double *room)
+{
+    if (!g->v.count) return lx;
+    for (int32_t i = 0; i < n; i++) room[i] = lx[i] / g->v.count[at + i];
+    return room;
+}
+
 CLONES void pass_extra(glmm_model *g)
 {
     const row_values *v = &g->v;
@@ -341,7 +350,7 @@ CLONES void pass_extra(glmm_model *g)
     EACH(g, block, rows)
     {
         const int64_t at = block * KEPT;
-        double one[KEPT], w[KEPT];
+        double one[KEPT], w[KEPT], score[KEPT];
         for (int32_t i = 0; i < rows; i++) eta[i] = v->fixed[at + i] + v->zb[at + i];
         const lmm_density out = {.l = l,
                                  .w = w,
@@ -362,8 +371,9 @@ CLONES void pass_extra(glmm_model *g)
             g->fx[e] += sum;
             for (int32_t i = 0; i < rows; i++)
                 one[i] = v->wf[at + i] > SLIGHT * w[i] ? d1[i] / v->wf[at + i] : 0;
+            const double *own = score_of_block(g, at, rows, lx + e * KEPT, score);
             for (ptrdiff_t f = 0; f < N; f++) {
-                g->xx[e + N * f] += dot(rows, lx + e * KEPT, lx + f * KEPT);
+                g->xx[e + N * f] += dot(rows, own, lx + f * KEPT);
                 g->kk[e + N * f] += dot(rows, one, out.d1x + f * KEPT);
             }
             memcpy(one, d1, sizeof(double) * (size_t)rows);

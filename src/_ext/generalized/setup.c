@@ -28,17 +28,27 @@ glmm_obstacle glmm_met(const glmm_model *g)
     return g->met;
 }
 
+void glmm_kept(const glmm_model *g, int64_t *n, double *elsewhere)
+{
+    *n = g->rows.n;
+    *elsewhere = g->rows.nbytes;
+}
+
+/* Before the rows themselves: memory is for what is written rather than for what is only read. */
 static lmm_status make_rows(glmm_model *g, const glmm_response *r)
 {
     row_values *v = &g->v;
-    const ptrdiff_t n = g->rows.n;
+    kept *rows = &g->rows;
+    const ptrdiff_t n = rows->n;
     double **arrays[] = {&v->y, &v->fixed, &v->zb, &v->d1, &v->w2, &v->d3, &v->zn, &v->wf, &v->h, &v->zt};
-    for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], n);
-    GRAB(g, v->sum, 2 * kept_blocks(&g->rows));
-    GRAB(g, v->weights, n); /* a later response may have some */
-    if (r->offset) GRAB(g, v->o, n);
-    if (g->family.nextra) GRAB(g, v->d1x, n * g->family.nextra);
-    for (ptrdiff_t i = 0; i < n && v->o; i++) v->o[i] = r->offset[g->rows.row[i]];
+    for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) TAKE(rows, *arrays[i], n);
+    GRAB(g, v->sum, 2 * kept_blocks(rows));
+    TAKE(rows, v->weights, n); /* a later response may have some */
+    if (r->offset) TAKE(rows, v->o, n);
+    if (g->family.nextra) TAKE(rows, v->d1x, n * g->family.nextra);
+    if (is_merged(rows) && g->family.merging == LMM_COUNTED) TAKE(rows, v->count, n);
+    for (int64_t i = 0; i < rows->nrow && v->o; i++) v->o[kept_place(rows, i)] = r->offset[i];
+    for (int64_t i = 0; i < rows->nrow && v->count; i++) v->count[kept_place(rows, i)]++;
     return LMM_OK;
 }
 
@@ -72,19 +82,57 @@ static double flat_constant(const glmm_model *g)
            log_determinant(f->p, f->w.C, g->m->scratch.tmp);
 }
 
-void glmm_again(glmm_model *g, const glmm_response *r)
+/* Do rows of the data that are kept as one have the same response? v->y: room */
+static int are_alike(const glmm_model *g, const glmm_response *r)
+{
+    const kept *rows = &g->rows;
+    double *y = g->v.zt; /* what it holds is of an evaluation that does not stand any more */
+    for (int64_t i = 0; i < rows->nrow; i++) y[kept_place(rows, i)] = r->y[i];
+    for (int64_t i = 0; i < rows->nrow; i++)
+        if (y[kept_place(rows, i)] != r->y[i]) return 0;
+    return 1;
+}
+
+/* Response and weights of kept rows that are one of some rows each */
+static void merge_response(const glmm_model *g, const glmm_response *r)
 {
     const row_values *v = &g->v;
-    for (ptrdiff_t i = 0; i < g->rows.n; i++) {
-        v->y[i] = r->y[g->rows.row[i]];
-        if (r->w) g->v.weights[i] = r->w[g->rows.row[i]];
+    const kept *rows = &g->rows;
+    const int how = g->family.merging;
+    memset(v->y, 0, sizeof(double) * (size_t)rows->n);
+    memset(v->weights, 0, sizeof(double) * (size_t)rows->n);
+    for (int64_t i = 0; i < rows->nrow; i++) {
+        const int64_t at = kept_place(rows, i);
+        const double w = r->w ? r->w[i] : 1;
+        v->weights[at] += w;
+        if (how == LMM_COUNTED)
+            v->y[at] = r->y[i];
+        else
+            v->y[at] += how == LMM_AVERAGED ? w * r->y[i] : r->y[i];
     }
+    for (int64_t i = 0; i < rows->n && how == LMM_AVERAGED; i++)
+        if (v->weights[i] > 0) v->y[i] /= v->weights[i];
+}
+
+lmm_status glmm_again(glmm_model *g, const glmm_response *r)
+{
+    const row_values *v = &g->v;
+    const kept *rows = &g->rows;
+    if (v->count && !are_alike(g, r)) return LMM_UNAVAILABLE;
+    if (is_merged(rows))
+        merge_response(g, r);
+    else
+        for (int64_t i = 0; i < rows->n; i++) {
+            v->y[kept_place(rows, i)] = r->y[i];
+            if (r->w) v->weights[kept_place(rows, i)] = r->w[i];
+        }
     memcpy(g->begin, r->x, sizeof(double) * (size_t)g->family.nextra);
     g->center = r->center;
     g->unit = r->unit;
-    g->v.w = r->w ? g->v.weights : NULL;
+    g->v.w = r->w || is_merged(rows) ? g->v.weights : NULL;
     g->stands = g->lasts = 0;
-    g->constant = g->family.constant(&g->family, g->rows.n, v->y, v->w) + flat_constant(g);
+    g->constant = g->family.constant(&g->family, rows->nrow, r->y, r->w) + flat_constant(g);
+    return LMM_OK;
 }
 
 static lmm_status make_effects(glmm_model *g)
@@ -186,18 +234,24 @@ static void price(glmm_model *g)
 static lmm_status set_up(glmm_model *g, const lmm_data *d, const glmm_response *r)
 {
     lmm_model *m = g->m;
+    const keeping how = {.merge = r->merge && g->family.merging != LMM_APART,
+                         .offset = r->offset,
+                         .y = g->family.merging == LMM_COUNTED ? r->y : NULL,
+                         .limit = r->limit,
+                         .room = r->room,
+                         .arg = r->arg};
     if (!m->trailing->exact) return LMM_UNAVAILABLE;
     TRY(m->trailing->steps->spare(m->trailing, m));
+    TRY(arrange_rows(&g->rows, m, d, &how));
+    TRY(make_rows(g, r));
     TRY(keep_rows(&g->rows, m, d));
     m->layout.wide = m->layout.summed = 0; /* weights change what its sums rely on */
-    TRY(make_rows(g, r));
     TRY(make_effects(g));
     TRY(make_parameters(g, r));
     TRY(make_panels(g));
     TRY(make_nodes(g, r));
     price(g);
-    glmm_again(g, r);
-    return LMM_OK;
+    return glmm_again(g, r);
 }
 
 lmm_status glmm_setup(glmm_model **out, lmm_model *m, const lmm_data *d, const glmm_response *r)
@@ -247,12 +301,12 @@ lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, doubl
     if (condvar && g->elsewhere) TRY(find_leverages(g));
     if (b) read_effects(g, b);
     if (condvar) read_variances(g, condvar);
-    for (int64_t at = 0; eta && at < kept_blocks(&g->rows); at++) {
-        for (int64_t i = at * KEPT; i < at * KEPT + kept_rows(&g->rows, at); i++)
-            eta[g->rows.row[i]] = g->v.fixed[i] + g->v.zb[i];
-    }
     if (h && g->nodes) pass_node_leverages(g, g->m->evaluation.f[0].K);
-    for (int64_t i = 0; h && i < g->rows.n; i++) h[g->rows.row[i]] = g->v.h[i];
+    for (int64_t i = 0; i < g->rows.nrow && (eta || h); i++) {
+        const int64_t at = kept_place(&g->rows, i);
+        if (eta) eta[i] = g->v.fixed[at] + g->v.zb[at];
+        if (h) h[i] = g->v.h[at];
+    }
     return LMM_OK;
 }
 

@@ -37,8 +37,8 @@ static void add_block(glmm_model *g, int64_t block, int32_t rows, const double *
     }
     for (ptrdiff_t k = 0; k < N; k++) {
         for (int32_t i = 0; i < rows; i++) s->slope[p + k] -= lx[k * KEPT + i];
-        for (ptrdiff_t f = k; f < N; f++)
-            s->H[p + f + (p + k) * n] += dot(rows, lx + f * KEPT, lx + k * KEPT);
+        const double *own = score_of_block(g, block * KEPT, rows, lx + k * KEPT, wx);
+        for (ptrdiff_t f = k; f < N; f++) s->H[p + f + (p + k) * n] += dot(rows, lx + f * KEPT, own);
     }
 }
 

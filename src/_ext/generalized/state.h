@@ -12,6 +12,7 @@
 typedef struct { /* n each, by kept row */
     double *y, *o;
     double *w, *weights;       /* w: weights, or NULL for ones                                  */
+    double *count;             /* rows of the data of each, if rows of the same y are one; NULL */
     double *fixed;             /* o + X gamma                                                   */
     double *zb, *d1, *w2, *d3; /* at u: Z b; l', -l'', l'''                                     */
     double *zn;                /* Z b of the next u                                             */
@@ -101,6 +102,8 @@ void pass_fourth(glmm_model *g, double *d4); /* l'''' */
 void pass_extra(glmm_model *g);              /* d1x, fx, xx, zx and X'l'_x in xk                        */
 void pass_random(glmm_model *g, const double *b, double *zb);            /* zb := Z b                    */
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
+/* lx over the rows of the data that are one; where room is, or lx itself */
+const double *score_of_block(const glmm_model *g, int64_t at, int32_t n, const double *lx, double *room);
 void fixed_of_block(const glmm_model *g, int64_t block, double *eta);    /* o + X gamma of a block          */
 /* zb := Z b + X gamma (n), either may be NULL; z := Z'wf zb, or NULL */
 void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);

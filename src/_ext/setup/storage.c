@@ -98,7 +98,7 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
     double rows = b->x ? 0 : 4. * (double)b->d->n;                           /* the pattern's */
     if (b->columns) rows += 8. * (double)b->d->n * lay->pfull;               /* coded ones that are stored */
     if (lay->wide) rows += 8. * (double)lay->pfull * lay->pfull;             /* of the kept columns */
-    if (lay->generalized) rows += kept_bytes(lay);
+    if (lay->generalized) b->report->rows = kept_bytes(lay, lay->n);         /* which may be elsewhere */
     return 8 * doubles + 4. * (double)lay->ptr[lay->nnode] + 24. * lay->nnode + rows;
 }
 

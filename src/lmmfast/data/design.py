@@ -50,6 +50,15 @@ class Given(NamedTuple):
         return Given(None, weights, offset, self.contrasts)
 
 
+class Reading(NamedTuple):
+    """How the rows of a generalized model were read that did not come as a table in memory."""
+
+    source: str  # "the Dask data frame"
+    passes: int  # over the source
+    nbytes: int  # of the columns that were kept
+    in_file: bool  # whether they are in temporary files, not in memory
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """The numbers of a model, and how to make them for new data; its arrays are read-only."""
@@ -67,13 +76,15 @@ class Design:
     variables: dict[str, Column] = field(default_factory=dict)
     given: Given | None = None  # None: not known, or others; pickles are without data and values
     outcome: Outcome | None = None  # what the response of a generalized model is
+    reading: Reading | None = None  # how rows were read that are no table; None: they are one
 
     def __post_init__(self) -> None:
         for column in self.variables.values():
             column.freeze()
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"given": self.given and self.given.without_data()}
+        reading = self.reading and self.reading._replace(in_file=False)  # where it is loaded
+        return vars(self) | {"given": self.given and self.given.without_data(), "reading": reading}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -205,7 +216,7 @@ def build(
     check_size(used.n, fixed.names, codings)
     layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
     groupings = _groupings(plan, used)
-    terms = tuple(_random_terms(plan, layouts, groupings, codings, values))
+    terms = tuple(random_terms(plan, layouts, groupings, codings, values))
     if outcome is None:
         check_levels(terms, w, used.n)
     note_double_bars(plan, codings)
@@ -384,13 +395,14 @@ def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
     return made
 
 
-def _random_terms(
+def random_terms(
     plan: Plan,
     layouts: tuple[Layout, ...],
     groupings: dict[str, tuple[Grouping, Codes]],
     codings: dict[str, Coding],
     values: dict[str, Values],
 ) -> Iterator[RandomTerm]:
+    """The random terms of a formula, of rows; `groupings` with the level of each of them."""
     for bar, layout in zip(plan.formula.random, layouts, strict=True):
         grouping, codes = groupings[bar.factor]
         z = layout.parts(codings, values)

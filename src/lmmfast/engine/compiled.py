@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,7 +111,8 @@ class Engine:
     @classmethod
     def report(cls, design: Design, storage: str = "auto") -> tuple[dict[str, Any], float]:
         """How the model would be stored, and the bytes that may be used; nothing large is made."""
-        return cls(design, storage, _core.plan).core, _memory_limit()
+        make = _core.plan if design.outcome is None else partial(_core.plan, generalized=True)
+        return cls(design, storage, make).core, _memory_limit()
 
     def _at_most(self) -> float:
         """Bytes that no model with so many rows and random effects can need more than."""

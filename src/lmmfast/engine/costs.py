@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class ModelPlan:
         evaluations.
     available : float
         Bytes that may be used now.
+    rows : float
+        Bytes of the rows of a generalized model, beside its memory; 0 of a linear one. What does
+        not fit in memory is in files.
     considered : dict
         The same two numbers for each way that was considered.
     """
@@ -67,6 +71,7 @@ class ModelPlan:
     seconds: float
     available: float
     considered: dict[str, tuple[float, float]]
+    rows: float = 0.0
 
     @property
     def fits(self) -> bool:
@@ -109,7 +114,17 @@ class ModelPlan:
         room = f"{_memory(self.available)} may be used" if self.available < math.inf else ""
         if not self.fits:
             room = f"it does not fit: {room}"
-        return [*lines, "", room] if room else lines
+        said = [*self._rows(), *([room] if room else [])]
+        return [*lines, "", *said] if said else lines
+
+    def _rows(self) -> list[str]:
+        """What the rows of a generalized model take."""
+        if not self.rows:
+            return []
+        where = "in memory"
+        if self.bytes + self.rows > self.available:
+            where = f"in files in {tempfile.gettempdir()!r} what does not fit in memory"
+        return [f"rows: {_memory(self.rows)} ({where}); less where equal rows are merged"]
 
 
 def planned(design: Design, report: Mapping[str, Any], available: float) -> ModelPlan:
@@ -142,6 +157,7 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
         seconds=report["flops"] / rate,
         available=available,
         considered={name: (size, flops / rate) for name, (size, flops) in ways_considered},
+        rows=report["rows"],
     )
 
 

@@ -10,10 +10,11 @@ likelihood, in which beta is integrated out (`restricted`).
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ import numpy as np
 from .. import _core
 from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
 from ..linalg import predicted_gain
+from ..memory import in_file
+from .compiled import Engine
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
 from .endings import NOT_CERTIFIED, STATUS, standing_still, why_not_certified, why_undefined
 from .estimates import singular_directions
@@ -29,6 +32,8 @@ from .generalized_checks import (
     check_family,
     check_quadrature,
     check_thresholds,
+    checked_accuracy,
+    checked_reml,
     note_identification,
 )
 from .generalized_estimates import GeneralizedEstimates
@@ -39,6 +44,7 @@ from .priors import precisions, priors
 from .restricted import Restricted, RestrictedPoint, check_restricted, restricted_minimum
 from .second_order import SecondOrder
 from .separation import separation
+from .units import units
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -107,7 +113,7 @@ class GeneralizedModel(Machine):
         self.information = information
         self.prior = priors(prior, design.x_names)
         self.nagq = whole("nagq", nagq, 1, MOST_NODES)
-        self.accuracy = _checked_accuracy(accuracy, self.nagq, information)
+        self.accuracy = checked_accuracy(accuracy, self.nagq, information)
         if storage == "iterative":
             raise ValueError(
                 "a generalized model needs an exact factorization: storage='dense' or 'sparse'"
@@ -116,7 +122,7 @@ class GeneralizedModel(Machine):
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
         check_quadrature(design, self.nagq)
-        self.reml = _checked_reml(reml)
+        self.reml = checked_reml(reml)
         if self.reml:
             check_restricted(
                 design,
@@ -126,9 +132,11 @@ class GeneralizedModel(Machine):
                 accuracy=(accuracy, "laplace"),
             )
         check_family(self.family, design, information)
-        self._compile(design, storage, threads, self._made(design))
+        self._compile(design, storage, threads, self._made(design, merge=True))
         self._held: Any = design.sums  # whose response and weights the compiled model has
         self._uses = 0  # of `_filled`, one inside the other
+        self._merge = True  # whether equal rows may be one
+        self._is_copy = False  # of another process's model
         size = int(self._core.keep.sum()) + int(self._core.nextra)
         if design.n <= size:
             raise FitError(
@@ -140,12 +148,17 @@ class GeneralizedModel(Machine):
             check_thresholds(design, np.asarray(self._core.keep, bool))
         note_identification(design, self.family)
 
-    def _made(self, design: Design) -> Any:
-        """What makes the compiled model: the response is not shifted by the offset here."""
+    def _made(self, design: Design, merge: bool) -> Any:
+        """What makes the compiled model: the response is not shifted by the offset here.
+
+        With `merge` rows that are equal may be kept once. Rows that do not fit in memory go to
+        files.
+        """
         rows = design.rows_for("a generalized model needs its rows")
         own: dict[str, Any] = {"family": self.family.core_family, "link": self.family.core_link}
         classes = 0 if design.outcome is None else design.outcome.classes
         own |= {"classes": classes, "nagq": self.nagq, "information": self.information}
+        own |= {"merge": merge, "elsewhere": partial(in_file, what="the rows of the model")}
         if self.prior:
             own["prior"] = precisions(self.prior, design.x_names)
 
@@ -238,21 +251,7 @@ class GeneralizedModel(Machine):
     def units(self, psi: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """(size,) changes of each parameter from psi for which the curvature is about one: a guess,
         in which steps begin. eta (n,) is the predictor there."""
-        theta, beta, extra = self.split(psi)
-        T, n = self._engine.factors(theta), self.design.n
-        out = np.full(self.size, 3 / np.sqrt(n))
-        for place, (i, row, _) in enumerate(self.theta_entries):
-            size = float(np.linalg.norm(T[i][row])) or 1.0
-            out[place] = size / np.sqrt(len(self.design.terms[i].levels))
-        w, design = (
-            _expected_weights(self.family, self.design, self.classes, eta, extra),
-            self.design,
-        )
-        squares = design.fixed.mean_squares(np.eye(design.fixed.width)) * n * max(w, 1e-300)
-        out[self.ntheta : self.ntheta + len(beta)] = 3 / np.sqrt(
-            np.where(squares > 0, squares, 1.0)
-        )
-        return out
+        return units(self, psi, eta)
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -261,6 +260,8 @@ class GeneralizedModel(Machine):
         """The compiled model with the response and weights of other rows; None: its own. They stay
         until others are asked for, and come back after a use inside this one."""
         with self._lock, _in_words():
+            if self._is_copy:
+                self._compile_again(self._merge)
             before = self._held
             self._fill(self.design.sums if sums is None else sums)
             self._uses += 1
@@ -274,8 +275,26 @@ class GeneralizedModel(Machine):
     def _fill(self, wanted: Any) -> None:
         if wanted is not self._held:
             self._held = None  # while neither is whole
-            self._core.again(wanted.y, wanted.weights)
+            try:
+                self._core.again(wanted.y, wanted.weights)
+            except _core.Unavailable:  # rows that were equal are so no more
+                self._compile_again(merge=False)
+                self._core.again(wanted.y, wanted.weights)
             self._held = wanted
+
+    def _compile_again(self, merge: bool) -> None:
+        """Compiles the model anew; who reads the one that there was goes on with that."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is to be said of the columns was said
+            self._engine = Engine(self.design, self._storage, self._made(self.design, merge))
+        self._core = self._engine.core
+        self._held = self.design.sums
+        self._merge, self._is_copy = merge, False
+        self.threads = self._threads
+
+    def _after_fork(self) -> None:
+        """Rows in files are those of the parent, which may be reading them."""
+        self._is_copy = self._core.outside > 0
 
     @contextmanager
     def standing(self, psi: np.ndarray, sums: Any = None) -> Iterator[Any]:
@@ -517,25 +536,9 @@ class GeneralizedModel(Machine):
             information=self.information,
             penalty=penalty,
             accuracy=self.accuracy,
+            rows=int(self._core.rows),
+            outside=float(self._core.outside),
         )
-
-
-def _checked_reml(reml: Any) -> bool:
-    if not isinstance(reml, (bool, np.bool_)):
-        raise TypeError(f"reml must be True or False, not {reml!r}")
-    return bool(reml)
-
-
-def _checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
-    """The accuracy, which goes with Laplace's own approximation only."""
-    if accuracy not in ("laplace", "second-order"):
-        raise ValueError(f"accuracy must be 'laplace' or 'second-order', not {accuracy!r}")
-    if accuracy == "second-order" and (nagq > 1 or information == "expected"):
-        other = f"nagq={nagq}" if nagq > 1 else "information='expected'"
-        raise FitError(
-            f"accuracy='second-order' corrects Laplace's approximation: leave out {other}"
-        )
-    return accuracy
 
 
 class _Run(NamedTuple):
@@ -551,13 +554,6 @@ class _Run(NamedTuple):
     status: str
 
 
-def _expected_weights(
-    family: Family, design: Design, classes: int, eta: np.ndarray, extra: np.ndarray
-) -> float:
-    """The mean of the rows' Fisher information in eta."""
-    given = family.core_family, family.core_link, design.y, design.weights, eta, extra, classes
-    w = _core.density(*given, only=("w",))["w"]
-    return float(np.mean(w[np.isfinite(w)])) if np.isfinite(w).any() else 1.0
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,27 @@ if TYPE_CHECKING:
     from .families import Family
 
 MOST_DIRECTIONS = 3  # random effects of one level that it goes over
+SOME = 10_000  # rows that are looked at before all of them
 CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
+
+
+def checked_reml(reml: Any) -> bool:
+    """Whether the criterion is restricted likelihood; TypeError for what is no answer."""
+    if not isinstance(reml, (bool, np.bool_)):
+        raise TypeError(f"reml must be True or False, not {reml!r}")
+    return bool(reml)
+
+
+def checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
+    """The accuracy, which goes with Laplace's own approximation only."""
+    if accuracy not in ("laplace", "second-order"):
+        raise ValueError(f"accuracy must be 'laplace' or 'second-order', not {accuracy!r}")
+    if accuracy == "second-order" and (nagq > 1 or information == "expected"):
+        other = f"nagq={nagq}" if nagq > 1 else "information='expected'"
+        raise FitError(
+            f"accuracy='second-order' corrects Laplace's approximation: leave out {other}"
+        )
+    return accuracy
 
 
 def check_quadrature(design: Design, nagq: int) -> None:
@@ -72,12 +92,22 @@ def note_identification(design: Design, family: Family) -> None:
     warn(OneRowPerLevelWarning(what, variable=single.group, term=single.label))
 
 
+def _may_be_constant(design: Design, kept: np.ndarray) -> bool:
+    """Whether a combination of columns is constant in some of the rows: else none is in all."""
+    rows = np.unique(np.linspace(0, design.n - 1, min(design.n, SOME)).astype(np.int64))
+    X = design.fixed.at(rows)[:, kept]
+    d = np.linalg.lstsq(X, np.ones(len(rows)), rcond=None)[0]
+    return bool(np.abs(X @ d - 1).max() <= CONSTANT)
+
+
 def check_thresholds(design: Design, keep: np.ndarray) -> None:
     """Columns that add up to a constant shift all thresholds: neither could be told."""
     kept = np.flatnonzero(keep)
+    if not len(kept) or not _may_be_constant(design, kept):
+        return
     X = design.X[:, kept]
     d = np.linalg.lstsq(X, np.ones(design.n), rcond=None)[0]
-    if not len(kept) or np.abs(X @ d - 1).max() > CONSTANT:
+    if np.abs(X @ d - 1).max() > CONSTANT:
         return
     part = np.abs(d) * np.abs(X).max(axis=0)
     names = ", ".join(design.x_names[kept[j]] for j in np.flatnonzero(part > CONSTANT))

@@ -51,6 +51,10 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
         What priors on coefficients add to the criterion that was minimized; not in `objective`.
     accuracy : str
         "laplace", or "second-order" where the objective has the next order of the approximation.
+    rows : int
+        Rows that the passes went over: less than n where equal rows were merged.
+    outside : float
+        Bytes of these that were in files, as memory had no room for them.
     """
 
     extra: np.ndarray
@@ -64,6 +68,8 @@ class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_
     information: str = "observed"
     penalty: float = 0.0
     accuracy: str = "laplace"
+    rows: int = 0
+    outside: float = 0.0
 
     def __getattr__(self, name: str) -> Any:
         """vcov and covariance, which take evaluations, when they are first asked for."""

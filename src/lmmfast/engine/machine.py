@@ -61,6 +61,9 @@ class Machine:
         """A pickle holds the design; what was compiled is compiled anew."""
         return partial(type(self), **self._options()), (self.design,)
 
+    def _after_fork(self) -> None:
+        """In a forked child: what the parent's process has, too, must not be changed."""
+
     @property
     def ntheta(self) -> int:
         """Number of variance parameters in theta."""
@@ -106,6 +109,7 @@ def _renew_locks() -> None:
     for machine in list(_MACHINES):
         machine._lock = threading.RLock()
         machine._core.renew_lock()
+        machine._after_fork()
 
 
 _MACHINES: weakref.WeakSet[Machine] = weakref.WeakSet()

@@ -28,6 +28,7 @@ from .search import Search
 if TYPE_CHECKING:
     from ..data.design import Design
 
+BLOCK = 65_536  # rows of X that are made at a time
 HELD = (
     "parameters of a fit by restricted likelihood cannot be held: use a fit by maximum likelihood "
     "(reml=False)"
@@ -92,7 +93,7 @@ class Restricted:
         self._kept = np.flatnonzero(self._plain.keep)
         self._first: np.ndarray | None = None  # psi where fits to this response begin
         self._near = self._middle()
-        shift = design.X[:, self._kept] @ self._near
+        shift = _predictor(design, self._kept, self._near)
         one = np.zeros(design.n, np.int32), 1, *_flat(X, design, self._kept)
         try:
             self._whole = make(
@@ -124,7 +125,13 @@ class Restricted:
     def report(self) -> dict[str, Any]:
         """Storage of the likelihood's own model, memory and price of both."""
         own, other = self._plain.report, self._whole.report
-        return {**own, "bytes": own["bytes"] + other["bytes"], "flops": other["flops"]}
+        both = {name: own[name] + other[name] for name in ("bytes", "rows")}
+        return {**own, **both, "flops": other["flops"]}
+
+    @property
+    def outside(self) -> float:
+        """Bytes of the rows of both that are not in memory."""
+        return float(self._plain.outside + self._whole.outside)
 
     def _begin(self) -> np.ndarray:
         """psi where fits by likelihood begin: its coefficients are those without random effects."""
@@ -260,6 +267,18 @@ class Restricted:
     def solve(self, V: list[np.ndarray]) -> list[np.ndarray]:
         """The covariance of the random effects given y and all parameters, times V."""
         return self._stand().solve(V)  # type: ignore[no-any-return]
+
+
+def _predictor(design: Design, kept: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """The kept columns of X times beta (n), column by column: the same to the bit for rows that are
+    equal, which are merged."""
+    out = np.zeros(design.n)
+    for first in range(0, design.n, BLOCK):
+        rows = slice(first, first + BLOCK)
+        X = design.fixed.at(rows)
+        for j, own in zip(kept, beta, strict=True):
+            out[rows] += X[:, j] * own
+    return out
 
 
 def _flat(X: Any, design: Design, kept: np.ndarray) -> tuple[Any, np.ndarray]:

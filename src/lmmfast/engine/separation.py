@@ -32,6 +32,8 @@ EDGE = 1e-6  # what a row of an extreme response may still gain, at the end of a
 MOVED = 1e-5  # of a direction's largest entry: what counts as not zero
 SHOWN = 5  # coefficients or levels that a message names
 FEASIBLE = 1e-6  # by which a direction may violate a constraint; HiGHS allows 1e-7
+SOME = 200_000  # rows that are looked at where all of them do not fit in memory
+BLOCK = 65_536  # of these that are worked on together
 AT_ONCE = 1000  # rows that are added to the programme when they violate its constraints
 
 
@@ -77,16 +79,46 @@ def separation(
     if not keep.any() or not _at_edge(family, eta, x, high, low):
         return ()
     kept = np.flatnonzero(keep)
-    X = design.X[:, kept]
-    size = np.abs(X).max(axis=0)
-    found = direction(X / size, high, low)
+    in_file = design.reading is not None and design.reading.in_file
+    look = _separated_in_files if in_file else _separated
+    found, moved = look(design, kept, high, low)
     if found is None:
         return ()
-    moved = np.abs(X / size @ found) > MOVED
     names = [design.x_names[kept[j]] for j in np.flatnonzero(np.abs(found) > MOVED)]
     rows = design.rows[moved]
     message = _said(names, moved, high, design)
     return Separation(tuple(names), tuple(rows[:10].tolist()), len(rows), message)
+
+
+def _separated(
+    design: Design, kept: NDArray[np.int64], high: Mask, low: Mask
+) -> tuple[NDArray[np.float64] | None, Mask]:
+    """A direction of the kept columns that separates the rows, or None; and rows that it moves."""
+    X = design.X[:, kept]
+    size = np.abs(X).max(axis=0)
+    found = direction(X / size, high, low)
+    return found, high if found is None else np.abs(X / size @ found) > MOVED
+
+
+def _separated_in_files(
+    design: Design, kept: NDArray[np.int64], high: Mask, low: Mask
+) -> tuple[NDArray[np.float64] | None, Mask]:
+    """The same where there is no memory for X: a direction of some rows that is one of all."""
+    rows = np.unique(np.linspace(0, design.n - 1, min(design.n, SOME)).astype(np.int64))
+    X = design.fixed.at(rows)[:, kept]
+    size = np.abs(X).max(axis=0)
+    size[size == 0] = 1.0  # what is zero in these rows
+    found = direction(X / size, high[rows], low[rows])
+    if found is None:
+        return None, high
+    moved = np.zeros(design.n, bool)
+    for first in range(0, design.n, BLOCK):
+        own = slice(first, first + BLOCK)
+        by = design.fixed.at(own)[:, kept] / size @ found
+        if (np.where(high[own], by, np.where(low[own], -by, -np.abs(by))) < -FEASIBLE).any():
+            return None, high
+        moved[own] = np.abs(by) > MOVED
+    return found, moved
 
 
 def _extremes(design: Design, family: Family) -> tuple[Mask, Mask]:

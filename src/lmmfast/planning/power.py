@@ -369,7 +369,8 @@ def power(
     level : float, default 0.95
         Coverage of the intervals for the power, which tell of the number of simulations alone.
     reml : bool, optional
-        Default: that of the fit, True for a formula. Likelihood-ratio tests: False.
+        Default: that of the fit; for a formula True, of generalized models False. Likelihood-ratio
+        tests: False.
     weights, offset, contrasts
         With a formula: as for `lmer`; weights are the trials of a binomial response.
     nagq, information
@@ -436,9 +437,7 @@ def power(
         make=make,
         test=test,
         method=method,
-        reml=method != "lrt"
-        and study.family is None
-        and (study.reml if reml is None else bool(reml)),
+        reml=method != "lrt" and (_default_reml(study) if reml is None else bool(reml)),
         effect=_numbers("effect", effect),
         scale=_numbers("scale", scale),
         seed=checked_seed(seed),
@@ -480,6 +479,11 @@ def _outcomes(simulation: Simulation, sizes: list[Sizes], n: int, checkpoint: An
             outcomes.append(simulation.run(job, outcome, kept, n * len(outcomes)))
             advance(1)
     return outcomes
+
+
+def _default_reml(study: Study) -> bool:
+    """Whether simulated responses are fitted by restricted likelihood."""
+    return study.reml and (study.family is None or study.estimates is not None)
 
 
 def _method(method: Any, study: Study) -> str:

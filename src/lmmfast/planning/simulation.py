@@ -154,7 +154,7 @@ class Simulation:
     def _model(self, study: Study) -> AnyModel:
         if study.family is not None:
             how: dict[str, Any] = {"nagq": study.nagq, "information": study.information}
-            return GeneralizedModel(study.design, study.family, **how)
+            return GeneralizedModel(study.design, study.family, reml=self.reml, **how)
         model = Model(study.design)
         model._check_identified(self.reml)
         return model

@@ -138,24 +138,7 @@ class CrossProducts(Totals):
         blocks.spoiled = False
 
     def _codes(self, part: Part, grow: bool, where: str) -> list[NDArray[np.int32]]:
-        out = []
-        for group in self._groups:
-            factors = part.factors(group.label, group.atoms, self.spec.memory)
-            codes = group.codes(factors, grow, where)
-            if not grow and (codes < 0).any():
-                bad = np.flatnonzero(codes < 0)
-                labels = dict.fromkeys(
-                    repr(":".join(str(f.levels[f.codes[row]]) for f in factors))  # type: ignore[index]
-                    for row in bad[:100]
-                )
-                raise DataError(
-                    f"{group.label!r} has levels that were not there in the first pass, such as "
-                    f"{', '.join(list(labels)[:3])}{CHANGED}",
-                    variable=group.label,
-                    rows=part.rows[bad][:10].tolist(),
-                )
-            out.append(codes)
-        return out
+        return [level_codes(self.spec, group, part, grow, where) for group in self._groups]
 
     def _by_term(self, plain: NDArray[np.float64]) -> NDArray[np.float64]:
         """X'X and Z'Z of each factor as X'X and Z'Z of each term, in one."""
@@ -376,14 +359,38 @@ def _restored(spec: Spec, state: dict[str, Any], blocks: Any) -> CrossProducts:
     return made
 
 
+def emptied(group: Grouper) -> Grouper:
+    """A grouping factor with its levels in final order, and no rows yet."""
+    made = group.arranged(group.grouping()[1])
+    made.counts = np.zeros(len(made), dtype=np.int64)
+    return made
+
+
+def level_codes(
+    spec: Spec, group: Grouper, part: Part, grow: bool = False, where: str = ""
+) -> NDArray[np.int32]:
+    """Level of a grouping factor of each row (n); an error for new ones unless these may come."""
+    factors = part.factors(group.label, group.atoms, spec.memory)
+    codes = group.codes(factors, grow, where)
+    if not grow and (codes < 0).any():
+        bad = np.flatnonzero(codes < 0)
+        labels = dict.fromkeys(
+            repr(":".join(str(f.levels[f.codes[row]]) for f in factors))  # type: ignore[index]
+            for row in bad[:100]
+        )
+        raise DataError(
+            f"{group.label!r} has levels that were not there in the first pass, such as "
+            f"{', '.join(list(labels)[:3])}{CHANGED}",
+            variable=group.label,
+            rows=part.rows[bad][:10].tolist(),
+        )
+    return codes
+
+
 def cross_products(spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]) -> CrossProducts:
     """The second pass: cross-products with the levels of these grouping factors, in final order."""
     made = CrossProducts(spec)
-    made._groups = []
-    for group in groups:
-        own = group.arranged(group.grouping()[1])
-        own.counts = np.zeros(len(own), dtype=np.int64)
-        made._groups.append(own)
+    made._groups = [emptied(group) for group in groups]
     for chunk in chunks:
         with located(chunk.where, chunk.start):
             made.add(chunk.table, grow=False)

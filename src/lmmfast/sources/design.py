@@ -36,7 +36,7 @@ def design_of(cross: CrossProducts) -> Design:
         sums=StreamSums(cross),
         n_rows=cross.n_rows,
         dropped=dict(cross.dropped),
-        recipe=_recipe(spec, by_label),
+        recipe=recipe_of(spec, by_label),
         variables=_variables(cross),
     )
 
@@ -56,7 +56,8 @@ def _terms(cross: CrossProducts, groupings: dict[str, Grouping]) -> tuple[Random
     )
 
 
-def _recipe(spec: Spec, groupings: dict[str, Grouping]) -> Recipe:
+def recipe_of(spec: Spec, groupings: dict[str, Grouping]) -> Recipe:
+    """How new data are encoded."""
     plan = spec.plan
     return Recipe(
         codings=spec.codings,

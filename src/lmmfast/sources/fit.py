@@ -18,6 +18,7 @@ from ..errors import DataError, FormulaError
 from ..formula.plan import plan_of, without_dot
 from .cross import CrossProducts, cross_products
 from .design import design_of
+from .kept import kept_design, same_counts
 from .labels import Grouper
 from .libraries import chunks_of, partitions, reduced
 from .open import collected, files_source, is_dask, stream_of
@@ -27,8 +28,8 @@ from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
 
 _NEEDS_ROWS = (
-    "a generalized model goes over its rows many times: it needs them in memory, as a table; read "
-    "what is streamed first (pandas.read_parquet(path), data.compute(), ...)"
+    "a generalized model goes over its rows many times, and cross-products have none: give it the "
+    "data, glmer(formula, data); files and streams are read twice"
 )
 
 
@@ -42,7 +43,7 @@ def any_design(
 ) -> Design:
     """The design of whatever `lmer`, or with a kind `glmer`, was given besides pandas, polars and
     dicts."""
-    if kind is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
+    if kind is not None and (isinstance(formula, CrossProducts) or isinstance(data, CrossProducts)):
         raise DataError(_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
@@ -59,7 +60,7 @@ def any_design(
         raise FormulaError(
             f"the formula comes first: it must be text, not {type(formula).__name__}"
         )
-    if is_dask(data):
+    if is_dask(data) and kind is None:
         formula = checked_formula(formula, lambda: map(str, data.columns))
         return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
     data = held(formula, collected(data))
@@ -67,10 +68,10 @@ def any_design(
     if source is None:
         how = {"weights": weights, "offset": offset, "contrasts": contrasts}
         return build(formula, data, **how, kind=kind)
-    if kind is not None:
-        raise DataError(_NEEDS_ROWS)
     formula = checked_formula(formula, source.columns)
-    return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
+    roles = Roles.of(weights, offset, kind)
+    made = streamed_design if kind is None else kept_design
+    return made(formula, source, roles, contrasts)
 
 
 def held(formula: Any, data: Any) -> Any:
@@ -118,8 +119,7 @@ def streamed_design(
             f"first, {made.n} in the second; give a source that yields the same rows each time"
         )
     for group in made._groups:
-        known = survey.groups[group.label]
-        same_counts(known.arranged(known.grouping()[1]), group)
+        same_counts(survey.groups[group.label], group)
     made._blocks.compact()  # the model comes beside it
     return design_of(made)
 
@@ -128,20 +128,6 @@ def _noted(chunks: Iterator[Chunk], seen: deque[Chunk]) -> Iterator[Chunk]:
     for chunk in chunks:
         seen.append(chunk)
         yield chunk
-
-
-def same_counts(known: Grouper, found: Grouper) -> None:
-    """Levels, the same in the same order, have as many rows in the second pass as in the first."""
-    other = np.flatnonzero(known.counts != found.counts)
-    if not len(other):
-        return
-    first = other[0]
-    raise DataError(
-        f"the data changed between the two passes: {found.label!r} {known.names(other[:1])[0]} has "
-        f"{known.counts[first]} rows in the first, {found.counts[first]} in the second; give a "
-        "source that yields the same rows each time",
-        variable=found.label,
-    )
 
 
 # ---- Dask ----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def design_from(
 ) -> Design:
     """The design of what `lmer` is given: a frame, a source that is streamed, cross-products.
 
-    `kind`: of the response of a generalized model (see `Outcome`), whose rows must be in memory.
+    `kind`: of the response of a generalized model (see `Outcome`), whose rows are kept.
     """
     given = Given(data, weights, offset, contrasts)
     usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.columns import Table
-from ..data.design import response_of, total_offset
+from ..data.design import evaluated, response_of, total_offset
 from ..data.encode import Values, check_finite, value_of
 from ..data.grouping import factors_of
 from ..data.recipe import numbers_of
@@ -30,9 +30,10 @@ class Roles:
 
     weights: str | None = None
     offset: str | None = None
+    kind: str | None = None  # of the response of a generalized model (see `Outcome`)
 
     @classmethod
-    def of(cls, weights: Any, offset: Any) -> Roles:
+    def of(cls, weights: Any, offset: Any, kind: str | None = None) -> Roles:
         """The names of columns; values are refused."""
         for role, given in (("weights", weights), ("offset", offset)):
             if given is not None and not isinstance(given, str):
@@ -41,7 +42,7 @@ class Roles:
                     f"{type(given).__name__}: put the values beside the data",
                     variable=role,
                 )
-        return cls(weights, offset)
+        return cls(weights, offset, kind)
 
     def names(self, plan: Plan) -> list[str]:
         """All columns that a model needs."""
@@ -84,6 +85,10 @@ class Part:
     def response(self, memory: Memory) -> Matrix:
         """The response (n)."""
         return response_of(self.plan, self.columns, memory, self.rows)
+
+    def answer(self) -> Values:
+        """The response of a generalized model, whatever it is; nothing is learned from its rows."""
+        return evaluated(self.plan.response, self.columns, Memory(), self.rows)
 
     def offset(self, memory: Memory) -> Matrix | None:
         """Sum of the column and the terms (n), None when there is neither."""

@@ -276,11 +276,7 @@ class Spec:
         part = part_of(self.plan, table, self.roles)
         if part.n == 0:
             return None
-        memory = self.memory
-        values = {
-            label: self._recoded(label, value, part, hint)
-            for label, value in part.values(self.plan.atoms, memory).items()
-        }
+        values, memory = self.values(part, hint), self.memory
         y, offset = part.response(memory), part.offset(memory)
         return Encoded(
             part,
@@ -288,6 +284,11 @@ class Spec:
             self.fixed.parts(self.codings, values),
             [layout.parts(self.codings, values) for layout in self.random],
         )
+
+    def values(self, part: Part, hint: str = "") -> dict[str, Values]:
+        """What the fixed and random parts are made of, in the levels of the spec."""
+        found = part.values(self.plan.atoms, self.memory)
+        return {label: self._recoded(label, value, part, hint) for label, value in found.items()}
 
     def _recoded(self, label: str, value: Values, part: Part, hint: str) -> Values:
         try:

@@ -76,8 +76,9 @@ class Survey:
     variables: dict[str, Kind] = field(default_factory=dict)
     expressions: dict[str, Kind] = field(default_factory=dict)
     groups: dict[str, Grouper] = field(default_factory=dict)
-    low: float = np.inf  # range of the response
+    low: float = np.inf  # range of the response; of a generalized model ...
     high: float = -np.inf
+    answer: Kind | None = None  # ... what it is
     _checked: int = 0
 
     @property
@@ -99,7 +100,7 @@ class Survey:
             self._checked += 1
         self._add_variables(part, where)
         self._add_expressions(part, memory, where)
-        self._add_response(part, memory)
+        self._add_response(part, memory, where)
         self._add_groups(part, memory, where)
         numeric = {name for name, kind in self.variables.items() if kind.numeric}
         refuse_state(memory, part.plan, part.columns.keys() - numeric)
@@ -113,6 +114,8 @@ class Survey:
         self.n_rows, self.n = self.n_rows + other.n_rows, self.n + other.n
         add_counts(self.dropped, other.dropped)
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        if other.answer is not None:
+            self._meet_answer(other.answer)
         for label, kind in other.variables.items():
             _meet(self.variables, label, kind)
         for label, kind in other.expressions.items():
@@ -194,10 +197,19 @@ class Survey:
             return True
         return isinstance(value, Column)
 
-    def _add_response(self, part: Part, memory: Memory) -> None:
-        y = part.response(memory)
+    def _add_response(self, part: Part, memory: Memory, where: str) -> None:
         part.offset(memory)
+        if self.roles.kind is not None:
+            self._meet_answer(_kind(part.answer(), MOST, where))
+            return
+        y = part.response(memory)
         self.low, self.high = min(self.low, float(y.min())), max(self.high, float(y.max()))
+
+    def _meet_answer(self, kind: Kind) -> None:
+        label = self.plan.formula.response
+        known = {} if self.answer is None else {label: self.answer}
+        _meet(known, label, kind)
+        self.answer = known[label]
 
     def _add_groups(self, part: Part, memory: Memory, where: str) -> None:
         plan = part.plan

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 NEW_LEVELS = ("error", "population", "missing", "sample")
+BLOCK = 65_536  # rows that are worked on together where there is no memory for all
 SHOWN = 5  # unseen levels and dropped columns named in a message
 
 
@@ -68,6 +69,8 @@ def fitted_array(
     estimates: Estimates, design: Design, chosen: Chosen | None = None, fixed: bool = True
 ) -> np.ndarray:
     """Fitted values of the rows used (n) with the chosen random effects (None: all)."""
+    if design.reading is not None and design.reading.in_file:
+        return _fitted_in_blocks(estimates, design, chosen, fixed)
     values = fixed_part_of(estimates, design) if fixed else np.zeros(design.n)
     if design.offset is not None and fixed:
         values += design.offset
@@ -75,6 +78,25 @@ def fitted_array(
         if chosen is None or i in chosen:
             own = b if chosen is None else b * chosen[i]
             values += random_part(term.codes, term.z, own)
+    return values
+
+
+def _fitted_in_blocks(
+    estimates: Estimates, design: Design, chosen: Chosen | None, fixed: bool
+) -> np.ndarray:
+    """The same where matrices of all rows would be more than there is memory for."""
+    values = np.zeros(design.n)
+    beta = np.where(estimates.fixed_kept, estimates.beta, 0.0)
+    for first in range(0, design.n, BLOCK):
+        rows = slice(first, first + BLOCK)
+        if fixed:
+            values[rows] = design.fixed.at(rows) @ beta
+        if design.offset is not None and fixed:
+            values[rows] += design.offset[rows]
+        for i, (term, b) in enumerate(zip(design.terms, estimates.b, strict=True)):
+            if chosen is None or i in chosen:
+                own = b if chosen is None else b * chosen[i]
+                values[rows] += random_part(term.codes[rows], term.source.at(rows), own)
     return values
 
 
