@@ -91,19 +91,10 @@ def _checked(ties: Any) -> list[list[str]]:
 
 def _terms_of(names: list[str], design: Design) -> list[int]:
     """The random terms that names mean."""
-    found = []
-    for name in names:
-        wanted = name.strip().removeprefix("(").removesuffix(")")
-        labels = [i for i, term in enumerate(design.terms) if name == term.label]
-        labels = labels or [i for i, term in enumerate(design.terms) if wanted == term.label]
-        groups = [i for i, term in enumerate(design.terms) if term.group == name]
-        meant = labels or groups
-        if len(meant) != 1:
-            every = ", ".join(repr(term.label) for term in design.terms)
-            what = "means several terms" if meant else "is no grouping factor of the model"
-            raise ValueError(f"ties: {name!r} {what}; its random terms are {every}")
-        found += meant
-    return found
+    try:
+        return [design.place_of(name) for name in names]
+    except ValueError as error:
+        raise ValueError(f"ties: {error}") from None
 
 
 def _check_same(design: Design, first: int, other: int, entries: bool) -> None:

@@ -143,9 +143,7 @@ def _fail(error: Callable[[str, Node], FormulaError], reason: str, call: Call) -
     raise error(reason, call)
 
 
-def _matrix_of(
-    call: Call, rest: list[int], error: Callable[[str, Node], FormulaError]
-) -> str:
+def _matrix_of(call: Call, rest: list[int], error: Callable[[str, Node], FormulaError]) -> str:
     """The name of the matrix that a term's covariance is a multiple of."""
     named = [call.args[i][1] for i in rest]
     if len(named) != 1 or not isinstance(named[0], Name):
