@@ -207,8 +207,8 @@ def _ratio_test(small: Any, large: Any, pair: str) -> tuple[tuple[float, float, 
         )
     if found.boundary:
         notes.append(
-            f"{pair}: {_at_boundary(small, large, found.where)} in the smaller model, on the boundary: the "
-            "p-value is conservative (too large)"
+            f"{pair}: {_at_boundary(small, large, found.where)} in the smaller model, on the "
+            "boundary: the p-value is conservative (too large)"
         )
     return (max(chisq, 0.0), df, chi2_tail(chisq, df)), notes
 
