@@ -117,10 +117,14 @@ cdef extern from "lmm.h" nogil:
         int (*poll)(void *, const lmm_trace *) noexcept nogil
         void *arg
 
+    ctypedef struct lmm_structure:
+        int32_t p, nphi, nbound
+
     ctypedef struct lmm_plane:
-        int32_t nz
+        int32_t nz, nphi
         const double *fixed
         const double *basis
+        const lmm_structure *const *structure
 
     ctypedef struct lmm_info:
         double objective, certificate, resolution, noise
@@ -159,7 +163,8 @@ cdef extern from "lmm.h" nogil:
     void lmm_arrange(lmm_model *, const int32_t *)
     void lmm_whitening(const lmm_model *, double *)
     lmm_status lmm_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *, double *,
-                       lmm_info *)
+                       double *, lmm_info *)
+    lmm_status lmm_within(lmm_model *, int, const lmm_plane *, const double *, double *, double *, double *)
     lmm_status lmm_many(lmm_model *, const lmm_data *, const lmm_settings *, const lmm_responses *, int,
                         const double *, const lmm_fits *, int64_t *)
     lmm_status lmm_satterthwaite(lmm_model *, int, const double *, double *, double *)
