@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import summary as _summary
-from .effects import ratios, standard_errors, varcorr_frame
+from .effects import ratios, standard_errors, term_covariance, varcorr_frame
 from .fit import Fit
 from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
@@ -167,6 +167,40 @@ class Labelled(Fit):
         zero variance are NaN.
         """
         return varcorr_frame(self.estimates, self.design, self.family is None)
+
+    @hinted
+    def covariance(self, term: str | int | None = None) -> pd.DataFrame:
+        """Covariance matrix of the random effects of one level of a term.
+
+        Parameters
+        ----------
+        term : str or int, optional
+            Grouping factor, label ("1 + Days | Subject") or place among the random terms. Default:
+            the only term.
+
+        Returns
+        -------
+        pandas.DataFrame
+            k x k, rows and columns named as the term's columns; in units of the response, whatever
+            structure the term has.
+
+        Raises
+        ------
+        ValueError
+            When `term` means none of the terms, or several.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.covariance("Subject").round(1).to_numpy().tolist()
+        [[612.1, 9.6], [9.6, 35.1]]
+        """
+        import pandas as pd
+
+        i = self.design.place_of(term)
+        names = list(self.design.terms[i].columns)
+        return pd.DataFrame(term_covariance(self.estimates, i)[0], index=names, columns=names)
 
     @hinted
     def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:

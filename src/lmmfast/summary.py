@@ -129,7 +129,11 @@ def held_lines(fit: Fit) -> list[str]:
     fixed = ([f"theta: {', '.join(fixed)}"] if fixed else []) + (
         [] if free.sigma is None else [f"sigma = {general(free.sigma, 4)}"]
     )
-    return wrapped(f"Held, not estimated: {'; '.join(fixed)}") if fixed else []
+    said = [f"Held, not estimated: {'; '.join(fixed)}"] if fixed else []
+    tied = [np.flatnonzero(column) for column in free.basis.T]
+    pairs = [" = ".join(names[k] for k in places) for places in tied if len(places) > 1]
+    said += [f"Tied, one parameter each: {'; '.join(pairs)}"] if pairs else []
+    return list(chain.from_iterable(map(wrapped, said)))
 
 
 def residual_table(fit: Fit) -> Table:
