@@ -26,8 +26,11 @@ class Structured:
 
     Attributes
     ----------
+    nphi : int
     slices : list of slice
         Each term's place in phi.
+    order : (nphi,) array
+        Where each parameter of the core's phi, factor by factor, stands here.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -53,7 +56,7 @@ class Structured:
         self.nphi = at
         groups: list[list[int]] = engine._factors
         indices = [np.arange(self.nphi)[self.slices[i]] for own in groups for i in own]
-        self._order = np.concatenate(indices)
+        self.order = np.concatenate(indices)
         self._table: list[Any] = []
         for i in (i for own in groups for i in own):
             diagonal = engine.design.terms[i].structure == "diag"
@@ -72,7 +75,7 @@ class Structured:
 
     def plane(self, fixed: np.ndarray, basis: np.ndarray) -> tuple[Any, ...]:
         """phi = fixed + basis z."""
-        return fixed[self._order], np.asfortranarray(basis[self._order]), self._table
+        return fixed[self.order], np.asfortranarray(basis[self.order]), self._table
 
     def everything(self) -> tuple[Any, ...]:
         """All of phi moves."""
@@ -103,6 +106,15 @@ class Structured:
             T = self._root(i, theta)
             out[part] = own.nearest(T @ T.T)
         return out
+
+    def typical(self) -> np.ndarray:
+        """phi of a middling start: uncorrelated columns of equal size."""
+        theta = np.zeros(self._engine.core.ntheta)
+        for i, C in enumerate(self._engine.whitening()):
+            row, column = self._engine.entries(i)
+            size = TYPICAL * np.linalg.norm(C, axis=1)[row]
+            theta[self._engine.place(i).theta] = np.where(row == column, size, 0.0)
+        return self.nearest(theta)
 
     def random(self, number: int) -> np.ndarray:
         """phi of a random start; the same number, the same phi."""
