@@ -49,7 +49,7 @@ static lmm_status begin(joint *t, const double *start, double *x)
     if (start) {
         from_user(m, start, theta);
         if (t->plane)
-            plane_nearest(t->plane, theta, x);
+            plane_nearest(t->plane, m, theta, x);
         else {
             factors_of_theta(m, theta, T, m->scratch.tmp);
             axes_of_factors(m, T, LIFT * g->unit, FAR * g->unit, x, t->work);

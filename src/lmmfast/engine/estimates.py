@@ -81,7 +81,7 @@ class Singular(Frozen, arrays=("direction",)):
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")):
+class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept", "phi")):
     """The numbers of a fit as arrays, in the user's units and coding.
 
     The arrays are read-only: ``fit.theta.copy()`` can be changed.
@@ -125,6 +125,9 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
         each group of terms. The objective, fixed effects and predictions are not affected.
     free : Free or None
         What could move, where parameters were held or tied; None: all of them.
+    phi : (nphi,) array or None
+        Where a term has a covariance structure, what the fit moved in the place of theta: by term,
+        the parameters of the structure (`data.structures`), of other terms their part of theta.
     """
 
     reml: bool
@@ -147,6 +150,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     starts: Starts | None = None
     unidentified: tuple[str, ...] = ()
     free: Free | None = None
+    phi: np.ndarray | None = None
 
     @property
     def is_sigma_known(self) -> bool:
@@ -156,7 +160,9 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     @property
     def n_theta(self) -> int:
         """Number of covariance parameters that the fit could move."""
-        return len(self.theta) if self.free is None else self.free.nz
+        if self.free is not None:
+            return self.free.nz
+        return len(self.theta if self.phi is None else self.phi)
 
 
 def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:

@@ -34,6 +34,7 @@ from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch
 from .point import WORDS, Point, in_words
 from .starts import Starts, random_theta
+from .structured import Structured, structured
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -89,6 +90,7 @@ class Model(Machine):
         self._compile(design, storage, threads, _core.Model)
         self._held: Any = design.sums  # what the compiled model is filled with
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
+        self.structured = structured(self._engine)
         rank = int(self._core.keep.sum())
         if design.n <= rank:
             raise FitError(
@@ -244,7 +246,7 @@ class Model(Machine):
 
     def minimize(self, options: Options) -> Estimates:
         """The estimates at the minimum of the REML criterion or the deviance, as `LMM.fit`."""
-        if not self._core.report["identified"]:
+        if not self._core.report["identified"] and self.structured is None:
             self._check_identified(bool(options.reml))
         with self._lock:
             self._use(None)
@@ -313,6 +315,8 @@ class Model(Machine):
         how = {"reml": reml, "maxeval": most, "callback": watch.active(began)}
         best = self._run(first, watch, free, how)
         starts, evals = None, best.evals
+        if self.structured is not None and self.structured.several and first is None and not more:
+            best, evals = self._second_run(self.structured, best, watch, free, how)
         if more:
             runs = [best, *self._more_runs(more, watch, free, how)]
             best = min(runs, key=_Run.rank)
@@ -324,9 +328,9 @@ class Model(Machine):
             why = _NOT_CERTIFIED[best.status].format(left=left)
             warn(ConvergenceWarning(f"{best.status}: {why}"))
         found = self._estimates(reml, best, evals, began, free)
-        if starts is None and free is None:
+        if starts is None and free is None and best.phi is None:
             return found
-        return replace(found, starts=starts, free=free)
+        return replace(found, starts=starts, free=free, phi=best.phi)
 
     def _check_identified(self, reml: bool) -> None:
         """Parameters that cannot be told apart are refused, or named in a warning."""
@@ -344,6 +348,8 @@ class Model(Machine):
     ) -> _Run:
         """One start followed to its end."""
         before = 0
+        if self.structured is not None:
+            return self._structured_run(self.structured, first, watch, free, how)
         if free is not None and free.sigma is not None:
             return self._known_sigma(first, watch, free, how)
         try:
@@ -352,10 +358,53 @@ class Model(Machine):
                     first, *_, before, _ = self._core.fit(None, **how)
                 how = {**how, "plane": self._engine.plane(free)}
                 first = free.nearest(first)
-            theta, objective, certificate, rounding, evals, status = self._core.fit(first, **how)
+            found = self._core.fit(first, **how)
         except _core.NotPositiveDefinite as error:
             plain = type(error) is _core.NotPositiveDefinite
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
+        return self._end(found, watch, before)
+
+    def _structured_run(
+        self,
+        own: Structured,
+        first: np.ndarray | None,
+        watch: Watch,
+        free: Free | None,
+        how: dict[str, Any],
+        phi: np.ndarray | None = None,
+    ) -> _Run:
+        """One start over phi, from the phi nearest to a theta, or a given one."""
+        if free is not None:
+            raise FitError(
+                "parameters cannot be held or tied in a model with covariance structures"
+            )
+        start = own.nearest(first) if first is not None else phi
+        core_start = None if start is None else start[own.order]
+        try:
+            found = self._core.fit(core_start, plane=own.everything(), **how)
+        except _core.NotPositiveDefinite as error:
+            plain = type(error) is _core.NotPositiveDefinite
+            raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
+        at = np.empty(own.nphi)
+        at[own.order] = found[-1]
+        return self._end(found[:-1], watch, 0)._replace(phi=at)
+
+    def _second_run(
+        self, own: Structured, best: _Run, watch: Watch, free: Free | None, how: dict[str, Any]
+    ) -> tuple[_Run, int]:
+        """The better of two starts, where structures have several optima now and then."""
+        if watch.reason or best.status == "evaluation limit":
+            return best, best.evals
+        try:
+            phi = own.typical()
+            other = self._structured_run(own, None, watch, free, how, phi)
+        except FitError:
+            return best, best.evals
+        return min((best, other), key=_Run.rank), best.evals + other.evals
+
+    def _end(self, found: tuple[Any, ...], watch: Watch, before: int) -> _Run:
+        """What a fit of the core came to."""
+        theta, objective, certificate, rounding, evals, status = found[:6]
         status = watch.reason or status
         bound, noise = rounding  # of the criterion's rounding error, and as seen
         known = noise <= CERTIFIED and bound <= RESOLUTION
@@ -391,7 +440,11 @@ class Model(Machine):
             if watch.reason:
                 return
             try:
-                yield self._run(random_theta(self._engine, number), watch, free, how)
+                if self.structured is not None:
+                    phi = self.structured.random(number)
+                    yield self._structured_run(self.structured, None, watch, free, how, phi)
+                else:
+                    yield self._run(random_theta(self._engine, number), watch, free, how)
             except FitError:
                 yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
 
@@ -445,6 +498,7 @@ class _Run(NamedTuple):
     left: float  # what the criterion may still fall, or is not known
     evals: int
     status: str
+    phi: np.ndarray | None = None
 
     def rank(self) -> tuple[bool, float]:
         """Lowest objective first; what is not a number last."""
