@@ -182,7 +182,7 @@ def varcorr_frame(estimates: Estimates, design: Design, residual: bool = True) -
         cov, sd, corr = term_covariance(estimates, i)
         names = term.columns
         if term.covariance is not None:
-            rows += _structured_rows(estimates, i, term)
+            rows += structured_rows(estimates, i, term)
             continue
         rows += [(term.group, names[j], None, cov[j, j], sd[j]) for j in range(len(names))]
         if term.structure == "full":
@@ -194,14 +194,13 @@ def varcorr_frame(estimates: Estimates, design: Design, residual: bool = True) -
     return frame.astype({"vcov": float, "sdcor": float})
 
 
-def _structured_rows(
+def structured_rows(
     estimates: Estimates, i: int, term: RandomTerm
 ) -> Iterator[tuple[str, str, str | None, float, float]]:
     """Rows of a structured term: standard deviations, then what its correlations are made of."""
     cov, sd, corr = term_covariance(estimates, i)
     assert term.covariance is not None
-    kind, names = term.covariance.kind, term.columns
-    one = kind in _ONE_SD
+    names, one = term.columns, term.covariance.kind in _ONE_SD
     for j in range(1 if one else len(names)):
         yield term.group, columns_of(term) if one else names[j], None, cov[j, j], sd[j]
     for own in readings(term, estimates.T[i]):

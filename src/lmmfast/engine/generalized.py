@@ -503,7 +503,7 @@ class GeneralizedModel(Machine):
             T=T,
             b=b,
             fixed_kept=keep,
-            singular=singular_directions(T),
+            singular=singular_directions(T, self._engine.reduced),
             converged=run.status == "converged",
             certificate=float(run.certificate),
             n_evals=run.evals,

@@ -17,6 +17,8 @@ observed one, which SAS and JMP take (with q = V^-1 (y - X beta) / sigma),
 
 exactly half the Hessian of the REML criterion in gamma sigma^2 and sigma^2, in units of sigma^4.
 
+Of covariance structures gamma are the parameters of these, with the residual variance.
+
 What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
 evaluation of the model (`variances`): no matrix has a side of the number of rows.
 
@@ -36,6 +38,7 @@ import numpy as np
 
 from ..errors import FitError
 from .estimability import contrasts, usable_rows
+from .structured import jacobian, refuse_structured
 from .variances import Moments, Variances, restricted
 
 if TYPE_CHECKING:
@@ -100,8 +103,14 @@ class KenwardRoger:
         """The moments, and q'G_r P G_s q where it is asked for."""
         variances = Variances(self._fit)
         n, gamma = self._fit.nobs, variances.gamma
-        if not self._observed:
-            return _with_residual(variances.moments, gamma, n), np.zeros((0, 0))
+        if self._observed:
+            instead = 'use ddf="kenward-roger", which takes the expected information'
+            refuse_structured(self._fit, "the observed information is", instead)
+        else:
+            found = _with_residual(variances.moments, gamma, n)
+            if self._fit.estimates.phi is not None:
+                found = _in_parameters(found, jacobian(self._fit))
+            return found, np.zeros((0, 0))
         moments, slope, score = variances.observed(self._fit.estimates.sigma)
         df = n - int(self._fit.estimates.fixed_kept.sum())
         return _with_residual(moments, gamma, n), _score_with_residual(slope, score, gamma, df)
@@ -266,6 +275,21 @@ def _with_residual(m: Moments, gamma: np.ndarray, n: int) -> Moments:
     Q[r, :, r] = -P[r] - np.tensordot(gamma, Q[:r, :, r], axes=1)
     trace = np.append(m.trace, n - gamma @ m.trace)
     return Moments(trace, traces, P, Q, m.basis)
+
+
+def _in_parameters(m: Moments, J: np.ndarray) -> Moments:
+    """The moments in parameters of which the entries of covariances are functions: G_i is the sum
+    of J_ri G_r. Kenward and Roger's term in second derivatives of V is left out, as in SAS's
+    DDFM=KENWARDROGER(FIRSTORDER): unlike the rest it depends on the choice of parameters."""
+    own = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
+    own[:-1, :-1], own[-1, -1] = J, 1.0
+    return Moments(
+        own.T @ m.trace,
+        own.T @ m.traces @ own,
+        np.tensordot(own.T, m.P, axes=1),
+        np.einsum("ri,rpsq,sj->ipjq", own, m.Q, own, optimize=True),
+        m.basis,
+    )
 
 
 def _score_with_residual(

@@ -62,4 +62,4 @@ def refuse_structured(fit: Fit, what: str, instead: str) -> None:
     """FitError for what is not defined, or not there, where a term has a covariance structure."""
     if fit.estimates.phi is not None:
         term = next(term for term in fit.design.terms if term.covariance is not None)
-        raise FitError(f"{what} not of models with a structure, {term.label}: {instead}")
+        raise FitError(f"{what} not for models with structures, as {term.label}: {instead}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...effects import range_of, readings
+from ...effects import Reading, range_of, readings
 
 if TYPE_CHECKING:
     from ...data.terms import RandomTerm
@@ -29,6 +29,11 @@ class Parameter:
     i: int = -1  # column of the term or of X, place of an extra parameter
     j: int = -1  # second column of a correlation
     of: RandomTerm | None = field(default=None, compare=False, repr=False)  # of a range
+
+    @property
+    def reading(self) -> Reading:
+        """What it is of its term, for a parameter of a random term."""
+        return Reading(self.name, self.kind, self.i, self.j)
 
     @property
     def is_fixed(self) -> bool:

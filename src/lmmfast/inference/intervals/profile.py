@@ -25,6 +25,7 @@ from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
+from ..structured import refuse_structured
 from .held import Correlation, Deviation, Effect, Held, Sigma, lower_root
 from .held_psi import CorrelationOfPsi, Entry, EntryOfRoot, Extra, Threshold, psi_in
 from .parameters import (
@@ -468,6 +469,7 @@ def profile(fit: Fit, which: Any, level: float, reml: bool) -> Profile:
 
 def check_sigma(fit: Fit) -> None:
     """FitError where sigma was held: profiles take it as estimated."""
+    refuse_structured(fit, "profiles are", 'conf_int(method="wald") or "boot" have intervals')
     if fit.estimates.is_sigma_known:
         raise FitError(
             "profiles take sigma as estimated, but it was held in this fit: use Wald intervals"

@@ -316,7 +316,7 @@ def costless(fit: Fit) -> Reduction | None:
         term, T = design.terms[part.term], fit.estimates.T[part.term]
         others = term.group in varying or any(_group(design, p) == term.group for p in parts)
         if not T.any() and others:
-            removed.append(f"({term.label})")
+            removed.append(term.term)
             continue
         kept, names = _without_zero_units(design, part, T)
         if names:
@@ -355,6 +355,8 @@ def distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
     for part in parts:
         term = design.terms[part.term]
         names = ("Intercept",) if part.constant else tuple(term.columns[j] for j in part.columns)
+        if term.covariance is not None:
+            names = (part.kind or term.covariance.kind, *names)
         seen.setdefault((term.group, *names), part)
     return tuple(seen.values())
 
