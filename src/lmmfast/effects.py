@@ -62,6 +62,7 @@ class Reading:
 
 
 _ONE_SD = ("homdiag", "homcs", "ar1", "homtoep", "homad", "exp", "gau", "mat32", "mat52")
+MOST_RANGES = 15.0  # between columns whose correlation still tells the range
 _KERNELS = ("exp", "gau", "mat32", "mat52")
 
 
@@ -155,9 +156,9 @@ def range_of(term: RandomTerm, i: int, j: int, correlation: float) -> tuple[floa
 
     assert term.covariance is not None and term.covariance.coordinates is not None
     kind, places = term.covariance.kind, np.asarray(term.covariance.coordinates)
-    if not 0 < correlation < 1:
-        return (np.nan if math.isnan(correlation) else 0.0 if correlation <= 0 else np.inf), np.nan
-    u = float(brentq(lambda u: _kernel(kind, u)[0] - correlation, 0, 60, xtol=1e-14, rtol=1e-14))
+    if not _kernel(kind, MOST_RANGES)[0] < correlation < 1:
+        return (np.nan if math.isnan(correlation) else 0.0 if correlation < 0.5 else np.inf), np.nan
+    u = brentq(lambda u: _kernel(kind, u)[0] - correlation, 0, MOST_RANGES, xtol=1e-14, rtol=1e-14)
     slope = _kernel(kind, u)[1]
     if u == 0 or slope == 0:
         return np.inf, np.nan

@@ -142,8 +142,8 @@ def _covariance(structure: Any, names: tuple[str, ...], i: int) -> Structure | N
     if isinstance(structure, str) and structure in PLAIN_KINDS and len(names) > 1:
         return Structure(structure, names)
     raise DataError(
-        f"terms[{i}]: structure must be 'full', 'diag', a Structure, or for two columns or more one "
-        f"of {', '.join(PLAIN_KINDS)}, not {structure!r}"
+        f"terms[{i}]: structure must be 'full', 'diag', a Structure or, for two columns or more, "
+        f"one of {', '.join(PLAIN_KINDS)}, not {structure!r}"
     )
 
 

@@ -15,7 +15,7 @@ STILL = 1e-6  # change of a covariance (whitened columns) below which a paramete
 
 
 def structured_of(fit: Fit) -> tuple[Any, np.ndarray] | None:
-    """The structures of a fit's model (`engine.structured`) and its phi; None where theta is all."""
+    """The structures of a fit's model (`engine.structured`) and its phi; None where it has none."""
     phi = fit.estimates.phi
     return None if phi is None else (fit.model.structured, phi)
 

@@ -382,7 +382,7 @@ def costly(fit: Fit, every: bool = False) -> list[Reduction]:
         if term.covariance is not None:
             for kind in simpler(term):
                 parts[i] = replace(parts[i], kind=kind)
-                out.append(Reduction(tuple(parts), f"{label} to {kind}", "structure"))
+                out.append(Reduction(tuple(parts), f"{label} ({kind} instead)", "structure"))
             continue
         dependent = int(np.sum(fit.estimates.T[i].diagonal() == 0)) > zero.get(i, 0)
         if dependent or (every and term.structure == "full" and len(term.columns) > 1):

@@ -297,7 +297,8 @@ class Singularity(tables.Printed):
         for term, text, score in self.directions.itertuples(index=False):
             slopes += tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
         why = [line for sentence in self.sentences for line in tables.wrapped(sentence)]
-        sections: list[tuple[str | tables.Table, ...]] = [tuple(why), tuple(slopes)]
+        sections: list[tuple[str | tables.Table, ...]] = [tuple(why)]
+        sections += [tuple(slopes)] if len(self.directions) else []
         if len(self.reductions):
             sections.append(("Smaller models:", *_steps_text(self.reductions)))
         return tables.Summary(tuple(sections))
