@@ -17,6 +17,10 @@ observed one, which SAS and JMP take (with q = V^-1 (y - X beta) / sigma),
 
 exactly half the Hessian of the REML criterion in gamma sigma^2 and sigma^2, in units of sigma^4.
 
+Where a term has a covariance structure gamma follows from the structure's parameters; P_r, Q_rs and
+the information are pulled back to these. The term of second derivatives, which depends on how a
+structure is parametrized, is left out ("linear", as SAS names it).
+
 What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
 evaluation of the model (`variances`): no matrix has a side of the number of rows.
 
@@ -101,10 +105,46 @@ class KenwardRoger:
         variances = Variances(self._fit)
         n, gamma = self._fit.nobs, variances.gamma
         if not self._observed:
-            return _with_residual(variances.moments, gamma, n), np.zeros((0, 0))
+            return self._pulled(_with_residual(variances.moments, gamma, n)), np.zeros((0, 0))
         moments, slope, score = variances.observed(self._fit.estimates.sigma)
         df = n - int(self._fit.estimates.fixed_kept.sum())
-        return _with_residual(moments, gamma, n), _score_with_residual(slope, score, gamma, df)
+        moments = self._pulled(_with_residual(moments, gamma, n))
+        return moments, self._pulled_score(_score_with_residual(slope, score, gamma, df))
+
+    @cached_property
+    def _jacobian(self) -> np.ndarray | None:
+        """Of gamma and the residual variance in the parameters of covariance structures and it, of
+        those that are not at a boundary; None: gamma are the parameters."""
+        phi = self._fit.estimates.phi
+        if phi is None:
+            return None
+        own: Any = self._fit.model.structured
+        J = own.jacobian(phi)[:, own.moving(phi)]
+        out = np.zeros((len(J) + 1, J.shape[1] + 1))
+        out[:-1, :-1], out[-1, -1] = J, 1.0
+        return out
+
+    def _pulled(self, m: Moments) -> Moments:
+        """The moments in the parameters of covariance structures."""
+        J = self._jacobian
+        if J is None:
+            return m
+        Q = np.einsum("ra,ripj,pb->aibj", J, m.Q, J, optimize=True)
+        P = np.tensordot(J, m.P, axes=([0], [0]))
+        return Moments(J.T @ m.trace, J.T @ m.traces @ J, P, Q, m.basis)
+
+    def _pulled_score(self, score: np.ndarray) -> np.ndarray:
+        """The score there, with half of what the criterion's slope adds where Sigma bends."""
+        J, phi = self._jacobian, self._fit.estimates.phi
+        if J is None or phi is None:
+            return score
+        own: Any = self._fit.model.structured
+        slope = self._fit.point.hessian[0]
+        moving = own.moving(phi)
+        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(moving, moving)]
+        out = J.T @ score @ J
+        out[:-1, :-1] += bend / 2
+        return np.asarray(out)
 
     @property
     def _moments(self) -> Moments:

@@ -63,6 +63,8 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
         return _generalized(fit)
     own = method_of(fit, "satterthwaite")
     assert isinstance(own, Satterthwaite)
+    if fit.estimates.phi is not None:
+        return _structured(fit, own)
     sigma, errors = fit.estimates.sigma, _Errors.of(own)
     theta: list[np.ndarray] = []
     sd, sd_se, corr, corr_se = [], [], [], []
@@ -84,6 +86,59 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     if fit.estimates.is_sigma_known:
         sigma_se, vcov[-1], vcov[:, -1] = np.nan, np.nan, np.nan
     return CovarianceParameters(sigma, sigma_se, *found, vcov)
+
+
+def covariance_of_phi(fit: Fit) -> np.ndarray:
+    """Covariance of (phi, log sigma) of a fit with covariance structures, (nphi + 1, nphi + 1); NaN
+    for what is at a boundary or not identified."""
+    own = method_of(fit, "satterthwaite")
+    assert isinstance(own, Satterthwaite)
+    move = np.zeros((len(own.directions) + 1, own.directions.shape[1] + 1))
+    move[:-1, :-1], move[-1, -1] = own.directions, 1.0
+    return _Errors.of(own).covariance(move)
+
+
+def _structured(fit: Fit, own: Satterthwaite) -> CovarianceParameters:
+    """The same where terms have covariance structures, from the slopes of every Sigma."""
+    estimates, errors = fit.estimates, _Errors.of(own)
+    structured: Any = fit.model.structured
+    sigma, phi, N = estimates.sigma, estimates.phi, own.directions.shape[1]
+    theta: list[np.ndarray] = []
+    sd, sd_se, corr, corr_se = [], [], [], []
+    for i, (term, T) in enumerate(zip(own.terms, estimates.T, strict=True)):
+        moved = structured.slopes(i, phi)
+        part = own.directions[structured.slices[i]]
+        dS = np.zeros((len(T), len(T), N + 1))
+        dS[np.ix_(term.kept, term.kept, range(N))] = np.einsum("nab,nk->abk", moved, part)
+        length, dlog, R, dR = _spread_of(T @ T.T, dS)
+        sd.append(sigma * length)
+        sd_se.append(np.where(length > 0, sigma * length * errors(dlog), np.nan))
+        corr.append(R)
+        corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
+        kept = np.ix_(term.kept, term.kept)
+        slopes = _root_slopes(T[kept], np.moveaxis(dS[kept], 2, 0))
+        theta.extend(slopes[term.row, term.column])
+    log_sigma = np.zeros(N + 1)
+    log_sigma[-1] = 1
+    vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
+    found = tuple(sd), tuple(sd_se), tuple(corr), tuple(corr_se)
+    return CovarianceParameters(sigma, float(sigma * errors(log_sigma)), *found, vcov)
+
+
+def _spread_of(
+    S: np.ndarray, dS: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As `_spread`, from a relative covariance and its derivatives (k, k, N + 1)."""
+    length = np.sqrt(np.maximum(S.diagonal(), 0.0))
+    size = np.where(length > 0, length, 1.0)
+    dlog = np.einsum("iit->it", dS) / (2 * size[:, None] ** 2)
+    R = S / np.outer(size, size)
+    dR = dS / np.outer(size, size)[:, :, None] - R[:, :, None] * (dlog[:, None] + dlog[None])
+    np.einsum("iit->it", dR)[:] = 0.0
+    R[length == 0], R[:, length == 0] = np.nan, np.nan
+    dlog[length == 0] = 0.0
+    dlog[length > 0, -1] += 1
+    return length, dlog, R, dR
 
 
 def _generalized(fit: Fit) -> CovarianceParameters:
@@ -193,9 +248,13 @@ def _cholesky_slopes(T: np.ndarray, root: np.ndarray, slopes: np.ndarray) -> np.
     dL = L low(L^-1 dS L^-T), low: lower triangle with half the diagonal, in the rows with a pivot;
     the other rows are a solve with that. Zero for zero columns of T.
     """
-    pivots = np.flatnonzero(T.diagonal())
     dS = np.einsum("ict,jc->tij", slopes, root)
-    dS = dS + dS.swapaxes(1, 2)
+    return _root_slopes(T, dS + dS.swapaxes(1, 2))
+
+
+def _root_slopes(T: np.ndarray, dS: np.ndarray) -> np.ndarray:
+    """Derivatives (k, k, t) of the lower triangular T from those of T T', (t, k, k)."""
+    pivots = np.flatnonzero(T.diagonal())
     L = T[np.ix_(pivots, pivots)]
     inner = np.linalg.solve(L, np.linalg.solve(L, dS[:, pivots[:, None], pivots]).swapaxes(1, 2))
     low = np.tril(inner)
