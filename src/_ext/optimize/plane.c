@@ -10,6 +10,9 @@
 #include "base/memory.h"
 #include "base/small.h"
 
+#define MOST                                                                                          \
+    3e3 /* standard deviations of structures over sigma, whitened: f is within 1e-6 of what it is for \
+           sigma = 0, and rounding below that */
 #define SAME 1e-12 /* distance, over scale, at which a theta lies in the plane */
 
 /* Norm of the row of C that a parameter of factor f stands in: the size of whitened theta = 1. */
@@ -65,6 +68,7 @@ static lmm_status grab_arrays(plane *p, const layout *lay)
     GRAB(p, p->control, Q);
     GRAB(p, p->head, Q);
     GRAB(p, p->bound, n + 1);
+    GRAB(p, p->most, n + 1);
     GRAB(p, p->theta, N);
     p->phi = p->theta;
     if (p->s.structured) GRAB(p, p->phi, Q);
@@ -109,14 +113,21 @@ static int32_t only_variable(const plane *p, ptrdiff_t i)
     return found;
 }
 
-/* Which x has to stay on one side of zero: that of a standard deviation of a heterogeneous structure */
+/* Which x has to stay on one side of zero, that of a standard deviation of a heterogeneous structure; how far
+   those of structures may go */
 static void find_bounds(plane *p)
 {
+    for (int j = 0; j < p->n; j++) p->most[j] = INFINITY;
     for (int e = 0; e < p->s.nterm; e++) {
         const piece *own = &p->s.piece[e];
         for (int i = own->first; own->of && i < own->first + own->of->nbound; i++) {
             const int32_t j = p->control[i];
             if (j >= 0) p->bound[j] = p->basis[i + j * p->nphi] < 0 ? -1 : 1;
+        }
+        for (int i = own->first; own->of && i < own->first + own->count; i++) {
+            const int32_t j = p->control[i];
+            if (j >= 0 && p->head[i] == i)
+                p->most[j] = fmin(p->most[j], MOST * p->scale[i] / fabs(p->basis[i + j * p->nphi]));
         }
     }
 }
@@ -219,6 +230,7 @@ void plane_move(const plane *p, const double *x, const double *step, double *to)
     for (int j = 0; j < p->n; j++) {
         to[j] = x[j] + step[j];
         if (p->bound[j] * to[j] < 0) to[j] = 0;
+        to[j] = fmin(fmax(to[j], -p->most[j]), p->most[j]);
     }
 }
 
@@ -271,12 +283,19 @@ static void to_phi(const plane *p, const lmm_model *m, const double *slope, doub
         to_theta(m, 1, p->T, slope, B, p->slope, H, p->work);
 }
 
+/* Is x at a bound, beyond which the criterion falls? */
+static int is_bounded(const plane *p, int j, double x, double g)
+{
+    const int lower = p->bound[j] && x * p->bound[j] <= 0 && g * p->bound[j] >= 0;
+    return lower || (fabs(x) >= p->most[j] && g * x <= 0);
+}
+
 /* A variable at its bound, beyond which the criterion falls, does not move. */
 static void hold_bounded(const plane *p, const double *x, double *g, double *H)
 {
     const int n = p->n;
     for (int j = 0; j < n; j++) {
-        if (!p->bound[j] || x[j] * p->bound[j] > 0 || g[j] * p->bound[j] < 0) continue;
+        if (!is_bounded(p, j, x[j], g[j])) continue;
         for (int i = 0; i < n; i++) H[i + j * n] = H[j + i * n] = 0;
         H[j + j * n] = 1;
         g[j] = 0;

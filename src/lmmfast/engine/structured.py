@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TYPICAL = 0.5  # standard deviations of random starts, in whitened columns ...
 SPREAD = 1.2  # ... and the standard deviation of their logarithm
 SEED = 20_161
+FLAT = 1e-6  # a parameter that moves no covariance by more, whitened, is at a boundary
+FAR = 2.9e3  # standard deviations over sigma, whitened, beside which sigma is next to nothing
 ALTERNATIVES = ("cs", "hetar1", "toep", "ad")  # with several optima now and then: started twice
 
 
@@ -146,6 +148,22 @@ class Structured:
         half = np.zeros((len(part), k, k))
         half[np.arange(len(part)), row] = T[:, column].T
         return half + half.swapaxes(1, 2)
+
+    def moving(self, phi: np.ndarray) -> np.ndarray:
+        """(nphi,) bool: what is not at a boundary, where the criterion is even or falls beyond."""
+        out = np.ones(self.nphi, dtype=bool)
+        for i, (C, part) in enumerate(zip(self._engine.whitening(), self.slices, strict=True)):
+            back = np.linalg.inv(C)
+            moved = back @ self.slopes(i, phi) @ back.T
+            size = np.abs(moved).max(axis=(1, 2))
+            out[part] = size > FLAT * max(1.0, float(np.abs(phi[part]).max()))
+            own = self._own[i]
+            if own is not None:
+                far = np.array([kind == "deviation" for kind in own.kinds])
+                row = np.array([0 if row is None else row for row in own.rows])
+                most = FAR * np.linalg.norm(C, axis=1)[row]
+                out[part] &= ~(far & (np.abs(phi[part]) >= most))
+        return out
 
     def bend(self, i: int, phi: np.ndarray, S: np.ndarray) -> np.ndarray:
         """tr(S d2Sigma) of term i, (count, count); S (k, k) in its kept columns."""

@@ -17,7 +17,9 @@ observed one, which SAS and JMP take (with q = V^-1 (y - X beta) / sigma),
 
 exactly half the Hessian of the REML criterion in gamma sigma^2 and sigma^2, in units of sigma^4.
 
-Of covariance structures gamma are the parameters of these, with the residual variance.
+Where a term has a covariance structure gamma follows from the structure's parameters; P_r, Q_rs and
+the information are pulled back to these. The term of second derivatives, which depends on how a
+structure is parametrized, is left out ("linear", as SAS names it).
 
 What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
 evaluation of the model (`variances`): no matrix has a side of the number of rows.
@@ -38,7 +40,6 @@ import numpy as np
 
 from ..errors import FitError
 from .estimability import contrasts, usable_rows
-from .structured import jacobian, refuse_structured
 from .variances import Moments, Variances, restricted
 
 if TYPE_CHECKING:
@@ -103,17 +104,47 @@ class KenwardRoger:
         """The moments, and q'G_r P G_s q where it is asked for."""
         variances = Variances(self._fit)
         n, gamma = self._fit.nobs, variances.gamma
-        if self._observed:
-            instead = 'use ddf="kenward-roger", which takes the expected information'
-            refuse_structured(self._fit, "the observed information is", instead)
-        else:
-            found = _with_residual(variances.moments, gamma, n)
-            if self._fit.estimates.phi is not None:
-                found = _in_parameters(found, jacobian(self._fit))
-            return found, np.zeros((0, 0))
+        if not self._observed:
+            return self._pulled(_with_residual(variances.moments, gamma, n)), np.zeros((0, 0))
         moments, slope, score = variances.observed(self._fit.estimates.sigma)
         df = n - int(self._fit.estimates.fixed_kept.sum())
-        return _with_residual(moments, gamma, n), _score_with_residual(slope, score, gamma, df)
+        moments = self._pulled(_with_residual(moments, gamma, n))
+        return moments, self._pulled_score(_score_with_residual(slope, score, gamma, df))
+
+    @cached_property
+    def _jacobian(self) -> np.ndarray | None:
+        """Of gamma and the residual variance in the parameters of covariance structures and it, of
+        those that are not at a boundary; None: gamma are the parameters."""
+        phi = self._fit.estimates.phi
+        if phi is None:
+            return None
+        own: Any = self._fit.model.structured
+        J = own.jacobian(phi)[:, own.moving(phi)]
+        out = np.zeros((len(J) + 1, J.shape[1] + 1))
+        out[:-1, :-1], out[-1, -1] = J, 1.0
+        return out
+
+    def _pulled(self, m: Moments) -> Moments:
+        """The moments in the parameters of covariance structures."""
+        J = self._jacobian
+        if J is None:
+            return m
+        Q = np.einsum("ra,ripj,pb->aibj", J, m.Q, J, optimize=True)
+        P = np.tensordot(J, m.P, axes=([0], [0]))
+        return Moments(J.T @ m.trace, J.T @ m.traces @ J, P, Q, m.basis)
+
+    def _pulled_score(self, score: np.ndarray) -> np.ndarray:
+        """The score there, with half of what the criterion's slope adds where Sigma bends."""
+        J, phi = self._jacobian, self._fit.estimates.phi
+        if J is None or phi is None:
+            return score
+        own: Any = self._fit.model.structured
+        slope = self._fit.point.hessian[0]
+        moving = own.moving(phi)
+        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(moving, moving)]
+        out = J.T @ score @ J
+        out[:-1, :-1] += bend / 2
+        return np.asarray(out)
 
     @property
     def _moments(self) -> Moments:
@@ -275,21 +306,6 @@ def _with_residual(m: Moments, gamma: np.ndarray, n: int) -> Moments:
     Q[r, :, r] = -P[r] - np.tensordot(gamma, Q[:r, :, r], axes=1)
     trace = np.append(m.trace, n - gamma @ m.trace)
     return Moments(trace, traces, P, Q, m.basis)
-
-
-def _in_parameters(m: Moments, J: np.ndarray) -> Moments:
-    """The moments in parameters of which the entries of covariances are functions: G_i is the sum
-    of J_ri G_r. Kenward and Roger's term in second derivatives of V is left out, as in SAS's
-    DDFM=KENWARDROGER(FIRSTORDER): unlike the rest it depends on the choice of parameters."""
-    own = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
-    own[:-1, :-1], own[-1, -1] = J, 1.0
-    return Moments(
-        own.T @ m.trace,
-        own.T @ m.traces @ own,
-        np.tensordot(own.T, m.P, axes=1),
-        np.einsum("ri,rpsq,sj->ipjq", own, m.Q, own, optimize=True),
-        m.basis,
-    )
 
 
 def _score_with_residual(

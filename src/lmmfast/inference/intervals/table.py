@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..structured import moving, structured_of
 from .parameters import Parameter, chosen, parameters_of, values_of
 from .variance_errors import covariance_parameters
 
@@ -56,11 +55,10 @@ def _is_at_bound(fit: Fit, one: Parameter, value: float) -> bool:
     of several that together are at the bound of what they can be."""
     structure = fit.design.terms[one.term].covariance
     if structure is not None and structure.kind in ("toep", "homtoep"):
-        found = structured_of(fit)
-        assert found is not None
-        mine = found[0].slices[one.term]
-        angles = np.array(found[0].own(one.term).kinds) == "angle"
-        return not moving(fit)[mine][angles][: one.j - one.i].all()
+        own: Any = fit.model.structured
+        angles = np.array(own.own(one.term).kinds) == "angle"
+        moving = own.moving(fit.estimates.phi)[own.slices[one.term]]
+        return not moving[angles][: one.j - one.i].all()
     shared = structure is not None and structure.kind in ("cs", "homcs")
     low = -1 / (len(fit.design.terms[one.term].columns) - 1) if shared else -1.0
     return bool(value >= 1 - NEAR or value <= low + NEAR)
