@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...engine.criterion import Criterion
+from ...engine.criterion import Criterion, PhiCriterion
 from ...engine.psi import PsiCriterion
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
@@ -136,6 +136,10 @@ class _Machine:
         changed = None if term is None or columns[term] == self._kept[term] else term
         if columns not in self._criteria:
             model = self._model(columns)
+            if self.base.estimates.phi is not None:
+                own = PhiCriterion(model, self.base.reml, self.base.estimates.phi)
+                self._criteria[columns] = own
+                return own
             if self.base.family is not None:
                 generalized: Any = model
                 theta = self._theta(generalized, columns)
