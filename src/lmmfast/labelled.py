@@ -12,6 +12,7 @@ from .effects import ratios, standard_errors, term_covariance, varcorr_frame
 from .fit import Fit
 from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
+from .inference.intervals import table as _table
 from .inference.intervals import variance_errors as _variance_errors
 from .inference.rows import modes as _modes
 from .inference.rows import quality as _quality
@@ -164,7 +165,9 @@ class Labelled(Fit):
         Columns ``group``, ``var1``, ``var2``, ``vcov`` (variance or covariance) and ``sdcor``
         (standard deviation or correlation). ``var2`` is None for variances. The last row, group
         ``Residual``, is the residual variance; generalized models have none. Correlations with a
-        zero variance are NaN.
+        zero variance are NaN. Of a covariance structure its standard deviations and what its
+        correlations are made of: ``var2`` is "rho", "rho 2" (of columns two places apart), "range"
+        or "factor 1" (loadings), and ``sdcor`` the value. `covariance` has the matrix.
         """
         return varcorr_frame(self.estimates, self.design, self.family is None)
 
@@ -305,6 +308,30 @@ class Labelled(Fit):
         [[24.74, 5.84], [5.92, 1.25], [0.07, 0.33], [25.59, 1.51]]
         """
         return _variance_errors.varcorr_se(self)
+
+    def parameters(self) -> pd.DataFrame:
+        """The parameters of the random effects' covariances, with standard errors.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a parameter, by its name in `conf_int` and `profile`: "sd(Days | Subject)",
+            "cor(Intercept, Days | Subject)"; of covariance structures "rho(times | Subject)", "rho
+            2(times | Subject)" (two places apart), "range(x + y | site)" in the units of the
+            coordinates, "loading(f[a], 1 | g)"; "sigma". Columns ``estimate``, ``se`` (by the delta
+            method from the curvature of the criterion, as `varcorr_se`) and ``status``: empty, "at
+            bound" (a standard deviation of zero, correlations of one), "not estimable" (a
+            correlation of what does not vary), "not identified" (no data tell it from others) or
+            "held".
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.parameters().loc["sd(Days | Subject)", ["estimate", "se"]].round(2).tolist()
+        [5.92, 1.25]
+        """
+        return _table.parameter_table(self)
 
     def vcov_theta(self) -> pd.DataFrame:
         """Covariance matrix of theta and sigma, from the exact curvature of the criterion.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -128,6 +129,8 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     phi : (nphi,) array or None
         Where a term has a covariance structure, what the fit moved in the place of theta: by term,
         the parameters of the structure (`data.structures`), of other terms their part of theta.
+    lost : int
+        Parameters of covariance structures that no response identifies: they do not count.
     """
 
     reml: bool
@@ -151,6 +154,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     unidentified: tuple[str, ...] = ()
     free: Free | None = None
     phi: np.ndarray | None = None
+    lost: int = 0
 
     @property
     def is_sigma_known(self) -> bool:
@@ -162,12 +166,17 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
         """Number of covariance parameters that the fit could move."""
         if self.free is not None:
             return self.free.nz
-        return len(self.theta if self.phi is None else self.phi)
+        return len(self.theta) if self.phi is None else len(self.phi) - self.lost
 
 
-def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:
-    """One for each term whose T has a zero on its diagonal."""
-    return tuple(_singular(i, t) for i, t in enumerate(T) if (t.diagonal() == 0).any())
+def singular_directions(
+    T: tuple[np.ndarray, ...], ranks: Mapping[int, int] | None = None
+) -> tuple[Singular, ...]:
+    """One for each term whose T has a zero on its diagonal; among the first columns, where it has
+    no more by its structure (`ranks`, by term)."""
+    most = ranks or {}
+    short = [(t.diagonal()[: most.get(i, len(t))] == 0).any() for i, t in enumerate(T)]
+    return tuple(_singular(i, t) for i, t in enumerate(T) if short[i])
 
 
 def _singular(i: int, T: np.ndarray) -> Singular:

@@ -121,7 +121,7 @@ def _check_width(design: Design) -> None:
     if not design.terms:
         raise FitError("the model has no random term")
     widths = [("the fixed effects", design.fixed.width, MOST_FIXED)]
-    widths += [(f"({term.label})", term.source.width, MOST_RANDOM) for term in design.terms]
+    widths += [(term.term, term.source.width, MOST_RANDOM) for term in design.terms]
     for what, columns, most in widths:
         if columns > most:
             raise FitError(

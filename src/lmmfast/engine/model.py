@@ -246,7 +246,7 @@ class Model(Machine):
 
     def minimize(self, options: Options) -> Estimates:
         """The estimates at the minimum of the REML criterion or the deviance, as `LMM.fit`."""
-        if not self._core.report["identified"] and self.structured is None:
+        if not self._core.report["identified"]:
             self._check_identified(bool(options.reml))
         with self._lock:
             self._use(None)
@@ -387,7 +387,7 @@ class Model(Machine):
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
         at = np.empty(own.nphi)
         at[own.order] = found[-1]
-        return self._end(found[:-1], watch, 0)._replace(phi=at)
+        return self._end(found[:-1], watch, 0)._replace(phi=own.principal(at))
 
     def _second_run(
         self, own: Structured, best: _Run, watch: Watch, free: Free | None, how: dict[str, Any]
@@ -478,7 +478,7 @@ class Model(Machine):
             T,
             self._engine.modes(b),
             keep,
-            singular_directions(T),
+            singular_directions(T, self._engine.reduced),
             run.status == "converged",
             run.certificate,
             evals,
@@ -486,6 +486,7 @@ class Model(Machine):
             run.status,
             self._core.deviation(),
             unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
+            lost=sum(found.lost for found in self._overlaps.get(bool(reml), ())),
         )
 
 
@@ -516,7 +517,7 @@ def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
     for term in design.terms:
         effects = len(term.levels) * term.source.width
-        if effects >= design.n > len(term.levels):
+        if term.covariance is None and effects >= design.n > len(term.levels):
             what = (
                 f"({term.label}) has {effects} random effects for {design.n} rows: its variances "
                 "are hard to tell from the residual variance"

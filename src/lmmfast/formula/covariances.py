@@ -26,6 +26,7 @@ _CHOICES = {
 _FIXED = ("us", "homdiag", "homcs", "hetar1", "homtoep", "homad", "rr")
 SPATIAL = ("exp", "ou", "gau", "mat")  # over coordinates
 LAGGED = ("ar1", "hetar1", "toep", "homtoep", "ad", "homad")  # kinds over ordered columns
+PLAIN_KINDS = ("homdiag", "cs", "homcs", "ar1", "hetar1", "toep", "homtoep", "ad", "homad")
 NAMES = (*_CHOICES, *_FIXED, *SPATIAL, "propto")
 _OPTIONS = {"rr": ("d",), "mat": ("nu",), **dict.fromkeys(_CHOICES, ("hom",))}
 _MATERN = {1.5: "mat32", 2.5: "mat52"}
@@ -35,6 +36,28 @@ _ELSEWHERE = {  # names of SAS, nlme, mmrm and older versions
     "adh": "ad", "ante": "ad", "fa": "rr", "sp_exp": "exp", "spatial": "exp", "matern": "mat",
     "car1": "ou", "hetdiag": "diag", "equalto": "propto",
 }  # fmt: skip
+
+
+_EACH, _ONE = "a standard deviation for each column", "one standard deviation"
+_AT = "correlation at distance d:"
+IN_WORDS = {
+    "us": "any covariance",
+    "diag": f"{_EACH}, no correlations",
+    "homdiag": f"{_ONE}, no correlations",
+    "cs": f"{_EACH}, one correlation",
+    "homcs": f"{_ONE}, one correlation",
+    "ar1": f"{_ONE}, correlation rho^|i - j| of columns i and j",
+    "hetar1": f"{_EACH}, correlation rho^|i - j| of columns i and j",
+    "toep": f"{_EACH}, a correlation for each distance |i - j| of columns",
+    "homtoep": f"{_ONE}, a correlation for each distance |i - j| of columns",
+    "ad": f"{_EACH}, correlations of neighbours, products of these farther apart",
+    "homad": f"{_ONE}, correlations of neighbours, products of these farther apart",
+    "exp": f"{_ONE}, {_AT} exp(-d / range)",
+    "gau": f"{_ONE}, {_AT} exp(-(d / range)^2)",
+    "mat32": f"{_ONE}, {_AT} (1 + v) exp(-v), v = sqrt(3) d / range",
+    "mat52": f"{_ONE}, {_AT} (1 + v + v^2 / 3) exp(-v), v = sqrt(5) d / range",
+    "rr": "loadings on latent variables; fit.parameters() has them",
+}
 
 
 @dataclass(frozen=True)
