@@ -18,7 +18,6 @@ TYPICAL = 0.5  # standard deviations of random starts, in whitened columns ...
 SPREAD = 1.2  # ... and the standard deviation of their logarithm
 SEED = 20_161
 FLAT = 1e-6  # a parameter that moves no covariance by more, whitened, is at a boundary
-FAR = 2.9e3  # standard deviations over sigma, whitened, beside which sigma is next to nothing
 ALTERNATIVES = ("cs", "hetar1", "toep", "ad")  # with several optima now and then: started twice
 
 
@@ -149,21 +148,51 @@ class Structured:
         half[np.arange(len(part)), row] = T[:, column].T
         return half + half.swapaxes(1, 2)
 
-    def moving(self, phi: np.ndarray) -> np.ndarray:
-        """(nphi,) bool: what is not at a boundary, where the criterion is even or falls beyond."""
-        out = np.ones(self.nphi, dtype=bool)
-        for i, (C, part) in enumerate(zip(self._engine.whitening(), self.slices, strict=True)):
-            back = np.linalg.inv(C)
-            moved = back @ self.slopes(i, phi) @ back.T
-            size = np.abs(moved).max(axis=(1, 2))
-            out[part] = size > FLAT * max(1.0, float(np.abs(phi[part]).max()))
-            own = self._own[i]
-            if own is not None:
-                far = np.array([kind == "deviation" for kind in own.kinds])
-                row = np.array([0 if row is None else row for row in own.rows])
-                most = FAR * np.linalg.norm(C, axis=1)[row]
-                out[part] &= ~(far & (np.abs(phi[part]) >= most))
+    def principal(self, phi: np.ndarray) -> np.ndarray:
+        """The phi of the same covariances whose common standard deviations are positive and whose
+        angles are within a quarter turn."""
+        out = phi.copy()
+        for own, part in zip(self._own, self.slices, strict=True):
+            if own is None or own.name in ("us", "rr", "own"):
+                continue
+            for j, kind in enumerate(own.kinds, part.start):
+                if kind == "deviation":
+                    out[j] = abs(out[j])
+                elif kind == "angle" and own.name == "cs":
+                    out[j] = np.arcsin(abs(np.sin(out[j])))
+                elif kind == "angle":
+                    out[j] = np.arcsin(np.sin(out[j]))
         return out
+
+    def alone(self, i: int, phi: np.ndarray, readings: Sequence[tuple[int, int]]) -> int | None:
+        """The one parameter of term i's structure that some entries of its covariance, as
+        correlations (r, c) or variances (r, r), depend on; None: there are several."""
+        slopes, part = self.slopes(i, phi), self.slices[i]
+        S = self._sigma(i, phi)
+        size = np.sqrt(S.diagonal())
+        moved = np.zeros(len(slopes), dtype=bool)
+        for r, c in readings:
+            if r == c:
+                moved |= np.abs(slopes[:, r, r]) > FLAT * S[r, r]
+                continue
+            share = slopes[:, r, r] / S[r, r] + slopes[:, c, c] / S[c, c]
+            change = (
+                slopes[:, r, c] / (size[r] * size[c]) - S[r, c] / (size[r] * size[c]) * share / 2
+            )
+            moved |= np.abs(change) > FLAT
+        found = np.flatnonzero(moved)
+        return part.start + int(found[0]) if len(found) == 1 else None
+
+    def bounds(self, i: int, e: int) -> tuple[float, float]:
+        """Between which values the parameter e of phi, of term i, means all that it can."""
+        own = self._own[i]
+        if own.kinds[e - self.slices[i].start] == "angle":
+            return (0.0 if own.name == "cs" else -np.pi / 2), np.pi / 2
+        return -np.inf, np.inf
+
+    def _sigma(self, i: int, phi: np.ndarray) -> np.ndarray:
+        T = self._root(i, self.theta(phi))
+        return T @ T.T
 
     def bend(self, i: int, phi: np.ndarray, S: np.ndarray) -> np.ndarray:
         """tr(S d2Sigma) of term i, (count, count); S (k, k) in its kept columns."""

@@ -17,9 +17,7 @@ observed one, which SAS and JMP take (with q = V^-1 (y - X beta) / sigma),
 
 exactly half the Hessian of the REML criterion in gamma sigma^2 and sigma^2, in units of sigma^4.
 
-Where a term has a covariance structure gamma follows from the structure's parameters; P_r, Q_rs and
-the information are pulled back to these. The term of second derivatives, which depends on how a
-structure is parametrized, is left out ("linear", as SAS names it).
+Of covariance structures gamma are the parameters of these, with the residual variance.
 
 What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
 evaluation of the model (`variances`): no matrix has a side of the number of rows.
@@ -40,6 +38,7 @@ import numpy as np
 
 from ..errors import FitError
 from .estimability import contrasts, usable_rows
+from .structured import jacobian, moving
 from .variances import Moments, Variances, restricted
 
 if TYPE_CHECKING:
@@ -104,45 +103,28 @@ class KenwardRoger:
         """The moments, and q'G_r P G_s q where it is asked for."""
         variances = Variances(self._fit)
         n, gamma = self._fit.nobs, variances.gamma
+        phi = self._fit.estimates.phi
+        J = None if phi is None else jacobian(self._fit)
         if not self._observed:
-            return self._pulled(_with_residual(variances.moments, gamma, n)), np.zeros((0, 0))
+            found = _with_residual(variances.moments, gamma, n)
+            return found if J is None else _in_parameters(found, J), np.zeros((0, 0))
         moments, slope, score = variances.observed(self._fit.estimates.sigma)
         df = n - int(self._fit.estimates.fixed_kept.sum())
-        moments = self._pulled(_with_residual(moments, gamma, n))
-        return moments, self._pulled_score(_score_with_residual(slope, score, gamma, df))
-
-    @cached_property
-    def _jacobian(self) -> np.ndarray | None:
-        """Of gamma and the residual variance in the parameters of covariance structures and it, of
-        those that are not at a boundary; None: gamma are the parameters."""
-        phi = self._fit.estimates.phi
-        if phi is None:
-            return None
-        own: Any = self._fit.model.structured
-        J = own.jacobian(phi)[:, own.moving(phi)]
-        out = np.zeros((len(J) + 1, J.shape[1] + 1))
-        out[:-1, :-1], out[-1, -1] = J, 1.0
-        return out
-
-    def _pulled(self, m: Moments) -> Moments:
-        """The moments in the parameters of covariance structures."""
-        J = self._jacobian
+        moments = _with_residual(moments, gamma, n)
+        score = _score_with_residual(slope, score, gamma, df)
         if J is None:
-            return m
-        Q = np.einsum("ra,ripj,pb->aibj", J, m.Q, J, optimize=True)
-        P = np.tensordot(J, m.P, axes=([0], [0]))
-        return Moments(J.T @ m.trace, J.T @ m.traces @ J, P, Q, m.basis)
+            return moments, score
+        return _in_parameters(moments, J), self._score_in_parameters(score, J)
 
-    def _pulled_score(self, score: np.ndarray) -> np.ndarray:
-        """The score there, with half of what the criterion's slope adds where Sigma bends."""
-        J, phi = self._jacobian, self._fit.estimates.phi
-        if J is None or phi is None:
-            return score
-        own: Any = self._fit.model.structured
-        slope = self._fit.point.hessian[0]
-        moving = own.moving(phi)
-        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(moving, moving)]
-        out = J.T @ score @ J
+    def _score_in_parameters(self, score: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """The score in parameters of structures, with half of what the slope of the criterion adds
+        where a covariance bends."""
+        own, phi = self._fit.model.structured, self._fit.estimates.phi
+        slope, free = self._fit.point.hessian[0], moving(self._fit)
+        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(free, free)]
+        full = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
+        full[:-1, :-1], full[-1, -1] = J, 1.0
+        out = full.T @ score @ full
         out[:-1, :-1] += bend / 2
         return np.asarray(out)
 
@@ -306,6 +288,21 @@ def _with_residual(m: Moments, gamma: np.ndarray, n: int) -> Moments:
     Q[r, :, r] = -P[r] - np.tensordot(gamma, Q[:r, :, r], axes=1)
     trace = np.append(m.trace, n - gamma @ m.trace)
     return Moments(trace, traces, P, Q, m.basis)
+
+
+def _in_parameters(m: Moments, J: np.ndarray) -> Moments:
+    """The moments in parameters of which the entries of covariances are functions: G_i is the sum
+    of J_ri G_r. Kenward and Roger's term in second derivatives of V is left out, as in SAS's
+    DDFM=KENWARDROGER(FIRSTORDER): unlike the rest it depends on the choice of parameters."""
+    own = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
+    own[:-1, :-1], own[-1, -1] = J, 1.0
+    return Moments(
+        own.T @ m.trace,
+        own.T @ m.traces @ own,
+        np.tensordot(own.T, m.P, axes=1),
+        np.einsum("ri,rpsq,sj->ipjq", own, m.Q, own, optimize=True),
+        m.basis,
+    )
 
 
 def _score_with_residual(

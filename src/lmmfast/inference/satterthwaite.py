@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.derivatives import LARGE, hessian_along, hessian_at_sigma, hessian_in_phi
+from ..engine.derivatives import LARGE, hessian_along, hessian_at_sigma, hessian_within
 from ..engine.free import directions
 from ..errors import FitError
 from ..linalg import inverse_root, triangular_root
 from .estimability import contrasts, usable_rows
 from .refits import model_of
+from .structured import jacobian, moving
 from .variances import chain
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Satterthwaite:
     curvature nor the gradient of any contrast's variance leads there. Directions without curvature
     are left out, as in lmerTest; contrasts depend on them only if the model is not identified. Of a
     fit in which parameters were held or tied, the derivatives are in what was free; a sigma that is
-    known adds no uncertainty.
+    known adds no uncertainty. Of a model with covariance structures they are in the parameters of
+    these, `Estimates.phi`.
 
     Parameters
     ----------
@@ -115,7 +117,7 @@ class Satterthwaite:
         """The random terms in whitened coordinates; in the user's where parameters are held or tied
         in these."""
         engine, T = self._model._engine, self._fit.estimates.T
-        if self._fit.estimates.free is not None or self._phi is not None:
+        if self._fit.estimates.free is not None:
             kept = [np.array(engine.kept(i)) for i in range(len(T))]
             return [
                 Whitened(own, np.eye(len(own)), T[i][np.ix_(own, own)], *engine.entries(i))
@@ -126,11 +128,6 @@ class Satterthwaite:
             for i, C in enumerate(engine.whitening())
         ]
 
-    @property
-    def _phi(self) -> np.ndarray | None:
-        """The parameters of a fit with covariance structures, which stand in theta's place here."""
-        return self._fit.estimates.phi
-
     @cached_property
     def directions(self) -> np.ndarray:
         """(n, k): how the parameters of the terms move with those that are free.
@@ -138,9 +135,8 @@ class Satterthwaite:
         What lies at the boundary is not.
         """
         estimates = self._fit.estimates
-        if self._phi is not None:
-            moving = self._model.structured.moving(self._phi)  # type: ignore[union-attr]
-            return np.eye(len(moving))[:, moving]
+        if estimates.phi is not None:
+            return np.eye(len(estimates.phi))[:, moving(self._fit)]
         if estimates.free is not None:
             return directions(estimates.free, estimates.T, self._model.theta_entries)
         free = np.concatenate([term.free for term in self.terms])
@@ -167,8 +163,9 @@ class Satterthwaite:
 
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""
-        if self._phi is not None:
-            return hessian_in_phi(self._model, self._phi, self._fit.reml, self.directions)
+        phi = self._fit.estimates.phi
+        if phi is not None:
+            return hessian_within(self._model, phi, self._fit.reml, self.directions)
         theta = np.concatenate([term.T[term.row, term.column] for term in self.terms])
         whitened = self._fit.estimates.free is None
         along = self.directions
@@ -178,10 +175,9 @@ class Satterthwaite:
         """From second derivatives in the entries of T T', by the chain rule."""
         fit, terms = self._fit, self.terms
         slope, second = fit.point.hessian
-        own = self._model.structured
-        if own is not None and self._phi is not None:
-            whole = own.chain(self._phi, slope, second)
-            return np.asarray(self.directions.T @ whole @ self.directions)
+        if fit.estimates.phi is not None:
+            H = self._model.structured.chain(fit.estimates.phi, slope, second)
+            return np.asarray(self.directions.T @ H @ self.directions)
         turns: list[np.ndarray | None] = [None] * len(terms)  # terms are in whitened columns
         if fit.estimates.free is not None:
             whitening = fit.model._engine.whitening()
@@ -224,17 +220,22 @@ class Satterthwaite:
         """(c + 1, k): derivatives in the free parameters of -r^2, and of the variances of the
         contrasts over sigma^2."""
         squares = self._fit.point.contrasts(L)
-        if self._fit.estimates.free is not None or self._phi is not None:  # the user's columns
+        if self._fit.estimates.phi is not None:
+            return self._structured_gradient(squares)
+        if self._fit.estimates.free is not None:  # the user's columns
             back = self._fit.point.unwhitening
             dual = [C[term.kept] for C, term in zip(back, self.terms, strict=True)]
             squares = tuple(D @ M @ D.T for D, M in zip(dual, squares, strict=True))
-        if self._phi is not None:
-            own: Any = self._model.structured
-            slopes = (own.slopes(i, self._phi) for i in range(len(squares)))
-            parts = [np.einsum("cab,nab->cn", M, d) for M, d in zip(squares, slopes, strict=True)]
-            return np.asarray(np.concatenate(parts, axis=1) @ self.directions)
         parts = [term.gradient(one) for one, term in zip(squares, self.terms, strict=True)]
         return np.asarray(np.concatenate(parts, axis=1) @ self.directions)
+
+    def _structured_gradient(self, squares: tuple[np.ndarray, ...]) -> np.ndarray:
+        """The same from sums of w_l w_l' of whitened columns, whose covariance is S: tr(M dS)."""
+        parts = []
+        for i, M in enumerate(squares):
+            row, column = self._model._engine.entries(i)
+            parts.append(M[:, row, column] * np.where(row == column, 1.0, 2.0))
+        return np.asarray(np.concatenate(parts, axis=1) @ jacobian(self._fit))
 
     @cached_property
     def _vcov(self) -> np.ndarray:

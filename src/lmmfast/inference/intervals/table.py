@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..structured import moving
 from .parameters import Parameter, chosen, parameters_of, values_of
 from .variance_errors import covariance_parameters
 
@@ -51,14 +52,14 @@ def _status(fit: Fit, one: Parameter, value: float, se: float) -> str:
 
 
 def _is_at_bound(fit: Fit, one: Parameter, value: float) -> bool:
-    """Whether a correlation is 1 or -1, as low as one that all pairs of columns share can be, or one
-    of several that together are at the bound of what they can be."""
+    """Whether a correlation is 1 or -1, as low as one that all pairs of columns share can be, or
+    one of several that together are at the bound of what they can be."""
     structure = fit.design.terms[one.term].covariance
     if structure is not None and structure.kind in ("toep", "homtoep"):
         own: Any = fit.model.structured
         angles = np.array(own.own(one.term).kinds) == "angle"
-        moving = own.moving(fit.estimates.phi)[own.slices[one.term]]
-        return not moving[angles][: one.j - one.i].all()
+        mine = moving(fit)[own.slices[one.term]]
+        return not mine[angles][: one.j - one.i].all()
     shared = structure is not None and structure.kind in ("cs", "homcs")
     low = -1 / (len(fit.design.terms[one.term].columns) - 1) if shared else -1.0
     return bool(value >= 1 - NEAR or value <= low + NEAR)

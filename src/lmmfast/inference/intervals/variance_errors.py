@@ -11,6 +11,7 @@ import numpy as np
 from ...effects import Reading, range_of, readings, varcorr_frame
 from ..ddf import method_of
 from ..satterthwaite import Satterthwaite, Whitened
+from ..structured import structured_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,9 +94,9 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
         return _generalized(fit)
     own = method_of(fit, "satterthwaite")
     assert isinstance(own, Satterthwaite)
-    if fit.estimates.phi is not None:
-        return _structured(fit, own)
     sigma, errors = fit.estimates.sigma, _Errors.of(own)
+    if fit.estimates.phi is not None:
+        return _structured(fit, own, errors)
     theta: list[np.ndarray] = []
     sd, sd_se, corr, corr_se = [], [], [], []
     for term, user in zip(own.terms, fit.estimates.T, strict=True):
@@ -118,55 +119,49 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     return CovarianceParameters(sigma, sigma_se, *found, vcov)
 
 
-def covariance_of_phi(fit: Fit) -> np.ndarray:
-    """Covariance of (phi, log sigma) of a fit with covariance structures, (nphi + 1, nphi + 1); NaN
-    for what is at a boundary or not identified."""
-    own = method_of(fit, "satterthwaite")
-    assert isinstance(own, Satterthwaite)
-    move = np.zeros((len(own.directions) + 1, own.directions.shape[1] + 1))
-    move[:-1, :-1], move[-1, -1] = own.directions, 1.0
-    return _Errors.of(own).covariance(move)
-
-
-def _structured(fit: Fit, own: Satterthwaite) -> CovarianceParameters:
-    """The same where terms have covariance structures, from the slopes of every Sigma."""
-    estimates, errors = fit.estimates, _Errors.of(own)
-    structured: Any = fit.model.structured
-    sigma, phi, N = estimates.sigma, estimates.phi, own.directions.shape[1]
+def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovarianceParameters:
+    """The same of a model with covariance structures, from how their parameters move them."""
+    found = structured_of(fit)
+    assert found is not None
+    structured, phi = found
+    sigma, engine = fit.estimates.sigma, fit.model._engine
     theta: list[np.ndarray] = []
-    sd, sd_se, corr, corr_se = [], [], [], []
-    for i, (term, T) in enumerate(zip(own.terms, estimates.T, strict=True)):
-        moved = structured.slopes(i, phi)
-        part = own.directions[structured.slices[i]]
-        dS = np.zeros((len(T), len(T), N + 1))
-        dS[np.ix_(term.kept, term.kept, range(N))] = np.einsum("nab,nk->abk", moved, part)
-        length, dlog, R, dR = _spread_of(T @ T.T, dS)
-        sd.append(sigma * length)
-        sd_se.append(np.where(length > 0, sigma * length * errors(dlog), np.nan))
-        corr.append(R)
-        corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
-        kept = np.ix_(term.kept, term.kept)
-        slopes = _root_slopes(T[kept], np.moveaxis(dS[kept], 2, 0))
-        theta.extend(slopes[term.row, term.column])
-    log_sigma = np.zeros(N + 1)
+    parts: tuple[list[np.ndarray], ...] = ([], [], [], [])
+    for i, (part, user) in enumerate(zip(structured.slices, fit.estimates.T, strict=True)):
+        kept = list(engine.kept(i))
+        wide = np.zeros((*user.shape, own.directions.shape[1] + 1))
+        slopes = np.moveaxis(structured.slopes(i, phi), 0, 2)
+        wide[np.ix_(kept, kept, range(wide.shape[2] - 1))] = slopes @ own.directions[part]
+        length, dlog, R, dR = _spread_of(user @ user.T, wide)
+        row, column = engine.entries(i)
+        theta.extend(
+            _cholesky_moved(user[np.ix_(kept, kept)], wide[np.ix_(kept, kept)])[row, column]
+        )
+        sd_se = np.where(length > 0, sigma * length * errors(dlog), np.nan)
+        corr_se = np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan)
+        for values, one in zip(parts, (sigma * length, sd_se, R, corr_se), strict=True):
+            values.append(one)
+    log_sigma = np.zeros(own.directions.shape[1] + 1)
     log_sigma[-1] = 1
     vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
-    found = tuple(sd), tuple(sd_se), tuple(corr), tuple(corr_se)
-    return CovarianceParameters(sigma, float(sigma * errors(log_sigma)), *found, vcov)
+    sd, sd_errors, corr, corr_errors = map(tuple, parts)
+    sigma_se = float(sigma * errors(log_sigma))
+    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, vcov)
 
 
 def _spread_of(
     S: np.ndarray, dS: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As `_spread`, from a relative covariance and its derivatives (k, k, N + 1)."""
+    """As `_spread`, from a relative covariance and its derivatives."""
     length = np.sqrt(np.maximum(S.diagonal(), 0.0))
     size = np.where(length > 0, length, 1.0)
-    dlog = np.einsum("iit->it", dS) / (2 * size[:, None] ** 2)
-    R = S / np.outer(size, size)
-    dR = dS / np.outer(size, size)[:, :, None] - R[:, :, None] * (dlog[:, None] + dlog[None])
-    np.einsum("iit->it", dR)[:] = 0.0
-    R[length == 0], R[:, length == 0] = np.nan, np.nan
+    unit, dunit = S / np.outer(size, size), dS / np.outer(size, size)[:, :, None]
+    dlog = np.moveaxis(dunit.diagonal(), 0, 1).copy() / 2
     dlog[length == 0] = 0.0
+    R = np.clip(unit, -1, 1)
+    dR = dunit - unit[:, :, None] * (dlog[:, None] + dlog[None])
+    R[length == 0] = np.nan
+    R[:, length == 0] = np.nan
     dlog[length > 0, -1] += 1
     return length, dlog, R, dR
 
@@ -273,18 +268,19 @@ def _root_of(
 
 
 def _cholesky_slopes(T: np.ndarray, root: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Derivatives of the lower triangular T with T T' = root root', from those of the root.
+    """Derivatives of the lower triangular T with T T' = root root', from those of the root."""
+    dS = np.einsum("ict,jc->tij", slopes, root)
+    return _cholesky_moved(T, np.moveaxis(dS + dS.swapaxes(1, 2), 0, 2))
+
+
+def _cholesky_moved(T: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """The same from the derivatives of T T', (k, k, N).
 
     dL = L low(L^-1 dS L^-T), low: lower triangle with half the diagonal, in the rows with a pivot;
     the other rows are a solve with that. Zero for zero columns of T.
     """
-    dS = np.einsum("ict,jc->tij", slopes, root)
-    return _root_slopes(T, dS + dS.swapaxes(1, 2))
-
-
-def _root_slopes(T: np.ndarray, dS: np.ndarray) -> np.ndarray:
-    """Derivatives (k, k, t) of the lower triangular T from those of T T', (t, k, k)."""
     pivots = np.flatnonzero(T.diagonal())
+    dS = np.moveaxis(moved, 2, 0)
     L = T[np.ix_(pivots, pivots)]
     inner = np.linalg.solve(L, np.linalg.solve(L, dS[:, pivots[:, None], pivots]).swapaxes(1, 2))
     low = np.tril(inner)
