@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -316,12 +317,14 @@ class Model(Machine):
         best = self._run(first, watch, free, how)
         starts, evals = None, best.evals
         if self.structured is not None and self.structured.several and first is None and not more:
-            best, evals = self._second_run(self.structured, best, watch, free, how)
+            runs = [best, *self._second_run(self.structured, best, watch, how)]
+            best, evals = min(runs, key=_Run.rank), sum(run.evals for run in runs)
+            if not _agree(runs):
+                starts = _starts(runs)
         if more:
             runs = [best, *self._more_runs(more, watch, free, how)]
             best = min(runs, key=_Run.rank)
-            ends = [(run.objective, run.theta, run.status == "converged") for run in runs]
-            starts = Starts(*map(np.array, zip(*ends, strict=True)))
+            starts = _starts(runs)
             evals = sum(run.evals for run in runs)
         if best.status in _NOT_CERTIFIED:
             left = f"about {best.left:.2g}" if best.left < np.inf else "any amount"
@@ -390,17 +393,13 @@ class Model(Machine):
         return self._end(found[:-1], watch, 0)._replace(phi=own.principal(at))
 
     def _second_run(
-        self, own: Structured, best: _Run, watch: Watch, free: Free | None, how: dict[str, Any]
-    ) -> tuple[_Run, int]:
-        """The better of two starts, where structures have several optima now and then."""
+        self, own: Structured, best: _Run, watch: Watch, how: dict[str, Any]
+    ) -> Iterator[_Run]:
+        """Another start, where structures have several optima now and then."""
         if watch.reason or best.status == "evaluation limit":
-            return best, best.evals
-        try:
-            phi = own.typical()
-            other = self._structured_run(own, None, watch, free, how, phi)
-        except FitError:
-            return best, best.evals
-        return min((best, other), key=_Run.rank), best.evals + other.evals
+            return
+        with suppress(FitError):
+            yield self._structured_run(own, None, watch, None, how, own.typical())
 
     def _end(self, found: tuple[Any, ...], watch: Watch, before: int) -> _Run:
         """What a fit of the core came to."""
@@ -504,6 +503,17 @@ class _Run(NamedTuple):
     def rank(self) -> tuple[bool, float]:
         """Lowest objective first; what is not a number last."""
         return np.isnan(self.objective), self.objective
+
+
+def _starts(runs: Sequence[_Run]) -> Starts:
+    ends = [(run.objective, run.theta, run.status == "converged") for run in runs]
+    return Starts(*map(np.array, zip(*ends, strict=True)))
+
+
+def _agree(runs: Sequence[_Run]) -> bool:
+    """Whether all starts ended at one optimum."""
+    found = [run.objective for run in runs if run.status == "converged"]
+    return not found or max(found) - min(found) < CERTIFIED
 
 
 @dataclass(frozen=True)
