@@ -192,7 +192,7 @@ class Structured:
 
     def _sigma(self, i: int, phi: np.ndarray) -> np.ndarray:
         T = self._root(i, self.theta(phi))
-        return T @ T.T
+        return np.asarray(T @ T.T)
 
     def bend(self, i: int, phi: np.ndarray, S: np.ndarray) -> np.ndarray:
         """tr(S d2Sigma) of term i, (count, count); S (k, k) in its kept columns."""

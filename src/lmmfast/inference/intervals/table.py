@@ -33,8 +33,8 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
     ]
     held = fit.estimates.is_sigma_known
     status = []
-    for one, value, se in zip(found, values, errors, strict=True):
-        said = "held" if one.kind == "sigma" and held else _status(fit, one, float(value), se)
+    for one, value, error in zip(found, values, errors, strict=True):
+        said = "held" if one.kind == "sigma" and held else _status(fit, one, float(value), error)
         status.append(said)
     se = np.where([said == "" for said in status], errors, np.nan)
     columns = {"estimate": values, "se": se, "status": status}
