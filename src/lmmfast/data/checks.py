@@ -75,7 +75,7 @@ def note_double_bars(plan: Plan, codings: Mapping[str, Coding]) -> None:
     terms, lme4s, factors = [], [], []
     for bar, part in zip(plan.formula.random, plan.random, strict=True):
         own = [atom.label for atom in part.atoms if codings[atom.label].levels is not None]
-        if bar.structure == "diag" and own:
+        if bar.structure == "diag" and own and not bar.explicit:
             terms.append(f"({bar.label})")
             factors += own
             columns = ("0 + " * bool(term.atoms) + part.label(term) for term in part.terms)

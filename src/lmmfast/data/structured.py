@@ -117,8 +117,6 @@ def _coordinates(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> np.
     points = [located(label) for label in _labels(layout, codings)]
     known = [point for point in points if point is not None]
     assert len(known) == len(layout.names), "numFactor() names its levels by coordinates"
-    if len(known) < 2:
-        raise DataError(f"{bar.label}: all rows are at one location", term=bar.label)
     if len(known) > MOST_LOCATIONS:
         raise DataError(
             f"{bar.label} has {len(known)} locations: its covariance matrix is dense, which goes "

@@ -79,6 +79,8 @@ def _place(
     """Finds the terms of the larger model of which one is a special case, and notes in these what
     it takes of them; `limits`: what is at their boundary."""
     structured = [i for i, own in enumerate(large.terms) if own.covariance is not None]
+    if term.covariance is not None:  # one standard deviation, in a term that has one for each
+        structured += [i for i, own in enumerate(large.terms) if own.structure == "diag"]
     same = [i for i in structured if _is_alike(term, large.terms[i])]
     plain = [i for i in range(len(large.terms)) if i not in structured]
     if any(_takes(term, large.terms[i], shares[i], limits) for i in same):
@@ -103,7 +105,8 @@ def _is_alike(term: RandomTerm, other: RandomTerm) -> bool:
 def _takes(term: RandomTerm, other: RandomTerm, share: list[np.ndarray], limits: list[str]) -> bool:
     """Whether a whole term is a special case of one that has a structure, which holds one alone:
     sums of two structures are neither."""
-    weights = None if share else _weights(term.codes, term.z, other)
+    own = replace(other, structure="full") if other.structure == "diag" else other
+    weights = None if share else _weights(term.codes, term.z, own)
     k = other.source.width
     where: str | None = None
     if weights is not None and weights.shape == (k, k):
