@@ -396,7 +396,9 @@ def test_errors_of_own_structures() -> None:
         own.bend([1, 0], np.eye(3))
     shape = _core.OwnStructure(3, 2, lambda phi: (np.eye(3), np.eye(3), np.eye(3)))
     with pytest.raises(ValueError, match="dSigma"):
-        shape.sigma([1, 0])
+        shape.derivatives([1, 0])
+    with pytest.raises(ValueError, match="d2Sigma"):
+        shape.bend([1, 0], np.eye(3))
     negative = _core.OwnStructure(
         3, 1, lambda phi: (-np.eye(3), np.zeros((1, 3, 3)), np.zeros((1, 1, 3, 3)))
     )

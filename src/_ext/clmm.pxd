@@ -338,7 +338,7 @@ cdef extern from "generalized/glmm.h" nogil:
         const double *basis
 
     lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
-                        double *psi, glmm_info *info)
+                        double *psi, double *z, glmm_info *info)
     void glmm_again(glmm_model *g, const glmm_response *r)
     lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
     lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)

@@ -181,7 +181,8 @@ cdef class OwnStructure(_Structure):
     Parameters
     ----------
     p, nphi : int
-    function : of phi (nphi,): Sigma (p, p), dSigma (nphi, p, p), d2Sigma (nphi, nphi, p, p)
+    function : of phi (nphi,): Sigma (p, p), dSigma (nphi, p, p), d2Sigma (nphi, nphi, p, p); or, of each of
+        them, a function without arguments that gives it when it is needed
     nbound : int
     kinds : sequence of str, default "angle" of all parameters, that is: without units
     rows : sequence of int, the column in whose units a deviation is; default the first
@@ -219,22 +220,26 @@ cdef class OwnStructure(_Structure):
         if error is not None:
             raise error
 
-    cdef jet(self, const double *phi):
-        """Sigma and its derivatives as arrays, checked."""
+    cdef jet(self, const double *phi, int order):
+        """Sigma or one of its derivatives as an array, checked."""
         cdef int p = self.own.p, n = self.own.nphi
-        found = tuple(np.ascontiguousarray(one, np.float64) for one in self.function(_copied(phi, n)))
-        if tuple(one.shape for one in found) != ((p, p), (n, p, p), (n, n, p, p)):
-            raise ValueError(f"a structure needs Sigma {(p, p)}, dSigma {(n, p, p)}, d2Sigma {(n, n, p, p)}, "
-                             f"not {', '.join(str(one.shape) for one in found)}")
+        given = self.function(_copied(phi, n))[order]
+        found = np.ascontiguousarray(given() if callable(given) else given, np.float64)
+        shape = (n,) * order + (p, p)
+        if found.shape != shape:
+            name = ("Sigma", "dSigma", "d2Sigma")[order]
+            raise ValueError(f"{name} needs shape {shape}, not {found.shape}")
         return found
 
     cdef int fill(self, const double *phi, double *root, double *dSigma, double *work) except -1:
         cdef int p = self.own.p, n = self.own.nphi
         cdef const double[:, ::1] sigma
         cdef const double[:, :, ::1] slopes
-        found, first, _ = self.jet(phi)
-        sigma, slopes = (found + found.T) / 2, first
+        found = self.jet(phi, 0)
+        sigma = (found + found.T) / 2
         if dSigma != NULL:
+            found = self.jet(phi, 1)
+            slopes = (found + found.swapaxes(1, 2)) / 2
             memcpy(dSigma, &slopes[0, 0, 0], sizeof(double) * <size_t>n * <size_t>p * <size_t>p)
         return lmm_semidefinite_root(p, &sigma[0, 0], root, work)
 
@@ -242,7 +247,7 @@ cdef class OwnStructure(_Structure):
         cdef int p = self.own.p, n = self.own.nphi, i
         cdef const double[::1] sums
         weight = np.asarray(<double[:p * p]><double *>S).reshape(p, p)
-        sums = np.ascontiguousarray(np.einsum("ijab,ab->ij", self.jet(phi)[2], weight).ravel())
+        sums = np.ascontiguousarray(np.einsum("ijab,ab->ij", self.jet(phi, 2), weight).ravel())
         for i in range(n * n):
             H[i] += sums[i]
         return 0

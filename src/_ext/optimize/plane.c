@@ -69,6 +69,7 @@ static lmm_status grab_arrays(plane *p, const layout *lay)
     GRAB(p, p->head, Q);
     GRAB(p, p->bound, n + 1);
     GRAB(p, p->most, n + 1);
+    GRAB(p, p->still, n + 1);
     GRAB(p, p->theta, N);
     p->phi = p->theta;
     if (p->s.structured) GRAB(p, p->phi, Q);
@@ -295,7 +296,8 @@ static void hold_bounded(const plane *p, const double *x, double *g, double *H)
 {
     const int n = p->n;
     for (int j = 0; j < n; j++) {
-        if (!is_bounded(p, j, x[j], g[j])) continue;
+        p->still[j] = (uint8_t)is_bounded(p, j, x[j], g[j]);
+        if (!p->still[j]) continue;
         for (int i = 0; i < n; i++) H[i + j * n] = H[j + i * n] = 0;
         H[j + j * n] = 1;
         g[j] = 0;

@@ -19,6 +19,7 @@ typedef struct {       /* everything in elimination order and the user's coordin
     int32_t *head;     /* Q      place of the diagonal of the column of T that it is in; of a structure's
                                  standard deviation itself, of its other parameters -1        */
     int32_t *bound;    /* n      1: x must not be negative, -1: not positive, 0: any          */
+    uint8_t *still;    /* n      is x held by a bound? at the last plane_tangent               */
     double *most;      /* n      |x| is at most this: a structure's standard deviation beside which sigma is
                                  next to nothing                                              */
     double *phi;       /* Q      of the last plane_theta                                      */
