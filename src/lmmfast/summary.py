@@ -211,9 +211,7 @@ def _structured_cells(
 def structure_lines(fit: Fit) -> list[str]:
     """What the covariance structures are, defaults included."""
     pairs = ((term.label, term.covariance) for term in fit.design.terms)
-    said = [
-        f"{label}: {IN_WORDS[own.kind]}" for label, own in pairs if own and own.kind in IN_WORDS
-    ]
+    said = [f"{label}: {IN_WORDS.get(own.kind, 'its own')}" for label, own in pairs if own]
     return list(chain.from_iterable(map(wrapped, said)))
 
 

@@ -1,5 +1,5 @@
-"""Covariance parameters phi of a model some of whose terms have a structure: what theta and the covariance
-matrices of all terms are there, and how they move."""
+"""Covariance parameters phi of a model some of whose terms have a structure: what theta and the
+covariance matrices of all terms are there, and how they move."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import FormulaError
 from ..linalg import triangular_root
+from .structures import compiled
 
 if TYPE_CHECKING:
     from .compiled import Engine
@@ -48,7 +49,7 @@ class Structured:
                         f"{term.covariance.kind} structure needs all of them",
                         term=term.label,
                     )
-                own = term.covariance.compiled
+                own = compiled(term.covariance)
             place = engine.place(i).theta
             count = place.stop - place.start if own is None else own.nphi
             self._own.append(own)
