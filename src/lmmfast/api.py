@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,7 @@ def lmer(
     threads: int = 1,
     fixed: Mapping[str, Any] | None = None,
     sigma: float | None = None,
+    ties: Sequence[Sequence[str]] | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -106,6 +107,10 @@ def lmer(
         is the residual standard deviation (of a row with weight 1).
     sigma : float, optional
         Short for ``fixed={"sigma": sigma}``: 1 with ``weights=1 / variance`` in meta-analyses.
+    ties : list of tuples of str, optional
+        Random terms with one covariance matrix, by their grouping factors, or labels where a factor
+        has several terms: ``[("mother", "father")]`` with ``(x | mother) + (x | father)``. Their
+        columns must be the same.
 
     Returns
     -------
@@ -130,7 +135,7 @@ def lmer(
         if fixed is not None and "sigma" in fixed:
             raise TypeError("sigma is given twice, in fixed= and in sigma=")
         fixed = {**(fixed or {}), "sigma": sigma}
-    if fixed is None:
+    if fixed is None and ties is None:
         design = design_from(formula, data, weights, offset, contrasts)
         return LMM(design, storage=storage, threads=threads).fitted(options)
     with warnings.catch_warnings():
@@ -138,7 +143,7 @@ def lmer(
             warnings.simplefilter("ignore", OneRowPerLevelWarning)
         design = design_from(formula, data, weights, offset, contrasts)
         model = LMM(design, storage=storage, threads=threads)
-        options.free = model.holding(fixed)
+        options.free = model.holding(fixed, ties)
         return model.fitted(options)
 
 

@@ -17,7 +17,7 @@ typedef enum {                /* what a parameter is measured in                
                LMM_LOGARITHM  /* of a range                                                              */
 } lmm_parameter;
 
-typedef struct lmm_structure lmm_structure;
+typedef struct lmm_structure lmm_structure; /* its head in lmm.h, too */
 
 struct lmm_structure {
     int32_t p, nphi;     /* order of Sigma; parameters                                              */

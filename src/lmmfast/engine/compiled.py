@@ -263,6 +263,12 @@ class Engine:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
 
+    @property
+    def reduced(self) -> dict[int, int]:
+        """Rank of the terms whose covariance has one by its structure."""
+        pairs = enumerate(term.covariance for term in self.design.terms)
+        return {i: own.rank for i, own in pairs if own is not None and own.rank}
+
     def place(self, i: int) -> Place:
         """Where term i is in the compiled model."""
         return self._places[i]
