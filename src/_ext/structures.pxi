@@ -210,7 +210,7 @@ cdef class OwnStructure(_Structure):
         self.row = np.array(rows, np.int32)
         self.own.p, self.own.nphi, self.own.nbound = p, nphi, nbound
         self.own.kind, self.own.row = &self.kind[0], &self.row[0]
-        self.own.work = p * <ptrdiff_t>p + 2 * p
+        self.own.work = 3 * <ptrdiff_t>p
         self.own.map, self.own.bend, self.own.nearest, self.own.trial = own_map, own_bend, own_nearest, NULL
         self.own.table = <void *>self
         self.structure = &self.own

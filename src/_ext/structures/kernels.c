@@ -204,7 +204,7 @@ int correlation_kernel(correlation *c, void **memory, const lmm_structure_spec *
     for (c->which = 0; strcmp(KERNELS[c->which].name, spec->name) != 0;) c->which++;
     c->n = 1, c->count = (int32_t)count, c->others = NRANGES, c->kind = LMM_LOGARITHM, c->distance = distance;
     c->entries = entries, c->slope = slope, c->curve = curve, c->root = root;
-    c->nearest = nearest, c->other = other, c->work = count + p * p + 2 * p;
+    c->nearest = nearest, c->other = other, c->work = count + p * p + 3 * p;
     if (c->which == 0 && spec->dimension == 1) {
         if (!(c->order = along(spec, memory))) return 1;
         c->root = markov_root;
