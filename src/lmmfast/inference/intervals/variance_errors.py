@@ -119,6 +119,14 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     return CovarianceParameters(sigma, sigma_se, *found, vcov)
 
 
+def errors_of_phi(fit: Fit) -> np.ndarray:
+    """Standard errors of the parameters of covariance structures (nphi,); NaN at a boundary."""
+    own = method_of(fit, "satterthwaite")
+    assert isinstance(own, Satterthwaite)
+    J = np.column_stack([own.directions, np.zeros(len(own.directions))])
+    return np.where(J.any(axis=1), _Errors.of(own)(J), np.nan)
+
+
 def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovarianceParameters:
     """The same of a model with covariance structures, from how their parameters move them."""
     found = structured_of(fit)
