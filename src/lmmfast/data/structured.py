@@ -48,7 +48,11 @@ def structure_of(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> Str
 
 
 def with_covariances(design: Design, given: Mapping[str, Any]) -> Design:
-    """A design whose terms, by grouping factor or label, have covariances that a user wrote."""
+    """A design whose terms, by grouping factor or label, have covariances that a user wrote.
+
+    ValueError for names that mean no term, or several, and terms with a structure; TypeError for
+    what is no covariance; FormulaError for one of another number of columns.
+    """
     if not isinstance(given, Mapping):
         how = 'covariance={"subject": CustomCovariance(...)}'
         raise TypeError(f"covariance must say which term has which: {how}, not {given!r}")
