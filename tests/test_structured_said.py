@@ -270,6 +270,16 @@ def test_other_ways_to_the_same_fit() -> None:
     assert fit.ranef()["g"].shape == (frame["g"].nunique(), 4)
 
 
+def test_one_step_without_a_group_is_near_the_fit_without_it() -> None:
+    fit = fit_of("ar1(0 + f | g)")
+    own = {how: fit.influence(by="g", refine=how) for how in (True, "full")}
+    step, full = (own[how][["dfb_x", "sigma"]].to_numpy() for how in (True, "full"))
+    plain = fit.influence(by="g")["dfb_x"].to_numpy()
+    left = np.abs(step[:, 0] - full[:, 0]).mean()
+    assert left < 0.5 * np.abs(plain - full[:, 0]).mean()
+    assert step[:, 1] == pytest.approx(full[:, 1], rel=0.02)
+
+
 def test_missing_rows_keep_the_structure() -> None:
     frame = data()
     y = frame[["y"]].copy()
