@@ -110,6 +110,7 @@ include "lock.pxi"
 include "setup.pxi"
 include "many.pxi"
 include "families.pxi"
+include "structures.pxi"
 
 
 cdef class Model:
@@ -276,22 +277,22 @@ cdef class Model:
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
             double tolerance=1e-10, double radius=1.0, callback=None, tuple plane=None):
-        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status.
+        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status; within
+        a plane z too.
 
         plane: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
-        start is a z then.
+        start is a z then. With structures behind them (`_Plane`) both are of phi, factor by factor.
         """
         cdef lmm_settings s = lmm_defaults()
         cdef lmm_info info
         cdef lmm_status status
         cdef double[::1] theta = np.zeros(max(self.ntheta, 1))
+        cdef double[::1] z = np.zeros(max(self.ntheta, 1))
         cdef const double *first = NULL
         cdef _Watch watch = _Watch()
-        cdef _Plane held = None if plane is None else _Plane(plane[0], plane[1], self.ntheta)
+        cdef _Plane held = _plane_of(plane, self.ntheta)
         cdef lmm_plane *within = NULL if held is None else &held.plane
         cdef int n = self.ntheta if held is None else held.plane.nz
-        if held is not None and start is None:
-            raise ValueError("start is needed: a z of the plane")
         if start is not None and (n or start.shape[0]):
             _check_theta(start, n, "start")
             first = &start[0]
@@ -301,13 +302,32 @@ cdef class Model:
         s.arg = <void *>watch
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_fit(self.m, &s, within, first, &theta[0], &info)
+                status = lmm_fit(self.m, &s, within, first, &theta[0], &z[0], &info)
         if watch.error is not None:
             raise watch.error
+        if held is not None:
+            held.raised()
         check(status)
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         out = np.asarray(theta)[:self.ntheta]
-        return out, info.objective, info.certificate, (info.resolution, info.noise), info.neval, name
+        found = out, info.objective, info.certificate, (info.resolution, info.noise), info.neval, name
+        return found if held is None else (*found, np.asarray(z)[:n])
+
+    def within(self, tuple plane not None, const double[::1] z not None, *, bint reml=True):
+        """Criterion, gradient and average-information curvature in the z of a plane (see `fit`)."""
+        cdef _Plane held = _plane_of(plane, self.ntheta)
+        cdef int n = held.plane.nz
+        cdef double f
+        cdef double[::1] g = np.zeros(max(n, 1))
+        cdef double[::1, :] H = np.zeros((max(n, 1), max(n, 1)), order="F")
+        cdef lmm_status status
+        _check_theta(z, n, "z")
+        with self.lock, single_threaded_blas():
+            with nogil:
+                status = lmm_within(self.m, reml, &held.plane, &z[0] if n else NULL, &f, &g[0], &H[0, 0])
+        held.raised()
+        check(status)
+        return f, np.asarray(g)[:n], np.asarray(H)[:n, :n]
 
     def many(self, Y, L, y, X, list factors, w=None, *, weights=None, start=None, bint reml=True,
              int maxeval=500, bint df=True):

@@ -2,6 +2,34 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 
+cdef extern from "structures/structure.h" nogil:
+    cdef enum:
+        LMM_DEVIATION
+        LMM_ANGLE
+        LMM_LOGARITHM
+
+    ctypedef struct lmm_structure:
+        int32_t p, nphi, nbound
+        const uint8_t *kind
+        const int32_t *row
+        ptrdiff_t work
+        int (*map)(const lmm_structure *, const double *, double *, double *, double *) noexcept nogil
+        void (*bend)(const lmm_structure *, const double *, const double *, double *, double *) noexcept nogil
+        void (*nearest)(const lmm_structure *, const double *, double *, double *) noexcept nogil
+        int (*trial)(const lmm_structure *, const double *, const double *, int, double *,
+                     double *) noexcept nogil
+        void *table
+
+    ctypedef struct lmm_structure_spec:
+        const char *name
+        int32_t p, rank, dimension
+        const double *coordinates
+
+    lmm_structure *lmm_structure_new(const lmm_structure_spec *spec, int *known)
+    void lmm_structure_free(lmm_structure *s)
+    int lmm_semidefinite_root(int32_t p, const double *A, double *root, double *work)
+
+
 cdef extern from "lmm.h" nogil:
     ctypedef enum lmm_status:
         LMM_OK
@@ -118,9 +146,10 @@ cdef extern from "lmm.h" nogil:
         void *arg
 
     ctypedef struct lmm_plane:
-        int32_t nz
+        int32_t nz, nphi
         const double *fixed
         const double *basis
+        const lmm_structure *const *structure
 
     ctypedef struct lmm_info:
         double objective, certificate, resolution, noise
@@ -159,7 +188,8 @@ cdef extern from "lmm.h" nogil:
     void lmm_arrange(lmm_model *, const int32_t *)
     void lmm_whitening(const lmm_model *, double *)
     lmm_status lmm_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *, double *,
-                       lmm_info *)
+                       double *, lmm_info *)
+    lmm_status lmm_within(lmm_model *, int, const lmm_plane *, const double *, double *, double *, double *)
     lmm_status lmm_many(lmm_model *, const lmm_data *, const lmm_settings *, const lmm_responses *, int,
                         const double *, const lmm_fits *, int64_t *)
     lmm_status lmm_satterthwaite(lmm_model *, int, const double *, double *, double *)
@@ -312,7 +342,7 @@ cdef extern from "generalized/glmm.h" nogil:
         const double *basis
 
     lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
-                        double *psi, glmm_info *info)
+                        double *psi, double *z, glmm_info *info)
     lmm_status glmm_again(glmm_model *g, const glmm_response *r)
     lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient)
     lmm_status glmm_hessian(glmm_model *g, const double *psi, double *H)

@@ -82,7 +82,7 @@ cdef class _Within:
     cdef const double[::1] fixed
     cdef const double[::1, :] basis
 
-    def __cinit__(self, psi, held, int ntheta, keep):
+    def __cinit__(self, psi, held, int ntheta, keep, tuple structured=None):
         if held.shape != psi.shape:
             raise ValueError(f"held needs {len(psi)} values")
         still = held[ntheta:].copy()
@@ -94,7 +94,12 @@ cdef class _Within:
         self.plane.nz = <int32_t>self.basis.shape[1]
         self.plane.fixed = &self.fixed[0]
         self.plane.basis = &self.basis[0, 0] if self.basis.shape[1] else NULL
-        if held[:ntheta].any():
+        if structured is not None:
+            if held[:ntheta].any():
+                raise ValueError("theta cannot be held where terms have structures")
+            self.theta = _plane_of(structured, ntheta)
+            self.plane.theta = &self.theta.plane
+        elif held[:ntheta].any():
             now = held[:ntheta]
             basis = np.asfortranarray(np.eye(ntheta)[:, ~now])
             self.theta = _Plane(np.where(now, psi[:ntheta], 0.0), basis, ntheta)
@@ -217,10 +222,11 @@ cdef class Generalized(Model):
         check(status)
 
     def minimize(self, start=None, *, held=None, int maxeval=500, double tolerance=1e-10, double radius=1.0,
-                 callback=None):
+                 callback=None, tuple structured=None):
         """Minimizes the criterion. Returns psi and a dict: how it ended, what it took.
 
-        held (size,): which of psi keep the value that they have in start.
+        held (size,): which of psi keep the value that they have in start. structured: a plane of phi
+        (`Model.fit`), of which the dict has z.
         """
         cdef lmm_settings s = lmm_defaults()
         cdef glmm_info info
@@ -235,10 +241,16 @@ cdef class Generalized(Model):
             given = np.append(np.asarray(start, np.float64), 0.0)
             _check_theta(given[:given.shape[0] - 1], self.size, "start")
             first = &given[0]
-        if held is not None and np.any(held):
+        cdef double[::1] z = np.zeros(max(self.ntheta, 1))
+        if structured is not None and (held is None or not np.any(held)):
+            none = np.zeros(self.size)
+            within = _Within(none, none > 0, self.ntheta, self.keep, structured)
+            plane = &within.plane
+        elif held is not None and np.any(held):
             if start is None:
                 raise ValueError("start is needed: the values of what is held")
-            within = _Within(np.asarray(start, np.float64), np.asarray(held, bool), self.ntheta, self.keep)
+            within = _Within(np.asarray(start, np.float64), np.asarray(held, bool), self.ntheta, self.keep,
+                             structured)
             plane = &within.plane
         watch.callback, watch.own = callback, self.own
         s.maxeval, s.tolerance, s.radius = maxeval, tolerance, radius
@@ -246,16 +258,19 @@ cdef class Generalized(Model):
         s.arg = <void *>watch
         with self.lock, single_threaded_blas():
             with nogil:
-                status = glmm_fit(self.g, &s, plane, first, &psi[0], &info)
+                status = glmm_fit(self.g, &s, plane, first, &psi[0], &z[0], &info)
             if self.own is not None:
                 self.own.raised()
         if watch.error is not None:
             raise watch.error
+        if structured is not None:
+            within.theta.raised()
         check(status)
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         return np.asarray(psi)[:self.size], dict(
             objective=info.objective, certificate=info.certificate, mode=info.mode, neval=info.neval,
-            factorizations=info.factorizations, passes=info.passes, escapes=info.escapes, status=name)
+            factorizations=info.factorizations, passes=info.passes, escapes=info.escapes, status=name,
+            z=None if structured is None else np.asarray(z)[:within.theta.plane.nz])
 
     def value(self, psi, bint gradient=False):
         """-2 log-likelihood by the Laplace approximation at psi, and its gradient if asked for."""

@@ -187,10 +187,19 @@ typedef struct {      /* defaults by lmm_defaults()                             
     void *arg;
 } lmm_settings;
 
-typedef struct {         /* parameters that are held or tied: theta = fixed + basis z                 */
-    int32_t nz;          /* at most ntheta                                                            */
-    const double *fixed; /* ntheta       the user's coordinates                                       */
-    const double *basis; /* ntheta x nz  column-major, of full rank                                   */
+typedef struct lmm_structure lmm_structure; /* structures/structure.h */
+
+/* Parameters that are held, tied or structured: phi = fixed + basis z. Without structures phi is theta (the
+   user's). With them it stands factor by factor as in lmm_data, term by term: of a term with a structure the
+   parameters of its Sigma (over sigma^2, the user's columns), of another one its part of theta, the lower
+   triangle by columns. */
+typedef struct {
+    int32_t nz;          /* at most nphi                                                              */
+    int32_t nphi;        /* ntheta without structures                                                 */
+    const double *fixed; /* nphi                                                                      */
+    const double *basis; /* nphi x nz  column-major, of full rank                                     */
+    const lmm_structure *const *structure; /* of each term, factor by factor; NULL: entries of T. NULL: all of
+                                              them are                                                */
 } lmm_plane;
 
 typedef struct {        /* how a fit ended                                                   */
@@ -322,10 +331,17 @@ void lmm_whitening(const lmm_model *m, double *C); /* one p x p block per factor
                                                       T = C times the whitened T, up to rotation */
 
 /* Minimizes the criterion, over all theta from start (ntheta; NULL: moment estimates, start.c),
-   or within a plane from start = z (nz). theta: receives the optimum. All in the user's coordinates. A plane
-   takes memory of its own during the call; LMM_NOTPOSDEF also when its basis is dependent. */
+   or within a plane from start = z (nz; NULL: the z nearest to moment estimates). theta: receives the
+   optimum, z (nz, or NULL) where it is in the plane. All in the user's coordinates. A plane takes memory of
+   its own during the call; LMM_NOTPOSDEF also when its basis is dependent, LMM_UNAVAILABLE when a structure
+   does not fit its term. */
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
-                   double *theta, lmm_info *info);
+                   double *theta, double *z, lmm_info *info);
+
+/* Criterion, gradient (nz) and average-information curvature (nz x nz, with the bend of what z means) in the
+   z of a plane; g and H may be NULL. The model stands there then. */
+lmm_status lmm_within(lmm_model *m, int reml, const lmm_plane *within, const double *z, double *f, double *g,
+                      double *H);
 
 typedef struct { /* many responses to the columns of a model                                 */
     int64_t count;

@@ -9,8 +9,10 @@ from . import datasets
 from .api import fit_many, glmer, lmer, plan, simulate
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
+from .data.structures import structures
 from .engine.costs import ModelPlan
 from .engine.custom import CustomFamily
+from .engine.custom_covariance import CustomCovariance
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
 from .errors import (
@@ -66,6 +68,7 @@ __all__ = [
     "ConvergenceWarning",
     "CrossProducts",
     "CrossValidation",
+    "CustomCovariance",
     "CustomFamily",
     "DataError",
     "DoubleBarWarning",
@@ -119,6 +122,7 @@ __all__ = [
     "simplify",
     "simulate",
     "step",
+    "structures",
 ]
 
 

@@ -1,6 +1,6 @@
 """Types of the compiled engine (src/_ext/_core.pyx)."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -173,6 +173,35 @@ def density(
 def density_constant(
     family: str, link: str, y: np.ndarray, w: np.ndarray | None = None, classes: int = 0
 ) -> float: ...
+
+class _Structure:
+    name: str
+    p: int
+    nphi: int
+    nbound: int
+    kinds: tuple[str, ...]
+    rows: tuple[int | None, ...]
+    def root(self, phi: Any) -> np.ndarray: ...
+    def sigma(self, phi: Any) -> np.ndarray: ...
+    def derivatives(self, phi: Any) -> np.ndarray: ...
+    def bend(self, phi: Any, S: Any) -> np.ndarray: ...
+    def nearest(self, Sigma: Any) -> np.ndarray: ...
+    def trials(self, phi: Any, S: Any) -> list[np.ndarray]: ...
+
+class Structure(_Structure):
+    def __init__(self, name: str, p: int, coordinates: Any = None, rank: int = 0) -> None: ...
+
+class OwnStructure(_Structure):
+    def __init__(
+        self,
+        p: int,
+        nphi: int,
+        function: Callable[[np.ndarray], Any],
+        nbound: int = 0,
+        kinds: Sequence[str] | None = None,
+        rows: Sequence[int | None] | None = None,
+        start: Any = None,
+    ) -> None: ...
 
 class Generalized(Model):
     nextra: int

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .data.structured import with_covariances
 from .data.unanswered import without_response
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
@@ -22,6 +23,7 @@ from .sources.given import design_from
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .engine.custom_covariance import CustomCovariance
     from .engine.estimates import Evaluation
     from .glmm_fit import GLMMFit
     from .many.fits import ManyFits
@@ -48,6 +50,8 @@ def lmer(
     threads: int = 1,
     fixed: Mapping[str, Any] | None = None,
     sigma: float | None = None,
+    ties: Sequence[Sequence[str]] | None = None,
+    covariance: Mapping[str, CustomCovariance] | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -106,6 +110,13 @@ def lmer(
         is the residual standard deviation (of a row with weight 1).
     sigma : float, optional
         Short for ``fixed={"sigma": sigma}``: 1 with ``weights=1 / variance`` in meta-analyses.
+    ties : list of tuples of str, optional
+        Random terms with one covariance matrix, by their grouping factors, or labels where a factor
+        has several terms: ``[("mother", "father")]`` with ``(x | mother) + (x | father)``. Their
+        columns must be the same.
+    covariance : dict, optional
+        Covariance structures of your own, by grouping factor or label of a ``( | )`` term:
+        ``{"subj": CustomCovariance(...)}``. Those that formulas name are in `lmmfast.structures`.
 
     Returns
     -------
@@ -130,15 +141,17 @@ def lmer(
         if fixed is not None and "sigma" in fixed:
             raise TypeError("sigma is given twice, in fixed= and in sigma=")
         fixed = {**(fixed or {}), "sigma": sigma}
-    if fixed is None:
+    if fixed is None and ties is None:
         design = design_from(formula, data, weights, offset, contrasts)
+        design = design if covariance is None else with_covariances(design, covariance)
         return LMM(design, storage=storage, threads=threads).fitted(options)
     with warnings.catch_warnings():
         if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
             warnings.simplefilter("ignore", OneRowPerLevelWarning)
         design = design_from(formula, data, weights, offset, contrasts)
+        design = design if covariance is None else with_covariances(design, covariance)
         model = LMM(design, storage=storage, threads=threads)
-        options.free = model.holding(fixed)
+        options.free = model.holding(fixed, ties)
         return model.fitted(options)
 
 

@@ -48,7 +48,8 @@ class GLMM(GeneralizedModel):
             Fixed-effects columns, the intercept included (of an ordered response: without it).
         terms : sequence of (codes, columns) or (codes, columns, structure)
             Random terms: ``codes`` (n,) are the levels 0 .. m-1, ``columns`` (n, k) the random
-            columns (None: an intercept), ``structure`` "full" (default) or "diag".
+            columns (None: an intercept), ``structure`` "full" (default), "diag", or the name of a
+            covariance structure of two columns or more, as in formulas: "cs", "homcs", "ar1", ...
         family, link
             As for ``lmmfast.glmer``.
         weights : (n,) array, optional

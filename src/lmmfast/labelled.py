@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import summary as _summary
-from .effects import ratios, standard_errors, varcorr_frame
+from .effects import ratios, standard_errors, term_covariance, varcorr_frame
 from .fit import Fit
 from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
+from .inference.intervals import table as _table
 from .inference.intervals import variance_errors as _variance_errors
 from .inference.rows import modes as _modes
 from .inference.rows import quality as _quality
@@ -164,9 +165,45 @@ class Labelled(Fit):
         Columns ``group``, ``var1``, ``var2``, ``vcov`` (variance or covariance) and ``sdcor``
         (standard deviation or correlation). ``var2`` is None for variances. The last row, group
         ``Residual``, is the residual variance; generalized models have none. Correlations with a
-        zero variance are NaN.
+        zero variance are NaN. Of a covariance structure its standard deviations and what its
+        correlations are made of: ``var2`` is "rho", "rho 2" (of columns two places apart), "range"
+        or "factor 1" (loadings), and ``sdcor`` the value. `covariance` has the matrix.
         """
         return varcorr_frame(self.estimates, self.design, self.family is None)
+
+    @hinted
+    def covariance(self, term: str | int | None = None) -> pd.DataFrame:
+        """Covariance matrix of the random effects of one level of a term.
+
+        Parameters
+        ----------
+        term : str or int, optional
+            Grouping factor, label ("1 + Days | Subject") or place among the random terms. Default:
+            the only term.
+
+        Returns
+        -------
+        pandas.DataFrame
+            k x k, rows and columns named as the term's columns; in units of the response, whatever
+            structure the term has.
+
+        Raises
+        ------
+        ValueError
+            When `term` means none of the terms, or several.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.covariance("Subject").round(1).to_numpy().tolist()
+        [[612.1, 9.6], [9.6, 35.1]]
+        """
+        import pandas as pd
+
+        i = self.design.place_of(term)
+        names = list(self.design.terms[i].columns)
+        return pd.DataFrame(term_covariance(self.estimates, i)[0], index=names, columns=names)
 
     @hinted
     def ranef(self, cond_var: bool = False) -> dict[str, pd.DataFrame]:
@@ -271,6 +308,30 @@ class Labelled(Fit):
         [[24.74, 5.84], [5.92, 1.25], [0.07, 0.33], [25.59, 1.51]]
         """
         return _variance_errors.varcorr_se(self)
+
+    def parameters(self) -> pd.DataFrame:
+        """The parameters of the random effects' covariances, with standard errors.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a parameter, by its name in `conf_int` and `profile`: "sd(Days | Subject)",
+            "cor(Intercept, Days | Subject)"; of covariance structures "rho(times | Subject)", "rho
+            2(times | Subject)" (two places apart), "range(x + y | site)" in the units of the
+            coordinates, "loading(f[a], 1 | g)"; "sigma". Columns ``estimate``, ``se`` (by the delta
+            method from the curvature of the criterion, as `varcorr_se`) and ``status``: empty, "at
+            bound" (a standard deviation of zero, correlations of one), "not estimable" (a
+            correlation of what does not vary), "not identified" (no data tell it from others) or
+            "held".
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.parameters().loc["sd(Days | Subject)", ["estimate", "se"]].round(2).tolist()
+        [5.92, 1.25]
+        """
+        return _table.parameter_table(self)
 
     def vcov_theta(self) -> pd.DataFrame:
         """Covariance matrix of theta and sigma, from the exact curvature of the criterion.

@@ -42,7 +42,8 @@ class LMM(Model):
             Fixed-effects columns, the intercept included.
         terms : sequence of (codes, columns) or (codes, columns, structure)
             Random terms: ``codes`` (n,) are the levels 0 .. m-1, ``columns`` (n, k) the random
-            columns (None: an intercept), ``structure`` "full" (default) or "diag".
+            columns (None: an intercept), ``structure`` "full" (default), "diag", or the name of a
+            covariance structure of two columns or more, as in formulas: "cs", "homcs", "ar1", ...
         weights : (n,) array, optional
             Positive; the residual variance of a row is sigma^2 / weight.
         offset : (n,) array, optional

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .effects import term_covariance
+from .effects import structured_rows, term_covariance
 from .engine.generalized_estimates import GeneralizedEstimates
 from .engine.priors import described
+from .formula.covariances import IN_WORDS
 from .inference.ddf import METHODS, ddf_of
 from .inference.hypotheses.tests import coef_test
 from .inference.rows.generalized import is_ordered, pearson, response_note
@@ -51,7 +52,8 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
     at_hand = fit.design.is_held and not (fit.design.reading and fit.design.reading.in_file)
     if at_hand and scaled and not is_ordered(fit):
         sections.append(("Scaled residuals:", residual_table(fit)))
-    said = [*unidentified_lines(fit), *held_lines(fit), counts(fit), *dropped_rows(fit.design)]
+    said = [*structure_lines(fit), *unidentified_lines(fit), *held_lines(fit), counts(fit)]
+    said += dropped_rows(fit.design)
     said += kept_rows(fit)
     sections.append(("Random effects:", random_table(fit), *said))
     if fit.design.x_names:
@@ -132,7 +134,11 @@ def held_lines(fit: Fit) -> list[str]:
     fixed = ([f"theta: {', '.join(fixed)}"] if fixed else []) + (
         [] if free.sigma is None else [f"sigma = {general(free.sigma, 4)}"]
     )
-    return wrapped(f"Held, not estimated: {'; '.join(fixed)}") if fixed else []
+    said = [f"Held, not estimated: {'; '.join(fixed)}"] if fixed else []
+    tied = [np.flatnonzero(column) for column in free.basis.T]
+    pairs = [" = ".join(names[k] for k in places) for places in tied if len(places) > 1]
+    said += [f"Tied, one parameter each: {'; '.join(pairs)}"] if pairs else []
+    return list(chain.from_iterable(map(wrapped, said)))
 
 
 def residual_table(fit: Fit) -> Table:
@@ -154,6 +160,12 @@ def random_table(fit: Fit) -> Table:
     correlations: list[list[str]] = []
     sds: list[float] = []
     for i, term in enumerate(fit.design.terms):
+        if term.covariance is not None:
+            own = _structured_cells(fit, i)
+            labels += own[0]
+            sds += own[1]
+            correlations += own[2]
+            continue
         _, sd, corr = term_covariance(fit.estimates, i)
         sds += list(sd)
         labels += zip([term.group, *[""] * (len(sd) - 1)], term.columns, strict=True)
@@ -164,10 +176,46 @@ def random_table(fit: Fit) -> Table:
         correlations.append([])
         sds.append(fit.sigma)
     width = max(map(len, correlations))
-    parts = zip(labels, column(np.square(sds)), column(sds), correlations, strict=True)
+    shown = [
+        ["" if np.isnan(v) else cell for cell, v in zip(cells, sds, strict=True)]
+        for cells in (column(np.square(sds)), column(sds))
+    ]
+    parts = zip(labels, *shown, correlations, strict=True)
     rows = tuple((*label, v, s, *corr, *[""] * (width - len(corr))) for label, v, s, corr in parts)
     corr_header = ["Corr", *[""] * (width - 1)] if width else []
     return Table(("Groups", "Name", "Variance", "Std.Dev.", *corr_header), rows, 2)
+
+
+def _structured_cells(
+    fit: Fit, i: int
+) -> tuple[list[tuple[str, str]], list[float], list[list[str]]]:
+    """Labels, standard deviations and correlations of a term with a structure: what all columns
+    share stands beside the first, the rest in rows of its own."""
+    term = fit.design.terms[i]
+    labels: list[tuple[str, str]] = []
+    sds: list[float] = []
+    correlations: list[list[str]] = []
+    for group, first, second, _, value in structured_rows(fit.estimates, i, term):
+        label = "" if labels else group
+        if second is None:
+            labels.append((label, first))
+            sds.append(value)
+            correlations.append([])
+        elif second == "rho":
+            correlations[0] = [fixed(value, 2)]
+        elif not second.startswith("factor"):
+            pair = second if second.startswith(("rho", "range")) else f"{first}, {second}"
+            labels.append((label, pair))
+            sds.append(np.nan)
+            correlations.append([general(value, 4) if second == "range" else fixed(value, 2)])
+    return labels, sds, correlations
+
+
+def structure_lines(fit: Fit) -> list[str]:
+    """What the covariance structures are, defaults included."""
+    pairs = ((term.label, term.covariance) for term in fit.design.terms)
+    said = [f"{label}: {IN_WORDS.get(own.kind, 'its own')}" for label, own in pairs if own]
+    return list(chain.from_iterable(map(wrapped, said)))
 
 
 def counts(fit: Fit) -> str:

@@ -50,7 +50,7 @@ static lmm_status begin(joint *t, const double *start, double *x)
     if (start) {
         from_user(m, start, theta);
         if (t->plane)
-            plane_nearest(t->plane, theta, x);
+            plane_nearest(t->plane, m, theta, x);
         else {
             factors_of_theta(m, theta, T, m->scratch.tmp);
             axes_of_factors(m, T, LIFT * g->unit, FAR * g->unit, x, t->work);
@@ -62,9 +62,17 @@ static lmm_status begin(joint *t, const double *start, double *x)
         for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++)
             for (int i = 0; i < lay->f[k].p * lay->f[k].p; i++)
                 T[i] = i % (lay->f[k].p + 1) ? 0 : TYPICAL * g->unit;
-        axes_of_factors(m, g->Tnew, 0, INFINITY, x, t->work);
+        double *axes = t->plane ? t->axes : x;
+        axes_of_factors(m, g->Tnew, 0, INFINITY, axes, t->work);
         TRY(start_fixed(g));
-        if (g->flat < 0) start_random(g, x);
+        if (g->flat < 0) start_random(g, axes);
+        if (t->plane) {
+            axes_factors(m, axes, 0, g->Tnew);
+            theta_of_factors(m, g->Tnew, theta);
+            change_coordinates(m, theta, 1);
+            plane_nearest(t->plane, m, theta, x);
+            plane_lift(t->plane, LIFT * g->unit, FAR * g->unit, x);
+        }
         memcpy(parameters, g->gamma, sizeof(double) * (size_t)lay->p);
         memcpy(parameters + lay->p, g->x, sizeof(double) * (size_t)g->family.nextra);
     }
@@ -225,7 +233,7 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
     t->own = !start;
     TRY(begin(t, start, x));
     lmm_status status = t->nt + t->more ? status_of(minimize(t, x, trial, work, info)) : LMM_OK;
-    for (int i = 0; i < SHRINKS && !start && status == LMM_NOTPOSDEF; i++) {
+    for (int i = 0; i < SHRINKS && !start && !t->plane && status == LMM_NOTPOSDEF; i++) {
         shrink(t, x);
         status = status_of(minimize(t, x, trial, work, info));
     }
@@ -241,7 +249,7 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
 }
 
 lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
-                    double *psi, glmm_info *info)
+                    double *psi, double *z, glmm_info *info)
 {
     const layout *lay = &g->m->layout;
     newton_state state = {.f = INFINITY, .radius = s->radius * g->unit};
@@ -254,6 +262,7 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
     if (within && within->theta) {
         status = plane_open(&p, g->m, within->theta);
         t.plane = &p;
+        for (int j = 0; j < p.n && status == LMM_OK; j++) p.most[j] = INFINITY; /* there is no sigma */
         t.nt = p.n;
         t.first = 2 * (ptrdiff_t)p.n;
     }
@@ -267,8 +276,8 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
     const ptrdiff_t size = joint_point(&t), all = joint_size(g), rest = joint_fixed(&t), n = t.nt + t.more,
                     newton = newton_workspace((int)n, (int)all, size);
     const ptrdiff_t axes = axes_work(lay, (int)rest) + 2 * (ptrdiff_t)lay->ntheta * lay->ntheta;
-    double *x = malloc(sizeof(double) *
-                       (size_t)(2 * size + newton + axes + 40 * all + rest * (t.more + 1) + all * (all + 1)));
+    double *x = malloc(sizeof(double) * (size_t)(2 * size + newton + axes + 40 * all + rest * (t.more + 1) +
+                                                 all * (all + 1) + axes_size(lay)));
     if (!x) status = LMM_NOMEM;
     if (status == LMM_OK) {
         double *trial = x + size, *work = trial + size;
@@ -277,8 +286,10 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
         t.basis = t.fixed + rest;
         t.gF = t.basis + rest * t.more;
         t.HF = t.gF + all;
+        t.axes = t.HF + all * all;
         status = open_within(&t, within);
         if (status == LMM_OK) status = run(&t, start, psi, x, trial, work, info);
+        if (t.plane && z) plane_result(t.plane, x, z);
     }
     info->objective = g->f;
     info->mode = g->promise;

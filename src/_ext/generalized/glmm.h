@@ -69,9 +69,10 @@ typedef struct {            /* parameters that are held or tied                 
 } glmm_plane;
 
 /* Minimizes the criterion from start (NULL: a generalized linear model without random effects), or within a
-   plane from the point that is nearest to start, which is needed then. */
+   plane from the point that is nearest to start, or to moments of what fixed effects leave; where (beta, x)
+   are held start is needed. z: receives that of theta's plane, or NULL. */
 lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
-                    double *psi, glmm_info *info);
+                    double *psi, double *z, glmm_info *info);
 
 /* Another response with its weights and starts; family, offset and quadrature stay. LMM_UNAVAILABLE: rows
    were kept once that are not equal any more; nothing has changed. */

@@ -103,7 +103,10 @@ static void tangent_of_theta(const joint *t, const double *x, const double *slop
     for (ptrdiff_t j = 0; j < rest; j++) {
         double *to = t->HF + (t->nt + j) * all;
         plane_pull(t->plane, m, x, B + (N + j) * n, to);
-        for (ptrdiff_t i = 0; i < t->nt; i++) t->HF[t->nt + j + i * all] = to[i];
+        for (ptrdiff_t i = 0; i < t->nt; i++) {
+            if (t->plane->still[i]) to[i] = 0;
+            t->HF[t->nt + j + i * all] = to[i];
+        }
         memcpy(to + t->nt, B + N + (N + j) * n, sizeof(double) * (size_t)rest);
     }
 }
@@ -143,12 +146,10 @@ static void joint_tangent(void *arg, const double *x, const double *slope, doubl
 static void joint_move(void *arg, const double *x, const double *step, double *to)
 {
     const joint *t = arg;
-    if (t->plane)
-        for (int i = 0; i < t->nt; i++) {
-            to[i] = x[i] + step[i];
-            to[t->nt + i] = x[t->nt + i];
-        }
-    else if (!t->skipped)
+    if (t->plane) {
+        plane_move(t->plane, x, step, to);
+        memcpy(to + t->nt, x + t->nt, sizeof(double) * (size_t)t->nt);
+    } else if (!t->skipped)
         axes_move(t->g->m, x, step, to, t->work);
     else { /* a flat factor stays */
         double *whole = t->gF;

@@ -24,6 +24,7 @@ typedef struct {
     double *fixed;     /* p + nextra */
     double *basis;     /* (p + nextra) x more, orthonormal columns */
     double *gF, *HF;   /* n, n x n of all coordinates */
+    double *axes;      /* axes_size  a point of axes, from which one of a plane begins */
     double *work;      /* axes_work */
 } joint;
 

@@ -213,6 +213,8 @@ int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users, double floor);
 int is_pinned(const factor *f, int i, double d); /* is diagonal i of the user's T, d, at the floor? */
+void triangularize(int k, double *A,
+                   int ld); /* A := its lower triangle with nonnegative diagonal, up to rotation */
 void theta_of_factors(lmm_model *m, const double *T, double *theta);
 void factors_of_theta(const lmm_model *m, const double *theta, double *T, double *work);
 void set_axes(lmm_model *m, const term *t, const double *U, const double *s);

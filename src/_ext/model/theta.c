@@ -68,7 +68,7 @@ void from_user(const lmm_model *m, const double *user, double *theta)
 
 /* A (k x k) = lower triangle with nonnegative diagonal times an orthogonal matrix, in place. A zero
    diagonal gets a zero column: the echelon form of a singular factor is unique. */
-static void triangularize(int k, double *A, int ld)
+void triangularize(int k, double *A, int ld)
 {
     for (int i = 0; i < k; i++) {
         for (int j = i + 1; j < k; j++) {

@@ -35,22 +35,81 @@ double null_curvature(lmm_model *m, const term *t, double *x, int *place, double
     return w[0];
 }
 
-/* Is the criterion lower at the point of axes, or in a plane where it is nearest? Goes there. */
-static int try_point(fit *t, const double *axes, double *x, double *trial)
+/* Is the criterion lower at `at`? Goes there. */
+static int try_point(fit *t, const double *at, double *x)
 {
-    const double *at = axes;
-    if (t->plane) {
-        axes_factors(t->m, axes, 0, t->T);
-        theta_of_factors(t->m, t->T, t->theta);
-        change_coordinates(t->m, t->theta, 1);
-        plane_nearest(t->plane, t->theta, trial);
-        at = trial;
-    }
     t->state->neval++;
     t->state->moved = 1;
     if (!(fit_value(t, at) < t->state->f - t->s->tolerance)) return 0;
     memcpy(x, at, sizeof(double) * (size_t)(t->plane ? t->n : fit_size(t)));
     return 1;
+}
+
+/* The x of the plane nearest to phi, the unstructured term s as in axes */
+static void x_of_term(fit *t, const piece *own, const double *axes, double *phi, double *x)
+{
+    const term *s = &own->t;
+    axes_factors(t->m, axes, 0, t->T);
+    theta_of_factors(t->m, t->T, t->theta);
+    change_coordinates(t->m, t->theta, 1);
+    memcpy(phi + own->first, t->theta + s->th, sizeof(double) * (size_t)s->nth);
+    plane_nearest_phi(t->plane, phi, x);
+}
+
+/* A term's Sigma along a direction without variance. axes, place: all terms, and this one's part. 1: there is
+   a lower point, -1: there are no evaluations left, 0: nothing is lower. own: NULL outside of planes */
+static int leave_term(fit *t, const term *s, const piece *own, double *axes, double *place, double *phi,
+                      double *x, double *trial, double *work)
+{
+    int i = 0;
+    const double curvature = null_curvature(t->m, s, place, &i, work);
+    double *deviation = place + s->k * s->k + i;
+    for (double e = FIRST; curvature < -NEGATIVE && e > LEAST; e /= 3) {
+        if (t->state->neval >= t->s->maxeval) return -1;
+        *deviation = e;
+        if (own) x_of_term(t, own, axes, phi, trial);
+        if (try_point(t, own ? trial : axes, x)) return 1;
+    }
+    if (curvature < -NEGATIVE) *deviation = FLOOR;
+    return 0;
+}
+
+/* The same of a structure: what it proposes */
+static int leave_structure(fit *t, const piece *own, double *phi, double *x, double *trial)
+{
+    const ptrdiff_t block = (ptrdiff_t)own->t.k * own->t.k;
+    double *scratch = t->plane->s.scratch, *S = scratch + own->of->work, *proposed = S + block,
+           *kept = proposed + block;
+    if (!own->of->trial) return 0;
+    surface_slope(t->m, own, S, proposed);
+    for (int which = 0;; which++) {
+        memcpy(proposed, phi + own->first, sizeof(double) * (size_t)own->count);
+        if (!own->of->trial(own->of, phi + own->first, S, which, proposed, scratch)) return 0;
+        if (t->state->neval >= t->s->maxeval) return -1;
+        memcpy(kept, phi + own->first, sizeof(double) * (size_t)own->count);
+        memcpy(phi + own->first, proposed, sizeof(double) * (size_t)own->count);
+        plane_nearest_phi(t->plane, phi, trial);
+        memcpy(phi + own->first, kept, sizeof(double) * (size_t)own->count);
+        if (try_point(t, trial, x)) return 1;
+    }
+}
+
+static int leave_in_plane(fit *t, double *x, double *axes, double *trial, double *work)
+{
+    const plane *p = t->plane;
+    lmm_model *m = t->m;
+    double *place = axes, *phi = work, *rest = phi + p->nphi;
+    factors_of_theta(m, plane_theta(p, x), t->T, t->work);
+    axes_of_factors(m, t->T, FLOOR, INFINITY, axes, t->work);
+    for (int e = 0; e < p->s.nterm; place += term_size(p->s.piece[e].t.k), e++) {
+        const piece *own = &p->s.piece[e];
+        plane_theta(p, x);
+        memcpy(phi, p->phi, sizeof(double) * (size_t)p->nphi);
+        const int left = own->of ? leave_structure(t, own, phi, x, trial)
+                                 : leave_term(t, &own->t, own, axes, place, phi, x, trial, rest);
+        if (left) return left;
+    }
+    return 0;
 }
 
 int leave_saddle(fit *t, double *x)
@@ -63,21 +122,11 @@ int leave_saddle(fit *t, double *x)
         fit_value(t, x); /* S belongs to a step that was not accepted */
         t->state->neval++;
     }
-    if (t->plane) {
-        factors_of_theta(m, plane_theta(t->plane, x), t->T, t->work);
-        axes_of_factors(m, t->T, FLOOR, INFINITY, axes, t->work);
-    } else
-        memcpy(axes, x, sizeof(double) * (size_t)size);
+    if (t->plane) return leave_in_plane(t, x, axes, trial, work);
+    memcpy(axes, x, sizeof(double) * (size_t)size);
     for (term s = {0}; next_term(lay, &s); place += term_size(s.k)) {
-        int i = 0;
-        const double curvature = null_curvature(m, &s, place, &i, work);
-        double *deviation = place + s.k * s.k + i;
-        for (double e = FIRST; curvature < -NEGATIVE && e > LEAST; e /= 3) {
-            if (t->state->neval >= t->s->maxeval) return -1;
-            *deviation = e;
-            if (try_point(t, axes, x, trial)) return 1;
-        }
-        if (curvature < -NEGATIVE) *deviation = FLOOR;
+        const int left = leave_term(t, &s, NULL, axes, place, NULL, x, trial, work);
+        if (left) return left;
     }
     return 0;
 }

@@ -127,10 +127,8 @@ static void fit_move(void *arg, const double *x, const double *step, double *to)
         axes_move(t->m, x, step, to, t->work);
         return;
     }
-    for (int i = 0; i < t->n; i++) {
-        to[i] = x[i] + step[i];
-        to[t->n + i] = x[t->n + i];
-    }
+    plane_move(t->plane, x, step, to);
+    memcpy(to + t->n, x + t->n, sizeof(double) * (size_t)t->n);
 }
 
 static void fit_anchor(void *arg, double *x)
@@ -235,6 +233,18 @@ static void start_by_moments(fit *t, double *x)
             set_term(to, k, E, w);
         }
     }
+}
+
+/* The point of a plane that is nearest to moment estimates */
+static void start_near_moments(fit *t, double *x)
+{
+    lmm_model *m = t->m;
+    start_by_moments(t, t->begin);
+    axes_factors(m, t->begin, 0, t->T);
+    theta_of_factors(m, t->T, t->theta);
+    change_coordinates(m, t->theta, 1);
+    plane_nearest(t->plane, m, t->theta, x);
+    plane_lift(t->plane, LOW, HIGH, x);
 }
 
 /* The user's theta, or z, kept off the boundary */
@@ -428,7 +438,7 @@ static double *lay_out(fit *t)
     return x;
 }
 
-static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info *info)
+static lmm_status fit_from(fit *t, const double *start, double *theta, double *z, lmm_info *info)
 {
     lmm_model *m = t->m;
     double *x = lay_out(t);
@@ -436,6 +446,8 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info 
     m->evaluation.at.reml = t->s->reml;
     if (start)
         start_from(t, start, x);
+    else if (t->plane)
+        start_near_moments(t, x);
     else
         start_by_moments(t, x);
     const newton_end end = minimize(t, x, info);
@@ -445,6 +457,7 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info 
         return m->trailing->failed ? LMM_UNSOLVED : t->state->neval > 1 ? LMM_EXACT : LMM_NOTPOSDEF;
     info->certificate = t->state->predicted;
     info->objective = arrive(t, x, theta);
+    if (t->plane && z) plane_result(t->plane, x, z);
     info->resolution = resolution(m, t->s->reml);
     info->noise = end == NEWTON_CONVERGED ? seen_noise(t, x, info->objective, t->x) : 0;
     if (info->noise > 0) m->evaluation.at.state = NOWHERE;
@@ -453,16 +466,16 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, lmm_info 
 }
 
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
-                   double *theta, lmm_info *info)
+                   double *theta, double *z, lmm_info *info)
 {
     newton_state state = {.f = INFINITY, .radius = s->radius};
     fit t = {.m = m, .s = s, .state = &state, .n = m->layout.ntheta};
-    if (!within) return fit_from(&t, start, theta, info);
+    if (!within) return fit_from(&t, start, theta, z, info);
     plane p;
     lmm_status status = plane_open(&p, m, within);
     t.n = p.n;
     t.plane = &p;
-    if (status == LMM_OK) status = fit_from(&t, start, theta, info);
+    if (status == LMM_OK) status = fit_from(&t, start, theta, z, info);
     plane_close(&p);
     return status;
 }

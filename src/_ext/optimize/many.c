@@ -66,7 +66,7 @@ static lmm_status fit_one(lmm_model *m, const lmm_data *d, int refilled, const l
     const ptrdiff_t p = m->layout.pfull;
     without_fit(to, m->layout.ntheta, p, r);
     lmm_status status = refilled ? lmm_refill(m, d) : lmm_response(m, d);
-    if (status == LMM_OK) status = lmm_fit(m, s, NULL, start, to->theta, to->info);
+    if (status == LMM_OK) status = lmm_fit(m, s, NULL, start, to->theta, NULL, to->info);
     const int fitted = status == LMM_OK || status == LMM_MAXEVAL;
     const lmm_status read = fitted ? read_fit(m, r, L, vcov, to) : LMM_OK;
     *to->status = read == LMM_OK ? status : read;

@@ -17,7 +17,7 @@ typedef enum {                /* what a parameter is measured in                
                LMM_LOGARITHM  /* of a range                                                              */
 } lmm_parameter;
 
-typedef struct lmm_structure lmm_structure;
+typedef struct lmm_structure lmm_structure; /* its head in lmm.h, too */
 
 struct lmm_structure {
     int32_t p, nphi;     /* order of Sigma; parameters                                              */
@@ -51,5 +51,10 @@ typedef struct {      /* what a structure is made of                            
 /* NULL: no memory, or no such structure (known: receives whether there is one of that name). */
 lmm_structure *lmm_structure_new(const lmm_structure_spec *spec, int *known);
 void lmm_structure_free(lmm_structure *s); /* NULL is fine */
+
+/* root root' = A, A symmetric (p x p, both triangles), of as few columns as rounding allows, the others 0:
+   for structures whose root is not closed. Nonzero: A has a negative eigenvalue, or is not finite. work: 3 p.
+ */
+int lmm_semidefinite_root(int32_t p, const double *A, double *root, double *work);
 
 #endif

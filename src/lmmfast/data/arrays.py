@@ -9,11 +9,14 @@ import numpy as np
 
 from ..errors import DataError
 from ..formula.cells import floats_of
+from ..formula.covariances import PLAIN_KINDS
 from .alignment import aligned, index_of
 from .checks import check_levels
 from .design import Design
 from .responses import answer_of
 from .rows import RowColumns, Rows
+from .structured import custom_structure
+from .structures import Structure
 from .terms import RandomTerm
 
 
@@ -114,16 +117,38 @@ def _terms(terms: Sequence[tuple[Any, ...]], n: int, index: Any) -> tuple[Random
         if not 2 <= len(term) <= 3:
             raise DataError(f"terms[{i}] must be (codes, columns) or (codes, columns, structure)")
         structure = term[2] if len(term) == 3 else "full"
-        if structure not in ("full", "diag"):
-            raise DataError(f"terms[{i}]: structure must be 'full' or 'diag', not {structure!r}")
         given, columns = (aligned(part, index, f"terms[{i}]", "y") for part in term[:2])
         codes, group, levels = _factor(given, i, n, known)
         z = _columns(columns, i, n)
         constant = z.shape[1] == 1 and (z == z[0]).all()
         names = ("Intercept",) if constant else tuple(f"z{j}" for j in range(z.shape[1]))
+        covariance = _covariance(structure, names, i)
         label = f"{' + '.join(names)} {'||' if structure == 'diag' else '|'} {group}"
-        out.append(RandomTerm.of_rows(label, group, names, codes, levels, z, structure))
+        if covariance is not None:
+            label, structure = f"{covariance.kind}(0 + {label.split(' |')[0]} | {group})", "full"
+        out.append(RandomTerm.of_rows(label, group, names, codes, levels, z, structure, covariance))
     return tuple(out)
+
+
+def _covariance(structure: Any, names: tuple[str, ...], i: int) -> Structure | None:
+    """The covariance structure of a term; None for any covariance, and for none."""
+    if isinstance(structure, Structure):
+        if structure.p != len(names):
+            raise DataError(
+                f"terms[{i}] has {len(names)} columns, its structure is for {structure.p}"
+            )
+        return structure
+    if isinstance(structure, str) and structure in ("full", "diag"):
+        return None
+    own = custom_structure(structure, names)
+    if own is not None:
+        return own
+    if isinstance(structure, str) and structure in PLAIN_KINDS and len(names) > 1:
+        return Structure(structure, names)
+    raise DataError(
+        f"terms[{i}]: structure must be 'full', 'diag', a CustomCovariance or, for two columns, "
+        f"one of {', '.join(PLAIN_KINDS)}, not {structure!r}"
+    )
 
 
 def _factor(

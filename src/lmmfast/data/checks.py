@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, DoubleBarWarning, OneRowPerLevelWarning, warn
+from ..errors import DataError, DoubleBarWarning, FormulaError, OneRowPerLevelWarning, warn
 from ..formula.plan import Plan
 from .encode import Coding
 
@@ -54,12 +54,28 @@ def check_levels(terms: Sequence[RandomTerm], weights: NDArray[np.float64] | Non
         )
 
 
+def check_levels_of_rows(plan: Plan) -> None:
+    """Rows with several levels of one factor, and levels that are related: not in this design."""
+    for bar in plan.formula.random:
+        if bar.membership is not None:
+            raise FormulaError(
+                f"{bar.term}: rows with several levels of one factor cannot be fitted here",
+                term=bar.label,
+            )
+        if bar.relationship:
+            raise FormulaError(
+                f"{bar.term}: the matrix {bar.relationship!r} is not known here: give it as "
+                f"relationship={{{bar.factor!r}: {bar.relationship}}}",
+                term=bar.label,
+            )
+
+
 def note_double_bars(plan: Plan, codings: Mapping[str, Coding]) -> None:
     """One warning for all `||` terms with factors: lme4 reads these differently."""
     terms, lme4s, factors = [], [], []
     for bar, part in zip(plan.formula.random, plan.random, strict=True):
         own = [atom.label for atom in part.atoms if codings[atom.label].levels is not None]
-        if bar.structure == "diag" and own:
+        if bar.structure == "diag" and own and not bar.explicit:
             terms.append(f"({bar.label})")
             factors += own
             columns = ("0 + " * bool(term.atoms) + part.label(term) for term in part.terms)

@@ -17,7 +17,7 @@ from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.redundancy import in_patsys_order
 from ..formula.terms import Sum
 from .alignment import aligned, index_of
-from .checks import check_levels, check_size, note_double_bars
+from .checks import check_levels, check_levels_of_rows, check_size, note_double_bars
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .fixed import fixed_columns
@@ -26,6 +26,7 @@ from .recipe import Recipe, add_offsets, numbers_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
+from .structured import fewest_levels, structure_of
 from .sums import Columns, Sums, no_rows
 from .terms import RandomTerm
 from .usable import Used, used_rows
@@ -99,6 +100,25 @@ class Design:
     def plan(self) -> Plan:
         """What the formula needs; designs from arrays have no formula."""
         return plan_of(self.formula, self.recipe is not None and self.recipe.memory.patsy)
+
+    def place_of(self, term: str | int | None) -> int:
+        """Place of a random term, by its number, label or grouping factor; ValueError if it means
+        none or several."""
+        labels = [one.label for one in self.terms]
+        if isinstance(term, int) and not isinstance(term, bool):
+            found = [term] if 0 <= term < len(labels) else []
+        elif term is None:
+            found = list(range(len(labels)))
+        else:
+            bare = str(term).strip()
+            bare = bare[1:-1].strip() if bare[:1] == "(" and bare[-1:] == ")" else bare
+            found = [i for i, label in enumerate(labels) if bare == label]
+            found = found or [i for i, one in enumerate(self.terms) if bare == one.group]
+        if len(found) != 1:
+            what = f"several terms are {term!r}" if found else f"there is no random term {term!r}"
+            what = "there are several random terms" if term is None else what
+            raise ValueError(f"{what}: name one of {', '.join(map(repr, labels))}")
+        return found[0]
 
     # ---- rows: DataError where they are not in memory --------------------------------------------
 
@@ -193,6 +213,7 @@ def build(
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
+    check_levels_of_rows(plan)
     memory = Memory(scope, patsy)
     memory.update(learned or {})
     used = used_rows(plan, table, weights, offset, memory)
@@ -391,7 +412,7 @@ def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
         if bar.factor not in made:
             factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
-            made[bar.factor] = combine(bar.factor, atoms, factors)
+            made[bar.factor] = combine(bar.factor, atoms, factors, fewest_levels(plan, bar))
     return made
 
 
@@ -407,7 +428,7 @@ def random_terms(
         grouping, codes = groupings[bar.factor]
         z = layout.parts(codings, values)
         own = bar.label, bar.factor, layout.names, codes, grouping.levels, z, bar.structure
-        yield RandomTerm.of_rows(*own)
+        yield RandomTerm.of_rows(*own, structure_of(bar, layout, codings))
 
 
 def total_offset(

@@ -90,9 +90,12 @@ def _factor(
 
 
 def combine(
-    label: str, atoms: tuple[Expression, ...], factors: Sequence[Column]
+    label: str, atoms: tuple[Expression, ...], factors: Sequence[Column], fewest: int = 2
 ) -> tuple[Grouping, Codes]:
-    """Combinations, two at least, of the levels of a factor for each atom, as a grouping factor."""
+    """Combinations, two at least, of the levels of a factor for each atom, as a grouping factor.
+
+    One is enough (`fewest`) where all its terms have covariance structures: a time series, a map.
+    """
     codes: Codes = np.zeros(0, dtype=np.int32)
     levels: NDArray[Any] = np.zeros(0)
     atom_levels: list[NDArray[Any]] = []
@@ -107,7 +110,7 @@ def combine(
         codes, known = factorize(codes.astype(np.int64) * size + factor.codes)
         pairs.append(known)
         levels = _joined(levels[known // size], factor.levels[known % size])
-    if len(levels) < 2:
+    if len(levels) < fewest:
         only = f" ({str(levels[0])!r})" if len(levels) else ""
         raise DataError(
             f"grouping factor {label!r} has only one level{only} in the rows used: a variance "

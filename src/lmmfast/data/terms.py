@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from ..formula.column import Codes
 from ..freeze import Frozen
 from .rows import Part, RowColumns
 from .sums import Columns
+
+if TYPE_CHECKING:
+    from .structures import Structure
 
 Matrix = NDArray[np.float64]
 
@@ -27,6 +30,12 @@ class RandomTerm(Frozen, arrays=("levels",)):
     levels: NDArray[Any]  # m labels, read-only
     structure: str  # "full" or "diag": whether its columns are correlated
     source: Columns  # where its columns are
+    covariance: Structure | None = None  # what it is made of; then `structure` is "full"
+
+    @property
+    def term(self) -> str:
+        """The term in parentheses, or in the call that names its structure."""
+        return self.label if self.covariance is not None else f"({self.label})"
 
     @classmethod
     def of_rows(
@@ -38,6 +47,7 @@ class RandomTerm(Frozen, arrays=("levels",)):
         levels: NDArray[Any],
         z: Matrix | tuple[tuple[Part, ...], ...],
         structure: str,
+        covariance: Structure | None = None,
     ) -> RandomTerm:
         """A term in memory, of a matrix (n, k) or of the parts of its columns; terms that share the
         array ``codes`` share a grouping factor."""
@@ -45,7 +55,7 @@ class RandomTerm(Frozen, arrays=("levels",)):
             source = RowColumns.of_parts(len(codes), z, codes)
         else:
             source = RowColumns(z, codes)
-        return cls(label, group, columns, levels, structure, source)
+        return cls(label, group, columns, levels, structure, source, covariance)
 
     @property
     def codes(self) -> Codes:
@@ -61,6 +71,8 @@ class RandomTerm(Frozen, arrays=("levels",)):
         """Some of its columns, in this order; other fields as given."""
         names = tuple(self.columns[j] for j in columns)
         fields: dict[str, Any] = {"columns": names, "source": self.source.chosen(columns)}
+        if self.covariance is not None:
+            fields["covariance"] = self.covariance.with_columns(columns)
         return replace(self, **fields | changes)
 
     def with_rows(self, codes: Codes, z: Matrix, **changes: Any) -> RandomTerm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,6 +263,12 @@ class Engine:
     def kept(self, i: int) -> tuple[int, ...]:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
+
+    @cached_property
+    def reduced(self) -> dict[int, int]:
+        """Rank of the terms whose covariance has one by its structure."""
+        pairs = enumerate(term.covariance for term in self.design.terms)
+        return {i: own.rank for i, own in pairs if own is not None and own.rank}
 
     def place(self, i: int) -> Place:
         """Where term i is in the compiled model."""

@@ -133,7 +133,10 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
     parameters = 0
     for term in design.terms:
         k = term.source.width
-        parameters += k if term.structure == "diag" else k * (k + 1) // 2
+        if term.covariance is not None:
+            parameters += term.covariance.nphi
+        else:
+            parameters += k if term.structure == "diag" else k * (k + 1) // 2
         levels, columns = groups.get(term.group, (len(term.levels), 0))
         groups[term.group] = [levels, columns + k]
     ways = ["trailing matrix"] * len(groups)

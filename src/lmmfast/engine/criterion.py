@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..data.sums import Sums
     from .compiled import Engine
     from .free import Free
+    from .structured import Structured
 
 
 NO_COLUMN = 1e-4  # entries of T, in units of the whitened columns, that count as zero here
@@ -189,18 +190,79 @@ class Criterion:
         return H if self._free is None else self._free.basis.T @ H @ self._free.basis
 
 
+class PhiCriterion(Criterion):
+    """The same of a model with covariance structures, in their parameters phi (see `structured`).
+
+    phi : (nphi,) array, that of the fit whose theta `coordinates` is asked for.
+    """
+
+    def __init__(self, model: Any, reml: bool, phi: np.ndarray) -> None:
+        super().__init__(model, reml)
+        self._own: Structured = model.structured
+        self._phi = phi
+        self._blocks = [
+            slice(first + place.columns.start, first + place.columns.stop)
+            for first, place in _first_columns(model)
+        ]
+
+    def coordinates(self, theta: np.ndarray) -> np.ndarray:
+        """phi of the fit."""
+        return self._phi
+
+    def theta(self, z: np.ndarray) -> np.ndarray:
+        """theta of the coordinates."""
+        return self._own.theta(z)
+
+    def coordinate(self, place: int) -> int | None:
+        """The place in phi itself."""
+        return place
+
+    def _evaluate(self, z: np.ndarray, j: int) -> _Evaluation:
+        model, order = self.model, self._own.order
+        with model._lock, in_words():
+            model._use(self._sums)
+            f, slope, second = model._core.within(
+                self._own.everything(), np.ascontiguousarray(z[order]), reml=self.reml
+            )
+            r2, beta, column, M = model._core.squares(j)
+        g, H = np.empty(len(z)), np.empty((len(z), len(z)))
+        g[order], H[np.ix_(order, order)] = slope, second
+        return _Evaluation(z, f, g, H, r2, beta, column, M)
+
+    def _slope(self, S: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """Half of tr(S dSigma)."""
+        parts = [
+            np.einsum("ab,nab->n", S[block, block], self._own.slopes(i, theta)) / 2
+            for i, block in enumerate(self._blocks)
+        ]
+        return np.concatenate(parts)
+
+    def _at_zero(
+        self, H: np.ndarray, weight: float, S: np.ndarray, theta: np.ndarray
+    ) -> np.ndarray:
+        return H
+
+
 def _places(model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each parameter: row and column among the columns of all factors, size of its row of T."""
+    engine = model._engine
+    rows, columns, units = [], [], []
+    for i, ((first, place), C) in enumerate(
+        zip(_first_columns(model), engine.whitening(), strict=True)
+    ):
+        row, column = engine.entries(i)
+        rows.append(first + place.columns.start + row)
+        columns.append(first + place.columns.start + column)
+        units.append(np.linalg.norm(C, axis=1)[row])
+    return np.concatenate(rows), np.concatenate(columns), np.concatenate(units)
+
+
+def _first_columns(model: Any) -> list[tuple[int, Any]]:
+    """Of each term: where its factor's columns begin among those of all factors, and its place."""
     engine = model._engine
     places = [engine.place(i) for i in range(len(model.design.terms))]
     widths = np.zeros(1 + max(place.factor for place in places), dtype=int)
     for place in places:
         widths[place.factor] = max(widths[place.factor], place.columns.stop)
     first = np.cumsum([0, *widths])
-    rows, columns, units = [], [], []
-    for i, (place, C) in enumerate(zip(places, engine.whitening(), strict=True)):
-        row, column = engine.entries(i)
-        rows.append(first[place.factor] + place.columns.start + row)
-        columns.append(first[place.factor] + place.columns.start + column)
-        units.append(np.linalg.norm(C, axis=1)[row])
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(units)
+    return [(int(first[place.factor]), place) for place in places]

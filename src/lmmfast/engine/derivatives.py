@@ -76,6 +76,31 @@ def hessian_along(
         raise FitError("the criterion is not finite near this theta") from None
 
 
+def hessian_within(model: Model, phi: np.ndarray, reml: bool, directions: np.ndarray) -> np.ndarray:
+    """The same along directions of phi, (nphi, k), the parameters of covariance structures."""
+    own = model.structured
+    assert own is not None
+
+    def derivatives(point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with model._lock:
+            model._use(None)
+            _, g, H = model._core.within(own.everything(), point[own.order], reml=reml)
+        slope, curvature = np.empty_like(g), np.empty_like(H)
+        slope[own.order], curvature[np.ix_(own.order, own.order)] = g, H
+        return slope, curvature
+
+    def gradient(point: np.ndarray) -> np.ndarray:
+        return np.asarray(derivatives(point)[0] @ directions)
+
+    try:
+        curvature = directions.T @ derivatives(phi)[1] @ directions
+        if model.storage["storage"] == "iterative":
+            return np.asarray(curvature)
+        return _differences(model, gradient, phi, curvature.diagonal(), directions)
+    except NotPositiveDefinite:
+        raise FitError("the criterion is not finite near these parameters") from None
+
+
 def hessian_at_sigma(
     model: Model, theta: np.ndarray, reml: bool, directions: np.ndarray, sigma: float
 ) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,7 +82,7 @@ class Singular(Frozen, arrays=("direction",)):
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")):
+class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept", "phi")):
     """The numbers of a fit as arrays, in the user's units and coding.
 
     The arrays are read-only: ``fit.theta.copy()`` can be changed.
@@ -125,6 +126,11 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
         each group of terms. The objective, fixed effects and predictions are not affected.
     free : Free or None
         What could move, where parameters were held or tied; None: all of them.
+    phi : (nphi,) array or None
+        Where a term has a covariance structure, what the fit moved in the place of theta: by term,
+        the parameters of the structure (`data.structures`), of other terms their part of theta.
+    lost : int
+        Parameters of covariance structures that no response identifies: they do not count.
     """
 
     reml: bool
@@ -147,6 +153,8 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     starts: Starts | None = None
     unidentified: tuple[str, ...] = ()
     free: Free | None = None
+    phi: np.ndarray | None = None
+    lost: int = 0
 
     @property
     def is_sigma_known(self) -> bool:
@@ -156,12 +164,19 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     @property
     def n_theta(self) -> int:
         """Number of covariance parameters that the fit could move."""
-        return len(self.theta) if self.free is None else self.free.nz
+        if self.free is not None:
+            return self.free.nz
+        return len(self.theta) if self.phi is None else len(self.phi) - self.lost
 
 
-def singular_directions(T: tuple[np.ndarray, ...]) -> tuple[Singular, ...]:
-    """One for each term whose T has a zero on its diagonal."""
-    return tuple(_singular(i, t) for i, t in enumerate(T) if (t.diagonal() == 0).any())
+def singular_directions(
+    T: tuple[np.ndarray, ...], ranks: Mapping[int, int] | None = None
+) -> tuple[Singular, ...]:
+    """One for each term whose T has a zero on its diagonal; among the first columns, where it has
+    no more by its structure (`ranks`, by term)."""
+    most = ranks or {}
+    short = [(t.diagonal()[: most.get(i, len(t))] == 0).any() for i, t in enumerate(T)]
+    return tuple(_singular(i, t) for i, t in enumerate(T) if short[i])
 
 
 def _singular(i: int, T: np.ndarray) -> Singular:

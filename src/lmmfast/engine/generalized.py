@@ -31,6 +31,7 @@ from .families import Family, find_family
 from .generalized_checks import (
     check_family,
     check_quadrature,
+    check_structures,
     check_thresholds,
     checked_accuracy,
     checked_reml,
@@ -121,6 +122,7 @@ class GeneralizedModel(Machine):
         self.family: Family = find_family(family, link)
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
+        check_structures(design)
         check_quadrature(design, self.nagq)
         self.reml = checked_reml(reml)
         if self.reml:
@@ -520,7 +522,7 @@ class GeneralizedModel(Machine):
             T=T,
             b=b,
             fixed_kept=keep,
-            singular=singular_directions(T),
+            singular=singular_directions(T, self._engine.reduced),
             converged=run.status == "converged",
             certificate=float(run.certificate),
             n_evals=run.evals,

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .structures import compiled
+
 if TYPE_CHECKING:
     from ..data.design import Design
     from ..data.terms import RandomTerm
@@ -47,7 +49,8 @@ def is_wide(engine: Engine) -> bool:
 
 
 class Part(NamedTuple):
-    """An entry of a term's Sigma; term -1 is the residual variance."""
+    """An entry of a term's Sigma; of one with a covariance structure what a parameter, the row,
+    changes in Sigma (column -1); term -1 is the residual variance."""
 
     term: int
     row: int
@@ -66,6 +69,7 @@ class Overlap:
     terms: tuple[int, ...]  # their places in the formula
     message: str  # what cannot be told apart, and what to write instead
     kind: str  # "refused", "warned" or "noted" in the fit
+    lost: int = 0  # parameters of covariance structures that are not counted
 
 
 def overlaps(design: Design, engine: Engine, reml: bool) -> tuple[Overlap, ...]:
@@ -98,11 +102,40 @@ def are_told_apart(design: Design, engine: Engine, reml: bool) -> bool:
 
 
 def _parts(engine: Engine, count: int) -> list[Part]:
-    entries = [(i, np.column_stack(engine.entries(i)).tolist()) for i in range(count)]
+    entries = [(i, _places(engine, i)) for i in range(count)]
     return [
         *(Part(i, row, column) for i, pairs in entries for row, column in pairs),
         Part(-1, 0, 0),
     ]
+
+
+def _places(engine: Engine, i: int) -> list[list[int]]:
+    """Row and column of the parts of term i."""
+    structure = engine.design.terms[i].covariance
+    if structure is not None:
+        return [[j, -1] for j in range(structure.nphi)]
+    places: list[list[int]] = np.column_stack(engine.entries(i)).tolist()
+    return places
+
+
+def _tangents(engine: Engine) -> dict[int, Matrix]:
+    """How the Sigma of each term with a structure moves with its parameters, in whitened columns
+    (nphi, k, k), at a place of no special kind: there they depend on each other only if they do
+    everywhere."""
+    found: dict[int, Matrix] = {}
+    for i, (term, C) in enumerate(zip(engine.design.terms, engine.whitening(), strict=True)):
+        if term.covariance is None:
+            continue
+        own, k = compiled(term.covariance), len(C)
+        size = 0.8 + 0.4 * np.modf(np.sqrt(2) * np.arange(k))[0]
+        lag = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
+        typical = np.outer(size, size) * 0.6**lag
+        slopes = own.derivatives(own.nearest(C @ typical @ C.T))
+        back = np.linalg.inv(C)
+        slopes = back @ slopes @ back.T
+        sizes = np.linalg.norm(slopes, axis=(1, 2))[:, None, None]
+        found[i] = slopes / np.where(sizes > 0, sizes, 1.0)
+    return found
 
 
 # ---- combinations that vanish --------------------------------------------------------------------
@@ -160,6 +193,8 @@ def _unwhitened(engine: Engine, parts: list[Part], null: Matrix) -> Matrix:
     basis, columns counting by their size."""
     out = null.copy()
     for i, C in enumerate(engine.whitening()):
+        if engine.design.terms[i].covariance is not None:
+            continue
         own = [e for e, part in enumerate(parts) if part.term == i]
         row, column = np.array([parts[e][1:] for e in own]).T
         size = np.linalg.norm(np.linalg.inv(C), axis=0)
@@ -209,6 +244,7 @@ class _Rows:
     z: list[Matrix]
     Q: Matrix | None  # orthonormal basis of the fixed effects; None: the compiled model has one
     engine: Engine
+    tangents: dict[int, Matrix]
 
     @classmethod
     def of(cls, design: Design, engine: Engine, parts: list[Part], count: int) -> _Rows:
@@ -226,10 +262,10 @@ class _Rows:
             codes.append(term.codes[rows])
             levels.append(len(term.levels))
         if count >= n and is_wide(engine):
-            return cls(parts, codes, levels, z, None, engine)
+            return cls(parts, codes, levels, z, None, engine, _tangents(engine))
         X = design.fixed.at(rows)[:, engine.core.keep]
         Q = np.linalg.qr(X if root is None else X * root)[0]
-        return cls(parts, codes, levels, z, Q, engine)
+        return cls(parts, codes, levels, z, Q, engine, _tangents(engine))
 
     def without_fixed(self, values: Matrix) -> Matrix:
         """What fixed effects leave of columns."""
@@ -253,6 +289,8 @@ class _Rows:
         i, r, c = part
         if i < 0:
             return v
+        if c < 0:
+            return np.asarray(((self.z[i] @ self.tangents[i][r]) * met[i]).sum(axis=1))
         out = self.z[i][:, r] * met[i][:, c]
         return np.asarray(out if r == c else out + self.z[i][:, c] * met[i][:, r])
 
@@ -276,6 +314,7 @@ class _Stream:
     pairs: list[tuple[int, int, np.ndarray, np.ndarray, Matrix]]
     edge: list[Matrix]  # Z'WX R^-1 of each factor, m x k x p
     loose: bool  # has the residual variance rows to itself?
+    tangents: dict[int, Matrix]
 
     @classmethod
     def of(cls, design: Design, engine: Engine, parts: list[Part]) -> _Stream | None:
@@ -300,7 +339,7 @@ class _Stream:
         sizes = list(zip(blocks.nlev, blocks.widths, strict=True))
         loose = design.n - len(keep) > sum(m * k for m, k in sizes)
         diagonal = [W.T @ blocks.diagonal(k) @ W for k, W in enumerate(whiten)]
-        return cls(parts, sizes, place, diagonal, pairs, edge, loose)
+        return cls(parts, sizes, place, diagonal, pairs, edge, loose, _tangents(engine))
 
     def _times(self, u: list[Matrix], free: bool, only: int | None = None) -> list[Matrix]:
         """N u, N = Z'WZ or Z'WMZ. `only`: the factor in which u is not zero."""
@@ -333,6 +372,9 @@ class _Stream:
             return np.concatenate([x.ravel() for x in t])
         w = [np.zeros(size) for size in self.sizes]
         k, own = self.place[part.term]
+        if part.column < 0:
+            w[k][:, own] = t[k][:, own] @ self.tangents[part.term][part.row]
+            return np.concatenate([x.ravel() for x in self._times(w, free, only=k)])
         r, c = own[part.row], own[part.column]
         w[k][:, r] += t[k][:, c]
         if r != c:
@@ -367,9 +409,14 @@ def _describe(
 ) -> Overlap:
     own = tuple(i for i in terms if i >= 0)
     chosen = [engine.design.terms[i] for i in own]
-    labels = [f"({term.label})" for term in chosen]
+    labels = [term.term for term in chosen]
     touched = [e for e, part in enumerate(parts) if part.term in terms]
     only_reml = not always.shape[1] or not np.abs(always[touched]).max(initial=0.0) > 0
+    structured = [term for term in chosen if term.covariance is not None]
+    if structured:
+        lost = int(np.linalg.matrix_rank(null[touched], tol=TOGETHER))
+        message = _say_structured(structured[0], labels, -1 in terms, only_reml, lost)
+        return Overlap(own, message, "warned", lost)
     twins = next((pair for pair in combinations(chosen, 2) if _are_twins(*pair)), None)
     if twins is not None:
         return Overlap(own, _say_twins(*twins), "warned")
@@ -469,6 +516,25 @@ def _say_few_values(term: RandomTerm, zeros: bool) -> str:
     return (
         f"the columns of ({term.label}) take too few different values in the levels of "
         f"{term.group!r}: not all its variances and covariances can be told apart; {instead}"
+    )
+
+
+def _say_structured(
+    term: RandomTerm, labels: list[str], residual: bool, only_reml: bool, lost: int
+) -> str:
+    if residual:
+        what = f"the variance of {' and '.join(labels)} cannot be told from the residual variance"
+        why = "there is hardly more than one row for each level and column"
+    elif len(labels) > 1:
+        what, why = f"{' and '.join(labels)} cannot be told apart", "the rows are too few"
+    else:
+        what = f"not all parameters of {term.label} can be told apart"
+        why = "its columns take too few different values in the levels"
+    why = "the fixed effects take up what they differ in" if only_reml else why
+    count = "one parameter is" if lost == 1 else f"{lost} parameters are"
+    return (
+        f"{what}, whatever the response: {why}. The fit, its fixed effects and predictions are not "
+        f"affected; {count} one choice of many, and not counted"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import FitError, RankDeficientWarning, warn
 from .compiled import Engine
 from .free import Free, held, theta_names
+from .ties import tied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -80,10 +81,12 @@ class Machine:
         "Subject.Days.Intercept" below it."""
         return theta_names(self.design, self.theta_entries)
 
-    def holding(self, fixed: Any) -> Free | None:
-        """What may move when entries of theta are held, as ``fixed=`` of `lmmfast.lmer`."""
+    def holding(self, fixed: Any, ties: Any = None) -> Free | None:
+        """What may move when entries of theta are held, and terms tied, as ``fixed=`` and ``ties=``
+        of `lmmfast.lmer`."""
         diagonal = [row == column for _, row, column in self.theta_entries]
-        return held(fixed, self.theta_names, diagonal)
+        free = held(fixed, self.theta_names, diagonal)
+        return tied(ties, self.design, self.theta_entries, free)
 
     @property
     def storage(self) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def _check_width(design: Design) -> None:
     if not design.terms:
         raise FitError("the model has no random term")
     widths = [("the fixed effects", design.fixed.width, MOST_FIXED)]
-    widths += [(f"({term.label})", term.source.width, MOST_RANDOM) for term in design.terms]
+    widths += [(term.term, term.source.width, MOST_RANDOM) for term in design.terms]
     for what, columns, most in widths:
         if columns > most:
             raise FitError(

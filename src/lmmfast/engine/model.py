@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch
 from .point import WORDS, Point, in_words
 from .starts import Starts, random_theta
+from .structured import Structured, structured
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -89,6 +91,7 @@ class Model(Machine):
         self._compile(design, storage, threads, _core.Model)
         self._held: Any = design.sums  # what the compiled model is filled with
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
+        self.structured = structured(self._engine)
         rank = int(self._core.keep.sum())
         if design.n <= rank:
             raise FitError(
@@ -313,20 +316,24 @@ class Model(Machine):
         how = {"reml": reml, "maxeval": most, "callback": watch.active(began)}
         best = self._run(first, watch, free, how)
         starts, evals = None, best.evals
+        if self.structured is not None and self.structured.several and first is None and not more:
+            runs = [best, *self._second_run(self.structured, best, watch, how)]
+            best, evals = min(runs, key=_Run.rank), sum(run.evals for run in runs)
+            if not _agree(runs):
+                starts = _starts(runs)
         if more:
             runs = [best, *self._more_runs(more, watch, free, how)]
             best = min(runs, key=_Run.rank)
-            ends = [(run.objective, run.theta, run.status == "converged") for run in runs]
-            starts = Starts(*map(np.array, zip(*ends, strict=True)))
+            starts = _starts(runs)
             evals = sum(run.evals for run in runs)
         if best.status in _NOT_CERTIFIED:
             left = f"about {best.left:.2g}" if best.left < np.inf else "any amount"
             why = _NOT_CERTIFIED[best.status].format(left=left)
             warn(ConvergenceWarning(f"{best.status}: {why}"))
         found = self._estimates(reml, best, evals, began, free)
-        if starts is None and free is None:
+        if starts is None and free is None and best.phi is None:
             return found
-        return replace(found, starts=starts, free=free)
+        return replace(found, starts=starts, free=free, phi=best.phi)
 
     def _check_identified(self, reml: bool) -> None:
         """Parameters that cannot be told apart are refused, or named in a warning."""
@@ -344,6 +351,8 @@ class Model(Machine):
     ) -> _Run:
         """One start followed to its end."""
         before = 0
+        if self.structured is not None:
+            return self._structured_run(self.structured, first, watch, free, how)
         if free is not None and free.sigma is not None:
             return self._known_sigma(first, watch, free, how)
         try:
@@ -352,10 +361,49 @@ class Model(Machine):
                     first, *_, before, _ = self._core.fit(None, **how)
                 how = {**how, "plane": self._engine.plane(free)}
                 first = free.nearest(first)
-            theta, objective, certificate, rounding, evals, status = self._core.fit(first, **how)
+            found = self._core.fit(first, **how)
         except _core.NotPositiveDefinite as error:
             plain = type(error) is _core.NotPositiveDefinite
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
+        return self._end(found, watch, before)
+
+    def _structured_run(
+        self,
+        own: Structured,
+        first: np.ndarray | None,
+        watch: Watch,
+        free: Free | None,
+        how: dict[str, Any],
+        phi: np.ndarray | None = None,
+    ) -> _Run:
+        """One start over phi, from the phi nearest to a theta, or a given one."""
+        if free is not None:
+            raise FitError(
+                "parameters cannot be held or tied in a model with covariance structures"
+            )
+        start = own.nearest(first) if first is not None else phi
+        core_start = None if start is None else start[own.order]
+        try:
+            found = self._core.fit(core_start, plane=own.everything(), **how)
+        except _core.NotPositiveDefinite as error:
+            plain = type(error) is _core.NotPositiveDefinite
+            raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
+        at = np.empty(own.nphi)
+        at[own.order] = found[-1]
+        return self._end(found[:-1], watch, 0)._replace(phi=own.principal(at))
+
+    def _second_run(
+        self, own: Structured, best: _Run, watch: Watch, how: dict[str, Any]
+    ) -> Iterator[_Run]:
+        """Another start, where structures have several optima now and then."""
+        if watch.reason or best.status == "evaluation limit":
+            return
+        with suppress(FitError):
+            yield self._structured_run(own, None, watch, None, how, own.typical())
+
+    def _end(self, found: tuple[Any, ...], watch: Watch, before: int) -> _Run:
+        """What a fit of the core came to."""
+        theta, objective, certificate, rounding, evals, status = found[:6]
         status = watch.reason or status
         bound, noise = rounding  # of the criterion's rounding error, and as seen
         known = noise <= CERTIFIED and bound <= RESOLUTION
@@ -391,7 +439,11 @@ class Model(Machine):
             if watch.reason:
                 return
             try:
-                yield self._run(random_theta(self._engine, number), watch, free, how)
+                if self.structured is not None:
+                    phi = self.structured.random(number)
+                    yield self._structured_run(self.structured, None, watch, free, how, phi)
+                else:
+                    yield self._run(random_theta(self._engine, number), watch, free, how)
             except FitError:
                 yield _Run(np.full(self.ntheta, np.nan), np.nan, np.inf, np.inf, 0, "failed")
 
@@ -413,7 +465,7 @@ class Model(Machine):
         _check_range(sigma, beta, vcov)
         if not keep.all():
             beta[~keep], vcov[~keep], vcov[:, ~keep] = np.nan, np.nan, np.nan
-        T = self._engine.factors(run.theta)
+        T, known = self._engine.factors(run.theta), self._overlaps.get(bool(reml), ())
         return Estimates(
             bool(reml),
             self._held.n,
@@ -425,14 +477,15 @@ class Model(Machine):
             T,
             self._engine.modes(b),
             keep,
-            singular_directions(T),
+            singular_directions(T, self._engine.reduced),
             run.status == "converged",
             run.certificate,
             evals,
             seconds,
             run.status,
             self._core.deviation(),
-            unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
+            unidentified=tuple(found.message for found in known),
+            lost=sum(found.lost for found in known),
         )
 
 
@@ -445,10 +498,22 @@ class _Run(NamedTuple):
     left: float  # what the criterion may still fall, or is not known
     evals: int
     status: str
+    phi: np.ndarray | None = None
 
     def rank(self) -> tuple[bool, float]:
         """Lowest objective first; what is not a number last."""
         return np.isnan(self.objective), self.objective
+
+
+def _starts(runs: Sequence[_Run]) -> Starts:
+    ends = [(run.objective, run.theta, run.status == "converged") for run in runs]
+    return Starts(*map(np.array, zip(*ends, strict=True)))
+
+
+def _agree(runs: Sequence[_Run]) -> bool:
+    """Whether all starts ended at one optimum."""
+    found = [run.objective for run in runs if run.status == "converged"]
+    return not found or max(found) - min(found) < CERTIFIED
 
 
 @dataclass(frozen=True)
@@ -462,7 +527,7 @@ def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
     for term in design.terms:
         effects = len(term.levels) * term.source.width
-        if effects >= design.n > len(term.levels):
+        if term.covariance is None and effects >= design.n > len(term.levels):
             what = (
                 f"({term.label}) has {effects} random effects for {design.n} rows: its variances "
                 "are hard to tell from the residual variance"

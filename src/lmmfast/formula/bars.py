@@ -3,7 +3,7 @@
 formula  := response ~ sum                  sum    := [+-] part ([+-] part)*
 part     := ( columns | groups )            groups := factors combined by : / * +
           | ( columns || groups )
-          | us( columns | groups ) | diag( columns | groups )
+          | structure( columns | groups , options )
           | ( sum ) | offset( expression ) | a term of fixed effects
 """
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from ..errors import FormulaError
+from .covariances import SPATIAL, Covariance, coordinates_part, covariance_of, is_structure
 from .parser import parse_text
 from .tokens import refusal
 from .tree import INFIX, Call, Constant, Name, Node, shown, strip
 
 _BARS = ("|", "||")
 _ALGEBRA = ("(", "+", "-", "*", "/", ":", "^", "**", "%in%", "~", *_BARS)
-_TO_COME = ("cs", "ar1", "hetar1", "homcs", "homdiag", "toep", "ou", "gau", "mat", "rr")
 _LOOSE = ("!", "if")  # bind less tightly than +, besides infix operators
 MOST_GROUPS = 1000  # that one bar stands for
 
@@ -38,6 +38,9 @@ class Bar:
     explicit: bool = field(default=False, compare=False)  # by diag(): nothing needs to be said
     parts: tuple[Signed, ...] = field(default=(), compare=False, repr=False)  # of the columns
     atoms: tuple[Node, ...] = field(default=(), compare=False, repr=False)  # of the group
+    covariance: Covariance | None = None  # a structure of its own; then `structure` is "full"
+    relationship: str = ""  # name of a matrix between levels: K of propto(0 + species | 1, K)
+    membership: Membership | None = None  # the group is mm(a, b): a row has several levels
 
     @cached_property
     def factor(self) -> str:
@@ -46,8 +49,26 @@ class Bar:
 
     @cached_property
     def label(self) -> str:
-        """The term as a reader would write it: "1 + Days | Subject"."""
-        return f"{self.columns} {'|' if self.structure == 'full' else '||'} {self.factor}"
+        """The term as a reader would write it: "1 + Days | Subject", "ar1(0 + f | Subject)"."""
+        return self.written(self.factor)
+
+    def written(self, group: str) -> str:
+        """The same with the group as it is given."""
+        bar = f"{self.columns} {'|' if self.structure == 'full' else '||'} {group}"
+        return bar if self.covariance is None else self.covariance.term(bar)
+
+    @property
+    def term(self) -> str:
+        """The term in parentheses, or in the call that names its structure."""
+        return self.label if self.covariance is not None else f"({self.label})"
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Several levels of one factor in each row: mm(school1, school2, weights=cbind(w1, w2))."""
+
+    factors: tuple[Node, ...]  # each gives one level of a row
+    weights: tuple[Node, ...]  # their shares; none: equal ones that sum to one
 
 
 @dataclass(frozen=True)
@@ -169,28 +190,79 @@ class _Cut:
 
     def structured(self, call: Call) -> None:
         """A bar in a call that names its covariance structure."""
-        name = call.function
-        bars = [strip(value) for value in call.operands if _is_bar(strip(value))]
-        if name not in ("us", "diag"):
-            lacks = f"{name}() is not {'there yet' if name in _TO_COME else 'known'}"
-            hint = "write ( | ) or us() for any covariance, diag() for none"
-            raise self.error(f"the covariance structure {lacks}: {hint}", call)
-        if len(bars) != 1 or len(call.args) != 1:
-            raise self.error(f"{name}() holds one random term, as in {name}(x | group)", call)
-        self.bar(bars[0], call, "diag" if name == "diag" else "")
+        bar, covariance, matrix = covariance_of(call, self.error)
+        if matrix:
+            return self.related(bar, call, matrix)
+        plain = covariance is None and call.function == "diag"
+        self.bar(bar, call, "diag" if plain else "", covariance)
 
-    def bar(self, bar: Node, whole: Node, structure: str = "") -> None:
+    def related(self, bar: Node, call: Call, matrix: str) -> None:
+        """propto(0 + species | 1, K): an intercept of each species, related by K."""
+        assert isinstance(bar, Call)
+        left, right = bar.operands
+        parts = [part for part in signed_parts(left) if not isinstance(part[1], Constant)]
+        alone = isinstance(right, Constant) and right.value == 1
+        if not alone or len(parts) != 1 or parts[0][0] == "-" or has_bar(left):
+            reason = (
+                f"propto() relates the levels of one factor: write propto(0 + species | 1, "
+                f"{matrix}), or (x | species) with relationship= for slopes"
+            )
+            raise self.error(reason, call)
+        term = f"({shown(bar)})"
+        one = (("+", Constant(1, "1", call.start, call.end)),)
+        for atoms in self.groups(parts[0][1], term):
+            group = tuple(shown(atom) for atom in atoms)
+            self.random.append(Bar("1", group, "full", True, one, atoms, relationship=matrix))
+
+    def bar(
+        self, bar: Node, whole: Node, structure: str = "", covariance: Covariance | None = None
+    ) -> None:
         """A random term, or several where its groups are combined."""
         assert isinstance(bar, Call)
-        term = f"({shown(bar)})"
+        term = f"({shown(bar)})" if covariance is None else shown(whole)
         left, right = bar.operands
         if has_bar(left) or has_bar(right):
             raise self.error(f"{term}: a random term has exactly one bar", whole, term)
         kind = structure or ("diag" if bar.function == "||" else "full")
         parts = tuple(signed_parts(left))
-        for atoms in self.groups(right, term):
+        columns = _columns(parts)
+        if covariance is not None and covariance.name in SPATIAL:
+            assert isinstance(whole, Call)
+            parts = ("+", Constant(0, "0")), ("+", coordinates_part(parts, whole, self.error))
+        one = isinstance(right, Constant) and right.value == 1 and covariance is not None
+        for atoms in [(right,)] if one else self.groups(right, term):  # 1: all rows are one group
             group = tuple(shown(atom) for atom in atoms)
-            self.random.append(Bar(_columns(parts), group, kind, bool(structure), parts, atoms))
+            members = self.membership(atoms, term)
+            own = Bar(columns, group, kind, bool(structure), parts, atoms, covariance, "", members)
+            self.random.append(own)
+
+    def membership(self, atoms: tuple[Node, ...], term: str) -> Membership | None:
+        """What mm(a, b) as a grouping factor says; None where it is none."""
+        calls = [atom for atom in atoms if isinstance(atom, Call) and atom.function == "mm"]
+        if not calls:
+            return None
+        call = calls[0]
+        if len(atoms) > 1:
+            reason = f"{term}: mm() is a grouping factor by itself, not combined with others"
+            raise self.error(reason, call, term)
+        factors = tuple(v for name, v in call.args if not name and v is not None)
+        named = [(name, value) for name, value in call.args if name]
+        if len(factors) < 2 or any(name != "weights" for name, _ in named) or len(named) > 1:
+            reason = (
+                f"{term}: mm() takes two factors or more, and weights=: "
+                "mm(school1, school2, weights=cbind(share1, share2))"
+            )
+            raise self.error(reason, call, term)
+        weights: tuple[Node, ...] = ()
+        if named:
+            given = named[0][1]
+            listed = isinstance(given, Call) and given.function in ("cbind", "c", "list")
+            assert given is not None
+            weights = given.operands if isinstance(given, Call) and listed else (given,)
+            if len(weights) != len(factors):
+                reason = f"{term}: {len(weights)} weights for {len(factors)} factors of mm()"
+                raise self.error(reason, call, term)
+        return Membership(factors, weights)
 
     def groups(self, node: Node, term: str) -> _Paths:
         """`a / b` -> (a), (a, b);  `a : b` -> (a, b);  `a * b` -> (a), (b), (a, b);  `a + b`."""
@@ -264,9 +336,8 @@ def _is_structure(call: Call) -> bool:
     """Whether a call names the covariance structure of a random term: us(x | g)."""
     if call.function in INFIX or call.function in ("(", "{", "[", "I", "list", "if"):
         return False
-    names = ("us", "diag", *_TO_COME)
     bars = [value for value in call.operands if _is_bar(strip(value))]
-    return bool(bars) and (call.function in names or len(call.args) == 1)
+    return bool(bars) and (is_structure(call.function) or len(call.args) == 1)
 
 
 def signed_parts(node: Node) -> list[Signed]:

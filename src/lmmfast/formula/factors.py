@@ -243,6 +243,60 @@ def _dummy(f: Any, levelsToKeep: Any = None, *, state: State) -> Any:
     return values[:, 0] if len(wanted) == 1 else Matrix(values, tuple(wanted))
 
 
+# ---- locations ----------------------------------------------------------------------------------
+
+
+def _num_factor(*coordinates: Any) -> Column:
+    """glmmTMB's numFactor(): a level for each location, named by its coordinates, "(1,2.5)".
+
+    A factor with such labels, or whose labels are numbers, is one already.
+    """
+    if not coordinates:
+        raise Wrong("numFactor() needs coordinates")
+    parts = [_located(own) for own in coordinates]
+    points = np.hstack(parts)
+    missing = np.isnan(points).any(axis=1)
+    known, codes = np.unique(points[~missing], axis=0, return_inverse=True)
+    place = np.full(len(points), -1, dtype=np.int32)
+    place[~missing] = codes.ravel()
+    return Column.factor("numFactor()", place, objects(list(map(_location, known.tolist()))))
+
+
+def _located(x: Any) -> NDArray[np.float64]:
+    """The coordinates that an argument gives for each row (n, d), NaN where it is missing."""
+    if isinstance(x, Matrix):
+        return np.asarray(x.values, dtype=np.float64)
+    if not isinstance(x, Column) and not is_textual(x):
+        return numbers(x, "numFactor()")[:, None]
+    column = as_factor(x)
+    known = [located(label) for label in column.labels]
+    wrong = [label for label, at in zip(column.labels, known, strict=True) if at is None]
+    sizes = {len(at) for at in known if at is not None}
+    if wrong or len(sizes) != 1:
+        shown = ", ".join(map(repr, (wrong or list(column.labels))[:3]))
+        raise Wrong(f"these levels are no coordinates: {shown}; they are written 2.5 or (1,2.5)")
+    table = np.array([*known, (math.nan,) * sizes.pop()], dtype=np.float64)
+    return table[column.codes]
+
+
+def located(label: str) -> tuple[float, ...] | None:
+    """The coordinates that a level is named by; None where it is named by something else."""
+    inside = label.strip()
+    if inside[:1] == "(" and inside[-1:] == ")":
+        inside = inside[1:-1]
+    try:
+        point = tuple(map(float, inside.split(",")))
+    except ValueError:
+        return None
+    return point if all(map(math.isfinite, point)) else None
+
+
+def _location(point: Sequence[float]) -> str:
+    """The name of a location, from which its coordinates can be read again without loss."""
+    written = (str(int(v)) if v == int(v) and abs(v) < 1e15 else repr(v) for v in point)
+    return f"({','.join(written)})"
+
+
 # ---- conversions --------------------------------------------------------------------------------
 
 
@@ -392,6 +446,7 @@ FACTORS: dict[str, Function] = {
     "cut": learns(_cut),
     "interaction": levels(_interaction),
     "dummy": levels(_dummy),
+    "numFactor": each(_num_factor),
     **dict.fromkeys(("as.numeric", "as.double", "float"), levels(_as_numeric)),
     **dict.fromkeys(("as.integer", "int", "unclass"), levels(_as_integer)),
     **dict.fromkeys(("as.character", "str"), each(_as_character)),

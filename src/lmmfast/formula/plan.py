@@ -10,10 +10,10 @@ from typing import Any
 
 from ..errors import FormulaError, LmmWarning, warn
 from . import vocabulary
-from .bars import Formula, parse
+from .bars import Bar, Formula, parse
 from .expressions import Expression, expression_of
 from .terms import Sum, sum_of
-from .tree import Name, quoted, walk
+from .tree import Name, Node, quoted, walk
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ def plan_of(text: str, python: bool = False) -> Plan:
     response = expression_of(formula.left, python)
     fixed = sum_of(formula.parts, text, python)
     random = tuple(sum_of(bar.parts, text, python) for bar in formula.random)
-    groups = tuple(tuple(expression_of(a, python) for a in bar.atoms) for bar in formula.random)
+    groups = tuple(tuple(expression_of(a, python) for a in _atoms(bar)) for bar in formula.random)
     offsets = tuple(expression_of(shift, python) for shift in formula.shifts)
     for i, (bar, columns) in enumerate(zip(formula.random, random, strict=True)):
         if not columns.terms:
-            raise FormulaError(f"({bar.label}) has no columns", term=bar.label)
+            raise FormulaError(f"{bar.term} has no columns", term=bar.label)
         if bar in formula.random[:i]:
-            raise FormulaError(f"({bar.label}) stands twice in the formula", term=bar.label)
+            raise FormulaError(f"{bar.term} stands twice in the formula", term=bar.label)
     everything = [response, *fixed.atoms, *offsets]
     for columns, group in zip(random, groups, strict=True):
         everything += [*columns.atoms, *group]
@@ -80,6 +80,12 @@ def plan_of(text: str, python: bool = False) -> Plan:
     variables = frozenset(atom.names[0] for atom in everything if atom.is_name)
     names = dict.fromkeys(name for atom in everything for name in atom.names)
     return Plan(formula, response, fixed, random, groups, offsets, tuple(names), variables)
+
+
+def _atoms(bar: Bar) -> tuple[Node, ...]:
+    """What a grouping factor is made of: of mm(a, b) the factors, and then the weights."""
+    members = bar.membership
+    return bar.atoms if members is None else (*members.factors, *members.weights)
 
 
 _DOT = re.compile(r"(?<![\w.`\"'])\.(?![\w.])")

@@ -73,13 +73,19 @@ def _meaning(bar: Bar) -> tuple[object, ...]:
         frozenset(columns.atoms[atom].label for atom in term.atoms) for term in columns.terms
     )
     kind = bar.structure if len(terms) > 1 else "full"
-    return terms, frozenset(name.replace("`", "") for name in bar.group), kind
+    group = frozenset(name.replace("`", "") for name in bar.group)
+    return terms, group, kind, bar.covariance, bar.relationship
 
 
 def _written(bar: Bar) -> str:
-    sign = "|" if bar.structure == "full" else "||"
-    text = f"{bar.columns} {sign} {':'.join(bar.group)}"
-    return f"diag({text.replace('||', '|')})" if bar.explicit and sign == "||" else f"({text})"
+    group = ":".join(bar.group)
+    if bar.relationship:
+        return f"propto(0 + {group} | 1, {bar.relationship})"
+    text = bar.written(group)
+    if bar.covariance is not None:
+        return text
+    explicit = bar.explicit and bar.structure == "diag"
+    return f"diag({text.replace('||', '|')})" if explicit else f"({text})"
 
 
 def _pieces(node: Node, text: str) -> list[_Piece]:

@@ -17,6 +17,8 @@ observed one, which SAS and JMP take (with q = V^-1 (y - X beta) / sigma),
 
 exactly half the Hessian of the REML criterion in gamma sigma^2 and sigma^2, in units of sigma^4.
 
+Of covariance structures gamma are the parameters of these, with the residual variance.
+
 What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
 evaluation of the model (`variances`): no matrix has a side of the number of rows.
 
@@ -36,6 +38,7 @@ import numpy as np
 
 from ..errors import FitError
 from .estimability import contrasts, usable_rows
+from .structured import jacobian, moving
 from .variances import Moments, Variances, restricted
 
 if TYPE_CHECKING:
@@ -100,11 +103,31 @@ class KenwardRoger:
         """The moments, and q'G_r P G_s q where it is asked for."""
         variances = Variances(self._fit)
         n, gamma = self._fit.nobs, variances.gamma
+        phi = self._fit.estimates.phi
+        J = None if phi is None else jacobian(self._fit)
         if not self._observed:
-            return _with_residual(variances.moments, gamma, n), np.zeros((0, 0))
+            found = _with_residual(variances.moments, gamma, n)
+            return found if J is None else _in_parameters(found, J), np.zeros((0, 0))
         moments, slope, score = variances.observed(self._fit.estimates.sigma)
         df = n - int(self._fit.estimates.fixed_kept.sum())
-        return _with_residual(moments, gamma, n), _score_with_residual(slope, score, gamma, df)
+        moments = _with_residual(moments, gamma, n)
+        score = _score_with_residual(slope, score, gamma, df)
+        if J is None:
+            return moments, score
+        return _in_parameters(moments, J), self._score_in_parameters(score, J)
+
+    def _score_in_parameters(self, score: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """The score in parameters of structures, with half of what the slope of the criterion adds
+        where a covariance bends."""
+        own: Any = self._fit.model.structured
+        phi = self._fit.estimates.phi
+        slope, free = self._fit.point.hessian[0], moving(self._fit)
+        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(free, free)]
+        full = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
+        full[:-1, :-1], full[-1, -1] = J, 1.0
+        out = full.T @ score @ full
+        out[:-1, :-1] += bend / 2
+        return np.asarray(out)
 
     @property
     def _moments(self) -> Moments:
@@ -266,6 +289,21 @@ def _with_residual(m: Moments, gamma: np.ndarray, n: int) -> Moments:
     Q[r, :, r] = -P[r] - np.tensordot(gamma, Q[:r, :, r], axes=1)
     trace = np.append(m.trace, n - gamma @ m.trace)
     return Moments(trace, traces, P, Q, m.basis)
+
+
+def _in_parameters(m: Moments, J: np.ndarray) -> Moments:
+    """The moments in parameters of which the entries of covariances are functions: G_i is the sum
+    of J_ri G_r. Kenward and Roger's term in second derivatives of V is left out, as in SAS's
+    DDFM=KENWARDROGER(FIRSTORDER): unlike the rest it depends on the choice of parameters."""
+    own = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
+    own[:-1, :-1], own[-1, -1] = J, 1.0
+    return Moments(
+        own.T @ m.trace,
+        own.T @ m.traces @ own,
+        np.tensordot(own.T, m.P, axes=1),
+        np.einsum("ri,rpsq,sj->ipjq", own, m.Q, own, optimize=True),
+        m.basis,
+    )
 
 
 def _score_with_residual(

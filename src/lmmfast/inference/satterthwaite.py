@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.derivatives import LARGE, hessian_along, hessian_at_sigma
+from ..engine.derivatives import LARGE, hessian_along, hessian_at_sigma, hessian_within
 from ..engine.free import directions
 from ..errors import FitError
 from ..linalg import inverse_root, triangular_root
 from .estimability import contrasts, usable_rows
 from .refits import model_of
+from .structured import jacobian, moving
 from .variances import chain
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Satterthwaite:
     curvature nor the gradient of any contrast's variance leads there. Directions without curvature
     are left out, as in lmerTest; contrasts depend on them only if the model is not identified. Of a
     fit in which parameters were held or tied, the derivatives are in what was free; a sigma that is
-    known adds no uncertainty.
+    known adds no uncertainty. Of a model with covariance structures they are in the parameters of
+    these, `Estimates.phi`.
 
     Parameters
     ----------
@@ -133,6 +135,8 @@ class Satterthwaite:
         What lies at the boundary is not.
         """
         estimates = self._fit.estimates
+        if estimates.phi is not None:
+            return np.eye(len(estimates.phi))[:, moving(self._fit)]
         if estimates.free is not None:
             return directions(estimates.free, estimates.T, self._model.theta_entries)
         free = np.concatenate([term.free for term in self.terms])
@@ -159,6 +163,9 @@ class Satterthwaite:
 
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""
+        phi = self._fit.estimates.phi
+        if phi is not None:
+            return hessian_within(self._model, phi, self._fit.reml, self.directions)
         theta = np.concatenate([term.T[term.row, term.column] for term in self.terms])
         whitened = self._fit.estimates.free is None
         along = self.directions
@@ -168,6 +175,10 @@ class Satterthwaite:
         """From second derivatives in the entries of T T', by the chain rule."""
         fit, terms = self._fit, self.terms
         slope, second = fit.point.hessian
+        if fit.estimates.phi is not None:
+            own: Any = self._model.structured
+            H = own.chain(fit.estimates.phi, slope, second)
+            return np.asarray(self.directions.T @ H @ self.directions)
         turns: list[np.ndarray | None] = [None] * len(terms)  # terms are in whitened columns
         if fit.estimates.free is not None:
             whitening = fit.model._engine.whitening()
@@ -210,12 +221,22 @@ class Satterthwaite:
         """(c + 1, k): derivatives in the free parameters of -r^2, and of the variances of the
         contrasts over sigma^2."""
         squares = self._fit.point.contrasts(L)
+        if self._fit.estimates.phi is not None:
+            return self._structured_gradient(squares)
         if self._fit.estimates.free is not None:  # the user's columns
             back = self._fit.point.unwhitening
             dual = [C[term.kept] for C, term in zip(back, self.terms, strict=True)]
             squares = tuple(D @ M @ D.T for D, M in zip(dual, squares, strict=True))
         parts = [term.gradient(one) for one, term in zip(squares, self.terms, strict=True)]
         return np.asarray(np.concatenate(parts, axis=1) @ self.directions)
+
+    def _structured_gradient(self, squares: tuple[np.ndarray, ...]) -> np.ndarray:
+        """The same from sums of w_l w_l' of whitened columns, whose covariance is S: tr(M dS)."""
+        parts = []
+        for i, M in enumerate(squares):
+            row, column = self._model._engine.entries(i)
+            parts.append(M[:, row, column] * np.where(row == column, 1.0, 2.0))
+        return np.asarray(np.concatenate(parts, axis=1) @ jacobian(self._fit))
 
     @cached_property
     def _vcov(self) -> np.ndarray:

@@ -26,7 +26,7 @@ def fitted_columns(
     model: AnyModel, values: np.ndarray, weights: np.ndarray | None, want: Asked
 ) -> Columns:
     """One row for each column of values (n, m); weights (n, m): of each."""
-    if isinstance(model, Model) and want.is_compiled:
+    if isinstance(model, Model) and want.is_compiled and model.structured is None:
         return _compiled(model, values, weights, want)
     out = no_fits(model, want, values.shape[1], "")
     with warnings.catch_warnings():

@@ -14,6 +14,7 @@ import numpy as np
 from ..data.arrays import design_of
 from ..data.design import Design
 from ..data.rows import Rows
+from ..data.terms import RandomTerm
 from ..engine.generalized import GeneralizedModel
 from ..errors import LmmError
 from .asked import Asked
@@ -104,8 +105,17 @@ def model_fingerprint(model: AnyModel) -> str:
 
 def design_fingerprint(design: Design) -> str:
     """Of everything in a design but its response."""
-    terms = [(term.label, term.structure, term.codes, term.z) for term in design.terms]
+    terms = [(term.label, _structure_facts(term), term.codes, term.z) for term in design.terms]
     return fingerprint(design.x_names, design.X, terms, design.weights, design.offset)
+
+
+def _structure_facts(term: RandomTerm) -> Any:
+    """What a term's covariance is."""
+    own = term.covariance
+    if own is None:
+        return term.structure
+    places = np.zeros(0) if own.coordinates is None else np.asarray(own.coordinates)
+    return own.kind, own.rank, places
 
 
 class _State:
@@ -177,7 +187,7 @@ def restricted(design: Design, rows: np.ndarray) -> Design:
         codes = known.setdefault(
             id(term.codes), np.unique(term.codes[rows], return_inverse=True)[1].astype(np.int32)
         )
-        terms.append((codes, term.source.at(rows), term.structure))
+        terms.append((codes, term.source.at(rows), term.covariance or term.structure))
     y = np.arange(len(rows), dtype=float)  # replaced before anything is fitted
     weights = None if design.weights is None else design.weights[rows]
     X, kind = design.fixed.at(rows), None if design.outcome is None else "real"

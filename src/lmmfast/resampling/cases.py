@@ -98,7 +98,7 @@ class Cases(Job):
                 if self._nested[key]:
                     codes += copy * np.int64(len(term.levels))
                 known[key] = np.unique(codes, return_inverse=True)[1].astype(np.int32).ravel()
-            terms.append((known[key], term.source.at(rows), term.structure))
+            terms.append((known[key], term.source.at(rows), term.covariance or term.structure))
         weights = None if design.weights is None else design.weights[rows]
         made = design_of(self._y[rows], design.fixed.at(rows), terms, weights, None)
         return named_as(made, design)

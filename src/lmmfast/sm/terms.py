@@ -156,6 +156,8 @@ def _random_effects(re_formula: str | None, group: str) -> list[tuple[str, str]]
 
 def _text(bar: Bar) -> str:
     """A random term as it is written; an intercept beside other columns is understood."""
+    if bar.covariance is not None:
+        return bar.written(":".join(bar.group))
     columns = bar.columns.removeprefix("1 + ")
     return f"({columns} {'|' if bar.structure == 'full' else '||'} {':'.join(bar.group)})"
 

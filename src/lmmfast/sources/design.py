@@ -8,6 +8,7 @@ from ..data.checks import check_levels
 from ..data.design import Design
 from ..data.grouping import Grouping
 from ..data.recipe import Recipe
+from ..data.structured import structure_of
 from ..data.terms import RandomTerm
 from ..formula.column import Column
 from ..formula.vocabulary import is_known
@@ -51,6 +52,7 @@ def _terms(cross: CrossProducts, groupings: dict[str, Grouping]) -> tuple[Random
             groupings[bar.factor].levels,
             bar.structure,
             StreamColumns(cross, i, np.eye(len(layout.names))),
+            structure_of(bar, layout, spec.codings),
         )
         for i, (bar, layout) in enumerate(zip(spec.plan.formula.random, spec.random, strict=True))
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..data.checks import note_double_bars
+from ..data.checks import check_levels_of_rows, note_double_bars
 from ..data.columns import Table
 from ..data.design import codings_of
 from ..data.encode import Coding, Layout, Values, layout_of
@@ -306,7 +306,9 @@ def checked_formula(formula: Any, names: Callable[[], Iterable[str]]) -> str:
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
     written = without_dot(formula, names)
-    refuse_functions(plan_of(written))
+    plan = plan_of(written)
+    refuse_functions(plan)
+    check_levels_of_rows(plan)
     return written
 
 
@@ -392,7 +394,8 @@ def with_coordinates(spec: Spec, sample: list[Encoded]) -> Spec:
         [np.concatenate([one.z(i) for one in sample]) for i in range(len(spec.random))],
         np.concatenate([one.response for one in sample]),
         [constant_of(layout) for layout in layouts],
-        [bar.structure == "full" for bar in spec.plan.formula.random],
+        # structures are about the user's columns: these are scaled, not rotated
+        [bar.structure == "full" and bar.covariance is None for bar in spec.plan.formula.random],
     )
     return replace(spec, coordinates=own)
 

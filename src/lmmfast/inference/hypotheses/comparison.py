@@ -207,17 +207,17 @@ def _ratio_test(small: Any, large: Any, pair: str) -> tuple[tuple[float, float, 
         )
     if found.boundary:
         notes.append(
-            f"{pair}: {_at_boundary(small, large)} in the smaller model, on the boundary: the "
-            "p-value is conservative (too large)"
+            f"{pair}: {_at_boundary(small, large, found.where)} in the smaller model, on the "
+            "boundary: the p-value is conservative (too large)"
         )
     return (max(chisq, 0.0), df, chi2_tail(chisq, df)), notes
 
 
-def _at_boundary(small: Any, large: Any) -> str:
+def _at_boundary(small: Any, large: Any, where: str) -> str:
     """What is on the boundary of the larger model."""
     one, two = (getattr(fit, "family", None) for fit in (small, large))
     if one is None or two is None or one.core_name == two.core_name:
-        return "variances are zero"
+        return where
     return "there is no overdispersion"
 
 

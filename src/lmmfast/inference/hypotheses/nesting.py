@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...engine.free import Free
+from .structures import holds_intercepts, kind_of, within
 
 if TYPE_CHECKING:
     from ...data.design import Design
@@ -28,6 +29,7 @@ class Nesting:
     reason: str  # why it is not a special case of the larger one; empty when it is
     boundary: bool  # whether it has variances of zero where the larger one has parameters
     note: str = ""  # what is taken for granted
+    where: str = "variances are zero"  # what is at the boundary, if something is
 
 
 def nesting(small: Fit, large: Fit) -> Nesting:
@@ -60,18 +62,62 @@ def _linear_nesting(small: Fit, large: Fit) -> Nesting:
     if _coordinates(kept_columns(small), kept_columns(large)) is None:
         return Nesting("fixed effects of one are no combinations of the other's", False)
     shares: list[list[np.ndarray]] = [[] for _ in large.design.terms]
-    for label, codes, z in _parts(small.design):
-        for share, other in zip(shares, large.design.terms, strict=True):
-            weights = _weights(codes, z, other)
-            if weights is not None:
-                share.append(weights)
-                break
-        else:
-            return Nesting(f"({label}) is no special case of a term of the other", False)
+    limits: list[str] = []
+    for term in small.design.terms:
+        if not _place(term, large.design, shares, limits):
+            return Nesting(f"{term.term} is no special case of a term of the other", False)
     widths = [other.source.width for other in large.design.terms]
     ranks = [_rank(share) for share in shares]
     fewer = any(rank < width for rank, width in zip(ranks, widths, strict=True))
-    return _constrained(small, large, fewer)
+    found = _constrained(small, large, fewer or bool(limits))
+    return replace(found, where=limits[0]) if limits and not fewer else found
+
+
+def _place(
+    term: RandomTerm, large: Design, shares: list[list[np.ndarray]], limits: list[str]
+) -> bool:
+    """Finds the terms of the larger model of which one is a special case, and notes in these what
+    it takes of them; `limits`: what is at their boundary."""
+    structured = [i for i, own in enumerate(large.terms) if own.covariance is not None]
+    if term.covariance is not None:  # one standard deviation, in a term that has one for each
+        structured += [i for i, own in enumerate(large.terms) if own.structure == "diag"]
+    same = [i for i in structured if _is_alike(term, large.terms[i])]
+    plain = [i for i in range(len(large.terms)) if i not in structured]
+    if any(_takes(term, large.terms[i], shares[i], limits) for i in same):
+        return True
+    found: list[tuple[int, np.ndarray]] = []
+    for codes, z in _pieces_of(term):
+        each = ((i, _weights(codes, z, large.terms[i])) for i in plain)
+        found += next(([(i, weights)] for i, weights in each if weights is not None), [])
+    if len(found) == len(list(_pieces_of(term))):
+        for i, weights in found:
+            shares[i].append(weights)
+        limits += ["variances are zero"] if kind_of(term) == "rr" else []
+        return True
+    return any(_takes(term, large.terms[i], shares[i], limits) for i in structured)
+
+
+def _is_alike(term: RandomTerm, other: RandomTerm) -> bool:
+    same = (term.group, term.columns) == (other.group, other.columns)
+    return same and kind_of(term) == kind_of(other)
+
+
+def _takes(term: RandomTerm, other: RandomTerm, share: list[np.ndarray], limits: list[str]) -> bool:
+    """Whether a whole term is a special case of one that has a structure, which holds one alone:
+    sums of two structures are neither."""
+    own = replace(other, structure="full") if other.structure == "diag" else other
+    weights = None if share else _weights(term.codes, term.z, own)
+    k = other.source.width
+    where: str | None = None
+    if weights is not None and weights.shape == (k, k):
+        where = within(term, other) if np.abs(weights - np.eye(k)).max() < INSIDE else None
+    elif weights is not None and weights.shape == (k, 1):
+        where = holds_intercepts(other, weights[:, 0])
+    if where is None:
+        return False
+    share.append(np.eye(k))
+    limits += [where] if where else []
+    return True
 
 
 def _distribution(fit: Any) -> Any:
@@ -168,12 +214,11 @@ def _rank(share: list[np.ndarray]) -> int:
     return int(np.linalg.matrix_rank(weights / np.where(length > 0, length, 1.0)[:, None]))
 
 
-def _parts(design: Design) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Label, codes and columns where a covariance matrix is in one piece: those of `||` apart."""
-    for term in design.terms:
-        pieces = 1 if term.structure == "full" else term.z.shape[1]
-        for z in np.split(term.z, pieces, axis=1):
-            yield term.label, term.codes, z
+def _pieces_of(term: RandomTerm) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Codes and columns where a covariance matrix is in one piece: those of `||` apart."""
+    pieces = 1 if term.structure == "full" else term.z.shape[1]
+    for z in np.split(term.z, pieces, axis=1):
+        yield term.codes, z
 
 
 def _weights(codes: np.ndarray, z: np.ndarray, other: RandomTerm) -> np.ndarray | None:

@@ -9,7 +9,14 @@ import numpy as np
 
 from ..ddf import check_choice, check_level
 from ..hypotheses.tests import coef_test
-from .parameters import Parameter, chosen, natural_extra, normal_quantile, parameters_of
+from .parameters import (
+    Parameter,
+    chosen,
+    natural_extra,
+    normal_quantile,
+    parameters_of,
+    values_of,
+)
 from .profile import Profile, base_of, check_sigma
 from .variance_errors import covariance_parameters
 
@@ -56,6 +63,10 @@ def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | Non
             elif one.kind == "cor":
                 corr, se = own.corr[one.term][one.i, one.j], own.corr_se[one.term][one.i, one.j]
                 out[k] = _of_correlation(float(corr), float(se), width)
+            elif one.kind in ("range", "loading"):
+                value, se = values_of([one], fit)[0], own.error(fit, one.term, one.reading)
+                ends = value - width * se, value + width * se
+                out[k] = ends if one.kind == "loading" else _of_positive(float(value), se, width)
     return out
 
 
@@ -80,7 +91,7 @@ def _of_extra(fit: Fit, i: int, width: float) -> tuple[float, float]:
 
 def _of_positive(value: float, se: float, width: float) -> tuple[float, float]:
     """Symmetric on the logarithmic scale."""
-    if not value > 0:
+    if not 0 < value < np.inf:
         return np.nan, np.nan
     factor = float(np.exp(width * se / value))
     return value / factor, value * factor

@@ -11,6 +11,7 @@ Where parameters are held or tied, coordinates take the place of theta throughou
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -166,6 +167,66 @@ class Deviation(Held):
     def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         theta = self._theta(w, z)
         return theta, self.criterion.estimates(theta)[0], float(np.exp(z[self.e] / 2))
+
+
+class DeviationOfPhi(Deviation):
+    """A standard deviation of a covariance structure, sigma times the parameter e of phi."""
+
+    def __init__(self, criterion: Criterion, phi: np.ndarray, sigma: float, e: int) -> None:
+        Held.__init__(self, criterion)
+        self.e, self.best = e, sigma * float(abs(phi[e]))
+        self.z = phi.copy()
+        self.z[e] = 2 * np.log(sigma)
+        self.place, self.below = e, []
+
+    def entering(self, w: float, z: np.ndarray) -> np.ndarray:
+        return z
+
+
+class ParameterOfPhi(Held):
+    """Another parameter of a covariance structure, a function of w = phi_e alone."""
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        phi: np.ndarray,
+        e: int,
+        natural: Callable[[float], float],
+        bounds: tuple[float, float],
+    ) -> None:
+        super().__init__(criterion)
+        self.e, self.best, self._natural = e, float(phi[e]), natural
+        self.low, self.high = bounds
+        self.z = phi.copy()
+        self.z[e] = 0.0
+
+    def value(self, w: float) -> float:
+        return self._natural(w)
+
+    def free(self, w: float) -> np.ndarray:
+        free = np.ones(len(self.z), dtype=bool)
+        free[self.e] = False
+        return free
+
+    def entering(self, w: float, z: np.ndarray) -> np.ndarray:
+        return z
+
+    def _phi(self, w: float, z: np.ndarray) -> np.ndarray:
+        phi = z.copy()
+        phi[self.e] = w
+        return phi
+
+    def local(self, w: float, z: np.ndarray) -> Local:
+        at, e = self.criterion.profiled(self._phi(w, z)), self.e
+        slope, curvature, mixed = at.slope.copy(), at.curvature.copy(), at.curvature[e].copy()
+        slope[e] = mixed[e] = 0.0
+        curvature[e] = curvature[:, e] = 0.0
+        return Local(at.f, slope, curvature, float(at.slope[e]), mixed, float(at.curvature[e, e]))
+
+    def state(self, w: float, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        phi = self._phi(w, z)
+        beta, _, r2 = self.criterion.estimates(phi)
+        return phi, beta, float(np.sqrt(r2 / self.criterion.nu))
 
 
 class Correlation(Held):

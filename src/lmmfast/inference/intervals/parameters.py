@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...effects import Reading, range_of, readings
+
 if TYPE_CHECKING:
+    from ...data.terms import RandomTerm
     from ...engine.estimates import Estimates
     from ...engine.families import Family
     from ...fit import Fit
@@ -20,10 +23,17 @@ class Parameter:
     """One parameter of a mixed model."""
 
     name: str  # "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", a fixed effect's
-    kind: str  # "sd", "cor", "sigma", "extra" (of a generalized model's distribution) or "fixed"
+    kind: str  # "sd", "cor", "range", "loading", "sigma", "extra" (of a generalized model's
+    # distribution) or "fixed"
     term: int = -1  # random term of a standard deviation or correlation
     i: int = -1  # column of the term or of X, place of an extra parameter
     j: int = -1  # second column of a correlation
+    of: RandomTerm | None = field(default=None, compare=False, repr=False)  # of a range
+
+    @property
+    def reading(self) -> Reading:
+        """What it is of its term, for a parameter of a random term."""
+        return Reading(self.name, self.kind, self.i, self.j)
 
     @property
     def is_fixed(self) -> bool:
@@ -36,24 +46,19 @@ def parameters_of(fit: Fit) -> list[Parameter]:
     what their distribution has) and the fixed effects. Names of variance parameters that occur
     twice get a number."""
     out: list[Parameter] = []
-    for t, term in enumerate(fit.design.terms):
-        names = term.columns
-        for c, name in enumerate(names):
-            out.append(Parameter(f"sd({name} | {term.group})", "sd", t, c))
-            if term.structure == "full":
-                out += [
-                    Parameter(f"cor({name}, {names[r]} | {term.group})", "cor", t, c, r)
-                    for r in range(c + 1, len(names))
-                ]
+    for t, (term, T) in enumerate(zip(fit.design.terms, fit.estimates.T, strict=True)):
+        for one in readings(term, T):
+            of = term if one.kind == "range" else None
+            out.append(Parameter(one.name, one.kind, t, one.i, one.j, of))
     if fit.family is None:
         out.append(Parameter("sigma", "sigma"))
     else:
         out += [Parameter(name, "extra", i=i) for i, name in enumerate(fit.family.extra_names)]
     seen: dict[str, int] = {}
-    for k, one in enumerate(out):
-        seen[one.name] = seen.get(one.name, 0) + 1
-        if seen[one.name] > 1:
-            out[k] = replace(one, name=f"{one.name[:-1]}.{seen[one.name] - 1})")
+    for k, own in enumerate(out):
+        seen[own.name] = seen.get(own.name, 0) + 1
+        if seen[own.name] > 1:
+            out[k] = replace(own, name=f"{own.name[:-1]}.{seen[own.name] - 1})")
     return out + [Parameter(name, "fixed", i=i) for i, name in enumerate(fit.design.x_names)]
 
 
@@ -71,9 +76,12 @@ def value_of(
     rows = T[one.term]
     if one.kind == "sd":
         return sigma * float(np.linalg.norm(rows[one.i]))
+    if one.kind == "loading":
+        return sigma * float(rows[one.i, one.j])
     a, b = rows[one.i], rows[one.j]
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(np.clip(a @ b / size, -1, 1)) if size > 0 else np.nan
+    correlation = float(np.clip(a @ b / size, -1, 1)) if size > 0 else np.nan
+    return correlation if one.of is None else range_of(one.of, one.i, one.j, correlation)[0]
 
 
 def values_of(parameters: Sequence[Parameter], fit: Fit) -> np.ndarray:

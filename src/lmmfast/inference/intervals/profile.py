@@ -19,13 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...engine.criterion import Criterion
+from ...engine.criterion import Criterion, PhiCriterion
 from ...engine.psi import PsiCriterion
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_level
 from ..refits import model_of, refitted
-from .held import Correlation, Deviation, Effect, Held, Sigma, lower_root
+from .held import (
+    Correlation,
+    Deviation,
+    DeviationOfPhi,
+    Effect,
+    Held,
+    ParameterOfPhi,
+    Sigma,
+    lower_root,
+)
 from .held_psi import CorrelationOfPsi, Entry, EntryOfRoot, Extra, Threshold, psi_in
 from .parameters import (
     Parameter,
@@ -92,6 +101,9 @@ class _Machine:
             return self._curve(Effect(self._criterion(columns, None), base, one.i), columns)
         if one.kind == "sigma":
             return self._curve(Sigma(self._criterion(columns, None), base), columns)
+        if base.estimates.phi is not None:
+            held = self._held_in_phi(one)
+            return None if held is None else self._curve(held, columns)
         wanted: tuple[int, ...] = (one.i,) if one.kind == "sd" else (one.i, one.j)
         if not set(wanted) <= set(self._kept[one.term]) or self._is_held(one):
             return None
@@ -112,6 +124,32 @@ class _Machine:
         if one.kind == "sd":
             return self._curve(Deviation(criterion, theta, base.sigma, three[0]), columns)
         return self._curve(Correlation(criterion, theta, three), columns)
+
+    def _held_in_phi(self, one: Parameter) -> Held | None:
+        """A parameter of a term in a model with covariance structures; None where it follows from
+        several parameters, as a correlation of unstructured columns does there."""
+        own: Any = self.base.model.structured
+        phi, t = self.base.estimates.phi, one.term
+        assert phi is not None
+        criterion = self._criterion(self._plain, None)
+        T = self.base.estimates.T[t]
+        if one.kind == "loading" or not T[[one.i, max(one.j, one.i)]].any(axis=1).all():
+            return None
+        e = own.alone(t, phi, [(one.i, one.i if one.kind == "sd" else one.j)])
+        if e is None:
+            return None
+        if one.kind == "sd":
+            same = np.isclose(np.linalg.norm(T[one.i]), abs(phi[e]), rtol=1e-9)
+            return DeviationOfPhi(criterion, phi, self.base.sigma, e) if same else None
+        if own.own(t) is None:
+            return None
+
+        def natural(w: float) -> float:
+            there = phi.copy()
+            there[e] = w
+            return value_of(one, criterion.factors(there), 1.0, self.base.estimates.beta)
+
+        return ParameterOfPhi(criterion, phi, e, natural, own.bounds(t, e))
 
     def _entry(self, one: Parameter, family: Family) -> _Curve | None:
         """A fixed effect, or a parameter of the distribution, of a generalized model."""
@@ -136,6 +174,10 @@ class _Machine:
         changed = None if term is None or columns[term] == self._kept[term] else term
         if columns not in self._criteria:
             model = self._model(columns)
+            if self.base.estimates.phi is not None:
+                own = PhiCriterion(model, self.base.reml, self.base.estimates.phi)
+                self._criteria[columns] = own
+                return own
             if self.base.family is not None:
                 generalized: Any = model
                 theta = self._theta(generalized, columns)

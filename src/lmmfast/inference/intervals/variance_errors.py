@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...effects import varcorr_frame
+from ...effects import Reading, range_of, readings, varcorr_frame
+from ...linalg import root_slopes
 from ..ddf import method_of
 from ..satterthwaite import Satterthwaite, Whitened
+from ..structured import structured_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +33,9 @@ def varcorr_se(fit: Fit) -> pd.DataFrame:
     own = covariance_parameters(fit)
     errors: list[float] = []
     for i, term in enumerate(fit.design.terms):
+        if term.covariance is not None:
+            errors += _errors_of_rows(fit, own, i)
+            continue
         errors += list(own.sd_se[i])
         if term.structure == "full":
             k = len(term.columns)
@@ -38,6 +43,15 @@ def varcorr_se(fit: Fit) -> pd.DataFrame:
     residual = fit.family is None
     frame = varcorr_frame(fit.estimates, fit.design, residual)
     return frame.drop(columns="vcov").assign(se=[*errors, own.sigma_se] if residual else errors)
+
+
+def _errors_of_rows(fit: Fit, own: CovarianceParameters, i: int) -> list[float]:
+    """Standard errors of a structured term's rows of ``varcorr``."""
+    term, T = fit.design.terms[i], fit.estimates.T[i]
+    found = readings(term, T)
+    count = 1 if sum(one.kind == "sd" for one in found) == 1 else len(term.columns)
+    rest = [own.error(fit, i, one) for one in found if one.kind != "sd"]
+    return [float(se) for se in own.sd_se[i][:count]] + rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +70,24 @@ class CovarianceParameters:
     corr_se: tuple[np.ndarray, ...]
     vcov: np.ndarray  # covariance of (theta, sigma); NaN for parameters at the boundary
 
+    def error(self, fit: Fit, i: int, one: Reading) -> float:
+        """Standard error of a parameter of term i."""
+        if one.kind == "sd":
+            return float(self.sd_se[i][one.i])
+        se = float(self.corr_se[i][one.i, one.j]) if one.kind != "loading" else np.nan
+        if one.kind == "cor":
+            return se
+        if one.kind == "range":
+            correlation = float(self.corr[i][one.i, one.j])
+            value, slope = range_of(fit.design.terms[i], one.i, one.j, correlation)
+            return abs(value * slope) * se if 0 < value < np.inf else np.nan
+        place = fit.model.theta_entries.index((i, one.i, one.j))
+        value, at = float(fit.estimates.T[i][one.i, one.j]), [place, len(fit.theta)]
+        if fit.family is not None:
+            return float(np.sqrt(self.vcov[place, place]))
+        weights = np.array([self.sigma, value])
+        return float(np.sqrt(weights @ self.vcov[np.ix_(at, at)] @ weights))
+
 
 def covariance_parameters(fit: Fit) -> CovarianceParameters:
     """Standard deviations and correlations of a fit with standard errors by the delta method."""
@@ -64,6 +96,8 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     own = method_of(fit, "satterthwaite")
     assert isinstance(own, Satterthwaite)
     sigma, errors = fit.estimates.sigma, _Errors.of(own)
+    if fit.estimates.phi is not None:
+        return _structured(fit, own, errors)
     theta: list[np.ndarray] = []
     sd, sd_se, corr, corr_se = [], [], [], []
     for term, user in zip(own.terms, fit.estimates.T, strict=True):
@@ -84,6 +118,63 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     if fit.estimates.is_sigma_known:
         sigma_se, vcov[-1], vcov[:, -1] = np.nan, np.nan, np.nan
     return CovarianceParameters(sigma, sigma_se, *found, vcov)
+
+
+def errors_of_phi(fit: Fit) -> np.ndarray:
+    """Standard errors of the parameters of covariance structures (nphi,); NaN at a boundary."""
+    own = method_of(fit, "satterthwaite")
+    assert isinstance(own, Satterthwaite)
+    J = np.column_stack([own.directions, np.zeros(len(own.directions))])
+    return np.where(J.any(axis=1), _Errors.of(own)(J), np.nan)
+
+
+def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovarianceParameters:
+    """The same of a model with covariance structures, from how their parameters move them."""
+    found = structured_of(fit)
+    assert found is not None
+    structured, phi = found
+    sigma, engine = fit.estimates.sigma, fit.model._engine
+    theta: list[np.ndarray] = []
+    parts: tuple[list[np.ndarray], ...] = ([], [], [], [])
+    for i, (part, user) in enumerate(zip(structured.slices, fit.estimates.T, strict=True)):
+        kept = list(engine.kept(i))
+        wide = np.zeros((*user.shape, own.directions.shape[1] + 1))
+        slopes = np.moveaxis(structured.slopes(i, phi), 0, 2)
+        wide[np.ix_(kept, kept, range(wide.shape[2] - 1))] = slopes @ own.directions[part]
+        length, dlog, R, dR = _spread_of(user @ user.T, wide)
+        row, column = engine.entries(i)
+        theta.extend(
+            root_slopes(user[np.ix_(kept, kept)], np.moveaxis(wide[np.ix_(kept, kept)], 2, 0))[
+                row, column
+            ]
+        )
+        sd_se = np.where(length > 0, sigma * length * errors(dlog), np.nan)
+        corr_se = np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan)
+        for values, one in zip(parts, (sigma * length, sd_se, R, corr_se), strict=True):
+            values.append(one)
+    log_sigma = np.zeros(own.directions.shape[1] + 1)
+    log_sigma[-1] = 1
+    vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
+    sd, sd_errors, corr, corr_errors = map(tuple, parts)
+    sigma_se = float(sigma * errors(log_sigma))
+    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, vcov)
+
+
+def _spread_of(
+    S: np.ndarray, dS: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As `_spread`, from a relative covariance and its derivatives."""
+    length = np.sqrt(np.maximum(S.diagonal(), 0.0))
+    size = np.where(length > 0, length, 1.0)
+    unit, dunit = S / np.outer(size, size), dS / np.outer(size, size)[:, :, None]
+    dlog = np.moveaxis(dunit.diagonal(), 0, 1).copy() / 2
+    dlog[length == 0] = 0.0
+    R = np.clip(unit, -1, 1)
+    dR = dunit - unit[:, :, None] * (dlog[:, None] + dlog[None])
+    R[length == 0] = np.nan
+    R[:, length == 0] = np.nan
+    dlog[length > 0, -1] += 1
+    return length, dlog, R, dR
 
 
 def _generalized(fit: Fit) -> CovarianceParameters:
@@ -188,21 +279,6 @@ def _root_of(
 
 
 def _cholesky_slopes(T: np.ndarray, root: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Derivatives of the lower triangular T with T T' = root root', from those of the root.
-
-    dL = L low(L^-1 dS L^-T), low: lower triangle with half the diagonal, in the rows with a pivot;
-    the other rows are a solve with that. Zero for zero columns of T.
-    """
-    pivots = np.flatnonzero(T.diagonal())
+    """Derivatives of the lower triangular T with T T' = root root', from those of the root."""
     dS = np.einsum("ict,jc->tij", slopes, root)
-    dS = dS + dS.swapaxes(1, 2)
-    L = T[np.ix_(pivots, pivots)]
-    inner = np.linalg.solve(L, np.linalg.solve(L, dS[:, pivots[:, None], pivots]).swapaxes(1, 2))
-    low = np.tril(inner)
-    low[:, range(len(pivots)), range(len(pivots))] /= 2
-    dL = L @ low
-    rest = dS[:, :, pivots] - T[:, pivots] @ dL.swapaxes(1, 2)
-    out = np.zeros((len(dS), *T.shape))
-    out[:, :, pivots] = np.linalg.solve(L, rest.swapaxes(1, 2)).swapaxes(1, 2)
-    out[:, pivots[:, None], pivots] = dL
-    return np.moveaxis(out, 0, 2)
+    return root_slopes(T, dS + dS.swapaxes(1, 2))

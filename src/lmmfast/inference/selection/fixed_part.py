@@ -105,6 +105,8 @@ def reduction_of(design: Design, deletion: Deletion) -> Reduction | None:
     for part in whole(design):
         if part.term != deletion.term:
             parts.append(part)
+        elif deletion.kind:
+            parts.append(replace(part, kind=deletion.kind))
         elif deletion.constant and deletion.stay:
             return None
         elif deletion.constant:

@@ -19,6 +19,7 @@ from ...errors import DataError, IdentifiabilityWarning, RankDeficientWarning
 from ...linalg import triangular_root
 from ..refits import model_of_part, refitted, without_random
 from ..rows.quality import columns_of_terms
+from .structured import simpler, term_text, with_kind
 
 if TYPE_CHECKING:
     from ...data.design import Design
@@ -46,13 +47,16 @@ class Deletion:
     constant: bool  # whether an intercept takes the place of the others
     beside: int | None  # covariances that go with one variance; None where several variances go
     note: str = ""  # why it is no test; then there is nothing to take out
+    kind: str = ""  # the simpler structure that its covariance gets; all columns stay
 
 
 def deletions(design: Design, reduce: bool) -> Iterator[Deletion]:
     """What `ranova` takes out: columns of one term at a time, or whole terms (reduce=False)."""
     for i, term in enumerate(design.terms):
         groups = _column_groups(design, i)
-        if term.structure == "diag":
+        if term.covariance is not None:
+            yield from _structured_deletions(design, i, reduce)
+        elif term.structure == "diag":
             yield from _diagonal_deletions(term, i, groups)
         elif not reduce or list(groups) == [()]:
             beside = 0 if len(term.columns) == 1 else None
@@ -105,6 +109,14 @@ def _diagonal_deletions(
         yield Deletion(f"({name} {sign} {term.group})", i, stay, False, beside)
 
 
+def _structured_deletions(design: Design, i: int, reduce: bool) -> Iterator[Deletion]:
+    """Simpler structures, and the whole term: its columns cannot go one by one."""
+    label, stay = design.terms[i].label, tuple(range(len(design.terms[i].columns)))
+    for kind in simpler(design.terms[i]) if reduce else ():
+        yield Deletion(f"{label} to {kind}", i, stay, False, None, kind=kind)
+    yield Deletion(label, i, (), False, None)
+
+
 def _column_deletion(
     design: Design, i: int, groups: dict[tuple[str, ...], list[int]], atoms: tuple[str, ...]
 ) -> Deletion:
@@ -144,6 +156,7 @@ class Part:
     columns: tuple[int, ...]
     structure: str  # "full" | "diag"
     constant: bool = False  # an intercept in the place of all columns: (0 + f | g) -> (1 | g)
+    kind: str = ""  # a simpler structure, of a term that has one; empty: its own
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,7 @@ class Reduction:
 
     parts: tuple[Part, ...]
     removed: str  # in words
-    kind: str  # "no variance" | "correlations" | "column"
+    kind: str  # "no variance" | "correlations" | "column" | "structure"
 
 
 def whole(design: Design) -> tuple[Part, ...]:
@@ -164,8 +177,10 @@ def whole(design: Design) -> tuple[Part, ...]:
 
 
 def units(design: Design, i: int) -> dict[str, tuple[int, ...]]:
-    """What formulas can take out of term i: its terms, with their columns."""
+    """What formulas can take out of term i: its terms, with their columns; a structure is one."""
     term = design.terms[i]
+    if term.covariance is not None:
+        return {term.label: tuple(range(len(term.columns)))}
     if design.recipe is None:
         return {"1" if name == "Intercept" else name: (j,) for j, name in enumerate(term.columns)}
     own = columns_of_terms(design.plan.random[i], design.recipe.random_layouts[i])
@@ -228,6 +243,11 @@ def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
     recipe = design.recipe
     terms, layouts = [], []
     for part in parts:
+        if design.terms[part.term].covariance is not None:
+            kind = part.kind
+            terms.append(with_kind(design, part.term, kind) if kind else design.terms[part.term])
+            layouts += [] if recipe is None else [recipe.random_layouts[part.term]]
+            continue
         if recipe is None:
             names = [design.terms[part.term].columns[j] for j in part.columns]
             terms.append(_reduced_term(design, part, part.columns, names))
@@ -274,6 +294,10 @@ def formula_of(design: Design, parts: tuple[Part, ...], fixed: str = "") -> str:
     formula = design.plan.formula
     pieces = [fixed or formula.fixed, *(f"offset({offset})" for offset in formula.offsets)]
     for part in parts:
+        if design.terms[part.term].covariance is not None:
+            group = ":".join(formula.random[part.term].group)
+            pieces.append(term_text(design, part.term, part.kind, group))
+            continue
         bar = "||" if part.structure == "diag" and len(part.columns) > 1 else "|"
         group = ":".join(formula.random[part.term].group)
         pieces.append(f"({columns_text(design, part)} {bar} {group})")
@@ -292,7 +316,7 @@ def costless(fit: Fit) -> Reduction | None:
         term, T = design.terms[part.term], fit.estimates.T[part.term]
         others = term.group in varying or any(_group(design, p) == term.group for p in parts)
         if not T.any() and others:
-            removed.append(f"({term.label})")
+            removed.append(term.term)
             continue
         kept, names = _without_zero_units(design, part, T)
         if names:
@@ -331,6 +355,8 @@ def distinct(design: Design, parts: list[Part]) -> tuple[Part, ...]:
     for part in parts:
         term = design.terms[part.term]
         names = ("Intercept",) if part.constant else tuple(term.columns[j] for j in part.columns)
+        if term.covariance is not None:
+            names = (part.kind or term.covariance.kind, *names)
         seen.setdefault((term.group, *names), part)
     return tuple(seen.values())
 
@@ -353,6 +379,11 @@ def costly(fit: Fit, every: bool = False) -> list[Reduction]:
         if i not in zero and not every:
             continue
         parts, label = list(whole(fit.design)), term.label
+        if term.covariance is not None:
+            for kind in simpler(term):
+                parts[i] = replace(parts[i], kind=kind)
+                out.append(Reduction(tuple(parts), f"{label} ({kind} instead)", "structure"))
+            continue
         dependent = int(np.sum(fit.estimates.T[i].diagonal() == 0)) > zero.get(i, 0)
         if dependent or (every and term.structure == "full" and len(term.columns) > 1):
             parts[i] = replace(parts[i], structure="diag")
@@ -404,6 +435,9 @@ def refit_without(fit: Fit, deletion: Deletion) -> Refit:
     """The model with less random effects, fitted by the same criterion."""
     terms, T, i = list(fit.design.terms), list(fit.estimates.T), deletion.term
     kept = [t if t != i else None for t in range(len(terms))]
+    if deletion.kind:
+        terms[i] = with_kind(fit.design, i, deletion.kind)
+        return _refit(fit, terms, None, kept)
     if deletion.stay or deletion.constant:
         terms[i], T[i] = _narrowed(fit.design, deletion), T[i][list(deletion.stay)]
         with suppress(DataError):  # all columns that stay are zero
@@ -476,6 +510,8 @@ def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
         warnings.simplefilter("ignore", RankDeficientWarning)
         warnings.simplefilter("ignore", IdentifiabilityWarning)
         model = fit.model.with_design(design)
+        if any(term.covariance is not None for term in design.terms):
+            return refitted(fit, model, None)  # a structure has its own start
         factors = [
             _lifted(_factor(_root_of(fit, part), term), design, i)
             for i, (part, term) in enumerate(zip(reduction.parts, design.terms, strict=True))

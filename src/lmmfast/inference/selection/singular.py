@@ -52,7 +52,7 @@ BOUNDARY = (
 def singular_sentences(fit: Fit) -> list[str]:
     """One plain sentence per singular term: which combination of its effects has no variance."""
     return [
-        f"({fit.design.terms[item.term].label}): {no_variance(fit, item)}."
+        f"{fit.design.terms[item.term].term}: {no_variance(fit, item)}."
         for item in fit.estimates.singular
     ]
 
@@ -68,7 +68,9 @@ def no_variance(fit: Fit, item: Any) -> str:
     _, sd, _ = term_covariance(fit.estimates, item.term)
     rest = [j for j in range(len(columns)) if j not in zero]
     size = len(rest) - rank(fit.estimates.T[item.term][rest])
-    if size > 0:
+    if size > 0 and fit.design.terms[item.term].covariance is not None:
+        parts.append("its correlations are at their bound")
+    elif size > 0:
         share = np.asarray(item.direction) * sd  # of zero columns: nothing
         text = combination(columns, np.asarray(item.direction), share)
         count = f" (one of {size} such combinations)" if size > 1 else ""
@@ -213,6 +215,8 @@ def directions(fit: Fit) -> list[Direction]:
     curvature = _curvature(fit)
     out: list[Direction] = []
     for item in fit.estimates.singular:
+        if fit.design.terms[item.term].covariance is not None:
+            continue  # what a structure allows is no cone of directions
         S = boundary_slope(fit, item.term, curvature)
         kept = {r for i, r, _ in fit.model.theta_entries if i == item.term}
         for j in item.zero:
@@ -293,7 +297,8 @@ class Singularity(tables.Printed):
         for term, text, score in self.directions.itertuples(index=False):
             slopes += tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
         why = [line for sentence in self.sentences for line in tables.wrapped(sentence)]
-        sections: list[tuple[str | tables.Table, ...]] = [tuple(why), tuple(slopes)]
+        sections: list[tuple[str | tables.Table, ...]] = [tuple(why)]
+        sections += [tuple(slopes)] if len(self.directions) else []
         if len(self.reductions):
             sections.append(("Smaller models:", *_steps_text(self.reductions)))
         return tables.Summary(tuple(sections))
@@ -303,7 +308,7 @@ def explain_singularity(fit: Fit) -> Singularity:
     """Explanation of a singular fit, as ``Fit.explain_singularity`` documents it."""
     import pandas as pd
 
-    labels = [f"({term.label})" for term in fit.design.terms]
+    labels = [term.term for term in fit.design.terms]
     rows = [(labels[one.term], _in_words(fit, one), one.score) for one in directions(fit)]
     frame = pd.DataFrame(rows, columns=["term", "direction", "score"])
     ways: list[Reduction | None] = []
@@ -329,7 +334,7 @@ STEP = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "
 
 def _step(fit: Fit, larger: Fit | None, removed: str) -> dict[str, Any]:
     # the formula, or the random terms of a model from arrays
-    text = fit.design.formula or " + ".join(f"({term.label})" for term in fit.design.terms)
+    text = fit.design.formula or " + ".join(term.term for term in fit.design.terms)
     change, df, p, aic = 0.0, 0, np.nan, 0.0
     if larger is not None:
         change, aic = fit.objective - larger.objective, fit.aic - larger.aic
@@ -479,7 +484,7 @@ def _choice(kinds: list[str], rows: list[dict[str, Any]], criterion: str, alpha:
     if criterion == "AIC":
         return min(range(len(rows)), key=lambda j: rows[j]["aic"])
     ranked = sorted(range(len(rows)), key=lambda j: -rows[j]["p"])
-    for kind in ("no variance", "correlations", "column"):
+    for kind in ("no variance", "correlations", "structure", "column"):
         for j in ranked:
             if kinds[j] == kind and rows[j]["p"] >= alpha:
                 return j

@@ -1,0 +1,159 @@
+"""The covariance structure of a random term: what its formula asks for, and its columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError, FormulaError, SpacingWarning, warn
+from ..formula.covariances import LAGGED, SPATIAL
+from ..formula.factors import located
+from .structures import Structure
+
+if TYPE_CHECKING:
+    from ..formula.bars import Bar
+    from ..formula.plan import Plan
+    from .design import Design
+    from .encode import Coding, Layout
+
+_NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
+MOST_LOCATIONS = 2_000  # of a spatial structure: its covariance is dense
+
+
+def structure_of(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> Structure | None:
+    """The structure of a random term; None where its covariance has none of its own.
+
+    FormulaError when the columns are none that the structure is for; a warning when columns that
+    count as equally spaced, or as ordered, have labels that say otherwise.
+    """
+    asked = bar.covariance
+    if asked is None:
+        return None
+    if asked.name in SPATIAL:
+        coordinates = _coordinates(bar, layout, codings)
+        return Structure(asked.kind, layout.names, coordinates=coordinates)
+    _check_columns(bar, layout, codings)
+    if asked.kind in LAGGED:
+        _check_order(bar, _labels(layout, codings))
+    if asked.rank > len(layout.names):
+        columns = f"the term has {len(layout.names)} columns"
+        raise FormulaError(
+            f"{bar.label}: {asked.rank} latent variables, but {columns}", term=bar.label
+        )
+    return Structure(asked.kind, layout.names, rank=asked.rank)
+
+
+def with_covariances(design: Design, given: Mapping[str, Any]) -> Design:
+    """A design whose terms, by grouping factor or label, have covariances that a user wrote.
+
+    ValueError for names that mean no term, or several, and terms with a structure; TypeError for
+    what is no covariance; FormulaError for one of another number of columns.
+    """
+    if not isinstance(given, Mapping):
+        how = 'covariance={"subject": CustomCovariance(...)}'
+        raise TypeError(f"covariance must say which term has which: {how}, not {given!r}")
+    terms = list(design.terms)
+    for name, own in given.items():
+        i = design.place_of(name)
+        term = terms[i]
+        if term.covariance is not None or term.structure != "full":
+            raise ValueError(
+                f"covariance: {term.label!r} has a structure in the formula: write ( | )"
+            )
+        found = custom_structure(own, term.columns)
+        if found is None:
+            raise TypeError(f"covariance of {name!r} must be a CustomCovariance, not {own!r}")
+        terms[i] = replace(term, label=f"custom({term.label})", covariance=found)
+    return replace(design, terms=tuple(terms))
+
+
+def custom_structure(own: Any, columns: tuple[str, ...]) -> Structure | None:
+    """The structure of a covariance that a user wrote; None for anything else."""
+    if not all(hasattr(own, name) for name in ("names", "p", "nonnegative", "sigma")):
+        return None
+    return Structure("custom", columns, own=own)
+
+
+def fewest_levels(plan: Plan, bar: Bar) -> int:
+    """How many levels the grouping factor of a term must have: one will do where all its terms have
+    structures, in which columns are what is repeated (a time series, a map)."""
+    own = [one for one in plan.formula.random if one.factor == bar.factor]
+    return 1 if all(one.covariance is not None for one in own) else 2
+
+
+def _check_columns(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> None:
+    """Two columns or more, and no contrasts where columns stand for successive times."""
+    assert bar.covariance is not None
+    numeric = [atom.label for atom in layout.atoms if codings[atom.label].levels is None]
+    if len(layout.names) < 2:
+        name = numeric[0] if numeric else layout.names[0]
+        how = bar.covariance.term(f"0 + factor({name}) | {bar.factor}") if numeric else ""
+        raise FormulaError(
+            f"{bar.label} has one column, {layout.names[0]!r}, and so no correlation: "
+            f"write {f'{how}, a column for each level, or ' * bool(how)}"
+            f"({bar.columns} | {bar.factor})",
+            term=bar.label,
+        )
+    if bar.covariance.kind not in LAGGED:
+        return
+    contrasted = [
+        name
+        for factors in layout.columns
+        for name, dummy, _ in factors
+        if codings[name].levels is not None and not dummy
+    ]
+    if contrasted or () in layout.columns:
+        rest = bar.columns.removeprefix("1 + ")
+        raise FormulaError(
+            f"{bar.label} has an intercept and differences from it as columns, which are not "
+            f"successive times: write {bar.covariance.term(f'0 + {rest} | {bar.factor}')}",
+            term=bar.label,
+        )
+
+
+def _labels(layout: Layout, codings: Mapping[str, Coding]) -> list[str]:
+    """The level that each column is of, where they are those of one factor; else none."""
+    places = [factors[0] for factors in layout.columns if len(factors) == 1]
+    if len(places) != len(layout.columns) or len({name for name, _, _ in places}) != 1:
+        return []
+    levels = codings[places[0][0]].levels
+    return [] if levels is None else [str(levels[j]) for _, _, j in places]
+
+
+def _check_order(bar: Bar, labels: Sequence[str]) -> None:
+    """Labels that are numbers, or end in numbers, should increase, and by equal steps."""
+    found = [_NUMBERED.fullmatch(label) for label in labels]
+    numbered = [(own[1], float(own[2])) for own in found if own is not None]
+    if len(numbered) < len(labels) or len({name for name, _ in numbered}) != 1:
+        return
+    numbers = np.array([number for _, number in numbered])
+    steps, shown = np.diff(numbers), ", ".join(labels[:6])
+    name = bar.covariance.name if bar.covariance is not None else ""
+    if (steps <= 0).any():
+        what = f"takes the levels in this order, {shown}: declare it, as factor(times, levels=...)"
+    elif np.ptp(steps) > 1e-6 * steps.max():
+        what = (
+            f"takes the levels {shown} as equally spaced; ou(0 + times | {bar.factor}) goes by "
+            "their distances"
+        )
+    else:
+        return
+    warn(SpacingWarning(f"{bar.label}: {name} {what}", variable=bar.factor, term=bar.label))
+
+
+def _coordinates(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> np.ndarray:
+    """Where the columns of a spatial term are (k, d)."""
+    points = [located(label) for label in _labels(layout, codings)]
+    known = [point for point in points if point is not None]
+    assert len(known) == len(layout.names), "numFactor() names its levels by coordinates"
+    if len(known) > MOST_LOCATIONS:
+        raise DataError(
+            f"{bar.label} has {len(known)} locations: its covariance matrix is dense, which goes "
+            f"to {MOST_LOCATIONS}; round the coordinates",
+            term=bar.label,
+        )
+    return np.array(known)
