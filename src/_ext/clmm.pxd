@@ -45,11 +45,17 @@ cdef extern from "lmm.h" nogil:
         int32_t nparts
         const lmm_part *part
 
+    ctypedef struct lmm_precision:
+        const ptrdiff_t *ptr
+        const int32_t *row
+        const double *x
+
     ctypedef struct lmm_factor:
         int32_t nlev, ncol
         const int32_t *level
         const lmm_column *z
         const int32_t *term
+        const lmm_precision *precision
 
     ctypedef struct lmm_coded:
         const int32_t *level
@@ -314,3 +320,8 @@ cdef extern from "generalized/glmm.h" nogil:
     lmm_status glmm_readings(glmm_model *g, double *b, double *eta, double *h, double *condvar)
     lmm_status glmm_solve(glmm_model *g, int r, const double *V, double *X)
     void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)
+
+
+cdef extern from "pedigree/pedigree.h" nogil:
+    lmm_status pedigree_order(int32_t, const int32_t *, const int32_t *, int32_t *, int32_t *)
+    lmm_status pedigree_inbreeding(int32_t, const int32_t *, const int32_t *, double *, double *)

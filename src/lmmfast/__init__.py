@@ -9,10 +9,12 @@ from . import datasets
 from .api import fit_many, glmer, lmer, plan, simulate
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
+from .data.relationship import Precision, Relationship
 from .engine.costs import ModelPlan
 from .engine.custom import CustomFamily
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
+from .engine.pedigree import Pedigree
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -88,7 +90,10 @@ __all__ = [
     "ModelPlan",
     "OneRowPerLevelWarning",
     "Parameters",
+    "Pedigree",
+    "Precision",
     "RankDeficientWarning",
+    "Relationship",
     "RestrictedLikelihoodWarning",
     "SeparationWarning",
     "Spec",

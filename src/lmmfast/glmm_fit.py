@@ -474,6 +474,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         weights: Any = AS_BEFORE,
         offset: Any = AS_BEFORE,
         contrasts: Any = AS_BEFORE,
+        relationship: Any = AS_BEFORE,
         reml: bool | None = None,
         start: Any = None,
         verbose: bool = False,
@@ -490,7 +491,7 @@ class GLMMFit(Labelled, GeneralizedRows):
             Default: the same formula.
         data : table, optional
             As for `lmmfast.glmer`. Default: the object that the fit was given, as it is now.
-        weights, offset, contrasts
+        weights, offset, contrasts, relationship
             As for `lmmfast.glmer`; None for none. Default: as before.
         reml : bool, optional
             Default: the criterion of the fit.
@@ -511,7 +512,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         FitError
             For fits of arrays.
         """
-        given = Given(data, weights, offset, contrasts)
+        given = Given(data, weights, offset, contrasts, relationship)
         reml = self.reml if reml is None else reml
         options = Options(reml, start, verbose, callback, max_seconds, max_evals)
         return _update.update(self, formula, given, options)

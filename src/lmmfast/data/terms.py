@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes
 from ..freeze import Frozen
+from .relationship import Relation
 from .rows import Part, RowColumns
 from .sums import Columns
 
@@ -27,6 +28,7 @@ class RandomTerm(Frozen, arrays=("levels",)):
     levels: NDArray[Any]  # m labels, read-only
     structure: str  # "full" or "diag": whether its columns are correlated
     source: Columns  # where its columns are
+    relation: Relation | None = None  # of its levels; None: they are independent
 
     @classmethod
     def of_rows(
@@ -38,6 +40,7 @@ class RandomTerm(Frozen, arrays=("levels",)):
         levels: NDArray[Any],
         z: Matrix | tuple[tuple[Part, ...], ...],
         structure: str,
+        relation: Relation | None = None,
     ) -> RandomTerm:
         """A term in memory, of a matrix (n, k) or of the parts of its columns; terms that share the
         array ``codes`` share a grouping factor."""
@@ -45,11 +48,12 @@ class RandomTerm(Frozen, arrays=("levels",)):
             source = RowColumns.of_parts(len(codes), z, codes)
         else:
             source = RowColumns(z, codes)
-        return cls(label, group, columns, levels, structure, source)
+        return cls(label, group, columns, levels, structure, source, relation)
 
     @property
     def codes(self) -> Codes:
-        """Level of each row (n), 0-based, all used; an error where rows are not in memory."""
+        """Level of each row (n), 0-based, all used unless levels are related; an error where rows
+        are not in memory."""
         return self.source.codes
 
     @property

@@ -30,6 +30,10 @@ _NEEDS_ROWS = (
     "a generalized model goes over its rows many times: it needs them in memory, as a table; read "
     "what is streamed first (pandas.read_parquet(path), data.compute(), ...)"
 )
+_RELATED = (
+    "relationship= needs the rows in memory, as a table; read what is streamed first "
+    "(pandas.read_parquet(path), data.compute(), ...)"
+)
 
 
 def any_design(
@@ -39,9 +43,12 @@ def any_design(
     offset: Any,
     contrasts: Mapping[str, Any] | None,
     kind: str | None = None,
+    relationship: Mapping[str, Any] | None = None,
 ) -> Design:
     """The design of whatever `lmer`, or with a kind `glmer`, was given besides pandas, polars and
     dicts."""
+    if relationship is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
+        raise DataError(_RELATED)
     if kind is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
         raise DataError(_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
@@ -66,9 +73,11 @@ def any_design(
     source = stream_of(data)
     if source is None:
         how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-        return build(formula, data, **how, kind=kind)
+        return build(formula, data, **how, kind=kind, relationship=relationship)
     if kind is not None:
         raise DataError(_NEEDS_ROWS)
+    if relationship is not None:
+        raise DataError(_RELATED)
     formula = checked_formula(formula, source.columns)
     return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
 
