@@ -111,6 +111,7 @@ include "setup.pxi"
 include "many.pxi"
 include "families.pxi"
 include "pedigree.pxi"
+include "relation.pxi"
 
 
 cdef class Model:

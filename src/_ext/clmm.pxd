@@ -325,3 +325,18 @@ cdef extern from "generalized/glmm.h" nogil:
 cdef extern from "pedigree/pedigree.h" nogil:
     lmm_status pedigree_order(int32_t, const int32_t *, const int32_t *, int32_t *, int32_t *)
     lmm_status pedigree_inbreeding(int32_t, const int32_t *, const int32_t *, double *, double *)
+
+
+cdef extern from "model/relation.h" nogil:
+    ctypedef struct relation:
+        pass
+
+    lmm_status relation_new(void **, int32_t, const lmm_precision *, const lmm_blas *, int, relation **)
+    void relation_free(relation *)
+    void times_relation(const relation *, int, double *)
+    void draw_related(const relation *, int, double *)
+    lmm_status relation_diagonal(relation *, double *, double *)
+
+
+cdef extern from "base/memory.h" nogil:
+    void release(void **, void *)

@@ -22,6 +22,7 @@ typedef struct { /* n each, by kept row */
 
 typedef struct {       /* q each: elimination order, whitened */
     double *b, *u, *c; /* the mode b = Lambda u; Z'l' there              */
+    double *kc;        /* K c over related levels, c over others         */
     double *bn, *un;   /* a step further, or before                      */
     double *r;         /* Z'(l' + W_f Z b)                               */
     double *s, *d;     /* Z'(h w'); Z'r                                  */
@@ -44,6 +45,7 @@ struct glmm_model {
     double *begin;        /* nextra          x where fits begin                                        */
     double constant;      /*                 what l leaves out                                         */
     double *flat_theta;   /* ntheta          scratch of glmm_evaluate                                  */
+    int related;          /*                 has a factor related levels?                              */
     int flat;             /*                 factor of fixed effects (elimination order); -1: none     */
     int expected;         /*                 are the weights of log|M| expected ones?                  */
     double *slope_of_log; /* factors_size    D of log|M|, while the factorization is that of the mode; NULL */
@@ -104,6 +106,7 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
 void adopt_mode(glmm_model *g);                              /* ... after it has */
 void solve_effects(glmm_model *g, double *z);                /* z := B z, with the factor */
 void spread(const lmm_model *m, const double *u, double *b); /* b := T u   */
+void relate_effects(const glmm_model *g, double *z); /* z := K z where levels are related */
 void gather(const lmm_model *m, const double *b, double *u); /* u := T^-1 b */
 void transpose_spread(const lmm_model *m, const double *T, const double *c, double *u); /* u := T'c */
 

@@ -23,15 +23,24 @@ struct relation {
     double logdet;      /* log|K|                                                           */
 };
 
-/* Of the factor f; numbers: not only the pattern of its factor. LMM_NOTPOSDEF: K^-1 is not positive definite
- */
-lmm_status relation_new(lmm_model *m, factor *f, const lmm_precision *given, int numbers);
+/* Of q levels, in memory; numbers: not only the pattern of the factor. LMM_NOTPOSDEF: K^-1 is not positive
+   definite. *out is to be freed in any case, before the memory. */
+lmm_status relation_new(void **memory, int32_t q, const lmm_precision *given, const lmm_blas *blas,
+                        int numbers, relation **out);
+void relation_free(relation *r); /* NULL is fine */
+lmm_status relate_factor(lmm_model *m, factor *f, const lmm_precision *given, int numbers);
 void relations_free(lmm_model *m);
 double relation_bytes(const relation *r); /* 0 for NULL */
 
 /* X (r x q): r right-hand sides, one a row. X L, levels then in an order of their own, and X K */
 void times_root(const relation *r, int rows, double *X);
 void times_relation(const relation *r, int rows, double *X);
+
+/* X L': rows of independent numbers become rows with covariance K */
+void draw_related(const relation *r, int rows, double *X);
+
+/* diagonal of K (q); work: as many doubles as K^-1 has entries */
+lmm_status relation_diagonal(relation *r, double *diagonal, double *work);
 
 /* sum_ij K^-1_ij u_i'v_j, p numbers a level */
 double related_product(const relation *r, int p, const double *u, const double *v);

@@ -1,7 +1,7 @@
 """Relationships between the levels of a grouping factor: b ~ N(0, sigma^2 K (x) T T').
 
-Models know K by its inverse, which is sparse where K is a pedigree's or a neighbourhood's. What users
-have becomes one: `Relationship` (K), `Precision` (its inverse), or anything with a method
+Models know K by its inverse, which is sparse where K is a pedigree's or a neighbourhood's. What
+users have becomes one: `Relationship` (K), `Precision` (its inverse), or anything with a method
 ``precision()`` that gives the latter, as `lmmfast.Pedigree`.
 """
 
@@ -73,7 +73,8 @@ def _labels(levels: Any, q: int, what: str) -> NDArray[Any] | None:
 
 def _framed(values: Any, levels: Any, what: str) -> tuple[Any, Any]:
     """Values and levels of a labelled table, whose columns are put in the order of its rows."""
-    index, columns = getattr(values, "index", None), getattr(values, "columns", None)
+    index: Any = getattr(values, "index", None)
+    columns: Any = getattr(values, "columns", None)
     if columns is None or callable(index) or levels is not None:
         return (values.to_numpy() if columns is not None else values), levels
     if list(index) == list(columns):
@@ -113,7 +114,7 @@ class Precision:
     7
     """
 
-    def __init__(self, Q: Any, levels: Sequence[Any] | None = None) -> None:
+    def __init__(self, Q: Any, levels: Any = None) -> None:
         Q, levels = _framed(Q, levels, "the precision matrix")
         self.matrix = _sparse(Q, "the precision matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the precision matrix")
@@ -154,7 +155,7 @@ class Relationship:
     5
     """
 
-    def __init__(self, K: Any, levels: Sequence[Any] | None = None) -> None:
+    def __init__(self, K: Any, levels: Any = None) -> None:
         K, levels = _framed(K, levels, "the relationship matrix")
         self.matrix = _sparse(K, "the relationship matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the relationship matrix")
@@ -209,7 +210,7 @@ def _inverse(K: NDArray[np.float64]) -> NDArray[np.float64]:
         pivots = np.square(np.diag(factor[0]))
         if pivots.min() > SINGULAR * K.diagonal().max():
             inverse = np.asarray(cho_solve(factor, np.eye(len(K))))
-            return (inverse + inverse.T) / 2
+            return np.asarray((inverse + inverse.T) / 2)
     except np.linalg.LinAlgError:
         pass
     values = eigvalsh(K)
@@ -228,7 +229,7 @@ def _inverse(K: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Relation(Frozen, arrays=("levels", "ptr", "row", "x")):
-    """The precision of a grouping factor's levels: lower triangle by columns, the diagonal first."""
+    """Precision of a grouping factor's levels: lower triangle by columns, the diagonal first."""
 
     group: str
     levels: NDArray[Any]
@@ -336,6 +337,25 @@ def relate(
         place = relation.places(grouping.levels)
         out[group] = grouping.among(relation.levels), place[codes]
     return out, relations
+
+
+def is_same(one: Relation | None, other: Relation | None) -> bool:
+    """Whether two factors are related alike, or both not at all."""
+    if one is None or other is None:
+        return one is other
+    return all(np.array_equal(a, b) for a, b in zip(one.arrays(), other.arrays(), strict=True))
+
+
+def not_related(group: str, names: Sequence[str]) -> DataError:
+    """The error for levels of new data that the relationship matrix of their factor lacks."""
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - SHOWN} more" if len(distinct) > SHOWN else ""
+    return DataError(
+        f"the relationship of {group!r} lacks {', '.join(distinct[:SHOWN])}{more}: how they are "
+        "related to the others is not known; fit with a relationship that has them (they need no "
+        "records)",
+        variable=group,
+    )
 
 
 def related_groups(terms: Iterable[Any]) -> list[str]:

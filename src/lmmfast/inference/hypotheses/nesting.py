@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.relationship import is_same
 from ...engine.free import Free
 
 if TYPE_CHECKING:
     from ...data.design import Design
+    from ...data.relationship import Relation
     from ...data.terms import RandomTerm
     from ...fit import Fit
 
@@ -60,9 +62,10 @@ def _linear_nesting(small: Fit, large: Fit) -> Nesting:
     if _coordinates(kept_columns(small), kept_columns(large)) is None:
         return Nesting("fixed effects of one are no combinations of the other's", False)
     shares: list[list[np.ndarray]] = [[] for _ in large.design.terms]
-    for label, codes, z in _parts(small.design):
+    for label, codes, z, relation in _parts(small.design):
         for share, other in zip(shares, large.design.terms, strict=True):
-            weights = _weights(codes, z, other)
+            alike = is_same(relation, other.relation)
+            weights = _weights(codes, z, other) if alike else None
             if weights is not None:
                 share.append(weights)
                 break
@@ -168,12 +171,13 @@ def _rank(share: list[np.ndarray]) -> int:
     return int(np.linalg.matrix_rank(weights / np.where(length > 0, length, 1.0)[:, None]))
 
 
-def _parts(design: Design) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Label, codes and columns where a covariance matrix is in one piece: those of `||` apart."""
+def _parts(design: Design) -> Iterator[tuple[str, np.ndarray, np.ndarray, Relation | None]]:
+    """Label, codes, columns and relationship where a covariance matrix is in one piece: those of
+    `||` apart."""
     for term in design.terms:
         pieces = 1 if term.structure == "full" else term.z.shape[1]
         for z in np.split(term.z, pieces, axis=1):
-            yield term.label, term.codes, z
+            yield term.label, term.codes, z, term.relation
 
 
 def _weights(codes: np.ndarray, z: np.ndarray, other: RandomTerm) -> np.ndarray | None:

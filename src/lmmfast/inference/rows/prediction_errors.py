@@ -27,6 +27,7 @@ import numpy as np
 
 from ...data.columns import Table
 from ...data.design import aligned_to_fit
+from ...engine.relations import common_variance
 from ...errors import DataError
 from ...tables import name_index
 from ..ddf import check_level, method_of
@@ -136,7 +137,10 @@ class _Rows:
 
 def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
     """Variance of z'b of one term (n)."""
-    return np.asarray(np.square(z @ (fit.estimates.sigma * fit.estimates.T[term])).sum(axis=1))
+    what = "the variance of random effects that are left out"
+    size = common_variance(fit.design.terms[term], what)
+    spread = fit.estimates.sigma * fit.estimates.T[term]
+    return np.asarray(size * np.square(z @ spread).sum(axis=1))
 
 
 def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> _Rows:

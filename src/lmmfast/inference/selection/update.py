@@ -47,7 +47,8 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    if given.relationship is AS_BEFORE:
+    asked: Any = given.relationship
+    if asked is AS_BEFORE:
         now = now._replace(relationship=_still_there(formula, now.relationship))
     family = None if fit.family is None else fit.family.response
     design = design_from(formula, *now, family)
