@@ -1,5 +1,5 @@
-"""Models with relationship matrices straight from their definition, in dense NumPy; pedigrees by the
-tabular method. Slow: for checking the engine."""
+"""Models with relationship matrices straight from their definition, in dense NumPy; pedigrees by
+the tabular method. Slow: for checking the engine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def roots(theta: np.ndarray, widths: list[int]) -> list[np.ndarray]:
     return out
 
 
-def objective(y: np.ndarray, X: np.ndarray, terms: list[Term], theta: np.ndarray, reml: bool) -> Any:
+def objective(
+    y: np.ndarray, X: np.ndarray, terms: list[Term], theta: np.ndarray, reml: bool
+) -> Any:
     """REML criterion or deviance; theta may be complex."""
     n, p = X.shape
     V = np.eye(n, dtype=np.asarray(theta).dtype)
@@ -86,7 +88,8 @@ def solution(
         m, k = len(term.K), term.z.shape[1]
         b.append((g @ z.T @ P @ y).reshape(m, k))
         given = (g - g @ z.T @ W @ z @ g) * sigma2
-        errors.append(np.array([given[k * l : k * l + k, k * l : k * l + k] for l in range(m)]))
+        own = (slice(k * j, k * j + k) for j in range(m))
+        errors.append(np.array([given[at, at] for at in own]))
     value = objective(y, X, terms, theta, reml)
     return Dense(float(value), beta, sigma2 * C, float(np.sqrt(sigma2)), b, errors)
 

@@ -49,6 +49,9 @@ cdef extern from "lmm.h" nogil:
         const ptrdiff_t *ptr
         const int32_t *row
         const double *x
+        const ptrdiff_t *rootptr
+        const int32_t *rootcol
+        const double *rootx
 
     ctypedef struct lmm_factor:
         int32_t nlev, ncol

@@ -84,10 +84,13 @@ typedef struct { /* a column of X or Z: the product of its parts, ones if there 
     const lmm_part *part;
 } lmm_column;
 
-typedef struct {          /* inverse of the relationship matrix K of a factor's levels, sparse */
-    const ptrdiff_t *ptr; /* m + 1  lower triangle by columns                                  */
-    const int32_t *row;   /*        ascending, the diagonal first                              */
+typedef struct {          /* inverse of the relationship matrix K of a factor's levels, sparse         */
+    const ptrdiff_t *ptr; /* m + 1  lower triangle by columns                                       */
+    const int32_t *row;   /*        ascending, the diagonal first                                   */
     const double *x;
+    const ptrdiff_t *rootptr; /* m + 1  G, K^-1 = G'G, lower triangular, by rows; NULL: is found    */
+    const int32_t *rootcol;   /*        ascending, the diagonal last                                */
+    const double *rootx;
 } lmm_precision;
 
 typedef struct {                    /* a grouping factor with the columns of all its terms               */

@@ -9,7 +9,7 @@ from . import datasets
 from .api import fit_many, glmer, lmer, plan, simulate
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
-from .data.relationship import Precision, Relationship
+from .data.relationship import Adjacency, Precision, Relationship
 from .engine.costs import ModelPlan
 from .engine.custom import CustomFamily
 from .engine.estimates import Estimates, Evaluation
@@ -62,6 +62,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GLMM",
     "LMM",
+    "Adjacency",
     "Anova",
     "ClusterTest",
     "Contrasts",

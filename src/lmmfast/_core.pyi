@@ -24,7 +24,14 @@ class Precision:
     ptr: np.ndarray
     row: np.ndarray
     x: np.ndarray
-    def __init__(self, ptr: np.ndarray, row: np.ndarray, x: np.ndarray) -> None: ...
+    root: tuple[np.ndarray, ...] | None
+    def __init__(
+        self,
+        ptr: np.ndarray,
+        row: np.ndarray,
+        x: np.ndarray,
+        root: tuple[np.ndarray, ...] | None = None,
+    ) -> None: ...
 
 class Related:
     precision: Precision

@@ -83,7 +83,8 @@ def lmer(
     relationship : dict, optional
         How the levels of grouping factors are related, Cov(b) = sigma^2 K (x) T T': ``{"animal":
         K}`` with K a matrix (a labelled frame goes by its labels, an array by the order of the
-        levels), a `Relationship`, `Precision` or `Pedigree`. Levels without records are predicted.
+        levels), a `Relationship`, `Precision`, `Pedigree` or `Adjacency`. Levels without records
+        are predicted.
     start : (ntheta,) array, optional
         First theta. Default: moment estimates.
     verbose : bool, default False

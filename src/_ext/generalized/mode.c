@@ -6,8 +6,8 @@
 
    The last step is taken, too: the factorization is that of the point before it, which is as good as there.
 
-   At the mode u = Lambda'c. Where levels are related, b = Lambda u with u ~ N(0, K (x) I): u'(K^-1 (x) I) u is in
-   the place of u'u, and K c in that of c where effects are made of it. */
+   At the mode u = Lambda'c. Where levels are related, b = Lambda u with u ~ N(0, K (x) I): u'(K^-1 (x) I) u
+   is in the place of u'u, and K c in that of c where effects are made of it. */
 
 #include "base/small.h"
 #include "generalized/state.h"

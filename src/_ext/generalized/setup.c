@@ -152,8 +152,7 @@ static lmm_status make_panels(glmm_model *g)
 {
     const layout *lay = &g->m->layout;
     GRAB(g, g->first, lay->nfactor);
-    for (int k = lay->nelim; k < lay->nfactor - 1; k++)
-        GRAB(g, g->first[k], panel_size(lay, k) + 1);
+    for (int k = lay->nelim; k < lay->nfactor - 1; k++) GRAB(g, g->first[k], panel_size(lay, k) + 1);
     return LMM_OK;
 }
 

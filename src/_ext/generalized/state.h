@@ -106,7 +106,7 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
 void adopt_mode(glmm_model *g);                              /* ... after it has */
 void solve_effects(glmm_model *g, double *z);                /* z := B z, with the factor */
 void spread(const lmm_model *m, const double *u, double *b); /* b := T u   */
-void relate_effects(const glmm_model *g, double *z); /* z := K z where levels are related */
+void relate_effects(const glmm_model *g, double *z);         /* z := K z where levels are related */
 void gather(const lmm_model *m, const double *b, double *u); /* u := T^-1 b */
 void transpose_spread(const lmm_model *m, const double *T, const double *c, double *u); /* u := T'c */
 

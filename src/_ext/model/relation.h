@@ -19,8 +19,11 @@ struct relation {
     ptrdiff_t *ptr; /* q + 1  K^-1, lower triangle by columns, ...                          */
     int32_t *row;   /*        ... rows ascending, the diagonal first                        */
     double *x;
-    supernodal *factor; /* of K^-1                                                          */
-    double logdet;      /* log|K|                                                           */
+    supernodal *factor; /* of K^-1; NULL: its root is given                                 */
+    ptrdiff_t *rootptr; /* q + 1  G, K^-1 = G'G, by rows, the diagonal last                 */
+    int32_t *rootcol;
+    double *rootx;
+    double logdet; /* log|K|                                                           */
 };
 
 /* Of q levels, in memory; numbers: not only the pattern of the factor. LMM_NOTPOSDEF: K^-1 is not positive

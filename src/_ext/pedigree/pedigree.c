@@ -1,7 +1,6 @@
 #include "pedigree/pedigree.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* ------------------------------------------------------------------------------------------ order -- */
 
@@ -56,22 +55,37 @@ lmm_status pedigree_order(int32_t n, const int32_t *sire, const int32_t *dam, in
 
 /* ------------------------------------------------------------------------------------- inbreeding -- */
 
-typedef struct {    /* ancestors of one animal, the youngest first                                   */
-    int32_t *older; /* n  the next of the list; -1: not in it, or its end                            */
-    double *share;  /* n  the animal's row of T; zero for what is not in the list                    */
+typedef struct {   /* ancestors of one animal that are still to be visited                        */
+    int32_t *heap; /* n  the youngest on top                                                    */
+    int32_t size;  /*    of the heap                                                            */
+    double *share; /* n  the animal's row of T; zero for what is not in the heap                */
 } ancestors;
 
-/* An ancestor gets `half` of a progeny's share: into the list behind `from`, which is younger. Returns the
-   ancestor's predecessor, where the search for an older one goes on. */
-static int32_t add_share(ancestors *a, int32_t from, int32_t parent, double half)
+static void push(ancestors *a, int32_t animal)
 {
-    while (a->older[from] > parent) from = a->older[from];
-    if (a->older[from] != parent) {
-        a->older[parent] = a->older[from];
-        a->older[from] = parent;
+    int32_t i = a->size++;
+    for (; i && a->heap[(i - 1) / 2] < animal; i = (i - 1) / 2) a->heap[i] = a->heap[(i - 1) / 2];
+    a->heap[i] = animal;
+}
+
+static int32_t pop(ancestors *a)
+{
+    const int32_t top = a->heap[0], moved = a->heap[--a->size];
+    int32_t i = 0;
+    for (int32_t child; (child = 2 * i + 1) < a->size; i = child) {
+        if (child + 1 < a->size && a->heap[child + 1] > a->heap[child]) child++;
+        if (a->heap[child] <= moved) break;
+        a->heap[i] = a->heap[child];
     }
-    a->share[parent] += half;
-    return from;
+    a->heap[i] = moved;
+    return top;
+}
+
+static void add_share(ancestors *a, int32_t parent, double share)
+{
+    if (parent < 0) return;
+    if (a->share[parent] == 0) push(a, parent);
+    a->share[parent] += share;
 }
 
 /* A_ii = sum over ancestors of T_ij^2 d_j */
@@ -79,27 +93,23 @@ static double own_relationship(ancestors *a, int32_t i, const int32_t *sire, con
                                const double *d)
 {
     double sum = 0;
-    a->share[i] = 1;
-    for (int32_t j = i, next; j >= 0; j = next) {
-        const double half = a->share[j] / 2;
-        const int32_t young = sire[j] > dam[j] ? sire[j] : dam[j], old = sire[j] > dam[j] ? dam[j] : sire[j];
-        int32_t from = j;
-        if (young >= 0) from = add_share(a, from, young, half);
-        if (old >= 0) add_share(a, from, old, half);
-        sum += a->share[j] * a->share[j] * d[j];
-        next = a->older[j];
-        a->older[j] = -1;
+    add_share(a, i, 1);
+    while (a->size) {
+        const int32_t j = pop(a);
+        const double share = a->share[j];
         a->share[j] = 0;
+        sum += share * share * d[j];
+        add_share(a, sire[j], share / 2);
+        add_share(a, dam[j], share / 2);
     }
     return sum;
 }
 
 lmm_status pedigree_inbreeding(int32_t n, const int32_t *sire, const int32_t *dam, double *F, double *d)
 {
-    ancestors a = {.older = malloc(sizeof(int32_t) * ((size_t)n + 1)),
+    ancestors a = {.heap = malloc(sizeof(int32_t) * ((size_t)n + 1)),
                    .share = calloc((size_t)n + 1, sizeof(double))};
-    const lmm_status status = a.older && a.share ? LMM_OK : LMM_NOMEM;
-    for (int32_t i = 0; status == LMM_OK && i < n; i++) a.older[i] = -1;
+    const lmm_status status = a.heap && a.share ? LMM_OK : LMM_NOMEM;
     for (int32_t i = 0; status == LMM_OK && i < n; i++) {
         const int32_t s = sire[i], m = dam[i];
         d[i] = 0.5 - ((s < 0 ? -1 : F[s]) + (m < 0 ? -1 : F[m])) / 4;
@@ -110,6 +120,6 @@ lmm_status pedigree_inbreeding(int32_t n, const int32_t *sire, const int32_t *da
         else
             F[i] = own_relationship(&a, i, sire, dam, d) - 1;
     }
-    free(a.older), free(a.share);
+    free(a.heap), free(a.share);
     return status;
 }

@@ -1,8 +1,8 @@
 """Relationships between the levels of a grouping factor: b ~ N(0, sigma^2 K (x) T T').
 
 Models know K by its inverse, which is sparse where K is a pedigree's or a neighbourhood's. What
-users have becomes one: `Relationship` (K), `Precision` (its inverse), or anything with a method
-``precision()`` that gives the latter, as `lmmfast.Pedigree`.
+users have becomes one: `Relationship` (K), `Precision` (its inverse), `Adjacency`, or anything with
+a method ``precision()`` that gives a `Precision`, as `lmmfast.Pedigree`.
 """
 
 from __future__ import annotations
@@ -119,6 +119,16 @@ class Precision:
         self.matrix = _sparse(Q, "the precision matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the precision matrix")
 
+    root: Any = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
+    diagonal: NDArray[np.float64] | None = None  # of K
+
+    @classmethod
+    def of_root(cls, root: Any, levels: Any, diagonal: NDArray[np.float64]) -> Precision:
+        """Of a sparse lower triangle G, K^-1 = G'G, and the diagonal of K."""
+        made = cls(root.T @ root, levels)
+        made.root, made.diagonal = root, diagonal
+        return made
+
     def precision(self) -> Precision:
         """Itself."""
         return self
@@ -188,6 +198,68 @@ class Relationship:
         return f"Relationship of {self.matrix.shape[0]} levels"
 
 
+class Adjacency:
+    """Neighbours, for ``relationship=`` of `lmmfast.lmer`: a conditional autoregression (CAR).
+
+    K^-1 = D - rho W: each level given the others has mean rho times that of its neighbours,
+    weighted by W, and variance sigma_b^2 / D_ii (Besag 1974).
+
+    Parameters
+    ----------
+    W : (q, q) array, sparse matrix or labelled DataFrame
+        Symmetric, not negative, with zeros on its diagonal: 1 where two levels are neighbours, or
+        weights. D has its row sums.
+    rho : float
+        Between -1 and 1, not these themselves. It is not estimated: compare the criterion of fits
+        with several values.
+    levels : sequence, optional
+        As for `Precision`.
+
+    Raises
+    ------
+    DataError
+        When W is not as said, rho is out of range, or a level has no neighbours.
+
+    References
+    ----------
+    Besag (1974), *J. R. Statist. Soc. B* 36: 192-236.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import Adjacency
+    >>> line = np.eye(4, k=1) + np.eye(4, k=-1)
+    >>> Adjacency(line, 0.9, "abcd").precision().matrix.diagonal().tolist()
+    [1.0, 2.0, 2.0, 1.0]
+    """
+
+    def __init__(self, W: Any, rho: float, levels: Any = None) -> None:
+        what = "the adjacency matrix"
+        W, levels = _framed(W, levels, what)
+        self.matrix = _sparse(W, what)
+        self.levels = _labels(levels, self.matrix.shape[0], what)
+        self.rho = float(rho)
+        if not -1 < self.rho < 1:
+            raise DataError(f"rho must be between -1 and 1, not {rho}: else K^-1 is singular")
+        if (self.matrix.data < 0).any() or self.matrix.diagonal().any():
+            raise DataError(f"{what} must have no negative entries, and zeros on its diagonal")
+        alone = np.flatnonzero(np.asarray(self.matrix.sum(axis=0)).ravel() == 0)
+        if len(alone):
+            name = alone[0] if self.levels is None else self.levels[alone[0]]
+            raise DataError(f"the level {name!r} has no neighbours", variable=str(name))
+
+    def precision(self) -> Precision:
+        """D - rho W."""
+        from scipy import sparse
+
+        D = sparse.diags(np.asarray(self.matrix.sum(axis=0)).ravel())
+        return Precision(D - self.rho * self.matrix, self.levels)
+
+    def __repr__(self) -> str:
+        pairs = self.matrix.nnz // 2
+        return f"Adjacency of {self.matrix.shape[0]} levels, {pairs} pairs, rho = {self.rho:g}"
+
+
 def _afford(largest: float, q: int) -> None:
     """Refuses a dense inverse that does not fit in memory."""
     size = BYTES * largest**2
@@ -228,7 +300,7 @@ def _inverse(K: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class Relation(Frozen, arrays=("levels", "ptr", "row", "x")):
+class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
     """Precision of a grouping factor's levels: lower triangle by columns, the diagonal first."""
 
     group: str
@@ -236,6 +308,8 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x")):
     ptr: NDArray[np.intp]
     row: NDArray[np.int32]
     x: NDArray[np.float64]
+    root: tuple[NDArray[Any], ...] | None = None  # of K^-1 = G'G: rows, columns and values of G
+    diagonal: NDArray[np.float64] | None = None  # of K, where it is known
 
     @classmethod
     def of(cls, group: str, given: Any, levels: NDArray[Any]) -> Relation:
@@ -263,11 +337,12 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x")):
             )
         parts = L.indptr.astype(np.intp), L.indices.astype(np.int32), L.data.copy()
         own = levels if found.levels is None else found.levels
-        return cls(group, own, *parts)
+        root = None if found.root is None else _by_rows(found.root)
+        return cls(group, own, *parts, root, found.diagonal)
 
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Columns, rows and values, as the compiled core takes them."""
-        return self.ptr, self.row, self.x
+    def arrays(self) -> tuple[Any, ...]:
+        """Columns, rows and values, and the root, as the compiled core takes them."""
+        return self.ptr, self.row, self.x, self.root
 
     def matrix(self) -> Any:
         """K^-1, both triangles, scipy.sparse.csc_matrix."""
@@ -295,6 +370,14 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x")):
                 variable=self.group,
             )
         return np.array(found, np.int32)
+
+
+def _by_rows(root: Any) -> tuple[NDArray[Any], ...]:
+    """Rows, columns and values of a sparse triangle."""
+    G = root.tocsr()
+    G.sum_duplicates()
+    G.sort_indices()
+    return G.indptr.astype(np.intp), G.indices.astype(np.int32), G.data.copy()
 
 
 def _lower(Q: Any) -> Any:
@@ -343,7 +426,8 @@ def is_same(one: Relation | None, other: Relation | None) -> bool:
     """Whether two factors are related alike, or both not at all."""
     if one is None or other is None:
         return one is other
-    return all(np.array_equal(a, b) for a, b in zip(one.arrays(), other.arrays(), strict=True))
+    pairs = zip(one.arrays()[:3], other.arrays()[:3], strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def not_related(group: str, names: Sequence[str]) -> DataError:

@@ -125,8 +125,9 @@ class Pedigree:
         """The inverse of A, sparse: T^-T diag(1 / d) T^-1."""
         from scipy import sparse
 
-        descent = self._descent()
-        return Precision(descent.T @ sparse.diags(1 / self._numbers[1]) @ descent, self.levels)
+        F, d = self._numbers
+        root = sparse.diags(1 / np.sqrt(d)) @ self._descent()
+        return Precision.of_root(root.tocsr(), self.levels, 1 + F)
 
     def relationship(self) -> np.ndarray:
         """A as a dense matrix (q, q): of small pedigrees, to look at.

@@ -44,6 +44,8 @@ def diagonal(relation: Relation | None, m: int) -> np.ndarray:
     """Diagonal of K, (m,): variances of the levels over those of the term."""
     if relation is None:
         return np.ones(m)
+    if relation.diagonal is not None:
+        return relation.diagonal
     if relation not in _DIAGONALS:
         _DIAGONALS[relation] = _of(relation).diagonal()
     return _DIAGONALS[relation]

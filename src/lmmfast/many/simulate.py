@@ -80,7 +80,7 @@ class Simulator:
     def facts(self) -> tuple[Any, ...]:
         """What draws depend on besides the random numbers, for a checkpoint."""
         parts = [(part.codes, part.z, part.factor, part.levels) for part in self.parts]
-        related = [part.relation.arrays() for part in self.parts if part.relation is not None]
+        related = [part.relation.arrays()[:3] for part in self.parts if part.relation is not None]
         return self.mean, parts, self.residual, *related
 
     def draw(self, streams: Streams, first: int, stop: int) -> np.ndarray:
