@@ -188,9 +188,9 @@ def test_degrees_of_freedom_are_those_of_the_rotated_model(ddf: str) -> None:
     own = (np.arange(n), np.sqrt(values)[:, None])
     other = LMM.from_arrays(U.T @ y, X, [own]).fit()
     assert fit.objective == pytest.approx(other.objective, abs=1e-8)
-    one, two = (f.t_test(np.eye(2), ddf=ddf).to_frame() for f in (fit, other))
-    np.testing.assert_allclose(one["df"], two["df"], rtol=1e-6)
-    np.testing.assert_allclose(one["se"], two["se"], rtol=1e-8)
+    one, two = (f.t_test(np.eye(2), ddf=ddf) for f in (fit, other))
+    np.testing.assert_allclose(one.df_denom, two.df_denom, rtol=1e-6)
+    np.testing.assert_allclose(one.sd, two.sd, rtol=1e-8)
 
 
 def test_levels_without_records_have_modes() -> None:
@@ -282,7 +282,7 @@ def test_many_responses_are_fitted_one_by_one_or_rotated() -> None:
         np.testing.assert_allclose(found.theta[j], fit.theta, atol=1e-5)
         np.testing.assert_allclose(found.beta[j], fit.estimates.beta, atol=1e-6)
         assert found.objective[j] == pytest.approx(fit.objective, abs=1e-7)
-        df = fit.t_test("x").to_frame()["df"].iloc[0]
+        df = np.ravel(fit.t_test("x").df_denom)[0]
         assert np.ravel(found.df[j])[1] == pytest.approx(df, rel=1e-4)
 
 
@@ -303,26 +303,22 @@ def test_a_copy_of_a_fit_keeps_the_relationship() -> None:
 def _laplace(
     y: np.ndarray, X: np.ndarray, terms: list[Term], T: list[np.ndarray], beta: np.ndarray
 ) -> float:
-    """Deviance of a Poisson model by Laplace's approximation, from the definition."""
+    """Deviance of a Poisson model by Laplace's approximation: b = (I x T) c, c ~ N(0, K x I)."""
+    from scipy.linalg import block_diag
     from scipy.special import gammaln
 
-    Z = np.hstack([term.matrix() for term in terms])
-    G = np.zeros((Z.shape[1],) * 2)
-    at = 0
-    for term, t in zip(terms, T, strict=True):
-        own = np.kron(term.K, t @ t.T)
-        G[at : at + len(own), at : at + len(own)] = own
-        at += len(own)
-    Q, b = np.linalg.inv(G), np.zeros(len(G))
+    parts = list(zip(terms, T, strict=True))
+    ZL = np.hstack([term.matrix() @ np.kron(np.eye(len(term.K)), t) for term, t in parts])
+    Q = block_diag(*(np.kron(np.linalg.inv(term.K), np.eye(len(t))) for term, t in parts))
+    c = np.zeros(len(Q))
     for _ in range(100):
-        mu = np.exp(X @ beta + Z @ b)
-        b = b + np.linalg.solve(Z.T @ (mu[:, None] * Z) + Q, Z.T @ (y - mu) - Q @ b)
-    eta = X @ beta + Z @ b
+        mu = np.exp(X @ beta + ZL @ c)
+        c = c + np.linalg.solve(ZL.T @ (mu[:, None] * ZL) + Q, ZL.T @ (y - mu) - Q @ c)
+    eta = X @ beta + ZL @ c
     mu = np.exp(eta)
-    value = -2 * (y @ eta - mu.sum() - gammaln(y + 1).sum()) + b @ Q @ b
-    return float(
-        value + np.linalg.slogdet(G)[1] + np.linalg.slogdet(Z.T @ (mu[:, None] * Z) + Q)[1]
-    )
+    value = -2 * (y @ eta - mu.sum() - gammaln(y + 1).sum()) + c @ Q @ c
+    M = ZL.T @ (mu[:, None] * ZL) + Q
+    return float(value + np.linalg.slogdet(M)[1] - np.linalg.slogdet(Q)[1])
 
 
 @pytest.mark.parametrize("formula", FORMULAS[:4])
@@ -340,13 +336,10 @@ def test_generalized_models(formula: str, storage: str) -> None:
         return _laplace(y, case.X, case.terms, T, beta)
 
     T, beta = list(fit.estimates.T), fit.estimates.beta
-    if all(np.linalg.det(t) > 1e-4 for t in T):
-        assert fit.objective == pytest.approx(deviance(T, beta), abs=1e-6)
-    step = 1e-4
-    for j in range(2):
-        move = step * np.eye(2)[j]
-        slope = (deviance(_full(T), beta + move) - deviance(_full(T), beta - move)) / (2 * step)
-        assert abs(slope) < 1e-3 * np.sqrt(abs(fit.objective))
+    assert fit.objective == pytest.approx(deviance(T, beta), abs=1e-6)
+    for move in 1e-4 * np.eye(2):
+        slope = (deviance(T, beta + move) - deviance(T, beta - move)) / 2e-4
+        assert abs(slope) < 1e-3
     psi = fit.estimates.psi.copy()
     psi[: len(fit.theta)] += 0.1
     value, gradient = fit.model.objective(psi, gradient=True)
@@ -354,10 +347,6 @@ def test_generalized_models(formula: str, storage: str) -> None:
         move = 1e-5 * np.eye(len(psi))[i]
         near = fit.model.objective(psi + move), fit.model.objective(psi - move)
         assert gradient[i] == pytest.approx((near[0] - near[1]) / 2e-5, abs=1e-4 * abs(value))
-
-
-def _full(T: list[np.ndarray]) -> list[np.ndarray]:
-    return [t + 1e-3 * np.eye(len(t)) * (np.abs(np.diag(t)).min() < 1e-3) for t in T]
 
 
 # ---- what is refused -----------------------------------------------------------------------------

@@ -126,7 +126,9 @@ class _Rows:
         """Variance of the effects of unseen levels (n)."""
         total = np.zeros(len(self.X))
         for i, (codes, z) in self.chosen.items():
-            total += np.where(codes < 0, _variance(fit, i, z), 0.0)
+            related = fit.design.terms[i].relation is not None  # levels are known, or missing
+            own = 0.0 * z.sum(axis=1) if related else _variance(fit, i, z)
+            total += np.where(codes < 0, own, 0.0)
         return total
 
     def left_out_variance(self, fit: Fit) -> np.ndarray:
