@@ -98,7 +98,7 @@ def solution(
 
 
 def generations(n: int, count: int, seed: int) -> pd.DataFrame:
-    """A pedigree of so many generations: parents are drawn from the one before; some are unknown."""
+    """A pedigree of so many generations: parents come from the one before; some are unknown."""
     rng = np.random.default_rng(seed)
     size = n // count
     rows: list[tuple[str, str | None, str | None]] = []

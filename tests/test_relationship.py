@@ -17,6 +17,7 @@ from lmmfast import (
     FitError,
     Precision,
     Relationship,
+    cross_validate,
     fit_many,
     glmer,
     lmer,
@@ -226,6 +227,52 @@ def test_prediction_errors() -> None:
         assert found["se"].iloc[i] == pytest.approx(fit.sigma * np.sqrt(wanted), rel=1e-8)
 
 
+def test_rows_that_are_left_out() -> None:
+    """Changes of the coefficients at given theta, and fits without a row."""
+    case = Case("(1 | animal) + (1 | item)")
+    fit = lmer(case.formula, case.data, relationship={"animal": case.given})
+    found = fit.influence()
+    V = np.eye(N)
+    for term, T in zip(case.terms, fit.estimates.T, strict=True):
+        V += term.matrix() @ np.kron(term.K, T @ T.T) @ term.matrix().T
+    for row in (0, 17):
+        keep = np.arange(N) != row
+        W = np.linalg.inv(V[np.ix_(keep, keep)])
+        C = np.linalg.inv(case.X[keep].T @ W @ case.X[keep])
+        beta = C @ case.X[keep].T @ W @ case.data.y.to_numpy()[keep]
+        wanted = (fit.estimates.beta - beta) / np.sqrt(np.diag(fit.estimates.vcov))
+        own = found[["dfb_Intercept", "dfb_x"]].iloc[row]
+        np.testing.assert_allclose(own, wanted, atol=1e-8)
+    rest = lmer(case.formula, case.data.drop(index=17), relationship={"animal": case.given})
+    one = fit.influence(refine="full").iloc[17]
+    assert one["sigma"] == pytest.approx(rest.sigma, rel=1e-5)
+
+
+def test_folds_are_predicted_through_their_relatives() -> None:
+    case = Case("(1 | animal)")
+    fit = lmer(case.formula, case.data, relationship={"animal": case.given})
+    fold = np.where(np.isin(case.data.animal, NAMES[:5]), "left", "kept")
+    found = cross_validate(fit, fold).to_frame()
+    out = fold == "left"
+    rest = lmer(case.formula, case.data[~out], relationship={"animal": case.given})
+    term, y = case.terms[0], case.data.y.to_numpy()
+    V = rest.scale * (np.eye(N) + rest.theta[0] ** 2 * term.matrix() @ term.K @ term.matrix().T)
+    W = np.linalg.inv(V[np.ix_(~out, ~out)])
+    C = np.linalg.inv(case.X[~out].T @ W @ case.X[~out])
+    back = V[np.ix_(out, ~out)] @ W
+    mean = case.X[out] @ rest.estimates.beta + back @ (y - case.X @ rest.estimates.beta)[~out]
+    left = case.X[out] - back @ case.X[~out]
+    spread = V[np.ix_(out, out)] - back @ V[np.ix_(~out, out)]
+    from scipy.stats import multivariate_normal
+
+    dense = {
+        "known": multivariate_normal(mean, spread).logpdf(y[out]),
+        "estimated": multivariate_normal(mean, spread + left @ C @ left.T).logpdf(y[out]),
+    }
+    near = [abs(found.loc["left", "elpd"] - value) for value in dense.values()]
+    assert min(near) < 1e-3
+
+
 def test_scaled_residuals_are_independent() -> None:
     case = Case("(1 + x | animal) + (1 | item)")
     fit = lmer(case.formula, case.data, relationship={"animal": case.given})
@@ -410,11 +457,19 @@ def test_labels_are_matched_by_name() -> None:
 def test_what_takes_levels_as_independent_is_refused() -> None:
     case = Case("(1 | animal)")
     fit = lmer(case.formula, case.data, relationship={"animal": case.given})
-    from lmmfast import rlr_test
+    from lmmfast import extend, rlr_test
 
     with pytest.raises(FitError, match="independent"):
         rlr_test(fit, n=10, seed=1)
     with pytest.raises(FitError, match="independent"):
         fit.influence("animal")
+    with pytest.raises(FitError, match="independent"):
+        extend(fit, along="animal", to=50)
+    with pytest.raises(FitError, match="independent"):
+        fit.bootstrap(5, kind="residual", seed=1)
+    with pytest.raises(FitError, match="independent"):
+        lmer(case.formula, case.data, relationship={"animal": case.given}, storage="iterative")
+    with pytest.raises(FitError, match="different variances"):
+        fit.predict(case.data, re_form="none", interval="prediction", vary_left_out=True)
     with pytest.raises(FitError, match="independent"):
         glmer("x > 0 ~ 1 + (1 | animal)", case.data, relationship={"animal": case.given}, nagq=5)

@@ -173,6 +173,7 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options, lay->q2);
+    if (r->storage == LMM_ITERATIVE && has_relations(lay)) return LMM_UNAVAILABLE;
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */

@@ -16,6 +16,7 @@ from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
 from .ordering import nested_dissection
+from .relations import refuse_related
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
@@ -124,6 +125,8 @@ class Engine:
 
     def _compile(self, make: Any, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
+        if storage == "iterative":
+            refuse_related(self.design, 'storage="iterative"')
         options = {"limit": self._limit, "storage": storage, "order": nested_dissection}
         while True:
             try:
