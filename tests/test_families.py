@@ -399,7 +399,7 @@ def test_names() -> None:
     assert find_family("inverse.gaussian").link.name == "inversesquared"
     assert find_family("inverse_gaussian", "1/mu^2").link.name == "inversesquared"
     assert find_family(find_family("poisson"), "sqrt") == find_family("poisson(sqrt)")
-    with pytest.raises(ValueError, match=r"no family 'tweedie'; there are binomial"):
+    with pytest.raises(ValueError, match=r"no family 'tweedie'.*there are binomial"):
         find_family("tweedie")
     with pytest.raises(ValueError, match=r"no link 'sqrt'; it has logit, probit"):
         find_family("binomial", "sqrt")

@@ -111,6 +111,8 @@ include "setup.pxi"
 include "many.pxi"
 include "families.pxi"
 include "structures.pxi"
+include "pedigree.pxi"
+include "relation.pxi"
 
 
 cdef class Model:

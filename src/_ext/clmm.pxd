@@ -73,11 +73,20 @@ cdef extern from "lmm.h" nogil:
         int32_t nparts
         const lmm_part *part
 
+    ctypedef struct lmm_precision:
+        const ptrdiff_t *ptr
+        const int32_t *row
+        const double *x
+        const ptrdiff_t *rootptr
+        const int32_t *rootcol
+        const double *rootx
+
     ctypedef struct lmm_factor:
         int32_t nlev, ncol
         const int32_t *level
         const lmm_column *z
         const int32_t *term
+        const lmm_precision *precision
 
     ctypedef struct lmm_coded:
         const int32_t *level
@@ -356,3 +365,23 @@ cdef extern from "generalized/glmm.h" nogil:
     glmm_obstacle glmm_met(const glmm_model *g)
     void glmm_kept(const glmm_model *g, int64_t *n, double *elsewhere)
     void glmm_work(const glmm_model *g, int32_t *factorizations, int32_t *passes)
+
+
+cdef extern from "pedigree/pedigree.h" nogil:
+    lmm_status pedigree_order(int32_t, const int32_t *, const int32_t *, int32_t *, int32_t *)
+    lmm_status pedigree_inbreeding(int32_t, const int32_t *, const int32_t *, double *, double *)
+
+
+cdef extern from "model/relation.h" nogil:
+    ctypedef struct relation:
+        pass
+
+    lmm_status relation_new(void **, int32_t, const lmm_precision *, const lmm_blas *, int, relation **)
+    void relation_free(relation *)
+    void times_relation(const relation *, int, double *)
+    void draw_related(const relation *, int, double *)
+    lmm_status relation_diagonal(relation *, double *, double *)
+
+
+cdef extern from "base/memory.h" nogil:
+    void release(void **, void *)

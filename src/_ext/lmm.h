@@ -11,6 +11,8 @@
 
      log|M| += log|M_l|,      A_RR -= A_Rl K_l A_lR       (R: all that co-occurs with level l)
 
+   Levels of a factor may be related, b ~ N(0, sigma^2 K (x) T T'): relation.h.
+
    What remains in the end is one matrix S over the trailing levels, X and y: dense, sparse, or only
    multiplied (trailing.h). With its Cholesky factor the criterion is
 
@@ -82,11 +84,21 @@ typedef struct { /* a column of X or Z: the product of its parts, ones if there 
     const lmm_part *part;
 } lmm_column;
 
-typedef struct {          /* a grouping factor with the columns of all its terms               */
-    int32_t nlev, ncol;   /* m levels, p columns                                               */
-    const int32_t *level; /* n      level of each row, 0-based, every level used               */
-    const lmm_column *z;  /* p                                                                 */
-    const int32_t *term;  /* p      columns with equal numbers (neighbours) are correlated     */
+typedef struct {          /* inverse of the relationship matrix K of a factor's levels, sparse         */
+    const ptrdiff_t *ptr; /* m + 1  lower triangle by columns                                       */
+    const int32_t *row;   /*        ascending, the diagonal first                                   */
+    const double *x;
+    const ptrdiff_t *rootptr; /* m + 1  G, K^-1 = G'G, lower triangular, by rows; NULL: is found    */
+    const int32_t *rootcol;   /*        ascending, the diagonal last                                */
+    const double *rootx;
+} lmm_precision;
+
+typedef struct {                    /* a grouping factor with the columns of all its terms               */
+    int32_t nlev, ncol;             /* m levels, p columns                                               */
+    const int32_t *level;           /* n      level of each row, 0-based                                 */
+    const lmm_column *z;            /* p                                                                 */
+    const int32_t *term;            /* p      columns with equal numbers (neighbours) are correlated     */
+    const lmm_precision *precision; /* NULL: levels are independent, and every one is used          */
 } lmm_factor;
 
 typedef struct {           /* columns of X that are zero in most rows: x = v t(level)                 */

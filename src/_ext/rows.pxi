@@ -85,6 +85,51 @@ cdef class Fixed:
         free(self.coded)
 
 
+cdef class Precision:
+    """Inverse of the relationship matrix of a factor's levels: the lower triangle by columns.
+
+    ptr : (m + 1,) intp; row : int32, of each column ascending, the diagonal first; x : float64
+    root : (ptr, column, x) of G, K^-1 = G'G, lower triangular by rows, the diagonal last; None: it is found
+    """
+
+    cdef lmm_precision precision
+    cdef readonly int32_t levels
+    cdef readonly object ptr, row, x, root
+
+    def __cinit__(self, const ptrdiff_t[::1] ptr not None, const int32_t[::1] row not None,
+                  const double[::1] x not None, tuple root=None):
+        cdef const ptrdiff_t[::1] rootptr
+        cdef const int32_t[::1] rootcol
+        cdef const double[::1] rootx
+        _check_triangle(ptr, row, x, False)
+        self.levels, self.ptr, self.row, self.x = <int32_t>(ptr.shape[0] - 1), ptr, row, x
+        self.precision.ptr, self.precision.row, self.precision.x = &ptr[0], &row[0], &x[0]
+        self.root = root
+        if root is None:
+            return
+        rootptr, rootcol, rootx = root
+        if rootptr is None or rootcol is None or rootx is None or rootptr.shape[0] != ptr.shape[0]:
+            raise ValueError("the root of a precision needs a row for each level")
+        _check_triangle(rootptr, rootcol, rootx, True)
+        self.precision.rootptr, self.precision.rootcol = &rootptr[0], &rootcol[0]
+        self.precision.rootx = &rootx[0]
+
+
+cdef _check_triangle(const ptrdiff_t[::1] ptr, const int32_t[::1] row, const double[::1] x, bint last):
+    """ValueError unless lists ascend and the diagonal is first, or last."""
+    cdef Py_ssize_t m = ptr.shape[0] - 1, j, i
+    cdef bint valid = True
+    if not 1 <= m <= MOST_LEVELS or x.shape[0] != row.shape[0]:
+        raise ValueError("a precision needs a column for each level, and a value for each row")
+    check_graph(ptr, row, m)
+    for j in range(m):
+        valid &= ptr[j] < ptr[j + 1] and row[ptr[j + 1] - 1 if last else ptr[j]] == j
+        for i in range(ptr[j] + 1, ptr[j + 1] if valid else 0):
+            valid &= row[i - 1] < row[i]
+    if not valid or not _is_finite(&x[0], x.shape[0], False):
+        raise ValueError("a precision needs finite values, the diagonal first and ascending rows")
+
+
 cdef class _Rows:
     """Borrowed rows (y, X, factors, weights) as lmm_data; holds the buffers while C reads them.
 
@@ -100,6 +145,7 @@ cdef class _Rows:
         cdef Py_ssize_t k, n
         cdef const int32_t[::1] level, term
         cdef _Columns columns
+        cdef Precision precision
         cdef Fixed fixed
         if y is None or X is None or not factors:
             raise ValueError("y, X and at least one factor are needed")
@@ -119,7 +165,8 @@ cdef class _Rows:
         if fixed is not None:
             fixed.describe(&self.d)
         for k in range(len(factors)):
-            level, nlev, z, term = factors[k]
+            level, nlev, z, term, *related = factors[k]
+            precision = related[0] if related else None
             if level is None or z is None or term is None:
                 raise ValueError(f"factor {k}: codes, levels, columns and terms are needed")
             columns = _Columns(z, n, False, f"columns of factor {k}")
@@ -129,12 +176,15 @@ cdef class _Rows:
                 raise ValueError(f"factor {k}: levels and columns are needed, and not too many")
             if not _codes_are_valid(level, nlev):
                 raise ValueError(f"factor {k}: codes must be 0 .. {nlev - 1}")
-            self.held.append((level, columns, term))
+            if precision is not None and precision.levels != nlev:
+                raise ValueError(f"factor {k}: the precision is of {precision.levels} levels, not {nlev}")
+            self.held.append((level, columns, term, precision))
             self.factor[k].nlev = nlev
             self.factor[k].ncol = <int32_t>columns.k
             self.factor[k].level = &level[0]
             self.factor[k].z = columns.column
             self.factor[k].term = &term[0]
+            self.factor[k].precision = NULL if precision is None else &precision.precision
         self.d.n = n
         self.d.nfactor = <int32_t>len(factors)
         self.d.y = &y[0]

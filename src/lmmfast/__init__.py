@@ -9,12 +9,14 @@ from . import datasets
 from .api import fit_many, glmer, lmer, plan, simulate
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
+from .data.relationship import Adjacency, Precision, Relationship
 from .data.structures import structures
 from .engine.costs import ModelPlan
 from .engine.custom import CustomFamily
 from .engine.custom_covariance import CustomCovariance
 from .engine.estimates import Estimates, Evaluation
 from .engine.free import Free
+from .engine.pedigree import Pedigree
 from .errors import (
     ConvergenceWarning,
     DataError,
@@ -62,6 +64,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GLMM",
     "LMM",
+    "Adjacency",
     "Anova",
     "ClusterTest",
     "Contrasts",
@@ -91,7 +94,10 @@ __all__ = [
     "ModelPlan",
     "OneRowPerLevelWarning",
     "Parameters",
+    "Pedigree",
+    "Precision",
     "RankDeficientWarning",
+    "Relationship",
     "RestrictedLikelihoodWarning",
     "SeparationWarning",
     "Spec",

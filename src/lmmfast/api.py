@@ -40,6 +40,7 @@ def lmer(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    relationship: Mapping[str, Any] | None = None,
     start: Any = None,
     verbose: bool = False,
     callback: Callable[[Evaluation], object] | None = None,
@@ -83,6 +84,11 @@ def lmer(
         Coding of factors by name, as in ``{"cond": "sum"}``: "treatment" (another reference by
         "treatment(base='b')"), "sum", "helmert", "poly", "SAS", "sdif" (neighbours), "deviation"
         (levels against the first, around the mean of all), or a matrix with one row per level.
+    relationship : dict, optional
+        How the levels of grouping factors are related, Cov(b) = sigma^2 K (x) T T': ``{"animal":
+        K}`` with K a matrix (a labelled frame goes by its labels, an array by the order of the
+        levels), a `Relationship`, `Precision`, `Pedigree` or `Adjacency`. Levels without records
+        are predicted.
     start : (ntheta,) array, optional
         First theta. Default: moment estimates.
     verbose : bool, default False
@@ -142,13 +148,13 @@ def lmer(
             raise TypeError("sigma is given twice, in fixed= and in sigma=")
         fixed = {**(fixed or {}), "sigma": sigma}
     if fixed is None and ties is None:
-        design = design_from(formula, data, weights, offset, contrasts)
+        design = design_from(formula, data, weights, offset, contrasts, relationship)
         design = design if covariance is None else with_covariances(design, covariance)
         return LMM(design, storage=storage, threads=threads).fitted(options)
     with warnings.catch_warnings():
         if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
             warnings.simplefilter("ignore", OneRowPerLevelWarning)
-        design = design_from(formula, data, weights, offset, contrasts)
+        design = design_from(formula, data, weights, offset, contrasts, relationship)
         design = design if covariance is None else with_covariances(design, covariance)
         model = LMM(design, storage=storage, threads=threads)
         options.free = model.holding(fixed, ties)
@@ -165,6 +171,7 @@ def glmer(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    relationship: Mapping[str, Any] | None = None,
     start: Any = None,
     verbose: bool = False,
     callback: Callable[[Evaluation], object] | None = None,
@@ -209,6 +216,8 @@ def glmer(
         Known part of the linear predictor, besides ``offset()`` terms.
     contrasts : dict, optional
         Coding of factors, as for ``lmer``.
+    relationship : dict, optional
+        Of levels of grouping factors, as for ``lmer``.
     start : (size,) array or dict, optional
         Where the fit begins: ``fit.estimates.psi`` of another fit, or some of ``{"theta": ...,
         "beta": ..., "extra": ...}``.
@@ -285,7 +294,8 @@ def glmer(
         raise TypeError("a formula and data are needed: glmer(formula, data)")
     options = Options(reml, start, verbose, callback, max_seconds, max_evals)
     found = find_family(family, link)
-    design = design_from(formula, data, weights, offset, contrasts, found.response)
+    given = weights, offset, contrasts, relationship
+    design = design_from(formula, data, *given, found.response)
     how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
     how["reml"] = reml
     model = GLMM(design, found, storage=storage, threads=threads, prior=prior, **how)
@@ -306,6 +316,7 @@ def fit_many(
     weights: Any = None,
     offset: Any = None,
     codings: Mapping[str, Any] | None = None,
+    relationship: Mapping[str, Any] | None = None,
     threads: int = 1,
     client: Any = None,
     checkpoint: Any = None,
@@ -348,6 +359,8 @@ def fit_many(
         As for ``lmer``; the same for all responses.
     codings : dict, optional
         Codings of factors: what ``lmer`` calls ``contrasts``.
+    relationship : dict, optional
+        Of levels of grouping factors, as for ``lmer``.
     threads : int, default 1
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads. The design travels once, a response to the worker that fits it.
@@ -397,6 +410,7 @@ def fit_many(
     flat = isinstance(weights, (list, tuple)) and all(np.isscalar(own) for own in weights)
     same = weights is None or isinstance(weights, str) or flat or getattr(weights, "ndim", 2) == 1
     named = {"weights": weights if same else None, "offset": offset, "contrasts": codings}
+    named["relationship"] = relationship
     model: Any
     if family is None:
         _linear(link, nagq, information)
@@ -435,6 +449,7 @@ def simulate(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    relationship: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Responses drawn from a model and assumed parameters; nothing needs to be fitted.
 
@@ -453,7 +468,7 @@ def simulate(
         From 0 on. Default: a new one each time.
     family, link
         Of a generalized model, as for ``glmer``. Default: a linear model.
-    weights, offset, contrasts
+    weights, offset, contrasts, relationship
         As for ``lmer``; of a binomial response weights are the trials.
 
     Returns
@@ -488,6 +503,7 @@ def simulate(
     from .many.simulate import simulate_design
 
     how = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    how["relationship"] = relationship
     if family is None:
         _linear(link)
         design = without_response(formula, data, **how)
@@ -518,6 +534,7 @@ def plan(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    relationship: Mapping[str, Any] | None = None,
     storage: str = "auto",
     family: Any = None,
     link: str | None = None,
@@ -526,7 +543,7 @@ def plan(
 
     Parameters
     ----------
-    formula, data, weights, offset, contrasts
+    formula, data, weights, offset, contrasts, relationship
         As for ``lmer``; cross-products alone too.
     storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
         A way to insist on.
@@ -557,7 +574,7 @@ def plan(
         _linear(link)
     else:
         kind = find_family(family, link).response
-    design = design_from(formula, data, weights, offset, contrasts, kind)
+    design = design_from(formula, data, weights, offset, contrasts, relationship, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report, available = Engine.report(design, storage)

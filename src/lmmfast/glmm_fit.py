@@ -482,6 +482,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         nagq: int | None = None,
         information: str | None = None,
         accuracy: str | None = None,
+        relationship: Any = AS_BEFORE,
         reml: bool | None = None,
         start: Any = None,
         verbose: bool = False,
@@ -498,7 +499,7 @@ class GLMMFit(Labelled, GeneralizedRows):
             Default: the same formula.
         data : table, optional
             As for `lmmfast.glmer`. Default: the object that the fit was given, as it is now.
-        weights, offset, contrasts
+        weights, offset, contrasts, relationship
             As for `lmmfast.glmer`; None for none. Default: as before.
         family, link, nagq, information, accuracy
             As for `lmmfast.glmer`. Default: as before; the link of another family is its first one.
@@ -521,7 +522,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         FitError
             For fits of arrays.
         """
-        given = Given(data, weights, offset, contrasts)
+        given = Given(data, weights, offset, contrasts, relationship)
         reml = self.reml if reml is None else reml
         options = Options(reml, start, verbose, callback, max_seconds, max_evals)
         asked: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}

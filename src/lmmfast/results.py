@@ -192,6 +192,7 @@ class LMMFit(Labelled, Resampled):
         weights: Any = AS_BEFORE,
         offset: Any = AS_BEFORE,
         contrasts: Any = AS_BEFORE,
+        relationship: Any = AS_BEFORE,
         start: Any = None,
         verbose: bool = False,
         callback: Callable[[Evaluation], object] | None = None,
@@ -216,7 +217,7 @@ class LMMFit(Labelled, Resampled):
             variable that is gone come back, as in R. A warning tells when values have changed.
         reml : bool, optional
             Default: as before.
-        weights, offset, contrasts
+        weights, offset, contrasts, relationship
             As for `lmmfast.lmer`; None for none. Default: as before.
         start, verbose, callback, max_seconds, max_evals, starts
             As for `lmmfast.lmer`. Storage and threads are as before.
@@ -245,7 +246,7 @@ class LMMFit(Labelled, Resampled):
         >>> fit.update(". ~ . - (Days | Subject) + (1 | Subject)", reml=False).formula
         'Reaction ~ Days + (1 | Subject)'
         """
-        given = Given(data, weights, offset, contrasts)
+        given = Given(data, weights, offset, contrasts, relationship)
         reml = self.reml if reml is None else reml
         options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
         return _update.update(self, formula, given, options, fixed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .fit import Fit
 from .hints import hinted
 from .inference.rows import influence as _influence
+from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
@@ -90,6 +91,32 @@ class Rowwise(Fit):
         from .inference.rows.streams import stream_residuals
 
         return stream_residuals(self, source, type)
+
+    def reliability(self) -> dict[str, pd.DataFrame]:
+        """Conditional modes with the errors of their prediction: breeding values, their PEV.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            Per term, by its label (``"1 | animal"``): levels x columns of the term, each with
+            ``mode``; ``se``, the standard deviation of mode minus effect, that of the fixed effects
+            included, given the variance parameters (its square is the PEV); and ``reliability``,
+            1 - se^2 / (K_ll Cov(b)_jj), the squared correlation of the two. K_ll is 1 + inbreeding
+            in a pedigree, and 1 where levels are independent.
+
+        References
+        ----------
+        Henderson (1975), *Biometrics* 31: 423-447.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (1 | Subject)", datasets.load("sleepstudy"))
+        >>> table = fit.reliability()["1 | Subject"]["Intercept"]
+        >>> float(table["reliability"].iloc[0].round(3))
+        0.885
+        """
+        return _modes.reliability(self)
 
     @hinted
     def influence(

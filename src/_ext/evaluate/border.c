@@ -5,6 +5,7 @@
      Y_l = A_l[X y] - A_lR H_R - A_l H_l             Z_l'V^-1 [X y]  */
 
 #include "evaluate/evaluate.h"
+#include "model/relation.h"
 #include "trailing/trailing.h"
 #include "base/small.h"
 
@@ -136,7 +137,7 @@ CLONES void border_rows(lmm_model *m)
     m->evaluation.at.state = BORDERED;
 }
 
-/* H, Y, beta; then the last row of Y becomes g' and the others R^-1 X'V^-1 Z */
+/* H, Y, beta; then the last row of Y becomes g' and the others R^-1 X'V^-1 Z; Y by related levels */
 CLONES void solve_border(lmm_model *m)
 {
     const layout *lay = &m->layout;
@@ -152,4 +153,5 @@ CLONES void solve_border(lmm_model *m)
     if (p)
         m->blas.trsm(&left, &lower, &none, &none, &p, &q, &one, m->trailing->Le + lay->q2 * m->trailing->lde,
                      &ld, ev->Y, &ipb);
+    relate_rows(m);
 }

@@ -253,7 +253,8 @@ lmm_status lmm_covariances(lmm_model *m, int a, int c, int whitened, int64_t cou
     const ptrdiff_t size = (ptrdiff_t)fa->p * fc->p;
     if (!m->trailing->exact) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, INVERTED, 0));
-    if (a != c && (!fa->k || !fc->k) && count * FEW_OF >= first_pairs(&m->layout)) TRY(complete_first(m));
+    if (a != c && m->layout.nelim && (!fa->k || !fc->k) && count * FEW_OF >= first_pairs(&m->layout))
+        TRY(complete_first(m));
     double *block = malloc(sizeof(double) * ((size_t)size + swept_room(&m->layout)));
     int64_t *order = by_later_node(fa, fc, count, la, lc);
     for (int64_t j = 0; block && order && j < count; j++) {

@@ -1,5 +1,6 @@
 /* Average information in the entries of Sigma = T T' (whitened): A_ef = nu v_e'Z'PZ v_f / r^2 - nu
-   (v_e'g)(v_f'g) / r^4 with v_e = dSigma/de g per level (Gilmour, Thompson & Cullis 1995). The quadratic form
+   (v_e'g)(v_f'g) / r^4 with v_e = dSigma/de g per level, or dSigma/de (K g)_l where levels are related
+   (Gilmour, Thompson & Cullis 1995). The quadratic form
    follows the elimination: for c = Z v,
 
      u = w_l + A_l v_l,  a = v_l - K_l u,  Q += v_l'w_l + u'a,  w_R += A_Rl a
@@ -9,6 +10,7 @@
 
 #include "evaluate/evaluate.h"
 #include "evaluate/readings.h"
+#include "model/relation.h"
 #include "trailing/trailing.h"
 #include "trailing/lines.h"
 #include "base/small.h"
@@ -36,7 +38,7 @@ INLINE void own_rows(const lmm_model *m, const forms *q, const factor *f, int32_
     if (q->given)
         memcpy(v, q->given + column * N, sizeof(double) * (size_t)(f->p * N));
     else
-        directions(f, m->evaluation.Y + column * lay->pb + q->edge, lay->pb, v, N);
+        directions(f, related_rows(m, f->k) + (column - f->col) * lay->pb + q->edge, lay->pb, v, N);
 }
 
 /* Rows that are not zero as far as factor f */
@@ -170,7 +172,7 @@ void projections(const lmm_model *m, double *a)
         const int p = f->p, pb = lay->pb;
         for (int t = 0; t < f->nth; t++) {
             const int r = f->thr[t], c = f->thc[t];
-            const double *g = m->evaluation.Y + (ptrdiff_t)f->col * pb + lay->p;
+            const double *g = root_rows(m, k) + lay->p;
             double sum = 0;
             for (int32_t l = 0; l < f->nlev; l++, g += (ptrdiff_t)p * pb) sum += g[r * pb] * g[c * pb];
             a[f->th + t] = r == c ? sum : 2 * sum;

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "evaluate/readings.h"
+#include "model/relation.h"
 #include "trailing/trailing.h"
 #include "base/small.h"
 
@@ -112,7 +113,7 @@ lmm_status fixed_estimates(lmm_model *m, double variance, double *beta, double *
     return LMM_OK;
 }
 
-/* b = C T T' g yscale, levels in the user's order */
+/* b = C T T' g yscale, of related levels K g for g; levels in the user's order */
 static double *modes(const lmm_model *m, const factor *f, double *out)
 {
     const layout *lay = &m->layout;
@@ -120,7 +121,7 @@ static double *modes(const lmm_model *m, const factor *f, double *out)
     const int p = f->p, pb = lay->pb;
     double *g = m->scratch.tmp, *u = g + p;
     for (int32_t l = 0; l < f->nlev; l++, out += p) {
-        const double *Y = m->evaluation.Y + (ptrdiff_t)lay->nodecol[f->perm[l]] * pb + lay->p;
+        const double *Y = related_rows(m, f->k) + (ptrdiff_t)(f->perm[l] - f->node) * p * pb + lay->p;
         for (int i = 0; i < p; i++) g[i] = Y[i * pb] * m->sums.yscale;
         tmul(p, 1, p, 0, fs->T, p, g, p, u, p);
         mul(p, 1, p, 0, fs->T, p, u, p, g, p);

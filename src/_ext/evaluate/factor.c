@@ -121,7 +121,8 @@ static void load_eliminated(lmm_model *m)
 lmm_status factorize(lmm_model *m)
 {
     evaluation *ev = &m->evaluation;
-    ev->logdetM = ev->logdetC = 0;
+    ev->logdetM = m->layout.logdetK;
+    ev->logdetC = 0;
     ev->at.state = NOWHERE;
     ev->at.complete = 0;
     load_eliminated(m);

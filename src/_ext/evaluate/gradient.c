@@ -8,6 +8,7 @@
    step `invert` of each way to hold the trailing matrix (trailing.h). */
 
 #include "evaluate/evaluate.h"
+#include "model/relation.h"
 #include "trailing/trailing.h"
 #include "trailing/lines.h"
 
@@ -143,7 +144,7 @@ CLONES static void residual_part(const lmm_model *m, const factor *f, int reml, 
     const layout *lay = &m->layout;
     const evaluation *ev = &m->evaluation;
     const int p = f->p, pb = lay->pb;
-    const double *Y = ev->Y + (ptrdiff_t)f->col * pb;
+    const double *Y = root_rows(m, f->k);
     memset(N, 0, sizeof(double) * (size_t)(p * p));
     for (int32_t l = 0; l < f->nlev; l++, Y += (ptrdiff_t)p * pb)
         for (int c = 0; c < p; c++)

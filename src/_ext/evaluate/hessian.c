@@ -17,14 +17,15 @@
 static char none = 'N', trans = 'T', lower = 'L';
 static double one = 1;
 
-/* Rows x of sum_l b_lr b_lc' for two columns of a term, b_l: X's rows of the edge; beta h before (rows x p)
- */
+/* Rows x of sum_l b_lr b_lc' for two columns of a term, b_l: X's rows of the edge, or of Y by the root of
+   related levels; beta h before (rows x p) */
 static void columns_product(const lmm_model *m, double *edge, const term *t, int x, int rows, int r, int c,
                             double beta, double *h)
 {
     const layout *lay = &m->layout;
     int p = lay->p, nlev = t->f->nlev, ld = t->f->p * lay->pb;
-    double *b = edge + (ptrdiff_t)(t->f->col + t->first) * lay->pb;
+    double *root = m->evaluation.f[t->f->k].root;
+    double *b = (root ? root : edge + (ptrdiff_t)t->f->col * lay->pb) + (ptrdiff_t)t->first * lay->pb;
     m->blas.gemm(&none, &trans, &rows, &p, &nlev, &one, b + (ptrdiff_t)r * lay->pb + x, &ld,
                  b + (ptrdiff_t)c * lay->pb, &ld, &beta, h, &rows);
 }

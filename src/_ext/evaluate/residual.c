@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "evaluate/evaluate.h"
+#include "model/relation.h"
 #include "base/small.h"
 
 typedef struct { /* high + low, |low| <= rounding of high */
@@ -80,7 +81,18 @@ static int spherical(const lmm_model *m, const factor *f, double *v, double *u, 
     return 0;
 }
 
-/* total += |u|^2, of all levels */
+/* total += u'(K^-1 (x) I) u of a factor, p numbers a level */
+static void add_related(const relation *r, int p, const double *u, pair *total)
+{
+    for (ptrdiff_t j = 0; j < r->q; j++)
+        for (ptrdiff_t z = r->ptr[j]; z < r->ptr[j + 1]; z++)
+            for (int c = 0; c < p; c++) {
+                const double x = r->row[z] == j ? r->x[z] : 2 * r->x[z];
+                add_product(total, x * u[(ptrdiff_t)r->row[z] * p + c], u[j * p + c]);
+            }
+}
+
+/* total += |u|^2, of all levels; of related ones u'(K^-1 (x) I) u */
 static int add_penalty(lmm_model *m, pair *total)
 {
     const layout *lay = &m->layout;
@@ -88,10 +100,13 @@ static int add_penalty(lmm_model *m, pair *total)
     for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
         double *v = m->evaluation.H + (ptrdiff_t)f->col * lay->pb + lay->p;
+        double *related = m->evaluation.f[k].root; /* solve_border comes again before it is read */
         for (int32_t l = 0; l < f->nlev; l++, v += (ptrdiff_t)f->p * lay->pb) {
             if (spherical(m, f, v, u, u + f->p)) return 1;
-            for (int i = 0; i < f->p; i++) add_product(total, u[i], u[i]);
+            if (related) memcpy(related + (ptrdiff_t)l * f->p, u, sizeof(double) * (size_t)f->p);
+            for (int i = 0; !related && i < f->p; i++) add_product(total, u[i], u[i]);
         }
+        if (related) add_related(f->relation, f->p, related, total);
     }
     return 0;
 }

@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/readings.h"
+#include "model/relation.h"
 #include "trailing/trailing.h"
 
 /* u := R^-1 (row j of C_X), X'V^-1 X = R R' in whitened coordinates, so that c = u'u and h = u'R^-1 X'V^-1 Z
@@ -55,7 +56,7 @@ static void add_levels(const lmm_model *m, const factor *f, const double *u, ptr
     const int k = f->p;
     double *h = g + k, *first = M + at * (K + 1), *second = first + K * K, *third = second + K * K;
     for (int32_t l = 0; l < f->nlev; l++) {
-        read_level(m, f, m->evaluation.Y + (ptrdiff_t)lay->nodecol[f->node + l] * lay->pb, u, g, h);
+        read_level(m, f, root_rows(m, f->k) + (ptrdiff_t)l * k * lay->pb, u, g, h);
         for (int i = 0; i < k; i++)
             for (int j = 0; j < k; j++) {
                 first[i + j * K] += g[i] * g[j];
@@ -146,7 +147,7 @@ static void add_contrasts(const lmm_model *m, const factor *f, int r, double *U,
     const double scale = m->sums.yscale;
     for (int32_t l = 0; l < f->nlev; l += BATCH) {
         const int32_t levels = f->nlev - l < BATCH ? f->nlev - l : BATCH;
-        double *Y = m->evaluation.Y + (ptrdiff_t)lay->nodecol[f->node + l] * pb, *block = M + at * (K + 1);
+        double *Y = (double *)root_rows(m, f->k) + (ptrdiff_t)l * k * pb, *block = M + at * (K + 1);
         int columns = levels * k;
         for (int i = 0; i < columns; i++) W[i] = scale * Y[p + (ptrdiff_t)i * pb];
         add_squares(k, levels, 1, W, K, block);

@@ -7,8 +7,10 @@
 
 #include "base/memory.h"
 #include "base/small.h"
+#include "evaluate/chain.h"
 #include "evaluate/entries.h"
 #include "evaluate/whole.h"
+#include "model/relation.h"
 #include "trailing/trailing.h"
 
 #define SPARSE 0.05 /* share of entries that are not zero up to which products leave the zeros out */
@@ -126,6 +128,26 @@ static lmm_status whole_products(lmm_model *m, const whole *w)
     for (ptrdiff_t j = 0; j < n; j++)
         for (ptrdiff_t i = 0; i < n; i++) w->U[i + j * n] = (i == j) - w->work[j + i * n];
     return times(m, w->S, w->U, w->M);
+}
+
+/* Columns of a factor with related levels, all rows of X, by L over its levels: X (I, L (x) I) */
+static void relate_columns(const lmm_model *m, const factor *f, double *X)
+{
+    const ptrdiff_t q2 = m->layout.q2;
+    times_root(f->relation, (int)q2 * f->p, X + q2 * m->layout.trailcol[f->node]);
+}
+
+/* U := U L, M := L'M L over all trailing columns, K = L L': what sums over levels take of related ones */
+static void relate_products(const lmm_model *m, const whole *w)
+{
+    const layout *lay = &m->layout;
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        if (!lay->f[k].relation) continue;
+        relate_columns(m, &lay->f[k], w->U);
+        relate_columns(m, &lay->f[k], w->M);
+        transpose(lay->q2, w->M);
+        relate_columns(m, &lay->f[k], w->M);
+    }
 }
 
 /* sum over levels of <E_t, diagonal block of A'B> for the parameters of trailing factor f; A, B: q2 x q2 */
@@ -265,6 +287,7 @@ lmm_status whole_traces(lmm_model *m, const changes *ch, whole *w, double *singl
 {
     if (m->trailing->steps->inverse) m->trailing->steps->inverse(m->trailing, m, w->B);
     TRY(whole_products(m, w));
+    relate_products(m, w);
     TRY(has_level_pairs(&m->layout) ? level_pairs(m, w, pairs) : eliminated_in_trailing(ch, w, pairs));
     return trailing_sums(m, w, single, pairs);
 }

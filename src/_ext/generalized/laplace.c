@@ -41,12 +41,12 @@ lmm_status find_leverages(glmm_model *g)
     g->elsewhere = 0;
     const layout *lay = &m->layout;
     invert_model(m);
-    if (lay->nfactor > 1) {
+    if (lay->nfactor > 1 && lay->nelim) {
         TRY(complete_first(m));
         g->first[0] = m->evaluation.first;
     }
     for (int k = 1; k < lay->nelim; k++) g->first[k] = m->evaluation.f[k].P;
-    for (int k = lay->nelim > 1 ? lay->nelim : 1; k < lay->nfactor - 1; k++) trailing_blocks(g, k);
+    for (int k = lay->nelim; k < lay->nfactor - 1; k++) trailing_blocks(g, k);
     pass_leverages(g);
     return LMM_OK;
 }
@@ -80,14 +80,16 @@ lmm_status laplace(glmm_model *g)
     return isfinite(g->f) ? LMM_OK : LMM_NOTPOSDEF;
 }
 
+/* N := sum_l c a' - (d a' + a d')/2, a = K c, symmetric */
 void mode_part(const glmm_model *g, const factor *f, double *N)
 {
     const int p = f->p;
-    const double *c = g->e.c + f->col, *d = g->e.d + f->col;
+    const double *c = g->e.c + f->col, *a = g->e.kc + f->col, *d = g->e.d + f->col;
     memset(N, 0, sizeof(double) * (size_t)(p * p));
-    for (int32_t l = 0; l < f->nlev; l++, c += p, d += p)
+    for (int32_t l = 0; l < f->nlev; l++, c += p, a += p, d += p)
         for (int j = 0; j < p; j++)
-            for (int i = j; i < p; i++) N[i + j * p] += c[i] * c[j] - (d[i] * c[j] + c[i] * d[j]) / 2;
+            for (int i = j; i < p; i++)
+                N[i + j * p] += (c[i] * a[j] + a[i] * c[j]) / 2 - (d[i] * a[j] + a[i] * d[j]) / 2;
     mirror(p, N, p);
 }
 
@@ -97,6 +99,8 @@ void slopes(glmm_model *g)
     memcpy(g->e.un, g->e.s, sizeof(double) * (size_t)m->layout.q);
     solve_effects(g, g->e.un);
     pass_slopes(g, g->e.un, g->v.d1);
+    memcpy(g->e.kc, g->e.c, sizeof(double) * (size_t)m->layout.q);
+    relate_effects(g, g->e.kc);
     const double *D = g->slope_of_log;
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
@@ -111,7 +115,7 @@ void slopes(glmm_model *g)
 
 /* ----------------------------------------------------------------------------------------- curvature -- */
 
-/* a_e = sum_l v_e'z, v_e = dSigma/de c; z: q, `apart` apart */
+/* a_e = sum_l v_e'z, v_e = dSigma/de K c; z: q, `apart` apart */
 static void along_directions(const glmm_model *g, const double *z, ptrdiff_t apart, double *a)
 {
     const layout *lay = &g->m->layout;
@@ -120,7 +124,7 @@ static void along_directions(const glmm_model *g, const double *z, ptrdiff_t apa
         const int p = f->p;
         for (int t = 0; t < f->nth; t++) {
             const int r = f->thr[t], c = f->thc[t];
-            const double *b = g->e.c + f->col, *y = z + (ptrdiff_t)f->col * apart;
+            const double *b = g->e.kc + f->col, *y = z + (ptrdiff_t)f->col * apart;
             double sum = 0;
             for (int32_t l = 0; l < f->nlev; l++, b += p, y += p * apart)
                 sum += b[c] * y[r * apart] + (r == c ? 0 : b[r] * y[c * apart]);
@@ -191,6 +195,9 @@ void joint_derivatives(glmm_model *g, double *slope, double *H)
     border_rows(m);
     double *Y = m->evaluation.Y;
     for (ptrdiff_t i = 0; i < lay->q; i++) Y[p + i * pb] = g->e.c[i];
+    for (int k = 0; k < lay->nfactor; k++)
+        for (ptrdiff_t i = 0; m->evaluation.f[k].related && i < (ptrdiff_t)lay->f[k].nlev * lay->f[k].p; i++)
+            m->evaluation.f[k].related[p + i * pb] = g->e.kc[lay->f[k].col + i];
     for (ptrdiff_t i = 0; i < p; i++) {
         along_directions(g, Y + i, pb, a);
         for (ptrdiff_t t = 0; t < T; t++) set_both(H, n, t, T + i, 2 * a[t]);

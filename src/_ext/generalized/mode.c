@@ -8,10 +8,12 @@
    there as long as steps since then promised little beside what the minimizer expects (laplace.c corrects
    log|M|).
 
-   At the mode u = Lambda'c. */
+   At the mode u = Lambda'c. Where levels are related, b = Lambda u with u ~ N(0, K (x) I): u'(K^-1 (x) I) u
+   is in the place of u'u, and K c in that of c where effects are made of it. */
 
 #include "base/small.h"
 #include "generalized/state.h"
+#include "model/relation.h"
 
 #define UNSEEN 1e-6   /* promise below which rounding decides whether j falls: it is not asked       */
 #define ROUNDED 1e-15 /* ... or below this share of j */
@@ -114,9 +116,30 @@ static lmm_status factorize_here(glmm_model *g, int *observed)
 
 /* ---------------------------------------------------------------------------------------------- steps -- */
 
+/* u'v, of related levels u'(K^-1 (x) I) v */
+static double penalty(const glmm_model *g, const double *u, const double *v)
+{
+    const layout *lay = &g->m->layout;
+    double sum = 0;
+    if (!g->related) return dot(lay->q, u, v);
+    for (int k = 0; k < lay->nfactor; k++) {
+        const factor *f = &lay->f[k];
+        sum += f->relation ? related_product(f->relation, f->p, u + f->col, v + f->col)
+                           : dot((ptrdiff_t)f->nlev * f->p, u + f->col, v + f->col);
+    }
+    return sum;
+}
+
 static double half_square(const glmm_model *g, const double *u)
 {
-    return dot(g->m->layout.q, u, u) / 2;
+    return penalty(g, u, u) / 2;
+}
+
+void relate_effects(const glmm_model *g, double *z)
+{
+    const layout *lay = &g->m->layout;
+    for (int k = 0; k < lay->nfactor && g->related; k++)
+        if (lay->f[k].relation) times_relation(lay->f[k].relation, lay->f[k].p, z + lay->f[k].col);
 }
 
 static void swap(double **a, double **b)
@@ -138,7 +161,10 @@ static double take_step(glmm_model *g)
     solve_effects(g, e->bn);
     gather(g->m, e->bn, e->un);
     g->j = pass_try(g, &slope) + half_square(g, e->un);
-    for (ptrdiff_t i = 0; i < q; i++) fall += (e->un[i] - e->u[i]) * e->u[i];
+    if (g->related)
+        fall = penalty(g, e->un, e->u) - penalty(g, e->u, e->u);
+    else
+        for (ptrdiff_t i = 0; i < q; i++) fall += (e->un[i] - e->u[i]) * e->u[i];
     const double promise = slope - fall;
     swap(&e->b, &e->bn), swap(&e->u, &e->un), swap(&v->zb, &v->zn);
     if (isfinite(g->j) && (g->j <= before || promise < UNSEEN + ROUNDED * fabs(before))) return promise;
@@ -231,7 +257,8 @@ lmm_status find_mode(glmm_model *g)
 /* ----------------------------------------------------------------------------------------- prediction -- */
 
 /* b := (T T' - T_0 T_0') c by levels */
-static void change_of_effects(const glmm_model *g, const double *T, double *b, double *work)
+static void change_of_effects(const glmm_model *g, const double *T, const double *effects, double *b,
+                              double *work)
 {
     const layout *lay = &g->m->layout;
     for (int k = 0; k < lay->nfactor; T += lay->f[k].p * lay->f[k].p, k++) {
@@ -243,7 +270,7 @@ static void change_of_effects(const glmm_model *g, const double *T, double *b, d
         for (int c = 0; c < p; c++)
             for (int r = 0; r < p; r++)
                 for (int x = 0; x < p; x++) G[r + c * p] -= old[r + x * p] * old[c + x * p];
-        spread_levels(p, G, f->nlev, g->e.c + f->col, b + f->col);
+        spread_levels(p, G, f->nlev, effects + f->col, b + f->col);
     }
 }
 
@@ -258,7 +285,9 @@ void predict_mode(glmm_model *g, const double *T, const double *gamma, const dou
     if (!g->stands) return;
     if (!g->derived) pass_scatter(g, v->d1, e->c, NULL);
     for (int a = 0; a < g->m->layout.p; a++) dgamma[a] = gamma[a] - g->gamma[a];
-    change_of_effects(g, T, e->bn, g->m->scratch.tmp);
+    memcpy(e->un, e->c, sizeof(double) * (size_t)q);
+    relate_effects(g, e->un);
+    change_of_effects(g, T, e->un, e->bn, g->m->scratch.tmp);
     if (g->known && N) {
         pass_product(g, e->bn, dgamma, v->zn, NULL);
         for (ptrdiff_t i = 0; i < n; i++) v->zn[i] *= v->wf[i];
@@ -282,6 +311,7 @@ void adopt_mode(glmm_model *g)
     }
     if (!g->stands) memcpy(e->c, e->last, sizeof(double) * (size_t)g->m->layout.q);
     transpose_spread(g->m, e->c, e->u);
+    relate_effects(g, e->u);
     spread(g->m, e->u, e->b);
 }
 

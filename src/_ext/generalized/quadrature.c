@@ -207,6 +207,7 @@ void node_slopes(glmm_model *g)
     }
     spread(m, e->un, e->bn);
     pass_slopes(g, e->bn, mean);
+    memcpy(e->kc, e->c, sizeof(double) * (size_t)q);
     for (ptrdiff_t l = 0; l < levels; l++)
         for (int j = 0; j < p; j++)
             for (int i = 0; i < p; i++)

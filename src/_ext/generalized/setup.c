@@ -140,7 +140,7 @@ static lmm_status make_effects(glmm_model *g)
     const lmm_model *m = g->m;
     const ptrdiff_t q = m->layout.q, N = g->family.nextra;
     effects *e = &g->e;
-    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->at, &e->r, &e->s, &e->d, &e->last};
+    double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->at, &e->r, &e->s, &e->d, &e->last, &e->kc};
     ptrdiff_t columns = 2 + 3 * N;
     if (g->rows.at[m->layout.nfactor] > columns) columns = g->rows.at[m->layout.nfactor];
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], q + 1);
@@ -199,7 +199,7 @@ static lmm_status make_nodes(glmm_model *g, const glmm_response *r)
     if (g->expected) GRAB(g, g->slope_of_log, factors_size(lay));
     if (g->expected && g->nodes) return LMM_UNAVAILABLE;
     if (!g->nodes) return LMM_OK;
-    if (lay->nfactor > 1 || lay->f[0].p > 3) return LMM_UNAVAILABLE;
+    if (lay->nfactor > 1 || lay->f[0].p > 3 || g->related) return LMM_UNAVAILABLE;
     GRAB(g, g->node, 2 * g->nodes);
     GRAB(g, g->share, node_count(g) * lay->f[0].nlev);
     memcpy(g->node, r->node, sizeof(double) * 2 * (size_t)g->nodes);
@@ -210,8 +210,7 @@ static lmm_status make_panels(glmm_model *g)
 {
     const layout *lay = &g->m->layout;
     GRAB(g, g->first, lay->nfactor);
-    for (int k = lay->nelim > 1 ? lay->nelim : 1; k < lay->nfactor - 1; k++)
-        GRAB(g, g->first[k], panel_size(lay, k) + 1);
+    for (int k = lay->nelim; k < lay->nfactor - 1; k++) GRAB(g, g->first[k], panel_size(lay, k) + 1);
     return LMM_OK;
 }
 
@@ -246,6 +245,7 @@ static lmm_status set_up(glmm_model *g, const lmm_data *d, const glmm_response *
     TRY(make_rows(g, r));
     TRY(keep_rows(&g->rows, m, d));
     m->layout.wide = m->layout.summed = 0; /* weights change what its sums rely on */
+    for (int k = 0; k < m->layout.nfactor; k++) g->related |= m->layout.f[k].relation != NULL;
     TRY(make_effects(g));
     TRY(make_parameters(g, r));
     TRY(make_panels(g));

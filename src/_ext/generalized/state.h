@@ -24,6 +24,7 @@ typedef struct { /* n each, by kept row */
 
 typedef struct {       /* q each: elimination order, whitened */
     double *b, *u, *c; /* the mode b = Lambda u; Z'l' there              */
+    double *kc;        /* K c over related levels, c over others         */
     double *bn, *un;   /* a step further, or before                      */
     double *at;        /* b of the factorization                         */
     double *last;      /* c where slopes were found last                 */
@@ -49,6 +50,7 @@ struct glmm_model {
     double *begin;        /* nextra          x where fits begin                                        */
     double constant;      /*                 what l leaves out                                         */
     double *flat_theta;   /* ntheta          scratch of glmm_evaluate                                  */
+    int related;          /*                 has a factor related levels?                              */
     int flat;             /*                 factor of fixed effects (elimination order); -1: none     */
     int expected;         /*                 are the weights of log|M| expected ones?                  */
     double *slope_of_log; /* factors_size    D of log|M|, while the factorization is that of the mode; NULL */
@@ -70,13 +72,13 @@ struct glmm_model {
     double j, promise; /* j(u); what the last step to it promised                                   */
     double passcost, cost; /* of a pass and a solve; of weights and a factorization, ns                  */
     double f;
-    int lasts;     /* is there a last c?                                                        */
-    int stands;    /* does the factorization belong to b?                                       */
-    int known;     /* are derivatives in x (d1x) those of b?                                    */
-    int derived;   /* are slopes, and c, known there?                                           */
-    int stepped;   /* is it the factorization of a point before b? */
-    int halved;    /* was the last step shortened?                                              */
-    int elsewhere; /* is the inverse that of a point nearby? (hessian.c) */
+    int lasts;         /* is there a last c?                                                        */
+    int stands;        /* does the factorization belong to b?                                       */
+    int known;         /* are derivatives in x (d1x) those of b?                                    */
+    int derived;       /* are slopes, and c, known there?                                           */
+    int stepped;       /* is it the factorization of a point before b? */
+    int halved;        /* was the last step shortened?                                              */
+    int elsewhere;     /* is the inverse that of a point nearby? (hessian.c) */
     glmm_obstacle met; /* by the last evaluation that failed                                    */
     int32_t factorizations, passes;
     void *memory;
@@ -104,7 +106,7 @@ void pass_random(glmm_model *g, const double *b, double *zb);            /* zb :
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x); /* Z'r, X'r (NULL: not wanted)  */
 /* lx over the rows of the data that are one; where room is, or lx itself */
 const double *score_of_block(const glmm_model *g, int64_t at, int32_t n, const double *lx, double *room);
-void fixed_of_block(const glmm_model *g, int64_t block, double *eta);    /* o + X gamma of a block          */
+void fixed_of_block(const glmm_model *g, int64_t block, double *eta); /* o + X gamma of a block          */
 /* zb := Z b + X gamma (n), either may be NULL; z := Z'wf zb, or NULL */
 void pass_product(glmm_model *g, const double *b, const double *gamma, double *zb, double *z);
 
@@ -119,6 +121,7 @@ void adopt_mode(glmm_model *g);
 void keep_mode(glmm_model *g);                               /* last := c */
 void solve_effects(glmm_model *g, double *z);                /* z := B z, with the factor */
 void spread(const lmm_model *m, const double *u, double *b); /* b := T u   */
+void relate_effects(const glmm_model *g, double *z);         /* z := K z where levels are related */
 void gather(const lmm_model *m, const double *b, double *u); /* u := T^-1 b */
 
 /* laplace.c: the criterion at the mode with its slopes; LMM_NOTPOSDEF */

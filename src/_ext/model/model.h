@@ -16,6 +16,7 @@
 #define FLOOR 1e-7  /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
 
 typedef struct trailing trailing; /* trailing/trailing.h */
+typedef struct relation relation; /* relation.h */
 
 typedef struct {      /* a change of coordinates: whitened columns = (columns - mean) B    */
     int32_t k;        /* columns                                                           */
@@ -37,6 +38,7 @@ typedef struct {          /* a grouping factor, in elimination order            
     int32_t *perm;        /* nlev   node of each level                                         */
     whitening w;          /* of its columns (block diagonal over its terms)                    */
     double *Cinv;         /* p x p  inverse of w.C                                             */
+    relation *relation;   /* of its levels; NULL: they are independent                         */
 } factor;
 
 typedef struct {            /* fixed at set-up: what stands where, and in which coordinates                */
@@ -54,6 +56,7 @@ typedef struct {            /* fixed at set-up: what stands where, and in which 
     whitening x;            /* of X                                                              */
     double xconstant;       /* value of X's constant column                                      */
     double logdetB;         /* log|det| of the whitening of X                                    */
+    double logdetK;         /* sum over factors with related levels of p log|K|                  */
     factor *f;              /* nfactor                                                           */
     int32_t *width;         /* nnode  columns of each node                                       */
     int32_t *nodecol;       /* nnode  first column of each node                                  */
@@ -79,14 +82,15 @@ typedef struct {          /* A = [Z X y]'W[Z X y], whitened: changes with y and 
     double *beta0;        /* pfull ... beta0 in the user's; zero when made of rows            */
 } sums;
 
-typedef struct {        /* one factor at theta                                               */
-    double *axes;       /* p x p  principal axes of T T', orthogonal                         */
-    const double *W;    /* p x p  Cinv: theta in the user's coordinates; NULL: whitened; axes: set_axes */
-    double *Tp, *T;     /* p x p  lower triangle made of theta, or diagonal; T = W Tp        */
-    double *D, *S;      /* p x p  D = df/dTp (unmasked); S = df/d(T T'), whitened            */
-    double *diag, *pan; /* Schur complement where its turn comes (A itself if first)         */
-    double *L;          /* eliminated: chol(T'A_l T + I), nlev blocks                        */
-    double *P;          /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
+typedef struct {            /* one factor at theta                                               */
+    double *axes;           /* p x p  principal axes of T T', orthogonal                         */
+    const double *W;        /* p x p  Cinv: theta in the user's coordinates; NULL: whitened; axes: set_axes */
+    double *Tp, *T;         /* p x p  lower triangle made of theta, or diagonal; T = W Tp        */
+    double *D, *S;          /* p x p  D = df/dTp (unmasked); S = df/d(T T'), whitened            */
+    double *diag, *pan;     /* Schur complement where its turn comes (A itself if first)         */
+    double *L;              /* eliminated: chol(T'A_l T + I), nlev blocks                        */
+    double *P;              /* full or nested: panels times T L^-T; nested later: -B_RR A_Rl K_l */
+    double *root, *related; /* pb x p nlev: Y by L' and K over related levels, K = L L'; NULL */
     /* nlev blocks p x p, one array under the name of what stands there (two, K and B, where it is
      * generalized): */
     double *K; /* from factorize on: K_l = T M_l^-1 T', eliminated factors only     */

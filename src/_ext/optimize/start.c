@@ -6,7 +6,8 @@
 
    V_e = Z (I x E_e) Z'. With R = Z'MZ = A - B B', B = Z'Q, Q an orthonormal basis of X, Tr_ef is a sum over
    pairs of levels of products of R's entries. A is zero for most pairs, and what B B' adds over all pairs has
-   rank one for each pair of columns of B. */
+   rank one for each pair of columns of B. Not where levels are related: K would stand between the levels of
+   every pair. */
 
 #include "optimize/start.h"
 
@@ -304,6 +305,8 @@ lmm_status moment_estimates(lmm_model *m, double *sigma, double *work)
     moments mo = {.m = m, .N = N, .Tr = work, .edge = m->evaluation.Y};
     mo.scale = mo.Tr + N * N, mo.rhs = mo.scale + N, mo.K = mo.rhs + N, mo.R = mo.K + N * N;
     mo.D = mo.R + (work + start_work(lay) - mo.R) / 2;
+    for (int k = 0; k < lay->nfactor; k++)
+        if (lay->f[k].relation) return LMM_UNAVAILABLE;
     m->evaluation.at.state = NOWHERE;
     TRY(project_edge(&mo));
     if (find_equations(&mo)) return LMM_NOTPOSDEF;

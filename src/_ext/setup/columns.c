@@ -1,5 +1,6 @@
 /* The columns of X and of each factor: parameters, whitening, the way back to the user's units. */
 
+#include "model/relation.h"
 #include "setup/fixed.h"
 #include "base/small.h"
 
@@ -129,6 +130,7 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     GRAB(m, f->Cinv, p * p);
     TRY(new_state(m, f));
     TRY(new_whitening(m, &f->w, p));
+    if (u->precision) TRY(relate_factor(m, f, u->precision, !b->options->plan));
     if (!b->x) return whiten_factor(m, f, b, keep, b->report);
     TRY(whiten_products(m, f, b, keep));
     invert(p, f->w.C, f->Cinv, m->evaluation.f[f->k].T);

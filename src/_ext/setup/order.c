@@ -1,4 +1,5 @@
-/* Elimination order: the heaviest chain of nested factors goes first, level by level. */
+/* Elimination order: the heaviest chain of nested factors goes first, level by level. Factors whose levels
+   are related are never eliminated. */
 
 #include "setup/build.h"
 
@@ -92,11 +93,11 @@ static void weigh_chains(const lmm_data *d, const ranking *r)
         double best = 0;
         r->next[a] = -1;
         for (int c = 0; c < d->nfactor; c++)
-            if (r->nested[(size_t)a * K + (size_t)c] && r->weight[c] > best) {
+            if (r->nested[(size_t)a * K + (size_t)c] && !d->factor[c].precision && r->weight[c] > best) {
                 best = r->weight[c];
                 r->next[a] = c;
             }
-        r->weight[a] = best + (double)d->factor[a].nlev * d->factor[a].ncol;
+        r->weight[a] = d->factor[a].precision ? 0 : best + (double)d->factor[a].nlev * d->factor[a].ncol;
     }
 }
 
@@ -113,7 +114,7 @@ lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order)
         weigh_chains(d, &r);
         for (int a = 1; a < d->nfactor; a++)
             if (r.weight[a] > r.weight[first]) first = a;
-        for (int a = first; a >= 0; a = r.next[a]) {
+        for (int a = d->factor[first].precision ? -1 : first; a >= 0; a = r.next[a]) {
             order[at++] = a;
             r.used[a] = 1;
         }

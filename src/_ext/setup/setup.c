@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "evaluate/evaluate.h"
+#include "model/relation.h"
 #include "optimize/fit.h"
 #include "setup/build.h"
 #include "trailing/iterative.h"
@@ -17,6 +18,7 @@ void lmm_free(lmm_model *m)
 {
     if (!m) return;
     trailing_free(m->trailing);
+    relations_free(m);
     team_free(m->team);
     release(&m->memory, NULL);
     free(m);
@@ -37,6 +39,10 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         fs->pan = m->sums.A[k].pan;
         GRAB(m, fs->K, blocks);
         fs->Q = fs->B = fs->K;
+        if (f->relation) {
+            GRAB(m, fs->root, (ptrdiff_t)lay->pb * f->p * f->nlev);
+            GRAB(m, fs->related, (ptrdiff_t)lay->pb * f->p * f->nlev);
+        }
         if (lay->generalized) {
             GRAB(m, fs->B, blocks);
             fs->Q = fs->B;
@@ -123,7 +129,7 @@ static int is_identified(lmm_model *m)
     const factor *f = lay->f;
     const int p = f->p;
     int32_t whole = 0;
-    if (lay->nfactor != 1 || lay->n - lay->p <= lay->q) return 0;
+    if (lay->nfactor != 1 || f->relation || lay->n - lay->p <= lay->q) return 0;
     for (int32_t l = 0; l < f->nlev && whole <= 2 * lay->p; l++) {
         const double *A = m->sums.A[0].diag + (ptrdiff_t)l * p * p;
         double *L = m->scratch.tmp, least = 1;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/relation.h"
 #include "optimize/fit.h"
 #include "setup/build.h"
 #include "setup/keep.h"
@@ -30,6 +31,7 @@ static double list_flops(const lmm_model *m)
     const factor *f = &lay->f[0];
     const double width = (lay->q - f->nlev * f->p) / fmax(1, lay->nnode - f->nlev);
     double flops = 0;
+    if (!lay->nelim) return 0;
     for (int32_t e = f->node; e < f->node + f->nlev; e++) {
         const double rows = (double)lay->ptr[e + 1] * width;
         flops += rows * rows * f->p;
@@ -40,7 +42,7 @@ static double list_flops(const lmm_model *m)
 static void count_columns(lmm_model *m)
 {
     layout *lay = &m->layout;
-    lay->q1 = lay->f[0].nlev * lay->f[0].p;
+    lay->q1 = lay->nelim ? lay->f[0].nlev * lay->f[0].p : 0;
     lay->q2 = 0;
     for (int k = lay->nelim; k < lay->nfactor; k++) lay->q2 += lay->f[k].nlev * lay->f[k].p;
     lay->s = lay->q2 + lay->pb;
@@ -52,7 +54,8 @@ static void count_columns(lmm_model *m)
 void choose_lists(lmm_model *m, const builder *b)
 {
     layout *lay = &m->layout;
-    const double q1 = (double)lay->f[0].nlev * lay->f[0].p, rest = lay->q - q1, lists = list_flops(m);
+    const double q1 = lay->nelim ? (double)lay->f[0].nlev * lay->f[0].p : 0, rest = lay->q - q1,
+                 lists = list_flops(m);
     double trailing = 0;
     for (int k = lay->nelim; k < lay->nfactor; k++) trailing += (double)lay->f[k].nlev * lay->f[k].p;
     const double dense = q1 * rest * rest + rest * rest * rest;
@@ -60,7 +63,8 @@ void choose_lists(lmm_model *m, const builder *b)
     const lmm_storage wanted = b->options->storage;
     b->report->pairs = 0;
     for (int32_t e = 0; e < lay->nnode; e++) b->report->pairs += (double)lay->ptr[e + 1];
-    lay->full = lay->nfactor == 1 || (dense <= sparse && (wanted == LMM_AUTO || wanted == LMM_DENSE));
+    lay->full =
+        lay->nelim && (lay->nfactor == 1 || (dense <= sparse && (wanted == LMM_AUTO || wanted == LMM_DENSE)));
     if (lay->full) lay->nelim = 1;
     b->report->flops = lay->full ? 2 * dense : 2 * SPARSE_COST * lists;
     b->report->flops += PER_CALL + PER_COLUMN * lay->q + PER_PAIR * b->report->pairs;
@@ -90,6 +94,8 @@ static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t
     for (int k = 0; k < lay->nfactor; k++) {
         const double p = lay->f[k].p, copies = k >= lay->nelim ? 1 : lay->full ? 2 : k ? 4.4 : 2.4;
         doubles += copies * (double)size[k] + 3. * lay->f[k].nlev * p * p;
+        if (lay->f[k].relation) doubles += 2. * lay->pb * p * lay->f[k].nlev;
+        doubles += relation_bytes(lay->f[k].relation) / 8;
         pmax = fmax(pmax, p);
     }
     const double wide = fmax(lay->pb, N);
@@ -119,11 +125,18 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
     return LMM_OK;
 }
 
+static int has_relations(const layout *lay)
+{
+    int some = 0;
+    for (int k = 0; k < lay->nfactor; k++) some |= lay->f[k].relation != NULL;
+    return some;
+}
+
 /* Without packed copies of the panels */
 static void consider_iterative(const lmm_model *m, const builder *b, double common, const ptrdiff_t *size)
 {
     const layout *lay = &m->layout;
-    if (lay->full || !lay->q2 || lay->generalized) return;
+    if (lay->full || !lay->q2 || lay->generalized || has_relations(lay)) return;
     double packed = 0, entries = 0;
     for (int k = 0; k < lay->nelim; k++) {
         packed += 1.4 * (double)size[k];
@@ -160,6 +173,7 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options, lay->q2);
+    if (r->storage == LMM_ITERATIVE && has_relations(lay)) return LMM_UNAVAILABLE;
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */

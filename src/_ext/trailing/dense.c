@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "model/relation.h"
 #include "trailing/dense.h"
 #include "cholesky/dense.h"
 #include "trailing/lines.h"
@@ -49,7 +50,7 @@ static lmm_status dense_threads(trailing *t, const lmm_model *m, int threads)
 static void dense_begin(trailing *t, const lmm_model *m)
 {
     dense *d = (dense *)t;
-    if (d->nstrip) pack(d, m, 0);
+    if (d->nstrip && m->layout.nelim) pack(d, m, 0);
 }
 
 /* S := A over the trailing levels, X and y */
@@ -127,9 +128,20 @@ INLINE void scale_factor(const int p, dense *d, lmm_model *m, int k)
                 L[r] = v;
             }
             scale_rows(m, k, e, L, 1);
-            L[c] += 1;
+            if (!f->relation) L[c] += 1;
         }
     }
+}
+
+/* L += K^-1 (x) I over the columns of a factor */
+static void add_precision(dense *d, const lmm_model *m, const factor *f)
+{
+    const ptrdiff_t s = m->layout.s, p = f->p;
+    const relation *r = f->relation;
+    double *corner = d->L + m->layout.trailcol[f->node] * (s + 1);
+    for (ptrdiff_t j = 0; j < r->q; j++)
+        for (ptrdiff_t z = r->ptr[j]; z < r->ptr[j + 1]; z++)
+            for (ptrdiff_t c = 0; c < p; c++) corner[r->row[z] * p + c + (j * p + c) * s] += r->x[z];
 }
 
 /* L := [Lambda'S Lambda + I, .; S_b Lambda, S_bb], lower; S's diagonal blocks are made symmetric */
@@ -137,7 +149,10 @@ CLONES static void scale_trailing(dense *d, lmm_model *m)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t s = lay->s;
-    for (int k = lay->nelim; k < lay->nfactor; k++) BY_WIDTH(lay->f[k].p, scale_factor, d, m, k)
+    for (int k = lay->nelim; k < lay->nfactor; k++) {
+        BY_WIDTH(lay->f[k].p, scale_factor, d, m, k)
+        if (lay->f[k].relation) add_precision(d, m, &lay->f[k]);
+    }
     for (int c = 0; c < lay->pb; c++)
         memcpy(d->L + (lay->q2 + c) * s + lay->q2, d->S + (lay->q2 + c) * s + lay->q2,
                sizeof(double) * (size_t)lay->pb);

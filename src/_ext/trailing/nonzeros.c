@@ -1,4 +1,5 @@
-/* The pattern of a sparse trailing matrix: which trailing nodes share a level of an eliminated factor, the
+/* The pattern of a sparse trailing matrix: which trailing nodes share a level of an eliminated factor or are
+   related, the
    columns that follow from it, their order and symbolic factor. */
 
 #include "trailing/nonzeros.h"
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "model/relation.h"
 
 #define SAMPLE 8       /* nodes whose neighbours are counted before those of all */
 #define FULLEST 0.4    /* density above which a sparse factor is hopeless, ...   */
@@ -42,6 +44,24 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* ... those that its factor's precision has beside it */
+static ptrdiff_t related_neighbours(const lmm_model *m, const sparse *s, int32_t j, int32_t *stamp,
+                                    int32_t *list, ptrdiff_t count)
+{
+    const factor *f = m->layout.f + m->layout.nelim;
+    while (s->first + j >= f->node + f->nlev) f++;
+    const relation *r = f->relation;
+    if (!r) return count;
+    const ptrdiff_t level = s->first + j - f->node;
+    for (ptrdiff_t z = r->ptr[level] + 1; z < r->ptr[level + 1]; z++) {
+        const int32_t other = f->node + r->row[z] - s->first;
+        if (stamp[other] == j) continue;
+        stamp[other] = j;
+        list[count++] = other;
+    }
+    return count;
+}
+
 /* Node j and its later neighbours in S; stamp: nnode of the model. */
 static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrences *o, int32_t j,
                             int32_t *stamp, int32_t *list)
@@ -55,6 +75,7 @@ static ptrdiff_t neighbours(const lmm_model *m, const sparse *s, const occurrenc
         stamp[other] = j;
         list[count++] = other;
     }
+    count = related_neighbours(m, s, j, stamp, list, count);
     for (ptrdiff_t r = o->ptr[j]; r < o->ptr[j + 1]; r++) {
         const int32_t e = o->level[r];
         for (ptrdiff_t i = lay->ptr[e + 1] - 1; i >= lay->ptr[e]; i--) { /* from the last: later nodes only */

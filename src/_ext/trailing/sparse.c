@@ -1,5 +1,6 @@
 /* The trailing matrix by its nonzero blocks. Node j's panel holds the rows of S in its columns: its own, then
-   those of every later trailing node that shares a level of an eliminated factor (or rows) with it. All
+   those of every later trailing node that shares a level of an eliminated factor (or rows) with it, or is
+   related to it. All
    columns of a node have one list of rows, so the panels are also a matrix by columns, which the
    supernodal factor reads. */
 
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "model/relation.h"
 #include "trailing/lines.h"
 #include "trailing/nonzeros.h"
 
@@ -182,6 +184,25 @@ static void mirror_diagonal(const lmm_model *m, const sparse *s)
         mirror(width_of(m, s, j), s->S + s->ptr[column_of(m, s, j)], (int)height_of(m, s, j));
 }
 
+/* B += I, or K^-1 (x) I where levels are related, over the columns of a factor */
+static void add_prior_precision(const lmm_model *m, const sparse *s, const factor *f)
+{
+    const relation *r = f->relation;
+    const int p = f->p;
+    for (int32_t j = 0; j < f->nlev; j++) {
+        const int32_t node = f->node + j - s->first, c0 = column_of(m, s, node);
+        if (!r) {
+            for (int c = 0; c < p; c++) s->B[s->ptr[c0 + c] + c] += 1;
+            continue;
+        }
+        ptrdiff_t at = s->nptr[node];
+        for (ptrdiff_t z = r->ptr[j]; z < r->ptr[j + 1]; z++) {
+            while (s->node[at] + s->first < f->node + r->row[z]) at++;
+            for (int c = 0; c < p; c++) s->B[s->ptr[c0 + c] + s->place[at] + c] += r->x[z];
+        }
+    }
+}
+
 /* Factor of M; edge of the factor by a forward solve, its columns in the order of elimination */
 static lmm_status sparse_factorize(trailing *t, lmm_model *m)
 {
@@ -192,8 +213,7 @@ static lmm_status sparse_factorize(trailing *t, lmm_model *m)
     double logdet;
     mirror_diagonal(m, s);
     scale_blocks(s, m, s->S, s->B, 0);
-    for (int32_t c = 0, j = 0; j < s->nnode; c += width_of(m, s, j++))
-        for (int x = 0; x < width_of(m, s, j); x++) s->B[s->ptr[c + x] + x] += 1;
+    for (int k = lay->nelim; k < lay->nfactor; k++) add_prior_precision(m, s, &lay->f[k]);
     if (supernodal_factor(s->factor, m->team, s->B, &logdet)) return LMM_NOTPOSDEF;
     m->evaluation.logdetM += logdet;
     memcpy(s->base.Le, s->base.Se, sizeof(double) * (size_t)(pb * (lay->q2 + pb)));

@@ -33,7 +33,9 @@ def check_size(n: int, names: Sequence[str], codings: Mapping[str, Coding]) -> N
 
 def check_levels(terms: Sequence[RandomTerm], weights: NDArray[np.float64] | None, n: int) -> None:
     """One row per level: an intercept's variance is the residual's unless weights differ."""
-    for group in dict.fromkeys(term.group for term in terms if len(term.levels) == n):
+    for group in dict.fromkeys(
+        term.group for term in terms if len(term.levels) == n and term.relation is None
+    ):
         own = [term for term in terms if term.group == group]
         constant = all(term.columns == ("Intercept",) for term in own)
         if constant and (weights is None or weights.min() == weights.max()):

@@ -23,6 +23,7 @@ from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, 
 from .fixed import fixed_columns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
+from .relationship import Relation, relate
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
@@ -42,13 +43,14 @@ class Given(NamedTuple):
     weights: Any
     offset: Any
     contrasts: Mapping[str, Any] | None
+    relationship: Mapping[str, Any] | None = None
 
     def without_data(self) -> Given:
         """The names of columns, and contrasts."""
         weights, offset = (
             own if isinstance(own, str) else None for own in (self.weights, self.offset)
         )
-        return Given(None, weights, offset, self.contrasts)
+        return Given(None, weights, offset, self.contrasts, self.relationship)
 
 
 class Reading(NamedTuple):
@@ -195,6 +197,7 @@ def build(
     patsy: bool = False,
     learned: Mapping[str, Any] | None = None,
     kind: str | None = None,
+    relationship: Mapping[str, Any] | None = None,
 ) -> Design:
     """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
@@ -205,7 +208,8 @@ def build(
     besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
     of statsmodels) instead of R's. `learned` is the memory of another design: what its expressions
     learned is not learned anew. `kind` says what the response of a generalized model is, see
-    `Outcome`; an ordered one has thresholds in the place of an intercept.
+    `Outcome`; an ordered one has thresholds in the place of an intercept. `relationship` has the
+    relationships of levels by grouping factor, see `relate`.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -236,8 +240,8 @@ def build(
         fixed = fixed.without_constant()
     check_size(used.n, fixed.names, codings)
     layouts = tuple(layout_of(ordered(part), codings) for part in plan.random)
-    groupings = _groupings(plan, used)
-    terms = tuple(random_terms(plan, layouts, groupings, codings, values))
+    groupings, relations = relate(relationship, _groupings(plan, used))
+    terms = tuple(random_terms(plan, layouts, groupings, codings, values, relations))
     if outcome is None:
         check_levels(terms, w, used.n)
     note_double_bars(plan, codings)
@@ -422,13 +426,16 @@ def random_terms(
     groupings: dict[str, tuple[Grouping, Codes]],
     codings: dict[str, Coding],
     values: dict[str, Values],
+    relations: Mapping[str, Relation],
 ) -> Iterator[RandomTerm]:
-    """The random terms of a formula, of rows; `groupings` with the level of each of them."""
+    """The random terms of a formula, of rows; `groupings` with the level of each of them, relations
+    by factor."""
     for bar, layout in zip(plan.formula.random, layouts, strict=True):
         grouping, codes = groupings[bar.factor]
         z = layout.parts(codings, values)
         own = bar.label, bar.factor, layout.names, codes, grouping.levels, z, bar.structure
-        yield RandomTerm.of_rows(*own, structure_of(bar, layout, codings))
+        structure = structure_of(bar, layout, codings)
+        yield RandomTerm.of_rows(*own, structure, relations.get(bar.factor))
 
 
 def total_offset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,10 @@ class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
     @cached_property
     def _training(self) -> tuple[Levels, ...]:
         return tuple(Levels(levels) for levels in self.atom_levels)
+
+    def among(self, levels: NDArray[Any]) -> Grouping:
+        """The same factor with these levels, of which the data may not have all."""
+        return replace(self, atom_levels=(levels,), levels=levels)
 
     def codes(
         self, columns: Mapping[str, Column], memory: Memory, n: int

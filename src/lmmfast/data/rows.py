@@ -209,7 +209,9 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
         return cell_counts(columns, places, sizes, self.n).reshape(sizes)
 
     def source(self, fixed: RowColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
-        given = [(g.columns[0].codes, g.nlev, _side_by_side(g), g.owners) for g in factors]
+        given = [
+            (g.columns[0].codes, g.nlev, _side_by_side(g), g.owners, g.precision) for g in factors
+        ]
         return self.response(), fixed.columns(), given, self.weights
 
 

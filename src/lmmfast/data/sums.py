@@ -126,6 +126,7 @@ class Group(NamedTuple):
     columns: tuple[Any, ...]  # `Columns` of each of its random terms
     owners: NDArray[np.int32]
     nlev: int  # number of levels
+    precision: Any = None  # of related levels, as the compiled core takes it
 
     def terms(self) -> Iterator[tuple[Any, slice, bool]]:
         """Columns of each term, their place in the factor, and whether they are correlated."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes
 from ..freeze import Frozen
+from .relationship import Relation
 from .rows import Part, RowColumns
 from .sums import Columns
 
@@ -31,6 +32,7 @@ class RandomTerm(Frozen, arrays=("levels",)):
     structure: str  # "full" or "diag": whether its columns are correlated
     source: Columns  # where its columns are
     covariance: Structure | None = None  # what it is made of; then `structure` is "full"
+    relation: Relation | None = None  # of its levels; None: they are independent
 
     @property
     def term(self) -> str:
@@ -48,6 +50,7 @@ class RandomTerm(Frozen, arrays=("levels",)):
         z: Matrix | tuple[tuple[Part, ...], ...],
         structure: str,
         covariance: Structure | None = None,
+        relation: Relation | None = None,
     ) -> RandomTerm:
         """A term in memory, of a matrix (n, k) or of the parts of its columns; terms that share the
         array ``codes`` share a grouping factor."""
@@ -55,11 +58,12 @@ class RandomTerm(Frozen, arrays=("levels",)):
             source = RowColumns.of_parts(len(codes), z, codes)
         else:
             source = RowColumns(z, codes)
-        return cls(label, group, columns, levels, structure, source, covariance)
+        return cls(label, group, columns, levels, structure, source, covariance, relation)
 
     @property
     def codes(self) -> Codes:
-        """Level of each row (n), 0-based, all used; an error where rows are not in memory."""
+        """Level of each row (n), 0-based, all used unless levels are related; an error where rows
+        are not in memory."""
         return self.source.codes
 
     @property

@@ -10,11 +10,13 @@ import numpy as np
 
 from .. import _core, memory
 from ..data.design import Design
+from ..data.relationship import related_groups
 from ..data.sums import Columns, Group
 from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
 from .ordering import nested_dissection
+from .relations import refuse_related
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
@@ -70,8 +72,9 @@ class Engine:
                 owners += range(len(owners), len(owners) + len(kept))
             else:
                 owners += [-i - 1] * len(kept)
-        levels = self.design.terms[terms[0]].levels
-        return Group(tuple(columns), np.array(owners, np.int32), len(levels))
+        first = self.design.terms[terms[0]]
+        related = None if first.relation is None else _core.Precision(*first.relation.arrays())
+        return Group(tuple(columns), np.array(owners, np.int32), len(first.levels), related)
 
     def fill(self, sums: Any, reweighted: bool) -> None:
         """The compiled model gets the response of other rows with these columns, and their weights.
@@ -123,6 +126,8 @@ class Engine:
 
     def _compile(self, make: Any, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
+        if storage == "iterative":
+            refuse_related(self.design, 'storage="iterative"')
         options = {"limit": self._limit, "storage": storage, "order": nested_dissection}
         while True:
             try:
@@ -139,8 +144,18 @@ class Engine:
                 ) from None
             except _core.NotFinite:
                 raise FitError(OUT_OF_RANGE, variable=self.design.response) from None
+            except _core.NotPositiveDefinite:
+                raise DataError(self._not_definite()) from None
             except _core.TooLarge as error:
                 raise MemoryError(refusal(self.design, error.args[0], self._limit)) from None
+
+    def _not_definite(self) -> str:
+        groups = related_groups(self.design.terms)
+        return (
+            f"the precision matrix of {' or '.join(map(repr, groups))}, the inverse of a "
+            "relationship matrix, is not positive definite: it has eigenvalues that are zero or "
+            "negative"
+        )
 
     def _drop(self, factor: int, column: int) -> None:
         i, c = [(i, c) for i in self._factors[factor] for c in self._kept[i]][column]

@@ -556,8 +556,6 @@ class _Run(NamedTuple):
     status: str
 
 
-
-
 @contextmanager
 def _in_words() -> Iterator[None]:
     """What the compiled model refuses, as a FitError."""

@@ -10,6 +10,7 @@ from ..errors import FitError, IdentifiabilityWarning, OneRowPerLevelWarning, wa
 from .custom import CustomFamily
 from .custom_rows import check_custom
 from .identify import twins
+from .relations import refuse_related
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -43,6 +44,7 @@ def check_quadrature(design: Design, nagq: int) -> None:
     """Quadrature goes over the effects of one level: one grouping factor, few columns."""
     if nagq == 1:
         return
+    refuse_related(design, f"nagq={nagq}: quadrature")
     groups = dict.fromkeys(term.source.factor for term in design.terms)
     width = sum(term.source.width for term in design.terms)
     if len(groups) > 1 or width > MOST_DIRECTIONS:

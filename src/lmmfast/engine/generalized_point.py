@@ -150,19 +150,24 @@ class GeneralizedPoint:
 
         NaN where `hessian` is, and everywhere when it is not positive definite.
         """
-        H = self.hessian
-        free = ~np.isnan(H.diagonal())
-        out = np.full_like(H, np.nan)
-        unit = 1 / np.sqrt(np.abs(H.diagonal()[free]))
-        scaled = unit[:, None] * H[np.ix_(free, free)] * unit
-        try:
-            root = np.linalg.inv(np.linalg.cholesky(scaled))
-        except np.linalg.LinAlgError:
-            what = (
-                "the likelihood is not curved in all directions at the estimates: there are no "
-                "standard errors"
-            )
-            warn(ConvergenceWarning(what))
-            return out
-        out[np.ix_(free, free)] = 2 * unit[:, None] * (root.T @ root) * unit
+        return covariance_of(self.hessian)
+
+
+def covariance_of(H: np.ndarray) -> np.ndarray:
+    """Twice the inverse of a Hessian; NaN where its diagonal is, and everywhere, with a warning,
+    when it is not positive definite."""
+    free = ~np.isnan(H.diagonal())
+    out = np.full_like(H, np.nan)
+    unit = 1 / np.sqrt(np.abs(H.diagonal()[free]))
+    scaled = unit[:, None] * H[np.ix_(free, free)] * unit
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(scaled))
+    except np.linalg.LinAlgError:
+        what = (
+            "the likelihood is not curved in all directions at the estimates: there are no "
+            "standard errors"
+        )
+        warn(ConvergenceWarning(what))
         return out
+    out[np.ix_(free, free)] = 2 * unit[:, None] * (root.T @ root) * unit
+    return out

@@ -3,7 +3,7 @@
 The covariance of the rows is a sum of parts, one for each entry of each term's Sigma and one for
 the residual variance:
 
-  V = sum_e s_e Z (I x E_e) Z' + sigma^2 W^-1
+  V = sum_e s_e Z (I x E_e) Z' + sigma^2 W^-1    (K for I where levels are related)
 
 Where a combination of parts vanishes, the criterion does not change along it: it has no single
 optimum in these parameters. With REML only M V M counts, M taking out the fixed effects.
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.relationship import is_same
+from .relations import times_relation
 from .structures import compiled
 
 if TYPE_CHECKING:
@@ -275,13 +277,14 @@ class _Rows:
         return np.asarray(values - self.Q @ (self.Q.T @ values))
 
     def meet(self, rng: np.random.Generator, free: bool) -> tuple[Matrix, list[Matrix]]:
-        """A random vector v, and Z'v of each term at every row."""
+        """A random vector v, and Z'v (K Z'v of related levels) of each term at every row."""
         v = rng.normal(size=len(self.codes[0]))
         v = self.without_fixed(v) if free else v
         met = []
-        for codes, m, z in zip(self.codes, self.levels, self.z, strict=True):
+        parts = zip(self.engine.design.terms, self.codes, self.levels, self.z, strict=True)
+        for term, codes, m, z in parts:
             sums = [np.bincount(codes, z[:, j] * v, m) for j in range(z.shape[1])]
-            met.append(np.column_stack(sums)[codes])
+            met.append(times_relation(term, np.column_stack(sums))[codes])
         return v, met
 
     def image(self, part: Part, v: Matrix, met: list[Matrix]) -> Matrix:
@@ -444,6 +447,7 @@ def twins(terms: Sequence[RandomTerm]) -> list[tuple[RandomTerm, str]]:
 def _are_twins(one: RandomTerm, other: RandomTerm) -> bool:
     """Do different grouping factors divide the rows in the same way?"""
     same = one.group != other.group and len(one.levels) == len(other.levels)
+    same = same and is_same(one.relation, other.relation)
     return same and one.source.divides_as(other.source)
 
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import FitError
+from .relations import refuse_related
 
 MOST_PAIRS = 5e7  # of rows that are gone through one by one: a quarter of a second
 QUICK = 1e7  # of them, beyond which derivatives do with pairs that share a level
@@ -57,6 +58,7 @@ class SecondOrder:
     """
 
     def __init__(self, model: Any) -> None:
+        refuse_related(model.design, "the next order of Laplace's approximation")
         self._model = model
         self._parts = parts_of(model)
 

@@ -1,4 +1,5 @@
-"""Generalized models some of whose terms have a covariance structure: the covariance of their estimates."""
+"""Generalized models some of whose terms have a covariance structure: the covariance of their
+estimates."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class StructuredPoint(GeneralizedPoint):
         J = np.zeros((len(self.psi), k + int(rest.sum())))
         J[:n, :k] = own.theta_jacobian(self.phi)[:, moving]
         J[n:, k:] = np.eye(len(rest))[:, rest]
-        return J, moving, J.any(axis=1)
+        return J, moving, np.asarray(J.any(axis=1))
 
     def _hessian(self, J: np.ndarray, moving: np.ndarray) -> np.ndarray:
         """Second derivatives of f in these parameters: J'HJ, and the slope times the bend of

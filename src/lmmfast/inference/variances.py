@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..engine.relations import times_relation
+
 if TYPE_CHECKING:
     from ..fit import Fit
 
@@ -76,6 +78,7 @@ class Variances:
 
     def __init__(self, fit: Fit) -> None:
         self.point, engine, T = fit.point, fit.model._engine, fit.estimates.T
+        self._design = fit.design
         self._terms = []
         for i, C in enumerate(engine.whitening()):
             kept = np.array(engine.kept(i))
@@ -121,7 +124,8 @@ class Variances:
         return moments, -P[:, -1, -1], score
 
     def forms(self, J: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """-J'(I x C E_r C') J, (r, p, p), and J'(I x C E_r C') Z'V^-1 Z (I x C E_s C') J.
+        """-J'(I x C E_r C') J, (r, p, p), and J'(I x C E_r C') Z'V^-1 Z (I x C E_s C') J; K for I
+        where levels are related.
 
         Parameters
         ----------
@@ -134,8 +138,9 @@ class Variances:
         """
         p, number = J[0].shape[2], len(self.gamma)
         P, V, at = [], [], 0
-        for term, full in zip(self._terms, J, strict=True):
+        for i, (term, full) in enumerate(zip(self._terms, J, strict=True)):
             own, moved = term.moved(full)
+            moved = times_relation(self._design.terms[i], moved)
             here = moved.shape[2]
             rows = own.shape[0] * own.shape[1]
             flat = own.reshape(rows, p).T @ moved.reshape(rows, here)

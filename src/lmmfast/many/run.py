@@ -8,11 +8,13 @@ from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..data.arrays import design_of
 from ..data.design import Design
+from ..data.relationship import related_groups
 from ..data.rows import Rows
 from ..data.terms import RandomTerm
 from ..engine.generalized import GeneralizedModel
@@ -24,6 +26,7 @@ from .fits import ManyFits, fits_of, joined
 from .job import Columns, Job, checked_threads
 from .jobs import run_job
 from .responses import chunks_of
+from .rotation import rotation_of
 
 HELD = 8  # models of some rows that a thread holds
 
@@ -106,7 +109,9 @@ def model_fingerprint(model: AnyModel) -> str:
 def design_fingerprint(design: Design) -> str:
     """Of everything in a design but its response."""
     terms = [(term.label, _structure_facts(term), term.codes, term.z) for term in design.terms]
-    return fingerprint(design.x_names, design.X, terms, design.weights, design.offset)
+    related = [term.relation.arrays()[:3] for term in design.terms if term.relation is not None]
+    own = design.weights, design.offset, *related
+    return fingerprint(design.x_names, design.X, terms, *own)
 
 
 def _structure_facts(term: RandomTerm) -> Any:
@@ -124,12 +129,13 @@ class _State:
     def __init__(self, model: AnyModel, want: Asked) -> None:
         self._whole, self._want = model, want
         self._some: OrderedDict[bytes, AnyModel | LmmError] = OrderedDict()
+        self._turned: WeakKeyDictionary[AnyModel, AnyModel] = WeakKeyDictionary()
 
     def fits(self, values: np.ndarray, weights: np.ndarray | None) -> Columns:
         """One row a column; columns that are missing in the same rows together."""
         missing = np.isnan(values)
         if not missing.any():
-            return fitted_columns(self._whole, values, weights, self._want)
+            return self._fitted(self._whole, values, weights, self._want)
         parts, order = [], []
         for columns in patterns(missing):
             own = None if weights is None else weights[:, columns]
@@ -142,16 +148,28 @@ class _State:
         """Of columns that have the same rows."""
         want, count = self._want, values.shape[1]
         if has.all():
-            return fitted_columns(self._whole, values, weights, want)
+            return self._fitted(self._whole, values, weights, want)
         model = self._of_rows(has)
         if isinstance(model, LmmError):
             return no_fits(self._whole, want, count, f"no model: {model}")
         same = model.ntheta == self._whole.ntheta
         own = want if same else want.without_start()
-        found = fitted_columns(model, values[has], None if weights is None else weights[has], own)
+        weights = None if weights is None else weights[has]
+        found = self._fitted(model, values[has], weights, own)
         if not same:  # a random column depends on others in these rows
             found["theta"] = np.full((count, self._whole.ntheta), np.nan)
         return found
+
+    def _fitted(
+        self, model: AnyModel, values: np.ndarray, weights: np.ndarray | None, want: Asked
+    ) -> Columns:
+        """One row a column, rotated where that makes related levels independent."""
+        turn = rotation_of(model) if weights is None and want.is_compiled else None
+        if turn is None:
+            return fitted_columns(model, values, weights, want)
+        if model not in self._turned:
+            self._turned[model] = model.with_design(turn.design)
+        return fitted_columns(self._turned[model], turn.times(values), None, want)
 
     def _of_rows(self, has: np.ndarray) -> AnyModel | LmmError:
         """The model of these rows alone, or why there is none."""
@@ -180,7 +198,9 @@ def patterns(missing: np.ndarray) -> list[np.ndarray]:
 
 
 def restricted(design: Design, rows: np.ndarray) -> Design:
-    """The design of some of its rows; levels without rows are gone."""
+    """The design of some of its rows; levels without rows are gone, unless they are related."""
+    if related_groups(design.terms):
+        return _some_rows(design, rows)
     known: dict[int, np.ndarray] = {}
     terms = []
     for term in design.terms:
@@ -198,6 +218,29 @@ def restricted(design: Design, rows: np.ndarray) -> Design:
     whole = design.rows
     own = Rows(design.y[rows], weights, offset, whole[rows], None)
     return replace(made, sums=own, outcome=design.outcome)
+
+
+def _some_rows(design: Design, rows: np.ndarray) -> Design:
+    """The same where levels are related: these are all kept."""
+    known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    terms = []
+    for term in design.terms:
+        if term.relation is not None:
+            known[id(term.codes)] = term.codes[rows], term.levels
+        elif id(term.codes) not in known:
+            left, back = np.unique(term.codes[rows], return_inverse=True)
+            known[id(term.codes)] = back.astype(np.int32), term.levels[left]
+        codes, levels = known[id(term.codes)]
+        terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[rows]), levels=levels))
+    linear = design.outcome is None
+    return replace(design, terms=tuple(terms)).with_rows(
+        fixed=design.fixed.taken(rows),
+        y=np.arange(len(rows), dtype=float) if linear else design.y[rows],
+        weights=None if design.weights is None else design.weights[rows],
+        offset=None if linear or design.offset is None else design.offset[rows],
+        positions=design.rows[rows],
+        index=None,
+    )
 
 
 def named_as(made: Design, design: Design) -> Design:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.columns import Table
+from ..data.relationship import not_related
+from ..engine.relations import draws
 from ..errors import DataError
 from ..inference.ddf import check_choice
 from ..inference.rows.predict import new_fixed, recipe_of, values_for
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..data.design import Design
     from ..data.recipe import Recipe
+    from ..data.relationship import Relation
     from ..engine.compiled import Engine
     from ..fit import Fit
 
@@ -35,6 +38,7 @@ class Part:
     z: np.ndarray  # n x k
     factor: np.ndarray  # k x k  effects of a level = factor times independent normal numbers
     levels: int
+    relation: Relation | None = None  # of the levels; None: they are independent
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,7 @@ class Simulator:
         """For the rows of a design, offsets not added."""
         rows = design.rows_for("simulated responses need the rows")
         parts = [
-            Part(term.codes, term.z, factor, len(term.levels))
+            Part(term.codes, term.z, factor, len(term.levels), term.relation)
             for term, factor in zip(design.terms, assumed.factors, strict=True)
         ]
         residual = np.full(rows.n, assumed.sigma)
@@ -76,7 +80,8 @@ class Simulator:
     def facts(self) -> tuple[Any, ...]:
         """What draws depend on besides the random numbers, for a checkpoint."""
         parts = [(part.codes, part.z, part.factor, part.levels) for part in self.parts]
-        return self.mean, parts, self.residual
+        related = [part.relation.arrays()[:3] for part in self.parts if part.relation is not None]
+        return self.mean, parts, self.residual, *related
 
     def draw(self, streams: Streams, first: int, stop: int) -> np.ndarray:
         """Replicates first .. stop - 1 as columns (n, stop - first), in Fortran order."""
@@ -103,6 +108,8 @@ class Simulator:
             size = part.levels * k
             own = normal[:, at : at + size].reshape(len(out), k, part.levels)
             at += size
+            if part.relation is not None:  # one by one: no number depends on the others
+                own = np.stack([draws(part.relation, one) for one in own])
             for j in range(k):
                 b = _row_times(part.factor[j], own)
                 if b is not None:
@@ -170,12 +177,18 @@ def of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simula
     parts, bad = [], np.isnan(mean)
     for i, (term, (codes, z)) in enumerate(zip(design.terms, recipe.random(table), strict=True)):
         bad |= np.isnan(z).any(axis=1)
-        own = _with_unseen(recipe, table, term.group, codes, len(term.levels))
+        own = codes
+        if term.relation is None:
+            own = _with_unseen(recipe, table, term.group, codes, len(term.levels))
+        elif (codes < 0).any():
+            names = recipe.level_names(table, term.group, np.flatnonzero(codes < 0))
+            raise not_related(term.group, names)
         if given:
             seen = codes >= 0
             mean[seen] += np.einsum("ij,ij->i", z[seen], fit.estimates.b[i][codes[seen]])
             z = np.where(seen[:, None], 0.0, z)
-        parts.append(Part(own, z, assumed.factors[i], int(own.max(initial=0)) + 1))
+        levels = len(term.levels) if term.relation else int(own.max(initial=0)) + 1
+        parts.append(Part(own, z, assumed.factors[i], levels, term.relation))
     if bad.any():
         raise DataError(
             f"{int(bad.sum())} rows of newdata cannot be simulated: a variable is missing there, "

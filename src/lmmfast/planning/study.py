@@ -11,6 +11,7 @@ from .. import tables
 from ..data.columns import Table
 from ..data.design import Design, build
 from ..data.unanswered import RESPONSE, without_response
+from ..engine.relations import refuse_related
 from ..errors import DataError
 from ..formula.plan import plan_of, without_dot
 from ..many.parameters import Parameters
@@ -71,6 +72,7 @@ class Study(tables.Printed):
     def of_fit(cls, fit: Any) -> Study:
         """The model of a fit, its data and estimates."""
         design = fit.design
+        refuse_related(design, "a study of the fit")
         if fit.estimates.free is not None:
             raise ValueError(
                 "parameters of this fit were held (fixed=, sigma=): simulated responses would be "

@@ -10,6 +10,7 @@ import numpy as np
 from ..data.arrays import design_of
 from ..data.design import Design
 from ..engine.model import Model
+from ..engine.relations import refuse_related
 from ..errors import DataError, LmmError
 from ..many.asked import Asked
 from ..many.checkpoint import fingerprint
@@ -39,6 +40,7 @@ class Cases(Job):
 
     def __init__(self, model: Model, by: str, want: Asked, streams: Streams, count: int) -> None:
         design = model.design
+        refuse_related(design, "a bootstrap that draws levels")
         rows = design.rows_for("levels that are drawn need the rows")
         self.model, self.want, self.count, self._streams = model, want, count, streams
         codes = next(term.codes for term in design.terms if term.group == by)

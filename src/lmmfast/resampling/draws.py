@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.design import Design
 from ..engine.estimates import Estimates
+from ..engine.relations import refuse_related
 from ..many.checkpoint import fingerprint
 from ..many.simulate import Simulator
 from ..many.streams import Shared, Streams
@@ -42,6 +43,7 @@ class WithReplacement:
 
     def __init__(self, design: Design, estimates: Estimates, streams: Streams) -> None:
         rows = design.rows_for("resampled residuals need the rows")
+        refuse_related(design, "a bootstrap that draws modes with replacement")
         beta = np.nan_to_num(estimates.beta, nan=0.0)
         self._streams, self._mean = streams, design.fixed.times(beta)
         root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..engine.relations import refuse_related
 from ..errors import FitError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def spectrum_of(fit: Fit, i: int, column: int = 0) -> Spectrum:
     FitError
         When there are too many different levels, or the fixed effects leave nothing of the term.
     """
+    refuse_related(fit.design, "the exact distribution of a likelihood ratio")
     term = fit.design.terms[i]
     sums = None if fit.design is fit.model.design else fit.design.sums
     alone = fit.model.point(np.zeros_like(fit.theta), reml=fit.reml, sums=sums)

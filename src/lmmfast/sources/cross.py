@@ -107,7 +107,7 @@ class CrossProducts(Totals):
         self._own_blocks()
         codes = self._codes(encoded.part, grow, where)
         spec, weights = self.spec, encoded.part.weights
-        factors = [
+        factors: list[Any] = [
             (own, len(group), [column for i in terms for column in encoded.random[i]], owners)
             for own, group, (_, terms), owners in zip(
                 codes, self._groups, spec.factors, spec.owners, strict=True

@@ -31,6 +31,10 @@ _NEEDS_ROWS = (
     "a generalized model goes over its rows many times, and cross-products have none: give it the "
     "data, glmer(formula, data); files and streams are read twice"
 )
+_RELATED = (
+    "relationship= needs the rows in memory, as a table; read what is streamed first "
+    "(pandas.read_parquet(path), data.compute(), ...)"
+)
 
 
 def any_design(
@@ -40,9 +44,12 @@ def any_design(
     offset: Any,
     contrasts: Mapping[str, Any] | None,
     kind: str | None = None,
+    relationship: Mapping[str, Any] | None = None,
 ) -> Design:
     """The design of whatever `lmer`, or with a kind `glmer`, was given besides pandas, polars and
     dicts."""
+    if relationship is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
+        raise DataError(_RELATED)
     if kind is not None and (isinstance(formula, CrossProducts) or isinstance(data, CrossProducts)):
         raise DataError(_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
@@ -67,7 +74,9 @@ def any_design(
     source = stream_of(data)
     if source is None:
         how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-        return build(formula, data, **how, kind=kind)
+        return build(formula, data, **how, kind=kind, relationship=relationship)
+    if relationship is not None:
+        raise DataError(_RELATED)
     formula = checked_formula(formula, source.columns)
     roles = Roles.of(weights, offset, kind)
     made = streamed_design if kind is None else kept_design

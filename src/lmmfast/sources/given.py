@@ -14,18 +14,19 @@ def design_from(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    relationship: Mapping[str, Any] | None = None,
     kind: str | None = None,
 ) -> Design:
     """The design of what `lmer` is given: a frame, a source that is streamed, cross-products.
 
     `kind`: of the response of a generalized model (see `Outcome`), whose rows are kept.
     """
-    given = Given(data, weights, offset, contrasts)
+    given = Given(data, weights, offset, contrasts, relationship)
     usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
     if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
         try:
             how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-            made = build(formula, data, **how, kind=kind)
+            made = build(formula, data, **how, kind=kind, relationship=relationship)
         except MemoryError as error:
             raise MemoryError(
                 f"no memory for the columns of {formula!r} ({error}): files and lists of frames "
@@ -34,5 +35,5 @@ def design_from(
         return made.made_of(given)
     from .fit import any_design
 
-    made = any_design(formula, data, weights, offset, contrasts, kind)
+    made = any_design(formula, data, weights, offset, contrasts, kind, relationship)
     return made if data is None else made.made_of(given)

@@ -172,7 +172,7 @@ class _Kept:
             label: (group.grouping()[0], store["level", label])
             for label, group in self.groups.items()
         }
-        terms = random_terms(plan, spec.random, groupings, spec.codings, values)
+        terms = random_terms(plan, spec.random, groupings, spec.codings, values, {})
         return Design(
             formula=spec.formula,
             response=response,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.relationship import is_same
 from ...engine.free import Free
 from .structures import holds_intercepts, kind_of, within
 
@@ -78,11 +79,12 @@ def _place(
 ) -> bool:
     """Finds the terms of the larger model of which one is a special case, and notes in these what
     it takes of them; `limits`: what is at their boundary."""
-    structured = [i for i, own in enumerate(large.terms) if own.covariance is not None]
+    alike = [i for i, own in enumerate(large.terms) if is_same(term.relation, own.relation)]
+    structured = [i for i in alike if large.terms[i].covariance is not None]
     if term.covariance is not None:  # one standard deviation, in a term that has one for each
-        structured += [i for i, own in enumerate(large.terms) if own.structure == "diag"]
+        structured += [i for i in alike if large.terms[i].structure == "diag"]
     same = [i for i in structured if _is_alike(term, large.terms[i])]
-    plain = [i for i in range(len(large.terms)) if i not in structured]
+    plain = [i for i in alike if i not in structured]
     if any(_takes(term, large.terms[i], shares[i], limits) for i in same):
         return True
     found: list[tuple[int, np.ndarray]] = []

@@ -140,8 +140,8 @@ def are_identified_without(fit: Fit, sets: Sequence[np.ndarray]) -> bool:
 
 
 def without(design: Design, rows: np.ndarray) -> Design:
-    """The design without some rows; levels that have none left are gone. DataError when a grouping
-    factor has a single level left."""
+    """The design without some rows; levels that have none left are gone, unless they are related.
+    DataError when a grouping factor has a single level left."""
     keep = np.ones(len(design.y), bool)
     keep[rows] = False
     known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -152,6 +152,8 @@ def without(design: Design, rows: np.ndarray) -> Design:
             if len(left) < 2:
                 raise DataError(f"{term.group!r} has a single level left", variable=term.group)
             known[id(term.codes)] = back.astype(np.int32), term.levels[left]
+            if term.relation is not None:
+                known[id(term.codes)] = term.codes[keep], term.levels
         codes, levels = known[id(term.codes)]
         terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels))
     return replace(design, terms=tuple(terms)).with_rows(

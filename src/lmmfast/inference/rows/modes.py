@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.columns import suggest
+from ...engine.relations import diagonal as diagonal_of
 from ...errors import DataError
 from .chosen import chosen_columns
 from .predict import fixed_part_of, random_part, row_series
@@ -42,6 +43,32 @@ def ranef_cov(fit: Fit) -> dict[str, np.ndarray]:
         f"{term.label}": fit.estimates.sigma**2 * np.asarray(block)
         for term, block in zip(fit.design.terms, blocks, strict=True)
     }
+
+
+def reliability(fit: Fit) -> dict[str, pd.DataFrame]:
+    """Modes, their prediction errors and reliabilities; as ``LMMFit.reliability`` documents it."""
+    import pandas as pd
+
+    point, found = fit.point, {}
+    for i, term in enumerate(fit.design.terms):
+        own = point.condvar[i].diagonal(axis1=1, axis2=2)
+        pev = fit.scale * (own + np.square(point.basis.moved[i]).sum(axis=2))
+        whole = fit.scale * np.square(fit.estimates.T[i]).sum(axis=1)
+        prior = diagonal_of(term.relation, len(term.levels))[:, None] * whole
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(prior > 0, 1 - pev / prior, np.nan)
+        columns = {
+            (name, what): values[:, j]
+            for j, name in enumerate(term.columns)
+            for what, values in (
+                ("mode", fit.estimates.b[i]),
+                ("se", np.sqrt(pev)),
+                ("reliability", share),
+            )
+        }
+        index = pd.Index(term.levels, name=term.group)
+        found[term.label] = pd.DataFrame(columns, index=index)
+    return found
 
 
 def partial_fitted(fit: Fit, fixed: str | Sequence[str], random: Any, residuals: bool) -> pd.Series:

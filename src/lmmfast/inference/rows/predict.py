@@ -10,6 +10,7 @@ import numpy as np
 
 from ...data.alignment import aligned
 from ...data.columns import Table
+from ...data.relationship import not_related
 from ...data.strays import not_numbers
 from ...errors import DataError, RankDeficientWarning, warn
 from ...formula.cells import floats_of
@@ -230,6 +231,9 @@ def new_random(
         unknown = codes < 0
         if unknown.any():
             unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
+            if len(unseen) and terms[i].relation is not None:
+                names = recipe_of(fit).level_names(newdata, terms[i].group, unseen)
+                raise not_related(terms[i].group, names)
             if len(unseen) and new_levels == "error":
                 raise unseen_levels(fit, newdata, terms[i].group, unseen)
             part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing

@@ -27,6 +27,7 @@ import numpy as np
 
 from ...data.columns import Table
 from ...data.design import aligned_to_fit
+from ...engine.relations import common_variance
 from ...errors import DataError
 from ...tables import name_index
 from ..ddf import check_level, method_of
@@ -125,7 +126,9 @@ class _Rows:
         """Variance of the effects of unseen levels (n)."""
         total = np.zeros(len(self.X))
         for i, (codes, z) in self.chosen.items():
-            total += np.where(codes < 0, _variance(fit, i, z), 0.0)
+            related = fit.design.terms[i].relation is not None  # levels are known, or missing
+            own = 0.0 * z.sum(axis=1) if related else _variance(fit, i, z)
+            total += np.where(codes < 0, own, 0.0)
         return total
 
     def left_out_variance(self, fit: Fit) -> np.ndarray:
@@ -136,7 +139,10 @@ class _Rows:
 
 def _variance(fit: Fit, term: int, z: np.ndarray) -> np.ndarray:
     """Variance of z'b of one term (n)."""
-    return np.asarray(np.square(z @ (fit.estimates.sigma * fit.estimates.T[term])).sum(axis=1))
+    what = "the variance of random effects that are left out"
+    size = common_variance(fit.design.terms[term], what)
+    spread = fit.estimates.sigma * fit.estimates.T[term]
+    return np.asarray(size * np.square(z @ spread).sum(axis=1))
 
 
 def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> _Rows:

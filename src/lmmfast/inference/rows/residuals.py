@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...engine.compiled import _memory_limit
+from ...engine.relations import covariance
 from ..ddf import check_choice
 from .deletion import groups, root_weights
 from .predict import fitted_of, fixed_part_of, row_series
@@ -52,7 +53,11 @@ def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
         for i, term in enumerate(fit.design.terms):
             effects = (term.z[rows] * root[rows, None]) @ fit.estimates.T[i]
             codes = term.codes[rows]
-            V += (effects @ effects.T) * (codes[:, None] == codes)
+            alike = codes[:, None] == codes
+            if term.relation is not None:
+                levels, back = np.unique(codes, return_inverse=True)
+                alike = covariance(term.relation, levels)[np.ix_(back, back)]
+            V += (effects @ effects.T) * alike
         L = np.linalg.cholesky(V)
         out[rows] = solve_triangular(L, (root * marginal)[rows], lower=True) / fit.sigma
     return out
@@ -66,7 +71,8 @@ def _connected_rows(fit: Fit) -> np.ndarray:
     n, at = fit.nobs, fit.nobs
     levels = []
     for term in fit.design.terms:
-        levels.append(at + term.codes.astype(np.int64))
+        related = term.relation is not None  # all of them are taken as one
+        levels.append(at + (0 if related else 1) * term.codes.astype(np.int64))
         at += len(term.levels)
     rows, columns = np.tile(np.arange(n), len(levels)), np.concatenate(levels)
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(at, at))

@@ -9,6 +9,7 @@ import numpy as np
 from ...data.design import Given
 from ...effects import is_custom
 from ...errors import DataError, FitError, LmmWarning, warn
+from ...formula.plan import plan_of
 from ...formula.update import updated
 from ...sources.given import design_from
 from ..refits import model_by
@@ -56,6 +57,9 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
+    asked: Any = given.relationship
+    if asked is AS_BEFORE:
+        now = now._replace(relationship=_still_there(formula, now.relationship))
     family = (other or {}).get("family", fit.family)
     design = design_from(formula, *now, None if family is None else family.response)
     if given.data is AS_BEFORE:
@@ -101,17 +105,25 @@ def _given(design: Design, asked: Given) -> Given:
 def _before(design: Design, name: str) -> Any:
     """An argument for other data: a column's name, or contrasts; values are of the old rows."""
     sums, given = design.sums, design.given
-    has = {"weights": sums.is_weighted, "offset": sums.has_offset, "contrasts": True}[name]
+    has = {"weights": sums.is_weighted, "offset": sums.has_offset}.get(name, True)
     value = None if given is None else getattr(given, name)
     if name == "offset" and has:
         recipe = design.recipe
         has = recipe is None or recipe.offset is not None or recipe.offset_is_array
-    if not has or isinstance(value, str) or (name == "contrasts" and given is not None):
+    known = name in ("contrasts", "relationship") and given is not None
+    if not has or isinstance(value, str) or known:
         return value
     raise DataError(
         f"the {name} of this fit are not known for other data: write fit.update(..., {name}=...)",
         variable=name,
     )
+
+
+def _still_there(formula: str, relationship: Any) -> Any:
+    """Relationships of grouping factors that a formula still has; None: there are none."""
+    groups = {bar.factor for bar in plan_of(formula).formula.random}
+    kept = {group: own for group, own in (relationship or {}).items() if group in groups}
+    return kept or None
 
 
 def _note_changes(old: Design, new: Design) -> None:

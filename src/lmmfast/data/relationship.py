@@ -1,0 +1,447 @@
+"""Relationships between the levels of a grouping factor: b ~ N(0, sigma^2 K (x) T T').
+
+Models know K by its inverse, which is sparse where K is a pedigree's or a neighbourhood's. What
+users have becomes one: `Relationship` (K), `Precision` (its inverse), `Adjacency`, or anything with
+a method ``precision()`` that gives a `Precision`, as `lmmfast.Pedigree`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..formula.column import Codes
+from ..freeze import Frozen
+from ..memory import available
+from .columns import suggest
+
+if TYPE_CHECKING:
+    from .grouping import Grouping
+
+SYMMETRIC = 1e-8  # largest difference from its transpose, relative to the largest entry
+SINGULAR = 1e-10  # smallest eigenvalue, relative to the largest, of a matrix that can be inverted
+SHOWN = 5  # levels that a message names
+BYTES = 40.0  # for each entry of a dense inverse: triangle, factor, and the matrices of a fit
+
+
+def _sparse(values: Any, what: str) -> Any:
+    """A square matrix of finite numbers as scipy's CSC; symmetric up to rounding."""
+    from scipy import sparse
+
+    if sparse.issparse(values):
+        Q = sparse.csc_matrix(values, dtype=np.float64)
+    else:
+        try:
+            dense = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"{what} must be a matrix of numbers") from None
+        if dense.ndim != 2:
+            raise DataError(f"{what} has shape {dense.shape}: a square matrix is needed")
+        Q = sparse.csc_matrix(dense)
+    if Q.shape[0] != Q.shape[1]:
+        raise DataError(f"{what} has shape {Q.shape}: a square matrix is needed")
+    Q.sum_duplicates()
+    if not np.isfinite(Q.data).all():
+        raise DataError(f"{what} has entries that are not finite")
+    size = float(np.abs(Q.data).max(initial=0.0))
+    apart = float(np.abs((Q - Q.T).data).max(initial=0.0))
+    if apart > SYMMETRIC * size:
+        raise DataError(f"{what} is not symmetric: entries differ from their mirror by {apart:.3g}")
+    return Q
+
+
+def _labels(levels: Any, q: int, what: str) -> NDArray[Any] | None:
+    """Labels of q levels as an array, each once; None where there are none."""
+    if levels is None:
+        return None
+    out = np.empty(len(levels), object)
+    out[:] = list(levels)
+    if len(out) != q:
+        raise DataError(f"{what} has {q} rows, and {len(out)} levels are given")
+    seen: set[Any] = set()
+    for label in out.tolist():
+        if label in seen:
+            raise DataError(f"the level {label!r} of {what} is there twice", variable=str(label))
+        seen.add(label)
+    return out
+
+
+def _framed(values: Any, levels: Any, what: str) -> tuple[Any, Any]:
+    """Values and levels of a labelled table, whose columns are put in the order of its rows."""
+    index: Any = getattr(values, "index", None)
+    columns: Any = getattr(values, "columns", None)
+    if columns is None or callable(index) or levels is not None:
+        return (values.to_numpy() if columns is not None else values), levels
+    if list(index) == list(columns):
+        return values.to_numpy(), list(index)
+    if not index.is_unique or set(index) != set(columns):
+        raise DataError(f"the rows and the columns of {what} have different labels")
+    return values.loc[:, list(index)].to_numpy(), list(index)
+
+
+class Precision:
+    """The inverse of a relationship matrix, for ``relationship=`` of `lmmfast.lmer`.
+
+    Parameters
+    ----------
+    Q : (q, q) array, sparse matrix or labelled DataFrame
+        Symmetric and positive definite, K^-1.
+    levels : sequence, optional
+        Labels of its rows; those without records get predictions too. Default: labels of the
+        frame, else the levels of the factor in their order.
+
+    Attributes
+    ----------
+    matrix : (q, q) scipy.sparse.csc_matrix
+    levels : (q,) array of labels, or None
+
+    Raises
+    ------
+    DataError
+        When Q is not square, symmetric and finite, or labels do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import Precision
+    >>> Q = 2 * np.eye(3) - 0.5 * (np.eye(3, k=1) + np.eye(3, k=-1))
+    >>> Precision(Q, ["a", "b", "c"]).matrix.nnz
+    7
+    """
+
+    def __init__(self, Q: Any, levels: Any = None) -> None:
+        Q, levels = _framed(Q, levels, "the precision matrix")
+        self.matrix = _sparse(Q, "the precision matrix")
+        self.levels = _labels(levels, self.matrix.shape[0], "the precision matrix")
+
+    root: Any = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
+    diagonal: NDArray[np.float64] | None = None  # of K
+
+    @classmethod
+    def of_root(cls, root: Any, levels: Any, diagonal: NDArray[np.float64]) -> Precision:
+        """Of a sparse lower triangle G, K^-1 = G'G, and the diagonal of K."""
+        made = cls(root.T @ root, levels)
+        made.root, made.diagonal = root, diagonal
+        return made
+
+    def precision(self) -> Precision:
+        """Itself."""
+        return self
+
+    def __repr__(self) -> str:
+        q, count = self.matrix.shape[0], self.matrix.nnz
+        return f"Precision of {q} levels, {count} entries that are not zero"
+
+
+class Relationship:
+    """A relationship matrix K with the labels of its rows, for ``relationship=`` of `lmmfast.lmer`.
+
+    Parameters
+    ----------
+    K : (q, q) array, sparse matrix or labelled DataFrame
+        Symmetric and positive definite. Blocks of related levels (families) are inverted one by
+        one.
+    levels : sequence, optional
+        As for `Precision`.
+
+    Raises
+    ------
+    DataError
+        When K is not square, symmetric, finite and positive definite, or labels do not fit.
+    MemoryError
+        When a block is so large that its inverse does not fit in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import Relationship
+    >>> K = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> Relationship(K, ["a", "b", "c"]).precision().matrix.nnz
+    5
+    """
+
+    def __init__(self, K: Any, levels: Any = None) -> None:
+        K, levels = _framed(K, levels, "the relationship matrix")
+        self.matrix = _sparse(K, "the relationship matrix")
+        self.levels = _labels(levels, self.matrix.shape[0], "the relationship matrix")
+
+    def precision(self) -> Precision:
+        """The inverse, block by block."""
+        from scipy import sparse
+        from scipy.sparse.csgraph import connected_components
+
+        K = self.matrix
+        count, member = connected_components(K, directed=False)
+        sizes = np.bincount(member, minlength=count)
+        _afford(float(sizes.max(initial=0)), K.shape[0])
+        if count == 1:
+            return Precision(_inverse(K.toarray()), self.levels)
+        order = np.argsort(member, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        rows, columns, values = [], [], []
+        for i in range(count):
+            own = order[starts[i] : starts[i + 1]]
+            inverse = _inverse(K[own][:, own].toarray())
+            rows.append(np.repeat(own, len(own)))
+            columns.append(np.tile(own, len(own)))
+            values.append(inverse.ravel())
+        parts = [np.concatenate(part) for part in (values, rows, columns)]
+        Q = sparse.csc_matrix((parts[0], (parts[1], parts[2])), shape=K.shape)
+        return Precision(Q, self.levels)
+
+    def __repr__(self) -> str:
+        return f"Relationship of {self.matrix.shape[0]} levels"
+
+
+class Adjacency:
+    """Neighbours, for ``relationship=`` of `lmmfast.lmer`: a conditional autoregression (CAR).
+
+    K^-1 = D - rho W: each level given the others has mean rho times that of its neighbours,
+    weighted by W, and variance sigma_b^2 / D_ii (Besag 1974).
+
+    Parameters
+    ----------
+    W : (q, q) array, sparse matrix or labelled DataFrame
+        Symmetric, not negative, with zeros on its diagonal: 1 where two levels are neighbours, or
+        weights. D has its row sums.
+    rho : float
+        Between -1 and 1, not these themselves. It is not estimated: compare the criterion of fits
+        with several values.
+    levels : sequence, optional
+        As for `Precision`.
+
+    Raises
+    ------
+    DataError
+        When W is not as said, rho is out of range, or a level has no neighbours.
+
+    References
+    ----------
+    Besag (1974), *J. R. Statist. Soc. B* 36: 192-236.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import Adjacency
+    >>> line = np.eye(4, k=1) + np.eye(4, k=-1)
+    >>> Adjacency(line, 0.9, "abcd").precision().matrix.diagonal().tolist()
+    [1.0, 2.0, 2.0, 1.0]
+    """
+
+    def __init__(self, W: Any, rho: float, levels: Any = None) -> None:
+        what = "the adjacency matrix"
+        W, levels = _framed(W, levels, what)
+        self.matrix = _sparse(W, what)
+        self.levels = _labels(levels, self.matrix.shape[0], what)
+        self.rho = float(rho)
+        if not -1 < self.rho < 1:
+            raise DataError(f"rho must be between -1 and 1, not {rho}: else K^-1 is singular")
+        if (self.matrix.data < 0).any() or self.matrix.diagonal().any():
+            raise DataError(f"{what} must have no negative entries, and zeros on its diagonal")
+        alone = np.flatnonzero(np.asarray(self.matrix.sum(axis=0)).ravel() == 0)
+        if len(alone):
+            name = alone[0] if self.levels is None else self.levels[alone[0]]
+            raise DataError(f"the level {name!r} has no neighbours", variable=str(name))
+
+    def precision(self) -> Precision:
+        """D - rho W."""
+        from scipy import sparse
+
+        D = sparse.diags(np.asarray(self.matrix.sum(axis=0)).ravel())
+        return Precision(D - self.rho * self.matrix, self.levels)
+
+    def __repr__(self) -> str:
+        pairs = self.matrix.nnz // 2
+        return f"Adjacency of {self.matrix.shape[0]} levels, {pairs} pairs, rho = {self.rho:g}"
+
+
+def _afford(largest: float, q: int) -> None:
+    """Refuses a dense inverse that does not fit in memory."""
+    size = BYTES * largest**2
+    if size > 1e8 and size > 0.9 * available():
+        raise MemoryError(
+            f"the relationship matrix of {q} levels has a block of {largest:.0f} that are all "
+            f"related: a fit with its inverse takes {size / 1e9:.1f} GB; give a sparse inverse "
+            "(Precision, Pedigree)"
+        )
+
+
+def _inverse(K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """K^-1, K symmetric; DataError where it has none."""
+    from scipy.linalg import cho_factor, cho_solve, eigvalsh
+
+    if len(K) == 1 and K[0, 0] > 0:
+        return np.asarray(1 / K)
+    try:
+        factor = cho_factor(K, lower=True)
+        pivots = np.square(np.diag(factor[0]))
+        if pivots.min() > SINGULAR * K.diagonal().max():
+            inverse = np.asarray(cho_solve(factor, np.eye(len(K))))
+            return np.asarray((inverse + inverse.T) / 2)
+    except np.linalg.LinAlgError:
+        pass
+    values = eigvalsh(K)
+    if values[0] < -SYMMETRIC * values[-1]:
+        raise DataError(
+            "the relationship matrix is not positive semidefinite: its smallest eigenvalue is "
+            f"{values[0]:.3g}, its largest {values[-1]:.3g}; is it a matrix of relationships, with "
+            "its rows and columns in the same order?"
+        )
+    raise DataError(
+        f"the relationship matrix is singular: its eigenvalues go from {values[0]:.3g} to "
+        f"{values[-1]:.3g} (clones, or a centred matrix of genotypes?); give identical levels one "
+        "label, or add a little to its diagonal"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
+    """Precision of a grouping factor's levels: lower triangle by columns, the diagonal first."""
+
+    group: str
+    levels: NDArray[Any]
+    ptr: NDArray[np.intp]
+    row: NDArray[np.int32]
+    x: NDArray[np.float64]
+    root: tuple[NDArray[Any], ...] | None = None  # of K^-1 = G'G: rows, columns and values of G
+    diagonal: NDArray[np.float64] | None = None  # of K, where it is known
+
+    @classmethod
+    def of(cls, group: str, given: Any, levels: NDArray[Any]) -> Relation:
+        """Of what ``relationship=`` has for a factor with these levels."""
+        found = given if hasattr(given, "precision") else Relationship(given)
+        found = found.precision()
+        if not isinstance(found, Precision):
+            raise DataError(
+                f"the relationship of {group!r} must be a matrix, a Relationship, a Precision or a "
+                f"Pedigree, not {type(given).__name__}",
+                variable=group,
+            )
+        q = found.matrix.shape[0]
+        if found.levels is None and q != len(levels):
+            raise DataError(
+                f"the relationship matrix of {group!r} has {q} rows, and the data have "
+                f"{len(levels)} levels: name its levels, as in Relationship(K, levels)",
+                variable=group,
+            )
+        L = _lower(found.matrix)
+        if not (L.diagonal() > 0).all():
+            raise DataError(
+                f"the precision matrix of {group!r} has a diagonal that is not positive",
+                variable=group,
+            )
+        parts = L.indptr.astype(np.intp), L.indices.astype(np.int32), L.data.copy()
+        own = levels if found.levels is None else found.levels
+        root = None if found.root is None else _by_rows(found.root)
+        return cls(group, own, *parts, root, found.diagonal)
+
+    def arrays(self) -> tuple[Any, ...]:
+        """Columns, rows and values, and the root, as the compiled core takes them."""
+        return self.ptr, self.row, self.x, self.root
+
+    def matrix(self) -> Any:
+        """K^-1, both triangles, scipy.sparse.csc_matrix."""
+        from scipy import sparse
+
+        q = len(self.levels)
+        L = sparse.csc_matrix((self.x, self.row, self.ptr), shape=(q, q))
+        return (L + sparse.tril(L, -1).T).tocsc()
+
+    def places(self, levels: NDArray[Any]) -> NDArray[np.int32]:
+        """Where levels of the data stand among those of the relationship."""
+        labels = self.levels.tolist()
+        known = {label: i for i, label in enumerate(labels)}
+        found = [known.get(label, -1) for label in levels.tolist()]
+        if -1 in found:  # 7 in the data, "7" in the matrix
+            spelled = {str(label): i for i, label in enumerate(labels)}
+            if len(spelled) == len(labels):
+                found = [spelled.get(str(label), -1) for label in levels.tolist()]
+        if -1 in found:
+            lacking = [str(levels[i]) for i, at in enumerate(found) if at < 0]
+            more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+            raise DataError(
+                f"the relationship of {self.group!r} lacks levels that the data have: "
+                f"{', '.join(lacking[:SHOWN])}{more}",
+                variable=self.group,
+            )
+        return np.array(found, np.int32)
+
+
+def _by_rows(root: Any) -> tuple[NDArray[Any], ...]:
+    """Rows, columns and values of a sparse triangle."""
+    G = root.tocsr()
+    G.sum_duplicates()
+    G.sort_indices()
+    return G.indptr.astype(np.intp), G.indices.astype(np.int32), G.data.copy()
+
+
+def _lower(Q: Any) -> Any:
+    """The lower triangle by columns, without zeros but with its diagonal."""
+    from scipy import sparse
+
+    L = sparse.tril(Q).tocsc()
+    L.eliminate_zeros()
+    L.sort_indices()
+    return L
+
+
+def relate(
+    relationship: Any, groupings: Mapping[str, tuple[Grouping, Codes]]
+) -> tuple[dict[str, tuple[Grouping, Codes]], dict[str, Relation]]:
+    """Grouping factors with the levels of their relationships, and these by the factor's label."""
+    if relationship is None:
+        return dict(groupings), {}
+    if not isinstance(relationship, Mapping):
+        raise DataError(
+            'relationship= must name the grouping factors it is for, as in {"animal": K}; got '
+            f"{type(relationship).__name__}"
+        )
+    out, relations = dict(groupings), {}
+    for group, given in relationship.items():
+        if group not in groupings:
+            raise DataError(
+                f"a relationship is given for {group!r}, which is no grouping factor of the model"
+                f"{suggest(str(group), list(groupings), 'grouping factors')}",
+                variable=str(group),
+            )
+        grouping, codes = groupings[group]
+        if len(grouping.atoms) > 1:
+            raise DataError(
+                f"a relationship is given for {group!r}, a combination of factors: make it a "
+                "column of its own, whose levels have the labels of the matrix",
+                variable=group,
+            )
+        relation = relations[group] = Relation.of(group, given, grouping.levels)
+        place = relation.places(grouping.levels)
+        out[group] = grouping.among(relation.levels), place[codes]
+    return out, relations
+
+
+def is_same(one: Relation | None, other: Relation | None) -> bool:
+    """Whether two factors are related alike, or both not at all."""
+    if one is None or other is None:
+        return one is other
+    pairs = zip(one.arrays()[:3], other.arrays()[:3], strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def not_related(group: str, names: Sequence[str]) -> DataError:
+    """The error for levels of new data that the relationship matrix of their factor lacks."""
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - SHOWN} more" if len(distinct) > SHOWN else ""
+    return DataError(
+        f"the relationship of {group!r} lacks {', '.join(distinct[:SHOWN])}{more}: how they are "
+        "related to the others is not known; fit with a relationship that has them (they need no "
+        "records)",
+        variable=group,
+    )
+
+
+def related_groups(terms: Iterable[Any]) -> list[str]:
+    """Labels of the grouping factors whose levels are related."""
+    return list(dict.fromkeys(term.group for term in terms if term.relation is not None))
