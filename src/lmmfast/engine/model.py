@@ -462,7 +462,7 @@ def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
     for term in design.terms:
         effects = len(term.levels) * term.source.width
-        if effects >= design.n > len(term.levels):
+        if effects >= design.n > len(term.levels) and term.relation is None:
             what = (
                 f"({term.label}) has {effects} random effects for {design.n} rows: its variances "
                 "are hard to tell from the residual variance"
