@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from related import Term, generations, objective, solution, tabular
 
-from lmmfast import DataError, Pedigree, Relationship, lmer
+from lmmfast import DataError, Pedigree, Relationship, glmer, lmer
 
 
 def test_inverse_and_inbreeding_are_those_of_the_tabular_method() -> None:
@@ -140,3 +140,14 @@ def test_errors_and_reliabilities_of_breeding_values() -> None:
     np.testing.assert_allclose(found["mode"], modes, atol=1e-8)
     h2 = fit.theta[0] ** 2 / (fit.theta[0] ** 2 + 1)
     assert fit.icc()["adjusted"]["animal"] == pytest.approx(h2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_record_an_animal_is_nothing_to_warn_of() -> None:
+    own = generations(400, 8, 5)
+    pedigree = Pedigree(own.id, own.sire, own.dam)
+    data = _records(pedigree, 400, 3).drop_duplicates("animal")
+    data["count"] = np.random.default_rng(1).poisson(np.exp(0.5 + 0.3 * (data.y - data.y.mean())))
+    given = {"animal": pedigree}
+    assert lmer("y ~ sex + (1 | animal)", data, relationship=given).converged
+    assert glmer("count ~ sex + (1 | animal)", data, "poisson", relationship=given).converged

@@ -15,8 +15,8 @@ class TooLarge(MemoryError): ...
 class Unsolved(NotPositiveDefinite): ...
 class Unavailable(NotImplementedError): ...
 
-# columns: a matrix or a list; a Precision, or nothing, may follow
-Factor = tuple[np.ndarray, int, Any, np.ndarray] | tuple[np.ndarray, int, Any, np.ndarray, Any]
+# columns: a matrix or a list; models take a fifth, Precision or None
+Factor = tuple[np.ndarray, int, Any, np.ndarray]
 Order = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 
 class Precision:

@@ -114,7 +114,7 @@ class Rowwise(Fit):
         >>> fit = lmer("Reaction ~ Days + (1 | Subject)", datasets.load("sleepstudy"))
         >>> table = fit.reliability()["1 | Subject"]["Intercept"]
         >>> float(table["reliability"].iloc[0].round(3))
-        0.885
+        0.883
         """
         return _modes.reliability(self)
 

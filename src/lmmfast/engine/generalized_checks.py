@@ -83,7 +83,8 @@ def note_identification(design: Design, family: Family) -> None:
     """Warnings for variances that cannot be told apart, or hardly."""
     for term, what in twins(design.terms):
         warn(IdentifiabilityWarning(what, variable=term.group, term=term.label))
-    single = next((term for term in design.terms if len(term.levels) == design.n), None)
+    alone = (term for term in design.terms if term.relation is None)
+    single = next((term for term in alone if len(term.levels) == design.n), None)
     if single is None:
         return
     binary = family.response == "binomial" and (

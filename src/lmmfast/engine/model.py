@@ -527,7 +527,8 @@ def _note_many_effects(design: Design) -> None:
     """As many random effects as rows: what they vary and what is left can hardly be told apart."""
     for term in design.terms:
         effects = len(term.levels) * term.source.width
-        if term.covariance is None and effects >= design.n > len(term.levels):
+        plain = term.covariance is None and term.relation is None
+        if plain and effects >= design.n > len(term.levels):
             what = (
                 f"({term.label}) has {effects} random effects for {design.n} rows: its variances "
                 "are hard to tell from the residual variance"

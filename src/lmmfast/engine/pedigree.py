@@ -108,6 +108,7 @@ class Pedigree:
 
     @property
     def inbreeding(self) -> np.ndarray:
+        """Coefficients of inbreeding F, (q,): A_ii = 1 + F_i."""
         return self._numbers[0]
 
     def _descent(self) -> Any:

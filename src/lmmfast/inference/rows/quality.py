@@ -52,7 +52,8 @@ def variances(fit: Fit) -> Variances:
     fixed = fit.design.fixed.variance(beta)
     if fit.family is None:
         return Variances(fixed, random, fit.scale)
-    rows = {term.group for term in fit.design.terms if len(term.levels) == fit.nobs}
+    alone = [term for term in fit.design.terms if term.relation is None]
+    rows = {term.group for term in alone if len(term.levels) == fit.nobs}
     own = sum(random.pop(group) for group in rows)  # overdispersion, a level a row
     return Variances(fixed, random, own + _latent(fit, sum(random.values()) + own))
 
