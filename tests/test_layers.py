@@ -32,13 +32,15 @@ many
 resampling
 clusters
 summary
+mmrm_summary
 labelled
 rowwise
 resampled
 results
 glmm_rowwise
 glmm_fit
-lmm glmm
+mmrm_fit
+lmm glmm repeated
 api
 planning
 sm datasets
@@ -56,6 +58,7 @@ INCLUDES = {
     "trailing": {"base", "cholesky", "sums", "model"},
     "evaluate": {"base", "cholesky", "sums", "model", "trailing"},
     "optimize": {"base", "cholesky", "sums", "model", "trailing", "evaluate"},
+    "repeated": {"base", "structures", "optimize"},
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
 }

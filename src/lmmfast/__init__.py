@@ -42,9 +42,11 @@ from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
 from .many.parameters import Parameters
+from .mmrm_fit import MMRMFit
 from .planning.design import design
 from .planning.extend import extend
 from .planning.power import power
+from .repeated import MMRM, mmrm
 from .resampling.exact import lr_test, rlr_test
 from .resampling.jackknife import Jackknife, jackknife
 from .resampling.pb import pb_test
@@ -82,6 +84,8 @@ __all__ = [
     "LmmError",
     "LmmWarning",
     "LostWorkerWarning",
+    "MMRM",
+    "MMRMFit",
     "MixedLM",
     "MixedLMParams",
     "MixedLMResults",
@@ -111,6 +115,7 @@ __all__ = [
     "lmer",
     "lr_test",
     "mixedlm",
+    "mmrm",
     "pb_test",
     "plan",
     "power",

@@ -1,0 +1,319 @@
+/* The criterion at phi, its gradient and its exact Hessian; see repeated.h for the formulas. */
+
+#include "repeated/state.h"
+
+#include <stdlib.h>
+
+/* Sigma_P's inverse W; returns log|Sigma_P|, infinity where Sigma_P is not positive definite. */
+static double invert(const double *Sigma, ptrdiff_t m, const pattern *own, double *W, double *L)
+{
+    const int k = own->k;
+    double logdet = 0;
+    for (int s = 0; s < k; s++)
+        for (int t = 0; t < k; t++) L[t + s * k] = Sigma[own->visit[t] + own->visit[s] * m];
+    if (chol(k, L)) return INFINITY;
+    for (int j = 0; j < k; j++) {
+        logdet += 2 * log(L[j + j * k]);
+        for (int i = 0; i < k; i++) W[i + j * k] = i == j;
+    }
+    solve_right_t(k, L, k, W, k); /* L^-T */
+    solve_right(k, L, k, W, k);
+    symmetrize(k, W);
+    return logdet;
+}
+
+/* Root and Sigma of every group */
+static int spread(lmm_repeated *r, const double *phi)
+{
+    const int m = r->visits;
+    for (int g = 0; g < r->groups; g++) {
+        const double *own = phi + (ptrdiff_t)g * r->nphi;
+        double *Sigma = r->Sigma + (ptrdiff_t)g * m * m;
+        for (int i = 0; i < r->structure->nbound; i++)
+            if (!(own[i] > 0)) return 1;
+        if (r->structure->map(r->structure, own, r->root, NULL, r->work)) return 1;
+        double one = 1, zero = 0;
+        int n = m;
+        r->blas.syrk("L", "N", &n, &n, &one, r->root, &n, &zero, Sigma, &n);
+        mirror(m, Sigma, m);
+    }
+    return 0;
+}
+
+/* f at phi */
+lmm_status lmm_repeated_evaluate(lmm_repeated *r, int reml, const double *phi, double *f)
+{
+    const ptrdiff_t m = r->visits;
+    int q = r->q, rows = (int)r->packed, pairs = (int)r->pairs, single = 1, info;
+    double one = 1, zero = 0, logdet = 0;
+    *f = INFINITY;
+    r->stands = 0;
+    if (r->traced == 2 || r->reml != reml) r->traced = r->reml == reml;
+    r->reml = reml;
+    memcpy(r->phi, phi, sizeof(double) * (size_t)r->all);
+    if (spread(r, phi)) return LMM_NOTPOSDEF;
+    for (int i = 0; i < r->patterns; i++) {
+        const pattern *own = &r->pattern[i];
+        double *W = r->W + own->square, *to = r->weight + own->pair;
+        logdet += (double)own->n * invert(r->Sigma + own->group * m * m, m, own, W, r->small);
+        if (!isfinite(logdet)) return LMM_NOTPOSDEF;
+        for (int s = 0; s < own->k; s++)
+            for (int t = 0; t <= s; t++) *to++ = W[t + s * own->k];
+    }
+    r->blas.gemm("N", "N", &rows, &single, &pairs, &one, r->D, &rows, r->weight, &pairs, &zero, r->Apacked, &rows);
+    for (ptrdiff_t b = 0, at = 0; b < q; b++)
+        for (ptrdiff_t a = 0; a <= b; a++) r->L[b + a * q] = r->Apacked[at++];
+    r->blas.potrf("L", &q, r->L, &q, &info);
+    if (info) return LMM_NOTPOSDEF;
+    r->logdetC = 0;
+    for (ptrdiff_t j = 0; j < r->p; j++) r->logdetC += 2 * log(r->L[j + j * q]);
+    r->r2 = r->L[q * q - 1] * r->L[q * q - 1];
+    *f = r->f = logdet + (reml ? r->logdetC : 0) + r->r2;
+    if (!isfinite(*f)) return LMM_NOTPOSDEF;
+    r->stands = 1;
+    return LMM_OK;
+}
+
+/* beta and C^-1 from L */
+static void estimate(lmm_repeated *r)
+{
+    const ptrdiff_t p = r->p, q = r->q;
+    int n = r->p, info;
+    for (ptrdiff_t j = p - 1; j >= 0; j--) {
+        double s = r->L[p + j * q];
+        for (ptrdiff_t i = j + 1; i < p; i++) s -= r->L[i + j * q] * r->beta[i];
+        r->beta[j] = s / r->L[j + j * q];
+    }
+    r->beta[p] = -1; /* so that w = -beta */
+    for (ptrdiff_t j = 0; j < p; j++) memcpy(r->Cinv + j * p, r->L + j * q, sizeof(double) * (size_t)p);
+    if (n) r->blas.potri("L", &n, r->Cinv, &n, &info);
+    mirror(n, r->Cinv, n);
+}
+
+/* form[pair] := <F, D[pair]>, Dw := (D[pair] w)_x */
+static void contract(lmm_repeated *r)
+{
+    const ptrdiff_t p = r->p, q = r->q;
+    double *F = r->Apacked;
+    for (ptrdiff_t b = 0, at = 0; b < q; b++)
+        for (ptrdiff_t a = 0; a <= b; a++, at++) {
+            F[at] = r->beta[a] * r->beta[b] + (r->reml && b < p ? r->Cinv[a + b * p] : 0);
+            if (a < b) F[at] *= 2;
+        }
+    for (ptrdiff_t j = 0; j < r->pairs; j++) {
+        const double *own = r->D + j * r->packed;
+        double *to = r->Dw + j * p;
+        r->form[j] = dot(r->packed, F, own);
+        for (ptrdiff_t b = 0; b < q; own += ++b) {
+            const double w = -r->beta[b];
+            if (b < p) {
+                to[b] = own[b] * w;
+                for (ptrdiff_t a = 0; a < b; a++) to[b] -= own[a] * r->beta[a];
+            }
+            for (ptrdiff_t a = 0; a < b; a++) to[a] += own[a] * w;
+        }
+    }
+}
+
+/* U (pairs x pairs) := (W E_ab W)_ts, E_ab the symmetric unit matrix of a pair */
+static void changes(int k, const double *W, double *U)
+{
+    for (int b = 0; b < k; b++)
+        for (int a = 0; a <= b; a++)
+            for (int s = 0; s < k; s++) {
+                const double Wbs = W[b + s * k], Was = a < b ? W[a + s * k] : 0;
+                for (int t = 0; t <= s; t++) *U++ = W[t + a * k] * Wbs + W[t + b * k] * Was;
+            }
+}
+
+/* U := tr(Q E_ab W E_cd) for pairs ab and cd */
+static void traces(int k, const double *W, const double *Q, double *U)
+{
+    for (int d = 0; d < k; d++)
+        for (int c = 0; c <= d; c++)
+            for (int b = 0; b < k; b++)
+                for (int a = 0; a <= b; a++) {
+                    double s = Q[d + a * k] * W[b + c * k];
+                    if (a < b) s += Q[d + b * k] * W[a + c * k];
+                    if (c < d) s += Q[c + a * k] * W[b + d * k];
+                    if (a < b && c < d) s += Q[c + b * k] * W[a + d * k];
+                    *U++ = s;
+                }
+}
+
+/* S += n W - G; Q := 2 G - n W */
+static void gather(lmm_repeated *r, const pattern *own, double *Q)
+{
+    const int k = own->k, kk = k * k;
+    const ptrdiff_t m = r->visits;
+    const double *W = r->W + own->square, *form = r->form + own->pair;
+    double *E = r->small, *half = E + kk, *S = r->S + own->group * m * m;
+    for (int s = 0; s < k; s++)
+        for (int t = 0; t <= s; t++) E[t + s * k] = E[s + t * k] = *form++ / (t < s ? 2 : 1);
+    mul(k, k, k, 0, W, k, E, k, half, k);
+    mul(k, k, k, 0, half, k, W, k, Q, k);
+    symmetrize(k, Q);
+    for (int s = 0; s < k; s++)
+        for (int t = 0; t < k; t++) {
+            const double n = (double)own->n * W[t + s * k], G = Q[t + s * k];
+            S[own->visit[t] + own->visit[s] * m] += n - G;
+            Q[t + s * k] = 2 * G - n;
+        }
+}
+
+/* The changes of one pattern's Sigma in its pairs: J; M := -W Sigma_i W; H += tr(Q Sigma_i W Sigma_j) */
+static void curve(lmm_repeated *r, const pattern *own, const double *Q)
+{
+    const ptrdiff_t m = r->visits, from = r->first[own->group];
+    int k = own->k, K = (int)triangle(k), n = r->nphi, all = r->all, ld = (int)(r->first[own->group + 1] - from);
+    double one = 1, zero = 0, minus = -1;
+    const double *W = r->W + own->square;
+    double *to = r->J, *H = r->H + (ptrdiff_t)own->group * n * (all + 1);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (int s = 0; s < k; s++)
+            for (int t = 0; t <= s; t++) *to++ = r->dSigma[own->visit[t] + own->visit[s] * m + i * m * m];
+    changes(k, W, r->U);
+    r->blas.gemm("N", "N", &K, &n, &K, &minus, r->U, &K, r->J, &K, &zero, r->M + from * n + (own->pair - from), &ld);
+    traces(k, W, Q, r->U);
+    r->blas.gemm("N", "N", &K, &n, &K, &one, r->U, &K, r->J, &K, &zero, r->UJ, &K);
+    r->blas.gemm("T", "N", &n, &n, &K, &one, r->J, &K, r->UJ, &K, &one, H, &all);
+}
+
+/* trace := tr(C^-1 A_i C^-1 A_j) */
+static lmm_status repeated_trace(lmm_repeated *r)
+{
+    int p = r->p, n = r->nphi, all = r->all, x = (int)triangle(r->p), pp = p * p, ldD = (int)r->packed, ldL = r->q;
+    double one = 1, zero = 0;
+    void *const since = r->memory;
+    double *sum, *square;
+    if (r->traced == 2 || !r->reml || !p) return LMM_OK;
+    GRAB(r, sum, (ptrdiff_t)x * n + 1);
+    if (!(square = grab(&r->memory, (size_t)pp * (size_t)all + 1, sizeof(double)))) {
+        release(&r->memory, since);
+        return LMM_NOMEM;
+    }
+    for (int g = 0; g < r->groups; g++) {
+        int inner = (int)(r->first[g + 1] - r->first[g]);
+        double *D = r->D + r->first[g] * r->packed, *M = r->M + r->first[g] * n;
+        if (inner) r->blas.gemm("N", "N", &x, &n, &inner, &one, D, &ldD, M, &inner, &zero, sum, &x);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            double *own = square + ((ptrdiff_t)g * n + i) * pp;
+            for (ptrdiff_t b = 0, at = i * x; b < p; b++)
+                for (ptrdiff_t a = 0; a <= b; a++, at++) own[a + b * p] = own[b + a * p] = inner ? sum[at] : 0;
+            r->blas.trsm("L", "L", "N", "N", &p, &p, &one, r->L, &ldL, own, &p);
+            r->blas.trsm("R", "L", "T", "N", &p, &p, &one, r->L, &ldL, own, &p);
+        }
+    }
+    r->blas.syrk("L", "T", &all, &pp, &one, square, &pp, &zero, r->trace, &all);
+    mirror(all, r->trace, all);
+    release(&r->memory, since);
+    r->traced = 2;
+    return LMM_OK;
+}
+
+/* What beta and log|C| add to the Hessian */
+static lmm_status finish(lmm_repeated *r, int exact)
+{
+    const ptrdiff_t p = r->p, all = r->all, n = r->nphi;
+    int rows = r->p, columns = r->nphi;
+    double one = 1, zero = 0;
+    if (exact || !r->traced) TRY(repeated_trace(r));
+    for (int g = 0; g < r->groups && p; g++) {
+        int inner = (int)(r->first[g + 1] - r->first[g]);
+        double *M = r->M + r->first[g] * n, *b = r->b + g * n * p;
+        memset(b, 0, sizeof(double) * (size_t)(n * p));
+        if (inner)
+            r->blas.gemm("N", "N", &rows, &columns, &inner, &one, r->Dw + r->first[g] * p, &rows, M, &inner, &zero,
+                         b, &rows);
+    }
+    for (ptrdiff_t j = 0; j < all; j++) /* L^-1 b */
+        for (ptrdiff_t i = 0; i < p; i++) {
+            double *b = r->b + j * p, s = b[i];
+            for (ptrdiff_t l = 0; l < i; l++) s -= r->L[i + l * r->q] * b[l];
+            b[i] = s / r->L[i + i * r->q];
+        }
+    for (ptrdiff_t j = 0; j < all; j++)
+        for (ptrdiff_t i = 0; i < all; i++) {
+            r->H[i + j * all] -= 2 * dot(p, r->b + i * p, r->b + j * p);
+            if (r->reml) r->H[i + j * all] -= r->trace[i + j * all];
+        }
+    symmetrize((int)all, r->H);
+    return LMM_OK;
+}
+
+/* exact: the trace of here, too; else one that was found once, which changes little */
+static lmm_status differentiate(lmm_repeated *r, int exact)
+{
+    const ptrdiff_t m = r->visits, n = r->nphi, all = r->all;
+    double *Q = r->small + 2 * (ptrdiff_t)r->most * r->most, *H; /* of one group */
+    int now = -1;
+    estimate(r);
+    contract(r);
+    memset(r->S, 0, sizeof(double) * (size_t)(r->groups * m * m));
+    memset(r->H, 0, sizeof(double) * (size_t)(all * all));
+    for (int i = 0; i < r->patterns; i++) {
+        const pattern *own = &r->pattern[i];
+        if (own->group != now) {
+            now = own->group;
+            if (r->structure->map(r->structure, r->phi + now * n, r->root, r->dSigma, r->work)) return LMM_NOTPOSDEF;
+        }
+        gather(r, own, Q);
+        curve(r, own, Q);
+    }
+    TRY(finish(r, exact));
+    void *const since = r->memory;
+    GRAB(r, H, n * n + 1);
+    for (int g = 0; g < r->groups; g++) {
+        double *S = r->S + g * m * m;
+        if (r->structure->map(r->structure, r->phi + g * n, r->root, r->dSigma, r->work)) return LMM_NOTPOSDEF;
+        for (ptrdiff_t i = 0; i < n; i++) r->g[g * n + i] = dot(m * m, S, r->dSigma + i * m * m);
+        memset(H, 0, sizeof(double) * (size_t)(n * n));
+        r->structure->bend(r->structure, r->phi + g * n, S, H, r->work);
+        for (ptrdiff_t j = 0; j < n; j++)
+            for (ptrdiff_t i = 0; i < n; i++) r->H[g * n + i + (g * n + j) * all] += H[i + j * n];
+    }
+    release(&r->memory, since);
+    r->stands = exact ? 3 : 2;
+    return LMM_OK;
+}
+
+lmm_status repeated_derivatives(lmm_repeated *r, int exact)
+{
+    return r->stands >= (exact ? 3 : 2) ? LMM_OK : differentiate(r, exact);
+}
+
+lmm_status lmm_repeated_read(lmm_repeated *r, double *g, double *H, double *beta, double *vcov, double *Sigma)
+{
+    const size_t n = (size_t)r->all, p = (size_t)r->p, m = (size_t)r->visits;
+    if (!r->stands) return LMM_NOTPOSDEF;
+    if (r->stands == 1) estimate(r);
+    if (g || H) TRY(repeated_derivatives(r, H != NULL));
+    if (g) memcpy(g, r->g, sizeof(double) * n);
+    if (H) memcpy(H, r->H, sizeof(double) * n * n);
+    if (beta) memcpy(beta, r->beta, sizeof(double) * p);
+    if (vcov) memcpy(vcov, r->Cinv, sizeof(double) * p * p);
+    if (Sigma) memcpy(Sigma, r->Sigma, sizeof(double) * (size_t)r->groups * m * m);
+    return LMM_OK;
+}
+
+lmm_status lmm_repeated_slopes(lmm_repeated *r, double *out)
+{
+    const ptrdiff_t n = r->nphi, qq = (ptrdiff_t)r->q * r->q;
+    if (!r->stands) return LMM_NOTPOSDEF;
+    TRY(repeated_derivatives(r, 0));
+    int rows = (int)r->packed, columns = r->nphi;
+    double one = 1, zero = 0;
+    double *sum = calloc((size_t)r->packed * (size_t)n + 1, sizeof(double));
+    if (!sum) return LMM_NOMEM;
+    for (int g = 0; g < r->groups; g++) {
+        int inner = (int)(r->first[g + 1] - r->first[g]);
+        if (inner)
+            r->blas.gemm("N", "N", &rows, &columns, &inner, &one, r->D + r->first[g] * r->packed, &rows,
+                         r->M + r->first[g] * n, &inner, &zero, sum, &rows);
+        else
+            memset(sum, 0, sizeof(double) * (size_t)(r->packed * n));
+        for (ptrdiff_t i = 0; i < n; i++) repeated_unpack(r, sum + i * r->packed, out + (g * n + i) * qq);
+    }
+    free(sum);
+    return LMM_OK;
+}

@@ -1,0 +1,61 @@
+/* Private: the memory of a model of repeated measures. */
+
+#ifndef LMM_REPEATED_STATE_H
+#define LMM_REPEATED_STATE_H
+
+#include "base/memory.h"
+#include "base/small.h"
+#include "repeated/repeated.h"
+
+typedef struct {        /* subjects with the same visits, of one group                    */
+    int32_t k, group;   /* visits; group                                                  */
+    int32_t *visit;     /* k  ascending                                                   */
+    ptrdiff_t pair;     /* where its k (k + 1) / 2 pairs (t <= s) begin, t fastest         */
+    ptrdiff_t square;   /* where its k x k matrices begin                                  */
+    int64_t n;          /* subjects                                                       */
+} pattern;
+
+struct lmm_repeated {
+    void *memory;
+    lmm_blas blas;
+    const lmm_structure *structure;
+    int32_t p, q, visits, groups, patterns; /* q = p + 1                                  */
+    int32_t most;                           /* visits of the longest pattern               */
+    int32_t nphi, all;                      /* parameters of a group, of all groups        */
+    ptrdiff_t pairs, packed;                /* over all patterns; q (q + 1) / 2            */
+    ptrdiff_t *first;                       /* groups + 1  where the pairs of each begin   */
+    pattern *pattern;
+    double *D; /* packed x pairs  upper triangles by columns, so that what belongs to y is last */
+
+    /* where the model stands */
+    int reml, stands;     /* criterion; 0: nowhere, 1: evaluated, 2: with derivatives      */
+    double f, logdetC, r2;
+    double *phi;          /* all                                                          */
+    double *Sigma;        /* groups x visits x visits                                     */
+    double *W;            /* the patterns' inverses                                        */
+    double *L;            /* q x q  Cholesky factor of A                                  */
+    double *beta, *Cinv;  /* p, p x p                                                     */
+    double *g, *H;        /* all, all x all                                               */
+    double *trace;        /* all x all  what log|C| adds to the curvature, ...             */
+    int traced;           /* ... 0: not known, 1: elsewhere, 2: here                       */
+
+    /* scratch */
+    double *root, *dSigma, *S, *work; /* visits x visits, nphi of these, groups of these, of the structure */
+    double *weight, *form;            /* pairs each                                        */
+    double *A, *Apacked;              /* q x q, packed                                     */
+    double *M;                        /* pairs x nphi  -W Sigma_i W                        */
+    double *Dw, *b;                   /* p x pairs, p x all                                */
+    double *J, *U, *UJ;               /* of one pattern: pairs x nphi, pairs x pairs, pairs x nphi */
+    double *small;                    /* 6 most x most                                     */
+};
+
+INLINE ptrdiff_t triangle(ptrdiff_t k)
+{
+    return k * (k + 1) / 2;
+}
+
+lmm_status repeated_derivatives(lmm_repeated *r, int exact); /* g, H; exact: with the trace of here */
+
+void repeated_unpack(const lmm_repeated *r, const double *packed, double *A); /* A: q x q, symmetric */
+
+#endif

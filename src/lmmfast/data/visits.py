@@ -1,0 +1,231 @@
+"""Repeated measures: which visit of which subject each row is, and the design of such a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, OneRowPerLevelWarning
+from ..formula.column import Codes
+from ..formula.plan import Plan, plan_of
+from ..formula.repeated import STRUCTURES, Covariance, covariance_of
+from ..freeze import Frozen
+from .columns import Table
+from .design import Design, Given, build
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Visits(
+    Frozen, arrays=("visit", "subject", "group", "labels", "subjects", "groups", "places")
+):
+    """Visits and subjects of the rows used; every visit once a subject."""
+
+    covariance: Covariance
+    visit: Codes  # (n,) visit of each row
+    subject: Codes  # (n,) subject of each row
+    group: Codes  # (subjects,) group of each subject; zeros where there are no groups
+    labels: NDArray[Any]  # (m,) names of the visits; of sp_exp places, one number each
+    subjects: NDArray[Any]  # names of the subjects
+    groups: NDArray[Any]  # (g,) names of the groups; one, empty, where there are none
+    places: Matrix | None  # (m, d) coordinates of the visits, of sp_exp
+    absent: tuple[str, ...] = ()  # subjects of the data without a row that could be used
+
+    @property
+    def m(self) -> int:
+        """Number of visits."""
+        return len(self.labels)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The rows by subject, and by visit within each."""
+        return np.lexsort((self.visit, self.subject))
+
+    @cached_property
+    def first(self) -> NDArray[np.int64]:
+        """(subjects + 1,) where the rows of each subject begin in `order`."""
+        count = np.bincount(self.subject, minlength=len(self.subjects))
+        return np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+
+    @cached_property
+    def patterns(self) -> list[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
+        """Subjects with the same visits and group: group, visits (k,), and their rows (count, k);
+        in the order of groups."""
+        there = np.zeros((len(self.subjects), self.m), dtype=bool)
+        there[self.subject, self.visit] = True
+        bits = np.packbits(there, axis=1)
+        key = np.column_stack([self.group.astype(">i4").view(np.uint8).reshape(len(bits), 4), bits])
+        whole = np.ascontiguousarray(key).view(np.dtype((np.void, key.shape[1]))).ravel()
+        _, one, which = np.unique(whole, return_index=True, return_inverse=True)
+        found = []
+        by = np.argsort(which, kind="stable")
+        for own in np.split(by, np.cumsum(np.bincount(which))[:-1]):
+            visits = np.flatnonzero(there[own[0]]).astype(np.int32)
+            rows = self.order[self.first[own][:, None] + np.arange(len(visits))]
+            found.append((int(self.group[own[0]]), visits, rows))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class RepeatedDesign(Design):
+    """A design without random terms, whose rows are visits of subjects."""
+
+    visits: Visits | None = None  # never None: fields before it have defaults
+
+    @property
+    def seen(self) -> Visits:
+        """Visits and subjects of the rows."""
+        assert self.visits is not None
+        return self.visits
+
+    @property
+    def plan(self) -> Plan:
+        """What the fixed part of the formula needs."""
+        whole = plan_of(self.seen.covariance.formula)
+        return replace(whole, formula=replace(whole.formula, random=()), random=(), groups=())
+
+
+def build_repeated(
+    formula: str,
+    data: Any,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+) -> RepeatedDesign:
+    """The design of a model for repeated measures of what `lmmfast.mmrm` takes.
+
+    FormulaError where the covariance term cannot be read; DataError where a subject has a visit
+    twice, or two groups.
+    """
+    covariance = covariance_of(formula)
+    table = Table.of(data)
+    with warnings.catch_warnings():  # subjects with one visit are nothing special
+        warnings.simplefilter("ignore", OneRowPerLevelWarning)
+        given = {"weights": weights, "offset": offset, "contrasts": contrasts}
+        made = build(covariance.formula, table, **given)
+    visits = replace(_visits(covariance, made), absent=_absent(covariance, made, table))
+    recipe = made.recipe
+    assert recipe is not None
+    own = vars(made) | {
+        "formula": formula,
+        "terms": (),
+        "recipe": replace(recipe, random_layouts=(), groupings=()),
+        "given": Given(data, weights, offset, contrasts),
+    }
+    return RepeatedDesign(**own, visits=visits)
+
+
+def _absent(covariance: Covariance, made: Design, table: Table) -> tuple[str, ...]:
+    """Subjects of the data that have no row in the design."""
+    if made.n == made.n_rows or not table.has(covariance.subject):
+        return ()
+    levels = table.column(covariance.subject).as_factor().used().levels
+    assert levels is not None
+    used = set(map(str, made.terms[0].levels))
+    return tuple(name for name in map(str, levels) if name not in used)
+
+
+def _visits(covariance: Covariance, made: Design) -> Visits:
+    subjects, *groups = made.terms
+    places = None
+    if covariance.is_spatial:
+        places, visit = np.unique(subjects.z, axis=0, return_inverse=True)
+        labels: NDArray[Any] = np.array([" ".join(f"{x:g}" for x in own) for own in places])
+    else:
+        assert made.recipe is not None
+        found = made.recipe.codings[f"factor({covariance.visit[0]})"].levels
+        assert found is not None
+        labels, visit = found, subjects.z.argmax(axis=1)
+    subject, group = subjects.codes, np.zeros(len(subjects.levels), np.int32)
+    names: NDArray[Any] = np.array([""], dtype=object)
+    if groups:
+        names = groups[0].levels
+        group[subject] = groups[0].codes
+        _check_groups(covariance, groups[0].codes, group, subject, subjects.levels, names, made)
+    own = Visits(
+        covariance=covariance,
+        visit=visit.astype(np.int32).ravel(),
+        subject=subject,
+        group=group,
+        labels=labels.copy(),
+        subjects=subjects.levels,
+        groups=names,
+        places=places,
+    )
+    _check_once(own, made)
+    _check_structure(own)
+    return own
+
+
+def _check_groups(
+    covariance: Covariance,
+    of_rows: Codes,
+    of_subjects: Codes,
+    subject: Codes,
+    subjects: NDArray[Any],
+    groups: NDArray[Any],
+    made: Design,
+) -> None:
+    other = np.flatnonzero(of_subjects[subject] != of_rows)
+    if len(other):
+        row = int(other[0])
+        one, two = groups[of_rows[row]], groups[of_subjects[subject[row]]]
+        raise DataError(
+            f"subject {subjects[subject[row]]!r} is in two groups of {covariance.group!r}, "
+            f"{one!r} and {two!r}: a subject has one covariance matrix",
+            variable=covariance.group,
+            rows=made.rows[other[:10]].tolist(),
+        )
+
+
+def _check_once(visits: Visits, made: Design) -> None:
+    """Every visit once a subject."""
+    key = visits.subject.astype(np.int64) * visits.m + visits.visit
+    ordered = key[visits.order]
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(again):
+        rows = visits.order[[again[0], again[0] + 1]]
+        subject, visit = (
+            visits.subjects[visits.subject[rows[0]]],
+            visits.labels[visits.visit[rows[0]]],
+        )
+        name = ", ".join(visits.covariance.visit)
+        raise DataError(
+            f"subject {str(subject)!r} has visit {str(visit)!r} of {name} more than once: a visit "
+            "is one row a subject; is another variable missing in the formula, or are rows doubled?",
+            variable=visits.covariance.visit[0],
+            rows=sorted(made.rows[rows].tolist()),
+        )
+
+
+def _check_structure(visits: Visits) -> None:
+    """What the covariance of visits needs to be known of."""
+    own, several = visits.covariance, len(visits.groups) > 1
+    if visits.m < 2 or np.bincount(visits.subject).max() < 2:
+        raise DataError(
+            f"no subject has two visits of {', '.join(own.visit)}: nothing is repeated, and "
+            f"{own.text} has no correlation to estimate",
+            variable=own.visit[0],
+        )
+    for g in range(len(visits.groups)):
+        rows = visits.group[visits.subject] == g
+        lacks = np.setdiff1d(np.arange(visits.m), visits.visit[rows])
+        if len(lacks) and not own.is_spatial and _own_deviations(own.structure):
+            where = f" in group {visits.groups[g]!r}" * several
+            raise DataError(
+                f"visit {str(visits.labels[lacks[0]])!r} has no rows{where}: its variance cannot be "
+                f"estimated; use a structure with one variance for all visits, or leave out groups",
+                variable=own.visit[0],
+            )
+
+
+def _own_deviations(structure: str) -> bool:
+    """Whether each visit has a standard deviation of its own."""
+    return STRUCTURES[structure] in ("us", "toep", "hetar1", "cs", "ad")

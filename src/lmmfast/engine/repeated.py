@@ -1,0 +1,376 @@
+"""Models for repeated measures: the sums by pattern of visits in units in which they are well scaled.
+
+The compiled class (src/_ext/repeated) sees columns of X that are centred, where the model has an
+intercept, and of unit mean square, and a response in units of its residuals. Everything that leaves
+this module is in the user's units.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from ..errors import ConvergenceWarning, DataError, FitError, warn
+from ..formula.repeated import STRUCTURES
+from ..freeze import Frozen
+from .estimates import Estimates
+from .machine import note_dropped_columns
+from .options import Options
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..data.visits import RepeatedDesign
+
+Matrix = np.ndarray
+DEPENDENT = 1e-12  # square of a column that others leave, over its own, below which it is dropped
+AT_BOUND = 1e-6  # standard deviations below this share of the largest are zero
+CLOSE = 1e-6  # deviance units that a converged fit may be above its optimum
+ROUNDED = 1e-20  # residual variance over that of the response, below which there is none
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RepeatedEstimates(
+    Estimates, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept", "Sigma")
+):
+    """The numbers of a fit as arrays, in the user's units and coding; as `Estimates`, and:
+
+    Attributes
+    ----------
+    theta : (groups x nphi,) array
+        Parameters of the covariance structure of each group, as src/_ext/structures has them.
+    sigma : float
+        1: there is no residual variance besides Sigma.
+    Sigma : (groups, visits, visits) array
+        Covariance matrices of the visits of a subject with weights of 1.
+    bounded : tuple of int
+        Which of theta are standard deviations that are zero.
+    """
+
+    Sigma: np.ndarray
+    bounded: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Units(Frozen, arrays=("center", "size", "kept")):
+    """X = center + size x columns that the core sees, and the same of the response."""
+
+    center: Matrix  # (p,)
+    size: Matrix  # (p,)
+    constant: int | None  # the column that is the same in every row
+    mean: float  # of the response
+    scale: float  # a unit of the response in the core, in the user's units
+    kept: Matrix  # (p,) bool: the columns of the core
+
+    @cached_property
+    def back(self) -> Matrix:
+        """(p, kept): the user's coefficients from those of the core, the mean apart."""
+        places = np.flatnonzero(self.kept)
+        out = np.zeros((len(self.kept), len(places)))
+        out[places, np.arange(len(places))] = self.scale / self.size[places]
+        if self.constant is not None:
+            out[self.constant] -= (
+                self.scale * (self.center / self.size)[places] / self.size[self.constant]
+            )
+        return out
+
+    def log_determinant(self) -> float:
+        """log|X'V^-1 X| less that of the core, its V in the user's units."""
+        return float(2 * np.log(self.size[self.kept]).sum())
+
+
+class RepeatedModel:
+    """A design for repeated measures and its compiled sums.
+
+    Methods of one model wait for each other. A pickle holds the design.
+
+    Parameters
+    ----------
+    design : RepeatedDesign
+
+    Raises
+    ------
+    DataError
+        When no covariance matrix has enough rows.
+    MemoryError
+        When the sums of all patterns do not fit.
+    """
+
+    def __init__(self, design: RepeatedDesign) -> None:
+        self.design = design
+        self._sum()
+        note_dropped_columns(design, self.units.kept)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self)), (self.design,)
+
+    def with_design(self, design: RepeatedDesign) -> Self:
+        """The model of another design."""
+        return type(self)(design)
+
+    # ---- sums -----------------------------------------------------------------------------------
+
+    def _sum(self) -> None:
+        """Reads the rows once: `units`, `core`, and constants of the criterion."""
+        design = self.design
+        visits, X, y = design.seen, design.fixed.values, design.sums.response()
+        units = _units(X, y)
+        rows = np.empty((len(y), X.shape[1] + 1))
+        np.subtract(X, units.center, out=rows[:, :-1])
+        rows[:, :-1] /= units.size
+        rows[:, -1] = (y - units.mean) / units.scale
+        w = design.weights
+        if w is not None:
+            rows *= np.sqrt(w)[:, None]
+        self.log_weights = 0.0 if w is None else float(np.log(w).sum())
+        self.patterns = visits.patterns
+        kept = np.ones(X.shape[1], bool)
+        core = self._filled(rows, kept)
+        dependent = _dependent(_gram(core, self.patterns)[:-1, :-1])
+        if dependent.any():
+            kept = ~dependent
+            core = self._filled(rows[:, np.append(kept, True)], kept)
+        scale = _residual_scale(core, self.patterns, len(y))
+        core.scale(scale)
+        own = vars(units) | {"scale": units.scale * scale, "kept": kept}
+        self.units, self._core = Units(**own), core
+        self.n = len(y)
+
+    def _filled(self, rows: Matrix, kept: Matrix) -> Any:
+        visits = self.design.seen
+        groups = [(g, v) for g, v, _ in self.patterns]
+        name = STRUCTURES[visits.covariance.structure]
+        structure = _core.Structure(name, visits.m, visits.places)
+        core = _core.Repeated(int(kept.sum()), structure, len(visits.groups), groups)
+        for i, (_, own, where) in enumerate(self.patterns):
+            core.add(i, rows[where].reshape(len(where), len(own) * rows.shape[1]))
+        return core
+
+    @property
+    def nphi(self) -> int:
+        """Number of parameters of the covariance matrices."""
+        return int(self._core.nphi)
+
+    @cached_property
+    def per_unit(self) -> Matrix:
+        """(nphi,): what a unit of each parameter in the core is in the user's units."""
+        return np.where(self._core.deviations, self.units.scale, 1.0)
+
+    def _constants(self, reml: bool) -> float:
+        """The criterion less what the core gives."""
+        nu = self.n - reml * int(self.units.kept.sum())
+        own = nu * (np.log(2 * np.pi) + 2 * np.log(self.units.scale)) - self.log_weights
+        return float(own + reml * self.units.log_determinant())
+
+    # ---- fits -----------------------------------------------------------------------------------
+
+    def minimize(self, options: Options) -> RepeatedEstimates:
+        """Estimates of the fit that checked options ask for."""
+        began = time.perf_counter()
+        reml, core = bool(options.reml), self._core
+        self._check_rows(reml)
+        start = None if options.start is None else self._start(options.start)
+        constants = self._constants(reml)
+        callback: Any = options.watch.active(began)
+        seen = callback and partial(_shifted, callback, constants)
+        how = {"reml": reml, "maxeval": options.max_evals, "callback": seen}
+        try:
+            phi, value, certificate, evals, status = core.fit(start, **how)
+        except _core.NotFinite:
+            raise FitError("the derivatives of the criterion are not finite") from None
+        except (_core.NotPositiveDefinite, _core.NoVariance):
+            raise self._no_fit() from None
+        if status == "stopped":
+            status = options.watch.reason
+        converged = status == "converged" and certificate < CLOSE
+        seconds = time.perf_counter() - began
+        found = self._estimates(phi, reml, value + constants, certificate, evals, seconds, status)
+        if not converged and status != "stopped by callback":
+            warn(ConvergenceWarning(f"not converged: {status}"))
+        return found
+
+    def at(self, theta: Any, reml: bool = True) -> RepeatedEstimates:
+        """Estimates at given parameters of the covariance matrices."""
+        began = time.perf_counter()
+        phi = self._start(theta)
+        try:
+            value = self._core.evaluate(phi, reml) + self._constants(reml)
+        except _core.NotPositiveDefinite:
+            raise FitError(
+                "the covariance matrix is not positive definite at these parameters"
+            ) from None
+        g, H = self._core.derivatives()
+        gain = float(np.sqrt(g @ np.linalg.lstsq(H, g, rcond=None)[0])) if g.any() else 0.0
+        state = "converged" if gain < CLOSE else "given"
+        return self._estimates(phi, reml, value, gain, 1, time.perf_counter() - began, state)
+
+    def criterion(self, theta: Any, reml: bool, free: Any = None) -> float:
+        """The criterion at given parameters; infinite where there is no covariance matrix."""
+        try:
+            return float(self._core.evaluate(self._start(theta), reml) + self._constants(reml))
+        except _core.NotPositiveDefinite:
+            return float("inf")
+
+    def point(self, theta: Any, reml: bool) -> RepeatedPoint:
+        """The model at some parameters, to be read."""
+        return RepeatedPoint(self, self._start(theta), reml)
+
+    def _start(self, theta: Any) -> Matrix:
+        own = np.asarray(theta, np.float64)
+        if own.shape != (self.nphi,) or not np.isfinite(own).all():
+            raise ValueError(
+                f"the covariance has {self.nphi} parameters, finite numbers: {theta!r}"
+            )
+        return own / self.per_unit
+
+    def _check_rows(self, reml: bool) -> None:
+        rank = int(self.units.kept.sum())
+        if self.n <= rank:
+            raise FitError(
+                f"{self.n} rows do not leave anything to estimate a covariance from beside {rank} "
+                "fixed effects"
+            )
+
+    def _no_fit(self) -> FitError:
+        return FitError(
+            f"no covariance matrix {self.design.seen.covariance.text} can be estimated: the fixed "
+            "effects fit the response, or visits of all subjects, exactly"
+        )
+
+    def _estimates(
+        self, phi: Matrix, reml: bool, value: float, certificate: float, evals: int,
+        seconds: float, status: str,
+    ) -> RepeatedEstimates:  # fmt: skip
+        units = self.units
+        beta, vcov, Sigma = self._core.estimates()
+        full = units.back @ beta
+        if units.constant is not None:
+            full[units.constant] += units.mean / units.size[units.constant]
+        cov = units.back @ vcov @ units.back.T
+        full[~units.kept] = np.nan
+        cov[~units.kept] = np.nan
+        cov[:, ~units.kept] = np.nan
+        deviation = np.abs(phi[self._core.bounded])
+        small = np.flatnonzero(self._core.bounded)[
+            deviation < AT_BOUND * max(deviation.max(initial=0), 1)
+        ]
+        return RepeatedEstimates(
+            reml=reml, n=self.n, objective=value, theta=phi * self.per_unit, beta=full, vcov=cov,
+            sigma=1.0, T=(), b=(), fixed_kept=units.kept, singular=(),
+            converged=status == "converged" and certificate < CLOSE, certificate=certificate,
+            n_evals=evals, seconds=seconds, status=status,
+            Sigma=Sigma * units.scale**2, bounded=tuple(int(i) for i in small),
+        )  # fmt: skip
+
+
+class RepeatedPoint:
+    """The model at given parameters of its covariance matrices, in the core's units.
+
+    Attributes
+    ----------
+    model : RepeatedModel
+    phi : (nphi,) array
+    reml : bool
+    """
+
+    def __init__(self, model: RepeatedModel, phi: Matrix, reml: bool) -> None:
+        self.model, self.phi, self.reml = model, phi, reml
+        core = model._core
+        core.evaluate(phi, reml)
+        self.gradient, self.hessian = core.derivatives()
+        self.beta, self.vcov, self.Sigma = core.estimates()
+        self._slopes = core.slopes()
+
+    @property
+    def slopes(self) -> Matrix:
+        """(nphi, kept, kept): derivatives of X'V^-1 X, the core's columns."""
+        return np.asarray(self._slopes[:, :-1, :-1])
+
+    @cached_property
+    def changes(self) -> Matrix:
+        """(groups, nphi of a group, visits, visits): derivatives of each Sigma."""
+        groups = self.Sigma.shape[0]
+        structure = self.model._core.structure
+        return np.array([structure.derivatives(own) for own in self.phi.reshape(groups, -1)])
+
+    @cached_property
+    def inverses(self) -> list[Matrix]:
+        """Inverse of the covariance of the visits of each pattern."""
+        return [np.linalg.inv(self.Sigma[g][np.ix_(v, v)]) for g, v, _ in self.model.patterns]
+
+    def products(self, middle: Any) -> Matrix:
+        """X'V^-1 B V^-1 X (kept, kept), B of each subject; `middle` gives it, k x k, of a pattern
+        from its place, group, visits and inverse."""
+        pairs = []
+        for i, ((g, v, _), W) in enumerate(zip(self.model.patterns, self.inverses, strict=True)):
+            B = W @ middle(i, g, v, W) @ W
+            pairs.append(_upper((B + B.T) / 2))
+        return np.asarray(self.model._core.weighted(np.concatenate(pairs)[:, None])[0][:-1, :-1])
+
+
+def _upper(B: Matrix) -> Matrix:
+    """The pairs (t <= s) of a symmetric matrix, t fastest."""
+    return B.T[np.tril_indices(len(B))]
+
+
+def _shifted(
+    callback: Any, shift: float, n: int, value: float, best: float, radius: float, predicted: float
+) -> bool:
+    return bool(callback(n, value + shift, best + shift, radius, predicted))
+
+
+# ---- units ---------------------------------------------------------------------------------------
+
+
+def _units(X: Matrix, y: Matrix) -> Units:
+    """Units in which columns have mean squares of one, about their means if there is a constant."""
+    p = X.shape[1]
+    center, size = np.zeros(p), np.ones(p)
+    same = [j for j in range(p) if X[0, j] != 0 and (X[:, j] == X[0, j]).all()]
+    constant = same[0] if same else None
+    mean = 0.0
+    if constant is not None:
+        center, mean = X.mean(axis=0), float(y.mean())
+        center[constant] = 0.0
+    for j in range(p):
+        own = np.sqrt(np.mean(np.square(X[:, j] - center[j])))
+        if own > 1e-14 * max(abs(center[j]), 1e-300):
+            size[j] = own
+        else:
+            center[j] = 0.0  # a second constant depends on the first
+    scale = float(np.sqrt(np.mean(np.square(y - mean))))
+    return Units(center, size, constant, mean, scale or 1.0, np.ones(p, bool))
+
+
+def _gram(core: Any, patterns: Any) -> Matrix:
+    """Cross-products of (X, y) over all rows."""
+    own = np.concatenate([_upper(np.eye(len(v))) for _, v, _ in patterns])
+    return np.asarray(core.weighted(own[:, None])[0])
+
+
+def _dependent(G: Matrix) -> Matrix:
+    """Which columns depend linearly on earlier ones, from their cross-products (p x p)."""
+    p = len(G)
+    left, size = G.copy(), G.diagonal().copy()
+    out = np.zeros(p, bool)
+    for j in range(p):
+        out[j] = not left[j, j] > DEPENDENT * size[j]
+        if not out[j]:
+            left -= np.outer(left[:, j], left[j]) / left[j, j]
+    return out
+
+
+def _residual_scale(core: Any, patterns: Any, n: int) -> float:
+    """Root mean square of the residuals of least squares; FitError where there are none."""
+    G = _gram(core, patterns)
+    total = G[-1, -1]
+    left = total - G[:-1, -1] @ np.linalg.solve(G[:-1, :-1], G[:-1, -1]) if len(G) > 1 else total
+    if not left > ROUNDED * total * n:
+        raise FitError("the fixed effects fit the response exactly: there is no variance left")
+    return float(np.sqrt(left / n))

@@ -1,0 +1,132 @@
+"""Mixed models for repeated measures: `mmrm`, and `MMRM` as users hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .data.visits import build_repeated
+from .engine.options import MAX_EVALS, Options
+from .engine.repeated import RepeatedModel
+from .hints import hinted
+from .inference.ddf import ddf_of
+from .mmrm_fit import MMRMFit
+
+if TYPE_CHECKING:
+    from .engine.estimates import Evaluation
+
+
+class MMRM(RepeatedModel):
+    __doc__ = RepeatedModel.__doc__
+
+    def fit(self, *, reml: bool = True, ddf: str = "kenward-roger") -> MMRMFit:
+        """Minimizes the REML criterion or the deviance.
+
+        Parameters
+        ----------
+        reml : bool, default True
+        ddf : str
+            As for `lmmfast.mmrm`.
+
+        Returns
+        -------
+        MMRMFit
+        """
+        return self.fitted(Options(reml), ddf)
+
+    def fitted(self, options: Options, ddf: str = "kenward-roger") -> MMRMFit:
+        """The fit that checked options ask for."""
+        return MMRMFit(self.minimize(options), self.design, self, ddf)
+
+
+@hinted
+def mmrm(
+    formula: str,
+    data: Any,
+    *,
+    reml: bool = True,
+    ddf: str = "kenward-roger",
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    start: Any = None,
+    verbose: bool = False,
+    callback: Callable[[Evaluation], object] | None = None,
+    max_seconds: float | None = None,
+    max_evals: int = MAX_EVALS,
+) -> MMRMFit:
+    """Fit a mixed model for repeated measures (MMRM).
+
+    Visits of one subject are correlated, by a covariance matrix over all visits; subjects are
+    independent. Missing visits are allowed: estimates are valid where they are missing at random.
+
+    Parameters
+    ----------
+    formula : str
+        R mmrm's: ``"FEV1 ~ RACE + ARMCD * AVISIT + us(AVISIT | USUBJID)"``, one covariance term
+        beside the fixed effects. Structures are "us" (unstructured), "toep" and "toeph" (Toeplitz),
+        "ar1" and "ar1h" (autoregressive), "cs" and "csh" (compound symmetry), "ad" and "adh"
+        (antedependence), those with h with a variance for each visit; and ``sp_exp(x, y | id)``,
+        exp(-distance / range) of coordinates. ``us(visit | arm / id)`` has a matrix for each arm.
+        Visits are levels of a factor in their order (of numbers by size); those without rows are
+        left out.
+    data : pandas, polars or pyarrow table, dict of arrays, or text file
+        One row a visit. Rows with a missing value in a variable of the formula are dropped and
+        counted.
+    reml : bool, default True
+        Restricted maximum likelihood; False for maximum likelihood.
+    ddf : str, default "kenward-roger"
+        Degrees of freedom of tests where none are asked for: "kenward-roger" (from the observed
+        information, as SAS), "kenward-roger-linear", "satterthwaite", "between-within", "residual",
+        "z". By maximum likelihood Satterthwaite's are in the place of Kenward and Roger's.
+    weights : str or (n,) array, optional
+        The covariance of rows s and t of a subject is Sigma_st / sqrt(w_s w_t).
+    offset : str or (n,) array, optional
+        Known part of the mean, besides ``offset()`` terms.
+    contrasts : dict, optional
+        Coding of factors by name, as for ``lmer``.
+    start : (nphi,) array, optional
+        ``fit.theta`` of another fit. Default: from covariances of residuals of least squares.
+    verbose : bool, default False
+        One line an evaluation on stderr.
+    callback : callable, optional
+        Called with an ``Evaluation`` after each; a true result stops the fit.
+    max_seconds : float, optional
+        Stop this long after the call with the best so far, marked not converged.
+    max_evals : int, default 500
+
+    Returns
+    -------
+    MMRMFit
+
+    Raises
+    ------
+    FormulaError, DataError, FitError
+        What is wrong, in which variable, and what to do: a visit that a subject has twice, a
+        subject in two groups, a visit without rows.
+    MemoryError
+        When the sums of all patterns of visits do not fit.
+
+    Notes
+    -----
+    The rows are read once, to sums of products by pattern of visits; no step of the fit depends on
+    the number of subjects. The Hessian is exact, and the optimum certified.
+
+    References
+    ----------
+    Mallinckrodt et al. (2008), *Drug Inf. J.* 42, 303-319 (the model); Jennrich & Schluchter
+    (1986), *Biometrics* 42, 805-820 (structures).
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, mmrm
+    >>> data = datasets.load("Orthodont")
+    >>> fit = mmrm("distance ~ Sex + us(age | Subject)", data)
+    >>> fit.converged
+    True
+    """
+    options = Options(reml, start, verbose, callback, max_seconds, max_evals)
+    design = build_repeated(formula, data, weights, offset, contrasts)
+    fit = MMRM(design).fitted(options, "satterthwaite")
+    chosen = MMRMFit(fit.estimates, fit.design, fit.model, ddf_of(ddf, fit))
+    return chosen

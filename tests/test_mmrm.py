@@ -1,0 +1,426 @@
+"""Mixed models for repeated measures: against dense algebra, SAS's published numbers and nlme's gls."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dense_repeated import Dense
+
+import lmmfast
+from lmmfast import DataError, FitError, FormulaError, mmrm
+from lmmfast.inference.ddf import method_of
+
+HERE = Path(__file__).parent / "reference" / "mmrm"
+PUBLISHED = json.loads((HERE / "published.json").read_text())
+STRUCTURES = ["us", "toep", "toeph", "ar1", "ar1h", "cs", "csh", "ad", "adh"]
+WHOLE = "FEV1 ~ RACE + SEX + ARMCD * AVISIT + us(AVISIT | USUBJID)"
+
+
+@pytest.fixture(scope="module")
+def fev():
+    data = pd.read_csv(HERE / "fev.csv.gz")
+    data["ARMCD"] = pd.Categorical(data["ARMCD"], ["PBO", "TRT"])
+    return data
+
+
+@pytest.fixture(scope="module")
+def orthodont():
+    data = pd.read_csv(HERE.parent / "data" / "Orthodont.csv.gz")
+    data["Sex"] = pd.Categorical(data["Sex"], ["Male", "Female"])
+    data["fage"] = data["age"].astype(int).astype(str).pipe(pd.Categorical, ["8", "10", "12", "14"])
+    return data
+
+
+def term(structure):
+    columns = "VISITN, VISITN2" if structure == "sp_exp" else "AVISIT"
+    return f"{structure}({columns} | USUBJID)"
+
+
+def dense_of(fit):
+    design = fit.design
+    visits = design.seen
+    X = design.X[:, fit.estimates.fixed_kept]
+    group = visits.group[visits.subject]
+    return Dense(design.y, X, visits.subject, visits.visit, design.weights, group)
+
+
+def small(seed=1, n=40, visits=4, arms=2):
+    """Subjects with visits missing, weights, and a column that depends on others."""
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame(
+        {"id": np.repeat(np.arange(n), visits), "visit": np.tile(np.arange(visits), n)}
+    )
+    data["arm"] = np.where(data["id"] % arms, "b", "a")
+    data["x"] = rng.normal(size=n)[data["id"]]
+    data["w"] = rng.uniform(0.5, 2, len(data))
+    L = np.tril(rng.normal(size=(visits, visits))) + 2 * np.eye(visits)
+    data["y"] = 50 + data["x"] + (rng.normal(size=(n, visits)) @ L.T).ravel()
+    gone = rng.random(len(data)) < 0.2
+    return data[~gone].sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+# ---- the criterion -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", PUBLISHED["criteria"], ids=lambda own: own["formula"])
+def test_criterion_is_not_above_that_of_sas(fev, own):
+    fit = mmrm(own["formula"], fev, reml=own["reml"], weights=own["weights"])
+    assert fit.converged
+    assert fit.objective == pytest.approx(own["criterion"], abs=2e-5)
+    assert fit.objective < own["criterion"] + 1e-6
+
+
+@pytest.mark.parametrize("own", PUBLISHED["gls"], ids=lambda own: own["id"])
+def test_criterion_and_coefficients_are_those_of_gls(fev, orthodont, own):
+    data = orthodont if "Subject" in own["formula"] else fev
+    fit = mmrm(own["formula"], data, reml=own["reml"])
+    assert fit.objective == pytest.approx(own["criterion"], abs=1e-5)
+    assert fit.objective < own["criterion"] + 1e-6
+    np.testing.assert_allclose(fit.params, list(own["beta"].values()), atol=2e-4)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_numbers_are_those_of_dense_algebra(structure, reml):
+    data = small()
+    formula = f"y ~ x + arm + {structure}(visit | arm / id)"
+    fit = mmrm(formula, data, weights="w", reml=reml)
+    model, own = dense_of(fit), fit.estimates
+    _, Phi, beta, ml, restricted = model.solved(own.Sigma)
+    assert fit.objective == pytest.approx(restricted if reml else ml, abs=1e-8)
+    np.testing.assert_allclose(own.beta, beta, rtol=1e-9)
+    np.testing.assert_allclose(own.vcov, Phi, rtol=1e-8, atol=1e-12)
+    assert fit.converged and fit.certificate < 1e-6
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("structure", [*STRUCTURES, "sp_exp"])
+def test_derivatives_are_exact(structure, reml):
+    fit = mmrm(f"y ~ x + {structure}(visit | arm / id)", small(), reml=reml)
+    core = fit.model._core
+    rng = np.random.default_rng(1)
+    phi = fit.theta / fit.model.per_unit
+    phi = phi * (1 + 0.1 * rng.normal(size=len(phi)))
+    core.evaluate(phi, reml)
+    g, H = core.derivatives()
+    A = core.slopes()
+    for i in range(len(phi)):
+        h = np.zeros(len(phi))
+        h[i] = 1e-5
+        values, slopes, sums = [], [], []
+        for sign in (1, -1):
+            values.append(core.evaluate(phi + sign * h, reml))
+            slopes.append(core.derivatives()[0])
+            sums.append(np.linalg.inv(core.estimates()[1]))
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(g[i], rel=1e-6, abs=1e-5)
+        np.testing.assert_allclose((slopes[0] - slopes[1]) / 2e-5, H[i], rtol=1e-5, atol=1e-4)
+        change = (sums[0] - sums[1]) / 2e-5
+        np.testing.assert_allclose(change, A[i, :-1, :-1], rtol=1e-5, atol=1e-4 * np.abs(A).max())
+
+
+def test_units_and_origins_do_not_matter(fev):
+    fit = mmrm(WHOLE, fev)
+    far = fev.assign(FEV1=fev["FEV1"] * 1e-6 + 3, when=fev["FEV1_BL"] + 1e6)
+    other = mmrm(WHOLE, far)
+    np.testing.assert_allclose(other.bse, fit.bse * 1e-6, rtol=1e-6)
+    np.testing.assert_allclose(other.df, fit.df, rtol=1e-5)
+    near = mmrm("FEV1 ~ FEV1_BL + us(AVISIT | USUBJID)", fev)
+    shifted = mmrm("FEV1 ~ when + us(AVISIT | USUBJID)", fev.assign(when=far["when"]))
+    assert shifted.params["when"] == pytest.approx(near.params["FEV1_BL"], rel=1e-6)
+    assert shifted.objective == pytest.approx(near.objective, abs=1e-6)
+
+
+def test_order_of_rows_and_type_of_tables_do_not_matter(fev):
+    fit = mmrm(WHOLE, fev)
+    mixed = fev.sample(frac=1, random_state=3)
+    assert mmrm(WHOLE, mixed).objective == pytest.approx(fit.objective, abs=1e-9)
+    plain = {name: fev[name].to_numpy() for name in fev if name != "ARMCD"}
+    plain["ARMCD"] = fev["ARMCD"].astype(str).to_numpy()
+    assert mmrm(WHOLE, plain).objective == pytest.approx(fit.objective, abs=1e-9)
+
+
+def test_dependent_columns_are_dropped(fev):
+    with pytest.warns(lmmfast.RankDeficientWarning):
+        fit = mmrm("FEV1 ~ ARMCD + I(2 * FEV1_BL) + FEV1_BL + us(AVISIT | USUBJID)", fev)
+    plain = mmrm("FEV1 ~ ARMCD + I(2 * FEV1_BL) + us(AVISIT | USUBJID)", fev)
+    assert np.isnan(fit.params["FEV1_BL"])
+    assert fit.objective == pytest.approx(plain.objective, abs=1e-6)
+    np.testing.assert_allclose(fit.pvalues.iloc[:3], plain.pvalues, rtol=1e-6)
+
+
+# ---- degrees of freedom --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", sorted(PUBLISHED["kenward_roger"]))
+def test_kenward_roger_is_that_of_sas(fev, structure):
+    own = PUBLISHED["kenward_roger"][structure]
+    fit = mmrm(f"FEV1 ~ ARMCD + {term(structure)}", fev)
+    full, linear = fit.coef_test(), fit.coef_test(ddf="kenward-roger-linear")
+    assert full.sd[1] == pytest.approx(own["full"], abs=2e-4)
+    assert linear.sd[1] == pytest.approx(own["linear"], abs=2e-4)
+    for test in (full, linear, fit.coef_test(ddf="satterthwaite")):
+        assert test.df_denom[1] == pytest.approx(
+            own["df"], abs=0.15 if structure == "sp_exp" else 5e-3
+        )
+    curved = own["full"] - own["linear"]  # the term of second derivatives alone
+    assert full.sd[1] - linear.sd[1] == pytest.approx(curved, abs=1e-5 + 0.02 * abs(curved))
+
+
+def natural_derivatives(fit):
+    """First and second derivatives of Sigma of one group in its entries (linear)."""
+    m = fit.design.seen.m
+    first = []
+    for j in range(m):
+        for i in range(j + 1):
+            own = np.zeros((1, m, m))
+            own[0, i, j] = own[0, j, i] = 1
+            first.append(own)
+    k = len(first)
+    return np.array(first), np.zeros((k, k, 1, m, m))
+
+
+def test_kenward_roger_is_that_of_its_definition():
+    data = small(n=25)
+    fit = mmrm("y ~ x + arm + us(visit | id)", data, weights="w")
+    adjusted, df, W = dense_of(fit).kenward_roger(fit.estimates.Sigma, *natural_derivatives(fit))
+    method = method_of(fit, "kenward-roger")
+    np.testing.assert_allclose(method.vcov, adjusted, rtol=1e-6)
+    L = np.array([[0.0, 1, 0], [1, 0.5, 0.5]])
+    np.testing.assert_allclose(method.df(L), [df(row) for row in L], rtol=1e-6)
+    np.testing.assert_allclose(fit.coef_test(ddf="satterthwaite").sd, fit.bse)
+
+
+def test_degrees_of_freedom_between_and_within(fev):
+    fit = mmrm("FEV1 ~ RACE + ARMCD * AVISIT + us(AVISIT | USUBJID)", fev, ddf="between-within")
+    subjects, n = fit.n_levels["USUBJID"], fit.nobs
+    df = fit.df
+    assert df["ARMCD[T.TRT]" if "ARMCD[T.TRT]" in df else "ARMCDTRT"] == subjects - 3 - 1
+    inner = [name for name in df.index if "AVISIT" in name]
+    assert set(df[inner]) == {n - subjects - len(inner)}
+    assert df["Intercept"] == n - subjects - len(inner)
+
+
+def test_one_and_several_dimensions_agree(fev):
+    fit = mmrm(WHOLE, fev)
+    L = np.zeros((2, len(fit.params)))
+    L[0, 1] = 1
+    L[1, 1] = -3
+    for ddf in (
+        "kenward-roger",
+        "kenward-roger-linear",
+        "satterthwaite",
+        "between-within",
+        "residual",
+    ):
+        one, both = fit.t_test(L[:1], ddf=ddf), fit.f_test(L, ddf=ddf)
+        assert both.df_num == 1
+        assert both.fvalue == pytest.approx(float(one.tvalue[0] ** 2), rel=1e-8)
+        assert both.df_denom == pytest.approx(float(one.df_denom[0]), rel=1e-8)
+
+
+def test_maximum_likelihood_has_satterthwaites(fev):
+    fit = mmrm(WHOLE, fev, reml=False)
+    assert "Satterthwaite" in fit.coef_test().method
+    with pytest.raises(FitError, match="REML"):
+        fit.coef_test(ddf="kenward-roger")
+
+
+def test_methods_of_repeated_measures_are_theirs_alone(fev):
+    fit = lmmfast.lmer("FEV1 ~ ARMCD + (1 | USUBJID)", fev)
+    with pytest.raises(FitError, match="mmrm"):
+        fit.t_test(
+            "ARMCD[T.TRT]" if "ARMCD[T.TRT]" in fit.params else "ARMCDTRT", ddf="between-within"
+        )
+
+
+# ---- what is asked of a fit ----------------------------------------------------------------------
+
+
+def test_structures_are_compared(fev):
+    fits = [mmrm(f"FEV1 ~ ARMCD + {term(s)}", fev) for s in ("cs", "csh", "us")]
+    table = lmmfast.anova(*fits).table
+    assert list(table["npar"] if "npar" in table else table.iloc[:, 0]) == [4, 7, 12]
+    with_groups = mmrm("FEV1 ~ ARMCD + us(AVISIT | SEX / USUBJID)", fev)
+    both = lmmfast.anova(fits[2], with_groups)
+    assert "nested" not in str(both)
+    other = lmmfast.anova(mmrm(f"FEV1 ~ ARMCD + {term('ar1')}", fev), fits[1])
+    assert "not nested" in str(other)
+
+
+def test_means_and_terms(fev):
+    fit = mmrm(WHOLE, fev)
+    means = fit.emmeans(["ARMCD", "AVISIT"], contrasts="pairwise")
+    assert len(means.table) == 8
+    assert "Kenward-Roger" in str(means)
+    table = lmmfast.anova(fit).table
+    assert len(table) == 5
+    assert table.notna().all().all()
+    joint = lmmfast.joint_tests(fit, by="AVISIT")
+    assert joint is not None
+
+
+def test_residuals_are_independent_when_normalized():
+    data = small(n=400)
+    fit = mmrm("y ~ x + us(visit | arm / id)", data, weights="w")
+    model = dense_of(fit)
+    values = fit.residuals("normalized")
+    V = model.spread(fit.estimates.Sigma)
+    r = fit.resid.to_numpy()
+    assert float(values @ values) == pytest.approx(float(r @ np.linalg.solve(V, r)), rel=1e-9)
+    pearson = fit.residuals("pearson")
+    np.testing.assert_allclose(pearson, r / np.sqrt(V.diagonal()))
+    assert list(values.index) == list(data.index)
+
+
+def test_predictions(fev):
+    fit = mmrm(WHOLE, fev)
+    new = fev.iloc[:8]
+    found = fit.predict(new, se=True)
+    X = fit.design.recipe.fixed(new)[0]
+    np.testing.assert_allclose(found["fit"], X @ fit.params)
+    test = fit.t_test(X)
+    np.testing.assert_allclose(found["se"], test.sd)
+    np.testing.assert_allclose(found[["lower", "upper"]], test.conf_int())
+    wide = fit.predict(new, interval="prediction")
+    assert ((wide["upper"] - wide["lower"]) > (found["upper"] - found["lower"])).all()
+
+
+def test_simulated_responses_have_the_covariance(fev):
+    fit = mmrm(WHOLE, fev)
+    one, many = fit.simulate(1, seed=5), fit.simulate(300, seed=5)
+    np.testing.assert_array_equal(one[0], many[0])
+    noise = many.sub(fit.fittedvalues, axis=0).to_numpy()
+    visits = fit.design.seen
+    for visit in range(visits.m):
+        own = noise[visits.visit == visit]
+        assert np.mean(own**2) == pytest.approx(fit.estimates.Sigma[0, visit, visit], rel=0.05)
+    again = fit.refit(many[0])
+    assert abs(again.params.iloc[0] - fit.params.iloc[0]) < 5 * fit.bse.iloc[0]
+
+
+def test_bootstrap_goes_with_the_errors(fev):
+    fit = mmrm("FEV1 ~ ARMCD + cs(AVISIT | USUBJID)", fev)
+    drawn = fit.bootstrap(60, seed=1)
+    assert drawn.shape == (60, 4)
+    np.testing.assert_allclose(drawn.std().iloc[:2], fit.bse, rtol=0.35)
+
+
+def test_profile_intervals_are_where_the_deviance_rises(fev):
+    fit = mmrm("FEV1 ~ ARMCD + ar1h(AVISIT | USUBJID)", fev, reml=False)
+    limits = fit.conf_int(method="profile", parameters="all")
+    wald = fit.conf_int(parameters="all")
+    assert list(limits.index) == [*fit.parameters.index, *fit.params.index]
+    assert (limits["lower"] < limits["upper"]).all()
+    np.testing.assert_allclose(limits, wald, rtol=0.1, atol=0.1)
+    # of one coefficient: the model without it, its value known
+    low = limits.loc[fit.params.index[1], "lower"]
+    known = low * (fev["ARMCD"] == "TRT").to_numpy(float)
+    held = mmrm("FEV1 ~ 1 + ar1h(AVISIT | USUBJID)", fev, reml=False, offset=known)
+    assert held.objective - fit.objective == pytest.approx(3.841458820694124, abs=1e-5)
+
+
+def test_profile_of_a_correlation_holds_it(fev):
+    fit = mmrm("FEV1 ~ ARMCD + cs(AVISIT | USUBJID)", fev, reml=False)
+    low = fit.conf_int(method="profile", parameters=["rho"])["lower"].iloc[0]
+    model = dense_of(fit)
+    shape = np.full((4, 4), low) + (1 - low) * np.eye(4)
+    best = min(model.criterion([s * shape], False) for s in np.linspace(60, 130, 281))
+    assert best - fit.objective == pytest.approx(3.8415, abs=2e-3)
+
+
+def test_summary_says_what_there_is(fev):
+    text = str(mmrm(WHOLE, fev).summary())
+    for part in (
+        "repeated measures",
+        "REML criterion",
+        "unstructured",
+        "patterns of visits",
+        "Kenward-Roger",
+        "certified",
+        "263 of 800 rows dropped",
+        "VIS4",
+    ):
+        assert part in text
+    assert "rho" in str(mmrm("FEV1 ~ ARMCD + ar1(AVISIT | SEX / USUBJID)", fev).summary())
+
+
+def test_subjects_without_rows_are_named(fev):
+    missing = set(fev["USUBJID"]) - set(fev.loc[fev["FEV1"].notna(), "USUBJID"])
+    fit = mmrm(WHOLE, fev)
+    assert set(fit.design.seen.absent) == missing
+    assert "no row that can be used" in str(fit.summary())
+
+
+def test_a_fit_can_be_pickled(fev):
+    fit = mmrm(WHOLE, fev)
+    other = pickle.loads(pickle.dumps(fit))
+    assert other.objective == fit.objective
+    np.testing.assert_allclose(other.df, fit.df)
+    np.testing.assert_array_equal(other.covariance(), fit.covariance())
+
+
+def test_covariance_and_its_parameters(fev):
+    fit = mmrm("FEV1 ~ ARMCD + us(AVISIT | ARMCD / USUBJID)", fev)
+    Sigma = fit.covariance("TRT")
+    own = fit.varcorr
+    own = own[own["group"] == "TRT"]
+    np.testing.assert_allclose(own["vcov"].iloc[:4], np.diag(Sigma))
+    assert fit.n_params == 2 + 20
+    assert len(fit.parameters) == 20
+    with pytest.raises(ValueError, match="group"):
+        fit.covariance()
+    with pytest.raises(AttributeError, match="covariance"):
+        _ = fit.sigma
+    with pytest.raises(FitError, match="random effects"):
+        fit.ranef()
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def test_a_visit_twice_is_an_error_that_names_it(fev):
+    twice = pd.concat([fev, fev[fev["FEV1"].notna()].iloc[[10]]])
+    row = fev[fev["FEV1"].notna()].iloc[10]
+    with pytest.raises(DataError, match=f"{row['USUBJID']}.*{row['AVISIT']}"):
+        mmrm(WHOLE, twice)
+
+
+def test_a_subject_in_two_groups_is_an_error(fev):
+    other = fev.assign(SITE=np.arange(len(fev)) % 2)
+    with pytest.raises(DataError, match="two groups"):
+        mmrm("FEV1 ~ ARMCD + us(AVISIT | SITE / USUBJID)", other)
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("FEV1 ~ ARMCD", "no covariance term"),
+        ("FEV1 ~ ARMCD + (1 | USUBJID)", "lmer"),
+        ("FEV1 ~ us(AVISIT | USUBJID) + cs(AVISIT | USUBJID)", "one covariance term"),
+        ("FEV1 ~ us(AVISIT + SEX | USUBJID)", "one variable"),
+        ("FEV1 ~ us(AVISIT, SEX | USUBJID)", "one variable"),
+        ("FEV1 ~ banana(AVISIT | USUBJID)", "not known"),
+        ("FEV1 ~ us(AVISIT | USUBJID + SEX)", "subject"),
+        ("FEV1 ~ us(AVISIT || USUBJID)", "one bar"),
+    ],
+)
+def test_formulas_that_cannot_be_read(fev, formula, message):
+    with pytest.raises(FormulaError, match=message):
+        mmrm(formula, fev)
+
+
+def test_nothing_repeated_is_an_error(fev):
+    first = fev[fev["FEV1"].notna()].drop_duplicates("USUBJID")
+    with pytest.raises(DataError, match="nothing is repeated"):
+        mmrm("FEV1 ~ ARMCD + us(AVISIT | USUBJID)", first)
+
+
+def test_an_exact_fit_is_an_error():
+    data = small()
+    with pytest.raises(FitError):
+        mmrm("z ~ x + us(visit | id)", data.assign(z=2 * data["x"] + 1))
