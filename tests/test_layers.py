@@ -54,6 +54,7 @@ INCLUDES = {
     "cholesky": {"base"},
     "sums": {"base"},
     "families": {"base"},
+    "structures": {"base"},
     "model": {"base", "sums"},
     "trailing": {"base", "cholesky", "sums", "model"},
     "evaluate": {"base", "cholesky", "sums", "model", "trailing"},

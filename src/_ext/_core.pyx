@@ -110,6 +110,7 @@ include "lock.pxi"
 include "setup.pxi"
 include "many.pxi"
 include "families.pxi"
+include "structures.pxi"
 
 
 cdef class Model:

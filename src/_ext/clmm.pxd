@@ -276,6 +276,34 @@ cdef extern from "families/family.h" nogil:
     int lmm_find_family(const char *, const char *, int32_t, lmm_family *)
 
 
+cdef extern from "structures/structure.h" nogil:
+    cdef enum:
+        LMM_DEVIATION
+        LMM_ANGLE
+        LMM_LOGARITHM
+
+    ctypedef struct lmm_structure:
+        int32_t p, nphi, nbound
+        const uint8_t *kind
+        const int32_t *row
+        ptrdiff_t work
+        int (*map)(const lmm_structure *, const double *, double *, double *, double *) noexcept nogil
+        void (*bend)(const lmm_structure *, const double *, const double *, double *, double *) noexcept nogil
+        void (*nearest)(const lmm_structure *, const double *, double *, double *) noexcept nogil
+        int (*trial)(const lmm_structure *, const double *, const double *, int, double *,
+                     double *) noexcept nogil
+        void *table
+
+    ctypedef struct lmm_structure_spec:
+        const char *name
+        int32_t p, rank, dimension
+        const double *coordinates
+
+    lmm_structure *lmm_structure_new(const lmm_structure_spec *spec, int *known)
+    void lmm_structure_free(lmm_structure *s)
+    int lmm_semidefinite_root(int32_t p, const double *A, double *root, double *work)
+
+
 cdef extern from "generalized/glmm.h" nogil:
     ctypedef struct glmm_model
 

@@ -52,4 +52,9 @@ typedef struct {      /* what a structure is made of                            
 lmm_structure *lmm_structure_new(const lmm_structure_spec *spec, int *known);
 void lmm_structure_free(lmm_structure *s); /* NULL is fine */
 
+/* root root' = A, A symmetric (p x p, both triangles), of as few columns as rounding allows, the others 0:
+   for structures whose root is not closed. Nonzero: A has a negative eigenvalue, or is not finite. work: 2 p.
+ */
+int lmm_semidefinite_root(int32_t p, const double *A, double *root, double *work);
+
 #endif
