@@ -273,7 +273,8 @@ cdef void own_bend(const lmm_structure *s, const double *phi, const double *S, d
             own.error = error
 
 
-cdef void own_nearest(const lmm_structure *s, const double *Sigma, double *phi, double *work) noexcept with gil:
+cdef void own_nearest(const lmm_structure *s, const double *Sigma, double *phi,
+                      double *work) noexcept with gil:
     cdef OwnStructure own = <OwnStructure>s.table
     for i in range(own.own.nphi):
         phi[i] = own.start[i]

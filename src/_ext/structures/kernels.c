@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "structures/correlation.h"
 
+#define FAR 1e4    /* ranges: nothing is left there, of powers of u neither */
 #define NRANGES 12 /* ranges that are looked at: largest distance times 3 / 2^k */
 
 typedef struct {
@@ -63,25 +64,24 @@ static const struct {
 
 INLINE void all_entries(const correlation *c, kernel *of, double over, double *r)
 {
-    for (ptrdiff_t k = 0; k < c->count; k++) r[k] = of(c->distance[k] * over).k;
+    for (ptrdiff_t k = 0; k < c->count; k++) r[k] = of(fmin(c->distance[k] * over, FAR)).k;
 }
 
 INLINE void all_slopes(const correlation *c, kernel *of, double over, double *dr)
 {
-    for (ptrdiff_t k = 0; k < c->count; k++) dr[k] = of(c->distance[k] * over).slope;
+    for (ptrdiff_t k = 0; k < c->count; k++) dr[k] = of(fmin(c->distance[k] * over, FAR)).slope;
 }
 
 INLINE void all_bends(const correlation *c, kernel *of, double over, const double *weight, double *H)
 {
     double sum = 0;
-    for (ptrdiff_t k = 1; k < c->count; k++) sum += weight[k] * of(c->distance[k] * over).bend;
+    for (ptrdiff_t k = 1; k < c->count; k++) sum += weight[k] * of(fmin(c->distance[k] * over, FAR)).bend;
     *H += sum;
 }
 
-/* Beyond these, entries are 1 or 0 in any case; u stays finite. */
 static double over_range(double x)
 {
-    return exp(-fmin(fmax(x, -300), 300));
+    return exp(-fmin(fmax(x, -700), 700));
 }
 
 static void entries(const correlation *c, const double *x, double *r, double *work)

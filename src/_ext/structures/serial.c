@@ -147,21 +147,20 @@ static void ad_nearest(const correlation *c, const double *r, double *x, double 
 
 #define AD_STEPS 8
 
-/* one of them elsewhere */
+/* one of them elsewhere, or, at last, all */
 static void ad_other(const correlation *c, const double *x, int which, double share, double *to, double *work)
 {
     (void)work;
-    const int k = which / AD_STEPS;
+    const int only = which / AD_STEPS;
     const double there = HALF_PI * ((2 * (which % AD_STEPS) + 1.0) / AD_STEPS - 1);
-    memcpy(to, x, sizeof(double) * (size_t)c->n);
-    to[k] += share * (there - x[k]);
+    for (int k = 0; k < c->n; k++) to[k] = x[k] + (only == k || only == c->n ? share * (there - x[k]) : 0);
 }
 
 int correlation_ad(correlation *c, void **memory)
 {
     if (!(c->place = pairs(c->p, memory))) return 1;
     c->n = c->p - 1, c->count = 1 + c->p * (c->p - 1) / 2, c->kind = LMM_ANGLE;
-    c->others = AD_STEPS * c->n, c->work = 3 * c->p;
+    c->others = AD_STEPS * (c->n + 1), c->work = 3 * c->p;
     c->entries = ad_entries, c->slope = ad_slope, c->curve = ad_curve, c->root = root;
     c->nearest = ad_nearest, c->other = ad_other;
     return 0;

@@ -93,14 +93,18 @@ static void curve(const correlation *c, const double *x, const double *weight, d
 {
     const int p = c->p;
     const angles g = angles_of(c, x, work);
-    double *z = work + 2 * p, *dz = z + p, *bar = dz + p, *dbar = bar + p;
+    double *z = work + 2 * p, *dz = z + p, *bar = dz + p, *dbar = bar + p, *h = dbar + p;
     for (int i = 0; i < c->n; i++) {
         first(p, z);
-        memset(dz, 0, sizeof(double) * 3 * (size_t)p);
+        memset(dz, 0, sizeof(double) * 4 * (size_t)p); /* and bar, dbar, h */
         for (int m = 1; m < p; m++) apply(g, m, z, dz, i);
         for (int m = p - 1; m >= 1; m--) {
             bar[0] += weight[m];
-            retreat(g, m, z, dz, bar, dbar, i, H + i * ld);
+            retreat(g, m, z, dz, bar, dbar, i, h);
+        }
+        for (int k = 0; k <= i; k++) {
+            H[k + i * ld] += h[k];
+            if (k < i) H[i + k * ld] += h[k];
         }
     }
 }
@@ -118,25 +122,32 @@ static int root(const correlation *c, const double *x, double *L, double *work)
     return 0;
 }
 
-/* Durbin and Levinson: partial autocorrelations of r, not above `most`; r follows where one was */
-static void partial(int n, double *r, double most, double *x, double *work)
+/* Durbin and Levinson: partial autocorrelations of r. Those above `most` are cut; r follows. Whether one was.
+ */
+static int partial(int n, double *r, double most, double *x, double *work)
 {
     double *a = work, *last = a + n, v = 1;
+    int cut = 0;
     for (int k = 0; k < n; k++) {
         double sum = 0;
         for (int j = 0; j < k; j++) sum += a[j] * r[k - j];
-        const double s = v > NOTHING ? fmin(fmax((r[k + 1] - sum) / v, -most), most) : 0;
+        const double wanted = v > NOTHING ? (r[k + 1] - sum) / v : 0, s = fmin(fmax(wanted, -most), most);
+        cut |= s != wanted;
         r[k + 1] = sum + s * v, x[k] = asin(s);
         memcpy(last, a, sizeof(double) * (size_t)k);
         for (int j = 0; j < k; j++) a[j] -= s * last[k - 1 - j];
         a[k] = s, v *= 1 - s * s;
     }
+    return cut;
 }
 
+/* Shrunk, if these correlations are near a boundary, or are none */
 static void nearest(const correlation *c, const double *r, double *x, double *work)
 {
     double *to = work, *rest = to + c->p;
     memcpy(to, r, sizeof(double) * (size_t)c->p);
+    if (!partial(c->n, to, INSIDE, x, rest)) return;
+    for (int k = 1; k < c->p; k++) to[k] = INSIDE * r[k];
     partial(c->n, to, INSIDE, x, rest);
 }
 
@@ -153,7 +164,7 @@ static void other(const correlation *c, const double *x, int which, double share
 int correlation_toeplitz(correlation *c, void **memory)
 {
     if (!(c->place = lags(c->p, memory))) return 1;
-    c->n = c->p - 1, c->count = c->p, c->others = 33, c->kind = LMM_ANGLE, c->work = 6 * c->p;
+    c->n = c->p - 1, c->count = c->p, c->others = 33, c->kind = LMM_ANGLE, c->work = 7 * c->p;
     c->entries = entries, c->slope = slope, c->curve = curve, c->root = root;
     c->nearest = nearest, c->other = other;
     return 0;

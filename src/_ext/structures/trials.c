@@ -7,6 +7,7 @@
 const double DEVIATIONS[SIZES] = {0.3, 0.1, 0.03, 0.01};
 const double SHARES[SIZES] = {0.7, 0.2, 0.06, 0.02};
 
+#define FREE 0.95 /* share of the way where x is free */
 #define FLAT 1e-6 /* slopes of R that are zero      */
 #define STEPS 50  /* towards the best direction     */
 
@@ -103,7 +104,7 @@ static int best(const search *t, const double *phi, int zero, int size, double n
     int found = 0;
     for (int which = zero ? -1 : 0; which < s->c.others || which < 0; which++) {
         memcpy(x, phi + first, sizeof(double) * (size_t)s->c.n);
-        if (which >= 0) s->c.other(&s->c, phi + first, which, SHARES[zero ? 0 : size], x, t->rest);
+        if (which >= 0) s->c.other(&s->c, phi + first, which, zero ? FREE : SHARES[size], x, t->rest);
         s->c.entries(&s->c, x, t->r, t->rest);
         deviations_of(s, phi, t->sd);
         if (zero) grow(t, phi, DEVIATIONS[size]);
