@@ -1,4 +1,4 @@
-"""Models for repeated measures written down plainly: V row by row, dense, derivatives by formula of V.
+"""Models for repeated measures written down plainly: V row by row, dense, and its derivatives.
 
 model = Dense(y, X, subject, visit, weights=None, group=None)
 f = model.criterion(Sigmas, reml)
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Dense:
-    """y ~ N(X beta, V), V_ij = Sigma_g[visit_i, visit_j] / sqrt(w_i w_j) for rows of one subject."""
+    """y ~ N(X beta, V), V_ij = Sigma[visit_i, visit_j] / sqrt(w_i w_j) for rows of a subject."""
 
     def __init__(self, y, X, subject, visit, weights=None, group=None):
         self.y, self.X, self.subject, self.visit = y, X, np.asarray(subject), np.asarray(visit)
@@ -40,8 +40,8 @@ class Dense:
         return self.solved(Sigmas)[4 if reml else 3]
 
     def hessian(self, Sigmas, first, second, reml=True):
-        """Exact, in parameters with derivatives first (k, g, m, m), second (k, k, g, m, m) of Sigma."""
-        Vi, Phi, beta, _, _ = self.solved(Sigmas)
+        """Exact; derivatives of Sigma are first (k, g, m, m) and second (k, k, g, m, m)."""
+        Vi, Phi, _, _, _ = self.solved(Sigmas)
         P = Vi - Vi @ self.X @ Phi @ self.X.T @ Vi
         Py = P @ self.y
         Q = P if reml else Vi

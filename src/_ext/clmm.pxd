@@ -357,6 +357,7 @@ cdef extern from "repeated/repeated.h" nogil:
     lmm_status lmm_repeated_new(lmm_repeated **r, const lmm_repeated_spec *spec, const lmm_blas *blas)
     void lmm_repeated_free(lmm_repeated *r)
     lmm_status lmm_repeated_add(lmm_repeated *r, int32_t pattern, int64_t count, const double *z)
+    void lmm_repeated_add_sums(lmm_repeated *r, int32_t pattern, int64_t count, const double *sum)
     void lmm_repeated_scale(lmm_repeated *r, double by)
     void lmm_repeated_forget(lmm_repeated *r)
     ptrdiff_t lmm_repeated_pairs(const lmm_repeated *r)

@@ -77,6 +77,16 @@ cdef class Repeated:
                 status = lmm_repeated_add(self.r, pattern, count, &z[0, 0])
         check(status)
 
+    def add_sums(self, int pattern, int64_t count, const double[:, ::1] total not None):
+        """The same of the sum of their products z'z, (k (p + 1), k (p + 1)), symmetric."""
+        if not 0 <= pattern < len(self.patterns):
+            raise ValueError(f"there is no pattern {pattern}")
+        size = len(self.patterns[pattern][1]) * (self.p + 1)
+        if total.shape[0] != size or total.shape[1] != size or count < 0:
+            raise ValueError(f"the sums of pattern {pattern} have {size} rows and columns")
+        with self.lock:
+            lmm_repeated_add_sums(self.r, pattern, count, &total[0, 0])
+
     def scale(self, double by):
         """Measures the response in other units: y / by."""
         with self.lock:
@@ -109,6 +119,7 @@ cdef class Repeated:
         with self.lock, single_threaded_blas():
             with nogil:
                 status = lmm_repeated_evaluate(self.r, reml, &own[0], &f)
+        self.structure.raised()
         check(status)
         return f
 
@@ -198,6 +209,7 @@ cdef class Repeated:
             raise watch.error
         if status == LMM_DEPENDENT:
             raise Dependent()
+        self.structure.raised()
         check(status)
         name = {LMM_OK: "converged", LMM_STOPPED: "stopped", LMM_MAXEVAL: "evaluation limit"}[status]
         return np.asarray(phi)[:self.nphi], info.objective, info.certificate, info.neval, name

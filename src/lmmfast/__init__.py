@@ -62,6 +62,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GLMM",
     "LMM",
+    "MMRM",
     "Anova",
     "ClusterTest",
     "Contrasts",
@@ -84,7 +85,6 @@ __all__ = [
     "LmmError",
     "LmmWarning",
     "LostWorkerWarning",
-    "MMRM",
     "MMRMFit",
     "MixedLM",
     "MixedLMParams",

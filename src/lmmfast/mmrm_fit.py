@@ -108,12 +108,16 @@ class MMRMFit(Labelled):
             "visits: fit.covariance() and fit.varcorr have these"
         )
 
-    scale = sigma
+    @property
+    def scale(self) -> float:
+        """1: covariances of the visits are not relative to a residual variance."""
+        return 1.0
 
     @cached_property
     def point(self) -> Any:
         """The model at the estimates: what inference reads of it is computed once."""
-        return _refits.model_of(self).point(self.theta, self.reml)
+        model: Any = _refits.model_of(self)
+        return model.point(self.theta, self.reml)
 
     @hinted
     def refit(self, y: Any = None, *, weights: Any = None) -> Self:
@@ -140,7 +144,7 @@ class MMRMFit(Labelled):
             When no covariance matrix can be estimated.
         """
         design = refilled(self.design, y, weights)
-        model = _refits.model_of_part(self, design)
+        model: Any = _refits.model_of_part(self, design)
         return self.remade(model.minimize(Options(self.reml)), design, model)
 
     # ---- covariance -----------------------------------------------------------------------------
@@ -181,8 +185,8 @@ class MMRMFit(Labelled):
 
     @property
     def varcorr(self) -> pd.DataFrame:
-        """Variances and covariances of the visits: columns ``group`` (of subjects; without groups
-        the name of the subjects' factor), ``var1``, ``var2``, ``vcov`` and ``sdcor``, as `LMMFit`'s.
+        """Variances and covariances of the visits, as `LMMFit`'s: columns ``group`` (of subjects;
+        without groups the name of the subjects' factor), ``var1``, ``var2``, ``vcov``, ``sdcor``.
         """
         return _intervals.varcorr_frame(self)
 
@@ -198,7 +202,7 @@ class MMRMFit(Labelled):
         return self.parameters
 
     def vcov_theta(self) -> pd.DataFrame:
-        """Covariance matrix of theta, the parameters as they are optimized, from the exact Hessian."""
+        """Covariance matrix of theta, as it is optimized, from the exact Hessian."""
         import pandas as pd
 
         from .inference.repeated import information_of
@@ -275,6 +279,33 @@ class MMRMFit(Labelled):
         level = check_level(coverage(level, alpha))
         check_choice("method", method, ("wald", "profile", "boot"))
         return limits(self, level, method, parameters, ddf, n, seed)
+
+    @hinted
+    def profile(self, which: Any = None, level: float = 0.99) -> pd.DataFrame:
+        """Profile likelihood: parameters at values of zeta, the signed root of what the deviance is
+        above its least, the others at their best.
+
+        Parameters
+        ----------
+        which : {"fixed", "random", "all"} or list of str, optional
+            As ``parameters`` of `conf_int`. Default: all.
+        level : float, default 0.99
+            Coverage of the intervals to whose ends the profiles go.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``parameter``, ``value``, ``zeta``. The deviance of a REML fit is that of the
+            model's fit by maximum likelihood.
+
+        Raises
+        ------
+        ValueError
+            If ``level`` is not a coverage, or a name is not known.
+        """
+        from .inference.intervals.repeated_limits import profiles
+
+        return profiles(self, which, check_level(level))
 
     # ---- rows -----------------------------------------------------------------------------------
 
@@ -436,7 +467,7 @@ class MMRMFit(Labelled):
         rest = (None, None, None) if given is None else given[1:]
         own = given.data if data is None and given is not None else data
         design = build_repeated(formula or self.formula, own, *rest)
-        model = self.model.with_design(design)
+        model: Any = self.model.with_design(design)
         options = Options(self.reml if reml is None else reml, max_evals=max_evals)
         fit = self.remade(model.minimize(options), design, model)
         return fit if ddf is None else replace(fit, ddf=ddf)

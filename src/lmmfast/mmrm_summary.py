@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .inference.intervals.repeated import covariances_of
-from .inference.rows.repeated import scaled
 from .inference.rows.predict import fitted_of
+from .inference.rows.repeated import scaled
 from .summary import (
     MAX_CORRELATED,
     correlation_table,

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define SINGULAR 1e-13 /* share of a variance that other visits leave, below which r^2 is rounding */
+
 /* Sigma_P's inverse W; returns log|Sigma_P|, infinity where Sigma_P is not positive definite. */
 static double invert(const double *Sigma, ptrdiff_t m, const pattern *own, double *W, double *L)
 {
@@ -11,7 +13,10 @@ static double invert(const double *Sigma, ptrdiff_t m, const pattern *own, doubl
     double logdet = 0;
     for (int s = 0; s < k; s++)
         for (int t = 0; t < k; t++) L[t + s * k] = Sigma[own->visit[t] + own->visit[s] * m];
+    for (int j = 0; j < k; j++) W[j] = L[j + j * k];
     if (chol(k, L)) return INFINITY;
+    for (int j = 0; j < k; j++)
+        if (!(L[j + j * k] * L[j + j * k] > SINGULAR * W[j])) return INFINITY;
     for (int j = 0; j < k; j++) {
         logdet += 2 * log(L[j + j * k]);
         for (int i = 0; i < k; i++) W[i + j * k] = i == j;

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 
 #define LEAST 0.05    /* eigenvalues of the correlations where a fit begins */
+#define NEAREST 0.25  /* where ranges are looked at: these logarithms, in units of the largest distance, ... */
+#define RANGES 9      /* ... and so many below them, */
+#define APART 0.6     /* so far apart */
 #define SETTLED 1e-13 /* what a last step must promise to be taken: it costs an evaluation */
 
 typedef struct { /* a fit as newton.h sees it; points are phi and its anchor */
@@ -101,6 +104,37 @@ static lmm_status averaged(lmm_repeated *r, double *Sigma, const double *count, 
     for (int j = 0; j < m; j++)
         for (int i = 0; i < m; i++) Sigma[i + j * m] *= sd[i] * sd[j];
     return LMM_OK;
+}
+
+/* The place of the logarithm of a range among the parameters of a group; -1: there is none. */
+static int range_of(const lmm_structure *s)
+{
+    for (int i = 0; i < s->nphi; i++)
+        if (s->kind[i] == LMM_LOGARITHM) return i;
+    return -1;
+}
+
+/* Few pairs of places are seen: residuals tell the variance alone, and the range is looked for. */
+static lmm_status look_for_range(lmm_repeated *r, int reml, int at, double *Sigma, double *phi, int *neval)
+{
+    const ptrdiff_t m = r->visits, n = r->nphi;
+    double sum = 0, rows = 0, least = INFINITY, best = 0, f;
+    TRY(least_squares(r));
+    for (int i = 0; i < r->patterns; i++) {
+        const double *form = r->form + r->pattern[i].pair;
+        for (int s = 0; s < r->pattern[i].k; s++) sum += form[triangle(s) + s];
+        rows += (double)r->pattern[i].n * r->pattern[i].k;
+    }
+    memset(Sigma, 0, sizeof(double) * (size_t)(m * m));
+    for (ptrdiff_t i = 0; i < m; i++) Sigma[i + i * m] = sum / rows;
+    for (int g = 0; g < r->groups; g++) r->structure->nearest(r->structure, Sigma, phi + g * n, r->work);
+    for (int k = 0; k < RANGES; k++) {
+        for (int g = 0; g < r->groups; g++) phi[g * n + at] = NEAREST - APART * k;
+        (*neval)++;
+        if (lmm_repeated_evaluate(r, reml, phi, &f) == LMM_OK && f < least) least = f, best = phi[at];
+    }
+    for (int g = 0; g < r->groups; g++) phi[g * n + at] = best;
+    return isfinite(least) ? LMM_OK : LMM_NOTPOSDEF;
 }
 
 lmm_status lmm_repeated_start(lmm_repeated *r, double *Sigma, double *phi)
@@ -263,6 +297,8 @@ lmm_status lmm_repeated_fit(lmm_repeated *r, const lmm_settings *s, const double
     lmm_status status = LMM_OK;
     if (start)
         memcpy(x, start, sizeof(double) * (size_t)n);
+    else if (range_of(r->structure) >= 0)
+        status = look_for_range(r, s->reml, range_of(r->structure), x + size + newton, x, &state.neval);
     else
         status = lmm_repeated_start(r, x + size + newton, x);
     r->traced = 0;

@@ -39,6 +39,8 @@ void lmm_repeated_free(lmm_repeated *r); /* NULL and half-built are fine */
 /* Adds subjects of a pattern with k visits: count x k x (p + 1), row-major, each row scaled by the root of its
    weight. */
 lmm_status lmm_repeated_add(lmm_repeated *r, int32_t pattern, int64_t count, const double *z);
+/* The same of their sum of products, (k (p + 1))^2, of which one triangle is read. */
+void lmm_repeated_add_sums(lmm_repeated *r, int32_t pattern, int64_t count, const double *sum);
 void lmm_repeated_scale(lmm_repeated *r, double by); /* y := y / by in all sums */
 void lmm_repeated_forget(lmm_repeated *r);           /* all sums are zero again */
 

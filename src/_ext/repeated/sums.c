@@ -122,6 +122,13 @@ lmm_status lmm_repeated_add(lmm_repeated *r, int32_t i, int64_t count, const dou
     return LMM_OK;
 }
 
+void lmm_repeated_add_sums(lmm_repeated *r, int32_t i, int64_t count, const double *sum)
+{
+    fold(r, &r->pattern[i], sum);
+    r->pattern[i].n += count;
+    r->stands = r->traced = 0;
+}
+
 void lmm_repeated_scale(lmm_repeated *r, double by)
 {
     const ptrdiff_t rest = triangle(r->p);

@@ -63,7 +63,7 @@ class Visits(
         bits = np.packbits(there, axis=1)
         key = np.column_stack([self.group.astype(">i4").view(np.uint8).reshape(len(bits), 4), bits])
         whole = np.ascontiguousarray(key).view(np.dtype((np.void, key.shape[1]))).ravel()
-        _, one, which = np.unique(whole, return_index=True, return_inverse=True)
+        which = np.unique(whole, return_inverse=True)[1]
         found = []
         by = np.argsort(which, kind="stable")
         for own in np.split(by, np.cumsum(np.bincount(which))[:-1]):
@@ -198,8 +198,8 @@ def _check_once(visits: Visits, made: Design) -> None:
         )
         name = ", ".join(visits.covariance.visit)
         raise DataError(
-            f"subject {str(subject)!r} has visit {str(visit)!r} of {name} more than once: a visit "
-            "is one row a subject; is another variable missing in the formula, or are rows doubled?",
+            f"subject {str(subject)!r} has visit {str(visit)!r} of {name} more than once: "
+            "a visit is one row a subject; are rows doubled, or is a variable missing in the term?",
             variable=visits.covariance.visit[0],
             rows=sorted(made.rows[rows].tolist()),
         )
@@ -220,8 +220,8 @@ def _check_structure(visits: Visits) -> None:
         if len(lacks) and not own.is_spatial and _own_deviations(own.structure):
             where = f" in group {visits.groups[g]!r}" * several
             raise DataError(
-                f"visit {str(visits.labels[lacks[0]])!r} has no rows{where}: its variance cannot be "
-                f"estimated; use a structure with one variance for all visits, or leave out groups",
+                f"visit {str(visits.labels[lacks[0]])!r} has no rows{where}: its variance cannot "
+                "be estimated; use a structure with one variance for all visits, or no groups",
                 variable=own.visit[0],
             )
 

@@ -1,4 +1,4 @@
-"""Models for repeated measures: the sums by pattern of visits in units in which they are well scaled.
+"""Models for repeated measures: sums by pattern of visits, in units in which they are well scaled.
 
 The compiled class (src/_ext/repeated) sees columns of X that are centred, where the model has an
 intercept, and of unit mean square, and a response in units of its residuals. Everything that leaves
@@ -8,15 +8,14 @@ this module is in the user's units.
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _core
-from ..errors import ConvergenceWarning, DataError, FitError, warn
+from .. import _core as _compiled
+from ..errors import ConvergenceWarning, FitError, warn
 from ..formula.repeated import STRUCTURES
 from ..freeze import Frozen
 from .estimates import Estimates
@@ -28,10 +27,12 @@ if TYPE_CHECKING:
 
     from ..data.visits import RepeatedDesign
 
+_core: Any = _compiled
 Matrix = np.ndarray
 DEPENDENT = 1e-12  # square of a column that others leave, over its own, below which it is dropped
 AT_BOUND = 1e-6  # standard deviations below this share of the largest are zero
 CLOSE = 1e-6  # deviance units that a converged fit may be above its optimum
+SINGULAR = 1e-6  # eigenvalue of correlations of a search that did not end
 ROUNDED = 1e-20  # residual variance over that of the response, below which there is none
 
 
@@ -119,7 +120,8 @@ class RepeatedModel:
     def _sum(self) -> None:
         """Reads the rows once: `units`, `core`, and constants of the criterion."""
         design = self.design
-        visits, X, y = design.seen, design.fixed.values, design.sums.response()
+        rows_there = design.rows_for("sums by pattern of visits would be needed")
+        visits, X, y = design.seen, design.X, rows_there.response()
         units = _units(X, y)
         rows = np.empty((len(y), X.shape[1] + 1))
         np.subtract(X, units.center, out=rows[:, :-1])
@@ -130,24 +132,24 @@ class RepeatedModel:
             rows *= np.sqrt(w)[:, None]
         self.log_weights = 0.0 if w is None else float(np.log(w).sum())
         self.patterns = visits.patterns
-        kept = np.ones(X.shape[1], bool)
-        core = self._filled(rows, kept)
-        dependent = _dependent(_gram(core, self.patterns)[:-1, :-1])
-        if dependent.any():
-            kept = ~dependent
-            core = self._filled(rows[:, np.append(kept, True)], kept)
-        scale = _residual_scale(core, self.patterns, len(y))
+        core = self._filled(rows)
+        G = _gram(core, self.patterns)
+        kept = ~_dependent(G[:-1, :-1])
+        if not kept.all():
+            own = np.append(kept, True)
+            core, G = self._filled(rows[:, own]), G[np.ix_(own, own)]
+        scale = _residual_scale(G, len(y))
         core.scale(scale)
-        own = vars(units) | {"scale": units.scale * scale, "kept": kept}
-        self.units, self._core = Units(**own), core
+        fields = vars(units) | {"scale": units.scale * scale, "kept": kept}
+        self.units, self._core = Units(**fields), core
         self.n = len(y)
 
-    def _filled(self, rows: Matrix, kept: Matrix) -> Any:
+    def _filled(self, rows: Matrix) -> Any:
         visits = self.design.seen
         groups = [(g, v) for g, v, _ in self.patterns]
         name = STRUCTURES[visits.covariance.structure]
         structure = _core.Structure(name, visits.m, visits.places)
-        core = _core.Repeated(int(kept.sum()), structure, len(visits.groups), groups)
+        core = _core.Repeated(rows.shape[1] - 1, structure, len(visits.groups), groups)
         for i, (_, own, where) in enumerate(self.patterns):
             core.add(i, rows[where].reshape(len(where), len(own) * rows.shape[1]))
         return core
@@ -190,7 +192,11 @@ class RepeatedModel:
             status = options.watch.reason
         converged = status == "converged" and certificate < CLOSE
         seconds = time.perf_counter() - began
+        if not converged and status == "converged":
+            status = "limited by rounding"
         found = self._estimates(phi, reml, value + constants, certificate, evals, seconds, status)
+        if not converged:
+            self._check_singular(found.Sigma)
         if not converged and status != "stopped by callback":
             warn(ConvergenceWarning(f"not converged: {status}"))
         return found
@@ -228,6 +234,18 @@ class RepeatedModel:
                 f"the covariance has {self.nphi} parameters, finite numbers: {theta!r}"
             )
         return own / self.per_unit
+
+    def _check_singular(self, Sigma: Matrix) -> None:
+        """The likelihood has no maximum where few subjects have all of some visits."""
+        for own in Sigma:
+            sd = np.sqrt(own.diagonal())
+            if np.linalg.eigvalsh(own / np.outer(sd, sd))[0] < SINGULAR:
+                raise FitError(
+                    f"the likelihood has no maximum with {self.design.seen.covariance.text}: it "
+                    "grows without end as the covariance matrix of the visits becomes singular, "
+                    "for too few subjects have all of these visits; take a structure with fewer "
+                    "parameters (toeph, ar1h, csh), or leave out groups or rare visits"
+                )
 
     def _check_rows(self, reml: bool) -> None:
         rank = int(self.units.kept.sum())
@@ -316,7 +334,12 @@ class RepeatedPoint:
 
 def _upper(B: Matrix) -> Matrix:
     """The pairs (t <= s) of a symmetric matrix, t fastest."""
-    return B.T[np.tril_indices(len(B))]
+    return B.T[_places(len(B))]
+
+
+@lru_cache(maxsize=256)
+def _places(k: int) -> tuple[Matrix, Matrix]:
+    return np.tril_indices(k)
 
 
 def _shifted(
@@ -350,8 +373,11 @@ def _units(X: Matrix, y: Matrix) -> Units:
 
 def _gram(core: Any, patterns: Any) -> Matrix:
     """Cross-products of (X, y) over all rows."""
-    own = np.concatenate([_upper(np.eye(len(v))) for _, v, _ in patterns])
-    return np.asarray(core.weighted(own[:, None])[0])
+    own = []
+    for _, v, _ in patterns:
+        s, t = _places(len(v))
+        own.append(s == t)
+    return np.asarray(core.weighted(np.concatenate(own)[:, None])[0])
 
 
 def _dependent(G: Matrix) -> Matrix:
@@ -366,9 +392,9 @@ def _dependent(G: Matrix) -> Matrix:
     return out
 
 
-def _residual_scale(core: Any, patterns: Any, n: int) -> float:
-    """Root mean square of the residuals of least squares; FitError where there are none."""
-    G = _gram(core, patterns)
+def _residual_scale(G: Matrix, n: int) -> float:
+    """Root mean square of the residuals of least squares, from cross-products of (X, y); FitError
+    where there are none."""
     total = G[-1, -1]
     left = total - G[:-1, -1] @ np.linalg.solve(G[:-1, :-1], G[:-1, -1]) if len(G) > 1 else total
     if not left > ROUNDED * total * n:

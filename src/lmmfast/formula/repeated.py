@@ -1,4 +1,4 @@
-"""The covariance term of a model for repeated measures: ``us(visit | group / subject)``, as R's mmrm.
+"""The covariance term of a model for repeated measures, as R's mmrm: ``us(visit | group / id)``.
 
 The rest of the formula is one of a mixed model whose random terms only say which variables are
 needed: `Covariance.formula` can be read by `bars.parse`.

@@ -1,7 +1,7 @@
 """Degrees of freedom in models for repeated measures.
 
-With Phi = (X'V^-1 X)^-1, A_i = d(X'V^-1 X)/d phi_i and the covariance W of the parameters phi of the
-covariance matrices, twice the inverse of the exact Hessian of -2 log likelihood (observed
+With Phi = (X'V^-1 X)^-1, A_i = d(X'V^-1 X)/d phi_i and the covariance W of the parameters phi of
+the covariance matrices, twice the inverse of the exact Hessian of -2 log likelihood (observed
 information, as SAS and mmrm take it), the variance v = l'Phi l of a contrast has the gradient
 -l'Phi A_i Phi l, so that Satterthwaite's degrees of freedom are 2 v^2 / Var(v). Kenward and Roger's
 covariance is
@@ -196,7 +196,7 @@ class BetweenWithin:
         visits, kept = design.seen, self._fit.estimates.fixed_kept
         X = design.X
         first = visits.order[visits.first[:-1]]
-        within = (X != X[first][visits.subject]).any(axis=0)
+        within = (X[first][visits.subject] != X).any(axis=0)
         constant = design.fixed.constant() & kept
         inner = int((within & kept).sum())
         outer = int((~within & kept & ~constant).sum())
@@ -208,8 +208,8 @@ class BetweenWithin:
     def df(self, L: Any) -> np.ndarray:
         """Degrees of freedom of single contrasts (k): NaN for those of dropped columns."""
         L = contrasts(L, len(self._fit.estimates.beta))
-        found = np.where(L != 0, self.of_columns, np.inf).min(axis=1, initial=np.inf)
-        return np.where(usable_rows(L, self._fit.estimates.fixed_kept), found, np.nan)
+        found = np.where(L == 0, np.inf, self.of_columns).min(axis=1, initial=np.inf)
+        return np.asarray(np.where(usable_rows(L, self._fit.estimates.fixed_kept), found, np.nan))
 
     def f(self, L: Any) -> tuple[float, int, float]:
         """Wald statistic over its rank, the rank, the smallest degrees of freedom."""

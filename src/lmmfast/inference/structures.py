@@ -100,7 +100,7 @@ def bent(design: Any, point: Any, root: np.ndarray) -> np.ndarray | None:
         sigma = _sigma_of(structure, visits.m, visits.places)
         for along in (slopes @ root[g]).T:
             out[g] += _second(sigma, psi, along)
-    return out
+    return np.asarray(out)
 
 
 def _second(
@@ -125,12 +125,13 @@ def _sigma_of(structure: str, m: int, places: Any) -> Callable[[np.ndarray], np.
         if structure in ("ar1", "ar1h"):
             return np.asarray(rest[0] ** lag)
         if structure == "csh":
-            return np.where(lag > 0, rest[0], 1.0)
+            return np.asarray(np.where(lag > 0, rest[0], 1.0))
         if structure == "toeph":
             return np.asarray(np.append(1.0, rest)[lag])
         if structure == "sp_exp":
             x = np.asarray(places)
-            return np.exp(-np.sqrt(((x[:, None] - x) ** 2).sum(axis=2)) / rest[0])
+            apart = np.sqrt(((x[:, None] - x) ** 2).sum(axis=2))
+            return np.asarray(np.exp(-apart / rest[0]))
         out = np.eye(m, dtype=rest.dtype)
         for i in range(m):
             for j in range(i + 1, m):

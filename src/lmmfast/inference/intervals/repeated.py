@@ -37,10 +37,12 @@ def covariances_of(fit: Fit) -> Covariances:
 
 def _covariances(fit: Fit) -> Covariances:
     own: Any = fit
-    visits, point = own.design.seen, fit.point
+    visits, point = own.design.seen, own.point
     structure, scale = visits.covariance.structure, point.model.units.scale
     parameters = natural(structure, visits.labels, visits.places)
-    values, slopes, names = [], [], []
+    values: list[np.ndarray] = []
+    slopes: list[np.ndarray] = []
+    names: list[str] = []
     n = point.changes.shape[1]
     for g, Sigma in enumerate(point.Sigma):
         found, slope = values_of(parameters, Sigma, point.changes[g], visits.places)

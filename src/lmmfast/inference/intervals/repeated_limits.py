@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Local = tuple[float, np.ndarray, np.ndarray]  # value, gradient, Hessian
 
+SHOWN = 6  # points of a profile to each side
 STEPS = 60  # to an end; six or seven are usual
 CLOSE = 1e-7  # deviance units from the contour, and of what a last step is worth
 DIFFERENCE = 1e-5  # of phi, for second derivatives of h
@@ -41,10 +42,7 @@ def limits(
     """As ``MMRMFit.conf_int`` documents them."""
     import pandas as pd
 
-    names = _repeated.covariances_of(fit).names
-    known = [Parameter(name, "sd", i=i) for i, name in enumerate(names)]
-    known += [Parameter(name, "fixed", i=i) for i, name in enumerate(fit.design.x_names)]
-    wanted = chosen(known, parameters)
+    wanted = chosen(_parameters(fit), parameters)
     if method == "boot":
         own: Any = fit
         ends = (1 - level) / 2, (1 + level) / 2
@@ -55,6 +53,30 @@ def limits(
     else:
         out = _wald(fit, level, wanted, ddf)
     return pd.DataFrame(out, index=[one.name for one in wanted], columns=["lower", "upper"])
+
+
+def _parameters(fit: Fit) -> list[Parameter]:
+    """Those of the covariance structure, then the fixed effects."""
+    names = _repeated.covariances_of(fit).names
+    known = [Parameter(name, "sd", i=i) for i, name in enumerate(names)]
+    return known + [Parameter(name, "fixed", i=i) for i, name in enumerate(fit.design.x_names)]
+
+
+def profiles(fit: Fit, which: Any, level: float) -> pd.DataFrame:
+    """As ``MMRMFit.profile`` documents them."""
+    import pandas as pd
+
+    base = by_likelihood(fit)
+    names = _repeated.covariances_of(base).names
+    values = [*_repeated.covariances_of(base).values, *base.estimates.beta]
+    steps = np.linspace(0, normal_quantile(level), SHOWN + 1)[1:]
+    rows: list[tuple[str, float, float]] = []
+    for one in chosen(_parameters(fit), which):
+        ends = [(z, *Contour(base, z * z).ends(one.is_fixed, one.i)) for z in steps]
+        low = [(one.name, low, -z) for z, low, _ in reversed(ends)]
+        middle = (one.name, float(values[one.i + one.is_fixed * len(names)]), 0.0)
+        rows += [*low, middle, *[(one.name, high, z) for z, _, high in ends]]
+    return pd.DataFrame(rows, columns=["parameter", "value", "zeta"])
 
 
 def _wald(fit: Fit, level: float, wanted: list[Parameter], ddf: str | None) -> np.ndarray:
@@ -72,20 +94,20 @@ class Contour:
     """Where the deviance of a fit by maximum likelihood is q above its least."""
 
     def __init__(self, fit: Fit, q: float) -> None:
-        self.fit, self.q = fit, q
-        self.model: Any = fit.point.model
+        point: Any = fit.point
+        self.fit, self.q, self.phi = fit, q, point.phi
+        self.model: Any = point.model
         self.core = self.model._core
-        self.phi = fit.point.phi
         self.least = float(self.core.evaluate(self.phi, False))
 
     def ends(self, is_fixed: bool, i: int) -> tuple[float, float]:
         """Both ends of the interval of a parameter; NaN where there is none."""
         if not is_fixed:
             own = _repeated.covariances_of(self.fit)
-            value, shown = self._covariance(i)
+            own_value, shown = self._covariance(i)
             if not np.isfinite(own.values[i]):
                 return np.nan, np.nan
-            low, high = (self._end(self._value, value, self.phi, sign) for sign in (-1, 1))
+            low, high = (self._end(self._value, own_value, self.phi, sign) for sign in (-1, 1))
             return shown(low), shown(high)
         if not self.fit.estimates.fixed_kept[i]:
             return np.nan, np.nan
