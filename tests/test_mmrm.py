@@ -378,6 +378,44 @@ def test_covariance_and_its_parameters(fev):
         fit.ranef()
 
 
+# ---- rows that are not in memory -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["by subject", "mixed"])
+def test_chunks_give_the_fit_of_all_rows(fev, order, tmp_path):
+    formula = "FEV1 ~ RACE + ARMCD * AVISIT + us(AVISIT | SEX / USUBJID)"
+    plain = fev.assign(ARMCD=fev["ARMCD"].astype(str))
+    rows = plain if order == "by subject" else plain.sample(frac=1, random_state=2)
+    chunks = [rows[i : i + 90] for i in range(0, len(rows), 90)]
+    one, many = mmrm(formula, plain, weights="WEIGHT"), mmrm(formula, chunks, weights="WEIGHT")
+    assert many.objective == pytest.approx(one.objective, abs=1e-8)
+    np.testing.assert_allclose(many.params, one.params, rtol=1e-8)
+    np.testing.assert_allclose(many.df, one.df, rtol=1e-6)
+    np.testing.assert_allclose(many.covariance("Male"), one.covariance("Male"), rtol=1e-6)
+    means, wanted = (fit.emmeans(["ARMCD", "AVISIT"]).table for fit in (many, one))
+    np.testing.assert_allclose(means["SE"], wanted["SE"], rtol=1e-6)
+    assert "263 of 800 rows dropped" in str(many.summary())
+    with pytest.raises(DataError, match="not in memory"):
+        many.residuals("normalized")
+
+
+def test_a_file_is_a_source(fev, tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "fev.parquet"
+    plain = fev.assign(ARMCD=fev["ARMCD"].astype(str))
+    plain.to_parquet(path)
+    wanted = mmrm(WHOLE, plain).objective
+    assert mmrm(WHOLE, str(path)).objective == pytest.approx(wanted, abs=1e-8)
+    plain.to_csv(tmp_path / "fev.csv", index=False)
+    assert mmrm(WHOLE, str(tmp_path / "fev.csv")).objective == pytest.approx(wanted, abs=1e-8)
+
+
+def test_a_visit_twice_in_chunks_is_an_error(fev):
+    seen = fev[fev["FEV1"].notna()]
+    with pytest.raises(DataError, match=f"{seen['USUBJID'].iloc[3]}.*more than once"):
+        mmrm(WHOLE, [fev, seen.iloc[3:4]])
+
+
 # ---- errors --------------------------------------------------------------------------------------
 
 

@@ -458,7 +458,7 @@ class MMRMFit(Labelled):
         """
         from dataclasses import replace
 
-        from .data.visits import build_repeated
+        from .sources.repeated import any_repeated
 
         given = self.design.given
         if data is None and (given is None or given.data is None):
@@ -466,7 +466,7 @@ class MMRMFit(Labelled):
         assert given is not None or data is not None
         rest = (None, None, None) if given is None else given[1:]
         own = given.data if data is None and given is not None else data
-        design = build_repeated(formula or self.formula, own, *rest)
+        design = any_repeated(formula or self.formula, own, *rest)
         model: Any = self.model.with_design(design)
         options = Options(self.reml if reml is None else reml, max_evals=max_evals)
         fit = self.remade(model.minimize(options), design, model)

@@ -47,7 +47,7 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
     sections: list[tuple[str | Table, ...]] = [
         (_title(fit), *wrapped(f"Formula: {formula_text(fit.formula)}")),
         criteria(fit),
-        ("Normalized residuals:", _residuals(fit)),
+        *([("Normalized residuals:", _residuals(fit))] if fit.design.is_held else []),
         *_covariances(fit),
         (*wrapped(_counts(fit)), *_absent(fit), *dropped_rows(fit.design)),
     ]
@@ -124,7 +124,7 @@ def _counts(fit: Fit) -> str:
     return (
         f"Number of obs: {fit.nobs}, subjects ({visits.covariance.subject}): "
         f"{len(visits.subjects)}{groups}, visits: {visits.m}, patterns of visits: "
-        f"{len(visits.patterns)}"
+        f"{len(own.model.patterns)}"
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .data.visits import build_repeated
 from .engine.options import MAX_EVALS, Options
 from .engine.repeated import RepeatedModel
 from .hints import hinted
 from .inference.ddf import ddf_of
 from .mmrm_fit import MMRMFit
+from .sources.repeated import any_repeated
 
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
@@ -70,9 +70,10 @@ def mmrm(
         exp(-distance / range) of coordinates. ``us(visit | arm / id)`` has a matrix for each arm.
         Visits are levels of a factor in their order (of numbers by size); those without rows are
         left out.
-    data : pandas, polars or pyarrow table, dict of arrays, or text file
+    data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
         One row a visit. Rows with a missing value in a variable of the formula are dropped and
-        counted.
+        counted. Sources are those of ``lmer``: read twice, in chunks; rows are kept until all of
+        their subject's are there, and then summed.
     reml : bool, default True
         Restricted maximum likelihood; False for maximum likelihood.
     ddf : str, default "kenward-roger"
@@ -126,7 +127,7 @@ def mmrm(
     True
     """
     options = Options(reml, start, verbose, callback, max_seconds, max_evals)
-    design = build_repeated(formula, data, weights, offset, contrasts)
+    design = any_repeated(formula, data, weights, offset, contrasts)
     fit = MMRM(design).fitted(options, "satterthwaite")
     chosen = MMRMFit(fit.estimates, fit.design, fit.model, ddf_of(ddf, fit))
     return chosen

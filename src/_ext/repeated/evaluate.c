@@ -65,7 +65,8 @@ lmm_status lmm_repeated_evaluate(lmm_repeated *r, int reml, const double *phi, d
         for (int s = 0; s < own->k; s++)
             for (int t = 0; t <= s; t++) *to++ = W[t + s * own->k];
     }
-    r->blas.gemm("N", "N", &rows, &single, &pairs, &one, r->D, &rows, r->weight, &pairs, &zero, r->Apacked, &rows);
+    r->blas.gemm("N", "N", &rows, &single, &pairs, &one, r->D, &rows, r->weight, &pairs, &zero, r->Apacked,
+                 &rows);
     for (ptrdiff_t b = 0, at = 0; b < q; b++)
         for (ptrdiff_t a = 0; a <= b; a++) r->L[b + a * q] = r->Apacked[at++];
     r->blas.potrf("L", &q, r->L, &q, &info);
@@ -170,7 +171,8 @@ static void gather(lmm_repeated *r, const pattern *own, double *Q)
 static void curve(lmm_repeated *r, const pattern *own, const double *Q)
 {
     const ptrdiff_t m = r->visits, from = r->first[own->group];
-    int k = own->k, K = (int)triangle(k), n = r->nphi, all = r->all, ld = (int)(r->first[own->group + 1] - from);
+    int k = own->k, K = (int)triangle(k), n = r->nphi, all = r->all,
+        ld = (int)(r->first[own->group + 1] - from);
     double one = 1, zero = 0, minus = -1;
     const double *W = r->W + own->square;
     double *to = r->J, *H = r->H + (ptrdiff_t)own->group * n * (all + 1);
@@ -178,7 +180,8 @@ static void curve(lmm_repeated *r, const pattern *own, const double *Q)
         for (int s = 0; s < k; s++)
             for (int t = 0; t <= s; t++) *to++ = r->dSigma[own->visit[t] + own->visit[s] * m + i * m * m];
     changes(k, W, r->U);
-    r->blas.gemm("N", "N", &K, &n, &K, &minus, r->U, &K, r->J, &K, &zero, r->M + from * n + (own->pair - from), &ld);
+    r->blas.gemm("N", "N", &K, &n, &K, &minus, r->U, &K, r->J, &K, &zero,
+                 r->M + from * n + (own->pair - from), &ld);
     traces(k, W, Q, r->U);
     r->blas.gemm("N", "N", &K, &n, &K, &one, r->U, &K, r->J, &K, &zero, r->UJ, &K);
     r->blas.gemm("T", "N", &n, &n, &K, &one, r->J, &K, r->UJ, &K, &one, H, &all);
@@ -187,7 +190,8 @@ static void curve(lmm_repeated *r, const pattern *own, const double *Q)
 /* trace := tr(C^-1 A_i C^-1 A_j) */
 static lmm_status repeated_trace(lmm_repeated *r)
 {
-    int p = r->p, n = r->nphi, all = r->all, x = (int)triangle(r->p), pp = p * p, ldD = (int)r->packed, ldL = r->q;
+    int p = r->p, n = r->nphi, all = r->all, x = (int)triangle(r->p), pp = p * p, ldD = (int)r->packed,
+        ldL = r->q;
     double one = 1, zero = 0;
     void *const since = r->memory;
     double *sum, *square;
@@ -204,7 +208,8 @@ static lmm_status repeated_trace(lmm_repeated *r)
         for (ptrdiff_t i = 0; i < n; i++) {
             double *own = square + ((ptrdiff_t)g * n + i) * pp;
             for (ptrdiff_t b = 0, at = i * x; b < p; b++)
-                for (ptrdiff_t a = 0; a <= b; a++, at++) own[a + b * p] = own[b + a * p] = inner ? sum[at] : 0;
+                for (ptrdiff_t a = 0; a <= b; a++, at++)
+                    own[a + b * p] = own[b + a * p] = inner ? sum[at] : 0;
             r->blas.trsm("L", "L", "N", "N", &p, &p, &one, r->L, &ldL, own, &p);
             r->blas.trsm("R", "L", "T", "N", &p, &p, &one, r->L, &ldL, own, &p);
         }
@@ -228,8 +233,8 @@ static lmm_status finish(lmm_repeated *r, int exact)
         double *M = r->M + r->first[g] * n, *b = r->b + g * n * p;
         memset(b, 0, sizeof(double) * (size_t)(n * p));
         if (inner)
-            r->blas.gemm("N", "N", &rows, &columns, &inner, &one, r->Dw + r->first[g] * p, &rows, M, &inner, &zero,
-                         b, &rows);
+            r->blas.gemm("N", "N", &rows, &columns, &inner, &one, r->Dw + r->first[g] * p, &rows, M, &inner,
+                         &zero, b, &rows);
     }
     for (ptrdiff_t j = 0; j < all; j++) /* L^-1 b */
         for (ptrdiff_t i = 0; i < p; i++) {
@@ -260,7 +265,8 @@ static lmm_status differentiate(lmm_repeated *r, int exact)
         const pattern *own = &r->pattern[i];
         if (own->group != now) {
             now = own->group;
-            if (r->structure->map(r->structure, r->phi + now * n, r->root, r->dSigma, r->work)) return LMM_NOTPOSDEF;
+            if (r->structure->map(r->structure, r->phi + now * n, r->root, r->dSigma, r->work))
+                return LMM_NOTPOSDEF;
         }
         gather(r, own, Q);
         curve(r, own, Q);
@@ -270,7 +276,8 @@ static lmm_status differentiate(lmm_repeated *r, int exact)
     GRAB(r, H, n * n + 1);
     for (int g = 0; g < r->groups; g++) {
         double *S = r->S + g * m * m;
-        if (r->structure->map(r->structure, r->phi + g * n, r->root, r->dSigma, r->work)) return LMM_NOTPOSDEF;
+        if (r->structure->map(r->structure, r->phi + g * n, r->root, r->dSigma, r->work))
+            return LMM_NOTPOSDEF;
         for (ptrdiff_t i = 0; i < n; i++) r->g[g * n + i] = dot(m * m, S, r->dSigma + i * m * m);
         memset(H, 0, sizeof(double) * (size_t)(n * n));
         r->structure->bend(r->structure, r->phi + g * n, S, H, r->work);

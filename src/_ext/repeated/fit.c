@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 #define LEAST 0.05    /* eigenvalues of the correlations where a fit begins */
-#define NEAREST 0.25  /* where ranges are looked at: these logarithms, in units of the largest distance, ... */
+#define NEAREST 0.25  /* where ranges are looked at: these logarithms, in units of the largest distance, ... \
+                       */
 #define RANGES 9      /* ... and so many below them, */
 #define APART 0.6     /* so far apart */
 #define SETTLED 1e-13 /* what a last step must promise to be taken: it costs an evaluation */
@@ -29,7 +30,8 @@ static lmm_status least_squares(lmm_repeated *r)
     for (int i = 0; i < r->patterns; i++)
         for (int s = 0; s < r->pattern[i].k; s++)
             for (int t = 0; t <= s; t++) *to++ = t == s;
-    r->blas.gemm("N", "N", &rows, &single, &pairs, &one, r->D, &rows, r->weight, &pairs, &zero, r->Apacked, &rows);
+    r->blas.gemm("N", "N", &rows, &single, &pairs, &one, r->D, &rows, r->weight, &pairs, &zero, r->Apacked,
+                 &rows);
     for (ptrdiff_t b = 0, at = 0; b < q; b++)
         for (ptrdiff_t a = 0; a <= b; a++) r->L[b + a * q] = r->Apacked[at++];
     r->stands = 0;
@@ -72,8 +74,8 @@ static lmm_status strengthen(lmm_repeated *r, double *R)
     return LMM_OK;
 }
 
-/* Covariances of one group from sums of products of residuals (Sigma) and their numbers; over: n / (n - p). What
-   no subject tells is taken to be as the mean of the others. */
+/* Covariances of one group from sums of products of residuals (Sigma) and their numbers; over: n / (n - p).
+   What no subject tells is taken to be as the mean of the others. */
 static lmm_status averaged(lmm_repeated *r, double *Sigma, const double *count, double over, double *sd)
 {
     const int m = r->visits;
@@ -282,10 +284,22 @@ lmm_status lmm_repeated_fit(lmm_repeated *r, const lmm_settings *s, const double
     const ptrdiff_t n = r->all, size = 2 * n, m = r->visits;
     newton_state state = {.f = INFINITY, .radius = s->radius};
     search t = {r, s, &state};
-    newton_problem p = {.n = r->all, .nc = r->all, .size = size, .value = value, .derivatives = derivatives,
-                        .coordinates = coordinates, .tangent = tangent, .move = move, .anchor = anchor,
-                        .distance = distance, .extent = extent, .poll = s->poll ? poll : NULL,
-                        .syev = r->blas.syev, .potrf = r->blas.potrf, .arg = &t, .tolerance = s->tolerance,
+    newton_problem p = {.n = r->all,
+                        .nc = r->all,
+                        .size = size,
+                        .value = value,
+                        .derivatives = derivatives,
+                        .coordinates = coordinates,
+                        .tangent = tangent,
+                        .move = move,
+                        .anchor = anchor,
+                        .distance = distance,
+                        .extent = extent,
+                        .poll = s->poll ? poll : NULL,
+                        .syev = r->blas.syev,
+                        .potrf = r->blas.potrf,
+                        .arg = &t,
+                        .tolerance = s->tolerance,
                         .maxeval = s->maxeval};
     memset(info, 0, sizeof(*info));
     const ptrdiff_t newton = newton_workspace(r->all, r->all, size);

@@ -7,12 +7,12 @@
 #include "base/small.h"
 #include "repeated/repeated.h"
 
-typedef struct {        /* subjects with the same visits, of one group                    */
-    int32_t k, group;   /* visits; group                                                  */
-    int32_t *visit;     /* k  ascending                                                   */
-    ptrdiff_t pair;     /* where its k (k + 1) / 2 pairs (t <= s) begin, t fastest         */
-    ptrdiff_t square;   /* where its k x k matrices begin                                  */
-    int64_t n;          /* subjects                                                       */
+typedef struct {      /* subjects with the same visits, of one group                    */
+    int32_t k, group; /* visits; group                                                  */
+    int32_t *visit;   /* k  ascending                                                   */
+    ptrdiff_t pair;   /* where its k (k + 1) / 2 pairs (t <= s) begin, t fastest         */
+    ptrdiff_t square; /* where its k x k matrices begin                                  */
+    int64_t n;        /* subjects                                                       */
 } pattern;
 
 struct lmm_repeated {
@@ -28,16 +28,16 @@ struct lmm_repeated {
     double *D; /* packed x pairs  upper triangles by columns, so that what belongs to y is last */
 
     /* where the model stands */
-    int reml, stands;     /* criterion; 0: nowhere, 1: evaluated, 2: with derivatives      */
+    int reml, stands; /* criterion; 0: nowhere, 1: evaluated, 2: with derivatives      */
     double f, logdetC, r2;
-    double *phi;          /* all                                                          */
-    double *Sigma;        /* groups x visits x visits                                     */
-    double *W;            /* the patterns' inverses                                        */
-    double *L;            /* q x q  Cholesky factor of A                                  */
-    double *beta, *Cinv;  /* p, p x p                                                     */
-    double *g, *H;        /* all, all x all                                               */
-    double *trace;        /* all x all  what log|C| adds to the curvature, ...             */
-    int traced;           /* ... 0: not known, 1: elsewhere, 2: here                       */
+    double *phi;         /* all                                                          */
+    double *Sigma;       /* groups x visits x visits                                     */
+    double *W;           /* the patterns' inverses                                        */
+    double *L;           /* q x q  Cholesky factor of A                                  */
+    double *beta, *Cinv; /* p, p x p                                                     */
+    double *g, *H;       /* all, all x all                                               */
+    double *trace;       /* all x all  what log|C| adds to the curvature, ...             */
+    int traced;          /* ... 0: not known, 1: elsewhere, 2: here                       */
 
     /* scratch */
     double *root, *dSigma, *S, *work; /* visits x visits, nphi of these, groups of these, of the structure */

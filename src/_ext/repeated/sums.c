@@ -160,7 +160,8 @@ lmm_status lmm_repeated_weighted(const lmm_repeated *r, int nrhs, const double *
     double *sum = calloc((size_t)r->packed * (size_t)nrhs + 1, sizeof(double));
     if (!sum) return LMM_NOMEM;
     if (inner && nrhs)
-        r->blas.gemm("N", "N", &rows, &nrhs, &inner, &one, r->D, &rows, (double *)V, &inner, &zero, sum, &rows);
+        r->blas.gemm("N", "N", &rows, &nrhs, &inner, &one, r->D, &rows, (double *)V, &inner, &zero, sum,
+                     &rows);
     for (ptrdiff_t l = 0; l < nrhs; l++)
         repeated_unpack(r, sum + l * r->packed, out + l * (ptrdiff_t)r->q * r->q);
     free(sum);

@@ -18,6 +18,7 @@ from ..formula.repeated import STRUCTURES, Covariance, covariance_of
 from ..freeze import Frozen
 from .columns import Table
 from .design import Design, Given, build
+from .units import Units
 
 Matrix = NDArray[np.float64]
 
@@ -58,19 +59,45 @@ class Visits(
     def patterns(self) -> list[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
         """Subjects with the same visits and group: group, visits (k,), and their rows (count, k);
         in the order of groups."""
-        there = np.zeros((len(self.subjects), self.m), dtype=bool)
-        there[self.subject, self.visit] = True
-        bits = np.packbits(there, axis=1)
-        key = np.column_stack([self.group.astype(">i4").view(np.uint8).reshape(len(bits), 4), bits])
-        whole = np.ascontiguousarray(key).view(np.dtype((np.void, key.shape[1]))).ravel()
-        which = np.unique(whole, return_inverse=True)[1]
-        found = []
-        by = np.argsort(which, kind="stable")
-        for own in np.split(by, np.cumsum(np.bincount(which))[:-1]):
-            visits = np.flatnonzero(there[own[0]]).astype(np.int32)
-            rows = self.order[self.first[own][:, None] + np.arange(len(visits))]
-            found.append((int(self.group[own[0]]), visits, rows))
-        return found
+        return patterns_of(self.subject, self.visit, self.group, self.m, self.order, self.first)
+
+
+Pattern = tuple[int, "NDArray[np.int32]", "NDArray[np.int64]"]
+
+
+def patterns_of(
+    subject: Codes,
+    visit: Codes,
+    group: Codes,
+    m: int,
+    order: NDArray[np.int64],
+    first: NDArray[np.int64],
+) -> list[Pattern]:
+    """`Visits.patterns` of some rows; every subject has some, `group` is that of subjects."""
+    there = np.zeros((len(group), m), dtype=bool)
+    there[subject, visit] = True
+    bits = np.packbits(there, axis=1)
+    key = np.column_stack([group.astype(">i4").view(np.uint8).reshape(len(bits), 4), bits])
+    whole = np.ascontiguousarray(key).view(np.dtype((np.void, key.shape[1]))).ravel()
+    which = np.unique(whole, return_inverse=True)[1]
+    found: list[Pattern] = []
+    by = np.argsort(which, kind="stable")
+    for own in np.split(by, np.cumsum(np.bincount(which))[:-1]):
+        visits = np.flatnonzero(there[own[0]]).astype(np.int32)
+        rows = order[first[own][:, None] + np.arange(len(visits))]
+        found.append((int(group[own[0]]), visits, rows))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class PatternSums:
+    """Sums of products by pattern of visits, of rows that are not in memory."""
+
+    units: Units  # of z = (x, y)
+    log_weights: float  # sum of logarithms of the weights
+    n: int
+    patterns: list[tuple[int, NDArray[np.int32], int]]  # group, visits (k,), subjects; by group
+    sums: list[Matrix]  # of z'z of the subjects of each, (k (p + 1), k (p + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +105,7 @@ class RepeatedDesign(Design):
     """A design without random terms, whose rows are visits of subjects."""
 
     visits: Visits | None = None  # never None: fields before it have defaults
+    patterned: PatternSums | None = None  # of rows that are not in memory
 
     @property
     def seen(self) -> Visits:
@@ -111,15 +139,22 @@ def build_repeated(
         given = {"weights": weights, "offset": offset, "contrasts": contrasts}
         made = build(covariance.formula, table, **given)
     visits = replace(_visits(covariance, made), absent=_absent(covariance, made, table))
+    return repeated(made, formula, Given(data, weights, offset, contrasts), visits, None)
+
+
+def repeated(
+    made: Design, formula: str, given: Given, visits: Visits, patterned: PatternSums | None
+) -> RepeatedDesign:
+    """The design without the random terms that stand for the covariance term."""
     recipe = made.recipe
     assert recipe is not None
     own = vars(made) | {
         "formula": formula,
         "terms": (),
         "recipe": replace(recipe, random_layouts=(), groupings=()),
-        "given": Given(data, weights, offset, contrasts),
+        "given": given,
     }
-    return RepeatedDesign(**own, visits=visits)
+    return RepeatedDesign(**own, visits=visits, patterned=patterned)
 
 
 def _absent(covariance: Covariance, made: Design, table: Table) -> tuple[str, ...]:
@@ -159,8 +194,12 @@ def _visits(covariance: Covariance, made: Design) -> Visits:
         groups=names,
         places=places,
     )
-    _check_once(own, made)
-    _check_structure(own)
+    twice = twice_of(subject, own.visit, own.m, own.order)
+    if twice is not None:
+        raise visit_twice(own, subject[twice[0]], own.visit[twice[0]], made.rows[twice])
+    seen = np.zeros((len(names), own.m), bool)
+    seen[group[subject], own.visit] = True
+    check_structure(own, seen, int(np.bincount(subject).max()))
     return own
 
 
@@ -185,42 +224,44 @@ def _check_groups(
         )
 
 
-def _check_once(visits: Visits, made: Design) -> None:
-    """Every visit once a subject."""
-    key = visits.subject.astype(np.int64) * visits.m + visits.visit
-    ordered = key[visits.order]
-    again = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if len(again):
-        rows = visits.order[[again[0], again[0] + 1]]
-        subject, visit = (
-            visits.subjects[visits.subject[rows[0]]],
-            visits.labels[visits.visit[rows[0]]],
-        )
-        name = ", ".join(visits.covariance.visit)
-        raise DataError(
-            f"subject {str(subject)!r} has visit {str(visit)!r} of {name} more than once: "
-            "a visit is one row a subject; are rows doubled, or is a variable missing in the term?",
-            variable=visits.covariance.visit[0],
-            rows=sorted(made.rows[rows].tolist()),
-        )
+def twice_of(
+    subject: Codes, visit: Codes, m: int, order: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """Two rows of the same subject and visit; None: there are none."""
+    key = (subject.astype(np.int64) * m + visit)[order]
+    again = np.flatnonzero(key[1:] == key[:-1])
+    return order[[again[0], again[0] + 1]] if len(again) else None
 
 
-def _check_structure(visits: Visits) -> None:
-    """What the covariance of visits needs to be known of."""
+def visit_twice(visits: Visits, subject: Any, visit: Any, rows: Any) -> DataError:
+    """The error for rows of one subject and visit."""
+    names = ", ".join(visits.covariance.visit)
+    return DataError(
+        f"subject {str(visits.subjects[subject])!r} has visit {str(visits.labels[visit])!r} of "
+        f"{names} more than once: a visit is one row a subject; are rows doubled, or is a variable "
+        "missing in the term?",
+        variable=visits.covariance.visit[0],
+        rows=sorted(np.asarray(rows).tolist()),
+    )
+
+
+def check_structure(visits: Visits, seen: NDArray[np.bool_], most: int) -> None:
+    """What a covariance of visits needs to be known of: which visits are seen in which group
+    (groups, m), and the most visits of a subject."""
     own, several = visits.covariance, len(visits.groups) > 1
-    if visits.m < 2 or np.bincount(visits.subject).max() < 2:
+    if visits.m < 2 or most < 2:
         raise DataError(
             f"no subject has two visits of {', '.join(own.visit)}: nothing is repeated, and "
             f"{own.text} has no correlation to estimate",
             variable=own.visit[0],
         )
-    for g in range(len(visits.groups)):
-        rows = visits.group[visits.subject] == g
-        lacks = np.setdiff1d(np.arange(visits.m), visits.visit[rows])
-        if len(lacks) and not own.is_spatial and _own_deviations(own.structure):
-            where = f" in group {visits.groups[g]!r}" * several
+    if own.is_spatial or not _own_deviations(own.structure):
+        return
+    for name, there in zip(visits.groups, seen, strict=True):
+        if not there.all():
+            where = f" in group {str(name)!r}" * several
             raise DataError(
-                f"visit {str(visits.labels[lacks[0]])!r} has no rows{where}: its variance cannot "
+                f"visit {str(visits.labels[~there][0])!r} has no rows{where}: its variance cannot "
                 "be estimated; use a structure with one variance for all visits, or no groups",
                 variable=own.visit[0],
             )

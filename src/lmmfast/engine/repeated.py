@@ -8,6 +8,7 @@ this module is in the user's units.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core as _compiled
+from ..data.units import Units, constant_of, units_of
 from ..errors import ConvergenceWarning, FitError, warn
 from ..formula.repeated import STRUCTURES
-from ..freeze import Frozen
+from ..memory import available
 from .estimates import Estimates
 from .machine import note_dropped_columns
 from .options import Options
@@ -25,10 +27,11 @@ from .options import Options
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..data.visits import RepeatedDesign
+    from ..data.visits import PatternSums, RepeatedDesign
 
 _core: Any = _compiled
 Matrix = np.ndarray
+SMALL = 1e8  # bytes that are not worth a look at what there is
 DEPENDENT = 1e-12  # square of a column that others leave, over its own, below which it is dropped
 AT_BOUND = 1e-6  # standard deviations below this share of the largest are zero
 CLOSE = 1e-6  # deviance units that a converged fit may be above its optimum
@@ -56,34 +59,6 @@ class RepeatedEstimates(
 
     Sigma: np.ndarray
     bounded: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Units(Frozen, arrays=("center", "size", "kept")):
-    """X = center + size x columns that the core sees, and the same of the response."""
-
-    center: Matrix  # (p,)
-    size: Matrix  # (p,)
-    constant: int | None  # the column that is the same in every row
-    mean: float  # of the response
-    scale: float  # a unit of the response in the core, in the user's units
-    kept: Matrix  # (p,) bool: the columns of the core
-
-    @cached_property
-    def back(self) -> Matrix:
-        """(p, kept): the user's coefficients from those of the core, the mean apart."""
-        places = np.flatnonzero(self.kept)
-        out = np.zeros((len(self.kept), len(places)))
-        out[places, np.arange(len(places))] = self.scale / self.size[places]
-        if self.constant is not None:
-            out[self.constant] -= (
-                self.scale * (self.center / self.size)[places] / self.size[self.constant]
-            )
-        return out
-
-    def log_determinant(self) -> float:
-        """log|X'V^-1 X| less that of the core, its V in the user's units."""
-        return float(2 * np.log(self.size[self.kept]).sum())
 
 
 class RepeatedModel:
@@ -119,40 +94,69 @@ class RepeatedModel:
 
     def _sum(self) -> None:
         """Reads the rows once: `units`, `core`, and constants of the criterion."""
+        given = self.design.patterned
+        if given is None:
+            self._sum_rows()
+        else:
+            self._take(given)
+
+    def _sum_rows(self) -> None:
         design = self.design
-        rows_there = design.rows_for("sums by pattern of visits would be needed")
-        visits, X, y = design.seen, design.X, rows_there.response()
-        units = _units(X, y)
-        rows = np.empty((len(y), X.shape[1] + 1))
-        np.subtract(X, units.center, out=rows[:, :-1])
-        rows[:, :-1] /= units.size
-        rows[:, -1] = (y - units.mean) / units.scale
+        there = design.rows_for("sums by pattern of visits would be needed")
+        visits, X, y = design.seen, design.X, there.response()
+        units = units_of(X, y, constant_of(X))
         w = design.weights
-        if w is not None:
-            rows *= np.sqrt(w)[:, None]
+        rows = units.rows(X, y, w)
         self.log_weights = 0.0 if w is None else float(np.log(w).sum())
-        self.patterns = visits.patterns
-        core = self._filled(rows)
+        self.n = len(y)
+        self.patterns = [(g, own) for g, own, _ in visits.patterns]
+
+        def filled(kept: Matrix) -> Any:
+            core = self._empty(int(kept.sum()))
+            own = rows if kept.all() else rows[:, np.append(kept, True)]
+            for i, (_, v, where) in enumerate(visits.patterns):
+                core.add(i, own[where].reshape(len(where), len(v) * own.shape[1]))
+            return core
+
+        self._settle(units, filled)
+
+    def _take(self, given: PatternSums) -> None:
+        self.log_weights, self.n = given.log_weights, given.n
+        self.patterns = [(g, own) for g, own, _ in given.patterns]
+
+        def filled(kept: Matrix) -> Any:
+            core = self._empty(int(kept.sum()))
+            inside = np.append(kept, True)
+            for i, ((_, v, count), total) in enumerate(
+                zip(given.patterns, given.sums, strict=True)
+            ):
+                own = np.tile(inside, len(v))
+                core.add_sums(i, count, np.ascontiguousarray(total[np.ix_(own, own)]))
+            return core
+
+        self._settle(given.units, filled)
+
+    def _settle(self, units: Units, filled: Callable[[Matrix], Any]) -> None:
+        """The core of the columns that do not depend on others, in units of the residuals."""
+        kept = np.ones(len(units.kept), bool)
+        core = filled(kept)
         G = _gram(core, self.patterns)
         kept = ~_dependent(G[:-1, :-1])
         if not kept.all():
             own = np.append(kept, True)
-            core, G = self._filled(rows[:, own]), G[np.ix_(own, own)]
-        scale = _residual_scale(G, len(y))
+            core, G = filled(kept), G[np.ix_(own, own)]
+        scale = _residual_scale(G, self.n)
         core.scale(scale)
         fields = vars(units) | {"scale": units.scale * scale, "kept": kept}
         self.units, self._core = Units(**fields), core
-        self.n = len(y)
 
-    def _filled(self, rows: Matrix) -> Any:
+    def _empty(self, p: int) -> Any:
         visits = self.design.seen
-        groups = [(g, v) for g, v, _ in self.patterns]
-        name = STRUCTURES[visits.covariance.structure]
-        structure = _core.Structure(name, visits.m, visits.places)
-        core = _core.Repeated(rows.shape[1] - 1, structure, len(visits.groups), groups)
-        for i, (_, own, where) in enumerate(self.patterns):
-            core.add(i, rows[where].reshape(len(where), len(own) * rows.shape[1]))
-        return core
+        _check_memory(p, self.patterns)
+        structure = _core.Structure(
+            STRUCTURES[visits.covariance.structure], visits.m, visits.places
+        )
+        return _core.Repeated(p, structure, len(visits.groups), self.patterns)
 
     @property
     def nphi(self) -> int:
@@ -320,13 +324,13 @@ class RepeatedPoint:
     @cached_property
     def inverses(self) -> list[Matrix]:
         """Inverse of the covariance of the visits of each pattern."""
-        return [np.linalg.inv(self.Sigma[g][np.ix_(v, v)]) for g, v, _ in self.model.patterns]
+        return [np.linalg.inv(self.Sigma[g][np.ix_(v, v)]) for g, v in self.model.patterns]
 
     def products(self, middle: Any) -> Matrix:
         """X'V^-1 B V^-1 X (kept, kept), B of each subject; `middle` gives it, k x k, of a pattern
         from its place, group, visits and inverse."""
         pairs = []
-        for i, ((g, v, _), W) in enumerate(zip(self.model.patterns, self.inverses, strict=True)):
+        for i, ((g, v), W) in enumerate(zip(self.model.patterns, self.inverses, strict=True)):
             B = W @ middle(i, g, v, W) @ W
             pairs.append(_upper((B + B.T) / 2))
         return np.asarray(self.model._core.weighted(np.concatenate(pairs)[:, None])[0][:-1, :-1])
@@ -348,36 +352,29 @@ def _shifted(
     return bool(callback(n, value + shift, best + shift, radius, predicted))
 
 
-# ---- units ---------------------------------------------------------------------------------------
-
-
-def _units(X: Matrix, y: Matrix) -> Units:
-    """Units in which columns have mean squares of one, about their means if there is a constant."""
-    p = X.shape[1]
-    center, size = np.zeros(p), np.ones(p)
-    same = [j for j in range(p) if X[0, j] != 0 and (X[:, j] == X[0, j]).all()]
-    constant = same[0] if same else None
-    mean = 0.0
-    if constant is not None:
-        center, mean = X.mean(axis=0), float(y.mean())
-        center[constant] = 0.0
-    for j in range(p):
-        own = np.sqrt(np.mean(np.square(X[:, j] - center[j])))
-        if own > 1e-14 * max(abs(center[j]), 1e-300):
-            size[j] = own
-        else:
-            center[j] = 0.0  # a second constant depends on the first
-    scale = float(np.sqrt(np.mean(np.square(y - mean))))
-    return Units(center, size, constant, mean, scale or 1.0, np.ones(p, bool))
+# ---- sums ----------------------------------------------------------------------------------------
 
 
 def _gram(core: Any, patterns: Any) -> Matrix:
     """Cross-products of (X, y) over all rows."""
     own = []
-    for _, v, _ in patterns:
+    for _, v in patterns:
         s, t = _places(len(v))
         own.append(s == t)
     return np.asarray(core.weighted(np.concatenate(own)[:, None])[0])
+
+
+def _check_memory(p: int, patterns: Any) -> None:
+    """MemoryError where the sums of all patterns are more than there is room for."""
+    q = p + 1
+    pairs = sum(len(v) * (len(v) + 1) // 2 for _, v in patterns)
+    need = 8.0 * pairs * (q * (q + 1) / 2 + q)
+    room = available() if need > SMALL else need
+    if need > room:
+        raise MemoryError(
+            f"{len(patterns)} patterns of visits with {p} columns of X need {need / 1e9:.1f} GB of "
+            f"sums, there are {room / 1e9:.1f}: round visits to fewer different ones"
+        )
 
 
 def _dependent(G: Matrix) -> Matrix:

@@ -40,6 +40,7 @@ class Covariance:
     subject: str
     group: str | None  # of subjects with a covariance matrix of their own
     formula: str  # random terms in its place: visits by subject, and one of the group
+    factors: str  # the same with intercepts alone, of subjects, visits and groups
 
     @property
     def is_spatial(self) -> bool:
@@ -106,8 +107,12 @@ def _read(call: Call, text: str) -> Covariance:
     terms = [f"(0 + {' + '.join(wanted)} | {subject})"]
     if group is not None:
         terms.append(f"(1 | {group})")
-    plain = text[: call.start] + " + ".join(terms) + text[call.end :]
-    return Covariance(call.function, shown(call), names, subject, group, plain)
+    groups = [subject, *names, *([] if group is None else [group])]
+    plain, factors = (
+        text[: call.start] + " + ".join(own) + text[call.end :]
+        for own in (terms, [f"(1 | {name})" for name in groups])
+    )
+    return Covariance(call.function, shown(call), names, subject, group, plain, factors)
 
 
 def _is_sum(node: Node) -> bool:

@@ -68,6 +68,11 @@ def repeated_nesting(small: Any, large: Any) -> Nesting:
     """The same of models for repeated measures: by their structures, and groups."""
     if not (is_repeated(small) and is_repeated(large)):
         return Nesting("one has random effects, the other a covariance of visits", False)
+    a, b = small.structure, large.structure
+    if a != b and a not in SPECIAL.get(b, ()):
+        return Nesting(f"{a} is no special case of {b}", False)
+    if not small.design.is_held or not large.design.is_held:
+        return Nesting("", False, "that they are nested is taken for granted (rows are needed)")
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
         if not _same(getattr(small.design, name), getattr(large.design, name), usual):
             return Nesting(f"they have different {name}", False)
@@ -82,9 +87,6 @@ def repeated_nesting(small: Any, large: Any) -> Nesting:
             return Nesting("they have different groups of subjects", False)
     elif one.covariance.group is not None and not np.array_equal(one.group, two.group):
         return Nesting("one has covariances by group, the other has not", False)
-    a, b = one.covariance.structure, two.covariance.structure
-    if a != b and a not in SPECIAL.get(b, ()):
-        return Nesting(f"{a} is no special case of {b}", False)
     return Nesting("", bool(small.estimates.bounded))
 
 

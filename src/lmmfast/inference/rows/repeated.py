@@ -37,6 +37,7 @@ def scaled(fit: Fit, values: np.ndarray, whole: bool) -> np.ndarray:
     from scipy.linalg import solve_triangular
 
     own: Any = fit
+    own.design.rows_for("visits of the rows would be needed")
     w = fit.weights
     values = values if w is None else values * np.sqrt(w)
     out = np.empty(len(values))
@@ -52,6 +53,7 @@ def scaled(fit: Fit, values: np.ndarray, whole: bool) -> np.ndarray:
 def correlated(fit: Fit, noise: np.ndarray) -> np.ndarray:
     """Independent standard normal values (n,) as residuals of the model (n,)."""
     own: Any = fit
+    own.design.rows_for("visits of the rows would be needed")
     out = np.empty(len(noise))
     for g, visits, rows in own.design.seen.patterns:
         L = np.linalg.cholesky(own.estimates.Sigma[g][np.ix_(visits, visits)])
