@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .engine.options import MAX_EVALS, Options
@@ -33,6 +34,28 @@ class MMRM(RepeatedModel):
         MMRMFit
         """
         return self.fitted(Options(reml), ddf)
+
+    def at(self, theta: Any, *, reml: bool = True) -> MMRMFit:
+        """The model at given parameters of its covariance matrices, without minimizing.
+
+        Parameters
+        ----------
+        theta : (groups x nphi,) array
+            As ``fit.theta`` of a fit of this model.
+        reml : bool, default True
+
+        Returns
+        -------
+        MMRMFit
+            Its ``certificate`` is what a step of length one (in units of the curvature) is
+            predicted to gain.
+
+        Raises
+        ------
+        FitError
+            When there is no covariance matrix at theta.
+        """
+        return MMRMFit(self.estimates_at(theta, reml), self.design, self)
 
     def fitted(self, options: Options, ddf: str = "kenward-roger") -> MMRMFit:
         """The fit that checked options ask for."""
@@ -121,13 +144,12 @@ def mmrm(
     Examples
     --------
     >>> from lmmfast import datasets, mmrm
-    >>> data = datasets.load("Orthodont")
-    >>> fit = mmrm("distance ~ Sex + us(age | Subject)", data)
-    >>> fit.converged
-    True
+    >>> fit = mmrm("Reaction ~ Days + ar1h(Days | Subject)", datasets.load("sleepstudy"))
+    >>> float(fit.parameters.loc["rho", "estimate"].round(3))
+    0.792
     """
     options = Options(reml, start, verbose, callback, max_seconds, max_evals)
     design = any_repeated(formula, data, weights, offset, contrasts)
-    fit = MMRM(design).fitted(options, "satterthwaite")
-    chosen = MMRMFit(fit.estimates, fit.design, fit.model, ddf_of(ddf, fit))
-    return chosen
+    model = MMRM(design)
+    fit = MMRMFit(model.minimize(options), design, model)
+    return replace(fit, ddf=ddf_of(ddf, fit))

@@ -7,6 +7,7 @@ this module is in the user's units.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from .. import _core as _compiled
 from ..data.units import Units, constant_of, units_of
 from ..errors import ConvergenceWarning, FitError, warn
 from ..formula.repeated import STRUCTURES
+from ..linalg import predicted_gain
 from ..memory import available
 from .estimates import Estimates
-from .machine import note_dropped_columns
+from .machine import _MACHINES, note_dropped_columns
 from .options import Options
 
 if TYPE_CHECKING:
@@ -80,7 +82,9 @@ class RepeatedModel:
 
     def __init__(self, design: RepeatedDesign) -> None:
         self.design = design
+        self._lock = threading.RLock()
         self._sum()
+        _MACHINES.add(self)  # type: ignore[arg-type]
         note_dropped_columns(design, self.units.kept)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -163,6 +167,11 @@ class RepeatedModel:
         """Number of parameters of the covariance matrices."""
         return int(self._core.nphi)
 
+    @property
+    def theta_entries(self) -> Any:
+        """FitError: entries of theta belong to random terms."""
+        raise FitError("a model for repeated measures has no random terms")
+
     @cached_property
     def per_unit(self) -> Matrix:
         """(nphi,): what a unit of each parameter in the core is in the user's units."""
@@ -187,7 +196,9 @@ class RepeatedModel:
         seen = callback and partial(_shifted, callback, constants)
         how = {"reml": reml, "maxeval": options.max_evals, "callback": seen}
         try:
-            phi, value, certificate, evals, status = core.fit(start, **how)
+            with self._lock:
+                phi, value, certificate, evals, status = core.fit(start, **how)
+                read = core.estimates()
         except _core.NotFinite:
             raise FitError("the derivatives of the criterion are not finite") from None
         except (_core.NotPositiveDefinite, _core.NoVariance):
@@ -198,27 +209,30 @@ class RepeatedModel:
         seconds = time.perf_counter() - began
         if not converged and status == "converged":
             status = "limited by rounding"
-        found = self._estimates(phi, reml, value + constants, certificate, evals, seconds, status)
+        numbers = certificate, evals, seconds, status
+        found = self._estimates(phi, reml, value + constants, read, *numbers)
         if not converged:
             self._check_singular(found.Sigma)
         if not converged and status != "stopped by callback":
             warn(ConvergenceWarning(f"not converged: {status}"))
         return found
 
-    def at(self, theta: Any, reml: bool = True) -> RepeatedEstimates:
+    def estimates_at(self, theta: Any, reml: bool = True) -> RepeatedEstimates:
         """Estimates at given parameters of the covariance matrices."""
         began = time.perf_counter()
         phi = self._start(theta)
         try:
-            value = self._core.evaluate(phi, reml) + self._constants(reml)
+            with self._lock:
+                value = self._core.evaluate(phi, reml) + self._constants(reml)
+                gain = predicted_gain(*self._core.derivatives())
+                read = self._core.estimates()
         except _core.NotPositiveDefinite:
             raise FitError(
                 "the covariance matrix is not positive definite at these parameters"
             ) from None
-        g, H = self._core.derivatives()
-        gain = float(np.sqrt(g @ np.linalg.lstsq(H, g, rcond=None)[0])) if g.any() else 0.0
         state = "converged" if gain < CLOSE else "given"
-        return self._estimates(phi, reml, value, gain, 1, time.perf_counter() - began, state)
+        numbers = gain, 1, time.perf_counter() - began, state
+        return self._estimates(phi, reml, value, read, *numbers)
 
     def criterion(self, theta: Any, reml: bool, free: Any = None) -> float:
         """The criterion at given parameters; infinite where there is no covariance matrix."""
@@ -237,7 +251,7 @@ class RepeatedModel:
             raise ValueError(
                 f"the covariance has {self.nphi} parameters, finite numbers: {theta!r}"
             )
-        return own / self.per_unit
+        return np.asarray(own / self.per_unit)
 
     def _check_singular(self, Sigma: Matrix) -> None:
         """The likelihood has no maximum where few subjects have all of some visits."""
@@ -266,11 +280,11 @@ class RepeatedModel:
         )
 
     def _estimates(
-        self, phi: Matrix, reml: bool, value: float, certificate: float, evals: int,
-        seconds: float, status: str,
+        self, phi: Matrix, reml: bool, value: float, read: tuple[Matrix, Matrix, Matrix],
+        certificate: float, evals: int, seconds: float, status: str,
     ) -> RepeatedEstimates:  # fmt: skip
         units = self.units
-        beta, vcov, Sigma = self._core.estimates()
+        beta, vcov, Sigma = read
         full = units.back @ beta
         if units.constant is not None:
             full[units.constant] += units.mean / units.size[units.constant]
@@ -304,10 +318,11 @@ class RepeatedPoint:
     def __init__(self, model: RepeatedModel, phi: Matrix, reml: bool) -> None:
         self.model, self.phi, self.reml = model, phi, reml
         core = model._core
-        core.evaluate(phi, reml)
-        self.gradient, self.hessian = core.derivatives()
-        self.beta, self.vcov, self.Sigma = core.estimates()
-        self._slopes = core.slopes()
+        with model._lock:
+            core.evaluate(phi, reml)
+            self.gradient, self.hessian = core.derivatives()
+            self.beta, self.vcov, self.Sigma = core.estimates()
+            self._slopes = core.slopes()
 
     @property
     def slopes(self) -> Matrix:
@@ -338,7 +353,7 @@ class RepeatedPoint:
 
 def _upper(B: Matrix) -> Matrix:
     """The pairs (t <= s) of a symmetric matrix, t fastest."""
-    return B.T[_places(len(B))]
+    return np.asarray(B.T[_places(len(B))])
 
 
 @lru_cache(maxsize=256)

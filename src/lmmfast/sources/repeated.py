@@ -188,8 +188,8 @@ class _Summing:
         """Adds rows of complete subjects."""
         if not len(subject):
             return
-        levels, own = np.unique(subject, return_inverse=True)
-        own = own.astype(np.int32).ravel()
+        levels, place = np.unique(subject, return_inverse=True)
+        own = place.astype(np.int32).ravel()
         order = np.lexsort((visit, own))
         twice = twice_of(own, visit, self.visits.m, order)
         if twice is not None:
