@@ -236,6 +236,47 @@ def test_methods_of_repeated_measures_are_theirs_alone(fev):
         )
 
 
+# ---- places with coordinates ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_places_of_their_own_are_those_of_dense_algebra(reml):
+    rng = np.random.default_rng(4)
+    n = 40
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), 4), "when": rng.uniform(0, 9, 4 * n)})
+    data["where"] = rng.normal(size=4 * n)
+    data["arm"] = np.where(data["id"] % 2, "b", "a")
+    data["w"] = rng.uniform(0.5, 2, len(data))
+    data["y"] = rng.normal(size=n)[data["id"]] + rng.normal(size=4 * n) + data["when"]
+    data = data[rng.random(len(data)) < 0.8].reset_index(drop=True)
+    fit = mmrm("y ~ when + arm + sp_exp(when, where | id)", data, weights="w", reml=reml)
+    assert fit.converged
+    sd, far = fit.parameters["estimate"]
+    xy = data[["when", "where"]].to_numpy()
+    away = np.sqrt(((xy[:, None] - xy) ** 2).sum(axis=2))
+    model = Dense(data["y"].to_numpy(), fit.design.X, data["id"], np.arange(len(data)), data["w"])
+    R = np.exp(-away / far)
+    assert fit.objective == pytest.approx(model.criterion([sd**2 * R], reml), abs=1e-8)
+    for change in (1e-3, -1e-3):  # it is an optimum
+        for a, b in ((sd + change, far), (sd, far * (1 + change))):
+            near = model.criterion([a**2 * np.exp(-away / b)], reml)
+            assert near > fit.objective - 1e-9
+    if reml:  # variance and range
+        first = np.array([[R], [sd**2 * R * away / far**2]])
+        zero, both = np.zeros_like(R), R * away / far**2
+        bend = sd**2 * R * (away**2 / far**4 - 2 * away / far**3)
+        second = np.array([[[zero], [both]], [[both], [bend]]])
+        adjusted, df, _ = model.kenward_roger([sd**2 * R], first, second)
+        found = method_of(fit, "kenward-roger")
+        np.testing.assert_allclose(found.vcov, adjusted, rtol=1e-6)
+        np.testing.assert_allclose(found.df(np.eye(3)), [df(row) for row in np.eye(3)], rtol=1e-5)
+    r = fit.resid.to_numpy()
+    V = model.spread([sd**2 * R])
+    values = fit.residuals("normalized")
+    assert float(values @ values) == pytest.approx(float(r @ np.linalg.solve(V, r)), rel=1e-9)
+    assert len(fit.predict(interval="prediction")) == len(data)
+
+
 # ---- what is asked of a fit ----------------------------------------------------------------------
 
 
@@ -286,6 +327,21 @@ def test_predictions(fev):
     np.testing.assert_allclose(found[["lower", "upper"]], test.conf_int())
     wide = fit.predict(new, interval="prediction")
     assert ((wide["upper"] - wide["lower"]) > (found["upper"] - found["lower"])).all()
+
+
+def test_conditional_means_of_missing_visits(fev):
+    fit = mmrm("FEV1 ~ ARMCD * AVISIT + us(AVISIT | ARMCD / USUBJID)", fev)
+    filled, mean = fit.predict(fev, conditional=True), fit.predict(fev)
+    there = fev["FEV1"].notna()
+    np.testing.assert_array_equal(filled[there], fev.loc[there, "FEV1"])
+    one = fev[fev["USUBJID"] == "PT1"]
+    Sigma = fit.covariance(one["ARMCD"].iloc[0]).to_numpy()
+    o = one["FEV1"].notna().to_numpy()
+    left = (one["FEV1"] - mean[one.index])[o]
+    wanted = mean[one.index][~o] + Sigma[np.ix_(~o, o)] @ np.linalg.solve(Sigma[np.ix_(o, o)], left)
+    np.testing.assert_allclose(filled[one.index][~o], wanted)
+    alone = fev["USUBJID"].isin(fit.design.seen.absent)
+    np.testing.assert_allclose(filled[alone], mean[alone])
 
 
 def test_simulated_responses_have_the_covariance(fev):
@@ -459,6 +515,18 @@ def test_nothing_repeated_is_an_error(fev):
 def test_a_likelihood_without_maximum_is_an_error():
     with pytest.raises(FitError, match="no maximum"):  # four subjects have all four visits
         mmrm("y ~ x + arm + us(visit | id)", small(n=25), weights="w")
+
+
+def test_visits_that_nobody_has_both_of_are_named(fev):
+    odd = fev["USUBJID"].str[-1].isin(list("13579"))
+    gone = (odd & (fev["AVISIT"] == "VIS2")) | (~odd & (fev["AVISIT"] == "VIS3"))
+    with pytest.warns(lmmfast.IdentifiabilityWarning, match="both VIS2 and VIS3"):
+        fit = mmrm("FEV1 ~ SEX + us(AVISIT | USUBJID)", fev[~gone])
+    assert fit.n_params == 2 + 9
+    own = fit.parameters
+    assert list(own.index[own["se"].isna()]) == ["cor(VIS2, VIS3)"]
+    assert fit.pvalues.notna().all()
+    assert "Not identified" in str(fit.summary())
 
 
 def test_an_exact_fit_is_an_error():

@@ -353,6 +353,8 @@ cdef extern from "repeated/repeated.h" nogil:
         const ptrdiff_t *start
         const int32_t *visit
         const lmm_structure *structure
+        const lmm_structure **local
+        const double *shift
 
     lmm_status lmm_repeated_new(lmm_repeated **r, const lmm_repeated_spec *spec, const lmm_blas *blas)
     void lmm_repeated_free(lmm_repeated *r)
@@ -370,4 +372,3 @@ cdef extern from "repeated/repeated.h" nogil:
     lmm_status lmm_repeated_forms(const lmm_repeated *r, const double *F, double *out)
     lmm_status lmm_repeated_fit(lmm_repeated *r, const lmm_settings *s, const double *start, double *phi,
                                 lmm_info *info)
-    lmm_status lmm_repeated_start(lmm_repeated *r, double *Sigma, double *phi)

@@ -7,9 +7,10 @@ cdef class Repeated:
     Parameters
     ----------
     p : int, columns of X, linearly independent
-    structure : Structure, of the visits
+    structure : Structure, of the visits; or a list of one for each pattern, whose visits are its places
     groups : int, of subjects
     patterns : list of (group, visits int32 (k,), ascending), by group
+    shift : (patterns,), of the logarithms among the parameters of each, where each has a structure
 
     Attributes
     ----------
@@ -21,42 +22,67 @@ cdef class Repeated:
     cdef lmm_repeated *r
     cdef object lock
     cdef readonly _Structure structure
+    cdef readonly list local
+    cdef const lmm_structure **each
     cdef readonly int p, visits, groups, nphi
     cdef readonly list patterns
     cdef readonly object bounded, deviations
 
-    def __cinit__(self, int p, _Structure structure not None, int groups, list patterns not None):
+    def __cinit__(self, int p, structure not None, int groups, list patterns not None, shift=None):
         cdef lmm_repeated_spec spec
         cdef int32_t[::1] group = np.zeros(len(patterns) + 1, np.int32)
         cdef ptrdiff_t[::1] start = np.zeros(len(patterns) + 1, np.intp)
         cdef int32_t[::1] visit
-        cdef int visits = structure.p
+        cdef const double[::1] shifts
+        cdef _Structure one
+        cdef int visits, i
         cdef lmm_status status
+        if isinstance(structure, list):
+            self.local = structure
+            if len(structure) != len(patterns) or not patterns:
+                raise ValueError(f"{len(patterns)} patterns need a structure each")
+        self.structure = one = structure[0] if self.local is not None else structure
+        visits = one.p
         if not 0 <= p < MOST_COLUMNS or groups < 1:
             raise ValueError(f"{p} columns and {groups} groups")
-        self.structure, self.lock = structure, _Lock()
+        self.lock = _Lock()
         self.p, self.visits, self.groups, self.patterns = p, visits, groups, patterns
         before = 0
         for i, (own, which) in enumerate(patterns):
             which = np.asarray(which)
             if not before <= own < groups:
                 raise ValueError(f"pattern {i} is of group {own}: not there, or out of order")
-            if not len(which) or which[0] < 0 or which.max() >= visits or (np.diff(which) <= 0).any():
-                raise ValueError(f"the visits of pattern {i} must ascend within 0 .. {visits - 1}")
+            last = (one if self.local is None else self.local[i]).p - 1
+            if not len(which) or which[0] < 0 or which.max() > last or (np.diff(which) <= 0).any():
+                raise ValueError(f"the visits of pattern {i} must ascend within 0 .. {last}")
             group[i], start[i + 1], before = own, start[i] + len(which), own
         visit = np.concatenate([np.asarray(which, np.int32) for _, which in patterns] + [np.zeros(1, np.int32)])
         spec.p, spec.visits, spec.groups, spec.patterns = p, visits, groups, len(patterns)
         spec.group, spec.start, spec.visit = &group[0], &start[0], &visit[0]
-        spec.structure = structure.structure
+        spec.structure, spec.local, spec.shift = one.structure, NULL, NULL
+        if self.local is not None:
+            shifts = np.ascontiguousarray(shift, np.float64)
+            if shifts.shape[0] != len(patterns) or not np.isfinite(shifts).all():
+                raise ValueError("every pattern needs a finite shift")
+            self.each = <const lmm_structure **>calloc(len(patterns), sizeof(lmm_structure *))
+            if self.each == NULL:
+                raise MemoryError()
+            for i in range(len(self.local)):
+                one = self.local[i]
+                if one.nphi != self.structure.nphi or one.kinds != self.structure.kinds:
+                    raise ValueError(f"the structure of pattern {i} has other parameters")
+                self.each[i] = one.structure
+            spec.structure, spec.local, spec.shift = NULL, self.each, &shifts[0]
         with nogil:
             status = lmm_repeated_new(&self.r, &spec, &TABLE)
         check(status)
         self.nphi = lmm_repeated_nphi(self.r)
-        self.bounded = np.tile(np.arange(structure.nphi) < structure.nbound, groups)
-        self.deviations = np.tile([kind == "deviation" for kind in structure.kinds], groups)
+        self.bounded = np.tile(np.arange(self.structure.nphi) < self.structure.nbound, groups)
+        self.deviations = np.tile([kind == "deviation" for kind in self.structure.kinds], groups)
 
     def __dealloc__(self):
         lmm_repeated_free(self.r)
+        free(self.each)
 
     def renew_lock(self):
         """In a forked child: the thread that held the lock is not there."""
@@ -97,19 +123,6 @@ cdef class Repeated:
         with self.lock:
             lmm_repeated_forget(self.r)
 
-    def start(self):
-        """Covariances of the residuals of least squares (groups, visits, visits), and phi near them."""
-        cdef double[:, :, ::1] Sigma = np.zeros((self.groups, self.visits, self.visits))
-        cdef double[::1] phi = np.zeros(self.nphi + 1)
-        cdef lmm_status status
-        with self.lock, single_threaded_blas():
-            with nogil:
-                status = lmm_repeated_start(self.r, &Sigma[0, 0, 0], &phi[0])
-        if status == LMM_DEPENDENT:
-            raise Dependent()
-        check(status)
-        return np.asarray(Sigma), np.asarray(phi)[:self.nphi]
-
     def evaluate(self, phi, bint reml=True):
         """The model stands at phi from now on. Returns the criterion without its constants."""
         cdef const double[::1] own = np.ascontiguousarray(phi, np.float64)
@@ -135,7 +148,8 @@ cdef class Repeated:
         return np.asarray(g), np.asarray(H)
 
     def estimates(self):
-        """beta (p,), its covariance (p, p) and Sigma (groups, visits, visits) where the model stands."""
+        """beta (p,), its covariance (p, p) and Sigma (groups, visits, visits) where the model stands; Sigma is
+        zero where each pattern has a structure."""
         cdef double[::1] beta = np.empty(self.p + 1)
         cdef double[::1] vcov = np.empty(self.p * self.p + 1)
         cdef double[:, :, ::1] Sigma = np.empty((self.groups, self.visits, self.visits))

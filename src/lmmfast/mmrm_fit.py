@@ -12,7 +12,7 @@ import numpy as np
 from . import mmrm_summary as _summary
 from .data.design import refilled
 from .engine.options import MAX_EVALS, Options
-from .errors import FitError
+from .errors import DataError, FitError
 from .hints import hinted
 from .inference import refits as _refits
 from .inference.ddf import check_choice, check_level, coverage
@@ -97,8 +97,10 @@ class MMRMFit(Labelled):
     @property
     def n_params(self) -> int:
         """Number of parameters: kept fixed effects and those of the covariance matrices (lme4's and
-        gls's ``df`` of logLik; SAS and mmrm count the latter alone for AIC and BIC by REML)."""
-        return int(np.sum(self.estimates.fixed_kept)) + len(self.estimates.theta)
+        gls's ``df`` of logLik; SAS and mmrm count the latter alone for AIC and BIC by REML). What
+        cannot be identified does not count."""
+        covariances = len(self.estimates.theta) - len(self.unidentified)
+        return int(np.sum(self.estimates.fixed_kept)) + covariances
 
     @property
     def sigma(self) -> float:
@@ -170,6 +172,7 @@ class MMRMFit(Labelled):
         import pandas as pd
 
         visits = self.design.seen
+        _intervals.check_few(visits)
         names = [str(name) for name in visits.groups]
         if len(names) == 1 and group is None:
             place = 0
@@ -347,6 +350,7 @@ class MMRMFit(Labelled):
         interval: str | None = None,
         level: float = 0.95,
         ddf: str | None = None,
+        conditional: bool = False,
     ) -> pd.Series | pd.DataFrame:
         """Means of the response, for the rows of the fit or for new ones.
 
@@ -363,6 +367,9 @@ class MMRMFit(Labelled):
         level : float, default 0.95
         ddf
             As for `t_test`.
+        conditional : bool, default False
+            Means given the responses of the same subject in ``newdata``, which has subjects and
+            visits then; rows that have a response keep it. No standard errors.
 
         Returns
         -------
@@ -375,6 +382,10 @@ class MMRMFit(Labelled):
             For variables that are not there and levels that the fit has not seen.
         """
         check_level(level)
+        if conditional:
+            if se or interval is not None or newdata is None:
+                raise DataError("conditional=True needs new data, and gives means alone")
+            return _rows.conditional(self, newdata, offset)
         return _rows.predictions(self, newdata, offset, se, interval, level, ddf)
 
     # ---- responses drawn from it ----------------------------------------------------------------

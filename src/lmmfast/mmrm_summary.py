@@ -17,6 +17,7 @@ from .summary import (
     fixed_notes,
     fixed_table,
     proof,
+    unidentified_lines,
 )
 from .tables import Summary, Table, column, fixed, formula_text, wrapped
 
@@ -49,10 +50,10 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
         criteria(fit),
         *([("Normalized residuals:", _residuals(fit))] if fit.design.is_held else []),
         *_covariances(fit),
-        (*wrapped(_counts(fit)), *_absent(fit), *dropped_rows(fit.design)),
+        (*unidentified_lines(fit), *_counts(fit), *dropped_rows(fit.design)),
     ]
     if fit.design.x_names:
-        sections.append(("Fixed effects:", fixed_table(fit, ddf), *_notes(fit, ddf)))
+        sections.append(("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf)))
     if correlation and kept > 1:
         sections.append(("Correlation of fixed effects:", correlation_table(fit)))
     sections.append((*wrapped(proof(fit)), *_bounded(fit)))
@@ -117,15 +118,18 @@ def _matrix(labels: Any, Sigma: np.ndarray) -> Table:
     return Table(("", "Std.Dev.", "Corr", *[""] * (m - 2)), rows, 1)
 
 
-def _counts(fit: Fit) -> str:
+def _counts(fit: Fit) -> list[str]:
+    """Rows, subjects, visits; subjects without rows."""
     own: Any = fit
     visits = own.design.seen
     groups = f", in {len(visits.groups)} groups" if len(visits.groups) > 1 else ""
-    return (
+    said = (
         f"Number of obs: {fit.nobs}, subjects ({visits.covariance.subject}): "
         f"{len(visits.subjects)}{groups}, visits: {visits.m}, patterns of visits: "
         f"{len(own.model.patterns)}"
     )
+
+    return [*wrapped(said), *_absent(fit)]
 
 
 def _absent(fit: Fit) -> list[str]:
@@ -137,10 +141,6 @@ def _absent(fit: Fit) -> list[str]:
     one = "subject has no row that can be used"
     several = "subjects have no row that can be used"
     return wrapped(f"{len(absent)} {one if len(absent) == 1 else several}: {shown}")
-
-
-def _notes(fit: Fit, ddf: str | None) -> list[str]:
-    return fixed_notes(fit, ddf)
 
 
 def _bounded(fit: Fit) -> list[str]:

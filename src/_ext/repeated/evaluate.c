@@ -27,22 +27,37 @@ static double invert(const double *Sigma, ptrdiff_t m, const pattern *own, doubl
     return logdet;
 }
 
-/* Root and Sigma of every group */
-static int spread(lmm_repeated *r, const double *phi)
+/* Sigma (p x p) of a structure at parameters of a group. Nonzero: there is none. */
+static int spread(lmm_repeated *r, const lmm_structure *s, double shift, const double *phi, double *Sigma)
 {
-    const int m = r->visits;
-    for (int g = 0; g < r->groups; g++) {
-        const double *own = phi + (ptrdiff_t)g * r->nphi;
-        double *Sigma = r->Sigma + (ptrdiff_t)g * m * m;
-        for (int i = 0; i < r->structure->nbound; i++)
-            if (!(own[i] > 0)) return 1;
-        if (r->structure->map(r->structure, own, r->root, NULL, r->work)) return 1;
-        double one = 1, zero = 0;
-        int n = m;
-        r->blas.syrk("L", "N", &n, &n, &one, r->root, &n, &zero, Sigma, &n);
-        mirror(m, Sigma, m);
+    double one = 1, zero = 0;
+    int p = s->p;
+    for (int i = 0; i < s->nphi; i++) {
+        if (i < s->nbound && !(phi[i] > 0)) return 1;
+        r->here[i] = phi[i] + (s->kind[i] == LMM_LOGARITHM ? shift : 0);
     }
+    if (s->map(s, r->here, r->root, NULL, r->work)) return 1;
+    r->blas.syrk("L", "N", &p, &p, &one, r->root, &p, &zero, Sigma, &p);
+    mirror(p, Sigma, p);
     return 0;
+}
+
+/* Derivatives of Sigma, at parameters of a group */
+static int slopes(lmm_repeated *r, const lmm_structure *s, double shift, const double *phi)
+{
+    for (int i = 0; i < s->nphi; i++) r->here[i] = phi[i] + (s->kind[i] == LMM_LOGARITHM ? shift : 0);
+    return s->map(s, r->here, r->root, r->dSigma, r->work);
+}
+
+/* g += tr(S Sigma_i), H += tr(S Sigma_ij), after slopes() of the same structure */
+static void pull(lmm_repeated *r, const lmm_structure *s, int group, const double *S)
+{
+    const ptrdiff_t n = r->nphi, all = r->all, pp = (ptrdiff_t)s->p * s->p, at = group * n;
+    for (ptrdiff_t i = 0; i < n; i++) r->g[at + i] += dot(pp, S, r->dSigma + i * pp);
+    memset(r->bent, 0, sizeof(double) * (size_t)(n * n));
+    s->bend(s, r->here, S, r->bent, r->work);
+    for (ptrdiff_t j = 0; j < n; j++)
+        for (ptrdiff_t i = 0; i < n; i++) r->H[at + i + (at + j) * all] += r->bent[i + j * n];
 }
 
 /* f at phi */
@@ -56,11 +71,17 @@ lmm_status lmm_repeated_evaluate(lmm_repeated *r, int reml, const double *phi, d
     if (r->traced == 2 || r->reml != reml) r->traced = r->reml == reml;
     r->reml = reml;
     memcpy(r->phi, phi, sizeof(double) * (size_t)r->all);
-    if (spread(r, phi)) return LMM_NOTPOSDEF;
+    for (int g = 0; g < r->groups && !r->local; g++)
+        if (spread(r, r->structure, 0, phi + (ptrdiff_t)g * r->nphi, r->Sigma + g * m * m))
+            return LMM_NOTPOSDEF;
     for (int i = 0; i < r->patterns; i++) {
         const pattern *own = &r->pattern[i];
         double *W = r->W + own->square, *to = r->weight + own->pair;
-        logdet += (double)own->n * invert(r->Sigma + own->group * m * m, m, own, W, r->small);
+        const double *Sigma = r->local ? r->Sigma : r->Sigma + own->group * m * m;
+        if (r->local &&
+            spread(r, own->structure, own->shift, phi + (ptrdiff_t)own->group * r->nphi, r->Sigma))
+            return LMM_NOTPOSDEF;
+        logdet += (double)own->n * invert(Sigma, own->structure->p, own, W, r->small);
         if (!isfinite(logdet)) return LMM_NOTPOSDEF;
         for (int s = 0; s < own->k; s++)
             for (int t = 0; t <= s; t++) *to++ = W[t + s * own->k];
@@ -151,9 +172,9 @@ static void traces(int k, const double *W, const double *Q, double *U)
 static void gather(lmm_repeated *r, const pattern *own, double *Q)
 {
     const int k = own->k, kk = k * k;
-    const ptrdiff_t m = r->visits;
+    const ptrdiff_t m = own->structure->p;
     const double *W = r->W + own->square, *form = r->form + own->pair;
-    double *E = r->small, *half = E + kk, *S = r->S + own->group * m * m;
+    double *E = r->small, *half = E + kk, *S = r->local ? r->S : r->S + own->group * m * m;
     for (int s = 0; s < k; s++)
         for (int t = 0; t <= s; t++) E[t + s * k] = E[s + t * k] = *form++ / (t < s ? 2 : 1);
     mul(k, k, k, 0, W, k, E, k, half, k);
@@ -170,7 +191,7 @@ static void gather(lmm_repeated *r, const pattern *own, double *Q)
 /* The changes of one pattern's Sigma in its pairs: J; M := -W Sigma_i W; H += tr(Q Sigma_i W Sigma_j) */
 static void curve(lmm_repeated *r, const pattern *own, const double *Q)
 {
-    const ptrdiff_t m = r->visits, from = r->first[own->group];
+    const ptrdiff_t m = own->structure->p, from = r->first[own->group];
     int k = own->k, K = (int)triangle(k), n = r->nphi, all = r->all,
         ld = (int)(r->first[own->group + 1] - from);
     double one = 1, zero = 0, minus = -1;
@@ -255,36 +276,29 @@ static lmm_status finish(lmm_repeated *r, int exact)
 static lmm_status differentiate(lmm_repeated *r, int exact)
 {
     const ptrdiff_t m = r->visits, n = r->nphi, all = r->all;
-    double *Q = r->small + 2 * (ptrdiff_t)r->most * r->most, *H; /* of one group */
+    double *Q = r->small + 2 * (ptrdiff_t)r->most * r->most;
     int now = -1;
     estimate(r);
     contract(r);
     memset(r->S, 0, sizeof(double) * (size_t)(r->groups * m * m));
+    memset(r->g, 0, sizeof(double) * (size_t)all);
     memset(r->H, 0, sizeof(double) * (size_t)(all * all));
     for (int i = 0; i < r->patterns; i++) {
         const pattern *own = &r->pattern[i];
-        if (own->group != now) {
-            now = own->group;
-            if (r->structure->map(r->structure, r->phi + now * n, r->root, r->dSigma, r->work))
-                return LMM_NOTPOSDEF;
-        }
+        const ptrdiff_t p = own->structure->p;
+        if (own->group != now || r->local)
+            if (slopes(r, own->structure, own->shift, r->phi + own->group * n)) return LMM_NOTPOSDEF;
+        now = own->group;
+        if (r->local) memset(r->S, 0, sizeof(double) * (size_t)(p * p));
         gather(r, own, Q);
         curve(r, own, Q);
+        if (r->local) pull(r, own->structure, own->group, r->S);
+    }
+    for (int g = 0; g < r->groups && !r->local; g++) {
+        if (slopes(r, r->structure, 0, r->phi + g * n)) return LMM_NOTPOSDEF;
+        pull(r, r->structure, g, r->S + g * m * m);
     }
     TRY(finish(r, exact));
-    void *const since = r->memory;
-    GRAB(r, H, n * n + 1);
-    for (int g = 0; g < r->groups; g++) {
-        double *S = r->S + g * m * m;
-        if (r->structure->map(r->structure, r->phi + g * n, r->root, r->dSigma, r->work))
-            return LMM_NOTPOSDEF;
-        for (ptrdiff_t i = 0; i < n; i++) r->g[g * n + i] = dot(m * m, S, r->dSigma + i * m * m);
-        memset(H, 0, sizeof(double) * (size_t)(n * n));
-        r->structure->bend(r->structure, r->phi + g * n, S, H, r->work);
-        for (ptrdiff_t j = 0; j < n; j++)
-            for (ptrdiff_t i = 0; i < n; i++) r->H[g * n + i + (g * n + j) * all] += H[i + j * n];
-    }
-    release(&r->memory, since);
     r->stands = exact ? 3 : 2;
     return LMM_OK;
 }
@@ -304,7 +318,7 @@ lmm_status lmm_repeated_read(lmm_repeated *r, double *g, double *H, double *beta
     if (H) memcpy(H, r->H, sizeof(double) * n * n);
     if (beta) memcpy(beta, r->beta, sizeof(double) * p);
     if (vcov) memcpy(vcov, r->Cinv, sizeof(double) * p * p);
-    if (Sigma) memcpy(Sigma, r->Sigma, sizeof(double) * (size_t)r->groups * m * m);
+    if (Sigma && !r->local) memcpy(Sigma, r->Sigma, sizeof(double) * (size_t)r->groups * m * m);
     return LMM_OK;
 }
 

@@ -6,8 +6,10 @@
 
 #include <stdlib.h>
 
-#define LEAST 0.05    /* eigenvalues of the correlations where a fit begins */
-#define NEAREST 0.25  /* where ranges are looked at: these logarithms, in units of the largest distance, ... \
+#define LEAST 0.05 /* eigenvalues of the correlations where a fit begins */
+#define FLAT 1e-4  /* squared diagonal of the factor of a Hessian, scaled, that is next to nothing */
+#define NEAREST                                                                                              \
+    0.25              /* where ranges are looked at: these logarithms, in units of the largest distance, ... \
                        */
 #define RANGES 9      /* ... and so many below them, */
 #define APART 0.6     /* so far apart */
@@ -119,7 +121,7 @@ static int range_of(const lmm_structure *s)
 /* Few pairs of places are seen: residuals tell the variance alone, and the range is looked for. */
 static lmm_status look_for_range(lmm_repeated *r, int reml, int at, double *Sigma, double *phi, int *neval)
 {
-    const ptrdiff_t m = r->visits, n = r->nphi;
+    const ptrdiff_t m = r->structure->p, n = r->nphi;
     double sum = 0, rows = 0, least = INFINITY, best = 0, f;
     TRY(least_squares(r));
     for (int i = 0; i < r->patterns; i++) {
@@ -139,7 +141,9 @@ static lmm_status look_for_range(lmm_repeated *r, int reml, int at, double *Sigm
     return isfinite(least) ? LMM_OK : LMM_NOTPOSDEF;
 }
 
-lmm_status lmm_repeated_start(lmm_repeated *r, double *Sigma, double *phi)
+/* Covariances of the residuals of least squares, groups x visits x visits, positive definite; the phi nearest
+   to them */
+static lmm_status from_residuals(lmm_repeated *r, double *Sigma, double *phi)
 {
     const ptrdiff_t m = r->visits, mm = m * m;
     void *const since = r->memory;
@@ -178,12 +182,32 @@ static double value(void *arg, const double *x)
     return lmm_repeated_evaluate(t->r, t->s->reml, x, &f) == LMM_OK ? f : INFINITY;
 }
 
+/* Whether H, scaled to a unit diagonal, has no eigenvalue near zero or below; scratch: n x n */
+static int is_definite(lmm_repeated *r, const double *H, double *scratch)
+{
+    const ptrdiff_t n = r->all;
+    int order = r->all, info;
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (!(H[i + i * n] > 0)) return 0;
+    for (ptrdiff_t j = 0; j < n; j++)
+        for (ptrdiff_t i = 0; i < n; i++)
+            scratch[i + j * n] = H[i + j * n] / sqrt(H[i + i * n] * H[j + j * n]);
+    r->blas.potrf("L", &order, scratch, &order, &info);
+    if (info) return 0;
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (!(scratch[i + i * n] * scratch[i + i * n] > FLAT)) return 0;
+    return 1;
+}
+
 static int derivatives(void *arg, double *slope, double *A, double *E)
 {
     search *t = arg;
     lmm_repeated *r = t->r;
     (void)E;
-    if (repeated_derivatives(r, 0) != LMM_OK) {
+    lmm_status status = repeated_derivatives(r, 0);
+    if (status == LMM_OK && r->traced == 1 && !is_definite(r, r->H, A)) /* a trace from elsewhere misleads */
+        status = repeated_derivatives(r, 1);
+    if (status != LMM_OK) {
         slope[0] = NAN;
         return 0;
     }
@@ -281,7 +305,7 @@ static lmm_status run(search *t, const newton_problem *p, double *x, double *wor
 lmm_status lmm_repeated_fit(lmm_repeated *r, const lmm_settings *s, const double *start, double *phi,
                             lmm_info *info)
 {
-    const ptrdiff_t n = r->all, size = 2 * n, m = r->visits;
+    const ptrdiff_t n = r->all, size = 2 * n, m = r->structure->p;
     newton_state state = {.f = INFINITY, .radius = s->radius};
     search t = {r, s, &state};
     newton_problem p = {.n = r->all,
@@ -314,7 +338,7 @@ lmm_status lmm_repeated_fit(lmm_repeated *r, const lmm_settings *s, const double
     else if (range_of(r->structure) >= 0)
         status = look_for_range(r, s->reml, range_of(r->structure), x + size + newton, x, &state.neval);
     else
-        status = lmm_repeated_start(r, x + size + newton, x);
+        status = from_residuals(r, x + size + newton, x);
     r->traced = 0;
     if (status == LMM_OK) status = run(&t, &p, x, x + size);
     if (status == LMM_OK || status == LMM_STOPPED || status == LMM_MAXEVAL)

@@ -23,16 +23,18 @@
 
 typedef struct lmm_repeated lmm_repeated;
 
-typedef struct {                    /* what a model is made of                                   */
-    int32_t p, visits, groups;      /* columns of X, independent; visits; groups of subjects      */
-    int32_t patterns;               /* in the order of their groups                              */
-    const int32_t *group;           /* patterns                                                  */
-    const ptrdiff_t *start;         /* patterns + 1  where the visits of each begin ...           */
-    const int32_t *visit;           /*               ... here, ascending                         */
-    const lmm_structure *structure; /* of every group; must outlive the model                    */
+typedef struct {                       /* what a model is made of                                  */
+    int32_t p, visits, groups;         /* columns of X, independent; visits; groups of subjects     */
+    int32_t patterns;                  /* in the order of their groups                             */
+    const int32_t *group;              /* patterns                                                 */
+    const ptrdiff_t *start;            /* patterns + 1  where the visits of each begin ...          */
+    const int32_t *visit;              /*               ... here, ascending, places in a structure  */
+    const lmm_structure *structure;    /* of all visits and every group; NULL: each pattern has ...  */
+    const lmm_structure *const *local; /* patterns  ... its own, of the same parameters, ...        */
+    const double *shift;               /* patterns  ... to logarithms of which this is added         */
 } lmm_repeated_spec;
 
-/* The only call that allocates what stays. */
+/* The only call that allocates what stays. Structures must outlive the model. */
 lmm_status lmm_repeated_new(lmm_repeated **r, const lmm_repeated_spec *spec, const lmm_blas *blas);
 void lmm_repeated_free(lmm_repeated *r); /* NULL and half-built are fine */
 
@@ -65,8 +67,5 @@ lmm_status lmm_repeated_forms(const lmm_repeated *r, const double *F, double *ou
 /* start: NULL for moments of the residuals of least squares. The model stands at phi afterwards. */
 lmm_status lmm_repeated_fit(lmm_repeated *r, const lmm_settings *s, const double *start, double *phi,
                             lmm_info *info);
-/* Covariances of the residuals of least squares, groups x visits x visits, positive definite; and the phi
-   nearest to them. */
-lmm_status lmm_repeated_start(lmm_repeated *r, double *Sigma, double *phi);
 
 #endif

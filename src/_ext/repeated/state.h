@@ -7,18 +7,21 @@
 #include "base/small.h"
 #include "repeated/repeated.h"
 
-typedef struct {      /* subjects with the same visits, of one group                    */
-    int32_t k, group; /* visits; group                                                  */
-    int32_t *visit;   /* k  ascending                                                   */
-    ptrdiff_t pair;   /* where its k (k + 1) / 2 pairs (t <= s) begin, t fastest         */
-    ptrdiff_t square; /* where its k x k matrices begin                                  */
-    int64_t n;        /* subjects                                                       */
+typedef struct {                    /* subjects with the same visits, of one group                    */
+    int32_t k, group;               /* visits; group                                                  */
+    int32_t *visit;                 /* k  ascending                                                   */
+    ptrdiff_t pair;                 /* where its k (k + 1) / 2 pairs (t <= s) begin, t fastest         */
+    ptrdiff_t square;               /* where its k x k matrices begin                                  */
+    int64_t n;                      /* subjects                                                       */
+    const lmm_structure *structure; /* of which its visits are places                     */
+    double shift;                   /* of its logarithms                                  */
 } pattern;
 
 struct lmm_repeated {
     void *memory;
     lmm_blas blas;
-    const lmm_structure *structure;
+    const lmm_structure *structure;         /* one for all, or that of the first pattern ...      */
+    int local;                              /* ... where each has its own                         */
     int32_t p, q, visits, groups, patterns; /* q = p + 1                                  */
     int32_t most;                           /* visits of the longest pattern               */
     int32_t nphi, all;                      /* parameters of a group, of all groups        */
@@ -40,13 +43,15 @@ struct lmm_repeated {
     int traced;          /* ... 0: not known, 1: elsewhere, 2: here                       */
 
     /* scratch */
-    double *root, *dSigma, *S, *work; /* visits x visits, nphi of these, groups of these, of the structure */
-    double *weight, *form;            /* pairs each                                        */
-    double *A, *Apacked;              /* q x q, packed                                     */
-    double *M;                        /* pairs x nphi  -W Sigma_i W                        */
-    double *Dw, *b;                   /* p x pairs, p x all                                */
-    double *J, *U, *UJ;               /* of one pattern: pairs x nphi, pairs x pairs, pairs x nphi */
-    double *small;                    /* 6 most x most                                     */
+    double *root, *dSigma, *work; /* of a structure: p x p, nphi of these, what it needs      */
+    double *S;                    /* df/dSigma: groups x visits x visits; of one pattern        */
+    double *bent, *here;          /* nphi x nphi of one structure; nphi, shifted parameters     */
+    double *weight, *form;        /* pairs each                                        */
+    double *A, *Apacked;          /* q x q, packed                                     */
+    double *M;                    /* pairs x nphi  -W Sigma_i W                        */
+    double *Dw, *b;               /* p x pairs, p x all                                */
+    double *J, *U, *UJ;           /* of one pattern: pairs x nphi, pairs x pairs, pairs x nphi */
+    double *small;                /* 6 most x most                                     */
 };
 
 INLINE ptrdiff_t triangle(ptrdiff_t k)

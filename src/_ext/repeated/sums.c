@@ -7,8 +7,8 @@
 
 static lmm_status lay_out(lmm_repeated *r, const lmm_repeated_spec *spec)
 {
-    const ptrdiff_t m = spec->visits, P = spec->patterns;
-    ptrdiff_t squares = 0;
+    const ptrdiff_t P = spec->patterns;
+    ptrdiff_t squares = 0, m = r->visits, work = r->structure->work;
     int32_t *visit;
     GRAB(r, r->pattern, P + 1);
     GRAB(r, r->first, r->groups + 1);
@@ -19,6 +19,10 @@ static lmm_status lay_out(lmm_repeated *r, const lmm_repeated_spec *spec)
         own->k = (int32_t)(spec->start[i + 1] - spec->start[i]);
         own->group = spec->group[i];
         own->visit = visit + spec->start[i];
+        own->structure = spec->structure ? spec->structure : spec->local[i];
+        own->shift = spec->structure ? 0 : spec->shift[i];
+        if (own->structure->work > work) work = own->structure->work;
+        if (r->local && own->structure->p > m) m = own->structure->p;
         own->pair = r->pairs;
         own->square = squares;
         r->pairs += triangle(own->k);
@@ -32,7 +36,7 @@ static lmm_status lay_out(lmm_repeated *r, const lmm_repeated_spec *spec)
     if (r->pairs && r->packed > PTRDIFF_MAX / 8 / r->pairs) return LMM_NOMEM;
     GRAB(r, r->D, r->packed * r->pairs + 1);
     GRAB(r, r->phi, n + 1);
-    GRAB(r, r->Sigma, r->groups * m * m);
+    GRAB(r, r->Sigma, (r->local ? 1 : r->groups) * m * m);
     GRAB(r, r->W, squares + 1);
     GRAB(r, r->L, q * q);
     GRAB(r, r->beta, q);
@@ -42,8 +46,10 @@ static lmm_status lay_out(lmm_repeated *r, const lmm_repeated_spec *spec)
     GRAB(r, r->trace, n * n + 1);
     GRAB(r, r->root, m * m);
     GRAB(r, r->dSigma, r->nphi * m * m + 1);
-    GRAB(r, r->S, r->groups * m * m);
-    GRAB(r, r->work, r->structure->work + 1);
+    GRAB(r, r->S, (r->local ? 1 : r->groups) * m * m);
+    GRAB(r, r->bent, (ptrdiff_t)r->nphi * r->nphi + 1);
+    GRAB(r, r->here, r->nphi + 1);
+    GRAB(r, r->work, work + 1);
     GRAB(r, r->weight, r->pairs + 1);
     GRAB(r, r->form, r->pairs + 1);
     GRAB(r, r->A, q * q);
@@ -64,10 +70,11 @@ lmm_status lmm_repeated_new(lmm_repeated **out, const lmm_repeated_spec *spec, c
     *out = r;
     if (!r) return LMM_NOMEM;
     r->blas = *blas;
-    r->structure = spec->structure;
+    r->local = !spec->structure;
+    r->structure = r->local ? spec->local[0] : spec->structure;
     r->p = spec->p, r->q = spec->p + 1;
-    r->visits = spec->visits, r->groups = spec->groups, r->patterns = spec->patterns;
-    r->nphi = spec->structure->nphi, r->all = r->nphi * r->groups;
+    r->visits = r->local ? 0 : spec->visits, r->groups = spec->groups, r->patterns = spec->patterns;
+    r->nphi = r->structure->nphi, r->all = r->nphi * r->groups;
     r->packed = triangle(r->q);
     return lay_out(r, spec);
 }

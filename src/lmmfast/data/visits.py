@@ -59,7 +59,7 @@ class Visits(
     def patterns(self) -> list[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
         """Subjects with the same visits and group: group, visits (k,), and their rows (count, k);
         in the order of groups."""
-        return patterns_of(self.subject, self.visit, self.group, self.m, self.order, self.first)
+        return patterns_of(self.subject, self.visit, self.group, self.order, self.first)
 
 
 Pattern = tuple[int, "NDArray[np.int32]", "NDArray[np.int64]"]
@@ -69,23 +69,22 @@ def patterns_of(
     subject: Codes,
     visit: Codes,
     group: Codes,
-    m: int,
     order: NDArray[np.int64],
     first: NDArray[np.int64],
 ) -> list[Pattern]:
     """`Visits.patterns` of some rows; every subject has some, `group` is that of subjects."""
-    there = np.zeros((len(group), m), dtype=bool)
-    there[subject, visit] = True
-    bits = np.packbits(there, axis=1)
-    key = np.column_stack([group.astype(">i4").view(np.uint8).reshape(len(bits), 4), bits])
-    whole = np.ascontiguousarray(key).view(np.dtype((np.void, key.shape[1]))).ravel()
-    which = np.unique(whole, return_inverse=True)[1]
+    count = np.diff(first)
+    key = np.full((len(group), int(count.max()) + 1), -1, np.int32)
+    key[:, 0] = group
+    key[subject[order], 1 + np.arange(len(order)) - np.repeat(first[:-1], count)] = visit[order]
+    which = np.unique(key.view(np.dtype((np.void, 4 * key.shape[1]))), return_inverse=True)[1]
     found: list[Pattern] = []
-    by = np.argsort(which, kind="stable")
-    for own in np.split(by, np.cumsum(np.bincount(which))[:-1]):
-        visits = np.flatnonzero(there[own[0]]).astype(np.int32)
+    by = np.argsort(which.ravel(), kind="stable")
+    for own in np.split(by, np.cumsum(np.bincount(which.ravel()))[:-1]):
+        visits = key[own[0], 1 : 1 + count[own[0]]].copy()
         rows = order[first[own][:, None] + np.arange(len(visits))]
         found.append((int(group[own[0]]), visits, rows))
+    found.sort(key=lambda own: own[0])
     return found
 
 

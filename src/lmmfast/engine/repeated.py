@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import _core as _compiled
 from ..data.units import Units, constant_of, units_of
-from ..errors import ConvergenceWarning, FitError, warn
+from ..errors import ConvergenceWarning, FitError, IdentifiabilityWarning, warn
 from ..formula.repeated import STRUCTURES
 from ..linalg import predicted_gain
 from ..memory import available
@@ -29,7 +29,7 @@ from .options import Options
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..data.visits import PatternSums, RepeatedDesign
+    from ..data.visits import PatternSums, RepeatedDesign, Visits
 
 _core: Any = _compiled
 Matrix = np.ndarray
@@ -37,6 +37,7 @@ SMALL = 1e8  # bytes that are not worth a look at what there is
 DEPENDENT = 1e-12  # square of a column that others leave, over its own, below which it is dropped
 AT_BOUND = 1e-6  # standard deviations below this share of the largest are zero
 CLOSE = 1e-6  # deviance units that a converged fit may be above its optimum
+MOST_PLACES = 500  # whose covariance matrix is kept
 SINGULAR = 1e-6  # eigenvalue of correlations of a search that did not end
 ROUNDED = 1e-20  # residual variance over that of the response, below which there is none
 
@@ -86,6 +87,11 @@ class RepeatedModel:
         self._sum()
         _MACHINES.add(self)  # type: ignore[arg-type]
         note_dropped_columns(design, self.units.kept)
+        self.unidentified = _never_together(design.seen, self.patterns)
+        if self.unidentified:
+            more = len(self.unidentified) - 1
+            others = f" (and {more} more pairs of visits)" * bool(more)
+            warn(IdentifiabilityWarning(self.unidentified[0] + others))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self)), (self.design,)
@@ -157,10 +163,31 @@ class RepeatedModel:
     def _empty(self, p: int) -> Any:
         visits = self.design.seen
         _check_memory(p, self.patterns)
-        structure = _core.Structure(
-            STRUCTURES[visits.covariance.structure], visits.m, visits.places
-        )
-        return _core.Repeated(p, structure, len(visits.groups), self.patterns)
+        name = STRUCTURES[visits.covariance.structure]
+        if visits.places is None:
+            structure = _core.Structure(name, visits.m)
+            return _core.Repeated(p, structure, len(visits.groups), self.patterns)
+        own = [_spread_out(visits.places[v]) for _, v in self.patterns]
+        spans = np.array([farthest(places) for places in own])
+        self.span = float(spans.max())  # what the logarithm of a range is relative to
+        local = [_core.Structure(name, len(places), places) for places in own]
+        inside = [(g, np.arange(len(v), dtype=np.int32)) for g, v in self.patterns]
+        shift = np.log(self.span / spans)
+        return _core.Repeated(p, local, len(visits.groups), inside, shift)
+
+    def sigma(self, theta: Matrix, group: int, visits: Matrix) -> Matrix:
+        """Covariance (k, k) of some visits of a subject of a group, in the user's units."""
+        own = np.asarray(theta).reshape(len(self.design.seen.groups), -1)[group]
+        places = self.design.seen.places
+        if places is None:
+            unit = self.per_unit.reshape(len(self.design.seen.groups), -1)[group]
+            whole = self._core.structure.sigma(own / unit) * self.units.scale**2
+            return np.asarray(whole[np.ix_(visits, visits)])
+        return np.asarray(own[0] ** 2 * np.exp(-apart(places[visits]) / self.range_of(own)))
+
+    def range_of(self, theta: Matrix) -> float:
+        """The range of sp_exp, of the parameters of a group."""
+        return float(self.span * np.exp(theta[1]))
 
     @property
     def nphi(self) -> int:
@@ -257,7 +284,7 @@ class RepeatedModel:
         """The likelihood has no maximum where few subjects have all of some visits."""
         for own in Sigma:
             sd = np.sqrt(own.diagonal())
-            if np.linalg.eigvalsh(own / np.outer(sd, sd))[0] < SINGULAR:
+            if len(own) and np.linalg.eigvalsh(own / np.outer(sd, sd))[0] < SINGULAR:
                 raise FitError(
                     f"the likelihood has no maximum with {self.design.seen.covariance.text}: it "
                     "grows without end as the covariance matrix of the visits becomes singular, "
@@ -296,13 +323,24 @@ class RepeatedModel:
         small = np.flatnonzero(self._core.bounded)[
             deviation < AT_BOUND * max(deviation.max(initial=0), 1)
         ]
+        if self.design.seen.places is not None:
+            Sigma = self._far(phi)
         return RepeatedEstimates(
             reml=reml, n=self.n, objective=value, theta=phi * self.per_unit, beta=full, vcov=cov,
             sigma=1.0, T=(), b=(), fixed_kept=units.kept, singular=(),
             converged=status == "converged" and certificate < CLOSE, certificate=certificate,
             n_evals=evals, seconds=seconds, status=status,
+            unidentified=self.unidentified,
             Sigma=Sigma * units.scale**2, bounded=tuple(int(i) for i in small),
         )  # fmt: skip
+
+    def _far(self, phi: Matrix) -> Matrix:
+        """Sigma of all places, in units of the core, where these are few; else of none."""
+        m, groups = self.design.seen.m, len(self.design.seen.groups)
+        theta = phi * self.per_unit
+        visits = np.arange(m if m <= MOST_PLACES else 0)
+        own = [self.sigma(theta, g, visits) for g in range(groups)]
+        return np.array(own) / self.units.scale**2
 
 
 class RepeatedPoint:
@@ -330,16 +368,45 @@ class RepeatedPoint:
         return np.asarray(self._slopes[:, :-1, :-1])
 
     @cached_property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self.model.design.seen.groups)
+
+    @cached_property
+    def by_group(self) -> Matrix:
+        """(groups, nphi of a group): the parameters."""
+        return self.phi.reshape(self.groups, -1)
+
+    @cached_property
     def changes(self) -> Matrix:
         """(groups, nphi of a group, visits, visits): derivatives of each Sigma."""
-        groups = self.Sigma.shape[0]
         structure = self.model._core.structure
-        return np.array([structure.derivatives(own) for own in self.phi.reshape(groups, -1)])
+        return np.array([structure.derivatives(own) for own in self.by_group])
+
+    def changes_of(self, i: int) -> Matrix:
+        """(nphi of a group, k, k): those of the visits of a pattern."""
+        g, v = self.model.patterns[i]
+        local = self.model._core.local
+        if local is None:
+            return np.asarray(self.changes[g][:, v[:, None], v])
+        return self._local(i)[1]
 
     @cached_property
     def inverses(self) -> list[Matrix]:
         """Inverse of the covariance of the visits of each pattern."""
-        return [np.linalg.inv(self.Sigma[g][np.ix_(v, v)]) for g, v in self.model.patterns]
+        patterns = self.model.patterns
+        if self.model._core.local is None:
+            return [np.linalg.inv(self.Sigma[g][np.ix_(v, v)]) for g, v in patterns]
+        return [np.linalg.inv(self._local(i)[0]) for i in range(len(patterns))]
+
+    def _local(self, i: int) -> tuple[Matrix, Matrix]:
+        """Sigma of a pattern with a structure of its own, and its derivatives."""
+        model = self.model
+        g, v = model.patterns[i]
+        sd, x = self.by_group[g]
+        away = apart(model.design.seen.places[v]) / (model.span * np.exp(x))  # type: ignore[index]
+        R = np.exp(-away)
+        return sd * sd * R, np.array([2 * sd * R, sd * sd * away * R])
 
     def products(self, middle: Any) -> Matrix:
         """X'V^-1 B V^-1 X (kept, kept), B of each subject; `middle` gives it, k x k, of a pattern
@@ -367,6 +434,24 @@ def _shifted(
     return bool(callback(n, value + shift, best + shift, radius, predicted))
 
 
+def _never_together(visits: Visits, patterns: Any) -> tuple[str, ...]:
+    """Pairs of visits that no subject has both of, whose covariance is a parameter: a sentence for
+    each."""
+    if visits.covariance.structure != "us":
+        return ()
+    seen = np.zeros((len(visits.groups), visits.m, visits.m), bool)
+    for g, v in patterns:
+        seen[g][np.ix_(v, v)] = True
+    found = []
+    for g, i, j in zip(*np.nonzero(~seen), strict=True):
+        if i < j:
+            where = f" of group {str(visits.groups[g])!r}" * (len(visits.groups) > 1)
+            one, two = (str(visits.labels[k]) for k in (i, j))
+            pair = f"no subject{where} has both {one} and {two}"
+            found.append(f"{pair}: their correlation is unknown")
+    return tuple(found)
+
+
 # ---- sums ----------------------------------------------------------------------------------------
 
 
@@ -377,6 +462,21 @@ def _gram(core: Any, patterns: Any) -> Matrix:
         s, t = _places(len(v))
         own.append(s == t)
     return np.asarray(core.weighted(np.concatenate(own)[:, None])[0])
+
+
+def apart(places: Matrix) -> Matrix:
+    """Distances of places (k, k)."""
+    return np.asarray(np.sqrt(((places[:, None] - places) ** 2).sum(axis=2)))
+
+
+def farthest(places: Matrix) -> float:
+    """The largest distance of places."""
+    return float(apart(places).max())
+
+
+def _spread_out(places: Matrix) -> Matrix:
+    """The places of a pattern; a single one with another that no row has, for a range to be of."""
+    return places if len(places) > 1 else np.concatenate([places, places + 1.0])
 
 
 def _check_memory(p: int, patterns: Any) -> None:

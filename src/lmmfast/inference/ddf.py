@@ -142,9 +142,20 @@ def fit_of(fit: Any) -> Fit:
 
 
 def linear_only(fit: Any, what: str) -> None:
-    """FitError where `what` is for linear models and the fit is a generalized one."""
+    """FitError where `what` is for linear models and the fit is a generalized one, or one for
+    repeated measures."""
     if getattr(fit, "family", None) is not None:
         raise FitError(f"{what} is for linear mixed models: this fit is a generalized one")
+    mixed_only(fit, what)
+
+
+def mixed_only(fit: Any, what: str) -> None:
+    """FitError where `what` is for models with random effects, and the fit is of one without."""
+    if isinstance(getattr(fit, "estimates", None), RepeatedEstimates):
+        raise FitError(
+            f"{what} is for models with random effects: this one is for repeated measures, with a "
+            "covariance of visits"
+        )
 
 
 def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:

@@ -127,23 +127,21 @@ class RepeatedKenwardRoger(KenwardRoger):
     @cached_property
     def _adjusted(self) -> np.ndarray:
         own, point = self._own, self._own.point
-        groups, n = point.changes.shape[:2]
-        root = own.root.reshape(groups, n, -1)
-        along = np.einsum("gnl,gnab->glab", root, point.changes)
-        middle = point.products(lambda _, g, v, W: _squares(along[g][:, v[:, None], v], W))
+        root = own.root.reshape(point.groups, -1, own.root.shape[1])
+
+        def squares(i: int, g: int, v: np.ndarray, W: np.ndarray) -> np.ndarray:
+            along = np.tensordot(root[g].T, point.changes_of(i), axes=1)
+            return np.asarray(np.einsum("lab,lbc->ac", along @ W, along))
+
+        middle = point.products(squares)
         if not self._linear:
             curved = bent(self._fit.design, point, root)
             if curved is not None:
-                middle -= point.products(lambda _, g, v, W: curved[g][np.ix_(v, v)]) / 4
+                middle -= point.products(lambda _, g, v, W: curved(g, v)) / 4
         middle = own.basis.T @ middle @ own.basis
         turned = np.tensordot(own.root.T, own.P, axes=1)
         middle -= np.einsum("lik,lkj->ij", turned, turned)
         return np.asarray(np.eye(len(middle)) + middle + middle.T)
-
-
-def _squares(along: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """sum of B W B over changes B (l, k, k)"""
-    return np.asarray(np.einsum("lab,lbc->ac", along @ W, along))
 
 
 class RepeatedSatterthwaite:

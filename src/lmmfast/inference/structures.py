@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..engine.repeated import apart
+
 LINEAR = ("us", "cs", "toep")  # Sigma is linear in SAS's parameters
 ONE_DEVIATION = ("cs", "toep", "ar1", "ad", "sp_exp")
 STEP = 1e-4  # of the differences of exact first derivatives, relative
@@ -22,7 +24,7 @@ class Natural(NamedTuple):
     label: str  # "sd(VIS1)", "cor(VIS1, VIS2)", "rho", "range"
 
 
-def natural(structure: str, labels: Any, places: Any = None) -> list[Natural]:
+def natural(structure: str, labels: Any) -> list[Natural]:
     """The parameters of a structure, in the order in which they are reported."""
     m = len(labels)
     one = structure in ONE_DEVIATION
@@ -42,19 +44,30 @@ def natural(structure: str, labels: Any, places: Any = None) -> list[Natural]:
             Natural("cor", i, i + 1, f"cor({labels[i]}, {labels[i + 1]})") for i in adjacent
         ]
     if structure == "sp_exp":
-        far = np.abs(np.asarray(places) - np.asarray(places)[0]).max(axis=1)
-        return [
-            *found,
-            Natural("range", 0, int(np.argmin(np.where(far > 0, far, np.inf))), "range"),
-        ]
+        return [*found, Natural("range", 0, 0, "range")]
     return [*found, Natural("cor", 0, 1, "rho")]
 
 
+def natural_of(point: Any, phi: np.ndarray, one: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Values (k,) and derivatives (k, n) of the natural parameters of a group, all or `one` of
+    them, at its parameters phi (n,), in the core's units; ranges in the user's."""
+    visits = point.model.design.seen
+    chosen = natural(visits.covariance.structure, visits.labels) if one is None else [one]
+    if visits.places is None:
+        structure = point.model._core.structure
+        return values_of(chosen, structure.sigma(phi), structure.derivatives(phi))
+    own = {"sd": 0, "range": 1}
+    far = point.model.range_of(phi)
+    values, slopes = np.array([abs(phi[0]), far]), np.diag([np.sign(phi[0]), far])
+    places = [own[parameter.kind] for parameter in chosen]
+    return values[places], slopes[places]
+
+
 def values_of(
-    parameters: list[Natural], Sigma: np.ndarray, changes: np.ndarray, places: Any = None
+    parameters: list[Natural], Sigma: np.ndarray, changes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values (k,) and derivatives (k, nphi) of natural parameters, from Sigma (m, m) and its
-    derivatives (nphi, m, m)."""
+    """Values (k,) and derivatives (k, nphi) of standard deviations and correlations, from Sigma
+    (m, m) and its derivatives (nphi, m, m)."""
     sd = np.sqrt(Sigma.diagonal())
     with np.errstate(invalid="ignore", divide="ignore"):
         dsd = np.einsum("nii->ni", changes) / (2 * sd)
@@ -68,21 +81,19 @@ def values_of(
         with np.errstate(invalid="ignore", divide="ignore"):
             r = Sigma[i, j] / (sd[i] * sd[j])
             dr = changes[:, i, j] / (sd[i] * sd[j]) - r * (relative[:, i] + relative[:, j])
-        if kind == "range":
-            d = float(np.linalg.norm(np.asarray(places)[i] - np.asarray(places)[j]))
-            values.append(-d / np.log(r))
-            slopes.append(d / (np.log(r) ** 2 * r) * dr)
-        else:
-            values.append(np.clip(r, -1, 1))
-            slopes.append(dr)
+        values.append(np.clip(r, -1, 1))
+        slopes.append(dr)
     return np.array(values), np.array(slopes)
 
 
 # ---- second derivatives in SAS's parameters -----------------------------------------------------
 
 
-def bent(design: Any, point: Any, root: np.ndarray) -> np.ndarray | None:
-    """Sum of W_ij times second derivatives of Sigma in SAS's parameters, by group (g, m, m).
+def bent(
+    design: Any, point: Any, root: np.ndarray
+) -> Callable[[int, np.ndarray], np.ndarray] | None:
+    """Sums of W_ij times second derivatives of Sigma in SAS's parameters: a function of a group and
+    some visits.
 
     root (g, n, l): W = root root'. None where Sigma is linear in them.
     """
@@ -90,17 +101,23 @@ def bent(design: Any, point: Any, root: np.ndarray) -> np.ndarray | None:
     structure = visits.covariance.structure
     if structure in LINEAR:
         return None
-    out = np.zeros_like(point.Sigma)
-    for g, Sigma in enumerate(point.Sigma):
-        parameters = natural(structure, visits.labels, visits.places)
-        values, slopes = values_of(parameters, Sigma, point.changes[g], visits.places)
-        sds = np.array([one.kind == "sd" for one in parameters])
-        slopes = np.where(sds[:, None], 2 * values[:, None] * slopes, slopes)
-        psi = np.where(sds, values**2, values)
-        sigma = _sigma_of(structure, visits.m, visits.places)
-        for along in (slopes @ root[g]).T:
-            out[g] += _second(sigma, psi, along)
-    return np.asarray(out)
+    psi, along = [], []
+    sds = np.array([one.kind == "sd" for one in natural(structure, visits.labels)])
+    for g, phi in enumerate(point.by_group):
+        values, slopes = natural_of(point, phi)
+        psi.append(np.where(sds, values**2, values))
+        along.append(np.where(sds[:, None], 2 * values[:, None] * slopes, slopes) @ root[g])
+
+    def over(g: int, own: np.ndarray) -> np.ndarray:
+        places = None if visits.places is None else visits.places[own]
+        sigma = _sigma_of(structure, visits.m if places is None else len(own), places)
+        whole = sum((_second(sigma, psi[g], one) for one in along[g].T), np.zeros(()))
+        return np.asarray(whole)
+
+    if visits.places is not None:
+        return over
+    groups = [over(g, np.arange(visits.m)) for g in range(len(psi))]
+    return lambda g, own: np.asarray(groups[g][np.ix_(own, own)])
 
 
 def _second(
@@ -129,9 +146,7 @@ def _sigma_of(structure: str, m: int, places: Any) -> Callable[[np.ndarray], np.
         if structure == "toeph":
             return np.asarray(np.append(1.0, rest)[lag])
         if structure == "sp_exp":
-            x = np.asarray(places)
-            apart = np.sqrt(((x[:, None] - x) ** 2).sum(axis=2))
-            return np.asarray(np.exp(-apart / rest[0]))
+            return np.asarray(np.exp(-apart(places) / rest[0]))
         out = np.eye(m, dtype=rest.dtype)
         for i in range(m):
             for j in range(i + 1, m):

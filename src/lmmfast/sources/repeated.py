@@ -196,7 +196,7 @@ class _Summing:
             raise visit_twice(self.visits, subject[twice[0]], visit[twice[0]], [])
         first = np.concatenate([[0], np.cumsum(np.bincount(own))]).astype(np.int64)
         group = self.group_of[levels]
-        for g, visits, rows in patterns_of(own, visit, group, self.visits.m, order, first):
+        for g, visits, rows in patterns_of(own, visit, group, order, first):
             flat = z[rows].reshape(len(rows), -1)
             key = g, tuple(visits.tolist())
             count, total = self.sums.get(key, (0, 0.0))

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...engine.repeated import MOST_PLACES
+from ...errors import FitError
 from ...linalg import inverse_root
 from ..repeated import information_of
-from ..structures import Natural, natural, values_of
+from ..structures import Natural, natural, natural_of
 from .parameters import normal_quantile
 
 if TYPE_CHECKING:
@@ -39,16 +41,16 @@ def _covariances(fit: Fit) -> Covariances:
     own: Any = fit
     visits, point = own.design.seen, own.point
     structure, scale = visits.covariance.structure, point.model.units.scale
-    parameters = natural(structure, visits.labels, visits.places)
+    parameters = natural(structure, visits.labels)
     values: list[np.ndarray] = []
     slopes: list[np.ndarray] = []
     names: list[str] = []
-    n = point.changes.shape[1]
-    for g, Sigma in enumerate(point.Sigma):
-        found, slope = values_of(parameters, Sigma, point.changes[g], visits.places)
+    n = point.by_group.shape[1]
+    for g, phi in enumerate(point.by_group):
+        found, slope = natural_of(point, phi)
         unit = np.array([scale if one.kind == "sd" else 1.0 for one in parameters])
         values.append(found * unit)
-        whole = np.zeros((len(parameters), n * len(point.Sigma)))
+        whole = np.zeros((len(parameters), n * point.groups))
         whole[:, g * n : (g + 1) * n] = slope * unit[:, None]
         slopes.append(whole)
         prefix = f"{visits.groups[g]}: " if len(visits.groups) > 1 else ""
@@ -60,8 +62,8 @@ def _covariances(fit: Fit) -> Covariances:
         se = np.sqrt(np.square(J[:, free] @ root).sum(axis=1))
         lost = np.abs(J[:, free] @ unknown).max(axis=1, initial=0.0) > 1e-8
     se[lost | ~np.isfinite(se)] = np.nan
-    group = np.repeat(np.arange(len(point.Sigma)), len(parameters))
-    together = tuple(parameters) * len(point.Sigma)
+    group = np.repeat(np.arange(point.groups), len(parameters))
+    together = tuple(parameters) * point.groups
     return Covariances(together, group, tuple(names), np.concatenate(values), se)
 
 
@@ -90,6 +92,15 @@ def parameters_frame(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame(values, index=list(own.names), copy=True)
 
 
+def check_few(visits: Any) -> None:
+    """FitError where there are more places than a matrix is made of."""
+    if visits.places is not None and visits.m > MOST_PLACES:
+        raise FitError(
+            f"there are {visits.m} different places, too many for a matrix of all: fit.parameters "
+            "has the standard deviation and the range"
+        )
+
+
 def varcorr_frame(fit: Fit) -> pd.DataFrame:
     """As ``MMRMFit.varcorr`` documents it."""
     import pandas as pd
@@ -97,6 +108,7 @@ def varcorr_frame(fit: Fit) -> pd.DataFrame:
     own: Any = fit
     visits = own.design.seen
     rows: list[tuple[Any, ...]] = []
+    check_few(visits)
     for name, Sigma in zip(visits.groups, own.estimates.Sigma, strict=True):
         sd = np.sqrt(Sigma.diagonal())
         labels = [str(label) for label in visits.labels]

@@ -19,7 +19,7 @@ import numpy as np
 from ...errors import FitError
 from ..hypotheses.tests import coef_test
 from ..refits import by_likelihood
-from ..structures import natural, values_of
+from ..structures import natural, natural_of
 from . import repeated as _repeated
 from .parameters import Parameter, chosen, normal_quantile
 
@@ -94,9 +94,9 @@ class Contour:
     """Where the deviance of a fit by maximum likelihood is q above its least."""
 
     def __init__(self, fit: Fit, q: float) -> None:
-        point: Any = fit.point
-        self.fit, self.q, self.phi = fit, q, point.phi
-        self.model: Any = point.model
+        self.point: Any = fit.point
+        self.fit, self.q, self.phi = fit, q, self.point.phi
+        self.model: Any = self.point.model
         self.core = self.model._core
         self.least = float(self.core.evaluate(self.phi, False))
 
@@ -159,12 +159,11 @@ class Contour:
         count = len(own.names) // len(visits.groups)
         n = len(self.phi) // len(visits.groups)
         g, place = divmod(i, count)
-        one = natural(visits.covariance.structure, visits.labels, visits.places)[place]
+        one = natural(visits.covariance.structure, visits.labels)[place]
         scale = self.model.units.scale if one.kind == "sd" else 1.0
 
         def first(phi: np.ndarray) -> tuple[float, np.ndarray]:
-            Sigma, changes = self.core.structure.sigma(phi), self.core.structure.derivatives(phi)
-            value, slope = values_of([one], Sigma, changes, visits.places)
+            value, slope = natural_of(self.point, phi, one)
             x = value[0]
             if one.kind == "cor":
                 return float(np.arctanh(x)), slope[0] / (1 - x * x)

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.columns import Table
+from ...data.encode import value_of
 from ...errors import DataError
+from ...formula.column import Column
 from ..ddf import check_choice, check_level, method_of
 from ..wald import t_quantile
-from .predict import fitted_of, predict, row_series
-from .prediction_errors import SHOWN, check_interval, prediction_frame
+from .predict import fitted_of, predict, recipe_of, row_series
+from .prediction_errors import SHOWN, check_interval, prediction_frame, weights_of
 from .shown import _one_row
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def scaled(fit: Fit, values: np.ndarray, whole: bool) -> np.ndarray:
     values = values if w is None else values * np.sqrt(w)
     out = np.empty(len(values))
     for g, visits, rows in own.design.seen.patterns:
-        Sigma = own.estimates.Sigma[g][np.ix_(visits, visits)]
+        Sigma = own.model.sigma(own.theta, g, visits)
         if whole:
             out[rows] = solve_triangular(np.linalg.cholesky(Sigma), values[rows].T, lower=True).T
         else:
@@ -56,7 +59,7 @@ def correlated(fit: Fit, noise: np.ndarray) -> np.ndarray:
     own.design.rows_for("visits of the rows would be needed")
     out = np.empty(len(noise))
     for g, visits, rows in own.design.seen.patterns:
-        L = np.linalg.cholesky(own.estimates.Sigma[g][np.ix_(visits, visits)])
+        L = np.linalg.cholesky(own.model.sigma(own.theta, g, visits))
         out[rows] = noise[rows] @ L.T
     return out if fit.weights is None else out / np.sqrt(fit.weights)
 
@@ -89,10 +92,46 @@ def predictions(
     return found.assign(lower=middle - half, upper=middle + half)[list(SHOWN)]
 
 
+def conditional(fit: Fit, newdata: Any, offset: Any) -> pd.Series:
+    """Means of the rows without a response given those of their subject with one; the response
+    itself of rows that have one."""
+    own: Any = fit
+    table = Table.of(newdata)
+    mean = predict(fit, table, "none", "error", offset, False, 0)
+    y, values = _responses(fit, table), mean.to_numpy().copy()
+    visits = own.design.seen
+    subject = _column(table, visits.covariance.subject).as_factor().codes
+    visit, group = _visit_of(fit, table), _group_of(fit, table)
+    w = weights_of(fit, table, None, table.n)
+    order = np.argsort(subject, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(subject[order])) + 1):
+        there = ~np.isnan(y[rows]) & ~np.isnan(values[rows])
+        if there.any() and subject[rows[0]] >= 0:
+            Sigma = own.model.sigma(own.theta, group[rows[0]], visit[rows])
+            Sigma = Sigma / np.sqrt(np.outer(w[rows], w[rows]))
+            left = y[rows][there] - values[rows][there]
+            moved = Sigma[:, there] @ np.linalg.solve(Sigma[np.ix_(there, there)], left)
+            values[rows] = np.where(there, y[rows], values[rows] + moved)
+    return type(mean)(values, index=mean.index, name=mean.name)
+
+
+def _responses(fit: Fit, table: Table) -> np.ndarray:
+    """The response of new rows; NaN where it, or what it is made of, is missing."""
+    plan, recipe = fit.design.plan, recipe_of(fit)
+    columns = {name: _column(table, name) for name in plan.response.names if table.has(name)}
+    found = value_of(plan.response, columns, recipe.memory, table.n)
+    assert isinstance(found, dict)
+    return np.array(next(iter(found.values())), dtype=float)
+
+
+def _column(table: Table, name: str) -> Column:
+    if not table.has(name):
+        raise table.lacks(name, DataError, "the column")
+    return table.column(name)
+
+
 def _df(fit: Fit, newdata: Any, found: pd.DataFrame, ddf: str | None, level: float) -> np.ndarray:
     """Degrees of freedom of the means that are predicted (n)."""
-    from .predict import recipe_of
-
     method = method_of(fit, ddf)
     X = fit.design.X if newdata is None else recipe_of(fit).fixed(newdata)[0]
     kept = fit.estimates.fixed_kept
@@ -102,21 +141,37 @@ def _df(fit: Fit, newdata: Any, found: pd.DataFrame, ddf: str | None, level: flo
 
 def visit_variance(fit: Fit, newdata: Any) -> np.ndarray:
     """Variance of an observation of each row: of its visit, in its group (n)."""
-    from ...data.columns import Table
-
     own: Any = fit
-    visits, Sigma = own.design.seen, own.estimates.Sigma
+    visits, spatial = own.design.seen, own.design.seen.places is not None
+    places = np.arange(1 if spatial else visits.m)  # all places have one variance
+    groups = range(len(visits.groups))
+    variance = np.array([own.model.sigma(own.theta, g, places).diagonal() for g in groups])
     if newdata is None:
-        of_rows = Sigma[visits.group[visits.subject], visits.visit, visits.visit]
+        visit = 0 if spatial else visits.visit
+        of_rows = variance[visits.group[visits.subject], visit]
         return np.asarray(of_rows if fit.weights is None else of_rows / fit.weights)
     table = Table.of(newdata)
-    if np.ptp(Sigma[0].diagonal()) == 0 and len(Sigma) == 1:
-        return np.full(table.n, Sigma[0, 0, 0])
-    visit = _places(table, visits.covariance.visit[0], visits.labels)
-    group = np.zeros(table.n, int)
-    if visits.covariance.group is not None:
-        group = _places(table, visits.covariance.group, visits.groups)
-    return np.asarray(Sigma[group, visit, visit])
+    same = spatial or np.ptp(variance[0]) == 0  # then visits need not be known
+    visit = np.zeros(table.n, int) if same else _visit_of(fit, table)
+    return np.asarray(variance[_group_of(fit, table), visit])
+
+
+def _visit_of(fit: Fit, table: Table) -> np.ndarray:
+    """Which visit each row of new data is."""
+    own: Any = fit
+    visits = own.design.seen
+    if visits.places is None:
+        return _places(table, visits.covariance.visit[0], visits.labels)
+    raise DataError("places of new data are not known to the fit: sp_exp predicts means alone")
+
+
+def _group_of(fit: Fit, table: Table) -> np.ndarray:
+    """Which group's covariance each row of new data has."""
+    own: Any = fit
+    visits = own.design.seen
+    if visits.covariance.group is None:
+        return np.zeros(table.n, int)
+    return _places(table, visits.covariance.group, visits.groups)
 
 
 def _places(table: Any, name: str, labels: np.ndarray) -> np.ndarray:
