@@ -32,15 +32,15 @@ many
 resampling
 clusters
 summary
-mmrm_summary
 labelled
 rowwise
 resampled
 results
 glmm_rowwise
 glmm_fit
+mmrm_summary
 mmrm_fit
-lmm glmm repeated
+lmm glmm measures
 api
 planning
 sm datasets

@@ -42,11 +42,11 @@ from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
 from .many.parameters import Parameters
+from .measures import MMRM, mmrm
 from .mmrm_fit import MMRMFit
 from .planning.design import design
 from .planning.extend import extend
 from .planning.power import power
-from .repeated import MMRM, mmrm
 from .resampling.exact import lr_test, rlr_test
 from .resampling.jackknife import Jackknife, jackknife
 from .resampling.pb import pb_test

@@ -94,9 +94,9 @@ class Contour:
     """Where the deviance of a fit by maximum likelihood is q above its least."""
 
     def __init__(self, fit: Fit, q: float) -> None:
-        self.point: Any = fit.point
-        self.fit, self.q, self.phi = fit, q, self.point.phi
-        self.model: Any = self.point.model
+        own: Any = fit
+        self.fit, self.q, self.point = fit, q, own.point
+        self.phi, self.model = own.point.phi, own.point.model
         self.core = self.model._core
         self.least = float(self.core.evaluate(self.phi, False))
 
