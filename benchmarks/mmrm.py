@@ -4,7 +4,7 @@
 
 CPU seconds, the least of several calls: the design (formula and data), the sums by pattern of
 visits, the fit alone, the whole call, and all tests with Kenward and Roger's degrees of freedom.
-`--peers` runs R once for each of the first two: elapsed seconds and how far the criterion is above.
+`--peers` runs R once for the first: elapsed seconds and how far the criterion is above.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def main() -> None:
         shown = ", ".join(f"{part} {1e3 * value:.1f} ms" for part, value in seconds.items())
         patterns = len(model.patterns)
         print(f"{name} ({fit.nobs} rows, {patterns} patterns): {fit.n_evals} evaluations; {shown}")
-        if asked.peers and k < 2:
+        if asked.peers and k < 1:
             peers(data, fixed, fit.objective)
 
 
