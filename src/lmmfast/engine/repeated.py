@@ -37,6 +37,7 @@ SMALL = 1e8  # bytes that are not worth a look at what there is
 DEPENDENT = 1e-12  # square of a column that others leave, over its own, below which it is dropped
 AT_BOUND = 1e-6  # standard deviations below this share of the largest are zero
 CLOSE = 1e-6  # deviance units that a converged fit may be above its optimum
+SEVERAL = ("toep", "toeph")  # structures whose likelihoods often have two optima
 MOST_PLACES = 500  # whose covariance matrix is kept
 SINGULAR = 1e-6  # eigenvalue of correlations of a search that did not end
 ROUNDED = 1e-20  # residual variance over that of the response, below which there is none
@@ -224,7 +225,7 @@ class RepeatedModel:
         how = {"reml": reml, "maxeval": options.max_evals, "callback": seen}
         try:
             with self._lock:
-                phi, value, certificate, evals, status = core.fit(start, **how)
+                phi, value, certificate, evals, status = self._best(start, how)
                 read = core.estimates()
         except _core.NotFinite:
             raise FitError("the derivatives of the criterion are not finite") from None
@@ -243,6 +244,26 @@ class RepeatedModel:
         if not converged and status != "stopped by callback":
             warn(ConvergenceWarning(f"not converged: {status}"))
         return found
+
+    def _best(self, start: Matrix | None, how: dict[str, Any]) -> tuple[Any, ...]:
+        """The fit, at which the core stands. Likelihoods of Toeplitz' structures may have a second
+        optimum where data do not follow them: a fit from visits without correlation must not be
+        better."""
+        core = self._core
+        first = core.fit(start, **how)
+        again = self.design.seen.covariance.structure in SEVERAL and first[-1] == "converged"
+        if start is not None or not again:
+            return tuple(first)
+        nearest = core.structure.nearest
+        plain = [nearest(np.diag(own.diagonal())) for own in core.estimates()[2]]
+        try:
+            second = core.fit(np.concatenate(plain), **how)
+        except _core.NotPositiveDefinite:
+            second = (first[0], np.inf, *first[2:])
+        better = second if second[-1] == "converged" and second[1] < first[1] - CLOSE else first
+        if better is first:
+            core.evaluate(first[0], how["reml"])
+        return (*better[:3], first[3] + second[3], better[4])
 
     def estimates_at(self, theta: Any, reml: bool = True) -> RepeatedEstimates:
         """Estimates at given parameters of the covariance matrices."""
