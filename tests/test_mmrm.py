@@ -123,6 +123,35 @@ def test_derivatives_are_exact(structure, reml):
         np.testing.assert_allclose(change, A[i, :-1, :-1], rtol=1e-5, atol=1e-4 * np.abs(A).max())
 
 
+def test_long_series_are_those_of_dense_algebra():
+    """Of many visits derivatives are taken parameter by parameter."""
+    rng = np.random.default_rng(8)
+    n, m = 6, 45
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), m), "t": np.tile(np.arange(m), n)})
+    noise = rng.normal(size=(n, m))
+    for j in range(1, m):
+        noise[:, j] += 0.7 * noise[:, j - 1]
+    data["y"] = noise.ravel() + 0.1 * data["t"]
+    data = data[rng.random(len(data)) < 0.9].reset_index(drop=True)
+    fit = mmrm("y ~ t + ar1(t | id)", data)
+    assert fit.converged
+    assert fit.objective == pytest.approx(dense_of(fit).criterion(fit.estimates.Sigma), abs=1e-8)
+    core, phi = fit.model._core, fit.theta / fit.model.per_unit + 0.1
+    core.evaluate(phi)
+    g, H = core.derivatives()
+    A = core.slopes()
+    for i, h in enumerate(1e-5 * np.eye(2)):
+        ends = [
+            (core.evaluate(x), core.derivatives()[0], core.estimates()[1])
+            for x in (phi + h, phi - h)
+        ]
+        (a, one, C), (b, two, D) = ends
+        assert (a - b) / 2e-5 == pytest.approx(g[i], rel=1e-6)
+        np.testing.assert_allclose((one - two) / 2e-5, H[i], rtol=1e-5)
+        change = (np.linalg.inv(C) - np.linalg.inv(D)) / 2e-5
+        np.testing.assert_allclose(change, A[i, :-1, :-1], rtol=1e-5, atol=1e-4)
+
+
 def test_units_and_origins_do_not_matter(fev):
     fit = mmrm(WHOLE, fev)
     far = fev.assign(FEV1=fev["FEV1"] * 1e-6 + 3, when=fev["FEV1_BL"] + 1e6)

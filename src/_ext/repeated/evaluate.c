@@ -42,14 +42,7 @@ static int spread(lmm_repeated *r, const lmm_structure *s, double shift, const d
     return 0;
 }
 
-/* Derivatives of Sigma, at parameters of a group */
-static int slopes(lmm_repeated *r, const lmm_structure *s, double shift, const double *phi)
-{
-    for (int i = 0; i < s->nphi; i++) r->here[i] = phi[i] + (s->kind[i] == LMM_LOGARITHM ? shift : 0);
-    return s->map(s, r->here, r->root, r->dSigma, r->work);
-}
-
-/* g += tr(S Sigma_i), H += tr(S Sigma_ij), after slopes() of the same structure */
+/* g += tr(S Sigma_i), H += tr(S Sigma_ij), after repeated_slopes() of the same structure */
 static void pull(lmm_repeated *r, const lmm_structure *s, int group, const double *S)
 {
     const ptrdiff_t n = r->nphi, all = r->all, pp = (ptrdiff_t)s->p * s->p, at = group * n;
@@ -142,32 +135,6 @@ static void contract(lmm_repeated *r)
     }
 }
 
-/* U (pairs x pairs) := (W E_ab W)_ts, E_ab the symmetric unit matrix of a pair */
-static void changes(int k, const double *W, double *U)
-{
-    for (int b = 0; b < k; b++)
-        for (int a = 0; a <= b; a++)
-            for (int s = 0; s < k; s++) {
-                const double Wbs = W[b + s * k], Was = a < b ? W[a + s * k] : 0;
-                for (int t = 0; t <= s; t++) *U++ = W[t + a * k] * Wbs + W[t + b * k] * Was;
-            }
-}
-
-/* U := tr(Q E_ab W E_cd) for pairs ab and cd */
-static void traces(int k, const double *W, const double *Q, double *U)
-{
-    for (int d = 0; d < k; d++)
-        for (int c = 0; c <= d; c++)
-            for (int b = 0; b < k; b++)
-                for (int a = 0; a <= b; a++) {
-                    double s = Q[d + a * k] * W[b + c * k];
-                    if (a < b) s += Q[d + b * k] * W[a + c * k];
-                    if (c < d) s += Q[c + a * k] * W[b + d * k];
-                    if (a < b && c < d) s += Q[c + b * k] * W[a + d * k];
-                    *U++ = s;
-                }
-}
-
 /* S += n W - G; Q := 2 G - n W */
 static void gather(lmm_repeated *r, const pattern *own, double *Q)
 {
@@ -188,31 +155,10 @@ static void gather(lmm_repeated *r, const pattern *own, double *Q)
         }
 }
 
-/* The changes of one pattern's Sigma in its pairs: J; M := -W Sigma_i W; H += tr(Q Sigma_i W Sigma_j) */
-static void curve(lmm_repeated *r, const pattern *own, const double *Q)
-{
-    const ptrdiff_t m = own->structure->p, from = r->first[own->group];
-    int k = own->k, K = (int)triangle(k), n = r->nphi, all = r->all,
-        ld = (int)(r->first[own->group + 1] - from);
-    double one = 1, zero = 0, minus = -1;
-    const double *W = r->W + own->square;
-    double *to = r->J, *H = r->H + (ptrdiff_t)own->group * n * (all + 1);
-    for (ptrdiff_t i = 0; i < n; i++)
-        for (int s = 0; s < k; s++)
-            for (int t = 0; t <= s; t++) *to++ = r->dSigma[own->visit[t] + own->visit[s] * m + i * m * m];
-    changes(k, W, r->U);
-    r->blas.gemm("N", "N", &K, &n, &K, &minus, r->U, &K, r->J, &K, &zero,
-                 r->M + from * n + (own->pair - from), &ld);
-    traces(k, W, Q, r->U);
-    r->blas.gemm("N", "N", &K, &n, &K, &one, r->U, &K, r->J, &K, &zero, r->UJ, &K);
-    r->blas.gemm("T", "N", &n, &n, &K, &one, r->J, &K, r->UJ, &K, &one, H, &all);
-}
-
 /* trace := tr(C^-1 A_i C^-1 A_j) */
 static lmm_status repeated_trace(lmm_repeated *r)
 {
-    int p = r->p, n = r->nphi, all = r->all, x = (int)triangle(r->p), pp = p * p, ldD = (int)r->packed,
-        ldL = r->q;
+    int p = r->p, n = r->nphi, all = r->all, x = (int)triangle(r->p), pp = p * p, ldL = r->q;
     double one = 1, zero = 0;
     void *const since = r->memory;
     double *sum, *square;
@@ -222,15 +168,13 @@ static lmm_status repeated_trace(lmm_repeated *r)
         release(&r->memory, since);
         return LMM_NOMEM;
     }
-    for (int g = 0; g < r->groups; g++) {
-        int inner = (int)(r->first[g + 1] - r->first[g]);
-        double *D = r->D + r->first[g] * r->packed, *M = r->M + r->first[g] * n;
-        if (inner) r->blas.gemm("N", "N", &x, &n, &inner, &one, D, &ldD, M, &inner, &zero, sum, &x);
+    lmm_status status = LMM_OK;
+    for (int g = 0; g < r->groups && status == LMM_OK; g++) {
+        status = repeated_changed(r, g, x, (int)r->packed, r->D, sum);
         for (ptrdiff_t i = 0; i < n; i++) {
             double *own = square + ((ptrdiff_t)g * n + i) * pp;
             for (ptrdiff_t b = 0, at = i * x; b < p; b++)
-                for (ptrdiff_t a = 0; a <= b; a++, at++)
-                    own[a + b * p] = own[b + a * p] = inner ? sum[at] : 0;
+                for (ptrdiff_t a = 0; a <= b; a++, at++) own[a + b * p] = own[b + a * p] = sum[at];
             r->blas.trsm("L", "L", "N", "N", &p, &p, &one, r->L, &ldL, own, &p);
             r->blas.trsm("R", "L", "T", "N", &p, &p, &one, r->L, &ldL, own, &p);
         }
@@ -238,25 +182,16 @@ static lmm_status repeated_trace(lmm_repeated *r)
     r->blas.syrk("L", "T", &all, &pp, &one, square, &pp, &zero, r->trace, &all);
     mirror(all, r->trace, all);
     release(&r->memory, since);
-    r->traced = 2;
-    return LMM_OK;
+    if (status == LMM_OK) r->traced = 2;
+    return status;
 }
 
 /* What beta and log|C| add to the Hessian */
 static lmm_status finish(lmm_repeated *r, int exact)
 {
     const ptrdiff_t p = r->p, all = r->all, n = r->nphi;
-    int rows = r->p, columns = r->nphi;
-    double one = 1, zero = 0;
     if (exact || !r->traced) TRY(repeated_trace(r));
-    for (int g = 0; g < r->groups && p; g++) {
-        int inner = (int)(r->first[g + 1] - r->first[g]);
-        double *M = r->M + r->first[g] * n, *b = r->b + g * n * p;
-        memset(b, 0, sizeof(double) * (size_t)(n * p));
-        if (inner)
-            r->blas.gemm("N", "N", &rows, &columns, &inner, &one, r->Dw + r->first[g] * p, &rows, M, &inner,
-                         &zero, b, &rows);
-    }
+    for (int g = 0; g < r->groups; g++) TRY(repeated_changed(r, g, r->p, r->p, r->Dw, r->b + g * n * p));
     for (ptrdiff_t j = 0; j < all; j++) /* L^-1 b */
         for (ptrdiff_t i = 0; i < p; i++) {
             double *b = r->b + j * p, s = b[i];
@@ -283,19 +218,23 @@ static lmm_status differentiate(lmm_repeated *r, int exact)
     memset(r->S, 0, sizeof(double) * (size_t)(r->groups * m * m));
     memset(r->g, 0, sizeof(double) * (size_t)all);
     memset(r->H, 0, sizeof(double) * (size_t)(all * all));
+    if (r->entries) memset(r->UH, 0, sizeof(double) * (size_t)(r->entries * r->entries));
     for (int i = 0; i < r->patterns; i++) {
         const pattern *own = &r->pattern[i];
         const ptrdiff_t p = own->structure->p;
-        if (own->group != now || r->local)
-            if (slopes(r, own->structure, own->shift, r->phi + own->group * n)) return LMM_NOTPOSDEF;
+        if (!r->entries && (own->group != now || r->local) &&
+            repeated_slopes(r, own->structure, own->shift, r->phi + own->group * n))
+            return LMM_NOTPOSDEF;
         now = own->group;
         if (r->local) memset(r->S, 0, sizeof(double) * (size_t)(p * p));
         gather(r, own, Q);
-        curve(r, own, Q);
+        repeated_curve(r, own, Q);
         if (r->local) pull(r, own->structure, own->group, r->S);
+        if ((i + 1 == r->patterns || r->pattern[i + 1].group != now) && repeated_curved(r, now))
+            return LMM_NOTPOSDEF;
     }
     for (int g = 0; g < r->groups && !r->local; g++) {
-        if (slopes(r, r->structure, 0, r->phi + g * n)) return LMM_NOTPOSDEF;
+        if (repeated_slopes(r, r->structure, 0, r->phi + g * n)) return LMM_NOTPOSDEF;
         pull(r, r->structure, g, r->S + g * m * m);
     }
     TRY(finish(r, exact));
@@ -327,19 +266,13 @@ lmm_status lmm_repeated_slopes(lmm_repeated *r, double *out)
     const ptrdiff_t n = r->nphi, qq = (ptrdiff_t)r->q * r->q;
     if (!r->stands) return LMM_NOTPOSDEF;
     TRY(repeated_derivatives(r, 0));
-    int rows = (int)r->packed, columns = r->nphi;
-    double one = 1, zero = 0;
     double *sum = calloc((size_t)r->packed * (size_t)n + 1, sizeof(double));
     if (!sum) return LMM_NOMEM;
-    for (int g = 0; g < r->groups; g++) {
-        int inner = (int)(r->first[g + 1] - r->first[g]);
-        if (inner)
-            r->blas.gemm("N", "N", &rows, &columns, &inner, &one, r->D + r->first[g] * r->packed, &rows,
-                         r->M + r->first[g] * n, &inner, &zero, sum, &rows);
-        else
-            memset(sum, 0, sizeof(double) * (size_t)(r->packed * n));
+    lmm_status status = LMM_OK;
+    for (int g = 0; g < r->groups && status == LMM_OK; g++) {
+        status = repeated_changed(r, g, (int)r->packed, (int)r->packed, r->D, sum);
         for (ptrdiff_t i = 0; i < n; i++) repeated_unpack(r, sum + i * r->packed, out + (g * n + i) * qq);
     }
     free(sum);
-    return LMM_OK;
+    return status;
 }

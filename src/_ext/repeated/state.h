@@ -26,7 +26,6 @@ struct lmm_repeated {
     int32_t most;                           /* visits of the longest pattern               */
     int32_t nphi, all;                      /* parameters of a group, of all groups        */
     ptrdiff_t pairs, packed;                /* over all patterns; q (q + 1) / 2            */
-    ptrdiff_t *first;                       /* groups + 1  where the pairs of each begin   */
     pattern *pattern;
     double *D; /* packed x pairs  upper triangles by columns, so that what belongs to y is last */
 
@@ -48,10 +47,14 @@ struct lmm_repeated {
     double *bent, *here;          /* nphi x nphi of one structure; nphi, shifted parameters     */
     double *weight, *form;        /* pairs each                                        */
     double *A, *Apacked;          /* q x q, packed                                     */
-    double *M;                    /* pairs x nphi  -W Sigma_i W                        */
     double *Dw, *b;               /* p x pairs, p x all                                */
-    double *J, *U, *UJ;           /* of one pattern: pairs x nphi, pairs x pairs, pairs x nphi */
     double *small;                /* 6 most x most                                     */
+    /* directions.c: by the entries of Sigma, of which there are so many (0: parameter by parameter) */
+    ptrdiff_t entries;
+    int32_t *entry;          /* pairs of a pattern                                        */
+    double *J, *UJ, *UH, *U; /* entries x nphi (two), entries x entries; pairs x pairs of a pattern */
+    double *along, *product; /* 2 nphi blocks k x k, one; of a pattern                     */
+    double *M;               /* pairs x nphi of a pattern                                 */
 };
 
 INLINE ptrdiff_t triangle(ptrdiff_t k)
@@ -59,6 +62,14 @@ INLINE ptrdiff_t triangle(ptrdiff_t k)
     return k * (k + 1) / 2;
 }
 
+/* Derivatives of Sigma, dSigma, at parameters of a group. Nonzero: there is no Sigma. */
+int repeated_slopes(lmm_repeated *r, const lmm_structure *s, double shift, const double *phi);
+/* H += tr(Q Sigma_i W Sigma_j) of a pattern, after repeated_slopes() where there are no entries; where there
+   are, when repeated_curved() was called after those of a group. */
+void repeated_curve(lmm_repeated *r, const pattern *own, const double *Q);
+int repeated_curved(lmm_repeated *r, int group);
+/* out (rows x nphi): the first rows of the columns sums[pair] (ld apart), times -W Sigma_i W, of a group */
+lmm_status repeated_changed(lmm_repeated *r, int group, int rows, int ld, const double *sums, double *out);
 lmm_status repeated_derivatives(lmm_repeated *r, int exact); /* g, H; exact: with the trace of here */
 
 void repeated_unpack(const lmm_repeated *r, const double *packed, double *A); /* A: q x q, symmetric */

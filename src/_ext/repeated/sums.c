@@ -5,13 +5,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#define MOST 40 /* visits whose covariances all have a place: their Hessian is of 820 entries */
+
 static lmm_status lay_out(lmm_repeated *r, const lmm_repeated_spec *spec)
 {
     const ptrdiff_t P = spec->patterns;
     ptrdiff_t squares = 0, m = r->visits, work = r->structure->work;
     int32_t *visit;
     GRAB(r, r->pattern, P + 1);
-    GRAB(r, r->first, r->groups + 1);
     GRAB(r, visit, spec->start[P] + 1);
     memcpy(visit, spec->visit, sizeof(int32_t) * (size_t)spec->start[P]);
     for (ptrdiff_t i = 0; i < P; i++) {
@@ -28,10 +29,7 @@ static lmm_status lay_out(lmm_repeated *r, const lmm_repeated_spec *spec)
         r->pairs += triangle(own->k);
         squares += (ptrdiff_t)own->k * own->k;
         if (own->k > r->most) r->most = own->k;
-        r->first[own->group + 1] = r->pairs;
     }
-    for (int g = 0; g < r->groups; g++)
-        if (r->first[g + 1] < r->first[g]) r->first[g + 1] = r->first[g];
     const ptrdiff_t K = triangle(r->most), n = r->all, q = r->q, p = r->p;
     if (r->pairs && r->packed > PTRDIFF_MAX / 8 / r->pairs) return LMM_NOMEM;
     GRAB(r, r->D, r->packed * r->pairs + 1);
@@ -54,13 +52,20 @@ static lmm_status lay_out(lmm_repeated *r, const lmm_repeated_spec *spec)
     GRAB(r, r->form, r->pairs + 1);
     GRAB(r, r->A, q * q);
     GRAB(r, r->Apacked, r->packed);
-    GRAB(r, r->M, r->pairs * r->nphi + 1);
     GRAB(r, r->Dw, p * r->pairs + 1);
     GRAB(r, r->b, p * n + 1);
-    GRAB(r, r->J, K * r->nphi + 1);
-    GRAB(r, r->U, K * K + 1);
-    GRAB(r, r->UJ, K * r->nphi + 1);
     GRAB(r, r->small, 6 * (ptrdiff_t)r->most * r->most + 1);
+    GRAB(r, r->entry, K + 1);
+    if (r->entries) {
+        GRAB(r, r->J, r->entries * r->nphi + 1);
+        GRAB(r, r->UJ, r->entries * r->nphi + 1);
+        GRAB(r, r->UH, r->entries * r->entries);
+        GRAB(r, r->U, K * K + 1);
+    } else {
+        GRAB(r, r->along, 2 * r->nphi * (ptrdiff_t)r->most * r->most + 1);
+        GRAB(r, r->product, (ptrdiff_t)r->most * r->most + 1);
+        GRAB(r, r->M, K * r->nphi + 1);
+    }
     return LMM_OK;
 }
 
@@ -76,6 +81,7 @@ lmm_status lmm_repeated_new(lmm_repeated **out, const lmm_repeated_spec *spec, c
     r->visits = r->local ? 0 : spec->visits, r->groups = spec->groups, r->patterns = spec->patterns;
     r->nphi = r->structure->nphi, r->all = r->nphi * r->groups;
     r->packed = triangle(r->q);
+    r->entries = r->local || r->visits > MOST ? 0 : triangle(r->visits);
     return lay_out(r, spec);
 }
 
