@@ -57,8 +57,8 @@ static void pull(lmm_repeated *r, const lmm_structure *s, int group, const doubl
 lmm_status lmm_repeated_evaluate(lmm_repeated *r, int reml, const double *phi, double *f)
 {
     const ptrdiff_t m = r->visits;
-    int q = r->q, rows = (int)r->packed, pairs = (int)r->pairs, single = 1, info;
-    double one = 1, zero = 0, logdet = 0;
+    int q = r->q, info;
+    double logdet = 0;
     *f = INFINITY;
     r->stands = 0;
     if (r->traced == 2 || r->reml != reml) r->traced = r->reml == reml;
@@ -79,8 +79,7 @@ lmm_status lmm_repeated_evaluate(lmm_repeated *r, int reml, const double *phi, d
         for (int s = 0; s < own->k; s++)
             for (int t = 0; t <= s; t++) *to++ = W[t + s * own->k];
     }
-    r->blas.gemm("N", "N", &rows, &single, &pairs, &one, r->D, &rows, r->weight, &pairs, &zero, r->Apacked,
-                 &rows);
+    repeated_total(r, r->weight, r->Apacked);
     for (ptrdiff_t b = 0, at = 0; b < q; b++)
         for (ptrdiff_t a = 0; a <= b; a++) r->L[b + a * q] = r->Apacked[at++];
     r->blas.potrf("L", &q, r->L, &q, &info);
@@ -110,8 +109,22 @@ static void estimate(lmm_repeated *r)
     mirror(n, r->Cinv, n);
 }
 
+/* out (p) := (D w)_x,  w = (-beta, 1), beta with -1 after it; D: upper triangle by columns */
+static CLONES void times_w(ptrdiff_t p, const double *D, const double *beta, double *out)
+{
+    for (ptrdiff_t b = 0; b <= p; D += ++b) {
+        const double w = -beta[b];
+        double s = 0;
+        for (ptrdiff_t a = 0; a < b; a++) {
+            s -= D[a] * beta[a];
+            out[a] += D[a] * w;
+        }
+        if (b < p) out[b] = s + D[b] * w;
+    }
+}
+
 /* form[pair] := <F, D[pair]>, Dw := (D[pair] w)_x */
-static void contract(lmm_repeated *r)
+static CLONES void contract(lmm_repeated *r)
 {
     const ptrdiff_t p = r->p, q = r->q;
     double *F = r->Apacked;
@@ -121,17 +134,8 @@ static void contract(lmm_repeated *r)
             if (a < b) F[at] *= 2;
         }
     for (ptrdiff_t j = 0; j < r->pairs; j++) {
-        const double *own = r->D + j * r->packed;
-        double *to = r->Dw + j * p;
-        r->form[j] = dot(r->packed, F, own);
-        for (ptrdiff_t b = 0; b < q; own += ++b) {
-            const double w = -r->beta[b];
-            if (b < p) {
-                to[b] = own[b] * w;
-                for (ptrdiff_t a = 0; a < b; a++) to[b] -= own[a] * r->beta[a];
-            }
-            for (ptrdiff_t a = 0; a < b; a++) to[a] += own[a] * w;
-        }
+        r->form[j] = dot(r->packed, F, r->D + j * r->packed);
+        times_w(p, r->D + j * r->packed, r->beta, r->Dw + j * p);
     }
 }
 

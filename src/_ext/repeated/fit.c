@@ -26,14 +26,12 @@ typedef struct { /* a fit as newton.h sees it; points are phi and its anchor */
 /* Least squares: f at Sigma = I */
 static lmm_status least_squares(lmm_repeated *r)
 {
-    int q = r->q, rows = (int)r->packed, pairs = (int)r->pairs, single = 1, info;
-    double one = 1, zero = 0;
+    int q = r->q, info;
     double *to = r->weight;
     for (int i = 0; i < r->patterns; i++)
         for (int s = 0; s < r->pattern[i].k; s++)
             for (int t = 0; t <= s; t++) *to++ = t == s;
-    r->blas.gemm("N", "N", &rows, &single, &pairs, &one, r->D, &rows, r->weight, &pairs, &zero, r->Apacked,
-                 &rows);
+    repeated_total(r, r->weight, r->Apacked);
     for (ptrdiff_t b = 0, at = 0; b < q; b++)
         for (ptrdiff_t a = 0; a <= b; a++) r->L[b + a * q] = r->Apacked[at++];
     r->stands = 0;

@@ -72,6 +72,8 @@ int repeated_curved(lmm_repeated *r, int group);
 lmm_status repeated_changed(lmm_repeated *r, int group, int rows, int ld, const double *sums, double *out);
 lmm_status repeated_derivatives(lmm_repeated *r, int exact); /* g, H; exact: with the trace of here */
 
+void repeated_total(const lmm_repeated *r, const double *weight,
+                    double *packed); /* sum of weight[pair] D[pair] */
 void repeated_unpack(const lmm_repeated *r, const double *packed, double *A); /* A: q x q, symmetric */
 
 #endif

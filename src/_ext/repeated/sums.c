@@ -166,6 +166,20 @@ void repeated_unpack(const lmm_repeated *r, const double *packed, double *A)
         for (ptrdiff_t a = 0; a <= b; a++) A[a + b * r->q] = A[b + a * r->q] = *packed++;
 }
 
+/* Four columns at a time: every entry of D is read once, and copied nowhere. */
+CLONES void repeated_total(const lmm_repeated *r, const double *weight, double *packed)
+{
+    const ptrdiff_t n = r->packed;
+    ptrdiff_t j = 0;
+    memset(packed, 0, sizeof(double) * (size_t)n);
+    for (; j + 4 <= r->pairs; j += 4) {
+        const double *a = r->D + j * n, *b = a + n, *c = b + n, *d = c + n, *w = weight + j;
+        for (ptrdiff_t i = 0; i < n; i++) packed[i] += w[0] * a[i] + w[1] * b[i] + w[2] * c[i] + w[3] * d[i];
+    }
+    for (; j < r->pairs; j++)
+        for (ptrdiff_t i = 0; i < n; i++) packed[i] += weight[j] * r->D[j * n + i];
+}
+
 lmm_status lmm_repeated_weighted(const lmm_repeated *r, int nrhs, const double *V, double *out)
 {
     int rows = (int)r->packed, inner = (int)r->pairs;
