@@ -81,6 +81,15 @@ def least(call: Callable[[], object], rounds: int) -> float:
     return best
 
 
+def tests(formula: str, data: pd.DataFrame, rounds: int) -> float:
+    """CPU seconds of all tests of a new fit."""
+    best = float("inf")
+    for _ in range(rounds):
+        fit = mmrm(formula, data)
+        best = min(best, least(fit.coef_test, 1))
+    return best
+
+
 def peers(data: pd.DataFrame, fixed: str, criterion: float) -> None:
     """R's packages once."""
     with tempfile.TemporaryDirectory() as folder:
@@ -110,9 +119,8 @@ def main() -> None:
             "sums": least(lambda own=design: MMRM(own), rounds),
             "fit": least(model.fit, rounds),
             "call": least(lambda f=formula, d=data: mmrm(f, d), rounds),
-            "tests": least(lambda f=formula, d=data: mmrm(f, d).coef_test(), rounds),
+            "tests": tests(formula, data, rounds),
         }
-        seconds["tests"] -= seconds["call"]
         shown = ", ".join(f"{part} {1e3 * value:.1f} ms" for part, value in seconds.items())
         patterns = len(model.patterns)
         print(f"{name} ({fit.nobs} rows, {patterns} patterns): {fit.n_evals} evaluations; {shown}")

@@ -222,6 +222,23 @@ def test_kenward_roger_is_that_of_its_definition():
     np.testing.assert_allclose(fit.coef_test(ddf="satterthwaite").sd, fit.bse)
 
 
+def test_compound_symmetry_is_a_random_intercept(fev):
+    fit = mmrm("FEV1 ~ RACE + ARMCD * AVISIT + cs(AVISIT | USUBJID)", fev)
+    other = lmmfast.lmer("FEV1 ~ RACE + ARMCD * AVISIT + (1 | USUBJID)", fev)
+    assert fit.objective == pytest.approx(other.objective, abs=1e-7)
+    Sigma = fit.covariance().to_numpy()
+    assert Sigma[0, 1] == pytest.approx(other.varcorr["vcov"].iloc[0], rel=1e-5)
+    pairs = {"kenward-roger": "kenward-roger-observed", "satterthwaite": "satterthwaite"}
+    for ddf, same in pairs.items():
+        one, two = fit.coef_test(ddf=ddf), other.coef_test(ddf=same)
+        np.testing.assert_allclose(one.sd, two.sd, rtol=1e-6)
+        np.testing.assert_allclose(one.df_denom, two.df_denom, rtol=1e-4)
+    L = np.eye(len(fit.params))[-3:]
+    one, two = fit.f_test(L), other.f_test(L, ddf="kenward-roger-observed")
+    assert one.fvalue == pytest.approx(two.fvalue, rel=1e-5)
+    assert one.df_denom == pytest.approx(two.df_denom, rel=1e-4)
+
+
 def test_degrees_of_freedom_between_and_within(fev):
     fit = mmrm("FEV1 ~ RACE + ARMCD * AVISIT + us(AVISIT | USUBJID)", fev, ddf="between-within")
     subjects, n = fit.n_levels["USUBJID"], fit.nobs
@@ -391,6 +408,9 @@ def test_bootstrap_goes_with_the_errors(fev):
     drawn = fit.bootstrap(60, seed=1)
     assert drawn.shape == (60, 4)
     np.testing.assert_allclose(drawn.std().iloc[:2], fit.bse, rtol=0.35)
+    limits = fit.conf_int(0.9, method="boot", n=60, seed=1, parameters="all")
+    np.testing.assert_allclose(limits.loc["rho"], drawn["rho"].quantile([0.05, 0.95]))
+    np.testing.assert_array_equal(drawn.iloc[:9], fit.bootstrap(9, seed=1))
 
 
 def test_profile_intervals_are_where_the_deviance_rises(fev):

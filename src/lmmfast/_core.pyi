@@ -212,6 +212,9 @@ class Generalized(Model):
     def leverages(self) -> np.ndarray: ...
 
 class Repeated:
+    p: int
+    visits: int
+    groups: int
     nphi: int
     structure: Any
     patterns: list[tuple[int, np.ndarray]]

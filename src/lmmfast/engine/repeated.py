@@ -462,7 +462,7 @@ def _never_together(visits: Visits, patterns: Any) -> tuple[str, ...]:
         return ()
     seen = np.zeros((len(visits.groups), visits.m, visits.m), bool)
     for g, v in patterns:
-        seen[g][np.ix_(v, v)] = True
+        seen[g, v[:, None], v] = True
     found = []
     for g, i, j in zip(*np.nonzero(~seen), strict=True):
         if i < j:
