@@ -323,6 +323,23 @@ def test_places_of_their_own_are_those_of_dense_algebra(reml):
     assert len(fit.predict(interval="prediction")) == len(data)
 
 
+def test_a_range_of_zero_is_at_its_bound():
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"id": np.repeat(np.arange(50), 4), "when": np.tile(np.arange(4.0), 50)})
+    noise = rng.normal(size=(50, 4))
+    noise[:, 1::2] -= 0.8 * noise[:, ::2]  # neighbours differ
+    data["y"] = noise.ravel()
+    fit = mmrm("y ~ when + sp_exp(when | id)", data)
+    assert fit.converged
+    assert fit.estimates.bounded == (1,)
+    assert fit.parameters["se"].isna().tolist() == [False, True]
+    assert "range is zero" in str(fit.summary())
+    plain = Dense(data["y"].to_numpy(), fit.design.X, data["id"], np.tile(np.arange(4), 50))
+    sd = fit.parameters.loc["sd", "estimate"]
+    assert fit.objective == pytest.approx(plain.criterion([sd**2 * np.eye(4)]), abs=1e-8)
+    assert fit.df.iloc[0] == pytest.approx(198, rel=1e-6)  # as least squares
+
+
 # ---- what is asked of a fit ----------------------------------------------------------------------
 
 

@@ -147,4 +147,6 @@ def _bounded(fit: Fit) -> list[str]:
     own: Any = fit
     if not own.estimates.bounded:
         return []
+    if own.design.seen.places is not None:
+        return wrapped("The range is zero, its bound: different places are not correlated.")
     return wrapped("A standard deviation of the covariance matrix is zero: it is at its bound.")

@@ -58,7 +58,7 @@ class RepeatedEstimates(
     Sigma : (groups, visits, visits) array
         Covariance matrices of the visits of a subject with weights of 1.
     bounded : tuple of int
-        Which of theta are standard deviations that are zero.
+        Which of theta are standard deviations, or ranges, that are zero.
     """
 
     Sigma: np.ndarray
@@ -171,6 +171,7 @@ class RepeatedModel:
         own = [_spread_out(visits.places[v]) for _, v in self.patterns]
         spans = np.array([farthest(places) for places in own])
         self.span = float(spans.max())  # what the logarithm of a range is relative to
+        self.closest = min(map(_closest, own))
         local = [_core.Structure(name, len(places), places) for places in own]
         inside = [(g, np.arange(len(v), dtype=np.int32)) for g, v in self.patterns]
         shift = np.log(self.span / spans)
@@ -344,16 +345,23 @@ class RepeatedModel:
         small = np.flatnonzero(self._core.bounded)[
             deviation < AT_BOUND * max(deviation.max(initial=0), 1)
         ]
+        bounded = [int(i) for i in small]
         if self.design.seen.places is not None:
-            Sigma = self._far(phi)
+            Sigma, bounded = self._far(phi), self._without_range(phi)
         return RepeatedEstimates(
             reml=reml, n=self.n, objective=value, theta=phi * self.per_unit, beta=full, vcov=cov,
             sigma=1.0, T=(), b=(), fixed_kept=units.kept, singular=(),
             converged=status == "converged" and certificate < CLOSE, certificate=certificate,
             n_evals=evals, seconds=seconds, status=status,
             unidentified=self.unidentified,
-            Sigma=Sigma * units.scale**2, bounded=tuple(int(i) for i in small),
+            Sigma=Sigma * units.scale**2, bounded=tuple(bounded),
         )  # fmt: skip
+
+    def _without_range(self, phi: Matrix) -> list[int]:
+        """Ranges next to which even the closest places are far: they are zero."""
+        own = phi.reshape(len(self.design.seen.groups), -1)
+        nothing = [np.exp(-self.closest / self.range_of(one)) < AT_BOUND for one in own]
+        return [2 * g + 1 for g, zero in enumerate(nothing) if zero]
 
     def _far(self, phi: Matrix) -> Matrix:
         """Sigma of all places, in units of the core, where these are few; else of none."""
@@ -488,6 +496,11 @@ def _gram(core: Any, patterns: Any) -> Matrix:
 def apart(places: Matrix) -> Matrix:
     """Distances of places (k, k)."""
     return np.asarray(np.sqrt(((places[:, None] - places) ** 2).sum(axis=2)))
+
+
+def _closest(places: Matrix) -> float:
+    """The smallest distance of two places."""
+    return float((apart(places) + np.diag(np.full(len(places), np.inf))).min())
 
 
 def farthest(places: Matrix) -> float:

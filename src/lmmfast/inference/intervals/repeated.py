@@ -61,6 +61,7 @@ def _covariances(fit: Fit) -> Covariances:
     with np.errstate(invalid="ignore"):
         se = np.sqrt(np.square(J[:, free] @ root).sum(axis=1))
         lost = np.abs(J[:, free] @ unknown).max(axis=1, initial=0.0) > 1e-8
+        lost |= J[:, ~free].any(axis=1)
     se[lost | ~np.isfinite(se)] = np.nan
     group = np.repeat(np.arange(point.groups), len(parameters))
     together = tuple(parameters) * point.groups
