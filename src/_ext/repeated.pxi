@@ -56,7 +56,8 @@ cdef class Repeated:
             if not len(which) or which[0] < 0 or which.max() > last or (np.diff(which) <= 0).any():
                 raise ValueError(f"the visits of pattern {i} must ascend within 0 .. {last}")
             group[i], start[i + 1], before = own, start[i] + len(which), own
-        visit = np.concatenate([np.asarray(which, np.int32) for _, which in patterns] + [np.zeros(1, np.int32)])
+        every = [np.asarray(which, np.int32) for _, which in patterns]
+        visit = np.concatenate([*every, np.zeros(1, np.int32)])
         spec.p, spec.visits, spec.groups, spec.patterns = p, visits, groups, len(patterns)
         spec.group, spec.start, spec.visit = &group[0], &start[0], &visit[0]
         spec.structure, spec.local, spec.shift = one.structure, NULL, NULL
@@ -148,8 +149,8 @@ cdef class Repeated:
         return np.asarray(g), np.asarray(H)
 
     def estimates(self):
-        """beta (p,), its covariance (p, p) and Sigma (groups, visits, visits) where the model stands; Sigma is
-        zero where each pattern has a structure."""
+        """beta (p,), its covariance (p, p) and Sigma (groups, visits, visits) where the model stands; Sigma
+        is zero where each pattern has a structure."""
         cdef double[::1] beta = np.empty(self.p + 1)
         cdef double[::1] vcov = np.empty(self.p * self.p + 1)
         cdef double[:, :, ::1] Sigma = np.empty((self.groups, self.visits, self.visits))

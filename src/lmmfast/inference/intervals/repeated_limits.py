@@ -129,19 +129,22 @@ class Contour:
     # ---- the functions --------------------------------------------------------------------------
 
     def _value(self, phi: np.ndarray) -> Local:
-        f = float(self.core.evaluate(phi, False))
-        return f, *self.core.derivatives()
+        with self.model._lock:
+            f = float(self.core.evaluate(phi, False))
+            return f, *self.core.derivatives()
 
     def _coefficient(self, phi: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
         """Estimate and variance of a coefficient where the core stands."""
-        self.core.evaluate(phi, False)
-        beta, vcov, _ = self.core.estimates()
+        with self.model._lock:
+            self.core.evaluate(phi, False)
+            beta, vcov, _ = self.core.estimates()
         return float(direction @ beta), float(direction @ vcov @ direction)
 
     def _with_coefficient(self, x: np.ndarray, direction: np.ndarray) -> Local:
-        f, g, H = self._value(x[:-1])
-        beta, vcov, _ = self.core.estimates()
-        slopes = self.core.slopes()
+        with self.model._lock:
+            f, g, H = self._value(x[:-1])
+            beta, vcov, _ = self.core.estimates()
+            slopes = self.core.slopes()
         back = vcov @ direction
         b, v = float(direction @ beta), float(direction @ back)
         db = (slopes[:, :-1, -1] - slopes[:, :-1, :-1] @ beta) @ back
