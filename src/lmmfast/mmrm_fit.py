@@ -224,8 +224,10 @@ class MMRMFit(Labelled):
         ----------
         L : array, str, dict, DataFrame or (array, values)
             As for `LMMFit.t_test`.
-        ddf : {"kenward-roger", "kenward-roger-linear", "satterthwaite", "between-within", "residual", "z"}
-            Degrees of freedom. Kenward and Roger's have their adjusted covariance, from the
+        ddf : str, optional
+            Degrees of freedom: "kenward-roger", "kenward-roger-linear", "satterthwaite",
+            "between-within", "residual" or "z" (infinitely many).
+            Kenward and Roger's have their adjusted covariance, from the
             observed information, as SAS; "-linear" leaves out the term of second derivatives of the
             covariance matrix. Default: what the fit was given; of fits by maximum likelihood
             Satterthwaite's in the place of Kenward and Roger's.
@@ -233,7 +235,7 @@ class MMRMFit(Labelled):
         Returns
         -------
         TTest
-        """  # noqa: E501
+        """
         return _tests.t_test(self, L, ddf)
 
     @hinted
