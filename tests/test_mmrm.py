@@ -599,3 +599,76 @@ def test_an_exact_fit_is_an_error():
     data = small()
     with pytest.raises(FitError):
         mmrm("z ~ x + us(visit | id)", data.assign(z=2 * data["x"] + 1))
+
+
+# ---- fits that are watched, and what the core refuses --------------------------------------------
+
+
+def test_callbacks_see_the_criterion_and_can_stop(fev):
+    seen = []
+    fit = mmrm(WHOLE, fev, callback=seen.append)
+    assert seen[-1].best == pytest.approx(fit.objective, abs=1e-9)
+    assert [one.n for one in seen] == list(range(1, fit.n_evals + 1))
+    stopped = mmrm(WHOLE, fev, callback=lambda now: now.n == 2)
+    assert stopped.estimates.status == "stopped by callback"
+    assert not stopped.converged
+    with pytest.warns(lmmfast.ConvergenceWarning, match="evaluation limit"):
+        mmrm(WHOLE, fev, max_evals=2)
+    with pytest.raises(ZeroDivisionError):
+        mmrm(WHOLE, fev, callback=lambda now: 1 / 0)
+
+
+def test_a_fit_begins_where_it_is_told_to(fev):
+    fit = mmrm(WHOLE, fev)
+    assert mmrm(WHOLE, fev, start=fit.theta).n_evals == 1
+    assert fit.model.at(fit.theta).objective == pytest.approx(fit.objective, abs=1e-9)
+    with pytest.raises(ValueError, match="10 parameters"):
+        mmrm(WHOLE, fev, start=[1.0])
+    with pytest.raises(FitError, match="positive definite"):
+        fit.model.at(0 * fit.theta)
+
+
+def test_sums_that_no_memory_holds_are_refused(fev, monkeypatch):
+    monkeypatch.setattr("lmmfast.engine.repeated.SMALL", 0.0)
+    monkeypatch.setattr("lmmfast.engine.repeated.available", lambda: 1e3)
+    with pytest.raises(MemoryError, match="patterns of visits"):
+        mmrm(WHOLE, fev)
+
+
+def test_the_core_refuses_what_does_not_fit():
+    from lmmfast import _core
+
+    three = _core.Structure("us", 3)
+    for patterns in ([(1, [0]), (0, [0])], [(0, [1, 0])], [(0, [3])], [(0, [])], [(2, [0])]):
+        with pytest.raises(ValueError, match="pattern"):
+            _core.Repeated(1, three, 2, [(g, np.array(v, np.int32)) for g, v in patterns])
+    core = _core.Repeated(1, three, 1, [(0, np.array([0, 2], np.int32))])
+    with pytest.raises(ValueError, match="numbers"):
+        core.add(0, np.zeros((5, 3)))
+    with pytest.raises(ValueError, match="no pattern"):
+        core.add(1, np.zeros((5, 4)))
+    with pytest.raises(ValueError, match="6 values"):
+        core.evaluate(np.zeros(5))
+    with pytest.raises(ValueError, match="pairs"):
+        core.weighted(np.zeros((4, 1)))
+    with pytest.raises(ValueError, match="structure each"):
+        _core.Repeated(1, [three], 1, [(0, np.array([0], np.int32))] * 2, [0.0, 0.0])
+
+
+def test_sums_are_additive():
+    from lmmfast import _core
+
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(7, 2 * 3))
+    patterns = [(0, np.array([0, 1], np.int32))]
+    one, two, three = (_core.Repeated(2, _core.Structure("cs", 2), 1, patterns) for _ in range(3))
+    one.add(0, z)
+    two.add(0, z[:3].copy())
+    two.add(0, z[3:].copy())
+    three.add_sums(0, 7, np.ascontiguousarray(z.T @ z))
+    wanted = [one.forms(np.eye(3)), one.evaluate(np.array([1.0, 1.5, 0.2]))]
+    for other in (two, three):
+        np.testing.assert_allclose(other.forms(np.eye(3)), wanted[0], rtol=1e-12)
+        assert other.evaluate(np.array([1.0, 1.5, 0.2])) == pytest.approx(wanted[1], rel=1e-12)
+    one.forget()
+    np.testing.assert_array_equal(one.forms(np.eye(3)), 0)
