@@ -38,7 +38,9 @@ resampled
 results
 glmm_rowwise
 glmm_fit
-lmm glmm
+mmrm_summary
+mmrm_fit
+lmm glmm measures
 api
 planning
 sm datasets
@@ -58,6 +60,7 @@ INCLUDES = {
     "trailing": {"base", "cholesky", "sums", "model"},
     "evaluate": {"base", "cholesky", "sums", "model", "trailing"},
     "optimize": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "structures"},
+    "repeated": {"base", "structures", "optimize"},
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
 }

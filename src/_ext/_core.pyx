@@ -566,3 +566,4 @@ def _cut(flat, shapes):
 
 
 include "generalized.pxi"
+include "repeated.pxi"

@@ -385,3 +385,31 @@ cdef extern from "model/relation.h" nogil:
 
 cdef extern from "base/memory.h" nogil:
     void release(void **, void *)
+cdef extern from "repeated/repeated.h" nogil:
+    ctypedef struct lmm_repeated
+
+    ctypedef struct lmm_repeated_spec:
+        int32_t p, visits, groups, patterns
+        const int32_t *group
+        const ptrdiff_t *start
+        const int32_t *visit
+        const lmm_structure *structure
+        const lmm_structure **local
+        const double *shift
+
+    lmm_status lmm_repeated_new(lmm_repeated **r, const lmm_repeated_spec *spec, const lmm_blas *blas)
+    void lmm_repeated_free(lmm_repeated *r)
+    lmm_status lmm_repeated_add(lmm_repeated *r, int32_t pattern, int64_t count, const double *z)
+    void lmm_repeated_add_sums(lmm_repeated *r, int32_t pattern, int64_t count, const double *sum)
+    void lmm_repeated_scale(lmm_repeated *r, double by)
+    void lmm_repeated_forget(lmm_repeated *r)
+    ptrdiff_t lmm_repeated_pairs(const lmm_repeated *r)
+    int32_t lmm_repeated_nphi(const lmm_repeated *r)
+    lmm_status lmm_repeated_evaluate(lmm_repeated *r, int reml, const double *phi, double *f)
+    lmm_status lmm_repeated_read(lmm_repeated *r, double *g, double *H, double *beta, double *vcov,
+                                 double *Sigma)
+    lmm_status lmm_repeated_slopes(lmm_repeated *r, double *out)
+    lmm_status lmm_repeated_weighted(const lmm_repeated *r, int nrhs, const double *V, double *out)
+    lmm_status lmm_repeated_forms(const lmm_repeated *r, const double *F, double *out)
+    lmm_status lmm_repeated_fit(lmm_repeated *r, const lmm_settings *s, const double *start, double *phi,
+                                lmm_info *info)

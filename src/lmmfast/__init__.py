@@ -46,6 +46,8 @@ from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
 from .many.parameters import Parameters
+from .measures import MMRM, mmrm
+from .mmrm_fit import MMRMFit
 from .planning.design import design
 from .planning.extend import extend
 from .planning.power import power
@@ -64,6 +66,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GLMM",
     "LMM",
+    "MMRM",
     "Adjacency",
     "Anova",
     "ClusterTest",
@@ -88,6 +91,7 @@ __all__ = [
     "LmmError",
     "LmmWarning",
     "LostWorkerWarning",
+    "MMRMFit",
     "MixedLM",
     "MixedLMParams",
     "MixedLMResults",
@@ -120,6 +124,7 @@ __all__ = [
     "lmer",
     "lr_test",
     "mixedlm",
+    "mmrm",
     "pb_test",
     "plan",
     "power",

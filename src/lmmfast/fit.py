@@ -103,6 +103,11 @@ class Fit:
         return None
 
     @property
+    def usual_ddf(self) -> str:
+        """Degrees of freedom of its tests where none are asked for, as ``ddf`` of `t_test`."""
+        return "satterthwaite" if self.family is None else "z"
+
+    @property
     def reml(self) -> bool:
         """Whether the fit maximizes the REML criterion (else the likelihood)."""
         return bool(self.estimates.reml)

@@ -183,7 +183,7 @@ class Design:
         own = vars(self) | {"sums": Rows(**(vars(rows) | changes)), "given": None}
         if fixed is not None:
             own["fixed"] = fixed
-        return Design(**own)
+        return type(self)(**own)
 
 
 def build(

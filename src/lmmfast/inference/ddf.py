@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engine.repeated import RepeatedEstimates
 from ..errors import FitError
 from .estimability import contrasts, usable_rows
 from .kenward import KenwardRoger
+from .repeated import repeated_method
 from .satterthwaite import Satterthwaite
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ METHODS = {
     "satterthwaite": "Satterthwaite",
     "kenward-roger": "Kenward-Roger",
     "kenward-roger-observed": "Kenward-Roger (observed information)",
+    "kenward-roger-linear": "Kenward-Roger (linear)",
+    "between-within": "between-within",
     "residual": "residual",
     "z": "z",
 }
@@ -31,7 +35,9 @@ METHODS = {
 SHORT = {
     "kr": "kenward-roger",
     "kr-observed": "kenward-roger-observed",
+    "kr-linear": "kenward-roger-linear",
     "satt": "satterthwaite",
+    "bw": "between-within",
 }
 
 
@@ -62,6 +68,9 @@ class Constant:
         return test.fvalue, test.df_num, self.denominator
 
 
+REPEATED = ("kenward-roger-linear", "between-within")  # only of models for repeated measures
+
+
 # Degrees of freedom of single contrasts and joint tests, and the covariance they go with.
 Method = Satterthwaite | KenwardRoger | Constant
 
@@ -73,7 +82,7 @@ def ddf_of(name: Any, fit: Fit | None = None) -> str:
     """
     generalized = fit is not None and fit.family is not None
     if name is None:
-        return "z" if generalized else "satterthwaite"
+        return "satterthwaite" if fit is None else fit.usual_ddf
     plain = str(name).lower().replace("_", "-").replace(" ", "-").translate({40: None, 41: None})
     found = SHORT.get(plain, plain)
     check_choice("ddf", found, METHODS, name)
@@ -83,7 +92,17 @@ def ddf_of(name: Any, fit: Fit | None = None) -> str:
             'model are z and chi-squared, ddf="z" (its default); for small samples see '
             "fit.bootstrap() and likelihood ratios, anova(fit0, fit)"
         )
+    if found in REPEATED and fit is not None and not is_repeated(fit):
+        raise FitError(
+            f"{METHODS[found]} degrees of freedom belong to models for repeated measures, "
+            "lmmfast.mmrm()"
+        )
     return found
+
+
+def is_repeated(fit: Fit) -> bool:
+    """Whether the fit is of a model for repeated measures, with covariances of visits."""
+    return isinstance(fit.estimates, RepeatedEstimates)
 
 
 def method_of(fit: Fit, ddf: str | None) -> Method:
@@ -101,6 +120,8 @@ def method_of(fit: Fit, ddf: str | None) -> Method:
 
 
 def _make(fit: Fit, ddf: str) -> Method:
+    if is_repeated(fit) and ddf not in ("residual", "z"):
+        return repeated_method(fit, ddf)  # type: ignore[no-any-return]
     if ddf == "satterthwaite":
         return Satterthwaite(fit)
     if ddf.startswith("kenward-roger"):
@@ -121,9 +142,20 @@ def fit_of(fit: Any) -> Fit:
 
 
 def linear_only(fit: Any, what: str) -> None:
-    """FitError where `what` is for linear models and the fit is a generalized one."""
+    """FitError where `what` is for linear models and the fit is a generalized one, or one for
+    repeated measures."""
     if getattr(fit, "family", None) is not None:
         raise FitError(f"{what} is for linear mixed models: this fit is a generalized one")
+    mixed_only(fit, what)
+
+
+def mixed_only(fit: Any, what: str) -> None:
+    """FitError where `what` is for models with random effects, and the fit is of one without."""
+    if isinstance(getattr(fit, "estimates", None), RepeatedEstimates):
+        raise FitError(
+            f"{what} is for models with random effects: this one is for repeated measures, with a "
+            "covariance of visits"
+        )
 
 
 def check_scale(kind: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...data.relationship import is_same
 from ...engine.free import Free
+from ..ddf import is_repeated
 from .structures import holds_intercepts, kind_of, within
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def nesting(small: Fit, large: Fit) -> Nesting:
     by themselves, are combinations of the other's columns. So (1 | g) + (1 | g:f) is a special
     case of (f | g).
     """
+    if is_repeated(small) or is_repeated(large):
+        return repeated_nesting(small, large)
     limit = _is_limit(small, large)
     if not limit and _distribution(small) != _distribution(large):
         return Nesting("their distributions or links differ", False)
@@ -50,6 +53,44 @@ def nesting(small: Fit, large: Fit) -> Nesting:
         return Nesting("their likelihoods are approximated in different ways", False)
     found = _linear_nesting(small, large)
     return replace(found, boundary=True) if limit and not found.reason else found
+
+
+# What each covariance structure of visits has as special cases.
+SPECIAL = {
+    "us": ("toeph", "toep", "ar1h", "ar1", "csh", "cs", "adh", "ad"),
+    "toeph": ("toep", "ar1h", "ar1", "csh", "cs"),
+    "toep": ("ar1", "cs"),
+    "ar1h": ("ar1",),
+    "csh": ("cs",),
+    "adh": ("ad", "ar1h", "ar1"),
+    "ad": ("ar1",),
+}
+
+
+def repeated_nesting(small: Any, large: Any) -> Nesting:
+    """The same of models for repeated measures: by their structures, and groups."""
+    if not (is_repeated(small) and is_repeated(large)):
+        return Nesting("one has random effects, the other a covariance of visits", False)
+    a, b = small.structure, large.structure
+    if a != b and a not in SPECIAL.get(b, ()):
+        return Nesting(f"{a} is no special case of {b}", False)
+    if not small.design.is_held or not large.design.is_held:
+        return Nesting("", False, "that they are nested is taken for granted (rows are needed)")
+    for name, usual in (("offset", 0.0), ("weights", 1.0)):
+        if not _same(getattr(small.design, name), getattr(large.design, name), usual):
+            return Nesting(f"they have different {name}", False)
+    if _coordinates(kept_columns(small), kept_columns(large)) is None:
+        return Nesting("fixed effects of one are no combinations of the other's", False)
+    one, two = small.design.seen, large.design.seen
+    same = np.array_equal(one.subject, two.subject) and np.array_equal(one.visit, two.visit)
+    if not same:
+        return Nesting("their subjects or visits differ", False)
+    if two.covariance.group is not None and not np.array_equal(one.group, two.group):
+        if one.covariance.group is not None:
+            return Nesting("they have different groups of subjects", False)
+    elif one.covariance.group is not None and not np.array_equal(one.group, two.group):
+        return Nesting("one has covariances by group, the other has not", False)
+    return Nesting("", bool(small.estimates.bounded))
 
 
 def _linear_nesting(small: Fit, large: Fit) -> Nesting:

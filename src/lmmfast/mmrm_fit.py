@@ -1,0 +1,527 @@
+"""MMRMFit: one frozen fit of a model for repeated measures, with the names of LMMFit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import mmrm_summary as _summary
+from .data.design import refilled
+from .engine.options import MAX_EVALS, Options
+from .errors import DataError, FitError
+from .hints import hinted
+from .inference import refits as _refits
+from .inference.ddf import check_choice, check_level, coverage
+from .inference.hypotheses import tests as _tests
+from .inference.intervals import repeated as _intervals
+from .inference.rows import predict as _predict
+from .inference.rows import repeated as _rows
+from .labelled import Labelled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from typing_extensions import Self
+
+    from .data.visits import RepeatedDesign
+    from .engine.repeated import RepeatedEstimates, RepeatedModel
+    from .tables import Summary
+
+NONE = "a model for repeated measures has no random effects"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MMRMFit(Labelled):
+    """A fitted mixed model for repeated measures.
+
+    What `LMMFit` has it has by the same names, where it means something here. There are no random
+    effects and no residual variance besides the covariance matrices of the visits.
+
+    See Also
+    --------
+    lmmfast.anova : tables of terms, tests of nested covariance structures.
+    lmmfast.emmeans : marginal means and contrasts.
+
+    Parameters
+    ----------
+    estimates : RepeatedEstimates
+        The numbers, as arrays in the user's units and coding.
+    design : RepeatedDesign
+        Response, columns, visits and subjects, and the recipe that encodes new data.
+    model : MMRM
+        The machine that made the fit.
+    ddf : str
+        Degrees of freedom of its tests where none are asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lmmfast import mmrm
+    >>> rng = np.random.default_rng(1)
+    >>> id, visit = np.repeat(np.arange(40), 3), np.tile(["w1", "w2", "w3"], 40)
+    >>> arm = np.where(id % 2, "drug", "placebo")
+    >>> y = rng.normal(size=40)[id] + rng.normal(size=120) + (arm == "drug")
+    >>> data = {"y": y, "arm": arm, "visit": visit, "id": id}
+    >>> fit = mmrm("y ~ arm * visit + us(visit | id)", data)
+    >>> fit.covariance().shape
+    (3, 3)
+    """
+
+    estimates: RepeatedEstimates
+    design: RepeatedDesign
+    model: RepeatedModel  # type: ignore[assignment]
+    ddf: str = "kenward-roger"
+
+    # ---- the model ------------------------------------------------------------------------------
+
+    @property
+    def usual_ddf(self) -> str:
+        """Degrees of freedom of its tests where none are asked for."""
+        kenward = self.ddf.startswith("kenward-roger")
+        return "satterthwaite" if kenward and not self.reml else self.ddf
+
+    @property
+    def structure(self) -> str:
+        """Name of the covariance structure, as the formula has it: "us", "ar1h", ..."""
+        return self.design.seen.covariance.structure
+
+    @property
+    def n_levels(self) -> dict[str, int]:
+        """Number of subjects."""
+        visits = self.design.seen
+        return {visits.covariance.subject: len(visits.subjects)}
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters: kept fixed effects and those of the covariance matrices (lme4's and
+        gls's ``df`` of logLik; SAS and mmrm count the latter alone for AIC and BIC by REML). What
+        cannot be identified does not count."""
+        covariances = len(self.estimates.theta) - len(self.unidentified)
+        return int(np.sum(self.estimates.fixed_kept)) + covariances
+
+    @property
+    def sigma(self) -> float:
+        """There is none: AttributeError says what there is instead."""
+        raise AttributeError(
+            "a model for repeated measures has no residual standard deviation besides those of its "
+            "visits: fit.covariance() and fit.varcorr have these"
+        )
+
+    @property
+    def scale(self) -> float:
+        """1: covariances of the visits are not relative to a residual variance."""
+        return 1.0
+
+    @cached_property
+    def point(self) -> Any:
+        """The model at the estimates: what inference reads of it is computed once."""
+        model: Any = _refits.model_of(self)
+        return model.point(self.theta, self.reml)
+
+    @hinted
+    def refit(self, y: Any = None, *, weights: Any = None) -> Self:
+        """The same model fitted to another response or with other weights.
+
+        Parameters
+        ----------
+        y : (n,) array, or Series, optional
+            One value for each row that the fit used, in their order. A Series goes by its labels.
+            Default: the fit's response.
+        weights : (n,) array, or Series, optional
+            Positive; rows as for `y`. Default: the fit's weights.
+
+        Returns
+        -------
+        MMRMFit
+
+        Raises
+        ------
+        DataError
+            When y or weights have another length, labels of other rows, or values that are not
+            finite; when weights are not positive, or one of `y` and `weights` is not given.
+        FitError
+            When no covariance matrix can be estimated.
+        """
+        design = refilled(self.design, y, weights)
+        model: Any = _refits.model_of_part(self, design)
+        return self.remade(model.minimize(Options(self.reml)), design, model)
+
+    # ---- covariance -----------------------------------------------------------------------------
+
+    def covariance(self, group: Any = None) -> pd.DataFrame:
+        """Covariance matrix of the visits of a subject (of weight 1).
+
+        Parameters
+        ----------
+        group : optional
+            A group of subjects, where the formula has groups: ``us(visit | group / subject)``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Rows and columns are visits.
+
+        Raises
+        ------
+        ValueError
+            For an unknown group; where there are groups and none is given.
+        """
+        import pandas as pd
+
+        visits = self.design.seen
+        _intervals.check_few(visits)
+        names = [str(name) for name in visits.groups]
+        if len(names) == 1 and group is None:
+            place = 0
+        elif str(group) in names and visits.covariance.group is not None:
+            place = names.index(str(group))
+        else:
+            known = ", ".join(map(repr, names)) if len(names) > 1 else "there are no groups"
+            raise ValueError(
+                f"group must be one of {visits.covariance.group}: {known}; not {group!r}"
+            )
+        labels = list(visits.labels)
+        return pd.DataFrame(self.estimates.Sigma[place], index=labels, columns=labels, copy=True)
+
+    @property
+    def varcorr(self) -> pd.DataFrame:
+        """Variances and covariances of the visits, as `LMMFit`'s: columns ``group`` (of subjects;
+        without groups the name of the subjects' factor), ``var1``, ``var2``, ``vcov``, ``sdcor``.
+        """
+        return _intervals.varcorr_frame(self)
+
+    @property
+    def parameters(self) -> pd.DataFrame:
+        """Parameters of the covariance structure: columns ``estimate`` and ``se``, by the delta
+        method from the observed information. Standard deviations, correlations ("rho" of structures
+        with one; "rho(k)" at lag k), and the range of sp_exp, exp(-distance / range)."""
+        return _intervals.parameters_frame(self)
+
+    def varcorr_se(self) -> pd.DataFrame:
+        """As ``parameters``."""
+        return self.parameters
+
+    def vcov_theta(self) -> pd.DataFrame:
+        """Covariance matrix of theta, as it is optimized, from the exact Hessian."""
+        import pandas as pd
+
+        from .inference.repeated import information_of
+
+        root = information_of(self).root * self.model.per_unit[:, None]
+        names = [f"theta{i + 1}" for i in range(len(root))]
+        return pd.DataFrame(root @ root.T, index=names, columns=names)
+
+    # ---- tests and intervals --------------------------------------------------------------------
+
+    @hinted
+    def t_test(self, L: Any, *, ddf: str | None = None) -> Any:
+        """Tests of linear hypotheses L beta = q on the fixed effects, one by one.
+
+        Parameters
+        ----------
+        L : array, str, dict, DataFrame or (array, values)
+            As for `LMMFit.t_test`.
+        ddf : str, optional
+            Degrees of freedom: "kenward-roger", "kenward-roger-linear", "satterthwaite",
+            "between-within", "residual" or "z" (infinitely many).
+            Kenward and Roger's have their adjusted covariance, from the
+            observed information, as SAS; "-linear" leaves out the term of second derivatives of the
+            covariance matrix. Default: what the fit was given; of fits by maximum likelihood
+            Satterthwaite's in the place of Kenward and Roger's.
+
+        Returns
+        -------
+        TTest
+        """
+        return _tests.t_test(self, L, ddf)
+
+    @hinted
+    def conf_int(
+        self,
+        level: float = 0.95,
+        *,
+        method: str = "wald",
+        parameters: Any = "fixed",
+        ddf: str | None = None,
+        alpha: float | None = None,
+        n: int = 1000,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Confidence intervals of the parameters.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Coverage, at least 0.5.
+        method : {"wald", "profile", "boot"}, default "wald"
+            Wald: fixed effects with t quantiles, standard deviations and ranges symmetric on the
+            logarithmic scale, correlations on Fisher's. Profile: all values that a likelihood-ratio
+            test does not reject. Boot: quantiles of `n` parametric replicates, see `bootstrap`.
+        parameters : {"fixed", "random", "all"} or list of str, default "fixed"
+            Random: those of the covariance structure, by the names of `parameters`.
+        ddf
+            Wald intervals of fixed effects: as for `t_test`.
+        alpha : float, optional
+            statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
+        n, seed
+            "boot": as for `bootstrap`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``lower`` and ``upper``, one row per parameter.
+
+        Raises
+        ------
+        ValueError
+            If ``level`` is not a coverage, or a name is not known.
+        """
+        from .inference.intervals.repeated_limits import limits
+
+        level = check_level(coverage(level, alpha))
+        check_choice("method", method, ("wald", "profile", "boot"))
+        return limits(self, level, method, parameters, ddf, n, seed)
+
+    @hinted
+    def profile(self, which: Any = None, level: float = 0.99) -> pd.DataFrame:
+        """Profile likelihood: parameters at values of zeta, the signed root of what the deviance is
+        above its least, the others at their best.
+
+        Parameters
+        ----------
+        which : {"fixed", "random", "all"} or list of str, optional
+            As ``parameters`` of `conf_int`. Default: all.
+        level : float, default 0.99
+            Coverage of the intervals to whose ends the profiles go.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``parameter``, ``value``, ``zeta``. The deviance of a REML fit is that of the
+            model's fit by maximum likelihood.
+
+        Raises
+        ------
+        ValueError
+            If ``level`` is not a coverage, or a name is not known.
+        """
+        from .inference.intervals.repeated_limits import profiles
+
+        return profiles(self, which, check_level(level))
+
+    # ---- rows -----------------------------------------------------------------------------------
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """Fitted values of the rows used (n): fixed effects and offset."""
+        return _predict.row_series(self.design, _predict.fitted_of(self), "fittedvalues")
+
+    @property
+    def resid(self) -> pd.Series:
+        """Response residuals ``y - fittedvalues`` (n)."""
+        return _rows.residuals(self, "response")
+
+    @hinted
+    def residuals(self, type: str = "response") -> pd.Series:
+        """Residuals of the rows used (n).
+
+        Parameters
+        ----------
+        type : {"response", "pearson", "normalized"}
+            "pearson": over the standard deviation of the visit. "normalized": those of a subject
+            made independent with variance one by the Cholesky factor of their covariance, visits in
+            their order (nlme's and mmrm's).
+
+        Raises
+        ------
+        ValueError
+            For another type.
+        """
+        return _rows.residuals(self, type)
+
+    @hinted
+    def predict(
+        self,
+        newdata: Any = None,
+        *,
+        offset: Any = None,
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        ddf: str | None = None,
+        conditional: bool = False,
+    ) -> pd.Series | pd.DataFrame:
+        """Means of the response, for the rows of the fit or for new ones.
+
+        Parameters
+        ----------
+        newdata : data frame or dict of arrays, optional
+            The variables of the fixed part; for prediction intervals visits and groups, too.
+        offset : float, array, Series or str, optional
+            Offset of the new rows, for fits with the argument ``offset=``.
+        se : bool, default False
+            Also give standard errors, and the limits of ``interval``.
+        interval : {"confidence", "prediction"}, optional
+            Limits for the mean, or for the response of a new subject.
+        level : float, default 0.95
+        ddf
+            As for `t_test`.
+        conditional : bool, default False
+            Means given the responses of the same subject in ``newdata``, which has subjects and
+            visits then; rows that have a response keep it. No standard errors.
+
+        Returns
+        -------
+        pandas.Series, or with ``se`` or ``interval`` pandas.DataFrame
+            Columns ``fit``, ``se``, ``lower`` and ``upper``.
+
+        Raises
+        ------
+        DataError
+            For variables that are not there and levels that the fit has not seen.
+        """
+        check_level(level)
+        if conditional:
+            if se or interval is not None or newdata is None:
+                raise DataError("conditional=True needs new data, and gives means alone")
+            return _rows.conditional(self, newdata, offset)
+        return _rows.predictions(self, newdata, offset, se, interval, level, ddf)
+
+    # ---- responses drawn from it ----------------------------------------------------------------
+
+    @hinted
+    def simulate(self, n: int = 1, seed: int | None = None) -> pd.DataFrame:
+        """Responses of the rows used, drawn from the model.
+
+        Parameters
+        ----------
+        n : int, default 1
+            Responses; the i-th is the same for every n.
+        seed : int, optional
+            From 0 on. Default: a new one each time.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a row, labelled as the data, and one column a response, 0 .. n - 1.
+        """
+        import pandas as pd
+
+        from .many.repeated import simulated
+
+        index = self.design.rows if self.design.index is None else self.design.index
+        return pd.DataFrame(simulated(self, n, seed), index=index)
+
+    @hinted
+    def bootstrap(
+        self,
+        n: int = 1000,
+        seed: int | None = None,
+        *,
+        statistic: Callable[[Any], Any] | None = None,
+    ) -> pd.DataFrame:
+        """Replicates of the fit, each to a response that was drawn from it.
+
+        Parameters
+        ----------
+        n : int, default 1000
+        seed : int, optional
+            The same seed gives the same replicates, whatever `n`. Default: a new one each time.
+        statistic : callable, optional
+            Called with each replicate's fit, it returns a number or a Series. Default: coefficients
+            and parameters of the covariance structure.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a replicate; missing where its fit failed.
+        """
+        from .many.repeated import bootstrapped
+
+        return bootstrapped(self, n, seed, statistic)
+
+    @hinted
+    def update(
+        self, formula: str | None = None, data: Any = None, *, reml: bool | None = None,
+        ddf: str | None = None, max_evals: int = MAX_EVALS,
+    ) -> MMRMFit:  # fmt: skip
+        """The fit of another formula, of other data or by another criterion.
+
+        Parameters
+        ----------
+        formula : str, optional
+            Whole. Default: the same.
+        data : table, optional
+            Default: the object that the fit was given.
+        reml, ddf
+            Default: as before.
+        max_evals : int, default 500
+
+        Returns
+        -------
+        MMRMFit
+
+        Raises
+        ------
+        FitError
+            When the data are not known (an unpickled fit).
+        """
+        from dataclasses import replace
+
+        from .sources.repeated import any_repeated
+
+        given = self.design.given
+        if data is None and (given is None or given.data is None):
+            raise FitError("the data of this fit are not known: give them, update(..., data)")
+        assert given is not None or data is not None
+        rest = (None, None, None) if given is None else given[1:]
+        own = given.data if data is None and given is not None else data
+        design = any_repeated(formula or self.formula, own, *rest)
+        model: Any = self.model.with_design(design)
+        options = Options(self.reml if reml is None else reml, max_evals=max_evals)
+        fit = self.remade(model.minimize(options), design, model)
+        return fit if ddf is None else replace(fit, ddf=ddf)
+
+    # ---- what it does not have ------------------------------------------------------------------
+
+    def ranef(self, cond_var: bool = False) -> Any:
+        """There are none: FitError."""
+        raise FitError(NONE)
+
+    def coef(self) -> Any:
+        """There are no random effects: FitError."""
+        raise FitError(f"{NONE}: fit.params has its coefficients")
+
+    def ranef_cov(self) -> Any:
+        """There are no random effects: FitError."""
+        raise FitError(NONE)
+
+    def rePCA(self) -> Any:
+        """There are no random effects: FitError."""
+        raise FitError(NONE)
+
+    def icc(self) -> Any:
+        """There are no random effects: FitError."""
+        raise FitError(f"{NONE}: fit.parameters has its correlations")
+
+    def explain_singularity(self) -> Any:
+        """There are no random effects: FitError."""
+        raise FitError(NONE)
+
+    # ---- on paper -------------------------------------------------------------------------------
+
+    @hinted
+    def summary(self, *, correlation: bool | None = None, ddf: str | None = None) -> Summary:
+        """Tables of the fit; ``print(fit.summary())``, or HTML in a notebook.
+
+        Parameters
+        ----------
+        correlation : bool, optional
+            Show the correlations of the fixed effects. Default: when there are 2 to 8 of them.
+        ddf
+            As for `t_test`.
+        """
+        return _summary.summarize(self, correlation, ddf)
