@@ -350,6 +350,33 @@ def test_trials_of_homcs() -> None:
     assert s.trials([0.0, 1.0], np.eye(3)) == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_trials_are_in_units(name: str) -> None:
+    """Columns in other units: the same trials, in these."""
+    s = structure(name, 4)
+    unit = np.random.default_rng(4).uniform(0.001, 300, 4)
+    if name in HOMOGENEOUS:
+        unit = np.full(4, 0.02)
+    scale = np.array([1.0 if row is None else unit[row] for row in s.rows])
+    S = symmetric(4) - np.eye(4)
+    phi = random_phi(s)
+    phi[[kind == "deviation" for kind in s.kinds]] = 0
+    before = s.trials(phi, S)
+    after = s.trials(phi * scale, S / np.outer(unit, unit), unit)
+    assert len(before) == len(after) > 0
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_allclose(s.sigma(one * scale), s.sigma(two), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["diag", "us", "cs", "hetar1", "toep", "ad"])
+def test_nearest_keeps_small_deviations(name: str) -> None:
+    """Columns in different units have deviations of different sizes."""
+    s = structure(name, 4)
+    sd = np.array([1e-4, 1.0, 300.0, 0.02])
+    found = s.sigma(s.nearest(np.diag(sd**2)))
+    np.testing.assert_allclose(np.sqrt(np.diag(found)), sd, rtol=1e-12)
+
+
 def test_trials_of_triangles_without_a_zero_column() -> None:
     """Sigma has rank 1 though no column of T is zero."""
     s = _core.Structure("us", 2)

@@ -135,8 +135,8 @@ static void nearest_both(const lmm_structure *s, const double *Sigma, double *ph
     for (int i = 0; i < 2; i++) phi[i] = fmax(part[i], least);
 }
 
-static int trial(const lmm_structure *s, const double *phi, const double *S, int which, double *to,
-                 double *work)
+static int trial(const lmm_structure *s, const double *phi, const double *S, const double *unit, int which,
+                 double *to, double *work)
 {
     (void)work;
     double part[2];
@@ -144,7 +144,7 @@ static int trial(const lmm_structure *s, const double *phi, const double *S, int
     for (int i = 0; i < 2; i++)
         if (phi[i] == 0 && part[i] < 0 && (which -= SIZES) < 0) {
             memcpy(to, phi, sizeof(double) * 2);
-            to[i] = DEVIATIONS[which + SIZES];
+            to[i] = DEVIATIONS[which + SIZES] * least_unit(unit, s->p);
             return 1;
         }
     return 0;
