@@ -56,7 +56,7 @@ INCLUDES = {
     "model": {"base", "sums"},
     "trailing": {"base", "cholesky", "sums", "model"},
     "evaluate": {"base", "cholesky", "sums", "model", "trailing"},
-    "optimize": {"base", "cholesky", "sums", "model", "trailing", "evaluate"},
+    "optimize": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "structures"},
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
 }

@@ -108,7 +108,7 @@ def test_names(term: str) -> None:
     fit = fit_of(term)
     names = [*NAMES[term], "sd(Intercept | h)", "sigma"]
     assert list(fit.parameters().index) == names
-    assert list(fit.conf_int(parameters="random").index) == names
+    assert list(fit.conf_int(parameters="all").index) == [*names, "Intercept", "x"]
     own = fit.varcorr
     assert list(own.columns) == ["group", "var1", "var2", "vcov", "sdcor"]
     errors = fit.varcorr_se()
@@ -270,6 +270,16 @@ def test_other_ways_to_the_same_fit() -> None:
     assert fit.ranef()["g"].shape == (frame["g"].nunique(), 4)
 
 
+def test_one_step_without_a_group_is_near_the_fit_without_it() -> None:
+    fit = fit_of("ar1(0 + f | g)")
+    own = {how: fit.influence(by="g", refine=how) for how in (True, "full")}
+    step, full = (own[how][["dfb_x", "sigma"]].to_numpy() for how in (True, "full"))
+    plain = fit.influence(by="g")["dfb_x"].to_numpy()
+    left = np.abs(step[:, 0] - full[:, 0]).mean()
+    assert left < 0.5 * np.abs(plain - full[:, 0]).mean()
+    assert step[:, 1] == pytest.approx(full[:, 1], rel=0.02)
+
+
 def test_missing_rows_keep_the_structure() -> None:
     frame = data()
     y = frame[["y"]].copy()
@@ -287,3 +297,34 @@ def test_refusals() -> None:
         fit_of("ar1(0 + f | g)", fixed={"sigma": 1.0})
     with pytest.raises(ValueError, match="there is no random term 'k'"):
         fit_of("ar1(0 + f | g)").covariance("k")
+
+
+def test_a_covariance_of_your_own() -> None:
+    """ar1 written by hand is ar1: by name in lmer, and among the terms of arrays."""
+    steps = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    own = lmmfast.CustomCovariance(
+        4, lambda phi: phi[0] ** 2 * np.tanh(phi[1]) ** steps, [0.5, 0.3], names=["sd", "z"]
+    )
+    frame = data()
+    fit = lmer("y ~ x + (0 + f | g) + (1 | h)", frame, covariance={"g": own})
+    known = fit_of("ar1(0 + f | g)")
+    assert fit.objective == pytest.approx(known.objective, abs=1e-8)
+    assert fit.n_params == known.n_params
+    table = fit.parameters()
+    assert list(table.index[:2]) == ["sd(g)", "z(g)"]
+    rho = known.parameters().loc["rho(f | g)"]
+    z = table.loc["z(g)"]
+    assert np.tanh(z["estimate"]) == pytest.approx(rho["estimate"], abs=1e-5)
+    assert z["se"] / np.cosh(z["estimate"]) ** 2 == pytest.approx(rho["se"], rel=1e-4)
+    assert fit.coef_test().df_denom == pytest.approx(known.coef_test().df_denom, rel=1e-5)
+    g, f, h = (frame[name].cat.codes.to_numpy().astype(int) for name in ("g", "f", "h"))
+    made = lmmfast.LMM.from_arrays(
+        frame["y"], fit.design.X, [(g, np.eye(4)[f], own), (h, None)]
+    ).fit()
+    assert made.objective == pytest.approx(fit.objective, abs=1e-8)
+    with pytest.raises(FitError, match="covariances of your own"):
+        fit.update(". ~ . - x")
+    with pytest.raises(TypeError, match="must be a CustomCovariance"):
+        lmer("y ~ x + (0 + f | g)", frame, covariance={"g": "ar1"})
+    with pytest.raises(ValueError, match="has a structure in the formula"):
+        lmer("y ~ x + ar1(0 + f | g)", frame, covariance={"g": own})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .data.structured import with_covariances
 from .data.unanswered import without_response
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
@@ -22,6 +23,7 @@ from .sources.given import design_from
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .engine.custom_covariance import CustomCovariance
     from .engine.estimates import Evaluation
     from .glmm_fit import GLMMFit
     from .many.fits import ManyFits
@@ -49,6 +51,7 @@ def lmer(
     fixed: Mapping[str, Any] | None = None,
     sigma: float | None = None,
     ties: Sequence[Sequence[str]] | None = None,
+    covariance: Mapping[str, CustomCovariance] | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -111,6 +114,9 @@ def lmer(
         Random terms with one covariance matrix, by their grouping factors, or labels where a factor
         has several terms: ``[("mother", "father")]`` with ``(x | mother) + (x | father)``. Their
         columns must be the same.
+    covariance : dict, optional
+        Covariance structures of your own, by grouping factor or label of a ``( | )`` term:
+        ``{"subj": CustomCovariance(...)}``. Those that formulas name are in `lmmfast.structures`.
 
     Returns
     -------
@@ -137,11 +143,13 @@ def lmer(
         fixed = {**(fixed or {}), "sigma": sigma}
     if fixed is None and ties is None:
         design = design_from(formula, data, weights, offset, contrasts)
+        design = design if covariance is None else with_covariances(design, covariance)
         return LMM(design, storage=storage, threads=threads).fitted(options)
     with warnings.catch_warnings():
         if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
             warnings.simplefilter("ignore", OneRowPerLevelWarning)
         design = design_from(formula, data, weights, offset, contrasts)
+        design = design if covariance is None else with_covariances(design, covariance)
         model = LMM(design, storage=storage, threads=threads)
         options.free = model.holding(fixed, ties)
         return model.fitted(options)

@@ -61,6 +61,11 @@ class Reading:
     j: int = -1
 
 
+def is_custom(term: RandomTerm) -> bool:
+    """Whether a user wrote the covariance of a term."""
+    return term.covariance is not None and term.covariance.kind == "custom"
+
+
 _ONE_SD = ("homdiag", "homcs", "ar1", "homtoep", "homad", "exp", "gau", "mat32", "mat52")
 MOST_RANGES = 15.0  # between columns whose correlation still tells the range
 _KERNELS = ("exp", "gau", "mat32", "mat52")

@@ -15,6 +15,25 @@ def triangular_root(root: np.ndarray) -> np.ndarray:
     return np.asarray(L * np.where(L.diagonal() < 0, -1.0, 1.0))
 
 
+def root_slopes(T: np.ndarray, dS: np.ndarray) -> np.ndarray:
+    """Derivatives (k, k, t) of the lower triangular T from those of T T', (t, k, k).
+
+    dL = L low(L^-1 dS L^-T), low: lower triangle with half the diagonal, in the rows with a pivot;
+    the other rows are a solve with that. Zero for zero columns of T.
+    """
+    pivots = np.flatnonzero(T.diagonal())
+    L = T[np.ix_(pivots, pivots)]
+    inner = np.linalg.solve(L, np.linalg.solve(L, dS[:, pivots[:, None], pivots]).swapaxes(1, 2))
+    low = np.tril(inner)
+    low[:, range(len(pivots)), range(len(pivots))] /= 2
+    dL = L @ low
+    rest = dS[:, :, pivots] - T[:, pivots] @ dL.swapaxes(1, 2)
+    out = np.zeros((len(dS), *T.shape))
+    out[:, :, pivots] = np.linalg.solve(L, rest.swapaxes(1, 2)).swapaxes(1, 2)
+    out[:, pivots[:, None], pivots] = dL
+    return np.moveaxis(out, 0, 2)
+
+
 def inverse_root(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """R with R R' = 2 H^-1 where H is positive, and the other directions.
 

@@ -210,8 +210,8 @@ def _structured_cells(
 
 def structure_lines(fit: Fit) -> list[str]:
     """What the covariance structures are, defaults included."""
-    structured = [term for term in fit.design.terms if term.covariance is not None]
-    said = [f"{term.label}: {IN_WORDS.get(term.covariance.kind, '')}" for term in structured]
+    pairs = ((term.label, term.covariance) for term in fit.design.terms)
+    said = [f"{label}: {IN_WORDS.get(own.kind, 'its own')}" for label, own in pairs if own]
     return list(chain.from_iterable(map(wrapped, said)))
 
 

@@ -15,6 +15,7 @@ from .checks import check_levels
 from .design import Design
 from .responses import answer_of
 from .rows import RowColumns, Rows
+from .structured import custom_structure
 from .structures import Structure
 from .terms import RandomTerm
 
@@ -139,10 +140,13 @@ def _covariance(structure: Any, names: tuple[str, ...], i: int) -> Structure | N
         return structure
     if isinstance(structure, str) and structure in ("full", "diag"):
         return None
+    own = custom_structure(structure, names)
+    if own is not None:
+        return own
     if isinstance(structure, str) and structure in PLAIN_KINDS and len(names) > 1:
         return Structure(structure, names)
     raise DataError(
-        f"terms[{i}]: structure must be 'full', 'diag', a Structure or, for two columns or more, "
+        f"terms[{i}]: structure must be 'full', 'diag', a CustomCovariance or, for two columns, "
         f"one of {', '.join(PLAIN_KINDS)}, not {structure!r}"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,7 +263,7 @@ class Engine:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
 
-    @property
+    @cached_property
     def reduced(self) -> dict[int, int]:
         """Rank of the terms whose covariance has one by its structure."""
         pairs = enumerate(term.covariance for term in self.design.terms)

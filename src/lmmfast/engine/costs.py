@@ -119,7 +119,7 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
     for term in design.terms:
         k = term.source.width
         if term.covariance is not None:
-            parameters += term.covariance.compiled.nphi
+            parameters += term.covariance.nphi
         else:
             parameters += k if term.structure == "diag" else k * (k + 1) // 2
         levels, columns = groups.get(term.group, (len(term.levels), 0))

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .structures import compiled
+
 if TYPE_CHECKING:
     from ..data.design import Design
     from ..data.terms import RandomTerm
@@ -111,7 +113,7 @@ def _places(engine: Engine, i: int) -> list[list[int]]:
     """Row and column of the parts of term i."""
     structure = engine.design.terms[i].covariance
     if structure is not None:
-        return [[j, -1] for j in range(structure.compiled.nphi)]
+        return [[j, -1] for j in range(structure.nphi)]
     places: list[list[int]] = np.column_stack(engine.entries(i)).tolist()
     return places
 
@@ -124,7 +126,7 @@ def _tangents(engine: Engine) -> dict[int, Matrix]:
     for i, (term, C) in enumerate(zip(engine.design.terms, engine.whitening(), strict=True)):
         if term.covariance is None:
             continue
-        own, k = term.covariance.compiled, len(C)
+        own, k = compiled(term.covariance), len(C)
         size = 0.8 + 0.4 * np.modf(np.sqrt(2) * np.arange(k))[0]
         lag = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
         typical = np.outer(size, size) * 0.6**lag

@@ -465,7 +465,7 @@ class Model(Machine):
         _check_range(sigma, beta, vcov)
         if not keep.all():
             beta[~keep], vcov[~keep], vcov[:, ~keep] = np.nan, np.nan, np.nan
-        T = self._engine.factors(run.theta)
+        T, known = self._engine.factors(run.theta), self._overlaps.get(bool(reml), ())
         return Estimates(
             bool(reml),
             self._held.n,
@@ -484,8 +484,8 @@ class Model(Machine):
             seconds,
             run.status,
             self._core.deviation(),
-            unidentified=tuple(found.message for found in self._overlaps.get(bool(reml), ())),
-            lost=sum(found.lost for found in self._overlaps.get(bool(reml), ())),
+            unidentified=tuple(found.message for found in known),
+            lost=sum(found.lost for found in known),
         )
 
 

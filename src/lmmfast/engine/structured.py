@@ -1,5 +1,5 @@
-"""Covariance parameters phi of a model some of whose terms have a structure: what theta and the covariance
-matrices of all terms are there, and how they move."""
+"""Covariance parameters phi of a model some of whose terms have a structure: what theta and the
+covariance matrices of all terms are there, and how they move."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FormulaError
-from ..linalg import triangular_root
+from ..linalg import root_slopes, triangular_root
+from .structures import compiled
 
 if TYPE_CHECKING:
     from .compiled import Engine
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 TYPICAL = 0.5  # standard deviations of random starts, in whitened columns ...
 SPREAD = 1.2  # ... and the standard deviation of their logarithm
 SEED = 20_161
+FAR = 2.9e3  # standard deviations over sigma, whitened, beside which sigma is next to nothing
+STILL = 1e-6  # change of a covariance (whitened columns) below which a parameter does not move it
 FLAT = 1e-6  # a parameter that moves no covariance by more, whitened, is at a boundary
 ALTERNATIVES = ("cs", "hetar1", "toep", "ad")  # with several optima now and then: started twice
 
@@ -48,7 +51,7 @@ class Structured:
                         f"{term.covariance.kind} structure needs all of them",
                         term=term.label,
                     )
-                own = term.covariance.compiled
+                own = compiled(term.covariance)
             place = engine.place(i).theta
             count = place.stop - place.start if own is None else own.nphi
             self._own.append(own)
@@ -192,7 +195,7 @@ class Structured:
 
     def _sigma(self, i: int, phi: np.ndarray) -> np.ndarray:
         T = self._root(i, self.theta(phi))
-        return T @ T.T
+        return np.asarray(T @ T.T)
 
     def bend(self, i: int, phi: np.ndarray, S: np.ndarray) -> np.ndarray:
         """tr(S d2Sigma) of term i, (count, count); S (k, k) in its kept columns."""
@@ -212,6 +215,40 @@ class Structured:
             moved = back @ self.slopes(i, phi) @ back.T
             J[self._engine.place(i).theta, part] = moved[:, row, column].T
         return J
+
+    def theta_jacobian(self, phi: np.ndarray) -> np.ndarray:
+        """(ntheta, nphi): derivatives of theta; zero in columns of T that are zero."""
+        J = np.zeros((self._engine.core.ntheta, self.nphi))
+        theta = self.theta(phi)
+        for i, part in enumerate(self.slices):
+            row, column = self._engine.entries(i)
+            moved = root_slopes(self._root(i, theta), self.slopes(i, phi))
+            J[self._engine.place(i).theta, part] = moved[row, column]
+        return J
+
+    def moving(self, phi: np.ndarray) -> np.ndarray:
+        """(nphi,) bool: the parameters that are not at a boundary.
+
+        There the covariance does not change with them at first order: the criterion is even in a
+        standard deviation of zero, and in the angle of a correlation of one. Standard deviations of
+        their own that are zero are held by a bound, as those beside which sigma is next to nothing.
+        """
+        free = np.ones(self.nphi, dtype=bool)
+        for i, (C, part) in enumerate(zip(self._engine.whitening(), self.slices, strict=True)):
+            back, scale = np.linalg.inv(C), np.linalg.norm(C, axis=1)
+            change = np.linalg.norm(back @ self.slopes(i, phi) @ back.T, axis=(1, 2))
+            own = self._own[i]
+            if own is None:
+                free[part] = change * scale[self._engine.entries(i)[0]] > STILL
+                continue
+            size = float(np.linalg.norm(back @ self._sigma(i, phi) @ back.T))
+            for j, (kind, row) in enumerate(zip(own.kinds, own.rows, strict=True)):
+                deviation = kind == "deviation"
+                moves = change[j] * scale[row] > STILL if deviation else change[j] > STILL * size
+                bound = j < own.nbound and phi[part][j] <= 0
+                bound |= deviation and abs(phi[part][j]) >= FAR * scale[row]
+                free[part.start + j] = moves and not bound
+        return free
 
     def chain(self, phi: np.ndarray, slope: np.ndarray, second: np.ndarray) -> np.ndarray:
         """(nphi, nphi) the Hessian in phi, from slope and Hessian in the whitened entries of every

@@ -119,7 +119,8 @@ class KenwardRoger:
     def _score_in_parameters(self, score: np.ndarray, J: np.ndarray) -> np.ndarray:
         """The score in parameters of structures, with half of what the slope of the criterion adds
         where a covariance bends."""
-        own, phi = self._fit.model.structured, self._fit.estimates.phi
+        own: Any = self._fit.model.structured
+        phi = self._fit.estimates.phi
         slope, free = self._fit.point.hessian[0], moving(self._fit)
         bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(free, free)]
         full = np.zeros((J.shape[0] + 1, J.shape[1] + 1))

@@ -176,7 +176,8 @@ class Satterthwaite:
         fit, terms = self._fit, self.terms
         slope, second = fit.point.hessian
         if fit.estimates.phi is not None:
-            H = self._model.structured.chain(fit.estimates.phi, slope, second)
+            own: Any = self._model.structured
+            H = own.chain(fit.estimates.phi, slope, second)
             return np.asarray(self.directions.T @ H @ self.directions)
         turns: list[np.ndarray | None] = [None] * len(terms)  # terms are in whitened columns
         if fit.estimates.free is not None:

@@ -284,7 +284,7 @@ def _only_column(fit: Fit) -> tuple[int, int]:
         return 0, 0
     raise FitError(
         "the exact distribution is that of models with one random term of one column, (1 | g); "
-        f"this one has ({'), ('.join(term.label for term in terms)}). For one variance beside "
+        f"this one has {', '.join(term.term for term in terms)}. For one variance beside "
         "others give rlr_test the fit without it as fit0; lmmfast.pb_test compares any two"
     )
 
@@ -325,6 +325,8 @@ def _is_same(
     """Whether random effects have the same columns and the same levels, by whatever name."""
     a, b = one.design.terms[i], two.design.terms[k]
     if len(columns) != len(others) or len(a.levels) != len(b.levels):
+        return False
+    if a.covariance != b.covariance:
         return False
     if not np.array_equal(a.z[:, list(columns)], b.z[:, list(others)]):
         return False

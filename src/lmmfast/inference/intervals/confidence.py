@@ -63,7 +63,7 @@ def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | Non
             elif one.kind == "cor":
                 corr, se = own.corr[one.term][one.i, one.j], own.corr_se[one.term][one.i, one.j]
                 out[k] = _of_correlation(float(corr), float(se), width)
-            else:
+            elif one.kind in ("range", "loading"):
                 value, se = values_of([one], fit)[0], own.error(fit, one.term, one.reading)
                 ends = value - width * se, value + width * se
                 out[k] = ends if one.kind == "loading" else _of_positive(float(value), se, width)

@@ -55,10 +55,10 @@ def parameters_of(fit: Fit) -> list[Parameter]:
     else:
         out += [Parameter(name, "extra", i=i) for i, name in enumerate(fit.family.extra_names)]
     seen: dict[str, int] = {}
-    for k, one in enumerate(out):
-        seen[one.name] = seen.get(one.name, 0) + 1
-        if seen[one.name] > 1:
-            out[k] = replace(one, name=f"{one.name[:-1]}.{seen[one.name] - 1})")
+    for k, own in enumerate(out):
+        seen[own.name] = seen.get(own.name, 0) + 1
+        if seen[own.name] > 1:
+            out[k] = replace(own, name=f"{own.name[:-1]}.{seen[own.name] - 1})")
     return out + [Parameter(name, "fixed", i=i) for i, name in enumerate(fit.design.x_names)]
 
 

@@ -128,7 +128,8 @@ class _Machine:
     def _held_in_phi(self, one: Parameter) -> Held | None:
         """A parameter of a term in a model with covariance structures; None where it follows from
         several parameters, as a correlation of unstructured columns does there."""
-        own, phi, t = self.base.model.structured, self.base.estimates.phi, one.term
+        own: Any = self.base.model.structured
+        phi, t = self.base.estimates.phi, one.term
         assert phi is not None
         criterion = self._criterion(self._plain, None)
         T = self.base.estimates.T[t]

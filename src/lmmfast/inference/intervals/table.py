@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...effects import is_custom
 from ..structured import moving
 from .parameters import Parameter, chosen, parameters_of, values_of
-from .variance_errors import covariance_parameters
+from .variance_errors import covariance_parameters, errors_of_phi
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +34,33 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
     ]
     held = fit.estimates.is_sigma_known
     status = []
-    for one, value, se in zip(found, values, errors, strict=True):
-        said = "held" if one.kind == "sigma" and held else _status(fit, one, float(value), se)
+    for one, value, error in zip(found, values, errors, strict=True):
+        said = "held" if one.kind == "sigma" and held else _status(fit, one, float(value), error)
         status.append(said)
     se = np.where([said == "" for said in status], errors, np.nan)
     columns = {"estimate": values, "se": se, "status": status}
-    return pd.DataFrame(columns, index=pd.Index([one.name for one in found], name="parameter"))
+    index = pd.Index([one.name for one in found], name="parameter")
+    return pd.concat([_own_parameters(fit), pd.DataFrame(columns, index=index)])
+
+
+def _own_parameters(fit: Fit) -> pd.DataFrame | None:
+    """Those of covariances that a user wrote, as they are; None where there are none."""
+    import pandas as pd
+
+    structured: Any = fit.model.structured
+    phi = fit.estimates.phi
+    custom = [i for i, term in enumerate(fit.design.terms) if is_custom(term)]
+    if not custom or phi is None:
+        return None
+    errors, parts = errors_of_phi(fit), []
+    for i in custom:
+        term, part = fit.design.terms[i], structured.slices[i]
+        assert term.covariance is not None
+        names = [f"{name}({term.group})" for name in term.covariance.names]
+        status = np.where(np.isnan(errors[part]), AT_BOUND, "")
+        columns = {"estimate": phi[part], "se": errors[part], "status": status}
+        parts.append(pd.DataFrame(columns, index=pd.Index(names, name="parameter")))
+    return pd.concat(parts)
 
 
 def _status(fit: Fit, one: Parameter, value: float, se: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...effects import Reading, range_of, readings, varcorr_frame
+from ...linalg import root_slopes
 from ..ddf import method_of
 from ..satterthwaite import Satterthwaite, Whitened
 from ..structured import structured_of
@@ -119,6 +120,14 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     return CovarianceParameters(sigma, sigma_se, *found, vcov)
 
 
+def errors_of_phi(fit: Fit) -> np.ndarray:
+    """Standard errors of the parameters of covariance structures (nphi,); NaN at a boundary."""
+    own = method_of(fit, "satterthwaite")
+    assert isinstance(own, Satterthwaite)
+    J = np.column_stack([own.directions, np.zeros(len(own.directions))])
+    return np.where(J.any(axis=1), _Errors.of(own)(J), np.nan)
+
+
 def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovarianceParameters:
     """The same of a model with covariance structures, from how their parameters move them."""
     found = structured_of(fit)
@@ -135,7 +144,9 @@ def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovariancePara
         length, dlog, R, dR = _spread_of(user @ user.T, wide)
         row, column = engine.entries(i)
         theta.extend(
-            _cholesky_moved(user[np.ix_(kept, kept)], wide[np.ix_(kept, kept)])[row, column]
+            root_slopes(user[np.ix_(kept, kept)], np.moveaxis(wide[np.ix_(kept, kept)], 2, 0))[
+                row, column
+            ]
         )
         sd_se = np.where(length > 0, sigma * length * errors(dlog), np.nan)
         corr_se = np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan)
@@ -270,24 +281,4 @@ def _root_of(
 def _cholesky_slopes(T: np.ndarray, root: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Derivatives of the lower triangular T with T T' = root root', from those of the root."""
     dS = np.einsum("ict,jc->tij", slopes, root)
-    return _cholesky_moved(T, np.moveaxis(dS + dS.swapaxes(1, 2), 0, 2))
-
-
-def _cholesky_moved(T: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """The same from the derivatives of T T', (k, k, N).
-
-    dL = L low(L^-1 dS L^-T), low: lower triangle with half the diagonal, in the rows with a pivot;
-    the other rows are a solve with that. Zero for zero columns of T.
-    """
-    pivots = np.flatnonzero(T.diagonal())
-    dS = np.moveaxis(moved, 2, 0)
-    L = T[np.ix_(pivots, pivots)]
-    inner = np.linalg.solve(L, np.linalg.solve(L, dS[:, pivots[:, None], pivots]).swapaxes(1, 2))
-    low = np.tril(inner)
-    low[:, range(len(pivots)), range(len(pivots))] /= 2
-    dL = L @ low
-    rest = dS[:, :, pivots] - T[:, pivots] @ dL.swapaxes(1, 2)
-    out = np.zeros((len(dS), *T.shape))
-    out[:, :, pivots] = np.linalg.solve(L, rest.swapaxes(1, 2)).swapaxes(1, 2)
-    out[:, pivots[:, None], pivots] = dL
-    return np.moveaxis(out, 0, 2)
+    return root_slopes(T, dS + dS.swapaxes(1, 2))

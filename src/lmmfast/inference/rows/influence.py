@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...effects import standard_errors
+from ...engine.criterion import PhiCriterion
 from ...engine.free import directions
-from ...errors import DataError, FitError, LmmWarning
+from ...errors import DataError, FitError, FormulaError, LmmWarning
 from ...linalg import trust_step
 from ..ddf import check_choice
 from .deletion import Deletion, groups
@@ -173,20 +174,28 @@ def _stepped(fit: Fit, rows: np.ndarray) -> Estimates | None:
             if model.theta_entries != fit.model.theta_entries:
                 return None
             return _one_step(fit, model)
-    except (FitError, DataError):
+    except (FitError, DataError, FormulaError):
         return None
 
 
 def _one_step(fit: Fit, model: Model) -> Estimates:
     """Newton's step with the average information, within a trust radius, if it leads down.
     Parameters at the boundary stay there: the criterion is even in them."""
-    f, slope, curvature = model.objective(fit.theta, reml=fit.reml, gradient=True, hessian=True)
-    along = directions(fit.estimates.free, fit.estimates.T, fit.model.theta_entries)
+    own: Any = model.structured
+    if own is None:
+        f, slope, curvature = model.objective(fit.theta, reml=fit.reml, gradient=True, hessian=True)
+        along = directions(fit.estimates.free, fit.estimates.T, fit.model.theta_entries)
+    else:
+        phi = fit.estimates.phi
+        assert phi is not None
+        f, slope, curvature = PhiCriterion(model, fit.reml, phi).profiled(phi)
+        along = np.eye(own.nphi)[:, own.moving(phi)]
     slope, curvature = along.T @ slope, along.T @ curvature @ along
     size = np.abs(curvature.diagonal())  # may be negative: it is an optimum of other rows
     unit = 1 / np.sqrt(np.maximum(size, 1e-8 * size.max(initial=1e-300)))
     step = trust_step(unit * slope, unit[:, None] * curvature * unit, RADIUS)[0]
-    theta = fit.theta + along @ (unit * step)
+    moves = along @ (unit * step)
+    theta = fit.theta + moves if own is None else own.theta(phi + moves)
     moved = model.estimates_at(theta, reml=fit.reml)
     if moved.objective > f:
         moved = model.estimates_at(fit.theta, reml=fit.reml)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ...data.design import Given
+from ...effects import is_custom
 from ...errors import DataError, FitError, LmmWarning, warn
 from ...formula.update import updated
 from ...sources.given import design_from
@@ -43,6 +44,10 @@ def update(
         raise FitError(
             "update() changes formulas as lmer reads them, and this fit was made in another way: "
             f"fit anew with {how}"
+        )
+    if any(map(is_custom, fit.design.terms)):
+        raise FitError(
+            "update() does not know covariances of your own: fit anew with lmer(..., covariance=)"
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
