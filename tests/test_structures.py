@@ -180,6 +180,12 @@ def test_roots_keep_digits_near_boundaries() -> None:
         for name in ("ar1", "homtoep"):
             root = _core.Structure(name, 2).root(phi)
             assert np.linalg.det(root) == pytest.approx(4 * sine, rel=1e-12 + 1e-16 / x)
+    for x in (1e-3, 1e-9, 1e-12):
+        a, b = np.cos(x) * (5 / 4) ** 0.5, np.sin(x) * 5**0.5
+        found = np.linalg.svd(_core.Structure("cs", 5).root([1.0] * 5 + [x]))[1]
+        np.testing.assert_allclose(found, [a] * 4 + [b], rtol=1e-12)
+        found = np.linalg.svd(_core.Structure("homcs", 5).root([x, 1.0]))[1]
+        assert np.prod(found) == pytest.approx(x**4, rel=1e-9)
     line = np.array([0.0, 1.0, 1.5, 4.0])
     s = _core.Structure("exp", 4, line)
     for x in (2.0, 10.0, 25.0):
