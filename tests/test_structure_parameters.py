@@ -252,6 +252,16 @@ def test_second_derivatives_of_users() -> None:
     np.testing.assert_array_equal(own.second_derivatives([1.0, 0.2]), second(np.array([1.0, 0.2])))
 
 
+def test_own_covariances_compare_and_pickle() -> None:
+    own = CustomCovariance(3, sigma, [1.0, 0.3], ["sd", "x"])
+    s = Structure("custom", ("a", "b", "c"), own=own)
+    again = pickle.loads(pickle.dumps(s))
+    assert again == s and hash(again) == hash(s)
+    np.testing.assert_array_equal(compiled(again).sigma([2.0, 0.1]), compiled(s).sigma([2.0, 0.1]))
+    assert own != CustomCovariance(3, sigma, [1.0, 0.2], ["sd", "x"])
+    assert own != CustomCovariance(3, lambda phi: sigma(phi), [1.0, 0.3], ["sd", "x"])
+
+
 def test_wrong_derivatives_are_found() -> None:
     def halved(phi: np.ndarray) -> np.ndarray:
         return AR1.derivatives(phi) * np.array([1.0, 0.5])[:, None, None]

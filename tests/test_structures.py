@@ -180,6 +180,12 @@ def test_roots_keep_digits_near_boundaries() -> None:
         for name in ("ar1", "homtoep"):
             root = _core.Structure(name, 2).root(phi)
             assert np.linalg.det(root) == pytest.approx(4 * sine, rel=1e-12 + 1e-16 / x)
+    for x in (1e-3, 1e-9, 1e-12):
+        a, b = np.cos(x) * (5 / 4) ** 0.5, np.sin(x) * 5**0.5
+        found = np.linalg.svd(_core.Structure("cs", 5).root([1.0] * 5 + [x]))[1]
+        np.testing.assert_allclose(found, [a] * 4 + [b], rtol=1e-12)
+        found = np.linalg.svd(_core.Structure("homcs", 5).root([x, 1.0]))[1]
+        assert np.prod(found) == pytest.approx(x**4, rel=1e-9)
     line = np.array([0.0, 1.0, 1.5, 4.0])
     s = _core.Structure("exp", 4, line)
     for x in (2.0, 10.0, 25.0):
@@ -348,6 +354,33 @@ def test_trials_of_homcs() -> None:
     assert lowers(s, np.array([0.0, 1.0]), -(np.eye(3) - J)) == 4
     assert lowers(s, np.array([1.0, 0.0]), -J) == 4
     assert s.trials([0.0, 1.0], np.eye(3)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trials_are_in_units(name: str) -> None:
+    """Columns in other units: the same trials, in these."""
+    s = structure(name, 4)
+    unit = np.random.default_rng(4).uniform(0.001, 300, 4)
+    if name in HOMOGENEOUS:
+        unit = np.full(4, 0.02)
+    scale = np.array([1.0 if row is None else unit[row] for row in s.rows])
+    S = symmetric(4) - np.eye(4)
+    phi = random_phi(s)
+    phi[[kind == "deviation" for kind in s.kinds]] = 0
+    before = s.trials(phi, S)
+    after = s.trials(phi * scale, S / np.outer(unit, unit), unit)
+    assert len(before) == len(after) > 0
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_allclose(s.sigma(one * scale), s.sigma(two), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["diag", "us", "cs", "hetar1", "toep", "ad"])
+def test_nearest_keeps_small_deviations(name: str) -> None:
+    """Columns in different units have deviations of different sizes."""
+    s = structure(name, 4)
+    sd = np.array([1e-4, 1.0, 300.0, 0.02])
+    found = s.sigma(s.nearest(np.diag(sd**2)))
+    np.testing.assert_allclose(np.sqrt(np.diag(found)), sd, rtol=1e-12)
 
 
 def test_trials_of_triangles_without_a_zero_column() -> None:

@@ -16,7 +16,7 @@ cdef extern from "structures/structure.h" nogil:
         int (*map)(const lmm_structure *, const double *, double *, double *, double *) noexcept nogil
         void (*bend)(const lmm_structure *, const double *, const double *, double *, double *) noexcept nogil
         void (*nearest)(const lmm_structure *, const double *, double *, double *) noexcept nogil
-        int (*trial)(const lmm_structure *, const double *, const double *, int, double *,
+        int (*trial)(const lmm_structure *, const double *, const double *, const double *, int, double *,
                      double *) noexcept nogil
         void *table
 

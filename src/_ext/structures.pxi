@@ -113,17 +113,26 @@ cdef class _Structure:
         self.raised()
         return np.asarray(phi)
 
-    def trials(self, phi, S):
-        """Other parameters that lower tr(S Sigma), where slopes say nothing: list of (nphi,)."""
-        cdef const double[::1] at = self.checked(phi)
+    def trials(self, phi, S, unit=None):
+        """Other parameters that lower tr(S Sigma), where slopes say nothing: list of (nphi,).
+
+        unit (p,): standard deviations of columns that are of a middling size; default ones.
+        """
+        cdef const double[::1] at = self.checked(phi), units
         cdef const double[::1, :] slope = self.square(S, "S")
         cdef double[::1] work = self.scratch(), to
+        cdef const double *size = NULL
         cdef int which = 0, found = self.structure.trial != NULL
+        if unit is not None:
+            units = np.ascontiguousarray(unit, np.float64)
+            _check_theta(units, self.p, "unit")
+            size = &units[0]
         trials = []
         while found:
             to = np.empty(self.nphi)
             with nogil:
-                found = self.structure.trial(self.structure, &at[0], &slope[0, 0], which, &to[0], &work[0])
+                found = self.structure.trial(self.structure, &at[0], &slope[0, 0], size, which, &to[0],
+                                             &work[0])
             if found:
                 trials.append(np.asarray(to))
             which += 1

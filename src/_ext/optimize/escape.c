@@ -79,12 +79,13 @@ static int leave_structure(fit *t, const piece *own, double *phi, double *x, dou
 {
     const ptrdiff_t block = (ptrdiff_t)own->t.k * own->t.k;
     double *scratch = t->plane->s.scratch, *S = scratch + own->of->work, *proposed = S + block,
-           *kept = proposed + block;
+           *kept = proposed + block, *unit = t->plane->s.unit;
     if (!own->of->trial) return 0;
     surface_slope(t->m, own, S, proposed);
+    surface_units(own, unit);
     for (int which = 0;; which++) {
         memcpy(proposed, phi + own->first, sizeof(double) * (size_t)own->count);
-        if (!own->of->trial(own->of, phi + own->first, S, which, proposed, scratch)) return 0;
+        if (!own->of->trial(own->of, phi + own->first, S, unit, which, proposed, scratch)) return 0;
         if (t->state->neval >= t->s->maxeval) return -1;
         memcpy(kept, phi + own->first, sizeof(double) * (size_t)own->count);
         memcpy(phi + own->first, proposed, sizeof(double) * (size_t)own->count);

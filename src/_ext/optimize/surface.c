@@ -54,6 +54,7 @@ static lmm_status grab_scratch(surface *s, const layout *lay)
     GRAB(s, s->root, k * k);
     GRAB(s, s->dSigma, blocks);
     GRAB(s, s->scratch, work + 3 * k * k);
+    GRAB(s, s->unit, k);
     GRAB(s, s->half, chain_work(lay));
     GRAB(s, s->X, (ptrdiff_t)lay->ntheta * s->nphi + 1);
     return LMM_OK;
@@ -196,6 +197,17 @@ void surface_slope(const lmm_model *m, const piece *p, double *S, double *work)
     mul(k, k, k, 0, own, ld, W, ld, work, k);
     tmul(k, k, k, 0, W, ld, work, k, S, k);
     symmetrize(k, S);
+}
+
+void surface_units(const piece *p, double *unit)
+{
+    const int k = p->t.k, ld = p->t.f->p;
+    const double *C = p->t.f->w.C + p->t.first * (ld + 1);
+    for (int r = 0; r < k; r++) {
+        double square = 0;
+        for (int c = 0; c < k; c++) square += C[r + c * ld] * C[r + c * ld];
+        unit[r] = sqrt(square);
+    }
 }
 
 /* H (Q x Q) += tr(S d2Sigma) */

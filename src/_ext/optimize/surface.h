@@ -22,6 +22,7 @@ typedef struct {           /* in elimination order                              
     piece *piece;          /* nterm                                                    */
     double *root, *dSigma; /* p x p, nphi p x p  of the term with most                 */
     double *scratch;       /* of the structures, and 3 p x p                           */
+    double *unit;          /* p  standard deviations that are 1 when whitened          */
     double *half, *X;      /* of the chain rule: p N + 3 p^2, N x Q                    */
     void *memory;
 } surface;
@@ -43,6 +44,8 @@ void surface_nearest(const surface *s, const lmm_model *m, const double *theta, 
    gradient alone. B is overwritten; T at phi, whitened. */
 void surface_pull(const surface *s, const lmm_model *m, const double *phi, const double *T,
                   const double *slope, double *B, double *g, double *H);
+/* unit (k) := standard deviations of the columns of a piece that are 1 when whitened */
+void surface_units(const piece *p, double *unit);
 /* S (k x k) := df/dSigma of a piece in the user's coordinates; work: 2 k x k */
 void surface_slope(const lmm_model *m, const piece *p, double *S, double *work);
 

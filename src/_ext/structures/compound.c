@@ -1,4 +1,4 @@
-/* Compound symmetry: R = a^2 (I - J/p) + b^2 J/p, J = 1 1'. Its root is a (I - J/p) + b J/p. */
+/* Compound symmetry: R = a^2 (I - J/p) + b^2 J/p, J = 1 1'. Contrasts have a, the mean has b. */
 
 #include "base/memory.h"
 #include "structures/correlation.h"
@@ -28,11 +28,24 @@ static void curve(const correlation *c, const double *x, const double *weight, d
     *H += weight[1] * scale_of(c) * 2 * cos(2 * *x);
 }
 
-/* root = a (I - J/p) + b J/p */
+/* A := a (I - J/p) + b J/p */
+static void compound(int p, double a, double b, double *A)
+{
+    for (int i = 0; i < p * p; i++) A[i] = (b - a) / p;
+    for (int i = 0; i < p; i++) A[i + i * p] += a;
+}
+
+/* The root is in the columns of Helmert's matrix, which are orthogonal: b times the mean's, a times those of
+   contrasts. One that is small keeps its digits beside the other. */
 static void compound_root(int p, double a, double b, double *root)
 {
-    for (int i = 0; i < p * p; i++) root[i] = (b - a) / p;
-    for (int i = 0; i < p; i++) root[i + i * p] += a;
+    memset(root, 0, sizeof(double) * (size_t)p * (size_t)p);
+    for (int i = 0; i < p; i++) root[i] = b / sqrt(p);
+    for (int k = 1; k < p; k++) {
+        double *column = root + (ptrdiff_t)k * p, each = a / sqrt(k * (k + 1.0));
+        for (int i = 0; i < k; i++) column[i] = each;
+        column[k] = -k * each;
+    }
 }
 
 static int root(const correlation *c, const double *x, double *L, double *work)
@@ -84,7 +97,7 @@ static void unit_entries(const correlation *c, const double *x, double *r, doubl
 static int unit_root(const correlation *c, const double *x, double *L, double *work)
 {
     (void)x, (void)work;
-    compound_root(c->p, 1, 1, L);
+    compound(c->p, 1, 1, L);
     return 0;
 }
 
@@ -103,8 +116,8 @@ static int map(const lmm_structure *s, const double *phi, double *L, double *dSi
     const int p = s->p;
     compound_root(p, phi[0], phi[1], L);
     if (!dSigma) return 0;
-    compound_root(p, 2 * phi[0], 0, dSigma);
-    compound_root(p, 0, 2 * phi[1], dSigma + p * p);
+    compound(p, 2 * phi[0], 0, dSigma);
+    compound(p, 0, 2 * phi[1], dSigma + p * p);
     return 0;
 }
 
@@ -135,8 +148,8 @@ static void nearest_both(const lmm_structure *s, const double *Sigma, double *ph
     for (int i = 0; i < 2; i++) phi[i] = fmax(part[i], least);
 }
 
-static int trial(const lmm_structure *s, const double *phi, const double *S, int which, double *to,
-                 double *work)
+static int trial(const lmm_structure *s, const double *phi, const double *S, const double *unit, int which,
+                 double *to, double *work)
 {
     (void)work;
     double part[2];
@@ -144,7 +157,7 @@ static int trial(const lmm_structure *s, const double *phi, const double *S, int
     for (int i = 0; i < 2; i++)
         if (phi[i] == 0 && part[i] < 0 && (which -= SIZES) < 0) {
             memcpy(to, phi, sizeof(double) * 2);
-            to[i] = DEVIATIONS[which + SIZES];
+            to[i] = DEVIATIONS[which + SIZES] * least_unit(unit, s->p);
             return 1;
         }
     return 0;

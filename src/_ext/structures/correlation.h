@@ -64,9 +64,12 @@ int32_t *lags(int p, void **memory);
 void structure_of_deviations(structure *s);
 void structure_of_compound(structure *s);
 void structure_of_triangle(structure *s);
-int deviations_trial(const lmm_structure *s, const double *phi, const double *S, int which, double *to,
-                     double *work);
+int deviations_trial(const lmm_structure *s, const double *phi, const double *S, const double *unit,
+                     int which, double *to, double *work);
+double least_unit(const double *unit, int p); /* of columns that share a standard deviation; 1 of none    */
 void deviations_of(const structure *s, const double *phi, double *sd);
+/* sd (p) of a diagonal; those that are zero: a share of the smallest other one, as units are not known */
+void start_deviations(int p, const double *Sigma, double *sd);
 
 /* A = V diag(A) V' in place, by rotations; V: p x p */
 void eigenvectors(int p, double *A, double *V);
@@ -77,7 +80,7 @@ void trapezoid(int p, int d, double *B);
  */
 #define SIZES 4
 extern const double DEVIATIONS[SIZES], SHARES[SIZES];
-#define LEAST_DEVIATION 0.1 /* where a fit begins, of the largest one; or alone */
+#define LEAST_DEVIATION 0.1 /* where a fit begins instead of at zero: of others, or alone */
 #define NOT_LOWER 1e-9      /* of what is summed: differences that rounding makes */
 
 #endif

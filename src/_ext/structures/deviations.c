@@ -3,6 +3,8 @@
 
 #include "structures/correlation.h"
 
+#define ROUNDING 1e-16 /* of the largest variance, whatever units columns have: zero */
+
 typedef struct { /* scratch */
     double *sd, *r, *dr, *weight, *rest;
 } room;
@@ -135,19 +137,29 @@ static void mean_entries(const structure *s, const double *Sigma, double *r, dou
         if (number[k] > 0) r[k] /= number[k];
 }
 
+void start_deviations(int p, const double *Sigma, double *sd)
+{
+    double most = 0, least = INFINITY;
+    for (ptrdiff_t i = 0; i < p; i++) most = fmax(most, Sigma[i + i * p]);
+    for (ptrdiff_t i = 0; i < p; i++)
+        if (Sigma[i + i * p] > ROUNDING * most) least = fmin(least, Sigma[i + i * p]);
+    least = LEAST_DEVIATION * (most > 0 ? sqrt(least) : 1);
+    for (ptrdiff_t i = 0; i < p; i++)
+        sd[i] = Sigma[i + i * p] > ROUNDING * most ? sqrt(Sigma[i + i * p]) : least;
+}
+
 static void nearest(const lmm_structure *face, const double *Sigma, double *phi, double *work)
 {
     const structure *s = whole(face);
     const room at = room_of(s, work);
     const ptrdiff_t p = s->c.p;
-    double most = 0, sum = 0;
-    for (ptrdiff_t i = 0; i < p; i++) {
-        const double variance = fmax(Sigma[i + i * p], 0);
-        at.sd[i] = sqrt(variance), most = fmax(most, variance), sum += variance;
-    }
-    const double least = LEAST_DEVIATION * (most > 0 ? sqrt(most) : 1);
-    for (ptrdiff_t i = 0; i < (s->common ? 1 : p); i++)
-        phi[i] = fmax(s->common ? sqrt(sum / (double)p) : at.sd[i], least);
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < p; i++) sum += fmax(Sigma[i + i * p], 0);
+    start_deviations((int)p, Sigma, at.sd);
+    if (s->common)
+        phi[0] = sum > 0 ? sqrt(sum / (double)p) : at.sd[0];
+    else
+        memcpy(phi, at.sd, sizeof(double) * (size_t)p);
     if (!s->c.n) return;
     mean_entries(s, Sigma, at.r, at.weight);
     s->c.nearest(&s->c, at.r, phi + (s->common ? 1 : p), at.rest);

@@ -112,19 +112,23 @@ static int root(const correlation *c, const double *x, double *L, double *work)
     return lmm_semidefinite_root((int32_t)p, R, L, R + p * p);
 }
 
-/* along the line: L_ij = r_ij sqrt(1 - r_(j-1)j^2) */
+/* Along the line r_ij is the product of the r of neighbours between; L_ij = r_ij sqrt(1 - r_(j-1)j^2). */
 static int markov_root(const correlation *c, const double *x, double *L, double *work)
 {
-    (void)work;
     const ptrdiff_t p = c->p;
     const double over = over_range(*x);
+    double *step = work, *innovation = step + p; /* of each, given the one before */
     memset(L, 0, sizeof(double) * (size_t)(p * p));
     for (ptrdiff_t j = 0; j < p; j++) {
-        const ptrdiff_t at = c->order[j];
-        double innovation = 1;
-        if (j) innovation = sqrt(-expm1(-2 * over * c->distance[c->place[at + c->order[j - 1] * p]]));
-        for (ptrdiff_t i = j; i < p; i++)
-            L[c->order[i] + j * p] = innovation * exp(-over * c->distance[c->place[c->order[i] + at * p]]);
+        const double gap = j ? over * c->distance[c->place[c->order[j] + c->order[j - 1] * p]] : INFINITY;
+        step[j] = exp(-gap), innovation[j] = sqrt(-expm1(-2 * gap));
+    }
+    for (ptrdiff_t j = 0; j < p; j++) {
+        double r = innovation[j];
+        for (ptrdiff_t i = j; i < p; i++) {
+            if (i > j) r *= step[i];
+            L[c->order[i] + j * p] = r;
+        }
     }
     return 0;
 }

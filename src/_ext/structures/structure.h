@@ -34,9 +34,10 @@ struct lmm_structure {
     void (*nearest)(const lmm_structure *s, const double *Sigma, double *phi, double *work);
     /* The which-th other phi that lowers tr(S Sigma) although the slope at phi is zero or cut off by a bound
        (a zero standard deviation with correlations free to be chosen; |rho| = 1; a column of a root that is
-       zero); 0: there is none. S = df/dSigma. NULL: no such phi exists. */
-    int (*trial)(const lmm_structure *s, const double *phi, const double *S, int which, double *to,
-                 double *work);
+       zero); 0: there is none. S = df/dSigma. unit (p): standard deviations of columns that are of a middling
+       size, for how far to go; NULL: ones. No function: no such phi exists. */
+    int (*trial)(const lmm_structure *s, const double *phi, const double *S, const double *unit, int which,
+                 double *to, double *work);
     const void *table; /* lags, distances, or the caller's function                               */
 };
 

@@ -13,7 +13,7 @@ const double SHARES[SIZES] = {0.7, 0.2, 0.06, 0.02};
 
 typedef struct {
     const structure *s;
-    const double *S;
+    const double *S, *unit;
     double *sd, *r, *d, *rest; /* standard deviations of columns, entries, a direction of the former */
 } search;
 
@@ -50,35 +50,53 @@ static int is_flat(const search *t, const double *x)
     return 0;
 }
 
-/* d >= 0 of length one on columns without variance, along which tr(S Sigma) falls: by its slope, or, if that
-   is nowhere negative, by its curvature. Whether there is one. */
+static double unit_of(const search *t, ptrdiff_t j)
+{
+    return t->unit ? t->unit[j] : 1;
+}
+
+double least_unit(const double *unit, int p)
+{
+    double least = unit ? unit[0] : 1;
+    for (int i = 1; i < p && unit; i++) least = fmin(least, unit[i]);
+    return least;
+}
+
+/* d := d over its length; whether it has one */
+static int normalize(double *d, ptrdiff_t p)
+{
+    double norm = 0;
+    for (ptrdiff_t j = 0; j < p; j++) norm += d[j] * d[j];
+    for (ptrdiff_t j = 0; j < p && norm > 0; j++) d[j] /= sqrt(norm);
+    return norm > 0;
+}
+
+/* In units, d >= 0 of length one on columns without variance, along which tr(S Sigma) falls: by its slope,
+   or, if that is nowhere negative, by its curvature (projected power iterations). Whether there is one. */
 static int direction(const search *t)
 {
     const ptrdiff_t p = t->s->c.p;
-    double norm = 0, shift = 0;
+    double shift = 0, *next = t->rest;
     for (ptrdiff_t j = 0; j < p; j++) {
         double slope = 0, row = 0;
-        for (ptrdiff_t i = 0; i < p; i++) slope += t->sd[i] * entry(t, i, j), row += fabs(entry(t, i, j));
+        for (ptrdiff_t i = 0; i < p; i++) {
+            slope += t->sd[i] * entry(t, i, j) * unit_of(t, j);
+            row += fabs(entry(t, i, j)) * unit_of(t, i) * unit_of(t, j);
+        }
         shift = fmax(shift, row);
         t->d[j] = t->sd[j] == 0 ? fmax(-slope, 0) : 0;
-        norm += t->d[j] * t->d[j];
     }
-    if (norm > 0) {
-        for (ptrdiff_t j = 0; j < p; j++) t->d[j] /= sqrt(norm);
-        return 1;
-    }
-    double *next = t->rest;
+    if (normalize(t->d, p)) return 1;
     for (ptrdiff_t j = 0; j < p; j++) t->d[j] = t->sd[j] == 0;
-    for (int step = 0; step < STEPS; step++) { /* projected power iterations with shift - S o R */
-        norm = 0;
+    for (int step = 0; step < STEPS; step++) {
         for (ptrdiff_t j = 0; j < p; j++) {
             next[j] = shift * t->d[j];
-            for (ptrdiff_t i = 0; i < p; i++) next[j] -= t->d[i] * entry(t, i, j);
+            for (ptrdiff_t i = 0; i < p; i++)
+                next[j] -= t->d[i] * entry(t, i, j) * unit_of(t, i) * unit_of(t, j);
             next[j] = t->sd[j] == 0 ? fmax(next[j], 0) : 0;
-            norm += next[j] * next[j];
         }
-        if (!(norm > 0)) return 0;
-        for (ptrdiff_t j = 0; j < p; j++) t->d[j] = next[j] / sqrt(norm);
+        if (!normalize(next, p)) return 0;
+        memcpy(t->d, next, sizeof(double) * (size_t)p);
     }
     return 1;
 }
@@ -88,10 +106,10 @@ static void grow(const search *t, const double *phi, double size)
 {
     deviations_of(t->s, phi, t->sd);
     if (t->s->common) {
-        for (int i = 0; i < t->s->c.p; i++) t->sd[i] = size;
+        for (int i = 0; i < t->s->c.p; i++) t->sd[i] = size * least_unit(t->unit, t->s->c.p);
     } else if (direction(t))
         for (int i = 0; i < t->s->c.p; i++)
-            if (t->sd[i] == 0) t->sd[i] = size * t->d[i];
+            if (t->sd[i] == 0) t->sd[i] = size * t->d[i] * unit_of(t, i);
 }
 
 /* The best of all other x (and of x itself, if deviations are zero) at one size; whether it is lower than at
@@ -118,13 +136,13 @@ static int best(const search *t, const double *phi, int zero, int size, double n
     return found;
 }
 
-int deviations_trial(const lmm_structure *face, const double *phi, const double *S, int which, double *to,
-                     double *work)
+int deviations_trial(const lmm_structure *face, const double *phi, const double *S, const double *unit,
+                     int which, double *to, double *work)
 {
     const structure *s = whole(face);
     const int first = s->common ? 1 : s->c.p;
     double *r = work + s->c.p, *d = r + s->c.count;
-    const search t = {s, S, work, r, d, d + s->c.p + s->c.n};
+    const search t = {s, S, unit, work, r, d, d + s->c.p + s->c.n};
     int zero = 0;
     for (int i = 0; i < first; i++) zero |= phi[i] == 0;
     if (!zero && !is_flat(&t, phi + first)) return 0;

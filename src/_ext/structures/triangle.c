@@ -77,10 +77,8 @@ static void nearest(const lmm_structure *face, const double *Sigma, double *phi,
 {
     const structure *s = whole(face);
     const int p = face->p;
-    double *R = work, *V = R + p * p, *value = V + p * p, *sd = value + p, most = 0;
-    for (int i = 0; i < p; i++) most = fmax(most, Sigma[i + i * p]);
-    const double least = LEAST_DEVIATION * (most > 0 ? sqrt(most) : 1);
-    for (int i = 0; i < p; i++) sd[i] = fmax(sqrt(fmax(Sigma[i + i * p], 0)), least);
+    double *R = work, *V = R + p * p, *value = V + p * p, *sd = value + p;
+    start_deviations(p, Sigma, sd);
     for (int j = 0; j < p; j++)
         for (int i = 0; i < p; i++) R[i + j * p] = i == j ? 1 : Sigma[i + j * p] / (sd[i] * sd[j]);
     eigenvectors(p, R, V);
@@ -91,26 +89,29 @@ static void nearest(const lmm_structure *face, const double *Sigma, double *phi,
 }
 
 /* A column more in the root, where it has one that is zero, or could have: along the eigenvector u of S with
-   u'S u least, and negative */
-static int trial(const lmm_structure *face, const double *phi, const double *S, int which, double *to,
-                 double *work)
+   u'S u least, and negative. All in units. */
+static int trial(const lmm_structure *face, const double *phi, const double *S, const double *unit, int which,
+                 double *to, double *work)
 {
     const structure *s = whole(face);
     const int p = face->p, d = s->rank;
-    double *T = work, *V = T + p * p, *A = V + p * p, *value = A + p * p;
+    double *T = work, *V = T + p * p, *A = V + p * p, *value = A + p * p, *u = value + p;
     if (which >= SIZES) return 0;
+    for (int i = 0; i < p; i++) u[i] = unit ? unit[i] : 1;
     fill(s, phi, T);
+    for (int i = 0; i < p * d; i++) T[i] /= u[i % p];
     tmul(d, d, p, 0, T, p, T, p, A, d);
     eigenvectors(d, A, V);
     largest_first(d, A, V, value);
     if (value[d - 1] > NOTHING * NOTHING * value[0]) return 0;
     mul(p, d, d, 0, T, p, V, d, A, p);
     memcpy(T, A, sizeof(double) * (size_t)p * (size_t)d);
-    memcpy(A, S, sizeof(double) * (size_t)p * (size_t)p);
+    for (int i = 0; i < p * p; i++) A[i] = S[i] * u[i % p] * u[i / p];
     eigenvectors(p, A, V);
     largest_first(p, A, V, value);
     if (!(value[p - 1] < -NOT_LOWER * fabs(value[0]))) return 0;
     for (int i = 0; i < p; i++) T[i + (d - 1) * p] = DEVIATIONS[which] * V[i + (p - 1) * p];
+    for (int i = 0; i < p * d; i++) T[i] *= u[i % p];
     read(s, T, to);
     return 1;
 }

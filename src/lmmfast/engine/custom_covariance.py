@@ -90,6 +90,18 @@ class CustomCovariance:
         self.start.setflags(write=False)
         self._check()
 
+    def __eq__(self, other: object) -> bool:
+        """The same functions, parameters and start: of a copy, too."""
+        return isinstance(other, CustomCovariance) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        functions = (self.function, self._derivatives, self._second)
+        start = tuple(self.start.tolist())
+        return (*functions, self.p, self.columns, self.names, start, self.nonnegative)
+
     @property
     def nphi(self) -> int:
         """How many parameters."""
