@@ -141,6 +141,28 @@ def test_at_bounds() -> None:
         raise AssertionError("no data without variance")
 
 
+def test_correlations_that_together_are_at_their_bound() -> None:
+    fit = lmer("y ~ x + toep(0 + f | g) + (1 | h)", data(3))
+    assert fit.parameters()["status"].tolist() == [*[""] * 6, "at bound", "", ""]
+    assert fit.is_singular
+    assert "toep(0 + f | g): its correlations are at their bound" in str(fit.summary())
+    smaller = fit.explain_singularity().reductions["formula"]
+    assert any("homtoep(0 + f | g)" in formula for formula in smaller)
+
+
+def test_explained_variance() -> None:
+    """Johnson's mean variance of the random part is the mean of Z Sigma Z' over the rows."""
+    fit = fit_of("hetar1(0 + f | g)")
+    rows = [
+        ((term.z @ fit.covariance(term.label).to_numpy()) * term.z).sum(axis=1).mean()
+        for term in fit.design.terms
+    ]
+    fixed = np.var(fit.design.X @ fit.params.to_numpy())
+    total = fixed + sum(rows) + fit.scale
+    assert fit.r2()["conditional"] == pytest.approx((fixed + sum(rows)) / total, rel=0.02)
+    assert fit.icc().loc["g", "adjusted"] == pytest.approx(rows[0] / (sum(rows) + fit.scale))
+
+
 def test_what_cannot_be_told_from_the_residual_variance() -> None:
     one = data().drop_duplicates(["f", "g"])
     with pytest.warns(IdentifiabilityWarning, match="cannot be told from the residual variance"):
