@@ -265,6 +265,15 @@ def test_profiles(name: str) -> None:
     assert low < natural[place] < high
 
 
+def test_what_has_no_profile_is_said() -> None:
+    text = str(fit_of("homcs(0 + f | g)").profile("random").summary())
+    assert "sd(f | g), rho(f | g): no profile" in text
+    beside = lmer("y ~ x + cs(0 + f | g) + (1 | h)", data(1), reml=False)  # a slope of zero there
+    low, high = beside.profile(["sd(Intercept | h)"]).conf_int().iloc[0]
+    assert low == 0
+    assert high > beside.parameters().loc["sd(Intercept | h)", "estimate"]
+
+
 # ---- other ways ----------------------------------------------------------------------------------
 
 
