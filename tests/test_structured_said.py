@@ -82,6 +82,13 @@ def test_coordinates_are_read_from_columns_and_labels() -> None:
     assert np.asarray(one.coordinates).tolist() == [[0, 0], [0.3, 2], [1, 0.5], [2.5, 1]]
 
 
+def test_many_locations_are_refused() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"y": rng.normal(size=300), "u": rng.normal(size=300), "g": "a"})
+    with pytest.raises(DataError, match="300 locations"):
+        build("y ~ exp(0 + u | g)", frame)
+
+
 def test_one_series_has_no_groups() -> None:
     """All rows are one level: its times are what is repeated."""
     frame = data().assign(all="a")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .encode import Coding, Layout
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
-MOST_LOCATIONS = 2_000  # of a spatial structure: its covariance is dense
+MOST_LOCATIONS = 200  # of a spatial structure: an evaluation is dense in pairs of columns
 
 
 def structure_of(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> Structure | None:
@@ -152,8 +152,8 @@ def _coordinates(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> np.
     assert len(known) == len(layout.names), "numFactor() names its levels by coordinates"
     if len(known) > MOST_LOCATIONS:
         raise DataError(
-            f"{bar.label} has {len(known)} locations: its covariance matrix is dense, which goes "
-            f"to {MOST_LOCATIONS}; round the coordinates",
+            f"{bar.label} has {len(known)} locations: fits take the fourth power of their number, "
+            f"and go to {MOST_LOCATIONS}; round the coordinates",
             term=bar.label,
         )
     return np.array(known)
