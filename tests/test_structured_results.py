@@ -162,6 +162,17 @@ def test_criterion_and_errors(term: str) -> None:
     assert cov == pytest.approx(SIGMA[term](natural[:-2]), rel=1e-8, abs=1e-8)
 
 
+@pytest.mark.parametrize("term", SIGMA)
+def test_parameters_are_those_of_the_structure(term: str) -> None:
+    """The readings of Sigma are the natural parameters that follow from phi."""
+    fit = lmer(f"y ~ x + {term} + (1 | h)", data())
+    own = fit.design.terms[0].covariance
+    found = own.natural(fit.estimates.phi[: own.nphi])
+    units = [fit.sigma if kind in ("sd", "loading") else 1.0 for kind in found.kinds]
+    wanted = found.values * units
+    assert fit.parameters()["estimate"].to_numpy()[:-2] == pytest.approx(wanted, rel=1e-8)
+
+
 @pytest.mark.parametrize("term", ["ar1(0 + f | g)", "cs(0 + f | g)", "exp(0 + u + v | g)"])
 def test_degrees_of_freedom(term: str) -> None:
     """Satterthwaite's, and Kenward and Roger's without second derivatives, from dense matrices."""
