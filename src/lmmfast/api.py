@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.structured import with_covariances
+from .data.own_covariances import with_covariances
 from .data.unanswered import without_response
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
