@@ -162,6 +162,17 @@ def test_criterion_and_errors(term: str) -> None:
     assert cov == pytest.approx(SIGMA[term](natural[:-2]), rel=1e-8, abs=1e-8)
 
 
+@pytest.mark.parametrize("term", SIGMA)
+def test_parameters_are_those_of_the_structure(term: str) -> None:
+    """The readings of Sigma are the natural parameters that follow from phi."""
+    fit = lmer(f"y ~ x + {term} + (1 | h)", data())
+    own = fit.design.terms[0].covariance
+    found = own.natural(fit.estimates.phi[: own.nphi])
+    units = [fit.sigma if kind in ("sd", "loading") else 1.0 for kind in found.kinds]
+    wanted = found.values * units
+    assert fit.parameters()["estimate"].to_numpy()[:-2] == pytest.approx(wanted, rel=1e-8)
+
+
 @pytest.mark.parametrize("term", ["ar1(0 + f | g)", "cs(0 + f | g)", "exp(0 + u + v | g)"])
 def test_degrees_of_freedom(term: str) -> None:
     """Satterthwaite's, and Kenward and Roger's without second derivatives, from dense matrices."""
@@ -198,3 +209,20 @@ def test_degrees_of_freedom(term: str) -> None:
         own = KenwardRoger(fit, observed)
         assert own.vcov == pytest.approx(vcov + 2 * vcov @ middle @ vcov, rel=1e-5)
         assert own.df(L) == pytest.approx(2 / np.einsum("kr,rs,ks->k", u, W, u), rel=1e-5)
+
+
+@pytest.mark.parametrize("term", ["cs(0 + f | g)", "ar1(0 + f | g)", "gau(0 + u + v | g)"])
+def test_units_origins_and_orders_do_not_matter(term: str) -> None:
+    frame = data()
+    fit = lmer(f"y ~ x + {term} + (1 | h)", frame)
+    changed = frame.assign(y=1e6 * frame["y"] + 3e7, u=1e4 * frame["u"], v=1e4 * frame["v"])
+    other = lmer(
+        f"y ~ x + {term} + (1 | h)", changed.iloc[np.random.default_rng(1).permutation(len(frame))]
+    )
+    shift = 2 * (len(frame) - 2) * np.log(1e6)
+    assert other.objective == pytest.approx(fit.objective + shift, abs=1e-8)
+    assert other.n_evals == fit.n_evals
+    one, two = (own.parameters()[["estimate", "se"]] for own in (fit, other))
+    kinds = one.index.str.partition("(").get_level_values(0)
+    units = np.array([{"rho": 1.0, "range": 1e4}.get(kind, 1e6) for kind in kinds])
+    assert two.to_numpy() == pytest.approx(one.to_numpy() * units[:, None], rel=1e-5)

@@ -82,6 +82,13 @@ def test_coordinates_are_read_from_columns_and_labels() -> None:
     assert np.asarray(one.coordinates).tolist() == [[0, 0], [0.3, 2], [1, 0.5], [2.5, 1]]
 
 
+def test_many_locations_are_refused() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"y": rng.normal(size=300), "u": rng.normal(size=300), "g": "a"})
+    with pytest.raises(DataError, match="300 locations"):
+        build("y ~ exp(0 + u | g)", frame)
+
+
 def test_one_series_has_no_groups() -> None:
     """All rows are one level: its times are what is repeated."""
     frame = data().assign(all="a")
@@ -139,6 +146,28 @@ def test_at_bounds() -> None:
         break
     else:
         raise AssertionError("no data without variance")
+
+
+def test_correlations_that_together_are_at_their_bound() -> None:
+    fit = lmer("y ~ x + toep(0 + f | g) + (1 | h)", data(3))
+    assert fit.parameters()["status"].tolist() == [*[""] * 6, "at bound", "", ""]
+    assert fit.is_singular
+    assert "toep(0 + f | g): its correlations are at their bound" in str(fit.summary())
+    smaller = fit.explain_singularity().reductions["formula"]
+    assert any("homtoep(0 + f | g)" in formula for formula in smaller)
+
+
+def test_explained_variance() -> None:
+    """Johnson's mean variance of the random part is the mean of Z Sigma Z' over the rows."""
+    fit = fit_of("hetar1(0 + f | g)")
+    rows = [
+        ((term.z @ fit.covariance(term.label).to_numpy()) * term.z).sum(axis=1).mean()
+        for term in fit.design.terms
+    ]
+    fixed = np.var(fit.design.X @ fit.params.to_numpy())
+    total = fixed + sum(rows) + fit.scale
+    assert fit.r2()["conditional"] == pytest.approx((fixed + sum(rows)) / total, rel=0.02)
+    assert fit.icc().loc["g", "adjusted"] == pytest.approx(rows[0] / (sum(rows) + fit.scale))
 
 
 def test_what_cannot_be_told_from_the_residual_variance() -> None:
@@ -241,6 +270,15 @@ def test_profiles(name: str) -> None:
     assert least(low) == pytest.approx(target, abs=1e-4)
     assert least(high) == pytest.approx(target, abs=1e-4)
     assert low < natural[place] < high
+
+
+def test_what_has_no_profile_is_said() -> None:
+    text = str(fit_of("homcs(0 + f | g)").profile("random").summary())
+    assert "sd(f | g), rho(f | g): no profile" in text
+    beside = lmer("y ~ x + cs(0 + f | g) + (1 | h)", data(1), reml=False)  # a slope of zero there
+    low, high = beside.profile(["sd(Intercept | h)"]).conf_int().iloc[0]
+    assert low == 0
+    assert high > beside.parameters().loc["sd(Intercept | h)", "estimate"]
 
 
 # ---- other ways ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data.structured import with_covariances
+from .data.own_covariances import with_covariances
 from .data.unanswered import without_response
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
@@ -61,6 +61,10 @@ def lmer(
     formula : str or CrossProducts
         lme4's syntax: ``"rt ~ cond + (1 + cond | subj) + (1 | item)"``. ``||`` sets every
         correlation of its term to zero, those among the columns of a factor too (lme4 keeps them).
+        ``ar1(0 + time | subj)``, ``cs``, ``toep``, ``exp(0 + x + y | g)`` and others say what
+        covariance the columns of a term have: `lmmfast.structures`. Those with one standard
+        deviation for each column have a common one with ``hom=TRUE``, ar1 the other way round with
+        ``hom=FALSE``; left of the bar of exp, gau, mat and ou stand the coordinates of the rows.
         Of cross-products the formula and the rows are known: ``lmer(cross)``.
     data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
         Rows with a missing value in a variable of the formula are dropped and counted. Columns of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +16,10 @@ from .structures import Structure
 if TYPE_CHECKING:
     from ..formula.bars import Bar
     from ..formula.plan import Plan
-    from .design import Design
     from .encode import Coding, Layout
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
-MOST_LOCATIONS = 2_000  # of a spatial structure: its covariance is dense
+MOST_LOCATIONS = 200  # of a spatial structure: an evaluation is dense in pairs of columns
 
 
 def structure_of(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> Structure | None:
@@ -45,30 +43,6 @@ def structure_of(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> Str
             f"{bar.label}: {asked.rank} latent variables, but {columns}", term=bar.label
         )
     return Structure(asked.kind, layout.names, rank=asked.rank)
-
-
-def with_covariances(design: Design, given: Mapping[str, Any]) -> Design:
-    """A design whose terms, by grouping factor or label, have covariances that a user wrote.
-
-    ValueError for names that mean no term, or several, and terms with a structure; TypeError for
-    what is no covariance; FormulaError for one of another number of columns.
-    """
-    if not isinstance(given, Mapping):
-        how = 'covariance={"subject": CustomCovariance(...)}'
-        raise TypeError(f"covariance must say which term has which: {how}, not {given!r}")
-    terms = list(design.terms)
-    for name, own in given.items():
-        i = design.place_of(name)
-        term = terms[i]
-        if term.covariance is not None or term.structure != "full":
-            raise ValueError(
-                f"covariance: {term.label!r} has a structure in the formula: write ( | )"
-            )
-        found = custom_structure(own, term.columns)
-        if found is None:
-            raise TypeError(f"covariance of {name!r} must be a CustomCovariance, not {own!r}")
-        terms[i] = replace(term, label=f"custom({term.label})", covariance=found)
-    return replace(design, terms=tuple(terms))
 
 
 def custom_structure(own: Any, columns: tuple[str, ...]) -> Structure | None:
@@ -152,8 +126,8 @@ def _coordinates(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> np.
     assert len(known) == len(layout.names), "numFactor() names its levels by coordinates"
     if len(known) > MOST_LOCATIONS:
         raise DataError(
-            f"{bar.label} has {len(known)} locations: its covariance matrix is dense, which goes "
-            f"to {MOST_LOCATIONS}; round the coordinates",
+            f"{bar.label} has {len(known)} locations: fits take the fourth power of their number, "
+            f"and go to {MOST_LOCATIONS}; round the coordinates",
             term=bar.label,
         )
     return np.array(known)

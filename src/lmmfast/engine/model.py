@@ -390,7 +390,8 @@ class Model(Machine):
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
         at = np.empty(own.nphi)
         at[own.order] = found[-1]
-        return self._end(found[:-1], watch, 0)._replace(phi=own.principal(at))
+        ended = self._end((own.rounded(found[0]), *found[1:-1]), watch, 0)
+        return ended._replace(phi=own.principal(at))
 
     def _second_run(
         self, own: Structured, best: _Run, watch: Watch, how: dict[str, Any]

@@ -15,6 +15,7 @@ from .structures import compiled
 if TYPE_CHECKING:
     from .compiled import Engine
 
+ROUNDING = 1e-14  # of a row of a root, that is zero
 TYPICAL = 0.5  # standard deviations of random starts, in whitened columns ...
 SPREAD = 1.2  # ... and the standard deviation of their logarithm
 SEED = 20_161
@@ -97,6 +98,18 @@ class Structured:
                 continue
             row, column = self._engine.entries(i)
             out[place] = triangular_root(own.root(phi[part]))[row, column]
+        return out
+
+    def rounded(self, theta: np.ndarray) -> np.ndarray:
+        """theta with what is rounding in the roots of structures at zero: at a bound of theirs a
+        covariance is singular."""
+        out = theta.copy()
+        for i, own in enumerate(self._own):
+            if own is not None:
+                row, _ = self._engine.entries(i)
+                part = out[self._engine.place(i).theta]
+                size = np.linalg.norm(self._root(i, theta), axis=1)[row]
+                part[np.abs(part) <= ROUNDING * size] = 0.0
         return out
 
     def nearest(self, theta: np.ndarray) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""Generalized models some of whose terms have a covariance structure: the covariance of their
-estimates."""
+"""Generalized models with covariance structures: the covariance of their estimates."""
 
 from __future__ import annotations
 

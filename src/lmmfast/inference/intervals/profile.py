@@ -480,6 +480,12 @@ class Profile(Printed):
             if sides:
                 bounds = "bounds are" if len(sides) > 1 else "bound is"
                 notes.append(f"{name}: the {' and '.join(sides)} {bounds} not excluded")
+        missing = [one for one in self.parameters if self._follows(one)]
+        if missing:
+            names = ", ".join(one.name for one in missing)
+            notes += wrapped(
+                f"{names}: no profile (at a bound, or made of several parameters of a structure)"
+            )
         values = values_in(self.parameters, own, self.fit.family)
         cells = column(values), column(limits["lower"]), column(limits["upper"])
         header = ("", "Estimate", "Lower 95%", "Upper 95%")
@@ -488,6 +494,11 @@ class Profile(Printed):
         head = f"Profile of the {criterion}, {len(self.frame)} points"
         formula = wrapped(f"Formula: {formula_text(self.fit.formula)}")
         return Summary(((head, *formula), (table, *notes)))
+
+    def _follows(self, one: Parameter) -> bool:
+        """Whether it follows from several parameters of a structure, and has no profile."""
+        structured = one.term >= 0 and self.fit.design.terms[one.term].covariance is not None
+        return structured and self._machine.curve(one) is None
 
     def __repr__(self) -> str:
         return f"<Profile of {len(self.parameters)} parameters, {len(self.frame)} points>"

@@ -259,7 +259,9 @@ class Trace:
 
 def _aim(here: Point, before: Point, target: float) -> float:
     """Where zeta is the target, by its slope and the change of that since another point."""
-    first = (target - here.zeta) / here.slope if here.slope else np.nan
+    if not here.slope:
+        return np.nan
+    first = (target - here.zeta) / here.slope
     bend = _bend(here, before)
     return here.w + first * (1 - bend * first / (2 * here.slope))
 
