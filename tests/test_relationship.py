@@ -21,6 +21,8 @@ from lmmfast import (
     fit_many,
     glmer,
     lmer,
+    plan,
+    simulate,
 )
 from lmmfast.data.design import build
 from lmmfast.inference.satterthwaite import Satterthwaite
@@ -473,3 +475,29 @@ def test_what_takes_levels_as_independent_is_refused() -> None:
         fit.predict(case.data, re_form="none", interval="prediction", vary_left_out=True)
     with pytest.raises(FitError, match="independent"):
         glmer("x > 0 ~ 1 + (1 | animal)", case.data, relationship={"animal": case.given}, nagq=5)
+
+
+def test_a_dense_matrix_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy import sparse
+
+    import lmmfast.data.relationship as own
+
+    monkeypatch.setattr(own, "available", lambda: 1e6)
+    monkeypatch.setattr(own, "BYTES", 1e6)
+    block = sparse.csr_matrix(np.full((20, 20), 0.5) + 0.5 * np.eye(20))
+    with pytest.raises(MemoryError, match="block of 20 that are all related"):
+        Relationship(block).precision()
+    families = sparse.block_diag([block[:4][:, :4]] * 5)
+    assert Relationship(families).precision().matrix.nnz == 5 * 16
+
+
+def test_plans_and_simulations_know_the_relationship() -> None:
+    case = Case("(1 | animal)", sparse=True)
+    given = {"animal": case.given}
+    planned = plan(case.formula, case.data, relationship=given)
+    assert planned.order == ANIMALS
+    params = {"beta": [0, 0], "sd": {"animal": [2]}, "sigma": 1}
+    drawn = simulate("~ x + (1 | animal)", case.data, params, 3000, seed=1, relationship=given)
+    term = case.terms[0]
+    V = np.eye(N) + 4 * term.matrix() @ term.K @ term.matrix().T
+    assert np.abs(np.cov(drawn.to_numpy()) - V).max() < 6 * V.max() / np.sqrt(3000)

@@ -13,14 +13,15 @@ cdef _check_parents(const int32_t[::1] sire, const int32_t[::1] dam, bint sorted
 
 
 def order_of_pedigree(const int32_t[::1] sire not None, const int32_t[::1] dam not None):
-    """Animals, parents before their progeny; and one that is its own ancestor (there is no order then) or -1."""
+    """Animals, parents before their progeny; and -1, or one that is its own ancestor: there is no order."""
     cdef Py_ssize_t n = sire.shape[0]
     cdef int32_t[::1] order = np.zeros(n + 1, np.int32)
     cdef int32_t cycle
     cdef lmm_status status
     _check_parents(sire, dam, False)
     with nogil:
-        status = pedigree_order(<int32_t>n, &sire[0] if n else NULL, &dam[0] if n else NULL, &order[0], &cycle)
+        status = pedigree_order(<int32_t>n, &sire[0] if n else NULL, &dam[0] if n else NULL, &order[0],
+                                &cycle)
     check(status)
     return np.asarray(order)[:n], cycle
 
@@ -32,6 +33,7 @@ def inbreeding(const int32_t[::1] sire not None, const int32_t[::1] dam not None
     cdef lmm_status status
     _check_parents(sire, dam, True)
     with nogil:
-        status = pedigree_inbreeding(<int32_t>n, &sire[0] if n else NULL, &dam[0] if n else NULL, &F[0], &d[0])
+        status = pedigree_inbreeding(<int32_t>n, &sire[0] if n else NULL, &dam[0] if n else NULL, &F[0],
+                                     &d[0])
     check(status)
     return np.asarray(F)[:n], np.asarray(d)[:n]

@@ -295,7 +295,7 @@ def _inverse(K: NDArray[np.float64]) -> NDArray[np.float64]:
     raise DataError(
         f"the relationship matrix is singular: its eigenvalues go from {values[0]:.3g} to "
         f"{values[-1]:.3g} (clones, or a centred matrix of genotypes?); give identical levels one "
-        "label, or add a little to its diagonal"
+        "label, or add a little to its diagonal, as in K + 1e-6 * numpy.eye(len(K))"
     )
 
 
