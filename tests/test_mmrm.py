@@ -297,7 +297,7 @@ def test_places_of_their_own_are_those_of_dense_algebra(reml):
     data = data[rng.random(len(data)) < 0.8].reset_index(drop=True)
     fit = mmrm("y ~ when + arm + sp_exp(when, where | id)", data, weights="w", reml=reml)
     assert fit.converged
-    sd, far = fit.parameters["estimate"]
+    sd, far = fit.parameters()["estimate"]
     xy = data[["when", "where"]].to_numpy()
     away = np.sqrt(((xy[:, None] - xy) ** 2).sum(axis=2))
     model = Dense(data["y"].to_numpy(), fit.design.X, data["id"], np.arange(len(data)), data["w"])
@@ -332,10 +332,10 @@ def test_a_range_of_zero_is_at_its_bound():
     fit = mmrm("y ~ when + sp_exp(when | id)", data)
     assert fit.converged
     assert fit.estimates.bounded == (1,)
-    assert fit.parameters["se"].isna().tolist() == [False, True]
+    assert fit.parameters()["se"].isna().tolist() == [False, True]
     assert "range is zero" in str(fit.summary())
     plain = Dense(data["y"].to_numpy(), fit.design.X, data["id"], np.tile(np.arange(4), 50))
-    sd = fit.parameters.loc["sd", "estimate"]
+    sd = fit.parameters().loc["sd", "estimate"]
     assert fit.objective == pytest.approx(plain.criterion([sd**2 * np.eye(4)]), abs=1e-8)
     assert fit.df.iloc[0] == pytest.approx(198, rel=1e-6)  # as least squares
 
@@ -434,7 +434,7 @@ def test_profile_intervals_are_where_the_deviance_rises(fev):
     fit = mmrm("FEV1 ~ ARMCD + ar1h(AVISIT | USUBJID)", fev, reml=False)
     limits = fit.conf_int(method="profile", parameters="all")
     wald = fit.conf_int(parameters="all")
-    assert list(limits.index) == [*fit.parameters.index, *fit.params.index]
+    assert list(limits.index) == [*fit.parameters().index, *fit.params.index]
     assert (limits["lower"] < limits["upper"]).all()
     np.testing.assert_allclose(limits, wald, rtol=0.1, atol=0.1)
     # of one coefficient: the model without it, its value known
@@ -491,7 +491,7 @@ def test_covariance_and_its_parameters(fev):
     own = own[own["group"] == "TRT"]
     np.testing.assert_allclose(own["vcov"].iloc[:4], np.diag(Sigma))
     assert fit.n_params == 2 + 20
-    assert len(fit.parameters) == 20
+    assert len(fit.parameters()) == 20
     with pytest.raises(ValueError, match="group"):
         fit.covariance()
     with pytest.raises(AttributeError, match="covariance"):
@@ -589,7 +589,7 @@ def test_visits_that_nobody_has_both_of_are_named(fev):
     with pytest.warns(lmmfast.IdentifiabilityWarning, match="both VIS2 and VIS3"):
         fit = mmrm("FEV1 ~ SEX + us(AVISIT | USUBJID)", fev[~gone])
     assert fit.n_params == 2 + 9
-    own = fit.parameters
+    own = fit.parameters()
     assert list(own.index[own["se"].isna()]) == ["cor(VIS2, VIS3)"]
     assert fit.pvalues.notna().all()
     assert "Not identified" in str(fit.summary())

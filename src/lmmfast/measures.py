@@ -145,7 +145,7 @@ def mmrm(
     --------
     >>> from lmmfast import datasets, mmrm
     >>> fit = mmrm("Reaction ~ Days + ar1h(Days | Subject)", datasets.load("sleepstudy"))
-    >>> float(fit.parameters.loc["rho", "estimate"].round(3))
+    >>> float(fit.parameters().loc["rho", "estimate"].round(3))
     0.811
     """
     options = Options(reml, start, verbose, callback, max_seconds, max_evals)

@@ -193,7 +193,6 @@ class MMRMFit(Labelled):
         """
         return _intervals.varcorr_frame(self)
 
-    @property
     def parameters(self) -> pd.DataFrame:
         """Parameters of the covariance structure: columns ``estimate`` and ``se``, by the delta
         method from the observed information. Standard deviations, correlations ("rho" of structures
@@ -201,8 +200,8 @@ class MMRMFit(Labelled):
         return _intervals.parameters_frame(self)
 
     def varcorr_se(self) -> pd.DataFrame:
-        """As ``parameters``."""
-        return self.parameters
+        """As ``parameters()``."""
+        return self.parameters()
 
     def vcov_theta(self) -> pd.DataFrame:
         """Covariance matrix of theta, as it is optimized, from the exact Hessian."""
@@ -505,7 +504,7 @@ class MMRMFit(Labelled):
 
     def icc(self) -> Any:
         """There are no random effects: FitError."""
-        raise FitError(f"{NONE}: fit.parameters has its correlations")
+        raise FitError(f"{NONE}: fit.parameters() has its correlations")
 
     def explain_singularity(self) -> Any:
         """There are no random effects: FitError."""

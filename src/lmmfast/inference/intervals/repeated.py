@@ -97,8 +97,8 @@ def check_few(visits: Any) -> None:
     """FitError where there are more places than a matrix is made of."""
     if visits.places is not None and visits.m > MOST_PLACES:
         raise FitError(
-            f"there are {visits.m} different places, too many for a matrix of all: fit.parameters "
-            "has the standard deviation and the range"
+            f"there are {visits.m} different places, too many for a matrix of all: "
+            "fit.parameters() has the standard deviation and the range"
         )
 
 
