@@ -151,15 +151,32 @@ void quadratic_forms(lmm_model *m, const forms *q)
     trailing_forms(m, q);
 }
 
-double *direction_forms(lmm_model *m, int edge, int p)
+static double *forms_in_scratch(lmm_model *m, ptrdiff_t N, const double *given, int edge, int p)
 {
     const layout *lay = &m->layout;
-    const ptrdiff_t N = lay->ntheta;
     double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
            *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
-    const forms q = {.N = (int)N, .edge = edge, .p = p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
+    const forms q = {.N = (int)N,
+                     .given = given,
+                     .edge = edge,
+                     .p = p,
+                     .Q = Q,
+                     .V = m->scratch.V,
+                     .v = v,
+                     .U = U,
+                     .A = A};
     quadratic_forms(m, &q);
     return Q;
+}
+
+double *direction_forms(lmm_model *m, int edge, int p)
+{
+    return forms_in_scratch(m, m->layout.ntheta, NULL, edge, p);
+}
+
+double *given_forms(lmm_model *m, int N, const double *given)
+{
+    return forms_in_scratch(m, N, given, m->layout.p, m->layout.p);
 }
 
 void projections(const lmm_model *m, double *a)
