@@ -14,7 +14,7 @@ INLINE void product(const lmm_blas *blas, char ta, char tb, int m, int n, int k,
                     const double *A, int lda, const double *B, int ldb, double *C, int ldc)
 {
     double one = 1;
-    if (m >= LARGE && k >= LARGE)
+    if (k >= LARGE && (m >= LARGE || n >= LARGE))
         blas->gemm(&ta, &tb, &m, &n, &k, &one, (double *)A, &lda, (double *)B, &ldb, &alpha, C, &ldc);
     else if (ta == 'T')
         tmul(m, n, k, alpha, A, lda, B, ldb, C, ldc);
@@ -35,6 +35,21 @@ INLINE void divide(const lmm_blas *blas, char t, int p, const double *L, int m, 
         solve_right_t(p, L, m, X, ldx);
     else
         solve_right(p, L, m, X, ldx);
+}
+
+/* M = T'A T + I */
+INLINE void large_block(const lmm_blas *blas, int p, const double *A, const double *T, double *M, double *tmp)
+{
+    product(blas, 'N', 'N', p, p, p, 0, A, p, T, p, tmp, p);
+    product(blas, 'T', 'N', p, p, p, 0, T, p, tmp, p, M, p);
+    for (int i = 0; i < p; i++) M[i + (ptrdiff_t)i * p] += 1;
+}
+
+/* U = T L^-T, so that K = T M^-1 T' = U U' */
+INLINE void large_factor(const lmm_blas *blas, int p, const double *T, const double *L, double *U)
+{
+    memcpy(U, T, sizeof(double) * (size_t)p * (size_t)p);
+    divide(blas, 'T', p, L, p, U, p);
 }
 
 /* A = L L' in place (the upper triangle is cleared). Nonzero if not positive definite. */

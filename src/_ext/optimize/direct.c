@@ -1,6 +1,7 @@
 /* With S = df/dSigma of each term, g = Z'P y and v_i = dSigma_i g level by level:
 
-     slope_i = tr(S dSigma_i),   A_ij = nu v_i'Z'PZ v_j / r^2 - nu a_i a_j / r^4 + tr(S d2Sigma_ij),  a_i = v_i'g
+     slope_i = tr(S dSigma_i),   A_ij = nu v_i'Z'PZ v_j / r^2 - nu a_i a_j / r^4 + tr(S d2Sigma_ij),  a_i =
+   v_i'g
 
    the average information (Gilmour, Thompson & Cullis 1995) and the bend of Sigma. Of terms without a
    structure the parameters are entries of T. */
@@ -101,8 +102,7 @@ static void structured_slope(const surface *s, const lmm_model *m, const piece *
     memset(own, 0, sizeof(double) * (size_t)(n * n));
     p->of->bend(p->of, phi + p->first, S, own, s->scratch);
     for (int b = 0; b < n; b++)
-        for (int a = 0; a < n; a++)
-            A[p->first + a + (ptrdiff_t)(p->first + b) * s->nphi] += own[a + b * n];
+        for (int a = 0; a < n; a++) A[p->first + a + (ptrdiff_t)(p->first + b) * s->nphi] += own[a + b * n];
 }
 
 static void entry_slope(const surface *s, const lmm_model *m, const piece *p, double *slope, double *A)
