@@ -128,6 +128,8 @@ cdef class Model:
     storage : "auto", "dense", "sparse" or "iterative", of the trailing matrix
     order : function of the columns (ptr, row) of a symmetric pattern that gives a fill-reducing
         permutation, or None
+    moves : parameters of covariance structures, where fits move few of them beside ntheta: second derivatives
+        are in these alone then; 0: in all of theta
 
     Attributes
     ----------
@@ -145,7 +147,7 @@ cdef class Model:
     cdef Py_ssize_t n  # rows, 0 where they are gone
 
     def __cinit__(self, y, X=None, list factors=None, weights=None, double limit=float("inf"), *,
-                  storage="auto", order=None, **family):
+                  storage="auto", order=None, int moves=0, **family):
         cdef _Setup setup = _Setup()
         cdef Cross cross = y if isinstance(y, Cross) else None
         cdef _Rows rows = None
@@ -155,7 +157,7 @@ cdef class Model:
             rows = _Rows(y, X, factors, None)
         elif cross is None:
             rows = _Rows(y, X, factors, weights)
-        setup.run(rows, cross, limit, storage, order, False, bool(family))
+        setup.run(rows, cross, limit, storage, order, False, bool(family), moves)
         self.m = setup.taken()
         self.lock = _Lock()
         self.ntheta = lmm_ntheta(self.m)

@@ -131,6 +131,7 @@ cdef extern from "lmm.h" nogil:
         lmm_storage storage
         int plan
         int generalized
+        int32_t moves
         int (*order)(void *, int32_t, const ptrdiff_t *, const int32_t *, int32_t *) noexcept nogil
         void *arg
 

@@ -153,6 +153,9 @@ typedef struct {         /* what set-up may use and must do                     
     lmm_storage storage; /* what the caller insists on                                                   */
     int plan;            /* report only, make nothing                                                    */
     int generalized;     /* the model serves a generalized one (glmm.h): y is not read, only exact ways  */
+    int32_t moves; /* 0, or covariance parameters (lmm_plane.nphi) that fits move at most, where they are
+                      few beside theta: second derivatives are in them alone then, and nothing of
+                      ntheta x ntheta is made or can be read (LMM_UNAVAILABLE). Only exact ways */
     /* One more fill-reducing order, asked for where a sparse trailing matrix is hard to factorize: of n nodes
        whose graph is given as a lower triangle by columns, the i-th to eliminate into perm[i]; nonzero: there
        is none. NULL: none is offered. */
@@ -260,7 +263,7 @@ lmm_status lmm_set_threads(lmm_model *m, int threads);
 lmm_status lmm_evaluate(lmm_model *m, int reml, int whitened, const double *theta, double *f);
 
 /* g: ntheta gradient; H: ntheta x ntheta average-information curvature; both in the coordinates of theta,
-   either may be NULL. */
+   either may be NULL. H of a model whose parameters are few (lmm_options.moves): LMM_UNAVAILABLE. */
 lmm_status lmm_derivatives(lmm_model *m, double *g, double *H);
 
 /* beta (p; zero for dropped columns), vcov (p x p), sigma, b (one m x p block per factor, row-major, one

@@ -46,7 +46,8 @@ cdef class _Setup:
         self.m = NULL
         return m
 
-    cdef run(self, _Rows rows, Cross cross, double limit, storage, order, bint plan, bint generalized=False):
+    cdef run(self, _Rows rows, Cross cross, double limit, storage, order, bint plan, bint generalized=False,
+             int moves=0):
         cdef const lmm_data *d = NULL
         cdef const lmm_cross *x = NULL
         cdef lmm_status status
@@ -62,6 +63,7 @@ cdef class _Setup:
         self.options.storage = STORAGES[storage]
         self.options.plan = plan
         self.options.generalized = generalized
+        self.options.moves = moves
         if order is not None:
             self.options.order = find_order
         self.options.arg = <void *>self.order
@@ -96,12 +98,12 @@ cdef class _Setup:
 
 
 def plan(y, X=None, list factors=None, weights=None, double limit=float("inf"), *, storage="auto",
-         order=None, bint generalized=False):
+         order=None, bint generalized=False, int moves=0):
     """The report of a model that is not made: storage, bytes, multiplications of an evaluation."""
     cdef _Setup setup = _Setup()
     cdef Cross cross = y if isinstance(y, Cross) else None
     setup.run(_Rows(y, X, factors, weights) if cross is None else None, cross, limit, storage, order, True,
-              generalized)
+              generalized, moves)
     return setup.summary()
 
 

@@ -7,7 +7,7 @@
 #include "evaluate/evaluate.h"
 #include "model/relation.h"
 #include "trailing/trailing.h"
-#include "base/small.h"
+#include "base/large.h"
 
 static char lower = 'L', left = 'L', none = 'N';
 static double one = 1, minus = -1;
@@ -102,6 +102,13 @@ INLINE void border_levels(const int p, lmm_model *m, const factor *f)
     for (int32_t l = 0; l < f->nlev; l++) {
         const ptrdiff_t c0 = (ptrdiff_t)lay->nodecol[f->node + l] * pb, block = (ptrdiff_t)l * p * p;
         double *H = ev->H + c0, *Y = ev->Y + c0;
+        if (p >= LARGE) { /* K is still there */
+            int n = pb, width = p;
+            double zero = 0, *A = fs->diag + block, *own = fs->K + block;
+            m->blas.gemm(&none, &none, &n, &width, &width, &one, Y, &n, own, &width, &zero, H, &n);
+            m->blas.gemm(&none, &none, &n, &width, &width, &minus, H, &n, A, &width, &one, Y, &n);
+            continue;
+        }
         scaled_factor(p, fs->T, fs->L + block, U);
         mult(p, p, p, 0, U, p, U, p, K, p);
         mul(pb, p, p, 0, Y, pb, K, p, H, pb);

@@ -56,7 +56,7 @@ ptrdiff_t chain_work(const layout *lay)
     ptrdiff_t p = 1;
     for (int k = 0; k < lay->nfactor; k++)
         if (lay->f[k].p > p) p = lay->f[k].p;
-    return p * lay->ntheta + 3 * p * p;
+    return p * moving(lay) + 3 * p * p;
 }
 
 /* to := from J, N rows */

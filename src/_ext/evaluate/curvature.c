@@ -13,7 +13,7 @@
 #include "model/relation.h"
 #include "trailing/trailing.h"
 #include "trailing/lines.h"
-#include "base/small.h"
+#include "base/large.h"
 
 static char none = 'N', trans = 'T';
 static double one = 1;
@@ -47,6 +47,20 @@ INLINE int rows_until(const forms *q, const factor *f)
     return q->given ? q->N : f->th + f->nth;
 }
 
+/* u += a A_l,  a -= u K_l of a wide level; work: 2 p x p */
+static void large_level(lmm_model *m, const factor_state *fs, ptrdiff_t block, int p, int N, double *u,
+                        double *a, double *work)
+{
+    double minus = -1, *A = fs->diag + block, *K = fs->K + block;
+    m->blas.gemm(&none, &none, &N, &p, &p, &one, a, &N, A, &p, &one, u, &N);
+    if (m->evaluation.at.state == INVERTED) { /* B stands where K stood */
+        K = work + (ptrdiff_t)p * p;
+        large_factor(&m->blas, p, fs->T, fs->L + block, work);
+        product(&m->blas, 'N', 'T', p, p, p, 0, work, p, work, p, K, p);
+    }
+    m->blas.gemm(&none, &none, &N, &p, &p, &minus, u, &N, K, &p, &one, a, &N);
+}
+
 /* One batch of levels of an eliminated factor. U, A: N x (2 p per level), for Q += U A'. */
 INLINE int batch(lmm_model *m, const forms *q, int k, int32_t first, int32_t count)
 {
@@ -67,6 +81,10 @@ INLINE int batch(lmm_model *m, const forms *q, int k, int32_t first, int32_t cou
             memcpy(u, a + p * N, sizeof(double) * (size_t)(p * N));
         } else
             memset(u, 0, sizeof(double) * (size_t)(p * N));
+        if (p >= LARGE) {
+            large_level(m, fs, block, p, N, u, a, L);
+            continue;
+        }
         for (int c = 0; c < p; c++)
             for (int x = 0; x < p; x++) {
                 const double d = fs->diag[block + x + c * p];
@@ -153,15 +171,25 @@ void quadratic_forms(lmm_model *m, const forms *q)
     trailing_forms(m, q);
 }
 
-double *direction_forms(lmm_model *m, int edge, int p)
+static double *forms_in_scratch(lmm_model *m, ptrdiff_t N, const double *given, int edge, int p)
 {
     const layout *lay = &m->layout;
-    const ptrdiff_t N = lay->ntheta;
     double *Q = m->scratch.work, *v = Q + N * N, *U = v + N * lay->q2,
            *A = U + (m->scratch.nwork - (U - m->scratch.work)) / 2;
-    const forms q = {.N = (int)N, .edge = edge, .p = p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
+    const forms q = {
+        .N = (int)N, .given = given, .edge = edge, .p = p, .Q = Q, .V = m->scratch.V, .v = v, .U = U, .A = A};
     quadratic_forms(m, &q);
     return Q;
+}
+
+double *direction_forms(lmm_model *m, int edge, int p)
+{
+    return forms_in_scratch(m, m->layout.ntheta, NULL, edge, p);
+}
+
+double *given_forms(lmm_model *m, int N, const double *given)
+{
+    return forms_in_scratch(m, N, given, m->layout.p, m->layout.p);
 }
 
 void projections(const lmm_model *m, double *a)

@@ -5,6 +5,7 @@
    What is eliminated first is never scaled by Lambda: A_RR stays in z's coordinates, so the Schur
    complement at any stage is Z'V_k^-1 Z, V_k = W^-1 + the eliminated factors' part of V. */
 
+#include "base/large.h"
 #include "evaluate/evaluate.h"
 #include "trailing/trailing.h"
 #include "trailing/lines.h"
@@ -20,17 +21,21 @@ INLINE int eliminate_levels(const int p, lmm_model *m, const factor *f)
         const int32_t e = f->node + l, ld = lay->ld[e];
         double *L = fs->L + (ptrdiff_t)l * p * p;
         const double *A = fs->pan + lay->pan[e];
-        scaled_block(p, fs->diag + (ptrdiff_t)l * p * p, fs->T, L, tmp);
-        if (chol(p, L)) return 1;
+        large_block(&m->blas, p, fs->diag + (ptrdiff_t)l * p * p, fs->T, L, tmp);
+        if (root_of(&m->blas, p, L)) return 1;
         for (int i = 0; i < p; i++) det *= L[i + i * p];
         if (det > 1e100) { /* few logarithms, few roundings: all are at least one */
             logdet += log(det);
             det = 1;
         }
-        scaled_factor(p, fs->T, L, U);
-        mult(p, p, p, 0, U, p, U, p, fs->K + (ptrdiff_t)l * p * p, p);
+        large_factor(&m->blas, p, fs->T, L, U);
+        product(&m->blas, 'N', 'T', p, p, p, 0, U, p, U, p, fs->K + (ptrdiff_t)l * p * p, p);
         if (!fs->P) continue;
         double *P = fs->P + lay->pan[e];
+        if (p >= LARGE) {
+            product(&m->blas, 'N', 'N', ld, p, p, 0, A, ld, U, p, P, ld);
+            continue;
+        }
         for (int j = 0; j < p; j++) {
             double *to = P + (ptrdiff_t)j * ld;
             for (int32_t r = 0; r < ld; r++) to[r] = A[r] * U[j * p];

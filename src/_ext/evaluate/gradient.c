@@ -7,6 +7,7 @@
    The first part is of eliminated factors. Trailing ones have blocks of S Lambda M^-1 in its place, by the
    step `invert` of each way to hold the trailing matrix (trailing.h). */
 
+#include "base/large.h"
 #include "evaluate/evaluate.h"
 #include "model/relation.h"
 #include "trailing/trailing.h"
@@ -92,15 +93,15 @@ INLINE void invert_levels(const int p, lmm_model *m, int k)
         const double *A = fs->diag + block, *L = fs->L + block;
         const double *Q = fs->Q + block;
         double *B = fs->B + block; /* the same place: Q is read before */
-        scaled_factor(p, fs->T, L, U);
-        mult(p, p, p, 0, U, p, U, p, K, p);
-        mul(p, p, p, 0, K, p, Q, p, KQ, p);
+        large_factor(&m->blas, p, fs->T, L, U);
+        product(&m->blas, 'N', 'T', p, p, p, 0, U, p, U, p, K, p);
+        product(&m->blas, 'N', 'N', p, p, p, 0, K, p, Q, p, KQ, p);
         for (int i = 0; i < p * p; i++) X[i] = A[i] - Q[i];
-        mul(p, p, p, 1, A, p, KQ, p, X, p);
-        solve_right(p, L, p, U, p);
-        mul(p, p, p, 1, X, p, U, p, D, p);
+        product(&m->blas, 'N', 'N', p, p, p, 1, A, p, KQ, p, X, p);
+        divide(&m->blas, 'N', p, L, p, U, p);
+        product(&m->blas, 'N', 'N', p, p, p, 1, X, p, U, p, D, p);
         memcpy(B, K, sizeof(double) * (size_t)(p * p));
-        mul(p, p, p, 1, KQ, p, K, p, B, p);
+        product(&m->blas, 'N', 'N', p, p, p, 1, KQ, p, K, p, B, p);
         if (k == 0) continue;
         const int32_t ld = lay->ld[f->node + l];
         double *V = fs->P + lay->pan[f->node + l];
@@ -125,14 +126,14 @@ INLINE void add_estimated(const int p, lmm_model *m, int k, const double *Q)
     for (int32_t l = 0; l < f->nlev; l++, Q += p * p) {
         const ptrdiff_t block = (ptrdiff_t)l * p * p;
         const double *L = fs->L + block;
-        scaled_factor(p, fs->T, L, U);
-        mult(p, p, p, 0, U, p, U, p, K, p);
-        mul(p, p, p, 0, K, p, Q, p, KQ, p);
+        large_factor(&m->blas, p, fs->T, L, U);
+        product(&m->blas, 'N', 'T', p, p, p, 0, U, p, U, p, K, p);
+        product(&m->blas, 'N', 'N', p, p, p, 0, K, p, Q, p, KQ, p);
         for (int i = 0; i < p * p; i++) X[i] = -Q[i];
-        mul(p, p, p, 1, fs->diag + block, p, KQ, p, X, p);
-        solve_right(p, L, p, U, p);
-        mul(p, p, p, 1, X, p, U, p, fs->D, p);
-        mul(p, p, p, 1, KQ, p, K, p, fs->B + block, p);
+        product(&m->blas, 'N', 'N', p, p, p, 1, fs->diag + block, p, KQ, p, X, p);
+        divide(&m->blas, 'N', p, L, p, U, p);
+        product(&m->blas, 'N', 'N', p, p, p, 1, X, p, U, p, fs->D, p);
+        product(&m->blas, 'N', 'N', p, p, p, 1, KQ, p, K, p, fs->B + block, p);
     }
 }
 
@@ -157,10 +158,10 @@ CLONES static void residual_part(const lmm_model *m, const factor *f, int reml, 
 }
 
 /* X := M'X M, p x p */
-static void congruence(int p, const double *M, double *X, double *work)
+static void congruence(const lmm_model *m, int p, const double *M, double *X, double *work)
 {
-    mul(p, p, p, 0, X, p, M, p, work, p);
-    tmul(p, p, p, 0, M, p, work, p, X, p);
+    product(&m->blas, 'N', 'N', p, p, p, 0, X, p, M, p, work, p);
+    product(&m->blas, 'T', 'N', p, p, p, 0, M, p, work, p, X, p);
 }
 
 /* D := 2 (D - N T) in the coordinates of theta, and S = D T^-1 / 2, symmetric */
@@ -169,20 +170,20 @@ void finish_slope(lmm_model *m, const factor *f, const double *N)
     factor_state *fs = &m->evaluation.f[f->k];
     const int p = f->p;
     double *work = m->scratch.tmp + p * p, *axes = work + p * p; /* N may stand before them */
-    mul(p, p, p, 0, N, p, fs->T, p, work, p);
+    product(&m->blas, 'N', 'N', p, p, p, 0, N, p, fs->T, p, work, p);
     for (int i = 0; i < p * p; i++) fs->D[i] = 2 * (fs->D[i] - work[i]);
     if (fs->W) {
-        tmul(p, p, p, 0, fs->W, p, fs->D, p, work, p);
+        product(&m->blas, 'T', 'N', p, p, p, 0, fs->W, p, fs->D, p, work, p);
         memcpy(fs->D, work, sizeof(double) * (size_t)(p * p));
     }
     for (int i = 0; i < p * p; i++) fs->S[i] = fs->D[i] / 2;
-    solve_right(p, fs->Tp, p, fs->S, p);
+    divide(&m->blas, 'N', p, fs->Tp, p, fs->S, p);
     if (fs->W == fs->axes) {
         for (int c = 0; c < p; c++)
             for (int r = 0; r < p; r++) axes[c + r * p] = fs->axes[r + c * p];
-        congruence(p, axes, fs->S, work);
+        congruence(m, p, axes, fs->S, work);
     } else if (fs->W)
-        congruence(p, f->w.C, fs->S, work);
+        congruence(m, p, f->w.C, fs->S, work);
     symmetrize(p, fs->S);
 }
 

@@ -103,7 +103,7 @@ lmm_status hessian_there(lmm_model *m, double *slope, double *H)
 lmm_status lmm_hessian(lmm_model *m, double *slope, double *H)
 {
     const ptrdiff_t N = m->layout.ntheta;
-    if (!m->trailing->exact) return LMM_UNAVAILABLE;
+    if (!m->trailing->exact || m->layout.moves) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, FACTORED, 1));
     deepen(m, BORDERED);
     double *mine = malloc(sizeof(double) * (size_t)(N + N * N + 1));

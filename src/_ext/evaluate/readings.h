@@ -41,7 +41,9 @@ typedef struct {
 } forms;
 void quadratic_forms(lmm_model *m, const forms *q);     /* Q := V'Z'V^-1 Z V, or P for V^-1 */
 double *direction_forms(lmm_model *m, int edge, int p); /* those of the directions of Sigma, in scratch     */
-void projections(const lmm_model *m, double *a);        /* a_e = v'dSigma/de v, v = Z'P y                   */
+double *given_forms(lmm_model *m, int N,
+                    const double *given);        /* of at most `moving` vectors, with P, in scratch */
+void projections(const lmm_model *m, double *a); /* a_e = v'dSigma/de v, v = Z'P y                   */
 
 /* traces.c: tr V^-1 G_e, and tr V^-1 G_e V^-1 G_f of which r >= s stand in pairs[r + N s], whitened and in
    elimination order; after evaluate() */

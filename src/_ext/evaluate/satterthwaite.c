@@ -157,7 +157,7 @@ static lmm_status all_degrees(lmm_model *m, free_columns *x, int r, const double
 lmm_status lmm_satterthwaite(lmm_model *m, int r, const double *L, double *variance, double *df)
 {
     free_columns x;
-    if (!m->trailing->exact) return LMM_UNAVAILABLE;
+    if (!m->trailing->exact || m->layout.moves) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, FACTORED, 1));
     deepen(m, BORDERED);
     lmm_status status = free_columns_new(&x, m);

@@ -152,6 +152,7 @@ lmm_status lmm_derivatives(lmm_model *m, double *g, double *H)
 {
     const ptrdiff_t N = m->layout.ntheta;
     double *slope = m->scratch.newton + N, *hessian = slope + N;
+    if (H && m->layout.moves) return LMM_UNAVAILABLE;
     if (H) {
         TRY(evaluate_there(m, FLOORED, 1));
         theta_derivatives(m, slope, hessian, hessian + N * N);
@@ -180,6 +181,7 @@ lmm_status lmm_montecarlo(lmm_model *m, double *se, double *cov)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t N = lay->ntheta;
+    if (m->layout.moves) return LMM_UNAVAILABLE;
     double *g = m->scratch.newton + N, *H = g + N, *C = H + N * N, *X = C + N * N;
     char lower = 'L', none = 'N';
     int n = lay->ntheta, info = 0;

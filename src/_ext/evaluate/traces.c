@@ -242,7 +242,7 @@ void lmm_traces_price(const lmm_model *m, double *bytes, double *flops)
 lmm_status lmm_traces(lmm_model *m, double *single, double *pairs)
 {
     const ptrdiff_t N = m->layout.ntheta;
-    if (!m->trailing->exact) return LMM_UNAVAILABLE;
+    if (!m->trailing->exact || m->layout.moves) return LMM_UNAVAILABLE;
     TRY(bring(m, EXACT, FACTORED, 1));
     double *mine = malloc(sizeof(double) * (size_t)(N + N * N));
     if (!mine) return LMM_NOMEM;

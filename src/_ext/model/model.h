@@ -49,6 +49,7 @@ typedef struct {            /* fixed at set-up: what stands where, and in which 
     int32_t wide, summed;   /* X is whitened by wide.c: in its sums, or row by row               */
     int32_t generalized;    /* there is no response: y is zero                                   */
     int32_t ntheta, nnode;  /* parameters; nodes                                                 */
+    int32_t moves;          /* 0, or the parameters that fits move, few beside ntheta (lmm_options) */
     int32_t q, q1, q2, s;   /* columns: all, first factor, trailing; s = q2 + pb                 */
     int32_t full;           /* every eliminated node co-occurs with every trailing node: no lists */
     int32_t *keep;          /* p      columns of X that are used                                 */
@@ -136,7 +137,7 @@ typedef struct {    /* moment equations of start.c, which no response changes   
 typedef struct {     /* nothing outlives the function that uses it                            */
     double *work;    /* nwork  large products (set-up knows how large)                        */
     ptrdiff_t nwork; /* doubles of work                                                       */
-    double *V;       /* ntheta x (q - q1 + pb)  of the curvature                              */
+    double *V;       /* moving x (q - q1 + pb)  of the curvature                              */
     double *tmp;     /* small blocks                                                          */
     double *newton;  /* the minimizer, and theta on its way in                                */
     int32_t *pos;    /* nnode  place of a node in a list                                      */
@@ -193,6 +194,12 @@ static inline int next_term(const layout *lay, term *t)
     for (t->k = 1; t->first + t->k < t->f->p && t->f->term[t->first + t->k] == t->first;) t->k++;
     t->nth = t->k * (t->k + 1) / 2;
     return 1;
+}
+
+/* In how many parameters second derivatives are taken */
+static inline ptrdiff_t moving(const layout *lay)
+{
+    return lay->moves ? lay->moves : lay->ntheta;
 }
 
 /* Place of entry (r, c), r >= c, among a term's parameters */

@@ -3,7 +3,7 @@
 #include <float.h>
 
 #include "model/model.h"
-#include "base/small.h"
+#include "base/large.h"
 
 /* What a diagonal of T is measured in: whitened units, or the user's. */
 static double unit_of(const factor *f, int i, int users)
@@ -37,7 +37,7 @@ void set_theta(lmm_model *m, const double *theta, int users, double floor)
             if (fabs(*d) < floor * unit) *d = floor * unit;
         }
         if (fs->W)
-            mul(p, p, p, 0, fs->W, p, fs->Tp, p, fs->T, p);
+            product(&m->blas, 'N', 'N', p, p, p, 0, fs->W, p, fs->Tp, p, fs->T, p);
         else
             memcpy(fs->T, fs->Tp, sizeof(double) * (size_t)(p * p));
     }
@@ -140,7 +140,7 @@ void factors_of_theta(const lmm_model *m, const double *theta, double *T, double
         const factor *f = &lay->f[k];
         memset(work, 0, sizeof(double) * (size_t)(f->p * f->p));
         for (int t = 0; t < f->nth; t++) work[f->thr[t] + f->thc[t] * f->p] = theta[f->th + t];
-        mul(f->p, f->p, f->p, 0, f->Cinv, f->p, work, f->p, T, f->p);
+        product(&m->blas, 'N', 'N', f->p, f->p, f->p, 0, f->Cinv, f->p, work, f->p, T, f->p);
     }
 }
 

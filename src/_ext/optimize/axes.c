@@ -35,7 +35,7 @@ ptrdiff_t axes_work(const layout *lay, int more)
     ptrdiff_t k = 1;
     for (term t = {0}; next_term(lay, &t);)
         if (t.k > k) k = t.k;
-    return 3 * k * k + k * (lay->ntheta + more);
+    return 3 * k * k + k * (moving(lay) + more);
 }
 
 /* ------------------------------------------------------------------------------------------- rotations -- */
@@ -129,17 +129,22 @@ void set_term(double *x, int k, const double *U, const double *s)
     memcpy(a.s, s, sizeof(double) * (size_t)k);
 }
 
+void axes_of_term(const term *t, const double *T, double least, double most, double *x, double *work)
+{
+    const int p = t->f->p, k = t->k;
+    const axes a = axes_at(x, k);
+    for (int c = 0; c < k; c++)
+        memcpy(a.U + c * k, T + t->first + (t->first + c) * p, sizeof(double) * (size_t)k);
+    orthogonalize(k, a.U, work);
+    normalize(k, a.U, work, a.s);
+    for (int c = 0; c < k; c++) a.s[c] = fmin(fmax(a.s[c], least), most);
+}
+
 void axes_of_factors(const lmm_model *m, const double *T, double least, double most, double *x, double *work)
 {
     for (term t = {0}; next_term(&m->layout, &t); x += term_size(t.k)) {
-        const int p = t.f->p, k = t.k;
         if (t.first == 0 && t.f->k > 0) T += m->layout.f[t.f->k - 1].p * m->layout.f[t.f->k - 1].p;
-        const axes a = axes_at(x, k);
-        for (int c = 0; c < k; c++)
-            memcpy(a.U + c * k, T + t.first + (t.first + c) * p, sizeof(double) * (size_t)k);
-        orthogonalize(k, a.U, work);
-        normalize(k, a.U, work, a.s);
-        for (int c = 0; c < k; c++) a.s[c] = fmin(fmax(a.s[c], least), most);
+        axes_of_term(&t, T, least, most, x, work);
     }
 }
 

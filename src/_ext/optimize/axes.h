@@ -16,7 +16,8 @@ ptrdiff_t axes_work(const layout *lay, int more);
 
 /* The point of T, one p x p block per factor; s within [least, most] */
 void axes_of_factors(const lmm_model *m, const double *T, double least, double most, double *x, double *work);
-/* One term's part of a point */
+/* One term's part of a point; T: its factor's */
+void axes_of_term(const term *t, const double *T, double least, double most, double *x, double *work);
 void set_term(double *x, int k, const double *U, const double *s);
 /* Sets the model's T. */
 void axes_to_model(lmm_model *m, const double *x);

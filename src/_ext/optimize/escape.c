@@ -95,13 +95,28 @@ static int leave_structure(fit *t, const piece *own, double *phi, double *x, dou
     }
 }
 
+/* axes of the terms without a structure; those of others, which cost p^3, are not read */
+static void axes_of_free(fit *t, const double *x, double *axes)
+{
+    const layout *lay = &t->m->layout;
+    const double *T = t->T;
+    factors_of_theta(t->m, plane_theta(t->plane, x), t->T, t->work);
+    memset(axes, 0, sizeof(double) * (size_t)axes_size(lay));
+    for (int e = 0; e < t->plane->s.nterm; e++) {
+        const piece *own = &t->plane->s.piece[e];
+        const factor *f = own->t.f;
+        if (own->t.first == 0 && f->k > 0) T += lay->f[f->k - 1].p * lay->f[f->k - 1].p;
+        if (!own->of) axes_of_term(&own->t, T, FLOOR, INFINITY, axes, t->work);
+        axes += term_size(own->t.k);
+    }
+}
+
 static int leave_in_plane(fit *t, double *x, double *axes, double *trial, double *work)
 {
     const plane *p = t->plane;
     lmm_model *m = t->m;
     double *place = axes, *phi = work, *rest = phi + p->nphi;
-    factors_of_theta(m, plane_theta(p, x), t->T, t->work);
-    axes_of_factors(m, t->T, FLOOR, INFINITY, axes, t->work);
+    axes_of_free(t, x, axes);
     for (int e = 0; e < p->s.nterm; place += term_size(p->s.piece[e].t.k), e++) {
         const piece *own = &p->s.piece[e];
         plane_theta(p, x);
@@ -111,6 +126,14 @@ static int leave_in_plane(fit *t, double *x, double *axes, double *trial, double
         if (left) return left;
     }
     return 0;
+}
+
+ptrdiff_t escape_work(const layout *lay)
+{
+    ptrdiff_t k = 1;
+    for (term t = {0}; next_term(lay, &t);)
+        if (t.k > k) k = t.k;
+    return 2 * axes_size(lay) + moving(lay) + 3 * k * k + 40 * k;
 }
 
 int leave_saddle(fit *t, double *x)

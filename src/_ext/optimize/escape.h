@@ -12,5 +12,6 @@ double null_curvature(lmm_model *m, const term *t, double *x, int *place, double
 /* A direction of zero variance in which the criterion falls from x: goes there. Returns whether it did; -1:
    there is one, but no evaluation left to look. */
 int leave_saddle(fit *t, double *x);
+ptrdiff_t escape_work(const layout *lay); /* doubles of scratch.work that it needs */
 
 #endif

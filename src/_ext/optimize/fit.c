@@ -77,7 +77,7 @@ static int patience(const lmm_model *m)
 {
     const layout *lay = &m->layout;
     double bytes, flops;
-    if (!m->trailing->exact) return 0;
+    if (!m->trailing->exact || lay->moves) return 0;
     lmm_traces_price(m, &bytes, &flops);
     flops += lay->p * (double)lay->ntheta * lay->ntheta * lay->q;
     const double evaluations = flops / m->flops;
@@ -89,6 +89,10 @@ static int fit_derivatives(void *arg, double *slope, double *A, double *E)
 {
     fit *t = arg;
     const size_t N = (size_t)t->m->layout.ntheta;
+    if (t->m->layout.moves) {
+        direct_derivatives(&t->plane->direct, &t->plane->s, t->m, t->s->reml, t->plane->phi, slope, A);
+        return 0;
+    }
     if (t->m->trailing->exact) return derivatives(t->m, t->s->reml, slope, A, E);
     settle_reference(t);
     memcpy(slope, t->slope, sizeof(double) * N);
@@ -104,7 +108,9 @@ ptrdiff_t fit_size(const fit *t)
 void fit_coordinates(void *arg, const double *x, double *sigma)
 {
     const fit *t = arg;
-    if (t->plane)
+    if (t->m->layout.moves)
+        plane_phi(t->plane, x, sigma);
+    else if (t->plane)
         plane_coordinates(t->plane, t->m, x, sigma);
     else
         axes_coordinates(t->m, x, sigma);
@@ -113,7 +119,9 @@ void fit_coordinates(void *arg, const double *x, double *sigma)
 static void fit_tangent(void *arg, const double *x, const double *slope, double *B, double *g, double *H)
 {
     const fit *t = arg;
-    if (t->plane)
+    if (t->m->layout.moves)
+        plane_direct_tangent(t->plane, t->m, x, slope, B, g, H);
+    else if (t->plane)
         plane_tangent(t->plane, t->m, x, slope, B, g, H);
     else
         axes_tangent(t->m, x, slope, t->n, B, g, H, t->work);
@@ -181,7 +189,7 @@ static int fit_poll(void *arg, const double *x, double f, double best, double ra
 static newton_problem problem_of(fit *t)
 {
     newton_problem p = {.n = t->n,
-                        .nc = t->m->layout.ntheta,
+                        .nc = t->m->layout.moves ? (int)t->plane->nphi : t->m->layout.ntheta,
                         .size = fit_size(t),
                         .value = fit_value,
                         .derivatives = fit_derivatives,
@@ -418,22 +426,22 @@ static newton_end minimize(fit *t, double *x, lmm_info *info)
 
 ptrdiff_t fit_workspace(const layout *lay)
 {
-    const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
-                    newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
-    return (newton > start ? newton : start) + 4 * size + 6 * N + 1 + N * N + factors_size(lay) +
-           axes_work(lay, 0);
+    const ptrdiff_t N = moving(lay), size = axes_size(lay), newton = newton_workspace((int)N, (int)N, size),
+                    start = start_work(lay);
+    return (newton > start ? newton : start) + 4 * size + 6 * (ptrdiff_t)lay->ntheta + 1 + N * N +
+           factors_size(lay) + axes_work(lay, 0);
 }
 
 /* Arrays behind those of the minimizer */
 static double *lay_out(fit *t)
 {
     const layout *lay = &t->m->layout;
-    const ptrdiff_t N = lay->ntheta, size = axes_size(lay),
-                    newton = newton_workspace(lay->ntheta, lay->ntheta, size), start = start_work(lay);
+    const ptrdiff_t N = lay->ntheta, M = moving(lay), size = axes_size(lay),
+                    newton = newton_workspace((int)M, (int)M, size), start = start_work(lay);
     double *x = t->m->scratch.newton + (newton > start ? newton : start);
     t->x = x + size, t->last.x = t->x + size, t->begin = t->last.x + size, t->sigma = t->begin + size;
     t->slope = t->sigma + N + 1, t->last.sigma = t->slope + N, t->last.slope = t->last.sigma + N;
-    t->theta = t->last.slope + N, t->A = t->theta + 2 * N, t->T = t->A + N * N;
+    t->theta = t->last.slope + N, t->A = t->theta + 2 * N, t->T = t->A + M * M;
     t->work = t->T + factors_size(lay);
     return x;
 }
@@ -446,7 +454,10 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, double *z
     m->evaluation.at.reml = t->s->reml;
     if (start)
         start_from(t, start, x);
-    else if (t->plane)
+    else if (m->layout.moves) {
+        plane_typical(t->plane, m, x);
+        plane_lift(t->plane, LOW, HIGH, x);
+    } else if (t->plane)
         start_near_moments(t, x);
     else
         start_by_moments(t, x);
@@ -470,7 +481,7 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within,
 {
     newton_state state = {.f = INFINITY, .radius = s->radius};
     fit t = {.m = m, .s = s, .state = &state, .n = m->layout.ntheta};
-    if (!within) return fit_from(&t, start, theta, z, info);
+    if (!within) return m->layout.moves ? LMM_UNAVAILABLE : fit_from(&t, start, theta, z, info);
     plane p;
     lmm_status status = plane_open(&p, m, within);
     t.n = p.n;

@@ -7,8 +7,9 @@
 #include "optimize/plane.h"
 
 #include "evaluate/chain.h"
+#include "evaluate/evaluate.h"
 #include "base/memory.h"
-#include "base/small.h"
+#include "base/large.h"
 
 #define MOST                                                                                          \
     3e3 /* standard deviations of structures over sigma, whitened: f is within 1e-6 of what it is for \
@@ -74,7 +75,7 @@ static lmm_status grab_arrays(plane *p, const layout *lay)
     p->phi = p->theta;
     if (p->s.structured) GRAB(p, p->phi, Q);
     GRAB(p, p->slope, Q);
-    GRAB(p, p->H, Q * Q);
+    GRAB(p, p->H, lay->moves ? 1 : Q * Q);
     GRAB(p, p->HB, Q * n + 1);
     GRAB(p, p->flipped, Q);
     return LMM_OK;
@@ -141,6 +142,8 @@ lmm_status plane_open(plane *p, const lmm_model *m, const lmm_plane *given)
     TRY(surface_open(&p->s, m, given->structure));
     p->nphi = p->s.nphi;
     if (p->nphi != given->nphi || p->n > p->nphi) return LMM_UNAVAILABLE;
+    if (lay->moves && (!p->s.structured || p->nphi > lay->moves)) return LMM_UNAVAILABLE;
+    if (lay->moves) TRY(direct_open(&p->direct, &p->s, m, &p->memory));
     TRY(grab_arrays(p, lay));
     for (int k = 0; k < lay->nfactor && !p->s.structured; k++) describe(p, &lay->f[k]);
     for (int i = 0; i < p->s.nterm && p->s.structured; i++) describe_piece(p, &p->s.piece[i]);
@@ -172,6 +175,12 @@ static void parameters_at(const plane *p, const double *x)
         for (ptrdiff_t i = 0; i < p->nphi; i++) p->phi[i] += p->basis[i + j * p->nphi] * x[j];
 }
 
+void plane_phi(const plane *p, const double *x, double *phi)
+{
+    parameters_at(p, x);
+    memcpy(phi, p->phi, sizeof(double) * (size_t)p->nphi);
+}
+
 const double *plane_theta(const plane *p, const double *x)
 {
     parameters_at(p, x);
@@ -200,6 +209,32 @@ void plane_nearest(const plane *p, const lmm_model *m, const double *theta, doub
         phi = p->phi;
     }
     plane_nearest_phi(p, phi, x);
+}
+
+/* Only terms without a structure are read in theta: of these alone it is made. */
+void plane_typical(const plane *p, const lmm_model *m, double *x)
+{
+    double *T = p->T;
+    for (int k = 0; k < m->layout.nfactor; k++) {
+        const int width = m->layout.f[k].p;
+        memset(T, 0, sizeof(double) * (size_t)(width * width));
+        for (int i = 0; i < width; i++) T[i * (width + 1)] = TYPICAL;
+        T += width * width;
+    }
+    for (int e = 0; e < p->s.nterm; e++) {
+        const term *t = &p->s.piece[e].t;
+        const int ld = t->f->p;
+        double *root = p->work, *to = p->theta + t->th;
+        if (p->s.piece[e].of) continue;
+        for (int c = 0; c < t->k; c++)
+            for (int r = 0; r < t->k; r++)
+                root[r + c * t->k] = TYPICAL * t->f->w.C[t->first + r + (t->first + c) * ld];
+        triangularize(t->k, root, t->k);
+        for (int c = 0; c < t->k; c++)
+            for (int r = c; r < t->k; r++) *to++ = root[r + c * t->k];
+    }
+    surface_nearest(&p->s, m, p->theta, p->T, p->phi);
+    plane_nearest_phi(p, p->phi, x);
 }
 
 void plane_lift(const plane *p, double least, double most, double *x)
@@ -304,18 +339,24 @@ static void hold_bounded(const plane *p, const double *x, double *g, double *H)
     }
 }
 
+/* g := basis'slope, H := basis'A basis */
+static void to_variables(const plane *p, const double *slope, const double *A, double *g, double *H)
+{
+    const int Q = (int)p->nphi, n = p->n;
+    tmul(n, 1, Q, 0, p->basis, Q, slope, Q, g, n);
+    mul(Q, n, Q, 0, A, Q, p->basis, Q, p->HB, Q);
+    tmul(n, n, Q, 0, p->basis, Q, p->HB, Q, H, n);
+    symmetrize(n, H);
+}
+
 /* pinned: are diagonals at the floor to be forgotten? */
 static void pull_all(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
                      double *g, double *H, int pinned)
 {
-    const int Q = (int)p->nphi, n = p->n;
     factors_at(p, m, x);
     to_phi(p, m, slope, B, p->H);
     if (pinned) forget_pinned(p, m, p->slope);
-    tmul(n, 1, Q, 0, p->basis, Q, p->slope, Q, g, n);
-    mul(Q, n, Q, 0, p->H, Q, p->basis, Q, p->HB, Q);
-    tmul(n, n, Q, 0, p->basis, Q, p->HB, Q, H, n);
-    symmetrize(n, H);
+    to_variables(p, p->slope, p->H, g, H);
 }
 
 void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
@@ -325,15 +366,37 @@ void plane_tangent(const plane *p, const lmm_model *m, const double *x, const do
     hold_bounded(p, x, g, H);
 }
 
-void plane_derivatives(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
-                       double *g, double *H)
+void plane_direct_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope,
+                          const double *A, double *g, double *H)
+{
+    parameters_at(p, x);
+    memcpy(p->slope, slope, sizeof(double) * (size_t)p->nphi);
+    forget_pinned(p, m, p->slope);
+    to_variables(p, p->slope, A, g, H);
+    hold_bounded(p, x, g, H);
+}
+
+/* Derivatives in x to those in z */
+static void to_z(const plane *p, double *g, double *H)
 {
     const int n = p->n;
-    pull_all(p, m, x, slope, B, g, H, 0);
     for (int j = 0; j < n; j++) {
         g[j] /= p->unit[j];
         for (int i = 0; i < n; i++) H[i + j * n] /= p->unit[i] * p->unit[j];
     }
+}
+
+void plane_derivatives(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
+                       double *g, double *H)
+{
+    pull_all(p, m, x, slope, B, g, H, 0);
+    to_z(p, g, H);
+}
+
+void plane_direct_derivatives(const plane *p, const double *slope, const double *A, double *g, double *H)
+{
+    to_variables(p, slope, A, g, H);
+    to_z(p, g, H);
 }
 
 void plane_pull(const plane *p, const lmm_model *m, const double *x, const double *slope, double *g)

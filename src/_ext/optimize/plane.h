@@ -4,10 +4,12 @@
 #ifndef LMM_PLANE_H
 #define LMM_PLANE_H
 
+#include "optimize/direct.h"
 #include "optimize/surface.h"
 
 typedef struct {       /* everything in elimination order and the user's coordinates          */
     surface s;         /* theta as a function of phi; without structures phi is theta         */
+    direct direct;     /* of models whose parameters are few                                  */
     int n;             /* variables                                                           */
     ptrdiff_t nphi;    /* Q below                                                             */
     double *scale;     /* Q      size of each parameter: norm of its row of C, 1 of an angle  */
@@ -51,6 +53,15 @@ void plane_coordinates(const plane *p, const lmm_model *m, const double *x, doub
    What a bound holds has neither. */
 void plane_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,
                    double *g, double *H);
+
+/* The same of a function of phi with this slope and Hessian there, of models whose parameters are few */
+void plane_direct_tangent(const plane *p, const lmm_model *m, const double *x, const double *slope,
+                          const double *A, double *g, double *H);
+void plane_direct_derivatives(const plane *p, const double *slope, const double *A, double *g, double *H);
+void plane_phi(const plane *p, const double *x, double *phi);
+
+/* The x of a middling start of such models: uncorrelated columns of equal size */
+void plane_typical(const plane *p, const lmm_model *m, double *x);
 
 /* The same in z, and as it is where something is at a bound or a floor */
 void plane_derivatives(const plane *p, const lmm_model *m, const double *x, const double *slope, double *B,

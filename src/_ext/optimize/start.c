@@ -37,8 +37,9 @@ typedef struct {
 
 ptrdiff_t start_work(const layout *lay)
 {
-    const ptrdiff_t N = lay->ntheta + 1;
+    const ptrdiff_t N = moving(lay) + 1;
     ptrdiff_t k = 1;
+    if (lay->moves) return 0; /* its fits begin elsewhere */
     for (term t = {0}; next_term(lay, &t);)
         if (t.k > k) k = t.k;
     return 2 * N * N + 2 * N + 2 * BATCH * k * k;

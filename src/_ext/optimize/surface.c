@@ -7,7 +7,7 @@
 #include "optimize/surface.h"
 
 #include "base/memory.h"
-#include "base/small.h"
+#include "base/large.h"
 #include "evaluate/chain.h"
 
 /* ------------------------------------------------------------------------------------------- what is where
@@ -56,7 +56,7 @@ static lmm_status grab_scratch(surface *s, const layout *lay)
     GRAB(s, s->scratch, work + 3 * k * k);
     GRAB(s, s->unit, k);
     GRAB(s, s->half, chain_work(lay));
-    GRAB(s, s->X, (ptrdiff_t)lay->ntheta * s->nphi + 1);
+    if (!lay->moves) GRAB(s, s->X, (ptrdiff_t)lay->ntheta * s->nphi + 1);
     return LMM_OK;
 }
 
@@ -73,7 +73,7 @@ lmm_status surface_open(surface *s, const lmm_model *m, const lmm_structure *con
         piece *p = &s->piece[i];
         p->first = s->nphi;
         s->nphi += p->count;
-        if (p->of) GRAB(s, p->J, (ptrdiff_t)p->t.nth * p->count);
+        if (p->of && !lay->moves) GRAB(s, p->J, (ptrdiff_t)p->t.nth * p->count);
     }
     return grab_scratch(s, lay);
 }
@@ -128,8 +128,8 @@ void surface_nearest(const surface *s, const lmm_model *m, const double *theta, 
             continue;
         }
         double *root = s->scratch + p->of->work, *Sigma = root + k * k;
-        mul(k, k, k, 0, p->t.f->w.C + corner, ld, T + corner, ld, root, k);
-        mult(k, k, k, 0, root, k, root, k, Sigma, k);
+        product(&m->blas, 'N', 'N', k, k, k, 0, p->t.f->w.C + corner, ld, T + corner, ld, root, k);
+        product(&m->blas, 'N', 'T', k, k, k, 0, root, k, root, k, Sigma, k);
         p->of->nearest(p->of, Sigma, phi + p->first, s->scratch);
     }
 }
@@ -194,8 +194,8 @@ void surface_slope(const lmm_model *m, const piece *p, double *S, double *work)
     const int k = p->t.k, ld = p->t.f->p;
     const double *W = p->t.f->Cinv + p->t.first * (ld + 1),
                  *own = m->evaluation.f[p->t.f->k].S + p->t.first * (ld + 1);
-    mul(k, k, k, 0, own, ld, W, ld, work, k);
-    tmul(k, k, k, 0, W, ld, work, k, S, k);
+    product(&m->blas, 'N', 'N', k, k, k, 0, own, ld, W, ld, work, k);
+    product(&m->blas, 'T', 'N', k, k, k, 0, W, ld, work, k, S, k);
     symmetrize(k, S);
 }
 

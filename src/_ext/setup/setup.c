@@ -5,6 +5,7 @@
 
 #include "evaluate/evaluate.h"
 #include "model/relation.h"
+#include "optimize/escape.h"
 #include "optimize/fit.h"
 #include "setup/build.h"
 #include "trailing/iterative.h"
@@ -56,12 +57,13 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
         GRAB(m, fs->diag, blocks);
         GRAB(m, fs->pan, size[k] + 1);
     }
-    const ptrdiff_t wide = lay->pb > lay->ntheta ? lay->pb : lay->ntheta;
+    const ptrdiff_t N = moving(lay), wide = lay->pb > N ? lay->pb : N;
     TRY(m->trailing->steps->make(m->trailing, m));
     GRAB(m, ev->H, (ptrdiff_t)lay->pb * lay->q + 1);
     GRAB(m, ev->Y, (ptrdiff_t)lay->pb * lay->q + 1);
-    GRAB(m, m->scratch.V, (ptrdiff_t)lay->ntheta * (lay->q - lay->q1 + lay->pb));
-    m->scratch.nwork = (ptrdiff_t)lay->ntheta * (2 * lay->q2 + lay->ntheta) + 4 * BATCH * pmax * wide;
+    GRAB(m, m->scratch.V, N * (lay->q - lay->q1 + lay->pb));
+    m->scratch.nwork = N * (2 * lay->q2 + N) + 4 * BATCH * pmax * wide;
+    if (lay->moves) m->scratch.nwork += escape_work(lay);
     GRAB(m, m->scratch.work, m->scratch.nwork);
     GRAB(m, m->scratch.tmp,
          12 * pmax * pmax + 6 * pmax * wide + 2 * (ptrdiff_t)ldmax * pmax + TOGETHER * pmax + 3 * lay->pfull +
@@ -237,7 +239,8 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     lmm_report *r = b->report;
     r->bytes = widest(b->d);
     if (r->bytes > WIDEST || r->bytes > b->options->limit) return LMM_TOOLARGE;
-    if (b->options->generalized && b->options->storage == LMM_ITERATIVE) return LMM_UNAVAILABLE;
+    const int exact = b->options->generalized || b->options->moves;
+    if (exact && b->options->storage == LMM_ITERATIVE) return LMM_UNAVAILABLE;
     lmm_model *m = calloc(1, sizeof(*m));
     layout *lay = &m->layout;
     if (!m) return LMM_NOMEM;
@@ -245,6 +248,7 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     lay->n = b->d->n;
     lay->nfactor = b->d->nfactor;
     lay->generalized = b->options->generalized;
+    lay->moves = b->options->moves;
     lmm_status status = measure_rows(b);
     if (status == LMM_OK) status = build(m, b, keep);
     free_builder(b);

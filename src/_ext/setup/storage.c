@@ -89,7 +89,7 @@ static double edge_flops(const lmm_model *m)
 static double common_bytes(const lmm_model *m, const builder *b, const ptrdiff_t *size)
 {
     const layout *lay = &m->layout;
-    const double N = lay->ntheta;
+    const double N = (double)moving(lay);
     double pmax = 1, doubles = 2. * lay->pb * lay->q + N * (lay->q + lay->q2 + lay->pb);
     for (int k = 0; k < lay->nfactor; k++) {
         const double p = lay->f[k].p, copies = k >= lay->nelim ? 1 : lay->full ? 2 : k ? 4.4 : 2.4;
@@ -136,7 +136,7 @@ static int has_relations(const layout *lay)
 static void consider_iterative(const lmm_model *m, const builder *b, double common, const ptrdiff_t *size)
 {
     const layout *lay = &m->layout;
-    if (lay->full || !lay->q2 || lay->generalized || has_relations(lay)) return;
+    if (lay->full || !lay->q2 || lay->generalized || has_relations(lay) || lay->moves) return;
     double packed = 0, entries = 0;
     for (int k = 0; k < lay->nelim; k++) {
         packed += 1.4 * (double)size[k];

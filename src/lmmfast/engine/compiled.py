@@ -17,9 +17,13 @@ from .costs import refusal
 from .free import Free
 from .ordering import nested_dissection
 from .relations import refuse_related
+from .structures import compiled
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
+MANY = (
+    300  # entries of covariance matrices from which fits are in the parameters of structures alone
+)
 OUT_OF_RANGE = (
     "variances are too large or too small for floating-point numbers: measure the response and the "
     "predictors in other units"
@@ -132,7 +136,12 @@ class Engine:
         while True:
             try:
                 source = self.design.sums.source(self.design.fixed, self._groups)
-                return make(*source, **options)
+                moves = (
+                    {"moves": self.moves}
+                    if self.moves and make in (_core.Model, _core.plan)
+                    else {}
+                )
+                return make(*source, **options, **moves)
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:
@@ -156,6 +165,30 @@ class Engine:
             "relationship matrix, is not positive definite: it has eigenvalues that are zero or "
             "negative"
         )
+
+    @cached_property
+    def moves(self) -> int:
+        """Parameters of the fits of a model whose structures have few of them beside the entries of
+        their covariance matrices; 0: fits are in these entries."""
+        entries = parameters = 0
+        for kept, term in zip(self._kept, self.design.terms, strict=True):
+            k = len(kept)
+            own = k if term.structure == "diag" else k * (k + 1) // 2
+            entries += own
+            parameters += own if term.covariance is None else compiled(term.covariance).nphi
+        return parameters if entries > MANY and 2 * parameters < entries else 0
+
+    def refuse_wide(self, what: str, instead: str = "") -> None:
+        """FitError for what needs second derivatives in all entries of the covariance matrices, where
+        fits are in the parameters of structures alone."""
+        if self.moves:
+            wide = max(self.design.terms, key=lambda term: len(term.columns))
+            raise FitError(
+                f"{what}: second derivatives in the {self.core.ntheta:,} entries of covariance "
+                f"matrices are needed, which models with so wide a structure, ({wide.label}) of "
+                f"{len(wide.columns)} columns, do not have{instead}",
+                term=wide.label,
+            )
 
     def _drop(self, factor: int, column: int) -> None:
         i, c = [(i, c) for i in self._factors[factor] for c in self._kept[i]][column]

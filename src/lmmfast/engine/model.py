@@ -141,6 +141,8 @@ class Model(Machine):
             When the criterion is not finite at theta.
         """
         theta = self._engine.checked(theta)
+        if hessian:
+            self._engine.refuse_wide("the average information in theta")
         with self._lock, in_words():
             self._use(None)
             value = self._core.evaluate(theta, reml)

@@ -131,6 +131,7 @@ class Point:
     @cached_property
     def information(self) -> np.ndarray:
         """Average information in theta and its boundary term, (ntheta, ntheta)."""
+        self._engine.refuse_wide("the average information in theta")
         with self._core() as core:
             gradient, H = core.derivatives(hessian=True)
         self.__dict__.setdefault("gradient", gradient)
@@ -280,7 +281,8 @@ class Point:
         return float(size), float(work)
 
     def _afford(self, size: float, work: float) -> None:
-        """Refuses traces that take too much memory or too long."""
+        """Refuses traces that take too much memory or too long, or that are not there."""
+        self._engine.refuse_wide("Kenward-Roger", "; use Satterthwaite degrees of freedom")
         columns = self._engine.core.report["order"]
         what = (
             f"Kenward-Roger needs all pairs of the {columns} columns that are left when the nested "

@@ -156,6 +156,8 @@ class Satterthwaite:
     def _analytic_is_faster(self) -> bool:
         """Than differences: two evaluations a parameter, each of order^3 operations."""
         order, storage = self._model.storage["order"], self._model.storage["storage"]
+        if self._model._engine.moves:
+            return False
         if storage != "dense" and order > DENSE:
             return False
         free = self.directions.shape[1]

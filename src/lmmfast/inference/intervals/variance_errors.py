@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import memory
 from ...effects import Reading, range_of, readings, varcorr_frame
 from ...linalg import root_slopes
 from ..ddf import method_of
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...fit import Fit
+
+MOST = 0.5  # of the memory that is available now, which the covariance of theta may take
 
 
 def vcov_theta(fit: Fit) -> pd.DataFrame:
@@ -68,7 +73,13 @@ class CovarianceParameters:
     sd_se: tuple[np.ndarray, ...]
     corr: tuple[np.ndarray, ...]  # (k, k) per term; NaN where a standard deviation is zero
     corr_se: tuple[np.ndarray, ...]
-    vcov: np.ndarray  # covariance of (theta, sigma); NaN for parameters at the boundary
+    find: Callable[[], np.ndarray]  # vcov, large where covariance matrices are
+
+    @cached_property
+    def vcov(self) -> np.ndarray:
+        """Covariance of (theta, sigma), (ntheta + 1, ntheta + 1); NaN for parameters at the
+        boundary."""
+        return self.find()
 
     def error(self, fit: Fit, i: int, one: Reading) -> float:
         """Standard error of a parameter of term i."""
@@ -117,7 +128,7 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     sigma_se = float(sigma * errors(log_sigma))
     if fit.estimates.is_sigma_known:
         sigma_se, vcov[-1], vcov[:, -1] = np.nan, np.nan, np.nan
-    return CovarianceParameters(sigma, sigma_se, *found, vcov)
+    return CovarianceParameters(sigma, sigma_se, *found, lambda: vcov)
 
 
 def errors_of_phi(fit: Fit) -> np.ndarray:
@@ -134,7 +145,6 @@ def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovariancePara
     assert found is not None
     structured, phi = found
     sigma, engine = fit.estimates.sigma, fit.model._engine
-    theta: list[np.ndarray] = []
     parts: tuple[list[np.ndarray], ...] = ([], [], [], [])
     for i, (part, user) in enumerate(zip(structured.slices, fit.estimates.T, strict=True)):
         kept = list(engine.kept(i))
@@ -142,22 +152,33 @@ def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovariancePara
         slopes = np.moveaxis(structured.slopes(i, phi), 0, 2)
         wide[np.ix_(kept, kept, range(wide.shape[2] - 1))] = slopes @ own.directions[part]
         length, dlog, R, dR = _spread_of(user @ user.T, wide)
-        row, column = engine.entries(i)
-        theta.extend(
-            root_slopes(user[np.ix_(kept, kept)], np.moveaxis(wide[np.ix_(kept, kept)], 2, 0))[
-                row, column
-            ]
-        )
         sd_se = np.where(length > 0, sigma * length * errors(dlog), np.nan)
         corr_se = np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan)
         for values, one in zip(parts, (sigma * length, sd_se, R, corr_se), strict=True):
             values.append(one)
     log_sigma = np.zeros(own.directions.shape[1] + 1)
     log_sigma[-1] = 1
-    vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
     sd, sd_errors, corr, corr_errors = map(tuple, parts)
     sigma_se = float(sigma * errors(log_sigma))
-    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, vcov)
+    find = partial(_vcov_of_structures, fit, own, errors)
+    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, find)
+
+
+def _vcov_of_structures(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.ndarray:
+    """Covariance of (theta, sigma). MemoryError where it is too large."""
+    found = structured_of(fit)
+    assert found is not None
+    size, limit = 8.0 * (len(fit.theta) + 1) ** 2, MOST * memory.available()
+    if size > limit:
+        raise MemoryError(
+            f"the covariance of {len(fit.theta):,} entries of theta takes {size / 1e9:.1f} GB, more "
+            f"than the {limit / 1e9:.1f} GB that may be used: errors of the parameters are in "
+            "parameters()"
+        )
+    J = found[0].theta_jacobian(found[1]) @ own.directions
+    slopes = np.zeros((len(J) + 1, J.shape[1] + 1))
+    slopes[:-1, :-1], slopes[-1, -1] = J, fit.estimates.sigma
+    return errors.covariance(slopes)
 
 
 def _spread_of(
@@ -196,7 +217,7 @@ def _generalized(fit: Fit) -> CovarianceParameters:
             one.append(values)
     found_sd, found_sd_se, found_corr, found_corr_se = (tuple(own) for own in found)
     own = found_sd, found_sd_se, found_corr, found_corr_se
-    return CovarianceParameters(1.0, np.nan, *own, vcov)
+    return CovarianceParameters(1.0, np.nan, *own, lambda: vcov)
 
 
 @dataclass(frozen=True, eq=False)
