@@ -57,6 +57,7 @@ INCLUDES = {
     "evaluate": {"base", "cholesky", "sums", "model", "trailing"},
     "optimize": {"base", "cholesky", "sums", "model", "trailing", "evaluate"},
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
+    "residual": {"base", "sums", "model", "trailing", "evaluate", "optimize", "setup"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
 }
 

@@ -544,3 +544,4 @@ def _cut(flat, shapes):
 
 
 include "generalized.pxi"
+include "residual.pxi"

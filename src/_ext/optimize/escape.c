@@ -40,6 +40,7 @@ static int try_point(fit *t, const double *axes, double *x, double *trial)
 {
     const double *at = axes;
     if (t->plane) {
+        memcpy(trial, x, sizeof(double) * (size_t)fit_size(t));
         axes_factors(t->m, axes, 0, t->T);
         theta_of_factors(t->m, t->T, t->theta);
         change_coordinates(t->m, t->theta, 1);
@@ -57,8 +58,8 @@ int leave_saddle(fit *t, double *x)
 {
     lmm_model *m = t->m;
     const layout *lay = &m->layout;
-    const ptrdiff_t size = axes_size(lay);
-    double *axes = m->scratch.work, *place = axes, *trial = axes + size, *work = trial + size;
+    const ptrdiff_t size = axes_size(lay) + more_size(t);
+    double *axes = m->scratch.work, *place = axes, *trial = axes + size, *work = trial + size + 2 * t->n;
     if (!m->trailing->exact && memcmp(t->x, t->last.x, sizeof(double) * (size_t)fit_size(t)) != 0) {
         fit_value(t, x); /* S belongs to a step that was not accepted */
         t->state->neval++;

@@ -16,6 +16,7 @@
 void lmm_free(lmm_model *m)
 {
     if (!m) return;
+    if (m->residual) m->free_residual(m->residual);
     trailing_free(m->trailing);
     team_free(m->team);
     release(&m->memory, NULL);
