@@ -16,7 +16,7 @@ from .engine.options import MAX_EVALS, Options
 from .errors import OneRowPerLevelWarning
 from .glmm import GLMM
 from .hints import hinted
-from .lmm import LMM
+from .lmm import LMM, lmm_of
 from .sources.given import design_from
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def lmer(
     threads: int = 1,
     fixed: Mapping[str, Any] | None = None,
     sigma: float | None = None,
+    dispersion: str | None = None,
+    residual: str | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -106,6 +108,17 @@ def lmer(
         is the residual standard deviation (of a row with weight 1).
     sigma : float, optional
         Short for ``fixed={"sigma": sigma}``: 1 with ``weights=1 / variance`` in meta-analyses.
+    dispersion : str, optional
+        How the residual standard deviation differs between rows: ``"~ sex"``, one for each level of
+        a factor (or of ``a:b``); ``"power(x)"``, proportional to a power of |x|; ``"exp(x)"``,
+        its logarithm linear in x. ``sigma`` is that of the first level, or where log |x| or x
+        is at its mean. Weights multiply it as always.
+    residual : str, optional
+        Correlations of the residuals of a subject: ``"ar1(time | id)"``, rho to the power of the
+        difference of whole numbers or of a factor's levels; ``"car1(time | id)"``,
+        exp(-difference / range); ``"cs(id)"``, all the same; ``"ante(time | id)"``, one rho for each
+        pair of neighbouring visits, products of them for others. Every grouping factor of the
+        formula must be constant within a subject. Rows must be in memory.
 
     Returns
     -------
@@ -130,14 +143,15 @@ def lmer(
         if fixed is not None and "sigma" in fixed:
             raise TypeError("sigma is given twice, in fixed= and in sigma=")
         fixed = {**(fixed or {}), "sigma": sigma}
+    structure = None, dispersion, residual
     if fixed is None:
-        design = design_from(formula, data, weights, offset, contrasts)
-        return LMM(design, storage=storage, threads=threads).fitted(options)
+        design = design_from(formula, data, weights, offset, contrasts, *structure)
+        return lmm_of(design, storage, threads).fitted(options)
     with warnings.catch_warnings():
         if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
             warnings.simplefilter("ignore", OneRowPerLevelWarning)
-        design = design_from(formula, data, weights, offset, contrasts)
-        model = LMM(design, storage=storage, threads=threads)
+        design = design_from(formula, data, weights, offset, contrasts, *structure)
+        model = lmm_of(design, storage, threads)
         options.free = model.holding(fixed)
         return model.fitted(options)
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .engine.model import Model
 from .engine.options import MAX_EVALS, Options
+from .engine.structured import Structured
 from .results import LMMFit
 
 if TYPE_CHECKING:
+    from .data.design import Design
     from .engine.estimates import Evaluation
     from .engine.free import Free
     from .many.fits import ManyFits
@@ -216,3 +218,16 @@ class LMM(Model):
             When the criterion is not finite at theta.
         """
         return LMMFit(self.estimates_at(theta, reml=reml), self.design, self)
+
+
+class StructuredLMM(Structured, LMM):
+    """A linear mixed model whose residuals have variances and correlations of their own.
+
+    `lmmfast.lmer` makes it where it is given ``dispersion=`` or ``residual=``.
+    """
+
+
+def lmm_of(design: Design, storage: str, threads: int) -> LMM:
+    """The model of a design, whatever its residuals are."""
+    make = LMM if design.residual is None else StructuredLMM
+    return make(design, storage=storage, threads=threads)

@@ -23,6 +23,7 @@ from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, 
 from .fixed import fixed_columns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
+from .residual import Residual, structure_of
 from .responses import Answer, Outcome, answer_of, check_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
@@ -41,13 +42,15 @@ class Given(NamedTuple):
     weights: Any
     offset: Any
     contrasts: Mapping[str, Any] | None
+    dispersion: str | None = None
+    residual: str | None = None
 
     def without_data(self) -> Given:
         """The names of columns, and contrasts."""
         weights, offset = (
             own if isinstance(own, str) else None for own in (self.weights, self.offset)
         )
-        return Given(None, weights, offset, self.contrasts)
+        return self._replace(data=None, weights=weights, offset=offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,7 @@ class Design:
     variables: dict[str, Column] = field(default_factory=dict)
     given: Given | None = None  # None: not known, or others; pickles are without data and values
     outcome: Outcome | None = None  # what the response of a generalized model is
+    residual: Residual | None = None  # variances and correlations of the rows; None: weights alone
 
     def __post_init__(self) -> None:
         for column in self.variables.values():
@@ -164,6 +168,8 @@ def build(
     patsy: bool = False,
     learned: Mapping[str, Any] | None = None,
     kind: str | None = None,
+    dispersion: str | None = None,
+    residual: str | None = None,
 ) -> Design:
     """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
@@ -174,7 +180,8 @@ def build(
     besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
     of statsmodels) instead of R's. `learned` is the memory of another design: what its expressions
     learned is not learned anew. `kind` says what the response of a generalized model is, see
-    `Outcome`; an ordered one has thresholds in the place of an intercept.
+    `Outcome`; an ordered one has thresholds in the place of an intercept. `dispersion` and
+    `residual` are as `lmer` has them.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -182,6 +189,8 @@ def build(
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
+    structure = structure_of(dispersion, residual)
+    plan = plan.beside(structure.atoms)
     memory = Memory(scope, patsy)
     memory.update(learned or {})
     used = used_rows(plan, table, weights, offset, memory)
@@ -211,6 +220,7 @@ def build(
     note_double_bars(plan, codings)
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     offsets = total_offset(given, plan, used.columns, used.memory, used.rows)
+    found = structure.of_rows(used.columns, used.memory, used.n)
     used.memory.close()
     index = table.index
     if index is not None and used.n < table.n:
@@ -227,6 +237,7 @@ def build(
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
         variables=_variables(plan, used),
         outcome=outcome,
+        residual=found,
     )
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression, Memory
-from ..formula.residual import Correlation, Dispersion
+from ..formula.residual import Correlation, Dispersion, correlation_of, dispersion_of
 from ..freeze import Frozen
 from .columns import Table
 from .encode import check_finite, value_of
@@ -240,24 +240,45 @@ class Residual:
         return out
 
 
-def residual_of(
-    dispersion: Dispersion | None,
-    correlation: Correlation | None,
-    columns: Mapping[str, Column],
-    memory: Memory,
-    n: int,
-) -> Residual:
-    """The residual structure of n rows.
+@dataclass(frozen=True)
+class Structure:
+    """What was asked for, read."""
 
-    Raises
-    ------
-    DataError
-        When a variable does not give what is needed: positive numbers, whole numbers, distinct
-        times within a subject.
-    """
-    deviations = None if dispersion is None else _deviations(dispersion, columns, memory, n)
-    subjects = None if correlation is None else _subjects(correlation, columns, memory, n)
-    return Residual(deviations, subjects, n)
+    dispersion: Dispersion | None
+    correlation: Correlation | None
+
+    @property
+    def atoms(self) -> list[Expression]:
+        """Its variables."""
+        out = [] if self.dispersion is None else list(self.dispersion.atoms)
+        if self.correlation is not None:
+            out += self.correlation.subjects
+            out += [] if self.correlation.time is None else [self.correlation.time]
+        return out
+
+    def of_rows(self, columns: Mapping[str, Column], memory: Memory, n: int) -> Residual | None:
+        """The residual structure of n rows; None where none was asked for.
+
+        Raises
+        ------
+        DataError
+            When a variable does not give what is needed: numbers other than zero, whole numbers,
+            distinct times within a subject.
+        """
+        if self.dispersion is None and self.correlation is None:
+            return None
+        own = self.dispersion, self.correlation
+        deviations = None if own[0] is None else _deviations(own[0], columns, memory, n)
+        subjects = None if own[1] is None else _subjects(own[1], columns, memory, n)
+        return Residual(deviations, subjects, n)
+
+
+def structure_of(dispersion: Any, residual: Any) -> Structure:
+    """What ``dispersion=`` and ``residual=`` of `lmer` say; FormulaError for what means nothing."""
+    return Structure(
+        None if dispersion is None else dispersion_of(dispersion),
+        None if residual is None else correlation_of(residual),
+    )
 
 
 def _deviations(

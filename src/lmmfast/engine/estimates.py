@@ -81,7 +81,7 @@ class Singular(Frozen, arrays=("direction",)):
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")):
+class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept", "delta")):
     """The numbers of a fit as arrays, in the user's units and coding.
 
     The arrays are read-only: ``fit.theta.copy()`` can be changed.
@@ -125,6 +125,9 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
         each group of terms. The objective, fixed effects and predictions are not affected.
     free : Free or None
         What could move, where parameters were held or tied; None: all of them.
+    delta : (ndelta,) array or None
+        Parameters of the residual structure as they are optimized (`lmmfast.data.residual`); None
+        where there is none.
     """
 
     reml: bool
@@ -147,6 +150,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept")
     starts: Starts | None = None
     unidentified: tuple[str, ...] = ()
     free: Free | None = None
+    delta: np.ndarray | None = None
 
     @property
     def is_sigma_known(self) -> bool:

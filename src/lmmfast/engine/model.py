@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from ..data.sums import Sums
 
 
+NOT_STRUCTURED = (
+    "this is not to be had for models with a residual structure (dispersion=, residual=): fit the "
+    "model without it, or ask for something else"
+)
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
 
@@ -85,8 +89,13 @@ class Model(Machine):
         When the factorization would not fit in the memory that is available, with its size.
     """
 
+    _compiled: Any = _core.Model  # what is compiled
+    _structured = False  # whether the rows have a residual structure
+
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
-        self._compile(design, storage, threads, _core.Model)
+        if (design.residual is not None) != self._structured:
+            raise FitError(NOT_STRUCTURED)
+        self._compile(design, storage, threads, self._compiled)
         self._held: Any = design.sums  # what the compiled model is filled with
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
         rank = int(self._core.keep.sum())
@@ -349,10 +358,11 @@ class Model(Machine):
         try:
             if free is not None:
                 if first is None:
-                    first, *_, before, _ = self._core.fit(None, **how)
+                    (first, *_, before, _), _ = self._search(None, how)
                 how = {**how, "plane": self._engine.plane(free)}
                 first = free.nearest(first)
-            theta, objective, certificate, rounding, evals, status = self._core.fit(first, **how)
+            found, delta = self._search(first, how)
+            theta, objective, certificate, rounding, evals, status = found
         except _core.NotPositiveDefinite as error:
             plain = type(error) is _core.NotPositiveDefinite
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
@@ -362,7 +372,11 @@ class Model(Machine):
         if status == "converged" and not (known and certificate <= CERTIFIED):
             status = "flat direction" if known else "limited by rounding"
         left = certificate if status == "flat direction" else max(certificate, *rounding)
-        return _Run(theta, objective, certificate, left, before + evals, status)
+        return _Run(theta, objective, certificate, left, before + evals, status, delta)
+
+    def _search(self, first: np.ndarray | None, how: dict[str, Any]) -> tuple[Any, Any]:
+        """What the compiled fit finds, and (see `Structured`) parameters besides theta."""
+        return self._core.fit(first, **how), None
 
     def _known_sigma(
         self, first: np.ndarray | None, watch: Watch, free: Free, how: dict[str, Any]
@@ -445,6 +459,7 @@ class _Run(NamedTuple):
     left: float  # what the criterion may still fall, or is not known
     evals: int
     status: str
+    delta: np.ndarray | None = None  # of a residual structure
 
     def rank(self) -> tuple[bool, float]:
         """Lowest objective first; what is not a number last."""

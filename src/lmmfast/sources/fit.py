@@ -30,6 +30,10 @@ _NEEDS_ROWS = (
     "a generalized model goes over its rows many times: it needs them in memory, as a table; read "
     "what is streamed first (pandas.read_parquet(path), data.compute(), ...)"
 )
+_STRUCTURE_NEEDS_ROWS = (
+    "dispersion= and residual= need the rows in memory, as a table; read what is streamed first "
+    "(pandas.read_parquet(path), data.compute(), ...)"
+)
 
 
 def any_design(
@@ -39,11 +43,14 @@ def any_design(
     offset: Any,
     contrasts: Mapping[str, Any] | None,
     kind: str | None = None,
+    structure: tuple[str | None, str | None] = (None, None),
 ) -> Design:
     """The design of whatever `lmer`, or with a kind `glmer`, was given besides pandas, polars and
     dicts."""
     if kind is not None and (is_dask(data) or isinstance(formula, CrossProducts)):
         raise DataError(_NEEDS_ROWS)
+    if structure != (None, None) and (is_dask(data) or isinstance(formula, CrossProducts)):
+        raise DataError(_STRUCTURE_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
             raise TypeError(
@@ -66,9 +73,13 @@ def any_design(
     source = stream_of(data)
     if source is None:
         how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-        return build(formula, data, **how, kind=kind)
+        dispersion, residual = structure
+        more = {"kind": kind, "dispersion": dispersion, "residual": residual}
+        return build(formula, data, **how, **more)
     if kind is not None:
         raise DataError(_NEEDS_ROWS)
+    if structure != (None, None):
+        raise DataError(_STRUCTURE_NEEDS_ROWS)
     formula = checked_formula(formula, source.columns)
     return streamed_design(formula, source, Roles.of(weights, offset), contrasts)
 

@@ -15,17 +15,21 @@ def design_from(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     kind: str | None = None,
+    dispersion: str | None = None,
+    residual: str | None = None,
 ) -> Design:
     """The design of what `lmer` is given: a frame, a source that is streamed, cross-products.
 
     `kind`: of the response of a generalized model (see `Outcome`), whose rows must be in memory.
+    `dispersion` and `residual`: as `lmer` has them.
     """
-    given = Given(data, weights, offset, contrasts)
+    given = Given(data, weights, offset, contrasts, dispersion, residual)
     usual = type(data).__module__.partition(".")[0] in ("pandas", "polars") or type(data) is dict
     if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
         try:
             how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-            made = build(formula, data, **how, kind=kind)
+            more = {"kind": kind, "dispersion": dispersion, "residual": residual}
+            made = build(formula, data, **how, **more)
         except MemoryError as error:
             raise MemoryError(
                 f"no memory for the columns of {formula!r} ({error}): files and lists of frames "
@@ -34,5 +38,6 @@ def design_from(
         return made.made_of(given)
     from .fit import any_design
 
-    made = any_design(formula, data, weights, offset, contrasts, kind)
+    structure = dispersion, residual
+    made = any_design(formula, data, weights, offset, contrasts, kind, structure)
     return made if data is None else made.made_of(given)

@@ -55,6 +55,7 @@ class CovarianceParameters:
     corr: tuple[np.ndarray, ...]  # (k, k) per term; NaN where a standard deviation is zero
     corr_se: tuple[np.ndarray, ...]
     vcov: np.ndarray  # covariance of (theta, sigma); NaN for parameters at the boundary
+    residual_se: np.ndarray | None = None  # of the parameters of a residual structure
 
 
 def covariance_parameters(fit: Fit) -> CovarianceParameters:
@@ -67,7 +68,7 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     theta: list[np.ndarray] = []
     sd, sd_se, corr, corr_se = [], [], [], []
     for term, user in zip(own.terms, fit.estimates.T, strict=True):
-        T, dT = _root_of(term, user, own.directions, len(theta))
+        T, dT = _root_of(term, user, own.steps, len(theta))
         kept = np.ix_(term.kept, term.kept)
         slopes = _cholesky_slopes(user[kept], T[term.kept], dT[term.kept])
         theta.extend(slopes[term.row, term.column])
@@ -76,14 +77,25 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
         sd_se.append(np.where(length > 0, sigma * length * errors(dlog), np.nan))
         corr.append(R)
         corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
-    log_sigma = np.zeros(own.directions.shape[1] + 1)
+    log_sigma = np.zeros(own.steps.shape[1] + 1)
     log_sigma[-1] = 1
     vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
     found = tuple(sd), tuple(sd_se), tuple(corr), tuple(corr_se)
     sigma_se = float(sigma * errors(log_sigma))
     if fit.estimates.is_sigma_known:
         sigma_se, vcov[-1], vcov[:, -1] = np.nan, np.nan, np.nan
-    return CovarianceParameters(sigma, sigma_se, *found, vcov)
+    return CovarianceParameters(sigma, sigma_se, *found, vcov, _residual_errors(fit, own, errors))
+
+
+def _residual_errors(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.ndarray | None:
+    """Standard errors of the parameters of a residual structure, as users see them."""
+    residual, delta = fit.design.residual, fit.estimates.delta
+    if residual is None or delta is None:
+        return None
+    jacobian = np.zeros((own.ndelta, own.steps.shape[1] + 1))
+    jacobian[:, own.directions.shape[1] : -1] = np.diag(residual.natural(delta)[1])
+    found = errors(jacobian)
+    return np.asarray(np.where(jacobian.any(axis=1), found, np.nan))
 
 
 def _generalized(fit: Fit) -> CovarianceParameters:
