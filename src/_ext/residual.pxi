@@ -1,4 +1,4 @@
-# Included by _core.pyx. Linear models whose rows have variances and correlations with parameters of their own.
+# Included by _core.pyx. Linear models whose rows have variances and correlations of their own.
 
 
 CORRELATIONS = {"": LMM_INDEPENDENT, "ar1": LMM_AR1, "car1": LMM_CAR1, "cs": LMM_CS, "ante": LMM_ANTE}
@@ -25,7 +25,7 @@ cdef class Structured(Model):
         count : int, parameters of the correlation
         subject : (n,) int32; time : (n,) float64
         """
-        cdef _Rows rows = self.same_rows(source[0], source[1], source[2], source[3] if len(source) > 3 else None)
+        cdef _Rows rows = self.same_rows(*source[:3], source[3] if len(source) > 3 else None)
         cdef lmm_residual r
         cdef const int32_t[::1] strata = stratum, subjects = subject
         cdef const double[::1] times = time
@@ -96,7 +96,8 @@ cdef class Structured(Model):
         cdef lmm_status status
         cdef double[::1] theta = np.zeros(self.ntheta + 1)
         cdef double[::1] values = np.append(np.asarray(delta, np.float64), 0.0)
-        cdef const uint8_t[::1] stay = np.append(np.zeros(self.ndelta) if held is None else held, 0).astype(np.uint8)
+        held = np.zeros(self.ndelta) if held is None else held
+        cdef const uint8_t[::1] stay = np.append(held, 0).astype(np.uint8)
         cdef const double *first = NULL
         cdef _Watch watch = _Watch()
         cdef _Plane within = None if plane is None else _Plane(plane[0], plane[1], self.ntheta)
@@ -114,7 +115,8 @@ cdef class Structured(Model):
         s.arg = <void *>watch
         with self.lock, single_threaded_blas():
             with nogil:
-                status = lmm_residual_fit(self.m, &s, constraint, first, &stay[0], &values[0], &theta[0], &info)
+                status = lmm_residual_fit(self.m, &s, constraint, first, &stay[0], &values[0], &theta[0],
+                                          &info)
         if watch.error is not None:
             raise watch.error
         check(status)

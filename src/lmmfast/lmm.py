@@ -110,6 +110,10 @@ class LMM(Model):
 
         return cls(design_of(cross), storage=storage, threads=threads)
 
+    def with_design(self, design: Design) -> LMM:
+        """A model of another design that is stored and run as this one."""
+        return lmm_of(design, **self._options())
+
     def fit(
         self,
         *,

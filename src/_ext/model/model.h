@@ -150,9 +150,9 @@ struct lmm_model {
     evaluation evaluation;
     equations equations; /* while many responses are fitted (many.c) */
     scratch scratch;
-    residual *residual;              /* covariance of the rows, NULL: W^-1 */
+    residual *residual;                /* covariance of the rows, NULL: W^-1 */
     void (*free_residual)(residual *); /* ... and what frees it */
-    void *memory;                    /* every block that lmm_free frees */
+    void *memory;                      /* every block that lmm_free frees */
 };
 
 /* Rows of the coarser eliminated factors, which stand first in the panels of factor k. */

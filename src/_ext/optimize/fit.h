@@ -22,17 +22,17 @@ typedef struct {
     lmm_model *m;
     const lmm_settings *s;
     newton_state *state;
-    int n;              /* variables of a step                                              */
-    const plane *plane; /* NULL: all Sigma, see axes.h                                      */
-    const more *more;   /* NULL: nothing but theta                                          */
+    int n;               /* variables of a step                                              */
+    const plane *plane;  /* NULL: all Sigma, see axes.h                                      */
+    const more *more;    /* NULL: nothing but theta                                          */
     newton_problem base; /* ... and with more, the problem of theta alone                   */
-    int close;          /* does it begin close to a minimum?                               */
-    double f;           /* the criterion of the last evaluation                             */
-    double *sigma;      /* N + 1  scratch: Sigma                                            */
-    double *begin;      /* where an approach began                                          */
-    double *theta;      /* 2 N  scratch: theta                                              */
-    double *T;          /* scratch: T of every factor                                       */
-    double *work;       /* axes_work  scratch                                               */
+    int close;           /* does it begin close to a minimum?                               */
+    double f;            /* the criterion of the last evaluation                             */
+    double *sigma;       /* N + 1  scratch: Sigma                                            */
+    double *begin;       /* where an approach began                                          */
+    double *theta;       /* 2 N  scratch: theta                                              */
+    double *T;           /* scratch: T of every factor                                       */
+    double *work;        /* axes_work  scratch                                               */
     /* iterative models, at the last evaluation: */
     double *x, *slope, *A; /* where, derivatives in Sigma                                   */
     double value;          /* the criterion by integration                                  */
@@ -47,7 +47,8 @@ lmm_status fit_with(lmm_model *m, const lmm_settings *s, const lmm_plane *within
                     const more *others, double *values, double *theta, lmm_info *info);
 
 /* more.c: the problem of t, whose points and steps are followed by those of the other variables */
-ptrdiff_t more_size(const fit *t); /* doubles of them in a point: values, and those distances are taken from */
+ptrdiff_t
+more_size(const fit *t); /* doubles of them in a point: values, and those distances are taken from */
 newton_problem with_more(fit *t, newton_problem p);
 ptrdiff_t fit_theta_size(const fit *t); /* doubles of theta's part of a point */
 

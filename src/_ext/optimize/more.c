@@ -27,13 +27,15 @@ static void more_coordinates(void *arg, const double *x, double *c)
 }
 
 /* In a plane: rows and columns of theta become those of its variables */
-static void plane_with_more(const fit *t, const double *x, const double *slope, double *B, double *g, double *H)
+static void plane_with_more(const fit *t, const double *x, const double *slope, double *B, double *g,
+                            double *H)
 {
     const ptrdiff_t N = t->m->layout.ntheta, more = t->more->n, from = N + more, to = t->n + more;
     double *block = t->A; /* N x N, theta's alone: not used by exact models */
     for (ptrdiff_t j = 0; j < N; j++) memcpy(block + j * N, B + j * from, sizeof(double) * (size_t)N);
     plane_tangent(t->plane, t->m, x, slope, block, g, H);
-    for (ptrdiff_t j = t->n - 1; j >= 0; j--) memmove(H + j * to, H + j * t->n, sizeof(double) * (size_t)t->n);
+    for (ptrdiff_t j = t->n - 1; j >= 0; j--)
+        memmove(H + j * to, H + j * t->n, sizeof(double) * (size_t)t->n);
     for (ptrdiff_t j = 0; j < more; j++) {
         double *column = H + (t->n + j) * to;
         plane_pull(t->plane, t->m, x, B + (N + j) * from, column);
@@ -87,7 +89,8 @@ static double more_extent(void *arg, const double *x)
 {
     const fit *t = arg;
     double most = t->base.extent(arg, x);
-    for (const double *v = x + fit_theta_size(t), *end = v + t->more->n; v < end; v++) most = fmax(most, fabs(*v));
+    for (const double *v = x + fit_theta_size(t), *end = v + t->more->n; v < end; v++)
+        most = fmax(most, fabs(*v));
     return most;
 }
 

@@ -31,7 +31,8 @@ static lmm_status joint_slopes(void *arg, int reml, double *slope, double *A)
     for (ptrdiff_t j = 0; j < n; j++) {
         const ptrdiff_t from = j < N ? j : N + t->moving[j - N];
         slope[j] = t->slope[from];
-        for (ptrdiff_t i = 0; i < n; i++) A[i + j * n] = t->A[(i < N ? i : N + t->moving[i - N]) + from * all];
+        for (ptrdiff_t i = 0; i < n; i++)
+            A[i + j * n] = t->A[(i < N ? i : N + t->moving[i - N]) + from * all];
     }
     return LMM_OK;
 }

@@ -8,36 +8,37 @@
    (rows.c), which are made independent within subjects (whiten.c), where neighbours share every level.
 
    Average information (slope.c): the direction of delta_j is R_j P y = R_j R^-1 e, of which the model needs
-   [Z X]'R^-1 R_j R^-1 e = dA_j w, and squares of L^-1 R_j L^-T e~, e~ = L^-1 e (Gilmour, Thompson & Cullis 1995). */
+   [Z X]'R^-1 R_j R^-1 e = dA_j w, and squares of L^-1 R_j L^-T e~, e~ = L^-1 e (Gilmour, Thompson & Cullis
+   1995). */
 
 #ifndef LMM_RESIDUAL_H
 #define LMM_RESIDUAL_H
 
 #include "model/model.h"
 
-typedef struct {   /* sums over rows, laid out as the model's A  */
+typedef struct {    /* sums over rows, laid out as the model's A  */
     columns *A;     /* nfactor                                    */
     double *border; /* pb x pb                                    */
 } block_sums;
 
-typedef struct {         /* rows W^1/2 [Z X y] in whitened coordinates, by first factor, subject, time        */
+typedef struct { /* rows W^1/2 [Z X y] in whitened coordinates, by first factor, subject, time        */
     int64_t n;
-    int32_t width;       /* columns: of all factors, X and y                                                  */
-    double *value;       /* n x width, row-major                                                              */
-    int32_t *node;       /* nfactor x n   node of each row                                                    */
-    uint32_t **spot;     /* nfactor^2  n  of k < j: place in the panels of k of the block with j; else NULL   */
-    int64_t *from;       /* n             where the row stands in the data                                    */
+    int32_t width;   /* columns: of all factors, X and y                                                  */
+    double *value;   /* n x width, row-major                                                              */
+    int32_t *node;   /* nfactor x n   node of each row                                                    */
+    uint32_t **spot; /* nfactor^2  n  of k < j: place in the panels of k of the block with j; else NULL   */
+    int64_t *from;   /* n             where the row stands in the data                                    */
     int64_t nsubject;
-    int64_t *subject;    /* nsubject + 1  first row of each; NULL where rows are independent                  */
+    int64_t *subject; /* nsubject + 1  first row of each; NULL where rows are independent                  */
 } residual_rows;
 
 struct residual {
     int32_t ndelta, ndeviation, ncorrelation;
     lmm_correlation kind;
-    int at;              /* is A that of delta? */
-    double sumlogw;      /* of the weights W */
-    double *delta;       /* ndelta */
-    double *logs;        /* ndelta         d log|R| / d delta */
+    int at;         /* is A that of delta? */
+    double sumlogw; /* of the weights W */
+    double *delta;  /* ndelta */
+    double *logs;   /* ndelta         d log|R| / d delta */
     /* strata: */
     int32_t nstrata;     /* ndeviation + 1: the first has d = 1; 0: rows are kept */
     block_sums *stratum; /* nstrata */
@@ -50,6 +51,7 @@ struct residual {
     int32_t *visit;      /* n              LMM_ANTE */
     double *gap;         /* n              time since the row before, 0: the first of a subject */
     double *scale;       /* n              1 / d */
+    double *root;        /* n              1 / kappa */
     double *phi, *kappa; /* n              u_i = kappa_i (g_i - phi_i g_(i-1)), or of a subject (LMM_CS) */
     double *slope;       /* n              of phi in the parameter, where there is one; NULL */
     block_sums *dA;      /* ndelta */
@@ -71,7 +73,9 @@ void times_sums(const layout *lay, const block_sums *s, int r, const double *V, 
 lmm_status contract_sums(lmm_model *m, const block_sums *s, double *sum);
 
 /* rows.c */
-lmm_status keep_residual_rows(residual *r, lmm_model *m, const lmm_data *d, const lmm_residual *given);
+/* summed: rows of a stratum follow each other */
+lmm_status keep_residual_rows(residual *r, lmm_model *m, const lmm_data *d, const lmm_residual *given,
+                              int summed);
 /* s += a (u v' over n rows from `first` on), u: rows of the panels, v: their columns; rows are width apart */
 void add_rows_to(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int32_t n,
                  const double *u, const double *v);
@@ -79,11 +83,12 @@ lmm_status fill_from_rows(lmm_model *m, residual *r); /* A at delta */
 void differentiate_rows(lmm_model *m, residual *r);   /* dA, logs, at delta */
 
 /* whiten.c: what makes a block of rows independent, at r->delta; g, u: rows, width apart */
-int place_rows(residual *r, double *logdet);          /* scale, phi, kappa, log|R|; nonzero: there is no R */
+int place_rows(residual *r, double *logdet); /* scale, phi, kappa, log|R|; nonzero: there is no R */
 void whiten_block(const residual *r, int64_t first, int64_t end, const double *g, int32_t width, double *u);
 /* its derivative in the j-th parameter of the correlation */
-void turn_block(const residual *r, int64_t first, int64_t end, int j, const double *g, int32_t width, double *u);
-double log_slope(const residual *r, int j);           /* d log|C| */
+void turn_block(const residual *r, int64_t first, int64_t end, int j, const double *g, int32_t width,
+                double *u);
+double log_slope(const residual *r, int j); /* d log|C| */
 /* t (n) := L^-1 R_j L^-T e~ of all rows, e: n  D^-1 W^1/2 (y - X beta - Z b) */
 void residual_direction(const residual *r, int j, const double *e, const double *white, double *t);
 

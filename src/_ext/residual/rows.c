@@ -9,58 +9,120 @@
 #include "setup/fixed.h"
 #include "setup/places.h"
 
-#define AHEAD 8 /* rows whose blocks are fetched beforehand */
+#define AHEAD 8  /* rows whose blocks are fetched beforehand */
+#define NARROW 8 /* columns of X and y up to which their products need no BLAS */
 
 /* ----------------------------------------------------------------------------------------- reading -- */
 
-typedef struct {
+typedef struct { /* a row of one node of the first factor */
     int64_t row;
-    int32_t node, subject;
+    int32_t subject;
     double time;
-} place_in_order;
+} row_place;
 
 static int by_place(const void *x, const void *y)
 {
-    const place_in_order *a = x, *b = y;
-    if (a->node != b->node) return a->node < b->node ? -1 : 1;
+    const row_place *a = x, *b = y;
     if (a->subject != b->subject) return a->subject < b->subject ? -1 : 1;
     if (a->time != b->time) return a->time < b->time ? -1 : 1;
     return a->row < b->row ? -1 : a->row > b->row;
 }
 
-/* r->rows.from, and the subjects. LMM_UNAVAILABLE: a factor varies within a subject. */
-static lmm_status sort_rows(residual *r, const lmm_model *m, const lmm_data *d, const lmm_residual *given)
+static int is_sorted(const row_place *p, int64_t n)
 {
-    const layout *lay = &m->layout;
-    const factor *f = &lay->f[0];
-    residual_rows *rows = &r->rows;
-    place_in_order *order = malloc(sizeof(*order) * (size_t)rows->n);
-    if (!order) return LMM_NOMEM;
-    for (int64_t i = 0; i < rows->n; i++) {
-        order[i] = (place_in_order){.row = i, .node = f->perm[d->factor[f->user].level[i]]};
-        if (!given->subject) continue;
-        order[i].subject = given->subject[i];
-        order[i].time = given->kind == LMM_CS ? 0 : given->time[i];
-    }
-    qsort(order, (size_t)rows->n, sizeof(*order), by_place);
-    for (int64_t i = 0; i < rows->n; i++) {
-        rows->from[i] = order[i].row;
-        if (!given->subject) continue;
-        const int first = !i || order[i].subject != order[i - 1].subject;
-        if (first) rows->subject[rows->nsubject++] = i;
-        if (given->kind != LMM_CS) r->gap[i] = first ? 0 : order[i].time - order[i - 1].time;
-        if (r->visit) r->visit[i] = (int32_t)order[i].time;
-    }
-    free(order);
-    if (!given->subject) return LMM_OK;
-    rows->subject[rows->nsubject] = rows->n;
-    for (int64_t s = 0; s < rows->nsubject; s++)
-        for (int64_t i = rows->subject[s] + 1; i < rows->subject[s + 1]; i++)
-            for (int k = 0; k < d->nfactor; k++) {
-                const int32_t *level = d->factor[k].level;
-                if (level[rows->from[i]] != level[rows->from[i - 1]]) return LMM_UNAVAILABLE;
-            }
+    for (int64_t i = 1; i < n; i++)
+        if (by_place(p + i - 1, p + i) > 0) return 0;
+    return 1;
+}
+
+/* rows->from: rows by stratum (where these are summed) and node of the first factor, as they stand in the
+   data; start: of each of so many nodes and strata */
+static lmm_status sort_by_node(residual *r, const lmm_model *m, const lmm_data *d, const int32_t *stratum,
+                               int64_t **start, int64_t *groups)
+{
+    const factor *f = &m->layout.f[0];
+    const int32_t *level = d->factor[f->user].level;
+    const int64_t n = r->rows.n, nodes = f->nlev;
+    *groups = nodes * (stratum ? r->ndeviation + 1 : 1);
+    int64_t *at = *start = calloc((size_t)*groups + 2, sizeof(*at));
+    if (!at) return LMM_NOMEM;
+#define GROUP(i) (f->perm[level[i]] - f->node + (stratum ? (stratum[i] + 1) * nodes : 0))
+    for (int64_t i = 0; i < n; i++) at[GROUP(i) + 2]++;
+    for (int64_t g = 0; g < *groups; g++) at[g + 2] += at[g + 1];
+    for (int64_t i = 0; i < n; i++) r->rows.from[at[GROUP(i) + 1]++] = i;
+#undef GROUP
     return LMM_OK;
+}
+
+/* The rows of every node by subject and time */
+static lmm_status sort_subjects(residual *r, const lmm_residual *given, const int64_t *start, int64_t groups)
+{
+    int64_t most = 1;
+    for (int64_t g = 0; g < groups; g++)
+        if (start[g + 1] - start[g] > most) most = start[g + 1] - start[g];
+    row_place *place = malloc(sizeof(*place) * (size_t)most);
+    if (!place) return LMM_NOMEM;
+    for (int64_t g = 0; g < groups; g++) {
+        int64_t *from = r->rows.from + start[g], n = start[g + 1] - start[g];
+        for (int64_t i = 0; i < n; i++)
+            place[i] = (row_place){from[i], given->subject[from[i]],
+                                   given->kind == LMM_CS ? 0 : given->time[from[i]]};
+        if (is_sorted(place, n)) continue;
+        qsort(place, (size_t)n, sizeof(*place), by_place);
+        for (int64_t i = 0; i < n; i++) from[i] = place[i].row;
+    }
+    free(place);
+    return LMM_OK;
+}
+
+/* Where subjects begin, and the time between their rows. LMM_UNAVAILABLE: a factor varies within a subject.
+ */
+static lmm_status find_subjects(residual *r, const lmm_data *d, const lmm_residual *given)
+{
+    residual_rows *rows = &r->rows;
+    for (int64_t i = 0; i < rows->n; i++) {
+        const int64_t row = rows->from[i], before = i ? rows->from[i - 1] : -1;
+        const int first = !i || given->subject[row] != given->subject[before];
+        if (first) rows->subject[rows->nsubject++] = i;
+        if (given->kind != LMM_CS) r->gap[i] = first ? 0 : given->time[row] - given->time[before];
+        if (r->visit) r->visit[i] = (int32_t)given->time[row];
+        for (int k = 0; !first && k < d->nfactor; k++)
+            if (d->factor[k].level[row] != d->factor[k].level[before]) return LMM_UNAVAILABLE;
+    }
+    rows->subject[rows->nsubject] = rows->n;
+    return LMM_OK;
+}
+
+/* Does each subject have its rows in one place? Else the first factor varies within it. */
+static lmm_status check_subjects(const residual *r, const lmm_residual *given)
+{
+    int32_t most = 0;
+    for (int64_t i = 0; i < r->rows.n; i++)
+        if (given->subject[i] > most) most = given->subject[i];
+    uint8_t *seen = calloc((size_t)most + 1, 1);
+    if (!seen) return LMM_NOMEM;
+    lmm_status status = LMM_OK;
+    for (int64_t s = 0; s < r->rows.nsubject; s++) {
+        uint8_t *own = seen + given->subject[r->rows.from[r->rows.subject[s]]];
+        if (*own) status = LMM_UNAVAILABLE;
+        *own = 1;
+    }
+    free(seen);
+    return status;
+}
+
+static lmm_status sort_rows(residual *r, const lmm_model *m, const lmm_data *d, const lmm_residual *given,
+                            int summed)
+{
+    int64_t *start = NULL, groups;
+    lmm_status status = sort_by_node(r, m, d, summed ? given->stratum : NULL, &start, &groups);
+    if (status == LMM_OK && given->subject) {
+        status = sort_subjects(r, given, start, groups);
+        if (status == LMM_OK) status = find_subjects(r, d, given);
+        if (status == LMM_OK) status = check_subjects(r, given);
+    }
+    free(start);
+    return status;
 }
 
 /* Coefficients on the centred columns of X that the response was freed of (setup/response.c) */
@@ -86,8 +148,7 @@ static void whiten_block_read(const lmm_model *m, const builder *b, const respon
         for (int j = 0; j < f->p; j++)
             rows_whiten(read, read->z[f->user], &z, f->term[j], j, read->root, to++, width);
     }
-    for (int a = 0; a < lay->p; a++)
-        rows_whiten(read, read->x, &x, 0, lay->keep[a], read->root, to++, width);
+    for (int a = 0; a < lay->p; a++) rows_whiten(read, read->x, &x, 0, lay->keep[a], read->root, to++, width);
     response_rows(m, y, read, left);
     for (int32_t i = 0; i < read->n; i++) to[(ptrdiff_t)i * width] = left[i];
 }
@@ -175,12 +236,13 @@ static void free_builder(builder *b)
     moments_free(&b->moments);
 }
 
-lmm_status keep_residual_rows(residual *r, lmm_model *m, const lmm_data *d, const lmm_residual *given)
+lmm_status keep_residual_rows(residual *r, lmm_model *m, const lmm_data *d, const lmm_residual *given,
+                              int summed)
 {
     builder b = {.d = d};
     TRY(room(r, m, given));
     int64_t *place = malloc(sizeof(*place) * (size_t)r->rows.n);
-    lmm_status status = place ? sort_rows(r, m, d, given) : LMM_NOMEM;
+    lmm_status status = place ? sort_rows(r, m, d, given, summed) : LMM_NOMEM;
     if (status == LMM_OK) status = rows_open(&b.rows, d);
     if (status == LMM_OK && d->pstored < d->p) status = store_fixed(&b);
     if (status == LMM_OK) {
@@ -228,20 +290,46 @@ INLINE void add_pairs(const int p, const lmm_model *m, const residual *r, const 
     }
 }
 
+/* border += u v' of the last pb columns */
+INLINE void add_border(const int pb, ptrdiff_t width, int32_t n, const double *u, const double *v,
+                       double *border)
+{
+    double sum[NARROW * NARROW] = {0};
+    for (int32_t i = 0; i < n; i++, u += width, v += width)
+        for (int c = 0; c < pb; c++)
+            for (int b = 0; b < pb; b++) sum[b + c * pb] += u[b] * v[c];
+    for (int i = 0; i < pb * pb; i++) border[i] += sum[i];
+}
+
+static void add_corner(const lmm_model *m, int width, int n, const double *u, const double *v, double *border)
+{
+    static char none = 'N', trans = 'T';
+    int pb = m->layout.pb;
+    double one = 1;
+    switch (pb) {
+    case 2: add_border(2, width, n, u, v, border); return;
+    case 3: add_border(3, width, n, u, v, border); return;
+    case 4: add_border(4, width, n, u, v, border); return;
+    case 5: add_border(5, width, n, u, v, border); return;
+    }
+    if (pb <= NARROW)
+        add_border(pb, width, n, u, v, border);
+    else
+        m->blas.gemm(&none, &trans, &pb, &pb, &n, &one, (double *)u, &width, (double *)v, &width, &one,
+                     border, &pb);
+}
+
 CLONES void add_rows_to(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int32_t n,
                         const double *u, const double *v)
 {
-    static char none = 'N', trans = 'T';
     const layout *lay = &m->layout;
-    int width = r->rows.width, pb = lay->pb, edge = width - pb, rows = n;
-    double one = 1;
+    const int width = r->rows.width, edge = width - lay->pb;
     for (int k = 0, at = 0; k < lay->nfactor; at += lay->f[k++].p) {
         BY_WIDTH(lay->f[k].p, add_levels, m, r, s, k, at, first, n, u, v);
         for (int j = k + 1, other = at + lay->f[k].p; j < lay->nfactor; other += lay->f[j++].p)
             BY_WIDTH(lay->f[k].p, add_pairs, m, r, s, k, j, at, other, first, n, u, v);
     }
-    m->blas.gemm(&none, &trans, &pb, &pb, &rows, &one, (double *)u + edge, &width, (double *)v + edge, &width,
-                 &one, s->border, &pb);
+    add_corner(m, width, n, u + edge, v + edge, s->border);
 }
 
 /* The rows from `first` on that are handled together: whole subjects, or any */
@@ -250,8 +338,7 @@ static int64_t block_end(const residual *r, int64_t first, int64_t *subject)
     const residual_rows *rows = &r->rows;
     if (!rows->subject) return first + r->batch < rows->n ? first + r->batch : rows->n;
     int64_t s = *subject;
-    do
-        s++;
+    do s++;
     while (s < rows->nsubject && rows->subject[s + 1] - first <= r->batch);
     *subject = s;
     return rows->subject[s];

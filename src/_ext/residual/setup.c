@@ -39,6 +39,7 @@ static lmm_status room_for_rows(residual *r, const layout *lay, const lmm_residu
     if (given->subject) {
         GRAB(r, r->phi, n);
         GRAB(r, r->kappa, n);
+        GRAB(r, r->root, n);
     }
     GRAB(r, r->dA, r->ndelta);
     for (int j = 0; j < r->ndelta; j++) TRY(new_sums(&r->dA[j], r, lay));
@@ -94,7 +95,7 @@ static lmm_status make(residual *r, lmm_model *m, const lmm_data *d, const lmm_r
     if (bytes + (summed ? strata : 0) > limit) return LMM_TOOLARGE;
     GRAB(r, r->delta, r->ndelta + 1);
     GRAB(r, r->logs, r->ndelta + 1);
-    TRY(keep_residual_rows(r, m, d, given));
+    TRY(keep_residual_rows(r, m, d, given, summed));
     TRY(take_deviations(r, given));
     if (!summed) return room_for_rows(r, lay, given);
     void *rows = r->memory;

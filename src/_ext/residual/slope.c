@@ -13,12 +13,12 @@ ptrdiff_t residual_size(const lmm_model *m)
     return m->layout.ntheta + m->residual->ndelta;
 }
 
-typedef struct {     /* what one evaluation makes; columns of [Z X y] one after the other                   */
-    double *V;       /* (p + 1) x (q + pb)  rows: R^-1 N' and w', C = R R'                                   */
-    double *M;       /* the same times dA_j */
-    double *G;       /* ndelta x (p + 1) x (p + 1)  M V' */
-    double *s;       /* ndelta x (q + pb)   dA_j w, later [Z X]'V^-1 c_j, c_j = R_j R^-1 e */
-    double *b;       /* ndelta x (q + pb)   B Z'R^-1 c_j, zeros behind */
+typedef struct { /* what one evaluation makes; columns of [Z X y] one after the other                   */
+    double *V;   /* (p + 1) x (q + pb)  rows: R^-1 N' and w', C = R R'                                   */
+    double *M;   /* the same times dA_j */
+    double *G;   /* ndelta x (p + 1) x (p + 1)  M V' */
+    double *s;   /* ndelta x (q + pb)   dA_j w, later [Z X]'V^-1 c_j, c_j = R_j R^-1 e */
+    double *b;   /* ndelta x (q + pb)   B Z'R^-1 c_j, zeros behind */
     double *work;
     void *memory;
 } parts;
@@ -44,8 +44,9 @@ static void solve_root(const lmm_model *m, ptrdiff_t columns, double *V)
     const layout *lay = &m->layout;
     int p = lay->p, pb = lay->pb, n = (int)columns, ld = (int)m->trailing->lde;
     double one = 1;
-    if (p) m->blas.trsm(&left, &lower, &none, &none, &p, &n, &one, m->trailing->Le + lay->q2 * m->trailing->lde,
-                        &ld, V, &pb);
+    if (p)
+        m->blas.trsm(&left, &lower, &none, &none, &p, &n, &one, m->trailing->Le + lay->q2 * m->trailing->lde,
+                     &ld, V, &pb);
 }
 
 /* b of one level: T T'g into v, stride apart */
@@ -146,7 +147,8 @@ static void direction_squares(lmm_model *m, const parts *a, double *square)
     find_residuals(m, r, a->V);
     for (ptrdiff_t j = 0; j < D; j++) {
         residual_direction(r, (int)j, r->e, r->e + n, r->t + j * n);
-        for (ptrdiff_t i = 0; i <= j; i++) square[i + j * D] = square[j + i * D] = dot(n, r->t + i * n, r->t + j * n);
+        for (ptrdiff_t i = 0; i <= j; i++)
+            square[i + j * D] = square[j + i * D] = dot(n, r->t + i * n, r->t + j * n);
     }
 }
 

@@ -1,11 +1,11 @@
 /* What makes rows independent within subjects: u = L^-1 g, C = L L', of rows g = D^-1 W^1/2 [Z X y].
 
-     by time   u_i = kappa_i (g_i - phi_i g_(i-1)),  kappa_i = (1 - phi_i^2)^-1/2, phi_i: the correlation of two
-               neighbours (a Markov chain: LMM_AR1, LMM_CAR1, LMM_ANTE)
-     LMM_CS    u_i = kappa (g_i - mean) + phi mean: the symmetric root of C^-1, with its two eigenvalues
+     by time   u_i = kappa_i (g_i - phi_i g_(i-1)),  kappa_i = (1 - phi_i^2)^-1/2, phi_i: the correlation of
+   two neighbours (a Markov chain: LMM_AR1, LMM_CAR1, LMM_ANTE) LMM_CS    u_i = kappa (g_i - mean) + phi mean:
+   the symmetric root of C^-1, with its two eigenvalues
 
-   Directions of the average information are L^-1 R_j L^-T e~ = (K + K') e~, K = L^-1 dL: K e~ = -(d L^-1) e and
-   K'e~ by the same chain backwards. */
+   Directions of the average information are L^-1 R_j L^-T e~ = (K + K') e~, K = L^-1 dL: K e~ = -(d L^-1) e
+   and K'e~ by the same chain backwards. */
 
 #include "residual/residual.h"
 
@@ -100,7 +100,8 @@ CLONES int place_rows(residual *r, double *logdet)
     for (int64_t i = 0; r->rows.subject && i < r->rows.n; i++) {
         const double phi = r->phi[i], left = (1 - phi) * (1 + phi);
         if (!(left > 0)) return 1;
-        r->kappa[i] = 1 / sqrt(left);
+        r->root[i] = sqrt(left);
+        r->kappa[i] = 1 / r->root[i];
         *logdet += log(left);
     }
     return !isfinite(*logdet);
@@ -155,8 +156,8 @@ CLONES void whiten_block(const residual *r, int64_t first, int64_t end, const do
     if (r->kind == LMM_CS) {
         for (int64_t s = subject_of(r, first); s < r->rows.nsubject && r->rows.subject[s] < end; s++) {
             const int64_t at = r->rows.subject[s] - first;
-            even_out(r->rows.subject[s + 1] - r->rows.subject[s], r->kappa[s], r->phi[s], g + at * width, width,
-                     u + at * width);
+            even_out(r->rows.subject[s + 1] - r->rows.subject[s], r->kappa[s], r->phi[s], g + at * width,
+                     width, u + at * width);
         }
         return;
     }
@@ -208,9 +209,10 @@ CLONES void turn_block(const residual *r, int64_t first, int64_t end, int j, con
 /* x := L'x of one chain of rows [first, end), where L^-1 is what whitens them; x: n */
 static void solve_back(const residual *r, int64_t first, int64_t end, double *x)
 {
+    double after = 0; /* kappa phi x of the next row */
     for (int64_t i = end - 1; i >= first; i--) {
-        if (i + 1 < end) x[i] += r->kappa[i + 1] * r->phi[i + 1] * x[i + 1];
-        x[i] /= r->kappa[i];
+        x[i] = (x[i] + after) * r->root[i];
+        after = r->kappa[i] * r->phi[i] * x[i];
     }
 }
 

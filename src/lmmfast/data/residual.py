@@ -5,7 +5,7 @@ sigma d_i, and two of one subject the correlation C_ij:
 
     strata   d = exp delta_s, 1 in the first stratum
     power    log d = delta (log|x| - mean) / scale            exp: log d = delta (x - mean) / scale
-    ar1      C = rho^|t - s|, rho = sin delta                  cs: rho = 1 - k / (k - 1) cos^2 delta
+    ar1      C = rho^(|t - s| / unit), rho = sin delta         cs: rho = 1 - k / (k - 1) cos^2 delta
     car1     C = exp(-|t - s| / range), range = unit exp delta
     ante     C = rho_t ... rho_(s-1), rho_t = sin delta_t
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,9 @@ class Subjects(Frozen, arrays=("codes", "time", "visits")):
     asked: Correlation
     grouping: Grouping
     codes: Codes  # (n,)
-    time: Numbers  # (n,)  car1: over unit; ante: number of the visit; cs: zeros
+    time: Numbers  # (n,)  over unit; ante: number of the visit; cs: zeros
     visits: NDArray[Any] | None  # ante: what the visits are called
-    unit: float  # car1: median of the times between neighbours
+    unit: float  # car1: median of the times between neighbours; ar1: what divides them all
     largest: int  # rows of the largest subject
 
     @property
@@ -116,8 +117,11 @@ class Subjects(Frozen, arrays=("codes", "time", "visits")):
         kind = self.asked.kind
         if self.visits is not None:
             own = list(map(str, self.visits.tolist()))
-            return [f"rho({a}, {b})" for a, b in zip(own, own[1:], strict=False)]
-        return [f"range({self.asked.text})" if kind == "car1" else f"rho({self.asked.text})"]
+            return [f"rho({a}, {b})" for a, b in pairwise(own)]
+        if kind == "car1":
+            return [f"range({self.asked.text})"]
+        step = f", step {self.unit:g}" if kind == "ar1" and self.unit != 1 else ""
+        return [f"rho({self.asked.text}{step})"]
 
     def natural(self, x: Numbers) -> tuple[Numbers, Numbers]:
         """The parameters as users see them, and their derivatives."""
@@ -145,11 +149,50 @@ class Subjects(Frozen, arrays=("codes", "time", "visits")):
         size = np.exp(-np.abs(logs[at][:, None] - logs[at]))
         return np.asarray(signs[at][:, None] * signs[at] * size)
 
-    def blocks(self) -> list[NDArray[np.intp]]:
-        """Rows of each subject, in the order of time."""
+    def chained(self, x: Numbers, values: Numbers, inverse: bool) -> Numbers:
+        """L times the columns of values (n, r), or L^-1: each row given those before it in time."""
         order = np.lexsort((self.time, self.codes))
-        ends = np.cumsum(np.bincount(self.codes, minlength=len(self.grouping.levels)))
-        return [rows for rows in np.split(order, ends[:-1]) if len(rows)]
+        first = np.append(True, np.diff(self.codes[order]) != 0)
+        starts = np.flatnonzero(first)
+        place = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+        weight, spread = self._given_before(x, order, place)
+        u = np.asarray(values, dtype=float)[order]
+        out = np.array(u)
+        total = self.asked.kind == "cs"  # weight of the sum of the rows before, not of the last one
+        known = u if inverse else out  # correlated values
+        before = np.zeros_like(u)
+        for k in range(int(place.max()) + 1):  # the k-th row of every subject
+            now = np.flatnonzero(place == k) if k else starts
+            if k:
+                before[now] = known[now - 1] + (before[now - 1] if total else 0.0)
+            mean = weight[now, None] * before[now]
+            own = spread[now, None]
+            out[now] = (u[now] - mean) / own if inverse else mean + own * u[now]
+        back = np.empty_like(out)
+        back[order] = out
+        return back
+
+    def _given_before(
+        self, x: Numbers, order: NDArray[np.intp], place: NDArray[np.int64]
+    ) -> tuple[Numbers, Numbers]:
+        """Of rows in order: weight of what is before them, standard deviation of what is left."""
+        if self.asked.kind == "cs":
+            rho = self.natural(x)[0][0]
+            weight = np.where(place > 0, rho / (1 + (place - 1) * rho), 0.0)
+            return weight, np.sqrt(1 - weight * place * rho)
+        time = self.time[order]
+        phi = np.zeros(len(order))
+        later = np.flatnonzero(place > 0)
+        if self.visits is None:
+            gaps = time[later] - time[later - 1]
+            rho = np.sin(x[0]) if self.asked.kind == "ar1" else np.exp(-np.exp(-x[0]))
+            phi[later] = np.sign(rho) ** np.round(gaps) * np.abs(rho) ** gaps
+        else:
+            pairs = np.stack([time[later - 1], time[later]], axis=1)
+            distinct, back = np.unique(pairs, axis=0, return_inverse=True)
+            known = np.array([self.matrix(x, pair)[0, 1] for pair in distinct])
+            phi[later] = known[back.ravel()]
+        return phi, np.sqrt((1 - phi) * (1 + phi))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,13 +246,34 @@ class Residual:
         if self.deviations is not None:
             own = slice(0, self._first)
             if self.deviations.grouping is None:
-                values[own], slopes[own] = values[own] / self.deviations.scale, 1 / self.deviations.scale
+                values[own], slopes[own] = (
+                    values[own] / self.deviations.scale,
+                    1 / self.deviations.scale,
+                )
             else:
                 values[own] = slopes[own] = np.exp(values[own])
         if self.subjects is not None:
             rest = slice(self._first, None)
             values[rest], slopes[rest] = self.subjects.natural(values[rest])
         return values, slopes
+
+    def principal(self, delta: Numbers) -> Numbers:
+        """The same parameters, angles in [-pi/2, pi/2], of cs in [0, pi/2]."""
+        out = np.array(delta, dtype=float)
+        if self.subjects is not None and self.subjects.asked.kind != "car1":
+            own = slice(self._first, None)
+            folded = np.arccos(np.abs(np.cos(out[own])))
+            out[own] = folded if self.subjects.asked.kind == "cs" else np.arcsin(np.sin(out[own]))
+        return out
+
+    def within(self, i: int, x: float) -> float:
+        """The i-th parameter, an angle no further than where its correlation turns back."""
+        if self.subjects is None or i < self._first or self.subjects.asked.kind == "car1":
+            return x
+        low, high = (
+            (0.0, np.pi / 2) if self.subjects.asked.kind == "cs" else (-np.pi / 2, np.pi / 2)
+        )
+        return float(np.clip(x, low, high))
 
     def deviation(self, delta: Numbers) -> Numbers:
         """(n,) standard deviations of the rows over sigma, prior weights aside."""
@@ -223,21 +287,19 @@ class Residual:
             return np.ones(table.n)
         return self.deviations.of_new(delta[: self._first], table, memory)
 
+    def correlation(self, delta: Numbers, rows: NDArray[np.intp]) -> Numbers:
+        """Correlations (k, k) of some rows."""
+        if self.subjects is None:
+            return np.eye(len(rows))
+        codes, time = self.subjects.codes[rows], self.subjects.time[rows]
+        own = self.subjects.matrix(delta[self._first :], time)
+        return np.where(codes[:, None] == codes, own, 0.0)
+
     def correlate(self, delta: Numbers, values: Numbers, inverse: bool = False) -> Numbers:
         """L times the columns (n, r) of independent values, C = L L'; inverse: L^-1."""
         if self.subjects is None:
             return values
-        out = np.array(values, dtype=float)
-        x = delta[self._first :]
-        known: dict[bytes, Numbers] = {}  # many subjects have the same times
-        for rows in self.subjects.blocks():
-            time = self.subjects.time[rows]
-            key = (time - time[0]).tobytes() if self.subjects.visits is None else time.tobytes()
-            if key not in known:
-                known[key] = np.linalg.cholesky(self.subjects.matrix(x, time))
-            L = known[key]
-            out[rows] = np.linalg.solve(L, out[rows]) if inverse else L @ out[rows]
-        return out
+        return self.subjects.chained(delta[self._first :], values, inverse)
 
 
 @dataclass(frozen=True)
@@ -334,9 +396,7 @@ def _subjects(
     time, visits = _times(asked, columns, memory, n)
     unit = 1.0
     if asked.kind != "cs":
-        order = np.lexsort((time, codes))
-        same = np.diff(codes[order]) == 0
-        gaps = np.diff(time[order])[same]
+        order, same, gaps = _gaps(codes, time)
         if (gaps == 0).any():
             twice = order[1:][same][gaps == 0]
             assert asked.time is not None
@@ -348,7 +408,20 @@ def _subjects(
             )
         if asked.kind == "car1":
             unit = float(np.median(gaps))
+        elif asked.kind == "ar1":
+            unit = float(np.gcd.reduce(gaps.astype(np.int64)))
     return Subjects(asked, grouping, codes, time / unit, visits, unit, int(sizes.max()))
+
+
+def _gaps(codes: Codes, time: Numbers) -> tuple[NDArray[np.intp], NDArray[np.bool_], Numbers]:
+    """Rows by subject and time, which of their neighbours are of one subject, and the times between
+    these."""
+    order = np.arange(len(codes))
+    same, gaps = codes[1:] == codes[:-1], np.diff(time)
+    if not ((codes[1:] >= codes[:-1]).all() and (gaps[same] > 0).all()):
+        order = np.lexsort((time, codes))
+        same, gaps = np.diff(codes[order]) == 0, np.diff(time[order])
+    return order, same, gaps[same]
 
 
 def _times(
@@ -381,9 +454,7 @@ def _times(
     return x, None
 
 
-def _numbers(
-    atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int
-) -> Numbers:
+def _numbers(atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int) -> Numbers:
     value = value_of(atom, columns, memory, n)
     if isinstance(value, Column) or len(value) != 1:
         raise DataError(f"{atom.label!r} is not one number for each row", variable=atom.label)

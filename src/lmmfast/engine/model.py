@@ -32,7 +32,7 @@ from .identify import Overlap, overlaps
 from .known import minimum
 from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch
-from .point import WORDS, Point, in_words
+from .point import NOT_STRUCTURED, WORDS, Point, in_words
 from .starts import Starts, random_theta
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from ..data.sums import Sums
 
 
-NOT_STRUCTURED = (
-    "this is not to be had for models with a residual structure (dispersion=, residual=): fit the "
-    "model without it, or ask for something else"
-)
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
 

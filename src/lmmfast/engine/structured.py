@@ -18,8 +18,8 @@ import numpy as np
 from .. import _core
 from ..errors import DataError, FitError
 from .estimates import Objective, ObjectiveAndGradient
-from .model import _BAD_START, NOT_STRUCTURED, Model
-from .point import Point, in_words
+from .model import _BAD_START, Model
+from .point import NOT_STRUCTURED, Point, in_words
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -100,7 +100,8 @@ class Structured(Model):
         if own.deviations is not None and own.deviations.stratum is not None:
             stratum = np.ascontiguousarray(own.deviations.stratum - 1, np.int32)
         elif own.deviations is not None:
-            columns = np.asfortranarray(np.reshape(own.deviations.column, (-1, 1)))
+            assert own.deviations.column is not None
+            columns = np.asfortranarray(own.deviations.column[:, None])
         if own.subjects is not None:
             kind, count = own.subjects.asked.kind, own.subjects.count
             subject = np.ascontiguousarray(own.subjects.codes, np.int32)
@@ -156,8 +157,9 @@ class Structured(Model):
     ) -> Estimates:
         if run.delta is None or not np.isfinite(run.delta).all():
             raise FitError(_BAD_START)
-        self._core.place(run.delta)
-        return replace(super()._estimates(reml, run, evals, began, free), delta=run.delta.copy())
+        delta = self.residual.principal(run.delta)
+        self._core.place(delta)
+        return replace(super()._estimates(reml, run, evals, began, free), delta=delta)
 
     def criterion(self, theta: np.ndarray, reml: bool, free: Free | None) -> float:
         """The criterion at theta, at the best delta."""
@@ -201,9 +203,7 @@ class Structured(Model):
             g, H = self._core.derivatives(hessian)
         return Objective(value, g, H) if hessian else ObjectiveAndGradient(value, g)
 
-    def point(
-        self, theta: Any, *, reml: bool = True, sums: Any = None, delta: Any = None
-    ) -> Point:
+    def point(self, theta: Any, *, reml: bool = True, sums: Any = None, delta: Any = None) -> Point:
         """The model at one theta and delta, to be read; as `Model.point`."""
         if delta is None:
             raise FitError(NOT_STRUCTURED)

@@ -126,6 +126,14 @@ def linear_only(fit: Any, what: str) -> None:
         raise FitError(f"{what} is for linear mixed models: this fit is a generalized one")
 
 
+def unstructured_only(fit: Any, what: str) -> None:
+    """FitError where `what` does not know of the residual structure of the fit."""
+    if fit.design.residual is not None:
+        raise FitError(
+            f"{what} is not to be had for fits with a residual structure (dispersion=, residual=)"
+        )
+
+
 def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:
     """ValueError where an argument is none of the values that it may have."""
     if value not in known:

@@ -74,7 +74,7 @@ def any_design(
     if source is None:
         how = {"weights": weights, "offset": offset, "contrasts": contrasts}
         dispersion, residual = structure
-        more = {"kind": kind, "dispersion": dispersion, "residual": residual}
+        more: dict[str, Any] = {"kind": kind, "dispersion": dispersion, "residual": residual}
         return build(formula, data, **how, **more)
     if kind is not None:
         raise DataError(_NEEDS_ROWS)

@@ -28,7 +28,7 @@ def design_from(
     if usual and isinstance(formula, str) and type(data).__name__ != "LazyFrame":
         try:
             how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-            more = {"kind": kind, "dispersion": dispersion, "residual": residual}
+            more: dict[str, Any] = {"kind": kind, "dispersion": dispersion, "residual": residual}
             made = build(formula, data, **how, **more)
         except MemoryError as error:
             raise MemoryError(

@@ -134,6 +134,11 @@ def _arranged(fit: Any, order: Any) -> Any:
     if order is None:
         return fit
     design = fit.design
+    if getattr(design, "residual", None) is not None:
+        raise FitError(
+            "fits with a residual structure are compared with fits of the same data in the same "
+            "order of the rows"
+        )
     w, offset = (None if v is None else v[order] for v in (design.weights, design.offset))
     sums = replace(design.sums, y=design.y[order], weights=w, offset=offset, positions=order)
     terms = tuple(term.with_rows(term.codes[order], term.z[order]) for term in design.terms)

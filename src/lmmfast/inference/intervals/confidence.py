@@ -48,6 +48,8 @@ def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | Non
         for k, one in enumerate(parameters):
             if one.kind == "sigma":
                 out[k] = _of_positive(own.sigma, own.sigma_se, width)
+            elif one.kind == "residual":
+                out[k] = _of_residual(fit, own.residual_se, one.i, width)
             elif one.kind == "extra":
                 out[k] = _of_extra(fit, one.i, width)
             elif one.kind == "sd":
@@ -75,6 +77,21 @@ def _of_extra(fit: Fit, i: int, width: float) -> tuple[float, float]:
         x = np.array(estimates.extra, dtype=float)
         x[i] += sign * width * np.sqrt(V[i, i])
         ends.append(float(np.asarray(fit.family.natural(x)[0])[i]))
+    return min(ends), max(ends)
+
+
+def _of_residual(fit: Fit, errors: Any, i: int, width: float) -> tuple[float, float]:
+    """Symmetric in the parameter as it is optimized: a logarithm, or the angle of a correlation."""
+    residual, delta = fit.design.residual, fit.estimates.delta
+    assert residual is not None and delta is not None
+    half = width * errors[i] / abs(residual.natural(delta)[1][i])
+    if not np.isfinite(half):
+        return np.nan, np.nan
+    ends = []
+    for sign in (-1.0, 1.0):
+        moved = np.array(delta)
+        moved[i] = residual.within(i, delta[i] + sign * half)
+        ends.append(float(residual.natural(moved)[0][i]))
     return min(ends), max(ends)
 
 

@@ -20,7 +20,9 @@ class Parameter:
     """One parameter of a mixed model."""
 
     name: str  # "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", a fixed effect's
-    kind: str  # "sd", "cor", "sigma", "extra" (of a generalized model's distribution) or "fixed"
+    # "sd", "cor", "sigma", "extra" (of a generalized model's distribution), "residual" (of a
+    # residual structure) or "fixed"
+    kind: str
     term: int = -1  # random term of a standard deviation or correlation
     i: int = -1  # column of the term or of X, place of an extra parameter
     j: int = -1  # second column of a correlation
@@ -47,6 +49,9 @@ def parameters_of(fit: Fit) -> list[Parameter]:
                 ]
     if fit.family is None:
         out.append(Parameter("sigma", "sigma"))
+        if fit.design.residual is not None:
+            own = fit.design.residual.names
+            out += [Parameter(name, "residual", i=i) for i, name in enumerate(own)]
     else:
         out += [Parameter(name, "extra", i=i) for i, name in enumerate(fit.family.extra_names)]
     seen: dict[str, int] = {}
@@ -64,7 +69,7 @@ def value_of(
     users see."""
     if one.kind == "fixed":
         return float(beta[one.i])
-    if one.kind == "extra":
+    if one.kind in ("extra", "residual"):
         return float(extra[one.i])
     if one.kind == "sigma":
         return sigma
@@ -78,7 +83,12 @@ def value_of(
 
 def values_of(parameters: Sequence[Parameter], fit: Fit) -> np.ndarray:
     """The values of some parameters (r,) of a fit."""
-    return values_in(parameters, fit.estimates, fit.family)
+    if fit.design.residual is None or fit.family is not None:
+        return values_in(parameters, fit.estimates, fit.family)
+    own = fit.estimates
+    assert own.delta is not None
+    natural = fit.design.residual.natural(own.delta)[0]
+    return np.array([value_of(one, own.T, own.sigma, own.beta, natural) for one in parameters])
 
 
 def values_in(

@@ -15,7 +15,7 @@ from ...effects import standard_errors
 from ...engine.free import directions
 from ...errors import DataError, FitError, LmmWarning
 from ...linalg import trust_step
-from ..ddf import check_choice
+from ..ddf import check_choice, unstructured_only
 from .deletion import Deletion, groups
 from .leaving import Leaving, Left, are_identified_without, without
 from .predict import first_of
@@ -37,6 +37,7 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
     import pandas as pd
 
     fit.design.rows_for("influence is that of rows")
+    unstructured_only(fit, "influence")
     check_choice("refine", refine, (False, True, "full"))
     if refine is True and fit.estimates.is_sigma_known:
         raise FitError('a step takes sigma as estimated, but it was held: write refine="full"')

@@ -47,7 +47,8 @@ def update(
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
     family = None if fit.family is None else fit.family.response
-    design = design_from(formula, *now, family)
+    structure = now.dispersion, now.residual
+    design = design_from(formula, *now[:4], family, *structure)
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
     model = model_by(fit.model.with_design(design), options.reml)
@@ -91,8 +92,10 @@ def _given(design: Design, asked: Given) -> Given:
 def _before(design: Design, name: str) -> Any:
     """An argument for other data: a column's name, or contrasts; values are of the old rows."""
     sums, given = design.sums, design.given
-    has = {"weights": sums.is_weighted, "offset": sums.has_offset, "contrasts": True}[name]
     value = None if given is None else getattr(given, name)
+    has = {"weights": sums.is_weighted, "offset": sums.has_offset}.get(name, True)
+    if name in ("dispersion", "residual") and (given is not None or design.residual is None):
+        return value
     if name == "offset" and has:
         recipe = design.recipe
         has = recipe is None or recipe.offset is not None or recipe.offset_is_array
