@@ -181,6 +181,30 @@ def test_errors_of_residual_parameters(name: str) -> None:
     assert (limits["upper"] > fit.residual_parameters["estimate"]).all()
 
 
+@pytest.mark.parametrize("name", ["orthodont_varident_reml", "oxboys_corcar1_ml"])
+def test_profile_intervals_of_residual_parameters(name: str) -> None:
+    from scipy.optimize import minimize
+
+    fit = fitted(name)
+    names = list(fit.residual_parameters.index)
+    lower, upper = fit.conf_int(method="profile", parameters=names).to_numpy()[0]
+    if fit.reml:
+        fit = fit.update(reml=False)
+    own, psi = dense_of(fit)
+    free = fit.ntheta if hasattr(fit, "ntheta") else len(fit.theta)
+    for end in (lower, upper):
+        residual = fit.design.residual
+        assert residual is not None
+        x = np.log(end / residual.natural(np.zeros(1))[0][0])
+
+        def held(theta: np.ndarray, x: float = x) -> float:
+            return own.objective(np.append(theta, x))
+
+        tight = {"xatol": 1e-8, "fatol": 1e-9, "maxiter": 4000, "maxfev": 4000}
+        best = minimize(held, psi[:free], method="Nelder-Mead", options=tight).fun
+        assert best - fit.objective == pytest.approx(3.841458820694124, abs=2e-4)
+
+
 def test_random_effects_and_covariances_are_those_of_the_definition() -> None:
     fit = fitted("sleepstudy_corar1_reml")
     own, psi = dense_of(fit)
@@ -294,6 +318,7 @@ def test_missing_values_drop_their_rows() -> None:
 REFUSED = {
     "profile": lambda fit: fit.profile(),
     "profile intervals": lambda fit: fit.conf_int(method="profile"),
+    "profile of sigma": lambda fit: fit.conf_int(method="profile", parameters="sigma"),
     "influence": lambda fit: fit.influence(),
     "bootstrap": lambda fit: fit.bootstrap(5),
     "jackknife": lambda fit: lmmfast.jackknife(fit, "Subject"),

@@ -25,7 +25,8 @@ cdef class Structured(Model):
         count : int, parameters of the correlation
         subject : (n,) int32; time : (n,) float64
         """
-        cdef _Rows rows = self.same_rows(*source[:3], source[3] if len(source) > 3 else None)
+        y, X, factors, w = source
+        cdef _Rows rows = self.same_rows(y, X, factors, w)
         cdef lmm_residual r
         cdef const int32_t[::1] strata = stratum, subjects = subject
         cdef const double[::1] times = time

@@ -115,10 +115,11 @@ def lmer(
         is at its mean. Weights multiply it as always.
     residual : str, optional
         Correlations of the residuals of a subject: ``"ar1(time | id)"``, rho to the power of the
-        steps between whole numbers or a factor's levels (a step: what divides all differences); ``"car1(time | id)"``,
-        exp(-difference / range); ``"cs(id)"``, all the same; ``"ante(time | id)"``, one rho for
-        each pair of neighbouring visits, products of them for others. Every grouping factor of the
-        formula must be constant within a subject. Rows must be in memory.
+        steps between whole numbers or a factor's levels (a step: what divides all differences);
+        ``"car1(time | id)"``, exp(-difference / range); ``"cs(id)"``, all the same;
+        ``"ante(time | id)"``, one rho for each pair of neighbouring visits, products of them for
+        others. Every grouping factor of the formula must be constant within a subject. Rows must be
+        in memory.
 
     Returns
     -------

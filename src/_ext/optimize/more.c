@@ -5,6 +5,8 @@
 #include "base/small.h"
 #include "optimize/fit.h"
 
+#define NOISE 1e-13 /* of the criterion, a row: sums over rows are taken anew wherever it is evaluated */
+
 ptrdiff_t more_size(const fit *t)
 {
     return t->more ? 2 * (ptrdiff_t)t->more->n : 0;
@@ -106,6 +108,7 @@ newton_problem with_more(fit *t, newton_problem p)
     p.anchor = more_anchor;
     p.distance = more_distance;
     p.extent = more_extent;
+    p.noise = fmax(p.noise, NOISE * (double)t->m->layout.n);
     p.patience = 0; /* second derivatives are learned */
     return p;
 }

@@ -11,6 +11,17 @@
 
 #include "base/small.h"
 
+typedef struct { /* a sum of many numbers, often the same, and what rounding took of it (Kahan 1965) */
+    double sum, lost;
+} exact_sum;
+
+INLINE void add_exact(exact_sum *s, double x)
+{
+    const double y = x - s->lost, t = s->sum + y;
+    s->lost = (t - s->sum) - y;
+    s->sum = t;
+}
+
 /* Correlation of neighbours so far apart, and its derivative: LMM_AR1 and LMM_CAR1 */
 static double by_gap(const residual *r, double gap, double *slope)
 {
@@ -70,7 +81,7 @@ static double common(const residual *r, double *slope)
     return 1 - share * cos(x) * cos(x);
 }
 
-static int place_subjects(residual *r, double *logdet)
+static int place_subjects(residual *r, exact_sum *logdet)
 {
     double slope;
     const double rho = common(r, &slope);
@@ -79,48 +90,51 @@ static int place_subjects(residual *r, double *logdet)
         if (n > 1 && (!(1 - rho > 0) || !(one > 0))) return 1;
         r->kappa[s] = n > 1 ? 1 / sqrt(1 - rho) : 1;
         r->phi[s] = 1 / sqrt(one);
-        *logdet += n > 1 ? (n - 1) * log(1 - rho) + log(one) : 0;
+        if (n > 1) add_exact(logdet, (n - 1) * log(1 - rho) + log(one));
     }
     return 0;
 }
 
 CLONES int place_rows(residual *r, double *logdet)
 {
-    *logdet = 0;
+    exact_sum total = {0, 0};
     for (int64_t i = 0; i < r->rows.n; i++) {
         double v = r->own && r->own[i] >= 0 ? r->delta[r->own[i]] : 0;
         for (int j = 0; r->column && j < r->ndeviation; j++)
             v += r->column[i + (ptrdiff_t)j * r->rows.n] * r->delta[j];
-        *logdet += 2 * v;
+        add_exact(&total, 2 * v);
         r->scale[i] = r->ndeviation ? exp(-v) : 1;
         if (!(r->scale[i] > 0) || !isfinite(r->scale[i])) return 1;
     }
-    if (r->kind == LMM_CS) return place_subjects(r, logdet);
-    if (r->rows.subject) find_neighbours(r);
-    for (int64_t i = 0; r->rows.subject && i < r->rows.n; i++) {
+    if (r->kind == LMM_CS && place_subjects(r, &total)) return 1;
+    const int chained = r->rows.subject && r->kind != LMM_CS;
+    if (chained) find_neighbours(r);
+    for (int64_t i = 0; chained && i < r->rows.n; i++) {
         const double phi = r->phi[i], left = (1 - phi) * (1 + phi);
         if (!(left > 0)) return 1;
         r->root[i] = sqrt(left);
         r->kappa[i] = 1 / r->root[i];
-        *logdet += log(left);
+        if (phi != 0) add_exact(&total, log(left));
     }
+    *logdet = total.sum;
     return !isfinite(*logdet);
 }
 
 double log_slope(const residual *r, int j)
 {
-    double sum = 0, slope;
+    exact_sum sum = {0, 0};
+    double slope;
     if (r->kind == LMM_CS) {
         const double rho = common(r, &slope);
         for (int64_t s = 0; s < r->rows.nsubject; s++) {
             const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]);
-            if (n > 1) sum += (n - 1) * slope * (1 / (1 + (n - 1) * rho) - 1 / (1 - rho));
+            if (n > 1) add_exact(&sum, (n - 1) * slope * (1 / (1 + (n - 1) * rho) - 1 / (1 - rho)));
         }
-        return sum;
+        return sum.sum;
     }
     for (int64_t i = 0; i < r->rows.n; i++)
-        sum -= 2 * r->phi[i] * neighbour_slope(r, i, j) * r->kappa[i] * r->kappa[i];
-    return sum;
+        add_exact(&sum, -2 * r->phi[i] * neighbour_slope(r, i, j) * r->kappa[i] * r->kappa[i]);
+    return sum.sum;
 }
 
 /* ------------------------------------------------------------------------------------ blocks of rows -- */

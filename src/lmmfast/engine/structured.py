@@ -161,6 +161,22 @@ class Structured(Model):
         self._core.place(delta)
         return replace(super()._estimates(reml, run, evals, began, free), delta=delta)
 
+    def holding_delta(
+        self, i: int, x: float, theta: np.ndarray, delta: np.ndarray, reml: bool
+    ) -> float:
+        """The criterion where the i-th delta is x, at the best of all others; infinite where it is
+        not finite. theta and delta: where the others begin."""
+        start, held = np.array(delta), np.zeros(len(delta), bool)
+        start[i], held[i] = x, True
+        with self._lock:
+            self._use(None)
+            first = self._engine.checked(theta)
+            try:
+                found, _ = self._core.fit_all(start, first, held=held, reml=reml)
+            except _core.NotPositiveDefinite:
+                return np.inf
+        return float(found[1])
+
     def criterion(self, theta: np.ndarray, reml: bool, free: Free | None) -> float:
         """The criterion at theta, at the best delta."""
         theta = self._engine.checked(theta)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ddf import check_choice, check_level
+from ..ddf import check_choice, check_level, unstructured_only
 from ..hypotheses.tests import coef_test
 from .parameters import Parameter, chosen, natural_extra, normal_quantile, parameters_of
 from .profile import Profile, base_of, check_sigma
+from .residual_profile import limits as ends_of_residual
 from .variance_errors import covariance_parameters
 
 if TYPE_CHECKING:
@@ -28,11 +29,23 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str | No
     wanted = chosen(parameters_of(fit), parameters)
     if method == "profile":  # from the deviance, as lme4's
         check_sigma(fit)
-        found = Profile(base_of(fit, False), wanted, level).conf_int(level) if wanted else ()
-        limits = np.asarray(found, dtype=float).reshape(-1, 2)
+        limits = profiled(fit, level, wanted)
     else:
         limits = wald(fit, level, wanted, ddf)
     return pd.DataFrame(limits, index=[one.name for one in wanted], columns=["lower", "upper"])
+
+
+def profiled(fit: Fit, level: float, parameters: Sequence[Parameter]) -> np.ndarray:
+    """Profile intervals (k, 2), of the deviance."""
+    if fit.design.residual is not None and fit.family is None:
+        if any(one.kind != "residual" for one in parameters):
+            unstructured_only(fit, "a profile of other parameters than those of the residuals")
+        found: Any = [ends_of_residual(fit, one.i, level) for one in parameters]
+    else:
+        found = (
+            Profile(base_of(fit, False), parameters, level).conf_int(level) if parameters else ()
+        )
+    return np.asarray(found, dtype=float).reshape(-1, 2)
 
 
 def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | None) -> np.ndarray:
