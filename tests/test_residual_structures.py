@@ -283,6 +283,7 @@ def test_refit_update_pickle_and_summary() -> None:
     assert fit.update(". ~ . - age:Sex").design.residual is not None
     text = str(fit.summary())
     assert "Residuals: standard deviations ~ Sex" in text
+    assert "sigma is that of Sex = Male" in text
     assert "sd(Female) / sd(Male)" in text
 
 
@@ -345,6 +346,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"dispersion": "~ Sex + age"}, FormulaError, "one factor"),
     ({"dispersion": "~ nope"}, FormulaError, "nope"),
     ({"dispersion": "power(zero)"}, DataError, "zero in some rows"),
+    ({"dispersion": "~ alone"}, DataError, "only one row"),
     ({"dispersion": "exp(one)"}, DataError, "constant"),
     ({"dispersion": "exp(Sex)"}, DataError, "one number"),
     ({"dispersion": 3}, FormulaError, "text"),
@@ -362,6 +364,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(("given", "error", "match"), BAD)
 def test_errors_say_what_is_wrong(given: dict[str, Any], error: Any, match: str) -> None:
     data = table("Orthodont").assign(zero=0.0, one=1.0, half=lambda d: d["age"] + 0.5)
+    data["alone"] = np.where(np.arange(len(data)) == 7, "b", "a")
     how = dict(given)
     formula = how.pop("formula", "distance ~ age + (1 | Subject)")
     with pytest.raises(error, match=match):

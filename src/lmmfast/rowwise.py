@@ -82,7 +82,7 @@ class Rowwise(Fit):
         >>> data = datasets.load("sleepstudy")
         >>> fit = lmer("Reaction ~ Days + (Days | Subject)", data, residual="ar1(Days | Subject)")
         >>> fit.residual_parameters.round(3).values.tolist()
-        [[0.492, 0.122]]
+        [[0.492, 0.091]]
         """
         return _residual.parameters(self)
 

@@ -229,7 +229,9 @@ def structure_sections(fit: Fit) -> list[tuple[str | Table, ...]]:
         "Std. Error": column(found["se"]),
     }
     table = Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
-    return [(*wrapped(f"Residuals: {fit.design.residual.text}"), table)]
+    own = fit.design.residual
+    said = f"Residuals: {own.text}" + f"; {own.reference}" * bool(own.reference)
+    return [(*wrapped(said), table)]
 
 
 def fixed_notes(fit: Fit, ddf: str | None) -> list[str]:

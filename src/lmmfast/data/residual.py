@@ -229,6 +229,18 @@ class Residual:
         return "; ".join(parts)
 
     @property
+    def reference(self) -> str:
+        """Which rows sigma is of; empty where it is of all."""
+        own = self.deviations
+        if own is None:
+            return ""
+        label = own.asked.label
+        if own.grouping is not None:
+            return f"sigma is that of {label} = {own.grouping.levels[0]}"
+        at = np.exp(own.mean) if own.asked.kind == "power" else own.mean
+        return f"sigma is that at {label} = {at:.4g}"
+
+    @property
     def start(self) -> Numbers:
         """Where a fit begins."""
         out = np.zeros(self.count)
@@ -354,6 +366,15 @@ def _deviations(
                 f"dispersion={asked.text!r} has {len(grouping.levels)} levels, each with a "
                 'standard deviation of its own: for a number write "exp(x)" or "power(x)"',
                 variable=asked.label,
+            )
+        counts = np.bincount(codes)
+        if counts.min() < 2:
+            level = str(grouping.levels[int(counts.argmin())])
+            raise DataError(
+                f"dispersion={asked.text!r}: {level!r} has only one row, which has no standard "
+                "deviation of its own; join it with another level or leave it out",
+                variable=asked.label,
+                rows=np.flatnonzero(codes == counts.argmin()).tolist(),
             )
         return Deviations(asked, grouping, codes, None)
     x = _numbers(asked.atoms[0], columns, memory, n)
