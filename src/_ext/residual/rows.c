@@ -257,9 +257,18 @@ lmm_status keep_residual_rows(residual *r, lmm_model *m, const lmm_data *d, cons
 
 /* -------------------------------------------------------------------------------------------- sums -- */
 
+/* C (rows of w, ld apart) += z x' of u and v, z: p, x: w; both: and of v and u */
+INLINE void add_product(const int both, int p, int w, const double *u, const double *v, int z, int x,
+                        double *C, ptrdiff_t ld)
+{
+    for (int c = 0; c < p; c++)
+        for (int a = 0; a < w; a++) C[a + c * ld] += u[x + a] * v[z + c] + (both ? v[x + a] * u[z + c] : 0);
+}
+
 /* Diagonal blocks of factor k and its edge, [X y]. at: place of its columns */
-INLINE void add_levels(const int p, const lmm_model *m, const residual *r, const block_sums *s, int k, int at,
-                       int64_t first, int32_t n, const double *u, const double *v)
+INLINE void add_levels(const int p, const int both, const lmm_model *m, const residual *r,
+                       const block_sums *s, int k, int at, int64_t first, int32_t n, const double *u,
+                       const double *v)
 {
     const layout *lay = &m->layout;
     const factor *f = &lay->f[k];
@@ -268,16 +277,17 @@ INLINE void add_levels(const int p, const lmm_model *m, const residual *r, const
     const int32_t *node = r->rows.node + k * r->rows.n + first;
     for (int32_t i = 0; i < n; i++, u += width, v += width) {
         const int32_t e = node[i], ahead = node[i + AHEAD < n ? i + AHEAD : n - 1];
-        double *pan = s->A[k].pan;
+        double *pan = s->A[k].pan, *diag = s->A[k].diag + (ptrdiff_t)(e - f->node) * p * p;
         __builtin_prefetch(pan + (lay->pan[ahead] + lay->ld[ahead] - pb), 1);
-        add_outer(p, p, v + at, u + at, s->A[k].diag + (ptrdiff_t)(e - f->node) * p * p, p);
-        add_outer(p, pb, v + at, u + edge, pan + (lay->pan[e] + lay->ld[e] - pb), lay->ld[e]);
+        add_product(both, p, p, u, v, at, at, diag, p);
+        add_product(both, p, pb, u, v, at, edge, pan + (lay->pan[e] + lay->ld[e] - pb), lay->ld[e]);
     }
 }
 
 /* Blocks of the levels of factors k and j, w columns wide */
-INLINE void add_pairs(const int p, const lmm_model *m, const residual *r, const block_sums *s, int k, int j,
-                      int at, int other, int64_t first, int32_t n, const double *u, const double *v)
+INLINE void add_pairs(const int p, const int both, const lmm_model *m, const residual *r, const block_sums *s,
+                      int k, int j, int at, int other, int64_t first, int32_t n, const double *u,
+                      const double *v)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t width = r->rows.width;
@@ -286,7 +296,7 @@ INLINE void add_pairs(const int p, const lmm_model *m, const residual *r, const 
     const uint32_t *spot = r->rows.spot[k * lay->nfactor + j] + first;
     for (int32_t i = 0; i < n; i++, u += width, v += width) {
         __builtin_prefetch(s->A[k].pan + spot[i + AHEAD < n ? i + AHEAD : n - 1], 1);
-        add_outer(p, w, v + at, u + other, s->A[k].pan + spot[i], lay->ld[node[i]]);
+        add_product(both, p, w, u, v, at, other, s->A[k].pan + spot[i], lay->ld[node[i]]);
     }
 }
 
@@ -301,7 +311,7 @@ INLINE void add_border(const int pb, ptrdiff_t width, int32_t n, const double *u
     for (int i = 0; i < pb * pb; i++) border[i] += sum[i];
 }
 
-static void add_corner(const lmm_model *m, int width, int n, const double *u, const double *v, double *border)
+INLINE void add_corner(const lmm_model *m, int width, int n, const double *u, const double *v, double *border)
 {
     static char none = 'N', trans = 'T';
     int pb = m->layout.pb;
@@ -319,17 +329,30 @@ static void add_corner(const lmm_model *m, int width, int n, const double *u, co
                      border, &pb);
 }
 
-CLONES void add_rows_to(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int32_t n,
-                        const double *u, const double *v)
+INLINE void add_block(const int both, const lmm_model *m, const residual *r, const block_sums *s,
+                      int64_t first, int32_t n, const double *u, const double *v)
 {
     const layout *lay = &m->layout;
     const int width = r->rows.width, edge = width - lay->pb;
     for (int k = 0, at = 0; k < lay->nfactor; at += lay->f[k++].p) {
-        BY_WIDTH(lay->f[k].p, add_levels, m, r, s, k, at, first, n, u, v);
+        BY_WIDTH(lay->f[k].p, add_levels, both, m, r, s, k, at, first, n, u, v);
         for (int j = k + 1, other = at + lay->f[k].p; j < lay->nfactor; other += lay->f[j++].p)
-            BY_WIDTH(lay->f[k].p, add_pairs, m, r, s, k, j, at, other, first, n, u, v);
+            BY_WIDTH(lay->f[k].p, add_pairs, both, m, r, s, k, j, at, other, first, n, u, v);
     }
     add_corner(m, width, n, u + edge, v + edge, s->border);
+    if (both) add_corner(m, width, n, v + edge, u + edge, s->border);
+}
+
+CLONES void add_rows_to(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int32_t n,
+                        const double *u, const double *v)
+{
+    add_block(0, m, r, s, first, n, u, v);
+}
+
+CLONES static void add_both(const lmm_model *m, const residual *r, int j, int64_t first, int64_t end,
+                            const double *u, const double *v)
+{
+    add_block(1, m, r, &r->dA[j], first, (int32_t)(end - first), u, v);
 }
 
 /* The rows from `first` on that are handled together: whole subjects, or any */
@@ -344,26 +367,29 @@ static int64_t block_end(const residual *r, int64_t first, int64_t *subject)
     return rows->subject[s];
 }
 
-/* g := D^-1 times the rows */
-static void scale_rows(const residual *r, int64_t first, int64_t end, double *g)
+/* D^-1 times the rows, in g where D is not I */
+static const double *scale_rows(const residual *r, int64_t first, int64_t end, double *g)
 {
     const ptrdiff_t width = r->rows.width;
     const double *from = r->rows.value + first * width;
-    for (int64_t i = first; i < end; i++, from += width, g += width)
-        for (ptrdiff_t c = 0; c < width; c++) g[c] = r->scale[i] * from[c];
+    double *to = g;
+    if (!r->ndeviation) return from;
+    for (int64_t i = first; i < end; i++, from += width, to += width)
+        for (ptrdiff_t c = 0; c < width; c++) to[c] = r->scale[i] * from[c];
+    return g;
 }
 
 CLONES lmm_status fill_from_rows(lmm_model *m, residual *r)
 {
     const block_sums A = model_sums(m);
     const int32_t width = r->rows.width;
-    double logdet, *g = r->buffer, *u = g + r->batch * width;
+    double logdet, *room = r->buffer, *u = room + r->batch * width;
     if (place_rows(r, &logdet)) return LMM_NOTFINITE;
     m->sums.sumlogw = r->sumlogw - logdet;
     clear_block_sums(&m->layout, &A);
     for (int64_t first = 0, end, s = 0; first < r->rows.n; first = end) {
         end = block_end(r, first, &s);
-        scale_rows(r, first, end, g);
+        const double *g = scale_rows(r, first, end, room);
         if (r->rows.subject) whiten_block(r, first, end, g, width, u);
         const double *white = r->rows.subject ? u : g;
         add_rows_to(m, r, &A, first, (int32_t)(end - first), white, white);
@@ -382,19 +408,11 @@ static void slide_rows(const residual *r, int64_t first, int64_t end, int j, dou
     }
 }
 
-static void add_both(lmm_model *m, residual *r, int j, int64_t first, int64_t end, const double *u,
-                     const double *du)
-{
-    const int32_t n = (int32_t)(end - first);
-    add_rows_to(m, r, &r->dA[j], first, n, u, du);
-    add_rows_to(m, r, &r->dA[j], first, n, du, u);
-}
-
 CLONES void differentiate_rows(lmm_model *m, residual *r)
 {
     const int32_t width = r->rows.width;
     const ptrdiff_t size = r->batch * width;
-    double *g = r->buffer, *u = g + size, *h = u + size, *du = h + size;
+    double *room = r->buffer, *u = room + size, *h = u + size, *du = h + size;
     for (int j = 0; j < r->ndelta; j++) {
         clear_block_sums(&m->layout, &r->dA[j]);
         r->logs[j] = 0;
@@ -404,7 +422,7 @@ CLONES void differentiate_rows(lmm_model *m, residual *r)
     }
     for (int64_t first = 0, end, s = 0; first < r->rows.n; first = end) {
         end = block_end(r, first, &s);
-        scale_rows(r, first, end, g);
+        const double *g = scale_rows(r, first, end, room);
         if (r->rows.subject) whiten_block(r, first, end, g, width, u);
         for (int j = 0; j < r->ndeviation; j++) {
             if (!r->rows.subject) {
