@@ -13,6 +13,7 @@ from ..data.design import Design, build
 from ..data.unanswered import RESPONSE, without_response
 from ..errors import DataError
 from ..formula.plan import plan_of, without_dot
+from ..inference.ddf import unstructured_only
 from ..many.parameters import Parameters
 from .frames import table_of
 
@@ -71,6 +72,7 @@ class Study(tables.Printed):
     def of_fit(cls, fit: Any) -> Study:
         """The model of a fit, its data and estimates."""
         design = fit.design
+        unstructured_only(fit, "a study of a fit")
         if fit.estimates.free is not None:
             raise ValueError(
                 "parameters of this fit were held (fixed=, sigma=): simulated responses would be "

@@ -80,7 +80,7 @@ def _linear_nesting(small: Fit, large: Fit) -> Nesting:
 
 def _structures(small: Fit, large: Fit) -> str:
     """Why the residual structure of one is no special case of the other's; empty when it is."""
-    one, two = small.design.residual, large.design.residual
+    one, two = (getattr(fit.design, "residual", None) for fit in (small, large))
     for name in ("deviations", "subjects"):
         own = None if one is None else getattr(one, name)
         other = None if two is None else getattr(two, name)
@@ -91,7 +91,7 @@ def _structures(small: Fit, large: Fit) -> str:
 
 def _limit_of_structure(small: Fit, large: Fit) -> str:
     """What is at infinity in the smaller model and a parameter of the larger one's residuals."""
-    one, two = small.design.residual, large.design.residual
+    one, two = (getattr(fit.design, "residual", None) for fit in (small, large))
     if two is None or two.subjects is None or two.subjects.asked.kind != "car1":
         return ""
     if one is not None and one.subjects is not None:
