@@ -152,6 +152,21 @@ def test_a_plane_of_theta_and_delta_together() -> None:
     assert held[1] >= free[1] - 1e-9
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"count": 2}, "one parameter"),
+        ({"time": np.array([1.0])}, "time for each row"),
+        ({"kind": "ante", "count": 3}, "visits"),
+        ({"subject": None}, "subject and a time"),
+    ],
+)
+def test_what_is_no_structure_is_refused(change: dict[str, Any], match: str) -> None:
+    own, given = problem(9, "one", "", "ar1", True, weighted=False)
+    with pytest.raises(ValueError, match=match):
+        compiled(own, given | change)
+
+
 def test_factors_that_vary_within_subjects_are_refused() -> None:
     own, given = problem(8, "crossed", "", "ar1", True, weighted=False)
     with pytest.raises(_core.Unavailable):

@@ -329,9 +329,10 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within,
 /* ---- residual structures --------------------------------------------------------------------------------
 
    y | b has the covariance sigma^2 W^-1/2 R(delta) W^-1/2, R = D C D:
-     D  standard deviations of the rows, log d_i = c_i'delta: strata (c_i: one of them is 1, or none), or
-   columns C  correlations within subjects, by time Whitened rows L^-1 W^1/2 [Z X y], R = L L', take the place
-   of [Z X y] in A (STRUCTURES in residual/). */
+     D  standard deviations of the rows, log d_i = c_i'delta: strata (one of c_i is 1, or none) or columns
+     C  correlations within subjects, by time
+
+   Whitened rows L^-1 W^1/2 [Z X y], R = L L', take the place of [Z X y] in A (residual/residual.h). */
 
 typedef enum {
     LMM_INDEPENDENT,

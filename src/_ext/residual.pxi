@@ -47,6 +47,14 @@ cdef class Structured(Model):
         if kind:
             if subjects is None or times is None or subjects.shape[0] != self.n or times.shape[0] != self.n:
                 raise ValueError("a correlation needs a subject and a time for each row")
+            visits = np.asarray(times)
+            whole = (visits == np.floor(visits)) & (visits >= 0) & (visits <= count)
+            if np.min(subjects) < 0 or not np.isfinite(visits).all():
+                raise ValueError("subjects must be 0, 1 ..., times finite")
+            if count != 1 and (kind != "ante" or count < 1):
+                raise ValueError(f"{kind} has one parameter, not {count}")
+            if kind == "ante" and not whole.all():
+                raise ValueError(f"times of ante must be visits, 0 .. {count}")
             r.ncorrelation = count
             r.subject, r.time = &subjects[0], &times[0]
         with self.lock, single_threaded_blas():

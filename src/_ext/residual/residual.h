@@ -76,7 +76,7 @@ lmm_status contract_sums(lmm_model *m, const block_sums *s, double *sum);
 /* summed: rows of a stratum follow each other */
 lmm_status keep_residual_rows(residual *r, lmm_model *m, const lmm_data *d, const lmm_residual *given,
                               int summed);
-/* s += a (u v' over n rows from `first` on), u: rows of the panels, v: their columns; rows are width apart */
+/* s += u v' over n rows from `first` on, u: rows of the panels, v: their columns; rows are width apart */
 void add_rows_to(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int32_t n,
                  const double *u, const double *v);
 lmm_status fill_from_rows(lmm_model *m, residual *r); /* A at delta */
