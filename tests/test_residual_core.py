@@ -112,11 +112,13 @@ def test_products_are_derivatives_of_estimates(reml: bool) -> None:
         assert G[j, -1, -1] == pytest.approx((r2 - r20) / (2 * step), rel=1e-6)
 
 
-@pytest.mark.parametrize(("shape", "deviations", "kind"), CASES)
+# cs says what a random intercept says; antedependence has many parameters for so few rows
+FITTED = [case for case in CASES if case[2] != "cs" and not (case[2] == "ante" and case[1])]
+
+
+@pytest.mark.parametrize(("shape", "deviations", "kind"), FITTED)
 def test_fits_end_where_the_definition_is_flat(shape: str, deviations: str, kind: str) -> None:
     own, given = problem(5, shape, deviations, kind, True, weighted=False)
-    if kind == "cs" or (kind == "ante" and deviations):
-        pytest.skip("cs says what a random intercept says; too few rows for so many parameters")
     model = compiled(own, given)
     start = np.zeros(model.ndelta)
     start[own.columns.shape[1] :] = 0.3
