@@ -71,8 +71,6 @@ PLACES = {
     "y ~ I(x <- 3) + (1 | g)": ("<-", "assigns in R"),
     "y ~ (x = 3) + (1 | g)": ("(x = 3)", "write =="),
     "y ~ I(1 < x < 3) + (1 | g)": ("1 < x < 3", "cannot be chained"),
-    "y ~ x + ar1(0 + t | g)": ("ar1(0 + t | g)", "is not there yet"),
-    "y ~ x + cs(x | g)": ("cs(x | g)", "is not there yet"),
     "y ~ x + (1 | g) + 3": ("3", "is not a term"),
     "y ~ x:3 + (1 | g)": ("x:3", "no product of variables"),
     "y ~ (x + z)^z + (1 | g)": ("(x + z)^z", "whole number"),

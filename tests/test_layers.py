@@ -62,6 +62,7 @@ INCLUDES = {
     "optimize": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "structures"},
     "repeated": {"base", "structures", "optimize"},
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
+    "residual": {"base", "sums", "model", "trailing", "evaluate", "optimize", "setup"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
 }
 

@@ -281,8 +281,8 @@ cdef class Model:
 
     def fit(self, const double[::1] start=None, *, bint reml=True, int maxeval=500,
             double tolerance=1e-10, double radius=1.0, callback=None, tuple plane=None):
-        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status; within
-        a plane z too.
+        """Minimizes. Returns theta, criterion, certificate, rounding (bound, seen), evaluations, status;
+        within a plane z too.
 
         plane: fixed (ntheta,) and basis (ntheta, nz), Fortran order, of full rank: theta = fixed + basis z;
         start is a z then. With structures behind them (`_Plane`) both are of phi, factor by factor.
@@ -569,3 +569,4 @@ def _cut(flat, shapes):
 
 include "generalized.pxi"
 include "repeated.pxi"
+include "residual.pxi"

@@ -193,6 +193,24 @@ cdef extern from "lmm.h" nogil:
     int32_t lmm_ntheta(const lmm_model *)
     lmm_status lmm_set_threads(lmm_model *, int)
     lmm_status lmm_refill(lmm_model *, const lmm_data *)
+    ctypedef enum lmm_correlation:
+        LMM_INDEPENDENT, LMM_AR1, LMM_CAR1, LMM_CS, LMM_ANTE
+
+    ctypedef struct lmm_residual:
+        int32_t ndeviation
+        const int32_t *stratum
+        const double *column
+        lmm_correlation kind
+        int32_t ncorrelation
+        const int32_t *subject
+        const double *time
+
+    lmm_status lmm_residual_setup(lmm_model *, const lmm_data *, const lmm_residual *, double)
+    int32_t lmm_ndelta(const lmm_model *)
+    lmm_status lmm_residual_at(lmm_model *, const double *)
+    lmm_status lmm_residual_slopes(lmm_model *, double *, double *, double *)
+    lmm_status lmm_residual_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *,
+                                const uint8_t *, double *, double *, lmm_info *)
     lmm_status lmm_evaluate(lmm_model *, int, int, const double *, double *)
     lmm_status lmm_derivatives(lmm_model *, double *, double *)
     void lmm_arrange(lmm_model *, const int32_t *)

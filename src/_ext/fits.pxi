@@ -23,8 +23,9 @@ cdef int poll(void *arg, const lmm_trace *t) noexcept with gil:
 
 
 cdef class _Plane:
-    """phi = fixed + basis z, checked; keeps the arrays. structures: None where phi is theta, else one for each
-    term of the core (columns that are not correlated are terms of their own), None of those without one."""
+    """phi = fixed + basis z, checked; keeps the arrays. structures: None where phi is theta, else one for
+    each term of the core (columns that are not correlated are terms of their own), None of those without
+    one."""
 
     cdef lmm_plane plane
     cdef const double[::1] fixed

@@ -358,6 +358,54 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within,
 lmm_status lmm_within(lmm_model *m, int reml, const lmm_plane *within, const double *z, double *f, double *g,
                       double *H);
 
+/* ---- residual structures --------------------------------------------------------------------------------
+
+   y | b has the covariance sigma^2 W^-1/2 R(delta) W^-1/2, R = D C D:
+     D  standard deviations of the rows, log d_i = c_i'delta: strata (one of c_i is 1, or none) or columns
+     C  correlations within subjects, by time
+
+   Whitened rows L^-1 W^1/2 [Z X y], R = L L', take the place of [Z X y] in A (residual/residual.h). */
+
+typedef enum {
+    LMM_INDEPENDENT,
+    LMM_AR1,  /* rho^|t - s|, rho = sin x, t and s whole numbers                         */
+    LMM_CAR1, /* exp(-|t - s| / exp x)                                                   */
+    LMM_CS,   /* rho = 1 - k / (k - 1) cos^2 x, k: rows of the largest subject           */
+    LMM_ANTE  /* rho_t ... rho_(s-1), rho_t = sin x_t, t = 0 ... visits - 1              */
+} lmm_correlation;
+
+typedef struct {            /* R; borrowed during the call                                              */
+    int32_t ndeviation;     /* parameters of D                                                          */
+    const int32_t *stratum; /* n  which of them is 1 in a row, -1: none; NULL                            */
+    const double *column;   /* n x ndeviation, column-major; NULL                                       */
+    lmm_correlation kind;   /* of C                                                                     */
+    int32_t ncorrelation;   /* its parameters, which come after those of D                              */
+    const int32_t *subject; /* n  numbers; every random factor is constant within a subject             */
+    const double *time;     /* n  distinct within a subject; CS: not read                               */
+} lmm_residual;
+
+/* The model's rows get the covariance R, at delta = 0 where D = I (correlations: at no place until
+   lmm_residual_at). d: the rows that it is filled with; once more after every lmm_response and lmm_refill.
+   LMM_UNAVAILABLE: the trailing matrix is iterative, or a random factor varies within a subject.
+   LMM_TOOLARGE: it takes more than so many bytes. */
+lmm_status lmm_residual_setup(lmm_model *m, const lmm_data *d, const lmm_residual *r, double limit);
+int32_t lmm_ndelta(const lmm_model *m); /* 0 where there is no R */
+/* The model stands at delta from now on: its theta is as it was. LMM_NOTFINITE: there is no R. */
+lmm_status lmm_residual_at(lmm_model *m, const double *delta);
+
+/* Derivatives where the model stands, diagonals of T kept from zero: g (ntheta) and slope (ndelta) of the
+   criterion. What those of estimates are made of: G (ndelta x rank + 1 x rank + 1), of each delta
+
+     [E'(dX'V^-1X) E  E'd(X'V^-1 y)|beta; .  d r^2]   where (X E)'V^-1 (X E) = I as in lmm_projection
+
+   so that d vcov = -sigma^2 E G_11 E', r^2 not divided by anything. */
+lmm_status lmm_residual_slopes(lmm_model *m, double *g, double *slope, double *G);
+
+/* lmm_fit over theta and delta together. delta: in the start, out the optimum; held (ndelta): 1 where it
+   stays, NULL: nowhere. */
+lmm_status lmm_residual_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
+                            const uint8_t *held, double *delta, double *theta, lmm_info *info);
+
 typedef struct { /* many responses to the columns of a model                                 */
     int64_t count;
     const double *y;     /* n x count     column-major                                                */

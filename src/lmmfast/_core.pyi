@@ -184,6 +184,35 @@ class Model:
         self, a: int, c: int, la: np.ndarray, lc: np.ndarray, whitened: bool = False
     ) -> np.ndarray: ...
 
+class Structured(Model):
+    ndelta: int
+    def structure(
+        self,
+        source: tuple[Any, ...],
+        stratum: np.ndarray | None = None,
+        columns: np.ndarray | None = None,
+        kind: str = "",
+        count: int = 0,
+        subject: np.ndarray | None = None,
+        time: np.ndarray | None = None,
+        limit: float = ...,
+    ) -> None: ...
+    def place(self, delta: np.ndarray) -> None: ...
+    def slopes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    def fit_all(
+        self,
+        delta: np.ndarray,
+        start: np.ndarray | None = None,
+        *,
+        held: np.ndarray | None = None,
+        reml: bool = True,
+        maxeval: int = 500,
+        tolerance: float = ...,
+        radius: float = 1.0,
+        callback: Callable[[int, float, float, float, float], bool] | None = None,
+        plane: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> tuple[tuple[np.ndarray, float, float, tuple[float, float], int, str], np.ndarray]: ...
+
 def describe_family(family: str, link: str, classes: int = 0) -> tuple[int, bool]: ...
 def density(
     family: Any,

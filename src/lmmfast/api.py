@@ -17,7 +17,7 @@ from .engine.options import MAX_EVALS, Options
 from .errors import OneRowPerLevelWarning
 from .glmm import GLMM
 from .hints import hinted
-from .lmm import LMM
+from .lmm import LMM, lmm_of
 from .sources.given import design_from
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def lmer(
     sigma: float | None = None,
     ties: Sequence[Sequence[str]] | None = None,
     covariance: Mapping[str, CustomCovariance] | None = None,
+    dispersion: str | None = None,
+    residual: str | None = None,
 ) -> LMMFit:
     """Fit a linear mixed-effects model.
 
@@ -127,6 +129,18 @@ def lmer(
     covariance : dict, optional
         Covariance structures of your own, by grouping factor or label of a ``( | )`` term:
         ``{"subj": CustomCovariance(...)}``. Those that formulas name are in `lmmfast.structures`.
+    dispersion : str, optional
+        How the residual standard deviation differs between rows: ``"~ sex"``, one for each level of
+        a factor (or of ``a:b``); ``"power(x)"``, proportional to a power of |x|; ``"exp(x)"``,
+        its logarithm linear in x. ``sigma`` is that of the first level, or where log |x| or x
+        is at its mean. Weights multiply it as always.
+    residual : str, optional
+        Correlations of the residuals of a subject: ``"ar1(time | id)"``, rho to the power of the
+        steps between whole numbers or a factor's levels (a step: what divides all differences);
+        ``"car1(time | id)"``, exp(-difference / range); ``"cs(id)"``, all the same;
+        ``"ante(time | id)"``, one rho for each pair of neighbouring visits, products of them for
+        others. Every grouping factor of the formula must be constant within a subject. Rows must be
+        in memory.
 
     Returns
     -------
@@ -151,16 +165,17 @@ def lmer(
         if fixed is not None and "sigma" in fixed:
             raise TypeError("sigma is given twice, in fixed= and in sigma=")
         fixed = {**(fixed or {}), "sigma": sigma}
+    given = relationship, None, dispersion, residual
     if fixed is None and ties is None:
-        design = design_from(formula, data, weights, offset, contrasts, relationship)
+        design = design_from(formula, data, weights, offset, contrasts, *given)
         design = design if covariance is None else with_covariances(design, covariance)
-        return LMM(design, storage=storage, threads=threads).fitted(options)
+        return lmm_of(design, storage, threads).fitted(options)
     with warnings.catch_warnings():
         if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
             warnings.simplefilter("ignore", OneRowPerLevelWarning)
-        design = design_from(formula, data, weights, offset, contrasts, relationship)
+        design = design_from(formula, data, weights, offset, contrasts, *given)
         design = design if covariance is None else with_covariances(design, covariance)
-        model = LMM(design, storage=storage, threads=threads)
+        model = lmm_of(design, storage, threads)
         options.free = model.holding(fixed, ties)
         return model.fitted(options)
 

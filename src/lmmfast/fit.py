@@ -83,7 +83,11 @@ class Fit:
     def point(self) -> Point:
         """The model at the estimates: what inference reads of it is computed once."""
         sums = None if self.design is self.model.design else self.design.sums
-        return self.model.point(self.theta, reml=self.reml, sums=sums)
+        if self.estimates.delta is None:
+            return self.model.point(self.theta, reml=self.reml, sums=sums)
+        model: Any = self.model
+        delta = self.estimates.delta
+        return model.point(self.theta, reml=self.reml, sums=sums, delta=delta)  # type: ignore[no-any-return]
 
     @cached_property
     def _known(self) -> dict[Any, Any]:
@@ -135,6 +139,7 @@ class Fit:
         """
         estimates = self.estimates
         variances = estimates.n_theta + (not estimates.is_sigma_known)
+        variances += 0 if estimates.delta is None else len(estimates.delta)
         return int(np.sum(estimates.fixed_kept)) + variances
 
     @property

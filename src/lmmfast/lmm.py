@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .engine.model import Model
 from .engine.options import MAX_EVALS, Options
+from .engine.residual import ResidualModel
 from .results import LMMFit
 
 if TYPE_CHECKING:
+    from .data.design import Design
     from .engine.estimates import Evaluation
     from .engine.free import Free
     from .many.fits import ManyFits
@@ -108,6 +110,10 @@ class LMM(Model):
         from .sources.design import design_of
 
         return cls(design_of(cross), storage=storage, threads=threads)
+
+    def with_design(self, design: Design) -> LMM:
+        """A model of another design that is stored and run as this one."""
+        return lmm_of(design, **self._options())
 
     def fit(
         self,
@@ -217,3 +223,16 @@ class LMM(Model):
             When the criterion is not finite at theta.
         """
         return LMMFit(self.estimates_at(theta, reml=reml), self.design, self)
+
+
+class StructuredLMM(ResidualModel, LMM):
+    """A linear mixed model whose residuals have variances and correlations of their own.
+
+    `lmmfast.lmer` makes it where it is given ``dispersion=`` or ``residual=``.
+    """
+
+
+def lmm_of(design: Design, storage: str, threads: int) -> LMM:
+    """The model of a design, whatever its residuals are."""
+    make = LMM if design.residual is None else StructuredLMM
+    return make(design, storage=storage, threads=threads)

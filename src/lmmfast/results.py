@@ -200,6 +200,8 @@ class LMMFit(Labelled, Resampled):
         max_evals: int = MAX_EVALS,
         starts: int = 0,
         fixed: Any = AS_BEFORE,
+        dispersion: Any = AS_BEFORE,
+        residual: Any = AS_BEFORE,
     ) -> LMMFit:
         """The fit of a changed model: R's ``update``.
 
@@ -217,7 +219,7 @@ class LMMFit(Labelled, Resampled):
             variable that is gone come back, as in R. A warning tells when values have changed.
         reml : bool, optional
             Default: as before.
-        weights, offset, contrasts, relationship
+        weights, offset, contrasts, relationship, dispersion, residual
             As for `lmmfast.lmer`; None for none. Default: as before.
         start, verbose, callback, max_seconds, max_evals, starts
             As for `lmmfast.lmer`. Storage and threads are as before.
@@ -246,7 +248,7 @@ class LMMFit(Labelled, Resampled):
         >>> fit.update(". ~ . - (Days | Subject) + (1 | Subject)", reml=False).formula
         'Reaction ~ Days + (1 | Subject)'
         """
-        given = Given(data, weights, offset, contrasts, relationship)
+        given = Given(data, weights, offset, contrasts, relationship, dispersion, residual)
         reml = self.reml if reml is None else reml
         options = Options(reml, start, verbose, callback, max_seconds, max_evals, starts)
         return _update.update(self, formula, given, options, fixed)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .fit import Fit
 from .hints import hinted
+from .inference.intervals import residual as _residual
 from .inference.rows import influence as _influence
 from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows import residuals as _residuals
 from .inference.rows import shrinkage as _shrinkage
+from .inference.rows import structured as _structured
 from .inference.rows.shown import Asked, predictions
 
 if TYPE_CHECKING:
@@ -38,9 +40,11 @@ class Rowwise(Fit):
 
         Parameters
         ----------
-        type : {"response", "pearson", "marginal", "scaled"}
-            "response": ``y - fittedvalues``, as ``resid``. "pearson": the same times the square
-            roots of the weights over sigma (lme4's with ``scaled=TRUE``). "marginal": from the
+        type : {"response", "pearson", "normalized", "marginal", "scaled"}
+            "response": ``y - fittedvalues``, as ``resid``. "pearson": the same over the residual
+            standard deviations (lme4's with ``scaled=TRUE``): sigma, weights and ``dispersion=``.
+            "normalized": these made independent where ``residual=`` correlates them, row by row
+            given those before in time (nlme's). "marginal": from the
             fixed effects and the offset alone. "scaled": the marginal ones made independent with
             variance one by the Cholesky factor of their covariance, row by row given those before;
             dense in each set of rows that share random effects.
@@ -53,6 +57,65 @@ class Rowwise(Fit):
             "scaled" when too many rows share random effects.
         """
         return _residuals.residuals(self, type)
+
+    @property
+    def residual_sd(self) -> pd.Series:
+        """Residual standard deviations of the rows used (n): sigma, weights and ``dispersion=``."""
+        sd = self.sigma * _structured.row_deviations(self)
+        return _predict.row_series(self.design, sd, "residual_sd")
+
+    @property
+    def residual_parameters(self) -> pd.DataFrame:
+        """Parameters of the residual structure with standard errors, as users see them.
+
+        One row each: ratios of standard deviations to the first stratum's, the power or exponent,
+        correlations, the range. Columns ``estimate`` and ``se`` (delta method, from the curvature
+        of the criterion; NaN on a boundary).
+
+        Raises
+        ------
+        FitError
+            When the fit has no residual structure.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> data = datasets.load("sleepstudy")
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", data, residual="ar1(Days | Subject)")
+        >>> fit.residual_parameters.round(3).values.tolist()
+        [[0.492, 0.091]]
+        """
+        return _residual.parameters(self)
+
+    def residual_covariance(self, subject: Any = None) -> pd.DataFrame:
+        """Covariance of the residuals of one subject's rows, ordered by time.
+
+        Parameters
+        ----------
+        subject : label, optional
+            Of the subject in ``residual=``; without it, of a level of the first grouping factor.
+            Default: the one with the most rows.
+
+        Returns
+        -------
+        pandas.DataFrame
+            (k, k), labelled by the rows.
+
+        Raises
+        ------
+        DataError
+            When there is no such level.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> data = datasets.load("sleepstudy")
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", data, residual="ar1(Days | Subject)")
+        >>> R = fit.residual_covariance(308)
+        >>> float(round(R.iloc[0, 1] / R.iloc[0, 0], 3))
+        0.492
+        """
+        return _structured.covariance(self, subject)
 
     def stream_residuals(self, source: Any, type: str = "response") -> Iterator[pd.DataFrame]:
         """Fitted values and residuals chunk by chunk, for fits whose rows are not in memory.

@@ -15,8 +15,10 @@ from .engine.priors import described
 from .formula.covariances import IN_WORDS
 from .inference.ddf import METHODS, ddf_of
 from .inference.hypotheses.tests import coef_test
+from .inference.intervals.residual import parameters as residual_parameters
 from .inference.rows.generalized import is_ordered, pearson, response_note
 from .inference.rows.predict import fitted_of
+from .inference.rows.structured import row_deviations
 from .inference.selection.singular import singular_sentences
 from .tables import (
     Summary,
@@ -56,6 +58,7 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
     said += dropped_rows(fit.design)
     said += kept_rows(fit)
     sections.append(("Random effects:", random_table(fit), *said))
+    sections += structure_sections(fit)
     if fit.design.x_names:
         sections.append(("Fixed effects:", fixed_table(fit, ddf), *fixed_notes(fit, ddf)))
     sections += extra_sections(fit)
@@ -146,9 +149,7 @@ def residual_table(fit: Fit) -> Table:
     if fit.family is not None:
         residuals = pearson(fit, fitted_of(fit))
     else:
-        residuals = (fit.design.y - fitted_of(fit)) / fit.sigma
-        if fit.weights is not None:
-            residuals = residuals * np.sqrt(fit.weights)
+        residuals = (fit.design.y - fitted_of(fit)) / (fit.sigma * row_deviations(fit))
     quartiles = np.quantile(residuals, [0, 0.25, 0.5, 0.75, 1])
     cells = tuple(f"{value:.4f}" for value in quartiles)
     return Table(("Min", "1Q", "Median", "3Q", "Max"), (cells,), 0)
@@ -279,6 +280,22 @@ def extra_sections(fit: Fit) -> list[tuple[str | Table, ...]]:
     table = Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
     name = "Thresholds:" if is_ordered(fit) else "Parameters of the distribution:"
     return [(name, table)]
+
+
+def structure_sections(fit: Fit) -> list[tuple[str | Table, ...]]:
+    """Parameters of a residual structure."""
+    if fit.design.residual is None:
+        return []
+    found = residual_parameters(fit)
+    columns = {
+        "": list(found.index),
+        "Estimate": column(found["estimate"], by=found["se"]),
+        "Std. Error": column(found["se"]),
+    }
+    table = Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), 1)
+    own = fit.design.residual
+    said = f"Residuals: {own.text}" + f"; {own.reference}" * bool(own.reference)
+    return [(*wrapped(said), table)]
 
 
 def fixed_notes(fit: Fit, ddf: str | None) -> list[str]:

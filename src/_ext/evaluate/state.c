@@ -29,7 +29,7 @@ double evaluate(lmm_model *m, int reml)
     const double nu = degrees(m, reml);
     if (factorize(m) != LMM_OK) return INFINITY;
     if (lay->generalized) return ev->logdetM; /* there is no response: the factor is what is asked for */
-    ev->size = (double)lay->n;
+    ev->size = m->residual ? m->sums.border[(ptrdiff_t)lay->pb * lay->pb - 1] : (double)lay->n;
     if (ev->r2 < LITTLE * ev->size && m->trailing->exact) refine_residual(m);
     if (!(ev->r2 > 0)) return INFINITY;
     return ev->logdetM + (reml ? ev->logdetC - 2 * lay->logdetB : 0) +

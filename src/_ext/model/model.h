@@ -17,6 +17,7 @@
 
 typedef struct trailing trailing; /* trailing/trailing.h */
 typedef struct relation relation; /* relation.h */
+typedef struct residual residual; /* residual/residual.h */
 
 typedef struct {      /* a change of coordinates: whitened columns = (columns - mean) B    */
     int32_t k;        /* columns                                                           */
@@ -154,7 +155,9 @@ struct lmm_model {
     evaluation evaluation;
     equations equations; /* while many responses are fitted (many.c) */
     scratch scratch;
-    void *memory; /* every block that lmm_free frees */
+    residual *residual;                /* covariance of the rows, NULL: W^-1 */
+    void (*free_residual)(residual *); /* ... and what frees it */
+    void *memory;                      /* every block that lmm_free frees */
 };
 
 /* Rows of the coarser eliminated factors, which stand first in the panels of factor k. */

@@ -45,14 +45,16 @@ static int try_point(fit *t, const double *at, double *x)
     return 1;
 }
 
-/* The x of the plane nearest to phi, the unstructured term s as in axes */
-static void x_of_term(fit *t, const piece *own, const double *axes, double *phi, double *x)
+/* The point of the plane nearest to phi, the unstructured term s as in axes, all else as in from */
+static void x_of_term(fit *t, const piece *own, const double *axes, const double *from, double *phi,
+                      double *x)
 {
     const term *s = &own->t;
     axes_factors(t->m, axes, 0, t->T);
     theta_of_factors(t->m, t->T, t->theta);
     change_coordinates(t->m, t->theta, 1);
     memcpy(phi + own->first, t->theta + s->th, sizeof(double) * (size_t)s->nth);
+    memcpy(x, from, sizeof(double) * (size_t)fit_size(t));
     plane_nearest_phi(t->plane, phi, x);
 }
 
@@ -67,7 +69,7 @@ static int leave_term(fit *t, const term *s, const piece *own, double *axes, dou
     for (double e = FIRST; curvature < -NEGATIVE && e > LEAST; e /= 3) {
         if (t->state->neval >= t->s->maxeval) return -1;
         *deviation = e;
-        if (own) x_of_term(t, own, axes, phi, trial);
+        if (own) x_of_term(t, own, axes, x, phi, trial);
         if (try_point(t, own ? trial : axes, x)) return 1;
     }
     if (curvature < -NEGATIVE) *deviation = FLOOR;
@@ -89,6 +91,7 @@ static int leave_structure(fit *t, const piece *own, double *phi, double *x, dou
         if (t->state->neval >= t->s->maxeval) return -1;
         memcpy(kept, phi + own->first, sizeof(double) * (size_t)own->count);
         memcpy(phi + own->first, proposed, sizeof(double) * (size_t)own->count);
+        memcpy(trial, x, sizeof(double) * (size_t)fit_size(t));
         plane_nearest_phi(t->plane, phi, trial);
         memcpy(phi + own->first, kept, sizeof(double) * (size_t)own->count);
         if (try_point(t, trial, x)) return 1;
@@ -140,8 +143,8 @@ int leave_saddle(fit *t, double *x)
 {
     lmm_model *m = t->m;
     const layout *lay = &m->layout;
-    const ptrdiff_t size = axes_size(lay);
-    double *axes = m->scratch.work, *place = axes, *trial = axes + size, *work = trial + size;
+    const ptrdiff_t size = axes_size(lay) + more_size(t);
+    double *axes = m->scratch.work, *place = axes, *trial = axes + size, *work = trial + size + 2 * t->n;
     if (!m->trailing->exact && memcmp(t->x, t->last.x, sizeof(double) * (size_t)fit_size(t)) != 0) {
         fit_value(t, x); /* S belongs to a step that was not accepted */
         t->state->neval++;

@@ -3,6 +3,7 @@
 #include "optimize/fit.h"
 
 #include <float.h>
+#include <stdlib.h>
 
 #include "optimize/approach.h"
 #include "optimize/escape.h"
@@ -63,6 +64,7 @@ static void settle_reference(fit *t)
 double fit_value(void *arg, const double *x)
 {
     fit *t = arg;
+    if (t->more && t->more->place(t->more->arg, x + fit_theta_size(t))) return t->f = INFINITY;
     if (t->plane)
         set_theta(t->m, plane_theta(t->plane, x), 1, FLOOR);
     else
@@ -101,6 +103,11 @@ static int fit_derivatives(void *arg, double *slope, double *A, double *E)
 }
 
 ptrdiff_t fit_size(const fit *t)
+{
+    return fit_theta_size(t) + more_size(t);
+}
+
+ptrdiff_t fit_theta_size(const fit *t)
 {
     return t->plane ? 2 * (ptrdiff_t)t->n : axes_size(&t->m->layout);
 }
@@ -212,7 +219,7 @@ static newton_problem problem_of(fit *t)
         p.noise = fmax(p.noise, UNSEEN);
         p.tolerance = fmax(p.tolerance, ENOUGH);
     }
-    return p;
+    return t->more ? with_more(t, p) : p;
 }
 
 /* -------------------------------------------------------------------------------------------- the start --
@@ -341,6 +348,7 @@ static void stand(const fit *t, const double *theta, double f, int evaluated)
 static double stand_at(fit *t, const double *x, double *theta)
 {
     lmm_model *m = t->m;
+    if (t->more) t->more->place(t->more->arg, x + fit_theta_size(t));
     theta_at(t, x, t->theta);
     to_user(m, t->theta, theta);
     set_theta(m, t->theta, 1, 0);
@@ -401,14 +409,14 @@ newton_end fit_minimize(fit *t, double *x)
 static newton_end minimize(fit *t, double *x, lmm_info *info)
 {
     lmm_model *m = t->m;
-    if (!t->n) {
+    if (!t->n && !t->more) {
         t->state->f = fit_value(t, x);
         t->state->neval = 1;
         t->state->predicted = 0;
         if (!m->trailing->exact) settle_reference(t);
         return isfinite(t->state->f) ? NEWTON_CONVERGED : NEWTON_UNDEFINED;
     }
-    if (m->approach && !t->plane) {
+    if (m->approach && !t->plane && !t->more) {
         const newton_end end = approach(t, x);
         if (end == NEWTON_STOPPED) return end;
         t->close = end == NEWTON_CONVERGED;
@@ -424,21 +432,33 @@ static newton_end minimize(fit *t, double *x, lmm_info *info)
     }
 }
 
+/* Doubles of the minimizer and of the start, which share them; more: other variables */
+static ptrdiff_t shared_workspace(const layout *lay, int others)
+{
+    const int n = (int)moving(lay) + others;
+    const ptrdiff_t newton = newton_workspace(n, n, axes_size(lay) + 2 * others), start = start_work(lay);
+    return newton > start ? newton : start;
+}
+
+static ptrdiff_t workspace_with(const layout *lay, int others)
+{
+    const ptrdiff_t N = lay->ntheta, M = moving(lay), size = axes_size(lay) + 2 * others;
+    return shared_workspace(lay, others) + 4 * size + 6 * N + 1 + M * M + factors_size(lay) +
+           axes_work(lay, others);
+}
+
 ptrdiff_t fit_workspace(const layout *lay)
 {
-    const ptrdiff_t N = moving(lay), size = axes_size(lay), newton = newton_workspace((int)N, (int)N, size),
-                    start = start_work(lay);
-    return (newton > start ? newton : start) + 4 * size + 6 * (ptrdiff_t)lay->ntheta + 1 + N * N +
-           factors_size(lay) + axes_work(lay, 0);
+    return workspace_with(lay, 0);
 }
 
 /* Arrays behind those of the minimizer */
 static double *lay_out(fit *t)
 {
     const layout *lay = &t->m->layout;
-    const ptrdiff_t N = lay->ntheta, M = moving(lay), size = axes_size(lay),
-                    newton = newton_workspace((int)M, (int)M, size), start = start_work(lay);
-    double *x = t->m->scratch.newton + (newton > start ? newton : start);
+    const int others = t->more ? t->more->n : 0;
+    const ptrdiff_t N = lay->ntheta, M = moving(lay), size = axes_size(lay) + 2 * others;
+    double *x = t->m->scratch.newton + shared_workspace(lay, others);
     t->x = x + size, t->last.x = t->x + size, t->begin = t->last.x + size, t->sigma = t->begin + size;
     t->slope = t->sigma + N + 1, t->last.sigma = t->slope + N, t->last.slope = t->last.sigma + N;
     t->theta = t->last.slope + N, t->A = t->theta + 2 * N, t->T = t->A + M * M;
@@ -446,7 +466,9 @@ static double *lay_out(fit *t)
     return x;
 }
 
-static lmm_status fit_from(fit *t, const double *start, double *theta, double *z, lmm_info *info)
+/* values: of the other variables, in and out */
+static lmm_status fit_from(fit *t, const double *start, double *values, double *theta, double *z,
+                           lmm_info *info)
 {
     lmm_model *m = t->m;
     double *x = lay_out(t);
@@ -461,6 +483,7 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, double *z
         start_near_moments(t, x);
     else
         start_by_moments(t, x);
+    if (t->more) memcpy(x + fit_theta_size(t), values, sizeof(double) * (size_t)t->more->n);
     const newton_end end = minimize(t, x, info);
     if (end == NEWTON_UNDEFINED || end == NEWTON_NOTFINITE) m->evaluation.at.state = NOWHERE;
     if (end == NEWTON_NOTFINITE) return m->trailing->failed ? LMM_UNSOLVED : LMM_NOTFINITE;
@@ -473,20 +496,43 @@ static lmm_status fit_from(fit *t, const double *start, double *theta, double *z
     info->noise = end == NEWTON_CONVERGED ? seen_noise(t, x, info->objective, t->x) : 0;
     if (info->noise > 0) m->evaluation.at.state = NOWHERE;
     info->neval = t->state->neval;
+    if (t->more) {
+        memcpy(values, x + fit_theta_size(t), sizeof(double) * (size_t)t->more->n);
+        t->more->place(t->more->arg, values);
+    }
     return end == NEWTON_CONVERGED ? LMM_OK : end == NEWTON_STOPPED ? LMM_STOPPED : LMM_MAXEVAL;
+}
+
+static lmm_status fit_all(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
+                          const more *others, double *values, double *theta, double *z, lmm_info *info)
+{
+    newton_state state = {.f = INFINITY, .radius = s->radius};
+    fit t = {.m = m, .s = s, .state = &state, .n = m->layout.ntheta, .more = others};
+    if (!within) return m->layout.moves ? LMM_UNAVAILABLE : fit_from(&t, start, values, theta, z, info);
+    plane p;
+    lmm_status status = plane_open(&p, m, within);
+    t.n = p.n;
+    t.plane = &p;
+    if (status == LMM_OK) status = fit_from(&t, start, values, theta, z, info);
+    plane_close(&p);
+    return status;
 }
 
 lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
                    double *theta, double *z, lmm_info *info)
 {
-    newton_state state = {.f = INFINITY, .radius = s->radius};
-    fit t = {.m = m, .s = s, .state = &state, .n = m->layout.ntheta};
-    if (!within) return m->layout.moves ? LMM_UNAVAILABLE : fit_from(&t, start, theta, z, info);
-    plane p;
-    lmm_status status = plane_open(&p, m, within);
-    t.n = p.n;
-    t.plane = &p;
-    if (status == LMM_OK) status = fit_from(&t, start, theta, z, info);
-    plane_close(&p);
+    return fit_all(m, s, within, start, NULL, NULL, theta, z, info);
+}
+
+lmm_status fit_with(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
+                    const more *others, double *values, double *theta, lmm_info *info)
+{
+    double *own = m->scratch.newton;
+    if (!others->n) return lmm_fit(m, s, within, start, theta, NULL, info);
+    m->scratch.newton = calloc((size_t)workspace_with(&m->layout, others->n) + 1, sizeof(double));
+    lmm_status status = LMM_NOMEM;
+    if (m->scratch.newton) status = fit_all(m, s, within, start, others, values, theta, NULL, info);
+    free(m->scratch.newton);
+    m->scratch.newton = own;
     return status;
 }

@@ -18,6 +18,7 @@
 void lmm_free(lmm_model *m)
 {
     if (!m) return;
+    if (m->residual) m->free_residual(m->residual);
     trailing_free(m->trailing);
     relations_free(m);
     team_free(m->team);

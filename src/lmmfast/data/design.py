@@ -24,6 +24,8 @@ from .fixed import fixed_columns
 from .grouping import Grouping, combine, factors_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .relationship import Relation, relate
+from .residual import Residual
+from .residual import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
@@ -44,13 +46,15 @@ class Given(NamedTuple):
     offset: Any
     contrasts: Mapping[str, Any] | None
     relationship: Mapping[str, Any] | None = None
+    dispersion: str | None = None
+    residual: str | None = None
 
     def without_data(self) -> Given:
         """The names of columns, and contrasts."""
         weights, offset = (
             own if isinstance(own, str) else None for own in (self.weights, self.offset)
         )
-        return Given(None, weights, offset, self.contrasts, self.relationship)
+        return self._replace(data=None, weights=weights, offset=offset)
 
 
 class Reading(NamedTuple):
@@ -80,6 +84,7 @@ class Design:
     given: Given | None = None  # None: not known, or others; pickles are without data and values
     outcome: Outcome | None = None  # what the response of a generalized model is
     reading: Reading | None = None  # how rows were read that are no table; None: they are one
+    residual: Residual | None = None  # variances and correlations of the rows; None: weights alone
 
     def __post_init__(self) -> None:
         for column in self.variables.values():
@@ -198,6 +203,8 @@ def build(
     learned: Mapping[str, Any] | None = None,
     kind: str | None = None,
     relationship: Mapping[str, Any] | None = None,
+    dispersion: str | None = None,
+    residual: str | None = None,
 ) -> Design:
     """Design matrices of a mixed model, of what `lmer` takes; `data` may be a `Table`.
 
@@ -209,7 +216,8 @@ def build(
     of statsmodels) instead of R's. `learned` is the memory of another design: what its expressions
     learned is not learned anew. `kind` says what the response of a generalized model is, see
     `Outcome`; an ordered one has thresholds in the place of an intercept. `relationship` has the
-    relationships of levels by grouping factor, see `relate`.
+    relationships of levels by grouping factor, see `relate`. `dispersion`
+    and `residual` are as `lmer` has them.
     """
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be text, not {type(formula).__name__}")
@@ -218,6 +226,8 @@ def build(
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
     check_levels_of_rows(plan)
+    structure = residual_of(dispersion, residual)
+    plan = plan.beside(structure.atoms)
     memory = Memory(scope, patsy)
     memory.update(learned or {})
     used = used_rows(plan, table, weights, offset, memory)
@@ -247,6 +257,7 @@ def build(
     note_double_bars(plan, codings)
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     offsets = total_offset(given, plan, used.columns, used.memory, used.rows)
+    found = structure.of_rows(used.columns, used.memory, used.n)
     used.memory.close()
     index = table.index
     if index is not None and used.n < table.n:
@@ -263,6 +274,7 @@ def build(
         recipe=_recipe(plan, used, codings, fixed, layouts, groupings),
         variables=_variables(plan, used),
         outcome=outcome,
+        residual=found,
     )
 
 

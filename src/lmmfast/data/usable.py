@@ -57,7 +57,7 @@ def used_rows(plan: Plan, table: Table, weights: Any, offset: Any, memory: Memor
         w = None if w is None else w.take(complete)
         off = None if off is None else off.take(complete)
     else:
-        atoms = (plan.response, *plan.atoms, *plan.offsets)
+        atoms = (plan.response, *plan.atoms, *plan.offsets, *plan.besides)
         numbers = {name for atom in atoms for name in atom.names}  # others: grouping factors alone
         columns = {
             name: table.lasting(name, column, copy=name in numbers)

@@ -13,6 +13,7 @@ from .criterion import Criterion
 
 if TYPE_CHECKING:
     from .model import Model
+    from .residual import ResidualModel
 
 
 # The step, in units of the parameter's standard deviation given the others: the error of the
@@ -22,6 +23,7 @@ FINE = (2e-3, ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12)))
 # Two points do where an evaluation is expensive: many levels make the criterion smooth in these
 # units (1e-8 on the megastudies), and rounding is still 1e-9.
 COARSE = (5e-4, ((-1, -1 / 2), (1, 1 / 2)))
+FIRST_LOOK = 1e-3  # step of parameters whose curvature is not known beforehand
 LARGE = 500  # order of the trailing matrix from which evaluations are expensive
 
 
@@ -99,6 +101,36 @@ def hessian_within(model: Model, phi: np.ndarray, reml: bool, directions: np.nda
         return _differences(model, gradient, phi, curvature.diagonal(), directions)
     except NotPositiveDefinite:
         raise FitError("the criterion is not finite near these parameters") from None
+
+
+def hessian_with_delta(
+    model: ResidualModel, whole: np.ndarray, reml: bool, directions: np.ndarray, *, whitened: bool
+) -> np.ndarray:
+    """As `hessian_along`, of a model with a residual structure: along the directions of theta and
+    in its own parameters, (k + ndelta, k + ndelta). whole: theta, then these."""
+    n, k = directions.shape
+    along = np.eye(len(whole))[:, n - k :]
+    along[:n, :k] = directions
+
+    def gradient(point: np.ndarray) -> np.ndarray:
+        with model._lock:
+            model._use(None)
+            model._core.place(point[n:])
+            theta = np.ascontiguousarray(point[:n])
+            model._core.evaluate(theta, reml, whitened=whitened, value=False)
+            g, slope, _ = model._core.slopes()
+        return np.concatenate([g @ directions, slope])
+
+    try:
+        gradient(whole)
+        with model._lock:
+            curvature = directions.T @ model._core.derivatives(True)[1] @ directions
+        step = FIRST_LOOK * np.eye(len(whole))[n:]
+        own = [(gradient(whole + h) - gradient(whole - h)) / (2 * FIRST_LOOK) for h in step]
+        sizes = np.append(curvature.diagonal(), [one[k + j] for j, one in enumerate(own)])
+        return _differences(model, gradient, whole, sizes, along)
+    except NotPositiveDefinite:
+        raise FitError("the criterion is not finite near this theta") from None
 
 
 def hessian_at_sigma(

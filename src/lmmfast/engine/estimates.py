@@ -82,7 +82,7 @@ class Singular(Frozen, arrays=("direction",)):
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept", "phi")):
+class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept", "phi", "delta")):
     """The numbers of a fit as arrays, in the user's units and coding.
 
     The arrays are read-only: ``fit.theta.copy()`` can be changed.
@@ -131,6 +131,9 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
         the parameters of the structure (`data.structures`), of other terms their part of theta.
     lost : int
         Parameters of covariance structures that no response identifies: they do not count.
+    delta : (ndelta,) array or None
+        Parameters of the residual structure as they are optimized (`lmmfast.data.residual`); None
+        where there is none.
     """
 
     reml: bool
@@ -155,6 +158,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     free: Free | None = None
     phi: np.ndarray | None = None
     lost: int = 0
+    delta: np.ndarray | None = None
 
     @property
     def is_sigma_known(self) -> bool:

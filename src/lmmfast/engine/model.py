@@ -33,7 +33,7 @@ from .identify import Overlap, overlaps
 from .known import minimum
 from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch
-from .point import WORDS, Point, in_words
+from .point import NOT_STRUCTURED, WORDS, Point, in_words
 from .starts import Starts, random_theta
 from .structured import Structured, structured
 
@@ -87,8 +87,13 @@ class Model(Machine):
         When the factorization would not fit in the memory that is available, with its size.
     """
 
+    _compiled: Any = _core.Model  # what is compiled
+    _structured = False  # whether the rows have a residual structure
+
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
-        self._compile(design, storage, threads, _core.Model)
+        if (design.residual is not None) != self._structured:
+            raise FitError(NOT_STRUCTURED)
+        self._compile(design, storage, threads, self._compiled)
         self._held: Any = design.sums  # what the compiled model is filled with
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}
         self.structured = structured(self._engine)
@@ -360,14 +365,14 @@ class Model(Machine):
         try:
             if free is not None:
                 if first is None:
-                    first, *_, before, _ = self._core.fit(None, **how)
+                    (first, *_, before, _), _ = self._search(None, how)
                 how = {**how, "plane": self._engine.plane(free)}
                 first = free.nearest(first)
-            found = self._core.fit(first, **how)
+            found, delta = self._search(first, how)
         except _core.NotPositiveDefinite as error:
             plain = type(error) is _core.NotPositiveDefinite
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
-        return self._end(found, watch, before)
+        return self._end(found, watch, before)._replace(delta=delta)
 
     def _structured_run(
         self,
@@ -414,6 +419,10 @@ class Model(Machine):
             status = "flat direction" if known else "limited by rounding"
         left = certificate if status == "flat direction" else max(certificate, *rounding)
         return _Run(theta, objective, certificate, left, before + evals, status)
+
+    def _search(self, first: np.ndarray | None, how: dict[str, Any]) -> tuple[Any, Any]:
+        """What the compiled fit finds, and (see `ResidualModel`) parameters besides theta."""
+        return self._core.fit(first, **how), None
 
     def _known_sigma(
         self, first: np.ndarray | None, watch: Watch, free: Free, how: dict[str, Any]
@@ -502,6 +511,7 @@ class _Run(NamedTuple):
     evals: int
     status: str
     phi: np.ndarray | None = None
+    delta: np.ndarray | None = None  # of a residual structure
 
     def rank(self) -> tuple[bool, float]:
         """Lowest objective first; what is not a number last."""

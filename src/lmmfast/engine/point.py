@@ -46,6 +46,11 @@ WORDS: dict[type[BaseException], str] = {  # for what the compiled model refuses
     "(lmmfast.plan)",
 }
 
+NOT_STRUCTURED = (
+    "this is not to be had for models with a residual structure (dispersion=, residual=): fit the "
+    "model without it, or ask for something else"
+)
+
 Parts = tuple[np.ndarray, ...]  # one array for each term, in the formula's order
 
 

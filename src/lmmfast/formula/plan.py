@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -28,6 +28,7 @@ class Plan:
     offsets: tuple[Expression, ...]
     names: tuple[str, ...]  # of all columns and constants, each once
     variables: frozenset[str]  # those that stand alone and must be columns
+    besides: tuple[Expression, ...] = ()  # of a residual structure
 
     @property
     def atoms(self) -> Iterable[Expression]:
@@ -38,7 +39,16 @@ class Plan:
     def everything(self) -> tuple[Expression, ...]:
         """Variables and expressions of all parts, with repetitions."""
         groups = (atom for group in self.groups for atom in group)
-        return (self.response, *self.atoms, *self.offsets, *groups)
+        return (self.response, *self.atoms, *self.offsets, *groups, *self.besides)
+
+    def beside(self, atoms: Iterable[Expression]) -> Plan:
+        """The same with more variables, which the formula does not have."""
+        more = tuple(atoms)
+        if not more:
+            return self
+        names = dict.fromkeys((*self.names, *(name for atom in more for name in atom.names)))
+        alone = self.variables | {atom.names[0] for atom in more if atom.is_name}
+        return replace(self, names=tuple(names), variables=alone, besides=more)
 
     @cached_property
     def learners(self) -> tuple[Expression, ...]:

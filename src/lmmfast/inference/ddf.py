@@ -169,6 +169,14 @@ def check_scale(kind: Any) -> None:
     check_choice("type", kind, ("link", "response"))
 
 
+def unstructured_only(fit: Any, what: str) -> None:
+    """FitError where `what` does not know of the residual structure of the fit."""
+    if fit.design.residual is not None:
+        raise FitError(
+            f"{what} is not to be had for fits with a residual structure (dispersion=, residual=)"
+        )
+
+
 def check_choice(name: str, value: Any, known: Collection[Any], given: Any = None) -> None:
     """ValueError where an argument is none of the values that it may have."""
     if value not in known:

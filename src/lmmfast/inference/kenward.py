@@ -91,6 +91,11 @@ class KenwardRoger:
                 "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "
                 "Satterthwaite degrees of freedom"
             )
+        if fit.estimates.delta is not None:
+            raise FitError(
+                "Kenward-Roger tests do not know of residual structures (dispersion=, residual=): "
+                "use Satterthwaite degrees of freedom, which take their parameters as estimated"
+            )
         if fit.estimates.free is not None:
             raise FitError(
                 "Kenward-Roger tests take every covariance parameter as estimated, but some were "

@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.derivatives import LARGE, hessian_along, hessian_at_sigma, hessian_within
+from ..engine.derivatives import (
+    LARGE,
+    hessian_along,
+    hessian_at_sigma,
+    hessian_with_delta,
+    hessian_within,
+)
 from ..engine.free import directions
 from ..errors import FitError
 from ..linalg import inverse_root, triangular_root
@@ -142,6 +148,17 @@ class Satterthwaite:
         free = np.concatenate([term.free for term in self.terms])
         return np.eye(len(free))[:, free]
 
+    @property
+    def ndelta(self) -> int:
+        """Number of parameters of the residual structure, which move besides theta."""
+        delta = self._fit.estimates.delta
+        return 0 if delta is None else len(delta)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """(n, k + ndelta): the directions, and zeros for the parameters of the residuals."""
+        return np.hstack([self.directions, np.zeros((len(self.directions), self.ndelta))])
+
     @cached_property
     def _information(self) -> tuple[np.ndarray, np.ndarray]:
         sigma = None if self._fit.estimates.free is None else self._fit.estimates.free.sigma
@@ -155,6 +172,8 @@ class Satterthwaite:
 
     def _analytic_is_faster(self) -> bool:
         """Than differences: two evaluations a parameter, each of order^3 operations."""
+        if self.ndelta:
+            return False
         order, storage = self._model.storage["order"], self._model.storage["storage"]
         if self._model._engine.moves:
             return False
@@ -171,6 +190,10 @@ class Satterthwaite:
         theta = np.concatenate([term.T[term.row, term.column] for term in self.terms])
         whitened = self._fit.estimates.free is None
         along = self.directions
+        if self.ndelta:
+            whole = np.concatenate([theta, self._fit.estimates.delta])
+            own: Any = self._model
+            return hessian_with_delta(own, whole, self._fit.reml, along, whitened=whitened)
         return hessian_along(self._model, theta, self._fit.reml, along, whitened=whitened)
 
     def _analytic_hessian(self) -> np.ndarray:
@@ -190,7 +213,8 @@ class Satterthwaite:
 
     @property
     def root(self) -> np.ndarray:
-        """(k, j) array with Cov(theta) = root root' for the free parameters, sigma profiled."""
+        """(k + ndelta, j) array with Cov(theta, delta) = root root' for the free parameters, sigma
+        profiled."""
         return self._information[0]
 
     @property
@@ -214,7 +238,7 @@ class Satterthwaite:
         """(k,) gradient of log r^2, the logarithm of the residual sum of squares; zero where sigma
         is known, and does not follow it."""
         if self.is_sigma_known:
-            return np.zeros(self.directions.shape[1])
+            return np.zeros(self.steps.shape[1])
         total = self.nu * self._fit.estimates.sigma**2
         none = np.zeros((0, len(self._fit.estimates.beta)))
         return np.asarray(-self._gradient(none)[0] / total)
@@ -230,7 +254,20 @@ class Satterthwaite:
             dual = [C[term.kept] for C, term in zip(back, self.terms, strict=True)]
             squares = tuple(D @ M @ D.T for D, M in zip(dual, squares, strict=True))
         parts = [term.gradient(one) for one, term in zip(squares, self.terms, strict=True)]
-        return np.asarray(np.concatenate(parts, axis=1) @ self.directions)
+        found = np.concatenate(parts, axis=1) @ self.directions
+        return np.hstack([found, self._delta_gradient(L)]) if self.ndelta else np.asarray(found)
+
+    def _delta_gradient(self, L: np.ndarray) -> np.ndarray:
+        """(c + 1, ndelta): the same in the parameters of the residual structure."""
+        point: Any = self._fit.point
+        G, own = self._products, L @ point.basis.E
+        variances = np.einsum("ci,dij,cj->cd", own, G[:, :-1, :-1], own)
+        return -np.concatenate([G[None, :, -1, -1], variances])
+
+    @cached_property
+    def _products(self) -> np.ndarray:
+        point: Any = self._fit.point
+        return np.asarray(point.slopes()[2])
 
     def _structured_gradient(self, squares: tuple[np.ndarray, ...]) -> np.ndarray:
         """The same from sums of w_l w_l' of whitened columns, whose covariance is S: tr(M dS)."""

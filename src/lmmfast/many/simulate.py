@@ -11,7 +11,7 @@ import numpy as np
 from ..data.columns import Table
 from ..data.relationship import not_related
 from ..engine.relations import draws
-from ..errors import DataError
+from ..errors import DataError, FitError
 from ..inference.ddf import check_choice
 from ..inference.rows.predict import new_fixed, recipe_of, values_for
 from .job import checked_count
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..data.design import Design
     from ..data.recipe import Recipe
     from ..data.relationship import Relation
+    from ..data.residual import Residual
     from ..engine.compiled import Engine
     from ..fit import Fit
 
@@ -53,8 +54,19 @@ class Simulator:
     residual: np.ndarray  # n  standard deviations
 
     @classmethod
-    def of_design(cls, design: Design, assumed: Assumed) -> Simulator:
-        """For the rows of a design, offsets not added."""
+    def of_design(cls, design: Design, assumed: Assumed, delta: Any = None) -> Simulator:
+        """For the rows of a design, offsets not added. delta: of its residual structure.
+
+        Raises
+        ------
+        FitError
+            When the design has a residual structure and delta is not given.
+        """
+        if design.residual is not None and delta is None:
+            raise FitError(
+                "responses cannot be drawn here for a model with a residual structure "
+                "(dispersion=, residual=): see fit.simulate()"
+            )
         rows = design.rows_for("simulated responses need the rows")
         parts = [
             Part(term.codes, term.z, factor, len(term.levels), term.relation)
@@ -63,14 +75,19 @@ class Simulator:
         residual = np.full(rows.n, assumed.sigma)
         if rows.weights is not None:
             residual /= np.sqrt(rows.weights)
-        return cls(design.fixed.times(assumed.beta), tuple(parts), residual)
+        mean = design.fixed.times(assumed.beta)
+        if design.residual is None:
+            return cls(mean, tuple(parts), residual)
+        own = design.residual
+        residual *= own.deviation(delta)
+        return Correlated(mean, tuple(parts), residual, own, np.asarray(delta))
 
     def with_modes(self, modes: Sequence[np.ndarray]) -> Simulator:
         """The random effects given, (m, k) of each term, in place of new ones."""
         mean = self.mean.copy()
         for part, b in zip(self.parts, modes, strict=True):
             mean += np.einsum("ij,ij->i", part.z, b[part.codes])
-        return Simulator(mean, (), self.residual)
+        return replace(self, mean=mean, parts=())
 
     @property
     def n(self) -> int:
@@ -94,12 +111,16 @@ class Simulator:
             self._draw_some(shared, a, effects, out[a - first : b - first])
         return out.T
 
+    def _correlate(self, out: np.ndarray) -> None:
+        """Independent residuals (r, n) of variance one stay so."""
+
     def _draw_some(self, shared: Shared, first: int, effects: int, out: np.ndarray) -> None:
         normal = np.empty((len(out), effects))
         for i in range(len(out)):
             generator = shared.at(first + i)
             generator.standard_normal(out=normal[i])
             generator.standard_normal(out=out[i])
+        self._correlate(out)
         out *= self.residual
         out += self.mean
         at = 0
@@ -114,6 +135,17 @@ class Simulator:
                 b = _row_times(part.factor[j], own)
                 if b is not None:
                     out += part.z[:, j] * b[:, part.codes]
+
+
+@dataclass(frozen=True, eq=False)
+class Correlated(Simulator):
+    """Draws responses whose residuals have a structure."""
+
+    structure: Residual
+    delta: np.ndarray  # its parameters
+
+    def _correlate(self, out: np.ndarray) -> None:
+        out[:] = self.structure.correlate(self.delta, out.T).T
 
 
 def _row_times(row: np.ndarray, normal: np.ndarray) -> np.ndarray | None:
@@ -158,13 +190,22 @@ def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) ->
     if re == "fixed" and (given.sd, given.corr, given.theta) != (None, None, None):
         raise ValueError('re="fixed" keeps the conditional modes: sd, corr and theta mean nothing')
     if newdata is None:
-        simulator = Simulator.of_design(fit.design, assumed)
+        simulator = Simulator.of_design(fit.design, assumed, fit.estimates.delta)
         if re == "fixed":
             simulator = simulator.with_modes(fit.estimates.b)
         return _frame_of(simulator, fit.design, streams, count)
     table = Table.of(newdata)
+    if fit.design.residual is not None and fit.design.residual.subjects is not None:
+        raise FitError(
+            "new rows cannot be drawn from a model with correlated residuals: simulate the rows of "
+            "the fit"
+        )
     found = of_new_rows(fit, table, assumed, re == "fixed")
     residual = _residual_of(fit.design, recipe_of(fit), table, assumed.sigma)
+    if fit.design.residual is not None:
+        own = fit.design.residual
+        assert fit.estimates.delta is not None
+        residual = residual * own.new_deviation(fit.estimates.delta, table, recipe_of(fit).memory)
     values = replace(found, residual=residual).draw(streams, 0, count)
     return pd.DataFrame(values, index=table.index, columns=range(count))
 

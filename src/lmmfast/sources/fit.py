@@ -35,6 +35,10 @@ _RELATED = (
     "relationship= needs the rows in memory, as a table; read what is streamed first "
     "(pandas.read_parquet(path), data.compute(), ...)"
 )
+_STRUCTURE_NEEDS_ROWS = (
+    "dispersion= and residual= need the rows in memory, as a table; read what is streamed first "
+    "(pandas.read_parquet(path), data.compute(), ...)"
+)
 
 
 def any_design(
@@ -45,6 +49,7 @@ def any_design(
     contrasts: Mapping[str, Any] | None,
     kind: str | None = None,
     relationship: Mapping[str, Any] | None = None,
+    structure: tuple[str | None, str | None] = (None, None),
 ) -> Design:
     """The design of whatever `lmer`, or with a kind `glmer`, was given besides pandas, polars and
     dicts."""
@@ -52,6 +57,8 @@ def any_design(
         raise DataError(_RELATED)
     if kind is not None and (isinstance(formula, CrossProducts) or isinstance(data, CrossProducts)):
         raise DataError(_NEEDS_ROWS)
+    if structure != (None, None) and (is_dask(data) or isinstance(formula, CrossProducts)):
+        raise DataError(_STRUCTURE_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
             raise TypeError(
@@ -74,9 +81,13 @@ def any_design(
     source = stream_of(data)
     if source is None:
         how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-        return build(formula, data, **how, kind=kind, relationship=relationship)
+        dispersion, residual = structure
+        more: dict[str, Any] = {"kind": kind, "dispersion": dispersion, "residual": residual}
+        return build(formula, data, **how, **more, relationship=relationship)
     if relationship is not None:
         raise DataError(_RELATED)
+    if structure != (None, None):
+        raise DataError(_STRUCTURE_NEEDS_ROWS)
     formula = checked_formula(formula, source.columns)
     roles = Roles.of(weights, offset, kind)
     made = streamed_design if kind is None else kept_design

@@ -43,7 +43,9 @@ class Comparison:
     def models(self) -> tuple[str, ...]:
         """Their names and formulas, for the head of a table."""
         pairs = zip(self.names, self.fits, strict=True)
-        return tuple(f"{name}: {_tables.formula_text(fit.formula)}" for name, fit in pairs)
+        return tuple(
+            f"{name}: {_tables.formula_text(fit.formula)}{_structure(fit)}" for name, fit in pairs
+        )
 
     def test(self, small: int, large: int) -> tuple[tuple[float, float, float], list[str]]:
         """Chisq, Df and p of two fits, NaN where there is no test, and what to say about them."""
@@ -67,6 +69,12 @@ def compared(fits: Sequence[Any], refit: bool, names: Sequence[str] | None) -> C
     taken, notes = _comparable(taken, own, refit, orders)
     order = sorted(range(len(taken)), key=lambda i: taken[i].n_params)
     return Comparison(tuple(taken[i] for i in order), tuple(own[i] for i in order), (*said, *notes))
+
+
+def _structure(fit: Any) -> str:
+    """What a model has besides its formula."""
+    residual = getattr(fit.design, "residual", None)
+    return "" if residual is None else f" (residuals: {residual.text})"
 
 
 def criterion_name(fit: Any) -> str:
@@ -134,6 +142,11 @@ def _arranged(fit: Any, order: Any) -> Any:
     if order is None:
         return fit
     design = fit.design
+    if getattr(design, "residual", None) is not None:
+        raise FitError(
+            "fits with a residual structure are compared with fits of the same data in the same "
+            "order of the rows"
+        )
     w, offset = (None if v is None else v[order] for v in (design.weights, design.offset))
     sums = replace(design.sums, y=design.y[order], weights=w, offset=offset, positions=order)
     terms = tuple(term.with_rows(term.codes[order], term.z[order]) for term in design.terms)

@@ -101,6 +101,9 @@ def _linear_nesting(small: Fit, large: Fit) -> Nesting:
     for name, usual in (("offset", 0.0), ("weights", 1.0)):
         if not _same(getattr(small.design, name), getattr(large.design, name), usual):
             return Nesting(f"they have different {name}", False)
+    different = _structures(small, large)
+    if different:
+        return Nesting(different, False)
     if _coordinates(kept_columns(small), kept_columns(large)) is None:
         return Nesting("fixed effects of one are no combinations of the other's", False)
     shares: list[list[np.ndarray]] = [[] for _ in large.design.terms]
@@ -112,7 +115,9 @@ def _linear_nesting(small: Fit, large: Fit) -> Nesting:
     ranks = [_rank(share) for share in shares]
     fewer = any(rank < width for rank, width in zip(ranks, widths, strict=True))
     found = _constrained(small, large, fewer or bool(limits))
-    return replace(found, where=limits[0]) if limits and not fewer else found
+    found = replace(found, where=limits[0]) if limits and not fewer else found
+    limit = _limit_of_structure(small, large)
+    return replace(found, note="; ".join(filter(None, (found.note, limit)))) if limit else found
 
 
 def _place(
@@ -161,6 +166,30 @@ def _takes(term: RandomTerm, other: RandomTerm, share: list[np.ndarray], limits:
     share.append(np.eye(k))
     limits += [where] if where else []
     return True
+
+
+def _structures(small: Fit, large: Fit) -> str:
+    """Why the residual structure of one is no special case of the other's; empty when it is."""
+    one, two = (getattr(fit.design, "residual", None) for fit in (small, large))
+    for name in ("deviations", "subjects"):
+        own = None if one is None else getattr(one, name)
+        other = None if two is None else getattr(two, name)
+        if own is not None and (other is None or own.asked.text != other.asked.text):
+            return "the residual structure of one is no special case of the other's"
+    return ""
+
+
+def _limit_of_structure(small: Fit, large: Fit) -> str:
+    """What is at infinity in the smaller model and a parameter of the larger one's residuals."""
+    one, two = (getattr(fit.design, "residual", None) for fit in (small, large))
+    if two is None or two.subjects is None or two.subjects.asked.kind != "car1":
+        return ""
+    if one is not None and one.subjects is not None:
+        return ""
+    return (
+        "independent residuals are the limit of car1 where the range is zero: the p-value is "
+        "conservative (too large)"
+    )
 
 
 def _distribution(fit: Any) -> Any:

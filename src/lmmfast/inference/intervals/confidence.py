@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ddf import check_choice, check_level
+from ..ddf import check_choice, check_level, unstructured_only
 from ..hypotheses.tests import coef_test
 from .parameters import (
     Parameter,
@@ -18,6 +18,7 @@ from .parameters import (
     values_of,
 )
 from .profile import Profile, base_of, check_sigma
+from .residual_profile import limits as ends_of_residual
 from .variance_errors import covariance_parameters
 
 if TYPE_CHECKING:
@@ -35,11 +36,23 @@ def conf_int(fit: Fit, level: float, method: str, parameters: Any, ddf: str | No
     wanted = chosen(parameters_of(fit), parameters)
     if method == "profile":  # from the deviance, as lme4's
         check_sigma(fit)
-        found = Profile(base_of(fit, False), wanted, level).conf_int(level) if wanted else ()
-        limits = np.asarray(found, dtype=float).reshape(-1, 2)
+        limits = profiled(fit, level, wanted)
     else:
         limits = wald(fit, level, wanted, ddf)
     return pd.DataFrame(limits, index=[one.name for one in wanted], columns=["lower", "upper"])
+
+
+def profiled(fit: Fit, level: float, parameters: Sequence[Parameter]) -> np.ndarray:
+    """Profile intervals (k, 2), of the deviance."""
+    if fit.design.residual is not None and fit.family is None:
+        if any(one.kind != "residual" for one in parameters):
+            unstructured_only(fit, "a profile of other parameters than those of the residuals")
+        found: Any = [ends_of_residual(fit, one.i, level) for one in parameters]
+    else:
+        found = (
+            Profile(base_of(fit, False), parameters, level).conf_int(level) if parameters else ()
+        )
+    return np.asarray(found, dtype=float).reshape(-1, 2)
 
 
 def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | None) -> np.ndarray:
@@ -55,6 +68,8 @@ def wald(fit: Fit, level: float, parameters: Sequence[Parameter], ddf: str | Non
         for k, one in enumerate(parameters):
             if one.kind == "sigma":
                 out[k] = _of_positive(own.sigma, own.sigma_se, width)
+            elif one.kind == "residual":
+                out[k] = _of_residual(fit, own.residual_se, one.i, width)
             elif one.kind == "extra":
                 out[k] = _of_extra(fit, one.i, width)
             elif one.kind == "sd":
@@ -86,6 +101,21 @@ def _of_extra(fit: Fit, i: int, width: float) -> tuple[float, float]:
         x = np.array(estimates.extra, dtype=float)
         x[i] += sign * width * np.sqrt(V[i, i])
         ends.append(float(np.asarray(fit.family.natural(x)[0])[i]))
+    return min(ends), max(ends)
+
+
+def _of_residual(fit: Fit, errors: Any, i: int, width: float) -> tuple[float, float]:
+    """Symmetric in the parameter as it is optimized: a logarithm, or the angle of a correlation."""
+    residual, delta = fit.design.residual, fit.estimates.delta
+    assert residual is not None and delta is not None
+    half = width * errors[i] / abs(residual.natural(delta)[1][i])
+    if not np.isfinite(half):
+        return np.nan, np.nan
+    ends = []
+    for sign in (-1.0, 1.0):
+        moved = np.array(delta)
+        moved[i] = residual.within(i, delta[i] + sign * half)
+        ends.append(float(residual.natural(moved)[0][i]))
     return min(ends), max(ends)
 
 

@@ -24,7 +24,7 @@ class Parameter:
 
     name: str  # "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma", a fixed effect's
     kind: str  # "sd", "cor", "range", "loading", "sigma", "extra" (of a generalized model's
-    # distribution) or "fixed"
+    # distribution), "residual" (of a residual structure) or "fixed"
     term: int = -1  # random term of a standard deviation or correlation
     i: int = -1  # column of the term or of X, place of an extra parameter
     j: int = -1  # second column of a correlation
@@ -52,6 +52,9 @@ def parameters_of(fit: Fit) -> list[Parameter]:
             out.append(Parameter(one.name, one.kind, t, one.i, one.j, of))
     if fit.family is None:
         out.append(Parameter("sigma", "sigma"))
+        if fit.design.residual is not None:
+            names = fit.design.residual.names
+            out += [Parameter(name, "residual", i=i) for i, name in enumerate(names)]
     else:
         out += [Parameter(name, "extra", i=i) for i, name in enumerate(fit.family.extra_names)]
     seen: dict[str, int] = {}
@@ -69,7 +72,7 @@ def value_of(
     users see."""
     if one.kind == "fixed":
         return float(beta[one.i])
-    if one.kind == "extra":
+    if one.kind in ("extra", "residual"):
         return float(extra[one.i])
     if one.kind == "sigma":
         return sigma
@@ -86,7 +89,12 @@ def value_of(
 
 def values_of(parameters: Sequence[Parameter], fit: Fit) -> np.ndarray:
     """The values of some parameters (r,) of a fit."""
-    return values_in(parameters, fit.estimates, fit.family)
+    if fit.design.residual is None or fit.family is not None:
+        return values_in(parameters, fit.estimates, fit.family)
+    own = fit.estimates
+    assert own.delta is not None
+    natural = fit.design.residual.natural(own.delta)[0]
+    return np.array([value_of(one, own.T, own.sigma, own.beta, natural) for one in parameters])
 
 
 def values_in(

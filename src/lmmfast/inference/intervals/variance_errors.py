@@ -73,6 +73,7 @@ class CovarianceParameters:
     sd_se: tuple[np.ndarray, ...]
     corr: tuple[np.ndarray, ...]  # (k, k) per term; NaN where a standard deviation is zero
     corr_se: tuple[np.ndarray, ...]
+    residual_se: np.ndarray | None  # of the parameters of a residual structure
     find: Callable[[], np.ndarray]  # vcov, large where covariance matrices are
 
     @cached_property
@@ -112,7 +113,7 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
     theta: list[np.ndarray] = []
     sd, sd_se, corr, corr_se = [], [], [], []
     for term, user in zip(own.terms, fit.estimates.T, strict=True):
-        T, dT = _root_of(term, user, own.directions, len(theta))
+        T, dT = _root_of(term, user, own.steps, len(theta))
         kept = np.ix_(term.kept, term.kept)
         slopes = _cholesky_slopes(user[kept], T[term.kept], dT[term.kept])
         theta.extend(slopes[term.row, term.column])
@@ -121,14 +122,15 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
         sd_se.append(np.where(length > 0, sigma * length * errors(dlog), np.nan))
         corr.append(R)
         corr_se.append(np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan))
-    log_sigma = np.zeros(own.directions.shape[1] + 1)
+    log_sigma = np.zeros(own.steps.shape[1] + 1)
     log_sigma[-1] = 1
     vcov = errors.covariance(np.vstack([*theta, sigma * log_sigma]))
     found = tuple(sd), tuple(sd_se), tuple(corr), tuple(corr_se)
     sigma_se = float(sigma * errors(log_sigma))
     if fit.estimates.is_sigma_known:
         sigma_se, vcov[-1], vcov[:, -1] = np.nan, np.nan, np.nan
-    return CovarianceParameters(sigma, sigma_se, *found, lambda: vcov)
+    residual = _residual_errors(fit, own, errors)
+    return CovarianceParameters(sigma, sigma_se, *found, residual, lambda: vcov)
 
 
 def errors_of_phi(fit: Fit) -> np.ndarray:
@@ -161,7 +163,7 @@ def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovariancePara
     sd, sd_errors, corr, corr_errors = map(tuple, parts)
     sigma_se = float(sigma * errors(log_sigma))
     find = partial(_vcov_of_structures, fit, own, errors)
-    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, find)
+    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, None, find)
 
 
 def _vcov_of_structures(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.ndarray:
@@ -171,9 +173,9 @@ def _vcov_of_structures(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.nda
     size, limit = 8.0 * (len(fit.theta) + 1) ** 2, MOST * memory.available()
     if size > limit:
         raise MemoryError(
-            f"the covariance of {len(fit.theta):,} entries of theta takes {size / 1e9:.1f} GB, more "
-            f"than the {limit / 1e9:.1f} GB that may be used: errors of the parameters are in "
-            "parameters()"
+            f"the covariance of {len(fit.theta):,} entries of theta takes {size / 1e9:.1f} GB, "
+            f"more than the {limit / 1e9:.1f} GB that may be used: errors of the parameters are "
+            "in parameters()"
         )
     J = found[0].theta_jacobian(found[1]) @ own.directions
     slopes = np.zeros((len(J) + 1, J.shape[1] + 1))
@@ -198,6 +200,17 @@ def _spread_of(
     return length, dlog, R, dR
 
 
+def _residual_errors(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.ndarray | None:
+    """Standard errors of the parameters of a residual structure, as users see them."""
+    residual, delta = fit.design.residual, fit.estimates.delta
+    if residual is None or delta is None:
+        return None
+    jacobian = np.zeros((own.ndelta, own.steps.shape[1] + 1))
+    jacobian[:, own.directions.shape[1] : -1] = np.diag(residual.natural(delta)[1])
+    found = errors(jacobian)
+    return np.asarray(np.where(jacobian.any(axis=1), found, np.nan))
+
+
 def _generalized(fit: Fit) -> CovarianceParameters:
     """The same of a generalized model, from the covariance of its theta as it was optimized."""
     estimates: Any = fit.estimates
@@ -217,7 +230,7 @@ def _generalized(fit: Fit) -> CovarianceParameters:
             one.append(values)
     found_sd, found_sd_se, found_corr, found_corr_se = (tuple(own) for own in found)
     own = found_sd, found_sd_se, found_corr, found_corr_se
-    return CovarianceParameters(1.0, np.nan, *own, lambda: vcov)
+    return CovarianceParameters(1.0, np.nan, *own, None, lambda: vcov)
 
 
 @dataclass(frozen=True, eq=False)

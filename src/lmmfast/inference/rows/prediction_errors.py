@@ -166,6 +166,20 @@ def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> 
 
 
 def weights_of(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
+    """sigma^2 over the residual variances of the rows: prior weights, and what a residual structure
+    says of standard deviations. New rows are not correlated with those of the fit."""
+    weights, residual, delta = _prior(fit, newdata, given, n), fit.design.residual, None
+    if fit.family is None:
+        delta = fit.estimates.delta
+    if residual is None or delta is None:
+        return weights
+    if newdata is None:
+        return np.asarray(weights / residual.deviation(delta) ** 2)
+    memory = recipe_of(fit).memory
+    return np.asarray(weights / residual.new_deviation(delta, newdata, memory) ** 2)
+
+
+def _prior(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
     """Prior weights of the rows: those that are given; else the fit's own for its rows, and for new
     ones those of its column of weights where they have it (0: missing, no limits), 1 where not."""
     column = None if fit.design.recipe is None else fit.design.recipe.weights

@@ -34,7 +34,8 @@ class Variances:
 
     fixed: float  # of the linear predictor of the fixed effects over the rows, without offset
     random: dict[str, float]  # per grouping factor: mean of z'Cov(b) z (Johnson 2014)
-    residual: float  # sigma^2, of a row with weight 1; of a latent variable given its predictor
+    # sigma^2, of a row with weight 1 (its mean over the rows of a residual structure); of
+    residual: float  # a latent variable given its predictor
 
     @property
     def total(self) -> float:
@@ -51,7 +52,11 @@ def variances(fit: Fit) -> Variances:
         random[term.group] = random.get(term.group, 0.0) + share
     fixed = fit.design.fixed.variance(beta)
     if fit.family is None:
-        return Variances(fixed, random, fit.scale)
+        residual, delta = fit.design.residual, fit.estimates.delta
+        share = 1.0
+        if residual is not None and delta is not None:
+            share = float(np.mean(residual.deviation(delta) ** 2))
+        return Variances(fixed, random, fit.scale * share)
     alone = [term for term in fit.design.terms if term.relation is None]
     rows = {term.group for term in alone if len(term.levels) == fit.nobs}
     own = sum(random.pop(group) for group in rows)  # overdispersion, a level a row

@@ -9,8 +9,9 @@ import numpy as np
 from ...engine.compiled import _memory_limit
 from ...engine.relations import covariance
 from ..ddf import check_choice
-from .deletion import groups, root_weights
+from .deletion import groups
 from .predict import fitted_of, fixed_part_of, row_series
+from .structured import row_deviations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
 def residuals(fit: Fit, kind: str) -> pd.Series:
     """Residuals of the rows used, as ``Fit.residuals`` documents them."""
-    check_choice("type", kind, ("response", "pearson", "marginal", "scaled"))
+    check_choice("type", kind, ("response", "pearson", "normalized", "marginal", "scaled"))
     design = fit.design
-    if kind in ("response", "pearson"):
+    if kind in ("response", "pearson", "normalized"):
         values = design.y - fitted_of(fit)
-        if kind == "pearson":
-            values = values * root_weights(design) / fit.sigma
+        if kind != "response":
+            values = values / (fit.sigma * row_deviations(fit))
+        if kind == "normalized" and design.residual is not None:
+            assert fit.estimates.delta is not None
+            values = design.residual.correlate(fit.estimates.delta, values[:, None], True)[:, 0]
     else:
         values = design.y - fixed_part_of(fit.estimates, design)
         if design.offset is not None:
@@ -39,7 +43,8 @@ def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
     """L^-1 r with L L' = Cov(y), in each set of rows that share random effects."""
     from scipy.linalg import solve_triangular
 
-    root, labels = root_weights(fit.design), _connected_rows(fit)
+    root, labels = 1 / row_deviations(fit), _connected_rows(fit)
+    residual, delta = fit.design.residual, fit.estimates.delta
     largest = int(np.bincount(labels).max())
     need = 4 * 8.0 * float(largest) ** 2
     if need > _memory_limit():
@@ -50,6 +55,8 @@ def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
     out = np.empty(fit.nobs)
     for rows in groups(labels):
         V = np.eye(len(rows))
+        if residual is not None and delta is not None:
+            V = residual.correlation(delta, rows)
         for i, term in enumerate(fit.design.terms):
             effects = (term.z[rows] * root[rows, None]) @ fit.estimates.T[i]
             codes = term.codes[rows]

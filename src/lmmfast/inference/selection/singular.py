@@ -229,7 +229,10 @@ def directions(fit: Fit) -> list[Direction]:
 def _curvature(fit: Fit) -> np.ndarray:
     """Curvature of the criterion in theta, exact in columns of T that are zero."""
     if fit.family is None:
-        found: np.ndarray = model_of(fit).objective(fit.theta, reml=fit.reml, hessian=True)[1]
+        how: dict[str, Any] = {"reml": fit.reml, "gradient": True, "hessian": True}
+        if fit.estimates.delta is not None:
+            how["delta"] = fit.estimates.delta
+        found: np.ndarray = model_of(fit).objective(fit.theta, **how)[2]
         return found
     own: Any = fit
     model: Any = model_of(fit)

@@ -61,7 +61,8 @@ def update(
     if asked is AS_BEFORE:
         now = now._replace(relationship=_still_there(formula, now.relationship))
     family = (other or {}).get("family", fit.family)
-    design = design_from(formula, *now, None if family is None else family.response)
+    kind = None if family is None else family.response
+    design = design_from(formula, *now[:5], kind, *now[5:])
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
     model = model_by(fit.model.with_design(design, **other or {}), options.reml)
@@ -105,8 +106,10 @@ def _given(design: Design, asked: Given) -> Given:
 def _before(design: Design, name: str) -> Any:
     """An argument for other data: a column's name, or contrasts; values are of the old rows."""
     sums, given = design.sums, design.given
-    has = {"weights": sums.is_weighted, "offset": sums.has_offset}.get(name, True)
     value = None if given is None else getattr(given, name)
+    has = {"weights": sums.is_weighted, "offset": sums.has_offset}.get(name, True)
+    if name in ("dispersion", "residual") and (given is not None or design.residual is None):
+        return value
     if name == "offset" and has:
         recipe = design.recipe
         has = recipe is None or recipe.offset is not None or recipe.offset_is_array
