@@ -19,7 +19,9 @@ from .structures import compiled
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
-MANY = 300  # entries of covariance matrices from which fits are in the parameters of structures alone
+MANY = (
+    300  # entries of covariance matrices from which fits are in the parameters of structures alone
+)
 OUT_OF_RANGE = (
     "variances are too large or too small for floating-point numbers: measure the response and the "
     "predictors in other units"
@@ -128,7 +130,11 @@ class Engine:
         while True:
             try:
                 source = self.design.sums.source(self.design.fixed, self._groups)
-                moves = {"moves": self.moves} if self.moves and make in (_core.Model, _core.plan) else {}
+                moves = (
+                    {"moves": self.moves}
+                    if self.moves and make in (_core.Model, _core.plan)
+                    else {}
+                )
                 return make(*source, **options, **moves)
             except _core.Dependent as error:
                 self._drop(*error.args)

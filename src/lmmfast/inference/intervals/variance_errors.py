@@ -163,8 +163,8 @@ def _vcov_of_structures(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.nda
     size, limit = 8.0 * (len(fit.theta) + 1) ** 2, MOST * memory.available()
     if size > limit:
         raise MemoryError(
-            f"the covariance of {len(fit.theta):,} entries of theta takes {size / 1e9:.1f} GB, more "
-            f"than the {limit / 1e9:.1f} GB that may be used: errors of the parameters are in "
+            f"the covariance of {len(fit.theta):,} entries of theta takes {size / 1e9:.1f} GB, "
+            f"more than the {limit / 1e9:.1f} GB that may be used: errors of the parameters are in "
             "parameters()"
         )
     J = found[0].theta_jacobian(found[1]) @ own.directions
