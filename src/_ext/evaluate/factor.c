@@ -23,7 +23,13 @@ INLINE int eliminate_levels(const int p, lmm_model *m, const factor *f)
         const double *A = fs->pan + lay->pan[e];
         large_block(&m->blas, p, fs->diag + (ptrdiff_t)l * p * p, fs->T, L, tmp);
         if (root_of(&m->blas, p, L)) return 1;
-        for (int i = 0; i < p; i++) det *= L[i + i * p];
+        for (int i = 0; i < p; i++) {
+            det *= L[i + i * p];
+            if (p >= LARGE && det > 1e100) { /* a level alone may be beyond the range of numbers */
+                logdet += log(det);
+                det = 1;
+            }
+        }
         if (det > 1e100) { /* few logarithms, few roundings: all are at least one */
             logdet += log(det);
             det = 1;

@@ -407,7 +407,9 @@ class Model(Machine):
         if watch.reason or best.status == "evaluation limit":
             return
         with suppress(FitError):
-            yield self._structured_run(own, None, watch, None, how, own.typical())
+            # fits of wide structures begin at a middling start: the other one is unlike it
+            other = own.correlated() if self._engine.moves else own.typical()
+            yield self._structured_run(own, None, watch, None, how, other)
 
     def _end(self, found: tuple[Any, ...], watch: Watch, before: int) -> _Run:
         """What a fit of the core came to."""

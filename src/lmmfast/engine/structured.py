@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-14  # of a row of a root, that is zero
 TYPICAL = 0.5  # standard deviations of random starts, in whitened columns ...
+FALLING = 0.6  # correlation of neighbours where such a start is correlated
 SPREAD = 1.2  # ... and the standard deviation of their logarithm
 SEED = 20_161
 FAR = 2.9e3  # standard deviations over sigma, whitened, beside which sigma is next to nothing
@@ -132,6 +133,17 @@ class Structured:
             size = TYPICAL * np.linalg.norm(C, axis=1)[row]
             theta[self._engine.place(i).theta] = np.where(row == column, size, 0.0)
         return self.nearest(theta)
+
+    def correlated(self) -> np.ndarray:
+        """The same with correlations that fall from column to column."""
+        out = self.typical()
+        for i, (own, part) in enumerate(zip(self._own, self.slices, strict=True)):
+            if own is None:
+                continue
+            size = TYPICAL * np.linalg.norm(self._engine.whitening()[i], axis=1)
+            lag = np.abs(np.subtract.outer(np.arange(len(size)), np.arange(len(size))))
+            out[part] = own.nearest(np.outer(size, size) * FALLING**lag)
+        return out
 
     def random(self, number: int) -> np.ndarray:
         """phi of a random start; the same number, the same phi."""
