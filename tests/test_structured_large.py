@@ -55,7 +55,20 @@ def test_the_optimum_is_that_of_fits_in_all_entries(
     assert found.estimates.sigma == pytest.approx(expected.estimates.sigma, rel=1e-4)
 
 
-@pytest.mark.parametrize("formula", ["y ~ x + ar1(0 + t | g)", "y ~ x + (1 | g) + ar1(0 + t | g)"])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + ar1(0 + t | g)",
+        pytest.param(
+            "y ~ x + (1 | g) + ar1(0 + t | g)",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="fits in phi stop at a small standard deviation where it should be zero: "
+                "the criterion is flat there, and the error of the parameter is not missing",
+            ),
+        ),
+    ],
+)
 def test_inference_is_that_of_fits_in_all_entries(
     formula: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

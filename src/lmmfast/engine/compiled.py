@@ -163,7 +163,7 @@ class Engine:
         return parameters if entries > MANY and 2 * parameters < entries else 0
 
     def refuse_wide(self, what: str, instead: str = "") -> None:
-        """FitError for what needs second derivatives in all entries of the covariance matrices, where
+        """FitError for what needs second derivatives in all entries of covariance matrices, where
         fits are in the parameters of structures alone."""
         if self.moves:
             wide = max(self.design.terms, key=lambda term: len(term.columns))
