@@ -426,8 +426,8 @@ static newton_end minimize(fit *t, double *x, lmm_info *info)
 
 ptrdiff_t fit_workspace(const layout *lay)
 {
-    const ptrdiff_t N = moving(lay), size = axes_size(lay),
-                    newton = newton_workspace((int)N, (int)N, size), start = start_work(lay);
+    const ptrdiff_t N = moving(lay), size = axes_size(lay), newton = newton_workspace((int)N, (int)N, size),
+                    start = start_work(lay);
     return (newton > start ? newton : start) + 4 * size + 6 * (ptrdiff_t)lay->ntheta + 1 + N * N +
            factors_size(lay) + axes_work(lay, 0);
 }
