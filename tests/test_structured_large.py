@@ -55,7 +55,13 @@ def test_the_optimum_is_that_of_fits_in_all_entries(
     assert found.estimates.sigma == pytest.approx(expected.estimates.sigma, rel=1e-4)
 
 
-@pytest.mark.parametrize("formula", ["y ~ x + ar1(0 + t | g)", "y ~ x + (1 | g) + ar1(0 + t | g)"])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + ar1(0 + t | g)",
+        "y ~ x + (1 | g) + ar1(0 + t | g)",
+    ],
+)
 def test_inference_is_that_of_fits_in_all_entries(
     formula: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

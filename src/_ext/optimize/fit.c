@@ -16,6 +16,7 @@
 #define LIFT 0.01 /* ... or, where a start is given, in [LIFT, FAR]: beyond FAR ... */
 #define FAR 1e3   /* ... rounding is all that it would see */
 #define ZERO 30   /* floors up to which a standard deviation is zero */
+#define NEXT 1e-2 /* standard deviations next to nothing, of fits in phi */
 #define SLOW 2    /* steps near a minimum after which the exact Hessian is wanted, if it is cheap, */
 #define MOST_EVALUATIONS 100 /* ... if it costs no more evaluations */
 #define MOST_BYTES 1e8       /* ... and no more memory */
@@ -364,6 +365,18 @@ static int has_zeros(const fit *t)
     return t->m->evaluation.at.zeros != ANY;
 }
 
+/* Standard deviations next to nothing, in z, are zero where the criterion is no higher for that: in phi it is
+   flat there, and steps end before zero. */
+static void settle_zeros(fit *t, double *z, double *theta, double slack)
+{
+    double *trial = t->begin;
+    memcpy(trial, z, sizeof(double) * (size_t)fit_size(t));
+    if (!plane_round_to_zero(t->plane, NEXT, trial)) return;
+    t->state->moved = 1;
+    if (stand_at(t, trial, theta) <= t->state->f + slack)
+        memcpy(z, trial, sizeof(double) * (size_t)fit_size(t));
+}
+
 /* Takes the last step, unless the criterion knows better, and leaves the model there. Returns the criterion.
  */
 static double arrive(fit *t, double *x, double *theta)
@@ -374,6 +387,7 @@ static double arrive(fit *t, double *x, double *theta)
         double *z = s->ahead ? s->ahead : x;
         if (plane_round_to_zero(t->plane, ZERO * FLOOR, z)) s->moved = 1;
         plane_signs(t->plane, z);
+        if (t->m->layout.moves && t->m->trailing->exact) settle_zeros(t, z, theta, slack);
     }
     if (!t->m->trailing->exact) {
         theta_at(t, s->ahead ? s->ahead : x, t->theta);

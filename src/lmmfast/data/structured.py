@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .encode import Coding, Layout
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
-MOST_LOCATIONS = 200  # of a spatial structure: an evaluation is dense in pairs of columns
+MOST_LOCATIONS = (
+    2_000  # in one level: half a minute for 1,000, with the third power of their number
+)
 
 
 def structure_of(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> Structure | None:
@@ -126,7 +128,7 @@ def _coordinates(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> np.
     assert len(known) == len(layout.names), "numFactor() names its levels by coordinates"
     if len(known) > MOST_LOCATIONS:
         raise DataError(
-            f"{bar.label} has {len(known)} locations: fits take the fourth power of their number, "
+            f"{bar.label} has {len(known)} locations: fits take the third power of their number, "
             f"and go to {MOST_LOCATIONS}; round the coordinates",
             term=bar.label,
         )

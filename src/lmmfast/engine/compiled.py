@@ -21,9 +21,7 @@ from .structures import compiled
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
 SMALL = 1e8  # bytes that are there: no need to ask
-MANY = (
-    300  # entries of covariance matrices from which fits are in the parameters of structures alone
-)
+MANY = 1_000  # entries of covariance matrices from which fits are in structures' parameters alone
 OUT_OF_RANGE = (
     "variances are too large or too small for floating-point numbers: measure the response and the "
     "predictors in other units"
