@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .encode import Coding, Layout
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
-MOST_LOCATIONS = (
+MOST_LOCATIONS = 2_000  # of a spatial structure in one level: 1,000 take half a minute
     2_000  # in one level: half a minute for 1,000, with the third power of their number
 )
 
