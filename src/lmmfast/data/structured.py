@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
 MOST_LOCATIONS = 2_000  # of a spatial structure in one level: 1,000 take half a minute
-    2_000  # in one level: half a minute for 1,000, with the third power of their number
-)
 
 
 def structure_of(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> Structure | None:
