@@ -82,6 +82,7 @@ class ResidualModel(Model):
     _structured = True
 
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
+        _check_terms(design)
         super().__init__(design, storage=storage, threads=threads)
         if self.residual.n != design.n:
             raise FitError(NOT_STRUCTURED)
@@ -236,6 +237,19 @@ class ResidualModel(Model):
     def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
         """Refused: theta alone does not say where the model is."""
         raise FitError(NOT_STRUCTURED)
+
+
+def _check_terms(design: Design) -> None:
+    """Random terms that residual structures do not go with are refused."""
+    for term in design.terms:
+        if term.covariance is None and term.relation is None:
+            continue
+        what = "a covariance structure" if term.relation is None else "a relationship matrix"
+        raise FitError(
+            f"dispersion= and residual= are not to be had beside a random term with {what}, as "
+            f"{term.term}: leave out one of the two",
+            variable=term.group,
+        )
 
 
 def _confounded(design: Design) -> Any:
