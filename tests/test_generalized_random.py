@@ -73,12 +73,8 @@ def is_same_from_elsewhere(model: GLMM, found: Any) -> bool:
         except FitError:
             return True
     flat = np.abs(np.r_[found.extra, other.estimates.extra]).max(initial=0) > GONE
-    away = other.objective - found.objective
-    if (
-        flat
-    ):  # the slope vanishes where there is no dispersion: who comes there stays, perhaps higher
-        return not other.converged or away > -1e-3
-    return not other.converged or abs(away) < 1e-6
+    away = abs(other.objective - found.objective)
+    return not other.converged or away < (1e-3 if flat else 1e-6)
 
 
 def run(seeds: range) -> dict[tuple[str, str], Counter[str]]:

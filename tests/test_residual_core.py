@@ -17,7 +17,7 @@ KINDS = ["", "ar1", "car1", "cs", "ante"]
 def problem(
     seed: int, shape: str, deviations: str, kind: str, reml: bool, weighted: bool
 ) -> tuple[Dense, dict[str, Any]]:
-    """Unbalanced subjects with gaps, rows in any order; and what `Structured.structure` takes."""
+    """Unbalanced subjects with gaps, rows in any order; and what `structure` takes."""
     rng = np.random.default_rng(seed)
     subjects = 30
     counts = rng.integers(1, VISITS + 1, subjects)
@@ -63,7 +63,7 @@ def compiled(own: Dense, given: dict[str, Any], storage: str = "auto") -> Any:
         for codes, z in own.terms
     ]
     source = (own.y, np.asfortranarray(own.X), factors, own.weights)
-    model = _core.Structured(*source, storage=storage)
+    model = _core.ResidualModel(*source, storage=storage)
     model.structure(source, **given)
     return model
 

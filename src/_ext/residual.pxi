@@ -4,7 +4,7 @@
 CORRELATIONS = {"": LMM_INDEPENDENT, "ar1": LMM_AR1, "car1": LMM_CAR1, "cs": LMM_CS, "ante": LMM_ANTE}
 
 
-cdef class Structured(Model):
+cdef class ResidualModel(Model):
     """A `Model` with a residual structure: `structure` before anything else, and after every new response.
 
     Everything that is read is of the last delta of `place`.

@@ -184,7 +184,7 @@ class Model:
         self, a: int, c: int, la: np.ndarray, lc: np.ndarray, whitened: bool = False
     ) -> np.ndarray: ...
 
-class Structured(Model):
+class ResidualModel(Model):
     ndelta: int
     def structure(
         self,

@@ -225,7 +225,7 @@ class LMM(Model):
         return LMMFit(self.estimates_at(theta, reml=reml), self.design, self)
 
 
-class StructuredLMM(ResidualModel, LMM):
+class ResidualLMM(ResidualModel, LMM):
     """A linear mixed model whose residuals have variances and correlations of their own.
 
     `lmmfast.lmer` makes it where it is given ``dispersion=`` or ``residual=``.
@@ -234,5 +234,5 @@ class StructuredLMM(ResidualModel, LMM):
 
 def lmm_of(design: Design, storage: str, threads: int) -> LMM:
     """The model of a design, whatever its residuals are."""
-    make = LMM if design.residual is None else StructuredLMM
+    make = LMM if design.residual is None else ResidualLMM
     return make(design, storage=storage, threads=threads)

@@ -12,9 +12,9 @@ from .inference.rows import influence as _influence
 from .inference.rows import modes as _modes
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
+from .inference.rows import residual_covariance as _of_rows
 from .inference.rows import residuals as _residuals
 from .inference.rows import shrinkage as _shrinkage
-from .inference.rows import structured as _structured
 from .inference.rows.shown import Asked, predictions
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Rowwise(Fit):
     @property
     def residual_sd(self) -> pd.Series:
         """Residual standard deviations of the rows used (n): sigma, weights and ``dispersion=``."""
-        sd = self.sigma * _structured.row_deviations(self)
+        sd = self.sigma * _of_rows.row_deviations(self)
         return _predict.row_series(self.design, sd, "residual_sd")
 
     @property
@@ -115,7 +115,7 @@ class Rowwise(Fit):
         >>> float(round(R.iloc[0, 1] / R.iloc[0, 0], 3))
         0.492
         """
-        return _structured.covariance(self, subject)
+        return _of_rows.covariance(self, subject)
 
     def stream_residuals(self, source: Any, type: str = "response") -> Iterator[pd.DataFrame]:
         """Fitted values and residuals chunk by chunk, for fits whose rows are not in memory.

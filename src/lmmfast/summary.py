@@ -18,7 +18,7 @@ from .inference.hypotheses.tests import coef_test
 from .inference.intervals.residual import parameters as residual_parameters
 from .inference.rows.generalized import is_ordered, pearson, response_note
 from .inference.rows.predict import fitted_of
-from .inference.rows.structured import row_deviations
+from .inference.rows.residual_covariance import row_deviations
 from .inference.selection.singular import singular_sentences
 from .tables import (
     Summary,

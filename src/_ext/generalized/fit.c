@@ -4,6 +4,7 @@
 
 #include "base/small.h"
 #include "generalized/joint.h"
+#include "optimize/ended.h"
 #include "optimize/escape.h"
 
 #define LIFT 0.01     /* a start that is given is kept so far off the boundary, */
@@ -13,6 +14,8 @@
 #define FIRST 0.3     /* standard deviations that are tried there: this, a third of it, ... */
 #define LEAST 1e-3
 #define STRAYED 1e-10 /* so much steps since the factorization may have promised in the end */
+#define GONE 15       /* |log| of a size or a dispersion beyond which the criterion hardly feels it, */
+#define FELT 8        /* ... and of one that it feels */
 #define SHRINKS 8     /* times that a first T may be too large for a criterion to be there */
 #define SETTLED                                                                                \
     1e-12 /* what a last step must promise to be taken: estimates move by 1e-6 of their errors \
@@ -147,6 +150,29 @@ static int leave_zero(joint *t, double *x, double *trial, double *work)
     return 0;
 }
 
+/* Where a size or a dispersion has all but gone the criterion is flat in its logarithm, whichever way it
+   falls: nearer points say. 1: one is lower, and x moves there; -1: there are no evaluations left. */
+static int leave_plateau(joint *t, double *x, double *trial)
+{
+    const glmm_model *g = t->g;
+    if (g->family.classes || t->more != joint_fixed(t)) return 0; /* thresholds; something is held */
+    for (int i = 0; i < g->family.nextra; i++) {
+        const ptrdiff_t at = t->first + g->m->layout.p + i;
+        if (!(fabs(x[at]) > GONE)) continue;
+        for (double nearer = FELT; nearer < GONE; nearer += FELT / 2) {
+            if (t->state->neval >= t->s->maxeval) return -1;
+            memcpy(trial, x, sizeof(double) * (size_t)joint_point(t));
+            trial[at] = copysign(nearer, x[at]);
+            t->state->neval++;
+            t->state->moved = 1;
+            if (!(joint_value(t, trial) < t->state->f - t->s->tolerance)) continue;
+            memcpy(x, trial, sizeof(double) * (size_t)joint_point(t));
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* To a minimum that is no saddle point */
 static newton_end minimize(joint *t, double *x, double *trial, double *work, glmm_info *info)
 {
@@ -165,23 +191,12 @@ static newton_end minimize(joint *t, double *x, double *trial, double *work, glm
                 t->state->moved = 0;
             }
         }
-        const int left = t->plane ? 0 : leave_zero(t, x, trial, work);
+        int left = t->plane ? 0 : leave_zero(t, x, trial, work);
+        if (!left) left = leave_plateau(t, x, trial);
         if (left <= 0) return left ? NEWTON_MAXEVAL : end;
         info->escapes++;
         t->state->radius = t->s->radius * t->g->unit;
     }
-}
-
-static lmm_status status_of(newton_end end)
-{
-    switch (end) {
-    case NEWTON_CONVERGED: return LMM_OK;
-    case NEWTON_STOPPED: return LMM_STOPPED;
-    case NEWTON_MAXEVAL: return LMM_MAXEVAL;
-    case NEWTON_UNDEFINED: return LMM_NOTPOSDEF;
-    case NEWTON_NOTFINITE: break;
-    }
-    return LMM_NOTFINITE;
 }
 
 /* fixed and basis: those of (beta, x), whitened, the columns made orthonormal; NULL: everything may move.

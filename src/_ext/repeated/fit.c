@@ -2,6 +2,7 @@
 
 #include "repeated/state.h"
 
+#include "optimize/ended.h"
 #include "optimize/newton.h"
 
 #include <stdlib.h>
@@ -266,18 +267,6 @@ static int poll(void *arg, const double *x, double f, double best, double radius
     const lmm_trace trace = {
         .neval = t->state->neval, .objective = f, .best = best, .radius = radius, .predicted = predicted};
     return t->s->poll(t->s->arg, &trace);
-}
-
-static lmm_status status_of(newton_end end)
-{
-    switch (end) {
-    case NEWTON_CONVERGED: return LMM_OK;
-    case NEWTON_STOPPED: return LMM_STOPPED;
-    case NEWTON_MAXEVAL: return LMM_MAXEVAL;
-    case NEWTON_UNDEFINED: return LMM_NOTPOSDEF;
-    case NEWTON_NOTFINITE: break;
-    }
-    return LMM_NOTFINITE;
 }
 
 /* From x, to the end; the model stands there. */

@@ -15,8 +15,8 @@ from .checks import check_levels
 from .design import Design
 from .responses import answer_of
 from .rows import RowColumns, Rows
-from .structured import custom_structure
 from .structures import Structure
+from .term_structure import custom_structure
 from .terms import RandomTerm
 
 

@@ -29,8 +29,8 @@ from .residual import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
-from .structured import fewest_levels, structure_of
 from .sums import Columns, Sums, no_rows
+from .term_structure import fewest_levels, structure_of
 from .terms import RandomTerm
 from .usable import Used, used_rows
 

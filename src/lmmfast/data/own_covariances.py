@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .design import Design
-from .structured import custom_structure
+from .term_structure import custom_structure
 
 
 def with_covariances(design: Design, given: Mapping[str, Any]) -> Design:

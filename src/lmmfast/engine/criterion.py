@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import FitError
-from .point import NOT_STRUCTURED, in_words
+from .point import RESIDUAL_STRUCTURE, in_words
 
 if TYPE_CHECKING:
     from ..data.sums import Sums
@@ -74,7 +74,7 @@ class Criterion:
         self, model: Any, reml: bool, free: Free | None = None, sums: Sums | None = None
     ) -> None:
         if model.design.residual is not None:
-            raise FitError(NOT_STRUCTURED)
+            raise FitError(RESIDUAL_STRUCTURE)
         self.model, self.reml, self._free, self._sums = model, reml, free, sums
         self.entries = model.theta_entries
         rank = int(model._core.keep.sum())

@@ -33,7 +33,7 @@ from .identify import Overlap, overlaps
 from .known import minimum
 from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch
-from .point import NOT_STRUCTURED, WORDS, Point, in_words
+from .point import RESIDUAL_STRUCTURE, WORDS, Point, in_words
 from .starts import Starts, random_theta
 from .structured import Structured, structured
 
@@ -88,11 +88,11 @@ class Model(Machine):
     """
 
     _compiled: Any = _core.Model  # what is compiled
-    _structured = False  # whether the rows have a residual structure
+    _has_residual = False  # whether the rows have a residual structure
 
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
-        if (design.residual is not None) != self._structured:
-            raise FitError(NOT_STRUCTURED)
+        if (design.residual is not None) != self._has_residual:
+            raise FitError(RESIDUAL_STRUCTURE)
         self._compile(design, storage, threads, self._compiled)
         self._held: Any = design.sums  # what the compiled model is filled with
         self._overlaps: dict[bool, tuple[Overlap, ...]] = {}

@@ -46,7 +46,7 @@ WORDS: dict[type[BaseException], str] = {  # for what the compiled model refuses
     "(lmmfast.plan)",
 }
 
-NOT_STRUCTURED = (
+RESIDUAL_STRUCTURE = (
     "this is not to be had for models with a residual structure (dispersion=, residual=): fit the "
     "model without it, or ask for something else"
 )

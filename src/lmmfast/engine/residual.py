@@ -19,7 +19,7 @@ from .. import _core
 from ..errors import DataError, FitError
 from .estimates import Objective, ObjectiveAndGradient
 from .model import _BAD_START, Model
-from .point import NOT_STRUCTURED, Point, in_words
+from .point import RESIDUAL_STRUCTURE, Point, in_words
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -78,14 +78,14 @@ class ResidualPoint(Point):
 class ResidualModel(Model):
     """A linear mixed model with a residual structure, ready to be fitted; as `Model`."""
 
-    _compiled: Any = _core.Structured
-    _structured = True
+    _compiled: Any = _core.ResidualModel
+    _has_residual = True
 
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
         _check_terms(design)
         super().__init__(design, storage=storage, threads=threads)
         if self.residual.n != design.n:
-            raise FitError(NOT_STRUCTURED)
+            raise FitError(RESIDUAL_STRUCTURE)
         self._attach(design.sums)
 
     @property
@@ -182,7 +182,7 @@ class ResidualModel(Model):
         """The criterion at theta, at the best delta."""
         theta = self._engine.checked(theta)
         if free is not None and free.sigma is not None:
-            raise FitError(NOT_STRUCTURED)
+            raise FitError(RESIDUAL_STRUCTURE)
         with self._lock, in_words():
             self._use(None)
             plane = theta, np.zeros((len(theta), 0), order="F")
@@ -209,7 +209,7 @@ class ResidualModel(Model):
             As ``fit.estimates.delta``.
         """
         if delta is None:
-            raise FitError(NOT_STRUCTURED)
+            raise FitError(RESIDUAL_STRUCTURE)
         theta = self._engine.checked(theta)
         with self._lock, in_words():
             self._use(None)
@@ -223,20 +223,20 @@ class ResidualModel(Model):
     def point(self, theta: Any, *, reml: bool = True, sums: Any = None, delta: Any = None) -> Point:
         """The model at one theta and delta, to be read; as `Model.point`."""
         if delta is None:
-            raise FitError(NOT_STRUCTURED)
+            raise FitError(RESIDUAL_STRUCTURE)
         return ResidualPoint(self, theta, delta, reml, sums)
 
     def monte_carlo(self, theta: Any, *, reml: bool = True) -> tuple[float, np.ndarray]:
         """Refused: these models are exact."""
-        raise FitError(NOT_STRUCTURED)
+        raise FitError(RESIDUAL_STRUCTURE)
 
     def many(self, *args: Any, **how: Any) -> dict[str, np.ndarray]:
         """Refused: each response has a delta of its own."""
-        raise FitError(NOT_STRUCTURED)
+        raise FitError(RESIDUAL_STRUCTURE)
 
     def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
         """Refused: theta alone does not say where the model is."""
-        raise FitError(NOT_STRUCTURED)
+        raise FitError(RESIDUAL_STRUCTURE)
 
 
 def _check_terms(design: Design) -> None:

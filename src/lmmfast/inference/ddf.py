@@ -169,7 +169,7 @@ def check_scale(kind: Any) -> None:
     check_choice("type", kind, ("link", "response"))
 
 
-def unstructured_only(fit: Any, what: str) -> None:
+def without_residual_structure(fit: Any, what: str) -> None:
     """FitError where `what` does not know of the residual structure of the fit."""
     if fit.design.residual is not None:
         raise FitError(

@@ -30,8 +30,8 @@ from ..errors import FitError
 from ..linalg import inverse_root
 from .estimability import contrasts, usable_rows
 from .kenward import KenwardRoger
+from .repeated_parameters import bent
 from .satterthwaite import joint_df
-from .structures import bent
 from .variances import Moments
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ..data.unanswered import RESPONSE, without_response
 from ..engine.relations import refuse_related
 from ..errors import DataError
 from ..formula.plan import plan_of, without_dot
-from ..inference.ddf import unstructured_only
+from ..inference.ddf import without_residual_structure
 from ..many.parameters import Parameters
 from .frames import table_of
 
@@ -74,7 +74,7 @@ class Study(tables.Printed):
         """The model of a fit, its data and estimates."""
         design = fit.design
         refuse_related(design, "a study of the fit")
-        unstructured_only(fit, "a study of a fit")
+        without_residual_structure(fit, "a study of a fit")
         if fit.estimates.free is not None:
             raise ValueError(
                 "parameters of this fit were held (fixed=, sigma=): simulated responses would be "

@@ -13,7 +13,7 @@ import numpy as np
 from .. import tables
 from ..engine.options import MAX_EVALS
 from ..errors import ConvergenceWarning, FitError, warn
-from ..inference.ddf import check_choice, check_level, unstructured_only
+from ..inference.ddf import check_choice, check_level, without_residual_structure
 from ..inference.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from ..inference.refits import model_of
 from ..many.asked import Asked, asked
@@ -255,7 +255,7 @@ def bootstrap(
     re: str = "new",
 ) -> Bootstrap:
     """As ``LMMFit.bootstrap`` documents it."""
-    unstructured_only(fit, "a bootstrap")
+    without_residual_structure(fit, "a bootstrap")
     count, threads = checked_count(n), checked_threads(threads)
     check_choice("kind", kind, KINDS)
     check_choice("re", re, ("new", "fixed"))

@@ -16,7 +16,7 @@ import numpy as np
 from .. import tables
 from ..errors import FitError
 from ..hints import hinted
-from ..inference.ddf import fit_of, linear_only, unstructured_only
+from ..inference.ddf import fit_of, linear_only, without_residual_structure
 from ..inference.hypotheses.comparison import EQUAL, chi2_tail, compared
 from ..inference.hypotheses.nesting import nesting
 from ..inference.hypotheses.regression import Regression, comparable_fit
@@ -252,7 +252,7 @@ def _free_fit(fit: Any) -> Fit:
     """A fit whose parameters were all estimated."""
     own = fit_of(fit)
     linear_only(own, "the exact distribution of the ratio (see lmmfast.pb_test)")
-    unstructured_only(own, "the exact distribution of the ratio")
+    without_residual_structure(own, "the exact distribution of the ratio")
     if own.estimates.free is not None:
         raise FitError(
             "parameters of the fit were held: the distribution of the ratio is known where sigma "

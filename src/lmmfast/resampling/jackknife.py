@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables
-from ..inference.ddf import mixed_only, unstructured_only
+from ..inference.ddf import mixed_only, without_residual_structure
 from ..inference.intervals.parameters import parameters_of, values_in, values_of
 from ..inference.rows.leaving import Leaving, are_identified_without
 from ..many.job import Columns, Job, checked_threads
@@ -165,7 +165,7 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
     {'sigma': 4.428, 'Days': 1.546}
     """
     mixed_only(fit, "jackknife()")
-    unstructured_only(fit, "a jackknife")
+    without_residual_structure(fit, "a jackknife")
     began = time.perf_counter()
     threads, folds = checked_threads(threads), folds_of(fit, by)
     linear = fit.family is None  # fits of generalized models are set up anew

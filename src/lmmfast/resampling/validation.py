@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import tables
 from ..errors import FitError
-from ..inference.ddf import linear_only, unstructured_only
+from ..inference.ddf import linear_only, without_residual_structure
 from ..inference.rows.leaving import Leaving, are_identified_without, copied
 from ..inference.rows.predict import random_part, row_series
 from ..many.job import Columns, Job, checked_threads
@@ -257,7 +257,7 @@ def cross_validate(
     """
     began = time.perf_counter()
     linear_only(fit, "cross_validate()")
-    unstructured_only(fit, "cross_validate()")
+    without_residual_structure(fit, "cross_validate()")
     threads, parts = checked_threads(threads), folds_of(fit, by, k, folds, seed)
     job = Validate(fit, parts, are_identified_without(fit, parts.sets))
     found = run_job(job, threads=threads, client=client, what="cross-validation", unit="folds")

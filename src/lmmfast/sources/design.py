@@ -8,7 +8,7 @@ from ..data.checks import check_levels
 from ..data.design import Design
 from ..data.grouping import Grouping
 from ..data.recipe import Recipe
-from ..data.structured import structure_of
+from ..data.term_structure import structure_of
 from ..data.terms import RandomTerm
 from ..formula.column import Column
 from ..formula.vocabulary import is_known

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ddf import check_choice, check_level, unstructured_only
+from ..ddf import check_choice, check_level, without_residual_structure
 from ..hypotheses.tests import coef_test
 from .parameters import (
     Parameter,
@@ -46,7 +46,9 @@ def profiled(fit: Fit, level: float, parameters: Sequence[Parameter]) -> np.ndar
     """Profile intervals (k, 2), of the deviance."""
     if fit.design.residual is not None and fit.family is None:
         if any(one.kind != "residual" for one in parameters):
-            unstructured_only(fit, "a profile of other parameters than those of the residuals")
+            without_residual_structure(
+                fit, "a profile of other parameters than those of the residuals"
+            )
         found: Any = [ends_of_residual(fit, one.i, level) for one in parameters]
     else:
         found = (

@@ -23,7 +23,7 @@ from ...engine.criterion import Criterion, PhiCriterion
 from ...engine.psi import PsiCriterion
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
-from ..ddf import check_level, unstructured_only
+from ..ddf import check_level, without_residual_structure
 from ..refits import model_of, refitted
 from .held import (
     Correlation,
@@ -506,7 +506,7 @@ class Profile(Printed):
 
 def profile(fit: Fit, which: Any, level: float, reml: bool) -> Profile:
     """As `Fit.profile` documents it."""
-    unstructured_only(fit, "a profile")
+    without_residual_structure(fit, "a profile")
     check_level(level)
     every = parameters_of(fit)
     asked = "random" if which is None and reml else which

@@ -10,7 +10,7 @@ from ...engine.repeated import MOST_PLACES
 from ...errors import FitError
 from ...linalg import inverse_root
 from ..repeated import information_of
-from ..structures import Natural, natural, natural_of
+from ..repeated_parameters import Natural, natural, natural_of
 from .parameters import normal_quantile
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import numpy as np
 from ...errors import FitError
 from ..hypotheses.tests import coef_test
 from ..refits import by_likelihood
-from ..structures import natural, natural_of
+from ..repeated_parameters import natural, natural_of
 from . import repeated as _repeated
 from .parameters import Parameter, chosen, normal_quantile
 

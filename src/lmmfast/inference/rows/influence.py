@@ -17,7 +17,7 @@ from ...engine.free import directions
 from ...engine.relations import refuse_related
 from ...errors import DataError, FitError, FormulaError, LmmWarning
 from ...linalg import trust_step
-from ..ddf import check_choice, unstructured_only
+from ..ddf import check_choice, without_residual_structure
 from .deletion import Deletion, groups
 from .leaving import Leaving, Left, are_identified_without, without
 from .predict import first_of
@@ -39,7 +39,7 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
     import pandas as pd
 
     fit.design.rows_for("influence is that of rows")
-    unstructured_only(fit, "influence")
+    without_residual_structure(fit, "influence")
     check_choice("refine", refine, (False, True, "full"))
     if refine is True and fit.estimates.is_sigma_known:
         raise FitError('a step takes sigma as estimated, but it was held: write refine="full"')

@@ -11,7 +11,7 @@ from ...engine.relations import covariance
 from ..ddf import check_choice
 from .deletion import groups
 from .predict import fitted_of, fixed_part_of, row_series
-from .structured import row_deviations
+from .residual_covariance import row_deviations
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...data.sums import Group
 from ...sources.recast import recast
-from ..ddf import unstructured_only
+from ..ddf import without_residual_structure
 from .predict import fitted_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def shrinkage(fit: Fit) -> pd.DataFrame:
     """Within-level least squares beside the modes; as ``LMMFit.shrinkage`` documents it."""
     import pandas as pd
 
-    unstructured_only(fit, "least squares within levels")
+    without_residual_structure(fit, "least squares within levels")
     design = fit.design
     equations = _of_rows(fit) if design.sums.response() is not None else _of_products(fit)
     frames = []

@@ -13,7 +13,7 @@ from ...errors import DataError
 from ...sources.open import source_of
 from ...sources.part import Part, Roles, part_of
 from ...sources.source import Source, check_columns, located, rows_for
-from ..ddf import check_choice, unstructured_only
+from ..ddf import check_choice, without_residual_structure
 from .predict import fixed_part, random_part, recipe_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def stream_residuals(fit: Fit, source: Any, kind: str) -> Iterator[pd.DataFrame]
     """Fitted values and residuals, as ``Fit.stream_residuals`` documents them."""
     check_choice("type", kind, ("response", "pearson"))
     if kind == "pearson":
-        unstructured_only(fit, "a stream of Pearson residuals")
+        without_residual_structure(fit, "a stream of Pearson residuals")
     recipe = recipe_of(fit)
     if recipe.offset_is_array or (fit.design.sums.is_weighted and recipe.weights is None):
         raise DataError(
