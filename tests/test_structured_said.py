@@ -84,8 +84,8 @@ def test_coordinates_are_read_from_columns_and_labels() -> None:
 
 def test_many_locations_are_refused() -> None:
     rng = np.random.default_rng(1)
-    frame = pd.DataFrame({"y": rng.normal(size=300), "u": rng.normal(size=300), "g": "a"})
-    with pytest.raises(DataError, match="300 locations"):
+    frame = pd.DataFrame({"y": rng.normal(size=2_001), "u": rng.normal(size=2_001), "g": "a"})
+    with pytest.raises(DataError, match="2001 locations"):
         build("y ~ exp(0 + u | g)", frame)
 
 
