@@ -29,7 +29,7 @@ from .residual import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
-from .sums import Columns, Sums, no_rows
+from .sums import Columns, Sums
 from .term_structure import fewest_levels, structure_of
 from .terms import RandomTerm
 from .usable import Used, used_rows
@@ -137,7 +137,7 @@ class Design:
     def rows_for(self, what: str) -> Rows:
         """The rows; `what` says what needs them."""
         if not isinstance(self.sums, Rows):
-            raise no_rows(what)
+            raise self.sums.refused(what)
         return self.sums
 
     @property

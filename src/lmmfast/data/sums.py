@@ -144,6 +144,10 @@ class Sums(ABC):
     def n(self) -> int:
         """Number of rows used."""
 
+    def refused(self, what: str) -> DataError:
+        """The error for what only rows can answer, where there are none."""
+        return no_rows(what)
+
     @property
     @abstractmethod
     def is_weighted(self) -> bool:
