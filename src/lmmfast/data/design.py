@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError, NumbersAsTextWarning, UnusedContrastsWarning, warn
 from ..formula.cells import floats_of
-from ..formula.column import Codes, Column, places
+from ..formula.column import Column, places
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.redundancy import in_patsys_order
@@ -21,7 +21,8 @@ from .checks import check_levels, check_levels_of_rows, check_size, note_double_
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .fixed import fixed_columns
-from .grouping import Grouping, combine, factors_of
+from .grouping import combine, factors_of
+from .membership import Grouped, members_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .relationship import Relation, relate
 from .residual import Residual
@@ -225,7 +226,7 @@ def build(
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
-    check_levels_of_rows(plan)
+    check_levels_of_rows(plan, "generalized models" if kind is not None else "")
     structure = residual_of(dispersion, residual)
     plan = plan.beside(structure.atoms)
     memory = Memory(scope, patsy)
@@ -422,11 +423,16 @@ def _check_contrasts(
             )
 
 
-def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
+def _groupings(plan: Plan, used: Used) -> dict[str, Grouped]:
     """Each grouping factor once, so that its terms share one codes array."""
-    made: dict[str, tuple[Grouping, Codes]] = {}
+    made: dict[str, Grouped] = {}
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
-        if bar.factor not in made:
+        if bar.factor in made:
+            continue
+        if bar.membership is not None:
+            own = used.columns, used.memory, used.n
+            made[bar.factor] = members_of(bar.factor, atoms, bar, *own)
+        else:
             factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
             made[bar.factor] = combine(bar.factor, atoms, factors, fewest_levels(plan, bar))
     return made
@@ -435,7 +441,7 @@ def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
 def random_terms(
     plan: Plan,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, tuple[Grouping, Codes]],
+    groupings: Mapping[str, Grouped],
     codings: dict[str, Coding],
     values: dict[str, Values],
     relations: Mapping[str, Relation],
@@ -466,7 +472,7 @@ def _recipe(
     codings: dict[str, Coding],
     fixed: Layout,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, tuple[Grouping, Codes]],
+    groupings: Mapping[str, Grouped],
 ) -> Recipe:
     return Recipe(
         codings=codings,

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..formula.column import Codes
 from ..freeze import Frozen
 from ..memory import available
 from .columns import suggest
-
-if TYPE_CHECKING:
-    from .grouping import Grouping
+from .grouping import Grouping
+from .members import Members
+from .membership import Grouped
 
 SYMMETRIC = 1e-8  # largest difference from its transpose, relative to the largest entry
 SINGULAR = 1e-10  # smallest eigenvalue, relative to the largest, of a matrix that can be inverted
@@ -391,8 +390,8 @@ def _lower(Q: Any) -> Any:
 
 
 def relate(
-    relationship: Any, groupings: Mapping[str, tuple[Grouping, Codes]]
-) -> tuple[dict[str, tuple[Grouping, Codes]], dict[str, Relation]]:
+    relationship: Any, groupings: Mapping[str, Grouped]
+) -> tuple[dict[str, Grouped], dict[str, Relation]]:
     """Grouping factors with the levels of their relationships, and these by the factor's label."""
     if relationship is None:
         return dict(groupings), {}
@@ -410,7 +409,7 @@ def relate(
                 variable=str(group),
             )
         grouping, codes = groupings[group]
-        if len(grouping.atoms) > 1:
+        if isinstance(grouping, Grouping) and len(grouping.atoms) > 1:
             raise DataError(
                 f"a relationship is given for {group!r}, a combination of factors: make it a "
                 "column of its own, whose levels have the labels of the matrix",
@@ -418,7 +417,11 @@ def relate(
             )
         relation = relations[group] = Relation.of(group, given, grouping.levels)
         place = relation.places(grouping.levels)
-        out[group] = grouping.among(relation.levels), place[codes]
+        own: Any = grouping.among(relation.levels)
+        if isinstance(codes, Members):
+            out[group] = own, codes.moved(place, len(relation.levels))
+        else:
+            out[group] = own, place[codes]
     return out, relations
 
 

@@ -76,7 +76,10 @@ class Engine:
                 owners += [-i - 1] * len(kept)
         first = self.design.terms[terms[0]]
         related = None if first.relation is None else _core.Precision(*first.relation.arrays())
-        return Group(tuple(columns), np.array(owners, np.int32), len(first.levels), related)
+        several = _core_members(first) if first.several else None
+        return Group(
+            tuple(columns), np.array(owners, np.int32), len(first.levels), related, several
+        )
 
     def fill(self, sums: Any, reweighted: bool) -> None:
         """The compiled model gets the response of other rows with these columns, and their weights.
@@ -341,6 +344,12 @@ class Engine:
         full = np.zeros((*own.shape[:-1], k))
         full[..., place.kept] = own
         return full
+
+
+def _core_members(term: Any) -> Any:
+    """The levels of the rows of a term that have several, as the compiled core takes them."""
+    own = term.incidence
+    return _core.Members(own.ptr, own.level, own.weight, own.m)
 
 
 @cache

@@ -87,9 +87,9 @@ def partial_fitted(fit: Fit, fixed: str | Sequence[str], random: Any, residuals:
         rest += fit.design.offset
     for i, (term, b) in enumerate(zip(fit.design.terms, fit.estimates.b, strict=True)):
         if i in chosen:
-            values += random_part(term.codes, term.z, b * chosen[i])
+            values += random_part(term.incidence, term.z, b * chosen[i])
         if residuals:
-            rest += random_part(term.codes, term.z, b)
+            rest += random_part(term.incidence, term.z, b)
     if residuals:
         values += fit.design.y - rest
     return row_series(fit.design, values, "partial_fitted")

@@ -48,7 +48,7 @@ def loading(point: Point, term: int, codes: np.ndarray, z: np.ndarray) -> Loadin
 
 
 def variances(point: Point, parts: Sequence[Loading]) -> np.ndarray:
-    """z'B z of every row (n), z over all the loadings, which are of different terms.
+    """z'B z of every row (n), z over all the loadings; those of one term have different levels.
 
     FitError when levels that do not occur together are so many that solving for them takes hours,
     or when conjugate gradients do not converge.
