@@ -129,7 +129,7 @@ class Fit:
     @property
     def n_levels(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return {term.group: len(term.levels) for term in self.design.terms}
+        return {term.group: len(term.labels) for term in self.design.terms}
 
     @property
     def n_params(self) -> int:

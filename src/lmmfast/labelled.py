@@ -230,12 +230,13 @@ class Labelled(Fit):
         >>> float(round(fit.ranef(cond_var=True)["Subject"]["condsd"].loc["308", "Days"], 3))
         2.305
         """
-        modes = self._frames(self.estimates.b)
+        pairs = zip(self.design.terms, self.estimates.b, strict=True)
+        modes = self._frames(term.shown(b) for term, b in pairs)
         if not cond_var:
             return modes
         import pandas as pd
 
-        variances = self.point.condvar
+        variances = _modes.conditional_variances(self)
         sd = [self.estimates.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
         deviations = self._frames(sd)
         return {
@@ -284,7 +285,7 @@ class Labelled(Fit):
 
         parts: dict[str, list[pd.DataFrame]] = {}
         for term, block in zip(self.design.terms, blocks, strict=True):
-            index = pd.Index(term.levels, name=term.group)
+            index = pd.Index(term.labels, name=term.group)
             frame = pd.DataFrame(block, index=index, columns=list(term.columns), copy=True)
             parts.setdefault(term.group, []).append(frame)
         return {group: pd.concat(frames, axis=1) for group, frames in parts.items()}

@@ -221,7 +221,12 @@ def structure_lines(fit: Fit) -> list[str]:
 
 def counts(fit: Fit) -> str:
     """Rows and levels."""
-    groups = "; ".join(f"{group}, {m}" for group, m in fit.n_levels.items())
+    ranks = {
+        term.group: f" ({len(term.levels)} with effects of their own: K is singular)"
+        for term in fit.design.terms
+        if len(term.labels) > len(term.levels)
+    }
+    groups = "; ".join(f"{group}, {m}{ranks.get(group, '')}" for group, m in fit.n_levels.items())
     return f"Number of obs: {fit.nobs}, groups: {groups}"
 
 

@@ -76,6 +76,21 @@ def check_levels_of_rows(plan: Plan, refused: str = "") -> None:
             )
 
 
+def check_one_level(terms: Sequence[RandomTerm]) -> None:
+    """Rows whose effects are sums over levels, as those of a singular relationship matrix: refused
+    in generalized models."""
+    for term in terms:
+        if term.several and term.relation is not None:
+            count = len(term.labels) - len(term.levels)
+            raise DataError(
+                f"the relationship matrix of {term.group!r} is singular, of rank "
+                f"{len(term.levels)}: effects of {count} levels are sums of others', which "
+                "generalized models do not have: give identical levels one label, or add a little "
+                "to its diagonal, as in K + 1e-6 * numpy.eye(len(K))",
+                variable=term.group,
+            )
+
+
 def note_double_bars(plan: Plan, codings: Mapping[str, Coding]) -> None:
     """One warning for all `||` terms with factors: lme4 reads these differently."""
     terms, lme4s, factors = [], [], []

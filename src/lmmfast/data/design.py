@@ -17,7 +17,13 @@ from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.redundancy import in_patsys_order
 from ..formula.terms import Sum
 from .alignment import aligned, index_of
-from .checks import check_levels, check_levels_of_rows, check_size, note_double_bars
+from .checks import (
+    check_levels,
+    check_levels_of_rows,
+    check_one_level,
+    check_size,
+    note_double_bars,
+)
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .fixed import fixed_columns
@@ -255,6 +261,8 @@ def build(
     terms = tuple(random_terms(plan, layouts, groupings, codings, values, relations))
     if outcome is None:
         check_levels(terms, w, used.n)
+    else:
+        check_one_level(terms)
     note_double_bars(plan, codings)
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     offsets = total_offset(given, plan, used.columns, used.memory, used.rows)

@@ -116,6 +116,51 @@ class MemberGrouping(Frozen, arrays=("levels",)):
         return np.asarray(next(iter(value.values())), np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class SpannedGrouping:
+    """A factor of which some levels are sums of others: those of a singular relationship matrix."""
+
+    inner: Grouping | MemberGrouping  # of all levels, the r with effects of their own first
+    spread: Any  # [I; C] (levels, r), scipy.sparse.csr_matrix
+
+    @property
+    def label(self) -> str:
+        """The factor's name."""
+        return self.inner.label
+
+    @property
+    def atoms(self) -> tuple[Expression, ...]:
+        """What it is made of."""
+        return self.inner.atoms
+
+    @property
+    def levels(self) -> NDArray[Any]:
+        """Those with effects of their own."""
+        return self.inner.levels[: self.spread.shape[1]]
+
+    def spanned(self, codes: Codes | Members) -> Codes | Members:
+        """Rows' levels among the r, from those among all; still one a row where none is a sum."""
+        q, r = self.spread.shape
+        if isinstance(codes, Members):
+            return codes.through(self.spread)
+        if codes.max(initial=-1) < r:
+            return codes
+        return Members.of(codes[:, None], np.ones((len(codes), 1)), q).through(self.spread)
+
+    def codes(
+        self, columns: Mapping[str, Column], memory: Memory, n: int
+    ) -> tuple[Codes | Members, NDArray[np.bool_]]:
+        """Levels of each row of new data, and whether they are missing."""
+        codes, missing = self.inner.codes(columns, memory, n)
+        return self.spanned(codes), missing
+
+    def names(
+        self, columns: Mapping[str, Column], memory: Memory, n: int, rows: NDArray[np.int64]
+    ) -> list[str]:
+        """Names of levels of some rows of new data, unseen ones too."""
+        return self.inner.names(columns, memory, n, rows)
+
+
 # A grouping factor and the level, or levels, of each row.
 Grouped = tuple[Grouping, Codes] | tuple[MemberGrouping, Members]
 

@@ -17,7 +17,7 @@ from .columns import Table
 from .encode import Coding, Layout, Values, value_of
 from .grouping import Grouping
 from .members import Members
-from .membership import MemberGrouping
+from .membership import MemberGrouping, SpannedGrouping
 from .strays import not_numbers
 
 Matrix = NDArray[np.float64]
@@ -30,7 +30,7 @@ class Recipe(Frozen):
     codings: dict[str, Coding]  # by label of the variable
     fixed_layout: Layout
     random_layouts: tuple[Layout, ...]  # one for each random term
-    groupings: tuple[Grouping | MemberGrouping, ...]  # one for each random term
+    groupings: tuple[Grouping | MemberGrouping | SpannedGrouping, ...]  # one for each random term
     offset_terms: tuple[Expression, ...]
     offset: str | None  # column given as offset=
     offset_is_array: bool  # offset= was an array: unknown for new rows

@@ -20,10 +20,10 @@ from ..memory import available
 from .columns import suggest
 from .grouping import Grouping
 from .members import Members
-from .membership import Grouped
+from .membership import Grouped, SpannedGrouping
+from .singular import Dependent, inverse_of
 
 SYMMETRIC = 1e-8  # largest difference from its transpose, relative to the largest entry
-SINGULAR = 1e-10  # smallest eigenvalue, relative to the largest, of a matrix that can be inverted
 SHOWN = 5  # levels that a message names
 BYTES = 40.0  # for each entry of a dense inverse: triangle, factor, and the matrices of a fit
 
@@ -120,6 +120,7 @@ class Precision:
 
     root: Any = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
     diagonal: NDArray[np.float64] | None = None  # of K
+    dependent: Dependent | None = None  # levels beside these, where K is singular
 
     @classmethod
     def of_root(cls, root: Any, levels: Any, diagonal: NDArray[np.float64]) -> Precision:
@@ -143,15 +144,17 @@ class Relationship:
     Parameters
     ----------
     K : (q, q) array, sparse matrix or labelled DataFrame
-        Symmetric and positive definite. Blocks of related levels (families) are inverted one by
-        one.
+        Symmetric and positive semidefinite. Blocks of related levels (families) are inverted one by
+        one. A K of less than full rank (clones, identical twins, a centred matrix of genotypes) is
+        taken as it is: as many levels as its rank have effects of their own, those of the others
+        are sums of these.
     levels : sequence, optional
         As for `Precision`.
 
     Raises
     ------
     DataError
-        When K is not square, symmetric, finite and positive definite, or labels do not fit.
+        When K is not square, symmetric, finite and positive semidefinite, or labels do not fit.
     MemoryError
         When a block is so large that its inverse does not fit in memory.
 
@@ -170,28 +173,21 @@ class Relationship:
         self.levels = _labels(levels, self.matrix.shape[0], "the relationship matrix")
 
     def precision(self) -> Precision:
-        """The inverse, block by block."""
-        from scipy import sparse
+        """The inverse, block by block; of a singular K that of as many levels as it has rank."""
         from scipy.sparse.csgraph import connected_components
 
         K = self.matrix
         count, member = connected_components(K, directed=False)
         sizes = np.bincount(member, minlength=count)
         _afford(float(sizes.max(initial=0)), K.shape[0])
-        if count == 1:
-            return Precision(_inverse(K.toarray()), self.levels)
         order = np.argsort(member, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        rows, columns, values = [], [], []
-        for i in range(count):
-            own = order[starts[i] : starts[i + 1]]
-            inverse = _inverse(K[own][:, own].toarray())
-            rows.append(np.repeat(own, len(own)))
-            columns.append(np.tile(own, len(own)))
-            values.append(inverse.ravel())
-        parts = [np.concatenate(part) for part in (values, rows, columns)]
-        Q = sparse.csc_matrix((parts[0], (parts[1], parts[2])), shape=K.shape)
-        return Precision(Q, self.levels)
+        families = np.split(order, np.cumsum(sizes)[:-1])
+        Q, dependent = inverse_of(K, families)
+        if dependent is None:
+            return Precision(Q, self.levels)
+        made = Precision(Q, None if self.levels is None else self.levels[dependent.kept])
+        made.dependent = dependent.named(self.levels)
+        return made
 
     def __repr__(self) -> str:
         return f"Relationship of {self.matrix.shape[0]} levels"
@@ -270,34 +266,6 @@ def _afford(largest: float, q: int) -> None:
         )
 
 
-def _inverse(K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """K^-1, K symmetric; DataError where it has none."""
-    from scipy.linalg import cho_factor, cho_solve, eigvalsh
-
-    if len(K) == 1 and K[0, 0] > 0:
-        return np.asarray(1 / K)
-    try:
-        factor = cho_factor(K, lower=True)
-        pivots = np.square(np.diag(factor[0]))
-        if pivots.min() > SINGULAR * K.diagonal().max():
-            inverse = np.asarray(cho_solve(factor, np.eye(len(K))))
-            return np.asarray((inverse + inverse.T) / 2)
-    except np.linalg.LinAlgError:
-        pass
-    values = eigvalsh(K)
-    if values[0] < -SYMMETRIC * values[-1]:
-        raise DataError(
-            "the relationship matrix is not positive semidefinite: its smallest eigenvalue is "
-            f"{values[0]:.3g}, its largest {values[-1]:.3g}; is it a matrix of relationships, with "
-            "its rows and columns in the same order?"
-        )
-    raise DataError(
-        f"the relationship matrix is singular: its eigenvalues go from {values[0]:.3g} to "
-        f"{values[-1]:.3g} (clones, or a centred matrix of genotypes?); give identical levels one "
-        "label, or add a little to its diagonal, as in K + 1e-6 * numpy.eye(len(K))"
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
     """Precision of a grouping factor's levels: lower triangle by columns, the diagonal first."""
@@ -309,6 +277,7 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
     x: NDArray[np.float64]
     root: tuple[NDArray[Any], ...] | None = None  # of K^-1 = G'G: rows, columns and values of G
     diagonal: NDArray[np.float64] | None = None  # of K, where it is known
+    dependent: Dependent | None = None  # levels beside these, where K is singular
 
     @classmethod
     def of(cls, group: str, given: Any, levels: NDArray[Any]) -> Relation:
@@ -321,7 +290,8 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
                 f"Pedigree, not {type(given).__name__}",
                 variable=group,
             )
-        q = found.matrix.shape[0]
+        rest = found.dependent
+        q = found.matrix.shape[0] + (0 if rest is None else len(rest.others))
         if found.levels is None and q != len(levels):
             raise DataError(
                 f"the relationship matrix of {group!r} has {q} rows, and the data have "
@@ -337,7 +307,22 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
         parts = L.indptr.astype(np.intp), L.indices.astype(np.int32), L.data.copy()
         own = levels if found.levels is None else found.levels
         root = None if found.root is None else _by_rows(found.root)
-        return cls(group, own, *parts, root, found.diagonal)
+        if rest is not None and len(rest.kept) < 2:
+            raise DataError(
+                f"the relationship matrix of {group!r} is singular, of rank 1: all its levels have "
+                "the same effect, up to a factor",
+                variable=group,
+            )
+        if rest is not None:
+            rest = rest if found.levels is not None else rest.named(levels)
+            own = own if found.levels is not None else levels[rest.kept]
+        return cls(group, own, *parts, root, found.diagonal, rest)
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Of all levels: those with effects of their own, and then the dependent ones."""
+        rest = self.dependent
+        return self.levels if rest is None else np.concatenate([self.levels, rest.labels])
 
     def arrays(self) -> tuple[Any, ...]:
         """Columns, rows and values, and the root, as the compiled core takes them."""
@@ -352,8 +337,8 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
         return (L + sparse.tril(L, -1).T).tocsc()
 
     def places(self, levels: NDArray[Any]) -> NDArray[np.int32]:
-        """Where levels of the data stand among those of the relationship."""
-        labels = self.levels.tolist()
+        """Where levels of the data stand among those of the relationship, dependent ones last."""
+        labels = self.labels.tolist()
         known = {label: i for i, label in enumerate(labels)}
         found = [known.get(label, -1) for label in levels.tolist()]
         if -1 in found:  # 7 in the data, "7" in the matrix
@@ -416,13 +401,20 @@ def relate(
                 variable=group,
             )
         relation = relations[group] = Relation.of(group, given, grouping.levels)
-        place = relation.places(grouping.levels)
-        own: Any = grouping.among(relation.levels)
-        if isinstance(codes, Members):
-            out[group] = own, codes.moved(place, len(relation.levels))
-        else:
-            out[group] = own, place[codes]
+        out[group] = _among(grouping, codes, relation)
     return out, relations
+
+
+def _among(grouping: Any, codes: Any, relation: Relation) -> Any:
+    """A grouping factor with the levels of its relationship, and the rows' levels among these."""
+    place = relation.places(grouping.levels)
+    own = grouping.among(relation.labels)
+    several = isinstance(codes, Members)
+    codes = codes.moved(place, len(relation.labels)) if several else place[codes]
+    if relation.dependent is None:
+        return own, codes
+    own = SpannedGrouping(own, relation.dependent.spread(len(relation.levels)))
+    return own, own.spanned(codes)
 
 
 def is_same(one: Relation | None, other: Relation | None) -> bool:

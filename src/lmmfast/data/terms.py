@@ -63,6 +63,16 @@ class RandomTerm(Frozen, arrays=("levels",)):
         return cls(label, group, columns, levels, structure, source, covariance, relation)
 
     @property
+    def labels(self) -> NDArray[Any]:
+        """Labels of all levels: of `levels`, and of those whose effects are sums of theirs."""
+        return self.levels if self.relation is None else self.relation.labels
+
+    def shown(self, b: Matrix) -> Matrix:
+        """Effects of all levels (q, k) from those of `levels` (m, k)."""
+        rest = None if self.relation is None else self.relation.dependent
+        return b if rest is None else np.concatenate([b, rest.shares() @ b])
+
+    @property
     def several(self) -> bool:
         """Whether rows have several levels of the factor."""
         return isinstance(self.source.incidence, Members)
