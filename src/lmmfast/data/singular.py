@@ -1,7 +1,7 @@
 """Inverses of relationship matrices, singular ones too.
 
-Of a singular K (q, q) of rank r, r levels are chosen by pivoted Cholesky factorization (Higham 1990)
-so that their K_11 has an inverse. The effects of the others are sums of theirs,
+Of a singular K (q, q) of rank r, r levels are chosen by pivoted Cholesky factorization (Higham
+1990) so that their K_11 has an inverse. The effects of the others are sums of theirs,
 
     b_2 = C b_1,   C = K_21 K_11^-1,   as K_22 = C K_12 exactly:
 
