@@ -35,6 +35,7 @@ summary
 labelled
 rowwise
 resampled
+spatial
 results
 glmm_rowwise
 glmm_fit

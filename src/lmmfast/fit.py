@@ -140,6 +140,7 @@ class Fit:
         estimates = self.estimates
         variances = estimates.n_theta + (not estimates.is_sigma_known)
         variances += 0 if estimates.delta is None else len(estimates.delta)
+        variances += estimates.rho is not None
         return int(np.sum(estimates.fixed_kept)) + variances
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .engine import autoregression
 from .engine.model import Model
 from .engine.options import MAX_EVALS, Options
 from .engine.residual import ResidualModel
@@ -182,6 +183,11 @@ class LMM(Model):
 
     def fitted(self, options: Options) -> LMMFit:
         """The fit that checked options ask for."""
+        moving = autoregression.moving_term(self.design)
+        if moving is not None:
+            profile = autoregression.profile_of(self, moving, options)
+            estimates, model, _ = autoregression.minimum(profile)
+            return LMMFit(estimates, model.design, model)  # type: ignore[arg-type]
         return LMMFit(self.minimize(options), self.design, self)
 
     def fit_many(

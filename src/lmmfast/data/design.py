@@ -30,7 +30,7 @@ from .fixed import fixed_columns
 from .grouping import combine, factors_of
 from .membership import Grouped, members_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .relationship import Relation, relate
+from .relationship import Relation, refuse_moving, relate
 from .residual import Residual
 from .residual import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
@@ -263,6 +263,7 @@ def build(
         check_levels(terms, w, used.n)
     else:
         check_one_level(terms)
+        refuse_moving(terms, "a generalized model")
     note_double_bars(plan, codings)
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     offsets = total_offset(given, plan, used.columns, used.memory, used.rows)

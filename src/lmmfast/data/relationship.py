@@ -8,7 +8,7 @@ a method ``precision()`` that gives a `Precision`, as `lmmfast.Pedigree`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .singular import Dependent, inverse_of
 
 SYMMETRIC = 1e-8  # largest difference from its transpose, relative to the largest entry
 SHOWN = 5  # levels that a message names
+LOWEST = {"car": -1.0, "leroux": 0.0}  # rho of each kind of conditional autoregression
 BYTES = 40.0  # for each entry of a dense inverse: triangle, factor, and the matrices of a fit
 
 
@@ -121,6 +122,7 @@ class Precision:
     root: Any = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
     diagonal: NDArray[np.float64] | None = None  # of K
     dependent: Dependent | None = None  # levels beside these, where K is singular
+    autoregression: Adjacency | None = None  # whose rho is to be estimated
 
     @classmethod
     def of_root(cls, root: Any, levels: Any, diagonal: NDArray[np.float64]) -> Precision:
@@ -196,28 +198,32 @@ class Relationship:
 class Adjacency:
     """Neighbours, for ``relationship=`` of `lmmfast.lmer`: a conditional autoregression (CAR).
 
-    K^-1 = D - rho W: each level given the others has mean rho times that of its neighbours,
-    weighted by W, and variance sigma_b^2 / D_ii (Besag 1974).
+    "car": K^-1 = D - rho W, D with the row sums of W: each level given the others has mean rho
+    times that of its neighbours, weighted by W, and variance sigma_b^2 / D_ii (Besag 1974).
+    "leroux": K^-1 = (1 - rho) I + rho (D - W), independent levels at rho = 0 (Leroux, Lei and
+    Breslow 2000).
 
     Parameters
     ----------
     W : (q, q) array, sparse matrix or labelled DataFrame
         Symmetric, not negative, with zeros on its diagonal: 1 where two levels are neighbours, or
-        weights. D has its row sums.
-    rho : float
-        Between -1 and 1, not these themselves. It is not estimated: compare the criterion of fits
-        with several values.
+        weights.
+    rho : float or "estimate"
+        Between -1 and 1 ("leroux": 0 and 1), not at its ends. "estimate": by the criterion of the
+        model, together with all other parameters, in `lmmfast.lmer`; ``fit.rho()`` tells it.
     levels : sequence, optional
         As for `Precision`.
+    kind : {"car", "leroux"}, default "car"
 
     Raises
     ------
     DataError
-        When W is not as said, rho is out of range, or a level has no neighbours.
+        When W is not as said, rho is out of range, or a level has no neighbours ("car").
 
     References
     ----------
-    Besag (1974), *J. R. Statist. Soc. B* 36: 192-236.
+    Besag (1974), *J. R. Statist. Soc. B* 36: 192-236; Leroux, Lei and Breslow (2000), in
+    *Statistical Models in Epidemiology, the Environment, and Clinical Trials*, 179-191.
 
     Examples
     --------
@@ -228,31 +234,66 @@ class Adjacency:
     [1.0, 2.0, 2.0, 1.0]
     """
 
-    def __init__(self, W: Any, rho: float, levels: Any = None) -> None:
+    def __init__(self, W: Any, rho: float | str, levels: Any = None, *, kind: str = "car") -> None:
         what = "the adjacency matrix"
+        if kind not in LOWEST:
+            raise DataError(f'kind of an Adjacency is "car" or "leroux", not {kind!r}')
         W, levels = _framed(W, levels, what)
         self.matrix = _sparse(W, what)
         self.levels = _labels(levels, self.matrix.shape[0], what)
-        self.rho = float(rho)
-        if not -1 < self.rho < 1:
-            raise DataError(f"rho must be between -1 and 1, not {rho}: else K^-1 is singular")
+        self.kind, self.rho = kind, _rho(rho, kind)
         if (self.matrix.data < 0).any() or self.matrix.diagonal().any():
             raise DataError(f"{what} must have no negative entries, and zeros on its diagonal")
-        alone = np.flatnonzero(np.asarray(self.matrix.sum(axis=0)).ravel() == 0)
-        if len(alone):
+        self._sums = np.asarray(self.matrix.sum(axis=0)).ravel()
+        alone = np.flatnonzero(self._sums == 0)
+        if len(alone) and kind == "car":
             name = alone[0] if self.levels is None else self.levels[alone[0]]
             raise DataError(f"the level {name!r} has no neighbours", variable=str(name))
 
-    def precision(self) -> Precision:
-        """D - rho W."""
+    @property
+    def base(self) -> NDArray[np.float64]:
+        """Diagonal of K^-1 at rho = 0 (q,)."""
+        return np.asarray(self._sums if self.kind == "car" else np.ones(len(self._sums)))
+
+    @property
+    def slope(self) -> Any:
+        """Derivative of K^-1 in rho (q, q), scipy.sparse.csc_matrix."""
         from scipy import sparse
 
-        D = sparse.diags(np.asarray(self.matrix.sum(axis=0)).ravel())
-        return Precision(D - self.rho * self.matrix, self.levels)
+        own = self._sums - self.base
+        return (sparse.diags(own) - self.matrix).tocsc()
+
+    def at(self, rho: float) -> Precision:
+        """K^-1 at a rho."""
+        from scipy import sparse
+
+        return Precision(sparse.diags(self.base) + rho * self.slope, self.levels)
+
+    def precision(self) -> Precision:
+        """K^-1, where rho is to be estimated at a first value."""
+        if self.rho is not None:
+            return self.at(self.rho)
+        made = self.at(0.5)
+        made.autoregression = self
+        return made
 
     def __repr__(self) -> str:
         pairs = self.matrix.nnz // 2
-        return f"Adjacency of {self.matrix.shape[0]} levels, {pairs} pairs, rho = {self.rho:g}"
+        rho = "rho to be estimated" if self.rho is None else f"rho = {self.rho:g}"
+        return f"Adjacency of {self.matrix.shape[0]} levels, {pairs} pairs, {rho}"
+
+
+def _rho(rho: float | str, kind: str) -> float | None:
+    """rho, None where it is to be estimated."""
+    if isinstance(rho, str):
+        if rho != "estimate":
+            raise DataError(f'rho must be a number or "estimate", not {rho!r}')
+        return None
+    if not (LOWEST[kind] < rho < 1 or rho == 0):
+        raise DataError(
+            f"rho must be between {LOWEST[kind]:g} and 1, not {rho}: else K^-1 is singular"
+        )
+    return float(rho)
 
 
 def _afford(largest: float, q: int) -> None:
@@ -278,6 +319,8 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
     root: tuple[NDArray[Any], ...] | None = None  # of K^-1 = G'G: rows, columns and values of G
     diagonal: NDArray[np.float64] | None = None  # of K, where it is known
     dependent: Dependent | None = None  # levels beside these, where K is singular
+    autoregression: Adjacency | None = None  # whose rho is estimated
+    rho: float | None = None  # where a fit left it
 
     @classmethod
     def of(cls, group: str, given: Any, levels: NDArray[Any]) -> Relation:
@@ -316,7 +359,14 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
         if rest is not None:
             rest = rest if found.levels is not None else rest.named(levels)
             own = own if found.levels is not None else levels[rest.kept]
-        return cls(group, own, *parts, root, found.diagonal, rest)
+        return cls(group, own, *parts, root, found.diagonal, rest, found.autoregression)
+
+    def at(self, rho: float) -> Relation:
+        """The same with another rho of its conditional autoregression."""
+        assert self.autoregression is not None
+        L = _lower(self.autoregression.at(rho).matrix)
+        arrays = {"ptr": L.indptr.astype(np.intp), "row": L.indices.astype(np.int32)}
+        return replace(self, **arrays, x=L.data.copy(), rho=rho)
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -435,6 +485,18 @@ def not_related(group: str, names: Sequence[str]) -> DataError:
         "records)",
         variable=group,
     )
+
+
+def refuse_moving(terms: Iterable[Any], what: str) -> None:
+    """DataError where rho of a conditional autoregression is still to be estimated."""
+    for term in terms:
+        own = term.relation
+        if own is not None and own.autoregression is not None and own.rho is None:
+            raise DataError(
+                f"rho of the Adjacency of {term.group!r} is to be estimated, which {what} does not "
+                "do: lmer does; give the rho that a fit found",
+                variable=term.group,
+            )
 
 
 def related_groups(terms: Iterable[Any]) -> list[str]:

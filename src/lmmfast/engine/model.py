@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _core
+from ..data.relationship import refuse_moving
 from ..errors import (
     ConvergenceWarning,
     DataError,
@@ -287,6 +288,7 @@ class Model(Machine):
         begin, each at moments of its response otherwise. Nothing is raised for single columns:
         ``status`` says how each ended.
         """
+        refuse_moving(self.design.terms, "a fit of many responses")
         if not self._core.report["identified"]:
             self._check_identified(reml)
         kept = self._core.keep

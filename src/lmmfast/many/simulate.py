@@ -11,7 +11,7 @@ import numpy as np
 from ..data.columns import Table
 from ..data.members import Members, flat, gathered
 from ..data.membership import not_seen
-from ..data.relationship import not_related
+from ..data.relationship import not_related, refuse_moving
 from ..engine.relations import draws
 from ..errors import DataError, FitError
 from ..inference.ddf import check_choice
@@ -69,6 +69,7 @@ class Simulator:
                 "responses cannot be drawn here for a model with a residual structure "
                 "(dispersion=, residual=): see fit.simulate()"
             )
+        refuse_moving(design.terms, "a simulation")
         rows = design.rows_for("simulated responses need the rows")
         parts = [
             Part(term.incidence, term.z, factor, len(term.levels), term.relation)
