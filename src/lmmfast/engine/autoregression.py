@@ -103,8 +103,8 @@ def moving_term(design: Design) -> int | None:
         for i, term in enumerate(design.terms)
         if term.relation is not None and term.relation.autoregression is not None
     ]
-    groups = list(dict.fromkeys(design.terms[i].group for i in found))
     if len(found) > 1:
+        groups = list(dict.fromkeys(design.terms[i].group for i in found))
         raise FitError(
             f"rho is estimated of one random term; here it would be of {len(found)}, of "
             f"{' and '.join(map(repr, groups))}: give a number for all but one",
