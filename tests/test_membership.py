@@ -15,11 +15,13 @@ from lmmfast import (
     DataError,
     FitError,
     FormulaError,
+    anova,
     emmeans,
     fit_many,
     glmer,
     lmer,
     plan,
+    ranova,
 )
 from lmmfast.data.design import build
 from lmmfast.inference.satterthwaite import Satterthwaite
@@ -337,6 +339,17 @@ def test_what_follows_from_estimates() -> None:
         fit.influence(by="item")
 
 
+def test_nested_models_are_compared() -> None:
+    data = frame()
+    large, small, other = (
+        lmer(f"y ~ x + {term} + (1 | item)", data, reml=False)
+        for term in ("(x | mm(a, b, c))", "(1 | mm(a, b, c))", "(1 | mm(a, b))")
+    )
+    assert "the p-value is\n  conservative" in str(anova(small, large))
+    assert "mm(a, b, c)" in str(ranova(large))
+    assert "not nested: (1 | mm(a, b)) is no special case" in str(anova(other, large))
+
+
 def test_levels_keep_their_order() -> None:
     data = frame().replace({"a": dict(zip(NAMES, range(JUDGES), strict=True))})
     data = data.replace({"b": dict(zip(NAMES, range(JUDGES), strict=True))})
@@ -364,6 +377,8 @@ def test_what_is_refused() -> None:
         lmer("y ~ x + (1 | mm(a, b))", [data.head(80), data.tail(70)])
     with pytest.raises(FitError, match="several levels in a row"):
         lmer("y ~ x + (1 | mm(a, b))", data, dispersion="~ f")
+    with pytest.raises(FitError, match="have several of mm"):
+        lmer("y ~ x + (1 | mm(a, b)) + (1 | item)", data, storage="iterative")
     with pytest.raises(FitError, match="have several of mm"):
         Case("(1 | mm(a, b, c))").fit().influence(by="mm(a, b, c)")
 

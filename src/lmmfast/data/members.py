@@ -129,6 +129,14 @@ def gathered(codes: Codes | Members, b: NDArray[Any]) -> NDArray[Any]:
     return codes.gathered(b) if isinstance(codes, Members) else b[codes]
 
 
+def same_levels(one: Codes | Members, other: Codes | Members) -> bool:
+    """Whether rows have the same levels with the same weights."""
+    if not (isinstance(one, Members) and isinstance(other, Members)):
+        return False
+    same = np.array_equal(one.ptr, other.ptr) and np.array_equal(one.level, other.level)
+    return same and bool(np.allclose(one.weight, other.weight, rtol=1e-12, atol=0))
+
+
 def flat(codes: Codes | Members) -> tuple[NDArray[Any], ...] | Codes:
     """The arrays it is made of, for fingerprints."""
     return (codes.ptr, codes.level, codes.weight) if isinstance(codes, Members) else codes

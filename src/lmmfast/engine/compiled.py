@@ -16,7 +16,7 @@ from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
 from .ordering import nested_dissection
-from .relations import refuse_related
+from .relations import refuse_related, refuse_several
 from .structures import compiled
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
@@ -134,6 +134,7 @@ class Engine:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
         if storage == "iterative":
             refuse_related(self.design, 'storage="iterative"')
+            refuse_several(self.design, 'storage="iterative"')
         options: dict[str, Any] = {
             "limit": self._limit,
             "storage": storage,
