@@ -15,6 +15,7 @@ from lmmfast import (
     DataError,
     FitError,
     FormulaError,
+    _core,
     anova,
     emmeans,
     fit_many,
@@ -381,6 +382,39 @@ def test_what_is_refused() -> None:
         lmer("y ~ x + (1 | mm(a, b)) + (1 | item)", data, storage="iterative")
     with pytest.raises(FitError, match="have several of mm"):
         Case("(1 | mm(a, b, c))").fit().influence(by="mm(a, b, c)")
+
+
+def test_threads_do_not_matter() -> None:
+    case = Case("(x | mm(a, b, c)) + (1 | item)")
+    theta = case.theta()
+    for storage in ("dense", "sparse"):
+        one, two = (
+            LMM(build(case.formula, case.data), storage=storage, threads=threads).objective(
+                theta, gradient=True
+            )
+            for threads in (1, 2)
+        )
+        assert one.value == two.value
+        np.testing.assert_array_equal(one.gradient, two.gradient)
+
+
+INVALID = {
+    "levels once and ascending": ([0, 2], [1, 1], [0.5, 0.5], 3),
+    "levels in range": ([0, 1], [3], [1.0], 3),
+    "places within": ([0, 2, 1], [0], [1.0], 3),
+    "a weight each": ([0, 2], [0, 1], [1.0], 3),
+    "finite weights": ([0, 1], [0], [np.nan], 3),
+    "rows": ([0], [], [], 3),
+}
+
+
+@pytest.mark.parametrize("what", INVALID)
+def test_the_core_checks_members(what: str) -> None:
+    ptr, level, weight, levels = INVALID[what]
+    with pytest.raises(ValueError):
+        _core.Members(
+            np.array(ptr, np.int64), np.array(level, np.int32), np.array(weight, float), levels
+        )
 
 
 def test_wide_fixed_effects() -> None:

@@ -130,8 +130,8 @@ cdef class Members:
                   const double[::1] weight not None, int32_t levels):
         if len(ptr) < 2 or not len(level) or not len(level) == len(weight) == ptr[len(ptr) - 1] or ptr[0]:
             raise ValueError("members need a place for each row, and a level and a weight each")
-        if len(level) > MOST_LEVELS:
-            raise ValueError(f"{len(level)} levels of rows are too many: {MOST_LEVELS} at most")
+        if max(len(level), len(ptr)) > MOST_LEVELS:
+            raise ValueError(f"{len(ptr) - 1} rows and their {len(level)} levels are too many")
         if not _members_are_valid(ptr, level, levels):
             raise ValueError(f"levels of rows must be 0 .. {levels - 1}, each once and ascending")
         if not _is_finite(&weight[0], len(weight), False):

@@ -14,6 +14,7 @@ level_pairs level_pairs_of(const builder *b, int a, int c)
     return pairs;
 }
 
+/* Is it never eliminated? */
 static int stays(const lmm_factor *f)
 {
     return f->precision || f->members;
