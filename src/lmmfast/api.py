@@ -67,9 +67,8 @@ def lmer(
         covariance the columns of a term have: `lmmfast.structures`. Those with one standard
         deviation for each column have a common one with ``hom=TRUE``, ar1 the other way round with
         ``hom=FALSE``; left of the bar of exp, gau, mat and ou stand the coordinates of the rows.
-        ``(1 | mm(judge1, judge2))``: rows with several levels of one factor (data in memory), by
-        equal weights over those that are there or ``mm(a, b, weights=cbind(w1, w2))``, which are
-        made to sum to one unless ``scale=FALSE`` stands there.
+        ``(1 | mm(a, b))``, ``mm(a, b, weights=cbind(w1, w2))``: rows with several levels of one
+        factor, whose weights are made to sum to one unless ``scale=FALSE``.
         Of cross-products the formula and the rows are known: ``lmer(cross)``.
     data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
         Rows with a missing value in a variable of the formula are dropped and counted. Columns of
@@ -96,8 +95,8 @@ def lmer(
     relationship : dict, optional
         How the levels of grouping factors are related, Cov(b) = sigma^2 K (x) T T': ``{"animal":
         K}`` with K a matrix (a labelled frame goes by its labels, an array by the order of the
-        levels), a `Relationship`, `Precision`, `Pedigree` or `Adjacency` (whose rho may be
-        estimated). K may be singular. Levels without records are predicted.
+        levels), a `Relationship`, `Precision`, `Pedigree` or `Adjacency`; K may be singular,
+        rho estimated. Levels without records are predicted.
     start : (ntheta,) array, optional
         First theta. Default: moment estimates.
     verbose : bool, default False
