@@ -8,10 +8,11 @@ from pathlib import Path
 
 import lmmfast
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # pages that run: one core each
-
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = Path(lmmfast.__file__).parent
+PACKAGE = Path(lmmfast.__file__).resolve().parent
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # pages that run: one core each
+os.environ["PYTHONPATH"] = str(PACKAGE.parent)  # and this package, wherever they run
 
 
 def fingerprint() -> str:
@@ -53,9 +54,10 @@ html_theme_options = {
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
 
-# Pages with code are run where they, or the package, changed; an error or a warning in one ends the build.
+# Pages with code run where they, or the package, changed; an error in one ends the build.
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "docs-cache" / fingerprint())
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_merge_streams = True
