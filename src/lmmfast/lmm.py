@@ -50,7 +50,7 @@ class LMM(Model):
             Positive; the residual variance of a row is sigma^2 / weight.
         offset : (n,) array, optional
             Added to the linear predictor.
-        storage, threads
+        storage, threads : optional
             As for ``LMM``.
 
         Returns
@@ -86,7 +86,8 @@ class LMM(Model):
         Parameters
         ----------
         cross : CrossProducts
-        storage, threads
+            Of all rows, or of a part of them.
+        storage, threads : optional
             As for ``LMM``.
 
         Returns
@@ -132,6 +133,7 @@ class LMM(Model):
         Parameters
         ----------
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         start : (ntheta,) array, optional
             First theta; the nearest that `free` allows. Default: moment estimates, and with `free`
             the optimum of all parameters.
@@ -187,7 +189,19 @@ class LMM(Model):
     ) -> ManyFits:
         """Fits the model to many responses; see `lmmfast.fit_many`.
 
-        weights are by response here, (n, m) as `Y`; default: those of the model.
+        Parameters
+        ----------
+        Y : (n, m) array, or table with m columns, or iterable of these
+            One column a response.
+        contrasts, ddf, reml, threads, max_evals, client, checkpoint : optional
+            As for `lmmfast.fit_many`.
+        weights : (n, m) array, optional
+            By response, as `Y`. Default: those of the model.
+
+        Returns
+        -------
+        ManyFits
+            A row for each response.
         """
         from .many.asked import asked
         from .many.run import fit_all
@@ -200,6 +214,18 @@ class LMM(Model):
         """The same model fitted to another response or with other weights, from a fit of it.
 
         As ``fit.refit(y, weights=weights)`` of a fit of this model.
+
+        Parameters
+        ----------
+        fit : LMMFit
+            Where the fit starts.
+        y, weights : (n,) array, optional
+            As for `LMMFit.refit`.
+
+        Returns
+        -------
+        LMMFit
+            Of this model.
         """
         return replace(fit, design=self.design, model=self).refit(y, weights=weights)
 
@@ -209,7 +235,9 @@ class LMM(Model):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
 
         Returns
         -------

@@ -108,7 +108,7 @@ def cluster_test(
     extent, height : float, optional
         E and H of "tfce". Default: 0.5 and 2, of F 0.5 and 1. The integral is exact: there is no
         step dh.
-    reml, weights, offset, storage, max_evals
+    reml, weights, offset, storage, max_evals : optional
         As for ``lmer``.
     codings : dict, optional
         Codings of factors: what ``lmer`` calls ``contrasts``.

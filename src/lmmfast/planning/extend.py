@@ -38,6 +38,7 @@ def extend(
     Parameters
     ----------
     data : table, fit of `lmer` or `glmer`, or Study
+        Whose rows are repeated, or left out.
     along : str
         Column whose levels are counted: ``along="subj", to=60``.
     within : str or list of str, optional

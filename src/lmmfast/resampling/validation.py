@@ -222,6 +222,7 @@ def cross_validate(
     seed : int, optional
         Of random parts. Default: a new one, which the result has.
     threads : int, default 1
+        Threads that work; the result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads.
 

@@ -59,6 +59,7 @@ def emmeans(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     specs : str or list of str
         Variables whose means are asked for: ``"cond"``, ``"a * b"`` or ``["a", "b"]`` for all
         combinations, ``"a | b"`` for a by b, ``"1"`` for the mean of all.
@@ -230,7 +231,7 @@ class EMMeans(LinearEstimates):
 
         Parameters
         ----------
-        kind, interaction, ref, adjust
+        kind, interaction, ref, adjust : optional
             As `contrasts`, `interaction`, `ref` and `adjust` of `emmeans`.
         by : str, list of str or None, optional
             Variables within whose levels means are compared. Default: those of the means; None: all
@@ -252,7 +253,18 @@ class EMMeans(LinearEstimates):
         return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref, interaction=interaction)
 
     def pairs(self, **arguments: Any) -> Contrasts:
-        """All pairs: ``contrast("pairwise", ...)``."""
+        """All pairs: ``contrast("pairwise", ...)``.
+
+        Parameters
+        ----------
+        **arguments : optional
+            The other arguments of `contrast`.
+
+        Returns
+        -------
+        Contrasts
+            One row a pair, within each level of ``by``.
+        """
         return self.contrast("pairwise", **arguments)
 
     def conf_int(self, level: float | None = None, *, adjust: str | None = None) -> pd.DataFrame:

@@ -39,6 +39,7 @@ def joint_tests(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     by : str or list of str, optional
         Variables within whose levels effects are tested.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}

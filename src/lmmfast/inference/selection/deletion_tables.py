@@ -55,6 +55,7 @@ def drop1(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     test : {"F", "Chisq"}, optional
         F tests in the fitted model, as lmerTest's (of generalized models Wald's chi-squared tests),
         or likelihood ratios of models fitted by maximum likelihood with and without the term, as
@@ -159,6 +160,7 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     reduce_terms : bool, default True
         Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
         stands alone; columns of ``||`` one by one. False: whole random terms.
