@@ -134,6 +134,10 @@ def mmrm(
     MemoryError
         When the sums of all patterns of visits do not fit.
 
+    See Also
+    --------
+    lmmfast.lmer : Random effects; residual structures beside them.
+
     Notes
     -----
     The rows are read once, to sums of products by pattern of visits; no step of the fit depends on

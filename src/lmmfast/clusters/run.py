@@ -132,6 +132,10 @@ def cluster_test(
     ValueError
         For arguments that mean nothing, and where nothing can be shuffled.
 
+    See Also
+    --------
+    lmmfast.fit_many : The fits without permutations.
+
     Notes
     -----
     A permutation test is exact where the null hypothesis says that the shuffled data are as

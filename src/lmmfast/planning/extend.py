@@ -64,6 +64,11 @@ def extend(
     DataError
         When there is no such column, or it has missing values.
 
+    See Also
+    --------
+    lmmfast.power : Power of the larger study.
+    lmmfast.design : Trials from nothing.
+
     Examples
     --------
     >>> from lmmfast import datasets, extend, lmer

@@ -397,6 +397,12 @@ def power(
     ValueError
         For arguments that mean nothing, parameters that are missing.
 
+    See Also
+    --------
+    lmmfast.design : Trials of an experiment.
+    lmmfast.extend : Larger samples of the data of a fit.
+    lmmfast.simulate : Responses alone.
+
     Notes
     -----
     Estimates of the covariance parameters, standard errors and degrees of freedom do not depend on

@@ -152,6 +152,10 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
     DataError
         For what is no grouping factor of the model, and labels that do not fit its rows.
 
+    See Also
+    --------
+    lmmfast.cross_validate : Predictions of what is left out.
+
     References
     ----------
     Efron & Stein (1981), *Ann. Stat.* 9: the jackknife estimate of variance. Efron (1987), *JASA*

@@ -242,6 +242,11 @@ def cross_validate(
     ValueError
         When it is not said what to leave out, or folds are fewer than two.
 
+    See Also
+    --------
+    lmmfast.jackknife : Estimates without each level.
+    lmmfast.compare : Information criteria.
+
     References
     ----------
     Vehtari, Gelman & Gabry (2017), *Stat. Comput.* 27: elpd, differences and standard errors.

@@ -439,6 +439,11 @@ def mixedlm(
     FormulaError, DataError
         What is wrong, in which variable, and what to do.
 
+    See Also
+    --------
+    lmmfast.lmer : The same fits by lme4's formulas.
+    lmmfast.MixedLM : The model from arrays.
+
     Examples
     --------
     >>> from lmmfast import datasets, mixedlm

@@ -121,6 +121,12 @@ def emmeans(
     ValueError
         For other arguments that cannot be used.
 
+    See Also
+    --------
+    lmmfast.emtrends : Slopes of a numeric variable.
+    lmmfast.joint_tests : F tests of all terms.
+    lmmfast.Contrasts : What comparisons come to.
+
     Examples
     --------
     >>> from lmmfast import datasets, emmeans, lmer

@@ -56,6 +56,11 @@ def joint_tests(
     DataError
         For variables that are not in the fixed part or a model made from arrays.
 
+    See Also
+    --------
+    lmmfast.emmeans : The means that are compared.
+    lmmfast.anova : The same tests where every cell has rows.
+
     Examples
     --------
     >>> from lmmfast import datasets, joint_tests, lmer

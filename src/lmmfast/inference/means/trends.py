@@ -74,6 +74,10 @@ def emtrends(
     ValueError
         For other arguments that cannot be used.
 
+    See Also
+    --------
+    lmmfast.emmeans : Means instead of slopes.
+
     Examples
     --------
     >>> from lmmfast import datasets, emtrends, lmer

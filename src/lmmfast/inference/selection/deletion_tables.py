@@ -82,6 +82,11 @@ def drop1(
     FitError
         Kenward-Roger for a fit by maximum likelihood.
 
+    See Also
+    --------
+    lmmfast.anova : Tables of terms of types I to III.
+    lmmfast.step : Backward elimination.
+
     Examples
     --------
     >>> from lmmfast import datasets, drop1, lmer
@@ -172,6 +177,12 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Anova
         Columns ``npar``, ``logLik``, ``AIC``, ``LRT``, ``Df``, ``Pr(>Chisq)``, ``mixture`` and
         ``Pr(mixture)``, NaN where no mixture is known.
+
+    See Also
+    --------
+    lmmfast.rlr_test : The finite-sample distribution for one variance.
+    lmmfast.simplify : Smaller random parts of singular fits.
+    lmmfast.anova : Terms of the fixed effects.
 
     Examples
     --------

@@ -121,6 +121,12 @@ def step(
     FitError
         For parameters that were held or tied; Kenward-Roger for a fit by maximum likelihood.
 
+    See Also
+    --------
+    lmmfast.simplify : Random parts of singular fits.
+    lmmfast.drop1 : One step.
+    lmmfast.ranova : One step of the random part.
+
     Examples
     --------
     >>> from lmmfast import datasets, lmer, step
