@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 import lmmfast
+from lmmfast.engine.families import FAMILIES, find_family
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = sorted(page.name for page in DOCS.glob("coming-from/*.md") if page.name != "index.md")
+PAGES = sorted(f"coming-from/{page.name}" for page in DOCS.glob("coming-from/*.md"))
+PAGES = [*(page for page in PAGES if not page.endswith("index.md")), "guide/answers.md"]
 PART = re.compile(r"```\{code-cell\}\n(?P<cell>.*?)```|^(?P<row>\|[^\n]*\|)$", re.S | re.M)
-HEAD = ["you write", "now write", "what differs and why"]
+HEADS = ["you write", "question"]
 
 
 def cells_of(row: str) -> list[str]:
@@ -30,7 +32,7 @@ def code_of(text: str) -> Iterator[tuple[str, bool]]:
             yield part["cell"], False
             continue
         cells = cells_of(part["row"])
-        if cells != HEAD and not set(cells[0]) <= {"-"}:
+        if cells[0] not in HEADS and not set(cells[0]) <= {"-"}:
             yield from ((code, True) for code in re.findall(r"`([^`]+)`", cells[1]))
 
 
@@ -40,7 +42,7 @@ def test_every_call_runs(name: str) -> None:
     count = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for code, is_row in code_of((DOCS / "coming-from" / name).read_text(encoding="utf-8")):
+        for code, is_row in code_of((DOCS / name).read_text(encoding="utf-8")):
             try:
                 exec(compile(code, name, "exec"), names)
             except Exception as error:
@@ -76,3 +78,22 @@ def test_its_example_raises_it(name: str) -> None:
             assert type(error) is kind
             return
     assert kind in [warning.category for warning in given]
+
+
+def test_families_of_the_table() -> None:
+    """Every family, with its links (the default first) and parameters, and no other."""
+    text = (DOCS / "guide" / "families.md").read_text(encoding="utf-8")
+    named = {}
+    for row in text.split("| family | links")[1].split("\n\n")[0].splitlines()[2:]:
+        families, links, own = cells_of(row)
+        each = own.split(";") if ";" in own else [own] * 2
+        parts = families.split(";") if ";" in own else [families]
+        for part, extra in zip(parts, each, strict=False):
+            for family in re.findall(r"`(\w+)`", part):
+                named[family] = (links.split(", "), extra.strip())
+    assert named.keys() == FAMILIES.keys()
+    for name, (links, extra) in named.items():
+        family = find_family(name)
+        assert list(family.links) == links
+        if name != "ordered":
+            assert ", ".join(family.extra_names) == extra
