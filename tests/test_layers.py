@@ -41,6 +41,7 @@ glmm_fit
 mmrm_summary
 mmrm_fit
 lmm glmm measures
+responses
 api
 planning
 sm datasets

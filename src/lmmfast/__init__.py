@@ -6,7 +6,7 @@
 """
 
 from . import datasets
-from .api import fit_many, glmer, lmer, plan, simulate
+from .api import glmer, lmer, plan
 from .capi import get_include
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
@@ -56,6 +56,7 @@ from .resampling.exact import lr_test, rlr_test
 from .resampling.jackknife import Jackknife, jackknife
 from .resampling.pb import pb_test
 from .resampling.validation import CrossValidation, cross_validate
+from .responses import fit_many, simulate
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
