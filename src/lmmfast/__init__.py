@@ -5,7 +5,7 @@
 ``mixedlm`` and ``MixedLM`` take and give what statsmodels' do.
 """
 
-from . import datasets
+from . import datasets, plots
 from .api import fit_many, glmer, lmer, plan, simulate
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
@@ -127,6 +127,7 @@ __all__ = [
     "mmrm",
     "pb_test",
     "plan",
+    "plots",
     "power",
     "ranova",
     "rlr_test",
