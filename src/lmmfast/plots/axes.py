@@ -170,12 +170,17 @@ def height_of(count: int) -> float:
 
 
 def ratio_axis(ax: Any) -> None:
-    """A logarithmic horizontal axis whose numbers are written as they are."""
-    from matplotlib.ticker import LogFormatter
+    """A logarithmic horizontal axis whose numbers are written as they are: 0.5, not 5e-01."""
+
+    def minor(value: float, _: Any) -> str:
+        low, high = ax.get_xlim()
+        decades = np.log10(high / low)
+        shown = "2345678" if decades < 0.7 else "25" if decades < 2.5 else ""
+        return f"{value:g}" if f"{value:e}"[0] in shown else ""
 
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
+    ax.xaxis.set_minor_formatter(minor)
 
 
 def wide_for(labels: Sequence[Any], least: float = 4.5) -> float:

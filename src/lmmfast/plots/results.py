@@ -392,11 +392,15 @@ def clusters(test: Any, ax: Any = None, *, level: float = 0.05) -> Any:
 def _draw_course(ax: Any, test: Any, marked: np.ndarray) -> None:
     numeric = all(isinstance(point, (int, float, np.number)) for point in test.points)
     x = test.points.astype(float) if numeric else np.arange(len(test.points))
-    (line,) = ax.plot(x, test.statistic, lw=1)
+    ax.plot(x, test.statistic, lw=1)
     ax.axhline(0, color=_axes.GREY, lw=0.8)
     if test.kind != "tfce":
         for sign in (1, -1) if test.name == "t" else (1,):
             ax.axhline(sign * test.threshold, color=_axes.GREY, lw=0.8, ls=":")
-    color = line.get_color()
-    ax.fill_between(x, 0, test.statistic, where=marked, step="mid", alpha=0.4, color=color, lw=0)
+    middle = (x[1:] + x[:-1]) / 2
+    step = x[1] - x[0] if len(x) > 1 else 1.0
+    edges = np.concatenate([[x[0] - step / 2], middle, [x[-1] + step / 2]])
+    turns = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(int), [0]])))
+    for first, stop in zip(turns[::2], turns[1::2], strict=True):
+        ax.axvspan(edges[first], edges[stop], color="C1", alpha=0.25, linewidth=0)
     ax.set(xlabel="point", ylabel=test.name)
