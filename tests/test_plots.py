@@ -153,6 +153,18 @@ def test_shrinkage_goes_from_least_squares_to_modes(sleep: Any) -> None:
     np.testing.assert_allclose(arrows.U, intercepts["mode"] - intercepts["least_squares"])
 
 
+def test_results_of_mixedlm_are_drawn_as_their_fits(sleep: Any) -> None:
+    data = datasets.load("sleepstudy")
+    theirs = lmmfast.mixedlm("Reaction ~ Days", data, groups="Subject", re_formula="~Days").fit()
+    own = plots.caterpillar_frame(sleep)
+    np.testing.assert_allclose(plots.caterpillar_frame(theirs)["mode"], own["mode"], atol=1e-3)
+    for draw in (plots.caterpillar, plots.shrinkage, plots.check):
+        assert len(draw(theirs))
+    assert plots.coefficients(theirs).get_xlabel() == "estimate, 95% interval"
+    with pytest.raises(TypeError, match="a fit as lmer gives it is needed, not DataFrame"):
+        plots.residuals(data)
+
+
 def test_what_has_no_random_effects_says_so(visits: Any, binary: Any) -> None:
     for draw in (plots.caterpillar, plots.qq_ranef, plots.shrinkage, plots.influence):
         with pytest.raises(FitError, match="no random effects"):
@@ -366,6 +378,25 @@ def test_contours_stop_at_bounds(crossed: pd.DataFrame) -> None:
     profile = fit.profile(["sd(Intercept | item)", "sigma"])
     frame = plots.profile_contours_frame(profile)
     assert (frame["x_value"] >= 0).all() and frame.notna().all().all()
+
+
+def test_profiles_of_repeated_measures_are_frames(visits: Any) -> None:
+    frame = visits.profile(["arm[T.placebo]"])
+    (ax,) = plots.profile(frame)
+    part = frame[frame["parameter"] == "arm[T.placebo]"]
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), part["zeta"])
+    assert plots.profile_density(frame)[0].get_ylabel() == "density"
+    with pytest.raises(ValueError, match="other parameters"):
+        plots.profile_contours(frame)
+
+
+def test_dashes_of_a_profile_lead_to_the_ends_of_intervals(sleep: Any) -> None:
+    profile = sleep.profile("Days")
+    (ax,) = profile.plot()
+    ends = profile.conf_int(0.95).loc["Days"]
+    dashes = {round(float(line.get_ydata()[1]), 4): line.get_xdata()[1] for line in ax.lines[2:]}
+    np.testing.assert_allclose([dashes[-1.96], dashes[1.96]], ends, rtol=1e-4)
+    assert len(dashes) == 10
 
 
 # ---- results --------------------------------------------------------------------------------

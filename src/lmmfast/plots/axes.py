@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import FitError
+
+Called = TypeVar("Called", bound=Callable[..., Any])
 
 LARGE = 100_000  # points above which hexagons count them
 BINS = 20  # of as many points each, whose means are a trend
@@ -53,6 +56,24 @@ def given_axes(axes: Any, count: int, what: str) -> np.ndarray:
     if len(found) < count:
         raise ValueError(f"{count} {what} need as many axes, not {len(found)}")
     return found[:count]
+
+
+def fit_of(fit: Any) -> Any:
+    """A fit, also out of the results of `mixedlm`; else TypeError."""
+    own = getattr(fit, "lmm", fit)
+    if not hasattr(own, "design") or not hasattr(own, "estimates"):
+        raise TypeError(f"a fit as lmer gives it is needed, not {type(fit).__name__}")
+    return own
+
+
+def of_fit(function: Called) -> Called:
+    """The function with what `fit_of` makes of its first argument."""
+
+    @functools.wraps(function)
+    def called(fit: Any, *args: Any, **options: Any) -> Any:
+        return function(fit_of(fit), *args, **options)
+
+    return called  # type: ignore[return-value]
 
 
 def terms_of(fit: Any, group: str | None) -> list[Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NAMED = 3  # levels that are named in a picture of influence
 
 
+@_axes.of_fit
 def influence_frame(fit: Any, by: str | None = None) -> pd.DataFrame:
     """Cook's distance of each level of a grouping factor, or of each row.
 
@@ -46,6 +47,7 @@ def influence_frame(fit: Any, by: str | None = None) -> pd.DataFrame:
     return pd.DataFrame({"level": list(found.index), "cooks_d": found["cooks_d"].to_numpy()})
 
 
+@_axes.of_fit
 def influence(fit: Any, by: str | None = None, *, ax: Any = None) -> Any:
     """Cook's distance of each level of a grouping factor, the largest named.
 
@@ -91,6 +93,7 @@ def draw_influence(ax: Any, frame: pd.DataFrame, by: str) -> None:
     ax.set(xlabel=f"{by} ({len(frame)})", ylabel="Cook's distance")
 
 
+@_axes.of_fit
 def collinearity_frame(fit: Any) -> pd.DataFrame:
     """Variance inflation of the terms.
 
@@ -113,6 +116,7 @@ def collinearity_frame(fit: Any) -> pd.DataFrame:
     return frame
 
 
+@_axes.of_fit
 def collinearity(fit: Any, *, ax: Any = None) -> Any:
     """Inflation of the standard errors of each term by the others: sqrt(VIF), or its like.
 
@@ -157,6 +161,7 @@ def draw_collinearity(ax: Any, frame: pd.DataFrame) -> None:
 # ---- responses drawn from the model ---------------------------------------------------------
 
 
+@_axes.of_fit
 def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
     """Distributions of the response and of responses drawn from the model.
 
@@ -200,6 +205,7 @@ def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+@_axes.of_fit
 def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
     """The distribution of the response over those of responses drawn from the model.
 
@@ -269,7 +275,8 @@ def check(checks: Any, *, source: Any = None, axes: Any = None) -> np.ndarray:
         Without matplotlib, when no axes are given.
     """
     known = hasattr(checks, "verdicts")
-    fit, influential = (checks.fit, checks.influence) if known else (checks, None)
+    fit = checks.fit if known else _axes.fit_of(checks)
+    influential = checks.influence if known else None
     panels = _panels(fit, influential, source)
     if axes is None:
         columns = 4 if len(panels) > 6 else 3

@@ -76,7 +76,7 @@ def _named(fits: Any) -> dict[str, Any]:
         named = {"": fits}
     if not named:
         raise ValueError("give at least one fit")
-    return named
+    return {name: _axes.fit_of(fit) for name, fit in named.items()}
 
 
 def coefficients(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MOST = 12  # panels where none are asked for
 
 
+@_axes.of_fit
 def fitted_frame(
     fit: Any, x: Any, group: str | None = None, *, levels: Sequence[Any] | None = None
 ) -> pd.DataFrame:
@@ -111,6 +112,7 @@ def places_of(fit: Any, x: Any, values: np.ndarray) -> tuple[np.ndarray, list[st
     return np.array([at[value] for value in values], dtype=float), [str(one) for one in order]
 
 
+@_axes.of_fit
 def fitted(
     fit: Any,
     x: Any,
@@ -204,6 +206,7 @@ def _name_axes(
 # ---- one variable ---------------------------------------------------------------------------
 
 
+@_axes.of_fit
 def partial_residuals_frame(fit: Any, x: str) -> pd.DataFrame:
     """What a variable contributes to the response, and that with the residuals.
 
@@ -252,6 +255,7 @@ def _own_columns(fit: Any, x: str) -> list[str]:
     return found
 
 
+@_axes.of_fit
 def partial_residuals(fit: Any, x: str, *, ax: Any = None) -> Any:
     """Partial residuals of a variable: its effect as a line, with the residuals as points.
 

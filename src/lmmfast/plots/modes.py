@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@_axes.of_fit
 def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
     """Conditional modes with intervals.
 
@@ -68,6 +69,7 @@ def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95
     return found.assign(lower=found["mode"] - half, upper=found["mode"] + half)
 
 
+@_axes.of_fit
 def caterpillar(
     fit: Any,
     group: str | None = None,
@@ -157,6 +159,7 @@ def _order_of(panels: Any, group: str, order: str | None) -> np.ndarray | None:
 # ---- quantiles ------------------------------------------------------------------------------
 
 
+@_axes.of_fit
 def qq_ranef_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
     """Conditional modes beside the quantiles of a normal distribution.
 
@@ -181,6 +184,7 @@ def qq_ranef_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -
     return pd.concat(parts, ignore_index=True)
 
 
+@_axes.of_fit
 def qq_ranef(
     fit: Any, group: str | None = None, *, level: float = 0.95, axes: Any = None
 ) -> np.ndarray:
@@ -226,6 +230,7 @@ def qq_ranef(
 # ---- shrinkage ------------------------------------------------------------------------------
 
 
+@_axes.of_fit
 def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
     """Least squares within the levels beside the conditional modes.
 
@@ -253,6 +258,7 @@ def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
     return frame if group is None else frame[frame["group"] == group].reset_index(drop=True)
 
 
+@_axes.of_fit
 def shrinkage(fit: Any, group: str | None = None, *, axes: Any = None) -> np.ndarray:
     """Arrows from least squares within each level to the conditional mode.
 

@@ -19,6 +19,7 @@ DRAWN = (
     0.99,
 )  # levels of intervals and contours, as far as they were followed
 CURVE = 101  # points of a contour
+CLOSE = 1e-3  # zeta by which a profile may end before the end of an interval
 
 
 def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
@@ -26,8 +27,8 @@ def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
 
     Parameters
     ----------
-    profile : Profile
-        ``fit.profile()``.
+    profile : Profile or pandas.DataFrame
+        ``fit.profile()``; of a model for repeated measures that is a frame.
     which : str or list of str, optional
         Parameters, as for ``fit.profile``. Default: all that were profiled.
 
@@ -42,7 +43,9 @@ def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
     ValueError
         When none of the parameters has a profile.
     """
-    frame: pd.DataFrame = profile.curves(which)
+    frame: pd.DataFrame = profile if hasattr(profile, "columns") else profile.curves(which)
+    if frame is profile and which is not None:
+        frame = frame[frame["parameter"].isin([which] if isinstance(which, str) else which)]
     if not len(frame):
         raise ValueError("none of these parameters has a profile")
     return frame
@@ -75,26 +78,23 @@ def profile(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
     """
     parts = _parts(profile_frame(profile, which))
     drawn = _axes_of(axes, "profile", len(parts))
-    levels = [level for level in DRAWN if level <= profile.level]
-    limits = [
-        (profile.conf_int(level), profile.open_ends(level), _height(level)) for level in levels
-    ]
     for ax, (name, part) in zip(drawn, parts.items(), strict=True):
         ax.plot(part["value"], part["zeta"], color="C0")
         ax.axhline(0, color=_axes.GREY, linewidth=0.8)
-        for ends, are_open, height in limits:
-            for sign, side in ((-1, "lower"), (1, "upper")):
-                end = ends.loc[name, side]
-                if np.isfinite(end) and not are_open.loc[name, side]:
-                    ax.plot([end, end], [0, sign * height], color=_axes.GREY, lw=0.8, ls="--")
+        value, zeta = part["value"].to_numpy(), part["zeta"].to_numpy()
+        for height in _heights():
+            if zeta[0] - CLOSE <= height <= zeta[-1] + CLOSE:
+                end = np.interp(height, zeta, value)
+                ax.plot([end, end], [0, height], color=_axes.GREY, lw=0.8, ls="--")
         ax.set(xlabel=name, ylabel="zeta")
     return drawn
 
 
-def _height(level: float) -> float:
+def _heights() -> list[float]:
+    """zeta at the ends of the intervals that are drawn."""
     from scipy.special import ndtri
 
-    return float(ndtri((1 + level) / 2))
+    return [float(sign * ndtri((1 + level) / 2)) for level in DRAWN for sign in (-1, 1)]
 
 
 def _parts(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -128,7 +128,7 @@ def profile_density_frame(profile: Any, which: Any = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    points, frames = _parts(profile.frame), []
+    points, frames = _parts(getattr(profile, "frame", profile)), []
     for name, part in _parts(profile_frame(profile, which)).items():
         value, zeta, slope = _slopes(points[name], part)
         height = np.exp(-(zeta**2) / 2) / np.sqrt(2 * np.pi) * slope
@@ -212,6 +212,11 @@ def profile_contours_frame(
     """
     import pandas as pd
 
+    if hasattr(profile, "columns"):
+        raise ValueError(
+            "contours need the other parameters along each profile, which those of models for "
+            "repeated measures do not have"
+        )
     curves = _parts(profile_frame(profile, which))
     names = list(curves)
     if len(names) < 2:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@_axes.of_fit
 def residuals_frame(fit: Any, type: str | None = None, *, source: Any = None) -> pd.DataFrame:
     """Residuals beside fitted values.
 
@@ -71,6 +72,7 @@ def _fitted_name(fit: Any) -> str:
     return "fitted value" if fit.family is None else "linear predictor"
 
 
+@_axes.of_fit
 def residuals(fit: Any, type: str | None = None, *, source: Any = None, ax: Any = None) -> Any:
     """Residuals against fitted values, with means of parts of the rows as a line.
 
@@ -109,6 +111,7 @@ def draw_residuals(ax: Any, frame: pd.DataFrame, fit: Any, type: str | None) -> 
     ax.set(xlabel=_fitted_name(fit), ylabel=_name_of(fit, type))
 
 
+@_axes.of_fit
 def scale_location_frame(fit: Any, type: str | None = None, *, source: Any = None) -> pd.DataFrame:
     """Roots of the sizes of residuals beside fitted values.
 
@@ -126,6 +129,7 @@ def scale_location_frame(fit: Any, type: str | None = None, *, source: Any = Non
     return frame[["fitted"]].assign(root=np.sqrt(np.abs(frame["residual"])))
 
 
+@_axes.of_fit
 def scale_location(fit: Any, type: str | None = None, *, source: Any = None, ax: Any = None) -> Any:
     """Root of the size of residuals against fitted values: a level line where variances are equal.
 
@@ -158,6 +162,7 @@ def draw_sizes(ax: Any, frame: pd.DataFrame, fit: Any, type: str | None) -> None
     ax.set_ylim(bottom=0)
 
 
+@_axes.of_fit
 def qq_frame(
     fit: Any, type: str | None = None, *, level: float = 0.95, source: Any = None
 ) -> pd.DataFrame:
@@ -209,6 +214,7 @@ def _quantiles(frame: pd.DataFrame, level: float, thinned: bool) -> pd.DataFrame
 SHOWN = 4_000  # quantiles that are drawn of more; the tails are drawn whole
 
 
+@_axes.of_fit
 def qq(
     fit: Any,
     type: str | None = None,
