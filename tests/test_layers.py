@@ -20,7 +20,7 @@ formula
 data
 sources
 engine
-tables effects
+tables effects plots
 fit
 inference
 inference.hypotheses

@@ -5,7 +5,7 @@
 ``mixedlm`` and ``MixedLM`` take and give what statsmodels' do.
 """
 
-from . import datasets
+from . import datasets, plots
 from .api import glmer, lmer, plan
 from .capi import get_include
 from .clusters.results import ClusterTest
@@ -130,6 +130,7 @@ __all__ = [
     "mmrm",
     "pb_test",
     "plan",
+    "plots",
     "power",
     "ranova",
     "rlr_test",

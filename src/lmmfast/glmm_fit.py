@@ -411,7 +411,8 @@ class GLMMFit(Labelled, GeneralizedRows):
         Returns
         -------
         Checks
-            ``table``, ``simulated``, ``residuals``.
+            Prints a verdict a line; ``verdicts``, ``table``, ``simulated``, ``residuals``,
+            ``plot()``.
 
         Raises
         ------

@@ -18,9 +18,11 @@ from .inference import refits as _refits
 from .inference.ddf import check_choice, check_level, coverage
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import repeated as _intervals
+from .inference.rows import linear_checks as _checks
 from .inference.rows import predict as _predict
 from .inference.rows import repeated as _rows
 from .labelled import Labelled
+from .many.job import checked_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from .data.visits import RepeatedDesign
     from .engine.repeated import RepeatedEstimates, RepeatedModel
+    from .inference.rows.checks import Checks
     from .tables import Summary
 
 NONE = "a model for repeated measures has no random effects"
@@ -414,6 +417,26 @@ class MMRMFit(Labelled):
         return _rows.predictions(self, newdata, offset, se, interval, level, ddf)
 
     # ---- responses drawn from it ----------------------------------------------------------------
+
+    @hinted
+    def check(self, n: int = 100, seed: int = 0) -> Checks:
+        """Whether the model could have made its response, by responses drawn from it; as
+        `LMMFit.check`. Each response is fitted anew.
+
+        Parameters
+        ----------
+        n : int, default 100
+        seed : int, default 0
+
+        Returns
+        -------
+        Checks
+            Prints a verdict a line; ``verdicts``, ``table``, ``plot()``.
+        """
+        from .many.repeated import drawn
+
+        again = drawn(self, checked_count(n), seed)
+        return _checks.check(self, again, seed, self.refit, "normalized")
 
     @hinted
     def simulate(self, n: int = 1, seed: int | None = None) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from ..many.families import family_given
 from ..many.job import checked_count, checked_threads
 from ..many.parameters import Parameters
 from ..many.streams import checked_seed
+from ..plots import results as _pictures
 from ..progress import progress
 from .estimate import PowerEstimate, estimates_of
 from .frames import table_of
@@ -286,16 +287,14 @@ class Power(tables.Printed):
 
         Returns
         -------
-        matplotlib.figure.Figure
+        matplotlib axes
 
         Raises
         ------
         ImportError
             Without matplotlib, when no axes are given.
         """
-        from .plot import curve
-
-        return curve(self.to_frame(), ax)
+        return _pictures.power(self, ax=ax)
 
 
 @hinted

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
+from ...plots import results as _pictures
 from ..ddf import check_choice
 from .adjust import ADJUSTMENTS, adjustment
 from .comparisons import contrast_weights, kind_of
@@ -73,6 +74,27 @@ class Contrasts(LinearEstimates):
         """
         half = self._half_widths(self.level if level is None else level, self.adjust, self.means)
         return frame(self._columns() | self._shown(half))
+
+    def plot(self, *, level: float | None = None, ax: Any = None) -> Any:
+        """Draws the contrasts with their simultaneous intervals: `lmmfast.plots.contrasts`.
+
+        Parameters
+        ----------
+        level : float, optional
+            Coverage. Default: that of the means.
+        ax : matplotlib axes, optional
+            Default: a new figure.
+
+        Returns
+        -------
+        matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, when no axes are given.
+        """
+        return _pictures.contrasts(self, level=level, ax=ax)
 
     def contrast(
         self,

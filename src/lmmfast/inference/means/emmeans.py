@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
+from ...plots import results as _pictures
 from ..ddf import check_choice, check_level, check_scale, ddf_of, fit_of, method_of
 from ..response import response_scale, total_variance
 from .adjust import ADJUSTMENTS, adjustment
@@ -331,6 +332,28 @@ class EMMeans(LinearEstimates):
             order += list(rows[np.argsort(self.estimates[0][rows], kind="stable")])
             shown[rows] = _letters(self.estimates[0][rows], own <= alpha)
         return table.assign(letters=shown).iloc[order].reset_index(drop=True)
+
+    def plot(self, x: str | None = None, *, axes: Any = None) -> np.ndarray:
+        """Draws the means with intervals, interactions as lines: `lmmfast.plots.means`.
+
+        Parameters
+        ----------
+        x : str, optional
+            Variable of the horizontal axis. Default: the first; the others make lines, those of
+            ``by`` panels.
+        axes : sequence of matplotlib axes, optional
+            One a combination of ``by``. Default: a new figure.
+
+        Returns
+        -------
+        (k,) array of matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, when no axes are given.
+        """
+        return _pictures.means(self, x, axes=axes)
 
     @property
     def notes(self) -> tuple[str, ...]:
