@@ -14,7 +14,7 @@ PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
 
 # A room may import those of earlier lines, and of its own line those that are its own folder.
 LAYERS = """
-errors linalg memory threads freeze hints progress
+errors linalg memory threads freeze hints markup progress
 _core
 formula
 data
@@ -32,6 +32,7 @@ many
 resampling
 clusters
 summary
+reports
 labelled
 rowwise
 resampled
@@ -43,7 +44,7 @@ mmrm_fit
 lmm glmm measures
 api
 planning
-sm datasets
+sm datasets maketables sklearn
 cli
 """
 FLOOR = {name: i for i, line in enumerate(LAYERS.split("\n")) for name in line.split()}
