@@ -33,6 +33,7 @@ from .errors import (
     SeparationWarning,
     UnusedArgumentWarning,
 )
+from .formula.hypotheses import hypotheses
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .inference.hypotheses.anova import Anova, anova
@@ -119,6 +120,7 @@ __all__ = [
     "extend",
     "fit_many",
     "glmer",
+    "hypotheses",
     "jackknife",
     "joint_tests",
     "lmer",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fit import Fit
 from .augment import augment
+from .tested import Tested, tested
 from .tidy import glance, tidy
 
 if TYPE_CHECKING:
@@ -163,3 +164,37 @@ class Reported(Fit):
         [249.6, 253.7, -4.1]
         """
         return augment(self, data, newdata, influence, type_residuals, options)
+
+    def hypotheses(self) -> Tested:
+        """What each coefficient tests: the coding of factors in words.
+
+        Returns
+        -------
+        Tested
+            ``table``; prints as text and HTML. "b - a": the difference of two levels' means;
+            "a - mean of all"; "(b - a) x (h - g)": a difference of differences; "slope of x: b -
+            a": a difference of slopes. Coefficients of variables that also interact with others
+            are those at one level of these, at zero, or at their mean: that is ``where``.
+
+        Raises
+        ------
+        DataError
+            For a model from arrays.
+
+        See Also
+        --------
+        lmmfast.hypotheses : codings by what coefficients shall test.
+
+        References
+        ----------
+        Schad, Vasishth, Hohenstein & Kliegl (2020), *Journal of Memory and Language* 110: 104038.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> data = datasets.load("Machines")
+        >>> fit = lmer("score ~ Machine + (1 | Worker)", data, contrasts={"Machine": "sum"})
+        >>> fit.hypotheses().table["hypothesis"].tolist()
+        ['mean', 'A - mean of all', 'B - mean of all']
+        """
+        return tested(self)
