@@ -44,7 +44,8 @@ mmrm_fit
 lmm glmm measures
 api
 planning
-sm datasets maketables sklearn
+sm datasets
+maketables sklearn
 cli
 """
 FLOOR = {name: i for i, line in enumerate(LAYERS.split("\n")) for name in line.split()}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, FormulaError
 from .column import label_of
 from .parser import parse_text
-from .tree import Call, Constant, Name, Node, quoted, shown
+from .tree import Constant, Name, Node, quoted, shown
 
 Numbers = NDArray[np.float64]
 
@@ -181,9 +181,9 @@ def _linear(node: Node, labels: list[str], name: str) -> Numbers:
         return sign * parts[0] if len(parts) == 1 else parts[0] + sign * parts[1]
     if node.function == "*" and not (parts[0][:-1].any() and parts[1][:-1].any()):
         factor, form = parts if not parts[0][:-1].any() else parts[::-1]
-        return factor[-1] * form
+        return np.asarray(factor[-1] * form)
     if node.function == "/" and not parts[1][:-1].any() and parts[1][-1] != 0:
-        return parts[0] / parts[1][-1]
+        return np.asarray(parts[0] / parts[1][-1])
     raise _unfit(
         name,
         f"{shown(node)} is no sum of weighted levels: hypotheses have names of levels, numbers, "
@@ -212,7 +212,7 @@ def hypothesis_text(weights: Numbers, labels: Sequence[str]) -> str:
     shifted = own + 1 / size
     alone = np.flatnonzero(np.abs(shifted) > CLOSE)
     if size > 2 and len(alone) == 1 and abs(shifted[alone[0]] - 1) < CLOSE:
-        return f"{labels[alone[0]]} - mean of all"
+        return f"{labels[int(alone[0])]} - mean of all"
     used = np.flatnonzero(own)
     if len(used) == 2 and abs(own.sum()) < CLOSE and abs(own.max() - 1) > CLOSE:
         high, low = labels[int(own.argmax())], labels[int(own.argmin())]
@@ -227,7 +227,7 @@ def _side(weights: Numbers, labels: Sequence[str]) -> str:
     used = np.flatnonzero(weights)
     if len(used) == 0:
         return ""
-    names, first = [labels[i] for i in used], weights[used[0]]
+    names, first = [labels[i] for i in used.tolist()], float(weights[used[0]])
     if len(used) > 1 and np.ptp(weights[used]) < CLOSE:
         together = f"({' + '.join(names)})"
         return together if abs(first - 1) < CLOSE else _times(first, together)

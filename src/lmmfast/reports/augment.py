@@ -72,6 +72,8 @@ def _influence(fit: Any) -> Columns:
     """Leverages, and lme4's distances of Cook, which are made of these."""
     if isinstance(fit.design, RepeatedDesign):
         raise DataError("influence=True is of models with random effects")
+    if fit.family is not None:
+        return {".cooksd": fit.influence()["cooks_d"].to_numpy()}
     hat = fit.influence()["hat_diag"].to_numpy()
     pearson = np.asarray(fit.residuals("pearson"))  # of a linear model over sigma
     p = int(np.sum(fit.estimates.fixed_kept))

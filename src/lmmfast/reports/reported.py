@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..fit import Fit
 from .augment import augment
+from .columns import Column, StatsmodelsColumn
+from .equation import WIDTH, Equation, equation
+from .paragraph import Report, report
 from .tested import Tested, tested
 from .tidy import glance, tidy
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Reported(Fit):
+class Reported(Fit, Column):
     """The part of a fit that is for other programs and for papers."""
 
     def tidy(
@@ -130,7 +133,7 @@ class Reported(Fit):
         influence : bool, default False
             Also ``.hat``, leverages, and ``.cooksd``, Cook's distances as lme4 computes them from
             leverages (those of `influence` are exact changes of the coefficients). Seconds for a
-            million rows.
+            million rows. Of generalized models ``.cooksd`` alone, from `influence`: a fit a row.
         type_residuals : str, optional
             As ``type`` of `residuals`. Default: "response" of linear models, "deviance" of
             generalized ones ("quantile" of ordered responses).
@@ -198,3 +201,82 @@ class Reported(Fit):
         ['mean', 'A - mean of all', 'B - mean of all']
         """
         return tested(self)
+
+    def equation(self, *, numbers: bool = False, width: int = WIDTH) -> Equation:
+        """The model in LaTeX.
+
+        Parameters
+        ----------
+        numbers : bool, default False
+            Estimates in the place of symbols, with the digits of the summary.
+        width : int, default 80
+            Characters, as they are read, after which a long sum goes on in a new line.
+
+        Returns
+        -------
+        Equation
+            ``str()`` is an ``aligned`` block for within mathematics, ``to_latex()`` an
+            ``equation*`` (package amsmath), ``to_markdown()`` has double dollar signs; notebooks
+            typeset it. i are rows, j levels of a grouping factor; columns of factors have their
+            names in the summary. Dropped columns are left out.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (1 | Subject)", datasets.load("sleepstudy"))
+        >>> print(fit.equation(numbers=True).lines[-1])
+        \\varepsilon_{i} &\\sim \\mathcal{N}(0,\\, 30.99^2)
+        """
+        return equation(self, numbers, width)
+
+    def report(self, *, ddf: str | None = None) -> Report:
+        """A paragraph for the methods section: how the model was fitted, and of what.
+
+        Parameters
+        ----------
+        ddf : str, optional
+            Degrees of freedom of the tests that are reported, as for `t_test`.
+
+        Returns
+        -------
+        Report
+            ``sentences``: model, formula, estimation and software; random effects; weights, offset
+            and structures; what coefficients of factors compare; observations, levels and rows left
+            out, by variable; how sure the optimum is; whether the fit is singular; the tests.
+            ``str()`` is plain text, ``to_markdown()`` and ``to_latex()`` set the formula as code.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.report().sentences[1]
+        'Random effects: intercept and Days by Subject (18 levels), correlated.'
+        """
+        return report(self, ddf)
+
+    def to_statsmodels(self, *, ddf: str | None = None) -> StatsmodelsColumn:
+        """This fit as statsmodels' tables take results: ``summary_col([fit.to_statsmodels()])``.
+
+        Parameters
+        ----------
+        ddf : str, optional
+            Degrees of freedom of tests and intervals, as for `t_test`.
+
+        Returns
+        -------
+        StatsmodelsColumn
+            ``params``, ``bse``, ``tvalues``, ``pvalues``, ``conf_int(alpha)``, ``model``: of the
+            fixed effects.
+
+        See Also
+        --------
+        lmmfast.mixedlm : fits whose results are statsmodels' throughout.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> fit.to_statsmodels().conf_int(0.05).round(2).values.tolist()
+        [[237.01, 265.8], [7.21, 13.73]]
+        """
+        return StatsmodelsColumn(self, ddf)
