@@ -11,6 +11,7 @@ from .api import lmer
 from .data.columns import Table
 from .errors import DataError
 from .lmm import LMM
+from .results import LMMFit
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -131,7 +132,7 @@ class LMMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-
         columns = np.column_stack([np.ones(len(X)), X])
         self.effects_: dict[Any, float] = {}
         if groups is None:
-            self.fit_ = None
+            self.fit_: LMMFit | None = None
             root = 1.0 if weights is None else np.sqrt(weights)
             beta = np.linalg.lstsq((columns.T * root).T, y * root, rcond=None)[0]
         else:
@@ -147,9 +148,9 @@ class LMMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-
             columns, y, labels, weights = columns[used], y[used], labels[used], weights[used]
         levels, codes = np.unique(labels, return_inverse=True)
         model = LMM.from_arrays(y, columns, [(codes, None)], weights)
-        self.fit_ = model.fit(reml=self.reml)
-        self.effects_ = dict(zip(levels.tolist(), self.fit_.estimates.b[0][:, 0], strict=True))
-        estimates = self.fit_.estimates
+        fit = model.fit(reml=self.reml)
+        self.fit_, estimates = fit, fit.estimates
+        self.effects_ = dict(zip(levels.tolist(), estimates.b[0][:, 0], strict=True))
         return np.where(estimates.fixed_kept, estimates.beta, 0.0)
 
     def _fit_formula(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> LMMRegressor:
@@ -213,7 +214,7 @@ class LMMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-
             found = self.fit_.predict(data, re_form=self.re_form, new_levels=self.new_levels)
             return np.asarray(found)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        values = self.intercept_ + X @ self.coef_
+        values = np.asarray(self.intercept_ + X @ self.coef_)
         return values if groups is None else values + self._effects(_labels(groups, len(X)))
 
     def _effects(self, labels: np.ndarray) -> np.ndarray:
