@@ -381,6 +381,18 @@ def test_reports_of_other_kinds(
     )
 
 
+def test_formulas_with_backticks_and_models_without_formula(hits: dict[str, Any]) -> None:
+    named = {"a b": hits["dose"], "y": hits["count"], "subj": hits["subj"]}
+    text = lmer("`y` ~ `a b` + (1 | subj)", named).report().to_markdown()
+    assert "mixed model, `` `y` ~ `a b` + (1 | subj) ``, was fitted" in text
+    one = np.ones((600, 1))
+    arrays = lmmfast.LMM.from_arrays(named["y"], one, [(named["subj"], None)]).fit()
+    assert str(arrays.report()).startswith("A linear mixed model, made from arrays, was fitted by")
+    assert arrays.equation().lines[0] == (
+        r"\text{y}_{i} &= \beta_{1} \, \text{x0}_{i} + u_{\text{g0}[i]} + \varepsilon_{i}"
+    )
+
+
 def test_a_fit_that_did_not_converge_says_so(data: pd.DataFrame) -> None:
     with pytest.warns(lmmfast.ConvergenceWarning):
         fit = lmer("Reaction ~ Days + (Days | Subject)", data, max_evals=1, start=[9, 0, 9])

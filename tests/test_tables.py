@@ -97,6 +97,21 @@ def test_fixed_effects_as_a_table_of_a_paper(sleep: lmmfast.LMMFit) -> None:
     )
 
 
+def test_other_words_for_headers_and_labels(sleep: lmmfast.LMMFit) -> None:
+    names = {"Estimate": "b", "Std. Error": "SE", "t value": "t", "Pr(>|t|)": "p", "Days": "Day"}
+    assert sleep.summary().to_markdown("Fixed effects", text=False, rename=names) == "\n".join(
+        [
+            r"|           |       b |    SE |  df |      t |        p |",
+            r"| :-------- | ------: | ----: | --: | -----: | -------: |",
+            r"| Intercept | 251.405 | 6.825 |  17 | 36.838 |  \<2e-16 |",
+            r"| Day       |  10.467 | 1.546 |  17 |  6.771 | 3.26e-06 |",
+        ]
+    )
+    assert "<th>Day</th>" in sleep.coef_test().to_html(rename={"Days": "Day"})
+    with pytest.raises(ValueError, match="there is no 'days' to rename: there are .*'Days'"):
+        sleep.summary().to_latex(rename={"days": "Day"})
+
+
 def test_a_long_table_has_no_float(sleep: lmmfast.LMMFit) -> None:
     text = sleep.summary().to_latex("Fixed effects", text=False, longtable=True)
     assert text.startswith("\\begin{longtable}{lrrrrr}\n\\toprule")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -30,7 +30,9 @@ class Exported:
     def _sections(self) -> tuple[tuple[str | Table, ...], ...]:
         raise NotImplementedError
 
-    def _chosen(self, which: str | None, text: bool) -> list[tuple[str | Table, ...]]:
+    def _chosen(
+        self, which: str | None, text: bool, rename: Mapping[str, str] | None
+    ) -> list[tuple[str | Table, ...]]:
         """The sections of all tables or of those under a heading, with their text or without."""
         found = list(self._sections())
         if which is not None:
@@ -39,6 +41,8 @@ class Exported:
                 known = ", ".join(repr(_heading(own)) for own in found if _heading(own))
                 raise ValueError(f"there is no table {which!r}: name one of {known}")
             found = under
+        if rename:
+            found = _renamed(found, rename)
         if text:
             return found
         tables = [tuple(part for part in own if isinstance(part, Table)) for own in found]
@@ -49,6 +53,7 @@ class Exported:
         which: str | None = None,
         *,
         text: bool = True,
+        rename: Mapping[str, str] | None = None,
         caption: str | None = None,
         label: str | None = None,
         longtable: bool = False,
@@ -61,6 +66,8 @@ class Exported:
             Heading of one table, as printed: "Fixed effects". Default: everything.
         text : bool, default True
             Also the lines above and below the tables.
+        rename : dict of str to str, optional
+            Other words for headers and labels: ``{"Pr(>|t|)": "p", "cond[T.b]": "B - A"}``.
         caption, label : str, optional
             Make each table float, with this caption (escaped) and label; the text is below it.
         longtable : bool, default False
@@ -74,10 +81,10 @@ class Exported:
         Raises
         ------
         ValueError
-            When no table has this heading.
+            When no table has this heading, or nothing a name of `rename`.
         """
         parts = []
-        for section in self._chosen(which, text):
+        for section in self._chosen(which, text, rename):
             tables = [own for own in section if isinstance(own, Table)]
             if (caption is None and label is None) or not tables or longtable:
                 parts += [_latex_part(own, longtable) for own in _paragraphs(section)]
@@ -88,7 +95,13 @@ class Exported:
             parts.append(markup.latex_float("\n\n".join(drawn), caption, label, notes))
         return "\n\n".join(parts)
 
-    def to_markdown(self, which: str | None = None, *, text: bool = True) -> str:
+    def to_markdown(
+        self,
+        which: str | None = None,
+        *,
+        text: bool = True,
+        rename: Mapping[str, str] | None = None,
+    ) -> str:
         """Markdown with the printed digits: pipe tables, for GitHub, pandoc and Quarto.
 
         Parameters
@@ -97,13 +110,17 @@ class Exported:
             Heading of one table, as printed: "Fixed effects". Default: everything.
         text : bool, default True
             Also the lines above and below the tables.
+        rename : dict of str to str, optional
+            Other words for headers and labels: ``{"Pr(>|t|)": "p", "cond[T.b]": "B - A"}``.
 
         Raises
         ------
         ValueError
-            When no table has this heading.
+            When no table has this heading, or nothing a name of `rename`.
         """
-        parts = [own for section in self._chosen(which, text) for own in _paragraphs(section)]
+        parts = [
+            own for section in self._chosen(which, text, rename) for own in _paragraphs(section)
+        ]
         return "\n\n".join(
             markup.markdown_table(own.header, own.rows, own.n_left)
             if isinstance(own, Table)
@@ -111,7 +128,13 @@ class Exported:
             for own in parts
         )
 
-    def to_html(self, which: str | None = None, *, text: bool = True) -> str:
+    def to_html(
+        self,
+        which: str | None = None,
+        *,
+        text: bool = True,
+        rename: Mapping[str, str] | None = None,
+    ) -> str:
         """HTML with the printed digits, as notebooks show it.
 
         Parameters
@@ -120,19 +143,39 @@ class Exported:
             Heading of one table, as printed: "Fixed effects". Default: everything.
         text : bool, default True
             Also the lines above and below the tables.
+        rename : dict of str to str, optional
+            Other words for headers and labels: ``{"Pr(>|t|)": "p", "cond[T.b]": "B - A"}``.
 
         Raises
         ------
         ValueError
-            When no table has this heading.
+            When no table has this heading, or nothing a name of `rename`.
         """
-        parts = [own for section in self._chosen(which, text) for own in _paragraphs(section)]
+        parts = [
+            own for section in self._chosen(which, text, rename) for own in _paragraphs(section)
+        ]
         return "".join(
             markup.html_table(own.header, own.rows, own.n_left)
             if isinstance(own, Table)
             else f"<p>{'<br>'.join(map(escape, own))}</p>"
             for own in parts
         )
+
+
+def _renamed(
+    sections: list[tuple[str | Table, ...]], names: Mapping[str, str]
+) -> list[tuple[str | Table, ...]]:
+    """The tables with other words for headers and labels; ValueError for names of nothing."""
+    tables = [part for own in sections for part in own if isinstance(part, Table)]
+    words = {word for own in tables for word in own.header}
+    words |= {word for own in tables for row in own.rows for word in row[: own.n_left]}
+    for name in names:
+        if name not in words:
+            raise ValueError(f"there is no {name!r} to rename: there are {sorted(words - {''})}")
+    return [
+        tuple(part.renamed(names) if isinstance(part, Table) else part for part in own)
+        for own in sections
+    ]
 
 
 def _heading(section: tuple[str | Table, ...]) -> str:
@@ -175,6 +218,15 @@ class Table(Exported):
         import pandas as pd
 
         return pd.DataFrame([list(row) for row in self.rows], columns=list(self.header), dtype=str)
+
+    def renamed(self, names: Mapping[str, str]) -> Table:
+        """Other words for headers and labels."""
+        rows = (
+            (*(names.get(cell, cell) for cell in row[: self.n_left]), *row[self.n_left :])
+            for row in self.rows
+        )
+        header = tuple(names.get(cell, cell) for cell in self.header)
+        return Table(header, tuple(rows), self.n_left)
 
     def __str__(self) -> str:
         lines, n = [self.header, *self.rows], self.n_left

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..inference.ddf import METHODS, ddf_of
 from ..inference.hypotheses.tests import coef_test
+from .equation import response_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ class Column:
     @property
     def __maketables_depvar__(self) -> str:
         """The response."""
-        return str(_fit(self).design.response)
+        return response_of(_fit(self))
 
     @property
     def __maketables_fixef_string__(self) -> None:
@@ -159,7 +160,7 @@ class StatsmodelsColumn:
         self.use_t = self._test.distribution == "t"
         self.nobs, self.llf, self.df_resid = fit.nobs, fit.llf, fit.df_resid
         self.aic, self.bic = fit.aic, fit.bic
-        self.model = SimpleNamespace(endog_names=str(fit.design.response), exog_names=names)
+        self.model = SimpleNamespace(endog_names=response_of(fit), exog_names=names)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Intervals that cover 1 - alpha, columns 0 and 1."""

@@ -66,6 +66,13 @@ def equation(fit: Fit, numbers: bool, width: int) -> Equation:
     return Equation(tuple(own(fit, numbers, width).lines()))
 
 
+def response_of(fit: Any) -> str:
+    """The left-hand side; a name alone without its backticks."""
+    written = str(fit.design.response)
+    bare = written[1:-1]
+    return bare if written == f"`{bare}`" and "`" not in bare else written
+
+
 def text(name: str) -> str:
     """A name within mathematics, as LaTeX, MathJax and KaTeX read it."""
     runs = _RUNS.findall(name)
@@ -91,7 +98,7 @@ class _Linear:
         return [*self._sum(left, terms), *self._distributions(), *self._residuals()]
 
     def _response(self) -> str:
-        return f"{text(self.design.response)}_{{{self.row}}}"
+        return f"{text(response_of(self.fit))}_{{{self.row}}}"
 
     def _sum(self, left: str, terms: Sequence[tuple[str, str]]) -> list[str]:
         """left = a + b - c, with a new line where one would be too long."""
@@ -245,7 +252,7 @@ class _Generalized(_Linear):
     def _classes(self) -> list[str]:
         name = self.fit.family.link.name
         link = _LINKS.get(name, rf"\operatorname{{{_letters(name)}}}")
-        response = text(self.design.response)
+        response = text(response_of(self.fit))
         lines = [rf"{link}\!\left(\Pr({response}_i \le k)\right) &= \tau_k - \eta_i"]
         if self.numbers:
             values = ", ".join(general(value, 4) for value in self.fit.extra)

@@ -57,14 +57,19 @@ class Report:
 
     def to_markdown(self) -> str:
         """The paragraph in Markdown, the formula as code."""
-        ticks = "``" if "`" in self.formula else "`"
-        code, named = f"{ticks}{self.formula}{ticks}", " ".join(self.sentences)
-        return code.join(map(markup.markdown, named.split(self.formula)))
+        quoted = "`" in self.formula  # then code has two of them around it, and spaces
+        code = f"`` {self.formula} ``" if quoted else f"`{self.formula}`"
+        return code.join(map(markup.markdown, self._parts()))
 
     def to_latex(self) -> str:
         """The paragraph in LaTeX, the formula in typewriter type."""
-        code, named = rf"\texttt{{{markup.latex(self.formula)}}}", " ".join(self.sentences)
-        return code.join(map(markup.latex, named.split(self.formula)))
+        code = rf"\texttt{{{markup.latex(self.formula)}}}"
+        return code.join(map(markup.latex, self._parts()))
+
+    def _parts(self) -> list[str]:
+        """What is before and after the formula."""
+        said = " ".join(self.sentences)
+        return said.split(self.formula, 1) if self.formula else [said]
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(' '.join(self.sentences))}</p>"
@@ -72,7 +77,8 @@ class Report:
 
 def report(fit: Any, ddf: str | None) -> Report:
     """As ``Labelled.report`` documents it."""
-    return Report(tuple(_sentences(fit, ddf)), formula_text(fit.formula))
+    formula = formula_text(fit.formula) if fit.formula else ""
+    return Report(tuple(_sentences(fit, ddf)), formula)
 
 
 def _sentences(fit: Any, ddf: str | None) -> Iterator[str]:
@@ -108,7 +114,7 @@ def _model(fit: Any) -> str:
         kind = f"A generalized linear mixed model ({name} distribution, {link} link)"
         method = "penalized likelihood" if fit.model.prior else _likelihood(fit)
         method += f" ({approximation(fit)})"
-    formula = formula_text(fit.formula)
+    formula = formula_text(fit.formula) if fit.formula else "made from arrays"
     return f"{kind}, {formula}, was fitted by {method} with lmmfast {__version__} for Python."
 
 
