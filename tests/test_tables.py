@@ -108,7 +108,7 @@ def test_other_words_for_headers_and_labels(sleep: lmmfast.LMMFit) -> None:
         ]
     )
     assert "<th>Day</th>" in sleep.coef_test().to_html(rename={"Days": "Day"})
-    with pytest.raises(ValueError, match="there is no 'days' to rename: there are .*'Days'"):
+    with pytest.raises(ValueError, match=r"there is no 'days' to rename: there are .*'Days'"):
         sleep.summary().to_latex(rename={"days": "Day"})
 
 
