@@ -47,6 +47,7 @@ planning
 sm datasets
 maketables sklearn
 cli
+capi
 """
 FLOOR = {name: i for i, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 COMPILED = {"engine", "sources"}  # the rooms that may import the compiled core
@@ -66,6 +67,7 @@ INCLUDES = {
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
     "residual": {"base", "sums", "model", "trailing", "evaluate", "optimize", "setup"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
+    "interface": {"structures"},
 }
 
 
