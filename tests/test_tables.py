@@ -139,7 +139,7 @@ def test_summary_has_its_tables_by_heading(sleep: lmmfast.LMMFit) -> None:
 
 def test_lines_of_a_paragraph_stay_lines() -> None:
     summary = Summary((("# one", "[two] * x", "1. three"),))
-    assert summary.to_markdown() == "\\# one\\\n[two] \\* x\\\n\\1. three"
+    assert summary.to_markdown() == "\\# one\\\n[two] \\* x\\\n1\\. three"
     assert summary.to_latex() == "\\noindent \\# one \\\\\n{[}two] * x \\\\\n1. three"
     assert summary.to_html() == "<p># one<br>[two] * x<br>1. three</p>"
 

@@ -30,7 +30,7 @@ _MARKDOWN = re.compile(
     | &(?=\#?\w+;)""",
     re.VERBOSE,
 )
-_MARKDOWN_START = re.compile(r"^(\s*)([#>+-]|\d+[.)])(?=\s)")
+_MARKDOWN_START = re.compile(r"^(\s*\d*)([#>+.)-])(?=\s)")  # headings, quotes, lists: "1. "
 
 
 # ---- LaTeX --------------------------------------------------------------------------------------
