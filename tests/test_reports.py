@@ -399,6 +399,13 @@ def test_a_fit_that_did_not_converge_says_so(data: pd.DataFrame) -> None:
     assert "should not be reported" in str(fit.report())
 
 
+def test_where_tables_of_a_fit_are(sleep: lmmfast.LMMFit) -> None:
+    with pytest.raises(AttributeError, match=r"fit\.summary\(\)\.to_latex\(\)"):
+        sleep.to_latex()
+    with pytest.raises(AttributeError, match=r"fit\.tidy\(\)"):
+        sleep.to_frame()
+
+
 # ---- columns of tables --------------------------------------------------------------------------
 
 
