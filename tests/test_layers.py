@@ -14,7 +14,7 @@ PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
 
 # A room may import those of earlier lines, and of its own line those that are its own folder.
 LAYERS = """
-errors linalg memory threads freeze hints progress
+errors linalg memory threads freeze hints markup progress
 _core
 formula
 data
@@ -32,6 +32,7 @@ many
 resampling
 clusters
 summary
+reports
 labelled
 rowwise
 resampled
@@ -45,6 +46,7 @@ responses
 api
 planning
 sm datasets
+maketables sklearn
 cli
 capi
 """

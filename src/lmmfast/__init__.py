@@ -34,6 +34,7 @@ from .errors import (
     SeparationWarning,
     UnusedArgumentWarning,
 )
+from .formula.hypotheses import hypotheses
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .inference.hypotheses.anova import Anova, anova
@@ -122,6 +123,7 @@ __all__ = [
     "fit_many",
     "get_include",
     "glmer",
+    "hypotheses",
     "jackknife",
     "joint_tests",
     "lmer",

@@ -84,7 +84,7 @@ def lmer(
     contrasts : dict, optional
         Coding of factors by name, as in ``{"cond": "sum"}``: "treatment" (another reference by
         "treatment(base='b')"), "sum", "helmert", "poly", "SAS", "sdif" (neighbours), "deviation"
-        (levels against the first, around the mean of all), or a matrix with one row per level.
+        (levels against the first, around the mean of all), `hypotheses` or a matrix, a row a level.
     relationship : dict, optional
         How the levels of grouping factors are related, Cov(b) = sigma^2 K (x) T T': ``{"animal":
         K}`` with K a matrix (a labelled frame goes by its labels, an array by the order of the

@@ -187,6 +187,14 @@ ATTRIBUTES = {
     "parametricbootstrap": "fit.bootstrap(1000)",
     "PBmodcomp": "lmmfast.pb_test(fit0, fit)",
     "refit_many": "fit.model.fit_many(Y)",
+    "to_latex": "fit.summary().to_latex()",
+    "as_latex": "fit.summary().to_latex()",
+    "to_markdown": "fit.summary().to_markdown()",
+    "to_html": "fit.summary().to_html()",
+    "to_frame": "fit.tidy()",
+    "summary_frame": "fit.tidy()",
+    "summary2": "fit.summary()",
+    "contrasts": "fit.hypotheses()",
     "loo": 'lmmfast.cross_validate(fit, by="subj")',
 }
 

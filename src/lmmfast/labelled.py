@@ -9,7 +9,6 @@ import numpy as np
 
 from . import summary as _summary
 from .effects import ratios, standard_errors, term_covariance, varcorr_frame
-from .fit import Fit
 from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import table as _table
@@ -17,6 +16,7 @@ from .inference.intervals import variance_errors as _variance_errors
 from .inference.rows import modes as _modes
 from .inference.rows import quality as _quality
 from .inference.selection import singular as _singular
+from .reports.reported import Reported
 from .tables import name_index
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .tables import Summary
 
 
-class Labelled(Fit):
+class Labelled(Reported):
     """The part of a fit that has names: those of statsmodels, and of lme4 where it has none."""
 
     # ---- fixed effects --------------------------------------------------------------------------

@@ -179,6 +179,14 @@ class Comparison(tables.Printed):
     se: float
     rmse: float
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row: ``difference``, ``se``, ``rmse``."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [[self.difference, self.se, self.rmse]], columns=["difference", "se", "rmse"]
+        )
+
     def summary(self) -> tables.Summary:
         """The difference."""
         cells = map(tables.general, (self.difference, self.se, self.rmse))

@@ -57,6 +57,10 @@ class Anova(_tables.Printed):
     table: pd.DataFrame
     notes: tuple[str, ...]
 
+    def to_frame(self) -> pd.DataFrame:
+        """As ``table``."""
+        return self.table.copy()
+
     def summary(self) -> _tables.Summary:
         """The table on paper."""
         columns = {str(name): _cells(str(name), self.table[name].to_list()) for name in self.table}

@@ -491,6 +491,10 @@ class Profile(Printed):
         value = np.array([curve.trace.held.value(at) for at in fine])
         return value, np.asarray(PchipInterpolator(w, zeta)(fine))
 
+    def to_frame(self) -> pd.DataFrame:
+        """As ``frame``."""
+        return self.frame.copy()
+
     def summary(self) -> Summary:
         """Intervals and notes on paper."""
         limits, is_open, own = self.conf_int(), self.open_ends(), self.fit.estimates

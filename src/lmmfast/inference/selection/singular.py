@@ -122,6 +122,17 @@ class RandomEffectsPCA(tables.Printed):
     loadings: dict[str, pd.DataFrame]
     over: str = " / sigma"  # what standard deviations are relative to
 
+    def to_frame(self) -> pd.DataFrame:
+        """``components`` and ``loadings``: ``group``, ``component``, ``sd``, ``proportion``,
+        ``cumulative`` and a column for each loading (NaN where a group has no such effect)."""
+        import pandas as pd
+
+        both = {
+            group: pd.concat([own, self.loadings[group].T], axis=1)
+            for group, own in self.components.items()
+        }
+        return pd.concat(both, names=["group", "component"]).reset_index()
+
     def summary(self) -> tables.Summary:
         """All of it on paper."""
         titles = (f"Standard deviation{self.over}", "Proportion of variance", "Cumulative")
@@ -289,6 +300,10 @@ class Singularity(tables.Printed):
     reductions: pd.DataFrame
     over: str = " (over sigma^2)"  # what variances are relative to
 
+    def to_frame(self) -> pd.DataFrame:
+        """As ``reductions``."""
+        return self.reductions.copy()
+
     def summary(self) -> tables.Summary:
         """All of it on paper."""
         if not self.singular:
@@ -387,6 +402,10 @@ class Simplification(tables.Printed):
 
     fit: Fit
     steps: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """As ``steps``."""
+        return self.steps.copy()
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""

@@ -61,6 +61,13 @@ class Steps(tables.Printed):
     fit: Fit
     notes: tuple[str, ...]
 
+    def to_frame(self) -> pd.DataFrame:
+        """Both tables, one below the other: ``random`` and ``fixed`` in the index."""
+        import pandas as pd
+
+        both = {"random": self.random, "fixed": self.fixed}
+        return pd.concat({name: own for name, own in both.items() if len(own)}, names=["effects"])
+
     def summary(self) -> tables.Summary:
         """Both tables and the model on paper."""
         sections: list[tuple[str | tables.Table, ...]] = []
