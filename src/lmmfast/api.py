@@ -131,8 +131,8 @@ def lmer(
         ``{"subj": CustomCovariance(...)}``. Those that formulas name are in `lmmfast.structures`.
     dispersion : str, optional
         How the residual standard deviation differs between rows: ``"~ sex"``, one for each level of
-        a factor (or of ``a:b``); ``"power(x)"``, proportional to a power of |x|; ``"exp(x)"``,
-        its logarithm linear in x. ``sigma`` is that of the first level, or where log |x| or x
+        a factor (or of ``a:b``); ``"power(x)"``, proportional to a power of ``|x|``; ``"exp(x)"``,
+        its logarithm linear in x. ``sigma`` is that of the first level, or where ``log |x|`` or x
         is at its mean. Weights multiply it as always.
     residual : str, optional
         Correlations of the residuals of a subject: ``"ar1(time | id)"``, rho to the power of the
