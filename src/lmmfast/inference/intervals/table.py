@@ -9,7 +9,7 @@ import numpy as np
 from ...effects import is_custom
 from ..structured import moving
 from .parameters import Parameter, chosen, parameters_of, values_of
-from .variance_errors import covariance_parameters, errors_of_phi
+from .variance_errors import CovarianceParameters, covariance_parameters, errors_of_phi
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +28,7 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
     own = covariance_parameters(fit)
     found = [one for one in chosen(parameters_of(fit), "random") if one.kind != "extra"]
     values = values_of(found, fit)
-    errors = [
-        own.sigma_se if one.kind == "sigma" else own.error(fit, one.term, one.reading)
-        for one in found
-    ]
+    errors = [_error(fit, own, one) for one in found]
     held = fit.estimates.is_sigma_known
     status = []
     for one, value, error in zip(found, values, errors, strict=True):
@@ -41,6 +38,15 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
     columns = {"estimate": values, "se": se, "status": status}
     index = pd.Index([one.name for one in found], name="parameter")
     return pd.concat([_own_parameters(fit), pd.DataFrame(columns, index=index)])
+
+
+def _error(fit: Fit, own: CovarianceParameters, one: Parameter) -> float:
+    if one.kind == "sigma":
+        return own.sigma_se
+    if one.kind == "residual":
+        assert own.residual_se is not None
+        return float(own.residual_se[one.i])
+    return own.error(fit, one.term, one.reading)
 
 
 def _own_parameters(fit: Fit) -> pd.DataFrame | None:
@@ -70,7 +76,9 @@ def _status(fit: Fit, one: Parameter, value: float, se: float) -> str:
         return AT_BOUND
     if one.kind == "loading" and not fit.estimates.T[one.term][:, one.j].any():
         return AT_BOUND
-    return NOT_IDENTIFIED if np.isnan(se) else ""
+    if np.isnan(se):
+        return AT_BOUND if one.kind == "residual" else NOT_IDENTIFIED
+    return ""
 
 
 def _is_at_bound(fit: Fit, one: Parameter, value: float) -> bool:
