@@ -25,9 +25,9 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
     """As ``Fit.parameters`` documents it."""
     import pandas as pd
 
-    own = covariance_parameters(fit)
     found = [one for one in chosen(parameters_of(fit), "random") if one.kind != "extra"]
     values = values_of(found, fit)
+    own = covariance_parameters(fit)
     errors = [_error(fit, own, one) for one in found]
     held = fit.estimates.is_sigma_known
     status = []
@@ -42,22 +42,21 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
 
 def _error(fit: Fit, own: CovarianceParameters, one: Parameter) -> float:
     if one.kind == "sigma":
-        return own.sigma_se
+        return float(own.sigma_se)
     if one.kind == "residual":
-        assert own.residual_se is not None
-        return float(own.residual_se[one.i])
-    return own.error(fit, one.term, one.reading)
+        return float(np.asarray(own.residual_se)[one.i])
+    return float(own.error(fit, one.term, one.reading))
 
 
 def _own_parameters(fit: Fit) -> pd.DataFrame | None:
     """Those of covariances that a user wrote, as they are; None where there are none."""
     import pandas as pd
 
-    structured: Any = fit.model.structured
     phi = fit.estimates.phi
     custom = [i for i, term in enumerate(fit.design.terms) if is_custom(term)]
     if not custom or phi is None:
         return None
+    structured: Any = fit.model.structured  # which not every model has
     errors, parts = errors_of_phi(fit), []
     for i in custom:
         term, part = fit.design.terms[i], structured.slices[i]
@@ -76,9 +75,9 @@ def _status(fit: Fit, one: Parameter, value: float, se: float) -> str:
         return AT_BOUND
     if one.kind == "loading" and not fit.estimates.T[one.term][:, one.j].any():
         return AT_BOUND
-    if np.isnan(se):
-        return AT_BOUND if one.kind == "residual" else NOT_IDENTIFIED
-    return ""
+    if one.kind == "residual" and np.isnan(se):
+        return AT_BOUND
+    return NOT_IDENTIFIED if np.isnan(se) else ""
 
 
 def _is_at_bound(fit: Fit, one: Parameter, value: float) -> bool:
