@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
+from functools import reduce
 from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.domains.python import PyXRefRole
 
 import lmmfast
 
@@ -38,7 +45,7 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_templates"]
-default_role = "code"
+default_role = "linked"
 
 html_theme = "furo"
 html_title = f"lmmfast {release}"
@@ -68,3 +75,19 @@ autodoc_typehints = "none"  # docstrings have them, in words
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 toc_object_entries_show_parents = "hide"
+
+
+def linked(_: str, raw: str, text: str, line: int, inliner: Any, *rest: Any) -> Any:
+    """What stands between backticks: a link for public names, `lmmfast.lmer` or `LMM.at`; code."""
+    name = text.removeprefix("lmmfast.")
+    if (name != text or name[:1].isupper()) and name.split(".")[0] in lmmfast.__all__:
+        found = reduce(lambda at, part: getattr(at, part, None), name.split("."), lmmfast)
+        if found is not None and not inspect.ismodule(found):
+            target = f"{text} <lmmfast.{name}>"
+            return PyXRefRole()("py:obj", raw, target, line, inliner, {}, [])
+    return [nodes.literal(raw, text)], []
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.add_role("linked", linked)

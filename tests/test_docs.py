@@ -1,4 +1,4 @@
-"""What the documentation says runs: every "now write" of the pages for users of other packages."""
+"""What the documentation says runs: calls for users of other packages, examples of errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import lmmfast
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = sorted(page.name for page in DOCS.glob("coming-from/*.md") if page.name != "index.md")
@@ -45,3 +47,32 @@ def test_every_call_runs(name: str) -> None:
                 raise AssertionError(f"{name}: {code}") from error
             count += is_row
     assert count >= 10
+
+
+ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
+CLASSES = [
+    name for name in lmmfast.errors.__all__ if name not in ("warn", "LmmError", "LmmWarning")
+]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_has_a_section(name: str) -> None:
+    assert f"({name})=\n### {name}\n" in ERRORS
+
+
+@pytest.mark.parametrize("name", sorted({*CLASSES} - {"LostWorkerWarning"}))
+def test_its_example_raises_it(name: str) -> None:
+    names: dict[str, Any] = {}
+    setup = next(code for code, _ in code_of(ERRORS) if code.startswith("import numpy"))
+    section = ERRORS.split(f"({name})=\n")[1].split("\n(")[0]
+    example = re.sub(r":tags: .*\n", "", next(code for code, _ in code_of(section)))
+    kind = getattr(lmmfast.errors, name)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        exec(compile(setup, "errors.md", "exec"), names)
+        try:
+            exec(compile(example, "errors.md", "exec"), names)
+        except lmmfast.LmmError as error:
+            assert type(error) is kind
+            return
+    assert kind in [warning.category for warning in given]

@@ -233,10 +233,8 @@ def glmer(
         (counts, ordered), or a divisor of its dispersion. Rows with weight 0 are dropped.
     offset : str or (n,) array, optional
         Known part of the linear predictor, besides ``offset()`` terms.
-    contrasts : dict, optional
-        Coding of factors, as for ``lmer``.
-    relationship : dict, optional
-        Of levels of grouping factors, as for ``lmer``.
+    contrasts, relationship : dict, optional
+        Coding of factors, relationships of levels of grouping factors: as for ``lmer``.
     start : (size,) array or dict, optional
         Where the fit begins: ``fit.estimates.psi`` of another fit, or some of ``{"theta": ...,
         "beta": ..., "extra": ...}``.
@@ -247,6 +245,7 @@ def glmer(
     max_seconds : float, optional
         Stop this long after the call with the best so far, marked not converged.
     max_evals : int, default 500
+        Evaluations of the objective at most.
     storage : {"auto", "dense", "sparse"}, default "auto"
         How the matrix is held that is left when the first grouping factor is eliminated.
     threads : int, default 1
@@ -361,7 +360,7 @@ def fit_many(
         (or a function that returns one) one chunk at a time is in memory. Of a generalized model
         as ``fit.simulate`` has them: binomial responses are successes, out of 1 or of `weights`
         trials, ordered ones classes 0 .. K - 1 of a table.
-    family, link
+    family, link : optional
         Of a generalized model, as for ``glmer``. Default: a linear model.
     contrasts : str, array, dict, table or list, optional
         Hypotheses about the fixed effects, as for ``fit.t_test``. Default: each coefficient.
@@ -371,23 +370,24 @@ def fit_many(
         fits.
     reml : bool, optional
         Restricted likelihood. Default: True of linear models, False of generalized ones.
-    weights
+    weights : optional
         As for ``lmer`` (``glmer``), the same for all responses; or (n, m), or a table, one column
         for each, in chunks as `Y`. A value whose weight is zero or missing is missing.
-    offset
+    offset : optional
         As for ``lmer``; the same for all responses.
     codings : dict, optional
         Codings of factors: what ``lmer`` calls ``contrasts``.
     relationship : dict, optional
         Of levels of grouping factors, as for ``lmer``.
     threads : int, default 1
+        Threads that work; the result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads. The design travels once, a response to the worker that fits it.
     checkpoint : path, optional
         File of the fits that are done; the same call with the same file goes on from there.
-    storage, max_evals
+    storage, max_evals : optional
         As for ``lmer``.
-    nagq, information
+    nagq, information : optional
         Of generalized models, as for ``glmer``.
 
     Returns
@@ -485,9 +485,9 @@ def simulate(
         Responses; the i-th is the same for every n.
     seed : int, optional
         From 0 on. Default: a new one each time.
-    family, link
+    family, link : optional
         Of a generalized model, as for ``glmer``. Default: a linear model.
-    weights, offset, contrasts, relationship
+    weights, offset, contrasts, relationship : optional
         As for ``lmer``; of a binomial response weights are the trials.
 
     Returns
@@ -562,11 +562,11 @@ def plan(
 
     Parameters
     ----------
-    formula, data, weights, offset, contrasts, relationship
+    formula, data, weights, offset, contrasts, relationship : optional
         As for ``lmer``; cross-products alone too.
     storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
         A way to insist on.
-    family, link
+    family, link : optional
         Of a generalized model, as for ``glmer``: its rows count too. Default: a linear model.
 
     Returns

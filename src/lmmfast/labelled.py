@@ -48,7 +48,13 @@ class Labelled(Fit):
         return self._by_name(ratios(self.estimates), "tvalues")
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects; NaN for dropped columns."""
+        """Covariance matrix of the fixed effects; NaN for dropped columns.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Rows and columns as ``params``.
+        """
         import pandas as pd
 
         names = list(self.design.x_names)
@@ -72,7 +78,18 @@ class Labelled(Fit):
 
     @hinted
     def coef_test(self, *, ddf: str | None = None) -> TTest:
-        """Tests of every coefficient against zero; see `t_test`."""
+        """Tests of every coefficient against zero; see `t_test`.
+
+        Parameters
+        ----------
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
+            As for `t_test`.
+
+        Returns
+        -------
+        TTest
+            One row a coefficient.
+        """
         return _tests.coef_test(self, ddf)
 
     @hinted
@@ -132,7 +149,20 @@ class Labelled(Fit):
         return _tests.f_test(self, L, ddf)
 
     def emmeans(self, specs: str | Sequence[str], **options: Any) -> EMMeans:
-        """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`."""
+        """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Variables whose means are asked for.
+        **options : optional
+            The other arguments of `lmmfast.emmeans`.
+
+        Returns
+        -------
+        EMMeans
+            Means, and contrasts where they were asked for.
+        """
         from .inference.means.emmeans import emmeans
 
         return emmeans(self, specs, **options)
@@ -386,7 +416,7 @@ class Labelled(Fit):
 
         See Also
         --------
-        lmmfast.simplify : follows these to a fit that is not singular.
+        lmmfast.simplify : Follows these to a fit that is not singular.
         """
         return _singular.explain_singularity(self)
 

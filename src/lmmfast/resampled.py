@@ -106,6 +106,7 @@ class Resampled(Rowwise):
             "parametric": as for `simulate`; "fixed" keeps the conditional modes (lme4's
             ``use.u=TRUE``), so that replicates tell of the residuals alone.
         threads : int, default 1
+            Threads that work; the result is identical for any number.
         client : concurrent.futures.Executor or dask.distributed.Client, optional
             Workers in place of threads.
         checkpoint : path, optional

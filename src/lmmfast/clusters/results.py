@@ -112,6 +112,7 @@ class ClusterTest(tables.Printed):
         Parameters
         ----------
         cluster : int
+            Its row in ``table``.
 
         Returns
         -------
@@ -222,6 +223,7 @@ class ClusterTest(tables.Printed):
         ax : matplotlib axes, optional
             Default: a new figure.
         level : float, default 0.05
+            Coverage of the intervals.
 
         Returns
         -------

@@ -149,7 +149,7 @@ class ManyFits(tables.Printed):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ManyGeneralizedFits(ManyFits):
-    """Fits of one generalized model to m responses; as `ManyFits`, and:
+    """Fits of one generalized model to m responses: `ManyFits`, and what generalized models have.
 
     Attributes
     ----------

@@ -119,6 +119,7 @@ class Bootstrap(tables.Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
         kind : {"percentile", "basic", "normal", "studentized", "bca"}
             Davison & Hinkley 1997, *Bootstrap Methods and their Application*, chapter 5. "normal":
             estimate minus bias, standard deviation of the replicates. "studentized": quantiles of

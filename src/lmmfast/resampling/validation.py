@@ -222,6 +222,7 @@ def cross_validate(
     seed : int, optional
         Of random parts. Default: a new one, which the result has.
     threads : int, default 1
+        Threads that work; the result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads.
 
@@ -240,6 +241,11 @@ def cross_validate(
         For what is no grouping factor of the model, and labels that do not fit its rows.
     ValueError
         When it is not said what to leave out, or folds are fewer than two.
+
+    See Also
+    --------
+    lmmfast.jackknife : Estimates without each level.
+    lmmfast.compare : Information criteria.
 
     References
     ----------

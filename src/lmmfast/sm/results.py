@@ -31,7 +31,9 @@ class MixedLMResults(Estimated):
     Parameters
     ----------
     model : MixedLM
+        The model that was fitted.
     fit : LMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     components : tuple of Component
         What the terms of the fit are for statsmodels.
     hist : list or None
@@ -285,6 +287,7 @@ class MixedLMResults(Estimated):
         Parameters
         ----------
         yname, title : str, optional
+            Name of the response; default: its own.
         xname_fe, xname_re : sequence of str, optional
             Other names for the fixed effects and for the variance parameters.
         alpha : float, default 0.05
@@ -302,6 +305,7 @@ class MixedLMResults(Estimated):
         Parameters
         ----------
         fname : str, path or file
+            File to write, a path or an open one.
         remove_data : bool
             Forget the data first.
         """

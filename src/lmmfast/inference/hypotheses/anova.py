@@ -140,6 +140,13 @@ def anova(
         With ``refit=False`` when REML criteria cannot be compared; Kenward-Roger for a fit by
         maximum likelihood.
 
+    See Also
+    --------
+    lmmfast.drop1 : Each term that may be taken out.
+    lmmfast.ranova : Random effects.
+    lmmfast.compare : Information criteria.
+    lmmfast.pb_test : Nested models by simulation.
+
     Examples
     --------
     >>> from lmmfast import anova, datasets, lmer

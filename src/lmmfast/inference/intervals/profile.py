@@ -290,6 +290,7 @@ class Profile(Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
 
         Returns
         -------
@@ -307,6 +308,7 @@ class Profile(Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
 
         Returns
         -------

@@ -441,6 +441,11 @@ def simplify(
     FitError
         For a fit with covariance parameters that were held or tied.
 
+    See Also
+    --------
+    lmmfast.step : Elimination by tests, fixed effects too.
+    lmmfast.ranova : Tests of one random effect at a time.
+
     Examples
     --------
     >>> import lmmfast

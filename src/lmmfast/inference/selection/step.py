@@ -98,7 +98,9 @@ def step(
     ddf : {"satterthwaite", "kenward-roger", "residual"}
         Denominator degrees of freedom of the F tests.
     alpha_random : float, default 0.1
+        Level of the likelihood-ratio tests of random effects.
     alpha_fixed : float, default 0.05
+        Level of the F tests of the fixed effects.
     reduce_random, reduce_fixed : bool, default True
         Whether to eliminate random effects, and terms of the fixed effects.
     keep : str or sequence of str, optional
@@ -118,6 +120,12 @@ def step(
         For a model made from arrays.
     FitError
         For parameters that were held or tied; Kenward-Roger for a fit by maximum likelihood.
+
+    See Also
+    --------
+    lmmfast.simplify : Random parts of singular fits.
+    lmmfast.drop1 : One step.
+    lmmfast.ranova : One step of the random part.
 
     Examples
     --------
