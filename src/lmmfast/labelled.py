@@ -260,11 +260,11 @@ class Labelled(Fit):
         >>> float(round(fit.ranef(cond_var=True)["Subject"]["condsd"].loc["308", "Days"], 3))
         2.305
         """
-        if isinstance(cond_var, str):
-            raise TypeError(f"the modes of one factor are fit.ranef()[{cond_var!r}]")
         modes = self._frames(self.estimates.b)
         if not cond_var:
             return modes
+        if isinstance(cond_var, str):
+            raise TypeError(f"the modes of one factor are fit.ranef()[{cond_var!r}]")
         import pandas as pd
 
         variances = self.point.condvar
