@@ -51,3 +51,11 @@ def test_plans_have_no_exponents():
     shown = str(plan("y ~ (1 | g) + (1 | h)", data | {"y": rng.normal(size=20_000)}))
     assert " ms" in shown or " s" in shown
     assert "e+" not in shown
+
+
+def test_many_dimensions_without_variance_are_counted_in_place_of_long_sums():
+    data = datasets.load("kb07")
+    formula = "RTtrunc ~ S * P * C + (S * P * C | subj) + (S * P * C | item)"
+    summary = str(lmer(formula, data, reml=False).summary())
+    assert "subj): 4 of the 8 dimensions have no variance" in summary
+    assert "combination" not in summary
