@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmmfast import datasets, design, fit_many, lmer, plan
+from lmmfast import datasets, design, errors, fit_many, lmer, plan
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,13 @@ def test_many_dimensions_without_variance_are_counted_in_place_of_long_sums():
     summary = str(lmer(formula, data, reml=False).summary())
     assert "subj): 4 of the 8 dimensions have no variance" in summary
     assert "combination" not in summary
+
+
+def test_an_update_is_silent_on_codings_of_factors_that_it_takes_out(recwarn):
+    data = datasets.load("cake")
+    codings = {"recipe": "sum", "temperature": "sum"}
+    fit = lmer("angle ~ recipe + temperature + (1 | replicate)", data, contrasts=codings)
+    assert "recipe" not in fit.update(". ~ . - recipe").formula
+    assert not recwarn.list
+    with pytest.warns(errors.UnusedContrastsWarning, match="recipe"):
+        fit.update(". ~ . - recipe", contrasts=codings)
