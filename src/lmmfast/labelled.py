@@ -263,6 +263,8 @@ class Labelled(Reported):
         modes = self._frames(self.estimates.b)
         if not cond_var:
             return modes
+        if isinstance(cond_var, str):
+            raise TypeError(f"the modes of one factor are fit.ranef()[{cond_var!r}]")
         import pandas as pd
 
         variances = self.point.condvar
@@ -348,11 +350,11 @@ class Labelled(Reported):
             One row a parameter, by its name in `conf_int` and `profile`: "sd(Days | Subject)",
             "cor(Intercept, Days | Subject)"; of covariance structures "rho(times | Subject)", "rho
             2(times | Subject)" (two places apart), "range(x + y | site)" in the units of the
-            coordinates, "loading(f[a], 1 | g)"; "sigma". Columns ``estimate``, ``se`` (by the delta
-            method from the curvature of the criterion, as `varcorr_se`) and ``status``: empty, "at
-            bound" (a standard deviation of zero, correlations of one), "not estimable" (a
-            correlation of what does not vary), "not identified" (no data tell it from others) or
-            "held".
+            coordinates, "loading(f[a], 1 | g)"; "sigma", and the parameters of a residual
+            structure. Columns ``estimate``, ``se`` (by the delta method from the curvature of the
+            criterion, as `varcorr_se`) and ``status``: empty, "at bound" (a standard deviation of
+            zero, correlations of one), "not estimable" (a correlation of what does not vary), "not
+            identified" (no data tell it from others) or "held".
 
         Examples
         --------

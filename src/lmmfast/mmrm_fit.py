@@ -525,7 +525,7 @@ class MMRMFit(Labelled):
         if data is None and (given is None or given.data is None):
             raise FitError("the data of this fit are not known: give them, update(..., data)")
         assert given is not None or data is not None
-        rest = (None, None, None) if given is None else given[1:]
+        rest = () if given is None else (given.weights, given.offset, given.contrasts)
         own = given.data if data is None and given is not None else data
         design = any_repeated(formula or self.formula, own, *rest)
         model: Any = self.model.with_design(design)
