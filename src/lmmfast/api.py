@@ -346,7 +346,7 @@ def plan(
 
     Parameters
     ----------
-    formula, data, weights, offset, contrasts, relationship : optional
+    formula, data, weights, offset, contrasts, relationship : various
         As for ``lmer``; cross-products alone too.
     storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
         A way to insist on.

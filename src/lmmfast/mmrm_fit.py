@@ -426,7 +426,9 @@ class MMRMFit(Labelled):
         Parameters
         ----------
         n : int, default 100
+            Replicates.
         seed : int, default 0
+            Of the random numbers; default: a new one, kept in the result.
 
         Returns
         -------

@@ -37,6 +37,7 @@ class Resampled(Rowwise):
         n : int, default 100
             Responses drawn, each of which takes an evaluation of the model and a sort of its rows.
         seed : int, default 0
+            Of the random numbers; default: a new one, kept in the result.
 
         Returns
         -------

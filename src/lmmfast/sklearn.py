@@ -66,8 +66,8 @@ class LMMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-
 
     See Also
     --------
-    lmmfast.lmer : the fit with everything that can be asked of it.
-    lmmfast.cross_validate : log predictive densities, leaving out rows or groups.
+    lmmfast.lmer : The fit with everything that can be asked of it.
+    lmmfast.cross_validate : Log predictive densities, leaving out rows or groups.
 
     Examples
     --------

@@ -106,7 +106,7 @@ def hypotheses(given: Mapping[str, str], *, rest: bool = False) -> Hypotheses:
 
     See Also
     --------
-    LMMFit.hypotheses : what the coefficients of a fit test.
+    LMMFit.hypotheses : What the coefficients of a fit test.
 
     Notes
     -----

@@ -73,8 +73,8 @@ class Reported(Fit, Column):
 
         See Also
         --------
-        LMMFit.glance : one row of criteria.
-        LMMFit.augment : the rows with fitted values and residuals.
+        LMMFit.glance : One row of criteria.
+        LMMFit.augment : The rows with fitted values and residuals.
 
         References
         ----------
@@ -101,7 +101,7 @@ class Reported(Fit, Column):
 
         See Also
         --------
-        LMMFit.tidy : one row a parameter.
+        LMMFit.tidy : One row a parameter.
 
         Examples
         --------
@@ -156,7 +156,9 @@ class Reported(Fit, Column):
 
         See Also
         --------
-        LMMFit.predict, LMMFit.residuals, LMMFit.influence
+        LMMFit.predict : New rows, intervals.
+        LMMFit.residuals : Other residuals.
+        LMMFit.influence : Without each row.
 
         Examples
         --------
@@ -186,7 +188,7 @@ class Reported(Fit, Column):
 
         See Also
         --------
-        lmmfast.hypotheses : codings by what coefficients shall test.
+        lmmfast.hypotheses : Codings by what coefficients shall test.
 
         References
         ----------
@@ -270,7 +272,7 @@ class Reported(Fit, Column):
 
         See Also
         --------
-        lmmfast.mixedlm : fits whose results are statsmodels' throughout.
+        lmmfast.mixedlm : Fits whose results are statsmodels' throughout.
 
         Examples
         --------

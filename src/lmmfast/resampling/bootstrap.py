@@ -124,7 +124,7 @@ class Bootstrap(tables.Printed):
 
         Parameters
         ----------
-        parameters, level, kind
+        parameters, level, kind : optional
             As for `conf_int`.
         axes : sequence of matplotlib axes, optional
             One a parameter. Default: a new figure.

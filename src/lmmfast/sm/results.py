@@ -301,7 +301,7 @@ class MixedLMResults(Estimated, Column):
 
         Parameters
         ----------
-        effects, **options
+        effects, **options : optional
             As for `LMMFit.tidy`.
         """
         return self.lmm.tidy(effects, **{"ddf": "z", **options})
@@ -315,7 +315,7 @@ class MixedLMResults(Estimated, Column):
 
         Parameters
         ----------
-        data, **options
+        data, **options : optional
             As for `LMMFit.augment`.
         """
         self._need_data("fitted values")
