@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import lmmfast
-from lmmfast.engine.families import FAMILIES, find_family
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs/guide"
@@ -40,26 +39,6 @@ def test_generalized_example(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "Family: binomial (logit)" in out
     assert "averaged over random effects" in out
-
-
-def test_families_of_the_table() -> None:
-    """Every family, with its links (the default first) and parameters, and no other."""
-    text = (GUIDE / "generalized-models.md").read_text(encoding="utf-8")
-    table = text.split("| family | links")[1].split("\n\n")[0].splitlines()[2:]
-    named = {}
-    for cells in (line.strip("| ").split("|") for line in table):
-        own = cells[2].split(";") if len(cells) > 2 else [""]
-        families = cells[0].split(";") if len(own) > 1 else [cells[0]]
-        for part, extra in zip(families, own, strict=True):
-            for family in re.findall(r"`(\w+)`", part):
-                links = [link.strip() for link in cells[1].split(",")]
-                named[family] = (links, extra.strip())
-    assert named.keys() == FAMILIES.keys()
-    for name, (links, extra) in named.items():
-        family = find_family(name)
-        assert list(family.links) == links
-        if name != "ordered":
-            assert ", ".join(family.extra_names) == extra
 
 
 @pytest.fixture
