@@ -45,6 +45,7 @@ api
 planning
 sm datasets
 cli
+capi
 """
 FLOOR = {name: i for i, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 COMPILED = {"engine", "sources"}  # the rooms that may import the compiled core
@@ -64,6 +65,7 @@ INCLUDES = {
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
     "residual": {"base", "sums", "model", "trailing", "evaluate", "optimize", "setup"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
+    "interface": {"structures"},
 }
 
 

@@ -30,6 +30,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum {
     LMM_OK,
     LMM_STOPPED,     /* the poll callback asked to stop: best so far is returned      */
@@ -230,6 +234,7 @@ typedef struct {        /* how a fit ended                                      
 typedef struct lmm_model lmm_model;
 
 lmm_settings lmm_defaults(void);
+const char *lmm_words(lmm_status status); /* a status in words, for a message; static */
 
 /* A model of the rows d, or of the cross-products x (the other is NULL). Evaluations and fits use the memory
    made here; a fit that converges slowly tries to have more for exact second derivatives, at most 100 MB, and
@@ -429,5 +434,9 @@ typedef struct {        /* fits of many responses, one row each, in their order 
    the settings' poll; rows from *done on are not filled then. */
 lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, const lmm_responses *given, int r,
                     const double *L, const lmm_fits *out, int64_t *done);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

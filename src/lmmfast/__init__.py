@@ -7,6 +7,7 @@
 
 from . import datasets
 from .api import fit_many, glmer, lmer, plan, simulate
+from .capi import get_include
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
 from .data.relationship import Adjacency, Precision, Relationship
@@ -118,6 +119,7 @@ __all__ = [
     "emtrends",
     "extend",
     "fit_many",
+    "get_include",
     "glmer",
     "jackknife",
     "joint_tests",

@@ -9,6 +9,7 @@ from .engine.families import find_family
 from .engine.generalized import GeneralizedModel
 from .engine.options import MAX_EVALS, Options
 from .glmm_fit import GLMMFit
+from .summary import model_line
 
 if TYPE_CHECKING:
     from .engine.estimates import Evaluation
@@ -29,6 +30,8 @@ class GLMM(GeneralizedModel):
         weights: Any = None,
         offset: Any = None,
         *,
+        names: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
         storage: str = "auto",
         threads: int = 1,
         nagq: int = 1,
@@ -56,6 +59,8 @@ class GLMM(GeneralizedModel):
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
+        names, groups
+            As for `LMM.from_arrays`.
         storage, threads, nagq, information, prior, accuracy, reml
             As for ``GLMM``.
 
@@ -82,10 +87,13 @@ class GLMM(GeneralizedModel):
         from .data.arrays import design_of
 
         found = find_family(family, link)
-        design = design_of(y, X, terms, weights, offset, found.response)
+        design = design_of(y, X, terms, weights, offset, found.response, names, groups)
         how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
         how["reml"] = reml
         return cls(design, found, storage=storage, threads=threads, prior=prior, **how)
+
+    def __repr__(self) -> str:
+        return model_line(self, f"{self.family.name} {self.family.link.name}")
 
     def fit(
         self,

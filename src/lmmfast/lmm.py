@@ -10,6 +10,7 @@ from .engine.model import Model
 from .engine.options import MAX_EVALS, Options
 from .engine.residual import ResidualModel
 from .results import LMMFit
+from .summary import model_line
 
 if TYPE_CHECKING:
     from .data.design import Design
@@ -31,6 +32,8 @@ class LMM(Model):
         weights: Any = None,
         offset: Any = None,
         *,
+        names: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
         storage: str = "auto",
         threads: int = 1,
     ) -> LMM:
@@ -50,6 +53,11 @@ class LMM(Model):
             Positive; the residual variance of a row is sigma^2 / weight.
         offset : (n,) array, optional
             Added to the linear predictor.
+        names : sequence of str, optional
+            Of the columns of X, for tables; random columns equal to one of them have its name.
+            Default: x0, x1, ...
+        groups : sequence of str, optional
+            Name of the grouping factor of each term. Default: g0, g1, ...
         storage, threads
             As for ``LMM``.
 
@@ -75,7 +83,8 @@ class LMM(Model):
         """
         from .data.arrays import design_of
 
-        return cls(design_of(y, X, terms, weights, offset), storage=storage, threads=threads)
+        design = design_of(y, X, terms, weights, offset, names=names, groups=groups)
+        return cls(design, storage=storage, threads=threads)
 
     @classmethod
     def from_cross_products(
@@ -110,6 +119,9 @@ class LMM(Model):
         from .sources.design import design_of
 
         return cls(design_of(cross), storage=storage, threads=threads)
+
+    def __repr__(self) -> str:
+        return model_line(self)
 
     def with_design(self, design: Design) -> LMM:
         """A model of another design that is stored and run as this one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .data.new_rows import rows_given
 from .fit import Fit
 from .hints import hinted
 from .inference.intervals import residual as _residual
@@ -259,7 +260,8 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: Literal[False] = ..., interval: None = ...,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
@@ -268,7 +270,8 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: Literal[True], interval: str | None = ...,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
@@ -277,7 +280,8 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: bool = ..., interval: str,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
@@ -289,6 +293,8 @@ class Rowwise(Fit):
         self,
         newdata: Any = None,
         *,
+        X: Any = None,
+        Z: Any = None,
         re_form: Any = "all",
         new_levels: str = "error",
         offset: Any = None,
@@ -311,6 +317,12 @@ class Rowwise(Fit):
         newdata : data frame or dict of arrays, optional
             The variables of the formula's right-hand side; one row of a pandas frame,
             ``df.iloc[0]``, too. Default: the rows of the fit.
+        X : (n', p) array, optional
+            New rows in place of `newdata`: their columns of the design, as
+            `LMM.from_arrays` takes them.
+        Z : sequence of (codes, columns), optional
+            With `X`: levels (n',) and columns (n', k; None: ones) of each random term, in the
+            order of the terms. A code that is no level of the fit is an unseen level.
         re_form : {"all", "none"}, list of str, or formula, default "all"
             Random effects to include: all (None is R's NULL), none (the population; also "~0",
             "NA"), those of the named factors, or parts of terms, ``"~(1 | subj)"``.
@@ -398,7 +410,7 @@ class Rowwise(Fit):
             re_form, new_levels, offset, se, interval, level, ddf, weights, vary_left_out,
             random_only, seed, type, inverse, bias_adjust,
         )  # fmt: skip
-        return predictions(self, newdata, asked)
+        return predictions(self, rows_given(self.design, newdata, X, Z), asked)
 
     def shrinkage(self) -> pd.DataFrame:
         """Least squares within each level beside the conditional modes.

@@ -76,6 +76,15 @@ def one_line(fit: Fit) -> str:
     return f"<{type(fit).__name__} {formula_text(fit.formula)}: {value}, n = {fit.nobs}, {state}>"
 
 
+def model_line(model: Any, kind: str = "") -> str:
+    """A model in one line, for ``repr``; `kind` is its family."""
+    design = model.design
+    levels = {term.group: len(term.levels) for term in design.terms}
+    groups = "".join(f", {group} {n:,}" for group, n in levels.items())
+    what = f"{formula_text(design.formula)}{kind and f', {kind}'}"
+    return f"<{type(model).__name__} {what}: n = {design.n:,}{groups}>"
+
+
 # ---- sections -----------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ class Engine:
 
     def __init__(self, design: Design, storage: str = "auto", make: Any = _core.Model) -> None:
         self.design = design
+        self._plain = all(term.covariance is None for term in design.terms)
         self._kept = [tuple(range(term.source.width)) for term in design.terms]
         self._factors = self._gather()
         self._groups = [self._group(terms) for terms in self._factors]
@@ -130,16 +131,17 @@ class Engine:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
         if storage == "iterative":
             refuse_related(self.design, 'storage="iterative"')
-        options = {"limit": self._limit, "storage": storage, "order": nested_dissection}
+        options: dict[str, Any] = {
+            "limit": self._limit,
+            "storage": storage,
+            "order": nested_dissection,
+        }
         while True:
             try:
                 source = self.design.sums.source(self.design.fixed, self._groups)
-                moves = (
-                    {"moves": self.moves}
-                    if self.moves and make in (_core.Model, _core.plan)
-                    else {}
-                )
-                return make(*source, **options, **moves)
+                if not self._plain and self.moves and make in (_core.Model, _core.plan):
+                    options["moves"] = self.moves
+                return make(*source, **options)
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:
@@ -310,9 +312,11 @@ class Engine:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
 
-    @cached_property
+    @property
     def reduced(self) -> dict[int, int]:
         """Rank of the terms whose covariance has one by its structure."""
+        if self._plain:
+            return {}
         pairs = enumerate(term.covariance for term in self.design.terms)
         return {i: own.rank for i, own in pairs if own is not None and own.rank}
 

@@ -178,9 +178,10 @@ def singular_directions(
 ) -> tuple[Singular, ...]:
     """One for each term whose T has a zero on its diagonal; among the first columns, where it has
     no more by its structure (`ranks`, by term)."""
-    most = ranks or {}
-    short = [(t.diagonal()[: most.get(i, len(t))] == 0).any() for i, t in enumerate(T)]
-    return tuple(_singular(i, t) for i, t in enumerate(T) if short[i])
+    variances = [t.diagonal() for t in T]
+    for i, rank in (ranks or {}).items():
+        variances[i] = variances[i][:rank]
+    return tuple([_singular(i, t) for i, t in enumerate(T) if not variances[i].all()])
 
 
 def _singular(i: int, T: np.ndarray) -> Singular:

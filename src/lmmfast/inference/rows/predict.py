@@ -10,6 +10,7 @@ import numpy as np
 
 from ...data.alignment import aligned
 from ...data.columns import Table
+from ...data.new_rows import ArrayRecipe, NewRows
 from ...data.relationship import not_related
 from ...data.strays import not_numbers
 from ...errors import DataError, RankDeficientWarning, warn
@@ -134,7 +135,7 @@ def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def new_fixed(fit: Fit, newdata: Table, offset: Any) -> np.ndarray:
     """Fixed part of the predictor of new rows, with their offset; NaN where not estimable."""
-    recipe = recipe_of(fit)
+    recipe = recipe_for(fit, newdata)
     if offset is not None:  # takes the place of the fit's argument offset=
         recipe = replace(recipe, offset=None, offset_is_array=False)
     elif recipe.offset_is_array:
@@ -185,13 +186,18 @@ def first_of(names: Sequence[str]) -> str:
     return f"{', '.join(names[:SHOWN])}{more}"
 
 
+def recipe_for(fit: Fit, newdata: Table) -> Any:
+    """What encodes these new data."""
+    return ArrayRecipe.of(fit.design) if isinstance(newdata, NewRows) else recipe_of(fit)
+
+
 def recipe_of(fit: Fit) -> Recipe:
     """The recipe that encodes new data, or an error for models made from arrays."""
     recipe = fit.design.recipe
     if recipe is None:
         raise DataError(
-            "a model made from arrays cannot encode new data: "
-            "multiply your new columns by fit.estimates.beta and .b, or fit with a formula"
+            "a model made from arrays cannot encode new data: give its columns, "
+            "predict(X=..., Z=[(codes, columns), ...]), or fit with a formula"
         )
     return recipe
 
@@ -223,7 +229,8 @@ def new_random(
     """Random part of the predictor of new rows; missing levels are NaN, unseen ones as
     `new_levels` says."""
     terms = fit.design.terms
-    encoded = encoded_terms(recipe_of(fit), newdata, terms, chosen)
+    recipe = recipe_for(fit, newdata)
+    encoded = encoded_terms(recipe, newdata, terms, chosen)
     total = np.zeros(newdata.n)
     for i, (codes, z) in encoded.items():
         z = z * chosen[i]
@@ -232,7 +239,7 @@ def new_random(
         if unknown.any():
             unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
             if len(unseen) and terms[i].relation is not None:
-                names = recipe_of(fit).level_names(newdata, terms[i].group, unseen)
+                names = recipe.level_names(newdata, terms[i].group, unseen)
                 raise not_related(terms[i].group, names)
             if len(unseen) and new_levels == "error":
                 raise unseen_levels(fit, newdata, terms[i].group, unseen)
@@ -240,7 +247,7 @@ def new_random(
             if new_levels == "missing":
                 part[unseen] = np.nan
             elif new_levels == "sample":
-                names = recipe_of(fit).level_names(newdata, terms[i].group, unseen)
+                names = recipe.level_names(newdata, terms[i].group, unseen)
                 b = _sampled(fit, i, names, seed)
                 part[unseen] += np.einsum("ij,ij->i", z[unseen], b)
         total += part
@@ -248,7 +255,7 @@ def new_random(
 
 
 def encoded_terms(
-    recipe: Recipe, newdata: Table, terms: Sequence[Any], chosen: Chosen
+    recipe: Recipe | ArrayRecipe, newdata: Any, terms: Sequence[Any], chosen: Chosen
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Levels and columns of the chosen terms in new rows."""
     groups = {terms[i].group for i in chosen}
@@ -283,7 +290,8 @@ def _mixed(x: np.ndarray) -> np.ndarray:
 
 def unseen_levels(fit: Fit, newdata: Table, group: str, rows: np.ndarray) -> DataError:
     """The error for levels of ``group`` that the fit has no random effects for."""
-    names = [repr(one) for one in dict.fromkeys(recipe_of(fit).level_names(newdata, group, rows))]
+    found = recipe_for(fit, newdata).level_names(newdata, group, rows)
+    names = [repr(one) for one in dict.fromkeys(found)]
     return DataError(
         f"levels of {group!r} that the fit has not seen: {first_of(names)}; "
         'new_levels="population" predicts them with random effects of zero, "missing" as missing, '

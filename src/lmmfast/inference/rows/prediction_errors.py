@@ -34,7 +34,7 @@ from ..ddf import check_level, method_of
 from ..wald import t_quantile
 from . import remaining
 from .chosen import Chosen, chosen_columns
-from .predict import encoded_terms, open_rows, recipe_of, values_for
+from .predict import encoded_terms, open_rows, recipe_for, values_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,7 +155,7 @@ def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> 
         inside = {i: (terms[i].codes, terms[i].z) for i in chosen}
         columns = [term.z for term in terms] if outside else []
     else:
-        recipe = recipe_of(fit)
+        recipe = recipe_for(fit, newdata)
         X, _ = replace(recipe, offset=None, offset_terms=()).fixed(newdata)
         inside = encoded_terms(recipe, newdata, terms, chosen)
         columns = recipe.random_columns(newdata) if outside else []
@@ -175,7 +175,7 @@ def weights_of(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarra
         return weights
     if newdata is None:
         return np.asarray(weights / residual.deviation(delta) ** 2)
-    memory = recipe_of(fit).memory
+    memory = recipe_for(fit, newdata).memory
     return np.asarray(weights / residual.new_deviation(delta, newdata, memory) ** 2)
 
 
