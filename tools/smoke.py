@@ -1,4 +1,4 @@
-"""What an installed lmmfast must be able to do: fits with the criteria that lme4's documentation prints.
+"""What an installed lmmfast must be able to do: fits with the criteria that lme4 prints.
 
 python tools/smoke.py
 """

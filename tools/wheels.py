@@ -125,7 +125,7 @@ def main() -> None:
                         help=f"{', '.join(TARGETS)}; all by default")  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="dist, by default")
     parser.add_argument("--try", dest="pythons", action="append", default=[], metavar="PYTHON",
-                        help="3.12, or a path: install and smoke test there; repeatable")  # fmt: skip
+                        help="3.12, or a path: install and try it there; repeatable")  # fmt: skip
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     libc = "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
