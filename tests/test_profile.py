@@ -367,7 +367,7 @@ def test_plot(orthodont: Any) -> None:
 
 def test_plot_without_matplotlib(orthodont: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match="pip install matplotlib"):
+    with pytest.raises(ImportError, match=r"pip install .lmmfast\[plot\]"):
         orthodont.profile("sigma").plot()
 
 

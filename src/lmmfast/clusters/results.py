@@ -277,5 +277,5 @@ def _new_axes() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError("plot() needs the package matplotlib: pip install matplotlib") from error
+        raise ImportError("plot() needs matplotlib: pip install 'lmmfast[plot]'") from error
     return plt.subplots(figsize=(6, 3), layout="constrained")[1]

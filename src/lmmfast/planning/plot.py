@@ -33,7 +33,7 @@ def _new_axes() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError("plot() needs the package matplotlib: pip install matplotlib") from error
+        raise ImportError("plot() needs matplotlib: pip install 'lmmfast[plot]'") from error
 
     figure, ax = plt.subplots(figsize=(5.5, 3.6))
     figure.set_layout_engine("constrained")

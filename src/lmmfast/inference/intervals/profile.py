@@ -551,7 +551,7 @@ def _new_axes(count: int) -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError("plot() needs the package matplotlib: pip install matplotlib") from error
+        raise ImportError("plot() needs matplotlib: pip install 'lmmfast[plot]'") from error
 
     wide = min(3, count)
     rows = -(-count // wide)
