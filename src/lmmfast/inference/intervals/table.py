@@ -47,11 +47,11 @@ def _own_parameters(fit: Fit) -> pd.DataFrame | None:
     """Those of covariances that a user wrote, as they are; None where there are none."""
     import pandas as pd
 
-    structured: Any = fit.model.structured
     phi = fit.estimates.phi
     custom = [i for i, term in enumerate(fit.design.terms) if is_custom(term)]
     if not custom or phi is None:
         return None
+    structured: Any = fit.model.structured
     errors, parts = errors_of_phi(fit), []
     for i in custom:
         term, part = fit.design.terms[i], structured.slices[i]
