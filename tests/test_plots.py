@@ -208,6 +208,25 @@ def test_intercepts_and_ratios(binary: Any) -> None:
         plots.coefficients([])
 
 
+def test_parameters_of_any_kind_in_the_order_asked_for(sleep: Any, binary: Any) -> None:
+    names = ["sigma", "Days", "Intercept", "sd(Days | Subject)"]
+    frame = plots.coefficients_frame(sleep, parameters=names)
+    assert frame["name"].tolist() == names
+    beta = sleep.params
+    expected = [
+        sleep.sigma,
+        beta["Days"],
+        beta["Intercept"],
+        np.sqrt(sleep.covariance().loc["Days", "Days"]),
+    ]
+    np.testing.assert_allclose(frame["estimate"], expected)
+    ax = plots.coefficients(sleep, parameters=names)
+    assert [text.get_text() for text in ax.get_yticklabels()] == names
+    random = plots.coefficients_frame(binary, parameters="random")
+    assert random["name"].tolist() == ["sd(Intercept | subj)"]
+    assert binary.parameters().loc["sd(Intercept | subj)", "estimate"] == random["estimate"][0]
+
+
 def test_dropped_coefficients_are_left_out(crossed: pd.DataFrame) -> None:
     with pytest.warns(lmmfast.RankDeficientWarning):
         fit = lmer("y ~ freq + I(2 * freq) + (1 | subj)", crossed)
@@ -554,6 +573,47 @@ def test_verdicts_of_a_singular_and_of_a_collinear_fit() -> None:
     found = lmer("y ~ x + z + (1 | g)", data).check().verdicts.set_index("check")
     assert found.loc["random effects", "says"].startswith("singular in 1 | g")
     assert found.loc["collinearity", "says"].startswith("high")
+
+
+# ---- what users of other packages ran into --------------------------------------------------
+
+
+def test_a_ratio_as_response_is_checked(crossed: pd.DataFrame) -> None:
+    """easystats/performance issue 591: no check of models whose response is a ratio."""
+    data = crossed.assign(size=2.0 + crossed["subj"] % 3)
+    fit = lmer("y / size ~ cond + freq + (1 | subj)", data)
+    axes = fit.check(30).plot()
+    assert axes[-1].get_xlabel() == "y / size"
+
+
+def test_several_terms_of_one_factor_each_have_a_panel() -> None:
+    """strengejacke/sjPlot issue 604: an error where a factor has two terms; merTools issue 21."""
+    data = datasets.load("sleepstudy")
+    fit = lmer("Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", data)
+    axes = plots.caterpillar(fit)
+    assert [ax.get_xlabel() for ax in axes] == ["Intercept", "Days"]
+    assert len(plots.shrinkage(fit)) == 1  # the pair of columns of the factor
+
+
+def test_intercept_alone_and_a_single_predictor() -> None:
+    """easystats/performance issue 104: a check needs no two terms; sjPlot issue 683."""
+    data = datasets.load("sleepstudy")
+    for formula in ("Reaction ~ 1 + (1 | Subject)", "Reaction ~ 0 + C(Days) + (1 | Subject)"):
+        fit = lmer(formula, data)
+        titles = [ax.get_title() for ax in fit.check(30).plot()]
+        assert "linearity" in titles and "collinearity" not in titles
+        assert len(plots.coefficients(fit).get_yticklabels()) == len(fit.params)
+
+
+def test_missing_rows_keep_their_labels(crossed: pd.DataFrame) -> None:
+    data = crossed.copy()
+    data.loc[[5, 100], "freq"] = np.nan
+    data.index = [f"row {i}" for i in range(len(data))]
+    fit = lmer("y ~ freq + (1 | subj)", data)
+    frame = plots.fitted_frame(fit, "freq")
+    assert len(frame) == 638 and "row 5" not in frame.index
+    np.testing.assert_array_equal(frame["observed"], data.loc[frame.index, "y"])
+    np.testing.assert_array_equal(plots.residuals_frame(fit).index, frame.index)
 
 
 # ---- rules of all ---------------------------------------------------------------------------

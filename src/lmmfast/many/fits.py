@@ -127,7 +127,10 @@ class ManyFits(tables.Printed):
 
     def to_arrow(self) -> pa.Table:
         """The same as an arrow table; needs pyarrow."""
-        import pyarrow as pa
+        try:
+            import pyarrow as pa
+        except ImportError as error:
+            raise ImportError("to_arrow() needs pyarrow: pip install 'lmmfast[parquet]'") from error
 
         return pa.Table.from_pandas(self.to_frame(), preserve_index=False)
 

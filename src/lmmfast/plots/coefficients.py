@@ -21,7 +21,7 @@ def coefficients_frame(
     exponentiate: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
-    """Fixed effects with intervals, of one model or several.
+    """Fixed effects with intervals, or parameters of any kind, of one model or several.
 
     Parameters
     ----------
@@ -30,11 +30,13 @@ def coefficients_frame(
     level : float, default 0.95
         Coverage of the intervals.
     drop_intercept : bool, default True
-        Leave out the intercept, beside whose size effects can often not be seen.
+        Leave out the intercept, beside whose size effects can often not be seen, unless it is asked
+        for by name.
     exponentiate : bool, default False
         exp of estimates and limits: odds ratios, rate ratios.
     **options
-        Of ``fit.conf_int``: ``method``, ``ddf``, ...
+        Of ``fit.conf_int``: ``method``, ``ddf``, ``parameters`` ("random", "all", or a list of
+        names, which are shown in this order).
 
     Returns
     -------
@@ -52,20 +54,31 @@ def coefficients_frame(
     frames = []
     for name, fit in _named(fits).items():
         limits = fit.conf_int(level, **options)
-        estimate = fit.params.reindex(limits.index)
+        estimate = _estimates(fit, limits.index)
         own = pd.DataFrame({"model": name, "name": limits.index, "estimate": estimate.to_numpy()})
         frames.append(
             own.assign(lower=limits["lower"].to_numpy(), upper=limits["upper"].to_numpy())
         )
     found = pd.concat(frames, ignore_index=True).dropna(subset="estimate")
     rest = found[found["name"] != "Intercept"]
-    if drop_intercept and len(rest):
+    named = not isinstance(options.get("parameters", ""), str)
+    if drop_intercept and len(rest) and not named:
         found = rest
     if not len(found):
         raise ValueError("these models have no coefficients to show")
     if exponentiate:
         found[["estimate", "lower", "upper"]] = np.exp(found[["estimate", "lower", "upper"]])
     return found.reset_index(drop=True)
+
+
+def _estimates(fit: Any, names: pd.Index) -> pd.Series:
+    """Of fixed effects and, where one is asked for, of the random effects' parameters."""
+    found: pd.Series = fit.params
+    if not names.isin(found.index).all():
+        import pandas as pd
+
+        found = pd.concat([found, fit.parameters()["estimate"], getattr(fit, "extra", None)])
+    return found.reindex(names)
 
 
 def _named(fits: Any) -> dict[str, Any]:
@@ -98,7 +111,7 @@ def coefficients(
     ax : matplotlib axes, optional
         Default: a new figure.
     **options
-        Of ``fit.conf_int``: ``method``, ``ddf``, ...
+        Of ``fit.conf_int``: ``method``, ``ddf``, ``parameters``, ...
 
     Returns
     -------

@@ -58,13 +58,13 @@ def update(
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    asked: Any = given.relationship
-    if asked is AS_BEFORE:
+    asked: Any = given
+    if asked.relationship is AS_BEFORE:
         now = now._replace(relationship=_still_there(formula, now.relationship))
     family = (other or {}).get("family", fit.family)
     kind = None if family is None else family.response
     with warnings.catch_warnings():
-        if given.contrasts is AS_BEFORE:  # those of factors that are gone were not asked for now
+        if asked.contrasts is AS_BEFORE:  # those of factors that are gone were not asked for now
             warnings.simplefilter("ignore", UnusedContrastsWarning)
         design = design_from(formula, *now[:5], kind, *now[5:])
     if given.data is AS_BEFORE:
