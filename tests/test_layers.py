@@ -31,6 +31,7 @@ inference.selection
 many
 resampling
 clusters
+saved
 summary
 reports
 labelled
@@ -43,6 +44,7 @@ glmm_fit
 mmrm_summary
 mmrm_fit
 lmm glmm measures
+loading
 responses
 api
 planning

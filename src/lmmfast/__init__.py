@@ -47,6 +47,7 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
+from .loading import load
 from .many.parameters import Parameters
 from .measures import MMRM, mmrm
 from .mmrm_fit import MMRMFit
@@ -127,6 +128,7 @@ __all__ = [
     "jackknife",
     "joint_tests",
     "lmer",
+    "load",
     "lr_test",
     "mixedlm",
     "mmrm",

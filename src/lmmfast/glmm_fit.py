@@ -27,6 +27,7 @@ from .many import generalized as _drawn
 from .many.job import checked_count
 from .many.streams import Streams
 from .resampling import generalized as _bootstrap
+from .saved.mixin import Saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GLMMFit(Labelled, GeneralizedRows):
+class GLMMFit(Labelled, GeneralizedRows, Saved):
     """A fitted generalized linear mixed model.
 
     What `LMMFit` has it has by the same names, where it means something here: tests are z and
@@ -188,6 +189,9 @@ class GLMMFit(Labelled, GeneralizedRows):
         """The model at the estimates: what inference reads of it is computed once."""
         from .engine.modal import ModalPoint
 
+        read = self.model.read_before(self)
+        if read is not None:
+            return read
         model = self.model if self.design is self.model.design else self._remodelled(self.design)
         return ModalPoint(model, self.estimates)
 

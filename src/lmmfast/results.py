@@ -16,6 +16,7 @@ from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE
 from .labelled import Labelled
 from .resampled import Resampled
+from .saved.mixin import Saved
 from .spatial import Spatial
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LMMFit(Labelled, Resampled, Spatial):
+class LMMFit(Labelled, Resampled, Spatial, Saved):
     """A fitted linear mixed model.
 
     Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``,

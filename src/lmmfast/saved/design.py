@@ -97,9 +97,7 @@ def write_design(design: Design, writer: Packer) -> dict[str, Any]:
         "n_rows": design.n_rows,
         "dropped": named(WHOLE).write(design.dropped, writer),
         "recipe": None if design.recipe is None else write_recipe(design.recipe, writer),
-        "variables": {
-            name: _variable(own, writer) for name, own in design.variables.items()
-        },
+        "variables": {name: _variable(own, writer) for name, own in design.variables.items()},
         "outcome": optional(OUTCOME.kind).write(design.outcome, writer),
     }
 
@@ -160,9 +158,11 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
     formula = text(own["formula"], "the formula")
     recipe = None
     if own["recipe"] is not None:
-        python = bool(own["recipe"].get("memory", {}).get("patsy")) if isinstance(
-            own["recipe"], dict
-        ) else False
+        python = (
+            bool(own["recipe"].get("memory", {}).get("patsy"))
+            if isinstance(own["recipe"], dict)
+            else False
+        )
         recipe = read_recipe(own["recipe"], _plan(formula, python), names, reader)
     x_names = many(TEXT).read(own["x_names"], "the fixed effects", reader)
     if recipe is not None and recipe.fixed_layout.names != x_names:

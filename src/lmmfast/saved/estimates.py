@@ -28,7 +28,7 @@ STARTS = Record(
 
 SINGULAR = Record(Singular, {"term": WHOLE, "zero": many(WHOLE), "direction": _VECTOR})
 
-_SHARED: dict[str, Kind] = {
+SHARED: dict[str, Kind] = {
     "reml": FLAG,
     "n": WHOLE,
     "objective": REAL,
@@ -53,7 +53,7 @@ _SHARED: dict[str, Kind] = {
     "delta": optional(_VECTOR),
 }
 
-LINEAR = Record(Estimates, {**_SHARED, "vcov": array(2, gaps=True)})
+LINEAR = Record(Estimates, {**SHARED, "vcov": array(2, gaps=True)})
 
 
 def check(estimates: Any, design: Design) -> None:

@@ -1,4 +1,4 @@
-"""What stays of a design when its rows are left out: names, levels, sums, how to encode new data."""
+"""What stays of a design when its rows are left out: names, levels, sums."""
 
 from __future__ import annotations
 

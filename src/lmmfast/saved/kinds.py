@@ -128,7 +128,9 @@ class Record:
 
     def write(self, value: Any, writer: Packer) -> dict[str, Any]:
         """A value of the class as JSON and arrays."""
-        return {name: kind.write(getattr(value, name), writer) for name, kind in self.fields.items()}
+        return {
+            name: kind.write(getattr(value, name), writer) for name, kind in self.fields.items()
+        }
 
     def read(self, item: Any, what: str, reader: Reader) -> Any:
         """The value again."""

@@ -20,7 +20,7 @@ from ..inference.kenward import KenwardRoger
 from ..inference.satterthwaite import Satterthwaite
 from ..sources.spec import MOST_CELLS
 from .kept import FEW, Cells, KeptColumns, KeptSums, KeptVariable
-from .model import Adjusted, Core, Information, KeptModel, Readings, pairs_of
+from .model import Adjusted, Core, Information, KeptModel, KeptPsi, Readings, pairs_of
 
 Kind = TypeVar("Kind", bound=Fit)
 
@@ -47,8 +47,25 @@ def without_data(fit: Kind, ddf: Any = None) -> Kind:
     )
     kept = [engine.kept(i) for i in range(len(design.terms))]
     C = tuple(np.array(one) for one in engine.whitening())
-    model = KeptModel(design, core, kept, C, readings_of(fit, ddf))
-    return replace(fit, design=design, model=model)  # type: ignore[arg-type]
+    model: Any = KeptModel(design, core, kept, C, readings_of(fit, ddf), facts_of(fit))
+    return replace(fit, estimates=_estimates(fit), design=design, model=model)
+
+
+FACTS = ("family", "prior", "nagq", "information", "accuracy", "reml")  # of generalized models
+
+
+def facts_of(fit: Fit) -> dict[str, Any]:
+    """What is asked of models of some kinds besides."""
+    own: Any = fit.model
+    return {} if fit.family is None else {name: getattr(own, name) for name in FACTS}
+
+
+def _estimates(fit: Fit) -> Any:
+    """The estimates, without the model that they may refer to."""
+    own: Any = fit.estimates
+    if fit.family is None:
+        return own
+    return replace(own, point=KeptPsi(own.psi, own.covariance))
 
 
 # ---- the design ---------------------------------------------------------------------------------
@@ -61,7 +78,9 @@ def design_without_rows(design: Design) -> Design:
         replace(term, source=_random_columns(term.source, factors[term.source.factor], term.term))
         for term in design.terms
     )
-    variables = {name: _variable(name, own) for name, own in design.variables.items()}
+    variables: dict[str, Column] = {
+        name: _variable(name, own) for name, own in design.variables.items()
+    }
     sums = design.sums
     moments = np.array(sums.response_moments(), dtype=float)
     return replace(
@@ -181,9 +200,7 @@ def methods(fit: Fit, ddf: Any) -> list[str]:
 def _blocks(point: Any) -> tuple[np.ndarray, ...]:
     """Covariances of each level's whitened effects, (m, k, k) by term."""
     every = [np.arange(m, dtype=np.int32) for m, _ in point.shapes]
-    return tuple(
-        point.covariances(i, i, (own, own), whitened=True) for i, own in enumerate(every)
-    )
+    return tuple(point.covariances(i, i, (own, own), whitened=True) for i, own in enumerate(every))
 
 
 def _pairs(point: Any) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:

@@ -14,6 +14,7 @@ from ..engine.machine import Machine
 from ..engine.point import Basis, Parts
 from ..engine.structured import Structured, structured
 from ..fit import Fit
+from ..freeze import Frozen
 from ..inference.estimability import Openness
 from ..inference.kenward import KenwardRoger
 from ..inference.satterthwaite import Satterthwaite
@@ -132,12 +133,12 @@ class KeptPoint:
     @property
     def beta(self) -> np.ndarray:
         """Fixed effects; zero for dropped columns."""
-        return np.nan_to_num(self._own.beta)
+        return np.asarray(np.nan_to_num(self._own.beta))
 
     @property
     def vcov(self) -> np.ndarray:
         """Their covariance; zero for dropped columns."""
-        return np.nan_to_num(self._own.vcov)
+        return np.asarray(np.nan_to_num(self._own.vcov))
 
     @property
     def sigma(self) -> float:
@@ -248,7 +249,20 @@ class KeptPoint:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise no_data(_SAID.get(name, f"{name} of the model would be needed"))
+        raise no_data(_SAID.get(name, "a reading of the model would be needed"))
+
+
+@dataclass(frozen=True, eq=False)
+class KeptPsi(Frozen, arrays=("psi", "covariance")):
+    """All parameters of a generalized model, and the covariance of their estimates."""
+
+    psi: np.ndarray
+    covariance: np.ndarray
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise no_data("a reading of the model would be needed")
 
 
 class _Missing(tuple[Any, ...]):
@@ -261,7 +275,7 @@ class _Missing(tuple[Any, ...]):
 
 
 _KR = (
-    "Kenward-Roger tests, which were not kept: fit.save(path, ddf=\"kenward-roger\") keeps what "
+    'Kenward-Roger tests, which were not kept: fit.save(path, ddf="kenward-roger") keeps what '
     "they are made of"
 )
 _SAID = {"traces": _KR, "forms": _KR, "hessian": _KR, "projection": _KR}
@@ -330,6 +344,29 @@ class KeptModel(Machine):
             found[Openness] = read.openness
         return found
 
+    # ---- of generalized models -------------------------------------------------------------------
+
+    @property
+    def nextra(self) -> int:
+        """Number of parameters of the family."""
+        return int(self._core.nextra)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of an ordered response, else 0."""
+        return 0 if self.design.outcome is None else self.design.outcome.classes
+
+    @property
+    def size(self) -> int:
+        """Length of psi = (theta, beta of all columns of X, parameters of the family)."""
+        return self.ntheta + len(self.design.x_names) + self.nextra
+
+    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """theta, beta and the family's parameters, of psi (size,)."""
+        p = len(self.design.x_names)
+        theta, beta, extra = np.split(psi, [self.ntheta, self.ntheta + p])
+        return theta, beta, extra
+
     def with_design(self, design: Any, **_: Any) -> NoReturn:
         """Not to be had."""
         raise no_data("a fit of another design would be needed")
@@ -339,4 +376,4 @@ class KeptModel(Machine):
             raise AttributeError(name)
         if name in self.facts:
             return self.facts[name]
-        raise no_data(f"{name} of the model would be needed")
+        raise no_data("the model itself would be needed")

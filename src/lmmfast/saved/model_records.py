@@ -24,9 +24,7 @@ INFORMATION = Record(
         "slopes": optional(array(3)),
     },
 )
-ADJUSTED = Record(
-    Adjusted, {"W": array(2), "adjusted": array(2), "basis": array(2), "P": array(3)}
-)
+ADJUSTED = Record(Adjusted, {"W": array(2), "adjusted": array(2), "basis": array(2), "P": array(3)})
 OPENNESS = Record(Openness, {"directions": array(2), "noise": array(1)})
 
 _MODEL = ("ntheta", "nextra", "kept", "whitening", "storage", "readings")

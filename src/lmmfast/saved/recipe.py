@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.encode import Coding, Layout
 from ..data.grouping import Grouping
+from ..data.membership import MemberGrouping, SpannedGrouping
 from ..data.recipe import Recipe
 from ..errors import DataError, FormulaError
 from ..formula.expressions import Expression, Kind, Memory, read_expression
@@ -65,8 +66,24 @@ def _layout(layout: Layout) -> dict[str, Any]:
     }
 
 
-def write_grouping(grouping: Grouping, writer: Packer) -> dict[str, Any]:
+def write_grouping(grouping: Any, writer: Packer) -> dict[str, Any]:
     """A grouping factor with its levels."""
+    if isinstance(grouping, SpannedGrouping):
+        spread = grouping.spread.tocsr()
+        parts = (spread.indptr, spread.indices, spread.data)
+        return {
+            "spanned": write_grouping(grouping.inner, writer),
+            "spread": [writer.array(own) for own in parts],
+            "size": int(spread.shape[1]),
+        }
+    if isinstance(grouping, MemberGrouping):
+        return {
+            "label": grouping.label,
+            "factors": [atom.text for atom in grouping.factors],
+            "shares": [atom.text for atom in grouping.shares],
+            "scale": grouping.scale,
+            "levels": writer.labels(grouping.levels),
+        }
     alone = len(grouping.atoms) == 1
     return {
         "label": grouping.label,
@@ -208,8 +225,12 @@ def _factor(item: Any, codings: dict[str, Coding]) -> tuple[str, bool, int]:
 _GROUPING = ("label", "atoms", "atom_levels", "pairs", "levels")
 
 
-def read_grouping(item: Any, python: bool, reader: Reader) -> Grouping:
+def read_grouping(item: Any, python: bool, reader: Reader, inner: bool = False) -> Any:
     """What `write_grouping` wrote."""
+    if isinstance(item, dict) and "spanned" in item and not inner:
+        return _spanned(item, python, reader)
+    if isinstance(item, dict) and "factors" in item:
+        return _members(item, python, reader)
     own = fields(item, _GROUPING)
     label = text(own["label"], "a grouping factor")
     what = f"the levels of {label!r}"
@@ -232,6 +253,39 @@ def read_grouping(item: Any, python: bool, reader: Reader) -> Grouping:
     if len(levels) != left or (own["levels"] is None) != (len(atoms) == 1):
         raise Damage(f"{what} are {len(levels)}, not {left}")
     return Grouping(label, atoms, atom_levels, pairs, levels)
+
+
+def _members(item: Any, python: bool, reader: Reader) -> MemberGrouping:
+    """mm(a, b): factors that share their levels."""
+    own = fields(item, ("label", "factors", "shares", "scale", "levels"))
+    label = text(own["label"], "a grouping factor")
+    what = f"the levels of {label[:40]!r}"
+    factors, shares = (
+        tuple(_atom(one, python) for one in items(own[key], what)) for key in ("factors", "shares")
+    )
+    levels = reader.levels(own["levels"], what)
+    if not factors or not len(levels) or len(shares) not in (0, len(factors)):
+        raise Damage(f"{what} are missing")
+    return MemberGrouping(label, factors, shares, flag(own["scale"], what), levels)
+
+
+def _spanned(item: Any, python: bool, reader: Reader) -> SpannedGrouping:
+    """A factor of which some levels are sums of others."""
+    from scipy import sparse
+
+    own = fields(item, ("spanned", "spread", "size"))
+    inner = read_grouping(own["spanned"], python, reader, True)
+    what, q = f"the levels of {inner.label[:40]!r}", len(inner.levels)
+    r = whole(own["size"], what, 1, q)
+    ptr, place, values = items(own["spread"], what, 3)
+    starts = reader.array(ptr, what, "i", (q + 1,))
+    columns = reader.array(place, what, "i", (None,))
+    if starts[0] != 0 or starts[-1] != len(columns) or (np.diff(starts) < 0).any():
+        raise Damage(f"{what}: sums of levels do not fit")
+    if len(columns) and (columns.min() < 0 or columns.max() >= r):
+        raise Damage(f"{what}: sums are of unknown levels")
+    data = reader.finite(values, what, len(columns))
+    return SpannedGrouping(inner, sparse.csr_matrix((data, columns, starts), shape=(q, r)))
 
 
 _MEMORY = ("learned", "kinds", "values", "functions", "patsy")
