@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from .glmm import GLMM
 from .glmm_fit import GLMMFit
+from .lmm import lmm_of
 from .results import LMMFit
 from .saved import files as _files
 
-_KINDS: dict[str, Any] = {"lmm": LMMFit, "glmm": GLMMFit}
+_KINDS = {"lmm": _files.Maker(LMMFit, lmm_of), "glmm": _files.Maker(GLMMFit, GLMM)}
 
 
 def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None) -> Any:

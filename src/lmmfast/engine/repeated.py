@@ -102,6 +102,10 @@ class RepeatedModel:
         """The model of another design."""
         return type(self)(design)
 
+    def known_before(self, fit: Any) -> dict[Any, Any]:
+        """What inference knows of a fit from the beginning, by its own keys."""
+        return {}
+
     # ---- sums -----------------------------------------------------------------------------------
 
     def _sum(self) -> None:

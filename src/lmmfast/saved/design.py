@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from ..data.design import Design
+from ..data.design import Design, Given
 from ..data.grouping import Grouping
 from ..data.relationship import Relation
 from ..data.responses import Outcome
+from ..data.rows import RowColumns, Rows
 from ..data.structures import Structure
 from ..data.terms import RandomTerm
-from ..errors import FormulaError
+from ..errors import DataError, FormulaError
+from ..formula.column import Column
 from ..formula.plan import Plan, plan_of
 from ..sources.records import Reader
 from ..sources.verify import Damage, fields, items, text, whole
@@ -34,6 +37,17 @@ from .kinds import (
     optional,
 )
 from .recipe import read_recipe, write_recipe
+from .residual import read_residual, write_residual
+from .rows import (
+    RowPacker,
+    read_columns,
+    read_levels,
+    read_rows,
+    write_columns,
+    write_levels,
+    write_rows,
+)
+from .values import read_column, read_value, write_column, write_value
 
 COLUMNS = Record(
     KeptColumns,
@@ -72,37 +86,90 @@ _TERM = ("label", "group", "columns", "levels", "structure", "source", "covarian
 _STRUCTURES = one_of("full", "diag")
 _DESIGN = (
     *("formula", "response", "x_names", "fixed", "terms", "sums", "n_rows", "dropped", "recipe"),
-    *("variables", "outcome"),
+    *("variables", "outcome", "residual", "levels", "given"),
 )
 _SUMS = ("count", "weighted", "shifted", "moments", "cells")
 _VARIABLE = ("levels", "numeric", "ordered", "mean", "ends")
 
 
-def write_design(design: Design, writer: Packer) -> dict[str, Any]:
-    """Names, levels, sums, and the recipe for new data."""
-    sums: Any = design.sums
+def write_design(design: Design, writer: RowPacker) -> dict[str, Any]:
+    """Names, levels, the recipe for new data, and rows or sums of these."""
+    if any(
+        term.covariance is not None and term.covariance.own is not None for term in design.terms
+    ):
+        raise DataError(
+            "covariances of the user's own are code, which a file does not hold: pickle the fit"
+        )
+    variables = {name: _variable(own, writer) for name, own in design.variables.items()}
     return {
         "formula": design.formula,
         "response": design.response,
         "x_names": list(design.x_names),
-        "fixed": COLUMNS.write(design.fixed, writer),
+        "fixed": _write_source(design.fixed, writer),
         "terms": [_term(term, design, writer) for term in design.terms],
-        "sums": {
-            "count": sums.count,
-            "weighted": sums.weighted,
-            "shifted": sums.shifted,
-            "moments": writer.array(sums.moments),
-            "cells": optional(_CELLS).write(sums.cells, writer),
-        },
+        "sums": _write_sums(design.sums, writer),
         "n_rows": design.n_rows,
         "dropped": named(WHOLE).write(design.dropped, writer),
         "recipe": None if design.recipe is None else write_recipe(design.recipe, writer),
-        "variables": {name: _variable(own, writer) for name, own in design.variables.items()},
+        "variables": variables,
         "outcome": optional(OUTCOME.kind).write(design.outcome, writer),
+        "residual": write_residual(design.residual, writer),
+        "levels": [write_levels(own, writer) for own in writer.levels],
+        "given": None if design.given is None else write_given(design.given, writer),
     }
 
 
-def _term(term: RandomTerm, design: Design, writer: Packer) -> dict[str, Any]:
+_GIVEN = ("weights", "offset", "contrasts", "dispersion", "residual")
+
+
+def write_given(given: Given, writer: Packer) -> dict[str, Any]:
+    """What the fit was asked with besides formula and data; contrasts as far as they are plain."""
+    own, contrasts = given.without_data(), None
+    if own.contrasts is not None:
+        with suppress(DataError):
+            contrasts = write_value(dict(own.contrasts), writer, "contrasts")
+    return {
+        "weights": own.weights,
+        "offset": own.offset,
+        "contrasts": contrasts,
+        "dispersion": own.dispersion,
+        "residual": own.residual,
+    }
+
+
+def _given_of(item: Any, reader: Reader) -> Given | None:
+    if item is None:
+        return None
+    own = fields(item, _GIVEN)
+    names = {
+        key: optional(TEXT).read(own[key], key, reader) for key in _GIVEN if key != "contrasts"
+    }
+    contrasts = read_value(own["contrasts"], "the contrasts", reader)
+    if contrasts is not None and not isinstance(contrasts, dict):
+        raise Damage("the contrasts are no record")
+    return Given(None, contrasts=contrasts, **names)
+
+
+def _write_source(columns: Any, writer: RowPacker) -> dict[str, Any]:
+    if isinstance(columns, RowColumns):
+        return write_columns(columns, writer)
+    return {"kept": COLUMNS.write(columns, writer)}
+
+
+def _write_sums(sums: Any, writer: RowPacker) -> dict[str, Any]:
+    if isinstance(sums, Rows):
+        return {"rows": write_rows(sums, writer)}
+    own = {
+        "count": sums.count,
+        "weighted": sums.weighted,
+        "shifted": sums.shifted,
+        "moments": writer.array(sums.moments),
+        "cells": optional(_CELLS).write(sums.cells, writer),
+    }
+    return {"kept": own}
+
+
+def _term(term: RandomTerm, design: Design, writer: RowPacker) -> dict[str, Any]:
     """Levels are those of the recipe's grouping factor, where there is one."""
     return {
         "label": term.label,
@@ -110,13 +177,15 @@ def _term(term: RandomTerm, design: Design, writer: Packer) -> dict[str, Any]:
         "columns": list(term.columns),
         "levels": writer.labels(term.levels) if design.recipe is None else None,
         "structure": term.structure,
-        "source": COLUMNS.write(term.source, writer),
+        "source": _write_source(term.source, writer),
         "covariance": optional(STRUCTURE.kind).write(term.covariance, writer),
         "relation": optional(RELATION.kind).write(term.relation, writer),
     }
 
 
 def _variable(own: Any, writer: Packer) -> dict[str, Any]:
+    if not isinstance(own, KeptVariable):
+        return write_column(own, writer, f"the variable {own.name!r}")
     return {
         "levels": writer.labels(own._distinct),
         "numeric": own.numeric,
@@ -167,9 +236,11 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
     x_names = many(TEXT).read(own["x_names"], "the fixed effects", reader)
     if recipe is not None and recipe.fixed_layout.names != x_names:
         raise Damage("the fixed effects are not the columns of the recipe")
-    fixed = _columns_of(own["fixed"], len(x_names), reader)
+    sums = _sums_of(own["sums"], reader)
     given = items(own["terms"], "the random terms")
-    terms = tuple(_read_term(one, i, recipe, reader) for i, one in enumerate(given))
+    levels = _levels_of(own["levels"], given, sums, recipe, reader)
+    fixed = _columns_of(own["fixed"], len(x_names), sums, levels, reader)
+    terms = tuple(_read_term(one, i, recipe, (sums, levels), reader) for i, one in enumerate(given))
     if not terms or (recipe is not None and len(recipe.random_layouts) != len(terms)):
         raise Damage("the random terms are not those of the recipe")
     _check_factors(terms)
@@ -179,12 +250,14 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
         x_names=x_names,
         fixed=fixed,
         terms=terms,
-        sums=_sums_of(own["sums"], reader),
+        sums=sums,
         n_rows=whole(own["n_rows"], "n_rows"),
         dropped=named(WHOLE).read(own["dropped"], "dropped rows", reader),
         recipe=recipe,
-        variables=_variables_of(own["variables"], reader),  # type: ignore[arg-type]
+        variables=_variables_of(own["variables"], sums, reader),
         outcome=optional(OUTCOME.kind).read(own["outcome"], "the outcome", reader),
+        given=_given_of(own["given"], reader),
+        residual=read_residual(own["residual"], sums.n, isinstance(sums, Rows), reader),
     )
 
 
@@ -195,8 +268,42 @@ def _plan(formula: str, python: bool) -> Plan:
         raise Damage(f"the formula cannot be read ({error})") from None
 
 
-def _columns_of(item: Any, k: int, reader: Reader) -> KeptColumns:
-    made: KeptColumns = COLUMNS.read(item, "the sums of columns", reader)
+def _levels_of(item: Any, terms: list[Any], sums: Any, recipe: Any, reader: Reader) -> list[Any]:
+    """Levels of the rows, each as many as the terms say that have it."""
+    given = items(item, "the levels of rows")
+    if not isinstance(sums, Rows):
+        if given:
+            raise Damage("there are levels of rows, and no rows")
+        return []
+    out = []
+    for i, one in enumerate(given):
+        counts = {_count(t, k, recipe, reader) for k, t in enumerate(terms) if _level(t) == i}
+        if len(counts) != 1:
+            raise Damage("the levels of rows are not those of the terms")
+        out.append(read_levels(one, sums.n, counts.pop(), reader))
+    return out
+
+
+def _level(term: Any) -> Any:
+    """The number of a term's levels of rows, in a record that was not checked."""
+    for key in ("source", "rows", "level"):
+        term = term.get(key) if isinstance(term, dict) else None
+    return term
+
+
+def _count(term: Any, i: int, recipe: Any, reader: Reader) -> int:
+    """Levels of a term."""
+    if recipe is not None:
+        if i >= len(recipe.groupings):
+            raise Damage("the random terms are not those of the recipe")
+        return len(recipe.groupings[i].levels)
+    return len(reader.levels(term.get("levels"), "the levels of a term"))
+
+
+def _columns_of(item: Any, k: int, sums: Any, levels: list[Any], reader: Reader) -> Any:
+    if isinstance(sums, Rows):
+        return read_columns(fields(item, ("rows",))["rows"], sums.n, k, levels, reader)
+    made: KeptColumns = COLUMNS.read(fields(item, ("kept",))["kept"], "sums of columns", reader)
     wanted = {"constants": (k,), "covariance": (k, k), "squares": (k, k)}
     for name, shape in wanted.items():
         found = getattr(made, name)
@@ -207,7 +314,9 @@ def _columns_of(item: Any, k: int, reader: Reader) -> KeptColumns:
     return made
 
 
-def _read_term(item: Any, i: int, recipe: Any, reader: Reader) -> RandomTerm:
+def _read_term(
+    item: Any, i: int, recipe: Any, rows: tuple[Any, list[Any]], reader: Reader
+) -> RandomTerm:
     own = fields(item, _TERM)
     what = "a random term"
     label, group = text(own["label"], what), text(own["group"], what)
@@ -230,7 +339,9 @@ def _read_term(item: Any, i: int, recipe: Any, reader: Reader) -> RandomTerm:
     if relation is not None:
         relation = _checked_relation(relation, levels)
     structure = _STRUCTURES.read(own["structure"], what, reader)
-    source = _columns_of(own["source"], len(columns), reader)
+    source = _columns_of(own["source"], len(columns), *rows, reader)
+    if isinstance(source, RowColumns) and source.level is None:
+        raise Damage(f"({label[:40]}) has no levels")
     return RandomTerm(label, group, columns, levels, structure, source, covariance, relation)
 
 
@@ -287,8 +398,10 @@ def _check_pointers(ptr: np.ndarray, q: int, count: int, what: str) -> None:
         raise Damage(f"{what} has columns that do not fit its entries")
 
 
-def _sums_of(item: Any, reader: Reader) -> KeptSums:
-    own = fields(item, _SUMS)
+def _sums_of(item: Any, reader: Reader) -> Any:
+    if isinstance(item, dict) and "rows" in item:
+        return read_rows(fields(item, ("rows",))["rows"], reader)
+    own = fields(fields(item, ("kept",))["kept"], _SUMS)
     return KeptSums(
         whole(own["count"], "the number of rows", 1),
         FLAG.read(own["weighted"], "weighted", reader),
@@ -298,10 +411,17 @@ def _sums_of(item: Any, reader: Reader) -> KeptSums:
     )
 
 
-def _variables_of(item: Any, reader: Reader) -> dict[str, KeptVariable]:
+def _variables_of(item: Any, sums: Any, reader: Reader) -> dict[str, Column]:
     if not isinstance(item, dict):
         raise Damage("the variables are no record")
-    out = {}
+    out: dict[str, Column] = {}
+    if isinstance(sums, Rows):
+        for name, given in item.items():
+            out[name] = read_column(given, f"the variable {name[:40]!r}", reader)
+            column: Any = out[name]
+            if len(column.values if column.numeric else column.codes) != sums.n:
+                raise Damage(f"the variable {name[:40]!r} has not {sums.n} rows")
+        return out
     for name, given in item.items():
         what = f"the variable {name[:40]!r}"
         own = fields(given, _VARIABLE)

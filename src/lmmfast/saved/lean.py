@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,16 +11,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..data.design import Design
+from ..data.rows import Rows
 from ..data.sums import Columns
 from ..errors import DataError, FitError
 from ..fit import Fit
 from ..formula.column import Column
-from ..inference.ddf import ddf_of, method_of
+from ..inference.ddf import ddf_of, method_of, mixed_only
 from ..inference.estimability import openness_of
 from ..inference.kenward import KenwardRoger
 from ..inference.satterthwaite import Satterthwaite
 from ..sources.spec import MOST_CELLS
 from .kept import FEW, Cells, KeptColumns, KeptSums, KeptVariable
+from .residual import without_rows
 from .model import Adjusted, Core, Information, KeptModel, KeptPsi, Readings, pairs_of
 
 Kind = TypeVar("Kind", bound=Fit)
@@ -37,6 +40,7 @@ def without_data(fit: Kind, ddf: Any = None) -> Kind:
     """
     if isinstance(fit.model, KeptModel):
         return fit
+    mixed_only(fit, "a fit without its data")
     design = design_without_rows(fit.design)
     engine = fit.model._engine
     core = Core(
@@ -48,7 +52,19 @@ def without_data(fit: Kind, ddf: Any = None) -> Kind:
     kept = [engine.kept(i) for i in range(len(design.terms))]
     C = tuple(np.array(one) for one in engine.whitening())
     model: Any = KeptModel(design, core, kept, C, readings_of(fit, ddf), facts_of(fit))
+    model.fingerprint = fingerprint(fit)
     return replace(fit, estimates=_estimates(fit), design=design, model=model)
+
+
+def fingerprint(fit: Fit) -> str | None:
+    """A digest of the responses used, in increasing order; None where they are not in memory."""
+    sums: Any = fit.design.sums
+    if isinstance(fit.model, KeptModel):
+        return fit.model.fingerprint
+    if not isinstance(sums, Rows):
+        return None
+    y = np.sort(np.asarray(sums.y, dtype="<f8")) + 0.0  # no zeros below zero
+    return hashlib.sha256(y.tobytes()).hexdigest()
 
 
 FACTS = ("family", "prior", "nagq", "information", "accuracy", "reml")  # of generalized models
@@ -89,8 +105,9 @@ def design_without_rows(design: Design) -> Design:
         terms=terms,
         sums=KeptSums(design.n, sums.is_weighted, sums.has_offset, moments, _cells(design)),
         variables=variables,
-        given=None,
+        given=None if design.given is None else design.given.without_data(),
         reading=None,
+        residual=without_rows(design.residual),
     )
 
 

@@ -298,6 +298,8 @@ class KeptModel(Machine):
         Attributes that models of this kind have besides: the family of a generalized one.
     """
 
+    fingerprint: str | None = None  # of the responses that were used
+
     def __init__(
         self,
         design: Design,
@@ -315,7 +317,7 @@ class KeptModel(Machine):
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = self._engine._kept, tuple(self._engine.whitening()), self.readings, self.facts
-        return type(self), (self.design, self._core, *own)
+        return type(self), (self.design, self._core, *own), {"fingerprint": self.fingerprint}
 
     def point(self, *_: Any, **__: Any) -> NoReturn:
         """Not to be had elsewhere than at the estimates."""

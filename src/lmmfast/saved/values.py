@@ -37,7 +37,7 @@ def write_value(value: Any, writer: Packer, what: str) -> Any:
         pairs = value.items()
         return {"pairs": [[write_value(one, writer, what) for one in pair] for pair in pairs]}
     if isinstance(value, Column):
-        return _write_column(value, writer, what)
+        return write_column(value, writer, what)
     try:
         return write_label(value)
     except DataError:
@@ -76,7 +76,7 @@ def read_value(item: Any, what: str, reader: Reader, depth: int = 0) -> Any:
     if kind in ("matrix", "named"):
         return _with_names(fields(item, (kind, "names")), kind, what, reader)
     if kind == "column":
-        return _read_column(fields(item, _COLUMN), what, reader)
+        return read_column(item, what, reader)
     return read_label(item)
 
 
@@ -103,7 +103,8 @@ def _with_names(own: dict[str, Any], kind: str, what: str, reader: Reader) -> An
 _COLUMN = ("column", "values", "codes", "levels", "ordered", "text", "declared")
 
 
-def _write_column(column: Column, writer: Packer, what: str) -> dict[str, Any]:
+def write_column(column: Column, writer: Packer, what: str) -> dict[str, Any]:
+    """A variable: numbers, or codes and levels."""
     if column.contrasts is not None:
         raise DataError(f"{what} keeps contrasts: give them as contrasts=, or pickle the fit")
     return {
@@ -117,8 +118,9 @@ def _write_column(column: Column, writer: Packer, what: str) -> dict[str, Any]:
     }
 
 
-def _read_column(own: dict[str, Any], what: str, reader: Reader) -> Column:
+def read_column(item: Any, what: str, reader: Reader) -> Column:
     """Numbers, or codes of levels."""
+    own = fields(item, _COLUMN)
     name = text(own["column"], what)
     if own["values"] is not None:
         if own["codes"] is not None or own["levels"] is not None:
