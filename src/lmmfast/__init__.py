@@ -47,7 +47,7 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
-from .loading import load
+from .loading import load, verify
 from .many.parameters import Parameters
 from .measures import MMRM, mmrm
 from .mmrm_fit import MMRMFit
@@ -142,6 +142,7 @@ __all__ = [
     "simulate",
     "step",
     "structures",
+    "verify",
 ]
 
 

@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from .fit import Fit
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .lmm import lmm_of
 from .results import LMMFit
 from .saved import files as _files
+from .saved.verification import Verification
+from .saved.verification import verify as _verify
 
 _KINDS = {"lmm": _files.Maker(LMMFit, lmm_of), "glmm": _files.Maker(GLMMFit, GLMM)}
 
@@ -56,3 +59,43 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     {'Intercept': 1527.5}
     """
     return _files.load(path, names, _KINDS)
+
+
+def verify(saved: Any, data: Any, *, names: Mapping[str, Any] | None = None) -> Verification:
+    """Whether a saved fit is that of some data, and an optimum there.
+
+    The criterion, its slope and its curvature are computed at the stored estimates from these data.
+
+    Parameters
+    ----------
+    saved : str, path or fit
+        What ``fit.save`` wrote, or a fit.
+    data : data frame, dict of arrays, path, or source
+        As for `lmer`.
+    names : dict, optional
+        As for `load`.
+
+    Returns
+    -------
+    Verification
+        True where the optimum holds and the data are the same; prints as three lines.
+
+    Raises
+    ------
+    DataError
+        When the file is none, or the data cannot be read as the fit's formula asks.
+
+    See Also
+    --------
+    load, LMMFit.save
+
+    Examples
+    --------
+    >>> import lmmfast
+    >>> data = lmmfast.datasets.load("sleepstudy")
+    >>> fit = lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data).without_data()
+    >>> bool(lmmfast.verify(fit, data)), bool(lmmfast.verify(fit, data[:170]))
+    (True, False)
+    """
+    fit = saved if isinstance(saved, Fit) else load(saved, names=names)
+    return _verify(fit, data, _KINDS["lmm" if fit.family is None else "glmm"].model)

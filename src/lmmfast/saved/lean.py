@@ -22,8 +22,8 @@ from ..inference.kenward import KenwardRoger
 from ..inference.satterthwaite import Satterthwaite
 from ..sources.spec import MOST_CELLS
 from .kept import FEW, Cells, KeptColumns, KeptSums, KeptVariable
-from .residual import without_rows
 from .model import Adjusted, Core, Information, KeptModel, KeptPsi, Readings, pairs_of
+from .residual import without_rows
 
 Kind = TypeVar("Kind", bound=Fit)
 
@@ -61,8 +61,11 @@ def fingerprint(fit: Fit) -> str | None:
     sums: Any = fit.design.sums
     if isinstance(fit.model, KeptModel):
         return fit.model.fingerprint
-    if not isinstance(sums, Rows):
-        return None
+    return digest_of(sums) if isinstance(sums, Rows) else None
+
+
+def digest_of(sums: Rows) -> str:
+    """A digest of responses, in increasing order."""
     y = np.sort(np.asarray(sums.y, dtype="<f8")) + 0.0  # no zeros below zero
     return hashlib.sha256(y.tobytes()).hexdigest()
 
