@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..sources.archive import FORMAT as CROSS
 from ..sources.archive import check_sizes
 from ..sources.records import Arrays
 from ..sources.verify import Damage, fields, items, text, whole
@@ -85,6 +86,10 @@ def unpacked(data: bytes, name: str) -> tuple[dict[str, Any], Arrays]:
 
 def _checked(header: Any, arrays: Arrays, name: str) -> dict[str, Any]:
     """A header of this format, of a version that is known, with its own digest."""
+    if isinstance(header, dict) and header.get("format") == CROSS:
+        raise DataError(
+            f"{name} is no saved fit, it holds cross-products: use lmmfast.CrossProducts.load"
+        )
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise not_a_fit(name)
     version = header.get("version")
