@@ -14,6 +14,7 @@ from ..data.recipe import Recipe
 from ..errors import DataError, FormulaError
 from ..formula.expressions import Expression, Kind, Memory, read_expression
 from ..formula.plan import Plan
+from ..formula.vocabulary import is_known
 from ..sources.records import Reader
 from ..sources.verify import Damage, fields, flag, items, text, whole
 from .kinds import LABELS, TEXT, Packer, Record, array, many, optional
@@ -144,6 +145,11 @@ def read_recipe(item: Any, plan: Plan, names: Mapping[str, Any], reader: Reader)
     groups = [text(one, "a factor") for one in items(own["groups"], "factors", len(plan.random))]
     if set(groups) != set(known):
         raise Damage("the grouping factors are not those of the terms")
+    for group, atoms in zip(groups, plan.groups, strict=True):
+        if [atom.label for atom in known[group].atoms] != [atom.label for atom in atoms]:
+            raise Damage(f"the grouping factor {group[:40]!r} is not that of the formula")
+    columns = frozenset(text(one, "a column") for one in items(own["names"], "columns"))
+    _check_names(plan, columns, memory)
     return Recipe(
         codings=by_label,
         fixed_layout=_layout_of(own["fixed"], by_label, python),
@@ -154,10 +160,20 @@ def read_recipe(item: Any, plan: Plan, names: Mapping[str, Any], reader: Reader)
         ),
         offset=_name(own["offset"], "the offset"),
         offset_is_array=flag(own["offset_is_array"], "the offset"),
-        names=frozenset(text(one, "a column") for one in items(own["names"], "columns")),
+        names=columns,
         memory=memory,
         weights=_name(own["weights"], "the weights"),
     )
+
+
+def _check_names(plan: Plan, columns: frozenset[str], memory: Memory) -> None:
+    """Every name on the right-hand side is a column, a name of the caller, or a constant."""
+    groups = (atom for group in plan.groups for atom in group)
+    for atom in (*plan.atoms, *plan.offsets, *groups):
+        for name in atom.names:
+            known = name in memory.scope or (is_known(name) and not atom.is_name)
+            if name not in columns and not known:
+                raise Damage(f"the column {name[:40]!r} is missing")
 
 
 def _name(value: Any, what: str) -> str | None:
