@@ -14,13 +14,13 @@ PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
 
 # A room may import those of earlier lines, and of its own line those that are its own folder.
 LAYERS = """
-errors linalg memory threads freeze hints progress
+errors linalg memory threads freeze hints markup progress
 _core
 formula
 data
 sources
 engine
-tables effects
+tables effects plots
 fit
 inference
 inference.hypotheses
@@ -32,6 +32,7 @@ many
 resampling
 clusters
 summary
+reports
 labelled
 rowwise
 resampled
@@ -41,9 +42,11 @@ glmm_fit
 mmrm_summary
 mmrm_fit
 lmm glmm measures
+responses
 api
 planning
 sm datasets
+maketables sklearn
 cli
 capi
 """

@@ -58,7 +58,7 @@ class LMM(Model):
             Default: x0, x1, ...
         groups : sequence of str, optional
             Name of the grouping factor of each term. Default: g0, g1, ...
-        storage, threads
+        storage, threads : optional
             As for ``LMM``.
 
         Returns
@@ -95,7 +95,8 @@ class LMM(Model):
         Parameters
         ----------
         cross : CrossProducts
-        storage, threads
+            Of all rows, or of a part of them.
+        storage, threads : optional
             As for ``LMM``.
 
         Returns
@@ -144,6 +145,7 @@ class LMM(Model):
         Parameters
         ----------
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         start : (ntheta,) array, optional
             First theta; the nearest that `free` allows. Default: moment estimates, and with `free`
             the optimum of all parameters.
@@ -199,7 +201,19 @@ class LMM(Model):
     ) -> ManyFits:
         """Fits the model to many responses; see `lmmfast.fit_many`.
 
-        weights are by response here, (n, m) as `Y`; default: those of the model.
+        Parameters
+        ----------
+        Y : (n, m) array, or table with m columns, or iterable of these
+            One column a response.
+        contrasts, ddf, reml, threads, max_evals, client, checkpoint : optional
+            As for `lmmfast.fit_many`.
+        weights : (n, m) array, optional
+            By response, as `Y`. Default: those of the model.
+
+        Returns
+        -------
+        ManyFits
+            A row for each response.
         """
         from .many.asked import asked
         from .many.run import fit_all
@@ -212,6 +226,18 @@ class LMM(Model):
         """The same model fitted to another response or with other weights, from a fit of it.
 
         As ``fit.refit(y, weights=weights)`` of a fit of this model.
+
+        Parameters
+        ----------
+        fit : LMMFit
+            Where the fit starts.
+        y, weights : (n,) array, optional
+            As for `LMMFit.refit`.
+
+        Returns
+        -------
+        LMMFit
+            Of this model.
         """
         return replace(fit, design=self.design, model=self).refit(y, weights=weights)
 
@@ -221,7 +247,9 @@ class LMM(Model):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
 
         Returns
         -------

@@ -130,6 +130,7 @@ class Model(Machine):
         theta : (ntheta,) array
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         gradient, hessian : bool, default False
             Whether to return derivatives too. In the place of the Hessian stands the average
             information of Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term,
@@ -173,6 +174,7 @@ class Model(Machine):
         theta : (ntheta,) array
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         sums : Sums, optional
             Rows with another response or other weights; default: the design's.
 
@@ -188,6 +190,7 @@ class Model(Machine):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
 
         Returns
         -------
@@ -204,6 +207,7 @@ class Model(Machine):
         theta : (ntheta,) array
             The optimum of a fit.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
 
         Returns
         -------
@@ -239,6 +243,7 @@ class Model(Machine):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
         reml : bool, default True
             Of the fit; the result does not depend on it, but is at hand at a fit's own theta.
 

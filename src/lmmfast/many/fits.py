@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .. import tables
+from ..data.unanswered import RESPONSE
 from ..inference.wald import t_pvalues
 
 if TYPE_CHECKING:
@@ -145,12 +146,13 @@ class ManyFits(tables.Printed):
         return tables.Summary(((title,), (how, table)))
 
     def _title(self) -> str:
-        return f"{len(self):,} responses, {self.formula}"
+        formula = tables.formula_text(self.formula).removeprefix(f"{RESPONSE} ")
+        return f"{len(self):,} responses, {formula}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ManyGeneralizedFits(ManyFits):
-    """Fits of one generalized model to m responses; as `ManyFits`, and:
+    """Fits of one generalized model to m responses: `ManyFits`, and what generalized models have.
 
     Attributes
     ----------

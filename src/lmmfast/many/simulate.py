@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +208,16 @@ def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) ->
         residual = residual * own.new_deviation(fit.estimates.delta, table, recipe_of(fit).memory)
     values = replace(found, residual=residual).draw(streams, 0, count)
     return pd.DataFrame(values, index=table.index, columns=range(count))
+
+
+def drawn(fit: Fit, n: int, seed: int) -> Iterator[np.ndarray]:
+    """The responses of ``fit.simulate(n, seed)``, one at a time."""
+    own = fit.estimates
+    assumed = Parameters().of(fit.design, fit.model.theta_entries, own)
+    simulator, streams = Simulator.of_design(fit.design, assumed, own.delta), Streams(seed)
+    offset = 0.0 if fit.design.offset is None else fit.design.offset
+    for i in range(n):
+        yield simulator.draw(streams, i, i + 1)[:, 0] + offset
 
 
 def of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simulator:
