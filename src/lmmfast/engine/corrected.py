@@ -58,17 +58,6 @@ class CorrectedPoint(GeneralizedPoint):
         price = self._model.second_order.price * len(self.psi) ** 2
         return laplace + self._second() if price <= MOST_CURVED else laplace
 
-    def second_of_xi(self, within: Any, places: np.ndarray) -> np.ndarray:
-        laplace = np.asarray(within.compiled_second(places))
-        if self._model.second_order.price * len(places) ** 2 > MOST_CURVED:
-            return laplace
-        at, map_of = correction_of(self._model, self._sums, quick=True), within.within
-        steps = np.zeros(len(within.xi))
-        steps[places] = SECOND_STEP * map_of.units(within.xi, self.predictor)[places]
-        with self._model._filled(self._sums):
-            more = second_differences(lambda xi: at(map_of.psi(xi)), within.xi, steps)
-        return laplace + more[np.ix_(places, places)]
-
     def _second(self) -> np.ndarray:
         at, steps = correction_of(self._model, self._sums, quick=True), np.zeros(len(self.psi))
         free = self._model.free(self.psi)

@@ -141,10 +141,6 @@ class GeneralizedPoint:
 
         return None if self._phi is None else XiPoint(self, self._phi)
 
-    def second_of_xi(self, within: Any, places: np.ndarray) -> np.ndarray:
-        """`second` in xi, where the point is within covariance structures."""
-        return np.asarray(within.compiled_second(places))
-
     def gain(self) -> float:
         """What a step of length one, in units of the curvature, is predicted to gain."""
         if self.within is not None:

@@ -96,6 +96,14 @@ class Within:
         rest = self._model.free(self.psi(xi))[self._model.ntheta :]
         return np.concatenate([own.moving(xi[: own.nphi]), rest])
 
+    def held_by_bound(self, phi: np.ndarray) -> np.ndarray:
+        """(nphi,) bool: standard deviations of their own that are zero, and may not be less."""
+        own, out = self._own, np.zeros(len(phi), bool)
+        for i, part in enumerate(own.slices):
+            bounded = 0 if own.own(i) is None else own.own(i).nbound
+            out[part.start : part.start + bounded] = phi[part][:bounded] <= 0
+        return out
+
     def units(self, xi: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """As `GeneralizedModel.units`, of xi."""
         own, whole = self._own, self._model.units(self.psi(xi), eta)
@@ -171,12 +179,8 @@ class XiPoint:
         return self.within.free(self.xi)
 
     def second(self, places: np.ndarray) -> np.ndarray:
-        """Second derivatives in some of xi, (k, k)."""
-        return np.asarray(self._point.second_of_xi(self, places))
-
-    def compiled_second(self, places: np.ndarray) -> np.ndarray:
-        """The same of the compiled criterion: by formulas in phi and the fixed effects where there
-        are any; else by central differences of the exact slope."""
+        """Second derivatives of the compiled criterion in some of xi, (k, k): by formulas in phi
+        and the fixed effects where there are any; else by central differences of the slope."""
         whole, known = self._by_formula()
         steps = STEP * self.within.units(self.xi, self._point.predictor)
         for j in places[~known[places]]:
