@@ -255,6 +255,7 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
     if (!(t->nt + t->more)) state->predicted = 0, state->moved = 1, state->neval = 1;
     info->certificate = state->predicted;
     if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;
+    if (t->plane && plane_round_to_zero(t->plane, ZERO * FLOOR * g->unit, x)) state->moved = 1;
     state->predicted = 0; /* the mode exactly */
     if ((state->moved || !g->stands || g->promise > EXACTLY || g->strayed > STRAYED) &&
         !isfinite(joint_value(t, x)))

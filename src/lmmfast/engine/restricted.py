@@ -326,8 +326,10 @@ class RestrictedPoint(GeneralizedPoint):
     """A generalized model at one psi, by restricted likelihood: beta is where it follows from the
     others, and has no derivatives."""
 
-    def __init__(self, model: Any, psi: np.ndarray, sums: Any = None) -> None:
-        super().__init__(model, psi, sums)
+    def __init__(
+        self, model: Any, psi: np.ndarray, sums: Any = None, phi: np.ndarray | None = None
+    ) -> None:
+        super().__init__(model, psi, sums, phi)
         with model.standing(psi, sums) as core:
             own = psi.copy()
             own[model.ntheta :][: len(core.keep)] = core.coefficients()

@@ -53,7 +53,7 @@ def update(
         )
     if any(map(is_custom, fit.design.terms)):
         raise FitError(
-            "update() does not know covariances of your own: fit anew with lmer(..., covariance=)"
+            "update() does not know covariances of your own: fit anew with covariance="
         )
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
