@@ -208,7 +208,7 @@ class XiPoint:
 
     @cached_property
     def covariance_of_xi(self) -> np.ndarray:
-        """Twice the inverse of the Hessian, (size, size); NaN as in `GeneralizedPoint.covariance`."""
+        """Twice the inverse of the Hessian, (size, size); NaN for what does not move."""
         places = np.flatnonzero(self.free)
         H = np.full((self.within.size,) * 2, np.nan)
         H[np.ix_(places, places)] = self.second(places)
@@ -261,7 +261,9 @@ def minimum_within(
     starts = None
     if max(ends) - min(ends) > APART:
         done = [run.info["status"] == "converged" for run in runs]
-        starts = Starts(np.array(ends), np.array([run.psi[: model.ntheta] for run in runs]), np.array(done))
+        starts = Starts(
+            np.array(ends), np.array([run.psi[: model.ntheta] for run in runs]), np.array(done)
+        )
     return Found(best.psi, best.info | info, best.phi, starts)
 
 
@@ -297,7 +299,9 @@ def maximum_within(
     own: Structured = model.structured
     laplace = model.uncorrected(psi, sums, phi)
     within, xi = laplace.within.within, laplace.within.xi.copy()
-    free = np.flatnonzero(laplace.within.free & ~np.append(np.zeros(own.nphi, bool), held[model.ntheta :]))
+    free = np.flatnonzero(
+        laplace.within.free & ~np.append(np.zeros(own.nphi, bool), held[model.ntheta :])
+    )
     curvature = laplace.within.second(free)
 
     def whole(z: np.ndarray) -> np.ndarray:
