@@ -791,10 +791,10 @@ def test_plots(kind: str) -> None:
     b = (data["cond"] == "b").to_numpy()
     Y = recordings(data, 8) + np.outer(b, 3 * bump(8, 4, 1))
     course = cluster_test(CROSSED, data, Y, test="cond", kind=kind, n=19, seed=1)
-    assert course.plot().axes[0].get_ylabel() == "t"
+    assert course.plot().get_ylabel() == "t"
     image = cluster_test(CROSSED, data, Y, test="cond", kind=kind, n=19, seed=1, shape=(2, 4))
     _, ax = plt.subplots()
-    assert image.plot(ax) is ax.figure
+    assert image.plot(ax) is ax
     cube = cluster_test(CROSSED, data, Y, test="cond", kind=kind, n=1, seed=1, shape=(2, 2, 2))
     with pytest.raises(ValueError, match="more than two axes"):
         cube.plot()

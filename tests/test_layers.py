@@ -14,13 +14,13 @@ PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
 
 # A room may import those of earlier lines, and of its own line those that are its own folder.
 LAYERS = """
-errors linalg memory threads freeze hints progress
+errors linalg memory threads freeze hints markup progress
 _core
 formula
 data
 sources
 engine
-tables effects
+tables effects plots
 fit
 inference
 inference.hypotheses
@@ -32,19 +32,24 @@ many
 resampling
 clusters
 summary
+reports
 labelled
 rowwise
 resampled
+spatial
 results
 glmm_rowwise
 glmm_fit
 mmrm_summary
 mmrm_fit
 lmm glmm measures
+responses
 api
 planning
 sm datasets
+maketables sklearn
 cli
+capi
 """
 FLOOR = {name: i for i, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 COMPILED = {"engine", "sources"}  # the rooms that may import the compiled core
@@ -64,6 +69,7 @@ INCLUDES = {
     "setup": {"base", "cholesky", "sums", "model", "trailing", "evaluate", "optimize"},
     "residual": {"base", "sums", "model", "trailing", "evaluate", "optimize", "setup"},
     "generalized": {"base", "families", "model", "trailing", "evaluate", "optimize", "setup"},
+    "interface": {"structures"},
 }
 
 

@@ -503,8 +503,7 @@ def test_it_prints_and_draws(trials) -> None:
     assert "<table>" in found._repr_html_()
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
-    figure = found.plot()
-    (ax,) = figure.axes
+    ax = found.plot()
     assert len(ax.lines) == 3 and ax.get_xlabel() == "subj"
 
 

@@ -37,7 +37,6 @@ REFUSED = {
     "rr(0 + f | g, d=5)": "5 latent variables, but the term has 4 columns",
     "exp(0 + w | g)": "these levels are no coordinates: 'a'",
     "exp(0 + one | g)": "has only one level ('(2)')",
-    "(1 | mm(g, h))": "several levels of one factor",
     "propto(0 + g | 1, K)": "relationship={'g': K}",
 }
 

@@ -2,6 +2,7 @@
 """The compiled engine: one class over lmm.h. Checks shapes, takes the lock, drops the GIL, calls, raises."""
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
@@ -11,6 +12,7 @@ cimport cython
 cimport scipy.linalg.cython_blas as blas
 cimport scipy.linalg.cython_lapack as lapack
 from clmm cimport *
+from lmmfast.capi cimport *
 
 import threading
 import weakref
@@ -28,6 +30,9 @@ TABLE.trsm = blas.dtrsm
 TABLE.gemm = blas.dgemm
 TABLE.symm = blas.dsymm
 TABLE.set_local_threads = <int (*)(int) noexcept nogil><size_t>local_setter()
+
+cdef lmmfast_api API = lmmfast_table(&TABLE)
+c_api = PyCapsule_New(&API, LMMFAST_CAPSULE, NULL)  # for lmmfast.h
 
 
 class NotPositiveDefinite(ArithmeticError):

@@ -30,6 +30,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum {
     LMM_OK,
     LMM_STOPPED,     /* the poll callback asked to stop: best so far is returned      */
@@ -93,12 +97,19 @@ typedef struct {          /* inverse of the relationship matrix K of a factor's 
     const double *rootx;
 } lmm_precision;
 
+typedef struct {          /* rows with several levels of a factor, or none, each with a weight            */
+    const int64_t *ptr;   /* n + 1  where those of each row begin                                        */
+    const int32_t *level; /*        0-based, ascending in a row                                         */
+    const double *weight; /*        what its columns are multiplied by                                  */
+} lmm_members;
+
 typedef struct {                    /* a grouping factor with the columns of all its terms               */
     int32_t nlev, ncol;             /* m levels, p columns                                               */
-    const int32_t *level;           /* n      level of each row, 0-based                                 */
+    const int32_t *level;           /* n      level of each row, 0-based; NULL where rows have several   */
     const lmm_column *z;            /* p                                                                 */
     const int32_t *term;            /* p      columns with equal numbers (neighbours) are correlated     */
     const lmm_precision *precision; /* NULL: levels are independent, and every one is used          */
+    const lmm_members *members;     /* NULL: every row has one level                                */
 } lmm_factor;
 
 typedef struct {           /* columns of X that are zero in most rows: x = v t(level)                 */
@@ -230,6 +241,7 @@ typedef struct {        /* how a fit ended                                      
 typedef struct lmm_model lmm_model;
 
 lmm_settings lmm_defaults(void);
+const char *lmm_words(lmm_status status); /* a status in words, for a message; static */
 
 /* A model of the rows d, or of the cross-products x (the other is NULL). Evaluations and fits use the memory
    made here; a fit that converges slowly tries to have more for exact second derivatives, at most 100 MB, and
@@ -429,5 +441,9 @@ typedef struct {        /* fits of many responses, one row each, in their order 
    the settings' poll; rows from *done on are not filled then. */
 lmm_status lmm_many(lmm_model *m, const lmm_data *d, const lmm_settings *s, const lmm_responses *given, int r,
                     const double *L, const lmm_fits *out, int64_t *done);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

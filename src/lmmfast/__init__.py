@@ -5,8 +5,9 @@
 ``mixedlm`` and ``MixedLM`` take and give what statsmodels' do.
 """
 
-from . import datasets
-from .api import fit_many, glmer, lmer, plan, simulate
+from . import datasets, plots
+from .api import glmer, lmer, plan
+from .capi import get_include
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
 from .data.relationship import Adjacency, Precision, Relationship
@@ -33,6 +34,7 @@ from .errors import (
     SeparationWarning,
     UnusedArgumentWarning,
 )
+from .formula.hypotheses import hypotheses
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .inference.hypotheses.anova import Anova, anova
@@ -55,6 +57,7 @@ from .resampling.exact import lr_test, rlr_test
 from .resampling.jackknife import Jackknife, jackknife
 from .resampling.pb import pb_test
 from .resampling.validation import CrossValidation, cross_validate
+from .responses import fit_many, simulate
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -118,7 +121,9 @@ __all__ = [
     "emtrends",
     "extend",
     "fit_many",
+    "get_include",
     "glmer",
+    "hypotheses",
     "jackknife",
     "joint_tests",
     "lmer",
@@ -127,6 +132,7 @@ __all__ = [
     "mmrm",
     "pb_test",
     "plan",
+    "plots",
     "power",
     "ranova",
     "rlr_test",

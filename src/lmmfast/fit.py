@@ -129,7 +129,7 @@ class Fit:
     @property
     def n_levels(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return {term.group: len(term.levels) for term in self.design.terms}
+        return {term.group: len(term.labels) for term in self.design.terms}
 
     @property
     def n_params(self) -> int:
@@ -140,6 +140,7 @@ class Fit:
         estimates = self.estimates
         variances = estimates.n_theta + (not estimates.is_sigma_known)
         variances += 0 if estimates.delta is None else len(estimates.delta)
+        variances += estimates.rho is not None
         return int(np.sum(estimates.fixed_kept)) + variances
 
     @property

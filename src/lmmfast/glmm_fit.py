@@ -52,11 +52,6 @@ class GLMMFit(Labelled, GeneralizedRows):
     chi-squared, there is no residual standard deviation, and random effects are on the
     scale of the linear predictor. A singular fit is a normal result: every method works on it.
 
-    See Also
-    --------
-    lmmfast.anova : tables of terms, likelihood-ratio tests; also ``drop1`` and ``ranova``.
-    lmmfast.emmeans : marginal means and contrasts.
-
     Parameters
     ----------
     estimates : GeneralizedEstimates
@@ -65,6 +60,11 @@ class GLMMFit(Labelled, GeneralizedRows):
         Response, columns, grouping factors and the recipe that encodes new data.
     model : GLMM
         The machine that made the fit; it can evaluate the deviance elsewhere and refit.
+
+    See Also
+    --------
+    lmmfast.anova : Tables of terms, likelihood-ratio tests; also ``drop1`` and ``ranova``.
+    lmmfast.emmeans : Marginal means and contrasts.
 
     Examples
     --------
@@ -222,7 +222,7 @@ class GLMMFit(Labelled, GeneralizedRows):
             the row names, for example "sd(Intercept | herd)", "size".
         alpha : float, optional
             statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
-        n, seed, threads
+        n, seed, threads : optional
             "boot": as for `bootstrap`.
         kind : {"percentile", "basic", "normal", "studentized", "bca"}
             "boot": as for `Bootstrap.conf_int`.
@@ -372,6 +372,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         re : {"new", "fixed"}, default "new"
             As for `simulate`; "fixed" keeps the conditional modes (lme4's ``use.u=TRUE``).
         threads : int, default 1
+            Threads that work; the result is identical for any number.
         client : concurrent.futures.Executor or dask.distributed.Client, optional
             Workers in place of threads.
         checkpoint : path, optional
@@ -405,11 +406,13 @@ class GLMMFit(Labelled, GeneralizedRows):
         n : int, default 250
             Responses drawn, each of which takes one search for its modes.
         seed : int, default 0
+            Of the random numbers; default: a new one, kept in the result.
 
         Returns
         -------
         Checks
-            ``table``, ``simulated``, ``residuals``.
+            Prints a verdict a line; ``verdicts``, ``table``, ``simulated``, ``residuals``,
+            ``plot()``.
 
         Raises
         ------
@@ -499,13 +502,13 @@ class GLMMFit(Labelled, GeneralizedRows):
             Default: the same formula.
         data : table, optional
             As for `lmmfast.glmer`. Default: the object that the fit was given, as it is now.
-        weights, offset, contrasts, relationship
+        weights, offset, contrasts, relationship : optional
             As for `lmmfast.glmer`; None for none. Default: as before.
-        family, link, nagq, information, accuracy
+        family, link, nagq, information, accuracy : optional
             As for `lmmfast.glmer`. Default: as before; the link of another family is its first one.
         reml : bool, optional
             Default: the criterion of the fit.
-        start, verbose, callback, max_seconds, max_evals
+        start, verbose, callback, max_seconds, max_evals : optional
             As for `lmmfast.glmer`. Priors, storage and threads are as before.
 
         Returns
@@ -539,5 +542,10 @@ class GLMMFit(Labelled, GeneralizedRows):
         ----------
         correlation : bool, optional
             Show the correlations of the fixed effects. Default: when there are 2 to 8 of them.
+
+        Returns
+        -------
+        Summary
+            Prints as text, in notebooks as HTML.
         """
         return _summary.summarize(self, correlation, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .data.new_rows import rows_given
 from .fit import Fit
 from .hints import hinted
 from .inference.rows import generalized as _generalized
@@ -71,7 +72,8 @@ class GeneralizedRows(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, type: str = ..., re_form: Any = ..., marginal: bool = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        type: str = ..., re_form: Any = ..., marginal: bool = ...,
         new_levels: str = ..., offset: Any = ..., se: Literal[False] = ..., interval: None = ...,
         level: float = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ...,
@@ -79,7 +81,8 @@ class GeneralizedRows(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, type: str = ..., re_form: Any = ..., marginal: bool = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        type: str = ..., re_form: Any = ..., marginal: bool = ...,
         new_levels: str = ..., offset: Any = ..., se: bool = ..., interval: str | None = ...,
         level: float = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ...,
@@ -90,6 +93,8 @@ class GeneralizedRows(Fit):
         self,
         newdata: Any = None,
         *,
+        X: Any = None,
+        Z: Any = None,
         type: str = "link",
         re_form: Any = None,
         marginal: bool = False,
@@ -110,6 +115,12 @@ class GeneralizedRows(Fit):
         newdata : data frame or dict of arrays, optional
             The variables of the formula's right-hand side; one row of a pandas frame,
             ``df.iloc[0]``, too. Default: the rows of the fit.
+        X : (n', p) array, optional
+            New rows in place of `newdata`: their columns of the design, as
+            `LMM.from_arrays` takes them.
+        Z : sequence of (codes, columns), optional
+            With `X`: levels (n',) and columns (n', k; None: ones) of each random term, in the
+            order of the terms. A code that is no level of the fit is an unseen level.
         type : {"link", "response"}
             The linear predictor, or the mean of the response (of binomial counts the probability);
             of an ordered response the probability of each class.
@@ -171,7 +182,7 @@ class GeneralizedRows(Fit):
             form, new_levels, offset, se, interval, level, None, weights, vary_left_out,
             random_only, seed, type, None, marginal,
         )  # fmt: skip
-        return predictions(self, newdata, asked)
+        return predictions(self, rows_given(self.design, newdata, X, Z), asked)
 
     @hinted
     def influence(self, by: str | None = None, *, levels: Any = None) -> pd.DataFrame:

@@ -6,18 +6,62 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .hints import hinted
+from .inference.rows import linear_checks as _checks
 from .many import simulate as _simulate
+from .many.job import checked_count
+from .many.streams import Streams
 from .resampling import bootstrap as _bootstrap
 from .rowwise import Rowwise
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .inference.rows.checks import Checks
     from .resampling.bootstrap import Bootstrap
 
 
 class Resampled(Rowwise):
     """The part of a fit that draws random numbers."""
+
+    @hinted
+    def check(self, n: int = 100, seed: int = 0) -> Checks:
+        """Whether the model could have made its response, by responses drawn from it.
+
+        Residuals and modes: normal, of equal variance, without a curve or outliers. Each statistic
+        of the data stands beside those of responses that are drawn with new random effects, and
+        have fixed effects and modes of their own at the estimated variances. Influence of the
+        levels of the largest factor and collinearity are looked at, too.
+
+        Parameters
+        ----------
+        n : int, default 100
+            Responses drawn, each of which takes an evaluation of the model and a sort of its rows.
+        seed : int, default 0
+            Of the random numbers; default: a new one, kept in the result.
+
+        Returns
+        -------
+        Checks
+            Prints a verdict a line; ``verdicts``, ``table``, ``plot()``.
+
+        Raises
+        ------
+        DataError
+            When the rows of the fit are not in memory: draw them,
+            ``lmmfast.plots.residuals(fit, source=...)``.
+
+        Examples
+        --------
+        >>> from lmmfast import datasets, lmer
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+        >>> found = fit.check().verdicts.set_index("check")["verdict"]
+        >>> found["normal residuals"], found["linearity"]
+        ('look', 'fine')
+        """
+        seed = Streams(seed).seed
+        drawn = _simulate.drawn(self, checked_count(n), seed)
+        kind = "pearson" if self.design.residual is None else "normalized"
+        return _checks.check(self, drawn, seed, lambda y: _checks.at_estimates(self, y), kind)
 
     @hinted
     def simulate(
@@ -106,6 +150,7 @@ class Resampled(Rowwise):
             "parametric": as for `simulate`; "fixed" keeps the conditional modes (lme4's
             ``use.u=TRUE``), so that replicates tell of the residuals alone.
         threads : int, default 1
+            Threads that work; the result is identical for any number.
         client : concurrent.futures.Executor or dask.distributed.Client, optional
             Workers in place of threads.
         checkpoint : path, optional

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .data.new_rows import rows_given
 from .fit import Fit
 from .hints import hinted
 from .inference.intervals import residual as _residual
@@ -48,6 +49,11 @@ class Rowwise(Fit):
             fixed effects and the offset alone. "scaled": the marginal ones made independent with
             variance one by the Cholesky factor of their covariance, row by row given those before;
             dense in each set of rows that share random effects.
+
+        Returns
+        -------
+        pandas.Series
+            Labelled as the data.
 
         Raises
         ------
@@ -259,7 +265,8 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: Literal[False] = ..., interval: None = ...,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
@@ -268,7 +275,8 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: Literal[True], interval: str | None = ...,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
@@ -277,7 +285,8 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, re_form: Any = ..., new_levels: str = ...,
+        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
+        re_form: Any = ..., new_levels: str = ...,
         offset: Any = ..., se: bool = ..., interval: str,
         level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
@@ -289,6 +298,8 @@ class Rowwise(Fit):
         self,
         newdata: Any = None,
         *,
+        X: Any = None,
+        Z: Any = None,
         re_form: Any = "all",
         new_levels: str = "error",
         offset: Any = None,
@@ -311,6 +322,12 @@ class Rowwise(Fit):
         newdata : data frame or dict of arrays, optional
             The variables of the formula's right-hand side; one row of a pandas frame,
             ``df.iloc[0]``, too. Default: the rows of the fit.
+        X : (n', p) array, optional
+            New rows in place of `newdata`: their columns of the design, as
+            `LMM.from_arrays` takes them.
+        Z : sequence of (codes, columns), optional
+            With `X`: levels (n',) and columns (n', k; None: ones) of each random term, in the
+            order of the terms. A code that is no level of the fit is an unseen level.
         re_form : {"all", "none"}, list of str, or formula, default "all"
             Random effects to include: all (None is R's NULL), none (the population; also "~0",
             "NA"), those of the named factors, or parts of terms, ``"~(1 | subj)"``.
@@ -346,7 +363,7 @@ class Rowwise(Fit):
             "response": on the scale of the response itself, where the formula transforms it
             (``log(rt)``, ``-1000 / rt``, ...): predictions and limits are transformed, standard
             errors by the delta method.
-        inverse, bias_adjust
+        inverse, bias_adjust : optional
             As for ``lmmfast.emmeans``. The variance integrated over is, row by row, that of the
             residual (``weights``), of the random effects that ``re_form`` leaves out and of those
             of unseen levels. Missing, with a warning, where the response has no mean: where 1 / y
@@ -360,6 +377,15 @@ class Rowwise(Fit):
             say nothing about such a row: a cell without data.
         pandas.DataFrame
             With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``.
+
+        Raises
+        ------
+        DataError
+            If variables or grouping factors are unknown, a level is unseen (and ``new_levels`` is
+            "error"), or the fit had an ``offset=`` and none is given.
+        FitError
+            When so many levels that never occurred together need standard errors that the solves
+            would take hours.
 
         Notes
         -----
@@ -377,15 +403,6 @@ class Rowwise(Fit):
         smaller factor: 500 pairs of 100,000 workers and 10,000 firms three seconds. With
         ``storage="iterative"`` all of them do.
 
-        Raises
-        ------
-        DataError
-            If variables or grouping factors are unknown, a level is unseen (and ``new_levels`` is
-            "error"), or the fit had an ``offset=`` and none is given.
-        FitError
-            When so many levels that never occurred together need standard errors that the solves
-            would take hours.
-
         Examples
         --------
         >>> from lmmfast import datasets, lmer
@@ -398,7 +415,7 @@ class Rowwise(Fit):
             re_form, new_levels, offset, se, interval, level, ddf, weights, vary_left_out,
             random_only, seed, type, inverse, bias_adjust,
         )  # fmt: skip
-        return predictions(self, newdata, asked)
+        return predictions(self, rows_given(self.design, newdata, X, Z), asked)
 
     def shrinkage(self) -> pd.DataFrame:
         """Least squares within each level beside the conditional modes.

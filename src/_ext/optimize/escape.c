@@ -117,7 +117,6 @@ static void axes_of_free(fit *t, const double *x, double *axes)
 static int leave_in_plane(fit *t, double *x, double *axes, double *trial, double *work)
 {
     const plane *p = t->plane;
-    lmm_model *m = t->m;
     double *place = axes, *phi = work, *rest = phi + p->nphi;
     axes_of_free(t, x, axes);
     for (int e = 0; e < p->s.nterm; place += term_size(p->s.piece[e].t.k), e++) {

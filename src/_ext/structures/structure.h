@@ -11,6 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum {                /* what a parameter is measured in                                         */
                LMM_DEVIATION, /* in the units of a column: a standard deviation, or an entry of a root    */
                LMM_ANGLE,     /* of a correlation                                                        */
@@ -57,5 +61,9 @@ void lmm_structure_free(lmm_structure *s); /* NULL is fine */
    for structures whose root is not closed. Nonzero: A has a negative eigenvalue, or is not finite. work: 3 p.
  */
 int lmm_semidefinite_root(int32_t p, const double *A, double *root, double *work);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables
+from ..plots import results as _pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,6 +113,7 @@ class ClusterTest(tables.Printed):
         Parameters
         ----------
         cluster : int
+            Its row in ``table``.
 
         Returns
         -------
@@ -222,10 +224,11 @@ class ClusterTest(tables.Printed):
         ax : matplotlib axes, optional
             Default: a new figure.
         level : float, default 0.05
+            Coverage of the intervals.
 
         Returns
         -------
-        matplotlib.figure.Figure
+        matplotlib axes
 
         Raises
         ------
@@ -234,32 +237,7 @@ class ClusterTest(tables.Printed):
         ImportError
             Without matplotlib, when no axes are given.
         """
-        if len(self.shape) > 2:
-            raise ValueError("points on more than two axes cannot be plotted at once")
-        ax = _new_axes() if ax is None else ax
-        marked = self.point_pvalue <= level
-        if len(self.shape) == 2:
-            self._draw_map(ax, marked)
-        else:
-            self._draw_course(ax, marked)
-        ax.set_title(f"{self.test}, clusters with p ≤ {level:g}")
-        return ax.figure
-
-    def _draw_course(self, ax: Any, marked: np.ndarray) -> None:
-        numeric = all(isinstance(point, (int, float, np.number)) for point in self.points)
-        x = self.points.astype(float) if numeric else np.arange(len(self.points))
-        ax.plot(x, self.statistic, color="black", lw=1)
-        if self.kind != "tfce":
-            for sign in (1, -1) if self.name == "t" else (1,):
-                ax.axhline(sign * self.threshold, color="grey", lw=0.8, ls=":")
-        ax.fill_between(x, 0, self.statistic, where=marked, step="mid", alpha=0.4)
-        ax.set_ylabel(self.name)
-
-    def _draw_map(self, ax: Any, marked: np.ndarray) -> None:
-        image = ax.imshow(self.statistic.reshape(self.shape), aspect="auto", origin="lower")
-        ax.figure.colorbar(image, ax=ax, label=self.name)
-        if marked.any() and min(self.shape) > 1:
-            ax.contour(marked.reshape(self.shape), levels=[0.5], colors="black")
+        return _pictures.clusters(self, ax, level=level)
 
 
 def corrected(values: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -271,11 +249,3 @@ def corrected(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     least = np.sort(null)
     below = np.searchsorted(least, values * (1 - TOLERANCE), side="left")
     return np.asarray((1 + len(null) - below) / (1 + len(null)))
-
-
-def _new_axes() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plot() needs the package matplotlib: pip install matplotlib") from error
-    return plt.subplots(figsize=(6, 3), layout="constrained")[1]

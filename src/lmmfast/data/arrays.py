@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,11 @@ def design_of(
     weights: Any,
     offset: Any,
     kind: str | None = None,
+    names: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Design:
-    """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.. .
+    """The design of `LMM.from_arrays`, checked; columns are named x0.., factors g0.., where they
+    are given no names.
 
     Rows are those of y: pandas objects with another index are put in its order, or refused.
     `kind` (see `Outcome`): y is the response of a generalized model, or two columns of successes
@@ -43,7 +46,9 @@ def design_of(
     _check_finite(X, "X")
     if kind is None and y.min() == y.max():
         raise DataError(f"y is constant ({y[0]:g})", variable="y")
-    made = _terms(terms, n, index)
+    x_names = _x_names(names, X.shape[1])
+    fixed = {} if names is None else dict(zip(x_names, X.T, strict=True))
+    made = _terms(terms, n, index, _groups(groups, len(terms)), fixed)
     own = _weights(aligned(weights, index, "weights", "y"), n)
     offset = aligned(offset, index, "offset", "y")
     outcome = None
@@ -55,7 +60,7 @@ def design_of(
     return Design(
         formula="",
         response="y",
-        x_names=tuple(f"x{j}" for j in range(X.shape[1])),
+        x_names=x_names,
         fixed=RowColumns(X),
         terms=made,
         sums=Rows(
@@ -110,7 +115,32 @@ def _weights(weights: Any, n: int) -> np.ndarray | None:
     return out
 
 
-def _terms(terms: Sequence[tuple[Any, ...]], n: int, index: Any) -> tuple[RandomTerm, ...]:
+def _x_names(names: Sequence[str] | None, p: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"x{j}" for j in range(p))
+    out = (names,) if isinstance(names, str) else tuple(map(str, names))
+    if len(out) != p or len(set(out)) < p:
+        raise DataError(f"names must be different names of the columns of X ({p}), not {out}")
+    return out
+
+
+def _groups(groups: Sequence[str] | None, n: int) -> tuple[str, ...] | None:
+    if groups is None:
+        return None
+    out = (groups,) if isinstance(groups, str) else tuple(map(str, groups))
+    if len(out) != n:
+        raise DataError(f"groups must name the grouping factor of each term ({n}), not {out}")
+    return out
+
+
+def _terms(
+    terms: Sequence[tuple[Any, ...]],
+    n: int,
+    index: Any,
+    groups: tuple[str, ...] | None,
+    fixed: Mapping[str, np.ndarray],
+) -> tuple[RandomTerm, ...]:
+    """The random terms; columns equal to one of `fixed` have its name."""
     out: list[RandomTerm] = []
     known: list[tuple[np.ndarray, str, np.ndarray]] = []  # terms with equal codes share a factor
     for i, term in enumerate(terms):
@@ -118,15 +148,23 @@ def _terms(terms: Sequence[tuple[Any, ...]], n: int, index: Any) -> tuple[Random
             raise DataError(f"terms[{i}] must be (codes, columns) or (codes, columns, structure)")
         structure = term[2] if len(term) == 3 else "full"
         given, columns = (aligned(part, index, f"terms[{i}]", "y") for part in term[:2])
-        codes, group, levels = _factor(given, i, n, known)
+        codes, group, levels = _factor(given, i, n, known, groups)
         z = _columns(columns, i, n)
         constant = z.shape[1] == 1 and (z == z[0]).all()
-        names = ("Intercept",) if constant else tuple(f"z{j}" for j in range(z.shape[1]))
+        names = ("Intercept",) if constant and not fixed else _z_names(z, fixed)
         covariance = _covariance(structure, names, i)
         label = f"{' + '.join(names)} {'||' if structure == 'diag' else '|'} {group}"
         if covariance is not None:
             label, structure = f"{covariance.kind}(0 + {label.split(' |')[0]} | {group})", "full"
         out.append(RandomTerm.of_rows(label, group, names, codes, levels, z, structure, covariance))
+    return tuple(out)
+
+
+def _z_names(z: np.ndarray, fixed: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    out: list[str] = []
+    for j, column in enumerate(z.T):
+        same = [name for name, x in fixed.items() if name not in out and np.array_equal(x, column)]
+        out.append(same[0] if same else f"z{j}")
     return tuple(out)
 
 
@@ -152,7 +190,11 @@ def _covariance(structure: Any, names: tuple[str, ...], i: int) -> Structure | N
 
 
 def _factor(
-    codes: Any, i: int, n: int, known: list[tuple[np.ndarray, str, np.ndarray]]
+    codes: Any,
+    i: int,
+    n: int,
+    known: list[tuple[np.ndarray, str, np.ndarray]],
+    groups: tuple[str, ...] | None,
 ) -> tuple[np.ndarray, str, np.ndarray]:
     name = f"terms[{i}]"
     if np.ma.is_masked(codes):
@@ -162,6 +204,12 @@ def _factor(
         raise DataError(f"{name}: codes must be {n} integers", variable=name)
     for old, group, levels in known:
         if old is given or np.array_equal(old, given):
+            if groups is not None and groups[i] != group:
+                raise DataError(
+                    f"{name} has the codes of {group!r}: they are one grouping factor, and groups= "
+                    f"must not call it {groups[i]!r} too",
+                    variable=name,
+                )
             return old, group, levels
     possible = given.min() >= 0 and given.max() < n
     counts = np.bincount(given) if possible else np.zeros(1, int)
@@ -174,7 +222,12 @@ def _factor(
     if len(counts) == 1:
         raise DataError(f"{name}: a grouping factor needs at least two levels", variable=name)
     own = np.ascontiguousarray(given, np.int32).view()
-    found = (own, f"g{len(known)}", np.arange(len(counts)))
+    group = f"g{len(known)}" if groups is None else groups[i]
+    if any(group == other for _, other, _ in known):
+        raise DataError(
+            f"{name}: groups= calls two factors with different codes {group!r}", variable=name
+        )
+    found = (own, group, np.arange(len(counts)))
     known.append(found)
     return found
 

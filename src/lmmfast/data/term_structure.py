@@ -55,6 +55,8 @@ def custom_structure(own: Any, columns: tuple[str, ...]) -> Structure | None:
 def fewest_levels(plan: Plan, bar: Bar) -> int:
     """How many levels the grouping factor of a term must have: one will do where all its terms have
     structures, in which columns are what is repeated (a time series, a map)."""
+    if bar.covariance is None:
+        return 2
     own = [one for one in plan.formula.random if one.factor == bar.factor]
     return 1 if all(one.covariance is not None for one in own) else 2
 

@@ -16,7 +16,7 @@ from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
 from .ordering import nested_dissection
-from .relations import refuse_related
+from .relations import refuse_related, refuse_several
 from .structures import compiled
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
@@ -46,6 +46,7 @@ class Engine:
 
     def __init__(self, design: Design, storage: str = "auto", make: Any = _core.Model) -> None:
         self.design = design
+        self._plain = all(term.covariance is None for term in design.terms)
         self._kept = [tuple(range(term.source.width)) for term in design.terms]
         self._factors = self._gather()
         self._groups = [self._group(terms) for terms in self._factors]
@@ -76,7 +77,10 @@ class Engine:
                 owners += [-i - 1] * len(kept)
         first = self.design.terms[terms[0]]
         related = None if first.relation is None else _core.Precision(*first.relation.arrays())
-        return Group(tuple(columns), np.array(owners, np.int32), len(first.levels), related)
+        several = _core_members(first) if first.several else None
+        return Group(
+            tuple(columns), np.array(owners, np.int32), len(first.levels), related, several
+        )
 
     def fill(self, sums: Any, reweighted: bool) -> None:
         """The compiled model gets the response of other rows with these columns, and their weights.
@@ -130,16 +134,18 @@ class Engine:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
         if storage == "iterative":
             refuse_related(self.design, 'storage="iterative"')
-        options = {"limit": self._limit, "storage": storage, "order": nested_dissection}
+            refuse_several(self.design, 'storage="iterative"')
+        options: dict[str, Any] = {
+            "limit": self._limit,
+            "storage": storage,
+            "order": nested_dissection,
+        }
         while True:
             try:
                 source = self.design.sums.source(self.design.fixed, self._groups)
-                moves = (
-                    {"moves": self.moves}
-                    if self.moves and make in (_core.Model, _core.plan)
-                    else {}
-                )
-                return make(*source, **options, **moves)
+                if not self._plain and self.moves and make in (_core.Model, _core.plan):
+                    options["moves"] = self.moves
+                return make(*source, **options)
             except _core.Dependent as error:
                 self._drop(*error.args)
             except _core.NoVariance:
@@ -310,9 +316,11 @@ class Engine:
         """Columns of term i that do not depend on others of its factor."""
         return self._kept[i]
 
-    @cached_property
+    @property
     def reduced(self) -> dict[int, int]:
         """Rank of the terms whose covariance has one by its structure."""
+        if self._plain:
+            return {}
         pairs = enumerate(term.covariance for term in self.design.terms)
         return {i: own.rank for i, own in pairs if own is not None and own.rank}
 
@@ -341,6 +349,12 @@ class Engine:
         full = np.zeros((*own.shape[:-1], k))
         full[..., place.kept] = own
         return full
+
+
+def _core_members(term: Any) -> Any:
+    """The levels of the rows of a term that have several, as the compiled core takes them."""
+    own = term.incidence
+    return _core.Members(own.ptr, own.level, own.weight, own.m)
 
 
 @cache

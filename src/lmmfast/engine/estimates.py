@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -134,6 +134,8 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     delta : (ndelta,) array or None
         Parameters of the residual structure as they are optimized (`lmmfast.data.residual`); None
         where there is none.
+    rho : Rho or None
+        What the fit says of rho of a conditional autoregression, where that was estimated.
     """
 
     reml: bool
@@ -159,6 +161,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     phi: np.ndarray | None = None
     lost: int = 0
     delta: np.ndarray | None = None
+    rho: Any = None
 
     @property
     def is_sigma_known(self) -> bool:
@@ -178,9 +181,10 @@ def singular_directions(
 ) -> tuple[Singular, ...]:
     """One for each term whose T has a zero on its diagonal; among the first columns, where it has
     no more by its structure (`ranks`, by term)."""
-    most = ranks or {}
-    short = [(t.diagonal()[: most.get(i, len(t))] == 0).any() for i, t in enumerate(T)]
-    return tuple(_singular(i, t) for i, t in enumerate(T) if short[i])
+    variances = [t.diagonal() for t in T]
+    for i, rank in (ranks or {}).items():
+        variances[i] = variances[i][:rank]
+    return tuple([_singular(i, t) for i, t in enumerate(T) if not variances[i].all()])
 
 
 def _singular(i: int, T: np.ndarray) -> Singular:

@@ -67,6 +67,7 @@ class GeneralizedModel(Machine):
     design : Design
         Of a generalized model: its response has been read for the family.
     family : Family, str or other packages' family, default "binomial"
+        Distribution and link.
     link : str, optional
         Default: the family's first one.
     storage : {"auto", "dense", "sparse"}, default "auto"
@@ -321,6 +322,7 @@ class GeneralizedModel(Machine):
         psi : (size,) array
             theta, beta of all columns of X, parameters of the family.
         gradient : bool, default False
+            Whether to return the exact gradient too.
         sums : Rows, optional
             Another response and other weights of the same rows; default: the design's.
 

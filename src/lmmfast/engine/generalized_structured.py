@@ -305,7 +305,7 @@ def maximum_within(
     curvature = laplace.within.second(free)
 
     def whole(z: np.ndarray) -> np.ndarray:
-        out = xi.copy()
+        out: np.ndarray = xi.copy()
         out[free] = z
         return out
 

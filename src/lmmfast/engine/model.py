@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _core
+from ..data.relationship import refuse_moving
 from ..errors import (
     ConvergenceWarning,
     DataError,
@@ -129,6 +131,7 @@ class Model(Machine):
         theta : (ntheta,) array
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         gradient, hessian : bool, default False
             Whether to return derivatives too. In the place of the Hessian stands the average
             information of Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term,
@@ -172,6 +175,7 @@ class Model(Machine):
         theta : (ntheta,) array
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         sums : Sums, optional
             Rows with another response or other weights; default: the design's.
 
@@ -187,6 +191,7 @@ class Model(Machine):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
 
         Returns
         -------
@@ -203,6 +208,7 @@ class Model(Machine):
         theta : (ntheta,) array
             The optimum of a fit.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
 
         Returns
         -------
@@ -238,6 +244,7 @@ class Model(Machine):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
         reml : bool, default True
             Of the fit; the result does not depend on it, but is at hand at a fit's own theta.
 
@@ -286,6 +293,7 @@ class Model(Machine):
         begin, each at moments of its response otherwise. Nothing is raised for single columns:
         ``status`` says how each ended.
         """
+        refuse_moving(self.design.terms, "a fit of many responses")
         if not self._core.report["identified"]:
             self._check_identified(reml)
         kept = self._core.keep
@@ -372,7 +380,7 @@ class Model(Machine):
         except _core.NotPositiveDefinite as error:
             plain = type(error) is _core.NotPositiveDefinite
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
-        return self._end(found, watch, before)._replace(delta=delta)
+        return self._end(found, watch, before, delta)
 
     def _structured_run(
         self,
@@ -411,7 +419,7 @@ class Model(Machine):
             other = own.correlated() if self._engine.moves else own.typical()
             yield self._structured_run(own, None, watch, None, how, other)
 
-    def _end(self, found: tuple[Any, ...], watch: Watch, before: int) -> _Run:
+    def _end(self, found: tuple[Any, ...], watch: Watch, before: int, delta: Any = None) -> _Run:
         """What a fit of the core came to."""
         theta, objective, certificate, rounding, evals, status = found[:6]
         status = watch.reason or status
@@ -420,7 +428,7 @@ class Model(Machine):
         if status == "converged" and not (known and certificate <= CERTIFIED):
             status = "flat direction" if known else "limited by rounding"
         left = certificate if status == "flat direction" else max(certificate, *rounding)
-        return _Run(theta, objective, certificate, left, before + evals, status)
+        return _Run(theta, objective, certificate, left, before + evals, status, None, delta)
 
     def _search(self, first: np.ndarray | None, how: dict[str, Any]) -> tuple[Any, Any]:
         """What the compiled fit finds, and (see `ResidualModel`) parameters besides theta."""
@@ -498,8 +506,8 @@ class Model(Machine):
             seconds,
             run.status,
             self._core.deviation(),
-            unidentified=tuple(found.message for found in known),
-            lost=sum(found.lost for found in known),
+            unidentified=tuple([found.message for found in known]),
+            lost=sum([found.lost for found in known]),
         )
 
 
@@ -553,8 +561,6 @@ def _note_many_effects(design: Design) -> None:
 
 def _check_range(sigma: float, beta: np.ndarray, vcov: np.ndarray) -> None:
     """Units so large or small that variances leave the range of numbers are refused."""
-    with np.errstate(over="ignore", under="ignore"):
-        fits = np.isfinite(beta).all() and np.isfinite(vcov).all()
-        fits = fits and 0 < sigma**2 < np.inf and (vcov.diagonal()[beta != 0] > 0).all()
-    if not fits:
+    fits = 0 < sigma * sigma < math.inf and np.isfinite(beta).all() and np.isfinite(vcov).all()
+    if not (fits and (vcov.diagonal()[beta != 0] > 0).all()):
         raise FitError(OUT_OF_RANGE)

@@ -73,6 +73,7 @@ class RepeatedModel:
     Parameters
     ----------
     design : RepeatedDesign
+        Rows, columns and visits, as `lmmfast.mmrm` makes them.
 
     Raises
     ------

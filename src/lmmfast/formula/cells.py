@@ -249,6 +249,8 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
         codes = np.asarray(getattr(values, "array", values).codes)  # .cat.codes makes a Series
         levels = _without_intervals(np.asarray(dtype.categories).view())
         return _categorical(name, codes, levels, bool(dtype.ordered))
+    if isinstance(dtype, pd.StringDtype) and dtype.storage.startswith("pyarrow"):
+        return _from_arrow_text(name, getattr(values, "array", values).__arrow_array__())
     if isinstance(dtype, pd.SparseDtype):
         return _from_array(name, np.asarray(values))
     if hasattr(getattr(dtype, "pyarrow_dtype", None), "index_type") and dtype.kind == "O":
@@ -265,8 +267,6 @@ def _from_pandas(name: str, values: Any, dtype: Any) -> Column:
             return _with_gaps(name, values.to_numpy(dtype=whole, na_value=0), missing)
         return Column(name, values.to_numpy(dtype=whole))
     array = getattr(values, "array", values)
-    if isinstance(dtype, pd.StringDtype) and dtype.storage.startswith("pyarrow"):
-        return _from_arrow_text(name, array.__arrow_array__())
     raw, uniques = _distinct_objects(name, array)
     column = _sorted_factor(name, raw, np.asarray(uniques, dtype=object))
     if isinstance(dtype, pd.IntervalDtype):

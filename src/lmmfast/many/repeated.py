@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ..fit import Fit
 
 
-def _draws(fit: Fit, n: int, seed: Any) -> Iterator[np.ndarray]:
+def drawn(fit: Fit, n: int, seed: Any) -> Iterator[np.ndarray]:
+    """Responses drawn from the model, one at a time."""
     streams = Streams(seed).shared()
     mean = fitted_of(fit)
     for i in range(n):
@@ -30,7 +31,7 @@ def _draws(fit: Fit, n: int, seed: Any) -> Iterator[np.ndarray]:
 
 def simulated(fit: Fit, n: int, seed: Any) -> np.ndarray:
     """Responses (rows, n), as ``MMRMFit.simulate`` documents them."""
-    return np.column_stack(list(_draws(fit, checked_count(n), seed)))
+    return np.column_stack(list(drawn(fit, checked_count(n), seed)))
 
 
 def bootstrapped(
@@ -42,7 +43,7 @@ def bootstrapped(
     told = statistic or _numbers
     names = pd.Series(told(fit)).index
     rows = []
-    for y in _draws(fit, checked_count(n), seed):
+    for y in drawn(fit, checked_count(n), seed):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LmmWarning)
             try:

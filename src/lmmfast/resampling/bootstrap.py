@@ -25,6 +25,7 @@ from ..many.parameters import Parameters
 from ..many.run import ColumnsJob
 from ..many.simulate import Simulator
 from ..many.streams import Streams
+from ..plots import results as _pictures
 from . import intervals
 from .cases import Cases, grouping
 from .draws import Drawn, WithReplacement
@@ -111,6 +112,34 @@ class Bootstrap(tables.Printed):
         more = {name: getattr(self.fits, name) for name in ("objective", "converged", "status")}
         return found.assign(**more)
 
+    def plot(
+        self,
+        parameters: Any = "all",
+        *,
+        level: float = 0.95,
+        kind: str = "percentile",
+        axes: Any = None,
+    ) -> np.ndarray:
+        """Draws densities of the replicates, estimates and intervals: `lmmfast.plots.bootstrap`.
+
+        Parameters
+        ----------
+        parameters, level, kind : optional
+            As for `conf_int`.
+        axes : sequence of matplotlib axes, optional
+            One a parameter. Default: a new figure.
+
+        Returns
+        -------
+        (k,) array of matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, when no axes are given.
+        """
+        return _pictures.bootstrap(self, parameters, level=level, kind=kind, axes=axes)
+
     def conf_int(
         self, level: float = 0.95, *, kind: str = "percentile", parameters: Any = "all"
     ) -> pd.DataFrame:
@@ -119,6 +148,7 @@ class Bootstrap(tables.Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
         kind : {"percentile", "basic", "normal", "studentized", "bca"}
             Davison & Hinkley 1997, *Bootstrap Methods and their Application*, chapter 5. "normal":
             estimate minus bias, standard deviation of the replicates. "studentized": quantiles of

@@ -22,8 +22,9 @@ import numpy as np
 from ...engine.criterion import Criterion, PhiCriterion
 from ...engine.psi import PsiCriterion, XiCriterion
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
+from ...plots import profiles as _pictures
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
-from ..ddf import check_level, without_residual_structure
+from ..ddf import check_choice, check_level, without_residual_structure
 from ..refits import model_of, refitted
 from .held import (
     Correlation,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from ...fit import Fit
 
 
-DRAWN = (0.5, 0.8, 0.9, 0.95, 0.99)  # levels shown in plots, as far as they were followed
 LOWER = 1e-6  # criterion below the fit's that is worth a warning, deviance units
 
 
@@ -312,6 +312,7 @@ class Profile(Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
 
         Returns
         -------
@@ -329,6 +330,7 @@ class Profile(Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
 
         Returns
         -------
@@ -438,21 +440,22 @@ class Profile(Printed):
             )
             warn(ConvergenceWarning(message))
 
-    def plot(self, which: Any = None, *, axes: Any = None) -> Any:
-        """Draws zeta against the value of each parameter; a straight line is a quadratic deviance.
-
-        Dashed lines lead from zeta to the ends of the 50, 80, 90, 95 and 99 % intervals.
+    def plot(self, which: Any = None, *, kind: str = "zeta", axes: Any = None) -> np.ndarray:
+        """Draws the profiles: `lmmfast.plots.profile` and its likes.
 
         Parameters
         ----------
         which : str or list of str, optional
             Parameters, as for ``Fit.profile``. Default: all that were profiled.
+        kind : {"zeta", "density", "contours"}, default "zeta"
+            zeta against the value of each parameter; the densities these stand for; contours of
+            each pair of parameters.
         axes : sequence of matplotlib axes, optional
-            One a parameter. Default: a new figure.
+            One a parameter, or pair. Default: a new figure.
 
         Returns
         -------
-        matplotlib.figure.Figure
+        array of matplotlib axes
 
         Raises
         ------
@@ -461,25 +464,42 @@ class Profile(Printed):
         ImportError
             Without matplotlib, when no axes are given.
         """
-        drawn = [one for one in chosen(self.parameters, which) if self._path(one)]
-        if not drawn:
-            raise ValueError("none of these parameters has a profile")
-        axes = _new_axes(len(drawn)) if axes is None else axes
-        axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
-        if len(axes) < len(drawn):
-            raise ValueError(f"{len(drawn)} profiles need as many axes, not {len(axes)}")
-        for ax, one in zip(axes, drawn, strict=False):
-            ax.plot(*self._smooth(one), color="C0")
-            ax.axhline(0, color="0.8", linewidth=0.8)
-            for level in (at for at in DRAWN if at <= self.level):
-                height = normal_quantile(level)
-                ends = self._ends_of(one, height)
-                for sign, end, is_open in zip((-1, 1), ends[:2], ends[2:], strict=True):
-                    if np.isfinite(end) and not is_open:
-                        ax.plot([end, end], [0, sign * height], color="0.6", linewidth=0.8, ls="--")
-            ax.set_xlabel(one.name)
-            ax.set_ylabel("zeta")
-        return axes[0].figure
+        check_choice("kind", kind, ("zeta", "density", "contours"))
+        draw = {
+            "zeta": _pictures.profile,
+            "density": _pictures.profile_density,
+            "contours": _pictures.profile_contours,
+        }
+        return draw[kind](self, which, axes=axes)
+
+    def curves(self, which: Any = None) -> pd.DataFrame:
+        """Smooth curves through the points of `frame`, in each parameter's own units.
+
+        Parameters
+        ----------
+        which : str or list of str, optional
+            As for `plot`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``parameter``, ``value``, ``zeta``, monotone; none of parameters without a profile.
+        """
+        import pandas as pd
+
+        wanted = [one for one in chosen(self.parameters, which) if self._path(one)]
+        frames = [
+            pd.DataFrame(dict(zip(("value", "zeta"), self._smooth(one), strict=True))).assign(
+                parameter=one.name
+            )
+            for one in wanted
+        ]
+        columns = ["parameter", "value", "zeta"]
+        return (
+            pd.concat(frames, ignore_index=True)[columns]
+            if frames
+            else pd.DataFrame(None, columns=columns)
+        )
 
     def _smooth(self, one: Parameter) -> tuple[np.ndarray, np.ndarray]:
         """A monotone curve through the points, in the parameter's own units."""
@@ -492,6 +512,10 @@ class Profile(Printed):
         fine = np.unique(np.concatenate([np.linspace(w[0], w[-1], 201), w]))
         value = np.array([curve.trace.held.value(at) for at in fine])
         return value, np.asarray(PchipInterpolator(w, zeta)(fine))
+
+    def to_frame(self) -> pd.DataFrame:
+        """As ``frame``."""
+        return self.frame.copy()
 
     def summary(self) -> Summary:
         """Intervals and notes on paper."""
@@ -567,18 +591,3 @@ def _end(trace: Trace, sign: int, target: float) -> tuple[float, bool]:
     if trace.sides[sign][-1].w == trace.limit(sign):
         return trace.held.value(trace.limit(sign)), True
     return np.nan, False
-
-
-def _new_axes(count: int) -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plot() needs the package matplotlib: pip install matplotlib") from error
-
-    wide = min(3, count)
-    rows = -(-count // wide)
-    figure, axes = plt.subplots(rows, wide, figsize=(3.2 * wide, 2.6 * rows), squeeze=False)
-    for ax in axes.ravel()[count:]:
-        ax.remove()
-    figure.set_layout_engine("constrained")
-    return axes.ravel()[:count]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
+from ...plots import results as _pictures
 from ..ddf import check_choice
 from .adjust import ADJUSTMENTS, adjustment
 from .comparisons import contrast_weights, kind_of
@@ -74,6 +75,27 @@ class Contrasts(LinearEstimates):
         half = self._half_widths(self.level if level is None else level, self.adjust, self.means)
         return frame(self._columns() | self._shown(half))
 
+    def plot(self, *, level: float | None = None, ax: Any = None) -> Any:
+        """Draws the contrasts with their simultaneous intervals: `lmmfast.plots.contrasts`.
+
+        Parameters
+        ----------
+        level : float, optional
+            Coverage. Default: that of the means.
+        ax : matplotlib axes, optional
+            Default: a new figure.
+
+        Returns
+        -------
+        matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, when no axes are given.
+        """
+        return _pictures.contrasts(self, level=level, ax=ax)
+
     def contrast(
         self,
         kind: Any = "pairwise",
@@ -82,7 +104,18 @@ class Contrasts(LinearEstimates):
         adjust: str | None = None,
         ref: Any = None,
     ) -> Contrasts:
-        """Contrasts of these contrasts; arguments as for `EMMeans.contrast`."""
+        """Contrasts of these contrasts.
+
+        Parameters
+        ----------
+        kind, by, adjust, ref : optional
+            As for `EMMeans.contrast`.
+
+        Returns
+        -------
+        Contrasts
+            Which can be contrasted again.
+        """
         return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref)
 
     def summary(self) -> _tables.Summary:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
+from ...plots import results as _pictures
 from ..ddf import check_choice, check_level, check_scale, ddf_of, fit_of, method_of
 from ..response import response_scale, total_variance
 from .adjust import ADJUSTMENTS, adjustment
@@ -59,6 +60,7 @@ def emmeans(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     specs : str or list of str
         Variables whose means are asked for: ``"cond"``, ``"a * b"`` or ``["a", "b"]`` for all
         combinations, ``"a | b"`` for a by b, ``"1"`` for the mean of all.
@@ -119,6 +121,12 @@ def emmeans(
         For variables that are not in the fixed part, unknown levels or a model made from arrays.
     ValueError
         For other arguments that cannot be used.
+
+    See Also
+    --------
+    lmmfast.emtrends : Slopes of a numeric variable.
+    lmmfast.joint_tests : F tests of all terms.
+    lmmfast.Contrasts : What comparisons come to.
 
     Examples
     --------
@@ -230,7 +238,7 @@ class EMMeans(LinearEstimates):
 
         Parameters
         ----------
-        kind, interaction, ref, adjust
+        kind, interaction, ref, adjust : optional
             As `contrasts`, `interaction`, `ref` and `adjust` of `emmeans`.
         by : str, list of str or None, optional
             Variables within whose levels means are compared. Default: those of the means; None: all
@@ -252,7 +260,18 @@ class EMMeans(LinearEstimates):
         return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref, interaction=interaction)
 
     def pairs(self, **arguments: Any) -> Contrasts:
-        """All pairs: ``contrast("pairwise", ...)``."""
+        """All pairs: ``contrast("pairwise", ...)``.
+
+        Parameters
+        ----------
+        **arguments : optional
+            The other arguments of `contrast`.
+
+        Returns
+        -------
+        Contrasts
+            One row a pair, within each level of ``by``.
+        """
         return self.contrast("pairwise", **arguments)
 
     def conf_int(self, level: float | None = None, *, adjust: str | None = None) -> pd.DataFrame:
@@ -313,6 +332,28 @@ class EMMeans(LinearEstimates):
             order += list(rows[np.argsort(self.estimates[0][rows], kind="stable")])
             shown[rows] = _letters(self.estimates[0][rows], own <= alpha)
         return table.assign(letters=shown).iloc[order].reset_index(drop=True)
+
+    def plot(self, x: str | None = None, *, axes: Any = None) -> np.ndarray:
+        """Draws the means with intervals, interactions as lines: `lmmfast.plots.means`.
+
+        Parameters
+        ----------
+        x : str, optional
+            Variable of the horizontal axis. Default: the first; the others make lines, those of
+            ``by`` panels.
+        axes : sequence of matplotlib axes, optional
+            One a combination of ``by``. Default: a new figure.
+
+        Returns
+        -------
+        (k,) array of matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, when no axes are given.
+        """
+        return _pictures.means(self, x, axes=axes)
 
     @property
     def notes(self) -> tuple[str, ...]:

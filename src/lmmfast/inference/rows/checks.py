@@ -1,5 +1,5 @@
-"""Whether a generalized model could have made its response: statistics beside those of responses
-drawn from it.
+"""Checks of a fit, and those of generalized models: statistics beside those of responses drawn from
+it. Linear ones are in `linear_checks`.
 
 Residuals given the conditional modes are too small, for the modes followed the response. So the
 statistics of drawn responses are computed as those of the data: random effects and responses are
@@ -16,14 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import tables
 from ...errors import FitError, LmmError
+from ...plots import checks as _pictures
 from .generalized import family_of, pearson, quantile_residuals
 from .predict import fitted_of
+from .verdicts import verdicts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,23 +39,33 @@ FEWEST = 20  # responses below which p-values say nothing
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Checks(tables.Printed):
-    """Statistics of the data beside those of responses drawn from the model; ``fit.check`` makes
-    them.
+    """Statistics of the data beside those of responses drawn from the model, and what they mean;
+    ``fit.check`` makes them.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        Rows ``dispersion`` (Pearson's sum of squares given the modes), ``uniformity`` (distance of
-        Kolmogorov and Smirnov between the quantile residuals and the normal distribution),
-        ``outlier`` (the largest quantile residual in size) and, for counts, ``zeros`` (how many).
-        Columns ``observed``, ``expected`` (mean of the drawn ones), ``ratio`` and ``p``: dispersion
-        and zeros two-sided, uniformity and outlier one-sided.
+        Of generalized models rows ``dispersion`` (Pearson's sum of squares given the modes),
+        ``uniformity`` (distance of Kolmogorov and Smirnov between the quantile residuals and the
+        normal distribution), ``outlier`` (the largest quantile residual in size) and, for counts,
+        ``zeros`` (how many).
+        Of others ``normality`` (Shapiro and Francia's W' of the residuals), ``outlier`` (the
+        largest over their root mean square), ``curvature`` (correlation with squared fitted values,
+        the linear part taken out), ``spread`` (correlation of their sizes with fitted values) and
+        ``modes of ...`` (W' of the modes of each random effect with at least 5 levels).
+        Columns ``observed``, ``expected`` (mean of the drawn ones), ``ratio`` (not of correlations)
+        and ``p``: one-sided for uniformity, outlier, normality and modes, else two-sided.
     simulated : pandas.DataFrame
         The statistics of each response drawn.
     residuals : pandas.Series
-        Quantile residuals of the data, with random places within jumps.
+        Residuals of the data: of generalized models quantile ones, with random places within
+        jumps; of others scaled ones.
     n, failed, seed : int
         Responses drawn, those whose modes were not found, and what repeats them.
+    fit : LMMFit, GLMMFit or MMRMFit
+    influence : pandas.DataFrame or None
+        Columns ``level`` and ``cooks_d``, of the grouping factor with most levels; linear mixed
+        models have it where it is quickly computed.
     """
 
     formula: str
@@ -62,10 +75,39 @@ class Checks(tables.Printed):
     n: int
     failed: int
     seed: int
+    fit: Fit
+    influence: pd.DataFrame | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """The table."""
         return self.table.copy()
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """A line for each question: ``check``, ``verdict`` ("fine", or "look" where p is below 0.02
+        or a limit is passed) and ``says``. In very many rows deviations show that do not matter,
+        in few none do: the pictures say more."""
+        return verdicts_of(self.fit, self.table, self.influence)
+
+    def plot(self, *, axes: Any = None) -> np.ndarray:
+        """Draws residuals, quantiles, influence, collinearity and drawn responses:
+        `lmmfast.plots.check`.
+
+        Parameters
+        ----------
+        axes : sequence of matplotlib axes, optional
+            Default: a new figure.
+
+        Returns
+        -------
+        array of matplotlib axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, when no axes are given.
+        """
+        return _pictures.check(self, axes=axes)
 
     def summary(self) -> tables.Summary:
         """The checks on paper."""
@@ -79,13 +121,17 @@ class Checks(tables.Printed):
             f"p: place among {self.n - self.failed} responses drawn from the fit, each with modes "
             f"of its own (seed {self.seed}){failed}",
         ]
-        ratio, p = (self.table[name].to_numpy()[0] for name in ("ratio", "p"))
-        if p < 0.05:  # of the dispersion, which comes first
-            what = "more" if ratio > 1 else "less"
-            notes.append(f"The response varies {what} than the family has it")
+        if "dispersion" in self.table.index:
+            ratio, p = (float(self.table[name]["dispersion"]) for name in ("ratio", "p"))
+            if p < 0.05:
+                what = "more" if ratio > 1 else "less"
+                notes.append(f"The response varies {what} than the family has it")
         lines = [line for note in notes for line in tables.wrapped(note)]
         title = f"Checks by simulation: {tables.formula_text(self.formula)}"
-        return tables.Summary(((title,), (tables.Table(header, tuple(rows), 1), *lines)))
+        said = [tuple(map(str, row)) for row in self.verdicts.itertuples(index=False, name=None)]
+        verdicts = tables.Table(("Check", "Verdict", ""), tuple(said), 3)
+        first: tuple[str | tables.Table, ...] = (tables.Table(header, tuple(rows), 1), *lines)
+        return tables.Summary(((title,), first, (verdicts,)))
 
 
 def check(
@@ -110,14 +156,22 @@ def check(
     if len(rows) < FEWEST:
         raise FitError(f"modes of {failed} of {n} responses were not found: nothing to compare")
     simulated = pd.DataFrame(rows)
+    own = pd.Series(residuals, index=index, name="quantile")
+    table = compared(observed, simulated)
+    return Checks(fit.formula, table, simulated, own, n, failed, seed, fit)
+
+
+def compared(observed: dict[str, float], simulated: pd.DataFrame) -> pd.DataFrame:
+    """The table of statistics of the data beside those of drawn responses, a row each."""
+    import pandas as pd
+
     expected = simulated.mean()
     values = pd.Series(observed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = values / expected
+        ratio = (values / expected).where(~values.index.isin(["curvature", "spread"]))
     p = [_p(value, simulated[name].to_numpy(), name) for name, value in observed.items()]
     columns = {"observed": values, "expected": expected, "ratio": ratio, "p": p}
-    own = pd.Series(residuals, index=index, name="quantile")
-    return Checks(fit.formula, pd.DataFrame(columns), simulated, own, n, failed, seed)
+    return pd.DataFrame(columns, index=list(observed))
 
 
 def modes_of(fit: Fit, y: np.ndarray) -> np.ndarray:
@@ -150,8 +204,12 @@ def _statistics(
 
 def _p(value: float, drawn: np.ndarray, name: str) -> float:
     """Share of the drawn statistics, and of the value itself, that are as extreme."""
+    if np.isnan(value):
+        return np.nan
     above = (1 + int((drawn >= value).sum())) / (1 + len(drawn))
     if name in ("uniformity", "outlier"):
         return above
     below = (1 + int((drawn <= value).sum())) / (1 + len(drawn))
+    if name == "normality" or name.startswith("modes of"):
+        return below
     return min(1.0, 2 * min(above, below))

@@ -10,9 +10,11 @@ import numpy as np
 
 from ...data.alignment import aligned
 from ...data.columns import Table
+from ...data.members import Members
+from ...data.new_rows import ArrayRecipe, NewRows
 from ...data.relationship import not_related
 from ...data.strays import not_numbers
-from ...errors import DataError, RankDeficientWarning, warn
+from ...errors import DataError, FitError, RankDeficientWarning, warn
 from ...formula.cells import floats_of
 from ...formula.column import first_rows
 from ..estimability import openness_of
@@ -78,7 +80,7 @@ def fitted_array(
     for i, (term, b) in enumerate(zip(design.terms, estimates.b, strict=True)):
         if chosen is None or i in chosen:
             own = b if chosen is None else b * chosen[i]
-            values += random_part(term.codes, term.z, own)
+            values += random_part(term.incidence, term.z, own)
     return values
 
 
@@ -97,7 +99,7 @@ def _fitted_in_blocks(
         for i, (term, b) in enumerate(zip(design.terms, estimates.b, strict=True)):
             if chosen is None or i in chosen:
                 own = b if chosen is None else b * chosen[i]
-                values[rows] += random_part(term.codes[rows], term.source.at(rows), own)
+                values[rows] += random_part(term.incidence[rows], term.source.at(rows), own)
     return values
 
 
@@ -122,8 +124,10 @@ def fixed_part_of(estimates: Estimates, design: Design) -> np.ndarray:
     return design.fixed.times(np.where(estimates.fixed_kept, estimates.beta, 0.0))
 
 
-def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:
+def random_part(codes: np.ndarray | Members, z: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``sum_j z[i, j] * b[codes[i], j]`` for every row i (n)."""
+    if isinstance(codes, Members):
+        return np.asarray(np.einsum("ij,ij->i", z, codes.gathered(b)))
     if b.shape[1] == 1:  # saves the n x k temporary of the general case
         return np.asarray(z[:, 0] * b[codes, 0])
     return np.asarray(np.einsum("ij,ij->i", z, b[codes]))
@@ -134,7 +138,7 @@ def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def new_fixed(fit: Fit, newdata: Table, offset: Any) -> np.ndarray:
     """Fixed part of the predictor of new rows, with their offset; NaN where not estimable."""
-    recipe = recipe_of(fit)
+    recipe = recipe_for(fit, newdata)
     if offset is not None:  # takes the place of the fit's argument offset=
         recipe = replace(recipe, offset=None, offset_is_array=False)
     elif recipe.offset_is_array:
@@ -185,13 +189,18 @@ def first_of(names: Sequence[str]) -> str:
     return f"{', '.join(names[:SHOWN])}{more}"
 
 
+def recipe_for(fit: Fit, newdata: Table) -> Any:
+    """What encodes these new data."""
+    return ArrayRecipe.of(fit.design) if isinstance(newdata, NewRows) else recipe_of(fit)
+
+
 def recipe_of(fit: Fit) -> Recipe:
     """The recipe that encodes new data, or an error for models made from arrays."""
     recipe = fit.design.recipe
     if recipe is None:
         raise DataError(
-            "a model made from arrays cannot encode new data: "
-            "multiply your new columns by fit.estimates.beta and .b, or fit with a formula"
+            "a model made from arrays cannot encode new data: give its columns, "
+            "predict(X=..., Z=[(codes, columns), ...]), or fit with a formula"
         )
     return recipe
 
@@ -223,24 +232,32 @@ def new_random(
     """Random part of the predictor of new rows; missing levels are NaN, unseen ones as
     `new_levels` says."""
     terms = fit.design.terms
-    encoded = encoded_terms(recipe_of(fit), newdata, terms, chosen)
+    recipe = recipe_for(fit, newdata)
+    encoded = encoded_terms(recipe, newdata, terms, chosen)
     total = np.zeros(newdata.n)
     for i, (codes, z) in encoded.items():
         z = z * chosen[i]
         part = random_part(codes, z, fit.estimates.b[i])
-        unknown = codes < 0
+        unknown = codes.unknown if isinstance(codes, Members) else codes < 0
         if unknown.any():
             unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
             if len(unseen) and terms[i].relation is not None:
-                names = recipe_of(fit).level_names(newdata, terms[i].group, unseen)
+                names = recipe.level_names(newdata, terms[i].group, unseen)
                 raise not_related(terms[i].group, names)
             if len(unseen) and new_levels == "error":
                 raise unseen_levels(fit, newdata, terms[i].group, unseen)
-            part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
+            if not isinstance(codes, Members):
+                part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
             if new_levels == "missing":
                 part[unseen] = np.nan
             elif new_levels == "sample":
-                names = recipe_of(fit).level_names(newdata, terms[i].group, unseen)
+                if isinstance(codes, Members):
+                    raise FitError(
+                        f'new_levels="sample" is not to be had for {terms[i].group}, of which rows '
+                        'have several levels: "population" takes new ones as zero',
+                        variable=terms[i].group,
+                    )
+                names = recipe.level_names(newdata, terms[i].group, unseen)
                 b = _sampled(fit, i, names, seed)
                 part[unseen] += np.einsum("ij,ij->i", z[unseen], b)
         total += part
@@ -248,8 +265,8 @@ def new_random(
 
 
 def encoded_terms(
-    recipe: Recipe, newdata: Table, terms: Sequence[Any], chosen: Chosen
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    recipe: Recipe | ArrayRecipe, newdata: Any, terms: Sequence[Any], chosen: Chosen
+) -> dict[int, tuple[np.ndarray | Members, np.ndarray]]:
     """Levels and columns of the chosen terms in new rows."""
     groups = {terms[i].group for i in chosen}
     inside = [i for i, term in enumerate(terms) if term.group in groups]
@@ -283,7 +300,8 @@ def _mixed(x: np.ndarray) -> np.ndarray:
 
 def unseen_levels(fit: Fit, newdata: Table, group: str, rows: np.ndarray) -> DataError:
     """The error for levels of ``group`` that the fit has no random effects for."""
-    names = [repr(one) for one in dict.fromkeys(recipe_of(fit).level_names(newdata, group, rows))]
+    found = recipe_for(fit, newdata).level_names(newdata, group, rows)
+    names = [repr(one) for one in dict.fromkeys(found)]
     return DataError(
         f"levels of {group!r} that the fit has not seen: {first_of(names)}; "
         'new_levels="population" predicts them with random effects of zero, "missing" as missing, '

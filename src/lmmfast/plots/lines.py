@@ -1,0 +1,306 @@
+"""Pictures of fitted lines: by group over the data, and of one variable alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError
+from . import axes as _axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 12  # panels where none are asked for
+
+
+@_axes.of_fit
+def fitted_frame(
+    fit: Any, x: Any, group: str | None = None, *, levels: Sequence[Any] | None = None
+) -> pd.DataFrame:
+    """Response and fitted values of the rows, by the levels of a grouping factor.
+
+    Parameters
+    ----------
+    fit : LMMFit or GLMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+    x : str, or (n,) array
+        A variable of the fixed effects, or one value for each row that the fit used.
+    group : str, optional
+        A grouping factor. Default: the first.
+    levels : sequence, optional
+        Of the factor. Default: all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a row of the levels: ``level``, ``x``, ``observed``, ``fitted`` (conditional modes
+        included), ``population`` (random effects of zero), on the scale of the response; of
+        generalized models that of the mean. The index is that of the rows.
+
+    Raises
+    ------
+    DataError
+        For an unknown variable or level; without rows (a fit of a stream); for an ordered response.
+    FitError
+        When the fit has no random effects.
+
+    Examples
+    --------
+    >>> from lmmfast import datasets, lmer, plots
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    >>> plots.fitted_frame(fit, "Days", levels=["308"]).shape
+    (10, 5)
+    """
+    import pandas as pd
+
+    if fit.family is not None and fit.family.response == "ordered":
+        raise DataError("fitted values of an ordered response are probabilities of its classes")
+    term = _axes.terms_of(fit, group)[0]
+    values = variable_of(fit, x)
+    conditional = fit.fittedvalues
+    form = {"type": "response"} if fit.family is not None else {}
+    columns = {
+        "level": np.asarray(term.levels, dtype=object)[term.codes],
+        "x": values,
+        "observed": np.asarray(fit.design.y, dtype=float),
+        "fitted": conditional.to_numpy(),
+        "population": np.asarray(fit.predict(re_form="none", **form)),
+    }
+    frame = pd.DataFrame(columns, conditional.index)
+    if levels is None:
+        return frame
+    known = set(term.levels)
+    for level in levels:
+        if level not in known:
+            raise DataError(f"{term.group!r} has no level {level!r}", variable=term.group)
+    return frame[frame["level"].isin(list(levels))]
+
+
+def variable_of(fit: Any, x: Any) -> np.ndarray:
+    """Values of a variable in the rows used (n): numbers, or labels."""
+    n = fit.nobs
+    if not isinstance(x, str):
+        values = np.asarray(x)
+        if values.shape != (n,):
+            raise DataError(f"x has shape {values.shape}, the fit used {n} rows")
+        return values
+    columns = fit.design.variables
+    if x not in columns:
+        known = ", ".join(columns) or "none"
+        raise DataError(
+            f"{x!r} is no variable of the fixed effects in memory ({known}): give its values, one "
+            "for each row that the fit used",
+            variable=x,
+        )
+    own = columns[x]
+    if own.numeric:
+        return np.asarray(own.values, dtype=float)
+    labels: np.ndarray = np.asarray(own.levels, dtype=object)[own.codes]
+    return labels
+
+
+def places_of(fit: Any, x: Any, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Places on the axis, and labels of levels there; no labels for numbers."""
+    if np.issubdtype(values.dtype, np.number):
+        return values.astype(float), []
+    order = list(dict.fromkeys(values))
+    if isinstance(x, str) and x in fit.design.variables:
+        order = [one for one in fit.design.variables[x].levels if one in set(order)]
+    at = {value: i for i, value in enumerate(order)}
+    return np.array([at[value] for value in values], dtype=float), [str(one) for one in order]
+
+
+@_axes.of_fit
+def fitted(
+    fit: Any,
+    x: Any,
+    group: str | None = None,
+    *,
+    levels: Sequence[Any] | None = None,
+    ax: Any = None,
+    axes: Any = None,
+) -> Any:
+    """Lines of fitted values by level of a grouping factor, over the data.
+
+    Without `ax` a panel for each level (the first twelve, where none are asked for): the data, the
+    line of the level, and dashed that of the population. With `ax` all lines in one picture, and
+    the population's thick, without data. Where other variables differ between rows with the same x
+    the lines show means.
+
+    Parameters
+    ----------
+    fit, x, group, levels : various
+        As for `fitted_frame`.
+    ax : matplotlib axes, optional
+        For all levels in one picture.
+    axes : sequence of matplotlib axes, optional
+        One a level. Default: a new figure.
+
+    Returns
+    -------
+    array of matplotlib axes, or with `ax` matplotlib axes
+
+    Raises
+    ------
+    DataError, FitError
+        As for `fitted_frame`.
+    ValueError
+        When there are fewer axes than levels.
+    ImportError
+        Without matplotlib, when no axes are given.
+    """
+    term = _axes.terms_of(fit, group)[0]
+    if levels is None and ax is None:
+        levels = list(term.levels)[:MOST]
+    frame = fitted_frame(fit, x, term.group, levels=levels)
+    place, labels = places_of(fit, x, frame["x"].to_numpy())
+    frame = frame.assign(x=place)
+    name = x if isinstance(x, str) else "x"
+    if ax is not None:
+        _draw_together(ax, frame)
+        _name_axes(ax, name, fit, labels)
+        return ax
+    parts = dict(iter(frame.groupby("level", sort=False)))
+    shown = [level for level in levels or () if level in parts]
+    if axes is None:
+        size = (2.2, 2.2)
+        share = {"sharex": True, "sharey": True}
+        drawn = _axes.new_axes("fitted", len(shown), columns=4, size=size, **share)
+    else:
+        drawn = _axes.given_axes(axes, len(shown), "levels")
+    for i, (own, level) in enumerate(zip(drawn, shown, strict=True)):
+        part = parts[level]
+        own.plot(part["x"], part["observed"], "o", color="C0", markersize=3, alpha=0.7, mew=0)
+        own.plot(*_line(part, "fitted"), color="C1", label=term.group)
+        own.plot(*_line(part, "population"), color=_axes.GREY, linestyle="--", label="population")
+        own.set_title(f"{term.group} {level}", fontsize="medium")
+        _name_axes(own, name if i >= len(shown) - 4 else "", fit, labels, i % 4 == 0, room=14)
+    return drawn
+
+
+def _draw_together(ax: Any, frame: pd.DataFrame) -> None:
+    count = frame["level"].nunique()
+    alpha = float(np.clip(8 / np.sqrt(count) / 2, 0.15, 0.8))
+    for _, part in frame.groupby("level", sort=False):
+        ax.plot(*_line(part, "fitted"), color="C0", linewidth=0.8, alpha=alpha)
+    ax.plot(*_line(frame, "population"), color="C1", linewidth=2.5)
+
+
+def _line(part: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    means = part.groupby("x")[column].mean()
+    return means.index.to_numpy(), means.to_numpy()
+
+
+def _name_axes(
+    ax: Any, x: str, fit: Any, labels: list[str], left: bool = True, room: int = 40
+) -> None:
+    ax.set(xlabel=x, ylabel=fit.design.response if left else "")
+    if labels:
+        ax.set_xticks(range(len(labels)), labels)
+        ax.margins(x=0.15)
+        _axes.turn_if_long(ax, labels, room)
+
+
+# ---- one variable ---------------------------------------------------------------------------
+
+
+@_axes.of_fit
+def partial_residuals_frame(fit: Any, x: str) -> pd.DataFrame:
+    """What a variable contributes to the response, and that with the residuals.
+
+    Parameters
+    ----------
+    fit : LMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+    x : str
+        A variable of the fixed effects. All terms of it alone count, ``x`` and ``I(x**2)``;
+        interactions with other variables do not.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a row: ``x``, ``effect`` and ``partial``, the effect and the residual.
+
+    Raises
+    ------
+    DataError
+        For an unknown variable, or one that has no term of its own; without rows; for generalized
+        models, whose residuals are on another scale.
+    """
+    import pandas as pd
+
+    values = variable_of(fit, x)
+    names = _own_columns(fit, x)
+    if not names:
+        raise DataError(f"{x!r} has no term of its own in the fixed effects", variable=x)
+    effect = fit.partial_fitted(names)
+    partial = fit.partial_fitted(names, residuals=True)
+    columns = {"x": values, "effect": effect.to_numpy(), "partial": partial.to_numpy()}
+    return pd.DataFrame(columns, effect.index)
+
+
+def _own_columns(fit: Any, x: str) -> list[str]:
+    """Names of the columns that are made of this variable and of no other."""
+    recipe = fit.design.recipe
+    if recipe is None:
+        return [name for name in fit.design.x_names if name == x]
+    atoms = {atom.label: set(atom.names) for atom in recipe.fixed_layout.atoms}
+    parts = zip(recipe.fixed_layout.names, recipe.fixed_layout.columns, strict=True)
+    found = []
+    for name, own in parts:
+        used = set().union(*(atoms[label] for label, _, _ in own)) & fit.design.variables.keys()
+        if used == {x}:
+            found.append(name)
+    return found
+
+
+@_axes.of_fit
+def partial_residuals(fit: Any, x: str, *, ax: Any = None) -> Any:
+    """Partial residuals of a variable: its effect as a line, with the residuals as points.
+
+    Where the points bend away from the line (their means are drawn, too), the effect is not what
+    the formula has it.
+
+    Parameters
+    ----------
+    fit, x : various
+        As for `partial_residuals_frame`.
+    ax : matplotlib axes, optional
+        Default: a new figure.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    DataError
+        As for `partial_residuals_frame`.
+    ImportError
+        Without matplotlib, when no axes are given.
+
+    References
+    ----------
+    Larsen & McCleary (1972), *Technometrics* 14, 781-790.
+    """
+    frame = partial_residuals_frame(fit, x)
+    ax = _axes.new_axes("partial_residuals")[0] if ax is None else ax
+    place, labels = places_of(fit, x, frame["x"].to_numpy())
+    y, effect = frame["partial"].to_numpy(), frame["effect"].to_numpy()
+    if labels:
+        spread = np.random.default_rng(0).uniform(-0.2, 0.2, len(place))
+        _axes.points(ax, place + spread, y)
+        for i in range(len(labels)):
+            ax.hlines(effect[place == i].mean(), i - 0.35, i + 0.35, color="C1", linewidth=2)
+    else:
+        _axes.points(ax, place, y)
+        _axes.draw_trend(ax, place, y, "means of the points")
+        order = np.argsort(place, kind="stable")
+        ax.plot(place[order], effect[order], color="C2", linewidth=2, label="effect")
+        ax.legend()
+    _name_axes(ax, x, fit, labels)
+    ax.set_ylabel(f"effect of {x} + residual")
+    return ax
