@@ -55,16 +55,6 @@ def check_quadrature(design: Design, nagq: int) -> None:
         )
 
 
-def check_structures(design: Design) -> None:
-    """Covariance structures are for linear models: here their columns would have any covariance."""
-    for term in design.terms:
-        if term.covariance is not None:
-            raise FitError(
-                f"{term.label}: covariance structures are for linear models; generalized ones have "
-                "( | ), any covariance, and ( || ), none"
-            )
-
-
 def check_family(family: Family, design: Design, information: str) -> None:
     """FitError where a user's own family is wrong, or has no expected weights and these are asked
     for."""
