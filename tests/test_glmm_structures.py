@@ -119,6 +119,18 @@ def test_what_a_fit_says():
     np.testing.assert_allclose(pickle.loads(pickle.dumps(fit)).bse, fit.bse)
 
 
+@pytest.mark.parametrize(
+    "structure", ["rr(0 + t | g, d = 1)", "exp(0 + time | g)", "cs(0 + t | g)"]
+)
+def test_bootstrap_has_the_parameters_of_each_fit(structure):
+    fit = glmer(f"y ~ x + {structure}", frame("poisson"), "poisson")
+    table = fit.bootstrap(2, seed=1).to_frame()
+    drawn = fit.simulate(2, seed=1)
+    for i in range(2):
+        estimates = fit.refit(drawn[i]).parameters()["estimate"]
+        np.testing.assert_allclose(table.loc[i, estimates.index], estimates, rtol=1e-4)
+
+
 def test_predictions_of_known_and_new_levels():
     fit = fit_of("ar1")
     new = pd.DataFrame({"x": [0.0, 0.0], "t": ["t1", "t1"], "g": [3, 99]})

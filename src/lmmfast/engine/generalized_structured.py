@@ -65,6 +65,10 @@ class Within:
         own: Structured = self._model.structured
         return own
 
+    def at(self, point: Any, phi: np.ndarray) -> XiPoint:
+        """A `GeneralizedPoint` of the model in xi."""
+        return XiPoint(point, phi)
+
     def xi(self, phi: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """(size,) of a phi, with the other parameters of psi."""
         return np.concatenate([phi, psi[self._model.ntheta :]])
