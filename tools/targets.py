@@ -3,7 +3,7 @@
     pip install ziglang
     python tools/targets.py [TARGET ...]
 
-Object files only: that the core is written in C that other compilers, libraries and processors take.
+Object files only: the core is written in C that other compilers, libraries and processors take.
 """
 
 from __future__ import annotations
