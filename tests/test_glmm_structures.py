@@ -202,6 +202,22 @@ def test_a_covariance_of_your_own():
     assert (fit.parameters()["se"].iloc[:2] > 0).all()
 
 
+def test_wide_terms_are_refused_where_they_are_too_wide():
+    data = pd.DataFrame({"g": np.repeat(np.arange(30), 120), "time": np.tile(np.arange(120.0), 30)})
+    data["y"] = np.random.default_rng(1).poisson(2, len(data))
+    with pytest.raises(FitError, match=r"exp\(0 \+ time \| g\).*7,260 entries"):
+        glmer("y ~ exp(0 + time | g)", data, "poisson")
+
+
+def test_errors_of_wide_terms_are_those_of_narrow_ones(monkeypatch):
+    fit = fit_of("ar1")
+    monkeypatch.setattr("lmmfast.engine.generalized_structured.WIDE", 0)
+    found = fit_of("ar1")
+    assert not found.estimates.point.within._by_formula()[1].any()
+    np.testing.assert_allclose(found.bse, fit.bse, rtol=1e-6)
+    np.testing.assert_allclose(found.parameters()["se"], fit.parameters()["se"], rtol=1e-5)
+
+
 def test_quadrature_of_wide_terms_is_refused():
     with pytest.raises(FitError, match="at most 3"):
         fit_of("ar1", nagq=5)
