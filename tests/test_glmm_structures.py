@@ -119,6 +119,18 @@ def test_what_a_fit_says():
     np.testing.assert_allclose(pickle.loads(pickle.dumps(fit)).bse, fit.bse)
 
 
+@pytest.mark.parametrize(
+    "structure", ["rr(0 + t | g, d = 1)", "exp(0 + time | g)", "cs(0 + t | g)"]
+)
+def test_bootstrap_has_the_parameters_of_each_fit(structure):
+    fit = glmer(f"y ~ x + {structure}", frame("poisson"), "poisson")
+    table = fit.bootstrap(2, seed=1).to_frame()
+    drawn = fit.simulate(2, seed=1)
+    for i in range(2):
+        estimates = fit.refit(drawn[i]).parameters()["estimate"]
+        np.testing.assert_allclose(table.loc[i, estimates.index], estimates, rtol=1e-4)
+
+
 def test_predictions_of_known_and_new_levels():
     fit = fit_of("ar1")
     new = pd.DataFrame({"x": [0.0, 0.0], "t": ["t1", "t1"], "g": [3, 99]})
@@ -188,6 +200,22 @@ def test_a_covariance_of_your_own():
     assert fit.objective == pytest.approx(other.objective, abs=1e-6)
     np.testing.assert_allclose(fit.bse, other.bse, rtol=1e-4)
     assert (fit.parameters()["se"].iloc[:2] > 0).all()
+
+
+def test_wide_terms_are_refused_where_they_are_too_wide():
+    data = pd.DataFrame({"g": np.repeat(np.arange(30), 120), "time": np.tile(np.arange(120.0), 30)})
+    data["y"] = np.random.default_rng(1).poisson(2, len(data))
+    with pytest.raises(FitError, match=r"exp\(0 \+ time \| g\).*7,260 entries"):
+        glmer("y ~ exp(0 + time | g)", data, "poisson")
+
+
+def test_errors_of_wide_terms_are_those_of_narrow_ones(monkeypatch):
+    fit = fit_of("ar1")
+    monkeypatch.setattr("lmmfast.engine.generalized_structured.WIDE", 0)
+    found = fit_of("ar1")
+    assert not found.estimates.point.within._by_formula()[1].any()
+    np.testing.assert_allclose(found.bse, fit.bse, rtol=1e-6)
+    np.testing.assert_allclose(found.parameters()["se"], fit.parameters()["se"], rtol=1e-5)
 
 
 def test_quadrature_of_wide_terms_is_refused():

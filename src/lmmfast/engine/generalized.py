@@ -29,7 +29,7 @@ from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_checks import (
     check_family,
-    check_quadrature,
+    check_random,
     check_thresholds,
     checked_accuracy,
     checked_reml,
@@ -124,7 +124,7 @@ class GeneralizedModel(Machine):
         self.family: Family = find_family(family, link)
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
-        check_quadrature(design, self.nagq)
+        check_random(design, self.nagq)
         self.reml = checked_reml(reml)
         if self.reml:
             check_restricted(

@@ -137,9 +137,7 @@ class GeneralizedPoint:
 
     @cached_property
     def within(self) -> Any:
-        from .generalized_structured import XiPoint
-
-        return None if self._phi is None else XiPoint(self, self._phi)
+        return None if self._phi is None else self._model.within.at(self, self._phi)
 
     def gain(self) -> float:
         """What a step of length one, in units of the curvature, is predicted to gain."""

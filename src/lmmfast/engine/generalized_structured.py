@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 NEAR = 1e-9  # of theta, relative to its size, at which it is that of a phi
 LINEAR = ("us", "rr")  # structures whose root has phi itself as entries
 COUNTED = ("neval", "factorizations", "passes")  # over all starts
+WIDE = 8  # entries of theta for each of xi from which differences are faster than formulas in theta
 APART = 1e-6  # of two minima that are not one, deviance units
 LARGEST = 1e-12  # least reciprocal of the condition of a root that is inverted
 
@@ -64,6 +65,10 @@ class Within:
     def _own(self) -> Structured:
         own: Structured = self._model.structured
         return own
+
+    def at(self, point: Any, phi: np.ndarray) -> XiPoint:
+        """A `GeneralizedPoint` of the model in xi."""
+        return XiPoint(point, phi)
 
     def xi(self, phi: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """(size,) of a phi, with the other parameters of psi."""
@@ -193,6 +198,8 @@ class XiPoint:
     def _by_formula(self) -> tuple[np.ndarray, np.ndarray]:
         """Second derivatives (size, size), and which rows and columns of them are known."""
         none = np.zeros((self.within.size,) * 2), np.zeros(self.within.size, bool)
+        if self._model.ntheta > WIDE * self.within.size:
+            return none
         H, known = self._point._by_formula()
         if not known.any():
             return none
