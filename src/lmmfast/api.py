@@ -196,6 +196,7 @@ def glmer(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     relationship: Mapping[str, Any] | None = None,
+    covariance: Mapping[str, CustomCovariance] | None = None,
     start: Any = None,
     verbose: bool = False,
     callback: Callable[[Evaluation], object] | None = None,
@@ -217,9 +218,9 @@ def glmer(
     Parameters
     ----------
     formula : str
-        lme4's syntax. A binomial response is ``cbind(successes, failures)``; a share, with its
-        trials as `weights`; 0 and 1, or True and False; or a factor with two levels, of which the
-        second is the success. An ordered response is an ordered factor, or numbers.
+        As for ``lmer``, with its covariance structures. A binomial response is ``cbind(successes,
+        failures)``; a share, with its trials as `weights`; 0 and 1, or True and False; or a factor
+        with two levels: the second is the success. An ordered one is an ordered factor, or numbers.
     data : table, or source
         As for ``lmer``. Files and streams are read twice, chunk by chunk; the columns that the
         model needs stay. Rows that do not fit in memory are kept in temporary files.
@@ -238,8 +239,8 @@ def glmer(
         (counts, ordered), or a divisor of its dispersion. Rows with weight 0 are dropped.
     offset : str or (n,) array, optional
         Known part of the linear predictor, besides ``offset()`` terms.
-    contrasts, relationship : dict, optional
-        Coding of factors, relationships of levels of grouping factors: as for ``lmer``.
+    contrasts, relationship, covariance : dict, optional
+        Coding of factors, relationships of levels, covariances of terms: as for ``lmer``.
     start : (size,) array or dict, optional
         Where the fit begins: ``fit.estimates.psi`` of another fit, or some of ``{"theta": ...,
         "beta": ..., "extra": ...}``.
@@ -273,10 +274,9 @@ def glmer(
         ``fit.approximation()``. Only with nagq=1 and observed information.
     reml : bool, default False
         Restricted likelihood, as glmmTMB's REML=TRUE: Laplace's approximation goes over the fixed
-        effects, too, which have a flat prior. Of use where there are few groups for many fixed
-        effects. Not with nagq, prior, accuracy, expected information or an ordered response. Such
-        criteria are compared between models of the same fixed effects only: tests of these refit by
-        maximum likelihood. The rows are held twice.
+        effects, too, which have a flat prior: for few groups and many fixed effects. Not with nagq,
+        prior, accuracy, expected information or an ordered response. Such criteria are compared
+        between models of the same fixed effects only: tests of these refit by maximum likelihood.
 
     Returns
     -------
@@ -325,10 +325,10 @@ def glmer(
     found = find_family(family, link)
     given = weights, offset, contrasts, relationship
     design = design_from(formula, data, *given, found.response)
+    design = design if covariance is None else with_covariances(design, covariance)
     how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
-    how["reml"] = reml
-    model = GLMM(design, found, storage=storage, threads=threads, prior=prior, **how)
-    return model.fitted(options)
+    how |= {"reml": reml, "storage": storage, "threads": threads, "prior": prior}
+    return GLMM(design, found, **how).fitted(options)
 
 
 @hinted

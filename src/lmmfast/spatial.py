@@ -39,7 +39,7 @@ class Spatial(Fit):
 
         See Also
         --------
-        lmmfast.Adjacency
+        lmmfast.Adjacency : Neighbours; ``rho="estimate"``.
 
         References
         ----------

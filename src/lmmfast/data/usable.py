@@ -106,12 +106,12 @@ def needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> di
 
 def _members(plan: Plan) -> tuple[set[Expression], frozenset[str]]:
     """What factors of rows with several levels are made of, and all other variables."""
+    if all(bar.membership is None for bar in plan.formula.random):
+        return set(), plan.variables
     members: set[Expression] = set()
     others: set[Expression] = {plan.response, *plan.atoms, *plan.offsets, *plan.besides}
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
         (members if bar.membership is not None else others).update(atoms)
-    if not members:
-        return members, plan.variables
     own = {atom.names[0] for atom in members - others if atom.is_name}
     return members - others, plan.variables - own
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables
+from ..effects import range_of
 from ..engine.options import MAX_EVALS
 from ..errors import ConvergenceWarning, FitError, warn
 from ..inference.ddf import check_choice, check_level, without_residual_structure
@@ -377,9 +378,14 @@ def values_of_all(
             out[:, k] = np.nan if extra is None else extra[:, one.i]
         elif one.kind == "sd":
             out[:, k] = fits.sigma * sizes[one.term][:, one.i]
+        elif one.kind == "loading":
+            out[:, k] = fits.sigma * T[one.term][:, one.i, one.j]
         else:
             product = (T[one.term][:, one.i] * T[one.term][:, one.j]).sum(axis=1)
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = product / (sizes[one.term][:, one.i] * sizes[one.term][:, one.j])
-            out[:, k] = np.clip(share, -1, 1)
+            share = np.clip(share, -1, 1)
+            if one.of is not None:  # a range, which a correlation tells
+                share = [range_of(one.of, one.i, one.j, float(own))[0] for own in share]
+            out[:, k] = share
     return out

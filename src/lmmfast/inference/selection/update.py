@@ -53,9 +53,7 @@ def update(
             f"fit anew with {how}"
         )
     if any(map(is_custom, fit.design.terms)):
-        raise FitError(
-            "update() does not know covariances of your own: fit anew with lmer(..., covariance=)"
-        )
+        raise FitError("update() does not know covariances of your own: fit anew with covariance=")
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
     asked: Any = given
