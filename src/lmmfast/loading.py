@@ -27,13 +27,14 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     Parameters
     ----------
     path : str or path
+        The file.
     names : dict, optional
         Functions of the script that made the fit which its formula uses, and families and
         covariances of the user's own, by their names there: files hold no code.
 
     Returns
     -------
-    LMMFit, GLMMFit or MMRMFit
+    LMMFit or GLMMFit
 
     Raises
     ------
@@ -45,7 +46,8 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
 
     See Also
     --------
-    LMMFit.save, verify
+    LMMFit.save : Writes the file.
+    verify : Whether the optimum holds on given data.
 
     Examples
     --------
@@ -87,7 +89,8 @@ def verify(saved: Any, data: Any, *, names: Mapping[str, Any] | None = None) -> 
 
     See Also
     --------
-    load, LMMFit.save
+    load : Reads a saved fit.
+    LMMFit.save : Writes one.
 
     Examples
     --------
