@@ -45,7 +45,8 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
 
     See Also
     --------
-    LMMFit.save, verify
+    LMMFit.save : Writes the file.
+    verify : Whether it is that of some data.
 
     Examples
     --------
@@ -87,7 +88,8 @@ def verify(saved: Any, data: Any, *, names: Mapping[str, Any] | None = None) -> 
 
     See Also
     --------
-    load, LMMFit.save
+    load : The fit of a file.
+    LMMFit.save : Writes the file.
 
     Examples
     --------
