@@ -49,7 +49,7 @@ def change_header(rng: np.random.Generator, header: dict, _: Arrays) -> None:
 def change_array(rng: np.random.Generator, _: dict, arrays: Arrays) -> None:
     names = list(arrays)
     name = names[rng.integers(len(names))]
-    own, what = arrays[name], rng.integers(11)
+    own, what = np.atleast_1d(arrays[name]), rng.integers(11)
     if what == 0:
         del arrays[name]
     elif what == 1:

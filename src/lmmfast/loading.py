@@ -27,14 +27,13 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     Parameters
     ----------
     path : str or path
-        The file.
     names : dict, optional
         Functions of the script that made the fit which its formula uses, and families and
         covariances of the user's own, by their names there: files hold no code.
 
     Returns
     -------
-    LMMFit or GLMMFit
+    LMMFit, GLMMFit or MMRMFit
 
     Raises
     ------
@@ -47,7 +46,7 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     See Also
     --------
     LMMFit.save : Writes the file.
-    verify : Whether the optimum holds on given data.
+    verify : Whether it is that of some data.
 
     Examples
     --------
@@ -89,8 +88,8 @@ def verify(saved: Any, data: Any, *, names: Mapping[str, Any] | None = None) -> 
 
     See Also
     --------
-    load : Reads a saved fit.
-    LMMFit.save : Writes one.
+    load : The fit of a file.
+    LMMFit.save : Writes the file.
 
     Examples
     --------

@@ -20,7 +20,7 @@ class Saved(Fit):
         """Writes the fit to a file; `lmmfast.load` reads it again.
 
         The file has a header in JSON and plain arrays, nothing that is executed, and its format
-        has a version: ``docs/saved-fits.md``. It is written whole or not at all.
+        has a version (docs/saved-fits.md has every key). It is written whole or not at all.
 
         Parameters
         ----------
@@ -46,9 +46,9 @@ class Saved(Fit):
 
         See Also
         --------
-        lmmfast.load : Reads the file.
-        lmmfast.verify : Whether the optimum holds on given data.
-        without_data : The same fit in memory.
+        lmmfast.load : The fit of a file.
+        lmmfast.verify : Whether it is that of some data.
+        without_data : The same in memory.
 
         Examples
         --------

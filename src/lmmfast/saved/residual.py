@@ -9,6 +9,7 @@ import numpy as np
 from ..data.grouping import Grouping
 from ..data.residual import Deviations, Numbers, Residual, Subjects
 from ..errors import FormulaError
+from ..formula.expressions import Expression
 from ..formula.residual import correlation_of, dispersion_of
 from ..sources.records import Reader
 from ..sources.verify import Damage, fields, text, whole
@@ -111,6 +112,7 @@ def _deviations(item: Any, n: int, held: bool, reader: Reader) -> Deviations:
         grouping = read_grouping(own["grouping"], False, reader)
         if not isinstance(grouping, Grouping) or len(grouping.levels) < 2:
             raise Damage(f"{what} have no strata")
+        _check_atoms(grouping, asked.atoms, what)
     if (asked.kind == "strata") != (grouping is not None):
         raise Damage(f"{what} are of another kind")
     ends = tuple(REAL.read(own[name], what, reader) for name in ("mean", "scale"))
@@ -128,12 +130,18 @@ def _deviations(item: Any, n: int, held: bool, reader: Reader) -> Deviations:
     return Deviations(asked, grouping, stratum, column, *ends)
 
 
+def _check_atoms(grouping: Grouping, asked: tuple[Expression, ...], what: str) -> None:
+    if [atom.label for atom in grouping.atoms] != [atom.label for atom in asked]:
+        raise Damage(f"{what} have another factor")
+
+
 def _subjects(item: Any, n: int, held: bool, reader: Reader) -> Subjects:
     own, what = fields(item, _SUBJECTS), "correlations of the residuals"
     asked = correlation_of(text(own["asked"], what))
     grouping = read_grouping(own["grouping"], False, reader)
     if not isinstance(grouping, Grouping):
         raise Damage(f"{what} have no subjects")
+    _check_atoms(grouping, asked.subjects, what)
     visits = reader.labels(own["visits"], what)
     if (asked.kind == "ante") != (visits is not None and len(visits) > 1):
         raise Damage(f"{what} have no visits")

@@ -87,6 +87,7 @@ class Reader:
         if isinstance(value, dict) and "array" in value:
             fields(value, ("array",))
             out = self.array(value["array"], what, "biufmM", (None,))
+            _check_labels(out, what)
         else:
             listed = items(fields(value, ("list",))["list"], what)
             out = np.empty(len(listed), dtype=object)
@@ -101,6 +102,15 @@ class Reader:
         if found is None:
             raise Damage(f"{what} is missing")
         return found
+
+
+def _check_labels(labels: NDArray[Any], what: str) -> None:
+    """Of a type that an index of labels may have: times with a unit, floats of usual size."""
+    kind = labels.dtype.kind
+    if kind in "mM" and np.datetime_data(labels.dtype)[0] == "generic":
+        raise Damage(f"{what} has times without a unit")
+    if kind == "f" and labels.itemsize not in (4, 8):
+        raise Damage(f"{what} has type {labels.dtype}")
 
 
 def write_label(label: Any) -> Any:
