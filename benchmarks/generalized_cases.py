@@ -36,7 +36,7 @@ class Case:
     nagq : int
         Nodes of adaptive quadrature; 1: Laplace's approximation.
     calls : int
-        Calls in one process, of which the median counts (of one: the first).
+        Calls in one process, of which the median counts without the first (of one: that).
     """
 
     load: Callable[[], pd.DataFrame]
@@ -46,7 +46,7 @@ class Case:
     link: str = "logit"
     weights: str | None = None
     nagq: int = 1
-    calls: int = 1
+    calls: int = 4
 
     @property
     def canonical(self) -> bool:

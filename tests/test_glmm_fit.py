@@ -238,6 +238,12 @@ def test_comparison(cbpp: GLMMFit) -> None:
     near(table["AIC"], [small.aic, cbpp.aic], 1e-9)
 
 
+def test_models_of_other_links_are_told_apart(cbpp: GLMMFit) -> None:
+    heads = lmmfast.compare(cbpp, cbpp.update(link="probit")).models
+    assert [head.rpartition(" (")[2] for head in heads] == ["binomial, logit)", "binomial, probit)"]
+    assert "logit" not in "".join(lmmfast.compare(cbpp, cbpp.update(". ~ 1 + (1 | herd)")).models)
+
+
 # ---- means ---------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
 
 # A room may import those of earlier lines, and of its own line those that are its own folder.
 LAYERS = """
-errors linalg memory threads freeze hints progress
+errors linalg memory threads freeze hints markup progress
 _core
 formula
 data
@@ -31,19 +31,25 @@ inference.selection
 many
 resampling
 clusters
+saved
 summary
+reports
 labelled
 rowwise
 resampled
+spatial
 results
 glmm_rowwise
 glmm_fit
 mmrm_summary
 mmrm_fit
 lmm glmm measures
+loading
+responses
 api
 planning
 sm datasets
+maketables sklearn
 cli
 capi
 """

@@ -624,7 +624,7 @@ def test_summary(result: MixedLMResults) -> None:
     assert list(summary.tables[1].index) == list(result.params.index)
     assert "<table" in summary.as_html() and summary._repr_html_() == summary.as_html()
     latex = summary.as_latex(label="tab:m")
-    assert r"\begin{tabular}" in latex and r"\label{tab:m}" in latex and "P$>$" in latex
+    assert r"\begin{tabular}" in latex and r"\label{tab:m}" in latex and r"P\textgreater{}" in latex
     other = result.summary(yname="out", xname_fe=["a", "b_1", "c"], title="T", alpha=0.1)
     assert list(other.tables[1].index[:3]) == ["a", "b_1", "c"] and r"b\_1" in other.as_latex()
     assert "[0.05" in other.tables[1].columns and other.title == "T"

@@ -1,18 +1,14 @@
-"""The README's examples run as they stand, and its commands are those that exist."""
+"""The README's example runs as it stands and prints what it shows; its commands and links exist."""
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
+import shlex
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-import lmmfast
-from lmmfast.engine.families import FAMILIES, find_family
+from lmmfast.cli import main
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -21,126 +17,44 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
 
 
-def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
-    example = blocks("python")[0]
-    assert len([line for line in example.splitlines() if line]) == 12
-    exec(compile(example, str(README), "exec"), {})
-    out = capsys.readouterr().out
-    assert "REML criterion: 1743.6283" in out
-    assert "Optimum certified" in out
+def timeless(text: str) -> str:
+    """Without how long a fit took, and the digits of a certificate that are rounding."""
+    return re.sub(r"more than .*?\(1 evaluation, .*?\)", "", text)
 
 
-def test_example_of_repeated_measures(capsys: pytest.CaptureFixture[str]) -> None:
-    import pandas
-
-    data = pandas.read_csv(README.parent / "tests" / "reference" / "mmrm" / "fev.csv.gz")
-    example = next(block for block in blocks("python") if "mmrm(" in block)
-    exec(compile(example, str(README), "exec"), {**vars(lmmfast), "data": data})
-    out = capsys.readouterr().out
-    assert "Kenward-Roger" in out
-    assert "Optimum certified" in out
+def test_the_example_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(blocks("python")[0], str(README), "exec"), {})
+    assert timeless(capsys.readouterr().out) == timeless(blocks("text")[0])
 
 
-def test_generalized_example(capsys: pytest.CaptureFixture[str]) -> None:
-    example = blocks("python")[1]
-    assert len([line for line in example.splitlines() if line]) == 12
-    exec(compile(example, str(README), "exec"), {})
-    out = capsys.readouterr().out
-    assert "Family: binomial (logit)" in out
-    assert "averaged over random effects" in out
+def test_the_case_is_as_told() -> None:
+    from lmmfast import datasets, lmer
 
-
-def test_families_of_the_table() -> None:
-    """Every family, with its links (the default first) and parameters, and no other."""
     text = README.read_text(encoding="utf-8")
-    table = text.split("| family | links")[1].split("\n\n")[0].splitlines()[2:]
-    named = {}
-    for cells in (line.strip("| ").split("|") for line in table):
-        own = cells[2].split(";") if len(cells) > 2 else [""]
-        families = cells[0].split(";") if len(own) > 1 else [cells[0]]
-        for part, extra in zip(families, own, strict=True):
-            for family in re.findall(r"`(\w+)`", part):
-                links = [link.strip() for link in cells[1].split(",")]
-                named[family] = (links, extra.strip())
-    assert named.keys() == FAMILIES.keys()
-    for name, (links, extra) in named.items():
-        family = find_family(name)
-        assert list(family.links) == links
-        if name != "ordered":
-            assert ", ".join(family.extra_names) == extra
-
-
-@pytest.fixture
-def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The files and names that the examples of streams speak of."""
-    pytest.importorskip("duckdb")
-    pytest.importorskip("dask.dataframe")
-    import dask.dataframe
-    import duckdb
-    import pandas
-    import pyarrow.dataset
-
-    from lmmfast import CrossProducts, Spec, lmer
-
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(1)
-    n = 2400
-    data = pandas.DataFrame({"subj": rng.integers(0, 30, n), "item": rng.integers(0, 20, n)})
-    data["cond"] = np.array(["a", "b"])[rng.integers(0, 2, n)]
-    data["w"] = rng.uniform(0.5, 2, n)
-    effects = rng.normal(size=30)[data["subj"]] + rng.normal(size=20)[data["item"]]
-    data["rt"] = 600 + 20 * effects + 30 * rng.normal(size=n)
-    days = [data[i : i + 400] for i in range(0, n, 400)]
-    data.to_parquet("trials.parquet")
-    data.to_csv("trials.csv")
-    (tmp_path / "trials").mkdir()
-    for i, day in enumerate(days):
-        day.to_parquet(f"trials/{i}.parquet")
-    return {
-        "formula": "rt ~ cond + (cond | subj) + (1 | item)",
-        "january": data[:1000],
-        "february": data[1000:],
-        "days": days,
-        "today": data[:300].assign(subj=99),
-        "withdrawn": data[:100],
-        "data": data,
-        **{"lmer": lmer, "Spec": Spec, "CrossProducts": CrossProducts},
-        **{"pyarrow": pyarrow, "duckdb": duckdb, "dask": dask, "pandas": pandas},
-    }
-
-
-def test_examples_of_streams(trials: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """They run as they stand, and every source gives the fit of the data in memory."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=lmmfast.IdentifiabilityWarning)
-        wanted = lmmfast.lmer(trials["formula"], trials["data"])
-        for example in [block for block in blocks("python") if "trials" in block]:
-            for step in ast.parse(example).body:
-                line = ast.unparse(step)
-                exec(compile(line, str(README), "exec"), trials)
-                if line.startswith("fit") and "total" not in line:
-                    assert trials["fit"].objective == pytest.approx(wanted.objective, rel=1e-10)
-    assert trials["fit"].nobs == 2400 - 100
-    assert len(capsys.readouterr().out.split()) >= 1
+    formula = re.search(r"`(log\(RTtrunc\) ~ [^`]*)`", text)
+    assert formula is not None
+    fit = lmer(formula[1], datasets.load("kb07"))
+    assert f"The optimum is {fit.objective:.2f}" in text
+    assert f"the t value of `S` there is {fit.tvalues['S']:.2f}" in text
+    assert fit.certificate < 1e-6
 
 
 def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """The first command is one of the command line's; the second is what CI calls."""
-    import shlex
-
-    from lmmfast.cli import main
-
-    fit, tests = (block.strip() for block in blocks("sh"))
+    fit, tests = (block.strip() for block in blocks("sh") if ".ci/env" in block)
     words = shlex.split(fit)
     assert words[:3] == ["bash", ".ci/env", "lmmfast"]
     assert main(words[3:]) == 0
     out = capsys.readouterr().out
-    assert (
-        "deviance" in out
-        and "Optimum certified" in out
-        and re.search(r" evaluations, .+ m?s\)", out)
-    )
+    assert "deviance" in out and "Optimum certified" in out
     assert tests == "bash .ci/env python -m pytest"
+
+
+def test_links_lead_somewhere() -> None:
+    text = README.read_text(encoding="utf-8")
+    paths = [path for path in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in path]
+    assert len(paths) > 10
+    assert [path for path in paths if not (README.parent / path).exists()] == []
 
 
 def test_map_names_every_room() -> None:

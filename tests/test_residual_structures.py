@@ -381,3 +381,13 @@ def test_streams_are_refused() -> None:
         lmer(
             "distance ~ age + (1 | Subject)", [data[:50], data[50:]], residual="ar1(age | Subject)"
         )
+
+
+def test_the_table_of_all_parameters_has_those_of_the_residuals():
+    data = lmmfast.datasets.load("sleepstudy")
+    how = {"residual": "ar1(Days | Subject)", "dispersion": "exp(Days)"}
+    fit = lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data, **how)
+    own = fit.residual_parameters
+    table = fit.parameters().loc[own.index]
+    np.testing.assert_array_equal(table[["estimate", "se"]].to_numpy(), own.to_numpy())
+    assert (table["status"] == "").all()

@@ -88,7 +88,7 @@ REFUSED = {
     "(1 | mm(a))": "mm() takes two factors or more",
     "(1 | mm(a, b):c)": "by itself",
     "(1 | mm(a, b, weights=cbind(u, v, w)))": "3 weights for 2 factors",
-    "(1 | mm(a, b, shares=cbind(u, v)))": "and weights=",
+    "(1 | mm(a, b, shares=cbind(u, v)))": "weights= and scale=",
     "ar1(0 + f | g) + ar1(0 + f | g)": "stands twice",
 }
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from test_structured_results import SIGMA, Dense, data
 
 import lmmfast
-from lmmfast import CrossProducts, Spec, anova, glmer, lmer, ranova
+from lmmfast import CrossProducts, Spec, anova, lmer, ranova
 from lmmfast.data.design import build
 from lmmfast.errors import (
     DataError,
@@ -37,7 +37,6 @@ REFUSED = {
     "rr(0 + f | g, d=5)": "5 latent variables, but the term has 4 columns",
     "exp(0 + w | g)": "these levels are no coordinates: 'a'",
     "exp(0 + one | g)": "has only one level ('(2)')",
-    "(1 | mm(g, h))": "several levels of one factor",
     "propto(0 + g | 1, K)": "relationship={'g': K}",
 }
 
@@ -328,9 +327,6 @@ def test_missing_rows_keep_the_structure() -> None:
 
 
 def test_refusals() -> None:
-    frame = data().assign(z=lambda own: (own["y"] > 1).astype(float))
-    with pytest.raises(FitError, match="covariance structures are for linear models"):
-        glmer("z ~ x + ar1(0 + f | g)", frame)
     with pytest.raises(FitError, match="held or tied"):
         fit_of("ar1(0 + f | g)", fixed={"sigma": 1.0})
     with pytest.raises(ValueError, match="there is no random term 'k'"):

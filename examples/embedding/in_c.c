@@ -32,7 +32,7 @@ static lmm_status fit_rows(int64_t n, const double *y, const double *x, const in
     const lmm_part part = {LMM_FLOAT64, sizeof(double), x, NULL};
     const lmm_column columns[] = {{0, NULL}, {1, &part}}; /* ones, x: of X and of Z */
     const int32_t term[] = {0, 0};                        /* one term: the two are correlated */
-    const lmm_factor factor = {nlev, 2, g, columns, term, NULL};
+    const lmm_factor factor = {.nlev = nlev, .ncol = 2, .level = g, .z = columns, .term = term};
     const lmm_data data = {
         .n = n, .p = 2, .pstored = 2, .nfactor = 1, .y = y, .X = columns, .factor = &factor};
     const lmm_options options = {.limit = INFINITY};

@@ -289,7 +289,7 @@ cdef class Generalized(Model):
 
     def hessian(self, psi):
         """Second derivatives of the criterion at psi in theta and beta, (k, k), zero for dropped columns;
-        None by quadrature and with expected weights, which have no formula."""
+        None by quadrature, with expected weights and of related levels, which have no formula."""
         cdef const double[::1] given = np.ascontiguousarray(psi, np.float64)
         cdef int k = self.size - self.nextra
         cdef double[:, ::1] H = np.zeros((k, k + 1))

@@ -97,12 +97,19 @@ typedef struct {          /* inverse of the relationship matrix K of a factor's 
     const double *rootx;
 } lmm_precision;
 
+typedef struct {          /* rows with several levels of a factor, or none, each with a weight            */
+    const int64_t *ptr;   /* n + 1  where those of each row begin                                        */
+    const int32_t *level; /*        0-based, ascending in a row                                         */
+    const double *weight; /*        what its columns are multiplied by                                  */
+} lmm_members;
+
 typedef struct {                    /* a grouping factor with the columns of all its terms               */
     int32_t nlev, ncol;             /* m levels, p columns                                               */
-    const int32_t *level;           /* n      level of each row, 0-based                                 */
+    const int32_t *level;           /* n      level of each row, 0-based; NULL where rows have several   */
     const lmm_column *z;            /* p                                                                 */
     const int32_t *term;            /* p      columns with equal numbers (neighbours) are correlated     */
     const lmm_precision *precision; /* NULL: levels are independent, and every one is used          */
+    const lmm_members *members;     /* NULL: every row has one level                                */
 } lmm_factor;
 
 typedef struct {           /* columns of X that are zero in most rows: x = v t(level)                 */

@@ -115,6 +115,44 @@ cdef class Precision:
         self.precision.rootx = &rootx[0]
 
 
+cdef class Members:
+    """Rows with several levels of a factor, or none, each with a weight.
+
+    ptr : (n + 1,) int64, where those of each row begin; level : int32, ascending in a row; weight : float64
+    """
+
+    cdef lmm_members members
+    cdef readonly Py_ssize_t n
+    cdef readonly int32_t levels
+    cdef readonly object ptr, level, weight
+
+    def __cinit__(self, const int64_t[::1] ptr not None, const int32_t[::1] level not None,
+                  const double[::1] weight not None, int32_t levels):
+        if len(ptr) < 2 or not len(level) or not len(level) == len(weight) == ptr[len(ptr) - 1] or ptr[0]:
+            raise ValueError("members need a place for each row, and a level and a weight each")
+        if max(len(level), len(ptr)) > MOST_LEVELS:
+            raise ValueError(f"{len(ptr) - 1} rows and their {len(level)} levels are too many")
+        if not _members_are_valid(ptr, level, levels):
+            raise ValueError(f"levels of rows must be 0 .. {levels - 1}, each once and ascending")
+        if not _is_finite(&weight[0], len(weight), False):
+            raise ValueError("weights of levels must be finite")
+        self.ptr, self.level, self.weight = ptr, level, weight
+        self.n, self.levels = len(ptr) - 1, levels
+        self.members.ptr, self.members.level, self.members.weight = &ptr[0], &level[0], &weight[0]
+
+
+@cython.boundscheck(False)
+cdef bint _members_are_valid(const int64_t[::1] ptr, const int32_t[::1] level, int32_t levels) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int64_t at
+    cdef bint valid = True
+    for i in range(ptr.shape[0] - 1):
+        valid &= 0 <= ptr[i] <= ptr[i + 1] <= level.shape[0]
+        for at in range(ptr[i], ptr[i + 1] if valid else ptr[i]):
+            valid &= 0 <= level[at] < levels and (at == ptr[i] or level[at - 1] < level[at])
+    return valid
+
+
 cdef _check_triangle(const ptrdiff_t[::1] ptr, const int32_t[::1] row, const double[::1] x, bint last):
     """ValueError unless lists ascend and the diagonal is first, or last."""
     cdef Py_ssize_t m = ptr.shape[0] - 1, j, i
@@ -146,6 +184,7 @@ cdef class _Rows:
         cdef const int32_t[::1] level, term
         cdef _Columns columns
         cdef Precision precision
+        cdef Members members
         cdef Fixed fixed
         if y is None or X is None or not factors:
             raise ValueError("y, X and at least one factor are needed")
@@ -165,23 +204,26 @@ cdef class _Rows:
         if fixed is not None:
             fixed.describe(&self.d)
         for k in range(len(factors)):
-            level, nlev, z, term, *related = factors[k]
+            given, nlev, z, term, *related = factors[k]
             precision = related[0] if related else None
-            if level is None or z is None or term is None:
+            members = given if isinstance(given, Members) else None
+            level = None if members is not None else given
+            if (level is None and members is None) or z is None or term is None:
                 raise ValueError(f"factor {k}: codes, levels, columns and terms are needed")
             columns = _Columns(z, n, False, f"columns of factor {k}")
-            if level.shape[0] != n or term.shape[0] != columns.k:
+            if (level.shape[0] if members is None else members.n) != n or term.shape[0] != columns.k:
                 raise ValueError(f"factor {k}: codes and columns need as many rows as y")
             if not columns.k or not 1 <= nlev <= MOST_LEVELS:
                 raise ValueError(f"factor {k}: levels and columns are needed, and not too many")
-            if not _codes_are_valid(level, nlev):
+            if not (_codes_are_valid(level, nlev) if members is None else members.levels == nlev):
                 raise ValueError(f"factor {k}: codes must be 0 .. {nlev - 1}")
             if precision is not None and precision.levels != nlev:
                 raise ValueError(f"factor {k}: the precision is of {precision.levels} levels, not {nlev}")
-            self.held.append((level, columns, term, precision))
+            self.held.append((given, columns, term, precision))
             self.factor[k].nlev = nlev
             self.factor[k].ncol = <int32_t>columns.k
-            self.factor[k].level = &level[0]
+            self.factor[k].level = &level[0] if members is None else NULL
+            self.factor[k].members = NULL if members is None else &members.members
             self.factor[k].z = columns.column
             self.factor[k].term = &term[0]
             self.factor[k].precision = NULL if precision is None else &precision.precision

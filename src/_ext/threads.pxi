@@ -1,6 +1,7 @@
 # Included by _core.pyx. BLAS on one thread while the core runs.
 
 
+@cython.no_gc_clear
 cdef class OneThread:
     """A use of BLAS on one thread, `with OneThread(control()):`.
 
@@ -33,7 +34,7 @@ cdef class OneThread:
         finally:
             self.end()
 
-    def __del__(self):
+    def __dealloc__(self):  # not __del__, which classes of the limited API do not have
         if self.begun:
             self.end()
 

@@ -6,7 +6,7 @@
 """
 
 from . import datasets, plots
-from .api import fit_many, glmer, lmer, plan, simulate
+from .api import glmer, lmer, plan
 from .capi import get_include
 from .clusters.results import ClusterTest
 from .clusters.run import cluster_test
@@ -34,6 +34,7 @@ from .errors import (
     SeparationWarning,
     UnusedArgumentWarning,
 )
+from .formula.hypotheses import hypotheses
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .inference.hypotheses.anova import Anova, anova
@@ -46,6 +47,7 @@ from .inference.selection.deletion_tables import drop1, ranova
 from .inference.selection.singular import simplify
 from .inference.selection.step import step
 from .lmm import LMM
+from .loading import load, verify
 from .many.parameters import Parameters
 from .measures import MMRM, mmrm
 from .mmrm_fit import MMRMFit
@@ -56,6 +58,7 @@ from .resampling.exact import lr_test, rlr_test
 from .resampling.jackknife import Jackknife, jackknife
 from .resampling.pb import pb_test
 from .resampling.validation import CrossValidation, cross_validate
+from .responses import fit_many, simulate
 from .results import LMMFit
 from .sm.model import MixedLM, mixedlm
 from .sm.params import MixedLMParams
@@ -121,9 +124,11 @@ __all__ = [
     "fit_many",
     "get_include",
     "glmer",
+    "hypotheses",
     "jackknife",
     "joint_tests",
     "lmer",
+    "load",
     "lr_test",
     "mixedlm",
     "mmrm",
@@ -137,6 +142,7 @@ __all__ = [
     "simulate",
     "step",
     "structures",
+    "verify",
 ]
 
 

@@ -19,6 +19,16 @@ class Unavailable(NotImplementedError): ...
 Factor = tuple[np.ndarray, int, Any, np.ndarray]
 Order = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 
+class Members:
+    levels: int
+    n: int
+    ptr: np.ndarray
+    level: np.ndarray
+    weight: np.ndarray
+    def __init__(
+        self, ptr: np.ndarray, level: np.ndarray, weight: np.ndarray, levels: int
+    ) -> None: ...
+
 class Precision:
     levels: int
     ptr: np.ndarray

@@ -6,10 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .data.own_covariances import with_covariances
-from .data.unanswered import without_response
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
 from .engine.families import find_family
@@ -17,16 +14,14 @@ from .engine.options import MAX_EVALS, Options
 from .errors import OneRowPerLevelWarning
 from .glmm import GLMM
 from .hints import hinted
-from .lmm import LMM, lmm_of
+from .lmm import lmm_of
+from .responses import linear_only
 from .sources.given import design_from
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from .engine.custom_covariance import CustomCovariance
     from .engine.estimates import Evaluation
     from .glmm_fit import GLMMFit
-    from .many.fits import ManyFits
     from .results import LMMFit
     from .sources.cross import CrossProducts
 
@@ -67,6 +62,8 @@ def lmer(
         covariance the columns of a term have: `lmmfast.structures`. Those with one standard
         deviation for each column have a common one with ``hom=TRUE``, ar1 the other way round with
         ``hom=FALSE``; left of the bar of exp, gau, mat and ou stand the coordinates of the rows.
+        ``(1 | mm(a, b))``, ``mm(a, b, weights=cbind(w1, w2))``: rows with several levels of one
+        factor, whose weights are made to sum to one unless ``scale=FALSE``.
         Of cross-products the formula and the rows are known: ``lmer(cross)``.
     data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
         Rows with a missing value in a variable of the formula are dropped and counted. Columns of
@@ -89,12 +86,12 @@ def lmer(
     contrasts : dict, optional
         Coding of factors by name, as in ``{"cond": "sum"}``: "treatment" (another reference by
         "treatment(base='b')"), "sum", "helmert", "poly", "SAS", "sdif" (neighbours), "deviation"
-        (levels against the first, around the mean of all), or a matrix with one row per level.
+        (levels against the first, around the mean of all), `hypotheses` or a matrix, a row a level.
     relationship : dict, optional
         How the levels of grouping factors are related, Cov(b) = sigma^2 K (x) T T': ``{"animal":
         K}`` with K a matrix (a labelled frame goes by its labels, an array by the order of the
-        levels), a `Relationship`, `Precision`, `Pedigree` or `Adjacency`. Levels without records
-        are predicted.
+        levels), a `Relationship`, `Precision`, `Pedigree` or `Adjacency`; K may be singular,
+        rho estimated. Levels without records are predicted.
     start : (ntheta,) array, optional
         First theta. Default: moment estimates.
     verbose : bool, default False
@@ -131,8 +128,8 @@ def lmer(
         ``{"subj": CustomCovariance(...)}``. Those that formulas name are in `lmmfast.structures`.
     dispersion : str, optional
         How the residual standard deviation differs between rows: ``"~ sex"``, one for each level of
-        a factor (or of ``a:b``); ``"power(x)"``, proportional to a power of |x|; ``"exp(x)"``,
-        its logarithm linear in x. ``sigma`` is that of the first level, or where log |x| or x
+        a factor (or of ``a:b``); ``"power(x)"``, proportional to a power of ``|x|``; ``"exp(x)"``,
+        its logarithm linear in x. ``sigma`` is that of the first level, or where ``log |x|`` or x
         is at its mean. Weights multiply it as always.
     residual : str, optional
         Correlations of the residuals of a subject: ``"ar1(time | id)"``, rho to the power of the
@@ -152,6 +149,14 @@ def lmer(
         What is wrong, in which variable, and what to do.
     MemoryError
         When the model would not fit in the memory that is available, or its columns do not.
+
+    See Also
+    --------
+    lmmfast.glmer : Generalized models.
+    lmmfast.mmrm : Repeated measures without random effects.
+    lmmfast.fit_many : Many responses of one model.
+    lmmfast.plan : What a fit would take.
+    lmmfast.LMMFit : What is returned.
 
     Examples
     --------
@@ -191,6 +196,7 @@ def glmer(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     relationship: Mapping[str, Any] | None = None,
+    covariance: Mapping[str, CustomCovariance] | None = None,
     start: Any = None,
     verbose: bool = False,
     callback: Callable[[Evaluation], object] | None = None,
@@ -212,9 +218,9 @@ def glmer(
     Parameters
     ----------
     formula : str
-        lme4's syntax. A binomial response is ``cbind(successes, failures)``; a share, with its
-        trials as `weights`; 0 and 1, or True and False; or a factor with two levels, of which the
-        second is the success. An ordered response is an ordered factor, or numbers.
+        As for ``lmer``, with its covariance structures. A binomial response is ``cbind(successes,
+        failures)``; a share, with its trials as `weights`; 0 and 1, or True and False; or a factor
+        with two levels: the second is the success. An ordered one is an ordered factor, or numbers.
     data : table, or source
         As for ``lmer``. Files and streams are read twice, chunk by chunk; the columns that the
         model needs stay. Rows that do not fit in memory are kept in temporary files.
@@ -233,10 +239,8 @@ def glmer(
         (counts, ordered), or a divisor of its dispersion. Rows with weight 0 are dropped.
     offset : str or (n,) array, optional
         Known part of the linear predictor, besides ``offset()`` terms.
-    contrasts : dict, optional
-        Coding of factors, as for ``lmer``.
-    relationship : dict, optional
-        Of levels of grouping factors, as for ``lmer``.
+    contrasts, relationship, covariance : dict, optional
+        Coding of factors, relationships of levels, covariances of terms: as for ``lmer``.
     start : (size,) array or dict, optional
         Where the fit begins: ``fit.estimates.psi`` of another fit, or some of ``{"theta": ...,
         "beta": ..., "extra": ...}``.
@@ -247,6 +251,7 @@ def glmer(
     max_seconds : float, optional
         Stop this long after the call with the best so far, marked not converged.
     max_evals : int, default 500
+        Evaluations of the objective at most.
     storage : {"auto", "dense", "sparse"}, default "auto"
         How the matrix is held that is left when the first grouping factor is eliminated.
     threads : int, default 1
@@ -269,10 +274,9 @@ def glmer(
         ``fit.approximation()``. Only with nagq=1 and observed information.
     reml : bool, default False
         Restricted likelihood, as glmmTMB's REML=TRUE: Laplace's approximation goes over the fixed
-        effects, too, which have a flat prior. Of use where there are few groups for many fixed
-        effects. Not with nagq, prior, accuracy, expected information or an ordered response. Such
-        criteria are compared between models of the same fixed effects only: tests of these refit by
-        maximum likelihood. The rows are held twice.
+        effects, too, which have a flat prior: for few groups and many fixed effects. Not with nagq,
+        prior, accuracy, expected information or an ordered response. Such criteria are compared
+        between models of the same fixed effects only: tests of these refit by maximum likelihood.
 
     Returns
     -------
@@ -284,6 +288,12 @@ def glmer(
         What is wrong, in which variable, and what to do.
     MemoryError
         When the model would not fit in the memory that is available.
+
+    See Also
+    --------
+    lmmfast.lmer : Linear models.
+    lmmfast.CustomFamily : A family of your own.
+    lmmfast.GLMMFit : What is returned.
 
     Notes
     -----
@@ -315,234 +325,10 @@ def glmer(
     found = find_family(family, link)
     given = weights, offset, contrasts, relationship
     design = design_from(formula, data, *given, found.response)
+    design = design if covariance is None else with_covariances(design, covariance)
     how: dict[str, Any] = {"nagq": nagq, "information": information, "accuracy": accuracy}
-    how["reml"] = reml
-    model = GLMM(design, found, storage=storage, threads=threads, prior=prior, **how)
-    return model.fitted(options)
-
-
-@hinted
-def fit_many(
-    formula: str,
-    data: Any,
-    Y: Any,
-    *,
-    family: Any = None,
-    link: str | None = None,
-    contrasts: Any = None,
-    ddf: str | None = None,
-    reml: bool | None = None,
-    weights: Any = None,
-    offset: Any = None,
-    codings: Mapping[str, Any] | None = None,
-    relationship: Mapping[str, Any] | None = None,
-    threads: int = 1,
-    client: Any = None,
-    checkpoint: Any = None,
-    storage: str = "auto",
-    max_evals: int = MAX_EVALS,
-    nagq: int = 1,
-    information: str = "observed",
-) -> ManyFits:
-    """Fit one linear, or generalized linear, mixed model to many responses.
-
-    Everything but the response is set up once, and the fits run one after the other; none depends
-    on another, on their order or on the number of threads.
-
-    Parameters
-    ----------
-    formula : str
-        lme4's syntax. Its left side, if it has one, is not read: ``"~ cond + (1 | subj)"``.
-    data : pandas, polars or pyarrow table, dict of arrays
-        The predictors and grouping factors, one row a row of `Y`.
-    Y : (n, m) array, or table with m columns, or iterable of these
-        One column a response. Pandas tables go by their labels. A missing value drops its row for
-        that response alone; responses with the same missing rows share a model. Of an iterable
-        (or a function that returns one) one chunk at a time is in memory. Of a generalized model
-        as ``fit.simulate`` has them: binomial responses are successes, out of 1 or of `weights`
-        trials, ordered ones classes 0 .. K - 1 of a table.
-    family, link
-        Of a generalized model, as for ``glmer``. Default: a linear model.
-    contrasts : str, array, dict, table or list, optional
-        Hypotheses about the fixed effects, as for ``fit.t_test``. Default: each coefficient.
-    ddf : {"satterthwaite", "kenward-roger", "z"}
-        Degrees of freedom of the contrasts; "z": infinitely many, the only choice and the default
-        of generalized models. Kenward and Roger's take a Python call a response, and are for REML
-        fits.
-    reml : bool, optional
-        Restricted likelihood. Default: True of linear models, False of generalized ones.
-    weights
-        As for ``lmer`` (``glmer``), the same for all responses; or (n, m), or a table, one column
-        for each, in chunks as `Y`. A value whose weight is zero or missing is missing.
-    offset
-        As for ``lmer``; the same for all responses.
-    codings : dict, optional
-        Codings of factors: what ``lmer`` calls ``contrasts``.
-    relationship : dict, optional
-        Of levels of grouping factors, as for ``lmer``.
-    threads : int, default 1
-    client : concurrent.futures.Executor or dask.distributed.Client, optional
-        Workers in place of threads. The design travels once, a response to the worker that fits it.
-    checkpoint : path, optional
-        File of the fits that are done; the same call with the same file goes on from there.
-    storage, max_evals
-        As for ``lmer``.
-    nagq, information
-        Of generalized models, as for ``glmer``.
-
-    Returns
-    -------
-    ManyFits
-        Arrays with a row for each response, and ``to_frame()``; of a generalized model also the
-        parameters of the distribution, ``extra``, and ``separated``. A response that cannot be
-        fitted has NaN, and its ``status`` says why: nothing is raised, and no warning is given, for
-        it.
-
-    Raises
-    ------
-    FormulaError, DataError, FitError
-        What is wrong with the model, in which variable, and what to do.
-    ValueError
-        For arguments that cannot be used.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lmmfast import datasets, fit_many
-    >>> data = datasets.load("sleepstudy")
-    >>> Y = data["Reaction"].to_numpy()[:, None] ** np.array([1.0, 0.5, -1.0])
-    >>> found = fit_many("~ Days + (Days | Subject)", data, Y, contrasts="Days")
-    >>> found.statistic.ravel().round(2)
-    array([ 6.77,  6.95, -7.16])
-
-    Counts of several kinds in the same trials:
-
-    >>> counts = np.random.default_rng(1).poisson(3, size=(180, 2))
-    >>> found = fit_many("~ Days + (1 | Subject)", data, counts, family="poisson")
-    >>> found.converged
-    array([ True,  True])
-    """
-    from .many.asked import asked
-    from .many.families import family_for
-    from .many.run import fit_all
-
-    flat = isinstance(weights, (list, tuple)) and all(np.isscalar(own) for own in weights)
-    same = weights is None or isinstance(weights, str) or flat or getattr(weights, "ndim", 2) == 1
-    named = {"weights": weights if same else None, "offset": offset, "contrasts": codings}
-    named["relationship"] = relationship
-    model: Any
-    if family is None:
-        _linear(link, nagq, information)
-        design = without_response(formula, data, **named)
-        model = LMM(design, storage=storage)
-        by_reml = True if reml is None else reml
-        want = asked(design, contrasts, ddf or "satterthwaite", by_reml, max_evals)
-    else:
-        own = family_for(family, link, Y)
-        how: dict[str, Any] = {"storage": storage, "nagq": nagq, "information": information}
-        how["reml"] = False if reml is None else reml
-        design = without_response(formula, data, **named, kind=own.response, classes=own.levels)
-        model = GLMM(design, own, **how)
-        want = asked(design, contrasts, ddf or "z", model.reml, max_evals, generalized=True)
-    return fit_all(
-        model,
-        Y,
-        want,
-        weights=None if same else weights,
-        threads=threads,
-        client=client,
-        checkpoint=checkpoint,
-    )
-
-
-@hinted
-def simulate(
-    formula: str,
-    data: Any,
-    params: Any,
-    n: int = 1,
-    seed: int | None = None,
-    *,
-    family: Any = None,
-    link: str | None = None,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    relationship: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:
-    """Responses drawn from a model and assumed parameters; nothing needs to be fitted.
-
-    Parameters
-    ----------
-    formula : str
-        lme4's syntax. Its left side, if it has one, is not read.
-    data : pandas, polars or pyarrow table, dict of arrays
-        Predictors and grouping factors, as `lmmfast.design` makes them.
-    params : Parameters or dict
-        ``beta``, ``sigma``, and ``sd`` (with ``corr``) or ``theta``: all of them. Of a generalized
-        model ``extra``, what the distribution has, in place of ``sigma``.
-    n : int, default 1
-        Responses; the i-th is the same for every n.
-    seed : int, optional
-        From 0 on. Default: a new one each time.
-    family, link
-        Of a generalized model, as for ``glmer``. Default: a linear model.
-    weights, offset, contrasts, relationship
-        As for ``lmer``; of a binomial response weights are the trials.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row for each row that has all predictors, labelled as the data, and one column a
-        response, 0 .. n - 1: of a binomial successes, of an ordered response classes 0 .. K - 1.
-
-    Raises
-    ------
-    FormulaError, DataError
-        What is wrong, in which variable, and what to do.
-    ValueError
-        For parameters that are missing or mean nothing.
-
-    Examples
-    --------
-    >>> from lmmfast import datasets, simulate
-    >>> data = datasets.load("sleepstudy")[["Days", "Subject"]]
-    >>> assumed = {"beta": [250, 10], "sd": {"Subject": [25, 6]}, "sigma": 25}
-    >>> simulate("~ Days + (Days | Subject)", data, assumed, 3, seed=1).shape
-    (180, 3)
-
-    Yes and no, with the same slopes on the scale of the logit:
-
-    >>> assumed = {"beta": [-1, 0.3], "sd": {"Subject": [1, 0.2]}}
-    >>> drawn = simulate("~ Days + (Days | Subject)", data, assumed, 3, seed=1, family="binomial")
-    >>> sorted(set(drawn[0]))
-    [0.0, 1.0]
-    """
-    from .many.families import family_given
-    from .many.simulate import simulate_design
-
-    how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-    how["relationship"] = relationship
-    if family is None:
-        _linear(link)
-        design = without_response(formula, data, **how)
-        return simulate_design(design, Engine(design), params, n, seed)
-    from .many.generalized import simulate_design as draw
-
-    own = family_given(family, link, params)
-    design = without_response(formula, data, **how, kind=own.response, classes=own.levels)
-    return draw(design, Engine(design), own, params, n, seed)
-
-
-def _linear(link: Any, nagq: int = 1, information: str = "observed") -> None:
-    """ValueError for arguments of generalized models without a family."""
-    for name, is_given in (
-        ("link", link is not None),
-        ("nagq", nagq != 1),
-        ("information", information != "observed"),
-    ):
-        if is_given:
-            raise ValueError(f'{name}= is for generalized models: give family= too, "binomial"')
+    how |= {"reml": reml, "storage": storage, "threads": threads, "prior": prior}
+    return GLMM(design, found, **how).fitted(options)
 
 
 @hinted
@@ -562,11 +348,11 @@ def plan(
 
     Parameters
     ----------
-    formula, data, weights, offset, contrasts, relationship
+    formula, data, weights, offset, contrasts, relationship : various
         As for ``lmer``; cross-products alone too.
     storage : {"auto", "dense", "sparse", "iterative"}, default "auto"
         A way to insist on.
-    family, link
+    family, link : optional
         Of a generalized model, as for ``glmer``: its rows count too. Default: a linear model.
 
     Returns
@@ -580,6 +366,10 @@ def plan(
     FormulaError, DataError
         As ``lmer``.
 
+    See Also
+    --------
+    lmmfast.lmer : Fits the model.
+
     Examples
     --------
     >>> from lmmfast import datasets, plan
@@ -590,7 +380,7 @@ def plan(
     """
     kind = None
     if family is None:
-        _linear(link)
+        linear_only(link)
     else:
         kind = find_family(family, link).response
     design = design_from(formula, data, weights, offset, contrasts, relationship, kind)

@@ -89,12 +89,18 @@ cdef extern from "lmm.h" nogil:
         const int32_t *rootcol
         const double *rootx
 
+    ctypedef struct lmm_members:
+        const int64_t *ptr
+        const int32_t *level
+        const double *weight
+
     ctypedef struct lmm_factor:
         int32_t nlev, ncol
         const int32_t *level
         const lmm_column *z
         const int32_t *term
         const lmm_precision *precision
+        const lmm_members *members
 
     ctypedef struct lmm_coded:
         const int32_t *level

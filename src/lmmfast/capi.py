@@ -16,6 +16,10 @@ def get_include() -> str:
     -------
     str
 
+    See Also
+    --------
+    lmmfast.LMM : The same models from arrays of Python.
+
     Examples
     --------
     >>> from pathlib import Path

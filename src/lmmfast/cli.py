@@ -1,4 +1,4 @@
-"""The command line: ``lmmfast fit FORMULA DATA``, ``lmmfast plan`` and ``lmmfast datasets``."""
+"""The command line: ``lmmfast fit FORMULA DATA``, ``plan``, ``verify`` and ``datasets``."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class CommandError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: exit code 0, 2 for errors in command or data, 130 for Ctrl-C."""
     args = parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], None] = args.run
+    run: Callable[[argparse.Namespace], int | None] = args.run
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", LmmWarning)
             warnings.showwarning = show_warning
-            run(args)
+            code = run(args)
             sys.stdout.flush()
     except MemoryError as error:  # with the table of what each way would take
         print(f"lmmfast: error: {error or 'out of memory'}", file=sys.stderr)
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         print(f"lmmfast: error: cannot write: {one_line(error)}", file=sys.stderr)  # a full disk
         return 2
-    return 0
+    return code or 0
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,6 +107,17 @@ def parser() -> argparse.ArgumentParser:
     )
     planning.set_defaults(run=plan_command)
     add_model_arguments(planning)
+    about = "say whether a saved fit is that of some data, and an optimum there"
+    verifying = commands.add_parser(
+        "verify",
+        help=about,
+        description=f"S{about[1:]}: criterion, slope and curvature are computed at the stored "
+        "estimates. Exit code 1: it is not.",
+    )
+    verifying.set_defaults(run=verify_command)
+    saved = "what --save or --json wrote, or fit.save() in Python"
+    verifying.add_argument("saved", metavar="FIT", help=saved)
+    add_data_arguments(verifying)
     return top
 
 
@@ -114,14 +125,7 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments that say which model, of which data."""
     add = command.add_argument
     add("formula", metavar="FORMULA", help='lme4\'s syntax: "y ~ x + (1 + x | g)"')
-    files = "CSV, TSV, TXT (also .gz), Parquet or Feather file, a pattern ('data/*.csv'), or a "
-    files += "directory of Parquet files"
-    add("path", metavar="DATA", nargs="?", help=files)
-    add("--data", metavar="NAME", help="a bundled data set instead of a file")
-    add("--stream", action="store_true", help="read in chunks, twice: data need not fit in memory")
-    add("--sep", metavar="CHAR", help="separator of the fields of a text file: ';', '\\t', ' '")
-    add("--decimal", metavar="CHAR", help="decimal mark in a text file (default: '.')")
-    add("--encoding", metavar="NAME", help="encoding of a text file (default: utf-8)")
+    add_data_arguments(command)
     add("--weights", metavar="COL", help="column of prior weights")
     add("--offset", metavar="COL", help="column added to the predictor")
     coding = "coding of factors: treatment, sum, helmert or poly, as in cond=sum"
@@ -132,6 +136,19 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     families = "a generalized model: binomial, poisson, negativebinomial, gamma, ordered, ..."
     add("--family", metavar="NAME", help=families)
     add("--link", metavar="NAME", help="link of the family (default: its first)")
+
+
+def add_data_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments that say which data."""
+    add = command.add_argument
+    files = "CSV, TSV, TXT (also .gz), Parquet or Feather file, a pattern ('data/*.csv'), or a "
+    files += "directory of Parquet files"
+    add("path", metavar="DATA", nargs="?", help=files)
+    add("--data", metavar="NAME", help="a bundled data set instead of a file")
+    add("--stream", action="store_true", help="read in chunks, twice: data need not fit in memory")
+    add("--sep", metavar="CHAR", help="separator of the fields of a text file: ';', '\\t', ' '")
+    add("--decimal", metavar="CHAR", help="decimal mark in a text file (default: '.')")
+    add("--encoding", metavar="NAME", help="encoding of a text file (default: utf-8)")
 
 
 def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
@@ -154,6 +171,7 @@ def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     add("--ddf", choices=methods, help=tests)
     add("--anova", action="store_true", help="also print the type III table of the terms")
     add("--json", metavar="FILE", help="write all results to FILE as JSON")
+    add("--save", metavar="FILE", help="write the fit to FILE, for lmmfast.load and verify")
     add("--verbose", action="store_true", help="show every evaluation")
 
 
@@ -175,8 +193,9 @@ def fit_command(args: argparse.Namespace) -> None:
     from .api import glmer, lmer
 
     model, more = model_options(args), fit_options(args)
-    if args.json is not None:
-        check_writable(args.json)
+    for option, file in (("--json", args.json), ("--save", args.save)):
+        if file is not None:
+            check_writable(file, option)
     data = chosen_data(args)
     fitted: Callable[..., LMMFit | GLMMFit] = lmer if args.family is None else glmer
     fit = fitted(args.formula, data, **model, **more)
@@ -189,6 +208,21 @@ def fit_command(args: argparse.Namespace) -> None:
         print(f"\n{anova(fit, ddf=ddf)}")
     if args.json is not None:
         write_json(record(fit, ddf), args.json)
+    if args.save is not None:
+        fit.save(args.save)
+
+
+def verify_command(args: argparse.Namespace) -> int:
+    """Read both, compare, print."""
+    from .loading import load, verify
+
+    if not Path(args.saved).is_file():
+        raise CommandError(f"no such file: {args.saved!r}")
+    fit = load(args.saved)
+    args.formula = fit.formula
+    found = verify(fit, chosen_data(args))
+    print(found)
+    return 0 if found else 1
 
 
 def fit_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -236,11 +270,11 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
     return {**given, "contrasts": parse_contrasts(args.contrasts) or None}
 
 
-def check_writable(path: str) -> None:
-    """Refuses a --json file that cannot be made, before the work is done."""
+def check_writable(path: str, option: str) -> None:
+    """Refuses a file that cannot be made, before the work is done."""
     folder = Path(path).parent
     if path in ("", "-") or not folder.is_dir() or Path(path).is_dir():
-        raise CommandError(f"cannot write {path!r}: give --json the name of a file in a folder")
+        raise CommandError(f"cannot write {path!r}: give {option} the name of a file in a folder")
 
 
 def whole_number(given: str, option: str, least: int, most: int) -> int:
@@ -380,7 +414,20 @@ def record(fit: LMMFit | GLMMFit, ddf: str) -> dict[str, Any]:
         "theta": fit.theta,
         "varcorr": fit.varcorr.astype(object).to_dict("records"),
         "ranef": {group: frame.to_dict("split") for group, frame in fit.ranef().items()},
+        "saved": saved_record(fit, ddf),
     }
+
+
+def saved_record(fit: Any, ddf: str) -> dict[str, Any] | None:
+    """The fit as `lmmfast.load` reads it; None where it cannot be saved."""
+    from .errors import DataError
+    from .saved.container import inline
+    from .saved.files import contents
+
+    try:
+        return inline(*contents(fit, ddf=[fit.usual_ddf, ddf]))
+    except DataError:
+        return None
 
 
 def family_record(fit: Any) -> dict[str, Any]:

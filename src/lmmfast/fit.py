@@ -82,6 +82,9 @@ class Fit:
     @cached_property
     def point(self) -> Point:
         """The model at the estimates: what inference reads of it is computed once."""
+        read = self.model.read_before(self)
+        if read is not None:
+            return read  # type: ignore[no-any-return]
         sums = None if self.design is self.model.design else self.design.sums
         if self.estimates.delta is None:
             return self.model.point(self.theta, reml=self.reml, sums=sums)
@@ -92,7 +95,7 @@ class Fit:
     @cached_property
     def _known(self) -> dict[Any, Any]:
         """What inference computed once, by its own keys."""
-        return {}
+        return self.model.known_before(self)
 
     # ---- the model ------------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class Fit:
     @property
     def n_levels(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return {term.group: len(term.levels) for term in self.design.terms}
+        return {term.group: len(term.labels) for term in self.design.terms}
 
     @property
     def n_params(self) -> int:
@@ -140,6 +143,7 @@ class Fit:
         estimates = self.estimates
         variances = estimates.n_theta + (not estimates.is_sigma_known)
         variances += 0 if estimates.delta is None else len(estimates.delta)
+        variances += estimates.rho is not None
         return int(np.sum(estimates.fixed_kept)) + variances
 
     @property

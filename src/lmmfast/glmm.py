@@ -53,15 +53,15 @@ class GLMM(GeneralizedModel):
             Random terms: ``codes`` (n,) are the levels 0 .. m-1, ``columns`` (n, k) the random
             columns (None: an intercept), ``structure`` "full" (default), "diag", or the name of a
             covariance structure of two columns or more, as in formulas: "cs", "homcs", "ar1", ...
-        family, link
+        family, link : optional
             As for ``lmmfast.glmer``.
         weights : (n,) array, optional
             Positive, as for ``lmmfast.glmer``.
         offset : (n,) array, optional
             Added to the linear predictor.
-        names, groups
+        names, groups : sequence of str, optional
             As for `LMM.from_arrays`.
-        storage, threads, nagq, information, prior, accuracy, reml
+        storage, threads, nagq, information, prior, accuracy, reml : optional
             As for ``GLMM``.
 
         Returns
@@ -119,6 +119,7 @@ class GLMM(GeneralizedModel):
         max_seconds : float, optional
             Stop after this time with the best so far.
         max_evals : int, default 500
+            Evaluations of the objective at most.
 
         Returns
         -------
@@ -153,7 +154,19 @@ class GLMM(GeneralizedModel):
     ) -> ManyFits:
         """Fits the model to many responses; see `lmmfast.fit_many`.
 
-        weights are by response here, (n, m) as `Y`; default: those of the model.
+        Parameters
+        ----------
+        Y : (n, m) array, or table with m columns, or iterable of these
+            One column a response.
+        contrasts, threads, max_evals, client, checkpoint : optional
+            As for `lmmfast.fit_many`.
+        weights : (n, m) array, optional
+            By response, as `Y`. Default: those of the model.
+
+        Returns
+        -------
+        ManyFits
+            A row for each response.
         """
         from .many.asked import asked
         from .many.run import fit_all

@@ -27,6 +27,7 @@ from .many import generalized as _drawn
 from .many.job import checked_count
 from .many.streams import Streams
 from .resampling import generalized as _bootstrap
+from .saved.mixin import Saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,17 +46,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GLMMFit(Labelled, GeneralizedRows):
+class GLMMFit(Labelled, GeneralizedRows, Saved):
     """A fitted generalized linear mixed model.
 
     What `LMMFit` has it has by the same names, where it means something here: tests are z and
     chi-squared, there is no residual standard deviation, and random effects are on the
     scale of the linear predictor. A singular fit is a normal result: every method works on it.
-
-    See Also
-    --------
-    lmmfast.anova : tables of terms, likelihood-ratio tests; also ``drop1`` and ``ranova``.
-    lmmfast.emmeans : marginal means and contrasts.
 
     Parameters
     ----------
@@ -65,6 +61,11 @@ class GLMMFit(Labelled, GeneralizedRows):
         Response, columns, grouping factors and the recipe that encodes new data.
     model : GLMM
         The machine that made the fit; it can evaluate the deviance elsewhere and refit.
+
+    See Also
+    --------
+    lmmfast.anova : Tables of terms, likelihood-ratio tests; also ``drop1`` and ``ranova``.
+    lmmfast.emmeans : Marginal means and contrasts.
 
     Examples
     --------
@@ -188,6 +189,9 @@ class GLMMFit(Labelled, GeneralizedRows):
         """The model at the estimates: what inference reads of it is computed once."""
         from .engine.modal import ModalPoint
 
+        read = self.model.read_before(self)
+        if read is not None:
+            return read
         model = self.model if self.design is self.model.design else self._remodelled(self.design)
         return ModalPoint(model, self.estimates)
 
@@ -222,7 +226,7 @@ class GLMMFit(Labelled, GeneralizedRows):
             the row names, for example "sd(Intercept | herd)", "size".
         alpha : float, optional
             statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
-        n, seed, threads
+        n, seed, threads : optional
             "boot": as for `bootstrap`.
         kind : {"percentile", "basic", "normal", "studentized", "bca"}
             "boot": as for `Bootstrap.conf_int`.
@@ -372,6 +376,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         re : {"new", "fixed"}, default "new"
             As for `simulate`; "fixed" keeps the conditional modes (lme4's ``use.u=TRUE``).
         threads : int, default 1
+            Threads that work; the result is identical for any number.
         client : concurrent.futures.Executor or dask.distributed.Client, optional
             Workers in place of threads.
         checkpoint : path, optional
@@ -405,6 +410,7 @@ class GLMMFit(Labelled, GeneralizedRows):
         n : int, default 250
             Responses drawn, each of which takes one search for its modes.
         seed : int, default 0
+            Of the random numbers; default: a new one, kept in the result.
 
         Returns
         -------
@@ -500,13 +506,13 @@ class GLMMFit(Labelled, GeneralizedRows):
             Default: the same formula.
         data : table, optional
             As for `lmmfast.glmer`. Default: the object that the fit was given, as it is now.
-        weights, offset, contrasts, relationship
+        weights, offset, contrasts, relationship : optional
             As for `lmmfast.glmer`; None for none. Default: as before.
-        family, link, nagq, information, accuracy
+        family, link, nagq, information, accuracy : optional
             As for `lmmfast.glmer`. Default: as before; the link of another family is its first one.
         reml : bool, optional
             Default: the criterion of the fit.
-        start, verbose, callback, max_seconds, max_evals
+        start, verbose, callback, max_seconds, max_evals : optional
             As for `lmmfast.glmer`. Priors, storage and threads are as before.
 
         Returns
@@ -540,5 +546,10 @@ class GLMMFit(Labelled, GeneralizedRows):
         ----------
         correlation : bool, optional
             Show the correlations of the fixed effects. Default: when there are 2 to 8 of them.
+
+        Returns
+        -------
+        Summary
+            Prints as text, in notebooks as HTML.
         """
         return _summary.summarize(self, correlation, None)

@@ -9,7 +9,6 @@ import numpy as np
 
 from . import summary as _summary
 from .effects import ratios, standard_errors, term_covariance, varcorr_frame
-from .fit import Fit
 from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import table as _table
@@ -17,6 +16,7 @@ from .inference.intervals import variance_errors as _variance_errors
 from .inference.rows import modes as _modes
 from .inference.rows import quality as _quality
 from .inference.selection import singular as _singular
+from .reports.reported import Reported
 from .tables import name_index
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .tables import Summary
 
 
-class Labelled(Fit):
+class Labelled(Reported):
     """The part of a fit that has names: those of statsmodels, and of lme4 where it has none."""
 
     # ---- fixed effects --------------------------------------------------------------------------
@@ -48,7 +48,13 @@ class Labelled(Fit):
         return self._by_name(ratios(self.estimates), "tvalues")
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects; NaN for dropped columns."""
+        """Covariance matrix of the fixed effects; NaN for dropped columns.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Rows and columns as ``params``.
+        """
         import pandas as pd
 
         names = list(self.design.x_names)
@@ -72,7 +78,18 @@ class Labelled(Fit):
 
     @hinted
     def coef_test(self, *, ddf: str | None = None) -> TTest:
-        """Tests of every coefficient against zero; see `t_test`."""
+        """Tests of every coefficient against zero; see `t_test`.
+
+        Parameters
+        ----------
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
+            As for `t_test`.
+
+        Returns
+        -------
+        TTest
+            One row a coefficient.
+        """
         return _tests.coef_test(self, ddf)
 
     @hinted
@@ -132,7 +149,20 @@ class Labelled(Fit):
         return _tests.f_test(self, L, ddf)
 
     def emmeans(self, specs: str | Sequence[str], **options: Any) -> EMMeans:
-        """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`."""
+        """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Variables whose means are asked for.
+        **options : optional
+            The other arguments of `lmmfast.emmeans`.
+
+        Returns
+        -------
+        EMMeans
+            Means, and contrasts where they were asked for.
+        """
         from .inference.means.emmeans import emmeans
 
         return emmeans(self, specs, **options)
@@ -230,12 +260,15 @@ class Labelled(Fit):
         >>> float(round(fit.ranef(cond_var=True)["Subject"]["condsd"].loc["308", "Days"], 3))
         2.305
         """
-        modes = self._frames(self.estimates.b)
+        pairs = zip(self.design.terms, self.estimates.b, strict=True)
+        modes = self._frames(term.shown(b) for term, b in pairs)
         if not cond_var:
             return modes
+        if isinstance(cond_var, str):
+            raise TypeError(f"the modes of one factor are fit.ranef()[{cond_var!r}]")
         import pandas as pd
 
-        variances = self.point.condvar
+        variances = _modes.conditional_variances(self)
         sd = [self.estimates.sigma * np.sqrt(np.einsum("mkk->mk", block)) for block in variances]
         deviations = self._frames(sd)
         return {
@@ -284,7 +317,7 @@ class Labelled(Fit):
 
         parts: dict[str, list[pd.DataFrame]] = {}
         for term, block in zip(self.design.terms, blocks, strict=True):
-            index = pd.Index(term.levels, name=term.group)
+            index = pd.Index(term.labels, name=term.group)
             frame = pd.DataFrame(block, index=index, columns=list(term.columns), copy=True)
             parts.setdefault(term.group, []).append(frame)
         return {group: pd.concat(frames, axis=1) for group, frames in parts.items()}
@@ -318,11 +351,11 @@ class Labelled(Fit):
             One row a parameter, by its name in `conf_int` and `profile`: "sd(Days | Subject)",
             "cor(Intercept, Days | Subject)"; of covariance structures "rho(times | Subject)", "rho
             2(times | Subject)" (two places apart), "range(x + y | site)" in the units of the
-            coordinates, "loading(f[a], 1 | g)"; "sigma". Columns ``estimate``, ``se`` (by the delta
-            method from the curvature of the criterion, as `varcorr_se`) and ``status``: empty, "at
-            bound" (a standard deviation of zero, correlations of one), "not estimable" (a
-            correlation of what does not vary), "not identified" (no data tell it from others) or
-            "held".
+            coordinates, "loading(f[a], 1 | g)"; "sigma", and the parameters of a residual
+            structure. Columns ``estimate``, ``se`` (by the delta method from the curvature of the
+            criterion, as `varcorr_se`) and ``status``: empty, "at bound" (a standard deviation of
+            zero, correlations of one), "not estimable" (a correlation of what does not vary), "not
+            identified" (no data tell it from others) or "held".
 
         Examples
         --------
@@ -384,7 +417,7 @@ class Labelled(Fit):
 
         See Also
         --------
-        lmmfast.simplify : follows these to a fit that is not singular.
+        lmmfast.simplify : Follows these to a fit that is not singular.
         """
         return _singular.explain_singularity(self)
 

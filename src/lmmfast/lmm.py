@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .engine import autoregression
 from .engine.model import Model
 from .engine.options import MAX_EVALS, Options
 from .engine.residual import ResidualModel
@@ -58,7 +59,7 @@ class LMM(Model):
             Default: x0, x1, ...
         groups : sequence of str, optional
             Name of the grouping factor of each term. Default: g0, g1, ...
-        storage, threads
+        storage, threads : optional
             As for ``LMM``.
 
         Returns
@@ -95,7 +96,8 @@ class LMM(Model):
         Parameters
         ----------
         cross : CrossProducts
-        storage, threads
+            Of all rows, or of a part of them.
+        storage, threads : optional
             As for ``LMM``.
 
         Returns
@@ -144,6 +146,7 @@ class LMM(Model):
         Parameters
         ----------
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         start : (ntheta,) array, optional
             First theta; the nearest that `free` allows. Default: moment estimates, and with `free`
             the optimum of all parameters.
@@ -182,6 +185,11 @@ class LMM(Model):
 
     def fitted(self, options: Options) -> LMMFit:
         """The fit that checked options ask for."""
+        moving = autoregression.moving_term(self.design)
+        if moving is not None:
+            profile = autoregression.profile_of(self, moving, options)
+            estimates, model, _ = autoregression.minimum(profile)
+            return LMMFit(estimates, model.design, model)  # type: ignore[arg-type]
         return LMMFit(self.minimize(options), self.design, self)
 
     def fit_many(
@@ -199,7 +207,19 @@ class LMM(Model):
     ) -> ManyFits:
         """Fits the model to many responses; see `lmmfast.fit_many`.
 
-        weights are by response here, (n, m) as `Y`; default: those of the model.
+        Parameters
+        ----------
+        Y : (n, m) array, or table with m columns, or iterable of these
+            One column a response.
+        contrasts, ddf, reml, threads, max_evals, client, checkpoint : optional
+            As for `lmmfast.fit_many`.
+        weights : (n, m) array, optional
+            By response, as `Y`. Default: those of the model.
+
+        Returns
+        -------
+        ManyFits
+            A row for each response.
         """
         from .many.asked import asked
         from .many.run import fit_all
@@ -212,6 +232,18 @@ class LMM(Model):
         """The same model fitted to another response or with other weights, from a fit of it.
 
         As ``fit.refit(y, weights=weights)`` of a fit of this model.
+
+        Parameters
+        ----------
+        fit : LMMFit
+            Where the fit starts.
+        y, weights : (n,) array, optional
+            As for `LMMFit.refit`.
+
+        Returns
+        -------
+        LMMFit
+            Of this model.
         """
         return replace(fit, design=self.design, model=self).refit(y, weights=weights)
 
@@ -221,7 +253,9 @@ class LMM(Model):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
 
         Returns
         -------

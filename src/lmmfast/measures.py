@@ -26,6 +26,7 @@ class MMRM(RepeatedModel):
         Parameters
         ----------
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         ddf : str
             As for `lmmfast.mmrm`.
 
@@ -43,6 +44,7 @@ class MMRM(RepeatedModel):
         theta : (groups x nphi,) array
             As ``fit.theta`` of a fit of this model.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
 
         Returns
         -------
@@ -118,6 +120,7 @@ def mmrm(
     max_seconds : float, optional
         Stop this long after the call with the best so far, marked not converged.
     max_evals : int, default 500
+        Evaluations of the objective at most.
 
     Returns
     -------
@@ -130,6 +133,10 @@ def mmrm(
         subject in two groups, a visit without rows.
     MemoryError
         When the sums of all patterns of visits do not fit.
+
+    See Also
+    --------
+    lmmfast.lmer : Random effects; residual structures beside them.
 
     Notes
     -----

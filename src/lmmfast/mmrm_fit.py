@@ -43,11 +43,6 @@ class MMRMFit(Labelled):
     What `LMMFit` has it has by the same names, where it means something here. There are no random
     effects and no residual variance besides the covariance matrices of the visits.
 
-    See Also
-    --------
-    lmmfast.anova : tables of terms, tests of nested covariance structures.
-    lmmfast.emmeans : marginal means and contrasts.
-
     Parameters
     ----------
     estimates : RepeatedEstimates
@@ -58,6 +53,11 @@ class MMRMFit(Labelled):
         The machine that made the fit.
     ddf : str
         Degrees of freedom of its tests where none are asked for.
+
+    See Also
+    --------
+    lmmfast.anova : Tables of terms, tests of nested covariance structures.
+    lmmfast.emmeans : Marginal means and contrasts.
 
     Examples
     --------
@@ -197,17 +197,35 @@ class MMRMFit(Labelled):
         return _intervals.varcorr_frame(self)
 
     def parameters(self) -> pd.DataFrame:
-        """Parameters of the covariance structure: columns ``estimate`` and ``se``, by the delta
-        method from the observed information. Standard deviations, correlations ("rho" of structures
-        with one; "rho(k)" at lag k), and the range of sp_exp, exp(-distance / range)."""
+        """Parameters of the covariance structure with standard errors.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``estimate`` and ``se``, by the delta method from the observed information.
+            Standard deviations, correlations ("rho" of structures with one; "rho(k)" at lag k), and
+            the range of sp_exp, exp(-distance / range).
+        """
         return _intervals.parameters_frame(self)
 
     def varcorr_se(self) -> pd.DataFrame:
-        """As ``parameters()``."""
+        """As ``parameters()``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``estimate`` and ``se``.
+        """
         return self.parameters()
 
     def vcov_theta(self) -> pd.DataFrame:
-        """Covariance matrix of theta, as it is optimized, from the exact Hessian."""
+        """Covariance matrix of theta, as it is optimized, from the exact Hessian.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Rows and columns ``theta1``, ``theta2``, ...
+        """
         import pandas as pd
 
         from .inference.repeated import information_of
@@ -264,11 +282,11 @@ class MMRMFit(Labelled):
             test does not reject. Boot: quantiles of `n` parametric replicates, see `bootstrap`.
         parameters : {"fixed", "random", "all"} or list of str, default "fixed"
             Random: those of the covariance structure, by the names of `parameters`.
-        ddf
+        ddf : optional
             Wald intervals of fixed effects: as for `t_test`.
         alpha : float, optional
             statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
-        n, seed
+        n, seed : optional
             "boot": as for `bootstrap`.
 
         Returns
@@ -337,6 +355,11 @@ class MMRMFit(Labelled):
             made independent with variance one by the Cholesky factor of their covariance, visits in
             their order (nlme's and mmrm's).
 
+        Returns
+        -------
+        pandas.Series
+            Labelled as the data.
+
         Raises
         ------
         ValueError
@@ -369,7 +392,8 @@ class MMRMFit(Labelled):
         interval : {"confidence", "prediction"}, optional
             Limits for the mean, or for the response of a new subject.
         level : float, default 0.95
-        ddf
+            Coverage of the intervals.
+        ddf : optional
             As for `t_test`.
         conditional : bool, default False
             Means given the responses of the same subject in ``newdata``, which has subjects and
@@ -402,7 +426,9 @@ class MMRMFit(Labelled):
         Parameters
         ----------
         n : int, default 100
+            Replicates.
         seed : int, default 0
+            Of the random numbers; default: a new one, kept in the result.
 
         Returns
         -------
@@ -450,6 +476,7 @@ class MMRMFit(Labelled):
         Parameters
         ----------
         n : int, default 1000
+            Replicates.
         seed : int, optional
             The same seed gives the same replicates, whatever `n`. Default: a new one each time.
         statistic : callable, optional
@@ -478,9 +505,10 @@ class MMRMFit(Labelled):
             Whole. Default: the same.
         data : table, optional
             Default: the object that the fit was given.
-        reml, ddf
+        reml, ddf : optional
             Default: as before.
         max_evals : int, default 500
+            Evaluations of the objective at most.
 
         Returns
         -------
@@ -499,7 +527,7 @@ class MMRMFit(Labelled):
         if data is None and (given is None or given.data is None):
             raise FitError("the data of this fit are not known: give them, update(..., data)")
         assert given is not None or data is not None
-        rest = (None, None, None) if given is None else given[1:]
+        rest = () if given is None else (given.weights, given.offset, given.contrasts)
         own = given.data if data is None and given is not None else data
         design = any_repeated(formula or self.formula, own, *rest)
         model: Any = self.model.with_design(design)
@@ -510,7 +538,18 @@ class MMRMFit(Labelled):
     # ---- what it does not have ------------------------------------------------------------------
 
     def ranef(self, cond_var: bool = False) -> Any:
-        """There are none: FitError."""
+        """There are none: FitError.
+
+        Parameters
+        ----------
+        cond_var : bool
+            Not read.
+
+        Raises
+        ------
+        FitError
+            Always: the model has no random effects.
+        """
         raise FitError(NONE)
 
     def coef(self) -> Any:
@@ -543,7 +582,12 @@ class MMRMFit(Labelled):
         ----------
         correlation : bool, optional
             Show the correlations of the fixed effects. Default: when there are 2 to 8 of them.
-        ddf
+        ddf : optional
             As for `t_test`.
+
+        Returns
+        -------
+        Summary
+            Prints as text, in notebooks as HTML.
         """
         return _summary.summarize(self, correlation, ddf)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .formula.repeated import IN_WORDS
 from .inference.intervals.repeated import covariances_of
 from .inference.rows.predict import fitted_of
 from .inference.rows.repeated import scaled
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
     from .fit import Fit
 
 
-NAMES = {
-    "us": "unstructured",
-    "toep": "Toeplitz, one variance",
-    "toeph": "heterogeneous Toeplitz",
-    "ar1": "autoregressive of order 1, one variance",
-    "ar1h": "heterogeneous autoregressive of order 1",
-    "cs": "compound symmetry, one variance",
-    "csh": "heterogeneous compound symmetry",
-    "ad": "antedependence of order 1, one variance",
-    "adh": "heterogeneous antedependence of order 1",
-    "sp_exp": "spatial exponential, exp(-distance / range)",
-}
 MOST_VISITS = 12  # whose covariance matrix is shown
 
 
@@ -87,7 +76,7 @@ def _covariances(fit: Fit) -> list[tuple[str | Table, ...]]:
     several = len(visits.groups) > 1
     for g, name in enumerate(visits.groups):
         where = f", {visits.covariance.group} {name}" * several
-        lines: list[str | Table] = [f"Covariance of visits{where}: {NAMES[structure]}"]
+        lines: list[str | Table] = [f"Covariance of visits{where}: {IN_WORDS[structure]}"]
         if structure != "us" or visits.m > MOST_VISITS:
             lines.append(_parameters(fit, g))
         if visits.m <= MOST_VISITS:

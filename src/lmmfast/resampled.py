@@ -37,6 +37,7 @@ class Resampled(Rowwise):
         n : int, default 100
             Responses drawn, each of which takes an evaluation of the model and a sort of its rows.
         seed : int, default 0
+            Of the random numbers; default: a new one, kept in the result.
 
         Returns
         -------
@@ -149,6 +150,7 @@ class Resampled(Rowwise):
             "parametric": as for `simulate`; "fixed" keeps the conditional modes (lme4's
             ``use.u=TRUE``), so that replicates tell of the residuals alone.
         threads : int, default 1
+            Threads that work; the result is identical for any number.
         client : concurrent.futures.Executor or dask.distributed.Client, optional
             Workers in place of threads.
         checkpoint : path, optional

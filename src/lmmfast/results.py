@@ -16,6 +16,8 @@ from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE
 from .labelled import Labelled
 from .resampled import Resampled
+from .saved.mixin import Saved
+from .spatial import Spatial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,19 +29,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LMMFit(Labelled, Resampled):
+class LMMFit(Labelled, Resampled, Spatial, Saved):
     """A fitted linear mixed model.
 
     Everything is labelled with pandas where it has names; the bare arrays are in ``estimates``,
     and cannot be changed.
     A singular fit is a normal result: every method works on it. Fixed-effect columns that depend
     linearly on others were dropped: they are missing (NaN) in ``params``, ``bse`` and the like.
-
-    See Also
-    --------
-    lmmfast.anova : tables of terms, comparison of models; also ``drop1`` and ``ranova``.
-    lmmfast.emmeans : marginal means and contrasts.
-    lmmfast.simplify : the way from a singular fit to one that is not.
 
     Parameters
     ----------
@@ -49,6 +45,12 @@ class LMMFit(Labelled, Resampled):
         Response, columns, grouping factors and the recipe that encodes new data.
     model : LMM
         The machine that made the fit; it can evaluate the objective elsewhere and refit.
+
+    See Also
+    --------
+    lmmfast.anova : Tables of terms, comparison of models; also ``drop1`` and ``ranova``.
+    lmmfast.emmeans : Marginal means and contrasts.
+    lmmfast.simplify : The way from a singular fit to one that is not.
 
     Examples
     --------
@@ -90,7 +92,7 @@ class LMMFit(Labelled, Resampled):
             Wald intervals of fixed effects: as for `t_test`.
         alpha : float, optional
             statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
-        n, seed, threads
+        n, seed, threads : optional
             "boot": as for `bootstrap`.
         kind : {"percentile", "basic", "normal", "studentized", "bca"}
             "boot": as for `Bootstrap.conf_int`.
@@ -219,9 +221,9 @@ class LMMFit(Labelled, Resampled):
             variable that is gone come back, as in R. A warning tells when values have changed.
         reml : bool, optional
             Default: as before.
-        weights, offset, contrasts, relationship, dispersion, residual
+        weights, offset, contrasts, relationship, dispersion, residual : optional
             As for `lmmfast.lmer`; None for none. Default: as before.
-        start, verbose, callback, max_seconds, max_evals, starts
+        start, verbose, callback, max_seconds, max_evals, starts : optional
             As for `lmmfast.lmer`. Storage and threads are as before.
         fixed : dict, optional
             As for `lmmfast.lmer`; None: nothing is held. Default: what was held or tied, as far as
@@ -264,5 +266,10 @@ class LMMFit(Labelled, Resampled):
         ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
             Degrees of freedom of the tests, as for `t_test`. On singular fits the two may differ
             much: Satterthwaite's holds what is zero at zero, Kenward and Roger's does not.
+
+        Returns
+        -------
+        Summary
+            Prints as text, in notebooks as HTML.
         """
         return _summary.summarize(self, correlation, ddf)

@@ -50,6 +50,11 @@ class Rowwise(Fit):
             variance one by the Cholesky factor of their covariance, row by row given those before;
             dense in each set of rows that share random effects.
 
+        Returns
+        -------
+        pandas.Series
+            Labelled as the data.
+
         Raises
         ------
         ValueError
@@ -358,7 +363,7 @@ class Rowwise(Fit):
             "response": on the scale of the response itself, where the formula transforms it
             (``log(rt)``, ``-1000 / rt``, ...): predictions and limits are transformed, standard
             errors by the delta method.
-        inverse, bias_adjust
+        inverse, bias_adjust : optional
             As for ``lmmfast.emmeans``. The variance integrated over is, row by row, that of the
             residual (``weights``), of the random effects that ``re_form`` leaves out and of those
             of unseen levels. Missing, with a warning, where the response has no mean: where 1 / y
@@ -372,6 +377,15 @@ class Rowwise(Fit):
             say nothing about such a row: a cell without data.
         pandas.DataFrame
             With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``.
+
+        Raises
+        ------
+        DataError
+            If variables or grouping factors are unknown, a level is unseen (and ``new_levels`` is
+            "error"), or the fit had an ``offset=`` and none is given.
+        FitError
+            When so many levels that never occurred together need standard errors that the solves
+            would take hours.
 
         Notes
         -----
@@ -388,15 +402,6 @@ class Rowwise(Fit):
         dense. Elsewhere other combinations take a solve for each row, or for each level of the
         smaller factor: 500 pairs of 100,000 workers and 10,000 firms three seconds. With
         ``storage="iterative"`` all of them do.
-
-        Raises
-        ------
-        DataError
-            If variables or grouping factors are unknown, a level is unseen (and ``new_levels`` is
-            "error"), or the fit had an ``offset=`` and none is given.
-        FitError
-            When so many levels that never occurred together need standard errors that the solves
-            would take hours.
 
         Examples
         --------

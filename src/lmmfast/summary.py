@@ -54,7 +54,13 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
     at_hand = fit.design.is_held and not (fit.design.reading and fit.design.reading.in_file)
     if at_hand and scaled and not is_ordered(fit):
         sections.append(("Scaled residuals:", residual_table(fit)))
-    said = [*structure_lines(fit), *unidentified_lines(fit), *held_lines(fit), counts(fit)]
+    said = [
+        *structure_lines(fit),
+        *rho_lines(fit),
+        *unidentified_lines(fit),
+        *held_lines(fit),
+        counts(fit),
+    ]
     said += dropped_rows(fit.design)
     said += kept_rows(fit)
     sections.append(("Random effects:", random_table(fit), *said))
@@ -228,9 +234,28 @@ def structure_lines(fit: Fit) -> list[str]:
     return list(chain.from_iterable(map(wrapped, said)))
 
 
+def rho_lines(fit: Fit) -> list[str]:
+    """The rho of a conditional autoregression that was estimated."""
+    rho = fit.estimates.rho
+    if rho is None:
+        return []
+    group = fit.design.terms[rho.term].group
+    error = "at its bound" if rho.at_bound else f"standard error {general(rho.se, 3)}"
+    said = (
+        f"{group}: conditional autoregression, rho = {general(rho.estimate, 4)} ({error}); "
+        "tests of fixed effects and intervals of variances take it as known"
+    )
+    return list(wrapped(said))
+
+
 def counts(fit: Fit) -> str:
     """Rows and levels."""
-    groups = "; ".join(f"{group}, {m}" for group, m in fit.n_levels.items())
+    ranks = {
+        term.group: f" ({len(term.levels)} with effects of their own: K is singular)"
+        for term in fit.design.terms
+        if len(term.labels) > len(term.levels)
+    }
+    groups = "; ".join(f"{group}, {m}{ranks.get(group, '')}" for group, m in fit.n_levels.items())
     return f"Number of obs: {fit.nobs}, groups: {groups}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -12,6 +12,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from . import markup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,13 +24,209 @@ WIDTH = 12  # a column that would be wider goes over to general (exponent) forma
 LINE = 100
 
 
+class Exported:
+    """What is printed, in other languages; texts and tables come from `sections`."""
+
+    def _sections(self) -> tuple[tuple[str | Table, ...], ...]:
+        raise NotImplementedError
+
+    def _chosen(
+        self, which: str | None, text: bool, rename: Mapping[str, str] | None
+    ) -> list[tuple[str | Table, ...]]:
+        """The sections of all tables or of those under a heading, with their text or without."""
+        found = list(self._sections())
+        if which is not None:
+            under = [own for own in found if _heading(own) == which.rstrip(":")]
+            if not under:
+                known = ", ".join(repr(_heading(own)) for own in found if _heading(own))
+                raise ValueError(f"there is no table {which!r}: name one of {known}")
+            found = under
+        if rename:
+            found = _renamed(found, rename)
+        if text:
+            return found
+        tables = [tuple(part for part in own if isinstance(part, Table)) for own in found]
+        return [own for own in tables if own]
+
+    def to_latex(
+        self,
+        which: str | None = None,
+        *,
+        text: bool = True,
+        rename: Mapping[str, str] | None = None,
+        caption: str | None = None,
+        label: str | None = None,
+        longtable: bool = False,
+    ) -> str:
+        """LaTeX with the printed digits; tables need ``\\usepackage{booktabs}``.
+
+        Parameters
+        ----------
+        which : str, optional
+            Heading of one table, as printed: "Fixed effects". Default: everything.
+        text : bool, default True
+            Also the lines above and below the tables.
+        rename : dict of str to str, optional
+            Other words for headers and labels: ``{"Pr(>|t|)": "p", "cond[T.b]": "B - A"}``.
+        caption, label : str, optional
+            Make each table float, with this caption (escaped) and label; the text is below it.
+        longtable : bool, default False
+            Tables over several pages: ``\\usepackage{longtable}``. They do not float.
+
+        Returns
+        -------
+        str
+            Names and levels are escaped; minus signs and powers of ten are mathematics.
+
+        Raises
+        ------
+        ValueError
+            When no table has this heading, or nothing a name of `rename`.
+        """
+        parts = []
+        for section in self._chosen(which, text, rename):
+            tables = [own for own in section if isinstance(own, Table)]
+            if (caption is None and label is None) or not tables or longtable:
+                parts += [_latex_part(own, longtable) for own in _paragraphs(section)]
+                continue
+            drawn = [markup.latex_table(own.header, own.rows, own.n_left) for own in tables]
+            said = [own for own in section[_heading(section) != "" :] if isinstance(own, str)]
+            notes = [markup.latex(line) for own in said for line in own.split("\n")]
+            parts.append(markup.latex_float("\n\n".join(drawn), caption, label, notes))
+        return "\n\n".join(parts)
+
+    def to_markdown(
+        self,
+        which: str | None = None,
+        *,
+        text: bool = True,
+        rename: Mapping[str, str] | None = None,
+    ) -> str:
+        """Markdown with the printed digits: pipe tables, for GitHub, pandoc and Quarto.
+
+        Parameters
+        ----------
+        which : str, optional
+            Heading of one table, as printed: "Fixed effects". Default: everything.
+        text : bool, default True
+            Also the lines above and below the tables.
+        rename : dict of str to str, optional
+            Other words for headers and labels: ``{"Pr(>|t|)": "p", "cond[T.b]": "B - A"}``.
+
+        Raises
+        ------
+        ValueError
+            When no table has this heading, or nothing a name of `rename`.
+        """
+        parts = [
+            own for section in self._chosen(which, text, rename) for own in _paragraphs(section)
+        ]
+        return "\n\n".join(
+            markup.markdown_table(own.header, own.rows, own.n_left)
+            if isinstance(own, Table)
+            else markup.markdown_lines(own)
+            for own in parts
+        )
+
+    def to_html(
+        self,
+        which: str | None = None,
+        *,
+        text: bool = True,
+        rename: Mapping[str, str] | None = None,
+    ) -> str:
+        """HTML with the printed digits, as notebooks show it.
+
+        Parameters
+        ----------
+        which : str, optional
+            Heading of one table, as printed: "Fixed effects". Default: everything.
+        text : bool, default True
+            Also the lines above and below the tables.
+        rename : dict of str to str, optional
+            Other words for headers and labels: ``{"Pr(>|t|)": "p", "cond[T.b]": "B - A"}``.
+
+        Raises
+        ------
+        ValueError
+            When no table has this heading, or nothing a name of `rename`.
+        """
+        parts = [
+            own for section in self._chosen(which, text, rename) for own in _paragraphs(section)
+        ]
+        return "".join(
+            markup.html_table(own.header, own.rows, own.n_left)
+            if isinstance(own, Table)
+            else f"<p>{'<br>'.join(map(escape, own))}</p>"
+            for own in parts
+        )
+
+
+def _renamed(
+    sections: list[tuple[str | Table, ...]], names: Mapping[str, str]
+) -> list[tuple[str | Table, ...]]:
+    """The tables with other words for headers and labels; ValueError for names of nothing."""
+    tables = [part for own in sections for part in own if isinstance(part, Table)]
+    words = {word for own in tables for word in own.header}
+    words |= {word for own in tables for row in own.rows for word in row[: own.n_left]}
+    for name in names:
+        if name not in words:
+            raise ValueError(f"there is no {name!r} to rename: there are {sorted(words - {''})}")
+    return [
+        tuple(part.renamed(names) if isinstance(part, Table) else part for part in own)
+        for own in sections
+    ]
+
+
+def _heading(section: tuple[str | Table, ...]) -> str:
+    """The line above the table of a section; empty where there is none."""
+    first = section[0] if section else ""
+    return first.rstrip(":") if isinstance(first, str) and first.endswith(":") else ""
+
+
+def _paragraphs(section: tuple[str | Table, ...]) -> Iterator[Table | list[str]]:
+    """The tables of a section, and the lines between two tables as one paragraph."""
+    for is_table, parts in groupby(section, lambda part: isinstance(part, Table)):
+        if is_table:
+            yield from parts  # type: ignore[misc]
+        else:
+            yield "\n".join(map(str, parts)).split("\n")
+
+
+def _latex_part(part: Table | list[str], long: bool) -> str:
+    if isinstance(part, Table):
+        return markup.latex_table(part.header, part.rows, part.n_left, long)
+    return "\\noindent " + " \\\\\n".join(
+        f"{{{line[0]}}}{line[1:]}" if line[:1] in ("[", "*") else line
+        for line in map(markup.latex, part)
+    )
+
+
 @dataclass(frozen=True)
-class Table:
+class Table(Exported):
     """Cells of text under a header; the first ``n_left`` columns are labels (left-aligned)."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     n_left: int
+
+    def _sections(self) -> tuple[tuple[str | Table, ...], ...]:
+        return ((self,),)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The cells, as text, in a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame([list(row) for row in self.rows], columns=list(self.header), dtype=str)
+
+    def renamed(self, names: Mapping[str, str]) -> Table:
+        """Other words for headers and labels."""
+        rows = (
+            (*(names.get(cell, cell) for cell in row[: self.n_left]), *row[self.n_left :])
+            for row in self.rows
+        )
+        header = tuple(names.get(cell, cell) for cell in self.header)
+        return Table(header, tuple(rows), self.n_left)
 
     def __str__(self) -> str:
         lines, n = [self.header, *self.rows], self.n_left
@@ -40,20 +238,56 @@ class Table:
         return "\n".join("  ".join(cells).rstrip() for cells in sides)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.header)
-        body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def _html_row(self, row: tuple[str, ...]) -> str:
-        left = "".join(f"<th>{escape(cell)}</th>" for cell in row[: self.n_left])
-        return left + "".join(f"<td>{escape(cell)}</td>" for cell in row[self.n_left :])
+        return self.to_html()
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Exported):
     """Summary of a fit: sections of sentences and tables. ``str()`` for text, HTML in notebooks."""
 
     sections: tuple[tuple[str | Table, ...], ...]
+
+    def _sections(self) -> tuple[tuple[str | Table, ...], ...]:
+        return self.sections
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables by their headings: "Random effects", "Fixed effects", ...; numbered where
+        there is none."""
+        found: dict[str, Table] = {}
+        for section in self.sections:
+            for part in section:
+                if isinstance(part, Table):
+                    name = _heading(section)
+                    found[name if name and name not in found else str(len(found) + 1)] = part
+        return found
+
+    def to_frame(self, which: str | None = None) -> pd.DataFrame:
+        """The cells of one table, as printed.
+
+        Parameters
+        ----------
+        which : str, optional
+            Heading of a table, see ``tables``. Default: "Fixed effects", else the first one.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of text; the numbers are in ``fit.tidy()`` and in ``to_frame()`` of other results.
+
+        Raises
+        ------
+        ValueError
+            When there is no table, or none with this heading.
+        """
+        found = self.tables
+        name = which
+        if name is None and found:
+            name = "Fixed effects" if "Fixed effects" in found else next(iter(found))
+        if name is None or name.rstrip(":") not in found:
+            known = ", ".join(map(repr, found)) or "none: there is no table"
+            raise ValueError(f"there is no table {which!r}: name one of {known}")
+        return found[name.rstrip(":")].to_frame()
 
     def __str__(self) -> str:
         return "\n\n".join("\n".join(str(part) for part in section) for section in self.sections)
@@ -61,23 +295,22 @@ class Summary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        html = []
-        for section in self.sections:
-            for kind, parts in groupby(section, type):
-                if kind is Table:
-                    html += [part._repr_html_() for part in parts]  # type: ignore[union-attr]
-                else:  # lines between two tables are one paragraph
-                    lines = "\n".join(map(str, parts)).split("\n")
-                    html.append(f"<p>{'<br>'.join(map(escape, lines))}</p>")
-        return "".join(html)
+        return self.to_html()
 
 
-class Printed:
+class Printed(Exported):
     """A result that shows as its summary: text, HTML in notebooks. Dataclasses need repr=False."""
 
     def summary(self) -> Summary:
         """What there is to say, on paper."""
         raise NotImplementedError
+
+    def to_frame(self) -> pd.DataFrame:
+        """The numbers, unrounded, in a data frame."""
+        raise NotImplementedError
+
+    def _sections(self) -> tuple[tuple[str | Table, ...], ...]:
+        return self.summary().sections
 
     def __str__(self) -> str:
         return str(self.summary())
@@ -85,7 +318,7 @@ class Printed:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+        return self.to_html()
 
 
 def formula_text(formula: str) -> str:

@@ -2,6 +2,8 @@
 
 #include "base/team.h"
 
+#include "base/threads.h"
+
 #include <stdlib.h>
 
 typedef void part_body(void *arg, int64_t i, int worker);
@@ -11,7 +13,7 @@ static void plain_loop(int64_t count, part_body *body, void *arg)
     for (int64_t i = 0; i < count; i++) body(arg, i, 0);
 }
 
-#ifdef _WIN32 /* no threads there */
+#ifdef THREADS_NONE
 
 struct team {
     int size;
@@ -43,20 +45,14 @@ void team_run(team *t, int64_t count, part_body *body, void *arg)
 
 #else
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <unistd.h>
 
-enum {
-    SPIN = 1000,    /* looks at the next run or the last worker before a thread lies down: 20-50 us */
-    STACK = 4 << 20 /* bytes: the defaults of macOS and musl are small for LAPACK                     */
-};
+enum { SPIN = 1000 }; /* looks at the next run or the last worker before a thread lies down: 20-50 us */
 
 typedef struct { /* a thread other than the caller */
     team *t;
-    pthread_t thread;
+    thread self;
     int number;
 } member;
 
@@ -64,11 +60,11 @@ typedef struct { /* a thread other than the caller */
    So a busy machine delays a run by no more than the parts that were begun. */
 struct team {
     int size;
-    pid_t process; /* a forked child has the team but not its threads */
+    long process; /* a forked child has the team but not its threads */
     int started;
     member *others;
-    pthread_mutex_t lock; /* of everything below; the atomic ones may be looked at without it */
-    pthread_cond_t begin, end;
+    mutex lock; /* of everything below; the atomic ones may be looked at without it */
+    condition begin, end;
     bool open, quit;
     atomic_uint run;   /* number of the run                  */
     atomic_int inside; /* members that work at its parts     */
@@ -100,11 +96,11 @@ static void do_parts(team *t, int worker)
 static void await_run(team *t, unsigned seen)
 {
     for (int k = 0; k < SPIN && atomic_load_explicit(&t->run, memory_order_relaxed) == seen; k++) relax();
-    pthread_mutex_lock(&t->lock);
-    while (!t->quit && !(t->open && t->run != seen)) pthread_cond_wait(&t->begin, &t->lock);
+    mutex_lock(&t->lock);
+    while (!t->quit && !(t->open && t->run != seen)) condition_wait(&t->begin, &t->lock);
 }
 
-static void *work(void *arg)
+static void work(void *arg)
 {
     member *me = arg;
     team *t = me->t;
@@ -114,46 +110,45 @@ static void *work(void *arg)
         if (t->quit) break;
         seen = t->run;
         t->inside++;
-        pthread_mutex_unlock(&t->lock);
+        mutex_unlock(&t->lock);
         do_parts(t, me->number);
-        pthread_mutex_lock(&t->lock);
-        if (--t->inside == 0 && !t->open) pthread_cond_signal(&t->end);
-        pthread_mutex_unlock(&t->lock);
+        mutex_lock(&t->lock);
+        if (--t->inside == 0 && !t->open) condition_signal(&t->end);
+        mutex_unlock(&t->lock);
     }
-    pthread_mutex_unlock(&t->lock);
-    return NULL;
+    mutex_unlock(&t->lock);
 }
 
 static void open_run(team *t, int64_t count, part_body *body, void *arg)
 {
-    pthread_mutex_lock(&t->lock);
+    mutex_lock(&t->lock);
     t->body = body;
     t->arg = arg;
     t->count = count;
     t->next = 0;
     t->open = true;
     t->run++;
-    pthread_mutex_unlock(&t->lock);
+    mutex_unlock(&t->lock);
     if (count >= t->size)
-        pthread_cond_broadcast(&t->begin);
+        condition_broadcast(&t->begin);
     else
-        for (int64_t k = 1; k < count; k++) pthread_cond_signal(&t->begin);
+        for (int64_t k = 1; k < count; k++) condition_signal(&t->begin);
 }
 
 static void close_run(team *t)
 {
-    pthread_mutex_lock(&t->lock);
+    mutex_lock(&t->lock);
     t->open = false;
-    pthread_mutex_unlock(&t->lock);
+    mutex_unlock(&t->lock);
     for (int k = 0; k < SPIN && atomic_load_explicit(&t->inside, memory_order_relaxed); k++) relax();
-    pthread_mutex_lock(&t->lock);
-    while (t->inside) pthread_cond_wait(&t->end, &t->lock);
-    pthread_mutex_unlock(&t->lock);
+    mutex_lock(&t->lock);
+    while (t->inside) condition_wait(&t->end, &t->lock);
+    mutex_unlock(&t->lock);
 }
 
 void team_run(team *t, int64_t count, part_body *body, void *arg)
 {
-    if (count <= 1 || team_size(t) == 1 || t->process != getpid()) {
+    if (count <= 1 || team_size(t) == 1 || t->process != process_id()) {
         plain_loop(count, body, arg);
         return;
     }
@@ -167,32 +162,15 @@ int team_size(const team *t)
     return t ? t->size : 1;
 }
 
-/* Signals are for the program's own threads, but for those that a thread raises by what it does. */
-static void block_signals(sigset_t *before)
-{
-    static const int raised[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
-    sigset_t blocked;
-    sigfillset(&blocked);
-    for (size_t k = 0; k < sizeof raised / sizeof *raised; k++) sigdelset(&blocked, raised[k]);
-    pthread_sigmask(SIG_SETMASK, &blocked, before);
-}
-
 static void start(team *t)
 {
-    sigset_t before;
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes)) return;
-    pthread_attr_setstacksize(&attributes, STACK);
-    block_signals(&before);
     while (t->started < t->size - 1) {
         member *m = t->others + t->started;
         m->t = t;
         m->number = t->started + 1;
-        if (pthread_create(&m->thread, &attributes, work, m)) break;
+        if (thread_start(&m->self, work, m)) break;
         t->started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
 }
 
 team *team_new(int threads)
@@ -200,11 +178,11 @@ team *team_new(int threads)
     team *t = calloc(1, sizeof *t);
     if (!t) return NULL;
     t->size = threads > 1 ? threads : 1;
-    t->process = getpid();
+    t->process = process_id();
     t->others = calloc((size_t)t->size, sizeof *t->others);
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->begin, NULL);
-    pthread_cond_init(&t->end, NULL);
+    mutex_init(&t->lock);
+    condition_init(&t->begin);
+    condition_init(&t->end);
     if (t->others) start(t);
     if (t->started == t->size - 1 && t->others) return t;
     team_free(t);
@@ -213,21 +191,21 @@ team *team_new(int threads)
 
 static void stop(team *t)
 {
-    pthread_mutex_lock(&t->lock);
+    mutex_lock(&t->lock);
     t->quit = true;
     t->run++; /* ends the spinning */
-    pthread_mutex_unlock(&t->lock);
-    pthread_cond_broadcast(&t->begin);
-    for (int k = 0; k < t->started; k++) pthread_join(t->others[k].thread, NULL);
-    pthread_cond_destroy(&t->end);
-    pthread_cond_destroy(&t->begin);
-    pthread_mutex_destroy(&t->lock);
+    mutex_unlock(&t->lock);
+    condition_broadcast(&t->begin);
+    for (int k = 0; k < t->started; k++) thread_join(&t->others[k].self);
+    condition_free(&t->end);
+    condition_free(&t->begin);
+    mutex_free(&t->lock);
 }
 
 void team_free(team *t)
 {
     if (!t) return;
-    if (t->process == getpid()) stop(t); /* else there is nobody to wait for */
+    if (t->process == process_id()) stop(t); /* else there is nobody to wait for */
     free(t->others);
     free(t);
 }

@@ -54,8 +54,7 @@ static void slope_in_theta(glmm_model *g, const double *psi)
     for (int i = 0; i < p * p; i++) fs->D[i] *= 2;
 }
 
-/* The user's theta of a flat factor: the triangle of which FLAT C FLAT C' is the square */
-static void flat_theta(glmm_model *g, double *theta)
+void flat_theta(glmm_model *g, double *theta)
 {
     lmm_model *m = g->m;
     const layout *lay = &m->layout;

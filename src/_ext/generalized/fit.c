@@ -255,12 +255,30 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
     if (!(t->nt + t->more)) state->predicted = 0, state->moved = 1, state->neval = 1;
     info->certificate = state->predicted;
     if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;
+    if (t->plane && plane_round_to_zero(t->plane, ZERO * FLOOR * g->unit, x)) state->moved = 1;
     state->predicted = 0; /* the mode exactly */
     if ((state->moved || !g->stands || g->promise > EXACTLY || g->strayed > STRAYED) &&
         !isfinite(joint_value(t, x)))
         return LMM_NOTFINITE;
     to_psi(t, x, psi);
     return status;
+}
+
+/* A flat factor is held within the plane: no variable moves what is its own */
+static lmm_status hold_flat(glmm_model *g, plane *p)
+{
+    double *theta = g->m->scratch.newton;
+    flat_theta(g, theta);
+    for (int e = 0; e < p->s.nterm; e++) {
+        const piece *own = &p->s.piece[e];
+        if (own->t.f->k != g->flat) continue;
+        if (own->of) return LMM_UNAVAILABLE;
+        for (int i = own->first; i < own->first + own->count; i++)
+            for (int j = 0; j < p->n; j++)
+                if (p->basis[i + j * p->nphi] != 0) return LMM_UNAVAILABLE;
+        memcpy(p->fixed + own->first, theta + own->t.th, sizeof(double) * (size_t)own->count);
+    }
+    return LMM_OK;
 }
 
 lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *within, const double *start,
@@ -280,9 +298,8 @@ lmm_status glmm_fit(glmm_model *g, const lmm_settings *s, const glmm_plane *with
         for (int j = 0; j < p.n && status == LMM_OK; j++) p.most[j] = INFINITY; /* there is no sigma */
         t.nt = p.n;
         t.first = 2 * (ptrdiff_t)p.n;
-    }
-    if (g->flat >= 0) {
-        if (t.plane) status = LMM_UNAVAILABLE;
+        if (g->flat >= 0 && status == LMM_OK) status = hold_flat(g, &p);
+    } else if (g->flat >= 0) {
         t.skip = lay->f[g->flat].th;
         t.skipped = lay->f[g->flat].nth;
         t.nt -= t.skipped;

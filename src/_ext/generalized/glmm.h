@@ -82,7 +82,7 @@ lmm_status glmm_again(glmm_model *g, const glmm_response *r);
 lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gradient);
 
 /* Second derivatives of the criterion at psi in theta and beta: n x n, n = ntheta + p, zeros for dropped
-   columns. LMM_UNAVAILABLE: by quadrature, with expected weights */
+   columns. LMM_UNAVAILABLE: by quadrature, with expected weights, where levels are related */
 lmm_status glmm_hessian(glmm_model *g, const double *psi, double *H);
 
 /* At the last evaluation: modes b, one m x p block per factor, row-major; eta and leverages z_i'B z_i by row

@@ -346,6 +346,8 @@ lmm_status glmm_hessian(glmm_model *g, const double *psi, double *H)
     second s;
     double f;
     if (g->nodes || g->expected) return LMM_UNAVAILABLE;
+    for (int k = 0; k < g->m->layout.nfactor; k++) /* the sums over levels take them as independent */
+        if (g->m->layout.f[k].relation) return LMM_UNAVAILABLE;
     TRY(open_second(&s, g));
     theta_of_psi(g, psi, s.theta);
     lmm_status status = glmm_evaluate(g, psi, &f, s.slope);

@@ -41,6 +41,8 @@ lmm_status evaluate_at(glmm_model *g);
 void find_slopes(glmm_model *g);
 void set_triangular(glmm_model *g);
 void theta_of_psi(glmm_model *g, const double *psi, double *theta);
+/* The theta of a flat factor: the triangle of which FLAT C FLAT C' is the square; the rest stays */
+void flat_theta(glmm_model *g, double *theta);
 void whitened(const glmm_model *g, const double *beta, double *gamma);
 
 #endif

@@ -40,6 +40,7 @@ typedef struct {          /* a grouping factor, in elimination order            
     whitening w;          /* of its columns (block diagonal over its terms)                    */
     double *Cinv;         /* p x p  inverse of w.C                                             */
     relation *relation;   /* of its levels; NULL: they are independent                         */
+    int several;          /* do rows have several levels? Then lists have nodes of the factor itself */
 } factor;
 
 typedef struct {            /* fixed at set-up: what stands where, and in which coordinates                */
@@ -166,6 +167,12 @@ static inline ptrdiff_t ancestor_rows(const layout *lay, int k)
     ptrdiff_t rows = 0;
     while (++k < lay->nelim) rows += lay->f[k].p;
     return rows;
+}
+
+/* Do levels of the factor meet each other in M, without an eliminated factor's? */
+static inline int is_coupled(const factor *f)
+{
+    return f->relation || f->several;
 }
 
 /* Doubles in the panels of factor k */

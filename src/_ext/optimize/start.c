@@ -307,7 +307,7 @@ lmm_status moment_estimates(lmm_model *m, double *sigma, double *work)
     mo.scale = mo.Tr + N * N, mo.rhs = mo.scale + N, mo.K = mo.rhs + N, mo.R = mo.K + N * N;
     mo.D = mo.R + (work + start_work(lay) - mo.R) / 2;
     for (int k = 0; k < lay->nfactor; k++)
-        if (lay->f[k].relation) return LMM_UNAVAILABLE;
+        if (is_coupled(&lay->f[k])) return LMM_UNAVAILABLE;
     m->evaluation.at.state = NOWHERE;
     TRY(project_edge(&mo));
     if (find_equations(&mo)) return LMM_NOTPOSDEF;

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "residual/residual.h"
+#include "setup/rows.h"
 #include "trailing/trailing.h"
 
 #define BATCH_ROWS 256 /* rows that are whitened together, if no subject has more */
@@ -117,7 +118,7 @@ static lmm_status make(residual *r, lmm_model *m, const lmm_data *d, const lmm_r
 
 lmm_status lmm_residual_setup(lmm_model *m, const lmm_data *d, const lmm_residual *given, double limit)
 {
-    if (!m->trailing->exact || m->sums.absent) return LMM_UNAVAILABLE;
+    if (!m->trailing->exact || m->sums.absent || have_several(d)) return LMM_UNAVAILABLE;
     residual *r = calloc(1, sizeof(*r));
     if (!r) return LMM_NOMEM;
     r->ndeviation = given->ndeviation;

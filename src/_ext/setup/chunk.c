@@ -23,6 +23,7 @@ typedef struct {
 static lmm_status open_chunk(chunk *c, const lmm_data *d)
 {
     const size_t K = (size_t)d->nfactor;
+    if (have_several(d)) return LMM_UNAVAILABLE;
     TRY(rows_open(&c->rows, d));
     c->ncol = d->p + 1;
     for (int k = 0; k < d->nfactor; k++) c->ncol += d->factor[k].ncol;

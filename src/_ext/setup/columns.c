@@ -116,6 +116,7 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     f->user = user;
     f->p = p;
     f->nlev = u->nlev;
+    f->several = u->members != NULL;
     GRAB(m, f->term, p);
     for (int j = 0; j < p; j++) f->term[j] = j && u->term[j] == u->term[j - 1] ? f->term[j - 1] : j;
     GRAB(m, f->thr, p * (p + 1) / 2);

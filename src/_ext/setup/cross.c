@@ -66,6 +66,52 @@ INLINE void add_pairs(int p, lmm_model *m, const builder *b, int k, int j, int a
     }
 }
 
+/* The diagonal blocks and the edge of a factor of which rows have several levels, w_l z of level l */
+static void add_shares(lmm_model *m, const builder *b, int k, int at, int64_t first)
+{
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k];
+    const lmm_factor *given = &b->d->factor[f->user];
+    const int width = b->edge, p = f->p;
+    for (int32_t i = 0; i < b->rows.n; i++) {
+        const double *v = b->white + (ptrdiff_t)i * b->ncol, *z = v + at, *x = v + (b->ncol - width);
+        int32_t count;
+        const int32_t *level = levels_of_row(given, first + i, &count);
+        for (int32_t s = 0; s < count; s++) {
+            const int32_t e = f->perm[level[s]];
+            const double w = weight_in_row(given, first + i, s);
+            double *diag = m->sums.A[k].diag + (ptrdiff_t)(e - f->node) * p * p;
+            double *to = m->sums.A[k].pan + (lay->pan[e] + lay->ld[e] - width);
+            for (int c = 0; c < p; c++) {
+                for (int r = 0; r < p; r++) diag[r + c * p] += w * z[r] * (w * z[c]);
+                for (int r = 0; r < width; r++) to[r + (ptrdiff_t)c * lay->ld[e]] += x[r] * (w * z[c]);
+            }
+        }
+    }
+}
+
+/* Blocks of levels of factors k and j, k itself among them, where rows have several of one of the two */
+static void add_shared_pairs(lmm_model *m, const builder *b, int k, int j, int at, int other, int64_t first)
+{
+    const layout *lay = &m->layout;
+    const factor *f = &lay->f[k], *o = &lay->f[j];
+    const lmm_factor *mine = &b->d->factor[f->user], *theirs = &b->d->factor[o->user];
+    for (int32_t i = 0; i < b->rows.n; i++) {
+        const double *z = b->white + (ptrdiff_t)i * b->ncol + at, *x = z + (other - at);
+        int32_t count, met;
+        const int32_t *level = levels_of_row(mine, first + i, &count);
+        const int32_t *with = levels_of_row(theirs, first + i, &met);
+        for (int32_t s = 0; s < count; s++)
+            for (int32_t t = k == j ? s + 1 : 0; t < met; t++) {
+                const int32_t e = f->perm[level[s]], node = o->perm[with[t]];
+                const double w = weight_in_row(mine, first + i, s) * weight_in_row(theirs, first + i, t);
+                double *to = m->sums.A[k].pan + lay->pan[e] + place_of(lay, b, k, j, e, node);
+                for (int c = 0; c < f->p; c++)
+                    for (int r = 0; r < o->p; r++) to[r + (ptrdiff_t)c * lay->ld[e]] += w * x[r] * z[c];
+            }
+    }
+}
+
 CLONES static void add_rows(lmm_model *m, const builder *b, int64_t first)
 {
     const layout *lay = &m->layout;
@@ -74,13 +120,22 @@ CLONES static void add_rows(lmm_model *m, const builder *b, int64_t first)
     double *corner = m->sums.border + (ptrdiff_t)(pb - edge) * (pb + 1);
     double one = 1;
     for (int k = 0; k < lay->nfactor; k++) {
+        if (lay->f[k].several) continue;
         const int32_t *level = b->d->factor[lay->f[k].user].level + first;
         for (int32_t i = 0; i < n; i++) b->node[k][i] = lay->f[k].perm[level[i]];
     }
     for (int k = 0, at = 0; k < lay->nfactor; at += lay->f[k++].p) {
-        BY_WIDTH(lay->f[k].p, add_levels, m, b, k, at);
-        for (int j = k + 1, other = at + lay->f[k].p; j < lay->nfactor; other += lay->f[j++].p)
-            BY_WIDTH(lay->f[k].p, add_pairs, m, b, k, j, at, other);
+        if (lay->f[k].several)
+            add_shares(m, b, k, at, first);
+        else
+            BY_WIDTH(lay->f[k].p, add_levels, m, b, k, at);
+        for (int j = lay->f[k].several ? k : k + 1, other = j == k ? at : at + lay->f[k].p; j < lay->nfactor;
+             other += lay->f[j++].p) {
+            if (lay->f[k].several || lay->f[j].several)
+                add_shared_pairs(m, b, k, j, at, other, first);
+            else
+                BY_WIDTH(lay->f[k].p, add_pairs, m, b, k, j, at, other);
+        }
     }
     m->blas.syrk(&lower, &none, &edge, &n, &one, b->white + (ncol - edge), &ncol, &one, corner, &pb);
 }
@@ -142,9 +197,21 @@ lmm_status fill_rows(lmm_model *m, builder *b)
 static void add_response(lmm_model *m, const factor *f, const rows *r, int64_t first, const double *y)
 {
     const layout *lay = &m->layout;
-    const int32_t *level = r->d->factor[f->user].level + first;
+    const lmm_factor *given = &r->d->factor[f->user];
     for (int c = 0; c < f->p; c++) {
         const double *z = rows_column(r, r->z[f->user][c]), mean = f->w.mean[c];
+        for (int32_t i = 0; f->several && i < r->n; i++) {
+            const double v = (z[i] - mean) * y[i] * (r->root ? r->root[i] : 1);
+            int32_t count;
+            const int32_t *level = levels_of_row(given, first + i, &count);
+            for (int32_t s = 0; s < count; s++) {
+                const int32_t e = f->perm[level[s]];
+                m->sums.A[f->k].pan[lay->pan[e] + (c + 1) * (ptrdiff_t)lay->ld[e] - 1] +=
+                    weight_in_row(given, first + i, s) * v;
+            }
+        }
+        if (f->several) continue;
+        const int32_t *level = given->level + first;
         for (int32_t i = 0; i < r->n; i++) {
             const int32_t e = f->perm[level[i]];
             const double v = y[i] * (r->root ? r->root[i] : 1);

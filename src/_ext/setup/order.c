@@ -1,5 +1,5 @@
 /* Elimination order: the heaviest chain of nested factors goes first, level by level. Factors whose levels
-   are related are never eliminated. */
+   are related, or of which rows have several levels, are never eliminated. */
 
 #include "setup/build.h"
 
@@ -14,10 +14,17 @@ level_pairs level_pairs_of(const builder *b, int a, int c)
     return pairs;
 }
 
+/* Is it never eliminated? */
+static int stays(const lmm_factor *f)
+{
+    return f->precision || f->members;
+}
+
 /* Is every level of a inside one level of c, which is no finer?  parent: scratch, receives that level. */
 static int is_nested(const builder *b, int a, int c, int32_t *parent)
 {
     const lmm_factor *fa = &b->d->factor[a];
+    if (fa->members || b->d->factor[c].members) return 0;
     const level_pairs pairs = level_pairs_of(b, a, c);
     for (int32_t l = 0; l < fa->nlev; l++) parent[l] = -1;
     for (int64_t i = 0; i < pairs.n; i++) {
@@ -93,11 +100,11 @@ static void weigh_chains(const lmm_data *d, const ranking *r)
         double best = 0;
         r->next[a] = -1;
         for (int c = 0; c < d->nfactor; c++)
-            if (r->nested[(size_t)a * K + (size_t)c] && !d->factor[c].precision && r->weight[c] > best) {
+            if (r->nested[(size_t)a * K + (size_t)c] && !stays(&d->factor[c]) && r->weight[c] > best) {
                 best = r->weight[c];
                 r->next[a] = c;
             }
-        r->weight[a] = d->factor[a].precision ? 0 : best + (double)d->factor[a].nlev * d->factor[a].ncol;
+        r->weight[a] = stays(&d->factor[a]) ? 0 : best + (double)d->factor[a].nlev * d->factor[a].ncol;
     }
 }
 
@@ -114,7 +121,7 @@ lmm_status choose_order(lmm_model *m, const builder *b, int32_t *order)
         weigh_chains(d, &r);
         for (int a = 1; a < d->nfactor; a++)
             if (r.weight[a] > r.weight[first]) first = a;
-        for (int a = d->factor[first].precision ? -1 : first; a >= 0; a = r.next[a]) {
+        for (int a = stays(&d->factor[first]) ? -1 : first; a >= 0; a = r.next[a]) {
             order[at++] = a;
             r.used[a] = 1;
         }

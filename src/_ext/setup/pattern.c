@@ -147,18 +147,69 @@ static void list_sorted(const listing *to, const builder *b)
     }
 }
 
+/* Rows sorted by their levels of k, of which each may have several; start: where those of a node end */
+static void sort_rows(const listing *to, const builder *b, int64_t *start)
+{
+    const factor *k = to->k;
+    const lmm_factor *own = &b->d->factor[k->user];
+    int32_t count;
+    memset(start, 0, sizeof(*start) * ((size_t)k->nlev + 1));
+    for (int64_t i = 0; i < b->d->n; i++) {
+        const int32_t *level = levels_of_row(own, i, &count);
+        for (int32_t s = 0; s < count; s++) start[k->perm[level[s]] - k->node + 1]++;
+    }
+    for (int32_t e = 0; e < k->nlev; e++) start[e + 1] += start[e];
+    for (int64_t i = 0; i < b->d->n; i++) {
+        const int32_t *level = levels_of_row(own, i, &count);
+        for (int32_t s = 0; s < count; s++) b->other[start[k->perm[level[s]] - k->node]++] = (int32_t)i;
+    }
+}
+
+/* Where rows have several levels of k or of j; of k itself (j = k) the later ones. */
+static void list_members(const listing *to, const builder *b)
+{
+    const factor *k = to->k, *j = to->j;
+    const lmm_factor *others = &b->d->factor[j->user];
+    sort_rows(to, b, b->start);
+    for (int32_t e = 0; e < k->nlev; e++) {
+        const ptrdiff_t first = to->length[k->node + e];
+        for (int64_t r = e ? b->start[e - 1] : 0; r < b->start[e]; r++) {
+            int32_t count;
+            const int32_t *level = levels_of_row(others, b->other[r], &count);
+            for (int32_t s = 0; s < count; s++) {
+                const int32_t other = j->perm[level[s]];
+                if (other <= k->node + e || b->stamp[other] == k->node + e) continue;
+                b->stamp[other] = k->node + e;
+                add_node(to, k->node + e, other);
+            }
+        }
+        if (to->list) sort_list(to->list + first, to->length[k->node + e] - first);
+    }
+}
+
 /* Nodes of factor j that co-occur with each node of factor k: adds their number to length[node], or writes
    them to list from length[node] on, in ascending order. */
 static void list_nodes(const lmm_model *m, const builder *b, int k, int j, ptrdiff_t *length, int32_t *list)
 {
     const factor *f = &m->layout.f[k], *o = &m->layout.f[j];
-    const listing to = {f, o, level_pairs_of(b, f->user, o->user), length, list};
+    listing to = {.k = f, .j = o, .length = length, .list = list};
+    if (f->several || o->several) {
+        list_members(&to, b);
+        return;
+    }
+    to.pairs = level_pairs_of(b, f->user, o->user);
     if (j < m->layout.nelim)
         list_parents(&to, b->other);
     else if (2 * words(&to) <= to.pairs.n) /* no more memory than `other` has */
         list_bits(&to, (uint64_t *)b->other);
     else
         list_sorted(&to, b);
+}
+
+/* The first factor whose nodes are in the lists of factor k: itself where rows have several of its levels */
+static int first_met(const layout *lay, int k)
+{
+    return lay->f[k].several ? k : k + 1;
 }
 
 static void clear_stamps(const lmm_model *m, const builder *b)
@@ -171,8 +222,8 @@ void count_lists(lmm_model *m, const builder *b)
 {
     const layout *lay = &m->layout;
     clear_stamps(m, b);
-    for (int k = 0; k < lay->nfactor - 1; k++)
-        for (int j = k + 1; j < lay->nfactor; j++) list_nodes(m, b, k, j, lay->ptr + 1, NULL);
+    for (int k = 0; k < lay->nfactor; k++)
+        for (int j = first_met(lay, k); j < lay->nfactor; j++) list_nodes(m, b, k, j, lay->ptr + 1, NULL);
 }
 
 /* Writes the lists; then rows and place of every panel. Sizes of the panels go to size[factor]. */
@@ -190,7 +241,7 @@ lmm_status make_lists(lmm_model *m, const builder *b, ptrdiff_t *size)
     clear_stamps(m, b);
     for (int k = 0; k < lay->nfactor; k++) {
         factor *f = &lay->f[k];
-        for (int j = k + 1; j < lay->nfactor && !(lay->full && k == 0); j++)
+        for (int j = first_met(lay, k); j < lay->nfactor && !(lay->full && k == 0); j++)
             list_nodes(m, b, k, j, at, lay->row);
         size[k] = 0;
         for (int32_t e = f->node; e < f->node + f->nlev; e++) {

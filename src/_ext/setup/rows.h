@@ -44,4 +44,25 @@ static inline const double *rows_column(const rows *r, int32_t j)
     return r->at[j];
 }
 
+/* The levels that row i has, *count of them */
+static inline const int32_t *levels_of_row(const lmm_factor *f, int64_t i, int32_t *count)
+{
+    *count = f->members ? (int32_t)(f->members->ptr[i + 1] - f->members->ptr[i]) : 1;
+    return f->members ? f->members->level + f->members->ptr[i] : f->level + i;
+}
+
+/* The weight of the s-th of these */
+static inline double weight_in_row(const lmm_factor *f, int64_t i, int32_t s)
+{
+    return f->members ? f->members->weight[f->members->ptr[i] + s] : 1;
+}
+
+/* Do rows have several levels of some factor? */
+static inline int have_several(const lmm_data *d)
+{
+    int some = 0;
+    for (int k = 0; k < d->nfactor; k++) some |= d->factor[k].members != NULL;
+    return some;
+}
+
 #endif

@@ -74,12 +74,15 @@ static lmm_status make_workspace(lmm_model *m, const ptrdiff_t *size)
     return LMM_OK;
 }
 
-/* The longest list of pairs of levels that will be sorted, and the most levels. */
+/* The longest list of pairs of levels, or of rows' levels, that will be sorted, and the most levels. */
 static int64_t most_pairs(const builder *b)
 {
     int64_t most = b->x ? 1 : b->d->n;
-    for (int a = 0; a < b->d->nfactor; a++)
-        if (b->d->factor[a].nlev > most) most = b->d->factor[a].nlev;
+    for (int a = 0; a < b->d->nfactor; a++) {
+        const lmm_factor *f = &b->d->factor[a];
+        if (f->nlev > most) most = f->nlev;
+        if (f->members && f->members->ptr[b->d->n] > most) most = f->members->ptr[b->d->n];
+    }
     for (int a = 0; b->x && a < b->d->nfactor; a++)
         for (int c = a + 1; c < b->d->nfactor; c++) {
             const int64_t count = lmm_pairs_of(b->x->blocks, a, c)->count;
@@ -132,7 +135,7 @@ static int is_identified(lmm_model *m)
     const factor *f = lay->f;
     const int p = f->p;
     int32_t whole = 0;
-    if (lay->nfactor != 1 || f->relation || lay->n - lay->p <= lay->q) return 0;
+    if (lay->nfactor != 1 || is_coupled(f) || lay->n - lay->p <= lay->q) return 0;
     for (int32_t l = 0; l < f->nlev && whole <= 2 * lay->p; l++) {
         const double *A = m->sums.A[0].diag + (ptrdiff_t)l * p * p;
         double *L = m->scratch.tmp, least = 1;
@@ -242,6 +245,7 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     if (r->bytes > WIDEST || r->bytes > b->options->limit) return LMM_TOOLARGE;
     const int exact = b->options->generalized || b->options->moves;
     if (exact && b->options->storage == LMM_ITERATIVE) return LMM_UNAVAILABLE;
+    if (b->options->generalized && have_several(b->d)) return LMM_UNAVAILABLE;
     lmm_model *m = calloc(1, sizeof(*m));
     layout *lay = &m->layout;
     if (!m) return LMM_NOMEM;

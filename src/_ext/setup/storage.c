@@ -125,10 +125,10 @@ static lmm_status consider_sparse(lmm_model *m, const builder *b, double common,
     return LMM_OK;
 }
 
-static int has_relations(const layout *lay)
+static int has_coupled(const layout *lay)
 {
     int some = 0;
-    for (int k = 0; k < lay->nfactor; k++) some |= lay->f[k].relation != NULL;
+    for (int k = 0; k < lay->nfactor; k++) some |= is_coupled(&lay->f[k]);
     return some;
 }
 
@@ -136,7 +136,7 @@ static int has_relations(const layout *lay)
 static void consider_iterative(const lmm_model *m, const builder *b, double common, const ptrdiff_t *size)
 {
     const layout *lay = &m->layout;
-    if (lay->full || !lay->q2 || lay->generalized || has_relations(lay) || lay->moves) return;
+    if (lay->full || !lay->q2 || lay->generalized || has_coupled(lay) || lay->moves) return;
     double packed = 0, entries = 0;
     for (int k = 0; k < lay->nelim; k++) {
         packed += 1.4 * (double)size[k];
@@ -173,7 +173,7 @@ lmm_status choose_storage(lmm_model *m, const builder *b, const ptrdiff_t *size)
     TRY(consider_sparse(m, b, common, elimination));
     consider_iterative(m, b, common, size);
     r->storage = cheapest(r, b->options, lay->q2);
-    if (r->storage == LMM_ITERATIVE && has_relations(lay)) return LMM_UNAVAILABLE;
+    if (r->storage == LMM_ITERATIVE && has_coupled(lay)) return LMM_UNAVAILABLE;
     const double edge = edge_flops(m);
     for (int i = 0; i < 4; i++) r->flops_of[i] += edge;
     if (lay->full || !lay->q2) r->storage = LMM_DENSE; /* nothing trailing, or next to nothing */

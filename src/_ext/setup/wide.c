@@ -46,7 +46,7 @@ lmm_status whiten_wide(lmm_model *m, builder *b, uint8_t *keep)
     if (!scale) return LMM_NOMEM;
     uint8_t *coded = (uint8_t *)(scale + 3 * p);
     int done = 0;
-    lmm_status status = whiten_columns(m, b, keep, 0, scale, coded, &done);
+    lmm_status status = have_several(b->d) ? LMM_OK : whiten_columns(m, b, keep, 0, scale, coded, &done);
     m->layout.summed = done;
     if (status == LMM_OK && !done && b->d->pstored < b->d->p) status = store_fixed(b);
     if (status == LMM_OK && !done) status = whiten_columns(m, b, keep, 1, scale, coded, &done);

@@ -113,6 +113,7 @@ class ClusterTest(tables.Printed):
         Parameters
         ----------
         cluster : int
+            Its row in ``table``.
 
         Returns
         -------
@@ -223,6 +224,7 @@ class ClusterTest(tables.Printed):
         ax : matplotlib axes, optional
             Default: a new figure.
         level : float, default 0.05
+            Coverage of the intervals.
 
         Returns
         -------

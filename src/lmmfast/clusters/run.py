@@ -108,7 +108,7 @@ def cluster_test(
     extent, height : float, optional
         E and H of "tfce". Default: 0.5 and 2, of F 0.5 and 1. The integral is exact: there is no
         step dh.
-    reml, weights, offset, storage, max_evals
+    reml, weights, offset, storage, max_evals : optional
         As for ``lmer``.
     codings : dict, optional
         Codings of factors: what ``lmer`` calls ``contrasts``.
@@ -131,6 +131,10 @@ def cluster_test(
         What is wrong with the model, in which variable, and what to do.
     ValueError
         For arguments that mean nothing, and where nothing can be shuffled.
+
+    See Also
+    --------
+    lmmfast.fit_many : The fits without permutations.
 
     Notes
     -----

@@ -34,7 +34,9 @@ def check_size(n: int, names: Sequence[str], codings: Mapping[str, Coding]) -> N
 def check_levels(terms: Sequence[RandomTerm], weights: NDArray[np.float64] | None, n: int) -> None:
     """One row per level: an intercept's variance is the residual's unless weights differ."""
     for group in dict.fromkeys(
-        term.group for term in terms if len(term.levels) == n and term.relation is None
+        term.group
+        for term in terms
+        if len(term.levels) == n and term.relation is None and not term.several
     ):
         own = [term for term in terms if term.group == group]
         constant = all(term.columns == ("Intercept",) for term in own)
@@ -56,12 +58,14 @@ def check_levels(terms: Sequence[RandomTerm], weights: NDArray[np.float64] | Non
         )
 
 
-def check_levels_of_rows(plan: Plan) -> None:
-    """Rows with several levels of one factor, and levels that are related: not in this design."""
+def check_levels_of_rows(plan: Plan, refused: str = "") -> None:
+    """What a design cannot have: related levels that are not given; rows with several levels of one
+    factor, where `refused` says of what models."""
     for bar in plan.formula.random:
-        if bar.membership is not None:
+        if bar.membership is not None and refused:
             raise FormulaError(
-                f"{bar.term}: rows with several levels of one factor cannot be fitted here",
+                f"{bar.term}: {refused} do not have rows with several levels of one factor; "
+                "lmer of data in memory has them",
                 term=bar.label,
             )
         if bar.relationship:
@@ -69,6 +73,21 @@ def check_levels_of_rows(plan: Plan) -> None:
                 f"{bar.term}: the matrix {bar.relationship!r} is not known here: give it as "
                 f"relationship={{{bar.factor!r}: {bar.relationship}}}",
                 term=bar.label,
+            )
+
+
+def check_one_level(terms: Sequence[RandomTerm]) -> None:
+    """Rows whose effects are sums over levels, as those of a singular relationship matrix: refused
+    in generalized models."""
+    for term in terms:
+        if term.several and term.relation is not None:
+            count = len(term.labels) - len(term.levels)
+            raise DataError(
+                f"the relationship matrix of {term.group!r} is singular, of rank "
+                f"{len(term.levels)}: effects of {count} levels are sums of others', which "
+                "generalized models do not have: give identical levels one label, or add a little "
+                "to its diagonal, as in K + 1e-6 * numpy.eye(len(K))",
+                variable=term.group,
             )
 
 

@@ -11,25 +11,32 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FormulaError, NumbersAsTextWarning, UnusedContrastsWarning, warn
 from ..formula.cells import floats_of
-from ..formula.column import Codes, Column, places
+from ..formula.column import Column, places
 from ..formula.expressions import Expression, Memory
 from ..formula.plan import Plan, plan_of, without_dot
 from ..formula.redundancy import in_patsys_order
 from ..formula.terms import Sum
 from .alignment import aligned, index_of
-from .checks import check_levels, check_levels_of_rows, check_size, note_double_bars
+from .checks import (
+    check_levels,
+    check_levels_of_rows,
+    check_one_level,
+    check_size,
+    note_double_bars,
+)
 from .columns import Table, suggest
 from .encode import Coding, Layout, Values, check_finite, coding_of, layout_of, value_of
 from .fixed import fixed_columns
-from .grouping import Grouping, combine, factors_of
+from .grouping import combine, factors_of
+from .membership import Grouped, members_of
 from .recipe import Recipe, add_offsets, numbers_of
-from .relationship import Relation, relate
+from .relationship import Relation, refuse_moving, relate
 from .residual import Residual
 from .residual import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of
-from .sums import Columns, Sums, no_rows
+from .sums import Columns, Sums
 from .term_structure import fewest_levels, structure_of
 from .terms import RandomTerm
 from .usable import Used, used_rows
@@ -137,7 +144,7 @@ class Design:
     def rows_for(self, what: str) -> Rows:
         """The rows; `what` says what needs them."""
         if not isinstance(self.sums, Rows):
-            raise no_rows(what)
+            raise self.sums.refused(what)
         return self.sums
 
     @property
@@ -225,7 +232,7 @@ def build(
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
-    check_levels_of_rows(plan)
+    check_levels_of_rows(plan, "generalized models" if kind is not None else "")
     structure = residual_of(dispersion, residual)
     plan = plan.beside(structure.atoms)
     memory = Memory(scope, patsy)
@@ -254,6 +261,9 @@ def build(
     terms = tuple(random_terms(plan, layouts, groupings, codings, values, relations))
     if outcome is None:
         check_levels(terms, w, used.n)
+    else:
+        check_one_level(terms)
+        refuse_moving(terms, "a generalized model")
     note_double_bars(plan, codings)
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()
     offsets = total_offset(given, plan, used.columns, used.memory, used.rows)
@@ -422,11 +432,16 @@ def _check_contrasts(
             )
 
 
-def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
+def _groupings(plan: Plan, used: Used) -> dict[str, Grouped]:
     """Each grouping factor once, so that its terms share one codes array."""
-    made: dict[str, tuple[Grouping, Codes]] = {}
+    made: dict[str, Grouped] = {}
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
-        if bar.factor not in made:
+        if bar.factor in made:
+            continue
+        if bar.membership is not None:
+            own = used.columns, used.memory, used.n
+            made[bar.factor] = members_of(bar.factor, atoms, bar, *own)
+        else:
             factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
             made[bar.factor] = combine(bar.factor, atoms, factors, fewest_levels(plan, bar))
     return made
@@ -435,7 +450,7 @@ def _groupings(plan: Plan, used: Used) -> dict[str, tuple[Grouping, Codes]]:
 def random_terms(
     plan: Plan,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, tuple[Grouping, Codes]],
+    groupings: Mapping[str, Grouped],
     codings: dict[str, Coding],
     values: dict[str, Values],
     relations: Mapping[str, Relation],
@@ -466,7 +481,7 @@ def _recipe(
     codings: dict[str, Coding],
     fixed: Layout,
     layouts: tuple[Layout, ...],
-    groupings: dict[str, tuple[Grouping, Codes]],
+    groupings: Mapping[str, Grouped],
 ) -> Recipe:
     return Recipe(
         codings=codings,

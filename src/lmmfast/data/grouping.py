@@ -43,7 +43,7 @@ class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
         codes = np.zeros(n, dtype=np.int64)
         missing = np.zeros(n, dtype=bool)
         for i, atom in enumerate(self.atoms):
-            factor = _factor(self.label, atom, columns, memory, n)
+            factor = factor_for(self.label, atom, columns, memory, n)
             if factor.missing is not None:
                 missing |= factor.missing
             found = self._training[i].codes(factor, unseen=-1).astype(np.int64)
@@ -56,7 +56,7 @@ class Grouping(Frozen, arrays=("atom_levels", "pairs", "levels")):
         """Names of the levels of some rows of new data, none of them missing, unseen ones too."""
         parts = []
         for atom in self.atoms:
-            factor = _factor(self.label, atom, columns, memory, n)
+            factor = factor_for(self.label, atom, columns, memory, n)
             assert factor.codes is not None and factor.levels is not None
             parts.append(map(str, factor.levels[factor.codes[rows]]))
         return [":".join(own) for own in zip(*parts, strict=True)]
@@ -71,7 +71,7 @@ def factors_of(
     label: str, atoms: Sequence[Expression], columns: Mapping[str, Column], memory: Memory, n: int
 ) -> list[Column]:
     """The factors, without missing values, whose combinations are a grouping factor."""
-    factors = [_factor(label, atom, columns, memory, n) for atom in atoms]
+    factors = [factor_for(label, atom, columns, memory, n) for atom in atoms]
     for atom, factor in zip(atoms, factors, strict=True):
         if factor.missing is not None:
             raise DataError(
@@ -82,9 +82,10 @@ def factors_of(
     return factors
 
 
-def _factor(
+def factor_for(
     label: str, atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int
 ) -> Column:
+    """The factor that one part of a grouping factor is; codes of -1 where it is missing."""
     if atom.is_name:
         return columns[atom.names[0]].as_factor()
     values = value_of(atom, columns, memory, n)

@@ -16,6 +16,8 @@ from ..freeze import Frozen, freeze
 from .columns import Table
 from .encode import Coding, Layout, Values, value_of
 from .grouping import Grouping
+from .members import Members
+from .membership import MemberGrouping, SpannedGrouping
 from .strays import not_numbers
 
 Matrix = NDArray[np.float64]
@@ -28,7 +30,7 @@ class Recipe(Frozen):
     codings: dict[str, Coding]  # by label of the variable
     fixed_layout: Layout
     random_layouts: tuple[Layout, ...]  # one for each random term
-    groupings: tuple[Grouping, ...]  # one for each random term
+    groupings: tuple[Grouping | MemberGrouping | SpannedGrouping, ...]  # one for each random term
     offset_terms: tuple[Expression, ...]
     offset: str | None  # column given as offset=
     offset_is_array: bool  # offset= was an array: unknown for new rows
@@ -58,15 +60,15 @@ class Recipe(Frozen):
 
     def random(
         self, newdata: Any, groups: Collection[str] | None = None
-    ) -> list[tuple[Codes, Matrix]]:
+    ) -> list[tuple[Codes | Members, Matrix]]:
         """Levels (n) and columns (n, k) of the random terms of new data, of some groups or of all.
 
         Codes are -1 for levels that the training data do not have and for missing ones; columns are
         NaN in rows where a variable or the level is missing.
         """
         table = Table.of(newdata)
-        encoded: list[tuple[Codes, Matrix]] = []
-        levels: dict[str, tuple[Codes, NDArray[np.bool_]]] = {}
+        encoded: list[tuple[Codes | Members, Matrix]] = []
+        levels: dict[str, tuple[Codes | Members, NDArray[np.bool_]]] = {}
         for layout, grouping in zip(self.random_layouts, self.groupings, strict=True):
             if groups is not None and grouping.label not in groups:
                 continue

@@ -8,24 +8,24 @@ a method ``precision()`` that gives a `Precision`, as `lmmfast.Pedigree`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..formula.column import Codes
 from ..freeze import Frozen
 from ..memory import available
 from .columns import suggest
-
-if TYPE_CHECKING:
-    from .grouping import Grouping
+from .grouping import Grouping
+from .members import Members
+from .membership import Grouped, SpannedGrouping
+from .singular import Dependent, inverse_of
 
 SYMMETRIC = 1e-8  # largest difference from its transpose, relative to the largest entry
-SINGULAR = 1e-10  # smallest eigenvalue, relative to the largest, of a matrix that can be inverted
 SHOWN = 5  # levels that a message names
+LOWEST = {"car": -1.0, "leroux": 0.0}  # rho of each kind of conditional autoregression
 BYTES = 40.0  # for each entry of a dense inverse: triangle, factor, and the matrices of a fit
 
 
@@ -121,6 +121,8 @@ class Precision:
 
     root: Any = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
     diagonal: NDArray[np.float64] | None = None  # of K
+    dependent: Dependent | None = None  # levels beside these, where K is singular
+    autoregression: Adjacency | None = None  # whose rho is to be estimated
 
     @classmethod
     def of_root(cls, root: Any, levels: Any, diagonal: NDArray[np.float64]) -> Precision:
@@ -144,15 +146,17 @@ class Relationship:
     Parameters
     ----------
     K : (q, q) array, sparse matrix or labelled DataFrame
-        Symmetric and positive definite. Blocks of related levels (families) are inverted one by
-        one.
+        Symmetric and positive semidefinite. Blocks of related levels (families) are inverted one by
+        one. A K of less than full rank (clones, identical twins, a centred matrix of genotypes) is
+        taken as it is: as many levels as its rank have effects of their own, those of the others
+        are sums of these.
     levels : sequence, optional
         As for `Precision`.
 
     Raises
     ------
     DataError
-        When K is not square, symmetric, finite and positive definite, or labels do not fit.
+        When K is not square, symmetric, finite and positive semidefinite, or labels do not fit.
     MemoryError
         When a block is so large that its inverse does not fit in memory.
 
@@ -171,28 +175,21 @@ class Relationship:
         self.levels = _labels(levels, self.matrix.shape[0], "the relationship matrix")
 
     def precision(self) -> Precision:
-        """The inverse, block by block."""
-        from scipy import sparse
+        """The inverse, block by block; of a singular K that of as many levels as it has rank."""
         from scipy.sparse.csgraph import connected_components
 
         K = self.matrix
         count, member = connected_components(K, directed=False)
         sizes = np.bincount(member, minlength=count)
         _afford(float(sizes.max(initial=0)), K.shape[0])
-        if count == 1:
-            return Precision(_inverse(K.toarray()), self.levels)
         order = np.argsort(member, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        rows, columns, values = [], [], []
-        for i in range(count):
-            own = order[starts[i] : starts[i + 1]]
-            inverse = _inverse(K[own][:, own].toarray())
-            rows.append(np.repeat(own, len(own)))
-            columns.append(np.tile(own, len(own)))
-            values.append(inverse.ravel())
-        parts = [np.concatenate(part) for part in (values, rows, columns)]
-        Q = sparse.csc_matrix((parts[0], (parts[1], parts[2])), shape=K.shape)
-        return Precision(Q, self.levels)
+        families = np.split(order, np.cumsum(sizes)[:-1])
+        Q, dependent = inverse_of(K, families)
+        if dependent is None:
+            return Precision(Q, self.levels)
+        made = Precision(Q, None if self.levels is None else self.levels[dependent.kept])
+        made.dependent = dependent.named(self.levels)
+        return made
 
     def __repr__(self) -> str:
         return f"Relationship of {self.matrix.shape[0]} levels"
@@ -201,28 +198,32 @@ class Relationship:
 class Adjacency:
     """Neighbours, for ``relationship=`` of `lmmfast.lmer`: a conditional autoregression (CAR).
 
-    K^-1 = D - rho W: each level given the others has mean rho times that of its neighbours,
-    weighted by W, and variance sigma_b^2 / D_ii (Besag 1974).
+    "car": K^-1 = D - rho W, D with the row sums of W: each level given the others has mean rho
+    times that of its neighbours, weighted by W, and variance sigma_b^2 / D_ii (Besag 1974).
+    "leroux": K^-1 = (1 - rho) I + rho (D - W), independent levels at rho = 0 (Leroux, Lei and
+    Breslow 2000).
 
     Parameters
     ----------
     W : (q, q) array, sparse matrix or labelled DataFrame
         Symmetric, not negative, with zeros on its diagonal: 1 where two levels are neighbours, or
-        weights. D has its row sums.
-    rho : float
-        Between -1 and 1, not these themselves. It is not estimated: compare the criterion of fits
-        with several values.
+        weights.
+    rho : float or "estimate"
+        Between -1 and 1 ("leroux": 0 and 1), not at its ends. "estimate": by the criterion of the
+        model, together with all other parameters, in `lmmfast.lmer`; ``fit.rho()`` tells it.
     levels : sequence, optional
         As for `Precision`.
+    kind : {"car", "leroux"}, default "car"
 
     Raises
     ------
     DataError
-        When W is not as said, rho is out of range, or a level has no neighbours.
+        When W is not as said, rho is out of range, or a level has no neighbours ("car").
 
     References
     ----------
-    Besag (1974), *J. R. Statist. Soc. B* 36: 192-236.
+    Besag (1974), *J. R. Statist. Soc. B* 36: 192-236; Leroux, Lei and Breslow (2000), in
+    *Statistical Models in Epidemiology, the Environment, and Clinical Trials*, 179-191.
 
     Examples
     --------
@@ -233,31 +234,66 @@ class Adjacency:
     [1.0, 2.0, 2.0, 1.0]
     """
 
-    def __init__(self, W: Any, rho: float, levels: Any = None) -> None:
+    def __init__(self, W: Any, rho: float | str, levels: Any = None, *, kind: str = "car") -> None:
         what = "the adjacency matrix"
+        if kind not in LOWEST:
+            raise DataError(f'kind of an Adjacency is "car" or "leroux", not {kind!r}')
         W, levels = _framed(W, levels, what)
         self.matrix = _sparse(W, what)
         self.levels = _labels(levels, self.matrix.shape[0], what)
-        self.rho = float(rho)
-        if not -1 < self.rho < 1:
-            raise DataError(f"rho must be between -1 and 1, not {rho}: else K^-1 is singular")
+        self.kind, self.rho = kind, _rho(rho, kind)
         if (self.matrix.data < 0).any() or self.matrix.diagonal().any():
             raise DataError(f"{what} must have no negative entries, and zeros on its diagonal")
-        alone = np.flatnonzero(np.asarray(self.matrix.sum(axis=0)).ravel() == 0)
-        if len(alone):
+        self._sums = np.asarray(self.matrix.sum(axis=0)).ravel()
+        alone = np.flatnonzero(self._sums == 0)
+        if len(alone) and kind == "car":
             name = alone[0] if self.levels is None else self.levels[alone[0]]
             raise DataError(f"the level {name!r} has no neighbours", variable=str(name))
 
-    def precision(self) -> Precision:
-        """D - rho W."""
+    @property
+    def base(self) -> NDArray[np.float64]:
+        """Diagonal of K^-1 at rho = 0 (q,)."""
+        return np.asarray(self._sums if self.kind == "car" else np.ones(len(self._sums)))
+
+    @property
+    def slope(self) -> Any:
+        """Derivative of K^-1 in rho (q, q), scipy.sparse.csc_matrix."""
         from scipy import sparse
 
-        D = sparse.diags(np.asarray(self.matrix.sum(axis=0)).ravel())
-        return Precision(D - self.rho * self.matrix, self.levels)
+        own = self._sums - self.base
+        return (sparse.diags(own) - self.matrix).tocsc()
+
+    def at(self, rho: float) -> Precision:
+        """K^-1 at a rho."""
+        from scipy import sparse
+
+        return Precision(sparse.diags(self.base) + rho * self.slope, self.levels)
+
+    def precision(self) -> Precision:
+        """K^-1, where rho is to be estimated at a first value."""
+        if self.rho is not None:
+            return self.at(self.rho)
+        made = self.at(0.5)
+        made.autoregression = self
+        return made
 
     def __repr__(self) -> str:
         pairs = self.matrix.nnz // 2
-        return f"Adjacency of {self.matrix.shape[0]} levels, {pairs} pairs, rho = {self.rho:g}"
+        rho = "rho to be estimated" if self.rho is None else f"rho = {self.rho:g}"
+        return f"Adjacency of {self.matrix.shape[0]} levels, {pairs} pairs, {rho}"
+
+
+def _rho(rho: float | str, kind: str) -> float | None:
+    """rho, None where it is to be estimated."""
+    if isinstance(rho, str):
+        if rho != "estimate":
+            raise DataError(f'rho must be a number or "estimate", not {rho!r}')
+        return None
+    if not (LOWEST[kind] < rho < 1 or rho == 0):
+        raise DataError(
+            f"rho must be between {LOWEST[kind]:g} and 1, not {rho}: else K^-1 is singular"
+        )
+    return float(rho)
 
 
 def _afford(largest: float, q: int) -> None:
@@ -271,34 +307,6 @@ def _afford(largest: float, q: int) -> None:
         )
 
 
-def _inverse(K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """K^-1, K symmetric; DataError where it has none."""
-    from scipy.linalg import cho_factor, cho_solve, eigvalsh
-
-    if len(K) == 1 and K[0, 0] > 0:
-        return np.asarray(1 / K)
-    try:
-        factor = cho_factor(K, lower=True)
-        pivots = np.square(np.diag(factor[0]))
-        if pivots.min() > SINGULAR * K.diagonal().max():
-            inverse = np.asarray(cho_solve(factor, np.eye(len(K))))
-            return np.asarray((inverse + inverse.T) / 2)
-    except np.linalg.LinAlgError:
-        pass
-    values = eigvalsh(K)
-    if values[0] < -SYMMETRIC * values[-1]:
-        raise DataError(
-            "the relationship matrix is not positive semidefinite: its smallest eigenvalue is "
-            f"{values[0]:.3g}, its largest {values[-1]:.3g}; is it a matrix of relationships, with "
-            "its rows and columns in the same order?"
-        )
-    raise DataError(
-        f"the relationship matrix is singular: its eigenvalues go from {values[0]:.3g} to "
-        f"{values[-1]:.3g} (clones, or a centred matrix of genotypes?); give identical levels one "
-        "label, or add a little to its diagonal, as in K + 1e-6 * numpy.eye(len(K))"
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
     """Precision of a grouping factor's levels: lower triangle by columns, the diagonal first."""
@@ -310,6 +318,9 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
     x: NDArray[np.float64]
     root: tuple[NDArray[Any], ...] | None = None  # of K^-1 = G'G: rows, columns and values of G
     diagonal: NDArray[np.float64] | None = None  # of K, where it is known
+    dependent: Dependent | None = None  # levels beside these, where K is singular
+    autoregression: Adjacency | None = None  # whose rho is estimated
+    rho: float | None = None  # where a fit left it
 
     @classmethod
     def of(cls, group: str, given: Any, levels: NDArray[Any]) -> Relation:
@@ -322,7 +333,8 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
                 f"Pedigree, not {type(given).__name__}",
                 variable=group,
             )
-        q = found.matrix.shape[0]
+        rest = found.dependent
+        q = found.matrix.shape[0] + (0 if rest is None else len(rest.others))
         if found.levels is None and q != len(levels):
             raise DataError(
                 f"the relationship matrix of {group!r} has {q} rows, and the data have "
@@ -338,7 +350,29 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
         parts = L.indptr.astype(np.intp), L.indices.astype(np.int32), L.data.copy()
         own = levels if found.levels is None else found.levels
         root = None if found.root is None else _by_rows(found.root)
-        return cls(group, own, *parts, root, found.diagonal)
+        if rest is not None and len(rest.kept) < 2:
+            raise DataError(
+                f"the relationship matrix of {group!r} is singular, of rank 1: all its levels have "
+                "the same effect, up to a factor",
+                variable=group,
+            )
+        if rest is not None:
+            rest = rest if found.levels is not None else rest.named(levels)
+            own = own if found.levels is not None else levels[rest.kept]
+        return cls(group, own, *parts, root, found.diagonal, rest, found.autoregression)
+
+    def at(self, rho: float) -> Relation:
+        """The same with another rho of its conditional autoregression."""
+        assert self.autoregression is not None
+        L = _lower(self.autoregression.at(rho).matrix)
+        arrays = {"ptr": L.indptr.astype(np.intp), "row": L.indices.astype(np.int32)}
+        return replace(self, **arrays, x=L.data.copy(), rho=rho)
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Of all levels: those with effects of their own, and then the dependent ones."""
+        rest = self.dependent
+        return self.levels if rest is None else np.concatenate([self.levels, rest.labels])
 
     def arrays(self) -> tuple[Any, ...]:
         """Columns, rows and values, and the root, as the compiled core takes them."""
@@ -353,8 +387,8 @@ class Relation(Frozen, arrays=("levels", "ptr", "row", "x", "root")):
         return (L + sparse.tril(L, -1).T).tocsc()
 
     def places(self, levels: NDArray[Any]) -> NDArray[np.int32]:
-        """Where levels of the data stand among those of the relationship."""
-        labels = self.levels.tolist()
+        """Where levels of the data stand among those of the relationship, dependent ones last."""
+        labels = self.labels.tolist()
         known = {label: i for i, label in enumerate(labels)}
         found = [known.get(label, -1) for label in levels.tolist()]
         if -1 in found:  # 7 in the data, "7" in the matrix
@@ -391,8 +425,8 @@ def _lower(Q: Any) -> Any:
 
 
 def relate(
-    relationship: Any, groupings: Mapping[str, tuple[Grouping, Codes]]
-) -> tuple[dict[str, tuple[Grouping, Codes]], dict[str, Relation]]:
+    relationship: Any, groupings: Mapping[str, Grouped]
+) -> tuple[dict[str, Grouped], dict[str, Relation]]:
     """Grouping factors with the levels of their relationships, and these by the factor's label."""
     if relationship is None:
         return dict(groupings), {}
@@ -410,16 +444,27 @@ def relate(
                 variable=str(group),
             )
         grouping, codes = groupings[group]
-        if len(grouping.atoms) > 1:
+        if isinstance(grouping, Grouping) and len(grouping.atoms) > 1:
             raise DataError(
                 f"a relationship is given for {group!r}, a combination of factors: make it a "
                 "column of its own, whose levels have the labels of the matrix",
                 variable=group,
             )
         relation = relations[group] = Relation.of(group, given, grouping.levels)
-        place = relation.places(grouping.levels)
-        out[group] = grouping.among(relation.levels), place[codes]
+        out[group] = _among(grouping, codes, relation)
     return out, relations
+
+
+def _among(grouping: Any, codes: Any, relation: Relation) -> Any:
+    """A grouping factor with the levels of its relationship, and the rows' levels among these."""
+    place = relation.places(grouping.levels)
+    own = grouping.among(relation.labels)
+    several = isinstance(codes, Members)
+    codes = codes.moved(place, len(relation.labels)) if several else place[codes]
+    if relation.dependent is None:
+        return own, codes
+    own = SpannedGrouping(own, relation.dependent.spread(len(relation.levels)))
+    return own, own.spanned(codes)
 
 
 def is_same(one: Relation | None, other: Relation | None) -> bool:
@@ -440,6 +485,18 @@ def not_related(group: str, names: Sequence[str]) -> DataError:
         "records)",
         variable=group,
     )
+
+
+def refuse_moving(terms: Iterable[Any], what: str) -> None:
+    """DataError where rho of a conditional autoregression is still to be estimated."""
+    for term in terms:
+        own = term.relation
+        if own is not None and own.autoregression is not None and own.rho is None:
+            raise DataError(
+                f"rho of the Adjacency of {term.group!r} is to be estimated, which {what} does not "
+                "do: lmer does; give the rho that a fit found",
+                variable=term.group,
+            )
 
 
 def related_groups(terms: Iterable[Any]) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes, Column
 from ..freeze import Frozen, freeze
+from .members import Members
 from .sums import Columns, Group, Sums
 
 Matrix = NDArray[np.float64]
@@ -44,9 +45,9 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
 
     n: int
     parts: tuple[tuple[Part, ...], ...] | None  # of each of k columns; None: only `values`
-    level: Codes | None  # (n,), 0-based, every one used; terms of one factor share it
+    level: Codes | Members | None  # (n,), 0-based, every one used; terms of one factor share it
 
-    def __init__(self, values: Matrix, level: Codes | None = None) -> None:
+    def __init__(self, values: Matrix, level: Codes | Members | None = None) -> None:
         # frozen fields one by one take thrice as long
         vars(self).update(n=len(values), parts=None, level=level, values=values)
         self.__post_init__()
@@ -54,7 +55,7 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
 
     @classmethod
     def of_parts(
-        cls, n: int, parts: tuple[tuple[Part, ...], ...], level: Codes | None = None
+        cls, n: int, parts: tuple[tuple[Part, ...], ...], level: Codes | Members | None = None
     ) -> RowColumns:
         """Columns by their parts."""
         made = cls.__new__(cls)
@@ -100,6 +101,11 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
     @property
     def codes(self) -> Codes:
         assert self.level is not None, "fixed effects have no levels"
+        assert not isinstance(self.level, Members), "these are for rows with one level"
+        return self.level
+
+    @property
+    def incidence(self) -> Codes | Members | None:
         return self.level
 
     @property
@@ -148,12 +154,15 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
     def by_level(self, M: Matrix) -> Matrix:
         assert self.level is not None
         z = self.values @ M
-        m, k = int(self.level.max()) + 1, z.shape[1]
-        sums = [np.bincount(self.level, z[:, r] * z[:, c], m) for r in range(k) for c in range(k)]
-        return np.asarray(np.column_stack(sums).reshape(m, k, k), np.float64)
+        if isinstance(self.level, Members):
+            rows = np.repeat(np.arange(len(z)), np.diff(self.level.ptr))
+            return _grams(self.level.level, self.level.weight[:, None] * z[rows], self.level.m)
+        return _grams(self.level, z, int(self.level.max()) + 1)
 
     def divides_as(self, other: RowColumns) -> bool:
         assert self.level is not None and other.level is not None
+        if isinstance(self.level, Members) or isinstance(other.level, Members):
+            return False  # whatever they share is found by `identify`
         image = np.empty(int(self.level.max()) + 1, other.level.dtype)
         image[self.level] = other.level
         return bool((image[self.level] == other.level).all())
@@ -210,7 +219,11 @@ class Rows(Frozen, Sums, arrays=("y", "weights", "offset", "positions")):
 
     def source(self, fixed: RowColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
         given = [
-            (g.columns[0].codes, g.nlev, _side_by_side(g), g.owners, g.precision) for g in factors
+            (
+                g.columns[0].codes if g.members is None else g.members,
+                *(g.nlev, _side_by_side(g), g.owners, g.precision),
+            )
+            for g in factors
         ]
         return self.response(), fixed.columns(), given, self.weights
 
@@ -227,6 +240,13 @@ class Remaining(Rows):
     def n(self) -> int:  # type: ignore[override]
         assert self.weights is not None
         return int(np.count_nonzero(self.weights))
+
+
+def _grams(level: Codes, z: Matrix, m: int) -> Matrix:
+    """z'z by level (m, k, k)."""
+    k = z.shape[1]
+    sums = [np.bincount(level, z[:, r] * z[:, c], m) for r in range(k) for c in range(k)]
+    return np.asarray(np.column_stack(sums).reshape(m, k, k), np.float64)
 
 
 def _side_by_side(group: Group) -> Any:

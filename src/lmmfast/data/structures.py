@@ -409,6 +409,11 @@ def structures() -> pd.DataFrame:
         the residual standard deviation, ranges in units of the coordinates) and ``source`` (of the
         structure, or of how it is parametrized).
 
+    See Also
+    --------
+    lmmfast.CustomCovariance : A structure of your own.
+    lmmfast.lmer : Takes these in formulas.
+
     Examples
     --------
     >>> import lmmfast

@@ -60,6 +60,11 @@ class Columns(ABC):
         raise no_rows(f"the levels beside {self.what} would be needed")
 
     @property
+    def incidence(self) -> Any:
+        """Level of each row (n) of a random term, or `Members`; None where there are no rows."""
+        return None
+
+    @property
     @abstractmethod
     def factor(self) -> Hashable:
         """Equal for random terms of one grouping factor."""
@@ -127,6 +132,7 @@ class Group(NamedTuple):
     owners: NDArray[np.int32]
     nlev: int  # number of levels
     precision: Any = None  # of related levels, as the compiled core takes it
+    members: Any = None  # levels of rows that have several, as the compiled core takes them
 
     def terms(self) -> Iterator[tuple[Any, slice, bool]]:
         """Columns of each term, their place in the factor, and whether they are correlated."""
@@ -143,6 +149,10 @@ class Sums(ABC):
     @abstractmethod
     def n(self) -> int:
         """Number of rows used."""
+
+    def refused(self, what: str) -> DataError:
+        """The error for what only rows can answer, where there are none."""
+        return no_rows(what)
 
     @property
     @abstractmethod

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import FitError
 from ..formula.column import Codes
 from ..freeze import Frozen
+from .members import Members
 from .relationship import Relation
 from .rows import Part, RowColumns
 from .sums import Columns
@@ -45,7 +47,7 @@ class RandomTerm(Frozen, arrays=("levels",)):
         label: str,
         group: str,
         columns: tuple[str, ...],
-        codes: Codes,
+        codes: Codes | Members,
         levels: NDArray[Any],
         z: Matrix | tuple[tuple[Part, ...], ...],
         structure: str,
@@ -61,9 +63,36 @@ class RandomTerm(Frozen, arrays=("levels",)):
         return cls(label, group, columns, levels, structure, source, covariance, relation)
 
     @property
+    def labels(self) -> NDArray[Any]:
+        """Labels of all levels: of `levels`, and of those whose effects are sums of theirs."""
+        return self.levels if self.relation is None else self.relation.labels
+
+    def shown(self, b: Matrix) -> Matrix:
+        """Effects of all levels (q, k) from those of `levels` (m, k)."""
+        rest = None if self.relation is None else self.relation.dependent
+        return b if rest is None else np.concatenate([b, rest.shares() @ b])
+
+    @property
+    def several(self) -> bool:
+        """Whether rows have several levels of the factor."""
+        return isinstance(self.source.incidence, Members)
+
+    @property
+    def incidence(self) -> Codes | Members:
+        """Level, or levels, of each row; an error where rows are not in memory."""
+        return self.codes if self.source.incidence is None else self.source.incidence
+
+    @property
     def codes(self) -> Codes:
         """Level of each row (n), 0-based, all used unless levels are related; an error where rows
-        are not in memory."""
+        are not in memory, or have several."""
+        if self.several:
+            raise FitError(
+                f"rows have several levels of {self.group}: this is not to be had, it takes the "
+                "one level that each row has",
+                variable=self.group,
+                term=self.label,
+            )
         return self.source.codes
 
     @property
@@ -79,6 +108,6 @@ class RandomTerm(Frozen, arrays=("levels",)):
             fields["covariance"] = self.covariance.with_columns(columns)
         return replace(self, **fields | changes)
 
-    def with_rows(self, codes: Codes, z: Matrix, **changes: Any) -> RandomTerm:
+    def with_rows(self, codes: Codes | Members, z: Matrix, **changes: Any) -> RandomTerm:
         """The same of other rows; other fields as given."""
         return replace(self, source=RowColumns(z, codes), **changes)

@@ -17,6 +17,7 @@ from ..formula.vocabulary import FILLING, is_known
 from .alignment import aligned
 from .columns import Table
 from .encode import value_of
+from .membership import lacking
 from .recipe import numbers_of
 
 Positions = NDArray[np.int64]
@@ -81,9 +82,16 @@ def needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> di
     """
     if all(column.missing is None for column in columns.values()):
         return columns
-    found = {name: columns[name] for name in columns if name in plan.variables}
+    members, alone = _members(plan)
+    found = {name: columns[name] for name in columns if name in alone}
+    for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
+        if bar.membership is not None:  # a level may be missing that has no weight
+            lacks = lacking(bar.factor, atoms, bar, columns, memory, n)
+            found[bar.factor] = Column(
+                bar.factor, np.zeros(n), missing=lacks if lacks.any() else None
+            )
     for atom in dict.fromkeys(plan.everything):
-        if atom.is_name:
+        if atom.is_name or atom in members:
             continue
         own = {name: columns[name] for name in atom.names if name in columns}
         gaps = [column.missing for column in own.values() if column.missing is not None]
@@ -94,6 +102,18 @@ def needed(plan: Plan, columns: dict[str, Column], n: int, memory: Memory) -> di
             gaps_left = missing if missing.any() else None
             found[atom.label] = Column(atom.label, np.zeros(n), missing=gaps_left)
     return found
+
+
+def _members(plan: Plan) -> tuple[set[Expression], frozenset[str]]:
+    """What factors of rows with several levels are made of, and all other variables."""
+    if all(bar.membership is None for bar in plan.formula.random):
+        return set(), plan.variables
+    members: set[Expression] = set()
+    others: set[Expression] = {plan.response, *plan.atoms, *plan.offsets, *plan.besides}
+    for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
+        (members if bar.membership is not None else others).update(atoms)
+    own = {atom.names[0] for atom in members - others if atom.is_name}
+    return members - others, plan.variables - own
 
 
 def _still_missing(

@@ -34,13 +34,29 @@ __all__ = ["about", "load", "names"]
 
 
 def names() -> list[str]:
-    """Names of the data sets, in alphabetical order."""
+    """Names of the data sets, in alphabetical order.
+
+    Returns
+    -------
+    list of str
+        What `load` and `about` take.
+    """
     found = [entry.name for entry in folder().iterdir() if entry.name.endswith(".csv.gz")]
     return sorted((name.removesuffix(".csv.gz") for name in found), key=str.lower)
 
 
 def about(name: str) -> str:
     """What a data set is, and where it comes from, in one line.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+
+    Returns
+    -------
+    str
+        Description, and source in brackets.
 
     Raises
     ------
@@ -53,6 +69,16 @@ def about(name: str) -> str:
 
 def load(name: str) -> pd.DataFrame:
     """A bundled data set as a fresh data frame, factors as categoricals.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Changes of it are of no consequence for the next one.
 
     Raises
     ------

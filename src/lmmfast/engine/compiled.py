@@ -16,7 +16,7 @@ from ..errors import DataError, FitError, RankDeficientWarning, warn
 from .costs import refusal
 from .free import Free
 from .ordering import nested_dissection
-from .relations import refuse_related
+from .relations import refuse_related, refuse_several
 from .structures import compiled
 
 MEMORY_SHARE = 0.9  # of the memory that is available now, which a model or a reading may take
@@ -77,7 +77,10 @@ class Engine:
                 owners += [-i - 1] * len(kept)
         first = self.design.terms[terms[0]]
         related = None if first.relation is None else _core.Precision(*first.relation.arrays())
-        return Group(tuple(columns), np.array(owners, np.int32), len(first.levels), related)
+        several = _core_members(first) if first.several else None
+        return Group(
+            tuple(columns), np.array(owners, np.int32), len(first.levels), related, several
+        )
 
     def fill(self, sums: Any, reweighted: bool) -> None:
         """The compiled model gets the response of other rows with these columns, and their weights.
@@ -131,6 +134,7 @@ class Engine:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
         if storage == "iterative":
             refuse_related(self.design, 'storage="iterative"')
+            refuse_several(self.design, 'storage="iterative"')
         options: dict[str, Any] = {
             "limit": self._limit,
             "storage": storage,
@@ -345,6 +349,12 @@ class Engine:
         full = np.zeros((*own.shape[:-1], k))
         full[..., place.kept] = own
         return full
+
+
+def _core_members(term: Any) -> Any:
+    """The levels of the rows of a term that have several, as the compiled core takes them."""
+    own = term.incidence
+    return _core.Members(own.ptr, own.level, own.weight, own.m)
 
 
 @cache

@@ -204,5 +204,10 @@ def _memory(size: float) -> str:
 
 def _seconds(seconds: float) -> str:
     if seconds < 1:
-        return f"{max(seconds * 1e3, 0.01):.2g} ms"
-    return f"{seconds:.2g} s" if seconds < 600 else f"{seconds / 60:.2g} min"
+        return f"{_two(max(seconds * 1e3, 0.01))} ms"
+    return f"{_two(seconds)} s" if seconds < 600 else f"{_two(seconds / 60)} min"
+
+
+def _two(value: float) -> str:
+    """Two digits, without an exponent: 0.012, 1.7, 170."""
+    return f"{float(f'{value:.2g}'):,.10g}"

@@ -149,6 +149,7 @@ class CustomFamily(Family):
         y, eta : (n,) arrays
             Any rows, so every row by itself: n is not that of the data.
         x : (nextra,) array, or None
+            The distribution's own parameters.
         weights : (n,) array, or None: ones
             Trials of a binomial; else what a row counts for, in whatever way the family has it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -134,6 +134,8 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     delta : (ndelta,) array or None
         Parameters of the residual structure as they are optimized (`lmmfast.data.residual`); None
         where there is none.
+    rho : Rho or None
+        What the fit says of rho of a conditional autoregression, where that was estimated.
     """
 
     reml: bool
@@ -159,6 +161,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     phi: np.ndarray | None = None
     lost: int = 0
     delta: np.ndarray | None = None
+    rho: Any = None
 
     @property
     def is_sigma_known(self) -> bool:

@@ -249,6 +249,7 @@ class Family:
         mu : array
             Means of the response (of a binomial: probabilities).
         x : (nextra,) array or None
+            The distribution's own parameters.
         method : {"lognormal", "delta", "trigamma"}
             "lognormal" (default): the latent variance of a binary link (pi^2 / 3 of the logit),
             the log-normal approximation of a log link; "delta": Var(y) (d eta / d mu)^2;

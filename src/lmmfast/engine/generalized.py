@@ -21,7 +21,6 @@ import numpy as np
 
 from .. import _core
 from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
-from ..linalg import predicted_gain
 from ..memory import in_file
 from .compiled import Engine
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
@@ -30,8 +29,7 @@ from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_checks import (
     check_family,
-    check_quadrature,
-    check_structures,
+    check_random,
     check_thresholds,
     checked_accuracy,
     checked_reml,
@@ -39,18 +37,21 @@ from .generalized_checks import (
 )
 from .generalized_estimates import GeneralizedEstimates
 from .generalized_point import GeneralizedPoint
+from .generalized_structured import Within, maximum_within, minimum_within
 from .machine import Machine, note_dropped_columns
 from .options import MAX_EVALS, Options, Watch, whole
 from .priors import precisions, priors
 from .restricted import Restricted, RestrictedPoint, check_restricted, restricted_minimum
 from .second_order import SecondOrder
 from .separation import separation
+from .structured import structured
 from .units import units
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..data.design import Design
+    from .starts import Starts
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
 MOST_NODES = 100  # of a quadrature, in each direction
@@ -66,6 +67,7 @@ class GeneralizedModel(Machine):
     design : Design
         Of a generalized model: its response has been read for the family.
     family : Family, str or other packages' family, default "binomial"
+        Distribution and link.
     link : str, optional
         Default: the family's first one.
     storage : {"auto", "dense", "sparse"}, default "auto"
@@ -122,8 +124,7 @@ class GeneralizedModel(Machine):
         self.family: Family = find_family(family, link)
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
-        check_structures(design)
-        check_quadrature(design, self.nagq)
+        check_random(design, self.nagq)
         self.reml = checked_reml(reml)
         if self.reml:
             check_restricted(
@@ -135,6 +136,7 @@ class GeneralizedModel(Machine):
             )
         check_family(self.family, design, information)
         self._compile(design, storage, threads, self._made(design, merge=True))
+        self.structured = structured(self._engine)
         self._held: Any = design.sums  # whose response and weights the compiled model has
         self._uses = 0  # of `_filled`, one inside the other
         self._merge = True  # whether equal rows may be one
@@ -203,6 +205,11 @@ class GeneralizedModel(Machine):
     def is_corrected(self) -> bool:
         """Whether it is in the criterion."""
         return self.accuracy == "second-order"
+
+    @property
+    def within(self) -> Within:
+        """psi as a function of what moves where terms have covariance structures."""
+        return Within(self)
 
     # ---- psi -------------------------------------------------------------------------------------
 
@@ -290,6 +297,7 @@ class GeneralizedModel(Machine):
             warnings.simplefilter("ignore")  # what is to be said of the columns was said
             self._engine = Engine(self.design, self._storage, self._made(self.design, merge))
         self._core = self._engine.core
+        self.structured = structured(self._engine)
         self._held = self.design.sums
         self._merge, self._is_copy = merge, False
         self.threads = self._threads
@@ -314,6 +322,7 @@ class GeneralizedModel(Machine):
         psi : (size,) array
             theta, beta of all columns of X, parameters of the family.
         gradient : bool, default False
+            Whether to return the exact gradient too.
         sums : Rows, optional
             Another response and other weights of the same rows; default: the design's.
 
@@ -353,15 +362,20 @@ class GeneralizedModel(Machine):
             steps = STEP * self.units(psi, core.predictor())
             return value, differences(at, psi, np.where(self.free(psi), steps, 0.0))
 
-    def point(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
-        """The model at psi, to be read: derivatives, modes, leverages; sums as for `objective`."""
+    def point(self, psi: Any, sums: Any = None, phi: np.ndarray | None = None) -> GeneralizedPoint:
+        """The model at psi, to be read: derivatives, modes, leverages; sums as for `objective`.
+
+        phi (nphi,): parameters of covariance structures that have this theta.
+        """
         kind = CorrectedPoint if self.is_corrected else GeneralizedPoint
         kind = RestrictedPoint if self.reml else kind
-        return kind(self, self.checked(psi), sums)
+        return kind(self, self.checked(psi), sums, phi)
 
-    def uncorrected(self, psi: Any, sums: Any = None) -> GeneralizedPoint:
+    def uncorrected(
+        self, psi: Any, sums: Any = None, phi: np.ndarray | None = None
+    ) -> GeneralizedPoint:
         """The same of the criterion that the compiled model has, without a correction."""
-        return GeneralizedPoint(self, self.checked(psi), sums)
+        return GeneralizedPoint(self, self.checked(psi), sums, phi)
 
     # ---- fit -------------------------------------------------------------------------------------
 
@@ -400,13 +414,15 @@ class GeneralizedModel(Machine):
     def estimates_at(self, psi: Any) -> GeneralizedEstimates:
         """What the model says at a given psi, without minimizing."""
         began = time.perf_counter()
-        point = self.point(self.checked(psi))
+        psi = self.checked(psi)
+        phi = None if self.structured is None else self.within.phi(psi[: self.ntheta])
+        point = self.point(psi, phi=phi)
         psi = np.array(point.psi)  # beta is another one by restricted likelihood
-        free = self.free(psi)
-        gain = predicted_gain(point.gradient[free], point.hessian[np.ix_(free, free)])
+        gain = point.gain()
         status = "converged" if gain <= CERTIFIED else "psi was given, not fitted"
         with self.standing(psi):
-            return self._estimates(_Run(psi, point.value, gain, 0.0, 1, 1, 1, status), began)
+            run = _Run(psi, point.value, gain, 0.0, 1, 1, 1, status, phi)
+            return self._estimates(run, began)
 
     def _minimize(
         self, start: Any, watch: Watch, sums: Any, how: dict[str, Any]
@@ -415,7 +431,7 @@ class GeneralizedModel(Machine):
         began = time.perf_counter()
         try:
             first = self._start(start)
-            psi, info = self._core.minimize(first, callback=watch.active(began), **how)
+            psi, info, phi, starts = self._least(first, watch, began, how)
         except _core.NotPositiveDefinite as error:
             why = why_undefined(
                 error, self._core.obstacle(), self.family, self._is_plain, start is not None
@@ -425,7 +441,8 @@ class GeneralizedModel(Machine):
         if status == "converged" and info["certificate"] > CERTIFIED:
             status = standing_still(info["certificate"], self._core.obstacle(), self.family)
         if self.is_corrected and status == "converged":
-            psi, info = self._improved(np.array(psi), info, watch.active(began), sums, how)
+            given = (np.array(psi), phi), info, watch.active(began), sums, how
+            (psi, phi), info = self._improved(*given)
             status = watch.reason or info["status"]
         run = _Run(
             np.array(psi),
@@ -436,6 +453,8 @@ class GeneralizedModel(Machine):
             int(info["factorizations"]),
             int(info["passes"]),
             status,
+            phi,
+            starts,
         )
         found = self._estimates(run, began, sums)
         if found.separation:
@@ -445,20 +464,32 @@ class GeneralizedModel(Machine):
             warn(ConvergenceWarning(why))
         return found
 
+    def _least(
+        self, first: np.ndarray | None, watch: Watch, began: float, how: dict[str, Any]
+    ) -> tuple[np.ndarray, dict[str, Any], np.ndarray | None, Starts | None]:
+        """The minimum of the compiled criterion: psi, how it ended, phi, and several starts."""
+        callback = watch.active(began)
+        if self.structured is not None:
+            return minimum_within(self, first, callback, how, watch)
+        return *self._core.minimize(first, callback=callback, **how), None, None
+
     def _improved(
-        self, psi: np.ndarray, info: dict[str, Any], watch: Any, sums: Any, how: dict[str, Any]
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The maximum of the corrected likelihood, from Laplace's, and how it ended."""
+        self, at: tuple[np.ndarray, Any], info: dict[str, Any], watch: Any, sums: Any, how: Any
+    ) -> tuple[tuple[np.ndarray, Any], dict[str, Any]]:
+        """psi and phi at the maximum of the corrected likelihood, from Laplace's, and how it
+        ended."""
         held = how.get("held")
         held = np.zeros(self.size, bool) if held is None else np.asarray(held, bool)
-        psi, end = maximum(self, psi, sums, held, how["maxeval"], watch, info["neval"])
+        limits = sums, held, how["maxeval"], watch, info["neval"]
+        if at[1] is None:
+            psi, end = maximum(self, at[0], *limits)
+            at = psi, None
+        else:
+            at, end = maximum_within(self, at[1], at[0], *limits)
         factorizations, passes = self._core.work()
         took = {"neval": end.evals, "factorizations": factorizations, "passes": passes}
-        return psi, info | took | {
-            "objective": end.value,
-            "certificate": end.gain,
-            "status": end.status,
-        }
+        own = {"objective": end.value, "certificate": end.gain, "status": end.status}
+        return at, info | took | own
 
     def _start(self, start: Any) -> np.ndarray | None:
         """The psi that a fit begins with; None: the core's own."""
@@ -529,7 +560,7 @@ class GeneralizedModel(Machine):
             seconds=time.perf_counter() - began,
             status=run.status,
             extra=extra.copy(),
-            point=self.point(run.psi, sums),
+            point=self.point(run.psi, sums, run.phi),
             mode_certificate=float(run.mode),
             factorizations=run.factorizations,
             passes=run.passes,
@@ -540,6 +571,8 @@ class GeneralizedModel(Machine):
             accuracy=self.accuracy,
             rows=int(self._core.rows),
             outside=float(self._core.outside),
+            phi=run.phi,
+            starts=run.starts,
         )
 
 
@@ -554,6 +587,8 @@ class _Run(NamedTuple):
     factorizations: int
     passes: int
     status: str
+    phi: np.ndarray | None = None  # of covariance structures
+    starts: Starts | None = None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..data.design import Design
     from .families import Family
 
+MOST_ENTRIES = 5_100  # of covariance matrices: curvature in all of them is 200 MB
 MOST_DIRECTIONS = 3  # random effects of one level that it goes over
 SOME = 10_000  # rows that are looked at before all of them
 CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
@@ -40,8 +41,17 @@ def checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
     return accuracy
 
 
-def check_quadrature(design: Design, nagq: int) -> None:
-    """Quadrature goes over the effects of one level: one grouping factor, few columns."""
+def check_random(design: Design, nagq: int) -> None:
+    """Covariance structures have a limit of width. Quadrature goes over the effects of one level:
+    one grouping factor, few columns."""
+    structured = next((term for term in design.terms if term.covariance is not None), None)
+    entries = sum(term.source.width * (term.source.width + 1) // 2 for term in design.terms)
+    if structured is not None and entries > MOST_ENTRIES:
+        raise FitError(
+            f"{structured.label}: the covariance matrices of this model have {entries:,} entries, "
+            f"of which generalized models with covariance structures may have {MOST_ENTRIES:,} (a "
+            "term of about 100 columns): use fewer columns, as times rounded to coarser ones"
+        )
     if nagq == 1:
         return
     refuse_related(design, f"nagq={nagq}: quadrature")
@@ -53,16 +63,6 @@ def check_quadrature(design: Design, nagq: int) -> None:
             f"nagq={nagq}: quadrature is for one grouping factor with at most {MOST_DIRECTIONS} "
             f"columns, this model has {has}; nagq=1 is Laplace's approximation"
         )
-
-
-def check_structures(design: Design) -> None:
-    """Covariance structures are for linear models: here their columns would have any covariance."""
-    for term in design.terms:
-        if term.covariance is not None:
-            raise FitError(
-                f"{term.label}: covariance structures are for linear models; generalized ones have "
-                "( | ), any covariance, and ( || ), none"
-            )
 
 
 def check_family(family: Family, design: Design, information: str) -> None:

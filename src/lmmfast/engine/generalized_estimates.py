@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GeneralizedEstimates(Estimates, arrays=("theta", "beta", "T", "b", "fixed_kept", "extra")):
+class GeneralizedEstimates(
+    Estimates, arrays=("theta", "beta", "T", "b", "fixed_kept", "extra", "phi")
+):
     """The numbers of a fit as arrays, in the user's units and coding; as `Estimates`, and:
 
     Attributes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..errors import ConvergenceWarning, warn
+from ..linalg import predicted_gain
 
 STEP = 2e-3  # of differences of the gradient, in units in which the curvature is one, ...
 SHORT, LONG = 0.1, 5.0  # ... and the shortest and the longest relative to it that are as good
@@ -24,10 +26,14 @@ class GeneralizedPoint:
     ----------
     psi : (size,) array
         theta, beta of all columns of X (zero for dropped ones), parameters of the family.
+    within : XiPoint or None
+        The same in the parameters of covariance structures, where theta is of these.
     """
 
-    def __init__(self, model: Any, psi: np.ndarray, sums: Any = None) -> None:
-        self._model, self._sums = model, sums
+    def __init__(
+        self, model: Any, psi: np.ndarray, sums: Any = None, phi: np.ndarray | None = None
+    ) -> None:
+        self._model, self._sums, self._phi = model, sums, phi
         self.psi = psi.copy()
         self.psi.setflags(write=False)
 
@@ -108,7 +114,7 @@ class GeneralizedPoint:
         whole, known = self._by_formula()
         steps = STEP * self._model.units(self.psi, self.predictor)
         for j in places[~known[places]]:
-            column = self._column(int(j), steps[j])
+            column = derivative(self._slope, self.psi, int(j), steps[j])
             whole[:, j] = column
             whole[j, known] = column[known]
         H = whole[np.ix_(places, places)]
@@ -124,25 +130,22 @@ class GeneralizedPoint:
             known[: len(H)] = True
         return whole, known
 
-    def _column(self, j: int, step: float) -> np.ndarray:
-        """The derivative of the gradient in one parameter; the step is corrected where its unit
-        turns out to be far from that in which the curvature is one."""
-        found = self._change(j, step)
-        right = STEP / np.sqrt(max(abs(found[j]), 1e-300))
-        if SHORT < step / right < LONG:
-            return found
-        return self._change(j, min(right, MOST_LONGER * step))
-
     def _moved(self, j: int, step: float) -> np.ndarray:
         psi = self.psi.copy()
         psi[j] += step
         return psi
 
-    def _change(self, j: int, step: float) -> np.ndarray:
-        """The derivative of the gradient in one parameter."""
-        ends = (self._moved(j, side * step) for side in (1, -1))
-        up, down = map(self._slope, ends)
-        return np.asarray((up - down) / (2 * step))
+    @cached_property
+    def within(self) -> Any:
+        return None if self._phi is None else self._model.within.at(self, self._phi)
+
+    def gain(self) -> float:
+        """What a step of length one, in units of the curvature, is predicted to gain."""
+        if self.within is not None:
+            places = np.flatnonzero(self.within.free)
+            return predicted_gain(self.within.slope[places], self.within.second(places))
+        free = self._model.free(self.psi)
+        return predicted_gain(self.gradient[free], self.hessian[np.ix_(free, free)])
 
     @cached_property
     def covariance(self) -> np.ndarray:
@@ -150,7 +153,28 @@ class GeneralizedPoint:
 
         NaN where `hessian` is, and everywhere when it is not positive definite.
         """
-        return covariance_of(self.hessian)
+        return covariance_of(self.hessian) if self.within is None else self.within.covariance
+
+
+def derivative(
+    slope: Callable[[np.ndarray], np.ndarray], at: np.ndarray, j: int, step: float
+) -> np.ndarray:
+    """The derivative of a slope in one parameter, by central differences; the step is corrected
+    where its unit turns out to be far from that in which the curvature is one."""
+
+    def change(step: float) -> np.ndarray:
+        ends = []
+        for side in (1, -1):
+            moved = at.copy()
+            moved[j] += side * step
+            ends.append(slope(moved))
+        return np.asarray((ends[0] - ends[1]) / (2 * step))
+
+    found = change(step)
+    right = STEP / np.sqrt(max(abs(found[j]), 1e-300))
+    if SHORT < step / right < LONG:
+        return found
+    return change(min(right, MOST_LONGER * step))
 
 
 def covariance_of(H: np.ndarray) -> np.ndarray:

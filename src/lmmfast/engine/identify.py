@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.members import Members, gathered, summed
 from ..data.relationship import is_same
 from .relations import times_relation
 from .structures import compiled
@@ -241,7 +242,7 @@ class _Rows:
     """Parts over some rows, in whitened columns and scaled by the square roots of the weights."""
 
     parts: list[Part]
-    codes: list[np.ndarray]
+    codes: list[np.ndarray | Members]
     levels: list[int]
     z: list[Matrix]
     Q: Matrix | None  # orthonormal basis of the fixed effects; None: the compiled model has one
@@ -261,7 +262,7 @@ class _Rows:
         for i, (term, C) in enumerate(zip(design.terms, engine.whitening(), strict=True)):
             own = term.source.at(rows)[:, engine.kept(i)] @ C
             z.append(own if root is None else own * root)
-            codes.append(term.codes[rows])
+            codes.append(term.incidence[rows])
             levels.append(len(term.levels))
         if count >= n and is_wide(engine):
             return cls(parts, codes, levels, z, None, engine, _tangents(engine))
@@ -283,8 +284,8 @@ class _Rows:
         met = []
         parts = zip(self.engine.design.terms, self.codes, self.levels, self.z, strict=True)
         for term, codes, m, z in parts:
-            sums = [np.bincount(codes, z[:, j] * v, m) for j in range(z.shape[1])]
-            met.append(times_relation(term, np.column_stack(sums))[codes])
+            sums = [summed(codes, z[:, j] * v, m) for j in range(z.shape[1])]
+            met.append(gathered(codes, times_relation(term, np.column_stack(sums))))
         return v, met
 
     def image(self, part: Part, v: Matrix, met: list[Matrix]) -> Matrix:

@@ -65,6 +65,14 @@ class Machine:
     def _after_fork(self) -> None:
         """In a forked child: what the parent's process has, too, must not be changed."""
 
+    def read_before(self, fit: Any) -> Any:
+        """What was read at the estimates of a fit, where that is all there is; else None."""
+        return None
+
+    def known_before(self, fit: Any) -> dict[Any, Any]:
+        """What inference knows of a fit from the beginning, by its own keys."""
+        return {}
+
     @property
     def ntheta(self) -> int:
         """Number of variance parameters in theta."""

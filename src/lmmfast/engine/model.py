@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _core
+from ..data.relationship import refuse_moving
 from ..errors import (
     ConvergenceWarning,
     DataError,
@@ -130,6 +131,7 @@ class Model(Machine):
         theta : (ntheta,) array
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         gradient, hessian : bool, default False
             Whether to return derivatives too. In the place of the Hessian stands the average
             information of Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term,
@@ -173,6 +175,7 @@ class Model(Machine):
         theta : (ntheta,) array
             Relative Cholesky parameters as in ``Estimates.theta``.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
         sums : Sums, optional
             Rows with another response or other weights; default: the design's.
 
@@ -188,6 +191,7 @@ class Model(Machine):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
 
         Returns
         -------
@@ -204,6 +208,7 @@ class Model(Machine):
         theta : (ntheta,) array
             The optimum of a fit.
         reml : bool, default True
+            Restricted likelihood; False for the likelihood.
 
         Returns
         -------
@@ -239,6 +244,7 @@ class Model(Machine):
         Parameters
         ----------
         theta : (ntheta,) array
+            Relative Cholesky parameters, in the order of ``theta_names``.
         reml : bool, default True
             Of the fit; the result does not depend on it, but is at hand at a fit's own theta.
 
@@ -287,6 +293,7 @@ class Model(Machine):
         begin, each at moments of its response otherwise. Nothing is raised for single columns:
         ``status`` says how each ended.
         """
+        refuse_moving(self.design.terms, "a fit of many responses")
         if not self._core.report["identified"]:
             self._check_identified(reml)
         kept = self._core.keep

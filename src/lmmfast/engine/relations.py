@@ -87,3 +87,14 @@ def refuse_related(design: Design, what: str) -> None:
             f"{' and '.join(map(repr, groups))} have a relationship matrix",
             variable=groups[0],
         )
+
+
+def refuse_several(design: Design, what: str) -> None:
+    """FitError where rows have several levels of a factor; `what` is not to be had then."""
+    groups = [term.group for term in design.terms if term.several]
+    if groups:
+        raise FitError(
+            f"{what} takes rows that have one level of each grouping factor; they have several of "
+            f"{groups[0]}",
+            variable=groups[0],
+        )

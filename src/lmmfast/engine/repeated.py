@@ -73,6 +73,7 @@ class RepeatedModel:
     Parameters
     ----------
     design : RepeatedDesign
+        Rows, columns and visits, as `lmmfast.mmrm` makes them.
 
     Raises
     ------
@@ -100,6 +101,10 @@ class RepeatedModel:
     def with_design(self, design: RepeatedDesign) -> Self:
         """The model of another design."""
         return type(self)(design)
+
+    def known_before(self, fit: Any) -> dict[Any, Any]:
+        """What inference knows of a fit from the beginning, by its own keys."""
+        return {}
 
     # ---- sums -----------------------------------------------------------------------------------
 

@@ -242,9 +242,10 @@ class ResidualModel(Model):
 def _check_terms(design: Design) -> None:
     """Random terms that residual structures do not go with are refused."""
     for term in design.terms:
-        if term.covariance is None and term.relation is None:
+        if term.covariance is None and term.relation is None and not term.several:
             continue
         what = "a covariance structure" if term.relation is None else "a relationship matrix"
+        what = "several levels in a row" if term.several else what
         raise FitError(
             f"dispersion= and residual= are not to be had beside a random term with {what}, as "
             f"{term.term}: leave out one of the two",

@@ -203,11 +203,19 @@ class Restricted:
         return self._whole.obstacle()  # type: ignore[no-any-return]
 
     def minimize(
-        self, start: Any = None, *, held: Any = None, **how: Any
+        self, start: Any = None, *, held: Any = None, structured: Any = None, **how: Any
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Minimizes -2 log restricted likelihood; start without one: that of the likelihood."""
+        """Minimizes -2 log restricted likelihood; start without one: that of the likelihood.
+
+        In a plane of phi (`structured`) the flat factor has parameters that no variable moves.
+        """
         if held is not None and np.any(held):
             raise FitError(HELD)
+        if structured is not None:
+            fixed, basis, table = structured
+            more = self._whole.ntheta - self.ntheta
+            wide = np.asfortranarray(np.vstack([basis, np.zeros((more, basis.shape[1]))]))
+            how["structured"] = np.append(fixed, np.zeros(more)), wide, [*table, None]
         self._stands = False
         start = self._begin() if start is None else start
         inner, info = self._whole.minimize(self._inner(np.asarray(start, np.float64)), **how)
@@ -318,8 +326,10 @@ class RestrictedPoint(GeneralizedPoint):
     """A generalized model at one psi, by restricted likelihood: beta is where it follows from the
     others, and has no derivatives."""
 
-    def __init__(self, model: Any, psi: np.ndarray, sums: Any = None) -> None:
-        super().__init__(model, psi, sums)
+    def __init__(
+        self, model: Any, psi: np.ndarray, sums: Any = None, phi: np.ndarray | None = None
+    ) -> None:
+        super().__init__(model, psi, sums, phi)
         with model.standing(psi, sums) as core:
             own = psi.copy()
             own[model.ntheta :][: len(core.keep)] = core.coefficients()

@@ -71,7 +71,7 @@ class SecondOrder:
     def price(self) -> float:
         """Pairs of rows that a quick one goes through, and what takes as long."""
         several = len(self._parts) > 1 and self._quick.affordable
-        return several * self._quick.count + PASSES * len(self._parts[0].codes)
+        return (self._quick.count if several else 0) + PASSES * len(self._parts[0].codes)
 
     @cached_property
     def _pairs(self) -> Pairs:

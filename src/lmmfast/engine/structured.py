@@ -125,12 +125,20 @@ class Structured:
             out[part] = own.nearest(T @ T.T)
         return out
 
-    def typical(self) -> np.ndarray:
+    def sizes(self, phi: np.ndarray) -> np.ndarray:
+        """Standard deviations of the columns of structured terms, whitened."""
+        sizes = [np.zeros(0)]
+        for i, C in enumerate(self._engine.whitening()):
+            if self._own[i] is not None:
+                sizes.append(np.linalg.norm(np.linalg.inv(C) @ self.root(i, phi), axis=1))
+        return np.concatenate(sizes)
+
+    def typical(self, deviation: float = TYPICAL) -> np.ndarray:
         """phi of a middling start: uncorrelated columns of equal size."""
         theta = np.zeros(self._engine.core.ntheta)
         for i, C in enumerate(self._engine.whitening()):
             row, column = self._engine.entries(i)
-            size = TYPICAL * np.linalg.norm(C, axis=1)[row]
+            size = deviation * np.linalg.norm(C, axis=1)[row]
             theta[self._engine.place(i).theta] = np.where(row == column, size, 0.0)
         return self.nearest(theta)
 
@@ -250,6 +258,14 @@ class Structured:
             moved = root_slopes(self._root(i, theta), self.slopes(i, phi))
             J[self._engine.place(i).theta, part] = moved[row, column]
         return J
+
+    def root(self, i: int, phi: np.ndarray) -> np.ndarray:
+        """(k, k) lower triangular T of term i, in its kept columns."""
+        return self._root(i, self.theta(phi))
+
+    def root_slopes(self, i: int, phi: np.ndarray) -> np.ndarray:
+        """(k, k, count) its derivatives."""
+        return root_slopes(self.root(i, phi), self.slopes(i, phi))
 
     def moving(self, phi: np.ndarray) -> np.ndarray:
         """(nphi,) bool: the parameters that are not at a boundary.

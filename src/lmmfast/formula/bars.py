@@ -69,6 +69,7 @@ class Membership:
 
     factors: tuple[Node, ...]  # each gives one level of a row
     weights: tuple[Node, ...]  # their shares; none: equal ones that sum to one
+    scale: bool = True  # whether shares are divided by their sum
 
 
 @dataclass(frozen=True)
@@ -247,22 +248,27 @@ class _Cut:
             raise self.error(reason, call, term)
         factors = tuple(v for name, v in call.args if not name and v is not None)
         named = [(name, value) for name, value in call.args if name]
-        if len(factors) < 2 or any(name != "weights" for name, _ in named) or len(named) > 1:
+        names = [name for name, _ in named]
+        if len(factors) < 2 or {*names} - {"weights", "scale"} or len(names) > len({*names}):
             reason = (
-                f"{term}: mm() takes two factors or more, and weights=: "
-                "mm(school1, school2, weights=cbind(share1, share2))"
+                f"{term}: mm() takes two factors or more, and weights= and scale=: "
+                "mm(school1, school2, weights=cbind(share1, share2), scale=FALSE)"
             )
             raise self.error(reason, call, term)
         weights: tuple[Node, ...] = ()
-        if named:
-            given = named[0][1]
+        scale = next((value for name, value in named if name == "scale"), None)
+        if scale is not None and not (isinstance(scale, Constant) and scale.value in (0, 1)):
+            reason = f"{term}: scale= of mm() is TRUE (weights of a row sum to one) or FALSE"
+            raise self.error(reason, call, term)
+        if "weights" in names:
+            given = dict(named)["weights"]
             listed = isinstance(given, Call) and given.function in ("cbind", "c", "list")
             assert given is not None
             weights = given.operands if isinstance(given, Call) and listed else (given,)
             if len(weights) != len(factors):
                 reason = f"{term}: {len(weights)} weights for {len(factors)} factors of mm()"
                 raise self.error(reason, call, term)
-        return Membership(factors, weights)
+        return Membership(factors, weights, scale is None or bool(scale.value))
 
     def groups(self, node: Node, term: str) -> _Paths:
         """`a / b` -> (a), (a, b);  `a : b` -> (a, b);  `a * b` -> (a), (b), (a, b);  `a + b`."""

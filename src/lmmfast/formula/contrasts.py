@@ -18,6 +18,7 @@ from ..errors import DataError, FormulaError
 from .coerce import number, numbers, texts
 from .column import label_of
 from .function import Function, Wrong, each
+from .hypotheses import Hypotheses
 from .parser import parse_text
 from .tree import Call, Constant, Node, shown
 from .values import Matrix, is_textual, length
@@ -214,6 +215,8 @@ def contrast_matrix(
         matrix, names = _named(spec, levels, name)
         count = len(names) if spec.count is None else spec.count
         return matrix[:, :count], names[:count]
+    if isinstance(spec, Hypotheses):
+        return spec.matrix(levels, name)
     if isinstance(spec, type):  # formulaic's contr.sum is a class
         spec = spec()
     if hasattr(spec, "get_coding_matrix"):

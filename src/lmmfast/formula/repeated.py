@@ -28,6 +28,18 @@ STRUCTURES = {
 }
 SPATIAL = "sp_exp"
 _EXAMPLE = "us(visit | subject)"
+IN_WORDS = {
+    "us": "unstructured",
+    "toep": "Toeplitz, one variance",
+    "toeph": "heterogeneous Toeplitz",
+    "ar1": "autoregressive of order 1, one variance",
+    "ar1h": "heterogeneous autoregressive of order 1",
+    "cs": "compound symmetry, one variance",
+    "csh": "heterogeneous compound symmetry",
+    "ad": "antedependence of order 1, one variance",
+    "adh": "heterogeneous antedependence of order 1",
+    "sp_exp": "spatial exponential, exp(-distance / range)",
+}
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,10 @@ def check_choice(name: str, value: Any, known: Collection[Any], given: Any = Non
 
 def check_level(level: Any) -> float:
     """The level, if it is a coverage; 0.05 is taken for statsmodels' alpha and refused."""
+    if isinstance(level, str):
+        raise ValueError(
+            f"level is the coverage, for example 0.95; a method has a name: method={level!r}"
+        )
     if not isinstance(level, numbers.Real) or not 0.5 <= float(level) < 1:
         raise ValueError(
             f"level is the coverage, at least 0.5 and below 1, for example 0.95; got {level!r}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engine.options import Options
 from ..engine.psi import minimum_with
-from ..errors import LmmWarning, SeparationWarning
+from ..errors import FitError, LmmWarning, SeparationWarning
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -81,6 +81,11 @@ def by_likelihood(fit: Fit) -> Fit:
     """The fit, by maximum likelihood."""
     if not fit.reml:
         return fit
+    if fit.estimates.rho is not None:
+        raise FitError(
+            "rho of a conditional autoregression was estimated by REML, and models are compared by "
+            "maximum likelihood: fit with reml=False"
+        )
     return refitted(fit, model_of(fit), fit.theta, reml=False, free=fit.estimates.free)
 
 

@@ -110,6 +110,10 @@ class TTest(_tables.Printed):
             columns["df"] = self.df_denom
         return pd.DataFrame(columns, index=self._row_names(xname), copy=True)
 
+    def to_frame(self) -> pd.DataFrame:
+        """As `summary_frame`."""
+        return self.summary_frame()
+
     def summary(self, xname: Sequence[str] | None = None, alpha: float = 0.05) -> _tables.Summary:
         """The tests on paper; parameters as for ``summary_frame``."""
         letter = self._letter
@@ -189,6 +193,10 @@ class WaldTest(_tables.Printed):
         columns = {name: self.statistic, f"P>{name}": self.pvalue, "df constraint": self.df_num}
         columns |= {"df denom": self.df_denom} if name == "F" else {}
         return pd.DataFrame(columns, index=["joint"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """As `summary_frame`."""
+        return self.summary_frame()
 
     def summary(self) -> _tables.Summary:
         """The test on paper."""

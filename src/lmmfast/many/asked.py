@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,5 +74,15 @@ def asked(
     if contrasts is None:
         L, q, labels = np.eye(len(names)), np.zeros(len(names)), tuple(names)
     else:
+        _check_hypotheses(contrasts)
         L, q, labels = hypothesis(contrasts, names, "contrasts")
     return Asked(np.ascontiguousarray(L), tuple(q), labels, ddf, reml, max_evals, **more)
+
+
+def _check_hypotheses(contrasts: Any) -> None:
+    """Codings of factors, which `lmer` calls contrasts, have an argument of their own."""
+    if isinstance(contrasts, Mapping) and any(isinstance(one, str) for one in contrasts.values()):
+        raise ValueError(
+            "contrasts= are hypotheses about coefficients here; how factors are coded is said by "
+            f"codings={dict(contrasts)!r}"
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .. import tables
+from ..data.unanswered import RESPONSE
 from ..inference.wald import t_pvalues
 
 if TYPE_CHECKING:
@@ -126,7 +127,10 @@ class ManyFits(tables.Printed):
 
     def to_arrow(self) -> pa.Table:
         """The same as an arrow table; needs pyarrow."""
-        import pyarrow as pa
+        try:
+            import pyarrow as pa
+        except ImportError as error:
+            raise ImportError("to_arrow() needs pyarrow: pip install 'lmmfast[parquet]'") from error
 
         return pa.Table.from_pandas(self.to_frame(), preserve_index=False)
 
@@ -142,12 +146,13 @@ class ManyFits(tables.Printed):
         return tables.Summary(((title,), (how, table)))
 
     def _title(self) -> str:
-        return f"{len(self):,} responses, {self.formula}"
+        formula = tables.formula_text(self.formula).removeprefix(f"{RESPONSE} ")
+        return f"{len(self):,} responses, {formula}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ManyGeneralizedFits(ManyFits):
-    """Fits of one generalized model to m responses; as `ManyFits`, and:
+    """Fits of one generalized model to m responses: `ManyFits`, and what generalized models have.
 
     Attributes
     ----------

@@ -63,7 +63,7 @@ def rotation_of(model: Any) -> Rotation | None:
 
 def _rotation(design: Design) -> Rotation | None:
     term = design.terms[0]
-    if len(design.terms) > 1 or term.relation is None or design.weights is not None:
+    if len(design.terms) > 1 or term.relation is None or design.weights is not None or term.several:
         return None
     if term.source.width > 1 or not term.source.constant().all() or design.n < FEWEST:
         return None

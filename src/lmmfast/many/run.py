@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.arrays import design_of
 from ..data.design import Design
+from ..data.members import flat
 from ..data.relationship import related_groups
 from ..data.rows import Rows
 from ..data.terms import RandomTerm
@@ -108,7 +109,9 @@ def model_fingerprint(model: AnyModel) -> str:
 
 def design_fingerprint(design: Design) -> str:
     """Of everything in a design but its response."""
-    terms = [(term.label, _structure_facts(term), term.codes, term.z) for term in design.terms]
+    terms = [
+        (term.label, _structure_facts(term), flat(term.incidence), term.z) for term in design.terms
+    ]
     related = [term.relation.arrays()[:3] for term in design.terms if term.relation is not None]
     own = design.weights, design.offset, *related
     return fingerprint(design.x_names, design.X, terms, *own)
@@ -199,7 +202,7 @@ def patterns(missing: np.ndarray) -> list[np.ndarray]:
 
 def restricted(design: Design, rows: np.ndarray) -> Design:
     """The design of some of its rows; levels without rows are gone, unless they are related."""
-    if related_groups(design.terms):
+    if related_groups(design.terms) or any(term.several for term in design.terms):
         return _some_rows(design, rows)
     known: dict[int, np.ndarray] = {}
     terms = []
@@ -221,16 +224,17 @@ def restricted(design: Design, rows: np.ndarray) -> Design:
 
 
 def _some_rows(design: Design, rows: np.ndarray) -> Design:
-    """The same where levels are related: these are all kept."""
-    known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    """The same where levels are related, or rows have several: these are all kept."""
+    known: dict[int, tuple[Any, np.ndarray]] = {}
     terms = []
     for term in design.terms:
-        if term.relation is not None:
-            known[id(term.codes)] = term.codes[rows], term.levels
-        elif id(term.codes) not in known:
+        shared = id(term.incidence)
+        if term.relation is not None or term.several:
+            known.setdefault(shared, (term.incidence[rows], term.levels))
+        elif shared not in known:
             left, back = np.unique(term.codes[rows], return_inverse=True)
-            known[id(term.codes)] = back.astype(np.int32), term.levels[left]
-        codes, levels = known[id(term.codes)]
+            known[shared] = back.astype(np.int32), term.levels[left]
+        codes, levels = known[shared]
         terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[rows]), levels=levels))
     linear = design.outcome is None
     return replace(design, terms=tuple(terms)).with_rows(

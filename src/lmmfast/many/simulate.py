@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.columns import Table
-from ..data.relationship import not_related
+from ..data.members import Members, flat, gathered
+from ..data.membership import not_seen
+from ..data.relationship import not_related, refuse_moving
 from ..engine.relations import draws
 from ..errors import DataError, FitError
 from ..inference.ddf import check_choice
-from ..inference.rows.predict import new_fixed, recipe_of, values_for
+from ..inference.rows.predict import new_fixed, random_part, recipe_of, values_for
 from .job import checked_count
 from .parameters import Assumed, Parameters
 from .streams import Shared, Streams
@@ -35,7 +37,7 @@ NUMBERS = 2_000_000  # random effects and rows that are held at a time, at most
 class Part:
     """A random term in some rows."""
 
-    codes: np.ndarray  # n
+    codes: np.ndarray | Members  # n
     z: np.ndarray  # n x k
     factor: np.ndarray  # k x k  effects of a level = factor times independent normal numbers
     levels: int
@@ -67,9 +69,10 @@ class Simulator:
                 "responses cannot be drawn here for a model with a residual structure "
                 "(dispersion=, residual=): see fit.simulate()"
             )
+        refuse_moving(design.terms, "a simulation")
         rows = design.rows_for("simulated responses need the rows")
         parts = [
-            Part(term.codes, term.z, factor, len(term.levels), term.relation)
+            Part(term.incidence, term.z, factor, len(term.levels), term.relation)
             for term, factor in zip(design.terms, assumed.factors, strict=True)
         ]
         residual = np.full(rows.n, assumed.sigma)
@@ -86,7 +89,7 @@ class Simulator:
         """The random effects given, (m, k) of each term, in place of new ones."""
         mean = self.mean.copy()
         for part, b in zip(self.parts, modes, strict=True):
-            mean += np.einsum("ij,ij->i", part.z, b[part.codes])
+            mean += np.einsum("ij,ij->i", part.z, gathered(part.codes, b))
         return replace(self, mean=mean, parts=())
 
     @property
@@ -96,7 +99,7 @@ class Simulator:
 
     def facts(self) -> tuple[Any, ...]:
         """What draws depend on besides the random numbers, for a checkpoint."""
-        parts = [(part.codes, part.z, part.factor, part.levels) for part in self.parts]
+        parts = [(flat(part.codes), part.z, part.factor, part.levels) for part in self.parts]
         related = [part.relation.arrays()[:3] for part in self.parts if part.relation is not None]
         return self.mean, parts, self.residual, *related
 
@@ -134,7 +137,10 @@ class Simulator:
             for j in range(k):
                 b = _row_times(part.factor[j], own)
                 if b is not None:
-                    out += part.z[:, j] * b[:, part.codes]
+                    if isinstance(part.codes, Members):
+                        out += part.z[:, j] * part.codes.gathered(b.T).T
+                    else:
+                        out += part.z[:, j] * b[:, part.codes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,16 +235,21 @@ def of_new_rows(fit: Fit, table: Table, assumed: Assumed, given: bool) -> Simula
     for i, (term, (codes, z)) in enumerate(zip(design.terms, recipe.random(table), strict=True)):
         bad |= np.isnan(z).any(axis=1)
         own = codes
-        if term.relation is None:
+        unknown = codes.unknown if isinstance(codes, Members) else codes < 0
+        if unknown.any() and isinstance(codes, Members):
+            names = recipe.level_names(table, term.group, np.flatnonzero(unknown))
+            raise not_seen(term.group, names)
+        if term.relation is None and not isinstance(codes, Members):
             own = _with_unseen(recipe, table, term.group, codes, len(term.levels))
-        elif (codes < 0).any():
-            names = recipe.level_names(table, term.group, np.flatnonzero(codes < 0))
+        elif unknown.any():
+            names = recipe.level_names(table, term.group, np.flatnonzero(unknown))
             raise not_related(term.group, names)
         if given:
-            seen = codes >= 0
-            mean[seen] += np.einsum("ij,ij->i", z[seen], fit.estimates.b[i][codes[seen]])
-            z = np.where(seen[:, None], 0.0, z)
-        levels = len(term.levels) if term.relation else int(own.max(initial=0)) + 1
+            mean[~unknown] += random_part(codes[~unknown], z[~unknown], fit.estimates.b[i])
+            z = np.where(unknown[:, None], z, 0.0)
+        levels = len(term.levels)
+        if term.relation is None and not isinstance(own, Members):
+            levels = int(own.max(initial=0)) + 1
         parts.append(Part(own, z, assumed.factors[i], levels, term.relation))
     if bad.any():
         raise DataError(

@@ -84,6 +84,12 @@ def design(
     ValueError
         For counts that cannot be balanced, with those nearby that can.
 
+    See Also
+    --------
+    lmmfast.power : Power of a study of these trials.
+    lmmfast.simulate : Responses of these trials.
+    lmmfast.extend : Other sizes of data at hand.
+
     Examples
     --------
     >>> from lmmfast import design

@@ -38,6 +38,7 @@ def extend(
     Parameters
     ----------
     data : table, fit of `lmer` or `glmer`, or Study
+        Whose rows are repeated, or left out.
     along : str
         Column whose levels are counted: ``along="subj", to=60``.
     within : str or list of str, optional
@@ -62,6 +63,11 @@ def extend(
         For arguments that mean nothing.
     DataError
         When there is no such column, or it has missing values.
+
+    See Also
+    --------
+    lmmfast.power : Power of the larger study.
+    lmmfast.design : Trials from nothing.
 
     Examples
     --------

@@ -213,6 +213,7 @@ class Power(tables.Printed):
         Parameters
         ----------
         power : float, default 0.8
+            To be reached.
         along : str, optional
             What is counted: a column or an argument of the function that makes data, or "effect".
             Default: what the power was computed along.
@@ -337,7 +338,7 @@ def power(
     data : table or callable, optional
         With a formula: the rows of a study, as `design` makes them. A function is called with the
         sizes of `along`: ``lambda subjects: design(subjects, items=24, ...)``.
-    family, link
+    family, link : optional
         With a formula: of a generalized model, as for `glmer`.
     test : str, array, dict or list, optional
         A coefficient by its name (``"cond[T.b]"``); a term (``"cond"``), tested as ``anova`` of
@@ -370,9 +371,9 @@ def power(
     reml : bool, optional
         Default: that of the fit; for a formula True, of generalized models False. Likelihood-ratio
         tests: False.
-    weights, offset, contrasts
+    weights, offset, contrasts : optional
         With a formula: as for `lmer`; weights are the trials of a binomial response.
-    nagq, information
+    nagq, information : optional
         With a formula and a family: as for `glmer`.
     seed : int, optional
         Default: a new one, kept in the result.
@@ -394,6 +395,12 @@ def power(
         What is wrong with the model or the data.
     ValueError
         For arguments that mean nothing, parameters that are missing.
+
+    See Also
+    --------
+    lmmfast.design : Trials of an experiment.
+    lmmfast.extend : Larger samples of the data of a fit.
+    lmmfast.simulate : Responses alone.
 
     Notes
     -----

@@ -161,6 +161,10 @@ class Study(tables.Printed):
         classes = () if self.family is None else self.family.levels
         return without_response(self._right, self.data, kind=kind, classes=classes, **named)
 
+    def to_frame(self) -> pd.DataFrame:
+        """As `table`."""
+        return self.table()
+
     def summary(self) -> tables.Summary:
         """Formula, rows, parameters."""
         rows = Table.of(self.data).n if self.made is None else self.made.n_rows

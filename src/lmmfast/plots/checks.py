@@ -25,6 +25,7 @@ def influence_frame(fit: Any, by: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit or GLMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     by : str, optional
         A grouping factor. Default: the first; "rows": each row.
 
@@ -53,7 +54,7 @@ def influence(fit: Any, by: str | None = None, *, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    fit, by
+    fit, by : various
         As for `influence_frame`.
     ax : matplotlib axes, optional
         Default: a new figure.
@@ -100,6 +101,7 @@ def collinearity_frame(fit: Any) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit, GLMMFit or MMRMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
 
     Returns
     -------
@@ -125,6 +127,7 @@ def collinearity(fit: Any, *, ax: Any = None) -> Any:
     Parameters
     ----------
     fit : LMMFit, GLMMFit or MMRMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     ax : matplotlib axes, optional
         Default: a new figure.
 
@@ -168,9 +171,11 @@ def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit, GLMMFit or MMRMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     n : int, default 30
         Responses drawn, with new random effects.
     seed : int, default 0
+        Of the random numbers; default: a new one, kept in the result.
 
     Returns
     -------
@@ -211,7 +216,7 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    fit, n, seed
+    fit, n, seed : various
         As for `simulated_frame`.
     ax : matplotlib axes, optional
         Default: a new figure.

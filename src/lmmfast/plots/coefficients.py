@@ -26,6 +26,7 @@ def coefficients_frame(
     Parameters
     ----------
     fits : fit, list of fits, or dict of name to fit
+        Of one model, a list of several, or a dict by their names.
     level : float, default 0.95
         Coverage of the intervals.
     drop_intercept : bool, default True
@@ -125,7 +126,7 @@ def coefficients(
 
     See Also
     --------
-    coefficients_frame : the numbers.
+    coefficients_frame : The numbers.
     """
     frame = coefficients_frame(
         fits, level=level, drop_intercept=drop_intercept, exponentiate=exponentiate, **options

@@ -25,6 +25,7 @@ def fitted_frame(
     Parameters
     ----------
     fit : LMMFit or GLMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     x : str, or (n,) array
         A variable of the fixed effects, or one value for each row that the fit used.
     group : str, optional
@@ -131,7 +132,7 @@ def fitted(
 
     Parameters
     ----------
-    fit, x, group, levels
+    fit, x, group, levels : various
         As for `fitted_frame`.
     ax : matplotlib axes, optional
         For all levels in one picture.
@@ -213,6 +214,7 @@ def partial_residuals_frame(fit: Any, x: str) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     x : str
         A variable of the fixed effects. All terms of it alone count, ``x`` and ``I(x**2)``;
         interactions with other variables do not.
@@ -264,7 +266,7 @@ def partial_residuals(fit: Any, x: str, *, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    fit, x
+    fit, x : various
         As for `partial_residuals_frame`.
     ax : matplotlib axes, optional
         Default: a new figure.

@@ -20,6 +20,7 @@ def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95
     Parameters
     ----------
     fit : LMMFit or GLMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     group : str, optional
         A grouping factor. Default: all.
     level : float, default 0.95
@@ -83,6 +84,7 @@ def caterpillar(
     Parameters
     ----------
     fit : LMMFit or GLMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     group : str, optional
         A grouping factor. Default: all.
     level : float, default 0.95
@@ -108,7 +110,7 @@ def caterpillar(
 
     See Also
     --------
-    caterpillar_frame : the numbers.
+    caterpillar_frame : The numbers.
     """
     frame = caterpillar_frame(fit, group, level=level)
     panels = _panels(frame)
@@ -165,7 +167,7 @@ def qq_ranef_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -
 
     Parameters
     ----------
-    fit, group, level
+    fit, group, level : various
         As for `caterpillar_frame`.
 
     Returns
@@ -194,7 +196,7 @@ def qq_ranef(
 
     Parameters
     ----------
-    fit, group, level, axes
+    fit, group, level, axes : various
         As for `caterpillar`.
 
     Returns
@@ -237,6 +239,7 @@ def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     group : str, optional
         A grouping factor. Default: all.
 
@@ -268,6 +271,7 @@ def shrinkage(fit: Any, group: str | None = None, *, axes: Any = None) -> np.nda
     Parameters
     ----------
     fit : LMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     group : str, optional
         A grouping factor. Default: all.
     axes : sequence of matplotlib axes, optional

@@ -112,7 +112,7 @@ def profile_density_frame(profile: Any, which: Any = None) -> pd.DataFrame:
 
     Parameters
     ----------
-    profile, which
+    profile, which : various
         As for `profile_frame`.
 
     Returns
@@ -157,7 +157,7 @@ def profile_density(profile: Any, which: Any = None, *, axes: Any = None) -> np.
 
     Parameters
     ----------
-    profile, which, axes
+    profile, which, axes : various
         As for `profile`.
 
     Returns
@@ -189,7 +189,7 @@ def profile_contours_frame(
 
     Parameters
     ----------
-    profile, which
+    profile, which : various
         As for `profile_frame`.
     levels : sequence of float
         Coverage of joint regions (two degrees of freedom). Default: 0.5, 0.8, 0.9, 0.95, 0.99.
@@ -303,7 +303,7 @@ def profile_contours(
 
     Parameters
     ----------
-    profile, which
+    profile, which : various
         As for `profile`; three or four parameters can be looked at.
     levels : sequence of float
         As for `profile_contours_frame`.

@@ -19,6 +19,7 @@ def residuals_frame(fit: Any, type: str | None = None, *, source: Any = None) ->
     Parameters
     ----------
     fit : LMMFit, GLMMFit or MMRMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     type : str, optional
         As for ``fit.residuals``. Default: "quantile" of generalized models, "normalized" of models
         for repeated measures and with a residual structure, else "pearson".
@@ -80,7 +81,7 @@ def residuals(fit: Any, type: str | None = None, *, source: Any = None, ax: Any 
 
     Parameters
     ----------
-    fit, type, source
+    fit, type, source : various
         As for `residuals_frame`.
     ax : matplotlib axes, optional
         Default: a new figure.
@@ -117,7 +118,7 @@ def scale_location_frame(fit: Any, type: str | None = None, *, source: Any = Non
 
     Parameters
     ----------
-    fit, type, source
+    fit, type, source : various
         As for `residuals_frame`.
 
     Returns
@@ -135,7 +136,7 @@ def scale_location(fit: Any, type: str | None = None, *, source: Any = None, ax:
 
     Parameters
     ----------
-    fit, type, source, ax
+    fit, type, source, ax : various
         As for `residuals`.
 
     Returns
@@ -170,7 +171,7 @@ def qq_frame(
 
     Parameters
     ----------
-    fit, type, source
+    fit, type, source : various
         As for `residuals_frame`.
     level : float, default 0.95
         Coverage of the band, for each quantile by itself.
@@ -229,7 +230,7 @@ def qq(
 
     Parameters
     ----------
-    fit, type, level, source
+    fit, type, level, source : various
         As for `qq_frame`.
     ax : matplotlib axes, optional
         Default: a new figure.

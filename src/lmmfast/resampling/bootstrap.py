@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables
+from ..effects import range_of
 from ..engine.options import MAX_EVALS
 from ..errors import ConvergenceWarning, FitError, warn
 from ..inference.ddf import check_choice, check_level, without_residual_structure
@@ -124,7 +125,7 @@ class Bootstrap(tables.Printed):
 
         Parameters
         ----------
-        parameters, level, kind
+        parameters, level, kind : optional
             As for `conf_int`.
         axes : sequence of matplotlib axes, optional
             One a parameter. Default: a new figure.
@@ -148,6 +149,7 @@ class Bootstrap(tables.Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
         kind : {"percentile", "basic", "normal", "studentized", "bca"}
             Davison & Hinkley 1997, *Bootstrap Methods and their Application*, chapter 5. "normal":
             estimate minus bias, standard deviation of the replicates. "studentized": quantiles of
@@ -376,9 +378,14 @@ def values_of_all(
             out[:, k] = np.nan if extra is None else extra[:, one.i]
         elif one.kind == "sd":
             out[:, k] = fits.sigma * sizes[one.term][:, one.i]
+        elif one.kind == "loading":
+            out[:, k] = fits.sigma * T[one.term][:, one.i, one.j]
         else:
             product = (T[one.term][:, one.i] * T[one.term][:, one.j]).sum(axis=1)
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = product / (sizes[one.term][:, one.i] * sizes[one.term][:, one.j])
-            out[:, k] = np.clip(share, -1, 1)
+            share = np.clip(share, -1, 1)
+            if one.of is not None:  # a range, which a correlation tells
+                share = [range_of(one.of, one.i, one.j, float(own))[0] for own in share]
+            out[:, k] = share
     return out

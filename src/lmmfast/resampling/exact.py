@@ -125,8 +125,8 @@ def rlr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: Any = None) -> R
 
     See Also
     --------
-    lmmfast.pb_test : any two nested models, by a parametric bootstrap.
-    lmmfast.ranova : asymptotic mixtures.
+    lmmfast.pb_test : Any two nested models, by a parametric bootstrap.
+    lmmfast.ranova : Asymptotic mixtures.
 
     References
     ----------
@@ -199,8 +199,8 @@ def lr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: Any = None) -> Ra
 
     See Also
     --------
-    lmmfast.rlr_test : better of the variance alone.
-    lmmfast.anova : likelihood ratios of any nested fits, asymptotic.
+    lmmfast.rlr_test : Better of the variance alone.
+    lmmfast.anova : Likelihood ratios of any nested fits, asymptotic.
 
     References
     ----------

@@ -137,6 +137,7 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
     by : str, or (n,) array
         A grouping factor of the model, or a label for each row of the fit or of its data.
     threads : int, default 1
+        Threads that work; the result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads.
 
@@ -150,6 +151,10 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
     ------
     DataError
         For what is no grouping factor of the model, and labels that do not fit its rows.
+
+    See Also
+    --------
+    lmmfast.cross_validate : Predictions of what is left out.
 
     References
     ----------

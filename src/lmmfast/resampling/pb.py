@@ -190,6 +190,7 @@ def pb_test(
     seed : int, optional
         Default: a new one, which the result has. Results do not depend on who draws.
     threads : int, default 1
+        Threads that work; the result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads.
     checkpoint : path, optional
@@ -209,8 +210,8 @@ def pb_test(
 
     See Also
     --------
-    lmmfast.rlr_test : one variance, without fits.
-    lmmfast.anova : asymptotic likelihood ratios.
+    lmmfast.rlr_test : One variance, without fits.
+    lmmfast.anova : Asymptotic likelihood ratios.
 
     References
     ----------

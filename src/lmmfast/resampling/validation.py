@@ -179,6 +179,14 @@ class Comparison(tables.Printed):
     se: float
     rmse: float
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row: ``difference``, ``se``, ``rmse``."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [[self.difference, self.se, self.rmse]], columns=["difference", "se", "rmse"]
+        )
+
     def summary(self) -> tables.Summary:
         """The difference."""
         cells = map(tables.general, (self.difference, self.se, self.rmse))
@@ -222,6 +230,7 @@ def cross_validate(
     seed : int, optional
         Of random parts. Default: a new one, which the result has.
     threads : int, default 1
+        Threads that work; the result is identical for any number.
     client : concurrent.futures.Executor or dask.distributed.Client, optional
         Workers in place of threads.
 
@@ -240,6 +249,11 @@ def cross_validate(
         For what is no grouping factor of the model, and labels that do not fit its rows.
     ValueError
         When it is not said what to leave out, or folds are fewer than two.
+
+    See Also
+    --------
+    lmmfast.jackknife : Estimates without each level.
+    lmmfast.compare : Information criteria.
 
     References
     ----------

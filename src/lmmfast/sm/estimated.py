@@ -257,6 +257,7 @@ class Estimated:
         Parameters
         ----------
         alpha : float, default 0.05
+            One minus the coverage.
         cols : sequence of int, optional
             Parameters to show. Default: all.
         """

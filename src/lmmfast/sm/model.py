@@ -36,6 +36,7 @@ class MixedLM(Stated):
     Parameters
     ----------
     endog : (n,) array or Series
+        Response.
     exog : (n, k_fe) array or DataFrame
         Fixed-effects columns, the constant included. Columns of labels or booleans are coded by
         treatment contrasts.
@@ -169,7 +170,7 @@ class MixedLM(Stated):
             Keep the evaluations in ``result.hist``.
         fe_pen, cov_pen : None
             Penalties are not part of lmmfast.
-        niter_sa, method, fit_kwargs
+        niter_sa, method, **fit_kwargs : optional
             Settings of statsmodels' optimizers (``maxiter``, ``gtol``, ``disp``, ...): accepted
             with one note. There is one optimizer, and it proves its optimum.
 
@@ -329,7 +330,9 @@ class MixedLM(Stated):
         Parameters
         ----------
         params : MixedLMParams or array
+            Where the score is taken.
         calc_fe : bool
+            Whether the part of the fixed effects is wanted.
         """
         return self._score_parts(params, calc_fe, False)
 
@@ -364,6 +367,7 @@ class MixedLM(Stated):
         Parameters
         ----------
         fe_params : (k_fe,) array
+            Fixed effects.
         cov_re, vcomp : arrays
             As for `get_fe_params`.
         """
@@ -406,6 +410,7 @@ def mixedlm(
     formula : str
         Response and fixed effects: ``"y ~ x + C(cond)"``.
     data : pandas, polars or pyarrow table, or dict of arrays
+        Whose rows are repeated, or left out.
     re_formula : str, optional
         Random effects of the groups, one-sided: ``"~x"``. ``"~1|item"`` adds a crossed random
         intercept of item to that of the groups. Default: an intercept, or nothing if there is a
@@ -433,6 +438,11 @@ def mixedlm(
     ------
     FormulaError, DataError
         What is wrong, in which variable, and what to do.
+
+    See Also
+    --------
+    lmmfast.lmer : The same fits by lme4's formulas.
+    lmmfast.MixedLM : The model from arrays.
 
     Examples
     --------

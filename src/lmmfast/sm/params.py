@@ -54,10 +54,13 @@ class MixedLMParams:
         Parameters
         ----------
         fe_params : (k_fe,) array, optional
+            Fixed effects.
         cov_re : (k_re, k_re) array, optional
+            Covariance matrix of the random effects.
         cov_re_sqrt : (k_re, k_re) array, optional
             Cholesky factor, instead of `cov_re`.
         vcomp : (k_vc,) array, optional
+            Variance components.
         """
         if cov_re is None and cov_re_sqrt is not None:
             cov_re = np.asarray(cov_re_sqrt) @ np.asarray(cov_re_sqrt).T
@@ -77,7 +80,9 @@ class MixedLMParams:
             Fixed effects (if `has_fe`), the lower triangle of ``cov_re`` row by row, ``vcomp``;
             with `use_sqrt` the Cholesky factor and the square roots instead.
         k_fe, k_re : int
+            Number of fixed effects.
         use_sqrt, has_fe : bool
+            Whether covariances are given by their Cholesky factors.
         """
         packed = np.asarray(params, float)
         first, k2 = k_fe * has_fe, k_re * (k_re + 1) // 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
+from ..reports.columns import Column
 from .estimated import Estimated
 from .profile import profile_variance
 from .random import RandomEffects, covariance_of_group, effects_of_group, without_data
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .termwise import TermTests
 
 
-class MixedLMResults(Estimated):
+class MixedLMResults(Estimated, Column):
     """A fitted mixed model under statsmodels' names.
 
     Results carry names (pandas) when the model was made of pandas objects or a formula, else they
@@ -31,7 +32,9 @@ class MixedLMResults(Estimated):
     Parameters
     ----------
     model : MixedLM
+        The model that was fitted.
     fit : LMMFit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     components : tuple of Component
         What the terms of the fit are for statsmodels.
     hist : list or None
@@ -285,12 +288,38 @@ class MixedLMResults(Estimated):
         Parameters
         ----------
         yname, title : str, optional
+            Name of the response; default: its own.
         xname_fe, xname_re : sequence of str, optional
             Other names for the fixed effects and for the variance parameters.
         alpha : float, default 0.05
             The intervals cover 1 - alpha.
         """
         return summarize(self, yname, xname_fe, xname_re, title, alpha)
+
+    def tidy(self, effects: Any = ("fixed", "ran_pars"), **options: Any) -> pd.DataFrame:
+        """One row a parameter, as `LMMFit.tidy`; tests and intervals are normal here.
+
+        Parameters
+        ----------
+        effects, **options : optional
+            As for `LMMFit.tidy`.
+        """
+        return self.lmm.tidy(effects, **{"ddf": "z", **options})
+
+    def glance(self) -> pd.DataFrame:
+        """One row a fit, as `LMMFit.glance`."""
+        return self.lmm.glance()
+
+    def augment(self, data: Any = None, **options: Any) -> Any:
+        """The data with fitted values and residuals, as `LMMFit.augment`.
+
+        Parameters
+        ----------
+        data, **options : optional
+            As for `LMMFit.augment`.
+        """
+        self._need_data("fitted values")
+        return self.lmm.augment(data, **options)
 
     def remove_data(self) -> None:
         """Forget the data: what is left is small and still shows and predicts."""
@@ -302,6 +331,7 @@ class MixedLMResults(Estimated):
         Parameters
         ----------
         fname : str, path or file
+            File to write, a path or an open one.
         remove_data : bool
             Forget the data first.
         """

@@ -10,15 +10,11 @@ import numpy as np
 
 from .. import summary, tables
 from ..effects import normal_pvalues, ratios, standard_errors
+from ..markup import latex
 from .estimated import Estimated
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
-_LATEX |= {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}", ">": "$>$"}
-_LATEX |= {"<": "$<$", "|": "$|$"}
 
 
 class Summary:
@@ -77,9 +73,9 @@ class Summary:
             rows = [[name, *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
             parts.append(_tabular(rows, "l" + "r" * table.shape[1], ["", *table.columns]))
         body = "\n\n".join(f"\\begin{{center}}\n{part}\n\\end{{center}}" for part in parts)
-        notes = "".join(f"\\bigskip\n{_latex(note)}\n" for note in self.extra_txt)
+        notes = "".join(f"\\bigskip\n{latex(note)}\n" for note in self.extra_txt)
         return (
-            f"\\begin{{table}}\n\\caption{{{_latex(self.title)}}}\n\\label{{{label}}}\n{body}\n"
+            f"\\begin{{table}}\n\\caption{{{latex(self.title)}}}\n\\label{{{label}}}\n{body}\n"
             f"\\end{{table}}\n{notes}"
         )
 
@@ -119,14 +115,10 @@ def _html(tag: str, cells: Iterable[object]) -> str:
 
 
 def _tabular(rows: Any, align: str, header: Sequence[str] | None) -> str:
-    lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in rows]
-    head = [] if header is None else [" & ".join(map(_latex, header)) + r" \\", r"\hline"]
+    lines = [" & ".join(latex(str(cell)) for cell in row) + r" \\" for row in rows]
+    head = [] if header is None else [" & ".join(map(latex, header)) + r" \\", r"\hline"]
     top, bottom = f"\\begin{{tabular}}{{{align}}}\n\\hline", "\\hline\n\\end{tabular}"
     return "\n".join([top, *head, *lines, bottom])
-
-
-def _latex(text: object) -> str:
-    return "".join(_LATEX.get(character, character) for character in str(text))
 
 
 def summarize(

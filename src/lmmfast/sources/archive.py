@@ -258,7 +258,7 @@ def _arrays(data: bytes, name: str) -> Arrays:
     if bytes(data[:4]) != b"PK\x03\x04":
         raise DataError(f"{name} are not cross-products of lmmfast: use what save() wrote")
     try:
-        _check_sizes(data)
+        check_sizes(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except MemoryError:
@@ -267,7 +267,7 @@ def _arrays(data: bytes, name: str) -> Arrays:
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
 
 
-def _check_sizes(data: bytes) -> None:
+def check_sizes(data: bytes) -> None:
     """Arrays must be as long as they say, before memory is taken for them."""
     from numpy.lib import format as npy
 

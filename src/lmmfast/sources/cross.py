@@ -75,6 +75,7 @@ class CrossProducts(Totals):
             What `Spec.from_data` takes. New levels of grouping factors are welcome; predictors
             must have the levels of the spec.
         spec : Spec
+            Levels of predictors and coordinates, of all rows that there will be.
 
         Returns
         -------
@@ -97,7 +98,22 @@ class CrossProducts(Totals):
         return made
 
     def add(self, table: Table, grow: bool = True, where: str = "") -> None:
-        """Adds the rows of a table in place; without `grow`, to the levels that there are."""
+        """Add the rows of a table in place.
+
+        Parameters
+        ----------
+        table : Table
+            Rows in memory, as the spec reads them.
+        grow : bool, default True
+            Whether new levels of grouping factors are welcome.
+        where : str
+            Where the rows are from, for messages.
+
+        Raises
+        ------
+        DataError
+            For rows that the spec cannot encode.
+        """
         encoded = self.spec.encode(table, "" if grow else CHANGED)
         if encoded is None:
             part = part_of(self.spec.plan, table, self.spec.roles)
@@ -176,7 +192,13 @@ class CrossProducts(Totals):
     # ---- arithmetic ------------------------------------------------------------------------------
 
     def copy(self) -> CrossProducts:
-        """Cross-products of their own."""
+        """Copy the cross-products.
+
+        Returns
+        -------
+        CrossProducts
+            Of the same rows, and with memory of its own.
+        """
         return CrossProducts(self.spec)._take(self, 1)
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
@@ -273,6 +295,11 @@ class CrossProducts(Totals):
     def to_bytes(self) -> bytes:
         """All there is, in a format of its own (an .npz archive with a header in JSON, no pickle).
 
+        Returns
+        -------
+        bytes
+            For `from_bytes`.
+
         Raises
         ------
         DataError
@@ -283,6 +310,16 @@ class CrossProducts(Totals):
     @classmethod
     def from_bytes(cls, data: bytes) -> CrossProducts:
         """What `to_bytes` made.
+
+        Parameters
+        ----------
+        data : bytes
+            Of `to_bytes`.
+
+        Returns
+        -------
+        CrossProducts
+            As they were.
 
         Raises
         ------
@@ -309,6 +346,16 @@ class CrossProducts(Totals):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CrossProducts:
         """What `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            File of `save`.
+
+        Returns
+        -------
+        CrossProducts
+            As they were.
 
         Raises
         ------

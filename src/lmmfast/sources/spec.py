@@ -308,7 +308,7 @@ def checked_formula(formula: Any, names: Callable[[], Iterable[str]]) -> str:
     written = without_dot(formula, names)
     plan = plan_of(written)
     refuse_functions(plan)
-    check_levels_of_rows(plan)
+    check_levels_of_rows(plan, "streams")
     return written
 
 

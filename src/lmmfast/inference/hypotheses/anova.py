@@ -57,6 +57,10 @@ class Anova(_tables.Printed):
     table: pd.DataFrame
     notes: tuple[str, ...]
 
+    def to_frame(self) -> pd.DataFrame:
+        """As ``table``."""
+        return self.table.copy()
+
     def summary(self) -> _tables.Summary:
         """The table on paper."""
         columns = {str(name): _cells(str(name), self.table[name].to_list()) for name in self.table}
@@ -139,6 +143,13 @@ def anova(
     FitError
         With ``refit=False`` when REML criteria cannot be compared; Kenward-Roger for a fit by
         maximum likelihood.
+
+    See Also
+    --------
+    lmmfast.drop1 : Each term that may be taken out.
+    lmmfast.ranova : Random effects.
+    lmmfast.compare : Information criteria.
+    lmmfast.pb_test : Nested models by simulation.
 
     Examples
     --------

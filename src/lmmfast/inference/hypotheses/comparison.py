@@ -41,10 +41,12 @@ class Comparison:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Their names and formulas, for the head of a table."""
-        pairs = zip(self.names, self.fits, strict=True)
+        """Their names and formulas, for the head of a table; families where they differ."""
+        families = [_family(fit) for fit in self.fits]
+        said = families if len(set(families)) > 1 else [""] * len(families)
         return tuple(
-            f"{name}: {_tables.formula_text(fit.formula)}{_structure(fit)}" for name, fit in pairs
+            f"{name}: {_tables.formula_text(fit.formula)}{_structure(fit)}{family}"
+            for name, fit, family in zip(self.names, self.fits, said, strict=True)
         )
 
     def test(self, small: int, large: int) -> tuple[tuple[float, float, float], list[str]]:
@@ -75,6 +77,12 @@ def _structure(fit: Any) -> str:
     """What a model has besides its formula."""
     residual = getattr(fit.design, "residual", None)
     return "" if residual is None else f" (residuals: {residual.text})"
+
+
+def _family(fit: Any) -> str:
+    """The distribution and link of a generalized fit."""
+    family = getattr(fit, "family", None)
+    return "" if family is None else f" ({family.name}, {family.link.name})"
 
 
 def criterion_name(fit: Any) -> str:

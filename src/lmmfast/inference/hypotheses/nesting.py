@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.members import Members, same_levels
 from ...data.relationship import is_same
 from ...engine.free import Free
 from ..ddf import is_repeated
@@ -154,7 +155,7 @@ def _takes(term: RandomTerm, other: RandomTerm, share: list[np.ndarray], limits:
     """Whether a whole term is a special case of one that has a structure, which holds one alone:
     sums of two structures are neither."""
     own = replace(other, structure="full") if other.structure == "diag" else other
-    weights = None if share else _weights(term.codes, term.z, own)
+    weights = None if share else _weights(term.incidence, term.z, own)
     k = other.source.width
     where: str | None = None
     if weights is not None and weights.shape == (k, k):
@@ -286,19 +287,22 @@ def _rank(share: list[np.ndarray]) -> int:
     return int(np.linalg.matrix_rank(weights / np.where(length > 0, length, 1.0)[:, None]))
 
 
-def _pieces_of(term: RandomTerm) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pieces_of(term: RandomTerm) -> Iterator[tuple[np.ndarray | Members, np.ndarray]]:
     """Codes and columns where a covariance matrix is in one piece: those of `||` apart."""
     pieces = 1 if term.structure == "full" else term.z.shape[1]
     for z in np.split(term.z, pieces, axis=1):
-        yield term.codes, z
+        yield term.incidence, z
 
 
-def _weights(codes: np.ndarray, z: np.ndarray, other: RandomTerm) -> np.ndarray | None:
+def _weights(codes: np.ndarray | Members, z: np.ndarray, other: RandomTerm) -> np.ndarray | None:
     """What a part is in another term's columns (k x m), None where it is not a special case."""
-    if not _refines(codes, other.codes):
-        return None
     is_single = z.shape[1] == 1
-    if not _refines(other.codes, codes):
+    if isinstance(codes, Members) or other.several:
+        if not same_levels(codes, other.incidence):
+            return None
+    elif not _refines(codes, other.codes):
+        return None
+    elif not _refines(other.codes, codes):
         pieces = _pieces(codes, other)
         if pieces is None:
             return None

@@ -7,6 +7,7 @@ Correlations are as in linear models.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,6 +121,35 @@ class CorrelationOfPsi(Correlation):
 
     def free(self, w: float) -> np.ndarray:
         return np.asarray(super().free(w) & self._moving)
+
+
+class DeviationOfXi(Entry):
+    """A standard deviation of a covariance structure: an entry of xi."""
+
+    low = 0.0
+
+    def __init__(self, criterion: PsiCriterion, xi: np.ndarray, at: int) -> None:
+        super().__init__(criterion, xi, at)
+        self.best = abs(self.best)
+
+
+class ParameterOfXi(Entry):
+    """Another parameter of a covariance structure, a function of one entry of xi alone."""
+
+    def __init__(
+        self,
+        criterion: PsiCriterion,
+        xi: np.ndarray,
+        at: int,
+        natural: Callable[[float], float],
+        bounds: tuple[float, float],
+    ) -> None:
+        super().__init__(criterion, xi, at)
+        self.low, self.high = bounds
+        self._natural = natural
+
+    def value(self, w: float) -> float:
+        return self._natural(w)
 
 
 def psi_in(fit: Fit, theta: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...engine.criterion import Criterion, PhiCriterion
-from ...engine.psi import PsiCriterion
+from ...engine.psi import PsiCriterion, XiCriterion
 from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
 from ...plots import profiles as _pictures
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
@@ -36,7 +36,16 @@ from .held import (
     Sigma,
     lower_root,
 )
-from .held_psi import CorrelationOfPsi, Entry, EntryOfRoot, Extra, Threshold, psi_in
+from .held_psi import (
+    CorrelationOfPsi,
+    DeviationOfXi,
+    Entry,
+    EntryOfRoot,
+    Extra,
+    ParameterOfXi,
+    Threshold,
+    psi_in,
+)
 from .parameters import (
     Parameter,
     chosen,
@@ -140,28 +149,37 @@ class _Machine:
             return None
         if one.kind == "sd":
             same = np.isclose(np.linalg.norm(T[one.i]), abs(phi[e]), rtol=1e-9)
+            if self.base.family is not None:
+                return DeviationOfXi(criterion, criterion.xi, e) if same else None
             return DeviationOfPhi(criterion, phi, self.base.sigma, e) if same else None
         if own.own(t) is None:
             return None
 
+        start = phi if self.base.family is None else criterion.xi
+
         def natural(w: float) -> float:
-            there = phi.copy()
+            there = start.copy()
             there[e] = w
             return value_of(one, criterion.factors(there), 1.0, self.base.estimates.beta)
 
+        if self.base.family is not None:
+            return ParameterOfXi(criterion, start, e, natural, own.bounds(t, e))
         return ParameterOfPhi(criterion, phi, e, natural, own.bounds(t, e))
 
     def _entry(self, one: Parameter, family: Family) -> _Curve | None:
         """A fixed effect, or a parameter of the distribution, of a generalized model."""
         criterion: Any = self._criterion(self._plain, None)
         psi = psi_in(self.base, self.base.theta)
+        first = len(self.base.theta)
+        if self.base.estimates.phi is not None:
+            psi, first = criterion.xi, len(self.base.estimates.phi)
         if one.kind == "fixed":
-            held = Entry(criterion, psi, len(self.base.theta) + one.i)
+            held = Entry(criterion, psi, first + one.i)
             return self._curve(held, self._plain)
         J = natural_extra(self.base.estimates, family)[1]
         if np.count_nonzero(J[one.i]) > 1:  # made of several entries
             return self._curve(Threshold(criterion, psi, one.i), self._plain)
-        at = len(self.base.theta) + len(self.base.estimates.beta) + one.i
+        at = first + len(self.base.estimates.beta) + one.i
         if family.response == "ordered":
             return self._curve(Entry(criterion, psi, at), self._plain)
         return self._curve(Extra(criterion, psi, at, family), self._plain)
@@ -175,9 +193,8 @@ class _Machine:
         if columns not in self._criteria:
             model = self._model(columns)
             if self.base.estimates.phi is not None:
-                own = PhiCriterion(model, self.base.reml, self.base.estimates.phi)
-                self._criteria[columns] = own
-                return own
+                self._criteria[columns] = self._criterion_of_phi(model, self.base.estimates.phi)
+                return self._criteria[columns]
             if self.base.family is not None:
                 generalized: Any = model
                 theta = self._theta(generalized, columns)
@@ -186,6 +203,11 @@ class _Machine:
             free = self._free_of(model, columns, changed)
             self._criteria[columns] = Criterion(model, self.base.reml, free)
         return self._criteria[columns]
+
+    def _criterion_of_phi(self, model: Any, phi: np.ndarray) -> Any:
+        if self.base.family is None:
+            return PhiCriterion(model, self.base.reml, phi)
+        return XiCriterion(model, psi_in(self.base, self.base.theta), phi)
 
     def _is_held(self, one: Parameter) -> bool:
         """Whether a standard deviation or correlation was held; FitError if it is neither this nor
@@ -290,6 +312,7 @@ class Profile(Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
 
         Returns
         -------
@@ -307,6 +330,7 @@ class Profile(Printed):
         Parameters
         ----------
         level : float, default 0.95
+            Coverage of the intervals.
 
         Returns
         -------
@@ -488,6 +512,10 @@ class Profile(Printed):
         fine = np.unique(np.concatenate([np.linspace(w[0], w[-1], 201), w]))
         value = np.array([curve.trace.held.value(at) for at in fine])
         return value, np.asarray(PchipInterpolator(w, zeta)(fine))
+
+    def to_frame(self) -> pd.DataFrame:
+        """As ``frame``."""
+        return self.frame.copy()
 
     def summary(self) -> Summary:
         """Intervals and notes on paper."""

@@ -9,7 +9,7 @@ import numpy as np
 from ...effects import is_custom
 from ..structured import moving
 from .parameters import Parameter, chosen, parameters_of, values_of
-from .variance_errors import covariance_parameters, errors_of_phi
+from .variance_errors import CovarianceParameters, covariance_parameters, errors_of_phi
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +25,10 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
     """As ``Fit.parameters`` documents it."""
     import pandas as pd
 
-    own = covariance_parameters(fit)
     found = [one for one in chosen(parameters_of(fit), "random") if one.kind != "extra"]
     values = values_of(found, fit)
-    errors = [
-        own.sigma_se if one.kind == "sigma" else own.error(fit, one.term, one.reading)
-        for one in found
-    ]
+    own = covariance_parameters(fit)
+    errors = [_error(fit, own, one) for one in found]
     held = fit.estimates.is_sigma_known
     status = []
     for one, value, error in zip(found, values, errors, strict=True):
@@ -43,6 +40,14 @@ def parameter_table(fit: Fit) -> pd.DataFrame:
     return pd.concat([_own_parameters(fit), pd.DataFrame(columns, index=index)])
 
 
+def _error(fit: Fit, own: CovarianceParameters, one: Parameter) -> float:
+    if one.kind == "sigma":
+        return float(own.sigma_se)
+    if one.kind == "residual":
+        return float(np.asarray(own.residual_se)[one.i])
+    return float(own.error(fit, one.term, one.reading))
+
+
 def _own_parameters(fit: Fit) -> pd.DataFrame | None:
     """Those of covariances that a user wrote, as they are; None where there are none."""
     import pandas as pd
@@ -51,7 +56,7 @@ def _own_parameters(fit: Fit) -> pd.DataFrame | None:
     custom = [i for i, term in enumerate(fit.design.terms) if is_custom(term)]
     if not custom or phi is None:
         return None
-    structured: Any = fit.model.structured
+    structured: Any = fit.model.structured  # which not every model has
     errors, parts = errors_of_phi(fit), []
     for i in custom:
         term, part = fit.design.terms[i], structured.slices[i]
@@ -69,6 +74,8 @@ def _status(fit: Fit, one: Parameter, value: float, se: float) -> str:
     if value in _BOUNDS.get(one.kind, ()) or (one.kind == "cor" and _is_at_bound(fit, one, value)):
         return AT_BOUND
     if one.kind == "loading" and not fit.estimates.T[one.term][:, one.j].any():
+        return AT_BOUND
+    if one.kind == "residual" and np.isnan(se):
         return AT_BOUND
     return NOT_IDENTIFIED if np.isnan(se) else ""
 

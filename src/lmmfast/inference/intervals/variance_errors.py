@@ -135,6 +135,10 @@ def covariance_parameters(fit: Fit) -> CovarianceParameters:
 
 def errors_of_phi(fit: Fit) -> np.ndarray:
     """Standard errors of the parameters of covariance structures (nphi,); NaN at a boundary."""
+    if fit.family is not None:
+        estimates: Any = fit.estimates
+        variances = estimates.point.within.covariance_of_xi.diagonal()[: len(estimates.phi)]
+        return np.asarray(np.sqrt(variances))
     own = method_of(fit, "satterthwaite")
     assert isinstance(own, Satterthwaite)
     J = np.column_stack([own.directions, np.zeros(len(own.directions))])

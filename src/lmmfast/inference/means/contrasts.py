@@ -104,7 +104,18 @@ class Contrasts(LinearEstimates):
         adjust: str | None = None,
         ref: Any = None,
     ) -> Contrasts:
-        """Contrasts of these contrasts; arguments as for `EMMeans.contrast`."""
+        """Contrasts of these contrasts.
+
+        Parameters
+        ----------
+        kind, by, adjust, ref : optional
+            As for `EMMeans.contrast`.
+
+        Returns
+        -------
+        Contrasts
+            Which can be contrasted again.
+        """
         return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref)
 
     def summary(self) -> _tables.Summary:

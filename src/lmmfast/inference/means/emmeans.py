@@ -60,6 +60,7 @@ def emmeans(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     specs : str or list of str
         Variables whose means are asked for: ``"cond"``, ``"a * b"`` or ``["a", "b"]`` for all
         combinations, ``"a | b"`` for a by b, ``"1"`` for the mean of all.
@@ -120,6 +121,12 @@ def emmeans(
         For variables that are not in the fixed part, unknown levels or a model made from arrays.
     ValueError
         For other arguments that cannot be used.
+
+    See Also
+    --------
+    lmmfast.emtrends : Slopes of a numeric variable.
+    lmmfast.joint_tests : F tests of all terms.
+    lmmfast.Contrasts : What comparisons come to.
 
     Examples
     --------
@@ -231,7 +238,7 @@ class EMMeans(LinearEstimates):
 
         Parameters
         ----------
-        kind, interaction, ref, adjust
+        kind, interaction, ref, adjust : optional
             As `contrasts`, `interaction`, `ref` and `adjust` of `emmeans`.
         by : str, list of str or None, optional
             Variables within whose levels means are compared. Default: those of the means; None: all
@@ -253,7 +260,18 @@ class EMMeans(LinearEstimates):
         return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref, interaction=interaction)
 
     def pairs(self, **arguments: Any) -> Contrasts:
-        """All pairs: ``contrast("pairwise", ...)``."""
+        """All pairs: ``contrast("pairwise", ...)``.
+
+        Parameters
+        ----------
+        **arguments : optional
+            The other arguments of `contrast`.
+
+        Returns
+        -------
+        Contrasts
+            One row a pair, within each level of ``by``.
+        """
         return self.contrast("pairwise", **arguments)
 
     def conf_int(self, level: float | None = None, *, adjust: str | None = None) -> pd.DataFrame:

@@ -39,6 +39,7 @@ def joint_tests(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     by : str or list of str, optional
         Variables within whose levels effects are tested.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
@@ -54,6 +55,11 @@ def joint_tests(
     ------
     DataError
         For variables that are not in the fixed part or a model made from arrays.
+
+    See Also
+    --------
+    lmmfast.emmeans : The means that are compared.
+    lmmfast.anova : The same tests where every cell has rows.
 
     Examples
     --------

@@ -53,12 +53,13 @@ def emtrends(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     specs : str or list of str
         As for `emmeans`; ``"1"`` for the slope over all.
     var : str
         A numeric variable of the fixed part, or an increasing function of one, as ``"log(x)"``:
         the slope in that.
-    by, at, contrasts, interaction, ref, adjust, ddf, level, weights
+    by, at, contrasts, interaction, ref, adjust, ddf, level, weights : optional
         As for `emmeans`.
 
     Returns
@@ -72,6 +73,10 @@ def emtrends(
         For variables that are not in the fixed part or not numeric.
     ValueError
         For other arguments that cannot be used.
+
+    See Also
+    --------
+    lmmfast.emmeans : Means instead of slopes.
 
     Examples
     --------

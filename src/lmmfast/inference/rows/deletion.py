@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...data.members import gathered, slots
 from . import remaining
 from .levels import Levels
 from .predict import fitted_of
@@ -66,9 +67,11 @@ class Deletion:
         VX = design.X[:, fit.estimates.fixed_kept] @ back
         parts, T = [], []
         for i, term in enumerate(design.terms):
-            VX -= np.einsum("ij,ijr->ir", term.z, point.basis.moved[i][term.codes])
-            parts.append(remaining.loading(point, i, term.codes, term.z * root[:, None]))
-            T.append(point.unwhitening[i].T @ fit.estimates.T[i])
+            moved = gathered(term.incidence, point.basis.moved[i])
+            VX -= np.einsum("ij,ijr->ir", term.z, moved)
+            for codes, z in slots(term.incidence, term.z * root[:, None]):
+                parts.append(remaining.loading(point, i, codes, z))
+                T.append(point.unwhitening[i].T @ fit.estimates.T[i])
         residuals = (design.y - fitted_of(fit)) * root
         return cls(point, parts, T, VX * root[:, None], back, residuals)
 

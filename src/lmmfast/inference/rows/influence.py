@@ -14,7 +14,7 @@ import numpy as np
 from ...effects import standard_errors
 from ...engine.criterion import PhiCriterion
 from ...engine.free import directions
-from ...engine.relations import refuse_related
+from ...engine.relations import refuse_related, refuse_several
 from ...errors import DataError, FitError, FormulaError, LmmWarning
 from ...linalg import trust_step
 from ..ddf import check_choice, without_residual_structure
@@ -50,6 +50,7 @@ def influence(fit: Fit, by: str | None, levels: Any, refine: bool | str) -> pd.D
         raise DataError(message, variable=by)
     if by is not None:
         refuse_related(fit.design, "the deletion of levels")
+        refuse_several(fit.design, "the deletion of levels")
     own = Deletion.of(fit)
     found = _of_rows(fit, own) if by is None else _of_levels(fit, own, by, levels)
     if refine:

@@ -10,6 +10,7 @@ import numpy as np
 from ...data.columns import suggest
 from ...engine.relations import diagonal as diagonal_of
 from ...errors import DataError
+from . import remaining
 from .chosen import chosen_columns
 from .predict import fixed_part_of, random_part, row_series
 
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...fit import Fit
+
+
+def conditional_variances(fit: Fit) -> list[np.ndarray]:
+    """Covariances of each term's modes given y, over sigma^2 (q, k, k): of all levels, also those
+    whose effects are sums of others'."""
+    return [
+        np.concatenate([own, remaining.of_sums(fit.point, i, rest.shares())])
+        if term.relation is not None and (rest := term.relation.dependent) is not None
+        else np.asarray(own)
+        for i, (term, own) in enumerate(zip(fit.design.terms, fit.point.condvar, strict=True))
+    ]
 
 
 def coef(fit: Fit) -> dict[str, pd.DataFrame]:
@@ -27,18 +39,18 @@ def coef(fit: Fit) -> dict[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for term, b in zip(fit.design.terms, fit.estimates.b, strict=True):
         if term.group not in found:
-            index = pd.Index(term.levels, name=term.group)
+            index = pd.Index(term.labels, name=term.group)
             whole = np.tile(fit.estimates.beta, (len(index), 1))
             found[term.group] = pd.DataFrame(whole, index=index, columns=names)
         frame = found[term.group]
-        for name, values in zip(term.columns, b.T, strict=True):
+        for name, values in zip(term.columns, term.shown(b).T, strict=True):
             frame[name] = frame.get(name, 0.0) + values
     return found
 
 
 def ranef_cov(fit: Fit) -> dict[str, np.ndarray]:
     """Conditional covariance matrices of the modes; as ``LMMFit.ranef_cov`` documents it."""
-    blocks = fit.point.condvar
+    blocks = conditional_variances(fit)
     return {
         f"{term.label}": fit.estimates.sigma**2 * np.asarray(block)
         for term, block in zip(fit.design.terms, blocks, strict=True)
@@ -66,7 +78,7 @@ def reliability(fit: Fit) -> dict[str, pd.DataFrame]:
                 ("reliability", share),
             )
         }
-        index = pd.Index(term.levels, name=term.group)
+        index = pd.Index(term.levels, name=term.group)  # levels with effects of their own
         found[term.label] = pd.DataFrame(columns, index=index)
     return found
 
@@ -87,9 +99,9 @@ def partial_fitted(fit: Fit, fixed: str | Sequence[str], random: Any, residuals:
         rest += fit.design.offset
     for i, (term, b) in enumerate(zip(fit.design.terms, fit.estimates.b, strict=True)):
         if i in chosen:
-            values += random_part(term.codes, term.z, b * chosen[i])
+            values += random_part(term.incidence, term.z, b * chosen[i])
         if residuals:
-            rest += random_part(term.codes, term.z, b)
+            rest += random_part(term.incidence, term.z, b)
     if residuals:
         values += fit.design.y - rest
     return row_series(fit.design, values, "partial_fitted")

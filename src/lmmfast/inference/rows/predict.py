@@ -10,10 +10,11 @@ import numpy as np
 
 from ...data.alignment import aligned
 from ...data.columns import Table
+from ...data.members import Members
 from ...data.new_rows import ArrayRecipe, NewRows
 from ...data.relationship import not_related
 from ...data.strays import not_numbers
-from ...errors import DataError, RankDeficientWarning, warn
+from ...errors import DataError, FitError, RankDeficientWarning, warn
 from ...formula.cells import floats_of
 from ...formula.column import first_rows
 from ..estimability import openness_of
@@ -79,7 +80,7 @@ def fitted_array(
     for i, (term, b) in enumerate(zip(design.terms, estimates.b, strict=True)):
         if chosen is None or i in chosen:
             own = b if chosen is None else b * chosen[i]
-            values += random_part(term.codes, term.z, own)
+            values += random_part(term.incidence, term.z, own)
     return values
 
 
@@ -98,7 +99,7 @@ def _fitted_in_blocks(
         for i, (term, b) in enumerate(zip(design.terms, estimates.b, strict=True)):
             if chosen is None or i in chosen:
                 own = b if chosen is None else b * chosen[i]
-                values[rows] += random_part(term.codes[rows], term.source.at(rows), own)
+                values[rows] += random_part(term.incidence[rows], term.source.at(rows), own)
     return values
 
 
@@ -123,8 +124,10 @@ def fixed_part_of(estimates: Estimates, design: Design) -> np.ndarray:
     return design.fixed.times(np.where(estimates.fixed_kept, estimates.beta, 0.0))
 
 
-def random_part(codes: np.ndarray, z: np.ndarray, b: np.ndarray) -> np.ndarray:
+def random_part(codes: np.ndarray | Members, z: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``sum_j z[i, j] * b[codes[i], j]`` for every row i (n)."""
+    if isinstance(codes, Members):
+        return np.asarray(np.einsum("ij,ij->i", z, codes.gathered(b)))
     if b.shape[1] == 1:  # saves the n x k temporary of the general case
         return np.asarray(z[:, 0] * b[codes, 0])
     return np.asarray(np.einsum("ij,ij->i", z, b[codes]))
@@ -235,7 +238,7 @@ def new_random(
     for i, (codes, z) in encoded.items():
         z = z * chosen[i]
         part = random_part(codes, z, fit.estimates.b[i])
-        unknown = codes < 0
+        unknown = codes.unknown if isinstance(codes, Members) else codes < 0
         if unknown.any():
             unseen = np.flatnonzero(unknown & ~np.isnan(z).all(axis=1))
             if len(unseen) and terms[i].relation is not None:
@@ -243,10 +246,17 @@ def new_random(
                 raise not_related(terms[i].group, names)
             if len(unseen) and new_levels == "error":
                 raise unseen_levels(fit, newdata, terms[i].group, unseen)
-            part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
+            if not isinstance(codes, Members):
+                part[unknown] = 0.0 * z[unknown].sum(axis=1)  # NaN where something is missing
             if new_levels == "missing":
                 part[unseen] = np.nan
             elif new_levels == "sample":
+                if isinstance(codes, Members):
+                    raise FitError(
+                        f'new_levels="sample" is not to be had for {terms[i].group}, of which rows '
+                        'have several levels: "population" takes new ones as zero',
+                        variable=terms[i].group,
+                    )
                 names = recipe.level_names(newdata, terms[i].group, unseen)
                 b = _sampled(fit, i, names, seed)
                 part[unseen] += np.einsum("ij,ij->i", z[unseen], b)
@@ -256,7 +266,7 @@ def new_random(
 
 def encoded_terms(
     recipe: Recipe | ArrayRecipe, newdata: Any, terms: Sequence[Any], chosen: Chosen
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+) -> dict[int, tuple[np.ndarray | Members, np.ndarray]]:
     """Levels and columns of the chosen terms in new rows."""
     groups = {terms[i].group for i in chosen}
     inside = [i for i, term in enumerate(terms) if term.group in groups]

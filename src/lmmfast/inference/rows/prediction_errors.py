@@ -27,6 +27,7 @@ import numpy as np
 
 from ...data.columns import Table
 from ...data.design import aligned_to_fit
+from ...data.members import slots, together
 from ...engine.relations import common_variance
 from ...errors import DataError
 from ...tables import name_index
@@ -119,13 +120,13 @@ class _Rows:
 
     X: np.ndarray
     open: np.ndarray  # rows that depend on which columns were dropped (n)
-    chosen: dict[int, tuple[np.ndarray, np.ndarray]]  # per term: codes (-1: unseen) and columns
+    chosen: list[tuple[int, np.ndarray, np.ndarray]]  # term, codes (-1: unseen) and columns
     left_out: dict[int, np.ndarray]  # per term, where their variance is asked for: columns
 
     def unseen_variance(self, fit: Fit) -> np.ndarray:
         """Variance of the effects of unseen levels (n)."""
         total = np.zeros(len(self.X))
-        for i, (codes, z) in self.chosen.items():
+        for i, codes, z in self.chosen:
             related = fit.design.terms[i].relation is not None  # levels are known, or missing
             own = 0.0 * z.sum(axis=1) if related else _variance(fit, i, z)
             total += np.where(codes < 0, own, 0.0)
@@ -152,17 +153,23 @@ def _rows(fit: Fit, newdata: Table | None, chosen: Chosen, everything: bool) -> 
     ]
     if newdata is None:
         X = fit.design.X
-        inside = {i: (terms[i].codes, terms[i].z) for i in chosen}
-        columns = [term.z for term in terms] if outside else []
+        inside = {i: (terms[i].incidence, terms[i].z) for i in chosen}
+        columns = [together(term.incidence, term.z) for term in terms] if outside else []
     else:
         recipe = recipe_for(fit, newdata)
         X, _ = replace(recipe, offset=None, offset_terms=()).fixed(newdata)
         inside = encoded_terms(recipe, newdata, terms, chosen)
         columns = recipe.random_columns(newdata) if outside else []
-    inside = {i: (codes, z * chosen[i]) for i, (codes, z) in inside.items()}
+        for i in [i for i in outside if terms[i].several]:
+            columns[i] = together(*encoded_terms(recipe, newdata, terms, {i: np.ones(1)})[i])
+    loads = [
+        (i, own, part)
+        for i, (codes, z) in inside.items()
+        for own, part in slots(codes, z * chosen[i])
+    ]
     left_out = {i: columns[i] * ~chosen[i] if i in chosen else columns[i] for i in outside}
     unknown = np.zeros(len(X), bool) if newdata is None or kept.all() else open_rows(fit, X)
-    return _Rows(X[:, kept], unknown, inside, left_out)
+    return _Rows(X[:, kept], unknown, loads, left_out)
 
 
 def weights_of(fit: Fit, newdata: Table | None, given: Any, n: int) -> np.ndarray:
@@ -215,30 +222,29 @@ def _population(fit: Fit, X: np.ndarray, method: Method) -> tuple[np.ndarray, np
 def _conditional(fit: Fit, rows: _Rows) -> np.ndarray:
     """Variance of x'(beta-hat - beta) + z'(b-hat - b) over the levels that the fit has seen."""
     # columns are zero where the level is none that the fit has seen, NaN if missing
-    chosen = rows.chosen.items()
-    seen = {i: (codes, np.where(codes[:, None] < 0, 0.0 * z, z)) for i, (codes, z) in chosen}
+    seen = [(i, codes, np.where(codes[:, None] < 0, 0.0 * z, z)) for i, codes, z in rows.chosen]
     missing = np.isnan(rows.X).any(axis=1)
-    for _, z in seen.values():
+    for _, _, z in seen:
         missing |= np.isnan(z).any(axis=1)
     variance: np.ndarray = np.full(len(rows.X), np.nan)
     present = np.flatnonzero(~missing)
-    levels = {i: (codes[present], z[present]) for i, (codes, z) in seen.items()}
+    levels = [(i, codes[present], z[present]) for i, codes, z in seen]
     variance[present] = fit.estimates.sigma**2 * _quadratic(fit, rows.X[present], levels)
     return variance
 
 
 def _quadratic(
-    fit: Fit, X: np.ndarray, levels: dict[int, tuple[np.ndarray, np.ndarray]]
+    fit: Fit, X: np.ndarray, levels: list[tuple[int, np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-    """w'M^-1 w of rows of X and, per term, levels (-1: none) and columns."""
+    """w'M^-1 w of rows of X and, of each term, levels (-1: none) and columns."""
     point = fit.point
-    parts = [remaining.loading(point, i, codes, z) for i, (codes, z) in levels.items()]
+    parts = [remaining.loading(point, i, codes, z) for i, codes, z in levels]
     E = point.basis.E[fit.estimates.fixed_kept]
     total = remaining.variances(point, parts) if parts else np.zeros(len(X))
     for a in range(0, len(X), ROWS):
         cut = slice(a, a + ROWS)
         t = X[cut] @ E
-        for i, (codes, z) in levels.items():
+        for i, codes, z in levels:
             own = point.basis.moved[i][np.maximum(codes[cut], 0)]
             t -= np.einsum("ij,ijr->ir", np.where(codes[cut, None] < 0, 0.0, z[cut]), own)
         total[cut] += np.square(t).sum(axis=1)

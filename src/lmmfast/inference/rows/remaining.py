@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def loading(point: Point, term: int, codes: np.ndarray, z: np.ndarray) -> Loadin
 
 
 def variances(point: Point, parts: Sequence[Loading]) -> np.ndarray:
-    """z'B z of every row (n), z over all the loadings, which are of different terms.
+    """z'B z of every row (n), z over all the loadings; those of one term have different levels.
 
     FitError when levels that do not occur together are so many that solving for them takes hours,
     or when conjugate gradients do not converge.
@@ -113,6 +113,22 @@ def _by_rows(point: Point, parts: Sequence[Loading]) -> np.ndarray:
         own = X[part.term][part.codes[rows], :, rows] @ point.unwhitening[part.term]
         total[rows] += np.einsum("ij,ij->i", part.z[rows], own)
     return total
+
+
+def of_sums(point: Point, i: int, shares: Any) -> np.ndarray:
+    """Covariances (d, k, k) over sigma^2 of sums of the levels of term i, by their shares (d, m),
+    sparse: a column of B for each."""
+    k, found = point.shapes[i][1], []
+    step = max(1, _at_once(point) // k)
+    _check_price(point, shares.shape[0] * k)
+    for a in range(0, shares.shape[0], step):
+        own = shares[a : a + step].toarray()
+        V = _empty(point, len(own) * k)
+        for j in range(k):
+            V[i][:, j, j::k] = own.T
+        X = point.solve(V)[i]
+        found.append(np.einsum("dm,mjdl->djl", own, X.reshape(*X.shape[:2], len(own), k)))
+    return np.concatenate(found)
 
 
 def blocks(point: Point, i: int, j: int, li: np.ndarray, lj: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.members import slots
 from ...engine.compiled import _memory_limit
 from ...engine.relations import covariance
 from ..ddf import check_choice
@@ -59,6 +60,9 @@ def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
             V = residual.correlation(delta, rows)
         for i, term in enumerate(fit.design.terms):
             effects = (term.z[rows] * root[rows, None]) @ fit.estimates.T[i]
+            if term.several:
+                V += (effects @ effects.T) * _shared(term, rows)
+                continue
             codes = term.codes[rows]
             alike = codes[:, None] == codes
             if term.relation is not None:
@@ -70,6 +74,16 @@ def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
     return out
 
 
+def _shared(term: Any, rows: np.ndarray) -> np.ndarray:
+    """Covariance of the levels' sums in some rows that have several, W K W' (r, r)."""
+    W = term.incidence[rows].matrix
+    used = np.unique(W.indices)
+    own = W[:, used].toarray()
+    if term.relation is None:
+        return np.asarray(own @ own.T)
+    return np.asarray(own @ covariance(term.relation, used) @ own.T)
+
+
 def _connected_rows(fit: Fit) -> np.ndarray:
     """A number for each row (n); rows with different numbers are independent."""
     from scipy.sparse import coo_matrix
@@ -79,7 +93,9 @@ def _connected_rows(fit: Fit) -> np.ndarray:
     levels = []
     for term in fit.design.terms:
         related = term.relation is not None  # all of them are taken as one
-        levels.append(at + (0 if related else 1) * term.codes.astype(np.int64))
+        for codes, _ in slots(term.incidence, term.z):
+            place = at + (0 if related else 1) * codes.astype(np.int64)
+            levels.append(np.where(codes < 0, np.arange(n), place))
         at += len(term.levels)
     rows, columns = np.tile(np.arange(n), len(levels)), np.concatenate(levels)
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(at, at))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.columns import Table
+from ...data.members import Members
 from ...errors import DataError
 from ...sources.open import source_of
 from ...sources.part import Part, Roles, part_of
@@ -74,6 +75,7 @@ def _values(fit: Fit, part: Part) -> tuple[np.ndarray, np.ndarray]:
         fitted = fitted + offset
     encoded = recipe.random(table)
     for term, b, (codes, z) in zip(fit.design.terms, fit.estimates.b, encoded, strict=True):
+        assert not isinstance(codes, Members), "streams have one level a row"
         if (codes < 0).any():
             raise DataError(
                 f"{term.group!r} has levels that the fit has not seen: these are not its rows",

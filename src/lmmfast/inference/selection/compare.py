@@ -59,6 +59,11 @@ def compare(
     FitError
         With ``refit=False`` when REML criteria cannot be compared.
 
+    See Also
+    --------
+    lmmfast.anova : Likelihood-ratio tests of nested models.
+    lmmfast.cross_validate : Predictive densities.
+
     Examples
     --------
     >>> from lmmfast import compare, datasets, lmer

@@ -55,6 +55,7 @@ def drop1(
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     test : {"F", "Chisq"}, optional
         F tests in the fitted model, as lmerTest's (of generalized models Wald's chi-squared tests),
         or likelihood ratios of models fitted by maximum likelihood with and without the term, as
@@ -80,6 +81,11 @@ def drop1(
         For a scope that names what is no term.
     FitError
         Kenward-Roger for a fit by maximum likelihood.
+
+    See Also
+    --------
+    lmmfast.anova : Tables of terms of types I to III.
+    lmmfast.step : Backward elimination.
 
     Examples
     --------
@@ -159,6 +165,7 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Parameters
     ----------
     fit : Fit
+        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     reduce_terms : bool, default True
         Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
         stands alone; columns of ``||`` one by one. False: whole random terms.
@@ -170,6 +177,12 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Anova
         Columns ``npar``, ``logLik``, ``AIC``, ``LRT``, ``Df``, ``Pr(>Chisq)``, ``mixture`` and
         ``Pr(mixture)``, NaN where no mixture is known.
+
+    See Also
+    --------
+    lmmfast.rlr_test : The finite-sample distribution for one variance.
+    lmmfast.simplify : Smaller random parts of singular fits.
+    lmmfast.anova : Terms of the fixed effects.
 
     Examples
     --------

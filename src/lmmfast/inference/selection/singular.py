@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 NEGLIGIBLE = 0.005  # share of a zero combination below which a column is not worth naming
 NO_VARIANCE = 1e-4  # standard deviation, relative, below which a combination is zero (as lme4)
+MOST_NAMED = 4  # columns of a combination that a sentence holds, where it is one of several
 BOUNDARY = (
     "p-values are from chi-squared distributions; variances are tested at the boundary, where "
     "these are conservative (Stram & Lee 1994)"
@@ -72,11 +73,24 @@ def no_variance(fit: Fit, item: Any) -> str:
         parts.append("its correlations are at their bound")
     elif size > 0:
         share = np.asarray(item.direction) * sd  # of zero columns: nothing
-        text = combination(columns, np.asarray(item.direction), share)
-        count = f" (one of {size} such combinations)" if size > 1 else ""
-        perfect = " (random effects perfectly correlated)" if len(rest) == 2 else count
-        parts.append(f"the combination {text} has no variance{perfect}")
+        parts.append(_without_variance_in_words(columns, item.direction, share, len(rest), size))
     return ", and ".join(parts)
+
+
+def _without_variance_in_words(
+    columns: Sequence[str], direction: Any, share: np.ndarray, count: int, size: int
+) -> str:
+    """The combination without variance; how many there are, where each would be a long sum.
+
+    count: columns that have a variance. size: how many combinations of them have none.
+    """
+    named = np.abs(share) >= NEGLIGIBLE * np.abs(share).max()
+    if size > 1 and named.sum() > MOST_NAMED:
+        return f"{size} of the {count} dimensions have no variance, as fit.rePCA() shows"
+    text = combination(columns, np.asarray(direction), share)
+    more = f" (one of {size} such combinations)" if size > 1 else ""
+    perfect = " (random effects perfectly correlated)" if count == 2 else more
+    return f"the combination {text} has no variance{perfect}"
 
 
 def rank(factor: np.ndarray) -> int:
@@ -121,6 +135,17 @@ class RandomEffectsPCA(tables.Printed):
     components: dict[str, pd.DataFrame]
     loadings: dict[str, pd.DataFrame]
     over: str = " / sigma"  # what standard deviations are relative to
+
+    def to_frame(self) -> pd.DataFrame:
+        """``components`` and ``loadings``: ``group``, ``component``, ``sd``, ``proportion``,
+        ``cumulative`` and a column for each loading (NaN where a group has no such effect)."""
+        import pandas as pd
+
+        both = {
+            group: pd.concat([own, self.loadings[group].T], axis=1)
+            for group, own in self.components.items()
+        }
+        return pd.concat(both, names=["group", "component"]).reset_index()
 
     def summary(self) -> tables.Summary:
         """All of it on paper."""
@@ -289,6 +314,10 @@ class Singularity(tables.Printed):
     reductions: pd.DataFrame
     over: str = " (over sigma^2)"  # what variances are relative to
 
+    def to_frame(self) -> pd.DataFrame:
+        """As ``reductions``."""
+        return self.reductions.copy()
+
     def summary(self) -> tables.Summary:
         """All of it on paper."""
         if not self.singular:
@@ -388,6 +417,10 @@ class Simplification(tables.Printed):
     fit: Fit
     steps: pd.DataFrame
 
+    def to_frame(self) -> pd.DataFrame:
+        """As ``steps``."""
+        return self.steps.copy()
+
     def summary(self) -> tables.Summary:
         """All of it on paper."""
         last = self.steps.iloc[-1]
@@ -440,6 +473,11 @@ def simplify(
         For another criterion or end, or alpha not between 0 and 1.
     FitError
         For a fit with covariance parameters that were held or tied.
+
+    See Also
+    --------
+    lmmfast.step : Elimination by tests, fixed effects too.
+    lmmfast.ranova : Tests of one random effect at a time.
 
     Examples
     --------

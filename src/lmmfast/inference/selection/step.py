@@ -61,6 +61,13 @@ class Steps(tables.Printed):
     fit: Fit
     notes: tuple[str, ...]
 
+    def to_frame(self) -> pd.DataFrame:
+        """Both tables, one below the other: ``random`` and ``fixed`` in the index."""
+        import pandas as pd
+
+        both = {"random": self.random, "fixed": self.fixed}
+        return pd.concat({name: own for name, own in both.items() if len(own)}, names=["effects"])
+
     def summary(self) -> tables.Summary:
         """Both tables and the model on paper."""
         sections: list[tuple[str | tables.Table, ...]] = []
@@ -98,7 +105,9 @@ def step(
     ddf : {"satterthwaite", "kenward-roger", "residual"}
         Denominator degrees of freedom of the F tests.
     alpha_random : float, default 0.1
+        Level of the likelihood-ratio tests of random effects.
     alpha_fixed : float, default 0.05
+        Level of the F tests of the fixed effects.
     reduce_random, reduce_fixed : bool, default True
         Whether to eliminate random effects, and terms of the fixed effects.
     keep : str or sequence of str, optional
@@ -118,6 +127,12 @@ def step(
         For a model made from arrays.
     FitError
         For parameters that were held or tied; Kenward-Roger for a fit by maximum likelihood.
+
+    See Also
+    --------
+    lmmfast.simplify : Random parts of singular fits.
+    lmmfast.drop1 : One step.
+    lmmfast.ranova : One step of the random part.
 
     Examples
     --------

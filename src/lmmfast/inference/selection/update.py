@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ...data.design import Given
 from ...effects import is_custom
-from ...errors import DataError, FitError, LmmWarning, warn
+from ...errors import DataError, FitError, LmmWarning, UnusedContrastsWarning, warn
 from ...formula.plan import plan_of
 from ...formula.update import updated
 from ...sources.given import design_from
@@ -52,17 +53,18 @@ def update(
             f"fit anew with {how}"
         )
     if any(map(is_custom, fit.design.terms)):
-        raise FitError(
-            "update() does not know covariances of your own: fit anew with lmer(..., covariance=)"
-        )
+        raise FitError("update() does not know covariances of your own: fit anew with covariance=")
     formula = fit.formula if change is None else updated(fit.formula, change)
     now = _given(fit.design, given)
-    asked: Any = given.relationship
-    if asked is AS_BEFORE:
+    asked: Any = given
+    if asked.relationship is AS_BEFORE:
         now = now._replace(relationship=_still_there(formula, now.relationship))
     family = (other or {}).get("family", fit.family)
     kind = None if family is None else family.response
-    design = design_from(formula, *now[:5], kind, *now[5:])
+    with warnings.catch_warnings():
+        if asked.contrasts is AS_BEFORE:  # those of factors that are gone were not asked for now
+            warnings.simplefilter("ignore", UnusedContrastsWarning)
+        design = design_from(formula, *now[:5], kind, *now[5:])
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
     model = model_by(fit.model.with_design(design, **other or {}), options.reml)

@@ -1,0 +1,104 @@
+"""Saved fits: files that hold a fit, read again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .fit import Fit
+from .glmm import GLMM
+from .glmm_fit import GLMMFit
+from .lmm import lmm_of
+from .results import LMMFit
+from .saved import files as _files
+from .saved.verification import Verification
+from .saved.verification import verify as _verify
+
+_KINDS = {"lmm": _files.Maker(LMMFit, lmm_of), "glmm": _files.Maker(GLMMFit, GLMM)}
+
+
+def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None) -> Any:
+    """A fit that ``fit.save`` wrote, or ``lmmfast fit --json``.
+
+    A file cannot do anything: nothing in it is executed, it has no pickle. What it says is checked
+    before it is used.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    names : dict, optional
+        Functions of the script that made the fit which its formula uses, and families and
+        covariances of the user's own, by their names there: files hold no code.
+
+    Returns
+    -------
+    LMMFit or GLMMFit
+
+    Raises
+    ------
+    DataError
+        When it is no such file, is damaged, of a later version, or needs `names` that are not
+        given.
+    OSError
+        When it cannot be read.
+
+    See Also
+    --------
+    LMMFit.save : Writes the file.
+    verify : Whether the optimum holds on given data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import lmmfast
+    >>> fit = lmmfast.lmer("Yield ~ 1 + (1 | Batch)", lmmfast.datasets.load("Dyestuff"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fit.save(Path(folder) / "dye.lmm")
+    ...     lmmfast.load(Path(folder) / "dye.lmm").params.round(1).to_dict()
+    {'Intercept': 1527.5}
+    """
+    return _files.load(path, names, _KINDS)
+
+
+def verify(saved: Any, data: Any, *, names: Mapping[str, Any] | None = None) -> Verification:
+    """Whether a saved fit is that of some data, and an optimum there.
+
+    The criterion, its slope and its curvature are computed at the stored estimates from these data.
+
+    Parameters
+    ----------
+    saved : str, path or fit
+        What ``fit.save`` wrote, or a fit.
+    data : data frame, dict of arrays, path, or source
+        As for `lmer`.
+    names : dict, optional
+        As for `load`.
+
+    Returns
+    -------
+    Verification
+        True where the optimum holds and the data are the same; prints as three lines.
+
+    Raises
+    ------
+    DataError
+        When the file is none, or the data cannot be read as the fit's formula asks.
+
+    See Also
+    --------
+    load : Reads a saved fit.
+    LMMFit.save : Writes one.
+
+    Examples
+    --------
+    >>> import lmmfast
+    >>> data = lmmfast.datasets.load("sleepstudy")
+    >>> fit = lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data).without_data()
+    >>> bool(lmmfast.verify(fit, data)), bool(lmmfast.verify(fit, data[:170]))
+    (True, False)
+    """
+    fit = saved if isinstance(saved, Fit) else load(saved, names=names)
+    return _verify(fit, data, _KINDS["lmm" if fit.family is None else "glmm"].model)

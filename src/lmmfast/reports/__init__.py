@@ -1,0 +1,1 @@
+"""A fit for other programs and for papers: tidy frames, an equation, a paragraph."""
