@@ -26,18 +26,19 @@
 #define LMMFAST_POINTER(f) __typeof__(&f)
 #endif
 
-#define LMMFAST_FUNCTIONS(X)                                                                                \
-    X(lmm_defaults)                                                                                         \
-    X(lmm_words)                                                                                            \
-    X(lmm_setup)                                                                                            \
-    X(lmm_response)                                                                                         \
-    X(lmm_refill) X(lmm_without_fixed) X(lmm_free) X(lmm_ntheta) X(lmm_set_threads) X(lmm_evaluate)         \
-        X(lmm_derivatives) X(lmm_estimates) X(lmm_projection) X(lmm_squares) X(lmm_contrasts)               \
-            X(lmm_satterthwaite) X(lmm_solve) X(lmm_forms) X(lmm_traces) X(lmm_traces_price) X(lmm_hessian) \
-                X(lmm_pairs_of_levels) X(lmm_covariances) X(lmm_value) X(lmm_deviation) X(lmm_montecarlo)   \
-                    X(lmm_arrange) X(lmm_whitening) X(lmm_fit) X(lmm_within) X(lmm_residual_setup)          \
-                        X(lmm_ndelta) X(lmm_residual_at) X(lmm_residual_slopes) X(lmm_residual_fit)         \
-                            X(lmm_many) X(lmm_structure_new) X(lmm_structure_free) X(lmm_semidefinite_root)
+#define LMMFAST_FUNCTIONS(X)                                                                                 \
+    X(lmm_defaults)                                                                                          \
+    X(lmm_words)                                                                                             \
+    X(lmm_setup)                                                                                             \
+    X(lmm_response)                                                                                          \
+    X(lmm_refill)                                                                                            \
+    X(lmm_without_fixed) X(lmm_free) X(lmm_ntheta) X(lmm_set_threads) X(lmm_evaluate) X(lmm_derivatives)     \
+        X(lmm_estimates) X(lmm_projection) X(lmm_squares) X(lmm_contrasts) X(lmm_satterthwaite) X(lmm_solve) \
+            X(lmm_forms) X(lmm_traces) X(lmm_traces_price) X(lmm_hessian) X(lmm_pairs_of_levels)             \
+                X(lmm_covariances) X(lmm_value) X(lmm_deviation) X(lmm_montecarlo) X(lmm_arrange)            \
+                    X(lmm_whitening) X(lmm_fit) X(lmm_within) X(lmm_residual_setup) X(lmm_ndelta)            \
+                        X(lmm_residual_at) X(lmm_residual_slopes) X(lmm_residual_fit) X(lmm_many)            \
+                            X(lmm_structure_new) X(lmm_structure_free) X(lmm_semidefinite_root)
 
 #define LMMFAST_SIZES                                                                                     \
     sizeof(lmm_blas), sizeof(lmm_part), sizeof(lmm_column), sizeof(lmm_precision), sizeof(lmm_members),   \
