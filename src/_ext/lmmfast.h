@@ -26,6 +26,7 @@
 #define LMMFAST_POINTER(f) __typeof__(&f)
 #endif
 
+/* clang-format off */
 #define LMMFAST_FUNCTIONS(X)                                                                                 \
     X(lmm_defaults)                                                                                          \
     X(lmm_words)                                                                                             \
@@ -45,6 +46,8 @@
         sizeof(lmm_factor), sizeof(lmm_coded), sizeof(lmm_data), sizeof(lmm_cross), sizeof(lmm_options),  \
         sizeof(lmm_report), sizeof(lmm_trace), sizeof(lmm_settings), sizeof(lmm_plane), sizeof(lmm_info), \
         sizeof(lmm_residual), sizeof(lmm_responses), sizeof(lmm_fits), sizeof(lmm_structure_spec)
+
+/* clang-format on */
 
 typedef struct {
     int32_t abi;           /* LMMFAST_ABI of the lmmfast that is installed                         */
