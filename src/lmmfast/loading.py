@@ -27,6 +27,7 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     Parameters
     ----------
     path : str or path
+        The file.
     names : dict, optional
         Functions of the script that made the fit which its formula uses, and families and
         covariances of the user's own, by their names there: files hold no code.

@@ -23,6 +23,7 @@ from .inference.rows import predict as _predict
 from .inference.rows import repeated as _rows
 from .labelled import Labelled
 from .many.job import checked_count
+from .saved.mixin import Saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ NONE = "a model for repeated measures has no random effects"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MMRMFit(Labelled):
+class MMRMFit(Labelled, Saved):
     """A fitted mixed model for repeated measures.
 
     What `LMMFit` has it has by the same names, where it means something here. There are no random
