@@ -297,6 +297,13 @@ def test_covariances_of_the_user_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_repeated_measures_are_refused_in_words(tmp_path: Path) -> None:
+    fit = lmmfast.mmrm("y ~ x + ar1(time | block)", DATA.assign(time=DATA["time"].astype(str)))
+    for use in (lambda: fit.save(tmp_path / "x"), fit.without_data):
+        with pytest.raises(FitError, match="a pickle holds any fit"):
+            use()
+
+
 # ---- files --------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ def without_data(fit: Kind, ddf: Any = None) -> Kind:
     """
     if isinstance(fit.model, KeptModel):
         return fit
-    mixed_only(fit, "a fit without its data")
+    mixed_only(fit, "a fit without its data (a pickle holds any fit)")
     design = design_without_rows(fit.design)
     engine = fit.model._engine
     core = Core(
