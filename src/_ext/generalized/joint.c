@@ -7,8 +7,7 @@
 #define COARSE 1e-2 /* far away modes may be so inexact, ... */
 #define SHARE 1e-5  /* ... or by this share of what the step to there promises, ... */
 #define ROUGH 1e-5  /* ... and by this, a row, where a fit begins with a start of its own */
-#define NEAR 1e-2   /* share of the same that steps since the factorization may have promised, */
-#define AROUND 5e-4 /* ... and, a row, where a fit begins */
+#define NEAR 1e-2   /* share of the same that steps since the factorization may have promised */
 #define ROUNDING 4e-16
 
 int joint_fixed(const joint *t)
@@ -38,10 +37,8 @@ static void tolerate(const joint *t)
     if (isfinite(predicted)) {
         g->enough = fmax(EXACTLY, fmin(COARSE, SHARE * predicted));
         g->near = fmax(g->enough, NEAR * predicted);
-    } else {
-        g->enough = t->own ? fmax(COARSE, ROUGH * (double)g->rows.n) : COARSE;
-        g->near = t->own ? fmax(COARSE, AROUND * (double)g->rows.n) : COARSE;
-    }
+    } else
+        g->enough = g->near = t->own ? fmax(COARSE, ROUGH * (double)g->rows.n) : COARSE;
 }
 
 double joint_value(void *arg, const double *x)

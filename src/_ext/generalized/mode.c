@@ -18,7 +18,6 @@
 #define UNSEEN 1e-6   /* promise below which rounding decides whether j falls: it is not asked       */
 #define ROUNDED 1e-15 /* ... or below this share of j */
 #define FAIR 10.0     /* ... below which a factorization is kept for a second step                   */
-#define CAUTION 10.0  /* ... or where this many times what that will promise is enough               */
 #define SLOWEST 0.3   /* share of its promise that a step with an old factorization may leave        */
 #define STEPS 200     /* at most                                                                     */
 #define HALVINGS 60
@@ -222,17 +221,9 @@ static int goes_on(const glmm_model *g, double promise, double before)
     return old * g->passcost < anew * g->passcost + (anew - 1) * g->cost;
 }
 
-/* Will the step that follows a promise of a new factorization be the last one, whichever factorization it
-   has? Promises of Newton's steps fall quadratically: as the last two did (before: 0, if there is one). */
-static int nearly_there(const glmm_model *g, double promise, double before)
-{
-    const double next = promise / before * (promise / before) * promise;
-    return promise < FAIR || CAUTION * next < g->enough;
-}
-
 lmm_status find_mode(glmm_model *g)
 {
-    double before = INFINITY, newton = 0; /* the last promise; that of the last new factorization */
+    double before = INFINITY;
     int observed, fresh = 1;
     const glmm_obstacle met = g->met;
     g->met = GLMM_EDGE; /* if it ends here */
@@ -256,9 +247,7 @@ lmm_status find_mode(glmm_model *g)
             if (observed) g->met = GLMM_EDGE;
             return LMM_NOTPOSDEF;
         }
-        const int again = fresh && !g->halved && observed && nearly_there(g, promise, newton);
-        if (fresh) newton = promise;
-        fresh = !again && !goes_on(g, promise, before);
+        fresh = !(fresh && !g->halved && observed && promise < FAIR) && !goes_on(g, promise, before);
         before = promise;
         if (!fresh) continue;
         TRY(factorize_here(g, &observed));
