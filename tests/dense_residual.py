@@ -124,3 +124,64 @@ class Dense:
                 H[i, j] = H[j, i] = total / (4 * size[i] * size[j])
         slope = np.array([(variance(at + e) - variance(at - e)) / (2 * e.sum()) for e in h])
         return 2 * variance(at) ** 2 / np.einsum("ic,ij,jc->c", slope, 2 * np.linalg.inv(H), slope)
+
+    def directions(self, psi: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """V, and its derivatives in the entries of each term's covariance, then in delta (by
+        central differences), then in the residual variance; all over sigma^2."""
+        theta, delta = psi[: self.ntheta], psi[self.ntheta :]
+        R, out = self.residual(delta), []
+        V = R.copy()
+        for (codes, z), T in zip(self.terms, self.factors(theta), strict=True):
+            same = codes[:, None] == codes
+            V += ((z @ T) @ (z @ T).T) * same
+            for c in range(z.shape[1]):
+                for r in range(c, z.shape[1]):
+                    G = np.outer(z[:, r], z[:, c])
+                    out.append((G if r == c else G + G.T) * same)
+        for h in 1e-5 * np.eye(len(delta)):
+            out.append((self.residual(delta + h) - self.residual(delta - h)) / 2e-5)
+        return V, [*out, R]
+
+    def bends(self, psi: np.ndarray, count: int) -> dict[tuple[int, int], np.ndarray]:
+        """Second derivatives of R in delta, by the places of both among `directions`."""
+        delta, found = psi[self.ntheta :], {}
+        first = count - 1 - len(delta)
+        h = 1e-3 * np.eye(len(delta))
+        for i in range(len(delta)):
+            for j in range(len(delta)):
+                corners = [(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]
+                total = sum(s * self.residual(delta + a * h[i] + b * h[j]) for a, b, s in corners)
+                found[first + i, first + j] = total / 4e-6
+        return found
+
+    def kenward(
+        self, psi: np.ndarray, L: np.ndarray, observed: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Kenward and Roger's covariance of the fixed effects, without the term of second
+        derivatives, and degrees of freedom of single contrasts."""
+        V, G = self.directions(psi)
+        inverse = np.linalg.inv(V)
+        Phi = np.linalg.inv(self.X.T @ inverse @ self.X)
+        project = inverse - inverse @ self.X @ Phi @ self.X.T @ inverse
+        _, beta, _, r2 = self.solved(psi)
+        s2 = r2 / (len(self.y) - self.X.shape[1])
+        q = inverse @ (self.y - self.X @ beta) / np.sqrt(s2)
+        expected = np.array([[np.sum((project @ a) * (b @ project)) for b in G] for a in G]) / 2
+        information = expected
+        if observed:
+            score = np.array([[q @ a @ project @ b @ q for b in G] for a in G])
+            information = score - expected
+            for place, bend in self.bends(psi, len(G)).items():
+                information[place] += (np.sum(project * bend) - q @ bend @ q) / 2
+        W = np.linalg.pinv(information, rcond=1e-11, hermitian=True)
+        VX = inverse @ self.X
+        P = np.array([-VX.T @ a @ VX for a in G])
+        middle = sum(
+            W[i, j] * (VX.T @ a @ inverse @ b @ VX - P[i] @ Phi @ P[j])
+            for i, a in enumerate(G)
+            for j, b in enumerate(G)
+        )
+        slopes = np.einsum("ci,rij,cj->cr", L @ Phi, P, L @ Phi)
+        variance = np.einsum("ci,ij,cj->c", L, Phi, L)
+        df = 2 * variance**2 / np.einsum("cr,rs,cs->c", slopes, W, slopes)
+        return s2 * (Phi + 2 * Phi @ middle @ Phi), df

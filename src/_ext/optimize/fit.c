@@ -539,13 +539,13 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within,
 }
 
 lmm_status fit_with(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
-                    const more *others, double *values, double *theta, lmm_info *info)
+                    const more *others, double *values, double *theta, double *z, lmm_info *info)
 {
     double *own = m->scratch.newton;
-    if (!others->n) return lmm_fit(m, s, within, start, theta, NULL, info);
+    if (!others->n) return lmm_fit(m, s, within, start, theta, z, info);
     m->scratch.newton = calloc((size_t)workspace_with(&m->layout, others->n) + 1, sizeof(double));
     lmm_status status = LMM_NOMEM;
-    if (m->scratch.newton) status = fit_all(m, s, within, start, others, values, theta, NULL, info);
+    if (m->scratch.newton) status = fit_all(m, s, within, start, others, values, theta, z, info);
     free(m->scratch.newton);
     m->scratch.newton = own;
     return status;

@@ -61,8 +61,7 @@ static void find_neighbours(residual *r)
     }
 }
 
-/* Derivative of phi of row i in the j-th parameter */
-INLINE double neighbour_slope(const residual *r, int64_t i, int j)
+INLINE double slope_here(const residual *r, int64_t i, int j)
 {
     const double *x = r->delta + r->ndeviation;
     double slope = 1;
@@ -73,8 +72,12 @@ INLINE double neighbour_slope(const residual *r, int64_t i, int j)
     return slope;
 }
 
-/* rho of LMM_CS and its derivative */
-static double common(const residual *r, double *slope)
+double neighbour_slope(const residual *r, int64_t i, int j)
+{
+    return slope_here(r, i, j);
+}
+
+double compound_correlation(const residual *r, double *slope)
 {
     const double x = r->delta[r->ndeviation], share = r->most / (r->most - 1);
     *slope = 2 * share * cos(x) * sin(x);
@@ -84,7 +87,7 @@ static double common(const residual *r, double *slope)
 static int place_subjects(residual *r, exact_sum *logdet)
 {
     double slope;
-    const double rho = common(r, &slope);
+    const double rho = compound_correlation(r, &slope);
     for (int64_t s = 0; s < r->rows.nsubject; s++) {
         const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]), one = 1 + (n - 1) * rho;
         if (n > 1 && (!(1 - rho > 0) || !(one > 0))) return 1;
@@ -125,7 +128,7 @@ double log_slope(const residual *r, int j)
     exact_sum sum = {0, 0};
     double slope;
     if (r->kind == LMM_CS) {
-        const double rho = common(r, &slope);
+        const double rho = compound_correlation(r, &slope);
         for (int64_t s = 0; s < r->rows.nsubject; s++) {
             const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]);
             if (n > 1) add_exact(&sum, (n - 1) * slope * (1 / (1 + (n - 1) * rho) - 1 / (1 - rho)));
@@ -133,7 +136,7 @@ double log_slope(const residual *r, int j)
         return sum.sum;
     }
     for (int64_t i = 0; i < r->rows.n; i++)
-        add_exact(&sum, -2 * r->phi[i] * neighbour_slope(r, i, j) * r->kappa[i] * r->kappa[i]);
+        add_exact(&sum, -2 * r->phi[i] * slope_here(r, i, j) * r->kappa[i] * r->kappa[i]);
     return sum.sum;
 }
 
@@ -189,7 +192,7 @@ static void subject_slopes(const residual *r, int64_t s, double *dkappa, double 
 {
     const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]);
     double slope;
-    common(r, &slope);
+    compound_correlation(r, &slope);
     *dkappa = n > 1 ? slope / 2 * pow(r->kappa[s], 3) : 0;
     *dphi = n > 1 ? -(n - 1) * slope / 2 * pow(r->phi[s], 3) : 0;
 }
@@ -208,7 +211,7 @@ CLONES void turn_block(const residual *r, int64_t first, int64_t end, int j, con
         return;
     }
     for (int64_t i = first; i < end; i++, g += width, u += width) {
-        const double slope = neighbour_slope(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
+        const double slope = slope_here(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
         const double turn = slope * phi * kappa * kappa * kappa;
         if (slope == 0)
             for (int32_t c = 0; c < width; c++) u[c] = 0;
@@ -220,22 +223,23 @@ CLONES void turn_block(const residual *r, int64_t first, int64_t end, int j, con
 
 /* ------------------------------------------------------------------------------------- directions -- */
 
-/* x := L'x of one chain of rows [first, end), where L^-1 is what whitens them; x: n */
-static void solve_back(const residual *r, int64_t first, int64_t end, double *x)
+/* x := L'x of one chain of n rows from `first` on, where L^-1 is what whitens them */
+static void solve_back(const residual *r, int64_t first, int64_t n, double *x)
 {
     double after = 0; /* kappa phi x of the next row */
-    for (int64_t i = end - 1; i >= first; i--) {
-        x[i] = (x[i] + after) * r->root[i];
-        after = r->kappa[i] * r->phi[i] * x[i];
+    for (int64_t i = n - 1; i >= 0; i--) {
+        x[i] = (x[i] + after) * r->root[first + i];
+        after = r->kappa[first + i] * r->phi[first + i] * x[i];
     }
 }
 
 /* t := (d L^-1)' e~ of one chain, the derivative in the j-th parameter */
-static void turn_back(const residual *r, int64_t first, int64_t end, int j, const double *white, double *t)
+static void turn_back(const residual *r, int64_t first, int64_t n, int j, const double *white, double *t)
 {
-    for (int64_t i = first; i < end; i++) t[i] = 0;
-    for (int64_t i = first; i < end; i++) {
-        const double slope = neighbour_slope(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
+    for (int64_t i = 0; i < n; i++) t[i] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double slope = slope_here(r, first + i, j);
+        const double phi = r->phi[first + i], kappa = r->kappa[first + i];
         const double turn = slope * phi * kappa * kappa * kappa;
         if (slope == 0) continue;
         t[i] += turn * white[i];
@@ -243,64 +247,70 @@ static void turn_back(const residual *r, int64_t first, int64_t end, int j, cons
     }
 }
 
-/* t := (K + K') e~ for a parameter of the correlation */
-static void correlation_direction(const residual *r, int j, const double *e, const double *white, double *t)
+/* t := (K + K') e~ for a parameter of the correlation, of one subject */
+static void correlation_direction(const residual *r, int64_t s, int j, const double *e, const double *white,
+                                  double *t)
 {
-    for (int64_t s = 0; s < r->rows.nsubject; s++) {
-        const int64_t first = r->rows.subject[s], end = r->rows.subject[s + 1];
-        if (r->kind == LMM_CS) { /* L^-1 and its derivative are symmetric and commute */
-            double dkappa, dphi;
-            subject_slopes(r, s, &dkappa, &dphi);
-            even_out(end - first, -2 * dkappa, -2 * dphi, e + first, 1, t + first);
-            continue;
-        }
-        turn_back(r, first, end, j, white, t);
-        solve_back(r, first, end, t); /* -K'e~ */
-        for (int64_t i = first; i < end; i++) {
-            const double slope = neighbour_slope(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
-            t[i] = -t[i];
-            if (slope == 0) continue;
-            t[i] -= slope * phi * kappa * kappa * kappa * (e[i] - phi * e[i - 1]) - slope * kappa * e[i - 1];
-        }
+    const int64_t first = r->rows.subject[s], n = r->rows.subject[s + 1] - first;
+    if (r->kind == LMM_CS) { /* L^-1 and its derivative are symmetric and commute */
+        double dkappa, dphi;
+        subject_slopes(r, s, &dkappa, &dphi);
+        even_out(n, -2 * dkappa, -2 * dphi, e, 1, t);
+        return;
+    }
+    turn_back(r, first, n, j, white, t);
+    solve_back(r, first, n, t); /* -K'e~ */
+    for (int64_t i = 0; i < n; i++) {
+        const double slope = slope_here(r, first + i, j);
+        const double phi = r->phi[first + i], kappa = r->kappa[first + i];
+        t[i] = -t[i];
+        if (slope == 0) continue;
+        t[i] -= slope * phi * kappa * kappa * kappa * (e[i] - phi * e[i - 1]) - slope * kappa * e[i - 1];
     }
 }
 
-static double deviation(const residual *r, int64_t i, int j)
+double residual_deviation(const residual *r, int64_t i, int j)
 {
     return r->own ? r->own[i] == j : r->column[i + (ptrdiff_t)j * r->rows.n];
 }
 
-/* t := (K + K') e~ for a parameter of D: K = L_C^-1 diag(c) L_C */
-static void deviation_direction(const residual *r, int j, const double *e, const double *white, double *t)
+/* t := (K + K') e~ for a parameter of D: K = L_C^-1 diag(c) L_C. work: twice the subject's rows */
+static void deviation_direction(const residual *r, int64_t s, int j, const double *e, const double *white,
+                                double *work, double *t)
 {
-    for (int64_t s = 0; s < r->rows.nsubject; s++) {
-        const int64_t first = r->rows.subject[s], end = r->rows.subject[s + 1];
-        double *own = r->buffer, *to = own + (end - first);
-        for (int64_t i = first; i < end; i++) own[i - first] = deviation(r, i, j) * e[i];
-        whiten_block(r, first, end, own, 1, to);
-        if (r->kind == LMM_CS) {
-            whiten_block(r, first, end, white + first, 1, own);
-            for (int64_t i = first; i < end; i++) own[i - first] *= deviation(r, i, j);
-            even_out(end - first, 1 / r->kappa[s], 1 / r->phi[s], own, 1, t + first);
-        } else {
-            for (int64_t i = first; i < end; i++) {
-                const int chained = i + 1 < end;
-                t[i] = r->kappa[i] * white[i];
-                if (chained) t[i] -= r->kappa[i + 1] * r->phi[i + 1] * white[i + 1];
-                t[i] *= deviation(r, i, j);
-            }
-            solve_back(r, first, end, t);
+    const int64_t first = r->rows.subject[s], end = r->rows.subject[s + 1], n = end - first;
+    double *own = work, *to = own + n;
+    for (int64_t i = 0; i < n; i++) own[i] = residual_deviation(r, first + i, j) * e[i];
+    whiten_block(r, first, end, own, 1, to);
+    if (r->kind == LMM_CS) {
+        whiten_block(r, first, end, white, 1, own);
+        for (int64_t i = 0; i < n; i++) own[i] *= residual_deviation(r, first + i, j);
+        even_out(n, 1 / r->kappa[s], 1 / r->phi[s], own, 1, t);
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t at = first + i;
+            t[i] = r->kappa[at] * white[i];
+            if (i + 1 < n) t[i] -= r->kappa[at + 1] * r->phi[at + 1] * white[i + 1];
+            t[i] *= residual_deviation(r, at, j);
         }
-        for (int64_t i = first; i < end; i++) t[i] += to[i - first];
+        solve_back(r, first, n, t);
     }
+    for (int64_t i = 0; i < n; i++) t[i] += to[i];
 }
 
-void residual_direction(const residual *r, int j, const double *e, const double *white, double *t)
+void residual_direction(const residual *r, int64_t first, int64_t end, int j, const double *e,
+                        const double *white, double *work, double *t)
 {
-    if (j >= r->ndeviation)
-        correlation_direction(r, j - r->ndeviation, e, white, t);
-    else if (r->rows.subject)
-        deviation_direction(r, j, e, white, t);
-    else
-        for (int64_t i = 0; i < r->rows.n; i++) t[i] = 2 * deviation(r, i, j) * white[i];
+    if (!r->rows.subject) {
+        for (int64_t i = first; i < end; i++)
+            t[i - first] = 2 * residual_deviation(r, i, j) * white[i - first];
+        return;
+    }
+    for (int64_t s = subject_of(r, first); s < r->rows.nsubject && r->rows.subject[s] < end; s++) {
+        const int64_t at = r->rows.subject[s] - first;
+        if (j < r->ndeviation)
+            deviation_direction(r, s, j, e + at, white + at, work, t + at);
+        else
+            correlation_direction(r, s, j - r->ndeviation, e + at, white + at, t + at);
+    }
 }

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 from ..data.design import Design, build
 from ..errors import DataError, FormulaError
 from ..formula.plan import plan_of, without_dot
+from ..formula.residual import dispersion_of
 from .cross import CrossProducts, cross_products
-from .design import design_of
+from .design import design_of, stratified_design_of
 from .kept import kept_design, same_counts
 from .labels import Grouper
 from .libraries import chunks_of, partitions, reduced
@@ -26,6 +28,7 @@ from .part import Roles
 from .paths import Text, columns_of, expand, fits_in_memory, kind_of, read_text
 from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
+from .strata import StratifiedProducts
 
 _NEEDS_ROWS = (
     "a generalized model goes over its rows many times, and cross-products have none: give it the "
@@ -36,8 +39,9 @@ _RELATED = (
     "(pandas.read_parquet(path), data.compute(), ...)"
 )
 _STRUCTURE_NEEDS_ROWS = (
-    "dispersion= and residual= need the rows in memory, as a table; read what is streamed first "
-    "(pandas.read_parquet(path), data.compute(), ...)"
+    "residual= and dispersion= need the rows in memory, as a table; read what is streamed first "
+    "(pandas.read_parquet(path), data.compute(), ...). Of files and streams of tables only strata, "
+    'dispersion="~ factor", can be summed'
 )
 
 
@@ -86,10 +90,12 @@ def any_design(
         return build(formula, data, **how, **more, relationship=relationship)
     if relationship is not None:
         raise DataError(_RELATED)
-    if structure != (None, None):
+    dispersion, residual = structure
+    strata = dispersion is not None and dispersion_of(dispersion).kind == "strata"
+    if residual is not None or (dispersion is not None and not strata):
         raise DataError(_STRUCTURE_NEEDS_ROWS)
     formula = checked_formula(formula, source.columns)
-    roles = Roles.of(weights, offset, kind)
+    roles = replace(Roles.of(weights, offset, kind), dispersion=dispersion)
     made = streamed_design if kind is None else kept_design
     return made(formula, source, roles, contrasts)
 
@@ -132,7 +138,8 @@ def streamed_design(
         spec = with_coordinates(spec, sample_of(spec, _noted(chunks, seen)))
         again = (seen.popleft() for _ in range(len(seen)))
         groups = (survey.groups[label] for label, _ in spec.factors)
-        made = cross_products(spec, chain(again, chunks), groups)
+        empty = None if roles.dispersion is None else StratifiedProducts(spec)
+        made = cross_products(spec, chain(again, chunks), groups, empty)
     if made.n != survey.n:
         raise DataError(
             f"the data changed between the two passes: {survey.n} rows could be used in the "
@@ -140,6 +147,8 @@ def streamed_design(
         )
     for group in made._groups:
         same_counts(survey.groups[group.label], group)
+    if isinstance(made, StratifiedProducts):
+        return stratified_design_of(made)
     made._blocks.compact()  # the model comes beside it
     return design_of(made)
 
