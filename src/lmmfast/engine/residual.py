@@ -85,8 +85,8 @@ class ResidualPoint(Point):
         columns e of X E (`basis`) and y - X beta.
 
         tr V^-1 R_j, (ndelta,); tr V^-1 R_j V^-1 R_k, (ndelta, ndelta); tr V^-1 R_j V^-1 G_r,
-        (ndelta, ntheta), coordinates as of `traces`; the products of `slopes`; the symmetric part of
-        e'V^-1 R_j V^-1 R_k V^-1 e, (ndelta, rank + 1, ndelta, rank + 1); and Z'V^-1 R_j V^-1 e,
+        (ndelta, ntheta), coordinates as of `traces`; the products of `slopes`; the symmetric part
+        of e'V^-1 R_j V^-1 R_k V^-1 e, (ndelta, rank + 1, ndelta, rank + 1); and Z'V^-1 R_j V^-1 e,
         (m, k, ndelta (rank + 1)) by term.
         """
         with self._core() as core:
