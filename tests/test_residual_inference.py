@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from dense_residual import Dense
 from test_residual_structures import dense_of, fitted
 
-from lmmfast import LMMFit, lmer
+from lmmfast import LMMFit, lmer, mmrm
 from lmmfast.errors import DataError
 
 
@@ -207,3 +208,32 @@ def test_strata_of_streams_need_rows() -> None:
     data = frame().assign(alone=lambda d: np.where(d.index == 40, "b", "a"))
     with pytest.raises(DataError, match="only one row"):
         lmer("y ~ time + (1 | subject)", [data[:37], data[37:]], dispersion="~ alone")
+
+
+# ---- the same model for repeated measures --------------------------------------------------------
+
+REPEATED = [
+    ("cs", "cs(AVISIT | USUBJID)", None),
+    ("ar1", "ar1(AVISIT | USUBJID)", None),
+    ("ar1h", "ar1(AVISIT | USUBJID)", "~ AVISIT"),
+    ("ad", "ante(AVISIT | USUBJID)", None),
+    ("adh", "ante(AVISIT | USUBJID)", "~ AVISIT"),
+]
+
+
+@pytest.mark.parametrize(("structure", "residual", "dispersion"), REPEATED)
+def test_without_random_effects_it_is_mmrm(
+    structure: str, residual: str, dispersion: str | None
+) -> None:
+    """SAS's and mmrm's degrees of freedom: `mmrm` reproduces what these publish."""
+    data = pd.read_csv(Path(__file__).parent / "reference" / "mmrm" / "fev.csv.gz")
+    fixed = "FEV1 ~ RACE + SEX + ARMCD * AVISIT"
+    more: dict[str, Any] = {"residual": residual, "dispersion": dispersion}
+    fit = lmer(f"{fixed} + (1 | USUBJID)", data, fixed={"theta": [0]}, **more)
+    other = mmrm(f"{fixed} + {structure}(AVISIT | USUBJID)", data)
+    assert fit.objective == pytest.approx(other.objective, abs=1e-8)
+    L = np.eye(len(fit.params))
+    for mine, theirs in (("kr-observed", "kr-linear"), ("satterthwaite", "satterthwaite")):
+        one, two = fit.t_test(L, ddf=mine), other.t_test(L, ddf=theirs)
+        np.testing.assert_allclose(one.sd, two.sd, rtol=1e-6)
+        np.testing.assert_allclose(one.df_denom, two.df_denom, rtol=1e-6)

@@ -69,7 +69,8 @@ class KenwardRoger:
     Raises
     ------
     FitError
-        For a fit by maximum likelihood, or with covariance parameters that are held or tied.
+        For a fit by maximum likelihood, or with covariance parameters that are held or tied, unless
+        all are held at zero: such a model has no random effects.
         On first use: with the observed information where that is not positive definite, as it may
         be for singular fits; for iterative models; and when the columns that are left when the
         nested or the largest grouping factors are eliminated are so many that it would take too
@@ -93,10 +94,13 @@ class KenwardRoger:
                 "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "
                 "Satterthwaite degrees of freedom"
             )
-        if fit.estimates.free is not None:
+        free = fit.estimates.free
+        self._has_none = free is not None and not (free.fixed.any() or free.basis.any())
+        if free is not None and not (self._has_none and free.sigma is None):
             raise FitError(
                 "Kenward-Roger tests take every covariance parameter as estimated, but some were "
-                "held or tied in this fit: use Satterthwaite degrees of freedom"
+                "held or tied in this fit (all held at zero would do): use Satterthwaite degrees "
+                "of freedom"
             )
         self._fit, self._observed = fit, observed
 
@@ -108,6 +112,8 @@ class KenwardRoger:
         variances = (ResidualVariances if delta else Variances)(self._fit)
         gamma = variances.gamma
         J = None if estimates.phi is None else _beside(jacobian(self._fit), np.eye(delta))
+        if self._has_none:  # no random effects
+            J = np.eye(len(gamma))[:, len(gamma) - delta :]
         if not self._observed:
             found = _with_residual(variances.moments, gamma, n)
             return found if J is None else _in_parameters(found, J), np.zeros((0, 0))
@@ -124,13 +130,15 @@ class KenwardRoger:
         where a covariance bends."""
         own: Any = self._fit.model.structured
         phi = self._fit.estimates.phi
-        slope, free = self._fit.point.hessian[0], moving(self._fit)
-        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(free, free)]
         full = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
         full[:-1, :-1], full[-1, -1] = J, 1.0
-        out = full.T @ score @ full
+        out = np.asarray(full.T @ score @ full)
+        if phi is None:
+            return out
+        slope, free = self._fit.point.hessian[0], moving(self._fit)
+        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(free, free)]
         out[: len(bend), : len(bend)] += bend / 2
-        return np.asarray(out)
+        return out
 
     @property
     def _moments(self) -> Moments:
