@@ -321,7 +321,6 @@ REFUSED = {
     "profile intervals": lambda fit: fit.conf_int(method="profile"),
     "profile of sigma": lambda fit: fit.conf_int(method="profile", parameters="sigma"),
     "influence": lambda fit: fit.influence(),
-    "bootstrap": lambda fit: fit.bootstrap(5),
     "jackknife": lambda fit: lmmfast.jackknife(fit, "Subject"),
     "cross-validation": lambda fit: lmmfast.cross_validate(fit, "Subject"),
     "rlr_test": lambda fit: lmmfast.rlr_test(fit),

@@ -143,10 +143,10 @@ class Subjects(Frozen, arrays=("codes", "time", "visits")):
     def taken(self, rows: NDArray[np.intp], copy: NDArray[np.int64] | None) -> Subjects:
         """Those of some rows; copy: rows of one subject with different numbers are different
         ones. DataError where no subject has two rows."""
-        codes = self.codes[rows].astype(np.int64)
+        numbers = self.codes[rows].astype(np.int64)
         if copy is not None:
-            codes += copy * np.int64(len(self.grouping.levels))
-        codes = np.unique(codes, return_inverse=True)[1].ravel().astype(np.int32)
+            numbers += copy * np.int64(len(self.grouping.levels))
+        codes: Codes = np.unique(numbers, return_inverse=True)[1].ravel().astype(np.int32)
         largest = int(np.bincount(codes).max())
         if largest < 2:
             raise DataError(

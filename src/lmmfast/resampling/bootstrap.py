@@ -367,7 +367,8 @@ def values_of_all(
     for k, (term, row, column) in enumerate(fit.model.theta_entries):
         T[term][:, row, column] = fits.theta[:, k]
     sizes = [np.sqrt((t * t).sum(axis=2)) for t in T]
-    out, residual = np.empty((len(fits), len(every))), getattr(fits, "residual", None)
+    out: np.ndarray = np.empty((len(fits), len(every)))
+    residual: Any = getattr(fits, "residual", None)
     for k, one in enumerate(every):
         if one.kind == "fixed":
             out[:, k] = fits.beta[:, one.i]

@@ -61,6 +61,7 @@ class WithReplacement:
             root = root / self._structure.deviation(self._delta)
         e *= root
         if self._structure is not None:
+            assert self._delta is not None
             e = self._structure.correlate(self._delta, e[:, None], inverse=True)[:, 0]
         e -= e.mean()
         self._residuals = e * (estimates.sigma / np.sqrt((e * e).mean()))
