@@ -98,26 +98,82 @@ static int place_subjects(residual *r, exact_sum *logdet)
     return 0;
 }
 
-CLONES int place_rows(residual *r, double *logdet)
+typedef struct { /* numbers of which many that follow each other are the same, zeros aside */
+    exact_sum sum;
+    double last, count;
+} run_sum;
+
+INLINE void add_run(run_sum *s, double x)
 {
-    exact_sum total = {0, 0};
+    if (x == 0) return;
+    if (x != s->last) {
+        add_exact(&s->sum, s->count * s->last);
+        s->last = x;
+        s->count = 0;
+    }
+    s->count++;
+}
+
+INLINE double run_total(run_sum *s)
+{
+    add_exact(&s->sum, s->count * s->last);
+    s->count = 0;
+    return s->sum.sum;
+}
+
+/* root and kappa of rows in a chain, and log|C|; nonzero: there is no C */
+static int place_chain(residual *r, exact_sum *logdet)
+{
+    run_sum logs = {0};
+    double last = 0, root = 1, kappa = 1, own = 0; /* of the last phi that is not zero */
+    for (int64_t i = 0; i < r->rows.n; i++) {
+        const double phi = r->phi[i];
+        if (phi == 0) {
+            r->root[i] = r->kappa[i] = 1;
+            continue;
+        }
+        if (phi != last) {
+            const double left = (1 - phi) * (1 + phi);
+            if (!(left > 0)) return 1;
+            last = phi;
+            root = sqrt(left);
+            kappa = 1 / root;
+            own = log(left);
+        }
+        r->root[i] = root;
+        r->kappa[i] = kappa;
+        add_run(&logs, own);
+    }
+    add_exact(logdet, run_total(&logs));
+    return 0;
+}
+
+/* scale, and log|D|^2 */
+static int place_deviations(residual *r, exact_sum *logdet)
+{
+    if (!r->ndeviation) {
+        for (int64_t i = 0; i < r->rows.n && r->scale[i] != 1; i++) r->scale[i] = 1;
+        return 0;
+    }
     for (int64_t i = 0; i < r->rows.n; i++) {
         double v = r->own && r->own[i] >= 0 ? r->delta[r->own[i]] : 0;
         for (int j = 0; r->column && j < r->ndeviation; j++)
             v += r->column[i + (ptrdiff_t)j * r->rows.n] * r->delta[j];
-        add_exact(&total, 2 * v);
-        r->scale[i] = r->ndeviation ? exp(-v) : 1;
+        add_exact(logdet, 2 * v);
+        r->scale[i] = exp(-v);
         if (!(r->scale[i] > 0) || !isfinite(r->scale[i])) return 1;
     }
+    return 0;
+}
+
+CLONES int place_rows(residual *r, double *logdet)
+{
+    exact_sum total = {0, 0};
+    if (place_deviations(r, &total)) return 1;
     if (r->kind == LMM_CS && place_subjects(r, &total)) return 1;
-    const int chained = r->rows.subject && r->kind != LMM_CS;
-    if (chained) find_neighbours(r);
-    for (int64_t i = 0; chained && i < r->rows.n; i++) {
-        const double phi = r->phi[i], left = (1 - phi) * (1 + phi);
-        if (!(left > 0)) return 1;
-        r->root[i] = sqrt(left);
-        r->kappa[i] = 1 / r->root[i];
-        if (phi != 0) add_exact(&total, log(left));
+    if (r->rows.subject && r->kind != LMM_CS) {
+        find_neighbours(r);
+        if (place_chain(r, &total)) return 1;
     }
     *logdet = total.sum;
     return !isfinite(*logdet);
@@ -125,9 +181,9 @@ CLONES int place_rows(residual *r, double *logdet)
 
 double log_slope(const residual *r, int j)
 {
-    exact_sum sum = {0, 0};
     double slope;
     if (r->kind == LMM_CS) {
+        exact_sum sum = {0, 0};
         const double rho = compound_correlation(r, &slope);
         for (int64_t s = 0; s < r->rows.nsubject; s++) {
             const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]);
@@ -135,9 +191,10 @@ double log_slope(const residual *r, int j)
         }
         return sum.sum;
     }
+    run_sum sum = {0};
     for (int64_t i = 0; i < r->rows.n; i++)
-        add_exact(&sum, -2 * r->phi[i] * slope_here(r, i, j) * r->kappa[i] * r->kappa[i]);
-    return sum.sum;
+        add_run(&sum, -2 * r->phi[i] * slope_here(r, i, j) * r->kappa[i] * r->kappa[i]);
+    return run_total(&sum);
 }
 
 /* ------------------------------------------------------------------------------------ blocks of rows -- */
