@@ -13,7 +13,7 @@ import pytest
 from dense_residual import Dense
 from test_residual_structures import dense_of, fitted
 
-from lmmfast import LMMFit, lmer, mmrm
+from lmmfast import LMMFit, lmer, load, mmrm
 from lmmfast.errors import DataError
 
 
@@ -237,3 +237,14 @@ def test_without_random_effects_it_is_mmrm(
         one, two = fit.t_test(L, ddf=mine), other.t_test(L, ddf=theirs)
         np.testing.assert_allclose(one.sd, two.sd, rtol=1e-6)
         np.testing.assert_allclose(one.df_denom, two.df_denom, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["strata and ar1", "cs beside ar1"])
+def test_fits_without_their_data_keep_what_tests_need(name: str, tmp_path: Path) -> None:
+    fit = made(name) if name in FITS else structured(name)[0]
+    fit.save(tmp_path / "m.lmm", data=False, ddf=["satterthwaite", "kenward-roger"])
+    again, L = load(tmp_path / "m.lmm"), np.eye(3)
+    for ddf in ("satterthwaite", "kr"):
+        one, two = again.t_test(L, ddf=ddf), fit.t_test(L, ddf=ddf)
+        np.testing.assert_allclose(one.df_denom, two.df_denom, rtol=1e-9)
+        np.testing.assert_allclose(one.sd, two.sd, rtol=1e-12)
