@@ -169,3 +169,28 @@ def test_fits_of_many_responses_are_pickled() -> None:
     again = pickle.loads(pickle.dumps(many))
     np.testing.assert_array_equal(again.residual, many.residual)
     assert again.residual_names == many.residual_names
+
+
+def test_jackknife_is_the_fits_without_each_level() -> None:
+    fit, data = made("column and cs"), frame()
+    found = lmmfast.jackknife(fit, "clinic")
+    assert (found.status == "converged").all()
+    some = lmer(fit.formula, data[data["clinic"] != "c1"], **_structure(fit))
+    names = list(fit.residual_parameters.index)
+    row = pd.Series(found.values[1], index=list(found.names))
+    assert found.objective[1] == pytest.approx(some.objective, abs=1e-7)
+    np.testing.assert_allclose(row[names], some.residual_parameters["estimate"], rtol=1e-3)
+    boot = fit.bootstrap(30, seed=4)
+    assert boot.conf_int(kind="bca", parameters=names).notna().all(axis=None)
+
+
+def test_parametric_bootstrap_of_the_ratio() -> None:
+    data = frame()
+    plain = lmer("y ~ time + treated + (1 | clinic)", data)
+    ar1 = lmer("y ~ time + treated + (1 | clinic)", data, residual="ar1(time | subject)")
+    found = lmmfast.pb_test(plain, ar1, n=19, seed=1)
+    assert found.statistic == pytest.approx(plain.objective - ar1.objective, abs=1e-6)
+    assert found.used == 19
+    assert 0 < np.nanmean(found.null) < 4
+    smaller = lmer("y ~ time + (1 | clinic)", data, residual="ar1(time | subject)")
+    assert lmmfast.pb_test(smaller, ar1, n=9, seed=1).used == 9
