@@ -118,8 +118,8 @@ class ResidualModel(Model):
     def _attach(self, sums: Any) -> None:
         """The compiled model, filled with these rows, gets the structure."""
         limit = self._engine._limit
-        if getattr(sums, "strata", ()):
-            products = sums.strata_sources(self.design.fixed, self._engine._groups)
+        products = sums.strata_sources(self.design.fixed, self._engine._groups)
+        if products:
             try:
                 self._core.strata(products, limit)
             except _core.Unavailable:

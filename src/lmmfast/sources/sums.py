@@ -91,7 +91,8 @@ class StreamSums(Sums):
         return (_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers),)
 
     def strata_sources(self, fixed: StreamColumns, factors: Sequence[Group]) -> list[Any]:
-        """What `source` gives, of each stratum."""
+        if not self.strata:
+            return []
         _, dropped = _judged(recast(fixed, factors), fixed, factors)
         owners, out = [group.owners for group in factors], []
         for cross in self.strata:
