@@ -248,3 +248,17 @@ def test_fits_without_their_data_keep_what_tests_need(name: str, tmp_path: Path)
         one, two = again.t_test(L, ddf=ddf), fit.t_test(L, ddf=ddf)
         np.testing.assert_allclose(one.df_denom, two.df_denom, rtol=1e-9)
         np.testing.assert_allclose(one.sd, two.sd, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_strata_of_dask_frames(weights: str | None) -> None:
+    frames = pytest.importorskip("dask.dataframe")
+    data = frame()
+    formula = "y ~ time + treated + (1 | subject) + (1 | item)"
+    how: dict[str, Any] = {"dispersion": "~ half:treated", "weights": weights}
+    rows = lmer(formula, data, **how)
+    stream = lmer(formula, frames.from_pandas(data, npartitions=11), **how)
+    assert stream.objective == pytest.approx(rows.objective, abs=1e-8)
+    np.testing.assert_allclose(stream.residual_parameters, rows.residual_parameters, rtol=1e-5)
+    with pytest.raises(DataError, match="rows in memory"):
+        lmer(formula, frames.from_pandas(data, npartitions=2), dispersion="exp(x)")

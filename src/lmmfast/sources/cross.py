@@ -203,7 +203,7 @@ class CrossProducts(Totals):
         CrossProducts
             Of the same rows, and with memory of its own.
         """
-        return CrossProducts(self.spec)._take(self, 1)
+        return type(self)(self.spec)._take(self, 1)
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
         """Of the rows of both."""
@@ -250,10 +250,16 @@ class CrossProducts(Totals):
             if sign > 0:
                 maps = _united(groups, other._groups, sign)
             sizes = [len(group) for group in groups]
-            self._blocks.merge(other._blocks, maps, sizes, float(sign))
+            self._merge_blocks(other, maps, sizes, sign)
             self._largest, self._groups = held, groups
             self._count(other, sign)
         return self
+
+    def _merge_blocks(
+        self, other: CrossProducts, maps: list[NDArray[np.int32]], sizes: list[int], sign: int
+    ) -> None:
+        """Adds (or takes away) the blocks of another, whose levels are here where maps say."""
+        self._blocks.merge(other._blocks, maps, sizes, float(sign))
 
     def _count(self, other: CrossProducts, sign: int) -> None:
         """Adds (or takes away) all but the blocks and the levels."""

@@ -11,6 +11,7 @@ from .. import _core
 from ..data.residual import Deviations, Residual
 from ..data.residual_structure import check_strata
 from ..data.rows import Part as Cells
+from .archive import blocks_from, blocks_to
 from .cross import CrossProducts
 from .labels import Grouper
 from .spec import Encoded, Spec
@@ -36,9 +37,7 @@ class StratifiedProducts(CrossProducts):
         factor = part.factors(stratum.label, stratum.atoms, self.spec.memory)
         codes = stratum.codes(factor)
         stratum.count(codes)
-        while len(self._parts) < len(stratum):
-            self._parts.append(_core.Blocks(self.spec.widths, self.spec.border))
-            self._logs.append(0.0)
+        self._grow()
         found = []
         for s in np.unique(codes).tolist():
             rows = np.flatnonzero(codes == s)
@@ -57,6 +56,29 @@ class StratifiedProducts(CrossProducts):
         response = tuple(np.sum(responses, axis=0))
         return sum(columns), sum(plain), response, sum(logs), min(low), max(high)
 
+    def _grow(self) -> None:
+        """Room for all strata."""
+        while len(self._parts) < len(self._stratum):
+            self._parts.append(_core.Blocks(self.spec.widths, self.spec.border))
+            self._logs.append(0.0)
+
+    def _merge_blocks(
+        self, other: CrossProducts, maps: list[NDArray[np.int32]], sizes: list[int], sign: int
+    ) -> None:
+        assert isinstance(other, StratifiedProducts)
+        codes = self._stratum.unite(other._stratum, sign)
+        self._grow()
+        for s, blocks, logs in zip(codes.tolist(), other._parts, other._logs, strict=True):
+            known = [own[:m] for own, m in zip(maps, blocks.nlev, strict=True)]
+            self._parts[s].merge(blocks, known, sizes, float(sign))
+            self._logs[s] += sign * logs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles without compiled objects."""
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_blocks", "_parts")}
+        blocks = [blocks_to(own, len(self._groups)) for own in (self._blocks, *self._parts)]
+        return _restored, (self.spec, state, blocks)
+
     def finish(self) -> tuple[Residual, tuple[CrossProducts, ...]]:
         """Sums the strata; the structure of the rows, and each stratum's own cross-products.
 
@@ -68,11 +90,15 @@ class StratifiedProducts(CrossProducts):
         grouping, order = self._stratum.grouping()
         counts = self._stratum.counts[order]
         check_strata(self._asked, grouping.levels, counts)
-        for blocks in self._parts:
+        sizes = [len(group) for group in self._groups]
+        for s, blocks in enumerate(self._parts):
             maps = [np.arange(m, dtype=np.int32) for m in blocks.nlev]
-            self._blocks.merge(blocks, maps, [len(group) for group in self._groups])
+            self._blocks.merge(blocks, maps, sizes)
+            if blocks.nlev != sizes:  # levels that came after the last row of the stratum
+                self._parts[s] = _core.Blocks(self.spec.widths, self.spec.border)
+                self._parts[s].merge(blocks, maps, sizes)
         strata = tuple(
-            self._alone(self._parts[s], int(n), self._logs[s])
+            self._alone(self._parts[s], int(n), self._logs[s]).settled()[0]
             for s, n in zip(order.tolist(), counts, strict=True)
         )
         return Residual(Deviations(self._asked, grouping, None, None), None, self.n), strata
@@ -91,6 +117,18 @@ class StratifiedProducts(CrossProducts):
         kept = {name: value for name, value in self.__dict__.items() if name not in _OWN}
         made.__dict__.update(kept)
         return made
+
+
+def _restored(spec: Spec, state: dict[str, Any], blocks: list[Any]) -> StratifiedProducts:
+    made = StratifiedProducts(spec)
+    made.__dict__.update(state)
+    made._blocks, *made._parts = (blocks_from(one, spec.widths, spec.border) for one in blocks)
+    return made
+
+
+def empty_products(spec: Spec) -> CrossProducts:
+    """Of no rows: by strata, where the spec has some."""
+    return CrossProducts(spec) if spec.roles.dispersion is None else StratifiedProducts(spec)
 
 
 _OWN = ("_asked", "_stratum", "_parts", "_logs")
