@@ -321,20 +321,12 @@ REFUSED = {
     "profile intervals": lambda fit: fit.conf_int(method="profile"),
     "profile of sigma": lambda fit: fit.conf_int(method="profile", parameters="sigma"),
     "influence": lambda fit: fit.influence(),
-    "bootstrap": lambda fit: fit.bootstrap(5),
-    "jackknife": lambda fit: lmmfast.jackknife(fit, "Subject"),
     "cross-validation": lambda fit: lmmfast.cross_validate(fit, "Subject"),
     "rlr_test": lambda fit: lmmfast.rlr_test(fit),
-    "kenward-roger": lambda fit: fit.summary(ddf="kenward-roger"),
     "shrinkage": lambda fit: fit.shrinkage(),
-    "power": lambda fit: lmmfast.power(fit, test="age", n=5),
-    "extend": lambda fit: lmmfast.extend(fit, along="Subject", to=40),
-    "pb_test": lambda fit: lmmfast.pb_test(fit, fit, 5),
-    "bootstrap intervals": lambda fit: fit.conf_int(method="boot"),
     "objective": lambda fit: fit.model.objective(fit.theta),
     "point": lambda fit: fit.model.point(fit.theta),
     "at": lambda fit: fit.model.at(fit.theta),
-    "many": lambda fit: fit.model.fit_many(np.ones((108, 2))),
 }
 
 
@@ -375,12 +367,14 @@ def test_errors_say_what_is_wrong(given: dict[str, Any], error: Any, match: str)
         lmer(formula, data, **how)
 
 
-def test_streams_are_refused() -> None:
+def test_what_streams_cannot_sum_is_refused() -> None:
     data = table("Orthodont")
     with pytest.raises(DataError, match="rows in memory"):
         lmer(
             "distance ~ age + (1 | Subject)", [data[:50], data[50:]], residual="ar1(age | Subject)"
         )
+    with pytest.raises(DataError, match="rows in memory"):
+        lmer("distance ~ age + (1 | Subject)", [data[:50], data[50:]], dispersion="exp(age)")
 
 
 def test_the_table_of_all_parameters_has_those_of_the_residuals():

@@ -401,6 +401,9 @@ typedef struct {            /* R; borrowed during the call                      
    LMM_UNAVAILABLE: the trailing matrix is iterative, or a random factor varies within a subject.
    LMM_TOOLARGE: it takes more than so many bytes. */
 lmm_status lmm_residual_setup(lmm_model *m, const lmm_data *d, const lmm_residual *r, double limit);
+/* The same for strata of a model of cross-products, whose sum these are: same levels, columns, coordinates
+   and scale of y. delta: log standard deviation of each stratum but the first. */
+lmm_status lmm_residual_strata(lmm_model *m, int32_t nstrata, const lmm_cross *x, double limit);
 int32_t lmm_ndelta(const lmm_model *m); /* 0 where there is no R */
 /* The model stands at delta from now on: its theta is as it was. LMM_NOTFINITE: there is no R. */
 lmm_status lmm_residual_at(lmm_model *m, const double *delta);
@@ -413,10 +416,23 @@ lmm_status lmm_residual_at(lmm_model *m, const double *delta);
    so that d vcov = -sigma^2 E G_11 E', r^2 not divided by anything. */
 lmm_status lmm_residual_slopes(lmm_model *m, double *g, double *slope, double *G);
 
+/* What Kenward and Roger's adjustment asks of the derivatives R_j of V (over sigma^2) in delta, where the
+   model stands, diagonals of T kept from zero; P_0 = V^-1, e: the columns of [X E, y - X beta], rank + 1 of
+   them */
+typedef struct {
+    double *trace;  /* ndelta                      tr P_0 R_j                                         */
+    double *traces; /* ndelta x ndelta             tr P_0 R_j P_0 R_k                                 */
+    double *cross;  /* ntheta x ndelta             tr P_0 G_r P_0 R_j, coordinates as for lmm_traces  */
+    double *G;      /* as of lmm_residual_slopes                                                      */
+    double *Q;      /* (ndelta (rank + 1))^2       e'P_0 (R_j P_0 R_k + R_k P_0 R_j) P_0 e / 2        */
+    double *Z;      /* effects x ndelta (rank + 1), row-major: Z'P_0 R_j P_0 e, as lmm_projection's U */
+} lmm_directions;
+lmm_status lmm_residual_directions(lmm_model *m, lmm_directions *out);
+
 /* lmm_fit over theta and delta together. delta: in the start, out the optimum; held (ndelta): 1 where it
-   stays, NULL: nowhere. */
+   stays, NULL: nowhere. LMM_UNAVAILABLE with structures whose Sigma is too wide for its entries. */
 lmm_status lmm_residual_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
-                            const uint8_t *held, double *delta, double *theta, lmm_info *info);
+                            const uint8_t *held, double *delta, double *theta, double *z, lmm_info *info);
 
 typedef struct { /* many responses to the columns of a model                                 */
     int64_t count;

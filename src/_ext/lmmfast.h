@@ -39,13 +39,15 @@
                 X(lmm_covariances) X(lmm_value) X(lmm_deviation) X(lmm_montecarlo) X(lmm_arrange)            \
                     X(lmm_whitening) X(lmm_fit) X(lmm_within) X(lmm_residual_setup) X(lmm_ndelta)            \
                         X(lmm_residual_at) X(lmm_residual_slopes) X(lmm_residual_fit) X(lmm_many)            \
-                            X(lmm_structure_new) X(lmm_structure_free) X(lmm_semidefinite_root)
+                            X(lmm_structure_new) X(lmm_structure_free) X(lmm_semidefinite_root)                   \
+                                X(lmm_residual_directions) X(lmm_residual_strata)
 
 #define LMMFAST_SIZES                                                                                     \
     sizeof(lmm_blas), sizeof(lmm_part), sizeof(lmm_column), sizeof(lmm_precision), sizeof(lmm_members),   \
         sizeof(lmm_factor), sizeof(lmm_coded), sizeof(lmm_data), sizeof(lmm_cross), sizeof(lmm_options),  \
         sizeof(lmm_report), sizeof(lmm_trace), sizeof(lmm_settings), sizeof(lmm_plane), sizeof(lmm_info), \
-        sizeof(lmm_residual), sizeof(lmm_responses), sizeof(lmm_fits), sizeof(lmm_structure_spec)
+        sizeof(lmm_residual), sizeof(lmm_responses), sizeof(lmm_fits), sizeof(lmm_structure_spec), \
+        sizeof(lmm_directions)
 
 /* clang-format on */
 
@@ -127,8 +129,10 @@ static inline const lmm_blas *lmmfast_blas(void)
 #define lmm_within (lmmfast_functions->lmm_within_)
 #define lmm_residual_setup (lmmfast_functions->lmm_residual_setup_)
 #define lmm_ndelta (lmmfast_functions->lmm_ndelta_)
+#define lmm_residual_strata (lmmfast_functions->lmm_residual_strata_)
 #define lmm_residual_at (lmmfast_functions->lmm_residual_at_)
 #define lmm_residual_slopes (lmmfast_functions->lmm_residual_slopes_)
+#define lmm_residual_directions (lmmfast_functions->lmm_residual_directions_)
 #define lmm_residual_fit (lmmfast_functions->lmm_residual_fit_)
 #define lmm_many (lmmfast_functions->lmm_many_)
 #define lmm_structure_new (lmmfast_functions->lmm_structure_new_)

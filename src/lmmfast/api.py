@@ -137,7 +137,7 @@ def lmer(
         ``"car1(time | id)"``, exp(-difference / range); ``"cs(id)"``, all the same;
         ``"ante(time | id)"``, one rho for each pair of neighbouring visits, products of them for
         others. Every grouping factor of the formula must be constant within a subject. Rows must be
-        in memory.
+        in memory; of files and streams there is ``dispersion="~ factor"``.
 
     Returns
     -------

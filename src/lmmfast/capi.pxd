@@ -220,11 +220,21 @@ cdef extern from "lmm.h" nogil:
         const double *time
 
     lmm_status lmm_residual_setup(lmm_model *, const lmm_data *, const lmm_residual *, double)
+    lmm_status lmm_residual_strata(lmm_model *, int32_t, const lmm_cross *, double)
     int32_t lmm_ndelta(const lmm_model *)
     lmm_status lmm_residual_at(lmm_model *, const double *)
     lmm_status lmm_residual_slopes(lmm_model *, double *, double *, double *)
+    ctypedef struct lmm_directions:
+        double *trace
+        double *traces
+        double *cross
+        double *G
+        double *Q
+        double *Z
+
+    lmm_status lmm_residual_directions(lmm_model *, lmm_directions *)
     lmm_status lmm_residual_fit(lmm_model *, const lmm_settings *, const lmm_plane *, const double *,
-                                const uint8_t *, double *, double *, lmm_info *)
+                                const uint8_t *, double *, double *, double *, lmm_info *)
     lmm_status lmm_evaluate(lmm_model *, int, int, const double *, double *)
     lmm_status lmm_derivatives(lmm_model *, double *, double *)
     void lmm_arrange(lmm_model *, const int32_t *)

@@ -88,11 +88,17 @@ static int patience(const lmm_model *m)
     return evaluations < SLOW ? SLOW : (int)ceil(evaluations);
 }
 
+/* Are derivatives in phi alone, not in Sigma? */
+static int is_direct(const fit *t)
+{
+    return t->m->layout.moves || (t->plane && t->plane->few && !t->more);
+}
+
 static int fit_derivatives(void *arg, double *slope, double *A, double *E)
 {
     fit *t = arg;
     const size_t N = (size_t)t->m->layout.ntheta;
-    if (t->m->layout.moves) {
+    if (is_direct(t)) {
         direct_derivatives(&t->plane->direct, &t->plane->s, t->m, t->s->reml, t->plane->phi, slope, A);
         return 0;
     }
@@ -116,7 +122,7 @@ ptrdiff_t fit_theta_size(const fit *t)
 void fit_coordinates(void *arg, const double *x, double *sigma)
 {
     const fit *t = arg;
-    if (t->m->layout.moves)
+    if (is_direct(t))
         plane_phi(t->plane, x, sigma);
     else if (t->plane)
         plane_coordinates(t->plane, t->m, x, sigma);
@@ -127,7 +133,7 @@ void fit_coordinates(void *arg, const double *x, double *sigma)
 static void fit_tangent(void *arg, const double *x, const double *slope, double *B, double *g, double *H)
 {
     const fit *t = arg;
-    if (t->m->layout.moves)
+    if (is_direct(t))
         plane_direct_tangent(t->plane, t->m, x, slope, B, g, H);
     else if (t->plane)
         plane_tangent(t->plane, t->m, x, slope, B, g, H);
@@ -197,7 +203,7 @@ static int fit_poll(void *arg, const double *x, double f, double best, double ra
 static newton_problem problem_of(fit *t)
 {
     newton_problem p = {.n = t->n,
-                        .nc = t->m->layout.moves ? (int)t->plane->nphi : t->m->layout.ntheta,
+                        .nc = is_direct(t) ? (int)t->plane->nphi : t->m->layout.ntheta,
                         .size = fit_size(t),
                         .value = fit_value,
                         .derivatives = fit_derivatives,
@@ -214,7 +220,7 @@ static newton_problem problem_of(fit *t)
                         .noise = 1e-14 * (double)t->m->layout.n,
                         .extent = fit_extent,
                         .enough = t->close ? CLOSE * t->s->tolerance : 0,
-                        .patience = patience(t->m),
+                        .patience = is_direct(t) ? 0 : patience(t->m),
                         .maxeval = t->s->maxeval};
     if (!t->m->trailing->exact) {
         p.noise = fmax(p.noise, UNSEEN);
@@ -539,13 +545,13 @@ lmm_status lmm_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within,
 }
 
 lmm_status fit_with(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
-                    const more *others, double *values, double *theta, lmm_info *info)
+                    const more *others, double *values, double *theta, double *z, lmm_info *info)
 {
     double *own = m->scratch.newton;
-    if (!others->n) return lmm_fit(m, s, within, start, theta, NULL, info);
+    if (!others->n) return lmm_fit(m, s, within, start, theta, z, info);
     m->scratch.newton = calloc((size_t)workspace_with(&m->layout, others->n) + 1, sizeof(double));
     lmm_status status = LMM_NOMEM;
-    if (m->scratch.newton) status = fit_all(m, s, within, start, others, values, theta, NULL, info);
+    if (m->scratch.newton) status = fit_all(m, s, within, start, others, values, theta, z, info);
     free(m->scratch.newton);
     m->scratch.newton = own;
     return status;

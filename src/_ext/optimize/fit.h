@@ -44,7 +44,7 @@ typedef struct {
 
 /* As lmm_fit, with more variables: values (n) in and out. */
 lmm_status fit_with(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
-                    const more *others, double *values, double *theta, lmm_info *info);
+                    const more *others, double *values, double *theta, double *z, lmm_info *info);
 
 /* more.c: the problem of t, whose points and steps are followed by those of the other variables */
 ptrdiff_t

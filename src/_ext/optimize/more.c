@@ -41,6 +41,8 @@ static void plane_with_more(const fit *t, const double *x, const double *slope, 
     for (ptrdiff_t j = 0; j < more; j++) {
         double *column = H + (t->n + j) * to;
         plane_pull(t->plane, t->m, x, B + (N + j) * from, column);
+        for (ptrdiff_t i = 0; i < t->n; i++)
+            if (t->plane->still[i]) column[i] = 0; /* held by a bound */
         for (ptrdiff_t i = 0; i < t->n; i++) H[t->n + j + i * to] = column[i];
         memcpy(column + t->n, B + N + (N + j) * from, sizeof(double) * (size_t)more);
         g[t->n + j] = slope[N + j];

@@ -10,10 +10,12 @@
 #include "evaluate/evaluate.h"
 #include "base/memory.h"
 #include "base/large.h"
+#include "trailing/trailing.h"
 
-#define MOST                                                                                          \
-    3e3 /* standard deviations of structures over sigma, whitened: f is within 1e-6 of what it is for \
-           sigma = 0, and rounding below that */
+#define MOST                                                                                                \
+    3e3       /* standard deviations of structures over sigma, whitened: f is within 1e-6 of what it is for \
+                 sigma = 0, and rounding below that */
+#define FEW 8 /* entries of Sigma for each parameter from which derivatives are taken in the latter alone */
 #define SAME 1e-12 /* distance, over scale, at which a theta lies in the plane */
 
 /* Norm of the row of C that a parameter of factor f stands in: the size of whitened theta = 1. */
@@ -143,7 +145,11 @@ lmm_status plane_open(plane *p, const lmm_model *m, const lmm_plane *given)
     p->nphi = p->s.nphi;
     if (p->nphi != given->nphi || p->n > p->nphi) return LMM_UNAVAILABLE;
     if (lay->moves && (!p->s.structured || p->nphi > lay->moves)) return LMM_UNAVAILABLE;
-    if (lay->moves) TRY(direct_open(&p->direct, &p->s, m, &p->memory));
+    p->few = p->s.structured && !lay->moves && !lay->generalized && m->trailing->exact &&
+             FEW * p->nphi <= lay->ntheta;
+    for (int k = 0; k < lay->nfactor; k++)
+        if (is_coupled(&lay->f[k])) p->few = 0;
+    if (lay->moves || p->few) TRY(direct_open(&p->direct, &p->s, m, &p->memory));
     TRY(grab_arrays(p, lay));
     for (int k = 0; k < lay->nfactor && !p->s.structured; k++) describe(p, &lay->f[k]);
     for (int i = 0; i < p->s.nterm && p->s.structured; i++) describe_piece(p, &p->s.piece[i]);

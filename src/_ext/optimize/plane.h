@@ -10,6 +10,7 @@
 typedef struct {       /* everything in elimination order and the user's coordinates          */
     surface s;         /* theta as a function of phi; without structures phi is theta         */
     direct direct;     /* of models whose parameters are few                                  */
+    int few;           /* are they few here, though derivatives in Sigma can be had?          */
     int n;             /* variables                                                           */
     ptrdiff_t nphi;    /* Q below                                                             */
     double *scale;     /* Q      size of each parameter: norm of its row of C, 1 of an angle  */

@@ -38,9 +38,9 @@ static lmm_status joint_slopes(void *arg, int reml, double *slope, double *A)
 }
 
 lmm_status lmm_residual_fit(lmm_model *m, const lmm_settings *s, const lmm_plane *within, const double *start,
-                            const uint8_t *held, double *delta, double *theta, lmm_info *info)
+                            const uint8_t *held, double *delta, double *theta, double *z, lmm_info *info)
 {
-    if (!m->residual) return LMM_UNAVAILABLE;
+    if (!m->residual || m->layout.moves) return LMM_UNAVAILABLE;
     const int D = m->residual->ndelta;
     const ptrdiff_t all = residual_size(m);
     int32_t *moving = malloc(sizeof(int32_t) * (size_t)(D + 1));
@@ -59,7 +59,7 @@ lmm_status lmm_residual_fit(lmm_model *m, const lmm_settings *s, const lmm_plane
         if (lmm_residual_at(m, delta) != LMM_OK)
             status = LMM_NOTPOSDEF;
         else
-            status = fit_with(m, s, within, start, &others, values, theta, info);
+            status = fit_with(m, s, within, start, &others, values, theta, z, info);
     }
     free(moving);
     free(values);

@@ -79,6 +79,11 @@ lmm_status keep_residual_rows(residual *r, lmm_model *m, const lmm_data *d, cons
 /* s += u v' over n rows from `first` on, u: rows of the panels, v: their columns; rows are width apart */
 void add_rows_to(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int32_t n,
                  const double *u, const double *v);
+int64_t block_end(const residual *r, int64_t first, int64_t *subject); /* of rows handled together */
+const double *scale_rows(const residual *r, int64_t first, int64_t end, double *g); /* D^-1 times the rows */
+/* s += u v' + v u' over rows [first, end) */
+void add_both(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int64_t end,
+              const double *u, const double *v);
 lmm_status fill_from_rows(lmm_model *m, residual *r); /* A at delta */
 void differentiate_rows(lmm_model *m, residual *r);   /* dA, logs, at delta */
 
@@ -89,14 +94,37 @@ void whiten_block(const residual *r, int64_t first, int64_t end, const double *g
 void turn_block(const residual *r, int64_t first, int64_t end, int j, const double *g, int32_t width,
                 double *u);
 double log_slope(const residual *r, int j); /* d log|C| */
-/* t (n) := L^-1 R_j L^-T e~ of all rows, e: n  D^-1 W^1/2 (y - X beta - Z b) */
-void residual_direction(const residual *r, int j, const double *e, const double *white, double *t);
+/* Derivative of phi of row i in the j-th parameter of the correlation; rho of LMM_CS and its derivative */
+double neighbour_slope(const residual *r, int64_t i, int j);
+double compound_correlation(const residual *r, double *slope);
+/* log d_i = sum_j deviation(i, j) delta_j */
+double residual_deviation(const residual *r, int64_t i, int j);
+/* t := L^-1 R_j L^-T e~ of rows [first, end), whole subjects; e: D^-1 W^1/2 (y - X beta - Z b) of these rows,
+   or another vector, white: L^-1 times it. work: twice the rows of the largest subject */
+void residual_direction(const residual *r, int64_t first, int64_t end, int j, const double *e,
+                        const double *white, double *work, double *t);
 
 /* slope.c: derivatives of the criterion in (Sigma, delta) */
+typedef struct { /* what one evaluation makes; columns of [Z X y] one after the other                   */
+    double *V;   /* (p + 1) x (q + pb)  rows: R^-1 N' and w', C = R R'                                   */
+    double *M;   /* the same times dA_j */
+    double *G;   /* ndelta x (p + 1) x (p + 1)  M V' */
+    double *s;   /* ndelta x (q + pb)   dA_j w, later [Z X]'V^-1 c_j, c_j = R_j R^-1 e */
+    double *b;   /* ndelta x (q + pb)   B Z'R^-1 c_j, zeros behind */
+    double *work;
+    void *memory;
+} residual_parts;
+lmm_status residual_room(residual_parts *a, const lmm_model *m);
+void residual_vectors(lmm_model *m, residual_parts *a);  /* V; after BORDERED                */
+void residual_products(lmm_model *m, residual_parts *a); /* G, s and the model's dA; after V */
+void residual_give_products(const lmm_model *m, const double *from, double *G); /* y in the user's units */
+/* dA_j = weight times the sums that are returned */
+const block_sums *residual_derivative(const residual *r, int j, double *weight);
 lmm_status residual_derivatives(lmm_model *m, int reml, double *slope, double *A);
 ptrdiff_t residual_size(const lmm_model *m); /* ntheta + ndelta */
 
 /* setup.c */
 void residual_free(residual *r);
+lmm_status keep_residual(lmm_model *m, residual *r, lmm_status status); /* r is the model's, or freed */
 
 #endif

@@ -349,14 +349,14 @@ CLONES void add_rows_to(const lmm_model *m, const residual *r, const block_sums 
     add_block(0, m, r, s, first, n, u, v);
 }
 
-CLONES static void add_both(const lmm_model *m, const residual *r, int j, int64_t first, int64_t end,
-                            const double *u, const double *v)
+CLONES void add_both(const lmm_model *m, const residual *r, const block_sums *s, int64_t first, int64_t end,
+                     const double *u, const double *v)
 {
-    add_block(1, m, r, &r->dA[j], first, (int32_t)(end - first), u, v);
+    add_block(1, m, r, s, first, (int32_t)(end - first), u, v);
 }
 
 /* The rows from `first` on that are handled together: whole subjects, or any */
-static int64_t block_end(const residual *r, int64_t first, int64_t *subject)
+int64_t block_end(const residual *r, int64_t first, int64_t *subject)
 {
     const residual_rows *rows = &r->rows;
     if (!rows->subject) return first + r->batch < rows->n ? first + r->batch : rows->n;
@@ -367,8 +367,8 @@ static int64_t block_end(const residual *r, int64_t first, int64_t *subject)
     return rows->subject[s];
 }
 
-/* D^-1 times the rows, in g where D is not I */
-static const double *scale_rows(const residual *r, int64_t first, int64_t end, double *g)
+/* In g where D is not I */
+const double *scale_rows(const residual *r, int64_t first, int64_t end, double *g)
 {
     const ptrdiff_t width = r->rows.width;
     const double *from = r->rows.value + first * width;
@@ -432,11 +432,11 @@ CLONES void differentiate_rows(lmm_model *m, residual *r)
             }
             slide_rows(r, first, end, j, -1, g, h);
             whiten_block(r, first, end, h, width, du);
-            add_both(m, r, j, first, end, u, du);
+            add_both(m, r, &r->dA[j], first, end, u, du);
         }
         for (int j = 0; j < r->ncorrelation; j++) {
             turn_block(r, first, end, j, g, width, du);
-            add_both(m, r, r->ndeviation + j, first, end, u, du);
+            add_both(m, r, &r->dA[r->ndeviation + j], first, end, u, du);
         }
     }
 }

@@ -116,6 +116,20 @@ static lmm_status make(residual *r, lmm_model *m, const lmm_data *d, const lmm_r
     return LMM_OK;
 }
 
+lmm_status keep_residual(lmm_model *m, residual *r, lmm_status status)
+{
+    if (m->residual) m->free_residual(m->residual);
+    m->residual = NULL;
+    if (status != LMM_OK) {
+        residual_free(r);
+        return status;
+    }
+    m->residual = r;
+    m->free_residual = residual_free;
+    m->evaluation.at.state = NOWHERE;
+    return LMM_OK;
+}
+
 lmm_status lmm_residual_setup(lmm_model *m, const lmm_data *d, const lmm_residual *given, double limit)
 {
     if (!m->trailing->exact || m->sums.absent || have_several(d)) return LMM_UNAVAILABLE;
@@ -127,17 +141,7 @@ lmm_status lmm_residual_setup(lmm_model *m, const lmm_data *d, const lmm_residua
     r->kind = given->kind;
     r->sumlogw = 0;
     for (int64_t i = 0; d->w && i < d->n; i++) r->sumlogw += log(d->w[i]);
-    const lmm_status status = make(r, m, d, given, limit);
-    if (m->residual) m->free_residual(m->residual);
-    m->residual = NULL;
-    if (status != LMM_OK) {
-        residual_free(r);
-        return status;
-    }
-    m->residual = r;
-    m->free_residual = residual_free;
-    m->evaluation.at.state = NOWHERE;
-    return LMM_OK;
+    return keep_residual(m, r, make(r, m, d, given, limit));
 }
 
 int32_t lmm_ndelta(const lmm_model *m)

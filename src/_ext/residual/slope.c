@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/small.h"
 #include "evaluate/readings.h"
+#include "model/relation.h"
 #include "residual/residual.h"
 #include "trailing/trailing.h"
 
@@ -13,17 +14,9 @@ ptrdiff_t residual_size(const lmm_model *m)
     return m->layout.ntheta + m->residual->ndelta;
 }
 
-typedef struct { /* what one evaluation makes; columns of [Z X y] one after the other                   */
-    double *V;   /* (p + 1) x (q + pb)  rows: R^-1 N' and w', C = R R'                                   */
-    double *M;   /* the same times dA_j */
-    double *G;   /* ndelta x (p + 1) x (p + 1)  M V' */
-    double *s;   /* ndelta x (q + pb)   dA_j w, later [Z X]'V^-1 c_j, c_j = R_j R^-1 e */
-    double *b;   /* ndelta x (q + pb)   B Z'R^-1 c_j, zeros behind */
-    double *work;
-    void *memory;
-} parts;
+typedef residual_parts parts;
 
-static lmm_status room(parts *a, const lmm_model *m)
+lmm_status residual_room(parts *a, const lmm_model *m)
 {
     const layout *lay = &m->layout;
     const ptrdiff_t all = lay->q + lay->pb, D = m->residual->ndelta;
@@ -49,8 +42,8 @@ static void solve_root(const lmm_model *m, ptrdiff_t columns, double *V)
                      &ld, V, &pb);
 }
 
-/* b of one level: T T'g into v, stride apart */
-static void mode_of(const lmm_model *m, const factor *f, const double *g, ptrdiff_t stride, double *v)
+/* b of one level: T T'g into v, both with pb between numbers; g: of related levels K g */
+static void mode_of(const lmm_model *m, const factor *f, const double *g, double *v)
 {
     const factor_state *fs = &m->evaluation.f[f->k];
     const int p = f->p, pb = m->layout.pb;
@@ -58,11 +51,11 @@ static void mode_of(const lmm_model *m, const factor *f, const double *g, ptrdif
     for (int i = 0; i < p; i++) x[i] = g[i * pb];
     tmul(p, 1, p, 0, fs->T, p, x, p, u, p);
     mul(p, 1, p, 0, fs->T, p, u, p, x, p);
-    for (int i = 0; i < p; i++) v[i * stride] = x[i];
+    for (int i = 0; i < p; i++) v[i * pb] = x[i];
 }
 
 /* Rows R^-1 N' and w'; after BORDERED */
-static void find_vectors(lmm_model *m, parts *a)
+void residual_vectors(lmm_model *m, parts *a)
 {
     const layout *lay = &m->layout;
     const evaluation *ev = &m->evaluation;
@@ -76,7 +69,7 @@ static void find_vectors(lmm_model *m, parts *a)
         const factor *f = &lay->f[k];
         for (int32_t l = 0; l < f->nlev; l++) {
             const ptrdiff_t at = lay->nodecol[f->node + l];
-            mode_of(m, f, ev->Y + at * pb + p, pb, a->V + at * pb + p);
+            mode_of(m, f, related_rows(m, k) + (at - f->col) * pb + p, a->V + at * pb + p);
         }
     }
     for (ptrdiff_t i = 0; i < p; i++) a->V[p + (lay->q + i) * pb] = ev->beta[i];
@@ -84,13 +77,13 @@ static void find_vectors(lmm_model *m, parts *a)
 }
 
 /* dA_j = weight times the sums that are returned */
-static const block_sums *derivative_of(const residual *r, int j, double *weight)
+const block_sums *residual_derivative(const residual *r, int j, double *weight)
 {
     *weight = r->nstrata ? -2 * exp(-2 * r->delta[j]) : 1;
     return r->nstrata ? &r->stratum[j + 1] : &r->dA[j];
 }
 
-static void find_products(lmm_model *m, parts *a)
+void residual_products(lmm_model *m, parts *a)
 {
     const layout *lay = &m->layout;
     residual *r = m->residual;
@@ -101,7 +94,7 @@ static void find_products(lmm_model *m, parts *a)
     if (!r->nstrata) differentiate_rows(m, r);
     for (int j = 0; j < r->ndelta; j++) {
         double weight;
-        const block_sums *dA = derivative_of(r, j, &weight);
+        const block_sums *dA = residual_derivative(r, j, &weight);
         if (r->nstrata) r->logs[j] = 2 * (double)r->count[j + 1];
         times_sums(lay, dA, n, a->V, a->M);
         m->blas.gemm(&none, &trans, &n, &n, &columns, &weight, a->M, &n, a->V, &n, &zero, a->G + j * pb * pb,
@@ -146,7 +139,7 @@ static void direction_squares(lmm_model *m, const parts *a, double *square)
     }
     find_residuals(m, r, a->V);
     for (ptrdiff_t j = 0; j < D; j++) {
-        residual_direction(r, (int)j, r->e, r->e + n, r->t + j * n);
+        residual_direction(r, 0, n, (int)j, r->e, r->e + n, r->buffer, r->t + j * n);
         for (ptrdiff_t i = 0; i <= j; i++)
             square[i + j * D] = square[j + i * D] = dot(n, r->t + i * n, r->t + j * n);
     }
@@ -202,7 +195,7 @@ static void cross_forms(const lmm_model *m, const parts *a, double *cross, ptrdi
                 double sum = 0;
                 for (int32_t l = 0; l < f->nlev; l++) {
                     const ptrdiff_t c = f->col + (ptrdiff_t)l * f->p;
-                    const double *g = m->evaluation.Y + c * pb + lay->p, *s = a->s + c * D + j;
+                    const double *g = related_rows(m, k) + (c - f->col) * pb + lay->p, *s = a->s + c * D + j;
                     sum += g[x * pb] * s[y * D] + (x == y ? 0 : g[y * pb] * s[x * D]);
                 }
                 cross[f->th + t + j * ld] = sum;
@@ -222,7 +215,7 @@ static lmm_status delta_slope(lmm_model *m, const parts *a, int reml, double *sl
     for (int j = 0; j < r->ndelta; j++) {
         const double *G = a->G + j * pb * pb;
         double weight, sum;
-        const block_sums *dA = derivative_of(r, j, &weight);
+        const block_sums *dA = residual_derivative(r, j, &weight);
         TRY(contract_sums(m, dA, &sum));
         slope[j] = weight * sum + r->logs[j] + nu / m->evaluation.r2 * G[pb * pb - 1];
         for (ptrdiff_t i = 0; reml && i < lay->p; i++) slope[j] += G[i * (pb + 1)];
@@ -259,11 +252,11 @@ lmm_status residual_derivatives(lmm_model *m, int reml, double *slope, double *A
     const ptrdiff_t N = lay->ntheta, n = residual_size(m);
     const double nu = degrees(m, reml);
     parts a = {0};
-    lmm_status status = room(&a, m);
+    lmm_status status = residual_room(&a, m);
     if (status == LMM_OK) {
         deepen(m, BORDERED);
-        find_vectors(m, &a);
-        find_products(m, &a);
+        residual_vectors(m, &a);
+        residual_products(m, &a);
         delta_information(m, &a, nu, A, n); /* with the factor, which the inverse overwrites */
         derivatives(m, reml, slope, a.M, NULL);
         for (ptrdiff_t j = 0; j < N; j++) memcpy(A + j * n, a.M + j * N, sizeof(double) * (size_t)N);
@@ -274,12 +267,12 @@ lmm_status residual_derivatives(lmm_model *m, int reml, double *slope, double *A
 }
 
 /* G with y in the user's units */
-static void give_products(const lmm_model *m, const parts *a, double *G)
+void residual_give_products(const lmm_model *m, const double *from, double *G)
 {
     const ptrdiff_t pb = m->layout.pb;
     for (ptrdiff_t j = 0; j < m->residual->ndelta * pb * pb; j++) {
         const ptrdiff_t row = j % pb, column = j / pb % pb;
-        G[j] = a->G[j] * (row == pb - 1 ? m->sums.yscale : 1) * (column == pb - 1 ? m->sums.yscale : 1);
+        G[j] = from[j] * (row == pb - 1 ? m->sums.yscale : 1) * (column == pb - 1 ? m->sums.yscale : 1);
     }
 }
 
@@ -288,11 +281,11 @@ lmm_status lmm_residual_slopes(lmm_model *m, double *g, double *slope, double *G
     if (!m->residual) return LMM_UNAVAILABLE;
     TRY(bring(m, FLOORED, BORDERED, 0));
     parts a = {0};
-    lmm_status status = room(&a, m);
+    lmm_status status = residual_room(&a, m);
     if (status == LMM_OK) {
-        find_vectors(m, &a);
-        find_products(m, &a);
-        give_products(m, &a, G);
+        residual_vectors(m, &a);
+        residual_products(m, &a);
+        residual_give_products(m, a.G, G);
         deepen(m, INVERTED);
         status = delta_slope(m, &a, m->evaluation.at.reml, slope);
     }

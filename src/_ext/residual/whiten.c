@@ -61,8 +61,7 @@ static void find_neighbours(residual *r)
     }
 }
 
-/* Derivative of phi of row i in the j-th parameter */
-INLINE double neighbour_slope(const residual *r, int64_t i, int j)
+INLINE double slope_here(const residual *r, int64_t i, int j)
 {
     const double *x = r->delta + r->ndeviation;
     double slope = 1;
@@ -73,8 +72,12 @@ INLINE double neighbour_slope(const residual *r, int64_t i, int j)
     return slope;
 }
 
-/* rho of LMM_CS and its derivative */
-static double common(const residual *r, double *slope)
+double neighbour_slope(const residual *r, int64_t i, int j)
+{
+    return slope_here(r, i, j);
+}
+
+double compound_correlation(const residual *r, double *slope)
 {
     const double x = r->delta[r->ndeviation], share = r->most / (r->most - 1);
     *slope = 2 * share * cos(x) * sin(x);
@@ -84,7 +87,7 @@ static double common(const residual *r, double *slope)
 static int place_subjects(residual *r, exact_sum *logdet)
 {
     double slope;
-    const double rho = common(r, &slope);
+    const double rho = compound_correlation(r, &slope);
     for (int64_t s = 0; s < r->rows.nsubject; s++) {
         const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]), one = 1 + (n - 1) * rho;
         if (n > 1 && (!(1 - rho > 0) || !(one > 0))) return 1;
@@ -95,26 +98,82 @@ static int place_subjects(residual *r, exact_sum *logdet)
     return 0;
 }
 
-CLONES int place_rows(residual *r, double *logdet)
+typedef struct { /* numbers of which many that follow each other are the same, zeros aside */
+    exact_sum sum;
+    double last, count;
+} run_sum;
+
+INLINE void add_run(run_sum *s, double x)
 {
-    exact_sum total = {0, 0};
+    if (x == 0) return;
+    if (x != s->last) {
+        add_exact(&s->sum, s->count * s->last);
+        s->last = x;
+        s->count = 0;
+    }
+    s->count++;
+}
+
+INLINE double run_total(run_sum *s)
+{
+    add_exact(&s->sum, s->count * s->last);
+    s->count = 0;
+    return s->sum.sum;
+}
+
+/* root and kappa of rows in a chain, and log|C|; nonzero: there is no C */
+static int place_chain(residual *r, exact_sum *logdet)
+{
+    run_sum logs = {0};
+    double last = 0, root = 1, kappa = 1, own = 0; /* of the last phi that is not zero */
+    for (int64_t i = 0; i < r->rows.n; i++) {
+        const double phi = r->phi[i];
+        if (phi == 0) {
+            r->root[i] = r->kappa[i] = 1;
+            continue;
+        }
+        if (phi != last) {
+            const double left = (1 - phi) * (1 + phi);
+            if (!(left > 0)) return 1;
+            last = phi;
+            root = sqrt(left);
+            kappa = 1 / root;
+            own = log(left);
+        }
+        r->root[i] = root;
+        r->kappa[i] = kappa;
+        add_run(&logs, own);
+    }
+    add_exact(logdet, run_total(&logs));
+    return 0;
+}
+
+/* scale, and log|D|^2 */
+static int place_deviations(residual *r, exact_sum *logdet)
+{
+    if (!r->ndeviation) {
+        for (int64_t i = 0; i < r->rows.n && r->scale[i] != 1; i++) r->scale[i] = 1;
+        return 0;
+    }
     for (int64_t i = 0; i < r->rows.n; i++) {
         double v = r->own && r->own[i] >= 0 ? r->delta[r->own[i]] : 0;
         for (int j = 0; r->column && j < r->ndeviation; j++)
             v += r->column[i + (ptrdiff_t)j * r->rows.n] * r->delta[j];
-        add_exact(&total, 2 * v);
-        r->scale[i] = r->ndeviation ? exp(-v) : 1;
+        add_exact(logdet, 2 * v);
+        r->scale[i] = exp(-v);
         if (!(r->scale[i] > 0) || !isfinite(r->scale[i])) return 1;
     }
+    return 0;
+}
+
+CLONES int place_rows(residual *r, double *logdet)
+{
+    exact_sum total = {0, 0};
+    if (place_deviations(r, &total)) return 1;
     if (r->kind == LMM_CS && place_subjects(r, &total)) return 1;
-    const int chained = r->rows.subject && r->kind != LMM_CS;
-    if (chained) find_neighbours(r);
-    for (int64_t i = 0; chained && i < r->rows.n; i++) {
-        const double phi = r->phi[i], left = (1 - phi) * (1 + phi);
-        if (!(left > 0)) return 1;
-        r->root[i] = sqrt(left);
-        r->kappa[i] = 1 / r->root[i];
-        if (phi != 0) add_exact(&total, log(left));
+    if (r->rows.subject && r->kind != LMM_CS) {
+        find_neighbours(r);
+        if (place_chain(r, &total)) return 1;
     }
     *logdet = total.sum;
     return !isfinite(*logdet);
@@ -122,19 +181,20 @@ CLONES int place_rows(residual *r, double *logdet)
 
 double log_slope(const residual *r, int j)
 {
-    exact_sum sum = {0, 0};
     double slope;
     if (r->kind == LMM_CS) {
-        const double rho = common(r, &slope);
+        exact_sum sum = {0, 0};
+        const double rho = compound_correlation(r, &slope);
         for (int64_t s = 0; s < r->rows.nsubject; s++) {
             const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]);
             if (n > 1) add_exact(&sum, (n - 1) * slope * (1 / (1 + (n - 1) * rho) - 1 / (1 - rho)));
         }
         return sum.sum;
     }
+    run_sum sum = {0};
     for (int64_t i = 0; i < r->rows.n; i++)
-        add_exact(&sum, -2 * r->phi[i] * neighbour_slope(r, i, j) * r->kappa[i] * r->kappa[i]);
-    return sum.sum;
+        add_run(&sum, -2 * r->phi[i] * slope_here(r, i, j) * r->kappa[i] * r->kappa[i]);
+    return run_total(&sum);
 }
 
 /* ------------------------------------------------------------------------------------ blocks of rows -- */
@@ -189,7 +249,7 @@ static void subject_slopes(const residual *r, int64_t s, double *dkappa, double 
 {
     const double n = (double)(r->rows.subject[s + 1] - r->rows.subject[s]);
     double slope;
-    common(r, &slope);
+    compound_correlation(r, &slope);
     *dkappa = n > 1 ? slope / 2 * pow(r->kappa[s], 3) : 0;
     *dphi = n > 1 ? -(n - 1) * slope / 2 * pow(r->phi[s], 3) : 0;
 }
@@ -208,7 +268,7 @@ CLONES void turn_block(const residual *r, int64_t first, int64_t end, int j, con
         return;
     }
     for (int64_t i = first; i < end; i++, g += width, u += width) {
-        const double slope = neighbour_slope(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
+        const double slope = slope_here(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
         const double turn = slope * phi * kappa * kappa * kappa;
         if (slope == 0)
             for (int32_t c = 0; c < width; c++) u[c] = 0;
@@ -220,22 +280,23 @@ CLONES void turn_block(const residual *r, int64_t first, int64_t end, int j, con
 
 /* ------------------------------------------------------------------------------------- directions -- */
 
-/* x := L'x of one chain of rows [first, end), where L^-1 is what whitens them; x: n */
-static void solve_back(const residual *r, int64_t first, int64_t end, double *x)
+/* x := L'x of one chain of n rows from `first` on, where L^-1 is what whitens them */
+static void solve_back(const residual *r, int64_t first, int64_t n, double *x)
 {
     double after = 0; /* kappa phi x of the next row */
-    for (int64_t i = end - 1; i >= first; i--) {
-        x[i] = (x[i] + after) * r->root[i];
-        after = r->kappa[i] * r->phi[i] * x[i];
+    for (int64_t i = n - 1; i >= 0; i--) {
+        x[i] = (x[i] + after) * r->root[first + i];
+        after = r->kappa[first + i] * r->phi[first + i] * x[i];
     }
 }
 
 /* t := (d L^-1)' e~ of one chain, the derivative in the j-th parameter */
-static void turn_back(const residual *r, int64_t first, int64_t end, int j, const double *white, double *t)
+static void turn_back(const residual *r, int64_t first, int64_t n, int j, const double *white, double *t)
 {
-    for (int64_t i = first; i < end; i++) t[i] = 0;
-    for (int64_t i = first; i < end; i++) {
-        const double slope = neighbour_slope(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
+    for (int64_t i = 0; i < n; i++) t[i] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double slope = slope_here(r, first + i, j);
+        const double phi = r->phi[first + i], kappa = r->kappa[first + i];
         const double turn = slope * phi * kappa * kappa * kappa;
         if (slope == 0) continue;
         t[i] += turn * white[i];
@@ -243,64 +304,70 @@ static void turn_back(const residual *r, int64_t first, int64_t end, int j, cons
     }
 }
 
-/* t := (K + K') e~ for a parameter of the correlation */
-static void correlation_direction(const residual *r, int j, const double *e, const double *white, double *t)
+/* t := (K + K') e~ for a parameter of the correlation, of one subject */
+static void correlation_direction(const residual *r, int64_t s, int j, const double *e, const double *white,
+                                  double *t)
 {
-    for (int64_t s = 0; s < r->rows.nsubject; s++) {
-        const int64_t first = r->rows.subject[s], end = r->rows.subject[s + 1];
-        if (r->kind == LMM_CS) { /* L^-1 and its derivative are symmetric and commute */
-            double dkappa, dphi;
-            subject_slopes(r, s, &dkappa, &dphi);
-            even_out(end - first, -2 * dkappa, -2 * dphi, e + first, 1, t + first);
-            continue;
-        }
-        turn_back(r, first, end, j, white, t);
-        solve_back(r, first, end, t); /* -K'e~ */
-        for (int64_t i = first; i < end; i++) {
-            const double slope = neighbour_slope(r, i, j), phi = r->phi[i], kappa = r->kappa[i];
-            t[i] = -t[i];
-            if (slope == 0) continue;
-            t[i] -= slope * phi * kappa * kappa * kappa * (e[i] - phi * e[i - 1]) - slope * kappa * e[i - 1];
-        }
+    const int64_t first = r->rows.subject[s], n = r->rows.subject[s + 1] - first;
+    if (r->kind == LMM_CS) { /* L^-1 and its derivative are symmetric and commute */
+        double dkappa, dphi;
+        subject_slopes(r, s, &dkappa, &dphi);
+        even_out(n, -2 * dkappa, -2 * dphi, e, 1, t);
+        return;
+    }
+    turn_back(r, first, n, j, white, t);
+    solve_back(r, first, n, t); /* -K'e~ */
+    for (int64_t i = 0; i < n; i++) {
+        const double slope = slope_here(r, first + i, j);
+        const double phi = r->phi[first + i], kappa = r->kappa[first + i];
+        t[i] = -t[i];
+        if (slope == 0) continue;
+        t[i] -= slope * phi * kappa * kappa * kappa * (e[i] - phi * e[i - 1]) - slope * kappa * e[i - 1];
     }
 }
 
-static double deviation(const residual *r, int64_t i, int j)
+double residual_deviation(const residual *r, int64_t i, int j)
 {
     return r->own ? r->own[i] == j : r->column[i + (ptrdiff_t)j * r->rows.n];
 }
 
-/* t := (K + K') e~ for a parameter of D: K = L_C^-1 diag(c) L_C */
-static void deviation_direction(const residual *r, int j, const double *e, const double *white, double *t)
+/* t := (K + K') e~ for a parameter of D: K = L_C^-1 diag(c) L_C. work: twice the subject's rows */
+static void deviation_direction(const residual *r, int64_t s, int j, const double *e, const double *white,
+                                double *work, double *t)
 {
-    for (int64_t s = 0; s < r->rows.nsubject; s++) {
-        const int64_t first = r->rows.subject[s], end = r->rows.subject[s + 1];
-        double *own = r->buffer, *to = own + (end - first);
-        for (int64_t i = first; i < end; i++) own[i - first] = deviation(r, i, j) * e[i];
-        whiten_block(r, first, end, own, 1, to);
-        if (r->kind == LMM_CS) {
-            whiten_block(r, first, end, white + first, 1, own);
-            for (int64_t i = first; i < end; i++) own[i - first] *= deviation(r, i, j);
-            even_out(end - first, 1 / r->kappa[s], 1 / r->phi[s], own, 1, t + first);
-        } else {
-            for (int64_t i = first; i < end; i++) {
-                const int chained = i + 1 < end;
-                t[i] = r->kappa[i] * white[i];
-                if (chained) t[i] -= r->kappa[i + 1] * r->phi[i + 1] * white[i + 1];
-                t[i] *= deviation(r, i, j);
-            }
-            solve_back(r, first, end, t);
+    const int64_t first = r->rows.subject[s], end = r->rows.subject[s + 1], n = end - first;
+    double *own = work, *to = own + n;
+    for (int64_t i = 0; i < n; i++) own[i] = residual_deviation(r, first + i, j) * e[i];
+    whiten_block(r, first, end, own, 1, to);
+    if (r->kind == LMM_CS) {
+        whiten_block(r, first, end, white, 1, own);
+        for (int64_t i = 0; i < n; i++) own[i] *= residual_deviation(r, first + i, j);
+        even_out(n, 1 / r->kappa[s], 1 / r->phi[s], own, 1, t);
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t at = first + i;
+            t[i] = r->kappa[at] * white[i];
+            if (i + 1 < n) t[i] -= r->kappa[at + 1] * r->phi[at + 1] * white[i + 1];
+            t[i] *= residual_deviation(r, at, j);
         }
-        for (int64_t i = first; i < end; i++) t[i] += to[i - first];
+        solve_back(r, first, n, t);
     }
+    for (int64_t i = 0; i < n; i++) t[i] += to[i];
 }
 
-void residual_direction(const residual *r, int j, const double *e, const double *white, double *t)
+void residual_direction(const residual *r, int64_t first, int64_t end, int j, const double *e,
+                        const double *white, double *work, double *t)
 {
-    if (j >= r->ndeviation)
-        correlation_direction(r, j - r->ndeviation, e, white, t);
-    else if (r->rows.subject)
-        deviation_direction(r, j, e, white, t);
-    else
-        for (int64_t i = 0; i < r->rows.n; i++) t[i] = 2 * deviation(r, i, j) * white[i];
+    if (!r->rows.subject) {
+        for (int64_t i = first; i < end; i++)
+            t[i - first] = 2 * residual_deviation(r, i, j) * white[i - first];
+        return;
+    }
+    for (int64_t s = subject_of(r, first); s < r->rows.nsubject && r->rows.subject[s] < end; s++) {
+        const int64_t at = r->rows.subject[s] - first;
+        if (j < r->ndeviation)
+            deviation_direction(r, s, j, e + at, white + at, work, t + at);
+        else
+            correlation_direction(r, s, j - r->ndeviation, e + at, white + at, t + at);
+    }
 }

@@ -131,8 +131,10 @@ lmm_status whiten(whitening *w, const span *s, const rows *r, uint8_t *keep);
 void chol_dropping(int k, double *G, uint8_t *keep);
 void invert_factor(int k, const double *G, const double *scale, const uint8_t *keep, double *B);
 
-/* setup.c: reads the rows for the first time, or again where they are others */
+/* setup.c: reads the rows for the first time, or again where they are others; levels and columns of
+   cross-products, d->factor is to be freed */
 lmm_status measure_rows(builder *b);
+lmm_status describe_products(const lmm_cross *x, lmm_data *d);
 
 /* cross.c */
 void response_border(lmm_model *m, const double *product, double yy);

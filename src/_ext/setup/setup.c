@@ -222,7 +222,7 @@ static double widest(const lmm_data *d)
 }
 
 /* Levels and columns of cross-products, where set-up looks for those of rows. */
-static lmm_status describe(const lmm_cross *x, lmm_data *d)
+lmm_status describe_products(const lmm_cross *x, lmm_data *d)
 {
     const lmm_blocks *b = x->blocks;
     lmm_factor *factor = calloc((size_t)b->nfactor + 1, sizeof(*factor));
@@ -273,7 +273,7 @@ lmm_status lmm_setup(lmm_model **m, const lmm_data *d, const lmm_cross *x, const
     builder b = {.d = x ? &described : d, .x = x, .options = options, .report = report};
     *m = NULL;
     *report = nothing;
-    if (x && describe(x, &described) != LMM_OK) return LMM_NOMEM;
+    if (x && describe_products(x, &described) != LMM_OK) return LMM_NOMEM;
     const lmm_status status = set_up(m, &b, blas, keep);
     free((void *)described.factor);
     return status;

@@ -32,7 +32,7 @@ from .membership import Grouped, members_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .relationship import Relation, refuse_moving, relate
 from .residual import Residual
-from .residual import structure_of as residual_of
+from .residual_structure import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .strays import not_numbers, strays_of

@@ -15,7 +15,7 @@ Boundaries of correlations are finite places about which the criterion is even (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,16 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..formula.column import Codes, Column, factorize
+from ..formula.column import Codes, Column
 from ..formula.expressions import Expression, Memory
-from ..formula.residual import Correlation, Dispersion, correlation_of, dispersion_of
+from ..formula.residual import Correlation, Dispersion
 from ..freeze import Frozen
 from .columns import Table
-from .encode import check_finite, value_of
-from .grouping import Grouping, combine, factors_of
+from .encode import value_of
+from .grouping import Grouping
+from .sums import no_rows
 
 Numbers = NDArray[np.float64]
-MOST_STRATA = 200  # more are likely a number that was meant as a covariate
 FIRST_ANGLE, FIRST_DECAY = 0.3, -0.2  # where fits begin: rho = 0.3, exp(-1.2) of neighbours
 
 
@@ -60,11 +60,28 @@ class Deviations(Frozen, arrays=("stratum", "column")):
         """Number of parameters."""
         return 1 if self.grouping is None else len(self.grouping.levels) - 1
 
+    def taken(self, rows: NDArray[np.intp]) -> Deviations:
+        """Those of some rows. DataError where a stratum has none of them."""
+        if self.stratum is None:
+            assert self.column is not None
+            return replace(self, column=self.column[rows])
+        assert self.grouping is not None
+        stratum = self.stratum[rows]
+        counts = np.bincount(stratum, minlength=len(self.grouping.levels))
+        if not counts.all():
+            level = str(self.grouping.levels[int(counts.argmin())])
+            raise DataError(
+                f"dispersion={self.asked.text!r}: {level!r} has no rows here",
+                variable=self.asked.label,
+            )
+        return replace(self, stratum=stratum)
+
     def of_rows(self, delta: Numbers) -> Numbers:
         """(n,) d of the rows of the fit."""
         if self.stratum is not None:
             return np.asarray(np.exp(np.append(0.0, delta))[self.stratum])
-        assert self.column is not None
+        if self.column is None:
+            raise no_rows("standard deviations of the rows would be needed")
         return np.asarray(np.exp(self.column * delta[0]))
 
     def of_new(self, delta: Numbers, table: Table, memory: Memory) -> Numbers:
@@ -76,10 +93,10 @@ class Deviations(Frozen, arrays=("stratum", "column")):
             For a stratum that the fit has not seen, or a variable that is not there.
         """
         names = dict.fromkeys(name for atom in self.asked.atoms for name in atom.names)
-        columns = {name: _column(table, name) for name in names}
+        columns = {name: column_in(table, name) for name in names}
         if self.grouping is None:
-            x = _numbers(self.asked.atoms[0], columns, memory, table.n)
-            return np.asarray(np.exp(_column_of(self.asked.kind, x, self) * delta[0]))
+            x = numbers_in(self.asked.atoms[0], columns, memory, table.n)
+            return np.asarray(np.exp(column_of(self.asked.kind, x, self) * delta[0]))
         codes, missing = self.grouping.codes(columns, memory, table.n)
         unseen = (codes < 0) & ~missing
         if unseen.any():
@@ -123,6 +140,21 @@ class Subjects(Frozen, arrays=("codes", "time", "visits")):
         step = f", step {self.unit:g}" if kind == "ar1" and self.unit != 1 else ""
         return [f"rho({self.asked.text}{step})"]
 
+    def taken(self, rows: NDArray[np.intp], copy: NDArray[np.int64] | None) -> Subjects:
+        """Those of some rows; copy: rows of one subject with different numbers are different
+        ones. DataError where no subject has two rows."""
+        numbers = self.codes[rows].astype(np.int64)
+        if copy is not None:
+            numbers += copy * np.int64(len(self.grouping.levels))
+        codes: Codes = np.unique(numbers, return_inverse=True)[1].ravel().astype(np.int32)
+        largest = int(np.bincount(codes).max())
+        if largest < 2:
+            raise DataError(
+                f"residual={self.asked.text!r}: no level of {self.asked.subject!r} has two rows",
+                variable=self.asked.subject,
+            )
+        return replace(self, codes=codes, time=self.time[rows], largest=largest)
+
     def natural(self, x: Numbers) -> tuple[Numbers, Numbers]:
         """The parameters as users see them, and their derivatives."""
         if self.asked.kind == "car1":
@@ -131,6 +163,18 @@ class Subjects(Frozen, arrays=("codes", "time", "visits")):
             share = self.largest / (self.largest - 1)
             return 1 - share * np.cos(x) ** 2, share * np.sin(2 * x)
         return np.sin(x), np.cos(x)
+
+    def from_other(self, other: Subjects, x: Numbers) -> Numbers:
+        """The parameters of the same correlations, where other rows have x."""
+        if self.asked.kind == "car1":
+            return np.asarray(x + np.log(other.unit / self.unit))
+        if self.asked.kind == "cs":
+            share = (1 - other.natural(x)[0]) * (1 - 1 / self.largest)
+            return np.arccos(np.sqrt(np.clip(share, 0.0, 1.0)))
+        if self.asked.kind == "ar1" and self.unit != other.unit:
+            power, rho = self.unit / other.unit, np.sin(x)
+            return np.arcsin(np.sign(rho) ** round(power) * np.abs(rho) ** power)
+        return x
 
     def matrix(self, x: Numbers, time: Numbers) -> Numbers:
         """Correlations (k, k) of rows of one subject at these times (as `time`)."""
@@ -252,6 +296,48 @@ class Residual:
             out[self._first :] = first
         return out
 
+    def taken(self, rows: NDArray[np.intp], copy: NDArray[np.int64] | None = None) -> Residual:
+        """The structure of some of the rows, see `Subjects.taken`."""
+        return Residual(
+            None if self.deviations is None else self.deviations.taken(rows),
+            None if self.subjects is None else self.subjects.taken(rows, copy),
+            len(rows),
+        )
+
+    def from_other(self, other: Residual, delta: Numbers) -> tuple[Numbers, float]:
+        """The parameters of the same structure in other rows, and sigma over that of those rows:
+        what deviations are taken from, and units of time, follow the rows.
+
+        Raises
+        ------
+        DataError
+            Where the rows have other strata or visits.
+        """
+        kept = self.deviations, self.subjects
+        strata = kept[0] is not None and kept[0].grouping is not None
+        visits = kept[1] is not None and kept[1].visits is not None
+        if (strata or visits) and self.names != other.names:
+            raise DataError(
+                f"the residual structure ({self.text}) has other levels in these rows: "
+                f"{', '.join(self.names)} instead of {', '.join(other.names)}"
+            )
+        out, scale, own = np.array(delta, dtype=float), 1.0, self.deviations
+        if own is not None and other.deviations is not None and own.grouping is None:
+            slope = delta[0] / other.deviations.scale
+            out[0] = slope * own.scale
+            scale = float(np.exp(slope * (own.mean - other.deviations.mean)))
+        if self.subjects is not None and other.subjects is not None:
+            rest = slice(self._first, None)
+            out[rest] = self.subjects.from_other(other.subjects, out[rest])
+        return out, scale
+
+    def facts(self) -> tuple[Any, ...]:
+        """What fits depend on, for a checkpoint."""
+        own, subjects = self.deviations, self.subjects
+        rows = [] if own is None else [own.column if own.stratum is None else own.stratum]
+        rows += [] if subjects is None else [subjects.codes, subjects.time]
+        return self.text, rows
+
     def natural(self, delta: Numbers) -> tuple[Numbers, Numbers]:
         """The parameters as users see them, and their derivatives in delta, one by one."""
         values, slopes = np.array(delta, dtype=float), np.ones(self.count)
@@ -314,82 +400,7 @@ class Residual:
         return self.subjects.chained(delta[self._first :], values, inverse)
 
 
-@dataclass(frozen=True)
-class Structure:
-    """What was asked for, read."""
-
-    dispersion: Dispersion | None
-    correlation: Correlation | None
-
-    @property
-    def atoms(self) -> list[Expression]:
-        """Its variables."""
-        out = [] if self.dispersion is None else list(self.dispersion.atoms)
-        if self.correlation is not None:
-            out += self.correlation.subjects
-            out += [] if self.correlation.time is None else [self.correlation.time]
-        return out
-
-    def of_rows(self, columns: Mapping[str, Column], memory: Memory, n: int) -> Residual | None:
-        """The residual structure of n rows; None where none was asked for.
-
-        Raises
-        ------
-        DataError
-            When a variable does not give what is needed: numbers other than zero, whole numbers,
-            distinct times within a subject.
-        """
-        if self.dispersion is None and self.correlation is None:
-            return None
-        own = self.dispersion, self.correlation
-        deviations = None if own[0] is None else _deviations(own[0], columns, memory, n)
-        subjects = None if own[1] is None else _subjects(own[1], columns, memory, n)
-        return Residual(deviations, subjects, n)
-
-
-def structure_of(dispersion: Any, residual: Any) -> Structure:
-    """What ``dispersion=`` and ``residual=`` of `lmer` say; FormulaError for what means nothing."""
-    return Structure(
-        None if dispersion is None else dispersion_of(dispersion),
-        None if residual is None else correlation_of(residual),
-    )
-
-
-def _deviations(
-    asked: Dispersion, columns: Mapping[str, Column], memory: Memory, n: int
-) -> Deviations:
-    if asked.kind == "strata":
-        factors = factors_of(asked.label, asked.atoms, columns, memory, n)
-        grouping, codes = combine(asked.label, asked.atoms, factors)
-        if len(grouping.levels) > MOST_STRATA:
-            raise DataError(
-                f"dispersion={asked.text!r} has {len(grouping.levels)} levels, each with a "
-                'standard deviation of its own: for a number write "exp(x)" or "power(x)"',
-                variable=asked.label,
-            )
-        counts = np.bincount(codes)
-        if counts.min() < 2:
-            level = str(grouping.levels[int(counts.argmin())])
-            raise DataError(
-                f"dispersion={asked.text!r}: {level!r} has only one row, which has no standard "
-                "deviation of its own; join it with another level or leave it out",
-                variable=asked.label,
-                rows=np.flatnonzero(codes == counts.argmin()).tolist(),
-            )
-        return Deviations(asked, grouping, codes, None)
-    x = _numbers(asked.atoms[0], columns, memory, n)
-    check_finite({"": x}, asked.label, range(n))
-    bare = Deviations(asked, None, None, np.zeros(0))
-    column = _column_of(asked.kind, x, bare)
-    mean, scale = float(column.mean()), float(column.std())
-    if not scale > 0:
-        raise DataError(
-            f"dispersion={asked.text!r}: {asked.label!r} is constant", variable=asked.label
-        )
-    return Deviations(asked, None, None, (column - mean) / scale, mean, scale)
-
-
-def _column_of(kind: str, x: Numbers, own: Deviations) -> Numbers:
+def column_of(kind: str, x: Numbers, own: Deviations) -> Numbers:
     """What log d is proportional to, centred and scaled as the fit's."""
     if kind == "exp":
         return np.asarray((x - own.mean) / own.scale)
@@ -403,86 +414,14 @@ def _column_of(kind: str, x: Numbers, own: Deviations) -> Numbers:
     return np.asarray((np.log(np.abs(x)) - own.mean) / own.scale)
 
 
-def _subjects(
-    asked: Correlation, columns: Mapping[str, Column], memory: Memory, n: int
-) -> Subjects:
-    factors = factors_of(asked.subject, asked.subjects, columns, memory, n)
-    grouping, codes = combine(asked.subject, asked.subjects, factors)
-    sizes = np.bincount(codes)
-    if sizes.max() < 2:
-        raise DataError(
-            f"residual={asked.text!r}: no level of {asked.subject!r} has two rows",
-            variable=asked.subject,
-        )
-    time, visits = _times(asked, columns, memory, n)
-    unit = 1.0
-    if asked.kind != "cs":
-        order, same, gaps = _gaps(codes, time)
-        if (gaps == 0).any():
-            twice = order[1:][same][gaps == 0]
-            assert asked.time is not None
-            raise DataError(
-                f"residual={asked.text!r}: some levels of {asked.subject!r} have two rows at one "
-                f"{asked.time.label!r}",
-                variable=asked.time.label,
-                rows=twice[:10].tolist(),
-            )
-        if asked.kind == "car1":
-            unit = float(np.median(gaps))
-        elif asked.kind == "ar1":
-            unit = float(np.gcd.reduce(gaps.astype(np.int64)))
-    return Subjects(asked, grouping, codes, time / unit, visits, unit, int(sizes.max()))
-
-
-def _gaps(codes: Codes, time: Numbers) -> tuple[NDArray[np.intp], NDArray[np.bool_], Numbers]:
-    """Rows by subject and time, which of their neighbours are of one subject, and the times between
-    these."""
-    order = np.arange(len(codes))
-    same, gaps = codes[1:] == codes[:-1], np.diff(time)
-    if not ((codes[1:] >= codes[:-1]).all() and (gaps[same] > 0).all()):
-        order = np.lexsort((time, codes))
-        same, gaps = np.diff(codes[order]) == 0, np.diff(time[order])
-    return order, same, gaps[same]
-
-
-def _times(
-    asked: Correlation, columns: Mapping[str, Column], memory: Memory, n: int
-) -> tuple[Numbers, NDArray[Any] | None]:
-    """Times of the rows, and of ante the visits."""
-    if asked.time is None or asked.kind == "cs":
-        return np.zeros(n), None
-    value = value_of(asked.time, columns, memory, n)
-    if isinstance(value, Column):
-        if asked.kind == "car1":
-            raise DataError(
-                f"residual={asked.text!r} needs numbers as time: {asked.time.label!r} has labels",
-                variable=asked.time.label,
-            )
-        visits = np.asarray(value.levels)
-        return value.codes.astype(np.float64), visits if asked.kind == "ante" else None
-    x = _numbers(asked.time, columns, memory, n)
-    check_finite({"": x}, asked.time.label, range(n))
-    if asked.kind == "ante":
-        places, visits = factorize(x)
-        return places.astype(np.float64), visits
-    if asked.kind == "ar1" and (x != np.floor(x)).any():
-        raise DataError(
-            f"residual={asked.text!r} needs whole numbers (or a factor) as time: "
-            f'{asked.time.label!r} has others; write "car1(...)" for times of any kind',
-            variable=asked.time.label,
-            rows=np.flatnonzero(x != np.floor(x))[:10].tolist(),
-        )
-    return x, None
-
-
-def _numbers(atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int) -> Numbers:
+def numbers_in(atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int) -> Numbers:
     value = value_of(atom, columns, memory, n)
     if isinstance(value, Column) or len(value) != 1:
         raise DataError(f"{atom.label!r} is not one number for each row", variable=atom.label)
     return np.asarray(next(iter(value.values())), dtype=np.float64)
 
 
-def _column(table: Table, name: str) -> Column:
+def column_in(table: Table, name: str) -> Column:
     if not table.has(name):
         raise table.lacks(name, DataError, "column")
     return table.column(name)

@@ -188,3 +188,8 @@ class Sums(ABC):
 
         Raises `_core.Dependent` when columns of a random term are linearly dependent.
         """
+
+    def strata_sources(self, fixed: Any, factors: Sequence[Group]) -> list[Any]:
+        """Where there are sums by stratum of the residuals, and no rows: what `source` gives, of
+        each stratum."""
+        return []

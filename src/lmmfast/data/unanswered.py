@@ -25,6 +25,8 @@ def without_response(
     kind: str | None = None,
     classes: Sequence[Any] = (),
     relationship: Mapping[str, Any] | None = None,
+    dispersion: str | None = None,
+    residual: str | None = None,
 ) -> Design:
     """The design of a formula whose left side is not read.
 
@@ -37,7 +39,7 @@ def without_response(
     table.add(RESPONSE, stand_in(kind, table.n, len(classes)))
     right = formula.partition("~")[2] if "~" in formula else formula
     how = {"weights": weights, "offset": offset, "contrasts": contrasts}
-    how["relationship"] = relationship
+    how |= {"relationship": relationship, "dispersion": dispersion, "residual": residual}
     made = build(f"{RESPONSE} ~ {right}", table, **how, learned=learned, kind=kind)
     if made.outcome is None or not classes:
         return made

@@ -133,6 +133,43 @@ def hessian_with_delta(
         raise FitError("the criterion is not finite near this theta") from None
 
 
+def hessian_within_with_delta(
+    model: ResidualModel, phi: np.ndarray, delta: np.ndarray, reml: bool, directions: np.ndarray
+) -> np.ndarray:
+    """As `hessian_with_delta`, along directions of phi, the parameters of covariance structures."""
+    own = model.structured
+    assert own is not None
+    n, k = directions.shape
+    along = np.eye(n + len(delta))[:, n - k :]
+    along[:n, :k] = directions
+
+    def derivatives(point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with model._lock:
+            model._use(None)
+            model._core.place(point[n:])
+            _, g, H = model._core.within(own.everything(), point[:n][own.order], reml=reml)
+            slope = model._core.slopes()[1]
+        gradient, curvature = np.empty_like(g), np.empty_like(H)
+        gradient[own.order], curvature[np.ix_(own.order, own.order)] = g, H
+        return np.concatenate([gradient @ directions, slope]), curvature
+
+    def gradient(point: np.ndarray) -> np.ndarray:
+        return derivatives(point)[0]
+
+    whole = np.concatenate([phi, delta])
+    try:
+        curvature = directions.T @ derivatives(whole)[1] @ directions
+        steps = FIRST_LOOK * np.eye(len(whole))[n:]
+        own_sizes = [
+            (gradient(whole + h) - gradient(whole - h))[k + j] / (2 * FIRST_LOOK)
+            for j, h in enumerate(steps)
+        ]
+        sizes = np.append(curvature.diagonal(), own_sizes)
+        return _differences(model, gradient, whole, sizes, along)
+    except NotPositiveDefinite:
+        raise FitError("the criterion is not finite near these parameters") from None
+
+
 def hessian_at_sigma(
     model: Model, theta: np.ndarray, reml: bool, directions: np.ndarray, sigma: float
 ) -> np.ndarray:

@@ -90,10 +90,10 @@ class Model(Machine):
     """
 
     _compiled: Any = _core.Model  # what is compiled
-    _has_residual = False  # whether the rows have a residual structure
+    has_residual = False  # whether the rows have a residual structure
 
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
-        if (design.residual is not None) != self._has_residual:
+        if (design.residual is not None) != self.has_residual:
             raise FitError(RESIDUAL_STRUCTURE)
         self._compile(design, storage, threads, self._compiled)
         self._held: Any = design.sums  # what the compiled model is filled with
@@ -399,13 +399,13 @@ class Model(Machine):
         start = own.nearest(first) if first is not None else phi
         core_start = None if start is None else start[own.order]
         try:
-            found = self._core.fit(core_start, plane=own.everything(), **how)
+            found, delta = self._search(core_start, {**how, "plane": own.everything()})
         except _core.NotPositiveDefinite as error:
             plain = type(error) is _core.NotPositiveDefinite
             raise FitError(_BAD_START if plain else WORDS[type(error)]) from None
         at = np.empty(own.nphi)
         at[own.order] = found[-1]
-        ended = self._end((own.rounded(found[0]), *found[1:-1]), watch, 0)
+        ended = self._end((own.rounded(found[0]), *found[1:-1]), watch, 0, delta)
         return ended._replace(phi=own.principal(at))
 
     def _second_run(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,10 @@ _ITERATIVE = 'dispersion= and residual= need an exact factorization: storage="de
 _CONFOUNDED = (
     "residual={text!r} and the random intercept of ({label}) say the same: neither can be "
     "estimated beside the other; take one of them out"
+)
+_WIDE = (
+    "dispersion= and residual= are not to be had beside a covariance structure of so many columns: "
+    "leave out one of the two, or take fewer columns"
 )
 _ABSENT = "rows cannot be left out one by one of a model with a residual structure: fit it anew"
 
@@ -74,18 +79,34 @@ class ResidualPoint(Point):
             found: tuple[np.ndarray, np.ndarray, np.ndarray] = core.slopes()
         return found
 
+    @cached_property
+    def directions(self) -> tuple[Any, ...]:
+        """What Kenward and Roger's adjustment asks of the derivatives R_j of V in delta, for the
+        columns e of X E (`basis`) and y - X beta.
+
+        tr V^-1 R_j, (ndelta,); tr V^-1 R_j V^-1 R_k, (ndelta, ndelta); tr V^-1 R_j V^-1 G_r,
+        (ndelta, ntheta), coordinates as of `traces`; the products of `slopes`; the symmetric part
+        of e'V^-1 R_j V^-1 R_k V^-1 e, (ndelta, rank + 1, ndelta, rank + 1); and Z'V^-1 R_j V^-1 e,
+        (m, k, ndelta (rank + 1)) by term.
+        """
+        with self._core() as core:
+            *numbers, Z = core.directions()
+        return *numbers, self._engine.by_term(Z)
+
 
 class ResidualModel(Model):
     """A linear mixed model with a residual structure, ready to be fitted; as `Model`."""
 
     _compiled: Any = _core.ResidualModel
-    _has_residual = True
+    has_residual = True
 
     def __init__(self, design: Design, *, storage: str = "auto", threads: int = 1) -> None:
         _check_terms(design)
         super().__init__(design, storage=storage, threads=threads)
         if self.residual.n != design.n:
             raise FitError(RESIDUAL_STRUCTURE)
+        if self._engine.moves:
+            raise FitError(_WIDE)
         self._attach(design.sums)
 
     @property
@@ -96,6 +117,14 @@ class ResidualModel(Model):
 
     def _attach(self, sums: Any) -> None:
         """The compiled model, filled with these rows, gets the structure."""
+        limit = self._engine._limit
+        products = sums.strata_sources(self.design.fixed, self._engine._groups)
+        if products:
+            try:
+                self._core.strata(products, limit)
+            except _core.Unavailable:
+                raise FitError(_ITERATIVE) from None
+            return
         own, kind, subject, time, count = self.residual, "", None, None, 0
         stratum = columns = None
         if own.deviations is not None and own.deviations.stratum is not None:
@@ -108,7 +137,6 @@ class ResidualModel(Model):
             subject = np.ascontiguousarray(own.subjects.codes, np.int32)
             time = np.ascontiguousarray(own.subjects.time, np.float64)
         source = sums.source(self.design.fixed, self._engine._groups)
-        limit = self._engine._limit
         try:
             self._core.structure(source, stratum, columns, kind, count, subject, time, limit)
         except _core.Unavailable:
@@ -169,11 +197,15 @@ class ResidualModel(Model):
         not finite. theta and delta: where the others begin."""
         start, held = np.array(delta), np.zeros(len(delta), bool)
         start[i], held[i] = x, True
+        how: dict[str, Any] = {"held": held, "reml": reml}
         with self._lock:
             self._use(None)
             first = self._engine.checked(theta)
+            if self.structured is not None:
+                own = self.structured
+                first, how["plane"] = own.nearest(first)[own.order], own.everything()
             try:
-                found, _ = self._core.fit_all(start, first, held=held, reml=reml)
+                found, _ = self._core.fit_all(start, first, **how)
             except _core.NotPositiveDefinite:
                 return np.inf
         return float(found[1])
@@ -239,18 +271,20 @@ class ResidualModel(Model):
         raise FitError(RESIDUAL_STRUCTURE)
 
 
+def linear_model(design: Design) -> Model:
+    """The model of a design, whatever its residuals are."""
+    return Model(design) if design.residual is None else ResidualModel(design)
+
+
 def _check_terms(design: Design) -> None:
     """Random terms that residual structures do not go with are refused."""
     for term in design.terms:
-        if term.covariance is None and term.relation is None and not term.several:
-            continue
-        what = "a covariance structure" if term.relation is None else "a relationship matrix"
-        what = "several levels in a row" if term.several else what
-        raise FitError(
-            f"dispersion= and residual= are not to be had beside a random term with {what}, as "
-            f"{term.term}: leave out one of the two",
-            variable=term.group,
-        )
+        if term.several:
+            raise FitError(
+                "dispersion= and residual= are not to be had beside a random term with several "
+                f"levels in a row, as {term.term}: leave out one of the two",
+                variable=term.group,
+            )
 
 
 def _confounded(design: Design) -> Any:

@@ -17,7 +17,8 @@ observed one, which SAS and JMP take (with q = V^-1 (y - X beta) / sigma),
 
 exactly half the Hessian of the REML criterion in gamma sigma^2 and sigma^2, in units of sigma^4.
 
-Of covariance structures gamma are the parameters of these, with the residual variance.
+Of covariance structures gamma are the parameters of these, with the residual variance; those of
+residual structures stand among them (`residual_variances`).
 
 What the residual variance contributes follows from V^-1 = V^-1 V V^-1. All of it is read off one
 evaluation of the model (`variances`): no matrix has a side of the number of rows.
@@ -38,6 +39,7 @@ import numpy as np
 
 from ..errors import FitError
 from .estimability import contrasts, usable_rows
+from .residual_variances import ResidualVariances
 from .structured import jacobian, moving
 from .variances import Moments, Variances, restricted
 
@@ -67,7 +69,8 @@ class KenwardRoger:
     Raises
     ------
     FitError
-        For a fit by maximum likelihood, or with covariance parameters that are held or tied.
+        For a fit by maximum likelihood, or with covariance parameters that are held or tied, unless
+        all are held at zero: such a model has no random effects.
         On first use: with the observed information where that is not positive definite, as it may
         be for singular fits; for iterative models; and when the columns that are left when the
         nested or the largest grouping factors are eliminated are so many that it would take too
@@ -91,25 +94,26 @@ class KenwardRoger:
                 "Kenward-Roger tests are defined for REML fits: fit with reml=True, or use "
                 "Satterthwaite degrees of freedom"
             )
-        if fit.estimates.delta is not None:
-            raise FitError(
-                "Kenward-Roger tests do not know of residual structures (dispersion=, residual=): "
-                "use Satterthwaite degrees of freedom, which take their parameters as estimated"
-            )
-        if fit.estimates.free is not None:
+        free = fit.estimates.free
+        self._has_none = free is not None and not (free.fixed.any() or free.basis.any())
+        if free is not None and not (self._has_none and free.sigma is None):
             raise FitError(
                 "Kenward-Roger tests take every covariance parameter as estimated, but some were "
-                "held or tied in this fit: use Satterthwaite degrees of freedom"
+                "held or tied in this fit (all held at zero would do): use Satterthwaite degrees "
+                "of freedom"
             )
         self._fit, self._observed = fit, observed
 
     @cached_property
     def _read(self) -> tuple[Moments, np.ndarray]:
         """The moments, and q'G_r P G_s q where it is asked for."""
-        variances = Variances(self._fit)
-        n, gamma = self._fit.nobs, variances.gamma
-        phi = self._fit.estimates.phi
-        J = None if phi is None else jacobian(self._fit)
+        estimates, n = self._fit.estimates, self._fit.nobs
+        delta = 0 if estimates.delta is None else len(estimates.delta)
+        variances = (ResidualVariances if delta else Variances)(self._fit)
+        gamma = variances.gamma
+        J = None if estimates.phi is None else _beside(jacobian(self._fit), np.eye(delta))
+        if self._has_none:  # no random effects
+            J = np.eye(len(gamma))[:, len(gamma) - delta :]
         if not self._observed:
             found = _with_residual(variances.moments, gamma, n)
             return found if J is None else _in_parameters(found, J), np.zeros((0, 0))
@@ -126,13 +130,15 @@ class KenwardRoger:
         where a covariance bends."""
         own: Any = self._fit.model.structured
         phi = self._fit.estimates.phi
-        slope, free = self._fit.point.hessian[0], moving(self._fit)
-        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(free, free)]
         full = np.zeros((J.shape[0] + 1, J.shape[1] + 1))
         full[:-1, :-1], full[-1, -1] = J, 1.0
-        out = full.T @ score @ full
-        out[:-1, :-1] += bend / 2
-        return np.asarray(out)
+        out = np.asarray(full.T @ score @ full)
+        if phi is None:
+            return out
+        slope, free = self._fit.point.hessian[0], moving(self._fit)
+        bend = own.chain(phi, slope, np.zeros((len(slope),) * 2))[np.ix_(free, free)]
+        out[: len(bend), : len(bend)] += bend / 2
+        return out
 
     @property
     def _moments(self) -> Moments:
@@ -257,6 +263,13 @@ def _denominator(q: int, A1: float, A2: float) -> tuple[float, float]:
     rho = (1.0 if max(abs(E), abs(V1)) < 1e-14 else E / V1) ** 2 * V0 / V2 / q
     df = 4 + (q + 2) / (q * rho - 1)
     return float(df), 1.0 if abs(df - 2) < 0.01 else float(df * E / (df - 2))
+
+
+def _beside(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """The block-diagonal matrix of both."""
+    out = np.zeros(np.add(A.shape, B.shape))
+    out[: A.shape[0], : A.shape[1]], out[A.shape[0] :, A.shape[1] :] = A, B
+    return out
 
 
 def _is_positive(A: np.ndarray) -> bool:

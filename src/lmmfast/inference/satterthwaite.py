@@ -31,6 +31,7 @@ from ..engine.derivatives import (
     hessian_at_sigma,
     hessian_with_delta,
     hessian_within,
+    hessian_within_with_delta,
 )
 from ..engine.free import directions
 from ..errors import FitError
@@ -184,7 +185,10 @@ class Satterthwaite:
 
     def _numerical_hessian(self) -> np.ndarray:
         """By differences of the exact gradient: four gradients a parameter."""
-        phi = self._fit.estimates.phi
+        phi, delta = self._fit.estimates.phi, self._fit.estimates.delta
+        if phi is not None and delta is not None:
+            both: Any = self._model
+            return hessian_within_with_delta(both, phi, delta, self._fit.reml, self.directions)
         if phi is not None:
             return hessian_within(self._model, phi, self._fit.reml, self.directions)
         theta = np.concatenate([term.T[term.row, term.column] for term in self.terms])
@@ -248,7 +252,8 @@ class Satterthwaite:
         contrasts over sigma^2."""
         squares = self._fit.point.contrasts(L)
         if self._fit.estimates.phi is not None:
-            return self._structured_gradient(squares)
+            found = self._structured_gradient(squares)
+            return np.hstack([found, self._delta_gradient(L)]) if self.ndelta else found
         if self._fit.estimates.free is not None:  # the user's columns
             back = self._fit.point.unwhitening
             dual = [C[term.kept] for C, term in zip(back, self.terms, strict=True)]

@@ -136,7 +136,7 @@ class Variances:
         -------
         (r, p, p) and (r, p, r, p) arrays
         """
-        p, number = J[0].shape[2], len(self.gamma)
+        p, number = J[0].shape[2], sum(len(term.row) for term in self._terms)
         P, V, at = [], [], 0
         for i, (term, full) in enumerate(zip(self._terms, J, strict=True)):
             own, moved = term.moved(full)

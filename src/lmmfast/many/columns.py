@@ -26,7 +26,8 @@ def fitted_columns(
     model: AnyModel, values: np.ndarray, weights: np.ndarray | None, want: Asked
 ) -> Columns:
     """One row for each column of values (n, m); weights (n, m): of each."""
-    if isinstance(model, Model) and want.is_compiled and model.structured is None:
+    plain = isinstance(model, Model) and model.structured is None and not model.has_residual
+    if isinstance(model, Model) and plain and want.is_compiled:
         return _compiled(model, values, weights, want)
     out = no_fits(model, want, values.shape[1], "")
     with warnings.catch_warnings():
@@ -47,6 +48,9 @@ def no_fits(model: AnyModel, want: Asked, count: int, why: str) -> Columns:
     out["status"] = np.full(count, why, dtype=object)
     if want.statistic is not None:
         out["statistic"] = np.full((count, want.width), np.nan)
+    if isinstance(model, Model) and model.has_residual:
+        assert model.design.residual is not None
+        out["residual"] = np.full((count, model.design.residual.count), np.nan)
     if isinstance(model, GeneralizedModel):
         out["extra"] = np.full((count, model.nextra), np.nan)
         out["separated"] = np.full(count, "", dtype=object)
@@ -112,6 +116,8 @@ def fill_row(out: Columns, i: int, fit: Fit, want: Asked) -> None:
     out["objective"][i], out["sigma"][i] = estimates.objective, estimates.sigma
     out["certificate"][i], out["evals"][i] = estimates.certificate, estimates.n_evals
     out["theta"][i], out["beta"][i] = estimates.theta, estimates.beta
+    if fit.design.residual is not None and fit.family is None:
+        out["residual"][i] = fit.design.residual.natural(estimates.delta)[0]
     if isinstance(fit.model, GeneralizedModel):
         out["extra"][i] = natural_extra(estimates, fit.model.family)[0]
         out["separated"][i] = "; ".join(estimates.separation)

@@ -151,6 +151,33 @@ class ManyFits(tables.Printed):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class ManyResidualFits(ManyFits):
+    """Fits of one model with a residual structure to m responses: `ManyFits`, and its parameters.
+
+    Attributes
+    ----------
+    residual_names : tuple of str
+    residual : (m, r) array
+        The parameters of the residual structure, as in ``fit.residual_parameters``.
+    """
+
+    residual_names: tuple[str, ...] = ()
+    residual: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each response and contrast.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As `ManyFits.to_frame`, and the parameters of the residual structure by name.
+        """
+        found, r = super().to_frame(), self.estimate.shape[1]
+        own = zip(self.residual_names, self.residual.T, strict=True)
+        return found.assign(**{name: np.repeat(values, r) for name, values in own})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ManyGeneralizedFits(ManyFits):
     """Fits of one generalized model to m responses: `ManyFits`, and what generalized models have.
 
@@ -213,6 +240,10 @@ def fits_of(
     same = ("objective", "beta", "se", "theta", "sigma", "certificate", "evals", "status")
     kind: Any = ManyFits
     more: dict[str, Any] = {}
+    if "residual" in found:
+        assert model.design.residual is not None
+        kind, more = ManyResidualFits, {"residual_names": tuple(model.design.residual.names)}
+        more["residual"] = found["residual"]
     if "extra" in found:
         own: Any = model
         kind, more = ManyGeneralizedFits, {"family": repr(own.family)}

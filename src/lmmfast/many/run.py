@@ -114,6 +114,7 @@ def design_fingerprint(design: Design) -> str:
     ]
     related = [term.relation.arrays()[:3] for term in design.terms if term.relation is not None]
     own = design.weights, design.offset, *related
+    own += () if design.residual is None else design.residual.facts()
     return fingerprint(design.x_names, design.X, terms, *own)
 
 
@@ -216,11 +217,12 @@ def restricted(design: Design, rows: np.ndarray) -> Design:
     X, kind = design.fixed.at(rows), None if design.outcome is None else "real"
     made = named_as(design_of(y, X, terms, weights, None, kind), design)
     if design.outcome is None:
-        return made
+        own = None if design.residual is None else design.residual.taken(rows)
+        return replace(made, residual=own)
     offset = None if design.offset is None else design.offset[rows]
     whole = design.rows
-    own = Rows(design.y[rows], weights, offset, whole[rows], None)
-    return replace(made, sums=own, outcome=design.outcome)
+    some = Rows(design.y[rows], weights, offset, whole[rows], None)
+    return replace(made, sums=some, outcome=design.outcome)
 
 
 def _some_rows(design: Design, rows: np.ndarray) -> Design:
@@ -237,7 +239,8 @@ def _some_rows(design: Design, rows: np.ndarray) -> Design:
         codes, levels = known[shared]
         terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[rows]), levels=levels))
     linear = design.outcome is None
-    return replace(design, terms=tuple(terms)).with_rows(
+    own = None if design.residual is None else design.residual.taken(rows)
+    return replace(design, terms=tuple(terms), residual=own).with_rows(
         fixed=design.fixed.taken(rows),
         y=np.arange(len(rows), dtype=float) if linear else design.y[rows],
         weights=None if design.weights is None else design.weights[rows],

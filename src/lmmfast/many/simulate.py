@@ -12,6 +12,8 @@ from ..data.columns import Table
 from ..data.members import Members, flat, gathered
 from ..data.membership import not_seen
 from ..data.relationship import not_related, refuse_moving
+from ..data.residual import Residual
+from ..data.residual_structure import subjects_of_new
 from ..engine.relations import draws
 from ..errors import DataError, FitError
 from ..inference.ddf import check_choice
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from ..data.design import Design
     from ..data.recipe import Recipe
     from ..data.relationship import Relation
-    from ..data.residual import Residual
     from ..engine.compiled import Engine
     from ..fit import Fit
 
@@ -150,6 +151,9 @@ class Correlated(Simulator):
     structure: Residual
     delta: np.ndarray  # its parameters
 
+    def facts(self) -> tuple[Any, ...]:
+        return (*super().facts(), *self.structure.facts(), self.delta)
+
     def _correlate(self, out: np.ndarray) -> None:
         out[:] = self.structure.correlate(self.delta, out.T).T
 
@@ -201,17 +205,16 @@ def simulate(fit: Fit, n: int, seed: Any, re: str, params: Any, newdata: Any) ->
             simulator = simulator.with_modes(fit.estimates.b)
         return _frame_of(simulator, fit.design, streams, count)
     table = Table.of(newdata)
-    if fit.design.residual is not None and fit.design.residual.subjects is not None:
-        raise FitError(
-            "new rows cannot be drawn from a model with correlated residuals: simulate the rows of "
-            "the fit"
-        )
     found = of_new_rows(fit, table, assumed, re == "fixed")
     residual = _residual_of(fit.design, recipe_of(fit), table, assumed.sigma)
     if fit.design.residual is not None:
-        own = fit.design.residual
-        assert fit.estimates.delta is not None
-        residual = residual * own.new_deviation(fit.estimates.delta, table, recipe_of(fit).memory)
+        own, delta, memory = fit.design.residual, fit.estimates.delta, recipe_of(fit).memory
+        assert delta is not None
+        residual = residual * own.new_deviation(delta, table, memory)
+        if own.subjects is not None:
+            subjects = subjects_of_new(own.subjects, table, memory)
+            structure, rest = Residual(None, subjects, table.n), delta[-subjects.count :]
+            found = Correlated(found.mean, found.parts, residual, structure, rest)
     values = replace(found, residual=residual).draw(streams, 0, count)
     return pd.DataFrame(values, index=table.index, columns=range(count))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..data.rows import RowColumns
-from ..engine.model import Model
+from ..engine.residual import linear_model
 from ..errors import LmmWarning
 from ..inference.wald import t_pvalues
 from ..many.checkpoint import fingerprint
@@ -68,7 +68,7 @@ class Replicates(Job):
 
     def made(self, design: Design) -> AnyModel:
         """The model of a design."""
-        return Model(design)
+        return linear_model(design)
 
     def restricted(self, N: np.ndarray, base: np.ndarray) -> Null:
         """The model in which the hypothesis holds, see `restriction`."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.generalized import GeneralizedModel
-from ..engine.model import Model
 from ..engine.options import MAX_EVALS
+from ..engine.residual import linear_model
 from ..errors import DataError, IdentifiabilityWarning, LmmWarning, RankDeficientWarning
 from ..many.asked import Asked
 from ..many.columns import AnyModel
@@ -100,7 +100,10 @@ class Simulation:
             drawing = GeneralizedSimulator.of_rows(study.design, assumed, model.family)
             job = GeneralizedReplicates(**own, simulator=drawing, like=model._options())
         else:
-            job = Replicates(**own, simulator=Simulator.of_design(study.design, assumed))
+            delta, scale = study.delta()
+            assumed = assumed._replace(sigma=assumed.sigma * scale)
+            simulator = Simulator.of_design(study.design, assumed, delta)
+            job = Replicates(**own, simulator=simulator)
         drawn = float(tested.effect(assumed.beta)[0]) if len(tested.L) == 1 else np.nan
         return job, Outcome(sizes, study.design.n, tested.label, effects, scales, drawn, {})
 
@@ -155,7 +158,7 @@ class Simulation:
         if study.family is not None:
             how: dict[str, Any] = {"nagq": study.nagq, "information": study.information}
             return GeneralizedModel(study.design, study.family, reml=self.reml, **how)
-        model = Model(study.design)
+        model = linear_model(study.design)
         model._check_identified(self.reml)
         return model
 

@@ -14,13 +14,14 @@ from ..data.unanswered import RESPONSE, without_response
 from ..engine.relations import refuse_related
 from ..errors import DataError
 from ..formula.plan import plan_of, without_dot
-from ..inference.ddf import without_residual_structure
 from ..many.parameters import Parameters
 from .frames import table_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
+    from ..data.residual import Residual
     from ..engine.estimates import Estimates
     from ..engine.families import Family
 
@@ -50,6 +51,10 @@ class Study(tables.Printed):
         Of a generalized model; an ordered one with its classes.
     nagq, information
         As for ``glmer``.
+    dispersion, residual : str, optional
+        As for ``lmer``; their parameters are those of the fit that the study is made of.
+    structure : Residual, optional
+        That of the fit's rows, which its parameters belong to.
     left : str
         The formula's left side where its data have the trials of binomial counts, else "".
     """
@@ -68,13 +73,15 @@ class Study(tables.Printed):
     nagq: int = 1
     information: str = "observed"
     left: str = ""
+    dispersion: str | None = None
+    residual: str | None = None
+    structure: Residual | None = None
 
     @classmethod
     def of_fit(cls, fit: Any) -> Study:
         """The model of a fit, its data and estimates."""
         design = fit.design
         refuse_related(design, "a study of the fit")
-        without_residual_structure(fit, "a study of a fit")
         if fit.estimates.free is not None:
             raise ValueError(
                 "parameters of this fit were held (fixed=, sigma=): simulated responses would be "
@@ -87,6 +94,9 @@ class Study(tables.Printed):
             named["information"] = fit.model.information
             if design.outcome.form == "cbind":
                 named["left"] = design.response
+        elif given is not None:
+            named |= {"dispersion": given.dispersion, "residual": given.residual}
+            named["structure"] = design.residual
         return cls(
             design.formula,
             None if given is None else given.data,
@@ -158,8 +168,18 @@ class Study(tables.Printed):
         if self.left:
             right = self._right.partition("~")[2]
             return build(f"{self.left} ~ {right}", Table.of(self.data), kind=kind, **named)
+        if self.structure is not None:
+            named |= {"dispersion": self.dispersion, "residual": self.residual}
         classes = () if self.family is None else self.family.levels
         return without_response(self._right, self.data, kind=kind, classes=classes, **named)
+
+    def delta(self) -> tuple[np.ndarray | None, float]:
+        """Parameters of the residual structure in these rows, of the fit's estimates, and what
+        sigma is multiplied by: it may be that of other rows."""
+        if self.estimates is None or self.estimates.delta is None:
+            return None, 1.0
+        assert self.structure is not None and self.design.residual is not None
+        return self.design.residual.from_other(self.structure, self.estimates.delta)
 
     def to_frame(self) -> pd.DataFrame:
         """As `table`."""

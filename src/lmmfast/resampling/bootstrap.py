@@ -14,7 +14,7 @@ from .. import tables
 from ..effects import range_of
 from ..engine.options import MAX_EVALS
 from ..errors import ConvergenceWarning, FitError, warn
-from ..inference.ddf import check_choice, check_level, without_residual_structure
+from ..inference.ddf import check_choice, check_level
 from ..inference.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from ..inference.refits import model_of
 from ..many.asked import Asked, asked
@@ -286,7 +286,6 @@ def bootstrap(
     re: str = "new",
 ) -> Bootstrap:
     """As ``LMMFit.bootstrap`` documents it."""
-    without_residual_structure(fit, "a bootstrap")
     count, threads = checked_count(n), checked_threads(threads)
     check_choice("kind", kind, KINDS)
     check_choice("re", re, ("new", "fixed"))
@@ -335,7 +334,7 @@ def _job(
     if kind == "residual":
         return ColumnsJob(model, WithReplacement(fit.design, fit.estimates, streams), want, count)
     assumed = Parameters().of(fit.design, model.theta_entries, fit.estimates)
-    simulator = Simulator.of_design(fit.design, assumed)
+    simulator = Simulator.of_design(fit.design, assumed, fit.estimates.delta)
     if re == "fixed":
         simulator = simulator.with_modes(fit.estimates.b)
     return ColumnsJob(model, Drawn(simulator, streams), want, count)
@@ -368,12 +367,15 @@ def values_of_all(
     for k, (term, row, column) in enumerate(fit.model.theta_entries):
         T[term][:, row, column] = fits.theta[:, k]
     sizes = [np.sqrt((t * t).sum(axis=2)) for t in T]
-    out = np.empty((len(fits), len(every)))
+    out: np.ndarray = np.empty((len(fits), len(every)))
+    residual: Any = getattr(fits, "residual", None)
     for k, one in enumerate(every):
         if one.kind == "fixed":
             out[:, k] = fits.beta[:, one.i]
         elif one.kind == "sigma":
             out[:, k] = fits.sigma
+        elif one.kind == "residual":
+            out[:, k] = residual[:, one.i]
         elif one.kind == "extra":
             out[:, k] = np.nan if extra is None else extra[:, one.i]
         elif one.kind == "sd":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,8 @@ class Cases(Job):
             terms.append((known[key], term.source.at(rows), term.covariance or term.structure))
         weights = None if design.weights is None else design.weights[rows]
         made = design_of(self._y[rows], design.fixed.at(rows), terms, weights, None)
-        return named_as(made, design)
+        own = None if design.residual is None else design.residual.taken(rows, copy)
+        return replace(named_as(made, design), residual=own)
 
     def fingerprint(self) -> str:
         streams = self._streams.seed, self._streams.branch

@@ -38,7 +38,8 @@ class WithReplacement:
 
     Modes of a term and residuals are centred and scaled first, so that their covariances are the
     estimated ones: conditional modes are shrunken (Carpenter, Goldstein & Rasbash 2003, *JRSS C*
-    52, section 3.2). Terms of one factor are drawn together.
+    52, section 3.2). Terms of one factor are drawn together. Residuals with a structure are made
+    independent and of equal variance, drawn, and given it back.
     """
 
     def __init__(self, design: Design, estimates: Estimates, streams: Streams) -> None:
@@ -54,7 +55,14 @@ class WithReplacement:
             own = term.codes, term.z, reflated(b, estimates.sigma * T)
             factors.setdefault(id(term.codes), []).append(own)
         self._factors = list(factors.values())
+        self._structure, self._delta = design.residual, estimates.delta
+        if self._structure is not None:
+            assert self._delta is not None
+            root = root / self._structure.deviation(self._delta)
         e *= root
+        if self._structure is not None:
+            assert self._delta is not None
+            e = self._structure.correlate(self._delta, e[:, None], inverse=True)[:, 0]
         e -= e.mean()
         self._residuals = e * (estimates.sigma / np.sqrt((e * e).mean()))
         self._root = root
@@ -71,7 +79,11 @@ class WithReplacement:
 
     def _one(self, shared: Shared, i: int) -> np.ndarray:
         generator, n = shared.at(i), len(self._mean)
-        y = self._residuals[generator.integers(0, n, n)] / self._root
+        y = self._residuals[generator.integers(0, n, n)]
+        if self._structure is not None:
+            assert self._delta is not None
+            y = self._structure.correlate(self._delta, y[:, None])[:, 0]
+        y = y / self._root
         y += self._mean
         for terms in self._factors:
             m = len(terms[0][2])
@@ -83,7 +95,13 @@ class WithReplacement:
     def fingerprint(self) -> str:
         streams = self._streams.seed, self._streams.branch
         return fingerprint(
-            "resampled", self._mean, self._residuals, self._root, self._factors, *streams
+            "resampled",
+            self._mean,
+            self._residuals,
+            self._root,
+            self._factors,
+            () if self._structure is None else (*self._structure.facts(), self._delta),
+            *streams,
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import tables
-from ..inference.ddf import mixed_only, without_residual_structure
+from ..inference.ddf import mixed_only
 from ..inference.intervals.parameters import parameters_of, values_in, values_of
 from ..inference.rows.leaving import Leaving, are_identified_without
 from ..many.job import Columns, Job, checked_threads
@@ -170,7 +170,6 @@ def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jac
     {'sigma': 4.428, 'Days': 1.546}
     """
     mixed_only(fit, "jackknife()")
-    without_residual_structure(fit, "a jackknife")
     began = time.perf_counter()
     threads, folds = checked_threads(threads), folds_of(fit, by)
     linear = fit.family is None  # fits of generalized models are set up anew
@@ -216,9 +215,11 @@ class LeaveOut(Job):
             "objective": np.full(count, np.nan),
             "status": np.full(count, "", dtype=object),
         }
+        residual, every = self.fit.design.residual, np.arange(self.fit.nobs)
         for i, rows in enumerate(self.folds.sets[first:stop]):
             estimates, out["status"][i], _ = state.without(rows)
             if estimates is not None:
-                out["values"][i] = values_in(self.parameters, estimates, self.fit.family)
+                own = None if residual is None else residual.taken(np.delete(every, rows))
+                out["values"][i] = values_in(self.parameters, estimates, self.fit.family, own)
                 out["theta"][i], out["objective"][i] = estimates.theta, estimates.objective
         return out

@@ -19,7 +19,7 @@ import numpy as np
 from .. import tables
 from ..errors import FitError
 from ..hints import hinted
-from ..inference.ddf import fit_of, without_residual_structure
+from ..inference.ddf import fit_of
 from ..inference.hypotheses.comparison import EQUAL, Comparison, chi2_tail, compared, criterion_name
 from ..inference.hypotheses.nesting import nesting
 from ..inference.hypotheses.regression import Regression, comparable_fit
@@ -273,9 +273,6 @@ def pb_test(
 
 def _compared(fit0: Any, fit1: Any) -> Comparison:
     """Both fits by one criterion: restricted likelihood where they can be compared by it."""
-    for fit in (fit0, fit1):
-        if hasattr(fit, "design"):
-            without_residual_structure(fit_of(fit), "a parametric bootstrap of the ratio")
     names = ("hypothesis", "alternative")
     first, second = comparable_fit(fit0), fit_of(fit1)
     if not isinstance(first, Regression) and first.reml and second.reml:

@@ -142,7 +142,7 @@ def job_of(smaller: Fit | Regression, larger: Fit, streams: Streams, count: int)
         return RatioJob(_regressed(smaller), streams, (Linear.of(smaller), alternative), count)
     design: Design = smaller.design
     assumed = Parameters().of(design, smaller.model.theta_entries, smaller.estimates)
-    simulator = Simulator.of_design(design, assumed)
+    simulator = Simulator.of_design(design, assumed, smaller.estimates.delta)
     return RatioJob(simulator, streams, (Mixed.of(smaller), alternative), count)
 
 

@@ -189,5 +189,6 @@ def _check_adjusted(name: str, own: Adjusted, p: int, estimates: Any) -> None:
     shapes = (own.W.shape, own.adjusted.shape, own.basis.shape, own.P.shape)
     if shapes != ((r, r), (rank, rank), (p, rank), (r, rank, rank)):
         raise Damage(f"{what} has another shape")
-    if estimates.free is not None or estimates.delta is not None:
+    free = estimates.free
+    if free is not None and (free.fixed.any() or free.basis.any()):
         raise Damage(f"{what} is there for a fit that has none")

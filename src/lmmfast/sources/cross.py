@@ -23,7 +23,7 @@ from .labels import Grouper
 from .open import source_of
 from .part import Part, add_counts, part_of
 from .source import Chunk, check_columns, located
-from .spec import CHANGED, Spec
+from .spec import CHANGED, Encoded, Spec
 from .totals import Totals
 
 
@@ -130,9 +130,7 @@ class CrossProducts(Totals):
             )
         ]
         with self._changing():
-            columns, plain, response, logs, low, high = self._blocks.add(
-                spec.compiled, encoded.response, list(encoded.fixed), factors, weights
-            )
+            columns, plain, response, logs, low, high = self._add_blocks(encoded, factors)
             for group, own in zip(self._groups, codes, strict=True):
                 group.count(own)
             self._count_rows(encoded.part)
@@ -143,6 +141,12 @@ class CrossProducts(Totals):
                 self._sumlogw += logs
                 self._weights = min(self._weights[0], low), max(self._weights[1], high)
             self._add_variables(columns_read, encoded.part.n)
+
+    def _add_blocks(self, encoded: Encoded, factors: list[Any]) -> tuple[Any, ...]:
+        """Adds encoded rows to the blocks; what `_core.Blocks.add` says of them."""
+        rows = encoded.response, list(encoded.fixed), factors, encoded.part.weights
+        found: tuple[Any, ...] = self._blocks.add(self.spec.compiled, *rows)
+        return found
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -199,7 +203,7 @@ class CrossProducts(Totals):
         CrossProducts
             Of the same rows, and with memory of its own.
         """
-        return CrossProducts(self.spec)._take(self, 1)
+        return type(self)(self.spec)._take(self, 1)
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
         """Of the rows of both."""
@@ -246,10 +250,16 @@ class CrossProducts(Totals):
             if sign > 0:
                 maps = _united(groups, other._groups, sign)
             sizes = [len(group) for group in groups]
-            self._blocks.merge(other._blocks, maps, sizes, float(sign))
+            self._merge_blocks(other, maps, sizes, sign)
             self._largest, self._groups = held, groups
             self._count(other, sign)
         return self
+
+    def _merge_blocks(
+        self, other: CrossProducts, maps: list[NDArray[np.int32]], sizes: list[int], sign: int
+    ) -> None:
+        """Adds (or takes away) the blocks of another, whose levels are here where maps say."""
+        self._blocks.merge(other._blocks, maps, sizes, float(sign))
 
     def _count(self, other: CrossProducts, sign: int) -> None:
         """Adds (or takes away) all but the blocks and the levels."""
@@ -434,9 +444,15 @@ def level_codes(
     return codes
 
 
-def cross_products(spec: Spec, chunks: Iterable[Chunk], groups: Iterable[Grouper]) -> CrossProducts:
-    """The second pass: cross-products with the levels of these grouping factors, in final order."""
-    made = CrossProducts(spec)
+def cross_products(
+    spec: Spec,
+    chunks: Iterable[Chunk],
+    groups: Iterable[Grouper],
+    made: CrossProducts | None = None,
+) -> CrossProducts:
+    """The second pass: cross-products with the levels of these grouping factors, in final order;
+    made: empty ones of the spec."""
+    made = CrossProducts(spec) if made is None else made
     made._groups = [emptied(group) for group in groups]
     for chunk in chunks:
         with located(chunk.where, chunk.start):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from ..data.checks import check_levels
@@ -15,6 +18,7 @@ from ..formula.vocabulary import is_known
 from .columns import StreamColumns
 from .cross import CrossProducts
 from .spec import Spec
+from .strata import StratifiedProducts
 from .sums import StreamSums, Variable
 
 
@@ -40,6 +44,14 @@ def design_of(cross: CrossProducts) -> Design:
         recipe=recipe_of(spec, by_label),
         variables=_variables(cross),
     )
+
+
+def stratified_design_of(cross: StratifiedProducts) -> Design:
+    """The same with strata of the rows."""
+    residual, strata = cross.finish()
+    made = design_of(cross.plain())
+    sums: Any = made.sums
+    return replace(made, residual=residual, sums=StreamSums(sums.cross, strata))
 
 
 def _terms(cross: CrossProducts, groupings: dict[str, Grouping]) -> tuple[RandomTerm, ...]:

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 from ..data.design import Design, build
 from ..errors import DataError, FormulaError
 from ..formula.plan import plan_of, without_dot
+from ..formula.residual import dispersion_of
 from .cross import CrossProducts, cross_products
-from .design import design_of
+from .design import design_of, stratified_design_of
 from .kept import kept_design, same_counts
 from .labels import Grouper
 from .libraries import chunks_of, partitions, reduced
@@ -26,6 +28,7 @@ from .part import Roles
 from .paths import Text, columns_of, expand, fits_in_memory, kind_of, read_text
 from .source import Chunk, Source, located
 from .spec import CHANGED, Spec, checked_formula, sample_of, spec_of, surveyed, with_coordinates
+from .strata import StratifiedProducts, empty_products
 
 _NEEDS_ROWS = (
     "a generalized model goes over its rows many times, and cross-products have none: give it the "
@@ -36,8 +39,9 @@ _RELATED = (
     "(pandas.read_parquet(path), data.compute(), ...)"
 )
 _STRUCTURE_NEEDS_ROWS = (
-    "dispersion= and residual= need the rows in memory, as a table; read what is streamed first "
-    "(pandas.read_parquet(path), data.compute(), ...)"
+    "residual= and dispersion= need the rows in memory, as a table; read what is streamed first "
+    "(pandas.read_parquet(path), data.compute(), ...). Only strata, "
+    'dispersion="~ factor", can be summed'
 )
 
 
@@ -57,7 +61,7 @@ def any_design(
         raise DataError(_RELATED)
     if kind is not None and (isinstance(formula, CrossProducts) or isinstance(data, CrossProducts)):
         raise DataError(_NEEDS_ROWS)
-    if structure != (None, None) and (is_dask(data) or isinstance(formula, CrossProducts)):
+    if structure != (None, None) and isinstance(formula, CrossProducts):
         raise DataError(_STRUCTURE_NEEDS_ROWS)
     if isinstance(formula, CrossProducts):
         if not (data is weights is offset is contrasts is None):
@@ -76,7 +80,8 @@ def any_design(
         )
     if is_dask(data) and kind is None:
         formula = checked_formula(formula, lambda: map(str, data.columns))
-        return design_of(cross_of(formula, data, Roles.of(weights, offset), contrasts))
+        roles = _with_strata(Roles.of(weights, offset), structure)
+        return _any_design_of(cross_of(formula, data, roles, contrasts))
     data = held(formula, collected(data))
     source = stream_of(data)
     if source is None:
@@ -86,12 +91,24 @@ def any_design(
         return build(formula, data, **how, **more, relationship=relationship)
     if relationship is not None:
         raise DataError(_RELATED)
-    if structure != (None, None):
-        raise DataError(_STRUCTURE_NEEDS_ROWS)
     formula = checked_formula(formula, source.columns)
-    roles = Roles.of(weights, offset, kind)
+    roles = _with_strata(Roles.of(weights, offset, kind), structure)
     made = streamed_design if kind is None else kept_design
     return made(formula, source, roles, contrasts)
+
+
+def _with_strata(roles: Roles, structure: tuple[str | None, str | None]) -> Roles:
+    """With strata of the residuals, which can be summed; DataError for other structures."""
+    dispersion, residual = structure
+    strata = dispersion is not None and dispersion_of(dispersion).kind == "strata"
+    if residual is not None or (dispersion is not None and not strata):
+        raise DataError(_STRUCTURE_NEEDS_ROWS)
+    return replace(roles, dispersion=dispersion)
+
+
+def _any_design_of(cross: CrossProducts) -> Design:
+    is_stratified = isinstance(cross, StratifiedProducts)
+    return stratified_design_of(cross) if is_stratified else design_of(cross)
 
 
 def held(formula: Any, data: Any) -> Any:
@@ -132,7 +149,7 @@ def streamed_design(
         spec = with_coordinates(spec, sample_of(spec, _noted(chunks, seen)))
         again = (seen.popleft() for _ in range(len(seen)))
         groups = (survey.groups[label] for label, _ in spec.factors)
-        made = cross_products(spec, chain(again, chunks), groups)
+        made = cross_products(spec, chain(again, chunks), groups, empty_products(spec))
     if made.n != survey.n:
         raise DataError(
             f"the data changed between the two passes: {survey.n} rows could be used in the "
@@ -141,7 +158,7 @@ def streamed_design(
     for group in made._groups:
         same_counts(survey.groups[group.label], group)
     made._blocks.compact()  # the model comes beside it
-    return design_of(made)
+    return _any_design_of(made)
 
 
 def _noted(chunks: Iterator[Chunk], seen: deque[Chunk]) -> Iterator[Chunk]:
@@ -191,7 +208,7 @@ def _check_levels(found: Grouper, known: Grouper) -> None:
 
 
 def _cross(spec: Spec, part: Any, number: int) -> CrossProducts:
-    made = CrossProducts(spec)
+    made = empty_products(spec)
     for chunk in chunks_of(part, number, spec.chunk_rows):
         with located(chunk.where, chunk.start):
             made.add(chunk.table)

@@ -12,7 +12,6 @@ from typing import Any
 
 from ..data.columns import DECLARED, is_not
 from ..errors import DataError, FormulaError, LmmError
-from ..formula.plan import plan_of
 from .part import Roles
 from .source import Chunk, Source
 
@@ -206,7 +205,7 @@ def dask_source(data: Any) -> Source:
 
 def partitions(formula: str, data: Any, roles: Roles) -> list[Any]:
     """The partitions, with the columns that are needed."""
-    plan = plan_of(formula)
+    plan = roles.plan(formula)
     columns = list(map(str, data.columns))
     for name in sorted(plan.variables):
         if name not in columns:

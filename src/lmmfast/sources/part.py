@@ -18,7 +18,8 @@ from ..data.usable import complete_rows, needed, numeric_vector, read_columns, t
 from ..errors import DataError, FormulaError, LmmError
 from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
-from ..formula.plan import Plan
+from ..formula.plan import Plan, plan_of
+from ..formula.residual import Dispersion, dispersion_of
 from ..formula.vocabulary import is_known, looks_at_other_rows
 
 Matrix = NDArray[np.float64]
@@ -31,6 +32,7 @@ class Roles:
     weights: str | None = None
     offset: str | None = None
     kind: str | None = None  # of the response of a generalized model (see `Outcome`)
+    dispersion: str | None = None  # strata of the residuals, as `lmer` takes them
 
     @classmethod
     def of(cls, weights: Any, offset: Any, kind: str | None = None) -> Roles:
@@ -43,6 +45,16 @@ class Roles:
                     variable=role,
                 )
         return cls(weights, offset, kind)
+
+    @property
+    def strata(self) -> Dispersion | None:
+        """The strata of the residuals, read."""
+        return None if self.dispersion is None else dispersion_of(self.dispersion)
+
+    def plan(self, formula: str) -> Plan:
+        """What a formula and these need."""
+        strata = self.strata
+        return plan_of(formula).beside(() if strata is None else strata.atoms)
 
     def names(self, plan: Plan) -> list[str]:
         """All columns that a model needs."""

@@ -141,7 +141,7 @@ class Spec:
     @property
     def plan(self) -> Plan:
         """What the formula needs."""
-        return plan_of(self.formula)
+        return self.roles.plan(self.formula)
 
     @property
     def weights(self) -> str | None:
@@ -319,7 +319,7 @@ def surveyed(
     formula: str, source: Source, roles: Roles, contrasts: Mapping[str, Any] | None
 ) -> tuple[Spec, Survey]:
     """The spec without coordinates, by one pass over all rows."""
-    plan = plan_of(formula)
+    plan = roles.plan(formula)
     check_columns(source, plan, roles)
     with closing(source.chunks(roles.names(plan))) as chunks:
         survey = survey_of(formula, roles, chunks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,6 +27,7 @@ class StreamSums(Sums):
     """The sums of cross-products, whose levels are in the order of data in memory."""
 
     cross: CrossProducts
+    strata: tuple[CrossProducts, ...] = ()  # of which they are the sum, where residuals have some
 
     @property
     def n(self) -> int:
@@ -77,7 +78,7 @@ class StreamSums(Sums):
         return own.blocks, own.C
 
     def source(self, fixed: StreamColumns, factors: Sequence[Group]) -> tuple[Any, ...]:
-        own = _judged(recast(fixed, factors), fixed, factors)
+        own, _ = _judged(recast(fixed, factors), fixed, factors)
         numbers = (own.C, np.asfortranarray(own.CX), own.beta0, own.yscale)
         finite = [np.isfinite(one).all() for one in (*own.C, numbers[1], own.beta0)]
         if not all(finite) or not np.isfinite(own.yscale):
@@ -88,6 +89,18 @@ class StreamSums(Sums):
         self._check_residuals(own)
         cross, owners = self.cross, [group.owners for group in factors]
         return (_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers),)
+
+    def strata_sources(self, fixed: StreamColumns, factors: Sequence[Group]) -> list[Any]:
+        if not self.strata:
+            return []
+        _, dropped = _judged(recast(fixed, factors), fixed, factors)
+        owners, out = [group.owners for group in factors], []
+        for cross in self.strata:
+            own = recast(replace(fixed, cross=cross), factors)
+            own = without(own, dropped) if len(dropped) else own
+            numbers = (own.C, np.asfortranarray(own.CX), own.beta0, own.yscale)
+            out.append(_core.Cross(own.blocks, cross.n, cross._sumlogw, owners, *numbers))
+        return out
 
     def _check_residuals(self, own: Recast) -> None:
         """Least squares must leave more of the response than its rounding, as with rows.
@@ -105,8 +118,11 @@ class StreamSums(Sums):
             raise _core.NoVariance
 
 
-def _judged(own: Recast, fixed: StreamColumns, factors: Sequence[Group]) -> Recast:
-    """Columns that nearly depend on others are judged as those of rows would be.
+def _judged(
+    own: Recast, fixed: StreamColumns, factors: Sequence[Group]
+) -> tuple[Recast, NDArray[np.intp]]:
+    """Columns that nearly depend on others are judged as those of rows would be; and which of the
+    fixed effects are left out for that.
 
     The first dependent column of a random term raises `_core.Dependent`.
     """
@@ -119,9 +135,9 @@ def _judged(own: Recast, fixed: StreamColumns, factors: Sequence[Group]) -> Reca
             if len(found):
                 raise _core.Dependent(factor, cut.start + int(found[0]))
     if not fixed.basis.doubtful:
-        return own
+        return own, np.zeros(0, np.intp)
     found = dependent(own.blocks.corner[:-1, :-1], own.CX, fixed.begins_constant)
-    return without(own, found) if len(found) else own
+    return without(own, found) if len(found) else own, np.asarray(found, np.intp)
 
 
 class Variable(Column):

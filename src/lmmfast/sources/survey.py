@@ -15,7 +15,7 @@ from ..data.usable import nothing_left
 from ..errors import DataError, LmmError
 from ..formula.column import Column
 from ..formula.expressions import Expression, Memory
-from ..formula.plan import Plan, plan_of
+from ..formula.plan import Plan
 from .labels import Grouper, Labels, check_kinds
 from .part import Part, Roles, add_counts, part_of, refuse_state, refuse_unlike_rows
 from .source import located
@@ -84,7 +84,7 @@ class Survey:
     @property
     def plan(self) -> Plan:
         """What the formula needs."""
-        return plan_of(self.formula)
+        return self.roles.plan(self.formula)
 
     def add(self, table: Table, where: str) -> None:
         """The rows of a chunk."""

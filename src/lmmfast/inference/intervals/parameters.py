@@ -12,6 +12,7 @@ import numpy as np
 from ...effects import Reading, range_of, readings
 
 if TYPE_CHECKING:
+    from ...data.residual import Residual
     from ...data.terms import RandomTerm
     from ...engine.estimates import Estimates
     from ...engine.families import Family
@@ -89,20 +90,21 @@ def value_of(
 
 def values_of(parameters: Sequence[Parameter], fit: Fit) -> np.ndarray:
     """The values of some parameters (r,) of a fit."""
-    if fit.design.residual is None or fit.family is not None:
-        return values_in(parameters, fit.estimates, fit.family)
-    own = fit.estimates
-    assert own.delta is not None
-    natural = fit.design.residual.natural(own.delta)[0]
-    return np.array([value_of(one, own.T, own.sigma, own.beta, natural) for one in parameters])
+    return values_in(parameters, fit.estimates, fit.family, fit.design.residual)
 
 
 def values_in(
-    parameters: Sequence[Parameter], estimates: Estimates, family: Family | None
+    parameters: Sequence[Parameter],
+    estimates: Estimates,
+    family: Family | None,
+    residual: Residual | None = None,
 ) -> np.ndarray:
-    """The same of bare estimates."""
+    """The same of bare estimates. residual: the structure of the rows that they are of."""
     T, sigma, beta = estimates.T, estimates.sigma, estimates.beta
-    extra = () if family is None else natural_extra(estimates, family)[0]
+    extra: Any = () if family is None else natural_extra(estimates, family)[0]
+    if residual is not None and family is None:
+        assert estimates.delta is not None
+        extra = residual.natural(estimates.delta)[0]
     return np.array([value_of(one, T, sigma, beta, extra) for one in parameters])
 
 

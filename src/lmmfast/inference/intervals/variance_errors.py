@@ -141,7 +141,7 @@ def errors_of_phi(fit: Fit) -> np.ndarray:
         return np.asarray(np.sqrt(variances))
     own = method_of(fit, "satterthwaite")
     assert isinstance(own, Satterthwaite)
-    J = np.column_stack([own.directions, np.zeros(len(own.directions))])
+    J = np.column_stack([own.steps, np.zeros(len(own.steps))])
     return np.where(J.any(axis=1), _Errors.of(own)(J), np.nan)
 
 
@@ -154,20 +154,21 @@ def _structured(fit: Fit, own: Satterthwaite, errors: _Errors) -> CovariancePara
     parts: tuple[list[np.ndarray], ...] = ([], [], [], [])
     for i, (part, user) in enumerate(zip(structured.slices, fit.estimates.T, strict=True)):
         kept = list(engine.kept(i))
-        wide = np.zeros((*user.shape, own.directions.shape[1] + 1))
+        wide = np.zeros((*user.shape, own.steps.shape[1] + 1))
         slopes = np.moveaxis(structured.slopes(i, phi), 0, 2)
-        wide[np.ix_(kept, kept, range(wide.shape[2] - 1))] = slopes @ own.directions[part]
+        wide[np.ix_(kept, kept, range(wide.shape[2] - 1))] = slopes @ own.steps[part]
         length, dlog, R, dR = _spread_of(user @ user.T, wide)
         sd_se = np.where(length > 0, sigma * length * errors(dlog), np.nan)
         corr_se = np.where(np.abs(R) < 1 - 1e-12, errors(dR), np.nan)
         for values, one in zip(parts, (sigma * length, sd_se, R, corr_se), strict=True):
             values.append(one)
-    log_sigma = np.zeros(own.directions.shape[1] + 1)
+    log_sigma = np.zeros(own.steps.shape[1] + 1)
     log_sigma[-1] = 1
     sd, sd_errors, corr, corr_errors = map(tuple, parts)
     sigma_se = float(sigma * errors(log_sigma))
     find = partial(_vcov_of_structures, fit, own, errors)
-    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, None, find)
+    residual = _residual_errors(fit, own, errors)
+    return CovarianceParameters(sigma, sigma_se, sd, sd_errors, corr, corr_errors, residual, find)
 
 
 def _vcov_of_structures(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.ndarray:
@@ -181,7 +182,7 @@ def _vcov_of_structures(fit: Fit, own: Satterthwaite, errors: _Errors) -> np.nda
             f"more than the {limit / 1e9:.1f} GB that may be used: errors of the parameters are "
             "in parameters()"
         )
-    J = found[0].theta_jacobian(found[1]) @ own.directions
+    J = found[0].theta_jacobian(found[1]) @ own.steps
     slopes = np.zeros((len(J) + 1, J.shape[1] + 1))
     slopes[:-1, :-1], slopes[-1, -1] = J, fit.estimates.sigma
     return errors.covariance(slopes)

@@ -2,7 +2,8 @@
 
 Rows that are left out get weight zero in the compiled model. What is left of it is the model of the
 other rows: a level without rows adds M_l = I, and log|I| = 0, to the criterion, so that pattern,
-storage and coordinates can stay. Where other columns are independent then, the model is made anew.
+storage and coordinates can stay. Where other columns are independent then, or residuals have a
+structure, the model is made anew.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Leaving:
         if short:
             return Left(None, short, remaining)
         fit = self._fit
-        if self._are_identified:
+        if self._are_identified and fit.design.residual is None:
             free = fit.estimates.free
             try:
                 with warnings.catch_warnings():
@@ -156,7 +157,8 @@ def without(design: Design, rows: np.ndarray) -> Design:
                 known[id(term.codes)] = term.codes[keep], term.levels
         codes, levels = known[id(term.codes)]
         terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels))
-    return replace(design, terms=tuple(terms)).with_rows(
+    own = None if design.residual is None else design.residual.taken(np.flatnonzero(keep))
+    return replace(design, terms=tuple(terms), residual=own).with_rows(
         fixed=design.fixed.taken(np.flatnonzero(keep)),
         y=design.y[keep],
         weights=None if design.weights is None else design.weights[keep],
