@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
+from ..data.members import gathered, summed
 from ..errors import FitError
 from .point import Basis, Parts, Point, in_words
 
@@ -100,7 +101,8 @@ class ModalPoint(Point):
                 if owner == i:
                     dT[row, column] = directions[place]
             rest = np.einsum("rcd,mc->mrd", dT, u)
-            along += np.einsum("nr,nrd->nd", term.z, rest[term.codes]) * self._rows["d2"][:, None]
+            moved = np.einsum("nr,nrd->nd", term.z, gathered(term.incidence, rest))
+            along += moved * self._rows["d2"][:, None]
             back = np.einsum("rcd,mr->mcd", dT, c)  # dT'c; in T' of something where it matters
             inverse = np.linalg.pinv(T.T, rcond=1e-10)
             pulled.append(np.einsum("kc,mcd->mkd", inverse, back))
@@ -148,7 +150,7 @@ def _sums(term: Any, columns: np.ndarray) -> np.ndarray:
     out = np.empty((m, term.z.shape[1], columns.shape[1]))
     for j in range(out.shape[1]):
         for r in range(out.shape[2]):
-            out[:, j, r] = np.bincount(term.codes, term.z[:, j] * columns[:, r], minlength=m)
+            out[:, j, r] = summed(term.incidence, term.z[:, j] * columns[:, r], m)
     return out
 
 
