@@ -196,12 +196,7 @@ void pass_scatter(glmm_model *g, const double *r, double *z, double *x)
 {
     if (z) memset(z, 0, effects_size(g));
     if (x) memset(x, 0, sizeof(double) * (size_t)g->m->layout.p);
-    run_pass(&(pass){.g = g,
-                     .sums = scatter_sums,
-                     .parts = g->rows.nparts + 1,
-                     .b = r,
-                     .z = z,
-                     .zb = x});
+    run_pass(&(pass){.g = g, .sums = scatter_sums, .parts = g->rows.nparts + 1, .b = r, .z = z, .zb = x});
 }
 
 CLONES static void product_rows(const pass *p, int64_t block, int32_t n)
@@ -259,12 +254,8 @@ void pass_slopes(glmm_model *g, const double *t, const double *d1)
     memset(g->e.c, 0, effects_size(g));
     memset(g->e.d, 0, effects_size(g));
     memset(g->gx, 0, sizeof(double) * (size_t)g->m->layout.p);
-    run_pass(&(pass){.g = g,
-                     .rows = slopes_rows,
-                     .sums = slopes_sums,
-                     .parts = g->rows.nparts + 1,
-                     .b = t,
-                     .d1 = d1});
+    run_pass(&(pass){
+        .g = g, .rows = slopes_rows, .sums = slopes_sums, .parts = g->rows.nparts + 1, .b = t, .d1 = d1});
 }
 
 /* ---------------------------------------------------------------------------------------- quadrature -- */

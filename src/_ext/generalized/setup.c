@@ -230,8 +230,7 @@ static void price(glmm_model *g)
         blocks += p * (p + lay->p);
         for (int t = s + 1; t < g->rows.nslot; t++) pairs += p * lay->f[g->rows.of[t]].p;
     }
-    g->passcost =
-        (double)g->rows.n * (8 + 4. * kept_fixed(&g->rows)) + 2 * entries + 2. * lay->q2 * lay->q2;
+    g->passcost = (double)g->rows.n * (8 + 4. * kept_fixed(&g->rows)) + 2 * entries + 2. * lay->q2 * lay->q2;
     g->cost = (double)g->rows.n * (2 * blocks + 3 * pairs) + 0.1 * g->m->flops;
 }
 

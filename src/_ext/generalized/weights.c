@@ -30,8 +30,7 @@ INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int s, c
     const layout *lay = &g->m->layout;
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[s] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[s]),
-                 *x = kept_column(rows, block, kept_fixed(rows));
+    const double *z = kept_column(rows, block, rows->at[s]), *x = kept_column(rows, block, kept_fixed(rows));
     const ptrdiff_t size = p * (ptrdiff_t)(p + lay->p);
     double *blocks = g->e.blocks[rows->of[s]];
     for (int32_t i = 0; i < n; i++) {
@@ -82,8 +81,16 @@ INLINE void add_runs(const glmm_model *g, int64_t block, const double *wz)
     }
 }
 
-/* Blocks of the levels in slots s and t */
-INLINE void add_pairs(const int p, const glmm_model *g, int64_t block, int s, int t, const double *wz)
+/* Do all rows have levels in slots s and t? */
+static int are_full(const glmm_model *g, int s, int t)
+{
+    const factor *f = g->m->layout.f;
+    return !f[g->rows.of[s]].several && !f[g->rows.of[t]].several;
+}
+
+/* Blocks of the levels in slots s and t; all: do all rows have both? */
+INLINE void add_pairs(const int p, const int all, const glmm_model *g, int64_t block, int s, int t,
+                      const double *wz)
 {
     const lmm_model *m = g->m;
     const layout *lay = &m->layout;
@@ -92,7 +99,7 @@ INLINE void add_pairs(const int p, const glmm_model *g, int64_t block, int s, in
     const int32_t n = kept_rows(rows, block), *level = rows->level[s] + block * KEPT;
     const uint32_t *spot = rows->spot[s * rows->nslot + t] + block * KEPT;
     const double *z = kept_column(rows, block, rows->at[t]);
-    const int w = o->p, all = !f->several && !o->several;
+    const int w = o->p;
     double *pan = m->sums.A[f->k].pan;
     if (all && p == 1 && w == 1) {
         for (int32_t i = 0; i < n; i++) pan[spot[i]] += z[i] * wz[i];
@@ -145,7 +152,12 @@ INLINE void weigh_slot(const glmm_model *g, int64_t block, int s, const double *
         add_runs(g, block, wz);
     else
         BY_WIDTH(p, add_blocks, g, block, s, wz)
-    for (int t = s + 1; t < g->rows.nslot; t++) BY_WIDTH(p, add_pairs, g, block, s, t, wz)
+    for (int t = s + 1; t < g->rows.nslot; t++) {
+        if (are_full(g, s, t))
+            BY_WIDTH(p, add_pairs, 1, g, block, s, t, wz)
+        else
+            BY_WIDTH(p, add_pairs, 0, g, block, s, t, wz)
+    }
 }
 
 /* Parts: factors, then the corner, then r of all levels. zb: room for the weighted columns of each slot */
@@ -182,8 +194,9 @@ void pass_weights(glmm_model *g)
 
 /* ----------------------------------------------------------------------------------------- leverages -- */
 
-/* h += 2 z_t'B_ts z_s of slots s < t */
-INLINE void shared_leverages(const int p, const glmm_model *g, int64_t block, int s, int t, double *h)
+/* h += 2 z_t'B_ts z_s of slots s < t; all: as above */
+INLINE void shared_leverages(const int p, const int all, const glmm_model *g, int64_t block, int s, int t,
+                             double *h)
 {
     const layout *lay = &g->m->layout;
     const kept *rows = &g->rows;
@@ -192,7 +205,7 @@ INLINE void shared_leverages(const int p, const glmm_model *g, int64_t block, in
     const uint32_t *spot = rows->spot[s * rows->nslot + t] + block * KEPT;
     const double *z = kept_column(rows, block, rows->at[s]), *y = kept_column(rows, block, rows->at[t]);
     const double *B = g->first[f->k];
-    const int w = o->p, all = !f->several && !o->several;
+    const int w = o->p;
     for (int32_t i = 0; i < n; i++) {
         if (!all && spot[i] == NO_PLACE) continue;
         const ptrdiff_t ld = lay->ld[f->node + level[i]];
@@ -212,7 +225,12 @@ CLONES static void leverage_rows(const pass *p, int64_t block, int32_t n)
     for (int s = 0; s < g->rows.nslot; s++) {
         const int k = g->rows.of[s], width = lay->f[k].p;
         BY_WIDTH(width, own_leverages, g, block, s, g->m->evaluation.f[k].B, h)
-        for (int t = s + 1; t < g->rows.nslot; t++) BY_WIDTH(width, shared_leverages, g, block, s, t, h)
+        for (int t = s + 1; t < g->rows.nslot; t++) {
+            if (are_full(g, s, t))
+                BY_WIDTH(width, shared_leverages, 1, g, block, s, t, h)
+            else
+                BY_WIDTH(width, shared_leverages, 0, g, block, s, t, h)
+        }
     }
 }
 
@@ -228,6 +246,5 @@ CLONES static void leverage_sums(const pass *p, int64_t block, int32_t n, int pa
 void pass_leverages(glmm_model *g)
 {
     memset(g->e.s, 0, effects_size(g));
-    run_pass(&(pass){
-        .g = g, .rows = leverage_rows, .sums = leverage_sums, .parts = g->rows.nparts});
+    run_pass(&(pass){.g = g, .rows = leverage_rows, .sums = leverage_sums, .parts = g->rows.nparts});
 }

@@ -81,7 +81,8 @@ static lmm_status sort_rows(kept *r, const lmm_model *m, const lmm_data *d, int 
         for (int32_t l = 0; l < f->nlev; l++) start[l + 1] += start[l];
         seen = 0;
         for (int64_t i = 0; i < r->nrow; i++)
-            if (!merged || r->place[i] == seen) to[seen++] = start[f->perm[first_level(given, i)] - f->node]++;
+            if (!merged || r->place[i] == seen)
+                to[seen++] = start[f->perm[first_level(given, i)] - f->node]++;
         for (int64_t i = 0; merged && i < r->nrow; i++) r->place[i] = to[r->place[i]];
     }
     const lmm_status status = start && to ? LMM_OK : LMM_NOMEM;

@@ -188,7 +188,8 @@ static lmm_status look(table *t, int *promising)
     if (marked && count) {
         mark_levels(d, f, wanted, marked, count);
         for (int64_t i = 0; i < d->n && seen < wanted && status == LMM_OK; i++)
-            if (marked[first_level(f, i)] && ++seen && number_of(t, i, hash_row(t, i)) < 0) status = LMM_NOMEM;
+            if (marked[first_level(f, i)] && ++seen && number_of(t, i, hash_row(t, i)) < 0)
+                status = LMM_NOMEM;
         *promising = seen && (double)t->n < PROMISING * (double)seen;
     } else
         status = LMM_NOMEM;
