@@ -73,12 +73,14 @@ class CorrectedPoint(GeneralizedPoint):
     def _second_of_psi(self) -> np.ndarray:
         free = self._model.free(self.psi)
         units = self._model.units(self.psi, self.predictor)
-        return self.more(lambda psi: psi, self.psi, np.where(free, units, 0.0))
+        found: np.ndarray = self.more(lambda psi: psi, self.psi, np.where(free, units, 0.0))
+        return found
 
     def second(self, places: np.ndarray) -> np.ndarray:
         """Second derivatives of f in some parameters, (k, k): as of other points, with those of
         the correction."""
-        return super().second(places) + self._second_of_psi[np.ix_(places, places)]
+        found: np.ndarray = super().second(places) + self._second_of_psi[np.ix_(places, places)]
+        return found
 
 
 def correction_of(model: Any, sums: Any, *, quick: bool = False) -> At:

@@ -77,7 +77,7 @@ class SecondOrder:
     def price(self) -> float:
         """Pairs of rows that a quick one goes through, and what takes as long."""
         if self._whole is not None:
-            return self._whole.count
+            return float(self._whole.count)
         crossed = len(self._parts) > 1 and self._quick.affordable
         return (self._quick.count if crossed else 0) + PASSES * len(self._parts[0].codes)
 
@@ -220,9 +220,7 @@ class Whole:
     def _by_factor(self, values: np.ndarray) -> list[np.ndarray]:
         ends = np.cumsum([m * k for m, k in self._shapes])[:-1]
         parts = np.split(values, ends)
-        return [
-            part.reshape(m, k, -1) for part, (m, k) in zip(parts, self._shapes, strict=True)
-        ]
+        return [part.reshape(m, k, -1) for part, (m, k) in zip(parts, self._shapes, strict=True)]
 
     def third(self, a: np.ndarray, solve: Any) -> float:
         """sum_ij a_i a_j Sigma_ij^3 for a (n,); `solve` has B V for V (m, k, r) by factor.

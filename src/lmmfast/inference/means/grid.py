@@ -139,9 +139,9 @@ class Grid:
             sizes = [len(self.values[name]) for name in names]
             return np.full(int(np.prod(sizes, dtype=int)), total_variance(fit))
         shares, total = self._shares(names, weights), 0.0
-        for Z, T in zip(columns, fit.estimates.T, strict=True):
+        for Z, T, term in zip(columns, fit.estimates.T, fit.design.terms, strict=True):
             z = self._averaged(Z.reshape(*shape, -1), names, shares).reshape(-1, Z.shape[1])
-            total = total + np.square(z @ T).sum(axis=1)
+            total = total + term.source.sharing * np.square(z @ T).sum(axis=1)
         return np.asarray(total)
 
     def _split(self, names: list[str]) -> tuple[list[int], list[int]]:
