@@ -69,14 +69,25 @@ class ModalPoint(Point):
         return found
 
     @cached_property
-    def basis(self) -> Basis:
-        """A root R of the covariance of all parameters: E has its rows of the fixed effects, and
-        moved is -J R with J the derivatives of the modes in the parameters."""
+    def _root(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A root R of the covariance of all parameters: its rows of theta, beta and the family's
+        own."""
         free = ~np.isnan(self._own.covariance.diagonal())
         values, vectors = np.linalg.eigh(self._own.covariance[np.ix_(free, free)])
         R = np.zeros((len(free), len(values)))
         R[free] = vectors * np.sqrt(np.maximum(values, 0.0))
-        theta, beta, extra = self._model.split(R)
+        return self._model.split(R)
+
+    @property
+    def extra(self) -> np.ndarray:
+        """The rows of the root that `basis` has of the family's own parameters, (nextra, rank)."""
+        return self._root[2]
+
+    @cached_property
+    def basis(self) -> Basis:
+        """A root R of the covariance of all parameters: E has its rows of the fixed effects, and
+        moved is -J R with J the derivatives of the modes in the parameters."""
+        theta, beta, extra = self._root
         along = self._engine.design.X @ beta * self._rows["d2"][:, None]
         if len(extra):
             along += self._rows["d1x"].T @ extra
