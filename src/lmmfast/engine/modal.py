@@ -76,7 +76,8 @@ class ModalPoint(Point):
         values, vectors = np.linalg.eigh(self._own.covariance[np.ix_(free, free)])
         R = np.zeros((len(free), len(values)))
         R[free] = vectors * np.sqrt(np.maximum(values, 0.0))
-        return self._model.split(R)
+        theta, beta, extra = self._model.split(R)
+        return theta, beta, extra
 
     @property
     def extra(self) -> np.ndarray:

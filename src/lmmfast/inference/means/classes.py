@@ -47,20 +47,18 @@ def roles(specs: Any, by: Any, name: str) -> Roles:
     """Specs and by without the variable of the classes, which the grid does not have."""
     if not name:
         return Roles(specs, by, "")
-    role = ""
     parts = specs.split("|", 1) if isinstance(specs, str) else [specs]
-    found: list[Any] = []
-    for part, place in zip([*parts, by], ["specs", "by"][: len(parts)] + ["by"], strict=True):
+    role, found = "", []
+    for i, part in enumerate([*parts, by]):
         left = _without(part, name)
         if left is not part:
-            role = role or place
+            role = role or ("by" if i else "specs")
         found.append(left)
-    if isinstance(specs, str):
-        own = found[0].strip().removeprefix("~").strip() or NONE
-        return Roles(
-            " | ".join([own, *found[1:-1]]) if found[1:-1] != [""] else own, found[-1], role
-        )
-    return Roles(found[0] or NONE, found[-1], role)
+    if not isinstance(specs, str):
+        return Roles(found[0] or NONE, found[-1], role)
+    own = found[0].strip().removeprefix("~").strip() or NONE
+    within = [part for part in found[1:-1] if part.strip()]
+    return Roles(" | ".join([own, *within]), found[-1], role)
 
 
 def _without(names: Any, name: str) -> Any:
