@@ -52,10 +52,11 @@ def cells(fit: Any, at: dict[str, list[Any]]) -> tuple[np.ndarray, np.ndarray]:
 def integrated(fit: Any, link: str, eta: float, variance: float) -> np.ndarray:
     """Probabilities of the classes over normal random effects."""
     sd, F = np.sqrt(variance), CDF[link]
-    below = [
-        integrate.quad(lambda b: F(a - eta - sd * b) * stats.norm.pdf(b), -12, 12, epsabs=1e-12)[0]
-        for a in fit.thresholds
-    ]
+
+    def density(b: float, a: float) -> float:
+        return float(F(a - eta - sd * b) * stats.norm.pdf(b))
+
+    below = [integrate.quad(density, -12, 12, args=(a,), epsabs=1e-12)[0] for a in fit.thresholds]
     return np.diff(np.r_[0.0, below, 1.0])
 
 

@@ -218,9 +218,10 @@ def glmer(
     Parameters
     ----------
     formula : str
-        As for ``lmer``, with its covariance structures and ``mm(a, b)``. A binomial response is ``cbind(successes,
-        failures)``; a share, with its trials as `weights`; 0 and 1, or True and False; or a factor
-        with two levels: the second is the success. An ordered one is an ordered factor, or numbers.
+        As for ``lmer``, with its covariance structures and ``mm(a, b)``. A binomial response is
+        ``cbind(successes, failures)``; a share, with its trials as `weights`; 0 and 1, or True and
+        False; or a factor with two levels: the second is the success. An ordered one is an ordered
+        factor, or numbers.
     data : table, or source
         As for ``lmer``. Files and streams are read twice, chunk by chunk; the columns that the
         model needs stay. Rows that do not fit in memory are kept in temporary files.

@@ -11,7 +11,8 @@ from .inference.rows import generalized as _generalized
 from .inference.rows import influence_generalized as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
-from .inference.rows.shown import Asked, predictions
+from .inference.rows.asked import Asked
+from .inference.rows.shown import predictions
 
 if TYPE_CHECKING:
     import pandas as pd

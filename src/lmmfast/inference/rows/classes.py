@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...fit import Fit
-    from .shown import Asked
+    from .asked import Asked
 
 ROWS = 8_192  # that are computed together
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ...tables import name_index
 from ..classes import class_kind
 from ..ddf import check_scale
 from ..response import response_scale
+from .asked import Asked
 from .classes import of_classes
 from .generalized import extra_of, family_of
 from .predict import predict
@@ -29,26 +29,6 @@ NODES = 121  # of the distribution of a linear predictor, for limits of new obse
 FAR = 8.0  # ... so many standard deviations to each side
 HALVINGS = 200  # of an interval in which a quantile lies
 CLOSE = 1e-9  # width of that interval, relative, at which it is known
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What predictions are asked for; see ``Fit.predict``."""
-
-    re_form: Any = "all"
-    new_levels: str = "error"
-    offset: Any = None
-    se: bool = False
-    interval: str | None = None
-    level: float = 0.95
-    ddf: str | None = None
-    weights: Any = None
-    vary_left_out: bool = True
-    random_only: bool = False
-    seed: int = 0
-    type: str = "link"
-    inverse: Any = None
-    averaged: bool = False  # means of the response, not the response of the mean
 
 
 def predictions(fit: Fit, newdata: Any, asked: Asked) -> pd.Series | pd.DataFrame:
