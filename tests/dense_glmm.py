@@ -89,11 +89,12 @@ class DenseGeneralized:
         self.state: State | None = None
 
     def _add(self, codes: np.ndarray, m: int, columns: Any, owners: np.ndarray) -> np.ndarray:
-        """Z of a factor; its terms are noted."""
+        """Z of a factor; its terms are noted. `codes`: level of each row (n,), or the weight of
+        each level in each row (n, m)."""
         z = _matrix(columns, len(codes))
         k = z.shape[1]
-        block = np.zeros((len(codes), m, k))
-        block[np.arange(len(codes)), codes] = z
+        W = codes if codes.ndim == 2 else np.eye(m)[codes]
+        block = W[:, :, None] * z[:, None, :]
         first = sum(m * k for _, m, k in self.factors)
         place = first + np.arange(m * k).reshape(m, k)
         for owner in dict.fromkeys(np.asarray(owners).tolist()):

@@ -13,10 +13,19 @@ from lmmfast import _core
 WAYS = [("dense", "observed"), ("sparse", "observed"), ("dense", "expected")]
 
 
+def levels_of(codes: np.ndarray) -> object:
+    """The level, or levels, of each row as the compiled model takes them."""
+    if codes.ndim == 1:
+        return codes.astype(np.int32)
+    rows, level = np.nonzero(codes)
+    ptr = np.searchsorted(rows, np.arange(len(codes) + 1))
+    return _core.Members(ptr, level.astype(np.int32), codes[rows, level], codes.shape[1])
+
+
 def compiled(dense: DenseGeneralized, **how: object) -> _core.Generalized:
     """The compiled model of the same rows."""
     factors = [
-        (codes.astype(np.int32), m, np.ascontiguousarray(z), owners.astype(np.int32))
+        (levels_of(codes), m, np.ascontiguousarray(z), owners.astype(np.int32))
         for codes, m, z, owners in dense.given
     ]
     family = dense.family

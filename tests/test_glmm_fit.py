@@ -635,9 +635,8 @@ def test_ordered_responses(ordered: GLMMFit) -> None:
     near(marginal.sum(axis=1), np.ones(len(eta)), 1e-9)
     assert abs(marginal.to_numpy() - wanted).max() > 0.01
     for call in (
-        lambda: ordered.emmeans("f", type="response"),
         lambda: ordered.residuals(),
-        lambda: ordered.predict(type="response", se=True),
+        lambda: ordered.predict(type="response", interval="prediction"),
     ):
         with pytest.raises(DataError):
             call()

@@ -41,6 +41,13 @@ def test_generalized_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert "averaged over random effects" in out
 
 
+def test_example_of_ordered_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(blocks("generalized-models")[1], "guide", "exec"), {})
+    out = capsys.readouterr().out
+    assert "Probabilities of the classes: fast < middle < slow" in out
+    assert "Averaged over random effects" in out
+
+
 @pytest.fixture
 def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The files and names that the examples of streams speak of."""

@@ -301,6 +301,18 @@ def test_other_responses() -> None:
     assert np.isfinite(boot.replicates).all().all()
 
 
+def test_explained_variance_counts_the_weights() -> None:
+    """The variance of a row's random part is that of its levels' weighted sum."""
+    case = Case("(x | mm(a, b, c))", ", weights=cbind(u, v, t)")
+    fit = case.fit()
+    W = case.W
+    own = np.einsum("ij,jk,ik->i", case.X, fit.estimates.T[0] @ fit.estimates.T[0].T, case.X)
+    random = fit.scale * np.mean(np.square(W).sum(axis=1) * own)
+    fixed = np.var(case.X @ fit.estimates.beta, ddof=1)
+    total = fixed + random + fit.scale
+    np.testing.assert_allclose(fit.r2(), [fixed / total, (fixed + random) / total], rtol=1e-10)
+
+
 def test_draws_have_the_covariance() -> None:
     case = Case("(x | mm(a, b, c))")
     fit = case.model().at(case.theta())
@@ -372,8 +384,8 @@ def test_what_is_refused() -> None:
         lmer("y ~ x + (1 | mm(one, one))", data)
     with pytest.raises(FormulaError, match="scale= of mm"):
         lmer("y ~ x + (1 | mm(a, b, scale=2))", data)
-    with pytest.raises(FormulaError, match="generalized models do not have rows with several"):
-        glmer("y ~ x + (1 | mm(a, b))", data.assign(y=1.0 * (data["y"] > 2)), family="binomial")
+    with pytest.raises(FitError, match="nagq=5: quadrature takes rows that have one level"):
+        glmer("y ~ x + (1 | mm(a, b))", data.assign(y=1.0 * (data["y"] > 2)), nagq=5)
     with pytest.raises(FormulaError, match="streams do not have rows with several"):
         lmer("y ~ x + (1 | mm(a, b))", [data.head(80), data.tail(70)])
     with pytest.raises(FitError, match="several levels in a row"):

@@ -7,9 +7,12 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from dense_glmm import DenseGeneralized
 from related import Term, objective, relationship, solution
 
 from lmmfast import DataError, Relationship, glmer, lmer
+from lmmfast.many.generalized import simulator_of
+from lmmfast.many.streams import Streams
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 
@@ -189,12 +192,58 @@ def test_levels_that_are_no_sums_stay_plain() -> None:
     assert glmer(case.formula, logistic, family="binomial", relationship=case.given).converged
 
 
+@each
+@pytest.mark.parametrize("family", ["binomial", "poisson"])
+def test_generalized_models(kind: str, family: str) -> None:
+    """Against the dense model of independent effects, whose weights are a root of K."""
+    case = Case(kind)
+    y = case.data["y"].to_numpy()
+    data = case.data.assign(y=1.0 * (y > 1) if family == "binomial" else np.round(np.exp(y / 2)))
+    fit = glmer(case.formula, data, family=family, relationship=case.given)
+    vectors, sizes, _ = np.linalg.svd(case.K)
+    codes = case.data["g"].map(case.names.index).to_numpy()
+    roots = (vectors * np.sqrt(sizes))[codes][:, sizes > 1e-10]
+    both, one = np.array([-1, -1]), np.array([0])
+    factors = [
+        (roots, roots.shape[1], case.X, both),
+        (case.data["item"].to_numpy(), 8, np.ones((N, 1)), one),
+    ]
+    link = {"binomial": "logit", "poisson": "log"}[family]
+    dense = DenseGeneralized(data["y"].to_numpy(), case.X, factors, family=family, link=link)
+    assert fit.objective == pytest.approx(dense.value(fit.psi), abs=1e-8)
+    for size in (0.5, 1.0):  # off the boundary
+        psi = fit.psi + size * np.r_[0.3, 0.1, 0.3, 0.2, 0.1, -0.1]
+        value, gradient = fit.model.objective(psi, gradient=True)
+        wanted, slope = dense.value(psi, gradient=True)
+        assert value == pytest.approx(wanted, abs=1e-8)
+        np.testing.assert_allclose(gradient, slope, atol=1e-6)
+    shown = fit.ranef()["g"]
+    assert sorted(shown.index) == case.names
+    again = pickle.loads(pickle.dumps(fit))
+    np.testing.assert_array_equal(again.predict(data.head()), fit.predict(data.head()))
+    assert fit.refit(fit.simulate(1, seed=1)[0]).converged
+
+
+def test_drawn_responses_of_generalized_models_have_the_covariance() -> None:
+    """Linear predictors of related levels, of which some are sums of others, and of plain ones."""
+    case = Case("families")
+    data = case.data.assign(y=np.round(np.exp(case.data["y"] / 2)))
+    fit = glmer(case.formula, data, family="poisson", relationship=case.given)
+    simulator = simulator_of(fit)
+    streams = Streams(1).shared()
+    eta = np.array([simulator.predictor(streams.at(i)) for i in range(6000)])
+    eta -= case.X @ fit.estimates.beta
+    T, own = fit.estimates.T
+    codes = case.data["g"].map(case.names.index).to_numpy()
+    V = case.K[np.ix_(codes, codes)] * (case.X @ T @ T.T @ case.X.T)
+    V += own[0, 0] ** 2 * (case.data["item"].to_numpy()[:, None] == case.data["item"].to_numpy())
+    size = np.sqrt(np.outer(V.diagonal(), V.diagonal()))
+    assert np.abs((eta.T @ eta / len(eta) - V) / size).max() < 0.08
+
+
 def test_what_is_refused() -> None:
     case = Case("clones", "1")
     with pytest.raises(DataError, match="singular, of rank 1"):
         lmer(case.formula, case.data, relationship={"g": np.ones((20, 20))})
     with pytest.raises(DataError, match="not positive semidefinite"):
         lmer(case.formula, case.data, relationship={"g": case.K - 0.2 * np.eye(20)})
-    data = case.data.assign(y=1.0 * (case.data["y"] > 1))
-    with pytest.raises(DataError, match="which generalized models do not have"):
-        glmer(case.formula, data, family="binomial", relationship=case.given)

@@ -224,7 +224,7 @@ def test_corrected_fits_are_near_those_of_quadrature(name: str) -> None:
     off, before = (np.abs(exact.psi - fit.psi) for fit in (corrected, laplace))
     assert (off < 0.2 * before + 0.01 * exact.estimates.covariance.diagonal() ** 0.5).all()
     se, wanted = (fit.estimates.covariance.diagonal() ** 0.5 for fit in (corrected, exact))
-    close(se, wanted, wanted, 0.012)
+    close(se, wanted, wanted, 0.012 if name == "bacteria" else 7e-4)
 
 
 def table(rng: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, ...]:
@@ -306,7 +306,10 @@ def test_criterion_is_lowest_at_the_fit(corrected: Any) -> None:
 def test_curvature_is_that_of_the_criterion(corrected: Any) -> None:
     point = corrected.estimates.point
     units = corrected.estimates.covariance.diagonal() ** 0.5
-    H = point.curvature * units[:, None] * units
+    H = point.hessian * units[:, None] * units
+    close(point.curvature * units[:, None] * units, H, np.abs(H).max(), 1e-7)
+    laplaces = corrected.model.uncorrected(corrected.psi).hessian * units[:, None] * units
+    assert np.abs(laplaces - H).max() > 0.01
     for j in range(len(units)):
         step = 0.02 * units * (np.arange(len(units)) == j)
         up, down = (
@@ -350,6 +353,23 @@ def test_profiles_are_of_the_criterion(corrected: Any) -> None:
     beside = corrected.conf_int(method="profile", parameters=["x"]).to_numpy()[0]
     wald = corrected.conf_int(parameters=["x"]).to_numpy()[0]
     close(beside, wald, wald[1] - wald[0], 0.1)
+
+
+def test_standard_errors_within_structures() -> None:
+    """Two columns with one correlation are unstructured: other parameters, the same errors."""
+    rng = np.random.default_rng(2)
+    g, x = np.repeat(np.arange(40), 8), rng.normal(size=320)
+    eta = 0.2 + 0.5 * x + rng.normal(size=40)[g] + rng.normal(size=40)[g] * x
+    frame = pd.DataFrame({"y": (rng.random(320) < expit(eta)) * 1.0, "g": g, "x": x})
+    plain, other = (
+        glmer(f"y ~ x + {term}", frame, accuracy="second-order")
+        for term in ("(1 + x | g)", "cs(1 + x | g)")
+    )
+    close(other.objective, plain.objective, 1.0, 1e-6)
+    own = plain.estimates.covariance.diagonal() ** 0.5
+    close(other.estimates.covariance.diagonal() ** 0.5, own, own, 1e-4)
+    laplace = plain.model.uncorrected(plain.psi).covariance.diagonal() ** 0.5
+    assert np.abs(laplace / own - 1).max() > 1e-3
 
 
 def test_zero_variances_stay_where_they_are_best() -> None:

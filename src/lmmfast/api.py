@@ -63,7 +63,7 @@ def lmer(
         deviation for each column have a common one with ``hom=TRUE``, ar1 the other way round with
         ``hom=FALSE``; left of the bar of exp, gau, mat and ou stand the coordinates of the rows.
         ``(1 | mm(a, b))``, ``mm(a, b, weights=cbind(w1, w2))``: rows with several levels of one
-        factor, whose weights are made to sum to one unless ``scale=FALSE``.
+        factor, whose weights are made to sum to one unless ``scale=FALSE`` (data in memory).
         Of cross-products the formula and the rows are known: ``lmer(cross)``.
     data : pandas, polars or pyarrow table, dict of arrays, file, or a source that is streamed
         Rows with a missing value in a variable of the formula are dropped and counted. Columns of
@@ -218,9 +218,10 @@ def glmer(
     Parameters
     ----------
     formula : str
-        As for ``lmer``, with its covariance structures. A binomial response is ``cbind(successes,
-        failures)``; a share, with its trials as `weights`; 0 and 1, or True and False; or a factor
-        with two levels: the second is the success. An ordered one is an ordered factor, or numbers.
+        As for ``lmer``, with its covariance structures and ``mm(a, b)``. A binomial response is
+        ``cbind(successes, failures)``; a share, with its trials as `weights`; 0 and 1, or True and
+        False; or a factor with two levels: the second is the success. An ordered one is an ordered
+        factor, or numbers.
     data : table, or source
         As for ``lmer``. Files and streams are read twice, chunk by chunk; the columns that the
         model needs stay. Rows that do not fit in memory are kept in temporary files.
@@ -271,7 +272,9 @@ def glmer(
     accuracy : {"laplace", "second-order"}, default "laplace"
         "second-order" has the next order of Laplace's approximation in the likelihood (Shun &
         McCullagh 1995): for any random effects, and of use where levels have few rows; see
-        ``fit.approximation()``. Only with nagq=1 and observed information.
+        ``fit.approximation()``. Standard errors are those of that likelihood, by second differences
+        of the correction; where these would take more than some seconds they are Laplace's, and the
+        summary says so. Only with nagq=1 and observed information.
     reml : bool, default False
         Restricted likelihood, as glmmTMB's REML=TRUE: Laplace's approximation goes over the fixed
         effects, too, which have a flat prior: for few groups and many fixed effects. Not with nagq,

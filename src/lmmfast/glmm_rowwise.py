@@ -11,7 +11,8 @@ from .inference.rows import generalized as _generalized
 from .inference.rows import influence_generalized as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
-from .inference.rows.shown import Asked, predictions
+from .inference.rows.asked import Asked
+from .inference.rows.shown import predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,15 +122,19 @@ class GeneralizedRows(Fit):
         Z : sequence of (codes, columns), optional
             With `X`: levels (n',) and columns (n', k; None: ones) of each random term, in the
             order of the terms. A code that is no level of the fit is an unseen level.
-        type : {"link", "response"}
-            The linear predictor, or the mean of the response (of binomial counts the probability);
-            of an ordered response the probability of each class.
+        type : {"link", "response", "prob", "class", "cum.prob", "exc.prob", "mean.class"}
+            The linear predictor, or the mean of the response (of binomial counts the probability).
+            Of an ordered response: the probability of each class ("prob", or "response"), the most
+            probable class ("class"), probabilities of the classes up to each threshold
+            ("cum.prob") or above it ("exc.prob"), or the mean number of the class, from 1
+            ("mean.class").
         re_form : {"all", "none"}, list of str, or formula, optional
             Random effects to include: all, none (also "~0", "NA"), those of the named factors, or
             parts of terms, ``"~(1 | subj)"``. Default: all; with ``marginal=True`` none.
         marginal : bool, default False
-            With ``type="response"``: the mean over the random effects that `re_form` leaves out and
-            over those of unseen levels, not the mean where they are zero. The linear predictor is
+            With ``type="response"``, or those of classes: the mean over the random effects that
+            `re_form` leaves out and over those of unseen levels, not the mean where they are zero
+            (errors take their variance as known). The linear predictor is
             normal with variance z'Cov(b) z, over which the inverse link is integrated: in a
             population probabilities are nearer to 1/2, and means of a log link larger, than those
             of its typical member.
@@ -163,8 +168,9 @@ class GeneralizedRows(Fit):
         pandas.Series
             One value per row; NaN where a predictor is missing or the data say nothing about a row.
         pandas.DataFrame
-            With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``. Of an
-            ordered response with ``type="response"``: a column a class.
+            With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``. Of
+            probabilities of classes: a column each, with errors under each class these four; limits
+            are those of the logits of probabilities. "class" is a Series of categories.
 
         Raises
         ------
@@ -175,7 +181,8 @@ class GeneralizedRows(Fit):
         Notes
         -----
         ``se`` is that of x'beta-hat + z'b-hat as an estimate of x'beta + z'b, from the covariance
-        of beta and the curvature at the conditional modes, given the variance parameters.
+        of beta and the curvature at the conditional modes, given the variance parameters. Of
+        classes thresholds are among what is estimated.
         """
         form = ("none" if marginal else "all") if re_form is None else re_form
         asked = Asked(

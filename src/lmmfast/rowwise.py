@@ -16,7 +16,8 @@ from .inference.rows import quality as _quality
 from .inference.rows import residual_covariance as _of_rows
 from .inference.rows import residuals as _residuals
 from .inference.rows import shrinkage as _shrinkage
-from .inference.rows.shown import Asked, predictions
+from .inference.rows.asked import Asked
+from .inference.rows.shown import predictions
 
 if TYPE_CHECKING:
     import pandas as pd

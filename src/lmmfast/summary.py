@@ -116,7 +116,8 @@ def approximation(fit: Fit) -> str:
     if own.nagq > 1:
         return f"adaptive Gauss-Hermite quadrature, {own.nagq} nodes"
     if own.accuracy == "second-order":
-        return "Laplace approximation, second order"
+        errors = "" if own.point.curves else "; standard errors without it"
+        return f"Laplace approximation, second order{errors}"
     return f"Laplace approximation{', expected information' * (own.information == 'expected')}"
 
 

@@ -39,13 +39,13 @@ INLINE void add_random(const glmm_model *g, int64_t block, const double *b, doub
 {
     const layout *lay = &g->m->layout;
     const int32_t n = kept_rows(&g->rows, block);
-    for (int k = 0; k < lay->nfactor; k++) {
-        const factor *f = &lay->f[k];
-        const int32_t *level = g->rows.level[k] + block * KEPT;
+    for (int s = 0; s < g->rows.nslot; s++) {
+        const factor *f = &lay->f[g->rows.of[s]];
+        const int32_t *level = g->rows.level[s] + block * KEPT;
         const double *of = b + f->col;
         for (int c = 0; c < f->p; c++, of++) {
-            const double *z = kept_column(&g->rows, block, g->rows.at[k] + c);
-            if (g->rows.ones[g->rows.at[k] + c])
+            const double *z = kept_column(&g->rows, block, g->rows.at[s] + c);
+            if (g->rows.ones[g->rows.at[s] + c])
                 for (int32_t i = 0; i < n; i++) out[i] += of[(ptrdiff_t)level[i] * f->p];
             else
                 for (int32_t i = 0; i < n; i++) out[i] += z[i] * of[(ptrdiff_t)level[i] * f->p];
@@ -56,21 +56,21 @@ INLINE void add_random(const glmm_model *g, int64_t block, const double *b, doub
 /* out += X gamma */
 INLINE void add_fixed(const glmm_model *g, int64_t block, const double *gamma, double *out)
 {
-    const int32_t n = kept_rows(&g->rows, block), first = g->rows.at[g->m->layout.nfactor];
+    const int32_t n = kept_rows(&g->rows, block), first = kept_fixed(&g->rows);
     for (int a = 0; a < g->m->layout.p; a++) {
         const double *x = kept_column(&g->rows, block, first + a), v = gamma[a];
         for (int32_t i = 0; i < n; i++) out[i] += x[i] * v;
     }
 }
 
-/* to += z'r for column c of factor k, to: its first level's. The rows of a level of the first factor follow
-   each other: their sum waits in a register. */
-INLINE void add_level_column(const glmm_model *g, int64_t block, const double *r, int k, int c, double *to)
+/* to += z'r for column c of slot s, to: its factor's first level's. The rows of a level of the first slot
+   follow each other: their sum waits in a register. */
+INLINE void add_level_column(const glmm_model *g, int64_t block, const double *r, int s, int c, double *to)
 {
-    const factor *f = &g->m->layout.f[k];
-    const int32_t n = kept_rows(&g->rows, block), *level = g->rows.level[k] + block * KEPT;
-    const double *z = kept_column(&g->rows, block, g->rows.at[k] + c);
-    if (k) {
+    const factor *f = &g->m->layout.f[g->rows.of[s]];
+    const int32_t n = kept_rows(&g->rows, block), *level = g->rows.level[s] + block * KEPT;
+    const double *z = kept_column(&g->rows, block, g->rows.at[s] + c);
+    if (s) {
         for (int32_t i = 0; i < n; i++) to[(ptrdiff_t)level[i] * f->p] += z[i] * r[i];
         return;
     }
@@ -86,26 +86,27 @@ INLINE void add_level_column(const glmm_model *g, int64_t block, const double *r
 /* z += Z'r: the whole, or of one column, counted over all factors */
 INLINE void add_levels(const glmm_model *g, int64_t block, const double *r, int part, double *to)
 {
-    const layout *lay = &g->m->layout;
-    for (int k = 0; k < lay->nfactor; k++)
-        for (int c = 0; c < lay->f[k].p; c++)
-            if (part == WHOLE || part == g->rows.at[k] + c)
-                add_level_column(g, block, r, k, c, to + lay->f[k].col + c);
+    for (int s = 0; s < g->rows.nslot; s++) {
+        const factor *f = &g->m->layout.f[g->rows.of[s]];
+        for (int c = 0; c < f->p; c++)
+            if (part == WHOLE || part == g->rows.part[s] + c)
+                add_level_column(g, block, r, s, c, to + f->col + c);
+    }
 }
 
 /* x += X'r */
 INLINE void add_columns(const glmm_model *g, int64_t block, const double *r, double *x)
 {
-    const int32_t n = kept_rows(&g->rows, block), first = g->rows.at[g->m->layout.nfactor];
+    const int32_t n = kept_rows(&g->rows, block), first = kept_fixed(&g->rows);
     for (int a = 0; a < g->m->layout.p; a++) x[a] += dot(n, kept_column(&g->rows, block, first + a), r);
 }
 
-/* h += z_k'B_kk z_k of factor k */
-INLINE void own_leverages(const int p, const glmm_model *g, int64_t block, int k, const double *B, double *h)
+/* h += z'B z of the levels in slot s; B: diagonal blocks of its factor */
+INLINE void own_leverages(const int p, const glmm_model *g, int64_t block, int s, const double *B, double *h)
 {
     const kept *rows = &g->rows;
-    const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[k]);
+    const int32_t n = kept_rows(rows, block), *level = rows->level[s] + block * KEPT;
+    const double *z = kept_column(rows, block, rows->at[s]);
     for (int32_t i = 0; i < n; i++) {
         const double *of = B + (ptrdiff_t)level[i] * p * p;
         double sum = 0;

@@ -46,7 +46,8 @@ lmm_status find_leverages(glmm_model *g)
         g->first[0] = m->evaluation.first;
     }
     for (int k = 1; k < lay->nelim; k++) g->first[k] = m->evaluation.f[k].P;
-    for (int k = lay->nelim; k < lay->nfactor - 1; k++) trailing_blocks(g, k);
+    for (int k = lay->nelim; k < lay->nfactor; k++)
+        if (g->first[k]) trailing_blocks(g, k);
     pass_leverages(g);
     return LMM_OK;
 }

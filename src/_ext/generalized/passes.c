@@ -148,7 +148,7 @@ CLONES static void try_sums(const pass *p, int64_t block, int32_t n, int part)
 double pass_try(glmm_model *g, double *slope)
 {
     memset(g->e.r, 0, effects_size(g));
-    run_pass(&(pass){.g = g, .rows = try_rows, .sums = try_sums, .parts = g->rows.at[g->m->layout.nfactor]});
+    run_pass(&(pass){.g = g, .rows = try_rows, .sums = try_sums, .parts = g->rows.nparts});
     *slope = total_of(g, 1);
     return fall_of(g);
 }
@@ -189,19 +189,14 @@ CLONES static void scatter_sums(const pass *p, int64_t block, int32_t n, int par
     const double *r = p->b + block * KEPT;
     (void)n;
     if (p->z) add_levels(g, block, r, part, p->z);
-    if (p->zb && (part == WHOLE || part == g->rows.at[g->m->layout.nfactor])) add_columns(g, block, r, p->zb);
+    if (p->zb && (part == WHOLE || part == g->rows.nparts)) add_columns(g, block, r, p->zb);
 }
 
 void pass_scatter(glmm_model *g, const double *r, double *z, double *x)
 {
     if (z) memset(z, 0, effects_size(g));
     if (x) memset(x, 0, sizeof(double) * (size_t)g->m->layout.p);
-    run_pass(&(pass){.g = g,
-                     .sums = scatter_sums,
-                     .parts = g->rows.at[g->m->layout.nfactor] + 1,
-                     .b = r,
-                     .z = z,
-                     .zb = x});
+    run_pass(&(pass){.g = g, .sums = scatter_sums, .parts = g->rows.nparts + 1, .b = r, .z = z, .zb = x});
 }
 
 CLONES static void product_rows(const pass *p, int64_t block, int32_t n)
@@ -226,7 +221,7 @@ void pass_product(glmm_model *g, const double *b, const double *gamma, double *z
     run_pass(&(pass){.g = g,
                      .rows = product_rows,
                      .sums = z ? product_sums : NULL,
-                     .parts = g->rows.at[g->m->layout.nfactor],
+                     .parts = g->rows.nparts,
                      .b = b,
                      .gamma = gamma,
                      .zb = zb,
@@ -249,7 +244,7 @@ CLONES static void slopes_sums(const pass *p, int64_t block, int32_t n, int part
     for (int32_t i = 0; i < n; i++) r[i] = -v->h[at + i] * v->d3[at + i] - v->wf[at + i] * v->zt[at + i];
     add_levels(g, block, v->d1 + at, part, g->e.c);
     add_levels(g, block, r, part, g->e.d);
-    if (part != WHOLE && part != g->rows.at[g->m->layout.nfactor]) return;
+    if (part != WHOLE && part != g->rows.nparts) return;
     for (int32_t i = 0; i < n; i++) r[i] -= 2 * p->d1[at + i];
     add_columns(g, block, r, g->gx);
 }
@@ -259,12 +254,8 @@ void pass_slopes(glmm_model *g, const double *t, const double *d1)
     memset(g->e.c, 0, effects_size(g));
     memset(g->e.d, 0, effects_size(g));
     memset(g->gx, 0, sizeof(double) * (size_t)g->m->layout.p);
-    run_pass(&(pass){.g = g,
-                     .rows = slopes_rows,
-                     .sums = slopes_sums,
-                     .parts = g->rows.at[g->m->layout.nfactor] + 1,
-                     .b = t,
-                     .d1 = d1});
+    run_pass(&(pass){
+        .g = g, .rows = slopes_rows, .sums = slopes_sums, .parts = g->rows.nparts + 1, .b = t, .d1 = d1});
 }
 
 /* ---------------------------------------------------------------------------------------- quadrature -- */

@@ -142,14 +142,15 @@ static lmm_status make_effects(glmm_model *g)
     effects *e = &g->e;
     double **arrays[] = {&e->b, &e->u, &e->c, &e->bn, &e->un, &e->at, &e->r, &e->s, &e->d, &e->last, &e->kc};
     ptrdiff_t columns = 2 + 3 * N;
-    if (g->rows.at[m->layout.nfactor] > columns) columns = g->rows.at[m->layout.nfactor];
+    if (kept_fixed(&g->rows) > columns) columns = kept_fixed(&g->rows);
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) GRAB(g, *arrays[i], q + 1);
     GRAB(g, e->work, solve_work(m, 1) + 1);
     GRAB(g, e->columns, columns * KEPT);
     GRAB(g, e->blocks, m->layout.nfactor);
     for (int k = 0; k < m->layout.nfactor; k++) {
         const factor *f = &m->layout.f[k];
-        if (k || f->p > 1) GRAB(g, e->blocks[k], (ptrdiff_t)f->nlev * f->p * (f->p + m->layout.p));
+        if (k || f->p > 1 || f->several)
+            GRAB(g, e->blocks[k], (ptrdiff_t)f->nlev * f->p * (f->p + m->layout.p));
     }
     return LMM_OK;
 }
@@ -199,7 +200,7 @@ static lmm_status make_nodes(glmm_model *g, const glmm_response *r)
     if (g->expected) GRAB(g, g->slope_of_log, factors_size(lay));
     if (g->expected && g->nodes) return LMM_UNAVAILABLE;
     if (!g->nodes) return LMM_OK;
-    if (lay->nfactor > 1 || lay->f[0].p > 3 || g->related) return LMM_UNAVAILABLE;
+    if (lay->nfactor > 1 || lay->f[0].p > 3 || is_coupled(&lay->f[0])) return LMM_UNAVAILABLE;
     GRAB(g, g->node, 2 * g->nodes);
     GRAB(g, g->share, node_count(g) * lay->f[0].nlev);
     memcpy(g->node, r->node, sizeof(double) * 2 * (size_t)g->nodes);
@@ -210,7 +211,8 @@ static lmm_status make_panels(glmm_model *g)
 {
     const layout *lay = &g->m->layout;
     GRAB(g, g->first, lay->nfactor);
-    for (int k = lay->nelim; k < lay->nfactor - 1; k++) GRAB(g, g->first[k], panel_size(lay, k) + 1);
+    for (int k = lay->nelim; k < lay->nfactor; k++)
+        if (k < lay->nfactor - 1 || lay->f[k].several) GRAB(g, g->first[k], panel_size(lay, k) + 1);
     return LMM_OK;
 }
 
@@ -222,11 +224,13 @@ static void price(glmm_model *g)
     for (int k = 0; k < lay->nfactor; k++) {
         const double p = lay->f[k].p;
         if (k < lay->nelim) entries += (double)panel_size(lay, k);
-        blocks += p * (p + lay->p);
-        for (int j = k + 1; j < lay->nfactor; j++) pairs += p * lay->f[j].p;
     }
-    g->passcost =
-        (double)g->rows.n * (8 + 4. * g->rows.at[lay->nfactor]) + 2 * entries + 2. * lay->q2 * lay->q2;
+    for (int s = 0; s < g->rows.nslot; s++) {
+        const double p = lay->f[g->rows.of[s]].p;
+        blocks += p * (p + lay->p);
+        for (int t = s + 1; t < g->rows.nslot; t++) pairs += p * lay->f[g->rows.of[t]].p;
+    }
+    g->passcost = (double)g->rows.n * (8 + 4. * kept_fixed(&g->rows)) + 2 * entries + 2. * lay->q2 * lay->q2;
     g->cost = (double)g->rows.n * (2 * blocks + 3 * pairs) + 0.1 * g->m->flops;
 }
 

@@ -27,7 +27,7 @@ typedef struct {
 static void add_block(glmm_model *g, int64_t block, int32_t rows, const double *d1, const double *w,
                       const double *lx, const double *d1x, totals *s)
 {
-    const int32_t first = g->rows.at[g->m->layout.nfactor];
+    const int32_t first = kept_fixed(&g->rows);
     const ptrdiff_t p = g->m->layout.p, N = g->family.nextra, n = p + N;
     double wx[KEPT];
     for (ptrdiff_t a = 0; a < p; a++) {
@@ -127,7 +127,7 @@ static void begin_at_center(glmm_model *g)
         if (lay->keep[a] == lay->x.constant) {
             double column = 0;
             for (int32_t i = 0; i < kept_rows(&g->rows, 0); i++)
-                column = kept_column(&g->rows, 0, g->rows.at[lay->nfactor] + a)[i];
+                column = kept_column(&g->rows, 0, kept_fixed(&g->rows) + a)[i];
             g->gamma[a] = g->center / column;
         }
 }

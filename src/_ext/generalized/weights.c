@@ -23,18 +23,18 @@ static void clear(glmm_model *g)
     memset(m->sums.border, 0, sizeof(double) * (size_t)(lay->pb * lay->pb));
 }
 
-/* Diagonal blocks of factor k, and its rows of X: of each level p x p and p x p(X) numbers together, which
-   wait for the end of the pass. wz: the factor's columns times the weights, KEPT apart */
-INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int k, const double *wz)
+/* Diagonal blocks of the levels in slot s, and their rows of X: of each level p x p and p x p(X) numbers
+   together, which wait for the end of the pass. wz: the slot's columns times the weights, KEPT apart */
+INLINE void add_blocks(const int p, const glmm_model *g, int64_t block, int s, const double *wz)
 {
     const layout *lay = &g->m->layout;
     const kept *rows = &g->rows;
-    const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[k]),
-                 *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    const int32_t n = kept_rows(rows, block), *level = rows->level[s] + block * KEPT;
+    const double *z = kept_column(rows, block, rows->at[s]), *x = kept_column(rows, block, kept_fixed(rows));
     const ptrdiff_t size = p * (ptrdiff_t)(p + lay->p);
+    double *blocks = g->e.blocks[rows->of[s]];
     for (int32_t i = 0; i < n; i++) {
-        double *to = g->e.blocks[k] + level[i] * size;
+        double *to = blocks + level[i] * size;
         for (int c = 0; c < p; c++) {
             const double v = wz[c * KEPT + i];
             for (int r = 0; r < p; r++) *to++ += z[r * KEPT + i] * v;
@@ -67,7 +67,7 @@ INLINE void add_runs(const glmm_model *g, int64_t block, const double *wz)
     const layout *lay = &m->layout;
     const kept *rows = &g->rows;
     const int32_t n = kept_rows(rows, block), *level = rows->level[0] + block * KEPT;
-    const double *z = kept_column(rows, block, 0), *x = kept_column(rows, block, rows->at[lay->nfactor]);
+    const double *z = kept_column(rows, block, 0), *x = kept_column(rows, block, kept_fixed(rows));
     for (int32_t i = 0, end; i < n; i = end) {
         const int32_t e = lay->f[0].node + level[i];
         double *edge = m->sums.A[0].pan + lay->pan[e] + lay->ld[e] - lay->pb, sum = 0;
@@ -81,23 +81,33 @@ INLINE void add_runs(const glmm_model *g, int64_t block, const double *wz)
     }
 }
 
-/* Blocks of the levels of factors k and j */
-INLINE void add_pairs(const int p, const glmm_model *g, int64_t block, int k, int j, const double *wz)
+/* Do all rows have levels in slots s and t? */
+static int are_full(const glmm_model *g, int s, int t)
+{
+    const factor *f = g->m->layout.f;
+    return !f[g->rows.of[s]].several && !f[g->rows.of[t]].several;
+}
+
+/* Blocks of the levels in slots s and t; all: do all rows have both? */
+INLINE void add_pairs(const int p, const int all, const glmm_model *g, int64_t block, int s, int t,
+                      const double *wz)
 {
     const lmm_model *m = g->m;
     const layout *lay = &m->layout;
     const kept *rows = &g->rows;
-    const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const uint32_t *spot = rows->spot[k * lay->nfactor + j] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[j]);
-    const int w = lay->f[j].p;
-    double *pan = m->sums.A[k].pan;
-    if (p == 1 && w == 1) {
+    const factor *f = &lay->f[rows->of[s]], *o = &lay->f[rows->of[t]];
+    const int32_t n = kept_rows(rows, block), *level = rows->level[s] + block * KEPT;
+    const uint32_t *spot = rows->spot[s * rows->nslot + t] + block * KEPT;
+    const double *z = kept_column(rows, block, rows->at[t]);
+    const int w = o->p;
+    double *pan = m->sums.A[f->k].pan;
+    if (all && p == 1 && w == 1) {
         for (int32_t i = 0; i < n; i++) pan[spot[i]] += z[i] * wz[i];
         return;
     }
     for (int32_t i = 0; i < n; i++) {
-        const ptrdiff_t ld = lay->ld[lay->f[k].node + level[i]];
+        if (!all && spot[i] == NO_PLACE) continue;
+        const ptrdiff_t ld = lay->ld[f->node + level[i]];
         for (int c = 0; c < p; c++)
             for (int r = 0; r < w; r++) pan[spot[i] + r + c * ld] += z[r * KEPT + i] * wz[c * KEPT + i];
     }
@@ -108,7 +118,7 @@ INLINE void add_corner(const glmm_model *g, int64_t block, const double *w, doub
 {
     const layout *lay = &g->m->layout;
     const int32_t n = kept_rows(&g->rows, block);
-    const double *x = kept_column(&g->rows, block, g->rows.at[lay->nfactor]);
+    const double *x = kept_column(&g->rows, block, kept_fixed(&g->rows));
     for (int a = 0; a < lay->p; a++) {
         for (int32_t i = 0; i < n; i++) wx[i] = x[a * KEPT + i] * w[i];
         for (int c = a; c < lay->p; c++)
@@ -126,26 +136,31 @@ static void lift_corner(lmm_model *m)
     for (ptrdiff_t a = 0; a < p; a++) m->sums.border[a + a * pb] += LIFT * most + DBL_MIN;
 }
 
-/* wz: a factor's columns times the weights */
-INLINE void weighted_columns(const glmm_model *g, int64_t block, int32_t n, int k, double *wz)
+/* wz: a slot's columns times the weights */
+INLINE void weighted_columns(const glmm_model *g, int64_t block, int32_t n, int s, double *wz)
 {
-    const double *w = g->v.wf + block * KEPT, *z = kept_column(&g->rows, block, g->rows.at[k]);
-    for (int c = 0; c < g->m->layout.f[k].p; c++)
+    const double *w = g->v.wf + block * KEPT, *z = kept_column(&g->rows, block, g->rows.at[s]);
+    for (int c = 0; c < g->m->layout.f[g->rows.of[s]].p; c++)
         for (int32_t i = 0; i < n; i++) wz[c * KEPT + i] = z[c * KEPT + i] * w[i];
 }
 
-/* What has factor k: its own blocks, and those of its levels with the levels of a later one */
-INLINE void weigh_factor(const glmm_model *g, int64_t block, int k, const double *wz)
+/* What has slot s: blocks of its levels, and those of these with the levels in a later one */
+INLINE void weigh_slot(const glmm_model *g, int64_t block, int s, const double *wz)
 {
-    const int p = g->m->layout.f[k].p;
-    if (k == 0 && p == 1)
+    const int k = g->rows.of[s], p = g->m->layout.f[k].p;
+    if (!g->e.blocks[k])
         add_runs(g, block, wz);
     else
-        BY_WIDTH(p, add_blocks, g, block, k, wz)
-    for (int j = k + 1; j < g->m->layout.nfactor; j++) BY_WIDTH(p, add_pairs, g, block, k, j, wz)
+        BY_WIDTH(p, add_blocks, g, block, s, wz)
+    for (int t = s + 1; t < g->rows.nslot; t++) {
+        if (are_full(g, s, t))
+            BY_WIDTH(p, add_pairs, 1, g, block, s, t, wz)
+        else
+            BY_WIDTH(p, add_pairs, 0, g, block, s, t, wz)
+    }
 }
 
-/* Parts: factors, then the corner, then r of all levels. zb: room for the weighted columns of each */
+/* Parts: factors, then the corner, then r of all levels. zb: room for the weighted columns of each slot */
 CLONES static void weights_sums(const pass *p, int64_t block, int32_t n, int part)
 {
     const glmm_model *g = p->g;
@@ -153,11 +168,11 @@ CLONES static void weights_sums(const pass *p, int64_t block, int32_t n, int par
     const int K = g->m->layout.nfactor;
     const int64_t at = block * KEPT;
     double r[KEPT];
-    for (int k = 0; k < K; k++) {
-        if (part != WHOLE && part != k) continue;
-        double *wz = part == WHOLE ? p->zb : p->zb + g->rows.at[k] * (ptrdiff_t)KEPT;
-        weighted_columns(g, block, n, k, wz);
-        weigh_factor(g, block, k, wz);
+    for (int s = 0; s < g->rows.nslot; s++) {
+        if (part != WHOLE && part != g->rows.of[s]) continue;
+        double *wz = part == WHOLE ? p->zb : p->zb + g->rows.at[s] * (ptrdiff_t)KEPT;
+        weighted_columns(g, block, n, s, wz);
+        weigh_slot(g, block, s, wz);
     }
     if (part == WHOLE || part == K) add_corner(g, block, v->wf + at, r);
     if (part != WHOLE && part != K + 1) return;
@@ -179,18 +194,21 @@ void pass_weights(glmm_model *g)
 
 /* ----------------------------------------------------------------------------------------- leverages -- */
 
-/* h += 2 z_j'B_jk z_k of factors k < j */
-INLINE void shared_leverages(const int p, const glmm_model *g, int64_t block, int k, int j, double *h)
+/* h += 2 z_t'B_ts z_s of slots s < t; all: as above */
+INLINE void shared_leverages(const int p, const int all, const glmm_model *g, int64_t block, int s, int t,
+                             double *h)
 {
     const layout *lay = &g->m->layout;
     const kept *rows = &g->rows;
-    const int32_t n = kept_rows(rows, block), *level = rows->level[k] + block * KEPT;
-    const uint32_t *spot = rows->spot[k * lay->nfactor + j] + block * KEPT;
-    const double *z = kept_column(rows, block, rows->at[k]), *y = kept_column(rows, block, rows->at[j]);
-    const double *B = g->first[k];
-    const int w = lay->f[j].p;
+    const factor *f = &lay->f[rows->of[s]], *o = &lay->f[rows->of[t]];
+    const int32_t n = kept_rows(rows, block), *level = rows->level[s] + block * KEPT;
+    const uint32_t *spot = rows->spot[s * rows->nslot + t] + block * KEPT;
+    const double *z = kept_column(rows, block, rows->at[s]), *y = kept_column(rows, block, rows->at[t]);
+    const double *B = g->first[f->k];
+    const int w = o->p;
     for (int32_t i = 0; i < n; i++) {
-        const ptrdiff_t ld = lay->ld[lay->f[k].node + level[i]];
+        if (!all && spot[i] == NO_PLACE) continue;
+        const ptrdiff_t ld = lay->ld[f->node + level[i]];
         double sum = 0;
         for (int c = 0; c < p; c++)
             for (int r = 0; r < w; r++) sum += y[r * KEPT + i] * B[spot[i] + r + c * ld] * z[c * KEPT + i];
@@ -204,10 +222,15 @@ CLONES static void leverage_rows(const pass *p, int64_t block, int32_t n)
     const layout *lay = &g->m->layout;
     double *h = g->v.h + block * KEPT;
     memset(h, 0, sizeof(double) * (size_t)n);
-    for (int k = 0; k < lay->nfactor; k++) {
-        const int width = lay->f[k].p;
-        BY_WIDTH(width, own_leverages, g, block, k, g->m->evaluation.f[k].B, h)
-        for (int j = k + 1; j < lay->nfactor; j++) BY_WIDTH(width, shared_leverages, g, block, k, j, h)
+    for (int s = 0; s < g->rows.nslot; s++) {
+        const int k = g->rows.of[s], width = lay->f[k].p;
+        BY_WIDTH(width, own_leverages, g, block, s, g->m->evaluation.f[k].B, h)
+        for (int t = s + 1; t < g->rows.nslot; t++) {
+            if (are_full(g, s, t))
+                BY_WIDTH(width, shared_leverages, 1, g, block, s, t, h)
+            else
+                BY_WIDTH(width, shared_leverages, 0, g, block, s, t, h)
+        }
     }
 }
 
@@ -223,6 +246,5 @@ CLONES static void leverage_sums(const pass *p, int64_t block, int32_t n, int pa
 void pass_leverages(glmm_model *g)
 {
     memset(g->e.s, 0, effects_size(g));
-    run_pass(&(pass){
-        .g = g, .rows = leverage_rows, .sums = leverage_sums, .parts = g->rows.at[g->m->layout.nfactor]});
+    run_pass(&(pass){.g = g, .rows = leverage_rows, .sums = leverage_sums, .parts = g->rows.nparts});
 }

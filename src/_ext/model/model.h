@@ -40,7 +40,8 @@ typedef struct {          /* a grouping factor, in elimination order            
     whitening w;          /* of its columns (block diagonal over its terms)                    */
     double *Cinv;         /* p x p  inverse of w.C                                             */
     relation *relation;   /* of its levels; NULL: they are independent                         */
-    int several;          /* do rows have several levels? Then lists have nodes of the factor itself */
+    int several;          /* levels that a row has at most, where it may have several: lists have nodes of
+                             the factor itself then; 0: it has one */
 } factor;
 
 typedef struct {            /* fixed at set-up: what stands where, and in which coordinates                */

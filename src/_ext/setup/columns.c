@@ -108,6 +108,18 @@ static lmm_status new_state(lmm_model *m, const factor *f)
     return LMM_OK;
 }
 
+/* Levels that a row has at most where it may have several; 0: it has one */
+static int most_levels(const lmm_factor *u, int64_t n)
+{
+    int most = u->members != NULL;
+    for (int64_t i = 0; u->members && i < n; i++) {
+        int32_t count;
+        levels_of_row(u, i, &count);
+        if (count > most) most = count;
+    }
+    return most;
+}
+
 /* Columns, parameters and whitening of one factor. */
 lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, uint8_t *keep)
 {
@@ -116,7 +128,7 @@ lmm_status new_factor(lmm_model *m, factor *f, const builder *b, int32_t user, u
     f->user = user;
     f->p = p;
     f->nlev = u->nlev;
-    f->several = u->members != NULL;
+    f->several = most_levels(u, b->d->n);
     GRAB(m, f->term, p);
     for (int j = 0; j < p; j++) f->term[j] = j && u->term[j] == u->term[j - 1] ? f->term[j - 1] : j;
     GRAB(m, f->thr, p * (p + 1) / 2);

@@ -24,14 +24,22 @@ typedef struct {
     double budget;  /* bytes that memory has left; the rest is elsewhere                             */
     double nbytes;  /* that are elsewhere                                                            */
     keeping how;
-    int32_t width;   /* columns: of all factors, then of X                                            */
-    int32_t *at;     /* nfactor+1  first column of each factor, and of X                              */
+    int32_t nslot;   /* levels of a row, those of all factors: one each, or as many as a row has at most */
+    int32_t *of;     /* nslot      the factor of each                                                 */
+    int32_t nparts;  /* columns of all factors, and ...                                               */
+    int32_t *part;   /* nslot      ... the first one's number: what sums by level are shared out by   */
+    int32_t width;   /* columns: of all slots, then of X                                              */
+    int32_t *at;     /* nslot+1    first column of each slot, and of X                                */
     double *value;   /* blocks of KEPT rows x width; the last one is filled with zeros                */
     uint8_t *ones;   /* width      is the column 1 in every row?                                      */
-    int32_t **level; /* nfactor    n  node of each row, less the factor's first                       */
-    uint32_t **spot; /* nfactor^2  n  of k < j: place in the panels of k of the block with j; else NULL */
+    int32_t **level; /* nslot      n  node of each row, less the factor's first                       */
+    uint32_t **spot; /* nslot^2    n  of s < t: place in the panels of s of the block with t; else NULL */
     void *memory;
 } kept;
+
+/* A slot is one level of a row. A row of which a factor has fewer levels than others has zeros for columns in
+   those that are left, some level, and no place of blocks with them. */
+#define NO_PLACE UINT32_MAX
 
 /* How many rows are kept, and where each row of the data is */
 lmm_status arrange_rows(kept *r, const lmm_model *m, const lmm_data *d, const keeping *how);
@@ -57,6 +65,12 @@ static inline int is_merged(const kept *r)
 static inline int64_t kept_place(const kept *r, int64_t i)
 {
     return r->place ? r->place[i] : i;
+}
+
+/* The number of X's first column */
+static inline int32_t kept_fixed(const kept *r)
+{
+    return r->at[r->nslot];
 }
 
 /* Column c of the rows of a block */

@@ -42,11 +42,30 @@ static inline double number(const double *x, int64_t i)
     return x ? x[i] : 0;
 }
 
+static uint64_t hash_levels(const lmm_factor *f, int64_t i, uint64_t h)
+{
+    int32_t count;
+    const int32_t *level = levels_of_row(f, i, &count);
+    for (int32_t s = 0; s < count; s++) h = mixed(h, (uint64_t)level[s]);
+    for (int32_t s = 0; f->members && s < count; s++) h = mixed(h, bits_of(weight_in_row(f, i, s)));
+    return h;
+}
+
+static int same_levels(const lmm_factor *f, int64_t i, int64_t j)
+{
+    int32_t count, other;
+    const int32_t *level = levels_of_row(f, i, &count), *with = levels_of_row(f, j, &other);
+    int same = count == other;
+    for (int32_t s = 0; same && s < count; s++)
+        same = level[s] == with[s] && weight_in_row(f, i, s) == weight_in_row(f, j, s);
+    return same;
+}
+
 /* h goes on with what is no column of the rows: levels, coded columns, offset, response. */
 static uint64_t hash_rest(const table *t, int64_t i, uint64_t h)
 {
     const lmm_data *d = t->d;
-    for (int k = 0; k < d->nfactor; k++) h = mixed(h, (uint64_t)d->factor[k].level[i]);
+    for (int k = 0; k < d->nfactor; k++) h = hash_levels(&d->factor[k], i, h);
     for (int k = 0; k < d->ncoded; k++) {
         h = mixed(h, (uint64_t)d->coded[k].level[i]);
         h = mixed(h, bits_of(number(d->coded[k].v, i)));
@@ -80,7 +99,7 @@ static int are_equal(const table *t, int64_t i, int64_t j)
     const lmm_data *d = t->d;
     const keeping *how = t->how;
     for (int k = 0; k < d->nfactor; k++)
-        if (d->factor[k].level[i] != d->factor[k].level[j]) return 0;
+        if (!same_levels(&d->factor[k], i, j)) return 0;
     for (int k = 0; k < d->ncoded; k++)
         if (d->coded[k].level[i] != d->coded[k].level[j] ||
             number(d->coded[k].v, i) != number(d->coded[k].v, j))
@@ -145,9 +164,9 @@ static int64_t mark_levels(const lmm_data *d, const lmm_factor *f, int64_t wante
                            int32_t *count)
 {
     int64_t found = 0;
-    for (int64_t i = 0; i < d->n; i++) count[f->level[i]]++;
+    for (int64_t i = 0; i < d->n; i++) count[first_level(f, i)]++;
     for (int64_t j = 0; j < PROBES && found < wanted; j++) {
-        const int32_t l = f->level[(int64_t)((j + 0.5) / PROBES * (double)d->n)];
+        const int32_t l = first_level(f, (int64_t)((j + 0.5) / PROBES * (double)d->n));
         if (!marked[l]) found += count[l];
         marked[l] = 1;
     }
@@ -169,7 +188,8 @@ static lmm_status look(table *t, int *promising)
     if (marked && count) {
         mark_levels(d, f, wanted, marked, count);
         for (int64_t i = 0; i < d->n && seen < wanted && status == LMM_OK; i++)
-            if (marked[f->level[i]] && ++seen && number_of(t, i, hash_row(t, i)) < 0) status = LMM_NOMEM;
+            if (marked[first_level(f, i)] && ++seen && number_of(t, i, hash_row(t, i)) < 0)
+                status = LMM_NOMEM;
         *promising = seen && (double)t->n < PROMISING * (double)seen;
     } else
         status = LMM_NOMEM;

@@ -57,6 +57,14 @@ static inline double weight_in_row(const lmm_factor *f, int64_t i, int32_t s)
     return f->members ? f->members->weight[f->members->ptr[i] + s] : 1;
 }
 
+/* The first of them, some level where there is none */
+static inline int32_t first_level(const lmm_factor *f, int64_t i)
+{
+    int32_t count;
+    const int32_t *level = levels_of_row(f, i, &count);
+    return count ? level[0] : 0;
+}
+
 /* Do rows have several levels of some factor? */
 static inline int have_several(const lmm_data *d)
 {

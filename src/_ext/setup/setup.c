@@ -246,7 +246,6 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     if (r->bytes > WIDEST || r->bytes > b->options->limit) return LMM_TOOLARGE;
     const int exact = b->options->generalized || b->options->moves;
     if (exact && b->options->storage == LMM_ITERATIVE) return LMM_UNAVAILABLE;
-    if (b->options->generalized && have_several(b->d)) return LMM_UNAVAILABLE;
     lmm_model *m = calloc(1, sizeof(*m));
     layout *lay = &m->layout;
     if (!m) return LMM_NOMEM;

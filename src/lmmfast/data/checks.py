@@ -65,7 +65,7 @@ def check_levels_of_rows(plan: Plan, refused: str = "") -> None:
         if bar.membership is not None and refused:
             raise FormulaError(
                 f"{bar.term}: {refused} do not have rows with several levels of one factor; "
-                "lmer of data in memory has them",
+                "models of data in memory have them",
                 term=bar.label,
             )
         if bar.relationship:
@@ -73,21 +73,6 @@ def check_levels_of_rows(plan: Plan, refused: str = "") -> None:
                 f"{bar.term}: the matrix {bar.relationship!r} is not known here: give it as "
                 f"relationship={{{bar.factor!r}: {bar.relationship}}}",
                 term=bar.label,
-            )
-
-
-def check_one_level(terms: Sequence[RandomTerm]) -> None:
-    """Rows whose effects are sums over levels, as those of a singular relationship matrix: refused
-    in generalized models."""
-    for term in terms:
-        if term.several and term.relation is not None:
-            count = len(term.labels) - len(term.levels)
-            raise DataError(
-                f"the relationship matrix of {term.group!r} is singular, of rank "
-                f"{len(term.levels)}: effects of {count} levels are sums of others', which "
-                "generalized models do not have: give identical levels one label, or add a little "
-                "to its diagonal, as in K + 1e-6 * numpy.eye(len(K))",
-                variable=term.group,
             )
 
 

@@ -20,7 +20,6 @@ from .alignment import aligned, index_of
 from .checks import (
     check_levels,
     check_levels_of_rows,
-    check_one_level,
     check_size,
     note_double_bars,
 )
@@ -232,7 +231,7 @@ def build(
     if not patsy:
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
-    check_levels_of_rows(plan, "generalized models" if kind is not None else "")
+    check_levels_of_rows(plan)
     structure = residual_of(dispersion, residual)
     plan = plan.beside(structure.atoms)
     memory = Memory(scope, patsy)
@@ -262,7 +261,6 @@ def build(
     if outcome is None:
         check_levels(terms, w, used.n)
     else:
-        check_one_level(terms)
         refuse_moving(terms, "a generalized model")
     note_double_bars(plan, codings)
     given = None if used.offset is None else numbers_of(used.offset, "offset").copy()

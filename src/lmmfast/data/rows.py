@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..formula.column import Codes, Column
 from ..freeze import Frozen, freeze
-from .members import Members
+from .members import Members, together
 from .sums import Columns, Group, Sums
 
 Matrix = NDArray[np.float64]
@@ -109,6 +109,12 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
         return self.level
 
     @property
+    def sharing(self) -> float:
+        if not isinstance(self.level, Members):
+            return 1.0
+        return float(np.mean(np.square(together(self.level, np.ones((len(self.level), 1))))))
+
+    @property
     def width(self) -> int:
         return int(self.values.shape[1]) if self.parts is None else len(self.parts)
 
@@ -143,7 +149,8 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
         return float(np.var(self.values @ v, ddof=1))
 
     def mean_squares(self, M: Matrix) -> NDArray[np.float64]:
-        return np.asarray(np.mean(np.square(self.values @ M), axis=0))
+        values = self.values if self.level is None else together(self.level, self.values)
+        return np.asarray(np.mean(np.square(values @ M), axis=0))
 
     def largest(self, directions: Matrix) -> NDArray[np.float64]:
         return np.asarray(np.abs(self.values @ directions).max(axis=0, initial=0.0))

@@ -65,6 +65,12 @@ class Columns(ABC):
         return None
 
     @property
+    def sharing(self) -> float:
+        """Mean over the rows of the sum of squared weights of a row's levels, of a random term; 1
+        where rows have one."""
+        return 1.0
+
+    @property
     @abstractmethod
     def factor(self) -> Hashable:
         """Equal for random terms of one grouping factor."""
@@ -98,7 +104,8 @@ class Columns(ABC):
 
     @abstractmethod
     def mean_squares(self, M: Matrix) -> NDArray[np.float64]:
-        """Mean over the rows of the square of each of the columns times M (k, j)."""
+        """Mean over the rows of the square of each of the columns times M (k, j); where rows have
+        several levels, times the sum of their squared weights."""
 
     @abstractmethod
     def largest(self, directions: Matrix) -> NDArray[np.float64]:

@@ -3,7 +3,8 @@ and their maximum.
 
 Laplace's part has an exact slope. That of the correction, a smooth function a few hundredths as
 large, is by central differences; a fit begins at Laplace's maximum and takes Newton steps with
-Laplace's Hessian there, corrected by what the steps show.
+Laplace's Hessian there, corrected by what the steps show. At the end second differences of the
+correction are added to the Hessian, from which standard errors come.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .search import Minimum, Search, Watch
 STEP = 5e-3  # of differences of the correction, in units of `GeneralizedModel.units`, ...
 SECOND_STEP = 0.05  # ... and of its second differences
 GAIN = 1e-8  # predicted decrease at which a fit ends: slopes are known to about 1e-6
-MOST_CURVED = 3e8  # pairs of rows that second differences may go through: two seconds
+MOST_CURVED = 1e9  # pairs of rows that second differences may go through: some seconds
 APART = 0.3  # of the size of a column of T that is tried where Laplace's estimate is zero
 NONE = 1e-3  # size of a column of T, relative to its unit, that may be zero
 
-At = Callable[[np.ndarray], float]
+At = Callable[[np.ndarray], Any]
 
 
 class Corrected(NamedTuple):
@@ -36,10 +37,11 @@ class Corrected(NamedTuple):
 
 
 class CorrectedPoint(GeneralizedPoint):
-    """A generalized model at one psi, with the correction in value, slope and curvature.
+    """A generalized model at one psi, with the correction in value, slope and second derivatives.
 
-    The curvature is Laplace's alone where second differences of the correction would take too long:
-    they change standard errors by a percent or so.
+    The second derivatives are Laplace's alone where differences of the correction would take too
+    long (`curves` is False then); they change standard errors by a percent or so, those of
+    variances by more.
     """
 
     @cached_property
@@ -52,18 +54,33 @@ class CorrectedPoint(GeneralizedPoint):
         """Its gradient in psi, (size,); that of the correction by differences."""
         return np.asarray(self._model.objective(self.psi, gradient=True, sums=self._sums)[1])
 
-    @cached_property
-    def curvature(self) -> np.ndarray:
-        laplace: np.ndarray = self._model.uncorrected(self.psi, self._sums).curvature
+    @property
+    def curves(self) -> bool:
+        """Whether the correction is in the second derivatives."""
         price = self._model.second_order.price * len(self.psi) ** 2
-        return laplace + self._second() if price <= MOST_CURVED else laplace
+        return bool(price <= MOST_CURVED)
 
-    def _second(self) -> np.ndarray:
-        at, steps = correction_of(self._model, self._sums, quick=True), np.zeros(len(self.psi))
-        free = self._model.free(self.psi)
-        steps[free] = SECOND_STEP * self._model.units(self.psi, self.predictor)[free]
+    def more(self, psi_of: At, z: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Second derivatives of the correction in coordinates z of psi; none where a step is
+        zero, or where they would take too long."""
+        if not self.curves:
+            return np.zeros((len(z), len(z)))
+        at = correction_of(self._model, self._sums, quick=True)
         with self._model._filled(self._sums):
-            return second_differences(at, self.psi, steps)
+            return second_differences(lambda z: at(psi_of(z)), z, SECOND_STEP * steps)
+
+    @cached_property
+    def _second_of_psi(self) -> np.ndarray:
+        free = self._model.free(self.psi)
+        units = self._model.units(self.psi, self.predictor)
+        found: np.ndarray = self.more(lambda psi: psi, self.psi, np.where(free, units, 0.0))
+        return found
+
+    def second(self, places: np.ndarray) -> np.ndarray:
+        """Second derivatives of f in some parameters, (k, k): as of other points, with those of
+        the correction."""
+        found: np.ndarray = super().second(places) + self._second_of_psi[np.ix_(places, places)]
+        return found
 
 
 def correction_of(model: Any, sums: Any, *, quick: bool = False) -> At:

@@ -83,7 +83,7 @@ class GeneralizedModel(Machine):
         Standard deviations, or pairs of mean and standard deviation, of normal priors on
         coefficients by name; one number for all but the intercept.
     accuracy : {"laplace", "second-order"}, default "laplace"
-        Whether -2 log-likelihood has the next order of Laplace's approximation (`SecondOrder`).
+        Whether -2 log-likelihood, with its derivatives, has the next order (`SecondOrder`).
     reml : bool, default False
         Restricted likelihood: the fixed effects are integrated out, too, over a flat prior. Only
         with nagq=1, observed information, no prior and accuracy="laplace".

@@ -10,7 +10,7 @@ from ..errors import FitError, IdentifiabilityWarning, OneRowPerLevelWarning, wa
 from .custom import CustomFamily
 from .custom_rows import check_custom
 from .identify import twins
-from .relations import refuse_related
+from .relations import refuse_related, refuse_several
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -55,6 +55,7 @@ def check_random(design: Design, nagq: int) -> None:
     if nagq == 1:
         return
     refuse_related(design, f"nagq={nagq}: quadrature")
+    refuse_several(design, f"nagq={nagq}: quadrature")
     groups = dict.fromkeys(term.source.factor for term in design.terms)
     width = sum(term.source.width for term in design.terms)
     if len(groups) > 1 or width > MOST_DIRECTIONS:

@@ -120,6 +120,15 @@ class GeneralizedPoint:
         H = whole[np.ix_(places, places)]
         return np.asarray((H + H.T) / 2)
 
+    @property
+    def curves(self) -> bool:
+        """Whether the second derivatives are those of all that the criterion has."""
+        return True
+
+    def more(self, psi_of: Any, z: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Second derivatives of what the criterion has beside the compiled one: nothing here."""
+        return np.zeros((len(z), len(z)))
+
     def _by_formula(self) -> tuple[np.ndarray, np.ndarray]:
         """Second derivatives, (size, size), and which rows and columns of them are known."""
         whole, known = np.zeros((len(self.psi),) * 2), np.zeros(len(self.psi), bool)

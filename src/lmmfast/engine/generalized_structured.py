@@ -184,16 +184,24 @@ class XiPoint:
         return self.within.free(self.xi)
 
     def second(self, places: np.ndarray) -> np.ndarray:
-        """Second derivatives of the compiled criterion in some of xi, (k, k): by formulas in phi
-        and the fixed effects where there are any; else by central differences of the slope."""
+        """Second derivatives of the criterion in some of xi, (k, k): of the compiled one by
+        formulas in phi and the fixed effects where there are any, else by central differences of
+        the slope; of what is added to that as its point has them."""
         whole, known = self._by_formula()
         steps = STEP * self.within.units(self.xi, self._point.predictor)
         for j in places[~known[places]]:
             column = derivative(self.slope_at, self.xi, int(j), steps[j])
             whole[:, j] = column
             whole[j, known] = column[known]
-        H = whole[np.ix_(places, places)]
-        return np.asarray((H + H.T) / 2)
+        H = (whole + whole.T) / 2 + self._more
+        return np.asarray(H[np.ix_(places, places)])
+
+    @cached_property
+    def _more(self) -> np.ndarray:
+        """Those of a correction, (size, size)."""
+        units = self.within.units(self.xi, self._point.predictor)
+        steps = np.where(self.free, units, 0.0)
+        return np.asarray(self._point.more(self.within.psi, self.xi, steps))
 
     def _by_formula(self) -> tuple[np.ndarray, np.ndarray]:
         """Second derivatives (size, size), and which rows and columns of them are known."""

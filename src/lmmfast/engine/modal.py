@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
+from ..data.members import gathered, summed
 from ..errors import FitError
 from .point import Basis, Parts, Point, in_words
 
@@ -68,14 +69,26 @@ class ModalPoint(Point):
         return found
 
     @cached_property
-    def basis(self) -> Basis:
-        """A root R of the covariance of all parameters: E has its rows of the fixed effects, and
-        moved is -J R with J the derivatives of the modes in the parameters."""
+    def _root(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A root R of the covariance of all parameters: its rows of theta, beta and the family's
+        own."""
         free = ~np.isnan(self._own.covariance.diagonal())
         values, vectors = np.linalg.eigh(self._own.covariance[np.ix_(free, free)])
         R = np.zeros((len(free), len(values)))
         R[free] = vectors * np.sqrt(np.maximum(values, 0.0))
         theta, beta, extra = self._model.split(R)
+        return theta, beta, extra
+
+    @property
+    def extra(self) -> np.ndarray:
+        """The rows of the root that `basis` has of the family's own parameters, (nextra, rank)."""
+        return self._root[2]
+
+    @cached_property
+    def basis(self) -> Basis:
+        """A root R of the covariance of all parameters: E has its rows of the fixed effects, and
+        moved is -J R with J the derivatives of the modes in the parameters."""
+        theta, beta, extra = self._root
         along = self._engine.design.X @ beta * self._rows["d2"][:, None]
         if len(extra):
             along += self._rows["d1x"].T @ extra
@@ -100,7 +113,8 @@ class ModalPoint(Point):
                 if owner == i:
                     dT[row, column] = directions[place]
             rest = np.einsum("rcd,mc->mrd", dT, u)
-            along += np.einsum("nr,nrd->nd", term.z, rest[term.codes]) * self._rows["d2"][:, None]
+            moved = np.einsum("nr,nrd->nd", term.z, gathered(term.incidence, rest))
+            along += moved * self._rows["d2"][:, None]
             back = np.einsum("rcd,mr->mcd", dT, c)  # dT'c; in T' of something where it matters
             inverse = np.linalg.pinv(T.T, rcond=1e-10)
             pulled.append(np.einsum("kc,mcd->mkd", inverse, back))
@@ -148,7 +162,7 @@ def _sums(term: Any, columns: np.ndarray) -> np.ndarray:
     out = np.empty((m, term.z.shape[1], columns.shape[1]))
     for j in range(out.shape[1]):
         for r in range(out.shape[2]):
-            out[:, j, r] = np.bincount(term.codes, term.z[:, j] * columns[:, r], minlength=m)
+            out[:, j, r] = summed(term.incidence, term.z[:, j] * columns[:, r], m)
     return out
 
 

@@ -14,6 +14,7 @@ several, rows that no chain of shared levels connects are apart; all other pairs
 while there are not too many. Beyond that only pairs that share a level count: the others are
 correlated by way of third rows alone. And where these are too many, Sigma_ij is z_i'B z_j over the
 effects of the levels that they share, again by third moments, of the cells of each set of factors.
+Where rows have several levels of one factor all pairs are gone through, or there is no correction.
 
 References
 ----------
@@ -30,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
+from ..data.members import Members
 from ..errors import FitError
 from .relations import refuse_related
 
@@ -60,18 +62,24 @@ class SecondOrder:
     def __init__(self, model: Any) -> None:
         refuse_related(model.design, "the next order of Laplace's approximation")
         self._model = model
-        self._parts = parts_of(model)
+        several = any(term.several for term in model.design.terms)
+        self._whole = Whole(model) if several else None
+        self._parts = [] if several else parts_of(model)
 
     @property
     def exact(self) -> bool:
         """Whether all pairs of rows are in it; else those that share a level."""
+        if self._whole is not None:
+            return True
         return len(self._parts) == 1 or (self._pairs.exact and self._pairs.affordable)
 
     @property
     def price(self) -> float:
         """Pairs of rows that a quick one goes through, and what takes as long."""
-        several = len(self._parts) > 1 and self._quick.affordable
-        return (self._quick.count if several else 0) + PASSES * len(self._parts[0].codes)
+        if self._whole is not None:
+            return float(self._whole.count)
+        crossed = len(self._parts) > 1 and self._quick.affordable
+        return (self._quick.count if crossed else 0) + PASSES * len(self._parts[0].codes)
 
     @cached_property
     def _pairs(self) -> Pairs:
@@ -105,13 +113,18 @@ class SecondOrder:
         rows = _core.density(*given, self._model.classes, only=("d3", "d4"))
         third, h = rows["d3"], core.leverages()
         first = float(rows["d4"] @ (h * h)) / 8
-        s = [_sums(part, third * h) for part in self._parts]
+        if self._whole is not None:
+            s = self._whole.sums(third * h)
+        else:
+            s = [_sums(part, third * h) for part in self._parts]
         solved = core.solve([one[:, :, None] for one in s])
         second = sum(float(np.vdot(a, b)) for a, b in zip(s, solved, strict=True)) / 8
         return -2 * (first + second + self._third(core, psi, third, quick) / 12)
 
     def _third(self, core: Any, psi: np.ndarray, third: np.ndarray, quick: bool) -> float:
         """The sum over pairs of rows."""
+        if self._whole is not None:
+            return self._whole.third(third, core.solve)
         if len(self._parts) == 1:
             part = self._parts[0]
             return contracted(moments(part.codes, part.z, third, part.m), core.condvar()[0])
@@ -174,6 +187,79 @@ def contracted(C: np.ndarray, B: np.ndarray) -> float:
     for _ in range(3):  # one index after the other, which goes to the end
         turned = np.einsum("labc,lad->lbcd", turned, B)
     return float(np.vdot(turned, C))
+
+
+# ---- all pairs of rows ---------------------------------------------------------------------------
+
+
+class Whole:
+    """All pairs of rows, of a model of which rows have several levels of one factor.
+
+    Attributes
+    ----------
+    count : float
+        How many there are, and numbers of Z B that are read for them.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from scipy import sparse
+
+        blocks = [_columns_of(group) for group in model._engine._groups]
+        self._shapes = [
+            (own.nlev, sum(part.width for part in own.columns)) for own in model._engine._groups
+        ]
+        self._Z = sparse.hstack(blocks, format="csr")
+        n, q = self._Z.shape
+        self.count = n * n / 2 + float(n * q)
+        self._affordable = self.count <= MOST_PAIRS and q * q <= MOST_ENTRIES
+
+    def sums(self, values: np.ndarray) -> list[np.ndarray]:
+        """Z'values by factor, (m, k)."""
+        return [v[:, :, 0] for v in self._by_factor((self._Z.T @ values)[:, None])]
+
+    def _by_factor(self, values: np.ndarray) -> list[np.ndarray]:
+        ends = np.cumsum([m * k for m, k in self._shapes])[:-1]
+        parts = np.split(values, ends)
+        return [part.reshape(m, k, -1) for part, (m, k) in zip(parts, self._shapes, strict=True)]
+
+    def third(self, a: np.ndarray, solve: Any) -> float:
+        """sum_ij a_i a_j Sigma_ij^3 for a (n,); `solve` has B V for V (m, k, r) by factor.
+
+        Raises
+        ------
+        FitError
+            When these are too many.
+        """
+        if not self._affordable:
+            raise FitError(
+                "the error of Laplace's approximation is a sum over all pairs of rows where rows "
+                f"have several levels of one factor: there are too many here ({self.count:.1e})"
+            )
+        n, q = self._Z.shape
+        B = np.concatenate([v.reshape(-1, q) for v in solve(self._by_factor(np.eye(q)))])
+        total = 0.0
+        for begin in range(0, n, LONG):
+            rows = slice(begin, begin + LONG)
+            sigma = self._Z @ (self._Z[rows] @ B).T  # (n, rows)
+            total += float(a @ (sigma * sigma * sigma) @ a[rows])
+        return total
+
+
+def _columns_of(group: Any) -> Any:
+    """Z of one factor (n, m k), levels one after the other, scipy.sparse.csr_matrix."""
+    from scipy import sparse
+
+    z = np.hstack([columns.values for columns in group.columns])
+    own = group.columns[0].incidence
+    n, k = z.shape
+    if isinstance(own, Members):
+        rows = np.repeat(np.arange(n), np.diff(own.ptr))
+        level, values = own.level, own.weight[:, None] * z[rows]
+    else:
+        rows, level, values = np.arange(n), np.asarray(group.columns[0].codes), z
+    places = level[:, None] * k + np.arange(k)
+    at = np.repeat(rows, k), places.ravel()
+    return sparse.csr_matrix((values.ravel(), at), shape=(n, group.nlev * k))
 
 
 # ---- all pairs of connected rows -----------------------------------------------------------------

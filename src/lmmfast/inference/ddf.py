@@ -163,8 +163,7 @@ def check_scale(kind: Any) -> None:
     if isinstance(kind, str) and kind.lower().startswith(("prob", "class")):
         raise ValueError(
             f'type must be "link" or "response", not {kind!r}: probabilities are type="response"; '
-            'those of ordered classes are fit.predict(new, type="response"), averaged over random '
-            "effects with marginal=True"
+            'those of ordered classes are type="prob"'
         )
     check_choice("type", kind, ("link", "response"))
 

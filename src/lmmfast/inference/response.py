@@ -154,9 +154,9 @@ def _of_link(family: Family, x: np.ndarray, label: str, inverse: Any) -> Respons
         raise DataError("inverse= is for linear models: the family has its own way back, its link")
     if family.response == "ordered":
         raise DataError(
-            "the classes of an ordered response have probabilities, not one mean: means and slopes "
-            'are those of the latent variable, type="link"; fit.predict(new, type="response", '
-            "marginal=True) has the probabilities, averaged over random effects",
+            "the classes of an ordered response have probabilities, not one mean: emmeans and "
+            'predict have these, type="prob"; means and slopes are those of the latent variable, '
+            'type="link"',
             variable=label,
         )
     kind = family.link.name if family.link.name in ("log", "logit") else ""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.columns import Table
+from ..data.members import gathered
+from ..engine.relations import draws
 from ..errors import DataError
 from ..inference.ddf import check_choice
 from ..inference.rows.generalized import family_of
@@ -55,8 +57,11 @@ class GeneralizedSimulator(Simulator):
         """A linear predictor (n), random effects drawn anew."""
         eta = self.mean.copy()
         for part in self.parts:
-            b = generator.standard_normal((part.levels, len(part.factor))) @ part.factor.T
-            eta += np.einsum("ij,ij->i", part.z, b[part.codes])
+            own = generator.standard_normal((part.levels, len(part.factor)))
+            if part.relation is not None:
+                own = draws(part.relation, np.ascontiguousarray(own.T)).T
+            b = own @ part.factor.T
+            eta += np.einsum("ij,ij->i", part.z, gathered(part.codes, b))
         return eta
 
     def _draw_some(self, shared: Shared, first: int, effects: int, out: np.ndarray) -> None:

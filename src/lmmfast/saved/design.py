@@ -58,7 +58,9 @@ COLUMNS = Record(
         "root_": optional(array(2)),
         "covariance": optional(array(2)),
         "squares": optional(array(2)),
+        "sharing": REAL,
     },
+    later=("sharing",),
 )
 
 STRUCTURE = Record(

@@ -39,6 +39,7 @@ class KeptColumns(Frozen, Columns, arrays=("root_", "covariance", "squares", "co
     root_: Matrix | None = None  # (rank, k) R, R'R = X'X; of fixed effects
     covariance: Matrix | None = None  # (k, k) of the columns over the rows; of fixed effects
     squares: Matrix | None = None  # (k, k) Z'Z / n; of random terms
+    sharing: float = 1.0
 
     @property
     def width(self) -> int:
@@ -68,14 +69,16 @@ class KeptColumns(Frozen, Columns, arrays=("root_", "covariance", "squares", "co
         parts = (self.covariance, self.squares)
         covariance, squares = (None if own is None else own[np.ix_(at, at)] for own in parts)
         root = None if self.root_ is None else self.root_[:, at]
-        return KeptColumns(self.name, self.owner, self.constants[at], root, covariance, squares)
+        own = root, covariance, squares, self.sharing
+        return KeptColumns(self.name, self.owner, self.constants[at], *own)
 
     def combined(self, M: Matrix) -> KeptColumns:
         parts = (self.covariance, self.squares)
         covariance, squares = (None if own is None else M.T @ own @ M for own in parts)
         root = None if self.root_ is None else self.root_ @ M
         constants = np.array([self.constants[column != 0].all() for column in M.T], dtype=bool)
-        return KeptColumns(self.name, self.owner, constants, root, covariance, squares)
+        own = root, covariance, squares, self.sharing
+        return KeptColumns(self.name, self.owner, constants, *own)
 
     def root(self, kept: NDArray[np.bool_]) -> Matrix:
         if self.root_ is None:

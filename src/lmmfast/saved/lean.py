@@ -133,9 +133,9 @@ def _random_columns(columns: Columns, factor: int, term: str) -> KeptColumns:
     k, name = columns.width, f"the columns of {term}"
     constants = np.array(columns.constant(), dtype=bool)
     if k > MOST_FIXED:
-        return KeptColumns(name, factor, constants)
+        return KeptColumns(name, factor, constants, sharing=columns.sharing)
     squares = _polarized(columns.mean_squares, k)
-    return KeptColumns(name, factor, constants, squares=squares)
+    return KeptColumns(name, factor, constants, squares=squares, sharing=columns.sharing)
 
 
 def _polarized(of: Any, k: int) -> np.ndarray:

@@ -258,6 +258,7 @@ class KeptPsi(Frozen, arrays=("psi", "covariance")):
 
     psi: np.ndarray
     covariance: np.ndarray
+    curves = True  # or not: what the covariance lacks was not kept
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

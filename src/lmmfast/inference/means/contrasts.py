@@ -212,7 +212,7 @@ def _made(
         cells = cells | {"contrast": np.array(divided, dtype=object)}
     found = Contrasts(
         own.fit,
-        own.method,
+        own.of,
         own.ddf,
         own.level,
         specs,
@@ -246,7 +246,7 @@ def _regrouped(
 ) -> LinearEstimates:
     """The same estimates, with other families; rows of one family stand together."""
     own = LinearEstimates(
-        given.fit, given.method, given.ddf, given.level, specs, within, given.cells, given.L,
+        given.fit, given.of, given.ddf, given.level, specs, within, given.cells, given.L,
         given.offset, given.scale, given.bias,
     )  # fmt: skip
     order = np.concatenate(own.families)
@@ -255,7 +255,7 @@ def _regrouped(
     cells = {name: values[order] for name, values in given.cells.items()}
     bias = given.bias[order] if np.ndim(given.bias) else given.bias
     return LinearEstimates(
-        given.fit, given.method, given.ddf, given.level, specs, within, cells, given.L[order],
+        given.fit, given.of, given.ddf, given.level, specs, within, cells, given.L[order],
         given.offset[order], given.scale, bias,
     )  # fmt: skip
 

@@ -17,9 +17,12 @@ import numpy as np
 
 from ... import tables as _tables
 from ...plots import results as _pictures
+from ..classes import class_kind
 from ..ddf import check_choice, check_level, check_scale, ddf_of, fit_of, method_of
 from ..response import response_scale, total_variance
 from .adjust import ADJUSTMENTS, adjustment
+from .classes import class_means, roles
+from .coefficients import FixedEffects
 from .contrasts import Contrasts, contrasts_of
 from .estimates import LinearEstimates, frame, paper
 from .grid import WEIGHTS, Grid
@@ -95,10 +98,16 @@ def emmeans(
         the averaged variables; products of the shares of each averaged variable; the number of rows
         in the cell itself (means of the data where the model has every interaction); the same for
         all cells that have rows.
-    type : {"link", "response"}
+    type : {"link", "response", "prob", "cum.prob", "exc.prob", "mean.class"}
         "response": on the scale of the response itself, where the formula transforms it
         (``log(rt)``, ``-1000 / rt``, ``sqrt(y)``, ...), and that of the mean in generalized
-        models; contrasts of a logarithm become ratios, those of logits odds ratios.
+        models; contrasts of a logarithm become ratios, those of logits odds ratios. Of an ordered
+        response: probabilities of each class ("prob", or "response"), of classes up to each
+        threshold ("cum.prob"), above it ("exc.prob"), or the mean number of the class, from 1
+        ("mean.class"). These are means of the probabilities in the cells of the grid, not
+        probabilities at a mean predictor. Which class a mean is of says the column with the name of
+        the response, or ``cut``, which may stand in `specs` or `by`; default: last in `by`, so that
+        contrasts compare means within each class.
     inverse : callable or dict, optional
         The way back for a transformation that the formula does not show:
         ``{"inverse": f, "derivative": g}``.
@@ -107,7 +116,8 @@ def emmeans(
         is integrated over a normal distribution whose variance is that of the residuals and, on
         average over rows, of the random effects. Default: no; of generalized models yes: means
         over the random effects, with their variance at the predictors of each mean (False: those
-        of a group whose random effects are zero, as R's emmeans gives them).
+        of a group whose random effects are zero, as R's emmeans gives them). Standard errors take
+        that variance as known.
 
     Returns
     -------
@@ -143,9 +153,24 @@ def emmeans(
     ddf = ddf_of(ddf, fit)
     check_level(level)
     check_choice("weights", weights, WEIGHTS)
-    check_scale(type)
+    kind = class_kind(fit, type)
+    if kind is None:
+        check_scale(type)
     if adjust is not None:
         check_choice("adjust", adjust, ADJUSTMENTS)
+    asked: dict[str, Any] = {
+        "ddf": ddf,
+        "level": level,
+        "kind": interaction if contrasts is None and interaction is not None else contrasts,
+        "interaction": interaction,
+        "ref": ref,
+        "adjust": adjustment(contrasts, adjust),
+        "asked": adjust,
+    }
+    if kind is not None:
+        if inverse is not None:
+            raise ValueError("inverse= is not for probabilities of classes")
+        return _of_classes(fit, kind, specs, by, at, weights, bias_adjust is not False, asked)
     scale = response_scale(fit, inverse) if type == "response" else None
     if bias_adjust is None:
         bias_adjust = scale is not None and fit.family is not None
@@ -161,9 +186,7 @@ def emmeans(
         bias = total_variance(fit) if linear else grid.variances(wanted + within, weights)[there]
     means = EMMeans(
         fit=fit,
-        method=method_of(fit, ddf),
-        ddf=ddf,
-        level=level,
+        of=FixedEffects(fit, method_of(fit, ddf)),
         specs=tuple(wanted),
         by=tuple(within),
         cells={name: own[there] for name, own in grid.cells(wanted + within).items()},
@@ -171,15 +194,48 @@ def emmeans(
         offset=offset[there],
         scale=scale,
         bias=bias,
-        kind=interaction if contrasts is None and interaction is not None else contrasts,
-        interaction=interaction,
-        ref=ref,
-        adjust=adjustment(contrasts, adjust),
-        asked=adjust,
         grid_notes=tuple(grid.notes(wanted, within, weights, scale is None)),
+        **asked,
     )
     if means.kind is not None:
         _ = means._made  # refuses what cannot be compared now rather than when it is printed
+    return means
+
+
+def _of_classes(
+    fit: Fit,
+    kind: str,
+    specs: Any,
+    by: Any,
+    at: Any,
+    weights: str,
+    averaged: bool,
+    asked: dict[str, Any],
+) -> EMMeans:
+    """Means of what the classes of an ordered response have."""
+    column = {"prob": fit.design.response, "mean.class": ""}.get(kind, "cut")
+    own = roles(specs, by, column)
+    grid = Grid.of(fit, at or {})
+    wanted, within = grid.targets(own.specs, own.by)
+    wanted += grid.parents(wanted + within)
+    found = class_means(fit, grid, kind, wanted, within, weights, own.role, averaged)
+    count = len(found.numbers.values)
+    means = EMMeans(
+        fit=fit,
+        of=found.numbers,
+        specs=found.specs,
+        by=found.by,
+        cells=found.cells,
+        L=np.eye(count),
+        offset=np.zeros(count),
+        scale=None,
+        bias=0.0,
+        grid_notes=(*found.notes, *grid.notes(wanted, within, weights, False)),
+        named=kind,
+        **asked,
+    )
+    if means.kind is not None:
+        _ = means._made
     return means
 
 
@@ -205,10 +261,12 @@ class EMMeans(LinearEstimates):
     adjust: str
     asked: str | None
     grid_notes: tuple[str, ...]
+    named: str = "emmean"  # the column of means that are not on the scale of the response
 
     @property
     def table(self) -> pd.DataFrame:
-        """The means: variables, ``emmean`` (``response``), ``SE``, ``df``, ``lower``, ``upper``."""
+        """The means: variables, ``emmean`` (``response``; of classes ``prob`` and the like),
+        ``SE``, ``df``, ``lower``, ``upper``."""
         return self._table.copy()
 
     def to_frame(self) -> pd.DataFrame:
@@ -396,7 +454,7 @@ class EMMeans(LinearEstimates):
 
     @property
     def _name(self) -> str:
-        return "emmean" if self.scale is None else "response"
+        return self.named if self.scale is None else "response"
 
 
 def _letters(means: np.ndarray, differ: np.ndarray) -> list[str]:

@@ -18,7 +18,6 @@ import numpy as np
 
 from ... import tables as _tables
 from ..ddf import METHODS, check_level
-from ..estimability import openness_of
 from ..wald import statistic_cells
 from .adjust import Family, adjusted, critical
 from .grid import text
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...fit import Fit
-    from ..ddf import Method
     from ..response import ResponseScale
+    from .coefficients import Coefficients
 
 
 ROUNDING = 1e-13  # of a sum of products, relative to that of their sizes
@@ -43,12 +42,13 @@ class LinearEstimates(_tables.Printed):
     specs, by : tuple of str
         Columns that say what each estimate is of, and within which levels they belong together.
     L : (k, p) array
-        Weights of the fixed effects in each: ``fit.t_test(result.L)`` tests them.
+        Weights of the fixed effects in each: ``fit.t_test(result.L)`` tests them. Of probabilities
+        of classes those of these.
     ddf, level : str, float
     """
 
     fit: Fit
-    method: Method
+    of: Coefficients  # that they are linear functions of
     ddf: str
     level: float
     specs: tuple[str, ...]
@@ -74,17 +74,14 @@ class LinearEstimates(_tables.Printed):
     def estimates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Estimates, standard errors and degrees of freedom on the fitted scale; NaN where the data
         leave them open."""
-        kept = self.fit.estimates.fixed_kept
-        usable, own = openness_of(self.fit).estimable(self.L), np.where(kept, self.L, 0.0)
-        estimate = own[:, kept] @ self.fit.estimates.beta[kept] + self.offset
-        se = np.sqrt(np.clip(np.diag(self._covariance(own)), 0.0, None))
-        df = self.method.df(own)
+        usable = self.of.estimable(self.L)
+        estimate = self.of.times(self.L) + self.offset
+        se = np.sqrt(np.clip(np.diag(self._covariance(self.L)), 0.0, None))
+        df = self.of.df(self.L)
         return tuple(np.where(usable, values, np.nan) for values in (estimate, se, df))  # type: ignore[return-value]
 
     def _covariance(self, L: np.ndarray) -> np.ndarray:
-        kept = self.fit.estimates.fixed_kept
-        own = np.where(kept, L, 0.0)[:, kept]
-        return np.asarray(own @ self.method.vcov[np.ix_(kept, kept)] @ own.T)
+        return self.of.covariance(L)
 
     @property
     def vcov(self) -> pd.DataFrame:

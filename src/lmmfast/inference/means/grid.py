@@ -126,8 +126,31 @@ class Grid:
         shares = self._shares(names, weights)
         L = self._averaged(self.X, names, shares).reshape(-1, self.X.shape[-1])
         offset = self._averaged(self.offset[..., None], names, shares).ravel()
-        there = self._averaged(self.possible[..., None].astype(float), names, None).ravel() > 0
-        return L, offset, there
+        return L, offset, self.there(names)
+
+    def there(self, names: list[str]) -> np.ndarray:
+        """Which combinations of these variables can be (k)."""
+        there = self._averaged(self.possible[..., None].astype(float), names, None).ravel()
+        return np.asarray(there > 0)
+
+    def means(self, values: np.ndarray, names: list[str], weights: str) -> np.ndarray:
+        """Means (k, m) of what cells have (sizes of the variables x m), for each combination of
+        these variables."""
+        shares = self._shares(names, weights)
+        return self._averaged(values, names, shares).reshape(-1, values.shape[-1])
+
+    def cell_variances(self) -> np.ndarray:
+        """Variance of the random effects in every cell; their average over the rows where random
+        terms have variables that the grid has not."""
+        fit = self.fit
+        try:
+            columns = recipe_of(fit).random_columns(self.table)
+        except DataError:
+            return np.full(len(self.table), total_variance(fit))
+        total = np.zeros(len(self.table))
+        for Z, T, term in zip(columns, fit.estimates.T, fit.design.terms, strict=True):
+            total += term.source.sharing * np.square(Z @ T).sum(axis=1)
+        return total
 
     def variances(self, names: list[str], weights: str) -> np.ndarray:
         """Variance (k,) of the random effects in the mean of each combination of these variables;
@@ -139,9 +162,9 @@ class Grid:
             sizes = [len(self.values[name]) for name in names]
             return np.full(int(np.prod(sizes, dtype=int)), total_variance(fit))
         shares, total = self._shares(names, weights), 0.0
-        for Z, T in zip(columns, fit.estimates.T, strict=True):
+        for Z, T, term in zip(columns, fit.estimates.T, fit.design.terms, strict=True):
             z = self._averaged(Z.reshape(*shape, -1), names, shares).reshape(-1, Z.shape[1])
-            total = total + np.square(z @ T).sum(axis=1)
+            total = total + term.source.sharing * np.square(z @ T).sum(axis=1)
         return np.asarray(total)
 
     def _split(self, names: list[str]) -> tuple[list[int], list[int]]:
@@ -238,7 +261,10 @@ class Grid:
         if link and self.fit.family is not None:
             family = self.fit.family
             if family.response == "ordered":
-                yield "Means of the latent variable, whose origin is arbitrary: compare them"
+                yield (
+                    "Means of the latent variable, whose origin is arbitrary: compare them; "
+                    'type="prob" has probabilities of the classes'
+                )
             else:
                 yield f"Means are on the scale of the {family.link.name} link"
         elif link and not response.replace(".", "_").isidentifier():

@@ -13,6 +13,7 @@ from ...errors import DataError
 from ...formula.expressions import Memory, read_expression
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from .adjust import ADJUSTMENTS, adjustment
+from .coefficients import FixedEffects
 from .emmeans import EMMeans
 from .grid import WEIGHTS, Grid
 
@@ -101,7 +102,7 @@ def emtrends(
     there = low[2]
     trends = Trends(
         fit=fit,
-        method=method_of(fit, ddf),
+        of=FixedEffects(fit, method_of(fit, ddf)),
         ddf=ddf,
         level=level,
         specs=tuple(wanted),

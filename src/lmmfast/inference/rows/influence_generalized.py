@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...effects import standard_errors
+from ...engine.relations import refuse_several
 from ...errors import DataError
 from .deletion import groups
 from .influence import chosen_levels, cooks_distance
@@ -61,6 +62,8 @@ def _levels_of(fit: Fit, by: str, levels: Any) -> tuple[Any, list[np.ndarray]]:
     import pandas as pd
 
     term = next(term for term in fit.design.terms if term.group == by)
+    if term.several:
+        refuse_several(fit.design, "the deletion of levels")
     chosen = np.arange(len(term.levels)) if levels is None else chosen_levels(term, levels)
     every = groups(term.codes)
     return pd.Index(term.levels[chosen], name=by), [every[level] for level in chosen]

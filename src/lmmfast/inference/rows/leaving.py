@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Leaving:
         self._fit, self._rows = fit, fit.design.rows_for("rows can be left out of those in memory")
         self.model = copied(fit) if model is None else model
         self._are_identified = are_identified
-        terms = {term.group: term for term in fit.design.terms}
+        terms = {term.group: term for term in fit.design.terms if not term.several}
         self._codes = {group: term.codes for group, term in terms.items()}
         self._counts = {group: np.bincount(term.codes) for group, term in terms.items()}
         # balanced data have their optimum where the moments are
@@ -141,21 +141,24 @@ def are_identified_without(fit: Fit, sets: Sequence[np.ndarray]) -> bool:
 
 
 def without(design: Design, rows: np.ndarray) -> Design:
-    """The design without some rows; levels that have none left are gone, unless they are related.
-    DataError when a grouping factor has a single level left."""
+    """The design without some rows; levels that have none left are gone, unless they are related,
+    or rows have several. DataError when a grouping factor has a single level left."""
     keep = np.ones(len(design.y), bool)
     keep[rows] = False
-    known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    known: dict[int, tuple[Any, np.ndarray]] = {}
     terms = []
     for term in design.terms:
-        if id(term.codes) not in known:
+        shared = id(term.incidence)
+        if term.several:
+            known.setdefault(shared, (term.incidence[keep], term.levels))
+        if shared not in known:
             left, back = np.unique(term.codes[keep], return_inverse=True)
             if len(left) < 2:
                 raise DataError(f"{term.group!r} has a single level left", variable=term.group)
-            known[id(term.codes)] = back.astype(np.int32), term.levels[left]
+            known[shared] = back.astype(np.int32), term.levels[left]
             if term.relation is not None:
-                known[id(term.codes)] = term.codes[keep], term.levels
-        codes, levels = known[id(term.codes)]
+                known[shared] = term.codes[keep], term.levels
+        codes, levels = known[shared]
         terms.append(term.with_rows(codes, np.ascontiguousarray(term.z[keep]), levels=levels))
     own = None if design.residual is None else design.residual.taken(np.flatnonzero(keep))
     return replace(design, terms=tuple(terms), residual=own).with_rows(

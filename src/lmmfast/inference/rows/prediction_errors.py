@@ -31,6 +31,7 @@ from ...data.members import slots, together
 from ...engine.relations import common_variance
 from ...errors import DataError
 from ...tables import name_index
+from ..classes import covariance_of
 from ..ddf import check_level, method_of
 from ..wald import t_quantile
 from . import remaining
@@ -221,16 +222,21 @@ def _population(fit: Fit, X: np.ndarray, method: Method) -> tuple[np.ndarray, np
 
 def _conditional(fit: Fit, rows: _Rows) -> np.ndarray:
     """Variance of x'(beta-hat - beta) + z'(b-hat - b) over the levels that the fit has seen."""
+    variance: np.ndarray = np.full(len(rows.X), np.nan)
+    present, levels = _seen(rows)
+    variance[present] = fit.estimates.sigma**2 * _quadratic(fit, rows.X[present], levels)
+    return variance
+
+
+def _seen(rows: _Rows) -> tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray]]]:
+    """Rows in which nothing is missing, and their levels and columns of each term."""
     # columns are zero where the level is none that the fit has seen, NaN if missing
     seen = [(i, codes, np.where(codes[:, None] < 0, 0.0 * z, z)) for i, codes, z in rows.chosen]
     missing = np.isnan(rows.X).any(axis=1)
     for _, _, z in seen:
         missing |= np.isnan(z).any(axis=1)
-    variance: np.ndarray = np.full(len(rows.X), np.nan)
     present = np.flatnonzero(~missing)
-    levels = [(i, codes[present], z[present]) for i, codes, z in seen]
-    variance[present] = fit.estimates.sigma**2 * _quadratic(fit, rows.X[present], levels)
-    return variance
+    return present, [(i, codes[present], z[present]) for i, codes, z in seen]
 
 
 def _quadratic(
@@ -239,16 +245,59 @@ def _quadratic(
     """w'M^-1 w of rows of X and, of each term, levels (-1: none) and columns."""
     point = fit.point
     parts = [remaining.loading(point, i, codes, z) for i, codes, z in levels]
-    E = point.basis.E[fit.estimates.fixed_kept]
     total = remaining.variances(point, parts) if parts else np.zeros(len(X))
     for a in range(0, len(X), ROWS):
         cut = slice(a, a + ROWS)
-        t = X[cut] @ E
-        for i, codes, z in levels:
-            own = point.basis.moved[i][np.maximum(codes[cut], 0)]
-            t -= np.einsum("ij,ijr->ir", np.where(codes[cut, None] < 0, 0.0, z[cut]), own)
-        total[cut] += np.square(t).sum(axis=1)
+        total[cut] += np.square(_along(fit, X, levels, cut)).sum(axis=1)
     return total
+
+
+def _along(
+    fit: Fit, X: np.ndarray, levels: list[tuple[int, np.ndarray, np.ndarray]], cut: slice
+) -> np.ndarray:
+    """E'(x - X'WZ B z) of some rows, (r, rank)."""
+    point = fit.point
+    t = X[cut] @ point.basis.E[fit.estimates.fixed_kept]
+    for i, codes, z in levels:
+        own = point.basis.moved[i][np.maximum(codes[cut], 0)]
+        t -= np.einsum("ij,ijr->ir", np.where(codes[cut, None] < 0, 0.0, z[cut]), own)
+    return np.asarray(t)
+
+
+def moves(
+    fit: Fit, newdata: Any, re_form: Any, unseen: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How linear predictors of a generalized model move with a root of the covariance of its
+    parameters (n, rank), the same of the family's own parameters (nextra, rank), and the variance
+    of the predictors given all these (n), with that of unseen levels if asked for; NaN where a row
+    is missing or open."""
+    chosen = chosen_columns(fit.design, re_form)
+    newdata = None if newdata is None else Table.of(newdata)
+    rows = _rows(fit, newdata, chosen, False)
+    own: np.ndarray = np.full(len(rows.X), np.nan)
+    if chosen:
+        present, levels = _seen(rows)
+        point: Any = fit.point
+        along: np.ndarray = np.full((len(rows.X), point.extra.shape[1]), np.nan)
+        along[present] = _along(fit, rows.X[present], levels, slice(None))
+        parts = [remaining.loading(point, i, codes, z) for i, codes, z in levels]
+        own[present] = remaining.variances(point, parts)
+        extra = point.extra
+    else:
+        root = _root_of(covariance_of(fit))
+        kept = fit.estimates.fixed_kept
+        along, extra = rows.X @ root[: len(kept)][kept], root[len(kept) :]
+        own = 0.0 * along.sum(axis=1)
+    if unseen:
+        own = own + rows.unseen_variance(fit)
+    along[rows.open] = np.nan
+    return along, extra, own
+
+
+def _root_of(covariance: np.ndarray) -> np.ndarray:
+    """R with R R' = covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +9,12 @@ import numpy as np
 from ...data.columns import Table
 from ...errors import DataError
 from ...tables import name_index
+from ..classes import class_kind
 from ..ddf import check_scale
 from ..response import response_scale
-from .generalized import extra_of, family_of, is_ordered, probability_frame
+from .asked import Asked
+from .classes import of_classes
+from .generalized import extra_of, family_of
 from .predict import predict
 from .prediction_errors import SHOWN, check_interval, prediction_frame, unknown_variance, weights_of
 
@@ -29,26 +31,6 @@ HALVINGS = 200  # of an interval in which a quantile lies
 CLOSE = 1e-9  # width of that interval, relative, at which it is known
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What predictions are asked for; see ``Fit.predict``."""
-
-    re_form: Any = "all"
-    new_levels: str = "error"
-    offset: Any = None
-    se: bool = False
-    interval: str | None = None
-    level: float = 0.95
-    ddf: str | None = None
-    weights: Any = None
-    vary_left_out: bool = True
-    random_only: bool = False
-    seed: int = 0
-    type: str = "link"
-    inverse: Any = None
-    averaged: bool = False  # means of the response, not the response of the mean
-
-
 def predictions(fit: Fit, newdata: Any, asked: Asked) -> pd.Series | pd.DataFrame:
     """As ``Fit.predict`` documents them."""
     if newdata is not None:
@@ -57,8 +39,9 @@ def predictions(fit: Fit, newdata: Any, asked: Asked) -> pd.Series | pd.DataFram
     if asked.random_only and (errors or asked.type != "link"):
         raise DataError("random_only has no standard errors and no scale of the response")
     given = asked.re_form, asked.new_levels, asked.offset, asked.random_only, asked.seed
-    if is_ordered(fit) and asked.type == "response":
-        return _classes(fit, newdata, asked, predict(fit, newdata, *given))
+    kind = class_kind(fit, asked.type)
+    if kind is not None:
+        return of_classes(fit, newdata, asked, kind, predict(fit, newdata, *given))
     observation = fit.family is not None and asked.interval == "prediction"
     if observation and asked.type != "response":
         raise DataError(
@@ -102,19 +85,6 @@ def _scale(fit: Fit, asked: Asked) -> ResponseScale | None:
 
 
 # ---- generalized models --------------------------------------------------------------------------
-
-
-def _classes(fit: Fit, newdata: Any, asked: Asked, predicted: pd.Series) -> pd.DataFrame:
-    """Probabilities of ordered classes."""
-    if asked.se or asked.interval is not None:
-        raise DataError(
-            "probabilities of ordered classes have no standard errors or intervals: "
-            'type="link" has those of the latent variable'
-        )
-    spread: Any = 0.0
-    if asked.averaged:
-        spread = unknown_variance(fit, newdata, asked.re_form, asked.new_levels, asked.weights)
-    return probability_frame(fit, predicted.to_numpy(), predicted.index, spread)
 
 
 def _of_observations(
