@@ -371,6 +371,10 @@ def _reading(path: Path, text: Text) -> Iterator[None]:
         raise _undecoded(path, text, b"") from None
     except MemoryError:
         raise
+    except ImportError as error:  # only pandas unpacks .zst, by another package
+        raise ImportError(
+            f"reading {str(path)!r} needs the package zstandard: pip install zstandard"
+        ) from error
     except Exception as error:  # each format and compression has exceptions of its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {str(path)!r}: {reason}") from error
