@@ -48,7 +48,7 @@ def in_threads(call, arguments: list) -> list:
 
     def run(argument):
         if next(first) < THREADS:
-            gate.wait(5)
+            gate.wait(60)
         return call(argument)
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -145,7 +145,7 @@ def test_callback_that_uses_its_own_model_does_not_hang() -> None:
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert model.fit().objective == wanted
 
