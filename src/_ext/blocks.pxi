@@ -55,7 +55,9 @@ cdef class Coordinates:
 
 
 cdef class Blocks:
-    """Additive cross-products of rows [z_1 | ... | z_K | X y], by levels of the K factors. One thread at a time.
+    """Additive cross-products of rows [z_1 | ... | z_K | X y], by levels of the K factors.
+
+    One thread at a time.
 
     Parameters
     ----------
