@@ -128,12 +128,13 @@ cdef class Blocks:
     def merge(self, Blocks other not None, list maps not None, list nlev not None, double sign=1.0):
         """Adds sign times other, whose level l of factor k is level maps[k][l] here."""
         cdef _Codes levels = _Codes(maps, nlev, other.nlev)
+        cdef Blocks first = self if id(self) < id(other) else other  # every thread takes locks in this order
+        cdef Blocks second = other if first is self else self
         cdef lmm_status status
         if other.widths != self.widths or other.border != self.border or other is self:
             raise ValueError("blocks of different models")
         other.check()
-        first, second = (self, other) if id(self) < id(other) else (other, self)  # as every thread takes them
-        with (<Blocks>first).lock, (<Blocks>second).lock, nogil:
+        with first.lock, second.lock, nogil:
             status = lmm_blocks_merge(self.b, other.b, levels.at, levels.nlev, sign)
         self.spoiled |= status != LMM_OK
         check(status)
