@@ -20,6 +20,7 @@ formula
 data
 sources
 engine
+typing
 tables effects plots
 fit
 inference
